@@ -1,0 +1,174 @@
+"""The configuration: one YAML file, read and checked as a whole. Errors name the path of the line at fault."""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. Its text is one line a problem: file, path, what to change."""
+
+
+def _seconds(value: object) -> object:
+    """Reads `500ms`, `5s`, `10m`, `2h`, `30d` or a number of seconds."""
+    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        return value
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+"""A time span in seconds; in YAML a number of seconds or text like `500ms`, `5s`, `10m`."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Timeouts(_Strict):
+    """How long a target may take, in seconds. `first_token` and `stream_idle` bound streams, `total` every call."""
+
+    connect: Duration = 5.0
+    first_token: Duration = 30.0
+    stream_idle: Duration = 15.0
+    total: Duration = 600.0
+
+
+class OpenAIBackend(_Strict):
+    """Any endpoint that speaks OpenAI's chat completions: `base_url` ends before `/chat/completions`."""
+
+    kind: Literal["openai"]
+    base_url: str = Field(pattern=r"^https?://")
+    api_key: str | None = Field(default=None, repr=False)
+
+
+class LlamaCppBackend(_Strict):
+    """llama.cpp's own server, started and watched by Parley. Without `model_path`: the model in the package.
+
+    `context` is the number of tokens that each of the `slots` parallel requests may use; `threads` defaults to the
+    machine's cores.
+    """
+
+    kind: Literal["llama_cpp"]
+    model_path: Path | None = None
+    context: int = Field(default=4096, ge=256)
+    slots: int = Field(default=4, ge=1, le=64)
+    threads: int | None = Field(default=None, ge=1)
+
+
+BackendConfig = Annotated[OpenAIBackend | LlamaCppBackend, Field(discriminator="kind")]
+
+
+class Target(_Strict):
+    """One backend that can answer a model, its own name for it, and its share of the calls."""
+
+    backend: str
+    model: str = ""
+    weight: float = Field(default=1.0, gt=0)
+
+
+class Model(_Strict):
+    """What a request may name, and who answers it.
+
+    `instructions` are sent as a system message before the conversation. `defaults` are request parameters for requests
+    that leave them out. `sessions`: `auto` keeps every conversation, `on_request` those with an id or `store: true`,
+    `off` none.
+    """
+
+    id: str = Field(min_length=1)
+    targets: list[Target] = Field(min_length=1)
+    instructions: str | None = None
+    defaults: dict[str, Any] = {}
+    timeouts: Timeouts = Timeouts()
+    sessions: Literal["auto", "on_request", "off"] = "auto"
+
+
+class Config(_Strict):
+    """The whole configuration. Without a file: the model in the package, under the id `smollm2`."""
+
+    backends: dict[str, BackendConfig] = Field(min_length=1)
+    models: list[Model] = Field(min_length=1)
+    default_model: str | None = None
+
+    @model_validator(mode="after")
+    def _references(self) -> Self:
+        """Checks that every name that is used is defined, once."""
+        ids = [model.id for model in self.models]
+        for index, model in enumerate(self.models):
+            if model.id in ids[:index]:
+                raise ValueError(f'models[{index}].id: "{model.id}" is used twice; give each model its own id')
+            for place, target in enumerate(model.targets):
+                if target.backend not in self.backends:
+                    known = ", ".join(self.backends)
+                    where = f"models[{index}].targets[{place}].backend"
+                    raise ValueError(f'{where}: no backend is named "{target.backend}"; use one of: {known}')
+        if self.default_model is not None and self.default_model not in ids:
+            raise ValueError(f'default_model: no model has the id "{self.default_model}"; use one of: {", ".join(ids)}')
+        return self
+
+
+DEFAULT = """\
+backends:
+  local: {kind: llama_cpp}
+models:
+  - id: smollm2
+    targets: [{backend: local}]
+    defaults: {temperature: 0.2, top_p: 0.9, max_tokens: 512}
+default_model: smollm2
+"""
+
+
+def load(path: Path | None) -> Config:
+    """Reads and checks the file, or the default configuration where `path` is None. Raises ConfigError."""
+    if path is None:
+        return parse(DEFAULT, "(default configuration)")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); name a readable YAML file with --config") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str) -> Config:
+    """Reads and checks YAML text; `name` is how errors call it. Raises ConfigError."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{name}: must be a mapping with `backends` and `models`")
+    try:
+        return Config.model_validate(_expand(data, "", name))
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{name}: {_explain(item)}" for item in error.errors())) from error
+
+
+def _expand(value: Any, path: str, name: str) -> Any:
+    """Puts environment variables in place of `${NAME}` in every string."""
+    if isinstance(value, dict):
+        return {key: _expand(item, f"{path}.{key}" if path else str(key), name) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, f"{path}[{index}]", name) for index, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    for variable in _VARIABLE.findall(value):
+        if variable not in os.environ:
+            raise ConfigError(f"{name}: {path}: the environment variable {variable} is not set; set it before starting")
+    return _VARIABLE.sub(lambda match: os.environ[match[1]], value)
+
+
+def _explain(item: Any) -> str:
+    """Puts one of pydantic's errors into a line: `models[0].timeouts.connect: Input should be greater than 0`."""
+    if item["type"] == "value_error":
+        return str(item["ctx"]["error"])
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
+    place = re.sub(r"(backends\.[^.]+)\.(openai|llama_cpp)\b", r"\1", place)
+    return f"{place}: {item['msg']}"

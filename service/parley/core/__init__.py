@@ -1,0 +1,1 @@
+"""What Parley decides: turns, routing, streams. It knows the messages, never gRPC, HTTP or SQL."""

@@ -1,0 +1,203 @@
+"""Why a call fails, in the terms of the domain.
+
+ParleyError
+├── InvalidRequest            a field is missing, of the wrong type or out of range
+├── UnsupportedParameter      the backend cannot honour a parameter
+├── Unauthenticated           no API key
+├── InvalidApiKey             an unknown, expired or revoked API key
+├── PlanRequired              a key of the free plan
+├── ModelNotFound             no such model for this caller
+├── SessionNotFound           no such session for this caller
+├── SessionBusy               another turn of the session is running
+├── TurnLost                  this worker outslept its lease
+├── DeadlineExceeded          the caller's own deadline passed
+├── StoreUnavailable          sessions and keys cannot be read or written
+├── ShuttingDown              this worker is being stopped
+└── UpstreamError             what a backend did
+    ├── UpstreamRejected      400, 422: the request itself
+    │   ├── ContextLengthExceeded
+    │   └── ContentPolicy
+    ├── UpstreamRateLimited   429
+    ├── UpstreamMisconfigured 401, 403, 404: our key or address
+    ├── UpstreamUnavailable   refused, reset, 408, 5xx
+    ├── UpstreamTimeout       no answer, or no token, in time
+    └── StreamBroken          cut, silent or unparsable after the first token
+
+A message is written for the caller: it names the field or the cause and says what to do. What only the operator may see
+(addresses, an upstream's own words about our key) goes into `cause` and reaches the log alone.
+"""
+
+from parley.v1 import error_reason_pb2 as reasons
+
+
+class ParleyError(Exception):
+    """A failure that the caller is told about.
+
+    `param` names the request's field at fault (`messages[0].role`); `retry_after` is in seconds; `cause` is for the log.
+    """
+
+    reason: reasons.ErrorReason.ValueType = reasons.ERROR_REASON_INTERNAL
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after: float | None = None, cause: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+        self.cause = cause
+
+
+class InvalidRequest(ParleyError):
+    """A field is missing, of the wrong type or out of range."""
+
+    reason = reasons.ERROR_REASON_INVALID_REQUEST
+
+
+class UnsupportedParameter(ParleyError):
+    """The backend that would answer cannot honour a parameter."""
+
+    reason = reasons.ERROR_REASON_UNSUPPORTED_PARAMETER
+
+
+class Unauthenticated(ParleyError):
+    """The call names no API key."""
+
+    reason = reasons.ERROR_REASON_MISSING_API_KEY
+
+    def __init__(self) -> None:
+        super().__init__("Missing API key")
+
+
+class InvalidApiKey(ParleyError):
+    """The API key is unknown, expired or revoked."""
+
+    reason = reasons.ERROR_REASON_INVALID_API_KEY
+
+    def __init__(self) -> None:
+        super().__init__("Invalid API key")
+
+
+class PlanRequired(ParleyError):
+    """The key's account is on the free plan."""
+
+    reason = reasons.ERROR_REASON_PLAN_REQUIRED
+
+    def __init__(self) -> None:
+        super().__init__("This API is only available on a paid plan. Visit your dashboard to upgrade.")
+
+
+class ModelNotFound(ParleyError):
+    """The model is not configured, or the caller's key may not use it."""
+
+    reason = reasons.ERROR_REASON_MODEL_NOT_FOUND
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f'Unknown model "{model}"', param="model")
+
+
+class SessionNotFound(ParleyError):
+    """The session does not exist, or belongs to another account."""
+
+    reason = reasons.ERROR_REASON_SESSION_NOT_FOUND
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f'Unknown session "{session_id}"', param="chatSessionId")
+
+
+class SessionBusy(ParleyError):
+    """Another turn of the session is running."""
+
+    reason = reasons.ERROR_REASON_SESSION_BUSY
+
+    def __init__(self, session_id: str) -> None:
+        message = f'Session "{session_id}" is answering another request; try again when it has finished'
+        super().__init__(message, param="chatSessionId", retry_after=1)
+
+
+class TurnLost(ParleyError):
+    """This worker outslept its lease, and another one has taken the session over."""
+
+    reason = reasons.ERROR_REASON_TURN_LOST
+
+    def __init__(self) -> None:
+        super().__init__("The turn was taken over by another worker; try again")
+
+
+class DeadlineExceeded(ParleyError):
+    """The caller's own deadline passed."""
+
+    reason = reasons.ERROR_REASON_DEADLINE_EXCEEDED
+
+    def __init__(self) -> None:
+        super().__init__("The deadline passed before the answer was whole")
+
+
+class StoreUnavailable(ParleyError):
+    """Sessions and keys cannot be read or written."""
+
+    reason = reasons.ERROR_REASON_STORE_UNAVAILABLE
+
+    def __init__(self, cause: str) -> None:
+        super().__init__("The store is not available; try again later", retry_after=1, cause=cause)
+
+
+class ShuttingDown(ParleyError):
+    """This worker is being stopped; another one answers."""
+
+    reason = reasons.ERROR_REASON_SHUTTING_DOWN
+
+    def __init__(self) -> None:
+        super().__init__("The service is shutting down; try again", retry_after=1)
+
+
+class UpstreamError(ParleyError):
+    """What a backend did to us."""
+
+
+class UpstreamRejected(UpstreamError):
+    """The backend refuses the request itself (400, 422); the message is its own."""
+
+    reason = reasons.ERROR_REASON_UPSTREAM_REJECTED
+
+
+class ContextLengthExceeded(UpstreamRejected):
+    """The conversation does not fit the model's context; the message is the backend's own."""
+
+    reason = reasons.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED
+
+
+class ContentPolicy(UpstreamRejected):
+    """The backend refuses the content; the message is its own."""
+
+    reason = reasons.ERROR_REASON_CONTENT_POLICY
+
+
+class UpstreamRateLimited(UpstreamError):
+    """The backend asks to slow down (429)."""
+
+    reason = reasons.ERROR_REASON_UPSTREAM_RATE_LIMITED
+
+
+class UpstreamMisconfigured(UpstreamError):
+    """The backend refuses our key, or knows neither the address nor the model (401, 403, 404)."""
+
+    reason = reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE
+
+
+class UpstreamUnavailable(UpstreamError):
+    """The backend refuses or resets connections, or fails (408, 5xx)."""
+
+    reason = reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE
+
+
+class UpstreamTimeout(UpstreamError):
+    """The backend gave no answer, or no first token, in time."""
+
+    reason = reasons.ERROR_REASON_UPSTREAM_TIMEOUT
+
+
+class StreamBroken(UpstreamError):
+    """The backend's stream was cut, fell silent or could not be parsed after its first token."""
+
+    reason = reasons.ERROR_REASON_STREAM_BROKEN
