@@ -165,6 +165,14 @@ class KeyStore(Protocol):
         ...
 
 
+class Authenticator(Protocol):
+    """Tells who calls."""
+
+    async def authenticate(self, authorization: str | None) -> Caller:
+        """Reads an `authorization` value. Raises Unauthenticated, InvalidApiKey, PlanRequired, StoreUnavailable."""
+        ...
+
+
 class Store(SessionStore, KeyStore, Protocol):
     """One database with all of it."""
 
