@@ -1,0 +1,101 @@
+# Everything a developer does here. `make` alone lists it.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+STAMP := .venv/.installed
+PROTOS = $(sort $(wildcard protos/parley/*/*.proto protos/parley/*/*/*.proto))
+GENERATED = service/parley/v1 service/parley/admin
+# What `make check-breaking` compares with: the first of these that exists.
+BASE ?= origin/main main
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test bench gen lock check fix clean
+.PHONY: check-code check-types check-imports check-lint check-breaking check-generated
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Make .venv with everything in it, from requirements.lock
+
+# uv installs the same locked and hashed files in a tenth of pip's time; where it cannot (it does not read pip's own
+# configuration), pip does.
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Parley needs Python 3.11 or later; install it, or name it: make install PYTHON=…" >&2; exit 1; }
+	@echo "Installing into .venv with $$($(PYTHON) --version) (a minute or so the first time)"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv \
+		|| { echo "$(PYTHON) cannot make virtual environments; install its venv module (Debian: apt install python3-venv)" >&2; exit 1; }
+	@awk '/^uv==/ {p = 1} p {print} p && !/\\$$/ {exit}' requirements.lock > .venv/uv.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r .venv/uv.lock
+	@$(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes -r requirements.lock \
+		|| $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: install ## Start Parley here, with its data in .parley (ARGS="--config my.yaml")
+	@PARLEY_STATE_DIR="$${PARLEY_STATE_DIR:-.parley}" exec $(BIN)/parley up $(ARGS)
+
+test: install ## Run every test (ARGS="tests/unit -k settings")
+	@$(BIN)/python -m pytest $(ARGS)
+
+bench: install ## Run the load benchmarks of tests/load; one JSON line each
+	@$(BIN)/python -m tests.load $(ARGS)
+
+# $(call generate,folder for the code,file for the descriptor)
+define generate
+PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos \
+	-I"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+	--python_out="$(1)" --grpc_python_out="$(1)" --mypy_out=quiet:"$(1)" --mypy_grpc_out=quiet:"$(1)" \
+	--include_imports --include_source_info --descriptor_set_out="$(2)" $(PROTOS)
+endef
+
+gen: install ## Regenerate the Python code and edge/parley.binpb from protos/
+	@rm -f $(foreach folder,$(GENERATED),$(wildcard $(folder)/*_pb2*.py $(folder)/*_pb2*.pyi $(folder)/*/*_pb2*.py*))
+	@$(call generate,service,edge/parley.binpb)
+
+lock: install ## Bring requirements.lock up to date with pyproject.toml
+	@$(BIN)/uv pip compile -q pyproject.toml --group dev --group model --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header -o requirements.lock
+
+check: install check-code check-types check-imports check-lint check-breaking check-generated ## Run every check
+	@echo "All checks passed"
+
+check-code: install
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+check-types: install
+	@$(BIN)/mypy
+
+check-imports: install
+	@$(BIN)/lint-imports
+
+check-lint: install
+	@echo "buf lint: comments, names and style of the protos"
+	@$(BIN)/buf lint edge/parley.binpb --config protos/buf.yaml
+
+check-breaking: install
+	@for base in $(BASE); do git rev-parse -q --verify "$$base:edge/parley.binpb" >/dev/null 2>&1 && break; base=; done; \
+	if [ -z "$$base" ]; then echo "buf breaking: skipped, none of these has protos to compare with: $(BASE)"; exit 0; fi; \
+	echo "buf breaking: the protos against $$base"; \
+	old=$$(mktemp -d) && trap 'rm -rf "$$old"' EXIT && git show "$$base:edge/parley.binpb" > "$$old/old.binpb" && \
+	$(BIN)/buf breaking edge/parley.binpb --against "$$old/old.binpb" --config protos/buf.yaml
+
+check-generated: install
+	@echo "generated files: the same as protos/ make"
+	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && mkdir "$$new/code" && \
+	{ $(call generate,$$new/code,$$new/parley.binpb); } && \
+	find service/parley -name '*_pb2*.py*' -not -path '*/__pycache__/*' | sed 's|^service/||' | LC_ALL=C sort > "$$new/have" && \
+	(cd "$$new/code" && find . -type f | sed 's|^\./||' | LC_ALL=C sort) > "$$new/want" && \
+	{ diff "$$new/have" "$$new/want" && cmp "$$new/parley.binpb" edge/parley.binpb && \
+	while read -r file; do diff -q "$$new/code/$$file" "service/$$file" || exit 1; done < "$$new/want"; } \
+	|| { echo "generated files are stale: run 'make gen' and commit what it changes" >&2; exit 1; }
+
+fix: install ## Mend what can be mended: format, lint, generated files
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@$(MAKE) --no-print-directory gen
+
+clean: ## Remove .venv and every cache; leaves .parley alone
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,76 @@
+"""The command line: which commands there are, and how their errors look."""
+
+import sys
+from importlib.metadata import version
+
+from cyclopts import App, CycloptsError
+
+_EXAMPLES = """Examples:
+  parley up                       start everything, make a first key
+  parley keys create --name ada   make another key
+  parley up --help                all options of a command, an example"""
+
+
+def _version() -> str:
+    """The version of the package."""
+    return f"parley {version('parley-gateway')}"
+
+
+app = App(
+    name="parley",
+    help="Chat completions over gRPC and REST, with sessions, from any model.",
+    help_epilogue=_EXAMPLES,
+    help_format="plaintext",
+    version=_version,
+    exit_on_error=False,
+    print_error=False,
+)
+# Named by their import paths: a command's modules are imported when it is called, so that `parley --help` is fast.
+app.command(
+    "parley.cli.up:up",
+    name="up",
+    help="Start everything: workers, Envoy, the built-in model.",
+    help_epilogue="Example:\n  parley up --config parley.yaml --http 0.0.0.0:8080 --workers 2",
+)
+app.command(
+    "parley.cli.serve:serve",
+    name="serve",
+    help="Run one worker, gRPC only, without Envoy.",
+    help_epilogue="Example:\n  parley serve --listen 0.0.0.0:50051 --config parley.yaml",
+)
+app.command(
+    "parley.cli.models:models",
+    name="models",
+    help="List the configured models.",
+    help_epilogue="Example:\n  parley models --config parley.yaml",
+)
+app.command("parley.cli.keys:app", name="keys", help="Make, list and revoke API keys.")
+app.command("parley.cli.config:app", name="config", help="Check a configuration file.")
+
+
+def main() -> None:
+    """Runs `parley`. Exits with 0; with 1 and one line on stderr for an error; with 2 for wrong usage."""
+    try:
+        app()
+    except CycloptsError as error:
+        _fail(f"{' '.join(str(error).split())} See `parley --help`.", code=2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        from parley.cli.settings import CommandError
+        from parley.config import ConfigError
+
+        if not isinstance(error, CommandError | ConfigError):
+            raise
+        _fail(str(error), code=1)
+
+
+def _fail(text: str, code: int) -> None:
+    """Ends the command: one line on stderr for each line of the text."""
+    for line in text.splitlines():
+        print(f"parley: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

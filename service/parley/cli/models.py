@@ -1,0 +1,51 @@
+"""`parley models`: shows the configured models."""
+
+import json
+import sys
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from parley.cli.settings import ConfigOption
+from parley.config import Config, load
+
+
+def models(
+    *,
+    config: ConfigOption = None,
+    as_json: Annotated[
+        bool, Parameter(name="--json", negative="", help="Print a JSON list instead of a table.")
+    ] = False,
+) -> None:
+    """List the configured models, the default one marked with `*`."""
+    rows = _rows(load(config))
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "id", "backend", "model there", "sessions", box=None, header_style="bold")
+    for row in rows:
+        targets = row["targets"]
+        table.add_row(
+            "*" if row["default"] else "",
+            row["id"],
+            "\n".join(target["backend"] for target in targets),
+            "\n".join(target["model"] or "-" for target in targets),
+            row["sessions"],
+        )
+    Console().print(table)
+
+
+def _rows(config: Config) -> list[dict[str, Any]]:
+    """One entry a model, in the order of the configuration; without anything secret."""
+    return [
+        {
+            "id": model.id,
+            "default": model.id == config.default_model,
+            "sessions": model.sessions,
+            "targets": [target.model_dump() for target in model.targets],
+        }
+        for model in config.models
+    ]

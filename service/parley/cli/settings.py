@@ -1,0 +1,176 @@
+"""What the commands are told: addresses, folders, and the `PARLEY_…` variable behind every option."""
+
+import hashlib
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+from cyclopts import Parameter
+
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]\s]+):(?P<port>\d{1,5})")
+# A Unix socket's whole path has 108 bytes on Linux and 104 on macOS, the closing zero included; what stands in the
+# run folder is `worker-12345.sock`, `models-12/llama-<name>.sock`, …
+_LONGEST_RUN_DIR = 60
+
+
+class CommandError(Exception):
+    """A command cannot do what it was asked. Its text is one line for a person: what is wrong, what to change."""
+
+
+class Address(NamedTuple):
+    """A host and a port to listen on; port 0 stands for any free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """As it is written: `127.0.0.1:8080`, `[::1]:8080`."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def to_call(self) -> "Address":
+        """The address that a client on this machine can use: a wildcard is not one."""
+        return Address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host), self.port)  # noqa: S104
+
+
+def parse_address(text: str) -> Address:
+    """Reads `HOST:PORT`, `[IPV6]:PORT`. Raises ValueError."""
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match["port"]) > 65535:  # noqa: PLR2004
+        raise ValueError(f'"{text}" is not an address; write HOST:PORT, for example 127.0.0.1:8080')
+    return Address(match["host"].strip("[]"), int(match["port"]))
+
+
+def _to_address(_type: object, tokens: object) -> Address:
+    """How cyclopts reads an address."""
+    return parse_address(tokens[0].value)  # type: ignore[index]
+
+
+def default_state_dir() -> Path:
+    """The folder for data where none is named: `$XDG_STATE_HOME/parley`, else `~/.local/state/parley`."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "parley"
+
+
+def default_workers() -> int:
+    """As many worker processes as there are cores for us, at most 4: more is a decision."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 4)
+
+
+ConfigOption = Annotated[
+    Path | None,
+    Parameter(
+        name="--config",
+        env_var="PARLEY_CONFIG",
+        help="YAML file with backends and models. Default: the built-in model.",
+    ),
+]
+StateDirOption = Annotated[
+    Path | None,
+    Parameter(
+        name="--state-dir",
+        env_var="PARLEY_STATE_DIR",
+        help="Folder for sessions and keys. Default: $XDG_STATE_HOME/parley or ~/.local/state/parley.",
+    ),
+]
+HttpOption = Annotated[
+    Address,
+    Parameter(
+        name="--http",
+        env_var="PARLEY_HTTP",
+        converter=_to_address,
+        n_tokens=1,
+        accepts_keys=False,
+        help="Where REST listens, HOST:PORT; port 0 picks a free one.",
+    ),
+]
+GrpcOption = Annotated[
+    Address,
+    Parameter(
+        name="--grpc",
+        env_var="PARLEY_GRPC",
+        converter=_to_address,
+        n_tokens=1,
+        accepts_keys=False,
+        help="Where gRPC listens, HOST:PORT; port 0 picks a free one.",
+    ),
+]
+ListenOption = Annotated[
+    Address,
+    Parameter(
+        name="--listen",
+        env_var="PARLEY_LISTEN",
+        converter=_to_address,
+        n_tokens=1,
+        accepts_keys=False,
+        help="Where gRPC listens, HOST:PORT; port 0 picks a free one.",
+    ),
+]
+ReadyFileOption = Annotated[
+    Path | None,
+    Parameter(
+        name="--ready-file",
+        env_var="PARLEY_READY_FILE",
+        help="JSON file with the addresses, there while Parley serves.",
+    ),
+]
+
+
+def state_dir(chosen: Path | None) -> Path:
+    """Makes the folder for data, for its owner alone, and returns it. Raises CommandError."""
+    folder = (chosen or default_state_dir()).expanduser().absolute()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CommandError(f"{folder} cannot be written ({reason}); choose another folder with --state-dir") from error
+
+
+def run_dir(state: Path) -> Path:
+    """Makes and returns the folder for Unix sockets, emptied of old ones: in the state folder unless its path is long.
+
+    Raises CommandError where the folder is someone else's, or open to others.
+    """
+    folder = state / "run"
+    if len(os.fsencode(folder)) > _LONGEST_RUN_DIR:
+        name = hashlib.sha256(os.fsencode(state)).hexdigest()[:12]
+        folder = Path(tempfile.gettempdir()) / f"parley-{os.getuid()}-{name}"
+    private_dir(folder)
+    for socket in folder.rglob("*.sock"):
+        socket.unlink(missing_ok=True)
+    return folder
+
+
+def private_dir(folder: Path) -> None:
+    """Makes a folder that only its owner may enter. Raises CommandError where it is there and is not such a one."""
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+    except OSError as error:
+        raise CommandError(f"{folder} cannot be made ({error.strerror}); remove what is in its place") from error
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise CommandError(f"{folder} is not a folder of our own that only we may enter; remove it")
+
+
+@contextmanager
+def locked(state: Path) -> Iterator[None]:
+    """Holds the state folder for one `parley up`. Raises CommandError while another one holds it."""
+    with (state / "parley.lock").open("a+", encoding="ascii") as file:
+        try:
+            flock(file, LOCK_EX | LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            who = f"process {file.read().strip() or '?'}"
+            message = f"{state} is in use by another `parley up` ({who}); stop it or choose another --state-dir"
+            raise CommandError(message) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
