@@ -1,0 +1,1 @@
+"""The load benchmarks: `python -m tests.load`. See README.md here."""

@@ -1,0 +1,66 @@
+"""`python -m tests.load`: the benchmarks. Figures as JSON lines on stdout, progress and a table on stderr."""
+
+import argparse
+import json
+import signal
+import sys
+import time
+from dataclasses import asdict
+
+import uvloop
+
+from tests.load import report
+from tests.load.scenarios import PLANS, PROTOCOLS, Result, measure, quick, scenarios
+from tests.load.stack import KINDS, SESSIONS, Stack, StackError, parley, upstream
+
+
+def main() -> int:
+    """Runs the benchmarks; returns the exit status, 1 where a call failed or the stack did not start."""
+    options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with upstream() as port, parley(port, options.workers) as stack:
+            results = uvloop.run(_run(stack, port, options))
+    except StackError as error:
+        _say(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    _say("\n" + report.table(results))
+    return 1 if any(result.errors for result in results) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Describes the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="less of everything, under 40 s")
+    parser.add_argument("--only", action="append", choices=KINDS, help="this kind only; may be repeated")
+    parser.add_argument("--protocol", action="append", choices=PROTOCOLS, help="this protocol only")
+    parser.add_argument("--sessions", action="append", choices=SESSIONS, help="with this setting of sessions only")
+    parser.add_argument("--workers", type=int, help="how many workers; default: as `parley up` does")
+    return parser
+
+
+async def _run(stack: Stack, port: int, options: argparse.Namespace) -> list[Result]:
+    """Measures what the options ask for and prints a line for each."""
+    results = []
+    for scenario in scenarios(options.only or KINDS, options.protocol or PROTOCOLS, options.sessions or SESSIONS):
+        plan = PLANS[scenario.kind]
+        start = time.monotonic()
+        result = await measure(stack, port, scenario, quick(plan) if options.quick else plan)
+        results.append(result)
+        sys.stdout.write(json.dumps(asdict(result)) + "\n")
+        sys.stdout.flush()
+        name = f"{scenario.kind} {scenario.protocol} sessions={scenario.sessions}"
+        _say(f"{name}: {result.cpu_us} µs/{result.per}, {result.errors} errors ({time.monotonic() - start:.1f} s)")
+    return results
+
+
+def _say(text: str) -> None:
+    """Tells the person at the terminal."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""The table at the end: this run beside what others cost, measured in the same way, and beside what we aim at."""
+
+from collections.abc import Sequence
+
+from tests.load.scenarios import Result
+
+# CPU microseconds per unary request, per burst event, per paced event.
+OTHERS = {
+    "TensorZero (Rust)": {"unary": 230, "burst": 20, "paced": 66},
+    "Portkey (Node)": {"unary": 1315, "burst": 29, "paced": 154},
+    "LiteLLM (Python)": {"unary": 9790, "burst": 805, "paced": 930},
+}
+AIMS = {
+    ("unary", "rest"): 600,
+    ("unary", "grpc"): 350,
+    ("burst", "rest"): 10,
+    ("burst", "grpc"): 10,
+    ("paced", "rest"): 110,
+    ("paced", "grpc"): 110,
+}
+_HEADS = (
+    "scenario",
+    "protocol",
+    "sessions",
+    "cpu µs",
+    "aim",
+    "1 client",
+    "of it",
+    "+p50 ms",
+    "+p99 ms",
+    "calls/s",
+    "errors",
+)
+_WIDTHS = (9, 9, 9, 9, 6, 9, 44, 9, 9, 9, 7)
+
+
+def table(results: Sequence[Result]) -> str:
+    """Makes the table: a line each of this run's results, then the others'."""
+    lines = [_line(_HEADS), *(_line(_cells(result)) for result in results), ""]
+    for name, figures in OTHERS.items():
+        lines.append(
+            f"{name}: {figures['unary']} µs a request, {figures['burst']} a burst event, {figures['paced']} a paced one"
+        )
+    return "\n".join(lines)
+
+
+def _cells(result: Result) -> tuple[object, ...]:
+    """Returns a result's cells."""
+    aim = AIMS[result.scenario, result.protocol] if result.sessions == "off" else ""
+    roles = ", ".join(f"{role} {value}" for role, value in result.cpu_us_by_role.items())
+    added = [result.added_ms_p50, result.added_ms_p99]
+    name = (result.scenario, result.protocol, result.sessions)
+    return (*name, result.cpu_us, aim, result.cpu_us_one_client, roles, *added, result.calls_per_second, result.errors)
+
+
+def _line(cells: Sequence[object]) -> str:
+    """Puts cells into a line."""
+    return " ".join(f"{cell!s:<{width}}" for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip()

@@ -1,0 +1,139 @@
+"""Starts and stops what is measured: the upstream, and a whole Parley with a configuration of the benchmark's own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.load import accounting
+
+KINDS = ("unary", "burst", "paced")
+SESSIONS = ("off", "auto")
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+_ROOT = Path(__file__).parents[2]
+
+
+class StackError(Exception):
+    """Something of the stack did not start, or ended too early; the text is its own last words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A running Parley: its addresses (`127.0.0.1:8080`), an API key, and the supervisor's process id."""
+
+    rest: str
+    grpc: str
+    key: str
+    pid: int
+
+
+def model_id(kind: str, sessions: str) -> str:
+    """Names the model that is answered in this way and keeps sessions or not."""
+    return f"{kind}-{sessions}"
+
+
+def configuration(port: int) -> str:
+    """Makes the YAML configuration for an upstream at this port."""
+    models = [
+        {"id": model_id(kind, sessions), "targets": [{"backend": "bench", "model": kind}], "sessions": sessions}
+        for kind in KINDS
+        for sessions in SESSIONS
+    ]
+    backends = {"bench": {"kind": "openai", "base_url": f"http://127.0.0.1:{port}/v1"}}
+    return yaml.safe_dump({"backends": backends, "models": models})
+
+
+@contextmanager
+def upstream() -> Iterator[int]:
+    """Runs the upstream process; gives its port. Raises StackError."""
+    command = [sys.executable, "-m", "tests.load.upstream"]
+    with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            line = process.stdout.readline()
+            if not line:
+                raise StackError("the upstream did not start")
+            yield int(line)
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def parley(upstream_port: int, workers: int | None = None) -> Iterator[Stack]:
+    """Runs `parley up` on free ports, with a new database; gives its addresses and a key. Raises StackError."""
+    with tempfile.TemporaryDirectory(prefix="parley-bench-") as name:
+        folder = Path(name)
+        (folder / "parley.yaml").write_text(configuration(upstream_port))
+        common = ["--config", str(folder / "parley.yaml"), "--state-dir", str(folder / "state")]
+        key = _create_key(common)
+        ready, log = folder / "ready.json", folder / "log"
+        ports = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--ready-file", str(ready)]
+        more = ["--workers", str(workers)] if workers else []
+        with log.open("wb") as output:
+            command = [_command(), "up", *common, *ports, *more]
+            process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, env=_environment())
+        try:
+            addresses = _wait(process, ready, log)
+            yield Stack(addresses["http"].removeprefix("http://"), addresses["grpc"], key, process.pid)
+        finally:
+            _stop(process)
+
+
+def _command() -> str:
+    """Finds the `parley` command beside the Python that runs this."""
+    return str(Path(sys.executable).with_name("parley"))
+
+
+def _environment() -> dict[str, str]:
+    """Leaves out the variables that would change the stack."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PARLEY_")}
+
+
+def _create_key(common: list[str]) -> str:
+    """Makes an API key. Raises StackError."""
+    command = [_command(), "keys", "create", "--name", "bench", "--plan", "pro", "--json", *common]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
+    if done.returncode:
+        raise StackError(f"`parley keys create` failed: {done.stderr or done.stdout}")
+    return str(json.loads(done.stdout)["key"])
+
+
+def _wait(process: subprocess.Popen[bytes], ready: Path, log: Path) -> dict[str, Any]:
+    """Waits for the ready file and reads it. Raises StackError."""
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and process.poll() is None:
+        if ready.exists() and (text := ready.read_text()):
+            return dict(json.loads(text))
+        time.sleep(0.05)
+    raise StackError(f"`parley up` did not get ready: {log.read_text(errors='replace')[-3000:]}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Stops the supervisor as a user would; what has not ended with it by then is killed, by its own id."""
+    family = accounting.tree(process.pid)
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        for pid in family:
+            _kill(pid)
+        process.wait()
+
+
+def _kill(pid: int) -> None:
+    """Kills a process, if it is still there."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,133 @@
+"""The benchmark's tools notice what they must: CPU time, answers that are not whole, calls that fail."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.load import accounting, canned
+from tests.load.canned import WrongAnswerError
+from tests.load.client import RestCaller, Target, check, unchunk
+from tests.load.load import drive, percentile
+from tests.load.stack import KINDS, upstream
+from tests.load.upstream import chunk
+
+_HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+_PIECES = [canned.role(), *map(canned.delta, canned.TOKENS), *canned.ending()]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Runs the upstream process; gives its address."""
+    with upstream() as port:
+        yield f"127.0.0.1:{port}"
+
+
+def _target(kind: str, address: str = "127.0.0.1:1", *, session: bool = False) -> Target:
+    return Target(address=address, path="/v1/chat/completions", model=kind, kind=kind, session=session)
+
+
+def _stream(pieces: list[bytes]) -> bytes:
+    return _HEAD + b"".join(map(chunk, pieces)) + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_whole_answer_of_the_upstream_is_accepted(kind: str, address: str) -> None:
+    """Every kind of answer passes the checks, twice on one connection; paced events all have their time."""
+    caller = RestCaller(_target(kind, address))
+    timings = [await caller.call() for _ in range(2 if kind != "paced" else 1)]
+    await caller.close()
+    assert all(0 < timing.first <= timing.total for timing in timings)
+    assert (canned.EVENTS if kind == "paced" else 0) == len(timings[-1].lags)
+
+
+@pytest.mark.parametrize("missing", [1, 50, 100, -3, -1])
+def test_a_stream_without_one_of_its_events_is_refused(missing: int) -> None:
+    """A stream that lacks a delta, its finish reason or [DONE] is an error, and one that lacks none is not."""
+    check(_target("burst"), _stream(_PIECES))
+    short = list(_PIECES)
+    del short[missing]
+    with pytest.raises(WrongAnswerError):
+        check(_target("burst"), _stream(short))
+
+
+def test_paced_events_must_all_be_there_in_order() -> None:
+    """Stamps that are missing or out of order are an error."""
+    stamps = [canned.stamp(number) for number in range(canned.EVENTS)]
+    canned.check_text("paced", "".join(stamps), "stop")
+    for wrong in (stamps[1:], [*stamps[:50], *stamps[49:]], stamps[::-1]):
+        with pytest.raises(WrongAnswerError):
+            canned.check_text("paced", "".join(wrong), "stop")
+
+
+def test_an_answer_with_another_status_is_refused() -> None:
+    """A 503 with a body is an error that shows the body."""
+    with pytest.raises(WrongAnswerError, match=r"503 .*no workers"):
+        check(_target("unary"), b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 10\r\n\r\nno workers")
+
+
+def test_an_answer_without_the_session_that_should_be_kept_is_refused() -> None:
+    """Where the model keeps sessions, an answer without one is an error."""
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n" + canned.completion()
+    check(_target("unary"), answer)
+    with pytest.raises(WrongAnswerError, match="session"):
+        check(_target("unary", session=True), answer)
+
+
+async def test_calls_that_fail_are_counted(address: str) -> None:
+    """The upstream answers 404 to a model that it does not know: every call of the run is a failure."""
+    callers = [RestCaller(_target("unknown", address)) for _ in range(2)]
+    outcome = await drive(callers, calls=6, seconds=10)
+    await asyncio.gather(*(caller.close() for caller in callers))
+    assert (0, 6) == (len(outcome.timings), len(outcome.failures))
+    assert "404" in outcome.failures[0]
+
+
+def test_a_chunked_body_is_put_together() -> None:
+    """The data of all chunks, without their frames."""
+    assert b"onetwo" == unchunk(chunk(b"one") + chunk(b"two") + b"0\r\n\r\n")
+
+
+def test_percentiles_are_values_that_occurred() -> None:
+    """The 99th percentile of 1 to 100 is 99, the median 50."""
+    values = [float(value) for value in range(100, 0, -1)]
+    assert (50.0, 99.0, 100.0) == tuple(percentile(values, share) for share in (0.5, 0.99, 1.0))
+
+
+def test_cpu_time_of_a_thread_that_ended_is_counted() -> None:
+    """What a thread has used stays in the account of its process."""
+    before = accounting.cpu_ns(os.getpid())
+    used = []
+    thread = threading.Thread(target=lambda: used.append(_burn_ns()))
+    thread.start()
+    thread.join()
+    assert used[0] <= accounting.cpu_ns(os.getpid()) - before
+
+
+def _burn_ns() -> int:
+    """Uses some CPU in this thread; returns how much."""
+    start = time.thread_time_ns()
+    sum(range(300_000))
+    return time.thread_time_ns() - start
+
+
+def test_a_process_that_ends_during_a_measurement_is_noticed() -> None:
+    """A child is found in the tree; once it has ended, its time cannot be told and the measurement fails."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        before = accounting.snapshot(os.getpid())
+        assert "worker" == before[child.pid].role
+        child.communicate(b"\n")
+    with pytest.raises(accounting.VanishedError):
+        accounting.spent(before, accounting.snapshot(os.getpid()))
+
+
+def test_time_is_added_up_by_role() -> None:
+    """New processes count from zero, the others from where they were."""
+    before = {1: accounting.Sample("worker", 10), 2: accounting.Sample("envoy", 5)}
+    after = {1: accounting.Sample("worker", 30), 2: accounting.Sample("envoy", 6), 3: accounting.Sample("worker", 4)}
+    assert {"worker": 24, "envoy": 1} == accounting.spent(before, after)
