@@ -1,0 +1,37 @@
+"""Page tokens: where the next page begins, as opaque text."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+
+import orjson
+
+from parley.core.errors import InvalidRequest
+
+_LONGEST = 512
+_BIGGEST = 2**63
+
+
+def encode(*place: float | str) -> str:
+    """Makes a token of the last row's sort key."""
+    return urlsafe_b64encode(orjson.dumps(place)).rstrip(b"=").decode()
+
+
+def decode(token: str, *kinds: type) -> list[float | str]:
+    """Reads a token back; `kinds` are the types that its key has. Raises InvalidRequest."""
+    try:
+        place = orjson.loads(urlsafe_b64decode(_padded(token)))
+    except ValueError:
+        place = None
+    if not isinstance(place, list) or list(map(type, place)) != list(kinds) or not all(map(_storable, place)):
+        raise InvalidRequest("`page_token` must be the `next_page_token` of an earlier page", param="page_token")
+    return place
+
+
+def _padded(token: str) -> bytes:
+    if len(token) > _LONGEST:
+        raise ValueError
+    return token.encode() + b"=" * (-len(token) % 4)
+
+
+def _storable(value: float | str) -> bool:
+    """Tells whether a database can compare with this value at all: its whole numbers have 64 bits."""
+    return not isinstance(value, int) or -_BIGGEST <= value < _BIGGEST

@@ -1,0 +1,162 @@
+"""The SQLite file: how it is made and opened, and why it cannot be."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.resources import files
+from pathlib import Path
+
+import apsw
+
+from parley.core.errors import StoreUnavailable
+
+SCHEMA_VERSION = 1
+_BUSY_SECONDS = 5.0
+_BUSY_POLL = 0.0005
+_FIRST_UNSAFE, _FIRST_SAFE = (3, 7, 0), (3, 51, 3)
+
+_HINTS: dict[type[apsw.Error], str] = {
+    apsw.BusyError: f"another process has kept it locked for {_BUSY_SECONDS:.0f} s; look for one that hangs",
+    apsw.LockedError: "it is locked; look for a process that hangs",
+    apsw.FullError: "the disk is full; free some space",
+    apsw.IOError: "the disk fails or is full; see the system's log",
+    apsw.ReadOnlyError: "it may not be written; check the owner and mode of the file and its folder",
+    apsw.PermissionsError: "it may not be read; check the owner and mode of the file and its folder",
+    apsw.CantOpenError: "it cannot be opened; it must be a file in a folder that Parley may write to",
+    apsw.NotADBError: "it is not an SQLite database; move it away or name another place",
+    apsw.CorruptError: "it is damaged; restore it from a backup",
+    apsw.ProtocolError: "its locks do not work; it must be on a local disk",
+    apsw.NoMemError: "memory ran out",
+}
+OUTAGES = tuple(_HINTS)
+"""What apsw raises when the file fails, and not the statement."""
+# After these the connection itself is still good.
+_TRANSIENT = (apsw.BusyError, apsw.LockedError, apsw.FullError)
+
+
+def require_safe_library(version: str) -> None:
+    """Refuses an SQLite that can corrupt a file with several writers (the WAL-reset bug). Raises StoreUnavailable."""
+    number = tuple(int(part) for part in version.split("."))
+    if _FIRST_UNSAFE <= number < _FIRST_SAFE:
+        raise StoreUnavailable(
+            f"SQLite {version} can corrupt a file with several writers; install apsw 3.51.3 or later"
+        )
+
+
+class Database:
+    """A connection to the file for one thread: opened again by itself once the file is back.
+
+    Every use of the connection belongs inside `use()`. Only the constructor creates the file and the schema: a file
+    that vanishes later is an outage, and not an empty store in which no key is valid.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file, makes it if need be. Raises StoreUnavailable."""
+        require_safe_library(apsw.sqlite_lib_version())
+        self.path = path
+        self._connection: apsw.Connection | None = None
+        self._identity = (0, 0)
+        _make_private_file(path)
+        with self.use() as connection:
+            _make_schema(connection)
+            self._check_version(connection)
+
+    @contextmanager
+    def use(self) -> Iterator[apsw.Connection]:
+        """Lends the connection. Failures of the file come out as StoreUnavailable, with their cause."""
+        try:
+            yield self._connect()
+        except OUTAGES as error:
+            self._rollback()
+            if not isinstance(error, _TRANSIENT):
+                self.close()
+            raise self._unavailable(f"{_hint(error)} ({error})") from error
+
+    def close(self) -> None:
+        """Closes the connection; `use` opens it again."""
+        if self._connection is not None:
+            with suppress(apsw.Error):
+                self._connection.close()
+        self._connection = None
+
+    def _connect(self) -> apsw.Connection:
+        """Returns the open connection; opens it where it is not, or where another file has taken the path's place."""
+        try:
+            status = self.path.stat()
+        except OSError as error:
+            raise self._unavailable(f"it is missing or out of reach ({error.strerror})") from error
+        identity = (status.st_dev, status.st_ino)
+        if self._connection is None or identity != self._identity:
+            self.close()
+            reopened = self._identity != (0, 0)
+            self._connection = _open(self.path)
+            self._identity = identity
+            if reopened:
+                self._check_version(self._connection)
+        return self._connection
+
+    def _check_version(self, connection: apsw.Connection) -> None:
+        found = connection.pragma("user_version")
+        if found != SCHEMA_VERSION:
+            self.close()
+            raise self._unavailable(f"its schema has version {found}, this Parley needs {SCHEMA_VERSION}")
+
+    def _rollback(self) -> None:
+        if self._connection is not None and self._connection.in_transaction:
+            with suppress(apsw.Error):
+                self._connection.execute("ROLLBACK")
+
+    def _unavailable(self, why: str) -> StoreUnavailable:
+        return StoreUnavailable(f"{self.path}: {why}")
+
+
+def _make_private_file(path: Path) -> None:
+    """Makes the file where there is none, for this user alone: it will hold conversations."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        # Not opened to look: closing it again would drop the locks of another connection in this process.
+        return
+    except OSError as error:
+        raise StoreUnavailable(f"{path}: it cannot be made ({error.strerror}); check its folder") from error
+
+
+def _open(path: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.set_busy_handler(_wait)
+    if connection.readonly("main"):
+        connection.close()
+        raise apsw.ReadOnlyError("opened for reading only")
+    connection.pragma("journal_mode", "wal")
+    connection.pragma("synchronous", "full")
+    connection.pragma("foreign_keys", True)
+    # Deleted conversations are overwritten, not only unlinked.
+    connection.pragma("secure_delete", True)
+    return connection
+
+
+def _wait(tries: int) -> bool:
+    """Waits for another process's lock. SQLite's own waits grow to 100 ms, and the patient would starve."""
+    time.sleep(_BUSY_POLL)
+    return tries * _BUSY_POLL < _BUSY_SECONDS
+
+
+def _make_schema(connection: apsw.Connection) -> None:
+    """Makes the tables in an empty file; several processes may try at once."""
+    if connection.pragma("user_version") != 0:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall():
+            connection.execute(files(__package__).joinpath("schema.sql").read_text(encoding="utf-8"))
+            connection.pragma("user_version", SCHEMA_VERSION)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _hint(error: apsw.Error) -> str:
+    return next(hint for kind, hint in _HINTS.items() if isinstance(error, kind))

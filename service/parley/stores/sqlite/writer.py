@@ -1,0 +1,223 @@
+"""One thread that writes for the whole process, so that jobs that wait together share one commit and one fsync."""
+
+import asyncio
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
+
+import apsw
+
+from parley.core.errors import StoreUnavailable
+from parley.stores.sqlite.database import OUTAGES, Database
+
+T = TypeVar("T")
+
+_LARGEST_BATCH = 256
+_CHECKPOINT_PAGES = 1000
+_QUEUE_SECONDS = 0.25
+_QUEUE_POLL = 0.0005
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the writer has done: `commits` transactions with `jobs` jobs in them, failed ones included."""
+
+    commits: int = 0
+    jobs: int = 0
+
+
+@dataclass(slots=True)
+class _Job:
+    work: Callable[[apsw.Connection], Any]
+    future: asyncio.Future[Any]
+    undo: Callable[[Any], None] | None
+    result: Any = None
+    error: Exception | None = None
+
+    def settle(self) -> None:
+        """Tells the caller, in its event loop."""
+        if not self.future.done():
+            if self.error is None:
+                self.future.set_result(self.result)
+            else:
+                self.future.set_exception(self.error)
+        elif self.undo is not None and self.error is None:
+            self.undo(self.result)
+
+
+class Writer:
+    """Runs jobs in the order in which they came. A job's future resolves only after the commit that holds it."""
+
+    def __init__(self, database: Database, queue_file: Path) -> None:
+        """Starts the thread. `queue_file` is shared by all processes that write. Raises StoreUnavailable."""
+        self.counts = Counts()
+        self._database = database
+        self._turnstile = _Turnstile(queue_file)
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._closing = False
+        self._wal_pages = 0
+        self._thread = Thread(target=self._run, name="parley-store-writer", daemon=True)
+        self._thread.start()
+
+    def submit(
+        self, work: Callable[[apsw.Connection], T], undo: Callable[[T], None] | None = None
+    ) -> asyncio.Future[T]:
+        """Queues a job that runs in its own savepoint.
+
+        A caller that is cancelled before its job begins has it left out; one that is cancelled later has `undo` called
+        with the result. Raises StoreUnavailable once closed, and so does the future.
+        """
+        if self._closing:
+            raise StoreUnavailable("the store is closed")
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.put(_Job(work, future, undo))
+        return future
+
+    async def close(self) -> None:
+        """Finishes what is queued, then stops the thread and closes the database."""
+        if not self._closing:
+            self._closing = True
+            self._queue.put(None)
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping and (first := self._queue.get()) is not None:
+            jobs: list[_Job] = []
+            try:
+                with self._transaction() as connection:
+                    # Taken only now: what came while another process wrote joins this commit.
+                    jobs, stopping = self._take(first)
+                    for job in jobs:
+                        _perform(connection, job)
+            except Exception as error:  # noqa: BLE001 - it belongs to the jobs, and the thread must live
+                jobs, stopping = (jobs, stopping) if jobs else self._take(first)
+                _fail(jobs, error)
+            self.counts.jobs += len(jobs)
+            _deliver(jobs)
+            self._checkpoint()
+        self._database.close()
+        self._turnstile.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[apsw.Connection]:
+        with self._database.use() as connection:
+            connection.set_wal_hook(self._note_wal)
+            with self._turnstile.queue():
+                connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(apsw.Error):
+                    connection.execute("ROLLBACK")
+                raise
+            self.counts.commits += 1
+
+    def _take(self, first: _Job) -> tuple[list[_Job], bool]:
+        """Returns the jobs of one batch, and whether the last of all has been queued."""
+        jobs: list[_Job] = []
+        job: _Job | None = first
+        while job is not None:
+            jobs.append(job)
+            if len(jobs) == _LARGEST_BATCH:
+                return jobs, False
+            try:
+                job = self._queue.get_nowait()
+            except Empty:
+                return jobs, False
+        return jobs, True
+
+    def _note_wal(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def _checkpoint(self) -> None:
+        """Moves the log into the file when it has grown; after the callers were told, so that none waits for it."""
+        if self._wal_pages < _CHECKPOINT_PAGES:
+            return
+        self._wal_pages = 0
+        with suppress(StoreUnavailable), self._database.use() as connection:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+
+def _perform(connection: apsw.Connection, job: _Job) -> None:
+    """Runs one job so that its failure undoes nothing but itself. A failing database fails the whole batch."""
+    if job.future.cancelled():
+        job.undo = None
+        return
+    connection.execute("SAVEPOINT job")
+    try:
+        job.result = job.work(connection)
+    except Exception as error:
+        if not connection.in_transaction or isinstance(error, OUTAGES):
+            raise
+        job.error = error
+        connection.execute("ROLLBACK TO job")
+    connection.execute("RELEASE job")
+
+
+def _fail(jobs: list[_Job], error: Exception) -> None:
+    """Gives the jobs of a batch the reason why none of them is on disk; those that failed by themselves keep theirs."""
+    cause = error.cause if isinstance(error, StoreUnavailable) else repr(error)
+    for job in jobs:
+        job.error = job.error or StoreUnavailable(cause or str(error))
+
+
+def _deliver(jobs: list[_Job]) -> None:
+    """Wakes every event loop once, however many of its jobs are done."""
+    loops: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    for job in jobs:
+        loops.setdefault(job.future.get_loop(), []).append(job)
+    for loop, settled in loops.items():
+        # A loop that is closed has nobody left to tell.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(_settle, settled)
+
+
+def _settle(jobs: list[_Job]) -> None:
+    for job in jobs:
+        job.settle()
+
+
+class _Turnstile:
+    """Makes the writers of several processes take turns.
+
+    SQLite's write lock goes to whoever asks at the right moment, which is mostly the process that has just given it
+    back. So one waiter at a time asks for it; the others wait for that place, the last writer with them. A process that
+    was stopped in that place costs the others a short wait, and nothing else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreUnavailable(f"{path}: it cannot be made ({error.strerror}); check its folder") from error
+
+    @contextmanager
+    def queue(self) -> Iterator[None]:
+        """Holds the place of the next writer."""
+        deadline = time.monotonic() + _QUEUE_SECONDS
+        while not self._try() and time.monotonic() < deadline:
+            time.sleep(_QUEUE_POLL)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def _try(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
