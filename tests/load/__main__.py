@@ -6,10 +6,12 @@ import signal
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import uvloop
 
 from tests.load import report
+from tests.load.profiles import profile
 from tests.load.scenarios import PLANS, PROTOCOLS, Result, measure, quick, scenarios
 from tests.load.stack import KINDS, SESSIONS, Stack, StackError, parley, upstream
 
@@ -38,6 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--protocol", action="append", choices=PROTOCOLS, help="this protocol only")
     parser.add_argument("--sessions", action="append", choices=SESSIONS, help="with this setting of sessions only")
     parser.add_argument("--workers", type=int, help="how many workers; default: as `parley up` does")
+    parser.add_argument("--profile", metavar="PY_SPY", help="also watch a worker with this py-spy, in every scenario")
+    parser.add_argument("--profile-dir", type=Path, default=Path(), help="where the stacks go; default: here")
     return parser
 
 
@@ -51,6 +55,8 @@ async def _run(stack: Stack, port: int, options: argparse.Namespace) -> list[Res
         results.append(result)
         sys.stdout.write(json.dumps(asdict(result)) + "\n")
         sys.stdout.flush()
+        if options.profile:
+            _say(await profile(stack, scenario, plan, options.profile, options.profile_dir))
         name = f"{scenario.kind} {scenario.protocol} sessions={scenario.sessions}"
         _say(f"{name}: {result.cpu_us} µs/{result.per}, {result.errors} errors ({time.monotonic() - start:.1f} s)")
     return results

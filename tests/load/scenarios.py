@@ -93,16 +93,9 @@ class Round:
 
 async def measure(stack: Stack, upstream_port: int, scenario: Scenario, plan: Plan) -> Result:
     """Measures one scenario on a running stack."""
-    through = Target(
-        address=stack.rest if scenario.protocol == "rest" else stack.grpc,
-        path="/v1/chat/completions",
-        model=model_id(scenario.kind, scenario.sessions),
-        kind=scenario.kind,
-        key=stack.key,
-        session=scenario.sessions != "off",
-    )
+    through = target(stack, scenario)
     direct = RestCaller(replace(through, address=f"127.0.0.1:{upstream_port}", model=scenario.kind, session=False))
-    callers = _callers(scenario.protocol, through, plan.clients)
+    callers = callers_of(scenario.protocol, through, plan.clients)
     try:
         warm = await drive(callers, plan.warm_up, plan.seconds)
         alone, pairs = await _one_client(stack.pid, scenario.kind, callers[0], direct, plan)
@@ -113,7 +106,19 @@ async def measure(stack: Stack, upstream_port: int, scenario: Scenario, plan: Pl
     return _result(scenario, plan, (warm, *pairs), alone, rounds)
 
 
-def _callers(protocol: str, target: Target, clients: int) -> Sequence[Caller]:
+def target(stack: Stack, scenario: Scenario) -> Target:
+    """Tells where a scenario's calls go and what they should bring."""
+    return Target(
+        address=stack.rest if scenario.protocol == "rest" else stack.grpc,
+        path="/v1/chat/completions",
+        model=model_id(scenario.kind, scenario.sessions),
+        kind=scenario.kind,
+        key=stack.key,
+        session=scenario.sessions != "off",
+    )
+
+
+def callers_of(protocol: str, target: Target, clients: int) -> Sequence[Caller]:
     """Makes the load clients."""
     if protocol == "rest":
         return [RestCaller(target) for _ in range(clients)]
