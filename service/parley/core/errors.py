@@ -27,13 +27,16 @@ A message is written for the caller: it names the field or the cause and says wh
 (addresses, an upstream's own words about our key) goes into `cause` and reaches the log alone.
 """
 
+from collections.abc import Sequence
+
 from parley.v1 import error_reason_pb2 as reasons
 
 
 class ParleyError(Exception):
     """A failure that the caller is told about.
 
-    `param` names the request's field at fault (`messages[0].role`); `retry_after` is in seconds; `cause` is for the log.
+    `param` names the request's field at fault (`messages[0].role`); `retry_after` is in seconds; `cause` is
+    for the log.
     """
 
     reason: reasons.ErrorReason.ValueType = reasons.ERROR_REASON_INTERNAL
@@ -49,9 +52,19 @@ class ParleyError(Exception):
 
 
 class InvalidRequest(ParleyError):
-    """A field is missing, of the wrong type or out of range."""
+    """A field is missing, of the wrong type or out of range.
+
+    `violations` has every fault that was found, as pairs of the field and its message; the first one is the
+    error's own.
+    """
 
     reason = reasons.ERROR_REASON_INVALID_REQUEST
+
+    def __init__(
+        self, message: str, *, param: str | None = None, violations: Sequence[tuple[str, str]] | None = None
+    ) -> None:
+        super().__init__(message, param=param)
+        self.violations = violations or ([(param, message)] if param else [])
 
 
 class UnsupportedParameter(ParleyError):

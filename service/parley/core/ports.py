@@ -1,6 +1,6 @@
 """What the core needs from outside: backends that answer, and a store that remembers."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -49,7 +49,7 @@ class Backend(Protocol):
         """Answers whole. `id`, `created`, `model`, `session_id` are the core's to set."""
         ...
 
-    def stream(self, call: UpstreamCall) -> AsyncIterator[ChatCompletionChunk]:
+    def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
         """Answers in chunks as they come; what arrived together may be one chunk.
 
         The last chunk has the usage. Ends normally only after the upstream said that the answer is whole.

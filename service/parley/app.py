@@ -1,0 +1,63 @@
+"""The composition root: the only module that names concrete classes."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from parley.auth.api_keys import ApiKeys
+from parley.backends.llama_cpp import LlamaCpp, socket_path
+from parley.backends.openai import OpenAI
+from parley.config import BackendConfig, Config, LlamaCppBackend
+from parley.core.chat import Chat
+from parley.core.ports import Backend, Store
+from parley.core.routing import Router
+from parley.core.turns import Turns
+from parley.rpc.server import Server
+from parley.stores.sqlite import SqliteStore
+
+GRACE_SECONDS = 10.0
+
+
+def open_store(state_dir: Path) -> Store:
+    """Opens the store under the state directory. Raises StoreUnavailable."""
+    return SqliteStore(state_dir / "parley.db")
+
+
+def make_backends(backends: Mapping[str, BackendConfig], run_dir: Path) -> dict[str, Backend]:
+    """Makes each configured backend; none connects before it is asked."""
+    return {name: _backend(name, config, run_dir) for name, config in backends.items()}
+
+
+def _backend(name: str, config: BackendConfig, run_dir: Path) -> Backend:
+    if isinstance(config, LlamaCppBackend):
+        return LlamaCpp(socket_path(run_dir, name))
+    return OpenAI(config.base_url, config.api_key)
+
+
+async def serve(  # noqa: PLR0913 (what a worker is made of)
+    config: Config,
+    *,
+    state_dir: Path,
+    run_dir: Path,
+    address: str,
+    on_ready: Callable[[str], None],
+    stop: asyncio.Event,
+) -> None:
+    """Runs one worker on `address` until `stop` is set, then drains it. `on_ready` is told the bound address.
+
+    Raises ConfigError, StoreUnavailable, and RuntimeError where the address cannot be listened on.
+    """
+    backends = make_backends(config.backends, run_dir)
+    router = Router(config, backends)
+    store = open_store(state_dir)
+    turns = Turns(store)
+    server = Server(Chat(router, turns), router, store, ApiKeys(store))
+    try:
+        on_ready(await server.start(address))
+        await stop.wait()
+        await server.stop(GRACE_SECONDS)
+        await turns.close()
+    finally:
+        for backend in backends.values():
+            await backend.close()
+        await store.close()

@@ -1,0 +1,84 @@
+"""The one use case: answer a conversation, whole or as a stream, as a turn of its session."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from parley.core.errors import DeadlineExceeded, ParleyError
+from parley.core.ports import Caller, Turn
+from parley.core.routing import Router
+from parley.core.streams import AnswerJoiner, StreamShaper, stamp
+from parley.core.turns import Turns
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.message_pb2 import Message
+
+
+class Chat:
+    """Answers conversations: session, target, backend, session."""
+
+    def __init__(self, router: Router, turns: Turns) -> None:
+        self._router = router
+        self._turns = turns
+
+    async def complete(
+        self, request: CreateChatCompletionRequest, caller: Caller, deadline: float | None = None
+    ) -> ChatCompletion:
+        """Returns the whole answer; where a session keeps it, it is on disk.
+
+        `deadline` is a time of the event loop's clock in seconds. Raises every ParleyError.
+        """
+        model = self._router.model(caller, request.model)
+        turn = await self._turns.begin(request, caller, model)
+        session_id = turn.session_id if turn else None
+        try:
+            history = turn.history if turn else []
+            backend, call = self._router.route(model, request, history, session_id=session_id, deadline=deadline)
+            completion = await backend.complete(call)
+        except BaseException as error:
+            self._abandon(turn, error, None)
+            raise
+        stamp(completion, model.id, session_id)
+        if turn:
+            await self._turns.commit(turn, completion.choices[0].message if completion.choices else None)
+        return completion
+
+    async def stream(
+        self, request: CreateChatCompletionRequest, caller: Caller, deadline: float | None = None
+    ) -> AsyncGenerator[ChatCompletionChunk, None]:
+        """Yields the answer's chunks; ends normally only when the answer is whole and, in a session, on disk.
+
+        Raises every ParleyError. Closing the iterator closes the connection to the backend.
+        """
+        model = self._router.model(caller, request.model)
+        turn = await self._turns.begin(request, caller, model)
+        session_id = turn.session_id if turn else None
+        answer = AnswerJoiner()
+        try:
+            history = turn.history if turn else []
+            backend, call = self._router.route(model, request, history, session_id=session_id, deadline=deadline)
+            shaper = StreamShaper(model.id, session_id)
+            async with aclosing(backend.stream(call)) as chunks:
+                async for chunk in chunks:
+                    if turn:
+                        answer.add(chunk)
+                    for shaped in shaper.shape(chunk):
+                        yield shaped
+        except BaseException as error:
+            self._abandon(turn, error, answer.message())
+            raise
+        if turn:
+            await self._turns.commit(turn, answer.message())
+        yield shaper.end()
+
+    def _abandon(self, turn: Turn | None, error: BaseException, partial: Message | None) -> None:
+        if turn:
+            self._turns.abandon(turn, _reason(error), partial)
+
+
+def _reason(error: BaseException) -> str:
+    """Says in a word why a turn stays incomplete."""
+    if isinstance(error, DeadlineExceeded):
+        return "deadline"
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        return "cancelled"
+    return "failed" if isinstance(error, ParleyError) else "internal"

@@ -1,0 +1,18 @@
+"""Names for what is made here."""
+
+import os
+import time
+import uuid
+
+
+def session_id() -> str:
+    """Returns a new UUID, version 7: its first 48 bits are the Unix time in milliseconds (RFC 9562, 5.7)."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=value))
+
+
+def completion_id() -> str:
+    """Returns a new id for an answer: `chatcmpl-` and 24 hexadecimal digits."""
+    return f"chatcmpl-{os.urandom(12).hex()}"

@@ -1,0 +1,1 @@
+"""The door: gRPC servicers, interceptors, errors and server-sent events."""

@@ -1,0 +1,50 @@
+"""What is known of the call that is being answered, from its first byte to its log line."""
+
+import asyncio
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from parley.core.errors import ParleyError
+from parley.core.ports import Caller
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call. Interceptors and servicers fill it in; the log line is made from it.
+
+    `metadata` has the request's metadata, the last of each name. `noted` are the log line's further fields. `outcome`
+    is the name of the gRPC status, `failure` what the caller was told. `stopping` says that this worker, and not the
+    caller, cancels the call.
+    """
+
+    request_id: str
+    correlation_id: str
+    metadata: dict[str, str]
+    task: asyncio.Task[Any]
+    caller: Caller | None = None
+    outcome: str = "OK"
+    failure: ParleyError | None = None
+    stopping: bool = False
+    noted: dict[str, Any] = field(default_factory=dict)
+
+
+_current: ContextVar[Call] = ContextVar("call")
+
+
+def current() -> Call:
+    """Returns the call that this task answers."""
+    return _current.get()
+
+
+def enter(call: Call) -> None:
+    """Makes this the call that the task answers."""
+    _current.set(call)
+
+
+def caller() -> Caller:
+    """Returns who makes the call that this task answers. Authentication has seen to it that there is one."""
+    known = _current.get().caller
+    if known is None:
+        raise RuntimeError("a method was reached without authentication")
+    return known

@@ -1,0 +1,137 @@
+"""The `ChatCompletions` service: check the request, ask the core, answer."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from typing import Any
+
+import grpc
+from google.api.httpbody_pb2 import HttpBody
+
+from parley.core.chat import Chat
+from parley.core.errors import InvalidRequest
+from parley.rpc import sse
+from parley.rpc.call import Call, caller, current
+from parley.rpc.interceptors import Context, failed, remaining
+from parley.rpc.validation import validate
+from parley.v1 import chat_completions_pb2_grpc as services
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+
+KEEP_ALIVE_SECONDS = 15.0
+
+
+class ChatCompletionsServicer(services.ChatCompletionsServicer):
+    """Serves the three ways to ask for a completion."""
+
+    def __init__(self, chat: Chat) -> None:
+        self._chat = chat
+
+    async def CreateChatCompletion(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
+        """Answers whole."""
+        _prepare(request, streamed=False)
+        completion = await self._chat.complete(request, caller(), remaining(context))
+        await _tell_session(completion, context)
+        _note_answer(current(), completion)
+        return completion
+
+    async def StreamChatCompletion(  # type: ignore[override] # gRPC's reader/writer form
+        self, request: CreateChatCompletionRequest, context: Context
+    ) -> None:
+        """Answers in typed chunks."""
+        _prepare(request, streamed=True)
+        async with aclosing(self._chunks(request, context)) as chunks:
+            async for chunk in chunks:
+                await context.write(chunk)
+
+    async def StreamChatCompletionEvents(  # type: ignore[override] # gRPC's reader/writer form
+        self, request: CreateChatCompletionRequest, context: Context
+    ) -> None:
+        """Answers in server-sent events."""
+        _prepare(request, streamed=True)
+        writer = sse.EventWriter(include_usage=request.stream_options.include_usage)
+        output = _EventOutput(context)
+        try:
+            async with aclosing(self._chunks(request, context)) as chunks:
+                async for chunk in chunks:
+                    await output.write(writer.event(chunk))
+            await output.write(sse.DONE)
+        except BaseException as error:
+            failure = failed(current(), error) if output.begun else None
+            if failure is None:
+                raise
+            await output.write(sse.error_event(failure))
+        finally:
+            output.close()
+
+    async def _chunks(
+        self, request: CreateChatCompletionRequest, context: Context
+    ) -> AsyncGenerator[ChatCompletionChunk, None]:
+        first = True
+        async with aclosing(self._chat.stream(request, caller(), remaining(context))) as chunks:
+            async for chunk in chunks:
+                if first:
+                    await _tell_session(chunk, context)
+                    first = False
+                if chunk.HasField("usage"):
+                    _note_answer(current(), chunk)
+                yield chunk
+
+
+class _EventOutput:
+    """Writes events, and comments into silences so that nobody on the way takes the connection for dead."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._writing = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._last = self._loop.time()
+        self._keeper = self._loop.create_task(self._keep_alive())
+        self.begun = False
+
+    async def write(self, data: bytes) -> None:
+        """Writes bytes; none is nothing."""
+        if not data:
+            return
+        async with self._writing:
+            self.begun = True
+            self._last = self._loop.time()
+            await self._context.write(HttpBody(content_type="text/event-stream", data=data))
+
+    def close(self) -> None:
+        """Stops keeping alive."""
+        self._keeper.cancel()
+
+    async def _keep_alive(self) -> None:
+        while True:
+            silent = self._loop.time() - self._last
+            await asyncio.sleep(KEEP_ALIVE_SECONDS - silent)
+            if self._loop.time() - self._last >= KEEP_ALIVE_SECONDS:
+                with suppress(grpc.aio.InternalError):  # the caller has left: the handler is told so itself
+                    await self.write(sse.KEEP_ALIVE)
+
+
+def _prepare(request: CreateChatCompletionRequest, *, streamed: bool) -> None:
+    """Takes over the session of the metadata, and checks the request."""
+    call = current()
+    named = call.metadata.get("x-chat-session-id")
+    if named:
+        if request.HasField("session_id") and request.session_id != named:
+            message = "`chatSessionId` and the X-Chat-Session-ID header name different sessions; send one of them"
+            raise InvalidRequest(message, param="chatSessionId")
+        request.session_id = named
+    call.noted["model"] = request.model[:256]
+    validate(request, streamed=streamed)
+
+
+async def _tell_session(answer: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    if answer.HasField("session_id"):
+        await context.send_initial_metadata((("x-chat-session-id", answer.session_id),))
+
+
+def _note_answer(call: Call, answer: Any) -> None:
+    """Notes for the log line what was answered."""
+    call.noted["model"] = answer.model
+    if answer.HasField("session_id"):
+        call.noted["session"] = answer.session_id
+    call.noted["prompt_tokens"] = answer.usage.prompt_tokens
+    call.noted["completion_tokens"] = answer.usage.completion_tokens

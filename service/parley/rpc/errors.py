@@ -1,0 +1,84 @@
+"""The one table that turns domain errors into gRPC statuses, and what a failed call carries."""
+
+import math
+
+import grpc
+import structlog
+from google.rpc import error_details_pb2, status_pb2
+
+from parley.core.errors import InvalidRequest, ParleyError
+from parley.v1 import error_reason_pb2 as reasons
+from parley.v1.error_reason_pb2 import ErrorReason
+
+_PREFIX = "ERROR_REASON_"
+_log = structlog.get_logger()
+
+STATUS: dict[ErrorReason.ValueType, grpc.StatusCode] = {
+    reasons.ERROR_REASON_INVALID_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
+    reasons.ERROR_REASON_MISSING_API_KEY: grpc.StatusCode.UNAUTHENTICATED,
+    reasons.ERROR_REASON_INVALID_API_KEY: grpc.StatusCode.UNAUTHENTICATED,
+    reasons.ERROR_REASON_PLAN_REQUIRED: grpc.StatusCode.PERMISSION_DENIED,
+    reasons.ERROR_REASON_MODEL_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    reasons.ERROR_REASON_SESSION_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    reasons.ERROR_REASON_SESSION_BUSY: grpc.StatusCode.ABORTED,
+    reasons.ERROR_REASON_UNSUPPORTED_PARAMETER: grpc.StatusCode.INVALID_ARGUMENT,
+    reasons.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED: grpc.StatusCode.INVALID_ARGUMENT,
+    reasons.ERROR_REASON_CONTENT_POLICY: grpc.StatusCode.INVALID_ARGUMENT,
+    reasons.ERROR_REASON_UPSTREAM_REJECTED: grpc.StatusCode.INVALID_ARGUMENT,
+    reasons.ERROR_REASON_UPSTREAM_RATE_LIMITED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    reasons.ERROR_REASON_UPSTREAM_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
+    reasons.ERROR_REASON_STREAM_BROKEN: grpc.StatusCode.UNAVAILABLE,
+    reasons.ERROR_REASON_DEADLINE_EXCEEDED: grpc.StatusCode.DEADLINE_EXCEEDED,
+    reasons.ERROR_REASON_STORE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    reasons.ERROR_REASON_SHUTTING_DOWN: grpc.StatusCode.UNAVAILABLE,
+    reasons.ERROR_REASON_INTERNAL: grpc.StatusCode.INTERNAL,
+    reasons.ERROR_REASON_TURN_LOST: grpc.StatusCode.ABORTED,
+}
+
+
+def name(error: ParleyError) -> str:
+    """Returns the reason without its prefix, for example `MODEL_NOT_FOUND`."""
+    return ErrorReason.Name(error.reason).removeprefix(_PREFIX)
+
+
+def known(error: BaseException, request_id: str) -> ParleyError:
+    """Returns the error as the caller may see it. What nobody foresaw is logged here, once, and told as `INTERNAL`."""
+    if isinstance(error, ParleyError):
+        return error
+    _log.error("internal error", request_id=request_id, exc_info=error)
+    return ParleyError("Internal Server Error", cause=repr(error))
+
+
+def details(error: ParleyError) -> bytes:
+    """Returns the `google.rpc.Status` with ErrorInfo, and BadRequest or RetryInfo where they say more."""
+    status = status_pb2.Status(code=STATUS[error.reason].value[0], message=error.message)
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=name(error), domain="parley", metadata=_facts(error)))
+    if isinstance(error, InvalidRequest) and error.violations:
+        bad = error_details_pb2.BadRequest()
+        for field, text in error.violations:
+            bad.field_violations.add(field=field, description=text)
+        status.details.add().Pack(bad)
+    if error.retry_after is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(int(error.retry_after * 1000))
+        status.details.add().Pack(retry)
+    return bytes(status.SerializeToString())
+
+
+def trailing_metadata(error: ParleyError) -> tuple[tuple[str, str | bytes], ...]:
+    """Returns what a failed call carries: the details for gRPC callers, the plain mirror for the edge."""
+    pairs: list[tuple[str, str | bytes]] = [
+        ("parley-error-reason", name(error)),
+        ("parley-error-code", name(error).lower()),
+    ]
+    if error.param:
+        pairs.append(("parley-error-param", error.param))
+    if error.retry_after is not None:
+        pairs.append(("retry-after", str(math.ceil(error.retry_after))))
+    pairs.append(("grpc-status-details-bin", details(error)))
+    return tuple(pairs)
+
+
+def _facts(error: ParleyError) -> dict[str, str]:
+    return {"param": error.param} if error.param else {}

@@ -1,0 +1,226 @@
+"""What every call of Parley's passes through, in the order of `interceptors()`.
+
+Health and reflection belong to the internal listener and pass by all of it.
+"""
+
+import asyncio
+import os
+import re
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+
+from parley.core.errors import DeadlineExceeded, InvalidRequest, ParleyError, ShuttingDown
+from parley.core.ports import Authenticator
+from parley.rpc import errors
+from parley.rpc.call import Call, current, enter
+from parley.rpc.key_order import keep_key_order
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Behaviour = Callable[[Any, Context], Awaitable[Any]]
+MethodHandler = Any  # grpc.RpcMethodHandler, whose stubs hide its attributes
+
+_CORRELATION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_UNDECODABLE = "The request cannot be read: it is malformed, or its JSON is nested too deeply; send it less nested"
+_log = structlog.get_logger("parley")
+
+
+def interceptors(authenticator: Authenticator, running: set[Call]) -> list[grpc.aio.ServerInterceptor]:
+    """Returns the interceptors, the outermost first. `running` always has the calls that are being answered."""
+    return [
+        ContextInterceptor(running),  # first, so that everything after it can be traced
+        LogInterceptor(),  # outside of all that can fail, so that every call has its line
+        ErrorInterceptor(),  # whatever is raised below becomes a status
+        AuthInterceptor(authenticator),  # before the body is read, so that strangers cost little
+        DecodeInterceptor(),  # here and not in gRPC, where a malformed request would be INTERNAL
+    ]
+
+
+class _Interceptor(grpc.aio.ServerInterceptor, ABC):
+    """Wraps the behaviour of each of Parley's methods, once a method."""
+
+    def __init__(self) -> None:
+        self._wrapped: dict[str, MethodHandler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> MethodHandler:
+        """Returns the method's handler, wrapped."""
+        method = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            wrapped = await continuation(handler_call_details)
+            if wrapped is not None and method.startswith("/parley."):
+                wrapped = self._wrapped[method] = self._wrap_handler(wrapped)
+        return wrapped
+
+    def _wrap_handler(self, handler: MethodHandler) -> MethodHandler:
+        reader = self._reader(handler)
+        if handler.response_streaming:
+            behaviour = self._wrap(handler.unary_stream, handler)
+            return grpc.unary_stream_rpc_method_handler(behaviour, reader, handler.response_serializer)
+        behaviour = self._wrap(handler.unary_unary, handler)
+        return grpc.unary_unary_rpc_method_handler(behaviour, reader, handler.response_serializer)
+
+    def _reader(self, handler: MethodHandler) -> Any:
+        return handler.request_deserializer
+
+    @abstractmethod
+    def _wrap(self, inner: Behaviour, handler: MethodHandler) -> Behaviour: ...
+
+
+class ContextInterceptor(_Interceptor):
+    """Makes the `Call`, and returns its ids in the trailing metadata."""
+
+    def __init__(self, running: set[Call]) -> None:
+        super().__init__()
+        self._running = running
+
+    def _wrap(self, inner: Behaviour, handler: MethodHandler) -> Behaviour:
+        async def handle(request: Any, context: Context) -> Any:
+            call = _call(context)
+            enter(call)
+            context.set_trailing_metadata(_ids(call))
+            self._running.add(call)
+            try:
+                return await inner(request, context)
+            finally:
+                self._running.discard(call)
+
+        return handle
+
+
+class LogInterceptor(_Interceptor):
+    """Writes the canonical line: what was asked, by whom, how it ended, how long it took."""
+
+    def _wrap(self, inner: Behaviour, handler: MethodHandler) -> Behaviour:
+        async def handle(request: Any, context: Context) -> Any:
+            begun = time.perf_counter()
+            try:
+                return await inner(request, context)
+            finally:
+                _write_line(current(), (time.perf_counter() - begun) * 1000)
+
+        return handle
+
+
+class ErrorInterceptor(_Interceptor):
+    """Ends a failed call with the status, details and metadata of its error."""
+
+    def _wrap(self, inner: Behaviour, handler: MethodHandler) -> Behaviour:
+        async def handle(request: Any, context: Context) -> Any:
+            call = current()
+            try:
+                return await inner(request, context)
+            except BaseException as error:
+                failure = failed(call, error)
+                if failure is None:
+                    raise
+                trailing = (*_ids(call), *errors.trailing_metadata(failure))
+                await context.abort(errors.STATUS[failure.reason], failure.message, trailing)
+
+        return handle
+
+
+class AuthInterceptor(_Interceptor):
+    """Lets in who has a key."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        super().__init__()
+        self._authenticator = authenticator
+
+    def _wrap(self, inner: Behaviour, handler: MethodHandler) -> Behaviour:
+        async def handle(request: Any, context: Context) -> Any:
+            call = current()
+            call.caller = await self._authenticator.authenticate(call.metadata.get("authorization"))
+            return await inner(request, context)
+
+        return handle
+
+
+class DecodeInterceptor(_Interceptor):
+    """Reads the request from its bytes."""
+
+    def _reader(self, handler: MethodHandler) -> Any:
+        return None  # the bytes as they are
+
+    def _wrap(self, inner: Behaviour, handler: MethodHandler) -> Behaviour:
+        read = handler.request_deserializer
+
+        async def handle(data: bytes, context: Context) -> Any:
+            try:
+                request = read(data)
+                if isinstance(request, CreateChatCompletionRequest):
+                    keep_key_order(request, data)
+            except DecodeError as error:
+                raise InvalidRequest(_UNDECODABLE) from error
+            return await inner(request, context)
+
+        return handle
+
+
+def failed(call: Call, error: BaseException) -> ParleyError | None:
+    """Notes why a call failed and returns it as the caller may see it; None where no caller is left to see it.
+
+    A cancelled call is one whose caller has left, unless its deadline has passed or this worker is stopping.
+    """
+    if isinstance(error, asyncio.CancelledError) and call.stopping:
+        call.task.uncancel()
+        error = ShuttingDown()
+    elif not isinstance(error, Exception) or isinstance(error, grpc.aio.InternalError):  # gRPC's word for a lost caller
+        call.outcome = "CANCELLED"
+        return None
+    call.failure = errors.known(error, call.request_id)
+    call.outcome = errors.STATUS[call.failure.reason].name
+    return call.failure
+
+
+def remaining(context: Context) -> float | None:
+    """Returns the caller's deadline as a time of the event loop's clock, or None. Raises DeadlineExceeded."""
+    seconds = context.time_remaining()
+    if seconds is None:
+        return None
+    if seconds <= 0:
+        raise DeadlineExceeded
+    return asyncio.get_running_loop().time() + seconds
+
+
+def _call(context: Context) -> Call:
+    metadata: dict[str, str] = dict(context.invocation_metadata() or ())  # type: ignore[arg-type]
+    request_id = metadata.get("x-request-id") or os.urandom(16).hex()
+    correlation_id = metadata.get("x-correlation-id", "")
+    if not _CORRELATION_ID.fullmatch(correlation_id):
+        correlation_id = request_id
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 (a handler always runs in a task)
+    return Call(request_id, correlation_id, metadata, task)
+
+
+def _ids(call: Call) -> tuple[tuple[str, str], ...]:
+    return (("x-request-id", call.request_id), ("x-correlation-id", call.correlation_id))
+
+
+def _write_line(call: Call, milliseconds: float) -> None:
+    fields = {"status": call.outcome, "ms": round(milliseconds, 1), "request_id": call.request_id}
+    if call.correlation_id != call.request_id:
+        fields["correlation_id"] = call.correlation_id
+    if call.caller is not None:
+        fields["account"] = call.caller.account
+        fields["key"] = call.caller.key_id
+    fields.update(call.noted)
+    if call.failure is None:
+        _log.info("call", **fields)
+        return
+    fields["reason"] = errors.name(call.failure)
+    fields["error"] = call.failure.message
+    if call.failure.cause:
+        fields["cause"] = call.failure.cause
+    _log.warning("call", **fields)

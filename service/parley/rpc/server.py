@@ -1,0 +1,75 @@
+"""One worker's gRPC server: what it serves, its limits, and how it stops."""
+
+import asyncio
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from parley.core.chat import Chat
+from parley.core.ports import Authenticator, SessionStore
+from parley.core.routing import Router
+from parley.rpc.call import Call
+from parley.rpc.chat_completions import ChatCompletionsServicer
+from parley.rpc.interceptors import interceptors
+from parley.rpc.models import ModelsServicer
+from parley.rpc.sessions import SessionsServicer
+from parley.v1 import chat_completions_pb2, models_pb2, sessions_pb2
+from parley.v1.chat_completions_pb2_grpc import add_ChatCompletionsServicer_to_server
+from parley.v1.models_pb2_grpc import add_ModelsServicer_to_server
+from parley.v1.sessions_pb2_grpc import add_SessionsServicer_to_server
+
+SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (chat_completions_pb2, "ChatCompletions"),
+        (sessions_pb2, "Sessions"),
+        (models_pb2, "Models"),
+    )
+)
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", 32 * 1024 * 1024),  # above the edge's limit: too large is 413 there, never 429
+    ("grpc.max_metadata_size", 16384),  # grpc-core refuses at random above its soft limit
+    ("grpc.absolute_max_metadata_size", 24576),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # Envoy pings every 30 s, the default allows 5 minutes
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.so_reuseport", 0),  # two workers on one port would share it unevenly, and hide a mistake
+)
+_NOTICE_SECONDS = 1.5  # until every Envoy has seen NOT_SERVING and sends nothing new
+_TELL_SECONDS = 2.0  # for the error event of a stream that is cut off
+
+
+class Server:
+    """Serves Parley's services, health and reflection on one address."""
+
+    def __init__(self, chat: Chat, router: Router, store: SessionStore, authenticator: Authenticator) -> None:
+        self._running: set[Call] = set()
+        self._server = grpc.aio.server(interceptors=interceptors(authenticator, self._running), options=_OPTIONS)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        add_ChatCompletionsServicer_to_server(ChatCompletionsServicer(chat), self._server)
+        add_SessionsServicer_to_server(SessionsServicer(store), self._server)
+        add_ModelsServicer_to_server(ModelsServicer(router), self._server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+
+    async def start(self, address: str) -> str:
+        """Listens on `unix:/path` or `HOST:PORT` (port 0: any), and returns the address. Raises RuntimeError."""
+        port = self._server.add_insecure_port(address)
+        await self._server.start()
+        for service in ("", *SERVICES):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        if address.startswith("unix:"):
+            return address
+        return f"{address.rpartition(':')[0]}:{port}"
+
+    async def stop(self, grace: float) -> None:
+        """Says NOT_SERVING, lets calls finish for `grace` seconds, then ends the rest with an error."""
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(min(grace, _NOTICE_SECONDS))
+        stopping = asyncio.create_task(self._server.stop(grace + _TELL_SECONDS))
+        await asyncio.wait({stopping}, timeout=grace)
+        for call in list(self._running):
+            call.stopping = True
+            call.task.cancel()
+        await stopping

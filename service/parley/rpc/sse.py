@@ -1,0 +1,70 @@
+"""Server-sent events (WHATWG HTML, 9.2), in the JSON that Envoy prints, with `finish_reason: null` as OpenAI sends it.
+
+Almost every chunk of a stream is a piece of text, so those are put together from bytes that stay the same.
+"""
+
+import orjson
+
+from parley.core.errors import ParleyError
+from parley.core.plain import from_message
+from parley.rpc import errors
+from parley.v1.chat_completions_pb2 import ChatCompletionChunk
+from parley.v1.message_pb2 import ChunkChoice
+
+DONE = b"data: [DONE]\n\n"
+KEEP_ALIVE = b": keep-alive\n\n"
+
+_STAMPS = ("session_id", "id", "object", "created", "model")
+
+
+class EventWriter:
+    """Writes the chunks of one stream as events; without `include_usage`, nothing for a chunk of usage only."""
+
+    def __init__(self, *, include_usage: bool) -> None:
+        self._include_usage = include_usage
+        self._head: bytes | None = None
+
+    def event(self, chunk: ChatCompletionChunk) -> bytes:
+        """Returns the chunk's event, or no bytes."""
+        if not chunk.choices and not self._include_usage:
+            return b""
+        if self._head is None:
+            self._head = _head(chunk)
+        choices = b",".join([_choice(choice) for choice in chunk.choices])
+        return b"%b%b]%b}\n\n" % (self._head, choices, _tail(chunk))
+
+
+def error_event(error: ParleyError) -> bytes:
+    """Returns the event that ends a stream which failed after its first byte, in the shape of OpenAI's errors."""
+    status = errors.STATUS[error.reason].name
+    kind = "invalid_request_error" if status == "INVALID_ARGUMENT" else "server_error"
+    body = {"message": error.message, "type": kind, "param": error.param, "code": errors.name(error).lower()}
+    return b"data: %b\n\n" % orjson.dumps({"error": body})
+
+
+def _head(chunk: ChatCompletionChunk) -> bytes:
+    stamp = ChatCompletionChunk()
+    stamp.CopyFrom(chunk)
+    for field, _ in chunk.ListFields():
+        if field.name not in _STAMPS:
+            stamp.ClearField(field.name)  # type: ignore[arg-type]
+    return b'data: %b,"choices":[' % orjson.dumps(from_message(stamp))[:-1]
+
+
+def _choice(choice: ChunkChoice) -> bytes:
+    delta = choice.delta
+    if len(delta.ListFields()) == 1 and delta.content and len(choice.ListFields()) == 2:  # noqa: PLR2004 (index, delta)
+        text = orjson.dumps(delta.content)
+        return b'{"index":%d,"delta":{"content":%b},"finish_reason":null}' % (choice.index, text)
+    return orjson.dumps({"index": 0, "delta": {}, "finish_reason": None, **from_message(choice)})
+
+
+def _tail(chunk: ChatCompletionChunk) -> bytes:
+    rest: dict[str, object] = {}
+    if chunk.HasField("usage"):
+        rest["usage"] = from_message(chunk.usage)
+    if chunk.HasField("system_fingerprint"):
+        rest["system_fingerprint"] = chunk.system_fingerprint
+    if chunk.HasField("service_tier"):
+        rest["service_tier"] = chunk.service_tier
+    return b",%b" % orjson.dumps(rest)[1:-1] if rest else b""

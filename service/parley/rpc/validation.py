@@ -1,0 +1,180 @@
+"""What a request must look like. Messages are written as the API documents write them."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+from google.protobuf.struct_pb2 import Value
+
+from parley.core.errors import InvalidRequest
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.message_pb2 import Message
+
+Violation = tuple[str, str]
+
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "n": (1, 128),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+    "top_logprobs": (0, 20),
+}
+_MOST_STOPS = 4
+_MOST_LABELS = 16
+_LABEL_LENGTHS = (64, 512)
+_STRONGEST_BIAS = 100
+
+
+def validate(request: CreateChatCompletionRequest, *, streamed: bool) -> None:
+    """Raises InvalidRequest with every violation where there is one."""
+    violations = [violation for check in _CHECKS for violation in check(request)]
+    if not streamed:
+        violations += _whole(request)
+    if violations:
+        param, message = violations[0]
+        raise InvalidRequest(message, param=param, violations=violations)
+
+
+def _model(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+    if request.HasField("model") and not request.model:
+        yield "model", "`model` is required and must be a string"
+
+
+def _messages(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+    if not request.messages:
+        yield "messages", "`messages` must be a non-empty array"
+    for index, message in enumerate(request.messages):
+        yield from _message(message, f"messages[{index}]")
+
+
+def _ranges(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+    for name, (low, high) in _RANGES.items():
+        if request.HasField(name) and not low <= getattr(request, name) <= high:  # type: ignore[arg-type]
+            yield name, f"`{name}` must be between {low} and {high}"
+    if request.HasField("top_logprobs") and not request.logprobs:
+        yield "top_logprobs", "`top_logprobs` needs `logprobs` to be true"
+
+
+def _whole(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+    if request.stream:
+        yield "stream", "`stream` is true, but this method answers whole; call StreamChatCompletion"
+    if request.HasField("stream_options"):
+        yield "stream_options", "`stream_options` needs `stream` to be true"
+
+
+def _message(message: Message, place: str) -> Iterator[Violation]:
+    if message.role not in _ROLES:
+        yield f"{place}.role", f"`{place}.role` must be one of {', '.join(_ROLES)}"
+        return
+    kind = message.content.WhichOneof("kind") if message.HasField("content") else None
+    if kind == "list_value":
+        yield from _parts(message.content, place)
+    elif kind not in (None, "null_value", "string_value"):
+        yield f"{place}.content", f"`{place}.content` must be a string, an array of content parts or null"
+    elif kind != "string_value" and message.role != "assistant":
+        yield f"{place}.content", f"`{place}.content` is required and must be a string or an array of content parts"
+    elif kind != "string_value" and not _speaks_otherwise(message):
+        yield f"{place}.content", f"`{place}.content` may be null only beside `tool_calls` or `function_call`"
+    if message.role == "tool" and not message.tool_call_id:
+        yield f"{place}.tool_call_id", f"`{place}.tool_call_id` is required where `role` is tool"
+    if message.role == "function" and not message.name:
+        yield f"{place}.name", f"`{place}.name` is required where `role` is function"
+
+
+def _speaks_otherwise(message: Message) -> bool:
+    return bool(message.tool_calls) or any(message.HasField(name) for name in ("function_call", "refusal", "audio"))
+
+
+def _parts(content: Value, place: str) -> Iterator[Violation]:
+    for index, part in enumerate(content.list_value.values):
+        if part.struct_value.fields["type"].WhichOneof("kind") != "string_value":
+            at = f"{place}.content[{index}]"
+            yield at, f"`{at}` must be an object with a `type`, for example text or image_url"
+    if not content.list_value.values:
+        yield f"{place}.content", f"`{place}.content` must not be an empty array"
+
+
+def _stop(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+    stop = request.stop
+    kind = stop.WhichOneof("kind")
+    items = stop.list_value.values
+    texts = all(item.WhichOneof("kind") == "string_value" for item in items)
+    if kind not in (None, "string_value", "null_value") and not (
+        kind == "list_value" and texts and len(items) <= _MOST_STOPS
+    ):
+        yield "stop", f"`stop` must be a string or an array of at most {_MOST_STOPS} strings"
+
+
+def _tools(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+    for index, tool in enumerate(request.tools):
+        place = f"tools[{index}]"
+        if tool.type not in ("function", "custom"):
+            yield f"{place}.type", f"`{place}.type` must be function or custom"
+        elif tool.type == "custom" and not tool.custom.name:
+            yield f"{place}.custom.name", f"`{place}.custom.name` is required"
+        elif tool.type == "function":
+            yield from _function(tool.function, f"{place}.function")
+    yield from _choice(request.tool_choice, "tool_choice", ("none", "auto", "required"), bool(request.tools))
+
+
+def _functions(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+    for index, function in enumerate(request.functions):
+        yield from _function(function, f"functions[{index}]")
+    yield from _choice(request.function_call, "function_call", ("none", "auto"), bool(request.functions))
+
+
+def _function(function: Any, place: str) -> Iterator[Violation]:
+    if not _NAME.fullmatch(function.name):
+        yield f"{place}.name", f"`{place}.name` is required: letters, digits, _ and -, at most 64"
+    if function.HasField("parameters_json") and not _is_object(function.parameters_json):
+        yield f"{place}.parameters_json", f"`{place}.parameters_json` must be the text of a JSON object"
+
+
+def _choice(choice: Value, name: str, words: tuple[str, ...], offered: bool) -> Iterator[Violation]:
+    kind = choice.WhichOneof("kind")
+    if kind == "string_value" and choice.string_value not in words:
+        yield name, f"`{name}` must be {', '.join(words)}, or an object that names one"
+    elif kind not in (None, "null_value", "string_value", "struct_value"):
+        yield name, f"`{name}` must be a string or an object"
+    elif not offered and (kind == "struct_value" or choice.string_value == "required"):
+        yield name, f"`{name}` names what to call, but nothing is offered; add `tools` or `functions`"
+
+
+def _response_format(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+    if not request.HasField("response_format"):
+        return
+    asked = request.response_format
+    if asked.type not in ("text", "json_object", "json_schema"):
+        yield "response_format.type", "`response_format.type` must be text, json_object or json_schema"
+    elif asked.type == "json_schema":
+        place = "response_format.json_schema"
+        if not _NAME.fullmatch(asked.json_schema.name):
+            yield f"{place}.name", f"`{place}.name` is required: letters, digits, _ and -, at most 64"
+        if asked.json_schema.HasField("schema_json") and not _is_object(asked.json_schema.schema_json):
+            yield f"{place}.schema_json", f"`{place}.schema_json` must be the text of a JSON object"
+
+
+def _maps(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+    for token, bias in request.logit_bias.items():
+        if not token.isdecimal() or abs(bias) > _STRONGEST_BIAS:
+            yield "logit_bias", "`logit_bias` must map token ids to numbers between -100 and 100"
+            break
+    longest_key, longest_value = _LABEL_LENGTHS
+    labels = request.metadata.items()
+    if len(labels) > _MOST_LABELS or any(len(k) > longest_key or len(v) > longest_value for k, v in labels):
+        limits = f"{_MOST_LABELS} labels, keys to {longest_key} characters, values to {longest_value}"
+        yield "metadata", f"`metadata` may have at most {limits}"
+
+
+_CHECKS = (_model, _messages, _ranges, _stop, _tools, _functions, _response_format, _maps)
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(orjson.loads(text), dict)
+    except orjson.JSONDecodeError:
+        return False

@@ -1,0 +1,56 @@
+"""The table of errors. Nothing real runs here but the table itself."""
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+from parley.core import errors as domain
+from parley.rpc import errors
+from parley.v1.error_reason_pb2 import DESCRIPTOR, ErrorReason
+
+
+def _leaves(kind: type[domain.ParleyError]) -> list[type[domain.ParleyError]]:
+    return [kind, *(leaf for child in kind.__subclasses__() for leaf in _leaves(child))]
+
+
+def test_every_reason_but_unspecified_has_a_status() -> None:
+    """No reason can be raised that the table does not turn into a status."""
+    assert set(ErrorReason.values()) - {0} == set(errors.STATUS)
+
+
+def test_every_error_of_the_tree_has_a_reason_of_the_table() -> None:
+    """No class of the tree lacks a row."""
+    assert [] == [kind for kind in _leaves(domain.ParleyError) if kind.reason not in errors.STATUS]
+
+
+def test_every_reason_is_explained_with_an_example_of_its_status(descriptor_comments: dict[str, str]) -> None:
+    """The proto's comment on a reason shows the status that the table gives it."""
+    for value in DESCRIPTOR.enum_types_by_name["ErrorReason"].values:
+        if value.number:
+            comment = descriptor_comments[value.name]
+            assert f"Example: {errors.STATUS[value.number].name}, " in comment, value.name  # type: ignore[index]
+
+
+def test_a_failed_call_carries_details_and_their_plain_mirror() -> None:
+    """gRPC callers get ErrorInfo, BadRequest and RetryInfo; the edge gets plain metadata."""
+    error = domain.InvalidRequest("`n` is wrong", param="n", violations=[("n", "`n` is wrong"), ("stop", "also")])
+    error.retry_after = 1.2
+    metadata = dict(errors.trailing_metadata(error))
+    assert "INVALID_REQUEST" == metadata["parley-error-reason"]
+    assert "invalid_request" == metadata["parley-error-code"]
+    assert "n" == metadata["parley-error-param"]
+    assert "2" == metadata["retry-after"]
+    status = status_pb2.Status.FromString(metadata["grpc-status-details-bin"])
+    info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+    for packed, detail in zip(status.details, (info, bad, retry), strict=True):
+        assert packed.Unpack(detail)
+    assert ("INVALID_REQUEST", "parley") == (info.reason, info.domain)
+    assert ["n", "stop"] == [violation.field for violation in bad.field_violations]
+    assert 1200 == retry.retry_delay.ToMilliseconds()
+    assert grpc.StatusCode.INVALID_ARGUMENT.value[0] == status.code
+
+
+def test_what_nobody_foresaw_is_told_as_internal_server_error_only() -> None:
+    """A caller never sees the text of an unexpected exception."""
+    failure = errors.known(RuntimeError("password=1234"), "request-1")
+    assert "Internal Server Error" == failure.message
+    assert b"1234" not in errors.details(failure)

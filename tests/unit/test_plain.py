@@ -1,0 +1,51 @@
+"""Messages as plain JSON data."""
+
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.struct_pb2 import Struct
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parley.core.plain import from_message
+from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=4))
+def test_a_struct_is_what_it_was_made_from(value: dict[str, Any]) -> None:
+    """JSON goes into a Struct and comes out equal, whole numbers as integers."""
+    struct = Struct()
+    json_format.ParseDict(value, struct)
+    assert value == from_message(struct)
+
+
+def test_whole_numbers_come_out_as_integers() -> None:
+    """`5`, which a Struct holds as 5.0, is 5 again."""
+    struct = Struct()
+    struct.update({"a": 5, "b": [2.5, 1e300]})
+    plain = from_message(struct)
+    assert "5" == repr(plain["a"])
+    assert [2.5, 1e300] == plain["b"]
+
+
+def test_a_message_is_printed_as_protobuf_prints_it() -> None:
+    """Names, set zeros and omitted fields are those of protobuf's own JSON."""
+    completion = ChatCompletion(session_id="s", id="i", created=1)
+    completion.choices.add(index=0, finish_reason="stop").message.content.string_value = ""
+    completion.usage.prompt_tokens = 0
+    assert json_format.MessageToDict(completion) == from_message(completion)
+
+
+def test_maps_become_objects() -> None:
+    """A map field is a JSON object."""
+    request = CreateChatCompletionRequest(logit_bias={"5": 1.0}, metadata={"k": "v"})
+    assert {"logit_bias": {"5": 1.0}, "metadata": {"k": "v"}} == from_message(request)

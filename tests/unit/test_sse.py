@@ -1,0 +1,84 @@
+"""Server-sent events of chunks."""
+
+import json
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+
+from parley.core.errors import StreamBroken
+from parley.rpc.sse import EventWriter, error_event
+from parley.v1.chat_completions_pb2 import ChatCompletionChunk
+from parley.v1.message_pb2 import Delta, Logprobs, TokenLogprob
+
+
+def _chunk(delta: Delta | None = None, **choice: Any) -> ChatCompletionChunk:
+    chunk = ChatCompletionChunk(
+        session_id="s", id="chatcmpl-1", object="chat.completion.chunk", created=5, model="m", sequence=3
+    )
+    if delta is not None:
+        chunk.choices.add(index=0, delta=delta, **choice)
+    return chunk
+
+
+def _full_delta() -> Delta:
+    delta = Delta(role="assistant", content="", refusal="no", reasoning_content="because")
+    delta.tool_calls.add(index=0, id="call_1", type="function", function={"name": "f", "arguments": ""})
+    delta.function_call.name = "g"
+    delta.annotations.add().update({"type": "url_citation"})
+    return delta
+
+
+CHUNKS = {
+    "role": _chunk(Delta(role="assistant", content="")),
+    "text": _chunk(Delta(content='né "x"\n\u2028 \U0001f600')),
+    "everything": _chunk(_full_delta()),
+    "finish": _chunk(Delta(), finish_reason="stop"),
+    "logprobs": _chunk(
+        Delta(content="a"), logprobs=Logprobs(content=[TokenLogprob(token="a", logprob=-0.0, bytes=[97])])
+    ),
+    "usage": _chunk(),
+}
+CHUNKS["usage"].usage.prompt_tokens = 0
+CHUNKS["usage"].system_fingerprint = "fp"
+
+
+@pytest.mark.parametrize("kind", CHUNKS)
+def test_an_event_is_the_chunks_json_and_null_until_it_finishes(kind: str) -> None:
+    """Every kind of chunk is written as protobuf's own JSON, plus `finish_reason: null`."""
+    event = EventWriter(include_usage=True).event(CHUNKS[kind])
+    assert event.startswith(b"data: ")
+    assert event.endswith(b"\n\n")
+    assert 2 == event.count(b"\n")
+    expected = MessageToDict(CHUNKS[kind])
+    del expected["sequence"]
+    expected.setdefault("choices", [])
+    for choice in expected["choices"]:
+        choice.setdefault("finish_reason", None)
+    assert expected == json.loads(event[6:])
+
+
+def test_the_stamp_comes_first_and_in_the_order_of_the_proto() -> None:
+    """Keys stand as the API documents show them."""
+    body = json.loads(EventWriter(include_usage=True).event(CHUNKS["text"])[6:])
+    assert ["chatSessionId", "id", "object", "created", "model", "choices"] == list(body)
+    assert ["index", "delta", "finish_reason"] == list(body["choices"][0])
+
+
+def test_usage_is_written_only_where_it_was_asked_for() -> None:
+    """Without `include_usage` the chunk with the usage makes no event."""
+    assert b"" == EventWriter(include_usage=False).event(CHUNKS["usage"])
+
+
+def test_several_choices_share_an_event() -> None:
+    """Choices of one chunk stay together, each with its index."""
+    chunk = _chunk(Delta(content="a"))
+    chunk.choices.add(index=1, delta=Delta(content="b"))
+    body = json.loads(EventWriter(include_usage=False).event(chunk)[6:])
+    assert [(0, "a"), (1, "b")] == [(choice["index"], choice["delta"]["content"]) for choice in body["choices"]]
+
+
+def test_an_error_event_names_the_reason() -> None:
+    """A stream that fails midway says why, in the shape that OpenAI's SDKs read."""
+    body = json.loads(error_event(StreamBroken("broke off"))[6:])
+    assert {"message": "broke off", "type": "server_error", "param": None, "code": "stream_broken"} == body["error"]

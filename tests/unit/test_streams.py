@@ -1,0 +1,89 @@
+"""The sequence of a stream's chunks, and the message that they make."""
+
+from parley.core.streams import AnswerJoiner, StreamShaper
+from parley.v1.chat_completions_pb2 import ChatCompletionChunk
+from parley.v1.message_pb2 import Delta, Logprobs, ToolCallDelta, Usage
+
+
+def _chunk(*deltas: Delta, finish: str | None = None) -> ChatCompletionChunk:
+    chunk = ChatCompletionChunk()
+    for index, delta in enumerate(deltas):
+        choice = chunk.choices.add(index=index, delta=delta)
+        if finish:
+            choice.finish_reason = finish
+    return chunk
+
+
+def _shape(*chunks: ChatCompletionChunk) -> list[ChatCompletionChunk]:
+    shaper = StreamShaper("m", "session")
+    return [shaped for chunk in chunks for shaped in shaper.shape(chunk)] + [shaper.end()]
+
+
+def test_one_crammed_chunk_becomes_the_documented_sequence() -> None:
+    """Role, text and finish in one chunk of the backend leave as role, text, finish, usage."""
+    crammed = _chunk(Delta(role="assistant", content="Hi"), finish="stop")
+    crammed.usage.CopyFrom(Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3))
+    role, text, finish, usage = _shape(crammed)
+    assert Delta(role="assistant", content="") == role.choices[0].delta
+    assert Delta(content="Hi") == text.choices[0].delta
+    assert not text.choices[0].HasField("finish_reason")
+    assert Delta() == finish.choices[0].delta
+    assert "stop" == finish.choices[0].finish_reason
+    assert (0, 3) == (len(usage.choices), usage.usage.total_tokens)
+
+
+def test_all_chunks_carry_the_same_stamp_and_count_up() -> None:
+    """`id`, `created`, `model` and the session are the same; `sequence` counts from 0."""
+    shaped = _shape(_chunk(Delta(role="assistant", content="")), _chunk(Delta(content="a")), _chunk(Delta(content="b")))
+    assert [0, 1, 2, 3] == [chunk.sequence for chunk in shaped]
+    assert 1 == len({(chunk.id, chunk.created, chunk.model, chunk.session_id, chunk.object) for chunk in shaped})
+    assert ("m", "session", "chat.completion.chunk") == (shaped[0].model, shaped[0].session_id, shaped[0].object)
+
+
+def test_the_role_is_sent_once_a_choice() -> None:
+    """Backends that repeat the role in every delta are put right, for each choice by itself."""
+    first, second = (Delta(role="assistant", content=text) for text in "ab")
+    shaped = _shape(_chunk(first, second), _chunk(first, second))[:-1]
+    roles = [(chunk.choices[0].index, chunk.choices[0].delta.role) for chunk in shaped]
+    assert [(0, "assistant"), (0, ""), (1, "assistant"), (1, ""), (0, ""), (1, "")] == roles
+
+
+def test_logprobs_stay_with_their_delta() -> None:
+    """Token probabilities leave in the chunk of the text that they belong to."""
+    chunk = _chunk(Delta(content="a"))
+    chunk.choices[0].logprobs.CopyFrom(Logprobs(content=[{"token": "a", "logprob": -1.0}]))
+    _, said, _ = _shape(chunk)
+    assert "a" == said.choices[0].logprobs.content[0].token
+
+
+def test_a_fingerprint_is_passed_on_from_where_it_appears() -> None:
+    """What the backend says of itself reaches the caller."""
+    chunk = _chunk(Delta(content="a"))
+    chunk.system_fingerprint = "fp"
+    assert ["fp", "fp", "fp"] == [shaped.system_fingerprint for shaped in _shape(chunk)]
+
+
+def test_joined_deltas_are_the_message() -> None:
+    """Text and tool calls come together again, in the order of their index; other choices do not count."""
+    answer = AnswerJoiner()
+    answer.add(_chunk(Delta(role="assistant", content="Let "), Delta(content="other")))
+    answer.add(_chunk(Delta(content="me see")))
+    for piece in (
+        ToolCallDelta(index=1, id="b", type="function", function={"name": "g", "arguments": ""}),
+        ToolCallDelta(index=0, id="a", type="function", function={"name": "f", "arguments": '{"x"'}),
+        ToolCallDelta(index=0, function={"arguments": ":1}"}),
+    ):
+        answer.add(_chunk(Delta(tool_calls=[piece])))
+    message = answer.message()
+    assert message is not None
+    assert "Let me see" == message.content.string_value
+    assert [("a", "f", '{"x":1}'), ("b", "g", "")] == [
+        (call.id, call.function.name, call.function.arguments) for call in message.tool_calls
+    ]
+
+
+def test_nothing_said_is_no_message() -> None:
+    """A stream that broke before its first token leaves nothing to keep."""
+    answer = AnswerJoiner()
+    answer.add(_chunk(Delta(role="assistant", content="")))
+    assert answer.message() is None
