@@ -75,7 +75,8 @@ def begin_turn(
         raise SessionBusy(begin.session_id)
     number, fence = leased[0]
     turn = Turn(begin.session_id, number, fence)
-    db.execute(_CRASHED, (turn.session_id, number - 1))
+    if not begin.new:
+        db.execute(_CRASHED, (turn.session_id, number - 1))
     db.execute(_ADD_TURN, (turn.session_id, number, now))
     _append(db, turn, 0, messages)
     history = [] if begin.new else [row[0] for row in _rows(db, _HISTORY, (turn.session_id, number))]
