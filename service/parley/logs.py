@@ -2,14 +2,17 @@
 
 import logging
 import sys
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 import structlog
 
 
-def configure(*, level: str = "info", human: bool | None = None) -> None:
-    """Sets up structlog for this process. `human` chooses columns, not JSON; default: where stdout is a terminal."""
+def configure(*, level: str = "info", human: bool | None = None, file: BinaryIO | None = None) -> None:
+    """Sets up structlog for this process.
+
+    `human` chooses columns instead of JSON; default: where stdout is a terminal. JSON goes to `file`, default stdout.
+    """
     if human is None:
         human = sys.stdout.isatty()
     processors: list[Any] = [
@@ -22,7 +25,7 @@ def configure(*, level: str = "info", human: bool | None = None) -> None:
         factory: Any = structlog.PrintLoggerFactory()
     else:
         processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(orjson.dumps)]
-        factory = structlog.BytesLoggerFactory()
+        factory = structlog.BytesLoggerFactory(file)
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),

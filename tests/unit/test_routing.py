@@ -53,7 +53,7 @@ def test_no_model_is_the_default_model() -> None:
 def test_no_model_and_no_default_is_an_error() -> None:
     """The message is the documented one."""
     config = _config(CONFIG.replace("default_model: plain", ""))
-    with pytest.raises(InvalidRequest, match="^`model` is required and must be a string$"):
+    with pytest.raises(InvalidRequest, match=r"^`model` is required and must be a string$"):
         _router(config).model(ANYONE, "")
 
 

@@ -2,7 +2,7 @@
 
 from parley.core.streams import AnswerJoiner, StreamShaper
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
-from parley.v1.message_pb2 import Delta, Logprobs, ToolCallDelta, Usage
+from parley.v1.message_pb2 import Delta, FunctionCallDelta, Logprobs, TokenLogprob, ToolCallDelta, Usage
 
 
 def _chunk(*deltas: Delta, finish: str | None = None) -> ChatCompletionChunk:
@@ -51,7 +51,7 @@ def test_the_role_is_sent_once_a_choice() -> None:
 def test_logprobs_stay_with_their_delta() -> None:
     """Token probabilities leave in the chunk of the text that they belong to."""
     chunk = _chunk(Delta(content="a"))
-    chunk.choices[0].logprobs.CopyFrom(Logprobs(content=[{"token": "a", "logprob": -1.0}]))
+    chunk.choices[0].logprobs.CopyFrom(Logprobs(content=[TokenLogprob(token="a", logprob=-1.0)]))
     _, said, _ = _shape(chunk)
     assert "a" == said.choices[0].logprobs.content[0].token
 
@@ -69,9 +69,9 @@ def test_joined_deltas_are_the_message() -> None:
     answer.add(_chunk(Delta(role="assistant", content="Let "), Delta(content="other")))
     answer.add(_chunk(Delta(content="me see")))
     for piece in (
-        ToolCallDelta(index=1, id="b", type="function", function={"name": "g", "arguments": ""}),
-        ToolCallDelta(index=0, id="a", type="function", function={"name": "f", "arguments": '{"x"'}),
-        ToolCallDelta(index=0, function={"arguments": ":1}"}),
+        ToolCallDelta(index=1, id="b", type="function", function=FunctionCallDelta(name="g", arguments="")),
+        ToolCallDelta(index=0, id="a", type="function", function=FunctionCallDelta(name="f", arguments='{"x"')),
+        ToolCallDelta(index=0, function=FunctionCallDelta(arguments=":1}")),
     ):
         answer.add(_chunk(Delta(tool_calls=[piece])))
     message = answer.message()

@@ -11,13 +11,14 @@ from parley.core.ports import Caller
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call. Interceptors and servicers fill it in; the log line is made from it.
+    """One call of `method`, the RPC's name. Interceptors and servicers fill it in; the log line is made from it.
 
     `metadata` has the request's metadata, the last of each name. `noted` are the log line's further fields. `outcome`
     is the name of the gRPC status, `failure` what the caller was told. `stopping` says that this worker, and not the
     caller, cancels the call.
     """
 
+    method: str
     request_id: str
     correlation_id: str
     metadata: dict[str, str]

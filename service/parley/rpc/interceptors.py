@@ -59,22 +59,22 @@ class _Interceptor(grpc.aio.ServerInterceptor, ABC):
         if wrapped is None:
             wrapped = await continuation(handler_call_details)
             if wrapped is not None and method.startswith("/parley."):
-                wrapped = self._wrapped[method] = self._wrap_handler(wrapped)
+                wrapped = self._wrapped[method] = self._wrap_handler(wrapped, method.rpartition("/")[2])
         return wrapped
 
-    def _wrap_handler(self, handler: MethodHandler) -> MethodHandler:
+    def _wrap_handler(self, handler: MethodHandler, name: str) -> MethodHandler:
         reader = self._reader(handler)
         if handler.response_streaming:
-            behaviour = self._wrap(handler.unary_stream, handler)
+            behaviour = self._wrap(handler.unary_stream, handler, name)
             return grpc.unary_stream_rpc_method_handler(behaviour, reader, handler.response_serializer)
-        behaviour = self._wrap(handler.unary_unary, handler)
+        behaviour = self._wrap(handler.unary_unary, handler, name)
         return grpc.unary_unary_rpc_method_handler(behaviour, reader, handler.response_serializer)
 
     def _reader(self, handler: MethodHandler) -> Any:
         return handler.request_deserializer
 
     @abstractmethod
-    def _wrap(self, inner: Behaviour, handler: MethodHandler) -> Behaviour: ...
+    def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour: ...
 
 
 class ContextInterceptor(_Interceptor):
@@ -84,9 +84,9 @@ class ContextInterceptor(_Interceptor):
         super().__init__()
         self._running = running
 
-    def _wrap(self, inner: Behaviour, handler: MethodHandler) -> Behaviour:
+    def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
         async def handle(request: Any, context: Context) -> Any:
-            call = _call(context)
+            call = _call(name, context)
             enter(call)
             context.set_trailing_metadata(_ids(call))
             self._running.add(call)
@@ -101,7 +101,7 @@ class ContextInterceptor(_Interceptor):
 class LogInterceptor(_Interceptor):
     """Writes the canonical line: what was asked, by whom, how it ended, how long it took."""
 
-    def _wrap(self, inner: Behaviour, handler: MethodHandler) -> Behaviour:
+    def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
         async def handle(request: Any, context: Context) -> Any:
             begun = time.perf_counter()
             try:
@@ -115,7 +115,7 @@ class LogInterceptor(_Interceptor):
 class ErrorInterceptor(_Interceptor):
     """Ends a failed call with the status, details and metadata of its error."""
 
-    def _wrap(self, inner: Behaviour, handler: MethodHandler) -> Behaviour:
+    def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
         async def handle(request: Any, context: Context) -> Any:
             call = current()
             try:
@@ -137,7 +137,7 @@ class AuthInterceptor(_Interceptor):
         super().__init__()
         self._authenticator = authenticator
 
-    def _wrap(self, inner: Behaviour, handler: MethodHandler) -> Behaviour:
+    def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
         async def handle(request: Any, context: Context) -> Any:
             call = current()
             call.caller = await self._authenticator.authenticate(call.metadata.get("authorization"))
@@ -152,7 +152,7 @@ class DecodeInterceptor(_Interceptor):
     def _reader(self, handler: MethodHandler) -> Any:
         return None  # the bytes as they are
 
-    def _wrap(self, inner: Behaviour, handler: MethodHandler) -> Behaviour:
+    def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
         read = handler.request_deserializer
 
         async def handle(data: bytes, context: Context) -> Any:
@@ -193,7 +193,7 @@ def remaining(context: Context) -> float | None:
     return asyncio.get_running_loop().time() + seconds
 
 
-def _call(context: Context) -> Call:
+def _call(method: str, context: Context) -> Call:
     metadata: dict[str, str] = dict(context.invocation_metadata() or ())  # type: ignore[arg-type]
     request_id = metadata.get("x-request-id") or os.urandom(16).hex()
     correlation_id = metadata.get("x-correlation-id", "")
@@ -201,7 +201,7 @@ def _call(context: Context) -> Call:
         correlation_id = request_id
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 (a handler always runs in a task)
-    return Call(request_id, correlation_id, metadata, task)
+    return Call(method, request_id, correlation_id, metadata, task)
 
 
 def _ids(call: Call) -> tuple[tuple[str, str], ...]:
@@ -209,7 +209,12 @@ def _ids(call: Call) -> tuple[tuple[str, str], ...]:
 
 
 def _write_line(call: Call, milliseconds: float) -> None:
-    fields = {"status": call.outcome, "ms": round(milliseconds, 1), "request_id": call.request_id}
+    fields = {
+        "method": call.method,
+        "status": call.outcome,
+        "ms": round(milliseconds, 1),
+        "request_id": call.request_id,
+    }
     if call.correlation_id != call.request_id:
         fields["correlation_id"] = call.correlation_id
     if call.caller is not None:

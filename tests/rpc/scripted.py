@@ -1,0 +1,86 @@
+"""A backend that says what the test tells it to: the fake at the port."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable
+
+from parley.core.ports import UpstreamCall
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+from parley.v1.message_pb2 import Delta, Usage
+
+USAGE = Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5)
+
+
+def completion(text: str) -> ChatCompletion:
+    """A whole answer, as a backend returns it."""
+    answer = ChatCompletion(usage=USAGE)
+    choice = answer.choices.add(index=0, finish_reason="stop")
+    choice.message.role = "assistant"
+    choice.message.content.string_value = text
+    return answer
+
+
+def chunks(*texts: str) -> list[ChatCompletionChunk]:
+    """A whole streamed answer, as a backend yields it."""
+    made = []
+    for text in texts:
+        chunk = ChatCompletionChunk()
+        chunk.choices.add(index=0, delta=Delta(content=text))
+        made.append(chunk)
+    made.append(ChatCompletionChunk(usage=USAGE))
+    made[-1].choices.add(index=0, finish_reason="stop")
+    return made
+
+
+class ScriptedBackend:
+    """Answers with `answer(call)`: a completion, chunks, or an exception to raise.
+
+    In a stream a `threading.Event`-like gate among the chunks is waited for, an exception is raised. `calls` has what
+    was asked; `closed` is set when a stream or call was ended by its caller.
+    """
+
+    def __init__(self) -> None:
+        self.answer: Callable[[UpstreamCall], object] = lambda _: completion("Hello")
+        self.calls: list[UpstreamCall] = []
+        self.closed = asyncio.Event()
+
+    async def complete(self, call: UpstreamCall) -> ChatCompletion:
+        """Answers whole."""
+        answer = await self._answer(call)
+        assert isinstance(answer, ChatCompletion)
+        return answer
+
+    async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
+        """Answers in chunks."""
+        try:
+            answer = await self._answer(call)
+            assert isinstance(answer, Iterable)
+            for item in answer:
+                if isinstance(item, ChatCompletionChunk):
+                    copy = ChatCompletionChunk()
+                    copy.CopyFrom(item)
+                    yield copy
+                else:
+                    await _obey(item)
+        except (asyncio.CancelledError, GeneratorExit):
+            self.closed.set()
+            raise
+
+    async def close(self) -> None:
+        """Has nothing to close."""
+
+    async def _answer(self, call: UpstreamCall) -> object:
+        self.calls.append(call)
+        answer = self.answer(call)
+        try:
+            return answer if isinstance(answer, ChatCompletion | list) else await _obey(answer)
+        except asyncio.CancelledError:
+            self.closed.set()
+            raise
+
+
+async def _obey(item: object) -> object:
+    if isinstance(item, BaseException):
+        raise item
+    assert isinstance(item, asyncio.Event)
+    await item.wait()
+    return completion("after the gate")

@@ -1,0 +1,200 @@
+"""Chat completions over gRPC."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.json_format import ParseDict
+
+from parley.core.errors import StreamBroken, UpstreamUnavailable
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+from tests.rpc.conftest import Worker
+from tests.rpc.scripted import chunks, completion
+
+Log = Callable[[], list[dict[str, Any]]]
+Metadata = tuple[tuple[str, str], ...]
+
+
+def _code(caught: pytest.ExceptionInfo[grpc.RpcError]) -> grpc.StatusCode:
+    error: Any = caught.value
+    return error.code()  # type: ignore[no-any-return]
+
+
+def ask(text: str = "Hi", **more: Any) -> CreateChatCompletionRequest:
+    """A request with one user message."""
+    return ParseDict({"messages": [{"role": "user", "content": text}], **more}, CreateChatCompletionRequest())
+
+
+def test_a_whole_answer_has_everything_the_documents_show(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata
+) -> None:
+    """Ids, time, model, session, choices and usage are all there."""
+    answer = chat.CreateChatCompletion(ask(model="kept"), metadata=ada)
+    assert answer.id.startswith("chatcmpl-")
+    assert ("chat.completion", "kept") == (answer.object, answer.model)
+    assert answer.created > 1_700_000_000
+    assert "7" == answer.session_id[14]
+    assert ("Hello", "stop") == (answer.choices[0].message.content.string_value, answer.choices[0].finish_reason)
+    assert 5 == answer.usage.total_tokens
+    assert "upstream" == worker.backend.calls[0].model
+
+
+def test_a_stream_has_the_documented_sequence(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """Role, deltas, finish reason and usage, always for gRPC callers."""
+    worker.backend.answer = lambda _: chunks("Hel", "lo")
+    got = list(chat.StreamChatCompletion(ask(), metadata=ada))
+    assert [0, 1, 2, 3, 4] == [chunk.sequence for chunk in got]
+    assert ["", "Hel", "lo", ""] == [chunk.choices[0].delta.content for chunk in got[:4]]
+    assert ("assistant", "stop") == (got[0].choices[0].delta.role, got[3].choices[0].finish_reason)
+    assert (0, 5) == (len(got[4].choices), got[4].usage.total_tokens)
+
+
+def test_events_end_with_done_and_carry_usage_on_request(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata
+) -> None:
+    """The edge gets server-sent events."""
+    worker.backend.answer = lambda _: chunks("Hello")
+    usage: dict[str, Any] = {"stream_options": {"include_usage": True}}
+    for options, expected in (({}, 3), (usage, 4)):
+        bodies = list(chat.StreamChatCompletionEvents(ask(stream=True, **options), metadata=ada))
+        assert {"text/event-stream"} == {body.content_type for body in bodies}
+        events = b"".join(body.data for body in bodies).decode().split("\n\n")
+        assert ["data: [DONE]", ""] == events[-2:]
+        assert expected == len([json.loads(event[6:]) for event in events[:-2]])
+
+
+def test_the_session_id_is_in_the_initial_metadata_and_the_ids_in_the_trailing(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata
+) -> None:
+    """Callers can trace a call and continue a session without reading the body."""
+    answer, call = chat.CreateChatCompletion.with_call(
+        ask(), metadata=(*ada, ("x-request-id", "r-1"), ("x-correlation-id", "c-1"))
+    )
+    assert answer.session_id == dict(call.initial_metadata())["x-chat-session-id"]
+    trailing = dict(call.trailing_metadata())
+    assert ("r-1", "c-1") == (trailing["x-request-id"], trailing["x-correlation-id"])
+
+
+def test_a_bad_correlation_id_is_replaced(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """What could break a log line is not passed on."""
+    _, call = chat.CreateChatCompletion.with_call(ask(), metadata=(*ada, ("x-correlation-id", 'a"b')))
+    trailing = dict(call.trailing_metadata())
+    assert trailing["x-request-id"] == trailing["x-correlation-id"]
+
+
+def test_an_upstream_failure_has_its_status_and_no_cause(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata
+) -> None:
+    """The caller learns the reason; what only the operator may see stays inside."""
+    worker.backend.answer = lambda _: UpstreamUnavailable("not available", retry_after=2, cause="10.0.0.5 refused")
+    for method in (chat.CreateChatCompletion, lambda *a, **k: list(chat.StreamChatCompletion(*a, **k))):
+        with pytest.raises(grpc.RpcError) as caught:
+            method(ask(), metadata=ada)
+        error: Any = caught.value
+        assert (grpc.StatusCode.UNAVAILABLE, "not available") == (error.code(), error.details())
+        trailing = dict(error.trailing_metadata())
+        assert ("UPSTREAM_UNAVAILABLE", "2") == (trailing["parley-error-reason"], trailing["retry-after"])
+        assert "10.0.0.5" not in str(trailing)
+
+
+def test_an_exception_inside_shows_nothing_of_itself(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata, log: Log
+) -> None:
+    """The caller sees `Internal Server Error`; the log has the trace, once."""
+    worker.backend.answer = lambda _: ZeroDivisionError("secret detail")
+    with pytest.raises(grpc.RpcError) as caught:
+        chat.CreateChatCompletion(ask(), metadata=(*ada, ("x-request-id", "r-500")))
+    error: Any = caught.value
+    assert (grpc.StatusCode.INTERNAL, "Internal Server Error") == (error.code(), error.details())
+    assert "secret" not in str(error.trailing_metadata())
+    worker.run(asyncio.sleep(0))
+    assert ["r-500", "r-500"] == [line["request_id"] for line in log()]
+    assert 1 == str(log()).count("Traceback (most recent call last)")
+
+
+def test_a_failure_in_mid_stream_is_an_error_event_without_done(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata
+) -> None:
+    """A truncated stream never looks like a finished one."""
+    worker.backend.answer = lambda _: [chunks("Hel")[0], StreamBroken("broke off")]
+    bodies = b"".join(body.data for body in chat.StreamChatCompletionEvents(ask(), metadata=ada)).decode()
+    events = [event for event in bodies.split("\n\n") if event]
+    assert "stream_broken" == json.loads(events[-1][6:])["error"]["code"]
+    assert "[DONE]" not in bodies
+    with pytest.raises(grpc.RpcError) as caught:
+        list(chat.StreamChatCompletion(ask(), metadata=ada))
+    assert grpc.StatusCode.UNAVAILABLE == _code(caught)
+
+
+def test_stream_true_is_refused_where_the_answer_is_whole(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata
+) -> None:
+    """A gRPC caller is told which method streams."""
+    with pytest.raises(grpc.RpcError, match="StreamChatCompletion"):
+        chat.CreateChatCompletion(ask(stream=True), metadata=ada)
+    assert [] == worker.backend.calls
+
+
+def test_cancelling_reaches_the_backend(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """A caller that leaves frees the upstream, in a stream and in a whole answer."""
+    for streamed in (True, False):
+        worker.backend.__init__()  # type: ignore[misc]
+        gate = asyncio.Event()
+        worker.backend.answer = lambda _, s=streamed, g=gate: [chunks("a")[0], g] if s else g  # type: ignore[misc]
+        if streamed:
+            call: Any = chat.StreamChatCompletion(ask(), metadata=ada)
+            next(call)
+        else:
+            call = chat.CreateChatCompletion.future(ask(), metadata=ada)
+            while not worker.backend.calls:
+                worker.run(asyncio.sleep(0.01))
+        call.cancel()
+        assert worker.run(asyncio.wait_for(worker.backend.closed.wait(), 10))
+
+
+def test_the_deadline_is_handed_on(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """The backend learns how much time is left; the caller gets DEADLINE_EXCEEDED."""
+    gate = asyncio.Event()
+    worker.backend.answer = lambda _: gate
+    with pytest.raises(grpc.RpcError) as caught:
+        chat.CreateChatCompletion(ask(), metadata=ada, timeout=0.3)
+    assert grpc.StatusCode.DEADLINE_EXCEEDED == _code(caught)
+    assert worker.run(asyncio.wait_for(worker.backend.closed.wait(), 10))
+    assert worker.backend.calls[0].deadline is not None
+
+
+def test_malformed_bytes_are_the_callers_error(worker: Worker, grpc_channel: grpc.Channel, ada: Metadata) -> None:
+    """What cannot be decoded is INVALID_ARGUMENT: too deep a nesting too."""
+    deep = CreateChatCompletionRequest()
+    value = deep.messages.add(role="user").content
+    for _ in range(60):
+        value = value.list_value.values.add()
+    for data in (b"\xff\xff", deep.SerializeToString()):
+        call: Any = grpc_channel.unary_unary("/parley.v1.ChatCompletions/CreateChatCompletion")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(data, metadata=ada)
+        assert grpc.StatusCode.INVALID_ARGUMENT == _code(caught)
+
+
+def test_an_unknown_model_is_not_found(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """The message is the documented one."""
+    with pytest.raises(grpc.RpcError) as caught:
+        chat.CreateChatCompletion(ask(model="invalidapp-999"), metadata=ada)
+    error: Any = caught.value
+    assert (grpc.StatusCode.NOT_FOUND, 'Unknown model "invalidapp-999"') == (error.code(), error.details())
+    assert ("MODEL_NOT_FOUND", "model") == tuple(
+        dict(error.trailing_metadata())[f"parley-error-{name}"] for name in ("reason", "param")
+    )
+
+
+def test_concurrent_calls_do_not_mix(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """Fifty calls at once each get their own answer."""
+    worker.backend.answer = lambda call: completion(call.request.messages[-1].content.string_value)
+    calls = [chat.CreateChatCompletion.future(ask(str(number)), metadata=ada) for number in range(50)]
+    assert [str(number) for number in range(50)] == [
+        call.result().choices[0].message.content.string_value for call in calls
+    ]

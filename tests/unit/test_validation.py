@@ -1,0 +1,132 @@
+"""What a request must look like."""
+
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import ParseDict
+
+from parley.core.errors import InvalidRequest
+from parley.rpc.validation import validate
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+
+USER = {"role": "user", "content": "Hi"}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+
+
+def _request(body: dict[str, Any]) -> CreateChatCompletionRequest:
+    return ParseDict(body, CreateChatCompletionRequest())
+
+
+def _violations(body: dict[str, Any], *, streamed: bool = True) -> list[tuple[str, str]]:
+    try:
+        validate(_request(body), streamed=streamed)
+    except InvalidRequest as error:
+        return list(error.violations)
+    return []
+
+
+GOOD: list[dict[str, Any]] = [
+    {},
+    {"temperature": 0, "top_p": 1, "n": 128, "presence_penalty": -2, "frequency_penalty": 2},
+    {"stop": "END"},
+    {"stop": ["a", "b", "c", "d"]},
+    {"stop": None, "tool_choice": None, "function_call": None},
+    {"logprobs": True, "top_logprobs": 20},
+    {"tools": [TOOL], "tool_choice": "required"},
+    {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}},
+    {"tools": [{"type": "custom", "custom": {"name": "c"}}]},
+    {"functions": [{"name": "f"}], "function_call": {"name": "f"}},
+    {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {}}}},
+    {"response_format": {"type": "text"}},
+    {"logit_bias": {"50256": -100}, "metadata": {"k": "v"}},
+    {"stream": True, "stream_options": {"include_usage": True}},
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]},
+    {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]},
+    {"messages": [{"role": "assistant", "function_call": {"name": "f"}}]},
+    {
+        "messages": [
+            {"role": "tool", "content": "1", "tool_call_id": "1"},
+            {"role": "function", "content": "", "name": "f"},
+        ]
+    },
+    {"messages": [{"role": "developer", "content": ""}, {"role": "system", "content": "x"}]},
+]
+
+BAD: list[tuple[dict[str, Any], str, str]] = [
+    ({"model": ""}, "model", "`model` is required and must be a string"),
+    ({"messages": []}, "messages", "`messages` must be a non-empty array"),
+    ({"messages": [{"content": "x"}]}, "messages[0].role", "must be one of system, developer"),
+    ({"messages": [USER, {"role": "king"}]}, "messages[1].role", "must be one of system, developer"),
+    ({"messages": [{"role": "user"}]}, "messages[0].content", "is required"),
+    ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", "is required"),
+    ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "must be a string, an array"),
+    (
+        {"messages": [{"role": "user", "content": {"type": "text"}}]},
+        "messages[0].content",
+        "must be a string, an array",
+    ),
+    ({"messages": [{"role": "user", "content": []}]}, "messages[0].content", "must not be an empty array"),
+    ({"messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content[0]", "must be an object with a `type`"),
+    ({"messages": [{"role": "user", "content": [{"type": 1}]}]}, "messages[0].content[0]", "must be an object"),
+    ({"messages": [{"role": "assistant"}]}, "messages[0].content", "may be null only beside"),
+    ({"messages": [{"role": "tool", "content": "1"}]}, "messages[0].tool_call_id", "is required where `role` is tool"),
+    ({"messages": [{"role": "function", "content": "1"}]}, "messages[0].name", "is required where `role` is function"),
+    ({"temperature": 2.1}, "temperature", "must be between 0 and 2"),
+    ({"temperature": -0.1}, "temperature", "must be between 0 and 2"),
+    ({"temperature": "NaN"}, "temperature", "must be between 0 and 2"),
+    ({"top_p": 1.1}, "top_p", "must be between 0 and 1"),
+    ({"n": 0}, "n", "must be between 1 and 128"),
+    ({"presence_penalty": 3}, "presence_penalty", "must be between -2 and 2"),
+    ({"frequency_penalty": -3}, "frequency_penalty", "must be between -2 and 2"),
+    ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "must be between 0 and 20"),
+    ({"top_logprobs": 1}, "top_logprobs", "needs `logprobs` to be true"),
+    ({"stop": 5}, "stop", "must be a string or an array"),
+    ({"stop": ["a", 5]}, "stop", "must be a string or an array"),
+    ({"stop": list("abcde")}, "stop", "at most 4"),
+    ({"tools": [{}]}, "tools[0].type", "must be function or custom"),
+    ({"tools": [{"type": "function"}]}, "tools[0].function.name", "is required"),
+    ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "letters, digits"),
+    ({"tools": [{"type": "custom"}]}, "tools[0].custom.name", "is required"),
+    ({"tools": [TOOL], "tool_choice": "string"}, "tool_choice", "must be none, auto, required"),
+    ({"tools": [TOOL], "tool_choice": 1}, "tool_choice", "must be a string or an object"),
+    ({"tool_choice": "required"}, "tool_choice", "nothing is offered"),
+    ({"functions": [{}]}, "functions[0].name", "is required"),
+    ({"functions": [{"name": "f", "parameters_json": "[]"}]}, "functions[0].parameters_json", "text of a JSON object"),
+    ({"function_call": {"name": "f"}}, "function_call", "nothing is offered"),
+    ({"response_format": {"type": "xml"}}, "response_format.type", "must be text, json_object or json_schema"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.name", "is required"),
+    ({"logit_bias": {"x": 1}}, "logit_bias", "must map token ids"),
+    ({"logit_bias": {"1": 101}}, "logit_bias", "between -100 and 100"),
+    ({"metadata": {"k" * 65: "v"}}, "metadata", "at most 16 labels"),
+    ({"metadata": {str(number): "v" for number in range(17)}}, "metadata", "at most 16 labels"),
+]
+
+
+@pytest.mark.parametrize("body", GOOD, ids=str)
+def test_what_the_documents_allow_is_accepted(body: dict[str, Any]) -> None:
+    """No documented form is refused."""
+    assert [] == _violations({"messages": [USER], **body})
+
+
+@pytest.mark.parametrize(("body", "field", "text"), BAD, ids=lambda value: str(value)[:60])
+def test_what_is_wrong_is_named_with_its_field(body: dict[str, Any], field: str, text: str) -> None:
+    """Each fault gives exactly one violation, which names the field in the message too."""
+    [(found, message)] = _violations({"messages": [USER], **body})
+    assert field == found
+    assert message.startswith(f"`{field}` ")
+    assert text in message
+
+
+def test_every_fault_is_found_and_the_first_is_the_message() -> None:
+    """One round trip shows all that is wrong."""
+    with pytest.raises(InvalidRequest, match=r"^`messages` must be a non-empty array$") as caught:
+        validate(_request({"messages": [], "temperature": 9, "n": 0}), streamed=True)
+    assert ["messages", "temperature", "n"] == [field for field, _ in caught.value.violations]
+
+
+@pytest.mark.parametrize("body", [{"stream": True}, {"stream_options": {"include_usage": True}}])
+def test_streaming_parameters_are_refused_where_the_answer_is_whole(body: dict[str, Any]) -> None:
+    """A parameter that would be ignored is an error."""
+    assert ["stream" if "stream" in body else "stream_options"] == [
+        field for field, _ in _violations({"messages": [USER], **body}, streamed=False)
+    ]
