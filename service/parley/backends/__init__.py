@@ -1,0 +1,1 @@
+"""Upstreams that answer conversations: each turns the messages into its vendor's JSON and back."""

@@ -1,0 +1,216 @@
+"""Any upstream that speaks OpenAI's chat completions over HTTP."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from parley.backends import failures, openai_answer, openai_request
+from parley.backends.failures import Failures
+from parley.backends.limits import Limits
+from parley.backends.openai_answer import ErrorInBody, Malformed
+from parley.backends.openai_stream import StreamReader
+from parley.core.errors import DeadlineExceeded, ParleyError
+from parley.core.ports import UpstreamCall
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+
+_LARGEST_ANSWER = 64 * 1024 * 1024
+_LARGEST_ERROR = 64 * 1024
+_KEEP_ALIVE = 60.0
+_LINGER = 0.25
+"""Seconds that the rest of a stream may take after `[DONE]`; past that the connection is closed, not kept."""
+_TICK = 0.01  # an event loop may be early by its clock's resolution
+_OK = 200
+
+
+class OpenAI:
+    """A backend at `base_url`, which ends before `/chat/completions`; over a Unix socket where one is given.
+
+    Connections are pooled and kept alive; the pool belongs to the event loop of the first call. TLS certificates are
+    checked, redirects are not followed. Proxies are taken from the environment, never for a Unix socket.
+    """
+
+    limits = Limits()
+
+    def __init__(self, base_url: str, api_key: str | None = None, unix_socket: Path | None = None) -> None:
+        self._url = URL(base_url.rstrip("/") + "/chat/completions")
+        self._unix_socket = unix_socket
+        self._headers = {"Content-Type": "application/json"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._failures = Failures(api_key)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def complete(self, call: UpstreamCall) -> ChatCompletion:
+        """Answers whole; see the port."""
+        body = self._body(call, stream=False)
+        bounds = _Bounds(call)
+        try:
+            async with asyncio.timeout_at(bounds.end), await self._post(call, body) as response:
+                if response.status != _OK:
+                    raise await self._refusal(response, call)
+                data = await _read(response, _LARGEST_ANSWER)
+            return openai_answer.completion(data, call.request.top_logprobs)
+        except ErrorInBody as error:
+            raise self._failures.in_stream(error.error, call.request.model, started=False) from None
+        except (aiohttp.ClientError, OSError, Malformed) as error:
+            raise self._failure(error, call, bounds) from None
+
+    async def stream(self, call: UpstreamCall) -> AsyncIterator[ChatCompletionChunk]:
+        """Answers in chunks; see the port."""
+        body = self._body(call, stream=True)
+        bounds = _Bounds(call)
+        reader = StreamReader(call.request.n or 1, call.request.top_logprobs)
+        failure: ParleyError | None = None
+        response = await self._open(call, body, bounds)
+        try:
+            while not reader.ended:
+                data, failure = await self._more(response, call, bounds, started=reader.started)
+                chunk = reader.feed(data)
+                if chunk is not None:
+                    yield chunk
+            if not reader.whole:
+                raise failure or self._broken(reader, call)
+            await _finish(response)
+        finally:
+            response.close()
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
+        body = openai_request.body(call, stream=stream)
+        self.limits.check(body, call.request.model)
+        self._adapt(body)
+        return orjson.dumps(body)
+
+    def _adapt(self, body: dict[str, Any]) -> None:
+        """Changes the body to what this server means by the same words."""
+
+    async def _post(self, call: UpstreamCall, body: bytes) -> aiohttp.ClientResponse:
+        if self._session is None or self._session.closed:
+            self._session = self._connect()
+        timeout = aiohttp.ClientTimeout(total=None, connect=call.timeouts.connect)
+        return await self._session.post(
+            self._url, data=body, headers=self._headers, timeout=timeout, allow_redirects=False
+        )
+
+    def _connect(self) -> aiohttp.ClientSession:
+        connector: aiohttp.BaseConnector
+        if self._unix_socket is not None:
+            connector = aiohttp.UnixConnector(str(self._unix_socket), limit=0, keepalive_timeout=_KEEP_ALIVE)
+        else:
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE)
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
+            trust_env=self._unix_socket is None,
+        )
+
+    async def _open(self, call: UpstreamCall, body: bytes, bounds: "_Bounds") -> aiohttp.ClientResponse:
+        """Asks for a stream; returns when its head has come."""
+        response = None
+        try:
+            async with asyncio.timeout_at(bounds.first_token):
+                response = await self._post(call, body)
+                if response.status == _OK:
+                    return response
+                raise await self._refusal(response, call)
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._failure(error, call, bounds) from None
+        finally:
+            if response is not None and response.status != _OK:
+                response.release()
+
+    async def _more(
+        self, response: aiohttp.ClientResponse, call: UpstreamCall, bounds: "_Bounds", *, started: bool
+    ) -> tuple[bytes, ParleyError | None]:
+        """Waits for more of a stream. Returns b"" at its end, with the error where it did not end well."""
+        try:
+            async with asyncio.timeout_at(bounds.next_bytes() if started else bounds.first_token):
+                return await response.content.readany(), None
+        except TimeoutError as error:
+            return b"", bounds.exceeded(error, started=started)
+        except (aiohttp.ClientError, OSError) as error:
+            return b"", failures.broken(call.request.model, self._cause(error))
+
+    async def _refusal(self, response: aiohttp.ClientResponse, call: UpstreamCall) -> ParleyError:
+        body = b""
+        with suppress(aiohttp.ClientError, Malformed):
+            body = await _read(response, _LARGEST_ERROR)
+        return self._failures.refusal(response.status, response.headers, body, call.request.model)
+
+    def _broken(self, reader: StreamReader, call: UpstreamCall) -> ParleyError:
+        """Returns the error for a stream whose events do not add up to a whole answer."""
+        if isinstance(reader.failure, ErrorInBody):
+            return self._failures.in_stream(reader.failure.error, call.request.model, started=reader.started)
+        cause = reader.failure or "the stream ended without [DONE] and without a finish_reason for every choice"
+        return failures.broken(call.request.model, self._failures.redact(str(cause)))
+
+    def _failure(self, error: Exception, call: UpstreamCall, bounds: "_Bounds") -> ParleyError:
+        """Puts what went wrong before or in a whole answer into the terms of the domain."""
+        if isinstance(error, TimeoutError):
+            return bounds.exceeded(error)
+        if isinstance(error, aiohttp.ClientSSLError | aiohttp.ClientConnectorCertificateError):
+            return failures.misconfigured(call.request.model, self._cause(error))
+        return failures.unavailable(call.request.model, self._cause(error))
+
+    def _cause(self, error: Exception) -> str:
+        return self._failures.redact(f"{type(error).__name__}: {error}")
+
+
+class _Bounds:
+    """Until when one call may take: times of the event loop's clock."""
+
+    __slots__ = ("_call", "_loop", "end", "first_token")
+
+    def __init__(self, call: UpstreamCall) -> None:
+        self._call = call
+        self._loop = asyncio.get_running_loop()
+        now = self._loop.time()
+        end = now + call.timeouts.total
+        self.end = end if call.deadline is None else min(end, call.deadline)
+        self.first_token = min(self.end, now + call.timeouts.first_token)
+
+    def next_bytes(self) -> float:
+        """Until when the next bytes of a stream must come."""
+        return min(self.end, self._loop.time() + self._call.timeouts.stream_idle)
+
+    def exceeded(self, error: TimeoutError, *, started: bool = False) -> ParleyError:
+        """Returns the error for the bound that was passed: the caller's, ours, or in mid-answer."""
+        if self._call.deadline is not None and self._loop.time() + _TICK >= self._call.deadline:
+            return DeadlineExceeded()
+        model = self._call.request.model
+        if started:
+            return failures.broken(model, "the stream fell silent, or took longer than `total`")
+        return failures.timed_out(model, str(error) or "no answer within `connect`, `first_token` or `total`")
+
+
+async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """Reads the whole body. Raises Malformed where it is longer than `most` bytes."""
+    pieces: list[bytes] = []
+    size = 0
+    while piece := await response.content.readany():
+        size += len(piece)
+        if size > most:
+            raise Malformed(f"the answer is longer than {most} bytes")
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def _finish(response: aiohttp.ClientResponse) -> None:
+    """Reads what follows `[DONE]`, mostly nothing, so that the connection can be used again."""
+    with suppress(TimeoutError, aiohttp.ClientError):
+        async with asyncio.timeout(_LINGER):
+            while not response.content.at_eof() and await response.content.readany():
+                pass
+    response.release()

@@ -1,0 +1,131 @@
+"""From the messages to the JSON body of OpenAI's chat completions.
+
+Every field of the request is sent under its own name, and only what is set: the protos follow OpenAI's API. What is
+Parley's own is not sent: the session, and with it `store` and `metadata` (OpenAI takes labels only for what it stores).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from parley.core.errors import InvalidRequest
+from parley.core.plain import from_struct, from_value, number
+from parley.core.ports import UpstreamCall
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+
+NOT_SENT = frozenset({"session_id", "store", "metadata", "stream", "stream_options", "extra_body"})
+"""Fields of the request that are Parley's own, or that this module writes itself."""
+
+_FIELDS = frozenset(field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields) | {"chatSessionId"}
+
+_Convert = Callable[[Any], Any]
+
+
+def body(call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
+    """Returns the body, to be written with `orjson.dumps`. Raises InvalidRequest for a bad `extra_body` or schema."""
+    request = call.request
+    sent: dict[str, Any] = _request(request)
+    sent["model"] = call.model or request.model
+    if stream:
+        sent["stream"] = True
+        sent["stream_options"] = {"include_usage": True}
+    if request.HasField("extra_body"):
+        _merge(sent, from_struct(request.extra_body))
+    return sent
+
+
+def _merge(sent: dict[str, Any], extra: dict[str, Any]) -> None:
+    for key in extra.keys() & _FIELDS:
+        raise InvalidRequest(
+            f"`extra_body.{key}` repeats a field of the request; set `{key}`", param=f"extra_body.{key}"
+        )
+    sent.update(extra)
+
+
+def _converter(kind: Descriptor, omit: frozenset[str] = frozenset()) -> _Convert:
+    """Makes the function that turns a message of this type into JSON data."""
+    fields = {field.name: _field(field) for field in kind.fields if field.name not in omit}
+
+    def convert(message: Message) -> dict[str, Any]:
+        data = {}
+        for field, value in message.ListFields():
+            name = field.name
+            if name in fields:
+                convert_field = fields[name]
+                data[name] = value if convert_field is None else convert_field(value)
+        return data
+
+    return convert
+
+
+def _field(field: FieldDescriptor) -> _Convert | None:
+    """Makes the function that turns a field's value into JSON data; None where it is that already."""
+    kind = field.message_type
+    if kind is None:
+        return list if field.is_repeated else None
+    if kind.GetOptions().map_entry:
+        return _map
+    convert = _SPECIAL.get(kind.full_name) or _converter(kind)
+    return (lambda values: [convert(value) for value in values]) if field.is_repeated else convert
+
+
+def _map(values: Any) -> dict[str, Any]:
+    return {key: number(value) for key, value in values.items()}
+
+
+def _with_schema(kind: str, struct: str, text: str) -> tuple[str, _Convert]:
+    """A message whose JSON Schema comes as a Struct or as JSON text; the text wins, and keeps the order of keys."""
+    descriptor = CreateChatCompletionRequest.DESCRIPTOR.file.pool.FindMessageTypeByName(kind)
+    plain = _converter(descriptor, frozenset({text}))
+
+    def convert(message: Message) -> dict[str, Any]:
+        data: dict[str, Any] = plain(message)
+        if message.HasField(text):
+            data[struct] = _exact(getattr(message, text), text)
+        return data
+
+    return kind, convert
+
+
+def _exact(text: str, name: str) -> orjson.Fragment:
+    """Returns the JSON text to be sent as it is. Checked first: it must not be able to end the object around it."""
+    try:
+        is_object = isinstance(orjson.loads(text), dict)
+    except orjson.JSONDecodeError:
+        is_object = False
+    if not is_object:
+        raise InvalidRequest(f"`{name}` must be a JSON object", param=name)
+    return orjson.Fragment(text)
+
+
+def _audio(message: Any) -> dict[str, Any]:
+    """In a request, earlier audio is only named."""
+    return {"id": message.id}
+
+
+def _tool_call(message: Any) -> dict[str, Any]:
+    data: dict[str, Any] = _plain_tool_call(message)
+    data.setdefault("type", "function")
+    return data
+
+
+_SPECIAL: dict[str, _Convert] = {
+    "google.protobuf.Value": from_value,
+    "google.protobuf.Struct": from_struct,
+    "parley.v1.Audio": _audio,
+    "parley.v1.ToolCall": _tool_call,
+}
+_SPECIAL |= dict(
+    [
+        _with_schema("parley.v1.FunctionDefinition", "parameters", "parameters_json"),
+        _with_schema("parley.v1.JsonSchema", "schema", "schema_json"),
+    ]
+)
+_find = CreateChatCompletionRequest.DESCRIPTOR.file.pool.FindMessageTypeByName
+_plain_tool_call = _converter(_find("parley.v1.ToolCall"))
+# `annotations` are no part of a request.
+_SPECIAL["parley.v1.Message"] = _converter(_find("parley.v1.Message"), frozenset({"annotations"}))
+_request = _converter(CreateChatCompletionRequest.DESCRIPTOR, NOT_SENT)

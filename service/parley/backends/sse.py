@@ -1,0 +1,89 @@
+"""Server-sent events, read from bytes as they come (WHATWG HTML, "Server-sent events")."""
+
+MAX_EVENT = 1024 * 1024
+"""The longest line, and the longest event, in bytes."""
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class EventTooLong(ValueError):
+    """A line or an event is longer than MAX_EVENT."""
+
+
+class EventReader:
+    """Cuts bytes into events. Chunk boundaries may fall anywhere; lines end in LF, CRLF or CR."""
+
+    def __init__(self) -> None:
+        self._rest: list[bytes] = []  # an unfinished line, in the pieces that it came in
+        self._rest_size = 0
+        self._after_cr = False  # an LF that comes next belongs to the CR before it
+        self._first = True
+        self._name = b""
+        self._data: list[bytes] = []
+        self._data_size = 0
+
+    def feed(self, data: bytes) -> list[tuple[bytes, bytes]]:
+        """Returns the events that these bytes complete, each as (name, data); the name is mostly empty.
+
+        Raises EventTooLong.
+        """
+        if self._after_cr and data:
+            self._after_cr = False
+            data = data.removeprefix(b"\n")
+        if not data:
+            return []
+        if b"\n" not in data and b"\r" not in data:
+            self._keep(data)
+            return []
+        if self._rest:
+            data = b"".join((*self._rest, data))
+            self._rest.clear()
+            self._rest_size = 0
+        lines = data.splitlines()
+        self._after_cr = data.endswith(b"\r")
+        if not data.endswith((b"\n", b"\r")):
+            self._keep(lines.pop())
+        return self._events(lines)
+
+    def end(self) -> list[tuple[bytes, bytes]]:
+        """Returns what the end of the stream completes: servers are known to leave out the last empty line."""
+        return self.feed(b"\n\n")
+
+    def _keep(self, piece: bytes) -> None:
+        self._rest.append(piece)
+        self._rest_size += len(piece)
+        if self._rest_size > MAX_EVENT:
+            raise EventTooLong(f"a line of the stream is longer than {MAX_EVENT} bytes")
+
+    def _events(self, lines: list[bytes]) -> list[tuple[bytes, bytes]]:
+        if self._first:
+            self._first = False
+            lines[0] = lines[0].removeprefix(_BOM)
+        events = []
+        for line in lines:
+            if line[:6] == b"data: ":
+                self._add(line[6:])
+            elif not line:
+                if self._data:
+                    data = self._data
+                    events.append((self._name, data[0] if len(data) == 1 else b"\n".join(data)))
+                    self._data = []
+                    self._data_size = 0
+                self._name = b""
+            else:
+                self._field(line)
+        return events
+
+    def _field(self, line: bytes) -> None:
+        """Reads a line in one of its rarer forms; comments and fields that mean nothing here are passed over."""
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            self._add(value.removeprefix(b" "))
+        elif name == b"event":
+            self._name = value.removeprefix(b" ")
+
+    def _add(self, value: bytes) -> None:
+        self._data.append(value)
+        self._data_size += len(value)
+        if self._data_size > MAX_EVENT:
+            raise EventTooLong(f"an event of the stream is longer than {MAX_EVENT} bytes")
