@@ -1,0 +1,176 @@
+-- What went wrong, read from an answer: the service's own errors from its metadata, Envoy's from their status and text.
+--
+-- A failure is {status, message, param, code, retry, retry_after}: the HTTP status; what to tell the caller; the field at
+-- fault; a word for programs (nil if there is none); whether sending the same again may help, and after how many seconds.
+
+local text = require("text")
+
+local errors = {}
+
+local INVALID = "invalid_request"
+
+errors.MALFORMED = "The request body is not valid JSON"
+
+-- Envoy's own refusals, and failures of a worker that says no more than a status.
+local OWN = {
+  [400] = { "Bad request" },
+  [404] = { "Unknown path", code = "unknown_url" },
+  [405] = { "Method not allowed", code = "method_not_allowed" },
+  [408] = { "The request did not arrive in time; try again", code = "request_timeout" },
+  [413] = { "The request body is larger than 8 MiB", code = "request_too_large" },
+  [415] = { "`Content-Type` must be application/json", code = "unsupported_media_type" },
+  [429] = { "Too many requests; try again later", code = "rate_limit_exceeded" },
+  [431] = { "The request headers are larger than 12 KiB", code = "headers_too_large" },
+  [500] = { "Internal Server Error", code = "internal" },
+  [501] = { "Not implemented", code = "not_implemented" },
+  [503] = { "The service is not available; try again later", code = "service_unavailable", retry_after = "1" },
+  [504] = { "The service did not answer in time; try again later", code = "timeout" },
+}
+
+local RETRY = { [408] = true, [409] = true, [429] = true, [502] = true, [503] = true, [504] = true }
+
+local function http_status(status, grpc_status, reason)
+  if reason == "PLAN_REQUIRED" then
+    return 401
+  end
+  -- Envoy answers native gRPC in its own way, as a 200 with a gRPC status.
+  if status == 200 then
+    return grpc_status == "12" and 404 or 415
+  end
+  return OWN[status] and status or status
+end
+
+-- Reads the headers of an answer that failed. Where the message is still missing, `explain` finds it in the body.
+function errors.read(headers, status, grpc_status)
+  local reason = headers:get("parley-error-reason")
+  local failure = { status = http_status(status, grpc_status, reason) }
+  failure.retry = RETRY[failure.status] or false
+  if reason then
+    failure.message = text.percent_decode(headers:get("grpc-message") or "")
+    failure.param = headers:get("parley-error-param")
+    failure.code = headers:get("parley-error-code")
+    return failure
+  end
+  local own = OWN[failure.status] or { failure.status < 500 and "Bad request" or "Internal Server Error" }
+  failure.code, failure.retry_after = own.code, own.retry_after
+  if failure.status ~= 400 then
+    failure.message = own[1]
+  end
+  if failure.status == 405 then
+    failure.message = "Method not allowed; use " .. (headers:get("allow") or "another")
+  end
+  return failure
+end
+
+local TYPES = {
+  TYPE_STRING = "a string",
+  TYPE_BOOL = "true or false",
+  TYPE_DOUBLE = "a number",
+  TYPE_UINT32 = "a whole number, zero or more",
+  TYPE_INT64 = "a whole number",
+}
+
+local ARRAYS = { messages = true, tools = true, functions = true, tool_calls = true, annotations = true }
+
+-- What the documents say of these, whatever is wrong with them.
+local DOCUMENTED = {
+  model = "`model` is required and must be a string",
+  messages = "`messages` must be a non-empty array",
+}
+
+-- The documents' names of fields whose name in the protos differs.
+local NAMES = { session_id = "chatSessionId" }
+
+local function set(failure, field, rule)
+  field = NAMES[field] or field
+  failure.param = field
+  failure.message = DOCUMENTED[field] or ("`%s` %s"):format(field, rule)
+end
+
+local function must_be(field, kind)
+  if ARRAYS[field:match("[^.]+$")] then
+    return "must be an array"
+  end
+  return "must be " .. (TYPES[kind] or "an object")
+end
+
+-- Each reads one form of the transcoder's messages, and returns true where it has told the failure.
+local FORMS = {
+  -- logit_bias[0].value: invalid value "x" for type TYPE_DOUBLE
+  function(failure, message)
+    local field, kind = message:match("^([%w_]+)%[%d+%]%.value: invalid value .* for type ([%w_]+)$")
+    if field then
+      set(failure, field, "must be an object whose values are each " .. (TYPES[kind] or "plain"))
+      return true
+    end
+  end,
+  -- messages[1].tool_calls: invalid value Starting an object on a scalar field for type id
+  function(failure, message)
+    local place, name = message:match("^([%w_.%[%]]*): invalid value Starting an object on a scalar field for type ([%w_]+)$")
+    if name then
+      local path = place == "" and name or place .. "." .. name
+      set(failure, place:match("[^.]+$") == name and place or path, "must not be an object")
+      return true
+    end
+  end,
+  -- : invalid value oneof field '_model' is already set. Cannot set 'model' for type oneof
+  function(failure, message)
+    local place, name = message:match("^([%w_.%[%]]*): invalid value oneof field .* Cannot set '([%w_]+)'")
+    if name then
+      failure.param = place == "" and (NAMES[name] or name) or place .. "." .. name
+      failure.message = ("`%s` is given twice"):format(failure.param)
+      return true
+    end
+  end,
+  -- : invalid value Cannot bind a list to map for field 'logit_bias'. for type Map
+  function(failure, message)
+    local name = message:match("Cannot bind a list to map for field '([%w_]+)'")
+    if name then
+      set(failure, name, "must be an object")
+      return true
+    end
+  end,
+  -- messages[0].role: invalid value 1 for type TYPE_STRING
+  function(failure, message)
+    local field, kind = message:match("^([%w_.%[%]]+): invalid value .* for type ([%w_./]+)$")
+    if field then
+      set(failure, field, must_be(field, kind))
+      return true
+    end
+  end,
+  -- tools[0].function: Proto field is not repeating, cannot start list.
+  function(failure, message)
+    local place = message:match("^([%w_.%[%]]*): Proto field is not repeating")
+    if place then
+      failure.message = place == "" and "A field that takes a single value was given an array"
+        or ("A field of `%s` that takes a single value was given an array"):format(place)
+      return true
+    end
+  end,
+  function(failure, message)
+    if message:find("Root element must be a message", 1, true) then
+      failure.message = "The request body must be a JSON object"
+    elseif message:find("Message too deep", 1, true) then
+      failure.message = "The request body is nested too deeply"
+    elseif message:find("\n.*%^$") then
+      failure.message = errors.MALFORMED .. ": " .. message:match("^[^\n]*")
+    elseif message == errors.MALFORMED then
+      failure.message = message
+    else
+      failure.message = OWN[400][1]
+    end
+    return true
+  end,
+}
+
+-- Rewrites the text of Envoy's 400 as the documents put it.
+function errors.explain(failure, message)
+  failure.code = INVALID
+  for _, form in ipairs(FORMS) do
+    if form(failure, message) then
+      return
+    end
+  end
+end
+
+return errors

@@ -1,0 +1,56 @@
+-- Text as gRPC sends it and as JSON takes it.
+
+local text = {}
+
+-- `grpc-message` is UTF-8 with all but printable ASCII percent-encoded.
+function text.percent_decode(value)
+  return (value:gsub("%%(%x%x)", function(hex)
+    return string.char(tonumber(hex, 16))
+  end))
+end
+
+-- How many bytes of `value` from `at` are one character of UTF-8; nil if none is there.
+local function character_length(value, at)
+  if value:find("^[%z\1-\127]", at) then
+    return 1
+  elseif value:find("^[\194-\223][\128-\191]", at) then
+    return 2
+  elseif value:find("^\224[\160-\191][\128-\191]", at) or value:find("^\237[\128-\159][\128-\191]", at) then
+    return 3
+  elseif value:find("^[\225-\236\238\239][\128-\191][\128-\191]", at) then
+    return 3
+  elseif value:find("^\240[\144-\191][\128-\191][\128-\191]", at) or value:find("^\244[\128-\143][\128-\191][\128-\191]", at) then
+    return 4
+  elseif value:find("^[\241-\243][\128-\191][\128-\191][\128-\191]", at) then
+    return 4
+  end
+end
+
+-- Puts U+FFFD in place of every byte that is not UTF-8.
+local function valid_utf8(value)
+  if not value:find("[\128-\255]") then
+    return value
+  end
+  local out, at = {}, 1
+  while at <= #value do
+    local length = character_length(value, at)
+    out[#out + 1] = length and value:sub(at, at + length - 1) or "\239\191\189"
+    at = at + (length or 1)
+  end
+  return table.concat(out)
+end
+
+local ESCAPES = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
+
+-- A JSON string, or null for nil.
+function text.quote(value)
+  if value == nil then
+    return "null"
+  end
+  local escaped = valid_utf8(value):gsub('[%c"\\]', function(character)
+    return ESCAPES[character] or ("\\u%04x"):format(character:byte())
+  end)
+  return '"' .. escaped .. '"'
+end
+
+return text

