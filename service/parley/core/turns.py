@@ -27,8 +27,9 @@ _log = structlog.get_logger()
 class Turns:
     """Begins, renews and ends the turns of one worker."""
 
-    def __init__(self, store: SessionStore) -> None:
+    def __init__(self, store: SessionStore, renew_seconds: float = _RENEW_SECONDS) -> None:
         self._store = store
+        self._renew_seconds = renew_seconds
         self._running: dict[tuple[str, int], Turn] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._renewal: asyncio.Task[None] | None = None
@@ -92,7 +93,7 @@ class Turns:
 
     async def _renew(self) -> None:
         while True:
-            await asyncio.sleep(_RENEW_SECONDS)
+            await asyncio.sleep(self._renew_seconds)
             if not self._running:
                 continue
             try:

@@ -17,14 +17,13 @@ from parley.rpc.validation import validate
 from parley.v1 import chat_completions_pb2_grpc as services
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 
-KEEP_ALIVE_SECONDS = 15.0
-
 
 class ChatCompletionsServicer(services.ChatCompletionsServicer):
     """Serves the three ways to ask for a completion."""
 
-    def __init__(self, chat: Chat) -> None:
+    def __init__(self, chat: Chat, keep_alive_seconds: float) -> None:
         self._chat = chat
+        self._keep_alive_seconds = keep_alive_seconds
 
     async def CreateChatCompletion(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         """Answers whole."""
@@ -41,6 +40,8 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         _prepare(request, streamed=True)
         async with aclosing(self._chunks(request, context)) as chunks:
             async for chunk in chunks:
+                if chunk.sequence == 0:
+                    await _tell_session(chunk, context)
                 await context.write(chunk)
 
     async def StreamChatCompletionEvents(  # type: ignore[override] # gRPC's reader/writer form
@@ -49,10 +50,12 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         """Answers in server-sent events."""
         _prepare(request, streamed=True)
         writer = sse.EventWriter(include_usage=request.stream_options.include_usage)
-        output = _EventOutput(context)
+        output = _EventOutput(context, self._keep_alive_seconds)
         try:
             async with aclosing(self._chunks(request, context)) as chunks:
                 async for chunk in chunks:
+                    if chunk.sequence == 0:
+                        await output.tell_session(chunk)
                     await output.write(writer.event(chunk))
             await output.write(sse.DONE)
         except BaseException as error:
@@ -66,12 +69,8 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     async def _chunks(
         self, request: CreateChatCompletionRequest, context: Context
     ) -> AsyncGenerator[ChatCompletionChunk, None]:
-        first = True
         async with aclosing(self._chat.stream(request, caller(), remaining(context))) as chunks:
             async for chunk in chunks:
-                if first:
-                    await _tell_session(chunk, context)
-                    first = False
                 if chunk.HasField("usage"):
                     _note_answer(current(), chunk)
                 yield chunk
@@ -80,13 +79,20 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
 class _EventOutput:
     """Writes events, and comments into silences so that nobody on the way takes the connection for dead."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, keep_alive_seconds: float) -> None:
         self._context = context
+        self._patience = keep_alive_seconds
         self._writing = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._last = self._loop.time()
         self._keeper = self._loop.create_task(self._keep_alive())
         self.begun = False
+
+    async def tell_session(self, chunk: ChatCompletionChunk) -> None:
+        """Sends the session's id ahead, unless a comment has gone before: the headers went with that."""
+        async with self._writing:
+            if not self.begun:
+                await _tell_session(chunk, self._context)
 
     async def write(self, data: bytes) -> None:
         """Writes bytes; none is nothing."""
@@ -104,8 +110,8 @@ class _EventOutput:
     async def _keep_alive(self) -> None:
         while True:
             silent = self._loop.time() - self._last
-            await asyncio.sleep(KEEP_ALIVE_SECONDS - silent)
-            if self._loop.time() - self._last >= KEEP_ALIVE_SECONDS:
+            await asyncio.sleep(self._patience - silent)
+            if self._loop.time() - self._last >= self._patience:
                 with suppress(grpc.aio.InternalError):  # the caller has left: the handler is told so itself
                     await self.write(sse.KEEP_ALIVE)
 

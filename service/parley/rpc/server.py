@@ -37,18 +37,27 @@ _OPTIONS = (
     ("grpc.so_reuseport", 0),  # two workers on one port would share it unevenly, and hide a mistake
 )
 _NOTICE_SECONDS = 1.5  # until every Envoy has seen NOT_SERVING and sends nothing new
+_KEEP_ALIVE_SECONDS = 15.0  # of silence in a stream of events, after which proxies begin to give up on it
 _TELL_SECONDS = 2.0  # for the error event of a stream that is cut off
 
 
 class Server:
     """Serves Parley's services, health and reflection on one address."""
 
-    def __init__(self, chat: Chat, router: Router, store: SessionStore, authenticator: Authenticator) -> None:
+    def __init__(
+        self,
+        chat: Chat,
+        router: Router,
+        store: SessionStore,
+        authenticator: Authenticator,
+        *,
+        keep_alive_seconds: float = _KEEP_ALIVE_SECONDS,
+    ) -> None:
         self._running: set[Call] = set()
         self._server = grpc.aio.server(interceptors=interceptors(authenticator, self._running), options=_OPTIONS)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        add_ChatCompletionsServicer_to_server(ChatCompletionsServicer(chat), self._server)
+        add_ChatCompletionsServicer_to_server(ChatCompletionsServicer(chat, keep_alive_seconds), self._server)
         add_SessionsServicer_to_server(SessionsServicer(store), self._server)
         add_ModelsServicer_to_server(ModelsServicer(router), self._server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)

@@ -1,0 +1,136 @@
+"""How a worker's server keeps streams alive, and how it stops."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from parley.auth.api_keys import ApiKeys
+from parley.config import parse
+from parley.core.chat import Chat
+from parley.core.routing import Router
+from parley.core.turns import Turns
+from parley.rpc.server import Server
+from parley.stores.sqlite import SqliteStore
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+from tests.rpc.conftest import CONFIG
+from tests.rpc.scripted import ScriptedBackend, chunks
+from tests.rpc.test_chat import Metadata, ask
+
+
+class Running:
+    """A server of the test's own, with a channel to it."""
+
+    def __init__(self, server: Server, backend: ScriptedBackend, channel: grpc.aio.Channel, metadata: Metadata) -> None:
+        self.server = server
+        self.backend = backend
+        self.channel = channel
+        self.metadata = metadata
+        self.chat: Any = ChatCompletionsStub(channel)
+
+
+Start = Callable[[], Awaitable[Running]]
+
+
+@asynccontextmanager
+async def _running(path: Path) -> AsyncIterator[Running]:
+    backend, store = ScriptedBackend(), SqliteStore(path / "parley.db")
+    keys, turns = ApiKeys(store), Turns(store)
+    _, secret = await keys.create(name="k", account="default", plan="pro", models=())
+    router = Router(parse(CONFIG, "test.yaml"), {"scripted": backend})
+    server = Server(Chat(router, turns), router, store, keys, keep_alive_seconds=0.05)
+    address = await server.start("127.0.0.1:0")
+    async with grpc.aio.insecure_channel(address) as channel:
+        yield Running(server, backend, channel, (("authorization", f"Bearer {secret}"),))
+    await server.stop(0)
+    await turns.close()
+    await store.close()
+
+
+@pytest.fixture
+async def running(tmp_path: Path, log_file: Path) -> AsyncIterator[Running]:
+    """A running server on this test's loop."""
+    async with _running(tmp_path) as server:
+        yield server
+
+
+async def test_silence_is_filled_with_comments(running: Running) -> None:
+    """Before the first token and between tokens, nobody on the way takes the connection for dead."""
+    gates = [asyncio.Event(), asyncio.Event()]
+    running.backend.answer = lambda _: [gates[0], chunks("a")[0], gates[1], *chunks("b")]
+    bodies = aiter(running.chat.StreamChatCompletionEvents(ask(), metadata=running.metadata))
+    for gate in gates:
+        while True:
+            body = await anext(bodies)
+            if body.data == b": keep-alive\n\n":
+                break
+        gate.set()
+    rest = [body.data async for body in bodies]
+    assert b"data: [DONE]\n\n" == rest[-1]
+
+
+async def test_a_stopping_server_says_so_and_lets_streams_finish(running: Running) -> None:
+    """Health turns NOT_SERVING first; what is running may end within the grace."""
+    gate = asyncio.Event()
+    running.backend.answer = lambda _: [chunks("a")[0], gate, *chunks("b")]
+    bodies = aiter(running.chat.StreamChatCompletionEvents(ask(), metadata=running.metadata))
+    await anext(bodies)
+    health: Any = health_pb2_grpc.HealthStub(running.channel)
+    watch = health.Watch(health_pb2.HealthCheckRequest(service="parley.v1.ChatCompletions"))
+    assert health_pb2.HealthCheckResponse.SERVING == (await watch.read()).status
+    stopping = asyncio.create_task(running.server.stop(30))
+    assert health_pb2.HealthCheckResponse.NOT_SERVING == (await watch.read()).status
+    watch.cancel()
+    gate.set()
+    rest = [body.data async for body in bodies]
+    assert b"data: [DONE]\n\n" == rest[-1]
+    await stopping
+
+
+async def test_what_outlasts_the_grace_ends_with_an_error(running: Running) -> None:
+    """Streams are told why they are cut off: events by an error event, typed streams and calls by the status."""
+    running.backend.answer = lambda call: (
+        [chunks("a")[0], asyncio.Event()] if call.request.HasField("stream_options") else asyncio.Event()
+    )
+    streamed = ask(stream_options={})
+    events = aiter(running.chat.StreamChatCompletionEvents(streamed, metadata=running.metadata))
+    typed = aiter(running.chat.StreamChatCompletion(streamed, metadata=running.metadata))
+    whole = running.chat.CreateChatCompletion(ask(), metadata=running.metadata)
+    await anext(events)
+    await anext(typed)
+    waiting = asyncio.ensure_future(whole)
+    while len(running.backend.calls) < 3:
+        await asyncio.sleep(0.01)
+    await running.server.stop(0.1)
+    text = b"".join([body.data async for body in events]).decode()
+    last = [event for event in text.split("\n\n") if event.startswith("data: ")][-1]
+    assert "shutting_down" == json.loads(last[6:])["error"]["code"]
+    assert "[DONE]" not in text
+    for call in (_rest(typed), waiting):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert (grpc.StatusCode.UNAVAILABLE, "The service is shutting down; try again") == (
+            caught.value.code(),
+            caught.value.details(),
+        )
+
+
+async def _rest(call: Any) -> list[Any]:
+    return [chunk async for chunk in call]
+
+
+async def test_slow_readers_do_not_hold_up_others(running: Running) -> None:
+    """A stream that nobody reads leaves the worker free for everyone else, and ends with its caller."""
+    running.backend.answer = lambda call: chunks(*(["x" * 100_000] * 200 if call.request.user else ["quick"]))
+    slow = running.chat.StreamChatCompletion(ask(user="slow"), metadata=running.metadata)
+    await slow.read()
+    quick = running.chat.StreamChatCompletion(ask(), metadata=running.metadata)
+    assert "quick" == "".join([c.choices[0].delta.content async for c in quick if c.choices])
+    slow.cancel()
+    await asyncio.wait_for(running.backend.closed.wait(), 10)
