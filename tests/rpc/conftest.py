@@ -6,6 +6,7 @@ pytest-grpc's fixtures give the stubs; its `grpc_server` is replaced by ours. On
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,10 +113,20 @@ def log_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def log(log_file: Path) -> Callable[[], list[dict[str, Any]]]:
-    """Reads what has been logged since the test began."""
-    begin = log_file.stat().st_size
-    return lambda: [json.loads(line) for line in log_file.read_bytes()[begin:].splitlines()]
+def log(log_file: Path) -> Callable[[str, int], list[dict[str, Any]]]:
+    """Waits until `count` lines of a request are in the log, and returns them."""
+
+    def read(request_id: str, count: int) -> list[dict[str, Any]]:
+        while True:
+            lines = [
+                json.loads(line) for line in log_file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")
+            ]
+            mine = [line for line in lines if line.get("request_id") == request_id]
+            if len(mine) >= count:
+                return mine
+            time.sleep(0.01)
+
+    return read
 
 
 @pytest.fixture(scope="module")
