@@ -26,8 +26,8 @@ class _Known:
 class ApiKeys:
     """Makes and checks API keys; implements `parley.core.ports.Authenticator`.
 
-    What a key was read as holds for half a second, so that a revocation holds everywhere within one. Only keys that exist
-    are remembered. `clock` gives Unix seconds.
+    What was read of a key holds for half a second, so that a revocation holds everywhere within one. Only keys that
+    exist are remembered. `clock` gives Unix seconds.
     """
 
     def __init__(self, store: KeyStore, clock: Callable[[], float] = time.time) -> None:

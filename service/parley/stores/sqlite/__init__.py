@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -119,9 +120,10 @@ class SqliteStore:
         await self._writer.submit(lambda db: sessions.end_turn(db, turn, state, reason, messages))
 
     def _cancel(self, begun: tuple[Turn, list[bytes]]) -> None:
-        """Gives back the lease of a turn whose caller went away while it began."""
-        ended = self._writer.submit(lambda db: sessions.end_turn(db, begun[0], "incomplete", "cancelled", []))
-        ended.add_done_callback(lambda future: future.cancelled() or future.exception())
+        """Gives back the lease of a turn whose caller went away while it began. Where that fails, it runs out."""
+        with suppress(StoreUnavailable):
+            ended = self._writer.submit(lambda db: sessions.end_turn(db, begun[0], "incomplete", "cancelled", []))
+            ended.add_done_callback(lambda future: future.cancelled() or future.exception())
 
     async def _read(self, work: Callable[[apsw.Connection], T]) -> T:
         try:

@@ -115,10 +115,9 @@ def _make_private_file(path: Path) -> None:
     """Makes the file where there is none, for this user alone: it will hold conversations."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        # Not opened to look: closing it again would drop the locks of another connection in this process.
-        return
+        # A file that is there is not opened: closing it again would drop the locks of this process's connections to it.
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except OSError as error:
         raise StoreUnavailable(f"{path}: it cannot be made ({error.strerror}); check its folder") from error
 

@@ -1,0 +1,189 @@
+# ruff: noqa: ASYNC240 - a test may wait for its files
+"""How SQLite must fail: in one line that tells the operator why, and not for longer than the cause lasts."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from parley.core.errors import StoreUnavailable
+from parley.stores.sqlite import SqliteStore
+from parley.stores.sqlite.database import require_safe_library
+
+pytest.register_assert_rewrite("tests.contract.stores")
+
+from tests.contract.stores import begin, converse, key  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+
+_SCRIPT = """
+import asyncio, os, sys
+from pathlib import Path
+from parley.core.errors import StoreUnavailable
+from parley.stores.sqlite import SqliteStore
+from tests.contract.stores import converse
+file = Path(sys.argv[1])
+async def main():
+    store = SqliteStore(file)
+{body}
+    await store.close()
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where the store's file will be."""
+    return tmp_path / "parley.db"
+
+
+@pytest.fixture
+async def store(file: Path) -> AsyncIterator[SqliteStore]:
+    """A store with the real clock."""
+    opened = SqliteStore(file)
+    yield opened
+    await opened.close()
+
+
+class TestOutage:
+    """A store that is away says why, and comes back by itself."""
+
+    async def test_file_away_and_back(self, file: Path, store: SqliteStore) -> None:
+        """While the file is gone everything is unavailable, and no key is called unknown; then all goes on."""
+        await store.add_key(key(1))
+        await converse(store, "s", "q", "a", new=True)
+        away = file.with_name("away.db")
+        file.rename(away)
+        with pytest.raises(StoreUnavailable) as refused:
+            await store.find_key(bytes([1]) * 32)
+        assert f"{file}: it is missing or out of reach (No such file or directory)" == refused.value.cause
+        with pytest.raises(StoreUnavailable):
+            await begin(store, "s", "two")
+        with pytest.raises(StoreUnavailable):
+            await store.check()
+        away.rename(file)
+        await store.check()
+        assert key(1) == await store.find_key(bytes([1]) * 32)
+        assert 2 == (await begin(store, "s", "two")).number
+
+    async def test_another_file_in_its_place(self, file: Path, store: SqliteStore, tmp_path: Path) -> None:
+        """A file that takes the place of the old one is opened, and an empty one is refused."""
+        await store.add_key(key(1))
+        restored = SqliteStore(tmp_path / "backup" / "parley.db")
+        await restored.add_key(key(2))
+        await restored.close()
+        for name in (file, Path(f"{file}-wal"), Path(f"{file}-shm")):
+            name.rename(f"{name}-old")
+        file.touch()
+        with pytest.raises(StoreUnavailable) as refused:
+            await store.find_key(bytes([2]) * 32)
+        assert "its schema has version 0" in str(refused.value.cause)
+        (tmp_path / "backup" / "parley.db").replace(file)
+        assert key(2) == await store.find_key(bytes([2]) * 32)
+        await store.add_key(key(3))
+
+    @pytest.mark.parametrize("content", [b"this is no database, " * 500, b"SQLite format 3\0" + b"\xff" * 5000])
+    def test_not_a_database(self, file: Path, content: bytes) -> None:
+        """A file that is no database is refused in one line, and left as it is."""
+        file.write_bytes(content)
+        with pytest.raises(StoreUnavailable) as refused:
+            SqliteStore(file)
+        assert str(refused.value.cause).startswith(f"{file}: it is ")
+        assert content == file.read_bytes()
+
+    def test_another_programs_database(self, file: Path) -> None:
+        """Another program's database is refused, and gets no tables of ours."""
+        apsw.Connection(str(file)).execute("CREATE TABLE theirs (x)")
+        with pytest.raises(StoreUnavailable) as refused:
+            SqliteStore(file)
+        assert f"{file}: its schema has version 0, this Parley needs 1" == refused.value.cause
+        assert [("theirs",)] == apsw.Connection(str(file)).execute("SELECT name FROM sqlite_schema").fetchall()
+
+    def test_newer_schema(self, file: Path) -> None:
+        """A file of a later Parley is refused."""
+        apsw.Connection(str(file)).pragma("user_version", 99)
+        with pytest.raises(StoreUnavailable) as refused:
+            SqliteStore(file)
+        assert "its schema has version 99" in str(refused.value.cause)
+
+    def test_folder_in_its_place(self, file: Path) -> None:
+        """A folder where the file should be is refused in one line."""
+        file.mkdir()
+        with pytest.raises(StoreUnavailable) as refused:
+            SqliteStore(file)
+        assert f"{file}: it cannot be opened" in str(refused.value.cause)
+
+    def test_file_in_the_folders_place(self, tmp_path: Path) -> None:
+        """A file where the folder should be is refused in one line."""
+        (tmp_path / "state").touch()
+        with pytest.raises(StoreUnavailable) as refused:
+            SqliteStore(tmp_path / "state" / "parley.db")
+        assert "check its folder" in str(refused.value.cause)
+
+    def test_read_only_file(self) -> None:
+        """A file that this user may not write is refused when the store is opened."""
+        result = _as_nobody("os.chmod(file, 0o444); os.chmod(file.parent, 0o555)", "SqliteStore(file)")
+        assert "may not be written; check the owner and mode" in result
+
+    def test_full_disk(self, file: Path) -> None:
+        """A disk without room makes writes unavailable and keeps reads; with room again, writes go on."""
+        script = (
+            "import resource\n"
+            "size = resource.RLIMIT_FSIZE\n"
+            "await converse(store, 's', 'q', 'a', new=True)\n"
+            "resource.setrlimit(size, (100_000, resource.RLIM_INFINITY))\n"
+            "try:\n"
+            "    for n in range(1000): await converse(store, 's', 'q' * 1000, 'a')\n"
+            "except StoreUnavailable as refused: print('refused', refused.cause)\n"
+            "try: await converse(store, 't', 'q' * 1000, 'a', new=True)\n"
+            "except StoreUnavailable: print('refused again')\n"
+            "print('readable', (await store.get_session('ada', 's')).model)\n"
+            "resource.setrlimit(size, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
+            "await converse(store, 't', 'q' * 1000, 'a', new=True)\n"
+            "print('written', (await store.get_session('ada', 't')).turn_count)\n"
+        )
+        lines = _run_script(file, script).splitlines()
+        assert lines[0].startswith(f"refused {file}: the disk fails or is full")
+        assert ["refused again", "readable m", "written 1"] == lines[1:]
+
+    @pytest.mark.parametrize("version", ["3.7.0", "3.40.1", "3.51.2"])
+    def test_unsafe_library(self, version: str) -> None:
+        """An SQLite that can corrupt a shared file is refused, with what to install."""
+        with pytest.raises(StoreUnavailable) as refused:
+            require_safe_library(version)
+        assert version in str(refused.value.cause)
+        assert "install apsw 3.51.3 or later" in str(refused.value.cause)
+
+    @pytest.mark.parametrize("version", ["3.6.23", "3.51.3", "3.54.1", "4.0.0"])
+    def test_safe_library(self, version: str) -> None:
+        """An SQLite without that fault is taken."""
+        require_safe_library(version)
+
+
+def _run_script(file: Path, body: str) -> str:
+    """Runs lines with a store in a process of their own; returns what they print."""
+    indented = "".join(f"    {line}\n" for line in body.splitlines())
+    command = [sys.executable, "-c", _SCRIPT.format(body=indented), str(file)]
+    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def _as_nobody(prepare: str, action: str) -> str:
+    """Makes a store, then acts on it as a user without rights; returns the cause that the action fails with."""
+    # Not pytest's folder: only the user who runs the tests may enter that one.
+    folder = Path(tempfile.mkdtemp(prefix="parley-"))
+    folder.chmod(0o755)
+    body = (
+        f"await store.close()\n{prepare}\nif os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+        f"try: {action}\nexcept StoreUnavailable as refused: print(refused.cause)\n"
+        "os._exit(0) if not sys.stdout.flush() else None\n"
+    )
+    try:
+        return _run_script(folder / "parley.db", body)
+    finally:
+        folder.chmod(0o700)
+        shutil.rmtree(folder)

@@ -1,0 +1,156 @@
+# ruff: noqa: ASYNC221 - a test may wait for its processes
+"""What SQLite must do under several processes: take turns, and survive their deaths."""
+
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import apsw
+import pytest
+
+from parley.stores.sqlite import SqliteStore
+
+pytest.register_assert_rewrite("tests.contract.stores")
+
+from tests.contract.stores import converse  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where the store's file will be."""
+    return tmp_path / "parley.db"
+
+
+class TestDurability:
+    """What is acknowledged is on disk."""
+
+    async def test_every_commit_is_synced(self, tmp_path: Path) -> None:
+        """Each commit is written through to the disk before it is acknowledged, as the system calls show."""
+        trace = tmp_path / "trace"
+        if not _has_strace():
+            pytest.skip("strace is not installed")
+        code = (
+            "import asyncio, os, sys, pathlib\n"
+            "from parley.stores.sqlite import SqliteStore\n"
+            "from parley.core.ports import ApiKey\n"
+            "async def main():\n"
+            "    store = SqliteStore(pathlib.Path(sys.argv[1]))\n"
+            "    for n in range(5):\n"
+            "        await store.add_key(ApiKey(f'key_{n}', 'n', 'a', 'pro', bytes([n]) * 32, (), 1))\n"
+            "        os.write(1, b'acknowledged')\n"
+            "asyncio.run(main())\n"
+        )
+        command = ["strace", "-f", "-y", "-e", "trace=fsync,fdatasync,write", "-o", str(trace), sys.executable, "-c"]
+        subprocess.run([*command, code, str(tmp_path / "parley.db")], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+        events = [
+            "sync" if "-wal>" in line else "acknowledged"
+            for line in trace.read_text().splitlines()
+            if ("sync(" in line and "-wal>" in line) or '"acknowledged"' in line
+        ]
+        assert 5 == events.count("acknowledged")
+        for place, event in enumerate(events):
+            assert "sync" == event or "sync" == events[place - 1]
+
+    async def test_kills_lose_nothing(self, file: Path) -> None:
+        """Of several processes that write and are killed, no acknowledged turn is lost, repeated or out of order."""
+        acknowledged: dict[str, int] = {}
+        for life in range(4):
+            workers = [_start(file, f"{life}-{number}", sessions=4) for number in range(3)]
+            for worker in workers:
+                _read_turns(worker, 40 + 7 * life, acknowledged)
+            for worker in workers:
+                worker.send_signal(signal.SIGKILL)
+                _read_turns(worker, None, acknowledged)
+                worker.wait()
+        assert 4 * 3 * 4 == len(acknowledged)
+        store = SqliteStore(file)
+        for session, last in acknowledged.items():
+            await _check_session(store, session, last)
+        await store.close()
+        assert "ok" == apsw.Connection(str(file)).pragma("integrity_check")
+
+    async def test_a_crash_leaves_sessions_usable(self, file: Path) -> None:
+        """After a worker was killed in mid-turn, others write at once, and its session once the lease has run out."""
+        worker = _start(file, "w", sessions=4)
+        _read_turns(worker, 10, {})
+        worker.kill()
+        worker.communicate()
+        store = SqliteStore(file)
+        await converse(store, "mine", "q", "a", new=True)
+        await store.close()
+
+
+class TestManyProcesses:
+    """Several processes, one file."""
+
+    async def test_first_opening_races(self, file: Path) -> None:
+        """Processes that open a new file at the same moment all come up with the same store."""
+        workers = [_start(file, f"w{number}", sessions=1) for number in range(4)]
+        for worker in workers:
+            _read_turns(worker, 1, {})
+        for worker in workers:
+            _, errors = worker.communicate()
+            assert (0, "") == (worker.returncode, errors)
+
+    async def test_writers_take_turns(self, file: Path) -> None:
+        """A process that always has something to write does not keep the others from writing."""
+        store = SqliteStore(file)
+        busy = _start(file, "busy", sessions=64)
+        _read_turns(busy, 1, {})
+        before = await _turns_of(store, "busy-")
+        for number in range(30):
+            await converse(store, f"mine-{number}", "q", "a", new=True)
+        # 60 commits of ours; a fair share of the other's are 60 more, of 64 jobs at the most.
+        others = await _turns_of(store, "busy-") - before
+        busy.communicate()
+        await store.close()
+        assert 0 < others < 3 * 30 * 64
+
+
+def _has_strace() -> bool:
+    with suppress(OSError, subprocess.CalledProcessError):
+        subprocess.run(["strace", "-o", "/dev/null", "true"], check=True, capture_output=True)
+        return True
+    return False
+
+
+def _start(file: Path, name: str, *, sessions: int) -> "subprocess.Popen[str]":
+    """Starts a process that makes turns in its sessions."""
+    command = [sys.executable, "-m", "tests.contract.store_worker", str(file), name, str(sessions)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+def _read_turns(worker: "subprocess.Popen[str]", count: int | None, acknowledged: dict[str, int]) -> None:
+    """Reads this many acknowledgements, or all that are left; a line cut by the kill acknowledges nothing."""
+    assert worker.stdout is not None
+    while count is None or count > 0:
+        line = worker.stdout.readline()
+        if not line.endswith("\n"):
+            assert count is None, worker.stderr and worker.stderr.read()
+            return
+        session, number = line.split()
+        acknowledged[session] = int(number)
+        count = None if count is None else count - 1
+
+
+async def _check_session(store: SqliteStore, session: str, last: int) -> None:
+    """Checks that the turns 1 to `last` are there, completed and in order; at most one more was not acknowledged."""
+    page, token = await store.list_messages("ada", session, page_size=1000, page_token=None)
+    assert token is None
+    completed = [one for one in page if one.state == "completed"]
+    turns = len(completed) // 2
+    assert last <= turns <= last + 1
+    expected = [f"{kind} {number}" for number in range(1, turns + 1) for kind in ("q", "a")]
+    assert expected == [one.message.content.string_value for one in completed]
+    assert len(page) - len(completed) <= 1
+
+
+async def _turns_of(store: SqliteStore, prefix: str) -> int:
+    """Counts the turns of all sessions whose ids begin so."""
+    page, _ = await store.list_sessions("ada", model=None, page_size=1000, page_token=None)
+    return sum(session.turn_count for session in page if session.id.startswith(prefix))

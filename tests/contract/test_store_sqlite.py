@@ -1,0 +1,180 @@
+# ruff: noqa: ASYNC240 - a test may wait for its files
+"""What SQLite alone must do in one process: share commits, keep its file in order."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from parley.core.errors import SessionBusy, SessionNotFound, StoreUnavailable
+from parley.core.ports import Turn
+from parley.stores.sqlite import SqliteStore, sessions
+
+pytest.register_assert_rewrite("tests.contract.stores")
+
+from tests.contract.stores import begin, converse, key  # noqa: E402
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where the store's file will be."""
+    return tmp_path / "parley.db"
+
+
+@pytest.fixture
+async def store(file: Path) -> AsyncIterator[SqliteStore]:
+    """A store with the real clock."""
+    opened = SqliteStore(file)
+    yield opened
+    await opened.close()
+
+
+@contextmanager
+def write_locked(file: Path) -> Iterator[None]:
+    """Holds the file's write lock, as another process does while it commits."""
+    connection = apsw.Connection(str(file))
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+        connection.close()
+
+
+async def queued(store: SqliteStore, file: Path, *writes: Coroutine[Any, Any, object]) -> list[object]:
+    """Starts writes while nothing can be written, so that all of them wait together; returns their results."""
+    with write_locked(file):
+        tasks = [asyncio.create_task(write) for write in writes]
+        # One turn of the loop lets every task put its job into the queue.
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in tasks)
+    return list(await asyncio.gather(*tasks, return_exceptions=True))
+
+
+class TestGroupCommit:
+    """Jobs that wait together share a commit."""
+
+    async def test_waiting_jobs_share_a_commit(self, store: SqliteStore, file: Path) -> None:
+        """64 turns that wait together begin in one transaction, and end in one."""
+        before = store.counts.commits
+        turns = await queued(store, file, *[begin(store, f"s{number}", "hi", new=True) for number in range(64)])
+        assert 1 == store.counts.commits - before
+        ends = [store.commit_turn(turn, []) for turn in turns if isinstance(turn, Turn)]
+        assert 64 == len(await queued(store, file, *ends))
+        assert 2 == store.counts.commits - before
+        assert 128 == store.counts.jobs
+
+    async def test_a_failing_job_fails_alone(self, store: SqliteStore, file: Path) -> None:
+        """In one transaction, refused jobs leave those before and after them as they are."""
+        await converse(store, "s", "q", "a", new=True)
+        before = store.counts.commits
+        results = await queued(
+            store,
+            file,
+            begin(store, "s", "first"),
+            begin(store, "s", "second"),
+            begin(store, "nowhere", "hi"),
+            begin(store, "s", "taken", new=True),
+            begin(store, "t", "new", new=True),
+        )
+        kinds = [type(result) for result in results]
+        assert [Turn, SessionBusy, SessionNotFound, apsw.ConstraintError, Turn] == kinds
+        assert 1 == store.counts.commits - before
+        page, _ = await store.list_messages("ada", "s", page_size=10, page_token=None)
+        assert ["q", "a", "first"] == [one.message.content.string_value for one in page]
+
+    async def test_cancelled_before_it_began(self, store: SqliteStore, file: Path) -> None:
+        """A caller that goes away while its job waits has it left out."""
+        with write_locked(file):
+            task = asyncio.create_task(begin(store, "s", "hi", new=True))
+            other = asyncio.create_task(begin(store, "t", "hi", new=True))
+            await asyncio.sleep(0)
+            task.cancel()
+        await other
+        with pytest.raises(SessionNotFound):
+            await store.get_session("ada", "s")
+
+    async def test_close_finishes_what_is_queued(self, file: Path) -> None:
+        """What was queued before the store closes is on disk after it."""
+        store = SqliteStore(file)
+        with write_locked(file):
+            task = asyncio.create_task(begin(store, "s", "hi", new=True))
+            await asyncio.sleep(0)
+            closing = asyncio.create_task(store.close())
+            await asyncio.sleep(0)
+        await closing
+        assert 1 == (await task).number
+        again = SqliteStore(file)
+        assert 1 == (await again.get_session("ada", "s")).turn_count
+        await again.close()
+
+    async def test_closed_store(self, file: Path) -> None:
+        """A closed store refuses reads and writes, and may be closed again."""
+        store = SqliteStore(file)
+        await store.close()
+        await store.close()
+        with pytest.raises(StoreUnavailable):
+            await store.check()
+        with pytest.raises(StoreUnavailable):
+            await begin(store, "s", "hi", new=True)
+
+    async def test_the_loop_goes_on(self, store: SqliteStore, file: Path) -> None:
+        """While a write waits for another process, reads and everything else in the loop go on."""
+        await store.add_key(key(1))
+        with write_locked(file):
+            task = asyncio.create_task(begin(store, "s", "hi", new=True))
+            for _ in range(50):
+                assert key(1) == await store.find_key(bytes([1]) * 32)
+            assert not task.done()
+        await task
+
+
+class TestFile:
+    """The file itself."""
+
+    async def test_private(self, file: Path, store: SqliteStore) -> None:
+        """Nobody else on the machine may read conversations."""
+        await converse(store, "s", "q", "a", new=True)
+        modes = {name.name: name.stat().st_mode & 0o777 for name in file.parent.iterdir() if name.is_file()}
+        assert {"parley.db", "parley.db-queue", "parley.db-shm", "parley.db-wal"} == set(modes)
+        assert {0o600} == set(modes.values())
+
+    async def test_deleted_text_is_gone(self, file: Path) -> None:
+        """What was in a deleted session is not in the file any more, once the store is closed."""
+        store = SqliteStore(file)
+        await converse(store, "s", "a very private thing", "indeed", new=True)
+        await store.close()
+        assert b"a very private thing" in file.read_bytes()
+        store = SqliteStore(file)
+        await store.delete_session("ada", "s")
+        await store.close()
+        assert b"a very private thing" not in b"".join(name.read_bytes() for name in file.parent.iterdir())
+
+    async def test_a_long_log_is_moved_into_the_file(self, file: Path, store: SqliteStore) -> None:
+        """The write-ahead log does not grow for ever."""
+        for number in range(40):
+            await converse(store, f"s{number}", "q" * 200_000, "a", new=True)
+        assert Path(f"{file}-wal").stat().st_size < 7_000_000
+
+    async def test_begin_reads_its_own_session_only(self, store: SqliteStore, file: Path) -> None:
+        """The queries of a turn and of the lists search by key: none scans a table or sorts."""
+        await store.check()
+        queries = [value for value in vars(sessions).values() if isinstance(value, str) and "FROM " in value]
+        connection = apsw.Connection(str(file))
+        assert len(queries) > 5
+        for query in queries:
+            if "WHERE" not in query:
+                continue
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", _anything(query)).fetchall()
+            assert [] == [step for _, _, _, step in plan if not str(step).startswith("SEARCH")], query
+
+
+def _anything(query: str) -> Any:
+    """Gives every parameter of a query a value."""
+    if ":" in query:
+        return dict.fromkeys(("id", "account", "model", "limit", "updated", "after"), 1)
+    return (1,) * query.count("?")
