@@ -1,0 +1,264 @@
+"""API keys: who gets in, what is remembered and for how long. The store is a fake at its port, the clock is ours."""
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+
+from parley.auth.api_keys import ApiKeys
+from parley.core.errors import InvalidApiKey, PlanRequired, StoreUnavailable, Unauthenticated
+from parley.core.ports import ApiKey, Caller
+
+
+class FakeKeyStore:
+    """Keys in memory, that counts its reads and can be away."""
+
+    def __init__(self) -> None:
+        self.keys: list[ApiKey] = []
+        self.reads = 0
+        self.away = False
+
+    async def find_key(self, digest: bytes) -> ApiKey | None:
+        """Finds a key."""
+        self.reads += 1
+        if self.away:
+            raise StoreUnavailable("away")
+        return next((key for key in self.keys if key.digest == digest), None)
+
+    async def add_key(self, key: ApiKey) -> None:
+        """Adds a key."""
+        self.keys.append(key)
+
+    async def list_keys(self) -> list[ApiKey]:
+        """Lists the keys."""
+        return list(self.keys)
+
+    async def revoke_key(self, key_id: str, now: int) -> ApiKey | None:
+        """Revokes a key."""
+        for place, key in enumerate(self.keys):
+            if key.id == key_id:
+                self.keys[place] = replace(key, revoked=key.revoked or now)
+                return self.keys[place]
+        return None
+
+
+class Clock:
+    """Unix seconds that move only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        """Tells the time."""
+        return self.now
+
+
+@pytest.fixture
+def store() -> FakeKeyStore:
+    """An empty store."""
+    return FakeKeyStore()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The time."""
+    return Clock()
+
+
+@pytest.fixture
+def keys(store: FakeKeyStore, clock: Clock) -> ApiKeys:
+    """What is tested."""
+    return ApiKeys(store, clock)
+
+
+async def test_a_made_key_gets_in(keys: ApiKeys) -> None:
+    """The secret of a made key tells the account, the key's id and its models."""
+    key, secret = await keys.create("ada's", "acme", "pro", ["m1", "m2"])
+    expected = Caller("acme", key.id, frozenset({"m1", "m2"}))
+    assert expected == await keys.authenticate(f"Bearer {secret}")
+
+
+async def test_how_a_key_is_made(keys: ApiKeys, store: FakeKeyStore) -> None:
+    """A secret is `sk-` and 32 random bytes; the store gets its SHA-256 alone; ids are short; no two are alike."""
+    key, secret = await keys.create("n", "acme", "pro", expires=1_800_000_000)
+    other, other_secret = await keys.create("n", "acme", "pro")
+    assert ("sk-", 3 + 43) == (secret[:3], len(secret))
+    assert hashlib.sha256(secret.encode()).digest() == key.digest == store.keys[0].digest
+    assert secret not in repr(store.keys)
+    assert ("n", "acme", "pro", (), 1_700_000_000, 1_800_000_000, None) == (
+        *(key.name, key.account, key.plan, key.models),
+        *(key.created, key.expires, key.revoked),
+    )
+    assert ("key_", 16) == (key.id[:4], len(key.id))
+    assert key.id != other.id
+    assert secret != other_secret
+
+
+@pytest.mark.parametrize("authorization", [None, ""])
+async def test_nothing_given(keys: ApiKeys, authorization: str | None) -> None:
+    """Without an authorization the call has no key."""
+    with pytest.raises(Unauthenticated, match="Missing API key"):
+        await keys.authenticate(authorization)
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "Bearer",
+        "Bearer ",
+        "Bearer sk-",
+        "Bearer sk-unknown",
+        "Bearer x",
+        "Basic c2s6",
+        "sk-x",
+        "Bearer\tsk-x",
+        "Bearer sk-\xe9\udcff",
+    ],
+)
+async def test_not_a_key(keys: ApiKeys, authorization: str) -> None:
+    """Anything that is not the secret of a key is an invalid key."""
+    await keys.create("n", "acme", "pro")
+    with pytest.raises(InvalidApiKey, match="Invalid API key"):
+        await keys.authenticate(authorization)
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer "])
+async def test_scheme_has_no_case(keys: ApiKeys, scheme: str) -> None:
+    """The scheme may be written in any case, with more than one space after it."""
+    key, secret = await keys.create("n", "acme", "pro")
+    assert key.id == (await keys.authenticate(f"{scheme} {secret}")).key_id
+
+
+async def test_secret_has_case(keys: ApiKeys) -> None:
+    """A secret in other letters is another secret."""
+    _, secret = await keys.create("n", "acme", "pro")
+    with pytest.raises(InvalidApiKey):
+        await keys.authenticate(f"Bearer sk-{secret[3:].swapcase()}")
+
+
+async def test_free_plan(keys: ApiKeys) -> None:
+    """A key of a free account is told about the plan, time and again."""
+    _, secret = await keys.create("n", "acme", "free")
+    for _ in range(2):
+        with pytest.raises(PlanRequired):
+            await keys.authenticate(f"Bearer {secret}")
+
+
+async def test_expiry(keys: ApiKeys, clock: Clock) -> None:
+    """A key is good until the second in which it expires, however fresh what is remembered of it."""
+    _, secret = await keys.create("n", "acme", "pro", expires=1_700_000_010)
+    clock.now += 9.9
+    await keys.authenticate(f"Bearer {secret}")
+    clock.now += 0.1
+    with pytest.raises(InvalidApiKey):
+        await keys.authenticate(f"Bearer {secret}")
+
+
+async def test_expired_free_key(keys: ApiKeys) -> None:
+    """An expired key is invalid, whatever its plan."""
+    _, secret = await keys.create("n", "acme", "free", expires=1_700_000_000)
+    with pytest.raises(InvalidApiKey):
+        await keys.authenticate(f"Bearer {secret}")
+
+
+async def test_revoked_here(keys: ApiKeys) -> None:
+    """A revocation holds at once where it was made."""
+    key, secret = await keys.create("n", "acme", "pro")
+    await keys.authenticate(f"Bearer {secret}")
+    revoked = await keys.revoke(key.id)
+    assert revoked is not None
+    assert 1_700_000_000 == revoked.revoked
+    with pytest.raises(InvalidApiKey):
+        await keys.authenticate(f"Bearer {secret}")
+
+
+async def test_revoked_elsewhere(keys: ApiKeys, store: FakeKeyStore, clock: Clock) -> None:
+    """A revocation at another worker holds within half a second, under calls without a pause."""
+    key, secret = await keys.create("n", "acme", "pro")
+    await keys.authenticate(f"Bearer {secret}")
+    await ApiKeys(store, clock).revoke(key.id)
+    for _ in range(3):
+        clock.now += 0.125
+        await keys.authenticate(f"Bearer {secret}")
+    clock.now += 0.125
+    with pytest.raises(InvalidApiKey):
+        await keys.authenticate(f"Bearer {secret}")
+
+
+async def test_clock_set_back(keys: ApiKeys, store: FakeKeyStore, clock: Clock) -> None:
+    """A clock that is set back does not keep a revoked key alive."""
+    key, secret = await keys.create("n", "acme", "pro")
+    await keys.authenticate(f"Bearer {secret}")
+    await store.revoke_key(key.id, 1)
+    clock.now -= 3600
+    with pytest.raises(InvalidApiKey):
+        await keys.authenticate(f"Bearer {secret}")
+
+
+async def test_reads_are_saved(keys: ApiKeys, store: FakeKeyStore, clock: Clock) -> None:
+    """A key is read once in half a second, however many calls it makes."""
+    _, secret = await keys.create("n", "acme", "pro")
+    for _ in range(100):
+        await keys.authenticate(f"Bearer {secret}")
+    assert 1 == store.reads
+    clock.now += 0.5
+    await keys.authenticate(f"Bearer {secret}")
+    assert 2 == store.reads
+
+
+async def test_unknown_keys_are_not_remembered(keys: ApiKeys, store: FakeKeyStore) -> None:
+    """A key that is made after it was refused gets in at once; guesses push no real key out of memory."""
+    _, secret = await keys.create("n", "acme", "pro")
+    await keys.authenticate(f"Bearer {secret}")
+    hidden, store.keys = store.keys, []
+    for number in range(11_000):
+        with pytest.raises(InvalidApiKey):
+            await keys.authenticate(f"Bearer sk-{number}")
+    reads = store.reads
+    await keys.authenticate(f"Bearer {secret}")
+    assert reads == store.reads
+    store.keys = [*hidden, replace(hidden[0], id="late", digest=hashlib.sha256(b"sk-7").digest())]
+    assert "late" == (await keys.authenticate("Bearer sk-7")).key_id
+
+
+class EveryKey(FakeKeyStore):
+    """A store in which every key exists."""
+
+    async def find_key(self, digest: bytes) -> ApiKey | None:
+        """Makes the key up."""
+        self.reads += 1
+        return ApiKey(digest.hex(), "n", "acme", "pro", digest, (), 1)
+
+
+async def test_memory_is_bounded(clock: Clock) -> None:
+    """Of more keys than are remembered the oldest are read again."""
+    store = EveryKey()
+    keys = ApiKeys(store, clock)
+    for number in range(10_001):
+        await keys.authenticate(f"Bearer sk-{number}")
+    await keys.authenticate("Bearer sk-10000")
+    assert 10_001 == store.reads
+    await keys.authenticate("Bearer sk-0")
+    assert 10_002 == store.reads
+
+
+async def test_store_away(keys: ApiKeys, store: FakeKeyStore, clock: Clock) -> None:
+    """While the store is away no key is called invalid; what is remembered holds for its half second."""
+    _, secret = await keys.create("n", "acme", "pro")
+    await keys.authenticate(f"Bearer {secret}")
+    store.away = True
+    await keys.authenticate(f"Bearer {secret}")
+    clock.now += 0.5
+    for value in (secret, "sk-unknown"):
+        with pytest.raises(StoreUnavailable):
+            await keys.authenticate(f"Bearer {value}")
+    store.away = False
+    await keys.authenticate(f"Bearer {secret}")
+
+
+async def test_list_and_revoke(keys: ApiKeys) -> None:
+    """Keys are listed as the store has them; revoking what does not exist says so."""
+    first, _ = await keys.create("n", "acme", "pro")
+    second, _ = await keys.create("m", "acme", "pro")
+    assert [first, second] == await keys.list()
+    assert None is await keys.revoke("key_none")

@@ -1,0 +1,170 @@
+"""`parley keys` as a user runs it: real processes on a real file."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parley.auth.api_keys import ApiKeys
+from parley.core.errors import InvalidApiKey
+from parley.stores.sqlite import SqliteStore
+
+
+class Keys:
+    """The command, on one state folder."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("PARLEY_")}
+        self.environment |= {"PARLEY_STATE_DIR": str(state), "COLUMNS": "100"}
+
+    def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Runs `parley keys …`."""
+        command = [sys.executable, "-m", "parley.cli.main", "keys", *arguments]
+        return subprocess.run(
+            command, env=self.environment | environment, capture_output=True, text=True, check=False, timeout=60
+        )
+
+    def read(self, *arguments: str) -> Any:
+        """Runs `parley keys … --json`, which must succeed."""
+        result = self.run(*arguments, "--json")
+        assert (0, "") == (result.returncode, result.stderr)
+        return json.loads(result.stdout)
+
+    def fail(self, *arguments: str, **environment: str) -> str:
+        """Runs `parley keys …`, which must fail with one line; returns it."""
+        result = self.run(*arguments, **environment)
+        assert (1, "", 1) == (result.returncode, result.stdout, len(result.stderr.splitlines()))
+        return result.stderr.strip()
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    """The command, on a state folder that is not there yet."""
+    return Keys(tmp_path / "state")
+
+
+def test_create_for_people(keys: Keys) -> None:
+    """The secret stands alone on the first line, and a second one says that it is the only time."""
+    result = keys.run("create", "--name", "ada")
+    secret, notice = result.stdout.splitlines()
+    assert (0, "sk-", 46) == (result.returncode, secret[:3], len(secret))
+    assert "only time" in notice
+    assert '"ada"' in notice
+    assert secret not in keys.run("list").stdout
+    assert secret.encode() not in b"".join(file.read_bytes() for file in keys.state.iterdir())
+
+
+def test_create_for_programs(keys: Keys, tmp_path: Path) -> None:
+    """JSON has the key and everything about it; options and their order are free."""
+    config = tmp_path / "parley.yaml"
+    config.write_text(
+        "backends: {b: {kind: openai, base_url: 'http://127.0.0.1:9'}}\n"
+        "models: [{id: m1, targets: [{backend: b}]}, {id: m2, targets: [{backend: b}]}]\n"
+    )
+    before = int(time.time())
+    options = ("--model", "m2", "--account", "acme", "--model", "m1", "--plan", "free", "--expires", "30d")
+    made = keys.read("create", "--config", str(config), "--name", "batch", *options)
+    assert ["id", "key", "name", "account", "plan", "models", "created", "expires"] == list(made)
+    assert ("batch", "acme", "free", ["m2", "m1"]) == (made["name"], made["account"], made["plan"], made["models"])
+    assert before <= made["created"] <= time.time()
+    assert made["created"] + 30 * 86400 == made["expires"]
+
+
+def test_defaults(keys: Keys) -> None:
+    """Without options a key is of the account `default` on the plan `pro`, for all models, for ever."""
+    made = keys.read("create", "--name", "ada")
+    assert ("default", "pro", [], None) == (made["account"], made["plan"], made["models"], made["expires"])
+
+
+async def test_works_beside_a_service(keys: Keys) -> None:
+    """While a service has the store open, a made key gets in there, and a revoked one does not."""
+    store = SqliteStore(keys.state / "parley.db")
+    now = [1_900_000_000.0]
+    service = ApiKeys(store, lambda: now[0])
+    made = keys.read("create", "--name", "ada")
+    assert made["id"] == (await service.authenticate(f"Bearer {made['key']}")).key_id
+    revoked = keys.run("revoke", made["id"])
+    assert (0, f'Revoked {made["id"]} ("ada").\n') == (revoked.returncode, revoked.stdout)
+    now[0] += 0.5
+    with pytest.raises(InvalidApiKey):
+        await service.authenticate(f"Bearer {made['key']}")
+    await store.close()
+
+
+def test_list(keys: Keys) -> None:
+    """The list shows every key, the oldest first, whole ids and states, and no secret or digest of one."""
+    first = keys.read("create", "--name", "[bold]ada", "--expires", "1h")
+    second = keys.read("create", "--name", "bob")
+    keys.run("revoke", second["id"])
+    table = keys.run("list").stdout
+    lines = table.splitlines()
+    assert (first["id"], "[bold]ada", "active") == (lines[1].split()[0], lines[1].split()[1], lines[1].split()[-1])
+    assert (second["id"], "revoked") == (lines[2].split()[0], lines[2].split()[-1])
+    listed = keys.read("list")
+    assert [first["id"], second["id"]] == [one["id"] for one in listed]
+    assert ["active", "revoked"] == [one["state"] for one in listed]
+    for text in (table, json.dumps(listed)):
+        assert first["key"] not in text
+        assert hashlib.sha256(first["key"].encode()).hexdigest() not in text
+
+
+def test_wide_ids_in_a_narrow_terminal(keys: Keys) -> None:
+    """An id is shown whole however narrow the terminal is, so that it can be pasted."""
+    made = keys.read("create", "--name", "a name that is rather long for a table")
+    assert made["id"] in keys.run("list", COLUMNS="40").stdout
+
+
+def test_nothing_there_yet(keys: Keys) -> None:
+    """Listing or revoking in a folder without keys says which folder, and makes nothing there."""
+    for arguments in (("list",), ("revoke", "key_1")):
+        text = keys.fail(*arguments)
+        assert f"parley: {keys.state} has no keys; " in text
+        assert "--state-dir" in text
+    assert not keys.state.exists()
+
+
+def test_mistakes(keys: Keys, tmp_path: Path) -> None:
+    """Every mistake is one line that names what to change."""
+    keys.read("create", "--name", "ada")
+    assert '--model: no model has the id "nope"; use one of: smollm2' in keys.fail(
+        "create", "--name", "x", "--model", "nope"
+    )
+    assert '--expires: "soon" is not a time span' in keys.fail("create", "--name", "x", "--expires", "soon")
+    assert "--expires" in keys.fail("create", "--name", "x", "--expires", "99999999999d")
+    assert "--name must not be empty" in keys.fail("create", "--name", " ")
+    assert 'no key has the id "key_x"; see `parley keys list`' in keys.fail("revoke", "key_x")
+    assert "--config" in keys.fail("create", "--name", "x", "--config", str(tmp_path / "none.yaml"))
+    assert 1 == len(keys.read("list"))
+
+
+def test_broken_store(keys: Keys) -> None:
+    """A store that cannot be used is named, with what to do."""
+    keys.state.mkdir()
+    (keys.state / "parley.db").write_bytes(b"no database " * 1000)
+    assert "it is not an SQLite database" in keys.fail("list")
+    assert "it is not an SQLite database" in keys.fail("create", "--name", "x")
+
+
+def test_state_dir_option_wins(keys: Keys, tmp_path: Path) -> None:
+    """`--state-dir` comes before the variable; `~` and folders that are not there yet are fine."""
+    other = tmp_path / "home" / "deep"
+    keys.read("create", "--name", "ada", "--state-dir", str(other))
+    result = keys.run("list", "--state-dir", "~/deep", HOME=str(tmp_path / "home"))
+    assert (0, True) == (result.returncode, "ada" in result.stdout)
+    assert not keys.state.exists()
+
+
+def test_help(keys: Keys) -> None:
+    """Help shows examples for every command."""
+    for arguments in ((), ("create",), ("list",), ("revoke",)):
+        result = keys.run(*arguments, "--help")
+        assert (0, "") == (result.returncode, result.stderr)
+        assert "Example" in result.stdout
+        assert "\n  parley keys " in result.stdout
