@@ -83,7 +83,7 @@ def command(run_dir: Path, name: str, config: LlamaCppBackend) -> list[str]:
         "model": model_path(config),
         "context": context,
         "slots": config.slots,
-        "threads": config.threads or os.cpu_count() or 1,
+        "threads": config.threads or max(1, (os.cpu_count() or 1) // 2),
         "parent": os.getpid(),
     }
     flags = [text for key, value in arguments.items() for text in (f"--{key}", str(value))]

@@ -1,7 +1,7 @@
 """Any upstream that speaks OpenAI's chat completions over HTTP."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class OpenAI:
         except (aiohttp.ClientError, OSError, Malformed) as error:
             raise self._failure(error, call, bounds) from None
 
-    async def stream(self, call: UpstreamCall) -> AsyncIterator[ChatCompletionChunk]:
+    async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
         """Answers in chunks; see the port."""
         body = self._body(call, stream=True)
         bounds = _Bounds(call)
