@@ -37,6 +37,9 @@ function envoy_on_request(handle)
   if not is_plain(headers:get("x-correlation-id")) then
     headers:replace("x-correlation-id", request_id)
   end
+  if headers:get(":method") == "HEAD" then
+    handle:streamInfo():dynamicMetadata():set("parley", "no_body", true)
+  end
   local path = handle:metadata():get("path")
   if path == nil then
     return
@@ -49,6 +52,18 @@ function envoy_on_request(handle)
   end
 end
 
+-- Waiting for the body ends the life of the headers object. There is no body where a worker sends headers before it fails.
+local function write_body(handle, dialect, failure)
+  local body = handle:body(true)
+  if body == nil then
+    return
+  end
+  if failure.message == nil then
+    errors.explain(failure, body:getBytes(0, body:length()))
+  end
+  body:setBytes(dialect.body(failure))
+end
+
 function envoy_on_response(handle)
   local headers = handle:headers()
   local status, grpc_status = headers:get(":status"), headers:get("grpc-status")
@@ -57,13 +72,9 @@ function envoy_on_response(handle)
   end
   local failure = errors.read(headers, tonumber(status), grpc_status)
   local dialect = dialects[handle:metadata():get("dialect")] or dialects.chipp
-  -- Waiting for the body ends the life of `headers`.
-  local body = handle:body(true)
-  if body then
-    if failure.message == nil then
-      errors.explain(failure, body:getBytes(0, body:length()))
-    end
-    body:setBytes(dialect.body(failure))
+  local said = handle:streamInfo():dynamicMetadata():get("parley")
+  if not (said and said.no_body) then
+    write_body(handle, dialect, failure)
   end
   headers = handle:headers()
   dialect.headers(headers, failure)

@@ -1,0 +1,119 @@
+"""Edge tests: the real Envoy with the real configuration and Lua, on port 0. The worker is a scripted gRPC server.
+
+Golden files hold what clients see. `UPDATE_GOLDEN=1 pytest tests/edge` writes them anew; read the difference.
+"""
+
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from parley.cli import envoy
+from tests.edge.worker import Worker
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@dataclass
+class Edge:
+    """A running Envoy: `http` is its REST base URL, `grpc` its gRPC target, `port` the REST port."""
+
+    http: str
+    grpc: str
+    port: int
+    endpoints: Path
+    admin: Path
+    process: asyncio.subprocess.Process
+
+    async def knows(self, well: set[Path]) -> None:
+        """Waits until exactly these workers are found well."""
+        await until(lambda: self._is_well(well))
+
+    async def _is_well(self, well: set[Path]) -> bool:
+        known = await envoy.workers(self.admin)
+        return {path for path, is_well in known.items() if is_well} == well
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Asks another process until it says yes, for 20 seconds at the most."""
+    async with asyncio.timeout(20):
+        while not await holds():
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def started(run_dir: Path, sockets: list[Path]) -> AsyncIterator[Edge]:
+    """Starts Envoy in front of the workers on these sockets, and stops it."""
+    endpoints, admin, config = run_dir / "workers.yaml", run_dir / "admin.sock", run_dir / "envoy.yaml"
+    envoy.write_endpoints(endpoints, sockets)
+    config.write_text(envoy.render(http=("127.0.0.1", 0), grpc=("127.0.0.1", 0), endpoints=endpoints, admin=admin))
+    process = await asyncio.create_subprocess_exec(*envoy.command(config), cwd=envoy.edge_dir())
+    try:
+        await until(lambda: envoy.ready(admin))
+        ports = await envoy.bound_ports(admin)
+        http = f"http://127.0.0.1:{ports['http']}"
+        edge = Edge(http, f"127.0.0.1:{ports['grpc']}", ports["http"], endpoints, admin, process)
+        await edge.knows(set(sockets))
+        yield edge
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+@pytest.fixture(scope="session")
+def run_dir() -> Any:
+    """A folder whose path is short enough for Unix sockets."""
+    with tempfile.TemporaryDirectory(prefix="edge") as path:
+        yield Path(path)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def the_worker(run_dir: Path) -> AsyncIterator[tuple[Worker, Path]]:
+    """One scripted worker for all tests, and its socket."""
+    worker, socket = Worker(), run_dir / "worker.sock"
+    server = await worker.serve(socket)
+    yield worker, socket
+    await server.stop(None)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def edge(the_worker: tuple[Worker, Path], run_dir: Path) -> AsyncIterator[Edge]:
+    """One Envoy for all tests that need nothing particular."""
+    async with started(run_dir, [the_worker[1]]) as running:
+        yield running
+
+
+@pytest.fixture
+def worker(the_worker: tuple[Worker, Path]) -> Worker:
+    """The scripted worker, as if new."""
+    the_worker[0].reset()
+    return the_worker[0]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def client(edge: Edge) -> AsyncIterator[aiohttp.ClientSession]:
+    """An HTTP client of the REST listener: paths are relative to it."""
+    async with aiohttp.ClientSession(edge.http) as session:
+        yield session
+
+
+@pytest.fixture
+def golden() -> Callable[[str, Any], None]:
+    """Compares JSON with the golden file of that name."""
+
+    def compare(name: str, actual: Any) -> None:
+        path = GOLDEN / f"{name}.json"
+        if os.environ.get("UPDATE_GOLDEN"):
+            path.write_text(json.dumps(actual, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        assert json.loads(path.read_text(encoding="utf-8")) == actual
+
+    return compare

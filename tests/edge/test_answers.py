@@ -1,0 +1,181 @@
+"""Answers as REST clients see them: whole ones, streams, and what ends them."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from google.api.httpbody_pb2 import HttpBody
+from google.protobuf import json_format
+
+from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
+from tests.edge.conftest import GOLDEN, Edge
+from tests.edge.worker import Context, Worker
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CHAT = "/v1/chat/completions"
+ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+def load(name: str) -> Any:
+    """Reads a golden file."""
+    return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def unset(message: Any) -> set[str]:
+    """Names the fields of the message, and of the messages in it, that are not set."""
+    if message.DESCRIPTOR.full_name.startswith("google.protobuf."):
+        return set()
+    names = set()
+    present = {field.name: value for field, value in message.ListFields()}
+    for field in message.DESCRIPTOR.fields:
+        value = present.get(field.name)
+        if value is None:
+            names.add(field.full_name)
+        elif field.message_type and not field.message_type.GetOptions().map_entry:
+            parts = [value] if hasattr(value, "DESCRIPTOR") else list(value)
+            names |= set.intersection(*(unset(part) for part in parts))
+    return names
+
+
+async def test_every_field_of_a_request_reaches_the_worker(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """The JSON of the documents becomes the message with every one of its fields set."""
+    sent = load("request_every_field")
+    async with client.post(CHAT, json=sent) as response:
+        assert 200 == response.status
+    assert set() == unset(worker.request)
+    assert sent == json_format.MessageToDict(worker.request)
+
+
+async def test_every_field_of_an_answer_reaches_the_client(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """The JSON has every field under its documented name, zeros included."""
+    expected = load("answer_every_field")
+    answer = json_format.ParseDict(expected, ChatCompletion())
+
+    async def complete(_request: CreateChatCompletionRequest, _context: Context) -> ChatCompletion:
+        return answer
+
+    worker.complete = complete
+    async with client.post(CHAT, json=ASK) as response:
+        assert "application/json" == response.headers["content-type"]
+        assert expected == await response.json()
+    assert set() == unset(answer)
+
+
+async def test_a_plain_answer_has_the_documented_form(
+    client: aiohttp.ClientSession, worker: Worker, golden: Callable[[str, Any], None]
+) -> None:
+    """What was not set is left out, and a zero that was set is printed."""
+    text = '{"chatSessionId":"s","id":"c","object":"chat.completion","created":7,"model":"m","choices":[{"index":0,'
+    text += '"message":{"role":"assistant","content":"Hé \\"you\\""},"finish_reason":"stop"}],'
+    text += '"usage":{"prompt_tokens":0,"completion_tokens":1,"total_tokens":1}}'
+
+    async def complete(_request: CreateChatCompletionRequest, _context: Context) -> ChatCompletion:
+        return json_format.Parse(text, ChatCompletion())
+
+    worker.complete = complete
+    async with client.post("/api/v1/chat/completions", json=ASK) as response:
+        golden("answer", await response.json())
+
+
+async def test_a_large_answer_arrives_whole(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """Buffers bound what a slow client costs, not how long an answer may be."""
+
+    async def complete(_request: CreateChatCompletionRequest, _context: Context) -> ChatCompletion:
+        return ChatCompletion(id="x" * 3_000_000)
+
+    worker.complete = complete
+    async with client.post(CHAT, json=ASK) as response:
+        assert "x" * 3_000_000 == (await response.json())["id"]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/v1/chat/completions"])
+@pytest.mark.parametrize(
+    ("body", "headers", "streams"),
+    [
+        ({}, {}, False),
+        ({"stream": True}, {}, True),
+        ({"stream": False}, {}, False),
+        ({"stream": None}, {}, False),
+        ({}, {"accept": "text/event-stream"}, True),
+        ({}, {"accept": "text/event-stream; charset=utf-8, */*;q=0.1"}, True),
+        ({}, {"accept": "application/json, text/event-stream"}, False),
+        ({"stream": False}, {"accept": "text/event-stream"}, False),
+        ({"stream": True}, {"accept": "application/json"}, True),
+        ({"metadata": {"stream": "true"}}, {}, False),
+        ({"stream": True}, {"content-type": "application/json; charset=utf-8"}, True),
+    ],
+)
+async def test_the_body_or_accept_chooses_the_stream(
+    client: aiohttp.ClientSession, worker: Worker, path: str, body: Any, headers: dict[str, str], *, streams: bool
+) -> None:
+    """`stream` in the body decides; without it, an `Accept` that asks for event streams and not for JSON."""
+    headers = {"content-type": "application/json", **headers}
+    async with client.post(path, data=json.dumps(ASK | body), headers=headers) as response:
+        await response.read()
+        assert 200 == response.status
+        assert ("text/event-stream" if streams else "application/json") == response.headers["content-type"]
+    assert ["StreamChatCompletionEvents" if streams else "CreateChatCompletion"] == worker.calls
+
+
+async def test_events_leave_one_by_one(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """An event reaches the client before the worker has made the next."""
+    second = asyncio.Event()
+
+    async def events(_request: CreateChatCompletionRequest, _context: Context) -> AsyncIterator[HttpBody]:
+        yield HttpBody(content_type="text/event-stream", data=b"data: 1\n\n")
+        await second.wait()
+        yield HttpBody(data=b"data: 2\n\n")
+
+    worker.events = events
+    async with client.post(CHAT, json=ASK | {"stream": True}) as response:
+        async with asyncio.timeout(10):
+            assert b"data: 1\n\n" == await response.content.readany()
+        second.set()
+        assert b"data: 2\n\n" == await response.content.read()
+        assert "text/event-stream" == response.headers["content-type"]
+
+
+async def test_a_client_that_leaves_cancels_the_call(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """Closing the socket in mid-stream ends the worker's handler."""
+    ended = asyncio.Event()
+
+    async def events(_request: CreateChatCompletionRequest, _context: Context) -> AsyncIterator[HttpBody]:
+        try:
+            yield HttpBody(content_type="text/event-stream", data=b"data: 1\n\n")
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    worker.events = events
+    response = await client.post(CHAT, json=ASK | {"stream": True})
+    await response.content.readany()
+    response.close()
+    async with asyncio.timeout(10):
+        await ended.wait()
+
+
+async def test_a_slow_reader_holds_up_its_worker(edge: Edge, client: aiohttp.ClientSession, worker: Worker) -> None:
+    """What a client does not read is not produced: little of it lies between them."""
+    sent = 0
+
+    async def events(_request: CreateChatCompletionRequest, _context: Context) -> AsyncIterator[HttpBody]:
+        nonlocal sent
+        for _ in range(1000):
+            yield HttpBody(content_type="text/event-stream", data=b"x" * 65536)
+            sent += 65536
+
+    worker.events = events
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port, limit=1)
+    body = json.dumps(ASK | {"stream": True}).encode()
+    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n")
+    writer.write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+    await reader.readexactly(1)
+    for _ in range(50):
+        async with client.get("/v1/models") as response:
+            assert 200 == response.status
+    assert 0 < sent < 16_000_000
+    writer.close()

@@ -1,0 +1,295 @@
+"""Errors as REST clients see them, in each dialect: those that the service tells, and Envoy's own."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+from google.api.httpbody_pb2 import HttpBody
+
+from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
+from tests.edge.conftest import Edge
+from tests.edge.worker import Context, Worker
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+PATHS = {"openai": "/v1/chat/completions", "chipp": "/api/v1/chat/completions"}
+SHOWN = ("content-type", "retry-after", "x-should-retry", "allow")
+ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+STATUS = grpc.StatusCode
+
+# reason, status, message, param, seconds to wait: as the service tells them
+REASONS: list[tuple[str, grpc.StatusCode, str, str | None, str | None]] = [
+    ("INVALID_REQUEST", STATUS.INVALID_ARGUMENT, "`messages[0].role` must be one of: user", "messages[0].role", None),
+    ("UNSUPPORTED_PARAMETER", STATUS.INVALID_ARGUMENT, "`audio` is not supported by the model", "audio", None),
+    ("CONTEXT_LENGTH_EXCEEDED", STATUS.INVALID_ARGUMENT, "the request (9120 tokens) exceeds 8192 tokens", None, None),
+    ("CONTENT_POLICY", STATUS.INVALID_ARGUMENT, "Your request was rejected by the safety system", None, None),
+    ("UPSTREAM_REJECTED", STATUS.INVALID_ARGUMENT, "This model does not support tools", None, None),
+    ("MISSING_API_KEY", STATUS.UNAUTHENTICATED, "Missing API key", None, None),
+    ("INVALID_API_KEY", STATUS.UNAUTHENTICATED, "Invalid API key", None, None),
+    (
+        "PLAN_REQUIRED",
+        STATUS.PERMISSION_DENIED,
+        "This API is only available on a paid plan. Visit your dashboard to upgrade.",
+        None,
+        None,
+    ),
+    ("MODEL_NOT_FOUND", STATUS.NOT_FOUND, 'Unknown model "invalidapp-999"', "model", None),
+    ("SESSION_NOT_FOUND", STATUS.NOT_FOUND, 'Unknown session "x"', "chatSessionId", None),
+    ("SESSION_BUSY", STATUS.ABORTED, "Session is answering another request", "chatSessionId", "1"),
+    ("TURN_LOST", STATUS.ABORTED, "The turn was taken over by another worker; try again", None, None),
+    ("UPSTREAM_RATE_LIMITED", STATUS.RESOURCE_EXHAUSTED, "The model is receiving too many requests", None, "20"),
+    ("UPSTREAM_UNAVAILABLE", STATUS.UNAVAILABLE, "The model is not available; try again later", None, None),
+    ("STREAM_BROKEN", STATUS.UNAVAILABLE, "The model broke off before its answer was whole", None, None),
+    ("STORE_UNAVAILABLE", STATUS.UNAVAILABLE, "The store is not available; try again later", None, "1"),
+    ("SHUTTING_DOWN", STATUS.UNAVAILABLE, "The service is shutting down; try again", None, "1"),
+    ("UPSTREAM_TIMEOUT", STATUS.DEADLINE_EXCEEDED, "The model did not answer in time", None, None),
+    ("DEADLINE_EXCEEDED", STATUS.DEADLINE_EXCEEDED, "The deadline passed before the answer was whole", None, None),
+    ("INTERNAL", STATUS.INTERNAL, "Internal Server Error", None, None),
+]
+
+
+async def shown(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    """What a client sees of an error: status, the headers that matter, the JSON."""
+    headers = {name: response.headers[name] for name in SHOWN if name in response.headers}
+    return {"status": response.status, "headers": headers, "body": await response.json()}
+
+
+def failing(case: tuple[str, grpc.StatusCode, str, str | None, str | None]) -> Callable[[Any, Context], Any]:
+    """A handler that fails as the service does."""
+    reason, status, message, param, wait = case
+
+    async def fail(_request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
+        metadata: list[tuple[str, str | bytes]] = [
+            ("parley-error-reason", reason),
+            ("parley-error-code", reason.lower()),
+            ("grpc-status-details-bin", b"\x08\x05"),
+            ("x-request-id", "the-worker-s"),
+            ("x-correlation-id", "the-worker-s"),
+        ]
+        metadata += [("parley-error-param", param)] if param else []
+        metadata += [("retry-after", wait)] if wait else []
+        context.set_trailing_metadata(tuple(metadata))
+        await context.abort(status, message)
+
+    return fail
+
+
+async def never(_request: CreateChatCompletionRequest, context: Context) -> AsyncIterator[HttpBody]:
+    """A stream that fails before its first event, as an unknown model does."""
+    await failing(REASONS[8])(_request, context)
+    yield HttpBody()
+
+
+@pytest.mark.parametrize("dialect", PATHS)
+async def test_every_reason_has_its_status_and_body(
+    client: aiohttp.ClientSession, worker: Worker, golden: Callable[[str, Any], None], dialect: str
+) -> None:
+    """Each error of the service wears the dialect of the path."""
+    seen = {}
+    for case in REASONS:
+        worker.complete = failing(case)
+        async with client.post(PATHS[dialect], json=ASK) as response:
+            seen[case[0]] = await shown(response)
+            assert [response.headers["x-request-id"]] == response.headers.getall("x-request-id")
+            assert [response.headers["x-request-id"]] == response.headers.getall("x-correlation-id")
+    golden(f"errors_{dialect}", seen)
+
+
+@pytest.mark.parametrize("dialect", PATHS)
+async def test_a_stream_that_fails_at_once_has_a_real_status(
+    client: aiohttp.ClientSession, worker: Worker, dialect: str
+) -> None:
+    """Before the first event an error is no event, but the same answer as without a stream."""
+    worker.complete, worker.events = failing(REASONS[8]), never
+    async with client.post(PATHS[dialect], json=ASK) as response:
+        expected = await shown(response)
+    async with client.post(PATHS[dialect], json=ASK | {"stream": True}) as response:
+        assert expected == await shown(response)
+    assert 404 == expected["status"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        'say "hello"',
+        "a\\b",
+        "tab\tline\nreturn\rbell\a null-ish \x1f",
+        "Žluťoučký 猫 🐈",
+        "100% sure %41 %zz",
+        "</script>",
+    ],
+)
+@pytest.mark.parametrize("dialect", PATHS)
+async def test_messages_arrive_as_they_were_written(
+    client: aiohttp.ClientSession, worker: Worker, dialect: str, message: str
+) -> None:
+    """Quotes, control characters, percent signs and every script survive gRPC's encoding and JSON's."""
+    worker.complete = failing(("INVALID_REQUEST", STATUS.INVALID_ARGUMENT, message, "p", None))
+    async with client.post(PATHS[dialect], json=ASK) as response:
+        error = (await response.json())["error"]
+    assert message == (error["message"] if dialect == "openai" else error)
+
+
+async def test_a_failure_without_a_reason_tells_nothing(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """What the gRPC library says of a bug in the service stays inside."""
+
+    async def fail(_request: CreateChatCompletionRequest, _context: Context) -> ChatCompletion:
+        raise KeyError("secret")
+
+    worker.complete = fail
+    async with client.post(PATHS["chipp"], json=ASK) as response:
+        assert 500 == response.status
+        assert {"error": "Internal Server Error"} == await response.json()
+
+
+BODIES = [
+    "{",
+    '{"model":',
+    '{"model": "m",}',
+    "nope",
+    "[]",
+    "null",
+    '"text"',
+    '{"model": "\\ud800"}',
+    '{"model": 123}',
+    '{"model": {}}',
+    '{"model": true}',
+    '{"model": ["m"]}',
+    '{"messages": "no"}',
+    '{"messages": 1}',
+    '{"messages": [1]}',
+    '{"messages": [{"role": 1}]}',
+    '{"messages": [{"role": {}}]}',
+    '{"messages": [{}, {"tool_calls": "x"}]}',
+    '{"messages": [{"tool_calls": [{"function": {"name": 3}}]}]}',
+    '{"stream": 1}',
+    '{"stream": {}}',
+    '{"stream_options": 1}',
+    '{"stream_options": {"include_usage": "x"}}',
+    '{"temperature": "hot"}',
+    '{"temperature": [1]}',
+    '{"n": 1.5}',
+    '{"n": -1}',
+    '{"seed": "x"}',
+    '{"logit_bias": 1}',
+    '{"logit_bias": []}',
+    '{"logit_bias": {"1": "x"}}',
+    '{"metadata": {"a": 1}}',
+    '{"tools": "x"}',
+    '{"tools": [{"function": {"parameters": []}}]}',
+    '{"tools": [{"function": {"parameters": "x"}}]}',
+    '{"modalities": [{}]}',
+    '{"modalities": [1]}',
+    '{"response_format": "json"}',
+    '{"chatSessionId": 1}',
+    '{"session_id": {}}',
+    '{"model": "a", "model": "b"}',
+    '{"chatSessionId": "a", "session_id": "b"}',
+    '{"messages": [{"role": "a", "name": "b", "name": "c"}]}',
+]
+
+
+@pytest.mark.parametrize("dialect", PATHS)
+async def test_every_wrong_body_is_told_as_the_documents_do(
+    client: aiohttp.ClientSession, worker: Worker, golden: Callable[[str, Any], None], dialect: str
+) -> None:
+    """Broken JSON and wrong types are a 400 that names the field, and never reach the worker."""
+    seen = {}
+    for body in BODIES:
+        async with client.post(PATHS[dialect], data=body, headers={"content-type": "application/json"}) as response:
+            seen[body] = await shown(response)
+            assert 400 == response.status
+    assert [] == worker.calls
+    golden(f"bodies_{dialect}", seen)
+
+
+@pytest.mark.parametrize(
+    ("depth", "message"),
+    [(200, "The request body is nested too deeply"), (100_000, "The request body is not valid JSON")],
+)
+async def test_a_body_that_is_nested_too_deeply_is_a_400(
+    client: aiohttp.ClientSession, worker: Worker, depth: int, message: str
+) -> None:
+    """A hostile body costs an error, not a stack."""
+    body = '{"extra_body":' + '{"a":' * depth + "1" + "}" * depth + "}"
+    async with client.post(PATHS["chipp"], data=body, headers={"content-type": "application/json"}) as response:
+        assert {"error": message} == await response.json()
+        assert 400 == response.status
+    assert [] == worker.calls
+
+
+async def test_unknown_fields_are_ignored(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """A client's own extras do no harm."""
+    async with client.post(
+        PATHS["openai"], json=ASK | {"unknown": {"a": [1]}}, params={"api-version": "1"}
+    ) as response:
+        assert 200 == response.status
+    assert "m" == worker.request.model
+
+
+@pytest.mark.parametrize("dialect", PATHS)
+async def test_envoy_s_own_errors_wear_the_dialect(
+    client: aiohttp.ClientSession, worker: Worker, golden: Callable[[str, Any], None], dialect: str
+) -> None:
+    """What Envoy refuses by itself looks like any other error of the path."""
+    path = PATHS[dialect]
+    base = path.removesuffix("/chat/completions")
+    large = {"data": b'{"user":"' + b"x" * 9_000_000, "headers": {"content-type": "application/json"}}
+    requests: dict[str, tuple[str, str, dict[str, Any]]] = {
+        "unknown path": ("GET", f"{base}/nothing", {}),
+        "the stream's own path": ("POST", f"{path}:stream", {"json": ASK}),
+        "GET of completions": ("GET", path, {}),
+        "OPTIONS of completions": ("OPTIONS", path, {}),
+        "POST of models": ("POST", f"{base}/models", {"json": {}}),
+        "DELETE of a model": ("DELETE", f"{base}/models/m", {}),
+        "a form": ("POST", path, {"data": {"a": "b"}}),
+        "text": ("POST", path, {"data": "{}", "headers": {"content-type": "text/plain"}}),
+        "no content type": ("POST", path, {"data": b"{}", "skip_auto_headers": ["content-type"]}),
+        "9 MB": ("POST", path, large),
+    }
+    if dialect == "chipp":
+        requests["PUT of a session"] = ("PUT", f"{base}/sessions/s", {"json": {}})
+        requests["POST of a session's messages"] = ("POST", f"{base}/sessions/s/messages", {"json": {}})
+        requests["a page size that is no number"] = ("GET", f"{base}/sessions?page_size=x", {})
+        requests["20 KB of headers"] = ("GET", f"{base}/models", {"headers": {"x-large": "x" * 20_000}})
+        requests["no path at all"] = ("GET", "/", {})
+    seen = {}
+    for name, (method, url, arguments) in requests.items():
+        async with client.request(method, url, **arguments) as response:
+            seen[name] = await shown(response)
+    assert [] == worker.calls
+    golden(f"envoy_{dialect}", seen)
+
+
+async def test_head_has_no_body(client: aiohttp.ClientSession) -> None:
+    """HEAD is refused as any other method, without a body, and the connection stays usable."""
+    async with client.head("/v1/models") as response:
+        assert 405 == response.status
+        assert b"" == await response.read()
+    async with client.get("/v1/models") as response:
+        assert 200 == response.status
+
+
+async def test_broken_http_is_a_400(edge: Edge) -> None:
+    """Bytes that are no HTTP get an answer, too."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    writer.write(b"GET /v1/models HTTP/1.1\r\nHost a\r\n\r\n")
+    assert b"HTTP/1.1 400 Bad Request\r\n" == await reader.readline()
+    writer.close()
+
+
+async def test_the_declared_length_alone_does_not_hold_a_large_body_off(client: aiohttp.ClientSession) -> None:
+    """A chunked body without a length is measured as it comes."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(140):
+            yield b"x" * 65536
+
+    headers = {"content-type": "application/json"}
+    async with client.post(PATHS["openai"], data=chunks(), headers=headers) as response:
+        assert 413 == response.status
+        assert "request_too_large" == json.loads(await response.read())["error"]["code"]

@@ -1,0 +1,130 @@
+"""Headers that pass, those that do not, and the ids."""
+
+import re
+from collections.abc import AsyncIterator
+
+import aiohttp
+import grpc
+import pytest
+from google.api.httpbody_pb2 import HttpBody
+
+from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+from tests.edge.conftest import Edge
+from tests.edge.worker import Context, Worker
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CHAT = "/v1/chat/completions"
+ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+async def test_ids_are_made_where_there_are_none(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """The answer and the worker get one UUID for both ids."""
+    async with client.post(CHAT, json=ASK) as response:
+        request_id = response.headers["x-request-id"]
+        assert UUID.fullmatch(request_id)
+        assert request_id == response.headers["x-correlation-id"]
+    assert (request_id, request_id) == (worker.metadata["x-request-id"], worker.metadata["x-correlation-id"])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_caller_s_ids_are_kept(client: aiohttp.ClientSession, worker: Worker, *, stream: bool) -> None:
+    """Plain ids reach the worker and come back, in whole answers and in streams."""
+    headers = {"x-request-id": "Request_1", "x-correlation-id": "a.B-9_" + "x" * 122}
+    async with client.post(CHAT, json=ASK | {"stream": stream}, headers=headers) as response:
+        assert headers == {name: response.headers[name] for name in headers}
+    assert headers == {name: worker.metadata[name] for name in headers}
+
+
+@pytest.mark.parametrize("value", ["", "a b", "x" * 129, 'a"b', "a/b", "é", "a,b"])
+async def test_ids_that_are_not_plain_are_replaced(client: aiohttp.ClientSession, worker: Worker, value: str) -> None:
+    """What could confuse a log or another system's header does not come in, and does not go back."""
+    headers = {"x-request-id": value, "x-correlation-id": value}
+    async with client.post(CHAT, json=ASK, headers=headers) as response:
+        assert re.fullmatch(r"[0-9a-f-]{32,36}", response.headers["x-request-id"])
+        assert response.headers["x-request-id"] == response.headers["x-correlation-id"]
+    assert response.headers["x-request-id"] == worker.metadata["x-request-id"]
+    assert response.headers["x-request-id"] == worker.metadata["x-correlation-id"]
+
+
+async def test_made_up_ids_differ(client: aiohttp.ClientSession) -> None:
+    """Two callers with a bad id do not share the one that replaces it."""
+    ids = set()
+    for _ in range(5):
+        async with client.get("/v1/models", headers={"x-request-id": "a b"}) as response:
+            ids.add(response.headers["x-request-id"])
+    assert 5 == len(ids)
+
+
+@pytest.mark.parametrize(("value", "kept"), [("mine", True), ("a b", False)])
+async def test_errors_carry_the_ids_too(
+    client: aiohttp.ClientSession, worker: Worker, value: str, *, kept: bool
+) -> None:
+    """Even a request that is refused before it is whole can be traced."""
+    large = b'{"user":"' + b"x" * 9_000_000
+    for url, data in (("/nothing", b"{}"), (CHAT, b"{"), (CHAT, large)):
+        headers = {"content-type": "application/json", "x-correlation-id": value}
+        async with client.post(url, data=data, headers=headers) as response:
+            expected = value if kept else response.headers["x-request-id"]
+            assert expected == response.headers["x-correlation-id"]
+
+
+async def test_inner_headers_do_not_come_in(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """What only the edge or gRPC may say is dropped, and what callers may say is passed on."""
+    dropped = [
+        "parley-error-reason",
+        "parley-account",
+        "grpc-timeout",
+        "grpc-encoding",
+        "x-data-bin",
+        "x-envoy-retry-on",
+    ]
+    headers = dict.fromkeys(dropped, "1") | {"authorization": "Bearer sk-1", "x-chat-session-id": "s"}
+    async with client.post(CHAT, json=ASK, headers=headers) as response:
+        assert 200 == response.status
+    assert set() == set(dropped) & worker.metadata.keys()
+    assert "Bearer sk-1" == worker.metadata["authorization"]
+    assert "s" == worker.metadata["x-chat-session-id"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_inner_headers_do_not_go_out(client: aiohttp.ClientSession, worker: Worker, *, stream: bool) -> None:
+    """An answer shows its session and its ids, and nothing of gRPC, Envoy or the workers."""
+    metadata = (("x-chat-session-id", "s"), ("parley-error-reason", "x"))
+
+    async def complete(_request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
+        await context.send_initial_metadata(metadata)
+        return ChatCompletion(id="c")
+
+    async def events(_request: CreateChatCompletionRequest, context: Context) -> AsyncIterator[HttpBody]:
+        await context.send_initial_metadata(metadata)
+        yield HttpBody(content_type="text/event-stream", data=b"data: [DONE]\n\n")
+
+    worker.complete, worker.events = complete, events
+    async with client.post(CHAT, json=ASK | {"stream": stream}) as response:
+        names = {name.lower() for name in response.headers}
+        assert "s" == response.headers["x-chat-session-id"]
+        assert response.headers["parley-processing-ms"].isdigit()
+    shown = {"content-type", "x-chat-session-id", "x-request-id", "x-correlation-id", "parley-processing-ms", "date"}
+    assert shown == names - {"content-length", "transfer-encoding"}
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/healthz", "/v1/chat/completions", "/v1/models/m"])
+async def test_no_answer_names_envoy(client: aiohttp.ClientSession, path: str) -> None:
+    """Errors and health have no headers of Envoy either."""
+    async with client.get(path) as response:
+        names = {name.lower() for name in response.headers}
+    assert set() == {name for name in names if name == "server" or name.startswith(("x-envoy-", "grpc-"))}
+
+
+async def test_native_callers_keep_their_metadata(edge: Edge, worker: Worker) -> None:
+    """The gRPC listener passes binary metadata and deadlines, and gives each call an id."""
+    async with grpc.aio.insecure_channel(edge.grpc) as channel:
+        metadata = (("x-data-bin", b"\0\1"), ("authorization", "Bearer sk-1"), ("x-correlation-id", "mine"))
+        await ChatCompletionsStub(channel).CreateChatCompletion(
+            CreateChatCompletionRequest(), metadata=metadata, timeout=20
+        )
+    assert dict(metadata) == {name: worker.metadata[name] for name, _ in metadata}
+    assert UUID.fullmatch(worker.metadata["x-request-id"])

@@ -1,0 +1,211 @@
+"""What the REST listener lets through, and what no trick of paths, headers or protocols gets past it."""
+
+import asyncio
+import stat
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+from parley.v1.models_pb2 import GetModelRequest, ListModelsRequest
+from parley.v1.models_pb2_grpc import ModelsStub
+from parley.v1.sessions_pb2 import ListSessionsRequest
+from parley.v1.sessions_pb2_grpc import SessionsStub
+from tests.edge.conftest import Edge
+from tests.edge.worker import Worker
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+HEALTH = "/grpc.health.v1.Health/Check"
+CREATE = "/parley.v1.ChatCompletions/CreateChatCompletion"
+ADMIN = "/parley.admin.v1.Keys/ListKeys"
+EMPTY: Any = b""
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "call"),
+    [
+        ("GET", "/v1/models", "ListModels"),
+        ("GET", "/api/v1/models?x=1", "ListModels"),
+        ("GET", "/v1/models/m", "GetModel"),
+        ("GET", "/api/v1/models/m", "GetModel"),
+        ("GET", "/api/v1/sessions", "ListSessions"),
+        ("GET", "/api/v1/sessions/s", "GetSession"),
+        ("GET", "/api/v1/sessions/s/messages?page_size=3", "ListSessionMessages"),
+        ("DELETE", "/api/v1/sessions/s", "DeleteSession"),
+    ],
+)
+async def test_every_listed_path_reaches_its_method(
+    client: aiohttp.ClientSession, worker: Worker, method: str, path: str, call: str
+) -> None:
+    """Each path of the list is answered by the one RPC that belongs to it."""
+    async with client.request(method, path) as response:
+        assert 200 == response.status
+    assert [call] == worker.calls
+
+
+async def test_the_parts_of_a_path_and_query_reach_the_request(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """Ids and parameters become fields; a model's id may have slashes, as they are or encoded."""
+    async with client.get("/api/v1/sessions?page_size=3&model=a%2Fb"):
+        assert ListSessionsRequest(page_size=3, model="a/b") == worker.request
+    for path in ("/v1/models/org/name:tag", "/v1/models/org%2Fname:tag"):
+        async with client.get(_raw(client, path)):
+            assert GetModelRequest(model="org/name:tag") == worker.request
+
+
+def _raw(client: aiohttp.ClientSession, path: str) -> Any:
+    """A URL that the client sends as it is."""
+    from yarl import URL
+
+    return URL(f"{client._base_url}".rstrip("/") + path, encoded=True)  # noqa: SLF001 - it has no public name
+
+
+def _paths(method: str) -> list[str]:
+    """Ways to write a method's path that some server or other takes for the same."""
+    encoded = method.replace("/", "%2F").replace("%2F", "/", 1)
+    return [
+        method,
+        f"/{method}",
+        f"{method}/",
+        f"/.{method}",
+        f"/v1/..{method}",
+        f"/v1/models/../..{method}",
+        f"/api/v1/sessions/..{method}",
+        f"/api/v1/sessions/../../..{method}",
+        f"/v1/%2e%2e{method}",
+        encoded,
+        method.replace("/", "\\"),
+        "/v1" + method.replace("/", "\\"),
+        f"/v1/chat/completions{method}",
+        f"/v1/chat/completions/..{method}",
+        f"{method}?x=/v1/models",
+        f"{method}#/v1/models",
+        f"{method};/v1/models",
+        f"http://a{method}",
+    ]
+
+
+async def _status(edge: Edge, method: str, path: str, headers: dict[str, str]) -> int:
+    """Sends a request whose path nobody has tidied, and returns the status of the answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    lines = [f"{method} {path} HTTP/1.1", "Host: a", "Content-Length: 5", "Connection: close"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    writer.write("\r\n".join(lines).encode() + b"\r\n\r\n\0\0\0\0\0")
+    status = int((await reader.readline()).split()[1])
+    writer.close()
+    return status
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/grpc", "application/grpc+json", "application/grpc-web", "application/json"]
+)
+@pytest.mark.parametrize("name", [CREATE, ADMIN, HEALTH, REFLECTION])
+async def test_no_path_leads_to_a_method_that_is_not_listed(edge: Edge, worker: Worker, kind: str, name: str) -> None:
+    """Native gRPC over HTTP/1.1 reaches nothing, however its path is written."""
+    headers = {"content-type": kind, "te": "trailers"}
+    statuses = {path: await _status(edge, "POST", path, headers) for path in _paths(name)}
+    assert set() == {path for path, status in statuses.items() if status not in {400, 404, 405, 415}}
+    assert [] == worker.calls
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/v1/models", "/api/v1/models/m", "/api/v1/sessions", "/api/v1/sessions/s"]
+)
+async def test_a_listed_path_takes_no_native_grpc(edge: Edge, worker: Worker, method: str, path: str) -> None:
+    """The transcoder lets native gRPC pass untouched, so that it must not come that far."""
+    assert await _status(edge, method, path, {"content-type": "application/grpc"}) in {404, 405, 415}
+    assert [] == worker.calls
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/chat/completions:stream",
+        "/api/v1/chat/completions:stream",
+        "/v1/chat/completions/",
+        "//v1/chat/completions",
+        "/v1//chat/completions",
+        "/v1/./chat/completions",
+        "/v1/x/../chat/completions",
+        "/v1/chat%2Fcompletions",
+        "/V1/chat/completions",
+        "/v1/chat/completions%3Astream",
+    ],
+)
+async def test_only_the_exact_path_is_completions(edge: Edge, worker: Worker, path: str) -> None:
+    """A path that merely looks like the listed one does not exist."""
+    assert 404 == await _status(edge, "POST", path, {"content-type": "application/json"})
+    assert [] == worker.calls
+
+
+async def test_headers_cannot_change_the_method_or_the_path(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """Override headers of other servers and of Envoy itself mean nothing here."""
+    headers = {
+        "x-http-method-override": "DELETE",
+        "x-envoy-original-path": CREATE,
+        "x-original-url": CREATE,
+        "x-rewrite-url": CREATE,
+    }
+    async with client.get("/api/v1/sessions/s", headers=headers) as response:
+        assert 200 == response.status
+    assert ["GetSession"] == worker.calls
+
+
+async def test_native_grpc_over_http2_reaches_nothing_on_the_rest_listener(edge: Edge, worker: Worker) -> None:
+    """A gRPC client that took the REST port fails with every service, health and reflection included."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{edge.port}") as channel:
+        calls: list[Any] = [
+            ChatCompletionsStub(channel).CreateChatCompletion(CreateChatCompletionRequest()),
+            ModelsStub(channel).ListModels(ListModelsRequest()),
+            SessionsStub(channel).ListSessions(ListSessionsRequest()),
+            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest()),
+        ]
+        calls += [channel.unary_unary(path)(EMPTY) for path in _paths(ADMIN) if path.startswith("/")]
+        for call in calls:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await call
+        stream = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
+            iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+        )
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stream.read()
+    assert [] == worker.calls
+
+
+async def test_the_grpc_listener_passes_every_service(edge: Edge, worker: Worker) -> None:
+    """Native callers reach the services, health and reflection through the other listener."""
+    async with grpc.aio.insecure_channel(edge.grpc) as channel:
+        answer = await ChatCompletionsStub(channel).CreateChatCompletion(CreateChatCompletionRequest(model="m"))
+        assert "chatcmpl-1" == answer.id
+        chunks = [c async for c in ChatCompletionsStub(channel).StreamChatCompletion(CreateChatCompletionRequest())]
+        assert ["chatcmpl-1"] == [chunk.id for chunk in chunks]
+        await ModelsStub(channel).ListModels(ListModelsRequest())
+        await SessionsStub(channel).ListSessions(ListSessionsRequest())
+        check = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        assert health_pb2.HealthCheckResponse.SERVING == check.status
+        stream = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
+            iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+        )
+        assert "parley.v1.ChatCompletions" in str(await stream.read())
+    assert ["CreateChatCompletion", "StreamChatCompletion", "ListModels", "ListSessions"] == worker.calls
+
+
+async def test_the_grpc_listener_passes_no_admin_service(edge: Edge, worker: Worker) -> None:
+    """Keys and accounts are not administered through the edge."""
+    async with grpc.aio.insecure_channel(edge.grpc) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary(ADMIN)(EMPTY)
+    assert grpc.StatusCode.UNIMPLEMENTED == caught.value.code()
+
+
+async def test_the_admin_interface_is_a_private_socket_file(edge: Edge) -> None:
+    """It listens on no port, and only its owner may open it."""
+    mode = edge.admin.stat().st_mode
+    assert (True, 0o600) == (stat.S_ISSOCK(mode), stat.S_IMODE(mode))

@@ -1,0 +1,171 @@
+"""Workers that come, go and die, and the process of Envoy itself."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from parley.cli import envoy
+from tests.edge.conftest import Edge, started, until
+from tests.edge.worker import Worker
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CHAT = "/v1/chat/completions"
+ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@asynccontextmanager
+async def processes(run_dir: Path, *names: str) -> AsyncIterator[dict[str, asyncio.subprocess.Process]]:
+    """Starts workers as processes of their own, each with a socket of its name; kills what is left of them."""
+    running = {}
+    try:
+        for name in names:
+            argv = [sys.executable, "-m", "tests.edge.worker", str(run_dir / f"{name}.sock")]
+            running[name] = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+        for process in running.values():
+            assert process.stdout
+            assert b"ready\n" == await process.stdout.readline()
+        yield running
+    finally:
+        for process in running.values():
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+async def ask(edge: Edge, times: int = 1) -> list[str]:
+    """Makes calls, each of which must succeed; returns the names of the workers that answered."""
+    names = []
+    async with aiohttp.ClientSession(edge.http) as client:
+        for _ in range(times):
+            async with client.post(CHAT, json=ASK) as response:
+                assert 200 == response.status
+                names.append((await response.json())["model"])
+    return names
+
+
+async def test_a_dead_worker_costs_no_call(run_dir: Path) -> None:
+    """After kill -9 of one of two workers, every next call is answered by the other."""
+    sockets = [run_dir / "one.sock", run_dir / "two.sock"]
+    async with AsyncExitStack() as stack:
+        workers = await stack.enter_async_context(processes(run_dir, "one", "two"))
+        edge = await stack.enter_async_context(started(subfolder(run_dir, "dead"), sockets))
+        assert {"one", "two"} == set(await ask(edge, 30))
+        workers["one"].kill()
+        await workers["one"].wait()
+        assert {"two"} == set(await ask(edge, 30))
+
+
+async def test_the_list_of_workers_is_followed(run_dir: Path) -> None:
+    """A worker that is put in another's place in the file gets its calls."""
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(processes(run_dir, "old", "new"))
+        edge = await stack.enter_async_context(started(subfolder(run_dir, "list"), [run_dir / "old.sock"]))
+        assert {"old"} == set(await ask(edge, 5))
+        envoy.write_endpoints(edge.endpoints, [run_dir / "new.sock"])
+        await edge.knows({run_dir / "new.sock"})
+        assert {"new"} == set(await ask(edge, 5))
+
+
+async def test_a_worker_that_dies_in_mid_stream_leaves_it_truncated(run_dir: Path) -> None:
+    """A stream without its end is no whole HTTP body, so that no client takes it for a finished answer."""
+    async with AsyncExitStack() as stack:
+        workers = await stack.enter_async_context(processes(run_dir, "mid"))
+        edge = await stack.enter_async_context(started(subfolder(run_dir, "mid"), [run_dir / "mid.sock"]))
+        client = await stack.enter_async_context(aiohttp.ClientSession(edge.http))
+        response = await client.post(CHAT, json=ASK | {"stream": True})
+        assert b"data: 1\n\n" == await response.content.readany()
+        workers["mid"].kill()
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.content.read()
+
+
+async def test_without_a_worker_calls_fail_in_their_dialect(run_dir: Path) -> None:
+    """503, to be tried again; /healthz says so too."""
+    async with started(subfolder(run_dir, "none"), []) as edge, aiohttp.ClientSession(edge.http) as client:
+        async with client.post(CHAT, json=ASK) as response:
+            assert (503, "true", "1") == (
+                response.status,
+                response.headers["x-should-retry"],
+                response.headers["retry-after"],
+            )
+            assert "service_unavailable" == (await response.json())["error"]["code"]
+        async with client.post("/api" + CHAT, json=ASK) as response:
+            assert {"error": "The service is not available; try again later"} == await response.json()
+        async with client.get("/healthz") as response:
+            assert 503 == response.status
+
+
+async def test_health_follows_the_workers(edge: Edge, worker: Worker, client: aiohttp.ClientSession) -> None:
+    """A worker that says NOT_SERVING gets no more calls, and is back when it serves again."""
+
+    async def healthz() -> int:
+        async with client.get("/healthz") as response:
+            return response.status
+
+    async def is_gone() -> bool:
+        return await healthz() == 503
+
+    async def is_back() -> bool:
+        return await healthz() == 200
+
+    assert 200 == await healthz()
+    await worker.set_serving(serving=False)
+    try:
+        await until(is_gone)
+        async with client.get("/v1/models") as response:
+            assert 503 == response.status
+        assert [] == worker.calls
+    finally:
+        await worker.set_serving(serving=True)
+        await until(is_back)
+
+
+async def test_a_second_envoy_cannot_take_the_same_port(edge: Edge, run_dir: Path) -> None:
+    """It ends with a message, rather than share the port in silence."""
+    config = run_dir / "second.yaml"
+    text = envoy.render(
+        http=("127.0.0.1", edge.port), grpc=("127.0.0.1", 0), endpoints=edge.endpoints, admin=run_dir / "second.sock"
+    )
+    config.write_text(text, encoding="utf-8")
+    process = await asyncio.create_subprocess_exec(
+        *envoy.command(config), cwd=envoy.edge_dir(), stderr=asyncio.subprocess.PIPE
+    )
+    _, errors = await asyncio.wait_for(process.communicate(), 20)
+    assert 0 != process.returncode
+    assert b"Address already in use" in errors
+
+
+async def test_envoy_starts_in_silence(run_dir: Path) -> None:
+    """Nothing deprecated is configured, and nothing that Envoy warns of."""
+    folder = subfolder(run_dir, "silent")
+    config = folder / "envoy.yaml"
+    envoy.write_endpoints(folder / "workers.yaml", [])
+    text = envoy.render(
+        http=("127.0.0.1", 0), grpc=("127.0.0.1", 0), endpoints=folder / "workers.yaml", admin=folder / "admin.sock"
+    )
+    config.write_text(text, encoding="utf-8")
+    argv = [*envoy.command(config), "--mode", "validate"]
+    process = await asyncio.create_subprocess_exec(*argv, cwd=envoy.edge_dir(), stderr=asyncio.subprocess.PIPE)
+    _, errors = await process.communicate()
+    assert b"" == errors
+    assert 0 == process.returncode
+
+
+async def test_an_envoy_that_is_away_is_not_ready(tmp_path: Path) -> None:
+    """Asking an admin socket that does not exist is a no, or an OSError."""
+    assert not await envoy.ready(tmp_path / "none.sock")
+    with pytest.raises(OSError, match="does not answer"):
+        await envoy.bound_ports(tmp_path / "none.sock")
+
+
+def subfolder(run_dir: Path, name: str) -> Path:
+    """A folder of its own whose path is short enough for sockets."""
+    folder = run_dir / name
+    folder.mkdir()
+    return folder

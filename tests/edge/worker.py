@@ -1,0 +1,158 @@
+"""A worker that does as the test says: a real gRPC server on a Unix socket, with Parley's services and health.
+
+Run as a file with the path of a socket, it is a process of its own that answers every completion with its name, and
+whose streams have no end.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.api.httpbody_pb2 import HttpBody
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsServicer, add_ChatCompletionsServicer_to_server
+from parley.v1.models_pb2 import GetModelRequest, ListModelsRequest, ListModelsResponse, Model
+from parley.v1.models_pb2_grpc import ModelsServicer, add_ModelsServicer_to_server
+from parley.v1.sessions_pb2 import (
+    DeleteSessionRequest,
+    DeleteSessionResponse,
+    GetSessionRequest,
+    ListSessionMessagesRequest,
+    ListSessionMessagesResponse,
+    ListSessionsRequest,
+    ListSessionsResponse,
+    Session,
+)
+from parley.v1.sessions_pb2_grpc import SessionsServicer, add_SessionsServicer_to_server
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Unary = Callable[[Any, Context], Awaitable[Any]]
+Stream = Callable[[Any, Context], AsyncIterator[Any]]
+
+OPTIONS = (
+    ("grpc.max_receive_message_length", 32 * 1024 * 1024),
+    ("grpc.max_metadata_size", 16384),
+    ("grpc.absolute_max_metadata_size", 24576),
+)
+
+
+class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
+    """Answers with `complete`, `stream` and `events`, which tests set; keeps what it was asked and told last.
+
+    `calls` counts every call of every service, so that a test can prove that nothing came through.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+        self.health = health.aio.HealthServicer()
+
+    def reset(self) -> None:
+        """Forgets what happened and what tests have set."""
+        self.complete: Unary = _complete
+        self.events: Stream = _events
+        self.calls: list[str] = []
+        self.request: Any = None
+        self.metadata: dict[str, Any] = {}
+
+    async def serve(self, socket: Path) -> grpc.aio.Server:
+        """Starts the server; the caller stops it."""
+        server = grpc.aio.server(options=OPTIONS)
+        add_ChatCompletionsServicer_to_server(self, server)
+        add_SessionsServicer_to_server(self, server)
+        add_ModelsServicer_to_server(self, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
+        reflection.enable_server_reflection(("parley.v1.ChatCompletions", reflection.SERVICE_NAME), server)
+        await self.set_serving(serving=True)
+        server.add_insecure_port(f"unix:{socket}")
+        await server.start()
+        return server
+
+    async def set_serving(self, *, serving: bool) -> None:
+        """Changes what the health service says."""
+        statuses = health_pb2.HealthCheckResponse
+        await self.health.set("", statuses.SERVING if serving else statuses.NOT_SERVING)
+
+    def _note(self, name: str, request: Any, context: Context) -> None:
+        self.calls.append(name)
+        self.request = request
+        self.metadata = dict(context.invocation_metadata() or ())
+
+    async def CreateChatCompletion(self, request: CreateChatCompletionRequest, context: Any) -> ChatCompletion:  # noqa: N802
+        self._note("CreateChatCompletion", request, context)
+        answer: ChatCompletion = await self.complete(request, context)
+        return answer
+
+    async def StreamChatCompletion(  # noqa: N802
+        self, request: CreateChatCompletionRequest, context: Any
+    ) -> AsyncIterator[ChatCompletionChunk]:
+        self._note("StreamChatCompletion", request, context)
+        yield ChatCompletionChunk(id="chatcmpl-1")
+
+    async def StreamChatCompletionEvents(  # noqa: N802
+        self, request: CreateChatCompletionRequest, context: Any
+    ) -> AsyncIterator[HttpBody]:
+        self._note("StreamChatCompletionEvents", request, context)
+        async for body in self.events(request, context):
+            yield body
+
+    async def ListModels(self, request: ListModelsRequest, context: Any) -> ListModelsResponse:  # noqa: N802
+        self._note("ListModels", request, context)
+        return ListModelsResponse(object="list", data=[Model(id="m", object="model", created=7, owned_by="local")])
+
+    async def GetModel(self, request: GetModelRequest, context: Any) -> Model:  # noqa: N802
+        self._note("GetModel", request, context)
+        return Model(id=request.model, object="model", created=7, owned_by="local")
+
+    async def ListSessions(self, request: ListSessionsRequest, context: Any) -> ListSessionsResponse:  # noqa: N802
+        self._note("ListSessions", request, context)
+        return ListSessionsResponse()
+
+    async def GetSession(self, request: GetSessionRequest, context: Any) -> Session:  # noqa: N802
+        self._note("GetSession", request, context)
+        return Session(id=request.session_id, object="chat.session", turn_count=0)
+
+    async def ListSessionMessages(  # noqa: N802
+        self, request: ListSessionMessagesRequest, context: Any
+    ) -> ListSessionMessagesResponse:
+        self._note("ListSessionMessages", request, context)
+        return ListSessionMessagesResponse()
+
+    async def DeleteSession(self, request: DeleteSessionRequest, context: Any) -> DeleteSessionResponse:  # noqa: N802
+        self._note("DeleteSession", request, context)
+        return DeleteSessionResponse(id=request.session_id, object="chat.session.deleted", deleted=True)
+
+
+async def _complete(_request: CreateChatCompletionRequest, _context: Context) -> ChatCompletion:
+    return ChatCompletion(id="chatcmpl-1", object="chat.completion", created=7, model="m")
+
+
+async def _events(_request: CreateChatCompletionRequest, _context: Context) -> AsyncIterator[HttpBody]:
+    yield HttpBody(content_type="text/event-stream", data=b'data: {"id":"chatcmpl-1"}\n\n')
+    yield HttpBody(data=b"data: [DONE]\n\n")
+
+
+async def _main(socket: Path) -> None:
+    """Serves until it is killed, and answers with the socket's name as the model."""
+    worker = Worker()
+
+    async def complete(_request: CreateChatCompletionRequest, _context: Context) -> ChatCompletion:
+        return ChatCompletion(id="chatcmpl-1", model=socket.stem)
+
+    async def events(_request: CreateChatCompletionRequest, _context: Context) -> AsyncIterator[HttpBody]:
+        yield HttpBody(content_type="text/event-stream", data=b"data: 1\n\n")
+        await asyncio.Event().wait()
+
+    worker.complete, worker.events = complete, events
+    server = await worker.serve(socket)
+    print("ready", flush=True)  # noqa: T201 - the test waits for it
+    await server.wait_for_termination()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(Path(sys.argv[1])))
