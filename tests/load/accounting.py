@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PROCESS_CLOCK = 2  # CPUCLOCK_SCHED, see clock_getcpuclockid(3)
+_YARD = 20_000
 
 
 class VanishedError(Exception):
@@ -77,3 +78,15 @@ def spent(before: dict[int, Sample], after: dict[int, Sample]) -> dict[str, int]
     for pid, sample in after.items():
         total[sample.role] += sample.cpu_ns - (before[pid].cpu_ns if pid in before else 0)
     return dict(total)
+
+
+def yardstick() -> float:
+    """Times a fixed piece of work: its CPU microseconds tell how fast the machine is just now.
+
+    A neighbour on the other thread of a core makes the same work take up to twice the CPU time.
+    """
+    start = time.thread_time_ns()
+    places: dict[int, str] = {}
+    for number in range(_YARD):
+        places[number % 1000] = str(number)
+    return (time.thread_time_ns() - start) / 1e3

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import grpc
+
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
-
 from tests.load import canned
 from tests.load.canned import WrongAnswerError
 from tests.load.client import CALL_SECONDS, Target, Timing

@@ -37,7 +37,7 @@ async def profile(stack: Stack, scenario: Scenario, plan: Plan, py_spy: str, fol
 
 async def record(py_spy: str, pid: int, seconds: int, output: Path) -> None:
     """Samples a process for so long; writes one line a stack: `frame;frame count`. Raises OSError, RuntimeError."""
-    options = ["--rate", str(RATE), "--duration", str(seconds), "--format", "raw", "--native", "--nonblocking"]
+    options = ["--rate", str(RATE), "--duration", str(seconds), "--format", "raw", "--gil"]
     process = await asyncio.create_subprocess_exec(
         py_spy,
         "record",
@@ -65,6 +65,8 @@ def summary(raw: str, most: int = 30) -> str:
         for frame in set(frames):
             within[frame] += int(count)
     total = max(1, own.total())
+    for frame in [frame for frame, count in within.items() if count == total]:
+        del within[frame]  # the way in, the same for all
     parts = [f"{total} samples"]
     for title, counts in (("on top", own), ("anywhere", within)):
         parts.append(f"{title}:")

@@ -18,20 +18,21 @@ AIMS = {
     ("paced", "rest"): 110,
     ("paced", "grpc"): 110,
 }
-_HEADS = (
+_HEADS = [
     "scenario",
     "protocol",
     "sessions",
-    "cpu µs",
+    "cpu-µs",
     "aim",
-    "1 client",
-    "of it",
-    "+p50 ms",
-    "+p99 ms",
+    "1-client",
+    "by-role",
+    "+p50-ms",
+    "+p99-ms",
     "calls/s",
     "errors",
-)
-_WIDTHS = (9, 9, 9, 9, 6, 9, 44, 9, 9, 9, 7)
+    "yard-µs",
+]
+_WIDTHS = (9, 9, 9, 9, 6, 9, 44, 9, 9, 9, 7, 7)
 
 
 def table(results: Sequence[Result]) -> str:
@@ -50,7 +51,8 @@ def _cells(result: Result) -> tuple[object, ...]:
     roles = ", ".join(f"{role} {value}" for role, value in result.cpu_us_by_role.items())
     added = [result.added_ms_p50, result.added_ms_p99]
     name = (result.scenario, result.protocol, result.sessions)
-    return (*name, result.cpu_us, aim, result.cpu_us_one_client, roles, *added, result.calls_per_second, result.errors)
+    costs = (result.cpu_us, aim, result.cpu_us_one_client, roles)
+    return (*name, *costs, *added, result.calls_per_second, result.errors, result.yardstick_us)
 
 
 def _line(cells: Sequence[object]) -> str:

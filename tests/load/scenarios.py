@@ -75,6 +75,7 @@ class Result:
     errors: int
     first_errors: list[str]
     client_cpu_share: float
+    yardstick_us: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class Round:
     outcome: Outcome
     by_role: dict[str, float]
     client_share: float
+    yardstick_us: float
 
     @property
     def cpu_us(self) -> float:
@@ -137,13 +139,14 @@ async def _one_client(
 
 async def _round(pid: int, kind: str, callers: Sequence[Caller], plan: Plan) -> Round:
     """Runs the load once and divides the CPU time of the stack by the requests or events that it served."""
+    yard = accounting.yardstick()
     stagger = canned.GAP_SECONDS if kind == "paced" else 0.0
     before, own = accounting.snapshot(pid), time.process_time()
     outcome = await drive(callers, plan.calls, plan.seconds, stagger)
     used = accounting.spent(before, accounting.snapshot(pid))
     units = max(1, (len(outcome.timings) + len(outcome.failures)) * UNITS[kind])
     by_role = {role: spent / 1e3 / units for role, spent in used.items()}
-    return Round(outcome, by_role, (time.process_time() - own) / outcome.seconds)
+    return Round(outcome, by_role, (time.process_time() - own) / outcome.seconds, yard)
 
 
 def _result(
@@ -170,6 +173,7 @@ def _result(
         errors=len(failures),
         first_errors=failures[:3],
         client_cpu_share=round(max(item.client_share for item in rounds), 2),
+        yardstick_us=round(median(item.yardstick_us for item in rounds)),
     )
 
 

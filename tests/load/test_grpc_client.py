@@ -5,9 +5,9 @@ from typing import Any
 
 import grpc
 import pytest
+
 from parley.v1 import chat_completions_pb2_grpc as services
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
-
 from tests.load import canned
 from tests.load.canned import WrongAnswerError
 from tests.load.client import Target
