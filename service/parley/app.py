@@ -30,7 +30,7 @@ def make_backends(backends: Mapping[str, BackendConfig], run_dir: Path) -> dict[
 
 def _backend(name: str, config: BackendConfig, run_dir: Path) -> Backend:
     if isinstance(config, LlamaCppBackend):
-        return LlamaCpp(socket_path(run_dir, name))
+        return LlamaCpp(socket_path(run_dir, name), tools=config.model_path is not None)
     return OpenAI(config.base_url, config.api_key)
 
 
@@ -42,9 +42,11 @@ async def serve(  # noqa: PLR0913 (what a worker is made of)
     address: str,
     on_ready: Callable[[str], None],
     stop: asyncio.Event,
+    grace: Callable[[], float] = lambda: GRACE_SECONDS,
 ) -> None:
     """Runs one worker on `address` until `stop` is set, then drains it. `on_ready` is told the bound address.
 
+    `grace` tells, once `stop` is set, how many seconds running calls may take to finish.
     Raises ConfigError, StoreUnavailable, and RuntimeError where the address cannot be listened on.
     """
     backends = make_backends(config.backends, run_dir)
@@ -55,7 +57,7 @@ async def serve(  # noqa: PLR0913 (what a worker is made of)
     try:
         on_ready(await server.start(address))
         await stop.wait()
-        await server.stop(GRACE_SECONDS)
+        await server.stop(grace())
         await turns.close()
     finally:
         for backend in backends.values():
