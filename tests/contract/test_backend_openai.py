@@ -1,0 +1,549 @@
+"""What is particular to OpenAI's API and the many servers that speak it: the body sent, the answers understood."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from google.protobuf import json_format
+
+from parley.backends.openai import OpenAI
+from parley.backends.openai_request import NOT_SENT
+from parley.core.errors import (
+    ContentPolicy,
+    ContextLengthExceeded,
+    InvalidRequest,
+    ParleyError,
+    StreamBroken,
+    UpstreamMisconfigured,
+    UpstreamRejected,
+)
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.message_pb2 import Message
+from tests.contract.backends import KEY, QUESTION, call, collect, reasons, text
+from tests.upstream import DONE, USAGE, Events, Json, Raw, ScriptedUpstream, chunk, chunks, completion, ending
+
+SCHEMA = {"type": "object", "properties": {"zebra": {"type": "string", "maxLength": 5}, "apple": {"minimum": 0.5}}}
+
+EVERYTHING: dict[str, Any] = {
+    "messages": [
+        {"role": "system", "content": "Be brief.", "name": "boss"},
+        {"role": "user", "content": [{"type": "text", "text": "hi"}, {"type": "image_url", "image_url": {"url": "u"}}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"b":1, "a":2}'}},
+                {"id": "c2", "type": "custom", "custom": {"name": "g", "input": "free text"}},
+            ],
+            "refusal": "rather not",
+            "reasoning_content": "hm",
+            "audio": {"id": "audio_1"},
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": "42"},
+        {"role": "assistant", "content": "", "function_call": {"name": "f", "arguments": "{}"}},
+        {"role": "function", "name": "f", "content": "0"},
+    ],
+    "temperature": 0.0,
+    "top_p": 0.25,
+    "n": 2,
+    "stop": ["a", "b"],
+    "max_tokens": 10,
+    "max_completion_tokens": 20,
+    "presence_penalty": -1.5,
+    "frequency_penalty": 0.5,
+    "logit_bias": {"50256": -100},
+    "logprobs": True,
+    "top_logprobs": 3,
+    "seed": 2**60,
+    "user": "u1",
+    "tools": [
+        {"type": "function", "function": {"name": "f", "description": "d", "parameters": SCHEMA, "strict": False}},
+        {"type": "custom", "custom": {"name": "g", "description": "d", "format": {"type": "text"}}},
+    ],
+    "tool_choice": {"type": "function", "function": {"name": "f"}},
+    "parallel_tool_calls": False,
+    "functions": [{"name": "f", "description": "d", "parameters": SCHEMA}],
+    "function_call": "auto",
+    "response_format": {
+        "type": "json_schema",
+        "json_schema": {"name": "s", "description": "d", "schema": SCHEMA, "strict": True},
+    },
+    "reasoning_effort": "low",
+    "verbosity": "high",
+    "service_tier": "flex",
+    "prompt_cache_key": "k",
+    "safety_identifier": "s",
+    "prediction": {"type": "content", "content": [{"type": "text", "text": "x"}]},
+    "modalities": ["text", "audio"],
+    "audio": {"voice": {"id": "v"}, "format": "wav"},
+    "web_search_options": {
+        "search_context_size": "low",
+        "user_location": {
+            "type": "approximate",
+            "approximate": {"city": "Bern", "country": "CH", "region": "Bern", "timezone": "Europe/Zurich"},
+        },
+    },
+}
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    """A real HTTP server that follows a script."""
+    with ScriptedUpstream() as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def backend(upstream: ScriptedUpstream) -> AsyncIterator[OpenAI]:
+    """The backend, on the scripted upstream."""
+    made = OpenAI(upstream.url, KEY)
+    yield made
+    await made.close()
+
+
+async def refused(backend: OpenAI, **fields: Any) -> ParleyError:
+    """Returns the error that a whole answer ends with."""
+    with pytest.raises(ParleyError) as caught:
+        await backend.complete(call(**fields))
+    return caught.value
+
+
+async def test_every_field_is_sent(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Every documented field that is set reaches the upstream as it was given, and nothing else does."""
+    await backend.complete(call(**EVERYTHING))
+    assert EVERYTHING | {"model": "target-1"} == upstream.requests[0].json
+
+
+def test_no_field_is_forgotten() -> None:
+    """The test above sets every field of a request and of its messages that is for the upstream."""
+    fields = {field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields}
+    assert fields == {*EVERYTHING, *NOT_SENT, "model"}
+    said = {name for message in EVERYTHING["messages"] for name in message}
+    assert {field.name for field in Message.DESCRIPTOR.fields} == {*said, "annotations"}
+
+
+async def test_only_what_is_set_is_sent(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """A field that the caller left out is left out."""
+    await backend.complete(call())
+    assert {"model": "target-1", "messages": QUESTION["messages"]} == upstream.requests[0].json
+
+
+async def test_what_is_ours_is_not_sent(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """The session, `store` and `metadata` are Parley's own."""
+    await backend.complete(call(chatSessionId="s", store=True, metadata={"a": "b"}, stream=False))
+    assert {"model", "messages"} == set(upstream.requests[0].json)
+
+
+async def test_request_line_and_headers(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """The key goes into `authorization`; the path is the base URL's with `/chat/completions` after it."""
+    await backend.complete(call())
+    request = upstream.requests[0]
+    assert ("POST", "/v1/chat/completions") == (request.method, request.path)
+    assert f"Bearer {KEY}" == request.headers["authorization"]
+    assert "application/json" == request.headers["content-type"]
+    assert "cookie" not in request.headers
+
+
+async def test_no_key(upstream: ScriptedUpstream) -> None:
+    """Without a key there is no `authorization`; a slash at the end of the base URL does not matter."""
+    backend = OpenAI(upstream.url + "/")
+    await backend.complete(call())
+    await backend.close()
+    assert "authorization" not in upstream.requests[0].headers
+    assert "/v1/chat/completions" == upstream.requests[0].path
+
+
+async def test_cookies_are_not_kept(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """A cookie that the upstream sets with one caller's answer is not sent with another's."""
+    upstream.answer(Json(completion(), headers={"Set-Cookie": "who=ada; Path=/"}))
+    await backend.complete(call())
+    await backend.complete(call())
+    assert "cookie" not in upstream.requests[1].headers
+
+
+async def test_stream_asks_for_usage(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """A stream always asks for the usage; whether the caller sees it is decided elsewhere."""
+    await collect(backend, call(stream=True, stream_options={"include_usage": False}))
+    sent = upstream.requests[0].json
+    assert (True, {"include_usage": True}) == (sent["stream"], sent["stream_options"])
+
+
+async def test_key_order(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """JSON Schemas given as text are sent as they are, keys in order, and win over the Struct."""
+    exact = '{"zebra":{"type":"string"},"apple":1,"mango":[1.5,"ü"]}'
+    asked = call(tools=EVERYTHING["tools"], functions=EVERYTHING["functions"])
+    asked.request.tools[0].function.parameters_json = exact
+    asked.request.functions[0].parameters_json = exact
+    asked.request.response_format.type = "json_schema"
+    asked.request.response_format.json_schema.schema_json = exact
+    await backend.complete(asked)
+    sent = upstream.requests[0].json
+    found = [
+        sent["tools"][0]["function"]["parameters"],
+        sent["functions"][0]["parameters"],
+        sent["response_format"]["json_schema"]["schema"],
+    ]
+    assert [exact] * 3 == [json.dumps(item, separators=(",", ":"), ensure_ascii=False) for item in found]
+    assert "parameters_json" not in sent["tools"][0]["function"]
+
+
+@pytest.mark.parametrize("exact", ["[]", "{", "3", "", '{}, "model": "other"', "{}}"])
+async def test_schema_must_be_an_object(backend: OpenAI, upstream: ScriptedUpstream, exact: str) -> None:
+    """Text that is not one JSON object is refused, and cannot change the body around it."""
+    asked = call(tools=[{"type": "function", "function": {"name": "f"}}])
+    asked.request.tools[0].function.parameters_json = exact
+    with pytest.raises(InvalidRequest):
+        await backend.complete(asked)
+    assert [] == upstream.requests
+
+
+async def test_whole_numbers(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Whole numbers inside JSON values are sent as integers."""
+    await backend.complete(call(extra_body={"top_k": 40, "min_p": 0.05, "nested": {"list": [1, 2.5]}}))
+    assert b'"top_k":40' in upstream.requests[0].raw
+    assert b"[1,2.5]" in upstream.requests[0].raw
+
+
+async def test_extra_body(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """`extra_body` is merged into the body."""
+    await backend.complete(call(extra_body={"top_k": 40}))
+    assert 40 == upstream.requests[0].json["top_k"]
+
+
+@pytest.mark.parametrize("key", ["model", "messages", "temperature", "stream", "store", "chatSessionId"])
+async def test_extra_body_repeats_a_field(backend: OpenAI, upstream: ScriptedUpstream, key: str) -> None:
+    """`extra_body` must not say again what the request has a field for."""
+    failed = await refused(backend, extra_body={key: 1})
+    assert (InvalidRequest, f"extra_body.{key}") == (type(failed), failed.param)
+    assert [] == upstream.requests
+
+
+async def test_unix_socket(tmp_path: Path) -> None:
+    """The upstream may listen on a Unix socket."""
+    with ScriptedUpstream(tmp_path / "up.sock") as upstream:
+        backend = OpenAI("http://local/v1", unix_socket=tmp_path / "up.sock")
+        answer = await backend.complete(call())
+        await backend.close()
+    assert "Hello there." == answer.choices[0].message.content.string_value
+    assert "local" == upstream.requests[0].headers["host"]
+
+
+TOP = [{"token": "Hi", "logprob": -0.5, "bytes": [72, 105]}, {"token": "Yo", "logprob": -1.5, "bytes": None}]
+LOGPROBS = {"content": [{"token": "Hi", "logprob": 0.0, "bytes": [72, 105], "top_logprobs": TOP}], "refusal": None}
+
+
+async def test_rich_answer(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Everything that OpenAI puts into an answer arrives."""
+    body = completion(
+        None,
+        tool_calls=[
+            {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+            {"id": "c2", "type": "custom", "custom": {"name": "g", "input": "x"}},
+        ],
+        refusal="no",
+        reasoning_content="hm",
+        annotations=[{"type": "url_citation", "url_citation": {"url": "u", "start_index": 3}}],
+        audio={"id": "a", "expires_at": 1700000000, "data": "AAAA", "transcript": "t"},
+        function_call={"name": "h", "arguments": "{}"},
+    )
+    body["service_tier"] = "default"
+    body["choices"][0]["logprobs"] = LOGPROBS
+    body["usage"] = USAGE | {
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 1, "new": 5},
+        "completion_tokens_details": {
+            "reasoning_tokens": 2,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 3,
+            "rejected_prediction_tokens": 4,
+        },
+    }
+    upstream.answer(body)
+    answer = json_format.MessageToDict(await backend.complete(call(top_logprobs=2)), preserving_proto_field_name=True)
+    message = answer["choices"][0]["message"]
+    expected = body["choices"][0]["message"]
+    assert expected == message
+    assert "tool_calls" == answer["choices"][0]["finish_reason"]
+    del body["usage"]["prompt_tokens_details"]["new"]
+    assert body["usage"] == answer["usage"]
+    assert ("fp_scripted", "default") == (answer["system_fingerprint"], answer["service_tier"])
+    token = answer["choices"][0]["logprobs"]["content"][0]
+    assert {"token": "Hi", "logprob": 0.0, "bytes": [72, 105]}.items() <= token.items()
+    assert [TOP[0], {"token": "Yo", "logprob": -1.5}] == token["top_logprobs"]
+
+
+async def test_rivals_that_were_not_asked_for(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """No more rival tokens come back than `top_logprobs` asked for."""
+    body = completion()
+    body["choices"][0]["logprobs"] = LOGPROBS
+    upstream.answer(body, body)
+    counts = []
+    for top in (None, 1):
+        asked: dict[str, Any] = {} if top is None else {"top_logprobs": top}
+        answer = await backend.complete(call(logprobs=True, **asked))
+        assert answer.choices[0].logprobs.content[0].HasField("logprob")
+        counts.append(len(answer.choices[0].logprobs.content[0].top_logprobs))
+    assert [0, 1] == counts
+
+
+async def test_sparse_answer(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """What a server leaves out or sets to null is no error; numbers that are promised are there."""
+    upstream.answer({"choices": [{"message": {"content": "a"}}, {"message": {}, "index": None}], "usage": None})
+    answer = await backend.complete(call())
+    assert [0, 1] == [choice.index for choice in answer.choices]
+    assert "null_value" == answer.choices[1].message.content.WhichOneof("kind")
+    assert not answer.choices[0].HasField("finish_reason")
+    assert answer.usage.HasField("total_tokens")
+
+
+async def test_other_servers_habits(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """`reasoning`, content in parts and arguments as an object are understood."""
+    call_ = {"id": "c", "function": {"name": "f", "arguments": {"a": 1}}}
+    upstream.answer(completion([{"type": "text", "text": "x"}], reasoning="hm", tool_calls=[call_]))  # type: ignore[arg-type]
+    message = (await backend.complete(call())).choices[0].message
+    assert "hm" == message.reasoning_content
+    assert "x" == message.content.list_value.values[0].struct_value["text"]
+    assert ("function", '{"a":1}') == (message.tool_calls[0].type, message.tool_calls[0].function.arguments)
+
+
+async def test_error_with_status_200(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """An error in place of an answer is one, whatever the status says."""
+    upstream.answer({"error": {"message": "please reduce the length of the messages", "code": 400}})
+    assert ContextLengthExceeded is type(await refused(backend))
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, {"error": {"message": "x", "code": "context_length_exceeded"}}),
+        (400, {"error": {"code": 400, "message": "the request exceeds …", "type": "exceed_context_size_error"}}),
+        (400, {"object": "error", "message": "This model's maximum context length is 4096 tokens.", "code": 400}),
+        (400, {"error": {"message": "You passed 9000 input tokens … the model's context length is only 4096"}}),
+        (400, {"error": {"message": "prompt is too long: 210000 tokens > 200000 maximum"}}),
+        (422, {"detail": "Prompt contains 9 tokens … too large for model with 8 maximum context length"}),
+        (413, {"error": {"message": "Please reduce the length of the messages or completion."}}),
+        (400, [{"error": {"message": "The input token count (9) exceeds the maximum number of tokens allowed (8)."}}]),
+    ],
+)
+async def test_context_length_as_servers_say_it(
+    backend: OpenAI, upstream: ScriptedUpstream, status: int, body: Any
+) -> None:
+    """Each server has its own words for a conversation that is too long."""
+    upstream.answer(Json(body, status))
+    assert ContextLengthExceeded is type(await refused(backend))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"error": "no such thing"}, "no such thing"),
+        ({"message": "no such thing"}, "no such thing"),
+        ({"detail": "no such thing"}, "no such thing"),
+        ({"detail": [{"loc": ["body", "n"], "msg": "too big"}]}, "n: too big"),
+        ({"error": {"message": "no such thing", "code": ["odd"], "type": {}}}, "no such thing"),
+        ("no such thing", "no such thing"),
+        ({}, 'The model "myapp-123" refused the request'),
+        (None, 'The model "myapp-123" refused the request'),
+    ],
+)
+async def test_rejection_as_servers_say_it(
+    backend: OpenAI, upstream: ScriptedUpstream, body: Any, message: str
+) -> None:
+    """The words of a rejection are found wherever the server puts them."""
+    upstream.answer(Json(body, 400))
+    failed = await refused(backend)
+    assert (UpstreamRejected, message) == (type(failed), failed.message)
+
+
+async def test_rejected_parameter(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """The parameter that the upstream names is passed on."""
+    upstream.answer(Json({"error": {"message": "bad", "param": "logit_bias"}}, 400))
+    assert "logit_bias" == (await refused(backend)).param
+
+
+async def test_html_error_page(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """A proxy's error page is not shown to the caller."""
+    page = "<html>nginx at 10.0.0.7</html>"
+    upstream.answer(Raw([f"HTTP/1.1 400 Bad\r\nContent-Length: {len(page)}\r\n\r\n{page}"]))
+    assert 'The model "myapp-123" refused the request' == (await refused(backend)).message
+
+
+async def test_moderated_with_another_status(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """A refusal of the content is told by its code, not by its status; a plain 403 is our key."""
+    upstream.answer(Json({"error": {"message": "flagged", "code": "content_filter"}}, 403), Json({}, 403))
+    assert ContentPolicy is type(await refused(backend))
+    assert UpstreamMisconfigured is type(await refused(backend))
+
+
+def tool_piece(index: int | None, arguments: str, **first: Any) -> dict[str, Any]:
+    """Returns a chunk with a piece of a tool call."""
+    name = {"name": first.pop("name")} if first else {}
+    place = {} if index is None else {"index": index}
+    return chunk({"tool_calls": [{**place, **first, "function": {**name, "arguments": arguments}}]})
+
+
+@pytest.mark.parametrize("together", [False, True])
+async def test_tool_calls_in_a_stream(backend: OpenAI, upstream: ScriptedUpstream, together: bool) -> None:
+    """Pieces of tool calls are joined by their index, in one chunk or in many."""
+    pieces = [
+        tool_piece(0, "", id="c1", type="function", name="f"),
+        tool_piece(0, '{"a"'),
+        tool_piece(0, ":1}"),
+        tool_piece(1, "", id="c2", type="function", name="g"),
+        tool_piece(1, "{}"),
+    ]
+    upstream.answer(Events([*chunks(), *pieces, *ending("tool_calls")], together=together))
+    calls: dict[int, list[str]] = {}
+    for part in await collect(backend, call()):
+        for item in part.choices[0].delta.tool_calls if part.choices else ():
+            assert item.HasField("index")
+            joined = calls.setdefault(item.index, ["", "", "", ""])
+            for place, piece in enumerate((item.id, item.type, item.function.name, item.function.arguments)):
+                joined[place] += piece
+    assert {0: ["c1", "function", "f", '{"a":1}'], 1: ["c2", "function", "g", "{}"]} == calls
+
+
+async def test_tool_calls_without_an_index(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Where a server leaves the index out, a new id begins a new call."""
+    pieces = [
+        tool_piece(None, "{", id="c1", name="f"),
+        tool_piece(None, "}"),
+        tool_piece(None, "{}", id="c2", name="g"),
+    ]
+    upstream.answer(Events([*pieces, *ending("tool_calls")], together=True))
+    calls = (await collect(backend, call()))[0].choices[0].delta.tool_calls
+    assert [(0, "c1", "{}"), (1, "c2", "{}")] == [(item.index, item.id, item.function.arguments) for item in calls]
+
+
+async def test_other_deltas(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Refusals, reasoning, function calls, audio, annotations and custom calls are joined as text is."""
+    custom = {"index": 0, "id": "c", "type": "custom", "custom": {"name": "g", "input": "a"}}
+    deltas: list[dict[str, Any]] = [
+        {"reasoning_content": "h", "content": None},
+        {"reasoning": "m", "reasoning_details": []},
+        {"refusal": "n"},
+        {"refusal": "o"},
+        {"function_call": {"name": "f", "arguments": "{"}},
+        {"function_call": {"arguments": "}"}},
+        {"audio": {"id": "a", "transcript": "hel", "data": "AA"}},
+        {"audio": {"transcript": "lo", "expires_at": 5}},
+        {"annotations": [{"type": "url_citation"}]},
+        {"tool_calls": [custom]},
+        {"tool_calls": [{"index": 0, "custom": {"input": "b"}}]},
+        {"content": "x", "annotations": [{"type": "url_citation"}]},
+    ]
+    upstream.answer(Events([*(chunk(delta) for delta in deltas), *ending()], together=True))
+    delta = (await collect(backend, call()))[0].choices[0].delta
+    assert ("hm", "no", "x") == (delta.reasoning_content, delta.refusal, delta.content)
+    assert ("f", "{}") == (delta.function_call.name, delta.function_call.arguments)
+    assert ("a", "hello", "AA", 5) == (
+        delta.audio.id,
+        delta.audio.transcript,
+        delta.audio.data,
+        delta.audio.expires_at,
+    )
+    assert ("c", "custom", "g", "ab") == (
+        delta.tool_calls[0].id,
+        delta.tool_calls[0].type,
+        delta.tool_calls[0].custom.name,
+        delta.tool_calls[0].custom.input,
+    )
+    assert 2 == len(delta.annotations)
+
+
+async def test_logprobs_in_a_stream(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Probabilities of deltas that are joined are joined, too."""
+    pieces = []
+    for piece in ("a", "b", "c"):
+        event = chunk({"content": piece})
+        event["choices"][0]["logprobs"] = {"content": [{"token": piece, "logprob": -1, "bytes": [ord(piece)]}]}
+        pieces.append(event)
+    upstream.answer(Events([*pieces, *ending()], together=True))
+    choice = (await collect(backend, call(logprobs=True)))[0].choices[0]
+    assert "abc" == choice.delta.content
+    assert ["a", "b", "c"] == [token.token for token in choice.logprobs.content]
+
+
+async def test_several_choices_in_a_stream(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Each choice has its own text and its own end."""
+    pieces = [chunk({"content": f"{index}{piece}"}, index=index) for piece in "ab" for index in (1, 0)]
+    upstream.answer(Events([*pieces, chunk(finish="stop", index=1), chunk(finish="length"), DONE], together=True))
+    found = await collect(backend, call(n=2))
+    assert ("0a0b", "1a1b") == (text(found, 0), text(found, 1))
+    assert {"stop", "length"} == set(reasons(found))
+
+
+async def test_usage_of_each_choice(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """llama.cpp counts each of several choices by itself: the last chunk has the sum, the prompt counted once."""
+    ends = [event for index in (0, 1) for event in (chunk(finish="stop", index=index), chunk(choices=[], usage=USAGE))]
+    upstream.answer(Events([*ends, DONE]))
+    usage = (await collect(backend, call(n=2)))[-1].usage
+    assert (9, 6, 15) == (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
+
+
+async def test_running_usage(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Where a server counts as it goes, the last count stands."""
+    counts = [USAGE | {"completion_tokens": number} for number in (1, 2, 3)]
+    pieces = [chunk({"content": "x"}, usage=usage) for usage in counts]
+    upstream.answer(Events([*pieces, *ending()]))
+    assert 3 == (await collect(backend, call()))[-1].usage.completion_tokens
+
+
+async def test_whole_without_done(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Where `[DONE]` is missing, an answer is whole if every choice gave the reason that it ended."""
+    upstream.answer(Events([*chunks("a"), chunk(finish="stop")]), Events([*chunks("a"), chunk(finish="stop")]))
+    assert ["stop"] == reasons(await collect(backend, call()))
+    with pytest.raises(StreamBroken):
+        await collect(backend, call(n=2))
+
+
+async def test_done_without_a_reason(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """`[DONE]` ends choices whose server never says why; with no choice at all it ends nothing."""
+    upstream.answer(Events([*chunks("a"), DONE]), Events([DONE]))
+    assert ["stop"] == reasons(await collect(backend, call()))
+    with pytest.raises(StreamBroken):
+        await collect(backend, call())
+
+
+async def test_nothing_after_done(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """What follows `[DONE]` is no part of the answer."""
+    upstream.answer(Events([*chunks("a"), *ending(), *chunks("b")], together=True))
+    assert "a" == text(await collect(backend, call()))
+
+
+@pytest.mark.parametrize(
+    "event",
+    ["[]", "3", '"x"', '{"choices": 3}', '{"choices": [3]}', '{"choices": [{"delta": 3}]}',
+     '{"choices": [{"delta": {"content": 3}}]}', '{"choices": [{"index": -1, "delta": {"content": "x"}}]}',
+     '{"choices": [{"delta": {"tool_calls": 3}}]}', '{"choices": [], "usage": 3}', "[" * 2000],
+)  # fmt: skip
+async def test_misshapen_events(backend: OpenAI, upstream: ScriptedUpstream, event: str) -> None:
+    """An event of another shape breaks the stream; it does not break Parley."""
+    upstream.answer(Events([*chunks("a"), f"data: {event}\n\n", *ending()]))
+    with pytest.raises(StreamBroken):
+        await collect(backend, call())
+
+
+async def test_harmless_oddities_in_a_stream(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Comments, unknown events, null fields, empty choices and empty deltas are passed over."""
+    odd = [
+        ": OPENROUTER PROCESSING\n\n",
+        {"choices": [], "prompt_filter_results": []},
+        {"choices": None},
+        {"choices": [{"delta": None, "finish_reason": ""}]},
+        chunk({"content": None, "tool_calls": None, "role": "assistant"}),
+        "event: ping\ndata: {}\n\n",
+    ]
+    upstream.answer(Events([*odd, *chunks("a", "€"), *ending()]))  # type: ignore[list-item]
+    found = await collect(backend, call())
+    assert ("a€", ["stop"]) == (text(found), reasons(found))
+
+
+@pytest.mark.parametrize("piece", ['"', "\\", "\n\t", "€ü\U0001f600", '","role":"x', "\u2028", "", '"}]}'])
+async def test_text_that_needs_escapes(backend: OpenAI, upstream: ScriptedUpstream, piece: str) -> None:
+    """Text arrives as it was sent, whatever it has in it."""
+    pieces = ["plain", piece, "plain", piece, "more"] * 3
+    upstream.answer(Events([*chunks(*pieces), *ending()], together=True))
+    assert "".join(pieces) == text(await collect(backend, call()))
