@@ -14,9 +14,9 @@ from typing import Annotated, NamedTuple
 from cyclopts import Parameter
 
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]\s]+):(?P<port>\d{1,5})")
-# A Unix socket's whole path has 108 bytes on Linux and 104 on macOS, the closing zero included; what stands in the
-# run folder is `worker-12345.sock`, `models-12/llama-<name>.sock`, …
-_LONGEST_RUN_DIR = 60
+# The path of a Unix socket has at most 104 bytes on macOS (108 on Linux), its closing zero included. The longest name
+# in the run folder is `models-99/llama-<32 characters>.sock`.
+_LONGEST_RUN_DIR = 49
 
 
 class CommandError(Exception):
@@ -141,11 +141,24 @@ def run_dir(state: Path) -> Path:
     folder = state / "run"
     if len(os.fsencode(folder)) > _LONGEST_RUN_DIR:
         name = hashlib.sha256(os.fsencode(state)).hexdigest()[:12]
-        folder = Path(tempfile.gettempdir()) / f"parley-{os.getuid()}-{name}"
+        folder = _temporary() / f"parley-{os.getuid()}-{name}"
     private_dir(folder)
     for socket in folder.rglob("*.sock"):
         socket.unlink(missing_ok=True)
     return folder
+
+
+@contextmanager
+def passing_run_dir() -> Iterator[Path]:
+    """A run folder that nobody else uses, and that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="parley-", dir=_temporary()) as folder:
+        yield Path(folder)
+
+
+def _temporary() -> Path:
+    """The folder for temporary files, unless its path is long."""
+    folder = Path(tempfile.gettempdir())
+    return folder if len(os.fsencode(folder)) <= _LONGEST_RUN_DIR // 2 else Path("/tmp")  # noqa: S108 - ours is private
 
 
 def private_dir(folder: Path) -> None:

@@ -1,0 +1,146 @@
+"""`parley up`: starts everything, watches it, and stops it."""
+
+import asyncio
+import json
+import os
+import shlex
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from parley.cli import settings
+from parley.cli.checks import check_address, check_models, check_ready_file
+from parley.cli.running import run
+from parley.cli.settings import Address, CommandError
+from parley.cli.stack import Places, Stack
+from parley.config import Config, load
+from parley.core.errors import StoreUnavailable
+from parley.core.ports import Store
+
+_QUESTION = "What is the capital of France?"
+
+
+def up(  # noqa: PLR0913 - one parameter an option
+    *,
+    config: settings.ConfigOption = None,
+    state_dir: settings.StateDirOption = None,
+    http: settings.HttpOption = Address("127.0.0.1", 8080),  # noqa: B008 - a constant
+    grpc: settings.GrpcOption = Address("127.0.0.1", 50051),  # noqa: B008 - a constant
+    workers: Annotated[
+        int | None,
+        Parameter(
+            env_var="PARLEY_WORKERS",
+            validator=Number(gte=1, lte=256),
+            help="How many worker processes. Default: one a core, at most 4.",
+        ),
+    ] = None,
+    ready_file: settings.ReadyFileOption = None,
+) -> None:
+    """Start everything: workers, Envoy, and the built-in model where a model uses it. Ctrl-C stops it all.
+
+    SIGHUP reads the configuration again and puts new workers in the old ones' place; no request fails.
+    """
+    state = settings.state_dir(state_dir)
+    with settings.locked(state):
+        checked = _check(config, http, grpc, ready_file)
+        asyncio.run(_open_store(state))
+        stack = Stack(
+            checked, Places(state, settings.run_dir(state), http, grpc), workers or settings.default_workers()
+        )
+
+        @asynccontextmanager
+        async def serving() -> AsyncIterator[None]:
+            assert stack.http  # noqa: S101 - for the type checker
+            _greet(stack.http, stack.grpc, await _first_key(state), checked)
+            with _ready(ready_file, stack.http, stack.grpc):
+                yield
+
+        asyncio.run(run(stack, serving, lambda: _check_again(config)))
+
+
+def _check(config: Path | None, http: Address, grpc: Address, ready_file: Path | None) -> Config:
+    """Everything that could be wrong, before anything is started. Raises ConfigError, CommandError."""
+    checked = _check_again(config)
+    if http == grpc and http.port:
+        raise CommandError(f"{http} is given to both --http and --grpc; choose another for one of them")
+    check_address(http, "--http")
+    check_address(grpc, "--grpc")
+    check_ready_file(ready_file)
+    return checked
+
+
+def _check_again(config: Path | None) -> Config:
+    """What may change while Parley runs. Raises ConfigError."""
+    checked = load(config)
+    check_models(checked)
+    return checked
+
+
+async def _open_store(state: Path) -> None:
+    """Makes the store if it is new, so that workers need not. Raises CommandError where it cannot be used."""
+    try:
+        async with _store(state) as store:
+            await store.check()
+    except StoreUnavailable as error:
+        message = f"{state / 'parley.db'} cannot be used ({error.cause}); mend it or choose another --state-dir"
+        raise CommandError(message) from error
+
+
+async def _first_key(state: Path) -> str | None:
+    """Makes a key where there is none yet."""
+    from parley.auth.api_keys import ApiKeys
+
+    async with _store(state) as store:
+        keys = ApiKeys(store)
+        if await keys.list():
+            return None
+        _, secret = await keys.create(name="first key", account="default", plan="pro")
+        return secret
+
+
+@asynccontextmanager
+async def _store(state: Path) -> AsyncIterator[Store]:
+    """The store of the state folder, for a moment."""
+    from parley.stores.sqlite import SqliteStore
+
+    store = SqliteStore(state / "parley.db")
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def _greet(http: Address, grpc: Address, key: str | None, config: Config) -> None:
+    """Prints the addresses, and on the first run a key and what to do with it."""
+    print(f"\nREST  http://{http}\ngRPC  {grpc}")
+    if key is not None:
+        print(f"\nYour first API key, shown only now:\n\n  {key}\n\nTry it:\n\n{_curl(http, key, config)}")
+    print("\nCtrl-C stops it.", flush=True)
+
+
+def _curl(http: Address, key: str, config: Config) -> str:
+    """A line to paste into a shell."""
+    model = config.default_model or config.models[0].id
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": _QUESTION}]}, ensure_ascii=False)
+    headers = f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'"
+    return f"curl http://{http.to_call()}/v1/chat/completions {headers} -d {shlex.quote(body)}"
+
+
+@contextmanager
+def _ready(path: Path | None, http: Address, grpc: Address) -> Iterator[None]:
+    """Has the ready file there, whole from the first moment, while Parley serves."""
+    if path is None:
+        yield
+        return
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    content = {"http": f"http://{http.to_call()}", "grpc": str(grpc.to_call()), "pid": os.getpid()}
+    draft.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    draft.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Generated from protos/parley/v1 by `make gen`; never edited."""

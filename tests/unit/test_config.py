@@ -1,0 +1,146 @@
+"""The configuration: what is read, and how errors name the place."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from parley.config import ConfigError, LlamaCppBackend, OpenAIBackend, load, parse
+
+GOOD = """\
+backends:
+  local: {kind: llama_cpp, slots: 2}
+  vllm: {kind: openai, base_url: "http://10.0.0.5:8000/v1", api_key: "secret-word"}
+models:
+  - id: one
+    targets: [{backend: vllm, model: qwen3-8b, weight: 3}, {backend: local}]
+    timeouts: {connect: 500ms, first_token: 5s, stream_idle: 10m, total: 2h}
+    defaults: {temperature: 0.7}
+  - id: two
+    targets: [{backend: local}]
+    sessions: off
+default_model: one
+"""
+
+
+def test_without_a_file_the_embedded_model_answers() -> None:
+    """The default configuration has one model, `smollm2`, on llama.cpp."""
+    config = load(None)
+    assert ["smollm2"] == [model.id for model in config.models]
+    assert "smollm2" == config.default_model
+    assert isinstance(config.backends[config.models[0].targets[0].backend], LlamaCppBackend)
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    """Backends, models, targets and time spans arrive as they were written."""
+    (tmp_path / "parley.yaml").write_text(GOOD)
+    config = load(tmp_path / "parley.yaml")
+    local, vllm = config.backends["local"], config.backends["vllm"]
+    assert isinstance(local, LlamaCppBackend)
+    assert isinstance(vllm, OpenAIBackend)
+    assert (2, "http://10.0.0.5:8000/v1") == (local.slots, vllm.base_url)
+    one, two = config.models
+    assert [("vllm", "qwen3-8b", 3.0), ("local", "", 1.0)] == [(t.backend, t.model, t.weight) for t in one.targets]
+    times = one.timeouts
+    assert (0.5, 5.0, 600.0, 7200.0) == (times.connect, times.first_token, times.stream_idle, times.total)
+    assert ("auto", "off") == (one.sessions, two.sessions)
+    assert {"temperature": 0.7} == one.defaults
+
+
+def test_a_configuration_survives_json(tmp_path: Path) -> None:
+    """A worker gets the configuration as JSON: it is the same on the other side."""
+    config = parse(GOOD, "f")
+    assert config == type(config).model_validate_json(config.model_dump_json())
+
+
+@pytest.mark.parametrize("word", ["off", "false", '"off"'])
+def test_sessions_off_is_understood_although_yaml_reads_a_boolean(word: str) -> None:
+    """`sessions: off` is what people write, and YAML 1.1 reads it as false."""
+    config = parse(GOOD.replace("sessions: off", f"sessions: {word}"), "f")
+    assert "off" == config.models[1].sessions
+
+
+def test_environment_variables_are_put_in() -> None:
+    """`${NAME}` stands for an environment variable, within text too."""
+    config = parse(GOOD.replace("secret-word", "a-${PATH}-b"), "f")
+    vllm = config.backends["vllm"]
+    assert isinstance(vllm, OpenAIBackend)
+    assert f"a-{os.environ['PATH']}-b" == vllm.api_key
+
+
+def test_secrets_are_not_shown() -> None:
+    """Whoever logs a configuration does not log its API keys."""
+    assert "secret-word" not in repr(parse(GOOD, "f"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("kind: openai", "kind: opnai", "f: backends.vllm: "),
+        ("local: {", '"../local": {', 'f: backends: "../local" is not a name; use up to 32 letters'),
+        ("connect: 500ms", "connect: soon", "f: models[0].timeouts.connect: "),
+        ("connect: 500ms", "connect: 0", "f: models[0].timeouts.connect: "),
+        ("slots: 2", "slot: 2", "f: backends.local.slot: "),
+        ("weight: 3", "weight: 0", "f: models[0].targets[0].weight: "),
+        ("http://10", "ftp://10", "f: backends.vllm.base_url: "),
+        ("id: two", "id: one", 'f: models[1].id: "one" is used twice; give each model its own id'),
+        (
+            "default_model: one",
+            "default_model: six",
+            'f: default_model: no model has the id "six"; use one of: one, two',
+        ),
+        (
+            "[{backend: local}]",
+            "[{backend: locl}]",
+            'f: models[1].targets[0].backend: no backend is named "locl"; use one of: local, vllm',
+        ),
+        (
+            "secret-word",
+            "${PARLEY_NOT_SET}",
+            "f: backends.vllm.api_key: the environment variable PARLEY_NOT_SET is not set; set it before starting",
+        ),
+    ],
+)
+def test_an_error_names_its_place(old: str, new: str, line: str) -> None:
+    """What is wrong is one line with the file, the path in it, and what is expected."""
+    assert old in GOOD
+    with pytest.raises(ConfigError) as caught:
+        parse(GOOD.replace(old, new), "f")
+    assert 1 == len(str(caught.value).splitlines())
+    assert str(caught.value).startswith(line)
+
+
+def test_every_error_has_its_line() -> None:
+    """Two mistakes are two lines: nobody has to run a check twice."""
+    with pytest.raises(ConfigError) as caught:
+        parse(GOOD.replace("weight: 3", "weight: 0").replace("slots: 2", "slots: 0"), "f")
+    assert ["f: backends.local.slots", "f: models[0].targets[0].weight"] == [
+        ":".join(line.split(":")[:2]) for line in str(caught.value).splitlines()
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "a: [", "models: []\nbackends: {}\n", "\t"])
+def test_what_is_no_configuration_is_refused(text: str) -> None:
+    """Empty, a list, broken YAML: each is an error of the configuration, and in few words."""
+    with pytest.raises(ConfigError, match=r"^f: "):
+        parse(text, "f")
+
+
+def test_an_error_never_shows_a_secret() -> None:
+    """A key in the wrong place is named, not printed."""
+    with pytest.raises(ConfigError) as caught:
+        parse(GOOD.replace("api_key: ", "api_keys: "), "f")
+    assert "secret-word" not in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        parse(GOOD.replace('"secret-word"', "secret-word: {{"), "f")
+    assert "secret-word" not in str(caught.value)
+    assert str(caught.value).startswith("f: not valid YAML: line 3, column ")
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    """The line says why, and which option names the file."""
+    missing = tmp_path / "none.yaml"
+    with pytest.raises(ConfigError) as caught:
+        load(missing)
+    expected = f"{missing}: cannot be read (No such file or directory); name a readable YAML file with --config"
+    assert expected == str(caught.value)
