@@ -133,8 +133,11 @@ class TurnContract:
             await store.get_session("ada", "s")
 
     async def test_foreign_session_is_unknown(self, store: Store) -> None:
-        """Another account's session is refused as one that does not exist, even while it is busy."""
-        await begin(store, "s", "secret", new=True)
+        """Another account's session is refused as one that does not exist, whether it is busy or not."""
+        turn = await begin(store, "s", "secret", new=True)
+        with pytest.raises(SessionNotFound):
+            await begin(store, "s", "hi", account="bob")
+        await store.commit_turn(turn, [])
         with pytest.raises(SessionNotFound) as refused:
             await begin(store, "s", "hi", account="bob")
         with pytest.raises(SessionNotFound) as missing:
@@ -242,6 +245,10 @@ class TurnContract:
         assert ["one", "first"] == texts(turn.history)
 
 
+# The token [9223372036854775808,1]: a number that no database can compare with.
+_HUGE = "WzkyMjMzNzIwMzY4NTQ3NzU4MDgsMV0"
+
+
 class SessionContract:
     """Sessions: reading, listing, deleting."""
 
@@ -315,7 +322,8 @@ class SessionContract:
             assert ["q0", "a0", "q1", "a1", "q2", "a2"] == found
 
     @pytest.mark.parametrize(
-        "token", ["x", "!!", "WzFd", "bnVsbA", "WzEsImEiLDJd", "W251bGwsbnVsbF0", "WzFlOTk5LDFd", "A" * 9999, "é"]
+        "token",
+        ["x", "!!", "WzFd", "bnVsbA", "WzEsImEiLDJd", "W251bGwsbnVsbF0", "WzFlOTk5LDFd", "A" * 9999, "é", _HUGE],
     )
     async def test_bad_page_token(self, store: Store, token: str) -> None:
         """A token that is not ours is the caller's mistake."""

@@ -1,7 +1,9 @@
-# ruff: noqa: ASYNC240 - a test may wait for its files
+# ruff: noqa: ASYNC230, ASYNC240, ASYNC251 - a test may wait for its files, and keep its loop waiting
 """What SQLite alone must do in one process: share commits, keep its file in order."""
 
 import asyncio
+import fcntl
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,6 +89,31 @@ class TestGroupCommit:
         page, _ = await store.list_messages("ada", "s", page_size=10, page_token=None)
         assert ["q", "a", "first"] == [one.message.content.string_value for one in page]
 
+    async def test_a_failing_job_leaves_nothing(self, store: SqliteStore, file: Path) -> None:
+        """A job that fails after it has written something has that undone, and the job beside it has not."""
+        await store.add_key(key(1, plan="pro"))
+        results = await queued(store, file, store.add_key(key(1, plan="free")), store.add_key(key(2, account="bob")))
+        assert [apsw.ConstraintError, type(None)] == [type(result) for result in results]
+        assert [key(1, plan="pro"), key(2, account="bob")] == await store.list_keys()
+
+    async def test_cancelled_after_it_was_done(self, store: SqliteStore) -> None:
+        """A caller that goes away when its turn is on disk, and does not know it yet, has the turn ended."""
+        await converse(store, "s", "q", "a", new=True)
+        done = store.counts.jobs
+        task = asyncio.create_task(begin(store, "s", "gone"))
+        await asyncio.sleep(0)
+        # The loop stands still until the writer is done, so that the task cannot have heard of it.
+        while store.counts.jobs == done:
+            time.sleep(0.001)
+        task.cancel()
+        await asyncio.wait([task])
+        # The first of these lets the task's end be noticed, the second comes after what that leads to.
+        await store.renew_leases([Turn("other", 1, 1)], 1)
+        await store.renew_leases([Turn("other", 1, 1)], 1)
+        page, _ = await store.list_messages("ada", "s", page_size=10, page_token=None)
+        assert ("incomplete", "cancelled") == (page[-1].state, page[-1].reason)
+        assert 3 == (await begin(store, "s", "next")).number
+
     async def test_cancelled_before_it_began(self, store: SqliteStore, file: Path) -> None:
         """A caller that goes away while its job waits has it left out."""
         with write_locked(file):
@@ -131,6 +158,44 @@ class TestGroupCommit:
                 assert key(1) == await store.find_key(bytes([1]) * 32)
             assert not task.done()
         await task
+
+
+class TestTurnsOfWriters:
+    """Writers of several processes go one after the other."""
+
+    async def test_who_waits_first_goes_first(self, store: SqliteStore, file: Path) -> None:
+        """Of two that wait for a third, the one that came first writes first, every time."""
+        other = SqliteStore(file)
+        for number in range(10):
+            with write_locked(file):
+                first = asyncio.create_task(begin(other, f"first {number}", "hi", new=True))
+                await asyncio.sleep(0)
+                _wait_for_the_place(file)
+                second = asyncio.create_task(begin(store, f"second {number}", "hi", new=True))
+                await asyncio.sleep(0)
+            done, _ = await asyncio.wait([first, second], return_when=asyncio.FIRST_COMPLETED)
+            assert first in done
+            await second
+        await other.close()
+
+    async def test_stopped_in_the_place(self, store: SqliteStore, file: Path) -> None:
+        """A process that was stopped while it was next keeps nobody from writing."""
+        with Path(f"{file}-queue").open("rb") as place:
+            fcntl.flock(place, fcntl.LOCK_EX)
+            await converse(store, "s", "q", "a", new=True)
+
+
+def _wait_for_the_place(file: Path) -> None:
+    """Returns once some writer has the place of the next one."""
+    with Path(f"{file}-queue").open("rb") as place:
+        for _ in range(10_000):
+            try:
+                fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            fcntl.flock(place, fcntl.LOCK_UN)
+            time.sleep(0.001)
+    pytest.fail("no writer waits in the place of the next one")
 
 
 class TestFile:
