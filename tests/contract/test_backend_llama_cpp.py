@@ -117,18 +117,18 @@ async def test_max_completion_tokens(backend: LlamaCpp) -> None:
     assert 2 == answer.usage.completion_tokens
 
 
-async def test_logit_bias(backend: LlamaCpp) -> None:
+async def test_logit_bias(backend: LlamaCpp, socket: Path) -> None:
     """A token that is forbidden does not come."""
     asked = SHORT | {"max_tokens": 1, "logprobs": True, "top_logprobs": 1}
     first = (await backend.complete(call(**asked))).choices[0].logprobs.content[0].token
-    ids = await tokens(backend, first)
+    ids = await tokens(socket, first)
     other = await backend.complete(call(**asked, logit_bias={str(ids[0]): -100}))
     assert first != other.choices[0].logprobs.content[0].token
 
 
-async def tokens(backend: LlamaCpp, said: str) -> list[int]:
+async def tokens(socket: Path, said: str) -> list[int]:
     """Asks llama.cpp for the tokens of a text."""
-    reader, writer = await asyncio.open_unix_connection(str(backend._unix_socket))  # noqa: SLF001 - for /tokenize
+    reader, writer = await asyncio.open_unix_connection(str(socket))
     body = orjson.dumps({"content": said})
     head = f"POST /tokenize HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)

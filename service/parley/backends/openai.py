@@ -5,26 +5,23 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
 from yarl import URL
 
-from parley.backends import failures, openai_answer, openai_request
+from parley.backends import failures, http, openai_answer, openai_request
 from parley.backends.failures import Failures
 from parley.backends.limits import Limits
 from parley.backends.openai_answer import ErrorInBody, Malformed
 from parley.backends.openai_stream import StreamReader
+from parley.config import ConfigError
 from parley.core.errors import DeadlineExceeded, ParleyError
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 
 _LARGEST_ANSWER = 64 * 1024 * 1024
 _LARGEST_ERROR = 64 * 1024
-_KEEP_ALIVE = 60.0
-_LINGER = 0.25
-"""Seconds that the rest of a stream may take after `[DONE]`; past that the connection is closed, not kept."""
 _TICK = 0.01  # an event loop may be early by its clock's resolution
 _OK = 200
 
@@ -32,35 +29,40 @@ _OK = 200
 class OpenAI:
     """A backend at `base_url`, which ends before `/chat/completions`; over a Unix socket where one is given.
 
-    Connections are pooled and kept alive; the pool belongs to the event loop of the first call. TLS certificates are
-    checked, redirects are not followed. Proxies are taken from the environment, never for a Unix socket.
+    Raises ConfigError for a key that cannot stand in a header.
     """
 
     limits = Limits()
 
     def __init__(self, base_url: str, api_key: str | None = None, unix_socket: Path | None = None) -> None:
-        self._url = URL(base_url.rstrip("/") + "/chat/completions")
-        self._unix_socket = unix_socket
-        self._headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", "User-Agent": "parley"}
         if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
+            if not (api_key.isascii() and api_key.isprintable()):
+                raise ConfigError("api_key: has characters that no key has; look for a line break or a quote in it")
+            headers["Authorization"] = f"Bearer {api_key}"
+        self._endpoint = http.Endpoint(URL(base_url.rstrip("/") + "/chat/completions"), headers, unix_socket)
         self._failures = Failures(api_key)
-        self._session: aiohttp.ClientSession | None = None
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
         """Answers whole; see the port."""
         body = self._body(call, stream=False)
         bounds = _Bounds(call)
+        response = None
         try:
-            async with asyncio.timeout_at(bounds.end), await self._post(call, body) as response:
+            async with asyncio.timeout_at(bounds.end):
+                response = await self._endpoint.post(body, call.timeouts.connect)
                 if response.status != _OK:
                     raise await self._refusal(response, call)
                 data = await _read(response, _LARGEST_ANSWER)
+                await response.release()
             return openai_answer.completion(data, call.request.top_logprobs)
         except ErrorInBody as error:
             raise self._failures.in_stream(error.error, call.request.model, started=False) from None
-        except (aiohttp.ClientError, OSError, Malformed) as error:
+        except (*http.FAILURES, Malformed) as error:
             raise self._failure(error, call, bounds) from None
+        finally:
+            if response is not None:
+                response.close()
 
     async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
         """Answers in chunks; see the port."""
@@ -77,15 +79,13 @@ class OpenAI:
                     yield chunk
             if not reader.whole:
                 raise failure or self._broken(reader, call)
-            await _finish(response)
+            await response.release()
         finally:
             response.close()
 
     async def close(self) -> None:
         """Closes every connection."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._endpoint.close()
 
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
         body = openai_request.body(call, stream=stream)
@@ -96,58 +96,38 @@ class OpenAI:
     def _adapt(self, body: dict[str, Any]) -> None:
         """Changes the body to what this server means by the same words."""
 
-    async def _post(self, call: UpstreamCall, body: bytes) -> aiohttp.ClientResponse:
-        if self._session is None or self._session.closed:
-            self._session = self._connect()
-        timeout = aiohttp.ClientTimeout(total=None, connect=call.timeouts.connect)
-        return await self._session.post(
-            self._url, data=body, headers=self._headers, timeout=timeout, allow_redirects=False
-        )
-
-    def _connect(self) -> aiohttp.ClientSession:
-        connector: aiohttp.BaseConnector
-        if self._unix_socket is not None:
-            connector = aiohttp.UnixConnector(str(self._unix_socket), limit=0, keepalive_timeout=_KEEP_ALIVE)
-        else:
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE)
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
-            proxy=None if self._unix_socket is not None else _proxy(self._url),
-        )
-
-    async def _open(self, call: UpstreamCall, body: bytes, bounds: "_Bounds") -> aiohttp.ClientResponse:
+    async def _open(self, call: UpstreamCall, body: bytes, bounds: "_Bounds") -> http.Answer:
         """Asks for a stream; returns when its head has come."""
         response = None
         try:
             async with asyncio.timeout_at(bounds.first_token):
-                response = await self._post(call, body)
+                response = await self._endpoint.post(body, call.timeouts.connect)
                 if response.status == _OK:
                     return response
                 raise await self._refusal(response, call)
-        except (aiohttp.ClientError, OSError) as error:
+        except http.FAILURES as error:
             raise self._failure(error, call, bounds) from None
         finally:
             if response is not None and response.status != _OK:
-                response.release()
+                response.close()
 
     async def _more(
-        self, response: aiohttp.ClientResponse, call: UpstreamCall, bounds: "_Bounds", *, started: bool
+        self, response: http.Answer, call: UpstreamCall, bounds: "_Bounds", *, started: bool
     ) -> tuple[bytes, ParleyError | None]:
         """Waits for more of a stream. Returns b"" at its end, with the error where it did not end well."""
         try:
             async with asyncio.timeout_at(bounds.next_bytes() if started else bounds.first_token):
-                return await response.content.readany(), None
+                return await response.read(), None
         except TimeoutError as error:
             return b"", bounds.exceeded(error, started=started)
-        except (aiohttp.ClientError, OSError) as error:
+        except http.FAILURES as error:
             return b"", failures.broken(call.request.model, self._cause(error))
 
-    async def _refusal(self, response: aiohttp.ClientResponse, call: UpstreamCall) -> ParleyError:
+    async def _refusal(self, response: http.Answer, call: UpstreamCall) -> ParleyError:
         body = b""
-        with suppress(aiohttp.ClientError, Malformed):
+        with suppress(*http.FAILURES, Malformed):
             body = await _read(response, _LARGEST_ERROR)
+            await response.release()
         return self._failures.refusal(response.status, response.headers, body, call.request.model)
 
     def _broken(self, reader: StreamReader, call: UpstreamCall) -> ParleyError:
@@ -167,13 +147,6 @@ class OpenAI:
 
     def _cause(self, error: Exception) -> str:
         return self._failures.redact(f"{type(error).__name__}: {error}")
-
-
-def _proxy(url: URL) -> str | None:
-    """Returns the environment's proxy for this address. Looked up once: aiohttp's own way costs a thread a call."""
-    if url.host is None or proxy_bypass(url.host):
-        return None
-    return getproxies().get(url.scheme)
 
 
 class _Bounds:
@@ -203,22 +176,13 @@ class _Bounds:
         return failures.timed_out(model, str(error) or "no answer within `connect`, `first_token` or `total`")
 
 
-async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
+async def _read(response: http.Answer, most: int) -> bytes:
     """Reads the whole body. Raises Malformed where it is longer than `most` bytes."""
     pieces: list[bytes] = []
     size = 0
-    while piece := await response.content.readany():
+    while piece := await response.read():
         size += len(piece)
         if size > most:
             raise Malformed(f"the answer is longer than {most} bytes")
         pieces.append(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-async def _finish(response: aiohttp.ClientResponse) -> None:
-    """Reads what follows `[DONE]`, mostly nothing, so that the connection can be used again."""
-    with suppress(TimeoutError, aiohttp.ClientError):
-        async with asyncio.timeout(_LINGER):
-            while not response.content.at_eof() and await response.content.readany():
-                pass
-    response.release()

@@ -1,0 +1,234 @@
+"""The HTTP client of the backends: what it does beyond asking and reading."""
+
+import asyncio
+import os
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from yarl import URL
+
+from parley.backends.http import FAILURES, Endpoint
+from parley.backends.openai import OpenAI
+from parley.config import ConfigError
+from parley.core.errors import ParleyError, StreamBroken, UpstreamMisconfigured, UpstreamUnavailable
+from tests.contract.backends import KEY, call
+from tests.upstream import Cut, Gate, Json, Raw, ScriptedUpstream, completion, stream
+
+ASK = """
+import asyncio, sys
+from parley.backends.openai import OpenAI
+from parley.core.errors import ParleyError
+from tests.contract.backends import call
+async def main():
+    backend = OpenAI(sys.argv[1], "sk-for-the-proxy-test")
+    try:
+        for _ in range(2):
+            answer = await backend.complete(call())
+            print(answer.choices[0].message.content.string_value)
+    except ParleyError as error:
+        print(type(error).__name__, error.cause)
+    await backend.close()
+asyncio.run(main())
+"""
+
+# A certificate that nobody has signed but itself, for localhost, and its key: worth nothing outside this test.
+CERTIFICATE = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg7T4Vdez45oxoJdiS
+mUPhCAbOoZ6+QlG4Ru4Pa7sNnMuhRANCAAR+UDdeGDpHbpPyV+UEByooIv/dy3ZF
+wlSXaezt32Ti5ZgghRVhWqfo5mJKaTsYHIHa7v98zyAsroCA+NOb1Cnq
+-----END PRIVATE KEY-----
+-----BEGIN CERTIFICATE-----
+MIIBlTCCATugAwIBAgIUZ4sSbYxKm0IekIWdNJ99D472l6IwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMjA4NDAyNFoYDzIxMjYxMDI5
+MDg0MDI0WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAAR+UDdeGDpHbpPyV+UEByooIv/dy3ZFwlSXaezt32Ti5ZgghRVhWqfo
+5mJKaTsYHIHa7v98zyAsroCA+NOb1Cnqo2kwZzAdBgNVHQ4EFgQUIOCx048gPTvY
+FKePB9zfaoIrK0swHwYDVR0jBBgwFoAUIOCx048gPTvYFKePB9zfaoIrK0swDwYD
+VR0TAQH/BAUwAwEB/zAUBgNVHREEDTALgglsb2NhbGhvc3QwCgYIKoZIzj0EAwID
+SAAwRQIgP4GKTxltoCqcngIySo/gugULC02O0rdRAWKn30jt9PoCIQDsa4rcJy/0
+M0jSQmacDNErLkPwGRY5px20tv3P6Cqnwg==
+-----END CERTIFICATE-----
+"""
+
+
+def ask_through_proxy(upstream: ScriptedUpstream, url: str, **more: str) -> str:
+    """Asks twice in a process whose environment names the upstream as its proxy. Returns what it prints."""
+    proxy = upstream.url.removesuffix("/v1").replace("http://", "http://ada:secret@")
+    variables = {"http_proxy": proxy, "https_proxy": proxy, "no_proxy": "", "PYTHONPATH": ".", **more}
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, url], env=os.environ | variables, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def test_proxy_of_plain_http() -> None:
+    """A plain address is asked for at the environment's proxy, whole, with the proxy's own credentials."""
+    with ScriptedUpstream() as upstream:
+        assert "Hello there.\nHello there.\n" == ask_through_proxy(upstream, "http://upstream.invalid/v1")
+        first = upstream.requests[0]
+    assert "http://upstream.invalid/v1/chat/completions" == first.path
+    assert "upstream.invalid" == first.headers["host"]
+    assert "Basic YWRhOnNlY3JldA==" == first.headers["proxy-authorization"]
+
+
+def test_proxy_of_https() -> None:
+    """A TLS address is reached by a tunnel; the proxy sees neither the key nor the path."""
+    with ScriptedUpstream() as upstream:
+        upstream.answer(Json({}, 502))
+        printed = ask_through_proxy(upstream, "https://upstream.invalid/v1")
+        first = upstream.requests[0]
+    assert printed.startswith("UpstreamUnavailable")
+    assert ("CONNECT", "upstream.invalid:443") == (first.method, first.path)
+    assert "authorization" not in first.headers
+
+
+def test_no_proxy() -> None:
+    """An address that the environment excepts is asked directly."""
+    with ScriptedUpstream() as upstream:
+        assert "Hello there." in ask_through_proxy(upstream, upstream.url, no_proxy="127.0.0.1")
+    assert "/v1/chat/completions" == upstream.requests[0].path
+
+
+async def test_stale_connection() -> None:
+    """A kept connection that the upstream drops instead of answering is replaced, once, by a fresh one."""
+    with ScriptedUpstream() as upstream:
+        backend = OpenAI(upstream.url)
+        upstream.answer(completion("one"), Raw([Cut()]), completion("two"), Raw([Cut(reset=True)]), Raw([Cut()]))
+        await backend.complete(call())
+        answer = await backend.complete(call())
+        assert "two" == answer.choices[0].message.content.string_value
+        with pytest.raises(UpstreamUnavailable):
+            await backend.complete(call())
+        await backend.close()
+    assert [1, 1, 2, 2, 3] == [request.connection for request in upstream.requests]
+
+
+async def test_concurrent_calls() -> None:
+    """Calls at the same time have connections of their own, and are answered in any order."""
+    with ScriptedUpstream() as upstream:
+        backend = OpenAI(upstream.url)
+        gate = Gate()
+        body = b'{"choices": [{"message": {"content": "late"}}]}'
+        late = Raw(["HTTP/1.1 200 OK\r\n", gate, b"Content-Length: %d\r\n\r\n%s" % (len(body), body)])
+        upstream.answer(late)
+        first = asyncio.ensure_future(backend.complete(call()))
+        await upstream.arrives()
+        second = await backend.complete(call())
+        gate.set()
+        assert "Hello there." == second.choices[0].message.content.string_value
+        assert "late" == (await first).choices[0].message.content.string_value
+        await backend.close()
+
+
+async def test_interim_answers() -> None:
+    """Answers of the 100s are passed over."""
+    with ScriptedUpstream() as upstream:
+        backend = OpenAI(upstream.url)
+        body = b'{"choices": [{"message": {"content": "x"}}]}'
+        upstream.answer(
+            Raw(
+                [b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)]
+            )
+        )
+        assert "x" == (await backend.complete(call())).choices[0].message.content.string_value
+        await backend.close()
+
+
+@pytest.mark.parametrize("garbage", ["SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1.1 OK\r\n\r\n", "\x16\x03\x01", "HTTP/1.1 20"])
+async def test_no_http(garbage: str) -> None:
+    """A server that does not speak HTTP is an unavailable upstream."""
+    with ScriptedUpstream() as upstream:
+        upstream.answer(Raw([garbage]))
+        backend = OpenAI(upstream.url)
+        with pytest.raises(UpstreamUnavailable):
+            await backend.complete(call())
+        await backend.close()
+
+
+async def test_bad_framing() -> None:
+    """A stream whose HTTP chunks make no sense is broken."""
+    event = b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n'
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with ScriptedUpstream() as upstream:
+        backend = OpenAI(upstream.url)
+        gate = Gate()
+        upstream.answer(Raw([head, b"%x\r\n%s\r\n" % (len(event), event), gate, "zz\r\n"]))
+        chunks = backend.stream(call())
+        assert "a" == (await anext(chunks)).choices[0].delta.content
+        gate.set()
+        with pytest.raises(StreamBroken):
+            await anext(chunks)
+        await backend.close()
+
+
+async def test_body_until_the_end() -> None:
+    """A body without a length ends with its connection, which is not used again."""
+    with ScriptedUpstream() as upstream:
+        backend = OpenAI(upstream.url)
+        upstream.answer(Raw(['HTTP/1.1 200 OK\r\n\r\n{"choices": [{"message": {"content": "x"}}]}']))
+        assert "x" == (await backend.complete(call())).choices[0].message.content.string_value
+        await backend.complete(call())
+        await backend.close()
+    assert 2 == upstream.connections
+
+
+async def test_unread_body() -> None:
+    """A connection whose answer was not read to its end is not used again."""
+    with ScriptedUpstream() as upstream:
+        endpoint = Endpoint(URL(upstream.url), {})
+        upstream.answer(stream("a"))
+        answer = await endpoint.post(b"{}", 5)
+        answer.close()
+        await endpoint.post(b"{}", 5)
+        await endpoint.close()
+    assert 2 == upstream.connections
+
+
+async def test_untrusted_certificate(tmp_path: Path) -> None:
+    """A server whose certificate is not signed by anybody trusted is not asked; that is for the operator to mend."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    (tmp_path / "server.pem").write_text(CERTIFICATE)
+    context.load_cert_chain(tmp_path / "server.pem")
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    backend = OpenAI(f"https://localhost:{server.sockets[0].getsockname()[1]}/v1", KEY)
+    with pytest.raises(UpstreamMisconfigured) as caught:
+        await backend.complete(call())
+    assert "CERTIFICATE_VERIFY_FAILED" in (caught.value.cause or "")
+    await backend.close()
+    server.close()
+
+
+async def test_unknown_host() -> None:
+    """A name that nobody knows is an unavailable upstream."""
+    backend = OpenAI("http://upstream.invalid/v1")
+    with pytest.raises(UpstreamUnavailable):
+        await backend.complete(call())
+    await backend.close()
+
+
+async def test_used_again_after_close() -> None:
+    """A client that was closed opens its pool again when it is asked."""
+    with ScriptedUpstream() as upstream:
+        backend = OpenAI(upstream.url)
+        for _ in range(2):
+            await backend.complete(call())
+            await backend.close()
+    assert 2 == upstream.connections
+
+
+@pytest.mark.parametrize("key", ["sk-a\nX-Evil: 1", "sk-ü", "sk-a\r"])
+def test_key_that_is_no_key(key: str) -> None:
+    """A key that would break the header is a mistake in the configuration; the error does not repeat it."""
+    with pytest.raises(ConfigError) as caught:
+        OpenAI("http://127.0.0.1/v1", key)
+    assert key not in str(caught.value)
+
+
+def test_timeouts_are_failures() -> None:
+    """Whoever catches FAILURES catches timeouts."""
+    assert issubclass(TimeoutError, FAILURES)
+    assert not issubclass(ParleyError, FAILURES)
