@@ -37,7 +37,7 @@ local function http_status(status, grpc_status, reason)
   if status == 200 then
     return grpc_status == "12" and 404 or 415
   end
-  return OWN[status] and status or status
+  return status
 end
 
 -- Reads the headers of an answer that failed. Where the message is still missing, `explain` finds it in the body.
