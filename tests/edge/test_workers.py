@@ -136,7 +136,11 @@ async def test_a_second_envoy_cannot_take_the_same_port(edge: Edge, run_dir: Pat
     process = await asyncio.create_subprocess_exec(
         *envoy.command(config), cwd=envoy.edge_dir(), stderr=asyncio.subprocess.PIPE
     )
-    _, errors = await asyncio.wait_for(process.communicate(), 20)
+    try:
+        _, errors = await asyncio.wait_for(process.communicate(), 20)
+    finally:
+        if process.returncode is None:
+            process.kill()
     assert 0 != process.returncode
     assert b"Address already in use" in errors
 
