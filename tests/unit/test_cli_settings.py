@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -54,40 +55,30 @@ def test_a_state_folder_that_cannot_be_made_says_so(tmp_path: Path) -> None:
         state_dir(tmp_path / "file" / "state")
 
 
-def test_sockets_lie_in_the_state_folder_where_its_path_is_short(tmp_path: Path) -> None:
-    """A short path leaves room for a socket's name in the 108 bytes that the kernel allows."""
-    short = Path(f"/tmp/p{os.getpid()}")
-    short.mkdir()
-    try:
-        folder = run_dir(short)
-        assert short / "run" == folder
-    finally:
-        (short / "run").rmdir()
-        short.rmdir()
+def test_sockets_lie_in_the_state_folder_where_its_path_is_short() -> None:
+    """A short path leaves room for a socket's name in the bytes that the kernel allows."""
+    with tempfile.TemporaryDirectory(prefix="p", dir="/tmp") as short, run_dir(Path(short)) as folder:
+        assert Path(short) / "run" == folder
 
 
 def test_sockets_of_a_long_path_lie_in_a_private_temporary_folder(tmp_path: Path) -> None:
-    """A long path gets a short folder of its own, the same one each time, which only its owner may enter."""
-    long = tmp_path / ("x" * 80)
-    folder = run_dir(long)
-    try:
-        assert len(str(folder)) < 70
+    """A long path gets a short folder of its own, which only its owner may enter, and which is gone afterwards."""
+    with run_dir(tmp_path / ("x" * 80)) as folder, run_dir(tmp_path / ("y" * 80)) as other:
+        assert len(str(folder)) < 50
         assert 0o700 == folder.stat().st_mode & 0o777
-        assert folder == run_dir(long)
-        assert folder != run_dir(tmp_path / ("y" * 80))
-    finally:
-        folder.rmdir()
-        run_dir(tmp_path / ("y" * 80)).rmdir()
+        assert folder != other
+    assert not folder.exists()
 
 
-def test_old_sockets_are_removed(tmp_path: Path) -> None:
-    """A socket that a killed Parley left behind is gone before a new one starts."""
-    long = tmp_path / ("x" * 80)
-    stale = run_dir(long) / "worker-1.sock"
-    stale.touch()
-    run_dir(long)
-    assert not stale.exists()
-    stale.parent.rmdir()
+def test_what_a_killed_parley_left_behind_is_removed(tmp_path: Path) -> None:
+    """The same state has the same folder each time, and it is empty at first."""
+    with run_dir(tmp_path / ("x" * 80)) as folder:
+        killed = folder
+    killed.mkdir(mode=0o700)
+    (killed / "worker-1.sock").touch()
+    with run_dir(tmp_path / ("x" * 80)) as folder:
+        assert killed == folder
+        assert [] == list(folder.iterdir())
 
 
 def test_a_folder_that_others_may_enter_is_refused(tmp_path: Path) -> None:

@@ -24,17 +24,19 @@ def models(
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("", "id", "backend", "model there", "sessions", box=None, header_style="bold")
     for row in rows:
         targets = row["targets"]
-        table.add_row(
+        cells = (
             "*" if row["default"] else "",
             row["id"],
             "\n".join(target["backend"] for target in targets),
             "\n".join(target["model"] or "-" for target in targets),
             row["sessions"],
         )
+        table.add_row(*map(Text, cells))  # as text: an id in square brackets is no style
     Console().print(table)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -133,8 +134,9 @@ def state_dir(chosen: Path | None) -> Path:
         raise CommandError(f"{folder} cannot be written ({reason}); choose another folder with --state-dir") from error
 
 
-def run_dir(state: Path) -> Path:
-    """Makes and returns the folder for Unix sockets, emptied of old ones: in the state folder unless its path is long.
+@contextmanager
+def run_dir(state: Path) -> Iterator[Path]:
+    """Has the folder for Unix sockets there, empty at first: in the state folder unless its path is long.
 
     Raises CommandError where the folder is someone else's, or open to others.
     """
@@ -143,9 +145,12 @@ def run_dir(state: Path) -> Path:
         name = hashlib.sha256(os.fsencode(state)).hexdigest()[:12]
         folder = _temporary() / f"parley-{os.getuid()}-{name}"
     private_dir(folder)
-    for socket in folder.rglob("*.sock"):
-        socket.unlink(missing_ok=True)
-    return folder
+    shutil.rmtree(folder)  # what a killed Parley has left
+    private_dir(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

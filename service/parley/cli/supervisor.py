@@ -140,7 +140,7 @@ class Child(ABC):
             code = await process.wait()
             if self._hearing is not None:
                 await self._hearing
-        return failure or self._cause(describe_end(code))
+        return failure or self._cause(code)
 
     def _failure(self, ready: asyncio.Task[None], ended: asyncio.Task[int]) -> str | None:
         """Why the process does not serve: None where it does, empty where its end says it."""
@@ -162,10 +162,12 @@ class Child(ABC):
             self.up.clear()
             self.went_down()
 
-    def _cause(self, end: str) -> str:
+    def _cause(self, code: int) -> str:
         """How it ended, and the line of its last words that most likely says why."""
         words = [line for line in self.last_words if "error" in line.lower()] or list(self.last_words)[-1:]
-        return f"{end}: {words[-1]}" if words else end
+        if not words or code == -signal.SIGKILL:  # nobody who is killed says why
+            return describe_end(code)
+        return f"{describe_end(code)}: {words[-1]}"
 
     def listen(self, process: Process, tell: Callable[[str], None] | None = None) -> None:
         """Remembers the last lines that the process prints, and passes each on to `tell`."""

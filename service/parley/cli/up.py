@@ -45,12 +45,10 @@ def up(  # noqa: PLR0913 - one parameter an option
     SIGHUP reads the configuration again and puts new workers in the old ones' place; no request fails.
     """
     state = settings.state_dir(state_dir)
-    with settings.locked(state):
+    with settings.locked(state), settings.run_dir(state) as run_dir:
         checked = _check(config, http, grpc, ready_file)
         asyncio.run(_open_store(state))
-        stack = Stack(
-            checked, Places(state, settings.run_dir(state), http, grpc), workers or settings.default_workers()
-        )
+        stack = Stack(checked, Places(state, run_dir, http, grpc), workers or settings.default_workers())
 
         @asynccontextmanager
         async def serving() -> AsyncIterator[None]:

@@ -1,0 +1,62 @@
+"""End to end: the real `parley up` with Envoy, workers, SQLite and the embedded model. Other upstreams are scripted.
+
+`stack` is one for all tests: models `smollm2` (embedded) and `scripted` (the `upstream` fixture answers). Tests that
+break or change things start their own with `tests.processes.started`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.processes import Parley, started
+from tests.upstream import ScriptedUpstream
+
+CONFIG = """\
+backends:
+  local: {{kind: llama_cpp}}
+  scripted: {{kind: openai, base_url: "{url}"}}
+models:
+  - id: smollm2
+    targets: [{{backend: local}}]
+    instructions: "You are a helpful assistant. Answer in one short sentence."
+    defaults: {{temperature: 0, max_tokens: 128}}
+  - id: scripted
+    targets: [{{backend: scripted, model: scripted-1}}]
+default_model: smollm2
+"""
+
+
+@pytest.fixture(scope="session")
+def the_upstream() -> Iterator[ScriptedUpstream]:
+    """One scripted upstream for all tests."""
+    with ScriptedUpstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def upstream(the_upstream: ScriptedUpstream) -> ScriptedUpstream:
+    """The scripted upstream, as if new."""
+    the_upstream.reset()
+    return the_upstream
+
+
+@pytest.fixture(scope="session")
+def stack(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
+    """One `parley up` for all tests that leave it as it was: `http`, `grpc`, `key`."""
+    file = tmp_path_factory.mktemp("stack") / "parley.yaml"
+    file.write_text(CONFIG.format(url=the_upstream.url))
+    with started("--config", str(file), "--workers", "2") as parley:
+        yield parley
+
+
+@pytest.fixture
+def scripted_config(upstream: ScriptedUpstream, tmp_path: Path) -> Path:
+    """A configuration file with one model, `scripted`, for a Parley of one's own that starts fast."""
+    file = tmp_path / "parley.yaml"
+    backend = f'{{kind: openai, base_url: "{upstream.url}"}}'
+    file.write_text(
+        f"backends:\n  up: {backend}\ndefault_model: scripted\n"
+        "models:\n  - id: scripted\n    targets: [{backend: up}]\n"
+    )
+    return file

@@ -1,0 +1,304 @@
+"""The processes of `parley up`: how they start, what is said when they cannot, how they are replaced, and their end."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.processes import COMMAND, Parley, environment, in_terminal, launch, left_behind, run, started, until
+from tests.upstream import Events, Gate, ScriptedUpstream, chunks, ending
+
+QUESTION = "What is the capital of France?"
+
+
+def test_the_first_run_prints_a_line_that_works_when_pasted(tmp_path: Path) -> None:
+    """Without any configuration the embedded model answers the printed curl line; the second run makes no key."""
+    with started(folder=tmp_path) as parley:
+        lines = [line for line in parley.output.splitlines() if line.startswith("curl ")]
+        assert 1 == len(lines)
+        assert QUESTION in lines[0]
+        done = subprocess.run(["bash", "-c", lines[0]], capture_output=True, text=True, check=True)
+        assert "Paris" in json.loads(done.stdout)["choices"][0]["message"]["content"]
+        assert f"REST  {parley.http}" in parley.output
+        assert f"gRPC  {parley.grpc}" in parley.output
+        key = parley.key
+    assert 0 == parley.code
+    with started(folder=tmp_path) as again:
+        assert "sk-" not in again.output
+        assert 200 == again.request("GET", "/v1/models", key=key)[0]
+
+
+def test_the_ready_file_is_there_while_parley_serves(scripted_config: Path) -> None:
+    """It tells both addresses and the process id, and is removed at the end; port 0 picked free ports."""
+    with started("--config", str(scripted_config)) as parley:
+        ready = parley.folder / "ready.json"
+        content = json.loads(ready.read_text())
+        assert {"http": parley.http, "grpc": parley.grpc, "pid": parley.process.pid} == content
+        assert parley.http.startswith("http://127.0.0.1:")
+        assert "0" != parley.grpc.rpartition(":")[2]
+        assert 0 == parley.stop()
+        assert not ready.exists()
+
+
+def test_every_option_is_a_variable_too(scripted_config: Path, tmp_path: Path) -> None:
+    """`PARLEY_…` variables stand for options that are not given."""
+    variables = {"PARLEY_CONFIG": str(scripted_config), "PARLEY_WORKERS": "1"}
+    with started(folder=tmp_path, **variables) as parley:
+        assert ["scripted"] == parley.models()
+        assert 1 == len(parley.workers())
+
+
+def test_a_killed_worker_is_replaced(scripted_config: Path) -> None:
+    """After kill -9 of every worker others take over, and the next call is answered."""
+    with started("--config", str(scripted_config), "--workers", "2") as parley:
+        assert "Hello there." == parley.ask("Hi")
+        before = set(parley.workers())
+        for worker in before:
+            os.kill(worker, signal.SIGKILL)
+        until(lambda: len(set(parley.workers()) - before) == 2, "two new workers")
+        until(lambda: parley.request("GET", "/v1/models")[0] == 200, "an answer")
+        assert "Hello there." == parley.ask("Hi")
+        assert 2 == parley.log.count("ended (killed by SIGKILL); starting another")
+
+
+def test_a_killed_worker_of_two_costs_no_later_call(scripted_config: Path) -> None:
+    """While one worker is being replaced, the other answers what comes."""
+    with started("--config", str(scripted_config), "--workers", "2") as parley:
+        os.kill(parley.workers()[0], signal.SIGKILL)
+        parley.log_says("starting another")
+        for _ in range(20):
+            assert "Hello there." == parley.ask("Hi")
+
+
+def test_a_killed_envoy_is_replaced_on_the_same_ports(scripted_config: Path) -> None:
+    """Clients keep their addresses when Envoy has died, although port 0 was asked for."""
+    with started("--config", str(scripted_config)) as parley:
+        envoy = next(pid for pid, line in parley.children().items() if "envoy" in line)
+        os.kill(envoy, signal.SIGKILL)
+        parley.log_says("Envoy ended (killed by SIGKILL); starting another")
+        until(lambda: _answers(parley), "an answer on the same port")
+
+
+def test_a_killed_model_server_is_replaced(stack: Parley) -> None:
+    """The embedded model answers again after kill -9 of its process."""
+    server = next(pid for pid, line in stack.children().items() if "llama_cpp" in line)
+    os.kill(server, signal.SIGKILL)
+    stack.log_says('the model server "local" ended (killed by SIGKILL); starting another')
+    until(lambda: _status(stack, "smollm2") == 200, "an answer of the model")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_every_process(scripted_config: Path, number: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM leave nothing behind, and the exit code says that all went well."""
+    with started("--config", str(scripted_config)) as parley:
+        family = parley.children()
+        assert len(family) >= 2
+        with left_behind(family):
+            assert 0 == parley.stop(number)
+
+
+def test_ctrl_c_in_a_terminal_lets_a_running_stream_finish(scripted_config: Path, upstream: ScriptedUpstream) -> None:
+    """The terminal's Ctrl-C reaches the supervisor alone: the workers drain, and the stream comes to its end."""
+    gate = Gate()
+    upstream.answer(Events([*chunks("Hel"), gate, *chunks("lo"), *ending()]))
+    with in_terminal("--config", str(scripted_config)) as terminal, stream(terminal.parley) as lines:
+        assert any("Hel" in line for line in lines)
+        with left_behind(terminal.parley.children()):
+            terminal.press(b"\x03")
+            terminal.parley.log_says("stopping when running calls have finished")
+            gate.set()
+            assert "data: [DONE]" == [line for line in lines if line][-1]
+            assert 0 == terminal.parley.process.wait(60)
+
+
+def test_a_second_ctrl_c_stops_at_once(scripted_config: Path, upstream: ScriptedUpstream) -> None:
+    """Whoever does not want to wait for a stream that never ends presses Ctrl-C again."""
+    upstream.answer(Events([*chunks("Hel"), Gate()]))
+    with started("--config", str(scripted_config)) as parley, stream(parley) as lines:
+        assert any("Hel" in line for line in lines)
+        with left_behind(parley.children()):
+            parley.process.send_signal(signal.SIGINT)
+            parley.log_says("once more to stop at once")
+            parley.process.send_signal(signal.SIGINT)
+            assert 0 == parley.process.wait(60)
+
+
+def test_closing_the_terminal_stops_everything(scripted_config: Path) -> None:
+    """The SIGHUP of a terminal that is gone is no wish for a new configuration."""
+    with in_terminal("--config", str(scripted_config)) as terminal, left_behind(terminal.parley.children()):
+        terminal.close()
+        terminal.parley.process.wait(60)
+
+
+def test_killing_the_supervisor_leaves_nothing_behind(scripted_config: Path) -> None:
+    """kill -9 gives it no time to clean up: the kernel does."""
+    with started("--config", str(scripted_config)) as parley, left_behind(parley.children()):
+        parley.stop(signal.SIGKILL)
+
+
+def test_after_kill_9_the_next_start_works(scripted_config: Path, tmp_path: Path) -> None:
+    """A lock, sockets and a ready file that were left behind do not matter."""
+    with started("--config", str(scripted_config), folder=tmp_path) as parley:
+        parley.stop(signal.SIGKILL)
+        key = parley.key
+    with started("--config", str(scripted_config), folder=tmp_path) as again:
+        assert 200 == again.request("GET", "/v1/models", key=key)[0]
+
+
+def test_sighup_brings_a_new_configuration_without_a_failed_request(
+    scripted_config: Path, upstream: ScriptedUpstream
+) -> None:
+    """Calls meanwhile are answered, a stream over it all comes to its end, and the new model is there."""
+    gate = Gate()
+    upstream.answer(Events([*chunks("Hel"), gate, *chunks("lo"), *ending()]))
+    with started("--config", str(scripted_config), "--workers", "1") as parley, stream(parley) as lines:
+        assert any("Hel" in line for line in lines)
+        scripted_config.write_text(scripted_config.read_text() + "  - {id: new, targets: [{backend: up}]}\n")
+        with calls(parley) as answers:
+            old = parley.workers()
+            parley.process.send_signal(signal.SIGHUP)
+            parley.log_says("the new configuration is in use")
+            assert ["scripted", "new"] == parley.models()
+        assert len(answers) > 10
+        assert {200} == set(answers)
+        assert set(old) < set(parley.workers())
+        gate.set()
+        assert "data: [DONE]" == [line for line in lines if line][-1]
+        until(lambda: not set(old) & set(parley.workers()), "the old worker leaves")
+
+
+def test_sighup_with_a_bad_configuration_changes_nothing(scripted_config: Path) -> None:
+    """One line says what is wrong; the old workers go on."""
+    with started("--config", str(scripted_config)) as parley:
+        workers = parley.workers()
+        scripted_config.write_text("backends: {}\n")
+        parley.process.send_signal(signal.SIGHUP)
+        parley.log_says("the old configuration stays in use: ")
+        assert workers == parley.workers()
+        assert "Hello there." == parley.ask("Hi")
+
+
+def test_a_worker_that_dies_after_a_bad_edit_comes_back_with_the_old_configuration(scripted_config: Path) -> None:
+    """The file is read at the start and at SIGHUP only."""
+    with started("--config", str(scripted_config), "--workers", "1") as parley:
+        scripted_config.write_text("no configuration")
+        os.kill(parley.workers()[0], signal.SIGKILL)
+        parley.log_says("starting another")
+        until(lambda: _answers(parley), "an answer of the new worker")
+
+
+def test_a_second_parley_on_the_same_state_says_so(scripted_config: Path, tmp_path: Path) -> None:
+    """One line names the process that has the folder."""
+    with started("--config", str(scripted_config), folder=tmp_path) as parley:
+        second = run("up", "--config", str(scripted_config), "--state-dir", str(tmp_path / "state"))
+        holder = f"another `parley up` (process {parley.process.pid})"
+        expected = f"parley: {tmp_path}/state is in use by {holder}; stop it or choose another --state-dir\n"
+        assert (1, expected, "") == (second.returncode, second.stderr, second.stdout)
+
+
+@pytest.mark.parametrize("option", ["--http", "--grpc"])
+def test_a_port_in_use_is_one_line(scripted_config: Path, tmp_path: Path, option: str) -> None:
+    """The line names the address and the option to change; nothing is started."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        parley = launch("--config", str(scripted_config), option, address, folder=tmp_path)
+        assert 1 == parley.process.wait(60)
+    line = f"parley: {address} is in use; stop what uses it or choose another with {option}\n"
+    assert (line, "") == (parley.log, parley.output)
+
+
+def test_a_bad_configuration_is_a_line_each(tmp_path: Path) -> None:
+    """Every problem is one line with the file and the path; no traceback."""
+    file = tmp_path / "parley.yaml"
+    file.write_text("backends: {a: {kind: openai, base_url: 'ftp://x'}}\nmodels: [{id: m, targets: []}]\n")
+    done = run("up", "--config", str(file), "--state-dir", str(tmp_path / "state"))
+    assert 1 == done.returncode
+    first, second = done.stderr.splitlines()
+    assert first.startswith(f"parley: {file}: backends.a.base_url: ")
+    assert second.startswith(f"parley: {file}: models[0].targets: ")
+
+
+def test_a_missing_model_file_is_one_line(tmp_path: Path) -> None:
+    """The line names the file and what to change; nothing is started."""
+    file = tmp_path / "parley.yaml"
+    backend = "{kind: llama_cpp, model_path: /nowhere/model.gguf}"
+    file.write_text(f"backends: {{a: {backend}}}\nmodels: [{{id: m, targets: [{{backend: a}}]}}]\n")
+    parley = launch("--config", str(file), folder=tmp_path)
+    assert 1 == parley.process.wait(60)
+    assert 1 == len(parley.log.splitlines())
+    assert "/nowhere/model.gguf" in parley.log
+
+
+def test_a_file_that_is_no_model_is_one_line_more(tmp_path: Path) -> None:
+    """llama.cpp refuses it at every try; then Parley gives up, says why, and leaves nothing behind."""
+    (tmp_path / "model.gguf").write_text("this is no model")
+    file = tmp_path / "parley.yaml"
+    backend = f"{{kind: llama_cpp, model_path: {tmp_path}/model.gguf}}"
+    file.write_text(f"backends: {{a: {backend}}}\nmodels: [{{id: m, targets: [{{backend: a}}]}}]\n")
+    parley = launch("--config", str(file), folder=tmp_path)
+    assert 1 == parley.process.wait(60)
+    assert 'parley: the model server "a" does not start: ' in parley.log.splitlines()[-1]
+    assert "Traceback" not in parley.log
+    assert not (tmp_path / "ready.json").exists()
+
+
+def test_serve_answers_grpc_without_envoy(scripted_config: Path, tmp_path: Path) -> None:
+    """`parley serve` is one worker on a TCP port; it says where, and ends with its worker."""
+    argv = [COMMAND, "serve", "--config", str(scripted_config), "--listen", "127.0.0.1:0", "--state-dir", str(tmp_path)]
+    with subprocess.Popen(argv, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        host, _, port = process.stdout.readline().removeprefix("gRPC  ").strip().rpartition(":")
+        with socket.create_connection((host, int(port))):
+            process.terminate()
+        assert 0 == process.wait(60)
+
+
+def _answers(parley: Parley) -> bool:
+    """Tells whether a call is answered with 200; a refused connection is a no."""
+    return _status(parley, "scripted") == 200
+
+
+def _status(parley: Parley, model: str) -> int:
+    """The status of one call; 0 where the connection fails."""
+    body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
+    try:
+        return parley.request("POST", "/v1/chat/completions", body)[0]
+    except OSError:
+        return 0
+
+
+@contextmanager
+def stream(parley: Parley) -> Iterator[Iterator[str]]:
+    """Starts a stream; gives the lines of it as they come."""
+    body = {"model": "scripted", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    with parley.connection() as connection:
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), parley.headers())
+        response = connection.getresponse()
+        assert 200 == response.status
+        yield (line.decode().rstrip() for line in response)
+
+
+@contextmanager
+def calls(parley: Parley) -> Iterator[list[int]]:
+    """Calls one after another on a thread meanwhile; gives their statuses, 0 for a failed connection."""
+    statuses: list[int] = []
+    enough = threading.Event()
+
+    def call() -> None:
+        while not enough.is_set():
+            statuses.append(_status(parley, "scripted"))
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    try:
+        yield statuses
+    finally:
+        enough.set()
+        thread.join()

@@ -1,0 +1,272 @@
+"""The real `parley` command as a process: started as a user would, watched, and stopped for certain.
+
+with started(folder, "--config", str(file)) as parley:
+    answer = parley.ask("Hello", model="scripted")
+    os.kill(parley.workers()[0], signal.SIGKILL)
+assert 0 == parley.code
+"""
+
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+PATIENCE = 60.0
+"""Seconds after which a wait gives up: only a failing test waits that long."""
+COMMAND = str(Path(sys.executable).with_name("parley"))
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's environment without Parley's own variables, and with `more`."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PARLEY_")} | more
+
+
+def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command of Parley's to its end; `more` are environment variables."""
+    return subprocess.run(
+        [COMMAND, *arguments], env=environment(**more), capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
+
+
+def until(holds: Callable[[], object], what: str) -> None:
+    """Asks other processes until the answer is yes. Raises AssertionError after a minute."""
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end, f"waited in vain: {what}"
+        time.sleep(0.02)
+
+
+@dataclass
+class Parley:
+    """A running `parley up`. `code` is its exit code once it has ended; `output` is stdout, `log` is stderr."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+    http: str = ""
+    grpc: str = ""
+    code: int | None = None
+
+    @property
+    def output(self) -> str:
+        """What it has printed."""
+        return (self.folder / "output").read_text()
+
+    @property
+    def log(self) -> str:
+        """What it has logged."""
+        return (self.folder / "log").read_text()
+
+    @property
+    def key(self) -> str:
+        """The key that it printed on its first run."""
+        match = re.search(r"sk-[A-Za-z0-9_-]{43}", self.output)
+        assert match, self.output
+        return match[0]
+
+    def children(self) -> dict[int, str]:
+        """The processes that it has started: process id to command line."""
+        return _children(self.process.pid)
+
+    def workers(self) -> list[int]:
+        """The process ids of its workers."""
+        return [pid for pid, line in self.children().items() if "parley.cli.worker" in line]
+
+    def request(self, method: str, path: str, body: Any = None, key: str | None = None) -> tuple[int, Any]:
+        """Sends one REST call; returns the status and the JSON."""
+        with self.connection() as connection:
+            connection.request(method, path, None if body is None else json.dumps(body), self.headers(key))
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+
+    def ask(self, question: str, **fields: Any) -> str:
+        """Asks a question, whole; returns the answer's text."""
+        body = {"messages": [{"role": "user", "content": question}], **fields}
+        status, answer = self.request("POST", "/v1/chat/completions", body)
+        assert 200 == status, (answer, self.log)
+        return str(answer["choices"][0]["message"]["content"])
+
+    def models(self) -> list[str]:
+        """The ids of its models."""
+        return [model["id"] for model in self.request("GET", "/v1/models")[1]["data"]]
+
+    def headers(self, key: str | None = None) -> dict[str, str]:
+        """What a client sends with every call."""
+        return {"Authorization": f"Bearer {key or self.key}", "Content-Type": "application/json"}
+
+    @contextmanager
+    def connection(self) -> Iterator[HTTPConnection]:
+        """A connection to the REST listener."""
+        connection = HTTPConnection(urlsplit(self.http).netloc, timeout=PATIENCE)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Stops it by a signal; returns its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        self.code = self.process.wait(PATIENCE)
+        return self.code
+
+    def log_says(self, text: str) -> None:
+        """Waits until the log has this text."""
+        until(lambda: text in self.log, f"the log says: {text}\n{self.log}")
+
+
+@contextmanager
+def started(*options: str, folder: Path | None = None, **more: str) -> Iterator[Parley]:
+    """Runs `parley up` on free ports with its state under `folder` (default: a new one), until it serves.
+
+    Shows its log when it does not, or when the test fails. In the end it is stopped, and nothing of it is left.
+    """
+    with tempfile.TemporaryDirectory(prefix="parley-test-") as made:
+        parley = launch(*options, folder=folder or Path(made), **more)
+        try:
+            _wait(parley)
+            yield parley
+        except BaseException:
+            sys.stderr.write(f"--- output of parley up\n{parley.output}--- its log\n{parley.log}")
+            raise
+        finally:
+            with left_behind(parley.children()):
+                parley.stop()
+
+
+def launch(*options: str, folder: Path, **more: str) -> Parley:
+    """Starts `parley up` and does not wait."""
+    (folder / "ready.json").unlink(missing_ok=True)  # a killed one's would be mistaken for this one's
+    with (folder / "output").open("wb") as output, (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            _up(folder, options),
+            env=environment(**more),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=log,
+            cwd=folder,
+        )
+    return Parley(process, folder)
+
+
+class Terminal:
+    """A terminal with `parley up` in it: `parley` runs there as if a person had started it. Its screen is the log."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self._ours, theirs = os.openpty()
+        self._gone = threading.Event()
+        self._screen = folder / "log"
+        self._screen.touch()
+        (folder / "output").symlink_to(self._screen)
+        process = subprocess.Popen(
+            _up(folder, options),
+            env=environment(TERM="xterm"),
+            preexec_fn=lambda: os.login_tty(theirs),  # noqa: PLW1509 - it calls into the kernel and no further
+            cwd=folder,
+        )
+        os.close(theirs)
+        self.parley = Parley(process, folder)
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def press(self, keys: bytes) -> None:
+        """Types: Ctrl-C is the byte 3."""
+        os.write(self._ours, keys)
+
+    def close(self) -> None:
+        """Closes the window."""
+        if not self._gone.is_set():
+            self._gone.set()
+            self._reader.join()
+            os.close(self._ours)
+
+    def _read(self) -> None:
+        with self._screen.open("wb", buffering=0) as screen:
+            while not self._gone.is_set():
+                if select.select([self._ours], [], [], 0.02)[0]:
+                    try:
+                        screen.write(os.read(self._ours, 65536))
+                    except OSError:  # nobody has the other end any more
+                        return
+
+
+@contextmanager
+def in_terminal(*options: str) -> Iterator[Terminal]:
+    """Runs `parley up` in a terminal, until it serves; in the end it is stopped."""
+    with tempfile.TemporaryDirectory(prefix="parley-test-") as folder:
+        terminal = Terminal(Path(folder), *options)
+        try:
+            _wait(terminal.parley)
+            yield terminal
+        finally:
+            terminal.parley.stop()
+            terminal.close()
+
+
+def _up(folder: Path, options: Sequence[str]) -> list[str]:
+    """The command line: free ports and places in the folder, but for the options that are given."""
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    defaults = {
+        "--state-dir": str(folder / "state"),
+        "--ready-file": str(folder / "ready.json"),
+        "--http": "127.0.0.1:0",
+        "--grpc": "127.0.0.1:0",
+    }
+    return [COMMAND, "up", *(word for pair in (defaults | given).items() for word in pair)]
+
+
+def _wait(parley: Parley) -> None:
+    """Waits for the ready file."""
+    ready = parley.folder / "ready.json"
+    until(lambda: ready.exists() or parley.process.poll() is not None, f"the ready file\n{parley.log}")
+    assert parley.process.poll() is None, f"parley up has ended\n{parley.log}"
+    addresses = json.loads(ready.read_text())
+    assert parley.process.pid == addresses["pid"]
+    parley.http, parley.grpc = addresses["http"], addresses["grpc"]
+
+
+@contextmanager
+def left_behind(processes: Iterable[int]) -> Iterator[None]:
+    """Watches processes; at the end none of them may be left. Kills those that are, then raises AssertionError."""
+    watched = {pid: descriptor for pid in processes if (descriptor := _watch(pid)) is not None}
+    try:
+        yield
+        left = [pid for pid, descriptor in watched.items() if not select.select([descriptor], [], [], 10)[0]]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        assert [] == left, "processes were left behind"
+    finally:
+        for descriptor in watched.values():
+            os.close(descriptor)
+
+
+def _watch(pid: int) -> int | None:
+    """A descriptor that becomes readable when the process ends; None where it has ended."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _children(parent: int) -> dict[int, str]:
+    """The children of a process, from the kernel's table."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found

@@ -1,0 +1,133 @@
+"""The command line as a whole, run as a user runs it: help, errors, exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.processes import run
+
+COMMANDS = ["", "up", "serve", "keys", "keys create", "keys list", "keys revoke", "models", "config", "config check"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_has_an_example(command: str) -> None:
+    """`--help` of every command shows a line that can be typed."""
+    done = run(*command.split(), "--help")
+    assert (0, "") == (done.returncode, done.stderr)
+    _, found, example = done.stdout.partition("Example")
+    assert found
+    assert f"  parley {command}".rstrip() in example
+
+
+@pytest.mark.parametrize("variable", ["CONFIG", "STATE_DIR", "HTTP", "GRPC", "WORKERS", "READY_FILE"])
+def test_the_help_of_up_names_each_variable(variable: str) -> None:
+    """Every option of `up` can be set in the environment, and the help says how."""
+    assert f"PARLEY_{variable}" in run("up", "--help").stdout.replace("\n", " ")
+
+
+def test_help_does_not_load_what_it_does_not_need() -> None:
+    """`parley --help` stays fast: no gRPC, no HTTP client, no database, no configuration."""
+    program = (
+        "import sys\n"
+        "from parley.cli.main import main\n"
+        "sys.argv = ['parley', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'grpc', 'aiohttp', 'apsw', 'pydantic', 'google.protobuf', 'uvloop'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "[]\n" == done.stderr
+
+
+def test_up_does_not_load_grpc() -> None:
+    """gRPC is for workers: the supervisor, which forks, must not have it."""
+    program = "import sys, parley.cli.up, parley.stores.sqlite, parley.auth.api_keys; print('grpc' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "False\n" == done.stdout
+
+
+def test_the_version_is_told() -> None:
+    """`parley --version` is one line."""
+    done = run("--version")
+    assert 0 == done.returncode
+    assert done.stdout.startswith("parley 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["upp"], '"upp"'),
+        (["up", "--htpp", "x"], "--htpp"),
+        (["up", "--http", "8080"], "write HOST:PORT"),
+        (["up", "--workers", "0"], "--workers"),
+        (["up", "--workers", "many"], "--workers"),
+        (["config", "check"], "FILE"),
+        (["up", "stray"], "stray"),
+    ],
+)
+def test_wrong_usage_is_one_line(arguments: list[str], says: str) -> None:
+    """A wrong word or value is named in one line on stderr, with the way to the help; the exit code is 2."""
+    done = run(*arguments)
+    assert (2, "") == (done.returncode, done.stdout)
+    assert 1 == len(done.stderr.splitlines())
+    assert done.stderr.startswith("parley: ")
+    assert says in done.stderr
+    assert done.stderr.endswith("See `parley --help`.\n")
+
+
+def test_a_wrong_variable_is_one_line_too() -> None:
+    """A bad value in the environment is named like a bad option."""
+    done = run("up", PARLEY_HTTP="nonsense")
+    assert 2 == done.returncode
+    assert "nonsense" in done.stderr
+    assert 1 == len(done.stderr.splitlines())
+
+
+def test_config_check_tells_that_a_file_is_fine(tmp_path: Path) -> None:
+    """It counts what it has found."""
+    file = tmp_path / "parley.yaml"
+    file.write_text(
+        "backends: {a: {kind: llama_cpp}, b: {kind: openai, base_url: 'http://b/v1'}}\n"
+        "models: [{id: m, targets: [{backend: a}]}]\n"
+    )
+    done = run("config", "check", str(file))
+    assert (0, f"{file} is fine: 2 backends, 1 model\n", "") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_config_check_lists_every_problem(tmp_path: Path) -> None:
+    """Each is a line with the file and the path in it; the exit code is 1."""
+    file = tmp_path / "parley.yaml"
+    file.write_text("backends: {a: {kind: llama_cpp, slots: 0}}\nmodels: [{id: m, targets: []}]\n")
+    done = run("config", "check", str(file))
+    assert (1, "") == (done.returncode, done.stdout)
+    assert [f"parley: {file}: backends.a.slots", f"parley: {file}: models[0].targets"] == [
+        line.rpartition(": ")[0] for line in done.stderr.splitlines()
+    ]
+
+
+def test_models_shows_what_can_be_asked_for(tmp_path: Path) -> None:
+    """The table and the JSON have every model, its backends, its sessions; never a key."""
+    file = tmp_path / "parley.yaml"
+    file.write_text(
+        "backends: {a: {kind: llama_cpp}, b: {kind: openai, base_url: 'http://b/v1', api_key: secret-word}}\n"
+        "models: [{id: one, targets: [{backend: a}, {backend: b, model: gpt}]}, {id: '[two]', targets: [{backend: b}],"
+        " sessions: off}]\n"
+        "default_model: one\n"
+    )
+    table, data = run("models", "--config", str(file)), run("models", "--json", PARLEY_CONFIG=str(file))
+    assert (0, 0) == (table.returncode, data.returncode)
+    assert ["*", "one", "a", "-", "auto"] == table.stdout.splitlines()[1].split()
+    assert ["[two]", "b", "-", "off"] == table.stdout.splitlines()[3].split()
+    one, two = json.loads(data.stdout)
+    assert ("one", True, "auto", ["a", "b"]) == (
+        one["id"],
+        one["default"],
+        one["sessions"],
+        [target["backend"] for target in one["targets"]],
+    )
+    assert ("[two]", False, "off") == (two["id"], two["default"], two["sessions"])
+    assert "secret-word" not in table.stdout + data.stdout
