@@ -6,12 +6,12 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PROTOS = $(sort $(wildcard protos/parley/*/*.proto protos/parley/*/*/*.proto))
 GENERATED = service/parley/v1 service/parley/admin
-# What `make check-breaking` compares with: the first of these that exists.
+# What `buf breaking` compares with: the first of these that exists.
 BASE ?= origin/main main
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test bench gen lock check fix clean
-.PHONY: check-code check-types check-imports check-lint check-breaking check-generated
+.PHONY: check-code check-types check-imports check-protos
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,7 +57,7 @@ lock: install ## Bring requirements.lock up to date with pyproject.toml
 	@$(BIN)/uv pip compile -q pyproject.toml --group dev --group model --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header -o requirements.lock
 
-check: install check-code check-types check-imports check-lint check-breaking check-generated ## Run every check
+check: install check-code check-types check-imports check-protos ## Run every check
 	@echo "All checks passed"
 
 check-code: install
@@ -70,26 +70,33 @@ check-types: install
 check-imports: install
 	@$(BIN)/lint-imports
 
-check-lint: install
-	@echo "buf lint: comments, names and style of the protos"
-	@$(BIN)/buf lint edge/parley.binpb --config protos/buf.yaml
-
-check-breaking: install
-	@for base in $(BASE); do git rev-parse -q --verify "$$base:edge/parley.binpb" >/dev/null 2>&1 && break; base=; done; \
-	if [ -z "$$base" ]; then echo "buf breaking: skipped, none of these has protos to compare with: $(BASE)"; exit 0; fi; \
-	echo "buf breaking: the protos against $$base"; \
-	old=$$(mktemp -d) && trap 'rm -rf "$$old"' EXIT && git show "$$base:edge/parley.binpb" > "$$old/old.binpb" && \
-	$(BIN)/buf breaking edge/parley.binpb --against "$$old/old.binpb" --config protos/buf.yaml
-
-check-generated: install
-	@echo "generated files: the same as protos/ make"
+# All three look at what protos/ make now, in a folder of their own: the checkout is only read.
+check-protos: install
 	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && mkdir "$$new/code" && \
-	{ $(call generate,$$new/code,$$new/parley.binpb); } && \
-	find service/parley -name '*_pb2*.py*' -not -path '*/__pycache__/*' | sed 's|^service/||' | LC_ALL=C sort > "$$new/have" && \
-	(cd "$$new/code" && find . -type f | sed 's|^\./||' | LC_ALL=C sort) > "$$new/want" && \
-	{ diff "$$new/have" "$$new/want" && cmp "$$new/parley.binpb" edge/parley.binpb && \
-	while read -r file; do diff -q "$$new/code/$$file" "service/$$file" || exit 1; done < "$$new/want"; } \
-	|| { echo "generated files are stale: run 'make gen' and commit what it changes" >&2; exit 1; }
+	{ $(call generate,$$new/code,$$new/parley.binpb); } && { $(lint); } && { $(breaking); } && { $(fresh); }
+
+define lint
+echo "buf lint: comments, names and style of the protos" && \
+$(BIN)/buf lint "$$new/parley.binpb" --config protos/buf.yaml
+endef
+
+define breaking
+for base in $(BASE); do git rev-parse -q --verify "$$base:edge/parley.binpb" >/dev/null 2>&1 && break; base=; done && \
+if [ -z "$$base" ]; then echo "buf breaking: skipped, there are no protos to compare with in: $(BASE)"; else \
+	echo "buf breaking: the protos against those of $$base" && \
+	git show "$$base:edge/parley.binpb" > "$$new/old.binpb" && \
+	$(BIN)/buf breaking "$$new/parley.binpb" --against "$$new/old.binpb" --config protos/buf.yaml; \
+fi
+endef
+
+define fresh
+echo "generated files: the same as protos/ make" && \
+find service/parley -name '*_pb2*.py*' -not -path '*/__pycache__/*' | sed 's|^service/||' | LC_ALL=C sort > "$$new/have" && \
+(cd "$$new/code" && find . -type f | sed 's|^\./||' | LC_ALL=C sort) > "$$new/want" && \
+{ diff "$$new/have" "$$new/want" && cmp "$$new/parley.binpb" edge/parley.binpb && \
+	while read -r file; do diff -q "$$new/code/$$file" "service/$$file" || exit 1; done < "$$new/want"; } || \
+{ echo "generated files are stale: run 'make gen' and commit what it changes" >&2; exit 1; }
+endef
 
 fix: install ## Mend what can be mended: format, lint, generated files
 	@$(BIN)/ruff check --fix .
