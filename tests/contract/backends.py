@@ -17,7 +17,7 @@ from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatComple
 from tests import upstream as openai
 from tests.upstream import Events, Json, ScriptedUpstream, Step
 
-KEY = "sk-the-secret-of-this-test"
+KEY = "tgp_v1_the.secret+of/this=test"
 QUESTION = {"model": "myapp-123", "messages": [{"role": "user", "content": "hi"}]}
 
 

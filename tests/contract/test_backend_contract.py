@@ -187,10 +187,11 @@ async def test_words_that_stay_inside(
 
 @pytest.mark.parametrize("status", [400, 401, 429, 500])
 async def test_key_never_appears(vendor: Vendor, backend: Backend, upstream: ScriptedUpstream, status: int) -> None:
-    """Our key is in no error, even where the upstream repeats it."""
-    upstream.answer(vendor.refuses(status, f"Incorrect API key provided: {KEY}, as in Bearer {KEY}."))
+    """Our key is in no error, even where the upstream repeats it; nor is anything that looks like a key."""
+    upstream.answer(vendor.refuses(status, f"Incorrect API key provided: {KEY}, not sk-proj-0815 or Bearer 4711."))
     failed = await failure(backend, call())
-    assert KEY not in f"{failed!r} {failed} {failed.message} {failed.cause} {vars(failed)}"
+    shown = f"{failed!r} {failed} {failed.message} {failed.cause} {vars(failed)}"
+    assert not [secret for secret in (KEY, "0815", "4711") if secret in shown]
     assert KEY not in f"{backend!r}"
 
 
