@@ -1,6 +1,7 @@
 """The composition root: the only module that names concrete classes."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from parley.rpc.server import Server
 from parley.stores.sqlite import SqliteStore
 
 GRACE_SECONDS = 10.0
+_SWITCH_SECONDS = 0.0005  # the store's thread waits this long for the loop, after each statement; Python's own: 5 ms
 
 
 def open_store(state_dir: Path) -> Store:
@@ -49,6 +51,7 @@ async def serve(  # noqa: PLR0913 (what a worker is made of)
     `grace` tells, once `stop` is set, how many seconds running calls may take to finish.
     Raises ConfigError, StoreUnavailable, and RuntimeError where the address cannot be listened on.
     """
+    sys.setswitchinterval(_SWITCH_SECONDS)
     backends = make_backends(config.backends, run_dir)
     router = Router(config, backends)
     store = open_store(state_dir)

@@ -79,10 +79,12 @@ def test_the_session_id_is_in_the_initial_metadata_and_the_ids_in_the_trailing(
     assert ("r-1", "c-1") == (trailing["x-request-id"], trailing["x-correlation-id"])
 
 
-def test_a_bad_correlation_id_is_replaced(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+def test_bad_ids_are_replaced(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
     """What could break a log line is not passed on."""
-    _, call = chat.CreateChatCompletion.with_call(ask(), metadata=(*ada, ("x-correlation-id", 'a"b')))
+    bad = (("x-correlation-id", 'a"b'), ("x-request-id", "x" * 129))
+    _, call = chat.CreateChatCompletion.with_call(ask(), metadata=(*ada, *bad))
     trailing = dict(call.trailing_metadata())
+    assert 32 == len(trailing["x-request-id"])
     assert trailing["x-request-id"] == trailing["x-correlation-id"]
 
 

@@ -26,7 +26,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
 MethodHandler = Any  # grpc.RpcMethodHandler, whose stubs hide its attributes
 
-_CORRELATION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _UNDECODABLE = "The request cannot be read: it is malformed, or its JSON is nested too deeply; send it less nested"
 _log = structlog.get_logger("parley")
 
@@ -195,13 +195,16 @@ def remaining(context: Context) -> float | None:
 
 def _call(method: str, context: Context) -> Call:
     metadata: dict[str, str] = dict(context.invocation_metadata() or ())  # type: ignore[arg-type]
-    request_id = metadata.get("x-request-id") or os.urandom(16).hex()
-    correlation_id = metadata.get("x-correlation-id", "")
-    if not _CORRELATION_ID.fullmatch(correlation_id):
-        correlation_id = request_id
+    request_id = _plain_id(metadata.get("x-request-id")) or os.urandom(16).hex()
+    correlation_id = _plain_id(metadata.get("x-correlation-id")) or request_id
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 (a handler always runs in a task)
     return Call(method, request_id, correlation_id, metadata, task)
+
+
+def _plain_id(text: str | None) -> str | None:
+    """Returns an id that may stand in a log line and in metadata; the edge checks those of REST callers likewise."""
+    return text if text and _PLAIN_ID.fullmatch(text) else None
 
 
 def _ids(call: Call) -> tuple[tuple[str, str], ...]:

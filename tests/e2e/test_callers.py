@@ -1,0 +1,179 @@
+"""Real callers: curl, the openai package, the generated stubs and grpcurl, all against the embedded model."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import grpc
+import openai
+import pytest
+
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+from parley.v1.message_pb2 import Message
+from tests.processes import Parley
+
+QUESTION = "What is the capital of France?"
+BODY = {"model": "smollm2", "messages": [{"role": "user", "content": QUESTION}]}
+PATHS = ("/v1/chat/completions", "/api/v1/chat/completions")
+GRPCURL = str(Path(sys.executable).with_name("grpcurl"))
+
+
+@pytest.fixture(scope="session")
+def client(stack: Parley) -> openai.OpenAI:
+    """OpenAI's own package with nothing changed but the address."""
+    return openai.OpenAI(base_url=f"{stack.http}/v1", api_key=stack.key, max_retries=0)
+
+
+def curl(stack: Parley, path: str, body: dict[str, Any], *options: str) -> str:
+    """Runs the real curl with a JSON body."""
+    curl = shutil.which("curl")
+    assert curl, "curl is not installed"
+    headers = [f"-H{name}: {value}" for name, value in stack.headers().items()]
+    command = [curl, "-sN", *headers, *options, "-d", json.dumps(body), stack.http + path]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+def grpcurl(stack: Parley, *arguments: str, key: bool = True) -> subprocess.CompletedProcess[str]:
+    """Runs the real grpcurl against the gRPC listener, with reflection."""
+    header = ["-H", f"authorization: Bearer {stack.key}"] if key else []
+    command = [sys.executable, GRPCURL, "-plaintext", *header, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_curl_gets_a_whole_answer(stack: Parley, path: str) -> None:
+    """The real model names Paris, in the documented shape."""
+    answer = json.loads(curl(stack, path, BODY))
+    expected = "chatSessionId id object created model choices usage system_fingerprint"
+    assert expected.split() == list(answer)
+    assert "Paris" in answer["choices"][0]["message"]["content"]
+    usage = answer["usage"]
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"] > 0
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("how", [{"stream": True}, "Accept: text/event-stream"], ids=["body", "accept"])
+def test_curl_gets_a_stream(stack: Parley, path: str, how: Any) -> None:
+    """`stream` in the body or the Accept header asks for events; the last one is [DONE]."""
+    text = curl(stack, path, BODY, "-H", how) if isinstance(how, str) else curl(stack, path, BODY | how)
+    events = text.split("\n\n")
+    assert ["data: [DONE]", ""] == events[-2:]
+    chunks = [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
+    assert "Paris" in "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+    assert {"role": "assistant", "content": ""} == chunks[0]["choices"][0]["delta"]
+    assert ({}, "stop") == (chunks[-1]["choices"][0]["delta"], chunks[-1]["choices"][0]["finish_reason"])
+    assert {None} == {chunk["choices"][0]["finish_reason"] for chunk in chunks[:-1]}
+
+
+def test_the_openai_package_gets_whole_answers_and_streams(client: openai.OpenAI) -> None:
+    """OpenAI's own client needs nothing but another address."""
+    whole = client.chat.completions.create(model="smollm2", messages=[{"role": "user", "content": QUESTION}])
+    assert "Paris" in (whole.choices[0].message.content or "")
+    stream = client.chat.completions.create(
+        model="smollm2",
+        messages=[{"role": "user", "content": QUESTION}],
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = list(stream)
+    assert "Paris" in "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.total_tokens > 0
+
+
+def test_the_openai_package_raises_its_own_errors(stack: Parley, client: openai.OpenAI) -> None:
+    """Statuses, codes and parameters are where the package looks for them."""
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.chat.completions.create(model="nosuch", messages=[{"role": "user", "content": "Hi"}])
+    assert ("model_not_found", "model") == (missing.value.code, missing.value.param)
+    stranger = openai.OpenAI(base_url=f"{stack.http}/v1", api_key="sk-wrong", max_retries=0)
+    with pytest.raises(openai.AuthenticationError, match="Invalid API key"):
+        stranger.models.list()
+    with pytest.raises(openai.BadRequestError, match="`temperature` must be between 0 and 2"):
+        client.chat.completions.create(model="smollm2", messages=[{"role": "user", "content": "Hi"}], temperature=9)
+
+
+def test_the_openai_package_lists_models(client: openai.OpenAI) -> None:
+    """The list and each model are in OpenAI's shape."""
+    assert ["smollm2", "scripted"] == [model.id for model in client.models.list()]
+    assert "local" == client.models.retrieve("smollm2").owned_by
+
+
+def test_the_generated_stub_gets_whole_answers_and_streams(stack: Parley) -> None:
+    """A service inside calls gRPC with what `make gen` made."""
+    request = CreateChatCompletionRequest(model="smollm2", messages=[Message(role="user")])
+    request.messages[0].content.string_value = QUESTION
+    metadata = (("authorization", f"Bearer {stack.key}"),)
+    with grpc.insecure_channel(stack.grpc) as channel:
+        stub = ChatCompletionsStub(channel)
+        whole = stub.CreateChatCompletion(request, metadata=metadata)
+        assert "Paris" in whole.choices[0].message.content.string_value
+        chunks = list(stub.StreamChatCompletion(request, metadata=metadata))
+    assert "Paris" in "".join(chunk.choices[0].delta.content for chunk in chunks if chunk.choices)
+    assert chunks[-1].usage.total_tokens > 0
+
+
+def test_grpcurl_finds_its_way_by_reflection(stack: Parley) -> None:
+    """People debug with grpcurl and nothing else: list, describe, call, stream."""
+    listed = grpcurl(stack, stack.grpc, "list", key=False)
+    assert {"parley.v1.ChatCompletions", "parley.v1.Sessions", "parley.v1.Models"} <= set(listed.stdout.split())
+    described = grpcurl(stack, stack.grpc, "describe", "parley.v1.ChatCompletions", key=False)
+    assert "rpc StreamChatCompletion" in described.stdout
+    whole = grpcurl(stack, "-d", json.dumps(BODY), stack.grpc, "parley.v1.ChatCompletions/CreateChatCompletion")
+    assert "Paris" in json.loads(whole.stdout)["choices"][0]["message"]["content"]
+    streamed = grpcurl(stack, "-d", json.dumps(BODY), stack.grpc, "parley.v1.ChatCompletions/StreamChatCompletion")
+    assert "chat.completion.chunk" in streamed.stdout
+    refused = grpcurl(stack, "-d", "{}", stack.grpc, "parley.v1.ChatCompletions/CreateChatCompletion", key=False)
+    assert ("Unauthenticated" in refused.stderr, "Missing API key" in refused.stderr) == (True, True)
+
+
+def test_internal_services_are_not_on_the_rest_listener(stack: Parley) -> None:
+    """Not even native gRPC reaches reflection, health or Parley's own methods there."""
+    address = stack.http.removeprefix("http://")
+    for what in (("list",), ("-d", "{}", "grpc.health.v1.Health/Check")):
+        *options, method = what
+        refused = grpcurl(stack, *options, address, method)
+        assert 0 != refused.returncode
+        assert "SERVING" not in refused.stdout
+    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError):
+        ChatCompletionsStub(channel).CreateChatCompletion(
+            CreateChatCompletionRequest(), metadata=(("authorization", f"Bearer {stack.key}"),)
+        )
+    internal = ("/grpc.health.v1.Health/Check", "/parley.v1.ChatCompletions/CreateChatCompletion")
+    for path in (*internal, PATHS[0] + ":stream"):
+        status, body = stack.request("POST", path, BODY)
+        assert (404, True) == (status, "error" in body)
+
+
+def test_parameters_reach_the_embedded_model_and_come_back(client: openai.OpenAI) -> None:
+    """`n`, `seed`, `logprobs`, `stop`, limits and a JSON Schema do what they say."""
+    messages: Any = [{"role": "user", "content": QUESTION}]
+    ask = client.chat.completions.create
+    two = ask(model="smollm2", messages=messages, n=2, max_tokens=4, logprobs=True, top_logprobs=2)
+    assert [0, 1] == [choice.index for choice in two.choices]
+    assert {"length"} == {choice.finish_reason for choice in two.choices}
+    token = two.choices[0].logprobs.content[0]  # type: ignore[union-attr, index]
+    assert (bytes(token.bytes or []).decode(), 2) == (token.token, len(token.top_logprobs))
+    seeded = [
+        ask(model="smollm2", messages=messages, seed=7, temperature=1.5, max_tokens=8).choices[0].message.content
+        for _ in range(2)
+    ]
+    assert seeded[0] == seeded[1]
+    stopped = ask(model="smollm2", messages=messages, stop=[" Paris"]).choices[0]
+    assert "Paris" not in (stopped.message.content or "")
+    assert "stop" == stopped.finish_reason
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    form: Any = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    shaped = ask(model="smollm2", messages=messages, response_format=form).choices[0].message.content
+    assert ["city"] == list(json.loads(shaped or ""))
+
+
+def test_a_parameter_that_the_model_cannot_honour_is_an_error(client: openai.OpenAI) -> None:
+    """Nothing is accepted and ignored."""
+    with pytest.raises(openai.BadRequestError, match="not supported by the model") as refused:
+        client.chat.completions.create(model="smollm2", messages=[{"role": "user", "content": "Hi"}], verbosity="low")
+    assert "verbosity" == refused.value.param
