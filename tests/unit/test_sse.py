@@ -1,15 +1,19 @@
 """Server-sent events of chunks."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from google.protobuf.json_format import MessageToDict
 
 from parley.core.errors import StreamBroken
-from parley.rpc.sse import EventWriter, error_event
+from parley.rpc.sse import DONE, KEEP_ALIVE, EventWriter, error_event
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import Delta, Logprobs, TokenLogprob
+
+
+GOLDEN = Path(__file__).parent / "golden" / "events.txt"
 
 
 def _chunk(delta: Delta | None = None, **choice: Any) -> ChatCompletionChunk:
@@ -82,3 +86,12 @@ def test_an_error_event_names_the_reason() -> None:
     """A stream that fails midway says why, in the shape that OpenAI's SDKs read."""
     body = json.loads(error_event(StreamBroken("broke off"))[6:])
     assert {"message": "broke off", "type": "server_error", "param": None, "code": "stream_broken"} == body["error"]
+
+
+def test_events_are_those_of_the_golden_file() -> None:
+    """Every kind of chunk, and the three events that are none, byte by byte as callers have always got them."""
+    writer = EventWriter(include_usage=True)
+    events = {kind: writer.event(chunk) for kind, chunk in CHUNKS.items()}
+    events |= {"error": error_event(StreamBroken("broke off")), "keep-alive": KEEP_ALIVE, "done": DONE}
+    expected = GOLDEN.read_text(encoding="utf-8")
+    assert expected == "".join(f"# {kind}\n{event.decode()}" for kind, event in events.items())
