@@ -88,8 +88,7 @@ def test_a_killed_envoy_is_replaced_on_the_same_ports(scripted_config: Path) -> 
 
 def test_a_killed_model_server_is_replaced(stack: Parley) -> None:
     """The embedded model answers again after kill -9 of its process."""
-    server = next(pid for pid, line in stack.children().items() if "llama_cpp" in line)
-    os.kill(server, signal.SIGKILL)
+    os.kill(_model_servers(stack)[0], signal.SIGKILL)
     stack.log_says('the model server "local" ended (killed by SIGKILL); starting another')
     until(lambda: _status(stack, "smollm2") == 200, "an answer of the model")
 
@@ -185,6 +184,21 @@ def test_sighup_with_a_bad_configuration_changes_nothing(scripted_config: Path) 
         assert "Hello there." == parley.ask("Hi")
 
 
+def test_sighup_replaces_a_model_server_that_is_configured_anew(tmp_path: Path) -> None:
+    """The new one is loaded before the workers change over, and the old one leaves after them."""
+    file = tmp_path / "parley.yaml"
+    text = "backends: {local: {kind: llama_cpp, slots: 1}}\nmodels: [{id: m, targets: [{backend: local}]}]\n"
+    file.write_text(text)
+    with started("--config", str(file), "--workers", "1") as parley:
+        old = _model_servers(parley)
+        file.write_text(text.replace("slots: 1", "slots: 2"))
+        with left_behind(old):
+            parley.process.send_signal(signal.SIGHUP)
+            parley.log_says("the new configuration is in use")
+            assert parley.ask("Hi", model="m", max_tokens=4)
+        assert 1 == len(_model_servers(parley))
+
+
 def test_a_worker_that_dies_after_a_bad_edit_comes_back_with_the_old_configuration(scripted_config: Path) -> None:
     """The file is read at the start and at SIGHUP only."""
     with started("--config", str(scripted_config), "--workers", "1") as parley:
@@ -258,6 +272,11 @@ def test_serve_answers_grpc_without_envoy(scripted_config: Path, tmp_path: Path)
         with socket.create_connection((host, int(port))):
             process.terminate()
         assert 0 == process.wait(60)
+
+
+def _model_servers(parley: Parley) -> list[int]:
+    """The process ids of its model servers."""
+    return [pid for pid, line in parley.children().items() if "llama_cpp" in line]
 
 
 def _answers(parley: Parley) -> bool:

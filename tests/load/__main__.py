@@ -11,19 +11,20 @@ from pathlib import Path
 import uvloop
 
 from tests.load import report
+from tests.load.accounting import VanishedError
 from tests.load.profiles import profile
 from tests.load.scenarios import PLANS, PROTOCOLS, Result, measure, quick, scenarios
-from tests.load.stack import KINDS, SESSIONS, Stack, StackError, parley, upstream
+from tests.load.stack import KINDS, SESSIONS, Stack, StackError, Upstream, parley, upstream
 
 
 def main() -> int:
-    """Runs the benchmarks; returns the exit status, 1 where a call failed or the stack did not start."""
+    """Runs the benchmarks; returns the exit status, 1 where a call failed, or the stack did not start or stay."""
     options = _parser().parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with upstream() as port, parley(port, options.workers) as stack:
-            results = uvloop.run(_run(stack, port, options))
-    except StackError as error:
+        with upstream() as source, parley(source.address, options.workers) as stack:
+            results = uvloop.run(_run(stack, source, options))
+    except (StackError, VanishedError) as error:
         _say(str(error))
         return 1
     except KeyboardInterrupt:
@@ -45,13 +46,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _run(stack: Stack, port: int, options: argparse.Namespace) -> list[Result]:
+async def _run(stack: Stack, source: Upstream, options: argparse.Namespace) -> list[Result]:
     """Measures what the options ask for and prints a line for each."""
     results = []
     for scenario in scenarios(options.only or KINDS, options.protocol or PROTOCOLS, options.sessions or SESSIONS):
         plan = PLANS[scenario.kind]
         start = time.monotonic()
-        result = await measure(stack, port, scenario, quick(plan) if options.quick else plan)
+        result = await measure(stack, source, scenario, quick(plan) if options.quick else plan)
         results.append(result)
         sys.stdout.write(json.dumps(asdict(result)) + "\n")
         sys.stdout.flush()

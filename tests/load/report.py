@@ -18,26 +18,26 @@ AIMS = {
     ("paced", "rest"): 110,
     ("paced", "grpc"): 110,
 }
-_HEADS = [
-    "scenario",
-    "protocol",
-    "sessions",
-    "cpu-µs",
-    "aim",
-    "1-client",
-    "by-role",
-    "+p50-ms",
-    "+p99-ms",
-    "calls/s",
-    "errors",
-    "yard-µs",
-]
-_WIDTHS = (9, 9, 9, 9, 6, 9, 44, 9, 9, 9, 7, 7)
+_WIDTHS = {
+    "scenario": 9,
+    "protocol": 9,
+    "sessions": 9,
+    "cpu-µs": 8,
+    "aim": 5,
+    "1-client": 9,
+    "upstream": 9,
+    "by-role": 44,
+    "+p50-ms": 8,
+    "+p99-ms": 8,
+    "calls/s": 8,
+    "errors": 7,
+    "yard-µs": 7,
+}
 
 
 def table(results: Sequence[Result]) -> str:
     """Makes the table: a line each of this run's results, then the others'."""
-    lines = [_line(_HEADS), *(_line(_cells(result)) for result in results), ""]
+    lines = [_line(tuple(_WIDTHS)), *(_line(_cells(result)) for result in results), ""]
     for name, figures in OTHERS.items():
         lines.append(
             f"{name}: {figures['unary']} µs a request, {figures['burst']} a burst event, {figures['paced']} a paced one"
@@ -51,10 +51,10 @@ def _cells(result: Result) -> tuple[object, ...]:
     roles = ", ".join(f"{role} {value}" for role, value in result.cpu_us_by_role.items())
     added = [result.added_ms_p50, result.added_ms_p99]
     name = (result.scenario, result.protocol, result.sessions)
-    costs = (result.cpu_us, aim, result.cpu_us_one_client, roles)
+    costs = (result.cpu_us, aim, result.cpu_us_one_client, result.upstream_cpu_us, roles)
     return (*name, *costs, *added, result.calls_per_second, result.errors, result.yardstick_us)
 
 
 def _line(cells: Sequence[object]) -> str:
     """Puts cells into a line."""
-    return " ".join(f"{cell!s:<{width}}" for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip()
+    return " ".join(f"{cell!s:<{width}}" for cell, width in zip(cells, _WIDTHS.values(), strict=True)).rstrip()

@@ -10,7 +10,7 @@ from tests.load import accounting, canned
 from tests.load.client import Caller, RestCaller, Target
 from tests.load.grpc_client import grpc_callers
 from tests.load.load import Outcome, compare, drive, percentile
-from tests.load.stack import Stack, model_id
+from tests.load.stack import Stack, Upstream, model_id
 
 PROTOCOLS = ("rest", "grpc")
 UNITS = {"unary": 1, "burst": canned.EVENTS, "paced": canned.EVENTS}
@@ -67,6 +67,7 @@ class Result:
     cpu_us_rounds: list[float]
     cpu_us_by_role: dict[str, float]
     cpu_us_one_client: float
+    upstream_cpu_us: float
     added_ms_p50: float | None
     added_ms_p99: float | None
     calls_per_second: float
@@ -84,6 +85,7 @@ class Round:
 
     outcome: Outcome
     by_role: dict[str, float]
+    upstream_us: float
     client_share: float
     yardstick_us: float
 
@@ -93,15 +95,15 @@ class Round:
         return sum(self.by_role.values())
 
 
-async def measure(stack: Stack, upstream_port: int, scenario: Scenario, plan: Plan) -> Result:
+async def measure(stack: Stack, source: Upstream, scenario: Scenario, plan: Plan) -> Result:
     """Measures one scenario on a running stack."""
     through = target(stack, scenario)
-    direct = RestCaller(replace(through, address=f"127.0.0.1:{upstream_port}", model=scenario.kind, session=False))
+    direct = RestCaller(replace(through, address=source.address, model=scenario.kind, session=False))
     callers = callers_of(scenario.protocol, through, plan.clients)
     try:
         warm = await drive(callers, plan.warm_up, plan.seconds)
         alone, pairs = await _one_client(stack.pid, scenario.kind, callers[0], direct, plan)
-        rounds = [await _round(stack.pid, scenario.kind, callers, plan) for _ in range(plan.rounds)]
+        rounds = [await _round((stack.pid, source.pid), scenario.kind, callers, plan) for _ in range(plan.rounds)]
     finally:
         for caller in (*callers, direct):
             await caller.close()
@@ -137,16 +139,20 @@ async def _one_client(
     return sum(used.values()) / 1e3 / max(1, len(pairs[0].timings) * UNITS[kind]), pairs
 
 
-async def _round(pid: int, kind: str, callers: Sequence[Caller], plan: Plan) -> Round:
-    """Runs the load once and divides the CPU time of the stack by the requests or events that it served."""
+async def _round(pids: tuple[int, int], kind: str, callers: Sequence[Caller], plan: Plan) -> Round:
+    """Runs the load once and divides the CPU time of the stack by the requests or events that it served.
+
+    `pids` are those of the supervisor and of the upstream.
+    """
     yard = accounting.yardstick()
     stagger = canned.GAP_SECONDS if kind == "paced" else 0.0
-    before, own = accounting.snapshot(pid), time.process_time()
+    before, source, own = accounting.snapshot(pids[0]), accounting.cpu_ns(pids[1]), time.process_time()
     outcome = await drive(callers, plan.calls, plan.seconds, stagger)
-    used = accounting.spent(before, accounting.snapshot(pid))
+    used = accounting.spent(before, accounting.snapshot(pids[0]))
+    source, own = accounting.cpu_ns(pids[1]) - source, time.process_time() - own
     units = max(1, (len(outcome.timings) + len(outcome.failures)) * UNITS[kind])
     by_role = {role: spent / 1e3 / units for role, spent in used.items()}
-    return Round(outcome, by_role, (time.process_time() - own) / outcome.seconds, yard)
+    return Round(outcome, by_role, source / 1e3 / units, own / outcome.seconds, yard)
 
 
 def _result(
@@ -165,6 +171,7 @@ def _result(
         cpu_us_rounds=[round(item.cpu_us, 1) for item in rounds],
         cpu_us_by_role={role: round(value, 1) for role, value in sorted(middle.by_role.items())},
         cpu_us_one_client=round(alone, 1),
+        upstream_cpu_us=round(middle.upstream_us, 1),
         added_ms_p50=_added(through, direct, 0.5),
         added_ms_p99=_added(through, direct, 0.99),
         calls_per_second=round(median(len(item.outcome.timings) / item.outcome.seconds for item in rounds), 1),

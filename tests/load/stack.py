@@ -29,6 +29,14 @@ class StackError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Upstream:
+    """The running upstream: its address (`127.0.0.1:9000`) and its process id."""
+
+    address: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stack:
     """A running Parley: its addresses (`127.0.0.1:8080`), an API key, and the supervisor's process id."""
 
@@ -43,20 +51,20 @@ def model_id(kind: str, sessions: str) -> str:
     return f"{kind}-{sessions}"
 
 
-def configuration(port: int) -> str:
-    """Makes the YAML configuration for an upstream at this port."""
+def configuration(address: str) -> str:
+    """Makes the YAML configuration for an upstream at this address."""
     models = [
         {"id": model_id(kind, sessions), "targets": [{"backend": "bench", "model": kind}], "sessions": sessions}
         for kind in KINDS
         for sessions in SESSIONS
     ]
-    backends = {"bench": {"kind": "openai", "base_url": f"http://127.0.0.1:{port}/v1"}}
+    backends = {"bench": {"kind": "openai", "base_url": f"http://{address}/v1"}}
     return yaml.safe_dump({"backends": backends, "models": models})
 
 
 @contextmanager
-def upstream() -> Iterator[int]:
-    """Runs the upstream process; gives its port. Raises StackError."""
+def upstream() -> Iterator[Upstream]:
+    """Runs the upstream process. Raises StackError."""
     command = [sys.executable, "-m", "tests.load.upstream"]
     with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -64,17 +72,17 @@ def upstream() -> Iterator[int]:
             line = process.stdout.readline()
             if not line:
                 raise StackError("the upstream did not start")
-            yield int(line)
+            yield Upstream(f"127.0.0.1:{int(line)}", process.pid)
         finally:
             process.terminate()
 
 
 @contextmanager
-def parley(upstream_port: int, workers: int | None = None) -> Iterator[Stack]:
+def parley(upstream_address: str, workers: int | None = None) -> Iterator[Stack]:
     """Runs `parley up` on free ports, with a new database; gives its addresses and a key. Raises StackError."""
     with tempfile.TemporaryDirectory(prefix="parley-bench-") as name:
         folder = Path(name)
-        (folder / "parley.yaml").write_text(configuration(upstream_port))
+        (folder / "parley.yaml").write_text(configuration(upstream_address))
         common = ["--config", str(folder / "parley.yaml"), "--state-dir", str(folder / "state")]
         key = _create_key(common)
         ready, log = folder / "ready.json", folder / "log"

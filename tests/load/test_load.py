@@ -24,8 +24,8 @@ _PIECES = [canned.role(), *map(canned.delta, canned.TOKENS), *canned.ending()]
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """Runs the upstream process; gives its address."""
-    with upstream() as port:
-        yield f"127.0.0.1:{port}"
+    with upstream() as running:
+        yield running.address
 
 
 def _target(kind: str, address: str = "127.0.0.1:1", *, session: bool = False) -> Target:

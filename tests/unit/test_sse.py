@@ -12,7 +12,6 @@ from parley.rpc.sse import DONE, KEEP_ALIVE, EventWriter, error_event
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import Delta, Logprobs, TokenLogprob
 
-
 GOLDEN = Path(__file__).parent / "golden" / "events.txt"
 
 

@@ -14,7 +14,7 @@ from parley.cli.worker import LEAVE_SECONDS, Orders, command
 from parley.config import Config, LlamaCppBackend
 
 POLL_SECONDS = 0.02
-TAKE_UP_SECONDS = 10.0
+SETTLE_SECONDS = 10.0
 
 
 class Worker(Child):
@@ -102,23 +102,22 @@ class Envoy(Child):
 
     def use(self, addresses: Iterable[str]) -> None:
         """Has the workers on these addresses (`unix:/path.sock`) used, and no others."""
-        sockets = [Path(address.removeprefix("unix:")) for address in addresses]
+        self._sockets = [Path(address.removeprefix("unix:")) for address in addresses]
         try:
-            envoy.write_endpoints(self._endpoints, sockets)
+            envoy.write_endpoints(self._endpoints, self._sockets)
         except OSError as error:
             note(
                 f"{self._endpoints} cannot be written ({error.strerror}); Envoy goes on with the workers that it knows"
             )
 
-    async def takes_up(self, address: str) -> None:
-        """Returns when the worker on this address is in use, or will not be so soon."""
-        socket = Path(address.removeprefix("unix:"))
+    async def settled(self) -> None:
+        """Returns when Envoy uses the workers it was told of and no others, or will not do so soon."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(_poll(lambda: self._uses(socket)), TAKE_UP_SECONDS)
+            await asyncio.wait_for(_poll(self._is_settled), SETTLE_SECONDS)
 
-    async def _uses(self, socket: Path) -> bool:
+    async def _is_settled(self) -> bool:
         with suppress(OSError):
-            return (await envoy.workers(self._admin)).get(socket, False)
+            return await envoy.workers(self._admin) == dict.fromkeys(self._sockets, True)
         return False
 
     async def spawn(self) -> Process:

@@ -89,6 +89,8 @@ class Stack:
             leaving.append(self._retire(worker, worker.leave()))
         if self._models is not before:
             self._retire(before, _after(leaving, before.stop))
+        if self._envoy is not None:
+            await self._envoy.settled()
 
     async def stop(self) -> None:
         """Drains the workers, then stops the rest; returns when every process is gone."""
@@ -129,8 +131,8 @@ class Stack:
         self._others.append(successor)
         try:
             await successor.start()
-            if self._envoy is not None and successor.serves_on is not None:
-                await self._envoy.takes_up(successor.serves_on)
+            if self._envoy is not None:
+                await self._envoy.settled()
         except CommandError:
             await successor.stop(0)
             self._others.remove(successor)
