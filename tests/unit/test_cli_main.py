@@ -22,6 +22,11 @@ def test_every_help_has_an_example(command: str) -> None:
     assert f"  parley {command}".rstrip() in example
 
 
+def test_the_help_shows_addresses_as_they_are_written() -> None:
+    """A default is shown as the option would be typed."""
+    assert "[default: 127.0.0.1:8080]" in run("up", "--help").stdout
+
+
 @pytest.mark.parametrize("variable", ["CONFIG", "STATE_DIR", "HTTP", "GRPC", "WORKERS", "READY_FILE"])
 def test_the_help_of_up_names_each_variable(variable: str) -> None:
     """Every option of `up` can be set in the environment, and the help says how."""
