@@ -16,7 +16,6 @@ def configure(*, level: str = "info", human: bool | None = None, file: BinaryIO 
     if human is None:
         human = sys.stdout.isatty()
     processors: list[Any] = [
-        structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

@@ -53,6 +53,10 @@ class Answer:
             pass
         self._connection.release()
 
+    def time_out(self) -> None:
+        """Makes a read that waits, and every later one, raise TimeoutError."""
+        self._body.set_exception(TimeoutError())
+
     def close(self) -> None:
         """Closes the connection, unless it was released."""
         self._connection.close()

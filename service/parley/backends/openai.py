@@ -71,16 +71,22 @@ class OpenAI:
         reader = StreamReader(call.request.n or 1, call.request.top_logprobs)
         failure: ParleyError | None = None
         response = await self._open(call, body, bounds)
+        watch = _Watch(response, bounds.first_token)
         try:
             while not reader.ended:
-                data, failure = await self._more(response, call, bounds, started=reader.started)
+                data, failure = await self._more(response, call)
                 chunk = reader.feed(data)
                 if chunk is not None:
                     yield chunk
+                if reader.started:
+                    watch.until = bounds.next_bytes()
+            if watch.over:
+                raise bounds.exceeded(started=reader.started)
             if not reader.whole:
                 raise failure or self._broken(reader, call)
             await response.release()
         finally:
+            watch.stop()
             response.close()
 
     async def close(self) -> None:
@@ -111,15 +117,10 @@ class OpenAI:
             if response is not None and response.status != _OK:
                 response.close()
 
-    async def _more(
-        self, response: http.Answer, call: UpstreamCall, bounds: "_Bounds", *, started: bool
-    ) -> tuple[bytes, ParleyError | None]:
+    async def _more(self, response: http.Answer, call: UpstreamCall) -> tuple[bytes, ParleyError | None]:
         """Waits for more of a stream. Returns b"" at its end, with the error where it did not end well."""
         try:
-            async with asyncio.timeout_at(bounds.next_bytes() if started else bounds.first_token):
-                return await response.read(), None
-        except TimeoutError as error:
-            return b"", bounds.exceeded(error, started=started)
+            return await response.read(), None
         except http.FAILURES as error:
             return b"", failures.broken(call.request.model, self._cause(error))
 
@@ -166,14 +167,41 @@ class _Bounds:
         """Until when the next bytes of a stream must come."""
         return min(self.end, self._loop.time() + self._call.timeouts.stream_idle)
 
-    def exceeded(self, error: TimeoutError, *, started: bool = False) -> ParleyError:
+    def exceeded(self, error: TimeoutError | None = None, *, started: bool = False) -> ParleyError:
         """Returns the error for the bound that was passed: the caller's, ours, or in mid-answer."""
         if self._call.deadline is not None and self._loop.time() + _TICK >= self._call.deadline:
             return DeadlineExceeded()
         model = self._call.request.model
         if started:
             return failures.broken(model, "the stream fell silent, or took longer than `total`")
-        return failures.timed_out(model, str(error) or "no answer within `connect`, `first_token` or `total`")
+        return failures.timed_out(model, str(error or "") or "no answer within `connect`, `first_token` or `total`")
+
+
+class _Watch:
+    """Gives an answer up that stays silent past `until`, a time of the event loop's clock, and is then `over`.
+
+    One timer serves the whole stream: `until` is moved on with every piece, the timer only when it goes off.
+    """
+
+    __slots__ = ("_answer", "_loop", "_timer", "over", "until")
+
+    def __init__(self, answer: http.Answer, until: float) -> None:
+        self.until = until
+        self.over = False
+        self._answer = answer
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_at(until, self._look)
+
+    def stop(self) -> None:
+        """Ends the watch."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        self.over = self._loop.time() + _TICK >= self.until
+        if self.over:
+            self._answer.time_out()
+        else:
+            self._timer = self._loop.call_at(self.until, self._look)
 
 
 async def _read(response: http.Answer, most: int) -> bytes:

@@ -44,10 +44,11 @@ class Chat:
 
     async def stream(
         self, request: CreateChatCompletionRequest, caller: Caller, deadline: float | None = None
-    ) -> AsyncGenerator[ChatCompletionChunk, None]:
-        """Yields the answer's chunks; ends normally only when the answer is whole and, in a session, on disk.
+    ) -> AsyncGenerator[list[ChatCompletionChunk], None]:
+        """Yields the answer's chunks, those together that came together; the last one, alone, has no choices.
 
-        Raises every ParleyError. Closing the iterator closes the connection to the backend.
+        It comes, and the iterator ends, only when the answer is whole and, in a session, on disk. Raises every
+        ParleyError. Closing the iterator closes the connection to the backend.
         """
         model = self._router.model(caller, request.model)
         turn = await self._turns.begin(request, caller, model)
@@ -61,14 +62,13 @@ class Chat:
                 async for chunk in chunks:
                     if turn:
                         answer.add(chunk)
-                    for shaped in shaper.shape(chunk):
-                        yield shaped
+                    yield shaper.shape(chunk)
         except BaseException as error:
             self._abandon(turn, error, answer.message())
             raise
         if turn:
             await self._turns.commit(turn, answer.message())
-        yield shaper.end()
+        yield [shaper.end()]
 
     def _abandon(self, turn: Turn | None, error: BaseException, partial: Message | None) -> None:
         if turn:

@@ -50,7 +50,7 @@ class Backend(Protocol):
         ...
 
     def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
-        """Answers in chunks as they come; what arrived together may be one chunk.
+        """Answers in chunks as they come, which are the caller's to change; what arrived together may be one chunk.
 
         The last chunk has the usage. Ends normally only after the upstream said that the answer is whole.
         """

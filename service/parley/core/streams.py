@@ -31,22 +31,32 @@ class StreamShaper:
         """What the answer cost in tokens, once the backend has told."""
         return self._usage
 
-    def shape(self, chunk: ChatCompletionChunk) -> Iterator[ChatCompletionChunk]:
-        """Yields what the caller sees for one chunk of the backend."""
+    def shape(self, chunk: ChatCompletionChunk) -> list[ChatCompletionChunk]:
+        """Returns what the caller sees for one chunk of the backend; the chunk itself may become part of it."""
+        if self._is_plain(chunk):
+            return [self._stamped(chunk)]
         if chunk.HasField("usage"):
             self._usage = chunk.usage
         for field in ("system_fingerprint", "service_tier"):
             if chunk.HasField(field):
                 setattr(self._stamp, field, getattr(chunk, field))
-        for choice in chunk.choices:
-            yield from self._choice(choice)
+        return [shaped for choice in chunk.choices for shaped in self._choice(choice)]
 
     def end(self) -> ChatCompletionChunk:
         """Returns the last chunk: no choices, and the usage."""
-        last = self._stamped()
+        last = self._stamped(ChatCompletionChunk())
         if self._usage is not None:
             last.usage.CopyFrom(self._usage)
         return last
+
+    def _is_plain(self, chunk: ChatCompletionChunk) -> bool:
+        """Tells whether this is more text of one choice and nothing else, as nearly every chunk is."""
+        if len(chunk.choices) != 1 or len(chunk.ListFields()) != 1:
+            return False
+        choice = chunk.choices[0]
+        if choice.index not in self._begun or choice.HasField("finish_reason"):
+            return False
+        return bool(choice.delta.content) and not choice.delta.HasField("role")
 
     def _choice(self, choice: ChunkChoice) -> Iterator[ChatCompletionChunk]:
         if choice.index not in self._begun:
@@ -65,7 +75,7 @@ class StreamShaper:
             yield last
 
     def _only(self, index: int, delta: Delta | None) -> ChatCompletionChunk:
-        chunk = self._stamped()
+        chunk = self._stamped(ChatCompletionChunk())
         choice = chunk.choices.add(index=index)
         if delta is None:
             choice.delta.SetInParent()
@@ -73,9 +83,8 @@ class StreamShaper:
             choice.delta.CopyFrom(delta)
         return chunk
 
-    def _stamped(self) -> ChatCompletionChunk:
-        chunk = ChatCompletionChunk()
-        chunk.CopyFrom(self._stamp)
+    def _stamped(self, chunk: ChatCompletionChunk) -> ChatCompletionChunk:
+        chunk.MergeFrom(self._stamp)
         chunk.sequence = self._sequence
         self._sequence += 1
         return chunk

@@ -17,6 +17,8 @@ from parley.rpc.validation import validate
 from parley.v1 import chat_completions_pb2_grpc as services
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 
+_SESSION = "x-chat-session-id"
+
 
 class ChatCompletionsServicer(services.ChatCompletionsServicer):
     """Serves the three ways to ask for a completion."""
@@ -39,10 +41,11 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         """Answers in typed chunks."""
         _prepare(request, streamed=True)
         async with aclosing(self._chunks(request, context)) as chunks:
-            async for chunk in chunks:
-                if chunk.sequence == 0:
-                    await _tell_session(chunk, context)
-                await context.write(chunk)
+            async for together in chunks:
+                for chunk in together:
+                    if chunk.sequence == 0:
+                        await _tell_session(chunk, context)
+                    await context.write(chunk)
 
     async def StreamChatCompletionEvents(  # type: ignore[override] # gRPC's reader/writer form
         self, request: CreateChatCompletionRequest, context: Context
@@ -53,11 +56,10 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         output = _EventOutput(context, self._keep_alive_seconds)
         try:
             async with aclosing(self._chunks(request, context)) as chunks:
-                async for chunk in chunks:
-                    if chunk.sequence == 0:
-                        await output.tell_session(chunk)
-                    await output.write(writer.event(chunk))
-            await output.write(sse.DONE)
+                async for together in chunks:
+                    if together and together[0].sequence == 0:
+                        await output.tell_session(together[0])
+                    await output.write(writer.events(together))
         except BaseException as error:
             failure = failed(current(), error) if output.begun else None
             if failure is None:
@@ -68,12 +70,12 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
 
     async def _chunks(
         self, request: CreateChatCompletionRequest, context: Context
-    ) -> AsyncGenerator[ChatCompletionChunk, None]:
+    ) -> AsyncGenerator[list[ChatCompletionChunk], None]:
         async with aclosing(self._chat.stream(request, caller(), remaining(context))) as chunks:
-            async for chunk in chunks:
-                if chunk.HasField("usage"):
-                    _note_answer(current(), chunk)
-                yield chunk
+            async for together in chunks:
+                if together and not together[-1].choices:
+                    _note_answer(current(), together[-1])
+                yield together
 
 
 class _EventOutput:
@@ -119,7 +121,7 @@ class _EventOutput:
 def _prepare(request: CreateChatCompletionRequest, *, streamed: bool) -> None:
     """Takes over the session of the metadata, and checks the request."""
     call = current()
-    named = call.metadata.get("x-chat-session-id")
+    named = call.metadata.get(_SESSION)
     if named:
         if request.HasField("session_id") and request.session_id != named:
             message = "`chatSessionId` and the X-Chat-Session-ID header name different sessions; send one of them"
@@ -129,9 +131,9 @@ def _prepare(request: CreateChatCompletionRequest, *, streamed: bool) -> None:
     validate(request, streamed=streamed)
 
 
-async def _tell_session(answer: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+async def _tell_session(answer: ChatCompletion | ChatCompletionChunk, context: Context) -> None:
     if answer.HasField("session_id"):
-        await context.send_initial_metadata((("x-chat-session-id", answer.session_id),))
+        await context.send_initial_metadata(((_SESSION, answer.session_id),))
 
 
 def _note_answer(call: Call, answer: Any) -> None:

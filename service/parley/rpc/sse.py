@@ -3,6 +3,8 @@
 Almost every chunk of a stream is a piece of text, so those are put together from bytes that stay the same.
 """
 
+from collections.abc import Sequence
+
 import orjson
 
 from parley.core.errors import ParleyError
@@ -23,6 +25,11 @@ class EventWriter:
     def __init__(self, *, include_usage: bool) -> None:
         self._include_usage = include_usage
         self._head: bytes | None = None
+
+    def events(self, chunks: Sequence[ChatCompletionChunk]) -> bytes:
+        """Returns the events of chunks that leave together; `[DONE]` follows the last chunk of a stream."""
+        text = b"".join([self.event(chunk) for chunk in chunks])
+        return text + DONE if chunks and not chunks[-1].choices else text
 
     def event(self, chunk: ChatCompletionChunk) -> bytes:
         """Returns the chunk's event, or no bytes."""
