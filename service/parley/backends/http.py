@@ -40,8 +40,16 @@ class Answer:
         self._connection = connection
 
     async def read(self) -> bytes:
-        """Returns what has come of the body, waiting where nothing has; b"" at its end. Raises FAILURES."""
-        return await self._body.readany()
+        """Returns what has come of the body, waiting where nothing has; b"" at its end. Raises FAILURES.
+
+        What came before a failure is returned before it is raised; aiohttp itself would forget it.
+        """
+        try:
+            return await self._body.readany()
+        except FAILURES:
+            if left := self._body._read_nowait(-1):  # noqa: SLF001 (there is no public way to what is left)
+                return left
+            raise
 
     async def release(self) -> None:
         """Keeps the connection for the next call if the rest of the body, mostly nothing, comes at once."""
