@@ -333,6 +333,24 @@ async def test_cut_stream(vendor: Vendor, backend: Backend, upstream: ScriptedUp
     assert "Hel" == text(said)
 
 
+async def test_cut_right_behind_the_text(vendor: Vendor, backend: Backend, upstream: ScriptedUpstream) -> None:
+    """What came before the cut is delivered, though the connection's end is there before anyone has read it."""
+    late = Gate()
+    upstream.answer(Events([*vendor.begins("Hel"), late, *vendor.begins("lo"), Cut()], together=True))
+    stream = backend.stream(call())
+    said = [await anext(stream)]
+    late.set()
+    await asyncio.sleep(0.1)  # both have come before the next read; where they have not, less is proved
+
+    async def go_on() -> None:
+        async for chunk in stream:
+            said.append(chunk)
+
+    with pytest.raises(StreamBroken):
+        await go_on()
+    assert "Hello" == text(said)
+
+
 async def test_stream_without_an_end(vendor: Vendor, backend: Backend, upstream: ScriptedUpstream) -> None:
     """A stream that ends in good order, but says nowhere that its answer is whole, is broken."""
     upstream.answer(Events(vendor.begins("Hel", "lo.")))
