@@ -415,6 +415,16 @@ class KeyContract:
         await store.add_key(key(3, plan="free"))
         assert ["free", "pro", "free"] == [one.plan for one in await store.list_keys()]
 
+    async def test_plan_is_kept(self, store: Store) -> None:
+        """Where the plan is to be kept, an account that is there keeps its own, and a new one gets the key's."""
+        added = [
+            await store.add_key(key(1, plan="free")),
+            await store.add_key(key(2, plan="pro"), keep_plan=True),
+            await store.add_key(key(3, plan="pro", account="bob"), keep_plan=True),
+        ]
+        assert ["free", "free", "pro"] == [one.plan for one in added]
+        assert added == await store.list_keys()
+
     async def test_revoked_once(self, store: Store, second: Store) -> None:
         """A revoked key stays, marked with the time of the first revocation."""
         await store.add_key(key(1))

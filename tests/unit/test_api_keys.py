@@ -25,9 +25,10 @@ class FakeKeyStore:
             raise StoreUnavailable("away")
         return next((key for key in self.keys if key.digest == digest), None)
 
-    async def add_key(self, key: ApiKey) -> None:
+    async def add_key(self, key: ApiKey, *, keep_plan: bool = False) -> ApiKey:
         """Adds a key."""
         self.keys.append(key)
+        return key
 
     async def list_keys(self) -> list[ApiKey]:
         """Lists the keys."""

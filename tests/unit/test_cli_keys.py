@@ -83,6 +83,15 @@ def test_defaults(keys: Keys) -> None:
     assert ("default", "pro", [], None) == (made["account"], made["plan"], made["models"], made["expires"])
 
 
+def test_the_plan_of_an_account_stays_unless_it_is_given(keys: Keys) -> None:
+    """Another key leaves the account's plan alone; `--plan` changes it, for its other keys too."""
+    keys.run("create", "--name", "one", "--account", "acme", "--plan", "free")
+    assert "free" == keys.read("create", "--name", "two", "--account", "acme")["plan"]
+    assert ["free", "free"] == [key["plan"] for key in keys.read("list")]
+    assert "pro" == keys.read("create", "--name", "three", "--account", "acme", "--plan", "pro")["plan"]
+    assert ["pro", "pro", "pro"] == [key["plan"] for key in keys.read("list")]
+
+
 async def test_works_beside_a_service(keys: Keys) -> None:
     """While a service has the store open, a made key gets in there, and a revoked one does not."""
     store = SqliteStore(keys.state / "parley.db")

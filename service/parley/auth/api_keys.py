@@ -12,6 +12,7 @@ from parley.core.ports import ApiKey, Caller, KeyStore
 
 _FRESH_SECONDS = 0.5
 _MOST_CACHED = 10_000
+_FIRST_PLAN = "pro"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +52,25 @@ class ApiKeys:
         return known.caller
 
     async def create(
-        self, name: str, account: str, plan: str, models: Sequence[str] = (), expires: int | None = None
+        self, name: str, account: str, plan: str | None = None, models: Sequence[str] = (), expires: int | None = None
     ) -> tuple[ApiKey, str]:
         """Stores a new key, and returns it with its secret, which nothing can tell again. Raises StoreUnavailable.
 
-        `plan` is `free` or `pro`; `models` are the model ids that the key is good for, none for all; `expires` is in
-        Unix seconds.
+        `plan`, `free` or `pro`, becomes the plan of the whole account; None leaves it alone, and makes a new account
+        `pro`. `models` are the model ids that the key is good for, none for all; `expires` is in Unix seconds.
         """
         secret = f"sk-{secrets.token_urlsafe(32)}"
         key = ApiKey(
             id=f"key_{secrets.token_hex(6)}",
             name=name,
             account=account,
-            plan=plan,
+            plan=plan or _FIRST_PLAN,
             digest=_digest(secret),
             models=tuple(models),
             created=int(self._clock()),
             expires=expires,
         )
-        await self._store.add_key(key)
-        return key, secret
+        return await self._store.add_key(key, keep_plan=plan is None), secret
 
     async def list(self) -> Sequence[ApiKey]:
         """Returns every key, the oldest first. Raises StoreUnavailable."""

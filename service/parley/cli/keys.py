@@ -44,9 +44,12 @@ def create(  # noqa: PLR0913 - the command's options
         list[str] | None, Parameter(name="--model", negative=(), help="A model it may use; repeatable. Default: all.")
     ] = None,
     plan: Annotated[
-        Literal["free", "pro"],
-        Parameter(name="--plan", help="The plan of the whole account; free keys are refused."),
-    ] = "pro",
+        Literal["free", "pro"] | None,
+        Parameter(
+            name="--plan",
+            help="Sets the plan of the whole account; free keys are refused. Default: as it is, pro if the account is new.",
+        ),
+    ] = None,
     expires: Annotated[
         str | None, Parameter(name="--expires", help="How long it is good for: 12h, 30d. Default: until revoked.")
     ] = None,

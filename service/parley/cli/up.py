@@ -96,7 +96,7 @@ async def _first_key(state: Path) -> str | None:
         keys = ApiKeys(store)
         if await keys.list():
             return None
-        _, secret = await keys.create(name="first key", account="default", plan="pro")
+        _, secret = await keys.create(name="first key", account="default")
         return secret
 
 

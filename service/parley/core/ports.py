@@ -152,8 +152,11 @@ class KeyStore(Protocol):
         """Returns the key with this digest, whatever its state; `plan` is its account's."""
         ...
 
-    async def add_key(self, key: ApiKey) -> None:
-        """Stores a key; makes its account if it is new, else sets the account's plan to the key's."""
+    async def add_key(self, key: ApiKey, *, keep_plan: bool = False) -> ApiKey:
+        """Stores a key, and returns it with its account's plan.
+
+        A new account is made with the key's plan; one that is there gets it, unless `keep_plan` is set.
+        """
         ...
 
     async def list_keys(self) -> list[ApiKey]:

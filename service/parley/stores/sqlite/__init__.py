@@ -93,9 +93,9 @@ class SqliteStore:
         """Reads the key with this digest."""
         return await self._read(lambda db: keys.find_key(db, digest))
 
-    async def add_key(self, key: ApiKey) -> None:
-        """Adds a key and its account."""
-        await self._writer.submit(lambda db: keys.add_key(db, key))
+    async def add_key(self, key: ApiKey, *, keep_plan: bool = False) -> ApiKey:
+        """Adds a key, and its account or the account's plan."""
+        return await self._writer.submit(lambda db: keys.add_key(db, key, keep_plan=keep_plan))
 
     async def list_keys(self) -> list[ApiKey]:
         """Reads every key, the oldest first."""

@@ -14,6 +14,7 @@ FROM api_keys JOIN accounts ON accounts.name = account
 _BY_DIGEST = f"{_KEYS} WHERE digest = ?"
 _BY_ID = f"{_KEYS} WHERE api_keys.id = ?"
 _ALL = f"{_KEYS} ORDER BY created, api_keys.rowid"
+_MAKE_ACCOUNT = "INSERT INTO accounts (name, plan) VALUES (?, ?) ON CONFLICT DO NOTHING"
 _SET_PLAN = "INSERT INTO accounts (name, plan) VALUES (?, ?) ON CONFLICT DO UPDATE SET plan = excluded.plan"
 _ADD = """
 INSERT INTO api_keys (id, digest, name, account, models, created, expires, revoked) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -31,11 +32,12 @@ def list_keys(db: apsw.Connection) -> list[ApiKey]:
     return [_key(row) for row in db.execute(_ALL)]
 
 
-def add_key(db: apsw.Connection, key: ApiKey) -> None:
-    """Adds the key; makes its account, or sets the account's plan."""
-    db.execute(_SET_PLAN, (key.account, key.plan))
+def add_key(db: apsw.Connection, key: ApiKey, *, keep_plan: bool) -> ApiKey:
+    """Adds the key; makes its account, or sets the account's plan unless that is to be kept."""
+    db.execute(_MAKE_ACCOUNT if keep_plan else _SET_PLAN, (key.account, key.plan))
     models = json.dumps(key.models)
     db.execute(_ADD, (key.id, key.digest, key.name, key.account, models, key.created, key.expires, key.revoked))
+    return _key(db.execute(_BY_ID, (key.id,)).fetchall()[0])
 
 
 def revoke_key(db: apsw.Connection, key_id: str, now: int) -> ApiKey | None:
