@@ -47,7 +47,7 @@ def create(  # noqa: PLR0913 - the command's options
         Literal["free", "pro"] | None,
         Parameter(
             name="--plan",
-            help="Sets the plan of the whole account; free keys are refused. Default: as it is, pro if the account is new.",
+            help="Sets the plan of the whole account; free keys are refused. Default: as it is, pro if new.",
         ),
     ] = None,
     expires: Annotated[
