@@ -24,6 +24,12 @@ BAD: dict[str, tuple[bytes, int, str]] = {
     "broken JSON": (b'{"model": "smollm2", ', 400, "The request body is not valid JSON"),
     "a body of 9 MB": (b'{"model": "' + b"x" * 9_000_000 + b'"}', 413, ""),
     "an unknown model": (b'{"model": "x", "messages": [{"role": "user", "content": "a"}]}', 404, 'Unknown model "x"'),
+    "a thousand faults": (b'{"messages": [%b{}]}' % (b"{}, " * 999), 400, "`messages[0].role` must be one of"),
+    "an endless session id": (
+        b'{"messages": [{"role": "user", "content": "a"}], "session_id": "%b"}' % (b"x" * 200_000),
+        404,
+        "Unknown session",
+    ),
 }
 
 

@@ -45,11 +45,9 @@ def test_command_examples_answer(stack: Parley) -> None:
     renamed = re.sub(r'"chatSessionId": "[^"]+"', f'"chatSessionId": "{session[1]}"', second)
     assert "The capital of Germany is Berlin." in _run(stack, "bash", "-c", _here(stack, renamed))
     shown = README.split(listing)[1].split("$ ")[0].split()
-    grpcurl = Path(sys.executable).with_name("grpcurl")
+    grpcurl = f"{sys.executable} {Path(sys.executable).with_name('grpcurl')}"
     for line, expected in ((listing, shown), (call, ["Paris."])):
-        output = _run(
-            stack, "bash", "-c", _here(stack, line).replace(".venv/bin/grpcurl", f"{sys.executable} {grpcurl}")
-        )
+        output = _run(stack, "bash", "-c", _here(stack, line).replace(".venv/bin/grpcurl", grpcurl))
         assert all(word in output for word in expected)
 
 

@@ -81,7 +81,9 @@ def test_secrets_are_not_shown() -> None:
         ("connect: 500ms", "connect: soon", "f: models[0].timeouts.connect: "),
         ("connect: 500ms", "connect: 0", "f: models[0].timeouts.connect: "),
         ("slots: 2", "slot: 2", "f: backends.local.slot: "),
+        ("connect: 500ms", "connect: .inf", "f: models[0].timeouts.connect: "),
         ("weight: 3", "weight: 0", "f: models[0].targets[0].weight: "),
+        ("weight: 3", "weight: .inf", "f: models[0].targets[0].weight: "),
         ("http://10", "ftp://10", "f: backends.vllm.base_url: "),
         ("id: two", "id: one", 'f: models[1].id: "one" is used twice; give each model its own id'),
         (

@@ -54,3 +54,14 @@ def test_what_nobody_foresaw_is_told_as_internal_server_error_only() -> None:
     failure = errors.known(RuntimeError("password=1234"), "request-1")
     assert "Internal Server Error" == failure.message
     assert b"1234" not in errors.details(failure)
+
+
+def test_an_error_fits_into_the_headers_that_every_caller_takes() -> None:
+    """However long what the caller sent, and however much is wrong with it, gRPC's 8 KiB of metadata are enough."""
+    text, param = "ü" * 100_000, "x" * 100_000
+    error = domain.InvalidRequest(text, param=param, violations=[(param, text)] * 1000)
+    sizes = [len(key) + len(value) * 4 / 3 for key, value in errors.trailing_metadata(error)]
+    percent_encoded = 3 * len(error.message.encode())
+    assert sum(sizes) + percent_encoded < 11_000
+    assert sum(sizes) < 8192
+    assert text.startswith(error.message.rstrip("…"))

@@ -31,12 +31,18 @@ from collections.abc import Sequence
 
 from parley.v1 import error_reason_pb2 as reasons
 
+# An error travels in headers, and headers that are too long end the connection with every other call on it.
+_LONGEST_MESSAGE = 1024
+_LONGEST_PARAM = 128
+_LONGEST_VIOLATION = 256
+_MOST_VIOLATIONS = 10
+
 
 class ParleyError(Exception):
     """A failure that the caller is told about.
 
     `param` names the request's field at fault (`messages[0].role`); `retry_after` is in seconds; `cause` is
-    for the log.
+    for the log. A message beyond 1 KiB is cut.
     """
 
     reason: reasons.ErrorReason.ValueType = reasons.ERROR_REASON_INTERNAL
@@ -45,8 +51,8 @@ class ParleyError(Exception):
         self, message: str, *, param: str | None = None, retry_after: float | None = None, cause: str | None = None
     ) -> None:
         super().__init__(message)
-        self.message = message
-        self.param = param
+        self.message = _cut(message, _LONGEST_MESSAGE)
+        self.param = _cut(param, _LONGEST_PARAM) if param else None
         self.retry_after = retry_after
         self.cause = cause
 
@@ -54,7 +60,7 @@ class ParleyError(Exception):
 class InvalidRequest(ParleyError):
     """A field is missing, of the wrong type or out of range.
 
-    `violations` has every fault that was found, as pairs of the field and its message; the first one is the
+    `violations` has the first ten faults that were found, as pairs of the field and its message; the first one is the
     error's own.
     """
 
@@ -64,7 +70,8 @@ class InvalidRequest(ParleyError):
         self, message: str, *, param: str | None = None, violations: Sequence[tuple[str, str]] | None = None
     ) -> None:
         super().__init__(message, param=param)
-        self.violations = violations or ([(param, message)] if param else [])
+        found = violations or ([(param, message)] if param else [])
+        self.violations = [(_cut(field, _LONGEST_PARAM), _cut(text, _LONGEST_VIOLATION)) for field, text in found[:_MOST_VIOLATIONS]]
 
 
 class UnsupportedParameter(ParleyError):
@@ -214,3 +221,9 @@ class StreamBroken(UpstreamError):
     """The backend's stream was cut, fell silent or could not be parsed after its first token."""
 
     reason = reasons.ERROR_REASON_STREAM_BROKEN
+
+
+def _cut(text: str, size: int) -> str:
+    """Returns the text, or as much of it as fits into so many bytes of UTF-8."""
+    raw = text.encode(errors="replace")
+    return text if len(raw) <= size else raw[: size - 3].decode(errors="ignore") + "…"
