@@ -26,7 +26,7 @@ def _seconds(value: object) -> object:
     return float(match[1]) * _SECONDS[match[2]]
 
 
-Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
 """A time span in seconds; in YAML a number of seconds or text like `500ms`, `5s`, `10m`."""
 
 
@@ -40,7 +40,7 @@ class _Strict(BaseModel):
 
 
 class Timeouts(_Strict):
-    """How long a target may take, in seconds. `first_token` and `stream_idle` bound streams, `total` every call."""
+    """How long a target may take, in seconds. `first_token` and `stream_idle` bound streams, the others every call."""
 
     connect: Duration = 5.0
     first_token: Duration = 30.0
@@ -59,8 +59,8 @@ class OpenAIBackend(_Strict):
 class LlamaCppBackend(_Strict):
     """llama.cpp's own server, started and watched by Parley. Without `model_path`: the model in the package.
 
-    `context` is the number of tokens that each of the `slots` parallel requests may use; `threads` defaults to half
-    of the machine's cores: more only slow each other down beside the workers.
+    `context` is the number of tokens that each of the `slots` parallel requests may use, at most what the model was
+    trained with; `threads` defaults to half of the machine's cores: more only slow each other down beside the workers.
     """
 
     kind: Literal["llama_cpp"]
@@ -78,7 +78,7 @@ class Target(_Strict):
 
     backend: str
     model: str = ""
-    weight: float = Field(default=1.0, gt=0)
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
 
 class Model(_Strict):
