@@ -139,6 +139,12 @@ def test_stream_true_is_refused_where_the_answer_is_whole(
     assert [] == worker.backend.calls
 
 
+def test_the_edge_may_overrule_stream(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """A dialect in which the Accept header decides sends `stream: true` here for a whole answer."""
+    answer = chat.CreateChatCompletion(ask(stream=True), metadata=(*ada, ("parley-form", "whole")))
+    assert "Hello" == answer.choices[0].message.content.string_value
+
+
 def test_cancelling_reaches_the_backend(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
     """A caller that leaves frees the upstream, in a stream and in a whole answer."""
     for streamed in (True, False):

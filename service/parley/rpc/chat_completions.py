@@ -18,6 +18,7 @@ from parley.v1 import chat_completions_pb2_grpc as services
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 
 _SESSION = "x-chat-session-id"
+_FORM = "parley-form"  # the edge's word where a dialect lets the Accept header overrule `stream`
 
 
 class ChatCompletionsServicer(services.ChatCompletionsServicer):
@@ -128,6 +129,8 @@ def _prepare(request: CreateChatCompletionRequest, *, streamed: bool) -> None:
             raise InvalidRequest(message, param="chatSessionId")
         request.session_id = named
     call.noted["model"] = request.model[:256]
+    if call.metadata.get(_FORM) == "whole":
+        request.ClearField("stream")
     validate(request, streamed=streamed)
 
 

@@ -1,6 +1,7 @@
 """The one table that turns domain errors into gRPC statuses, and what a failed call carries."""
 
 import math
+from urllib.parse import quote, urlencode
 
 import grpc
 import structlog
@@ -11,6 +12,7 @@ from parley.v1 import error_reason_pb2 as reasons
 from parley.v1.error_reason_pb2 import ErrorReason
 
 _PREFIX = "ERROR_REASON_"
+_MOST_MIRRORED = 20  # violations: more would not fit into the headers that Envoy takes
 _log = structlog.get_logger()
 
 STATUS: dict[ErrorReason.ValueType, grpc.StatusCode] = {
@@ -74,6 +76,8 @@ def trailing_metadata(error: ParleyError) -> tuple[tuple[str, str | bytes], ...]
     ]
     if error.param:
         pairs.append(("parley-error-param", error.param))
+    if isinstance(error, InvalidRequest) and error.violations:
+        pairs.append(("parley-error-violations", urlencode(error.violations[:_MOST_MIRRORED], quote_via=quote)))
     if error.retry_after is not None:
         pairs.append(("retry-after", str(math.ceil(error.retry_after))))
     pairs.append(("grpc-status-details-bin", details(error)))
