@@ -114,6 +114,27 @@ def test_config_check_lists_every_problem(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("defaults: {temprature: 1}, targets: [{backend: b}]", "models[0].defaults.temprature: "),
+        ("targets: [{backend: a}]", "model_path: there is no file /none.gguf; "),
+    ],
+)
+def test_config_check_refuses_what_up_would_refuse(model: str, says: str, tmp_path: Path) -> None:
+    """A file that is fine is one that `parley up` starts with: parameters have their names, models are there."""
+    file = tmp_path / "parley.yaml"
+    file.write_text(
+        "backends: {a: {kind: llama_cpp, model_path: /none.gguf}, b: {kind: openai, base_url: 'http://b/v1'}}\n"
+        f"models: [{{id: m, {model}}}]\n"
+    )
+    for command in (("config", "check", str(file)), ("up", "--config", str(file), "--state-dir", str(tmp_path / "s"))):
+        done = run(*command)
+        assert (1, "") == (done.returncode, done.stdout)
+        assert 1 == len(done.stderr.splitlines())
+        assert done.stderr.startswith(f"parley: {says}")
+
+
 def test_models_shows_what_can_be_asked_for(tmp_path: Path) -> None:
     """The table and the JSON have every model, its backends, its sessions; never a key."""
     file = tmp_path / "parley.yaml"

@@ -7,12 +7,14 @@ from pathlib import Path
 from parley.cli.children import model_backends
 from parley.cli.settings import Address, CommandError
 from parley.config import Config
+from parley.core.routing import Router
 
 
-def check_models(config: Config) -> None:
-    """Raises ConfigError where the file of a llama.cpp model is missing."""
+def check_config(config: Config) -> None:
+    """Raises ConfigError for what only using it tells: a model's `defaults`, and a llama.cpp model that is missing."""
     from parley.backends.llama_cpp import model_path
 
+    Router(config, {})
     for backend in model_backends(config).values():
         model_path(backend)
 

@@ -13,9 +13,11 @@ app = App(name="config", help="Check a configuration file.", help_epilogue=_EXAM
 @app.command(help_epilogue=_EXAMPLE)
 def check(file: Annotated[Path, Parameter(help="The YAML file.")], /) -> None:
     """Say whether the file can be used, else every line that must change."""
+    from parley.cli.checks import check_config
     from parley.config import load
 
     config = load(file)
+    check_config(config)
     print(f"{file} is fine: {_count(config.backends, 'backend')}, {_count(config.models, 'model')}")
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from parley.cli import settings
-from parley.cli.checks import check_address, check_models
+from parley.cli.checks import check_address, check_config
 from parley.cli.running import run
 from parley.cli.settings import Address
 from parley.cli.stack import Places, Stack
@@ -23,7 +23,7 @@ def serve(
     Several may share a state folder. SIGTERM drains it.
     """
     checked = load(config)
-    check_models(checked)
+    check_config(checked)
     check_address(listen, "--listen")
     state = settings.state_dir(state_dir)
     with settings.passing_run_dir() as run_dir:

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from parley.cli import settings
-from parley.cli.checks import check_address, check_models, check_ready_file
+from parley.cli.checks import check_address, check_config, check_ready_file
 from parley.cli.running import run
 from parley.cli.settings import Address, CommandError
 from parley.cli.stack import Places, Stack
@@ -74,7 +74,7 @@ def _check(config: Path | None, http: Address, grpc: Address, ready_file: Path |
 def _check_again(config: Path | None) -> Config:
     """What may change while Parley runs. Raises ConfigError."""
     checked = load(config)
-    check_models(checked)
+    check_config(checked)
     return checked
 
 

@@ -14,6 +14,7 @@ from parley.core.ports import Backend, Caller, UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 
+_PARAMETERS = frozenset(CreateChatCompletionRequest.DESCRIPTOR.fields_by_name)
 _NO_DEFAULT = frozenset({"model", "stream", "session_id", "store"})
 _SAME_LIMIT = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
@@ -89,7 +90,7 @@ def choose(targets: Sequence[Target], session_id: str | None) -> Target:
     if len(targets) == 1:
         return targets[0]
     if session_id is None:
-        return random.choices(targets, [target.weight for target in targets])[0]  # noqa: S311 (spreads load, no secret)
+        return random.choices(targets, [target.weight for target in targets])[0]  # noqa: S311 - spreads load, no secret
     return max(targets, key=lambda target: _score(target, session_id))
 
 
@@ -103,6 +104,8 @@ def _defaults(index: int, model: Model) -> tuple[CreateChatCompletionRequest, li
     """Reads a model's `defaults` as a request, with the names of the fields that they set."""
     place = f"models[{index}].defaults"
     request = CreateChatCompletionRequest()
+    for name in sorted(model.defaults.keys() - _PARAMETERS):
+        raise ConfigError(f"{place}.{name}: no request parameter has this name; correct or remove it")
     try:
         json_format.ParseDict(model.defaults, request)
     except json_format.ParseError as error:
