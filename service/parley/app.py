@@ -1,4 +1,4 @@
-"""The composition root: the only module that names concrete classes."""
+"""The composition root: what a worker is made of."""
 
 import asyncio
 import gc
@@ -11,19 +11,14 @@ from parley.backends.llama_cpp import LlamaCpp, socket_path
 from parley.backends.openai import OpenAI
 from parley.config import BackendConfig, Config, LlamaCppBackend
 from parley.core.chat import Chat
-from parley.core.ports import Backend, Store
+from parley.core.ports import Backend
 from parley.core.routing import Router
 from parley.core.turns import Turns
 from parley.rpc.server import Server
-from parley.stores.sqlite import SqliteStore
+from parley.stores.opening import opened
 
 GRACE_SECONDS = 10.0
 _SWITCH_SECONDS = 0.0005  # the store's thread waits this long for the loop, after each statement; Python's own: 5 ms
-
-
-def open_store(state_dir: Path) -> Store:
-    """Opens the store under the state directory. Raises StoreUnavailable."""
-    return SqliteStore(state_dir / "parley.db")
 
 
 def make_backends(backends: Mapping[str, BackendConfig], run_dir: Path) -> dict[str, Backend]:
@@ -37,7 +32,7 @@ def _backend(name: str, config: BackendConfig, run_dir: Path) -> Backend:
     return OpenAI(config.base_url, config.api_key)
 
 
-async def serve(  # noqa: PLR0913 (what a worker is made of)
+async def serve(  # noqa: PLR0913 - what a worker is made of
     config: Config,
     *,
     state_dir: Path,
@@ -55,20 +50,19 @@ async def serve(  # noqa: PLR0913 (what a worker is made of)
     sys.setswitchinterval(_SWITCH_SECONDS)
     backends = make_backends(config.backends, run_dir)
     router = Router(config, backends)
-    store = open_store(state_dir)
-    turns = Turns(store)
-    server = Server(Chat(router, turns), router, store, ApiKeys(store))
     try:
-        address = await server.start(address)
-        _calm_collector()
-        on_ready(address)
-        await stop.wait()
-        await server.stop(grace())
-        await turns.close()
+        async with opened(state_dir) as store:
+            turns = Turns(store)
+            server = Server(Chat(router, turns), router, store, ApiKeys(store))
+            address = await server.start(address)
+            _calm_collector()
+            on_ready(address)
+            await stop.wait()
+            await server.stop(grace())
+            await turns.close()
     finally:
         for backend in backends.values():
             await backend.close()
-        await store.close()
 
 
 def _calm_collector() -> None:

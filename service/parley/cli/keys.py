@@ -16,7 +16,7 @@ from parley.cli.settings import CommandError, ConfigOption, StateDirOption, defa
 from parley.config import Config, Duration, load
 from parley.core.errors import StoreUnavailable
 from parley.core.ports import ApiKey
-from parley.stores.sqlite import SqliteStore
+from parley.stores.opening import opened, store_file
 
 T = TypeVar("T")
 
@@ -102,11 +102,8 @@ def _run(folder: Path | None, work: Callable[[ApiKeys], Awaitable[T]]) -> T:
     """Opens the store, does the work and closes it again. Raises CommandError."""
 
     async def run() -> T:
-        store = SqliteStore(state_dir(folder) / "parley.db")
-        try:
+        async with opened(state_dir(folder)) as store:
             return await work(ApiKeys(store))
-        finally:
-            await store.close()
 
     try:
         return asyncio.run(run())
@@ -117,7 +114,7 @@ def _run(folder: Path | None, work: Callable[[ApiKeys], Awaitable[T]]) -> T:
 def _existing(folder: Path | None) -> Path:
     """Refuses a folder without a store, before one is made there. Raises CommandError."""
     found = (folder or default_state_dir()).expanduser().absolute()
-    if not (found / "parley.db").exists():
+    if not store_file(found).exists():
         raise CommandError(f"{found} has no keys; name the service's folder with --state-dir, or make a key first")
     return found
 

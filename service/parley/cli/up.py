@@ -19,7 +19,7 @@ from parley.cli.settings import Address, CommandError
 from parley.cli.stack import Places, Stack
 from parley.config import Config, load
 from parley.core.errors import StoreUnavailable
-from parley.core.ports import Store
+from parley.stores.opening import opened, store_file
 
 _QUESTION = "What is the capital of France?"
 
@@ -81,10 +81,10 @@ def _check_again(config: Path | None) -> Config:
 async def _open_store(state: Path) -> None:
     """Makes the store if it is new, so that workers need not. Raises CommandError where it cannot be used."""
     try:
-        async with _store(state) as store:
+        async with opened(state) as store:
             await store.check()
     except StoreUnavailable as error:
-        message = f"{state / 'parley.db'} cannot be used ({error.cause}); mend it or choose another --state-dir"
+        message = f"{store_file(state)} cannot be used ({error.cause}); mend it or choose another --state-dir"
         raise CommandError(message) from error
 
 
@@ -92,24 +92,12 @@ async def _first_key(state: Path) -> str | None:
     """Makes a key where there is none yet."""
     from parley.auth.api_keys import ApiKeys
 
-    async with _store(state) as store:
+    async with opened(state) as store:
         keys = ApiKeys(store)
         if await keys.list():
             return None
         _, secret = await keys.create(name="first key", account="default")
         return secret
-
-
-@asynccontextmanager
-async def _store(state: Path) -> AsyncIterator[Store]:
-    """The store of the state folder, for a moment."""
-    from parley.stores.sqlite import SqliteStore
-
-    store = SqliteStore(state / "parley.db")
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 def _greet(http: Address, grpc: Address, key: str | None, config: Config) -> None:
