@@ -204,3 +204,23 @@ def test_concurrent_calls_do_not_mix(worker: Worker, chat: ChatCompletionsStub, 
     assert [str(number) for number in range(50)] == [
         call.result().choices[0].message.content.string_value for call in calls
     ]
+
+
+def test_a_caller_who_speaks_of_functions_is_answered_so(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata
+) -> None:
+    """The backend sees tools, the caller a function call, and the session keeps what the caller saw."""
+    answer = completion("")
+    answer.choices[0].message.content.null_value = 0  # type: ignore[assignment]
+    call = answer.choices[0].message.tool_calls.add(id="call_9", type="function")
+    call.function.name, call.function.arguments = "f", "{}"
+    answer.choices[0].finish_reason = "tool_calls"
+    worker.backend.answer = lambda _: answer
+    offered = {"functions": [{"name": "f", "parameters_json": '{"type":"object"}'}]}
+    first = chat.CreateChatCompletion(ask(**offered), metadata=ada)
+    assert ("f", "function_call") == (first.choices[0].message.function_call.name, first.choices[0].finish_reason)
+    assert '{"type":"object"}' == worker.backend.calls[0].request.tools[0].function.parameters_json
+    result = [{"role": "function", "name": "f", "content": "42"}]
+    chat.CreateChatCompletion(ask(messages=result, chatSessionId=first.session_id, **offered), metadata=ada)
+    _, called, answered = worker.backend.calls[1].request.messages
+    assert called.tool_calls[0].id == answered.tool_call_id != ""

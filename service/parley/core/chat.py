@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from parley.core import functions
 from parley.core.errors import DeadlineExceeded, ParleyError
 from parley.core.ports import Caller, Turn
 from parley.core.routing import Router
@@ -35,8 +36,10 @@ class Chat:
             backend, call = self._router.route(model, request, history, session_id=session_id, deadline=deadline)
             completion = await backend.complete(call)
         except BaseException as error:
-            self._abandon(turn, error, None)
+            self._fail(turn, error, None)
             raise
+        if functions.speaks_of_functions(request):
+            functions.to_functions(completion)
         stamp(completion, model.id, session_id)
         if turn:
             await self._turns.commit(turn, completion.choices[0].message if completion.choices else None)
@@ -54,23 +57,26 @@ class Chat:
         turn = await self._turns.begin(request, caller, model)
         session_id = turn.session_id if turn else None
         answer = AnswerJoiner()
+        legacy = functions.speaks_of_functions(request)
         try:
             history = turn.history if turn else []
             backend, call = self._router.route(model, request, history, session_id=session_id, deadline=deadline)
             shaper = StreamShaper(model.id, session_id)
             async with aclosing(backend.stream(call)) as chunks:
                 async for chunk in chunks:
+                    if legacy:
+                        functions.to_function_deltas(chunk)
                     if turn:
                         answer.add(chunk)
                     yield shaper.shape(chunk)
         except BaseException as error:
-            self._abandon(turn, error, answer.message())
+            self._fail(turn, error, answer.message())
             raise
         if turn:
             await self._turns.commit(turn, answer.message())
         yield [shaper.end()]
 
-    def _abandon(self, turn: Turn | None, error: BaseException, partial: Message | None) -> None:
+    def _fail(self, turn: Turn | None, error: BaseException, partial: Message | None) -> None:
         if turn:
             self._turns.abandon(turn, _reason(error), partial)
 

@@ -9,6 +9,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 
 from parley.config import Config, ConfigError, Model, Target
+from parley.core import functions
 from parley.core.errors import InvalidRequest, ModelNotFound
 from parley.core.ports import Backend, Caller, UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
@@ -78,6 +79,7 @@ class Router:
             asked.messages.extend(instructions)
             asked.messages.extend(history)
             asked.messages.extend(request.messages)
+        functions.to_tools(asked)
         return asked
 
 

@@ -1,0 +1,78 @@
+"""The older form of tools, `functions` and `function_call`, for backends that know only tools.
+
+A request is translated before a backend sees it, messages of earlier turns included; what comes back to a caller who
+spoke of functions speaks of functions again. A session keeps what its callers saw. (OpenAI API reference, chat
+completions: `functions` is deprecated in favour of `tools`, `function_call` of `tool_choice`.)
+"""
+
+from collections.abc import Iterable
+
+from google.protobuf.struct_pb2 import Value
+
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.message_pb2 import FunctionCall, Message, Tool, ToolCall
+
+
+def speaks_of_functions(request: CreateChatCompletionRequest) -> bool:
+    """Tells whether the caller offers functions, and so expects calls of functions."""
+    return bool(request.functions) or request.HasField("function_call")
+
+
+def to_tools(request: CreateChatCompletionRequest) -> None:
+    """Puts tools in the place of functions, in the offer, the choice and the conversation."""
+    if speaks_of_functions(request):
+        request.tools.extend(Tool(type="function", function=function) for function in request.functions)
+        if request.HasField("function_call"):
+            request.tool_choice.CopyFrom(_choice(request.function_call))
+        if request.functions and not request.HasField("parallel_tool_calls"):
+            request.parallel_tool_calls = False  # the older form has room for one call only
+        request.ClearField("functions")
+        request.ClearField("function_call")
+    _messages_to_tools(request.messages)
+
+
+def to_functions(completion: ChatCompletion) -> None:
+    """Puts calls of functions in the place of tool calls in a whole answer."""
+    for choice in completion.choices:
+        if choice.message.tool_calls:
+            choice.message.function_call.CopyFrom(choice.message.tool_calls[0].function)
+            choice.message.ClearField("tool_calls")
+        if choice.finish_reason == "tool_calls":
+            choice.finish_reason = "function_call"
+
+
+def to_function_deltas(chunk: ChatCompletionChunk) -> None:
+    """Puts pieces of calls of functions in the place of pieces of tool calls."""
+    for choice in chunk.choices:
+        first = [piece.function for piece in choice.delta.tool_calls if piece.index == 0]
+        choice.delta.ClearField("tool_calls")
+        for piece in first:
+            choice.delta.function_call.CopyFrom(piece)
+        if choice.finish_reason == "tool_calls":
+            choice.finish_reason = "function_call"
+
+
+def _choice(choice: Value) -> Value:
+    if not choice.HasField("struct_value"):
+        return choice
+    made = Value()
+    made.struct_value.update(
+        {"type": "function", "function": {"name": choice.struct_value.fields["name"].string_value}}
+    )
+    return made
+
+
+def _messages_to_tools(messages: Iterable[Message]) -> None:
+    """Gives each function call an id, and the `function` message after it that id."""
+    answered = ""
+    for place, message in enumerate(messages):
+        if message.HasField("function_call"):
+            answered = f"call_{place}"
+            call = FunctionCall()
+            call.CopyFrom(message.function_call)
+            message.tool_calls.append(ToolCall(id=answered, type="function", function=call))
+            message.ClearField("function_call")
+        elif message.role == "function":
+            message.role = "tool"
+            message.tool_call_id = answered
+            message.ClearField("name")
