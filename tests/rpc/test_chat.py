@@ -9,7 +9,7 @@ import grpc
 import pytest
 from google.protobuf.json_format import ParseDict
 
-from parley.core.errors import StreamBroken, UpstreamUnavailable
+from parley.core.errors import StreamBroken, UnsupportedParameter, UpstreamUnavailable
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests.rpc.conftest import Worker
@@ -216,7 +216,7 @@ def test_a_caller_who_speaks_of_functions_is_answered_so(
     call.function.name, call.function.arguments = "f", "{}"
     answer.choices[0].finish_reason = "tool_calls"
     worker.backend.answer = lambda _: answer
-    offered = {"functions": [{"name": "f", "parameters_json": '{"type":"object"}'}]}
+    offered: dict[str, Any] = {"functions": [{"name": "f", "parameters_json": '{"type":"object"}'}]}
     first = chat.CreateChatCompletion(ask(**offered), metadata=ada)
     assert ("f", "function_call") == (first.choices[0].message.function_call.name, first.choices[0].finish_reason)
     assert '{"type":"object"}' == worker.backend.calls[0].request.tools[0].function.parameters_json
@@ -224,3 +224,15 @@ def test_a_caller_who_speaks_of_functions_is_answered_so(
     chat.CreateChatCompletion(ask(messages=result, chatSessionId=first.session_id, **offered), metadata=ada)
     _, called, answered = worker.backend.calls[1].request.messages
     assert called.tool_calls[0].id == answered.tool_call_id != ""
+
+
+def test_an_unsupported_function_is_named_as_the_caller_named_it(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata
+) -> None:
+    """A backend that knows no tools refuses `functions` by that name."""
+    for method in (chat.CreateChatCompletion, lambda *a, **k: list(chat.StreamChatCompletion(*a, **k))):
+        worker.backend.answer = lambda _: UnsupportedParameter("`tools` is not supported by the model", param="tools")
+        with pytest.raises(grpc.RpcError, match="`functions` is not supported") as caught:
+            method(ask(functions=[{"name": "f"}]), metadata=ada)
+        error: Any = caught.value
+        assert "functions" == dict(error.trailing_metadata())["parley-error-param"]

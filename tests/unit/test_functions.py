@@ -51,11 +51,8 @@ def test_a_request_with_tools_stays_as_it_is() -> None:
 
 def test_tool_calls_of_an_answer_become_a_function_call() -> None:
     """The caller who offered functions gets what the older documents show."""
-    message = {
-        "role": "assistant",
-        "content": None,
-        "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}"}}],
-    }
+    calls = [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]
+    message = {"role": "assistant", "content": None, "tool_calls": calls}
     completion = ParseDict({"choices": [{"message": message, "finish_reason": "tool_calls"}]}, ChatCompletion())
     functions.to_functions(completion)
     expected = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}

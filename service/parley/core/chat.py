@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from parley.core import functions
-from parley.core.errors import DeadlineExceeded, ParleyError
+from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
 from parley.core.ports import Caller, Turn
 from parley.core.routing import Router
 from parley.core.streams import AnswerJoiner, StreamShaper, stamp
@@ -36,7 +36,7 @@ class Chat:
             backend, call = self._router.route(model, request, history, session_id=session_id, deadline=deadline)
             completion = await backend.complete(call)
         except BaseException as error:
-            self._fail(turn, error, None)
+            self._fail(turn, error, None, request)
             raise
         if functions.speaks_of_functions(request):
             functions.to_functions(completion)
@@ -70,13 +70,21 @@ class Chat:
                         answer.add(chunk)
                     yield shaper.shape(chunk)
         except BaseException as error:
-            self._fail(turn, error, answer.message())
+            self._fail(turn, error, answer.message(), request)
             raise
         if turn:
             await self._turns.commit(turn, answer.message())
         yield [shaper.end()]
 
-    def _fail(self, turn: Turn | None, error: BaseException, partial: Message | None) -> None:
+    def _fail(
+        self,
+        turn: Turn | None,
+        error: BaseException,
+        partial: Message | None,
+        request: CreateChatCompletionRequest,
+    ) -> None:
+        if isinstance(error, UnsupportedParameter) and functions.speaks_of_functions(request):
+            functions.use_old_names(error)
         if turn:
             self._turns.abandon(turn, _reason(error), partial)
 

@@ -9,8 +9,11 @@ from collections.abc import Iterable
 
 from google.protobuf.struct_pb2 import Value
 
+from parley.core.errors import UnsupportedParameter
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import FunctionCall, Message, Tool, ToolCall
+
+_OLD_NAMES = {"tools": "functions", "tool_choice": "function_call"}
 
 
 def speaks_of_functions(request: CreateChatCompletionRequest) -> bool:
@@ -52,13 +55,20 @@ def to_function_deltas(chunk: ChatCompletionChunk) -> None:
             choice.finish_reason = "function_call"
 
 
+def use_old_names(error: UnsupportedParameter) -> None:
+    """Makes the error name the parameter that the caller sent."""
+    old = _OLD_NAMES.get(error.param or "")
+    if old is not None:
+        error.message = error.message.replace(f"`{error.param}`", f"`{old}`")
+        error.param = old
+
+
 def _choice(choice: Value) -> Value:
     if not choice.HasField("struct_value"):
         return choice
     made = Value()
-    made.struct_value.update(
-        {"type": "function", "function": {"name": choice.struct_value.fields["name"].string_value}}
-    )
+    name = choice.struct_value.fields["name"].string_value
+    made.struct_value.update({"type": "function", "function": {"name": name}})
     return made
 
 
