@@ -94,7 +94,7 @@ echo "generated files: the same as protos/ make" && \
 find service/parley -name '*_pb2*.py*' -not -path '*/__pycache__/*' | sed 's|^service/||' | LC_ALL=C sort > "$$new/have" && \
 (cd "$$new/code" && find . -type f | sed 's|^\./||' | LC_ALL=C sort) > "$$new/want" && \
 { diff "$$new/have" "$$new/want" && cmp "$$new/parley.binpb" edge/parley.binpb && \
-	while read -r file; do diff -q "$$new/code/$$file" "service/$$file" || exit 1; done < "$$new/want"; } || \
+	(while read -r file; do diff -q "$$new/code/$$file" "service/$$file" || exit; done < "$$new/want"); } || \
 { echo "generated files are stale: run 'make gen' and commit what it changes" >&2; exit 1; }
 endef
 
