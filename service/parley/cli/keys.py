@@ -12,15 +12,13 @@ from cyclopts import App, Parameter
 from pydantic import TypeAdapter, ValidationError
 
 from parley.auth.api_keys import ApiKeys
-from parley.cli.settings import CommandError, ConfigOption, StateDirOption, default_state_dir, state_dir
+from parley.cli.settings import CommandError, ConfigOption, JsonOption, StateDirOption, default_state_dir, state_dir
 from parley.config import Config, Duration, load
 from parley.core.errors import StoreUnavailable
 from parley.core.ports import ApiKey
 from parley.stores.opening import opened, store_file
 
 T = TypeVar("T")
-
-JsonOption = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON, for programs.")]
 
 app = App(
     name="keys",

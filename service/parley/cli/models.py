@@ -2,21 +2,13 @@
 
 import json
 import sys
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
-
-from parley.cli.settings import ConfigOption
+from parley.cli.settings import ConfigOption, JsonOption
 from parley.config import Config, load
 
 
-def models(
-    *,
-    config: ConfigOption = None,
-    as_json: Annotated[
-        bool, Parameter(name="--json", negative="", help="Print a JSON list instead of a table.")
-    ] = False,
-) -> None:
+def models(*, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the configured models, the default one marked with `*`."""
     rows = _rows(load(config))
     if as_json:

@@ -36,13 +36,13 @@ class Address(NamedTuple):
 
     def to_call(self) -> "Address":
         """The address that a client on this machine can use: a wildcard is not one."""
-        return Address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host), self.port)  # noqa: S104
+        return Address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host), self.port)  # noqa: S104 - nothing listens
 
 
 def parse_address(text: str) -> Address:
     """Reads `HOST:PORT`, `[IPV6]:PORT`. Raises ValueError."""
     match = _ADDRESS.fullmatch(text)
-    if match is None or int(match["port"]) > 65535:  # noqa: PLR2004
+    if match is None or int(match["port"]) > 65535:  # noqa: PLR2004 - the last port
         raise ValueError(f'"{text}" is not an address; write HOST:PORT, for example 127.0.0.1:8080')
     return Address(match["host"].strip("[]"), int(match["port"]))
 
@@ -79,42 +79,15 @@ StateDirOption = Annotated[
         help="Folder for sessions and keys. Default: $XDG_STATE_HOME/parley or ~/.local/state/parley.",
     ),
 ]
-HttpOption = Annotated[
-    Address,
-    Parameter(
-        name="--http",
-        env_var="PARLEY_HTTP",
-        converter=_to_address,
-        show_default=str,
-        n_tokens=1,
-        accepts_keys=False,
-        help="Where REST listens, HOST:PORT; port 0 picks a free one.",
-    ),
-]
-GrpcOption = Annotated[
-    Address,
-    Parameter(
-        name="--grpc",
-        env_var="PARLEY_GRPC",
-        converter=_to_address,
-        show_default=str,
-        n_tokens=1,
-        accepts_keys=False,
-        help="Where gRPC listens, HOST:PORT; port 0 picks a free one.",
-    ),
-]
+_ADDRESS_PARAMETER = Parameter(converter=_to_address, show_default=str, n_tokens=1, accepts_keys=False)
+_REST_HELP = "Where REST listens, HOST:PORT; port 0 picks a free one."
+_GRPC_HELP = "Where gRPC listens, HOST:PORT; port 0 picks a free one."
+HttpOption = Annotated[Address, _ADDRESS_PARAMETER, Parameter(name="--http", env_var="PARLEY_HTTP", help=_REST_HELP)]
+GrpcOption = Annotated[Address, _ADDRESS_PARAMETER, Parameter(name="--grpc", env_var="PARLEY_GRPC", help=_GRPC_HELP)]
 ListenOption = Annotated[
-    Address,
-    Parameter(
-        name="--listen",
-        env_var="PARLEY_LISTEN",
-        converter=_to_address,
-        show_default=str,
-        n_tokens=1,
-        accepts_keys=False,
-        help="Where gRPC listens, HOST:PORT; port 0 picks a free one.",
-    ),
+    Address, _ADDRESS_PARAMETER, Parameter(name="--listen", env_var="PARLEY_LISTEN", help=_GRPC_HELP)
 ]
+JsonOption = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON, for programs.")]
 ReadyFileOption = Annotated[
     Path | None,
     Parameter(

@@ -8,7 +8,7 @@ import sys
 from abc import ABC, abstractmethod
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -191,13 +191,7 @@ async def _readline(stream: asyncio.StreamReader) -> bytes:
         return b"(a line too long to show)\n"
 
 
-async def spawn(
-    argv: list[str],
-    *,
-    cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
-    talks: bool = False,
-) -> Process:
+async def spawn(argv: list[str], *, cwd: Path | None = None, talks: bool = False) -> Process:
     """Starts a process that dies with this one. Its stdout is a pipe; its stderr goes there too.
 
     Where it `talks`, its stdin is a pipe as well, and its stderr is ours.
@@ -205,7 +199,6 @@ async def spawn(
     return await asyncio.create_subprocess_exec(
         *argv,
         cwd=cwd,
-        env=None if env is None else {**os.environ, **env},
         stdin=PIPE if talks else DEVNULL,
         stdout=PIPE,
         stderr=None if talks else asyncio.subprocess.STDOUT,
