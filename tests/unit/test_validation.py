@@ -40,7 +40,7 @@ GOOD: list[dict[str, Any]] = [
     {"response_format": {"type": "text"}},
     {"logit_bias": {"50256": -100}, "metadata": {"k": "v"}},
     {"stream": True, "stream_options": {"include_usage": True}},
-    {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]},
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": "a\\u0000"}]}]},
     {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]},
     {"messages": [{"role": "assistant", "function_call": {"name": "f"}}]},
     {
@@ -49,6 +49,7 @@ GOOD: list[dict[str, Any]] = [
             {"role": "function", "content": "", "name": "f"},
         ]
     },
+    {"messages": [{"role": "user", "content": "a\\u0000 \U0001f600 e\u0301 \u202e"}]},
     {"messages": [{"role": "developer", "content": ""}, {"role": "system", "content": "x"}]},
 ]
 
@@ -68,6 +69,16 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": [{"role": "user", "content": []}]}, "messages[0].content", "must not be an empty array"),
     ({"messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content[0]", "must be an object with a `type`"),
     ({"messages": [{"role": "user", "content": [{"type": 1}]}]}, "messages[0].content[0]", "must be an object"),
+    (
+        {"messages": [{"role": "user", "content": "a\0b"}]},
+        "messages[0].content",
+        "must not contain the character U+0000",
+    ),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "\0"}]}]},
+        "messages[0].content",
+        "must not contain the character U+0000",
+    ),
     ({"messages": [{"role": "assistant"}]}, "messages[0].content", "may be null only beside"),
     ({"messages": [{"role": "tool", "content": "1"}]}, "messages[0].tool_call_id", "is required where `role` is tool"),
     ({"messages": [{"role": "function", "content": "1"}]}, "messages[0].name", "is required where `role` is function"),

@@ -79,10 +79,20 @@ def _message(message: Message, place: str) -> Iterator[Violation]:
         yield f"{place}.content", f"`{place}.content` is required and must be a string or an array of content parts"
     elif kind != "string_value" and not _speaks_otherwise(message):
         yield f"{place}.content", f"`{place}.content` may be null only beside `tool_calls` or `function_call`"
+    if _has_nul(message.content):
+        yield f"{place}.content", f"`{place}.content` must not contain the character U+0000"
     if message.role == "tool" and not message.tool_call_id:
         yield f"{place}.tool_call_id", f"`{place}.tool_call_id` is required where `role` is tool"
     if message.role == "function" and not message.name:
         yield f"{place}.name", f"`{place}.name` is required where `role` is function"
+
+
+def _has_nul(value: Value) -> bool:
+    if value.HasField("struct_value"):
+        return any("\0" in key or _has_nul(item) for key, item in value.struct_value.fields.items())
+    if value.HasField("list_value"):
+        return any(_has_nul(item) for item in value.list_value.values)
+    return "\0" in value.string_value
 
 
 def _speaks_otherwise(message: Message) -> bool:
