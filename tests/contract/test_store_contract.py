@@ -10,7 +10,7 @@ from parley.stores.sqlite import SqliteStore
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import Clock, KeyContract, LifeContract, SessionContract, TurnContract  # noqa: E402
+from tests.contract.stores import Clock, KeyContract, LifeContract, SessionContract, TurnContract  # noqa: E402 - only now are its asserts rewritten
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from parley.stores.sqlite.database import require_safe_library
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import begin, converse, key  # noqa: E402
+from tests.contract.stores import begin, converse, key  # noqa: E402 - only now are its asserts rewritten
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,7 +14,7 @@ from parley.stores.sqlite import SqliteStore
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import converse  # noqa: E402
+from tests.contract.stores import converse  # noqa: E402 - only now are its asserts rewritten
 
 ROOT = Path(__file__).parents[2]
 

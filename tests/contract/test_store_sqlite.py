@@ -18,7 +18,7 @@ from parley.stores.sqlite import SqliteStore, sessions
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import begin, converse, key  # noqa: E402
+from tests.contract.stores import begin, converse, key  # noqa: E402 - only now are its asserts rewritten
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+# ruff: noqa: N802 - methods have the names of their RPCs
 """A worker that does as the test says: a real gRPC server on a Unix socket, with Parley's services and health.
 
 Run as a file with the path of a socket, it is a process of its own that answers every completion with its name, and
@@ -83,47 +84,47 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
         self.request = request
         self.metadata = dict(context.invocation_metadata() or ())
 
-    async def CreateChatCompletion(self, request: CreateChatCompletionRequest, context: Any) -> ChatCompletion:  # noqa: N802
+    async def CreateChatCompletion(self, request: CreateChatCompletionRequest, context: Any) -> ChatCompletion:
         self._note("CreateChatCompletion", request, context)
         answer: ChatCompletion = await self.complete(request, context)
         return answer
 
-    async def StreamChatCompletion(  # noqa: N802
+    async def StreamChatCompletion(
         self, request: CreateChatCompletionRequest, context: Any
     ) -> AsyncIterator[ChatCompletionChunk]:
         self._note("StreamChatCompletion", request, context)
         yield ChatCompletionChunk(id="chatcmpl-1")
 
-    async def StreamChatCompletionEvents(  # noqa: N802
+    async def StreamChatCompletionEvents(
         self, request: CreateChatCompletionRequest, context: Any
     ) -> AsyncIterator[HttpBody]:
         self._note("StreamChatCompletionEvents", request, context)
         async for body in self.events(request, context):
             yield body
 
-    async def ListModels(self, request: ListModelsRequest, context: Any) -> ListModelsResponse:  # noqa: N802
+    async def ListModels(self, request: ListModelsRequest, context: Any) -> ListModelsResponse:
         self._note("ListModels", request, context)
         return ListModelsResponse(object="list", data=[Model(id="m", object="model", created=7, owned_by="local")])
 
-    async def GetModel(self, request: GetModelRequest, context: Any) -> Model:  # noqa: N802
+    async def GetModel(self, request: GetModelRequest, context: Any) -> Model:
         self._note("GetModel", request, context)
         return Model(id=request.model, object="model", created=7, owned_by="local")
 
-    async def ListSessions(self, request: ListSessionsRequest, context: Any) -> ListSessionsResponse:  # noqa: N802
+    async def ListSessions(self, request: ListSessionsRequest, context: Any) -> ListSessionsResponse:
         self._note("ListSessions", request, context)
         return ListSessionsResponse()
 
-    async def GetSession(self, request: GetSessionRequest, context: Any) -> Session:  # noqa: N802
+    async def GetSession(self, request: GetSessionRequest, context: Any) -> Session:
         self._note("GetSession", request, context)
         return Session(id=request.session_id, object="chat.session", turn_count=0)
 
-    async def ListSessionMessages(  # noqa: N802
+    async def ListSessionMessages(
         self, request: ListSessionMessagesRequest, context: Any
     ) -> ListSessionMessagesResponse:
         self._note("ListSessionMessages", request, context)
         return ListSessionMessagesResponse()
 
-    async def DeleteSession(self, request: DeleteSessionRequest, context: Any) -> DeleteSessionResponse:  # noqa: N802
+    async def DeleteSession(self, request: DeleteSessionRequest, context: Any) -> DeleteSessionResponse:
         self._note("DeleteSession", request, context)
         return DeleteSessionResponse(id=request.session_id, object="chat.session.deleted", deleted=True)
 

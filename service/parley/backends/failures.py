@@ -81,11 +81,11 @@ class Failures:
             return ContentPolicy(message, cause=cause)
         if codes & _CONTEXT_CODES or (status in {400, 413, 422} and _CONTEXT_WORDS.search(words)):
             return ContextLengthExceeded(message, param="messages", cause=cause)
-        if status == 429:  # noqa: PLR2004 (as HTTP counts)
+        if status == 429:  # noqa: PLR2004 - as HTTP counts
             return rate_limited(model, wait, cause)
         if status in _OUR_FAULT or status in _REDIRECTS:
             return UpstreamMisconfigured(_not_available(model), cause=cause)
-        if 400 <= status < 500 and status != 408:  # noqa: PLR2004 (as HTTP counts)
+        if 400 <= status < 500 and status != 408:  # noqa: PLR2004 - as HTTP counts
             return UpstreamRejected(message, param=param, cause=cause)
         return unavailable(model, cause, wait)
 
@@ -141,7 +141,7 @@ def _number(text: str | None) -> float | None:
 
 
 def _wait(seconds: float) -> float | None:
-    return min(max(seconds, 0.0), _LONGEST_WAIT) if seconds == seconds else None  # noqa: PLR0124 (not a number)
+    return min(max(seconds, 0.0), _LONGEST_WAIT) if seconds == seconds else None  # noqa: PLR0124 - not a number
 
 
 def _not_available(model: str) -> str:

@@ -24,7 +24,7 @@ def main() -> None:
     arguments.socket.unlink(missing_ok=True)
     os.umask(0o177)
     server = _serve(arguments)
-    print(f"llama.cpp serves {arguments.model.name} on {arguments.socket}", flush=True)  # noqa: T201 (for the log)
+    print(f"llama.cpp serves {arguments.model.name} on {arguments.socket}", flush=True)  # noqa: T201 - for the log
     while os.getppid() == arguments.parent:
         time.sleep(_POLL_SECONDS)
     del server
