@@ -6,8 +6,8 @@ pytest-grpc's fixtures give the stubs; its `grpc_server` is replaced by ours. On
 import asyncio
 import json
 import threading
-import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ import pytest
 
 from parley import logs
 from parley.auth.api_keys import ApiKeys
-from parley.config import Config, parse
+from parley.config import parse
 from parley.core.chat import Chat
 from parley.core.routing import Router
 from parley.core.turns import Turns
@@ -26,6 +26,7 @@ from parley.stores.sqlite import SqliteStore
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.models_pb2_grpc import ModelsStub
 from parley.v1.sessions_pb2_grpc import SessionsStub
+from tests.processes import until
 from tests.rpc.scripted import ScriptedBackend
 
 CONFIG = """
@@ -36,17 +37,22 @@ models:
   - {id: stateless, targets: [{backend: scripted}], sessions: "off"}
 default_model: kept
 """
+ACCOUNTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("ada", "pro", ()),
+    ("bob", "pro", ()),
+    ("eve", "free", ()),
+    ("tim", "pro", ("kept",)),
+)
 
 T = TypeVar("T")
 
 
 @dataclass
 class Worker:
-    """The running server: its address, its fake backend, its store, and keys of several accounts."""
+    """The running server: its address, its fake backend, keys of several accounts by name, and its loop."""
 
     address: str
     backend: ScriptedBackend
-    store: SqliteStore
     keys: dict[str, str]
     loop: asyncio.AbstractEventLoop
     server: Server
@@ -59,49 +65,23 @@ class Worker:
         """Calls a function on the server's loop."""
         self.loop.call_soon_threadsafe(function)
 
+    def asked(self, count: int) -> None:
+        """Waits until the backend has had so many calls."""
+        until(lambda: len(self.backend.calls) >= count, f"{count} calls of the backend")
 
-class _Thread:
-    """Runs a loop with a server on a thread."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-
-    def start(self) -> Worker:
-        self._thread.start()
-        return asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(30)
-
-    async def _start(self) -> Worker:
-        config: Config = parse(CONFIG, "test.yaml")
-        backend = ScriptedBackend()
-        store = SqliteStore(self._path / "parley.db")
-        keys = ApiKeys(store)
-        self._turns = Turns(store)
-        router = Router(config, {"scripted": backend})
-        server = Server(Chat(router, self._turns), router, store, keys)
-        address = await server.start("127.0.0.1:0")
-        secrets = {
-            name: (await keys.create(name=name, account=name, plan=plan, models=models))[1]
-            for name, plan, models in (
-                ("ada", "pro", ()),
-                ("bob", "pro", ()),
-                ("eve", "free", ()),
-                ("tim", "pro", ("kept",)),
-            )
-        }
-        self._worker = Worker(address, backend, store, secrets, self._loop, server)
-        return self._worker
-
-    def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(30)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-
-    async def _stop(self) -> None:
-        await self._worker.server.stop(0)
-        await self._turns.close()
-        await self._worker.store.close()
+@asynccontextmanager
+async def serving(folder: Path, **options: float) -> AsyncIterator[Worker]:
+    """Runs the server on this loop, with its store in the folder; `options` are the server's own."""
+    backend, store = ScriptedBackend(), SqliteStore(folder / "parley.db")
+    turns, keys = Turns(store), ApiKeys(store)
+    router = Router(parse(CONFIG, "test.yaml"), {"scripted": backend})
+    server = Server(Chat(router, turns), router, store, keys, **options)
+    secrets = {name: (await keys.create(name, name, plan, models))[1] for name, plan, models in ACCOUNTS}
+    yield Worker(await server.start("127.0.0.1:0"), backend, secrets, asyncio.get_running_loop(), server)
+    await server.stop(0)
+    await turns.close()
+    await store.close()
 
 
 @pytest.fixture(scope="session")
@@ -116,25 +96,28 @@ def log_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def log(log_file: Path) -> Callable[[str, int], list[dict[str, Any]]]:
     """Waits until `count` lines of a request are in the log, and returns them."""
 
+    def lines(request_id: str) -> list[dict[str, Any]]:
+        whole = [line for line in log_file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        return [line for line in map(json.loads, whole) if line.get("request_id") == request_id]
+
     def read(request_id: str, count: int) -> list[dict[str, Any]]:
-        while True:
-            lines = [
-                json.loads(line) for line in log_file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")
-            ]
-            mine = [line for line in lines if line.get("request_id") == request_id]
-            if len(mine) >= count:
-                return mine
-            time.sleep(0.01)
+        until(lambda: len(lines(request_id)) >= count, f"{count} lines of {request_id}")
+        return lines(request_id)
 
     return read
 
 
 @pytest.fixture(scope="module")
 def grpc_server(log_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    """Replaces pytest-grpc's threaded server by Parley's own."""
-    thread = _Thread(tmp_path_factory.mktemp("rpc"))
-    yield thread.start()
-    thread.stop()
+    """Replaces pytest-grpc's threaded server by Parley's own, on a thread."""
+    loop, running = asyncio.new_event_loop(), AsyncExitStack()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    start = running.enter_async_context(serving(tmp_path_factory.mktemp("rpc")))
+    yield asyncio.run_coroutine_threadsafe(start, loop).result(30)
+    asyncio.run_coroutine_threadsafe(running.aclose(), loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
 
 
 @pytest.fixture(scope="module")

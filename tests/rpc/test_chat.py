@@ -156,8 +156,7 @@ def test_cancelling_reaches_the_backend(worker: Worker, chat: ChatCompletionsStu
             next(call)
         else:
             call = chat.CreateChatCompletion.future(ask(), metadata=ada)
-            while not worker.backend.calls:
-                worker.run(asyncio.sleep(0.01))
+            worker.asked(1)
         call.cancel()
         assert worker.run(asyncio.wait_for(worker.backend.closed.wait(), 10))
 

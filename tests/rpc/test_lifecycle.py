@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,53 +10,31 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from parley.auth.api_keys import ApiKeys
-from parley.config import parse
-from parley.core.chat import Chat
-from parley.core.routing import Router
-from parley.core.turns import Turns
-from parley.rpc.server import Server
-from parley.stores.sqlite import SqliteStore
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
-from tests.rpc.conftest import CONFIG
-from tests.rpc.scripted import ScriptedBackend, chunks
-from tests.rpc.test_chat import Metadata, ask
+from tests.rpc.conftest import Worker, serving
+from tests.rpc.scripted import chunks
+from tests.rpc.test_chat import ask
 
 
 class Running:
-    """A server of the test's own, with a channel to it."""
+    """A server of the test's own on the test's loop, with a channel to it."""
 
-    def __init__(self, server: Server, backend: ScriptedBackend, channel: grpc.aio.Channel, metadata: Metadata) -> None:
-        self.server = server
-        self.backend = backend
+    def __init__(self, worker: Worker, channel: grpc.aio.Channel) -> None:
+        self.server = worker.server
+        self.backend = worker.backend
         self.channel = channel
-        self.metadata = metadata
+        self.metadata = (("authorization", f"Bearer {worker.keys['ada']}"),)
         self.chat: Any = ChatCompletionsStub(channel)
-
-
-Start = Callable[[], Awaitable[Running]]
-
-
-@asynccontextmanager
-async def _running(path: Path) -> AsyncIterator[Running]:
-    backend, store = ScriptedBackend(), SqliteStore(path / "parley.db")
-    keys, turns = ApiKeys(store), Turns(store)
-    _, secret = await keys.create(name="k", account="default", plan="pro", models=())
-    router = Router(parse(CONFIG, "test.yaml"), {"scripted": backend})
-    server = Server(Chat(router, turns), router, store, keys, keep_alive_seconds=0.05)
-    address = await server.start("127.0.0.1:0")
-    async with grpc.aio.insecure_channel(address) as channel:
-        yield Running(server, backend, channel, (("authorization", f"Bearer {secret}"),))
-    await server.stop(0)
-    await turns.close()
-    await store.close()
 
 
 @pytest.fixture
 async def running(tmp_path: Path, log_file: Path) -> AsyncIterator[Running]:
-    """A running server on this test's loop."""
-    async with _running(tmp_path) as server:
-        yield server
+    """A running server that keeps streams alive after 50 ms."""
+    async with (
+        serving(tmp_path, keep_alive_seconds=0.05) as worker,
+        grpc.aio.insecure_channel(worker.address) as channel,
+    ):
+        yield Running(worker, channel)
 
 
 async def test_silence_is_filled_with_comments(running: Running) -> None:

@@ -10,6 +10,7 @@ from parley.core.errors import StreamBroken
 from parley.v1 import sessions_pb2 as messages
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.sessions_pb2_grpc import SessionsStub
+from tests.processes import until
 from tests.rpc.conftest import Worker
 from tests.rpc.scripted import chunks, completion
 from tests.rpc.test_chat import Metadata, ask
@@ -90,8 +91,7 @@ def test_a_second_turn_at_once_is_told_to_wait(worker: Worker, chat: ChatComplet
     gate = asyncio.Event()
     worker.backend.answer = lambda _: gate
     running: Any = chat.CreateChatCompletion.future(ask(chatSessionId=session_id), metadata=ada)
-    while len(worker.backend.calls) < 2:
-        worker.run(asyncio.sleep(0.01))
+    worker.asked(2)
     status, text = _refused(chat.CreateChatCompletion, ask(chatSessionId=session_id), ada)
     assert grpc.StatusCode.ABORTED == status
     assert "is answering another request" in text
@@ -127,8 +127,7 @@ def test_a_callers_leaving_is_kept_as_cancelled(
     next(call)
     call.cancel()
     worker.run(asyncio.wait_for(worker.backend.closed.wait(), 10))
-    while "in_progress" in str(_kept(sessions, session_id, ada)):
-        worker.run(asyncio.sleep(0.01))
+    until(lambda: "in_progress" not in str(_kept(sessions, session_id, ada)), "the end of the turn")
     listed = sessions.ListSessionMessages(
         messages.ListSessionMessagesRequest(session_id=session_id), metadata=ada
     ).messages
