@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from parley.auth.api_keys import ApiKeys
@@ -21,12 +21,8 @@ GRACE_SECONDS = 10.0
 _SWITCH_SECONDS = 0.0005  # the store's thread waits this long for the loop, after each statement; Python's own: 5 ms
 
 
-def make_backends(backends: Mapping[str, BackendConfig], run_dir: Path) -> dict[str, Backend]:
-    """Makes each configured backend; none connects before it is asked."""
-    return {name: _backend(name, config, run_dir) for name, config in backends.items()}
-
-
 def _backend(name: str, config: BackendConfig, run_dir: Path) -> Backend:
+    """Makes a configured backend; it does not connect before it is asked. Raises ConfigError."""
     if isinstance(config, LlamaCppBackend):
         return LlamaCpp(socket_path(run_dir, name), tools=config.model_path is not None)
     return OpenAI(config.base_url, config.api_key)
@@ -48,7 +44,7 @@ async def serve(  # noqa: PLR0913 - what a worker is made of
     Raises ConfigError, StoreUnavailable, and RuntimeError where the address cannot be listened on.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
-    backends = make_backends(config.backends, run_dir)
+    backends = {name: _backend(name, backend, run_dir) for name, backend in config.backends.items()}
     router = Router(config, backends)
     try:
         async with opened(state_dir) as store:

@@ -124,7 +124,7 @@ class Config(_Strict):
         return self
 
 
-DEFAULT = """\
+_DEFAULT = """\
 backends:
   local: {kind: llama_cpp}
 models:
@@ -140,7 +140,7 @@ default_model: smollm2
 def load(path: Path | None) -> Config:
     """Reads and checks the file, or the default configuration where `path` is None. Raises ConfigError."""
     if path is None:
-        return parse(DEFAULT, "(default configuration)")
+        return parse(_DEFAULT, "(default configuration)")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

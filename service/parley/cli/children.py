@@ -13,8 +13,8 @@ from parley.cli.supervisor import Child, note, spawn
 from parley.cli.worker import LEAVE_SECONDS, Orders, command
 from parley.config import Config, LlamaCppBackend
 
-POLL_SECONDS = 0.02
-SETTLE_SECONDS = 10.0
+_POLL_SECONDS = 0.02
+_SETTLE_SECONDS = 10.0
 
 
 class Worker(Child):
@@ -113,7 +113,7 @@ class Envoy(Child):
     async def settled(self) -> None:
         """Returns when Envoy uses the workers it was told of and no others, or will not do so soon."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(_poll(self._is_settled), SETTLE_SECONDS)
+            await asyncio.wait_for(_poll(self._is_settled), _SETTLE_SECONDS)
 
     async def _is_settled(self) -> bool:
         with suppress(OSError):
@@ -152,7 +152,7 @@ def model_backends(config: Config) -> dict[str, LlamaCppBackend]:
 async def _poll(ask: Callable[[], Awaitable[bool]]) -> None:
     """Asks again and again until the answer is yes."""
     while not await ask():  # noqa: ASYNC110 - it is another process that is waited for
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _healthy(socket: Path) -> bool:

@@ -13,8 +13,8 @@ from parley.cli.supervisor import Child
 from parley.cli.worker import Orders
 from parley.config import Config
 
-WORKER_GRACE_SECONDS = 20.0  # a worker that is told to stop drains for half of it
-GRACE_SECONDS = 5.0
+_WORKER_GRACE_SECONDS = 20.0  # a worker that is told to stop drains for half of it
+_GRACE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Models:
 
     async def stop(self) -> None:
         """Returns when all are gone."""
-        await _all(server.stop(GRACE_SECONDS) for server in self.servers)
+        await _all(server.stop(_GRACE_SECONDS) for server in self.servers)
 
 
 class Stack:
@@ -94,9 +94,9 @@ class Stack:
 
     async def stop(self) -> None:
         """Drains the workers, then stops the rest; returns when every process is gone."""
-        await _all(worker.stop(WORKER_GRACE_SECONDS) for worker in self._everyone())
+        await _all(worker.stop(_WORKER_GRACE_SECONDS) for worker in self._everyone())
         if self._envoy is not None:
-            await self._envoy.stop(GRACE_SECONDS)
+            await self._envoy.stop(_GRACE_SECONDS)
         await _all(models.stop() for models in self._all_models())
 
     def kill(self) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from parley.cli.settings import CommandError
 
-START_SECONDS = 60.0  # how long a child may take until it serves
-STEADY_SECONDS = 30.0  # a child that ran for so long counts as sound: its next restart is at once again
-TRIES = 3  # how often a child that has never served is started
+_START_SECONDS = 60.0  # how long a child may take until it serves
+_STEADY_SECONDS = 30.0  # a child that ran for so long counts as sound: its next restart is at once again
+_TRIES = 3  # how often a child that has never served is started
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -111,8 +111,8 @@ class Child(ABC):
             if self.stopping:
                 return
             lived = asyncio.get_running_loop().time() - began
-            failures = 1 if self._served and lived > STEADY_SECONDS else failures + 1
-            if not self._served and failures == TRIES:
+            failures = 1 if self._served and lived > _STEADY_SECONDS else failures + 1
+            if not self._served and failures == _TRIES:
                 raise CommandError(f"{self.name} does not start: {end}")
             note(f"{self.name} ended ({end}); starting another")
             with suppress(TimeoutError):
@@ -130,7 +130,7 @@ class Child(ABC):
         ready = asyncio.create_task(self.serving(process))
         ended = asyncio.create_task(process.wait())
         try:
-            await asyncio.wait({ready, ended}, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({ready, ended}, timeout=_START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             failure = self._failure(ready, ended)
             if failure is None:
                 await self._serve(ended)
@@ -149,7 +149,7 @@ class Child(ABC):
             return None if error is None else str(error) or repr(error)
         if ended.done():
             return ""
-        return f"not ready within {START_SECONDS:.0f} s"
+        return f"not ready within {_START_SECONDS:.0f} s"
 
     async def _serve(self, ended: asyncio.Task[int]) -> None:
         """From the moment it serves to its end."""

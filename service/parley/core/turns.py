@@ -18,7 +18,7 @@ from parley.core.ports import Caller, SessionStore, Turn, TurnBegin
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 
-LEASE_SECONDS = 10.0
+_LEASE_SECONDS = 10.0
 _RENEW_SECONDS = 3.0
 
 _log = structlog.get_logger()
@@ -67,7 +67,7 @@ class Turns:
 
     async def _begin(self, begin: TurnBegin) -> Turn:
         """Begins the turn; a caller who leaves meanwhile leaves no lease behind."""
-        task = asyncio.create_task(self._store.begin_turn(begin, LEASE_SECONDS))
+        task = asyncio.create_task(self._store.begin_turn(begin, _LEASE_SECONDS))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -97,7 +97,7 @@ class Turns:
             if not self._running:
                 continue
             try:
-                await self._store.renew_leases(list(self._running.values()), LEASE_SECONDS)
+                await self._store.renew_leases(list(self._running.values()), _LEASE_SECONDS)
             except ParleyError as error:
                 _log.warning("leases not renewed", turns=len(self._running), error=error.message, cause=error.cause)
 

@@ -19,7 +19,7 @@ from parley.v1.chat_completions_pb2_grpc import add_ChatCompletionsServicer_to_s
 from parley.v1.models_pb2_grpc import add_ModelsServicer_to_server
 from parley.v1.sessions_pb2_grpc import add_SessionsServicer_to_server
 
-SERVICES = tuple(
+_SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
     for module, name in (
         (chat_completions_pb2, "ChatCompletions"),
@@ -60,13 +60,13 @@ class Server:
         add_ChatCompletionsServicer_to_server(ChatCompletionsServicer(chat, keep_alive_seconds), self._server)
         add_SessionsServicer_to_server(SessionsServicer(store), self._server)
         add_ModelsServicer_to_server(ModelsServicer(router), self._server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
 
     async def start(self, address: str) -> str:
         """Listens on `unix:/path` or `HOST:PORT` (port 0: any), and returns the address. Raises RuntimeError."""
         port = self._server.add_insecure_port(address)
         await self._server.start()
-        for service in ("", *SERVICES):
+        for service in ("", *_SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         if address.startswith("unix:"):
             return address
