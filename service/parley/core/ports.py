@@ -41,8 +41,9 @@ class UpstreamCall:
 class Backend(Protocol):
     """An upstream that answers conversations.
 
-    Both ways raise `UpstreamError`s, and `UnsupportedParameter` for what this backend cannot honour. Cancelling the
-    task, or closing the iterator, closes the connection to the upstream within a second.
+    Both ways raise `UpstreamError`s, DeadlineExceeded past the call's `deadline`, `UnsupportedParameter` for what this
+    backend cannot honour, and InvalidRequest for an `extra_body` or a schema that cannot be sent. Cancelling the task,
+    or closing the iterator, closes the connection to the upstream within a second.
     """
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
@@ -52,7 +53,8 @@ class Backend(Protocol):
     def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
         """Answers in chunks as they come, which are the caller's to change; what arrived together may be one chunk.
 
-        The last chunk has the usage. Ends normally only after the upstream said that the answer is whole.
+        The last chunk with usage has the whole of it. Ends normally only after the upstream said that the answer is
+        whole.
         """
         ...
 
@@ -74,7 +76,11 @@ class TurnBegin:
 
 @dataclass(slots=True)
 class Turn:
-    """A turn in progress. `fence` is the number of its lease: a write with an older one is refused."""
+    """A turn in progress.
+
+    `fence` is the number of its lease: a write with an older one is refused. `history` has the messages of the
+    completed turns before it, the oldest first.
+    """
 
     session_id: str
     number: int
@@ -92,8 +98,9 @@ class SessionStore(Protocol):
     async def begin_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn:
         """Leases the session, stores the turn's messages, and returns it with the history before it.
 
-        The history has the messages of completed turns only, the oldest first. A turn whose lease has run out is
-        marked `incomplete(crashed)` on the way. Raises SessionNotFound, SessionBusy.
+        The model of a session that is there stays as it is. A turn whose lease has run out is marked
+        `incomplete(crashed)` on the way. A caller that is cancelled meanwhile leaves no lease behind. Raises
+        SessionNotFound, SessionBusy.
         """
         ...
 
@@ -110,7 +117,7 @@ class SessionStore(Protocol):
         ...
 
     async def get_session(self, account: str, session_id: str) -> Session:
-        """Raises SessionNotFound."""
+        """Returns one session, without its messages. Raises SessionNotFound."""
         ...
 
     async def list_sessions(
