@@ -49,9 +49,15 @@ PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos \
 	--include_imports --include_source_info --descriptor_set_out="$(2)" $(PROTOS)
 endef
 
-gen: install ## Regenerate the Python code and edge/parley.binpb from protos/
+# $(call describe,the descriptor,file for the API document)
+define describe
+$(BIN)/python -m protos.openapi "$(1)" "$(2)"
+endef
+
+gen: install ## Regenerate the Python code, edge/parley.binpb and edge/openapi.json from protos/
 	@rm -f $(foreach folder,$(GENERATED),$(wildcard $(folder)/*_pb2*.py $(folder)/*_pb2*.pyi $(folder)/*/*_pb2*.py*))
 	@$(call generate,service,edge/parley.binpb)
+	@$(call describe,edge/parley.binpb,edge/openapi.json)
 
 lock: install ## Bring requirements.lock up to date with pyproject.toml
 	@$(BIN)/uv pip compile -q pyproject.toml --group dev --group model --universal --python-version 3.11 \
@@ -73,7 +79,8 @@ check-imports: install
 # All three look at what protos/ make now, in a folder of their own: the checkout is only read.
 check-protos: install
 	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && mkdir "$$new/code" && \
-	{ $(call generate,$$new/code,$$new/parley.binpb); } && { $(lint); } && { $(breaking); } && { $(fresh); }
+	{ $(call generate,$$new/code,$$new/parley.binpb); } && { $(call describe,$$new/parley.binpb,$$new/openapi.json); } && \
+	{ $(lint); } && { $(breaking); } && { $(fresh); }
 
 define lint
 echo "buf lint: comments, names and style of the protos" && \
@@ -94,6 +101,7 @@ echo "generated files: the same as protos/ make" && \
 find service/parley -name '*_pb2*.py*' -not -path '*/__pycache__/*' | sed 's|^service/||' | LC_ALL=C sort > "$$new/have" && \
 (cd "$$new/code" && find . -type f | sed 's|^\./||' | LC_ALL=C sort) > "$$new/want" && \
 { diff "$$new/have" "$$new/want" && cmp "$$new/parley.binpb" edge/parley.binpb && \
+	cmp "$$new/openapi.json" edge/openapi.json && \
 	(while read -r file; do diff -q "$$new/code/$$file" "service/$$file" || exit; done < "$$new/want"); } || \
 { echo "generated files are stale: run 'make gen' and commit what it changes" >&2; exit 1; }
 endef

@@ -667,7 +667,7 @@ class ChatCompletion(_message.Message):
     """The tier of service that the backend answered in."""
     @_builtins.property
     def choices(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Choice]:
-        """The `n` answers."""
+        """The `n` answers. Always set."""
 
     @_builtins.property
     def usage(self) -> _message_pb2.Usage:
@@ -739,7 +739,7 @@ class ChatCompletionChunk(_message.Message):
     """Counts the chunks of a stream from 0. gRPC only: server-sent events do not carry it."""
     @_builtins.property
     def choices(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.ChunkChoice]:
-        """What is added to each of the `n` answers; empty in the chunk with the usage."""
+        """What is added to each of the `n` answers; empty in the chunk with the usage. Always set."""
 
     @_builtins.property
     def usage(self) -> _message_pb2.Usage:

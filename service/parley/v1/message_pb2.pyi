@@ -725,7 +725,7 @@ class TokenLogprob(_message.Message):
     BYTES_FIELD_NUMBER: _builtins.int
     TOP_LOGPROBS_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """The token's text; U+FFFD where it is only part of a character."""
+    """The token's text, absent where it is empty; U+FFFD where it is only part of a character."""
     logprob: _builtins.float
     """The natural logarithm of its probability. Always set."""
     @_builtins.property
@@ -764,7 +764,7 @@ class TopLogprob(_message.Message):
     LOGPROB_FIELD_NUMBER: _builtins.int
     BYTES_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """The token's text."""
+    """The token's text, absent where it is empty."""
     logprob: _builtins.float
     """The natural logarithm of its probability. Always set."""
     @_builtins.property

@@ -1,0 +1,86 @@
+"""The protos as a descriptor has them, each element with its comment."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.api import annotations_pb2
+from google.api.http_pb2 import HttpRule
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    EnumDescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorProto,
+    FileDescriptorSet,
+    MethodDescriptorProto,
+    ServiceDescriptorProto,
+)
+
+PACKAGE = "parley.v1"
+
+Element = DescriptorProto | EnumDescriptorProto | ServiceDescriptorProto
+
+
+@dataclass
+class Protos:
+    """The elements of `parley.v1` by name; `comments` by place: `Session`, `Session.id`, `Sessions.GetSession`."""
+
+    messages: dict[str, DescriptorProto]
+    enums: dict[str, EnumDescriptorProto]
+    services: dict[str, ServiceDescriptorProto]
+    comments: dict[str, str]
+
+
+def read(path: Path) -> Protos:
+    """Reads a descriptor set that was written with source info."""
+    protos = Protos({}, {}, {}, {})
+    for file in FileDescriptorSet.FromString(path.read_bytes()).file:
+        if file.package == PACKAGE:
+            protos.messages |= {message.name: message for message in file.message_type}
+            protos.enums |= {enum.name: enum for enum in file.enum_type}
+            protos.services |= {service.name: service for service in file.service}
+            protos.comments |= _comments(file)
+    return protos
+
+
+def http_rules(method: MethodDescriptorProto) -> Iterator[tuple[str, str]]:
+    """Yields the method's HTTP bindings: `("post", "/v1/chat/completions")`."""
+    # In the stubs an extension has no type of its own.
+    rule: HttpRule = method.options.Extensions[annotations_pb2.http]
+    for binding in (rule, *rule.additional_bindings):
+        verb = binding.WhichOneof("pattern")
+        if verb:
+            yield verb, getattr(binding, verb)
+
+
+def local_name(type_name: str) -> str:
+    """Takes `.parley.v1.` off a type's name; others keep theirs, without the first dot."""
+    return type_name.removeprefix(f".{PACKAGE}.").removeprefix(".")
+
+
+def map_value(message: DescriptorProto, field: FieldDescriptorProto) -> FieldDescriptorProto | None:
+    """Returns the field of a map's values; None where the field is no map."""
+    for nested in message.nested_type:
+        if nested.options.map_entry and field.type_name.endswith(f".{message.name}.{nested.name}"):
+            return nested.field[1]
+    return None
+
+
+def _comments(file: FileDescriptorProto) -> dict[str, str]:
+    """The comments of a file, each as one line."""
+    said = {tuple(place.path): " ".join(place.leading_comments.split()) for place in file.source_code_info.location}
+    return {name: said.get(path, "") for name, path in _places(file)}
+
+
+def _places(file: FileDescriptorProto) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The path of each element in the source info: numbers of fields of FileDescriptorProto, and places in them."""
+    members: dict[int, tuple[str, Sequence[Element]]] = {
+        4: ("field", file.message_type),
+        5: ("value", file.enum_type),
+        6: ("method", file.service),
+    }
+    for number, (kind, elements) in members.items():
+        for i, element in enumerate(elements):
+            yield element.name, (number, i)
+            for j, member in enumerate(getattr(element, kind)):
+                yield f"{element.name}.{member.name}", (number, i, 2, j)

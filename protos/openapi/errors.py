@@ -1,0 +1,182 @@
+"""How calls fail: the reasons of the protos and the edge's own refusals, each as its dialect shows it."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from protos.openapi.descriptor import Protos
+
+_PREFIX = "ERROR_REASON_"
+_EXAMPLE = re.compile(r'^(?P<meaning>.*) Example: [A-Z_]+, (?P<status>\d+), "(?P<message>.*)"\.$')
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One way to fail: `name` is a key for its example, `code` the word for programs, `param` the field at fault."""
+
+    name: str
+    status: int
+    message: str
+    meaning: str
+    code: str | None
+    param: str | None = None
+
+
+# What the edge refuses before the service sees it; as in edge/lua/errors.lua.
+_EDGE = {
+    failure.name: failure
+    for failure in (
+        Failure("BAD_REQUEST", 400, "Bad request", "The request is malformed.", "invalid_request"),
+        Failure(
+            "REQUEST_TIMEOUT",
+            408,
+            "The request did not arrive in time; try again",
+            "The request's end did not arrive within a minute.",
+            "request_timeout",
+        ),
+        Failure(
+            "REQUEST_TOO_LARGE",
+            413,
+            "The request body is larger than 8 MiB",
+            "The request is too large.",
+            "request_too_large",
+        ),
+        Failure(
+            "UNSUPPORTED_MEDIA_TYPE",
+            415,
+            "`Content-Type` must be application/json",
+            "The body is not said to be JSON.",
+            "unsupported_media_type",
+        ),
+        Failure(
+            "HEADERS_TOO_LARGE",
+            431,
+            "The request headers are larger than 12 KiB",
+            "The headers are too large, or too many.",
+            "headers_too_large",
+        ),
+        Failure(
+            "SERVICE_UNAVAILABLE",
+            503,
+            "The service is not available; try again later",
+            "No worker serves. Try again after `retry-after`.",
+            "service_unavailable",
+        ),
+        Failure(
+            "SERVICE_TIMEOUT",
+            504,
+            "The service did not answer in time; try again later",
+            "A worker took too long. Try again.",
+            "timeout",
+        ),
+    )
+}
+
+# Every call can fail so, and these methods in these ways besides. CreateChatCompletion can in all ways.
+_EVERY = [
+    "BAD_REQUEST",
+    "REQUEST_TIMEOUT",
+    "HEADERS_TOO_LARGE",
+    "SERVICE_UNAVAILABLE",
+    "SERVICE_TIMEOUT",
+    "MISSING_API_KEY",
+    "INVALID_API_KEY",
+    "PLAN_REQUIRED",
+    "STORE_UNAVAILABLE",
+    "SHUTTING_DOWN",
+    "DEADLINE_EXCEEDED",
+    "INTERNAL",
+]
+_BESIDES = {
+    "ListModels": [],
+    "GetModel": ["MODEL_NOT_FOUND"],
+    "ListSessions": ["INVALID_REQUEST"],
+    "GetSession": ["SESSION_NOT_FOUND"],
+    "ListSessionMessages": ["INVALID_REQUEST", "SESSION_NOT_FOUND"],
+    "DeleteSession": ["SESSION_NOT_FOUND", "SESSION_BUSY"],
+}
+
+_PARAMS = {
+    "INVALID_REQUEST": "messages",
+    "MODEL_NOT_FOUND": "model",
+    "SESSION_NOT_FOUND": "chatSessionId",
+    "SESSION_BUSY": "chatSessionId",
+    "UNSUPPORTED_PARAMETER": "audio",
+}
+
+
+def reasons(protos: Protos) -> Iterator[Failure]:
+    """Yields a failure for each reason of the protos, from the example in its comment."""
+    for value in protos.enums["ErrorReason"].value[1:]:
+        name = value.name.removeprefix(_PREFIX)
+        comment = protos.comments[f"ErrorReason.{value.name}"]
+        found = _EXAMPLE.match(comment)
+        if not found:
+            raise ValueError(f"the comment of {value.name} has no example: {comment}")
+        yield Failure(name, int(found["status"]), found["message"], found["meaning"], name.lower(), _PARAMS.get(name))
+
+
+def known(protos: Protos) -> dict[str, Failure]:
+    """Returns all ways to fail, by name: the edge's own and the service's."""
+    return _EDGE | {failure.name: failure for failure in reasons(protos)}
+
+
+def by_status(protos: Protos, method: str | None = None) -> dict[int, list[Failure]]:
+    """Returns the ways in which a method, or any, can fail, by their HTTP status."""
+    every = known(protos)
+    names: Iterable[str] = [*_EVERY, *_BESIDES[method]] if method in _BESIDES else every
+    found: dict[int, list[Failure]] = {}
+    for failure in sorted((every[name] for name in names), key=lambda failure: failure.status):
+        found.setdefault(failure.status, []).append(failure)
+    return found
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What errors look like: the name of their schema, the schema, an error's body, and their own headers."""
+
+    name: str
+    schema: dict[str, Any]
+    body: Callable[[Failure], dict[str, Any]]
+    headers: tuple[str, ...] = ()
+
+
+_OPENAI_CODES = {"missing_api_key": "invalid_api_key", "upstream_rate_limited": "rate_limit_exceeded"}
+
+
+def _openai_type(status: int) -> str:
+    if status == 429:  # noqa: PLR2004 - an HTTP status
+        return "rate_limit_error"
+    return "server_error" if status >= 500 else "invalid_request_error"  # noqa: PLR2004 - likewise
+
+
+def _openai_body(failure: Failure) -> dict[str, Any]:
+    code = _OPENAI_CODES.get(failure.code or "", failure.code)
+    kind = _openai_type(failure.status)
+    return {"error": {"message": failure.message, "type": kind, "param": failure.param, "code": code}}
+
+
+def _object(description: str, properties: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "type": "object", "properties": properties, "required": [*properties]}
+
+
+_MESSAGE = {"description": "What went wrong.", "type": "string"}
+_OPENAI_ERROR = {
+    "message": _MESSAGE,
+    "type": {"type": "string", "enum": ["invalid_request_error", "rate_limit_error", "server_error"]},
+    "param": {"description": "The field at fault, as `messages[0].role`.", "type": ["string", "null"]},
+    "code": {"description": "A word for programs.", "type": ["string", "null"]},
+}
+
+OPENAI = Shape(
+    "OpenAIError",
+    _object("A failed call, as OpenAI shows it.", {"error": _object("The failure.", _OPENAI_ERROR)}),
+    _openai_body,
+    ("x-should-retry",),
+)
+PLAIN = Shape(
+    "PlainError",
+    _object("A failed call.", {"error": _MESSAGE}),
+    lambda failure: {"error": failure.message},
+)

@@ -1,0 +1,177 @@
+"""The paths: each HTTP annotation of the protos, under each dialect that serves it."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, MethodDescriptorProto
+
+from protos.openapi import errors
+from protos.openapi.descriptor import Protos, http_rules, local_name
+from protos.openapi.schemas import Schemas, reference
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """Where a dialect is: the protos' paths that begin with `base`, behind `prefix`. `shape` is that of its errors."""
+
+    name: str
+    base: str
+    shape: errors.Shape
+    prefix: str = ""
+
+
+# As the routes of edge/envoy.yaml have them.
+DIALECTS = (
+    Dialect("openai", "/v1/", errors.OPENAI),
+    Dialect("chipp", "/api/v1/", errors.PLAIN),
+)
+
+_TRY_AGAIN = (409, 429, 503)
+# The edge sends calls for a stream to a method of their own; to clients it is one path.
+_STREAMS = {"CreateChatCompletion": "StreamChatCompletionEvents"}
+_CHAT_HEADERS = ["X-Chat-Session-ID"]
+_EVENTS_ARE = "Server-sent events: each but the last is a `ChatCompletionChunk`, or an error that ends the stream."
+_EVENTS = (
+    'data: {"id":"chatcmpl-abc123","object":"chat.completion.chunk","created":1699451234,"model":"myapp-123",'
+    '"choices":[{"index":0,"delta":{"role":"assistant","content":"Paris."},"finish_reason":null}]}\n\n'
+    'data: {"id":"chatcmpl-abc123","object":"chat.completion.chunk","created":1699451234,"model":"myapp-123",'
+    '"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+    "data: [DONE]\n\n"
+)
+
+PARAMETERS = {
+    "X-Correlation-ID": {
+        "name": "X-Correlation-ID",
+        "in": "header",
+        "description": "The caller's own id of the call, up to 128 letters, digits, `.`, `_` and `-`; another is "
+        "replaced. It comes back in the answer, and is logged.",
+        "schema": {"type": "string"},
+    },
+    "X-Chat-Session-ID": {
+        "name": "X-Chat-Session-ID",
+        "in": "header",
+        "description": "The session to continue, as `chatSessionId` in the body.",
+        "schema": {"type": "string"},
+    },
+}
+
+
+def _header(description: str, *, always: bool, **schema: Any) -> dict[str, Any]:
+    return {"description": description, "required": always, "schema": schema}
+
+
+HEADERS = {
+    "x-request-id": _header("The call's id: the caller's, or one made for it.", always=True, type="string"),
+    "x-correlation-id": _header("The caller's own id of the call; else its id.", always=False, type="string"),
+    "parley-processing-ms": _header("How long the answer's beginning took.", always=False, type="string"),
+    "x-chat-session-id": _header("The session that the turn belongs to, if any.", always=False, type="string"),
+    "retry-after": _header("After how many seconds to try again.", always=False, type="integer"),
+    "x-should-retry": _header("Whether trying again may help.", always=True, type="string", enum=["true", "false"]),
+}
+_EVERY_HEADER = ["x-request-id", "x-correlation-id", "parley-processing-ms"]
+
+
+class Paths:
+    """Makes the document's `paths`; `examples` has requests and answers by the name of their message."""
+
+    def __init__(self, protos: Protos, schemas: Schemas, examples: dict[str, Any]) -> None:
+        self._protos = protos
+        self._schemas = schemas
+        self._examples = examples
+
+    def all(self) -> dict[str, dict[str, Any]]:
+        """Returns each path's operations."""
+        found: dict[str, dict[str, Any]] = {}
+        for dialect in DIALECTS:
+            for service, method, verb, path in self._bindings():
+                if path.startswith(dialect.base) and not path.endswith(":stream"):
+                    plain = dialect.prefix + re.sub(r"=\*\*", "", path)
+                    found.setdefault(plain, {})[verb] = self._operation(dialect, service, method, path)
+        return found
+
+    def _bindings(self) -> Iterator[tuple[str, MethodDescriptorProto, str, str]]:
+        for service in self._protos.services.values():
+            for method in service.method:
+                for verb, path in http_rules(method):
+                    yield service.name, method, verb, path
+
+    def _operation(self, dialect: Dialect, service: str, method: MethodDescriptorProto, path: str) -> dict[str, Any]:
+        comment = self._protos.comments[f"{service}.{method.name}"]
+        operation: dict[str, Any] = {
+            "operationId": f"{dialect.name}{method.name}",
+            "tags": [service],
+            "summary": comment.partition(". ")[0].rstrip("."),
+            "description": comment,
+            "parameters": [*self._fields(method, path), *self._header_parameters(method)],
+        }
+        if method.name in _STREAMS:
+            operation["requestBody"] = {"required": True, "content": {JSON: self._content(method.input_type)}}
+        operation["responses"] = {"200": self._answer(method)} | self._errors(dialect, method.name)
+        return operation
+
+    def _fields(self, method: MethodDescriptorProto, path: str) -> list[dict[str, Any]]:
+        """The request's fields that are in the path, or else in the query."""
+        if method.name in _STREAMS:
+            return []
+        name = local_name(method.input_type)
+        return [self._parameter(name, field, path) for field in self._protos.messages[name].field]
+
+    def _parameter(self, name: str, field: FieldDescriptorProto, path: str) -> dict[str, Any]:
+        schema = self._schemas.property(name, field)
+        description = schema.pop("description")
+        if re.search(rf"{{{field.name}[=}}]", path):
+            description = self._schemas.comment(name, field)
+            several = " It may contain slashes." if f"{{{field.name}=**}}" in path else ""
+            place = {"name": field.name, "in": "path", "required": True, "description": description + several}
+            return place | {"schema": schema | {"minLength": 1}}
+        return {"name": field.json_name, "in": "query", "description": description, "schema": schema}
+
+    @staticmethod
+    def _header_parameters(method: MethodDescriptorProto) -> list[dict[str, str]]:
+        names = [*(_CHAT_HEADERS if method.name in _STREAMS else ()), "X-Correlation-ID"]
+        return [{"$ref": f"#/components/parameters/{name}"} for name in names]
+
+    def _content(self, type_name: str) -> dict[str, Any]:
+        name = local_name(type_name)
+        return {"schema": reference(name), "example": self._examples[name]}
+
+    def _answer(self, method: MethodDescriptorProto) -> dict[str, Any]:
+        comment = self._protos.comments[local_name(method.output_type)]
+        answer: dict[str, Any] = {"description": comment, "content": {JSON: self._content(method.output_type)}}
+        if method.name in _STREAMS:
+            answer["description"] = f"{comment} Or, where `stream` is true, a stream of chunks."
+            schema = {"type": "string", "description": _EVENTS_ARE}
+            answer["content"]["text/event-stream"] = {"schema": schema, "example": _EVENTS}
+        return answer | {"headers": _headers("x-chat-session-id" if method.name in _STREAMS else "")}
+
+    def _errors(self, dialect: Dialect, method: str) -> dict[str, Any]:
+        name = dialect.shape.name
+        found = errors.by_status(self._protos, method)
+        return {str(status): {"$ref": f"#/components/responses/{name}.{status}"} for status in found}
+
+
+def error_responses(protos: Protos) -> dict[str, Any]:
+    """Returns the answers of failed calls, by shape and status: `PlainError.404`."""
+    shapes = {dialect.shape.name: dialect.shape for dialect in DIALECTS}.values()
+    found = errors.by_status(protos)
+    return {f"{shape.name}.{status}": _error(shape, status, found[status]) for shape in shapes for status in found}
+
+
+def _error(shape: errors.Shape, status: int, together: list[errors.Failure]) -> dict[str, Any]:
+    examples = {failure.name: {"summary": failure.meaning, "value": shape.body(failure)} for failure in together}
+    again = "retry-after" if status in _TRY_AGAIN else ""
+    return {
+        "description": HTTPStatus(status).phrase,
+        "headers": _headers(again, *shape.headers),
+        "content": {JSON: {"schema": reference(shape.name), "examples": examples}},
+    }
+
+
+def _headers(*more: str) -> dict[str, Any]:
+    names = [*_EVERY_HEADER, *(name for name in more if name)]
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

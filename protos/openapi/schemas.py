@@ -1,0 +1,167 @@
+"""A JSON Schema for each message. What a type cannot say, its comment does, in phrases that are read here."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
+
+from protos.openapi.descriptor import Protos, local_name, map_value
+
+Schema = dict[str, Any]
+
+_PLAIN: dict[int, Schema] = {
+    Field.TYPE_STRING: {"type": "string"},
+    Field.TYPE_BOOL: {"type": "boolean"},
+    Field.TYPE_DOUBLE: {"type": "number"},
+    Field.TYPE_UINT32: {"type": "integer", "minimum": 0, "maximum": 2**32 - 1},
+    Field.TYPE_INT64: {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
+}
+_PART = {"type": "object", "properties": {"type": {"type": "string"}}, "required": ["type"]}
+_CHOICE = {"type": "object", "properties": {"type": {"type": "string"}}}
+
+# The documented forms of what is a google.protobuf.Value in the protos.
+VALUES: dict[str, list[Schema]] = {
+    "Message.content": [{"type": "string"}, {"type": "array", "items": _PART, "minItems": 1}, {"type": "null"}],
+    "CreateChatCompletionRequest.stop": [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}, "maxItems": 4},
+        {"type": "null"},
+    ],
+    "CreateChatCompletionRequest.tool_choice": [
+        {"type": "string", "enum": ["none", "auto", "required"]},
+        _CHOICE,
+        {"type": "null"},
+    ],
+    "CreateChatCompletionRequest.function_call": [
+        {"type": "string", "enum": ["none", "auto"]},
+        {"type": "object", "properties": {"name": {"type": "string"}}},
+        {"type": "null"},
+    ],
+    "Prediction.content": [{"type": "string"}, {"type": "array", "items": _PART}],
+    "AudioOutput.voice": [{"type": "string"}, {"type": "object"}],
+}
+
+_RANGE = re.compile(r"(-?\d+) to (-?\d+)(?! characters)")
+_NAME = "letters, digits, `_` and `-`, at most 64"
+_CONSTANT = re.compile(r"^Always `([^`]+)`\.")
+_WORDS = re.compile(r"((?:`\w+`(?:, | or )?)+)\. Required\.$")
+_LABELS = re.compile(r"up to (\d+), keys to (\d+) characters, values to (\d+)")
+_REQUIRED = re.compile(r"\bRequired(\.|, at least)|\bAlways (set|true|`)")
+_GRPC_ONLY = "gRPC only"
+_NULL = "over REST: null"
+
+
+def reference(name: str) -> Schema:
+    """A schema that refers to the one of this name."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+class Schemas:
+    """The schemas of the protos' messages."""
+
+    def __init__(self, protos: Protos) -> None:
+        self._protos = protos
+        methods = [method for service in protos.services.values() for method in service.method]
+        self._asked = self._reached(local_name(method.input_type) for method in methods)
+        self._answered = self._reached(local_name(method.output_type) for method in methods)
+
+    def components(self) -> dict[str, Schema]:
+        """Returns the schemas of all messages that are sent as a body, or are part of one."""
+        names = sorted(self._asked | self._answered)
+        # Those of GET and DELETE are parameters.
+        return {name: self.message(name) for name in names if name not in self._parameters()}
+
+    def message(self, name: str) -> Schema:
+        """Returns the schema of a message."""
+        fields = [field for field in self._protos.messages[name].field if _GRPC_ONLY not in self.comment(name, field)]
+        schema: Schema = {"description": self._protos.comments[name], "type": "object"}
+        schema["properties"] = {field.json_name: self.property(name, field) for field in fields}
+        required = [field.json_name for field in fields if self.is_required(name, field)]
+        return schema | ({"required": required} if required else {})
+
+    def property(self, name: str, field: Field) -> Schema:
+        """Returns the schema of a message's field, with its comment as the description."""
+        comment = self.comment(name, field)
+        described = {"description": comment + _other_name(field)}
+        value = map_value(self._protos.messages[name], field)
+        if value:
+            values = self._plain(f"{name}.{field.name}", value) | _said(value, comment)
+            return described | {"type": "object", "additionalProperties": values} | _labels(comment)
+        schema = self._plain(f"{name}.{field.name}", field) | _said(field, comment)
+        if field.label == Field.LABEL_REPEATED:
+            several = {"minItems": 1} if "at least one" in comment else {}
+            return described | {"type": "array", "items": schema} | several
+        if _NULL in comment:
+            schema["type"] = [schema["type"], "null"]
+        return described | schema
+
+    def is_required(self, name: str, field: Field) -> bool:
+        """Tells whether the field is always there: its comment says so, or it is an answer's and not optional."""
+        comment = self.comment(name, field)
+        if _REQUIRED.search(comment) or _NULL in comment:
+            return True
+        single = field.label != Field.LABEL_REPEATED and not field.proto3_optional
+        return single and name not in self._asked and "absent" not in comment
+
+    def comment(self, name: str, field: Field) -> str:
+        """Returns the comment of a message's field."""
+        return self._protos.comments[f"{name}.{field.name}"]
+
+    def _plain(self, place: str, field: Field) -> Schema:
+        if field.type != Field.TYPE_MESSAGE:
+            return dict(_PLAIN[field.type])
+        kind = local_name(field.type_name)
+        if kind == "google.protobuf.Struct":
+            return {"type": "object"}
+        if kind == "google.protobuf.Value":
+            return {"anyOf": VALUES[place]}
+        return reference(kind)
+
+    def _reached(self, names: Iterable[str]) -> set[str]:
+        """The messages that these are made of, themselves included."""
+        found: set[str] = set()
+        left = [name for name in names if name in self._protos.messages]
+        while left:
+            name = left.pop()
+            found.add(name)
+            kinds = {local_name(field.type_name) for field in self._protos.messages[name].field}
+            left += [kind for kind in kinds if kind in self._protos.messages and kind not in found]
+        return found
+
+    def _parameters(self) -> set[str]:
+        methods = [method for service in self._protos.services.values() for method in service.method]
+        return {local_name(method.input_type) for method in methods} - {"CreateChatCompletionRequest"}
+
+
+def _said(field: Field, comment: str) -> Schema:
+    """What the comment says of the values: a range, one constant, a choice of words, the form of a name."""
+    if field.type in (Field.TYPE_UINT32, Field.TYPE_DOUBLE):
+        found = _RANGE.search(comment)
+        return {"minimum": int(found[1]), "maximum": int(found[2])} if found else {}
+    if field.type == Field.TYPE_BOOL:
+        return {"const": True} if comment == "Always true." else {}
+    if field.type == Field.TYPE_STRING:
+        return _said_of_text(comment)
+    return {}
+
+
+def _said_of_text(comment: str) -> Schema:
+    if constant := _CONSTANT.search(comment):
+        return {"const": constant[1]}
+    if words := _WORDS.search(comment):
+        return {"enum": re.findall(r"\w+", words[1].replace(" or ", " "))}
+    return {"pattern": "^[A-Za-z0-9_-]{1,64}$"} if _NAME in comment else {}
+
+
+def _labels(comment: str) -> Schema:
+    found = _LABELS.search(comment)
+    if not found:
+        return {}
+    most, key, value = (int(number) for number in found.groups())
+    values = {"type": "string", "maxLength": value}
+    return {"maxProperties": most, "propertyNames": {"maxLength": key}, "additionalProperties": values}
+
+
+def _other_name(field: Field) -> str:
+    return f" Also accepted as `{field.name}`." if field.name != field.json_name else ""
