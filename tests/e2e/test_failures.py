@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -106,10 +105,8 @@ def test_a_caller_who_hangs_up_frees_the_upstream(
         while b"Hel" not in (data := connection.recv(65536)):
             assert data
     request = upstream.received()
-    begun = time.monotonic()
     connection.close()
     assert request.closed.wait(1.0)
-    assert time.monotonic() - begun < 1.0
     gate.set()
 
 

@@ -32,17 +32,17 @@ from collections.abc import Sequence
 from parley.v1 import error_reason_pb2 as reasons
 
 # An error travels in headers, and headers that are too long end the connection with every other call on it.
-_LONGEST_MESSAGE = 1024
-_LONGEST_PARAM = 128
-_LONGEST_VIOLATION = 256
-_MOST_VIOLATIONS = 10
+_LONGEST_MESSAGE = 768
+_LONGEST_PARAM = 96
+_LONGEST_VIOLATION = 160
+_MOST_VIOLATIONS = 8
 
 
 class ParleyError(Exception):
     """A failure that the caller is told about.
 
     `param` names the request's field at fault (`messages[0].role`); `retry_after` is in seconds; `cause` is
-    for the log. A message beyond 1 KiB is cut.
+    for the log. A message or param that is very long is cut.
     """
 
     reason: reasons.ErrorReason.ValueType = reasons.ERROR_REASON_INTERNAL
@@ -60,7 +60,7 @@ class ParleyError(Exception):
 class InvalidRequest(ParleyError):
     """A field is missing, of the wrong type or out of range.
 
-    `violations` has the first ten faults that were found, as pairs of the field and its message; the first one is the
+    `violations` has the first eight faults that were found, as pairs of the field and its message; the first one is the
     error's own.
     """
 
@@ -71,7 +71,9 @@ class InvalidRequest(ParleyError):
     ) -> None:
         super().__init__(message, param=param)
         found = violations or ([(param, message)] if param else [])
-        self.violations = [(_cut(field, _LONGEST_PARAM), _cut(text, _LONGEST_VIOLATION)) for field, text in found[:_MOST_VIOLATIONS]]
+        self.violations = [
+            (_cut(field, _LONGEST_PARAM), _cut(text, _LONGEST_VIOLATION)) for field, text in found[:_MOST_VIOLATIONS]
+        ]
 
 
 class UnsupportedParameter(ParleyError):
