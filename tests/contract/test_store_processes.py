@@ -4,17 +4,19 @@
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import apsw
 import pytest
 
+from parley.core.errors import SessionBusy
 from parley.stores.sqlite import SqliteStore
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import converse  # noqa: E402 - only now are its asserts rewritten
+from tests.contract.stores import LEASE, begin, converse, texts  # noqa: E402 - only now are its asserts rewritten
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,12 +77,26 @@ class TestDurability:
 
     async def test_a_crash_leaves_sessions_usable(self, file: Path) -> None:
         """After a worker was killed in mid-turn, others write at once, and its session once the lease has run out."""
-        worker = _start(file, "w", sessions=4)
-        _read_turns(worker, 10, {})
-        worker.kill()
-        worker.communicate()
-        store = SqliteStore(file)
+        code = (
+            "import asyncio, os, pathlib, signal, sys\n"
+            "from parley.stores.sqlite import SqliteStore\n"
+            "from tests.contract.stores import begin, converse\n"
+            "async def main():\n"
+            "    store = SqliteStore(pathlib.Path(sys.argv[1]))\n"
+            "    await converse(store, 's', 'q', 'a', new=True)\n"
+            "    await begin(store, 's', 'lost')\n"
+            "    os.kill(os.getpid(), signal.SIGKILL)\n"
+            "asyncio.run(main())\n"
+        )
+        now = time.time()
+        worker = subprocess.run([sys.executable, "-c", code, str(file)], cwd=ROOT, check=False)
+        assert -signal.SIGKILL == worker.returncode
+        store = SqliteStore(file, lambda: now)
         await converse(store, "mine", "q", "a", new=True)
+        with pytest.raises(SessionBusy):
+            await begin(store, "s", "too early")
+        now = time.time() + LEASE
+        assert ["q", "a"] == texts((await begin(store, "s", "again")).history)
         await store.close()
 
 
