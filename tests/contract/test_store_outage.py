@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import apsw
@@ -34,20 +33,6 @@ async def main():
     await store.close()
 asyncio.run(main())
 """
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """Where the store's file will be."""
-    return tmp_path / "parley.db"
-
-
-@pytest.fixture
-async def store(file: Path) -> AsyncIterator[SqliteStore]:
-    """A store with the real clock."""
-    opened = SqliteStore(file)
-    yield opened
-    await opened.close()
 
 
 class TestOutage:

@@ -21,12 +21,6 @@ from tests.contract.stores import LEASE, begin, converse, texts  # noqa: E402 - 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """Where the store's file will be."""
-    return tmp_path / "parley.db"
-
-
 class TestDurability:
     """What is acknowledged is on disk."""
 

@@ -4,7 +4,7 @@
 import asyncio
 import fcntl
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,6 @@ from parley.stores.sqlite import SqliteStore, sessions
 pytest.register_assert_rewrite("tests.contract.stores")
 
 from tests.contract.stores import begin, converse, key  # noqa: E402 - only now are its asserts rewritten
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """Where the store's file will be."""
-    return tmp_path / "parley.db"
-
-
-@pytest.fixture
-async def store(file: Path) -> AsyncIterator[SqliteStore]:
-    """A store with the real clock."""
-    opened = SqliteStore(file)
-    yield opened
-    await opened.close()
 
 
 @contextmanager
