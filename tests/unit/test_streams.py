@@ -56,6 +56,16 @@ def test_logprobs_stay_with_their_delta() -> None:
     assert "a" == said.choices[0].logprobs.content[0].token
 
 
+def test_logprobs_without_text_are_not_lost() -> None:
+    """A token that is only part of a character has no text yet, and the last one may come with the finish reason."""
+    half, last = _chunk(Delta(content="")), _chunk(Delta(), finish="stop")
+    for chunk, token in ((half, "a"), (last, "b")):
+        chunk.choices[0].logprobs.CopyFrom(Logprobs(content=[TokenLogprob(token=token, logprob=-1.0)]))
+    _, first, second, finish, _ = _shape(half, last)
+    assert ["a", "b"] == [chunk.choices[0].logprobs.content[0].token for chunk in (first, second)]
+    assert ("stop", False) == (finish.choices[0].finish_reason, finish.choices[0].HasField("logprobs"))
+
+
 def test_a_fingerprint_is_passed_on_from_where_it_appears() -> None:
     """What the backend says of itself reaches the caller."""
     chunk = _chunk(Delta(content="a"))

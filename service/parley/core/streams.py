@@ -64,9 +64,10 @@ class StreamShaper:
             yield self._only(choice.index, Delta(role="assistant", content=""))
         delta = choice.delta
         delta.ClearField("role")
-        if delta.ByteSize() > 0 and not _says_nothing(delta):
+        has_logprobs = bool(choice.logprobs.content or choice.logprobs.refusal)
+        if has_logprobs or not _says_nothing(delta):
             said = self._only(choice.index, delta)
-            if choice.HasField("logprobs"):
+            if has_logprobs:
                 said.choices[0].logprobs.CopyFrom(choice.logprobs)
             yield said
         if choice.HasField("finish_reason"):
@@ -91,8 +92,8 @@ class StreamShaper:
 
 
 def _says_nothing(delta: Delta) -> bool:
-    """Tells whether a delta is only an empty text, as backends send beside the role or the finish reason."""
-    return len(delta.ListFields()) == 1 and delta.HasField("content") and not delta.content
+    """Tells whether a delta is empty, or only an empty text, as backends send beside the role or the finish reason."""
+    return not delta.ListFields() or (len(delta.ListFields()) == 1 and delta.HasField("content") and not delta.content)
 
 
 class AnswerJoiner:
