@@ -1,5 +1,8 @@
--- How an error looks. A row for each dialect: `body` makes the JSON of a failure (see errors.lua), `headers` what goes
--- with it. A route names its dialect in its metadata.
+-- The ways to ask and to be told of errors. A row for each dialect:
+--   body(failure)                   the JSON of an error (a failure is described in errors.lua)
+--   headers(headers, failure)       the headers that go with it
+--   check(request)                  what the dialect alone demands: the message and the field of a breach, or nothing
+--   streams(accept, told, stream)   whether to stream; `told` is whether the body's `stream` says anything
 
 local text = require("text")
 local quote = text.quote
@@ -11,6 +14,32 @@ local function plain_headers(headers, failure)
     headers:replace("retry-after", failure.retry_after)
   end
 end
+
+local function plain_body(failure)
+  return '{"error":' .. quote(failure.message) .. "}"
+end
+
+local function no_check() end
+
+-- Tells whether an Accept header names event streams, JSON, and everything.
+local function accepted(accept)
+  accept = (accept or "*/*"):lower()
+  local function names(kind)
+    return accept:find(kind, 1, true) ~= nil
+  end
+  return names("text/event-stream"), names("application/json"), names("*/*")
+end
+
+-- The body decides where it says something; else an `Accept` that names event streams and not JSON.
+local function streams(accept, told, stream)
+  if told then
+    return stream
+  end
+  local events, json = accepted(accept)
+  return events and not json
+end
+
+-- ---------------------------------------------------------------------------------------------------------- openai
 
 -- OpenAI's SDKs obey `x-should-retry` before anything else.
 local function openai_headers(headers, failure)
@@ -36,11 +65,78 @@ local function openai_body(failure)
   )
 end
 
-local function chipp_body(failure)
-  return '{"error":' .. quote(failure.message) .. "}"
+-- -------------------------------------------------------------------------------------------------------- upchatty
+
+local function upchatty_check(request)
+  local temperature = request.temperature
+  if temperature ~= nil and not (type(temperature) == "number" and temperature >= 0 and temperature <= 1) then
+    return "`temperature` must be between 0 and 1", "temperature"
+  end
 end
 
+-- --------------------------------------------------------------------------------------------------------- fastapi
+
+-- `Accept` decides, the body only where it leaves the choice.
+local function fastapi_streams(accept, _, stream)
+  local events, json, any = accepted(accept)
+  if any or events == json then
+    return stream
+  end
+  return events
+end
+
+local function is_validation(failure)
+  return failure.code == "invalid_request"
+end
+
+local function fastapi_headers(headers, failure)
+  if is_validation(failure) then
+    failure.status = 422
+  end
+  plain_headers(headers, failure)
+end
+
+-- The document's names of fields that the others call otherwise.
+local FASTAPI_NAMES = { chatSessionId = "session_id" }
+
+-- `messages[0].role` in the body becomes ["body","messages",0,"role"].
+local function location(place, field)
+  local parts = { quote(place) }
+  for bracket, part in field:gmatch("(%[?)([^.%[%]]+)") do
+    local is_index = bracket == "[" and part:find("^%d+$")
+    parts[#parts + 1] = is_index and part or quote(FASTAPI_NAMES[part] or part)
+  end
+  return "[" .. table.concat(parts, ",") .. "]"
+end
+
+local function detail(failure, field, message)
+  local kind = failure.kind or message:find("is required", 1, true) and "missing" or "value_error"
+  local told = message:gsub("`(%w+)`", function(name)
+    return FASTAPI_NAMES[name] and "`" .. FASTAPI_NAMES[name] .. "`"
+  end)
+  return ('{"loc":%s,"msg":%s,"type":%s}'):format(location(failure.place, field), quote(told), quote(kind))
+end
+
+local function fastapi_body(failure)
+  if not is_validation(failure) then
+    return '{"detail":' .. quote(failure.message) .. "}"
+  end
+  local details = {}
+  for index, violation in ipairs(failure.violations or {}) do
+    details[index] = detail(failure, violation[1], violation[2])
+  end
+  if #details == 0 then
+    details[1] = detail(failure, failure.param or "", failure.message)
+  end
+  return '{"detail":[' .. table.concat(details, ",") .. "]}"
+end
+
+local openai = { body = openai_body, headers = openai_headers, check = no_check, streams = streams }
+
 return {
-  openai = { body = openai_body, headers = openai_headers },
-  chipp = { body = chipp_body, headers = plain_headers },
+  openai = openai,
+  chipp = { body = plain_body, headers = plain_headers, check = no_check, streams = streams },
+  upchatty = { body = plain_body, headers = plain_headers, check = upchatty_check, streams = streams },
+  fastapi = { body = fastapi_body, headers = fastapi_headers, check = no_check, streams = fastapi_streams },
+  openpipe = openai,
 }

@@ -1,54 +1,48 @@
--- The REST listener's script. Envoy calls `envoy_on_request` when the body is in, and `envoy_on_response` for every
--- answer, its own included. An answer that is none of an error passes with two look-ups.
+-- The second script. Envoy calls `envoy_on_request` when the body is in, and `envoy_on_response` for every answer, its
+-- own included. An answer that is none of an error passes with a few look-ups.
 
 package.path = "lua/?.lua"
 
+local cors = require("cors")
 local dialects = require("dialects")
 local errors = require("errors")
 
-math.randomseed(os.time() + tonumber(tostring({}):match("0x(%x+)"), 16) % 2 ^ 31)
+local NOTHING = {}
 
--- Ids go into logs and headers of others: only plain ones do.
-local function is_plain(id)
-  return id ~= nil and #id <= 128 and id:find("^[%w._-]+$") ~= nil
+-- What arrival.lua found, and the body's fields that json_to_metadata read.
+local function known(handle)
+  return handle:streamInfo():dynamicMetadata():get("parley") or NOTHING
 end
 
-local function new_id()
-  local random = math.random
-  return ("%08x%08x%08x%08x"):format(random(0, 2 ^ 32 - 1), random(0, 2 ^ 32 - 1), random(0, 2 ^ 32 - 1), random(0, 2 ^ 32 - 1))
-end
-
--- The body decides where it says something; else an `Accept` that names event streams and not JSON.
-local function wants_stream(headers, body)
-  if body and body.stream ~= nil then
-    return body.stream == true or body.stream == "true"
+local function refuse(handle, message, param)
+  local found = handle:streamInfo():dynamicMetadata()
+  found:set("parley", "refusal", message)
+  if param then
+    found:set("parley", "refused_param", param)
   end
-  local accept = headers:get("accept")
-  return accept ~= nil and accept:find("text/event-stream", 1, true) ~= nil and not accept:find("application/json", 1, true)
+  handle:respond({ [":status"] = "400" }, "")
 end
 
+-- Streams have a path of their own, which no route lists: it cannot be asked for from outside.
 function envoy_on_request(handle)
-  local headers = handle:headers()
-  local request_id = headers:get("x-request-id")
-  if not is_plain(request_id) then
-    request_id = new_id()
-    headers:replace("x-request-id", request_id)
-  end
-  if not is_plain(headers:get("x-correlation-id")) then
-    headers:replace("x-correlation-id", request_id)
-  end
-  if headers:get(":method") == "HEAD" then
-    handle:streamInfo():dynamicMetadata():set("parley", "no_body", true)
-  end
-  local path = handle:metadata():get("path")
-  if path == nil then
+  if not handle:metadata():get("completions") then
     return
   end
-  local body = handle:streamInfo():dynamicMetadata():get("parley")
-  if body and body.malformed then
-    handle:respond({ [":status"] = "400" }, errors.MALFORMED)
-  elseif wants_stream(headers, body) then
-    headers:replace(":path", path .. ":stream")
+  local request = known(handle)
+  local dialect = dialects[request.dialect]
+  if request.malformed then
+    return refuse(handle, errors.MALFORMED)
+  end
+  local message, param = dialect.check(request)
+  if message then
+    return refuse(handle, message, param)
+  end
+  local headers = handle:headers()
+  local asked = request.stream == true or request.stream == "true"
+  if dialect.streams(headers:get("accept"), request.stream ~= nil, asked) then
+    headers:replace(":path", headers:get(":path"):match("^[^?]*") .. ":stream")
+  elseif asked then
+    headers:replace("parley-form", "whole")
   end
 end
 
@@ -64,22 +58,28 @@ local function write_body(handle, dialect, failure)
   body:setBytes(dialect.body(failure))
 end
 
+local function is_well(status, grpc_status)
+  return status == "204" or status == "200" and (grpc_status == nil or grpc_status == "0")
+end
+
 function envoy_on_response(handle)
-  local headers = handle:headers()
+  local headers, request = handle:headers(), known(handle)
+  if request.origin then
+    cors.allow(headers, request.origin)
+  end
   local status, grpc_status = headers:get(":status"), headers:get("grpc-status")
-  if status == "200" and (grpc_status == nil or grpc_status == "0") then
+  if is_well(status, grpc_status) then
+    if headers:get("content-type") == "text/event-stream" then
+      headers:replace("cache-control", "no-cache")
+      headers:replace("x-accel-buffering", "no")
+    end
     return
   end
-  local failure = errors.read(headers, tonumber(status), grpc_status)
-  local dialect = dialects[handle:metadata():get("dialect")] or dialects.chipp
-  local said = handle:streamInfo():dynamicMetadata():get("parley")
-  if not (said and said.no_body) then
+  local failure = errors.read(headers, request, handle:virtualHost():metadata():get("max_body"))
+  failure.place = handle:metadata():get("completions") and "body" or "query"
+  local dialect = dialects[request.dialect] or dialects.chipp
+  if not request.no_body then
     write_body(handle, dialect, failure)
   end
-  headers = handle:headers()
-  dialect.headers(headers, failure)
-  -- A request that was too large for `envoy_on_request` to see.
-  if headers:get("x-request-id") and not is_plain(headers:get("x-correlation-id")) then
-    headers:replace("x-correlation-id", headers:get("x-request-id"))
-  end
+  dialect.headers(handle:headers(), failure)
 end

@@ -1,13 +1,15 @@
 -- What went wrong, read from an answer: the service's own errors from its metadata, Envoy's from their status and text.
 --
--- A failure is {status, message, param, code, retry, retry_after}: the HTTP status; what to tell the caller; the field at
--- fault; a word for programs (nil if there is none); whether sending the same again may help, and after how many seconds.
+-- A failure is {status, message, param, code, retry, retry_after, violations, kind, place}: the HTTP status; what to tell the
+-- caller; the field at fault; a word for programs (nil if there is none); whether sending the same again may help, and
+-- after how many seconds; every {field, message} that the service found; `json_invalid` for a body that cannot be read,
+-- `value_error` for a wrong type; where the fields stand, `body` or `query`.
 
 local text = require("text")
 
 local errors = {}
 
-local INVALID = "invalid_request"
+local INVALID, JSON_INVALID = "invalid_request", "json_invalid"
 
 errors.MALFORMED = "The request body is not valid JSON"
 
@@ -17,7 +19,7 @@ local OWN = {
   [404] = { "Unknown path", code = "unknown_url" },
   [405] = { "Method not allowed", code = "method_not_allowed" },
   [408] = { "The request did not arrive in time; try again", code = "request_timeout" },
-  [413] = { "The request body is larger than 8 MiB", code = "request_too_large" },
+  [413] = { "The request is too large", code = "request_too_large" },
   [415] = { "`Content-Type` must be application/json", code = "unsupported_media_type" },
   [429] = { "Too many requests; try again later", code = "rate_limit_exceeded" },
   [431] = { "The request headers are larger than 12 KiB", code = "headers_too_large" },
@@ -33,6 +35,10 @@ local function http_status(status, grpc_status, reason)
   if reason == "PLAN_REQUIRED" then
     return 401
   end
+  -- The worker's gRPC library took no message of this size: small numbers in JSON grow on their way.
+  if reason == nil and grpc_status == "8" then
+    return 413
+  end
   -- Envoy answers native gRPC in its own way, as a 200 with a gRPC status.
   if status == 200 then
     return grpc_status == "12" and 404 or 415
@@ -40,17 +46,23 @@ local function http_status(status, grpc_status, reason)
   return status
 end
 
--- Reads the headers of an answer that failed. Where the message is still missing, `explain` finds it in the body.
-function errors.read(headers, status, grpc_status)
-  local reason = headers:get("parley-error-reason")
-  local failure = { status = http_status(status, grpc_status, reason) }
-  failure.retry = RETRY[failure.status] or false
-  if reason then
-    failure.message = text.percent_decode(headers:get("grpc-message") or "")
-    failure.param = headers:get("parley-error-param")
-    failure.code = headers:get("parley-error-code")
-    return failure
-  end
+-- What the service tells of its own errors.
+local function read_service(failure, headers)
+  failure.message = text.percent_decode(headers:get("grpc-message") or "")
+  failure.param = headers:get("parley-error-param")
+  failure.code = headers:get("parley-error-code")
+  failure.violations = text.form_decode(headers:get("parley-error-violations") or "")
+end
+
+-- What edge.lua refused by itself.
+local function read_refusal(failure, request)
+  failure.message, failure.code = request.refusal, INVALID
+  failure.param = request.refused_param
+  failure.kind = request.malformed and JSON_INVALID or nil
+end
+
+-- Envoy's errors. The message of a 400 is in the body.
+local function read_own(failure, headers, largest)
   local own = OWN[failure.status] or { failure.status < 500 and "Bad request" or "Internal Server Error" }
   failure.code, failure.retry_after = own.code, own.retry_after
   if failure.status ~= 400 then
@@ -58,6 +70,23 @@ function errors.read(headers, status, grpc_status)
   end
   if failure.status == 405 then
     failure.message = "Method not allowed; use " .. (headers:get("allow") or "another")
+  elseif failure.status == 413 and largest and not headers:get("grpc-status") then
+    failure.message = "The request body is larger than " .. largest
+  end
+end
+
+-- Reads the headers of an answer that failed, and what is known of the request; `largest` is how a person writes the limit
+-- of a body. Where the message is still missing, `explain` finds it in the body.
+function errors.read(headers, request, largest)
+  local reason, grpc_status = headers:get("parley-error-reason"), headers:get("grpc-status")
+  local failure = { status = http_status(tonumber(headers:get(":status")), grpc_status, reason) }
+  failure.retry = RETRY[failure.status] or false
+  if reason then
+    read_service(failure, headers)
+  elseif request.refusal then
+    read_refusal(failure, request)
+  else
+    read_own(failure, headers, largest)
   end
   return failure
 end
@@ -153,9 +182,7 @@ local FORMS = {
     elseif message:find("Message too deep", 1, true) then
       failure.message = "The request body is nested too deeply"
     elseif message:find("\n.*%^$") then
-      failure.message = errors.MALFORMED .. ": " .. message:match("^[^\n]*")
-    elseif message == errors.MALFORMED then
-      failure.message = message
+      failure.message, failure.kind = errors.MALFORMED .. ": " .. message:match("^[^\n]*"), JSON_INVALID
     else
       failure.message = OWN[400][1]
     end
@@ -165,7 +192,7 @@ local FORMS = {
 
 -- Rewrites the text of Envoy's 400 as the documents put it.
 function errors.explain(failure, message)
-  failure.code = INVALID
+  failure.code, failure.kind = INVALID, "value_error"
   for _, form in ipairs(FORMS) do
     if form(failure, message) then
       return

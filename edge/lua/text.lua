@@ -9,6 +9,15 @@ function text.percent_decode(value)
   end))
 end
 
+-- The pairs of `name=value&name=value` in their order, each as {name, value}.
+function text.form_decode(value)
+  local pairs_found = {}
+  for name, content in value:gmatch("([^=&]*)=([^&]*)") do
+    pairs_found[#pairs_found + 1] = { text.percent_decode(name), text.percent_decode(content) }
+  end
+  return pairs_found
+end
+
 -- How many bytes of `value` from `at` are one character of UTF-8; nil if none is there.
 local function character_length(value, at)
   if value:find("^[%z\1-\127]", at) then

@@ -108,6 +108,7 @@ async def test_inner_headers_do_not_go_out(client: aiohttp.ClientSession, worker
         assert "s" == response.headers["x-chat-session-id"]
         assert response.headers["parley-processing-ms"].isdigit()
     shown = {"content-type", "x-chat-session-id", "x-request-id", "x-correlation-id", "parley-processing-ms", "date"}
+    shown |= {"cache-control", "x-accel-buffering"} if stream else set()
     assert shown == names - {"content-length", "transfer-encoding"}
 
 
@@ -117,6 +118,15 @@ async def test_no_answer_names_envoy(client: aiohttp.ClientSession, path: str) -
     async with client.get(path) as response:
         names = {name.lower() for name in response.headers}
     assert set() == {name for name in names if name == "server" or name.startswith(("x-envoy-", "grpc-"))}
+
+
+async def test_nothing_on_the_way_keeps_a_stream_back(client: aiohttp.ClientSession) -> None:
+    """Caches and buffering proxies are told to let events pass, and whole answers are left to them."""
+    async with client.post(CHAT, json=ASK | {"stream": True}) as response:
+        told = (response.headers["cache-control"], response.headers["x-accel-buffering"])
+    assert ("no-cache", "no") == told
+    async with client.post(CHAT, json=ASK) as response:
+        assert "cache-control" not in response.headers
 
 
 async def test_native_callers_keep_their_metadata(edge: Edge, worker: Worker) -> None:

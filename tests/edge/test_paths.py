@@ -25,6 +25,7 @@ HEALTH = "/grpc.health.v1.Health/Check"
 CREATE = "/parley.v1.ChatCompletions/CreateChatCompletion"
 ADMIN = "/parley.admin.v1.Keys/ListKeys"
 EMPTY: Any = b""
+PREFIXES = ["", "/upchatty", "/fastapi", "/openpipe"]
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 
 
@@ -44,17 +45,19 @@ REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 async def test_every_listed_path_reaches_its_method(
     client: aiohttp.ClientSession, worker: Worker, method: str, path: str, call: str
 ) -> None:
-    """Each path of the list is answered by the one RPC that belongs to it."""
-    async with client.request(method, path) as response:
-        assert 200 == response.status
-    assert [call] == worker.calls
+    """Each path of the list is answered by the one RPC that belongs to it, under every dialect's prefix."""
+    prefixes = PREFIXES if path.startswith("/api/") else [""]
+    for prefix in prefixes:
+        async with client.request(method, prefix + path) as response:
+            assert 200 == response.status
+    assert [call] * len(prefixes) == worker.calls
 
 
 async def test_the_parts_of_a_path_and_query_reach_the_request(client: aiohttp.ClientSession, worker: Worker) -> None:
     """Ids and parameters become fields; a model's id may have slashes, as they are or encoded."""
     async with client.get("/api/v1/sessions?page_size=3&model=a%2Fb"):
         assert ListSessionsRequest(page_size=3, model="a/b") == worker.request
-    for path in ("/v1/models/org/name:tag", "/v1/models/org%2Fname:tag"):
+    for path in ("/v1/models/org/name:tag", "/v1/models/org%2Fname:tag", "/fastapi/api/v1/models/org%2Fname:tag"):
         async with client.get(_raw(client, path)):
             assert GetModelRequest(model="org/name:tag") == worker.request
 
@@ -88,6 +91,9 @@ def _paths(method: str) -> list[str]:
         f"{method}#/v1/models",
         f"{method};/v1/models",
         f"http://a{method}",
+        f"/upchatty{method}",
+        f"/fastapi/..{method}",
+        f"/openpipe/api/v1/models/../../../..{method}",
     ]
 
 
@@ -129,6 +135,13 @@ async def test_a_listed_path_takes_no_native_grpc(edge: Edge, worker: Worker, me
     [
         "/v1/chat/completions:stream",
         "/api/v1/chat/completions:stream",
+        *(f"{prefix}/api/v1/chat/completions:stream" for prefix in PREFIXES[1:]),
+        *(f"{prefix}/v1/chat/completions" for prefix in PREFIXES[1:]),
+        "/openai/api/v1/chat/completions",
+        "/chipp/api/v1/chat/completions",
+        "/upchatty/upchatty/api/v1/chat/completions",
+        "/upchatty//api/v1/chat/completions",
+        "/Upchatty/api/v1/chat/completions",
         "/v1/chat/completions/",
         "//v1/chat/completions",
         "/v1//chat/completions",

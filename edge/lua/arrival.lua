@@ -1,0 +1,61 @@
+-- The first script that a request meets, when its headers are in: its ids, its dialect, and whether it comes from a web
+-- page that may read the answer. What it finds is kept under `parley`, where edge.lua reads it.
+
+package.path = "lua/?.lua"
+
+local cors = require("cors")
+local dialects = require("dialects")
+
+math.randomseed(os.time() + tonumber(tostring({}):match("0x(%x+)"), 16) % 2 ^ 31)
+
+-- Ids go into logs and headers of others: only plain ones do.
+local function is_plain(id)
+  return id ~= nil and #id <= 128 and id:find("^[%w._-]+$") ~= nil
+end
+
+local function new_id()
+  local random = math.random
+  return ("%08x%08x%08x%08x"):format(random(0, 2 ^ 32 - 1), random(0, 2 ^ 32 - 1), random(0, 2 ^ 32 - 1), random(0, 2 ^ 32 - 1))
+end
+
+local function name_ids(headers)
+  local request_id = headers:get("x-request-id")
+  if not is_plain(request_id) then
+    request_id = new_id()
+    headers:replace("x-request-id", request_id)
+  end
+  if not is_plain(headers:get("x-correlation-id")) then
+    headers:replace("x-correlation-id", request_id)
+  end
+end
+
+-- The path's first part names the dialect; a path that names none has its host's. Where the route leads to a worker, a
+-- name is taken off. What has no such route keeps its path: the transcoder must not find a method for it.
+local function choose_dialect(headers, of_host, is_served)
+  local first, rest = (headers:get(":path") or ""):match("^/(%w+)(/.*)$")
+  if first == "v1" then
+    return "openai"
+  elseif not dialects[first] then
+    return of_host
+  elseif is_served then
+    headers:replace(":path", rest)
+  end
+  return first
+end
+
+function envoy_on_request(handle)
+  local headers, host = handle:headers(), handle:virtualHost():metadata()
+  local found = handle:streamInfo():dynamicMetadata()
+  local origin = headers:get("origin")
+  if origin and cors.allows(host:get("cors_origins"), origin) then
+    found:set("parley", "origin", origin)
+    if cors.is_preflight(headers) then
+      return handle:respond(cors.preflight(headers))
+    end
+  end
+  name_ids(headers)
+  found:set("parley", "dialect", choose_dialect(headers, host:get("dialect"), handle:metadata():get("served")))
+  if headers:get(":method") == "HEAD" then
+    found:set("parley", "no_body", true)
+  end
+end

@@ -1,0 +1,55 @@
+-- Which web pages may call, and what their scripts may send and read. Only the origins that the configuration lists.
+
+local cors = {}
+
+local ALLOWED = {}
+for name in ([[
+  authorization content-type x-chat-session-id x-correlation-id x-request-id idempotency-key user-agent
+  openai-organization openai-project
+]]):gmatch("%S+") do
+  ALLOWED[name] = true
+end
+
+local EXPOSED = table.concat({
+  "x-request-id, x-correlation-id, x-chat-session-id, parley-processing-ms, retry-after, x-should-retry",
+  "x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests",
+  "x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens",
+}, ", ")
+
+function cors.allows(origins, origin)
+  for _, allowed in ipairs(origins or {}) do
+    if allowed == origin or allowed == "*" then
+      return true
+    end
+  end
+  return false
+end
+
+-- A browser asks before it calls.
+function cors.is_preflight(headers)
+  return headers:get(":method") == "OPTIONS" and headers:get("access-control-request-method") ~= nil
+end
+
+-- OpenAI's SDK sends a dozen `x-stainless-…` headers, and more with each release.
+function cors.preflight(headers)
+  local names = {}
+  for name in (headers:get("access-control-request-headers") or ""):lower():gmatch("[%w-]+") do
+    if ALLOWED[name] or name:find("^x%-stainless%-") then
+      names[#names + 1] = name
+    end
+  end
+  return {
+    [":status"] = "204",
+    ["access-control-allow-methods"] = "GET, POST, DELETE",
+    ["access-control-allow-headers"] = table.concat(names, ", "),
+    ["access-control-max-age"] = "600",
+  }
+end
+
+function cors.allow(headers, origin)
+  headers:replace("access-control-allow-origin", origin)
+  headers:replace("access-control-expose-headers", EXPOSED)
+  headers:add("vary", "Origin")
+end
+
+return cors

@@ -1,0 +1,270 @@
+"""What sets the dialects apart: how they are chosen, what they demand, and who decides on a stream."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+import grpc
+import pytest
+
+from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
+from tests.edge.worker import Context, Unary, Worker
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+UPCHATTY = "/upchatty/api/v1/chat/completions"
+FASTAPI = "/fastapi/api/v1/chat/completions"
+ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+JSON = {"content-type": "application/json"}
+FORMS = {
+    "openai": {"message", "type", "param", "code"},
+    "chipp": {"error"},
+    "upchatty": {"error"},
+    "fastapi": {"detail"},
+    "openpipe": {"message", "type", "param", "code"},
+}
+
+
+def refusing(violations: list[tuple[str, str]], reason: str = "INVALID_REQUEST") -> Unary:
+    """A handler that finds these faults with a request, and tells them as the service does."""
+
+    async def refuse(_request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
+        metadata = [
+            ("parley-error-reason", reason),
+            ("parley-error-code", reason.lower()),
+            ("parley-error-param", violations[0][0]),
+            ("parley-error-violations", urlencode(violations, quote_via=quote)),
+        ]
+        context.set_trailing_metadata(tuple(metadata))
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, violations[0][1])
+        raise AssertionError
+
+    return refuse
+
+
+# ------------------------------------------------------------------------------------------------------ the choice
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "dialect"),
+    [
+        ("upchatty.example.com", "/api/v1/nothing", "upchatty"),
+        ("upchatty.localhost:8080", "/api/v1/nothing", "upchatty"),
+        ("fastapi.example.com", "/api/v1/nothing", "fastapi"),
+        ("openpipe.example.com", "/api/v1/nothing", "openpipe"),
+        ("FastAPI.example.com", "/nothing", "fastapi"),
+        ("fastapi.example.com", "/v1/nothing", "openai"),
+        ("fastapi.example.com", "/openpipe/nothing", "openpipe"),
+        ("example.com", "/fastapi/nothing", "fastapi"),
+        ("example.com", "/upchatty/nothing", "upchatty"),
+        ("example.com", "/openpipe/nothing", "openpipe"),
+        ("example.com", "/api/v1/nothing", "chipp"),
+        ("my-upchatty.example.com", "/api/v1/nothing", "chipp"),
+        ("example.com", "/fastapi", "chipp"),
+        ("example.com", "/fastapix/nothing", "chipp"),
+    ],
+)
+async def test_the_path_s_first_part_or_else_the_host_chooses(
+    client: aiohttp.ClientSession, host: str, path: str, dialect: str
+) -> None:
+    """A prefix tells the dialect on every host; a host tells it where the path says nothing."""
+    async with client.get(path, headers={"host": host}) as response:
+        body = await response.json()
+    form = body["error"].keys() if isinstance(body.get("error"), dict) else body.keys()
+    assert FORMS[dialect] == set(form)
+
+
+@pytest.mark.parametrize("dialect", ["upchatty", "fastapi", "openpipe"])
+async def test_a_dialect_s_host_needs_no_prefix(client: aiohttp.ClientSession, worker: Worker, dialect: str) -> None:
+    """On its host a dialect has the paths of its document, and streams too."""
+    headers = {"host": f"{dialect}.example.com", "accept": "*/*"}
+    for stream in (False, True):
+        async with client.post("/api/v1/chat/completions", json=ASK | {"stream": stream}, headers=headers) as response:
+            assert 200 == response.status
+    async with client.get("/api/v1/models", headers=headers) as response:
+        assert 200 == response.status
+    assert ["CreateChatCompletion", "StreamChatCompletionEvents", "ListModels"] == worker.calls
+
+
+@pytest.mark.parametrize("prefix", ["/upchatty", "/fastapi", "/openpipe"])
+async def test_a_prefix_leads_to_the_same_methods(client: aiohttp.ClientSession, worker: Worker, prefix: str) -> None:
+    """The request comes through with its fields, and its query is no matter."""
+    path = f"{prefix}/api/v1/chat/completions?api-version=1"
+    async with client.post(path, json=ASK, headers={"accept": "*/*"}) as response:
+        assert 200 == response.status
+    async with client.post(path, json=ASK | {"stream": True}, headers={"accept": "*/*"}) as response:
+        assert "text/event-stream" == response.headers["content-type"]
+    assert ["CreateChatCompletion", "StreamChatCompletionEvents"] == worker.calls
+    assert "Hi" == worker.request.messages[0].content.string_value
+
+
+# -------------------------------------------------------------------------------------------------------- upchatty
+
+
+@pytest.mark.parametrize("temperature", ["0", "0.0", "-0.0", "0.7", "1", "1.0", "null"])
+async def test_upchatty_takes_temperatures_of_0_to_1(
+    client: aiohttp.ClientSession, worker: Worker, temperature: str
+) -> None:
+    """What the document allows goes through; null is as good as nothing."""
+    body = json.dumps(ASK)[:-1] + f', "temperature": {temperature}}}'
+    async with client.post(UPCHATTY, data=body, headers=JSON) as response:
+        assert 200 == response.status
+    assert (json.loads(temperature) or 0) == worker.request.temperature
+
+
+@pytest.mark.parametrize(
+    "temperature", ["1.0000001", "2", "-0.0000001", "-1", "1e300", '"0.5"', '"hot"', '"NaN"', "true", "false"]
+)
+@pytest.mark.parametrize("stream", ["true", "false"])
+async def test_upchatty_refuses_other_temperatures(
+    client: aiohttp.ClientSession, worker: Worker, temperature: str, stream: str
+) -> None:
+    """A wrong number or type is told by the edge, without a call."""
+    body = json.dumps(ASK)[:-1] + f', "stream": {stream}, "temperature": {temperature}}}'
+    async with client.post(UPCHATTY, data=body, headers=JSON) as response:
+        assert 400 == response.status
+        assert {"error": "`temperature` must be between 0 and 1"} == await response.json()
+    assert [] == worker.calls
+
+
+@pytest.mark.parametrize("temperature", ["[0.5]", "{}", "1e400", '0.5, "temperature": 1'])
+async def test_upchatty_refuses_what_is_no_temperature_at_all(
+    client: aiohttp.ClientSession, worker: Worker, temperature: str
+) -> None:
+    """Arrays, objects, numbers beyond all bounds and a second value do not slip through."""
+    body = json.dumps(ASK)[:-1] + f', "temperature": {temperature}}}'
+    async with client.post(UPCHATTY, data=body, headers=JSON) as response:
+        assert 400 == response.status
+        assert {"error"} == (await response.json()).keys()
+    assert [] == worker.calls
+
+
+@pytest.mark.parametrize("prefix", ["", "/fastapi", "/openpipe"])
+async def test_other_dialects_leave_the_temperature_to_the_service(
+    client: aiohttp.ClientSession, worker: Worker, prefix: str
+) -> None:
+    """What one dialect demands is no rule of another's."""
+    async with client.post(f"{prefix}/api/v1/chat/completions", json=ASK | {"temperature": 1.5}) as response:
+        assert 200 == response.status
+    assert 1.5 == worker.request.temperature
+
+
+# --------------------------------------------------------------------------------------------------------- fastapi
+
+
+@pytest.mark.parametrize(
+    ("accept", "stream", "streams"),
+    [
+        ("text/event-stream", None, True),
+        ("text/event-stream", False, True),
+        ("text/event-stream", True, True),
+        ("Text/Event-Stream;q=0.9", False, True),
+        ("application/json", None, False),
+        ("application/json", False, False),
+        ("application/json", True, False),
+        ("application/json; charset=utf-8", True, False),
+        ("application/json, text/event-stream", True, True),
+        ("application/json, text/event-stream", False, False),
+        ("application/json, text/plain, */*", True, True),
+        ("text/event-stream, */*", False, False),
+        ("text/html", True, True),
+        ("*/*", None, False),
+        ("*/*", False, False),
+        ("*/*", True, True),
+        (None, None, False),
+        (None, True, True),
+    ],
+)
+async def test_in_fastapi_accept_decides(
+    client: aiohttp.ClientSession, worker: Worker, accept: str | None, *, stream: bool | None, streams: bool
+) -> None:
+    """`Accept` beats the body, unless it is absent or takes everything; the service is told where it does."""
+    headers = {} if accept is None else {"accept": accept}
+    body = ASK if stream is None else ASK | {"stream": stream}
+    async with client.post(FASTAPI, json=body, headers=headers, skip_auto_headers=["accept"]) as response:
+        assert ("text/event-stream" if streams else "application/json") == response.headers["content-type"]
+    assert ["StreamChatCompletionEvents" if streams else "CreateChatCompletion"] == worker.calls
+    assert ("whole" if stream and not streams else None) == worker.metadata.get("parley-form")
+
+
+async def test_a_client_cannot_choose_the_form(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """The edge's own word to the service is not taken from outside."""
+    for path in (FASTAPI, UPCHATTY):
+        headers = {"parley-form": "whole", "accept": "*/*"}
+        async with client.post(path, json=ASK | {"stream": True}, headers=headers):
+            assert "parley-form" not in worker.metadata
+
+
+async def test_fastapi_tells_every_violation(
+    client: aiohttp.ClientSession, worker: Worker, golden: Callable[[str, Any], None]
+) -> None:
+    """Each has its place, with numbers as numbers, in the service's order; what is missing is called so."""
+    worker.complete = refusing(
+        [
+            ("messages[0].role", "`messages[0].role` must be one of user & others = all"),
+            ("messages[11].tool_calls[0].function.name", "`…name` is required"),
+            ("model", "`model` is required and must be a string"),
+            ("logit_bias.50256", "`logit_bias` must be between -100 and 100"),
+            ("stop", 'a "quoted" 猫 100% + \\ \n end'),
+            ("chatSessionId", "`chatSessionId` cannot be used: leave it out"),
+        ]
+    )
+    async with client.post(FASTAPI, json=ASK) as response:
+        assert 422 == response.status
+        golden("violations_fastapi", await response.json())
+
+
+async def test_only_the_first_violation_shows_elsewhere(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """Other dialects have room for one, and nothing of the list shows in headers."""
+    worker.complete = refusing([("n", "`n` must be between 1 and 128"), ("stop", "no")])
+    for path in (UPCHATTY, "/api/v1/chat/completions"):
+        async with client.post(path, json=ASK) as response:
+            assert {"error": "`n` must be between 1 and 128"} == await response.json()
+            assert "parley-error-violations" not in response.headers
+
+
+async def test_what_is_no_validation_is_no_422(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """A model's own refusal is a 400 with a plain detail."""
+    worker.complete = refusing([("tools", "This model does not support tools")], "UPSTREAM_REJECTED")
+    async with client.post(FASTAPI, json=ASK) as response:
+        assert 400 == response.status
+        assert {"detail": "This model does not support tools"} == await response.json()
+
+
+# -------------------------------------------------------------------------------------------- the tables of statuses
+
+
+@pytest.mark.parametrize(
+    ("path", "reason", "code", "status"),
+    [
+        *[
+            (f"{prefix}/api/v1/chat/completions", reason, code, status)
+            for prefix in ("", "/upchatty")
+            for reason, code, status in [
+                ("INVALID_REQUEST", grpc.StatusCode.INVALID_ARGUMENT, 400),
+                ("MISSING_API_KEY", grpc.StatusCode.UNAUTHENTICATED, 401),
+                ("INVALID_API_KEY", grpc.StatusCode.UNAUTHENTICATED, 401),
+                ("PLAN_REQUIRED", grpc.StatusCode.PERMISSION_DENIED, 401),
+                ("MODEL_NOT_FOUND", grpc.StatusCode.NOT_FOUND, 404),
+                ("INTERNAL", grpc.StatusCode.INTERNAL, 500),
+            ]
+        ],
+        (FASTAPI, "INVALID_REQUEST", grpc.StatusCode.INVALID_ARGUMENT, 422),
+        (FASTAPI, "MODEL_NOT_FOUND", grpc.StatusCode.NOT_FOUND, 404),
+    ],
+)
+async def test_statuses_are_those_of_the_tables(
+    client: aiohttp.ClientSession, worker: Worker, path: str, reason: str, code: grpc.StatusCode, status: int
+) -> None:
+    """Row by row: the code of the document for what went wrong."""
+
+    async def fail(_request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
+        context.set_trailing_metadata((("parley-error-reason", reason), ("parley-error-code", reason.lower())))
+        await context.abort(code, "why")
+        raise AssertionError
+
+    worker.complete = fail
+    async with client.post(path, json=ASK) as response:
+        assert status == response.status
