@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import socket
 import ssl
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from yarl import URL
 from parley.backends.http import FAILURES, Endpoint
 from parley.backends.openai import OpenAI
 from parley.config import ConfigError
-from parley.core.errors import ParleyError, StreamBroken, UpstreamMisconfigured, UpstreamUnavailable
+from parley.core.errors import ParleyError, StreamBroken, UpstreamMisconfigured, UpstreamTimeout, UpstreamUnavailable
 from tests.contract.backends import KEY, call
 from tests.upstream import Cut, Gate, Json, Raw, ScriptedUpstream, completion, stream
 
@@ -226,6 +228,20 @@ def test_key_that_is_no_key(key: str) -> None:
     with pytest.raises(ConfigError) as caught:
         OpenAI("http://127.0.0.1/v1", key)
     assert key not in str(caught.value)
+
+
+async def test_nobody_accepts() -> None:
+    """A connection that does not come about within `connect` is a timeout, long before the call's other bounds."""
+    with ExitStack() as sockets:
+        full = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        backend = OpenAI(f"http://127.0.0.1:{full.getsockname()[1]}/v1")
+        with pytest.raises(UpstreamTimeout):
+            await asyncio.wait_for(backend.complete(call(timeouts={"connect": 0.05})), 10)
+        await backend.close()
 
 
 def test_timeouts_are_failures() -> None:

@@ -313,3 +313,11 @@ def test_context_is_capped(tmp_path: Path, context: int, expected: str) -> None:
     """A slot gets no more context than the model was trained with."""
     argv = llama_cpp.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp", context=context))
     assert expected == argv[argv.index("--context") + 1]
+
+
+def test_the_server_gets_what_is_configured(tmp_path: Path) -> None:
+    """Slots and threads are the configuration's; without `threads` there is at least one."""
+    argv = llama_cpp.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp", slots=3, threads=7))
+    assert ("3", "7") == (argv[argv.index("--slots") + 1], argv[argv.index("--threads") + 1])
+    argv = llama_cpp.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp"))
+    assert int(argv[argv.index("--threads") + 1]) >= 1
