@@ -187,7 +187,7 @@ async def test_key_order(backend: OpenAI, upstream: ScriptedUpstream) -> None:
         sent["response_format"]["json_schema"]["schema"],
     ]
     assert [exact] * 3 == [json.dumps(item, separators=(",", ":"), ensure_ascii=False) for item in found]
-    assert "parameters_json" not in sent["tools"][0]["function"]
+    assert ["name", "description", "parameters", "strict"] == list(sent["tools"][0]["function"])
 
 
 @pytest.mark.parametrize("exact", ["[]", "{", "3", "", '{}, "model": "other"', "{}}"])

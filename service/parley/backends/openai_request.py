@@ -80,12 +80,13 @@ def _with_schema(kind: str, struct: str, text: str) -> tuple[str, _Convert]:
     """A message whose JSON Schema comes as a Struct or as JSON text; the text wins, and keeps the order of keys."""
     descriptor = CreateChatCompletionRequest.DESCRIPTOR.file.pool.FindMessageTypeByName(kind)
     plain = _converter(descriptor, frozenset({text}))
+    order = [field.name for field in descriptor.fields]
 
     def convert(message: Message) -> dict[str, Any]:
         data: dict[str, Any] = plain(message)
         if message.HasField(text):
             data[struct] = _exact(getattr(message, text), text)
-        return data
+        return {name: data[name] for name in order if name in data}
 
     return kind, convert
 
