@@ -1,0 +1,340 @@
+"""OpenAI's own Python package, unmodified but for its base URL. The upstream says what OpenAI's API says."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import openai
+import pytest
+from openai.lib._pydantic import to_strict_json_schema
+from openai.types.chat import ChatCompletion, ParsedChatCompletion
+from pydantic import BaseModel
+
+from tests.e2e import vendor
+from tests.processes import Parley
+from tests.upstream import Events, Gate, ScriptedUpstream
+
+ASK: Any = {"model": "scripted", "messages": [{"role": "user", "content": "Hello!"}]}
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Today's weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"unit": {"enum": ["celsius", "kelvin"]}, "city": {"type": "string"}},
+            "required": ["city"],
+        },
+    },
+}
+# What an answer has from Parley, and not from the upstream.
+OURS = {"id", "created", "model", "chatSessionId"}
+
+
+class Step(BaseModel):
+    """One step of a solution."""
+
+    explanation: str
+    output: str
+
+
+class Solution(BaseModel):
+    """A solution. The order of its fields is meant: the steps come before what follows from them."""
+
+    steps: list[Step]
+    final_answer: int
+
+
+@pytest.fixture(scope="session")
+def client(stack: Parley) -> Iterator[openai.OpenAI]:
+    """The package's client, with nothing changed but the address."""
+    with openai.OpenAI(base_url=f"{stack.http}/v1", api_key=stack.key, max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+async def aclient(stack: Parley) -> AsyncIterator[openai.AsyncOpenAI]:
+    """The package's client for event loops."""
+    async with openai.AsyncOpenAI(base_url=f"{stack.http}/v1", api_key=stack.key, max_retries=0) as client:
+        yield client
+
+
+def theirs(answer: BaseModel) -> dict[str, Any]:
+    """Returns what an answer has from the upstream, as it was on the wire: what was not sent is not there."""
+    return {name: value for name, value in answer.to_dict().items() if name not in OURS}  # type: ignore[attr-defined]
+
+
+def without_nulls(value: Any) -> Any:
+    """Returns the JSON without nulls and empty arrays: Parley leaves those out."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item not in (None, [])}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def of_upstream(answer: dict[str, Any]) -> Any:
+    """Returns what of an upstream's answer must reach the caller."""
+    return without_nulls({name: value for name, value in answer.items() if name not in OURS})
+
+
+ANSWERS = {
+    "text, usage details, fingerprint, tier": vendor.choice(),
+    "parallel tool calls": vendor.choice(None, tool_calls=vendor.PARALLEL_CALLS),
+    "a refusal": vendor.choice(None, refusal="I'm sorry, I can't help with that."),
+    "a filtered answer": vendor.choice("I", finish_reason="content_filter"),
+    "a citation": vendor.choice("News.", annotations=[vendor.CITATION]),
+    "reasoning": vendor.choice("42", reasoning_content="Six times seven."),
+    "probabilities": vendor.choice("Hello\N{GRINNING FACE}", logprobs=vendor.LOGPROBS),
+    "speech": vendor.choice(None, audio=vendor.AUDIO),
+    "a custom tool's call": vendor.choice(
+        None, tool_calls=[{"id": "call_1", "type": "custom", "custom": {"name": "sql", "input": "select 1"}}]
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_everything_that_the_upstream_returns_reaches_the_caller(
+    client: openai.OpenAI, upstream: ScriptedUpstream, what: str
+) -> None:
+    """Each field of OpenAI's answers is where the package looks for it."""
+    answer = vendor.whole(ANSWERS[what])
+    upstream.answer(answer)
+    got = client.chat.completions.create(**ASK, logprobs=True, top_logprobs=2)
+    assert of_upstream(answer) == without_nulls(theirs(got))
+    assert got.id.startswith("chatcmpl-")
+    assert "scripted" == got.model
+
+
+async def test_the_async_client_gets_the_same(aclient: openai.AsyncOpenAI, upstream: ScriptedUpstream) -> None:
+    """Whole and streamed, on an event loop, several at once."""
+    upstream.default = vendor.whole()
+    answers = await asyncio.gather(*(aclient.chat.completions.create(**ASK) for _ in range(4)))
+    assert [of_upstream(vendor.whole())] * 4 == [without_nulls(theirs(answer)) for answer in answers]
+    assert 4 == len({answer.id for answer in answers})
+    upstream.default = vendor.text("Hel", "lo!")
+    streams = await asyncio.gather(*(aclient.chat.completions.create(**ASK, stream=True) for _ in range(3)))
+    for stream in streams:
+        assert "Hello!" == "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+
+def test_a_stream_has_openais_sequence(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """Role, deltas, reason, and where it is asked for usage; the same id, time and model in all."""
+    for usage in (True, False):
+        upstream.answer(vendor.text("Hel", "lo", "!"))
+        chunks = list(client.chat.completions.create(**ASK, stream=True, stream_options={"include_usage": usage}))
+        last = chunks.pop() if usage else None
+        assert 1 == len({(chunk.id, chunk.created, chunk.model, chunk.object) for chunk in chunks})
+        assert {vendor.TAGS["system_fingerprint"]} == {chunk.system_fingerprint for chunk in chunks}
+        deltas = [chunk.choices[0].delta.to_dict() for chunk in chunks]
+        assert [{"role": "assistant", "content": ""}, {}] == [deltas[0], deltas[-1]]
+        assert "Hello!" == "".join(str(delta["content"]) for delta in deltas[1:-1])
+        assert [None] * (len(chunks) - 1) + ["stop"] == [chunk.choices[0].finish_reason for chunk in chunks]
+        if last:
+            assert ([], vendor.USAGE) == (last.choices, last.usage and last.usage.to_dict())
+
+
+DELTAS: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
+    "a refusal": ([{"refusal": "I can"}, {"refusal": "not."}], {"refusal": "I cannot."}),
+    "reasoning": (
+        [{"reasoning_content": "Six "}, {"reasoning_content": "times seven."}, {"content": "42"}],
+        {"reasoning_content": "Six times seven.", "content": "42"},
+    ),
+    "a citation": (
+        [{"content": "News."}, {"annotations": [vendor.CITATION]}],
+        {"content": "News.", "annotations": [vendor.CITATION]},
+    ),
+    "speech": (
+        [
+            {"audio": {"id": vendor.AUDIO["id"], "transcript": "Yes: golden retrievers "}},
+            {"audio": {"data": "UklGRiQAAABXQVZF"}},
+            {"audio": {"data": "Zm10IBAAAAABAAEA", "transcript": "are known to be friendly."}},
+            {"audio": {"expires_at": vendor.AUDIO["expires_at"]}},
+        ],
+        {"audio": vendor.AUDIO},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DELTAS)
+def test_everything_that_the_upstream_streams_reaches_the_caller(
+    client: openai.OpenAI, upstream: ScriptedUpstream, what: str
+) -> None:
+    """What is no text or tool call arrives in pieces too."""
+    deltas, expected = DELTAS[what]
+    upstream.answer(vendor.stream(deltas))
+    got: dict[str, Any] = {}
+    for chunk in client.chat.completions.create(**ASK, stream=True):
+        for name, value in chunk.choices[0].delta.to_dict().items():
+            got[name] = _joined(got.get(name), value)
+    assert expected == {name: value for name, value in got.items() if value and name != "role"}
+
+
+def _joined(had: Any, more: Any) -> Any:
+    if isinstance(more, dict):
+        return {**(had or {}), **{name: _joined((had or {}).get(name), value) for name, value in more.items()}}
+    return more if had is None or isinstance(more, int) else had + more
+
+
+def test_a_stream_has_the_probabilities_of_its_tokens(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """Bytes and rivals included, one entry a token, also beside the reason to stop."""
+    hello, half = vendor.LOGPROBS["content"]
+    said = [vendor.chunk({"content": "Hello"}, logprobs={"content": [hello]})]
+    said += [vendor.chunk({}, "stop", logprobs={"content": [half]})]
+    upstream.answer(Events([*said, "data: [DONE]\n\n"]))
+    chunks = client.chat.completions.create(**ASK, stream=True, logprobs=True, top_logprobs=2)
+    got = [chunk.choices[0].logprobs for chunk in chunks]
+    tokens = [token.to_dict() for part in got if part for token in part.content or []]
+    assert without_nulls([hello, half]) == without_nulls(tokens)
+
+
+def test_several_answers_at_once(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """`n` answers come whole, and mixed in a stream, each with its index."""
+    answer = vendor.whole(vendor.choice("One"), vendor.choice("Two", 1, finish_reason="length"))
+    upstream.answer(answer)
+    got = client.chat.completions.create(**ASK, n=2)
+    assert of_upstream(answer) == without_nulls(theirs(got))
+    said = [vendor.chunk({"role": "assistant", "content": ""}, index=index) for index in (0, 1)]
+    for first, second in zip("One", "Two", strict=True):
+        said += [vendor.chunk({"content": first}), vendor.chunk({"content": second}, index=1)]
+    said += [vendor.chunk({}, "length", 1), vendor.chunk({}, "stop")]
+    upstream.answer(Events([*said, "data: [DONE]\n\n"]))
+    texts, reasons = ["", ""], ["", ""]
+    for chunk in client.chat.completions.create(**ASK, n=2, stream=True):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+            reasons[choice.index] += choice.finish_reason or ""
+    assert (["One", "Two"], ["stop", "length"]) == (texts, reasons)
+    assert [2, 2] == [request.json["n"] for request in upstream.requests]
+
+
+SOLUTION = '{"steps": [{"explanation": "Halve it", "output": "x = 4"}], "final_answer": 4}'
+
+
+def test_parse_reads_an_answer_into_a_pydantic_model(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """The model's JSON Schema reaches the upstream as the package wrote it; the answer comes back as an object."""
+    upstream.answer(vendor.whole(vendor.choice(SOLUTION)))
+    got: ParsedChatCompletion[Solution] = client.chat.completions.parse(**ASK, response_format=Solution)
+    assert Solution.model_validate_json(SOLUTION) == got.choices[0].message.parsed
+    form = upstream.requests[0].json["response_format"]["json_schema"]
+    assert ("Solution", True) == (form["name"], form["strict"])
+    assert json.dumps(to_strict_json_schema(Solution)) == json.dumps(form["schema"])
+    upstream.answer(vendor.whole(vendor.choice(None, refusal="I'd rather not.")))
+    refused = client.chat.completions.parse(**ASK, response_format=Solution).choices[0].message
+    assert (None, "I'd rather not.") == (refused.parsed, refused.refusal)
+    upstream.answer(vendor.whole(vendor.choice('{"steps": [', finish_reason="length")))
+    with pytest.raises(openai.LengthFinishReasonError):
+        client.chat.completions.parse(**ASK, response_format=Solution)
+
+
+def test_the_stream_helper_tells_of_what_comes(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """`chat.completions.stream` makes its events and its final answer from our chunks."""
+    upstream.answer(vendor.text(SOLUTION[:30], SOLUTION[30:]))
+    with client.chat.completions.stream(
+        **ASK, response_format=Solution, stream_options={"include_usage": True}
+    ) as events:
+        kinds = [event.type for event in events]
+        final = events.get_final_completion()
+    assert ["content.delta", "content.done"] == [kind for kind in dict.fromkeys(kinds) if kind != "chunk"]
+    assert Solution.model_validate_json(SOLUTION) == final.choices[0].message.parsed
+    assert vendor.USAGE == (final.usage and final.usage.to_dict())
+
+
+def test_the_stream_helper_joins_parallel_tool_calls(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """Each call has its index, its id and name first, its arguments in pieces, and ends whole."""
+    upstream.answer(vendor.calls_in_pieces(vendor.PARALLEL_CALLS))
+    with client.chat.completions.stream(**ASK, tools=[WEATHER]) as events:
+        done = [event for event in events if event.type == "tool_calls.function.arguments.done"]
+        message = events.get_final_completion().choices[0]
+    expected = [(index, call["function"]) for index, call in enumerate(vendor.PARALLEL_CALLS)]
+    assert expected == [(event.index, {"name": event.name, "arguments": event.arguments}) for event in done]
+    assert "tool_calls" == message.finish_reason
+    calls = [call.to_dict() for call in message.message.tool_calls or []]
+    for call in calls:
+        call.pop("index", None)
+        call["function"].pop("parsed_arguments", None)  # type: ignore[attr-defined]
+    assert vendor.PARALLEL_CALLS == calls
+
+
+def test_a_tools_loop_ends_in_an_answer(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """Calls, results and a last answer, as every agent does it; the upstream sees the whole exchange."""
+    upstream.answer(vendor.whole(vendor.choice(None, tool_calls=vendor.PARALLEL_CALLS)), vendor.whole())
+    messages: list[Any] = [{"role": "user", "content": "Where is it warmer?"}]
+    while True:
+        answer = client.chat.completions.create(model="scripted", messages=messages, tools=[WEATHER])
+        message = answer.choices[0].message
+        messages.append(message)
+        if not message.tool_calls:
+            break
+        for call in message.tool_calls:
+            assert "function" == call.type
+            city = json.loads(call.function.arguments)["city"]
+            messages.append({"role": "tool", "tool_call_id": call.id, "content": f"20° in {city}"})
+    assert 2 == len(upstream.requests)
+    _, called, *results = upstream.requests[1].json["messages"]
+    assert {"role": "assistant", "content": None, "tool_calls": vendor.PARALLEL_CALLS} == called
+    ids = [call["id"] for call in vendor.PARALLEL_CALLS]
+    texts = ["20° in Paris", "20° in Bogotá"]
+    assert [
+        {"role": "tool", "content": text, "tool_call_id": call} for text, call in zip(texts, ids, strict=True)
+    ] == results
+
+
+def test_functions_are_tools_to_the_upstream_and_functions_to_the_caller(
+    client: openai.OpenAI, upstream: ScriptedUpstream
+) -> None:
+    """The form before tools works whole, streamed and in the messages of earlier turns."""
+    [call, _] = vendor.PARALLEL_CALLS
+    upstream.answer(vendor.whole(vendor.choice(None, tool_calls=[call])), vendor.calls_in_pieces([call]))
+    asked: Any = {**ASK, "functions": [WEATHER["function"]], "function_call": {"name": "get_weather"}}
+    choice = client.chat.completions.create(**asked).choices[0]
+    assert ("function_call", None) == (choice.finish_reason, choice.message.tool_calls)
+    assert call["function"] == (choice.message.function_call and choice.message.function_call.to_dict())
+    chunks = list(client.chat.completions.create(**asked, stream=True))
+    pieces = [piece for chunk in chunks if (piece := chunk.choices[0].delta.function_call)]
+    assert call["function"]["name"] == pieces[0].name
+    assert call["function"]["arguments"] == "".join(piece.arguments or "" for piece in pieces)
+    assert "function_call" == chunks[-1].choices[0].finish_reason
+    for request in upstream.requests:
+        assert [WEATHER] == request.json["tools"]
+        assert {"type": "function", "function": {"name": "get_weather"}} == request.json["tool_choice"]
+        assert not {"functions", "function_call"} & set(request.json)
+
+
+async def test_cancelling_an_async_call_frees_the_upstream(
+    aclient: openai.AsyncOpenAI, upstream: ScriptedUpstream
+) -> None:
+    """A cancelled task, and a stream that is closed early, close the upstream's connection."""
+    gate = Gate()
+    upstream.answer(Events([gate]), Events([*list(vendor.text("Hel").events)[:2], gate]))
+    waiting = asyncio.create_task(aclient.chat.completions.create(**ASK))
+    request = await upstream.arrives(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await request.closed.arrives()
+    stream = await aclient.chat.completions.create(**ASK, stream=True)
+    async for chunk in stream:
+        if chunk.choices[0].delta.content:
+            break
+    request = await upstream.arrives(1)
+    assert not request.closed.is_set()
+    await stream.close()
+    assert await request.closed.arrives()
+    gate.set()
+
+
+def test_raw_responses_have_their_headers(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """The request's id, the session's and the caller's own are there for who asks for them."""
+    upstream.answer(vendor.whole())
+    raw = client.chat.completions.with_raw_response.create(**ASK, extra_headers={"x-correlation-id": "mine-1"})
+    answer: ChatCompletion = raw.parse()
+    assert raw.headers["x-request-id"] == raw.request_id == answer._request_id  # noqa: SLF001 - so it is documented
+    assert answer.to_dict()["chatSessionId"] == raw.headers["x-chat-session-id"]
+    assert "mine-1" == raw.headers["x-correlation-id"]
+    assert int(raw.headers["parley-processing-ms"]) >= 0
+    upstream.answer(vendor.text("Hello"))
+    with client.chat.completions.with_streaming_response.create(**ASK, stream=True) as response:
+        assert "text/event-stream" == response.headers["content-type"]
+        assert response.headers["x-chat-session-id"]
+        lines = list(response.iter_lines())
+    assert ("data: {", "data: [DONE]") == (lines[0][:7], [line for line in lines if line][-1])
