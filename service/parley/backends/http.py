@@ -47,7 +47,7 @@ class Answer:
         try:
             return await self._body.readany()
         except FAILURES:
-            if left := self._body._read_nowait(-1):  # noqa: SLF001 (there is no public way to what is left)
+            if left := self._body._read_nowait(-1):  # noqa: SLF001 - there is no public way to what is left
                 return left
             raise
 
@@ -133,7 +133,7 @@ class Endpoint:
             self._head = self._make_head()
         transport.write(b"%s%d\r\n\r\n%s" % (self._head, len(body), body))
         status = 100
-        while 100 <= status < 200:  # noqa: PLR2004 (informational)
+        while 100 <= status < 200:  # noqa: PLR2004 - informational
             message, payload = await protocol.read()
             status = message.code
         return Answer(status, message.headers, payload, connection)

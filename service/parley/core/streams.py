@@ -26,11 +26,6 @@ class StreamShaper:
         self._sequence = 0
         self._usage: Usage | None = None
 
-    @property
-    def usage(self) -> Usage | None:
-        """What the answer cost in tokens, once the backend has told."""
-        return self._usage
-
     def shape(self, chunk: ChatCompletionChunk) -> list[ChatCompletionChunk]:
         """Returns what the caller sees for one chunk of the backend; the chunk itself may become part of it."""
         if self._is_plain(chunk):

@@ -198,7 +198,7 @@ def _call(method: str, context: Context) -> Call:
     request_id = _plain_id(metadata.get("x-request-id")) or os.urandom(16).hex()
     correlation_id = _plain_id(metadata.get("x-correlation-id")) or request_id
     task = asyncio.current_task()
-    assert task is not None  # noqa: S101 (a handler always runs in a task)
+    assert task is not None  # noqa: S101 - a handler always runs in a task
     return Call(method, request_id, correlation_id, metadata, task)
 
 

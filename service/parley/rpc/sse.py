@@ -60,7 +60,7 @@ def _head(chunk: ChatCompletionChunk) -> bytes:
 
 def _choice(choice: ChunkChoice) -> bytes:
     delta = choice.delta
-    if len(delta.ListFields()) == 1 and delta.content and len(choice.ListFields()) == 2:  # noqa: PLR2004 (index, delta)
+    if len(delta.ListFields()) == 1 and delta.content and len(choice.ListFields()) == 2:  # noqa: PLR2004 - index, delta
         text = orjson.dumps(delta.content)
         return b'{"index":%d,"delta":{"content":%b},"finish_reason":null}' % (choice.index, text)
     return orjson.dumps({"index": 0, "delta": {}, "finish_reason": None, **from_message(choice)})
