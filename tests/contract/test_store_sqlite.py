@@ -223,6 +223,22 @@ class TestFile:
             plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", _anything(query)).fetchall()
             assert [] == [step for _, _, _, step in plan if not str(step).startswith("SEARCH")], query
 
+    async def test_large_messages_are_read_by_those_who_ask_for_them(self, store: SqliteStore, file: Path) -> None:
+        """Ending a turn beside messages of a megabyte reads a few pages, and no message."""
+        for number in range(8):
+            await converse(store, f"s{number}", "q" * 1_000_000, "a", new=True)
+        await store.close()
+        again = SqliteStore(file)
+        before = _bytes_read()
+        await converse(again, "s4", "q", "a")
+        assert _bytes_read() - before < 2_000_000, "more than the history"
+        await again.close()
+
+
+def _bytes_read() -> int:
+    """How much this process has read from files, the cache of the system included."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
 
 def _anything(query: str) -> Any:
     """Gives every parameter of a query a value."""

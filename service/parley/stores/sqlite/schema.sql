@@ -44,7 +44,8 @@ CREATE TABLE turns (
   PRIMARY KEY (session_id, number)
 ) STRICT, WITHOUT ROWID;
 
--- Kept in the order of the conversation, so that the newest turns are read without the older ones.
+-- With a rowid, although it has a key: without one SQLite reads a message of megabytes whole whenever it looks for the
+-- place of another beside it. The key's index keeps the order of the conversation.
 CREATE TABLE messages (
   session_id TEXT NOT NULL,
   turn       INTEGER NOT NULL,
@@ -52,4 +53,4 @@ CREATE TABLE messages (
   message    BLOB NOT NULL,                           -- a parley.v1.Message
   PRIMARY KEY (session_id, turn, position),
   FOREIGN KEY (session_id, turn) REFERENCES turns (session_id, number) ON DELETE CASCADE
-) STRICT, WITHOUT ROWID;
+) STRICT;
