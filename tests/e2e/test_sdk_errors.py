@@ -1,0 +1,233 @@
+"""Failures, as OpenAI's Python package sees them: its classes and fields, and when it tries again."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import openai
+import pytest
+
+from tests.e2e import vendor
+from tests.processes import Parley
+from tests.upstream import Cut, Events, Gate, Json, ScriptedUpstream
+
+ASK: Any = {"model": "scripted", "messages": [{"role": "user", "content": "Hello!"}]}
+TYPES = {400: "invalid_request_error", 429: "rate_limit_error", 503: "server_error"}
+
+
+@pytest.fixture(scope="session")
+def clients(stack: Parley) -> Iterator[Callable[..., openai.OpenAI]]:
+    """Makes clients of the package with options of its own."""
+    made: list[openai.OpenAI] = []
+
+    def make(**options: Any) -> openai.OpenAI:
+        made.append(
+            openai.OpenAI(**{"base_url": f"{stack.http}/v1", "api_key": stack.key, "max_retries": 0, **options})
+        )
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+# What is sent, and the class, status, type, code and param that come back.
+REFUSED: dict[str, tuple[dict[str, Any], type[openai.APIStatusError], int, str, str | None, str | None]] = {
+    "an unknown model": (
+        {"model": "gpt-9"},
+        openai.NotFoundError,
+        404,
+        "invalid_request_error",
+        "model_not_found",
+        "model",
+    ),
+    "an unknown session": (
+        {"extra_body": {"session_id": "01234567-89ab-7def-8123-456789abcdef"}},
+        openai.NotFoundError,
+        404,
+        "invalid_request_error",
+        "session_not_found",
+        "chatSessionId",
+    ),
+    "a value out of range": (
+        {"temperature": 3},
+        openai.BadRequestError,
+        400,
+        "invalid_request_error",
+        "invalid_request",
+        "temperature",
+    ),
+    "a value of the wrong type": (
+        {"max_tokens": "many"},
+        openai.BadRequestError,
+        400,
+        "invalid_request_error",
+        "invalid_request",
+        "max_tokens",
+    ),
+    "a field of a message": (
+        {"messages": [{"role": "user", "content": "a"}, {"role": "robot", "content": "b"}]},
+        openai.BadRequestError,
+        400,
+        "invalid_request_error",
+        "invalid_request",
+        "messages[1].role",
+    ),
+    "a character that nobody can store": (
+        {"messages": [{"role": "user", "content": "a\0b"}]},
+        openai.BadRequestError,
+        400,
+        "invalid_request_error",
+        "invalid_request",
+        "messages[0].content",
+    ),
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_refused_request_has_its_class_and_fields(
+    clients: Callable[..., openai.OpenAI], upstream: ScriptedUpstream, what: str, streamed: bool
+) -> None:
+    """The package's own error, with message, type, code, param and the request's id; it does not try again."""
+    sent, kind, status, error_type, code, param = REFUSED[what]
+    with pytest.raises(kind) as caught:
+        clients(max_retries=5).chat.completions.create(**{**ASK, **sent}, stream=streamed)
+    error = caught.value
+    assert (status, error_type, code, param) == (error.status_code, error.type, error.code, error.param)
+    assert error.response.headers["x-request-id"] == error.request_id
+    assert {"message", "type", "param", "code"} == set(error.body or {})  # type: ignore[call-overload]
+    assert "false" == error.response.headers["x-should-retry"]
+    assert [] == upstream.requests
+
+
+@pytest.mark.parametrize("key", ["sk-wrong", None], ids=["a wrong key", "no key"])
+def test_a_missing_or_wrong_key_is_an_authentication_error(
+    clients: Callable[..., openai.OpenAI], key: str | None
+) -> None:
+    """The message says which of the two it is; the package does not try again."""
+    headers = {"Authorization": f"Bearer {key}" if key else openai.Omit()}
+    with pytest.raises(openai.AuthenticationError, match="Invalid API key" if key else "Missing API key") as caught:
+        clients(max_retries=5).chat.completions.create(**ASK, extra_headers=headers)
+    assert ("invalid_request_error", "invalid_api_key") == (caught.value.type, caught.value.code)
+    assert "false" == caught.value.response.headers["x-should-retry"]
+
+
+TOO_LONG = "This model's maximum context length is 8192 tokens. However, your messages resulted in 9001 tokens."
+FAILED: dict[str, tuple[Json, type[openai.APIStatusError], int, str, bool]] = {
+    "too many requests": (
+        Json(vendor.error("Slow down", "requests"), 429, {"Retry-After": "1"}),
+        openai.RateLimitError,
+        429,
+        "rate_limit_exceeded",
+        True,
+    ),
+    "a failure": (
+        Json(vendor.error("The server had an error", "server_error"), 500),
+        openai.InternalServerError,
+        503,
+        "upstream_unavailable",
+        True,
+    ),
+    "overload": (
+        Json(vendor.error("Overloaded", "server_error"), 503, {"Retry-After": "1"}),
+        openai.InternalServerError,
+        503,
+        "upstream_unavailable",
+        True,
+    ),
+    "our own wrong key": (
+        Json(vendor.error("Incorrect API key provided: sk-1234", code="invalid_api_key"), 401),
+        openai.InternalServerError,
+        503,
+        "upstream_unavailable",
+        True,
+    ),
+    "a refusal": (
+        Json(vendor.error("Unsupported value", param="verbosity", code="unsupported_value"), 400),
+        openai.BadRequestError,
+        400,
+        "upstream_rejected",
+        False,
+    ),
+    "too long a context": (
+        Json(vendor.error(TOO_LONG, param="messages", code="context_length_exceeded"), 400),
+        openai.BadRequestError,
+        400,
+        "context_length_exceeded",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("what", FAILED)
+def test_a_failing_upstream_has_its_class(
+    clients: Callable[..., openai.OpenAI], upstream: ScriptedUpstream, what: str, streamed: bool
+) -> None:
+    """What the upstream does reaches the caller as what OpenAI itself would do; its words about our key do not."""
+    answer, kind, status, code, again = FAILED[what]
+    upstream.answer(answer)
+    with pytest.raises(kind) as caught:
+        clients().chat.completions.create(**ASK, stream=streamed)
+    error, headers = caught.value, caught.value.response.headers
+    assert (status, code, TYPES[status]) == (error.status_code, error.code, error.type)
+    assert str(again).lower() == headers["x-should-retry"]
+    assert answer.headers.get("Retry-After") == headers.get("retry-after")
+    assert "sk-1234" not in error.response.text
+
+
+@pytest.mark.parametrize("what", ["too many requests", "overload", "a refusal"])
+def test_the_package_tries_again_where_the_headers_say_so(
+    clients: Callable[..., openai.OpenAI], upstream: ScriptedUpstream, what: str
+) -> None:
+    """429 and 503 are tried again after the upstream's own `Retry-After`, and then answered; a 400 is not."""
+    answer, _, _, _, again = FAILED[what]
+    upstream.answer(answer, vendor.whole())
+    client = clients(max_retries=1)
+    if again:
+        assert client.chat.completions.create(**ASK).choices[0].message.content
+    else:
+        with pytest.raises(openai.BadRequestError):
+            client.chat.completions.create(**ASK)
+    assert 1 + again == len(upstream.requests)
+
+
+def test_a_busy_session_is_a_conflict_that_passes(
+    clients: Callable[..., openai.OpenAI], upstream: ScriptedUpstream
+) -> None:
+    """A second turn of a session at once is a 409; the package waits as told, tries again and is answered."""
+    gate, seen = Gate(), []
+    first = clients().chat.completions.create(**ASK)
+    session: Any = {"extra_headers": {"x-chat-session-id": str((first.model_extra or {})["chatSessionId"])}}
+
+    def note(response: Any) -> None:
+        seen.append((response.status_code, response.headers.get("x-should-retry"), response.headers.get("retry-after")))
+        gate.set()
+
+    upstream.answer(Events([gate, *vendor.text("Slow").events]))
+    slow = threading.Thread(target=lambda: list(clients().chat.completions.create(**ASK, **session, stream=True)))
+    slow.start()
+    upstream.received(1)
+    hasty = clients(max_retries=5, http_client=openai.DefaultHttpxClient(event_hooks={"response": [note]}))
+    assert "Hello there." == hasty.chat.completions.create(**ASK, **session).choices[0].message.content
+    slow.join()
+    assert (409, "true", "1") == seen[0]
+    assert 200 == seen[-1][0]
+    assert 3 == len(upstream.requests)
+
+
+@pytest.mark.parametrize("event", [vendor.error("Boom", "server_error"), Cut()], ids=["error event", "cut"])
+def test_a_stream_that_breaks_raises(
+    clients: Callable[..., openai.OpenAI], upstream: ScriptedUpstream, event: Any
+) -> None:
+    """What was said is delivered, then the package raises its error: the stream never looks finished."""
+    upstream.answer(Events([*list(vendor.text("Hel", "lo").events)[:3], event]))
+    chunks = clients(max_retries=5).chat.completions.create(**ASK, stream=True)
+    said: list[str | None] = []
+    with pytest.raises(openai.APIError) as caught:
+        said.extend(chunk.choices[0].delta.content for chunk in chunks)
+    assert "Hello" == "".join(text or "" for text in said)
+    assert ("server_error", "stream_broken") == (caught.value.type, caught.value.code)
+    assert "broke off" in caught.value.message
+    assert 1 == len(upstream.requests)

@@ -1,0 +1,192 @@
+"""What a caller of OpenAI's Python package sends is what the upstream gets, to the letter."""
+
+import base64
+import json
+from typing import Any
+
+import openai
+import pytest
+
+from tests.e2e import vendor
+from tests.processes import Parley
+from tests.upstream import ScriptedUpstream
+
+ASK: Any = {"model": "scripted", "messages": [{"role": "user", "content": "Hello!"}]}
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(range(256))).decode()
+
+
+@pytest.fixture(scope="session")
+def client(stack: Parley) -> openai.OpenAI:
+    """The package's client, with nothing changed but the address."""
+    return openai.OpenAI(base_url=f"{stack.http}/v1", api_key=stack.key, max_retries=0)
+
+
+def exact(value: Any) -> str:
+    """Returns JSON that is the same only where keys, their order and the kinds of numbers are."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+PARAMETERS: dict[str, Any] = {
+    "temperature": 0,
+    "top_p": 0.1,
+    "n": 1,
+    "stop": ["\n\n", "END"],
+    "max_tokens": 7,
+    "max_completion_tokens": 9,
+    "presence_penalty": -1.5,
+    "frequency_penalty": 2,
+    "logit_bias": {"50256": -100, "11": 0.5},
+    "logprobs": True,
+    "top_logprobs": 0,
+    "seed": -(2**53) - 1,
+    "user": "user-1234",
+    "tool_choice": {"type": "function", "function": {"name": "f"}},
+    "tools": [{"type": "function", "function": {"name": "f"}}],
+    "parallel_tool_calls": False,
+    "response_format": {"type": "json_object"},
+    "reasoning_effort": "minimal",
+    "verbosity": "low",
+    "service_tier": "flex",
+    "prompt_cache_key": "cache-1",
+    "safety_identifier": "9f86d081",
+    "prediction": {"type": "content", "content": "a = 1\n"},
+    "modalities": ["text", "audio"],
+    "audio": {"voice": "alloy", "format": "pcm16"},
+    "web_search_options": {
+        "search_context_size": "low",
+        "user_location": {"type": "approximate", "approximate": {"city": "Zürich", "timezone": "Europe/Zurich"}},
+    },
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_every_parameter_reaches_the_upstream(client: openai.OpenAI, upstream: ScriptedUpstream, name: str) -> None:
+    """Each as it was sent, zero and false included."""
+    beside = {"tool_choice": "tools", "parallel_tool_calls": "tools", "top_logprobs": "logprobs"}.get(name)
+    sent = {key: PARAMETERS[key] for key in (name, beside) if key}
+    client.chat.completions.create(**ASK, **sent)
+    got = upstream.requests[0].json
+    assert sent == {key: got[key] for key in sent}
+    assert {"model", "messages"} | sent.keys() == got.keys()
+    assert (vendor.MODEL, ASK["messages"]) == (got["model"], got["messages"])
+
+
+def test_the_upstreams_own_parameters_reach_it(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """What `extra_body` says stands in the upstream's body, whole numbers whole; it cannot replace what is Parley's."""
+    extra = {"top_k": 40, "min_p": 0.05, "guided_choice": ["yes", "no"], "chat_template_kwargs": {"thinking": False}}
+    client.chat.completions.create(**ASK, extra_body={"extra_body": extra})
+    got = upstream.requests[0].json
+    assert exact(extra["chat_template_kwargs"]) == exact(got["chat_template_kwargs"])
+    assert extra == {key: got[key] for key in extra}
+    assert isinstance(got["top_k"], int)
+    with pytest.raises(openai.BadRequestError, match=r"`extra_body.model` repeats a field") as refused:
+        client.chat.completions.create(**ASK, extra_body={"extra_body": {"model": "other"}})
+    assert "extra_body.model" == refused.value.param
+    assert 1 == len(upstream.requests)
+
+
+CONTENTS: dict[str, Any] = {
+    "text": [{"type": "text", "text": "Hello!"}],
+    "an image": [
+        {"type": "text", "text": "What is this?"},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}", "detail": "high"}},
+    ],
+    "audio": [{"type": "input_audio", "input_audio": {"data": PNG, "format": "wav"}}],
+    "a file": [
+        {"type": "file", "file": {"filename": "a b.pdf", "file_data": f"data:application/pdf;base64,{PNG}"}},
+        {"type": "file", "file": {"file_id": "file-6F2ksmvXxt4VdoqmHRw6kL"}},
+    ],
+    "an emoji of several characters": "\U0001f469\U0001f3fd\u200d\U0001f680",
+    "letters beyond the first plane": "\U0001d518\U0001d52b\U0001d526\U0001d520\U0001d52c\U0001d521\U0001d522",
+    "combining characters, not composed": "e\u0301 and é; Z\u0351\u036b\u0343",
+    "right to left": "\u05e9\u05dc\u05d5\u05dd \u202e\u05e2\u05d5\u05dc\u05dd\u202c \u0645\u0631\u062d \u200f!",
+    "line ends and controls": "a\r\nb\tc\u2028d\u0085e\u0001\u007f\ufeff",
+    "quotes and slashes": '"\\/</script>\u2029data: [DONE]\n\n',
+    "the end of the planes": "\U0010ffff\uffff\ufdd0",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("what", CONTENTS)
+def test_content_goes_and_comes_unchanged(client: openai.OpenAI, upstream: ScriptedUpstream, what: str) -> None:
+    """Parts and every kind of text reach the upstream as they are; text comes back so too, whole and streamed."""
+    content = CONTENTS[what]
+    said = content if isinstance(content, str) else what
+    messages: Any = [{"role": "user", "content": content}]
+    upstream.answer(vendor.whole(vendor.choice(said)), vendor.text(*said))
+    whole = client.chat.completions.create(model="scripted", messages=messages)
+    stream = client.chat.completions.create(model="scripted", messages=messages, stream=True)
+    assert said == whole.choices[0].message.content
+    assert said == "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+    for request in upstream.requests:
+        assert messages == request.json["messages"]
+
+
+def test_a_whole_conversation_reaches_the_upstream(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """Every role, names, calls and their results, earlier speech, in order."""
+    messages: Any = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "developer", "content": [{"type": "text", "text": "In French."}]},
+        {"role": "user", "content": "Weather?", "name": "Zoë"},
+        {"role": "assistant", "content": None, "tool_calls": vendor.PARALLEL_CALLS},
+        {"role": "tool", "content": "20°", "tool_call_id": vendor.PARALLEL_CALLS[0]["id"]},
+        {"role": "tool", "content": [{"type": "text", "text": ""}], "tool_call_id": vendor.PARALLEL_CALLS[1]["id"]},
+        {"role": "assistant", "content": None, "refusal": "Non."},
+        {"role": "assistant", "content": None, "audio": {"id": vendor.AUDIO["id"]}},
+        {"role": "user", "content": "Encore ?"},
+    ]
+    client.chat.completions.create(model="scripted", messages=messages)
+    assert messages == upstream.requests[0].json["messages"]
+
+
+def _tool(number: int) -> dict[str, Any]:
+    """Returns a tool whose keys have no order but their own."""
+    names = sorted((f"{hash((number, place)) % 997:03d}_{place}" for place in range(6)), key=lambda name: name[::-1])
+    kinds: list[dict[str, Any]] = [
+        {"type": "integer", "minimum": 0, "maximum": 2**53, "default": -7},
+        {"type": "number", "multipleOf": 0.1, "exclusiveMaximum": 1e300, "examples": [1, 2.5, -0.001]},
+        {"enum": ["b", "a", None, True, False, 0], "description": "Größe 📏"},
+        {"$ref": "#/$defs/Z"},
+        {"type": "array", "items": {"anyOf": [{"type": "null"}, {"const": ""}, {"not": {}}]}, "maxItems": 3},
+        {"type": "object", "properties": {"z": {}, "a": {"properties": {"y": {}, "b": {}}}}, "required": []},
+    ]
+    schema = {
+        "type": "object",
+        "properties": dict(zip(names, kinds, strict=True)),
+        "required": names[:2],
+        "$defs": {"Z": {"type": "string"}, "A": {"type": "integer"}},
+        "additionalProperties": False,
+    }
+    function = {"name": f"tool_{number}", "description": f"№ {number}", "parameters": schema}
+    return {"type": "function", "function": {**function, **({"strict": True} if number % 2 else {})}}
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_forty_tools_reach_the_upstream_byte_for_byte(
+    client: openai.OpenAI, upstream: ScriptedUpstream, streamed: bool
+) -> None:
+    """The order of keys, whole numbers, and every character of a large `tools` array are kept."""
+    tools: Any = [_tool(number) for number in range(40)]
+    answer = client.chat.completions.create(**ASK, tools=tools, stream=streamed)
+    if streamed:
+        list(answer)
+    assert exact(tools) == exact(upstream.requests[0].json["tools"])
+
+
+def test_a_response_schema_reaches_the_upstream_byte_for_byte(
+    client: openai.OpenAI, upstream: ScriptedUpstream
+) -> None:
+    """The order of the properties is the order in which the model answers."""
+    schema = {"name": "answer", "description": "…", "schema": _tool(1)["function"]["parameters"], "strict": True}
+    form: Any = {"type": "json_schema", "json_schema": schema}
+    client.chat.completions.create(**ASK, response_format=form)
+    assert exact(form) == exact(upstream.requests[0].json["response_format"])
+
+
+def test_a_whole_number_is_an_integer(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """`1.0` in a schema becomes `1`, which is the same number to JSON Schema; 2⁵³ is exact."""
+    schema = {"minimum": 1.0, "maximum": 9007199254740992, "multipleOf": 1.5}
+    tools: Any = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    client.chat.completions.create(**ASK, tools=tools)
+    got = upstream.requests[0].json["tools"][0]["function"]["parameters"]
+    assert '{"minimum":1,"maximum":9007199254740992,"multipleOf":1.5}' == exact(got)
