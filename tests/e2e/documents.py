@@ -1,0 +1,34 @@
+"""How the suites that walk the API documents speak to the edge."""
+
+import json
+from typing import Any
+
+from tests.processes import Parley
+
+MESSAGES = [{"role": "user", "content": "Hi"}]
+
+
+def send(stack: Parley, path: str, body: Any, headers: dict[str, str | None] | None = None) -> tuple[int, bytes, Any]:
+    """POSTs a body with the headers of a good request, some of them changed (None: left out)."""
+    sent = {name: value for name, value in (stack.headers() | (headers or {})).items() if value is not None}
+    with stack.connection() as connection:
+        connection.request("POST", path, body if isinstance(body, bytes) else json.dumps(body), sent)
+        response = connection.getresponse()
+        return response.status, response.read(), response.headers
+
+
+def say(
+    stack: Parley, path: str, fields: dict[str, Any], headers: dict[str, str | None] | None = None
+) -> tuple[int, Any, Any]:
+    """Sends a good request with some fields changed (None: left out); returns status, JSON and headers."""
+    whole = {"model": "scripted", "messages": MESSAGES, **fields}
+    body = {name: value for name, value in whole.items() if value is not None}
+    status, data, answered = send(stack, path, body, headers)
+    return status, json.loads(data), answered
+
+
+def chunks(data: bytes) -> list[Any]:
+    """Returns the JSON of a stream's events, which must end in [DONE]."""
+    events = data.decode().split("\n\n")
+    assert ["data: [DONE]", ""] == events[-2:]
+    return [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
