@@ -1,5 +1,6 @@
 """How calls fail: the reasons of the protos and the edge's own refusals, each as its dialect shows it."""
 
+import operator
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -122,24 +123,25 @@ def known(protos: Protos) -> dict[str, Failure]:
     return _EDGE | {failure.name: failure for failure in reasons(protos)}
 
 
-def by_status(protos: Protos, method: str | None = None) -> dict[int, list[Failure]]:
-    """Returns the ways in which a method, or any, can fail, by their HTTP status."""
-    every = known(protos)
-    names: Iterable[str] = [*_EVERY, *_BESIDES[method]] if method in _BESIDES else every
-    found: dict[int, list[Failure]] = {}
-    for failure in sorted((every[name] for name in names), key=lambda failure: failure.status):
-        found.setdefault(failure.status, []).append(failure)
-    return found
-
-
 @dataclass(frozen=True)
 class Shape:
-    """What errors look like: the name of their schema, the schema, an error's body, and their own headers."""
+    """What errors look like: the name of their schema, the schema, an error's body, own headers, the HTTP status."""
 
     name: str
     schema: dict[str, Any]
     body: Callable[[Failure], dict[str, Any]]
     headers: tuple[str, ...] = ()
+    status: Callable[[Failure], int] = operator.attrgetter("status")
+
+
+def by_status(protos: Protos, shape: Shape, method: str | None = None) -> dict[int, list[Failure]]:
+    """Returns the ways in which a method, or any, can fail, by their HTTP status in this shape."""
+    every = known(protos)
+    names: Iterable[str] = [*_EVERY, *_BESIDES[method]] if method in _BESIDES else every
+    found: dict[int, list[Failure]] = {}
+    for failure in sorted((every[name] for name in names), key=shape.status):
+        found.setdefault(shape.status(failure), []).append(failure)
+    return found
 
 
 _OPENAI_CODES = {"missing_api_key": "invalid_api_key", "upstream_rate_limited": "rate_limit_exceeded"}
@@ -179,4 +181,37 @@ PLAIN = Shape(
     "PlainError",
     _object("A failed call.", {"error": _MESSAGE}),
     lambda failure: {"error": failure.message},
+)
+
+
+# What the fastapi dialect says at length, with the status 422.
+_VALIDATION = "invalid_request"
+
+
+def _detail_body(failure: Failure) -> dict[str, Any]:
+    if failure.code != _VALIDATION:
+        return {"detail": failure.message}
+    loc = ["body", *([failure.param] if failure.param else [])]
+    return {"detail": [{"loc": loc, "msg": failure.message, "type": "value_error"}]}
+
+
+_VIOLATION = {
+    "loc": {
+        "description": 'Where: `["body", "messages", 0, "role"]`.',
+        "type": "array",
+        "items": {"type": ["string", "integer"]},
+    },
+    "msg": _MESSAGE,
+    "type": {"description": "A word for programs.", "type": "string"},
+}
+_DETAIL = {
+    "description": "What went wrong; for a request that is not valid (422), every violation.",
+    "anyOf": [{"type": "string"}, {"type": "array", "items": _object("A violation.", _VIOLATION)}],
+}
+
+DETAIL = Shape(
+    "DetailError",
+    _object("A failed call, as FastAPI shows it.", {"detail": _DETAIL}),
+    _detail_body,
+    status=lambda failure: 422 if failure.code == _VALIDATION else failure.status,
 )

@@ -17,25 +17,49 @@ JSON = "application/json"
 
 @dataclass(frozen=True)
 class Dialect:
-    """Where a dialect is: the protos' paths that begin with `base`, behind `prefix`. `shape` is that of its errors."""
+    """Where a dialect is: the protos' paths that begin with `base`, behind `prefix`. `shape` is that of its errors.
+
+    `streams` says what chooses between a whole answer and a stream; `demands` narrows the schema of a request's fields.
+    """
 
     name: str
     base: str
     shape: errors.Shape
     prefix: str = ""
+    streams: str = "`stream` chooses between a whole answer and a stream; where it is absent, `Accept` does."
+    demands: dict[str, Any] | None = None
 
 
-# As the routes of edge/envoy.yaml have them.
+# As edge/envoy.yaml and edge/lua/dialects.lua have them.
 DIALECTS = (
     Dialect("openai", "/v1/", errors.OPENAI),
     Dialect("chipp", "/api/v1/", errors.PLAIN),
+    Dialect("upchatty", "/api/v1/", errors.PLAIN, "/upchatty", demands={"temperature": {"maximum": 1}}),
+    Dialect(
+        "fastapi",
+        "/api/v1/",
+        errors.DETAIL,
+        "/fastapi",
+        streams="`Accept` chooses between a whole answer and a stream; where it allows both, `stream` does.",
+    ),
+    Dialect("openpipe", "/api/v1/", errors.OPENAI, "/openpipe"),
 )
 
 _TRY_AGAIN = (409, 429, 503)
 # The edge sends calls for a stream to a method of their own; to clients it is one path.
 _STREAMS = {"CreateChatCompletion": "StreamChatCompletionEvents"}
 _CHAT_HEADERS = ["X-Chat-Session-ID"]
-_EVENTS_ARE = "Server-sent events: each but the last is a `ChatCompletionChunk`, or an error that ends the stream."
+_CHUNK = {
+    "type": "string",
+    "contentMediaType": JSON,
+    "contentSchema": {"anyOf": [reference("ChatCompletionChunk"), reference(errors.OPENAI.name)]},
+}
+_EVENT = {
+    "description": "Each event: a chunk, or an error, which ends the stream; after a whole answer, `[DONE]`.",
+    "type": "object",
+    "properties": {"data": {"anyOf": [{"const": "[DONE]"}, _CHUNK]}},
+    "required": ["data"],
+}
 _EVENTS = (
     'data: {"id":"chatcmpl-abc123","object":"chat.completion.chunk","created":1699451234,"model":"myapp-123",'
     '"choices":[{"index":0,"delta":{"role":"assistant","content":"Paris."},"finish_reason":null}]}\n\n'
@@ -110,7 +134,8 @@ class Paths:
             "parameters": [*self._fields(method, path), *self._header_parameters(method)],
         }
         if method.name in _STREAMS:
-            operation["requestBody"] = {"required": True, "content": {JSON: self._content(method.input_type)}}
+            operation["description"] += f" {dialect.streams}"
+            operation["requestBody"] = {"required": True, "content": {JSON: self._request(method, dialect)}}
         operation["responses"] = {"200": self._answer(method)} | self._errors(dialect, method.name)
         return operation
 
@@ -136,6 +161,12 @@ class Paths:
         names = [*(_CHAT_HEADERS if method.name in _STREAMS else ()), "X-Correlation-ID"]
         return [{"$ref": f"#/components/parameters/{name}"} for name in names]
 
+    def _request(self, method: MethodDescriptorProto, dialect: Dialect) -> dict[str, Any]:
+        content = self._content(method.input_type)
+        if dialect.demands:
+            content["schema"] = {"allOf": [content["schema"], {"properties": dialect.demands}]}
+        return content
+
     def _content(self, type_name: str) -> dict[str, Any]:
         name = local_name(type_name)
         return {"schema": reference(name), "example": self._examples[name]}
@@ -144,22 +175,24 @@ class Paths:
         comment = self._protos.comments[local_name(method.output_type)]
         answer: dict[str, Any] = {"description": comment, "content": {JSON: self._content(method.output_type)}}
         if method.name in _STREAMS:
-            answer["description"] = f"{comment} Or, where `stream` is true, a stream of chunks."
-            schema = {"type": "string", "description": _EVENTS_ARE}
-            answer["content"]["text/event-stream"] = {"schema": schema, "example": _EVENTS}
+            answer["description"] = f"{comment} Or a stream of chunks."
+            answer["content"]["text/event-stream"] = {"schema": _EVENT, "example": _EVENTS}
         return answer | {"headers": _headers("x-chat-session-id" if method.name in _STREAMS else "")}
 
     def _errors(self, dialect: Dialect, method: str) -> dict[str, Any]:
-        name = dialect.shape.name
-        found = errors.by_status(self._protos, method)
-        return {str(status): {"$ref": f"#/components/responses/{name}.{status}"} for status in found}
+        shape = dialect.shape
+        found = errors.by_status(self._protos, shape, method)
+        return {str(status): {"$ref": f"#/components/responses/{shape.name}.{status}"} for status in found}
 
 
 def error_responses(protos: Protos) -> dict[str, Any]:
     """Returns the answers of failed calls, by shape and status: `PlainError.404`."""
-    shapes = {dialect.shape.name: dialect.shape for dialect in DIALECTS}.values()
-    found = errors.by_status(protos)
-    return {f"{shape.name}.{status}": _error(shape, status, found[status]) for shape in shapes for status in found}
+    shapes = {dialect.shape.name: dialect.shape for dialect in DIALECTS}
+    return {
+        f"{name}.{status}": _error(shape, status, together)
+        for name, shape in shapes.items()
+        for status, together in errors.by_status(protos, shape).items()
+    }
 
 
 def _error(shape: errors.Shape, status: int, together: list[errors.Failure]) -> dict[str, Any]:

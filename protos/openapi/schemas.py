@@ -22,24 +22,53 @@ _CHOICE = {"type": "object", "properties": {"type": {"type": "string"}}}
 
 # The documented forms of what is a google.protobuf.Value in the protos.
 VALUES: dict[str, list[Schema]] = {
-    "Message.content": [{"type": "string"}, {"type": "array", "items": _PART, "minItems": 1}, {"type": "null"}],
+    "Message.content": [{"type": "string"}, {"type": "array", "items": _PART, "minItems": 1}],
     "CreateChatCompletionRequest.stop": [
         {"type": "string"},
         {"type": "array", "items": {"type": "string"}, "maxItems": 4},
-        {"type": "null"},
     ],
     "CreateChatCompletionRequest.tool_choice": [
         {"type": "string", "enum": ["none", "auto", "required"]},
         _CHOICE,
-        {"type": "null"},
     ],
     "CreateChatCompletionRequest.function_call": [
         {"type": "string", "enum": ["none", "auto"]},
         {"type": "object", "properties": {"name": {"type": "string"}}},
-        {"type": "null"},
     ],
     "Prediction.content": [{"type": "string"}, {"type": "array", "items": _PART}],
     "AudioOutput.voice": [{"type": "string"}, {"type": "object"}],
+}
+
+
+def _where(field: str, values: list[str], **needs: Schema) -> Schema:
+    """The form of an object in which the field has one of these values."""
+    return {"properties": {field: {"enum": values}, **needs}, "required": [field, *needs]}
+
+
+_SAID = {"anyOf": VALUES["Message.content"]}
+_TEXT = {"type": "string", "minLength": 1}
+
+# What fields demand of one another.
+FORMS: dict[str, list[Schema]] = {
+    "Message": [
+        _where("role", ["system", "developer", "user"], content=_SAID),
+        _where("role", ["assistant"]),
+        _where("role", ["tool"], content=_SAID, tool_call_id=_TEXT),
+        _where("role", ["function"], content=_SAID, name=_TEXT),
+    ],
+    "Tool": [
+        _where("type", ["function"], function={"type": "object"}),
+        _where("type", ["custom"], custom={"type": "object"}),
+    ],
+    "ResponseFormat": [
+        _where("type", ["text", "json_object"]),
+        _where("type", ["json_schema"], json_schema={"type": "object"}),
+    ],
+}
+_MORE: dict[str, Schema] = {
+    "CreateChatCompletionRequest.model": {"minLength": 1},
+    "CreateChatCompletionRequest.logit_bias": {"propertyNames": {"pattern": "^[0-9]+$"}},
+    "CustomTool.name": {"minLength": 1},
 }
 
 _RANGE = re.compile(r"(-?\d+) to (-?\d+)(?! characters)")
@@ -76,14 +105,18 @@ class Schemas:
         """Returns the schema of a message."""
         fields = [field for field in self._protos.messages[name].field if _GRPC_ONLY not in self.comment(name, field)]
         schema: Schema = {"description": self._protos.comments[name], "type": "object"}
-        schema["properties"] = {field.json_name: self.property(name, field) for field in fields}
         required = [field.json_name for field in fields if self.is_required(name, field)]
-        return schema | ({"required": required} if required else {})
+        properties = {field.json_name: self.property(name, field) for field in fields}
+        if name in self._asked:  # null is as good as leaving a field out
+            properties = {key: value if key in required else _or_null(value) for key, value in properties.items()}
+        schema["properties"] = properties
+        schema |= {"required": required} if required else {}
+        return schema | ({"anyOf": FORMS[name]} if name in FORMS else {})
 
     def property(self, name: str, field: Field) -> Schema:
         """Returns the schema of a message's field, with its comment as the description."""
         comment = self.comment(name, field)
-        described = {"description": comment + _other_name(field)}
+        described = {"description": comment + _other_name(field), **_MORE.get(f"{name}.{field.name}", {})}
         value = map_value(self._protos.messages[name], field)
         if value:
             values = self._plain(f"{name}.{field.name}", value) | _said(value, comment)
@@ -132,6 +165,13 @@ class Schemas:
     def _parameters(self) -> set[str]:
         methods = [method for service in self._protos.services.values() for method in service.method]
         return {local_name(method.input_type) for method in methods} - {"CreateChatCompletionRequest"}
+
+
+def _or_null(schema: Schema) -> Schema:
+    if "type" in schema:
+        return schema | {"type": [schema["type"], "null"]}
+    forms = schema.get("anyOf") or [{"$ref": schema["$ref"]}]
+    return {"description": schema["description"], "anyOf": [*forms, {"type": "null"}]}
 
 
 def _said(field: Field, comment: str) -> Schema:
