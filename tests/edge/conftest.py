@@ -18,6 +18,7 @@ import pytest
 import pytest_asyncio
 
 from parley.cli import envoy
+from parley.cli.edge_settings import DEFAULT_EDGE, EdgeSettings
 from tests.edge.worker import Worker
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -51,11 +52,12 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
 
 
 @asynccontextmanager
-async def started(run_dir: Path, sockets: list[Path]) -> AsyncIterator[Edge]:
+async def started(run_dir: Path, sockets: list[Path], settings: EdgeSettings = DEFAULT_EDGE) -> AsyncIterator[Edge]:
     """Starts Envoy in front of the workers on these sockets, and stops it."""
     endpoints, admin, config = run_dir / "workers.yaml", run_dir / "admin.sock", run_dir / "envoy.yaml"
     envoy.write_endpoints(endpoints, sockets)
-    config.write_text(envoy.render(http=("127.0.0.1", 0), grpc=("127.0.0.1", 0), endpoints=endpoints, admin=admin))
+    anywhere = ("127.0.0.1", 0)
+    config.write_text(envoy.render(http=anywhere, grpc=anywhere, endpoints=endpoints, admin=admin, settings=settings))
     process = await asyncio.create_subprocess_exec(*envoy.command(config), cwd=envoy.edge_dir())
     try:
         await until(lambda: envoy.ready(admin))

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from parley.cli import envoy
+from parley.cli.edge_settings import EdgeSettings
 from parley.cli.settings import Address, CommandError
 from parley.cli.supervisor import Child, note, spawn
 from parley.cli.worker import LEAVE_SECONDS, Orders, command
@@ -92,9 +93,10 @@ class ModelServer(Child):
 class Envoy(Child):
     """The edge. Once it serves, `http` and `grpc` are the addresses that it got, and a restart gets the same."""
 
-    def __init__(self, run_dir: Path, http: Address, grpc: Address) -> None:
+    def __init__(self, run_dir: Path, http: Address, grpc: Address, settings: EdgeSettings) -> None:
         super().__init__("Envoy")
         self.http, self.grpc = http, grpc
+        self._settings = settings
         self._config = run_dir / "envoy.yaml"
         self._endpoints = run_dir / "workers.yaml"
         self._admin = run_dir / "envoy-admin.sock"
@@ -123,7 +125,9 @@ class Envoy(Child):
     async def spawn(self) -> Process:
         """Starts it, and passes on what it logs."""
         self._admin.unlink(missing_ok=True)
-        text = envoy.render(http=self.http, grpc=self.grpc, endpoints=self._endpoints, admin=self._admin)
+        text = envoy.render(
+            http=self.http, grpc=self.grpc, endpoints=self._endpoints, admin=self._admin, settings=self._settings
+        )
         self._config.write_text(text, encoding="utf-8")
         process = await spawn(envoy.command(self._config), cwd=envoy.edge_dir())
         self.listen(process, self._tell)

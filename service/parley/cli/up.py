@@ -14,6 +14,7 @@ from cyclopts.validators import Number
 
 from parley.cli import settings
 from parley.cli.checks import check_address, check_config, check_ready_file
+from parley.cli.edge_settings import MAX_BODY, CorsOriginOption, EdgeSettings, MaxBodyOption
 from parley.cli.running import run
 from parley.cli.settings import Address, CommandError
 from parley.cli.stack import Places, Stack
@@ -38,6 +39,8 @@ def up(  # noqa: PLR0913 - one parameter an option
             help="How many worker processes. Default: one a core, at most 4.",
         ),
     ] = None,
+    cors_origin: CorsOriginOption = (),
+    max_body: MaxBodyOption = MAX_BODY,
     ready_file: settings.ReadyFileOption = None,
 ) -> None:
     """Start everything: workers, Envoy, and the built-in model where a model uses it. Ctrl-C stops it all.
@@ -48,7 +51,8 @@ def up(  # noqa: PLR0913 - one parameter an option
     with settings.locked(state), settings.run_dir(state) as run_dir:
         checked = _check(config, http, grpc, ready_file)
         asyncio.run(_open_store(state))
-        stack = Stack(checked, Places(state, run_dir, http, grpc), workers or settings.default_workers())
+        places = Places(state, run_dir, http, grpc, EdgeSettings(cors_origin, max_body))
+        stack = Stack(checked, places, workers or settings.default_workers())
 
         @asynccontextmanager
         async def serving() -> AsyncIterator[None]:

@@ -1,0 +1,91 @@
+"""What an operator may change about the edge: which web pages may call it, and how large a request may be."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from cyclopts import Parameter, Token
+
+_UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "KB": 10**3, "MB": 10**6}
+_SIZE = re.compile(r"(\d+) *([A-Za-z]*)")
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#,]+")
+MAX_BODY = 8 * 2**20
+_SMALLEST = 2**10
+# A worker's gRPC server takes 32 MiB, a little of which is not the body's.
+_LARGEST = 30 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeSettings:
+    """`cors_origins`: those of web pages that may call, `*` for all. `max_body`: the largest request body, in bytes."""
+
+    cors_origins: tuple[str, ...] = ()
+    max_body: int = MAX_BODY
+
+
+DEFAULT_EDGE = EdgeSettings()
+
+
+def parse_size(text: str) -> int:
+    """Reads `20MiB`, `500KiB`, `1000000`; returns bytes. Raises ValueError."""
+    match = _SIZE.fullmatch(text.strip())
+    unit = _UNITS.get(match[2].upper()) if match else None
+    if match is None or unit is None:
+        raise ValueError(f'"{text}" is not a size; write for example 20MiB')
+    size = int(match[1]) * unit
+    if not _SMALLEST <= size <= _LARGEST:
+        raise ValueError(f'"{text}" is out of bounds; choose a size from 1KiB to 30MiB')
+    return size
+
+
+def write_size(size: int) -> str:
+    """The size as a person reads it: `8 MiB`, `500 KiB`, `1000000 bytes`."""
+    for unit, length in (("MiB", 2**20), ("KiB", 2**10)):
+        if size % length == 0:
+            return f"{size // length} {unit}"
+    return f"{size} bytes"
+
+
+def parse_origin(text: str) -> str:
+    """Returns the origin. Raises ValueError for what no browser sends as its `Origin`, and is not `*`."""
+    if not _ORIGIN.fullmatch(text):
+        example = "https://app.example.com, without a path, or *"
+        raise ValueError(f'"{text}" is not an origin for --cors-origin; write for example {example}.')
+    return text
+
+
+def _to_size(_type: object, tokens: Sequence[Token]) -> int:
+    """How cyclopts reads a size."""
+    return parse_size(tokens[0].value)
+
+
+def _to_origins(_type: object, tokens: Sequence[Token]) -> tuple[str, ...]:
+    """How cyclopts reads origins, of which a variable has several with spaces between them."""
+    return tuple(parse_origin(token.value) for token in tokens)
+
+
+CorsOriginOption = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--cors-origin",
+        env_var="PARLEY_CORS_ORIGIN",
+        converter=_to_origins,
+        negative=(),
+        show_default=False,
+        help="Web pages whose scripts may call REST, by origin: https://app.example.com, or * for all. Repeatable. "
+        "Default: none.",
+    ),
+]
+MaxBodyOption = Annotated[
+    int,
+    Parameter(
+        name="--max-body",
+        env_var="PARLEY_MAX_BODY",
+        converter=_to_size,
+        show_default=write_size,
+        n_tokens=1,
+        accepts_keys=False,
+        help="The largest request body, up to 30MiB; a 20 MB image needs 28MiB.",
+    ),
+]

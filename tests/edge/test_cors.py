@@ -1,0 +1,143 @@
+"""Browser clients: which web pages may call, and what their scripts may send and read."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from parley.cli.edge_settings import EdgeSettings
+from tests.edge.conftest import started
+from tests.edge.worker import Worker
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+APP = "https://app.example.com"
+CHAT = "/v1/chat/completions"
+ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+ASKING = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def base(run_dir: Path, the_worker: tuple[Worker, Path]) -> AsyncIterator[str]:
+    """The URL of an edge that two web pages may call."""
+    folder = run_dir / "cors"
+    folder.mkdir()
+    settings = EdgeSettings(cors_origins=(APP, "http://localhost:3000"))
+    async with started(folder, [the_worker[1]], settings) as edge:
+        yield edge.http
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def browser(base: str) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client of that edge: paths are relative to it."""
+    async with aiohttp.ClientSession(base) as session:
+        yield session
+
+
+def cors(response: aiohttp.ClientResponse) -> set[str]:
+    """The headers of an answer that speak to browsers."""
+    return {name.lower() for name in response.headers if name.lower().startswith("access-control-")}
+
+
+def listed(response: aiohttp.ClientResponse, name: str) -> set[str]:
+    """A header's list of names."""
+    return {part.strip() for part in response.headers[name].split(",")}
+
+
+@pytest.mark.parametrize("path", [CHAT, "/api/v1/sessions/s", "/fastapi/api/v1/chat/completions"])
+@pytest.mark.parametrize("origin", [APP, "http://localhost:3000"])
+async def test_a_browser_that_asks_first_is_answered(
+    browser: aiohttp.ClientSession, worker: Worker, path: str, origin: str
+) -> None:
+    """The edge answers by itself: methods, headers, and for how long."""
+    async with browser.options(path, headers={"origin": origin, **ASKING}) as response:
+        assert 204 == response.status
+        assert b"" == await response.read()
+    assert origin == response.headers["access-control-allow-origin"]
+    assert "Origin" == response.headers["vary"]
+    assert {"GET", "POST", "DELETE"} == listed(response, "access-control-allow-methods")
+    assert {"authorization", "content-type"} == listed(response, "access-control-allow-headers")
+    assert "600" == response.headers["access-control-max-age"]
+    assert [] == worker.calls
+
+
+async def test_scripts_may_send_what_the_api_knows(browser: aiohttp.ClientSession) -> None:
+    """Of what a browser asks for, the documented headers and OpenAI's own are allowed, and no others."""
+    known = {"authorization", "content-type", "x-chat-session-id", "x-correlation-id", "idempotency-key"}
+    known |= {"x-stainless-arch", "x-stainless-retry-count", "x-stainless-some-day"}
+    asked = ", ".join([*sorted(known), "cookie", "x-secret", "parley-form", "X-Stainless"])
+    headers = {"origin": APP, **ASKING, "access-control-request-headers": asked}
+    async with browser.options(CHAT, headers=headers) as response:
+        assert known == listed(response, "access-control-allow-headers")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "arguments", "status"),
+    [
+        ("POST", CHAT, {"json": ASK}, 200),
+        ("POST", CHAT, {"json": ASK | {"stream": True}}, 200),
+        ("GET", "/api/v1/models", {}, 200),
+        ("POST", CHAT, {"data": b"{", "headers": {"content-type": "application/json"}}, 400),
+        ("POST", CHAT, {"data": b"{}", "headers": {"content-type": "text/plain"}}, 415),
+        ("GET", "/nothing", {}, 404),
+        ("GET", CHAT, {}, 405),
+        ("OPTIONS", CHAT, {}, 405),
+        ("POST", CHAT, {"data": b"{" * 9_000_000, "headers": {"content-type": "application/json"}}, 413),
+    ],
+)
+async def test_scripts_may_read_every_answer(
+    browser: aiohttp.ClientSession, worker: Worker, method: str, path: str, arguments: dict[str, Any], status: int
+) -> None:
+    """Errors too, whoever made them, with the headers that tell something."""
+    headers = {"origin": APP, **arguments.get("headers", {})}
+    async with browser.request(method, path, **(arguments | {"headers": headers})) as response:
+        await response.read()
+    assert status == response.status
+    assert APP == response.headers["access-control-allow-origin"]
+    exposed = listed(response, "access-control-expose-headers")
+    assert {"x-request-id", "x-chat-session-id", "retry-after", "x-ratelimit-remaining-tokens"} <= exposed
+
+
+@pytest.mark.parametrize(
+    "origin", [None, "null", "https://example.com", "http://app.example.com", f"{APP}.evil.example", f"{APP}:444", "*"]
+)
+async def test_other_pages_are_told_nothing(browser: aiohttp.ClientSession, worker: Worker, origin: str | None) -> None:
+    """Without the headers a browser keeps the answer from the page; a client that is none is served as ever."""
+    headers = {} if origin is None else {"origin": origin}
+    async with browser.options(CHAT, headers=headers | ASKING) as response:
+        assert 405 == response.status
+        assert set() == cors(response)
+    async with browser.post(CHAT, json=ASK, headers=headers) as response:
+        assert 200 == response.status
+        assert set() == cors(response)
+
+
+@pytest.mark.parametrize("host", ["upchatty.example.com", "fastapi.example.com", "openpipe.example.com"])
+async def test_every_host_has_the_same_origins(browser: aiohttp.ClientSession, host: str) -> None:
+    """The switch is one for the whole edge."""
+    async with browser.get("/api/v1/models", headers={"origin": APP, "host": host}) as response:
+        assert APP == response.headers["access-control-allow-origin"]
+
+
+async def test_it_is_off_by_default(client: aiohttp.ClientSession) -> None:
+    """Unless it is asked for, no page may call."""
+    async with client.options(CHAT, headers={"origin": APP, **ASKING}) as response:
+        assert 405 == response.status
+        assert set() == cors(response)
+    async with client.get("/v1/models", headers={"origin": APP}) as response:
+        assert set() == cors(response)
+
+
+async def test_a_star_lets_every_page_in(run_dir: Path, the_worker: tuple[Worker, Path]) -> None:
+    """For a service that is as public as its keys are private."""
+    folder = run_dir / "star"
+    folder.mkdir()
+    async with (
+        started(folder, [the_worker[1]], EdgeSettings(cors_origins=("*",))) as edge,
+        aiohttp.ClientSession(edge.http) as session,
+        session.get("/v1/models", headers={"origin": "https://any.example"}) as response,
+    ):
+        assert "https://any.example" == response.headers["access-control-allow-origin"]
