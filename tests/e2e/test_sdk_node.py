@@ -1,0 +1,189 @@
+"""OpenAI's own package for Node, unmodified: tests/e2e/node has the scripts, each prints one line of JSON."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e import vendor
+from tests.processes import PATIENCE, Parley, environment
+from tests.upstream import Cut, Events, Gate, Json, ScriptedUpstream
+
+HERE = Path(__file__).with_name("node")
+OLDEST = 20  # of Node, in years of support: what package.json says
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def installed() -> Path:
+    """A folder with the packages of the lock file, installed once beside the Python packages."""
+    for command in ("node", "npm"):
+        if shutil.which(command) is None:
+            _unavailable(f"{command} is not installed; the package for Node is tested with Node {OLDEST} or later")
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+    if int(version.removeprefix("v").split(".")[0]) < OLDEST:
+        _unavailable(f"Node is {version.strip()}; the package for Node is tested with {OLDEST} or later")
+    lock = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()[:16]
+    folder = Path(sys.prefix) / "node" / lock
+    if not folder.exists():
+        _install(folder)
+    return folder
+
+
+def _unavailable(why: str) -> None:
+    """Skips; but where CI runs, nothing may be left out."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+def _install(folder: Path) -> None:
+    folder.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as made:
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(HERE / name, made)
+        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        done = subprocess.run(command, cwd=made, capture_output=True, text=True, check=False)
+        assert 0 == done.returncode, done.stderr
+        with suppress(OSError):  # another run has been faster
+            Path(made).rename(folder)
+    assert folder.exists()
+
+
+@pytest.fixture(scope="session")
+def process(stack: Parley, installed: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts a script. All that it is told of Parley is in the package's own variables."""
+    known = environment(OPENAI_BASE_URL=f"{stack.http}/v1", OPENAI_API_KEY=stack.key)
+
+    def start(script: str, *arguments: str) -> subprocess.Popen[str]:
+        # As text: a file's imports are looked for beside the file, a text's where it is run.
+        command = ["node", "--input-type=module", "--eval", (HERE / script).read_text(), "--", *arguments]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=installed, env=known, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def run(process: Callable[..., subprocess.Popen[str]]) -> Run:
+    """Runs a script to its end; returns what it printed."""
+
+    def run(script: str, *arguments: str) -> Any:
+        with process(script, *arguments) as running:
+            output, errors = running.communicate(timeout=PATIENCE)
+        assert (0, "") == (running.returncode, errors)
+        return json.loads(output)
+
+    return run
+
+
+def test_a_whole_answer_has_everything(run: Run, upstream: ScriptedUpstream) -> None:
+    """Fields, ids, text of every plane; and the list of models."""
+    answer = vendor.whole(vendor.choice("Grüße \N{WAVING HAND SIGN}", annotations=[vendor.CITATION]))
+    upstream.answer(answer)
+    got = run("create.mjs")
+    said = got["answer"]["choices"][0]
+    assert ("Grüße \N{WAVING HAND SIGN}", "stop") == (said["message"]["content"], said["finish_reason"])
+    assert [vendor.CITATION] == said["message"]["annotations"]
+    assert (vendor.USAGE, vendor.TAGS) == (got["answer"]["usage"], {name: got["answer"][name] for name in vendor.TAGS})
+    assert got["session"] == got["answer"]["chatSessionId"]
+    assert got["request_id"]
+    assert "Grüße \U0001f44b\U0001f3fd" == upstream.requests[0].json["messages"][0]["content"]
+    assert ["smollm2", "scripted"] == got["models"]
+
+
+def test_a_stream_has_openais_sequence(run: Run, upstream: ScriptedUpstream) -> None:
+    """Chunks by hand, and the helper's events and final answer."""
+    upstream.default = vendor.text("Hel", "lo", "!")
+    got = run("stream.mjs")
+    *chunks, last = got["chunks"]
+    assert 1 == len({chunk["id"] for chunk in got["chunks"]})
+    assert {"role": "assistant", "content": ""} == chunks[0]["choices"][0]["delta"]
+    assert "Hello!" == "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+    assert [None] * (len(chunks) - 1) + ["stop"] == [chunk["choices"][0]["finish_reason"] for chunk in chunks]
+    assert ([], vendor.USAGE) == (last["choices"], last["usage"])
+    assert (1, 1, 0) == tuple(got["events"].get(name, 0) for name in ("content.done", "end", "error"))
+    assert "Hello!" == got["final"]["choices"][0]["message"]["content"]
+    assert vendor.USAGE == got["final"]["usage"]
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_the_tools_runner_calls_and_is_answered(run: Run, upstream: ScriptedUpstream, streamed: bool) -> None:
+    """Two calls at once, their results by id, a last answer; the upstream sees the whole exchange."""
+    if streamed:
+        upstream.answer(vendor.calls_in_pieces(vendor.PARALLEL_CALLS), vendor.text("In ", "Bogotá."))
+    else:
+        calls = vendor.choice(None, tool_calls=vendor.PARALLEL_CALLS)
+        upstream.answer(vendor.whole(calls), vendor.whole(vendor.choice("In Bogotá.")))
+    got = run("tools.mjs", *(["stream"] if streamed else []))
+    assert {"final": "In Bogotá.", "called": ["Paris", "Bogotá"]} == got
+    assert [streamed, streamed] == [request.json.get("stream", False) for request in upstream.requests]
+    _, called, *results = upstream.requests[1].json["messages"]
+    assert vendor.PARALLEL_CALLS == called["tool_calls"]
+    expected = [(call["id"], f"20° in {city}") for call, city in zip(vendor.PARALLEL_CALLS, got["called"], strict=True)]
+    assert expected == [(result["tool_call_id"], result["content"]) for result in results]
+    properties = upstream.requests[0].json["tools"][0]["function"]["parameters"]["properties"]
+    assert ["unit", "city"] == list(properties)
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str, int, str, str | None]] = {
+    "an unknown model": ({"model": "gpt-9"}, "NotFoundError", 404, "model_not_found", "model"),
+    "out of range": ({"temperature": 3}, "BadRequestError", 400, "invalid_request", "temperature"),
+    "no messages": ({"messages": []}, "BadRequestError", 400, "invalid_request", "messages"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_refused_request_has_its_class_and_fields(run: Run, upstream: ScriptedUpstream, what: str) -> None:
+    """The package's own error, with the request's id; it does not try again."""
+    sent, name, status, code, param = REFUSED[what]
+    got = run("errors.mjs", "5", json.dumps(sent))
+    assert got.pop("requestID")
+    kind = "invalid_request_error"
+    expected = {"said": "", "name": name, "is": True, "status": status, "code": code, "param": param, "type": kind}
+    assert expected == {"param": None, **got}
+    assert [] == upstream.requests
+
+
+def test_the_package_tries_again_where_the_headers_say_so(run: Run, upstream: ScriptedUpstream) -> None:
+    """429 is tried again as told and then answered; a 400 is not; a failure at last has its class."""
+    slow_down = Json(vendor.error("Slow down", "requests"), 429, {"Retry-After": "1"})
+    upstream.answer(slow_down, vendor.whole(vendor.choice("At last.")))
+    assert {"said": "At last."} == run("errors.mjs", "1", "{}")
+    assert 2 == len(upstream.requests)
+    upstream.default = Json(vendor.error("Unsupported value"), 400)
+    assert "BadRequestError" == run("errors.mjs", "5", "{}")["name"]
+    assert 3 == len(upstream.requests)
+    upstream.default = Json(vendor.error("The server had an error", "server_error"), 500)
+    failed = run("errors.mjs", "0", "{}")
+    assert ("InternalServerError", 503, "upstream_unavailable") == (failed["name"], failed["status"], failed["code"])
+
+
+def test_a_stream_that_breaks_raises(run: Run, upstream: ScriptedUpstream) -> None:
+    """What was said is delivered, then the package raises: the stream never looks finished."""
+    upstream.answer(Events([*list(vendor.text("Hel", "lo").events)[:3], Cut()]))
+    got = run("errors.mjs", "0", '{"stream": true}')
+    assert ("Hello", "APIError", "stream_broken") == (got["said"], got["name"], got["code"])
+
+
+def test_leaving_a_stream_frees_the_upstream(
+    process: Callable[..., subprocess.Popen[str]], upstream: ScriptedUpstream
+) -> None:
+    """`break` in the loop closes the upstream's connection, while the caller lives on."""
+    gate = Gate()
+    upstream.answer(Events([*list(vendor.text("Hel").events)[:2], gate]))
+    with process("leave.mjs") as running:
+        assert upstream.received().closed.wait(PATIENCE)
+        assert running.poll() is None
+        running.communicate(timeout=PATIENCE)
+    gate.set()
