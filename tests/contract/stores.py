@@ -144,6 +144,15 @@ class TurnContract:
             await begin(store, "t", "hi", account="bob")
         assert str(missing.value).replace('"t"', '"s"') == str(refused.value)
 
+    async def test_session_of_another_model(self, store: Store) -> None:
+        """A session belongs to the model that it was made with; another one is told which."""
+        turn = await begin(store, "s", "hi", new=True)
+        await store.commit_turn(turn, [])
+        with pytest.raises(InvalidRequest, match=r'belongs to the model "m"; name that model') as refused:
+            await begin(store, "s", "hi", model="other")
+        assert "model" == refused.value.param
+        assert 1 == (await store.get_session("ada", "s")).turn_count
+
     async def test_abandoned_turn(self, store: Store) -> None:
         """A turn that was given up stays readable with its reason, and out of the history."""
         turn = await begin(store, "s", "one", new=True)
@@ -256,7 +265,7 @@ class SessionContract:
         """A session tells its model, when it was made, when its latest turn began, and how many turns it has."""
         await converse(store, "s", "one", "first", new=True)
         clock.advance(60)
-        turn = await begin(store, "s", "two", model="other")
+        turn = await begin(store, "s", "two")
         clock.advance(5)
         await store.abandon_turn(turn, "failed", [])
         session = await store.get_session("ada", "s")

@@ -2,6 +2,7 @@
 
 ParleyError
 ├── InvalidRequest            a field is missing, of the wrong type or out of range
+│   └── SessionOfOtherModel
 ├── UnsupportedParameter      the backend cannot honour a parameter
 ├── Unauthenticated           no API key
 ├── InvalidApiKey             an unknown, expired or revoked API key
@@ -32,7 +33,7 @@ from collections.abc import Sequence
 from parley.v1 import error_reason_pb2 as reasons
 
 # An error travels in headers, and headers that are too long end the connection with every other call on it.
-_LONGEST_MESSAGE = 768
+_LONGEST_MESSAGE = 512
 _LONGEST_PARAM = 96
 _LONGEST_VIOLATION = 160
 _MOST_VIOLATIONS = 8
@@ -74,6 +75,14 @@ class InvalidRequest(ParleyError):
         self.violations = [
             (_cut(field, _LONGEST_PARAM), _cut(text, _LONGEST_VIOLATION)) for field, text in found[:_MOST_VIOLATIONS]
         ]
+
+
+class SessionOfOtherModel(InvalidRequest):
+    """The session was made with another model than the one that the request names, or leaves to the default."""
+
+    def __init__(self, session_id: str, model: str) -> None:
+        message = f'Session "{session_id}" belongs to the model "{model}"; name that model, or begin a new session'
+        super().__init__(message, param="model")
 
 
 class UnsupportedParameter(ParleyError):

@@ -98,9 +98,8 @@ class SessionStore(Protocol):
     async def begin_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn:
         """Leases the session, stores the turn's messages, and returns it with the history before it.
 
-        The model of a session that is there stays as it is. A turn whose lease has run out is marked
-        `incomplete(crashed)` on the way. A caller that is cancelled meanwhile leaves no lease behind. Raises
-        SessionNotFound, SessionBusy.
+        A turn whose lease has run out is marked `incomplete(crashed)` on the way. A caller that is cancelled meanwhile
+        leaves no lease behind. Raises SessionNotFound, SessionOfOtherModel, SessionBusy.
         """
         ...
 

@@ -1,6 +1,7 @@
 """The one table that turns domain errors into gRPC statuses, and what a failed call carries."""
 
 import math
+from collections.abc import Sequence
 from urllib.parse import quote, urlencode
 
 import grpc
@@ -12,7 +13,7 @@ from parley.v1 import error_reason_pb2 as reasons
 from parley.v1.error_reason_pb2 import ErrorReason
 
 _PREFIX = "ERROR_REASON_"
-_MOST_MIRRORED = 20  # violations: more would not fit into the headers that Envoy takes
+_LONGEST_MIRROR = 1400  # bytes of violations: more would not fit beside the rest into what every caller takes
 _log = structlog.get_logger()
 
 STATUS: dict[ErrorReason.ValueType, grpc.StatusCode] = {
@@ -77,11 +78,19 @@ def trailing_metadata(error: ParleyError) -> tuple[tuple[str, str | bytes], ...]
     if error.param:
         pairs.append(("parley-error-param", error.param))
     if isinstance(error, InvalidRequest) and error.violations:
-        pairs.append(("parley-error-violations", urlencode(error.violations[:_MOST_MIRRORED], quote_via=quote)))
+        pairs.append(("parley-error-violations", _mirror(error.violations)))
     if error.retry_after is not None:
         pairs.append(("retry-after", str(math.ceil(error.retry_after))))
     pairs.append(("grpc-status-details-bin", details(error)))
     return tuple(pairs)
+
+
+def _mirror(violations: Sequence[tuple[str, str]]) -> str:
+    """Returns the first violations as a URL's query has them: `field=message&…`."""
+    pairs = list(violations)
+    while len(text := urlencode(pairs, quote_via=quote)) > _LONGEST_MIRROR:
+        pairs.pop()
+    return text
 
 
 def _facts(error: ParleyError) -> dict[str, str]:

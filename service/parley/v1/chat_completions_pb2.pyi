@@ -110,7 +110,8 @@ class CreateChatCompletionRequest(_message.Message):
     """Over REST: whether to answer with server-sent events. Over gRPC the RPC decides; CreateChatCompletion refuses true."""
     session_id: _builtins.str
     """The session to continue, a UUID from an earlier answer. Absent: a new session, where the model keeps them. The
-    `x-chat-session-id` metadata may give it instead. Failure: NOT_FOUND, `SESSION_NOT_FOUND`.
+    `x-chat-session-id` metadata may give it instead. It belongs to the model that it was made with; with another one
+    the call is INVALID_ARGUMENT. Failure: NOT_FOUND, `SESSION_NOT_FOUND`.
     """
     temperature: _builtins.float
     """Randomness, 0 to 2. Default: the backend's own."""

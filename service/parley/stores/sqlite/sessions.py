@@ -5,7 +5,7 @@ from typing import Any
 
 import apsw
 
-from parley.core.errors import SessionBusy, SessionNotFound, TurnLost
+from parley.core.errors import SessionBusy, SessionNotFound, SessionOfOtherModel, TurnLost
 from parley.core.ports import Turn, TurnBegin
 from parley.stores import paging
 from parley.v1.message_pb2 import Message
@@ -19,7 +19,7 @@ RETURNING turn_count, lease_fence
 _LEASE = """
 UPDATE sessions
 SET updated = :now, turn_count = turn_count + 1, lease_fence = lease_fence + 1, lease_expires = :expires
-WHERE id = :id AND account = :account AND (lease_expires IS NULL OR lease_expires <= :now)
+WHERE id = :id AND account = :account AND model = :model AND (lease_expires IS NULL OR lease_expires <= :now)
 RETURNING turn_count, lease_fence
 """
 _CRASHED = """
@@ -61,7 +61,10 @@ _DELETE = "DELETE FROM sessions WHERE id = ?"
 def begin_turn(
     db: apsw.Connection, begin: TurnBegin, messages: Sequence[bytes], now: float, lease_seconds: float
 ) -> tuple[Turn, list[bytes]]:
-    """Leases the session and adds the turn. Returns it and the raw history. Raises SessionNotFound, SessionBusy."""
+    """Leases the session and adds the turn. Returns it and the raw history.
+
+    Raises SessionNotFound, SessionOfOtherModel, SessionBusy.
+    """
     values = {
         "id": begin.session_id,
         "account": begin.account,
@@ -71,8 +74,8 @@ def begin_turn(
     }
     leased = _rows(db, _CREATE if begin.new else _LEASE, values)
     if not leased:
-        find_session(db, begin.account, begin.session_id)
-        raise SessionBusy(begin.session_id)
+        model = find_session(db, begin.account, begin.session_id).model
+        raise SessionBusy(begin.session_id) if model == begin.model else SessionOfOtherModel(begin.session_id, model)
     number, fence = leased[0]
     turn = Turn(begin.session_id, number, fence)
     if not begin.new:
