@@ -46,6 +46,7 @@ end
 function envoy_on_request(handle)
   local headers, host = handle:headers(), handle:virtualHost():metadata()
   local found = handle:streamInfo():dynamicMetadata()
+  name_ids(headers)
   local origin = headers:get("origin")
   if origin and cors.allows(host:get("cors_origins"), origin) then
     found:set("parley", "origin", origin)
@@ -53,7 +54,6 @@ function envoy_on_request(handle)
       return handle:respond(cors.preflight(headers))
     end
   end
-  name_ids(headers)
   found:set("parley", "dialect", choose_dialect(headers, host:get("dialect"), handle:metadata():get("served")))
   if headers:get(":method") == "HEAD" then
     found:set("parley", "no_body", true)

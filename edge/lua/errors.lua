@@ -16,11 +16,13 @@ errors.MALFORMED = "The request body is not valid JSON"
 -- Envoy's own refusals, and failures of a worker that says no more than a status.
 local OWN = {
   [400] = { "Bad request" },
+  [403] = { "Upgrades are not allowed", code = "upgrade_not_allowed" },
   [404] = { "Unknown path", code = "unknown_url" },
   [405] = { "Method not allowed", code = "method_not_allowed" },
   [408] = { "The request did not arrive in time; try again", code = "request_timeout" },
   [413] = { "The request is too large", code = "request_too_large" },
   [415] = { "`Content-Type` must be application/json", code = "unsupported_media_type" },
+  [426] = { "HTTP/1.1 or HTTP/2 is needed", code = "http_version_not_supported" },
   [429] = { "Too many requests; try again later", code = "rate_limit_exceeded" },
   [431] = { "The request headers are larger than 12 KiB", code = "headers_too_large" },
   [500] = { "Internal Server Error", code = "internal" },

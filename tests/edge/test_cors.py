@@ -1,5 +1,6 @@
 """Browser clients: which web pages may call, and what their scripts may send and read."""
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,14 @@ async def test_a_browser_that_asks_first_is_answered(
     assert {"authorization", "content-type"} == listed(response, "access-control-allow-headers")
     assert "600" == response.headers["access-control-max-age"]
     assert [] == worker.calls
+
+
+async def test_an_answer_to_a_browser_echoes_no_odd_id(browser: aiohttp.ClientSession) -> None:
+    """What is answered at once is answered with plain ids, too."""
+    headers = {"origin": APP, **ASKING, "x-request-id": "a b", "x-correlation-id": "a b"}
+    async with browser.options(CHAT, headers=headers) as response:
+        assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-request-id"])
+        assert response.headers["x-request-id"] == response.headers["x-correlation-id"]
 
 
 async def test_scripts_may_send_what_the_api_knows(browser: aiohttp.ClientSession) -> None:

@@ -295,6 +295,29 @@ async def test_head_has_no_body(client: aiohttp.ClientSession) -> None:
         assert 200 == response.status
 
 
+@pytest.mark.parametrize(
+    ("request_line", "status", "message"),
+    [
+        (
+            b"GET /v1/models HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade",
+            403,
+            "Upgrades are not allowed",
+        ),
+        (b"GET /v1/models HTTP/1.0", 426, "HTTP/1.1 or HTTP/2 is needed"),
+    ],
+)
+async def test_what_no_client_of_ours_speaks_is_told(
+    edge: Edge, request_line: bytes, status: int, message: str
+) -> None:
+    """Web sockets and HTTP of the last century are refused with the reason."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    writer.write(request_line + b"\r\n\r\n")
+    assert b"HTTP/1.1 %d" % status == (await reader.readline())[:12]
+    await reader.readuntil(b"\r\n\r\n")
+    assert message.encode() in await reader.read(200)
+    writer.close()
+
+
 async def test_broken_http_is_a_400(edge: Edge) -> None:
     """Bytes that are no HTTP get an answer, too."""
     reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)

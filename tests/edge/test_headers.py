@@ -64,7 +64,7 @@ async def test_errors_carry_the_ids_too(
 ) -> None:
     """Even a request that is refused before it is whole can be traced."""
     large = b'{"user":"' + b"x" * 9_000_000
-    for url, data in (("/nothing", b"{}"), (CHAT, b"{"), (CHAT, large)):
+    for url, data in (("/nothing", b"{}"), ("/healthz", b"{}"), (CHAT, b"{"), (CHAT, large)):
         headers = {"content-type": "application/json", "x-correlation-id": value}
         async with client.post(url, data=data, headers=headers) as response:
             expected = value if kept else response.headers["x-request-id"]
