@@ -235,3 +235,10 @@ def test_an_unsupported_function_is_named_as_the_caller_named_it(
             method(ask(functions=[{"name": "f"}]), metadata=ada)
         error: Any = caught.value
         assert "functions" == dict(error.trailing_metadata())["parley-error-param"]
+
+
+def test_null_is_as_if_left_out(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """Fields of several types may be null in the documents; the backend never sees that."""
+    chat.CreateChatCompletion(ask(stop=None, tool_choice=None, function_call=None), metadata=ada)
+    asked = worker.backend.calls[0].request
+    assert [] == [name for name in ("stop", "tool_choice", "function_call") if asked.HasField(name)]  # type: ignore[arg-type]

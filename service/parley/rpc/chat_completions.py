@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 from google.api.httpbody_pb2 import HttpBody
@@ -18,6 +18,7 @@ from parley.v1 import chat_completions_pb2_grpc as services
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 
 _SESSION = "x-chat-session-id"
+_NULLABLE: tuple[Literal["stop", "tool_choice", "function_call"], ...] = ("stop", "tool_choice", "function_call")
 _FORM = "parley-form"  # the edge's word where a dialect lets the Accept header overrule `stream`
 
 
@@ -120,7 +121,7 @@ class _EventOutput:
 
 
 def _prepare(request: CreateChatCompletionRequest, *, streamed: bool) -> None:
-    """Takes over the session of the metadata, and checks the request."""
+    """Takes over what the metadata say, takes null for nothing, and checks the request."""
     call = current()
     named = call.metadata.get(_SESSION)
     if named:
@@ -131,6 +132,9 @@ def _prepare(request: CreateChatCompletionRequest, *, streamed: bool) -> None:
     call.noted["model"] = request.model[:256]
     if call.metadata.get(_FORM) == "whole":
         request.ClearField("stream")
+    for name in _NULLABLE:
+        if getattr(request, name).HasField("null_value"):
+            request.ClearField(name)
     validate(request, streamed=streamed)
 
 
