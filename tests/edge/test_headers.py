@@ -138,3 +138,12 @@ async def test_native_callers_keep_their_metadata(edge: Edge, worker: Worker) ->
         )
     assert dict(metadata) == {name: worker.metadata[name] for name, _ in metadata}
     assert UUID.fullmatch(worker.metadata["x-request-id"])
+
+
+async def test_names_that_grpc_does_not_know_are_dropped(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """A header with a name that HTTP allows and gRPC does not is left out, and the call succeeds."""
+    odd = {f"x{character}y": "1" for character in "!#$%&'*+^`|~"}
+    async with client.post(CHAT, json=ASK, headers=odd | {"x.y-z9": "1"}) as response:
+        assert 200 == response.status
+    assert "1" == worker.metadata["x.y-z9"]
+    assert [] == [name for name in worker.metadata if name in odd]
