@@ -241,4 +241,4 @@ def test_null_is_as_if_left_out(worker: Worker, chat: ChatCompletionsStub, ada: 
     """Fields of several types may be null in the documents; the backend never sees that."""
     chat.CreateChatCompletion(ask(stop=None, tool_choice=None, function_call=None), metadata=ada)
     asked = worker.backend.calls[0].request
-    assert [] == [name for name in ("stop", "tool_choice", "function_call") if asked.HasField(name)]  # type: ignore[arg-type]
+    assert [] == [name for name in ("stop", "tool_choice", "function_call") if asked.HasField(name)]
