@@ -1,0 +1,125 @@
+"""The API document, as the edge serves it: the live service is what it says."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from jsonschema_rs import Draft202012Validator
+
+from tests.processes import Parley, environment, started
+from tests.upstream import Answer, Json, Received, ScriptedUpstream, completion, hello
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = Path(__file__).with_name("schemathesis.toml")
+DOCUMENT = json.loads((ROOT / "edge" / "openapi.json").read_text(encoding="utf-8"))
+PREFIXED = "^/(upchatty|fastapi|openpipe)/"
+RUNS = {
+    "the first two dialects": ["--exclude-path-regex", PREFIXED, "--max-examples", "10"],
+    "the others": ["--include-path-regex", PREFIXED, "--max-examples", "5", "--phases", "examples,fuzzing"],
+}
+TOKEN = {"token": "Paris", "logprob": -0.1, "bytes": [80, 97, 114, 105, 115], "top_logprobs": []}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Paris"}'}}
+
+
+@pytest.fixture(scope="module")
+def parley(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
+    """A Parley with the model of the document's examples; a scripted upstream answers for it."""
+    with ScriptedUpstream() as upstream:
+        upstream.default = varied
+        file = tmp_path_factory.mktemp("openapi") / "parley.yaml"
+        file.write_text(
+            f'backends:\n  up: {{kind: openai, base_url: "{upstream.url}"}}\ndefault_model: myapp-123\n'
+            "models:\n  - id: myapp-123\n    targets: [{backend: up}]\n"
+        )
+        with started("--config", str(file)) as running:
+            yield running
+
+
+def varied(request: Received) -> Answer | dict[str, Any]:
+    """Answers whole ones in several ways, by the length of the request: text, tools, probabilities, refusals."""
+    plain = hello(request)
+    if not isinstance(plain, Json):
+        return plain
+    probable = completion("Paris")
+    probable["choices"][0]["logprobs"] = {"content": [TOKEN], "refusal": None}
+    ways: list[Answer | dict[str, Any]] = [
+        plain,
+        completion(None, tool_calls=[CALL]),
+        probable,
+        completion(None, refusal="I cannot."),
+    ]
+    return ways[len(request.raw) % len(ways)]
+
+
+def test_the_document_is_served_without_a_key(parley: Parley) -> None:
+    """GET /openapi.json gives the committed file as JSON; other methods are refused."""
+    with parley.connection() as connection:
+        connection.request("GET", "/openapi.json")
+        response = connection.getresponse()
+        assert (200, "application/json") == (response.status, response.headers["content-type"])
+        assert DOCUMENT == json.loads(response.read())
+        connection.request("POST", "/openapi.json")
+        refused = connection.getresponse()
+        assert (405, "GET") == (refused.status, refused.headers["allow"])
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_schemathesis_finds_nothing(parley: Parley, tmp_path: Path, run: str) -> None:
+    """Whatever is sent, answers have documented statuses, types, headers and schemas, and none is a server's error."""
+    command = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(SETTINGS), "run"]
+    done = subprocess.run(
+        [*command, f"{parley.http}/openapi.json", "--url", parley.http, "--no-color", *RUNS[run]],
+        env=environment(PARLEY_KEY=parley.key, PYTHONPATH=str(ROOT)),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert 0 == done.returncode, f"{done.stdout}\n{done.stderr}\n{parley.log[-2000:]}"
+    assert "No issues found" in done.stdout
+
+
+def ask(parley: Parley, method: str, path: str, body: Any = None, **names: str) -> Any:
+    """Makes a documented call, holds it against the document, and returns the answer."""
+    operation = schemathesis.openapi.from_dict(DOCUMENT)[path][method]
+    given = {} if body is None else {"body": body, "media_type": "application/json"}
+    case = operation.Case(path_parameters=names, **given)
+    response = case.call_and_validate(base_url=parley.http, headers={"Authorization": f"Bearer {parley.key}"})
+    assert 200 == response.status_code
+    return response
+
+
+def test_answers_of_a_whole_life_follow_the_document(parley: Parley) -> None:
+    """Each kind of call succeeds, in an order in which it can, and answers as documented."""
+    question = {"model": "myapp-123", "messages": [{"role": "user", "content": "Hi"}]}
+    session = ask(parley, "POST", "/api/v1/chat/completions", question).json()["chatSessionId"]
+    assert "myapp-123" in [model["id"] for model in ask(parley, "GET", "/api/v1/models").json()["data"]]
+    assert "myapp-123" == ask(parley, "GET", "/api/v1/models/{model}", model="myapp-123").json()["id"]
+    assert session in [found["id"] for found in ask(parley, "GET", "/api/v1/sessions").json()["sessions"]]
+    place = "/api/v1/sessions/{session_id}"
+    assert 1 == ask(parley, "GET", place, session_id=session).json()["turn_count"]
+    assert 2 == len(ask(parley, "GET", f"{place}/messages", session_id=session).json()["messages"])
+    assert session == ask(parley, "DELETE", place, session_id=session).json()["id"]
+
+
+def test_events_of_a_stream_follow_the_document(parley: Parley) -> None:
+    """Each event but the last holds a chunk with the documented schema."""
+    question = {
+        "messages": [{"role": "user", "content": "Hi"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    response = ask(parley, "POST", "/v1/chat/completions", question)
+    *events, done, end = response.text.split("\n\n")
+    assert ("data: [DONE]", "") == (done, end)
+    reference = {"$ref": "#/components/schemas/ChatCompletionChunk", "components": DOCUMENT["components"]}
+    chunk = Draft202012Validator(reference)
+    found = [json.loads(event.removeprefix("data: ")) for event in events]
+    assert [[]] * len(found) == [[error.message for error in chunk.iter_errors(each)] for each in found]
+    assert "usage" in found[-1]

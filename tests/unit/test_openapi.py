@@ -1,0 +1,122 @@
+"""The API document, as the protos make it: valid, up to date, and in agreement with the service and the edge."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from jsonschema_rs import Draft202012Validator
+
+from parley.rpc import validation
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT: dict[str, Any] = json.loads((ROOT / "edge" / "openapi.json").read_text(encoding="utf-8"))
+CHAT = {
+    "openai": "/v1/chat/completions",
+    "chipp": "/api/v1/chat/completions",
+    "upchatty": "/upchatty/api/v1/chat/completions",
+    "fastapi": "/fastapi/api/v1/chat/completions",
+    "openpipe": "/openpipe/api/v1/chat/completions",
+}
+
+
+def golden(name: str) -> dict[str, Any]:
+    """What the tests of the edge have seen: a case to its status, headers and body."""
+    found: dict[str, Any] = json.loads((ROOT / "tests" / "edge" / "golden" / f"{name}.json").read_text("utf-8"))
+    return found
+
+
+def problems(schema: dict[str, Any], instance: Any) -> list[str]:
+    """What breaks a schema of the document."""
+    validator = Draft202012Validator({**schema, "components": DOCUMENT["components"]})
+    return [f"{error.instance_path}: {error.message}" for error in validator.iter_errors(instance)]
+
+
+def responses(dialect: str) -> dict[str, Any]:
+    """The documented answers of a chat completion, by status."""
+    found = DOCUMENT["paths"][CHAT[dialect]]["post"]["responses"]
+    return {status: _resolved(response) for status, response in found.items()}
+
+
+def _resolved(response: dict[str, Any]) -> dict[str, Any]:
+    name = response.get("$ref", "").rpartition("/")[2]
+    return DOCUMENT["components"]["responses"][name] if name else response
+
+
+def test_the_document_is_valid() -> None:
+    """It is OpenAPI 3.1, by the specification's own schema."""
+    assert "3.1.0" == DOCUMENT["openapi"]
+    schemathesis.openapi.from_dict(DOCUMENT).validate()
+
+
+def test_a_document_that_is_not_valid_is_noticed() -> None:
+    """The check before can fail."""
+    with pytest.raises(ValueError, match="title"):
+        schemathesis.openapi.from_dict({**DOCUMENT, "info": {"version": "1"}}).validate()
+
+
+def test_the_document_is_what_the_protos_make(tmp_path: Path) -> None:
+    """`make gen` would change nothing."""
+    made = tmp_path / "openapi.json"
+    command = [sys.executable, "-m", "protos.openapi", "edge/parley.binpb", str(made)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert made.read_text("utf-8") == (ROOT / "edge" / "openapi.json").read_text("utf-8")
+
+
+def test_ranges_are_those_that_are_enforced() -> None:
+    """What a comment says of a number, the service checks, and the other way round."""
+    properties = DOCUMENT["components"]["schemas"]["CreateChatCompletionRequest"]["properties"]
+    said = {
+        name: (schema["minimum"], schema["maximum"])
+        for name, schema in properties.items()
+        if "minimum" in schema and schema["maximum"] < 2**31
+    }
+    assert validation._RANGES == said  # noqa: SLF001 - the same numbers, in the other place
+
+
+def test_every_example_follows_its_schema() -> None:
+    """Requests, answers and errors that are shown as examples are what they are examples of."""
+    bodies = [*DOCUMENT["components"]["responses"].values()]
+    for operations in DOCUMENT["paths"].values():
+        for operation in operations.values():
+            bodies += [operation["responses"]["200"], operation.get("requestBody", {"content": {}})]
+    shown = [body["content"]["application/json"] for body in bodies if body["content"]]
+    for media in shown:
+        examples = [media["example"]] if "example" in media else [each["value"] for each in media["examples"].values()]
+        assert [[]] * len(examples) == [problems(media["schema"], example) for example in examples]
+
+
+@pytest.mark.parametrize("dialect", CHAT)
+def test_every_reason_is_documented_as_the_edge_shows_it(dialect: str) -> None:
+    """Each reason's example has the status, the code and the form that the edge gives it."""
+    shown = {
+        name: (int(status), example["value"])
+        for status, response in responses(dialect).items()
+        for name, example in response["content"]["application/json"].get("examples", {}).items()
+    }
+    for reason, seen in golden(f"errors_{dialect}").items():
+        status, value = shown[reason]
+        assert seen["status"] == status, reason
+        assert _form(seen["body"]) == _form(value), reason
+
+
+def _form(body: dict[str, Any]) -> Any:
+    """An error's body without what differs from case to case: messages, and the field at fault."""
+    if "error" in body and isinstance(body["error"], dict):
+        return body["error"]["type"], body["error"]["code"]
+    return [(name, type(value)) for name, value in body.items()]
+
+
+@pytest.mark.parametrize("dialect", CHAT)
+@pytest.mark.parametrize("kind", ["errors", "envoy", "bodies"])
+def test_every_error_of_the_edge_follows_the_document(dialect: str, kind: str) -> None:
+    """What the edge's tests have seen are documented statuses (but those of other paths and methods), and schemas."""
+    documented = responses(dialect)
+    for case, seen in golden(f"{kind}_{dialect}").items():
+        status = "404" if seen["status"] == 405 else str(seen["status"])
+        assert status in documented, case
+        if seen.get("body") is not None and status != "200":
+            assert [] == problems(documented[status]["content"]["application/json"]["schema"], seen["body"]), case
