@@ -31,10 +31,12 @@ def test_a_struct_is_what_it_was_made_from(value: dict[str, Any]) -> None:
 def test_whole_numbers_come_out_as_integers() -> None:
     """`5`, which a Struct holds as 5.0, is 5 again."""
     struct = Struct()
-    struct.update({"a": 5, "b": [2.5, 1e300]})
+    struct.update({"a": 5, "b": [2.5, 1e300], "c": [2**63 - 1, -(2**63), 2.0**64, -(2.0**64)]})
     plain = from_message(struct)
     assert "5" == repr(plain["a"])
     assert [2.5, 1e300] == plain["b"]
+    rounded = "[9223372036854775808, -9223372036854775808, 1.8446744073709552e+19, -1.8446744073709552e+19]"
+    assert rounded == repr(plain["c"])
 
 
 def test_a_message_is_printed_as_protobuf_prints_it() -> None:

@@ -5,12 +5,15 @@ from typing import Any
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
-_EXACT = 2**53  # whole doubles are exact up to here
+_LEAST, _BEYOND = -(2**63), 2**64  # the integers that JSON writers and readers have in common
 
 
 def number(value: float) -> float | int:
-    """Returns a whole double as an integer: JSON in protobuf has no other numbers than doubles."""
-    return int(value) if abs(value) <= _EXACT and value.is_integer() else value
+    """Returns a whole double as an integer: JSON in protobuf has no other numbers than doubles.
+
+    Beyond 2⁵³ an integer has been rounded to the nearest double; it stays an integer all the same.
+    """
+    return int(value) if _LEAST <= value < _BEYOND and value.is_integer() else value
 
 
 def from_value(value: Value) -> Any:
