@@ -87,6 +87,7 @@ def test_the_upstreams_own_parameters_reach_it(client: openai.OpenAI, upstream: 
 
 CONTENTS: dict[str, Any] = {
     "text": [{"type": "text", "text": "Hello!"}],
+    "a refusal of before": [{"type": "text", "text": "As before:"}, {"type": "refusal", "refusal": "No."}],
     "an image": [
         {"type": "text", "text": "What is this?"},
         {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}", "detail": "high"}},
@@ -139,6 +140,56 @@ def test_a_whole_conversation_reaches_the_upstream(client: openai.OpenAI, upstre
     assert messages == upstream.requests[0].json["messages"]
 
 
+def test_a_conversation_with_functions_reaches_the_upstream_with_tools(
+    client: openai.OpenAI, upstream: ScriptedUpstream
+) -> None:
+    """Calls in the form before tools get ids, and their results the same ones."""
+    call = vendor.PARALLEL_CALLS[0]["function"]
+    messages: Any = [
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": None, "function_call": call},
+        {"role": "function", "name": call["name"], "content": "20°"},
+    ]
+    functions: Any = [_tool(number)["function"] for number in range(3)]
+    client.chat.completions.create(model="scripted", messages=messages, functions=functions, function_call="auto")
+    got = upstream.requests[0].json
+    assert exact([{"type": "function", "function": function} for function in functions]) == exact(got["tools"])
+    assert ("auto", False) == (got["tool_choice"], got["parallel_tool_calls"])
+    _, called, answered = got["messages"]
+    assert [{"id": answered["tool_call_id"], "type": "function", "function": call}] == called["tool_calls"]
+    assert ("tool", "20°") == (answered["role"], answered["content"])
+    assert answered["tool_call_id"]
+
+
+def test_custom_tools_and_a_choice_among_tools_reach_the_upstream(
+    client: openai.OpenAI, upstream: ScriptedUpstream
+) -> None:
+    """Tools whose input is text, with a grammar, and the list of those that may be called."""
+    grammar = {"type": "grammar", "grammar": {"syntax": "lark", "definition": 'start: "a"\n'}}
+    tools: Any = [{"type": "custom", "custom": {"name": "sql", "description": "SQL", "format": grammar}}]
+    allowed = {"mode": "required", "tools": [{"type": "custom", "custom": {"name": "sql"}}]}
+    choice: Any = {"type": "allowed_tools", "allowed_tools": allowed}
+    client.chat.completions.create(**ASK, tools=tools, tool_choice=choice)
+    assert (tools, choice) == (upstream.requests[0].json["tools"], upstream.requests[0].json["tool_choice"])
+
+
+def test_a_session_is_continued_by_the_package(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """By the id in the body or in a header; `store=False` keeps nothing."""
+    upstream.default = vendor.whole()
+    ask: Any = {"model": "scripted", "messages": [{"role": "user", "content": "And now?"}]}
+    first = client.chat.completions.create(**ASK)
+    session = str((first.model_extra or {})["chatSessionId"])
+    second = client.chat.completions.create(**ask, extra_body={"session_id": session})
+    client.chat.completions.create(**ask, extra_headers={"X-Chat-Session-ID": session})
+    assert session == (second.model_extra or {})["chatSessionId"]
+    answer = {"role": "assistant", "content": first.choices[0].message.content}
+    said = [*ASK["messages"], answer, *ask["messages"]]
+    assert said == upstream.requests[1].json["messages"]
+    assert [*said, answer, *ask["messages"]] == upstream.requests[2].json["messages"]
+    stateless = client.chat.completions.create(**ASK, store=False)
+    assert "chatSessionId" not in (stateless.model_extra or {})
+
+
 def _tool(number: int) -> dict[str, Any]:
     """Returns a tool whose keys have no order but their own."""
     names = sorted((f"{hash((number, place)) % 997:03d}_{place}" for place in range(6)), key=lambda name: name[::-1])
@@ -184,9 +235,9 @@ def test_a_response_schema_reaches_the_upstream_byte_for_byte(
 
 
 def test_a_whole_number_is_an_integer(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """`1.0` in a schema becomes `1`, which is the same number to JSON Schema; 2⁵³ is exact."""
-    schema = {"minimum": 1.0, "maximum": 9007199254740992, "multipleOf": 1.5}
+    """`1.0` in a schema becomes `1`; beyond 2⁵³ integers are rounded, as in JavaScript."""
+    schema = {"minimum": 1.0, "maximum": 9007199254740992, "multipleOf": 1.5, "const": 2**63 - 1}
     tools: Any = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
     client.chat.completions.create(**ASK, tools=tools)
     got = upstream.requests[0].json["tools"][0]["function"]["parameters"]
-    assert '{"minimum":1,"maximum":9007199254740992,"multipleOf":1.5}' == exact(got)
+    assert '{"minimum":1,"maximum":9007199254740992,"multipleOf":1.5,"const":9223372036854775808}' == exact(got)
