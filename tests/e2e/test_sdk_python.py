@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from itertools import chain
 from typing import Any
 
 import openai
@@ -253,6 +254,25 @@ def test_the_stream_helper_joins_parallel_tool_calls(client: openai.OpenAI, upst
         call.pop("index", None)
         call["function"].pop("parsed_arguments", None)  # type: ignore[attr-defined]
     assert vendor.PARALLEL_CALLS == calls
+
+
+def test_pieces_of_tool_calls_are_openais(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """The first piece of each call has its index, id, type and name; later ones only index and arguments."""
+    events = list(vendor.calls_in_pieces(vendor.PARALLEL_CALLS, size=20).events)
+    gates = [Gate() for _ in events[:-3]]  # one a piece, so that none leaves together with the next
+    upstream.answer(Events([*chain.from_iterable(zip(events, gates, strict=False)), *events[-3:]]))
+    pieces: list[Any] = []
+    for place, chunk in enumerate(client.chat.completions.create(**ASK, tools=[WEATHER], stream=True)):
+        pieces += [piece.to_dict() for piece in chunk.choices[0].delta.tool_calls or []]
+        for gate in gates[place : place + 1]:
+            gate.set()
+    shapes = [(piece["index"], set(piece), set(piece["function"])) for piece in pieces]
+    for index in (0, 1):
+        first, *later = [shape[1:] for shape in shapes if shape[0] == index]
+        assert ({"index", "id", "type", "function"}, {"name", "arguments"}) == first
+        assert later
+        assert all(({"index", "function"}, {"arguments"}) == shape for shape in later)
+    assert len(gates) - 1 == len(pieces)
 
 
 def test_a_tools_loop_ends_in_an_answer(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
