@@ -24,60 +24,68 @@ class Failure:
     param: str | None = None
 
 
-# What the edge refuses before the service sees it; as in edge/lua/errors.lua.
-_EDGE = {
-    failure.name: failure
-    for failure in (
-        Failure("BAD_REQUEST", 400, "Bad request", "The request is malformed.", "invalid_request"),
-        Failure(
-            "REQUEST_TIMEOUT",
-            408,
-            "The request did not arrive in time; try again",
-            "The request's end did not arrive within a minute.",
-            "request_timeout",
-        ),
-        Failure(
-            "REQUEST_TOO_LARGE",
-            413,
-            "The request body is larger than 8 MiB",
-            "The request is too large.",
-            "request_too_large",
-        ),
-        Failure(
-            "UNSUPPORTED_MEDIA_TYPE",
-            415,
-            "`Content-Type` must be application/json",
-            "The body is not said to be JSON.",
-            "unsupported_media_type",
-        ),
-        Failure(
-            "HEADERS_TOO_LARGE",
-            431,
-            "The request headers are larger than 12 KiB",
-            "The headers are too large, or too many.",
-            "headers_too_large",
-        ),
-        Failure(
-            "SERVICE_UNAVAILABLE",
-            503,
-            "The service is not available; try again later",
-            "No worker serves. Try again after `retry-after`.",
-            "service_unavailable",
-        ),
-        Failure(
-            "SERVICE_TIMEOUT",
-            504,
-            "The service did not answer in time; try again later",
-            "A worker took too long. Try again.",
-            "timeout",
-        ),
-    )
-}
+# What the edge refuses before the service sees it, as in edge/lua/errors.lua: name, status, code, message, meaning.
+_EDGE_ROWS = (
+    ("BAD_REQUEST", 400, "invalid_request", "Bad request", "The request is malformed."),
+    ("UPGRADE_NOT_ALLOWED", 403, "upgrade_not_allowed", "Upgrades are not allowed", "It asks for a WebSocket."),
+    (
+        "REQUEST_TIMEOUT",
+        408,
+        "request_timeout",
+        "The request did not arrive in time; try again",
+        "The request's end did not arrive within a minute.",
+    ),
+    (
+        "REQUEST_TOO_LARGE",
+        413,
+        "request_too_large",
+        "The request body is larger than 8 MiB",
+        "The body is larger than the edge is set to take.",
+    ),
+    (
+        "UNSUPPORTED_MEDIA_TYPE",
+        415,
+        "unsupported_media_type",
+        "`Content-Type` must be application/json",
+        "The body is not said to be JSON.",
+    ),
+    (
+        "HTTP_VERSION_NOT_SUPPORTED",
+        426,
+        "http_version_not_supported",
+        "HTTP/1.1 or HTTP/2 is needed",
+        "The version of HTTP is too old.",
+    ),
+    (
+        "HEADERS_TOO_LARGE",
+        431,
+        "headers_too_large",
+        "The request headers are larger than 12 KiB",
+        "The headers are too large, or too many.",
+    ),
+    (
+        "SERVICE_UNAVAILABLE",
+        503,
+        "service_unavailable",
+        "The service is not available; try again later",
+        "No worker serves. Try again after `retry-after`.",
+    ),
+    (
+        "SERVICE_TIMEOUT",
+        504,
+        "timeout",
+        "The service did not answer in time; try again later",
+        "A worker took too long. Try again.",
+    ),
+)
+EDGE = {name: Failure(name, status, said, meaning, code) for name, status, code, said, meaning in _EDGE_ROWS}
 
 # Every call can fail so, and these methods in these ways besides. CreateChatCompletion can in all ways.
 _EVERY = [
     "BAD_REQUEST",
+    "UPGRADE_NOT_ALLOWED",
     "REQUEST_TIMEOUT",
+    "HTTP_VERSION_NOT_SUPPORTED",
     "HEADERS_TOO_LARGE",
     "SERVICE_UNAVAILABLE",
     "SERVICE_TIMEOUT",
@@ -120,7 +128,7 @@ def reasons(protos: Protos) -> Iterator[Failure]:
 
 def known(protos: Protos) -> dict[str, Failure]:
     """Returns all ways to fail, by name: the edge's own and the service's."""
-    return _EDGE | {failure.name: failure for failure in reasons(protos)}
+    return EDGE | {failure.name: failure for failure in reasons(protos)}
 
 
 @dataclass(frozen=True)

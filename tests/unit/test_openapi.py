@@ -1,6 +1,7 @@
 """The API document, as the protos make it: valid, up to date, and in agreement with the service and the edge."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import schemathesis
 from jsonschema_rs import Draft202012Validator
 
 from parley.rpc import validation
+from protos.openapi import errors
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT: dict[str, Any] = json.loads((ROOT / "edge" / "openapi.json").read_text(encoding="utf-8"))
@@ -108,6 +110,18 @@ def _form(body: dict[str, Any]) -> Any:
     if "error" in body and isinstance(body["error"], dict):
         return body["error"]["type"], body["error"]["code"]
     return [(name, type(value)) for name, value in body.items()]
+
+
+def test_the_edge_s_own_refusals_are_those_of_its_script() -> None:
+    """Statuses, codes and messages are as in edge/lua/errors.lua, but for errors of other paths and of the service."""
+    script = (ROOT / "edge" / "lua" / "errors.lua").read_text("utf-8")
+    rows = re.findall(r'^  \[(\d+)\] = \{ "([^"]*)"(?:, code = "(\w+)")?', script, re.MULTILINE)
+    elsewhere = {404, 405, 429, 500, 501}
+    expected = {int(status): (message, code or "invalid_request") for status, message, code in rows}
+    actual = {failure.status: (failure.message, failure.code) for failure in errors.EDGE.values()}
+    assert "The request body is larger than 8 MiB" == actual[413][0]  # written into the script's by a setting
+    expected[413] = (actual[413][0], expected[413][1])
+    assert {status: row for status, row in expected.items() if status not in elsewhere} == actual
 
 
 @pytest.mark.parametrize("dialect", CHAT)
