@@ -140,8 +140,9 @@ def test_stream_true_is_refused_where_the_answer_is_whole(
 
 
 def test_the_edge_may_overrule_stream(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-    """A dialect in which the Accept header decides sends `stream: true` here for a whole answer."""
-    answer = chat.CreateChatCompletion(ask(stream=True), metadata=(*ada, ("parley-form", "whole")))
+    """A dialect in which the Accept header decides sends what asks for a stream here for a whole answer."""
+    request = ask(stream=True, stream_options={"include_usage": True})
+    answer = chat.CreateChatCompletion(request, metadata=(*ada, ("parley-form", "whole")))
     assert "Hello" == answer.choices[0].message.content.string_value
 
 

@@ -132,6 +132,7 @@ def _prepare(request: CreateChatCompletionRequest, *, streamed: bool) -> None:
     call.noted["model"] = request.model[:256]
     if call.metadata.get(_FORM) == "whole":
         request.ClearField("stream")
+        request.ClearField("stream_options")
     for name in _NULLABLE:
         if getattr(request, name).HasField("null_value"):
             request.ClearField(name)
