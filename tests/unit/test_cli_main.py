@@ -27,7 +27,9 @@ def test_the_help_shows_addresses_as_they_are_written() -> None:
     assert "[default: 127.0.0.1:8080]" in run("up", "--help").stdout
 
 
-@pytest.mark.parametrize("variable", ["CONFIG", "STATE_DIR", "HTTP", "GRPC", "WORKERS", "READY_FILE", "CORS_ORIGIN", "MAX_BODY"])
+@pytest.mark.parametrize(
+    "variable", ["CONFIG", "STATE_DIR", "HTTP", "GRPC", "WORKERS", "READY_FILE", "CORS_ORIGIN", "MAX_BODY"]
+)
 def test_the_help_of_up_names_each_variable(variable: str) -> None:
     """Every option of `up` can be set in the environment, and the help says how."""
     assert f"PARLEY_{variable}" in run("up", "--help").stdout.replace("\n", " ")
