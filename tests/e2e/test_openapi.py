@@ -19,7 +19,7 @@ SETTINGS = Path(__file__).with_name("schemathesis.toml")
 DOCUMENT = json.loads((ROOT / "edge" / "openapi.json").read_text(encoding="utf-8"))
 PREFIXED = "^/(upchatty|fastapi|openpipe)/"
 RUNS = {
-    "the first two dialects": ["--exclude-path-regex", PREFIXED, "--max-examples", "10"],
+    "the first two dialects": ["--exclude-path-regex", PREFIXED, "--max-examples", "8"],
     "the others": ["--include-path-regex", PREFIXED, "--max-examples", "5", "--phases", "examples,fuzzing"],
 }
 TOKEN = {"token": "Paris", "logprob": -0.1, "bytes": [80, 97, 114, 105, 115], "top_logprobs": []}
