@@ -43,6 +43,23 @@ local function choose_dialect(headers, of_host, is_served)
   return first
 end
 
+-- The transcoder would put a query over what the path and the body say. Only lists have one.
+local function drop_query(headers)
+  local path, query = (headers:get(":path") or ""):match("^([^?]*)%?(.*)$")
+  if not path or path == "/api/v1/sessions" then
+    return
+  end
+  local kept = {}
+  if path:find("/messages$") then
+    for part in query:gmatch("[^&]+") do
+      if part:find("^page_") then
+        kept[#kept + 1] = part
+      end
+    end
+  end
+  headers:replace(":path", #kept == 0 and path or path .. "?" .. table.concat(kept, "&"))
+end
+
 function envoy_on_request(handle)
   local headers, host = handle:headers(), handle:virtualHost():metadata()
   local found = handle:streamInfo():dynamicMetadata()
@@ -55,6 +72,7 @@ function envoy_on_request(handle)
     end
   end
   found:set("parley", "dialect", choose_dialect(headers, host:get("dialect"), handle:metadata():get("served")))
+  drop_query(headers)
   if headers:get(":method") == "HEAD" then
     found:set("parley", "no_body", true)
   end

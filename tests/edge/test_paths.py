@@ -14,7 +14,7 @@ from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.models_pb2 import GetModelRequest, ListModelsRequest
 from parley.v1.models_pb2_grpc import ModelsStub
-from parley.v1.sessions_pb2 import ListSessionsRequest
+from parley.v1.sessions_pb2 import GetSessionRequest, ListSessionMessagesRequest, ListSessionsRequest
 from parley.v1.sessions_pb2_grpc import SessionsStub
 from tests.edge.conftest import Edge
 from tests.edge.worker import Worker
@@ -60,6 +60,22 @@ async def test_the_parts_of_a_path_and_query_reach_the_request(client: aiohttp.C
     for path in ("/v1/models/org/name:tag", "/v1/models/org%2Fname:tag", "/fastapi/api/v1/models/org%2Fname:tag"):
         async with client.get(_raw(client, path)):
             assert GetModelRequest(model="org/name:tag") == worker.request
+
+
+async def test_a_query_changes_nothing_that_path_and_body_say(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """Only lists have parameters in the query; no other one reaches the service, whole or streamed."""
+    async with client.get("/api/v1/sessions/mine?session_id=other&chatSessionId=other"):
+        assert GetSessionRequest(session_id="mine") == worker.request
+    async with client.get("/fastapi/api/v1/sessions/mine/messages?session_id=other&page_size=2"):
+        assert ListSessionMessagesRequest(session_id="mine", page_size=2) == worker.request
+    async with client.get("/v1/models/mine?model=other"):
+        assert GetModelRequest(model="mine") == worker.request
+    for stream in (False, True):
+        body = {"model": "m", "stream": stream, "messages": [{"role": "user", "content": "Hi"}]}
+        async with client.post("/v1/chat/completions?temperature=2&stream=true&messages.role=x", json=body) as response:
+            assert 200 == response.status
+        assert (stream, 1) == (worker.request.stream, len(worker.request.messages))
+        assert not worker.request.HasField("temperature")
 
 
 def _raw(client: aiohttp.ClientSession, path: str) -> Any:
