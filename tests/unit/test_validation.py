@@ -108,6 +108,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.name", "is required"),
     ({"logit_bias": {"x": 1}}, "logit_bias", "must map token ids"),
     ({"logit_bias": {"1": 101}}, "logit_bias", "between -100 and 100"),
+    ({"logit_bias": {"1": "NaN"}}, "logit_bias", "between -100 and 100"),
     ({"metadata": {"k" * 65: "v"}}, "metadata", "at most 16 labels"),
     ({"metadata": {str(number): "v" for number in range(17)}}, "metadata", "at most 16 labels"),
 ]

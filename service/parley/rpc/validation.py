@@ -170,7 +170,7 @@ def _response_format(request: CreateChatCompletionRequest) -> Iterator[Violation
 
 def _maps(request: CreateChatCompletionRequest) -> Iterator[Violation]:
     for token, bias in request.logit_bias.items():
-        if not token.isdecimal() or abs(bias) > _STRONGEST_BIAS:
+        if not (token.isdecimal() and abs(bias) <= _STRONGEST_BIAS):
             yield "logit_bias", "`logit_bias` must map token ids to numbers between -100 and 100"
             break
     longest_key, longest_value = _LABEL_LENGTHS
