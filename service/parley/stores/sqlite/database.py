@@ -2,16 +2,15 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib.resources import files
 from pathlib import Path
 
 import apsw
 
 from parley.core.errors import StoreUnavailable
+from parley.stores.migrations import Migration, migrations, mismatch
 
-SCHEMA_VERSION = 1
 _BUSY_SECONDS = 5.0
 _BUSY_POLL = 0.0005
 _FIRST_UNSAFE, _FIRST_SAFE = (3, 7, 0), (3, 51, 3)
@@ -51,8 +50,8 @@ class Database:
     that vanishes later is an outage, and not an empty store in which no key is valid.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Opens the file, makes it if need be. Raises StoreUnavailable."""
+    def __init__(self, path: Path, *, check: bool = True) -> None:
+        """Opens the file, makes it if need be, and checks the version of its schema. Raises StoreUnavailable."""
         require_safe_library(apsw.sqlite_lib_version())
         self.path = path
         self._connection: apsw.Connection | None = None
@@ -60,7 +59,8 @@ class Database:
         _make_private_file(path)
         with self.use() as connection:
             _make_schema(connection)
-            self._check_version(connection)
+            if check:
+                self._check_version(connection)
 
     @contextmanager
     def use(self) -> Iterator[apsw.Connection]:
@@ -97,10 +97,9 @@ class Database:
         return self._connection
 
     def _check_version(self, connection: apsw.Connection) -> None:
-        found = connection.pragma("user_version")
-        if found != SCHEMA_VERSION:
+        if wrong := mismatch(connection.pragma("user_version"), len(_steps())):
             self.close()
-            raise self._unavailable(f"its schema has version {found}, this Parley needs {SCHEMA_VERSION}")
+            raise self._unavailable(wrong)
 
     def _rollback(self) -> None:
         if self._connection is not None and self._connection.in_transaction:
@@ -142,19 +141,43 @@ def _wait(tries: int) -> bool:
     return tries * _BUSY_POLL < _BUSY_SECONDS
 
 
+def upgrade(path: Path) -> tuple[int, int]:
+    """Takes the file through the migrations that it lacks, and returns its versions before and after.
+
+    All or none of it is done, also where several processes try at once. Raises StoreUnavailable.
+    """
+    database = Database(path, check=False)
+    try:
+        with database.use() as connection:
+            return _migrate(connection)
+    finally:
+        database.close()
+
+
+def _steps() -> Sequence[Migration]:
+    return migrations(__package__)
+
+
 def _make_schema(connection: apsw.Connection) -> None:
-    """Makes the tables in an empty file; several processes may try at once."""
-    if connection.pragma("user_version") != 0:
-        return
+    """Makes the tables in an empty file; one that has tables is left as it is."""
+    if connection.pragma("user_version") == 0 and not connection.execute("SELECT 1 FROM sqlite_schema").fetchall():
+        _migrate(connection)
+
+
+def _migrate(connection: apsw.Connection) -> tuple[int, int]:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall():
-            connection.execute(files(__package__).joinpath("schema.sql").read_text(encoding="utf-8"))
-            connection.pragma("user_version", SCHEMA_VERSION)
+        before = connection.pragma("user_version")
+        if before > 0 or not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall():
+            for step in _steps()[before:]:
+                connection.execute(step.sql)
+                connection.pragma("user_version", step.number)
+        after = connection.pragma("user_version")
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+    return before, after
 
 
 def _hint(error: apsw.Error) -> str:

@@ -1,4 +1,4 @@
--- Version 1. Times are Unix seconds. A change here raises SCHEMA_VERSION in database.py.
+-- Times are Unix seconds.
 
 CREATE TABLE accounts (
   name TEXT PRIMARY KEY,

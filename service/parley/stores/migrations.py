@@ -1,0 +1,35 @@
+"""A schema's numbered steps. A database's version is the number of the last step that it has been through."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step: its number, from 1, and its SQL."""
+
+    number: int
+    sql: str
+
+
+@cache
+def migrations(package: str) -> Sequence[Migration]:
+    """Reads the steps of a store's package, in their order: `migrations/0001_….sql` and so on, without a gap."""
+    found = sorted((file for file in (files(package) / "migrations").iterdir()), key=lambda file: file.name)
+    steps = [Migration(int(file.name[:4]), file.read_text(encoding="utf-8")) for file in found]
+    if [step.number for step in steps] != list(range(1, len(steps) + 1)):
+        raise RuntimeError(f"{package}: the migrations are not numbered one after another")
+    return steps
+
+
+def mismatch(found: int, needed: int) -> str | None:
+    """Says what to do about a schema's version; None where it is the one that is needed."""
+    if found == needed:
+        return None
+    if found == 0:
+        return "it holds something else than Parley's tables; move it away or name another place"
+    if found > needed:
+        return f"its schema has version {found}, this Parley knows only {needed}; install the Parley that made it"
+    return f"its schema has version {found}, this Parley needs {needed}; stop Parley and run `parley db upgrade`"
