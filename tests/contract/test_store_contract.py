@@ -10,7 +10,14 @@ from parley.stores.sqlite import SqliteStore
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import Clock, KeyContract, LifeContract, SessionContract, TurnContract  # noqa: E402 - only now are its asserts rewritten
+from tests.contract.stores import (  # noqa: E402 - only now are its asserts rewritten
+    Clock,
+    KeyContract,
+    LifeContract,
+    LimitContract,
+    SessionContract,
+    TurnContract,
+)
 
 
 @pytest.fixture
@@ -52,6 +59,10 @@ class TestSessions(SessionContract):
 
 class TestKeys(KeyContract):
     """Keys."""
+
+
+class TestLimits(LimitContract):
+    """Limits."""
 
 
 class TestLife(LifeContract):

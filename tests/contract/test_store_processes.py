@@ -16,7 +16,7 @@ from parley.stores.sqlite import SqliteStore
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import LEASE, begin, converse, texts  # noqa: E402 - only now are its asserts rewritten
+from tests.contract.stores import LEASE, begin, charge, converse, texts  # noqa: E402 - only now are its asserts rewritten
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,6 +106,27 @@ class TestManyProcesses:
             _, errors = worker.communicate()
             assert (0, "") == (worker.returncode, errors)
 
+    async def test_one_bucket_for_all(self, file: Path) -> None:
+        """Processes that use up a limit at the same moment get as much as one bucket holds, and no more."""
+        code = (
+            "import asyncio, pathlib, sys\n"
+            "from parley.stores.sqlite import SqliteStore\n"
+            "from tests.contract.stores import charge\n"
+            "async def main():\n"
+            "    store = SqliteStore(pathlib.Path(sys.argv[1]), lambda: 1.7e9)\n"
+            "    sys.stdin.read(1)\n"
+            "    made = [await store.reserve([charge(1, per_minute=100)]) for _ in range(60)]\n"
+            "    print(sum(one.granted for one in made))\n"
+            "    await store.close()\n"
+            "asyncio.run(main())\n"
+        )
+        workers = [_popen("-c", code, str(file)) for _ in range(3)]
+        granted = [int(worker.communicate("!")[0]) for worker in workers]
+        assert 100 == sum(granted)
+        store = SqliteStore(file, lambda: 1.7e9)
+        assert (0,) == (await store.reserve([charge(0, per_minute=100)])).left
+        await store.close()
+
     async def test_writers_take_turns(self, file: Path) -> None:
         """A process that always has something to write does not keep the others from writing."""
         store = SqliteStore(file)
@@ -130,9 +151,12 @@ def _has_strace() -> bool:
 
 def _start(file: Path, name: str, *, sessions: int) -> "subprocess.Popen[str]":
     """Starts a process that makes turns in its sessions."""
-    command = [sys.executable, "-m", "tests.contract.store_worker", str(file), name, str(sessions)]
+    return _popen("-m", "tests.contract.store_worker", str(file), name, str(sessions))
+
+
+def _popen(*arguments: str) -> "subprocess.Popen[str]":
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def _read_turns(worker: "subprocess.Popen[str]", count: int | None, acknowledged: dict[str, int]) -> None:

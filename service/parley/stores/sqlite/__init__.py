@@ -1,4 +1,4 @@
-"""Sessions and keys in one SQLite file, shared by every process on the machine."""
+"""Sessions, keys and limits in one SQLite file, shared by every process on the machine."""
 
 import asyncio
 import time
@@ -11,9 +11,9 @@ from typing import TypeVar
 import apsw
 
 from parley.core.errors import StoreUnavailable
-from parley.core.ports import ApiKey, Turn, TurnBegin
+from parley.core.ports import ApiKey, Charge, Reservation, Turn, TurnBegin
 from parley.stores import paging
-from parley.stores.sqlite import keys, sessions
+from parley.stores.sqlite import keys, limits, sessions
 from parley.stores.sqlite.database import Database
 from parley.stores.sqlite.writer import Counts, Writer
 from parley.v1.message_pb2 import Message
@@ -104,6 +104,14 @@ class SqliteStore:
     async def revoke_key(self, key_id: str, now: int) -> ApiKey | None:
         """Marks a key revoked."""
         return await self._writer.submit(lambda db: keys.revoke_key(db, key_id, now))
+
+    async def reserve(self, charges: Sequence[Charge]) -> Reservation:
+        """Takes all charges, or none."""
+        return await self._writer.submit(lambda db: limits.reserve(db, charges, self._clock()))
+
+    async def settle(self, charges: Sequence[Charge]) -> None:
+        """Takes or gives back."""
+        await self._writer.submit(lambda db: limits.settle(db, charges, self._clock()))
 
     async def check(self) -> None:
         """Reads from the file. Raises StoreUnavailable."""
