@@ -73,6 +73,40 @@ class LlamaCppBackend(_Strict):
 BackendConfig = Annotated[OpenAIBackend | LlamaCppBackend, Field(discriminator="kind")]
 
 
+class SqliteConfig(_Strict):
+    """One file for one machine; without `path`: `parley.db` in the state folder."""
+
+    kind: Literal["sqlite"] = "sqlite"
+    path: Path | None = None
+
+
+class PostgresConfig(_Strict):
+    """A PostgreSQL database for any number of machines; each worker opens up to `pool` connections."""
+
+    kind: Literal["postgres"]
+    url: str = Field(pattern=r"^postgres(ql)?://", repr=False)
+    pool: int = Field(default=10, ge=2, le=100)
+
+
+StoreConfig = Annotated[SqliteConfig | PostgresConfig, Field(discriminator="kind")]
+
+
+class Retention(_Strict):
+    """How long a session is kept after its latest turn; None (in YAML `null`) is for ever."""
+
+    ttl: Duration | None = 30 * 86400.0
+
+
+class History(_Strict):
+    """How much of a session's past goes with a turn: the newest whole turns that fit. System messages always go.
+
+    Tokens are estimated: four bytes of text are one, an image is a thousand. None is no bound.
+    """
+
+    max_messages: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+
+
 class Target(_Strict):
     """One backend that can answer a model, its own name for it, and its share of the calls."""
 
@@ -86,7 +120,8 @@ class Model(_Strict):
 
     `instructions` are sent as a system message before the conversation. `defaults` are request parameters for requests
     that leave them out. `sessions`: `auto` keeps every conversation, `on_request` those with an id or `store: true`,
-    `off` none.
+    `off` none. `concurrent_turns`: whether a request to a session that is busy fails at once (`reject`), or waits for up
+    to `queue_timeout` seconds (`queue`).
     """
 
     id: str = Field(min_length=1)
@@ -95,6 +130,9 @@ class Model(_Strict):
     defaults: dict[str, Any] = {}
     timeouts: Timeouts = Timeouts()
     sessions: Annotated[Literal["auto", "on_request", "off"], BeforeValidator(_off)] = "auto"
+    history: History = History()
+    concurrent_turns: Literal["reject", "queue"] = "reject"
+    queue_timeout: Duration = 30.0
 
 
 class Config(_Strict):
@@ -103,6 +141,8 @@ class Config(_Strict):
     backends: dict[str, BackendConfig] = Field(min_length=1)
     models: list[Model] = Field(min_length=1)
     default_model: str | None = None
+    store: StoreConfig = SqliteConfig()
+    sessions: Retention = Retention()
 
     @model_validator(mode="after")
     def _references(self) -> Self:
@@ -133,6 +173,7 @@ models:
     # So small a model needs both: measured, it names Paris 10 times of 10 with them, 3 times without.
     instructions: "You are a helpful assistant. Answer in one short sentence."
     defaults: {temperature: 0, max_tokens: 512}
+    history: {max_tokens: 2500}
 default_model: smollm2
 """
 
@@ -188,5 +229,5 @@ def _explain(item: Any) -> str:
     if item["type"] == "value_error":
         return str(item["ctx"]["error"])
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
-    place = re.sub(r"(backends\.[^.]+)\.(openai|llama_cpp)\b", r"\1", place)
+    place = re.sub(r"(backends\.[^.]+|^store)\.(openai|llama_cpp|sqlite|postgres)\b", r"\1", place)
     return f"{place}: {item['msg']}"

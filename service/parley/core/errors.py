@@ -11,6 +11,8 @@ ParleyError
 ├── SessionNotFound           no such session for this caller
 ├── SessionBusy               another turn of the session is running
 ├── TurnLost                  this worker outslept its lease
+├── KeyInUse                  the call with this Idempotency-Key is still running
+├── KeyReused                 this Idempotency-Key came with another request
 ├── DeadlineExceeded          the caller's own deadline passed
 ├── StoreUnavailable          sessions and keys cannot be read or written
 ├── ShuttingDown              this worker is being stopped
@@ -153,6 +155,25 @@ class TurnLost(ParleyError):
 
     def __init__(self) -> None:
         super().__init__("The turn was taken over by another worker; try again")
+
+
+class KeyInUse(ParleyError):
+    """The call that came with this Idempotency-Key is still running."""
+
+    reason = reasons.ERROR_REASON_IDEMPOTENCY_KEY_IN_USE
+
+    def __init__(self) -> None:
+        message = "The request with this `Idempotency-Key` is still running; try again when it has finished"
+        super().__init__(message, retry_after=1)
+
+
+class KeyReused(ParleyError):
+    """This Idempotency-Key came with another request."""
+
+    reason = reasons.ERROR_REASON_IDEMPOTENCY_KEY_REUSED
+
+    def __init__(self) -> None:
+        super().__init__("This `Idempotency-Key` came with another request; use a new key for a new request")
 
 
 class DeadlineExceeded(ParleyError):

@@ -37,6 +37,8 @@ STATUS: dict[ErrorReason.ValueType, grpc.StatusCode] = {
     reasons.ERROR_REASON_SHUTTING_DOWN: grpc.StatusCode.UNAVAILABLE,
     reasons.ERROR_REASON_INTERNAL: grpc.StatusCode.INTERNAL,
     reasons.ERROR_REASON_TURN_LOST: grpc.StatusCode.ABORTED,
+    reasons.ERROR_REASON_IDEMPOTENCY_KEY_IN_USE: grpc.StatusCode.ABORTED,
+    reasons.ERROR_REASON_IDEMPOTENCY_KEY_REUSED: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 

@@ -105,6 +105,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The turn was lost to another worker: this one stalled for longer than its lease. Try again.
     Example: ABORTED, 409, "The turn was taken over by another worker; try again".
     """
+    ERROR_REASON_IDEMPOTENCY_KEY_IN_USE: _ErrorReason.ValueType  # 22
+    """The `Idempotency-Key` belongs to a call that is still running. Try again after it: its answer is then yours.
+    Example: ABORTED, 409, "The request with this `Idempotency-Key` is still running; try again when it has finished".
+    """
+    ERROR_REASON_IDEMPOTENCY_KEY_REUSED: _ErrorReason.ValueType  # 23
+    """The `Idempotency-Key` came with another request before.
+    Example: FAILED_PRECONDITION, 422, "This `Idempotency-Key` came with another request; use a new key for a new
+    request".
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` (domain `parley`) in every failed call, without the prefix
@@ -193,5 +202,14 @@ Example: INTERNAL, 500, "Internal Server Error".
 ERROR_REASON_TURN_LOST: ErrorReason.ValueType  # 20
 """The turn was lost to another worker: this one stalled for longer than its lease. Try again.
 Example: ABORTED, 409, "The turn was taken over by another worker; try again".
+"""
+ERROR_REASON_IDEMPOTENCY_KEY_IN_USE: ErrorReason.ValueType  # 22
+"""The `Idempotency-Key` belongs to a call that is still running. Try again after it: its answer is then yours.
+Example: ABORTED, 409, "The request with this `Idempotency-Key` is still running; try again when it has finished".
+"""
+ERROR_REASON_IDEMPOTENCY_KEY_REUSED: ErrorReason.ValueType  # 23
+"""The `Idempotency-Key` came with another request before.
+Example: FAILED_PRECONDITION, 422, "This `Idempotency-Key` came with another request; use a new key for a new
+request".
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

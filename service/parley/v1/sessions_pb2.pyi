@@ -31,6 +31,7 @@ class Session(_message.Message):
     CREATED_FIELD_NUMBER: _builtins.int
     UPDATED_FIELD_NUMBER: _builtins.int
     TURN_COUNT_FIELD_NUMBER: _builtins.int
+    FORKED_FROM_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The session's id, a UUID (version 7)."""
     object: _builtins.str
@@ -43,6 +44,8 @@ class Session(_message.Message):
     """When its latest turn began: Unix time in seconds."""
     turn_count: _builtins.int
     """How many turns it has, those that did not complete included. Always set."""
+    forked_from: _builtins.str
+    """The session that it was forked from. That one may have been deleted since."""
     def __init__(
         self,
         *,
@@ -52,13 +55,19 @@ class Session(_message.Message):
         created: _builtins.int = ...,
         updated: _builtins.int = ...,
         turn_count: _builtins.int | None = ...,
+        forked_from: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_turn_count", b"_turn_count", "turn_count", b"turn_count"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_forked_from", b"_forked_from", "_turn_count", b"_turn_count", "forked_from", b"forked_from", "turn_count", b"turn_count"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_turn_count", b"_turn_count", "created", b"created", "id", b"id", "model", b"model", "object", b"object", "turn_count", b"turn_count", "updated", b"updated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_forked_from", b"_forked_from", "_turn_count", b"_turn_count", "created", b"created", "forked_from", b"forked_from", "id", b"id", "model", b"model", "object", b"object", "turn_count", b"turn_count", "updated", b"updated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__forked_from: _TypeAlias = _typing.Literal["forked_from"]  # noqa: Y015
+    _WhichOneofArgType__forked_from: _TypeAlias = _typing.Literal["_forked_from", b"_forked_from"]  # noqa: Y015
     _WhichOneofReturnType__turn_count: _TypeAlias = _typing.Literal["turn_count"]  # noqa: Y015
     _WhichOneofArgType__turn_count: _TypeAlias = _typing.Literal["_turn_count", b"_turn_count"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__forked_from) -> _WhichOneofReturnType__forked_from | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__turn_count) -> _WhichOneofReturnType__turn_count | None: ...
 
 Global___Session: _TypeAlias = Session  # noqa: Y015
@@ -69,11 +78,33 @@ class SessionMessage(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MESSAGE_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     turn: _builtins.int
     """The number of its turn, from 1."""
     state: _builtins.str
@@ -86,6 +117,14 @@ class SessionMessage(_message.Message):
     def message(self) -> _message_pb2.Message:
         """The message."""
 
+    @_builtins.property
+    def usage(self) -> _message_pb2.Usage:
+        """What its turn cost, on the message that the model answered with, as far as the backend told."""
+
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The labels that its turn's request had in `metadata`."""
+
     def __init__(
         self,
         *,
@@ -94,14 +133,21 @@ class SessionMessage(_message.Message):
         state: _builtins.str = ...,
         reason: _builtins.str | None = ...,
         created: _builtins.int = ...,
+        usage: _message_pb2.Usage | None = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_usage", b"_usage", "message", b"message", "reason", b"reason", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "created", b"created", "message", b"message", "reason", b"reason", "state", b"state", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_usage", b"_usage", "created", b"created", "message", b"message", "metadata", b"metadata", "reason", b"reason", "state", b"state", "turn", b"turn", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
     _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
+    _WhichOneofReturnType__usage: _TypeAlias = _typing.Literal["usage"]  # noqa: Y015
+    _WhichOneofArgType__usage: _TypeAlias = _typing.Literal["_usage", b"_usage"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__usage) -> _WhichOneofReturnType__usage | None: ...
 
 Global___SessionMessage: _TypeAlias = SessionMessage  # noqa: Y015
 
@@ -114,22 +160,30 @@ class ListSessionsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    UPDATED_AFTER_FIELD_NUMBER: _builtins.int
+    UPDATED_BEFORE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """How many at the most, 1 to 1000. Default 100."""
     page_token: _builtins.str
     """`next_page_token` of the page before. Absent: the first page. Anything else is INVALID_ARGUMENT."""
     model: _builtins.str
     """Only sessions of this model."""
+    updated_after: _builtins.int
+    """Only sessions whose latest turn began at this Unix time in seconds, or later."""
+    updated_before: _builtins.int
+    """Only sessions whose latest turn began before this Unix time in seconds."""
     def __init__(
         self,
         *,
         page_size: _builtins.int | None = ...,
         page_token: _builtins.str | None = ...,
         model: _builtins.str | None = ...,
+        updated_after: _builtins.int | None = ...,
+        updated_before: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_model", b"_model", "_page_size", b"_page_size", "_page_token", b"_page_token", "model", b"model", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_model", b"_model", "_page_size", b"_page_size", "_page_token", b"_page_token", "_updated_after", b"_updated_after", "_updated_before", b"_updated_before", "model", b"model", "page_size", b"page_size", "page_token", b"page_token", "updated_after", b"updated_after", "updated_before", b"updated_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_model", b"_model", "_page_size", b"_page_size", "_page_token", b"_page_token", "model", b"model", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_model", b"_model", "_page_size", b"_page_size", "_page_token", b"_page_token", "_updated_after", b"_updated_after", "_updated_before", b"_updated_before", "model", b"model", "page_size", b"page_size", "page_token", b"page_token", "updated_after", b"updated_after", "updated_before", b"updated_before"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__model: _TypeAlias = _typing.Literal["model"]  # noqa: Y015
     _WhichOneofArgType__model: _TypeAlias = _typing.Literal["_model", b"_model"]  # noqa: Y015
@@ -137,12 +191,20 @@ class ListSessionsRequest(_message.Message):
     _WhichOneofArgType__page_size: _TypeAlias = _typing.Literal["_page_size", b"_page_size"]  # noqa: Y015
     _WhichOneofReturnType__page_token: _TypeAlias = _typing.Literal["page_token"]  # noqa: Y015
     _WhichOneofArgType__page_token: _TypeAlias = _typing.Literal["_page_token", b"_page_token"]  # noqa: Y015
+    _WhichOneofReturnType__updated_after: _TypeAlias = _typing.Literal["updated_after"]  # noqa: Y015
+    _WhichOneofArgType__updated_after: _TypeAlias = _typing.Literal["_updated_after", b"_updated_after"]  # noqa: Y015
+    _WhichOneofReturnType__updated_before: _TypeAlias = _typing.Literal["updated_before"]  # noqa: Y015
+    _WhichOneofArgType__updated_before: _TypeAlias = _typing.Literal["_updated_before", b"_updated_before"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__model) -> _WhichOneofReturnType__model | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__page_size) -> _WhichOneofReturnType__page_size | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__page_token) -> _WhichOneofReturnType__page_token | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__updated_after) -> _WhichOneofReturnType__updated_after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__updated_before) -> _WhichOneofReturnType__updated_before | None: ...
 
 Global___ListSessionsRequest: _TypeAlias = ListSessionsRequest  # noqa: Y015
 
@@ -264,6 +326,56 @@ class ListSessionMessagesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__next_page_token) -> _WhichOneofReturnType__next_page_token | None: ...
 
 Global___ListSessionMessagesResponse: _TypeAlias = ListSessionMessagesResponse  # noqa: Y015
+
+@_typing.final
+class ExportSessionRequest(_message.Message):
+    """Which session to export."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session's id. Required."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportSessionRequest: _TypeAlias = ExportSessionRequest  # noqa: Y015
+
+@_typing.final
+class ForkSessionRequest(_message.Message):
+    """Which session to fork, and where."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    THROUGH_TURN_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session's id. Required."""
+    through_turn: _builtins.int
+    """The last turn to take over. Default: the latest. Failure: INVALID_ARGUMENT where there is no such turn."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        through_turn: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_through_turn", b"_through_turn", "through_turn", b"through_turn"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_through_turn", b"_through_turn", "session_id", b"session_id", "through_turn", b"through_turn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__through_turn: _TypeAlias = _typing.Literal["through_turn"]  # noqa: Y015
+    _WhichOneofArgType__through_turn: _TypeAlias = _typing.Literal["_through_turn", b"_through_turn"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__through_turn) -> _WhichOneofReturnType__through_turn | None: ...
+
+Global___ForkSessionRequest: _TypeAlias = ForkSessionRequest  # noqa: Y015
 
 @_typing.final
 class DeleteSessionRequest(_message.Message):

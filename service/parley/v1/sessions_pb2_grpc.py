@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from parley.v1 import sessions_pb2 as parley_dot_v1_dot_sessions__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -26,7 +27,7 @@ if _version_not_supported:
 
 
 class SessionsStub:
-    """Reads and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), just as
+    """Reads, forks and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), just as
     one that never existed. A session is made and continued by `ChatCompletions`.
     """
 
@@ -51,6 +52,16 @@ class SessionsStub:
                 request_serializer=parley_dot_v1_dot_sessions__pb2.ListSessionMessagesRequest.SerializeToString,
                 response_deserializer=parley_dot_v1_dot_sessions__pb2.ListSessionMessagesResponse.FromString,
                 _registered_method=True)
+        self.ExportSession = channel.unary_stream(
+                '/parley.v1.Sessions/ExportSession',
+                request_serializer=parley_dot_v1_dot_sessions__pb2.ExportSessionRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.ForkSession = channel.unary_unary(
+                '/parley.v1.Sessions/ForkSession',
+                request_serializer=parley_dot_v1_dot_sessions__pb2.ForkSessionRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_sessions__pb2.Session.FromString,
+                _registered_method=True)
         self.DeleteSession = channel.unary_unary(
                 '/parley.v1.Sessions/DeleteSession',
                 request_serializer=parley_dot_v1_dot_sessions__pb2.DeleteSessionRequest.SerializeToString,
@@ -59,7 +70,7 @@ class SessionsStub:
 
 
 class SessionsServicer:
-    """Reads and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), just as
+    """Reads, forks and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), just as
     one that never existed. A session is made and continued by `ChatCompletions`.
     """
 
@@ -84,8 +95,23 @@ class SessionsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportSession(self, request, context):
+        """Returns a whole session as JSON Lines, a message a line: `{"role", "content", "turn", "state", …}`. Over REST and
+        gRPC alike; the pieces, joined, are the text.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForkSession(self, request, context):
+        """Makes a new session of another one's completed turns, of all or of the first ones. Both go on apart from each other.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteSession(self, request, context):
-        """Deletes a session and every message of it.
+        """Deletes a session and every message of it. While a turn is in progress: ABORTED, `SESSION_BUSY`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,6 +135,16 @@ def add_SessionsServicer_to_server(servicer, server):
                     request_deserializer=parley_dot_v1_dot_sessions__pb2.ListSessionMessagesRequest.FromString,
                     response_serializer=parley_dot_v1_dot_sessions__pb2.ListSessionMessagesResponse.SerializeToString,
             ),
+            'ExportSession': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportSession,
+                    request_deserializer=parley_dot_v1_dot_sessions__pb2.ExportSessionRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'ForkSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForkSession,
+                    request_deserializer=parley_dot_v1_dot_sessions__pb2.ForkSessionRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_sessions__pb2.Session.SerializeToString,
+            ),
             'DeleteSession': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteSession,
                     request_deserializer=parley_dot_v1_dot_sessions__pb2.DeleteSessionRequest.FromString,
@@ -123,7 +159,7 @@ def add_SessionsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Sessions:
-    """Reads and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), just as
+    """Reads, forks and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), just as
     one that never existed. A session is made and continued by `ChatCompletions`.
     """
 
@@ -198,6 +234,60 @@ class Sessions:
             '/parley.v1.Sessions/ListSessionMessages',
             parley_dot_v1_dot_sessions__pb2.ListSessionMessagesRequest.SerializeToString,
             parley_dot_v1_dot_sessions__pb2.ListSessionMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/parley.v1.Sessions/ExportSession',
+            parley_dot_v1_dot_sessions__pb2.ExportSessionRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForkSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.Sessions/ForkSession',
+            parley_dot_v1_dot_sessions__pb2.ForkSessionRequest.SerializeToString,
+            parley_dot_v1_dot_sessions__pb2.Session.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 Sessions: conversations that the server keeps."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 from parley.v1 import sessions_pb2 as _sessions_pb2
 import abc as _abc_1
@@ -27,7 +28,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SessionsStub:
-    """Reads and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), just as
+    """Reads, forks and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), just as
     one that never existed. A session is made and continued by `ChatCompletions`.
     """
 
@@ -41,12 +42,18 @@ class SessionsStub:
     """Reads one session's particulars."""
     ListSessionMessages: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.ListSessionMessagesRequest, _sessions_pb2.ListSessionMessagesResponse]
     """Lists a session's messages, the oldest first."""
+    ExportSession: _grpc.UnaryStreamMultiCallable[_sessions_pb2.ExportSessionRequest, _httpbody_pb2.HttpBody]
+    """Returns a whole session as JSON Lines, a message a line: `{"role", "content", "turn", "state", …}`. Over REST and
+    gRPC alike; the pieces, joined, are the text.
+    """
+    ForkSession: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.ForkSessionRequest, _sessions_pb2.Session]
+    """Makes a new session of another one's completed turns, of all or of the first ones. Both go on apart from each other."""
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.DeleteSessionRequest, _sessions_pb2.DeleteSessionResponse]
-    """Deletes a session and every message of it."""
+    """Deletes a session and every message of it. While a turn is in progress: ABORTED, `SESSION_BUSY`."""
 
 @_typing.type_check_only
 class SessionsAsyncStub(SessionsStub):
-    """Reads and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), just as
+    """Reads, forks and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), just as
     one that never existed. A session is made and continued by `ChatCompletions`.
     """
 
@@ -57,11 +64,17 @@ class SessionsAsyncStub(SessionsStub):
     """Reads one session's particulars."""
     ListSessionMessages: _aio.UnaryUnaryMultiCallable[_sessions_pb2.ListSessionMessagesRequest, _sessions_pb2.ListSessionMessagesResponse]  # type: ignore[assignment]
     """Lists a session's messages, the oldest first."""
+    ExportSession: _aio.UnaryStreamMultiCallable[_sessions_pb2.ExportSessionRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Returns a whole session as JSON Lines, a message a line: `{"role", "content", "turn", "state", …}`. Over REST and
+    gRPC alike; the pieces, joined, are the text.
+    """
+    ForkSession: _aio.UnaryUnaryMultiCallable[_sessions_pb2.ForkSessionRequest, _sessions_pb2.Session]  # type: ignore[assignment]
+    """Makes a new session of another one's completed turns, of all or of the first ones. Both go on apart from each other."""
     DeleteSession: _aio.UnaryUnaryMultiCallable[_sessions_pb2.DeleteSessionRequest, _sessions_pb2.DeleteSessionResponse]  # type: ignore[assignment]
-    """Deletes a session and every message of it."""
+    """Deletes a session and every message of it. While a turn is in progress: ABORTED, `SESSION_BUSY`."""
 
 class SessionsServicer(metaclass=_abc_1.ABCMeta):
-    """Reads and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), just as
+    """Reads, forks and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), just as
     one that never existed. A session is made and continued by `ChatCompletions`.
     """
 
@@ -90,11 +103,29 @@ class SessionsServicer(metaclass=_abc_1.ABCMeta):
         """Lists a session's messages, the oldest first."""
 
     @_abc_1.abstractmethod
+    def ExportSession(
+        self,
+        request: _sessions_pb2.ExportSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """Returns a whole session as JSON Lines, a message a line: `{"role", "content", "turn", "state", …}`. Over REST and
+        gRPC alike; the pieces, joined, are the text.
+        """
+
+    @_abc_1.abstractmethod
+    def ForkSession(
+        self,
+        request: _sessions_pb2.ForkSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sessions_pb2.Session, _abc.Awaitable[_sessions_pb2.Session]]:
+        """Makes a new session of another one's completed turns, of all or of the first ones. Both go on apart from each other."""
+
+    @_abc_1.abstractmethod
     def DeleteSession(
         self,
         request: _sessions_pb2.DeleteSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sessions_pb2.DeleteSessionResponse, _abc.Awaitable[_sessions_pb2.DeleteSessionResponse]]:
-        """Deletes a session and every message of it."""
+        """Deletes a session and every message of it. While a turn is in progress: ABORTED, `SESSION_BUSY`."""
 
 def add_SessionsServicer_to_server(servicer: SessionsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
