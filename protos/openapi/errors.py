@@ -103,6 +103,8 @@ _BESIDES = {
     "ListSessions": ["INVALID_REQUEST"],
     "GetSession": ["SESSION_NOT_FOUND"],
     "ListSessionMessages": ["INVALID_REQUEST", "SESSION_NOT_FOUND"],
+    "ExportSession": ["SESSION_NOT_FOUND"],
+    "ForkSession": ["INVALID_REQUEST", "SESSION_NOT_FOUND", "REQUEST_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE"],
     "DeleteSession": ["SESSION_NOT_FOUND", "SESSION_BUSY"],
 }
 

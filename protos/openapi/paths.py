@@ -49,6 +49,8 @@ _TRY_AGAIN = (409, 429, 503)
 # The edge sends calls for a stream to a method of their own; to clients it is one path.
 _STREAMS = {"CreateChatCompletion": "StreamChatCompletionEvents"}
 _CHAT_HEADERS = ["X-Chat-Session-ID"]
+# What a body besides a completion's has, which may be left out; its other fields are in the path.
+_BODIES: dict[str, dict[str, Any]] = {"ForkSession": {"through_turn": 1}}
 _CHUNK = {
     "type": "string",
     "contentMediaType": JSON,
@@ -67,6 +69,15 @@ _EVENTS = (
     '"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
     "data: [DONE]\n\n"
 )
+_LINES = (
+    '{"role":"user","content":"What is the capital of France?","turn":1,"state":"completed","created":1699451233}\n'
+    '{"role":"assistant","content":"Paris.","turn":1,"state":"completed","created":1699451233,'
+    '"usage":{"prompt_tokens":14,"completion_tokens":2,"total_tokens":16}}\n'
+)
+_EXPORT = {
+    "description": "JSON Lines, a message a line: its fields, and those of its `SessionMessage`. Each line ends.",
+    "content": {"application/jsonl": {"schema": {"type": "string"}, "example": _LINES}},
+}
 
 PARAMETERS = {
     "X-Correlation-ID": {
@@ -94,6 +105,7 @@ HEADERS = {
     "x-correlation-id": _header("The caller's own id of the call; else its id.", always=False, type="string"),
     "parley-processing-ms": _header("How long the answer's beginning took.", always=False, type="string"),
     "x-chat-session-id": _header("The session that the turn belongs to, if any.", always=False, type="string"),
+    "content-disposition": _header("The name of a file to save it in.", always=True, type="string"),
     "retry-after": _header("After how many seconds to try again.", always=False, type="integer"),
     "x-should-retry": _header("Whether trying again may help.", always=True, type="string", enum=["true", "false"]),
 }
@@ -136,6 +148,8 @@ class Paths:
         if method.name in _STREAMS:
             operation["description"] += f" {dialect.streams}"
             operation["requestBody"] = {"required": True, "content": {JSON: self._request(method, dialect)}}
+        elif method.name in _BODIES:
+            operation["requestBody"] = {"required": False, "content": {JSON: self._short_request(method)}}
         operation["responses"] = {"200": self._answer(method)} | self._errors(dialect, method.name)
         return operation
 
@@ -144,7 +158,9 @@ class Paths:
         if method.name in _STREAMS:
             return []
         name = local_name(method.input_type)
-        return [self._parameter(name, field, path) for field in self._protos.messages[name].field]
+        elsewhere = _BODIES.get(method.name, {})
+        fields = [field for field in self._protos.messages[name].field if field.name not in elsewhere]
+        return [self._parameter(name, field, path) for field in fields]
 
     def _parameter(self, name: str, field: FieldDescriptorProto, path: str) -> dict[str, Any]:
         schema = self._schemas.property(name, field)
@@ -167,11 +183,20 @@ class Paths:
             content["schema"] = {"allOf": [content["schema"], {"properties": dialect.demands}]}
         return content
 
+    def _short_request(self, method: MethodDescriptorProto) -> dict[str, Any]:
+        name, example = local_name(method.input_type), _BODIES[method.name]
+        fields = [field for field in self._protos.messages[name].field if field.name in example]
+        properties = {field.json_name: self._schemas.property(name, field) for field in fields}
+        schema = {"description": self._protos.comments[name], "type": "object", "properties": properties}
+        return {"schema": schema, "example": example}
+
     def _content(self, type_name: str) -> dict[str, Any]:
         name = local_name(type_name)
         return {"schema": reference(name), "example": self._examples[name]}
 
     def _answer(self, method: MethodDescriptorProto) -> dict[str, Any]:
+        if local_name(method.output_type) == "google.api.HttpBody":
+            return _EXPORT | {"headers": _headers("content-disposition")}
         comment = self._protos.comments[local_name(method.output_type)]
         answer: dict[str, Any] = {"description": comment, "content": {JSON: self._content(method.output_type)}}
         if method.name in _STREAMS:

@@ -85,7 +85,7 @@ def test_every_example_follows_its_schema() -> None:
     for operations in DOCUMENT["paths"].values():
         for operation in operations.values():
             bodies += [operation["responses"]["200"], operation.get("requestBody", {"content": {}})]
-    shown = [body["content"]["application/json"] for body in bodies if body["content"]]
+    shown = [body["content"]["application/json"] for body in bodies if "application/json" in body["content"]]
     for media in shown:
         examples = [media["example"]] if "example" in media else [each["value"] for each in media["examples"].values()]
         assert [[]] * len(examples) == [problems(media["schema"], example) for example in examples]
