@@ -78,7 +78,7 @@ class Parley:
 
     def children(self) -> dict[int, str]:
         """The processes that it has started: process id to command line."""
-        return _children(self.process.pid)
+        return children(self.process.pid)
 
     def workers(self) -> list[int]:
         """The process ids of its workers."""
@@ -260,7 +260,7 @@ def _watch(pid: int) -> int | None:
         return None
 
 
-def _children(parent: int) -> dict[int, str]:
+def children(parent: int) -> dict[int, str]:
     """The children of a process, from the kernel's table."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):

@@ -89,16 +89,17 @@ Step = bytes | str | dict[str, Any] | Signal | Pause | Cut | Stall
 
 @dataclass(frozen=True)
 class Json:
-    """An answer with a JSON body."""
+    """An answer with a JSON body, after a pause or a gate where there is one."""
 
     body: Any
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
+    wait: Step = b""
 
     def steps(self) -> list[Step]:
         """Returns the answer's bytes."""
         body = json.dumps(self.body).encode()
-        return [_head(self.status, {"Content-Type": "application/json", **self.headers}, len(body)) + body]
+        return [self.wait, _head(self.status, {"Content-Type": "application/json", **self.headers}, len(body)) + body]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Faults: real workers and databases killed at random moments under writing clients. See README.md here."""

@@ -1,0 +1,90 @@
+"""`python -m tests.faults`: kills, races, sleepers. JSON lines on stdout, progress on stderr; `--seed` repeats one."""
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.faults import scenarios
+from tests.faults.clients import WrongError
+from tests.faults.scenarios import Database, say
+
+SCENARIOS = ("kills", "race", "stopped", "replicas")
+STORES = ("sqlite", "postgres")
+
+
+def main() -> int:
+    """Runs the scenarios; returns the exit status, 1 where a promise was broken."""
+    options = _parser().parse_args()
+    say(f"seed {options.seed}: repeat this run with --seed {options.seed}")
+    broken = 0
+    for store in options.store or STORES:
+        for scenario in options.only or SCENARIOS:
+            broken += not asyncio.run(_run(store, scenario, options))
+    say("no promise was broken" if not broken else f"{broken} scenarios failed")
+    return 1 if broken else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Describes the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--store", action="append", choices=STORES, help="this store only")
+    parser.add_argument("--only", action="append", choices=SCENARIOS, help="this scenario only; may be repeated")
+    parser.add_argument("--workers", type=int, default=200, help="how many workers are killed; default: 200")
+    parser.add_argument("--databases", type=int, default=100, help="how often PostgreSQL is killed; default: 100")
+    parser.add_argument("--reads", type=int, default=10_000, help="how often a turn is read at another worker")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31), help="repeats a run")
+    return parser
+
+
+async def _run(store: str, scenario: str, options: argparse.Namespace) -> bool:
+    """Runs one scenario and prints its line; False where a promise was broken."""
+    say(f"{scenario} on {store}")
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="parley-faults-") as name:
+        async with _database(store, Path(name)) as database:
+            try:
+                found = await _scenario(scenario, Path(name), database, options)
+            except WrongError as error:
+                found = {"broken": str(error)}
+    line = {"scenario": scenario, "store": store, "seed": options.seed, **found}
+    sys.stdout.write(json.dumps({**line, "seconds": round(time.monotonic() - begun, 1)}) + "\n")
+    sys.stdout.flush()
+    return "broken" not in found
+
+
+async def _scenario(
+    scenario: str, folder: Path, database: Database | None, options: argparse.Namespace
+) -> dict[str, Any]:
+    url = database.url if database else None
+    match scenario:
+        case "kills":
+            databases = options.databases if database else 0
+            return await scenarios.kills(
+                folder, options.seed, workers=options.workers, databases=databases, database=database
+            )
+        case "race":
+            return await scenarios.race(folder, options.seed, url)
+        case "stopped":
+            return await scenarios.stopped(folder, options.seed, url)
+        case _:
+            return await scenarios.replicas(folder, options.seed, url, options.reads)
+
+
+@asynccontextmanager
+async def _database(store: str, folder: Path) -> AsyncIterator[Database | None]:
+    if store == "sqlite":
+        yield None
+        return
+    raise NotImplementedError(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

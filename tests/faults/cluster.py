@@ -1,0 +1,116 @@
+"""Workers as processes of their own (`parley serve`), each on its own port, to be killed and started again."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from tests import processes
+
+PATIENCE = 60.0
+"""Seconds that a start may take."""
+
+
+@dataclass
+class Slot:
+    """A place for one worker: its address stays, its process changes. `kills` counts those that were killed."""
+
+    address: str
+    command: list[str]
+    log: Path
+    kills: int = 0
+    process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Starts the worker; returns when it serves."""
+        with self.log.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *self.command, stdout=asyncio.subprocess.PIPE, stderr=log, env=processes.environment()
+            )
+        assert self.process.stdout is not None
+        line = await asyncio.wait_for(self.process.stdout.readline(), PATIENCE)
+        if not line.startswith(b"gRPC"):
+            raise RuntimeError(f"a worker did not start: {self.log.read_text()[-2000:]}")
+
+    async def kill(self) -> None:
+        """Kills the worker and then its parent, which would start another one: nothing of it gets to say a word."""
+        assert self.process is not None
+        for pid in self.worker_pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.kill()
+        await self.process.wait()
+        self.kills += 1
+
+    def worker_pids(self) -> list[int]:
+        """The processes that serve."""
+        assert self.process is not None
+        return list(processes.children(self.process.pid))
+
+    async def stop(self) -> None:
+        """Stops the worker in good order."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.terminate()
+            await asyncio.wait_for(self.process.wait(), PATIENCE)
+
+
+@dataclass
+class Cluster:
+    """A number of workers on one store, and a key for them."""
+
+    key: str
+    slots: list[Slot] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def cluster(folder: Path, upstream: str, store: str | None, workers: int) -> AsyncIterator[Cluster]:
+    """Runs the workers on one state folder, or on the PostgreSQL at the URL `store`, until they are stopped."""
+    config = folder / "parley.yaml"
+    config.write_text(_configuration(upstream, store))
+    common = ["--config", str(config), "--state-dir", str(folder / "state")]
+    made = processes.run("keys", "create", "--name", "faults", "--json", *common)
+    running = Cluster(json.loads(made.stdout)["key"])
+    for number, port in enumerate(_free_ports(workers)):
+        address = f"127.0.0.1:{port}"
+        command = [processes.COMMAND, "serve", *common, "--listen", address]
+        running.slots.append(Slot(address, command, folder / f"worker-{number}.log"))
+    try:
+        await asyncio.gather(*(slot.start() for slot in running.slots))
+        yield running
+    except BaseException:
+        for slot in running.slots:
+            if slot.log.exists():
+                sys.stderr.write(f"--- {slot.log}\n{slot.log.read_text()[-3000:]}\n")
+        raise
+    finally:
+        await asyncio.gather(*(slot.stop() for slot in running.slots))
+
+
+def _configuration(upstream: str, store: str | None) -> str:
+    model = {
+        "id": "echo",
+        "targets": [{"backend": "echo"}],
+        "history": {"max_messages": 20},
+        "timeouts": {
+            "stream_idle": "120s"
+        },  # a worker that is stopped for a while must not take that for its backend's
+    }
+    backends = {"echo": {"kind": "openai", "base_url": upstream}}
+    chosen = {"store": {"kind": "postgres", "url": store}} if store else {}
+    return yaml.safe_dump({"backends": backends, "models": [model], **chosen})
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports

@@ -1,0 +1,244 @@
+"""What is done to the workers and the database, and what must hold then. Each raises WrongError where it does not."""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import grpc
+
+from tests.faults.clients import Tally, Told, Wire, Writer, WrongError, check_session
+from tests.faults.cluster import Cluster, cluster
+from tests.upstream import Answer, Events, Gate, Json, Pause, Received, ScriptedUpstream, chunks, completion, ending
+
+_SETTLED_SECONDS = 30.0
+
+
+class Database(Protocol):
+    """A database that can be killed and started again."""
+
+    url: str
+
+    async def kill(self) -> None:
+        """Kills every process of it at once."""
+        ...
+
+    async def start(self) -> None:
+        """Starts it on the same data; returns when it serves."""
+        ...
+
+
+def say(text: str) -> None:
+    """Shows progress on stderr."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+class Echo:
+    """An upstream that answers `echo of …` within 30 ms, whole or streamed; a question in `gates` waits for that."""
+
+    def __init__(self, seed: int) -> None:
+        self.gates: dict[str, Gate] = {}
+        self._chance = random.Random(seed)
+
+    def __call__(self, request: Received) -> Answer:
+        asked = request.json["messages"][-1]["content"]
+        wait = self.gates.get(asked) or Pause(self._chance.random() * 0.03)
+        if request.json.get("stream"):
+            role, *said = chunks("echo of ", asked)
+            return Events([role, wait, *said, *ending()])
+        return Json(completion(f"echo of {asked}"), wait=wait)
+
+
+class Stage(NamedTuple):
+    """Running workers, the way to them, and the gates of the questions that are to wait."""
+
+    cluster: Cluster
+    wire: Wire
+    gates: dict[str, Gate]
+
+
+@asynccontextmanager
+async def stage(folder: Path, store: str | None, seed: int, workers: int = 3) -> AsyncIterator[Stage]:
+    """Runs workers behind an echoing upstream."""
+    echo = Echo(seed)
+    with ScriptedUpstream() as upstream:
+        upstream.default = echo
+        async with cluster(folder, upstream.url, store, workers) as running:
+            wire = Wire(running)
+            try:
+                yield Stage(running, wire, echo.gates)
+            finally:
+                await wire.close()
+
+
+async def kills(
+    folder: Path, seed: int, *, workers: int, databases: int, database: Database | None = None, clients: int = 8
+) -> dict[str, Any]:
+    """Kills workers, and the database, at random moments under writing clients; compares what was told and kept."""
+    chance = random.Random(seed)
+    tally = Tally()
+    async with stage(folder, database.url if database else None, seed) as (running, wire, _):
+        slots = len(running.slots)
+        writers = [Writer(wire, f"client {n}", slots, tally, chance.randrange(2**32)) for n in range(clients)]
+        stop = asyncio.Event()
+        tasks = [asyncio.create_task(writer.write(stop)) for writer in writers]
+        await _killing(running, database, chance, workers, databases, tasks)
+        stop.set()
+        await asyncio.gather(*tasks)
+        told = {session: answers for writer in writers for session, answers in writer.acknowledged.items()}
+        await _compare(wire, told)
+    return {"workers_killed": workers, "databases_killed": databases, "sessions": len(told), **asdict(tally)}
+
+
+async def _killing(
+    running: Cluster,
+    database: Database | None,
+    chance: random.Random,
+    workers: int,
+    databases: int,
+    clients: list[asyncio.Task[None]],
+) -> None:
+    """Kills in a random order at random moments; ends early where a client has found a promise broken."""
+    order = ["worker"] * workers + ["database"] * databases
+    chance.shuffle(order)
+    for number, victim in enumerate(order, 1):
+        await asyncio.sleep(chance.random() * 0.6)
+        for task in clients:
+            if task.done():
+                task.result()
+        if victim == "worker":
+            slot = chance.choice(running.slots)
+            await slot.kill()
+            await slot.start()
+        elif database is not None:
+            await database.kill()
+            await database.start()
+        if number % 10 == 0:
+            say(f"  {number} of {len(order)} kills")
+
+
+async def _compare(wire: Wire, told: dict[str, list[tuple[str, Told]]]) -> None:
+    """Waits until no turn can be in progress any more, and compares every session there is."""
+    await _settled(wire)
+    for session in await wire.sessions(0):
+        check_session(session, told.pop(session, []), await wire.messages(0, session))
+    if told:
+        raise WrongError(f"sessions were lost: {list(told)}")
+
+
+async def _settled(wire: Wire) -> None:
+    """Returns when no turn is in progress. Raises WrongError where one still is long after its lease."""
+    end = asyncio.get_running_loop().time() + _SETTLED_SECONDS
+    while True:
+        kept = [message for session in await wire.sessions(0) for message in await wire.messages(0, session)]
+        stuck = {message.turn for message in kept if message.state == "in_progress"}
+        if not stuck:
+            return
+        if asyncio.get_running_loop().time() > end:
+            raise WrongError(f"turns are in progress for ever: {stuck}")
+        await asyncio.sleep(1)
+
+
+async def race(folder: Path, seed: int, store: str | None, clients: int = 50) -> dict[str, Any]:
+    """Clients race for one session; each insists until its turn is acknowledged."""
+    async with stage(folder, store, seed) as (running, wire, _):
+        first = await wire.ask(0, "client 0 says 0", None, "race-0")
+        answers = await asyncio.gather(
+            *(_insist(wire, n % len(running.slots), f"racer {n}", first.session, f"race {n}") for n in range(clients))
+        )
+        kept = await wire.messages(0, first.session)
+        completed = [message for message in kept if message.state == "completed"]
+        numbers = [message.turn for message in completed if message.message.role == "user"]
+        texts = {message.message.content.string_value for message in completed if message.message.role == "assistant"}
+        _must(len(numbers) == len(set(numbers)) == clients + 1, f"turns {numbers}")
+        _must({answer.text for answer in answers} <= texts, "an acknowledged answer is not kept")
+    return {"clients": clients, "turns": len(numbers)}
+
+
+async def stopped(folder: Path, seed: int, store: str | None) -> dict[str, Any]:
+    """A worker sleeps past its lease; another one takes session and key over; the sleeper wakes and may not write."""
+    async with stage(folder, store, seed) as (running, wire, gates):
+        first = await wire.ask(0, "hello", None, "stopped-0")
+        for streamed in (False, True):
+            text, key = f"held {streamed}", f"stopped-{streamed}"
+            gate = gates[text] = Gate()
+            late = asyncio.create_task(wire.ask(0, text, first.session, key, streamed=streamed))
+            await _until(lambda: _in_progress(wire, first.session))
+            pids = running.slots[0].worker_pids()
+            _signal(pids, signal.SIGSTOP)
+            await _insist(wire, 1, f"other {streamed}", first.session, f"other-{streamed}")
+            _signal(pids, signal.SIGCONT)
+            gate.set()
+            await _must_fail(late)
+            again = await _insist(wire, 0, text, first.session, key, streamed=streamed)
+            _must(again.text == f"echo of {text}", f"asked again, got {again.text!r}")
+        kept = await wire.messages(1, first.session)
+        completed = [message.turn for message in kept if message.state == "completed"]
+        _must(all(completed.count(turn) == 2 for turn in completed), f"commits {completed}")
+        _must(len(set(completed)) == 5, f"turns {completed}")
+    return {"turns": len(set(completed))}
+
+
+async def replicas(folder: Path, seed: int, store: str | None, times: int) -> dict[str, Any]:
+    """A turn acknowledged by one worker is read by another in the next call; taken in turns, so many times."""
+    async with stage(folder, store, seed, workers=2) as (_, wire, _):
+        sessions: dict[int, str] = {}
+
+        async def lane(number: int) -> None:
+            for count in range(number, times, 8):
+                one = count % 2
+                turn = count // 8 % 50
+                session = sessions.get(number) if turn else None
+                answer = await wire.ask(one, f"turn {count}", session, f"replica-{count}")
+                sessions[number] = answer.session
+                kept = await wire.messages(1 - one, answer.session)
+                last = kept[-1].message.content.string_value if kept else None
+                _must(last == answer.text and kept[-1].state == "completed", f"{answer} is not read: {last}")
+
+        await asyncio.gather(*(lane(number) for number in range(8)))
+    return {"times": times}
+
+
+async def _insist(wire: Wire, slot: int, text: str, session: str, key: str, *, streamed: bool = False) -> Told:
+    while True:
+        try:
+            return await wire.ask(slot, text, session, key, streamed=streamed)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.ABORTED:
+                raise WrongError(f"{text!r} was refused: {error.code().name} {error.details()}") from error
+        await asyncio.sleep(0.05)
+
+
+async def _must_fail(call: asyncio.Task[Told]) -> None:
+    try:
+        answer = await call
+    except grpc.aio.AioRpcError as error:
+        _must(error.code() is grpc.StatusCode.ABORTED, f"the late worker said {error.code().name} {error.details()}")
+        return
+    raise WrongError(f"a worker that slept past its lease acknowledged {answer}")
+
+
+async def _in_progress(wire: Wire, session: str) -> bool:
+    return any(message.state == "in_progress" for message in await wire.messages(1, session))
+
+
+async def _until(holds: Callable[[], Awaitable[bool]]) -> None:
+    while not await holds():
+        await asyncio.sleep(0.02)
+
+
+def _signal(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        os.kill(pid, number)
+
+
+def _must(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise WrongError(otherwise)
