@@ -1,0 +1,251 @@
+"""Random interleavings of turns, retries, crashes, expiries, forks and deletes, on each store and on a plain model."""
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+
+from parley.core.errors import ParleyError
+from parley.core.ports import Claim, SessionFilter, Store, Turn, TurnBegin, TurnEnd
+from parley.stores.sqlite import SqliteStore
+from parley.v1.message_pb2 import Message
+from tests.contract.conversations import LEASE, Model, Said
+
+DAY = 86400.0
+WORDS = st.sampled_from(["a", "b", "c"])
+KEYS = st.sampled_from(["k1", "k2", "k3"])
+DIGESTS = st.sampled_from([b"1" * 32, b"2" * 32])
+WORKERS = st.sampled_from([0, 1])
+
+
+class Machine(RuleBasedStateMachine):
+    """Two workers' stores on one database, beside the model."""
+
+    sessions = Bundle("sessions")
+    turns = Bundle("turns")
+    claims = Bundle("claims")
+    opened: ClassVar[Callable[[Path, Callable[[], float]], Store]]
+
+    @initialize()
+    def start(self) -> None:
+        """Opens the stores."""
+        self.now = 1_700_000_000.0
+        self.count = 0
+        self.model = Model()
+        self.fences: dict[tuple[str, int], int] = {}
+        self.loop = asyncio.new_event_loop()
+        self.folder = tempfile.TemporaryDirectory()
+        self.stores = [self._open(), self._open()]
+
+    def teardown(self) -> None:
+        """Closes them."""
+        if hasattr(self, "loop"):
+            for store in self.stores:
+                self.loop.run_until_complete(store.close())
+            self.loop.close()
+            self.folder.cleanup()
+
+    @rule(target=turns, worker=WORKERS, asked=WORDS, system=st.booleans())
+    def begin_new(self, worker: int, asked: str, *, system: bool) -> Any:
+        """A new session begins with its first turn."""
+        return self._begin(worker, self._new_id(), [*([("system", "s")] if system else []), ("user", asked)], new=True)
+
+    @rule(target=turns, worker=WORKERS, session=sessions, asked=WORDS, resent=st.booleans(), system=st.booleans())
+    def begin(self, worker: int, session: str, asked: str, *, resent: bool, system: bool) -> Any:
+        """A session goes on, with what is new or with all of it again."""
+        sent = [*([("system", "s")] if system else []), ("user", asked)]
+        if resent and session in self.model.sessions:
+            talks = self.model.sessions[session].completed()
+            sent = [*(said for talk in talks for said in talk.messages), ("user", asked)]
+        return self._begin(worker, session, sent, new=False)
+
+    @rule(target=sessions, turn=turns)
+    def remember(self, turn: Turn) -> str:
+        """A session is known to clients once its turn has begun."""
+        return turn.session_id
+
+    @rule(turn=turns, worker=WORKERS, answered=WORDS)
+    def complete(self, turn: Turn, worker: int, answered: str) -> None:
+        """A worker has the answer, in time or not."""
+        self._end(worker, turn, "completed", [("assistant", answered)])
+
+    @rule(turn=turns, worker=WORKERS, answered=WORDS)
+    def abandon(self, turn: Turn, worker: int, answered: str) -> None:
+        """A worker has a part of the answer."""
+        self._end(worker, turn, "incomplete", [("assistant", answered)])
+
+    @rule(turn=turns, claim=claims, worker=WORKERS, answered=WORDS)
+    def complete_claimed(self, turn: Turn, claim: Claim, worker: int, answered: str) -> None:
+        """A turn and the claim that it came with end together, or not at all."""
+        model = self.model
+
+        def expected() -> None:
+            if model.running(turn.session_id, turn.number) is None or self._held(claim) is None:
+                model.end("nowhere", 0, "", [])
+            model.end(turn.session_id, turn.number, "completed", [("assistant", answered)])
+            self._end_held(claim, answered.encode(), turn.session_id)
+
+        end = TurnEnd("completed", answer=[_message(("assistant", answered))], claim=claim, reply=answered.encode())
+        self._both(expected, self.stores[worker].end_turn(turn, end))
+
+    @rule(turn=turns, worker=WORKERS)
+    def renew(self, turn: Turn, worker: int) -> None:
+        """A worker is alive."""
+        self.model.renew(turn.session_id, turn.number, self.now)
+        self._run(self.stores[worker].renew_leases([turn], [], LEASE))
+
+    @rule(seconds=st.sampled_from([1.0, 6.0, 11.0, 2 * DAY]))
+    def wait(self, seconds: float) -> None:
+        """Time passes: leases run out."""
+        self.now += seconds
+
+    @rule(worker=WORKERS, days=st.sampled_from([1, 30]))
+    def reap(self, worker: int, days: int) -> None:
+        """A reaper clears."""
+        before = self.now - days * DAY
+        self.model.reap(self.now, before, self.now - DAY)
+        self._run(self.stores[worker].reap(sessions_before=before, claims_before=self.now - DAY, limit=100))
+
+    @rule(target=sessions, session=sessions, worker=WORKERS, through=st.none() | st.integers(0, 4))
+    def fork(self, session: str, worker: int, through: int | None) -> Any:
+        """A session is forked."""
+        new = self._new_id()
+        told, _ = self._both(
+            lambda: self.model.fork(session, new, through, self.now),
+            self.stores[worker].fork_session("ada", session, new, through),
+        )
+        return new if told is None else multiple()
+
+    @rule(session=sessions, worker=WORKERS)
+    def delete(self, session: str, worker: int) -> None:
+        """A session is deleted."""
+        self._both(lambda: self.model.delete(session, self.now), self.stores[worker].delete_session("ada", session))
+
+    @rule(target=claims, worker=WORKERS, key=KEYS, digest=DIGESTS)
+    def claim(self, worker: int, key: str, digest: bytes) -> Any:
+        """A call comes with a key."""
+        failure, (expected, got) = self._both(
+            lambda: self.model.claim(key, digest, self.now),
+            self.stores[worker].claim("ada", "Create", key, digest, LEASE),
+        )
+        if failure is not None:
+            return multiple()
+        if isinstance(got, bytes):
+            assert expected == got
+            return multiple()
+        assert isinstance(expected, int)
+        self.fences[key, got.fence] = expected
+        return got
+
+    @rule(claim=consumes(claims), worker=WORKERS, reply=st.none() | WORDS)
+    def end_claim(self, claim: Claim, worker: int, reply: str | None) -> None:
+        """A call that no session keeps ends."""
+        told = reply.encode() if reply is not None else None
+        self._both(lambda: self._end_held(claim, told, None), self.stores[worker].end_claim(claim, told))
+
+    @invariant()
+    def same(self) -> None:
+        """Both workers see exactly what the model says."""
+        if not hasattr(self, "stores"):
+            return
+        for store in self.stores:
+            found = self._run(store.list_sessions("ada", SessionFilter(), page_size=1000, page_token=None))[0]
+            kept = {session.id: (session.turn_count, session.forked_from or None) for session in found}
+            assert {name: (one.count, one.forked_from) for name, one in self.model.sessions.items()} == kept
+        for name, one in self.model.sessions.items():
+            expected = [(talk.number, talk.state, talk.reason, said) for talk in one.talks for said in talk.messages]
+            assert expected == self._kept(name)
+
+    def _kept(self, session: str) -> list[tuple[int, str, str | None, Said]]:
+        messages, _ = self._run(self.stores[1].list_messages("ada", session, page_size=1000, page_token=None))
+        return [(one.turn, one.state, one.reason or None, _said(one.message)) for one in messages]
+
+    def _begin(self, worker: int, session: str, sent: list[Said], *, new: bool) -> Any:
+        begin = TurnBegin("ada", "m", session, new, [_message(said) for said in sent])
+        failure, (expected, turn) = self._both(
+            lambda: self.model.begin(session, sent, self.now, new=new), self.stores[worker].begin_turn(begin, LEASE)
+        )
+        if failure is not None:
+            return multiple()
+        number, stored, fresh = expected
+        history = [said for said in stored if said[0] == "system"] + [said for said in stored if said[0] != "system"]
+        assert (number, history, fresh) == (
+            turn.number,
+            [_said(message) for message in turn.history],
+            [_said(message) for message in turn.messages],
+        )
+        return turn
+
+    def _end(self, worker: int, turn: Turn, state: str, answer: list[Said]) -> None:
+        reason = None if state == "completed" else "failed"
+        end = TurnEnd(state, reason, [_message(said) for said in answer])
+        self._both(
+            lambda: self.model.end(turn.session_id, turn.number, state, answer),
+            self.stores[worker].end_turn(turn, end),
+        )
+
+    def _held(self, claim: Claim) -> Any:
+        return self.model.held(claim.key, self.fences[claim.key, claim.fence])
+
+    def _end_held(self, claim: Claim, reply: bytes | None, session: str | None) -> None:
+        self.model.end_claim(claim.key, self.fences[claim.key, claim.fence], reply, session)
+
+    def _both(self, expected: Callable[[], Any], actual: Coroutine[Any, Any, Any]) -> tuple[type | None, Any]:
+        """Does the same on the model and on a store: both must succeed, or fail alike."""
+        wanted, failure = _outcome(expected)
+        got, refusal = _outcome(lambda: self._run(actual))
+        assert failure == refusal
+        return failure, (wanted, got)
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(work)
+
+    def _open(self) -> Store:
+        async def opened() -> Store:
+            return type(self).opened(Path(self.folder.name) / "parley.db", lambda: self.now)
+
+        return self.loop.run_until_complete(opened())
+
+    def _new_id(self) -> str:
+        self.count += 1
+        return f"session-{self.count}"
+
+
+def _outcome(work: Callable[[], Any]) -> tuple[Any, type | None]:
+    try:
+        return work(), None
+    except ParleyError as error:
+        return None, type(error)
+
+
+def _message(said: Said) -> Message:
+    message = Message(role=said[0])
+    message.content.string_value = said[1]
+    return message
+
+
+def _said(message: Message) -> Said:
+    return message.role, message.content.string_value
+
+
+SETTINGS = settings(
+    max_examples=100,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+
+
+class SqliteMachine(Machine):
+    """Whatever happens in whatever order, SQLite and the model agree."""
+
+    opened = SqliteStore
+
+
+TestSqlite = SqliteMachine.TestCase
+TestSqlite.settings = SETTINGS
