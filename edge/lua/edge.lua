@@ -72,11 +72,15 @@ function envoy_on_response(handle)
     if headers:get("content-type") == "text/event-stream" then
       headers:replace("cache-control", "no-cache")
       headers:replace("x-accel-buffering", "no")
+    elseif headers:get("content-type") == "application/jsonl" then
+      local name = headers:get("x-chat-session-id") or "session"
+      headers:replace("content-disposition", ('attachment; filename="%s.jsonl"'):format(name))
     end
     return
   end
   local failure = errors.read(headers, request, handle:virtualHost():metadata():get("max_body"))
-  failure.place = handle:metadata():get("completions") and "body" or "query"
+  local from = handle:metadata()
+  failure.place = (from:get("completions") or from:get("in_body")) and "body" or "query"
   local dialect = dialects[request.dialect] or dialects.chipp
   if not request.no_body then
     write_body(handle, dialect, failure)

@@ -36,6 +36,8 @@ local RETRY = { [408] = true, [409] = true, [429] = true, [502] = true, [503] = 
 local function http_status(status, grpc_status, reason)
   if reason == "PLAN_REQUIRED" then
     return 401
+  elseif reason == "IDEMPOTENCY_KEY_REUSED" then
+    return 422
   end
   -- The worker's gRPC library took no message of this size: small numbers in JSON grow on their way.
   if reason == nil and grpc_status == "8" then

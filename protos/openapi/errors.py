@@ -104,7 +104,7 @@ _BESIDES = {
     "GetSession": ["SESSION_NOT_FOUND"],
     "ListSessionMessages": ["INVALID_REQUEST", "SESSION_NOT_FOUND"],
     "ExportSession": ["SESSION_NOT_FOUND"],
-    "ForkSession": ["INVALID_REQUEST", "SESSION_NOT_FOUND", "REQUEST_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE"],
+    "ForkSession": ["INVALID_REQUEST", "SESSION_NOT_FOUND", "REQUEST_TOO_LARGE"],
     "DeleteSession": ["SESSION_NOT_FOUND", "SESSION_BUSY"],
 }
 

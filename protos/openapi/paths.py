@@ -196,7 +196,7 @@ class Paths:
 
     def _answer(self, method: MethodDescriptorProto) -> dict[str, Any]:
         if local_name(method.output_type) == "google.api.HttpBody":
-            return _EXPORT | {"headers": _headers("content-disposition")}
+            return _EXPORT | {"headers": _headers("x-chat-session-id", "content-disposition")}
         comment = self._protos.comments[local_name(method.output_type)]
         answer: dict[str, Any] = {"description": comment, "content": {JSON: self._content(method.output_type)}}
         if method.name in _STREAMS:

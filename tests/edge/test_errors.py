@@ -47,6 +47,8 @@ REASONS: list[tuple[str, grpc.StatusCode, str, str | None, str | None]] = [
     ("SESSION_NOT_FOUND", STATUS.NOT_FOUND, 'Unknown session "x"', "chatSessionId", None),
     ("SESSION_BUSY", STATUS.ABORTED, "Session is answering another request", "chatSessionId", "1"),
     ("TURN_LOST", STATUS.ABORTED, "The turn was taken over by another worker; try again", None, None),
+    ("IDEMPOTENCY_KEY_IN_USE", STATUS.ABORTED, "This `Idempotency-Key` is still in use", None, "1"),
+    ("IDEMPOTENCY_KEY_REUSED", STATUS.FAILED_PRECONDITION, "The key came with another request", None, None),
     ("UPSTREAM_RATE_LIMITED", STATUS.RESOURCE_EXHAUSTED, "The model is receiving too many requests", None, "20"),
     ("UPSTREAM_UNAVAILABLE", STATUS.UNAVAILABLE, "The model is not available; try again later", None, None),
     ("STREAM_BROKEN", STATUS.UNAVAILABLE, "The model broke off before its answer was whole", None, None),
@@ -274,6 +276,21 @@ async def test_envoy_s_own_errors_wear_the_dialect(
     if dialect != "openai":
         requests["PUT of a session"] = ("PUT", f"{base}/sessions/s", {"json": {}})
         requests["POST of a session's messages"] = ("POST", f"{base}/sessions/s/messages", {"json": {}})
+        requests["GET of a session's fork"] = ("GET", f"{base}/sessions/s/fork", {})
+        requests["POST of a session's export"] = ("POST", f"{base}/sessions/s/export", {})
+        requests["a fork by a form"] = ("POST", f"{base}/sessions/s/fork", {"data": {"through_turn": "1"}})
+        requests["a fork of broken JSON"] = (
+            "POST",
+            f"{base}/sessions/s/fork",
+            {"data": "{", "headers": {"content-type": "application/json"}},
+        )
+        requests["a fork at a turn that is no number"] = (
+            "POST",
+            f"{base}/sessions/s/fork",
+            {"json": {"through_turn": "last"}},
+        )
+        requests["a time that is no number"] = ("GET", f"{base}/sessions?updated_after=yesterday", {})
+        requests["a time before 1970"] = ("GET", f"{base}/sessions?updated_before=-1", {})
         requests["a page size that is no number"] = ("GET", f"{base}/sessions?page_size=x", {})
     if dialect == "chipp":
         requests["20 KB of headers"] = ("GET", f"{base}/models", {"headers": {"x-large": "x" * 20_000}})

@@ -23,6 +23,8 @@ from parley.v1.models_pb2_grpc import ModelsServicer, add_ModelsServicer_to_serv
 from parley.v1.sessions_pb2 import (
     DeleteSessionRequest,
     DeleteSessionResponse,
+    ExportSessionRequest,
+    ForkSessionRequest,
     GetSessionRequest,
     ListSessionMessagesRequest,
     ListSessionMessagesResponse,
@@ -44,7 +46,7 @@ OPTIONS = (
 
 
 class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
-    """Answers with `complete`, `stream` and `events`, which tests set; keeps what it was asked and told last.
+    """Answers with `complete`, `events` and `export`, which tests set; keeps what it was asked and told last.
 
     `calls` counts every call of every service, so that a test can prove that nothing came through.
     """
@@ -57,6 +59,7 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
         """Forgets what happened and what tests have set."""
         self.complete: Unary = _complete
         self.events: Stream = _events
+        self.export: Stream = _export
         self.calls: list[str] = []
         self.request: Any = None
         self.metadata: dict[str, Any] = {}
@@ -124,6 +127,15 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
         self._note("ListSessionMessages", request, context)
         return ListSessionMessagesResponse()
 
+    async def ForkSession(self, request: ForkSessionRequest, context: Any) -> Session:
+        self._note("ForkSession", request, context)
+        return Session(id="new", object="chat.session", turn_count=0, forked_from=request.session_id)
+
+    async def ExportSession(self, request: ExportSessionRequest, context: Any) -> AsyncIterator[HttpBody]:
+        self._note("ExportSession", request, context)
+        async for body in self.export(request, context):
+            yield body
+
     async def DeleteSession(self, request: DeleteSessionRequest, context: Any) -> DeleteSessionResponse:
         self._note("DeleteSession", request, context)
         return DeleteSessionResponse(id=request.session_id, object="chat.session.deleted", deleted=True)
@@ -136,6 +148,12 @@ async def _complete(_request: CreateChatCompletionRequest, _context: Context) ->
 async def _events(_request: CreateChatCompletionRequest, _context: Context) -> AsyncIterator[HttpBody]:
     yield HttpBody(content_type="text/event-stream", data=b'data: {"id":"chatcmpl-1"}\n\n')
     yield HttpBody(data=b"data: [DONE]\n\n")
+
+
+async def _export(request: ExportSessionRequest, context: Context) -> AsyncIterator[HttpBody]:
+    await context.send_initial_metadata((("x-chat-session-id", request.session_id),))
+    yield HttpBody(content_type="application/jsonl", data=b'{"role":"user","turn":1}\n')
+    yield HttpBody(content_type="application/jsonl", data=b'{"role":"assistant","turn":1}\n')
 
 
 async def _main(socket: Path) -> None:

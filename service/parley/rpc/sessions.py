@@ -1,14 +1,24 @@
-"""The `Sessions` service: reads and deletes the caller's own sessions."""
+"""The `Sessions` service: reads, forks and deletes the caller's own sessions."""
 
-from parley.core.errors import InvalidRequest
-from parley.core.ports import SessionStore
-from parley.rpc.call import caller
-from parley.rpc.interceptors import Context
+from contextlib import aclosing
+
+import orjson
+from google.api.httpbody_pb2 import HttpBody
+
+from parley.core.errors import InvalidRequest, ParleyError
+from parley.core.export import export
+from parley.core.ids import session_id as new_session_id
+from parley.core.ports import SessionFilter, SessionStore
+from parley.rpc import errors
+from parley.rpc.call import caller, current
+from parley.rpc.interceptors import Context, failed
 from parley.v1 import sessions_pb2 as messages
 from parley.v1 import sessions_pb2_grpc as services
 
 _PAGE_SIZE = 100
 _LARGEST_PAGE = 1000
+_PIECE = 256 * 1024  # bytes of an export in one message: callers take 4 MiB by default, and a line may be longer
+_SESSION = "x-chat-session-id"
 
 
 class SessionsServicer(services.SessionsServicer):
@@ -25,7 +35,7 @@ class SessionsServicer(services.SessionsServicer):
         """Lists the account's sessions, the one with the latest turn first."""
         sessions, token = await self._store.list_sessions(
             caller().account,
-            model=request.model or None,
+            _chosen(request),
             page_size=_page_size(request),
             page_token=request.page_token or None,
         )
@@ -53,6 +63,34 @@ class SessionsServicer(services.SessionsServicer):
         )
         return messages.ListSessionMessagesResponse(messages=found, next_page_token=token)
 
+    async def ExportSession(  # type: ignore[override] # gRPC's reader/writer form
+        self,
+        request: messages.ExportSessionRequest,
+        context: Context,
+    ) -> None:
+        """Writes a whole session as JSON Lines. A failure after the first byte is the last line, too."""
+        output = _Output(request.session_id, context)
+        try:
+            async with aclosing(export(self._store, caller().account, request.session_id)) as lines:
+                async for line in lines:
+                    await output.add(line)
+            await output.flush()
+        except BaseException as error:
+            failure = failed(current(), error) if output.begun else None
+            if failure is None:
+                raise
+            await output.write(_error_line(failure))
+            raise failure from error
+
+    async def ForkSession(
+        self,
+        request: messages.ForkSessionRequest,
+        context: Context,
+    ) -> messages.Session:
+        """Makes a new session of the completed turns of another one."""
+        through = request.through_turn if request.HasField("through_turn") else None
+        return await self._store.fork_session(caller().account, request.session_id, new_session_id(), through)
+
     async def DeleteSession(
         self,
         request: messages.DeleteSessionRequest,
@@ -61,6 +99,48 @@ class SessionsServicer(services.SessionsServicer):
         """Deletes a session and every message of it."""
         await self._store.delete_session(caller().account, request.session_id)
         return messages.DeleteSessionResponse(id=request.session_id, object="chat.session.deleted", deleted=True)
+
+
+class _Output:
+    """Writes an export in pieces, and the name of its session before the first one."""
+
+    def __init__(self, session_id: str, context: Context) -> None:
+        self._session_id = session_id
+        self._context = context
+        self._waiting = bytearray()
+        self.begun = False
+
+    async def add(self, line: bytes) -> None:
+        """Takes a line; writes when a piece is full."""
+        self._waiting += line
+        if len(self._waiting) >= _PIECE:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Writes what has been taken."""
+        data, self._waiting = self._waiting, bytearray()
+        for start in range(0, len(data) or 1, _PIECE):
+            await self.write(bytes(data[start : start + _PIECE]))
+
+    async def write(self, data: bytes) -> None:
+        """Writes one piece at once."""
+        if not self.begun:
+            self.begun = True
+            await self._context.send_initial_metadata(((_SESSION, self._session_id),))
+        await self._context.write(HttpBody(content_type="application/jsonl", data=data))
+
+
+def _error_line(error: ParleyError) -> bytes:
+    """The last line of an export that is not whole: over REST nothing else can tell after the first byte."""
+    return orjson.dumps({"error": {"message": error.message, "code": errors.name(error).lower()}}) + b"\n"
+
+
+def _chosen(request: messages.ListSessionsRequest) -> SessionFilter:
+    return SessionFilter(
+        request.model or None,
+        request.updated_after if request.HasField("updated_after") else None,
+        request.updated_before if request.HasField("updated_before") else None,
+    )
 
 
 def _page_size(request: messages.ListSessionsRequest | messages.ListSessionMessagesRequest) -> int:
