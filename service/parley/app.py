@@ -3,7 +3,8 @@
 import asyncio
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from parley.auth.api_keys import ApiKeys
@@ -11,9 +12,11 @@ from parley.backends.llama_cpp import LlamaCpp, socket_path
 from parley.backends.openai import OpenAI
 from parley.config import BackendConfig, Config, LlamaCppBackend
 from parley.core.chat import Chat
-from parley.core.ports import Backend
+from parley.core.ports import Backend, Store
+from parley.core.reaper import Reaper
 from parley.core.routing import Router
 from parley.core.turns import Turns
+from parley.core.watch import StoreWatch
 from parley.rpc.server import Server
 from parley.stores.opening import opened
 
@@ -49,16 +52,30 @@ async def serve(  # noqa: PLR0913 - what a worker is made of
     try:
         async with opened(state_dir) as store:
             turns = Turns(store)
-            server = Server(Chat(router, turns), router, store, ApiKeys(store))
+            server = Server(Chat(router, turns, store), router, store, ApiKeys(store))
             address = await server.start(address)
             _calm_collector()
-            on_ready(address)
-            await stop.wait()
-            await server.stop(grace())
-            await turns.close()
+            async with _attended(store, server, config):
+                on_ready(address)
+                await stop.wait()
+                await server.stop(grace())
+                await turns.close()
     finally:
         for backend in backends.values():
             await backend.close()
+
+
+@asynccontextmanager
+async def _attended(store: Store, server: Server, config: Config) -> AsyncIterator[None]:
+    """Reaps what is due, and watches whether the store is there."""
+    attendants = (Reaper(store, config.sessions.ttl), StoreWatch(store, server.store_changed))
+    for attendant in attendants:
+        attendant.start()
+    try:
+        yield
+    finally:
+        for attendant in attendants:
+            await attendant.stop()
 
 
 def _calm_collector() -> None:

@@ -76,7 +76,7 @@ async def serving(folder: Path, **options: float) -> AsyncIterator[Worker]:
     backend, store = ScriptedBackend(), SqliteStore(folder / "parley.db")
     turns, keys = Turns(store), ApiKeys(store)
     router = Router(parse(CONFIG, "test.yaml"), {"scripted": backend})
-    server = Server(Chat(router, turns), router, store, keys, **options)
+    server = Server(Chat(router, turns, store), router, store, keys, **options)
     secrets = {name: (await keys.create(name, name, plan, models))[1] for name, plan, models in ACCOUNTS}
     yield Worker(await server.start("127.0.0.1:0"), backend, secrets, asyncio.get_running_loop(), server)
     await server.stop(0)

@@ -1,98 +1,150 @@
 """The one use case: answer a conversation, whole or as a stream, as a turn of its session."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
+from parley.config import Model
 from parley.core import functions
+from parley.core.answers import AnswerJoiner
 from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
-from parley.core.ports import Caller, Turn
+from parley.core.idempotency import Key
+from parley.core.ports import Backend, Caller, SessionStore, UpstreamCall
+from parley.core.replay import streamed
 from parley.core.routing import Router
-from parley.core.streams import AnswerJoiner, StreamShaper, stamp
-from parley.core.turns import Turns
+from parley.core.streams import StreamShaper, stamp
+from parley.core.turns import Held, Turns
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
-from parley.v1.message_pb2 import Message
+
+_CLOCK_SECONDS = 0.1  # how far the caller's clock and ours may be apart when a deadline passes
+
+
+def _ignore() -> None:
+    """Tells nobody."""
 
 
 class Chat:
-    """Answers conversations: session, target, backend, session."""
+    """Answers conversations: model, key, session, target, backend, session."""
 
-    def __init__(self, router: Router, turns: Turns) -> None:
+    def __init__(self, router: Router, turns: Turns, store: SessionStore) -> None:
         self._router = router
         self._turns = turns
+        self._store = store
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Says that what is cancelled from now on is so because this worker stops."""
+        self._stopping = True
 
     async def complete(
-        self, request: CreateChatCompletionRequest, caller: Caller, deadline: float | None = None
+        self,
+        request: CreateChatCompletionRequest,
+        caller: Caller,
+        deadline: float | None = None,
+        *,
+        key: Key | None = None,
+        replayed: Callable[[], None] = _ignore,
     ) -> ChatCompletion:
-        """Returns the whole answer; where a session keeps it, it is on disk.
+        """Returns the whole answer; where a session or a key keeps it, it is on disk.
 
-        `deadline` is a time of the event loop's clock in seconds. Raises every ParleyError.
+        `deadline` is a time of the event loop's clock in seconds. `key` is the call's `Idempotency-Key`; `replayed` is
+        called where it has been answered before. Raises every ParleyError.
         """
-        model = self._router.model(caller, request.model)
-        turn = await self._turns.begin(request, caller, model)
-        session_id = turn.session_id if turn else None
+        model = await self._model(request, caller)
+        held, reply = await self._turns.claim(key, request, caller)
+        if reply:
+            replayed()
+            return reply
         try:
-            history = turn.history if turn else []
-            backend, call = self._router.route(model, request, history, session_id=session_id, deadline=deadline)
+            backend, call = await self._begin(held, request, caller, model, deadline)
             completion = await backend.complete(call)
         except BaseException as error:
-            self._fail(turn, error, None, request)
+            self._fail(held, error, None, request, deadline)
             raise
         if functions.speaks_of_functions(request):
             functions.to_functions(completion)
-        stamp(completion, model.id, session_id)
-        if turn:
-            await self._turns.commit(turn, completion.choices[0].message if completion.choices else None)
+        stamp(completion, model.id, held.session_id)
+        await self._turns.commit(held, completion)
         return completion
 
     async def stream(
-        self, request: CreateChatCompletionRequest, caller: Caller, deadline: float | None = None
+        self,
+        request: CreateChatCompletionRequest,
+        caller: Caller,
+        deadline: float | None = None,
+        *,
+        key: Key | None = None,
+        replayed: Callable[[], None] = _ignore,
     ) -> AsyncGenerator[list[ChatCompletionChunk], None]:
         """Yields the answer's chunks, those together that came together; the last one, alone, has no choices.
 
-        It comes, and the iterator ends, only when the answer is whole and, in a session, on disk. Raises every
-        ParleyError. Closing the iterator closes the connection to the backend.
+        It comes, and the iterator ends, only when the answer is whole and, where it is kept, on disk. Raises every
+        ParleyError. Closing the iterator closes the connection to the backend. For the rest see `complete`.
         """
-        model = self._router.model(caller, request.model)
-        turn = await self._turns.begin(request, caller, model)
-        session_id = turn.session_id if turn else None
-        answer = AnswerJoiner()
+        model = await self._model(request, caller)
+        held, reply = await self._turns.claim(key, request, caller)
+        if reply:
+            replayed()
+            for together in streamed(reply):
+                yield together
+            return
+        joiner: AnswerJoiner | None = None
         legacy = functions.speaks_of_functions(request)
         try:
-            history = turn.history if turn else []
-            backend, call = self._router.route(model, request, history, session_id=session_id, deadline=deadline)
-            shaper = StreamShaper(model.id, session_id)
+            backend, call = await self._begin(held, request, caller, model, deadline)
+            answer = ChatCompletion()
+            stamp(answer, model.id, held.session_id)
+            joiner, shaper = AnswerJoiner(answer), StreamShaper(answer)
             async with aclosing(backend.stream(call)) as chunks:
                 async for chunk in chunks:
                     if legacy:
                         functions.to_function_deltas(chunk)
-                    if turn:
-                        answer.add(chunk)
+                    joiner.add(chunk)
                     yield shaper.shape(chunk)
         except BaseException as error:
-            self._fail(turn, error, answer.message(), request)
+            self._fail(held, error, joiner, request, deadline)
             raise
-        if turn:
-            await self._turns.commit(turn, answer.message())
+        await self._turns.commit(held, joiner.completion())
         yield [shaper.end()]
+
+    async def _model(self, request: CreateChatCompletionRequest, caller: Caller) -> Model:
+        """Returns the model that the request names; where it names none, its session's, or the default one."""
+        if request.model or not request.HasField("session_id"):
+            return self._router.model(caller, request.model)
+        session = await self._store.get_session(caller.account, request.session_id)
+        return self._router.model(caller, session.model)
+
+    async def _begin(
+        self,
+        held: Held,
+        request: CreateChatCompletionRequest,
+        caller: Caller,
+        model: Model,
+        deadline: float | None,
+    ) -> tuple[Backend, UpstreamCall]:
+        await self._turns.begin(held, request, caller, model, deadline)
+        conversation = held.conversation(request)
+        return self._router.route(model, request, conversation, session_id=held.session_id, deadline=deadline)
 
     def _fail(
         self,
-        turn: Turn | None,
+        held: Held,
         error: BaseException,
-        partial: Message | None,
+        joiner: AnswerJoiner | None,
         request: CreateChatCompletionRequest,
+        deadline: float | None,
     ) -> None:
         if isinstance(error, UnsupportedParameter) and functions.speaks_of_functions(request):
             functions.use_old_names(error)
-        if turn:
-            self._turns.abandon(turn, _reason(error), partial)
+        self._turns.abandon(held, self._reason(error, deadline), joiner.completion() if joiner else None)
 
-
-def _reason(error: BaseException) -> str:
-    """Says in a word why a turn stays incomplete."""
-    if isinstance(error, DeadlineExceeded):
-        return "deadline"
-    if isinstance(error, asyncio.CancelledError | GeneratorExit):
-        return "cancelled"
-    return "failed" if isinstance(error, ParleyError) else "internal"
+    def _reason(self, error: BaseException, deadline: float | None) -> str:
+        """Says in a word why a turn stays incomplete."""
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            if self._stopping:
+                return "shutdown"
+            now = asyncio.get_running_loop().time()
+            return "cancelled" if deadline is None or now < deadline - _CLOCK_SECONDS else "deadline"
+        if isinstance(error, DeadlineExceeded):
+            return "deadline"
+        return "failed" if isinstance(error, ParleyError) else "internal"

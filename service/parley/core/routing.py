@@ -54,18 +54,18 @@ class Router:
         self,
         model: Model,
         request: CreateChatCompletionRequest,
-        history: Sequence[Message],
+        messages: Sequence[Message],
         *,
         session_id: str | None,
         deadline: float | None,
     ) -> tuple[Backend, UpstreamCall]:
-        """Chooses the target and makes its call: instructions, history, the request's messages, defaults."""
+        """Chooses the target and makes its call: instructions, the whole conversation's `messages`, defaults."""
         target = choose(model.targets, session_id)
-        asked = self._fill_in(model, request, history)
+        asked = self._fill_in(model, request, messages)
         return self._backends[target.backend], UpstreamCall(asked, target.model or model.id, model.timeouts, deadline)
 
     def _fill_in(
-        self, model: Model, request: CreateChatCompletionRequest, history: Sequence[Message]
+        self, model: Model, request: CreateChatCompletionRequest, messages: Sequence[Message]
     ) -> CreateChatCompletionRequest:
         asked = CreateChatCompletionRequest()
         asked.CopyFrom(request)
@@ -73,12 +73,9 @@ class Router:
         defaults, names = self._defaults[model.id]
         for name in names:
             _fill_in_default(asked, defaults, name)
-        instructions = self._instructions[model.id]
-        if history or instructions:
-            del asked.messages[:]
-            asked.messages.extend(instructions)
-            asked.messages.extend(history)
-            asked.messages.extend(request.messages)
+        del asked.messages[:]
+        asked.messages.extend(self._instructions[model.id])
+        asked.messages.extend(messages)
         functions.to_tools(asked)
         return asked
 

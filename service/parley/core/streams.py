@@ -1,4 +1,4 @@
-"""The shape of a streamed answer: what comes first, what comes last, and the whole that the pieces make.
+"""The shape of a streamed answer: what comes first, and what comes last.
 
 A backend's chunks come in the backend's own way. A caller sees, for each choice: one chunk with the role and empty
 content, then deltas, then one chunk with `finish_reason` and an empty delta; at the end of all one chunk without
@@ -10,21 +10,22 @@ from collections.abc import Iterator
 
 from parley.core import ids
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
-from parley.v1.message_pb2 import ChunkChoice, Delta, Message, ToolCall, ToolCallDelta, Usage
+from parley.v1.message_pb2 import ChunkChoice, Delta, Usage
 
 
 class StreamShaper:
-    """Brings a backend's chunks into the documented sequence, and stamps them."""
+    """Brings a backend's chunks into the documented sequence, and stamps them as `answer` is stamped."""
 
-    def __init__(self, model: str, session_id: str | None) -> None:
+    def __init__(self, answer: ChatCompletion) -> None:
         self._stamp = ChatCompletionChunk(
-            id=ids.completion_id(), object="chat.completion.chunk", created=int(time.time()), model=model
+            id=answer.id, object="chat.completion.chunk", created=answer.created, model=answer.model
         )
-        if session_id is not None:
-            self._stamp.session_id = session_id
+        for field in ("session_id", "system_fingerprint", "service_tier"):
+            if answer.HasField(field):
+                setattr(self._stamp, field, getattr(answer, field))
         self._begun: set[int] = set()
         self._sequence = 0
-        self._usage: Usage | None = None
+        self._usage: Usage | None = answer.usage if answer.HasField("usage") else None
 
     def shape(self, chunk: ChatCompletionChunk) -> list[ChatCompletionChunk]:
         """Returns what the caller sees for one chunk of the backend; the chunk itself may become part of it."""
@@ -89,59 +90,6 @@ class StreamShaper:
 def _says_nothing(delta: Delta) -> bool:
     """Tells whether a delta is empty, or only an empty text, as backends send beside the role or the finish reason."""
     return not delta.ListFields() or (len(delta.ListFields()) == 1 and delta.HasField("content") and not delta.content)
-
-
-class AnswerJoiner:
-    """Joins the deltas of the first choice into the message that the session keeps."""
-
-    def __init__(self) -> None:
-        self._texts: dict[str, list[str]] = {"content": [], "refusal": [], "reasoning_content": []}
-        self._calls: dict[int, ToolCall] = {}
-        self._message = Message(role="assistant")
-
-    def add(self, chunk: ChatCompletionChunk) -> None:
-        """Takes in a chunk, shaped or not."""
-        for choice in chunk.choices:
-            if choice.index == 0:
-                self._add(choice.delta)
-
-    def message(self) -> Message | None:
-        """Returns what has been said so far; None where that is nothing."""
-        message = Message()
-        message.CopyFrom(self._message)
-        for name, pieces in self._texts.items():
-            if pieces and name != "content":
-                setattr(message, name, "".join(pieces))
-        if self._texts["content"]:
-            message.content.string_value = "".join(self._texts["content"])
-        message.tool_calls.extend(call for _, call in sorted(self._calls.items()))
-        return message if len(message.ListFields()) > 1 else None
-
-    def _add(self, delta: Delta) -> None:
-        if delta.content:
-            self._texts["content"].append(delta.content)
-        if delta.refusal:
-            self._texts["refusal"].append(delta.refusal)
-        if delta.reasoning_content:
-            self._texts["reasoning_content"].append(delta.reasoning_content)
-        if delta.HasField("function_call"):
-            call = self._message.function_call
-            call.name += delta.function_call.name
-            call.arguments += delta.function_call.arguments
-        self._message.annotations.extend(delta.annotations)
-        for piece in delta.tool_calls:
-            _join_call(self._calls.setdefault(piece.index, ToolCall(type="function")), piece)
-
-
-def _join_call(call: ToolCall, piece: ToolCallDelta) -> None:
-    call.id = piece.id or call.id
-    call.type = piece.type or call.type
-    if piece.HasField("function"):
-        call.function.name += piece.function.name
-        call.function.arguments += piece.function.arguments
-    if piece.HasField("custom"):
-        call.custom.name += piece.custom.name
-        call.custom.input += piece.custom.input
 
 
 def stamp(completion: ChatCompletion, model: str, session_id: str | None) -> None:

@@ -1,21 +1,27 @@
-"""Turns: begun before the backend is called, ended after it, whatever happens in between.
+"""Turns and `Idempotency-Key`s: held while a call is answered, ended with it, whatever happens in between.
 
-A turn holds its session's lease. While it runs, the lease is renewed; a worker that dies stops renewing, and the
-session is free again when the lease runs out. What a turn's end writes runs in a task of its own, because the call that
-it belongs to may be cancelled at any await.
+A turn holds its session's lease, and a key is claimed for a call in the same way. While the call runs, both are
+renewed; a worker that dies stops renewing, and they are free again when the lease runs out. What a call's beginning and
+end write runs in tasks of their own, because the call may be cancelled at any await.
 """
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import structlog
 
 from parley.config import Model
 from parley.core import ids
-from parley.core.errors import InvalidRequest, ParleyError
-from parley.core.ports import Caller, SessionStore, Turn, TurnBegin
-from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.core.answers import cost, said
+from parley.core.errors import InvalidRequest, ParleyError, TurnLost
+from parley.core.history import Window
+from parley.core.idempotency import Key, digest
+from parley.core.ports import Caller, Charge, Claim, Store, Turn, TurnBegin, TurnEnd
+from parley.core.queueing import Queue
+from parley.core.repeating import Repeating
+from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 
 _LEASE_SECONDS = 10.0
@@ -23,83 +29,196 @@ _RENEW_SECONDS = 3.0
 
 _log = structlog.get_logger()
 
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """What a call holds in the store while it is answered: a turn, a claim, both or neither."""
+
+    turn: Turn | None = None
+    claim: Claim | None = None
+
+    @property
+    def is_kept(self) -> bool:
+        """Tells whether there is anything to end."""
+        return self.turn is not None or self.claim is not None
+
+    @property
+    def session_id(self) -> str | None:
+        """The session that keeps the call; None where none does."""
+        return self.turn.session_id if self.turn else None
+
+    def conversation(self, request: CreateChatCompletionRequest) -> Sequence[Message]:
+        """Returns the messages that go to the model: in a session what it has, and what is new to it."""
+        return [*self.turn.history, *self.turn.messages] if self.turn else request.messages
+
 
 class Turns:
-    """Begins, renews and ends the turns of one worker."""
+    """Begins, renews and ends what the calls of one worker hold."""
 
-    def __init__(self, store: SessionStore, renew_seconds: float = _RENEW_SECONDS) -> None:
+    def __init__(self, store: Store, renew_seconds: float = _RENEW_SECONDS) -> None:
         self._store = store
-        self._renew_seconds = renew_seconds
-        self._running: dict[tuple[str, int], Turn] = {}
+        self._queue = Queue(store)
+        self._running: set[Held] = set()
         self._ending: set[asyncio.Task[None]] = set()
-        self._renewal: asyncio.Task[None] | None = None
+        self._renewal = Repeating("the renewal of leases", self._renew, renew_seconds)
 
-    async def begin(self, request: CreateChatCompletionRequest, caller: Caller, model: Model) -> Turn | None:
-        """Begins a turn where the model and the request want one kept; None where they do not.
+    async def claim(
+        self, key: Key | None, request: CreateChatCompletionRequest, caller: Caller
+    ) -> tuple[Held, ChatCompletion | None]:
+        """Claims the call's key, if it has one; with the answer where the key has got it already.
 
-        Raises InvalidRequest, SessionNotFound, SessionBusy, StoreUnavailable.
+        Raises KeyInUse, KeyReused, StoreUnavailable.
+        """
+        held = Held()
+        if key is None:
+            return held, None
+        claiming = self._store.claim(caller.account, key.method, key.text, digest(request), _LEASE_SECONDS)
+        claimed = await self._surely(claiming, self._left)
+        if isinstance(claimed, bytes):
+            return held, ChatCompletion.FromString(claimed)
+        held.claim = claimed
+        self._hold(held)
+        return held, None
+
+    async def begin(
+        self,
+        held: Held,
+        request: CreateChatCompletionRequest,
+        caller: Caller,
+        model: Model,
+        deadline: float | None = None,
+    ) -> None:
+        """Begins a turn where the model and the request want one kept; waits for it where the model queues turns.
+
+        `deadline` is a time of the event loop's clock. Raises InvalidRequest, SessionNotFound, SessionBusy,
+        DeadlineExceeded, StoreUnavailable.
         """
         if not _keeps(request, model):
-            return None
-        new = not request.HasField("session_id")
-        session_id = ids.session_id() if new else request.session_id
-        begin = TurnBegin(caller.account, model.id, session_id, new, request.messages)
-        turn = await self._begin(begin)
-        self._running[turn.session_id, turn.number] = turn
-        if self._renewal is None:
-            self._renewal = asyncio.create_task(self._renew())
-        return turn
+            return
+        begin = _turn_begin(request, caller, model)
 
-    async def commit(self, turn: Turn, answer: Message | None) -> None:
-        """Completes the turn; returns when it is on disk. Raises TurnLost, StoreUnavailable."""
-        await asyncio.shield(self._end(turn, self._store.commit_turn(turn, [answer] if answer else [])))
+        async def try_it() -> Turn:
+            return await self._surely(self._store.begin_turn(begin, _LEASE_SECONDS), self._left)
 
-    def abandon(self, turn: Turn, reason: str, partial: Message | None) -> None:
-        """Marks the turn `incomplete(reason)` and keeps what was said, without making the caller wait."""
-        self._end(turn, self._abandon(turn, reason, [partial] if partial else []))
+        if begin.new or model.concurrent_turns == "reject":
+            held.turn = await try_it()
+        else:
+            held.turn = await self._queue.wait(begin.session_id, try_it, model.queue_timeout, deadline)
+        self._hold(held)
+
+    async def commit(self, held: Held, completion: ChatCompletion, charges: Sequence[Charge] = ()) -> None:
+        """Completes what is held; returns when it is on disk. Raises TurnLost, StoreUnavailable."""
+        if not held.is_kept:
+            return
+        message = said(completion)
+        end = TurnEnd(
+            "completed",
+            answer=[message] if message else [],
+            usage=cost(completion),
+            claim=held.claim,
+            reply=completion.SerializeToString() if held.claim else b"",
+            charges=charges,
+        )
+        await asyncio.shield(self._end(held, self._commit(held, end)))
+
+    def abandon(self, held: Held, reason: str, partial: ChatCompletion | None, charges: Sequence[Charge] = ()) -> None:
+        """Ends what is held as `incomplete(reason)` and keeps what was said, without making the caller wait."""
+        if not held.is_kept:
+            return
+        message = said(partial) if partial else None
+        usage = cost(partial) if partial else None
+        end = TurnEnd("incomplete", reason, [message] if message else [], usage, held.claim, charges=charges)
+        self._end(held, self._abandon(held, end))
 
     async def close(self) -> None:
-        """Waits for turns that are being ended, and stops renewing."""
-        if self._ending:
+        """Waits for what is being ended, and stops renewing."""
+        while self._ending:
             await asyncio.wait(self._ending)
-        if self._renewal is not None:
-            self._renewal.cancel()
+        await self._renewal.stop()
 
-    async def _begin(self, begin: TurnBegin) -> Turn:
-        """Begins the turn; a caller who leaves meanwhile leaves no lease behind."""
-        task = asyncio.create_task(self._store.begin_turn(begin, _LEASE_SECONDS))
+    async def _surely(self, beginning: Coroutine[Any, Any, T], left: Callable[[T], None]) -> T:
+        """Awaits what begins to hold something; where the caller leaves meanwhile, `left` is told what came of it."""
+        task = asyncio.create_task(beginning)
+
+        def begun(done: asyncio.Task[T]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                left(done.result())
+
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            task.add_done_callback(self._abandon_begun)
+            task.add_done_callback(begun)
             raise
 
-    def _abandon_begun(self, task: asyncio.Task[Turn]) -> None:
-        if not task.cancelled() and task.exception() is None:
-            self.abandon(task.result(), "cancelled", None)
+    def _left(self, begun: Turn | Claim | bytes) -> None:
+        """Gives back what was begun for a caller who is no longer there."""
+        if isinstance(begun, Turn):
+            self.abandon(Held(turn=begun), "cancelled", None)
+        elif isinstance(begun, Claim):
+            self.abandon(Held(claim=begun), "cancelled", None)
 
-    def _end(self, turn: Turn, write: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _hold(self, held: Held) -> None:
+        self._running.add(held)
+        self._renewal.start()
+
+    def _end(self, held: Held, write: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(write)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
-        task.add_done_callback(lambda _: self._running.pop((turn.session_id, turn.number), None))
+        task.add_done_callback(lambda _: self._running.discard(held))
         return task
 
-    async def _abandon(self, turn: Turn, reason: str, partial: list[Message]) -> None:
+    async def _commit(self, held: Held, end: TurnEnd) -> None:
         try:
-            await self._store.abandon_turn(turn, reason, partial)
+            await self._write(held, end)
+        except TurnLost:
+            await self._free(held.claim)
+            raise
+
+    async def _abandon(self, held: Held, end: TurnEnd) -> None:
+        try:
+            await self._write(held, end)
         except ParleyError as error:
-            _log.warning("turn not settled", session=turn.session_id, turn=turn.number, error=error.message)
+            turn = held.turn
+            place = {"session": turn.session_id, "turn": turn.number} if turn else {}
+            _log.warning("turn not settled", **place, error=error.message, cause=error.cause)
+            await self._free(held.claim)
+
+    async def _write(self, held: Held, end: TurnEnd) -> None:
+        if held.turn:
+            await self._store.end_turn(held.turn, end)
+        elif held.claim:
+            await self._store.end_claim(held.claim, end.reply if end.state == "completed" else None)
+
+    async def _free(self, claim: Claim | None) -> None:
+        """Lets a key be used again whose turn could not be ended. Where that fails, its lease runs out."""
+        if claim is None:
+            return
+        try:
+            await self._store.end_claim(claim, None)
+        except ParleyError as error:
+            _log.info("key not freed", error=error.message, cause=error.cause)
 
     async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(self._renew_seconds)
-            if not self._running:
-                continue
-            try:
-                await self._store.renew_leases(list(self._running.values()), _LEASE_SECONDS)
-            except ParleyError as error:
-                _log.warning("leases not renewed", turns=len(self._running), error=error.message, cause=error.cause)
+        turns = [held.turn for held in self._running if held.turn]
+        claims = [held.claim for held in self._running if held.claim]
+        if turns or claims:
+            await self._store.renew_leases(turns, claims, _LEASE_SECONDS)
+
+
+def _turn_begin(request: CreateChatCompletionRequest, caller: Caller, model: Model) -> TurnBegin:
+    new = not request.HasField("session_id")
+    return TurnBegin(
+        caller.account,
+        model.id,
+        ids.session_id() if new else request.session_id,
+        new,
+        request.messages,
+        Window(model.history.max_messages, model.history.max_tokens),
+        dict(request.metadata),
+    )
 
 
 def _keeps(request: CreateChatCompletionRequest, model: Model) -> bool:

@@ -15,7 +15,7 @@ class Call:
 
     `metadata` has the request's metadata, the last of each name. `noted` are the log line's further fields. `outcome`
     is the name of the gRPC status, `failure` what the caller was told. `stopping` says that this worker, and not the
-    caller, cancels the call.
+    caller, cancels the call. `replayed` says that the answer was given before, to the same `Idempotency-Key`.
     """
 
     method: str
@@ -27,6 +27,7 @@ class Call:
     outcome: str = "OK"
     failure: ParleyError | None = None
     stopping: bool = False
+    replayed: bool = False
     noted: dict[str, Any] = field(default_factory=dict)
 
 
@@ -49,3 +50,9 @@ def caller() -> Caller:
     if known is None:
         raise RuntimeError("a method was reached without authentication")
     return known
+
+
+def note_replay() -> None:
+    """Keeps that this task's call has been answered before."""
+    call = _current.get()
+    call.replayed = call.noted["replayed"] = True

@@ -10,14 +10,18 @@ from google.api.httpbody_pb2 import HttpBody
 
 from parley.core.chat import Chat
 from parley.core.errors import InvalidRequest
+from parley.core.idempotency import Key
 from parley.rpc import sse
-from parley.rpc.call import Call, caller, current
+from parley.rpc.call import Call, caller, current, note_replay
 from parley.rpc.interceptors import Context, failed, remaining
 from parley.rpc.validation import validate
 from parley.v1 import chat_completions_pb2_grpc as services
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 
 _SESSION = "x-chat-session-id"
+_KEY = "Idempotency-Key"
+_LONGEST_KEY = 255
+_REPLAYED = "idempotent-replayed"
 _NULLABLE: tuple[Literal["stop", "tool_choice", "function_call"], ...] = ("stop", "tool_choice", "function_call")
 _FORM = "parley-form"  # the edge's word where a dialect lets the Accept header overrule `stream`
 
@@ -31,8 +35,8 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
 
     async def CreateChatCompletion(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         """Answers whole."""
-        _prepare(request, streamed=False)
-        completion = await self._chat.complete(request, caller(), remaining(context))
+        key = _prepare(request, streamed=False)
+        completion = await self._chat.complete(request, caller(), remaining(context), key=key, replayed=note_replay)
         await _tell_session(completion, context)
         _note_answer(current(), completion)
         return completion
@@ -41,8 +45,8 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         self, request: CreateChatCompletionRequest, context: Context
     ) -> None:
         """Answers in typed chunks."""
-        _prepare(request, streamed=True)
-        async with aclosing(self._chunks(request, context)) as chunks:
+        key = _prepare(request, streamed=True)
+        async with aclosing(self._chunks(request, context, key)) as chunks:
             async for together in chunks:
                 for chunk in together:
                     if chunk.sequence == 0:
@@ -53,11 +57,11 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         self, request: CreateChatCompletionRequest, context: Context
     ) -> None:
         """Answers in server-sent events."""
-        _prepare(request, streamed=True)
+        key = _prepare(request, streamed=True)
         writer = sse.EventWriter(include_usage=request.stream_options.include_usage)
         output = _EventOutput(context, self._keep_alive_seconds)
         try:
-            async with aclosing(self._chunks(request, context)) as chunks:
+            async with aclosing(self._chunks(request, context, key)) as chunks:
                 async for together in chunks:
                     if together and together[0].sequence == 0:
                         await output.tell_session(together[0])
@@ -71,9 +75,10 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
             output.close()
 
     async def _chunks(
-        self, request: CreateChatCompletionRequest, context: Context
+        self, request: CreateChatCompletionRequest, context: Context, key: Key | None
     ) -> AsyncGenerator[list[ChatCompletionChunk], None]:
-        async with aclosing(self._chat.stream(request, caller(), remaining(context))) as chunks:
+        stream = self._chat.stream(request, caller(), remaining(context), key=key, replayed=note_replay)
+        async with aclosing(stream) as chunks:
             async for together in chunks:
                 if together and not together[-1].choices:
                     _note_answer(current(), together[-1])
@@ -120,8 +125,8 @@ class _EventOutput:
                     await self.write(sse.KEEP_ALIVE)
 
 
-def _prepare(request: CreateChatCompletionRequest, *, streamed: bool) -> None:
-    """Takes over what the metadata say, takes null for nothing, and checks the request."""
+def _prepare(request: CreateChatCompletionRequest, *, streamed: bool) -> Key | None:
+    """Takes over what the metadata say, takes null for nothing, and checks the request; returns its key."""
     call = current()
     named = call.metadata.get(_SESSION)
     if named:
@@ -137,11 +142,25 @@ def _prepare(request: CreateChatCompletionRequest, *, streamed: bool) -> None:
         if getattr(request, name).HasField("null_value"):
             request.ClearField(name)
     validate(request, streamed=streamed)
+    return _key(call)
+
+
+def _key(call: Call) -> Key | None:
+    """Returns the call's `Idempotency-Key`, if it has one. Raises InvalidRequest."""
+    text = call.metadata.get(_KEY.lower())
+    if text is None:
+        return None
+    if not (1 <= len(text) <= _LONGEST_KEY and text.isascii() and text.isprintable()):
+        raise InvalidRequest(f"`{_KEY}` must be 1 to {_LONGEST_KEY} printable ASCII characters", param=_KEY)
+    return Key(call.method, text)
 
 
 async def _tell_session(answer: ChatCompletion | ChatCompletionChunk, context: Context) -> None:
-    if answer.HasField("session_id"):
-        await context.send_initial_metadata(((_SESSION, answer.session_id),))
+    headers = [(_SESSION, answer.session_id)] if answer.HasField("session_id") else []
+    if current().replayed:
+        headers.append((_REPLAYED, "true"))
+    if headers:
+        await context.send_initial_metadata(headers)
 
 
 def _note_answer(call: Call, answer: Any) -> None:

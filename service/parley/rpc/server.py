@@ -55,6 +55,7 @@ class Server:
     ) -> None:
         self._running: set[Call] = set()
         self._server = grpc.aio.server(interceptors=interceptors(authenticator, self._running), options=_OPTIONS)
+        self._chat = chat
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_ChatCompletionsServicer_to_server(ChatCompletionsServicer(chat, keep_alive_seconds), self._server)
@@ -66,11 +67,21 @@ class Server:
         """Listens on `unix:/path` or `HOST:PORT` (port 0: any), and returns the address. Raises RuntimeError."""
         port = self._server.add_insecure_port(address)
         await self._server.start()
-        for service in ("", *_SERVICES):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        await self.store_changed(True)
         if address.startswith("unix:"):
             return address
         return f"{address.rpartition(':')[0]}:{port}"
+
+    async def store_changed(self, is_there: bool) -> None:
+        """Lets health say of every service whether it can serve, which without a store none can.
+
+        The worker as a whole (the service named "") stays SERVING: Envoy asks for that one, and must still pass calls
+        on, so that callers are told at once what is wrong. Once the worker stops nothing is SERVING again.
+        """
+        status = health_pb2.HealthCheckResponse
+        for service in _SERVICES:
+            await self._health.set(service, status.SERVING if is_there else status.NOT_SERVING)
 
     async def stop(self, grace: float) -> None:
         """Says NOT_SERVING, lets calls finish for `grace` seconds, then ends the rest with an error."""
@@ -78,6 +89,7 @@ class Server:
         await asyncio.sleep(min(grace, _NOTICE_SECONDS))
         stopping = asyncio.create_task(self._server.stop(grace + _TELL_SECONDS))
         await asyncio.wait({stopping}, timeout=grace)
+        self._chat.stop()
         for call in list(self._running):
             call.stopping = True
             call.task.cancel()

@@ -22,7 +22,7 @@ class TurnBegin:
     session_id: str
     new: bool
     messages: Sequence[Message]
-    window: Window = Window()
+    window: Window = field(default_factory=Window)
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -72,7 +72,7 @@ class TurnEnd:
 
 @dataclass(frozen=True, slots=True)
 class SessionFilter:
-    """Which sessions to list: of one model, with their latest turn in a span of Unix seconds (`after` ≤ t < `before`)."""
+    """Which sessions to list: of one model, their latest turn within Unix seconds (`after` ≤ t < `before`)."""
 
     model: str | None = None
     updated_after: int | None = None

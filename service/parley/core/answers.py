@@ -1,0 +1,136 @@
+"""A streamed answer, joined into the whole that it makes."""
+
+from parley.core.errors import StreamBroken
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+from parley.v1.message_pb2 import (
+    Audio,
+    Choice,
+    ChunkChoice,
+    Delta,
+    FunctionCall,
+    FunctionCallDelta,
+    Message,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
+
+LARGEST = 64 * 1024 * 1024  # bytes of an answer; a backend's whole answers have the same bound
+_TEXTS = ("content", "refusal", "reasoning_content")
+
+
+class AnswerJoiner:
+    """Joins the chunks of a stream into `answer`, which is stamped and still empty; up to `largest` bytes of them."""
+
+    def __init__(self, answer: ChatCompletion, largest: int = LARGEST) -> None:
+        self._answer = answer
+        self._largest = largest
+        self._size = 0
+        self._choices: dict[int, _ChoiceJoiner] = {}
+
+    def add(self, chunk: ChatCompletionChunk) -> None:
+        """Takes in a chunk that is not shaped yet. Raises StreamBroken where the answer becomes too large."""
+        self._size += chunk.ByteSize()
+        if self._size > self._largest:
+            bound = f"{self._largest // (1024 * 1024)} MiB"
+            raise StreamBroken(f'The answer of the model "{self._answer.model}" is larger than {bound}; ask for less')
+        for choice in chunk.choices:
+            joiner = self._choices.get(choice.index)
+            if joiner is None:
+                joiner = self._choices[choice.index] = _ChoiceJoiner()
+            joiner.add(choice)
+        if chunk.HasField("usage"):
+            self._answer.usage.CopyFrom(chunk.usage)
+        if chunk.HasField("system_fingerprint"):
+            self._answer.system_fingerprint = chunk.system_fingerprint
+        if chunk.HasField("service_tier"):
+            self._answer.service_tier = chunk.service_tier
+
+    def completion(self) -> ChatCompletion:
+        """Returns what has been said so far, of all choices."""
+        del self._answer.choices[:]
+        for index, joiner in sorted(self._choices.items()):
+            self._answer.choices.append(joiner.choice(index))
+        return self._answer
+
+
+class _ChoiceJoiner:
+    """Joins what is said of one choice."""
+
+    def __init__(self) -> None:
+        self._choice = Choice(message=Message(role="assistant"))
+        self._texts: dict[str, list[str]] = {name: [] for name in _TEXTS}
+        self._calls: dict[int, ToolCall] = {}
+
+    def add(self, choice: ChunkChoice) -> None:
+        delta = choice.delta
+        if delta.content:
+            self._texts["content"].append(delta.content)
+        if choice.HasField("finish_reason"):
+            self._choice.finish_reason = choice.finish_reason
+        if choice.HasField("logprobs"):
+            self._choice.logprobs.MergeFrom(choice.logprobs)
+        if len(delta.ListFields()) > delta.HasField("content"):
+            self._add_rare(delta)
+
+    def _add_rare(self, delta: Delta) -> None:
+        for name in ("refusal", "reasoning_content"):
+            if delta.HasField(name):
+                self._texts[name].append(getattr(delta, name))
+        message = self._choice.message
+        if delta.HasField("function_call"):
+            _join_function(message.function_call, delta.function_call)
+        if delta.HasField("audio"):
+            _join_audio(message.audio, delta.audio)
+        message.annotations.extend(delta.annotations)
+        for piece in delta.tool_calls:
+            _join_call(self._calls.setdefault(piece.index, ToolCall(type="function")), piece)
+
+    def choice(self, index: int) -> Choice:
+        made = Choice()
+        made.CopyFrom(self._choice)
+        made.index = index
+        for name, pieces in self._texts.items():
+            text = "".join(pieces)
+            if text and name == "content":
+                made.message.content.string_value = text
+            elif text:
+                setattr(made.message, name, text)
+        made.message.tool_calls.extend(call for _, call in sorted(self._calls.items()))
+        return made
+
+
+def _join_function(call: FunctionCall, piece: FunctionCallDelta) -> None:
+    call.name += piece.name
+    call.arguments += piece.arguments
+
+
+def _join_call(call: ToolCall, piece: ToolCallDelta) -> None:
+    call.id = piece.id or call.id
+    call.type = piece.type or call.type
+    if piece.HasField("function"):
+        _join_function(call.function, piece.function)
+    if piece.HasField("custom"):
+        call.custom.name += piece.custom.name
+        call.custom.input += piece.custom.input
+
+
+def _join_audio(audio: Audio, piece: Audio) -> None:
+    audio.id = piece.id or audio.id
+    if piece.HasField("expires_at"):
+        audio.expires_at = piece.expires_at
+    if piece.HasField("data"):
+        audio.data += piece.data
+    if piece.HasField("transcript"):
+        audio.transcript += piece.transcript
+
+
+def said(completion: ChatCompletion) -> Message | None:
+    """Returns the first choice's message, which is what a session keeps; None where nothing was said."""
+    message = completion.choices[0].message if completion.choices else None
+    return message if message is not None and len(message.ListFields()) > 1 else None
+
+
+def cost(completion: ChatCompletion) -> Usage | None:
+    """Returns what an answer cost, where the backend told."""
+    return completion.usage if completion.HasField("usage") else None

@@ -1,0 +1,58 @@
+"""Clears what nobody else does: turns of workers that died, sessions and kept answers past their time."""
+
+import time
+from collections.abc import Callable
+
+import structlog
+
+from parley.core.ports import SessionStore
+from parley.core.repeating import Repeating
+
+_EVERY_SECONDS = 2.0
+_JITTER = 0.5
+_CLAIM_SECONDS = 24 * 3600.0
+_MOST = 500  # of each kind in one transaction, so that nobody waits long for it
+
+_log = structlog.get_logger()
+
+
+class Reaper:
+    """Reaps, for as long as it runs. Every worker has one; what one has cleared the others do not find.
+
+    A session is kept for `ttl` seconds after its latest turn, for ever where that is None; a kept answer for a day.
+    `clock` gives Unix seconds.
+    """
+
+    def __init__(
+        self,
+        store: SessionStore,
+        ttl: float | None,
+        every_seconds: float = _EVERY_SECONDS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._ttl = ttl
+        self._clock = clock
+        self._task = Repeating("the reaper", self.reap, every_seconds, _JITTER)
+
+    def start(self) -> None:
+        """Begins to reap."""
+        self._task.start()
+
+    async def stop(self) -> None:
+        """Reaps no more."""
+        await self._task.stop()
+
+    async def reap(self) -> None:
+        """Clears all that is due, and logs how much that was. Raises StoreUnavailable."""
+        while True:
+            now = self._clock()
+            sessions_before = None if self._ttl is None else now - self._ttl
+            reaped = await self._store.reap(
+                sessions_before=sessions_before, claims_before=now - _CLAIM_SECONDS, limit=_MOST
+            )
+            counts = {"crashed": reaped.crashed, "sessions": reaped.sessions, "claims": reaped.claims}
+            if any(counts.values()):
+                _log.info("reaped", **counts)
+            if max(counts.values()) < _MOST:
+                return
