@@ -10,7 +10,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from parley.core.ports import TurnBegin
+from parley.core.ports import TurnBegin, TurnEnd
 from parley.stores.sqlite import SqliteStore
 from parley.v1.message_pb2 import Message
 
@@ -27,7 +27,7 @@ async def _session(store: SqliteStore, session: str) -> None:
         number += 1
         asked = [_message("user", f"q {number}")]
         turn = await store.begin_turn(TurnBegin("ada", "m", session, number == 1, asked), 10)
-        await store.commit_turn(turn, [_message("assistant", f"a {number}")])
+        await store.end_turn(turn, TurnEnd("completed", answer=[_message("assistant", f"a {number}")]))
         sys.stdout.write(f"{session} {number}\n")
         sys.stdout.flush()
 

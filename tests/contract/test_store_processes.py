@@ -12,6 +12,7 @@ import apsw
 import pytest
 
 from parley.core.errors import SessionBusy
+from parley.core.ports import SessionFilter
 from parley.stores.sqlite import SqliteStore
 
 pytest.register_assert_rewrite("tests.contract.stores")
@@ -186,5 +187,5 @@ async def _check_session(store: SqliteStore, session: str, last: int) -> None:
 
 async def _turns_of(store: SqliteStore, prefix: str) -> int:
     """Counts the turns of all sessions whose ids begin so."""
-    page, _ = await store.list_sessions("ada", model=None, page_size=1000, page_token=None)
+    page, _ = await store.list_sessions("ada", SessionFilter(), page_size=1000, page_token=None)
     return sum(session.turn_count for session in page if session.id.startswith(prefix))

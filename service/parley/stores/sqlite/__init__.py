@@ -4,17 +4,19 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 import apsw
 
 from parley.core.errors import StoreUnavailable
-from parley.core.ports import ApiKey, Charge, Reservation, Turn, TurnBegin
+from parley.core.ports import ApiKey, Charge, Claim, Reaped, Reservation, SessionFilter, Turn, TurnBegin, TurnEnd
 from parley.stores import paging
-from parley.stores.sqlite import keys, limits, sessions
+from parley.stores.sqlite import claims, keys, limits, reaper, sessions, turns
+from parley.stores.sqlite.claims import renew_claims
 from parley.stores.sqlite.database import Database
+from parley.stores.sqlite.releases import Releases
+from parley.stores.sqlite.turns import renew_turns
 from parley.stores.sqlite.writer import Counts, Writer
 from parley.v1.message_pb2 import Message
 from parley.v1.sessions_pb2 import Session, SessionMessage
@@ -36,6 +38,7 @@ class SqliteStore:
         self._writer = Writer(Database(path), path.with_name(f"{path.name}-queue"))
         self._readable = Database(path)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="parley-store-reader")
+        self._releases = Releases()
 
     @property
     def counts(self) -> Counts:
@@ -43,40 +46,51 @@ class SqliteStore:
         return self._writer.counts
 
     async def begin_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn:
-        """Leases the session and adds the turn. Raises SessionNotFound, SessionBusy.
+        """Leases the session and adds the turn. Raises SessionNotFound, SessionBusy, InvalidRequest."""
 
-        A caller that is cancelled meanwhile leaves no lease behind: the turn becomes `incomplete(cancelled)`.
-        """
-        messages = _serialized(begin.messages)
-        turn, history = await self._writer.submit(
-            lambda db: sessions.begin_turn(db, begin, messages, self._clock(), lease_seconds), self._cancel
-        )
+        def job(db: apsw.Connection) -> tuple[Turn, list[bytes]]:
+            now = self._clock()
+            return turns.begin_turn(db, begin, now, now + lease_seconds)
+
+        turn, history = await self._writer.submit(job)
         turn.history = [Message.FromString(message) for message in history]
         return turn
 
-    async def commit_turn(self, turn: Turn, answer: Sequence[Message]) -> None:
-        """Completes the turn. Raises TurnLost."""
-        await self._end(turn, "completed", None, answer)
+    async def end_turn(self, turn: Turn, end: TurnEnd) -> None:
+        """Ends the turn and all that hangs on it. Raises TurnLost."""
+        await self._writer.submit(lambda db: turns.end_turn(db, turn, end, self._clock()))
+        self._releases.announce(turn.session_id)
 
-    async def abandon_turn(self, turn: Turn, reason: str, answer: Sequence[Message]) -> None:
-        """Ends the turn as incomplete. Raises TurnLost."""
-        await self._end(turn, "incomplete", reason, answer)
-
-    async def renew_leases(self, turns: Iterable[Turn], lease_seconds: float) -> None:
+    async def renew_leases(self, turns: Iterable[Turn], claims: Iterable[Claim], lease_seconds: float) -> None:
         """Extends the leases that are not lost, in one transaction."""
-        if renewed := list(turns):
-            await self._writer.submit(lambda db: sessions.renew_leases(db, renewed, self._clock() + lease_seconds))
+        running, held = list(turns), list(claims)
+
+        def job(db: apsw.Connection) -> None:
+            expires = self._clock() + lease_seconds
+            renew_turns(db, running, expires)
+            renew_claims(db, held, expires)
+
+        if running or held:
+            await self._writer.submit(job)
+
+    async def wait_for_release(self, session_id: str, seconds: float) -> None:
+        """Wakes up at once when this process ends a turn of the session; looks for what other processes end."""
+
+        async def is_free() -> bool:
+            return not await self._read(lambda db: sessions.is_leased(db, session_id, self._clock()))
+
+        await self._releases.wait(session_id, seconds, is_free)
 
     async def get_session(self, account: str, session_id: str) -> Session:
         """Reads one session. Raises SessionNotFound."""
         return await self._read(lambda db: sessions.find_session(db, account, session_id))
 
     async def list_sessions(
-        self, account: str, *, model: str | None, page_size: int, page_token: str | None
+        self, account: str, chosen: SessionFilter, *, page_size: int, page_token: str | None
     ) -> tuple[list[Session], str | None]:
         """Reads a page, the latest turn first. Raises InvalidRequest."""
         after = paging.decode(page_token, float, str) if page_token else []
-        return await self._read(lambda db: sessions.list_sessions(db, account, model, page_size, after))
+        return await self._read(lambda db: sessions.list_sessions(db, account, chosen, page_size, after))
 
     async def list_messages(
         self, account: str, session_id: str, *, page_size: int, page_token: str | None
@@ -85,9 +99,42 @@ class SqliteStore:
         after = paging.decode(page_token, int, int) if page_token else []
         return await self._read(lambda db: sessions.list_messages(db, account, session_id, page_size, after))
 
+    async def fork_session(self, account: str, session_id: str, new_id: str, through_turn: int | None) -> Session:
+        """Copies completed turns into a new session. Raises SessionNotFound, InvalidRequest."""
+
+        def job(db: apsw.Connection) -> Session:
+            source = sessions.find_session(db, account, session_id)
+            sessions.fork_session(db, source, new_id, through_turn, self._clock())
+            return sessions.find_session(db, account, new_id)
+
+        return await self._writer.submit(job)
+
     async def delete_session(self, account: str, session_id: str) -> None:
         """Deletes a session that has no turn in progress. Raises SessionNotFound, SessionBusy."""
         await self._writer.submit(lambda db: sessions.delete_session(db, account, session_id, self._clock()))
+
+    async def reap(self, *, sessions_before: float | None, claims_before: float, limit: int) -> Reaped:
+        """Clears what is over, each kind in a job of its own, so that turns go on in between."""
+        submit, clock = self._writer.submit, self._clock
+        crashed = await submit(lambda db: reaper.reap_crashed(db, clock(), limit))
+        old = 0
+        if sessions_before is not None:
+            old = await submit(lambda db: reaper.reap_sessions(db, sessions_before, limit))
+        claims = await submit(lambda db: reaper.reap_claims(db, claims_before, clock(), limit))
+        return Reaped(crashed, old, claims)
+
+    async def claim(self, account: str, method: str, key: str, digest: bytes, lease_seconds: float) -> Claim | bytes:
+        """Claims a key, or returns what it was answered. Raises KeyInUse, KeyReused."""
+
+        def job(db: apsw.Connection) -> Claim | bytes:
+            now = self._clock()
+            return claims.claim(db, (account, method, key), digest, now, now + lease_seconds)
+
+        return await self._writer.submit(job)
+
+    async def end_claim(self, claim: Claim, reply: bytes | None) -> None:
+        """Keeps the reply, or frees the key. Raises TurnLost."""
+        await self._writer.submit(lambda db: claims.end_claim(db, claim, reply, None, self._clock()))
 
     async def find_key(self, digest: bytes) -> ApiKey | None:
         """Reads the key with this digest."""
@@ -123,16 +170,6 @@ class SqliteStore:
         self._reader.shutdown()
         self._readable.close()
 
-    async def _end(self, turn: Turn, state: str, reason: str | None, answer: Sequence[Message]) -> None:
-        messages = _serialized(answer)
-        await self._writer.submit(lambda db: sessions.end_turn(db, turn, state, reason, messages))
-
-    def _cancel(self, begun: tuple[Turn, list[bytes]]) -> None:
-        """Gives back the lease of a turn whose caller went away while it began. Where that fails, it runs out."""
-        with suppress(StoreUnavailable):
-            ended = self._writer.submit(lambda db: sessions.end_turn(db, begun[0], "incomplete", "cancelled", []))
-            ended.add_done_callback(lambda future: future.cancelled() or future.exception())
-
     async def _read(self, work: Callable[[apsw.Connection], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._reader, self._query, work)
@@ -143,7 +180,3 @@ class SqliteStore:
     def _query(self, work: Callable[[apsw.Connection], T]) -> T:
         with self._readable.use() as connection:
             return work(connection)
-
-
-def _serialized(messages: Iterable[Message]) -> list[bytes]:
-    return [message.SerializeToString() for message in messages]

@@ -2,14 +2,17 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import apsw
 
+from parley.core import history
 from parley.core.errors import StoreUnavailable
 from parley.stores.migrations import Migration, migrations, mismatch
+from parley.v1.message_pb2 import Message
 
 _BUSY_SECONDS = 5.0
 _BUSY_POLL = 0.0005
@@ -168,6 +171,7 @@ def _migrate(connection: apsw.Connection) -> tuple[int, int]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         before = connection.pragma("user_version")
+        _add_functions(connection)
         if before > 0 or not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall():
             for step in _steps()[before:]:
                 connection.execute(step.sql)
@@ -178,6 +182,21 @@ def _migrate(connection: apsw.Connection) -> tuple[int, int]:
         connection.execute("ROLLBACK")
         raise
     return before, after
+
+
+def _add_functions(connection: apsw.Connection) -> None:
+    """Gives SQL what it needs to fill in, from messages that are stored already, what later steps keep of them."""
+
+    def add(name: str, function: Callable[[Message], int]) -> None:
+        def call(*values: Any) -> int:
+            (stored,) = values
+            return function(Message.FromString(stored))
+
+        connection.create_scalar_function(name, call, 1, deterministic=True)
+
+    add("is_system", history.is_system)
+    add("is_result", lambda message: history.continues([message]))
+    add("message_tokens", history.tokens)
 
 
 def _hint(error: apsw.Error) -> str:

@@ -1,158 +1,127 @@
 """Sessions in SQL: each function is one job of the writer, or one read."""
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import apsw
+import orjson
 
-from parley.core.errors import SessionBusy, SessionNotFound, SessionOfOtherModel, TurnLost
-from parley.core.ports import Turn, TurnBegin
+from parley.core.errors import InvalidRequest, SessionBusy, SessionNotFound
+from parley.core.ports import SessionFilter
 from parley.stores import paging
-from parley.v1.message_pb2 import Message
+from parley.stores.sqlite.rows import column, rows
+from parley.v1.message_pb2 import Message, Usage
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
-_CREATE = """
-INSERT INTO sessions (id, account, model, created, updated, turn_count, lease_fence, lease_expires)
-VALUES (:id, :account, :model, :now, :now, 1, 1, :expires)
-RETURNING turn_count, lease_fence
-"""
-_LEASE = """
-UPDATE sessions
-SET updated = :now, turn_count = turn_count + 1, lease_fence = lease_fence + 1, lease_expires = :expires
-WHERE id = :id AND account = :account AND model = :model AND (lease_expires IS NULL OR lease_expires <= :now)
-RETURNING turn_count, lease_fence
-"""
-_CRASHED = """
-UPDATE turns SET state = 'incomplete', reason = 'crashed'
-WHERE session_id = ? AND number = ? AND state = 'in_progress'
-"""
-_ADD_TURN = "INSERT INTO turns (session_id, number, state, created) VALUES (?, ?, 'in_progress', ?)"
-_ADD_MESSAGE = "INSERT INTO messages (session_id, turn, position, message) VALUES (?, ?, ?, ?)"
-_COUNT_MESSAGES = "SELECT count(*) FROM messages WHERE session_id = ? AND turn = ?"
-_HISTORY = """
-SELECT message FROM turns CROSS JOIN messages ON messages.session_id = turns.session_id AND turn = number
-WHERE turns.session_id = ? AND number < ? AND state = 'completed'
-ORDER BY number, position
-"""
-_RELEASE = """
-UPDATE sessions SET lease_expires = NULL WHERE id = ? AND lease_fence = ? AND lease_expires IS NOT NULL
-RETURNING id
-"""
-_RENEW = "UPDATE sessions SET lease_expires = ? WHERE id = ? AND lease_fence = ? AND lease_expires IS NOT NULL"
-_END_TURN = "UPDATE turns SET state = ?, reason = ? WHERE session_id = ? AND number = ?"
-
-_SESSION = "SELECT id, model, created, updated, turn_count FROM sessions"
+_SESSION = "SELECT id, model, created, updated, turn_count, forked_from FROM sessions"
 _ONE_SESSION = f"{_SESSION} WHERE id = ? AND account = ?"
 _SESSIONS = f"""
-{_SESSION} WHERE account = :account AND (:model IS NULL OR model = :model)
+{_SESSION}
+WHERE account = :account AND (updated, id) < (:before, :before_id) AND updated >= :after
+AND (:model IS NULL OR model = :model)
 ORDER BY updated DESC, id DESC LIMIT :limit
 """
-_SESSIONS_AFTER = _SESSIONS.replace("ORDER BY", "AND (updated, id) < (:updated, :after) ORDER BY")
 _MESSAGES = """
-SELECT message, turn, state, reason, created, position
+SELECT message, turn, position, state, reason, created, iif(position = asked, usage, NULL), metadata
 FROM messages CROSS JOIN turns ON turns.session_id = messages.session_id AND number = turn
 WHERE messages.session_id = ? AND (turn, position) > (?, ?)
 ORDER BY turn, position LIMIT ?
 """
-_LEASED = "SELECT 1 FROM sessions WHERE id = ? AND lease_expires > ?"
+_IS_LEASED = "SELECT 1 FROM sessions WHERE id = ? AND lease_expires > ?"
 _DELETE = "DELETE FROM sessions WHERE id = ?"
 
-
-def begin_turn(
-    db: apsw.Connection, begin: TurnBegin, messages: Sequence[bytes], now: float, lease_seconds: float
-) -> tuple[Turn, list[bytes]]:
-    """Leases the session and adds the turn. Returns it and the raw history.
-
-    Raises SessionNotFound, SessionOfOtherModel, SessionBusy.
-    """
-    values = {
-        "id": begin.session_id,
-        "account": begin.account,
-        "model": begin.model,
-        "now": now,
-        "expires": now + lease_seconds,
-    }
-    leased = _rows(db, _CREATE if begin.new else _LEASE, values)
-    if not leased:
-        model = find_session(db, begin.account, begin.session_id).model
-        raise SessionBusy(begin.session_id) if model == begin.model else SessionOfOtherModel(begin.session_id, model)
-    number, fence = leased[0]
-    turn = Turn(begin.session_id, number, fence)
-    if not begin.new:
-        db.execute(_CRASHED, (turn.session_id, number - 1))
-    db.execute(_ADD_TURN, (turn.session_id, number, now))
-    _append(db, turn, 0, messages)
-    history = [] if begin.new else [row[0] for row in _rows(db, _HISTORY, (turn.session_id, number))]
-    return turn, history
-
-
-def end_turn(db: apsw.Connection, turn: Turn, state: str, reason: str | None, answer: Sequence[bytes]) -> None:
-    """Appends the answer, sets the turn's state and gives the lease back. Raises TurnLost."""
-    if not _rows(db, _RELEASE, (turn.session_id, turn.fence)):
-        raise TurnLost
-    place = (turn.session_id, turn.number)
-    db.execute(_END_TURN, (state, reason, *place))
-    if answer:
-        _append(db, turn, _rows(db, _COUNT_MESSAGES, place)[0][0], answer)
-
-
-def renew_leases(db: apsw.Connection, turns: Sequence[Turn], expires: float) -> None:
-    """Extends those leases that are still these turns'."""
-    db.executemany(_RENEW, [(expires, turn.session_id, turn.fence) for turn in turns])
+_FORK = """
+INSERT INTO sessions (id, account, model, created, updated, turn_count, lease_fence, forked_from)
+SELECT :new, account, model, :now, :now, 0, 0, id FROM sessions WHERE id = :id
+"""
+_FORK_TURNS = """
+INSERT INTO turns
+  (session_id, number, state, created, asked, messages, tokens, continues, metadata, usage)
+SELECT :new, number, state, created, asked, messages, tokens, continues, metadata, usage
+FROM turns WHERE session_id = :id AND number <= :through AND state = 'completed'
+"""
+_FORK_MESSAGES = """
+INSERT INTO messages (session_id, turn, position, message, system)
+SELECT :new, turn, position, message, system
+FROM turns CROSS JOIN messages ON messages.session_id = turns.session_id AND turn = number
+WHERE turns.session_id = :id AND number <= :through AND state = 'completed'
+"""
+_COUNT_FORKED = """
+UPDATE sessions SET completed_messages = ?,
+  turn_count = (SELECT coalesce(max(number), 0) FROM turns WHERE session_id = sessions.id)
+WHERE id = ?
+"""
 
 
 def find_session(db: apsw.Connection, account: str, session_id: str) -> Session:
     """Reads one session. Raises SessionNotFound."""
-    for row in _rows(db, _ONE_SESSION, (session_id, account)):
+    for row in rows(db, _ONE_SESSION, (session_id, account)):
         return _session(row)
     raise SessionNotFound(session_id)
 
 
 def list_sessions(
-    db: apsw.Connection, account: str, model: str | None, page_size: int, after: Sequence[float | str]
+    db: apsw.Connection, account: str, chosen: SessionFilter, page_size: int, after: Sequence[Any]
 ) -> tuple[list[Session], str | None]:
     """Reads a page: `after` is the place of the row before it, or empty."""
-    values: dict[str, Any] = {"account": account, "model": model, "limit": page_size + 1}
-    if after:
-        values |= {"updated": after[0], "after": after[1]}
-    rows = _rows(db, _SESSIONS_AFTER if after else _SESSIONS, values)
-    page = rows[:page_size]
-    token = paging.encode(page[-1][3], page[-1][0]) if len(rows) > page_size else None
+    # The list runs backwards in time: of the filter's end and the page's beginning the earlier one bounds it.
+    newest = (inf if chosen.updated_before is None else float(chosen.updated_before), "")
+    before, before_id = min(newest, tuple(after)) if after else newest
+    values = {
+        "account": account,
+        "model": chosen.model,
+        "after": -inf if chosen.updated_after is None else chosen.updated_after,
+        "before": before,
+        "before_id": before_id,
+        "limit": page_size + 1,
+    }
+    found = rows(db, _SESSIONS, values)
+    page = found[:page_size]
+    token = paging.encode(page[-1][3], page[-1][0]) if len(found) > page_size else None
     return [_session(row) for row in page], token
 
 
 def list_messages(
-    db: apsw.Connection, account: str, session_id: str, page_size: int, after: Sequence[float | str]
+    db: apsw.Connection, account: str, session_id: str, page_size: int, after: Sequence[Any]
 ) -> tuple[list[SessionMessage], str | None]:
     """Reads a page: `after` is the place of the row before it, or empty. Raises SessionNotFound."""
     find_session(db, account, session_id)
     turn, position = after or (0, 0)
-    rows = _rows(db, _MESSAGES, (session_id, turn, position, page_size + 1))
-    page = rows[:page_size]
-    token = paging.encode(page[-1][1], page[-1][5]) if len(rows) > page_size else None
+    found = rows(db, _MESSAGES, (session_id, turn, position, page_size + 1))
+    page = found[:page_size]
+    token = paging.encode(page[-1][1], page[-1][2]) if len(found) > page_size else None
     return [_session_message(row) for row in page], token
+
+
+def fork_session(db: apsw.Connection, source: Session, new_id: str, through_turn: int | None, now: float) -> None:
+    """Copies the completed turns up to one into a new session. Raises InvalidRequest."""
+    last = source.turn_count
+    through = last if through_turn is None else through_turn
+    if not (1 <= through <= last or through_turn is None):
+        message = f"`through_turn` must be the number of a turn that the session has; its last one is {last}"
+        raise InvalidRequest(message, param="through_turn")
+    values = {"new": new_id, "id": source.id, "through": through, "now": now}
+    for statement in (_FORK, _FORK_TURNS, _FORK_MESSAGES):
+        db.execute(statement, values)
+    db.execute(_COUNT_FORKED, (db.changes(), new_id))
+
+
+def is_leased(db: apsw.Connection, session_id: str, now: float) -> bool:
+    """Tells whether a turn of this session holds it."""
+    return bool(column(db, _IS_LEASED, (session_id, now)))
 
 
 def delete_session(db: apsw.Connection, account: str, session_id: str, now: float) -> None:
     """Deletes the session with all that hangs on it. Raises SessionNotFound, SessionBusy."""
     find_session(db, account, session_id)
-    if _rows(db, _LEASED, (session_id, now)):
+    if is_leased(db, session_id, now):
         raise SessionBusy(session_id)
     db.execute(_DELETE, (session_id,))
 
 
-def _append(db: apsw.Connection, turn: Turn, position: int, messages: Sequence[bytes]) -> None:
-    for place, message in enumerate(messages, position):
-        db.execute(_ADD_MESSAGE, (turn.session_id, turn.number, place, message))
-
-
-def _rows(db: apsw.Connection, sql: str, values: Any) -> list[tuple[Any, ...]]:
-    """Runs one statement to its end."""
-    return db.execute(sql, values).fetchall()
-
-
 def _session(row: tuple[Any, ...]) -> Session:
-    identifier, model, created, updated, turn_count = row
+    identifier, model, created, updated, turn_count, forked_from = row
     return Session(
         id=identifier,
         object="chat.session",
@@ -160,10 +129,18 @@ def _session(row: tuple[Any, ...]) -> Session:
         created=int(created),
         updated=int(updated),
         turn_count=turn_count,
+        forked_from=forked_from,
     )
 
 
 def _session_message(row: tuple[Any, ...]) -> SessionMessage:
-    serialized, turn, state, reason, created, _ = row
-    message = Message.FromString(serialized)
-    return SessionMessage(message=message, turn=turn, state=state, reason=reason, created=int(created))
+    serialized, turn, _, state, reason, created, usage, metadata = row
+    return SessionMessage(
+        message=Message.FromString(serialized),
+        turn=turn,
+        state=state,
+        reason=reason,
+        created=int(created),
+        usage=None if usage is None else Usage.FromString(usage),
+        metadata=orjson.loads(metadata) if metadata else None,
+    )

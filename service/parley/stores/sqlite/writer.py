@@ -37,19 +37,17 @@ class Counts:
 class _Job:
     work: Callable[[apsw.Connection], Any]
     future: asyncio.Future[Any]
-    undo: Callable[[Any], None] | None
     result: Any = None
     error: Exception | None = None
 
     def settle(self) -> None:
         """Tells the caller, in its event loop."""
-        if not self.future.done():
-            if self.error is None:
-                self.future.set_result(self.result)
-            else:
-                self.future.set_exception(self.error)
-        elif self.undo is not None and self.error is None:
-            self.undo(self.result)
+        if self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.result)
+        else:
+            self.future.set_exception(self.error)
 
 
 class Writer:
@@ -66,18 +64,16 @@ class Writer:
         self._thread = Thread(target=self._run, name="parley-store-writer", daemon=True)
         self._thread.start()
 
-    def submit(
-        self, work: Callable[[apsw.Connection], T], undo: Callable[[T], None] | None = None
-    ) -> asyncio.Future[T]:
+    def submit(self, work: Callable[[apsw.Connection], T]) -> asyncio.Future[T]:
         """Queues a job that runs in its own savepoint.
 
-        A caller that is cancelled before its job begins has it left out; one that is cancelled later has `undo` called
-        with the result. Raises StoreUnavailable once closed, and so does the future.
+        A caller that is cancelled before its job begins has it left out; one that is cancelled later has it done all
+        the same. Raises StoreUnavailable once closed, and so does the future.
         """
         if self._closing:
             raise StoreUnavailable("the store is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Job(work, future, undo))
+        self._queue.put(_Job(work, future))
         return future
 
     async def close(self) -> None:
@@ -151,7 +147,6 @@ class Writer:
 def _perform(connection: apsw.Connection, job: _Job) -> None:
     """Runs one job so that its failure undoes nothing but itself. A failing database fails the whole batch."""
     if job.future.cancelled():
-        job.undo = None
         return
     connection.execute("SAVEPOINT job")
     try:

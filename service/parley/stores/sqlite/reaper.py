@@ -1,0 +1,43 @@
+"""What the reaper clears, in SQL: each function is one job of the writer, and returns how many it has cleared."""
+
+import apsw
+
+from parley.stores.sqlite.rows import column, rows
+
+_TAKE_LEASES = """
+UPDATE sessions SET lease_expires = NULL, lease_fence = lease_fence + 1
+WHERE id IN (SELECT id FROM sessions WHERE lease_expires <= ? ORDER BY lease_expires LIMIT ?)
+RETURNING id, turn_count
+"""
+_CRASHED = """
+UPDATE turns SET state = 'incomplete', reason = 'crashed'
+WHERE session_id = ? AND number = ? AND state = 'in_progress'
+"""
+_DELETE_SESSIONS = """
+DELETE FROM sessions
+WHERE id IN (SELECT id FROM sessions WHERE updated < ? AND lease_expires IS NULL ORDER BY updated LIMIT ?)
+RETURNING id
+"""
+_DELETE_CLAIMS = """
+DELETE FROM claims WHERE fence IN (
+  SELECT fence FROM claims
+  WHERE updated < ? AND (lease_expires IS NULL OR lease_expires <= ?) ORDER BY updated LIMIT ?
+) RETURNING fence
+"""
+
+
+def reap_crashed(db: apsw.Connection, now: float, limit: int) -> int:
+    """Marks turns whose lease ran out, and takes the lease away: a worker that comes late cannot write."""
+    taken = rows(db, _TAKE_LEASES, (now, limit))
+    db.executemany(_CRASHED, taken)
+    return len(taken)
+
+
+def reap_sessions(db: apsw.Connection, before: float, limit: int) -> int:
+    """Deletes sessions whose latest turn began before then, unless it is running."""
+    return len(column(db, _DELETE_SESSIONS, (before, limit)))
+
+
+def reap_claims(db: apsw.Connection, before: float, now: float, limit: int) -> int:
+    """Deletes keys that were answered, or given up by a worker that died, before then."""
+    return len(column(db, _DELETE_CLAIMS, (before, now, limit)))

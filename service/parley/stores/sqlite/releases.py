@@ -1,0 +1,46 @@
+"""Waiting until a session is free."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 0.25
+_GROWTH = 1.5
+
+
+class Releases:
+    """Wakes those who wait for a session in this process; what other processes release is found by looking."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+
+    def announce(self, session_id: str) -> None:
+        """Wakes everyone who waits for this session."""
+        for waiter in self._waiting.pop(session_id, ()):
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait(self, session_id: str, seconds: float, is_free: Callable[[], Awaitable[bool]]) -> None:
+        """Returns once the session is announced or found free, at the latest after so many seconds."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(session_id, set()).add(waiter)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._look(waiter, is_free)
+        except TimeoutError:
+            pass
+        finally:
+            self._forget(session_id, waiter)
+
+    @staticmethod
+    async def _look(waiter: asyncio.Future[None], is_free: Callable[[], Awaitable[bool]]) -> None:
+        pause = _FIRST_PAUSE
+        while not waiter.done() and not await is_free():
+            await asyncio.wait([waiter], timeout=pause)
+            pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+
+    def _forget(self, session_id: str, waiter: asyncio.Future[None]) -> None:
+        others = self._waiting.get(session_id, set())
+        others.discard(waiter)
+        if not others:
+            self._waiting.pop(session_id, None)

@@ -1,0 +1,161 @@
+"""Turns in SQL: each function is one job of the writer."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import apsw
+import orjson
+
+from parley.core import history
+from parley.core.errors import SessionBusy, SessionOfOtherModel, TurnLost
+from parley.core.history import TurnSize
+from parley.core.ports import Turn, TurnBegin, TurnEnd
+from parley.stores.sqlite.claims import end_claim
+from parley.stores.sqlite.limits import settle
+from parley.stores.sqlite.rows import column, rows
+from parley.stores.sqlite.sessions import find_session
+from parley.v1.message_pb2 import Message
+
+_CREATE = """
+INSERT INTO sessions (id, account, model, created, updated, turn_count, lease_fence, lease_expires)
+VALUES (:id, :account, :model, :now, :now, 1, 1, :expires)
+RETURNING turn_count, lease_fence, completed_messages
+"""
+_LEASE = """
+UPDATE sessions
+SET updated = :now, turn_count = turn_count + 1, lease_fence = lease_fence + 1, lease_expires = :expires
+WHERE id = :id AND account = :account AND model = :model AND (lease_expires IS NULL OR lease_expires <= :now)
+RETURNING turn_count, lease_fence, completed_messages
+"""
+_CRASHED = """
+UPDATE turns SET state = 'incomplete', reason = 'crashed'
+WHERE session_id = ? AND number = ? AND state = 'in_progress'
+"""
+_ADD_TURN = """
+INSERT INTO turns (session_id, number, state, created, asked, messages, tokens, continues, metadata)
+VALUES (?, ?, 'in_progress', ?, ?, ?, ?, ?, ?)
+"""
+_ADD_MESSAGE = "INSERT INTO messages (session_id, turn, position, message, system) VALUES (?, ?, ?, ?, ?)"
+_SIZES = """
+SELECT number, messages, tokens, continues FROM turns
+WHERE session_id = ? AND number < ? AND state = 'completed' ORDER BY number DESC
+"""
+_STORED = """
+SELECT message FROM turns CROSS JOIN messages ON messages.session_id = turns.session_id AND turn = number
+WHERE turns.session_id = ? AND number < ? AND state = 'completed' ORDER BY number, position
+"""
+_SAID = """
+SELECT message FROM turns CROSS JOIN messages ON messages.session_id = turns.session_id AND turn = number
+WHERE turns.session_id = ? AND number < ? AND number >= ? AND state = 'completed' AND NOT system
+ORDER BY number, position
+"""
+_STANDING = """
+SELECT message FROM messages CROSS JOIN turns ON turns.session_id = messages.session_id AND number = turn
+WHERE messages.session_id = ? AND turn < ? AND system AND state = 'completed' ORDER BY turn, position
+"""
+_END_TURN = """
+UPDATE turns SET state = ?, reason = ?, messages = messages + ?, tokens = tokens + ?, usage = ?
+WHERE session_id = ? AND number = ? RETURNING asked
+"""
+_RELEASE = """
+UPDATE sessions SET lease_expires = NULL, completed_messages = completed_messages + ?
+WHERE id = ? AND lease_fence = ? AND lease_expires IS NOT NULL RETURNING id
+"""
+_RENEW = "UPDATE sessions SET lease_expires = ? WHERE id = ? AND lease_fence = ? AND lease_expires IS NOT NULL"
+
+
+def begin_turn(db: apsw.Connection, begin: TurnBegin, now: float, expires: float) -> tuple[Turn, list[bytes]]:
+    """Leases the session and adds the turn. Returns it and its history, serialized.
+
+    Raises SessionNotFound, SessionOfOtherModel, SessionBusy, InvalidRequest.
+    """
+    number, fence, completed = _lease(db, begin, now, expires)
+    turn = Turn(begin.session_id, number, fence, messages=list(begin.messages))
+    past: list[bytes] = []
+    if not begin.new:
+        db.execute(_CRASHED, (turn.session_id, number - 1))
+        past = _look_back(db, turn, begin, completed)
+    _add(db, turn, begin, now)
+    return turn, past
+
+
+def end_turn(db: apsw.Connection, turn: Turn, end: TurnEnd, now: float) -> None:
+    """Appends the answer, ends the turn, its claim and its lease, and settles the limits. Raises TurnLost."""
+    usage = None if end.usage is None else end.usage.SerializeToString()
+    values = (end.state, end.reason, *_size(end.answer), usage, turn.session_id, turn.number)
+    asked = column(db, _END_TURN, values)
+    completed = sum(asked) + len(end.answer) if end.state == "completed" else 0
+    # Where the lease is lost, the job's failure takes back what was written until here.
+    if not asked or not rows(db, _RELEASE, (completed, turn.session_id, turn.fence)):
+        raise TurnLost
+    _append(db, turn, asked[0], end.answer)
+    if end.claim is not None:
+        end_claim(db, end.claim, end.reply if end.state == "completed" else None, turn.session_id, now)
+    settle(db, end.charges, now)
+
+
+def renew_turns(db: apsw.Connection, turns: Sequence[Turn], expires: float) -> None:
+    """Extends those leases that are still these turns'."""
+    db.executemany(_RENEW, [(expires, turn.session_id, turn.fence) for turn in turns])
+
+
+def _lease(db: apsw.Connection, begin: TurnBegin, now: float, expires: float) -> tuple[int, int, int]:
+    """Returns the turn's number, its fence, and how many messages the session's completed turns have."""
+    values = {"id": begin.session_id, "account": begin.account, "model": begin.model, "now": now, "expires": expires}
+    for number, fence, completed in rows(db, _CREATE if begin.new else _LEASE, values):
+        return number, fence, completed
+    model = find_session(db, begin.account, begin.session_id).model
+    raise SessionBusy(begin.session_id) if model == begin.model else SessionOfOtherModel(begin.session_id, model)
+
+
+def _look_back(db: apsw.Connection, turn: Turn, begin: TurnBegin, completed: int) -> list[bytes]:
+    """Leaves only what is new in the turn's messages, and returns the history that goes with them."""
+    place = (turn.session_id, turn.number)
+    standing = column(db, _STANDING, place)
+    turn.messages = list(_new(db, turn, begin.messages, standing, completed))
+    with _sizes(db, turn) as sizes:
+        first = history.first_turn(sizes, begin.window, continued=history.continues(turn.messages))
+    return standing if first is None else standing + column(db, _SAID, (*place, first))
+
+
+def _new(
+    db: apsw.Connection, turn: Turn, sent: Sequence[Message], standing: Sequence[bytes], completed: int
+) -> Sequence[Message]:
+    """Returns what the session does not have yet. Only a request that is long enough is compared with all of it."""
+    if 0 < completed <= len(sent):
+        stored = map(Message.FromString, column(db, _STORED, (turn.session_id, turn.number)))
+        new = history.new_messages(list(stored), sent)
+        if len(new) < len(sent):
+            return new
+    if not sent or not history.is_system(sent[0]):
+        return sent
+    return history.without_known([Message.FromString(message) for message in standing], sent)
+
+
+@contextmanager
+def _sizes(db: apsw.Connection, turn: Turn) -> Iterator[Iterator[TurnSize]]:
+    """Lends the sizes of the completed turns, the newest first, which are read only as they are asked for."""
+    cursor = db.execute(_SIZES, (turn.session_id, turn.number))
+    try:
+        yield (TurnSize(number, messages, tokens, bool(continues)) for number, messages, tokens, continues in cursor)
+    finally:
+        cursor.close()
+
+
+def _add(db: apsw.Connection, turn: Turn, begin: TurnBegin, now: float) -> None:
+    metadata = orjson.dumps(dict(begin.metadata)).decode() if begin.metadata else None
+    size = (len(turn.messages), *_size(turn.messages), history.continues(turn.messages))
+    db.execute(_ADD_TURN, (turn.session_id, turn.number, now, *size, metadata))
+    _append(db, turn, 0, turn.messages)
+
+
+def _append(db: apsw.Connection, turn: Turn, position: int, messages: Sequence[Message]) -> None:
+    for place, message in enumerate(messages, position):
+        values = (message.SerializeToString(), history.is_system(message))
+        db.execute(_ADD_MESSAGE, (turn.session_id, turn.number, place, *values))
+
+
+def _size(messages: Sequence[Message]) -> tuple[int, int]:
+    """Returns the number and the tokens of messages that a window counts."""
+    said = [history.tokens(message) for message in messages if not history.is_system(message)]
+    return len(said), sum(said)

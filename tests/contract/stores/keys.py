@@ -1,0 +1,53 @@
+"""API keys and accounts."""
+
+from parley.core.ports import Store
+from tests.contract.stores.making import (
+    key,
+)
+
+
+class KeyContract:
+    """API keys and accounts."""
+
+    async def test_key_comes_back_whole(self, store: Store, second: Store) -> None:
+        """A key is found by its digest at every worker, with all that it was stored with."""
+        await store.add_key(key(1, expires=1_800_000_000))
+        assert key(1, expires=1_800_000_000) == await second.find_key(bytes([1]) * 32)
+        assert None is await second.find_key(bytes([2]) * 32)
+
+    async def test_keys_are_listed(self, store: Store) -> None:
+        """Keys are listed the oldest first, those of one second in the order in which they were made."""
+        made = [key(number) for number in (5, 3, 4)]
+        for one in made:
+            await store.add_key(one)
+        assert made == await store.list_keys()
+
+    async def test_plan_is_the_accounts(self, store: Store) -> None:
+        """The plan belongs to the account: the latest key sets it for all keys of that account, and no other."""
+        await store.add_key(key(1, plan="pro"))
+        await store.add_key(key(2, plan="pro", account="bob"))
+        await store.add_key(key(3, plan="free"))
+        assert ["free", "pro", "free"] == [one.plan for one in await store.list_keys()]
+
+    async def test_plan_is_kept(self, store: Store) -> None:
+        """Where the plan is to be kept, an account that is there keeps its own, and a new one gets the key's."""
+        added = [
+            await store.add_key(key(1, plan="free")),
+            await store.add_key(key(2, plan="pro"), keep_plan=True),
+            await store.add_key(key(3, plan="pro", account="bob"), keep_plan=True),
+        ]
+        assert ["free", "free", "pro"] == [one.plan for one in added]
+        assert added == await store.list_keys()
+
+    async def test_revoked_once(self, store: Store, second: Store) -> None:
+        """A revoked key stays, marked with the time of the first revocation."""
+        await store.add_key(key(1))
+        await store.add_key(key(2))
+        revoked = await store.revoke_key("key_1", 1_700_000_100)
+        again = await second.revoke_key("key_1", 1_700_000_200)
+        assert revoked == again == await second.find_key(bytes([1]) * 32)
+        assert [1_700_000_100, None] == [one.revoked for one in await store.list_keys()]
+
+    async def test_unknown_key_is_not_revoked(self, store: Store) -> None:
+        """Revoking a key that does not exist says so."""
+        assert None is await store.revoke_key("key_9", 1)

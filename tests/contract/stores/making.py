@@ -1,0 +1,89 @@
+"""What the contract makes its tests of."""
+
+from collections.abc import Mapping, Sequence
+
+from parley.core.history import Window
+from parley.core.ports import ApiKey, Charge, Store, Turn, TurnBegin, TurnEnd
+from parley.v1.message_pb2 import Message
+
+LEASE = 10.0
+WHOLE = Window()
+
+
+class Clock:
+    """Unix seconds that move only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.25
+
+    def __call__(self) -> float:
+        """Tells the time."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Lets time pass."""
+        self.now += seconds
+
+
+def message(role: str, text: str) -> Message:
+    """Makes a plain message."""
+    made = Message(role=role)
+    made.content.string_value = text
+    return made
+
+
+def texts(messages: Sequence[Message]) -> list[str]:
+    """Reads the texts of messages."""
+    return [one.content.string_value for one in messages]
+
+
+async def begin(
+    store: Store,
+    session: str,
+    *asked: str | Message,
+    new: bool = False,
+    account: str = "ada",
+    model: str = "m",
+    window: Window = WHOLE,
+    metadata: Mapping[str, str] | None = None,
+) -> Turn:
+    """Begins a turn with messages; plain text is the user's."""
+    messages = [message("user", one) if isinstance(one, str) else one for one in asked]
+    return await store.begin_turn(TurnBegin(account, model, session, new, messages, window, metadata or {}), LEASE)
+
+
+async def complete(store: Store, turn: Turn, *answered: str) -> None:
+    """Completes a turn."""
+    await store.end_turn(turn, TurnEnd("completed", answer=[message("assistant", text) for text in answered]))
+
+
+async def give_up(store: Store, turn: Turn, reason: str, *answered: str) -> None:
+    """Ends a turn as incomplete."""
+    answer = [message("assistant", text) for text in answered]
+    await store.end_turn(turn, TurnEnd("incomplete", reason, answer))
+
+
+async def converse(store: Store, session: str, asked: str, answered: str, *, new: bool = False) -> None:
+    """Makes one whole turn."""
+    turn = await begin(store, session, asked, new=new)
+    await complete(store, turn, answered)
+
+
+async def all_messages(store: Store, session: str, account: str = "ada") -> list[tuple[str, int, str, str | None]]:
+    """Reads text, turn, state and reason of every message."""
+    found, _ = await store.list_messages(account, session, page_size=1000, page_token=None)
+    return [
+        (one.message.content.string_value, one.turn, one.state, one.reason if one.HasField("reason") else None)
+        for one in found
+    ]
+
+
+def key(number: int, *, account: str = "ada", plan: str = "pro", expires: int | None = None) -> ApiKey:
+    """Makes a key as the store gets it."""
+    digest = bytes([number]) * 32
+    return ApiKey(f"key_{number}", f"name {number}", account, plan, digest, ("m1", "m2"), 1_700_000_000, expires)
+
+
+def charge(amount: int, *, subject: str = "key:1", kind: str = "tokens", per_minute: int = 60) -> Charge:
+    """Makes a charge on a bucket that fills by one a second."""
+    return Charge(subject, kind, per_minute, amount)

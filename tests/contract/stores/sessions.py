@@ -1,0 +1,157 @@
+"""Sessions: reading, listing, deleting."""
+
+import pytest
+
+from parley.core.errors import InvalidRequest, SessionBusy, SessionNotFound, TurnLost
+from parley.core.ports import SessionFilter, Store
+from tests.contract.stores.making import (
+    LEASE,
+    Clock,
+    all_messages,
+    begin,
+    complete,
+    converse,
+    give_up,
+)
+
+# The token [9223372036854775808,1]: a number that no database can compare with.
+_HUGE = "WzkyMjMzNzIwMzY4NTQ3NzU4MDgsMV0"
+
+
+class SessionContract:
+    """Sessions: reading, listing, deleting."""
+
+    async def test_particulars(self, store: Store, clock: Clock) -> None:
+        """A session tells its model, when it was made, when its latest turn began, and how many turns it has."""
+        await converse(store, "s", "one", "first", new=True)
+        clock.advance(60)
+        turn = await begin(store, "s", "two")
+        clock.advance(5)
+        await give_up(store, turn, "failed")
+        session = await store.get_session("ada", "s")
+        assert ("s", "chat.session", "m") == (session.id, session.object, session.model)
+        assert (1_700_000_000, 1_700_000_060, 2) == (session.created, session.updated, session.turn_count)
+
+    async def test_foreign_session_is_hidden(self, store: Store) -> None:
+        """Another account can neither read, list nor delete a session."""
+        await converse(store, "s", "one", "first", new=True)
+        with pytest.raises(SessionNotFound):
+            await store.get_session("bob", "s")
+        with pytest.raises(SessionNotFound):
+            await store.list_messages("bob", "s", page_size=10, page_token=None)
+        with pytest.raises(SessionNotFound):
+            await store.delete_session("bob", "s")
+        assert ([], None) == await store.list_sessions("bob", SessionFilter(), page_size=10, page_token=None)
+        assert 2 == len(await all_messages(store, "s"))
+
+    async def test_list_pages(self, store: Store, clock: Clock) -> None:
+        """Pages follow one another without gap or repetition, the latest turn first, equal times included."""
+        for number in range(7):
+            await converse(store, f"s{number}", "q", "a", new=True)
+            clock.advance(number % 2)
+        assert ["s6", "s5", "s4", "s3", "s2", "s1", "s0"] == await self._listed(store, page_size=100)
+        for size in (1, 2, 3, 7):
+            assert ["s6", "s5", "s4", "s3", "s2", "s1", "s0"] == await self._listed(store, page_size=size)
+
+    async def test_a_turn_moves_a_session_up(self, store: Store, clock: Clock) -> None:
+        """A new turn puts its session first, and no page shows it a second time."""
+        for number in range(4):
+            await converse(store, f"s{number}", "q", "a", new=True)
+            clock.advance(1)
+        page, token = await store.list_sessions("ada", SessionFilter(), page_size=2, page_token=None)
+        await begin(store, "s3", "again")
+        rest, end = await store.list_sessions("ada", SessionFilter(), page_size=2, page_token=token)
+        assert (["s3", "s2"], ["s1", "s0"], None) == ([one.id for one in page], [one.id for one in rest], end)
+        clock.advance(1)
+        await begin(store, "s0", "again")
+        assert "s0" == (await self._listed(store, page_size=1))[0]
+
+    async def test_list_by_model(self, store: Store, clock: Clock) -> None:
+        """The list can be narrowed to a model, over page boundaries."""
+        for number in range(6):
+            turn = await begin(store, f"s{number}", "q", new=True, model=f"m{number % 2}")
+            await complete(store, turn)
+            clock.advance(1)
+        assert ["s5", "s3", "s1"] == await self._listed(store, page_size=2, model="m1")
+        assert [] == await self._listed(store, page_size=2, model="m2")
+
+    async def test_message_pages(self, store: Store) -> None:
+        """Pages of messages follow one another without gap or repetition, the oldest first."""
+        for number in range(3):
+            await converse(store, "s", f"q{number}", f"a{number}", new=number == 0)
+        for size in (1, 2, 4, 6):
+            found: list[str] = []
+            token = None
+            while True:
+                page, token = await store.list_messages("ada", "s", page_size=size, page_token=token)
+                assert len(page) <= size
+                found += [one.message.content.string_value for one in page]
+                if token is None:
+                    break
+            assert ["q0", "a0", "q1", "a1", "q2", "a2"] == found
+
+    @pytest.mark.parametrize(
+        "token",
+        ["x", "!!", "WzFd", "bnVsbA", "WzEsImEiLDJd", "W251bGwsbnVsbF0", "WzFlOTk5LDFd", "A" * 9999, "é", _HUGE],
+    )
+    async def test_bad_page_token(self, store: Store, token: str) -> None:
+        """A token that is not ours is the caller's mistake."""
+        await converse(store, "s", "q", "a", new=True)
+        with pytest.raises(InvalidRequest) as refused:
+            await store.list_sessions("ada", SessionFilter(), page_size=2, page_token=token)
+        assert "page_token" == refused.value.param
+        with pytest.raises(InvalidRequest) as refused:
+            await store.list_messages("ada", "s", page_size=2, page_token=token)
+        assert "page_token" == refused.value.param
+
+    async def test_tokens_do_not_cross(self, store: Store) -> None:
+        """A token of one list is not good for the other."""
+        for session in ("s", "t"):
+            await converse(store, session, "q", "a", new=True)
+        _, of_sessions = await store.list_sessions("ada", SessionFilter(), page_size=1, page_token=None)
+        _, of_messages = await store.list_messages("ada", "s", page_size=1, page_token=None)
+        with pytest.raises(InvalidRequest):
+            await store.list_messages("ada", "s", page_size=1, page_token=of_sessions)
+        with pytest.raises(InvalidRequest):
+            await store.list_sessions("ada", SessionFilter(), page_size=1, page_token=of_messages)
+
+    async def test_delete(self, store: Store, second: Store) -> None:
+        """A deleted session is gone with all its messages, everywhere, and its id may be used anew."""
+        await converse(store, "s", "one", "first", new=True)
+        await converse(store, "t", "other", "kept", new=True)
+        await store.delete_session("ada", "s")
+        with pytest.raises(SessionNotFound):
+            await second.get_session("ada", "s")
+        with pytest.raises(SessionNotFound):
+            await second.list_messages("ada", "s", page_size=10, page_token=None)
+        with pytest.raises(SessionNotFound):
+            await begin(second, "s", "two")
+        with pytest.raises(SessionNotFound):
+            await store.delete_session("ada", "s")
+        await begin(store, "s", "fresh", new=True)
+        assert [("fresh", 1, "in_progress", None)] == await all_messages(store, "s")
+        assert 2 == len(await all_messages(store, "t"))
+
+    async def test_delete_while_busy(self, store: Store, second: Store, clock: Clock) -> None:
+        """A session is not deleted under a running turn; once that turn's lease has run out, it is."""
+        turn = await begin(store, "s", "one", new=True)
+        with pytest.raises(SessionBusy):
+            await second.delete_session("ada", "s")
+        clock.advance(LEASE)
+        await second.delete_session("ada", "s")
+        with pytest.raises(TurnLost):
+            await complete(store, turn, "too late")
+
+    @staticmethod
+    async def _listed(store: Store, *, page_size: int, model: str | None = None) -> list[str]:
+        """Reads every page of the list."""
+        found: list[str] = []
+        token = None
+        while True:
+            page, token = await store.list_sessions(
+                "ada", SessionFilter(model=model), page_size=page_size, page_token=token
+            )
+            assert len(page) <= page_size
+            found += [one.id for one in page]
+            if token is None:
+                return found

@@ -1,0 +1,194 @@
+"""Turns: leases, order, fencing."""
+
+import asyncio
+
+import pytest
+
+from parley.core.errors import InvalidRequest, SessionBusy, SessionNotFound, TurnLost
+from parley.core.ports import Store, Turn, TurnEnd
+from parley.v1.message_pb2 import Message
+from tests.contract.stores.making import (
+    LEASE,
+    Clock,
+    all_messages,
+    begin,
+    complete,
+    converse,
+    give_up,
+    message,
+    texts,
+)
+
+
+class TurnContract:
+    """Turns: leases, history, fencing."""
+
+    async def test_first_turn_has_no_history(self, store: Store) -> None:
+        """A new session begins with turn 1 and nothing before it."""
+        turn = await begin(store, "s", "hi", new=True)
+        assert ("s", 1, []) == (turn.session_id, turn.number, turn.history)
+
+    async def test_history_is_completed_turns(self, store: Store) -> None:
+        """A turn gets the messages of the completed turns before it, the oldest first, without its own."""
+        await converse(store, "s", "my name is Ada", "hello Ada", new=True)
+        await converse(store, "s", "I am 36", "noted")
+        turn = await begin(store, "s", "who am I?")
+        assert ["my name is Ada", "hello Ada", "I am 36", "noted"] == texts(turn.history)
+        assert ["user", "assistant", "user", "assistant"] == [one.role for one in turn.history]
+        assert 3 == turn.number
+
+    async def test_another_worker_continues(self, store: Store, second: Store) -> None:
+        """What one worker was told is complete, the next call at another one builds on."""
+        for number in range(1, 21):
+            here, there = (store, second) if number % 2 else (second, store)
+            await converse(here, "s", f"q{number}", f"a{number}", new=number == 1)
+            found, _ = await there.list_messages("ada", "s", page_size=1000, page_token=None)
+            assert (2 * number, f"a{number}") == (len(found), found[-1].message.content.string_value)
+
+    async def test_messages_come_back_whole(self, store: Store) -> None:
+        """Every field of a message survives, and so do fields that this version does not know."""
+        rich = message("assistant", "π \0 é")
+        rich.tool_calls.add(id="call_1", type="function").function.name = "look"
+        rich.content.list_value.values.add().struct_value["type"] = "text"
+        strange = Message.FromString(rich.SerializeToString() + b"\xfa\x3e\x03new")
+        turn = await begin(store, "s", "look", new=True)
+        await store.end_turn(turn, TurnEnd("completed", answer=[strange]))
+        assert strange == (await begin(store, "s", "and?")).history[1]
+
+    async def test_no_messages_at_all(self, store: Store) -> None:
+        """A turn may have no messages and no answer."""
+        turn = await begin(store, "s", new=True)
+        await complete(store, turn)
+        assert [] == (await begin(store, "s", "hi")).history
+
+    async def test_second_turn_is_refused(self, store: Store, second: Store) -> None:
+        """While a turn is in progress no other begins, at this worker or another, and the refusal changes nothing."""
+        turn = await begin(store, "s", "one", new=True)
+        for other in (store, second):
+            with pytest.raises(SessionBusy):
+                await begin(other, "s", "two")
+        await complete(store, turn, "done")
+        assert [("one", 1, "completed", None), ("done", 1, "completed", None)] == await all_messages(store, "s")
+        assert 2 == (await begin(second, "s", "two")).number
+
+    async def test_racing_turns(self, store: Store, second: Store) -> None:
+        """Of many turns that race for a session exactly one begins."""
+        await converse(store, "s", "hi", "ho", new=True)
+        stores = [store, second] * 25
+        results = await asyncio.gather(*[begin(one, "s", "me!") for one in stores], return_exceptions=True)
+        assert [2] == [turn.number for turn in results if isinstance(turn, Turn)]
+        assert 49 == sum(isinstance(result, SessionBusy) for result in results)
+
+    async def test_unknown_session(self, store: Store) -> None:
+        """A session that never existed cannot be continued, and the attempt does not make it."""
+        with pytest.raises(SessionNotFound):
+            await begin(store, "s", "hi")
+        with pytest.raises(SessionNotFound):
+            await store.get_session("ada", "s")
+
+    async def test_foreign_session_is_unknown(self, store: Store) -> None:
+        """Another account's session is refused as one that does not exist, whether it is busy or not."""
+        turn = await begin(store, "s", "secret", new=True)
+        with pytest.raises(SessionNotFound):
+            await begin(store, "s", "hi", account="bob")
+        await complete(store, turn)
+        with pytest.raises(SessionNotFound) as refused:
+            await begin(store, "s", "hi", account="bob")
+        with pytest.raises(SessionNotFound) as missing:
+            await begin(store, "t", "hi", account="bob")
+        assert str(missing.value).replace('"t"', '"s"') == str(refused.value)
+
+    async def test_session_of_another_model(self, store: Store) -> None:
+        """A session belongs to the model that it was made with; another one is told which."""
+        turn = await begin(store, "s", "hi", new=True)
+        await complete(store, turn)
+        with pytest.raises(InvalidRequest, match=r'belongs to the model "m"; name that model') as refused:
+            await begin(store, "s", "hi", model="other")
+        assert "model" == refused.value.param
+        assert 1 == (await store.get_session("ada", "s")).turn_count
+
+    async def test_abandoned_turn(self, store: Store) -> None:
+        """A turn that was given up stays readable with its reason, and out of the history."""
+        turn = await begin(store, "s", "one", new=True)
+        await give_up(store, turn, "cancelled", "half an")
+        expected = [("one", 1, "incomplete", "cancelled"), ("half an", 1, "incomplete", "cancelled")]
+        assert expected == await all_messages(store, "s")
+        following = await begin(store, "s", "two")
+        assert (2, []) == (following.number, following.history)
+
+    async def test_in_progress_is_readable(self, store: Store, second: Store) -> None:
+        """The messages of a turn are on disk as soon as it has begun."""
+        await begin(store, "s", "one", "two", new=True)
+        expected = [("one", 1, "in_progress", None), ("two", 1, "in_progress", None)]
+        assert expected == await all_messages(second, "s")
+
+    async def test_crashed_turn(self, store: Store, second: Store, clock: Clock) -> None:
+        """The turn of a worker that died gives way when its lease has run out, and is marked so."""
+        await converse(store, "s", "one", "first", new=True)
+        await begin(store, "s", "two")
+        clock.advance(LEASE - 0.01)
+        with pytest.raises(SessionBusy):
+            await begin(second, "s", "three")
+        clock.advance(0.01)
+        turn = await begin(second, "s", "three")
+        assert (3, ["one", "first"]) == (turn.number, texts(turn.history))
+        states = [(text, state, reason) for text, _, state, reason in await all_messages(store, "s")]
+        assert ("two", "incomplete", "crashed") == states[2]
+        assert ("three", "in_progress", None) == states[3]
+
+    async def test_late_worker_cannot_write(self, store: Store, second: Store, clock: Clock) -> None:
+        """A worker that slept past its lease can neither commit nor abandon once another one has taken over."""
+        late = await begin(store, "s", "one", new=True)
+        clock.advance(LEASE)
+        turn = await begin(second, "s", "two")
+        with pytest.raises(TurnLost):
+            await complete(store, late, "too late")
+        with pytest.raises(TurnLost):
+            await give_up(store, late, "failed", "too late")
+        await complete(second, turn, "in time")
+        with pytest.raises(TurnLost):
+            await complete(store, late, "too late")
+        expected = [("one", "incomplete"), ("two", "completed"), ("in time", "completed")]
+        assert expected == [(text, state) for text, _, state, _ in await all_messages(store, "s")]
+
+    async def test_late_but_alone(self, store: Store, clock: Clock) -> None:
+        """A worker that slept past its lease may still commit where nobody took the session over."""
+        turn = await begin(store, "s", "one", new=True)
+        clock.advance(10 * LEASE)
+        await complete(store, turn, "done")
+        assert ["one", "done"] == texts((await begin(store, "s", "two")).history)
+
+    async def test_turn_ends_once(self, store: Store) -> None:
+        """A turn that has ended cannot end again."""
+        turn = await begin(store, "s", "one", new=True)
+        await complete(store, turn, "done")
+        with pytest.raises(TurnLost):
+            await complete(store, turn, "again")
+        with pytest.raises(TurnLost):
+            await give_up(store, turn, "failed")
+        assert 2 == len(await all_messages(store, "s"))
+
+    async def test_renewed_lease(self, store: Store, second: Store, clock: Clock) -> None:
+        """A renewed lease lasts from the renewal on."""
+        turns = [await begin(store, session, "one", new=True) for session in ("s", "t")]
+        clock.advance(LEASE - 1)
+        await store.renew_leases(turns, [], LEASE)
+        clock.advance(LEASE - 1)
+        for session in ("s", "t"):
+            with pytest.raises(SessionBusy):
+                await begin(second, session, "two")
+        clock.advance(1)
+        assert 2 == (await begin(second, "s", "two")).number
+
+    async def test_renewing_what_is_lost(self, store: Store, second: Store, clock: Clock) -> None:
+        """Renewing leaves alone a lease that another worker has by now, and turns that have ended."""
+        lost = await begin(store, "s", "one", new=True)
+        ended = await begin(store, "t", "one", new=True)
+        await complete(store, ended)
+        clock.advance(LEASE)
+        await begin(second, "s", "two")
+        await store.renew_leases([lost, ended], [], 100 * LEASE)
+        await store.renew_leases([], [], LEASE)
+        assert 2 == (await begin(store, "t", "two")).number
+        clock.advance(LEASE)
+        assert 3 == (await begin(store, "s", "three")).number
