@@ -45,6 +45,15 @@ app.command(
     help_epilogue="Example:\n  parley models --config parley.yaml",
 )
 app.command("parley.cli.keys:app", name="keys", help="Make, list and revoke API keys.")
+app.command("parley.cli.sessions:app", name="sessions", help="List, show, export and delete sessions.")
+app.command(
+    "parley.cli.chat:chat",
+    name="chat",
+    help="Talk to a model in the terminal.",
+    help_epilogue="Examples:\n"
+    "  PARLEY_API_KEY=sk-… parley chat --model smollm2\n"
+    "  parley chat --key-file key --session 0199c1b2-7d3e-7a40-9f51-3b8e2c6d4a10",
+)
 app.command("parley.cli.config:app", name="config", help="Check a configuration file.")
 
 

@@ -5,8 +5,8 @@ from contextlib import aclosing
 import orjson
 from google.api.httpbody_pb2 import HttpBody
 
+from parley.core import export
 from parley.core.errors import InvalidRequest, ParleyError
-from parley.core.export import export
 from parley.core.ids import session_id as new_session_id
 from parley.core.ports import SessionFilter, SessionStore
 from parley.rpc import errors
@@ -71,9 +71,9 @@ class SessionsServicer(services.SessionsServicer):
         """Writes a whole session as JSON Lines. A failure after the first byte is the last line, too."""
         output = _Output(request.session_id, context)
         try:
-            async with aclosing(export(self._store, caller().account, request.session_id)) as lines:
-                async for line in lines:
-                    await output.add(line)
+            async with aclosing(export.messages(self._store, caller().account, request.session_id)) as kept:
+                async for message in kept:
+                    await output.add(export.line(message))
             await output.flush()
         except BaseException as error:
             failure = failed(current(), error) if output.begun else None

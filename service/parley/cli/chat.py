@@ -1,0 +1,160 @@
+"""`parley chat`: talks to a model in the terminal, over gRPC."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from google.protobuf.struct_pb2 import Value
+
+from parley.cli.settings import CommandError
+from parley.cli.terminal import plain
+from parley.rpc.client import CallFailed, Client
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.message_pb2 import Message
+
+_PROMPT = "> "
+_PATIENCE = 5.0  # seconds that a cancelled turn may take to free its session
+_PAUSE = 0.2
+
+
+def chat(
+    *,
+    model: Annotated[str | None, Parameter(name="--model", help="The model. Default: the service's.")] = None,
+    session: Annotated[str | None, Parameter(name="--session", help="The id of a session to go on with.")] = None,
+    address: Annotated[
+        str, Parameter(name="--address", env_var="PARLEY_ADDRESS", help="Where gRPC listens, HOST:PORT; without TLS.")
+    ] = "127.0.0.1:50051",
+    key_file: Annotated[
+        Path | None,
+        Parameter(name="--key-file", help="File with an API key. Default: the variable PARLEY_API_KEY has it."),
+    ] = None,
+) -> None:
+    """Talk to a model. Ctrl-C stops an answer, Ctrl-D leaves; the session's id is shown then."""
+    person = sys.stdin.isatty()
+    with Client(address, _key(key_file)) as client:
+        talk = _Talk(client, address, model, session)
+        try:
+            for text in _lines(person):
+                _turn(talk, text, person)
+        finally:
+            if talk.session is not None:
+                named = f" --model {model}" if model else ""
+                print(f"To go on: parley chat{named} --session {plain(talk.session)}", file=sys.stderr)
+
+
+@dataclass
+class _Talk:
+    """A conversation: where the service keeps no session of it, what was said goes along with every call."""
+
+    client: Client
+    address: str
+    model: str | None
+    session: str | None
+    past: list[Message] = field(default_factory=list)
+
+    def say(self, text: str) -> Generator[str, None, None]:
+        """Yields the pieces of the answer. Raises CallFailed."""
+        question = Message(role="user", content=Value(string_value=text))
+        request = CreateChatCompletionRequest(model=self.model, session_id=self.session)
+        request.messages.extend([question] if self.session else [*self.past, question])
+        pieces = []
+        with closing(self.client.stream(request)) as chunks:
+            for chunk in chunks:
+                self.session = chunk.session_id if chunk.HasField("session_id") else self.session
+                for choice in chunk.choices:
+                    pieces.append(choice.delta.content or choice.delta.refusal)
+                    yield pieces[-1]
+        answer = Message(role="assistant", content=Value(string_value="".join(pieces)))
+        self.past += [question, answer]
+
+
+def _turn(talk: _Talk, text: str, person: bool) -> None:
+    """Says something and prints what comes back. Raises CommandError where talking on would be in vain."""
+    try:
+        _answer(talk, text)
+    except KeyboardInterrupt:
+        if not person:
+            raise
+        print("\n(stopped)", file=sys.stderr)
+    except CallFailed as error:
+        _tell(talk, error, person)
+
+
+def _answer(talk: _Talk, text: str) -> None:
+    """Prints the answer as it comes. A turn that was stopped just now is waited for. Raises CallFailed."""
+    begun = time.monotonic()
+    while True:
+        try:
+            with closing(talk.say(text)) as pieces:
+                for piece in pieces:
+                    print(plain(piece), end="", flush=True)
+            print(flush=True)
+        except CallFailed as error:
+            if error.reason != "SESSION_BUSY" or time.monotonic() - begun > _PATIENCE:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
+
+
+def _tell(talk: _Talk, error: CallFailed, person: bool) -> None:
+    """Says what failed; a person who has had an answer may try again. Raises CommandError for everyone else."""
+    if error.reason is None:
+        message = f"nothing answers at {talk.address} ({error}); start `parley up`, or name another --address"
+        raise CommandError(plain(message)) from error
+    if not (person and talk.past):
+        raise CommandError(plain(str(error))) from error
+    print(f"parley: {plain(str(error))}", file=sys.stderr)
+
+
+def _lines(person: bool) -> Iterator[str]:
+    """Yields what is said, a line each, until Ctrl-D or the end of the input."""
+    read: Callable[[], str] = input
+    if person:
+        import readline  # noqa: F401 - gives `input` arrow keys and its past
+
+        print("Ctrl-C stops an answer, Ctrl-D leaves.", file=sys.stderr)
+        read = _ask
+    while True:
+        try:
+            text = read()
+        except EOFError:
+            if person:
+                print(file=sys.stderr)
+            return
+        except KeyboardInterrupt:
+            if not person:
+                raise
+            print(file=sys.stderr)
+            continue
+        if text.strip():
+            yield text
+
+
+def _ask() -> str:
+    return input(_PROMPT)
+
+
+def _key(file: Path | None) -> str:
+    """The API key, which is never an argument: others see those. Raises CommandError."""
+    place, key = "PARLEY_API_KEY", os.environ.get("PARLEY_API_KEY", "").strip()
+    if file is not None:
+        place, key = str(file), _read(file)
+    elif not key:
+        raise CommandError("there is no API key; set PARLEY_API_KEY, or name a file that has one with --key-file")
+    if not key.isascii() or not key.isprintable() or " " in key or not key:
+        raise CommandError(f"{place} has no API key; it must hold one and nothing else")
+    return key
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{file} cannot be read ({getattr(error, 'strerror', None) or 'not text'})") from error

@@ -1,0 +1,251 @@
+"""`parley sessions`: list, show, export and delete sessions. It works on the store, and needs no running service."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from datetime import datetime
+from json import dumps
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from parley.cli.settings import CommandError, ConfigOption, JsonOption, StateDirOption, default_state_dir
+from parley.cli.terminal import plain, said
+from parley.core import export as lines
+from parley.core.errors import ParleyError, SessionNotFound
+from parley.core.plain import from_message
+from parley.core.ports import SessionFilter, Store
+from parley.stores.opening import opened, store_file
+from parley.v1.sessions_pb2 import Session
+
+T = TypeVar("T")
+_PAGE = 100
+_IN_A_TABLE = 50
+_FINE = "completed"
+
+app = App(
+    name="sessions",
+    help="List, show, export and delete sessions. It needs no running service.",
+    help_epilogue="Example:\n  parley sessions list",
+    help_format="plaintext",
+)
+
+AccountOption = Annotated[str, Parameter(name="--account", help="Whose sessions.")]
+IdArgument = Annotated[str, Parameter(name="ID", help="The session's id, as `parley sessions list` shows it.")]
+
+
+@app.command(
+    name="list",
+    help_epilogue="Examples:\n  parley sessions list --model smollm2\n  parley sessions list --json | jq -r '.[].id'",
+)
+def list_(  # noqa: PLR0913 - the command's options
+    *,
+    model: Annotated[str | None, Parameter(name="--model", help="Only sessions of this model.")] = None,
+    limit: Annotated[
+        int | None,
+        Parameter(
+            name="--limit",
+            validator=Number(gte=1),
+            help=f"How many at the most. Default: {_IN_A_TABLE}, or all with --json.",
+        ),
+    ] = None,
+    account: AccountOption = "default",
+    json: JsonOption = False,
+    state_dir: StateDirOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """List an account's sessions, the one with the latest turn first."""
+    most = limit or (sys.maxsize if json else _IN_A_TABLE)
+    found = _run(state_dir, config, lambda store: _listed(store, account, model, most + 1))
+    if json:
+        _print_json([from_message(session) for session in found[:most]])
+        return
+    _print_table(found[:most])
+    if len(found) > most:
+        print(f"There are more; --limit {most * 10} shows up to {most * 10}.", file=sys.stderr)
+
+
+@app.command(
+    help_epilogue="Examples:\n"
+    "  parley sessions show 0199c1b2-7d3e-7a40-9f51-3b8e2c6d4a10\n"
+    "  parley sessions show 0199c1b2-7d3e-7a40-9f51-3b8e2c6d4a10 --json | jq '.messages[0]'"
+)
+def show(
+    session_id: IdArgument,
+    /,
+    *,
+    account: AccountOption = "default",
+    json: JsonOption = False,
+    state_dir: StateDirOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Print a session's conversation."""
+
+    async def read(store: Store) -> tuple[Session, list[dict[str, Any]]]:
+        session = await store.get_session(account, session_id)
+        return session, [lines.fields(kept) async for kept in lines.messages(store, account, session_id)]
+
+    session, messages = _run(state_dir, config, read)
+    if json:
+        _print_json(from_message(session) | {"messages": messages})
+    else:
+        _print_conversation(session, messages)
+
+
+@app.command(help_epilogue="Example:\n  parley sessions export 0199c1b2-7d3e-7a40-9f51-3b8e2c6d4a10 > session.jsonl")
+def export(
+    session_id: IdArgument,
+    /,
+    *,
+    account: AccountOption = "default",
+    state_dir: StateDirOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Print a session as JSON Lines, a message a line, and exit with 1 where it could not be printed whole."""
+
+    async def write(store: Store) -> None:
+        async with aclosing(lines.messages(store, account, session_id)) as messages:
+            async for message in messages:
+                sys.stdout.buffer.write(lines.line(message))
+        sys.stdout.buffer.flush()
+
+    try:
+        _run(state_dir, config, write)
+    except BrokenPipeError:  # of `| head`: who reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+@app.command(help_epilogue="Example:\n  parley sessions delete 0199c1b2-7d3e-7a40-9f51-3b8e2c6d4a10")
+def delete(
+    session_ids: Annotated[list[str], Parameter(name="ID", help="The sessions' ids.", negative=())],
+    /,
+    *,
+    yes: Annotated[bool, Parameter(name="--yes", negative=(), help="Delete without asking.")] = False,
+    account: AccountOption = "default",
+    state_dir: StateDirOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Delete sessions and every message of them. One that is answering is refused."""
+    ids = list(dict.fromkeys(session_ids))
+
+    async def find(store: Store) -> None:
+        for session_id in ids:
+            await store.get_session(account, session_id)
+
+    async def remove(store: Store) -> None:
+        for session_id in ids:
+            await store.delete_session(account, session_id)
+            print(f"Deleted {session_id}.")
+
+    _run(state_dir, config, find)  # all of them, before one is gone
+    if yes or _confirmed(len(ids)):
+        _run(state_dir, config, remove)
+
+
+def _confirmed(count: int) -> bool:
+    """Asks the person at the terminal. Raises CommandError where there is none."""
+    if not sys.stdin.isatty():
+        raise CommandError("nothing was deleted: say --yes where nobody can be asked")
+    what = "the session" if count == 1 else f"{count} sessions"
+    return input(f"Delete {what} for good? [y/N] ").strip().lower() in {"y", "yes"}
+
+
+def _run(folder: Path | None, config: Path | None, work: Callable[[Store], Awaitable[T]]) -> T:
+    """Opens the store, does the work and closes it again. Raises CommandError."""
+
+    async def run() -> T:
+        async with _opened(folder, config) as store:
+            return await work(store)
+
+    try:
+        return asyncio.run(run())
+    except SessionNotFound as error:
+        raise CommandError(f"{error.message}; see `parley sessions list`, and --account") from error
+    except ParleyError as error:
+        raise CommandError(error.cause or error.message) from error
+
+
+@asynccontextmanager
+async def _opened(folder: Path | None, config: Path | None) -> AsyncIterator[Store]:
+    """Opens the store of a folder; refuses a folder without one, before one is made there. Raises CommandError."""
+    del config
+    found = (folder or default_state_dir()).expanduser().absolute()
+    if not store_file(found).exists():
+        raise CommandError(f"{found} has no sessions; name the service's folder with --state-dir")
+    async with opened(found) as store:
+        yield store
+
+
+async def _listed(store: Store, account: str, model: str | None, most: int) -> list[Session]:
+    """Reads up to `most` sessions, page by page."""
+    found: list[Session] = []
+    token: str | None = None
+    while len(found) < most:
+        size = min(_PAGE, most - len(found))
+        page, token = await store.list_sessions(account, SessionFilter(model), page_size=size, page_token=token)
+        found += page
+        if token is None:
+            break
+    return found
+
+
+def _print_json(value: Any) -> None:
+    print(dumps(value, ensure_ascii=False))
+
+
+def _print_table(sessions: list[Session]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("ID", "Model", "Turns", "Created", "Latest turn", box=None, pad_edge=False)
+    # An id that is cut short cannot be pasted into `show`.
+    table.columns[0].no_wrap = True
+    table.columns[0].min_width = max((len(session.id) for session in sessions), default=0)
+    table.columns[2].justify = "right"
+    for session in sessions:
+        row = (
+            session.id,
+            plain(session.model),
+            str(session.turn_count),
+            _time(session.created),
+            _time(session.updated),
+        )
+        table.add_row(*map(Text, row))
+    Console().print(table)
+
+
+def _print_conversation(session: Session, messages: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    origin = f" · forked from {session.forked_from}" if session.HasField("forked_from") else ""
+    console.print(Text(f"{session.id} · {plain(session.model)}{origin}", "bold"))
+    turn = 0
+    for message in messages:
+        if message["turn"] != turn:
+            turn = message["turn"]
+            console.print(_turn_line(message))
+        console.print(Text(plain(message.get("role", "")), "cyan" if message.get("role") == "user" else "green"))
+        console.print(Padding(Text(said(message)), (0, 0, 0, 2)))
+
+
+def _turn_line(message: dict[str, Any]) -> Any:
+    """What is above a turn: its number, when it began, and whether it is whole."""
+    from rich.text import Text
+
+    state = "" if message["state"] == _FINE else f" · {message['state']}"
+    reason = f" ({plain(message['reason'])})" if "reason" in message else ""
+    style = "yellow" if state else "dim"
+    return Text(f"\nTurn {message['turn']} · {_time(message['created'])}{state}{reason}", style)
+
+
+def _time(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")

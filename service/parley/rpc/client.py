@@ -1,0 +1,51 @@
+"""A caller of Parley: its completions as a stream, its failures as one kind of error."""
+
+from collections.abc import Generator
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+
+
+class CallFailed(Exception):
+    """A call failed. `reason` is the service's, as in ErrorReason without its prefix; None: it was not reached."""
+
+    def __init__(self, message: str, reason: str | None) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Client:
+    """Calls the service at a gRPC address, without TLS, with an API key. Closed at the end of its `with`."""
+
+    def __init__(self, address: str, key: str) -> None:
+        self._channel = grpc.insecure_channel(address)
+        self._stub = ChatCompletionsStub(self._channel)
+        self._metadata = (("authorization", f"Bearer {key}"),)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._channel.close()
+
+    def stream(self, request: CreateChatCompletionRequest) -> Generator[ChatCompletionChunk, None, None]:
+        """Yields the chunks of an answer; to stop reading cancels the call. Raises CallFailed."""
+        call: Any = self._stub.StreamChatCompletion(request, metadata=self._metadata)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise _failure(error) from error
+        finally:
+            call.cancel()
+
+
+def _failure(error: Any) -> CallFailed:
+    """The error of gRPC in the service's words, where they came from it."""
+    trailing = dict(error.trailing_metadata() or ())
+    return CallFailed(error.details() or error.code().name, trailing.get("parley-error-reason"))
