@@ -35,6 +35,9 @@ models:
   - {id: kept, targets: [{backend: scripted, model: upstream}]}
   - {id: on-request, targets: [{backend: scripted}], sessions: on_request}
   - {id: stateless, targets: [{backend: scripted}], sessions: "off"}
+  - {id: queued, targets: [{backend: scripted}], concurrent_turns: queue}
+  - {id: impatient, targets: [{backend: scripted}], concurrent_turns: queue, queue_timeout: 50ms}
+  - {id: short, targets: [{backend: scripted}], history: {max_messages: 2}}
 default_model: kept
 """
 ACCOUNTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -56,6 +59,8 @@ class Worker:
     keys: dict[str, str]
     loop: asyncio.AbstractEventLoop
     server: Server
+    turns: Turns
+    store: SqliteStore
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Runs a coroutine on the server's loop."""
@@ -64,6 +69,10 @@ class Worker:
     def call_soon(self, function: Callable[[], object]) -> None:
         """Calls a function on the server's loop."""
         self.loop.call_soon_threadsafe(function)
+
+    def waiting(self, session_id: str) -> int:
+        """How many callers stand in line for a session, behind the turn that runs."""
+        return self.turns.queue.length(session_id)
 
     def asked(self, count: int) -> None:
         """Waits until the backend has had so many calls."""
@@ -78,7 +87,8 @@ async def serving(folder: Path, **options: float) -> AsyncIterator[Worker]:
     router = Router(parse(CONFIG, "test.yaml"), {"scripted": backend})
     server = Server(Chat(router, turns, store), router, store, keys, **options)
     secrets = {name: (await keys.create(name, name, plan, models))[1] for name, plan, models in ACCOUNTS}
-    yield Worker(await server.start("127.0.0.1:0"), backend, secrets, asyncio.get_running_loop(), server)
+    address = await server.start("127.0.0.1:0")
+    yield Worker(address, backend, secrets, asyncio.get_running_loop(), server, turns, store)
     await server.stop(0)
     await turns.close()
     await store.close()
@@ -161,3 +171,10 @@ def ada(worker: Worker) -> tuple[tuple[str, str], ...]:
 def bob(worker: Worker) -> tuple[tuple[str, str], ...]:
     """The metadata of a caller of another account."""
     return (("authorization", f"Bearer {worker.keys['bob']}"),)
+
+
+@pytest.fixture
+def tim(worker: Worker) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
+    """The metadata of two keys of one account: the first is good for all models, the second for `kept` alone."""
+    _, secret = worker.run(ApiKeys(worker.store).create("all", "tim"))
+    return (("authorization", f"Bearer {secret}"),), (("authorization", f"Bearer {worker.keys['tim']}"),)

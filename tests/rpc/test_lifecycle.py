@@ -22,6 +22,7 @@ class Running:
     def __init__(self, worker: Worker, channel: grpc.aio.Channel) -> None:
         self.server = worker.server
         self.backend = worker.backend
+        self.turns, self.store = worker.turns, worker.store
         self.channel = channel
         self.metadata = (("authorization", f"Bearer {worker.keys['ada']}"),)
         self.chat: Any = ChatCompletionsStub(channel)
@@ -96,6 +97,21 @@ async def test_what_outlasts_the_grace_ends_with_an_error(running: Running) -> N
             caught.value.code(),
             caught.value.details(),
         )
+
+
+async def test_what_is_cut_off_is_kept_as_such(running: Running) -> None:
+    """The turns of calls that outlast the grace say that it was this worker that stopped."""
+    first = await running.chat.CreateChatCompletion(ask(), metadata=running.metadata)
+    running.backend.answer = lambda _: [chunks("par")[0], asyncio.Event()]
+    call = running.chat.StreamChatCompletion(ask("two", chatSessionId=first.session_id), metadata=running.metadata)
+    for _ in range(2):
+        await call.read()
+    await running.server.stop(0.1)
+    await running.turns.close()
+    kept, _ = await running.store.list_messages("ada", first.session_id, page_size=10, page_token=None)
+    assert [("two", "shutdown"), ("par", "shutdown")] == [
+        (message.message.content.string_value, message.reason) for message in kept[2:]
+    ]
 
 
 async def _rest(call: Any) -> list[Any]:

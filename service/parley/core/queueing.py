@@ -26,6 +26,11 @@ class Queue:
         self._store = store
         self._lines: dict[str, _Line] = {}
 
+    def length(self, session_id: str) -> int:
+        """Tells how many stand in line for a session, the first one included."""
+        line = self._lines.get(session_id)
+        return line.length if line else 0
+
     async def wait(
         self, session_id: str, begin: Callable[[], Awaitable[Turn]], seconds: float, deadline: float | None
     ) -> Turn:

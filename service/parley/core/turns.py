@@ -55,11 +55,11 @@ class Held:
 
 
 class Turns:
-    """Begins, renews and ends what the calls of one worker hold."""
+    """Begins, renews and ends what the calls of one worker hold. `queue` has those who wait for their turn."""
 
     def __init__(self, store: Store, renew_seconds: float = _RENEW_SECONDS) -> None:
         self._store = store
-        self._queue = Queue(store)
+        self.queue = Queue(store)
         self._running: set[Held] = set()
         self._ending: set[asyncio.Task[None]] = set()
         self._renewal = Repeating("the renewal of leases", self._renew, renew_seconds)
@@ -105,7 +105,7 @@ class Turns:
         if begin.new or model.concurrent_turns == "reject":
             held.turn = await try_it()
         else:
-            held.turn = await self._queue.wait(begin.session_id, try_it, model.queue_timeout, deadline)
+            held.turn = await self.queue.wait(begin.session_id, try_it, model.queue_timeout, deadline)
         self._hold(held)
 
     async def commit(self, held: Held, completion: ChatCompletion, charges: Sequence[Charge] = ()) -> None:

@@ -18,7 +18,7 @@ _log = structlog.get_logger()
 class StoreWatch:
     """Checks the store about every second, and tells `changed` when it has gone (False) and when it is back (True).
 
-    A store that says nothing for `patience_seconds` has gone.
+    A store that says nothing for `patience_seconds` has gone. `is_there` is what was found last.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class StoreWatch:
         self._store = store
         self._changed = changed
         self._patience = patience_seconds
-        self._is_there = True
+        self.is_there = True
         self._task = Repeating("the watch over the store", self.check, every_seconds)
 
     def start(self) -> None:
@@ -45,14 +45,14 @@ class StoreWatch:
     async def check(self) -> None:
         """Looks once."""
         cause = await self._cause()
-        if (cause is None) == self._is_there:
+        if (cause is None) == self.is_there:
             return
-        self._is_there = cause is None
-        if self._is_there:
+        self.is_there = cause is None
+        if self.is_there:
             _log.info("the store is back")
         else:
             _log.error("the store is away", cause=cause)
-        await self._changed(self._is_there)
+        await self._changed(self.is_there)
 
     async def _cause(self) -> str | None:
         """Returns why the store is away; None where it is there."""

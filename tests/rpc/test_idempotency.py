@@ -1,0 +1,255 @@
+"""`Idempotency-Key` over gRPC: asked again, the same answer; nothing is done twice."""
+
+import asyncio
+import json
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.json_format import ParseDict
+
+from parley.core.errors import StreamBroken, UpstreamUnavailable
+from parley.v1 import sessions_pb2 as messages
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+from parley.v1.sessions_pb2_grpc import SessionsStub
+from tests.processes import until
+from tests.rpc.conftest import Worker
+from tests.rpc.scripted import USAGE, chunks, completion
+from tests.rpc.test_chat import Log, Metadata, ask
+
+TWICE = pytest.mark.parametrize("model", ["kept", "stateless"])
+
+
+def with_key(metadata: Metadata, key: str) -> Metadata:
+    """The metadata of a call with an `Idempotency-Key`."""
+    return (*metadata, ("idempotency-key", key))
+
+
+def _refused(method: Any, request: Any, metadata: Metadata) -> Any:
+    with pytest.raises(grpc.RpcError) as caught:
+        answer = method(request, metadata=metadata)
+        if not isinstance(answer, ChatCompletion):
+            list(answer)
+    return caught.value
+
+
+def _replayed(call: Any) -> bool:
+    return "true" == dict(call.initial_metadata()).get("idempotent-replayed")
+
+
+@TWICE
+def test_a_whole_answer_is_given_again(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata, log: Log, model: str
+) -> None:
+    """The same id, time, session and usage, without another call of the backend; metadata and log say so."""
+    metadata = with_key(ada, f"whole-{model}")
+    first, call = chat.CreateChatCompletion.with_call(ask(model=model), metadata=metadata)
+    assert not _replayed(call)
+    again, call = chat.CreateChatCompletion.with_call(
+        ask(model=model), metadata=(*metadata, ("x-request-id", f"again-{model}"))
+    )
+    assert first == again
+    assert _replayed(call)
+    assert 1 == len(worker.backend.calls)
+    assert log(f"again-{model}", 1)[0]["replayed"]
+
+
+@TWICE
+def test_a_stream_is_given_again_in_the_documented_sequence(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata, model: str
+) -> None:
+    """Role, text, finish reason, usage; stamped as the first time, though cut in other places."""
+    worker.backend.answer = lambda _: chunks("Hel", "lo")
+    metadata = with_key(ada, f"stream-{model}")
+    first = list(chat.StreamChatCompletion(ask(model=model), metadata=metadata))
+    call = chat.StreamChatCompletion(ask(model=model), metadata=metadata)
+    again = list(call)
+    assert _replayed(call)
+    assert _stamps(first[:1]) == _stamps(again)
+    assert [0, 1, 2, 3] == [chunk.sequence for chunk in again]
+    assert ["", "Hello", ""] == [chunk.choices[0].delta.content for chunk in again[:3]]
+    assert ("assistant", "stop") == (again[0].choices[0].delta.role, again[2].choices[0].finish_reason)
+    assert ([], USAGE) == (list(again[3].choices), again[3].usage)
+    assert 1 == len(worker.backend.calls)
+
+
+def _stamps(stream: list[ChatCompletionChunk]) -> set[tuple[str, int, str, str]]:
+    return {(chunk.id, chunk.created, chunk.model, chunk.session_id) for chunk in stream}
+
+
+def test_events_are_given_again_and_end_with_done(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """Over REST too the answer that comes again is whole, with the usage where that was asked for."""
+    worker.backend.answer = lambda _: chunks("Hel", "lo")
+    request = ask(stream=True, stream_options={"include_usage": True})
+    metadata = with_key(ada, "events")
+    texts = []
+    for _ in range(2):
+        bodies = list(chat.StreamChatCompletionEvents(request, metadata=metadata))
+        events = b"".join(body.data for body in bodies).decode().split("\n\n")
+        assert ["data: [DONE]", ""] == events[-2:]
+        parsed = [json.loads(event[6:]) for event in events[:-2]]
+        assert 5 == parsed[-1]["usage"]["total_tokens"]
+        said = "".join(choice["delta"].get("content", "") for event in parsed for choice in event["choices"])
+        texts.append((parsed[0]["id"], said))
+    assert "Hello" == texts[0][1]
+    assert texts[0] == texts[1]
+    assert 1 == len(worker.backend.calls)
+
+
+def test_all_choices_logprobs_and_tool_calls_come_again(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata
+) -> None:
+    """Nothing that a stream carried is missing when it comes again."""
+    token = {"content": [{"token": "x", "logprob": -0.5, "bytes": [120]}]}
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    pieces = [
+        {"choices": [{"index": 0, "delta": {"content": "x"}, "logprobs": token}]},
+        {"choices": [{"index": 1, "delta": {"tool_calls": [call]}}]},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+        {"choices": [{"index": 1, "delta": {}, "finish_reason": "tool_calls"}]},
+    ]
+    worker.backend.answer = lambda _: [ParseDict(piece, ChatCompletionChunk()) for piece in pieces]
+    metadata = with_key(ada, "everything")
+    list(chat.StreamChatCompletion(ask(n=2), metadata=metadata))
+    again = [choice for chunk in chat.StreamChatCompletion(ask(n=2), metadata=metadata) for choice in chunk.choices]
+    assert [(0, "stop"), (1, "tool_calls")] == [(c.index, c.finish_reason) for c in again if c.finish_reason]
+    assert ["x"] == [token.token for choice in again for token in choice.logprobs.content]
+    calls = [piece for choice in again if choice.index == 1 for piece in choice.delta.tool_calls]
+    assert ("c", "f", "{}") == (calls[0].id, calls[0].function.name, "".join(p.function.arguments for p in calls))
+
+
+def test_a_session_gets_the_turn_once(
+    worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
+) -> None:
+    """A retry in a session adds no turn."""
+    session_id = chat.CreateChatCompletion(ask(), metadata=ada).session_id
+    for _ in range(2):
+        chat.CreateChatCompletion(ask("two", chatSessionId=session_id), metadata=with_key(ada, "turn"))
+    session = sessions.GetSession(messages.GetSessionRequest(session_id=session_id), metadata=ada)
+    assert 2 == session.turn_count
+
+
+def test_the_session_in_the_metadata_belongs_to_the_request(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata
+) -> None:
+    """Named in the body or in the metadata it is the same request, in another session another one."""
+    one, other = (chat.CreateChatCompletion(ask(), metadata=ada).session_id for _ in range(2))
+    metadata = with_key(ada, "merged")
+    first = chat.CreateChatCompletion(ask("two", chatSessionId=one), metadata=metadata)
+    assert first == chat.CreateChatCompletion(ask("two"), metadata=(*metadata, ("x-chat-session-id", one)))
+    error = _refused(chat.CreateChatCompletion, ask("two"), (*metadata, ("x-chat-session-id", other)))
+    assert grpc.StatusCode.FAILED_PRECONDITION == error.code()
+
+
+def test_another_request_with_the_key_is_refused(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """A key is good for one request."""
+    metadata = with_key(ada, "reused")
+    chat.CreateChatCompletion(ask("one"), metadata=metadata)
+    error = _refused(chat.CreateChatCompletion, ask("two"), metadata)
+    assert grpc.StatusCode.FAILED_PRECONDITION == error.code()
+    assert "IDEMPOTENCY_KEY_REUSED" == dict(error.trailing_metadata())["parley-error-reason"]
+
+
+def test_while_the_first_call_runs_the_key_is_in_use(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """The second is told to come back, and then gets the first one's answer."""
+    gate = asyncio.Event()
+    worker.backend.answer = lambda _: gate
+    metadata = with_key(ada, "running")
+    running: Any = chat.CreateChatCompletion.future(ask(), metadata=metadata)
+    worker.asked(1)
+    error = _refused(chat.CreateChatCompletion, ask(), metadata)
+    trailing = dict(error.trailing_metadata())
+    assert (grpc.StatusCode.ABORTED, "1") == (error.code(), trailing["retry-after"])
+    assert "IDEMPOTENCY_KEY_IN_USE" == trailing["parley-error-reason"]
+    worker.call_soon(gate.set)
+    assert running.result() == chat.CreateChatCompletion(ask(), metadata=metadata)
+
+
+@TWICE
+def test_a_failed_call_frees_the_key(worker: Worker, chat: ChatCompletionsStub, ada: Metadata, model: str) -> None:
+    """What has not been answered is done anew, whole or streamed, even as another request."""
+    metadata = with_key(ada, f"failed-{model}")
+    worker.backend.answer = lambda _: UpstreamUnavailable("not available")
+    assert grpc.StatusCode.UNAVAILABLE == _refused(chat.CreateChatCompletion, ask(model=model), metadata).code()
+    worker.backend.answer = lambda _: [chunks("par")[0], StreamBroken("broke off")]
+    assert grpc.StatusCode.UNAVAILABLE == _refused(chat.StreamChatCompletion, ask(model=model), metadata).code()
+    worker.backend.answer = lambda _: completion("fine")
+    until(lambda: _answers(chat, ask("other", model=model), metadata), "the key to be free")
+    worker.backend.answer = lambda _: chunks("fine")
+    until(lambda: _streams(chat, ask("other", model=model), metadata), "the stream's key to be free")
+
+
+def _answers(chat: ChatCompletionsStub, request: Any, metadata: Metadata) -> bool:
+    try:
+        return "fine" == chat.CreateChatCompletion(request, metadata=metadata).choices[0].message.content.string_value
+    except grpc.RpcError:
+        return False
+
+
+def _streams(chat: ChatCompletionsStub, request: Any, metadata: Metadata) -> bool:
+    try:
+        return bool(list(chat.StreamChatCompletion(request, metadata=metadata)))
+    except grpc.RpcError:
+        return False
+
+
+def test_a_call_that_its_session_refuses_frees_the_key(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata
+) -> None:
+    """Before the turn begins, too, what fails holds nothing."""
+    metadata = with_key(ada, "early")
+    request = ask(model="kept", chatSessionId="00000000-0000-7000-8000-000000000000")
+    assert grpc.StatusCode.NOT_FOUND == _refused(chat.CreateChatCompletion, request, metadata).code()
+    worker.backend.answer = lambda _: completion("fine")
+    until(lambda: _answers(chat, ask(), metadata), "the key to be free")
+
+
+def test_a_caller_who_leaves_frees_the_key(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """Who comes back is answered anew."""
+    metadata = with_key(ada, "left")
+    worker.backend.answer = lambda _: asyncio.Event()
+    call: Any = chat.CreateChatCompletion.future(ask(), metadata=metadata)
+    worker.asked(1)
+    call.cancel()
+    worker.run(asyncio.wait_for(worker.backend.closed.wait(), 10))
+    worker.backend.answer = lambda _: completion("fine")
+    until(lambda: _answers(chat, ask(), metadata), "the key to be free")
+
+
+def test_keys_of_other_accounts_and_methods_are_other_keys(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata, bob: Metadata
+) -> None:
+    """Nobody gets what another account was answered, nor a stream what was asked for whole."""
+    first = chat.CreateChatCompletion(ask(), metadata=with_key(ada, "scope"))
+    assert first.id != chat.CreateChatCompletion(ask(), metadata=with_key(bob, "scope")).id
+    worker.backend.answer = lambda _: chunks("x")
+    assert first.id != next(iter(chat.StreamChatCompletion(ask(), metadata=with_key(ada, "scope")))).id
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256])
+def test_a_key_must_be_plain_and_of_a_length(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata, key: str
+) -> None:
+    """1 to 255 printable ASCII characters; the error names the key."""
+    error = _refused(chat.CreateChatCompletion, ask(), with_key(ada, key))
+    assert grpc.StatusCode.INVALID_ARGUMENT == error.code()
+    assert "`Idempotency-Key` must be 1 to 255 printable ASCII characters" == error.details()
+    assert "Idempotency-Key" == dict(error.trailing_metadata())["parley-error-param"]
+
+
+def test_the_longest_key_is_good(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """255 characters, spaces among them."""
+    metadata = with_key(ada, "k" + " ~" * 127)
+    first = chat.CreateChatCompletion(ask(), metadata=metadata)
+    assert first == chat.CreateChatCompletion(ask(), metadata=metadata)
+
+
+def test_deleting_a_session_deletes_its_kept_answers(
+    worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
+) -> None:
+    """What was deleted is told to nobody again."""
+    metadata = with_key(ada, "deleted")
+    first = chat.CreateChatCompletion(ask(), metadata=metadata)
+    sessions.DeleteSession(messages.DeleteSessionRequest(session_id=first.session_id), metadata=ada)
+    assert first.session_id != chat.CreateChatCompletion(ask(), metadata=metadata).session_id

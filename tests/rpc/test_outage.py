@@ -1,0 +1,143 @@
+"""The store away: what health and callers are told, and that all goes on by itself."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from parley.core.watch import StoreWatch
+from parley.v1 import models_pb2, sessions_pb2
+from parley.v1.models_pb2_grpc import ModelsStub
+from parley.v1.sessions_pb2_grpc import SessionsStub
+from tests.rpc.conftest import Worker, serving
+from tests.rpc.scripted import chunks
+from tests.rpc.test_chat import ask
+from tests.rpc.test_lifecycle import Running
+
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICES = ("parley.v1.ChatCompletions", "parley.v1.Sessions", "parley.v1.Models")
+
+
+class Watched(Running):
+    """A running server whose store is a file that can be moved away, and is watched."""
+
+    def __init__(self, worker: Worker, channel: grpc.aio.Channel, file: Path) -> None:
+        super().__init__(worker, channel)
+        self._file = file
+        self._away = file.with_name("away.db")
+        self.watch = StoreWatch(worker.store, worker.server.store_changed, every_seconds=0.01)
+
+    def take_away(self) -> None:
+        """Moves the file away."""
+        self._file.rename(self._away)
+
+    def bring_back(self) -> None:
+        """Moves the file back."""
+        self._away.rename(self._file)
+
+    async def health(self, service: str) -> int:
+        """What health says of a service."""
+        stub: Any = health_pb2_grpc.HealthStub(self.channel)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
+        return answer.status  # type: ignore[no-any-return]
+
+    async def becomes(self, status: int) -> None:
+        """Waits until health says this of every service."""
+        async with asyncio.timeout(30):
+            while {status} != {await self.health(service) for service in SERVICES}:
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def watched(tmp_path: Path, log_file: Path) -> AsyncIterator[Watched]:
+    """The running server."""
+    async with serving(tmp_path) as worker, grpc.aio.insecure_channel(worker.address) as channel:
+        made = Watched(worker, channel, tmp_path / "parley.db")
+        made.watch.start()
+        yield made
+        await made.watch.stop()
+
+
+async def test_health_says_so_while_the_store_is_away(watched: Watched) -> None:
+    """The services turn NOT_SERVING and back; the worker itself stays SERVING, so that the edge passes calls on."""
+    await watched.becomes(SERVING)
+    watched.take_away()
+    await watched.becomes(NOT_SERVING)
+    assert SERVING == await watched.health("")
+    watched.bring_back()
+    await watched.becomes(SERVING)
+
+
+async def test_calls_are_told_at_once_what_is_wrong(watched: Watched) -> None:
+    """UNAVAILABLE with its reason for whoever calls whatever; no key is called unknown. Then all is well again."""
+    await watched.chat.CreateChatCompletion(ask(), metadata=watched.metadata)
+    watched.take_away()
+    await watched.becomes(NOT_SERVING)
+    sessions: Any = SessionsStub(watched.channel)
+    models: Any = ModelsStub(watched.channel)
+    unknown = (("authorization", "Bearer sk-unknown"),)
+    for method, request, metadata in (
+        (watched.chat.CreateChatCompletion, ask(), watched.metadata),
+        (watched.chat.CreateChatCompletion, ask(), unknown),
+        (sessions.ListSessions, sessions_pb2.ListSessionsRequest(), watched.metadata),
+        (models.ListModels, models_pb2.ListModelsRequest(), unknown),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await method(request, metadata=metadata, timeout=5)
+        trailing = dict(caught.value.trailing_metadata() or ())
+        assert (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE", "1") == (
+            caught.value.code(),
+            trailing["parley-error-reason"],
+            trailing["retry-after"],
+        )
+    watched.bring_back()
+    await watched.becomes(SERVING)
+    assert (await watched.chat.CreateChatCompletion(ask(), metadata=watched.metadata)).id
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await watched.chat.CreateChatCompletion(ask(), metadata=unknown)
+    assert grpc.StatusCode.UNAUTHENTICATED == caught.value.code()
+
+
+async def test_a_stream_whose_store_goes_away_is_not_said_to_be_whole(watched: Watched) -> None:
+    """The text comes, and then the failure: nothing is acknowledged that is not on disk."""
+    gate = asyncio.Event()
+    watched.backend.answer = lambda _: [chunks("a")[0], gate, *chunks("b")]
+    bodies = aiter(watched.chat.StreamChatCompletionEvents(ask(), metadata=watched.metadata))
+    await anext(bodies)
+    watched.take_away()
+    gate.set()
+    text = b"".join([body.data async for body in bodies])
+    watched.bring_back()
+    assert b"store_unavailable" in text
+    assert b"[DONE]" not in text
+
+
+async def test_a_stopping_worker_is_not_called_well_again(watched: Watched) -> None:
+    """The store's return does not undo the notice of a worker that drains."""
+    gate = asyncio.Event()
+    watched.backend.answer = lambda _: [chunks("a")[0], gate, *chunks("b")]
+    running = aiter(watched.chat.StreamChatCompletion(ask(), metadata=watched.metadata))
+    await anext(running)
+    stub: Any = health_pb2_grpc.HealthStub(watched.channel)
+    seen = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICES[0]))
+    assert SERVING == (await seen.read()).status
+    watched.take_away()
+    assert NOT_SERVING == (await seen.read()).status
+    stopping = asyncio.create_task(watched.server.stop(30))
+    await asyncio.sleep(0)
+    watched.bring_back()
+    while not watched.watch.is_there:
+        await asyncio.sleep(0.01)
+    next_status = asyncio.ensure_future(seen.read())
+    gate.set()
+    async for _ in running:
+        pass
+    assert not next_status.done()
+    seen.cancel()
+    await stopping
+    with pytest.raises(asyncio.CancelledError):
+        await next_status
