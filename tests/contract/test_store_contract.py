@@ -1,4 +1,4 @@
-"""The contract of stores, on every store that there is. Real files on disk; only the clock is ours."""
+"""The contract of stores, on every store that there is. Real databases on disk; only the clock is ours."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -6,17 +6,24 @@ from pathlib import Path
 import pytest
 
 from parley.core.ports import Store
+from parley.stores.postgres import PostgresStore
 from parley.stores.sqlite import SqliteStore
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
 from tests.contract.stores import (  # noqa: E402 - only now are its asserts rewritten
+    ClaimContract,
     Clock,
+    ForkContract,
     KeyContract,
     LifeContract,
     LimitContract,
+    ReaperContract,
+    ResentContract,
     SessionContract,
     TurnContract,
+    WaitContract,
+    WindowContract,
 )
 
 
@@ -26,25 +33,30 @@ def clock() -> Clock:
     return Clock()
 
 
-def _open(kind: str, folder: Path, clock: Clock) -> Store:
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where the test's database is: a file, or a URL."""
+    return tmp_path / "parley.db" if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
+
+
+async def _open(place: Path | str, clock: Clock) -> Store:
     """Opens one more worker's store on the test's database."""
-    assert "sqlite" == kind
-    return SqliteStore(folder / "parley.db", clock)
+    return SqliteStore(place, clock) if isinstance(place, Path) else await PostgresStore.open(place, clock=clock)
 
 
-@pytest.fixture(params=["sqlite"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
+@pytest.fixture
+async def store(place: Path | str, clock: Clock) -> AsyncIterator[Store]:
     """One worker's store."""
-    opened = _open(request.param, tmp_path, clock)
+    opened = await _open(place, clock)
     yield opened
     await opened.close()
 
 
 @pytest.fixture
-async def second(store: Store, request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
+async def second(store: Store, place: Path | str, clock: Clock) -> AsyncIterator[Store]:
     """Another worker's store on the same database."""
     del store  # It makes the database.
-    opened = _open(request.node.callspec.params["store"], tmp_path, clock)
+    opened = await _open(place, clock)
     yield opened
     await opened.close()
 
@@ -55,6 +67,30 @@ class TestTurns(TurnContract):
 
 class TestSessions(SessionContract):
     """Sessions."""
+
+
+class TestWindows(WindowContract):
+    """How much of the past goes with a turn."""
+
+
+class TestResent(ResentContract):
+    """Requests that repeat what the session has already."""
+
+
+class TestForks(ForkContract):
+    """Forks."""
+
+
+class TestClaims(ClaimContract):
+    """Idempotency-Keys."""
+
+
+class TestReaper(ReaperContract):
+    """What is cleared when it is over."""
+
+
+class TestWaiting(WaitContract):
+    """Waiting until a session is free."""
 
 
 class TestKeys(KeyContract):

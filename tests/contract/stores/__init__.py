@@ -4,11 +4,14 @@ A test module gives the fixtures: `clock`, a `Clock`; `store`, an empty store th
 the same database, as another worker process has it.
 """
 
+from tests.contract.stores.claims import ClaimContract
+from tests.contract.stores.forks import ForkContract
 from tests.contract.stores.keys import KeyContract
 from tests.contract.stores.life import LifeContract
 from tests.contract.stores.limits import LimitContract
 from tests.contract.stores.making import (
     LEASE,
+    WHOLE,
     Clock,
     all_messages,
     begin,
@@ -20,17 +23,28 @@ from tests.contract.stores.making import (
     message,
     texts,
 )
+from tests.contract.stores.reaper import ReaperContract
+from tests.contract.stores.resent import ResentContract
 from tests.contract.stores.sessions import SessionContract
 from tests.contract.stores.turns import TurnContract
+from tests.contract.stores.waiting import WaitContract
+from tests.contract.stores.windows import WindowContract
 
 __all__ = [
     "LEASE",
+    "WHOLE",
+    "ClaimContract",
     "Clock",
+    "ForkContract",
     "KeyContract",
     "LifeContract",
     "LimitContract",
+    "ReaperContract",
+    "ResentContract",
     "SessionContract",
     "TurnContract",
+    "WaitContract",
+    "WindowContract",
     "all_messages",
     "begin",
     "charge",

@@ -75,6 +75,51 @@ class SessionContract:
         assert ["s5", "s3", "s1"] == await self._listed(store, page_size=2, model="m1")
         assert [] == await self._listed(store, page_size=2, model="m2")
 
+    async def test_list_by_time(self, store: Store, clock: Clock) -> None:
+        """The list can be narrowed to a span of time, its begin included and its end not, over page boundaries."""
+        clock.now = 1_700_000_000
+        for number in range(8):
+            await converse(store, f"s{number}", "q", "a", new=True)
+            clock.advance(0.5)
+        # Two sessions each second.
+        for size in (1, 2, 3, 100):
+            spans: dict[tuple[int | None, int | None], str] = {
+                (None, None): "76543210",
+                (1, None): "765432",
+                (None, 3): "543210",
+                (1, 3): "5432",
+                (1, 1): "",
+                (3, 1): "",
+                (4, None): "",
+                (None, 0): "",
+            }
+            for (after, before), expected in spans.items():
+                chosen = SessionFilter(None, *(None if at is None else 1_700_000_000 + at for at in (after, before)))
+                assert [f"s{number}" for number in expected] == await self._chosen(store, chosen, size)
+
+    async def test_list_by_the_latest_turn(self, store: Store, clock: Clock) -> None:
+        """It is the time of the latest turn that counts, and all filters hold together."""
+        for number in range(4):
+            await complete(store, await begin(store, f"s{number}", "q", new=True, model=f"m{number % 2}"))
+        clock.advance(10)
+        for number in (1, 2):
+            await complete(store, await begin(store, f"s{number}", "q", model=f"m{number % 2}"))
+        now = int(clock.now)
+        assert ["s2", "s1"] == await self._chosen(store, SessionFilter(updated_after=now), 1)
+        assert ["s3", "s0"] == await self._chosen(store, SessionFilter(updated_before=now), 1)
+        assert ["s1"] == await self._chosen(store, SessionFilter("m1", updated_after=now), 1)
+        assert ["s0"] == await self._chosen(store, SessionFilter("m0", updated_before=now), 1)
+
+    async def test_a_filter_and_a_token(self, store: Store, clock: Clock) -> None:
+        """A page's token and a filter that ends before it hold together."""
+        for number in range(6):
+            await converse(store, f"s{number}", "q", "a", new=True)
+            clock.advance(1)
+        _, token = await store.list_sessions("ada", SessionFilter(), page_size=1, page_token=None)
+        chosen = SessionFilter(updated_after=1_700_000_001, updated_before=1_700_000_003)
+        page, _ = await store.list_sessions("ada", chosen, page_size=9, page_token=token)
+        assert ["s2", "s1"] == [one.id for one in page]
+
     async def test_message_pages(self, store: Store) -> None:
         """Pages of messages follow one another without gap or repetition, the oldest first."""
         for number in range(3):
@@ -142,15 +187,17 @@ class SessionContract:
         with pytest.raises(TurnLost):
             await complete(store, turn, "too late")
 
-    @staticmethod
-    async def _listed(store: Store, *, page_size: int, model: str | None = None) -> list[str]:
+    async def _listed(self, store: Store, *, page_size: int, model: str | None = None) -> list[str]:
         """Reads every page of the list."""
+        return await self._chosen(store, SessionFilter(model), page_size)
+
+    @staticmethod
+    async def _chosen(store: Store, chosen: SessionFilter, page_size: int) -> list[str]:
+        """Reads every page of the sessions that a filter lets through."""
         found: list[str] = []
         token = None
         while True:
-            page, token = await store.list_sessions(
-                "ada", SessionFilter(model=model), page_size=page_size, page_token=token
-            )
+            page, token = await store.list_sessions("ada", chosen, page_size=page_size, page_token=token)
             assert len(page) <= page_size
             found += [one.id for one in page]
             if token is None:

@@ -6,12 +6,13 @@ import pytest
 
 from parley.core.errors import InvalidRequest, SessionBusy, SessionNotFound, TurnLost
 from parley.core.ports import Store, Turn, TurnEnd
-from parley.v1.message_pb2 import Message
+from parley.v1.message_pb2 import Message, Usage
 from tests.contract.stores.making import (
     LEASE,
     Clock,
     all_messages,
     begin,
+    charge,
     complete,
     converse,
     give_up,
@@ -192,3 +193,47 @@ class TurnContract:
         assert 2 == (await begin(store, "t", "two")).number
         clock.advance(LEASE)
         assert 3 == (await begin(store, "s", "three")).number
+
+    async def test_the_end_settles_limits(self, store: Store, second: Store, clock: Clock) -> None:
+        """The end of a turn settles its charges, completed or not; a turn that is lost settles nothing."""
+        await store.reserve([charge(50), charge(50, subject="account:a")])
+        turn = await begin(store, "s", "one", new=True)
+        await store.end_turn(turn, TurnEnd("completed", charges=[charge(-40), charge(5, subject="account:a")]))
+        assert (50, 5) == (await second.reserve([charge(0), charge(0, subject="account:a")])).left
+        turn = await begin(store, "s", "two")
+        await store.end_turn(turn, TurnEnd("incomplete", "failed", charges=[charge(20)]))
+        assert (30,) == (await second.reserve([charge(0)])).left
+        with pytest.raises(TurnLost):
+            await store.end_turn(turn, TurnEnd("completed", charges=[charge(20)]))
+        assert (30,) == (await second.reserve([charge(0)])).left
+
+    async def test_metadata_and_usage_come_back(self, store: Store) -> None:
+        """Every message of a turn has its labels; the one that the model answered with has what the turn cost."""
+        usage = Usage(prompt_tokens=5, completion_tokens=2, total_tokens=7)
+        usage.prompt_tokens_details.cached_tokens = 3
+        labels = {"team": "π \0", "": "empty"}
+        turn = await begin(store, "s", message("system", "be kind"), "q1", new=True, metadata=labels)
+        await store.end_turn(turn, TurnEnd("completed", answer=[message("assistant", "a1")], usage=usage))
+        turn = await begin(store, "s", "q2")
+        await store.end_turn(turn, TurnEnd("incomplete", "cancelled", [message("assistant", "a2")], Usage()))
+        await converse(store, "s", "q3", "a3")
+        found, _ = await store.list_messages("ada", "s", page_size=100, page_token=None)
+        assert [labels] * 3 + [{}] * 4 == [dict(one.metadata) for one in found]
+        costs = [one.usage if one.HasField("usage") else None for one in found]
+        assert [None, None, usage, None, Usage(), None, None] == costs
+
+    async def test_metadata_of_a_running_turn(self, store: Store) -> None:
+        """A turn's labels are there as soon as it has begun."""
+        await begin(store, "s", "q", new=True, metadata={"team": "blue"})
+        found, _ = await store.list_messages("ada", "s", page_size=1, page_token=None)
+        assert {"team": "blue"} == dict(found[0].metadata)
+
+    async def test_a_turn_is_the_callers(self, store: Store) -> None:
+        """What is done to the messages of a turn changes nothing of the session."""
+        asked = message("user", "one")
+        turn = await begin(store, "s", asked, new=True)
+        await complete(store, turn, "first")
+        following = await begin(store, "s", "two")
+        following.history[0].content.string_value = following.messages[0].content.string_value = "changed"
+        await complete(store, following, "second")
+        assert ["one", "first", "two", "second"] == [text for text, *_ in await all_messages(store, "s")]

@@ -1,0 +1,213 @@
+"""Idempotency-Keys."""
+
+import asyncio
+
+import pytest
+
+from parley.core.errors import KeyInUse, KeyReused, SessionBusy, TurnLost
+from parley.core.ports import Claim, Store, TurnEnd
+from tests.contract.stores.making import (
+    LEASE,
+    Clock,
+    all_messages,
+    begin,
+    charge,
+    message,
+)
+
+ONE, OTHER = b"\1" * 32, b"\2" * 32
+
+
+async def claim(store: Store, digest: bytes = ONE, *, account: str = "ada", method: str = "m", key: str = "k") -> Claim:
+    """Claims a key that is free."""
+    got = await store.claim(account, method, key, digest, LEASE)
+    assert isinstance(got, Claim)
+    return got
+
+
+async def answer(store: Store, session: str, held: Claim, reply: bytes, *, new: bool = True) -> None:
+    """Makes a turn that keeps its reply."""
+    turn = await begin(store, session, "q", new=new)
+    await store.end_turn(turn, TurnEnd("completed", answer=[message("assistant", "a")], claim=held, reply=reply))
+
+
+class ClaimContract:
+    """Claims: one call at a time for a key, and the same answer for whoever asks again."""
+
+    async def test_in_use(self, store: Store, second: Store) -> None:
+        """While a call holds a key, no other gets it, at this worker or another."""
+        held = await claim(store)
+        assert ("ada", "m", "k") == (held.account, held.method, held.key)
+        for worker in (store, second):
+            with pytest.raises(KeyInUse):
+                await claim(worker)
+
+    async def test_racing_claims(self, store: Store, second: Store) -> None:
+        """Of many calls that come with a key exactly one gets it."""
+        results = await asyncio.gather(*[claim(one) for one in [store, second] * 25], return_exceptions=True)
+        assert 1 == sum(isinstance(result, Claim) for result in results)
+        assert 49 == sum(isinstance(result, KeyInUse) for result in results)
+
+    async def test_replay(self, store: Store, second: Store, clock: Clock) -> None:
+        """Once the turn is completed, the same request gets the same reply, everywhere and every time."""
+        await answer(store, "s", await claim(store), b"the \0 reply")
+        clock.advance(100 * LEASE)
+        for worker in (store, second, store):
+            assert b"the \0 reply" == await worker.claim("ada", "m", "k", ONE, LEASE)
+
+    async def test_reused(self, store: Store, clock: Clock) -> None:
+        """Another request cannot come with the key: not while it is held, not after that, not when it is answered."""
+        held = await claim(store)
+        with pytest.raises(KeyReused):
+            await claim(store, OTHER)
+        clock.advance(LEASE)
+        with pytest.raises(KeyReused):
+            await claim(store, OTHER)
+        await answer(store, "s", held, b"reply")
+        with pytest.raises(KeyReused):
+            await claim(store, OTHER)
+        assert b"reply" == await store.claim("ada", "m", "k", ONE, LEASE)
+
+    async def test_keys_are_apart(self, store: Store) -> None:
+        """Neither another account's key, nor another method's, nor another key is the same one."""
+        await answer(store, "s", await claim(store), b"reply")
+        others = [
+            await claim(store, OTHER, account="bob"),
+            await claim(store, OTHER, method="n"),
+            await claim(store, OTHER, key="l"),
+        ]
+        await store.end_claim(others[0], b"of bob")
+        await store.end_claim(others[1], None)
+        assert b"reply" == await store.claim("ada", "m", "k", ONE, LEASE)
+        assert b"of bob" == await store.claim("bob", "m", "k", OTHER, LEASE)
+        with pytest.raises(KeyInUse):
+            await claim(store, OTHER, key="l")
+
+    async def test_a_lease_that_ran_out(self, store: Store, second: Store, clock: Clock) -> None:
+        """The key of a worker that died can be claimed anew by the same request, with a higher fence."""
+        first = await claim(store)
+        clock.advance(LEASE - 0.01)
+        with pytest.raises(KeyInUse):
+            await claim(second)
+        clock.advance(0.01)
+        assert (await claim(second)).fence > first.fence
+
+    async def test_late_worker_cannot_write(self, store: Store, second: Store, clock: Clock) -> None:
+        """A worker that lost its key to another can end neither turn nor key, and nothing of what it says is kept."""
+        late = await claim(store)
+        turn = await begin(store, "s", "q", new=True)
+        clock.advance(LEASE)
+        held = await claim(second)
+        said = [message("assistant", "too late")]
+        ends = [
+            TurnEnd("completed", answer=said, claim=late, reply=b"late", charges=[charge(9)]),
+            TurnEnd("incomplete", "failed", said, claim=late, charges=[charge(9)]),
+        ]
+        for end in ends:
+            with pytest.raises(TurnLost):
+                await store.end_turn(turn, end)
+        for reply in (b"late", None):
+            with pytest.raises(TurnLost):
+                await store.end_claim(late, reply)
+        assert [("q", 1, "in_progress", None)] == await all_messages(store, "s")
+        assert (60,) == (await store.reserve([charge(0)])).left
+        await answer(second, "t", held, b"in time")
+        with pytest.raises(TurnLost):
+            await store.end_turn(turn, ends[0])
+        assert b"in time" == await store.claim("ada", "m", "k", ONE, LEASE)
+
+    async def test_late_but_alone(self, store: Store, clock: Clock) -> None:
+        """A worker that slept past its lease keeps its key where nobody else came with it."""
+        held = await claim(store)
+        clock.advance(10 * LEASE)
+        await store.end_claim(held, b"reply")
+        assert b"reply" == await store.claim("ada", "m", "k", ONE, LEASE)
+
+    async def test_lost_turn_keeps_the_key_held(self, store: Store, second: Store, clock: Clock) -> None:
+        """Where the turn is lost, its key is not answered."""
+        turn = await begin(store, "s", "q", new=True)
+        clock.advance(LEASE)
+        held = await claim(store)
+        await begin(second, "s", "q2")
+        with pytest.raises(TurnLost):
+            await store.end_turn(turn, TurnEnd("completed", claim=held, reply=b"reply"))
+        with pytest.raises(KeyInUse):
+            await claim(store)
+
+    async def test_an_incomplete_turn_frees_the_key(self, store: Store) -> None:
+        """After a turn that did not complete the key is as if it had never come."""
+        turn = await begin(store, "s", "q", new=True)
+        held = await claim(store)
+        await store.end_turn(turn, TurnEnd("incomplete", "failed", claim=held, reply=b"not kept"))
+        assert isinstance(await claim(store, OTHER), Claim)
+
+    async def test_a_fence_is_not_given_twice(self, store: Store, second: Store, clock: Clock) -> None:
+        """A worker that lost its key stays locked out when the key has been freed and claimed again meanwhile."""
+        late = await claim(store)
+        clock.advance(LEASE)
+        await second.end_claim(await claim(second), None)
+        held = await claim(second)
+        with pytest.raises(TurnLost):
+            await store.end_claim(late, b"late")
+        with pytest.raises(TurnLost):
+            await store.end_claim(late, None)
+        await second.end_claim(held, b"in time")
+        assert b"in time" == await store.claim("ada", "m", "k", ONE, LEASE)
+
+    async def test_without_a_session(self, store: Store, second: Store) -> None:
+        """A call that no session keeps may keep its reply, or free its key."""
+        await store.end_claim(await claim(store), None)
+        await store.end_claim(await claim(store, OTHER), b"reply")
+        assert b"reply" == await second.claim("ada", "m", "k", OTHER, LEASE)
+
+    async def test_a_key_ends_once(self, store: Store) -> None:
+        """A key that was answered or freed cannot end again."""
+        answered, freed = await claim(store), await claim(store, key="l")
+        await store.end_claim(answered, b"reply")
+        await store.end_claim(freed, None)
+        for held in (answered, freed):
+            for reply in (b"again", None):
+                with pytest.raises(TurnLost):
+                    await store.end_claim(held, reply)
+        assert b"reply" == await store.claim("ada", "m", "k", ONE, LEASE)
+
+    async def test_replies_go_with_their_session(self, store: Store, second: Store) -> None:
+        """Deleting a session deletes the replies of its turns, and no other."""
+        await answer(store, "s", await claim(store, key="1"), b"1")
+        await answer(store, "s", await claim(store, key="2"), b"2", new=False)
+        await answer(store, "t", await claim(store, key="3"), b"3")
+        await store.end_claim(await claim(store, key="4"), b"4")
+        await second.delete_session("ada", "s")
+        for gone in "12":
+            await claim(store, OTHER, key=gone)
+        for kept in "34":
+            assert kept.encode() == await store.claim("ada", "m", kept, ONE, LEASE)
+
+    async def test_renewed(self, store: Store, second: Store, clock: Clock) -> None:
+        """A renewed lease lasts from the renewal on, with a turn's or alone."""
+        turn, held = await begin(store, "s", "q", new=True), [await claim(store, key=key) for key in "12"]
+        clock.advance(LEASE - 1)
+        await store.renew_leases([turn], held[:1], LEASE)
+        await store.renew_leases([], held[1:], LEASE)
+        clock.advance(LEASE - 1)
+        for key in "12":
+            with pytest.raises(KeyInUse):
+                await claim(second, key=key)
+        with pytest.raises(SessionBusy):
+            await begin(second, "s", "q2")
+        clock.advance(1)
+        for key in "12":
+            await claim(second, key=key)
+
+    async def test_renewing_what_is_lost(self, store: Store, second: Store, clock: Clock) -> None:
+        """Renewing leaves alone a key that another worker has by now, and keys that have ended."""
+        lost, answered, freed = [await claim(store, key=key) for key in "123"]
+        await store.end_claim(answered, b"reply")
+        await store.end_claim(freed, None)
+        clock.advance(LEASE)
+        await claim(second, key="1")
+        await store.renew_leases([], [lost, answered, freed], 100 * LEASE)
+        clock.advance(LEASE)
+        await claim(store, key="1")
+        assert b"reply" == await store.claim("ada", "m", "2", ONE, LEASE)
+        await claim(store, OTHER, key="3")

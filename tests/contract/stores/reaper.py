@@ -1,0 +1,165 @@
+"""The reaper."""
+
+import asyncio
+
+import pytest
+
+from parley.core.errors import SessionNotFound, TurnLost
+from parley.core.ports import Claim, Reaped, SessionFilter, Store, TurnEnd
+from tests.contract.stores.making import (
+    LEASE,
+    Clock,
+    all_messages,
+    begin,
+    complete,
+    converse,
+    give_up,
+)
+
+DAY = 86_400.0
+
+
+async def reap(store: Store, *, sessions: float | None = None, claims: float = 0, limit: int = 100) -> Reaped:
+    """Reaps at the store: what is older than so many Unix seconds."""
+    return await store.reap(sessions_before=sessions, claims_before=claims, limit=limit)
+
+
+class ReaperContract:
+    """The reaper: crashed turns, retention, old keys."""
+
+    async def test_crashed_turn(self, store: Store, second: Store, clock: Clock) -> None:
+        """The turn of a worker that died is marked once its lease has run out, and not before."""
+        await begin(store, "s", "one", new=True)
+        clock.advance(LEASE - 0.01)
+        assert Reaped() == await reap(second)
+        clock.advance(0.01)
+        assert Reaped(crashed=1) == await reap(second)
+        assert Reaped() == await reap(store)
+        assert [("one", 1, "incomplete", "crashed")] == await all_messages(store, "s")
+        assert (2, []) == ((turn := await begin(store, "s", "two")).number, turn.history)
+
+    async def test_late_worker_cannot_write(self, store: Store, second: Store, clock: Clock) -> None:
+        """A turn that the reaper has marked cannot end any more, though nobody else has the session."""
+        turn = await begin(store, "s", "one", new=True)
+        clock.advance(LEASE)
+        await reap(second)
+        await store.renew_leases([turn], [], LEASE)
+        with pytest.raises(TurnLost):
+            await complete(store, turn, "too late")
+        with pytest.raises(TurnLost):
+            await give_up(store, turn, "failed", "too late")
+        assert [("one", 1, "incomplete", "crashed")] == await all_messages(store, "s")
+        await converse(second, "s", "two", "done")
+
+    async def test_running_turns_stay(self, store: Store, clock: Clock) -> None:
+        """A turn whose lease is renewed is left alone, and so are turns that have ended."""
+        turn = await begin(store, "s", "one", new=True)
+        await converse(store, "t", "q", "a", new=True)
+        for _ in range(3):
+            clock.advance(LEASE - 1)
+            await store.renew_leases([turn], [], LEASE)
+            assert Reaped() == await reap(store)
+        await complete(store, turn, "done")
+
+    async def test_retention(self, store: Store, second: Store, clock: Clock) -> None:
+        """Sessions whose latest turn is older than the given time are deleted, with every message and reply."""
+        held = await store.claim("ada", "m", "k", b"1", LEASE)
+        assert isinstance(held, Claim)
+        turn = await begin(store, "old", "q", new=True)
+        await store.end_turn(turn, TurnEnd("completed", claim=held, reply=b"reply"))
+        await converse(store, "used", "q", "a", new=True)
+        clock.advance(DAY)
+        await converse(store, "used", "q2", "a2")
+        await converse(store, "new", "q", "a", new=True)
+        assert Reaped() == await reap(store, sessions=clock.now - DAY)
+        assert Reaped(sessions=1) == await reap(store, sessions=clock.now - DAY + 1)
+        with pytest.raises(SessionNotFound):
+            await second.list_messages("ada", "old", page_size=1, page_token=None)
+        assert isinstance(await store.claim("ada", "m", "k", b"2", LEASE), Claim)
+        assert (4, 2) == (len(await all_messages(second, "used")), len(await all_messages(second, "new")))
+
+    async def test_no_retention(self, store: Store, clock: Clock) -> None:
+        """Without a time sessions are kept for ever."""
+        await converse(store, "s", "q", "a", new=True)
+        clock.advance(10_000 * DAY)
+        assert Reaped() == await reap(store, sessions=None, claims=clock.now)
+        assert 2 == len(await all_messages(store, "s"))
+
+    async def test_a_running_turn_keeps_its_session(self, store: Store, clock: Clock) -> None:
+        """A session in which a turn runs is not deleted, however long ago that turn began; after a crash it is."""
+        turn = await begin(store, "s", "q", new=True)
+        clock.advance(DAY)
+        await store.renew_leases([turn], [], LEASE)
+        assert Reaped() == await reap(store, sessions=clock.now)
+        clock.advance(LEASE)
+        assert Reaped(crashed=1, sessions=1) == await reap(store, sessions=clock.now)
+
+    async def test_a_fork_is_as_old_as_itself(self, store: Store, clock: Clock) -> None:
+        """A fork is kept from when it was made, not from when its turns were."""
+        await converse(store, "s", "q", "a", new=True)
+        clock.advance(DAY)
+        await store.fork_session("ada", "s", "f", None)
+        assert Reaped(sessions=1) == await reap(store, sessions=clock.now)
+        assert 2 == len(await all_messages(store, "f"))
+
+    async def test_limits(self, store: Store, clock: Clock) -> None:
+        """At most so many of each kind are cleared at once."""
+        for number in range(5):
+            await begin(store, f"s{number}", "q", new=True)
+            await store.claim("ada", "m", f"k{number}", b"1", LEASE)
+            clock.advance(1)
+        clock.advance(LEASE)
+        assert Reaped(2, 0, 2) == await reap(store, claims=clock.now, limit=2)
+        assert Reaped(3, 3, 3) == await reap(store, sessions=clock.now, claims=clock.now, limit=3)
+        assert Reaped(0, 2, 0) == await reap(store, sessions=clock.now, claims=clock.now, limit=2)
+
+    async def test_the_oldest_go_first(self, store: Store, clock: Clock) -> None:
+        """Where not all can go, the sessions with the oldest turns do."""
+        for session in "cab":
+            await converse(store, session, "q", "a", new=True)
+            clock.advance(1)
+        await reap(store, sessions=clock.now, limit=2)
+        page, _ = await store.list_sessions("ada", SessionFilter(), page_size=9, page_token=None)
+        assert ["b"] == [one.id for one in page]
+
+    async def test_reapers_together(self, store: Store, second: Store, clock: Clock) -> None:
+        """Of several reapers each clears what the others have not."""
+        for number in range(10):
+            await begin(store, f"s{number}", "q", new=True)
+        clock.advance(LEASE)
+        reaped = await asyncio.gather(*[reap(one, limit=3) for one in [store, second] * 4])
+        assert 10 == sum(one.crashed for one in reaped)
+
+    async def test_old_keys(self, store: Store, clock: Clock) -> None:
+        """A reply is kept until it is older than the given time, from when it was answered; then its key is free."""
+        held = await store.claim("ada", "m", "k", b"1", DAY)
+        assert isinstance(held, Claim)
+        clock.advance(60)
+        await store.end_claim(held, b"reply")
+        clock.advance(DAY)
+        assert Reaped() == await reap(store, claims=clock.now - DAY)
+        assert b"reply" == await store.claim("ada", "m", "k", b"1", LEASE)
+        assert Reaped(claims=1) == await reap(store, claims=clock.now - DAY + 1)
+        assert isinstance(await store.claim("ada", "m", "k", b"2", LEASE), Claim)
+
+    async def test_keys_in_use_stay(self, store: Store, clock: Clock) -> None:
+        """A key that a call holds is kept, however long; the key of a call that crashed is not."""
+        held = await store.claim("ada", "m", "k", b"1", LEASE)
+        assert isinstance(held, Claim)
+        clock.advance(DAY)
+        await store.renew_leases([], [held], LEASE)
+        assert Reaped() == await reap(store, claims=clock.now)
+        clock.advance(LEASE)
+        assert Reaped(claims=1) == await reap(store, claims=clock.now)
+        with pytest.raises(TurnLost):
+            await store.end_claim(held, b"late")
+
+    async def test_a_reply_goes_before_its_session(self, store: Store, clock: Clock) -> None:
+        """A session is not touched when the replies of its turns have become old."""
+        held = await store.claim("ada", "m", "k", b"1", LEASE)
+        assert isinstance(held, Claim)
+        turn = await begin(store, "s", "q", new=True)
+        await store.end_turn(turn, TurnEnd("completed", claim=held, reply=b"reply"))
+        clock.advance(DAY)
+        assert Reaped(claims=1) == await reap(store, claims=clock.now)
+        assert 1 == len(await all_messages(store, "s"))

@@ -1,0 +1,160 @@
+"""Requests that repeat what the session has already."""
+
+import pytest
+
+from parley.core.errors import InvalidRequest
+from parley.core.history import Window
+from parley.core.ports import Store, TurnEnd
+from parley.v1.message_pb2 import Message
+from tests.contract.stores.making import (
+    all_messages,
+    begin,
+    complete,
+    converse,
+    give_up,
+    message,
+    texts,
+)
+
+
+def parts(role: str, text: str) -> Message:
+    """Makes a message with its text in a part, as some clients send it."""
+    made = Message(role=role)
+    part = made.content.list_value.values.add().struct_value
+    part["type"], part["text"] = "text", text
+    return made
+
+
+def answered(text: str) -> Message:
+    """Makes the assistant's message."""
+    return message("assistant", text)
+
+
+class ResentContract:
+    """Resent histories: only what is new is stored, and nothing goes to the model twice."""
+
+    async def test_only_the_rest_is_new(self, store: Store, second: Store) -> None:
+        """Where the request begins with all that is stored, only the rest of it is stored."""
+        sent: list[str | Message] = [message("system", "be kind")]
+        for number, worker in enumerate((store, second, store, second), 1):
+            sent.append(f"q{number}")
+            turn = await begin(worker, "s", *sent, new=number == 1)
+            assert len(sent) == len(turn.history) + len(turn.messages)
+            assert f"q{number}" == turn.messages[-1].content.string_value
+            await complete(worker, turn, f"a{number}")
+            sent.append(answered(f"a{number}"))
+        expected = ["be kind", "q1", "a1", "q2", "a2", "q3", "a3", "q4", "a4"]
+        assert expected == [text for text, *_ in await all_messages(store, "s")]
+
+    async def test_several_new_messages(self, store: Store) -> None:
+        """The new rest may be several messages, of any role."""
+        await converse(store, "s", "q1", "a1", new=True)
+        turn = await begin(store, "s", "q1", answered("a1"), "q2", answered("mine"), "q3")
+        assert ["q2", "mine", "q3"] == texts(turn.messages)
+        assert ["q1", "a1"] == texts(turn.history)
+
+    async def test_another_spelling(self, store: Store) -> None:
+        """A text is the same as a string and as a part, and so is no content as null and left out."""
+        asked, called = message("user", "q1"), Message(role="assistant")
+        called.tool_calls.add(id="c", type="function").function.name = "look"
+        turn = await begin(store, "s", asked, new=True)
+        await store.end_turn(turn, TurnEnd("completed", answer=[called]))
+        called.content.null_value = 0  # type: ignore[assignment]
+        found = message("tool", "found")
+        found.tool_call_id = "c"
+        turn = await begin(store, "s", parts("user", "q1"), called, found)
+        assert (["found"], 2) == (texts(turn.messages), len(turn.history))
+
+    @pytest.mark.parametrize("field", ["role", "name", "text", "arguments", "call"])
+    async def test_a_different_beginning(self, store: Store, field: str) -> None:
+        """Where anything that was said differs, all of the request is new."""
+        said, called = message("user", "q1"), answered("a1")
+        said.name = "ada"
+        called.tool_calls.add(id="c", type="function").function.arguments = "{}"
+        turn = await begin(store, "s", said, new=True)
+        await store.end_turn(turn, TurnEnd("completed", answer=[called]))
+        if field == "role":
+            said.role = "assistant"
+        elif field == "name":
+            said.name = "bob"
+        elif field == "text":
+            said.content.string_value = "q0"
+        elif field == "arguments":
+            called.tool_calls[0].function.arguments = "[]"
+        else:
+            called.tool_calls[0].id = "d"
+        turn = await begin(store, "s", said, called, "q2")
+        assert (3, 2) == (len(turn.messages), len(turn.history))
+
+    async def test_a_part_of_the_history(self, store: Store) -> None:
+        """A request that repeats only some of the stored messages is new as a whole."""
+        await converse(store, "s", "q1", "a1", new=True)
+        await converse(store, "s", "q2", "a2")
+        turn = await begin(store, "s", "q1", answered("a1"), "q2")
+        assert ["q1", "a1", "q2"] == texts(turn.messages)
+
+    @pytest.mark.parametrize("turns", [1, 3])
+    async def test_nothing_new(self, store: Store, turns: int) -> None:
+        """A request that adds nothing to what is stored is refused, and leaves the session as it was."""
+        sent: list[str | Message] = []
+        for number in range(turns):
+            await converse(store, "s", f"q{number}", f"a{number}", new=number == 0)
+            sent += [f"q{number}", answered(f"a{number}")]
+        with pytest.raises(InvalidRequest) as refused:
+            await begin(store, "s", *sent)
+        assert "messages" == refused.value.param
+        assert (turns, 2 * turns) == (
+            (await store.get_session("ada", "s")).turn_count,
+            len(await all_messages(store, "s")),
+        )
+        assert turns + 1 == (await begin(store, "s", "next")).number
+
+    async def test_incomplete_turns_are_not_compared(self, store: Store) -> None:
+        """What was said in turns that did not complete is not part of what a request repeats."""
+        await converse(store, "s", "q1", "a1", new=True)
+        await give_up(store, await begin(store, "s", "q2"), "failed", "half")
+        turn = await begin(store, "s", "q1", answered("a1"), "q2")
+        assert (["q2"], ["q1", "a1"]) == (texts(turn.messages), texts(turn.history))
+        await complete(store, turn, "a2")
+        turn = await begin(store, "s", "q1", answered("a1"), "q2", answered("half"), "q3")
+        assert 5 == len(turn.messages)
+
+    async def test_beyond_the_window(self, store: Store) -> None:
+        """A resent history is recognised beyond the window, which bounds what goes to the model all the same."""
+        for number in (1, 2, 3):
+            await converse(store, "s", f"q{number}", f"a{number}", new=number == 1)
+        sent = [one for number in (1, 2, 3) for one in (f"q{number}", answered(f"a{number}"))]
+        turn = await begin(store, "s", *sent, "q4", window=Window(max_messages=2))
+        assert (["q4"], ["q3", "a3"]) == (texts(turn.messages), texts(turn.history))
+
+    async def test_known_system_messages_are_left_out(self, store: Store) -> None:
+        """A system message that begins every request is stored once; a new one is stored too."""
+        kind, short = message("system", "be kind"), message("developer", "be short")
+        for number, leading in enumerate(([kind], [kind], [kind, short], [short, kind]), 1):
+            turn = await begin(store, "s", *leading, f"q{number}", new=number == 1)
+            await complete(store, turn, f"a{number}")
+        expected = ["be kind", "q1", "a1", "q2", "a2", "be short", "q3", "a3", "q4", "a4"]
+        assert expected == [text for text, *_ in await all_messages(store, "s")]
+
+    async def test_system_messages_of_incomplete_turns_are_unknown(self, store: Store) -> None:
+        """A system message whose turn did not complete is stored again."""
+        await converse(store, "s", "q1", "a1", new=True)
+        await give_up(store, await begin(store, "s", message("system", "be kind"), "q2"), "failed")
+        turn = await begin(store, "s", message("system", "be kind"), "q2")
+        assert ["be kind", "q2"] == texts(turn.messages)
+
+    async def test_a_system_message_alone(self, store: Store) -> None:
+        """A known system message is stored again where the request has nothing else, or says it in between."""
+        kind = message("system", "be kind")
+        turn = await begin(store, "s", kind, "q1", new=True)
+        await complete(store, turn, "a1")
+        turn = await begin(store, "s", kind)
+        assert ["be kind"] == texts(turn.messages)
+        await give_up(store, turn, "failed")
+        assert ["q2", "be kind"] == texts((await begin(store, "s", "q2", kind)).messages)
+
+    async def test_a_new_session_stores_all(self, store: Store) -> None:
+        """In a new session all is new, also what is said twice."""
+        turn = await begin(store, "s", message("system", "x"), message("system", "x"), "q", "q", new=True)
+        assert ["x", "x", "q", "q"] == texts(turn.messages)
+        assert 4 == len(await all_messages(store, "s"))

@@ -1,0 +1,125 @@
+"""Windows: how much of the past goes with a turn."""
+
+import pytest
+
+from parley.core.history import Window, tokens
+from parley.core.ports import Store, TurnEnd
+from parley.v1.message_pb2 import Message
+from tests.contract.stores.making import (
+    WHOLE,
+    all_messages,
+    begin,
+    converse,
+    give_up,
+    message,
+    texts,
+)
+
+
+def call(identifier: str) -> Message:
+    """Makes an assistant's message that calls a function."""
+    made = Message(role="assistant")
+    made.tool_calls.add(id=identifier, type="function").function.name = "look"
+    return made
+
+
+def result(identifier: str, text: str) -> Message:
+    """Makes the result of a call."""
+    made = message("tool", text)
+    made.tool_call_id = identifier
+    return made
+
+
+async def exchange(store: Store, *asked: str | Message, answer: Message, new: bool = False) -> None:
+    """Makes one whole turn of the session `s`."""
+    turn = await begin(store, "s", *asked, new=new)
+    await store.end_turn(turn, TurnEnd("completed", answer=[answer]))
+
+
+async def past(store: Store, window: Window, *asked: str | Message) -> list[str]:
+    """Begins a turn of the session `s` only to see its history, and gives it up."""
+    turn = await begin(store, "s", *asked or ("now",), window=window)
+    await give_up(store, turn, "failed")
+    return texts(turn.history)
+
+
+class WindowContract:
+    """Windows: the newest turns that fit, whole, and every system message."""
+
+    @pytest.mark.parametrize(
+        ("most", "expected"),
+        [(0, ""), (1, ""), (2, "q3 a3"), (3, "q3 a3"), (4, "q2 a2 q3 a3"), (6, "q1 a1 q2 a2 q3 a3"), (99, None)],
+    )
+    async def test_messages(self, store: Store, most: int, expected: str | None) -> None:
+        """A window of so many messages holds the newest turns that fit into it, each of them whole."""
+        for number in (1, 2, 3):
+            await converse(store, "s", f"q{number}", f"a{number}", new=number == 1)
+        expected = "q1 a1 q2 a2 q3 a3" if expected is None else expected
+        assert expected.split() == await past(store, Window(max_messages=most))
+
+    async def test_tokens(self, store: Store) -> None:
+        """A window of so many tokens holds the newest turns whose estimates fit."""
+        for number in (1, 2, 3):
+            await converse(store, "s", f"q{number}" * 50, f"a{number}" * 50, new=number == 1)
+        turn = sum(tokens(message("user", f"{kind}1" * 50)) for kind in "qa")
+        for most, expected in ((turn - 1, 0), (turn, 2), (2 * turn - 1, 2), (2 * turn, 4), (3 * turn, 6)):
+            assert expected == len(await past(store, Window(max_tokens=most)))
+
+    async def test_both(self, store: Store) -> None:
+        """Of two bounds the tighter one holds."""
+        for number in (1, 2, 3):
+            await converse(store, "s", f"q{number}", f"a{number}", new=number == 1)
+        turn = 2 * tokens(message("user", "q1"))
+        assert ["q3", "a3"] == await past(store, Window(max_messages=6, max_tokens=turn))
+        assert ["q3", "a3"] == await past(store, Window(max_messages=2, max_tokens=3 * turn))
+
+    async def test_nothing_goes_past_a_turn_that_does_not_fit(self, store: Store) -> None:
+        """A window has no holes: what is older than a turn that does not fit does not go."""
+        await converse(store, "s", "small", "a", new=True)
+        await converse(store, "s", "large" * 1000, "a")
+        await converse(store, "s", "small too", "a")
+        assert ["small too", "a"] == await past(store, Window(max_tokens=100))
+
+    @pytest.mark.parametrize("role", ["system", "developer"])
+    async def test_system_messages_always_go(self, store: Store, role: str) -> None:
+        """System messages go first, however old their turn is, and count for nothing."""
+        await exchange(store, message(role, "be kind"), "q1", answer=message("assistant", "a1"), new=True)
+        await exchange(store, message(role, "be short"), "q2", answer=message("assistant", "a2"))
+        await exchange(store, "q3", answer=message("assistant", "a3"))
+        assert ["be kind", "be short"] == await past(store, Window(max_messages=0))
+        assert ["be kind", "be short", "q3", "a3"] == await past(store, Window(max_messages=3))
+        assert ["be kind", "be short", "q2", "a2", "q3", "a3"] == await past(store, Window(max_messages=4))
+        assert ["be kind", "be short", "q1", "a1", "q2", "a2", "q3", "a3"] == await past(store, WHOLE)
+
+    async def test_incomplete_turns_do_not_go(self, store: Store) -> None:
+        """Turns that did not complete neither go nor take room, and nor do their system messages."""
+        await converse(store, "s", "q1", "a1", new=True)
+        turn = await begin(store, "s", message("system", "never said"), "q2")
+        await give_up(store, turn, "cancelled", "half")
+        await converse(store, "s", "q3", "a3")
+        assert ["q1", "a1", "q3", "a3"] == await past(store, Window(max_messages=4))
+
+    async def test_tool_exchange_stays_whole(self, store: Store) -> None:
+        """A call and its result go together, or neither does."""
+        await converse(store, "s", "q1", "a1", new=True)
+        await exchange(store, "q2", answer=call("c"))
+        await exchange(store, result("c", "found"), answer=message("assistant", "a3"))
+        for most, expected in ((2, []), (3, []), (4, ["q2", "", "found", "a3"]), (5, ["q2", "", "found", "a3"])):
+            assert expected == await past(store, Window(max_messages=most))
+
+    async def test_a_result_takes_its_call_along(self, store: Store) -> None:
+        """A turn that brings a call's result gets the call, whatever the window says, and the calls before it."""
+        await converse(store, "s", "q1", "a1", new=True)
+        await exchange(store, "q2", answer=call("c"))
+        assert ["q2", ""] == await past(store, Window(max_messages=0), result("c", "found"))
+        await exchange(store, result("c", "found"), answer=call("d"))
+        assert ["q2", "", "found", ""] == await past(store, Window(max_tokens=0), result("d", "found too"))
+        assert [] == await past(store, Window(max_tokens=0), "something else")
+
+    async def test_the_window_is_each_turns_own(self, store: Store) -> None:
+        """What one turn left out is there for the next one."""
+        for number in (1, 2, 3):
+            await converse(store, "s", f"q{number}", f"a{number}", new=number == 1)
+        assert [] == await past(store, Window(max_messages=0))
+        assert 6 == len(await past(store, WHOLE))
+        assert 6 == len([text for text, _, state, _ in await all_messages(store, "s") if state == "completed"])
