@@ -106,7 +106,8 @@ def _answer(talk: _Talk, text: str) -> None:
 def _tell(talk: _Talk, error: CallFailed, person: bool) -> None:
     """Says what failed; a person who has had an answer may try again. Raises CommandError for everyone else."""
     if error.reason is None:
-        message = f"nothing answers at {talk.address} ({error}); start `parley up`, or name another --address"
+        why = str(error).rpartition(": ")[2]  # of gRPC's list of attempts the last one
+        message = f"nothing answers at {talk.address} ({why}); start `parley up`, or name another --address"
         raise CommandError(plain(message)) from error
     if not (person and talk.past):
         raise CommandError(plain(str(error))) from error

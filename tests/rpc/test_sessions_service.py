@@ -1,0 +1,204 @@
+"""The `Sessions` service: filters, forks, and exports that are whole or say that they are not."""
+
+import asyncio
+import json
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.json_format import ParseDict
+
+from parley.core.errors import StreamBroken
+from parley.v1 import sessions_pb2 as messages
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+from parley.v1.sessions_pb2_grpc import SessionsStub
+from tests.rpc.conftest import Worker
+from tests.rpc.scripted import chunks, completion
+from tests.rpc.test_chat import Metadata, ask
+
+UNKNOWN = "00000000-0000-7000-8000-000000000000"
+
+
+def exported(sessions: SessionsStub, session_id: str, metadata: Metadata) -> list[dict[str, Any]]:
+    """The lines of a session's export."""
+    pieces = list(sessions.ExportSession(messages.ExportSessionRequest(session_id=session_id), metadata=metadata))
+    assert {"application/jsonl"} == {piece.content_type for piece in pieces}
+    return [json.loads(line) for line in b"".join(piece.data for piece in pieces).splitlines()]
+
+
+def texts(sessions: SessionsStub, session_id: str, metadata: Metadata) -> list[tuple[int, Any]]:
+    """Turns and texts of a session."""
+    return [(line["turn"], line["content"]) for line in exported(sessions, session_id, metadata)]
+
+
+def talked(chat: ChatCompletionsStub, metadata: Metadata, *said: str, **more: Any) -> str:
+    """Makes a session with a turn for each text; the model answers `Hello`. Returns its id."""
+    session: dict[str, Any] = {}
+    for text in said:
+        answer = chat.CreateChatCompletion(ask(text, **session, **more), metadata=metadata)
+        session = {"chatSessionId": answer.session_id}
+    return str(session["chatSessionId"])
+
+
+def fork(sessions: SessionsStub, session_id: str, metadata: Metadata, through: int | None = None) -> messages.Session:
+    """Forks a session."""
+    request = messages.ForkSessionRequest(session_id=session_id, through_turn=through)
+    return sessions.ForkSession(request, metadata=metadata)
+
+
+def refused(call: Any) -> tuple[grpc.StatusCode, str]:
+    """The status and the message of a call that fails."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    error: Any = caught.value
+    return error.code(), error.details()
+
+
+def test_an_export_has_every_field_of_every_message(
+    worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
+) -> None:
+    """Parts, calls of tools and their results, labels, usage and incomplete turns are all there, in order."""
+    call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
+    asked: list[dict[str, Any]] = [
+        {"role": "user", "content": [{"type": "text", "text": "Is it warm?"}], "name": "ada"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "21 °C"},
+    ]
+    request = ParseDict({"messages": asked, "metadata": {"trip": "7"}}, CreateChatCompletionRequest())
+    session_id = chat.CreateChatCompletion(request, metadata=ada).session_id
+    worker.backend.answer = lambda _: [chunks("Par")[0], StreamBroken("broke off")]
+    with pytest.raises(grpc.RpcError):
+        list(chat.StreamChatCompletion(ask("And now?", chatSessionId=session_id), metadata=ada))
+    lines = exported(sessions, session_id, ada)
+    created = [line.pop("created") for line in lines]
+    assert all(1_700_000_000 < seconds < 2**32 for seconds in created)
+    whole = {"turn": 1, "state": "completed", "metadata": {"trip": "7"}}
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    broken = {"turn": 2, "state": "incomplete", "reason": "failed"}
+    assert [
+        *({**message, **whole} for message in asked),
+        {"role": "assistant", "content": "Hello", **whole, "usage": usage},
+        {"role": "user", "content": "And now?", **broken},
+        {"role": "assistant", "content": "Par", **broken},
+    ] == lines
+
+
+def test_a_line_may_be_longer_than_a_message_of_grpc(
+    worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
+) -> None:
+    """A caller with gRPC's own limits reads a message of 5 MB: it comes in pieces."""
+    session_id = talked(chat, ada, "x" * 5_000_000)
+    assert [5_000_000, 5] == [len(text) for _, text in texts(sessions, session_id, ada)]
+
+
+def test_an_export_that_cannot_go_on_says_so(
+    worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
+) -> None:
+    """Of a session that is deleted meanwhile the last line is an error, and the call fails: it does not look whole."""
+    said = [{"role": "user", "content": f"{number:04}" * 100_000} for number in range(40)]
+    request = ParseDict({"messages": said}, CreateChatCompletionRequest())
+    session_id = chat.CreateChatCompletion(request, metadata=ada).session_id
+    call: Any = sessions.ExportSession(messages.ExportSessionRequest(session_id=session_id), metadata=ada)
+    assert ("x-chat-session-id", session_id) in call.initial_metadata()
+    pieces = [next(call).data]
+    sessions.DeleteSession(messages.DeleteSessionRequest(session_id=session_id), metadata=ada)
+    with pytest.raises(grpc.RpcError):
+        pieces.extend(piece.data for piece in call)
+    text = b"".join(pieces)
+    *lines, last = [json.loads(line) for line in text.splitlines()]
+    assert (grpc.StatusCode.NOT_FOUND, f'Unknown session "{session_id}"') == (call.code(), call.details())
+    assert {"error": {"message": call.details(), "code": "session_not_found"}} == last
+    assert [message["content"] for message in said[: len(lines)]] == [line["content"] for line in lines]
+    assert text.endswith(b"\n")
+
+
+def test_forks_go_on_apart(worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata) -> None:
+    """A fork has the turns of its origin up to one, with their numbers; what comes after is each one's own."""
+    origin = talked(chat, ada, "one", "two", "three")
+    early, late = fork(sessions, origin, ada, 2), fork(sessions, origin, ada)
+    assert (origin, 2, "kept", "7") == (early.forked_from, early.turn_count, early.model, early.id[14])
+    assert ("chat.session", 3) == (late.object, late.turn_count)
+    assert texts(sessions, origin, ada)[:4] == texts(sessions, early.id, ada)
+    for session_id, text in ((origin, "origin"), (early.id, "early")):
+        chat.CreateChatCompletion(ask(text, chatSessionId=session_id), metadata=ada)
+    sent = [message.content.string_value for message in worker.backend.calls[-1].request.messages]
+    assert ["one", "Hello", "two", "Hello", "early"] == sent
+    assert [(4, "origin"), (4, "Hello")] == texts(sessions, origin, ada)[6:]
+    assert [(3, "early"), (3, "Hello")] == texts(sessions, early.id, ada)[4:]
+    assert 6 == len(texts(sessions, late.id, ada))
+    sessions.DeleteSession(messages.DeleteSessionRequest(session_id=origin), metadata=ada)
+    assert 6 == len(texts(sessions, early.id, ada))
+    assert origin == sessions.GetSession(messages.GetSessionRequest(session_id=early.id), metadata=ada).forked_from
+
+
+def test_a_fork_of_a_busy_session_takes_what_is_completed(
+    worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
+) -> None:
+    """The turn that runs stays with its session, and the fork is free at once; deleting the busy one is refused."""
+    session_id = talked(chat, ada, "one")
+    gate = asyncio.Event()
+    worker.backend.answer = lambda _: gate
+    running: Any = chat.CreateChatCompletion.future(ask("two", chatSessionId=session_id), metadata=ada)
+    worker.asked(2)
+    forked = fork(sessions, session_id, ada)
+    assert [(1, "one"), (1, "Hello")] == texts(sessions, forked.id, ada)
+    status, _ = refused(
+        lambda: sessions.DeleteSession(messages.DeleteSessionRequest(session_id=session_id), metadata=ada)
+    )
+    assert grpc.StatusCode.ABORTED == status
+    worker.backend.answer = lambda _: completion("Hello")
+    assert forked.id == chat.CreateChatCompletion(ask("three", chatSessionId=forked.id), metadata=ada).session_id
+    worker.call_soon(gate.set)
+    assert session_id == running.result().session_id
+
+
+@pytest.mark.parametrize("through", [0, 2, 4_000_000_000])
+def test_a_fork_at_no_turn_is_refused(
+    worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata, through: int
+) -> None:
+    """The error names the field."""
+    status, text = refused(lambda: fork(sessions, talked(chat, ada, "one"), ada, through))
+    assert (grpc.StatusCode.INVALID_ARGUMENT, True) == (status, text.startswith("`through_turn`"))
+
+
+def test_foreign_sessions_are_neither_forked_nor_exported(
+    worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata, bob: Metadata
+) -> None:
+    """They are unknown, as those that never existed."""
+    for named in (talked(chat, ada, "one"), UNKNOWN, "no-uuid", ""):
+        expected = (grpc.StatusCode.NOT_FOUND, f'Unknown session "{named}"')
+        assert expected == refused(lambda named=named: fork(sessions, named, bob))
+        assert expected == refused(lambda named=named: exported(sessions, named, bob))
+
+
+def test_sessions_are_listed_by_model_and_time(
+    worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
+) -> None:
+    """Filters hold together, page by page; the first time belongs to the span, the last does not."""
+    kept = [talked(chat, ada, "one") for _ in range(3)]
+    other = talked(chat, ada, "one", model="on-request", store=True)
+    last = sessions.GetSession(messages.GetSessionRequest(session_id=other), metadata=ada).updated
+
+    def listed(**filters: Any) -> list[str]:
+        found, token = [], None
+        while True:
+            request = messages.ListSessionsRequest(page_size=2, page_token=token, **filters)
+            page = sessions.ListSessions(request, metadata=ada)
+            found += [session.id for session in page.sessions]
+            if not page.HasField("next_page_token"):
+                return found
+            token = page.next_page_token
+
+    everything = listed()
+    assert [other, *kept[::-1]] == everything[:4]
+    assert other in listed(model="on-request")
+    assert not {*kept} & {*listed(model="on-request")}
+    assert [] == listed(model="nobody's")
+    assert everything == listed(updated_after=0)
+    assert everything == listed(updated_after=0, updated_before=last + 1)
+    assert other not in listed(updated_before=last)
+    assert other in listed(updated_after=last)
+    assert [] == listed(updated_after=last + 1)
+    assert [] == listed(updated_after=last, updated_before=last)
+    assert [] == listed(updated_after=last, updated_before=1)
