@@ -103,7 +103,7 @@ class SessionContract:
             await complete(store, await begin(store, f"s{number}", "q", new=True, model=f"m{number % 2}"))
         clock.advance(10)
         for number in (1, 2):
-            await complete(store, await begin(store, f"s{number}", "q", model=f"m{number % 2}"))
+            await complete(store, await begin(store, f"s{number}", "again", model=f"m{number % 2}"))
         now = int(clock.now)
         assert ["s2", "s1"] == await self._chosen(store, SessionFilter(updated_after=now), 1)
         assert ["s3", "s0"] == await self._chosen(store, SessionFilter(updated_before=now), 1)
