@@ -1,13 +1,14 @@
 """Sessions through the edge: continued, kept over a restart, and sent to the model message by message."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.processes import Parley, started
-from tests.upstream import ScriptedUpstream, completion
+from tests.upstream import Gate, Json, ScriptedUpstream, completion
 
 PATH = "/api/v1/chat/completions"
 
@@ -82,3 +83,74 @@ def test_sessions_are_read_and_deleted_over_rest(stack: Parley, upstream: Script
     unknown = (404, {"error": f'Unknown session "{session}"'})
     assert unknown == stack.request("GET", f"/api/v1/sessions/{session}")
     assert unknown == stack.request("POST", PATH, _body("Hi", chatSessionId=session))
+
+
+def test_a_fork_and_its_origin_go_on_apart(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """Each is sent its own turns; a fork of the first turn alone does not know the second."""
+    origin = _say(stack, _body("one"))[2]["chatSessionId"]
+    _say(stack, _body("two", chatSessionId=origin))
+    status, fork = stack.request("POST", f"/api/v1/sessions/{origin}/fork", {"through_turn": 1})
+    assert (200, origin, 1) == (status, fork["forked_from"], fork["turn_count"])
+    _say(stack, _body("elsewhere", chatSessionId=fork["id"]))
+    _say(stack, _body("three", chatSessionId=origin))
+    asked = [[text for role, text in sent if role == "user"] for sent in _sent(upstream)]
+    assert [["one", "elsewhere"], ["one", "two", "three"]] == asked[2:]
+    assert (404, {"error": 'Unknown session "nope"'}) == stack.request("POST", "/api/v1/sessions/nope/fork")
+
+
+def test_an_export_is_what_the_messages_are(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """A line for each message, with the fields that the list of messages shows, and in its order."""
+    session = _say(stack, _body("one", metadata={"trip": "7"}))[2]["chatSessionId"]
+    for number in range(40):
+        _say(stack, _body(f"Nr. {number} “é” 😀\n", chatSessionId=session))
+    path, listed, token = f"/api/v1/sessions/{session}", [], ""
+    while token is not None:
+        page = stack.request("GET", f"{path}/messages?page_size=30&page_token={token}")[1]
+        listed += page["messages"]
+        token = page.get("next_page_token")
+    with stack.connection() as connection:
+        connection.request("GET", f"{path}/export", headers=stack.headers())
+        response = connection.getresponse()
+        assert (200, "application/jsonl") == (response.status, response.headers["content-type"])
+        lines = [json.loads(line) for line in response.read().splitlines()]
+    assert 82 == len(lines)
+    assert [item.pop("message") | item for item in listed] == lines
+
+
+def test_sessions_are_found_by_model_and_time(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """The filters of the list; one that cannot be read is a 400 that names it."""
+    session = _say(stack, _body("Hi"))[2]["chatSessionId"]
+    updated = stack.request("GET", f"/api/v1/sessions/{session}")[1]["updated"]
+
+    def listed(query: str) -> list[str]:
+        status, page = stack.request("GET", f"/api/v1/sessions?{query}")
+        assert 200 == status
+        return [item["id"] for item in page.get("sessions", [])]
+
+    assert session in listed(f"model=scripted&updated_after={updated}&updated_before={updated + 1}")
+    assert session not in listed(f"model=smollm2&updated_after={updated}")
+    assert session not in listed(f"updated_before={updated}")
+    assert [] == listed(f"updated_after={updated}&updated_before=1")
+    status, refused = stack.request("GET", "/api/v1/sessions?updated_after=yesterday")
+    assert (400, "`updated_after` must be a whole number, zero or more") == (status, refused["error"])
+
+
+def test_a_busy_session_is_forked_and_not_deleted(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """While it answers, a fork has the turns before; deleting is a 409 until it is done."""
+    session = _say(stack, _body("one"))[2]["chatSessionId"]
+    gate = Gate()
+    upstream.answer(Json(completion("two"), wait=gate))
+    with ThreadPoolExecutor() as threads:
+        running = threads.submit(_say, stack, _body("two", chatSessionId=session))
+        upstream.received(1)
+        status, refused = stack.request("DELETE", f"/api/v1/sessions/{session}")
+        _, fork = stack.request("POST", f"/api/v1/sessions/{session}/fork", {})
+        gate.set()
+        assert 200 == running.result()[0]
+    assert (409, f'Session "{session}" is answering another request; try again when it has finished') == (
+        status,
+        refused["error"],
+    )
+    assert 1 == fork["turn_count"]
+    assert 200 == stack.request("DELETE", f"/api/v1/sessions/{session}")[0]
+    assert 200 == stack.request("GET", f"/api/v1/sessions/{fork['id']}/messages")[0]

@@ -13,6 +13,7 @@ from parley.v1 import sessions_pb2 as messages
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.sessions_pb2_grpc import SessionsStub
+from tests.processes import until
 from tests.rpc.conftest import Worker
 from tests.rpc.scripted import chunks, completion
 from tests.rpc.test_chat import Metadata, ask
@@ -70,6 +71,7 @@ def test_an_export_has_every_field_of_every_message(
     worker.backend.answer = lambda _: [chunks("Par")[0], StreamBroken("broke off")]
     with pytest.raises(grpc.RpcError):
         list(chat.StreamChatCompletion(ask("And now?", chatSessionId=session_id), metadata=ada))
+    until(lambda: "in_progress" not in str(exported(sessions, session_id, ada)), "the end of the turn")
     lines = exported(sessions, session_id, ada)
     created = [line.pop("created") for line in lines]
     assert all(1_700_000_000 < seconds < 2**32 for seconds in created)
