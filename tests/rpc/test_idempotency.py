@@ -28,10 +28,14 @@ def with_key(metadata: Metadata, key: str) -> Metadata:
 
 def _refused(method: Any, request: Any, metadata: Metadata) -> Any:
     with pytest.raises(grpc.RpcError) as caught:
-        answer = method(request, metadata=metadata)
-        if not isinstance(answer, ChatCompletion):
-            list(answer)
+        _whole(method(request, metadata=metadata))
     return caught.value
+
+
+def _whole(answer: Any) -> None:
+    """Reads a stream to its end."""
+    if not isinstance(answer, ChatCompletion):
+        list(answer)
 
 
 def _replayed(call: Any) -> bool:

@@ -39,9 +39,10 @@ def _user(text: str) -> Message:
     return message
 
 
-def _asked(model: str, request: CreateChatCompletionRequest, *history: Message) -> CreateChatCompletionRequest:
+def _asked(model: str, request: CreateChatCompletionRequest, *messages: Message) -> CreateChatCompletionRequest:
     router = _router()
-    _, call = router.route(router.model(ANYONE, model), request, history, session_id=None, deadline=None)
+    conversation = messages or request.messages
+    _, call = router.route(router.model(ANYONE, model), request, conversation, session_id=None, deadline=None)
     return call.request
 
 
@@ -80,10 +81,10 @@ def test_the_target_is_asked_by_its_own_name_for_the_model() -> None:
         assert (expected, model) == (call.model, call.request.model)
 
 
-def test_instructions_and_history_come_before_the_new_messages() -> None:
-    """The upstream sees the whole conversation in order; the caller's request stays as it was."""
-    request = CreateChatCompletionRequest(messages=[_user("two")])
-    asked = _asked("told", request, _user("one"))
+def test_instructions_come_before_the_whole_conversation() -> None:
+    """The upstream sees what its session has instead of the request's messages; the caller's request stays as it was."""
+    request = CreateChatCompletionRequest(messages=[_user("sent")])
+    asked = _asked("told", request, _user("one"), _user("two"))
     assert ["Be brief.", "one", "two"] == [message.content.string_value for message in asked.messages]
     assert "system" == asked.messages[0].role
     assert 1 == len(request.messages)

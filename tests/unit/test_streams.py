@@ -1,8 +1,8 @@
-"""The sequence of a stream's chunks, and the message that they make."""
+"""The sequence of a stream's chunks."""
 
-from parley.core.streams import AnswerJoiner, StreamShaper
-from parley.v1.chat_completions_pb2 import ChatCompletionChunk
-from parley.v1.message_pb2 import Delta, FunctionCallDelta, Logprobs, TokenLogprob, ToolCallDelta, Usage
+from parley.core.streams import StreamShaper, stamp
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+from parley.v1.message_pb2 import Delta, Logprobs, TokenLogprob, Usage
 
 
 def _chunk(*deltas: Delta, finish: str | None = None) -> ChatCompletionChunk:
@@ -15,7 +15,9 @@ def _chunk(*deltas: Delta, finish: str | None = None) -> ChatCompletionChunk:
 
 
 def _shape(*chunks: ChatCompletionChunk) -> list[ChatCompletionChunk]:
-    shaper = StreamShaper("m", "session")
+    answer = ChatCompletion()
+    stamp(answer, "m", "session")
+    shaper = StreamShaper(answer)
     return [shaped for chunk in chunks for shaped in shaper.shape(chunk)] + [shaper.end()]
 
 
@@ -71,29 +73,3 @@ def test_a_fingerprint_is_passed_on_from_where_it_appears() -> None:
     chunk = _chunk(Delta(content="a"))
     chunk.system_fingerprint = "fp"
     assert ["fp", "fp", "fp"] == [shaped.system_fingerprint for shaped in _shape(chunk)]
-
-
-def test_joined_deltas_are_the_message() -> None:
-    """Text and tool calls come together again, in the order of their index; other choices do not count."""
-    answer = AnswerJoiner()
-    answer.add(_chunk(Delta(role="assistant", content="Let "), Delta(content="other")))
-    answer.add(_chunk(Delta(content="me see")))
-    for piece in (
-        ToolCallDelta(index=1, id="b", type="function", function=FunctionCallDelta(name="g", arguments="")),
-        ToolCallDelta(index=0, id="a", type="function", function=FunctionCallDelta(name="f", arguments='{"x"')),
-        ToolCallDelta(index=0, function=FunctionCallDelta(arguments=":1}")),
-    ):
-        answer.add(_chunk(Delta(tool_calls=[piece])))
-    message = answer.message()
-    assert message is not None
-    assert "Let me see" == message.content.string_value
-    assert [("a", "f", '{"x":1}'), ("b", "g", "")] == [
-        (call.id, call.function.name, call.function.arguments) for call in message.tool_calls
-    ]
-
-
-def test_nothing_said_is_no_message() -> None:
-    """A stream that broke before its first token leaves nothing to keep."""
-    answer = AnswerJoiner()
-    answer.add(_chunk(Delta(role="assistant", content="")))
-    assert answer.message() is None
