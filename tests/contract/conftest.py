@@ -4,12 +4,13 @@ Stores are real databases on disk. Backends talk to a real HTTP server that foll
 llama.cpp's backend to the embedded model itself.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from parley.stores.sqlite import SqliteStore
+from tests.postgres import Server, serving
 
 
 @pytest.fixture
@@ -24,3 +25,16 @@ async def store(file: Path) -> AsyncIterator[SqliteStore]:
     opened = SqliteStore(file)
     yield opened
     await opened.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """A PostgreSQL server for all tests that do it no harm."""
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Server) -> str:
+    """A database without tables."""
+    return postgres_server.empty()

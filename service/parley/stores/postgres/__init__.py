@@ -1,0 +1,182 @@
+"""Sessions, keys and limits in a PostgreSQL database, shared by any number of machines."""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Self, TypeVar
+
+from parley.core.errors import SessionNotFound
+from parley.core.ports import ApiKey, Charge, Claim, Reaped, Reservation, SessionFilter, Turn, TurnBegin, TurnEnd
+from parley.stores import paging
+from parley.stores.postgres import claims, keys, limits, reaper, schema, sessions, turns
+from parley.stores.postgres.claims import renew_claims
+from parley.stores.postgres.database import Connection, Database, Patience
+from parley.stores.postgres.pool import Pool
+from parley.stores.postgres.releases import Releases
+from parley.stores.postgres.rows import Now
+from parley.stores.postgres.turns import renew_turns
+from parley.v1.sessions_pb2 import Session, SessionMessage
+
+__all__ = ["Patience", "PostgresStore"]
+
+T = TypeVar("T")
+_PATIENCE = Patience()
+
+
+class PostgresStore:
+    """Implements `parley.core.ports.Store`. Every method also raises StoreUnavailable.
+
+    Leases are judged by the database's clock, which all replicas share; `clock` takes its place in tests.
+    It needs sessions of its own on the server: behind PgBouncer, `pool_mode = session`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        size: int = 10,
+        *,
+        clock: Callable[[], float] | None = None,
+        patience: Patience = _PATIENCE,
+    ) -> None:
+        """Connects when it is first used, with up to `size` connections and one that listens. See `open`."""
+        self._clock: Callable[[], Now] = clock or (lambda: None)
+        self._database = Database(url, patience)
+        self._pool = Pool(self._database, size)
+        self._releases = Releases(self._database, self._pool, self._clock)
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        size: int = 10,
+        *,
+        clock: Callable[[], float] | None = None,
+        patience: Patience = _PATIENCE,
+    ) -> Self:
+        """Makes the schema in a database that has none, checks it in one that has. Raises StoreUnavailable."""
+        store = cls(url, size, clock=clock, patience=patience)
+        await schema.ensure(store._database)
+        return store
+
+    async def begin_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn:
+        """Leases the session and adds the turn. Raises SessionNotFound, SessionBusy, InvalidRequest."""
+        _known(begin.session_id)
+        return await self._pool.run(lambda db: turns.begin_turn(db, begin, self._clock(), lease_seconds))
+
+    async def end_turn(self, turn: Turn, end: TurnEnd) -> None:
+        """Ends the turn and all that hangs on it. Raises TurnLost."""
+        await self._pool.run(lambda db: turns.end_turn(db, turn, end, self._clock()))
+
+    async def renew_leases(self, turns: Iterable[Turn], claims: Iterable[Claim], lease_seconds: float) -> None:
+        """Extends the leases that are not lost."""
+        held, keys_held = list(turns), list(claims)
+
+        async def work(db: Connection) -> None:
+            if held:
+                await renew_turns(db, held, self._clock(), lease_seconds)
+            if keys_held:
+                await renew_claims(db, keys_held, self._clock(), lease_seconds)
+
+        if held or keys_held:
+            await self._pool.run(work)
+
+    async def wait_for_release(self, session_id: str, seconds: float) -> None:
+        """Waits until the database tells that the session is free."""
+        _known(session_id)
+        await self._releases.wait(session_id, seconds)
+
+    async def get_session(self, account: str, session_id: str) -> Session:
+        """Reads one session. Raises SessionNotFound."""
+        _known(session_id)
+        return await self._read(lambda db: sessions.find_session(db, account, session_id))
+
+    async def list_sessions(
+        self, account: str, chosen: SessionFilter, *, page_size: int, page_token: str | None
+    ) -> tuple[list[Session], str | None]:
+        """Reads a page, the latest turn first. Raises InvalidRequest."""
+        after = paging.decode(page_token, float, str) if page_token else []
+        if chosen.model is not None and "\0" in chosen.model:
+            return [], None
+        return await self._read(lambda db: sessions.list_sessions(db, account, chosen, page_size, after))
+
+    async def list_messages(
+        self, account: str, session_id: str, *, page_size: int, page_token: str | None
+    ) -> tuple[list[SessionMessage], str | None]:
+        """Reads a page, the oldest first. Raises SessionNotFound, InvalidRequest."""
+        _known(session_id)
+        after = paging.decode(page_token, int, int) if page_token else []
+        return await self._read(lambda db: sessions.list_messages(db, account, session_id, page_size, after))
+
+    async def fork_session(self, account: str, session_id: str, new_id: str, through_turn: int | None) -> Session:
+        """Copies completed turns into a new session. Raises SessionNotFound, InvalidRequest."""
+        _known(session_id)
+        return await self._pool.run(
+            lambda db: sessions.fork_session(db, account, session_id, new_id, through_turn, self._clock())
+        )
+
+    async def delete_session(self, account: str, session_id: str) -> None:
+        """Deletes a session that has no turn in progress. Raises SessionNotFound, SessionBusy."""
+        _known(session_id)
+        await self._pool.run(lambda db: sessions.delete_session(db, account, session_id, self._clock()))
+
+    async def reap(self, *, sessions_before: float | None, claims_before: float, limit: int) -> Reaped:
+        """Clears what is over, each kind in a transaction of its own."""
+        crashed = await self._pool.run(lambda db: reaper.reap_crashed(db, self._clock(), limit))
+        old = 0
+        if sessions_before is not None:
+            old = await self._pool.run(lambda db: reaper.reap_sessions(db, sessions_before, limit))
+        claimed = await self._pool.run(lambda db: reaper.reap_claims(db, claims_before, self._clock(), limit))
+        return Reaped(crashed, old, claimed)
+
+    async def claim(self, account: str, method: str, key: str, digest: bytes, lease_seconds: float) -> Claim | bytes:
+        """Claims a key, or returns what it was answered. Raises KeyInUse, KeyReused."""
+        return await self._pool.run(
+            lambda db: claims.claim(db, account, method, key, digest, self._clock(), lease_seconds)
+        )
+
+    async def end_claim(self, claim: Claim, reply: bytes | None) -> None:
+        """Keeps the reply, or frees the key. Raises TurnLost."""
+        await self._pool.run(lambda db: claims.end_claim(db, claim, reply, self._clock()))
+
+    async def find_key(self, digest: bytes) -> ApiKey | None:
+        """Reads the key with this digest."""
+        return await self._read(lambda db: keys.find_key(db, digest))
+
+    async def add_key(self, key: ApiKey, *, keep_plan: bool = False) -> ApiKey:
+        """Adds a key, and its account or the account's plan."""
+        return await self._pool.run(lambda db: keys.add_key(db, key, keep_plan=keep_plan))
+
+    async def list_keys(self) -> list[ApiKey]:
+        """Reads every key, the oldest first."""
+        return await self._read(keys.list_keys)
+
+    async def revoke_key(self, key_id: str, now: int) -> ApiKey | None:
+        """Marks a key revoked."""
+        return await self._pool.run(lambda db: keys.revoke_key(db, key_id, now))
+
+    async def reserve(self, charges: Sequence[Charge]) -> Reservation:
+        """Takes all charges, or none."""
+        if not charges:
+            return Reservation(granted=True, left=())
+        return await self._pool.run(lambda db: limits.reserve(db, charges, self._clock()))
+
+    async def settle(self, charges: Sequence[Charge]) -> None:
+        """Takes or gives back."""
+        if charges:
+            await self._pool.run(lambda db: limits.settle(db, charges, self._clock()))
+
+    async def check(self) -> None:
+        """Reads from the database. Raises StoreUnavailable."""
+        await self._read(lambda db: db.execute("SELECT 1"))
+
+    async def close(self) -> None:
+        """Finishes what is being written, then closes."""
+        await self._releases.close()
+        await self._pool.close()
+
+    async def _read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        return await self._pool.run(work, again=True)
+
+
+def _known(session_id: str) -> None:
+    """Refuses an id that cannot be in the database: its texts have no zeros. Raises SessionNotFound."""
+    if "\0" in session_id:
+        raise SessionNotFound(session_id)

@@ -1,0 +1,63 @@
+"""Idempotency-Keys in SQL."""
+
+from collections.abc import Sequence
+
+from parley.core.errors import KeyInUse, KeyReused, TurnLost
+from parley.core.ports import Claim
+from parley.stores.postgres.database import Connection
+from parley.stores.postgres.rows import Now, now
+
+_CLAIM = f"""
+INSERT INTO parley.claims AS claim (account, method, key, digest, updated, lease_expires)
+SELECT $2, $3, $4, $5, now, now + $6 FROM (SELECT {now(1)} AS now) AS clock
+ON CONFLICT (account, method, key) DO UPDATE
+SET fence = nextval('parley.claim_fences'), updated = excluded.updated, lease_expires = excluded.lease_expires
+WHERE claim.digest = excluded.digest AND claim.lease_expires <= excluded.updated
+RETURNING fence
+"""
+_FIND = "SELECT digest, reply, lease_expires FROM parley.claims WHERE account = $1 AND method = $2 AND key = $3"
+_HELD = "account = $1 AND method = $2 AND key = $3 AND fence = $4 AND lease_expires IS NOT NULL"
+_KEEP = f"""
+UPDATE parley.claims SET lease_expires = NULL, reply = $5, updated = {now(6)} WHERE {_HELD} RETURNING fence
+"""
+_FREE = f"DELETE FROM parley.claims WHERE {_HELD} RETURNING fence"
+_RENEW = f"""
+UPDATE parley.claims AS claim SET lease_expires = {now(1)} + $2
+FROM unnest($3::text[], $4::text[], $5::text[], $6::bigint[]) AS held (account, method, key, fence)
+WHERE claim.account = held.account AND claim.method = held.method AND claim.key = held.key
+AND claim.fence = held.fence AND claim.lease_expires IS NOT NULL
+"""
+_TRIES = 10
+
+
+async def claim(  # noqa: PLR0913, PLR0917 - the port's arguments
+    db: Connection, account: str, method: str, key: str, digest: bytes, now: Now, lease_seconds: float
+) -> Claim | bytes:
+    """Claims the key, or returns the reply that it has. Raises KeyInUse, KeyReused."""
+    place = (account, method, key)
+    for _ in range(_TRIES):
+        fence = await db.fetchval(_CLAIM, now, *place, digest, lease_seconds)
+        if fence is not None:
+            return Claim(*place, fence)
+        if (found := await db.fetchrow(_FIND, *place)) is None:
+            continue  # it was freed in between
+        if found["digest"] != digest:
+            raise KeyReused
+        if found["lease_expires"] is None:
+            return bytes(found["reply"])
+        break
+    raise KeyInUse
+
+
+async def end_claim(db: Connection, claim: Claim, reply: bytes | None, now: Now) -> None:
+    """Keeps the reply, or frees the key where there is none. Raises TurnLost."""
+    held = (claim.account, claim.method, claim.key, claim.fence)
+    ended = await (db.fetchval(_FREE, *held) if reply is None else db.fetchval(_KEEP, *held, reply, now))
+    if ended is None:
+        raise TurnLost
+
+
+async def renew_claims(db: Connection, claims: Sequence[Claim], now: Now, lease_seconds: float) -> None:
+    """Extends the leases of those keys that are still held."""
+    held = sorted((claim.account, claim.method, claim.key, claim.fence) for claim in claims)
+    await db.execute(_RENEW, now, lease_seconds, *map(list, zip(*held, strict=True)))

@@ -1,0 +1,144 @@
+"""The PostgreSQL server: how it is reached, and why it cannot be."""
+
+import asyncio
+import re
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import asyncpg
+
+from parley.core.errors import StoreUnavailable
+from parley.stores.migrations import migrations, mismatch
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+_PREPARE = """
+SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS read_only,
+  to_regclass('parley.migrations') IS NOT NULL AS made,
+  -- An acknowledged turn is on disk, whatever the database's default; a stronger one (remote_apply) stays.
+  CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN
+    set_config('synchronous_commit', 'on', false) END,
+  set_config('default_transaction_isolation', 'read committed', false),
+  set_config('statement_timeout', $1, false),
+  set_config('jit', 'off', false)
+"""
+_VERSION = "SELECT coalesce(max(number), 0) FROM parley.migrations"
+
+# PostgreSQL's classes of errors that are not about the statement: connection, state, authorization, catalog, resources,
+# intervention, system, internal; and missing tables or rights.
+_OUTAGE_CLASSES = frozenset({"08", "25", "28", "3D", "3F", "40", "53", "57", "58", "F0", "XX"})
+_OUTAGES = frozenset({"42P01", "42501", "42703", "42883", "55P03"})
+_CONTENTION = ("40001", "40P01")
+_SAFE_PLACE = re.compile(r"[\w.,:\[\]%-]*(/[\w.%-]*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How many seconds an answer of the server may take: to a connection, to all of one call, and while it is away."""
+
+    connect: float = 3.0
+    command: float = 5.0
+    probe: float = 0.25
+
+
+class Database:
+    """One database on a server. It opens connections that are fit for use, and names causes without the password."""
+
+    def __init__(self, url: str, patience: Patience) -> None:
+        self.patience = patience
+        self.name = _name(url)
+        self._url = url
+
+    def __repr__(self) -> str:
+        return f"Database({self.name!r})"
+
+    async def connect(self, *, check: bool = True) -> Connection:
+        """Opens a connection to a server that can be written to, and checks the schema's version.
+
+        Raises StoreUnavailable.
+        """
+        try:
+            async with asyncio.timeout(self.patience.connect):
+                connection = await asyncpg.connect(
+                    self._url,
+                    timeout=self.patience.connect,
+                    command_timeout=self.patience.command,
+                    server_settings={"application_name": "parley"},
+                )
+                try:
+                    await self._prepare(connection, check=check)
+                except BaseException:
+                    connection.terminate()
+                    raise
+                return connection
+        except (asyncpg.ClientConfigurationError, ValueError):
+            # Their texts may hold any part of the URL.
+            raise self.unavailable("its URL cannot be used; write postgresql://USER:PASSWORD@HOST:PORT/NAME") from None
+        except Exception as error:
+            if (cause := outage(error)) is None:
+                raise
+            raise self.unavailable(cause) from error
+
+    def unavailable(self, why: str) -> StoreUnavailable:
+        """Makes the error that tells why this database cannot be used."""
+        return StoreUnavailable(f"{self.name}: {why}")
+
+    async def _prepare(self, connection: Connection, *, check: bool) -> None:
+        settings = await connection.fetchrow(_PREPARE, f"{self.patience.command:.3f}s")
+        assert settings is not None  # noqa: S101 - for the type checker
+        if settings["read_only"]:
+            raise self.unavailable("it can only be read (a standby, or one that recovers); name the one to write to")
+        if check:
+            version = await connection.fetchval(_VERSION) if settings["made"] else 0
+            if wrong := _mismatch(version):
+                raise self.unavailable(wrong)
+
+
+def outage(error: BaseException) -> str | None:
+    """Says why the server failed, in one line; None where the error is about something else."""
+    if isinstance(error, StoreUnavailable):
+        return error.cause
+    if isinstance(error, TimeoutError):
+        return "it does not answer in time; see whether it hangs or is overloaded"
+    if isinstance(error, asyncpg.PostgresError):
+        code = error.sqlstate or "XX"
+        known = code[:2] in _OUTAGE_CLASSES or code in _OUTAGES
+        return f"{_one_line(error)} ({code})" if known else None
+    if isinstance(error, asyncpg.DataError):
+        return None
+    if isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError):
+        return _one_line(error) or type(error).__name__
+    return None
+
+
+def is_contention(error: BaseException) -> bool:
+    """Tells whether the statement lost against another one, and may succeed if it is done again."""
+    return isinstance(error, asyncpg.PostgresError) and error.sqlstate in _CONTENTION
+
+
+def is_standby(error: BaseException) -> bool:
+    """Tells whether the server has stopped to take writes."""
+    return isinstance(error, asyncpg.ReadOnlySQLTransactionError)
+
+
+def steps() -> int:
+    """The version of the schema that this Parley needs."""
+    return len(migrations(__package__))
+
+
+def _mismatch(version: int) -> str | None:
+    if version == 0:
+        return "it has no tables of Parley's (any more); restore them, or run `parley db upgrade`"
+    return mismatch(version, steps())
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _name(url: str) -> str:
+    """Returns the host and the database of a URL, and nothing that may be a password."""
+    place = url.partition("://")[2].rpartition("@")[2].partition("?")[0]
+    if "password" in url.lower() or not place or not _SAFE_PLACE.fullmatch(place):
+        return "PostgreSQL"
+    return f"PostgreSQL at {place}"

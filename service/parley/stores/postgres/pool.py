@@ -1,0 +1,199 @@
+"""Connections that are lent for one call each, and what happens while the server is away."""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import asyncpg
+
+from parley.core.errors import StoreUnavailable
+from parley.stores.postgres.database import Connection, Database, is_contention, is_standby, outage
+
+T = TypeVar("T")
+
+_TRIES = 6
+_PAUSE = 0.01
+_CRAMPED_SECONDS = 5.0
+
+
+class Pool:
+    """Up to `size` connections, opened when they are needed.
+
+    While the server is known to be away every call fails at once, and one task looks for it. A call that has begun goes
+    on when its caller is cancelled: a statement that was half sent would cost the connection.
+    """
+
+    def __init__(self, database: Database, size: int) -> None:
+        self.database = database
+        self._size = size
+        self._idle: list[Connection] = []
+        self._open = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._running: set[asyncio.Task[Any]] = set()
+        self._away: str | None = None
+        self._cramped_until = 0.0
+        self._closed = False
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]], *, again: bool = False) -> T:
+        """Does work on a connection. `again`: it may be done twice, should the connection be lost meanwhile.
+
+        Raises StoreUnavailable where the server is away, and then it is unknown whether the work was done.
+        """
+        self._check()
+        task = self._spawn(self._run(work, again=again))
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Finishes what is running, then closes every connection."""
+        self._closed = True
+        self._fail_waiting("the store is closed")
+        while running := [task for task in self._running if task is not asyncio.current_task()]:
+            await asyncio.wait(running)
+        for connection in self._idle:
+            with suppress(Exception):  # it is of no use any more, whatever it says
+                await connection.close(timeout=1)
+        self._idle.clear()
+
+    async def _run(self, work: Callable[[Connection], Awaitable[T]], *, again: bool) -> T:
+        tries = 0
+        while True:
+            tries += 1
+            connection = await self._acquire()
+            try:
+                async with asyncio.timeout(self.database.patience.command):
+                    return await work(connection)
+            except Exception as error:
+                if is_contention(error) and tries < _TRIES:
+                    await asyncio.sleep(random.uniform(0, _PAUSE * 2**tries))  # noqa: S311 - no secret
+                    continue
+                lost = connection.is_closed()
+                self._note(connection, error)
+                if lost and again and tries == 1 and outage(error) is not None:
+                    continue
+                if (cause := outage(error)) is None or isinstance(error, StoreUnavailable):
+                    raise
+                raise self.database.unavailable(cause) from error
+            finally:
+                self._release(connection)
+
+    def _note(self, connection: Connection, error: Exception) -> None:
+        """Drops the connection after an outage, and declares the server away where that is clear."""
+        cause = outage(error)
+        if cause is None:
+            return
+        connection.terminate()
+        if isinstance(error, TimeoutError) or is_standby(error):
+            self._leave(cause)
+
+    async def _acquire(self) -> Connection:
+        """Takes an idle connection, opens one, or waits for one."""
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + self.database.patience.command
+        while True:
+            self._check()
+            while self._idle:
+                connection = self._idle.pop()
+                if not connection.is_closed():
+                    return connection
+                self._open -= 1
+            cramped = self._open > 0 and loop.time() < self._cramped_until
+            if self._open < self._size and not cramped:
+                if (opened := await self._connect()) is not None:
+                    return opened
+                continue
+            await self._wait(ends - loop.time())
+
+    async def _connect(self) -> "Connection | None":
+        """Opens a connection; None where the server has no room for one more, and others may become free."""
+        self._open += 1
+        try:
+            connection = await self.database.connect()
+        except BaseException as error:
+            self._open -= 1
+            self._wake()
+            if isinstance(error.__cause__, asyncpg.TooManyConnectionsError) and self._open:
+                self._cramped_until = asyncio.get_running_loop().time() + _CRAMPED_SECONDS
+                return None
+            if isinstance(error, StoreUnavailable):
+                self._leave(error.cause or str(error))
+            raise
+        return connection
+
+    async def _wait(self, seconds: float) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            async with asyncio.timeout(seconds):
+                await waiter
+        except TimeoutError:
+            raise self.database.unavailable(f"all {self._size} connections have been busy for too long") from None
+        finally:
+            with suppress(ValueError):
+                self._waiting.remove(waiter)
+
+    def _release(self, connection: Connection) -> None:
+        if connection.is_closed() or self._away is not None:
+            connection.terminate()
+            self._open -= 1
+        else:
+            self._idle.append(connection)
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def _check(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        if self._away is not None:
+            raise StoreUnavailable(self._away)
+
+    def _leave(self, cause: str) -> None:
+        """Declares the server away: nobody waits for it any more, and a task looks for it."""
+        if self._away is not None or self._closed:
+            return
+        self._away = cause if cause.startswith(self.database.name) else f"{self.database.name}: {cause}"
+        self._fail_waiting(self._away)
+        for connection in self._idle:
+            connection.terminate()
+        self._open -= len(self._idle)
+        self._idle.clear()
+        self._spawn(self._probe())
+
+    def _fail_waiting(self, cause: str) -> None:
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(StoreUnavailable(cause))
+        self._waiting.clear()
+
+    async def _probe(self) -> None:
+        """Tries to connect until the server is back."""
+        while not self._closed:
+            await asyncio.sleep(self.database.patience.probe * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+            try:
+                connection = await self.database.connect()
+            except StoreUnavailable as error:
+                self._away = error.cause or str(error)
+            else:
+                self._away = None
+                self._open += 1
+                self._release(connection)
+                return
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited for it has been told; nobody may be left who does

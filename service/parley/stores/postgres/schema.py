@@ -1,0 +1,74 @@
+"""The schema `parley` in the database, and its migrations."""
+
+from parley.core.errors import StoreUnavailable
+from parley.stores.migrations import migrations, mismatch
+from parley.stores.postgres.database import Connection, Database, outage, steps
+
+# One migration at a time, whoever starts it; the number is arbitrary.
+_LOCK = "SELECT pg_advisory_xact_lock(7012640071583061)"
+_PATIENT = "SET LOCAL statement_timeout = 0"
+_STATE = """
+SELECT to_regnamespace('parley') IS NOT NULL AS named, to_regclass('parley.migrations') IS NOT NULL AS made
+"""
+_BEGIN = """
+CREATE SCHEMA parley;
+CREATE TABLE parley.migrations (number integer PRIMARY KEY, made timestamptz NOT NULL DEFAULT now());
+"""
+_VERSION = "SELECT coalesce(max(number), 0) FROM parley.migrations"
+_STEP = "INSERT INTO parley.migrations (number) VALUES ($1)"
+
+
+async def upgrade(database: Database) -> tuple[int, int]:
+    """Takes the schema through the migrations that it lacks, and returns its versions before and after.
+
+    All or none of it is done, also where several processes try at once. A newer schema is left as it is.
+    Raises StoreUnavailable.
+    """
+    return await _migrated(database, only_new=False)
+
+
+async def ensure(database: Database) -> None:
+    """Makes the schema in a database that has none, and checks the version of one that is there.
+
+    Raises StoreUnavailable.
+    """
+    _, version = await _migrated(database, only_new=True)
+    if wrong := mismatch(version, steps()):
+        raise database.unavailable(wrong)
+
+
+async def _migrated(database: Database, *, only_new: bool) -> tuple[int, int]:
+    connection = await database.connect(check=False)
+    try:
+        async with connection.transaction():
+            return await _migrate(connection, database, only_new=only_new)
+    except StoreUnavailable:
+        raise
+    except Exception as error:
+        if (cause := outage(error)) is None:
+            raise
+        raise database.unavailable(cause) from error
+    finally:
+        connection.terminate()
+
+
+async def _migrate(connection: Connection, database: Database, *, only_new: bool) -> tuple[int, int]:
+    state = await connection.fetchrow(_STATE)
+    assert state is not None  # noqa: S101 - for the type checker
+    if only_new and state["made"]:
+        version = await connection.fetchval(_VERSION)
+        return version, version
+    await connection.execute(_PATIENT)
+    await connection.execute(_LOCK, timeout=None)
+    state = await connection.fetchrow(_STATE)
+    assert state is not None  # noqa: S101 - for the type checker
+    if not state["made"]:
+        if state["named"]:
+            raise database.unavailable('it has a schema "parley" that Parley did not make; rename or remove it')
+        await connection.execute(_BEGIN)
+    before = await connection.fetchval(_VERSION)
+    if before == 0 or not only_new:
+        for step in migrations(__package__)[before:]:
+            await connection.execute(step.sql, timeout=None)
+            await connection.execute(_STEP, step.number)
+    return before, await connection.fetchval(_VERSION)

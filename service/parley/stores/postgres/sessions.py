@@ -1,0 +1,146 @@
+"""Sessions in SQL: reading, forking, deleting."""
+
+from collections.abc import Sequence
+from math import inf
+from typing import Any
+
+import asyncpg
+import orjson
+
+from parley.core.errors import InvalidRequest, SessionBusy, SessionNotFound
+from parley.core.ports import SessionFilter
+from parley.stores import paging
+from parley.stores.postgres.database import Connection
+from parley.stores.postgres.rows import Now, now
+from parley.v1.message_pb2 import Message, Usage
+from parley.v1.sessions_pb2 import Session, SessionMessage
+
+_FIELDS = "id, model, created, updated, turn_count, forked_from"
+_SESSION = f"SELECT {_FIELDS} FROM parley.sessions WHERE id = $1 AND account = $2"
+_SESSIONS = f"""
+SELECT {_FIELDS} FROM parley.sessions
+WHERE account = $1 AND (updated, id) < ($2, $3) AND updated >= $4 AND ($5::text IS NULL OR model = $5)
+ORDER BY updated DESC, id DESC LIMIT $6
+"""
+_MESSAGES = """
+SELECT message, turn, position, state, reason, created, CASE WHEN position = asked THEN usage END AS usage, metadata
+FROM parley.messages JOIN parley.turns USING (session_id)
+WHERE session_id = $1 AND number = turn AND (turn, position) > ($2::bigint, $3::bigint)
+ORDER BY turn, position LIMIT $4
+"""
+_FORK = f"""
+WITH origin AS (
+  SELECT * FROM parley.sessions WHERE id = $1 AND account = $2
+), copied AS MATERIALIZED (
+  SELECT turns.* FROM origin, parley.turns WHERE session_id = $1 AND number <= $4 AND state = 'completed'
+), said AS MATERIALIZED (
+  SELECT messages.* FROM copied JOIN parley.messages ON messages.session_id = $1 AND turn = number
+), made AS (
+  INSERT INTO parley.sessions
+    (id, account, model, created, updated, turn_count, completed_messages, lease_fence, forked_from)
+  SELECT $3, account, model, clock.now, clock.now, (SELECT coalesce(max(number), 0) FROM copied),
+    (SELECT count(*) FROM said), 0, id
+  FROM origin, (SELECT {now(5)} AS now) AS clock
+  RETURNING {_FIELDS}
+), turns AS (
+  INSERT INTO parley.turns
+    (session_id, number, state, created, asked, messages, tokens, continues, metadata, usage)
+  SELECT $3, number, state, created, asked, messages, tokens, continues, metadata, usage FROM copied
+), messages AS (
+  INSERT INTO parley.messages (session_id, turn, position, message, system)
+  SELECT $3, turn, position, message, system FROM said
+)
+SELECT * FROM made
+"""
+_DELETE = f"""
+WITH found AS MATERIALIZED (
+  SELECT id, coalesce(lease_expires > {now(3)}, false) AS leased
+  FROM parley.sessions WHERE id = $1 AND account = $2 FOR UPDATE
+), gone AS (
+  DELETE FROM parley.sessions USING found WHERE sessions.id = found.id AND NOT leased
+)
+SELECT leased FROM found
+"""
+
+
+async def find_session(db: Connection, account: str, session_id: str) -> Session:
+    """Reads one session. Raises SessionNotFound."""
+    row = await db.fetchrow(_SESSION, session_id, account)
+    if row is None:
+        raise SessionNotFound(session_id)
+    return _session(row)
+
+
+async def list_sessions(
+    db: Connection, account: str, chosen: SessionFilter, page_size: int, after: Sequence[Any]
+) -> tuple[list[Session], str | None]:
+    """Reads a page: `after` is the place of the row before it, or empty."""
+    # The list runs backwards in time: of the filter's end and the page's beginning the earlier one bounds it.
+    newest = (inf if chosen.updated_before is None else float(chosen.updated_before), "")
+    before = min(newest, tuple(after)) if after else newest
+    oldest = -inf if chosen.updated_after is None else float(chosen.updated_after)
+    found = await db.fetch(_SESSIONS, account, *before, oldest, chosen.model, page_size + 1)
+    page = found[:page_size]
+    token = paging.encode(page[-1]["updated"], page[-1]["id"]) if len(found) > page_size else None
+    return [_session(row) for row in page], token
+
+
+async def list_messages(
+    db: Connection, account: str, session_id: str, page_size: int, after: Sequence[Any]
+) -> tuple[list[SessionMessage], str | None]:
+    """Reads a page: `after` is the place of the row before it, or empty. Raises SessionNotFound."""
+    await find_session(db, account, session_id)
+    turn, position = after or (0, 0)
+    found = await db.fetch(_MESSAGES, session_id, turn, position, page_size + 1)
+    page = found[:page_size]
+    token = paging.encode(page[-1]["turn"], page[-1]["position"]) if len(found) > page_size else None
+    return [_session_message(row) for row in page], token
+
+
+async def fork_session(  # noqa: PLR0913, PLR0917 - the port's arguments
+    db: Connection, account: str, session_id: str, new_id: str, through_turn: int | None, now: Now
+) -> Session:
+    """Copies the completed turns up to one. Raises SessionNotFound, InvalidRequest."""
+    last = (await find_session(db, account, session_id)).turn_count
+    if through_turn is not None and not 1 <= through_turn <= last:
+        message = f"`through_turn` must be the number of a turn that the session has; its last one is {last}"
+        raise InvalidRequest(message, param="through_turn")
+    made = await db.fetchrow(_FORK, session_id, account, new_id, last if through_turn is None else through_turn, now)
+    if made is None:
+        raise SessionNotFound(session_id)
+    return _session(made)
+
+
+async def delete_session(db: Connection, account: str, session_id: str, now: Now) -> None:
+    """Deletes the session with all that hangs on it. Raises SessionNotFound, SessionBusy."""
+    found = await db.fetchrow(_DELETE, session_id, account, now)
+    if found is None:
+        raise SessionNotFound(session_id)
+    if found["leased"]:
+        raise SessionBusy(session_id)
+
+
+def _session(row: asyncpg.Record) -> Session:
+    identifier, model, created, updated, turn_count, forked_from = row
+    return Session(
+        id=identifier,
+        object="chat.session",
+        model=model,
+        created=int(created),
+        updated=int(updated),
+        turn_count=turn_count,
+        forked_from=forked_from,
+    )
+
+
+def _session_message(row: asyncpg.Record) -> SessionMessage:
+    serialized, turn, _, state, reason, created, usage, metadata = row
+    return SessionMessage(
+        message=Message.FromString(serialized),
+        turn=turn,
+        state=state,
+        reason=reason,
+        created=int(created),
+        usage=None if usage is None else Usage.FromString(usage),
+        metadata=orjson.loads(metadata) if metadata else None,
+    )

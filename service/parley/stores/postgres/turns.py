@@ -1,0 +1,228 @@
+"""Turns in SQL.
+
+Each statement is a transaction of its own: no lock is held over a round trip.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import asyncpg
+import orjson
+
+from parley.core import history
+from parley.core.errors import SessionBusy, SessionNotFound, SessionOfOtherModel, TurnLost
+from parley.core.history import TurnSize, Window
+from parley.core.ports import Claim, Turn, TurnBegin, TurnEnd
+from parley.stores.postgres.database import Connection
+from parley.stores.postgres.limits import SETTLE, settle_columns
+from parley.stores.postgres.rows import Now, columns, now, size
+from parley.v1.message_pb2 import Message
+
+CHANNEL = "parley_released"
+_TRIES = 10
+_FIRST_SIZES = 64
+_GROWTH = 8
+
+_ADD = """
+turn AS (
+  INSERT INTO parley.turns (session_id, number, state, created, asked, messages, tokens, continues, metadata)
+  SELECT $1, turn_count, 'in_progress', now, $5, $6, $7, $8, $9 FROM leased
+), added AS (
+  INSERT INTO parley.messages (session_id, turn, position, message, system)
+  SELECT $1, turn_count, place - 1, message, system
+  FROM leased, unnest($10::bytea[], $11::boolean[]) WITH ORDINALITY AS sent (message, system, place)
+)
+"""
+_CREATE = f"""
+WITH clock AS (SELECT {now(3)} AS now), leased AS (
+  INSERT INTO parley.sessions (id, account, model, created, updated, turn_count, lease_fence, lease_expires)
+  SELECT $1, $2, $12, now, now, 1, 1, now + $4 FROM clock
+  RETURNING turn_count, lease_fence, updated AS now
+), {_ADD}
+SELECT turn_count, lease_fence FROM leased
+"""
+# What a session was when it was looked at, it still is: with another fence or lease nothing is written. So what was
+# decided from the look holds.
+_LEASE = f"""
+WITH clock AS (SELECT {now(3)} AS now), leased AS (
+  UPDATE parley.sessions
+  SET updated = now, turn_count = turn_count + 1, lease_fence = lease_fence + 1, lease_expires = now + $4
+  FROM clock
+  WHERE id = $1 AND account = $2 AND created = $12 AND lease_fence = $13 AND lease_expires IS NOT DISTINCT FROM $14
+  AND (lease_expires IS NULL OR lease_expires <= now)
+  RETURNING turn_count, lease_fence, now
+), crashed AS (
+  UPDATE parley.turns SET state = 'incomplete', reason = 'crashed' FROM leased
+  WHERE session_id = $1 AND number = turn_count - 1 AND state = 'in_progress'
+), {_ADD}
+SELECT turn_count, lease_fence, ARRAY(
+  SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
+  WHERE session_id = $1 AND number = turn AND turn >= $15 AND number >= $15 AND state = 'completed' AND NOT system
+  ORDER BY turn, position
+) AS said
+FROM leased
+"""
+_LOOK = f"""
+SELECT model, created, lease_fence, lease_expires, coalesce(lease_expires > {now(3)}, false) AS leased, ARRAY(
+    SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
+    WHERE session_id = $1 AND number = turn AND system AND state = 'completed' ORDER BY turn, position
+  ) AS standing, CASE WHEN completed_messages BETWEEN 1 AND $4 THEN ARRAY(
+    SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
+    WHERE session_id = $1 AND number = turn AND state = 'completed' ORDER BY turn, position
+  ) END AS stored, sizes.*
+FROM parley.sessions, LATERAL (
+  SELECT array_agg(number) AS numbers, array_agg(messages) AS messages, array_agg(tokens) AS tokens,
+    array_agg(continues) AS continues
+  FROM (
+    SELECT number, messages, tokens, continues FROM parley.turns
+    WHERE session_id = $1 AND state = 'completed' ORDER BY number DESC LIMIT $5
+  ) AS latest
+) AS sizes
+WHERE id = $1 AND account = $2
+"""
+_END = f"""
+WITH clock AS (SELECT {now(1)} AS now), held AS MATERIALIZED (
+  SELECT FROM parley.claims
+  WHERE account = $2 AND method = $3 AND key = $4 AND fence = $5 AND lease_expires IS NOT NULL FOR UPDATE
+), released AS (
+  UPDATE parley.sessions SET lease_expires = NULL, completed_messages = completed_messages + $8
+  WHERE id = $6 AND lease_fence = $7 AND lease_expires IS NOT NULL AND ($5::bigint IS NULL OR EXISTS (SELECT FROM held))
+  RETURNING id, awaited = lease_fence AS awaited
+), ended AS (
+  UPDATE parley.turns
+  SET state = $9, reason = $10, messages = messages + $11, tokens = tokens + $12, usage = $13
+  FROM released WHERE session_id = released.id AND number = $14
+  RETURNING asked
+), added AS (
+  INSERT INTO parley.messages (session_id, turn, position, message, system)
+  SELECT $6, $14, asked + place - 1, message, system
+  FROM ended, unnest($15::bytea[], $16::boolean[]) WITH ORDINALITY AS answer (message, system, place)
+), kept AS (
+  UPDATE parley.claims SET lease_expires = NULL, reply = $17, session_id = $6, updated = clock.now
+  FROM clock, released
+  WHERE account = $2 AND method = $3 AND key = $4 AND fence = $5 AND $17::bytea IS NOT NULL
+), freed AS (
+  DELETE FROM parley.claims USING released
+  WHERE account = $2 AND method = $3 AND key = $4 AND fence = $5 AND $17::bytea IS NULL
+), settled AS ({SETTLE.format(rows="clock, released", subjects="$18", kinds="$19", sizes="$20", amounts="$21")})
+SELECT CASE WHEN awaited THEN pg_notify('{CHANNEL}', id) END FROM released
+"""
+_RENEW = f"""
+UPDATE parley.sessions SET lease_expires = {now(1)} + $2
+FROM unnest($3::text[], $4::bigint[]) AS held (session_id, fence)
+WHERE id = held.session_id AND lease_fence = held.fence AND lease_expires IS NOT NULL
+"""
+
+
+async def begin_turn(db: Connection, begin: TurnBegin, now: Now, lease_seconds: float) -> Turn:
+    """Leases the session and adds the turn, in one round trip where the session is new, else in two.
+
+    Raises SessionNotFound, SessionOfOtherModel, SessionBusy, InvalidRequest.
+    """
+    if begin.new:
+        turn = Turn(begin.session_id, 0, 0, messages=list(begin.messages))
+        await _lease(db, _CREATE, begin, turn, now, lease_seconds, begin.model)
+        return turn
+    sizes = _FIRST_SIZES if begin.window != Window() else None
+    for _ in range(_TRIES):
+        past = await _look(db, begin, now, sizes)
+        turn = Turn(begin.session_id, 0, 0, past["standing"], _new(begin.messages, past))
+        latest = _Sizes(past, sizes)
+        first = history.first_turn(latest, begin.window, continued=history.continues(turn.messages))
+        if latest.ran_out:
+            sizes = (sizes or 1) * _GROWTH
+            continue
+        version = (past["created"], past["lease_fence"], past["lease_expires"])
+        # Turn numbers end long before this one.
+        if await _lease(db, _LEASE, begin, turn, now, lease_seconds, *version, 2**31 - 1 if first is None else first):
+            return turn
+    raise SessionBusy(begin.session_id)
+
+
+async def end_turn(db: Connection, turn: Turn, end: TurnEnd, now: Now) -> None:
+    """Appends the answer, ends the turn, its claim and its lease, settles the limits, tells who waits; at once.
+
+    Raises TurnLost.
+    """
+    completed = end.state == "completed"
+    ended = await db.fetch(
+        _END,
+        now,
+        *_key(end.claim),
+        turn.session_id,
+        turn.fence,
+        len(turn.messages) + len(end.answer) if completed else 0,
+        end.state,
+        end.reason,
+        *size(end.answer),
+        None if end.usage is None else end.usage.SerializeToString(),
+        turn.number,
+        *columns(end.answer),
+        end.reply if completed else None,
+        *settle_columns(end.charges),
+    )
+    if not ended:
+        raise TurnLost
+
+
+async def renew_turns(db: Connection, turns: Sequence[Turn], now: Now, lease_seconds: float) -> None:
+    """Extends those leases that are still these turns'."""
+    held = sorted((turn.session_id, turn.fence) for turn in turns)
+    await db.execute(_RENEW, now, lease_seconds, [place for place, _ in held], [fence for _, fence in held])
+
+
+async def _look(db: Connection, begin: TurnBegin, now: Now, sizes: int | None) -> asyncpg.Record:
+    """Reads what decides about a turn. Raises SessionNotFound, SessionOfOtherModel, SessionBusy."""
+    past = await db.fetchrow(_LOOK, begin.session_id, begin.account, now, len(begin.messages), sizes)
+    if past is None:
+        raise SessionNotFound(begin.session_id)
+    if past["model"] != begin.model:
+        raise SessionOfOtherModel(begin.session_id, past["model"])
+    if past["leased"]:
+        raise SessionBusy(begin.session_id)
+    return past
+
+
+def _new(sent: Sequence[Message], past: asyncpg.Record) -> list[Message]:
+    """Returns what the session does not have yet. Raises InvalidRequest."""
+    if past["stored"] is not None:
+        new = history.new_messages([Message.FromString(message) for message in past["stored"]], sent)
+        if len(new) < len(sent):
+            return list(new)
+    if not sent or not history.is_system(sent[0]):
+        return list(sent)
+    return list(history.without_known([Message.FromString(message) for message in past["standing"]], sent))
+
+
+async def _lease(  # noqa: PLR0913, PLR0917 - the statement's parameters
+    db: Connection, sql: str, begin: TurnBegin, turn: Turn, now: Now, lease_seconds: float, *more: object
+) -> bool:
+    """Writes the turn and fills in its number, fence and history; False where the session is another by now."""
+    metadata = orjson.dumps(dict(begin.metadata)).decode() if begin.metadata else None
+    shape = (len(turn.messages), *size(turn.messages), history.continues(turn.messages), metadata)
+    values = (begin.session_id, begin.account, now, lease_seconds, *shape, *columns(turn.messages), *more)
+    leased = await db.fetchrow(sql, *values)
+    if leased is None:
+        return False
+    turn.number, turn.fence = leased["turn_count"], leased["lease_fence"]
+    past = [*turn.history, *leased.get("said", ())]
+    turn.history = [Message.FromString(message) for message in past]
+    return True
+
+
+class _Sizes:
+    """The sizes of the latest turns, the newest first. `ran_out` tells whether more would have been read."""
+
+    def __init__(self, past: asyncpg.Record, limit: int | None) -> None:
+        self.ran_out = False
+        self._limit = limit
+        self._columns = [past[name] or () for name in ("numbers", "messages", "tokens", "continues")]
+
+    def __iter__(self) -> Iterator[TurnSize]:
+        for row in zip(*self._columns, strict=True):
+            yield TurnSize(*row)
+        self.ran_out = len(self._columns[0]) == self._limit
+
+
+def _key(claim: Claim | None) -> tuple[Any, ...]:
+    return (None,) * 4 if claim is None else (claim.account, claim.method, claim.key, claim.fence)

