@@ -14,8 +14,10 @@ from parley.v1.message_pb2 import (
     Audio,
     Choice,
     ChunkChoice,
+    CustomCall,
     CustomCallDelta,
     Delta,
+    FunctionCall,
     FunctionCallDelta,
     Logprobs,
     Message,
@@ -140,14 +142,14 @@ def test_an_answer_that_is_too_large_ends() -> None:
     assert 1024 * 1024 == len(joiner.completion().choices[0].message.content.string_value)
 
 
-# ---------------------------------------------------------------------------------------------------- taken apart again
+# -------------------------------------------------------------------------------------------------- taken apart again
 
 _TEXTS = st.text(max_size=20) | st.sampled_from([4096, 4097, 9000]).map("ü".__mul__)
 _CALLS = st.builds(
     lambda name, text, custom: (
-        ToolCall(id="c", type="custom", custom={"name": name, "input": text})
+        ToolCall(id="c", type="custom", custom=CustomCall(name=name, input=text))
         if custom
-        else ToolCall(id="c", type="function", function={"name": name, "arguments": text})
+        else ToolCall(id="c", type="function", function=FunctionCall(name=name, arguments=text))
     ),
     st.sampled_from(["f", "g"]),
     _TEXTS.filter(bool),

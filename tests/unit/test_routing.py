@@ -82,7 +82,7 @@ def test_the_target_is_asked_by_its_own_name_for_the_model() -> None:
 
 
 def test_instructions_come_before_the_whole_conversation() -> None:
-    """The upstream sees what its session has instead of the request's messages; the caller's request stays as it was."""
+    """The upstream sees what its session has, not what the request says; the caller's request stays as it was."""
     request = CreateChatCompletionRequest(messages=[_user("sent")])
     asked = _asked("told", request, _user("one"), _user("two"))
     assert ["Be brief.", "one", "two"] == [message.content.string_value for message in asked.messages]

@@ -24,7 +24,7 @@ def _model(more: str = "") -> Model:
 
 
 class RecordingStore:
-    """The part of the store that turns need; `gate` holds writes back while it is unset, `errors` are raised by name."""
+    """The part of the store that turns need; `gate` holds writes back until it is set, `errors` are raised by name."""
 
     def __init__(self) -> None:
         self.log: list[Any] = []

@@ -52,10 +52,12 @@ def continues(messages: Sequence[Message]) -> bool:
 
 def tokens(message: Message) -> int:
     """Estimates what a message costs a model: a token for four bytes of text, a thousand for an image or a sound."""
-    size = len(message.reasoning_content) + len(message.refusal)
-    size += sum(len(call.function.name) + len(call.function.arguments) for call in message.tool_calls)
+    said = [message.reasoning_content, message.refusal, message.function_call.name, message.function_call.arguments]
+    for call in message.tool_calls:
+        said += (call.function.name, call.function.arguments, call.custom.name, call.custom.input)
     text, media = _weigh(message)
-    return _TOKENS_A_MESSAGE + (size + text) // _BYTES_A_TOKEN + media * _TOKENS_A_MEDIUM
+    size = text + len("".join(said).encode())
+    return _TOKENS_A_MESSAGE + size // _BYTES_A_TOKEN + media * _TOKENS_A_MEDIUM
 
 
 def first_turn(sizes: Iterable[TurnSize], window: Window, *, continued: bool) -> int | None:
@@ -129,6 +131,7 @@ def _said(message: Message) -> tuple[object, ...]:
         message.tool_call_id,
         [_call(call) for call in message.tool_calls],
         (message.function_call.name, message.function_call.arguments),
+        message.audio.id,
     )
 
 
@@ -140,6 +143,8 @@ def _content(message: Message) -> object:
     if not content.HasField("list_value"):
         return ""
     parts = content.list_value.values
+    if not parts:
+        return ""
     if len(parts) == 1 and set(parts[0].struct_value.fields) == {"type", "text"}:
         return parts[0].struct_value.fields["text"].string_value
     return from_message(content)
