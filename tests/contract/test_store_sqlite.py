@@ -14,12 +14,13 @@ import apsw
 import pytest
 
 from parley.core.errors import SessionBusy, SessionNotFound, StoreUnavailable
+from parley.core.history import Window, tokens
 from parley.core.ports import ApiKey, Turn
 from parley.stores.sqlite import SqliteStore, claims, reaper, sessions, turns
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import begin, complete, converse, key  # noqa: E402 - only now are its asserts rewritten
+from tests.contract.stores import begin, complete, converse, key, message  # noqa: E402 - only now are its asserts rewritten
 
 
 @contextmanager
@@ -218,6 +219,63 @@ class TestFile:
         await converse(again, "s4", "q", "a")
         assert _bytes_read() - before < 2_000_000, "more than the history"
         await again.close()
+
+    @pytest.mark.parametrize("window", [Window(max_messages=20), Window(max_tokens=20 * 260)])
+    async def test_a_turn_reads_its_window_only(self, file: Path, window: Window) -> None:
+        """A turn after 10,000 others reads no more of the file than one after 100, whatever became of the others."""
+        await SqliteStore(file).close()
+        sizes = [await _read_by_a_turn(file, f"s{turns}", turns, window) for turns in (100, 10_000)]
+        assert sizes[1] < 1.2 * sizes[0] + 8 * 4096, "a few pages more, where trees are deeper"
+
+    @pytest.mark.parametrize("incomplete", [True, False])
+    async def test_a_resent_history_of_a_long_session(self, file: Path, incomplete: bool) -> None:
+        """Only a request that is as long as the session could be one that repeats it, and makes a turn read it all."""
+        await SqliteStore(file).close()
+        _fill(file, "s", 5000, state="incomplete" if incomplete else "completed")
+        store = SqliteStore(file)
+        before = _bytes_read()
+        await begin(store, "s", *["again"] * 500, window=Window(max_messages=2))
+        assert _bytes_read() - before < 1_000_000
+        await store.close()
+
+
+def _fill(file: Path, session: str, turns: int, state: str = "completed") -> None:
+    """Gives a session so many turns, the first with a system message."""
+    system, said = (message(role, "a thousand bytes" * 60) for role in ("system", "user"))
+    connection = apsw.Connection(str(file))
+    with connection:
+        connection.execute(
+            "INSERT INTO sessions (id, account, model, created, updated, turn_count, lease_fence, completed_messages)"
+            " VALUES (?, 'ada', 'm', 1, 1, ?, 1, ?)",
+            (session, turns, 2 * turns + 1 if state == "completed" else 0),
+        )
+        size = (2, 2 * tokens(said))
+        connection.executemany(
+            "INSERT INTO turns (session_id, number, state, created, messages, tokens) VALUES (?, ?, ?, 1, ?, ?)",
+            [(session, number, state, *size) for number in range(1, turns + 1)],
+        )
+        rows = [(session, 1, 2, system.SerializeToString(), 1)]
+        rows += [
+            (session, turn, place, said.SerializeToString(), 0) for turn in range(1, turns + 1) for place in (0, 1)
+        ]
+        connection.executemany(
+            "INSERT INTO messages (session_id, turn, position, message, system) VALUES (?, ?, ?, ?, ?)", rows
+        )
+    connection.pragma("wal_checkpoint(TRUNCATE)")
+    connection.close()
+
+
+async def _read_by_a_turn(file: Path, session: str, turns: int, window: Window) -> int:
+    """Makes a turn in a session that has so many; returns how many bytes that read from the file."""
+    _fill(file, session, turns)
+    store = SqliteStore(file)
+    before = _bytes_read()
+    turn = await begin(store, session, "q", window=window)
+    await complete(store, turn, "a")
+    read = _bytes_read() - before
+    assert 21 == len(turn.history)
+    await store.close()
+    return read
 
 
 def _bytes_read() -> int:

@@ -14,6 +14,10 @@ class Releases:
     def __init__(self) -> None:
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
 
+    def __len__(self) -> int:
+        """Counts those who wait."""
+        return sum(map(len, self._waiting.values()))
+
     def announce(self, session_id: str) -> None:
         """Wakes everyone who waits for this session."""
         for waiter in self._waiting.pop(session_id, ()):

@@ -1,0 +1,75 @@
+"""How a store on SQLite waits for other processes: it looks now and then, and leaves nothing behind."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from parley.core.errors import StoreUnavailable
+from parley.stores.sqlite import SqliteStore
+from parley.stores.sqlite.releases import Releases
+
+pytest.register_assert_rewrite("tests.contract.stores")
+
+from tests.contract.stores import begin  # noqa: E402 - only now are its asserts rewritten
+
+
+class TestWaiting:
+    """Waiting for a session to be free, where it is another process that frees it."""
+
+    async def test_looks_now_and_then(self) -> None:
+        """Who waits looks at once, then less and less often, and is not told before time is up."""
+        looks = 0
+
+        async def is_free() -> bool:
+            nonlocal looks
+            looks += 1
+            return False
+
+        await Releases().wait("s", 0.5, is_free)
+        # At 0, 20, 50, 95, 163, 264, 416 ms; on a slow machine less often.
+        assert 2 <= looks <= 7
+
+    async def test_what_is_announced_while_looking(self) -> None:
+        """A release that comes between the look and the wait is not missed."""
+        releases = Releases()
+
+        async def is_free() -> bool:
+            releases.announce("s")
+            await asyncio.sleep(0)
+            return False
+
+        await asyncio.wait_for(releases.wait("s", 3600, is_free), 60)
+
+    async def test_nothing_is_left_behind(self) -> None:
+        """Nobody is in the list of those who wait after a time-out, a release, a cancellation or a failure."""
+        releases = Releases()
+
+        async def never() -> bool:
+            return False
+
+        async def fail() -> bool:
+            raise StoreUnavailable("away")
+
+        await releases.wait("s", 0.03, never)
+        waits = [asyncio.create_task(releases.wait("s", 3600, never)) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert 3 == len(releases)
+        waits[0].cancel()
+        await asyncio.wait([waits[0]])
+        assert 2 == len(releases)
+        releases.announce("s")
+        await asyncio.gather(*waits[1:])
+        with pytest.raises(StoreUnavailable):
+            await releases.wait("s", 3600, fail)
+        assert 0 == len(releases)
+
+    async def test_a_closed_store(self, file: Path) -> None:
+        """Who waits at a store that is closed meanwhile is told so."""
+        store = SqliteStore(file)
+        await begin(store, "s", "q", new=True)
+        wait = asyncio.create_task(store.wait_for_release("s", 3600))
+        await store.get_session("ada", "s")
+        await store.close()
+        with pytest.raises(StoreUnavailable):
+            await asyncio.wait_for(wait, 60)
