@@ -5,8 +5,8 @@ with serving() as server:
     server.kill()
     server.start()
 
-As root it runs as the user `pgserver`, whom the wheel makes: PostgreSQL refuses to be root. The wheel then lets all users
-pass through the folders that lead to its programs.
+As root it runs as the user `pgserver`, whom the wheel makes: PostgreSQL refuses to be root. The wheel then lets all
+users pass through the folders that lead to its programs.
 """
 
 import ctypes

@@ -50,7 +50,7 @@ async def serve(  # noqa: PLR0913 - what a worker is made of
     backends = {name: _backend(name, backend, run_dir) for name, backend in config.backends.items()}
     router = Router(config, backends)
     try:
-        async with opened(state_dir) as store:
+        async with opened(config.store, state_dir, may_be_away=True) as store:
             turns = Turns(store)
             server = Server(Chat(router, turns, store), router, store, ApiKeys(store))
             address = await server.start(address)

@@ -16,7 +16,7 @@ from parley.cli.settings import CommandError, ConfigOption, JsonOption, StateDir
 from parley.config import Config, Duration, load
 from parley.core.errors import StoreUnavailable
 from parley.core.ports import ApiKey
-from parley.stores.opening import opened, store_file
+from parley.stores.opening import is_made, opened
 
 T = TypeVar("T")
 
@@ -58,9 +58,10 @@ def create(  # noqa: PLR0913 - the command's options
     """Make a key and print it. It is shown only this once."""
     _require("--name", name)
     _require("--account", account)
-    models = _known_models(model or [], load(config))
+    checked = load(config)
+    models = _known_models(model or [], checked)
     ends = _ends(expires)
-    key, secret = _run(state_dir, lambda keys: keys.create(name, account, plan, models, ends))
+    key, secret = _run(checked, state_dir, lambda keys: keys.create(name, account, plan, models, ends))
     if json:
         _print_json({"id": key.id, "key": secret} | _particulars(key))
     else:
@@ -71,8 +72,8 @@ def create(  # noqa: PLR0913 - the command's options
 @app.command(name="list", help_epilogue="Examples:\n  parley keys list\n  parley keys list --json | jq -r '.[].id'")
 def list_(*, json: JsonOption = False, state_dir: StateDirOption = None, config: ConfigOption = None) -> None:
     """List all keys, the oldest first, without their secrets."""
-    del config  # Taken because every command takes it: a script may pass the same options to all.
-    keys = _run(_existing(state_dir), lambda keys: keys.list())
+    checked = load(config)
+    keys = _run(checked, _existing(checked, state_dir), lambda keys: keys.list())
     if json:
         rows = [{"id": key.id} | _particulars(key) | {"revoked": key.revoked, "state": _state(key)} for key in keys]
         _print_json(rows)
@@ -89,18 +90,18 @@ def revoke(
     config: ConfigOption = None,
 ) -> None:
     """Make a key invalid for good. A running service refuses it within a second."""
-    del config  # As in `list`.
-    key = _run(_existing(state_dir), lambda keys: keys.revoke(key_id))
+    checked = load(config)
+    key = _run(checked, _existing(checked, state_dir), lambda keys: keys.revoke(key_id))
     if key is None:
         raise CommandError(f'no key has the id "{key_id}"; see `parley keys list`')
     print(f'Revoked {key.id} ("{key.name}").')
 
 
-def _run(folder: Path | None, work: Callable[[ApiKeys], Awaitable[T]]) -> T:
+def _run(config: Config, folder: Path | None, work: Callable[[ApiKeys], Awaitable[T]]) -> T:
     """Opens the store, does the work and closes it again. Raises CommandError."""
 
     async def run() -> T:
-        async with opened(state_dir(folder)) as store:
+        async with opened(config.store, state_dir(folder)) as store:
             return await work(ApiKeys(store))
 
     try:
@@ -109,10 +110,10 @@ def _run(folder: Path | None, work: Callable[[ApiKeys], Awaitable[T]]) -> T:
         raise CommandError(error.cause or error.message) from error
 
 
-def _existing(folder: Path | None) -> Path:
+def _existing(config: Config, folder: Path | None) -> Path:
     """Refuses a folder without a store, before one is made there. Raises CommandError."""
     found = (folder or default_state_dir()).expanduser().absolute()
-    if not store_file(found).exists():
+    if not is_made(config.store, found):
         raise CommandError(f"{found} has no keys; name the service's folder with --state-dir, or make a key first")
     return found
 

@@ -15,11 +15,12 @@ from cyclopts.validators import Number
 
 from parley.cli.settings import CommandError, ConfigOption, JsonOption, StateDirOption, default_state_dir
 from parley.cli.terminal import plain, said
+from parley.config import load
 from parley.core import export as lines
 from parley.core.errors import ParleyError, SessionNotFound
 from parley.core.plain import from_message
 from parley.core.ports import SessionFilter, Store
-from parley.stores.opening import opened, store_file
+from parley.stores.opening import is_made, opened
 from parley.v1.sessions_pb2 import Session
 
 T = TypeVar("T")
@@ -173,11 +174,11 @@ def _run(folder: Path | None, config: Path | None, work: Callable[[Store], Await
 @asynccontextmanager
 async def _opened(folder: Path | None, config: Path | None) -> AsyncIterator[Store]:
     """Opens the store of a folder; refuses a folder without one, before one is made there. Raises CommandError."""
-    del config
+    store_config = load(config).store
     found = (folder or default_state_dir()).expanduser().absolute()
-    if not store_file(found).exists():
+    if not is_made(store_config, found):
         raise CommandError(f"{found} has no sessions; name the service's folder with --state-dir")
-    async with opened(found) as store:
+    async with opened(store_config, found) as store:
         yield store
 
 

@@ -50,14 +50,14 @@ def up(  # noqa: PLR0913 - one parameter an option
     state = settings.state_dir(state_dir)
     with settings.locked(state), settings.run_dir(state) as run_dir:
         checked = _check(config, http, grpc, ready_file)
-        asyncio.run(_open_store(state))
+        asyncio.run(_open_store(checked, state))
         places = Places(state, run_dir, http, grpc, EdgeSettings(cors_origin, max_body))
         stack = Stack(checked, places, workers or settings.default_workers())
 
         @asynccontextmanager
         async def serving() -> AsyncIterator[None]:
             assert stack.http  # noqa: S101 - for the type checker
-            _greet(stack.http, stack.grpc, await _first_key(state), checked)
+            _greet(stack.http, stack.grpc, await _first_key(checked, state), checked)
             with _ready(ready_file, stack.http, stack.grpc):
                 yield
 
@@ -82,21 +82,25 @@ def _check_again(config: Path | None) -> Config:
     return checked
 
 
-async def _open_store(state: Path) -> None:
+async def _open_store(config: Config, state: Path) -> None:
     """Makes the store if it is new, so that workers need not. Raises CommandError where it cannot be used."""
     try:
-        async with opened(state) as store:
+        async with opened(config.store, state) as store:
             await store.check()
     except StoreUnavailable as error:
-        message = f"{store_file(state)} cannot be used ({error.cause}); mend it or choose another --state-dir"
+        if store_file(config.store, state) is None:
+            raise CommandError(error.cause or error.message) from error
+        message = (
+            f"{store_file(config.store, state)} cannot be used ({error.cause}); mend it or choose another --state-dir"
+        )
         raise CommandError(message) from error
 
 
-async def _first_key(state: Path) -> str | None:
+async def _first_key(config: Config, state: Path) -> str | None:
     """Makes a key where there is none yet."""
     from parley.auth.api_keys import ApiKeys
 
-    async with opened(state) as store:
+    async with opened(config.store, state) as store:
         keys = ApiKeys(store)
         if await keys.list():
             return None

@@ -1,1 +1,1 @@
-"""Databases behind the ports: SQLite."""
+"""Databases behind the ports: SQLite, PostgreSQL."""

@@ -1,23 +1,63 @@
-"""Which database keeps the sessions and keys of a state folder."""
+"""Which database keeps the sessions and keys: the one that the configuration names."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from parley.config import SqliteConfig, StoreConfig
 from parley.core.ports import Store
 from parley.stores.sqlite import SqliteStore
+from parley.stores.sqlite.database import upgrade as upgrade_file
 
 
-def store_file(state_dir: Path) -> Path:
-    """Returns where the store of a state folder is, or will be."""
-    return state_dir / "parley.db"
+def store_file(config: StoreConfig, state_dir: Path) -> Path | None:
+    """Returns where the store's file is, or will be; None where it is no file."""
+    if not isinstance(config, SqliteConfig):
+        return None
+    return state_dir / "parley.db" if config.path is None else config.path.expanduser().absolute()
+
+
+def is_made(config: StoreConfig, state_dir: Path) -> bool:
+    """Tells whether there may be a store already, without making one."""
+    file = store_file(config, state_dir)
+    return file is None or file.exists()
 
 
 @asynccontextmanager
-async def opened(state_dir: Path) -> AsyncIterator[Store]:
-    """Opens the store, makes it if need be, and closes it in the end. Raises StoreUnavailable."""
-    store = SqliteStore(store_file(state_dir))
+async def opened(config: StoreConfig, state_dir: Path, *, may_be_away: bool = False) -> AsyncIterator[Store]:
+    """Opens the store, makes its tables if need be, and closes it in the end.
+
+    `may_be_away`: a server that cannot be reached yet is no error; the store finds it later. Raises StoreUnavailable.
+    """
+    store = await _open(config, state_dir, may_be_away=may_be_away)
     try:
         yield store
     finally:
         await store.close()
+
+
+async def upgraded(config: StoreConfig, state_dir: Path) -> tuple[int, int]:
+    """Takes the store through the migrations that it lacks; returns its versions before and after.
+
+    Raises StoreUnavailable.
+    """
+    if isinstance(config, SqliteConfig):
+        return upgrade_file(_file(config, state_dir))
+    from parley.stores.postgres import upgrade
+
+    return await upgrade(config.url)
+
+
+async def _open(config: StoreConfig, state_dir: Path, *, may_be_away: bool) -> Store:
+    if isinstance(config, SqliteConfig):
+        return SqliteStore(_file(config, state_dir))
+    # Who keeps to a file needs no driver for a server.
+    from parley.stores.postgres import PostgresStore
+
+    return await PostgresStore.open(config.url, config.pool, may_be_away=may_be_away)
+
+
+def _file(config: SqliteConfig, state_dir: Path) -> Path:
+    file = store_file(config, state_dir)
+    assert file is not None  # noqa: S101 - for the type checker
+    return file

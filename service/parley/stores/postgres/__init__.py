@@ -3,19 +3,19 @@
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Self, TypeVar
 
-from parley.core.errors import SessionNotFound
+from parley.core.errors import SessionNotFound, StoreUnavailable
 from parley.core.ports import ApiKey, Charge, Claim, Reaped, Reservation, SessionFilter, Turn, TurnBegin, TurnEnd
 from parley.stores import paging
 from parley.stores.postgres import claims, keys, limits, reaper, schema, sessions, turns
 from parley.stores.postgres.claims import renew_claims
-from parley.stores.postgres.database import Connection, Database, Patience
+from parley.stores.postgres.database import Connection, Database, Patience, WrongSchema
 from parley.stores.postgres.pool import Pool
 from parley.stores.postgres.releases import Releases
 from parley.stores.postgres.rows import Now
 from parley.stores.postgres.turns import renew_turns
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
-__all__ = ["Patience", "PostgresStore"]
+__all__ = ["Patience", "PostgresStore", "upgrade"]
 
 T = TypeVar("T")
 _PATIENCE = Patience()
@@ -50,10 +50,20 @@ class PostgresStore:
         *,
         clock: Callable[[], float] | None = None,
         patience: Patience = _PATIENCE,
+        may_be_away: bool = False,
     ) -> Self:
-        """Makes the schema in a database that has none, checks it in one that has. Raises StoreUnavailable."""
+        """Makes the schema in a database that has none, checks it in one that has. Raises StoreUnavailable.
+
+        `may_be_away`: where the server cannot be reached, the store is opened all the same, and finds it later.
+        """
         store = cls(url, size, clock=clock, patience=patience)
-        await schema.ensure(store._database)
+        try:
+            await schema.ensure(store._database)
+        except WrongSchema:
+            raise
+        except StoreUnavailable:
+            if not may_be_away:
+                raise
         return store
 
     async def begin_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn:
@@ -174,6 +184,14 @@ class PostgresStore:
 
     async def _read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         return await self._pool.run(work, again=True)
+
+
+async def upgrade(url: str) -> tuple[int, int]:
+    """Takes a database through the migrations that it lacks; returns its versions before and after.
+
+    Raises StoreUnavailable.
+    """
+    return await schema.upgrade(Database(url, _PATIENCE))
 
 
 def _known(session_id: str) -> None:

@@ -29,6 +29,7 @@ _VERSION = "SELECT coalesce(max(number), 0) FROM parley.migrations"
 _OUTAGE_CLASSES = frozenset({"08", "25", "28", "3D", "3F", "40", "53", "57", "58", "F0", "XX"})
 _OUTAGES = frozenset({"42P01", "42501", "42703", "42883", "55P03"})
 _CONTENTION = ("40001", "40P01")
+_URL_HINT = "its URL cannot be used; write postgresql://USER:PASSWORD@HOST:PORT/NAME, and special characters as %XX"
 _SAFE_PLACE = re.compile(r"[\w.,:\[\]%-]*(/[\w.%-]*)?")
 
 
@@ -39,6 +40,10 @@ class Patience:
     connect: float = 3.0
     command: float = 5.0
     probe: float = 0.25
+
+
+class WrongSchema(StoreUnavailable):
+    """The server is there, and its tables are not those that this Parley needs."""
 
 
 class Database:
@@ -71,10 +76,12 @@ class Database:
                     connection.terminate()
                     raise
                 return connection
-        except (asyncpg.ClientConfigurationError, ValueError):
-            # Their texts may hold any part of the URL.
-            raise self.unavailable("its URL cannot be used; write postgresql://USER:PASSWORD@HOST:PORT/NAME") from None
+        except StoreUnavailable:
+            raise
         except Exception as error:
+            if isinstance(error, ValueError) and not isinstance(error, OSError):
+                # asyncpg's about the URL, any part of which may be in its text.
+                raise self.unavailable(_URL_HINT) from None
             if (cause := outage(error)) is None:
                 raise
             raise self.unavailable(cause) from error
@@ -82,6 +89,10 @@ class Database:
     def unavailable(self, why: str) -> StoreUnavailable:
         """Makes the error that tells why this database cannot be used."""
         return StoreUnavailable(f"{self.name}: {why}")
+
+    def wrong(self, why: str) -> WrongSchema:
+        """Makes the error that tells why these tables cannot be used."""
+        return WrongSchema(f"{self.name}: {why}")
 
     async def _prepare(self, connection: Connection, *, check: bool) -> None:
         settings = await connection.fetchrow(_PREPARE, f"{self.patience.command:.3f}s")
@@ -91,7 +102,7 @@ class Database:
         if check:
             version = await connection.fetchval(_VERSION) if settings["made"] else 0
             if wrong := _mismatch(version):
-                raise self.unavailable(wrong)
+                raise self.wrong(wrong)
 
 
 def outage(error: BaseException) -> str | None:

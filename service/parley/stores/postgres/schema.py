@@ -34,7 +34,7 @@ async def ensure(database: Database) -> None:
     """
     _, version = await _migrated(database, only_new=True)
     if wrong := mismatch(version, steps()):
-        raise database.unavailable(wrong)
+        raise database.wrong(wrong)
 
 
 async def _migrated(database: Database, *, only_new: bool) -> tuple[int, int]:
@@ -64,7 +64,7 @@ async def _migrate(connection: Connection, database: Database, *, only_new: bool
     assert state is not None  # noqa: S101 - for the type checker
     if not state["made"]:
         if state["named"]:
-            raise database.unavailable('it has a schema "parley" that Parley did not make; rename or remove it')
+            raise database.wrong('it has a schema "parley" that Parley did not make; rename or remove it')
         await connection.execute(_BEGIN)
     before = await connection.fetchval(_VERSION)
     if before == 0 or not only_new:
