@@ -68,14 +68,15 @@ async def serve(  # noqa: PLR0913 - what a worker is made of
 @asynccontextmanager
 async def _attended(store: Store, server: Server, config: Config) -> AsyncIterator[None]:
     """Reaps what is due, and watches whether the store is there."""
-    attendants = (Reaper(store, config.sessions.ttl), StoreWatch(store, server.store_changed))
-    for attendant in attendants:
-        attendant.start()
+    reaper, watch = Reaper(store, config.sessions.ttl), StoreWatch(store, server.store_changed)
+    await watch.check()
+    reaper.start()
+    watch.start()
     try:
         yield
     finally:
-        for attendant in attendants:
-            await attendant.stop()
+        await reaper.stop()
+        await watch.stop()
 
 
 def _calm_collector() -> None:

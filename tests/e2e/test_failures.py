@@ -5,8 +5,12 @@ import socket
 from typing import Any
 from urllib.parse import urlsplit
 
+import grpc
 import pytest
+from google.protobuf.json_format import ParseDict
 
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests.processes import Parley, until
 from tests.upstream import Cut, Events, Gate, Json, ScriptedUpstream, chunks
 
@@ -108,6 +112,10 @@ def test_a_caller_who_hangs_up_frees_the_upstream(
     connection.close()
     assert request.closed.wait(1.0)
     gate.set()
+    assert {("incomplete", "cancelled")} == {(m["state"], m["reason"]) for m in _kept(stack)}
+    assert (["Hello"] if tokens_first else []) == [
+        m["message"]["content"] for m in _kept(stack) if m["message"]["role"] == "assistant"
+    ]
 
 
 def test_a_caller_who_hangs_up_on_a_whole_answer_frees_the_upstream(stack: Parley, upstream: ScriptedUpstream) -> None:
@@ -119,6 +127,27 @@ def test_a_caller_who_hangs_up_on_a_whole_answer_frees_the_upstream(stack: Parle
     connection.close()
     assert request.closed.wait(1.0)
     gate.set()
+    assert [("user", "cancelled")] == [(m["message"]["role"], m["reason"]) for m in _kept(stack)]
+
+
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+def test_a_grpc_caller_who_cancels_frees_the_upstream(
+    stack: Parley, upstream: ScriptedUpstream, streamed: bool
+) -> None:
+    """Through the edge's gRPC port, too, within a second, and the turn says so."""
+    gate = Gate()
+    upstream.answer(Events([gate]))
+    request = ParseDict({"model": "scripted", "messages": USER}, CreateChatCompletionRequest())
+    with grpc.insecure_channel(stack.grpc) as channel:
+        stub = ChatCompletionsStub(channel)
+        metadata = (("authorization", f"Bearer {stack.key}"),)
+        method: Any = stub.StreamChatCompletion if streamed else stub.CreateChatCompletion.future
+        call = method(request, metadata=metadata)
+        received = upstream.received()
+        call.cancel()
+        assert received.closed.wait(1.0)
+    gate.set()
+    assert [("user", "cancelled")] == [(m["message"]["role"], m["reason"]) for m in _kept(stack)]
 
 
 def test_a_stream_cut_by_the_upstream_never_looks_finished(stack: Parley, upstream: ScriptedUpstream) -> None:
@@ -133,12 +162,17 @@ def test_a_stream_cut_by_the_upstream_never_looks_finished(stack: Parley, upstre
     connection.close()
     assert b"stream_broken" in text
     assert b"[DONE]" not in text
+    kept = _kept(stack)
+    assert [("user", "incomplete"), ("assistant", "incomplete")] == [(m["message"]["role"], m["state"]) for m in kept]
+    assert "Hello" == kept[1]["message"]["content"]
+
+
+def _kept(stack: Parley) -> list[dict[str, Any]]:
+    """The messages of the latest session, once its turns have ended."""
     [session] = stack.request("GET", "/api/v1/sessions?page_size=1")[1]["sessions"]
     url = f"/api/v1/sessions/{session['id']}/messages"
     until(lambda: "in_progress" not in str(stack.request("GET", url)), "the turn is settled")
-    kept = stack.request("GET", url)[1]["messages"]
-    assert [("user", "incomplete"), ("assistant", "incomplete")] == [(m["message"]["role"], m["state"]) for m in kept]
-    assert "Hello" == kept[1]["message"]["content"]
+    return list(stack.request("GET", url)[1]["messages"])
 
 
 def _open_stream(stack: Parley, stream: bytes = b"true") -> socket.socket:

@@ -1,0 +1,89 @@
+"""`Idempotency-Key` over REST: what is asked again is answered again, and the model is not called twice."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.processes import Parley
+from tests.upstream import Events, Gate, Json, ScriptedUpstream, chunks, completion
+
+PATH = "/v1/chat/completions"
+
+
+def _say(stack: Parley, key: str, text: str = "Hi", **more: Any) -> tuple[int, dict[str, str], bytes]:
+    body = {"model": "scripted", "messages": [{"role": "user", "content": text}], **more}
+    with stack.connection() as connection:
+        connection.request("POST", PATH, json.dumps(body), stack.headers() | {"Idempotency-Key": key})
+        response = connection.getresponse()
+        return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+
+
+def test_a_whole_answer_comes_again(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """Byte for byte, with a header that says so and the session's id beside it."""
+    upstream.answer(completion("Hello"))
+    first, again = (_say(stack, "e2e-whole") for _ in range(2))
+    assert (200, first[2]) == (again[0], again[2])
+    assert (None, "true") == (first[1].get("idempotent-replayed"), again[1].get("idempotent-replayed"))
+    assert json.loads(first[2])["chatSessionId"] == again[1]["x-chat-session-id"]
+    assert 1 == len(upstream.requests)
+
+
+def test_a_stream_comes_again_to_its_done(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """The same text under the same id, and `[DONE]` at its end."""
+    upstream.answer(Events([*chunks("Hel", "lo"), "data: [DONE]\n\n"]))
+    streams = []
+    for _ in range(2):
+        status, headers, data = _say(stack, "e2e-stream", stream=True)
+        assert (200, True) == (status, headers["content-type"].startswith("text/event-stream"))
+        *events, done, end = data.decode().split("\n\n")
+        assert ("data: [DONE]", "") == (done, end)
+        parsed = [json.loads(event.removeprefix("data: ")) for event in events]
+        said = "".join(choice["delta"].get("content") or "" for event in parsed for choice in event["choices"])
+        streams.append((parsed[0]["id"], said))
+    assert "Hello" == streams[0][1]
+    assert streams[0] == streams[1]
+    assert 1 == len(upstream.requests)
+
+
+def test_another_request_with_the_key_is_unprocessable(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """422, which no client tries again."""
+    upstream.answer(completion("Hello"))
+    _say(stack, "e2e-reused")
+    status, headers, data = _say(stack, "e2e-reused", "Something else")
+    assert (422, "false") == (status, headers["x-should-retry"])
+    assert "idempotency_key_reused" == json.loads(data)["error"]["code"]
+
+
+def test_while_the_first_is_running_the_second_waits_outside(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """409 and a second to wait; then the answer of the first."""
+    gate = Gate()
+    upstream.answer(Events([gate, *chunks("Hello"), "data: [DONE]\n\n"]))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(_say, stack, "e2e-running", stream=True)
+        upstream.received()
+        status, headers, data = _say(stack, "e2e-running", stream=True)
+        assert (409, "1", "true") == (status, headers["retry-after"], headers["x-should-retry"])
+        assert "idempotency_key_in_use" == json.loads(data)["error"]["code"]
+        gate.set()
+        assert 200 == running.result()[0]
+    assert "true" == _say(stack, "e2e-running", stream=True)[1]["idempotent-replayed"]
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_failure_is_not_kept(stack: Parley, upstream: ScriptedUpstream, status: int) -> None:
+    """What has failed may be asked for again."""
+    key = f"e2e-failed-{status}"
+    upstream.answer(Json({"error": {"message": "no"}}, status=status), completion("Hello"))
+    assert _say(stack, key)[0] >= 400
+    answer = _say(stack, key)
+    while answer[0] == 409:
+        answer = _say(stack, key)
+    assert (200, None) == (answer[0], answer[1].get("idempotent-replayed"))
+
+
+def test_a_bad_key_is_named(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """256 characters are one too many."""
+    status, _, data = _say(stack, "x" * 256)
+    assert (400, "Idempotency-Key") == (status, json.loads(data)["error"]["param"])
