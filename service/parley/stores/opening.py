@@ -5,7 +5,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from parley.config import SqliteConfig, StoreConfig
+from parley.core.errors import StoreUnavailable
 from parley.core.ports import Store
+from parley.stores.migrations import migrations, mismatch
 from parley.stores.sqlite import SqliteStore
 from parley.stores.sqlite.database import upgrade as upgrade_file
 
@@ -39,10 +41,14 @@ async def opened(config: StoreConfig, state_dir: Path, *, may_be_away: bool = Fa
 async def upgraded(config: StoreConfig, state_dir: Path) -> tuple[int, int]:
     """Takes the store through the migrations that it lacks; returns its versions before and after.
 
-    Raises StoreUnavailable.
+    Raises StoreUnavailable, also where the tables are not Parley's, or a later one's.
     """
     if isinstance(config, SqliteConfig):
-        return upgrade_file(_file(config, state_dir))
+        file = _file(config, state_dir)
+        before, after = upgrade_file(file)
+        if wrong := mismatch(after, len(migrations("parley.stores.sqlite"))):
+            raise StoreUnavailable(f"{file}: {wrong}")
+        return before, after
     from parley.stores.postgres import upgrade
 
     return await upgrade(config.url)

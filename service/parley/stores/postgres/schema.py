@@ -24,7 +24,10 @@ async def upgrade(database: Database) -> tuple[int, int]:
     All or none of it is done, also where several processes try at once. A newer schema is left as it is.
     Raises StoreUnavailable.
     """
-    return await _migrated(database, only_new=False)
+    before, after = await _migrated(database, only_new=False)
+    if wrong := mismatch(after, steps()):
+        raise database.wrong(wrong)
+    return before, after
 
 
 async def ensure(database: Database) -> None:

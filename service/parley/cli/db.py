@@ -1,0 +1,123 @@
+"""`parley db`: brings the database's tables up to date, and moves them from SQLite to PostgreSQL."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+from cyclopts import App, Parameter
+
+from parley.cli.settings import CommandError, ConfigOption, StateDirOption, state_dir
+from parley.config import Config, PostgresConfig, load
+from parley.core.errors import StoreUnavailable
+from parley.stores.opening import store_file, upgraded
+
+Progress: TypeAlias = Callable[[int, int], None]
+_STEPS = 10
+
+app = App(
+    name="db",
+    help="Upgrade the database, or move it from SQLite to PostgreSQL.",
+    help_epilogue="Example:\n  parley db upgrade --config parley.yaml",
+    help_format="plaintext",
+)
+
+
+@app.command(help_epilogue="Example:\n  parley db upgrade --config parley.yaml")
+def upgrade(*, config: ConfigOption = None, state_dir: StateDirOption = None) -> None:
+    """Bring the tables to the version that this Parley needs. Stop Parley first, and keep a backup."""
+    checked = load(config)
+    folder = _folder(checked, state_dir)
+    try:
+        before, after = asyncio.run(upgraded(checked.store, folder))
+    except StoreUnavailable as error:
+        raise CommandError(error.cause or error.message) from error
+    if before == after:
+        print(f"Nothing to do: the schema has version {after}.")
+    else:
+        print(f"Upgraded the schema from version {before} to {after}.")
+
+
+@app.command(
+    help_epilogue="Examples:\n"
+    "  parley db copy --from ~/.local/state/parley/parley.db --to postgresql://parley:PASSWORD@db.internal/parley\n"
+    "  parley db copy --from parley.db --config parley.yaml   into the store of that file"
+)
+def copy(
+    *,
+    source: Annotated[Path, Parameter(name="--from", help="The SQLite file; Parley must not use it meanwhile.")],
+    to: Annotated[
+        str | None,
+        Parameter(
+            name="--to",
+            env_var="PARLEY_DB_TO",
+            help="The PostgreSQL database, postgresql://…; default: the store of --config.",
+        ),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Copy accounts, keys, sessions, kept replies and limits. Interrupted, it may be started again, and goes on."""
+    from parley.stores.copying import CopyRefused
+    from parley.stores.copying import copy as run
+
+    url = _target(to, config)
+    try:
+        with _progress() as progress:
+            counts = asyncio.run(run(source.expanduser(), url, progress))
+    except CopyRefused as error:
+        raise CommandError(str(error)) from error
+    except StoreUnavailable as error:
+        raise CommandError(error.cause or error.message) from error
+    print("Copied and counted on both sides:")
+    for count in counts:
+        print(f"  {count.target} {count.name}")
+
+
+def _folder(config: Config, chosen: Path | None) -> Path:
+    """The state folder, made only where the store is a file in it."""
+    if store_file(config.store, Path()) is None:
+        return Path()
+    return state_dir(chosen)
+
+
+def _target(to: str | None, config: Path | None) -> str:
+    """The URL to copy to. Raises CommandError."""
+    if to is not None:
+        if not to.startswith(("postgresql://", "postgres://")):
+            raise CommandError("--to must be a URL: postgresql://USER:PASSWORD@HOST:PORT/NAME")
+        return to
+    store = load(config).store
+    if not isinstance(store, PostgresConfig):
+        raise CommandError("name the PostgreSQL database with --to, or with --config a file whose store it is")
+    return store.url
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar in a terminal; elsewhere a line for every tenth that is done."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("sessions"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("sessions", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _lines() -> Progress:
+    told = -1
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        tenth = _STEPS * done // total if total else _STEPS
+        if tenth > told:
+            told = tenth
+            print(f"{done} of {total} sessions", file=sys.stderr, flush=True)
+
+    return tell

@@ -1,0 +1,223 @@
+"""Moves everything from an SQLite file to a PostgreSQL database. It may be killed at any point, and started again.
+
+Sessions go in batches, each in one transaction: what a session has on the other side is whole, or is not there.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import apsw
+import asyncpg
+
+from parley.core.errors import StoreUnavailable
+from parley.stores.postgres import schema
+from parley.stores.postgres.database import Connection, Database, Patience, outage
+from parley.stores.sqlite.database import Database as File
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Is told how many of how many sessions are done."""
+Row: TypeAlias = tuple[Any, ...]
+
+_PATIENCE = Patience(connect=10.0, command=3600.0)
+_BATCH = 100
+_LOCK = "SELECT pg_try_advisory_lock(7012640071583062)"
+
+_STATE = "id, account, created, turn_count, lease_fence, completed_messages, lease_expires"
+_SESSION = f"{_STATE}, model, updated, forked_from"
+_TURN = (
+    "session_id, number, state, reason, created, asked, messages, tokens, continues != 0 AS continues, metadata, usage"
+)
+_MESSAGE = "session_id, turn, position, message, system != 0 AS system"
+_THERE = f"SELECT {_STATE} FROM parley.sessions WHERE id = ANY($1)"
+_ACCOUNT = """
+INSERT INTO parley.accounts (name, plan) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET plan = excluded.plan
+"""
+_KEY = """
+INSERT INTO parley.api_keys AS known (id, digest, name, account, models, created, expires, revoked)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (id) DO UPDATE SET revoked = coalesce(known.revoked, excluded.revoked)
+"""
+_CLAIM = """
+INSERT INTO parley.claims (account, method, key, digest, updated, session_id, reply)
+VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
+"""
+_BUCKET = """
+INSERT INTO parley.buckets AS known (subject, kind, used, updated, per_minute) VALUES ($1, $2, $3, $4, 0)
+ON CONFLICT (subject, kind) DO UPDATE SET used = excluded.used, updated = excluded.updated
+WHERE known.updated < excluded.updated
+"""
+# What is counted on both sides. The other side may have more accounts, keys, replies and buckets: ours are looked up.
+_ALL = {
+    "sessions": "SELECT count(*) FROM {}sessions",
+    "turns": "SELECT count(*) FROM {}turns",
+    "messages": "SELECT count(*) FROM {}messages",
+    "bytes of messages": "SELECT CAST(coalesce(sum(length(message)), 0) AS bigint) FROM {}messages",
+}
+_OURS = {
+    "accounts": ("SELECT name FROM accounts", "SELECT count(*) FROM parley.accounts WHERE name = ANY($1)"),
+    "keys": ("SELECT id FROM api_keys", "SELECT count(*) FROM parley.api_keys WHERE id = ANY($1)"),
+    "kept replies": (
+        "SELECT json_array(account, method, key) FROM claims WHERE lease_expires IS NULL",
+        """SELECT count(*) FROM parley.claims JOIN unnest($1::json[]) AS place
+        ON account = place->>0 AND method = place->>1 AND key = place->>2""",
+    ),
+    "buckets": (
+        "SELECT json_array(subject, kind) FROM buckets",
+        """SELECT count(*) FROM parley.buckets JOIN unnest($1::json[]) AS place
+        ON subject = place->>0 AND kind = place->>1""",
+    ),
+}
+
+
+class CopyRefused(Exception):
+    """The copy cannot be made, or is not what it should be. Its text says why, for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many there are of a thing in the file, and how many of these in the database."""
+
+    name: str
+    source: int
+    target: int
+
+
+async def copy(source: Path, url: str, progress: Progress) -> list[Count]:
+    """Copies what is not there yet, and counts it all. Raises CopyRefused, StoreUnavailable."""
+    database = Database(url, _PATIENCE)
+    with _reading(source) as file:
+        await schema.ensure(database)
+        connection = await database.connect()
+        try:
+            return await _copy(file, connection, progress)
+        except Exception as error:
+            if (cause := outage(error)) is not None and not isinstance(error, StoreUnavailable):
+                raise database.unavailable(cause) from error
+            if isinstance(error, asyncpg.PostgresError | asyncpg.DataError):
+                raise CopyRefused(f"{database.name} refuses a row: {' '.join(str(error).split())}") from error
+            raise
+        finally:
+            connection.terminate()
+
+
+@contextmanager
+def _reading(source: Path) -> Iterator[apsw.Connection]:
+    """Lends the file as it is at one moment. Raises CopyRefused where it is in use, or changes meanwhile."""
+    if not source.is_file():
+        raise CopyRefused(f"{source} is not a file; name the SQLite file to copy, parley.db in the state folder")
+    file = File(source)
+    try:
+        with file.use() as db:
+            version = db.pragma("data_version")
+            db.execute("BEGIN")
+            _require_rest(db, source)
+            yield db
+            db.execute("COMMIT")
+            if db.pragma("data_version") != version:
+                raise CopyRefused(f"{source} was written to while it was copied; stop Parley and copy again")
+    finally:
+        file.close()
+
+
+def _require_rest(db: apsw.Connection, source: Path) -> None:
+    """Raises CopyRefused while a turn or a key is held by a living worker."""
+    now = time.time()
+    for table in ("sessions", "claims"):
+        if _one(db, f"SELECT count(*) FROM {table} WHERE lease_expires > ?", now):
+            raise CopyRefused(f"{source} has turns in progress: stop Parley, wait 10 s and copy again")
+
+
+async def _copy(db: apsw.Connection, target: Connection, progress: Progress) -> list[Count]:
+    if not await target.fetchval(_LOCK):
+        raise CopyRefused("another copy into this database is running; wait for it")
+    await _require_ours(db, target)
+    await _copy_keys(db, target)
+    total, done = _one(db, "SELECT count(*) FROM sessions"), 0
+    progress(done, total)
+    rows = iter(db.execute(f"SELECT {_STATE} FROM sessions ORDER BY id"))
+    while batch := {row[0]: row for row in islice(rows, _BATCH)}:
+        there = {row["id"]: tuple(row) for row in await target.fetch(_THERE, list(batch))}
+        missing = [session for session, row in batch.items() if there.get(session) != row]
+        if missing:
+            await _copy_sessions(db, target, missing)
+        done += len(batch)
+        progress(done, total)
+    await _copy_rest(db, target)
+    return await _counted(db, target)
+
+
+async def _require_ours(db: apsw.Connection, target: Connection) -> None:
+    """Raises CopyRefused where the database has sessions that are not of this file, or have gone on since."""
+    async with target.transaction():
+        async for row in target.cursor(f"SELECT {_STATE} FROM parley.sessions"):
+            found = db.execute(f"SELECT {_STATE} FROM sessions WHERE id = ?", (row["id"],)).fetchall()
+            known: Row = found[0] if found else ()
+            if tuple(row)[:3] != known[:3]:
+                raise CopyRefused("the database has sessions of its own; copy into an empty one")
+            if (row["turn_count"], row["lease_fence"]) > known[3:5]:
+                raise CopyRefused(f"session {row['id']} has gone on in the database; it would lose its latest turns")
+
+
+async def _copy_keys(db: apsw.Connection, target: Connection) -> None:
+    keys = "SELECT id, digest, name, account, models, created, expires, revoked FROM api_keys ORDER BY created, rowid"
+    async with target.transaction():
+        await target.executemany(_ACCOUNT, db.execute("SELECT name, plan FROM accounts").fetchall())
+        await target.executemany(_KEY, [(*row[:4], json.loads(row[4]), *row[5:]) for row in db.execute(keys)])
+
+
+async def _copy_sessions(db: apsw.Connection, target: Connection, sessions: Sequence[str]) -> None:
+    """Copies sessions whole, in the place of what is there of them."""
+    async with target.transaction():
+        await target.execute("DELETE FROM parley.sessions WHERE id = ANY($1)", sessions)
+        for table, columns, place in (
+            ("sessions", _SESSION, "id"),
+            ("turns", _TURN, "session_id"),
+            ("messages", _MESSAGE, "session_id"),
+        ):
+            names = [name.strip().split()[-1] for name in columns.split(",")]
+            booleans = [names.index(name) for name in ("continues", "system") if name in names]
+            where = f"{place} IN (SELECT value FROM json_each(?))"
+            rows = db.execute(f"SELECT {columns} FROM {table} WHERE {where}", (json.dumps(sessions),))
+            records = (_with_booleans(row, booleans) for row in rows)
+            await target.copy_records_to_table(table, schema_name="parley", columns=names, records=records)
+
+
+def _with_booleans(row: Row, places: Sequence[int]) -> Row:
+    """SQLite has no booleans."""
+    return tuple(bool(value) if place in places else value for place, value in enumerate(row)) if places else row
+
+
+async def _copy_rest(db: apsw.Connection, target: Connection) -> None:
+    """Copies kept replies, which need their sessions, and what is used of the limits."""
+    replies = """
+    SELECT account, method, key, digest, updated, session_id, reply FROM claims WHERE lease_expires IS NULL
+    """
+    rows = iter(db.execute(replies))
+    while batch := list(islice(rows, _BATCH)):
+        await target.executemany(_CLAIM, batch)
+    await target.executemany(_BUCKET, db.execute("SELECT subject, kind, used, updated FROM buckets").fetchall())
+
+
+async def _counted(db: apsw.Connection, target: Connection) -> list[Count]:
+    """Counts both sides. Raises CopyRefused where they differ."""
+    counts = []
+    for name, (ours, theirs) in _OURS.items():
+        places = [row[0] for row in db.execute(ours)]
+        counts.append(Count(name, len(places), await target.fetchval(theirs, places)))
+    for name, query in _ALL.items():
+        counts.append(Count(name, _one(db, query.format("")), await target.fetchval(query.format("parley."))))
+    if wrong := [count for count in counts if count.source != count.target]:
+        listed = ", ".join(f"{count.target} of {count.source} {count.name}" for count in wrong)
+        raise CopyRefused(f"the copy is not whole: the database has {listed}")
+    return counts
+
+
+def _one(db: apsw.Connection, query: str, *values: Any) -> int:
+    number: Any = db.execute(query, values).fetchall()[0][0]
+    return int(number)
