@@ -93,3 +93,18 @@ async def test_an_export_that_fails_before_its_first_byte_is_an_error(
         assert (404, "application/json") == (response.status, response.headers["content-type"])
         assert "content-disposition" not in response.headers
         assert 'Unknown session "mine"' == message_of(dialect, await response.json())
+
+
+async def test_an_export_that_fails_later_says_so_in_its_last_line(
+    client: aiohttp.ClientSession, worker: Worker
+) -> None:
+    """Over HTTP/1.1 the status is gone by then, and the end looks like any other: the line is what tells."""
+
+    async def export(_request: ExportSessionRequest, context: Context) -> AsyncIterator[HttpBody]:
+        yield HttpBody(content_type="application/jsonl", data=b'{"role":"user","turn":1}\n')
+        yield HttpBody(content_type="application/jsonl", data=b'{"error":{"message":"gone"}}\n')
+        await context.abort(grpc.StatusCode.NOT_FOUND, "gone", (("parley-error-reason", "SESSION_NOT_FOUND"),))
+
+    worker.export = export
+    async with client.get(f"{SESSIONS}/mine/export") as response:
+        assert b'{"role":"user","turn":1}\n{"error":{"message":"gone"}}\n' == await response.read()
