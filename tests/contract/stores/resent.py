@@ -136,6 +136,12 @@ class ResentContract:
         expected = ["be kind", "q1", "a1", "q2", "a2", "be short", "q3", "a3", "q4", "a4"]
         assert expected == [text for text, *_ in await all_messages(store, "s")]
 
+    async def test_known_system_messages_before_much_that_is_new(self, store: Store) -> None:
+        """A known system message is left out too where the request could be long enough to repeat the session."""
+        await complete(store, await begin(store, "s", message("system", "be kind"), "q1", new=True), "a1")
+        turn = await begin(store, "s", message("system", "be kind"), "q2", answered("mine"), "q3")
+        assert ["q2", "mine", "q3"] == texts(turn.messages)
+
     async def test_system_messages_of_incomplete_turns_are_unknown(self, store: Store) -> None:
         """A system message whose turn did not complete is stored again."""
         await converse(store, "s", "q1", "a1", new=True)
