@@ -41,13 +41,11 @@ SELECT number, messages, tokens, continues FROM turns
 WHERE session_id = ? AND number < ? AND state = 'completed' ORDER BY number DESC
 """
 _STORED = """
-SELECT message FROM turns INDEXED BY turns_completed
-CROSS JOIN messages ON messages.session_id = turns.session_id AND turn = number
+SELECT message FROM turns CROSS JOIN messages ON messages.session_id = turns.session_id AND turn = number
 WHERE turns.session_id = ? AND number < ? AND state = 'completed' ORDER BY number, position
 """
 _SAID = """
-SELECT message FROM turns INDEXED BY turns_completed
-CROSS JOIN messages ON messages.session_id = turns.session_id AND turn = number
+SELECT message FROM turns CROSS JOIN messages ON messages.session_id = turns.session_id AND turn = number
 WHERE turns.session_id = ? AND number < ? AND number >= ? AND state = 'completed' AND NOT system
 ORDER BY number, position
 """
