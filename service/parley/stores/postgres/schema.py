@@ -7,8 +7,12 @@ from parley.stores.postgres.database import Connection, Database, outage, steps
 # One migration at a time, whoever starts it; the number is arbitrary.
 _LOCK = "SELECT pg_advisory_xact_lock(7012640071583061)"
 _PATIENT = "SET LOCAL statement_timeout = 0"
+# Read from the catalogs themselves: what to_regclass looks up may be older than the lock that we have waited for.
 _STATE = """
-SELECT to_regnamespace('parley') IS NOT NULL AS named, to_regclass('parley.migrations') IS NOT NULL AS made
+SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'parley') AS named, EXISTS (
+    SELECT FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace AS space ON space.oid = relnamespace
+    WHERE nspname = 'parley' AND relname = 'migrations'
+  ) AS made
 """
 _BEGIN = """
 CREATE SCHEMA parley;

@@ -1,0 +1,208 @@
+# ruff: noqa: ASYNC220 - a test may wait for its processes
+"""`parley db`: copies that lose and repeat nothing, and refusals in one line."""
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+import apsw
+import pytest
+
+from parley.core.ports import ApiKey, Store, TurnEnd
+from parley.stores.postgres import PostgresStore
+from parley.stores.sqlite import SqliteStore
+from parley.v1.message_pb2 import Usage
+from tests import processes
+from tests.postgres import Server
+
+pytest.register_assert_rewrite("tests.contract.stores")
+
+from tests.contract.stores import begin, charge, converse, give_up, key, message  # noqa: E402 - now they are rewritten
+
+DIGEST = b"d" * 32
+
+
+async def fill(file: Path, sessions: int) -> None:
+    """Makes a store with something of everything in it."""
+    store = SqliteStore(file)
+    await store.add_key(key(2, plan="free", account="bob", expires=1_900_000_000))
+    await store.add_key(key(1))
+    await store.revoke_key("key_2", 1_700_000_500)
+    await store.reserve([charge(5)])
+    await asyncio.gather(*[_session(store, f"s{number:04}") for number in range(sessions)])
+    await store.fork_session("ada", "s0000", "fork", 1)
+    await store.close()
+
+
+async def _session(store: Store, session: str) -> None:
+    claim = await store.claim("ada", "Create", f"key of {session}", DIGEST, 10)
+    assert not isinstance(claim, bytes)
+    asked = (message("system", "be brief"), message("user", "π \0"))
+    turn = await begin(store, session, *asked, new=True, metadata={"label": "\0é"})
+    usage = Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3)
+    answer = [message("assistant", f"a of {session}")]
+    await store.end_turn(turn, TurnEnd("completed", None, answer, usage, claim, b"reply", [charge(1)]))
+    await converse(store, session, "q2", "a2")
+    await give_up(store, await begin(store, session, "q3"), "cancelled", "half")
+
+
+def copy(file: Path, url: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command."""
+    return processes.run("db", "copy", "--from", str(file), "--to", url)
+
+
+async def everything(store: Store, sessions: int) -> list[object]:
+    """Reads all that a store has, as its callers see it."""
+    found: list[object] = list(await store.list_keys())
+    for session in [*(f"s{number:04}" for number in range(sessions)), "fork"]:
+        found += [await store.get_session("ada", session)]
+        found += [await store.list_messages("ada", session, page_size=1000, page_token=None)]
+        if session != "fork":
+            found += [await store.claim("ada", "Create", f"key of {session}", DIGEST, 10)]
+    return found
+
+
+class TestCopy:
+    """Copying."""
+
+    async def test_everything(self, tmp_path: Path, postgres_url: str) -> None:
+        """What was in the file is in the database, and is used there as it was here."""
+        file = tmp_path / "parley.db"
+        await fill(file, 5)
+        done = copy(file, postgres_url)
+        assert 0 == done.returncode, done.stderr
+        for line in ("2 accounts", "2 keys", "6 sessions", "16 turns", "38 messages", "5 kept replies", "1 buckets"):
+            assert f"  {line}\n" in done.stdout
+        assert ["0 of 6 sessions", "6 of 6 sessions"] == done.stderr.splitlines()
+        source, target = SqliteStore(file), await PostgresStore.open(postgres_url)
+        assert await everything(source, 5) == await everything(target, 5)
+        turns = [await begin(store, "s0001", "next") for store in (source, target)]
+        assert turns[0] == turns[1]
+        assert ["be brief", "π \0", "a of s0001", "q2", "a2"] == [one.content.string_value for one in turns[1].history]
+        await source.close()
+        await target.close()
+
+    async def test_killed_in_the_middle(self, tmp_path: Path, postgres_server: Server, postgres_url: str) -> None:
+        """Killed again and again, it goes on where it was; in the end nothing is missing or there twice."""
+        file = tmp_path / "parley.db"
+        await fill(file, 600)
+        for tenth in ("120", "240", "480"):
+            running = subprocess.Popen(
+                [processes.COMMAND, "db", "copy", "--from", str(file), "--to", postgres_url],
+                env=processes.environment(),
+                stderr=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                text=True,
+            )
+            assert running.stderr is not None
+            for line in running.stderr:
+                if int(line.split()[0]) >= int(tenth):
+                    break
+            running.kill()
+            running.wait()
+        assert 0 < int(postgres_server.sql("SELECT count(*) FROM parley.sessions", "parley"))
+        processes.until(lambda: 0 == copy(file, postgres_url).returncode, "the killed one's lock is free")
+        source, target = SqliteStore(file), await PostgresStore.open(postgres_url)
+        assert await everything(source, 600) == await everything(target, 600)
+        await source.close()
+        await target.close()
+
+    async def test_twice(self, tmp_path: Path, postgres_url: str) -> None:
+        """A second copy brings what has come since, and leaves the rest."""
+        file = tmp_path / "parley.db"
+        await fill(file, 3)
+        copy(file, postgres_url)
+        source = SqliteStore(file)
+        await converse(source, "s0001", "q4", "a4")
+        await source.add_key(ApiKey("key_9", "late", "ada", "pro", b"9" * 32, (), 1))
+        await source.close()
+        assert 0 == copy(file, postgres_url).returncode
+        target = await PostgresStore.open(postgres_url)
+        assert 4 == (await target.get_session("ada", "s0001")).turn_count
+        assert 3 == len(await target.list_keys())
+        await target.close()
+
+    async def test_in_use(self, tmp_path: Path, postgres_url: str) -> None:
+        """A file with a turn in progress is not copied."""
+        file = tmp_path / "parley.db"
+        store = SqliteStore(file)
+        turn = await begin(store, "s", "q", new=True)
+        refused = copy(file, postgres_url)
+        assert 1 == refused.returncode
+        assert f"parley: {file} has turns in progress: stop Parley, wait 10 s and copy again\n" == refused.stderr
+        await give_up(store, turn, "failed")
+        await store.close()
+        assert 0 == copy(file, postgres_url).returncode
+
+    async def test_sessions_of_its_own(self, tmp_path: Path, postgres_url: str) -> None:
+        """A database with other sessions, or whose sessions have gone on, is left as it is."""
+        file = tmp_path / "parley.db"
+        await fill(file, 2)
+        copy(file, postgres_url)
+        target = await PostgresStore.open(postgres_url)
+        await converse(target, "s0001", "more", "here")
+        assert "s0001 has gone on in the database" in copy(file, postgres_url).stderr
+        await target.delete_session("ada", "s0001")
+        await converse(target, "own", "q", "a", new=True)
+        assert "has sessions of its own" in copy(file, postgres_url).stderr
+        assert 1 == (await target.get_session("ada", "own")).turn_count
+        await target.close()
+
+    @pytest.mark.parametrize("name", ["missing.db", "."])
+    def test_no_file(self, tmp_path: Path, name: str, postgres_url: str) -> None:
+        """A file that is not there is refused, and not made."""
+        refused = copy(tmp_path / name, postgres_url)
+        assert (1, True) == (refused.returncode, "is not a file" in refused.stderr)
+        assert [] == list(tmp_path.iterdir())
+
+    def test_no_server(self, tmp_path: Path) -> None:
+        """A server that is not there is one line, without the password."""
+        file = tmp_path / "parley.db"
+        asyncio.run(SqliteStore(file).close())
+        refused = copy(file, "postgresql://me:very-secret@127.0.0.1:1/parley")
+        assert (1, 1) == (refused.returncode, refused.stderr.count("\n"))
+        assert "PostgreSQL at 127.0.0.1:1/parley" in refused.stderr
+        assert "very-secret" not in refused.stderr
+
+
+class TestUpgrade:
+    """`parley db upgrade`, and starting without it."""
+
+    def test_postgres(self, tmp_path: Path, postgres_url: str) -> None:
+        """The tables are made, and the second time there is nothing to do."""
+        config = configured(tmp_path, postgres_url)
+        lines = [processes.run("db", "upgrade", "--config", config).stdout for _ in range(2)]
+        assert ["Upgraded the schema from version 0 to 1.\n", "Nothing to do: the schema has version 1.\n"] == lines
+
+    def test_sqlite(self, tmp_path: Path) -> None:
+        """A file of a later Parley is refused with what to do."""
+        assert 0 == processes.run("db", "upgrade", "--state-dir", str(tmp_path)).returncode
+        apsw.Connection(str(tmp_path / "parley.db")).pragma("user_version", 99)
+        refused = processes.run("db", "upgrade", "--state-dir", str(tmp_path))
+        assert (1, True) == (refused.returncode, "install the Parley that made it" in refused.stderr)
+
+    def test_keys_in_postgres(self, tmp_path: Path, postgres_url: str) -> None:
+        """`parley keys` and `parley sessions` work on the store that the configuration names."""
+        config = configured(tmp_path, postgres_url)
+        assert 0 == processes.run("keys", "create", "--name", "ada", "--config", config).returncode
+        assert "ada" in processes.run("keys", "list", "--config", config).stdout
+        assert 0 == processes.run("sessions", "list", "--config", config).returncode
+        assert not (tmp_path / "parley.db").exists()
+
+    def test_config_check(self, tmp_path: Path) -> None:
+        """A store's URL is checked for its form alone, and never shown."""
+        good = processes.run("config", "check", configured(tmp_path, "postgresql://me:very-secret@nowhere/x"))
+        assert 0 == good.returncode, good.stderr
+        bad = processes.run("config", "check", configured(tmp_path, "mysql://me:very-secret@nowhere/x"))
+        assert (1, True, False) == (bad.returncode, "store.url" in bad.stderr, "very-secret" in bad.stderr)
+
+
+def configured(folder: Path, url: str) -> str:
+    """Writes a configuration with this store; returns its path."""
+    file = folder / "parley.yaml"
+    file.write_text(
+        "backends: {b: {kind: openai, base_url: 'http://127.0.0.1:1'}}\n"
+        "models: [{id: m, targets: [{backend: b, model: m}]}]\n"
+        f"store: {{kind: postgres, url: '{url}'}}\n"
+    )
+    return str(file)
