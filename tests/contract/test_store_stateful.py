@@ -29,7 +29,7 @@ class Machine(RuleBasedStateMachine):
     sessions = Bundle("sessions")
     turns = Bundle("turns")
     claims = Bundle("claims")
-    opened: ClassVar[Callable[[Path, Callable[[], float]], Store]]
+    opened: ClassVar[Any]  # makes a store of a folder and a clock
 
     @initialize()
     def start(self) -> None:
@@ -207,7 +207,8 @@ class Machine(RuleBasedStateMachine):
 
     def _open(self) -> Store:
         async def opened() -> Store:
-            return type(self).opened(Path(self.folder.name) / "parley.db", lambda: self.now)
+            store: Store = type(self).opened(Path(self.folder.name) / "parley.db", lambda: self.now)
+            return store
 
         return self.loop.run_until_complete(opened())
 

@@ -1,0 +1,167 @@
+"""Durable turns a second, and what a turn costs in a session that has many: each store by itself, in this process.
+
+Group commit: 64 clients write turns at once, against the same 64 with one write at a time, each its own commit.
+Depth: a turn of a session with 10, 1,000 and 10,000 stored turns, with the same window, one after another in turns.
+"""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from parley.core.history import Window
+from parley.core.ports import Store, TurnBegin, TurnEnd
+from parley.stores.postgres import PostgresStore
+from parley.stores.sqlite import SqliteStore
+from parley.v1.message_pb2 import Message
+from tests.load import accounting
+from tests.postgres import serving
+
+STORES = ("sqlite", "postgres")
+CLIENTS = 64
+DEPTHS = (10, 1_000, 10_000)
+_WINDOW = Window(max_messages=20)
+_TURNS_A_SESSION = 100
+_LEASE_SECONDS = 60.0
+_ROUNDS = 9
+_TURNS_A_ROUND = 60
+_FILLING = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """Turns a second of 64 clients with group commit, and with a commit for every write; the ratio; the yardstick."""
+
+    scenario: str
+    store: str
+    grouped: float
+    one_by_one: float
+    ratio: float
+    yardstick_us: float
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """A turn's CPU µs (its server included) and median ms by stored turns; the ratio of the last to the first."""
+
+    scenario: str
+    store: str
+    cpu_us: dict[int, float]
+    ms: dict[int, float]
+    cpu_ratio: float
+    ms_ratio: float
+    yardstick_us: float
+
+
+async def durable(kind: str, seconds: float) -> Durable:
+    """Measures group commit, each way twice, in turns."""
+    yard = accounting.yardstick()
+    async with _store(kind) as (store, _):
+        await _write(store, nullcontext(), seconds / 4)
+        grouped, single = [], []
+        for _round in range(2):
+            grouped.append(await _write(store, nullcontext(), seconds))
+            single.append(await _write(store, asyncio.Lock(), seconds))
+    most, least = max(grouped), max(single)
+    return Durable("durable", kind, round(most, 1), round(least, 1), round(most / least, 1), round(yard))
+
+
+async def depth(kind: str) -> Depth:
+    """Measures a turn at each depth."""
+    yard = accounting.yardstick()
+    async with _store(kind) as (store, server):
+        for turns in DEPTHS:
+            await _fill(store, turns)
+        samples: dict[int, list[tuple[float, float]]] = {turns: [] for turns in DEPTHS}
+        for _round in range(_ROUNDS):
+            for turns in DEPTHS:
+                samples[turns].append(await _cost(store, f"depth-{turns}", server))
+    cpu = {turns: round(median(cost for cost, _ in found), 1) for turns, found in samples.items()}
+    ms = {turns: round(median(took for _, took in found), 3) for turns, found in samples.items()}
+    first, last = DEPTHS[0], DEPTHS[-1]
+    return Depth("depth", kind, cpu, ms, round(cpu[last] / cpu[first], 2), round(ms[last] / ms[first], 2), round(yard))
+
+
+async def _write(store: Store, one_at_a_time: AbstractAsyncContextManager[Any], seconds: float) -> float:
+    """Lets the clients write for a while; returns the turns a second."""
+    end = time.monotonic() + seconds
+    begun = time.monotonic()
+
+    async def client(number: int) -> int:
+        done = 0
+        while time.monotonic() < end:
+            session = f"{begun}-{number}-{done // _TURNS_A_SESSION}"
+            begin = _begin(session, new=done % _TURNS_A_SESSION == 0)
+            async with one_at_a_time:
+                turn = await store.begin_turn(begin, _LEASE_SECONDS)
+            async with one_at_a_time:
+                await store.end_turn(turn, _END)
+            done += 1
+        return done
+
+    counts = await asyncio.gather(*(client(number) for number in range(CLIENTS)))
+    return sum(counts) / (time.monotonic() - begun)
+
+
+async def _fill(store: Store, turns: int) -> None:
+    """Makes a session with so many turns."""
+    for number in range(turns):
+        turn = await store.begin_turn(_begin(f"depth-{turns}", new=number == 0), _LEASE_SECONDS)
+        await store.end_turn(turn, _END)
+
+
+async def _cost(store: Store, session: str, server: int | None) -> tuple[float, float]:
+    """Returns the CPU microseconds and the milliseconds of a turn."""
+    cpu, begun = _cpu_ns(server), time.perf_counter()
+    for _ in range(_TURNS_A_ROUND):
+        turn = await store.begin_turn(_begin(session, new=False), _LEASE_SECONDS)
+        assert len(turn.history) == _WINDOW.max_messages or session == "depth-10", len(turn.history)
+        await store.end_turn(turn, _END)
+    took = time.perf_counter() - begun
+    return (_cpu_ns(server) - cpu) / 1e3 / _TURNS_A_ROUND, took * 1e3 / _TURNS_A_ROUND
+
+
+def _cpu_ns(server: int | None) -> int:
+    """The CPU time of this process, its threads, and the store's server."""
+    own = time.process_time_ns()
+    return own if server is None else own + sum(accounting.cpu_ns(pid) for pid in accounting.tree(server))
+
+
+def _begin(session: str, *, new: bool) -> TurnBegin:
+    return TurnBegin("bench", "m", session, new, [_QUESTION], _WINDOW)
+
+
+def _message(role: str, text: str) -> Message:
+    message = Message(role=role)
+    message.content.string_value = text
+    return message
+
+
+_QUESTION = _message("user", "What is the capital of France, and why has it been so for so long?")
+_END = TurnEnd("completed", answer=[_message("assistant", "Paris; " * 30)])
+
+
+@asynccontextmanager
+async def _store(kind: str) -> AsyncIterator[tuple[Store, int | None]]:
+    """Opens a new store; gives it, and its server's process id where it has one."""
+    with _place(kind) as (place, server):
+        store: Store = SqliteStore(Path(place)) if server is None else await PostgresStore.open(place)
+        try:
+            yield store, server
+        finally:
+            await store.close()
+
+
+@contextmanager
+def _place(kind: str) -> Iterator[tuple[str, int | None]]:
+    if kind == "sqlite":
+        with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
+            yield str(Path(folder) / "parley.db"), None
+        return
+    with serving() as server:
+        yield server.empty(), server.pid
