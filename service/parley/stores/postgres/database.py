@@ -20,7 +20,11 @@ SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean 
     set_config('synchronous_commit', 'on', false) END,
   set_config('default_transaction_isolation', 'read committed', false),
   set_config('statement_timeout', $1, false),
-  set_config('jit', 'off', false)
+  set_config('jit', 'off', false),
+  -- Every statement finds its rows by key. Planned once, and never from what a table happened to be like when it was
+  -- small: reading a table or a session's whole past to join it would cost more with every turn.
+  set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),
+  set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false)
 """
 _VERSION = "SELECT coalesce(max(number), 0) FROM parley.migrations"
 

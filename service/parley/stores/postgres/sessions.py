@@ -25,7 +25,7 @@ ORDER BY updated DESC, id DESC LIMIT $6
 _MESSAGES = """
 SELECT message, turn, position, state, reason, created, CASE WHEN position = asked THEN usage END AS usage, metadata
 FROM parley.messages JOIN parley.turns USING (session_id)
-WHERE session_id = $1 AND number = turn AND (turn, position) > ($2::bigint, $3::bigint)
+WHERE session_id = $1 AND number = turn AND number >= $2::bigint AND (turn, position) > ($2::bigint, $3::bigint)
 ORDER BY turn, position LIMIT $4
 """
 _FORK = f"""

@@ -64,8 +64,11 @@ FROM leased
 """
 _LOOK = f"""
 SELECT model, created, lease_fence, lease_expires, coalesce(lease_expires > {now(3)}, false) AS leased, ARRAY(
-    SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
-    WHERE session_id = $1 AND number = turn AND system AND state = 'completed' ORDER BY turn, position
+    -- No join: one that begins with the turns would read all of them.
+    SELECT message FROM parley.messages
+    WHERE session_id = $1 AND system
+    AND (SELECT state FROM parley.turns WHERE session_id = $1 AND number = turn) = 'completed'
+    ORDER BY turn, position
   ) AS standing, CASE WHEN completed_messages BETWEEN 1 AND $4 THEN ARRAY(
     SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
     WHERE session_id = $1 AND number = turn AND state = 'completed' ORDER BY turn, position
