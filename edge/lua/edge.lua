@@ -41,6 +41,9 @@ function envoy_on_request(handle)
   local asked = request.stream == true or request.stream == "true"
   if dialect.streams(headers:get("accept"), request.stream ~= nil, asked) then
     headers:replace(":path", headers:get(":path"):match("^[^?]*") .. ":stream")
+    if dialect.events then
+      headers:replace("parley-error-form", dialect.events)
+    end
   elseif asked then
     headers:replace("parley-form", "whole")
   end
@@ -62,6 +65,20 @@ local function is_well(status, grpc_status)
   return status == "204" or status == "200" and (grpc_status == nil or grpc_status == "0")
 end
 
+-- The transcoder leaves empty lists out; callers count on them.
+local function complete_list(handle, field)
+  local body = handle:body(true)
+  if body == nil then
+    return
+  end
+  local json = body:getBytes(0, body:length())
+  if not json:sub(1, 64):find('"' .. field .. '":[', 1, true) then
+    local rest = json:sub(2)
+    local size = body:setBytes(('{"%s":[]%s%s'):format(field, rest == "}" and "" or ",", rest))
+    handle:headers():replace("content-length", tostring(size))
+  end
+end
+
 function envoy_on_response(handle)
   local headers, request = handle:headers(), known(handle)
   if request.origin then
@@ -72,6 +89,8 @@ function envoy_on_response(handle)
     if headers:get("content-type") == "text/event-stream" then
       headers:replace("cache-control", "no-cache")
       headers:replace("x-accel-buffering", "no")
+    elseif request.list then
+      complete_list(handle, request.list)
     end
     return
   end

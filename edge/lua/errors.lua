@@ -1,9 +1,10 @@
 -- What went wrong, read from an answer: the service's own errors from its metadata, Envoy's from their status and text.
 --
--- A failure is {status, message, param, code, retry, retry_after, violations, kind, place}: the HTTP status; what to tell the
--- caller; the field at fault; a word for programs (nil if there is none); whether sending the same again may help, and
--- after how many seconds; every {field, message} that the service found; `json_invalid` for a body that cannot be read,
--- `value_error` for a wrong type; where the fields stand, `body` or `query`.
+-- A failure is {status, message, param, code, retry, retry_after, invalid, violations, kind, place}: the HTTP status; what to
+-- tell the caller; the field at fault; a word for programs (nil if there is none); whether sending the same again may help,
+-- and after how many seconds; whether it is the request that breaks the rules, and every {field, message} that the service
+-- found; `json_invalid` for a body that cannot be read, `value_error` for a wrong type; where the fields stand, `body` or
+-- `query`.
 
 local text = require("text")
 
@@ -23,10 +24,11 @@ local OWN = {
   [413] = { "The request is too large", code = "request_too_large" },
   [415] = { "`Content-Type` must be application/json", code = "unsupported_media_type" },
   [426] = { "HTTP/1.1 or HTTP/2 is needed", code = "http_version_not_supported" },
-  [429] = { "Too many requests; try again later", code = "rate_limit_exceeded" },
+  [429] = { "Too many requests; try again later", code = "rate_limit_exceeded", retry_after = "1" },
   [431] = { "The request headers are larger than 12 KiB", code = "headers_too_large" },
   [500] = { "Internal Server Error", code = "internal" },
   [501] = { "Not implemented", code = "not_implemented" },
+  [502] = { "The service did not answer properly; try again", code = "bad_gateway" },
   [503] = { "The service is not available; try again later", code = "service_unavailable", retry_after = "1" },
   [504] = { "The service did not answer in time; try again later", code = "timeout" },
 }
@@ -53,12 +55,13 @@ local function read_service(failure, headers)
   failure.message = text.percent_decode(headers:get("grpc-message") or "")
   failure.param = headers:get("parley-error-param")
   failure.code = headers:get("parley-error-code")
+  failure.invalid = headers:get("parley-error-reason") == "INVALID_REQUEST"
   failure.violations = text.form_decode(headers:get("parley-error-violations") or "")
 end
 
 -- What edge.lua refused by itself.
 local function read_refusal(failure, request)
-  failure.message, failure.code = request.refusal, INVALID
+  failure.message, failure.code, failure.invalid = request.refusal, INVALID, true
   failure.param = request.refused_param
   failure.kind = request.malformed and JSON_INVALID or nil
 end
@@ -194,7 +197,7 @@ local FORMS = {
 
 -- Rewrites the text of Envoy's 400 as the documents put it.
 function errors.explain(failure, message)
-  failure.code, failure.kind = INVALID, "value_error"
+  failure.code, failure.kind, failure.invalid = INVALID, "value_error", true
   for _, form in ipairs(FORMS) do
     if form(failure, message) then
       return

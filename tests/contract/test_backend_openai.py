@@ -86,6 +86,9 @@ EVERYTHING: dict[str, Any] = {
             "approximate": {"city": "Bern", "country": "CH", "region": "Bern", "timezone": "Europe/Zurich"},
         },
     },
+    "prompt_cache_retention": "24h",
+    "prompt_cache_options": {"mode": "explicit", "ttl": "30m"},
+    "moderation": {"model": "omni", "policy": {"input": {"mode": "block"}, "output": {"mode": "score"}}},
 }
 
 
@@ -358,9 +361,50 @@ async def test_rejection_as_servers_say_it(
 
 
 async def test_rejected_parameter(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """The parameter that the upstream names is passed on."""
-    upstream.answer(Json({"error": {"message": "bad", "param": "logit_bias"}}, 400))
-    assert "logit_bias" == (await refused(backend)).param
+    """The parameter and the code that the upstream names are passed on."""
+    upstream.answer(Json({"error": {"message": "bad", "param": "logit_bias[1]", "code": "unsupported_value"}}, 400))
+    failed = await refused(backend)
+    assert isinstance(failed, UpstreamRejected)
+    assert ("logit_bias[1]", "unsupported_value") == (failed.param, failed.code)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "param", "code"),
+    [
+        ({"code": "content_policy_violation", "param": None}, ContentPolicy, None, "content_policy_violation"),
+        ({"code": "content_filter", "param": "prompt"}, ContentPolicy, "prompt", "content_filter"),
+        ({"type": "content_filter", "code": 400}, ContentPolicy, None, "content_filter"),
+        ({"code": "context_length_exceeded"}, ContextLengthExceeded, "messages", "context_length_exceeded"),
+        (
+            {"code": "string_above_max_length", "param": "messages[3].content"},
+            UpstreamRejected,
+            "messages[3].content",
+            "string_above_max_length",
+        ),
+    ],
+)
+async def test_the_upstream_s_own_code(
+    backend: OpenAI,
+    upstream: ScriptedUpstream,
+    fault: dict[str, Any],
+    kind: type[UpstreamRejected],
+    param: str | None,
+    code: str,
+) -> None:
+    """Whatever kind of refusal it is, its code is the upstream's, or its type where there is no code."""
+    upstream.answer(Json({"error": {"message": "bad", **fault}}, 400))
+    failed = await refused(backend)
+    assert isinstance(failed, UpstreamRejected)
+    assert (kind, param, code) == (type(failed), failed.param, failed.code)
+
+
+@pytest.mark.parametrize("odd", ["", "a b", "a\r\nb: c", "ü", "x" * 65, KEY, "sk-proj-0815", 7, None, ["a"], {"a": 1}])
+async def test_what_is_no_plain_word_is_no_code(backend: OpenAI, upstream: ScriptedUpstream, odd: Any) -> None:
+    """Codes and parameters go into headers: anything but a short plain word is left out, and so are keys."""
+    upstream.answer(Json({"error": {"message": "bad", "param": odd, "code": odd}}, 400))
+    failed = await refused(backend)
+    assert isinstance(failed, UpstreamRejected)
+    assert (None, None) == (failed.param, failed.code)
 
 
 async def test_html_error_page(backend: OpenAI, upstream: ScriptedUpstream) -> None:

@@ -35,6 +35,7 @@ from parley.v1 import error_reason_pb2 as reasons
 # An error travels in headers, and headers that are too long end the connection with every other call on it.
 _LONGEST_MESSAGE = 512
 _LONGEST_PARAM = 96
+_LONGEST_CODE = 64
 _LONGEST_VIOLATION = 160
 _MOST_VIOLATIONS = 8
 
@@ -187,9 +188,15 @@ class UpstreamError(ParleyError):
 
 
 class UpstreamRejected(UpstreamError):
-    """The backend refuses the request itself (400, 422); the message is its own."""
+    """The backend refuses the request itself (400, 422); the message, `param` and `code` are its own."""
 
     reason = reasons.ERROR_REASON_UPSTREAM_REJECTED
+
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None, cause: str | None = None
+    ) -> None:
+        super().__init__(message, param=param, cause=cause)
+        self.code = _cut(code, _LONGEST_CODE) if code else None
 
 
 class ContextLengthExceeded(UpstreamRejected):

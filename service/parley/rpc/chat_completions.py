@@ -19,6 +19,7 @@ from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, 
 
 _SESSION = "x-chat-session-id"
 _NULLABLE: tuple[Literal["stop", "tool_choice", "function_call"], ...] = ("stop", "tool_choice", "function_call")
+_ERROR_FORM = "parley-error-form"  # how the edge wants an error in mid-stream; see sse.py
 _FORM = "parley-form"  # the edge's word where a dialect lets the Accept header overrule `stream`
 
 
@@ -66,7 +67,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
             failure = failed(current(), error) if output.begun else None
             if failure is None:
                 raise
-            await output.write(sse.error_event(failure))
+            await output.write(sse.error_event(failure, current().metadata.get(_ERROR_FORM)))
         finally:
             output.close()
 

@@ -16,6 +16,12 @@ from parley.v1.message_pb2 import ChunkChoice
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
 
+# OpenAI's types of errors that are not the request's own fault, by gRPC status, and its words where ours differ.
+_TYPES = {"RESOURCE_EXHAUSTED": "rate_limit_error"} | dict.fromkeys(
+    ("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "UNIMPLEMENTED", "DATA_LOSS"), "server_error"
+)
+_CODES = {"missing_api_key": "invalid_api_key", "upstream_rate_limited": "rate_limit_exceeded"}
+
 _STAMPS = ("session_id", "id", "object", "created", "model")
 
 
@@ -41,12 +47,25 @@ class EventWriter:
         return b"%b%b]%b}\n\n" % (self._head, choices, _tail(chunk))
 
 
-def error_event(error: ParleyError) -> bytes:
-    """Returns the event that ends a stream which failed after its first byte, in the shape of OpenAI's errors."""
-    status = errors.STATUS[error.reason].name
-    kind = "invalid_request_error" if status == "INVALID_ARGUMENT" else "server_error"
-    body = {"message": error.message, "type": kind, "param": error.param, "code": errors.name(error).lower()}
-    return b"data: %b\n\n" % orjson.dumps({"error": body})
+def error_event(error: ParleyError, form: str | None = None) -> bytes:
+    """Returns the event that ends a stream which failed after its first byte.
+
+    `form` is how the edge wants it: `text` for `{"error": message}`, `detail` for `{"detail": message}`, else OpenAI's.
+    """
+    if form == "text":
+        body: dict[str, object] = {"error": error.message}
+    elif form == "detail":
+        body = {"detail": error.message}
+    else:
+        body = {"error": _openai_error(error)}
+    return b"data: %b\n\n" % orjson.dumps(body)
+
+
+def _openai_error(error: ParleyError) -> dict[str, object]:
+    """The same as the edge makes of the same failure before the first byte; see edge/lua/dialects.lua."""
+    kind = _TYPES.get(errors.STATUS[error.reason].name, "invalid_request_error")
+    code = errors.code(error)
+    return {"message": error.message, "type": kind, "param": error.param, "code": _CODES.get(code, code)}
 
 
 def _head(chunk: ChatCompletionChunk) -> bytes:
