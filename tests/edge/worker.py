@@ -106,7 +106,9 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
 
     async def ListModels(self, request: ListModelsRequest, context: Any) -> ListModelsResponse:
         self._note("ListModels", request, context)
-        return self.models or ListModelsResponse(object="list", data=[Model(id="m", object="model", created=7, owned_by="local")])
+        return self.models or ListModelsResponse(
+            object="list", data=[Model(id="m", object="model", created=7, owned_by="local")]
+        )
 
     async def GetModel(self, request: GetModelRequest, context: Any) -> Model:
         self._note("GetModel", request, context)
