@@ -53,7 +53,11 @@ local function openai_headers(headers, failure)
   headers:replace("x-should-retry", failure.retry and wait <= LONGEST_WAIT and "true" or "false")
 end
 
-local OPENAI_CODES = { missing_api_key = "invalid_api_key", upstream_rate_limited = "rate_limit_exceeded" }
+local OPENAI_CODES = {
+  missing_api_key = "invalid_api_key",
+  upstream_rate_limited = "rate_limit_exceeded",
+  rate_limited = "rate_limit_exceeded",
+}
 
 local function openai_type(status)
   if status == 429 then

@@ -160,7 +160,11 @@ def by_status(protos: Protos, shape: Shape, method: str | None = None) -> dict[i
     return found
 
 
-_OPENAI_CODES = {"missing_api_key": "invalid_api_key", "upstream_rate_limited": "rate_limit_exceeded"}
+_OPENAI_CODES = {
+    "missing_api_key": "invalid_api_key",
+    "upstream_rate_limited": "rate_limit_exceeded",
+    "rate_limited": "rate_limit_exceeded",
+}
 
 
 def _openai_type(status: int) -> str:

@@ -11,6 +11,7 @@ from parley.backends.llama_cpp import LlamaCpp, socket_path
 from parley.backends.openai import OpenAI
 from parley.config import BackendConfig, Config, LlamaCppBackend
 from parley.core.chat import Chat
+from parley.core.limits import Limits
 from parley.core.ports import Backend
 from parley.core.routing import Router
 from parley.core.turns import Turns
@@ -48,14 +49,15 @@ async def serve(  # noqa: PLR0913 - what a worker is made of
     router = Router(config, backends)
     try:
         async with opened(state_dir) as store:
-            turns = Turns(store)
-            server = Server(Chat(router, turns), router, store, ApiKeys(store))
+            turns, limits = Turns(store), Limits(config.limits, store)
+            server = Server(Chat(router, turns, limits), router, store, ApiKeys(store))
             address = await server.start(address)
             _calm_collector()
             on_ready(address)
             await stop.wait()
             await server.stop(grace())
             await turns.close()
+            await limits.close()
     finally:
         for backend in backends.values():
             await backend.close()

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,32}")
+_MOST_A_MINUTE = 10**12
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -97,12 +98,27 @@ class Model(_Strict):
     sessions: Annotated[Literal["auto", "on_request", "off"], BeforeValidator(_off)] = "auto"
 
 
+class Limit(_Strict):
+    """How many requests and tokens a minute; what is not set is not limited."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1, le=_MOST_A_MINUTE)
+    tokens_per_minute: int | None = Field(default=None, ge=1, le=_MOST_A_MINUTE)
+
+
+class Limits(_Strict):
+    """What each API key, and each account with all its keys together, may use. One count serves all workers."""
+
+    key: Limit = Limit()
+    account: Limit = Limit()
+
+
 class Config(_Strict):
     """The whole configuration. Without a file: the model in the package, under the id `smollm2`."""
 
     backends: dict[str, BackendConfig] = Field(min_length=1)
     models: list[Model] = Field(min_length=1)
     default_model: str | None = None
+    limits: Limits | None = None
 
     @model_validator(mode="after")
     def _references(self) -> Self:

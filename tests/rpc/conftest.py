@@ -19,6 +19,7 @@ from parley import logs
 from parley.auth.api_keys import ApiKeys
 from parley.config import parse
 from parley.core.chat import Chat
+from parley.core.limits import Limits
 from parley.core.routing import Router
 from parley.core.turns import Turns
 from parley.rpc.server import Server
@@ -71,16 +72,18 @@ class Worker:
 
 
 @asynccontextmanager
-async def serving(folder: Path, **options: float) -> AsyncIterator[Worker]:
+async def serving(folder: Path, config: str = CONFIG, **options: float) -> AsyncIterator[Worker]:
     """Runs the server on this loop, with its store in the folder; `options` are the server's own."""
     backend, store = ScriptedBackend(), SqliteStore(folder / "parley.db")
     turns, keys = Turns(store), ApiKeys(store)
-    router = Router(parse(CONFIG, "test.yaml"), {"scripted": backend})
-    server = Server(Chat(router, turns), router, store, keys, **options)
+    settings = parse(config, "test.yaml")
+    router, limits = Router(settings, {"scripted": backend}), Limits(settings.limits, store)
+    server = Server(Chat(router, turns, limits), router, store, keys, **options)
     secrets = {name: (await keys.create(name, name, plan, models))[1] for name, plan, models in ACCOUNTS}
     yield Worker(await server.start("127.0.0.1:0"), backend, secrets, asyncio.get_running_loop(), server)
     await server.stop(0)
     await turns.close()
+    await limits.close()
     await store.close()
 
 

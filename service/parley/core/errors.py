@@ -7,6 +7,7 @@ ParleyError
 ├── Unauthenticated           no API key
 ├── InvalidApiKey             an unknown, expired or revoked API key
 ├── PlanRequired              a key of the free plan
+├── RateLimited               the key's or the account's limit a minute is used up
 ├── ModelNotFound             no such model for this caller
 ├── SessionNotFound           no such session for this caller
 ├── SessionBusy               another turn of the session is running
@@ -117,6 +118,15 @@ class PlanRequired(ParleyError):
 
     def __init__(self) -> None:
         super().__init__("This API is only available on a paid plan. Visit your dashboard to upgrade.")
+
+
+class RateLimited(ParleyError):
+    """The key or the account has used up what it may use in a minute."""
+
+    reason = reasons.ERROR_REASON_RATE_LIMITED
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message, retry_after=retry_after)
 
 
 class ModelNotFound(ParleyError):

@@ -37,6 +37,7 @@ STATUS: dict[ErrorReason.ValueType, grpc.StatusCode] = {
     reasons.ERROR_REASON_SHUTTING_DOWN: grpc.StatusCode.UNAVAILABLE,
     reasons.ERROR_REASON_INTERNAL: grpc.StatusCode.INTERNAL,
     reasons.ERROR_REASON_TURN_LOST: grpc.StatusCode.ABORTED,
+    reasons.ERROR_REASON_RATE_LIMITED: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
 _TRANSIENT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ABORTED})

@@ -20,7 +20,11 @@ KEEP_ALIVE = b": keep-alive\n\n"
 _TYPES = {"RESOURCE_EXHAUSTED": "rate_limit_error"} | dict.fromkeys(
     ("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "UNIMPLEMENTED", "DATA_LOSS"), "server_error"
 )
-_CODES = {"missing_api_key": "invalid_api_key", "upstream_rate_limited": "rate_limit_exceeded"}
+_CODES = {
+    "missing_api_key": "invalid_api_key",
+    "upstream_rate_limited": "rate_limit_exceeded",
+    "rate_limited": "rate_limit_exceeded",
+}
 
 _STAMPS = ("session_id", "id", "object", "created", "model")
 

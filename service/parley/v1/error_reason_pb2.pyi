@@ -105,6 +105,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The turn was lost to another worker: this one stalled for longer than its lease. Try again.
     Example: ABORTED, 409, "The turn was taken over by another worker; try again".
     """
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 21
+    """The key, or its account, has used up its requests or tokens of a minute. Try again after `retry-after`.
+    Example: RESOURCE_EXHAUSTED, 429, "This key may make 60 requests a minute, and 0 are left; try again in 1 s".
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` (domain `parley`) in every failed call, without the prefix
@@ -193,5 +197,9 @@ Example: INTERNAL, 500, "Internal Server Error".
 ERROR_REASON_TURN_LOST: ErrorReason.ValueType  # 20
 """The turn was lost to another worker: this one stalled for longer than its lease. Try again.
 Example: ABORTED, 409, "The turn was taken over by another worker; try again".
+"""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 21
+"""The key, or its account, has used up its requests or tokens of a minute. Try again after `retry-after`.
+Example: RESOURCE_EXHAUSTED, 429, "This key may make 60 requests a minute, and 0 are left; try again in 1 s".
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
