@@ -84,7 +84,17 @@ def test_secrets_are_not_shown() -> None:
         ("connect: 500ms", "connect: .inf", "f: models[0].timeouts.connect: "),
         ("weight: 3", "weight: 0", "f: models[0].targets[0].weight: "),
         ("weight: 3", "weight: .inf", "f: models[0].targets[0].weight: "),
-        ("http://10", "ftp://10", "f: backends.vllm.base_url: "),
+        ("http://10", "ftp://10", "f: backends.vllm.base_url: must be a URL"),
+        ("http://10.0.0.5:8000", "https://", "f: backends.vllm.base_url: must be a URL"),
+        ("http://10.0.0.5:8000", "http://a b", "f: backends.vllm.base_url: must be a URL"),
+        ("http://10.0.0.5:8000", "http://a:99999", "f: backends.vllm.base_url: must be a URL"),
+        ("http://10.0.0.5:8000", "http://[::1", "f: backends.vllm.base_url: must be a URL"),
+        ("http://10.0.0.5:8000/v1", "https://u:secret-word@a/v1", "f: backends.vllm.base_url: must not have a user"),
+        ("http://10.0.0.5:8000/v1", "https://a/v1?key=secret-word", "f: backends.vllm.base_url: must not have a query"),
+        ("http://10.0.0.5:8000/v1", "https://a/v1#x", "f: backends.vllm.base_url: must not have a query"),
+        ('"secret-word"', '"secret-word\\n"', "f: backends.vllm.api_key: must be one word of printable ASCII"),
+        ('"secret-word"', '"secret-wörd"', "f: backends.vllm.api_key: must be one word of printable ASCII"),
+        ('"secret-word"', '""', "f: backends.vllm.api_key: must be one word of printable ASCII"),
         ("id: two", "id: one", 'f: models[1].id: "one" is used twice; give each model its own id'),
         (
             "default_model: one",
@@ -110,6 +120,7 @@ def test_an_error_names_its_place(old: str, new: str, line: str) -> None:
         parse(GOOD.replace(old, new), "f")
     assert 1 == len(str(caught.value).splitlines())
     assert str(caught.value).startswith(line)
+    assert "secret-w" not in str(caught.value)
 
 
 def test_every_error_has_its_line() -> None:
