@@ -10,8 +10,8 @@ from google.api.httpbody_pb2 import HttpBody
 
 from parley.core.chat import Chat
 from parley.core.errors import InvalidRequest
-from parley.rpc import sse
-from parley.rpc.call import Call, caller, current
+from parley.rpc import limits, sse
+from parley.rpc.call import Call, caller, current, note_standings
 from parley.rpc.interceptors import Context, failed, remaining
 from parley.rpc.validation import validate
 from parley.v1 import chat_completions_pb2_grpc as services
@@ -33,8 +33,8 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     async def CreateChatCompletion(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         """Answers whole."""
         _prepare(request, streamed=False)
-        completion = await self._chat.complete(request, caller(), remaining(context))
-        await _tell_session(completion, context)
+        completion = await self._chat.complete(request, caller(), remaining(context), note_standings)
+        await _send_headers(context, completion)
         _note_answer(current(), completion)
         return completion
 
@@ -47,7 +47,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
             async for together in chunks:
                 for chunk in together:
                     if chunk.sequence == 0:
-                        await _tell_session(chunk, context)
+                        await _send_headers(context, chunk)
                     await context.write(chunk)
 
     async def StreamChatCompletionEvents(  # type: ignore[override] # gRPC's reader/writer form
@@ -60,9 +60,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         try:
             async with aclosing(self._chunks(request, context)) as chunks:
                 async for together in chunks:
-                    if together and together[0].sequence == 0:
-                        await output.tell_session(together[0])
-                    await output.write(writer.events(together))
+                    await output.write(writer.events(together), together[0] if together else None)
         except BaseException as error:
             failure = failed(current(), error) if output.begun else None
             if failure is None:
@@ -74,7 +72,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     async def _chunks(
         self, request: CreateChatCompletionRequest, context: Context
     ) -> AsyncGenerator[list[ChatCompletionChunk], None]:
-        async with aclosing(self._chat.stream(request, caller(), remaining(context))) as chunks:
+        async with aclosing(self._chat.stream(request, caller(), remaining(context), note_standings)) as chunks:
             async for together in chunks:
                 if together and not together[-1].choices:
                     _note_answer(current(), together[-1])
@@ -93,17 +91,13 @@ class _EventOutput:
         self._keeper = self._loop.create_task(self._keep_alive())
         self.begun = False
 
-    async def tell_session(self, chunk: ChatCompletionChunk) -> None:
-        """Sends the session's id ahead, unless a comment has gone before: the headers went with that."""
-        async with self._writing:
-            if not self.begun:
-                await _tell_session(chunk, self._context)
-
-    async def write(self, data: bytes) -> None:
-        """Writes bytes; none is nothing."""
+    async def write(self, data: bytes, chunk: ChatCompletionChunk | None = None) -> None:
+        """Writes bytes, none is nothing. The headers go with the first ones: what is known then, and of the chunk."""
         if not data:
             return
         async with self._writing:
+            if not self.begun:
+                await _send_headers(self._context, chunk)
             self.begun = True
             self._last = self._loop.time()
             await self._context.write(HttpBody(content_type="text/event-stream", data=data))
@@ -140,9 +134,13 @@ def _prepare(request: CreateChatCompletionRequest, *, streamed: bool) -> None:
     validate(request, streamed=streamed)
 
 
-async def _tell_session(answer: ChatCompletion | ChatCompletionChunk, context: Context) -> None:
-    if answer.HasField("session_id"):
-        await context.send_initial_metadata(((_SESSION, answer.session_id),))
+async def _send_headers(context: Context, answer: ChatCompletion | ChatCompletionChunk | None) -> None:
+    """Sends ahead how the caller stands with its limits, and the session's id."""
+    headers = limits.metadata(current().standings)
+    if answer is not None and answer.HasField("session_id"):
+        headers = (*headers, (_SESSION, answer.session_id))
+    if headers:
+        await context.send_initial_metadata(headers)
 
 
 def _note_answer(call: Call, answer: Any) -> None:
