@@ -3,6 +3,7 @@
 
 package.path = "lua/?.lua"
 
+local body = require("body")
 local cors = require("cors")
 local dialects = require("dialects")
 local errors = require("errors")
@@ -21,6 +22,14 @@ local function refuse(handle, message, param)
     found:set("parley", "refused_param", param)
   end
   handle:respond({ [":status"] = "400" }, "")
+end
+
+-- What the transcoder does not know may be a parameter of the backend: OpenAI's SDKs put their `extra_body` into the body.
+local function keep_unknown(buffer)
+  local changed = buffer and body.with_extra(buffer:getBytes(0, buffer:length()))
+  if changed then
+    buffer:setBytes(changed)
+  end
 end
 
 -- Streams have a path of their own, which no route lists: it cannot be asked for from outside.
@@ -47,18 +56,19 @@ function envoy_on_request(handle)
   elseif asked then
     headers:replace("parley-form", "whole")
   end
+  keep_unknown(handle:body())
 end
 
 -- Waiting for the body ends the life of the headers object. There is no body where a worker sends headers before it fails.
 local function write_body(handle, dialect, failure)
-  local body = handle:body(true)
-  if body == nil then
+  local buffer = handle:body(true)
+  if buffer == nil then
     return
   end
   if failure.message == nil then
-    errors.explain(failure, body:getBytes(0, body:length()))
+    errors.explain(failure, buffer:getBytes(0, buffer:length()))
   end
-  body:setBytes(dialect.body(failure))
+  buffer:setBytes(dialect.body(failure))
 end
 
 local function is_well(status, grpc_status)
