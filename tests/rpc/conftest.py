@@ -6,6 +6,7 @@ pytest-grpc's fixtures give the stubs; its `grpc_server` is replaced by ours. On
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -72,9 +73,11 @@ class Worker:
 
 
 @asynccontextmanager
-async def serving(folder: Path, config: str = CONFIG, **options: float) -> AsyncIterator[Worker]:
-    """Runs the server on this loop, with its store in the folder; `options` are the server's own."""
-    backend, store = ScriptedBackend(), SqliteStore(folder / "parley.db")
+async def serving(
+    folder: Path, config: str = CONFIG, clock: Callable[[], float] = time.time, **options: float
+) -> AsyncIterator[Worker]:
+    """Runs the server on this loop, with its store in the folder and on this clock; `options` are its own."""
+    backend, store = ScriptedBackend(), SqliteStore(folder / "parley.db", clock)
     turns, keys = Turns(store), ApiKeys(store)
     settings = parse(config, "test.yaml")
     router, limits = Router(settings, {"scripted": backend}), Limits(settings.limits, store)

@@ -168,17 +168,16 @@ def _per_minute(config: LimitsConfig) -> list[tuple[str, str, int]]:
 
 def _require_possible(request: CreateChatCompletionRequest, charges: Sequence[Charge], prompt: int) -> None:
     """Raises InvalidRequest where a request needs more tokens than there ever are: waiting would not help."""
-    for charge in charges:
-        if charge.kind != TOKENS or charge.amount <= charge.per_minute:
-            continue
-        limit = f"the {charge.per_minute} tokens a minute of this {_whose(charge)}"
-        if prompt > charge.per_minute:
-            message = f"`messages` are too long: about {prompt} tokens, more than {limit}; send less"
-            raise InvalidRequest(message, param="messages")
-        name = "max_completion_tokens" if request.HasField("max_completion_tokens") else "max_tokens"
-        answer = charge.amount - prompt
-        message = f"`{name}` is too large: {answer} tokens beside a prompt of about {prompt} are more than {limit}"
-        raise InvalidRequest(f"{message}; ask for less", param=name)
+    of_tokens = [charge for charge in charges if charge.kind == TOKENS]
+    tightest = min(of_tokens, key=lambda charge: charge.per_minute, default=None)
+    if tightest is None or tightest.amount <= tightest.per_minute:
+        return
+    limit = f"more than the {tightest.per_minute} tokens a minute of this {_whose(tightest)}"
+    if prompt > tightest.per_minute:
+        raise InvalidRequest(f"`messages` are too long: about {prompt} tokens, {limit}; send less", param="messages")
+    name = "max_completion_tokens" if request.HasField("max_completion_tokens") else "max_tokens"
+    needed = f"with a prompt of about {prompt}, {tightest.amount} tokens may be needed"
+    raise InvalidRequest(f"`{name}` is too large: {needed}, {limit}; ask for less", param=name)
 
 
 def _refusal(charges: Sequence[Charge], left: Sequence[float]) -> RateLimited:
