@@ -56,6 +56,7 @@ REASONS: list[tuple[str, grpc.StatusCode, str, str | None, str | None]] = [
     ("UPSTREAM_TIMEOUT", STATUS.DEADLINE_EXCEEDED, "The model did not answer in time", None, None),
     ("DEADLINE_EXCEEDED", STATUS.DEADLINE_EXCEEDED, "The deadline passed before the answer was whole", None, None),
     ("INTERNAL", STATUS.INTERNAL, "Internal Server Error", None, None),
+    ("RATE_LIMITED", STATUS.RESOURCE_EXHAUSTED, "This key may make 6 requests a minute; try again", None, "7"),
 ]
 
 
@@ -266,7 +267,45 @@ BODIES = [
     '{"model": "a", "model": "b"}',
     '{"chatSessionId": "a", "session_id": "b"}',
     '{"messages": [{"role": "a", "name": "b", "name": "c"}]}',
+    '{"model": []}',
+    '{"unknown": [{}], "mod\\u0065l": []}',
+    '{"chatSessionId": ["a"]}',
+    '{"messages": {"role": "user", "content": "x"}}',
+    '{"messages": [{"role": ["a"]}]}',
+    '{"tools": {"type": "function"}}',
+    '{"modalities": "text"}',
+    '{"response_format": []}',
+    '{"metadata": []}',
+    '{"metadata": {"a": []}}',
+    '{"metadata": {"a": "{", "b": {}}}',
+    '{"logit_bias": {"1": {}}}',
+    '{"stream": "true"}',
+    '{"stream": "false"}',
+    '{"stream": "yes"}',
+    '{"stream": []}',
+    '{"seed": 9223372036854775808}',
+    '{"seed": 18446744073709551616}',
+    '{"seed": 1e400}',
+    '{"temperature": -1e400}',
+    '{"extra_body": {"a": 1e400}}',
+    '{"stop": [1, 1e400]}',
+    '{"seed": 1e40,}',
 ]
+
+GOOD = [
+    '{"model": null, "messages": null, "tools": null, "metadata": null, "stop": ["a"], "n": null, "stream": null}',
+    '{"metadata": {"a": "{", "b": "\\"{", "c": "[{"}, "logit_bias": {}, "tool_choice": {"type": "function"}}',
+    '{"messages": [{"role": "user", "content": [{"type": "text", "text": "\\"seed\\": 1e400"}]}], "seed": 1e3}',
+    '{"messages":[],"tools" : [ ] , "functions"\t:\n[]}',
+]
+
+
+@pytest.mark.parametrize("body", GOOD)
+async def test_what_can_be_read_goes_to_the_worker(client: aiohttp.ClientSession, worker: Worker, body: str) -> None:
+    """Null, arrays where any JSON may stand, and text that looks like more are no mistakes."""
+    async with client.post(PATHS["openai"], data=body, headers={"content-type": "application/json"}) as response:
+        assert 200 == response.status, await response.text()
+    assert ["CreateChatCompletion"] == worker.calls
 
 
 @pytest.mark.parametrize("dialect", PATHS)
