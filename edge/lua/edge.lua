@@ -10,6 +10,9 @@ local errors = require("errors")
 
 local NOTHING = {}
 
+-- How far a body that is no JSON is looked at for the mistake, in bytes.
+local READ = 2 ^ 20
+
 -- What arrival.lua found, and the body's fields that json_to_metadata read.
 local function known(handle)
   return handle:streamInfo():dynamicMetadata():get("parley") or NOTHING
@@ -25,9 +28,11 @@ local function refuse(handle, message, param)
 end
 
 -- What the transcoder does not know may be a parameter of the backend: OpenAI's SDKs put their `extra_body` into the body.
-local function keep_unknown(buffer)
-  local changed = buffer and body.with_extra(buffer:getBytes(0, buffer:length()))
-  if changed then
+local function keep_unknown(handle, buffer)
+  local changed, misfit, must_be = body.with_extra(buffer:getBytes(0, buffer:length()))
+  if misfit then
+    refuse(handle, errors.misfit(misfit, must_be))
+  elseif changed then
     buffer:setBytes(changed)
   end
 end
@@ -40,14 +45,17 @@ function envoy_on_request(handle)
   local request = known(handle)
   local dialect = dialects[request.dialect]
   if request.malformed then
-    return refuse(handle, errors.MALFORMED)
+    local buffer = handle:body()
+    return refuse(handle, errors.unreadable(buffer and buffer:getBytes(0, math.min(buffer:length(), READ)) or ""))
+  elseif type(request.stream) == "string" then
+    return refuse(handle, "`stream` must be true or false", "stream")
   end
   local message, param = dialect.check(request)
   if message then
     return refuse(handle, message, param)
   end
   local headers = handle:headers()
-  local asked = request.stream == true or request.stream == "true"
+  local asked = request.stream == true
   if dialect.streams(headers:get("accept"), request.stream ~= nil, asked) then
     headers:replace(":path", headers:get(":path"):match("^[^?]*") .. ":stream")
     if dialect.events then
@@ -56,7 +64,10 @@ function envoy_on_request(handle)
   elseif asked then
     headers:replace("parley-form", "whole")
   end
-  keep_unknown(handle:body())
+  local buffer = handle:body()
+  if buffer then
+    keep_unknown(handle, buffer)
+  end
 end
 
 -- Waiting for the body ends the life of the headers object. There is no body where a worker sends headers before it fails.

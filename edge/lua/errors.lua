@@ -6,6 +6,7 @@
 -- found; `json_invalid` for a body that cannot be read, `value_error` for a wrong type; where the fields stand, `body` or
 -- `query`.
 
+local FIELDS = require("fields")
 local text = require("text")
 
 local errors = {}
@@ -13,6 +14,27 @@ local errors = {}
 local INVALID, JSON_INVALID = "invalid_request", "json_invalid"
 
 errors.MALFORMED = "The request body is not valid JSON"
+
+-- Beyond what Envoy's JSON readers take: a double's range, and 63 bits for whole numbers.
+local function is_out_of_range(number)
+  local value = math.abs(tonumber(number) or 0)
+  return value == math.huge or value >= 2 ^ 63 and number:find("^-?%d+$") ~= nil
+end
+
+-- What to tell of a body that json_to_metadata could not read: the message, and the field at fault where there is one.
+function errors.unreadable(json)
+  for key, number in json:gmatch('"([%w_]+)"%s*:%s*(-?%d[%d.eE+-]*)') do
+    if is_out_of_range(number) then
+      return ("`%s` is a number out of range"):format(key), FIELDS[key] and key
+    end
+  end
+  for number in json:gmatch("[%[,]%s*(-?%d[%d.eE+-]*)") do
+    if is_out_of_range(number) then
+      return "The request body has a number out of range"
+    end
+  end
+  return errors.MALFORMED
+end
 
 -- Envoy's own refusals, and failures of a worker that says no more than a status.
 local OWN = {
@@ -63,7 +85,7 @@ end
 local function read_refusal(failure, request)
   failure.message, failure.code, failure.invalid = request.refusal, INVALID, true
   failure.param = request.refused_param
-  failure.kind = request.malformed and JSON_INVALID or nil
+  failure.kind = request.refusal == errors.MALFORMED and JSON_INVALID or "value_error"
 end
 
 -- Envoy's errors. The message of a 400 is in the body.
@@ -121,8 +143,17 @@ local function set(failure, field, rule)
   failure.message = DOCUMENTED[field] or ("`%s` %s"):format(field, rule)
 end
 
+-- The message and the name for a field at the top of the body that is not what it must be.
+function errors.misfit(field, kind)
+  local told = {}
+  set(told, field, "must be " .. kind)
+  return told.message, told.param
+end
+
 local function must_be(field, kind)
-  if ARRAYS[field:match("[^.]+$")] then
+  if type(FIELDS[field]) == "string" then
+    return "must be " .. FIELDS[field]
+  elseif ARRAYS[field:match("[^.]+$")] then
     return "must be an array"
   end
   return "must be " .. (TYPES[kind] or "an object")
@@ -134,7 +165,7 @@ local FORMS = {
   function(failure, message)
     local field, kind = message:match("^([%w_]+)%[%d+%]%.value: invalid value .* for type ([%w_]+)$")
     if field then
-      set(failure, field, "must be an object whose values are each " .. (TYPES[kind] or "plain"))
+      set(failure, field, must_be(field, kind))
       return true
     end
   end,
@@ -160,7 +191,7 @@ local FORMS = {
   function(failure, message)
     local name = message:match("Cannot bind a list to map for field '([%w_]+)'")
     if name then
-      set(failure, name, "must be an object")
+      set(failure, name, must_be(name))
       return true
     end
   end,
@@ -176,6 +207,7 @@ local FORMS = {
   function(failure, message)
     local place = message:match("^([%w_.%[%]]*): Proto field is not repeating")
     if place then
+      failure.param = place ~= "" and place or nil
       failure.message = place == "" and "A field that takes a single value was given an array"
         or ("A field of `%s` that takes a single value was given an array"):format(place)
       return true
