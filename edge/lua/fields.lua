@@ -1,5 +1,5 @@
--- GENERATED from protos/ by `make gen`: the names that the transcoder knows at the top of a request's body, each with what
--- it must be; true where that is more than one thing.
+-- GENERATED from protos/ by `make gen`: the names that the transcoder knows at the top of a request's body, each with
+-- what it must be; true where that is more than one thing.
 return {
   audio = "an object",
   chatSessionId = "a string",

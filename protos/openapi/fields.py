@@ -3,13 +3,14 @@
 import sys
 from pathlib import Path
 
-from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto as Field
+from google.protobuf.descriptor_pb2 import DescriptorProto
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
 
 from protos.openapi.descriptor import map_value, read
 
 _HEAD = """\
--- GENERATED from protos/ by `make gen`: the names that the transcoder knows at the top of a request's body, each with what
--- it must be; true where that is more than one thing.
+-- GENERATED from protos/ by `make gen`: the names that the transcoder knows at the top of a request's body, each with
+-- what it must be; true where that is more than one thing.
 """
 _SCALARS = {
     Field.TYPE_STRING: "a string",
