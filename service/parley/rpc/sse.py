@@ -43,12 +43,13 @@ class EventWriter:
 
     def event(self, chunk: ChatCompletionChunk) -> bytes:
         """Returns the chunk's event, or no bytes."""
-        if not chunk.choices and not self._include_usage:
+        hidden = not self._include_usage
+        if hidden and not chunk.choices and not chunk.HasField("moderation"):
             return b""
         if self._head is None:
             self._head = _head(chunk)
         choices = b",".join([_choice(choice) for choice in chunk.choices])
-        return b"%b%b]%b}\n\n" % (self._head, choices, _tail(chunk))
+        return b"%b%b]%b}\n\n" % (self._head, choices, _tail(chunk, without_usage=hidden))
 
 
 def error_event(error: ParleyError, form: str | None = None) -> bytes:
@@ -89,12 +90,14 @@ def _choice(choice: ChunkChoice) -> bytes:
     return orjson.dumps({"index": 0, "delta": {}, "finish_reason": None, **from_message(choice)})
 
 
-def _tail(chunk: ChatCompletionChunk) -> bytes:
+def _tail(chunk: ChatCompletionChunk, *, without_usage: bool) -> bytes:
     rest: dict[str, object] = {}
-    if chunk.HasField("usage"):
+    if chunk.HasField("usage") and not without_usage:
         rest["usage"] = from_message(chunk.usage)
     if chunk.HasField("system_fingerprint"):
         rest["system_fingerprint"] = chunk.system_fingerprint
     if chunk.HasField("service_tier"):
         rest["service_tier"] = chunk.service_tier
+    if chunk.HasField("moderation"):
+        rest["moderation"] = from_message(chunk.moderation)
     return b",%b" % orjson.dumps(rest)[1:-1] if rest else b""
