@@ -5,9 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import openai
 import pytest
+from google.protobuf.json_format import ParseDict
 
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests.e2e import vendor
 from tests.processes import Parley, started
 from tests.upstream import ScriptedUpstream
@@ -57,6 +61,20 @@ def test_every_answer_tells_how_the_key_stands(limited: Parley, upstream: Script
         assert headers["x-ratelimit-reset-requests"].endswith("s")
         assert headers["x-ratelimit-reset-tokens"].endswith("s")
     assert 2 == len(upstream.requests)
+
+
+def test_grpc_callers_are_told_in_metadata(limited: Parley, upstream: ScriptedUpstream) -> None:
+    """Through the gRPC listener: initial metadata with an answer, trailing metadata with a failure."""
+    key = (("authorization", f"Bearer {limited.key}"),)
+    asked = ParseDict(ASK, CreateChatCompletionRequest())
+    with grpc.insecure_channel(limited.grpc) as channel:
+        chat = ChatCompletionsStub(channel)
+        _, call = chat.CreateChatCompletion.with_call(asked, metadata=key)
+        assert "29" == dict(call.initial_metadata())["x-ratelimit-remaining-requests"]
+        with pytest.raises(grpc.RpcError) as refused:
+            chat.CreateChatCompletion(CreateChatCompletionRequest(), metadata=key)
+        error: Any = refused.value
+        assert "30" == dict(error.trailing_metadata())["x-ratelimit-limit-requests"]
 
 
 def test_over_the_limit_is_a_rate_limit_error(limited: Parley, upstream: ScriptedUpstream) -> None:

@@ -217,6 +217,16 @@ async def test_a_caller_who_leaves_pays_for_what_was_said(limited: Limited) -> N
     await limited.settles(HI + 10)
 
 
+async def test_a_partial_answer_costs_its_session_s_history_too(limited: Limited) -> None:
+    """What is not counted when a call is let in is counted in the end: leaving early is no way around a limit."""
+    limited.worker.backend.answer = lambda _: chunks("y" * 400)
+    first = [one async for one in limited.chat.StreamChatCompletion(ask(), metadata=limited.ada)]
+    await limited.settles(5)
+    limited.worker.backend.answer = lambda _: [chunks("x" * 38)[0], UpstreamUnavailable("gone")]
+    await limited.refused(ask(chatSessionId=first[0].session_id), "StreamChatCompletion")
+    await limited.settles(5 + HI + 110)  # "Hi" and 400 bytes before, 38 now
+
+
 async def test_a_stream_that_breaks_costs_what_was_said(limited: Limited) -> None:
     """A failure after the first token is a partial answer."""
     limited.worker.backend.answer = lambda _: [chunks("x" * 40)[0], UpstreamUnavailable("gone")]

@@ -50,6 +50,7 @@ class Chat:
             session_id = turn.session_id if turn else None
             try:
                 history = turn.history if turn else []
+                admission.goes_on_from(history)
                 backend, call = self._router.route(model, request, history, session_id=session_id, deadline=deadline)
                 completion = await backend.complete(call)
             except BaseException as error:
@@ -83,6 +84,7 @@ class Chat:
             legacy = functions.speaks_of_functions(request)
             try:
                 history = turn.history if turn else []
+                admission.goes_on_from(history)
                 backend, call = self._router.route(model, request, history, session_id=session_id, deadline=deadline)
                 shaper = StreamShaper(model.id, session_id)
                 async with aclosing(backend.stream(call)) as chunks:

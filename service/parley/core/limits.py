@@ -52,8 +52,14 @@ class Admission:
         self._charges = [charge for charge in charges if charge.kind == TOKENS]
         self._prompt = prompt
         self._settle = settle
+        self._history: Sequence[Message] = ()
         self._said: int | None = None
         self._usage: Usage | None = None
+
+    def goes_on_from(self, history: Sequence[Message]) -> None:
+        """Takes note of what the prompt has besides the request's messages."""
+        if self._charges:
+            self._history = history
 
     def saw(self, answer: ChatCompletion | ChatCompletionChunk) -> None:
         """Takes note of an answer, or of a piece of one."""
@@ -69,7 +75,9 @@ class Admission:
         """Returns how many tokens the call has used: what the backend says, else an estimate; 0 before it answered."""
         if self._usage is not None:
             return self._usage.total_tokens or self._usage.prompt_tokens + self._usage.completion_tokens
-        return 0 if self._said is None else self._prompt + _tokens(self._said)
+        if self._said is None:
+            return 0
+        return self._prompt + _tokens(self._said + sum(_size(message) for message in self._history))
 
     def __enter__(self) -> Self:
         return self
