@@ -70,6 +70,18 @@ def test_the_stamp_comes_first_and_in_the_order_of_the_proto() -> None:
     assert ["index", "delta", "finish_reason"] == list(body["choices"][0])
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_moderation_is_always_written(asked: bool) -> None:
+    """The last chunk has it beside the usage, and alone where nobody asked for that."""
+    chunk = _chunk()
+    chunk.usage.prompt_tokens = 0
+    chunk.moderation.update({"input": {"flagged": False}})
+    told = EventWriter(include_usage=asked).events([chunk])
+    assert told.endswith(DONE)
+    body = json.loads(told.removesuffix(DONE)[6:])
+    assert ([], {"input": {"flagged": False}}, asked) == (body["choices"], body["moderation"], "usage" in body)
+
+
 def test_usage_is_written_only_where_it_was_asked_for() -> None:
     """Without `include_usage` the chunk with the usage makes no event."""
     assert b"" == EventWriter(include_usage=False).event(CHUNKS["usage"])

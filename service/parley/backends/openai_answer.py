@@ -183,10 +183,12 @@ def usage(data: Mapping[str, Any]) -> Usage:
         prompt_tokens=prompt,
         completion_tokens=produced,
         total_tokens=data.get("total_tokens") or prompt + produced,
-        **_counts(data, _VENDORS),
+        **_counts(data, _DEEPSEEK),
     )
-    if data.get("cost_details"):
-        read.cost_details.CopyFrom(struct(data["cost_details"]))
+    if isinstance(cost := data.get("cost"), int | float):  # Perplexity has an object here
+        read.cost = cost
+    if isinstance(details := data.get("cost_details"), dict):
+        read.cost_details.CopyFrom(struct(details))
     if details := data.get("prompt_tokens_details"):
         read.prompt_tokens_details.CopyFrom(PromptTokensDetails(**_counts(details, _PROMPT)))
     if details := data.get("completion_tokens_details"):
@@ -194,7 +196,7 @@ def usage(data: Mapping[str, Any]) -> Usage:
     return read
 
 
-_VENDORS = ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens", "cost")
+_DEEPSEEK = ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens")
 _PROMPT = tuple(field.name for field in PromptTokensDetails.DESCRIPTOR.fields)
 _PRODUCED = tuple(field.name for field in CompletionTokensDetails.DESCRIPTOR.fields)
 
