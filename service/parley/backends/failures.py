@@ -78,7 +78,7 @@ class Failures:
         codes = {said.get("code"), said.get("type")} & (_CONTEXT_CODES | _POLICY_CODES) if _hashable(said) else set()
         message = self.redact(words) or f'The model "{model}" refused the request'
         param = self._plain(said.get("param"))
-        code = self._plain(said.get("code")) or next(iter(sorted(codes)), None)
+        code = self._plain(said.get("code")) or next(iter(sorted(map(str, codes))), None)
         if codes & _POLICY_CODES:
             return ContentPolicy(message, param=param, code=code, cause=cause)
         if codes & _CONTEXT_CODES or (status in {400, 413, 422} and _CONTEXT_WORDS.search(words)):
