@@ -112,7 +112,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` (domain `parley`) in every failed call, without the prefix
-    `ERROR_REASON_`. Each value shows an example: the gRPC status, the HTTP status at the edge, and a message.
+    `ERROR_REASON_`. Its metadata have `param`, the field at fault, and `upstream_code`, the backend's own word where it
+    refused the request; each only where there is one. Each value shows an example: the gRPC status, the HTTP status at
+    the edge, and a message.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
