@@ -21,6 +21,7 @@ _IGNORED: dict[str, tuple[Any, ...]] = {
     "functions": (),
     "function_call": ("none", "auto"),
     "modalities": (["text"],),
+    "moderation": (),
     "prediction": (),
     "service_tier": ("auto", "default"),
     "verbosity": (),
