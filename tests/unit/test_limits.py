@@ -1,17 +1,19 @@
 """What calls reserve, how callers stand, and what is given back: against a store in memory with a settable clock."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from google.protobuf.json_format import ParseDict
 
-from parley.config import Limit
+from parley.config import Limit, parse
 from parley.config import Limits as LimitsConfig
 from parley.core.errors import InvalidRequest, RateLimited, StoreUnavailable
 from parley.core.limits import Limits, Standing
 from parley.core.ports import Caller, Charge, Reservation
+from parley.core.routing import Router
 from parley.rpc.limits import duration, metadata
 from parley.stores import buckets
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
@@ -125,6 +127,30 @@ async def test_what_is_offered_to_call_is_part_of_the_prompt(limits: Limits, sto
     function = {"name": "f", "description": "d" * 400}
     await admit(limits, asked=request(tools=[{"type": "function", "function": function}], functions=[function]))
     assert 210 <= tokens(store) <= 225
+
+
+@pytest.mark.parametrize(
+    ("defaults", "fields", "expected"),
+    [
+        ({}, {}, 0),
+        ({}, {"max_tokens": 7}, 7),
+        ({}, {"max_tokens": 7, "max_completion_tokens": 5, "n": 2}, 10),
+        ({"max_tokens": 9}, {}, 9),
+        ({"max_completion_tokens": 9, "n": 3}, {}, 27),
+        ({"max_completion_tokens": 9}, {"max_tokens": 7, "n": 2}, 14),
+        ({"max_tokens": 9}, {"max_completion_tokens": 7}, 7),
+    ],
+)
+def test_an_answer_is_bounded_by_the_request_or_the_model_s_defaults(
+    defaults: dict[str, int], fields: dict[str, int], expected: int
+) -> None:
+    """Each choice may have as many; the request's own word wins."""
+    config = parse(
+        'backends: {a: {kind: openai, base_url: "http://127.0.0.1:1"}}\n'
+        f"models: [{{id: m, targets: [{{backend: a}}], defaults: {json.dumps(defaults)}}}]",
+        "test",
+    )
+    assert expected == Router(config, {}).most_tokens(config.models[0], request(**fields))
 
 
 async def test_a_call_charges_its_key_and_its_account(limits: Limits, store: MemoryStore) -> None:
