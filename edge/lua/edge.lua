@@ -88,15 +88,14 @@ end
 
 -- The transcoder leaves empty lists out; callers count on them.
 local function complete_list(handle, field)
-  local body = handle:body(true)
-  if body == nil then
+  local buffer = handle:body(true)
+  if buffer == nil then
     return
   end
-  local json = body:getBytes(0, body:length())
+  local json = buffer:getBytes(0, buffer:length())
   if not json:sub(1, 64):find('"' .. field .. '":[', 1, true) then
     local rest = json:sub(2)
-    local size = body:setBytes(('{"%s":[]%s%s'):format(field, rest == "}" and "" or ",", rest))
-    handle:headers():replace("content-length", tostring(size))
+    buffer:setBytes(('{"%s":[]%s%s'):format(field, rest == "}" and "" or ",", rest))
   end
 end
 

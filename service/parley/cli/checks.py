@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,8 +81,8 @@ def check_ready_file(path: Path | None) -> None:
         return
     try:
         path.unlink(missing_ok=True)
-        path.touch()
-        path.unlink()
+        with tempfile.TemporaryFile(dir=path.parent):  # not the file itself: whoever waits for it would read nothing
+            pass
     except OSError as error:
         message = f"{path} cannot be written ({error.strerror}); choose another file with --ready-file"
         raise CommandError(message) from error
