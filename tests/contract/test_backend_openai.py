@@ -317,6 +317,16 @@ async def test_rich_answer(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     assert [TOP[0], {"token": "Yo", "logprob": -1.5}] == token["top_logprobs"]
 
 
+async def test_a_token_without_text(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """It is told as empty, not left out."""
+    empty = {"token": "", "logprob": -1.0, "bytes": []}
+    body = completion()
+    body["choices"][0]["logprobs"] = {"content": [empty | {"top_logprobs": [empty]}]}
+    upstream.answer(body)
+    token = (await backend.complete(call(logprobs=True, top_logprobs=1))).choices[0].logprobs.content[0]
+    assert (True, True) == (token.HasField("token"), token.top_logprobs[0].HasField("token"))
+
+
 async def test_rivals_that_were_not_asked_for(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """No more rival tokens come back than `top_logprobs` asked for."""
     body = completion()
