@@ -104,6 +104,7 @@ class Chat:
 
     async def _admit(self, request: CreateChatCompletionRequest, caller: Caller, model: Model, told: Told) -> Admission:
         if not self._limits.are_set:
+            told(())
             return UNLIMITED
         most = self._router.most_tokens(model, request)
         return await self._limits.admit(request, caller, model.instructions or "", most, told)

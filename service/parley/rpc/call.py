@@ -17,7 +17,7 @@ class Call:
 
     `metadata` has the request's metadata, the last of each name. `noted` are the log line's further fields. `outcome`
     is the name of the gRPC status, `failure` what the caller was told. `stopping` says that this worker, and not the
-    caller, cancels the call. `standings` tell how the caller stands with its limits, once that is known.
+    caller, cancels the call. `standings` tell how the caller stands with its limits, once it was let in.
     """
 
     method: str
@@ -29,7 +29,7 @@ class Call:
     outcome: str = "OK"
     failure: ParleyError | None = None
     stopping: bool = False
-    standings: Sequence[Standing] = ()
+    standings: Sequence[Standing] | None = None
     noted: dict[str, Any] = field(default_factory=dict)
 
 

@@ -110,7 +110,9 @@ class _EventOutput:
         while True:
             silent = self._loop.time() - self._last
             await asyncio.sleep(self._patience - silent)
-            if self._loop.time() - self._last >= self._patience:
+            if current().standings is None:
+                self._last = self._loop.time()  # not let in yet: a refusal must still find the headers unsent
+            elif self._loop.time() - self._last >= self._patience:
                 with suppress(grpc.aio.InternalError):  # the caller has left: the handler is told so itself
                     await self.write(sse.KEEP_ALIVE)
 
@@ -136,7 +138,7 @@ def _prepare(request: CreateChatCompletionRequest, *, streamed: bool) -> None:
 
 async def _send_headers(context: Context, answer: ChatCompletion | ChatCompletionChunk | None) -> None:
     """Sends ahead how the caller stands with its limits, and the session's id."""
-    headers = limits.metadata(current().standings)
+    headers = limits.metadata(current().standings or ())
     if answer is not None and answer.HasField("session_id"):
         headers = (*headers, (_SESSION, answer.session_id))
     if headers:

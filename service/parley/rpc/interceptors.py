@@ -131,7 +131,7 @@ class ErrorInterceptor(_Interceptor):
                 failure = failed(call, error)
                 if failure is None:
                     raise
-                trailing = (*_ids(call), *limits.metadata(call.standings), *errors.trailing_metadata(failure))
+                trailing = (*_ids(call), *limits.metadata(call.standings or ()), *errors.trailing_metadata(failure))
                 await context.abort(errors.STATUS[failure.reason], failure.message, trailing)
 
         return handle
@@ -169,7 +169,7 @@ class LimitsInterceptor(_Interceptor):
                 return await inner(request, context)
             except ParleyError:
                 call = current()
-                if not call.standings:
+                if call.standings is None:
                     with suppress(ParleyError):  # the call has failed already
                         call.standings = await self._standings(caller())
                 raise
