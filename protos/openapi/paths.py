@@ -48,7 +48,7 @@ DIALECTS = (
 _TRY_AGAIN = (409, 429, 503)
 # The edge sends calls for a stream to a method of their own; to clients it is one path.
 _STREAMS = {"CreateChatCompletion": "StreamChatCompletionEvents"}
-_CHAT_HEADERS = ["X-Chat-Session-ID"]
+_CHAT_HEADERS = ["X-Chat-Session-ID", "Idempotency-Key"]
 # What a body besides a completion's has, which may be left out; its other fields are in the path.
 _BODIES: dict[str, dict[str, Any]] = {"ForkSession": {"through_turn": 1}}
 _CHUNK = {
@@ -93,6 +93,12 @@ PARAMETERS = {
         "description": "The session to continue, as `chatSessionId` in the body.",
         "schema": {"type": "string"},
     },
+    "Idempotency-Key": {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "The same again with the same key, within 24 hours, gets the answer that it got before.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+    },
 }
 
 
@@ -105,6 +111,9 @@ HEADERS = {
     "x-correlation-id": _header("The caller's own id of the call; else its id.", always=False, type="string"),
     "parley-processing-ms": _header("How long the answer's beginning took.", always=False, type="string"),
     "x-chat-session-id": _header("The session that the turn belongs to, if any.", always=False, type="string"),
+    "idempotent-replayed": _header(
+        "`true`: the answer was given before, to the same `Idempotency-Key`.", always=False, type="string"
+    ),
     "content-disposition": _header("The name of a file to save it in.", always=True, type="string"),
     "retry-after": _header("After how many seconds to try again.", always=False, type="integer"),
     "x-should-retry": _header("Whether trying again may help.", always=True, type="string", enum=["true", "false"]),
@@ -212,7 +221,8 @@ class Paths:
         if method.name in _STREAMS:
             answer["description"] = f"{comment} Or a stream of chunks."
             answer["content"]["text/event-stream"] = {"schema": _EVENT, "example": _EVENTS}
-        return answer | {"headers": _headers(*(("x-chat-session-id", *_LIMITS) if method.name in _STREAMS else ()))}
+        own = ("x-chat-session-id", "idempotent-replayed", *_LIMITS) if method.name in _STREAMS else ()
+        return answer | {"headers": _headers(*own)}
 
     def _errors(self, dialect: Dialect, method: str) -> dict[str, Any]:
         shape = dialect.shape

@@ -105,6 +105,11 @@ def test_answers_of_a_whole_life_follow_the_document(parley: Parley) -> None:
     place = "/api/v1/sessions/{session_id}"
     assert 1 == ask(parley, "GET", place, session_id=session).json()["turn_count"]
     assert 2 == len(ask(parley, "GET", f"{place}/messages", session_id=session).json()["messages"])
+    export = ask(parley, "GET", f"{place}/export", session_id=session)
+    assert ["user", "assistant"] == [json.loads(line)["role"] for line in export.text.splitlines()]
+    assert (
+        session == ask(parley, "POST", f"{place}/fork", {"through_turn": 1}, session_id=session).json()["forked_from"]
+    )
     assert session == ask(parley, "DELETE", place, session_id=session).json()["id"]
 
 

@@ -7,14 +7,15 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.faults import scenarios
 from tests.faults.clients import WrongError
 from tests.faults.scenarios import Database, say
+from tests.postgres import Server, serving
 
 SCENARIOS = ("kills", "race", "stopped", "replicas")
 STORES = ("sqlite", "postgres")
@@ -48,12 +49,11 @@ async def _run(store: str, scenario: str, options: argparse.Namespace) -> bool:
     """Runs one scenario and prints its line; False where a promise was broken."""
     say(f"{scenario} on {store}")
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="parley-faults-") as name:
-        async with _database(store, Path(name)) as database:
-            try:
-                found = await _scenario(scenario, Path(name), database, options)
-            except WrongError as error:
-                found = {"broken": str(error)}
+    with tempfile.TemporaryDirectory(prefix="parley-faults-") as name, _database(store) as database:
+        try:
+            found = await _scenario(scenario, Path(name), database, options)
+        except WrongError as error:
+            found = {"broken": str(error)}
     line = {"scenario": scenario, "store": store, "seed": options.seed, **found}
     sys.stdout.write(json.dumps({**line, "seconds": round(time.monotonic() - begun, 1)}) + "\n")
     sys.stdout.flush()
@@ -78,12 +78,29 @@ async def _scenario(
             return await scenarios.replicas(folder, options.seed, url, options.reads)
 
 
-@asynccontextmanager
-async def _database(store: str, folder: Path) -> AsyncIterator[Database | None]:
+class _Postgres:
+    """A PostgreSQL that can be killed while others are waited for."""
+
+    def __init__(self, server: Server) -> None:
+        self.url = server.empty()
+        self._server = server
+
+    async def kill(self) -> None:
+        """Kills every process of it at once."""
+        await asyncio.to_thread(self._server.kill)
+
+    async def start(self) -> None:
+        """Starts it on the same data; returns when it serves."""
+        await asyncio.to_thread(self._server.start)
+
+
+@contextmanager
+def _database(store: str) -> Iterator[Database | None]:
     if store == "sqlite":
         yield None
         return
-    raise NotImplementedError(folder)
+    with serving() as server:
+        yield _Postgres(server)
 
 
 if __name__ == "__main__":

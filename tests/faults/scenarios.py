@@ -93,8 +93,9 @@ async def kills(
         stop.set()
         await asyncio.gather(*tasks)
         told = {session: answers for writer in writers for session, answers in writer.acknowledged.items()}
+        sessions = len(told)
         await _compare(wire, told)
-    return {"workers_killed": workers, "databases_killed": databases, "sessions": len(told), **asdict(tally)}
+    return {"workers_killed": workers, "databases_killed": databases, "sessions": sessions, **asdict(tally)}
 
 
 async def _killing(

@@ -35,6 +35,7 @@ class Pool:
         self._running: set[asyncio.Task[Any]] = set()
         self._away: str | None = None
         self._cramped_until = 0.0
+        self._seen = 0.0
         self._closed = False
 
     async def run(self, work: Callable[[Connection], Awaitable[T]], *, again: bool = False) -> T:
@@ -62,6 +63,7 @@ class Pool:
         while True:
             tries += 1
             connection = await self._acquire()
+            began = _now()
             try:
                 async with asyncio.timeout(self.database.patience.command):
                     return await work(connection)
@@ -70,7 +72,7 @@ class Pool:
                     await asyncio.sleep(random.uniform(0, _PAUSE * 2**tries))  # noqa: S311 - no secret
                     continue
                 lost = connection.is_closed()
-                self._note(connection, error)
+                self._note(connection, error, began)
                 if lost and again and tries == 1 and outage(error) is not None:
                     continue
                 if (cause := outage(error)) is None or isinstance(error, StoreUnavailable):
@@ -79,19 +81,18 @@ class Pool:
             finally:
                 self._release(connection)
 
-    def _note(self, connection: Connection, error: Exception) -> None:
+    def _note(self, connection: Connection, error: Exception, began: float) -> None:
         """Drops the connection after an outage, and declares the server away where that is clear."""
         cause = outage(error)
         if cause is None:
             return
         connection.terminate()
         if isinstance(error, TimeoutError) or is_standby(error):
-            self._leave(cause)
+            self._leave(cause, began)
 
     async def _acquire(self) -> Connection:
         """Takes an idle connection, opens one, or waits for one."""
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + self.database.patience.command
+        ends = _now() + self.database.patience.command
         while True:
             self._check()
             while self._idle:
@@ -99,15 +100,16 @@ class Pool:
                 if not connection.is_closed():
                     return connection
                 self._open -= 1
-            cramped = self._open > 0 and loop.time() < self._cramped_until
+            cramped = self._open > 0 and _now() < self._cramped_until
             if self._open < self._size and not cramped:
                 if (opened := await self._connect()) is not None:
                     return opened
                 continue
-            await self._wait(ends - loop.time())
+            await self._wait(ends - _now())
 
     async def _connect(self) -> "Connection | None":
-        """Opens a connection; None where the server has no room for one more, and others may become free."""
+        """Opens a connection; None where it is worth to look again: the server has no room, or was seen meanwhile."""
+        began = _now()
         self._open += 1
         try:
             connection = await self.database.connect()
@@ -115,11 +117,12 @@ class Pool:
             self._open -= 1
             self._wake()
             if isinstance(error.__cause__, asyncpg.TooManyConnectionsError) and self._open:
-                self._cramped_until = asyncio.get_running_loop().time() + _CRAMPED_SECONDS
+                self._cramped_until = _now() + _CRAMPED_SECONDS
                 return None
-            if isinstance(error, StoreUnavailable):
-                self._leave(error.cause or str(error))
+            if isinstance(error, StoreUnavailable) and not self._leave(error.cause or str(error), began):
+                return None
             raise
+        self._seen = _now()
         return connection
 
     async def _wait(self, seconds: float) -> None:
@@ -155,10 +158,15 @@ class Pool:
         if self._away is not None:
             raise StoreUnavailable(self._away)
 
-    def _leave(self, cause: str) -> None:
-        """Declares the server away: nobody waits for it any more, and a task looks for it."""
+    def _leave(self, cause: str, began: float) -> bool:
+        """Declares the server away: nobody waits for it any more, and a task looks for it.
+
+        What `began` before the server was last seen is no news; then False is returned.
+        """
+        if began < self._seen:
+            return False
         if self._away is not None or self._closed:
-            return
+            return True
         self._away = cause if cause.startswith(self.database.name) else f"{self.database.name}: {cause}"
         self._fail_waiting(self._away)
         for connection in self._idle:
@@ -166,6 +174,7 @@ class Pool:
         self._open -= len(self._idle)
         self._idle.clear()
         self._spawn(self._probe())
+        return True
 
     def _fail_waiting(self, cause: str) -> None:
         for waiter in self._waiting:
@@ -183,6 +192,7 @@ class Pool:
                 self._away = error.cause or str(error)
             else:
                 self._away = None
+                self._seen = _now()
                 self._open += 1
                 self._release(connection)
                 return
@@ -197,3 +207,7 @@ class Pool:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # whoever waited for it has been told; nobody may be left who does
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,261 @@
+"""How PostgreSQL may fail under a store: one kind of error, soon, and no restart of ours when it is back."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+
+import pytest
+
+from parley.core.errors import SessionBusy, StoreUnavailable, TurnLost
+from parley.core.ports import TurnBegin
+from parley.stores.postgres import Patience, PostgresStore
+from tests.postgres import Server, serving
+
+pytest.register_assert_rewrite("tests.contract.stores")
+
+from tests.contract.stores import all_messages, begin, complete, converse, key, message  # noqa: E402 - rewritten now
+
+SHORT = Patience(connect=1.0, command=1.0, probe=0.05)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server that may be harmed; each test leaves it running."""
+    with serving("max_connections=20") as running:
+        yield running
+
+
+@pytest.fixture
+def url(server: Server) -> str:
+    """A database without tables."""
+    return server.empty()
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[PostgresStore]:
+    """A store that does not wait for long."""
+    opened = await PostgresStore.open(url, 8, patience=SHORT)
+    yield opened
+    await opened.close()
+
+
+async def back(store: PostgresStore) -> None:
+    """Waits until the store has found its server again. Every refusal until then must be the one kind."""
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(StoreUnavailable):
+                await store.check()
+                return
+            await asyncio.sleep(0.02)
+
+
+async def talk(store: PostgresStore, session: str, acknowledged: dict[str, int], stop: asyncio.Event) -> None:
+    """Makes turn after turn; what goes wrong must be what the port says. Notes what was acknowledged."""
+    number = 0
+    new = True
+    while not stop.is_set():
+        try:
+            turn = await begin(store, session, f"q {number + 1}", new=new)
+            new = False
+            await complete(store, turn, f"a {number + 1}")
+            number += 1
+            acknowledged[session] = turn.number
+        except (StoreUnavailable, SessionBusy, TurnLost):
+            if new:
+                # Whether the session was made is not known.
+                session = f"{session}'"
+            await asyncio.sleep(0.01)
+
+
+async def check_acknowledged(store: PostgresStore, acknowledged: dict[str, int]) -> None:
+    """Checks that every turn that was acknowledged is there, whole and completed."""
+    for session, last in acknowledged.items():
+        states = {turn: state for _, turn, state, _ in await all_messages(store, session)}
+        assert "completed" == states[last]
+
+
+class TestAway:
+    """The server is not there."""
+
+    async def test_killed_and_started(self, server: Server, store: PostgresStore) -> None:
+        """Killed under load, it makes calls unavailable and nothing else; back again, all that was told is there."""
+        acknowledged: dict[str, int] = {}
+        stop = asyncio.Event()
+        talks = [asyncio.create_task(talk(store, f"s{number}", acknowledged, stop)) for number in range(8)]
+        for _ in range(3):
+            told = sum(acknowledged.values())
+            while sum(acknowledged.values()) < told + 20:
+                await asyncio.sleep(0.01)
+            server.kill()
+            with pytest.raises(StoreUnavailable):
+                await begin(store, "t", "hi", new=True)
+            server.start()
+            await back(store)
+        stop.set()
+        await asyncio.gather(*talks)
+        assert acknowledged
+        await check_acknowledged(store, acknowledged)
+
+    async def test_at_once_while_it_is_known(self, server: Server, store: PostgresStore) -> None:
+        """While the server is known to be away a call fails without a try of its own."""
+        server.kill()
+        try:
+            with pytest.raises(StoreUnavailable):
+                await store.check()
+            for _ in range(10):
+                task = asyncio.create_task(store.check())
+                await asyncio.sleep(0)
+                assert isinstance(task.exception(), StoreUnavailable)
+        finally:
+            server.start()
+        await back(store)
+
+    async def test_hangs(self, server: Server, store: PostgresStore) -> None:
+        """A server that hangs is given up after a while, by those who wait for a connection too; later it is found."""
+        await converse(store, "s", "q", "a", new=True)
+        server.freeze()
+        try:
+            results = await asyncio.gather(*[store.get_session("ada", "s") for _ in range(30)], return_exceptions=True)
+            assert {StoreUnavailable} == {type(result) for result in results}
+            with pytest.raises(StoreUnavailable):
+                await store.check()
+        finally:
+            server.thaw()
+        await back(store)
+        assert 1 == (await store.get_session("ada", "s")).turn_count
+
+    async def test_connections_cut(self, server: Server, store: PostgresStore) -> None:
+        """Cut connections in the middle of load cost calls, never an acknowledged turn, and are opened again."""
+        acknowledged: dict[str, int] = {}
+        stop = asyncio.Event()
+        talks = [asyncio.create_task(talk(store, f"s{number}", acknowledged, stop)) for number in range(8)]
+        for _ in range(10):
+            told = sum(acknowledged.values())
+            while sum(acknowledged.values()) < told + 10:
+                await asyncio.sleep(0.005)
+            cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'parley'"
+            await asyncio.to_thread(server.sql, cut)
+        stop.set()
+        await asyncio.gather(*talks)
+        await check_acknowledged(store, acknowledged)
+
+    async def test_idle_connections_cut(self, server: Server, store: PostgresStore) -> None:
+        """A read that finds its connection cut is done again on another one."""
+        await store.add_key(key(1))
+        await asyncio.gather(*[store.check() for _ in range(8)])
+        server.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'parley'")
+        assert key(1) == await store.find_key(bytes([1]) * 32)
+
+    async def test_no_room(self, server: Server, url: str) -> None:
+        """A server without room for as many connections as we like is used with fewer."""
+        eager = await PostgresStore.open(url, 40, patience=SHORT)
+        results = await asyncio.gather(*[begin(eager, f"s{number}", "q", new=True) for number in range(60)])
+        assert 60 == len(results)
+        other = PostgresStore(url, 4, patience=SHORT)
+        await eager.close()
+        await other.check()
+        await other.close()
+
+    async def test_read_only(self, server: Server, url: str, store: PostgresStore) -> None:
+        """A server that became a standby is away, and says so; when it takes writes again it is found."""
+        await converse(store, "s", "q", "a", new=True)
+        server.sql("ALTER DATABASE parley SET default_transaction_read_only = on")
+        server.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'parley'")
+        with pytest.raises(StoreUnavailable):
+            await begin(store, "t", "q", new=True)
+        with pytest.raises(StoreUnavailable) as refused:
+            await PostgresStore.open(url, patience=SHORT)
+        assert "it can only be read" in str(refused.value.cause)
+        server.sql("SET default_transaction_read_only = off; ALTER DATABASE parley RESET default_transaction_read_only")
+        await back(store)
+        assert 1 <= (await store.get_session("ada", "s")).turn_count
+
+    async def test_nobody_listens(self) -> None:
+        """Where nothing listens the store does not open, and says where it looked; a worker may start all the same."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        nowhere = f"postgresql://parley:very-secret@127.0.0.1:{port}/parley"
+        with pytest.raises(StoreUnavailable) as refused:
+            await PostgresStore.open(nowhere, patience=SHORT)
+        assert str(refused.value.cause).startswith(f"PostgreSQL at 127.0.0.1:{port}/parley: ")
+        store = await PostgresStore.open(nowhere, patience=SHORT, may_be_away=True)
+        with pytest.raises(StoreUnavailable):
+            await store.check()
+        await store.close()
+
+
+class TestUnknownOutcome:
+    """A commit of which nobody knows."""
+
+    async def test_end_whose_answer_is_lost(self, server: Server, store: PostgresStore, url: str) -> None:
+        """A turn whose end got no answer is not told as a success, and is afterwards either whole or not there."""
+        other = await PostgresStore.open(url, patience=SHORT)
+        turn = await begin(store, "s", "q", new=True)
+        server.freeze()
+        with pytest.raises(StoreUnavailable):
+            await complete(store, turn, "a")
+        server.thaw()
+        await back(other)
+        states = {state for _, _, state, _ in await all_messages(other, "s")}
+        assert states in ({"completed"}, {"in_progress"})
+        await other.close()
+
+    async def test_stopped_past_the_lease(self, store: PostgresStore, url: str) -> None:
+        """By the database's clock: who comes back after its lease was taken over writes nothing."""
+        turn = await store.begin_turn(TurnBegin("ada", "m", "s", new=True, messages=[message("user", "q")]), 0.001)
+        while True:
+            with suppress(SessionBusy):
+                following = await begin(store, "s", "q2")
+                break
+        with pytest.raises(TurnLost):
+            await complete(store, turn, "late")
+        await complete(store, following, "in time")
+
+
+class TestWaiting:
+    """Waiting for a session over an outage."""
+
+    async def test_listener_that_was_cut(self, server: Server, store: PostgresStore, url: str) -> None:
+        """Who waits is woken although the listening connection was lost meanwhile."""
+        other = await PostgresStore.open(url, patience=SHORT)
+        turn = await begin(store, "s", "q", new=True)
+        wait = asyncio.create_task(other.wait_for_release("s", 3600))
+        while "0" == server.sql("SELECT count(*) FROM pg_stat_activity WHERE query ILIKE 'LISTEN %'"):
+            await asyncio.sleep(0.02)
+        server.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query ILIKE 'LISTEN %'")
+        await complete(store, turn, "a")
+        async with asyncio.timeout(60):
+            await wait
+        await other.close()
+
+
+class TestSecrets:
+    """The password stays where it is."""
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "postgresql://parley:very-secret@127.0.0.1:1/parley",
+            "postgresql://parley:very-secret@[bad:1/parley",
+            "postgresql://parley:very-secret@127.0.0.1:port/parley",
+            "postgresql://parley:very/secret?x#very-secret@127.0.0.1:1/parley",
+            "postgresql://127.0.0.1:1/parley?user=parley&password=very-secret",
+            "postgresql://parley:very-secret@127.0.0.1:1/parley?sslmode=very-secret",
+            "postgresql://very-secret",
+        ],
+    )
+    async def test_no_password_in_errors(self, url: str) -> None:
+        """Neither errors nor what the store says of itself show any part of a password."""
+        with pytest.raises(StoreUnavailable) as refused:
+            await PostgresStore.open(url, patience=SHORT)
+        shown = f"{refused.value.cause} {refused.value} {refused.value!r} {PostgresStore(url)!r}"
+        if url != "postgresql://very-secret":  # here it is a host's name
+            assert "very" not in shown
+
+    async def test_wrong_password(self, server: Server) -> None:
+        """A server that wants to see another user or database is unavailable, with its own words."""
+        with pytest.raises(StoreUnavailable) as refused:
+            await PostgresStore.open(server.url("nowhere"), patience=SHORT)
+        assert 'database "nowhere" does not exist' in str(refused.value.cause)

@@ -1,0 +1,178 @@
+"""`parley chat` as a user runs it: a real process that talks to the real server."""
+
+import asyncio
+import os
+import select
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from parley.core.errors import UpstreamUnavailable
+from tests.processes import COMMAND, PATIENCE, environment, until
+from tests.rpc.conftest import Worker
+from tests.rpc.scripted import chunks
+
+
+@pytest.fixture
+def talkative(worker: Worker) -> Worker:
+    """The server, whose model says `Hello`."""
+    worker.backend.answer = lambda _: chunks("Hel", "lo")
+    return worker
+
+
+def talk(
+    worker: Worker, said: str, *options: str, key: str | None = None, address: str | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Runs `parley chat` with lines as its input."""
+    return subprocess.run(
+        [COMMAND, "chat", "--address", address or worker.address, *options],
+        input=said,
+        env=environment(PARLEY_API_KEY=worker.keys["ada"] if key is None else key),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+
+
+def sent(worker: Worker) -> list[list[str]]:
+    """The texts that the model was sent, call by call."""
+    return [[m.content.string_value for m in call.request.messages] for call in worker.backend.calls]
+
+
+class Screen:
+    """A terminal in which `parley chat` runs."""
+
+    def __init__(self, descriptor: int, process: "subprocess.Popen[bytes]") -> None:
+        self._descriptor = descriptor
+        self.process = process
+        self.text = ""
+
+    def shows(self, text: str, times: int = 1) -> None:
+        """Waits until the text is there."""
+        end = time.monotonic() + PATIENCE
+        while self.text.count(text) < times:
+            assert time.monotonic() < end, f"waited in vain for {text!r}: {self.text}"
+            if select.select([self._descriptor], [], [], 0.1)[0]:
+                self.text += os.read(self._descriptor, 65536).decode()
+
+    def press(self, keys: str) -> None:
+        """Types: Ctrl-C is the byte 3, Ctrl-D the byte 4."""
+        os.write(self._descriptor, keys.encode())
+
+
+@contextmanager
+def in_terminal(worker: Worker, *options: str) -> Iterator[Screen]:
+    """Runs `parley chat` in a terminal, until the end of the block at the latest."""
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [COMMAND, "chat", "--address", worker.address, *options],
+        env=environment(PARLEY_API_KEY=worker.keys["ada"], TERM="dumb"),
+        preexec_fn=lambda: os.login_tty(theirs),  # noqa: PLW1509 - it calls into the kernel and no further
+    )
+    os.close(theirs)
+    try:
+        yield Screen(ours, process)
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+        os.close(ours)
+
+
+def test_a_conversation_through_a_pipe(talkative: Worker, tmp_path: Path) -> None:
+    """Answers alone are on stdout; the turns share a session, whose id is on stderr to go on with."""
+    first = talk(talkative, "one\n\ntwo\n", "--model", "kept")
+    assert (0, "Hello\nHello\n") == (first.returncode, first.stdout)
+    command = first.stderr.strip().removeprefix("To go on: parley ").split()
+    file = tmp_path / "key"
+    file.write_text(talkative.keys["ada"] + "\n")
+    second = talk(talkative, "three", *command[1:], "--key-file", str(file), key="")
+    assert (0, "Hello\n") == (second.returncode, second.stdout)
+    asked = ["one", "Hello", "two", "Hello", "three"]
+    assert [asked[:1], asked[:3], asked] == sent(talkative)
+
+
+def test_a_model_that_keeps_no_sessions(talkative: Worker) -> None:
+    """What was said goes along with every call; there is no session to go on with."""
+    result = talk(talkative, "one\ntwo\n", "--model", "stateless")
+    assert (0, "Hello\nHello\n", "") == (result.returncode, result.stdout, result.stderr)
+    assert [["one"], ["one", "Hello", "two"]] == sent(talkative)
+
+
+def test_an_answer_moves_no_cursor(worker: Worker) -> None:
+    """Control characters of a model stay out of the terminal."""
+    worker.backend.answer = lambda _: chunks("a\x1b[2J", "\tb\r\nc")
+    assert "a[2J\tb\nc\n" == talk(worker, "one").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "message"),
+    [
+        ((), "", "there is no API key; set PARLEY_API_KEY, or name a file that has one with --key-file"),
+        ((), "sk-nonsense", "Invalid API key"),
+        ((), "sk-ä", "PARLEY_API_KEY has no API key; it must hold one and nothing else"),
+        (("--key-file", "/nowhere"), "", "/nowhere cannot be read (No such file or directory)"),
+        (("--key-file", "/dev/null"), "", "/dev/null has no API key; it must hold one and nothing else"),
+        (("--model", "nope"), None, 'Unknown model "nope"'),
+        (("--session", "nope"), None, 'Unknown session "nope"'),
+    ],
+)
+def test_mistakes(talkative: Worker, options: tuple[str, ...], key: str | None, message: str) -> None:
+    """One line says what is wrong, and nothing is answered."""
+    result = talk(talkative, "one\ntwo\n", *options, key=key)
+    assert (1, "") == (result.returncode, result.stdout)
+    assert f"parley: {message}" == result.stderr.splitlines()[-1]
+    assert [] == talkative.backend.calls
+
+
+def test_nobody_answers(talkative: Worker) -> None:
+    """The address is named, and what to do."""
+    result = talk(talkative, "one", address="127.0.0.1:1")
+    assert (1, 1) == (result.returncode, len(result.stderr.splitlines()))
+    assert "parley: nothing answers at 127.0.0.1:1 (Connection refused); start `parley up`" in result.stderr
+
+
+def test_a_person_stops_an_answer_and_leaves(talkative: Worker) -> None:
+    """Ctrl-C cancels the answer, and the session goes on without it; Ctrl-D leaves with the session's id."""
+    gate = asyncio.Event()
+    with in_terminal(talkative) as screen:
+        screen.shows("> ")
+        screen.press("one\n")
+        screen.shows("Hello")
+        screen.shows("> ", 2)
+        talkative.backend.answer = lambda _: [chunks("partly")[0], gate]
+        screen.press("two\n")
+        screen.shows("partly")
+        screen.press("\x03")
+        screen.shows("(stopped)")
+        talkative.run(asyncio.wait_for(talkative.backend.closed.wait(), PATIENCE))
+        talkative.backend.answer = lambda _: chunks("again")
+        screen.shows("> ", 3)
+        screen.press("three\n")
+        screen.shows("again")
+        screen.shows("> ", 4)
+        screen.press("\x04")
+        screen.shows("To go on: parley chat --session 0")
+        assert 0 == screen.process.wait(PATIENCE)
+    assert ["one", "Hello", "three"] == sent(talkative)[-1]
+
+
+def test_a_person_may_try_again(talkative: Worker) -> None:
+    """An error in the middle of a conversation is told, and does not end it."""
+    with in_terminal(talkative) as screen:
+        screen.shows("> ")
+        screen.press("one\n")
+        screen.shows("Hello")
+        screen.shows("> ", 2)
+        talkative.backend.answer = lambda _: UpstreamUnavailable("down")
+        screen.press("two\n")
+        screen.shows("parley: ")
+        talkative.backend.answer = lambda _: chunks("again")
+        screen.shows("> ", 3)
+        screen.press("three\n")
+        screen.shows("again")
+        until(lambda: "three" in sent(talkative)[-1], "the third turn")
