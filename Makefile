@@ -54,10 +54,16 @@ define describe
 $(BIN)/python -m protos.openapi "$(1)" "$(2)"
 endef
 
-gen: install ## Regenerate the Python code, edge/parley.binpb and edge/openapi.json from protos/
+# $(call name,the descriptor,file for the names of a request's fields)
+define name
+$(BIN)/python -m protos.openapi.fields "$(1)" "$(2)"
+endef
+
+gen: install ## Regenerate the Python code and edge/{parley.binpb,openapi.json,lua/fields.lua} from protos/
 	@rm -f $(foreach folder,$(GENERATED),$(wildcard $(folder)/*_pb2*.py $(folder)/*_pb2*.pyi $(folder)/*/*_pb2*.py*))
 	@$(call generate,service,edge/parley.binpb)
 	@$(call describe,edge/parley.binpb,edge/openapi.json)
+	@$(call name,edge/parley.binpb,edge/lua/fields.lua)
 
 lock: install ## Bring requirements.lock up to date with pyproject.toml
 	@$(BIN)/uv pip compile -q pyproject.toml --group dev --group model --universal --python-version 3.11 \
@@ -76,10 +82,11 @@ check-types: install
 check-imports: install
 	@$(BIN)/lint-imports
 
-# All three look at what protos/ make now, in a folder of their own: the checkout is only read.
+# All of these look at what protos/ make now, in a folder of their own: the checkout is only read.
 check-protos: install
 	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && mkdir "$$new/code" && \
 	{ $(call generate,$$new/code,$$new/parley.binpb); } && { $(call describe,$$new/parley.binpb,$$new/openapi.json); } && \
+	{ $(call name,$$new/parley.binpb,$$new/fields.lua); } && \
 	{ $(lint); } && { $(breaking); } && { $(fresh); }
 
 define lint
@@ -101,7 +108,7 @@ echo "generated files: the same as protos/ make" && \
 find service/parley -name '*_pb2*.py*' -not -path '*/__pycache__/*' | sed 's|^service/||' | LC_ALL=C sort > "$$new/have" && \
 (cd "$$new/code" && find . -type f | sed 's|^\./||' | LC_ALL=C sort) > "$$new/want" && \
 { diff "$$new/have" "$$new/want" && cmp "$$new/parley.binpb" edge/parley.binpb && \
-	cmp "$$new/openapi.json" edge/openapi.json && \
+	cmp "$$new/openapi.json" edge/openapi.json && cmp "$$new/fields.lua" edge/lua/fields.lua && \
 	(while read -r file; do diff -q "$$new/code/$$file" "service/$$file" || exit; done < "$$new/want"); } || \
 { echo "generated files are stale: run 'make gen' and commit what it changes" >&2; exit 1; }
 endef

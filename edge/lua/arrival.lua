@@ -60,6 +60,23 @@ local function drop_query(headers)
   headers:replace(":path", #kept == 0 and path or path .. "?" .. table.concat(kept, "&"))
 end
 
+local LISTS = {
+  { "^/v1/models$", "data" },
+  { "^/api/v1/models$", "data" },
+  { "^/api/v1/sessions$", "sessions" },
+  { "^/api/v1/sessions/[^/]+/messages$", "messages" },
+}
+
+-- The key of the list that is asked for, nil if it is none.
+local function list_of(path)
+  path = path:match("^[^?]*")
+  for _, row in ipairs(LISTS) do
+    if path:find(row[1]) then
+      return row[2]
+    end
+  end
+end
+
 function envoy_on_request(handle)
   local headers, host = handle:headers(), handle:virtualHost():metadata()
   local found = handle:streamInfo():dynamicMetadata()
@@ -73,7 +90,9 @@ function envoy_on_request(handle)
   end
   found:set("parley", "dialect", choose_dialect(headers, host:get("dialect"), handle:metadata():get("served")))
   drop_query(headers)
-  if headers:get(":method") == "HEAD" then
+  if headers:get(":method") == "GET" then
+    found:set("parley", "list", list_of(headers:get(":path") or ""))
+  elseif headers:get(":method") == "HEAD" then
     found:set("parley", "no_body", true)
   end
 end

@@ -3,6 +3,8 @@
 --   headers(headers, failure)       the headers that go with it
 --   check(request)                  what the dialect alone demands: the message and the field of a breach, or nothing
 --   streams(accept, told, stream)   whether to stream; `told` is whether the body's `stream` says anything
+--   events                          the form of an error in mid-stream, which the service renders: `text` is
+--                                   {"error": message}, `detail` is {"detail": message}, nil is OpenAI's
 
 local text = require("text")
 local quote = text.quote
@@ -41,13 +43,21 @@ end
 
 -- ---------------------------------------------------------------------------------------------------------- openai
 
+-- OpenAI's SDKs wait no longer than this, in seconds: told to wait longer they would try again at once, and in vain.
+local LONGEST_WAIT = 60
+
 -- OpenAI's SDKs obey `x-should-retry` before anything else.
 local function openai_headers(headers, failure)
   plain_headers(headers, failure)
-  headers:replace("x-should-retry", failure.retry and "true" or "false")
+  local wait = tonumber(headers:get("retry-after") or "0") or 0
+  headers:replace("x-should-retry", failure.retry and wait <= LONGEST_WAIT and "true" or "false")
 end
 
-local OPENAI_CODES = { missing_api_key = "invalid_api_key", upstream_rate_limited = "rate_limit_exceeded" }
+local OPENAI_CODES = {
+  missing_api_key = "invalid_api_key",
+  upstream_rate_limited = "rate_limit_exceeded",
+  rate_limited = "rate_limit_exceeded",
+}
 
 local function openai_type(status)
   if status == 429 then
@@ -86,7 +96,7 @@ local function fastapi_streams(accept, _, stream)
 end
 
 local function is_validation(failure)
-  return failure.code == "invalid_request"
+  return failure.invalid
 end
 
 local function fastapi_headers(headers, failure)
@@ -135,8 +145,14 @@ local openai = { body = openai_body, headers = openai_headers, check = no_check,
 
 return {
   openai = openai,
-  chipp = { body = plain_body, headers = plain_headers, check = no_check, streams = streams },
-  upchatty = { body = plain_body, headers = plain_headers, check = upchatty_check, streams = streams },
-  fastapi = { body = fastapi_body, headers = fastapi_headers, check = no_check, streams = fastapi_streams },
+  chipp = { body = plain_body, headers = plain_headers, check = no_check, streams = streams, events = "text" },
+  upchatty = { body = plain_body, headers = plain_headers, check = upchatty_check, streams = streams, events = "text" },
+  fastapi = {
+    body = fastapi_body,
+    headers = fastapi_headers,
+    check = no_check,
+    streams = fastapi_streams,
+    events = "detail",
+  },
   openpipe = openai,
 }

@@ -3,11 +3,15 @@
 
 package.path = "lua/?.lua"
 
+local body = require("body")
 local cors = require("cors")
 local dialects = require("dialects")
 local errors = require("errors")
 
 local NOTHING = {}
+
+-- How far a body that is no JSON is looked at for the mistake, in bytes.
+local READ = 2 ^ 20
 
 -- What arrival.lua found, and the body's fields that json_to_metadata read.
 local function known(handle)
@@ -23,6 +27,16 @@ local function refuse(handle, message, param)
   handle:respond({ [":status"] = "400" }, "")
 end
 
+-- What the transcoder does not know may be a parameter of the backend: OpenAI's SDKs put their `extra_body` into the body.
+local function keep_unknown(handle, buffer)
+  local changed, misfit, must_be = body.with_extra(buffer:getBytes(0, buffer:length()))
+  if misfit then
+    refuse(handle, errors.misfit(misfit, must_be))
+  elseif changed then
+    buffer:setBytes(changed)
+  end
+end
+
 -- Streams have a path of their own, which no route lists: it cannot be asked for from outside.
 function envoy_on_request(handle)
   if not handle:metadata():get("completions") then
@@ -31,35 +45,58 @@ function envoy_on_request(handle)
   local request = known(handle)
   local dialect = dialects[request.dialect]
   if request.malformed then
-    return refuse(handle, errors.MALFORMED)
+    local buffer = handle:body()
+    return refuse(handle, errors.unreadable(buffer and buffer:getBytes(0, math.min(buffer:length(), READ)) or ""))
+  elseif type(request.stream) == "string" then
+    return refuse(handle, "`stream` must be true or false", "stream")
   end
   local message, param = dialect.check(request)
   if message then
     return refuse(handle, message, param)
   end
   local headers = handle:headers()
-  local asked = request.stream == true or request.stream == "true"
+  local asked = request.stream == true
   if dialect.streams(headers:get("accept"), request.stream ~= nil, asked) then
     headers:replace(":path", headers:get(":path"):match("^[^?]*") .. ":stream")
+    if dialect.events then
+      headers:replace("parley-error-form", dialect.events)
+    end
   elseif asked then
     headers:replace("parley-form", "whole")
+  end
+  local buffer = handle:body()
+  if buffer then
+    keep_unknown(handle, buffer)
   end
 end
 
 -- Waiting for the body ends the life of the headers object. There is no body where a worker sends headers before it fails.
 local function write_body(handle, dialect, failure)
-  local body = handle:body(true)
-  if body == nil then
+  local buffer = handle:body(true)
+  if buffer == nil then
     return
   end
   if failure.message == nil then
-    errors.explain(failure, body:getBytes(0, body:length()))
+    errors.explain(failure, buffer:getBytes(0, buffer:length()))
   end
-  body:setBytes(dialect.body(failure))
+  buffer:setBytes(dialect.body(failure))
 end
 
 local function is_well(status, grpc_status)
   return status == "204" or status == "200" and (grpc_status == nil or grpc_status == "0")
+end
+
+-- The transcoder leaves empty lists out; callers count on them.
+local function complete_list(handle, field)
+  local buffer = handle:body(true)
+  if buffer == nil then
+    return
+  end
+  local json = buffer:getBytes(0, buffer:length())
+  if not json:sub(1, 64):find('"' .. field .. '":[', 1, true) then
+    local rest = json:sub(2)
+    buffer:setBytes(('{"%s":[]%s%s'):format(field, rest == "}" and "" or ",", rest))
+  end
 end
 
 function envoy_on_response(handle)
@@ -75,6 +112,8 @@ function envoy_on_response(handle)
     elseif headers:get("content-type") == "application/jsonl" then
       local name = headers:get("x-chat-session-id") or "session"
       headers:replace("content-disposition", ('attachment; filename="%s.jsonl"'):format(name))
+    elseif request.list then
+      complete_list(handle, request.list)
     end
     return
   end

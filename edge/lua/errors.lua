@@ -1,10 +1,12 @@
 -- What went wrong, read from an answer: the service's own errors from its metadata, Envoy's from their status and text.
 --
--- A failure is {status, message, param, code, retry, retry_after, violations, kind, place}: the HTTP status; what to tell the
--- caller; the field at fault; a word for programs (nil if there is none); whether sending the same again may help, and
--- after how many seconds; every {field, message} that the service found; `json_invalid` for a body that cannot be read,
--- `value_error` for a wrong type; where the fields stand, `body` or `query`.
+-- A failure is {status, message, param, code, retry, retry_after, invalid, violations, kind, place}: the HTTP status; what to
+-- tell the caller; the field at fault; a word for programs (nil if there is none); whether sending the same again may help,
+-- and after how many seconds; whether it is the request that breaks the rules, and every {field, message} that the service
+-- found; `json_invalid` for a body that cannot be read, `value_error` for a wrong type; where the fields stand, `body` or
+-- `query`.
 
+local FIELDS = require("fields")
 local text = require("text")
 
 local errors = {}
@@ -12,6 +14,27 @@ local errors = {}
 local INVALID, JSON_INVALID = "invalid_request", "json_invalid"
 
 errors.MALFORMED = "The request body is not valid JSON"
+
+-- Beyond what Envoy's JSON readers take: a double's range, and 63 bits for whole numbers.
+local function is_out_of_range(number)
+  local value = math.abs(tonumber(number) or 0)
+  return value == math.huge or value >= 2 ^ 63 and number:find("^-?%d+$") ~= nil
+end
+
+-- What to tell of a body that json_to_metadata could not read: the message, and the field at fault where there is one.
+function errors.unreadable(json)
+  for key, number in json:gmatch('"([%w_]+)"%s*:%s*(-?%d[%d.eE+-]*)') do
+    if is_out_of_range(number) then
+      return ("`%s` is a number out of range"):format(key), FIELDS[key] and key
+    end
+  end
+  for number in json:gmatch("[%[,]%s*(-?%d[%d.eE+-]*)") do
+    if is_out_of_range(number) then
+      return "The request body has a number out of range"
+    end
+  end
+  return errors.MALFORMED
+end
 
 -- Envoy's own refusals, and failures of a worker that says no more than a status.
 local OWN = {
@@ -23,10 +46,11 @@ local OWN = {
   [413] = { "The request is too large", code = "request_too_large" },
   [415] = { "`Content-Type` must be application/json", code = "unsupported_media_type" },
   [426] = { "HTTP/1.1 or HTTP/2 is needed", code = "http_version_not_supported" },
-  [429] = { "Too many requests; try again later", code = "rate_limit_exceeded" },
+  [429] = { "Too many requests; try again later", code = "rate_limit_exceeded", retry_after = "1" },
   [431] = { "The request headers are larger than 12 KiB", code = "headers_too_large" },
   [500] = { "Internal Server Error", code = "internal" },
   [501] = { "Not implemented", code = "not_implemented" },
+  [502] = { "The service did not answer properly; try again", code = "bad_gateway" },
   [503] = { "The service is not available; try again later", code = "service_unavailable", retry_after = "1" },
   [504] = { "The service did not answer in time; try again later", code = "timeout" },
 }
@@ -55,14 +79,15 @@ local function read_service(failure, headers)
   failure.message = text.percent_decode(headers:get("grpc-message") or "")
   failure.param = headers:get("parley-error-param")
   failure.code = headers:get("parley-error-code")
+  failure.invalid = headers:get("parley-error-reason") == "INVALID_REQUEST"
   failure.violations = text.form_decode(headers:get("parley-error-violations") or "")
 end
 
 -- What edge.lua refused by itself.
 local function read_refusal(failure, request)
-  failure.message, failure.code = request.refusal, INVALID
+  failure.message, failure.code, failure.invalid = request.refusal, INVALID, true
   failure.param = request.refused_param
-  failure.kind = request.malformed and JSON_INVALID or nil
+  failure.kind = request.refusal == errors.MALFORMED and JSON_INVALID or "value_error"
 end
 
 -- Envoy's errors. The message of a 400 is in the body.
@@ -120,8 +145,17 @@ local function set(failure, field, rule)
   failure.message = DOCUMENTED[field] or ("`%s` %s"):format(field, rule)
 end
 
+-- The message and the name for a field at the top of the body that is not what it must be.
+function errors.misfit(field, kind)
+  local told = {}
+  set(told, field, "must be " .. kind)
+  return told.message, told.param
+end
+
 local function must_be(field, kind)
-  if ARRAYS[field:match("[^.]+$")] then
+  if type(FIELDS[field]) == "string" then
+    return "must be " .. FIELDS[field]
+  elseif ARRAYS[field:match("[^.]+$")] then
     return "must be an array"
   end
   return "must be " .. (TYPES[kind] or "an object")
@@ -133,7 +167,7 @@ local FORMS = {
   function(failure, message)
     local field, kind = message:match("^([%w_]+)%[%d+%]%.value: invalid value .* for type ([%w_]+)$")
     if field then
-      set(failure, field, "must be an object whose values are each " .. (TYPES[kind] or "plain"))
+      set(failure, field, must_be(field, kind))
       return true
     end
   end,
@@ -159,7 +193,7 @@ local FORMS = {
   function(failure, message)
     local name = message:match("Cannot bind a list to map for field '([%w_]+)'")
     if name then
-      set(failure, name, "must be an object")
+      set(failure, name, must_be(name))
       return true
     end
   end,
@@ -175,6 +209,7 @@ local FORMS = {
   function(failure, message)
     local place = message:match("^([%w_.%[%]]*): Proto field is not repeating")
     if place then
+      failure.param = place ~= "" and place or nil
       failure.message = place == "" and "A field that takes a single value was given an array"
         or ("A field of `%s` that takes a single value was given an array"):format(place)
       return true
@@ -196,7 +231,7 @@ local FORMS = {
 
 -- Rewrites the text of Envoy's 400 as the documents put it.
 function errors.explain(failure, message)
-  failure.code, failure.kind = INVALID, "value_error"
+  failure.code, failure.kind, failure.invalid = INVALID, "value_error", true
   for _, form in ipairs(FORMS) do
     if form(failure, message) then
       return

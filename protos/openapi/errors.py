@@ -64,6 +64,13 @@ _EDGE_ROWS = (
         "The headers are too large, or too many.",
     ),
     (
+        "BAD_GATEWAY",
+        502,
+        "bad_gateway",
+        "The service did not answer properly; try again",
+        "What a worker sent is not HTTP. Try again.",
+    ),
+    (
         "SERVICE_UNAVAILABLE",
         503,
         "service_unavailable",
@@ -87,6 +94,7 @@ _EVERY = [
     "REQUEST_TIMEOUT",
     "HTTP_VERSION_NOT_SUPPORTED",
     "HEADERS_TOO_LARGE",
+    "BAD_GATEWAY",
     "SERVICE_UNAVAILABLE",
     "SERVICE_TIMEOUT",
     "MISSING_API_KEY",
@@ -154,7 +162,11 @@ def by_status(protos: Protos, shape: Shape, method: str | None = None) -> dict[i
     return found
 
 
-_OPENAI_CODES = {"missing_api_key": "invalid_api_key", "upstream_rate_limited": "rate_limit_exceeded"}
+_OPENAI_CODES = {
+    "missing_api_key": "invalid_api_key",
+    "upstream_rate_limited": "rate_limit_exceeded",
+    "rate_limited": "rate_limit_exceeded",
+}
 
 
 def _openai_type(status: int) -> str:

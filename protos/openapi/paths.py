@@ -118,6 +118,16 @@ HEADERS = {
     "retry-after": _header("After how many seconds to try again.", always=False, type="integer"),
     "x-should-retry": _header("Whether trying again may help.", always=True, type="string", enum=["true", "false"]),
 }
+_LIMITS = {
+    f"x-ratelimit-{what}-{kind}": _header(description.format(kind), always=False, type=schema)
+    for kind in ("requests", "tokens")
+    for what, description, schema in (
+        ("limit", "Where limits are set: the {} a minute that the key, or its account, may use.", "integer"),
+        ("remaining", "How many {} are left. Each call reserves the tokens that it may need.", "integer"),
+        ("reset", "How long until all {} are there again: `20ms`, `1s`, `6m0s`.", "string"),
+    )
+}
+HEADERS |= _LIMITS
 _EVERY_HEADER = ["x-request-id", "x-correlation-id", "parley-processing-ms"]
 
 
@@ -211,7 +221,7 @@ class Paths:
         if method.name in _STREAMS:
             answer["description"] = f"{comment} Or a stream of chunks."
             answer["content"]["text/event-stream"] = {"schema": _EVENT, "example": _EVENTS}
-        own = ("x-chat-session-id", "idempotent-replayed") if method.name in _STREAMS else ()
+        own = ("x-chat-session-id", "idempotent-replayed", *_LIMITS) if method.name in _STREAMS else ()
         return answer | {"headers": _headers(*own)}
 
     def _errors(self, dialect: Dialect, method: str) -> dict[str, Any]:
@@ -232,14 +242,14 @@ def error_responses(protos: Protos) -> dict[str, Any]:
 
 def _error(shape: errors.Shape, status: int, together: list[errors.Failure]) -> dict[str, Any]:
     examples = {failure.name: {"summary": failure.meaning, "value": shape.body(failure)} for failure in together}
-    again = "retry-after" if status in _TRY_AGAIN else ""
+    again = ("retry-after",) if status in _TRY_AGAIN else ()
+    limits = _LIMITS if status == HTTPStatus.TOO_MANY_REQUESTS else ()
     return {
         "description": HTTPStatus(status).phrase,
-        "headers": _headers(again, *shape.headers),
+        "headers": _headers(*again, *limits, *shape.headers),
         "content": {JSON: {"schema": reference(shape.name), "examples": examples}},
     }
 
 
 def _headers(*more: str) -> dict[str, Any]:
-    names = [*_EVERY_HEADER, *(name for name in more if name)]
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in (*_EVERY_HEADER, *more)}

@@ -12,6 +12,7 @@ from parley.backends.llama_cpp import LlamaCpp, socket_path
 from parley.backends.openai import OpenAI
 from parley.config import BackendConfig, Config, LlamaCppBackend
 from parley.core.chat import Chat
+from parley.core.limits import Limits
 from parley.core.ports import Backend, Store
 from parley.core.reaper import Reaper
 from parley.core.routing import Router
@@ -51,8 +52,8 @@ async def serve(  # noqa: PLR0913 - what a worker is made of
     router = Router(config, backends)
     try:
         async with opened(config.store, state_dir, may_be_away=True) as store:
-            turns = Turns(store)
-            server = Server(Chat(router, turns, store), router, store, ApiKeys(store))
+            turns, limits = Turns(store), Limits(config.limits, store)
+            server = Server(Chat(router, turns, limits, store), router, store, ApiKeys(store))
             address = await server.start(address)
             _calm_collector()
             async with _attended(store, server, config):
@@ -60,6 +61,7 @@ async def serve(  # noqa: PLR0913 - what a worker is made of
                 await stop.wait()
                 await server.stop(grace())
                 await turns.close()
+                await limits.close()
     finally:
         for backend in backends.values():
             await backend.close()

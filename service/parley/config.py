@@ -4,13 +4,16 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,32}")
+_MOST_A_MINUTE = 10**12
+_PRINTABLE = re.compile(r"[!-~]+")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -48,12 +51,35 @@ class Timeouts(_Strict):
     total: Duration = 600.0
 
 
+def _base_url(text: str) -> str:
+    """Refuses what is no base of `…/chat/completions`. What was written may be secret, and is not repeated."""
+    try:
+        parts = urlsplit(text)
+        is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url or not _PRINTABLE.fullmatch(text):
+        raise ValueError('must be a URL, for example "https://api.openai.com/v1"')
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not have a user or a password; put the key into `api_key`")
+    if "?" in text or "#" in text:
+        raise ValueError("must not have a query or a fragment; it ends before /chat/completions")
+    return text
+
+
+def _key(text: str) -> str:
+    """Refuses what no header can carry."""
+    if not _PRINTABLE.fullmatch(text):
+        raise ValueError("must be one word of printable ASCII, without line breaks; look where it comes from")
+    return text
+
+
 class OpenAIBackend(_Strict):
     """Any endpoint that speaks OpenAI's chat completions: `base_url` ends before `/chat/completions`."""
 
     kind: Literal["openai"]
-    base_url: str = Field(pattern=r"^https?://")
-    api_key: str | None = Field(default=None, repr=False)
+    base_url: Annotated[str, AfterValidator(_base_url)]
+    api_key: Annotated[str, AfterValidator(_key)] | None = Field(default=None, repr=False)
 
 
 class LlamaCppBackend(_Strict):
@@ -120,8 +146,8 @@ class Model(_Strict):
 
     `instructions` are sent as a system message before the conversation. `defaults` are request parameters for requests
     that leave them out. `sessions`: `auto` keeps every conversation, `on_request` those with an id or `store: true`,
-    `off` none. `concurrent_turns`: whether a request to a session that is busy fails at once (`reject`), or waits for up
-    to `queue_timeout` seconds (`queue`).
+    `off` none. `concurrent_turns`: whether a request to a session that is busy fails at once (`reject`), or waits for
+    up to `queue_timeout` seconds (`queue`).
     """
 
     id: str = Field(min_length=1)
@@ -135,6 +161,20 @@ class Model(_Strict):
     queue_timeout: Duration = 30.0
 
 
+class Limit(_Strict):
+    """How many requests and tokens a minute; what is not set is not limited."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1, le=_MOST_A_MINUTE)
+    tokens_per_minute: int | None = Field(default=None, ge=1, le=_MOST_A_MINUTE)
+
+
+class Limits(_Strict):
+    """What each API key, and each account with all its keys together, may use. One count serves all workers."""
+
+    key: Limit = Limit()
+    account: Limit = Limit()
+
+
 class Config(_Strict):
     """The whole configuration. Without a file: the model in the package, under the id `smollm2`."""
 
@@ -143,6 +183,7 @@ class Config(_Strict):
     default_model: str | None = None
     store: StoreConfig = SqliteConfig()
     sessions: Retention = Retention()
+    limits: Limits | None = None
 
     @model_validator(mode="after")
     def _references(self) -> Self:
@@ -181,13 +222,18 @@ default_model: smollm2
 def load(path: Path | None) -> Config:
     """Reads and checks the file, or the default configuration where `path` is None. Raises ConfigError."""
     if path is None:
-        return parse(_DEFAULT, "(default configuration)")
+        return parse(_DEFAULT, name_of(path))
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{path}: cannot be read ({reason}); name a readable YAML file with --config") from error
-    return parse(text, str(path))
+    return parse(text, name_of(path))
+
+
+def name_of(path: Path | None) -> str:
+    """Returns how errors call the file."""
+    return "(default configuration)" if path is None else str(path)
 
 
 def parse(text: str, name: str) -> Config:
@@ -226,8 +272,7 @@ def _expand(value: Any, path: str, name: str) -> Any:
 
 def _explain(item: Any) -> str:
     """Puts one of pydantic's errors into a line: `models[0].timeouts.connect: Input should be greater than 0`."""
-    if item["type"] == "value_error":
-        return str(item["ctx"]["error"])
+    message = str(item["ctx"]["error"]) if item["type"] == "value_error" else item["msg"]
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
     place = re.sub(r"(backends\.[^.]+|^store)\.(openai|llama_cpp|sqlite|postgres)\b", r"\1", place)
-    return f"{place}: {item['msg']}"
+    return f"{place}: {message}" if place else message

@@ -204,6 +204,7 @@ async def test_cancellation(backend: LlamaCpp) -> None:
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"audio": {"voice": "v", "format": "wav"}}, "audio"),
         ({"web_search_options": {}}, "web_search_options"),
+        ({"moderation": {"model": "m"}}, "moderation"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])

@@ -21,7 +21,7 @@ from parley.core.errors import (
     UpstreamRejected,
 )
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
-from parley.v1.message_pb2 import Message
+from parley.v1.message_pb2 import Message, Usage
 from tests.contract.backends import KEY, QUESTION, call, collect, reasons, text
 from tests.upstream import DONE, USAGE, Events, Json, Raw, ScriptedUpstream, chunk, chunks, completion, ending
 
@@ -86,6 +86,9 @@ EVERYTHING: dict[str, Any] = {
             "approximate": {"city": "Bern", "country": "CH", "region": "Bern", "timezone": "Europe/Zurich"},
         },
     },
+    "prompt_cache_retention": "24h",
+    "prompt_cache_options": {"mode": "explicit", "ttl": "30m"},
+    "moderation": {"model": "omni", "policy": {"input": {"mode": "block"}, "output": {"mode": "score"}}},
 }
 
 
@@ -207,6 +210,28 @@ async def test_whole_numbers(backend: OpenAI, upstream: ScriptedUpstream) -> Non
     assert b"[1,2.5]" in upstream.requests[0].raw
 
 
+async def test_key_order_of_extra_body(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Given as text it wins over the Struct; keys stay in order, and integers integers."""
+    exact = '{"zebra":{"b":1,"a":[2.5,9007199254740993]},"apple":null}'
+    asked = call(extra_body={"top_k": 40})
+    asked.request.extra_body_json = exact
+    await backend.complete(asked)
+    sent = upstream.requests[0].json
+    assert exact == json.dumps(
+        {key: sent[key] for key in sent if key not in ("model", "messages")}, separators=(",", ":")
+    )
+
+
+@pytest.mark.parametrize("exact", ["[]", "{", "3", "", "{}}", '{"model": "other"}', r'{"mod\u0065l": "other"}'])
+async def test_extra_body_as_text_is_checked(backend: OpenAI, upstream: ScriptedUpstream, exact: str) -> None:
+    """Text that is not one JSON object, or repeats a field, is refused."""
+    asked = call()
+    asked.request.extra_body_json = exact
+    with pytest.raises(InvalidRequest):
+        await backend.complete(asked)
+    assert [] == upstream.requests
+
+
 async def test_extra_body(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """`extra_body` is merged into the body."""
     await backend.complete(call(extra_body={"top_k": 40}))
@@ -233,6 +258,7 @@ async def test_unix_socket(tmp_path: Path) -> None:
 
 TOP = [{"token": "Hi", "logprob": -0.5, "bytes": [72, 105]}, {"token": "Yo", "logprob": -1.5, "bytes": None}]
 LOGPROBS = {"content": [{"token": "Hi", "logprob": 0.0, "bytes": [72, 105], "top_logprobs": TOP}], "refusal": None}
+MODERATION = {"input": {"type": "moderation_results", "results": [{"flagged": False, "category_scores": {"x": 0.5}}]}}
 
 
 async def test_rich_answer(backend: OpenAI, upstream: ScriptedUpstream) -> None:
@@ -252,14 +278,30 @@ async def test_rich_answer(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     body["service_tier"] = "default"
     body["choices"][0]["logprobs"] = LOGPROBS
     body["usage"] = USAGE | {
-        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 1, "new": 5},
+        "prompt_tokens_details": {
+            "cached_tokens": 0,
+            "audio_tokens": 1,
+            "text_tokens": 6,
+            "image_tokens": 7,
+            "video_tokens": 8,
+            "file_tokens": 9,
+            "cache_write_tokens": 10,
+            "new": 5,
+        },
         "completion_tokens_details": {
             "reasoning_tokens": 2,
             "audio_tokens": 0,
             "accepted_prediction_tokens": 3,
             "rejected_prediction_tokens": 4,
+            "text_tokens": 5,
+            "image_tokens": 0,
         },
+        "prompt_cache_hit_tokens": 3,
+        "prompt_cache_miss_tokens": 0,
+        "cost": 0.95,
+        "cost_details": {"upstream_inference_cost": 19, "a": None},
     }
+    body["moderation"] = MODERATION
     upstream.answer(body)
     answer = json_format.MessageToDict(await backend.complete(call(top_logprobs=2)), preserving_proto_field_name=True)
     message = answer["choices"][0]["message"]
@@ -267,11 +309,22 @@ async def test_rich_answer(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     assert expected == message
     assert "tool_calls" == answer["choices"][0]["finish_reason"]
     del body["usage"]["prompt_tokens_details"]["new"]
-    assert body["usage"] == answer["usage"]
+    assert (body["usage"], MODERATION) == (answer["usage"], answer["moderation"])
+    assert {field.name for field in Usage.DESCRIPTOR.fields} == answer["usage"].keys()
     assert ("fp_scripted", "default") == (answer["system_fingerprint"], answer["service_tier"])
     token = answer["choices"][0]["logprobs"]["content"][0]
     assert {"token": "Hi", "logprob": 0.0, "bytes": [72, 105]}.items() <= token.items()
     assert [TOP[0], {"token": "Yo", "logprob": -1.5}] == token["top_logprobs"]
+
+
+async def test_a_token_without_text(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """It is told as empty, not left out."""
+    empty = {"token": "", "logprob": -1.0, "bytes": []}
+    body = completion()
+    body["choices"][0]["logprobs"] = {"content": [empty | {"top_logprobs": [empty]}]}
+    upstream.answer(body)
+    token = (await backend.complete(call(logprobs=True, top_logprobs=1))).choices[0].logprobs.content[0]
+    assert (True, True) == (token.HasField("token"), token.top_logprobs[0].HasField("token"))
 
 
 async def test_rivals_that_were_not_asked_for(backend: OpenAI, upstream: ScriptedUpstream) -> None:
@@ -306,6 +359,13 @@ async def test_other_servers_habits(backend: OpenAI, upstream: ScriptedUpstream)
     assert "hm" == message.reasoning_content
     assert "x" == message.content.list_value.values[0].struct_value["text"]
     assert ("function", '{"a":1}') == (message.tool_calls[0].type, message.tool_calls[0].function.arguments)
+
+
+async def test_a_cost_that_is_no_number_is_passed_over(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Vendors disagree about `cost`; that must not spoil an answer."""
+    upstream.answer(completion() | {"usage": USAGE | {"cost": {"total_cost": 0.005}, "cost_details": "none"}})
+    usage = (await backend.complete(call())).usage
+    assert (False, False) == (usage.HasField("cost"), usage.HasField("cost_details"))
 
 
 async def test_error_with_status_200(backend: OpenAI, upstream: ScriptedUpstream) -> None:
@@ -358,9 +418,50 @@ async def test_rejection_as_servers_say_it(
 
 
 async def test_rejected_parameter(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """The parameter that the upstream names is passed on."""
-    upstream.answer(Json({"error": {"message": "bad", "param": "logit_bias"}}, 400))
-    assert "logit_bias" == (await refused(backend)).param
+    """The parameter and the code that the upstream names are passed on."""
+    upstream.answer(Json({"error": {"message": "bad", "param": "logit_bias[1]", "code": "unsupported_value"}}, 400))
+    failed = await refused(backend)
+    assert isinstance(failed, UpstreamRejected)
+    assert ("logit_bias[1]", "unsupported_value") == (failed.param, failed.code)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "param", "code"),
+    [
+        ({"code": "content_policy_violation", "param": None}, ContentPolicy, None, "content_policy_violation"),
+        ({"code": "content_filter", "param": "prompt"}, ContentPolicy, "prompt", "content_filter"),
+        ({"type": "content_filter", "code": 400}, ContentPolicy, None, "content_filter"),
+        ({"code": "context_length_exceeded"}, ContextLengthExceeded, "messages", "context_length_exceeded"),
+        (
+            {"code": "string_above_max_length", "param": "messages[3].content"},
+            UpstreamRejected,
+            "messages[3].content",
+            "string_above_max_length",
+        ),
+    ],
+)
+async def test_the_upstream_s_own_code(
+    backend: OpenAI,
+    upstream: ScriptedUpstream,
+    fault: dict[str, Any],
+    kind: type[UpstreamRejected],
+    param: str | None,
+    code: str,
+) -> None:
+    """Whatever kind of refusal it is, its code is the upstream's, or its type where there is no code."""
+    upstream.answer(Json({"error": {"message": "bad", **fault}}, 400))
+    failed = await refused(backend)
+    assert isinstance(failed, UpstreamRejected)
+    assert (kind, param, code) == (type(failed), failed.param, failed.code)
+
+
+@pytest.mark.parametrize("odd", ["", "a b", "a\r\nb: c", "ü", "x" * 65, KEY, "sk-proj-0815", 7, None, ["a"], {"a": 1}])
+async def test_what_is_no_plain_word_is_no_code(backend: OpenAI, upstream: ScriptedUpstream, odd: Any) -> None:
+    """Codes and parameters go into headers: anything but a short plain word is left out, and so are keys."""
+    upstream.answer(Json({"error": {"message": "bad", "param": odd, "code": odd}}, 400))
+    failed = await refused(backend)
+    assert isinstance(failed, UpstreamRejected)
+    assert (None, None) == (failed.param, failed.code)
 
 
 async def test_html_error_page(backend: OpenAI, upstream: ScriptedUpstream) -> None:
@@ -481,6 +582,14 @@ async def test_usage_of_each_choice(backend: OpenAI, upstream: ScriptedUpstream)
     upstream.answer(Events([*ends, DONE]))
     usage = (await collect(backend, call(n=2)))[-1].usage
     assert (9, 6, 15) == (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
+
+
+async def test_moderation_of_a_stream(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """What moderation found comes in a chunk of its own, and is told once."""
+    pieces = [*chunks("a"), chunk(choices=[], moderation=MODERATION), *ending()]
+    upstream.answer(Events(pieces))
+    told = [found.moderation for found in await collect(backend, call()) if found.HasField("moderation")]
+    assert [MODERATION] == [json_format.MessageToDict(found) for found in told]
 
 
 async def test_running_usage(backend: OpenAI, upstream: ScriptedUpstream) -> None:

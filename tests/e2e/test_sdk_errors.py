@@ -147,7 +147,28 @@ FAILED: dict[str, tuple[Json, type[openai.APIStatusError], int, str, bool]] = {
         Json(vendor.error("Unsupported value", param="verbosity", code="unsupported_value"), 400),
         openai.BadRequestError,
         400,
+        "unsupported_value",
+        False,
+    ),
+    "refused content": (
+        Json(vendor.error("Flagged", param="prompt", code="content_policy_violation"), 400),
+        openai.BadRequestError,
+        400,
+        "content_policy_violation",
+        False,
+    ),
+    "a refusal without a code": (
+        Json(vendor.error("No"), 400),
+        openai.BadRequestError,
+        400,
         "upstream_rejected",
+        False,
+    ),
+    "too many requests for hours": (
+        Json(vendor.error("Slow down", "requests"), 429, {"Retry-After": "7200"}),
+        openai.RateLimitError,
+        429,
+        "rate_limit_exceeded",
         False,
     ),
     "too long a context": (
@@ -173,22 +194,24 @@ def test_a_failing_upstream_has_its_class(
     error, headers = caught.value, caught.value.response.headers
     assert (status, code, TYPES[status]) == (error.status_code, error.code, error.type)
     assert str(again).lower() == headers["x-should-retry"]
-    assert answer.headers.get("Retry-After") == headers.get("retry-after")
+    assert answer.headers.get("Retry-After", "1" if again else None) == headers.get("retry-after")
+    if kind is openai.BadRequestError:
+        assert answer.body["error"]["param"] == error.param
     assert "sk-1234" not in error.response.text
 
 
-@pytest.mark.parametrize("what", ["too many requests", "overload", "a refusal"])
+@pytest.mark.parametrize("what", ["too many requests", "overload", "a refusal", "too many requests for hours"])
 def test_the_package_tries_again_where_the_headers_say_so(
     clients: Callable[..., openai.OpenAI], upstream: ScriptedUpstream, what: str
 ) -> None:
-    """429 and 503 are tried again after the upstream's own `Retry-After`, and then answered; a 400 is not."""
-    answer, _, _, _, again = FAILED[what]
+    """429 and 503 are tried again after the upstream's own `Retry-After`, unless that is long; a 400 is not."""
+    answer, kind, _, _, again = FAILED[what]
     upstream.answer(answer, vendor.whole())
     client = clients(max_retries=1)
     if again:
         assert client.chat.completions.create(**ASK).choices[0].message.content
     else:
-        with pytest.raises(openai.BadRequestError):
+        with pytest.raises(kind):
             client.chat.completions.create(**ASK)
     assert 1 + again == len(upstream.requests)
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e import vendor
 from tests.processes import Parley
-from tests.upstream import ScriptedUpstream
+from tests.upstream import DONE, Events, Json, ScriptedUpstream
 
 ASK: Any = {"model": "scripted", "messages": [{"role": "user", "content": "Hello!"}]}
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(range(256))).decode()
@@ -25,6 +25,14 @@ def exact(value: Any) -> str:
     """Returns JSON that is the same only where keys, their order and the kinds of numbers are."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
+
+EXTRA: dict[str, Any] = {
+    "top_k": 40,
+    "chat_template_kwargs": {"thinking": False, "budget": 9, "a": {"z": [1, 2.5], "y": None}},
+    "min_p": 0.05,
+    "guided_choice": ["yes", 'n"o}'],
+    "größe": {},
+}
 
 PARAMETERS: dict[str, Any] = {
     "temperature": 0,
@@ -48,6 +56,9 @@ PARAMETERS: dict[str, Any] = {
     "verbosity": "low",
     "service_tier": "flex",
     "prompt_cache_key": "cache-1",
+    "prompt_cache_retention": "24h",
+    "prompt_cache_options": {"mode": "explicit", "ttl": "30m"},
+    "moderation": {"model": "omni-moderation-latest", "policy": {"input": {"mode": "block"}}},
     "safety_identifier": "9f86d081",
     "prediction": {"type": "content", "content": "a = 1\n"},
     "modalities": ["text", "audio"],
@@ -73,16 +84,52 @@ def test_every_parameter_reaches_the_upstream(client: openai.OpenAI, upstream: S
 
 def test_the_upstreams_own_parameters_reach_it(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """What `extra_body` says stands in the upstream's body, whole numbers whole; it cannot replace what is Parley's."""
-    extra = {"top_k": 40, "min_p": 0.05, "guided_choice": ["yes", "no"], "chat_template_kwargs": {"thinking": False}}
-    client.chat.completions.create(**ASK, extra_body={"extra_body": extra})
+    client.chat.completions.create(**ASK, extra_body={"extra_body": EXTRA})
     got = upstream.requests[0].json
-    assert exact(extra["chat_template_kwargs"]) == exact(got["chat_template_kwargs"])
-    assert extra == {key: got[key] for key in extra}
-    assert isinstance(got["top_k"], int)
+    assert exact(EXTRA) == exact({key: got[key] for key in got if key not in ASK})
     with pytest.raises(openai.BadRequestError, match=r"`extra_body.model` repeats a field") as refused:
         client.chat.completions.create(**ASK, extra_body={"extra_body": {"model": "other"}})
     assert "extra_body.model" == refused.value.param
     assert 1 == len(upstream.requests)
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_the_packages_extra_body_reaches_the_upstream(
+    client: openai.OpenAI, upstream: ScriptedUpstream, streamed: bool
+) -> None:
+    """The package puts it at the top of the body; there too the order of keys and the kinds of numbers are kept."""
+    answer = client.chat.completions.create(**ASK, stream=streamed, extra_body=EXTRA)
+    if streamed:
+        list(answer)
+    got = upstream.requests[0].json
+    ours = (*ASK, "stream", "stream_options")
+    assert exact(EXTRA) == exact({key: got[key] for key in got if key not in ours})
+    assert (vendor.MODEL, ASK["messages"]) == (got["model"], got["messages"])
+
+
+def test_what_the_upstream_does_not_know_is_for_it_to_refuse(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """Its 400 reaches the caller, with its words and the name of the parameter."""
+    told = "Unrecognized request argument supplied: best_of_all"
+    upstream.answer(Json({"error": {"message": told, "type": "invalid_request_error", "param": None}}, status=400))
+    with pytest.raises(openai.BadRequestError, match=told):
+        client.chat.completions.create(**ASK, extra_body={"best_of_all": 1})
+
+
+def test_moderation_reaches_the_caller(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """Whole and streamed, with the usage and without."""
+    found = {"type": "moderation_results", "model": "omni-moderation-latest", "results": []}
+    moderation = {"input": found, "output": {"type": "error", "code": "x", "message": "y"}}
+    ends = (
+        {**vendor.chunk({}), "choices": [], **told} for told in ({"moderation": moderation}, {"usage": vendor.USAGE})
+    )
+    streamed = Events([vendor.chunk({"content": "Hi"}, "stop"), *ends, DONE])
+    upstream.answer(vendor.whole() | {"moderation": moderation}, streamed, streamed)
+    whole = client.chat.completions.create(**ASK)
+    assert moderation == (whole.moderation and whole.moderation.to_dict())
+    for usage in (False, True):
+        *_, last = client.chat.completions.create(**ASK, stream=True, stream_options={"include_usage": usage})
+        assert ([], moderation) == (last.choices, last.moderation and last.moderation.to_dict())
+        assert usage == (last.usage is not None)
 
 
 CONTENTS: dict[str, Any] = {

@@ -15,12 +15,19 @@ USAGE = {
     "prompt_tokens": 1117,
     "completion_tokens": 46,
     "total_tokens": 1163,
-    "prompt_tokens_details": {"cached_tokens": 1024, "audio_tokens": 3},
+    "prompt_tokens_details": {
+        "cached_tokens": 1024,
+        "audio_tokens": 3,
+        "text_tokens": 1100,
+        "image_tokens": 14,
+        "cache_write_tokens": 0,
+    },
     "completion_tokens_details": {
         "reasoning_tokens": 32,
         "audio_tokens": 5,
         "accepted_prediction_tokens": 2,
         "rejected_prediction_tokens": 1,
+        "text_tokens": 41,
     },
 }
 

@@ -11,6 +11,8 @@ from google.api.httpbody_pb2 import HttpBody
 from google.protobuf import json_format
 
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
+from parley.v1.models_pb2 import ListModelsResponse, Model
+from parley.v1.sessions_pb2 import ListSessionsResponse, Session
 from tests.edge.conftest import GOLDEN, Edge
 from tests.edge.worker import Context, Worker
 
@@ -179,3 +181,49 @@ async def test_a_slow_reader_holds_up_its_worker(edge: Edge, client: aiohttp.Cli
             assert 200 == response.status
     assert 0 < sent < 16_000_000
     writer.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/v1/models", {"object": "list", "data": []}),
+        ("/api/v1/models?x=1", {"object": "list", "data": []}),
+        ("/fastapi/api/v1/models", {"object": "list", "data": []}),
+        ("/api/v1/sessions", {"sessions": []}),
+        ("/api/v1/sessions?model=none", {"sessions": []}),
+        ("/upchatty/api/v1/sessions", {"sessions": []}),
+        ("/api/v1/sessions/s/messages", {"messages": []}),
+        ("/openpipe/api/v1/sessions/s/messages?page_size=1", {"messages": []}),
+    ],
+)
+async def test_an_empty_list_is_there(
+    client: aiohttp.ClientSession, worker: Worker, path: str, expected: dict[str, Any]
+) -> None:
+    """Callers loop over what they asked for without a look whether it is there; the length is that of the body."""
+    worker.models = ListModelsResponse(object="list")
+    async with client.get(path) as response:
+        assert expected == await response.json()
+        assert str(len(await response.read())) == response.headers.get("content-length")
+
+
+async def test_a_page_can_be_empty_and_not_the_last(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """The token of the next page stays beside an empty list."""
+    worker.sessions = ListSessionsResponse(next_page_token='a"sessions":[')
+    async with client.get("/api/v1/sessions") as response:
+        assert {"sessions": [], "next_page_token": 'a"sessions":['} == await response.json()
+
+
+async def test_a_list_that_is_not_empty_stays(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """What is on the list is printed once, whatever it is called."""
+    worker.sessions = ListSessionsResponse(sessions=[Session(id="s", model='"sessions":[')])
+    worker.models = ListModelsResponse(object="list", data=[Model(id="m")])
+    async with client.get("/api/v1/sessions") as response:
+        assert '{"sessions":[{"id":"s","model":"\\"sessions\\":["}]}' == await response.text()
+    async with client.get("/v1/models") as response:
+        assert '{"object":"list","data":[{"id":"m"}]}' == await response.text()
+
+
+async def test_a_model_may_be_called_as_a_list(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """Only the lists themselves are completed."""
+    async with client.get("/api/v1/models/a/messages") as response:
+        assert {"id": "a/messages", "object": "model", "created": 7, "owned_by": "local"} == await response.json()

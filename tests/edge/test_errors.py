@@ -11,6 +11,7 @@ import pytest
 from google.api.httpbody_pb2 import HttpBody
 
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
+from parley.v1.error_reason_pb2 import ErrorReason
 from tests.edge.conftest import Edge
 from tests.edge.worker import Context, Worker
 
@@ -27,7 +28,7 @@ SHOWN = ("content-type", "retry-after", "x-should-retry", "allow")
 ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 STATUS = grpc.StatusCode
 
-# reason, status, message, param, seconds to wait: as the service tells them
+# reason, status, message, param, seconds to wait: as the service tells them. Every reason but one, which is never sent.
 REASONS: list[tuple[str, grpc.StatusCode, str, str | None, str | None]] = [
     ("INVALID_REQUEST", STATUS.INVALID_ARGUMENT, "`messages[0].role` must be one of: user", "messages[0].role", None),
     ("UNSUPPORTED_PARAMETER", STATUS.INVALID_ARGUMENT, "`audio` is not supported by the model", "audio", None),
@@ -46,17 +47,18 @@ REASONS: list[tuple[str, grpc.StatusCode, str, str | None, str | None]] = [
     ("MODEL_NOT_FOUND", STATUS.NOT_FOUND, 'Unknown model "invalidapp-999"', "model", None),
     ("SESSION_NOT_FOUND", STATUS.NOT_FOUND, 'Unknown session "x"', "chatSessionId", None),
     ("SESSION_BUSY", STATUS.ABORTED, "Session is answering another request", "chatSessionId", "1"),
-    ("TURN_LOST", STATUS.ABORTED, "The turn was taken over by another worker; try again", None, None),
+    ("TURN_LOST", STATUS.ABORTED, "The turn was taken over by another worker; try again", None, "1"),
     ("IDEMPOTENCY_KEY_IN_USE", STATUS.ABORTED, "This `Idempotency-Key` is still in use", None, "1"),
     ("IDEMPOTENCY_KEY_REUSED", STATUS.FAILED_PRECONDITION, "The key came with another request", None, None),
     ("UPSTREAM_RATE_LIMITED", STATUS.RESOURCE_EXHAUSTED, "The model is receiving too many requests", None, "20"),
-    ("UPSTREAM_UNAVAILABLE", STATUS.UNAVAILABLE, "The model is not available; try again later", None, None),
-    ("STREAM_BROKEN", STATUS.UNAVAILABLE, "The model broke off before its answer was whole", None, None),
+    ("UPSTREAM_UNAVAILABLE", STATUS.UNAVAILABLE, "The model is not available; try again later", None, "1"),
+    ("STREAM_BROKEN", STATUS.UNAVAILABLE, "The model broke off before its answer was whole", None, "1"),
     ("STORE_UNAVAILABLE", STATUS.UNAVAILABLE, "The store is not available; try again later", None, "1"),
     ("SHUTTING_DOWN", STATUS.UNAVAILABLE, "The service is shutting down; try again", None, "1"),
     ("UPSTREAM_TIMEOUT", STATUS.DEADLINE_EXCEEDED, "The model did not answer in time", None, None),
     ("DEADLINE_EXCEEDED", STATUS.DEADLINE_EXCEEDED, "The deadline passed before the answer was whole", None, None),
     ("INTERNAL", STATUS.INTERNAL, "Internal Server Error", None, None),
+    ("RATE_LIMITED", STATUS.RESOURCE_EXHAUSTED, "This key may make 6 requests a minute; try again", None, "7"),
 ]
 
 
@@ -81,14 +83,16 @@ async def shown(response: aiohttp.ClientResponse) -> dict[str, Any]:
     return {"status": response.status, "headers": headers, "body": await response.json()}
 
 
-def failing(case: tuple[str, grpc.StatusCode, str, str | None, str | None]) -> Callable[[Any, Context], Any]:
-    """A handler that fails as the service does."""
+def failing(
+    case: tuple[str, grpc.StatusCode, str, str | None, str | None], code: str | None = None
+) -> Callable[[Any, Context], Any]:
+    """A handler that fails as the service does; `code` is an upstream's own."""
     reason, status, message, param, wait = case
 
     async def fail(_request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         metadata: list[tuple[str, str | bytes]] = [
             ("parley-error-reason", reason),
-            ("parley-error-code", reason.lower()),
+            ("parley-error-code", code or reason.lower()),
             ("grpc-status-details-bin", b"\x08\x05"),
             ("x-request-id", "the-worker-s"),
             ("x-correlation-id", "the-worker-s"),
@@ -120,6 +124,59 @@ async def test_every_reason_has_its_status_and_body(
             assert [response.headers["x-request-id"]] == response.headers.getall("x-request-id")
             assert [response.headers["x-request-id"]] == response.headers.getall("x-correlation-id")
     golden(f"errors_{dialect}", seen)
+
+
+async def test_every_reason_is_tried_here() -> None:
+    """A new reason needs a row above, and its status, body and headers are then looked at."""
+    names = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()}  # noqa: SIM118 - no mapping
+    assert names - {"UNSPECIFIED"} == {row[0] for row in REASONS}
+
+
+@pytest.mark.parametrize("dialect", ["openai", "openpipe"])
+@pytest.mark.parametrize(
+    ("wait", "again"), [("0", "true"), ("1", "true"), ("60", "true"), ("61", "false"), ("86400", "false")]
+)
+async def test_a_wait_longer_than_the_sdk_s_own_is_no_reason_to_try_again(
+    client: aiohttp.ClientSession, worker: Worker, dialect: str, wait: str, again: str
+) -> None:
+    """Told to wait for longer than a minute, OpenAI's package would not wait at all; so it is told to give up."""
+    worker.complete = failing(("UPSTREAM_RATE_LIMITED", STATUS.RESOURCE_EXHAUSTED, "slow", None, wait))
+    async with client.post(PATHS[dialect], json=ASK) as response:
+        assert (429, wait, again) == (
+            response.status,
+            response.headers["retry-after"],
+            response.headers["x-should-retry"],
+        )
+
+
+@pytest.mark.parametrize("dialect", PATHS)
+@pytest.mark.parametrize("code", ["content_policy_violation", "invalid_request", "unsupported_value"])
+async def test_an_upstream_s_own_code_reaches_the_caller(
+    client: aiohttp.ClientSession, worker: Worker, dialect: str, code: str
+) -> None:
+    """Where errors have a code it is the upstream's, and no code of an upstream makes a validation of it."""
+    rejected = ("UPSTREAM_REJECTED", STATUS.INVALID_ARGUMENT, "why", "tools[0].type", None)
+    worker.complete = failing(rejected, code)
+    async with client.post(PATHS[dialect], json=ASK) as response:
+        body = await response.json()
+    assert 400 == response.status
+    assert "why" == (body["detail"] if dialect == "fastapi" else message_of(dialect, body))
+    if dialect in {"openai", "openpipe"}:
+        assert ("invalid_request_error", "tools[0].type", code) == tuple(
+            body["error"][key] for key in ("type", "param", "code")
+        )
+
+
+@pytest.mark.parametrize("dialect", PATHS)
+async def test_the_service_is_told_the_form_of_errors_in_mid_stream(
+    client: aiohttp.ClientSession, worker: Worker, dialect: str
+) -> None:
+    """The edge cannot write into a stream; it says how, and takes nobody else's word for it."""
+    headers = {"parley-error-form": "whatever", "accept": "*/*"}
+    async with client.post(PATHS[dialect], json=ASK | {"stream": True}, headers=headers) as response:
+        assert 200 == response.status
+    form = {"chipp": "text", "upchatty": "text", "fastapi": "detail"}.get(dialect)
+    assert form == worker.metadata.get("parley-error-form")
 
 
 @pytest.mark.parametrize("dialect", PATHS)
@@ -212,7 +269,45 @@ BODIES = [
     '{"model": "a", "model": "b"}',
     '{"chatSessionId": "a", "session_id": "b"}',
     '{"messages": [{"role": "a", "name": "b", "name": "c"}]}',
+    '{"model": []}',
+    '{"unknown": [{}], "mod\\u0065l": []}',
+    '{"chatSessionId": ["a"]}',
+    '{"messages": {"role": "user", "content": "x"}}',
+    '{"messages": [{"role": ["a"]}]}',
+    '{"tools": {"type": "function"}}',
+    '{"modalities": "text"}',
+    '{"response_format": []}',
+    '{"metadata": []}',
+    '{"metadata": {"a": []}}',
+    '{"metadata": {"a": "{", "b": {}}}',
+    '{"logit_bias": {"1": {}}}',
+    '{"stream": "true"}',
+    '{"stream": "false"}',
+    '{"stream": "yes"}',
+    '{"stream": []}',
+    '{"seed": 9223372036854775808}',
+    '{"seed": 18446744073709551616}',
+    '{"seed": 1e400}',
+    '{"temperature": -1e400}',
+    '{"extra_body": {"a": 1e400}}',
+    '{"stop": [1, 1e400]}',
+    '{"seed": 1e40,}',
 ]
+
+GOOD = [
+    '{"model": null, "messages": null, "tools": null, "metadata": null, "stop": ["a"], "n": null, "stream": null}',
+    '{"metadata": {"a": "{", "b": "\\"{", "c": "[{"}, "logit_bias": {}, "tool_choice": {"type": "function"}}',
+    '{"messages": [{"role": "user", "content": [{"type": "text", "text": "\\"seed\\": 1e400"}]}], "seed": 1e3}',
+    '{"messages":[],"tools" : [ ] , "functions"\t:\n[]}',
+]
+
+
+@pytest.mark.parametrize("body", GOOD)
+async def test_what_can_be_read_goes_to_the_worker(client: aiohttp.ClientSession, worker: Worker, body: str) -> None:
+    """Null, arrays where any JSON may stand, and text that looks like more are no mistakes."""
+    async with client.post(PATHS["openai"], data=body, headers={"content-type": "application/json"}) as response:
+        assert 200 == response.status, await response.text()
+    assert ["CreateChatCompletion"] == worker.calls
 
 
 @pytest.mark.parametrize("dialect", PATHS)

@@ -112,6 +112,47 @@ async def test_inner_headers_do_not_go_out(client: aiohttp.ClientSession, worker
     assert shown == names - {"content-length", "transfer-encoding"}
 
 
+LIMITS = (
+    ("x-ratelimit-limit-requests", "60"),
+    ("x-ratelimit-remaining-requests", "0"),
+    ("x-ratelimit-reset-requests", "1m0s"),
+    ("x-ratelimit-limit-tokens", "1000"),
+    ("x-ratelimit-remaining-tokens", "999"),
+    ("x-ratelimit-reset-tokens", "60ms"),
+)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_limits_are_told_with_every_answer(
+    client: aiohttp.ClientSession, worker: Worker, *, stream: bool
+) -> None:
+    """Whole answers and streams have them ahead, and so has a refusal, which says when to come back."""
+
+    async def complete(_request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
+        await context.send_initial_metadata(LIMITS)
+        return ChatCompletion(id="c")
+
+    async def events(_request: CreateChatCompletionRequest, context: Context) -> AsyncIterator[HttpBody]:
+        await context.send_initial_metadata(LIMITS)
+        yield HttpBody(content_type="text/event-stream", data=b"data: [DONE]\n\n")
+
+    async def refuse(_request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
+        context.set_trailing_metadata((*LIMITS, ("parley-error-reason", "RATE_LIMITED"), ("retry-after", "1")))
+        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Enough")
+
+    async def refuse_stream(request: CreateChatCompletionRequest, context: Context) -> AsyncIterator[HttpBody]:
+        await refuse(request, context)
+        yield HttpBody()
+
+    worker.complete, worker.events = complete, events
+    async with client.post(CHAT, json=ASK | {"stream": stream}) as response:
+        assert (200, dict(LIMITS)) == (response.status, {name: response.headers[name] for name, _ in LIMITS})
+    worker.complete, worker.events = refuse, refuse_stream
+    async with client.post(CHAT, json=ASK | {"stream": stream}) as response:
+        assert (429, dict(LIMITS)) == (response.status, {name: response.headers[name] for name, _ in LIMITS})
+        assert ("1", "true") == (response.headers["retry-after"], response.headers["x-should-retry"])
+
+
 @pytest.mark.parametrize("path", ["/nothing", "/healthz", "/v1/chat/completions", "/v1/models/m"])
 async def test_no_answer_names_envoy(client: aiohttp.ClientSession, path: str) -> None:
     """Errors and health have no headers of Envoy either."""
@@ -120,7 +161,7 @@ async def test_no_answer_names_envoy(client: aiohttp.ClientSession, path: str) -
     assert set() == {name for name in names if name == "server" or name.startswith(("x-envoy-", "grpc-"))}
 
 
-async def test_nothing_on_the_way_keeps_a_stream_back(client: aiohttp.ClientSession) -> None:
+async def test_nothing_on_the_way_keeps_a_stream_back(client: aiohttp.ClientSession, worker: Worker) -> None:
     """Caches and buffering proxies are told to let events pass, and whole answers are left to them."""
     async with client.post(CHAT, json=ASK | {"stream": True}) as response:
         told = (response.headers["cache-control"], response.headers["x-accel-buffering"])

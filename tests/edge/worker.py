@@ -61,6 +61,8 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
         self.events: Stream = _events
         self.export: Stream = _export
         self.calls: list[str] = []
+        self.models: ListModelsResponse | None = None
+        self.sessions = ListSessionsResponse()
         self.request: Any = None
         self.metadata: dict[str, Any] = {}
 
@@ -107,7 +109,9 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
 
     async def ListModels(self, request: ListModelsRequest, context: Any) -> ListModelsResponse:
         self._note("ListModels", request, context)
-        return ListModelsResponse(object="list", data=[Model(id="m", object="model", created=7, owned_by="local")])
+        return self.models or ListModelsResponse(
+            object="list", data=[Model(id="m", object="model", created=7, owned_by="local")]
+        )
 
     async def GetModel(self, request: GetModelRequest, context: Any) -> Model:
         self._note("GetModel", request, context)
@@ -115,7 +119,7 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
 
     async def ListSessions(self, request: ListSessionsRequest, context: Any) -> ListSessionsResponse:
         self._note("ListSessions", request, context)
-        return ListSessionsResponse()
+        return self.sessions
 
     async def GetSession(self, request: GetSessionRequest, context: Any) -> Session:
         self._note("GetSession", request, context)

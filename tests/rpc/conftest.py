@@ -6,6 +6,7 @@ pytest-grpc's fixtures give the stubs; its `grpc_server` is replaced by ours. On
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from parley import logs
 from parley.auth.api_keys import ApiKeys
 from parley.config import parse
 from parley.core.chat import Chat
+from parley.core.limits import Limits
 from parley.core.routing import Router
 from parley.core.turns import Turns
 from parley.rpc.server import Server
@@ -80,17 +82,21 @@ class Worker:
 
 
 @asynccontextmanager
-async def serving(folder: Path, **options: float) -> AsyncIterator[Worker]:
-    """Runs the server on this loop, with its store in the folder; `options` are the server's own."""
-    backend, store = ScriptedBackend(), SqliteStore(folder / "parley.db")
+async def serving(
+    folder: Path, config: str = CONFIG, clock: Callable[[], float] = time.time, **options: float
+) -> AsyncIterator[Worker]:
+    """Runs the server on this loop, with its store in the folder and on this clock; `options` are its own."""
+    backend, store = ScriptedBackend(), SqliteStore(folder / "parley.db", clock)
     turns, keys = Turns(store), ApiKeys(store)
-    router = Router(parse(CONFIG, "test.yaml"), {"scripted": backend})
-    server = Server(Chat(router, turns, store), router, store, keys, **options)
+    settings = parse(config, "test.yaml")
+    router, limits = Router(settings, {"scripted": backend}), Limits(settings.limits, store)
+    server = Server(Chat(router, turns, limits, store), router, store, keys, **options)
     secrets = {name: (await keys.create(name, name, plan, models))[1] for name, plan, models in ACCOUNTS}
     address = await server.start("127.0.0.1:0")
     yield Worker(address, backend, secrets, asyncio.get_running_loop(), server, turns, store)
     await server.stop(0)
     await turns.close()
+    await limits.close()
     await store.close()
 
 

@@ -130,6 +130,17 @@ def test_a_failure_in_mid_stream_is_an_error_event_without_done(
     assert grpc.StatusCode.UNAVAILABLE == _code(caught)
 
 
+@pytest.mark.parametrize(("form", "key"), [("text", "error"), ("detail", "detail")])
+def test_the_edge_may_choose_the_form_of_an_error_in_mid_stream(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata, form: str, key: str
+) -> None:
+    """A dialect whose errors are plain has them so in a stream too."""
+    worker.backend.answer = lambda _: [chunks("Hel")[0], StreamBroken("broke off")]
+    metadata = (*ada, ("parley-error-form", form))
+    bodies = b"".join(body.data for body in chat.StreamChatCompletionEvents(ask(), metadata=metadata)).decode()
+    assert {key: "broke off"} == json.loads(bodies.rstrip().rpartition("data: ")[2])
+
+
 def test_stream_true_is_refused_where_the_answer_is_whole(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata
 ) -> None:

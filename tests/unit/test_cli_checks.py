@@ -5,8 +5,41 @@ from pathlib import Path
 
 import pytest
 
-from parley.cli.checks import check_address, check_ready_file
+from parley.cli.checks import check_address, check_config, check_ready_file
 from parley.cli.settings import Address, CommandError
+from parley.config import ConfigError, parse
+
+CONFIG = """\
+backends: {local: {kind: llama_cpp, model_path: /none.gguf}, b: {kind: openai, base_url: "http://b/v1"}}
+models:
+  - {id: one, targets: [{backend: b}], defaults: {temperature: 0.5, stop: END, seed: 1}}
+  - {id: two, targets: [{backend: b}], defaults: {temperature: 9, top_p: -1, stop: 7}}
+  - {id: three, targets: [{backend: local}]}
+"""
+
+
+def test_everything_that_only_using_it_tells_has_its_line() -> None:
+    """Defaults out of range and weights that are not there: each names the file and the line's path."""
+    with pytest.raises(ConfigError) as caught:
+        check_config(parse(CONFIG, "f"), Path("f"))
+    assert [
+        "f: models[1].defaults.temperature: must be between 0 and 2",
+        "f: models[1].defaults.top_p: must be between 0 and 1",
+        "f: models[1].defaults.stop: must be a string or an array of at most 4 strings",
+        "f: backends.local.model_path: there is no file /none.gguf; name a GGUF file, or leave it out",
+    ] == str(caught.value).splitlines()
+
+
+def test_what_is_no_default_names_the_file() -> None:
+    """A misspelt parameter is found before anything is started."""
+    with pytest.raises(ConfigError, match=r"^f: models\[1\]\.defaults\.temprature: no request parameter"):
+        check_config(parse(CONFIG.replace("temperature: 9", "temprature: 9"), "f"), Path("f"))
+
+
+def test_a_good_configuration_passes() -> None:
+    """Defaults that a request could have are no problem, and the built-in configuration is good."""
+    good = CONFIG.replace("{temperature: 9, top_p: -1, stop: 7}", "{temperature: 2, top_p: 0}")
+    check_config(parse(good.replace("backend: local", "backend: b"), "f"), Path("f"))
 
 
 def test_a_free_port_passes() -> None:

@@ -120,7 +120,7 @@ def test_config_check_lists_every_problem(tmp_path: Path) -> None:
     ("model", "says"),
     [
         ("defaults: {temprature: 1}, targets: [{backend: b}]", "models[0].defaults.temprature: "),
-        ("targets: [{backend: a}]", "model_path: there is no file /none.gguf; "),
+        ("targets: [{backend: a}]", "backends.a.model_path: there is no file /none.gguf; "),
     ],
 )
 def test_config_check_refuses_what_up_would_refuse(model: str, says: str, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_config_check_refuses_what_up_would_refuse(model: str, says: str, tmp_pa
         done = run(*command)
         assert (1, "") == (done.returncode, done.stdout)
         assert 1 == len(done.stderr.splitlines())
-        assert done.stderr.startswith(f"parley: {says}")
+        assert done.stderr.startswith(f"parley: {file}: {says}")
 
 
 def test_models_shows_what_can_be_asked_for(tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ models:
     targets: [{backend: local}]
     sessions: off
 default_model: one
+limits:
+  key: {requests_per_minute: 60}
+  account: {requests_per_minute: 600, tokens_per_minute: 100000}
 """
 
 
@@ -53,6 +56,15 @@ def test_a_configuration_survives_json(tmp_path: Path) -> None:
     assert config == type(config).model_validate_json(config.model_dump_json())
 
 
+def test_limits_are_read() -> None:
+    """Each limit is optional, and without the section there is none."""
+    limits = parse(GOOD, "f").limits
+    assert limits is not None
+    assert (60, None) == (limits.key.requests_per_minute, limits.key.tokens_per_minute)
+    assert (600, 100000) == (limits.account.requests_per_minute, limits.account.tokens_per_minute)
+    assert load(None).limits is None
+
+
 @pytest.mark.parametrize("word", ["off", "false", '"off"'])
 def test_sessions_off_is_understood_although_yaml_reads_a_boolean(word: str) -> None:
     """`sessions: off` is what people write, and YAML 1.1 reads it as false."""
@@ -84,7 +96,22 @@ def test_secrets_are_not_shown() -> None:
         ("connect: 500ms", "connect: .inf", "f: models[0].timeouts.connect: "),
         ("weight: 3", "weight: 0", "f: models[0].targets[0].weight: "),
         ("weight: 3", "weight: .inf", "f: models[0].targets[0].weight: "),
-        ("http://10", "ftp://10", "f: backends.vllm.base_url: "),
+        ("requests_per_minute: 60}", "requests_per_minute: 0}", "f: limits.key.requests_per_minute: "),
+        ("requests_per_minute: 60}", "requests_per_hour: 60}", "f: limits.key.requests_per_hour: "),
+        ("tokens_per_minute: 100000", "tokens_per_minute: many", "f: limits.account.tokens_per_minute: "),
+        ("tokens_per_minute: 100000", "tokens_per_minute: 1.5", "f: limits.account.tokens_per_minute: "),
+        ("account: {", "model: {", "f: limits.model: "),
+        ("http://10", "ftp://10", "f: backends.vllm.base_url: must be a URL"),
+        ("http://10.0.0.5:8000", "https://", "f: backends.vllm.base_url: must be a URL"),
+        ("http://10.0.0.5:8000", "http://a b", "f: backends.vllm.base_url: must be a URL"),
+        ("http://10.0.0.5:8000", "http://a:99999", "f: backends.vllm.base_url: must be a URL"),
+        ("http://10.0.0.5:8000", "http://[::1", "f: backends.vllm.base_url: must be a URL"),
+        ("http://10.0.0.5:8000/v1", "https://u:secret-word@a/v1", "f: backends.vllm.base_url: must not have a user"),
+        ("http://10.0.0.5:8000/v1", "https://a/v1?key=secret-word", "f: backends.vllm.base_url: must not have a query"),
+        ("http://10.0.0.5:8000/v1", "https://a/v1#x", "f: backends.vllm.base_url: must not have a query"),
+        ('"secret-word"', '"secret-word\\n"', "f: backends.vllm.api_key: must be one word of printable ASCII"),
+        ('"secret-word"', '"secret-wörd"', "f: backends.vllm.api_key: must be one word of printable ASCII"),
+        ('"secret-word"', '""', "f: backends.vllm.api_key: must be one word of printable ASCII"),
         ("id: two", "id: one", 'f: models[1].id: "one" is used twice; give each model its own id'),
         (
             "default_model: one",
@@ -110,6 +137,7 @@ def test_an_error_names_its_place(old: str, new: str, line: str) -> None:
         parse(GOOD.replace(old, new), "f")
     assert 1 == len(str(caught.value).splitlines())
     assert str(caught.value).startswith(line)
+    assert "secret-w" not in str(caught.value)
 
 
 def test_every_error_has_its_line() -> None:

@@ -1,6 +1,7 @@
 """The table of errors. Nothing real runs here but the table itself."""
 
 import grpc
+import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from parley.core import errors as domain
@@ -50,6 +51,29 @@ def test_a_failed_call_carries_details_and_their_plain_mirror() -> None:
     assert grpc.StatusCode.INVALID_ARGUMENT.value[0] == status.code
 
 
+def test_an_upstream_s_code_stands_beside_our_reason() -> None:
+    """The reason stays ours; the upstream's own word is there for programs and in the details."""
+    metadata = dict(errors.trailing_metadata(domain.ContentPolicy("no", code="content_filter", param="prompt")))
+    info = error_details_pb2.ErrorInfo()
+    assert status_pb2.Status.FromString(metadata["grpc-status-details-bin"]).details[0].Unpack(info)
+    assert ("CONTENT_POLICY", {"param": "prompt", "upstream_code": "content_filter"}) == (info.reason, info.metadata)
+    assert ("CONTENT_POLICY", "content_filter", "prompt") == tuple(
+        metadata[f"parley-error-{name}"] for name in ("reason", "code", "param")
+    )
+
+
+@pytest.mark.parametrize("reason", errors.STATUS)
+def test_where_trying_again_helps_it_is_said_when(reason: ErrorReason.ValueType) -> None:
+    """Busy, unavailable and too many: a second unless more is known. Elsewhere nobody is told to wait."""
+    error = domain.ParleyError("why")
+    error.reason = reason
+    metadata = dict(errors.trailing_metadata(error))
+    helps = errors.STATUS[reason].name in {"UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED"}
+    assert ("1" if helps else None) == metadata.get("retry-after")
+    error.retry_after = 7.1
+    assert "8" == dict(errors.trailing_metadata(error))["retry-after"]
+
+
 def test_what_nobody_foresaw_is_told_as_internal_server_error_only() -> None:
     """A caller never sees the text of an unexpected exception."""
     failure = errors.known(RuntimeError("password=1234"), "request-1")
@@ -60,8 +84,9 @@ def test_what_nobody_foresaw_is_told_as_internal_server_error_only() -> None:
 def test_an_error_fits_into_the_headers_that_every_caller_takes() -> None:
     """However long what the caller sent, and however much is wrong with it, gRPC's 8 KiB of metadata are enough."""
     text, param = "ü" * 100_000, "x" * 100_000
-    error = domain.InvalidRequest(text, param=param, violations=[(param, text)] * 1000)
-    sizes = [len(key) + len(value) * 4 / 3 for key, value in errors.trailing_metadata(error)]
-    percent_encoded = 3 * len(error.message.encode())
-    assert sum(sizes) + percent_encoded < 8192 - 1024
-    assert text.startswith(error.message.removesuffix("…"))
+    invalid = domain.InvalidRequest(text, param=param, violations=[(param, text)] * 1000)
+    for error in (invalid, domain.UpstreamRejected(text, param=param, code=param)):
+        sizes = [len(key) + len(value) * 4 / 3 for key, value in errors.trailing_metadata(error)]
+        percent_encoded = 3 * len(error.message.encode())
+        assert sum(sizes) + percent_encoded < 8192 - 1024
+        assert text.startswith(error.message.removesuffix("…"))

@@ -80,6 +80,15 @@ def test_functions_and_response_formats_keep_their_order() -> None:
     assert keys == list(json.loads(request.response_format.json_schema.schema_json))
 
 
+@given(OBJECTS, OBJECTS)
+def test_extra_body_keeps_its_order(first: dict[str, object], second: dict[str, object]) -> None:
+    """Also where it comes in pieces, of which the later one holds for a key that both have."""
+    request = _read(_field(36, _struct(first)) + _field(1, b"m") + _field(36, _struct(second)))
+    expected = json.dumps(first | second, ensure_ascii=False, separators=(",", ":"))
+    assert expected == json.dumps(json.loads(request.extra_body_json), ensure_ascii=False, separators=(",", ":"))
+    assert ("m", False) == (request.model, request.HasField("extra_body"))
+
+
 def test_json_text_of_the_caller_wins_over_the_struct() -> None:
     """A gRPC caller's `parameters_json` is left as it is."""
     request = CreateChatCompletionRequest()
@@ -87,7 +96,10 @@ def test_json_text_of_the_caller_wins_over_the_struct() -> None:
     tool.function.name = "f"
     tool.function.parameters["a"] = 1
     tool.function.parameters_json = '{"b": 2}'
+    request.extra_body["a"] = 1
+    request.extra_body_json = '{"b": 3}'
     read = _read(request.SerializeToString())
+    assert '{"b": 3}' == read.extra_body_json
     assert '{"b": 2}' == read.tools[0].function.parameters_json
 
 

@@ -134,3 +134,15 @@ def test_every_error_of_the_edge_follows_the_document(dialect: str, kind: str) -
         assert status in documented, case
         if seen.get("body") is not None and status != "200":
             assert [] == problems(documented[status]["content"]["application/json"]["schema"], seen["body"]), case
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [("/v1/models", "data"), ("/api/v1/sessions", "sessions"), ("/api/v1/sessions/{session_id}/messages", "messages")],
+)
+def test_lists_are_always_there(path: str, field: str) -> None:
+    """Generated clients need not look whether there is a list."""
+    content = DOCUMENT["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]
+    name = content["schema"]["$ref"].rpartition("/")[2]
+    assert field in DOCUMENT["components"]["schemas"][name]["required"]
+    assert field in content["example"]

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from parley.core.errors import StreamBroken
+from parley.core.errors import ParleyError, StreamBroken, UpstreamRejected
+from parley.rpc import errors
 from parley.rpc.sse import DONE, KEEP_ALIVE, EventWriter, error_event
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import Delta, Logprobs, TokenLogprob
 
+EDGE_GOLDEN = Path(__file__).parents[1] / "edge" / "golden" / "errors_openai.json"
 GOLDEN = Path(__file__).parent / "golden" / "events.txt"
 
 
@@ -68,6 +70,18 @@ def test_the_stamp_comes_first_and_in_the_order_of_the_proto() -> None:
     assert ["index", "delta", "finish_reason"] == list(body["choices"][0])
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_moderation_is_always_written(asked: bool) -> None:
+    """The last chunk has it beside the usage, and alone where nobody asked for that."""
+    chunk = _chunk()
+    chunk.usage.prompt_tokens = 0
+    chunk.moderation.update({"input": {"flagged": False}})
+    told = EventWriter(include_usage=asked).events([chunk])
+    assert told.endswith(DONE)
+    body = json.loads(told.removesuffix(DONE)[6:])
+    assert ([], {"input": {"flagged": False}}, asked) == (body["choices"], body["moderation"], "usage" in body)
+
+
 def test_usage_is_written_only_where_it_was_asked_for() -> None:
     """Without `include_usage` the chunk with the usage makes no event."""
     assert b"" == EventWriter(include_usage=False).event(CHUNKS["usage"])
@@ -85,6 +99,32 @@ def test_an_error_event_names_the_reason() -> None:
     """A stream that fails midway says why, in the shape that OpenAI's SDKs read."""
     body = json.loads(error_event(StreamBroken("broke off"))[6:])
     assert {"message": "broke off", "type": "server_error", "param": None, "code": "stream_broken"} == body["error"]
+
+
+@pytest.mark.parametrize("reason", errors.STATUS)
+def test_an_error_is_called_the_same_before_and_after_the_first_event(reason: Any) -> None:
+    """Type and code of every reason are those that the edge gives it with a status."""
+    error = ParleyError("why")
+    error.reason = reason
+    shown = json.loads(EDGE_GOLDEN.read_text(encoding="utf-8"))[errors.name(error)]["body"]["error"]
+    event = json.loads(error_event(error)[6:])["error"]
+    assert (shown["type"], shown["code"]) == (event["type"], event["code"])
+
+
+def test_an_upstream_s_own_code_is_in_the_event() -> None:
+    """What an upstream refuses is called as the upstream calls it."""
+    error = UpstreamRejected("why", param="messages", code="content_filter")
+    expected = {"message": "why", "type": "invalid_request_error", "param": "messages", "code": "content_filter"}
+    assert {"error": expected} == json.loads(error_event(error)[6:])
+
+
+@pytest.mark.parametrize(
+    ("form", "body"),
+    [("text", {"error": 'broke "off"'}), ("detail", {"detail": 'broke "off"'})],
+)
+def test_an_error_event_has_the_form_that_was_asked_for(form: str, body: dict[str, str]) -> None:
+    """Where a dialect's errors are plain, they are so in mid-stream too."""
+    assert body == json.loads(error_event(StreamBroken('broke "off"'), form)[6:])
 
 
 def test_events_are_those_of_the_golden_file() -> None:

@@ -50,6 +50,15 @@ def test_the_role_is_sent_once_a_choice() -> None:
     assert [(0, "assistant"), (0, ""), (1, "assistant"), (1, ""), (0, ""), (1, "")] == roles
 
 
+def test_moderation_is_in_the_last_chunk() -> None:
+    """Whatever a backend tells after it."""
+    told = ChatCompletionChunk()
+    told.moderation.update({"input": {"type": "moderation_results"}})
+    *others, last = _shape(_chunk(Delta(content="a")), told, _chunk(Delta(content="b")))
+    assert told.moderation == last.moderation
+    assert not any(chunk.HasField("moderation") for chunk in others)
+
+
 def test_logprobs_stay_with_their_delta() -> None:
     """Token probabilities leave in the chunk of the text that they belong to."""
     chunk = _chunk(Delta(content="a"))

@@ -1,7 +1,7 @@
 """The life of what a call holds, against a store that records."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +9,8 @@ import pytest
 from parley.config import Model, parse
 from parley.core.errors import SessionBusy, StoreUnavailable, TurnLost
 from parley.core.idempotency import Key, digest
-from parley.core.ports import Caller, Claim, Turn, TurnBegin, TurnEnd
+from parley.core.limits import Admission
+from parley.core.ports import Caller, Charge, Claim, Turn, TurnBegin, TurnEnd
 from parley.core.turns import Held, Turns
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Usage
@@ -52,6 +53,9 @@ class RecordingStore:
         await self.gate.wait()
         self.log.append(("claim", account, method, key, digest))
         return self.claimed
+
+    async def settle(self, charges: Sequence[Charge]) -> None:
+        self.log.append(("settled", [charge.amount for charge in charges]))
 
     async def end_claim(self, claim: Claim, reply: bytes | None) -> None:
         await self.gate.wait()
@@ -214,6 +218,48 @@ async def test_a_lost_turn_frees_its_key(store: RecordingStore) -> None:
             turns.abandon(held, "failed", None)
         await turns.close()
         assert ("freed", "k") == store.log[-1]
+
+
+def _admitted(settled: list[list[int]]) -> Admission:
+    """Ten tokens were reserved, and three were used."""
+    admission = Admission(
+        [Charge("key:1", "tokens", 100, 10)], 0, lambda charges: settled.append([charge.amount for charge in charges])
+    )
+    admission.saw(ChatCompletion(usage=Usage(total_tokens=3)))
+    return admission
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+async def test_the_limits_are_settled_with_the_turn(store: RecordingStore, is_whole: bool) -> None:
+    """In the same write, whole or not, and only there."""
+    turns, settled = _turns(store), list[list[int]]()
+    held = await _begin(turns, "a", Held(admission=_admitted(settled)))
+    with held.admission:
+        if is_whole:
+            await turns.commit(held, ChatCompletion())
+        else:
+            turns.abandon(held, "failed", None)
+            await turns.close()
+    assert ([-7], []) == ([charge.amount for charge in store.ends[0].charges], settled)
+
+
+async def test_without_a_turn_the_limits_settle_themselves(store: RecordingStore) -> None:
+    """A key alone, or nothing, has no such write."""
+    turns, settled = _turns(store), list[list[int]]()
+    held = await _claimed(turns)
+    held.admission = _admitted(settled)
+    with held.admission:
+        await turns.commit(held, ChatCompletion())
+    assert [[-7]] == settled
+
+
+async def test_a_lost_turn_still_settles_the_limits(store: RecordingStore) -> None:
+    """What was used was used."""
+    turns = _turns(store)
+    store.errors["end"] = [TurnLost()]
+    with pytest.raises(TurnLost):
+        await turns.commit(await _begin(turns, "a", Held(admission=_admitted([]))), ChatCompletion())
+    assert [("settled", [-7])] == store.log
 
 
 async def test_a_store_that_is_away_at_the_end_harms_nobody_else(store: RecordingStore) -> None:

@@ -38,6 +38,7 @@ _CONTEXT_WORDS = re.compile(
 )
 _POLICY_CODES = frozenset({"content_filter", "content_policy_violation", "moderation_blocked", "safety"})
 
+_WORD = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 _SECRETS = re.compile(r"\b(?:sk|pk|gsk|xai|key)-[\w.*-]{4,}|(?<=Bearer )\S+", re.IGNORECASE)
 
 
@@ -76,18 +77,24 @@ class Failures:
         words = str(said.get("message") or "")
         codes = {said.get("code"), said.get("type")} & (_CONTEXT_CODES | _POLICY_CODES) if _hashable(said) else set()
         message = self.redact(words) or f'The model "{model}" refused the request'
-        param = said.get("param") if isinstance(said.get("param"), str) else None
+        param = self._plain(said.get("param"))
+        code = self._plain(said.get("code")) or next(iter(sorted(map(str, codes))), None)
         if codes & _POLICY_CODES:
-            return ContentPolicy(message, cause=cause)
+            return ContentPolicy(message, param=param, code=code, cause=cause)
         if codes & _CONTEXT_CODES or (status in {400, 413, 422} and _CONTEXT_WORDS.search(words)):
-            return ContextLengthExceeded(message, param="messages", cause=cause)
+            return ContextLengthExceeded(message, param=param or "messages", code=code, cause=cause)
         if status == 429:  # noqa: PLR2004 - as HTTP counts
             return rate_limited(model, wait, cause)
         if status in _OUR_FAULT or status in _REDIRECTS:
             return UpstreamMisconfigured(_not_available(model), cause=cause)
         if 400 <= status < 500 and status != 408:  # noqa: PLR2004 - as HTTP counts
-            return UpstreamRejected(message, param=param, cause=cause)
+            return UpstreamRejected(message, param=param, code=code, cause=cause)
         return unavailable(model, cause, wait)
+
+    def _plain(self, word: Any) -> str | None:
+        """Returns an upstream's word for programs, a field's name or a code, where it is fit for a header."""
+        is_plain = isinstance(word, str) and _WORD.fullmatch(word) and self.redact(word) == word
+        return word if is_plain else None
 
 
 def rate_limited(model: str, wait: float | None, cause: str) -> UpstreamRateLimited:

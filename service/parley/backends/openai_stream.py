@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
+from google.protobuf.struct_pb2 import Struct
 
 from parley.backends import openai_answer as answer
 from parley.backends.openai_answer import SHAPE_ERRORS, ErrorInBody, Malformed
@@ -47,6 +48,7 @@ class StreamReader:
         self._usage_due = False
         self._tags: dict[str, Any] = {}
         self._tags_due = False
+        self._moderation: Struct | None = None
 
     @property
     def whole(self) -> bool:
@@ -104,6 +106,8 @@ class StreamReader:
                 choice.finish(item["finish_reason"])
         if event.get("usage"):
             self._count(answer.usage(event["usage"]), alone=not choices)
+        if event.get("moderation"):
+            self._moderation = answer.struct(event["moderation"])
         if event.get("system_fingerprint") != self._tags.get("system_fingerprint") or event.get("service_tier"):
             self._tag(event)
 
@@ -128,10 +132,11 @@ class StreamReader:
         self._usage_due = True
 
     def _take(self) -> ChatCompletionChunk | None:
-        if not (self._touched or self._usage_due):
+        if not (self._touched or self._usage_due or self._moderation):
             return None
         touched, self._touched = self._touched, {}
-        chunk = ChatCompletionChunk(choices=[choice.take() for choice in touched.values()])
+        chunk = ChatCompletionChunk(choices=[choice.take() for choice in touched.values()], moderation=self._moderation)
+        self._moderation = None
         self.started = self.started or any(choice.spoke for choice in touched.values())
         if self._usage_due and self._usage is not None:
             chunk.usage.CopyFrom(self._usage)

@@ -2,21 +2,56 @@
 
 import errno
 import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+from google.protobuf import json_format
 
 from parley.cli.children import model_backends
 from parley.cli.settings import Address, CommandError
-from parley.config import Config
+from parley.config import Config, ConfigError, name_of
+from parley.core.errors import InvalidRequest
 from parley.core.routing import Router
+from parley.rpc.validation import validate
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 
-def check_config(config: Config) -> None:
-    """Raises ConfigError for what only using it tells: a model's `defaults`, and a llama.cpp model that is missing."""
+def check_config(config: Config, file: Path | None) -> None:
+    """Raises ConfigError for what only using it tells: a model's `defaults`, and a llama.cpp model that is missing.
+
+    `file` is where the configuration was read from; each problem is a line.
+    """
+    problems = [*_wrong_defaults(config), *_missing_weights(config)]
+    if problems:
+        raise ConfigError("\n".join(f"{name_of(file)}: {problem}" for problem in problems))
+
+
+def _wrong_defaults(config: Config) -> Iterator[str]:
+    """Looks at the `defaults` of each model as at those of a request."""
+    try:
+        Router(config, {})
+    except ConfigError as error:
+        yield str(error)
+        return
+    for index, model in enumerate(config.models):
+        request = json_format.ParseDict(model.defaults, CreateChatCompletionRequest())
+        request.messages.add(role="user").content.string_value = "…"
+        try:
+            validate(request, streamed=True)
+        except InvalidRequest as error:
+            for field, message in error.violations:
+                yield f"models[{index}].defaults.{field}: {message.removeprefix(f'`{field}` ')}"
+
+
+def _missing_weights(config: Config) -> Iterator[str]:
     from parley.backends.llama_cpp import model_path
 
-    Router(config, {})
-    for backend in model_backends(config).values():
-        model_path(backend)
+    for name, backend in model_backends(config).items():
+        try:
+            model_path(backend)
+        except ConfigError as error:
+            yield f"backends.{name}.{error}"
 
 
 def check_address(address: Address, option: str) -> None:
@@ -46,8 +81,8 @@ def check_ready_file(path: Path | None) -> None:
         return
     try:
         path.unlink(missing_ok=True)
-        path.touch()
-        path.unlink()
+        with tempfile.TemporaryFile(dir=path.parent):  # not the file itself: whoever waits for it would read nothing
+            pass
     except OSError as error:
         message = f"{path} cannot be written ({error.strerror}); choose another file with --ready-file"
         raise CommandError(message) from error

@@ -17,7 +17,7 @@ def check(file: Annotated[Path, Parameter(help="The YAML file.")], /) -> None:
     from parley.config import load
 
     config = load(file)
-    check_config(config)
+    check_config(config, file)
     print(f"{file} is fine: {_count(config.backends, 'backend')}, {_count(config.models, 'model')}")
 
 

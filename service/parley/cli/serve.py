@@ -23,7 +23,7 @@ def serve(
     Several may share a state folder. SIGTERM drains it.
     """
     checked = load(config)
-    check_config(checked)
+    check_config(checked, config)
     check_address(listen, "--listen")
     state = settings.state_dir(state_dir)
     with settings.passing_run_dir() as run_dir:

@@ -78,7 +78,7 @@ def _check(config: Path | None, http: Address, grpc: Address, ready_file: Path |
 def _check_again(config: Path | None) -> Config:
     """What may change while Parley runs. Raises ConfigError."""
     checked = load(config)
-    check_config(checked)
+    check_config(checked, config)
     return checked
 
 

@@ -41,6 +41,8 @@ class AnswerJoiner:
             joiner.add(choice)
         if chunk.HasField("usage"):
             self._answer.usage.CopyFrom(chunk.usage)
+        if chunk.HasField("moderation"):
+            self._answer.moderation.CopyFrom(chunk.moderation)
         if chunk.HasField("system_fingerprint"):
             self._answer.system_fingerprint = chunk.system_fingerprint
         if chunk.HasField("service_tier"):

@@ -1,14 +1,16 @@
 """The one use case: answer a conversation, whole or as a stream, as a turn of its session."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from parley.config import Model
 from parley.core import functions
 from parley.core.answers import AnswerJoiner
 from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
 from parley.core.idempotency import Key
+from parley.core.limits import UNLIMITED, Admission, Limits, Standing, Told
 from parley.core.ports import Backend, Caller, SessionStore, UpstreamCall
 from parley.core.replay import streamed
 from parley.core.routing import Router
@@ -19,16 +21,34 @@ from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, 
 _CLOCK_SECONDS = 0.1  # how far the caller's clock and ours may be apart when a deadline passes
 
 
-def _ignore() -> None:
+def _ignore(*_: object) -> None:
     """Tells nobody."""
 
 
-class Chat:
-    """Answers conversations: model, key, session, target, backend, session."""
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a call says beside its request.
 
-    def __init__(self, router: Router, turns: Turns, store: SessionStore) -> None:
+    `deadline` is a time of the event loop's clock in seconds, `key` the call's `Idempotency-Key`. `told` is told how
+    the caller stands with its limits; `replayed` is called where the key has its answer already, which costs nothing.
+    """
+
+    deadline: float | None = None
+    key: Key | None = None
+    told: Told = _ignore
+    replayed: Callable[[], None] = _ignore
+
+
+_PLAIN = Terms()
+
+
+class Chat:
+    """Answers conversations: model, key, limits, session, target, backend, session."""
+
+    def __init__(self, router: Router, turns: Turns, limits: Limits, store: SessionStore) -> None:
         self._router = router
         self._turns = turns
+        self._limits = limits
         self._store = store
         self._stopping = False
 
@@ -36,75 +56,75 @@ class Chat:
         """Says that what is cancelled from now on is so because this worker stops."""
         self._stopping = True
 
+    async def standings(self, caller: Caller) -> Sequence[Standing]:
+        """Tells how a caller stands with its limits. Raises StoreUnavailable."""
+        return await self._limits.standings(caller)
+
     async def complete(
         self,
         request: CreateChatCompletionRequest,
         caller: Caller,
-        deadline: float | None = None,
-        *,
-        key: Key | None = None,
-        replayed: Callable[[], None] = _ignore,
+        terms: Terms = _PLAIN,
     ) -> ChatCompletion:
-        """Returns the whole answer; where a session or a key keeps it, it is on disk.
-
-        `deadline` is a time of the event loop's clock in seconds. `key` is the call's `Idempotency-Key`; `replayed` is
-        called where it has been answered before. Raises every ParleyError.
-        """
+        """Returns the whole answer; where a session or a key keeps it, it is on disk. Raises every ParleyError."""
         model = await self._model(request, caller)
-        held, reply = await self._turns.claim(key, request, caller)
+        held, reply = await self._turns.claim(terms.key, request, caller)
         if reply:
-            replayed()
+            terms.replayed()
             return reply
-        try:
-            backend, call = await self._begin(held, request, caller, model, deadline)
-            completion = await backend.complete(call)
-        except BaseException as error:
-            self._fail(held, error, None, request, deadline)
-            raise
-        if functions.speaks_of_functions(request):
-            functions.to_functions(completion)
-        stamp(completion, model.id, held.session_id)
-        await self._turns.commit(held, completion)
+        with await self._admit(held, request, caller, model, terms.told) as admission:
+            try:
+                backend, call = await self._begin(held, request, caller, model, terms.deadline)
+                admission.goes_on_from(held.earlier(request))
+                completion = await backend.complete(call)
+            except BaseException as error:
+                self._fail(held, error, None, request, terms.deadline)
+                raise
+            admission.saw(completion)
+            if functions.speaks_of_functions(request):
+                functions.to_functions(completion)
+            stamp(completion, model.id, held.session_id)
+            await self._turns.commit(held, completion)
         return completion
 
     async def stream(
         self,
         request: CreateChatCompletionRequest,
         caller: Caller,
-        deadline: float | None = None,
-        *,
-        key: Key | None = None,
-        replayed: Callable[[], None] = _ignore,
+        terms: Terms = _PLAIN,
     ) -> AsyncGenerator[list[ChatCompletionChunk], None]:
         """Yields the answer's chunks, those together that came together; the last one, alone, has no choices.
 
         It comes, and the iterator ends, only when the answer is whole and, where it is kept, on disk. Raises every
-        ParleyError. Closing the iterator closes the connection to the backend. For the rest see `complete`.
+        ParleyError. Closing the iterator closes the connection to the backend.
         """
         model = await self._model(request, caller)
-        held, reply = await self._turns.claim(key, request, caller)
+        held, reply = await self._turns.claim(terms.key, request, caller)
         if reply:
-            replayed()
+            terms.replayed()
             for together in streamed(reply):
                 yield together
             return
         joiner: AnswerJoiner | None = None
         legacy = functions.speaks_of_functions(request)
-        try:
-            backend, call = await self._begin(held, request, caller, model, deadline)
-            answer = ChatCompletion()
-            stamp(answer, model.id, held.session_id)
-            joiner, shaper = AnswerJoiner(answer), StreamShaper(answer)
-            async with aclosing(backend.stream(call)) as chunks:
-                async for chunk in chunks:
-                    if legacy:
-                        functions.to_function_deltas(chunk)
-                    joiner.add(chunk)
-                    yield shaper.shape(chunk)
-        except BaseException as error:
-            self._fail(held, error, joiner, request, deadline)
-            raise
-        await self._turns.commit(held, joiner.completion())
+        with await self._admit(held, request, caller, model, terms.told) as admission:
+            try:
+                backend, call = await self._begin(held, request, caller, model, terms.deadline)
+                admission.goes_on_from(held.earlier(request))
+                answer = ChatCompletion()
+                stamp(answer, model.id, held.session_id)
+                joiner, shaper = AnswerJoiner(answer), StreamShaper(answer)
+                async with aclosing(backend.stream(call)) as chunks:
+                    async for chunk in chunks:
+                        admission.saw(chunk)
+                        if legacy:
+                            functions.to_function_deltas(chunk)
+                        joiner.add(chunk)
+                        yield shaper.shape(chunk)
+            except BaseException as error:
+                self._fail(held, error, joiner, request, terms.deadline)
+                raise
+            await self._turns.commit(held, joiner.completion())
         yield [shaper.end()]
 
     async def _model(self, request: CreateChatCompletionRequest, caller: Caller) -> Model:
@@ -113,6 +133,21 @@ class Chat:
             return self._router.model(caller, request.model)
         session = await self._store.get_session(caller.account, request.session_id)
         return self._router.model(caller, session.model)
+
+    async def _admit(
+        self, held: Held, request: CreateChatCompletionRequest, caller: Caller, model: Model, told: Told
+    ) -> Admission:
+        """Lets the call in, or lets go of what is held."""
+        if not self._limits.are_set:
+            told(())
+            return UNLIMITED
+        most = self._router.most_tokens(model, request)
+        try:
+            held.admission = await self._limits.admit(request, caller, model.instructions or "", most, told)
+        except BaseException as error:
+            self._turns.abandon(held, self._reason(error, None), None)
+            raise
+        return held.admission
 
     async def _begin(
         self,
@@ -136,7 +171,8 @@ class Chat:
     ) -> None:
         if isinstance(error, UnsupportedParameter) and functions.speaks_of_functions(request):
             functions.use_old_names(error)
-        self._turns.abandon(held, self._reason(error, deadline), joiner.completion() if joiner else None)
+        partial = joiner.completion() if joiner else None
+        self._turns.abandon(held, self._reason(error, deadline), partial)
 
     def _reason(self, error: BaseException, deadline: float | None) -> str:
         """Says in a word why a turn stays incomplete."""

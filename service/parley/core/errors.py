@@ -7,6 +7,7 @@ ParleyError
 ├── Unauthenticated           no API key
 ├── InvalidApiKey             an unknown, expired or revoked API key
 ├── PlanRequired              a key of the free plan
+├── RateLimited               the key's or the account's limit a minute is used up
 ├── ModelNotFound             no such model for this caller
 ├── SessionNotFound           no such session for this caller
 ├── SessionBusy               another turn of the session is running
@@ -37,6 +38,7 @@ from parley.v1 import error_reason_pb2 as reasons
 # An error travels in headers, and headers that are too long end the connection with every other call on it.
 _LONGEST_MESSAGE = 512
 _LONGEST_PARAM = 96
+_LONGEST_CODE = 64
 _LONGEST_VIOLATION = 160
 _MOST_VIOLATIONS = 8
 
@@ -118,6 +120,15 @@ class PlanRequired(ParleyError):
 
     def __init__(self) -> None:
         super().__init__("This API is only available on a paid plan. Visit your dashboard to upgrade.")
+
+
+class RateLimited(ParleyError):
+    """The key or the account has used up what it may use in a minute."""
+
+    reason = reasons.ERROR_REASON_RATE_LIMITED
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message, retry_after=retry_after)
 
 
 class ModelNotFound(ParleyError):
@@ -208,9 +219,15 @@ class UpstreamError(ParleyError):
 
 
 class UpstreamRejected(UpstreamError):
-    """The backend refuses the request itself (400, 422); the message is its own."""
+    """The backend refuses the request itself (400, 422); the message, `param` and `code` are its own."""
 
     reason = reasons.ERROR_REASON_UPSTREAM_REJECTED
+
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None, cause: str | None = None
+    ) -> None:
+        super().__init__(message, param=param, cause=cause)
+        self.code = _cut(code, _LONGEST_CODE) if code else None
 
 
 class ContextLengthExceeded(UpstreamRejected):

@@ -50,6 +50,17 @@ class Router:
             raise ModelNotFound(name[:256])
         return model
 
+    def most_tokens(self, model: Model, request: CreateChatCompletionRequest) -> int:
+        """Returns how many tokens the choices of an answer may have together; 0 where nothing bounds them."""
+        defaults, _ = self._defaults[model.id]
+        choices = next((asked.n for asked in (request, defaults) if asked.HasField("n")), 1)
+        for asked in (request, defaults):
+            if asked.HasField("max_completion_tokens"):
+                return choices * asked.max_completion_tokens
+            if asked.HasField("max_tokens"):
+                return choices * asked.max_tokens
+        return 0
+
     def route(
         self,
         model: Model,

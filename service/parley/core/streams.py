@@ -8,6 +8,8 @@ choices that has the usage. All chunks share `id`, `created` and `model`, and co
 import time
 from collections.abc import Iterator
 
+from google.protobuf.struct_pb2 import Struct
+
 from parley.core import ids
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import ChunkChoice, Delta, Usage
@@ -26,6 +28,7 @@ class StreamShaper:
         self._begun: set[int] = set()
         self._sequence = 0
         self._usage: Usage | None = answer.usage if answer.HasField("usage") else None
+        self._moderation: Struct | None = answer.moderation if answer.HasField("moderation") else None
 
     def shape(self, chunk: ChatCompletionChunk) -> list[ChatCompletionChunk]:
         """Returns what the caller sees for one chunk of the backend; the chunk itself may become part of it."""
@@ -33,14 +36,16 @@ class StreamShaper:
             return [self._stamped(chunk)]
         if chunk.HasField("usage"):
             self._usage = chunk.usage
+        if chunk.HasField("moderation"):
+            self._moderation = chunk.moderation
         for field in ("system_fingerprint", "service_tier"):
             if chunk.HasField(field):
                 setattr(self._stamp, field, getattr(chunk, field))
         return [shaped for choice in chunk.choices for shaped in self._choice(choice)]
 
     def end(self) -> ChatCompletionChunk:
-        """Returns the last chunk: no choices, and the usage."""
-        last = self._stamped(ChatCompletionChunk())
+        """Returns the last chunk: no choices, the usage, and what moderation found."""
+        last = self._stamped(ChatCompletionChunk(moderation=self._moderation))
         if self._usage is not None:
             last.usage.CopyFrom(self._usage)
         return last

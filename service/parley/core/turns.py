@@ -18,6 +18,7 @@ from parley.core.answers import cost, said
 from parley.core.errors import InvalidRequest, ParleyError, TurnLost
 from parley.core.history import Window
 from parley.core.idempotency import Key, digest
+from parley.core.limits import UNLIMITED, Admission
 from parley.core.ports import Caller, Charge, Claim, Store, Turn, TurnBegin, TurnEnd
 from parley.core.queueing import Queue
 from parley.core.repeating import Repeating
@@ -34,14 +35,15 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """What a call holds in the store while it is answered: a turn, a claim, both or neither."""
+    """What a call holds in the store while it is answered: a turn, a claim, tokens of its limits, or nothing."""
 
     turn: Turn | None = None
     claim: Claim | None = None
+    admission: Admission = UNLIMITED
 
     @property
     def is_kept(self) -> bool:
-        """Tells whether there is anything to end."""
+        """Tells whether the store keeps anything of the call."""
         return self.turn is not None or self.claim is not None
 
     @property
@@ -52,6 +54,17 @@ class Held:
     def conversation(self, request: CreateChatCompletionRequest) -> Sequence[Message]:
         """Returns the messages that go to the model: in a session what it has, and what is new to it."""
         return [*self.turn.history, *self.turn.messages] if self.turn else request.messages
+
+    def charges(self) -> Sequence[Charge]:
+        """Returns what settles the limits together with the turn; without one they are settled by themselves."""
+        return self.admission.hand_over() if self.turn else ()
+
+    def earlier(self, request: CreateChatCompletionRequest) -> Sequence[Message]:
+        """Returns what the conversation has besides the request's messages, which may repeat some of it."""
+        if self.turn is None:
+            return []
+        more = len(self.turn.history) + len(self.turn.messages) - len(request.messages)
+        return self.turn.history[: max(0, more)]
 
 
 class Turns:
@@ -108,7 +121,7 @@ class Turns:
             held.turn = await self.queue.wait(begin.session_id, try_it, model.queue_timeout, deadline)
         self._hold(held)
 
-    async def commit(self, held: Held, completion: ChatCompletion, charges: Sequence[Charge] = ()) -> None:
+    async def commit(self, held: Held, completion: ChatCompletion) -> None:
         """Completes what is held; returns when it is on disk. Raises TurnLost, StoreUnavailable."""
         if not held.is_kept:
             return
@@ -119,17 +132,17 @@ class Turns:
             usage=cost(completion),
             claim=held.claim,
             reply=completion.SerializeToString() if held.claim else b"",
-            charges=charges,
+            charges=held.charges(),
         )
         await asyncio.shield(self._end(held, self._commit(held, end)))
 
-    def abandon(self, held: Held, reason: str, partial: ChatCompletion | None, charges: Sequence[Charge] = ()) -> None:
+    def abandon(self, held: Held, reason: str, partial: ChatCompletion | None) -> None:
         """Ends what is held as `incomplete(reason)` and keeps what was said, without making the caller wait."""
         if not held.is_kept:
             return
         message = said(partial) if partial else None
         usage = cost(partial) if partial else None
-        end = TurnEnd("incomplete", reason, [message] if message else [], usage, held.claim, charges=charges)
+        end = TurnEnd("incomplete", reason, [message] if message else [], usage, held.claim, charges=held.charges())
         self._end(held, self._abandon(held, end))
 
     async def close(self) -> None:
@@ -174,7 +187,7 @@ class Turns:
         try:
             await self._write(held, end)
         except TurnLost:
-            await self._free(held.claim)
+            await self._give_up(held.claim, end.charges)
             raise
 
     async def _abandon(self, held: Held, end: TurnEnd) -> None:
@@ -184,7 +197,7 @@ class Turns:
             turn = held.turn
             place = {"session": turn.session_id, "turn": turn.number} if turn else {}
             _log.warning("turn not settled", **place, error=error.message, cause=error.cause)
-            await self._free(held.claim)
+            await self._give_up(held.claim, end.charges if isinstance(error, TurnLost) else ())
 
     async def _write(self, held: Held, end: TurnEnd) -> None:
         if held.turn:
@@ -192,14 +205,15 @@ class Turns:
         elif held.claim:
             await self._store.end_claim(held.claim, end.reply if end.state == "completed" else None)
 
-    async def _free(self, claim: Claim | None) -> None:
-        """Lets a key be used again whose turn could not be ended. Where that fails, its lease runs out."""
-        if claim is None:
-            return
+    async def _give_up(self, claim: Claim | None, charges: Sequence[Charge]) -> None:
+        """Settles the limits and frees the key of a turn that could not be ended. At worst the key's lease runs out."""
         try:
-            await self._store.end_claim(claim, None)
+            if charges:
+                await self._store.settle(charges)
+            if claim is not None:
+                await self._store.end_claim(claim, None)
         except ParleyError as error:
-            _log.info("key not freed", error=error.message, cause=error.cause)
+            _log.info("not given up", error=error.message, cause=error.cause)
 
     async def _renew(self) -> None:
         turns = [held.turn for held in self._running if held.turn]

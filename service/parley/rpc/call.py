@@ -1,11 +1,13 @@
 """What is known of the call that is being answered, from its first byte to its log line."""
 
 import asyncio
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 from parley.core.errors import ParleyError
+from parley.core.limits import Standing
 from parley.core.ports import Caller
 
 
@@ -15,7 +17,8 @@ class Call:
 
     `metadata` has the request's metadata, the last of each name. `noted` are the log line's further fields. `outcome`
     is the name of the gRPC status, `failure` what the caller was told. `stopping` says that this worker, and not the
-    caller, cancels the call. `replayed` says that the answer was given before, to the same `Idempotency-Key`.
+    caller, cancels the call. `standings` tell how the caller stands with its limits, once it was let in. `replayed`
+    says that the answer was given before, to the same `Idempotency-Key`.
     """
 
     method: str
@@ -27,6 +30,7 @@ class Call:
     outcome: str = "OK"
     failure: ParleyError | None = None
     stopping: bool = False
+    standings: Sequence[Standing] | None = None
     replayed: bool = False
     noted: dict[str, Any] = field(default_factory=dict)
 
@@ -50,6 +54,11 @@ def caller() -> Caller:
     if known is None:
         raise RuntimeError("a method was reached without authentication")
     return known
+
+
+def note_standings(standings: Sequence[Standing]) -> None:
+    """Keeps how the caller of this task's call stands, for the answer."""
+    _current.get().standings = standings
 
 
 def note_replay() -> None:

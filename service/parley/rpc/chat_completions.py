@@ -8,11 +8,11 @@ from typing import Any, Literal
 import grpc
 from google.api.httpbody_pb2 import HttpBody
 
-from parley.core.chat import Chat
+from parley.core.chat import Chat, Terms
 from parley.core.errors import InvalidRequest
 from parley.core.idempotency import Key
-from parley.rpc import sse
-from parley.rpc.call import Call, caller, current, note_replay
+from parley.rpc import limits, sse
+from parley.rpc.call import Call, caller, current, note_replay, note_standings
 from parley.rpc.interceptors import Context, failed, remaining
 from parley.rpc.validation import validate
 from parley.v1 import chat_completions_pb2_grpc as services
@@ -23,6 +23,7 @@ _KEY = "Idempotency-Key"
 _LONGEST_KEY = 255
 _REPLAYED = "idempotent-replayed"
 _NULLABLE: tuple[Literal["stop", "tool_choice", "function_call"], ...] = ("stop", "tool_choice", "function_call")
+_ERROR_FORM = "parley-error-form"  # how the edge wants an error in mid-stream; see sse.py
 _FORM = "parley-form"  # the edge's word where a dialect lets the Accept header overrule `stream`
 
 
@@ -36,8 +37,8 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     async def CreateChatCompletion(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         """Answers whole."""
         key = _prepare(request, streamed=False)
-        completion = await self._chat.complete(request, caller(), remaining(context), key=key, replayed=note_replay)
-        await _tell_session(completion, context)
+        completion = await self._chat.complete(request, caller(), _terms(context, key))
+        await _send_headers(context, completion)
         _note_answer(current(), completion)
         return completion
 
@@ -50,7 +51,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
             async for together in chunks:
                 for chunk in together:
                     if chunk.sequence == 0:
-                        await _tell_session(chunk, context)
+                        await _send_headers(context, chunk)
                     await context.write(chunk)
 
     async def StreamChatCompletionEvents(  # type: ignore[override] # gRPC's reader/writer form
@@ -63,22 +64,19 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         try:
             async with aclosing(self._chunks(request, context, key)) as chunks:
                 async for together in chunks:
-                    if together and together[0].sequence == 0:
-                        await output.tell_session(together[0])
-                    await output.write(writer.events(together))
+                    await output.write(writer.events(together), together[0] if together else None)
         except BaseException as error:
             failure = failed(current(), error) if output.begun else None
             if failure is None:
                 raise
-            await output.write(sse.error_event(failure))
+            await output.write(sse.error_event(failure, current().metadata.get(_ERROR_FORM)))
         finally:
             output.close()
 
     async def _chunks(
         self, request: CreateChatCompletionRequest, context: Context, key: Key | None
     ) -> AsyncGenerator[list[ChatCompletionChunk], None]:
-        stream = self._chat.stream(request, caller(), remaining(context), key=key, replayed=note_replay)
-        async with aclosing(stream) as chunks:
+        async with aclosing(self._chat.stream(request, caller(), _terms(context, key))) as chunks:
             async for together in chunks:
                 if together and not together[-1].choices:
                     _note_answer(current(), together[-1])
@@ -97,17 +95,13 @@ class _EventOutput:
         self._keeper = self._loop.create_task(self._keep_alive())
         self.begun = False
 
-    async def tell_session(self, chunk: ChatCompletionChunk) -> None:
-        """Sends the session's id ahead, unless a comment has gone before: the headers went with that."""
-        async with self._writing:
-            if not self.begun:
-                await _tell_session(chunk, self._context)
-
-    async def write(self, data: bytes) -> None:
-        """Writes bytes; none is nothing."""
+    async def write(self, data: bytes, chunk: ChatCompletionChunk | None = None) -> None:
+        """Writes bytes, none is nothing. The headers go with the first ones: what is known then, and of the chunk."""
         if not data:
             return
         async with self._writing:
+            if not self.begun:
+                await _send_headers(self._context, chunk)
             self.begun = True
             self._last = self._loop.time()
             await self._context.write(HttpBody(content_type="text/event-stream", data=data))
@@ -120,7 +114,9 @@ class _EventOutput:
         while True:
             silent = self._loop.time() - self._last
             await asyncio.sleep(self._patience - silent)
-            if self._loop.time() - self._last >= self._patience:
+            if current().standings is None:
+                self._last = self._loop.time()  # not let in yet: a refusal must still find the headers unsent
+            elif self._loop.time() - self._last >= self._patience:
                 with suppress(grpc.aio.InternalError):  # the caller has left: the handler is told so itself
                     await self.write(sse.KEEP_ALIVE)
 
@@ -155,10 +151,17 @@ def _key(call: Call) -> Key | None:
     return Key(call.method, text)
 
 
-async def _tell_session(answer: ChatCompletion | ChatCompletionChunk, context: Context) -> None:
-    headers = [(_SESSION, answer.session_id)] if answer.HasField("session_id") else []
+def _terms(context: Context, key: Key | None) -> Terms:
+    return Terms(remaining(context), key, note_standings, note_replay)
+
+
+async def _send_headers(context: Context, answer: ChatCompletion | ChatCompletionChunk | None) -> None:
+    """Sends ahead how the caller stands with its limits, the session's id, and that the answer comes again."""
+    headers = limits.metadata(current().standings or ())
+    if answer is not None and answer.HasField("session_id"):
+        headers = (*headers, (_SESSION, answer.session_id))
     if current().replayed:
-        headers.append((_REPLAYED, "true"))
+        headers = (*headers, (_REPLAYED, "true"))
     if headers:
         await context.send_initial_metadata(headers)
 

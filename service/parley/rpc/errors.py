@@ -8,7 +8,7 @@ import grpc
 import structlog
 from google.rpc import error_details_pb2, status_pb2
 
-from parley.core.errors import InvalidRequest, ParleyError
+from parley.core.errors import InvalidRequest, ParleyError, UpstreamRejected
 from parley.v1 import error_reason_pb2 as reasons
 from parley.v1.error_reason_pb2 import ErrorReason
 
@@ -39,12 +39,28 @@ STATUS: dict[ErrorReason.ValueType, grpc.StatusCode] = {
     reasons.ERROR_REASON_TURN_LOST: grpc.StatusCode.ABORTED,
     reasons.ERROR_REASON_IDEMPOTENCY_KEY_IN_USE: grpc.StatusCode.ABORTED,
     reasons.ERROR_REASON_IDEMPOTENCY_KEY_REUSED: grpc.StatusCode.FAILED_PRECONDITION,
+    reasons.ERROR_REASON_RATE_LIMITED: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
+
+_TRANSIENT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ABORTED})
 
 
 def name(error: ParleyError) -> str:
     """Returns the reason without its prefix, for example `MODEL_NOT_FOUND`."""
     return ErrorReason.Name(error.reason).removeprefix(_PREFIX)
+
+
+def code(error: ParleyError) -> str:
+    """Returns the word for programs: the upstream's own where it refused the request, else the reason's name."""
+    own = error.code if isinstance(error, UpstreamRejected) else None
+    return own or name(error).lower()
+
+
+def wait(error: ParleyError) -> float | None:
+    """Returns after how many seconds to try again: a second where trying again helps and nothing better is known."""
+    if error.retry_after is None and STATUS[error.reason] in _TRANSIENT:
+        return 1
+    return error.retry_after
 
 
 def known(error: BaseException, request_id: str) -> ParleyError:
@@ -64,9 +80,10 @@ def details(error: ParleyError) -> bytes:
         for field, text in error.violations:
             bad.field_violations.add(field=field, description=text)
         status.details.add().Pack(bad)
-    if error.retry_after is not None:
+    seconds = wait(error)
+    if seconds is not None:
         retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromMilliseconds(int(error.retry_after * 1000))
+        retry.retry_delay.FromMilliseconds(int(seconds * 1000))
         status.details.add().Pack(retry)
     return bytes(status.SerializeToString())
 
@@ -75,14 +92,15 @@ def trailing_metadata(error: ParleyError) -> tuple[tuple[str, str | bytes], ...]
     """Returns what a failed call carries: the details for gRPC callers, the plain mirror for the edge."""
     pairs: list[tuple[str, str | bytes]] = [
         ("parley-error-reason", name(error)),
-        ("parley-error-code", name(error).lower()),
+        ("parley-error-code", code(error)),
     ]
     if error.param:
         pairs.append(("parley-error-param", error.param))
     if isinstance(error, InvalidRequest) and error.violations:
         pairs.append(("parley-error-violations", _mirror(error.violations)))
-    if error.retry_after is not None:
-        pairs.append(("retry-after", str(math.ceil(error.retry_after))))
+    seconds = wait(error)
+    if seconds is not None:
+        pairs.append(("retry-after", str(math.ceil(seconds))))
     pairs.append(("grpc-status-details-bin", details(error)))
     return tuple(pairs)
 
@@ -96,4 +114,7 @@ def _mirror(violations: Sequence[tuple[str, str]]) -> str:
 
 
 def _facts(error: ParleyError) -> dict[str, str]:
-    return {"param": error.param} if error.param else {}
+    facts = {"param": error.param} if error.param else {}
+    if isinstance(error, UpstreamRejected) and error.code:
+        facts["upstream_code"] = error.code
+    return facts

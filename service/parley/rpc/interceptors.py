@@ -8,7 +8,8 @@ import os
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -16,28 +17,34 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from parley.core.errors import DeadlineExceeded, InvalidRequest, ParleyError, ShuttingDown
-from parley.core.ports import Authenticator
-from parley.rpc import errors
-from parley.rpc.call import Call, current, enter
+from parley.core.limits import Standing
+from parley.core.ports import Authenticator, Caller
+from parley.rpc import errors, limits
+from parley.rpc.call import Call, caller, current, enter
 from parley.rpc.key_order import keep_key_order
-from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2 import DESCRIPTOR, CreateChatCompletionRequest
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
 MethodHandler = Any  # grpc.RpcMethodHandler, whose stubs hide its attributes
+Standings = Callable[[Caller], Awaitable[Sequence[Standing]]]
 
+_COMPLETIONS = frozenset(DESCRIPTOR.services_by_name["ChatCompletions"].methods_by_name)
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _UNDECODABLE = "The request cannot be read: it is malformed, or its JSON is nested too deeply; send it less nested"
 _log = structlog.get_logger("parley")
 
 
-def interceptors(authenticator: Authenticator, running: set[Call]) -> list[grpc.aio.ServerInterceptor]:
+def interceptors(
+    authenticator: Authenticator, standings: Standings, running: set[Call]
+) -> list[grpc.aio.ServerInterceptor]:
     """Returns the interceptors, the outermost first. `running` always has the calls that are being answered."""
     return [
         ContextInterceptor(running),  # first, so that everything after it can be traced
         LogInterceptor(),  # outside of all that can fail, so that every call has its line
         ErrorInterceptor(),  # whatever is raised below becomes a status
         AuthInterceptor(authenticator),  # before the body is read, so that strangers cost little
+        LimitsInterceptor(standings),  # after it is known who calls, and before anything can be refused
         DecodeInterceptor(),  # here and not in gRPC, where a malformed request would be INTERNAL
     ]
 
@@ -124,7 +131,7 @@ class ErrorInterceptor(_Interceptor):
                 failure = failed(call, error)
                 if failure is None:
                     raise
-                trailing = (*_ids(call), *errors.trailing_metadata(failure))
+                trailing = (*_ids(call), *limits.metadata(call.standings or ()), *errors.trailing_metadata(failure))
                 await context.abort(errors.STATUS[failure.reason], failure.message, trailing)
 
         return handle
@@ -142,6 +149,30 @@ class AuthInterceptor(_Interceptor):
             call = current()
             call.caller = await self._authenticator.authenticate(call.metadata.get("authorization"))
             return await inner(request, context)
+
+        return handle
+
+
+class LimitsInterceptor(_Interceptor):
+    """Finds out how the caller of a completion stands where that was refused too early to know it."""
+
+    def __init__(self, standings: Standings) -> None:
+        super().__init__()
+        self._standings = standings
+
+    def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
+        if name not in _COMPLETIONS:
+            return inner
+
+        async def handle(request: Any, context: Context) -> Any:
+            try:
+                return await inner(request, context)
+            except ParleyError:
+                call = current()
+                if call.standings is None:
+                    with suppress(ParleyError):  # the call has failed already
+                        call.standings = await self._standings(caller())
+                raise
 
         return handle
 

@@ -1,8 +1,8 @@
-"""Keeps the order of JSON Schema keys, which is meaning to a model.
+"""Keeps the order of keys in JSON Schemas, where it is meaning to a model, and in a backend's own parameters.
 
 A Struct's fields are a protobuf map, and Python's maps lose the order that the wire has. The same bytes read as a
-repeated field of entries keep it: on the wire a map is just that (protobuf encoding, "Maps"). So requests with schemas
-are read a second time, by a twin of the protos in which Struct's map is a plain repeated entry.
+repeated field of entries keep it: on the wire a map is just that (protobuf encoding, "Maps"). So requests that have
+such objects are read a second time, by a twin of the protos in which Struct's map is a plain repeated entry.
 """
 
 from typing import Any
@@ -16,19 +16,20 @@ from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 
 def keep_key_order(request: CreateChatCompletionRequest, data: bytes) -> None:
-    """Fills in every `parameters_json` and `schema_json` that the caller left to a Struct, and drops the Struct.
+    """Fills in every `parameters_json`, `schema_json` and `extra_body_json` left to a Struct, and drops the Struct.
 
     `data` are the bytes that the request was read from. Raises google.protobuf.message.DecodeError.
     """
     holders = [tool.function for tool in request.tools if tool.function.HasField("parameters")]
     holders += [function for function in request.functions if function.HasField("parameters")]
     schema = request.response_format.json_schema
-    if not holders and not schema.HasField("schema"):
+    if not holders and not schema.HasField("schema") and not request.HasField("extra_body"):
         return
     twin = _TWIN.FromString(data)
     for mine, other in _pairs(request, twin):
         _fill(mine, other, "parameters", "parameters_json")
     _fill(schema, twin.response_format.json_schema, "schema", "schema_json")
+    _fill(request, twin, "extra_body", "extra_body_json")
 
 
 def _pairs(request: CreateChatCompletionRequest, twin: Any) -> list[tuple[Any, Any]]:

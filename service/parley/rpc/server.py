@@ -54,7 +54,8 @@ class Server:
         keep_alive_seconds: float = _KEEP_ALIVE_SECONDS,
     ) -> None:
         self._running: set[Call] = set()
-        self._server = grpc.aio.server(interceptors=interceptors(authenticator, self._running), options=_OPTIONS)
+        chain = interceptors(authenticator, chat.standings, self._running)
+        self._server = grpc.aio.server(interceptors=chain, options=_OPTIONS)
         self._chat = chat
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -16,6 +16,16 @@ from parley.v1.message_pb2 import ChunkChoice
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
 
+# OpenAI's types of errors that are not the request's own fault, by gRPC status, and its words where ours differ.
+_TYPES = {"RESOURCE_EXHAUSTED": "rate_limit_error"} | dict.fromkeys(
+    ("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "UNIMPLEMENTED", "DATA_LOSS"), "server_error"
+)
+_CODES = {
+    "missing_api_key": "invalid_api_key",
+    "upstream_rate_limited": "rate_limit_exceeded",
+    "rate_limited": "rate_limit_exceeded",
+}
+
 _STAMPS = ("session_id", "id", "object", "created", "model")
 
 
@@ -33,20 +43,34 @@ class EventWriter:
 
     def event(self, chunk: ChatCompletionChunk) -> bytes:
         """Returns the chunk's event, or no bytes."""
-        if not chunk.choices and not self._include_usage:
+        hidden = not self._include_usage
+        if hidden and not chunk.choices and not chunk.HasField("moderation"):
             return b""
         if self._head is None:
             self._head = _head(chunk)
         choices = b",".join([_choice(choice) for choice in chunk.choices])
-        return b"%b%b]%b}\n\n" % (self._head, choices, _tail(chunk))
+        return b"%b%b]%b}\n\n" % (self._head, choices, _tail(chunk, without_usage=hidden))
 
 
-def error_event(error: ParleyError) -> bytes:
-    """Returns the event that ends a stream which failed after its first byte, in the shape of OpenAI's errors."""
-    status = errors.STATUS[error.reason].name
-    kind = "invalid_request_error" if status == "INVALID_ARGUMENT" else "server_error"
-    body = {"message": error.message, "type": kind, "param": error.param, "code": errors.name(error).lower()}
-    return b"data: %b\n\n" % orjson.dumps({"error": body})
+def error_event(error: ParleyError, form: str | None = None) -> bytes:
+    """Returns the event that ends a stream which failed after its first byte.
+
+    `form` is how the edge wants it: `text` for `{"error": message}`, `detail` for `{"detail": message}`, else OpenAI's.
+    """
+    if form == "text":
+        body: dict[str, object] = {"error": error.message}
+    elif form == "detail":
+        body = {"detail": error.message}
+    else:
+        body = {"error": _openai_error(error)}
+    return b"data: %b\n\n" % orjson.dumps(body)
+
+
+def _openai_error(error: ParleyError) -> dict[str, object]:
+    """The same as the edge makes of the same failure before the first byte; see edge/lua/dialects.lua."""
+    kind = _TYPES.get(errors.STATUS[error.reason].name, "invalid_request_error")
+    code = errors.code(error)
+    return {"message": error.message, "type": kind, "param": error.param, "code": _CODES.get(code, code)}
 
 
 def _head(chunk: ChatCompletionChunk) -> bytes:
@@ -66,12 +90,14 @@ def _choice(choice: ChunkChoice) -> bytes:
     return orjson.dumps({"index": 0, "delta": {}, "finish_reason": None, **from_message(choice)})
 
 
-def _tail(chunk: ChatCompletionChunk) -> bytes:
+def _tail(chunk: ChatCompletionChunk, *, without_usage: bool) -> bytes:
     rest: dict[str, object] = {}
-    if chunk.HasField("usage"):
+    if chunk.HasField("usage") and not without_usage:
         rest["usage"] = from_message(chunk.usage)
     if chunk.HasField("system_fingerprint"):
         rest["system_fingerprint"] = chunk.system_fingerprint
     if chunk.HasField("service_tier"):
         rest["service_tier"] = chunk.service_tier
+    if chunk.HasField("moderation"):
+        rest["moderation"] = from_message(chunk.moderation)
     return b",%b" % orjson.dumps(rest)[1:-1] if rest else b""

@@ -27,6 +27,8 @@ _MOST_STOPS = 4
 _MOST_LABELS = 16
 _LABEL_LENGTHS = (64, 512)
 _STRONGEST_BIAS = 100
+_AUDIO_FORMATS = ("wav", "aac", "mp3", "flac", "opus", "pcm16")
+_COUNTRY = re.compile(r"[A-Za-z]{2}")
 
 
 def validate(request: CreateChatCompletionRequest, *, streamed: bool) -> None:
@@ -180,7 +182,77 @@ def _maps(request: CreateChatCompletionRequest) -> Iterator[Violation]:
         yield "metadata", f"`metadata` may have at most {limits}"
 
 
-_CHECKS = (_model, _messages, _ranges, _stop, _tools, _functions, _response_format, _maps)
+def _audio(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+    if not request.HasField("audio"):
+        return
+    voice = request.audio.voice
+    fields = voice.struct_value.fields
+    if not (voice.string_value or ("id" in fields and fields["id"].string_value)):
+        yield "audio.voice", "`audio.voice` is required and must be a string, or an object with an `id`"
+    if request.audio.format not in _AUDIO_FORMATS:
+        yield "audio.format", f"`audio.format` must be one of {', '.join(_AUDIO_FORMATS)}"
+
+
+def _prediction(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+    if not request.HasField("prediction"):
+        return
+    if request.prediction.type != "content":
+        yield "prediction.type", "`prediction.type` must be content"
+    content = request.prediction.content
+    if content.WhichOneof("kind") != "string_value" and not _are_texts(content):
+        yield "prediction.content", "`prediction.content` is required and must be a string or an array of text parts"
+
+
+def _are_texts(content: Value) -> bool:
+    parts = [part.struct_value.fields for part in content.list_value.values]
+    return bool(parts) and all("type" in part and part["type"].string_value == "text" for part in parts)
+
+
+def _user_location(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+    place = "web_search_options.user_location"
+    if not request.web_search_options.HasField("user_location"):
+        return
+    location = request.web_search_options.user_location
+    if location.type != "approximate":
+        yield f"{place}.type", f"`{place}.type` must be approximate"
+    if not location.HasField("approximate"):
+        yield f"{place}.approximate", f"`{place}.approximate` is required and must be an object"
+    elif location.approximate.HasField("country") and not _COUNTRY.fullmatch(location.approximate.country):
+        at = f"{place}.approximate.country"
+        yield at, f"`{at}` must be a code of two letters, for example CH"
+
+
+def _moderation(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+    if not request.HasField("moderation"):
+        return
+    if not request.moderation.model:
+        yield "moderation.model", "`moderation.model` is required and must be a string"
+    policy = request.moderation.policy
+    for name, rule in (("input", policy.input), ("output", policy.output)):
+        if policy.HasField(name) and rule.mode not in ("score", "block"):  # type: ignore[arg-type]
+            yield f"moderation.policy.{name}.mode", f"`moderation.policy.{name}.mode` must be score or block"
+
+
+def _extra_body(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+    if request.HasField("extra_body_json") and not _is_object(request.extra_body_json):
+        yield "extra_body_json", "`extra_body_json` must be the text of a JSON object"
+
+
+_CHECKS = (
+    _model,
+    _messages,
+    _ranges,
+    _stop,
+    _tools,
+    _functions,
+    _response_format,
+    _maps,
+    _audio,
+    _prediction,
+    _user_location,
+    _moderation,
+    _extra_body,
+)
 
 
 def _is_object(text: str) -> bool:

@@ -102,6 +102,10 @@ class CreateChatCompletionRequest(_message.Message):
     AUDIO_FIELD_NUMBER: _builtins.int
     WEB_SEARCH_OPTIONS_FIELD_NUMBER: _builtins.int
     EXTRA_BODY_FIELD_NUMBER: _builtins.int
+    EXTRA_BODY_JSON_FIELD_NUMBER: _builtins.int
+    PROMPT_CACHE_RETENTION_FIELD_NUMBER: _builtins.int
+    PROMPT_CACHE_OPTIONS_FIELD_NUMBER: _builtins.int
+    MODERATION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The id of a configured model (see `Models`). Required, unless the configuration names a default model.
     Failure: NOT_FOUND, `MODEL_NOT_FOUND`.
@@ -138,7 +142,7 @@ class CreateChatCompletionRequest(_message.Message):
     parallel_tool_calls: _builtins.bool
     """Whether the model may call several tools at once. Default: the backend's own."""
     reasoning_effort: _builtins.str
-    """How much to reason: `none`, `minimal`, `low`, `medium`, `high` or `xhigh`, as far as the backend knows them."""
+    """How much to reason: `none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`, as far as the backend knows them."""
     verbosity: _builtins.str
     """How wordy to be: `low`, `medium` or `high`."""
     service_tier: _builtins.str
@@ -151,6 +155,12 @@ class CreateChatCompletionRequest(_message.Message):
     """Whether to keep this turn in a session. Default: the model's `sessions` setting. False makes one call stateless;
     with a `session_id` it is refused.
     """
+    extra_body_json: _builtins.str
+    """The same parameters as JSON text, for callers whose own maps lose the order of keys. Where it is set, `extra_body` is
+    ignored. Must be a JSON object, else INVALID_ARGUMENT.
+    """
+    prompt_cache_retention: _builtins.str
+    """How long the backend keeps what it caches of the prompt: `in_memory` or `24h`. Default: the backend's own."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """The conversation; in a session, what is new in it. Required, at least one."""
@@ -209,7 +219,17 @@ class CreateChatCompletionRequest(_message.Message):
 
     @_builtins.property
     def extra_body(self) -> _struct_pb2.Struct:
-        """A backend's own parameters, merged into the body that it is sent. Must not repeat a field of this message."""
+        """A backend's own parameters, merged into the body that it is sent; the order of their keys is kept. Must not repeat a
+        field of this message. Over REST, keys of the body that this message does not know are taken as keys of this one.
+        """
+
+    @_builtins.property
+    def prompt_cache_options(self) -> Global___PromptCacheOptions:
+        """How the backend caches the prompt."""
+
+    @_builtins.property
+    def moderation(self) -> Global___ModerationOptions:
+        """Has the backend moderate the request and the answer."""
 
     def __init__(
         self,
@@ -250,13 +270,19 @@ class CreateChatCompletionRequest(_message.Message):
         audio: Global___AudioOutput | None = ...,
         web_search_options: Global___WebSearchOptions | None = ...,
         extra_body: _struct_pb2.Struct | None = ...,
+        extra_body_json: _builtins.str | None = ...,
+        prompt_cache_retention: _builtins.str | None = ...,
+        prompt_cache_options: Global___PromptCacheOptions | None = ...,
+        moderation: Global___ModerationOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio", b"_audio", "_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_completion_tokens", b"_max_completion_tokens", "_max_tokens", b"_max_tokens", "_model", b"_model", "_n", b"_n", "_parallel_tool_calls", b"_parallel_tool_calls", "_prediction", b"_prediction", "_presence_penalty", b"_presence_penalty", "_prompt_cache_key", b"_prompt_cache_key", "_reasoning_effort", b"_reasoning_effort", "_response_format", b"_response_format", "_safety_identifier", b"_safety_identifier", "_seed", b"_seed", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_store", b"_store", "_stream", b"_stream", "_stream_options", b"_stream_options", "_temperature", b"_temperature", "_top_logprobs", b"_top_logprobs", "_top_p", b"_top_p", "_user", b"_user", "_verbosity", b"_verbosity", "_web_search_options", b"_web_search_options", "audio", b"audio", "extra_body", b"extra_body", "frequency_penalty", b"frequency_penalty", "function_call", b"function_call", "logprobs", b"logprobs", "max_completion_tokens", b"max_completion_tokens", "max_tokens", b"max_tokens", "model", b"model", "n", b"n", "parallel_tool_calls", b"parallel_tool_calls", "prediction", b"prediction", "presence_penalty", b"presence_penalty", "prompt_cache_key", b"prompt_cache_key", "reasoning_effort", b"reasoning_effort", "response_format", b"response_format", "safety_identifier", b"safety_identifier", "seed", b"seed", "service_tier", b"service_tier", "session_id", b"session_id", "stop", b"stop", "store", b"store", "stream", b"stream", "stream_options", b"stream_options", "temperature", b"temperature", "tool_choice", b"tool_choice", "top_logprobs", b"top_logprobs", "top_p", b"top_p", "user", b"user", "verbosity", b"verbosity", "web_search_options", b"web_search_options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio", b"_audio", "_extra_body_json", b"_extra_body_json", "_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_completion_tokens", b"_max_completion_tokens", "_max_tokens", b"_max_tokens", "_model", b"_model", "_moderation", b"_moderation", "_n", b"_n", "_parallel_tool_calls", b"_parallel_tool_calls", "_prediction", b"_prediction", "_presence_penalty", b"_presence_penalty", "_prompt_cache_key", b"_prompt_cache_key", "_prompt_cache_options", b"_prompt_cache_options", "_prompt_cache_retention", b"_prompt_cache_retention", "_reasoning_effort", b"_reasoning_effort", "_response_format", b"_response_format", "_safety_identifier", b"_safety_identifier", "_seed", b"_seed", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_store", b"_store", "_stream", b"_stream", "_stream_options", b"_stream_options", "_temperature", b"_temperature", "_top_logprobs", b"_top_logprobs", "_top_p", b"_top_p", "_user", b"_user", "_verbosity", b"_verbosity", "_web_search_options", b"_web_search_options", "audio", b"audio", "extra_body", b"extra_body", "extra_body_json", b"extra_body_json", "frequency_penalty", b"frequency_penalty", "function_call", b"function_call", "logprobs", b"logprobs", "max_completion_tokens", b"max_completion_tokens", "max_tokens", b"max_tokens", "model", b"model", "moderation", b"moderation", "n", b"n", "parallel_tool_calls", b"parallel_tool_calls", "prediction", b"prediction", "presence_penalty", b"presence_penalty", "prompt_cache_key", b"prompt_cache_key", "prompt_cache_options", b"prompt_cache_options", "prompt_cache_retention", b"prompt_cache_retention", "reasoning_effort", b"reasoning_effort", "response_format", b"response_format", "safety_identifier", b"safety_identifier", "seed", b"seed", "service_tier", b"service_tier", "session_id", b"session_id", "stop", b"stop", "store", b"store", "stream", b"stream", "stream_options", b"stream_options", "temperature", b"temperature", "tool_choice", b"tool_choice", "top_logprobs", b"top_logprobs", "top_p", b"top_p", "user", b"user", "verbosity", b"verbosity", "web_search_options", b"web_search_options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio", b"_audio", "_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_completion_tokens", b"_max_completion_tokens", "_max_tokens", b"_max_tokens", "_model", b"_model", "_n", b"_n", "_parallel_tool_calls", b"_parallel_tool_calls", "_prediction", b"_prediction", "_presence_penalty", b"_presence_penalty", "_prompt_cache_key", b"_prompt_cache_key", "_reasoning_effort", b"_reasoning_effort", "_response_format", b"_response_format", "_safety_identifier", b"_safety_identifier", "_seed", b"_seed", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_store", b"_store", "_stream", b"_stream", "_stream_options", b"_stream_options", "_temperature", b"_temperature", "_top_logprobs", b"_top_logprobs", "_top_p", b"_top_p", "_user", b"_user", "_verbosity", b"_verbosity", "_web_search_options", b"_web_search_options", "audio", b"audio", "extra_body", b"extra_body", "frequency_penalty", b"frequency_penalty", "function_call", b"function_call", "functions", b"functions", "logit_bias", b"logit_bias", "logprobs", b"logprobs", "max_completion_tokens", b"max_completion_tokens", "max_tokens", b"max_tokens", "messages", b"messages", "metadata", b"metadata", "modalities", b"modalities", "model", b"model", "n", b"n", "parallel_tool_calls", b"parallel_tool_calls", "prediction", b"prediction", "presence_penalty", b"presence_penalty", "prompt_cache_key", b"prompt_cache_key", "reasoning_effort", b"reasoning_effort", "response_format", b"response_format", "safety_identifier", b"safety_identifier", "seed", b"seed", "service_tier", b"service_tier", "session_id", b"session_id", "stop", b"stop", "store", b"store", "stream", b"stream", "stream_options", b"stream_options", "temperature", b"temperature", "tool_choice", b"tool_choice", "tools", b"tools", "top_logprobs", b"top_logprobs", "top_p", b"top_p", "user", b"user", "verbosity", b"verbosity", "web_search_options", b"web_search_options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio", b"_audio", "_extra_body_json", b"_extra_body_json", "_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_completion_tokens", b"_max_completion_tokens", "_max_tokens", b"_max_tokens", "_model", b"_model", "_moderation", b"_moderation", "_n", b"_n", "_parallel_tool_calls", b"_parallel_tool_calls", "_prediction", b"_prediction", "_presence_penalty", b"_presence_penalty", "_prompt_cache_key", b"_prompt_cache_key", "_prompt_cache_options", b"_prompt_cache_options", "_prompt_cache_retention", b"_prompt_cache_retention", "_reasoning_effort", b"_reasoning_effort", "_response_format", b"_response_format", "_safety_identifier", b"_safety_identifier", "_seed", b"_seed", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_store", b"_store", "_stream", b"_stream", "_stream_options", b"_stream_options", "_temperature", b"_temperature", "_top_logprobs", b"_top_logprobs", "_top_p", b"_top_p", "_user", b"_user", "_verbosity", b"_verbosity", "_web_search_options", b"_web_search_options", "audio", b"audio", "extra_body", b"extra_body", "extra_body_json", b"extra_body_json", "frequency_penalty", b"frequency_penalty", "function_call", b"function_call", "functions", b"functions", "logit_bias", b"logit_bias", "logprobs", b"logprobs", "max_completion_tokens", b"max_completion_tokens", "max_tokens", b"max_tokens", "messages", b"messages", "metadata", b"metadata", "modalities", b"modalities", "model", b"model", "moderation", b"moderation", "n", b"n", "parallel_tool_calls", b"parallel_tool_calls", "prediction", b"prediction", "presence_penalty", b"presence_penalty", "prompt_cache_key", b"prompt_cache_key", "prompt_cache_options", b"prompt_cache_options", "prompt_cache_retention", b"prompt_cache_retention", "reasoning_effort", b"reasoning_effort", "response_format", b"response_format", "safety_identifier", b"safety_identifier", "seed", b"seed", "service_tier", b"service_tier", "session_id", b"session_id", "stop", b"stop", "store", b"store", "stream", b"stream", "stream_options", b"stream_options", "temperature", b"temperature", "tool_choice", b"tool_choice", "tools", b"tools", "top_logprobs", b"top_logprobs", "top_p", b"top_p", "user", b"user", "verbosity", b"verbosity", "web_search_options", b"web_search_options"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio: _TypeAlias = _typing.Literal["audio"]  # noqa: Y015
     _WhichOneofArgType__audio: _TypeAlias = _typing.Literal["_audio", b"_audio"]  # noqa: Y015
+    _WhichOneofReturnType__extra_body_json: _TypeAlias = _typing.Literal["extra_body_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_body_json: _TypeAlias = _typing.Literal["_extra_body_json", b"_extra_body_json"]  # noqa: Y015
     _WhichOneofReturnType__frequency_penalty: _TypeAlias = _typing.Literal["frequency_penalty"]  # noqa: Y015
     _WhichOneofArgType__frequency_penalty: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty"]  # noqa: Y015
     _WhichOneofReturnType__logprobs: _TypeAlias = _typing.Literal["logprobs"]  # noqa: Y015
@@ -267,6 +293,8 @@ class CreateChatCompletionRequest(_message.Message):
     _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
     _WhichOneofReturnType__model: _TypeAlias = _typing.Literal["model"]  # noqa: Y015
     _WhichOneofArgType__model: _TypeAlias = _typing.Literal["_model", b"_model"]  # noqa: Y015
+    _WhichOneofReturnType__moderation: _TypeAlias = _typing.Literal["moderation"]  # noqa: Y015
+    _WhichOneofArgType__moderation: _TypeAlias = _typing.Literal["_moderation", b"_moderation"]  # noqa: Y015
     _WhichOneofReturnType__n: _TypeAlias = _typing.Literal["n"]  # noqa: Y015
     _WhichOneofArgType__n: _TypeAlias = _typing.Literal["_n", b"_n"]  # noqa: Y015
     _WhichOneofReturnType__parallel_tool_calls: _TypeAlias = _typing.Literal["parallel_tool_calls"]  # noqa: Y015
@@ -277,6 +305,10 @@ class CreateChatCompletionRequest(_message.Message):
     _WhichOneofArgType__presence_penalty: _TypeAlias = _typing.Literal["_presence_penalty", b"_presence_penalty"]  # noqa: Y015
     _WhichOneofReturnType__prompt_cache_key: _TypeAlias = _typing.Literal["prompt_cache_key"]  # noqa: Y015
     _WhichOneofArgType__prompt_cache_key: _TypeAlias = _typing.Literal["_prompt_cache_key", b"_prompt_cache_key"]  # noqa: Y015
+    _WhichOneofReturnType__prompt_cache_options: _TypeAlias = _typing.Literal["prompt_cache_options"]  # noqa: Y015
+    _WhichOneofArgType__prompt_cache_options: _TypeAlias = _typing.Literal["_prompt_cache_options", b"_prompt_cache_options"]  # noqa: Y015
+    _WhichOneofReturnType__prompt_cache_retention: _TypeAlias = _typing.Literal["prompt_cache_retention"]  # noqa: Y015
+    _WhichOneofArgType__prompt_cache_retention: _TypeAlias = _typing.Literal["_prompt_cache_retention", b"_prompt_cache_retention"]  # noqa: Y015
     _WhichOneofReturnType__reasoning_effort: _TypeAlias = _typing.Literal["reasoning_effort"]  # noqa: Y015
     _WhichOneofArgType__reasoning_effort: _TypeAlias = _typing.Literal["_reasoning_effort", b"_reasoning_effort"]  # noqa: Y015
     _WhichOneofReturnType__response_format: _TypeAlias = _typing.Literal["response_format"]  # noqa: Y015
@@ -310,6 +342,8 @@ class CreateChatCompletionRequest(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__audio) -> _WhichOneofReturnType__audio | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_body_json) -> _WhichOneofReturnType__extra_body_json | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__frequency_penalty) -> _WhichOneofReturnType__frequency_penalty | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__logprobs) -> _WhichOneofReturnType__logprobs | None: ...
@@ -320,6 +354,8 @@ class CreateChatCompletionRequest(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__model) -> _WhichOneofReturnType__model | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__moderation) -> _WhichOneofReturnType__moderation | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__n) -> _WhichOneofReturnType__n | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__parallel_tool_calls) -> _WhichOneofReturnType__parallel_tool_calls | None: ...
@@ -329,6 +365,10 @@ class CreateChatCompletionRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__presence_penalty) -> _WhichOneofReturnType__presence_penalty | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_cache_key) -> _WhichOneofReturnType__prompt_cache_key | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_cache_options) -> _WhichOneofReturnType__prompt_cache_options | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_cache_retention) -> _WhichOneofReturnType__prompt_cache_retention | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reasoning_effort) -> _WhichOneofReturnType__reasoning_effort | None: ...
     @_typing.overload
@@ -638,6 +678,128 @@ class ApproximateLocation(_message.Message):
 Global___ApproximateLocation: _TypeAlias = ApproximateLocation  # noqa: Y015
 
 @_typing.final
+class PromptCacheOptions(_message.Message):
+    """How a backend caches a prompt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    TTL_FIELD_NUMBER: _builtins.int
+    mode: _builtins.str
+    """Who chooses the places up to which is cached: `implicit` or `explicit`. Default: the backend's own."""
+    ttl: _builtins.str
+    """How long the cached prompt is kept at least, for example `30m`. Default: the backend's own."""
+    def __init__(
+        self,
+        *,
+        mode: _builtins.str | None = ...,
+        ttl: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mode", b"_mode", "_ttl", b"_ttl", "mode", b"mode", "ttl", b"ttl"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mode", b"_mode", "_ttl", b"_ttl", "mode", b"mode", "ttl", b"ttl"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__mode: _TypeAlias = _typing.Literal["mode"]  # noqa: Y015
+    _WhichOneofArgType__mode: _TypeAlias = _typing.Literal["_mode", b"_mode"]  # noqa: Y015
+    _WhichOneofReturnType__ttl: _TypeAlias = _typing.Literal["ttl"]  # noqa: Y015
+    _WhichOneofArgType__ttl: _TypeAlias = _typing.Literal["_ttl", b"_ttl"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mode) -> _WhichOneofReturnType__mode | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ttl) -> _WhichOneofReturnType__ttl | None: ...
+
+Global___PromptCacheOptions: _TypeAlias = PromptCacheOptions  # noqa: Y015
+
+@_typing.final
+class ModerationOptions(_message.Message):
+    """How a backend moderates a request and its answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The backend's name of the model that moderates. Required."""
+    @_builtins.property
+    def policy(self) -> Global___ModerationPolicy:
+        """What to do with what it finds. Default: the backend's own."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        policy: Global___ModerationPolicy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_policy", b"_policy", "policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_policy", b"_policy", "model", b"model", "policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__policy: _TypeAlias = _typing.Literal["policy"]  # noqa: Y015
+    _WhichOneofArgType__policy: _TypeAlias = _typing.Literal["_policy", b"_policy"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__policy) -> _WhichOneofReturnType__policy | None: ...
+
+Global___ModerationOptions: _TypeAlias = ModerationOptions  # noqa: Y015
+
+@_typing.final
+class ModerationPolicy(_message.Message):
+    """What to do with what moderation finds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def input(self) -> Global___ModerationRule:
+        """In the request."""
+
+    @_builtins.property
+    def output(self) -> Global___ModerationRule:
+        """In the answer."""
+
+    def __init__(
+        self,
+        *,
+        input: Global___ModerationRule | None = ...,
+        output: Global___ModerationRule | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "_output", b"_output", "input", b"input", "output", b"output"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "_output", b"_output", "input", b"input", "output", b"output"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__input: _TypeAlias = _typing.Literal["input"]  # noqa: Y015
+    _WhichOneofArgType__input: _TypeAlias = _typing.Literal["_input", b"_input"]  # noqa: Y015
+    _WhichOneofReturnType__output: _TypeAlias = _typing.Literal["output"]  # noqa: Y015
+    _WhichOneofArgType__output: _TypeAlias = _typing.Literal["_output", b"_output"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__input) -> _WhichOneofReturnType__input | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output) -> _WhichOneofReturnType__output | None: ...
+
+Global___ModerationPolicy: _TypeAlias = ModerationPolicy  # noqa: Y015
+
+@_typing.final
+class ModerationRule(_message.Message):
+    """What to do with what moderation finds on one side."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    mode: _builtins.str
+    """`score` or `block`. Required."""
+    def __init__(
+        self,
+        *,
+        mode: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModerationRule: _TypeAlias = ModerationRule  # noqa: Y015
+
+@_typing.final
 class ChatCompletion(_message.Message):
     """A whole answer."""
 
@@ -652,6 +814,7 @@ class ChatCompletion(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     SYSTEM_FINGERPRINT_FIELD_NUMBER: _builtins.int
     SERVICE_TIER_FIELD_NUMBER: _builtins.int
+    MODERATION_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session that this turn belongs to; absent where none is kept."""
     id: _builtins.str
@@ -674,6 +837,10 @@ class ChatCompletion(_message.Message):
     def usage(self) -> _message_pb2.Usage:
         """What it cost in tokens."""
 
+    @_builtins.property
+    def moderation(self) -> _struct_pb2.Struct:
+        """What moderation found, where `moderation` asked for it, as the backend returned it."""
+
     def __init__(
         self,
         *,
@@ -686,17 +853,22 @@ class ChatCompletion(_message.Message):
         usage: _message_pb2.Usage | None = ...,
         system_fingerprint: _builtins.str | None = ...,
         service_tier: _builtins.str | None = ...,
+        moderation: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_service_tier", b"_service_tier", "_session_id", b"_session_id", "_system_fingerprint", b"_system_fingerprint", "service_tier", b"service_tier", "session_id", b"session_id", "system_fingerprint", b"system_fingerprint", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_moderation", b"_moderation", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_system_fingerprint", b"_system_fingerprint", "moderation", b"moderation", "service_tier", b"service_tier", "session_id", b"session_id", "system_fingerprint", b"system_fingerprint", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_service_tier", b"_service_tier", "_session_id", b"_session_id", "_system_fingerprint", b"_system_fingerprint", "choices", b"choices", "created", b"created", "id", b"id", "model", b"model", "object", b"object", "service_tier", b"service_tier", "session_id", b"session_id", "system_fingerprint", b"system_fingerprint", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_moderation", b"_moderation", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_system_fingerprint", b"_system_fingerprint", "choices", b"choices", "created", b"created", "id", b"id", "model", b"model", "moderation", b"moderation", "object", b"object", "service_tier", b"service_tier", "session_id", b"session_id", "system_fingerprint", b"system_fingerprint", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__moderation: _TypeAlias = _typing.Literal["moderation"]  # noqa: Y015
+    _WhichOneofArgType__moderation: _TypeAlias = _typing.Literal["_moderation", b"_moderation"]  # noqa: Y015
     _WhichOneofReturnType__service_tier: _TypeAlias = _typing.Literal["service_tier"]  # noqa: Y015
     _WhichOneofArgType__service_tier: _TypeAlias = _typing.Literal["_service_tier", b"_service_tier"]  # noqa: Y015
     _WhichOneofReturnType__session_id: _TypeAlias = _typing.Literal["session_id"]  # noqa: Y015
     _WhichOneofArgType__session_id: _TypeAlias = _typing.Literal["_session_id", b"_session_id"]  # noqa: Y015
     _WhichOneofReturnType__system_fingerprint: _TypeAlias = _typing.Literal["system_fingerprint"]  # noqa: Y015
     _WhichOneofArgType__system_fingerprint: _TypeAlias = _typing.Literal["_system_fingerprint", b"_system_fingerprint"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__moderation) -> _WhichOneofReturnType__moderation | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__service_tier) -> _WhichOneofReturnType__service_tier | None: ...
     @_typing.overload
@@ -722,6 +894,7 @@ class ChatCompletionChunk(_message.Message):
     SYSTEM_FINGERPRINT_FIELD_NUMBER: _builtins.int
     SERVICE_TIER_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    MODERATION_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session that this turn belongs to; absent where none is kept."""
     id: _builtins.str
@@ -746,6 +919,10 @@ class ChatCompletionChunk(_message.Message):
     def usage(self) -> _message_pb2.Usage:
         """What the answer cost in tokens, in the last chunk."""
 
+    @_builtins.property
+    def moderation(self) -> _struct_pb2.Struct:
+        """What moderation found, where `moderation` asked for it, as the backend returned it; in the last chunk."""
+
     def __init__(
         self,
         *,
@@ -759,11 +936,14 @@ class ChatCompletionChunk(_message.Message):
         system_fingerprint: _builtins.str | None = ...,
         service_tier: _builtins.str | None = ...,
         sequence: _builtins.int | None = ...,
+        moderation: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_sequence", b"_sequence", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_system_fingerprint", b"_system_fingerprint", "_usage", b"_usage", "sequence", b"sequence", "service_tier", b"service_tier", "session_id", b"session_id", "system_fingerprint", b"system_fingerprint", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_moderation", b"_moderation", "_sequence", b"_sequence", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_system_fingerprint", b"_system_fingerprint", "_usage", b"_usage", "moderation", b"moderation", "sequence", b"sequence", "service_tier", b"service_tier", "session_id", b"session_id", "system_fingerprint", b"system_fingerprint", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sequence", b"_sequence", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_system_fingerprint", b"_system_fingerprint", "_usage", b"_usage", "choices", b"choices", "created", b"created", "id", b"id", "model", b"model", "object", b"object", "sequence", b"sequence", "service_tier", b"service_tier", "session_id", b"session_id", "system_fingerprint", b"system_fingerprint", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_moderation", b"_moderation", "_sequence", b"_sequence", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_system_fingerprint", b"_system_fingerprint", "_usage", b"_usage", "choices", b"choices", "created", b"created", "id", b"id", "model", b"model", "moderation", b"moderation", "object", b"object", "sequence", b"sequence", "service_tier", b"service_tier", "session_id", b"session_id", "system_fingerprint", b"system_fingerprint", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__moderation: _TypeAlias = _typing.Literal["moderation"]  # noqa: Y015
+    _WhichOneofArgType__moderation: _TypeAlias = _typing.Literal["_moderation", b"_moderation"]  # noqa: Y015
     _WhichOneofReturnType__sequence: _TypeAlias = _typing.Literal["sequence"]  # noqa: Y015
     _WhichOneofArgType__sequence: _TypeAlias = _typing.Literal["_sequence", b"_sequence"]  # noqa: Y015
     _WhichOneofReturnType__service_tier: _TypeAlias = _typing.Literal["service_tier"]  # noqa: Y015
@@ -774,6 +954,8 @@ class ChatCompletionChunk(_message.Message):
     _WhichOneofArgType__system_fingerprint: _TypeAlias = _typing.Literal["_system_fingerprint", b"_system_fingerprint"]  # noqa: Y015
     _WhichOneofReturnType__usage: _TypeAlias = _typing.Literal["usage"]  # noqa: Y015
     _WhichOneofArgType__usage: _TypeAlias = _typing.Literal["_usage", b"_usage"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__moderation) -> _WhichOneofReturnType__moderation | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sequence) -> _WhichOneofReturnType__sequence | None: ...
     @_typing.overload

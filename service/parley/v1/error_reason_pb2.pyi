@@ -105,6 +105,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The turn was lost to another worker: this one stalled for longer than its lease. Try again.
     Example: ABORTED, 409, "The turn was taken over by another worker; try again".
     """
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 21
+    """The key, or its account, has used up its requests or tokens of a minute. Try again after `retry-after`.
+    Example: RESOURCE_EXHAUSTED, 429, "This key may make 60 requests a minute, and 0 are left; try again in 1 s".
+    """
     ERROR_REASON_IDEMPOTENCY_KEY_IN_USE: _ErrorReason.ValueType  # 22
     """The `Idempotency-Key` belongs to a call that is still running. Try again after it: its answer is then yours.
     Example: ABORTED, 409, "The request with this `Idempotency-Key` is still running; try again when it has finished".
@@ -117,7 +121,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` (domain `parley`) in every failed call, without the prefix
-    `ERROR_REASON_`. Each value shows an example: the gRPC status, the HTTP status at the edge, and a message.
+    `ERROR_REASON_`. Its metadata have `param`, the field at fault, and `upstream_code`, the backend's own word where it
+    refused the request; each only where there is one. Each value shows an example: the gRPC status, the HTTP status at
+    the edge, and a message.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
@@ -202,6 +208,10 @@ Example: INTERNAL, 500, "Internal Server Error".
 ERROR_REASON_TURN_LOST: ErrorReason.ValueType  # 20
 """The turn was lost to another worker: this one stalled for longer than its lease. Try again.
 Example: ABORTED, 409, "The turn was taken over by another worker; try again".
+"""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 21
+"""The key, or its account, has used up its requests or tokens of a minute. Try again after `retry-after`.
+Example: RESOURCE_EXHAUSTED, 429, "This key may make 60 requests a minute, and 0 are left; try again in 1 s".
 """
 ERROR_REASON_IDEMPOTENCY_KEY_IN_USE: ErrorReason.ValueType  # 22
 """The `Idempotency-Key` belongs to a call that is still running. Try again after it: its answer is then yours.

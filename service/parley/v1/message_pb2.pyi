@@ -725,7 +725,7 @@ class TokenLogprob(_message.Message):
     BYTES_FIELD_NUMBER: _builtins.int
     TOP_LOGPROBS_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """The token's text, absent where it is empty; U+FFFD where it is only part of a character."""
+    """The token's text; U+FFFD where it is only part of a character. Always set."""
     logprob: _builtins.float
     """The natural logarithm of its probability. Always set."""
     @_builtins.property
@@ -739,18 +739,23 @@ class TokenLogprob(_message.Message):
     def __init__(
         self,
         *,
-        token: _builtins.str = ...,
+        token: _builtins.str | None = ...,
         logprob: _builtins.float | None = ...,
         bytes: _abc.Iterable[_builtins.int] | None = ...,
         top_logprobs: _abc.Iterable[Global___TopLogprob] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_logprob", b"_logprob", "logprob", b"logprob"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_logprob", b"_logprob", "_token", b"_token", "logprob", b"logprob", "token", b"token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_logprob", b"_logprob", "bytes", b"bytes", "logprob", b"logprob", "token", b"token", "top_logprobs", b"top_logprobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_logprob", b"_logprob", "_token", b"_token", "bytes", b"bytes", "logprob", b"logprob", "token", b"token", "top_logprobs", b"top_logprobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__logprob: _TypeAlias = _typing.Literal["logprob"]  # noqa: Y015
     _WhichOneofArgType__logprob: _TypeAlias = _typing.Literal["_logprob", b"_logprob"]  # noqa: Y015
+    _WhichOneofReturnType__token: _TypeAlias = _typing.Literal["token"]  # noqa: Y015
+    _WhichOneofArgType__token: _TypeAlias = _typing.Literal["_token", b"_token"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__logprob) -> _WhichOneofReturnType__logprob | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__token) -> _WhichOneofReturnType__token | None: ...
 
 Global___TokenLogprob: _TypeAlias = TokenLogprob  # noqa: Y015
 
@@ -764,7 +769,7 @@ class TopLogprob(_message.Message):
     LOGPROB_FIELD_NUMBER: _builtins.int
     BYTES_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """The token's text, absent where it is empty."""
+    """The token's text. Always set."""
     logprob: _builtins.float
     """The natural logarithm of its probability. Always set."""
     @_builtins.property
@@ -774,17 +779,22 @@ class TopLogprob(_message.Message):
     def __init__(
         self,
         *,
-        token: _builtins.str = ...,
+        token: _builtins.str | None = ...,
         logprob: _builtins.float | None = ...,
         bytes: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_logprob", b"_logprob", "logprob", b"logprob"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_logprob", b"_logprob", "_token", b"_token", "logprob", b"logprob", "token", b"token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_logprob", b"_logprob", "bytes", b"bytes", "logprob", b"logprob", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_logprob", b"_logprob", "_token", b"_token", "bytes", b"bytes", "logprob", b"logprob", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__logprob: _TypeAlias = _typing.Literal["logprob"]  # noqa: Y015
     _WhichOneofArgType__logprob: _TypeAlias = _typing.Literal["_logprob", b"_logprob"]  # noqa: Y015
+    _WhichOneofReturnType__token: _TypeAlias = _typing.Literal["token"]  # noqa: Y015
+    _WhichOneofArgType__token: _TypeAlias = _typing.Literal["_token", b"_token"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__logprob) -> _WhichOneofReturnType__logprob | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__token) -> _WhichOneofReturnType__token | None: ...
 
 Global___TopLogprob: _TypeAlias = TopLogprob  # noqa: Y015
 
@@ -799,12 +809,22 @@ class Usage(_message.Message):
     TOTAL_TOKENS_FIELD_NUMBER: _builtins.int
     PROMPT_TOKENS_DETAILS_FIELD_NUMBER: _builtins.int
     COMPLETION_TOKENS_DETAILS_FIELD_NUMBER: _builtins.int
+    PROMPT_CACHE_HIT_TOKENS_FIELD_NUMBER: _builtins.int
+    PROMPT_CACHE_MISS_TOKENS_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    COST_DETAILS_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     """Tokens of the prompt, the session's history included. Always set."""
     completion_tokens: _builtins.int
     """Tokens that the model produced. Always set."""
     total_tokens: _builtins.int
     """The sum of both. Always set."""
+    prompt_cache_hit_tokens: _builtins.int
+    """Tokens of the prompt that the backend had cached, as DeepSeek tells it."""
+    prompt_cache_miss_tokens: _builtins.int
+    """Tokens of the prompt that it had not, as DeepSeek tells it."""
+    cost: _builtins.float
+    """What the backend charges, in its own unit (OpenRouter: credits), where it tells."""
     @_builtins.property
     def prompt_tokens_details(self) -> Global___PromptTokensDetails:
         """What the prompt's tokens were, where the backend tells."""
@@ -812,6 +832,10 @@ class Usage(_message.Message):
     @_builtins.property
     def completion_tokens_details(self) -> Global___CompletionTokensDetails:
         """What the produced tokens were, where the backend tells."""
+
+    @_builtins.property
+    def cost_details(self) -> _struct_pb2.Struct:
+        """What that cost is made of, as the backend returned it."""
 
     def __init__(
         self,
@@ -821,15 +845,27 @@ class Usage(_message.Message):
         total_tokens: _builtins.int | None = ...,
         prompt_tokens_details: Global___PromptTokensDetails | None = ...,
         completion_tokens_details: Global___CompletionTokensDetails | None = ...,
+        prompt_cache_hit_tokens: _builtins.int | None = ...,
+        prompt_cache_miss_tokens: _builtins.int | None = ...,
+        cost: _builtins.float | None = ...,
+        cost_details: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens", "_completion_tokens_details", b"_completion_tokens_details", "_prompt_tokens", b"_prompt_tokens", "_prompt_tokens_details", b"_prompt_tokens_details", "_total_tokens", b"_total_tokens", "completion_tokens", b"completion_tokens", "completion_tokens_details", b"completion_tokens_details", "prompt_tokens", b"prompt_tokens", "prompt_tokens_details", b"prompt_tokens_details", "total_tokens", b"total_tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens", "_completion_tokens_details", b"_completion_tokens_details", "_cost", b"_cost", "_cost_details", b"_cost_details", "_prompt_cache_hit_tokens", b"_prompt_cache_hit_tokens", "_prompt_cache_miss_tokens", b"_prompt_cache_miss_tokens", "_prompt_tokens", b"_prompt_tokens", "_prompt_tokens_details", b"_prompt_tokens_details", "_total_tokens", b"_total_tokens", "completion_tokens", b"completion_tokens", "completion_tokens_details", b"completion_tokens_details", "cost", b"cost", "cost_details", b"cost_details", "prompt_cache_hit_tokens", b"prompt_cache_hit_tokens", "prompt_cache_miss_tokens", b"prompt_cache_miss_tokens", "prompt_tokens", b"prompt_tokens", "prompt_tokens_details", b"prompt_tokens_details", "total_tokens", b"total_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens", "_completion_tokens_details", b"_completion_tokens_details", "_prompt_tokens", b"_prompt_tokens", "_prompt_tokens_details", b"_prompt_tokens_details", "_total_tokens", b"_total_tokens", "completion_tokens", b"completion_tokens", "completion_tokens_details", b"completion_tokens_details", "prompt_tokens", b"prompt_tokens", "prompt_tokens_details", b"prompt_tokens_details", "total_tokens", b"total_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens", "_completion_tokens_details", b"_completion_tokens_details", "_cost", b"_cost", "_cost_details", b"_cost_details", "_prompt_cache_hit_tokens", b"_prompt_cache_hit_tokens", "_prompt_cache_miss_tokens", b"_prompt_cache_miss_tokens", "_prompt_tokens", b"_prompt_tokens", "_prompt_tokens_details", b"_prompt_tokens_details", "_total_tokens", b"_total_tokens", "completion_tokens", b"completion_tokens", "completion_tokens_details", b"completion_tokens_details", "cost", b"cost", "cost_details", b"cost_details", "prompt_cache_hit_tokens", b"prompt_cache_hit_tokens", "prompt_cache_miss_tokens", b"prompt_cache_miss_tokens", "prompt_tokens", b"prompt_tokens", "prompt_tokens_details", b"prompt_tokens_details", "total_tokens", b"total_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__completion_tokens: _TypeAlias = _typing.Literal["completion_tokens"]  # noqa: Y015
     _WhichOneofArgType__completion_tokens: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens"]  # noqa: Y015
     _WhichOneofReturnType__completion_tokens_details: _TypeAlias = _typing.Literal["completion_tokens_details"]  # noqa: Y015
     _WhichOneofArgType__completion_tokens_details: _TypeAlias = _typing.Literal["_completion_tokens_details", b"_completion_tokens_details"]  # noqa: Y015
+    _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
+    _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
+    _WhichOneofReturnType__cost_details: _TypeAlias = _typing.Literal["cost_details"]  # noqa: Y015
+    _WhichOneofArgType__cost_details: _TypeAlias = _typing.Literal["_cost_details", b"_cost_details"]  # noqa: Y015
+    _WhichOneofReturnType__prompt_cache_hit_tokens: _TypeAlias = _typing.Literal["prompt_cache_hit_tokens"]  # noqa: Y015
+    _WhichOneofArgType__prompt_cache_hit_tokens: _TypeAlias = _typing.Literal["_prompt_cache_hit_tokens", b"_prompt_cache_hit_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__prompt_cache_miss_tokens: _TypeAlias = _typing.Literal["prompt_cache_miss_tokens"]  # noqa: Y015
+    _WhichOneofArgType__prompt_cache_miss_tokens: _TypeAlias = _typing.Literal["_prompt_cache_miss_tokens", b"_prompt_cache_miss_tokens"]  # noqa: Y015
     _WhichOneofReturnType__prompt_tokens: _TypeAlias = _typing.Literal["prompt_tokens"]  # noqa: Y015
     _WhichOneofArgType__prompt_tokens: _TypeAlias = _typing.Literal["_prompt_tokens", b"_prompt_tokens"]  # noqa: Y015
     _WhichOneofReturnType__prompt_tokens_details: _TypeAlias = _typing.Literal["prompt_tokens_details"]  # noqa: Y015
@@ -840,6 +876,14 @@ class Usage(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__completion_tokens) -> _WhichOneofReturnType__completion_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__completion_tokens_details) -> _WhichOneofReturnType__completion_tokens_details | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost) -> _WhichOneofReturnType__cost | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_details) -> _WhichOneofReturnType__cost_details | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_cache_hit_tokens) -> _WhichOneofReturnType__prompt_cache_hit_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_cache_miss_tokens) -> _WhichOneofReturnType__prompt_cache_miss_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_tokens) -> _WhichOneofReturnType__prompt_tokens | None: ...
     @_typing.overload
@@ -857,28 +901,68 @@ class PromptTokensDetails(_message.Message):
 
     CACHED_TOKENS_FIELD_NUMBER: _builtins.int
     AUDIO_TOKENS_FIELD_NUMBER: _builtins.int
+    TEXT_TOKENS_FIELD_NUMBER: _builtins.int
+    IMAGE_TOKENS_FIELD_NUMBER: _builtins.int
+    VIDEO_TOKENS_FIELD_NUMBER: _builtins.int
+    FILE_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_TOKENS_FIELD_NUMBER: _builtins.int
     cached_tokens: _builtins.int
     """Tokens that the backend had cached."""
     audio_tokens: _builtins.int
     """Tokens of audio input."""
+    text_tokens: _builtins.int
+    """Tokens of text."""
+    image_tokens: _builtins.int
+    """Tokens of images."""
+    video_tokens: _builtins.int
+    """Tokens of video."""
+    file_tokens: _builtins.int
+    """Tokens of files."""
+    cache_write_tokens: _builtins.int
+    """Tokens that the backend has put into its cache."""
     def __init__(
         self,
         *,
         cached_tokens: _builtins.int | None = ...,
         audio_tokens: _builtins.int | None = ...,
+        text_tokens: _builtins.int | None = ...,
+        image_tokens: _builtins.int | None = ...,
+        video_tokens: _builtins.int | None = ...,
+        file_tokens: _builtins.int | None = ...,
+        cache_write_tokens: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_tokens", b"_audio_tokens", "_cached_tokens", b"_cached_tokens", "audio_tokens", b"audio_tokens", "cached_tokens", b"cached_tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_tokens", b"_audio_tokens", "_cache_write_tokens", b"_cache_write_tokens", "_cached_tokens", b"_cached_tokens", "_file_tokens", b"_file_tokens", "_image_tokens", b"_image_tokens", "_text_tokens", b"_text_tokens", "_video_tokens", b"_video_tokens", "audio_tokens", b"audio_tokens", "cache_write_tokens", b"cache_write_tokens", "cached_tokens", b"cached_tokens", "file_tokens", b"file_tokens", "image_tokens", b"image_tokens", "text_tokens", b"text_tokens", "video_tokens", b"video_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_tokens", b"_audio_tokens", "_cached_tokens", b"_cached_tokens", "audio_tokens", b"audio_tokens", "cached_tokens", b"cached_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_tokens", b"_audio_tokens", "_cache_write_tokens", b"_cache_write_tokens", "_cached_tokens", b"_cached_tokens", "_file_tokens", b"_file_tokens", "_image_tokens", b"_image_tokens", "_text_tokens", b"_text_tokens", "_video_tokens", b"_video_tokens", "audio_tokens", b"audio_tokens", "cache_write_tokens", b"cache_write_tokens", "cached_tokens", b"cached_tokens", "file_tokens", b"file_tokens", "image_tokens", b"image_tokens", "text_tokens", b"text_tokens", "video_tokens", b"video_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_tokens: _TypeAlias = _typing.Literal["audio_tokens"]  # noqa: Y015
     _WhichOneofArgType__audio_tokens: _TypeAlias = _typing.Literal["_audio_tokens", b"_audio_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__cache_write_tokens: _TypeAlias = _typing.Literal["cache_write_tokens"]  # noqa: Y015
+    _WhichOneofArgType__cache_write_tokens: _TypeAlias = _typing.Literal["_cache_write_tokens", b"_cache_write_tokens"]  # noqa: Y015
     _WhichOneofReturnType__cached_tokens: _TypeAlias = _typing.Literal["cached_tokens"]  # noqa: Y015
     _WhichOneofArgType__cached_tokens: _TypeAlias = _typing.Literal["_cached_tokens", b"_cached_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__file_tokens: _TypeAlias = _typing.Literal["file_tokens"]  # noqa: Y015
+    _WhichOneofArgType__file_tokens: _TypeAlias = _typing.Literal["_file_tokens", b"_file_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__image_tokens: _TypeAlias = _typing.Literal["image_tokens"]  # noqa: Y015
+    _WhichOneofArgType__image_tokens: _TypeAlias = _typing.Literal["_image_tokens", b"_image_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__text_tokens: _TypeAlias = _typing.Literal["text_tokens"]  # noqa: Y015
+    _WhichOneofArgType__text_tokens: _TypeAlias = _typing.Literal["_text_tokens", b"_text_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__video_tokens: _TypeAlias = _typing.Literal["video_tokens"]  # noqa: Y015
+    _WhichOneofArgType__video_tokens: _TypeAlias = _typing.Literal["_video_tokens", b"_video_tokens"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__audio_tokens) -> _WhichOneofReturnType__audio_tokens | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_write_tokens) -> _WhichOneofReturnType__cache_write_tokens | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cached_tokens) -> _WhichOneofReturnType__cached_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__file_tokens) -> _WhichOneofReturnType__file_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__image_tokens) -> _WhichOneofReturnType__image_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__text_tokens) -> _WhichOneofReturnType__text_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__video_tokens) -> _WhichOneofReturnType__video_tokens | None: ...
 
 Global___PromptTokensDetails: _TypeAlias = PromptTokensDetails  # noqa: Y015
 
@@ -892,6 +976,8 @@ class CompletionTokensDetails(_message.Message):
     AUDIO_TOKENS_FIELD_NUMBER: _builtins.int
     ACCEPTED_PREDICTION_TOKENS_FIELD_NUMBER: _builtins.int
     REJECTED_PREDICTION_TOKENS_FIELD_NUMBER: _builtins.int
+    TEXT_TOKENS_FIELD_NUMBER: _builtins.int
+    IMAGE_TOKENS_FIELD_NUMBER: _builtins.int
     reasoning_tokens: _builtins.int
     """Tokens of reasoning."""
     audio_tokens: _builtins.int
@@ -900,6 +986,10 @@ class CompletionTokensDetails(_message.Message):
     """Tokens of `prediction` that appeared in the answer."""
     rejected_prediction_tokens: _builtins.int
     """Tokens of `prediction` that did not."""
+    text_tokens: _builtins.int
+    """Tokens of text."""
+    image_tokens: _builtins.int
+    """Tokens of images."""
     def __init__(
         self,
         *,
@@ -907,26 +997,36 @@ class CompletionTokensDetails(_message.Message):
         audio_tokens: _builtins.int | None = ...,
         accepted_prediction_tokens: _builtins.int | None = ...,
         rejected_prediction_tokens: _builtins.int | None = ...,
+        text_tokens: _builtins.int | None = ...,
+        image_tokens: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accepted_prediction_tokens", b"_accepted_prediction_tokens", "_audio_tokens", b"_audio_tokens", "_reasoning_tokens", b"_reasoning_tokens", "_rejected_prediction_tokens", b"_rejected_prediction_tokens", "accepted_prediction_tokens", b"accepted_prediction_tokens", "audio_tokens", b"audio_tokens", "reasoning_tokens", b"reasoning_tokens", "rejected_prediction_tokens", b"rejected_prediction_tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accepted_prediction_tokens", b"_accepted_prediction_tokens", "_audio_tokens", b"_audio_tokens", "_image_tokens", b"_image_tokens", "_reasoning_tokens", b"_reasoning_tokens", "_rejected_prediction_tokens", b"_rejected_prediction_tokens", "_text_tokens", b"_text_tokens", "accepted_prediction_tokens", b"accepted_prediction_tokens", "audio_tokens", b"audio_tokens", "image_tokens", b"image_tokens", "reasoning_tokens", b"reasoning_tokens", "rejected_prediction_tokens", b"rejected_prediction_tokens", "text_tokens", b"text_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accepted_prediction_tokens", b"_accepted_prediction_tokens", "_audio_tokens", b"_audio_tokens", "_reasoning_tokens", b"_reasoning_tokens", "_rejected_prediction_tokens", b"_rejected_prediction_tokens", "accepted_prediction_tokens", b"accepted_prediction_tokens", "audio_tokens", b"audio_tokens", "reasoning_tokens", b"reasoning_tokens", "rejected_prediction_tokens", b"rejected_prediction_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accepted_prediction_tokens", b"_accepted_prediction_tokens", "_audio_tokens", b"_audio_tokens", "_image_tokens", b"_image_tokens", "_reasoning_tokens", b"_reasoning_tokens", "_rejected_prediction_tokens", b"_rejected_prediction_tokens", "_text_tokens", b"_text_tokens", "accepted_prediction_tokens", b"accepted_prediction_tokens", "audio_tokens", b"audio_tokens", "image_tokens", b"image_tokens", "reasoning_tokens", b"reasoning_tokens", "rejected_prediction_tokens", b"rejected_prediction_tokens", "text_tokens", b"text_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accepted_prediction_tokens: _TypeAlias = _typing.Literal["accepted_prediction_tokens"]  # noqa: Y015
     _WhichOneofArgType__accepted_prediction_tokens: _TypeAlias = _typing.Literal["_accepted_prediction_tokens", b"_accepted_prediction_tokens"]  # noqa: Y015
     _WhichOneofReturnType__audio_tokens: _TypeAlias = _typing.Literal["audio_tokens"]  # noqa: Y015
     _WhichOneofArgType__audio_tokens: _TypeAlias = _typing.Literal["_audio_tokens", b"_audio_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__image_tokens: _TypeAlias = _typing.Literal["image_tokens"]  # noqa: Y015
+    _WhichOneofArgType__image_tokens: _TypeAlias = _typing.Literal["_image_tokens", b"_image_tokens"]  # noqa: Y015
     _WhichOneofReturnType__reasoning_tokens: _TypeAlias = _typing.Literal["reasoning_tokens"]  # noqa: Y015
     _WhichOneofArgType__reasoning_tokens: _TypeAlias = _typing.Literal["_reasoning_tokens", b"_reasoning_tokens"]  # noqa: Y015
     _WhichOneofReturnType__rejected_prediction_tokens: _TypeAlias = _typing.Literal["rejected_prediction_tokens"]  # noqa: Y015
     _WhichOneofArgType__rejected_prediction_tokens: _TypeAlias = _typing.Literal["_rejected_prediction_tokens", b"_rejected_prediction_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__text_tokens: _TypeAlias = _typing.Literal["text_tokens"]  # noqa: Y015
+    _WhichOneofArgType__text_tokens: _TypeAlias = _typing.Literal["_text_tokens", b"_text_tokens"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__accepted_prediction_tokens) -> _WhichOneofReturnType__accepted_prediction_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__audio_tokens) -> _WhichOneofReturnType__audio_tokens | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__image_tokens) -> _WhichOneofReturnType__image_tokens | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reasoning_tokens) -> _WhichOneofReturnType__reasoning_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rejected_prediction_tokens) -> _WhichOneofReturnType__rejected_prediction_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__text_tokens) -> _WhichOneofReturnType__text_tokens | None: ...
 
 Global___CompletionTokensDetails: _TypeAlias = CompletionTokensDetails  # noqa: Y015

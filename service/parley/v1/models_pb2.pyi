@@ -81,7 +81,7 @@ class ListModelsResponse(_message.Message):
     """Always `list`."""
     @_builtins.property
     def data(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]:
-        """The models."""
+        """The models. Always set over REST, even where there is none."""
 
     def __init__(
         self,

@@ -220,7 +220,7 @@ class ListSessionsResponse(_message.Message):
     """Asks for the next page; absent on the last."""
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Session]:
-        """The sessions."""
+        """The sessions. Always set over REST, even where there is none."""
 
     def __init__(
         self,
@@ -309,7 +309,7 @@ class ListSessionMessagesResponse(_message.Message):
     """Asks for the next page; absent on the last."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionMessage]:
-        """The messages."""
+        """The messages. Always set over REST, even where there is none."""
 
     def __init__(
         self,

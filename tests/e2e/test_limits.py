@@ -1,0 +1,106 @@
+"""Limits a minute, as OpenAI's Python package meets them: headers, RateLimitError, and trying again as it is told."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import openai
+import pytest
+from google.protobuf.json_format import ParseDict
+
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+from tests.e2e import vendor
+from tests.processes import Parley, started
+from tests.upstream import ScriptedUpstream
+
+ASK: Any = {"model": "scripted", "messages": [{"role": "user", "content": "Hello!"}]}
+REQUESTS = 30
+
+
+@pytest.fixture
+def limited(scripted_config: Path) -> Iterator[Parley]:
+    """A Parley with two workers, whose keys may make one request in two seconds, and 30 at once."""
+    with scripted_config.open("a") as file:
+        file.write(f"limits:\n  key: {{requests_per_minute: {REQUESTS}, tokens_per_minute: 1000000}}\n")
+        file.write("  account: {tokens_per_minute: 900000}\n")
+    with started("--config", str(scripted_config), "--workers", "2") as parley:
+        yield parley
+
+
+def client(parley: Parley, **options: Any) -> openai.OpenAI:
+    """The package's client."""
+    return openai.OpenAI(base_url=f"{parley.http}/v1", api_key=parley.key, **options)
+
+
+def exhaust(hasty: openai.OpenAI) -> tuple[int, openai.RateLimitError]:
+    """Asks until it is too much; returns how many were answered, and the refusal."""
+    for answered in range(10 * REQUESTS):
+        try:
+            hasty.chat.completions.create(**ASK)
+        except openai.RateLimitError as error:
+            return answered, error
+    raise AssertionError("nothing was refused")
+
+
+def test_every_answer_tells_how_the_key_stands(limited: Parley, upstream: ScriptedUpstream) -> None:
+    """`with_raw_response` has the headers of OpenAI's API, whole and streamed, and for a refused request too."""
+    upstream.answer(vendor.whole(), vendor.text("Hello"))
+    raw = client(limited).chat.completions.with_raw_response
+    answers = [raw.create(**ASK).headers, raw.create(**ASK, stream=True).headers]
+    with pytest.raises(openai.BadRequestError) as refused:
+        raw.create(**ASK, temperature=3)
+    with pytest.raises(openai.BadRequestError, match="`max_tokens` is too large") as never:
+        raw.create(**ASK, max_tokens=900_000)
+    for headers in (*answers, refused.value.response.headers, never.value.response.headers):
+        assert ("30", "900000") == (headers["x-ratelimit-limit-requests"], headers["x-ratelimit-limit-tokens"])
+        assert 28 <= int(headers["x-ratelimit-remaining-requests"]) <= 29
+        assert 890_000 < int(headers["x-ratelimit-remaining-tokens"]) <= 900_000
+        assert headers["x-ratelimit-reset-requests"].endswith("s")
+        assert headers["x-ratelimit-reset-tokens"].endswith("s")
+    assert 2 == len(upstream.requests)
+
+
+def test_grpc_callers_are_told_in_metadata(limited: Parley, upstream: ScriptedUpstream) -> None:
+    """Through the gRPC listener: initial metadata with an answer, trailing metadata with a failure."""
+    key = (("authorization", f"Bearer {limited.key}"),)
+    asked = ParseDict(ASK, CreateChatCompletionRequest())
+    with grpc.insecure_channel(limited.grpc) as channel:
+        chat = ChatCompletionsStub(channel)
+        _, call = chat.CreateChatCompletion.with_call(asked, metadata=key)
+        assert "29" == dict(call.initial_metadata())["x-ratelimit-remaining-requests"]
+        with pytest.raises(grpc.RpcError) as refused:
+            chat.CreateChatCompletion(CreateChatCompletionRequest(), metadata=key)
+        error: Any = refused.value
+        assert "30" == dict(error.trailing_metadata())["x-ratelimit-limit-requests"]
+
+
+def test_over_the_limit_is_a_rate_limit_error(limited: Parley, upstream: ScriptedUpstream) -> None:
+    """Two workers let in as many as one count allows; the refusal says which limit it is and when to come back."""
+    begun = time.monotonic()
+    answered, error = exhaust(client(limited, max_retries=0))
+    assert REQUESTS <= answered <= REQUESTS + (time.monotonic() - begun) * REQUESTS / 60 + 1
+    assert answered == len(upstream.requests)
+    headers = error.response.headers
+    assert (429, "rate_limit_error", "rate_limit_exceeded") == (error.status_code, error.type, error.code)
+    assert f"This key may make {REQUESTS} requests a minute, and 0 are left; try again in " in error.message
+    assert ("0", "true") == (headers["x-ratelimit-remaining-requests"], headers["x-should-retry"])
+    assert 1 <= int(headers["retry-after"]) <= 2
+
+
+def test_the_package_tries_again_as_it_is_told(limited: Parley, upstream: ScriptedUpstream) -> None:
+    """A client that may try again notices nothing but the time: it waits `retry-after`, and is answered."""
+    seen: list[int] = []
+    patient = client(
+        limited,
+        max_retries=2,
+        http_client=openai.DefaultHttpxClient(
+            event_hooks={"response": [lambda response: seen.append(response.status_code)]}
+        ),
+    )
+    exhaust(client(limited, max_retries=0))
+    while 429 not in seen:
+        assert "Hello there." == patient.chat.completions.create(**ASK).choices[0].message.content
+    assert [429, 200] == seen[-2:]

@@ -1,0 +1,38 @@
+"""Failures in mid-stream, as each dialect shows them: no document says more than how its errors look."""
+
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.e2e import vendor
+from tests.processes import Parley
+from tests.upstream import Events, ScriptedUpstream
+
+ASK = {"model": "scripted", "messages": [{"role": "user", "content": "Hello!"}], "stream": True}
+SAID = 'The model "scripted" broke off before its answer was whole; try again'
+OPENAI = {"error": {"message": SAID, "type": "server_error", "param": None, "code": "stream_broken"}}
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/v1/chat/completions", OPENAI),
+        ("/openpipe/api/v1/chat/completions", OPENAI),
+        ("/api/v1/chat/completions", {"error": SAID}),
+        ("/upchatty/api/v1/chat/completions", {"error": SAID}),
+        ("/fastapi/api/v1/chat/completions", {"detail": SAID}),
+    ],
+)
+async def test_an_error_in_mid_stream_wears_the_dialect(
+    stack: Parley, upstream: ScriptedUpstream, path: str, expected: dict[str, Any]
+) -> None:
+    """The last event is the error as the dialect's own; no `[DONE]` follows it."""
+    upstream.answer(Events([*list(vendor.text("Hel", "lo").events)[:3], vendor.error("Boom", "server_error")]))
+    headers = {"Authorization": f"Bearer {stack.key}", "Accept": "*/*"}
+    async with aiohttp.ClientSession() as client, client.post(stack.http + path, json=ASK, headers=headers) as response:
+        assert 200 == response.status
+        events = [line.removeprefix("data: ") for line in (await response.text()).split("\n\n") if line]
+    assert "Hello" == "".join(json.loads(event)["choices"][0]["delta"].get("content", "") for event in events[:-1])
+    assert expected == json.loads(events[-1])

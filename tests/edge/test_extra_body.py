@@ -1,0 +1,162 @@
+"""Keys of a completion's body that the service does not know reach it as `extra_body`, and change nothing else."""
+
+import json
+import random
+from typing import Any
+
+import aiohttp
+import pytest
+from google.protobuf import json_format
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from tests.edge.worker import Worker
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CHAT = "/v1/chat/completions"
+JSON = {"content-type": "application/json"}
+ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+async def sent(client: aiohttp.ClientSession, worker: Worker, body: str | bytes) -> dict[str, Any]:
+    """Sends the body, and returns the request that the worker got."""
+    async with client.post(CHAT, data=body, headers=JSON) as response:
+        assert 200 == response.status, await response.text()
+    got: dict[str, Any] = json_format.MessageToDict(worker.request)
+    return got
+
+
+def with_keys(text: str) -> str:
+    """Returns a request with more keys, which are put before the others as they are written."""
+    return "{" + text + "," + json.dumps(ASK)[1:]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    {
+        "a number": ('"top_k": 5', {"top_k": 5}),
+        "several": ('"top_k":5,"min_p":-0.5e-1 , "stream": false,"z":null', {"top_k": 5, "min_p": -0.05, "z": None}),
+        "white space": ('\n\t"top_k"\r\n :\t5\n ', {"top_k": 5}),
+        "words": ('"a": true, "b":false,"c":null', {"a": True, "b": False, "c": None}),
+        "empty": ('"a": {}, "b":[],"c":"","":{}', {"a": {}, "b": [], "c": "", "": {}}),
+        "nested": (
+            '"a": {"model": {"b": ["}", {"messages": "]"}]}}',
+            {"a": {"model": {"b": ["}", {"messages": "]"}]}}},
+        ),
+        "quotes": (r'"a": "\"}\\", "b\"": "\\\\\"", "c\\": 1', {"a": '"}\\', 'b"': '\\\\"', "c\\": 1}),
+        "escapes": (r'"t\u006fp_k": "\u0022,\"x\":1"', {"top_k": '","x":1'}),
+        "letters of everywhere": ('"größe📏": "\u2028"', {"größe📏": "\u2028"}),
+        "names of other letters": ('"maxTokens": 1, "Model": "x"', {"maxTokens": 1, "Model": "x"}),
+        "beside extra_body": ('"extra_body": {"a": 1, "b": {"c": 2}}, "d": 3', {"a": 1, "b": {"c": 2}, "d": 3}),
+        "around extra_body": ('"a": 1, "extra_body": {"b": 2}, "c": 3', {"a": 1, "b": 2, "c": 3}),
+        "beside null": ('"extra_body": null, "a": 1', {"a": 1}),
+        "the later of two": ('"a": {"x": 1}, "extra_body": {"a": 2}, "a": {"y": 3}', {"a": {"y": 3}}),
+    }.values(),
+)
+async def test_unknown_keys_become_extra_body(
+    client: aiohttp.ClientSession, worker: Worker, text: str, expected: dict[str, Any]
+) -> None:
+    """Whatever their values are, and beside an `extra_body`; of the same key twice the later one holds."""
+    got = await sent(client, worker, with_keys(text))
+    assert expected == got.pop("extra_body")
+    got.pop("stream", None)
+    assert ASK == got
+
+
+KNOWN = {name for field in CreateChatCompletionRequest.DESCRIPTOR.fields for name in (field.name, field.json_name)}
+KEYS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
+LEAVES = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text('"\\{}[],:é\n ', max_size=8)
+VALUES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=8
+)
+
+
+@given(
+    extra=st.dictionaries(KEYS.filter(lambda key: key not in KNOWN), VALUES, min_size=1, max_size=6),
+    ascii_only=st.booleans(),
+    indent=st.none() | st.integers(0, 2),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_any_json_is_carried(
+    client: aiohttp.ClientSession,
+    worker: Worker,
+    extra: dict[str, Any],
+    ascii_only: bool,
+    indent: int | None,
+    seed: int,
+) -> None:
+    """Keys and values of every kind arrive as they were sent, wherever they stand and however they are written."""
+    items = list((extra | ASK).items())
+    random.Random(seed).shuffle(items)
+    got = await sent(client, worker, json.dumps(dict(items), ensure_ascii=ascii_only, indent=indent))
+    assert extra == got.pop("extra_body")
+    assert ASK == got
+
+
+async def test_known_keys_stay_where_they_are(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """Under both of their names, and with letters written as escapes."""
+    known = r'"\u0074emperature": 0.5, "session_id": "s", "mode\u006C": "m", "messages": [{"role": "user"}]'
+    got = await sent(client, worker, "{" + known + "}")
+    expected = {"temperature": 0.5, "chatSessionId": "s", "model": "m", "messages": [{"role": "user"}]}
+    assert expected == got
+    assert {**expected, "extra_body": {"x": 1}} == await sent(client, worker, '{"x": 1,' + known + "}")
+
+
+async def test_only_the_top_level_counts(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """Deeper keys that the service does not know are dropped, as before."""
+    body = {"model": "m", "messages": [{"role": "user", "content": 'a "}', "cache_control": {"x": "]"}}]}
+    got = await sent(client, worker, json.dumps(body))
+    assert {"model": "m", "messages": [{"role": "user", "content": 'a "}'}]} == got
+
+
+async def test_the_body_may_come_in_pieces(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """A chunked request, whose length is not known, is changed all the same; so is one that streams."""
+    body = json.dumps({"top_k": 5, **ASK, "stream": True, "pad": "x" * 300_000}).encode()
+
+    async def pieces() -> Any:
+        for at in range(0, len(body), 7919):
+            yield body[at : at + 7919]
+
+    async with client.post(CHAT, data=pieces(), headers=JSON) as response:
+        assert (200, "text/event-stream") == (response.status, response.headers["content-type"])
+    got = json_format.MessageToDict(worker.request)
+    assert {"top_k": 5, "pad": "x" * 300_000} == got["extra_body"]
+    assert ["StreamChatCompletionEvents"] == worker.calls
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ('{"top_k": 5', "not valid JSON"),
+        ('{"top_k": 5,}', "not valid JSON"),
+        ("{'top_k': 5}", "not valid JSON"),
+        ("{top_k: 5}", "not valid JSON"),
+        ('{"top_k": "\\"}', "not valid JSON"),
+        ('{"a": [1, 2}', "not valid JSON"),
+        ('{"a": {}}}', "not valid JSON"),
+        ('[{"top_k": 5}]', "must be a JSON object"),
+        ('"top_k"', "must be a JSON object"),
+        ('{"a": 1, "extra_body": 5}', "`extra_body`"),
+        ('{"a": 1, "model": 5}', "`model`"),
+        ('{"a": 1, "model": "m", "model": "n"}', "given twice"),
+    ],
+)
+async def test_what_was_refused_is_refused(
+    client: aiohttp.ClientSession, worker: Worker, body: str, message: str
+) -> None:
+    """A body that is no JSON, or no object, or has a known key of a wrong type, never reaches the worker."""
+    async with client.post(CHAT, data=body, headers=JSON) as response:
+        assert 400 == response.status
+        assert message in (await response.json())["error"]["message"]
+    assert [] == worker.calls
+
+
+@pytest.mark.parametrize("body", ["", " \n", "null", "{}", " { \n}"])
+async def test_bodies_with_nothing_in_them(client: aiohttp.ClientSession, worker: Worker, body: str) -> None:
+    """They are answered, by the edge or by the worker, and the edge goes on."""
+    async with client.post(CHAT, data=body, headers=JSON) as response:
+        assert response.status in (200, 400)
+    assert {"extra_body": {"a": 1}, **ASK} == await sent(client, worker, with_keys('"a": 1'))

@@ -1,0 +1,315 @@
+"""Limits a minute, as gRPC callers meet them: headers, refusals, and what is settled in the end."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from parley.auth.api_keys import ApiKeys
+from parley.core.errors import UpstreamUnavailable
+from parley.core.ports import Charge
+from parley.stores.sqlite import SqliteStore
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+from parley.v1.models_pb2 import ListModelsRequest
+from parley.v1.models_pb2_grpc import ModelsStub
+from tests.rpc.conftest import CONFIG, Worker, serving
+from tests.rpc.scripted import chunks, completion
+from tests.rpc.test_chat import ask
+
+NOW = 1_700_000_000.0
+KEY, ACCOUNT = {"requests": 6, "tokens": 600}, {"requests": 100, "tokens": 500}
+LIMITS = f"""
+limits:
+  key: {{requests_per_minute: {KEY["requests"]}, tokens_per_minute: {KEY["tokens"]}}}
+  account: {{requests_per_minute: {ACCOUNT["requests"]}, tokens_per_minute: {ACCOUNT["tokens"]}}}
+"""
+HI = 1  # token, by the estimate
+
+
+class Limited:
+    """A server with limits whose clock stands still until it is told to move, and another worker's store beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = NOW
+        self.folder = folder
+        self.store = SqliteStore(folder / "parley.db", lambda: self.now)
+        self.worker: Worker
+        self.chat: Any
+        self.models: Any
+
+    @property
+    def ada(self) -> Any:
+        """The metadata of a caller."""
+        return (("authorization", f"Bearer {self.worker.keys['ada']}"),)
+
+    async def used(self, kind: str) -> float:
+        """What ada's account has used of a kind."""
+        left = (await self.store.reserve([Charge("account:ada", kind, ACCOUNT[kind], 0)])).left
+        return ACCOUNT[kind] - left[0]
+
+    async def settles(self, tokens: int) -> None:
+        """Waits until so many tokens are used."""
+        async with asyncio.timeout(20):
+            while tokens != await self.used("tokens"):
+                await asyncio.sleep(0.01)
+
+    async def refused(self, request: Any, method: str = "CreateChatCompletion") -> tuple[Any, dict[str, Any]]:
+        """Makes a call that fails; returns the error and its trailing metadata."""
+        call = getattr(self.chat, method)(request, metadata=self.ada)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call if method == "CreateChatCompletion" else [one async for one in call]
+        return caught.value, dict(caught.value.trailing_metadata())
+
+
+@asynccontextmanager
+async def serving_limited(folder: Path, **options: float) -> AsyncIterator[Limited]:
+    """Runs the server with limits."""
+    made = Limited(folder)
+    async with (
+        serving(folder, CONFIG + LIMITS, lambda: made.now, **options) as worker,
+        grpc.aio.insecure_channel(worker.address) as channel,
+    ):
+        made.worker, made.chat, made.models = worker, ChatCompletionsStub(channel), ModelsStub(channel)
+        yield made
+    await made.store.close()
+
+
+@pytest.fixture
+async def limited(tmp_path: Path, log_file: Path) -> AsyncIterator[Limited]:
+    """The server."""
+    async with serving_limited(tmp_path) as made:
+        yield made
+
+
+def told(metadata: Any) -> dict[str, str]:
+    """The headers of limits, by what follows `x-ratelimit-`."""
+    prefix = "x-ratelimit-"
+    return {name.removeprefix(prefix): value for name, value in metadata if name.startswith(prefix)}
+
+
+async def test_a_whole_answer_tells_how_the_caller_stands(limited: Limited) -> None:
+    """Of key and account the tighter one, with the tokens that the call has reserved."""
+    call = limited.chat.CreateChatCompletion(ask(max_tokens=99), metadata=limited.ada)
+    await call
+    assert {
+        "limit-requests": "6",
+        "remaining-requests": "5",
+        "reset-requests": "10s",
+        "limit-tokens": "500",
+        "remaining-tokens": "400",
+        "reset-tokens": "12s",
+    } == told(await call.initial_metadata())
+    assert "x-chat-session-id" in dict(await call.initial_metadata())
+    assert {} == told(await call.trailing_metadata())
+
+
+@pytest.mark.parametrize("method", ["StreamChatCompletion", "StreamChatCompletionEvents"])
+async def test_a_stream_tells_it_before_it_begins(limited: Limited, method: str) -> None:
+    """The headers of a stream have it too, beside the session."""
+    limited.worker.backend.answer = lambda _: chunks("Hel", "lo")
+    call = getattr(limited.chat, method)(ask(), metadata=limited.ada)
+    headers = dict(await call.initial_metadata())
+    assert ("5", "499") == (headers["x-ratelimit-remaining-requests"], headers["x-ratelimit-remaining-tokens"])
+    assert "x-chat-session-id" in headers
+    assert [one async for one in call]
+
+
+async def test_a_comment_before_the_answer_carries_it(tmp_path: Path, log_file: Path) -> None:
+    """Where a stream is silent for long the first comment takes the headers along."""
+    gate = asyncio.Event()
+    async with serving_limited(tmp_path, keep_alive_seconds=0.01) as limited:
+        limited.worker.backend.answer = lambda _: [gate, *chunks("late")]
+        bodies = aiter(call := limited.chat.StreamChatCompletionEvents(ask(), metadata=limited.ada))
+        assert b": keep-alive\n\n" == (await anext(bodies)).data
+        assert "5" == told(await call.initial_metadata())["remaining-requests"]
+        gate.set()
+        assert b"data: [DONE]\n\n" == [body async for body in bodies][-1].data
+
+
+async def test_a_limit_of_requests_refuses(limited: Limited) -> None:
+    """What is over the limit reaches no backend, and learns which limit, how much is left and when to come back."""
+    for _ in range(KEY["requests"]):
+        await limited.chat.CreateChatCompletion(ask(), metadata=limited.ada)
+    limited.now += 3
+    for method in ("CreateChatCompletion", "StreamChatCompletion", "StreamChatCompletionEvents"):
+        error, trailing = await limited.refused(ask(), method)
+        assert grpc.StatusCode.RESOURCE_EXHAUSTED == error.code()
+        assert "This key may make 6 requests a minute, and 0 are left; try again in 7 s" == error.details()
+        assert ("RATE_LIMITED", "7") == (trailing["parley-error-reason"], trailing["retry-after"])
+        assert ("0", "57s") == (trailing["x-ratelimit-remaining-requests"], trailing["x-ratelimit-reset-requests"])
+        status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
+        retry = error_details_pb2.RetryInfo()
+        assert status.details[1].Unpack(retry)
+        assert 7 == retry.retry_delay.seconds
+    assert KEY["requests"] == len(limited.worker.backend.calls)
+    limited.now += 7
+    await limited.chat.CreateChatCompletion(ask(), metadata=limited.ada)
+
+
+async def test_keys_of_an_account_share_its_limit(limited: Limited) -> None:
+    """A second key has requests of its own, but no tokens that the first one has reserved."""
+    gate = asyncio.Event()
+    limited.worker.backend.answer = lambda _: gate
+    first = limited.chat.CreateChatCompletion(ask(max_tokens=450), metadata=limited.ada)
+    await asyncio.wait_for(_called(limited.worker), 20)
+    _, secret = await ApiKeys(limited.store).create("second", "ada")
+    second = (("authorization", f"Bearer {secret}"),)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await limited.chat.CreateChatCompletion(ask(max_tokens=100), metadata=second)
+    expected = "This account may use 500 tokens a minute: 49 are left, this request may need 101; try again in 7 s"
+    assert expected == caught.value.details()
+    assert "6" == told(caught.value.trailing_metadata())["remaining-requests"]
+    gate.set()
+    await first
+    await limited.settles(5)
+
+
+async def _called(worker: Worker) -> None:
+    while not worker.backend.calls:
+        await asyncio.sleep(0.01)
+
+
+async def test_what_was_not_used_is_given_back(limited: Limited) -> None:
+    """Whole answers and streams cost in the end what the backend says that they did."""
+    await limited.chat.CreateChatCompletion(ask(max_tokens=400), metadata=limited.ada)
+    await limited.settles(5)
+    limited.worker.backend.answer = lambda _: chunks("Hel", "lo")
+    assert [one async for one in limited.chat.StreamChatCompletion(ask(max_tokens=400), metadata=limited.ada)]
+    await limited.settles(10)
+    assert 2 == await limited.used("requests")
+
+
+async def test_without_usage_the_estimate_is_kept(limited: Limited) -> None:
+    """Where the backend does not say what was used, prompt and answer are counted by their length."""
+    answer = completion("x" * 40)
+    answer.ClearField("usage")
+    limited.worker.backend.answer = lambda _: answer
+    await limited.chat.CreateChatCompletion(ask("y" * 80, max_tokens=400), metadata=limited.ada)
+    await limited.settles(20 + 10)
+
+
+async def test_a_failure_costs_a_request_and_no_tokens(limited: Limited) -> None:
+    """What never was answered gives back all that it had reserved."""
+    limited.worker.backend.answer = lambda _: UpstreamUnavailable("away")
+    for method in ("CreateChatCompletion", "StreamChatCompletionEvents"):
+        _, trailing = await limited.refused(ask(max_tokens=400), method)
+        assert "UPSTREAM_UNAVAILABLE" == trailing["parley-error-reason"]
+        assert "99" == trailing["x-ratelimit-remaining-tokens"]
+        await limited.settles(0)
+    assert 2 == await limited.used("requests")
+
+
+async def test_a_caller_who_leaves_pays_for_what_was_said(limited: Limited) -> None:
+    """A partial answer costs the prompt and what was delivered; the rest is given back without the caller."""
+    limited.worker.backend.answer = lambda _: [chunks("x" * 40)[0], asyncio.Event()]
+    call = limited.chat.StreamChatCompletion(ask(max_tokens=400), metadata=limited.ada)
+    while (chunk := await call.read()).choices[0].delta.content == "":
+        pass
+    assert "x" * 40 == chunk.choices[0].delta.content
+    assert 401 == await limited.used("tokens")
+    call.cancel()
+    await limited.settles(HI + 10)
+
+
+async def test_a_partial_answer_costs_its_session_s_history_too(limited: Limited) -> None:
+    """What is not counted when a call is let in is counted in the end: leaving early is no way around a limit."""
+    limited.worker.backend.answer = lambda _: chunks("y" * 400)
+    first = [one async for one in limited.chat.StreamChatCompletion(ask(), metadata=limited.ada)]
+    await limited.settles(5)
+    limited.worker.backend.answer = lambda _: [chunks("x" * 38)[0], UpstreamUnavailable("gone")]
+    await limited.refused(ask(chatSessionId=first[0].session_id), "StreamChatCompletion")
+    await limited.settles(5 + HI + 110)  # "Hi" and 400 bytes before, 38 now
+
+
+async def test_a_stream_that_breaks_costs_what_was_said(limited: Limited) -> None:
+    """A failure after the first token is a partial answer."""
+    limited.worker.backend.answer = lambda _: [chunks("x" * 40)[0], UpstreamUnavailable("gone")]
+    await limited.refused(ask(max_tokens=400), "StreamChatCompletion")
+    await limited.settles(HI + 10)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "message"),
+    [
+        (
+            {"max_tokens": 600},
+            "max_tokens",
+            "`max_tokens` is too large: with a prompt of about 1, 601 tokens may be needed",
+        ),
+        (
+            {"max_completion_tokens": 200, "n": 3},
+            "max_completion_tokens",
+            "`max_completion_tokens` is too large: with a prompt of about 1, 601",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "x" * 2400}]},
+            "messages",
+            "`messages` are too long: about 600 tokens",
+        ),
+    ],
+)
+async def test_what_can_never_be_let_in_is_the_request_s_own_fault(
+    limited: Limited, fields: dict[str, Any], param: str, message: str
+) -> None:
+    """It is refused for good, so that nobody tries again for ever, and costs nothing."""
+    error, trailing = await limited.refused(ask(**fields))
+    assert grpc.StatusCode.INVALID_ARGUMENT == error.code()
+    assert message in error.details()
+    assert "more than the 500 tokens a minute of this account" in error.details()
+    assert ("INVALID_REQUEST", param) == (trailing["parley-error-reason"], trailing["parley-error-param"])
+    assert "retry-after" not in trailing
+    assert (0, 0) == (await limited.used("requests"), await limited.used("tokens"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [({"temperature": 3}, "INVALID_REQUEST"), ({"model": "none"}, "MODEL_NOT_FOUND")],
+)
+async def test_what_is_refused_before_admission_costs_nothing(
+    limited: Limited, fields: dict[str, Any], reason: str
+) -> None:
+    """It tells how the caller stands all the same."""
+    await limited.chat.CreateChatCompletion(ask(), metadata=limited.ada)
+    await limited.settles(5)
+    for method in ("CreateChatCompletion", "StreamChatCompletionEvents"):
+        _, trailing = await limited.refused(ask(**fields), method)
+        assert reason == trailing["parley-error-reason"]
+        found = (trailing["x-ratelimit-remaining-requests"], trailing["x-ratelimit-remaining-tokens"])
+        assert ("5", "495") == found
+    assert (1, 5) == (await limited.used("requests"), await limited.used("tokens"))
+
+
+async def test_only_completions_tell_of_limits(limited: Limited) -> None:
+    """Other calls are neither counted nor told."""
+    call = limited.models.ListModels(ListModelsRequest(), metadata=limited.ada)
+    await call
+    assert {} == told(await call.initial_metadata()) | told(await call.trailing_metadata())
+    assert 0 == await limited.used("requests")
+
+
+async def test_strangers_learn_nothing(limited: Limited) -> None:
+    """Without a key there is no standing to tell."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await limited.chat.CreateChatCompletion(ask())
+    assert {} == told(caught.value.trailing_metadata())
+
+
+async def test_without_limits_nothing_is_counted(tmp_path: Path, log_file: Path) -> None:
+    """Neither headers nor rows."""
+    async with serving(tmp_path) as worker, grpc.aio.insecure_channel(worker.address) as channel:
+        chat: Any = ChatCompletionsStub(channel)
+        call = chat.CreateChatCompletion(
+            ask(max_tokens=400), metadata=(("authorization", f"Bearer {worker.keys['ada']}"),)
+        )
+        await call
+        assert {} == told(await call.initial_metadata())
+    store = SqliteStore(tmp_path / "parley.db", time.time)
+    charges = [Charge(subject, "tokens", 7, 0) for subject in ("account:ada",)]
+    assert (7,) == (await store.reserve(charges)).left
+    await store.close()
