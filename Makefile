@@ -10,7 +10,7 @@ GENERATED = service/parley/v1 service/parley/admin
 BASE ?= origin/main main
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench gen lock check fix clean
+.PHONY: help install run test fuzz bench gen lock check fix clean
 .PHONY: check-code check-types check-imports check-protos
 
 help: ## Show this list
@@ -37,6 +37,9 @@ run: install ## Start Parley here, with its data in .parley (ARGS="--config my.y
 
 test: install ## Run every test (ARGS="tests/unit -k settings")
 	@$(BIN)/python -m pytest $(ARGS)
+
+fuzz: install ## Send 10,000 odd bodies to each dialect (BODIES=50000)
+	@FUZZ_BODIES=$(or $(BODIES),10000) $(BIN)/python -m pytest tests/e2e/test_fuzz.py
 
 bench: install ## Run the load benchmarks of tests/load; one JSON line each
 	@$(BIN)/python -m tests.load $(ARGS)
