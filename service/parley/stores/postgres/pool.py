@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import asyncpg
 
@@ -17,6 +18,9 @@ T = TypeVar("T")
 _TRIES = 6
 _PAUSE = 0.01
 _CRAMPED_SECONDS = 5.0
+# Plans of statements are kept for so long. Those that were made while the tables were small would be kept until the
+# server looks at the tables by itself, and read whole sessions meanwhile.
+_PLAN_SECONDS = 15.0
 
 
 class Pool:
@@ -30,6 +34,7 @@ class Pool:
         self.database = database
         self._size = size
         self._idle: list[Connection] = []
+        self._planned: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
         self._open = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._running: set[asyncio.Task[Any]] = set()
@@ -66,17 +71,20 @@ class Pool:
             began = _now()
             try:
                 async with asyncio.timeout(self.database.patience.command):
+                    if _now() - self._planned.setdefault(connection, _now()) > _PLAN_SECONDS:
+                        await connection.execute("DISCARD PLANS")
+                        self._planned[connection] = _now()
                     return await work(connection)
             except Exception as error:
                 if is_contention(error) and tries < _TRIES:
                     await asyncio.sleep(random.uniform(0, _PAUSE * 2**tries))  # noqa: S311 - no secret
                     continue
-                lost = connection.is_closed()
                 self._note(connection, error, began)
-                if lost and again and tries == 1 and outage(error) is not None:
-                    continue
                 if (cause := outage(error)) is None or isinstance(error, StoreUnavailable):
                     raise
+                # Of connections that were cut while they were idle there may be as many as there are.
+                if again and tries <= self._size and self._away is None:
+                    continue
                 raise self.database.unavailable(cause) from error
             finally:
                 self._release(connection)
