@@ -1,20 +1,35 @@
-"""Random interleavings of turns, retries, crashes, expiries, forks and deletes, on each store and on a plain model."""
+"""Random interleavings of turns, retries, crashes, expiries, forks and deletes, on each store and on a plain model.
+
+`INTERLEAVINGS=1000` makes a longer run than the 40 of every test run.
+"""
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 
 from parley.core.errors import ParleyError
 from parley.core.ports import Claim, SessionFilter, Store, Turn, TurnBegin, TurnEnd
+from parley.stores.postgres import PostgresStore
 from parley.stores.sqlite import SqliteStore
 from parley.v1.message_pb2 import Message
 from tests.contract.conversations import LEASE, Model, Said
+from tests.postgres import Server
 
 DAY = 86400.0
 WORDS = st.sampled_from(["a", "b", "c"])
@@ -29,7 +44,13 @@ class Machine(RuleBasedStateMachine):
     sessions = Bundle("sessions")
     turns = Bundle("turns")
     claims = Bundle("claims")
-    opened: ClassVar[Any]  # makes a store of a folder and a clock
+
+    def prepare(self) -> None:
+        """Makes room for a new database."""
+
+    async def open(self) -> Store:
+        """Opens one more worker's store on it."""
+        raise NotImplementedError
 
     @initialize()
     def start(self) -> None:
@@ -40,7 +61,8 @@ class Machine(RuleBasedStateMachine):
         self.fences: dict[tuple[str, int], int] = {}
         self.loop = asyncio.new_event_loop()
         self.folder = tempfile.TemporaryDirectory()
-        self.stores = [self._open(), self._open()]
+        self.prepare()
+        self.stores = [self._run(self.open()), self._run(self.open())]
 
     def teardown(self) -> None:
         """Closes them."""
@@ -93,6 +115,16 @@ class Machine(RuleBasedStateMachine):
         end = TurnEnd("completed", answer=[_message(("assistant", answered))], claim=claim, reply=answered.encode())
         self._both(expected, self.stores[worker].end_turn(turn, end))
 
+    @rule(target=sessions, key=KEYS, worker=WORKERS, asked=WORDS, answered=WORDS)
+    def call(self, key: str, worker: int, asked: str, answered: str) -> Any:
+        """A whole call with a key: claimed, begun in a new session, answered."""
+        claim = self._claim(worker, key, b"1" * 32)
+        if claim is None:
+            return multiple()
+        turn = self._begin(worker, self._new_id(), [("user", asked)], new=True)
+        self.complete_claimed(turn, claim, worker, answered)
+        return turn.session_id
+
     @rule(turn=turns, worker=WORKERS)
     def renew(self, turn: Turn, worker: int) -> None:
         """A worker is alive."""
@@ -124,23 +156,19 @@ class Machine(RuleBasedStateMachine):
     @rule(session=sessions, worker=WORKERS)
     def delete(self, session: str, worker: int) -> None:
         """A session is deleted."""
-        self._both(lambda: self.model.delete(session, self.now), self.stores[worker].delete_session("ada", session))
+        self._delete(session, worker)
+
+    @rule(key=KEYS, worker=WORKERS)
+    def delete_answered(self, key: str, worker: int) -> None:
+        """A session is deleted that has the answer of a kept key."""
+        held = self.model.claims.get(key)
+        if held is not None and held.session is not None:
+            self._delete(held.session, worker)
 
     @rule(target=claims, worker=WORKERS, key=KEYS, digest=DIGESTS)
     def claim(self, worker: int, key: str, digest: bytes) -> Any:
         """A call comes with a key."""
-        failure, (expected, got) = self._both(
-            lambda: self.model.claim(key, digest, self.now),
-            self.stores[worker].claim("ada", "Create", key, digest, LEASE),
-        )
-        if failure is not None:
-            return multiple()
-        if isinstance(got, bytes):
-            assert expected == got
-            return multiple()
-        assert isinstance(expected, int)
-        self.fences[key, got.fence] = expected
-        return got
+        return self._claim(worker, key, digest) or multiple()
 
     @rule(claim=consumes(claims), worker=WORKERS, reply=st.none() | WORDS)
     def end_claim(self, claim: Claim, worker: int, reply: str | None) -> None:
@@ -189,6 +217,24 @@ class Machine(RuleBasedStateMachine):
             self.stores[worker].end_turn(turn, end),
         )
 
+    def _claim(self, worker: int, key: str, digest: bytes) -> Claim | None:
+        got: Claim | bytes
+        failure, (expected, got) = self._both(
+            lambda: self.model.claim(key, digest, self.now),
+            self.stores[worker].claim("ada", "Create", key, digest, LEASE),
+        )
+        if failure is not None:
+            return None
+        if isinstance(got, bytes):
+            assert expected == got
+            return None
+        assert isinstance(expected, int)
+        self.fences[key, got.fence] = expected
+        return got
+
+    def _delete(self, session: str, worker: int) -> None:
+        self._both(lambda: self.model.delete(session, self.now), self.stores[worker].delete_session("ada", session))
+
     def _held(self, claim: Claim) -> Any:
         return self.model.held(claim.key, self.fences[claim.key, claim.fence])
 
@@ -204,13 +250,6 @@ class Machine(RuleBasedStateMachine):
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
-
-    def _open(self) -> Store:
-        async def opened() -> Store:
-            store: Store = type(self).opened(Path(self.folder.name) / "parley.db", lambda: self.now)
-            return store
-
-        return self.loop.run_until_complete(opened())
 
     def _new_id(self) -> str:
         self.count += 1
@@ -235,18 +274,31 @@ def _said(message: Message) -> Said:
 
 
 SETTINGS = settings(
-    max_examples=100,
+    max_examples=int(os.environ.get("INTERLEAVINGS", "40")),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 
 
-class SqliteMachine(Machine):
+def test_sqlite() -> None:
     """Whatever happens in whatever order, SQLite and the model agree."""
 
-    opened = SqliteStore
+    class SqliteMachine(Machine):
+        async def open(self) -> Store:
+            return SqliteStore(Path(self.folder.name) / "parley.db", lambda: self.now)
+
+    run_state_machine_as_test(SqliteMachine, settings=SETTINGS)
 
 
-TestSqlite = SqliteMachine.TestCase
-TestSqlite.settings = SETTINGS
+def test_postgres(postgres_server: Server) -> None:
+    """Whatever happens in whatever order, PostgreSQL and the model agree."""
+
+    class PostgresMachine(Machine):
+        def prepare(self) -> None:
+            self.url = postgres_server.empty("stateful")
+
+        async def open(self) -> Store:
+            return await PostgresStore.open(self.url, 2, clock=lambda: self.now)
+
+    run_state_machine_as_test(PostgresMachine, settings=SETTINGS)
