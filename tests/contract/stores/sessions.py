@@ -16,6 +16,8 @@ from tests.contract.stores.making import (
 
 # The token [9223372036854775808,1]: a number that no database can compare with.
 _HUGE = "WzkyMjMzNzIwMzY4NTQ3NzU4MDgsMV0"
+# The token [1.5,"a\u0000"]: a text that PostgreSQL has no place for.
+_ZERO = "WzEuNSwiYVx1MDAwMCJd"
 
 
 class SessionContract:
@@ -137,7 +139,7 @@ class SessionContract:
 
     @pytest.mark.parametrize(
         "token",
-        ["x", "!!", "WzFd", "bnVsbA", "WzEsImEiLDJd", "W251bGwsbnVsbF0", "WzFlOTk5LDFd", "A" * 9999, "é", _HUGE],
+        ["x", "!!", "WzFd", "bnVsbA", "WzEsImEiLDJd", "W251bGwsbnVsbF0", "WzFlOTk5LDFd", "A" * 9999, "é", _HUGE, _ZERO],
     )
     async def test_bad_page_token(self, store: Store, token: str) -> None:
         """A token that is not ours is the caller's mistake."""
