@@ -87,3 +87,12 @@ def test_a_bad_key_is_named(stack: Parley, upstream: ScriptedUpstream) -> None:
     """256 characters are one too many."""
     status, _, data = _say(stack, "x" * 256)
     assert (400, "Idempotency-Key") == (status, json.loads(data)["error"]["param"])
+
+
+def test_what_has_failed_can_be_asked_again_at_once(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """Whichever worker is asked: who was told of the failure finds neither the session nor the key in use."""
+    session = json.loads(_say(stack, "e2e-failed")[2])["chatSessionId"]
+    for number in range(20):
+        upstream.answer(Json({"error": {"message": "no"}}, status=400), completion("Now"))
+        key = f"e2e-failed-{number}"
+        assert [400, 200] == [_say(stack, key, chatSessionId=session)[0] for _ in range(2)]

@@ -220,6 +220,34 @@ async def test_a_lost_turn_frees_its_key(store: RecordingStore) -> None:
         assert ("freed", "k") == store.log[-1]
 
 
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_who_is_told_of_a_failure_finds_session_and_key_free(store: RecordingStore, is_told: bool) -> None:
+    """The call fails only when both are given back; for a caller who has left nobody waits."""
+    turns = _turns(store)
+    held = await _begin(turns, "a", await _claimed(turns))
+    store.gate.clear()
+    failing = asyncio.create_task(turns.fail(held, "failed", None, wait=is_told))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert (not is_told, []) == (failing.done(), store.ends)
+    store.gate.set()
+    await failing
+    assert is_told == (("incomplete", "a", "failed") in store.log)
+    await turns.close()
+
+
+async def test_a_store_that_hangs_does_not_keep_the_caller(store: RecordingStore) -> None:
+    """A failure is told soon all the same, and the turn is still settled once that is possible."""
+    turns = _turns(store)
+    held = await _begin(turns, "a")
+    store.gate.clear()
+    await turns.fail(held, "failed", None, wait=True)
+    assert [] == store.ends
+    store.gate.set()
+    await turns.close()
+    assert 1 == len(store.ends)
+
+
 def _admitted(settled: list[list[int]]) -> Admission:
     """Ten tokens were reserved, and three were used."""
     admission = Admission(

@@ -78,7 +78,7 @@ class Chat:
                 admission.goes_on_from(held.earlier(request))
                 completion = await backend.complete(call)
             except BaseException as error:
-                self._fail(held, error, None, request, terms.deadline)
+                await self._fail(held, error, None, request, terms.deadline)
                 raise
             admission.saw(completion)
             if functions.speaks_of_functions(request):
@@ -122,7 +122,7 @@ class Chat:
                         joiner.add(chunk)
                         yield shaper.shape(chunk)
             except BaseException as error:
-                self._fail(held, error, joiner, request, terms.deadline)
+                await self._fail(held, error, joiner, request, terms.deadline)
                 raise
             await self._turns.commit(held, joiner.completion())
         yield [shaper.end()]
@@ -145,7 +145,7 @@ class Chat:
         try:
             held.admission = await self._limits.admit(request, caller, model.instructions or "", most, told)
         except BaseException as error:
-            self._turns.abandon(held, self._reason(error, None), None)
+            await self._turns.fail(held, self._reason(error, None), None, wait=_is_told(error))
             raise
         return held.admission
 
@@ -161,7 +161,7 @@ class Chat:
         conversation = held.conversation(request)
         return self._router.route(model, request, conversation, session_id=held.session_id, deadline=deadline)
 
-    def _fail(
+    async def _fail(
         self,
         held: Held,
         error: BaseException,
@@ -172,7 +172,7 @@ class Chat:
         if isinstance(error, UnsupportedParameter) and functions.speaks_of_functions(request):
             functions.use_old_names(error)
         partial = joiner.completion() if joiner else None
-        self._turns.abandon(held, self._reason(error, deadline), partial)
+        await self._turns.fail(held, self._reason(error, deadline), partial, wait=_is_told(error))
 
     def _reason(self, error: BaseException, deadline: float | None) -> str:
         """Says in a word why a turn stays incomplete."""
@@ -184,3 +184,8 @@ class Chat:
         if isinstance(error, DeadlineExceeded):
             return "deadline"
         return "failed" if isinstance(error, ParleyError) else "internal"
+
+
+def _is_told(error: BaseException) -> bool:
+    """Tells whether the caller is there to hear of it."""
+    return isinstance(error, Exception)

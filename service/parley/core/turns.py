@@ -27,6 +27,7 @@ from parley.v1.message_pb2 import Message
 
 _LEASE_SECONDS = 10.0
 _RENEW_SECONDS = 3.0
+_FAIL_SECONDS = 1.0
 
 _log = structlog.get_logger()
 
@@ -136,14 +137,24 @@ class Turns:
         )
         await asyncio.shield(self._end(held, self._commit(held, end)))
 
-    def abandon(self, held: Held, reason: str, partial: ChatCompletion | None) -> None:
-        """Ends what is held as `incomplete(reason)` and keeps what was said, without making the caller wait."""
+    async def fail(self, held: Held, reason: str, partial: ChatCompletion | None, *, wait: bool) -> None:
+        """Ends what is held as `incomplete(reason)` and keeps what was said.
+
+        `wait` is for a caller who is told that the call failed: he may come back at once, and should find neither his
+        session nor his key in use. A store that hangs does not keep him for long.
+        """
+        ending = self.abandon(held, reason, partial)
+        if ending is not None and wait:
+            await asyncio.wait({ending}, timeout=_FAIL_SECONDS)
+
+    def abandon(self, held: Held, reason: str, partial: ChatCompletion | None) -> asyncio.Task[None] | None:
+        """Does the same without waiting; returns what still writes."""
         if not held.is_kept:
-            return
+            return None
         message = said(partial) if partial else None
         usage = cost(partial) if partial else None
         end = TurnEnd("incomplete", reason, [message] if message else [], usage, held.claim, charges=held.charges())
-        self._end(held, self._abandon(held, end))
+        return self._end(held, self._abandon(held, end))
 
     async def close(self) -> None:
         """Waits for what is being ended, and stops renewing."""
