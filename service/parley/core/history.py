@@ -5,6 +5,7 @@ A store calls them inside the transaction that begins a turn, so that every stor
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from parley.core.errors import InvalidRequest
 from parley.core.plain import from_message
@@ -29,8 +30,7 @@ class Window:
     max_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TurnSize:
+class TurnSize(NamedTuple):
     """A completed turn as the window sees it. `continues` says that it begins with the results of tool calls."""
 
     number: int

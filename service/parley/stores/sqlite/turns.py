@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 
 import apsw
 import orjson
 
 from parley.core import history
 from parley.core.errors import SessionBusy, SessionOfOtherModel, TurnLost
-from parley.core.history import TurnSize
+from parley.core.history import TurnSize, Window
 from parley.core.ports import Turn, TurnBegin, TurnEnd
 from parley.stores.sqlite.claims import end_claim
 from parley.stores.sqlite.limits import settle
@@ -19,13 +20,15 @@ from parley.v1.message_pb2 import Message
 _CREATE = """
 INSERT INTO sessions (id, account, model, created, updated, turn_count, lease_fence, lease_expires)
 VALUES (:id, :account, :model, :now, :now, 1, 1, :expires)
-RETURNING turn_count, lease_fence, completed_messages
+RETURNING turn_count, lease_fence, 0, 0
 """
 _LEASE = """
 UPDATE sessions
 SET updated = :now, turn_count = turn_count + 1, lease_fence = lease_fence + 1, lease_expires = :expires
 WHERE id = :id AND account = :account AND model = :model AND (lease_expires IS NULL OR lease_expires <= :now)
-RETURNING turn_count, lease_fence, completed_messages
+RETURNING turn_count, lease_fence, completed_messages, EXISTS (
+  SELECT 1 FROM messages WHERE session_id = sessions.id AND system
+)
 """
 _CRASHED = """
 UPDATE turns SET state = 'incomplete', reason = 'crashed'
@@ -55,7 +58,7 @@ WHERE messages.session_id = ? AND turn < ? AND system AND state = 'completed' OR
 """
 _END_TURN = """
 UPDATE turns SET state = ?, reason = ?, messages = messages + ?, tokens = tokens + ?, usage = ?
-WHERE session_id = ? AND number = ? RETURNING asked
+WHERE session_id = ? AND number = ?
 """
 _RELEASE = """
 UPDATE sessions SET lease_expires = NULL, completed_messages = completed_messages + ?
@@ -69,27 +72,28 @@ def begin_turn(db: apsw.Connection, begin: TurnBegin, now: float, expires: float
 
     Raises SessionNotFound, SessionOfOtherModel, SessionBusy, InvalidRequest.
     """
-    number, fence, completed = _lease(db, begin, now, expires)
+    number, fence, completed, standing = _lease(db, begin, now, expires)
     turn = Turn(begin.session_id, number, fence, messages=list(begin.messages))
     past: list[bytes] = []
     if not begin.new:
-        db.execute(_CRASHED, (turn.session_id, number - 1))
-        past = _look_back(db, turn, begin, completed)
+        past = column(db, _STANDING, (turn.session_id, number)) if standing else []
+        turn.messages = list(_new(db, turn, begin.messages, past, completed))
+        past += _said(db, turn, begin.window)
     _add(db, turn, begin, now)
     return turn, past
 
 
 def end_turn(db: apsw.Connection, turn: Turn, end: TurnEnd, now: float) -> None:
     """Appends the answer, ends the turn, its claim and its lease, and settles the limits. Raises TurnLost."""
-    usage = None if end.usage is None else end.usage.SerializeToString()
-    values = (end.state, end.reason, *_size(end.answer), usage, turn.session_id, turn.number)
-    asked = column(db, _END_TURN, values)
-    completed = sum(asked) + len(end.answer) if end.state == "completed" else 0
-    # Where the lease is lost, the job's failure takes back what was written until here.
-    if not asked or not rows(db, _RELEASE, (completed, turn.session_id, turn.fence)):
+    asked = len(turn.messages)
+    completed = asked + len(end.answer) if end.state == "completed" else 0
+    if not rows(db, _RELEASE, (completed, turn.session_id, turn.fence)):
         raise TurnLost
-    _append(db, turn, asked[0], end.answer)
+    usage = None if end.usage is None else end.usage.SerializeToString()
+    db.execute(_END_TURN, (end.state, end.reason, *_size(end.answer), usage, turn.session_id, turn.number))
+    _append(db, turn, asked, end.answer)
     if end.claim is not None:
+        # Where the claim is lost, the job's failure takes back what was written until here.
         end_claim(db, end.claim, end.reply if end.state == "completed" else None, turn.session_id, now)
     settle(db, end.charges, now)
 
@@ -99,23 +103,25 @@ def renew_turns(db: apsw.Connection, turns: Sequence[Turn], expires: float) -> N
     db.executemany(_RENEW, [(expires, turn.session_id, turn.fence) for turn in turns])
 
 
-def _lease(db: apsw.Connection, begin: TurnBegin, now: float, expires: float) -> tuple[int, int, int]:
-    """Returns the turn's number, its fence, and how many messages the session's completed turns have."""
+def _lease(db: apsw.Connection, begin: TurnBegin, now: float, expires: float) -> tuple[int, int, int, int]:
+    """Returns the turn's number, its fence, how many messages completed turns have, and if some are the system's."""
     values = {"id": begin.session_id, "account": begin.account, "model": begin.model, "now": now, "expires": expires}
-    for number, fence, completed in rows(db, _CREATE if begin.new else _LEASE, values):
-        return number, fence, completed
+    for number, fence, completed, standing in rows(db, _CREATE if begin.new else _LEASE, values):
+        return number, fence, completed, standing
     model = find_session(db, begin.account, begin.session_id).model
     raise SessionBusy(begin.session_id) if model == begin.model else SessionOfOtherModel(begin.session_id, model)
 
 
-def _look_back(db: apsw.Connection, turn: Turn, begin: TurnBegin, completed: int) -> list[bytes]:
-    """Leaves only what is new in the turn's messages, and returns the history that goes with them."""
+def _said(db: apsw.Connection, turn: Turn, window: Window) -> list[bytes]:
+    """Returns what the window holds of the completed turns, and marks the turn before this one if it has crashed."""
     place = (turn.session_id, turn.number)
-    standing = column(db, _STANDING, place)
-    turn.messages = list(_new(db, turn, begin.messages, standing, completed))
-    with _sizes(db, turn) as sizes:
-        first = history.first_turn(sizes, begin.window, continued=history.continues(turn.messages))
-    return standing if first is None else standing + column(db, _SAID, (*place, first))
+    with _sizes(db, place) as sizes:
+        latest = next(sizes, None)
+        known = sizes if latest is None else chain((latest,), sizes)
+        first = history.first_turn(known, window, continued=history.continues(turn.messages))
+    if latest is None or latest.number != turn.number - 1:
+        db.execute(_CRASHED, (turn.session_id, turn.number - 1))
+    return [] if first is None else column(db, _SAID, (*place, first))
 
 
 def _new(
@@ -133,11 +139,11 @@ def _new(
 
 
 @contextmanager
-def _sizes(db: apsw.Connection, turn: Turn) -> Iterator[Iterator[TurnSize]]:
+def _sizes(db: apsw.Connection, place: tuple[str, int]) -> Iterator[Iterator[TurnSize]]:
     """Lends the sizes of the completed turns, the newest first, which are read only as they are asked for."""
-    cursor = db.execute(_SIZES, (turn.session_id, turn.number))
+    cursor = db.execute(_SIZES, place)
     try:
-        yield (TurnSize(number, messages, tokens, bool(continues)) for number, messages, tokens, continues in cursor)
+        yield map(TurnSize._make, cursor)
     finally:
         cursor.close()
 

@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,10 @@ class _Job:
             self.future.set_exception(self.error)
 
 
+class _HalfDoneError(Exception):
+    """A job failed and left behind what it had written."""
+
+
 class Writer:
     """Runs jobs in the order in which they came. A job's future resolves only after the commit that holds it."""
 
@@ -65,7 +69,7 @@ class Writer:
         self._thread.start()
 
     def submit(self, work: Callable[[apsw.Connection], T]) -> asyncio.Future[T]:
-        """Queues a job that runs in its own savepoint.
+        """Queues a job, whose failure undoes all of it. It may be run again, so it must touch nothing but the database.
 
         A caller that is cancelled before its job begins has it left out; one that is cancelled later has it done all
         the same. Raises StoreUnavailable once closed, and so does the future.
@@ -91,8 +95,7 @@ class Writer:
                 with self._transaction() as connection:
                     # Taken only now: what came while another process wrote joins this commit.
                     jobs, stopping = self._take(first)
-                    for job in jobs:
-                        _perform(connection, job)
+                    _perform(connection, jobs)
             except Exception as error:  # noqa: BLE001 - it belongs to the jobs, and the thread must live
                 jobs, stopping = (jobs, stopping) if jobs else self._take(first)
                 _fail(jobs, error)
@@ -144,19 +147,48 @@ class Writer:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
 
-def _perform(connection: apsw.Connection, job: _Job) -> None:
-    """Runs one job so that its failure undoes nothing but itself. A failing database fails the whole batch."""
+def _perform(connection: apsw.Connection, jobs: Sequence[_Job]) -> None:
+    """Runs jobs so that one's failure undoes nothing but itself. A failing database fails them all."""
+    try:
+        _try(connection, jobs)
+    except _HalfDoneError:
+        connection.execute("ROLLBACK")
+        connection.execute("BEGIN IMMEDIATE")
+        for job in jobs:
+            _try_apart(connection, job)
+
+
+def _try(connection: apsw.Connection, jobs: Sequence[_Job]) -> None:
+    """Runs jobs without a savepoint for each, which would cost as much as a statement that writes.
+
+    Raises _HalfDoneError where one failed after it had written.
+    """
+    for job in jobs:
+        before = connection.total_changes()
+        _run(connection, job)
+        if job.error is not None and connection.total_changes() != before:
+            raise _HalfDoneError
+
+
+def _try_apart(connection: apsw.Connection, job: _Job) -> None:
+    connection.execute("SAVEPOINT job")
+    _run(connection, job)
+    if job.error is not None:
+        connection.execute("ROLLBACK TO job")
+    connection.execute("RELEASE job")
+
+
+def _run(connection: apsw.Connection, job: _Job) -> None:
+    """Does the work, unless its caller left before. Raises what is about the database, and not about the job."""
+    job.result = job.error = None
     if job.future.cancelled():
         return
-    connection.execute("SAVEPOINT job")
     try:
         job.result = job.work(connection)
     except Exception as error:
         if not connection.in_transaction or isinstance(error, OUTAGES):
             raise
         job.error = error
-        connection.execute("ROLLBACK TO job")
-    connection.execute("RELEASE job")
 
 
 def _fail(jobs: list[_Job], error: Exception) -> None:
