@@ -5,12 +5,13 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import uvloop
 
-from tests.load import report
+from tests.load import report, turns
 from tests.load.accounting import VanishedError
 from tests.load.profiles import profile
 from tests.load.scenarios import PLANS, PROTOCOLS, Result, measure, quick, scenarios
@@ -22,14 +23,15 @@ def main() -> int:
     options = _parser().parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with upstream() as source, parley(source.address, options.workers) as stack:
-            results = uvloop.run(_run(stack, source, options))
+        results = _calls(options)
+        uvloop.run(_stores(options))
     except (StackError, VanishedError) as error:
         _say(str(error))
         return 1
     except KeyboardInterrupt:
         return 130
-    _say("\n" + report.table(results))
+    if results:
+        _say("\n" + report.table(results))
     return 1 if any(result.errors for result in results) else 0
 
 
@@ -37,7 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     """Describes the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less of everything, under 40 s")
-    parser.add_argument("--only", action="append", choices=KINDS, help="this kind only; may be repeated")
+    parser.add_argument(
+        "--only", action="append", choices=(*KINDS, *turns.KINDS), help="this kind only; may be repeated"
+    )
     parser.add_argument("--protocol", action="append", choices=PROTOCOLS, help="this protocol only")
     parser.add_argument("--sessions", action="append", choices=SESSIONS, help="with this setting of sessions only")
     parser.add_argument("--workers", type=int, help="how many workers; default: as `parley up` does")
@@ -46,21 +50,45 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _run(stack: Stack, source: Upstream, options: argparse.Namespace) -> list[Result]:
+def _calls(options: argparse.Namespace) -> list[Result]:
+    """Measures calls through a whole Parley, which starts only if some are asked for."""
+    kinds = [kind for kind in options.only or KINDS if kind in KINDS]
+    if not kinds:
+        return []
+    with upstream() as source, parley(source.address, options.workers) as stack:
+        return uvloop.run(_run(stack, source, kinds, options))
+
+
+async def _stores(options: argparse.Namespace) -> None:
+    """Measures the stores by themselves, and prints a line for each."""
+    for kind in turns.KINDS:
+        for store in turns.STORES if kind in (options.only or turns.KINDS) else ():
+            start = time.monotonic()
+            result = await turns.measure(kind, store, quick=options.quick)
+            _print(result)
+            _say(f"{kind} {store}: {result} ({time.monotonic() - start:.1f} s)")
+
+
+async def _run(stack: Stack, source: Upstream, kinds: Sequence[str], options: argparse.Namespace) -> list[Result]:
     """Measures what the options ask for and prints a line for each."""
     results = []
-    for scenario in scenarios(options.only or KINDS, options.protocol or PROTOCOLS, options.sessions or SESSIONS):
+    for scenario in scenarios(kinds, options.protocol or PROTOCOLS, options.sessions or SESSIONS):
         plan = PLANS[scenario.kind]
         start = time.monotonic()
         result = await measure(stack, source, scenario, quick(plan) if options.quick else plan)
         results.append(result)
-        sys.stdout.write(json.dumps(asdict(result)) + "\n")
-        sys.stdout.flush()
+        _print(result)
         if options.profile:
             _say(await profile(stack, scenario, plan, options.profile, options.profile_dir))
         name = f"{scenario.kind} {scenario.protocol} sessions={scenario.sessions}"
         _say(f"{name}: {result.cpu_us} µs/{result.per}, {result.errors} errors ({time.monotonic() - start:.1f} s)")
     return results
+
+
+def _print(result: Result | turns.Durable | turns.Depth) -> None:
+    """Writes a line of JSON."""
+    sys.stdout.write(json.dumps(asdict(result)) + "\n")
+    sys.stdout.flush()
 
 
 def _say(text: str) -> None:

@@ -7,11 +7,10 @@ Depth: a turn of a session with 10, 1,000 and 10,000 stored turns, with the same
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from parley.core.history import Window
@@ -22,32 +21,40 @@ from parley.v1.message_pb2 import Message
 from tests.load import accounting
 from tests.postgres import serving
 
+KINDS = ("durable", "depth")
 STORES = ("sqlite", "postgres")
 CLIENTS = 64
 DEPTHS = (10, 1_000, 10_000)
+_QUICK_DEPTHS = (10, 100, 1_000)
 _WINDOW = Window(max_messages=20)
 _TURNS_A_SESSION = 100
 _LEASE_SECONDS = 60.0
+_DURABLE_ROUNDS = 4
+_DURABLE_SECONDS = 3.0
 _ROUNDS = 9
 _TURNS_A_ROUND = 60
-_FILLING = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Durable:
-    """Turns a second of 64 clients with group commit, and with a commit for every write; the ratio; the yardstick."""
+    """Turns a second of 64 clients, grouped and one write at a time: the best round of each; their ratio.
+
+    CPU µs a turn, of the store's server too, are those of the same rounds.
+    """
 
     scenario: str
     store: str
     grouped: float
     one_by_one: float
     ratio: float
+    grouped_cpu_us: float
+    one_by_one_cpu_us: float
     yardstick_us: float
 
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """A turn's CPU µs (its server included) and median ms by stored turns; the ratio of the last to the first."""
+    """A turn's CPU µs (its server's too) and ms by stored turns, the best round of each; the last's to the first's."""
 
     scenario: str
     store: str
@@ -58,39 +65,53 @@ class Depth:
     yardstick_us: float
 
 
-async def durable(kind: str, seconds: float) -> Durable:
-    """Measures group commit, each way twice, in turns."""
+async def measure(kind: str, store: str, *, quick: bool) -> Durable | Depth:
+    """Measures `durable` or `depth` on one store."""
+    if kind == "durable":
+        return await durable(
+            store, _DURABLE_SECONDS / 3 if quick else _DURABLE_SECONDS, 1 if quick else _DURABLE_ROUNDS
+        )
+    return await depth(store, _QUICK_DEPTHS if quick else DEPTHS)
+
+
+async def durable(kind: str, seconds: float, rounds: int = 2) -> Durable:
+    """Measures group commit, both ways in turns."""
     yard = accounting.yardstick()
-    async with _store(kind) as (store, _):
-        await _write(store, nullcontext(), seconds / 4)
+    async with _store(kind) as (store, server):
+        await _write(store, nullcontext(), seconds / 4, server)
         grouped, single = [], []
-        for _round in range(2):
-            grouped.append(await _write(store, nullcontext(), seconds))
-            single.append(await _write(store, asyncio.Lock(), seconds))
-    most, least = max(grouped), max(single)
-    return Durable("durable", kind, round(most, 1), round(least, 1), round(most / least, 1), round(yard))
+        for _round in range(rounds):
+            grouped.append(await _write(store, nullcontext(), seconds, server))
+            single.append(await _write(store, asyncio.Lock(), seconds, server))
+            yard = min(yard, accounting.yardstick())
+    (most, cost), (least, dear) = max(grouped), max(single)
+    rates = (round(most, 1), round(least, 1), round(most / least, 1))
+    return Durable("durable", kind, *rates, round(cost, 1), round(dear, 1), round(yard))
 
 
-async def depth(kind: str) -> Depth:
+async def depth(kind: str, depths: Sequence[int] = DEPTHS) -> Depth:
     """Measures a turn at each depth."""
     yard = accounting.yardstick()
     async with _store(kind) as (store, server):
-        for turns in DEPTHS:
+        for turns in depths:
             await _fill(store, turns)
-        samples: dict[int, list[tuple[float, float]]] = {turns: [] for turns in DEPTHS}
+        samples: dict[int, list[tuple[float, float]]] = {turns: [] for turns in depths}
         for _round in range(_ROUNDS):
-            for turns in DEPTHS:
+            for turns in depths:
                 samples[turns].append(await _cost(store, f"depth-{turns}", server))
-    cpu = {turns: round(median(cost for cost, _ in found), 1) for turns, found in samples.items()}
-    ms = {turns: round(median(took for _, took in found), 3) for turns, found in samples.items()}
-    first, last = DEPTHS[0], DEPTHS[-1]
+            yard = min(yard, accounting.yardstick())
+    cpu = {turns: round(min(cost for cost, _ in found), 1) for turns, found in samples.items()}
+    ms = {turns: round(min(took for _, took in found), 3) for turns, found in samples.items()}
+    first, last = depths[0], depths[-1]
     return Depth("depth", kind, cpu, ms, round(cpu[last] / cpu[first], 2), round(ms[last] / ms[first], 2), round(yard))
 
 
-async def _write(store: Store, one_at_a_time: AbstractAsyncContextManager[Any], seconds: float) -> float:
-    """Lets the clients write for a while; returns the turns a second."""
-    end = time.monotonic() + seconds
-    begun = time.monotonic()
+async def _write(
+    store: Store, one_at_a_time: AbstractAsyncContextManager[Any], seconds: float, server: int | None
+) -> tuple[float, float]:
+    """Lets the clients write for a while; returns the turns a second and the CPU µs of each."""
+    cpu, begun = _cpu_ns(server), time.monotonic()
+    end = begun + seconds
 
     async def client(number: int) -> int:
         done = 0
@@ -104,8 +125,8 @@ async def _write(store: Store, one_at_a_time: AbstractAsyncContextManager[Any], 
             done += 1
         return done
 
-    counts = await asyncio.gather(*(client(number) for number in range(CLIENTS)))
-    return sum(counts) / (time.monotonic() - begun)
+    done = sum(await asyncio.gather(*(client(number) for number in range(CLIENTS))))
+    return done / (time.monotonic() - begun), (_cpu_ns(server) - cpu) / 1e3 / done
 
 
 async def _fill(store: Store, turns: int) -> None:
