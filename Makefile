@@ -10,7 +10,7 @@ GENERATED = service/parley/v1 service/parley/admin
 BASE ?= origin/main main
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz bench gen lock check fix clean
+.PHONY: help install run test fuzz faults bench gen lock check fix clean
 .PHONY: check-code check-types check-imports check-protos
 
 help: ## Show this list
@@ -40,6 +40,9 @@ test: install ## Run every test (ARGS="tests/unit -k settings")
 
 fuzz: install ## Send 10,000 odd bodies to each dialect (BODIES=50000)
 	@FUZZ_BODIES=$(or $(BODIES),10000) $(BIN)/python -m pytest tests/e2e/test_fuzz.py
+
+faults: install ## Kill workers and PostgreSQL under writing clients, for half an hour or so (ARGS="--store sqlite --seed 7")
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 bench: install ## Run the load benchmarks of tests/load; one JSON line each
 	@$(BIN)/python -m tests.load $(ARGS)

@@ -7,18 +7,15 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.faults import scenarios
 from tests.faults.clients import WrongError
 from tests.faults.scenarios import Database, say
-from tests.postgres import Server, serving
+from tests.faults.stores import STORES, database
 
 SCENARIOS = ("kills", "race", "stopped", "replicas")
-STORES = ("sqlite", "postgres")
 
 
 def main() -> int:
@@ -49,9 +46,9 @@ async def _run(store: str, scenario: str, options: argparse.Namespace) -> bool:
     """Runs one scenario and prints its line; False where a promise was broken."""
     say(f"{scenario} on {store}")
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="parley-faults-") as name, _database(store) as database:
+    with tempfile.TemporaryDirectory(prefix="parley-faults-") as name, database(store) as running:
         try:
-            found = await _scenario(scenario, Path(name), database, options)
+            found = await _scenario(scenario, Path(name), running, options)
         except WrongError as error:
             found = {"broken": str(error)}
     line = {"scenario": scenario, "store": store, "seed": options.seed, **found}
@@ -60,47 +57,19 @@ async def _run(store: str, scenario: str, options: argparse.Namespace) -> bool:
     return "broken" not in found
 
 
-async def _scenario(
-    scenario: str, folder: Path, database: Database | None, options: argparse.Namespace
-) -> dict[str, Any]:
-    url = database.url if database else None
+async def _scenario(scenario: str, folder: Path, store: Database | None, options: argparse.Namespace) -> dict[str, Any]:
     match scenario:
         case "kills":
-            databases = options.databases if database else 0
+            databases = options.databases if store else 0
             return await scenarios.kills(
-                folder, options.seed, workers=options.workers, databases=databases, database=database
+                folder, options.seed, workers=options.workers, databases=databases, database=store
             )
         case "race":
-            return await scenarios.race(folder, options.seed, url)
+            return await scenarios.race(folder, options.seed, store)
         case "stopped":
-            return await scenarios.stopped(folder, options.seed, url)
+            return await scenarios.stopped(folder, options.seed, store)
         case _:
-            return await scenarios.replicas(folder, options.seed, url, options.reads)
-
-
-class _Postgres:
-    """A PostgreSQL that can be killed while others are waited for."""
-
-    def __init__(self, server: Server) -> None:
-        self.url = server.empty()
-        self._server = server
-
-    async def kill(self) -> None:
-        """Kills every process of it at once."""
-        await asyncio.to_thread(self._server.kill)
-
-    async def start(self) -> None:
-        """Starts it on the same data; returns when it serves."""
-        await asyncio.to_thread(self._server.start)
-
-
-@contextmanager
-def _database(store: str) -> Iterator[Database | None]:
-    if store == "sqlite":
-        yield None
-        return
-    with serving() as server:
-        yield _Postgres(server)
+            return await scenarios.replicas(folder, options.seed, store, options.reads)
 
 
 if __name__ == "__main__":

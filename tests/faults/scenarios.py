@@ -65,12 +65,12 @@ class Stage(NamedTuple):
 
 
 @asynccontextmanager
-async def stage(folder: Path, store: str | None, seed: int, workers: int = 3) -> AsyncIterator[Stage]:
+async def stage(folder: Path, store: Database | None, seed: int, workers: int = 3) -> AsyncIterator[Stage]:
     """Runs workers behind an echoing upstream."""
     echo = Echo(seed)
     with ScriptedUpstream() as upstream:
         upstream.default = echo
-        async with cluster(folder, upstream.url, store, workers) as running:
+        async with cluster(folder, upstream.url, store.url if store else None, workers) as running:
             wire = Wire(running)
             try:
                 yield Stage(running, wire, echo.gates)
@@ -84,7 +84,7 @@ async def kills(
     """Kills workers, and the database, at random moments under writing clients; compares what was told and kept."""
     chance = random.Random(seed)
     tally = Tally()
-    async with stage(folder, database.url if database else None, seed) as (running, wire, _):
+    async with stage(folder, database, seed) as (running, wire, _):
         slots = len(running.slots)
         writers = [Writer(wire, f"client {n}", slots, tally, chance.randrange(2**32)) for n in range(clients)]
         stop = asyncio.Event()
@@ -147,7 +147,7 @@ async def _settled(wire: Wire) -> None:
         await asyncio.sleep(1)
 
 
-async def race(folder: Path, seed: int, store: str | None, clients: int = 50) -> dict[str, Any]:
+async def race(folder: Path, seed: int, store: Database | None, clients: int = 50) -> dict[str, Any]:
     """Clients race for one session; each insists until its turn is acknowledged."""
     async with stage(folder, store, seed) as (running, wire, _):
         first = await wire.ask(0, "client 0 says 0", None, "race-0")
@@ -163,31 +163,47 @@ async def race(folder: Path, seed: int, store: str | None, clients: int = 50) ->
     return {"clients": clients, "turns": len(numbers)}
 
 
-async def stopped(folder: Path, seed: int, store: str | None) -> dict[str, Any]:
+async def stopped(folder: Path, seed: int, store: Database | None) -> dict[str, Any]:
     """A worker sleeps past its lease; another one takes session and key over; the sleeper wakes and may not write."""
     async with stage(folder, store, seed) as (running, wire, gates):
-        first = await wire.ask(0, "hello", None, "stopped-0")
-        for streamed in (False, True):
-            text, key = f"held {streamed}", f"stopped-{streamed}"
-            gate = gates[text] = Gate()
-            late = asyncio.create_task(wire.ask(0, text, first.session, key, streamed=streamed))
-            await _until(lambda: _in_progress(wire, first.session))
-            pids = running.slots[0].worker_pids()
-            _signal(pids, signal.SIGSTOP)
-            await _insist(wire, 1, f"other {streamed}", first.session, f"other-{streamed}")
-            _signal(pids, signal.SIGCONT)
-            gate.set()
-            await _must_fail(late)
-            again = await _insist(wire, 0, text, first.session, key, streamed=streamed)
-            _must(again.text == f"echo of {text}", f"asked again, got {again.text!r}")
-        kept = await wire.messages(1, first.session)
-        completed = [message.turn for message in kept if message.state == "completed"]
-        _must(all(completed.count(turn) == 2 for turn in completed), f"commits {completed}")
-        _must(len(set(completed)) == 5, f"turns {completed}")
-    return {"turns": len(set(completed))}
+        begun = [await _hold(wire, gates, streamed=streamed) for streamed in (False, True)]
+        pids = running.slots[0].worker_pids()
+        _signal(pids, signal.SIGSTOP)
+        for held in begun:
+            await _insist(wire, 1, "another", held.session, f"another-{held.text}")
+        _signal(pids, signal.SIGCONT)
+        for held in begun:
+            gates[held.text].set()
+            await _must_fail(held.call)
+            again = await _insist(wire, 0, held.text, held.session, held.text, streamed=held.streamed)
+            _must(again.text == f"echo of {held.text}", f"asked again, got {again.text!r}")
+            kept = await wire.messages(1, held.session)
+            completed = [message.turn for message in kept if message.state == "completed"]
+            _must(all(completed.count(turn) == 2 for turn in completed), f"commits {completed}")
+            _must(len(set(completed)) == 3, f"turns {completed}: the first, the other's, and the held one again")
+    return {"sessions": len(begun)}
 
 
-async def replicas(folder: Path, seed: int, store: str | None, times: int) -> dict[str, Any]:
+class _Held(NamedTuple):
+    """A call that waits for its gate."""
+
+    call: asyncio.Task[Told]
+    text: str
+    session: str
+    streamed: bool
+
+
+async def _hold(wire: Wire, gates: dict[str, Gate], *, streamed: bool) -> _Held:
+    """Begins a turn at the first worker, in a session that has one already, and stops in the middle of it."""
+    first = await wire.ask(0, "hello", None, f"hello-{streamed}")
+    text = "held, streamed" if streamed else "held, whole"
+    gates[text] = Gate()
+    late = asyncio.create_task(wire.ask(0, text, first.session, text, streamed=streamed))
+    await _until(lambda: _in_progress(wire, first.session))
+    return _Held(late, text, first.session, streamed)
+
+
+async def replicas(folder: Path, seed: int, store: Database | None, times: int) -> dict[str, Any]:
     """A turn acknowledged by one worker is read by another in the next call; taken in turns, so many times."""
     async with stage(folder, store, seed, workers=2) as (_, wire, _):
         sessions: dict[int, str] = {}

@@ -1,0 +1,36 @@
+"""The stores that the faults are tried on."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.faults.scenarios import Database
+from tests.postgres import Server, serving
+
+STORES = ("sqlite", "postgres")
+
+
+class _Postgres:
+    """A PostgreSQL that can be killed while others are waited for."""
+
+    def __init__(self, server: Server) -> None:
+        self.url = server.empty()
+        self._server = server
+
+    async def kill(self) -> None:
+        """Kills every process of it at once."""
+        await asyncio.to_thread(self._server.kill)
+
+    async def start(self) -> None:
+        """Starts it on the same data; returns when it serves."""
+        await asyncio.to_thread(self._server.start)
+
+
+@contextmanager
+def database(store: str) -> Iterator[Database | None]:
+    """Runs what the store needs: a PostgreSQL, or nothing for SQLite."""
+    if store == "sqlite":
+        yield None
+        return
+    with serving() as server:
+        yield _Postgres(server)
