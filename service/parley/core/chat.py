@@ -113,18 +113,20 @@ class Chat:
                 admission.goes_on_from(held.earlier(request))
                 answer = ChatCompletion()
                 stamp(answer, model.id, held.session_id)
-                joiner, shaper = AnswerJoiner(answer), StreamShaper(answer)
+                joiner, shaper = AnswerJoiner(answer) if held.is_kept else None, StreamShaper(answer)
                 async with aclosing(backend.stream(call)) as chunks:
                     async for chunk in chunks:
                         admission.saw(chunk)
                         if legacy:
                             functions.to_function_deltas(chunk)
-                        joiner.add(chunk)
+                        if joiner:
+                            joiner.add(chunk)
                         yield shaper.shape(chunk)
             except BaseException as error:
                 await self._fail(held, error, joiner, request, terms.deadline)
                 raise
-            await self._turns.commit(held, joiner.completion())
+            if joiner:
+                await self._turns.commit(held, joiner.completion())
         yield [shaper.end()]
 
     async def _model(self, request: CreateChatCompletionRequest, caller: Caller) -> Model:
