@@ -52,7 +52,8 @@ def test_command_examples_answer(stack: Parley) -> None:
 
 
 def test_the_configuration_example_is_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The YAML is accepted as it stands, once its variable is set."""
+    """The YAML is accepted as it stands, once its variables are set."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-upstream")
+    monkeypatch.setenv("PGPASSWORD", "secret")
     [text] = re.findall(r"^```yaml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
     assert ["support"] == [model.id for model in parse(text, "README.md").models]
