@@ -13,7 +13,7 @@ from typing import Any
 import apsw
 import pytest
 
-from parley.core.errors import SessionBusy, SessionNotFound, StoreUnavailable
+from parley.core.errors import InvalidRequest, SessionBusy, SessionNotFound, StoreUnavailable
 from parley.core.history import Window, tokens
 from parley.core.ports import ApiKey, Turn
 from parley.stores.sqlite import SqliteStore, claims, reaper, sessions, turns
@@ -83,6 +83,20 @@ class TestGroupCommit:
         results = await queued(store, file, store.add_key(key(1, plan="free")), store.add_key(key(2, account="bob")))
         assert [apsw.ConstraintError, ApiKey] == [type(result) for result in results]
         assert [key(1, plan="pro"), key(2, account="bob")] == await store.list_keys()
+
+    async def test_what_is_done_again(self, store: SqliteStore, file: Path) -> None:
+        """A turn that is refused after its lease was written changes nothing in the turns around it."""
+        for session in ("s", "t", "u"):
+            await converse(store, session, "q", "a", new=True)
+        commits = store.counts.commits
+        repeated = (message("user", "q"), message("assistant", "a"))
+        results = await queued(
+            store, file, begin(store, "s", "x"), begin(store, "t", *repeated), begin(store, "u", "y")
+        )
+        assert [Turn, InvalidRequest, Turn] == [type(result) for result in results]
+        assert 1 == store.counts.commits - commits
+        assert [2, 1, 2] == [(await store.get_session("ada", session)).turn_count for session in ("s", "t", "u")]
+        assert 2 == (await begin(store, "t", "z")).fence
 
     async def test_cancelled_before_it_began(self, store: SqliteStore, file: Path) -> None:
         """A caller that goes away while its job waits has it left out."""
