@@ -11,7 +11,7 @@ from parley.core.repeating import Repeating
 _EVERY_SECONDS = 2.0
 _JITTER = 0.5
 _CLAIM_SECONDS = 24 * 3600.0
-_MOST = 500  # of each kind in one transaction, so that nobody waits long for it
+_MOST = 50  # of each kind in one transaction, so that nobody waits long for it
 
 _log = structlog.get_logger()
 
