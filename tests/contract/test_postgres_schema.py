@@ -72,6 +72,14 @@ class TestSchema:
         assert hint in str(refused.value.cause)
         await store.close()
 
+    async def test_a_schema_in_ruins(self, postgres_server: Server, postgres_url: str) -> None:
+        """An upgrade of tables without a version says so."""
+        await upgrade(postgres_url)
+        postgres_server.sql("DELETE FROM parley.migrations", "parley")
+        with pytest.raises(StoreUnavailable) as refused:
+            await upgrade(postgres_url)
+        assert "not whole" in str(refused.value.cause)
+
     async def test_tables_that_vanish(self, postgres_server: Server, postgres_url: str) -> None:
         """Tables that vanish are an outage, and not an empty store in which no key is valid."""
         store = await PostgresStore.open(postgres_url)

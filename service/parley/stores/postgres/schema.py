@@ -74,6 +74,8 @@ async def _migrate(connection: Connection, database: Database, *, only_new: bool
             raise database.wrong('it has a schema "parley" that Parley did not make; rename or remove it')
         await connection.execute(_BEGIN)
     before = await connection.fetchval(_VERSION)
+    if before == 0 and state["made"]:  # the table comes with its first row
+        raise database.wrong('the schema "parley" is not whole; restore it, or remove it')
     if before == 0 or not only_new:
         for step in migrations(__package__)[before:]:
             await connection.execute(step.sql, timeout=None)
