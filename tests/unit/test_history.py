@@ -210,14 +210,29 @@ class TestNewMessages:
         """A part of it, or another one: nothing is guessed."""
         assert sent == list(new_messages(self.stored, sent))
 
+    @pytest.mark.parametrize(
+        ("sent", "expected"),
+        [
+            ([DEVELOPER, USER, ANSWER, USER], [DEVELOPER, USER]),
+            ([SYSTEM, DEVELOPER, USER, ANSWER, USER], [DEVELOPER, USER]),
+            ([DEVELOPER, USER, ANSWER, SYSTEM, USER], [DEVELOPER, SYSTEM, USER]),
+            ([USER, ANSWER, USER, ANSWER], [USER, ANSWER]),
+            ([DEVELOPER, USER, ANSWER], [DEVELOPER]),
+        ],
+    )
+    def test_other_system_messages(self, sent: list[Message], expected: list[Message]) -> None:
+        """Where nothing but system messages has changed, those that have and the rest are new."""
+        assert expected == list(new_messages(self.stored, sent))
+
     def test_an_empty_session_has_nothing(self) -> None:
         """Then all is new."""
         assert [USER] == list(new_messages([], [USER]))
 
-    def test_nothing_new_is_an_error(self) -> None:
+    @pytest.mark.parametrize("sent", [stored, (USER, ANSWER)])
+    def test_nothing_new_is_an_error(self, sent: Sequence[Message]) -> None:
         """The error names the field."""
         with pytest.raises(InvalidRequest, match=r"^`messages` only repeats") as refused:
-            new_messages(self.stored, self.stored)
+            new_messages(self.stored, sent)
         assert "messages" == refused.value.param
 
     @given(st.lists(st.sampled_from([SYSTEM, USER, ANSWER, RESULT]), max_size=5), st.lists(st.just(USER), min_size=1))

@@ -83,26 +83,43 @@ def first_turn(sizes: Iterable[TurnSize], window: Window, *, continued: bool) ->
 def new_messages(stored: Sequence[Message], sent: Sequence[Message]) -> Sequence[Message]:
     """Returns what of `sent` the session does not have yet, where `sent` may repeat all that is `stored`.
 
-    Raises InvalidRequest where it repeats it and adds nothing.
+    System messages may have changed since, as those do that tell the date: the other messages tell whether it repeats
+    them. Raises InvalidRequest where it repeats all and adds nothing.
     """
-    if not stored or len(sent) < len(stored) or not all(map(same, stored, sent)):
+    if len(stored) <= len(sent) and all(map(same, stored, sent)):
+        end, changed = len(stored), list[Message]()
+    else:
+        end = _end_of_repeated([message for message in stored if not is_system(message)], sent)
+        changed = _unknown(list(filter(is_system, stored)), filter(is_system, sent[:end]))
+    if end == 0:
         return sent
-    if len(sent) == len(stored):
+    new = [*changed, *sent[end:]]
+    if not new:
         message = "`messages` only repeats what the session has already; send a new message"
         raise InvalidRequest(message, param="messages")
-    return sent[len(stored) :]
+    return new
 
 
 def without_known(standing: Sequence[Message], sent: Sequence[Message]) -> Sequence[Message]:
     """Leaves out those of the leading system messages that the session has already, unless nothing else is left."""
     leading = next((place for place, message in enumerate(sent) if not is_system(message)), len(sent))
-    fresh = [message for message in sent[:leading] if not any(same(message, known) for known in standing)]
-    return [*fresh, *sent[leading:]] or sent
+    return [*_unknown(standing, sent[:leading]), *sent[leading:]] or sent
 
 
 def same(one: Message, other: Message) -> bool:
     """Tells whether two messages say the same, however a client has written down what it once received."""
     return _said(one) == _said(other)
+
+
+def _end_of_repeated(said: Sequence[Message], sent: Sequence[Message]) -> int:
+    """Returns where `sent` goes on after all that was said, whatever system messages are in between; 0 for nowhere."""
+    places = [place for place, message in enumerate(sent) if not is_system(message)][: len(said)]
+    repeated = (sent[place] for place in places)
+    return places[-1] + 1 if said and len(places) == len(said) and all(map(same, said, repeated)) else 0
+
+
+def _unknown(known: Sequence[Message], messages: Iterable[Message]) -> list[Message]:
+    return [message for message in messages if not any(same(message, one) for one in known)]
 
 
 def _fits(window: Window, messages: int, size: int) -> bool:

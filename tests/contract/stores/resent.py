@@ -127,6 +127,19 @@ class ResentContract:
         turn = await begin(store, "s", *sent, "q4", window=Window(max_messages=2))
         assert (["q4"], ["q3", "a3"]) == (texts(turn.messages), texts(turn.history))
 
+    async def test_system_messages_that_change(self, store: Store, second: Store) -> None:
+        """A history that is resent under another system message each time is recognised all the same, however often."""
+        sent: list[str | Message] = []
+        for number, worker in enumerate((store, second, store, second, store), 1):
+            sent.append(f"q{number}")
+            turn = await begin(worker, "s", message("system", f"day {number}"), *sent, new=number == 1)
+            assert [f"day {number}", f"q{number}"] == texts(turn.messages)
+            await complete(worker, turn, f"a{number}")
+            sent.append(answered(f"a{number}"))
+        turn = await begin(store, "s", *sent, "q6")
+        assert ["q6"] == texts(turn.messages)
+        assert 15 == len(turn.history)
+
     async def test_known_system_messages_are_left_out(self, store: Store) -> None:
         """A system message that begins every request is stored once; a new one is stored too."""
         kind, short = message("system", "be kind"), message("developer", "be short")

@@ -63,17 +63,21 @@ SELECT turn_count, lease_fence, ARRAY(
 FROM leased
 """
 _LOOK = f"""
-SELECT model, created, lease_fence, lease_expires, coalesce(lease_expires > {now(3)}, false) AS leased, ARRAY(
+SELECT model, created, lease_fence, lease_expires, coalesce(lease_expires > {now(3)}, false) AS leased, standing,
+  -- System messages may have changed since.
+  CASE WHEN completed_messages > 0 AND completed_messages - cardinality(standing) <= $4 THEN ARRAY(
+    SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
+    WHERE session_id = $1 AND number = turn AND state = 'completed' ORDER BY turn, position
+  ) END AS stored, sizes.*
+FROM parley.sessions, LATERAL (
+  SELECT ARRAY(
     -- No join: one that begins with the turns would read all of them.
     SELECT message FROM parley.messages
     WHERE session_id = $1 AND system
     AND (SELECT state FROM parley.turns WHERE session_id = $1 AND number = turn) = 'completed'
     ORDER BY turn, position
-  ) AS standing, CASE WHEN completed_messages BETWEEN 1 AND $4 THEN ARRAY(
-    SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
-    WHERE session_id = $1 AND number = turn AND state = 'completed' ORDER BY turn, position
-  ) END AS stored, sizes.*
-FROM parley.sessions, LATERAL (
+  ) AS standing OFFSET 0
+) AS said_by_system, LATERAL (
   SELECT array_agg(number) AS numbers, array_agg(messages) AS messages, array_agg(tokens) AS tokens,
     array_agg(continues) AS continues
   FROM (

@@ -128,7 +128,7 @@ def _new(
     db: apsw.Connection, turn: Turn, sent: Sequence[Message], standing: Sequence[bytes], completed: int
 ) -> Sequence[Message]:
     """Returns what the session does not have yet. Only a request that is long enough is compared with all of it."""
-    if 0 < completed <= len(sent):
+    if completed and completed - len(standing) <= len(sent):  # system messages may have changed since
         stored = map(Message.FromString, column(db, _STORED, (turn.session_id, turn.number)))
         new = history.new_messages(list(stored), sent)
         if len(new) < len(sent):
