@@ -45,7 +45,7 @@ class Held:
     digest: bytes
     fence: int
     lease: float
-    created: float
+    updated: float
     reply: bytes | None = None
     session: str | None = None
 
@@ -103,7 +103,7 @@ class Model:
             if known.updated < sessions_before and not known.busy(now):
                 self._remove(name)
         for key, held in list(self.claims.items()):
-            if held.created < claims_before and (held.reply is not None or held.lease <= now):
+            if held.updated < claims_before and (held.reply is not None or held.lease <= now):
                 del self.claims[key]
 
     def fork(self, session: str, new: str, through: int | None, now: float) -> None:
@@ -135,15 +135,15 @@ class Model:
         self.claims[key] = Held(digest, self._fence, now + LEASE, now)
         return self._fence
 
-    def end_claim(self, key: str, fence: int, reply: bytes | None, session: str | None = None) -> None:
-        """Keeps the reply, or frees the key."""
+    def end_claim(self, key: str, fence: int, reply: bytes | None, session: str | None, now: float) -> None:
+        """Keeps the reply, for a day from now, or frees the key."""
         held = self.held(key, fence)
         if held is None:
             raise TurnLost
         if reply is None:
             del self.claims[key]
         else:
-            held.reply, held.session = reply, session
+            held.reply, held.session, held.updated = reply, session, now
 
     def held(self, key: str, fence: int) -> Held | None:
         """Finds a claim that is still this one."""
@@ -165,15 +165,21 @@ class Model:
 
 def _fresh(stored: list[Said], sent: list[Said]) -> list[Said]:
     """What of a request is new: a repeated beginning is not, nor a leading system message that is there already."""
+    spoken = [said for said in stored if said[0] != "system"]
+    places = [place for place, said in enumerate(sent) if said[0] != "system"][: len(spoken)]
     if stored and sent[: len(stored)] == stored:
-        if len(sent) == len(stored):
-            raise InvalidRequest("nothing new", param="messages")
-        return sent[len(stored) :]
-    leading = 0
-    while leading < len(sent) and sent[leading][0] == "system":
-        leading += 1
-    known = [said for said in stored if said[0] == "system"]
-    return [*(said for said in sent[:leading] if said not in known), *sent[leading:]] or sent
+        fresh = sent[len(stored) :]
+    elif spoken and [sent[place] for place in places] == spoken:
+        fresh = [said for said in sent[: places[-1]] if said[0] == "system" and said not in stored]
+        fresh += sent[places[-1] + 1 :]
+    else:
+        leading = 0
+        while leading < len(sent) and sent[leading][0] == "system":
+            leading += 1
+        return [*(said for said in sent[:leading] if said not in stored), *sent[leading:]] or sent
+    if not fresh:
+        raise InvalidRequest("nothing new", param="messages")
+    return fresh
 
 
 def _crash(talk: Talk) -> None:

@@ -239,7 +239,7 @@ class Machine(RuleBasedStateMachine):
         return self.model.held(claim.key, self.fences[claim.key, claim.fence])
 
     def _end_held(self, claim: Claim, reply: bytes | None, session: str | None) -> None:
-        self.model.end_claim(claim.key, self.fences[claim.key, claim.fence], reply, session)
+        self.model.end_claim(claim.key, self.fences[claim.key, claim.fence], reply, session, self.now)
 
     def _both(self, expected: Callable[[], Any], actual: Coroutine[Any, Any, Any]) -> tuple[type | None, Any]:
         """Does the same on the model and on a store: both must succeed, or fail alike."""
