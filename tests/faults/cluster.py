@@ -21,12 +21,12 @@ PATIENCE = 60.0
 
 @dataclass
 class Slot:
-    """A place for one worker: its address stays, its process changes. `kills` counts those that were killed."""
+    """A place for one worker: its address stays, its process changes. `serves` tells whether there is one."""
 
     address: str
     command: list[str]
     log: Path
-    kills: int = 0
+    serves: bool = False
     process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -39,16 +39,17 @@ class Slot:
         line = await asyncio.wait_for(self.process.stdout.readline(), PATIENCE)
         if not line.startswith(b"gRPC"):
             raise RuntimeError(f"a worker did not start: {self.log.read_text()[-2000:]}")
+        self.serves = True
 
     async def kill(self) -> None:
         """Kills the worker and then its parent, which would start another one: nothing of it gets to say a word."""
         assert self.process is not None
+        self.serves = False
         for pid in self.worker_pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.kill()
         await self.process.wait()
-        self.kills += 1
 
     def worker_pids(self) -> list[int]:
         """The processes that serve."""

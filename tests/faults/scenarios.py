@@ -106,23 +106,34 @@ async def _killing(
     databases: int,
     clients: list[asyncio.Task[None]],
 ) -> None:
-    """Kills in a random order at random moments; ends early where a client has found a promise broken."""
+    """Kills in a random order at random moments; ends early where a client has found a promise broken.
+
+    A killed worker starts again while the next victims fall; one is always left.
+    """
     order = ["worker"] * workers + ["database"] * databases
     chance.shuffle(order)
+    starting: set[asyncio.Task[None]] = set()
     for number, victim in enumerate(order, 1):
         await asyncio.sleep(chance.random() * 0.6)
-        for task in clients:
-            if task.done():
-                task.result()
-        if victim == "worker":
-            slot = chance.choice(running.slots)
-            await slot.kill()
-            await slot.start()
-        elif database is not None:
+        _raise_early(clients)
+        if victim == "database" and database is not None:
             await database.kill()
             await database.start()
+        else:
+            while len(serving := [slot for slot in running.slots if slot.serves]) < len(running.slots) - 1:
+                _, starting = await asyncio.wait(starting, return_when=asyncio.FIRST_COMPLETED)
+            slot = chance.choice(serving)
+            await slot.kill()
+            starting.add(asyncio.create_task(slot.start()))
         if number % 10 == 0:
             say(f"  {number} of {len(order)} kills")
+    await asyncio.gather(*starting)
+
+
+def _raise_early(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        if task.done():
+            task.result()
 
 
 async def _compare(wire: Wire, told: dict[str, list[tuple[str, Told]]]) -> None:
