@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import apsw
 import pytest
 
 from tests.processes import COMMAND, Parley, environment, in_terminal, launch, left_behind, run, started, until
@@ -215,6 +216,25 @@ def test_a_second_parley_on_the_same_state_says_so(scripted_config: Path, tmp_pa
         holder = f"another `parley up` (process {parley.process.pid})"
         expected = f"parley: {tmp_path}/state is in use by {holder}; stop it or choose another --state-dir\n"
         assert (1, expected, "") == (second.returncode, second.stderr, second.stdout)
+
+
+@pytest.mark.parametrize(
+    ("version", "hint"),
+    [
+        (-1, "its schema has version -1, this Parley needs {now}; stop Parley and run `parley db upgrade`"),
+        (99, "its schema has version 99, this Parley knows only {now}; install the Parley that made it"),
+    ],
+)
+def test_another_schema_is_one_line(tmp_path: Path, version: int, hint: str) -> None:
+    """An older or a newer file is refused with what to do, before anything is started."""
+    file = tmp_path / "parley.db"
+    assert 0 == run("keys", "create", "--name", "x", "--state-dir", str(tmp_path)).returncode
+    database = apsw.Connection(str(file))
+    now = database.pragma("user_version")
+    database.pragma("user_version", version)
+    database.close()
+    done = run("up", "--state-dir", str(tmp_path))
+    assert (1, "", f"parley: {file}: {hint.format(now=now)}\n") == (done.returncode, done.stdout, done.stderr)
 
 
 @pytest.mark.parametrize("option", ["--http", "--grpc"])

@@ -42,7 +42,7 @@ def upgrade(*, config: ConfigOption = None, state_dir: StateDirOption = None) ->
 
 @app.command(
     help_epilogue="Examples:\n"
-    "  parley db copy --from ~/.local/state/parley/parley.db --to postgresql://parley:PASSWORD@db.internal/parley\n"
+    "  PARLEY_DB_TO=postgresql://parley:PASSWORD@db.internal/parley parley db copy --from parley.db\n"
     "  parley db copy --from parley.db --config parley.yaml   into the store of that file"
 )
 def copy(
@@ -53,7 +53,8 @@ def copy(
         Parameter(
             name="--to",
             env_var="PARLEY_DB_TO",
-            help="The PostgreSQL database, postgresql://…; default: the store of --config.",
+            help="The PostgreSQL database, postgresql://…; default: the store of --config. Every user of the machine "
+            "sees a password that is given here, and none in the variable.",
         ),
     ] = None,
     config: ConfigOption = None,

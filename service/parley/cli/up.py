@@ -20,7 +20,7 @@ from parley.cli.settings import Address, CommandError
 from parley.cli.stack import Places, Stack
 from parley.config import Config, load
 from parley.core.errors import StoreUnavailable
-from parley.stores.opening import opened, store_file
+from parley.stores.opening import opened
 
 _QUESTION = "What is the capital of France?"
 
@@ -88,12 +88,7 @@ async def _open_store(config: Config, state: Path) -> None:
         async with opened(config.store, state) as store:
             await store.check()
     except StoreUnavailable as error:
-        if store_file(config.store, state) is None:
-            raise CommandError(error.cause or error.message) from error
-        message = (
-            f"{store_file(config.store, state)} cannot be used ({error.cause}); mend it or choose another --state-dir"
-        )
-        raise CommandError(message) from error
+        raise CommandError(error.cause or error.message) from error
 
 
 async def _first_key(config: Config, state: Path) -> str | None:
