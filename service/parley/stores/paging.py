@@ -33,7 +33,7 @@ def _padded(token: str) -> bytes:
 
 
 def _storable(value: float | str) -> bool:
-    """Tells whether a database can compare with this value at all: its whole numbers have 64 bits, its texts no zeros."""
+    """Tells whether a database can compare with this value: its whole numbers have 64 bits, its texts no zeros."""
     if isinstance(value, str):
         return "\0" not in value
     return not isinstance(value, int) or -_BIGGEST <= value < _BIGGEST
