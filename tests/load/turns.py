@@ -97,8 +97,10 @@ async def depth(kind: str, depths: Sequence[int] = DEPTHS) -> Depth:
         for turns in depths:
             await _fill(store, turns)
         samples: dict[int, list[tuple[float, float]]] = {turns: [] for turns in depths}
-        for _round in range(_ROUNDS):
-            for turns in depths:
+        for number in range(_ROUNDS):
+            # Each depth is measured first as often as last: what comes before it may not weigh on one of them alone.
+            place = number % len(depths)
+            for turns in (*depths[place:], *depths[:place]):
                 samples[turns].append(await _cost(store, f"depth-{turns}", server))
             yard = min(yard, accounting.yardstick())
     cpu = {turns: round(min(cost for cost, _ in found), 1) for turns, found in samples.items()}
