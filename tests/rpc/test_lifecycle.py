@@ -10,6 +10,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from parley.core.ports import SessionFilter
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests.rpc.conftest import Worker, serving
 from tests.rpc.scripted import chunks
@@ -127,3 +128,23 @@ async def test_slow_readers_do_not_hold_up_others(running: Running) -> None:
     assert "quick" == "".join([c.choices[0].delta.content async for c in quick if c.choices])
     slow.cancel()
     await asyncio.wait_for(running.backend.closed.wait(), 10)
+
+
+async def test_a_caller_who_never_reads_gives_its_session_back(tmp_path: Path, log_file: Path) -> None:
+    """A stream that stays unread for too long is cancelled, typed or in events; backend and session are free."""
+    async with (
+        serving(tmp_path, stalled_seconds=0.5) as worker,
+        grpc.aio.insecure_channel(worker.address) as channel,
+    ):
+        running = Running(worker, channel)
+        running.backend.answer = lambda _: chunks(*["x" * 100_000] * 200)
+        for stream in (running.chat.StreamChatCompletion, running.chat.StreamChatCompletionEvents):
+            running.backend.closed.clear()
+            call = stream(ask(), metadata=running.metadata)
+            await call.read()
+            await asyncio.wait_for(running.backend.closed.wait(), 10)
+            await running.turns.close()
+            [newest, *_], _ = await running.store.list_sessions("ada", SessionFilter(), page_size=10, page_token=None)
+            kept, _ = await running.store.list_messages("ada", newest.id, page_size=10, page_token=None)
+            assert ["cancelled", "cancelled"] == [message.reason for message in kept]
+            call.cancel()

@@ -31,6 +31,7 @@ class Call:
     failure: ParleyError | None = None
     stopping: bool = False
     standings: Sequence[Standing] | None = None
+    writing_since: float | None = None
     replayed: bool = False
     noted: dict[str, Any] = field(default_factory=dict)
 

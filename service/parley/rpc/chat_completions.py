@@ -52,7 +52,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
                 for chunk in together:
                     if chunk.sequence == 0:
                         await _send_headers(context, chunk)
-                    await context.write(chunk)
+                    await _write(context, chunk)
 
     async def StreamChatCompletionEvents(  # type: ignore[override] # gRPC's reader/writer form
         self, request: CreateChatCompletionRequest, context: Context
@@ -104,7 +104,7 @@ class _EventOutput:
                 await _send_headers(self._context, chunk)
             self.begun = True
             self._last = self._loop.time()
-            await self._context.write(HttpBody(content_type="text/event-stream", data=data))
+            await _write(self._context, HttpBody(content_type="text/event-stream", data=data))
 
     def close(self) -> None:
         """Stops keeping alive."""
@@ -119,6 +119,14 @@ class _EventOutput:
             elif self._loop.time() - self._last >= self._patience:
                 with suppress(grpc.aio.InternalError):  # the caller has left: the handler is told so itself
                     await self.write(sse.KEEP_ALIVE)
+
+
+async def _write(context: Context, message: ChatCompletionChunk | HttpBody) -> None:
+    """Writes a piece of a stream; the call says since when, for whoever looks after callers that do not read."""
+    call = current()
+    call.writing_since = asyncio.get_running_loop().time()
+    await context.write(message)
+    call.writing_since = None
 
 
 def _prepare(request: CreateChatCompletionRequest, *, streamed: bool) -> Key | None:

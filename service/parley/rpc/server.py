@@ -8,6 +8,7 @@ from grpc_reflection.v1alpha import reflection
 
 from parley.core.chat import Chat
 from parley.core.ports import Authenticator, SessionStore
+from parley.core.repeating import Repeating
 from parley.core.routing import Router
 from parley.rpc.call import Call
 from parley.rpc.chat_completions import ChatCompletionsServicer
@@ -38,13 +39,14 @@ _OPTIONS = (
 )
 _NOTICE_SECONDS = 1.5  # until every Envoy has seen NOT_SERVING and sends nothing new
 _KEEP_ALIVE_SECONDS = 15.0  # of silence in a stream of events, after which proxies begin to give up on it
+_STALLED_SECONDS = 60.0  # that a caller may leave a piece of its stream unread; it holds a session meanwhile
 _TELL_SECONDS = 2.0  # for the error event of a stream that is cut off
 
 
 class Server:
     """Serves Parley's services, health and reflection on one address."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a server is made of
         self,
         chat: Chat,
         router: Router,
@@ -52,11 +54,14 @@ class Server:
         authenticator: Authenticator,
         *,
         keep_alive_seconds: float = _KEEP_ALIVE_SECONDS,
+        stalled_seconds: float = _STALLED_SECONDS,
     ) -> None:
         self._running: set[Call] = set()
         chain = interceptors(authenticator, chat.standings, self._running)
         self._server = grpc.aio.server(interceptors=chain, options=_OPTIONS)
         self._chat = chat
+        self._stalled_seconds = stalled_seconds
+        self._looking = Repeating("the look for callers who do not read", self._hang_up, stalled_seconds / 4)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_ChatCompletionsServicer_to_server(ChatCompletionsServicer(chat, keep_alive_seconds), self._server)
@@ -68,6 +73,7 @@ class Server:
         """Listens on `unix:/path` or `HOST:PORT` (port 0: any), and returns the address. Raises RuntimeError."""
         port = self._server.add_insecure_port(address)
         await self._server.start()
+        self._looking.start()
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         await self.store_changed(True)
         if address.startswith("unix:"):
@@ -95,3 +101,11 @@ class Server:
             call.stopping = True
             call.task.cancel()
         await stopping
+        await self._looking.stop()
+
+    async def _hang_up(self) -> None:
+        """Cancels the calls of callers who have stopped to read without hanging up."""
+        latest = asyncio.get_running_loop().time() - self._stalled_seconds
+        for call in list(self._running):
+            if call.writing_since is not None and call.writing_since < latest:
+                call.task.cancel()
