@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ class Slot:
     address: str
     command: list[str]
     log: Path
+    scratch: str
     serves: bool = False
     process: asyncio.subprocess.Process | None = None
 
@@ -33,7 +35,10 @@ class Slot:
         """Starts the worker; returns when it serves."""
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *self.command, stdout=asyncio.subprocess.PIPE, stderr=log, env=processes.environment()
+                *self.command,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env=processes.environment(TMPDIR=self.scratch),
             )
         assert self.process.stdout is not None
         line = await asyncio.wait_for(self.process.stdout.readline(), PATIENCE)
@@ -79,10 +84,11 @@ async def cluster(folder: Path, upstream: str, store: str | None, workers: int) 
     common = ["--config", str(config), "--state-dir", str(folder / "state")]
     made = processes.run("keys", "create", "--name", "faults", "--json", *common)
     running = Cluster(json.loads(made.stdout)["key"])
+    scratch = tempfile.TemporaryDirectory(prefix="pf-")  # what killed ones leave behind; a short path, for sockets
     for number, port in enumerate(_free_ports(workers)):
         address = f"127.0.0.1:{port}"
         command = [processes.COMMAND, "serve", *common, "--listen", address]
-        running.slots.append(Slot(address, command, folder / f"worker-{number}.log"))
+        running.slots.append(Slot(address, command, folder / f"worker-{number}.log", scratch.name))
     try:
         await asyncio.gather(*(slot.start() for slot in running.slots))
         yield running
@@ -93,6 +99,7 @@ async def cluster(folder: Path, upstream: str, store: str | None, workers: int) 
         raise
     finally:
         await asyncio.gather(*(slot.stop() for slot in running.slots))
+        scratch.cleanup()
 
 
 def _configuration(upstream: str, store: str | None) -> str:
