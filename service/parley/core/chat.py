@@ -77,13 +77,13 @@ class Chat:
                 backend, call = await self._begin(held, request, caller, model, terms.deadline)
                 admission.goes_on_from(held.earlier(request))
                 completion = await backend.complete(call)
+                admission.saw(completion)
+                if functions.speaks_of_functions(request):
+                    functions.to_functions(completion)
+                stamp(completion, model.id, held.session_id)
             except BaseException as error:
                 await self._fail(held, error, None, request, terms.deadline)
                 raise
-            admission.saw(completion)
-            if functions.speaks_of_functions(request):
-                functions.to_functions(completion)
-            stamp(completion, model.id, held.session_id)
             await self._turns.commit(held, completion)
         return completion
 
