@@ -103,7 +103,7 @@ def tokens(store: MemoryStore, subject: str = "account:ada") -> float:
                         "role": "user",
                         "content": [
                             {"type": "text", "text": "x" * 8},
-                            {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 9000}},
+                            {"type": "refusal", "refusal": "no text"},
                         ],
                     }
                 ]
@@ -208,6 +208,14 @@ async def test_what_can_never_be_let_in(limits: Limits, store: MemoryStore, most
         await admit(limits, most=most)
     assert param == refused.value.param
     assert {} == store.rows
+
+
+async def test_an_image_weighs_as_much_as_a_thousand_tokens(limits: Limits) -> None:
+    """It cannot be let in where there are a thousand a minute; its own bytes do not matter."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 9000}}
+    asked = request(messages=[{"role": "user", "content": [{"type": "text", "text": "x" * 40}, image]}])
+    with pytest.raises(InvalidRequest, match="about 1010 tokens"):
+        await admit(limits, asked=asked)
 
 
 async def test_limits_that_are_not_set_are_not_counted(store: MemoryStore) -> None:

@@ -7,13 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from google.protobuf.struct_pb2 import Value
+
 from parley.core.errors import InvalidRequest
 from parley.core.plain import from_message
 from parley.v1.message_pb2 import Message, ToolCall
 
-_BYTES_A_TOKEN = 4
+BYTES_A_TOKEN = 4
+"""Of text: a rule of thumb, until the backend tells."""
 _TOKENS_A_MESSAGE = 4
-_TOKENS_A_MEDIUM = 1000  # an image, a sound or a file, whose bytes say little about what it costs
+_WEIGHT_OF_A_MEDIUM = 1000 * BYTES_A_TOKEN  # an image, a sound or a file: its own bytes say little about what it costs
 _MEDIA = frozenset({"image_url", "input_audio", "file"})
 _SYSTEM = frozenset({"system", "developer"})
 _RESULTS = frozenset({"tool", "function"})
@@ -55,9 +58,20 @@ def tokens(message: Message) -> int:
     said = [message.reasoning_content, message.refusal, message.function_call.name, message.function_call.arguments]
     for call in message.tool_calls:
         said += (call.function.name, call.function.arguments, call.custom.name, call.custom.input)
-    text, media = _weigh(message)
-    size = text + len("".join(said).encode())
-    return _TOKENS_A_MESSAGE + size // _BYTES_A_TOKEN + media * _TOKENS_A_MEDIUM
+    size = weight(message.content) + len("".join(said).encode())
+    return _TOKENS_A_MESSAGE + size // BYTES_A_TOKEN
+
+
+def weight(content: Value) -> int:
+    """Estimates a content in bytes of text: an image, a sound or a file weighs as much as a thousand tokens of it."""
+    if not content.HasField("list_value"):
+        return len(content.string_value.encode())
+    size = 0
+    for part in content.list_value.values:
+        fields = part.struct_value.fields
+        size += len(fields["text"].string_value.encode()) if "text" in fields else 0
+        size += _WEIGHT_OF_A_MEDIUM * any(kind in fields for kind in _MEDIA)
+    return size
 
 
 def first_turn(sizes: Iterable[TurnSize], window: Window, *, continued: bool) -> int | None:
@@ -125,18 +139,6 @@ def _unknown(known: Sequence[Message], messages: Iterable[Message]) -> list[Mess
 def _fits(window: Window, messages: int, size: int) -> bool:
     few = window.max_messages is None or messages <= window.max_messages
     return few and (window.max_tokens is None or size <= window.max_tokens)
-
-
-def _weigh(message: Message) -> tuple[int, int]:
-    """Returns a content's bytes of text and its number of images, sounds and files."""
-    if not message.content.HasField("list_value"):
-        return len(message.content.string_value.encode()), 0
-    text = media = 0
-    for part in message.content.list_value.values:
-        fields = part.struct_value.fields
-        text += len(fields["text"].string_value.encode()) if "text" in fields else 0
-        media += any(kind in fields for kind in _MEDIA)
-    return text, media
 
 
 def _said(message: Message) -> tuple[object, ...]:

@@ -13,16 +13,15 @@ from types import TracebackType
 from typing import Self
 
 import structlog
-from google.protobuf.struct_pb2 import Value
 
 from parley.config import Limits as LimitsConfig
 from parley.core.errors import InvalidRequest, ParleyError, RateLimited
+from parley.core.history import BYTES_A_TOKEN, weight
 from parley.core.ports import Caller, Charge, LimitStore, Reservation
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Delta, Message, Usage
 
 REQUESTS, TOKENS = "requests", "tokens"
-_BYTES_A_TOKEN = 4  # of text: a rule of thumb, until the backend tells
 _ROUNDING = 1e-6
 
 _log = structlog.get_logger()
@@ -230,11 +229,11 @@ def _counted(remaining: float) -> int:
 
 
 def _tokens(size: int) -> int:
-    return math.ceil(size / _BYTES_A_TOKEN)
+    return math.ceil(size / BYTES_A_TOKEN)
 
 
 def _prompt_size(request: CreateChatCompletionRequest) -> int:
-    """Returns the bytes of text that a request sends along. Images and sounds are none."""
+    """Returns what a request sends along, in bytes of text."""
     offered = sum(tool.ByteSize() for tool in request.tools) + sum(
         function.ByteSize() for function in request.functions
     )
@@ -242,15 +241,7 @@ def _prompt_size(request: CreateChatCompletionRequest) -> int:
 
 
 def _size(message: Message | Delta) -> int:
-    """Returns the bytes of text in a message, or in a piece of one."""
-    content = message.content if isinstance(message.content, str) else _text(message.content)
+    """Returns a message, or a piece of one, in bytes of text."""
+    size = len(message.content.encode()) if isinstance(message.content, str) else weight(message.content)
     calls = sum(call.ByteSize() for call in message.tool_calls) + message.function_call.ByteSize()
-    return len(f"{content}{message.refusal}{message.reasoning_content}".encode()) + calls
-
-
-def _text(content: Value) -> str:
-    """Returns the text of a message's content: all of it, or its parts that are text."""
-    if content.HasField("string_value"):
-        return content.string_value
-    parts = [part.struct_value.fields for part in content.list_value.values]
-    return "".join(part["text"].string_value for part in parts if "text" in part)
+    return size + len(f"{message.refusal}{message.reasoning_content}".encode()) + calls
