@@ -41,6 +41,7 @@ class Durable:
     """Turns a second of 64 clients, grouped and one write at a time: the best round of each; their ratio.
 
     CPU µs a turn, of the store's server too, are those of the same rounds.
+    `sync_us` is what the disk takes to sync 8 KiB.
     """
 
     scenario: str
@@ -51,6 +52,7 @@ class Durable:
     grouped_cpu_us: float
     one_by_one_cpu_us: float
     yardstick_us: float
+    sync_us: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +79,17 @@ async def measure(kind: str, store: str, *, quick: bool) -> Durable | Depth:
 
 async def durable(kind: str, seconds: float, rounds: int = 2) -> Durable:
     """Measures group commit, both ways in turns."""
-    yard = accounting.yardstick()
+    yard, sync = accounting.yardstick(), accounting.disk_yardstick()
     async with _store(kind) as (store, server):
         await _write(store, nullcontext(), seconds / 4, server)
         grouped, single = [], []
         for _round in range(rounds):
             grouped.append(await _write(store, nullcontext(), seconds, server))
             single.append(await _write(store, asyncio.Lock(), seconds, server))
-            yard = min(yard, accounting.yardstick())
+            yard, sync = min(yard, accounting.yardstick()), min(sync, accounting.disk_yardstick())
     (most, cost), (least, dear) = max(grouped), max(single)
     rates = (round(most, 1), round(least, 1), round(most / least, 1))
-    return Durable("durable", kind, *rates, round(cost, 1), round(dear, 1), round(yard))
+    return Durable("durable", kind, *rates, round(cost, 1), round(dear, 1), round(yard), round(sync))
 
 
 async def depth(kind: str, depths: Sequence[int] = DEPTHS) -> Depth:
