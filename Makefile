@@ -42,7 +42,7 @@ fuzz: install ## Send 10,000 odd bodies to each dialect (BODIES=50000)
 	@FUZZ_BODIES=$(or $(BODIES),10000) $(BIN)/python -m pytest tests/e2e/test_fuzz.py
 
 faults: install ## Kill workers and PostgreSQL under writing clients, for half an hour or so (ARGS="--store sqlite --seed 7")
-	@$(BIN)/python -m tests.faults $(ARGS)
+	@GRPC_VERBOSITY=ERROR $(BIN)/python -m tests.faults $(ARGS)
 
 bench: install ## Run the load benchmarks of tests/load; one JSON line each
 	@$(BIN)/python -m tests.load $(ARGS)
