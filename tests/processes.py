@@ -8,16 +8,18 @@ assert 0 == parley.code
 
 import json
 import os
+import random
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -39,6 +41,14 @@ def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [COMMAND, *arguments], env=environment(**more), capture_output=True, text=True, check=False, timeout=PATIENCE
     )
+
+
+def steady_port() -> int:
+    """A free port of 127.0.0.1 that stays free while a server is down: below those of outgoing connections."""
+    while True:
+        port = random.SystemRandom().randrange(12_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def until(holds: Callable[[], object], what: str) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -85,8 +84,8 @@ async def cluster(folder: Path, upstream: str, store: str | None, workers: int) 
     made = processes.run("keys", "create", "--name", "faults", "--json", *common)
     running = Cluster(json.loads(made.stdout)["key"])
     scratch = tempfile.TemporaryDirectory(prefix="pf-")  # what killed ones leave behind; a short path, for sockets
-    for number, port in enumerate(_free_ports(workers)):
-        address = f"127.0.0.1:{port}"
+    for number in range(workers):
+        address = f"127.0.0.1:{processes.steady_port()}"
         command = [processes.COMMAND, "serve", *common, "--listen", address]
         running.slots.append(Slot(address, command, folder / f"worker-{number}.log", scratch.name))
     try:
@@ -114,11 +113,3 @@ def _configuration(upstream: str, store: str | None) -> str:
     backends = {"echo": {"kind": "openai", "base_url": upstream}}
     chosen = {"store": {"kind": "postgres", "url": store}} if store else {}
     return yaml.safe_dump({"backends": backends, "models": [model], **chosen})
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
