@@ -1,6 +1,6 @@
 """Random interleavings of turns, retries, crashes, expiries, forks and deletes, on each store and on a plain model.
 
-`INTERLEAVINGS=1000` makes a longer run than the 40 of every test run.
+`INTERLEAVINGS=1000` makes a longer run than the 25 of every test run.
 """
 
 import asyncio
@@ -274,7 +274,7 @@ def _said(message: Message) -> Said:
 
 
 SETTINGS = settings(
-    max_examples=int(os.environ.get("INTERLEAVINGS", "40")),
+    max_examples=int(os.environ.get("INTERLEAVINGS", "25")),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

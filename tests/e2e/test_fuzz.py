@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.processes import Parley
 from tests.upstream import ScriptedUpstream
 
-BODIES = int(os.environ.get("FUZZ_BODIES", "1000"))
+BODIES = int(os.environ.get("FUZZ_BODIES", "400"))
 TOGETHER = 50  # bodies in one of hypothesis's examples, which cost more than the bodies
 MOST_GROWTH = 48 * 1024 * 1024  # bytes of all processes: allocators keep some of what a burst needed
 
