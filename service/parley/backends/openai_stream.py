@@ -13,6 +13,7 @@ from google.protobuf.struct_pb2 import Struct
 from parley.backends import openai_answer as answer
 from parley.backends.openai_answer import SHAPE_ERRORS, ErrorInBody, Malformed
 from parley.backends.sse import EventReader
+from parley.core.answers import join_audio
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import (
     ChunkChoice,
@@ -241,14 +242,7 @@ class _Choice:
         return int(index)
 
     def _add_audio(self, data: Mapping[str, Any]) -> None:
-        piece, audio = answer.audio(data), self._other().audio
-        audio.id = piece.id or audio.id
-        if piece.HasField("expires_at"):
-            audio.expires_at = piece.expires_at
-        if piece.HasField("data"):
-            audio.data += piece.data
-        if piece.HasField("transcript"):
-            audio.transcript += piece.transcript
+        join_audio(self._other().audio, answer.audio(data))
 
 
 def _add_named(piece: FunctionCallDelta | CustomCallDelta, data: Mapping[str, Any], text: str) -> None:

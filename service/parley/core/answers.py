@@ -83,7 +83,7 @@ class _ChoiceJoiner:
         if delta.HasField("function_call"):
             _join_function(message.function_call, delta.function_call)
         if delta.HasField("audio"):
-            _join_audio(message.audio, delta.audio)
+            join_audio(message.audio, delta.audio)
         message.annotations.extend(delta.annotations)
         for piece in delta.tool_calls:
             _join_call(self._calls.setdefault(piece.index, ToolCall(type="function")), piece)
@@ -117,7 +117,8 @@ def _join_call(call: ToolCall, piece: ToolCallDelta) -> None:
         call.custom.input += piece.custom.input
 
 
-def _join_audio(audio: Audio, piece: Audio) -> None:
+def join_audio(audio: Audio, piece: Audio) -> None:
+    """Adds a piece of spoken output to what has come of it."""
     audio.id = piece.id or audio.id
     if piece.HasField("expires_at"):
         audio.expires_at = piece.expires_at

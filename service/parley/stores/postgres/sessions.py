@@ -4,15 +4,11 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any
 
-import asyncpg
-import orjson
-
-from parley.core.errors import InvalidRequest, SessionBusy, SessionNotFound
+from parley.core.errors import SessionBusy, SessionNotFound
 from parley.core.ports import SessionFilter
-from parley.stores import paging
+from parley.stores import paging, records
 from parley.stores.postgres.database import Connection
 from parley.stores.postgres.rows import Now, now
-from parley.v1.message_pb2 import Message, Usage
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
 _FIELDS = "id, model, created, updated, turn_count, forked_from"
@@ -68,7 +64,7 @@ async def find_session(db: Connection, account: str, session_id: str) -> Session
     row = await db.fetchrow(_SESSION, session_id, account)
     if row is None:
         raise SessionNotFound(session_id)
-    return _session(row)
+    return records.session(row)
 
 
 async def list_sessions(
@@ -82,7 +78,7 @@ async def list_sessions(
     found = await db.fetch(_SESSIONS, account, *before, oldest, chosen.model, page_size + 1)
     page = found[:page_size]
     token = paging.encode(page[-1]["updated"], page[-1]["id"]) if len(found) > page_size else None
-    return [_session(row) for row in page], token
+    return [records.session(row) for row in page], token
 
 
 async def list_messages(
@@ -94,21 +90,18 @@ async def list_messages(
     found = await db.fetch(_MESSAGES, session_id, turn, position, page_size + 1)
     page = found[:page_size]
     token = paging.encode(page[-1]["turn"], page[-1]["position"]) if len(found) > page_size else None
-    return [_session_message(row) for row in page], token
+    return [records.session_message(row) for row in page], token
 
 
 async def fork_session(  # noqa: PLR0913, PLR0917 - the port's arguments
     db: Connection, account: str, session_id: str, new_id: str, through_turn: int | None, now: Now
 ) -> Session:
     """Copies the completed turns up to one. Raises SessionNotFound, InvalidRequest."""
-    last = (await find_session(db, account, session_id)).turn_count
-    if through_turn is not None and not 1 <= through_turn <= last:
-        message = f"`through_turn` must be the number of a turn that the session has; its last one is {last}"
-        raise InvalidRequest(message, param="through_turn")
-    made = await db.fetchrow(_FORK, session_id, account, new_id, last if through_turn is None else through_turn, now)
+    through = records.last_forked(await find_session(db, account, session_id), through_turn)
+    made = await db.fetchrow(_FORK, session_id, account, new_id, through, now)
     if made is None:
         raise SessionNotFound(session_id)
-    return _session(made)
+    return records.session(made)
 
 
 async def delete_session(db: Connection, account: str, session_id: str, now: Now) -> None:
@@ -118,29 +111,3 @@ async def delete_session(db: Connection, account: str, session_id: str, now: Now
         raise SessionNotFound(session_id)
     if found["leased"]:
         raise SessionBusy(session_id)
-
-
-def _session(row: asyncpg.Record) -> Session:
-    identifier, model, created, updated, turn_count, forked_from = row
-    return Session(
-        id=identifier,
-        object="chat.session",
-        model=model,
-        created=int(created),
-        updated=int(updated),
-        turn_count=turn_count,
-        forked_from=forked_from,
-    )
-
-
-def _session_message(row: asyncpg.Record) -> SessionMessage:
-    serialized, turn, _, state, reason, created, usage, metadata = row
-    return SessionMessage(
-        message=Message.FromString(serialized),
-        turn=turn,
-        state=state,
-        reason=reason,
-        created=int(created),
-        usage=None if usage is None else Usage.FromString(usage),
-        metadata=orjson.loads(metadata) if metadata else None,
-    )

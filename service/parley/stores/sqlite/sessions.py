@@ -5,13 +5,11 @@ from math import inf
 from typing import Any
 
 import apsw
-import orjson
 
-from parley.core.errors import InvalidRequest, SessionBusy, SessionNotFound
+from parley.core.errors import SessionBusy, SessionNotFound
 from parley.core.ports import SessionFilter
-from parley.stores import paging
+from parley.stores import paging, records
 from parley.stores.sqlite.rows import column, rows
-from parley.v1.message_pb2 import Message, Usage
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
 _SESSION = "SELECT id, model, created, updated, turn_count, forked_from FROM sessions"
@@ -57,7 +55,7 @@ WHERE id = ?
 def find_session(db: apsw.Connection, account: str, session_id: str) -> Session:
     """Reads one session. Raises SessionNotFound."""
     for row in rows(db, _ONE_SESSION, (session_id, account)):
-        return _session(row)
+        return records.session(row)
     raise SessionNotFound(session_id)
 
 
@@ -79,7 +77,7 @@ def list_sessions(
     found = rows(db, _SESSIONS, values)
     page = found[:page_size]
     token = paging.encode(page[-1][3], page[-1][0]) if len(found) > page_size else None
-    return [_session(row) for row in page], token
+    return [records.session(row) for row in page], token
 
 
 def list_messages(
@@ -91,16 +89,12 @@ def list_messages(
     found = rows(db, _MESSAGES, (session_id, turn, position, page_size + 1))
     page = found[:page_size]
     token = paging.encode(page[-1][1], page[-1][2]) if len(found) > page_size else None
-    return [_session_message(row) for row in page], token
+    return [records.session_message(row) for row in page], token
 
 
 def fork_session(db: apsw.Connection, source: Session, new_id: str, through_turn: int | None, now: float) -> None:
     """Copies the completed turns up to one into a new session. Raises InvalidRequest."""
-    last = source.turn_count
-    through = last if through_turn is None else through_turn
-    if not (1 <= through <= last or through_turn is None):
-        message = f"`through_turn` must be the number of a turn that the session has; its last one is {last}"
-        raise InvalidRequest(message, param="through_turn")
+    through = records.last_forked(source, through_turn)
     values = {"new": new_id, "id": source.id, "through": through, "now": now}
     for statement in (_FORK, _FORK_TURNS, _FORK_MESSAGES):
         db.execute(statement, values)
@@ -118,29 +112,3 @@ def delete_session(db: apsw.Connection, account: str, session_id: str, now: floa
     if is_leased(db, session_id, now):
         raise SessionBusy(session_id)
     db.execute(_DELETE, (session_id,))
-
-
-def _session(row: tuple[Any, ...]) -> Session:
-    identifier, model, created, updated, turn_count, forked_from = row
-    return Session(
-        id=identifier,
-        object="chat.session",
-        model=model,
-        created=int(created),
-        updated=int(updated),
-        turn_count=turn_count,
-        forked_from=forked_from,
-    )
-
-
-def _session_message(row: tuple[Any, ...]) -> SessionMessage:
-    serialized, turn, _, state, reason, created, usage, metadata = row
-    return SessionMessage(
-        message=Message.FromString(serialized),
-        turn=turn,
-        state=state,
-        reason=reason,
-        created=int(created),
-        usage=None if usage is None else Usage.FromString(usage),
-        metadata=orjson.loads(metadata) if metadata else None,
-    )

@@ -1,0 +1,49 @@
+"""What the rows of sessions and messages stand for, whichever database they are from."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from parley.core.errors import InvalidRequest
+from parley.v1.message_pb2 import Message, Usage
+from parley.v1.sessions_pb2 import Session, SessionMessage
+
+
+def session(row: Iterable[Any]) -> Session:
+    """Reads id, model, created, updated, turn_count, forked_from."""
+    identifier, model, created, updated, turn_count, forked_from = row
+    return Session(
+        id=identifier,
+        object="chat.session",
+        model=model,
+        created=int(created),
+        updated=int(updated),
+        turn_count=turn_count,
+        forked_from=forked_from,
+    )
+
+
+def session_message(row: Iterable[Any]) -> SessionMessage:
+    """Reads message, turn, position, state, reason, created, usage, metadata."""
+    serialized, turn, _, state, reason, created, usage, metadata = row
+    return SessionMessage(
+        message=Message.FromString(serialized),
+        turn=turn,
+        state=state,
+        reason=reason,
+        created=int(created),
+        usage=None if usage is None else Usage.FromString(usage),
+        metadata=orjson.loads(metadata) if metadata else None,
+    )
+
+
+def last_forked(source: Session, through_turn: int | None) -> int:
+    """Returns the last turn that a fork takes over. Raises InvalidRequest where the session has no such turn."""
+    last = source.turn_count
+    if through_turn is None:
+        return last
+    if not 1 <= through_turn <= last:
+        message = f"`through_turn` must be the number of a turn that the session has; its last one is {last}"
+        raise InvalidRequest(message, param="through_turn")
+    return through_turn
