@@ -10,7 +10,7 @@ from pathlib import Path
 from parley.auth.api_keys import ApiKeys
 from parley.backends.llama_cpp import LlamaCpp, socket_path
 from parley.backends.openai import OpenAI
-from parley.config import BackendConfig, Config, LlamaCppBackend
+from parley.config import BackendConfig, Config, ConfigError, LlamaCppBackend, OpenAIBackend
 from parley.core.chat import Chat
 from parley.core.limits import Limits
 from parley.core.ports import Backend, Store
@@ -27,9 +27,12 @@ _SWITCH_SECONDS = 0.0005  # the store's thread waits this long for the loop, aft
 
 def _backend(name: str, config: BackendConfig, run_dir: Path) -> Backend:
     """Makes a configured backend; it does not connect before it is asked. Raises ConfigError."""
-    if isinstance(config, LlamaCppBackend):
-        return LlamaCpp(socket_path(run_dir, name), tools=config.model_path is not None)
-    return OpenAI(config.base_url, config.api_key)
+    match config:
+        case LlamaCppBackend():
+            return LlamaCpp(socket_path(run_dir, name), tools=config.model_path is not None)
+        case OpenAIBackend():
+            return OpenAI(config.base_url, config.api_key)
+    raise ConfigError(f"backends.{name}.kind: {config.kind} is not there yet")
 
 
 async def serve(  # noqa: PLR0913 - what a worker is made of

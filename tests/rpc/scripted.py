@@ -38,6 +38,8 @@ class ScriptedBackend:
     was asked; `closed` is set when a stream or call was ended by its caller.
     """
 
+    can_continue = True
+
     def __init__(self) -> None:
         self.answer: Callable[[UpstreamCall], object] = lambda _: completion("Hello")
         self.calls: list[UpstreamCall] = []
@@ -64,6 +66,9 @@ class ScriptedBackend:
         except (asyncio.CancelledError, GeneratorExit):
             self.closed.set()
             raise
+
+    async def check(self) -> None:
+        """Is always well."""
 
     async def close(self) -> None:
         """Has nothing to close."""

@@ -33,6 +33,7 @@ class OpenAI:
     """
 
     limits = Limits()
+    can_continue = True
 
     def __init__(self, base_url: str, api_key: str | None = None, unix_socket: Path | None = None) -> None:
         headers = {"Content-Type": "application/json", "User-Agent": "parley"}
@@ -88,6 +89,10 @@ class OpenAI:
         finally:
             watch.stop()
             response.close()
+
+    async def check(self) -> None:
+        """Asks the server how it is; see the port."""
+        raise NotImplementedError
 
     async def close(self) -> None:
         """Closes every connection."""

@@ -24,6 +24,7 @@ ParleyError
     ├── UpstreamRateLimited   429
     ├── UpstreamMisconfigured 401, 403, 404: our key or address
     ├── UpstreamUnavailable   refused, reset, 408, 5xx
+    │   └── UpstreamUnreadable  a whole answer that was cut or has another shape
     ├── UpstreamTimeout       no answer, or no token, in time
     └── StreamBroken          cut, silent or unparsable after the first token
 
@@ -258,6 +259,10 @@ class UpstreamUnavailable(UpstreamError):
     """The backend refuses or resets connections, or fails (408, 5xx)."""
 
     reason = reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE
+
+
+class UpstreamUnreadable(UpstreamUnavailable):
+    """The backend's whole answer broke off, or cannot be read. It was made and paid for: it is not asked for again."""
 
 
 class UpstreamTimeout(UpstreamError):

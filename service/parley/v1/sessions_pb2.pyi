@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from parley.v1 import message_pb2 as _message_pb2
+from parley.v1 import receipt_pb2 as _receipt_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -105,6 +106,7 @@ class SessionMessage(_message.Message):
     CREATED_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
     turn: _builtins.int
     """The number of its turn, from 1."""
     state: _builtins.str
@@ -125,6 +127,10 @@ class SessionMessage(_message.Message):
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The labels that its turn's request had in `metadata`."""
 
+    @_builtins.property
+    def receipt(self) -> _receipt_pb2.Receipt:
+        """Who was asked for its turn's answer and what came of it, on the message that the model answered with."""
+
     def __init__(
         self,
         *,
@@ -135,17 +141,22 @@ class SessionMessage(_message.Message):
         created: _builtins.int = ...,
         usage: _message_pb2.Usage | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        receipt: _receipt_pb2.Receipt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_usage", b"_usage", "message", b"message", "reason", b"reason", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_receipt", b"_receipt", "_usage", b"_usage", "message", b"message", "reason", b"reason", "receipt", b"receipt", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_usage", b"_usage", "created", b"created", "message", b"message", "metadata", b"metadata", "reason", b"reason", "state", b"state", "turn", b"turn", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_receipt", b"_receipt", "_usage", b"_usage", "created", b"created", "message", b"message", "metadata", b"metadata", "reason", b"reason", "receipt", b"receipt", "state", b"state", "turn", b"turn", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
     _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
+    _WhichOneofReturnType__receipt: _TypeAlias = _typing.Literal["receipt"]  # noqa: Y015
+    _WhichOneofArgType__receipt: _TypeAlias = _typing.Literal["_receipt", b"_receipt"]  # noqa: Y015
     _WhichOneofReturnType__usage: _TypeAlias = _typing.Literal["usage"]  # noqa: Y015
     _WhichOneofArgType__usage: _TypeAlias = _typing.Literal["_usage", b"_usage"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__receipt) -> _WhichOneofReturnType__receipt | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__usage) -> _WhichOneofReturnType__usage | None: ...
 

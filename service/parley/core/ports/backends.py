@@ -14,13 +14,15 @@ class UpstreamCall:
 
     `request` holds the whole conversation, history and instructions included, with the model's defaults filled in; its
     `model` is the caller's. `model` is the target's own name for it. `deadline` is a time of the event loop's clock in
-    seconds, or None: the caller sets no bound beyond `timeouts`.
+    seconds, or None: the caller sets no bound beyond `timeouts`. `continues` says that the conversation's last message
+    is the beginning of the answer: what is answered goes on from there and does not repeat it.
     """
 
     request: CreateChatCompletionRequest
     model: str
     timeouts: Timeouts
     deadline: float | None = None
+    continues: bool = False
 
 
 class Backend(Protocol):
@@ -31,6 +33,11 @@ class Backend(Protocol):
     or closing the iterator, closes the connection to the upstream within a second.
     """
 
+    @property
+    def can_continue(self) -> bool:
+        """Whether a call may have `continues`. An upstream that refuses it all the same raises UpstreamRejected."""
+        ...
+
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
         """Answers whole. `id`, `created`, `model`, `session_id` are the core's to set."""
         ...
@@ -40,6 +47,13 @@ class Backend(Protocol):
 
         The last chunk with usage has the whole of it. Ends normally only after the upstream said that the answer is
         whole.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Returns if the upstream says that it is well; raises UpstreamError if it does not, or is not there.
+
+        Asked only of backends whose configuration has `health`.
         """
         ...
 

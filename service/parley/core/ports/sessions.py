@@ -7,6 +7,7 @@ from typing import Protocol
 from parley.core.history import Window
 from parley.core.ports.limits import Charge
 from parley.v1.message_pb2 import Message, Usage
+from parley.v1.receipt_pb2 import Receipt
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
 
@@ -68,6 +69,7 @@ class TurnEnd:
     claim: Claim | None = None
     reply: bytes = b""
     charges: Sequence[Charge] = ()
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,45 @@
+"""The configuration: one YAML file, read and checked as a whole. Errors name the path of the line at fault."""
+
+from parley.config.backends import (
+    AnthropicBackend,
+    AnyLLMBackend,
+    BackendConfig,
+    Health,
+    HttpHealth,
+    LlamaCppBackend,
+    OpenAIBackend,
+    ParleyBackend,
+)
+from parley.config.models import History, Limit, Limits, Model, Price, Retries, Target, Timeouts
+from parley.config.stores import PostgresConfig, Retention, SqliteConfig, StoreConfig
+from parley.config.types import ConfigError, Duration
+from parley.config.whole import Config, load, name_of, parse
+
+__all__ = [
+    "AnthropicBackend",
+    "AnyLLMBackend",
+    "BackendConfig",
+    "Config",
+    "ConfigError",
+    "Duration",
+    "Health",
+    "History",
+    "HttpHealth",
+    "Limit",
+    "Limits",
+    "LlamaCppBackend",
+    "Model",
+    "OpenAIBackend",
+    "ParleyBackend",
+    "PostgresConfig",
+    "Price",
+    "Retention",
+    "Retries",
+    "SqliteConfig",
+    "StoreConfig",
+    "Target",
+    "Timeouts",
+    "load",
+    "name_of",
+    "parse",
+]

@@ -1,0 +1,108 @@
+"""The models: what a request may name, and who answers it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from parley.config.types import Duration, Strict, off
+
+_MOST_A_MINUTE = 10**12
+
+
+class Timeouts(Strict):
+    """How long a target may take, in seconds. `first_token` and `stream_idle` bound streams, the others every call."""
+
+    connect: Duration = 5.0
+    first_token: Duration = 30.0
+    stream_idle: Duration = 15.0
+    total: Duration = 600.0
+
+
+class History(Strict):
+    """How much of a session's past goes with a turn: the newest whole turns that fit. System messages always go.
+
+    Tokens are estimated: four bytes of text are one, an image is a thousand. None is no bound.
+    """
+
+    max_messages: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+
+
+class Target(Strict):
+    """One backend that can answer a model, its own name for it, and its share of the calls.
+
+    `max_concurrent` bounds the calls that one worker has there at a time, `max_queued` those that wait for a place: for
+    up to `timeouts.connect`, then the next target is asked. The same backend and model have the same bounds everywhere.
+    """
+
+    backend: str
+    model: str = ""
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    max_concurrent: int | None = Field(default=None, ge=1)
+    max_queued: int = Field(default=0, ge=0)
+
+    @property
+    def name(self) -> str:
+        """What the log, the receipts and the price table call it: `backend/model`, or the backend alone."""
+        return f"{self.backend}/{self.model}" if self.model else self.backend
+
+
+class Retries(Strict):
+    """What failures may cost.
+
+    `attempts` bounds what one call asks of all its targets and fallbacks together, continuations of broken streams
+    included. `share` bounds how many calls of a worker may be asked a second time at the same target: so many to one
+    first attempt, beside a few a second that are always free; a backend that is down is not buried under repetitions.
+    """
+
+    attempts: int = Field(default=6, ge=1, le=32)
+    share: float = Field(default=0.2, ge=0, le=10, allow_inf_nan=False)
+
+
+class Model(Strict):
+    """What a request may name, and who answers it.
+
+    `instructions` are sent as a system message before the conversation. `defaults` are request parameters for requests
+    that leave them out. `sessions`: `auto` keeps every conversation, `on_request` those with an id or `store: true`,
+    `off` none. `concurrent_turns`: whether a request to a session that is busy fails at once (`reject`), or waits for
+    up to `queue_timeout` seconds (`queue`). `fallbacks` are ids of models that answer when no target can, in order; one
+    without `instructions` gets this model's. `on_stream_failure`: whether a stream that breaks off goes on at the next
+    target (`continue`), or ends with an error (`fail`). `hedge`: after so many seconds without a first token a stream
+    is asked of the next target too, and the faster one answers.
+    """
+
+    id: str = Field(min_length=1)
+    targets: list[Target] = Field(min_length=1)
+    instructions: str | None = None
+    defaults: dict[str, Any] = Field(default={})
+    timeouts: Timeouts = Timeouts()
+    sessions: Annotated[Literal["auto", "on_request", "off"], BeforeValidator(off)] = "auto"
+    history: History = History()
+    concurrent_turns: Literal["reject", "queue"] = "reject"
+    queue_timeout: Duration = 30.0
+    fallbacks: list[str] = Field(default=[])
+    retries: Retries = Retries()
+    on_stream_failure: Literal["continue", "fail"] = "continue"
+    hedge: Duration | None = None
+
+
+class Limit(Strict):
+    """How many requests and tokens a minute; what is not set is not limited."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1, le=_MOST_A_MINUTE)
+    tokens_per_minute: int | None = Field(default=None, ge=1, le=_MOST_A_MINUTE)
+
+
+class Limits(Strict):
+    """What each API key, and each account with all its keys together, may use. One count serves all workers."""
+
+    key: Limit = Limit()
+    account: Limit = Limit()
+
+
+class Price(Strict):
+    """What a million tokens cost, in the currency that all prices share. Without `cached_prompt` it is `prompt`."""
+
+    prompt: float = Field(ge=0, allow_inf_nan=False)
+    completion: float = Field(ge=0, allow_inf_nan=False)
+    cached_prompt: float | None = Field(default=None, ge=0, allow_inf_nan=False)

@@ -1,0 +1,32 @@
+"""The store, and how long it keeps sessions."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from parley.config.types import Duration, Strict
+
+
+class SqliteConfig(Strict):
+    """One file for one machine; without `path`: `parley.db` in the state folder."""
+
+    kind: Literal["sqlite"] = "sqlite"
+    path: Path | None = None
+
+
+class PostgresConfig(Strict):
+    """A PostgreSQL database for any number of machines; each worker opens up to `pool` connections."""
+
+    kind: Literal["postgres"]
+    url: str = Field(pattern=r"^postgres(ql)?://", repr=False)
+    pool: int = Field(default=10, ge=2, le=100)
+
+
+StoreConfig = Annotated[SqliteConfig | PostgresConfig, Field(discriminator="kind")]
+
+
+class Retention(Strict):
+    """How long a session is kept after its latest turn; None (in YAML `null`) is for ever."""
+
+    ttl: Duration | None = 30 * 86400.0

@@ -1,0 +1,36 @@
+"""What every part of the configuration is made of."""
+
+import re
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. Its text is one line a problem: file, path, what to change."""
+
+
+def _seconds(value: object) -> object:
+    """Reads `500ms`, `5s`, `10m`, `2h`, `30d` or a number of seconds."""
+    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        return value
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
+"""A time span in seconds; in YAML a number of seconds or text like `500ms`, `5s`, `10m`."""
+
+
+def off(value: object) -> object:
+    """Gives `off` back its meaning: YAML reads it as false."""
+    return "off" if value is False else value
+
+
+class Strict(BaseModel):
+    """Knows its fields and no others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
