@@ -17,6 +17,7 @@ from parley.core.routing import Router
 from parley.core.streams import StreamShaper, stamp
 from parley.core.turns import Held, Turns
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.receipt_pb2 import Receipt
 
 _CLOCK_SECONDS = 0.1  # how far the caller's clock and ours may be apart when a deadline passes
 
@@ -31,12 +32,15 @@ class Terms:
 
     `deadline` is a time of the event loop's clock in seconds, `key` the call's `Idempotency-Key`. `told` is told how
     the caller stands with its limits; `replayed` is called where the key has its answer already, which costs nothing.
+    `receipt` is told once what was asked of whom, however the call ended, with why each attempt failed, in words for
+    the log.
     """
 
     deadline: float | None = None
     key: Key | None = None
     told: Told = _ignore
     replayed: Callable[[], None] = _ignore
+    receipt: Callable[[Receipt, Sequence[str | None]], None] = _ignore
 
 
 _PLAIN = Terms()
