@@ -3,6 +3,7 @@
 return {
   audio = "an object",
   chatSessionId = "a string",
+  continue_final_message = "true or false",
   extra_body = "an object",
   extra_body_json = "a string",
   frequency_penalty = "a number",

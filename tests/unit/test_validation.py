@@ -60,6 +60,8 @@ GOOD: list[dict[str, Any]] = [
     {"moderation": {"model": "m"}},
     {"moderation": {"model": "m", "policy": {"input": {"mode": "score"}, "output": {"mode": "block"}}}},
     {"extra_body_json": '{"top_k": 5}'},
+    {"messages": [USER, {"role": "assistant", "content": "Hel"}], "continue_final_message": True},
+    {"continue_final_message": False},
 ]
 
 _HERE = "web_search_options.user_location"
@@ -119,6 +121,20 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": [{"role": "assistant"}]}, "messages[0].content", "may be null only beside"),
     ({"messages": [{"role": "tool", "content": "1"}]}, "messages[0].tool_call_id", "is required where `role` is tool"),
     ({"messages": [{"role": "function", "content": "1"}]}, "messages[0].name", "is required where `role` is function"),
+    ({"continue_final_message": True}, "messages[0]", "must be an assistant message with text alone"),
+    (
+        {"messages": [USER, {"role": "assistant", "content": ""}], "continue_final_message": True},
+        "messages[1]",
+        "must be an assistant message with text alone",
+    ),
+    (
+        {
+            "messages": [{"role": "assistant", "content": "Hel", "tool_calls": [{"id": "1"}]}],
+            "continue_final_message": True,
+        },
+        "messages[0]",
+        "must be an assistant message with text alone",
+    ),
     ({"temperature": 2.1}, "temperature", "must be between 0 and 2"),
     ({"temperature": -0.1}, "temperature", "must be between 0 and 2"),
     ({"temperature": "NaN"}, "temperature", "must be between 0 and 2"),

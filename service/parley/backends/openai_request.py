@@ -16,7 +16,18 @@ from parley.core.plain import from_struct, from_value, number
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
-NOT_SENT = frozenset({"session_id", "store", "metadata", "stream", "stream_options", "extra_body", "extra_body_json"})
+NOT_SENT = frozenset(
+    {
+        "session_id",
+        "store",
+        "metadata",
+        "stream",
+        "stream_options",
+        "continue_final_message",
+        "extra_body",
+        "extra_body_json",
+    }
+)
 """Fields of the request that are Parley's own, or that this module writes itself."""
 
 _FIELDS = frozenset(field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields) | {"chatSessionId"}

@@ -53,6 +53,14 @@ def _messages(request: CreateChatCompletionRequest) -> Iterator[Violation]:
         yield from _message(message, f"messages[{index}]")
 
 
+def _continued(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+    if not (request.continue_final_message and request.messages):
+        return
+    place, last = f"messages[{len(request.messages) - 1}]", request.messages[-1]
+    if last.role != "assistant" or not last.content.string_value or last.tool_calls or last.HasField("function_call"):
+        yield place, f"`{place}` must be an assistant message with text alone where `continue_final_message` is true"
+
+
 def _ranges(request: CreateChatCompletionRequest) -> Iterator[Violation]:
     for name, (low, high) in _RANGES.items():
         if request.HasField(name) and not low <= getattr(request, name) <= high:  # type: ignore[arg-type]
@@ -241,6 +249,7 @@ def _extra_body(request: CreateChatCompletionRequest) -> Iterator[Violation]:
 _CHECKS = (
     _model,
     _messages,
+    _continued,
     _ranges,
     _stop,
     _tools,
