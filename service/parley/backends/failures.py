@@ -41,6 +41,21 @@ _POLICY_CODES = frozenset({"content_filter", "content_policy_violation", "modera
 _WORD = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 _SECRETS = re.compile(r"\b(?:sk|pk|gsk|xai|key)-[\w.*-]{4,}|(?<=Bearer )\S+", re.IGNORECASE)
 
+SHAPE_ERRORS = (TypeError, AttributeError, KeyError, ValueError, RecursionError)
+"""What reading JSON of an unexpected shape raises."""
+
+
+class Malformed(Exception):
+    """The upstream's answer is not what its API promises."""
+
+
+class ErrorInBody(Exception):
+    """The upstream sent an error where an answer was due; `error` is its JSON."""
+
+    def __init__(self, error: Any) -> None:
+        super().__init__("the upstream sent an error in place of an answer")
+        self.error = error
+
 
 class Failures:
     """Makes the errors of one backend. `secret` is its API key, which never appears in any of them."""

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
 
+from parley.backends.failures import SHAPE_ERRORS, ErrorInBody, Malformed
 from parley.v1.chat_completions_pb2 import ChatCompletion
 from parley.v1.message_pb2 import (
     Audio,
@@ -26,22 +27,7 @@ from parley.v1.message_pb2 import (
     Usage,
 )
 
-SHAPE_ERRORS = (TypeError, AttributeError, KeyError, ValueError, RecursionError)
-"""What reading JSON of an unexpected shape raises."""
-
 _UNLIKELY = -9999.0  # how OpenAI writes a probability of next to nothing
-
-
-class Malformed(Exception):
-    """The upstream's answer is not what OpenAI's API promises."""
-
-
-class ErrorInBody(Exception):
-    """The upstream sent an error where an answer was due; `error` is its JSON."""
-
-    def __init__(self, error: Any) -> None:
-        super().__init__("the upstream sent an error in place of an answer")
-        self.error = error
 
 
 def completion(data: bytes, top: int) -> ChatCompletion:

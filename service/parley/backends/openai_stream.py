@@ -11,7 +11,7 @@ import orjson
 from google.protobuf.struct_pb2 import Struct
 
 from parley.backends import openai_answer as answer
-from parley.backends.openai_answer import SHAPE_ERRORS, ErrorInBody, Malformed
+from parley.backends.failures import SHAPE_ERRORS, ErrorInBody, Malformed
 from parley.backends.sse import EventReader
 from parley.core.answers import join_audio
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk

@@ -1,0 +1,243 @@
+"""One call to an upstream over HTTP, whole or as a stream: bounds in time and size, and what each failure means.
+
+A vendor's backend adds the JSON: what is sent (`_body`), and how an answer is read (`_completion`, `_reader`).
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+import aiohttp
+from yarl import URL
+
+from parley.backends import failures, http
+from parley.backends.failures import ErrorInBody, Failures, Malformed
+from parley.config import ConfigError
+from parley.core.errors import DeadlineExceeded, ParleyError
+from parley.core.ports import UpstreamCall
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+
+_LARGEST_ANSWER = 64 * 1024 * 1024
+_LARGEST_ERROR = 64 * 1024
+_TICK = 0.01  # an event loop may be early by its clock's resolution
+_OK = 200
+
+
+class Reader(Protocol):
+    """Reads the stream of one answer.
+
+    `started` tells that the first token has come, `ended` that there is nothing more to read: after the vendor's own
+    end, at the end of the bytes, or after an error. That is kept in `failure`, so that what came before it can still be
+    delivered.
+    """
+
+    started: bool
+    ended: bool
+    failure: Malformed | ErrorInBody | None
+
+    @property
+    def whole(self) -> bool:
+        """Tells whether the upstream said that the answer is whole."""
+        ...
+
+    def feed(self, data: bytes) -> ChatCompletionChunk | None:
+        """Returns what these bytes add up to; None where that is nothing. b"" is the end of the stream."""
+        ...
+
+
+class HttpBackend:
+    """A backend that posts JSON to one address, over a Unix socket where one is given.
+
+    `headers` are sent with every request; `secret` is the key among them. Raises ConfigError for a value that cannot
+    stand in a header.
+    """
+
+    def __init__(
+        self, url: str, headers: Mapping[str, str], secret: str | None = None, unix_socket: Path | None = None
+    ) -> None:
+        if secret and not (secret.isascii() and secret.isprintable()):
+            raise ConfigError("api_key: has characters that no key has; look for a line break or a quote in it")
+        own = {"Content-Type": "application/json", "User-Agent": "parley"}
+        self._endpoint = http.Endpoint(URL(url), own | dict(headers), unix_socket)
+        self._failures = Failures(secret)
+
+    async def complete(self, call: UpstreamCall) -> ChatCompletion:
+        """Answers whole; see the port."""
+        body = self._body(call, stream=False)
+        bounds = _Bounds(call)
+        response = None
+        try:
+            async with asyncio.timeout_at(bounds.end):
+                response = await self._endpoint.post(body, call.timeouts.connect)
+                if response.status != _OK:
+                    raise await self._refusal(response, call)
+                data = await _read(response, _LARGEST_ANSWER)
+                await response.release()
+            return self._completion(data, call)
+        except ErrorInBody as error:
+            raise self._failures.in_stream(error.error, call.request.model, started=False) from None
+        except (*http.FAILURES, Malformed) as error:
+            raise self._failure(error, call, bounds) from None
+        finally:
+            if response is not None:
+                response.close()
+
+    async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
+        """Answers in chunks; see the port."""
+        body = self._body(call, stream=True)
+        bounds = _Bounds(call)
+        reader = self._reader(call)
+        failure: ParleyError | None = None
+        response = await self._open(call, body, bounds)
+        watch = _Watch(response, bounds.first_token)
+        try:
+            while not reader.ended:
+                data, failure = await self._more(response, call)
+                chunk = reader.feed(data)
+                if chunk is not None:
+                    yield chunk
+                if reader.started:
+                    watch.until = bounds.next_bytes()
+            if watch.over:
+                raise bounds.exceeded(started=reader.started)
+            if not reader.whole:
+                raise failure or self._broken(reader, call)
+            await response.release()
+        finally:
+            watch.stop()
+            response.close()
+
+    async def check(self) -> None:
+        """Asks the server how it is; see the port."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self._endpoint.close()
+
+    def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
+        """Returns the request's JSON. Raises UnsupportedParameter, InvalidRequest."""
+        raise NotImplementedError
+
+    def _completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion:
+        """Reads a whole answer. Raises Malformed, ErrorInBody."""
+        raise NotImplementedError
+
+    def _reader(self, call: UpstreamCall) -> Reader:
+        """Returns what reads the stream of this call's answer."""
+        raise NotImplementedError
+
+    async def _open(self, call: UpstreamCall, body: bytes, bounds: "_Bounds") -> http.Answer:
+        """Asks for a stream; returns when its head has come."""
+        response = None
+        try:
+            async with asyncio.timeout_at(bounds.first_token):
+                response = await self._endpoint.post(body, call.timeouts.connect)
+                if response.status == _OK:
+                    return response
+                raise await self._refusal(response, call)
+        except http.FAILURES as error:
+            raise self._failure(error, call, bounds) from None
+        finally:
+            if response is not None and response.status != _OK:
+                response.close()
+
+    async def _more(self, response: http.Answer, call: UpstreamCall) -> tuple[bytes, ParleyError | None]:
+        """Waits for more of a stream. Returns b"" at its end, with the error where it did not end well."""
+        try:
+            return await response.read(), None
+        except http.FAILURES as error:
+            return b"", failures.broken(call.request.model, self._cause(error))
+
+    async def _refusal(self, response: http.Answer, call: UpstreamCall) -> ParleyError:
+        body = b""
+        with suppress(*http.FAILURES, Malformed):
+            body = await _read(response, _LARGEST_ERROR)
+            await response.release()
+        return self._failures.refusal(response.status, response.headers, body, call.request.model)
+
+    def _broken(self, reader: Reader, call: UpstreamCall) -> ParleyError:
+        """Returns the error for a stream whose events do not add up to a whole answer."""
+        if isinstance(reader.failure, ErrorInBody):
+            return self._failures.in_stream(reader.failure.error, call.request.model, started=reader.started)
+        cause = reader.failure or "the stream ended without saying that its answer is whole"
+        return failures.broken(call.request.model, self._failures.redact(str(cause)))
+
+    def _failure(self, error: Exception, call: UpstreamCall, bounds: "_Bounds") -> ParleyError:
+        """Puts what went wrong before or in a whole answer into the terms of the domain."""
+        if isinstance(error, TimeoutError):
+            return bounds.exceeded(error)
+        if isinstance(error, aiohttp.ClientSSLError | aiohttp.ClientConnectorCertificateError):
+            return failures.misconfigured(call.request.model, self._cause(error))
+        return failures.unavailable(call.request.model, self._cause(error))
+
+    def _cause(self, error: Exception) -> str:
+        return self._failures.redact(f"{type(error).__name__}: {error}")
+
+
+class _Bounds:
+    """Until when one call may take: times of the event loop's clock."""
+
+    __slots__ = ("_call", "_loop", "end", "first_token")
+
+    def __init__(self, call: UpstreamCall) -> None:
+        self._call = call
+        self._loop = asyncio.get_running_loop()
+        now = self._loop.time()
+        end = now + call.timeouts.total
+        self.end = end if call.deadline is None else min(end, call.deadline)
+        self.first_token = min(self.end, now + call.timeouts.first_token)
+
+    def next_bytes(self) -> float:
+        """Until when the next bytes of a stream must come."""
+        return min(self.end, self._loop.time() + self._call.timeouts.stream_idle)
+
+    def exceeded(self, error: TimeoutError | None = None, *, started: bool = False) -> ParleyError:
+        """Returns the error for the bound that was passed: the caller's, ours, or in mid-answer."""
+        if self._call.deadline is not None and self._loop.time() + _TICK >= self._call.deadline:
+            return DeadlineExceeded()
+        model = self._call.request.model
+        if started:
+            return failures.broken(model, "the stream fell silent, or took longer than `total`")
+        return failures.timed_out(model, str(error or "") or "no answer within `connect`, `first_token` or `total`")
+
+
+class _Watch:
+    """Gives an answer up that stays silent past `until`, a time of the event loop's clock, and is then `over`.
+
+    One timer serves the whole stream: `until` is moved on with every piece, the timer only when it goes off.
+    """
+
+    __slots__ = ("_answer", "_loop", "_timer", "over", "until")
+
+    def __init__(self, answer: http.Answer, until: float) -> None:
+        self.until = until
+        self.over = False
+        self._answer = answer
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_at(until, self._look)
+
+    def stop(self) -> None:
+        """Ends the watch."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        self.over = self._loop.time() + _TICK >= self.until
+        if self.over:
+            self._answer.time_out()
+        else:
+            self._timer = self._loop.call_at(self.until, self._look)
+
+
+async def _read(response: http.Answer, most: int) -> bytes:
+    """Reads the whole body. Raises Malformed where it is longer than `most` bytes."""
+    pieces: list[bytes] = []
+    size = 0
+    while piece := await response.read():
+        size += len(piece)
+        if size > most:
+            raise Malformed(f"the answer is longer than {most} bytes")
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
