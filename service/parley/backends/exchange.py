@@ -13,15 +13,15 @@ import aiohttp
 from yarl import URL
 
 from parley.backends import failures, http
+from parley.backends.bounds import TICK, Bounds
 from parley.backends.failures import ErrorInBody, Failures, Malformed
 from parley.config import ConfigError
-from parley.core.errors import DeadlineExceeded, ParleyError
+from parley.core.errors import ParleyError
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 
 _LARGEST_ANSWER = 64 * 1024 * 1024
 _LARGEST_ERROR = 64 * 1024
-_TICK = 0.01  # an event loop may be early by its clock's resolution
 _OK = 200
 
 
@@ -66,7 +66,7 @@ class HttpBackend:
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
         """Answers whole; see the port."""
         body = self._body(call, stream=False)
-        bounds = _Bounds(call)
+        bounds = Bounds(call)
         response = None
         try:
             async with asyncio.timeout_at(bounds.end):
@@ -87,7 +87,7 @@ class HttpBackend:
     async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
         """Answers in chunks; see the port."""
         body = self._body(call, stream=True)
-        bounds = _Bounds(call)
+        bounds = Bounds(call)
         reader = self._reader(call)
         failure: ParleyError | None = None
         response = await self._open(call, body, bounds)
@@ -129,7 +129,7 @@ class HttpBackend:
         """Returns what reads the stream of this call's answer."""
         raise NotImplementedError
 
-    async def _open(self, call: UpstreamCall, body: bytes, bounds: "_Bounds") -> http.Answer:
+    async def _open(self, call: UpstreamCall, body: bytes, bounds: Bounds) -> http.Answer:
         """Asks for a stream; returns when its head has come."""
         response = None
         try:
@@ -165,7 +165,7 @@ class HttpBackend:
         cause = reader.failure or "the stream ended without saying that its answer is whole"
         return failures.broken(call.request.model, self._failures.redact(str(cause)))
 
-    def _failure(self, error: Exception, call: UpstreamCall, bounds: "_Bounds") -> ParleyError:
+    def _failure(self, error: Exception, call: UpstreamCall, bounds: Bounds) -> ParleyError:
         """Puts what went wrong before or in a whole answer into the terms of the domain."""
         if isinstance(error, TimeoutError):
             return bounds.exceeded(error)
@@ -175,33 +175,6 @@ class HttpBackend:
 
     def _cause(self, error: Exception) -> str:
         return self._failures.redact(f"{type(error).__name__}: {error}")
-
-
-class _Bounds:
-    """Until when one call may take: times of the event loop's clock."""
-
-    __slots__ = ("_call", "_loop", "end", "first_token")
-
-    def __init__(self, call: UpstreamCall) -> None:
-        self._call = call
-        self._loop = asyncio.get_running_loop()
-        now = self._loop.time()
-        end = now + call.timeouts.total
-        self.end = end if call.deadline is None else min(end, call.deadline)
-        self.first_token = min(self.end, now + call.timeouts.first_token)
-
-    def next_bytes(self) -> float:
-        """Until when the next bytes of a stream must come."""
-        return min(self.end, self._loop.time() + self._call.timeouts.stream_idle)
-
-    def exceeded(self, error: TimeoutError | None = None, *, started: bool = False) -> ParleyError:
-        """Returns the error for the bound that was passed: the caller's, ours, or in mid-answer."""
-        if self._call.deadline is not None and self._loop.time() + _TICK >= self._call.deadline:
-            return DeadlineExceeded()
-        model = self._call.request.model
-        if started:
-            return failures.broken(model, "the stream fell silent, or took longer than `total`")
-        return failures.timed_out(model, str(error or "") or "no answer within `connect`, `first_token` or `total`")
 
 
 class _Watch:
@@ -224,7 +197,7 @@ class _Watch:
         self._timer.cancel()
 
     def _look(self) -> None:
-        self.over = self._loop.time() + _TICK >= self.until
+        self.over = self._loop.time() + TICK >= self.until
         if self.over:
             self._answer.time_out()
         else:
