@@ -174,6 +174,11 @@ class ScriptedUpstream:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def address(self) -> str:
+        """Where the server listens: `host:port`."""
+        return self.url.removeprefix("http://").removesuffix("/v1")
+
     def __enter__(self) -> Self:
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(PATIENCE)

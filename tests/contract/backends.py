@@ -1,70 +1,114 @@
-"""The backends that the contract suite runs on, and how to make calls to them.
+"""What the contract suite of backends needs of a vendor, and how to make calls.
 
-A new vendor joins by an entry in VENDORS: how its backend is made, and how its upstream says what the suite needs.
+A vendor joins by an object with the methods of `Vendor`: how its server is run and its backend made, and how its server
+says what the suite has to say. A script is the vendor's own, made by it and given to its server.
 """
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from enum import Enum
+from typing import Any, Protocol
 
 from google.protobuf import json_format
 
-from parley.backends.openai import OpenAI
 from parley.config import Timeouts
+from parley.core.errors import UpstreamError
 from parley.core.ports import Backend, UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
-from tests import upstream as openai
-from tests.upstream import Events, Json, ScriptedUpstream, Step
+from tests.upstream import Cut, Pause, Signal, Stall
 
 KEY = "tgp_v1_the.secret+of/this=test"
 QUESTION = {"model": "myapp-123", "messages": [{"role": "user", "content": "hi"}]}
 
 
-@dataclass(frozen=True)
-class Vendor:
-    """A vendor's backend, and its upstream's way of saying things.
+class Mark(Enum):
+    """In a stream: what every vendor says in its own way."""
 
-    `begins` are a stream's first events with the pieces of text in them, `ends` the last ones; `fault` is an error's
-    body, `fault_event` the same in a stream. `context_fault` and `policy_fault` are the vendor's own for these.
-    """
-
-    name: str
-    backend: Callable[[str], Backend]
-    whole: Callable[[str], dict[str, Any]]
-    begins: Callable[..., list[Step]]
-    ends: Callable[[], list[Step]]
-    fault: Callable[[str], dict[str, Any]]
-    fault_event: dict[str, Any]
-    context_fault: dict[str, Any]
-    policy_fault: dict[str, Any]
-
-    def __repr__(self) -> str:
-        """Returns the name that pytest shows."""
-        return self.name
-
-    def stream(self, *pieces: str) -> Events:
-        """Returns a whole stream that says the pieces."""
-        return Events([*self.begins(*pieces), *self.ends()])
-
-    def refuses(self, status: int, words: str = "no", **headers: str) -> Json:
-        """Returns an error answer; `_` in a header's name stands for `-`."""
-        return Json(self.fault(words), status, {name.replace("_", "-"): value for name, value in headers.items()})
+    END = "the answer is whole: why it ended, and that it cost 9 + 3 tokens"
+    FAULT = "an error that says `the GPU is gone`"
+    TOO_LONG = "an error that says that the conversation is too long"
 
 
-OPENAI = Vendor(
-    name="openai",
-    backend=lambda url: OpenAI(url, KEY),
-    whole=openai.completion,
-    begins=openai.chunks,
-    ends=openai.ending,
-    fault=lambda words: {"error": {"message": words, "type": "some_error", "param": None, "code": None}},
-    fault_event={"error": {"message": "the GPU is gone", "type": "server_error"}},
-    context_fault={"error": {"message": "too many tokens", "type": "x", "code": "context_length_exceeded"}},
-    policy_fault={"error": {"message": "rejected by the safety system", "code": "content_policy_violation"}},
-)
+Piece = str | bytes | Mark | Signal | Pause | Cut | Stall
+"""A step of a stream: a piece of text; raw bytes, where the vendor speaks HTTP; a mark; what else happens."""
 
-VENDORS = [OPENAI]
+
+class Received(Protocol):
+    """A call as the vendor's server got it. `closed` is set when the client has given it up."""
+
+    @property
+    def closed(self) -> Signal:
+        """Whether the client has closed the connection, or cancelled the call."""
+        ...
+
+
+class Upstream(Protocol):
+    """A vendor's server, which follows scripts in the order given."""
+
+    @property
+    def address(self) -> str:
+        """Where it listens: `host:port`."""
+        ...
+
+    @property
+    def connections(self) -> int:
+        """How many connections it has accepted."""
+        ...
+
+    @property
+    def requests(self) -> Sequence[Received]:
+        """The calls that have come."""
+        ...
+
+    def answer(self, *scripts: Any) -> None:
+        """Adds scripts, one for each call to come."""
+        ...
+
+    async def arrives(self, index: int = 0) -> Received:
+        """Waits for a call."""
+        ...
+
+
+class Vendor(Protocol):
+    """A vendor's server and backend, and its way of saying things."""
+
+    @property
+    def name(self) -> str:
+        """What pytest shows."""
+        ...
+
+    def serve(self) -> AbstractContextManager[Upstream]:
+        """Runs a server on a free port."""
+        ...
+
+    def backend(self, address: str) -> Backend:
+        """Makes the backend for a server at `host:port`, with the key KEY."""
+        ...
+
+    def asked_model(self, received: Any) -> str:
+        """Returns the model that a call asked for."""
+        ...
+
+    def whole(self, words: str) -> Any:
+        """Answers whole, at the cost of 9 + 3 tokens."""
+        ...
+
+    def stream(self, *pieces: Piece) -> Any:
+        """Answers with a stream: its beginning, and the pieces. Without Mark.END it says nowhere that it is whole."""
+        ...
+
+    def refuses(self, kind: type[UpstreamError], words: str, retry_after: float | None = None) -> Any:
+        """Refuses the call as the vendor does what is to become an error of this kind; says the words, or more."""
+        ...
+
+    def silence(self) -> Any:
+        """Takes the call and never says anything."""
+        ...
+
+    def hangs_up(self) -> Any:
+        """Takes the call and closes the connection."""
+        ...
 
 
 def request(**fields: Any) -> CreateChatCompletionRequest:
@@ -72,10 +116,12 @@ def request(**fields: Any) -> CreateChatCompletionRequest:
     return json_format.ParseDict(QUESTION | fields, CreateChatCompletionRequest())
 
 
-def call(*, deadline: float | None = None, timeouts: dict[str, float] | None = None, **fields: Any) -> UpstreamCall:
+def call(
+    *, deadline: float | None = None, timeouts: dict[str, float] | None = None, continues: bool = False, **fields: Any
+) -> UpstreamCall:
     """Returns a call of the target `target-1`. `deadline` is in seconds from now, `timeouts` replaces defaults."""
     until = None if deadline is None else asyncio.get_running_loop().time() + deadline
-    return UpstreamCall(request(**fields), "target-1", Timeouts(**(timeouts or {})), until)
+    return UpstreamCall(request(**fields), "target-1", Timeouts(**(timeouts or {})), until, continues)
 
 
 async def collect(backend: Backend, asked: UpstreamCall) -> list[ChatCompletionChunk]:
@@ -91,6 +137,3 @@ def text(chunks: list[ChatCompletionChunk], index: int = 0) -> str:
 def reasons(chunks: list[ChatCompletionChunk]) -> list[str]:
     """Returns every `finish_reason` of the chunks, in order."""
     return [choice.finish_reason for chunk in chunks for choice in chunk.choices if choice.HasField("finish_reason")]
-
-
-__all__ = ["KEY", "OPENAI", "VENDORS", "ScriptedUpstream", "Vendor", "call", "collect", "reasons", "request", "text"]

@@ -1,0 +1,123 @@
+"""The vendors that speak HTTP, on the scripted upstream: for the contract suite of backends."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from parley.backends.openai import OpenAI
+from parley.core.errors import (
+    ContentPolicy,
+    ContextLengthExceeded,
+    UpstreamError,
+    UpstreamMisconfigured,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamUnavailable,
+)
+from parley.core.ports import Backend
+from tests import upstream as openai
+from tests.contract.backends import KEY, Mark, Piece
+from tests.upstream import Cut, Events, Json, Raw, Received, ScriptedUpstream, Stall, Step
+
+_STATUS: dict[type[UpstreamError], int] = {
+    UpstreamMisconfigured: 401,
+    UpstreamRateLimited: 429,
+    UpstreamUnavailable: 503,
+}
+
+
+@dataclass(frozen=True)
+class HttpVendor:
+    """A vendor whose server is the scripted upstream.
+
+    `make` makes its backend for a server's root; `begins` and `ends` stand around the pieces of a stream, each made by
+    `piece`. `fault` is an error's body with the given words; `faults` are those for kinds with words of their own;
+    `event` makes of one what stands in a stream.
+    """
+
+    name: str
+    make: Callable[[str], Backend]
+    answer: Callable[[str], dict[str, Any]]
+    begins: Callable[[], list[Step]]
+    piece: Callable[[str], Step]
+    ends: Callable[[], list[Step]]
+    fault: Callable[[str], dict[str, Any]]
+    faults: Mapping[type[UpstreamError], Callable[[str], dict[str, Any]]]
+    event: Callable[[dict[str, Any]], Step] = dict
+
+    def __repr__(self) -> str:
+        """Returns the name that pytest shows."""
+        return self.name
+
+    def serve(self) -> ScriptedUpstream:
+        """Runs a server on a free port."""
+        return ScriptedUpstream()
+
+    def backend(self, address: str) -> Backend:
+        """Makes the backend for a server at `host:port`."""
+        return self.make(f"http://{address}")
+
+    def asked_model(self, received: Received) -> str:
+        """Returns the model that a call asked for."""
+        return str(received.json["model"])
+
+    def whole(self, words: str) -> Json:
+        """Answers whole."""
+        return Json(self.answer(words))
+
+    def stream(self, *pieces: Piece, together: bool = False) -> Events:
+        """Answers with a stream; `together` as Events have it."""
+        return Events([*self.begins(), *(step for piece in pieces for step in self._steps(piece))], together=together)
+
+    def refuses(self, kind: type[UpstreamError], words: str, retry_after: float | None = None) -> Json:
+        """Refuses the call as what is to become an error of this kind."""
+        body = self.faults.get(kind, self.fault)(words)
+        headers = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
+        return Json(body, _STATUS.get(kind, 400), headers)
+
+    def answers(self, status: int, words: str = "no", **headers: str) -> Json:
+        """Answers with an error of any status; `_` in a header's name stands for `-`."""
+        return Json(self.fault(words), status, {name.replace("_", "-"): value for name, value in headers.items()})
+
+    def silence(self) -> Raw:
+        """Takes the call and never says anything."""
+        return Raw([Stall()])
+
+    def hangs_up(self) -> Raw:
+        """Takes the call and closes the connection."""
+        return Raw([Cut()])
+
+    def _steps(self, piece: Piece) -> list[Step]:
+        match piece:
+            case str():
+                return [self.piece(piece)]
+            case Mark.END:
+                return self.ends()
+            case Mark.FAULT:
+                return [self.event(self.fault("the GPU is gone"))]
+            case Mark.TOO_LONG:
+                return [self.event(self.faults[ContextLengthExceeded]("too many tokens"))]
+            case _:
+                return [piece]
+
+
+def _openai_fault(words: str, **more: str) -> dict[str, Any]:
+    return {"error": {"message": words, "type": "some_error", "param": None, "code": None} | more}
+
+
+OPENAI = HttpVendor(
+    name="openai",
+    make=lambda root: OpenAI(f"{root}/v1", KEY),
+    answer=openai.completion,
+    begins=openai.chunks,
+    piece=lambda words: openai.chunk({"content": words}),
+    ends=openai.ending,
+    fault=_openai_fault,
+    faults={
+        ContextLengthExceeded: lambda words: _openai_fault(words, code="context_length_exceeded"),
+        ContentPolicy: lambda words: _openai_fault(words, code="content_policy_violation"),
+        UpstreamRejected: lambda words: _openai_fault(words, type="invalid_request_error"),
+    },
+)
+
+HTTP_VENDORS = [OPENAI]
