@@ -22,6 +22,7 @@ from parley.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
     UpstreamUnavailable,
+    UpstreamUnreadable,
 )
 
 _LONGEST = 2000  # characters of an upstream's words that are passed on
@@ -121,6 +122,11 @@ def rate_limited(model: str, wait: float | None, cause: str) -> UpstreamRateLimi
 def unavailable(model: str, cause: str, wait: float | None = None) -> UpstreamUnavailable:
     """Returns the error for an upstream that cannot be reached or has failed."""
     return UpstreamUnavailable(_not_available(model), retry_after=wait, cause=cause)
+
+
+def unreadable(model: str, cause: str) -> UpstreamUnreadable:
+    """Returns the error for a whole answer that broke off, or cannot be read."""
+    return UpstreamUnreadable(_not_available(model), cause=cause)
 
 
 def misconfigured(model: str, cause: str) -> UpstreamMisconfigured:
