@@ -30,14 +30,33 @@ _LONGEST_WAIT = 86400.0
 
 _OUR_FAULT = frozenset({401, 402, 403, 404, 405, 407})
 _REDIRECTS = range(300, 400)
+_REFUSED = frozenset({400, 413, 422})
 
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "context_window_exceeded"})
 _CONTEXT_WORDS = re.compile(
     r"maximum context length|context (?:length|size|window)|longer than the model's context|prompt is too long"
-    r"|input token count.{0,40}exceeds|reduce the length of the (?:messages|prompt)|too large for model with",
+    r"|input token count.{0,40}exceeds|reduce the length of the (?:messages|prompt)|too large for model with"
+    r"|exceed context limit",
     re.IGNORECASE,
 )
 _POLICY_CODES = frozenset({"content_filter", "content_policy_violation", "moderation_blocked", "safety"})
+
+# Anthropic answers 400 to these, with the type `invalid_request_error`: nothing but the words tells them apart.
+_POLICY_WORDS = re.compile(r"blocked by content filtering policy", re.IGNORECASE)
+_BILLING_WORDS = re.compile(r"credit balance is too low|reached your specified .{0,20}usage limits", re.IGNORECASE)
+
+# What the types of errors stand for that come as events, without a status (Anthropic API reference, errors).
+_STATUS_OF_TYPE = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
 
 _WORD = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 _SECRETS = re.compile(r"\b(?:sk|pk|gsk|xai|key)-[\w.*-]{4,}|(?<=Bearer )\S+", re.IGNORECASE)
@@ -84,8 +103,9 @@ class Failures:
         cause = self.redact(f"error event: {said.get('message') or error}")
         if started:
             return broken(model, cause)
-        status = said.get("code") if isinstance(said.get("code"), int) else said.get("status")
-        return self._classify(status if isinstance(status, int) else 500, said, cause, model, None)
+        found = [number for number in (said.get("code"), said.get("status")) if isinstance(number, int)]
+        status = found[0] if found else _STATUS_OF_TYPE.get(str(said.get("type")), 500)
+        return self._classify(status, said, cause, model, None)
 
     def _classify(
         self, status: int, said: Mapping[str, Any], cause: str, model: str, wait: float | None
@@ -95,13 +115,14 @@ class Failures:
         message = self.redact(words) or f'The model "{model}" refused the request'
         param = self._plain(said.get("param"))
         code = self._plain(said.get("code")) or next(iter(sorted(map(str, codes))), None)
-        if codes & _POLICY_CODES:
+        refused = status in _REFUSED
+        if codes & _POLICY_CODES or (refused and _POLICY_WORDS.search(words)):
             return ContentPolicy(message, param=param, code=code, cause=cause)
-        if codes & _CONTEXT_CODES or (status in {400, 413, 422} and _CONTEXT_WORDS.search(words)):
+        if codes & _CONTEXT_CODES or (refused and _CONTEXT_WORDS.search(words)):
             return ContextLengthExceeded(message, param=param or "messages", code=code, cause=cause)
         if status == 429:  # noqa: PLR2004 - as HTTP counts
             return rate_limited(model, wait, cause)
-        if status in _OUR_FAULT or status in _REDIRECTS:
+        if status in _OUR_FAULT or status in _REDIRECTS or (refused and _BILLING_WORDS.search(words)):
             return UpstreamMisconfigured(_not_available(model), cause=cause)
         if 400 <= status < 500 and status != 408:  # noqa: PLR2004 - as HTTP counts
             return UpstreamRejected(message, param=param, code=code, cause=cause)
