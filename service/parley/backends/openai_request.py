@@ -7,11 +7,10 @@ Parley's own is not sent: the session, and with it `store` and `metadata` (OpenA
 from collections.abc import Callable
 from typing import Any
 
-import orjson
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from parley.core.errors import InvalidRequest
+from parley.backends.json_text import exact, merge_extra
 from parley.core.plain import from_struct, from_value, number
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
@@ -30,8 +29,6 @@ NOT_SENT = frozenset(
 )
 """Fields of the request that are Parley's own, or that this module writes itself."""
 
-_FIELDS = frozenset(field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields) | {"chatSessionId"}
-
 _Convert = Callable[[Any], Any]
 
 
@@ -43,19 +40,8 @@ def body(call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
     if stream:
         sent["stream"] = True
         sent["stream_options"] = {"include_usage": True}
-    if request.HasField("extra_body_json"):
-        _merge(sent, _object(request.extra_body_json, "extra_body_json"))
-    elif request.HasField("extra_body"):
-        _merge(sent, from_struct(request.extra_body))
+    merge_extra(sent, request)
     return sent
-
-
-def _merge(sent: dict[str, Any], extra: dict[str, Any]) -> None:
-    for key in sorted(extra.keys() & _FIELDS):
-        raise InvalidRequest(
-            f"`extra_body.{key}` repeats a field of the request; set `{key}`", param=f"extra_body.{key}"
-        )
-    sent.update(extra)
 
 
 def _converter(kind: Descriptor, omit: frozenset[str] = frozenset()) -> _Convert:
@@ -98,27 +84,10 @@ def _with_schema(kind: str, struct: str, text: str) -> tuple[str, _Convert]:
     def convert(message: Message) -> dict[str, Any]:
         data: dict[str, Any] = plain(message)
         if message.HasField(text):
-            data[struct] = _exact(getattr(message, text), text)
+            data[struct] = exact(getattr(message, text), text)
         return {name: data[name] for name in order if name in data}
 
     return kind, convert
-
-
-def _exact(text: str, name: str) -> orjson.Fragment:
-    """Returns the JSON text to be sent as it is. Checked first: it must not be able to end the object around it."""
-    _object(text, name)
-    return orjson.Fragment(text)
-
-
-def _object(text: str, name: str) -> dict[str, Any]:
-    """Reads the JSON text of an object."""
-    try:
-        data = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        data = None
-    if not isinstance(data, dict):
-        raise InvalidRequest(f"`{name}` must be a JSON object", param=name)
-    return data
 
 
 def _audio(message: Any) -> dict[str, Any]:

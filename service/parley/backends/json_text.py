@@ -1,0 +1,52 @@
+"""What callers give as JSON: schemas, sent as they are, and an upstream's own parameters, merged into the body."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from parley.core.errors import InvalidRequest
+from parley.core.plain import from_struct
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+
+FIELDS = frozenset(field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields) | {"chatSessionId"}
+"""The names that a request's fields have in JSON."""
+
+
+def exact(text: str, name: str) -> orjson.Fragment:
+    """Returns the text of a JSON object, to be sent as it is. Raises InvalidRequest where it is none.
+
+    Checked first: it must not be able to end the object around it.
+    """
+    json_object(text, name)
+    return orjson.Fragment(text)
+
+
+def json_object(text: str, name: str) -> dict[str, Any]:
+    """Reads the text of a JSON object, the field `name` of a request. Raises InvalidRequest where it is none."""
+    try:
+        data = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        data = None
+    if not isinstance(data, dict):
+        raise InvalidRequest(f"`{name}` must be a JSON object", param=name)
+    return data
+
+
+def merge_extra(sent: dict[str, Any], request: CreateChatCompletionRequest, taken: Iterable[str] = ()) -> None:
+    """Merges the request's `extra_body` into the body; text wins over the Struct.
+
+    Raises InvalidRequest for a key that is a field of the request, or one of `taken`.
+    """
+    extra: dict[str, Any] = {}
+    if request.HasField("extra_body_json"):
+        extra = json_object(request.extra_body_json, "extra_body_json")
+    elif request.HasField("extra_body"):
+        extra = from_struct(request.extra_body)
+    for key in sorted(extra.keys() & FIELDS):
+        raise InvalidRequest(
+            f"`extra_body.{key}` repeats a field of the request; set `{key}`", param=f"extra_body.{key}"
+        )
+    for key in sorted(extra.keys() & set(taken)):
+        raise InvalidRequest(f"`extra_body.{key}` is set already by the request's fields", param=f"extra_body.{key}")
+    sent.update(extra)
