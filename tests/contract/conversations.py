@@ -1,6 +1,6 @@
 """A plain model of what sessions and claims mean: dictionaries and lists, no database. Stores are compared with it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from parley.core.errors import InvalidRequest, KeyInUse, KeyReused, SessionBusy, SessionNotFound, TurnLost
 
@@ -11,13 +11,23 @@ Said = tuple[str, str]
 
 @dataclass
 class Talk:
-    """A turn. `lease` is when its lease runs out; None once it has been given back or taken away."""
+    """A turn. `lease` is when its lease runs out; None once it has been given back or taken away.
+
+    Of its messages the first `asked` are the request's. `receipt` stands for the receipt that it ended with.
+    """
 
     number: int
     messages: list[Said]
+    asked: int
     state: str = "in_progress"
     reason: str | None = None
     lease: float | None = None
+    receipt: int | None = None
+
+    def shown(self) -> list[tuple[Said, int | None]]:
+        """Its messages, and the receipt on the answer, or where there is none on the last."""
+        place = min(self.asked, len(self.messages) - 1)
+        return [(said, self.receipt if at == place else None) for at, said in enumerate(self.messages)]
 
 
 @dataclass
@@ -71,15 +81,16 @@ class Model:
             _crash(talk)
         known.count += 1
         known.updated = now
-        known.talks.append(Talk(known.count, list(fresh), lease=now + LEASE))
+        known.talks.append(Talk(known.count, list(fresh), len(fresh), lease=now + LEASE))
         return known.count, stored, fresh
 
-    def end(self, session: str, number: int, state: str, answer: list[Said]) -> None:
+    def end(self, session: str, number: int, state: str, answer: list[Said], receipt: int | None) -> None:
         """Ends a turn that nobody has taken the lease of."""
         talk = self.running(session, number)
         if talk is None:
             raise TurnLost
         talk.messages += answer
+        talk.receipt = receipt
         talk.state, talk.lease = state, None
         talk.reason = None if state == "completed" else "failed"
 
@@ -112,7 +123,7 @@ class Model:
         if through is not None and not 1 <= through <= known.count:
             raise InvalidRequest("no such turn", param="through_turn")
         taken = [talk for talk in known.completed() if through is None or talk.number <= through]
-        copies = [Talk(talk.number, list(talk.messages), "completed") for talk in taken]
+        copies = [replace(talk, messages=list(talk.messages)) for talk in taken]
         count = copies[-1].number if copies else 0
         self.sessions[new] = Conversation(now, copies, count, forked_from=session)
 

@@ -17,7 +17,15 @@ from tests.postgres import Server
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import begin, charge, converse, give_up, key, message  # noqa: E402 - now they are rewritten
+from tests.contract.stores import (  # noqa: E402 - now they are rewritten
+    begin,
+    charge,
+    converse,
+    give_up,
+    key,
+    message,
+    receipt,
+)
 
 DIGEST = b"d" * 32
 
@@ -41,9 +49,9 @@ async def _session(store: Store, session: str) -> None:
     turn = await begin(store, session, *asked, new=True, metadata={"label": "\0é"})
     usage = Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3)
     answer = [message("assistant", f"a of {session}")]
-    await store.end_turn(turn, TurnEnd("completed", None, answer, usage, claim, b"reply", [charge(1)]))
+    await store.end_turn(turn, TurnEnd("completed", None, answer, usage, claim, b"reply", [charge(1)], receipt(1)))
     await converse(store, session, "q2", "a2")
-    await give_up(store, await begin(store, session, "q3"), "cancelled", "half")
+    await store.end_turn(await begin(store, session, "q3"), TurnEnd("incomplete", "failed", receipt=receipt(2)))
 
 
 def copy(file: Path, url: str) -> subprocess.CompletedProcess[str]:
@@ -71,7 +79,7 @@ class TestCopy:
         await fill(file, 5)
         done = copy(file, postgres_url)
         assert 0 == done.returncode, done.stderr
-        for line in ("2 accounts", "2 keys", "6 sessions", "16 turns", "38 messages", "5 kept replies", "1 buckets"):
+        for line in ("2 accounts", "2 keys", "6 sessions", "16 turns", "33 messages", "5 kept replies", "1 buckets"):
             assert f"  {line}\n" in done.stdout
         assert ["0 of 6 sessions", "6 of 6 sessions"] == done.stderr.splitlines()
         source, target = SqliteStore(file), await PostgresStore.open(postgres_url)
@@ -172,7 +180,7 @@ class TestUpgrade:
         """The tables are made, and the second time there is nothing to do."""
         config = configured(tmp_path, postgres_url)
         lines = [processes.run("db", "upgrade", "--config", config).stdout for _ in range(2)]
-        assert ["Upgraded the schema from version 0 to 1.\n", "Nothing to do: the schema has version 1.\n"] == lines
+        assert ["Upgraded the schema from version 0 to 2.\n", "Nothing to do: the schema has version 2.\n"] == lines
 
     def test_sqlite(self, tmp_path: Path) -> None:
         """A file of a later Parley is refused with what to do."""

@@ -15,9 +15,16 @@ from tests.postgres import Server
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import begin, charge, complete, converse, key  # noqa: E402 - only now are its asserts rewritten
+from tests.contract.stores import (  # noqa: E402 - only now are its asserts rewritten
+    begin,
+    charge,
+    complete,
+    converse,
+    key,
+    receipt,
+)
 
-VERSION = 1
+VERSION = 2
 
 
 class TestSchema:
@@ -56,7 +63,7 @@ class TestSchema:
         ("change", "hint"),
         [
             ("INSERT INTO parley.migrations VALUES (99)", "install the Parley that made it"),
-            ("UPDATE parley.migrations SET number = -1", "run `parley db upgrade`"),
+            (f"DELETE FROM parley.migrations WHERE number = {VERSION}", "run `parley db upgrade`"),
         ],
     )
     async def test_another_version(self, postgres_server: Server, postgres_url: str, change: str, hint: str) -> None:
@@ -70,6 +77,25 @@ class TestSchema:
         with pytest.raises(StoreUnavailable) as refused:
             await store.check()
         assert hint in str(refused.value.cause)
+        await store.close()
+
+    async def test_an_older_version(self, postgres_server: Server, postgres_url: str) -> None:
+        """What an older Parley has written is there after the upgrade; its turns have no receipt, the next one has."""
+        await upgrade(postgres_url)
+        store = await PostgresStore.open(postgres_url)
+        await converse(store, "s", "q1", "a1", new=True)
+        before = await store.list_messages("ada", "s", page_size=9, page_token=None)
+        await store.close()
+        older = "ALTER TABLE parley.turns DROP COLUMN receipt; DELETE FROM parley.migrations WHERE number > 1"
+        postgres_server.sql(older, "parley")
+        assert (1, VERSION) == await upgrade(postgres_url)
+        store = await PostgresStore.open(postgres_url)
+        assert before == await store.list_messages("ada", "s", page_size=9, page_token=None)
+        turn = await begin(store, "s", "q2")
+        await store.end_turn(turn, TurnEnd("incomplete", "failed", receipt=receipt(1)))
+        found, _ = await store.list_messages("ada", "s", page_size=9, page_token=None)
+        assert [False, False, True] == [one.HasField("receipt") for one in found]
+        assert receipt(1) == found[2].receipt
         await store.close()
 
     async def test_a_schema_in_ruins(self, postgres_server: Server, postgres_url: str) -> None:

@@ -19,6 +19,7 @@ from tests.contract.stores import (  # noqa: E402 - only now are its asserts rew
     LifeContract,
     LimitContract,
     ReaperContract,
+    ReceiptContract,
     ResentContract,
     SessionContract,
     TurnContract,
@@ -87,6 +88,10 @@ class TestClaims(ClaimContract):
 
 class TestReaper(ReaperContract):
     """What is cleared when it is over."""
+
+
+class TestReceipts(ReceiptContract):
+    """Who was asked for a turn's answer, and what came of it."""
 
 
 class TestWaiting(WaitContract):

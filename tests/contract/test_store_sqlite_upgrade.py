@@ -11,12 +11,12 @@ from parley.core.history import Window
 from parley.core.ports import SessionFilter, TurnEnd
 from parley.stores.migrations import migrations
 from parley.stores.sqlite import SqliteStore
-from parley.stores.sqlite.database import upgrade
+from parley.stores.sqlite.database import add_functions, upgrade
 from parley.v1.message_pb2 import Message
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import begin, key, message, texts  # noqa: E402 - only now are its asserts rewritten
+from tests.contract.stores import begin, key, message, receipt, texts  # noqa: E402 - only now are its asserts rewritten
 
 STEPS = migrations("parley.stores.sqlite")
 
@@ -45,12 +45,14 @@ TURNS: list[tuple[str, str | None, list[Message], list[Message]]] = [
 
 
 def _old_file(file: Path, version: int) -> None:
-    """Makes a file as the Parley of that version made it, with a session, a crashed turn, a key and a limit."""
+    """Makes a file as the Parley of that version made it, with a session, a crashed turn, a key and a limit.
+
+    Rows are written as the first two versions wrote them; to later ones the file came by their own steps.
+    """
     db = apsw.Connection(str(file))
     db.pragma("journal_mode", "wal")
-    for step in STEPS[:version]:
+    for step in STEPS[: min(version, 2)]:
         db.execute(step.sql)
-    db.pragma("user_version", version)
     db.execute("INSERT INTO accounts VALUES ('ada', 'pro')")
     values: list[Any] = [key(1).id, key(1).digest, key(1).name, "ada", '["m1", "m2"]', key(1).created]
     db.execute("INSERT INTO api_keys (id, digest, name, account, models, created) VALUES (?, ?, ?, ?, ?, ?)", values)
@@ -62,6 +64,10 @@ def _old_file(file: Path, version: int) -> None:
         db.executemany("INSERT INTO messages VALUES (?, ?, ?, ?)", rows)
     if version > 1:
         db.execute("INSERT INTO buckets VALUES ('key:1', 'tokens', 60, 1e10)")
+    add_functions(db)
+    for step in STEPS[2:version]:
+        db.execute(step.sql)
+    db.pragma("user_version", version)
     db.close()
 
 
@@ -107,6 +113,7 @@ class TestUpgrade:
         for query in (
             "SELECT turn, position, message, system FROM messages ORDER BY turn, position",
             "SELECT number, state, reason, messages, tokens, continues, metadata, usage FROM turns ORDER BY number",
+            "SELECT receipt FROM turns ORDER BY number",
             "SELECT model, turn_count, completed_messages, forked_from, lease_fence FROM sessions WHERE id = 's'",
             "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name",
         ):
@@ -128,6 +135,18 @@ class TestUpgrade:
         assert ["crashed"] == [one.reason for one in found if one.turn == 6]
         await store.close()
 
+    async def test_turns_have_receipts(self, old: Path) -> None:
+        """Turns from before have no receipt; the next one has."""
+        upgrade(old)
+        store = SqliteStore(old)
+        turn = await begin(store, "s", "q7")
+        await store.end_turn(turn, TurnEnd("incomplete", "failed", receipt=receipt(1)))
+        found, _ = await store.list_messages("ada", "s", page_size=99, page_token=None)
+        assert [("q7", receipt(1))] == [
+            (one.message.content.string_value, one.receipt) for one in found if one.HasField("receipt")
+        ]
+        await store.close()
+
     async def test_keys_stay(self, old: Path) -> None:
         """Keys and accounts are as they were."""
         upgrade(old)
@@ -139,7 +158,7 @@ class TestUpgrade:
         """A file that cannot be upgraded stays as it is: all steps are done, or none."""
         db = apsw.Connection(str(old))
         before = db.pragma("user_version")
-        db.execute("CREATE TABLE claims (a)")
+        db.execute("ALTER TABLE turns ADD COLUMN receipt BLOB")
         schema = db.execute("SELECT sql FROM sqlite_schema").fetchall()
         with pytest.raises(apsw.SQLError):
             upgrade(old)

@@ -28,6 +28,8 @@ from parley.core.ports import Claim, SessionFilter, Store, Turn, TurnBegin, Turn
 from parley.stores.postgres import PostgresStore
 from parley.stores.sqlite import SqliteStore
 from parley.v1.message_pb2 import Message
+from parley.v1.receipt_pb2 import Receipt
+from parley.v1.sessions_pb2 import SessionMessage
 from tests.contract.conversations import LEASE, Model, Said
 from tests.postgres import Server
 
@@ -36,6 +38,7 @@ WORDS = st.sampled_from(["a", "b", "c"])
 KEYS = st.sampled_from(["k1", "k2", "k3"])
 DIGESTS = st.sampled_from([b"1" * 32, b"2" * 32])
 WORKERS = st.sampled_from([0, 1])
+RECEIPTS = st.none() | st.sampled_from([0, 7])
 
 
 class Machine(RuleBasedStateMachine):
@@ -91,15 +94,15 @@ class Machine(RuleBasedStateMachine):
         """A session is known to clients once its turn has begun."""
         return turn.session_id
 
-    @rule(turn=turns, worker=WORKERS, answered=WORDS)
-    def complete(self, turn: Turn, worker: int, answered: str) -> None:
+    @rule(turn=turns, worker=WORKERS, answered=WORDS, receipt=RECEIPTS)
+    def complete(self, turn: Turn, worker: int, answered: str, receipt: int | None) -> None:
         """A worker has the answer, in time or not."""
-        self._end(worker, turn, "completed", [("assistant", answered)])
+        self._end(worker, turn, "completed", [("assistant", answered)], receipt)
 
-    @rule(turn=turns, worker=WORKERS, answered=WORDS)
-    def abandon(self, turn: Turn, worker: int, answered: str) -> None:
-        """A worker has a part of the answer."""
-        self._end(worker, turn, "incomplete", [("assistant", answered)])
+    @rule(turn=turns, worker=WORKERS, answered=st.none() | WORDS, receipt=RECEIPTS)
+    def abandon(self, turn: Turn, worker: int, answered: str | None, receipt: int | None) -> None:
+        """A worker has a part of the answer, or nothing of it."""
+        self._end(worker, turn, "incomplete", [("assistant", answered)] if answered else [], receipt)
 
     @rule(turn=turns, claim=claims, worker=WORKERS, answered=WORDS)
     def complete_claimed(self, turn: Turn, claim: Claim, worker: int, answered: str) -> None:
@@ -108,8 +111,8 @@ class Machine(RuleBasedStateMachine):
 
         def expected() -> None:
             if model.running(turn.session_id, turn.number) is None or self._held(claim) is None:
-                model.end("nowhere", 0, "", [])
-            model.end(turn.session_id, turn.number, "completed", [("assistant", answered)])
+                model.end("nowhere", 0, "", [], None)
+            model.end(turn.session_id, turn.number, "completed", [("assistant", answered)], None)
             self._end_held(claim, answered.encode(), turn.session_id)
 
         end = TurnEnd("completed", answer=[_message(("assistant", answered))], claim=claim, reply=answered.encode())
@@ -186,12 +189,12 @@ class Machine(RuleBasedStateMachine):
             kept = {session.id: (session.turn_count, session.forked_from or None) for session in found}
             assert {name: (one.count, one.forked_from) for name, one in self.model.sessions.items()} == kept
         for name, one in self.model.sessions.items():
-            expected = [(talk.number, talk.state, talk.reason, said) for talk in one.talks for said in talk.messages]
+            expected = [(talk.number, talk.state, talk.reason, *said) for talk in one.talks for said in talk.shown()]
             assert expected == self._kept(name)
 
-    def _kept(self, session: str) -> list[tuple[int, str, str | None, Said]]:
+    def _kept(self, session: str) -> list[tuple[int, str, str | None, Said, int | None]]:
         messages, _ = self._run(self.stores[1].list_messages("ada", session, page_size=1000, page_token=None))
-        return [(one.turn, one.state, one.reason or None, _said(one.message)) for one in messages]
+        return [(one.turn, one.state, one.reason or None, _said(one.message), _receipt(one)) for one in messages]
 
     def _begin(self, worker: int, session: str, sent: list[Said], *, new: bool) -> Any:
         begin = TurnBegin("ada", "m", session, new, [_message(said) for said in sent])
@@ -209,11 +212,12 @@ class Machine(RuleBasedStateMachine):
         )
         return turn
 
-    def _end(self, worker: int, turn: Turn, state: str, answer: list[Said]) -> None:
+    def _end(self, worker: int, turn: Turn, state: str, answer: list[Said], receipt: int | None) -> None:
         reason = None if state == "completed" else "failed"
-        end = TurnEnd(state, reason, [_message(said) for said in answer])
+        kept = None if receipt is None else Receipt(duration_ms=receipt)
+        end = TurnEnd(state, reason, [_message(said) for said in answer], receipt=kept)
         self._both(
-            lambda: self.model.end(turn.session_id, turn.number, state, answer),
+            lambda: self.model.end(turn.session_id, turn.number, state, answer, receipt),
             self.stores[worker].end_turn(turn, end),
         )
 
@@ -267,6 +271,10 @@ def _message(said: Said) -> Message:
     message = Message(role=said[0])
     message.content.string_value = said[1]
     return message
+
+
+def _receipt(message: SessionMessage) -> int | None:
+    return message.receipt.duration_ms if message.HasField("receipt") else None
 
 
 def _said(message: Message) -> Said:

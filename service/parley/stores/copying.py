@@ -31,7 +31,8 @@ _LOCK = "SELECT pg_try_advisory_lock(7012640071583062)"
 _STATE = "id, account, created, turn_count, lease_fence, completed_messages, lease_expires"
 _SESSION = f"{_STATE}, model, updated, forked_from"
 _TURN = (
-    "session_id, number, state, reason, created, asked, messages, tokens, continues != 0 AS continues, metadata, usage"
+    "session_id, number, state, reason, created, asked, messages, tokens, continues != 0 AS continues, metadata, "
+    "usage, receipt"
 )
 _MESSAGE = "session_id, turn, position, message, system != 0 AS system"
 _THERE = f"SELECT {_STATE} FROM parley.sessions WHERE id = ANY($1)"

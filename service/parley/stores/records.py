@@ -6,7 +6,9 @@ from typing import Any
 import orjson
 
 from parley.core.errors import InvalidRequest
+from parley.core.ports import TurnEnd
 from parley.v1.message_pb2 import Message, Usage
+from parley.v1.receipt_pb2 import Receipt
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
 
@@ -25,8 +27,8 @@ def session(row: Iterable[Any]) -> Session:
 
 
 def session_message(row: Iterable[Any]) -> SessionMessage:
-    """Reads message, turn, position, state, reason, created, usage, metadata."""
-    serialized, turn, _, state, reason, created, usage, metadata = row
+    """Reads message, turn, position, state, reason, created, usage, metadata, receipt."""
+    serialized, turn, _, state, reason, created, usage, metadata, receipt = row
     return SessionMessage(
         message=Message.FromString(serialized),
         turn=turn,
@@ -35,6 +37,16 @@ def session_message(row: Iterable[Any]) -> SessionMessage:
         created=int(created),
         usage=None if usage is None else Usage.FromString(usage),
         metadata=orjson.loads(metadata) if metadata else None,
+        receipt=None if receipt is None else Receipt.FromString(receipt),
+    )
+
+
+def spent(end: TurnEnd) -> tuple[bytes | None, bytes | None]:
+    """Returns a turn's usage and receipt as they are kept."""
+    usage, receipt = end.usage, end.receipt
+    return (
+        None if usage is None else usage.SerializeToString(),
+        None if receipt is None else receipt.SerializeToString(),
     )
 
 

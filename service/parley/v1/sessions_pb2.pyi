@@ -129,7 +129,9 @@ class SessionMessage(_message.Message):
 
     @_builtins.property
     def receipt(self) -> _receipt_pb2.Receipt:
-        """Who was asked for its turn's answer and what came of it, on the message that the model answered with."""
+        """Who was asked for its turn's answer and what came of it: on the message that the model answered with, and where it
+        has said nothing on the turn's last message. Absent for turns that nobody was asked for, or whose worker crashed.
+        """
 
     def __init__(
         self,

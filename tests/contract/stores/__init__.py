@@ -24,6 +24,7 @@ from tests.contract.stores.making import (
     texts,
 )
 from tests.contract.stores.reaper import ReaperContract
+from tests.contract.stores.receipts import ReceiptContract, receipt
 from tests.contract.stores.resent import ResentContract
 from tests.contract.stores.sessions import SessionContract
 from tests.contract.stores.turns import TurnContract
@@ -40,6 +41,7 @@ __all__ = [
     "LifeContract",
     "LimitContract",
     "ReaperContract",
+    "ReceiptContract",
     "ResentContract",
     "SessionContract",
     "TurnContract",
@@ -53,5 +55,6 @@ __all__ = [
     "give_up",
     "key",
     "message",
+    "receipt",
     "texts",
 ]

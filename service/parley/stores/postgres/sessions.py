@@ -19,10 +19,23 @@ WHERE account = $1 AND (updated, id) < ($2, $3) AND updated >= $4 AND ($5::text 
 ORDER BY updated DESC, id DESC LIMIT $6
 """
 _MESSAGES = """
-SELECT message, turn, position, state, reason, created, CASE WHEN position = asked THEN usage END AS usage, metadata
-FROM parley.messages JOIN parley.turns USING (session_id)
-WHERE session_id = $1 AND number = turn AND number >= $2::bigint AND (turn, position) > ($2::bigint, $3::bigint)
-ORDER BY turn, position LIMIT $4
+SELECT message, turn, position, state, reason, created, usage, metadata, receipt
+FROM (
+  SELECT message, turn, position FROM parley.messages
+  WHERE session_id = $1 AND (turn, position) > ($2::bigint, $3::bigint) ORDER BY turn, position LIMIT $4
+) AS page, LATERAL (
+  SELECT state, reason, created, metadata, CASE WHEN position = asked THEN usage END AS usage,
+    CASE
+      WHEN position = asked THEN receipt
+      WHEN position = asked - 1 AND receipt IS NOT NULL AND (
+        SELECT answer.position FROM parley.messages AS answer
+        WHERE answer.session_id = $1 AND answer.turn = number AND answer.position = asked
+      ) IS NULL THEN receipt
+    END AS receipt
+  FROM parley.turns WHERE session_id = $1 AND number = turn
+  OFFSET 0 -- looked up by its key for each message, also where the planner knows nothing of the tables yet
+) AS its_turn
+ORDER BY turn, position
 """
 _FORK = f"""
 WITH origin AS (
@@ -40,8 +53,8 @@ WITH origin AS (
   RETURNING {_FIELDS}
 ), turns AS (
   INSERT INTO parley.turns
-    (session_id, number, state, created, asked, messages, tokens, continues, metadata, usage)
-  SELECT $3, number, state, created, asked, messages, tokens, continues, metadata, usage FROM copied
+    (session_id, number, state, created, asked, messages, tokens, continues, metadata, usage, receipt)
+  SELECT $3, number, state, created, asked, messages, tokens, continues, metadata, usage, receipt FROM copied
 ), messages AS (
   INSERT INTO parley.messages (session_id, turn, position, message, system)
   SELECT $3, turn, position, message, system FROM said

@@ -13,6 +13,7 @@ from parley.core import history
 from parley.core.errors import SessionBusy, SessionNotFound, SessionOfOtherModel, TurnLost
 from parley.core.history import TurnSize, Window
 from parley.core.ports import Claim, Turn, TurnBegin, TurnEnd
+from parley.stores import records
 from parley.stores.postgres.database import Connection
 from parley.stores.postgres.limits import SETTLE, settle_columns
 from parley.stores.postgres.rows import Now, columns, now, size
@@ -97,21 +98,21 @@ WITH clock AS (SELECT {now(1)} AS now), held AS MATERIALIZED (
   RETURNING id, awaited = lease_fence AS awaited
 ), ended AS (
   UPDATE parley.turns
-  SET state = $9, reason = $10, messages = messages + $11, tokens = tokens + $12, usage = $13
-  FROM released WHERE session_id = released.id AND number = $14
+  SET state = $9, reason = $10, messages = messages + $11, tokens = tokens + $12, usage = $13, receipt = $14
+  FROM released WHERE session_id = released.id AND number = $15
   RETURNING asked
 ), added AS (
   INSERT INTO parley.messages (session_id, turn, position, message, system)
-  SELECT $6, $14, asked + place - 1, message, system
-  FROM ended, unnest($15::bytea[], $16::boolean[]) WITH ORDINALITY AS answer (message, system, place)
+  SELECT $6, $15, asked + place - 1, message, system
+  FROM ended, unnest($16::bytea[], $17::boolean[]) WITH ORDINALITY AS answer (message, system, place)
 ), kept AS (
-  UPDATE parley.claims SET lease_expires = NULL, reply = $17, session_id = $6, updated = clock.now
+  UPDATE parley.claims SET lease_expires = NULL, reply = $18, session_id = $6, updated = clock.now
   FROM clock, released
-  WHERE account = $2 AND method = $3 AND key = $4 AND fence = $5 AND $17::bytea IS NOT NULL
+  WHERE account = $2 AND method = $3 AND key = $4 AND fence = $5 AND $18::bytea IS NOT NULL
 ), freed AS (
   DELETE FROM parley.claims USING released
-  WHERE account = $2 AND method = $3 AND key = $4 AND fence = $5 AND $17::bytea IS NULL
-), settled AS ({SETTLE.format(rows="clock, released", subjects="$18", kinds="$19", sizes="$20", amounts="$21")})
+  WHERE account = $2 AND method = $3 AND key = $4 AND fence = $5 AND $18::bytea IS NULL
+), settled AS ({SETTLE.format(rows="clock, released", subjects="$19", kinds="$20", sizes="$21", amounts="$22")})
 SELECT CASE WHEN awaited THEN pg_notify('{CHANNEL}', id) END FROM released
 """
 _RENEW = f"""
@@ -162,7 +163,7 @@ async def end_turn(db: Connection, turn: Turn, end: TurnEnd, now: Now) -> None:
         end.state,
         end.reason,
         *size(end.answer),
-        None if end.usage is None else end.usage.SerializeToString(),
+        *records.spent(end),
         turn.number,
         *columns(end.answer),
         end.reply if completed else None,

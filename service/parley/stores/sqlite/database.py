@@ -175,7 +175,7 @@ def _migrate(connection: apsw.Connection) -> tuple[int, int]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         before = connection.pragma("user_version")
-        _add_functions(connection)
+        add_functions(connection)
         if before > 0 or not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall():
             for step in _steps()[before:]:
                 connection.execute(step.sql)
@@ -188,7 +188,7 @@ def _migrate(connection: apsw.Connection) -> tuple[int, int]:
     return before, after
 
 
-def _add_functions(connection: apsw.Connection) -> None:
+def add_functions(connection: apsw.Connection) -> None:
     """Gives SQL what it needs to fill in, from messages that are stored already, what later steps keep of them."""
 
     def add(name: str, function: Callable[[Message], int]) -> None:

@@ -21,7 +21,14 @@ AND (:model IS NULL OR model = :model)
 ORDER BY updated DESC, id DESC LIMIT :limit
 """
 _MESSAGES = """
-SELECT message, turn, position, state, reason, created, iif(position = asked, usage, NULL), metadata
+SELECT message, turn, position, state, reason, created, iif(position = asked, usage, NULL), metadata,
+  CASE
+    WHEN position = asked THEN receipt
+    WHEN position = asked - 1 AND receipt IS NOT NULL AND NOT EXISTS (
+      SELECT 1 FROM messages AS answer
+      WHERE answer.session_id = turns.session_id AND answer.turn = number AND answer.position = asked
+    ) THEN receipt
+  END
 FROM messages CROSS JOIN turns ON turns.session_id = messages.session_id AND number = turn
 WHERE messages.session_id = ? AND (turn, position) > (?, ?)
 ORDER BY turn, position LIMIT ?
@@ -35,8 +42,8 @@ SELECT :new, account, model, :now, :now, 0, 0, id FROM sessions WHERE id = :id
 """
 _FORK_TURNS = """
 INSERT INTO turns
-  (session_id, number, state, created, asked, messages, tokens, continues, metadata, usage)
-SELECT :new, number, state, created, asked, messages, tokens, continues, metadata, usage
+  (session_id, number, state, created, asked, messages, tokens, continues, metadata, usage, receipt)
+SELECT :new, number, state, created, asked, messages, tokens, continues, metadata, usage, receipt
 FROM turns WHERE session_id = :id AND number <= :through AND state = 'completed'
 """
 _FORK_MESSAGES = """

@@ -11,6 +11,7 @@ from parley.core import history
 from parley.core.errors import SessionBusy, SessionOfOtherModel, TurnLost
 from parley.core.history import TurnSize, Window
 from parley.core.ports import Turn, TurnBegin, TurnEnd
+from parley.stores import records
 from parley.stores.sqlite.claims import end_claim
 from parley.stores.sqlite.limits import settle
 from parley.stores.sqlite.rows import column, rows
@@ -57,7 +58,7 @@ SELECT message FROM messages CROSS JOIN turns ON turns.session_id = messages.ses
 WHERE messages.session_id = ? AND turn < ? AND system AND state = 'completed' ORDER BY turn, position
 """
 _END_TURN = """
-UPDATE turns SET state = ?, reason = ?, messages = messages + ?, tokens = tokens + ?, usage = ?
+UPDATE turns SET state = ?, reason = ?, messages = messages + ?, tokens = tokens + ?, usage = ?, receipt = ?
 WHERE session_id = ? AND number = ?
 """
 _RELEASE = """
@@ -89,8 +90,8 @@ def end_turn(db: apsw.Connection, turn: Turn, end: TurnEnd, now: float) -> None:
     completed = asked + len(end.answer) if end.state == "completed" else 0
     if not rows(db, _RELEASE, (completed, turn.session_id, turn.fence)):
         raise TurnLost
-    usage = None if end.usage is None else end.usage.SerializeToString()
-    db.execute(_END_TURN, (end.state, end.reason, *_size(end.answer), usage, turn.session_id, turn.number))
+    ended = (end.state, end.reason, *_size(end.answer), *records.spent(end), turn.session_id, turn.number)
+    db.execute(_END_TURN, ended)
     _append(db, turn, asked, end.answer)
     if end.claim is not None:
         # Where the claim is lost, the job's failure takes back what was written until here.
