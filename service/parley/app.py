@@ -3,15 +3,16 @@
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from parley.auth.api_keys import ApiKeys
 from parley.backends.llama_cpp import LlamaCpp, socket_path
 from parley.backends.openai import OpenAI
-from parley.config import BackendConfig, Config, ConfigError, LlamaCppBackend, OpenAIBackend
+from parley.config import BackendConfig, Config, ConfigError, LlamaCppBackend, OpenAIBackend, ParleyBackend
 from parley.core.chat import Chat
+from parley.core.health import HealthWatch
 from parley.core.limits import Limits
 from parley.core.ports import Backend, Store
 from parley.core.reaper import Reaper
@@ -32,6 +33,10 @@ def _backend(name: str, config: BackendConfig, run_dir: Path) -> Backend:
             return LlamaCpp(socket_path(run_dir, name), tools=config.model_path is not None)
         case OpenAIBackend():
             return OpenAI(config.base_url, config.api_key)
+        case ParleyBackend():
+            from parley.backends.parley import Parley
+
+            return Parley(config.target, config.api_key, tls=config.tls, ca=config.ca)
     raise ConfigError(f"backends.{name}.kind: {config.kind} is not there yet")
 
 
@@ -59,7 +64,7 @@ async def serve(  # noqa: PLR0913 - what a worker is made of
             server = Server(Chat(router, turns, limits, store), router, store, ApiKeys(store))
             address = await server.start(address)
             _calm_collector()
-            async with _attended(store, server, config):
+            async with _attended(store, server, config), _looked_after(config, backends, router):
                 on_ready(address)
                 await stop.wait()
                 await server.stop(grace())
@@ -81,6 +86,18 @@ async def _attended(store: Store, server: Server, config: Config) -> AsyncIterat
         yield
     finally:
         await reaper.stop()
+        await watch.stop()
+
+
+@asynccontextmanager
+async def _looked_after(config: Config, backends: Mapping[str, Backend], router: Router) -> AsyncIterator[None]:
+    """Asks the backends that can say so how they are."""
+    checks = {name: check for name, one in config.backends.items() if (check := getattr(one, "health", None))}
+    watch = HealthWatch(backends, checks, router.targets)
+    watch.start()
+    try:
+        yield
+    finally:
         await watch.stop()
 
 

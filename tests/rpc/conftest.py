@@ -19,6 +19,7 @@ import pytest
 from parley import logs
 from parley.auth.api_keys import ApiKeys
 from parley.config import parse
+from parley.core.breaker import Breaker
 from parley.core.chat import Chat
 from parley.core.limits import Limits
 from parley.core.routing import Router
@@ -63,6 +64,7 @@ class Worker:
     server: Server
     turns: Turns
     store: SqliteStore
+    router: Router
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Runs a coroutine on the server's loop."""
@@ -93,7 +95,7 @@ async def serving(
     server = Server(Chat(router, turns, limits, store), router, store, keys, **options)
     secrets = {name: (await keys.create(name, name, plan, models))[1] for name, plan, models in ACCOUNTS}
     address = await server.start("127.0.0.1:0")
-    yield Worker(address, backend, secrets, asyncio.get_running_loop(), server, turns, store)
+    yield Worker(address, backend, secrets, asyncio.get_running_loop(), server, turns, store, router)
     await server.stop(0)
     await turns.close()
     await limits.close()
@@ -144,8 +146,10 @@ def grpc_addr(grpc_server: Worker) -> str:
 
 @pytest.fixture
 def worker(grpc_server: Worker) -> Worker:
-    """The server, with a fresh fake backend's script."""
+    """The server, with a fresh fake backend's script, and no memory of earlier failures."""
     grpc_server.backend.__init__()  # type: ignore[misc]
+    for target in grpc_server.router.targets:
+        target.breaker = Breaker()
     return grpc_server
 
 

@@ -1,15 +1,19 @@
-"""Which model and target answer, and what they are asked. The backends are never called here."""
+"""Which model and target answer, and what they are asked."""
 
+import asyncio
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 
-from parley.config import Config, ConfigError, Target, parse
+from parley.config import Config, ConfigError, Model, Target, parse
 from parley.core.errors import InvalidRequest, ModelNotFound
-from parley.core.ports import Caller
-from parley.core.routing import Router, choose
+from parley.core.ports import Caller, UpstreamCall
+from parley.core.routing import Router, in_order
+from parley.core.targets import Candidate, LiveTarget
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
+from tests.rpc.scripted import ScriptedBackend
 
 ANYONE = Caller("default", "key_1")
 CONFIG = """
@@ -29,8 +33,8 @@ def _config(text: str = CONFIG) -> Config:
     return parse(text, "test.yaml")
 
 
-def _router(config: Config | None = None) -> Router:
-    return Router(config or _config(), {"a": None})  # type: ignore[dict-item]
+def _router(config: Config | None = None, backend: ScriptedBackend | None = None) -> Router:
+    return Router(config or _config(), {"a": backend or ScriptedBackend()})
 
 
 def _user(text: str) -> Message:
@@ -39,11 +43,17 @@ def _user(text: str) -> Message:
     return message
 
 
+def _called(model: str, request: CreateChatCompletionRequest, messages: Sequence[Message] = ()) -> UpstreamCall:
+    """What the model's backend is called with."""
+    backend = ScriptedBackend()
+    router = _router(backend=backend)
+    run = router.run(router.model(ANYONE, model), request, messages, session_id=None, deadline=None)
+    asyncio.run(run.complete())
+    return backend.calls[0]
+
+
 def _asked(model: str, request: CreateChatCompletionRequest, *messages: Message) -> CreateChatCompletionRequest:
-    router = _router()
-    conversation = messages or request.messages
-    _, call = router.route(router.model(ANYONE, model), request, conversation, session_id=None, deadline=None)
-    return call.request
+    return _called(model, request, messages or request.messages).request
 
 
 def test_no_model_is_the_default_model() -> None:
@@ -73,11 +83,8 @@ def test_a_keys_models_are_those_it_may_use() -> None:
 
 def test_the_target_is_asked_by_its_own_name_for_the_model() -> None:
     """The call names the upstream's model; without one, the caller's."""
-    router = _router()
     for model, expected in (("plain", "upstream-name"), ("told", "told")):
-        _, call = router.route(
-            router.model(ANYONE, model), CreateChatCompletionRequest(), [], session_id=None, deadline=None
-        )
+        call = _called(model, CreateChatCompletionRequest())
         assert (expected, model) == (call.model, call.request.model)
 
 
@@ -117,18 +124,23 @@ def test_defaults_that_are_no_request_parameters_are_refused_at_the_start(defaul
         _router(config)
 
 
+def _candidates(*targets: Target) -> list[Candidate]:
+    model = Model(id="m", targets=list(targets))
+    return [Candidate(model, target, LiveTarget(target, ScriptedBackend(), None)) for target in targets]
+
+
 def test_weights_are_shares() -> None:
     """Targets are chosen in proportion to their weights, for sessions and for single calls."""
-    targets = [Target(backend="a", weight=3), Target(backend="b", weight=1)]
+    candidates = _candidates(Target(backend="a", weight=3), Target(backend="b", weight=1))
     for sessions in ([None] * 4000, [f"session-{number}" for number in range(4000)]):
-        share = Counter(choose(targets, session).backend for session in sessions)["a"] / 4000
-        assert 0.70 < share < 0.80
+        first = Counter(in_order(candidates, session)[0].target.name for session in sessions)
+        assert 0.70 < first["a"] / 4000 < 0.80
 
 
 def test_a_session_keeps_its_target_when_another_one_goes() -> None:
-    """Only the sessions of the target that left move."""
-    targets = [Target(backend=name) for name in "abc"]
+    """Only the sessions of the target that left move, and they move to the one that came next for them before."""
+    candidates = _candidates(*(Target(backend=name) for name in "abc"))
     for number in range(500):
-        before = choose(targets, f"s{number}")
-        after = choose([target for target in targets if target.backend != "c"], f"s{number}")
-        assert before.backend in ("c", after.backend)
+        before = [one.target.name for one in in_order(candidates, f"s{number}")]
+        after = [one.target.name for one in in_order(candidates[:2], f"s{number}")]
+        assert after == [name for name in before if name != "c"]

@@ -11,9 +11,10 @@ from parley.core.answers import AnswerJoiner
 from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
 from parley.core.idempotency import Key
 from parley.core.limits import UNLIMITED, Admission, Limits, Standing, Told
-from parley.core.ports import Backend, Caller, SessionStore, UpstreamCall
+from parley.core.ports import Caller, SessionStore
 from parley.core.replay import streamed
 from parley.core.routing import Router
+from parley.core.run import Run
 from parley.core.streams import StreamShaper, stamp
 from parley.core.turns import Held, Turns
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
@@ -76,19 +77,20 @@ class Chat:
         if reply:
             terms.replayed()
             return reply
+        progress = _Progress()
         with await self._admit(held, request, caller, model, terms.told) as admission:
             try:
-                backend, call = await self._begin(held, request, caller, model, terms.deadline)
+                run = progress.run = await self._begin(held, request, caller, model, terms.deadline)
                 admission.goes_on_from(held.earlier(request))
-                completion = await backend.complete(call)
+                completion = await run.complete()
                 admission.saw(completion)
                 if functions.speaks_of_functions(request):
                     functions.to_functions(completion)
-                stamp(completion, model.id, held.session_id)
+                stamp(completion, run.model_id, held.session_id)
             except BaseException as error:
-                await self._fail(held, error, None, request, terms.deadline)
+                await self._fail(held, error, request, terms, progress)
                 raise
-            await self._turns.commit(held, completion)
+            await self._turns.commit(held, completion, _receipt(run, terms))
         return completion
 
     async def stream(
@@ -109,29 +111,32 @@ class Chat:
             for together in streamed(reply):
                 yield together
             return
-        joiner: AnswerJoiner | None = None
+        progress = _Progress()
+        shaper: StreamShaper | None = None
         legacy = functions.speaks_of_functions(request)
+        answer = ChatCompletion()
         with await self._admit(held, request, caller, model, terms.told) as admission:
             try:
-                backend, call = await self._begin(held, request, caller, model, terms.deadline)
+                run = progress.run = await self._begin(held, request, caller, model, terms.deadline)
                 admission.goes_on_from(held.earlier(request))
-                answer = ChatCompletion()
-                stamp(answer, model.id, held.session_id)
-                joiner, shaper = AnswerJoiner(answer) if held.is_kept else None, StreamShaper(answer)
-                async with aclosing(backend.stream(call)) as chunks:
+                async with aclosing(run.stream()) as chunks:
                     async for chunk in chunks:
+                        if shaper is None:
+                            stamp(answer, run.model_id, held.session_id)
+                            shaper = StreamShaper(answer)
+                            progress.joiner = AnswerJoiner(answer) if held.is_kept else None
                         admission.saw(chunk)
                         if legacy:
                             functions.to_function_deltas(chunk)
-                        if joiner:
-                            joiner.add(chunk)
+                        if progress.joiner:
+                            progress.joiner.add(chunk)
                         yield shaper.shape(chunk)
             except BaseException as error:
-                await self._fail(held, error, joiner, request, terms.deadline)
+                await self._fail(held, error, request, terms, progress)
                 raise
-            if joiner:
-                await self._turns.commit(held, joiner.completion())
-        yield [shaper.end()]
+            await self._turns.commit(held, progress.said() or answer, _receipt(run, terms))
+        if shaper:
+            yield [shaper.end()]
 
     async def _model(self, request: CreateChatCompletionRequest, caller: Caller) -> Model:
         """Returns the model that the request names; where it names none, its session's, or the default one."""
@@ -162,23 +167,24 @@ class Chat:
         caller: Caller,
         model: Model,
         deadline: float | None,
-    ) -> tuple[Backend, UpstreamCall]:
+    ) -> Run:
         await self._turns.begin(held, request, caller, model, deadline)
         conversation = held.conversation(request)
-        return self._router.route(model, request, conversation, session_id=held.session_id, deadline=deadline)
+        return self._router.run(model, request, conversation, session_id=held.session_id, deadline=deadline)
 
     async def _fail(
         self,
         held: Held,
         error: BaseException,
-        joiner: AnswerJoiner | None,
         request: CreateChatCompletionRequest,
-        deadline: float | None,
+        terms: Terms,
+        progress: "_Progress",
     ) -> None:
         if isinstance(error, UnsupportedParameter) and functions.speaks_of_functions(request):
             functions.use_old_names(error)
-        partial = joiner.completion() if joiner else None
-        await self._turns.fail(held, self._reason(error, deadline), partial, wait=_is_told(error))
+        receipt = _receipt(progress.run, terms) if progress.run else None
+        reason = self._reason(error, terms.deadline)
+        await self._turns.fail(held, reason, progress.said(), receipt, wait=_is_told(error))
 
     def _reason(self, error: BaseException, deadline: float | None) -> str:
         """Says in a word why a turn stays incomplete."""
@@ -190,6 +196,24 @@ class Chat:
         if isinstance(error, DeadlineExceeded):
             return "deadline"
         return "failed" if isinstance(error, ParleyError) else "internal"
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a call came: who was asked, and what a stream said, where it is kept."""
+
+    run: Run | None = None
+    joiner: AnswerJoiner | None = None
+
+    def said(self) -> ChatCompletion | None:
+        return self.joiner.completion() if self.joiner else None
+
+
+def _receipt(run: Run, terms: Terms) -> Receipt:
+    """Tells the caller what was asked of whom, and returns it."""
+    receipt = run.receipt()
+    terms.receipt(receipt, run.causes())
+    return receipt
 
 
 def _is_told(error: BaseException) -> bool:

@@ -1,17 +1,23 @@
-"""Which model answers, by which target, and what that target is asked."""
+"""Which models there are, which targets may answer one of them, and what each is asked."""
 
 import hashlib
 import math
 import random
+import time
 from collections.abc import Mapping, Sequence
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 
-from parley.config import Config, ConfigError, Model, Target
+from parley.config import Config, ConfigError, Model
 from parley.core import functions
-from parley.core.errors import InvalidRequest, ModelNotFound
+from parley.core.breaker import Clock
+from parley.core.budget import Budget
+from parley.core.course import Course
+from parley.core.errors import InvalidRequest, ModelNotFound, UnsupportedParameter
 from parley.core.ports import Backend, Caller, UpstreamCall
+from parley.core.run import Run
+from parley.core.targets import Candidate, LiveTarget
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 
@@ -26,10 +32,13 @@ class Router:
     Raises ConfigError where a model's `defaults` are not request parameters.
     """
 
-    def __init__(self, config: Config, backends: Mapping[str, Backend]) -> None:
+    def __init__(self, config: Config, backends: Mapping[str, Backend], clock: Clock = time.monotonic) -> None:
         self._models = {model.id: model for model in config.models}
         self._default = config.default_model
-        self._backends = backends
+        self._clock = clock
+        self._targets = _targets(config, backends, clock)
+        self._candidates = {model.id: self._own(model) for model in config.models}
+        self._budgets = {model.id: Budget(model.retries.share, clock) for model in config.models}
         self._defaults = {model.id: _defaults(index, model) for index, model in enumerate(config.models)}
         self._instructions = {model.id: _instructions(model) for model in config.models}
 
@@ -61,7 +70,12 @@ class Router:
                 return choices * asked.max_tokens
         return 0
 
-    def route(
+    @property
+    def targets(self) -> Sequence[LiveTarget]:
+        """Returns every target that a model names, once."""
+        return list(self._targets.values())
+
+    def run(
         self,
         model: Model,
         request: CreateChatCompletionRequest,
@@ -69,45 +83,84 @@ class Router:
         *,
         session_id: str | None,
         deadline: float | None,
-    ) -> tuple[Backend, UpstreamCall]:
-        """Chooses the target and makes its call: instructions, the whole conversation's `messages`, defaults."""
-        target = choose(model.targets, session_id)
-        asked = self._fill_in(model, request, messages)
-        return self._backends[target.backend], UpstreamCall(asked, target.model or model.id, model.timeouts, deadline)
+    ) -> Run:
+        """Makes ready to answer the whole conversation's `messages`; `deadline` is a time of the event loop's clock."""
+        candidates = self._in_order(model, session_id)
+        budget = self._budgets[model.id]
+        course = Course(model.id, candidates, model.retries, budget, deadline=deadline, clock=self._clock)
+        return Run(course, model, lambda candidate: self._call(candidate, model, request, messages, deadline))
+
+    def _own(self, model: Model) -> list[Candidate]:
+        return [Candidate(model, target, self._targets[target.name]) for target in model.targets]
+
+    def _in_order(self, model: Model, session_id: str | None) -> list[Candidate]:
+        """Returns who may answer, the model's own targets first; one that two of the models share is asked once."""
+        found: dict[str, Candidate] = {}
+        for model_id in (model.id, *model.fallbacks):
+            for candidate in in_order(self._candidates[model_id], session_id):
+                found.setdefault(candidate.target.name, candidate)
+        return list(found.values())
+
+    def _call(
+        self,
+        candidate: Candidate,
+        model: Model,
+        request: CreateChatCompletionRequest,
+        messages: Sequence[Message],
+        deadline: float | None,
+    ) -> UpstreamCall:
+        """Makes the call of one target. Raises UnsupportedParameter."""
+        target, answering = candidate.target, candidate.model
+        if request.continue_final_message and not target.backend.can_continue:
+            message = f'`continue_final_message` is not supported by the model "{model.id}"'
+            raise UnsupportedParameter(message, param="continue_final_message")
+        asked = self._fill_in(answering, model, request, messages)
+        name = target.model or answering.id
+        return UpstreamCall(asked, name, answering.timeouts, deadline, continues=request.continue_final_message)
 
     def _fill_in(
-        self, model: Model, request: CreateChatCompletionRequest, messages: Sequence[Message]
+        self, answering: Model, model: Model, request: CreateChatCompletionRequest, messages: Sequence[Message]
     ) -> CreateChatCompletionRequest:
         asked = CreateChatCompletionRequest()
         asked.CopyFrom(request)
         asked.model = model.id
-        defaults, names = self._defaults[model.id]
+        defaults, names = self._defaults[answering.id]
         for name in names:
             _fill_in_default(asked, defaults, name)
         del asked.messages[:]
-        asked.messages.extend(self._instructions[model.id])
+        asked.messages.extend(self._instructions[answering.id] or self._instructions[model.id])
         asked.messages.extend(messages)
         functions.to_tools(asked)
         return asked
 
 
-def choose(targets: Sequence[Target], session_id: str | None) -> Target:
-    """Picks a target by weight: at random, or for a session always the same one while the list stays as it is.
+def in_order(candidates: Sequence[Candidate], session_id: str | None) -> Sequence[Candidate]:
+    """Orders a model's targets by weight: at random, or for a session always alike while the list stays as it is.
 
     Sessions are spread by weighted rendezvous hashing (Schindelhauer and Schomaker, 2005), so that a target that comes
-    or goes moves only its own share of the sessions.
+    or goes moves only its own share of the sessions. At random the same formula draws by weight, without putting back
+    (Efraimidis and Spirakis, 2006).
     """
-    if len(targets) == 1:
-        return targets[0]
+    if len(candidates) == 1:
+        return candidates
+    return sorted(candidates, key=lambda candidate: _score(candidate, session_id), reverse=True)
+
+
+def _score(candidate: Candidate, session_id: str | None) -> float:
     if session_id is None:
-        return random.choices(targets, [target.weight for target in targets])[0]  # noqa: S311 - spreads load, no secret
-    return max(targets, key=lambda target: _score(target, session_id))
+        drawn = random.getrandbits(64)  # spreads load, no secret
+    else:
+        text = f"{session_id}\0{candidate.target.backend_name}\0{candidate.target.model}"
+        drawn = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+    return -candidate.weight / math.log((drawn + 1) / (2**64 + 2))
 
 
-def _score(target: Target, session_id: str) -> float:
-    digest = hashlib.blake2b(f"{session_id}\0{target.backend}\0{target.model}".encode(), digest_size=8).digest()
-    uniform = (int.from_bytes(digest) + 1) / (2**64 + 2)
-    return -target.weight / math.log(uniform)
+def _targets(config: Config, backends: Mapping[str, Backend], clock: Clock) -> dict[str, LiveTarget]:
+    named = {target.name: target for model in config.models for target in model.targets}
+    return {
+        name: LiveTarget(target, backends[target.backend], config.prices.get(name), clock)
+        for name, target in named.items()
+    }
 
 
 def _defaults(index: int, model: Model) -> tuple[CreateChatCompletionRequest, list[str]]:

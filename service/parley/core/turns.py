@@ -24,6 +24,7 @@ from parley.core.queueing import Queue
 from parley.core.repeating import Repeating
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
+from parley.v1.receipt_pb2 import Receipt
 
 _LEASE_SECONDS = 10.0
 _RENEW_SECONDS = 3.0
@@ -122,7 +123,7 @@ class Turns:
             held.turn = await self.queue.wait(begin.session_id, try_it, model.queue_timeout, deadline)
         self._hold(held)
 
-    async def commit(self, held: Held, completion: ChatCompletion) -> None:
+    async def commit(self, held: Held, completion: ChatCompletion, receipt: Receipt | None = None) -> None:
         """Completes what is held; returns when it is on disk. Raises TurnLost, StoreUnavailable."""
         if not held.is_kept:
             return
@@ -134,26 +135,32 @@ class Turns:
             claim=held.claim,
             reply=completion.SerializeToString() if held.claim else b"",
             charges=held.charges(),
+            receipt=receipt,
         )
         await asyncio.shield(self._end(held, self._commit(held, end)))
 
-    async def fail(self, held: Held, reason: str, partial: ChatCompletion | None, *, wait: bool) -> None:
+    async def fail(
+        self, held: Held, reason: str, partial: ChatCompletion | None, receipt: Receipt | None = None, *, wait: bool
+    ) -> None:
         """Ends what is held as `incomplete(reason)` and keeps what was said.
 
         `wait` is for a caller who is told that the call failed: he may come back at once, and should find neither his
         session nor his key in use. A store that hangs does not keep him for long.
         """
-        ending = self.abandon(held, reason, partial)
+        ending = self.abandon(held, reason, partial, receipt)
         if ending is not None and wait:
             await asyncio.wait({ending}, timeout=_FAIL_SECONDS)
 
-    def abandon(self, held: Held, reason: str, partial: ChatCompletion | None) -> asyncio.Task[None] | None:
+    def abandon(
+        self, held: Held, reason: str, partial: ChatCompletion | None, receipt: Receipt | None = None
+    ) -> asyncio.Task[None] | None:
         """Does the same without waiting; returns what still writes."""
         if not held.is_kept:
             return None
         message = said(partial) if partial else None
         usage = cost(partial) if partial else None
-        end = TurnEnd("incomplete", reason, [message] if message else [], usage, held.claim, charges=held.charges())
+        answer = [message] if message else []
+        end = TurnEnd("incomplete", reason, answer, usage, held.claim, charges=held.charges(), receipt=receipt)
         return self._end(held, self._abandon(held, end))
 
     async def close(self) -> None:

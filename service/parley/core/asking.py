@@ -1,0 +1,97 @@
+"""One attempt at an answer: a place at its target, the request, and the words that come."""
+
+from collections.abc import Sequence
+
+from parley.core.answers import cost
+from parley.core.attempts import Attempt, Kind
+from parley.core.course import Course
+from parley.core.errors import ParleyError
+from parley.core.ports import UpstreamCall
+from parley.core.targets import Candidate
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+
+
+async def begin(
+    course: Course, candidate: Candidate, call: UpstreamCall, kind: Kind, before: Attempt | None = None
+) -> Attempt | None:
+    """Begins an attempt as soon as its target has a place for it; None where it has none, or has failed meanwhile."""
+    target = candidate.target
+    if not await target.take_place(candidate.model.timeouts.connect):
+        course.is_full()
+        return None
+    attempt = None
+    try:
+        attempt = course.begin(candidate, call, kind, before)
+    finally:
+        if attempt is None:
+            target.give_place()
+    return attempt
+
+
+async def complete(course: Course, attempt: Attempt) -> ChatCompletion:
+    """Asks for a whole answer. Raises what the backend raises; the course is still to be told of a ParleyError."""
+    target = attempt.candidate.target
+    try:
+        completion = await target.backend.complete(attempt.call)
+    except ParleyError:
+        raise
+    except BaseException:
+        course.left(attempt)
+        raise
+    else:
+        attempt.usage = cost(completion)
+        course.completed(attempt)
+        return completion
+    finally:
+        target.give_place()
+
+
+class Asked:
+    """A stream that is asked for: its first words (`head`), then the `rest`."""
+
+    def __init__(self, course: Course, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self.head: Sequence[ChatCompletionChunk] = ()
+        self.rest = attempt.candidate.target.backend.stream(attempt.call)
+        self._course = course
+        self._is_open = True
+
+    async def reach_token(self) -> None:
+        """Waits for the first token; `head` has what came with it and before.
+
+        Raises what the backend raises, and has closed itself then; the course is still to be told of a ParleyError.
+        """
+        head = []
+        try:
+            async for chunk in self.rest:
+                head.append(chunk)
+                if _speaks(chunk):
+                    self._course.began(self.attempt)
+                    break
+        except ParleyError:
+            await self.close()
+            raise
+        except BaseException:
+            self._course.left(self.attempt)
+            await self.close()
+            raise
+        self.head = head
+
+    async def close(self) -> None:
+        """Closes the stream, and gives its place back."""
+        if self._is_open:
+            self._is_open = False
+            try:
+                await self.rest.aclose()
+            finally:
+                self.attempt.candidate.target.give_place()
+
+
+def _speaks(chunk: ChatCompletionChunk) -> bool:
+    """Tells whether a chunk has a token in it, or the end of an answer, and not only the role."""
+    for choice in chunk.choices:
+        if choice.delta.content or choice.HasField("finish_reason"):
+            return True
+        if any(field.name not in {"role", "content"} for field, _ in choice.delta.ListFields()):
+            return True
+    return False

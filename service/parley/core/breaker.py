@@ -1,0 +1,118 @@
+"""The circuit breaker of one target: keeps calls away from it while it fails.
+
+    closed ── 5 failures in a row, or half of 20 within 30 s ──→ open, for 10 s
+    open ── the time is over ──→ half open: one call is let through, the probe
+    half open ── the probe succeeds ──→ closed;  the probe fails ──→ open, for twice as long, up to 60 s
+
+A call enters with a permit, and says with it how it ended. What a permit says that was given before the last change of
+state is not heard: it tells of another time.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+Clock = Callable[[], float]
+"""Tells the time in seconds, from any beginning."""
+
+IN_A_ROW = 5
+WINDOW = 20
+WINDOW_SECONDS = 30.0
+FIRST_PAUSE = 10.0
+LONGEST_PAUSE = 60.0
+
+
+class Breaker:
+    """One target's. Times are those of `clock`."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._permit = 0  # of the present state
+        self._open_until: float | None = None  # None: closed
+        self._probing = False
+        self._pause = FIRST_PAUSE
+        self._close()
+
+    @property
+    def is_closed(self) -> bool:
+        """Tells whether every call is let through."""
+        return self._open_until is None
+
+    def admits(self) -> bool:
+        """Tells whether a call would be let through now."""
+        return self._open_until is None or (not self._probing and self._clock() >= self._open_until)
+
+    def retry_in(self) -> float:
+        """Returns in how many seconds a call may be let through; 0 for now."""
+        if self._open_until is None:
+            return 0.0
+        return max(0.0, self._open_until - self._clock())
+
+    def enter(self) -> int | None:
+        """Lets a call through and returns its permit; None where it must go elsewhere."""
+        if not self.admits():
+            return None
+        if self._open_until is not None:
+            self._probing = True
+            self._permit += 1
+        return self._permit
+
+    def began(self, permit: int) -> int:
+        """Notes that an answer has begun: a probe has succeeded then. Returns the permit to say with how it ends."""
+        if self._probing and permit == self._permit:
+            self._close()
+            return self._permit
+        return permit
+
+    def succeeded(self, permit: int) -> None:
+        """Notes that the target answered, be it that the request is wrong."""
+        if permit != self._permit:
+            return
+        if self._probing:
+            self._close()
+        else:
+            self._in_a_row = 0
+            self._note(failed=False)
+
+    def failed(self, permit: int) -> None:
+        """Notes a failure that counts against the target."""
+        if permit != self._permit:
+            return
+        if self._probing:
+            self._open(min(2 * self._pause, LONGEST_PAUSE))
+            return
+        self._in_a_row += 1
+        self._note(failed=True)
+        if self._in_a_row >= IN_A_ROW or self._half_failed():
+            self._open(FIRST_PAUSE)
+
+    def left(self, permit: int) -> None:
+        """Notes that a call ended without a word about the target, for example because its caller left."""
+        if self._probing and permit == self._permit:
+            self._open(self._pause)
+
+    def try_now(self) -> None:
+        """Ends the pause: something else has found the target well."""
+        if self._open_until is not None and not self._probing:
+            self._open_until = self._clock()
+
+    def _note(self, *, failed: bool) -> None:
+        self._latest.append((self._clock(), failed))
+
+    def _half_failed(self) -> bool:
+        full = len(self._latest) == WINDOW and self._latest[0][0] >= self._clock() - WINDOW_SECONDS
+        return full and 2 * sum(failed for _, failed in self._latest) >= WINDOW
+
+    def _open(self, pause: float) -> None:
+        self._pause = pause
+        self._open_until = self._clock() + pause
+        self._probing = False
+        self._permit += 1
+
+    def _close(self) -> None:
+        self._open_until = None
+        self._probing = False
+        self._pause = FIRST_PAUSE
+        self._permit += 1
+        self._in_a_row = 0
+        self._latest: deque[tuple[float, bool]] = deque(maxlen=WINDOW)

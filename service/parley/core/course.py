@@ -1,0 +1,194 @@
+"""The course of one call through its targets: who is asked, how often, and when it is given up.
+
+Nothing here waits or connects: a course is told what came of each attempt, and says what is next. The table that it
+follows is in `verdicts`.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from parley.config import Retries
+from parley.core.attempts import Attempt, Kind, Outcome
+from parley.core.breaker import Clock
+from parley.core.budget import Budget
+from parley.core.errors import (
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    ParleyError,
+    UnsupportedParameter,
+    UpstreamMisconfigured,
+    UpstreamRateLimited,
+    UpstreamUnavailable,
+)
+from parley.core.ports import UpstreamCall
+from parley.core.targets import Candidate
+from parley.core.verdicts import SHORT_WAIT, Next, Repeat, Says, verdict
+
+MOST_REPEATS = 2
+FIRST_BACKOFF = 0.4
+
+_log = structlog.get_logger()
+
+
+class Course:
+    """The attempts of one call of the model `model_id`, at `candidates` in their order.
+
+    `deadline` is the caller's, a time of `clock`. `jitter` returns a number from 0 to 1.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a call's course depends on
+        self,
+        model_id: str,
+        candidates: Sequence[Candidate],
+        retries: Retries,
+        budget: Budget,
+        *,
+        deadline: float | None,
+        clock: Clock,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._model_id = model_id
+        self._waiting = deque(candidates)
+        self._left = retries.attempts
+        self._budget = budget
+        self._deadline = deadline
+        self._clock = clock
+        self._jitter = jitter
+        self._full = False
+        self._error: ParleyError | None = None
+        self._asked = list(candidates)
+        self.attempts: list[Attempt] = []
+        budget.called()
+
+    @property
+    def has_more(self) -> bool:
+        """Tells whether anybody is left who could be asked."""
+        return self._left > 0 and any(candidate.target.admits() for candidate in self._waiting)
+
+    def next(self) -> Candidate:
+        """Takes the next candidate that may be asked. Raises what the caller is told where there is none."""
+        self._check_deadline()
+        while self._waiting and self._left > 0:
+            candidate = self._waiting.popleft()
+            if candidate.target.admits():
+                return candidate
+        raise self._final()
+
+    def begin(
+        self, candidate: Candidate, call: UpstreamCall, kind: Kind, before: Attempt | None = None
+    ) -> Attempt | None:
+        """Begins an attempt; None where the breaker has shut meanwhile. `before` is the one that it repeats."""
+        self._check_deadline()
+        permit = candidate.target.breaker.enter() if self._left > 0 and candidate.target.well else None
+        if permit is None:
+            return None
+        self._left -= 1
+        attempt = Attempt(candidate, call, kind, self._clock(), permit)
+        if before is not None:
+            attempt.repeats, attempt.told = before.repeats, before.told
+        self.attempts.append(attempt)
+        return attempt
+
+    def cannot(self, error: UnsupportedParameter) -> None:
+        """Notes that a candidate cannot be asked this."""
+        self._remember(error)
+
+    def is_full(self) -> None:
+        """Notes that a candidate had no place for the call."""
+        self._full = True
+
+    def began(self, attempt: Attempt) -> None:
+        """Notes an attempt's first token."""
+        attempt.first_token = self._clock()
+        attempt.permit = attempt.candidate.target.breaker.began(attempt.permit)
+
+    def completed(self, attempt: Attempt) -> None:
+        """Notes that an attempt has answered."""
+        self._end(attempt, Outcome.COMPLETED)
+        attempt.candidate.target.breaker.succeeded(attempt.permit)
+
+    def left(self, attempt: Attempt, outcome: Outcome = Outcome.CANCELLED) -> None:
+        """Notes that an attempt was given up, for no fault of its target."""
+        if attempt.outcome is None:
+            self._end(attempt, outcome)
+            attempt.candidate.target.breaker.left(attempt.permit)
+
+    def refused(self, attempt: Attempt, error: ParleyError) -> None:
+        """Notes that a target does not go on from the beginning of an answer, which is no fault of it."""
+        self._end(attempt, Outcome.FAILED, error)
+        self._tell(attempt, Says.WELL)
+
+    def failed(self, attempt: Attempt, error: ParleyError) -> float | None:
+        """Notes a failure; returns after how many seconds the same target is asked again, None where another one is.
+
+        Raises the error where nobody else would answer any better.
+        """
+        row = verdict(error)
+        self._end(attempt, Outcome.FAILED, error)
+        self._tell(attempt, row.says)
+        if row.next is Next.NOBODY:
+            raise error
+        self._remember(error)
+        if row.next is Next.FALLBACKS:
+            self._waiting = deque(other for other in self._waiting if other.model is not attempt.candidate.model)
+        if isinstance(error, UpstreamMisconfigured):
+            _log.error("misconfigured", target=attempt.candidate.target.name, cause=error.cause)
+        return self._pause(attempt, row.repeat, error)
+
+    def _tell(self, attempt: Attempt, says: Says) -> None:
+        breaker = attempt.candidate.target.breaker
+        if says is Says.ILL:
+            breaker.failed(attempt.permit)
+        elif says is Says.WELL:
+            breaker.succeeded(attempt.permit)
+        else:
+            breaker.left(attempt.permit)
+
+    def _pause(self, attempt: Attempt, repeat: Repeat, error: ParleyError) -> float | None:
+        told = error.retry_after if error.retry_after is not None and error.retry_after <= SHORT_WAIT else 0.0
+        if repeat is Repeat.AS_TOLD and not attempt.told:
+            pause, repeats, has_waited = told, attempt.repeats, True
+        elif repeat is Repeat.BACKOFF and attempt.repeats < MOST_REPEATS:
+            backoff = FIRST_BACKOFF * 2**attempt.repeats * (0.5 + self._jitter())
+            pause, repeats, has_waited = max(told, backoff), attempt.repeats + 1, attempt.told
+        else:
+            return None
+        if not self._may_repeat(attempt, pause):
+            return None
+        attempt.repeats, attempt.told = repeats, has_waited
+        return pause
+
+    def _may_repeat(self, attempt: Attempt, pause: float) -> bool:
+        """Keeps an attempt for each who has not been asked yet, the deadline, the breaker, and the model's budget."""
+        others = sum(candidate.target.admits() for candidate in self._waiting)
+        in_time = self._deadline is None or self._clock() + pause < self._deadline
+        return self._left > others and in_time and attempt.candidate.target.admits() and self._budget.repeat()
+
+    def _end(self, attempt: Attempt, outcome: Outcome, error: ParleyError | None = None) -> None:
+        attempt.ended = self._clock()
+        attempt.outcome, attempt.error = outcome, error
+
+    def _remember(self, error: ParleyError) -> None:
+        """Keeps what tells the caller most: a conversation that is too long, else the latest failure of a backend."""
+        if isinstance(self._error, ContextLengthExceeded):
+            return
+        if self._error is None or not isinstance(error, UnsupportedParameter):
+            self._error = error
+
+    def _check_deadline(self) -> None:
+        if self._deadline is not None and self._clock() >= self._deadline:
+            raise DeadlineExceeded
+
+    def _final(self) -> ParleyError:
+        if self._error is not None:
+            return self._error
+        if self._full:
+            message = f'The model "{self._model_id}" is receiving too many requests; try again later'
+            return UpstreamRateLimited(message, retry_after=1, cause="every target has as many calls as it may have")
+        soonest = min((candidate.target.breaker.retry_in() for candidate in self._asked), default=0.0)
+        message = f'The model "{self._model_id}" is not available; try again later'
+        cause = "no target is asked: each has failed lately, or its health check fails"
+        return UpstreamUnavailable(message, retry_after=max(1.0, soonest), cause=cause)

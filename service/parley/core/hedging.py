@@ -1,0 +1,48 @@
+"""Hedging: when a first token is slow to come, another target is asked for it too, and the faster one answers."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from parley.core.asking import Asked
+from parley.core.attempts import Kind
+
+Lane = Callable[[Kind], Coroutine[Any, Any, Asked]]
+"""Asks one target after another until one of them has said its first token."""
+
+
+async def race(lane: Lane, seconds: float, has_more: Callable[[], bool]) -> Asked:
+    """Returns the stream whose first token comes first. A second lane is opened after so many seconds, if `has_more`.
+
+    The other lane is ended, and its stream closed. Raises what the first lane raises where neither has a token.
+    """
+    lanes = [asyncio.create_task(lane(Kind.FIRST))]
+    winner: asyncio.Task[Asked] | None = None
+    try:
+        await asyncio.wait(lanes, timeout=seconds)
+        if not lanes[0].done() and has_more():
+            lanes.append(asyncio.create_task(lane(Kind.HEDGE)))
+        winner = await _fastest(lanes)
+        return winner.result()
+    finally:
+        await _end([task for task in lanes if task is not winner])
+
+
+async def _fastest(lanes: list[asyncio.Task[Asked]]) -> asyncio.Task[Asked]:
+    """Waits for the first lane that succeeds; returns one that failed where all have."""
+    waiting = set(lanes)
+    while waiting:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if task.exception() is None:
+                return task
+    return lanes[0]
+
+
+async def _end(lanes: list[asyncio.Task[Asked]]) -> None:
+    """Ends the lanes that have lost; one may have its token at the same moment."""
+    for task in lanes:
+        task.cancel()
+    for ended in await asyncio.gather(*lanes, return_exceptions=True):
+        if isinstance(ended, Asked):
+            await ended.close()

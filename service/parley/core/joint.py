@@ -1,0 +1,72 @@
+"""One stream made of the streams of several attempts: what the caller gets of each, and what all of them cost."""
+
+from collections.abc import Sequence
+
+from parley.core import usage
+from parley.core.attempts import Attempt, Outcome
+from parley.core.continuation import Delivered, Resume, Splice, begun
+from parley.core.course import Course
+from parley.core.errors import ParleyError
+from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
+
+
+class Joint:
+    """The stream that answers `request`, on its course. `broken` is the error with which it broke off at first."""
+
+    def __init__(self, course: Course, request: CreateChatCompletionRequest) -> None:
+        self.delivered = Delivered(request.n or 1)
+        self.broken: ParleyError | None = None
+        self._course = course
+        self._filter: Splice | Resume | None = None
+        self._said: list[str] = []  # what the present attempt has said, delivered or not
+
+    def goes_on_with(self, attempt: Attempt) -> None:
+        """Joins another attempt to what was delivered."""
+        self._said = []
+        if attempt.call.continues:
+            self._filter = Resume(self.delivered, begun(attempt.call.request, self.delivered))
+        else:
+            self._filter = Splice(self.delivered)
+
+    def new(self, attempt: Attempt, chunk: ChatCompletionChunk) -> Sequence[ChatCompletionChunk]:
+        """Returns what the caller gets of an attempt's chunk. Raises Misfit."""
+        if chunk.HasField("usage"):
+            self._count(attempt, chunk)
+        if self._filter is None:
+            self.delivered.add(chunk)
+            return (chunk,)
+        self._said.extend(choice.delta.content for choice in chunk.choices)
+        return self._deliver(self._filter.new(chunk))
+
+    def end(self) -> Sequence[ChatCompletionChunk]:
+        """Returns what was held back at the end of the present attempt."""
+        return self._deliver(self._filter.end()) if self._filter else ()
+
+    def settle(self, attempt: Attempt) -> None:
+        """Estimates what an attempt cost that said something, but did not come to its end."""
+        if attempt.outcome is Outcome.COMPLETED or attempt.first_token is None:
+            return
+        said = self._said if self._filter else self.delivered.texts()
+        guess = usage.estimate(attempt.call.request.messages, said)
+        if attempt.usage is not None:
+            guess.prompt_tokens = attempt.usage.prompt_tokens
+            guess.completion_tokens = max(guess.completion_tokens, attempt.usage.completion_tokens)
+            guess.total_tokens = guess.prompt_tokens + guess.completion_tokens
+        attempt.usage, attempt.estimated = guess, True
+
+    def bill(self) -> ChatCompletionChunk:
+        """Returns a chunk with what all attempts cost."""
+        used = usage.total(attempt.usage for attempt in self._course.attempts if attempt.usage is not None)
+        return ChatCompletionChunk(usage=used)
+
+    def _deliver(self, chunks: Sequence[ChatCompletionChunk]) -> Sequence[ChatCompletionChunk]:
+        for chunk in chunks:
+            self.delivered.add(chunk)
+        return chunks
+
+    def _count(self, attempt: Attempt, chunk: ChatCompletionChunk) -> None:
+        """Keeps what the attempt has cost; the caller reads what all have cost together."""
+        attempt.usage = type(chunk.usage)()
+        attempt.usage.CopyFrom(chunk.usage)
+        if len(self._course.attempts) > 1:
+            chunk.usage.CopyFrom(self.bill().usage)

@@ -1,0 +1,64 @@
+"""A target as it is now: its backend, whether it is well, and how many calls it has."""
+
+import asyncio
+import time
+
+from parley.config import Model, Price, Target
+from parley.core.breaker import Breaker, Clock
+from parley.core.ports import Backend
+
+
+class LiveTarget:
+    """One backend and model of this worker, shared by all models that name it.
+
+    `well` is what its health checks say; without them it stays true.
+    """
+
+    def __init__(self, target: Target, backend: Backend, price: Price | None, clock: Clock = time.monotonic) -> None:
+        self.name = target.name
+        self.backend_name = target.backend
+        self.model = target.model
+        self.backend = backend
+        self.price = price
+        self.well = True
+        self.breaker = Breaker(clock)
+        self._most_queued = target.max_queued
+        self._places = asyncio.Semaphore(target.max_concurrent) if target.max_concurrent else None
+        self._queued = 0
+
+    def admits(self) -> bool:
+        """Tells whether a call would be let through now, if there is a place for it."""
+        return self.well and self.breaker.admits()
+
+    async def take_place(self, seconds: float) -> bool:
+        """Takes one of the places for calls, waiting for up to so many seconds; False where there was none."""
+        if self._places is None:
+            return True
+        if not self._places.locked():
+            return await self._places.acquire()
+        if self._queued >= self._most_queued:
+            return False
+        self._queued += 1
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._places.acquire()
+        except TimeoutError:
+            return False
+        finally:
+            self._queued -= 1
+
+    def give_place(self) -> None:
+        """Gives a place back."""
+        if self._places is not None:
+            self._places.release()
+
+
+class Candidate:
+    """A target that may answer a call, for the model that names it: the one that was asked for, or a fallback."""
+
+    __slots__ = ("model", "target", "weight")
+
+    def __init__(self, model: Model, target: Target, live: LiveTarget) -> None:
+        self.model = model
+        self.target = live
+        self.weight = target.weight
