@@ -24,9 +24,10 @@ from parley.core.ports import Backend, UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from tests.contract.backends import KEY, Mark, Upstream, Vendor, call, collect, reasons, text
 from tests.contract.http_vendors import HTTP_VENDORS
+from tests.contract.parley_vendor import PARLEY
 from tests.upstream import Cut, Gate, Stall
 
-VENDORS: list[Vendor] = [*HTTP_VENDORS]
+VENDORS: list[Vendor] = [*HTTP_VENDORS, PARLEY]
 
 NOT_AVAILABLE = 'The model "myapp-123" is not available; try again later'
 BROKEN = 'The model "myapp-123" broke off before its answer was whole; try again'

@@ -23,6 +23,14 @@ class Bounds:
         self.end = end if call.deadline is None else min(end, call.deadline)
         self.first_token = min(self.end, now + call.timeouts.first_token)
 
+    def left(self) -> float:
+        """How many seconds are left of the whole call."""
+        return max(0.0, self.end - self._loop.time())
+
+    def connected(self) -> float:
+        """Until when there must be a connection, if it is begun now."""
+        return min(self.end, self._loop.time() + self._call.timeouts.connect)
+
     def next_bytes(self) -> float:
         """Until when the next bytes of a stream must come."""
         return min(self.end, self._loop.time() + self._call.timeouts.stream_idle)

@@ -1,0 +1,372 @@
+"""Another Parley, scripted: a real gRPC server that answers as Parley documents it, for the contract suite of backends.
+
+It is called through a little TCP proxy, which counts connections, cuts them, and sees when the client closes them.
+
+    with ScriptedParley() as upstream:
+        upstream.answer(Answer([message, gate, Cut()]))            # messages, and what happens between them
+        upstream.answer(Answer([], Refusal(StatusCode.NOT_FOUND, "no such model", "MODEL_NOT_FOUND")))
+        ... call upstream.address ...
+        assert "target-1" == upstream.requests[0].message.model
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from parley.backends.parley import Parley
+from parley.core.errors import (
+    ContentPolicy,
+    ContextLengthExceeded,
+    UpstreamError,
+    UpstreamMisconfigured,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamUnavailable,
+)
+from parley.core.ports import Backend
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.message_pb2 import Delta, Usage
+from tests.contract.backends import KEY, Mark, Piece
+from tests.upstream import PATIENCE, Cut, Pause, Signal, Stall
+
+Step = bytes | Message | Signal | Pause | Cut | Stall
+
+USAGE = Usage(prompt_tokens=9, completion_tokens=3, total_tokens=12)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """How a call ends that fails. Without a `reason` it ends as with any gRPC server, without details."""
+
+    code: grpc.StatusCode
+    words: str
+    reason: str | None = None
+    retry_after: float | None = None
+    facts: dict[str, str] = field(default_factory=dict)
+
+    def trailing(self) -> tuple[tuple[str, str | bytes], ...]:
+        """Returns the google.rpc.Status of the documents, as trailing metadata."""
+        status = status_pb2.Status(code=self.code.value[0], message=self.words)
+        if self.reason:
+            info = error_details_pb2.ErrorInfo(reason=self.reason, domain="parley", metadata=self.facts)
+            status.details.add().Pack(info)
+        if self.retry_after is not None:
+            retry = error_details_pb2.RetryInfo()
+            retry.retry_delay.FromMilliseconds(int(self.retry_after * 1000))
+            status.details.add().Pack(retry)
+        return (("grpc-status-details-bin", status.SerializeToString()),) if status.details else ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The messages of an answer, and what happens between them; then OK, or the refusal."""
+
+    steps: Sequence[Step]
+    refusal: Refusal | None = None
+
+
+@dataclass
+class Received:
+    """A call as it came. `closed` is set when the client has cancelled it or closed the connection.
+
+    `seconds` is what was left of its deadline, None where it had none.
+    """
+
+    message: CreateChatCompletionRequest
+    metadata: dict[str, Any]
+    method: str
+    seconds: float | None
+    closed: Signal = field(default_factory=Signal)
+    answered: bool = False
+
+    def ended(self) -> None:
+        """Notes that gRPC has done with the call."""
+        if not self.answered:
+            self.closed.set()
+
+
+class ScriptedParley:
+    """The server. A context manager; `healthy` is what its health service says of `parley.v1.ChatCompletions`."""
+
+    def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
+        self.requests: list[Received] = []
+        self.health = health.HealthServicer()
+        self._answers: deque[Answer] = deque()
+        self._arrivals: list[Signal] = []
+        self._lock = threading.Lock()
+        self._server = grpc.server(ThreadPoolExecutor(16))
+        handlers: dict[str, Any] = {
+            "CreateChatCompletion": grpc.unary_unary_rpc_method_handler(self._whole),
+            "StreamChatCompletion": grpc.unary_stream_rpc_method_handler(self._stream),
+        }
+        handler = grpc.method_handlers_generic_handler("parley.v1.ChatCompletions", handlers)
+        self._server.add_generic_rpc_handlers((handler,))
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
+        if credentials is None:
+            port = self._server.add_insecure_port("127.0.0.1:0")
+        else:
+            port = self._server.add_secure_port("127.0.0.1:0", credentials)
+        self._proxy = _Proxy(port, self._hung_up)
+
+    def __enter__(self) -> Self:
+        self.says_it_is(serving=True)
+        self._server.start()
+        self._proxy.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._proxy.stop()
+        self._server.stop(0).wait(PATIENCE)
+
+    @property
+    def address(self) -> str:
+        """Where it listens: `host:port`."""
+        return f"127.0.0.1:{self._proxy.port}"
+
+    @property
+    def connections(self) -> int:
+        """How many connections it has accepted."""
+        return self._proxy.connections
+
+    def says_it_is(self, *, serving: bool) -> None:
+        """Sets what the health service says."""
+        status = health_pb2.HealthCheckResponse
+        self.health.set("parley.v1.ChatCompletions", status.SERVING if serving else status.NOT_SERVING)
+
+    def answer(self, *scripts: Answer) -> None:
+        """Adds answers, to be given in order."""
+        self._answers.extend(scripts)
+
+    async def arrives(self, index: int = 0) -> Received:
+        """Waits for a call, and returns it."""
+        if not await self._arrival(index).arrives():
+            raise AssertionError(f"the server received {len(self.requests)} calls, not {index + 1}")
+        return self.requests[index]
+
+    def _arrival(self, index: int) -> Signal:
+        with self._lock:
+            while len(self._arrivals) <= index:
+                self._arrivals.append(Signal())
+            return self._arrivals[index]
+
+    def _hung_up(self) -> None:
+        """Is told by the proxy that the client has closed its connection."""
+        for received in self.requests:
+            received.closed.set()
+
+    def _whole(self, data: bytes, context: Any) -> bytes:
+        return b"".join(self._stream(data, context, "CreateChatCompletion"))
+
+    def _stream(self, data: bytes, context: Any, method: str = "StreamChatCompletion") -> Iterator[bytes]:
+        message, metadata = CreateChatCompletionRequest.FromString(data), dict(context.invocation_metadata())
+        seconds = context.time_remaining()
+        received = Received(message, metadata, method, seconds if seconds is not None and seconds < 1e8 else None)
+        context.add_callback(received.ended)
+        with self._lock:
+            self.requests.append(received)
+            place, answer = len(self.requests) - 1, self._answers.popleft()
+        self._arrival(place).set()
+        yield from self._play(answer, context)
+        received.answered = True
+        if answer.refusal:
+            context.set_trailing_metadata(answer.refusal.trailing())
+            context.abort(answer.refusal.code, answer.refusal.words)
+
+    def _play(self, answer: Answer, context: Any) -> Iterator[bytes]:
+        over = threading.Event()
+        if not context.add_callback(over.set):
+            return
+        for step in answer.steps:
+            match step:
+                case bytes():
+                    yield step
+                case Signal():
+                    step.wait()
+                case Pause():
+                    over.wait(step.seconds)
+                case Stall():
+                    over.wait(PATIENCE)
+                case Cut():
+                    self._proxy.cut(reset=step.reset)
+                    over.wait(PATIENCE)
+                case _:
+                    yield step.SerializeToString()
+
+
+class _Proxy:
+    """Passes bytes between clients and the server's port, on a thread of its own."""
+
+    def __init__(self, target: int, hung_up: Any) -> None:
+        self.connections = 0
+        self.port = 0
+        self._target = target
+        self._hung_up = hung_up
+        self._clients: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def start(self) -> None:
+        """Listens on a free port."""
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(PATIENCE)
+
+    def stop(self) -> None:
+        """Closes every connection."""
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(PATIENCE)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(PATIENCE)
+        self._loop.close()
+
+    def cut(self, *, reset: bool) -> None:
+        """Closes the clients' connections, behind what was sent; with a TCP reset where `reset` is set."""
+        self._loop.call_soon_threadsafe(self._cut, reset)
+
+    def _cut(self, reset: bool) -> None:
+        for client in self._clients:
+            if reset:
+                linger = (1).to_bytes(4, "little") + bytes(4)
+                client.get_extra_info("socket").setsockopt(1, 13, linger)  # SOL_SOCKET, SO_LINGER: close with RST
+                client.transport.abort()
+            else:
+                client.close()
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _end(self) -> None:
+        self._server.close()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._clients.add(writer)
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        back = asyncio.ensure_future(_copy(far_reader, writer))
+        try:
+            await _copy(reader, far_writer)
+            self._hung_up()
+        except asyncio.CancelledError:
+            pass
+        finally:
+            self._clients.discard(writer)
+            back.cancel()
+            for end in (writer, far_writer):
+                end.transport.abort()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        return
+
+
+def completion(words: str) -> ChatCompletion:
+    """Returns a whole answer."""
+    answer = ChatCompletion(id="chatcmpl-7", object="chat.completion", created=7, model="target-1", usage=USAGE)
+    choice = answer.choices.add(index=0, finish_reason="stop")
+    choice.message.role = "assistant"
+    choice.message.content.string_value = words
+    return answer
+
+
+def chunk(delta: Delta | None = None, finish: str | None = None, **more: Any) -> ChatCompletionChunk:
+    """Returns a chunk with one choice, or none where there is neither a delta nor a reason."""
+    made = ChatCompletionChunk(id="chatcmpl-7", object="chat.completion.chunk", created=7, model="target-1", **more)
+    if delta is not None or finish is not None:
+        made.choices.add(index=0, delta=delta or Delta(), finish_reason=finish)
+    return made
+
+
+def chunks(*texts: str) -> list[ChatCompletionChunk]:
+    """Returns the chunk with the role and one chunk a text, without an end."""
+    deltas = [Delta(role="assistant", content=""), *(Delta(content=text) for text in texts)]
+    return [chunk(delta, sequence=place) for place, delta in enumerate(deltas)]
+
+
+def ending() -> list[ChatCompletionChunk]:
+    """Returns the end of a whole stream: the reason, then the usage."""
+    return [chunk(finish="stop"), chunk(usage=USAGE)]
+
+
+GPU = Refusal(grpc.StatusCode.UNAVAILABLE, "the GPU is gone", "UPSTREAM_UNAVAILABLE")
+LONG = Refusal(grpc.StatusCode.INVALID_ARGUMENT, "9120 tokens are too many", "CONTEXT_LENGTH_EXCEEDED")
+
+_REFUSALS: dict[type[UpstreamError], tuple[grpc.StatusCode, str]] = {
+    UpstreamRejected: (grpc.StatusCode.INVALID_ARGUMENT, "UPSTREAM_REJECTED"),
+    ContextLengthExceeded: (grpc.StatusCode.INVALID_ARGUMENT, "CONTEXT_LENGTH_EXCEEDED"),
+    ContentPolicy: (grpc.StatusCode.INVALID_ARGUMENT, "CONTENT_POLICY"),
+    UpstreamMisconfigured: (grpc.StatusCode.UNAUTHENTICATED, "INVALID_API_KEY"),
+    UpstreamRateLimited: (grpc.StatusCode.RESOURCE_EXHAUSTED, "UPSTREAM_RATE_LIMITED"),
+    UpstreamUnavailable: (grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNAVAILABLE"),
+}
+
+
+class ParleyVendor:
+    """Another Parley, for the contract suite."""
+
+    name = "parley"
+
+    def serve(self) -> ScriptedParley:
+        """Runs a server on a free port."""
+        return ScriptedParley()
+
+    def backend(self, address: str) -> Backend:
+        """Makes the backend for a server at `host:port`."""
+        return Parley(address, KEY)
+
+    def asked_model(self, received: Received) -> str:
+        """Returns the model that a call asked for."""
+        return received.message.model
+
+    def whole(self, words: str) -> Answer:
+        """Answers whole, at the cost of 9 + 3 tokens."""
+        return Answer([completion(words)])
+
+    def stream(self, *pieces: Piece) -> Answer:
+        """Answers with a stream: its beginning, and the pieces."""
+        steps: list[Step] = [*chunks()]
+        for piece in pieces:
+            match piece:
+                case str():
+                    steps.append(chunk(Delta(content=piece)))
+                case Mark.END:
+                    steps += ending()
+                case Mark.FAULT:
+                    return Answer(steps, GPU)
+                case Mark.TOO_LONG:
+                    return Answer(steps, LONG)
+                case _:
+                    steps.append(piece)
+        return Answer(steps)
+
+    def refuses(self, kind: type[UpstreamError], words: str, retry_after: float | None = None) -> Answer:
+        """Refuses the call for the reason that is to become an error of this kind."""
+        code, reason = _REFUSALS[kind]
+        return Answer([], Refusal(code, words, reason, retry_after))
+
+    def silence(self) -> Answer:
+        """Takes the call and never says anything."""
+        return Answer([Stall()])
+
+    def hangs_up(self) -> Answer:
+        """Takes the call and closes the connection."""
+        return Answer([Cut()])
+
+
+PARLEY = ParleyVendor()
