@@ -22,7 +22,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class Receipt(_message.Message):
     """Everything that was done for one call. In the trailing metadata of a completion as `parley-receipt-bin`, of a failed one
-    too; kept with the turn where the call is one. A call that gets an earlier answer again (`Idempotency-Key`) has none.
+    too, for callers over gRPC; kept with the turn where the call is one. A call that gets an earlier answer again
+    (`Idempotency-Key`) has none, nor has one that was refused before anybody was asked.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -31,10 +32,15 @@ class Receipt(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
     DURATION_MS_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     cost: _builtins.float
     """What all attempts cost together, by the configuration's prices. Absent where none of them has a price."""
     duration_ms: _builtins.int
     """Milliseconds from the first attempt's beginning to the last one's end, pauses between them included. Always set."""
+    left_out: _builtins.int
+    """How many attempts are left out of `attempts`, behind the first one: metadata have room for some 2 KiB. Absent where
+    none is, as with turns. The sums are always of all attempts.
+    """
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
         """What was asked, in the order in which it was begun."""
@@ -50,19 +56,24 @@ class Receipt(_message.Message):
         usage: _message_pb2.Usage | None = ...,
         cost: _builtins.float | None = ...,
         duration_ms: _builtins.int | None = ...,
+        left_out: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_duration_ms", b"_duration_ms", "cost", b"cost", "duration_ms", b"duration_ms", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_duration_ms", b"_duration_ms", "_left_out", b"_left_out", "cost", b"cost", "duration_ms", b"duration_ms", "left_out", b"left_out", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_duration_ms", b"_duration_ms", "attempts", b"attempts", "cost", b"cost", "duration_ms", b"duration_ms", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_duration_ms", b"_duration_ms", "_left_out", b"_left_out", "attempts", b"attempts", "cost", b"cost", "duration_ms", b"duration_ms", "left_out", b"left_out", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
     _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
     _WhichOneofReturnType__duration_ms: _TypeAlias = _typing.Literal["duration_ms"]  # noqa: Y015
     _WhichOneofArgType__duration_ms: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms"]  # noqa: Y015
+    _WhichOneofReturnType__left_out: _TypeAlias = _typing.Literal["left_out"]  # noqa: Y015
+    _WhichOneofArgType__left_out: _TypeAlias = _typing.Literal["_left_out", b"_left_out"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost) -> _WhichOneofReturnType__cost | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__duration_ms) -> _WhichOneofReturnType__duration_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__left_out) -> _WhichOneofReturnType__left_out | None: ...
 
 Global___Receipt: _TypeAlias = Receipt  # noqa: Y015
 
