@@ -15,13 +15,16 @@ from yarl import URL
 from parley.backends import failures, http
 from parley.backends.bounds import TICK, Bounds
 from parley.backends.failures import ErrorInBody, Failures, Malformed
-from parley.config import ConfigError
-from parley.core.errors import ParleyError
+from parley.config import ConfigError, HttpHealth
+from parley.core.errors import ParleyError, UpstreamTimeout, UpstreamUnavailable
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 
 _LARGEST_ANSWER = 64 * 1024 * 1024
+_LARGEST_STREAM = 256 * 1024 * 1024  # each token comes in an event of its own, maybe with 20 probabilities
 _LARGEST_ERROR = 64 * 1024
+_WAIT_FOR_CONNECTION = 1.0
+_NOT_WELL = "The backend does not say that it is well"
 _OK = 200
 
 
@@ -50,17 +53,26 @@ class Reader(Protocol):
 class HttpBackend:
     """A backend that posts JSON to one address, over a Unix socket where one is given.
 
-    `headers` are sent with every request; `secret` is the key among them. Raises ConfigError for a value that cannot
-    stand in a header.
+    `headers` are sent with every request; `secret` is the key among them. At most `connections` are open at a time.
+    `health` says where the server tells how it is. Raises ConfigError for a value that cannot stand in a header, and
+    for a proxy that cannot be used.
     """
 
-    def __init__(
-        self, url: str, headers: Mapping[str, str], secret: str | None = None, unix_socket: Path | None = None
+    def __init__(  # noqa: PLR0913 - what a server is
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        secret: str | None = None,
+        unix_socket: Path | None = None,
+        *,
+        connections: int = 1000,
+        health: HttpHealth | None = None,
     ) -> None:
         if secret and not (secret.isascii() and secret.isprintable()):
             raise ConfigError("api_key: has characters that no key has; look for a line break or a quote in it")
         own = {"Content-Type": "application/json", "User-Agent": "parley"}
-        self._endpoint = http.Endpoint(URL(url), own | dict(headers), unix_socket)
+        self._endpoint = http.Endpoint(URL(url), own | dict(headers), unix_socket, connections=connections)
+        self._health = health or HttpHealth()
         self._failures = Failures(secret)
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
@@ -70,7 +82,7 @@ class HttpBackend:
         response = None
         try:
             async with asyncio.timeout_at(bounds.end):
-                response = await self._endpoint.post(body, call.timeouts.connect)
+                response = await self._endpoint.post(body, call.timeouts.connect, packed=True)
                 if response.status != _OK:
                     raise await self._refusal(response, call)
                 data = await _read(response, _LARGEST_ANSWER)
@@ -79,7 +91,7 @@ class HttpBackend:
         except ErrorInBody as error:
             raise self._failures.in_stream(error.error, call.request.model, started=False) from None
         except (*http.FAILURES, Malformed) as error:
-            raise self._failure(error, call, bounds) from None
+            raise self._failure(error, call, bounds, begun=response is not None) from None
         finally:
             if response is not None:
                 response.close()
@@ -90,6 +102,7 @@ class HttpBackend:
         bounds = Bounds(call)
         reader = self._reader(call)
         failure: ParleyError | None = None
+        size = 0
         response = await self._open(call, body, bounds)
         watch = _Watch(response, bounds.first_token)
         try:
@@ -100,6 +113,9 @@ class HttpBackend:
                     yield chunk
                 if reader.started:
                     watch.until = bounds.next_bytes()
+                size += len(data)
+                if size > _LARGEST_STREAM:
+                    raise failures.broken(call.request.model, f"the stream is longer than {_LARGEST_STREAM} bytes")
             if watch.over:
                 raise bounds.exceeded(started=reader.started)
             if not reader.whole:
@@ -111,7 +127,22 @@ class HttpBackend:
 
     async def check(self) -> None:
         """Asks the server how it is; see the port."""
-        raise NotImplementedError
+        response, health = None, self._health
+        try:
+            async with asyncio.timeout(health.timeout):
+                response = await self._endpoint.get(health.path, health.timeout)
+                said = await _read(response, _LARGEST_ERROR)
+                await response.release()
+        except TimeoutError:
+            raise UpstreamTimeout(_NOT_WELL, cause=f"{health.path}: no answer within {health.timeout} s") from None
+        except (*http.FAILURES, Malformed) as error:
+            raise UpstreamUnavailable(_NOT_WELL, cause=f"{health.path}: {self._cause(error)}") from None
+        finally:
+            if response is not None:
+                response.close()
+        if response.status != _OK:
+            words = self._failures.redact(said.decode(errors="replace"))
+            raise UpstreamUnavailable(_NOT_WELL, cause=f"{health.path}: HTTP {response.status}: {words}")
 
     async def close(self) -> None:
         """Closes every connection."""
@@ -135,14 +166,17 @@ class HttpBackend:
         try:
             async with asyncio.timeout_at(bounds.first_token):
                 response = await self._endpoint.post(body, call.timeouts.connect)
-                if response.status == _OK:
-                    return response
-                raise await self._refusal(response, call)
-        except http.FAILURES as error:
-            raise self._failure(error, call, bounds) from None
-        finally:
-            if response is not None and response.status != _OK:
+                if response.status != _OK:
+                    raise await self._refusal(response, call)
+                if response.foreign:
+                    raise failures.unreadable(call.request.model, _packed(response.foreign))
+                return response
+        except BaseException as error:
+            if response is not None:
                 response.close()
+            if isinstance(error, http.FAILURES):
+                raise self._failure(error, call, bounds) from None
+            raise
 
     async def _more(self, response: http.Answer, call: UpstreamCall) -> tuple[bytes, ParleyError | None]:
         """Waits for more of a stream. Returns b"" at its end, with the error where it did not end well."""
@@ -165,13 +199,18 @@ class HttpBackend:
         cause = reader.failure or "the stream ended without saying that its answer is whole"
         return failures.broken(call.request.model, self._failures.redact(str(cause)))
 
-    def _failure(self, error: Exception, call: UpstreamCall, bounds: Bounds) -> ParleyError:
-        """Puts what went wrong before or in a whole answer into the terms of the domain."""
+    def _failure(self, error: Exception, call: UpstreamCall, bounds: Bounds, *, begun: bool = False) -> ParleyError:
+        """Puts what went wrong before or, where it has `begun`, in a whole answer into the terms of the domain."""
+        model = call.request.model
+        if isinstance(error, http.NoneFree):
+            return failures.rate_limited(model, _WAIT_FOR_CONNECTION, str(error))
         if isinstance(error, TimeoutError):
             return bounds.exceeded(error)
+        if begun:
+            return failures.unreadable(model, self._cause(error))
         if isinstance(error, aiohttp.ClientSSLError | aiohttp.ClientConnectorCertificateError):
-            return failures.misconfigured(call.request.model, self._cause(error))
-        return failures.unavailable(call.request.model, self._cause(error))
+            return failures.misconfigured(model, self._cause(error))
+        return failures.unavailable(model, self._cause(error))
 
     def _cause(self, error: Exception) -> str:
         return self._failures.redact(f"{type(error).__name__}: {error}")
@@ -205,7 +244,9 @@ class _Watch:
 
 
 async def _read(response: http.Answer, most: int) -> bytes:
-    """Reads the whole body. Raises Malformed where it is longer than `most` bytes."""
+    """Reads the whole body. Raises Malformed where it is longer than `most` bytes, or packed in a strange way."""
+    if response.foreign:
+        raise Malformed(_packed(response.foreign))
     pieces: list[bytes] = []
     size = 0
     while piece := await response.read():
@@ -214,3 +255,7 @@ async def _read(response: http.Answer, most: int) -> bytes:
             raise Malformed(f"the answer is longer than {most} bytes")
         pieces.append(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _packed(encoding: str) -> str:
+    return f"the answer is packed as {encoding!r}, which was not asked for"

@@ -1,4 +1,4 @@
-"""POSTs to one address over HTTP/1.1, on connections that are kept.
+"""Asks one server over HTTP/1.1, on connections that are kept.
 
 aiohttp's connector makes, checks, pools and proxies the connections, and its C parser reads the answers. Its
 ClientSession is left out: it builds every request anew, which costs more than all the rest of a call. What is built
@@ -8,10 +8,11 @@ here once is the head of the request; only its length and its body change.
 import asyncio
 from functools import lru_cache
 from pathlib import Path
-from urllib.request import getproxies, proxy_bypass
-from weakref import WeakSet
+from time import monotonic
+from weakref import WeakKeyDictionary
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
@@ -19,25 +20,44 @@ from aiohttp.streams import StreamReader
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from parley.backends.proxies import proxy_for
+
 FAILURES = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What a call can fail with; a TimeoutError is one of them."""
 
-_KEEP_ALIVE = 60.0
+_KEEP_ALIVE = 60.0  # seconds that a connection may be idle
+_OLDEST = 300.0  # seconds after which a connection is replaced: the name may stand for other addresses by then
+_DNS_SECONDS = 10
 _LINGER = 0.25  # seconds that the end of a body may be late for its connection to be kept
+_LARGE = 128 * 1024  # bytes that come at once only where something is unpacked, or faster than it is read
 _STALE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 _NOT_AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+_PACKED = "gzip, deflate, zstd"
+
+
+class NoneFree(TimeoutError):
+    """Every connection that there may be is in use, and none became free in time."""
 
 
 class Answer:
-    """An answer whose head has come. Must be released or closed."""
+    """An answer whose head has come. Must be released or closed. What comes packed is unpacked as it is read."""
 
-    __slots__ = ("_body", "_connection", "headers", "status")
+    __slots__ = ("_body", "_connection", "_old", "headers", "status")
 
-    def __init__(self, status: int, headers: CIMultiDictProxy[str], body: StreamReader, connection: Connection) -> None:
+    def __init__(
+        self, status: int, headers: CIMultiDictProxy[str], body: StreamReader, connection: Connection, *, old: bool
+    ) -> None:
         self.status = status
         self.headers = headers
         self._body = body
         self._connection = connection
+        self._old = old
+
+    @property
+    def foreign(self) -> str | None:
+        """The encoding of a body that cannot be unpacked; it comes as it is."""
+        encoding = self.headers.get("Content-Encoding")
+        return encoding if encoding and encoding.lower() not in _ENCODINGS else None
 
     async def read(self) -> bytes:
         """Returns what has come of the body, waiting where nothing has; b"" at its end. Raises FAILURES.
@@ -45,21 +65,27 @@ class Answer:
         What came before a failure is returned before it is raised; aiohttp itself would forget it.
         """
         try:
-            return await self._body.readany()
+            data = await self._body.readany()
         except FAILURES:
             if left := self._body._read_nowait(-1):  # noqa: SLF001 - there is no public way to what is left
                 return left
             raise
+        if len(data) >= _LARGE:
+            await asyncio.sleep(0)  # more may follow without any wait, and timers and other calls want their turn
+        return data
 
     async def release(self) -> None:
         """Keeps the connection for the next call if the rest of the body, mostly nothing, comes at once."""
         try:
             async with asyncio.timeout(_LINGER):
-                while not self._body.at_eof() and await self._body.readany():
+                while not self._body.at_eof() and await self.read():
                     pass
         except FAILURES:
             pass
-        self._connection.release()
+        if self._old:
+            self._connection.close()
+        else:
+            self._connection.release()
 
     def time_out(self) -> None:
         """Makes a read that waits, and every later one, raise TimeoutError."""
@@ -71,35 +97,47 @@ class Answer:
 
 
 class Endpoint:
-    """One address. The pool belongs to the event loop of the first call; TLS certificates are checked.
+    """One address, to which at most `connections` are open at a time.
 
-    A proxy is taken from the environment, once, and never for a Unix socket.
+    The pool belongs to the event loop of the first call; TLS certificates are checked. A proxy is taken from the
+    environment, once, and never for a Unix socket. A connection is not used again once it is `oldest` seconds old,
+    and what `resolver` says, by default the system's, holds for `dns_seconds`: so a name may move to other addresses.
+    Raises ConfigError for a proxy that cannot be used.
     """
 
-    def __init__(self, url: URL, headers: dict[str, str], unix_socket: Path | None = None) -> None:
+    def __init__(  # noqa: PLR0913 - what connections depend on
+        self,
+        url: URL,
+        headers: dict[str, str],
+        unix_socket: Path | None = None,
+        *,
+        connections: int = 1000,
+        oldest: float = _OLDEST,
+        dns_seconds: int = _DNS_SECONDS,
+        resolver: AbstractResolver | None = None,
+    ) -> None:
         self._url = url
         self._headers = headers
         self._unix_socket = unix_socket
-        self._proxy = None if unix_socket is not None else _proxy(url)
+        self._connections = connections
+        self._oldest = oldest
+        self._dns_seconds = dns_seconds
+        self._resolver = resolver
+        self._proxy = None if unix_socket is not None else proxy_for(url)
         self._connector: aiohttp.BaseConnector | None = None
-        self._used: WeakSet[ResponseHandler] = WeakSet()
+        self._since: WeakKeyDictionary[ResponseHandler, float] = WeakKeyDictionary()
 
-    async def post(self, body: bytes, connect_seconds: float) -> Answer:
-        """Sends the body; returns when the head of the answer has come. Raises FAILURES.
+    async def post(self, body: bytes, connect_seconds: float, *, packed: bool = False) -> Answer:
+        """Sends the body; returns when the head of the answer has come. Raises FAILURES, NoneFree.
 
-        A kept connection that turns out to be closed is replaced, and the request sent again.
+        `packed` asks for an answer that is packed. A kept connection that turns out to be closed is replaced by a
+        fresh one, and the request sent again.
         """
-        connector = self._connector or self._open()
-        while True:
-            connection = await connector.connect(self._request, [], _timeout(connect_seconds))
-            protocol = connection.protocol
-            kept = protocol in self._used
-            try:
-                return await self._exchange(connection, body)
-            except BaseException as error:
-                connection.close()
-                if not (kept and isinstance(error, _STALE)):
-                    raise
+        return await self._ask(("POST", self._url, _PACKED if packed else "identity"), body, connect_seconds)
+
+    async def get(self, path: str, connect_seconds: float) -> Answer:
+        """Asks for what stands at `path`, from the server's root. Returns and raises as `post` does."""
+        return await self._ask(("GET", self._url.with_path(path, encoded=True), _PACKED), b"", connect_seconds)
 
     async def close(self) -> None:
         """Closes every connection."""
@@ -109,9 +147,16 @@ class Endpoint:
 
     def _open(self) -> aiohttp.BaseConnector:
         if self._unix_socket is not None:
-            self._connector = aiohttp.UnixConnector(str(self._unix_socket), limit=0, keepalive_timeout=_KEEP_ALIVE)
+            self._connector = aiohttp.UnixConnector(
+                str(self._unix_socket), limit=self._connections, keepalive_timeout=_KEEP_ALIVE
+            )
         else:
-            self._connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE)
+            self._connector = aiohttp.TCPConnector(
+                limit=self._connections,
+                keepalive_timeout=_KEEP_ALIVE,
+                ttl_dns_cache=self._dns_seconds,
+                resolver=self._resolver,
+            )
         self._request = aiohttp.ClientRequest(
             "POST",
             self._url,
@@ -120,40 +165,68 @@ class Endpoint:
             proxy=self._proxy,
             loop=asyncio.get_running_loop(),
         )
-        self._head: bytes | None = None
+        self._heads: dict[_Ask, bytes] = {}
         return self._connector
 
-    async def _exchange(self, connection: Connection, body: bytes) -> Answer:
+    async def _ask(self, ask: "_Ask", body: bytes, connect_seconds: float) -> Answer:
+        connector = self._connector or self._open()
+        only_fresh = False
+        while True:
+            connection = await self._connect(connector, connect_seconds)
+            kept = connection.protocol in self._since
+            if kept and only_fresh:
+                connection.close()
+                continue
+            try:
+                return await self._exchange(connection, ask, body)
+            except BaseException as error:
+                connection.close()
+                if not (kept and isinstance(error, _STALE)):
+                    raise
+                only_fresh = True
+
+    async def _connect(self, connector: aiohttp.BaseConnector, seconds: float) -> Connection:
+        full = len(connector._acquired) >= self._connections  # noqa: SLF001 - there is no public way to the number
+        try:
+            return await connector.connect(self._request, [], _timeout(seconds))
+        except TimeoutError:
+            if full:
+                raise NoneFree(f"all {self._connections} `connections` to this backend are in use") from None
+            raise
+
+    async def _exchange(self, connection: Connection, ask: "_Ask", body: bytes) -> Answer:
         protocol, transport = connection.protocol, connection.transport
         if protocol is None or transport is None:
             raise aiohttp.ServerDisconnectedError
-        self._used.add(protocol)
+        now = monotonic()
+        since = self._since.setdefault(protocol, now)
         protocol.set_response_params(read_until_eof=True)
-        if self._head is None:
-            self._head = self._make_head()
-        transport.write(b"%s%d\r\n\r\n%s" % (self._head, len(body), body))
+        head = self._heads.get(ask) or self._make_head(ask)
+        transport.write(b"%s%d\r\n\r\n%s" % (head, len(body), body))
         status = 100
         while 100 <= status < 200:  # noqa: PLR2004 - informational
             message, payload = await protocol.read()
             status = message.code
-        return Answer(status, message.headers, payload, connection)
+        return Answer(status, message.headers, payload, connection, old=now - since > self._oldest)
 
-    def _make_head(self) -> bytes:
+    def _make_head(self, ask: "_Ask") -> bytes:
         """Returns the request's head up to its length; a proxy of plain HTTP reads the whole address in it."""
-        target = str(self._url) if self._proxy and self._url.scheme == "http" else self._url.raw_path_qs
+        method, url, encodings = ask
+        target = str(url) if self._proxy and url.scheme == "http" else url.raw_path_qs
         length = "Content-Length"
         lines = [f"{name}: {value}" for name, value in self._request.headers.items() if name != length]
-        return "\r\n".join([f"POST {target} HTTP/1.1", *lines, f"{length}: "]).encode()
+        head = [f"{method} {target} HTTP/1.1", *lines, f"Accept-Encoding: {encodings}", f"{length}: "]
+        self._heads[ask] = made = "\r\n".join(head).encode()
+        return made
+
+
+_Ask = tuple[str, URL, str]
+"""Method, address and the encodings that the answer may have."""
+
+_ENCODINGS = frozenset({"gzip", "deflate", "zstd", "br", "identity"})
+"""What aiohttp unpacks; where it lacks the means, it says so itself."""
 
 
 @lru_cache(maxsize=64)
 def _timeout(connect_seconds: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, connect=connect_seconds)
-
-
-def _proxy(url: URL) -> URL | None:
-    """Returns the environment's proxy for this address."""
-    if url.host is None or proxy_bypass(url.host):
-        return None
-    address = getproxies().get(url.scheme)
-    return URL(address) if address else None
