@@ -9,6 +9,7 @@ from typing import Any
 from parley.core.errors import ParleyError
 from parley.core.limits import Standing
 from parley.core.ports import Caller
+from parley.v1.receipt_pb2 import Receipt
 
 
 @dataclass(slots=True, eq=False)
@@ -18,7 +19,8 @@ class Call:
     `metadata` has the request's metadata, the last of each name. `noted` are the log line's further fields. `outcome`
     is the name of the gRPC status, `failure` what the caller was told. `stopping` says that this worker, and not the
     caller, cancels the call. `standings` tell how the caller stands with its limits, once it was let in. `replayed`
-    says that the answer was given before, to the same `Idempotency-Key`.
+    says that the answer was given before, to the same `Idempotency-Key`. `receipt` tells what was asked of whom, and
+    `causes` why each of its attempts failed, in words for the log.
     """
 
     method: str
@@ -33,6 +35,8 @@ class Call:
     standings: Sequence[Standing] | None = None
     writing_since: float | None = None
     replayed: bool = False
+    receipt: Receipt | None = None
+    causes: Sequence[str | None] = ()
     noted: dict[str, Any] = field(default_factory=dict)
 
 
@@ -66,3 +70,9 @@ def note_replay() -> None:
     """Keeps that this task's call has been answered before."""
     call = _current.get()
     call.replayed = call.noted["replayed"] = True
+
+
+def note_receipt(receipt: Receipt, causes: Sequence[str | None]) -> None:
+    """Keeps what was asked of whom for this task's call, and why each attempt failed."""
+    call = _current.get()
+    call.receipt, call.causes = receipt, causes

@@ -12,7 +12,7 @@ from parley.core.chat import Chat, Terms
 from parley.core.errors import InvalidRequest
 from parley.core.idempotency import Key
 from parley.rpc import limits, sse
-from parley.rpc.call import Call, caller, current, note_replay, note_standings
+from parley.rpc.call import Call, caller, current, note_receipt, note_replay, note_standings
 from parley.rpc.interceptors import Context, failed, remaining
 from parley.rpc.validation import validate
 from parley.v1 import chat_completions_pb2_grpc as services
@@ -160,7 +160,7 @@ def _key(call: Call) -> Key | None:
 
 
 def _terms(context: Context, key: Key | None) -> Terms:
-    return Terms(remaining(context), key, note_standings, note_replay)
+    return Terms(remaining(context), key, note_standings, note_replay, note_receipt)
 
 
 async def _send_headers(context: Context, answer: ChatCompletion | ChatCompletionChunk | None) -> None:

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from parley.core.errors import DeadlineExceeded, InvalidRequest, ParleyError, ShuttingDown
 from parley.core.limits import Standing
 from parley.core.ports import Authenticator, Caller
-from parley.rpc import errors, limits
+from parley.rpc import errors, limits, receipts
 from parley.rpc.call import Call, caller, current, enter
 from parley.rpc.key_order import keep_key_order
 from parley.v1.chat_completions_pb2 import DESCRIPTOR, CreateChatCompletionRequest
@@ -85,7 +85,7 @@ class _Interceptor(grpc.aio.ServerInterceptor, ABC):
 
 
 class ContextInterceptor(_Interceptor):
-    """Makes the `Call`, and returns its ids in the trailing metadata."""
+    """Makes the `Call`, and returns its ids and its receipt in the trailing metadata."""
 
     def __init__(self, running: set[Call]) -> None:
         super().__init__()
@@ -98,7 +98,9 @@ class ContextInterceptor(_Interceptor):
             context.set_trailing_metadata(_ids(call))
             self._running.add(call)
             try:
-                return await inner(request, context)
+                answer = await inner(request, context)
+                context.set_trailing_metadata((*_ids(call), *receipts.metadata(call.receipt)))
+                return answer
             finally:
                 self._running.discard(call)
 
@@ -131,7 +133,8 @@ class ErrorInterceptor(_Interceptor):
                 failure = failed(call, error)
                 if failure is None:
                     raise
-                trailing = (*_ids(call), *limits.metadata(call.standings or ()), *errors.trailing_metadata(failure))
+                told = (*limits.metadata(call.standings or ()), *receipts.metadata(call.receipt))
+                trailing = (*_ids(call), *told, *errors.trailing_metadata(failure))
                 await context.abort(errors.STATUS[failure.reason], failure.message, trailing)
 
         return handle
@@ -255,6 +258,8 @@ def _write_line(call: Call, milliseconds: float) -> None:
         fields["account"] = call.caller.account
         fields["key"] = call.caller.key_id
     fields.update(call.noted)
+    if call.receipt is not None:
+        fields.update(receipts.fields(call.receipt, call.causes))
     if call.failure is None:
         _log.info("call", **fields)
         return

@@ -1,0 +1,67 @@
+"""The receipt of a call: for its caller in the trailing metadata, for the operator in the log line."""
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Any
+
+from parley.v1.receipt_pb2 import Attempt, Receipt
+
+# Trailing metadata of 8 KiB are what every caller takes. Bytes travel as base64, beside an error at its longest.
+_LARGEST = 2048
+_KEY = "parley-receipt-bin"
+_DONE = "completed"
+_PLACES = 9  # decimals of a cost: sums of doubles have more that say nothing
+
+
+def metadata(receipt: Receipt | None) -> tuple[tuple[str, str | bytes], ...]:
+    """Returns `parley-receipt-bin`, or nothing where there is no receipt."""
+    return () if receipt is None else ((_KEY, _fitting(receipt).SerializeToString()),)
+
+
+def fields(receipt: Receipt, causes: Sequence[str | None]) -> dict[str, Any]:
+    """Returns what the log line says of it; `causes` are the attempts' own, in words for the operator.
+
+    `target` is who answered, `tried` the attempts that came to nothing.
+    """
+    attempts = receipt.attempts
+    done = [attempt for attempt in attempts if attempt.outcome == _DONE]
+    fields: dict[str, Any] = {"target": _target(done[-1])} if done else {}
+    if receipt.HasField("cost"):
+        fields["cost"] = round(receipt.cost, _PLACES)
+    if attempts:
+        fields["upstream_ms"] = receipt.duration_ms
+    if len(attempts) != len(done) or len(done) > 1:
+        fields["attempts"] = len(attempts)
+    tried = [_tried(attempt, cause) for attempt, cause in zip_longest(attempts, causes) if attempt.outcome != _DONE]
+    if tried:
+        fields["tried"] = tried
+    return fields
+
+
+def _fitting(receipt: Receipt) -> Receipt:
+    """Returns as much of the receipt as metadata hold: the first attempt and the latest ones, and all sums."""
+    if receipt.ByteSize() <= _LARGEST:
+        return receipt
+    cut = Receipt()
+    cut.CopyFrom(receipt)
+    while cut.attempts and cut.ByteSize() > _LARGEST:
+        del cut.attempts[1 if len(cut.attempts) > 2 else 0]  # noqa: PLR2004 - the first and the last go at last
+        cut.left_out = len(receipt.attempts) - len(cut.attempts)
+    if cut.ByteSize() > _LARGEST:
+        cut.usage.ClearField("cost_details")
+    return cut
+
+
+def _tried(attempt: Attempt, cause: str | None) -> dict[str, Any]:
+    tried: dict[str, Any] = {"target": _target(attempt), "kind": attempt.kind, "outcome": attempt.outcome}
+    if attempt.HasField("reason"):
+        tried["reason"] = attempt.reason
+    tried["ms"] = attempt.duration_ms
+    if cause:
+        tried["cause"] = cause
+    return tried
+
+
+def _target(attempt: Attempt) -> str:
+    """Names a target as the configuration does: `openai/gpt-5-mini`."""
+    return f"{attempt.backend}/{attempt.target_model or attempt.model}"
