@@ -83,7 +83,7 @@ class HttpBackend:
         try:
             async with asyncio.timeout_at(bounds.end):
                 response = await self._endpoint.post(body, call.timeouts.connect, packed=True)
-                if response.status != _OK:
+                if not _can_be_read(response):
                     raise await self._refusal(response, call)
                 data = await _read(response, _LARGEST_ANSWER)
                 await response.release()
@@ -166,17 +166,14 @@ class HttpBackend:
         try:
             async with asyncio.timeout_at(bounds.first_token):
                 response = await self._endpoint.post(body, call.timeouts.connect)
-                if response.status != _OK:
-                    raise await self._refusal(response, call)
-                if response.foreign:
-                    raise failures.unreadable(call.request.model, _packed(response.foreign))
-                return response
-        except BaseException as error:
-            if response is not None:
+                if _can_be_read(response):
+                    return response
+                raise await self._refusal(response, call)
+        except http.FAILURES as error:
+            raise self._failure(error, call, bounds) from None
+        finally:
+            if response is not None and not _can_be_read(response):
                 response.close()
-            if isinstance(error, http.FAILURES):
-                raise self._failure(error, call, bounds) from None
-            raise
 
     async def _more(self, response: http.Answer, call: UpstreamCall) -> tuple[bytes, ParleyError | None]:
         """Waits for more of a stream. Returns b"" at its end, with the error where it did not end well."""
@@ -186,6 +183,9 @@ class HttpBackend:
             return b"", failures.broken(call.request.model, self._cause(error))
 
     async def _refusal(self, response: http.Answer, call: UpstreamCall) -> ParleyError:
+        """Returns the error for what is no answer to the call."""
+        if response.status == _OK:
+            return failures.unreadable(call.request.model, _packed(response.foreign))
         body = b""
         with suppress(*http.FAILURES, Malformed):
             body = await _read(response, _LARGEST_ERROR)
@@ -244,9 +244,7 @@ class _Watch:
 
 
 async def _read(response: http.Answer, most: int) -> bytes:
-    """Reads the whole body. Raises Malformed where it is longer than `most` bytes, or packed in a strange way."""
-    if response.foreign:
-        raise Malformed(_packed(response.foreign))
+    """Reads the whole body. Raises Malformed where it is longer than `most` bytes."""
     pieces: list[bytes] = []
     size = 0
     while piece := await response.read():
@@ -257,5 +255,9 @@ async def _read(response: http.Answer, most: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _packed(encoding: str) -> str:
+def _can_be_read(response: http.Answer) -> bool:
+    return response.status == _OK and not response.foreign
+
+
+def _packed(encoding: str | None) -> str:
     return f"the answer is packed as {encoding!r}, which was not asked for"
