@@ -12,7 +12,7 @@ It is called through a little TCP proxy, which counts connections, cuts them, an
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -68,10 +68,14 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Answer:
-    """The messages of an answer, and what happens between them; then OK, or the refusal."""
+    """The messages of an answer, and what happens between them; then OK, or the refusal.
+
+    `head` is initial metadata that is sent ahead of all.
+    """
 
     steps: Sequence[Step]
     refusal: Refusal | None = None
+    head: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass
@@ -97,7 +101,7 @@ class Received:
 class ScriptedParley:
     """The server. A context manager; `healthy` is what its health service says of `parley.v1.ChatCompletions`."""
 
-    def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
+    def __init__(self, credentials: grpc.ServerCredentials | None = None, port: int = 0) -> None:
         self.requests: list[Received] = []
         self.health = health.HealthServicer()
         self._answers: deque[Answer] = deque()
@@ -112,10 +116,10 @@ class ScriptedParley:
         self._server.add_generic_rpc_handlers((handler,))
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         if credentials is None:
-            port = self._server.add_insecure_port("127.0.0.1:0")
+            own = self._server.add_insecure_port("127.0.0.1:0")
         else:
-            port = self._server.add_secure_port("127.0.0.1:0", credentials)
-        self._proxy = _Proxy(port, self._hung_up)
+            own = self._server.add_secure_port("127.0.0.1:0", credentials)
+        self._proxy = _Proxy(port, own, self._hung_up)
 
     def __enter__(self) -> Self:
         self.says_it_is(serving=True)
@@ -136,6 +140,11 @@ class ScriptedParley:
     def connections(self) -> int:
         """How many connections it has accepted."""
         return self._proxy.connections
+
+    @property
+    def sent(self) -> bytes:
+        """The last bytes that it has sent to its clients."""
+        return self._proxy.sent
 
     def says_it_is(self, *, serving: bool) -> None:
         """Sets what the health service says."""
@@ -182,6 +191,8 @@ class ScriptedParley:
             context.abort(answer.refusal.code, answer.refusal.words)
 
     def _play(self, answer: Answer, context: Any) -> Iterator[bytes]:
+        if answer.head:
+            context.send_initial_metadata(answer.head)
         over = threading.Event()
         if not context.add_callback(over.set):
             return
@@ -203,11 +214,12 @@ class ScriptedParley:
 
 
 class _Proxy:
-    """Passes bytes between clients and the server's port, on a thread of its own."""
+    """Passes bytes between its port and the server's, `target`, on a thread of its own."""
 
-    def __init__(self, target: int, hung_up: Any) -> None:
+    def __init__(self, port: int, target: int, hung_up: Callable[[], None]) -> None:
         self.connections = 0
-        self.port = 0
+        self.sent = b""
+        self.port = port
         self._target = target
         self._hung_up = hung_up
         self._clients: set[asyncio.StreamWriter] = set()
@@ -215,7 +227,7 @@ class _Proxy:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def start(self) -> None:
-        """Listens on a free port."""
+        """Listens; on a free port where none was given."""
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(PATIENCE)
 
@@ -240,7 +252,7 @@ class _Proxy:
                 client.close()
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _end(self) -> None:
@@ -254,9 +266,10 @@ class _Proxy:
         self.connections += 1
         self._clients.add(writer)
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        back = asyncio.ensure_future(_copy(far_reader, writer))
+        back = asyncio.ensure_future(_copy(far_reader, writer, self._keep))
+        back.add_done_callback(lambda _: writer.close())
         try:
-            await _copy(reader, far_writer)
+            await _copy(reader, far_writer, lambda _: None)
             self._hung_up()
         except asyncio.CancelledError:
             pass
@@ -266,12 +279,16 @@ class _Proxy:
             for end in (writer, far_writer):
                 end.transport.abort()
 
+    def _keep(self, data: bytes) -> None:
+        self.sent = (self.sent + data)[-8192:]
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, then: Callable[[bytes], None]) -> None:
     try:
         while data := await reader.read(65536):
             writer.write(data)
             await writer.drain()
+            then(data)
     except OSError:
         return
 

@@ -43,7 +43,7 @@ _OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),  # two backends at one address share nothing, and closing one closes it
     ("grpc.primary_user_agent", "parley"),
 )
-_NOT_WELL = "The backend says that it is not well, or nothing"
+_NOT_WELL = "The backend does not say that it is well"
 _NOT_SENT: tuple[Literal["session_id", "stream", "stream_options", "metadata", "continue_final_message"], ...] = (
     "session_id",
     "stream",
@@ -126,7 +126,7 @@ class Parley:
             data = await self._check(asked.SerializeToString(), metadata=self._metadata)
             status = health_pb2.HealthCheckResponse.FromString(data).status
         except (grpc.aio.AioRpcError, DecodeError) as error:
-            raise UpstreamUnavailable(_NOT_WELL, cause=self._failures.redact(f"health: {error}")) from None
+            raise UpstreamUnavailable(_NOT_WELL, cause=self._failures.redact(f"health: {_words(error)}")) from None
         if status != health_pb2.HealthCheckResponse.SERVING:
             name = health_pb2.HealthCheckResponse.ServingStatus.Name(status)
             raise UpstreamUnavailable(_NOT_WELL, cause=f"health: {name}")
@@ -227,6 +227,10 @@ class _Progress:
                 self._finished.add(choice.index)
             self.started = self.started or choice.HasField("finish_reason") or _says_something(choice.delta)
         return chunk
+
+
+def _words(error: Exception) -> str:
+    return f"{error.code().name}: {error.details()}" if isinstance(error, grpc.aio.AioRpcError) else str(error)
 
 
 def _says_something(delta: Delta) -> bool:

@@ -52,7 +52,7 @@ _NEAREST: dict[grpc.StatusCode, ErrorReason.ValueType] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: reasons.ERROR_REASON_DEADLINE_EXCEEDED,
 }
 # gRPC has no status of its own for these; it says so in its details.
-_BAD_TLS = ("SSL_ERROR_SSL", "is not in peer certificate")
+_BAD_TLS = ("SSL_ERROR_SSL", "verification check failed")
 _TOO_LARGE_FOR_US = "CLIENT: Received message larger than max"
 _TOO_LARGE_FOR_THEM = "SERVER: Received message larger than max"
 _LONGEST_WAIT = 86400.0
@@ -95,6 +95,8 @@ class RpcFailures(Failures):
         """Returns the error for a request that is itself refused, in the other side's words."""
         words, param, code = self._words(said, call), self._plain(said.param), self._plain(said.upstream_code)
         if said.reason == reasons.ERROR_REASON_UNSUPPORTED_PARAMETER:
+            if call.continues and param == "continue_final_message":
+                return UpstreamRejected(words, param=param, cause=cause)  # no caller's wish: routing asks from scratch
             return UnsupportedParameter(words, param=param, cause=cause)
         kind = _REJECTIONS.get(said.reason)
         return kind(words, param=param, code=code, cause=cause) if kind else None

@@ -1,0 +1,470 @@
+"""What the backend that calls another Parley does beyond what every backend must."""
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+from google.protobuf.json_format import MessageToDict
+
+from parley.backends.parley import Parley
+from parley.config import ConfigError
+from parley.core.errors import (
+    ContentPolicy,
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    ParleyError,
+    StreamBroken,
+    UnsupportedParameter,
+    UpstreamMisconfigured,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    UpstreamUnreadable,
+)
+from parley.core.ports import UpstreamCall
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+from parley.v1.error_reason_pb2 import ErrorReason
+from parley.v1.message_pb2 import Delta
+from tests.contract.backends import KEY, call, collect, text
+from tests.contract.parley_vendor import (
+    USAGE,
+    Answer,
+    Refusal,
+    ScriptedParley,
+    chunk,
+    chunks,
+    completion,
+    ending,
+)
+from tests.contract.test_backend_http import CERTIFICATE
+from tests.upstream import Cut, Gate, Stall
+
+HELLO = Answer([completion("Hello.")])
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedParley]:
+    """A real gRPC server that follows a script."""
+    with ScriptedParley() as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def backend(upstream: ScriptedParley) -> AsyncIterator[Parley]:
+    """The backend, on the scripted server."""
+    made = Parley(upstream.address, KEY)
+    yield made
+    await made.close()
+
+
+async def failure(backend: Parley, asked: UpstreamCall, *, stream: bool = False) -> ParleyError:
+    """Returns the error that a call ends with."""
+    with pytest.raises(ParleyError) as caught:
+        await (collect(backend, asked) if stream else backend.complete(asked))
+    return caught.value
+
+
+async def test_request(backend: Parley, upstream: ScriptedParley) -> None:
+    """What the caller asks goes over as it is, with our key; what keeps a turn stays with the Parley that keeps it."""
+    upstream.answer(HELLO)
+    function = {"name": "f", "parameters_json": '{"z": 1, "a": 2}'}
+    asked: dict[str, Any] = {
+        "temperature": 0.5,
+        "seed": 7,
+        "stop": ["x"],
+        "tools": [{"type": "function", "function": function}],
+    }
+    own: dict[str, Any] = {
+        "chatSessionId": "s",
+        "store": True,
+        "metadata": {"k": "v"},
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "continue_final_message": True,
+    }
+    made = call(**asked, **own)
+    await backend.complete(made)
+    expected = {"model": "target-1", "messages": [{"role": "user", "content": "hi"}], "store": False, **asked}
+    assert expected == MessageToDict(upstream.requests[0].message) | {"seed": 7}
+    assert f"Bearer {KEY}" == upstream.requests[0].metadata["authorization"]
+    assert ("myapp-123", "s") == (made.request.model, made.request.session_id)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_beginning_of_the_answer(backend: Parley, upstream: ScriptedParley, stream: bool) -> None:
+    """A call that continues says so to the other side: its last message is the beginning of the answer."""
+    upstream.answer(Answer([*chunks("lo."), *ending()]) if stream else HELLO)
+    asked = call(messages=[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}], continues=True)
+    await (collect(backend, asked) if stream else backend.complete(asked))
+    assert upstream.requests[0].message.continue_final_message
+
+
+async def test_names_of_the_other_side(backend: Parley, upstream: ScriptedParley) -> None:
+    """Ids, times, the model's name and the sequence are the core's to set: what the other side set is not passed on."""
+    whole, part = completion("Hello."), chunk(Delta(content="Hel"), sequence=3)
+    whole.session_id = part.session_id = "theirs"
+    upstream.answer(Answer([whole]), Answer([part, *ending()]))
+    answer = await backend.complete(call())
+    first = (await collect(backend, call()))[0]
+    assert {"choices", "usage"} == {field.name for field, _ in answer.ListFields()}
+    assert {"choices"} == {field.name for field, _ in first.ListFields()}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("deadline", "expected"), [(20.0, 20.0), (None, 30.0), (40.0, 30.0)])
+async def test_deadline_is_carried(
+    backend: Parley, upstream: ScriptedParley, deadline: float | None, expected: float, stream: bool
+) -> None:
+    """The other side is told how long it may take: what is left of the caller's deadline, at most `total`."""
+    upstream.answer(Answer([*chunks("Hello."), *ending()]) if stream else HELLO)
+    asked = call(deadline=deadline, timeouts={"total": 30})
+    await (collect(backend, asked) if stream else backend.complete(asked))
+    seconds = upstream.requests[0].seconds
+    assert seconds is not None
+    assert expected - 10 < seconds <= expected + 0.5
+
+
+REASONS: dict[str, type[ParleyError]] = {
+    "INVALID_REQUEST": UpstreamRejected,
+    "MISSING_API_KEY": UpstreamMisconfigured,
+    "INVALID_API_KEY": UpstreamMisconfigured,
+    "PLAN_REQUIRED": UpstreamMisconfigured,
+    "MODEL_NOT_FOUND": UpstreamMisconfigured,
+    "SESSION_NOT_FOUND": UpstreamUnavailable,
+    "SESSION_BUSY": UpstreamUnavailable,
+    "UNSUPPORTED_PARAMETER": UnsupportedParameter,
+    "CONTEXT_LENGTH_EXCEEDED": ContextLengthExceeded,
+    "CONTENT_POLICY": ContentPolicy,
+    "UPSTREAM_REJECTED": UpstreamRejected,
+    "UPSTREAM_RATE_LIMITED": UpstreamRateLimited,
+    "UPSTREAM_UNAVAILABLE": UpstreamUnavailable,
+    "UPSTREAM_TIMEOUT": UpstreamTimeout,
+    "STREAM_BROKEN": UpstreamUnavailable,
+    "DEADLINE_EXCEEDED": UpstreamTimeout,
+    "STORE_UNAVAILABLE": UpstreamUnavailable,
+    "SHUTTING_DOWN": UpstreamUnavailable,
+    "INTERNAL": UpstreamUnavailable,
+    "TURN_LOST": UpstreamUnavailable,
+    "RATE_LIMITED": UpstreamRateLimited,
+    "IDEMPOTENCY_KEY_IN_USE": UpstreamUnavailable,
+    "IDEMPOTENCY_KEY_REUSED": UpstreamUnavailable,
+}
+
+
+def test_every_reason_has_its_row() -> None:
+    """No reason of the documents is forgotten in the table above."""
+    names = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()}  # noqa: SIM118 - no dict
+    assert names - {"UNSPECIFIED"} == set(REASONS)
+
+
+@pytest.mark.parametrize(("reason", "expected"), REASONS.items())
+async def test_reason(backend: Parley, upstream: ScriptedParley, reason: str, expected: type[ParleyError]) -> None:
+    """Before the first token each reason of the other side is its own kind of failure, whatever the status."""
+    refused = Answer(chunks(), Refusal(grpc.StatusCode.UNKNOWN, "because", reason))
+    upstream.answer(Answer([], refused.refusal), refused)
+    for stream in (False, True):
+        failed = await failure(backend, call(), stream=stream)
+        assert expected is type(failed)
+        assert f"{reason}: because" in (failed.cause or "")
+
+
+@pytest.mark.parametrize("reason", sorted(REASONS.keys() - {"DEADLINE_EXCEEDED"}))
+async def test_reason_after_the_first_token(backend: Parley, upstream: ScriptedParley, reason: str) -> None:
+    """After the first token every failure breaks the stream."""
+    upstream.answer(Answer(chunks("Hel"), Refusal(grpc.StatusCode.INVALID_ARGUMENT, "because", reason)))
+    failed = await failure(backend, call(), stream=True)
+    assert StreamBroken is type(failed)
+    assert "because" in (failed.cause or "")
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, UpstreamRejected),
+        (grpc.StatusCode.OUT_OF_RANGE, UpstreamRejected),
+        (grpc.StatusCode.FAILED_PRECONDITION, UpstreamRejected),
+        (grpc.StatusCode.UNAUTHENTICATED, UpstreamMisconfigured),
+        (grpc.StatusCode.PERMISSION_DENIED, UpstreamMisconfigured),
+        (grpc.StatusCode.NOT_FOUND, UpstreamMisconfigured),
+        (grpc.StatusCode.UNIMPLEMENTED, UpstreamMisconfigured),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, UpstreamRateLimited),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, UpstreamTimeout),
+        (grpc.StatusCode.UNAVAILABLE, UpstreamUnavailable),
+        (grpc.StatusCode.INTERNAL, UpstreamUnavailable),
+        (grpc.StatusCode.UNKNOWN, UpstreamUnavailable),
+        (grpc.StatusCode.CANCELLED, UpstreamUnavailable),
+        (grpc.StatusCode.ABORTED, UpstreamUnavailable),
+        (grpc.StatusCode.DATA_LOSS, UpstreamUnavailable),
+    ],
+)
+async def test_status_without_a_reason(
+    backend: Parley, upstream: ScriptedParley, code: grpc.StatusCode, expected: type[ParleyError]
+) -> None:
+    """What stands between us and the other side says no reason: the status alone tells; so does one that is unknown."""
+    upstream.answer(Answer([], Refusal(code, "because")), Answer([], Refusal(code, "because", "FROM_THE_FUTURE")))
+    for stream in (False, True):
+        failed = await failure(backend, call(), stream=stream)
+        assert expected is type(failed)
+        assert f"{code.name}: because" in (failed.cause or "")
+
+
+async def test_facts_of_a_rejection(backend: Parley, upstream: ScriptedParley) -> None:
+    """The field at fault and the backend's own word reach the caller; models have the name that the caller knows."""
+    facts = {"param": "messages[0].role", "upstream_code": "bad_role"}
+    words = 'The model "target-1" knows no "king"'
+    upstream.answer(Answer([], Refusal(grpc.StatusCode.INVALID_ARGUMENT, words, "UPSTREAM_REJECTED", facts=facts)))
+    failed = await failure(backend, call())
+    assert isinstance(failed, UpstreamRejected)
+    assert ('The model "myapp-123" knows no "king"', "messages[0].role", "bad_role") == (
+        failed.message,
+        failed.param,
+        failed.code,
+    )
+
+
+async def test_unsupported_parameter_is_named(backend: Parley, upstream: ScriptedParley) -> None:
+    """What the other side's backend cannot honour is told as if it were ours: another target may honour it."""
+    words = '`audio` is not supported by the model "target-1"'
+    refusal = Refusal(grpc.StatusCode.INVALID_ARGUMENT, words, "UNSUPPORTED_PARAMETER", facts={"param": "audio"})
+    upstream.answer(Answer([], refusal))
+    failed = await failure(backend, call())
+    assert ('`audio` is not supported by the model "myapp-123"', "audio") == (failed.message, failed.param)
+
+
+async def test_refused_continuation(backend: Parley, upstream: ScriptedParley) -> None:
+    """That the other side's backend cannot continue is a rejection of this call, as of any server that cannot."""
+    facts = {"param": "continue_final_message"}
+    refusal = Refusal(grpc.StatusCode.INVALID_ARGUMENT, "no", "UNSUPPORTED_PARAMETER", facts=facts)
+    upstream.answer(Answer([], refusal), Answer([], refusal))
+    assert UpstreamRejected is type(await failure(backend, call(continues=True)))
+    assert UnsupportedParameter is type(await failure(backend, call()))
+
+
+@pytest.mark.parametrize("facts", [{"param": "a\nb", "upstream_code": KEY}, {"param": "x" * 5000}])
+async def test_odd_facts(backend: Parley, upstream: ScriptedParley, facts: dict[str, str]) -> None:
+    """What could not stand in a header, or is our key, is left out."""
+    upstream.answer(Answer([], Refusal(grpc.StatusCode.INVALID_ARGUMENT, "no", "UPSTREAM_REJECTED", facts=facts)))
+    failed = await failure(backend, call())
+    assert isinstance(failed, UpstreamRejected)
+    assert (None, None) == (failed.param, failed.code)
+
+
+async def test_unreadable_details(backend: Parley, upstream: ScriptedParley) -> None:
+    """Details that are no google.rpc.Status tell nothing; the status does."""
+
+    class Odd(Refusal):
+        def trailing(self) -> tuple[tuple[str, str | bytes], ...]:
+            return (("grpc-status-details-bin", b"\xff\xff"), ("retry-after", "4"))
+
+    upstream.answer(Answer([], Odd(grpc.StatusCode.RESOURCE_EXHAUSTED, "slow down")))
+    failed = await failure(backend, call())
+    assert (UpstreamRateLimited, 4.0) == (type(failed), failed.retry_after)
+
+
+@pytest.mark.parametrize("message", [b"\xff\xff\xff", ChatCompletion()], ids=["garbage", "no choices"])
+async def test_unreadable_answer(backend: Parley, upstream: ScriptedParley, message: Any) -> None:
+    """A whole answer that is none is not asked for again at the same target."""
+    upstream.answer(Answer([message]))
+    failed = await failure(backend, call())
+    assert UpstreamUnreadable is type(failed)
+    assert failed.cause
+
+
+async def test_bounded_answer(backend: Parley, upstream: ScriptedParley) -> None:
+    """An answer longer than 64 MiB is not read into memory."""
+    upstream.answer(Answer([completion("x" * (65 * 1024 * 1024))]))
+    failed = await failure(backend, call())
+    assert UpstreamUnreadable is type(failed)
+    assert "larger than max" in (failed.cause or "")
+
+
+async def test_unreadable_chunk(backend: Parley, upstream: ScriptedParley) -> None:
+    """A stream with something else than a chunk in it is broken, and given up at the other side."""
+    upstream.answer(Answer([*chunks("Hel"), b"\xff\xff\xff", Stall()]))
+    assert StreamBroken is type(await failure(backend, call(), stream=True))
+    assert await upstream.requests[0].closed.arrives(1)
+
+
+async def test_stream_without_chunks(backend: Parley, upstream: ScriptedParley) -> None:
+    """A stream that ends well and has said nothing is broken."""
+    upstream.answer(Answer([]))
+    assert StreamBroken is type(await failure(backend, call(), stream=True))
+
+
+async def test_unfinished_choice(backend: Parley, upstream: ScriptedParley) -> None:
+    """A stream is whole only if each of its choices was finished."""
+    other = ChatCompletionChunk()
+    other.choices.add(index=1, delta=Delta(content="x"))
+    upstream.answer(Answer([*chunks("Hel"), other, *ending()]))
+    assert StreamBroken is type(await failure(backend, call(n=2), stream=True))
+
+
+async def test_tool_calls_and_usage(backend: Parley, upstream: ScriptedParley) -> None:
+    """Chunks come as they were sent: pieces of tool calls, logprobs, usage."""
+    piece = chunk(Delta())
+    piece.choices[0].delta.tool_calls.add(index=0, id="c", type="function").function.name = "f"
+    piece.choices[0].logprobs.content.add(token="x", logprob=-1.0)
+    upstream.answer(Answer([*chunks(), piece, chunk(finish="tool_calls"), chunk(usage=USAGE)]))
+    got = await collect(backend, call())
+    assert piece.choices[0] == got[1].choices[0]
+    assert USAGE == got[-1].usage
+
+
+async def test_slow_reader_loses_nothing(backend: Parley, upstream: ScriptedParley) -> None:
+    """What came before a cut is delivered, though nobody had read it when the connection ended."""
+    pieces, gate = [chunk(Delta(content=f"{place} ")) for place in range(50)], Gate()
+    upstream.answer(Answer([*chunks(), *pieces, gate, Cut()]))
+    stream = backend.stream(call())
+    said = [await anext(stream)]
+    await asyncio.wait_for(_sent(upstream, b"49 "), 10)
+    gate.set()
+    assert await upstream.requests[0].closed.arrives()
+    await asyncio.sleep(0.1)  # the end has come before the next read; where it has not, less is proved
+    with pytest.raises(StreamBroken):
+        await _go_on(stream, said)
+    assert "".join(f"{place} " for place in range(50)) == text(said)
+
+
+async def _sent(upstream: ScriptedParley, data: bytes) -> None:
+    while data not in upstream.sent:
+        await asyncio.sleep(0.01)
+
+
+async def _go_on(stream: AsyncGenerator[ChatCompletionChunk, None], said: list[ChatCompletionChunk]) -> None:
+    async for piece in stream:
+        said.append(piece)  # noqa: PERF401 - a comprehension would lose what came before the failure
+
+
+async def test_slow_reader_of_much(backend: Parley, upstream: ScriptedParley) -> None:
+    """A reader who is slower than the network gets all of a stream that is longer than what is kept for it."""
+    pieces = [chunk(Delta(content="x" * 100_000)) for _ in range(50)]
+    upstream.answer(Answer([*chunks(), *pieces, *ending()]))
+    stream = backend.stream(call())
+    said = [await anext(stream)]
+    await asyncio.sleep(0.1)  # the backlog fills; where it does not, less is proved
+    said += [piece async for piece in stream]
+    assert 5_000_000 == len(text(said))
+
+
+async def test_no_connection_in_time() -> None:
+    """A server that accepts the connection and says nothing, or nobody who answers at all, is given up in time."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        backend = Parley(f"127.0.0.1:{silent.getsockname()[1]}")
+        late = await failure(backend, call(timeouts={"connect": 0.1}))
+        streamed = await failure(backend, call(timeouts={"connect": 0.1}), stream=True)
+        unasked = await failure(backend, call(deadline=0.1))
+        await backend.close()
+    assert (UpstreamTimeout, UpstreamTimeout, DeadlineExceeded) == (type(late), type(streamed), type(unasked))
+    assert "`connect`" in (late.cause or "")
+
+
+async def test_server_comes_back() -> None:
+    """A server that was away is found again soon, by the same backend."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    backend = Parley(f"127.0.0.1:{port}")
+    assert UpstreamUnavailable is type(await failure(backend, call()))
+    with ScriptedParley(port=port) as server:
+        server.answer(HELLO)
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    await backend.complete(call())
+                    break
+                except UpstreamUnavailable:
+                    await asyncio.sleep(0.05)
+        assert 1 == len(server.requests)
+    await backend.close()
+
+
+async def test_something_else_listens() -> None:
+    """A server that does not speak gRPC is an unavailable upstream."""
+    server = await asyncio.start_server(
+        lambda _, writer: writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "127.0.0.1", 0
+    )
+    backend = Parley(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    assert UpstreamUnavailable is type(await failure(backend, call()))
+    await backend.close()
+    server.close()
+
+
+async def test_health(backend: Parley, upstream: ScriptedParley) -> None:
+    """The check asks how the service of completions is, and not only whether somebody listens."""
+    await backend.check()
+    upstream.says_it_is(serving=False)
+    with pytest.raises(UpstreamUnavailable) as caught:
+        await backend.check()
+    assert "NOT_SERVING" in (caught.value.cause or "")
+    upstream.says_it_is(serving=True)
+    await backend.check()
+
+
+async def test_health_of_nobody() -> None:
+    """A server that is not there is not well."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        backend = Parley(f"127.0.0.1:{unused.getsockname()[1]}", KEY)
+        with pytest.raises(UpstreamUnavailable) as caught:
+            await backend.check()
+        await backend.close()
+    assert "refused" in (caught.value.cause or "")
+    assert KEY not in f"{caught.value.cause}"
+
+
+async def test_tls(tmp_path: Path) -> None:
+    """With `tls` the server's certificate is checked: against the authority in `ca`, and for the server's name."""
+    key, _, rest = CERTIFICATE.partition("-----BEGIN CERTIFICATE-----")
+    certificate = "-----BEGIN CERTIFICATE-----" + rest
+    ca = tmp_path / "ca.pem"
+    ca.write_text(certificate)
+    credentials = grpc.ssl_server_credentials([(key.encode(), certificate.encode())])
+    with ScriptedParley(credentials) as server:
+        port = server.address.rpartition(":")[2]
+        trusted = Parley(f"localhost:{port}", KEY, tls=True, ca=ca)
+        strange, unnamed = Parley(f"localhost:{port}", KEY, tls=True), Parley(f"127.0.0.1:{port}", KEY, tls=True, ca=ca)
+        plain = Parley(f"localhost:{port}", KEY)
+        server.answer(HELLO)
+        await trusted.complete(call())
+        assert [UpstreamMisconfigured] * 2 == [type(await failure(other, call())) for other in (strange, unnamed)]
+        assert UpstreamUnavailable is type(await failure(plain, call()))
+        assert 1 == len(server.requests)
+        for backend in (trusted, strange, unnamed, plain):
+            await backend.close()
+
+
+async def test_authorities_that_cannot_be_read(tmp_path: Path) -> None:
+    """A `ca` that is not there is a mistake in the configuration."""
+    with pytest.raises(ConfigError, match=r"ca: .*none\.pem cannot be read"):
+        Parley("localhost:1", tls=True, ca=tmp_path / "none.pem")
+
+
+async def test_abandoned_streams(backend: Parley, upstream: ScriptedParley) -> None:
+    """Streams that are given up leave no task behind, and no call at the other side."""
+    before = len(asyncio.all_tasks())
+    for place in range(100):
+        upstream.answer(Answer([*chunks("Hel"), Stall()]))
+        stream = backend.stream(call())
+        await anext(stream)
+        await stream.aclose()
+        assert await upstream.requests[place].closed.arrives(1)
+    assert before == len(asyncio.all_tasks())
+    assert 1 == upstream.connections
+
+
+async def test_cut_between_head_and_answer(backend: Parley, upstream: ScriptedParley) -> None:
+    """A whole answer that breaks off after its head was made and paid for: it is not asked for again."""
+    gate = Gate()
+    upstream.answer(Answer([gate, Cut()], head=(("x-seen", "xxxx"),)))
+    task = asyncio.ensure_future(failure(backend, call()))
+    await asyncio.wait_for(_sent(upstream, b"xxxx"), 10)
+    gate.set()
+    assert UpstreamUnreadable is type(await task)
