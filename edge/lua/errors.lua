@@ -74,11 +74,16 @@ local function http_status(status, grpc_status, reason)
   return status
 end
 
+-- What the service had to encode so that a header could hold it.
+local function decoded(header)
+  return header and text.percent_decode(header)
+end
+
 -- What the service tells of its own errors.
 local function read_service(failure, headers)
   failure.message = text.percent_decode(headers:get("grpc-message") or "")
-  failure.param = headers:get("parley-error-param")
-  failure.code = headers:get("parley-error-code")
+  failure.param = decoded(headers:get("parley-error-param"))
+  failure.code = decoded(headers:get("parley-error-code"))
   failure.invalid = headers:get("parley-error-reason") == "INVALID_REQUEST"
   failure.violations = text.form_decode(headers:get("parley-error-violations") or "")
 end

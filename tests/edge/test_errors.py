@@ -132,6 +132,15 @@ async def test_every_reason_is_tried_here() -> None:
     assert names - {"UNSPECIFIED"} == {row[0] for row in REASONS}
 
 
+async def test_an_upstream_s_words_of_any_characters(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """What had to be encoded for a header is shown as it was."""
+    case = ("CONTENT_POLICY", STATUS.INVALID_ARGUMENT, "no \u00e9", "messages%5B0%5D.%C3%A9%0A%25", None)
+    worker.complete = failing(case, code="%C3%A9")
+    async with client.post(PATHS["openai"], json=ASK) as response:
+        error = (await response.json())["error"]
+    assert ("no \u00e9", "messages[0].\u00e9\n%", "\u00e9") == (error["message"], error["param"], error["code"])
+
+
 @pytest.mark.parametrize("dialect", ["openai", "openpipe"])
 @pytest.mark.parametrize(
     ("wait", "again"), [("0", "true"), ("1", "true"), ("60", "true"), ("61", "false"), ("86400", "false")]

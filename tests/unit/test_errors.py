@@ -81,6 +81,13 @@ def test_what_nobody_foresaw_is_told_as_internal_server_error_only() -> None:
     assert b"1234" not in errors.details(failure)
 
 
+def test_what_metadata_do_not_take_is_encoded() -> None:
+    """An upstream's own words may be of any characters, and long; gRPC would refuse them as they are."""
+    metadata = dict(errors.trailing_metadata(domain.ContentPolicy("no", code="é%", param="messages[0]\n" + "x" * 99)))
+    assert "%C3%A9%25" == metadata["parley-error-code"]
+    assert "messages[0]%0A" + "x" * 81 + "%E2%80%A6" == metadata["parley-error-param"]
+
+
 def test_an_error_fits_into_the_headers_that_every_caller_takes() -> None:
     """However long what the caller sent, and however much is wrong with it, gRPC's 8 KiB of metadata are enough."""
     text, param = "ü" * 100_000, "x" * 100_000

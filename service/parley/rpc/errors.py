@@ -14,6 +14,7 @@ from parley.v1.error_reason_pb2 import ErrorReason
 
 _PREFIX = "ERROR_REASON_"
 _LONGEST_MIRROR = 1400  # bytes of violations: more would not fit beside the rest into what every caller takes
+_PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _log = structlog.get_logger()
 
 STATUS: dict[ErrorReason.ValueType, grpc.StatusCode] = {
@@ -92,10 +93,10 @@ def trailing_metadata(error: ParleyError) -> tuple[tuple[str, str | bytes], ...]
     """Returns what a failed call carries: the details for gRPC callers, the plain mirror for the edge."""
     pairs: list[tuple[str, str | bytes]] = [
         ("parley-error-reason", name(error)),
-        ("parley-error-code", code(error)),
+        ("parley-error-code", _plain(code(error))),
     ]
     if error.param:
-        pairs.append(("parley-error-param", error.param))
+        pairs.append(("parley-error-param", _plain(error.param)))
     if isinstance(error, InvalidRequest) and error.violations:
         pairs.append(("parley-error-violations", _mirror(error.violations)))
     seconds = wait(error)
@@ -103,6 +104,11 @@ def trailing_metadata(error: ParleyError) -> tuple[tuple[str, str | bytes], ...]
         pairs.append(("retry-after", str(math.ceil(seconds))))
     pairs.append(("grpc-status-details-bin", details(error)))
     return tuple(pairs)
+
+
+def _plain(text: str) -> str:
+    """Returns a text as metadata take it: all but printable ASCII percent-encoded, as in `grpc-message`."""
+    return quote(text, safe=_PRINTABLE)
 
 
 def _mirror(violations: Sequence[tuple[str, str]]) -> str:
