@@ -1,5 +1,7 @@
 """Headers that pass, those that do not, and the ids."""
 
+import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 
@@ -110,6 +112,53 @@ async def test_inner_headers_do_not_go_out(client: aiohttp.ClientSession, worker
     shown = {"content-type", "x-chat-session-id", "x-request-id", "x-correlation-id", "parley-processing-ms", "date"}
     shown |= {"cache-control", "x-accel-buffering"} if stream else set()
     assert shown == names - {"content-length", "transfer-encoding"}
+
+
+RECEIPT = ("parley-receipt-bin", b"\x0a\x00")
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2-prior-knowledge"])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+async def test_no_receipt_over_rest(edge: Edge, worker: Worker, *, version: str, stream: bool, fails: bool) -> None:
+    """A receipt is for gRPC callers: neither headers nor trailers of an answer, a stream or an error have it."""
+
+    async def complete(_request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
+        context.set_trailing_metadata((RECEIPT, ("parley-error-reason", "UPSTREAM_UNAVAILABLE")))
+        if fails:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "no")
+        return ChatCompletion(id="c")
+
+    async def events(request: CreateChatCompletionRequest, context: Context) -> AsyncIterator[HttpBody]:
+        await complete(request, context)
+        yield HttpBody(content_type="text/event-stream", data=b"data: [DONE]\n\n")
+
+    worker.complete, worker.events = complete, events
+    command = ["curl", version, "--silent", "--show-error", "--dump-header", "-", "--header", "te: trailers"]
+    command += ["--json", json.dumps(ASK | {"stream": stream}), edge.http + CHAT]
+    curl = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    shown = (await curl.communicate())[0].decode().lower()
+    assert ("503" if fails else "200") == shown.split()[1]
+    assert "x-request-id" in shown
+    assert "receipt" not in shown
+
+
+async def test_receipts_over_grpc(edge: Edge, worker: Worker) -> None:
+    """The gRPC listener passes a receipt on, of an answer and of a failure."""
+
+    async def refuse(_request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "no", (RECEIPT,))
+        raise AssertionError
+
+    async def complete(_request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
+        context.set_trailing_metadata((RECEIPT,))
+        return ChatCompletion(id="c")
+
+    async with grpc.aio.insecure_channel(edge.grpc) as channel:
+        for worker.complete in (complete, refuse):
+            call = ChatCompletionsStub(channel).CreateChatCompletion(CreateChatCompletionRequest())
+            await call.code()
+            assert RECEIPT[1] == dict(await call.trailing_metadata())[RECEIPT[0]]
 
 
 LIMITS = (

@@ -63,5 +63,5 @@ def _tried(attempt: Attempt, cause: str | None) -> dict[str, Any]:
 
 
 def _target(attempt: Attempt) -> str:
-    """Names a target as the configuration does: `openai/gpt-5-mini`."""
-    return f"{attempt.backend}/{attempt.target_model or attempt.model}"
+    """Names a target as the price table does: `openai/gpt-5-mini`, or the backend alone."""
+    return f"{attempt.backend}/{attempt.target_model}" if attempt.target_model else attempt.backend

@@ -1,0 +1,173 @@
+"""Receipts over gRPC: in the trailing metadata, in the log line, and with the session's messages."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from parley.core.errors import ContextLengthExceeded, StreamBroken, UpstreamTimeout
+from parley.core.ports import UpstreamCall
+from parley.v1 import sessions_pb2 as messages
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+from parley.v1.receipt_pb2 import Receipt
+from parley.v1.sessions_pb2_grpc import SessionsStub
+from tests.rpc.conftest import Worker, serving
+from tests.rpc.scripted import chunks, completion
+from tests.rpc.test_chat import Log, ask
+
+MOST = 32
+BACKUPS = [f"backup-{number}-{'x' * 60}" for number in range(MOST)]
+CONFIG = json.dumps(
+    {
+        "backends": {"scripted": {"kind": "openai", "base_url": "http://127.0.0.1:1/v1"}},
+        "models": [
+            {"id": "m", "targets": [{"backend": "scripted", "model": "one"}], "fallbacks": ["backup"]},
+            {"id": "backup", "targets": [{"backend": "scripted", "model": "two"}]},
+            {
+                "id": "stubborn",
+                "targets": [{"backend": "scripted", "model": "one"}],
+                "fallbacks": BACKUPS,
+                "retries": {"attempts": MOST},
+            },
+            *({"id": name, "targets": [{"backend": "scripted", "model": name}]} for name in BACKUPS),
+        ],
+        "prices": {"scripted/two": {"prompt": 10, "completion": 40}},
+        "limits": {kind: {"requests_per_minute": 10**6, "tokens_per_minute": 10**9} for kind in ("key", "account")},
+    }
+)
+COST = (3 * 10 + 2 * 40) / 1e6
+SLOW = UpstreamTimeout("The model is slow", cause="10.0.0.5 said nothing")
+
+
+class Caller:
+    """A caller of a server of the test's own."""
+
+    def __init__(self, worker: Worker, channel: grpc.aio.Channel) -> None:
+        self.backend = worker.backend
+        self._key = ("authorization", f"Bearer {worker.keys['ada']}")
+        self._chat: Any = ChatCompletionsStub(channel)
+        self._sessions: Any = SessionsStub(channel)
+
+    async def ask(self, method: str, *more: tuple[str, str], model: str = "m") -> tuple[dict[str, Any], str]:
+        """Calls a method to its end; returns its trailing metadata, and the id of the session where it has one."""
+        call = getattr(self._chat, method)(ask(model=model), metadata=(self._key, *more))
+        try:
+            if method == "CreateChatCompletion":
+                await call
+            else:
+                [_ async for _ in call]
+        except grpc.aio.AioRpcError as error:
+            return dict(error.trailing_metadata()), ""
+        return dict(await call.trailing_metadata()), dict(await call.initial_metadata())["x-chat-session-id"]
+
+    async def kept(self, session: str) -> list[messages.SessionMessage]:
+        """Reads a session."""
+        request = messages.ListSessionMessagesRequest(session_id=session)
+        listed: messages.ListSessionMessagesResponse = await self._sessions.ListSessionMessages(
+            request, metadata=(self._key,)
+        )
+        return list(listed.messages)
+
+
+@pytest.fixture
+async def caller(tmp_path: Path, log_file: Path) -> AsyncIterator[Caller]:
+    """A caller of a server whose model has a fallback with a price."""
+    async with (
+        serving(tmp_path, CONFIG) as worker,
+        grpc.aio.insecure_channel(worker.address) as channel,
+    ):
+        yield Caller(worker, channel)
+
+
+def read(trailing: dict[str, Any]) -> Receipt:
+    """Reads the receipt as callers do."""
+    return Receipt.FromString(trailing["parley-receipt-bin"])
+
+
+def second_answers(call: UpstreamCall, answer: Any) -> Any:
+    """The first target is too slow, the second one answers."""
+    return SLOW if call.model == "one" else answer
+
+
+METHODS = pytest.mark.parametrize(
+    "method", ["CreateChatCompletion", "StreamChatCompletion", "StreamChatCompletionEvents"]
+)
+
+
+@METHODS
+async def test_who_answered(caller: Caller, log: Log, method: str) -> None:
+    """The caller, the session and the log learn who was asked, what it cost, and how long it took."""
+    answer = completion("Hi") if method == "CreateChatCompletion" else chunks("Hi")
+    caller.backend.answer = lambda call: second_answers(call, answer)
+    trailing, session = await caller.ask(method, ("x-request-id", f"r-{method}"))
+    receipt = read(trailing)
+    expected = [("m", "one", "first", "failed"), ("backup", "two", "fallback", "completed")]
+    assert expected == [(one.model, one.target_model, one.kind, one.outcome) for one in receipt.attempts]
+    assert (COST, 5) == (receipt.cost, receipt.usage.total_tokens)
+    assert "10.0.0.5" not in str(receipt)
+    assert [None, receipt] == [one.receipt if one.HasField("receipt") else None for one in await caller.kept(session)]
+    [line] = log(f"r-{method}", 1)
+    assert ("scripted/two", COST, 2) == (line["target"], line["cost"], line["attempts"])
+    assert receipt.duration_ms == line["upstream_ms"]
+    [tried] = line["tried"]
+    assert ("scripted/one", "UPSTREAM_TIMEOUT") == (tried["target"], tried["reason"])
+    assert "10.0.0.5 said nothing" == tried["cause"]
+
+
+@METHODS
+async def test_the_plain_case_has_a_short_line(caller: Caller, log: Log, method: str) -> None:
+    """Where the first attempt answers, the log names it and no more; the ids are in the metadata as ever."""
+    caller.backend.answer = lambda _: completion("Hi") if method == "CreateChatCompletion" else chunks("Hi")
+    trailing, _ = await caller.ask(method, ("x-request-id", f"p-{method}"))
+    assert (f"p-{method}", 1) == (trailing["x-request-id"], len(read(trailing).attempts))
+    [line] = log(f"p-{method}", 1)
+    assert "scripted/one" == line["target"]
+    assert not {"attempts", "tried", "cost"} & line.keys()
+
+
+@METHODS
+async def test_nobody_answers(caller: Caller, log: Log, method: str) -> None:
+    """A failed call has its receipt beside its error, and its log line tells every attempt."""
+    caller.backend.answer = lambda _: SLOW
+    trailing, _ = await caller.ask(method, ("x-request-id", f"n-{method}"))
+    assert "UPSTREAM_TIMEOUT" == trailing["parley-error-reason"]
+    assert ["UPSTREAM_TIMEOUT"] * 2 == [one.reason for one in read(trailing).attempts]
+    [line] = log(f"n-{method}", 1)
+    assert ("target" in line, 2, 2) == (False, line["attempts"], len(line["tried"]))
+
+
+async def test_a_stream_that_ends_with_an_error_event(caller: Caller) -> None:
+    """The edge's stream has its receipt too where its error is an event."""
+    caller.backend.answer = lambda call: [chunks("Hi")[0], StreamBroken("broke off")] if call.model == "one" else SLOW
+    trailing, _ = await caller.ask("StreamChatCompletionEvents")
+    assert "STREAM_BROKEN" == read(trailing).attempts[0].reason
+
+
+async def test_an_answer_that_is_given_again(caller: Caller, log: Log) -> None:
+    """Nobody is asked for it, so that it has no receipt, and no target in the log."""
+    for request_id, expected in (("first", True), ("again", False)):
+        headers = (("idempotency-key", "k"), ("x-request-id", request_id))
+        trailing, _ = await caller.ask("CreateChatCompletion", *headers)
+        assert expected == ("parley-receipt-bin" in trailing)
+        assert expected == ("target" in log(request_id, 1)[0])
+
+
+async def test_a_refusal_has_none(caller: Caller) -> None:
+    """A call that was refused before anybody was asked has no receipt."""
+    trailing, _ = await caller.ask("CreateChatCompletion", model="unknown")
+    assert "parley-receipt-bin" not in trailing
+
+
+@METHODS
+async def test_the_longest_fits_into_what_callers_take(caller: Caller, method: str) -> None:
+    """With as many attempts as there can be, and an error at its longest, all metadata stay under gRPC's 8 KiB."""
+    caller.backend.answer = lambda _: ContextLengthExceeded("\u00e9" * 999, param="p" * 999, code="c" * 999)
+    trailing, _ = await caller.ask(method, model="stubborn")
+    receipt = read(trailing)
+    assert (MOST, True) == (len(receipt.attempts) + receipt.left_out, receipt.left_out > 0)
+    # As on the wire: bytes in base64, messages in percent-encoding, 32 bytes for each entry.
+    size = sum(len(name) + 4 * len(value) // 3 + 32 for name, value in trailing.items())
+    assert size + 3 * 512 < 8192
