@@ -8,9 +8,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from parley.auth.api_keys import ApiKeys
+from parley.backends.anthropic import Anthropic
 from parley.backends.llama_cpp import LlamaCpp, socket_path
 from parley.backends.openai import OpenAI
-from parley.config import BackendConfig, Config, ConfigError, LlamaCppBackend, OpenAIBackend, ParleyBackend
+from parley.config import (
+    AnthropicBackend,
+    BackendConfig,
+    Config,
+    ConfigError,
+    LlamaCppBackend,
+    OpenAIBackend,
+    ParleyBackend,
+)
 from parley.core.chat import Chat
 from parley.core.health import HealthWatch
 from parley.core.limits import Limits
@@ -33,6 +42,8 @@ def _backend(name: str, config: BackendConfig, run_dir: Path) -> Backend:
             return LlamaCpp(socket_path(run_dir, name), tools=config.model_path is not None)
         case OpenAIBackend():
             return OpenAI(config.base_url, config.api_key)
+        case AnthropicBackend():
+            return Anthropic(config.base_url, config.api_key, config.max_tokens, config.connections)
         case ParleyBackend():
             from parley.backends.parley import Parley
 

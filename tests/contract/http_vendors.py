@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from parley.backends.anthropic import Anthropic
 from parley.backends.openai import OpenAI
 from parley.core.errors import (
     ContentPolicy,
@@ -16,6 +17,7 @@ from parley.core.errors import (
 )
 from parley.core.ports import Backend
 from tests import upstream as openai
+from tests.contract import anthropic_api as anthropic
 from tests.contract.backends import KEY, Mark, Piece
 from tests.upstream import Cut, Events, Json, Raw, Received, ScriptedUpstream, Stall, Step
 
@@ -24,6 +26,7 @@ _STATUS: dict[type[UpstreamError], int] = {
     UpstreamRateLimited: 429,
     UpstreamUnavailable: 503,
 }
+_INVALID = "invalid_request_error"
 
 
 @dataclass(frozen=True)
@@ -120,4 +123,22 @@ OPENAI = HttpVendor(
     },
 )
 
-HTTP_VENDORS = [OPENAI]
+ANTHROPIC = HttpVendor(
+    name="anthropic",
+    make=lambda root: Anthropic(root, KEY, max_tokens=4096),
+    answer=lambda words: anthropic.message(anthropic.said(words)),
+    begins=anthropic.begins,
+    piece=lambda words: anthropic.delta(text=words),
+    ends=anthropic.ends,
+    fault=lambda words: anthropic.error("api_error", words),
+    faults={
+        ContextLengthExceeded: lambda words: anthropic.error(_INVALID, f"prompt is too long: 9 > 8 maximum; {words}"),
+        ContentPolicy: lambda words: anthropic.error(_INVALID, f"Output blocked by content filtering policy; {words}"),
+        UpstreamRejected: lambda words: anthropic.error(_INVALID, words),
+        UpstreamRateLimited: lambda words: anthropic.error("rate_limit_error", words),
+        UpstreamMisconfigured: lambda words: anthropic.error("authentication_error", words),
+    },
+    event=lambda body: anthropic.event("error", **{name: body[name] for name in ("error", "request_id")}),
+)
+
+HTTP_VENDORS = [OPENAI, ANTHROPIC]

@@ -23,10 +23,10 @@ class Limits:
         """Raises UnsupportedParameter for what this backend would ignore; `model` is the caller's name for it."""
         for name in self.parameters.keys() & body.keys():
             if body[name] not in self.parameters[name]:
-                raise _unsupported(f"`{name}`", model, name)
+                raise unsupported(f"`{name}`", model, name)
         for index, tool in enumerate(body.get("tools", ()) if self.tools else ()):
             if tool.get("type") in self.tools:
-                raise _unsupported(f"A tool of the type `{tool['type']}`", model, f"tools[{index}].type")
+                raise unsupported(f"A tool of the type `{tool['type']}`", model, f"tools[{index}].type")
         if self.parts:
             self._check_parts(body, model)
 
@@ -37,8 +37,9 @@ class Limits:
                 kind = part.get("type") if isinstance(part, dict) else None
                 if kind in self.parts:
                     param = f"messages[{index}].content[{place}].type"
-                    raise _unsupported(f"A content part of the type `{kind}`", model, param)
+                    raise unsupported(f"A content part of the type `{kind}`", model, param)
 
 
-def _unsupported(what: str, model: str, param: str) -> UnsupportedParameter:
+def unsupported(what: str, model: str, param: str) -> UnsupportedParameter:
+    """Returns the error for what a backend cannot do; `model` is the caller's name for it, `param` the field's path."""
     return UnsupportedParameter(f'{what} is not supported by the model "{model}"', param=param)

@@ -1,0 +1,37 @@
+"""Anthropic's Messages API, and any server that speaks it."""
+
+import orjson
+
+from parley.backends import anthropic_answer, anthropic_request
+from parley.backends.anthropic_stream import StreamReader
+from parley.backends.exchange import HttpBackend
+from parley.core.ports import UpstreamCall
+from parley.v1.chat_completions_pb2 import ChatCompletion
+
+_VERSION = "2023-06-01"
+
+
+class Anthropic(HttpBackend):
+    """A backend at `base_url`, which ends before `/v1/messages`. `max_tokens` goes with requests that set no limit.
+
+    At most `connections` are open at a time. A call that continues is asked by prefill: some models take none, and
+    refuse it. Raises ConfigError for a key that cannot stand in a header.
+    """
+
+    can_continue = True
+
+    def __init__(self, base_url: str, api_key: str | None, max_tokens: int, connections: int = 1000) -> None:
+        headers = {"anthropic-version": _VERSION}
+        if api_key:
+            headers["x-api-key"] = api_key
+        super().__init__(base_url.rstrip("/") + "/v1/messages", headers, api_key, connections=connections)
+        self._max_tokens = max_tokens
+
+    def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
+        return orjson.dumps(anthropic_request.body(call, self._max_tokens, stream=stream))
+
+    def _completion(self, data: bytes, _call: UpstreamCall) -> ChatCompletion:
+        return anthropic_answer.completion(data)
+
+    def _reader(self, _call: UpstreamCall) -> StreamReader:
+        return StreamReader()
