@@ -2,7 +2,7 @@
 
 import ipaddress
 from contextlib import suppress
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
 
@@ -11,7 +11,7 @@ from parley.config import ConfigError
 
 def proxy_for(url: URL) -> URL | None:
     """Returns the proxy for this address; None where there is none. Raises ConfigError for one that cannot be used."""
-    proxies = getproxies_environment()
+    proxies = getproxies()
     address = proxies.get(url.scheme) or proxies.get("all")
     if not address or url.host is None or _is_excepted(url.host, url.port, proxies):
         return None
@@ -26,7 +26,7 @@ def proxy_for(url: URL) -> URL | None:
 
 def _is_excepted(host: str, port: int | None, proxies: dict[str, str]) -> bool:
     """Understands names, domains, addresses with and without a port, `*`, and networks (10.0.0.0/8)."""
-    if proxy_bypass_environment(host, proxies) or proxy_bypass_environment(f"{host}:{port}", proxies):
+    if proxy_bypass(host) or proxy_bypass(f"{host}:{port}"):
         return True
     with suppress(ValueError):
         address = ipaddress.ip_address(host)
