@@ -12,7 +12,7 @@ from parley.cli.children import model_backends
 from parley.cli.settings import Address, CommandError
 from parley.config import Config, ConfigError, name_of
 from parley.core.errors import InvalidRequest
-from parley.core.routing import Router
+from parley.core.routing import check_defaults
 from parley.rpc.validation import validate
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
@@ -30,7 +30,7 @@ def check_config(config: Config, file: Path | None) -> None:
 def _wrong_defaults(config: Config) -> Iterator[str]:
     """Looks at the `defaults` of each model as at those of a request."""
     try:
-        Router(config, {})
+        check_defaults(config)
     except ConfigError as error:
         yield str(error)
         return

@@ -163,6 +163,12 @@ def _targets(config: Config, backends: Mapping[str, Backend], clock: Clock) -> d
     }
 
 
+def check_defaults(config: Config) -> None:
+    """Raises ConfigError where a model's `defaults` are not request parameters."""
+    for index, model in enumerate(config.models):
+        _defaults(index, model)
+
+
 def _defaults(index: int, model: Model) -> tuple[CreateChatCompletionRequest, list[str]]:
     """Reads a model's `defaults` as a request, with the names of the fields that they set."""
     place = f"models[{index}].defaults"
