@@ -1,0 +1,56 @@
+"""What the tests of routing have in common: a clock that is set, targets, and failures of every row of the table."""
+
+from collections.abc import Callable
+
+from parley.config import Model, Target, Timeouts
+from parley.core.errors import (
+    ContentPolicy,
+    ContextLengthExceeded,
+    ParleyError,
+    StreamBroken,
+    UnsupportedParameter,
+    UpstreamMisconfigured,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    UpstreamUnreadable,
+)
+from parley.core.ports import UpstreamCall
+from parley.core.targets import Candidate, LiveTarget
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from tests.rpc.scripted import ScriptedBackend
+
+FAILURES: dict[str, Callable[[], ParleyError]] = {
+    "unavailable": lambda: UpstreamUnavailable("unavailable"),
+    "busy for 2 s": lambda: UpstreamRateLimited("busy", retry_after=2.0),
+    "busy for 60 s": lambda: UpstreamRateLimited("busy", retry_after=60.0),
+    "busy": lambda: UpstreamRateLimited("busy"),
+    "timeout": lambda: UpstreamTimeout("timeout"),
+    "broken": lambda: StreamBroken("broken"),
+    "unreadable": lambda: UpstreamUnreadable("unreadable"),
+    "too long": lambda: ContextLengthExceeded("too long"),
+    "policy": lambda: ContentPolicy("policy"),
+    "rejected": lambda: UpstreamRejected("rejected"),
+    "misconfigured": lambda: UpstreamMisconfigured("misconfigured"),
+    "unsupported": lambda: UnsupportedParameter("unsupported", param="audio"),
+}
+CALL = UpstreamCall(CreateChatCompletionRequest(), "upstream", Timeouts())
+
+
+class Clock:
+    """A clock that stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Tells the time."""
+        return self.now
+
+
+def candidates(clock: Clock, *names: str, model_id: str = "m") -> list[Candidate]:
+    """Returns one candidate a name, of one model."""
+    targets = [Target(backend=name) for name in names]
+    model = Model(id=model_id, targets=targets)
+    return [Candidate(model, target, LiveTarget(target, ScriptedBackend(), None, clock)) for target in targets]

@@ -1,0 +1,140 @@
+"""The circuit breaker's states, on a clock that is set."""
+
+import pytest
+
+from parley.core.breaker import Breaker
+from tests.unit.routes import Clock
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The breaker's clock."""
+    return Clock()
+
+
+@pytest.fixture
+def breaker(clock: Clock) -> Breaker:
+    """A breaker that is closed."""
+    return Breaker(clock)
+
+
+def _call(breaker: Breaker, *, fails: bool) -> bool:
+    """Makes a call and ends it at once; False where it was not let through."""
+    permit = breaker.enter()
+    if permit is None:
+        return False
+    (breaker.failed if fails else breaker.succeeded)(permit)
+    return True
+
+
+def _opened(breaker: Breaker) -> Breaker:
+    while breaker.is_closed:
+        assert _call(breaker, fails=True)
+    return breaker
+
+
+def test_five_failures_in_a_row_open_it(breaker: Breaker) -> None:
+    """The fifth one does, and a success in between begins the count anew."""
+    for fails in (True, True, True, True, False, True, True, True, True):
+        assert _call(breaker, fails=fails)
+    assert breaker.is_closed
+    assert _call(breaker, fails=True)
+    assert not breaker.is_closed
+    assert not _call(breaker, fails=True)
+
+
+def test_half_of_twenty_within_thirty_seconds_open_it(breaker: Breaker, clock: Clock) -> None:
+    """Ten failures among the latest twenty, though never two in a row."""
+    for number in range(19):
+        clock.now += 1
+        assert _call(breaker, fails=number % 2 == 0)
+    assert breaker.is_closed
+    assert _call(breaker, fails=True)
+    assert not breaker.is_closed
+
+
+def test_half_of_twenty_in_a_longer_time_leave_it_closed(breaker: Breaker, clock: Clock) -> None:
+    """What lies more than thirty seconds back does not count."""
+    for number in range(200):
+        clock.now += 1.6
+        assert _call(breaker, fails=number % 2 == 0)
+    assert breaker.is_closed
+
+
+def test_nothing_is_let_through_for_ten_seconds_then_one_probe(breaker: Breaker, clock: Clock) -> None:
+    """A second call does not pass while the probe is under way."""
+    _opened(breaker)
+    clock.now += 9.99
+    assert breaker.enter() is None
+    clock.now += 0.01
+    assert breaker.admits()
+    assert breaker.enter() is not None
+    assert not breaker.admits()
+    assert breaker.enter() is None
+
+
+def test_the_pause_doubles_with_each_probe_that_fails_up_to_a_minute(breaker: Breaker, clock: Clock) -> None:
+    """10, 20, 40, 60, 60 seconds; after a success it begins with 10 again."""
+    _opened(breaker)
+    for pause in (10, 20, 40, 60, 60):
+        assert pause == breaker.retry_in()
+        clock.now += pause
+        assert _call(breaker, fails=True)
+    clock.now += 60
+    assert _call(breaker, fails=False)
+    assert breaker.is_closed
+    _opened(breaker)
+    assert 10 == breaker.retry_in()
+
+
+def test_a_probe_that_begins_to_answer_closes_it(breaker: Breaker, clock: Clock) -> None:
+    """A stream may take minutes: its first token is enough. That it breaks off later is one failure of a new count."""
+    _opened(breaker)
+    clock.now += 10
+    permit = breaker.enter()
+    assert permit is not None
+    permit = breaker.began(permit)
+    assert breaker.is_closed
+    breaker.failed(permit)
+    assert breaker.is_closed
+    for _ in range(4):
+        assert _call(breaker, fails=True)
+    assert not breaker.is_closed
+
+
+def test_a_probe_whose_caller_leaves_is_followed_by_the_same_pause(breaker: Breaker, clock: Clock) -> None:
+    """It said nothing; the next probe waits as long as this one did."""
+    _opened(breaker)
+    clock.now += 10
+    permit = breaker.enter()
+    assert permit is not None
+    breaker.left(permit)
+    assert 10 == breaker.retry_in()
+    assert not breaker.admits()
+
+
+def test_calls_of_an_earlier_time_are_not_heard(breaker: Breaker, clock: Clock) -> None:
+    """Calls that began before it opened neither close it, nor fail its probe, nor count after it has closed."""
+    early = [breaker.enter() for _ in range(10)]
+    _opened(breaker)
+    for permit in early[:5]:
+        assert permit is not None
+        breaker.succeeded(permit)
+    assert not breaker.is_closed
+    clock.now += 10
+    probe = breaker.enter()
+    assert probe is not None
+    for permit in early[5:]:
+        assert permit is not None
+        breaker.failed(permit)
+    assert breaker.enter() is None
+    breaker.succeeded(probe)
+    assert breaker.is_closed
+
+
+def test_a_health_check_may_end_the_pause(breaker: Breaker) -> None:
+    """One probe is let through at once then, and decides."""
+    _opened(breaker)
+    breaker.try_now()
+    assert _call(breaker, fails=True)
+    assert 20 == breaker.retry_in()

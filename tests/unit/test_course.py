@@ -1,0 +1,205 @@
+"""What one call tries, row by row of the table of failures: nothing waits and nothing connects here."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from parley.config import Retries
+from parley.core.attempts import Attempt, Kind, Outcome
+from parley.core.budget import Budget
+from parley.core.course import Course
+from parley.core.errors import (
+    ContentPolicy,
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    ParleyError,
+    UpstreamUnavailable,
+)
+from parley.core.targets import Candidate
+from tests.unit.routes import CALL, FAILURES, Clock, candidates
+
+
+@dataclass
+class Play:
+    """A course that is played: every target fails as `failures` says, in turn and then for ever; else it answers."""
+
+    failures: dict[str, list[str]]
+    retries: Retries = field(default_factory=Retries)
+    jitter: float = 0.5
+    deadline: float | None = None
+    clock: Clock = field(default_factory=Clock)
+    asked: list[str] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
+    error: ParleyError | None = None
+
+    def of(self, waiting: list[Candidate]) -> "Play":
+        """Plays it to its end."""
+        clock = self.clock
+        course = Course(
+            "m",
+            waiting,
+            self.retries,
+            Budget(0.2, clock),
+            deadline=self.deadline,
+            clock=clock,
+            jitter=lambda: self.jitter,
+        )
+        try:
+            self._play(course)
+        except ParleyError as error:
+            self.error = error
+        return self
+
+    def _play(self, course: Course) -> None:
+        again: Attempt | None = None
+        while True:
+            candidate = again.candidate if again else course.next()
+            attempt = course.begin(candidate, CALL, Kind.RETRY if again else Kind.FIRST, again)
+            assert attempt is not None
+            name = candidate.target.name
+            failures = self.failures.get(name, [])
+            number = sum(one == name for one in self.asked)
+            self.asked.append(name)
+            if not failures or (number >= len(failures) and failures[-1] != "…"):
+                return course.completed(attempt)
+            kind = failures[number] if number < len(failures) - (failures[-1] == "…") else failures[-2]
+            pause = course.failed(attempt, FAILURES[kind]())
+            again = None if pause is None else attempt
+            if pause is not None:
+                self.pauses.append(round(pause, 6))
+                self.clock.now += pause
+
+
+# The failures of the first target; how often it is asked, whether the next one is, and whether it counts against it.
+ROWS: dict[str, tuple[list[str], int, bool, bool]] = {
+    "500 once": (["unavailable"], 1 + 1, False, True),
+    "503 for ever": (["unavailable", "…"], 1 + 2, True, True),
+    "429 with 2 s once": (["busy for 2 s"], 1 + 1, False, False),
+    "429 with 2 s for ever": (["busy for 2 s", "…"], 1 + 1, True, False),
+    "429 with 60 s for ever": (["busy for 60 s", "…"], 1 + 2, True, True),
+    "429 for ever": (["busy", "…"], 1 + 2, True, True),
+    "429 once": (["busy"], 1 + 1, False, True),
+    "no first token": (["timeout", "…"], 1, True, True),
+    "a broken stream": (["broken", "…"], 1, True, True),
+    "an unreadable answer": (["unreadable", "…"], 1, True, True),
+    "context too long": (["too long", "…"], 1, False, False),
+    "content policy": (["policy", "…"], 1, False, False),
+    "another 400": (["rejected", "…"], 1, False, False),
+    "401, 403, 404": (["misconfigured", "…"], 1, True, True),
+    "a parameter it cannot honour": (["unsupported", "…"], 1, True, False),
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_row_of_the_table(row: str) -> None:
+    """How often the same target is asked, whether the next one is, and whether its breaker hears of it."""
+    failures, times, next_is_asked, counts = ROWS[row]
+    clock = Clock()
+    waiting = candidates(clock, "one", "two")
+    played = Play({"one": failures}, clock=clock).of(waiting)
+    assert ["one"] * times + ["two"] * next_is_asked == played.asked
+    heard = waiting[0].target.breaker._latest  # noqa: SLF001 - what its breaker was told
+    assert counts == any(failed for _, failed in heard)
+
+
+def test_a_conversation_that_is_too_long_goes_to_the_fallback_and_not_to_the_next_target() -> None:
+    """Its message reaches the caller where the fallback does not answer either."""
+    clock = Clock()
+    waiting = [*candidates(clock, "one", "two"), *candidates(clock, "three", model_id="fallback")]
+    assert ["one", "three"] == Play({"one": ["too long"]}, clock=clock).of(waiting).asked
+    failures = {"one": ["too long"], "three": ["unavailable", "…"]}
+    clock = Clock()
+    waiting = [*candidates(clock, "one", "two"), *candidates(clock, "three", model_id="fallback")]
+    played = Play(failures, clock=clock).of(waiting)
+    assert ContextLengthExceeded is type(played.error)
+
+
+def test_the_providers_refusal_of_the_content_reaches_the_caller() -> None:
+    """As it is, though a fallback is there."""
+    clock = Clock()
+    waiting = [*candidates(clock, "one"), *candidates(clock, "two", model_id="fallback")]
+    played = Play({"one": ["policy"]}, clock=clock).of(waiting)
+    assert (ContentPolicy, "policy", ["one"]) == (type(played.error), str(played.error), played.asked)
+
+
+def test_pauses_grow_from_four_tenths_of_a_second_and_are_jittered() -> None:
+    """0.4 and 0.8 s on average, each from half of it to one and a half; a short Retry-After is waited for."""
+    assert [0.4, 0.8] == Play({"one": ["unavailable", "…"]}).of(candidates(Clock(), "one", "two")).pauses
+    clock = Clock()
+    assert [2.0] == Play({"one": ["busy for 2 s"]}, clock=clock).of(candidates(clock, "one")).pauses
+    for jitter, expected in ((0.0, [0.2, 0.4]), (1.0, [0.6, 1.2])):
+        clock = Clock()
+        played = Play({"one": ["unavailable", "…"]}, jitter=jitter, clock=clock).of(candidates(clock, "one"))
+        assert expected == played.pauses
+
+
+def test_attempts_are_bounded_and_everybody_is_asked_once_before_anybody_is_asked_again() -> None:
+    """Six attempts at four targets that all fail: two repetitions are left over."""
+    failures = {name: ["unavailable", "…"] for name in "abcd"}
+    clock = Clock()
+    played = Play(failures, clock=clock).of(candidates(clock, *"abcd"))
+    assert ["a", "a", "a", "b", "c", "d"] == played.asked
+    clock = Clock()
+    played = Play(failures, Retries(attempts=3), clock=clock).of(candidates(clock, *"abcd"))
+    assert ["a", "b", "c"] == played.asked
+
+
+def test_nothing_is_begun_past_the_deadline() -> None:
+    """A pause that would end after it is not made: the next target is asked at once."""
+    clock = Clock()
+    played = Play({"a": ["unavailable", "…"]}, deadline=clock.now + 0.3, clock=clock).of(candidates(clock, "a", "b"))
+    assert (["a", "b"], []) == (played.asked, played.pauses)
+    clock = Clock()
+    played = Play({}, deadline=clock.now, clock=clock).of(candidates(clock, "a"))
+    assert (DeadlineExceeded, []) == (type(played.error), played.asked)
+
+
+def test_a_target_whose_breaker_is_open_is_passed_over() -> None:
+    """Where all are, the caller is told at once, and after how long it is worth to come again."""
+    clock = Clock()
+    waiting = candidates(clock, "a", "b")
+    for _ in range(2):
+        Play({"a": ["unavailable", "…"]}, clock=clock).of(waiting)
+    assert ["b"] == Play({}, clock=clock).of(waiting).asked
+    for _ in range(2):
+        Play({"b": ["unavailable", "…"]}, clock=clock).of(waiting)
+    played = Play({}, clock=clock).of(waiting)
+    assert (UpstreamUnavailable, []) == (type(played.error), played.asked)
+    assert played.error is not None
+    assert played.error.retry_after is not None
+    assert 1 <= played.error.retry_after <= 10
+    assert "has failed lately" in (played.error.cause or "")
+
+
+def test_a_target_that_is_not_well_is_not_asked() -> None:
+    """Its health check says so; when it is well again, it is."""
+    clock = Clock()
+    waiting = candidates(clock, "a", "b")
+    waiting[0].target.well = False
+    assert ["b"] == Play({}, clock=clock).of(waiting).asked
+    waiting[0].target.well = True
+    assert ["a"] == Play({}, clock=clock).of(waiting).asked
+
+
+def test_repetitions_are_a_share_of_the_calls() -> None:
+    """Thirty are saved up; then it is one for four calls, and three a second."""
+    clock = Clock()
+    budget = Budget(0.25, clock)
+    assert 30 == sum(budget.repeat() for _ in range(100))
+    for _ in range(40):
+        budget.called()
+    assert 10 == sum(budget.repeat() for _ in range(100))
+    clock.now += 2
+    assert 6 == sum(budget.repeat() for _ in range(100))
+
+
+def test_a_caller_who_leaves_says_nothing_of_the_target() -> None:
+    """The attempt is in the receipt as cancelled, and counts for nobody."""
+    clock = Clock()
+    (one,) = candidates(clock, "a")
+    course = Course("m", [one], Retries(), Budget(0.2, clock), deadline=None, clock=clock)
+    attempt = course.begin(course.next(), CALL, Kind.FIRST)
+    assert attempt is not None
+    course.left(attempt)
+    course.left(attempt, Outcome.MISFIT)
+    assert (Outcome.CANCELLED, 0) == (attempt.outcome, one.target.breaker._in_a_row)  # noqa: SLF001
