@@ -17,6 +17,7 @@ from parley.cli.terminal import said
 from parley.core.ports import Store, TurnEnd
 from parley.stores.sqlite import SqliteStore
 from parley.v1.message_pb2 import FunctionCall, Message, ToolCall, Usage
+from parley.v1.receipt_pb2 import Receipt
 from tests.contract.stores.making import begin, complete, converse, give_up, message
 from tests.processes import COMMAND, PATIENCE, environment, run
 
@@ -118,6 +119,54 @@ def test_show_for_people(sessions: Sessions) -> None:
     assert ["Turn 1", "Turn 2", "Turn 3"] == [line[:6] for line in lines if line.startswith("Turn")]
     assert "incomplete (cancelled)" in shown
     assert "\x1b" not in shown
+
+
+async def _costly(store: Store) -> None:
+    """Makes a session of which one turn was answered by a fallback, and one by nobody."""
+    receipt = Receipt(cost=0.00021, duration_ms=1240)
+    slow = {"model": "m", "backend": "vllm", "kind": "first", "outcome": "failed", "reason": "UPSTREAM_TIMEOUT"}
+    receipt.attempts.add(**slow, duration_ms=30_000)
+    fallback = {"model": "f", "backend": "openai", "target_model": "gpt-5-mini", "kind": "fallback"}
+    usage = Usage(prompt_tokens=100, completion_tokens=34, total_tokens=134)
+    receipt.attempts.add(**fallback, outcome="completed", duration_ms=1240, usage=usage, cost=0.00021)
+    answer = [message("assistant", "Hello")]
+    turn = await begin(store, "s1", "Hi", new=True)
+    await store.end_turn(turn, TurnEnd("completed", answer=answer, usage=usage, receipt=receipt))
+    half = Receipt(duration_ms=999, cost=12)
+    broken = {"model": "m", "backend": "vllm", "target_model": "q\x1bwen", "kind": "first", "outcome": "cancelled"}
+    half.attempts.add(**broken, duration_ms=999, usage=Usage(total_tokens=7), estimated=True, cost=12)
+    await store.end_turn(await begin(store, "s1", "And?"), TurnEnd("incomplete", "cancelled", receipt=half))
+    await converse(store, "s1", "Still there?", "Yes")
+
+
+def test_show_who_was_asked(sessions: Sessions) -> None:
+    """Below an answer stands who gave it, how long that took and what it cost; above that, who did not."""
+    sessions.stored(_costly)
+    shown = [line.strip() for line in sessions.run("show", "s1").splitlines() if line]
+    assert [
+        "user",
+        "Hi",
+        "assistant",
+        "Hello",
+        "vllm: failed after 30.0 s (UPSTREAM_TIMEOUT)",
+        "openai/gpt-5-mini (fallback): 1.2 s, 134 tokens, 0.00021",
+        "user",
+        "And?",
+        "vllm/qwen: cancelled after 999 ms, about 7 tokens, 12.00",
+        "user",
+        "Still there?",
+        "assistant",
+        "Yes",
+    ] == [line for line in shown[1:] if not line.startswith("Turn")]
+
+
+def test_export_has_receipts(sessions: Sessions) -> None:
+    """The receipt is exported as it is, on its answer or where there is none on the turn's last message."""
+    sessions.stored(_costly)
+    lines = [json.loads(line) for line in sessions.run("export", "s1").splitlines()]
+    assert [False, True, True, False, False] == ["receipt" in line for line in lines]
+    assert (0.00021, 1240) == (lines[1]["receipt"]["cost"], lines[1]["receipt"]["duration_ms"])
+    assert ["vllm", "openai"] == [attempt["backend"] for attempt in lines[1]["receipt"]["attempts"]]
 
 
 def test_show_for_programs(sessions: Sessions) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
+from parley.cli import receipts
 from parley.cli.settings import CommandError, ConfigOption, JsonOption, StateDirOption, default_state_dir
 from parley.cli.terminal import plain, said
 from parley.config import load
@@ -84,7 +85,7 @@ def show(
     state_dir: StateDirOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Print a session's conversation."""
+    """Print a session's conversation, and below each answer who was asked for it, for how long and at what price."""
 
     async def read(store: Store) -> tuple[Session, list[dict[str, Any]]]:
         session = await store.get_session(account, session_id)
@@ -236,6 +237,8 @@ def _print_conversation(session: Session, messages: list[dict[str, Any]]) -> Non
             console.print(_turn_line(message))
         console.print(Text(plain(message.get("role", "")), "cyan" if message.get("role") == "user" else "green"))
         console.print(Padding(Text(said(message)), (0, 0, 0, 2)))
+        for line in receipts.lines(message.get("receipt", {})):
+            console.print(Padding(Text(line, "dim"), (0, 0, 0, 2)))
 
 
 def _turn_line(message: dict[str, Any]) -> Any:

@@ -1,0 +1,46 @@
+"""A turn's receipt, for people: a line for each attempt."""
+
+from typing import Any
+
+from parley.cli.terminal import plain
+
+_SECOND = 1000  # milliseconds
+_PLACES = 9  # decimals of a cost
+
+
+def lines(receipt: dict[str, Any]) -> list[str]:
+    """Says who was asked and what came of it: `openai/gpt-5-mini: 1.2 s, 134 tokens, 0.00021`."""
+    return [plain(f"{_name(attempt)}: {', '.join(_facts(attempt))}") for attempt in receipt.get("attempts", [])]
+
+
+def _name(attempt: dict[str, Any]) -> str:
+    """Returns `backend/model`, and why it was asked where it was not the first."""
+    name = f"{attempt['backend']}/{attempt['target_model']}" if "target_model" in attempt else attempt["backend"]
+    return name if attempt["kind"] == "first" else f"{name} ({attempt['kind']})"
+
+
+def _facts(attempt: dict[str, Any]) -> list[str]:
+    facts = [_end(attempt)]
+    if "usage" in attempt:
+        about = "about " if attempt.get("estimated") else ""
+        facts.append(f"{about}{attempt['usage'].get('total_tokens', 0)} tokens")
+    if "cost" in attempt:
+        facts.append(_money(attempt["cost"]))
+    return facts
+
+
+def _end(attempt: dict[str, Any]) -> str:
+    """Returns `1.2 s`, or `failed after 40 ms (UPSTREAM_UNAVAILABLE)`."""
+    took = attempt["duration_ms"]
+    time = f"{took} ms" if took < _SECOND else f"{took / _SECOND:.1f} s"
+    outcome = attempt.get("outcome", "left")
+    if outcome == "completed":
+        return time
+    reason = f" ({attempt['reason']})" if "reason" in attempt else ""
+    return f"{outcome} after {time}{reason}"
+
+
+def _money(amount: float) -> str:
+    """Writes an amount without an exponent, and no more decimals than it has: `0.00021`."""
+    whole, _, decimals = f"{amount:.{_PLACES}f}".partition(".")
+    return f"{whole}.{decimals.rstrip('0').ljust(2, '0')}"
