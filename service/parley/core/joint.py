@@ -43,8 +43,9 @@ class Joint:
         return self._deliver(self._filter.end()) if self._filter else ()
 
     def settle(self, attempt: Attempt) -> None:
-        """Estimates what an attempt cost that said something, but did not come to its end."""
-        if attempt.outcome is Outcome.COMPLETED or attempt.first_token is None:
+        """Estimates what an attempt cost that said something, but broke off, or went on and did not tell."""
+        told = attempt.usage is not None or self._filter is None
+        if attempt.first_token is None or (attempt.outcome is Outcome.COMPLETED and told):
             return
         said = self._said if self._filter else self.delivered.texts()
         guess = usage.estimate(attempt.call.request.messages, said)

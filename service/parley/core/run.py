@@ -67,10 +67,9 @@ class Run:
                         yield new
                 for new in joint.end():
                     yield new
-            if attempt.outcome is Outcome.COMPLETED:
-                return
-            if joint.delivered.is_whole:
-                yield joint.bill()
+            if attempt.outcome is Outcome.COMPLETED or joint.delivered.is_whole:
+                if attempt.estimated:
+                    yield joint.bill()
                 return
             asked = await self._go_on(joint)
 

@@ -1,0 +1,231 @@
+"""The table: what the primary does, who is asked then, and what the caller gets.
+
+`tried` is the receipt, and what the upstreams see: "target kind outcome", where a reason stands for a failure. The
+targets are `primary` and `other` of the model that was asked, and `fallback`, the target of its fallback model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+from tests.e2e.faults.misbehaving import (
+    BROKEN_JSON,
+    CLOSES,
+    CUT_IN_ITS_BODY,
+    ERROR_EVENT,
+    HALF,
+    RESETS,
+    SECOND,
+    SILENT,
+    SILENT_BEHIND_HEADERS,
+    TAIL,
+    TEXT,
+    UNPARSABLE,
+    Script,
+    breaks,
+    calls_a_tool,
+    continues,
+    echoes,
+    finishes_one_of_two,
+    late,
+    refusal,
+    refuses_then,
+    says,
+    trailing,
+)
+from tests.upstream import DONE, Answer, Cut, Received, Stall
+
+DOWN, SLOW, BROKEN = "UPSTREAM_UNAVAILABLE", "UPSTREAM_TIMEOUT", "STREAM_BROKEN"
+BUSY, CONTEXT, POLICY, REJECTED = (
+    "UPSTREAM_RATE_LIMITED",
+    "CONTEXT_LENGTH_EXCEEDED",
+    "CONTENT_POLICY",
+    "UPSTREAM_REJECTED",
+)
+WHOLE, STREAMED = "whole", "streamed"
+BOTH, ONLY_STREAMED, ONLY_WHOLE = (WHOLE, STREAMED), (STREAMED,), (WHOLE,)
+
+ANSWERED = "fallback fallback completed"
+CONTINUED = "fallback continuation completed"
+SPLICED = "fallback splice completed"
+BROKE = f"primary first {BROKEN}"
+TOO_LONG = "This model's maximum context length is 8192 tokens; your messages have 9120"
+UNSAFE = "The prompt was blocked by our safety system"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The honest error: its reason, words that it has, the seconds to wait; `said` is what came before it."""
+
+    reason: str
+    words: str = ""
+    said: tuple[str, ...] = ()
+    retry_after: str | None = None
+
+
+@dataclass(frozen=True)
+class Got:
+    """A whole answer: what each choice says, and why it ended."""
+
+    texts: tuple[str, ...] = (TEXT,)
+    finish: str = "stop"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row. `options` are the model's, `asks` the request's. `waits` is how long a repetition waits, in seconds."""
+
+    primary: Sequence[Script]
+    tried: Sequence[str]
+    gets: Got | Refused = Got()
+    ways: Sequence[str] = BOTH
+    fallback: Sequence[Script] | None = (continues,)
+    other: Sequence[Script] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    asks: dict[str, Any] = field(default_factory=dict)
+    is_listening: bool = True
+    waits: float = 0.0
+
+
+def thrice(reason: str) -> tuple[str, ...]:
+    """What is tried at a target that may be asked twice more."""
+    return (f"primary first {reason}", *[f"primary retry {reason}"] * 2)
+
+
+def once(reason: str) -> tuple[str, ...]:
+    """What is tried at a target that is not asked again."""
+    return (f"primary first {reason}",)
+
+
+def _in_two_seconds(request: Received) -> Answer:
+    """Is busy, and says until when, by the clock."""
+    return refusal(429, Retry_After=format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True))(request)
+
+
+def _cut(**more: Any) -> Case:
+    """A stream that is cut after 40 of 60 tokens."""
+    known = {"primary": [breaks(Cut())], "tried": (BROKE, CONTINUED), "ways": ONLY_STREAMED}
+    return Case(**(known | more))
+
+
+BROKEN_OFF = Refused(BROKEN, "broke off", (HALF,))
+_BUSY_FOR_A_SECOND = refusal(429, Retry_After="1")
+_LONGER = refusal(400, TOO_LONG, "context_length_exceeded")
+_TWICE_BUSY = (f"primary first {BUSY}", f"primary retry {BUSY}")
+_REFUSED_TO_CONTINUE = (BROKE, f"fallback continuation {REJECTED}")
+
+CASES: dict[str, Case] = {
+    # It cannot be reached, or fails.
+    "resets before headers": Case([RESETS], (*thrice(DOWN), ANSWERED)),
+    "closes before headers": Case([CLOSES], (*thrice(DOWN), ANSWERED)),
+    "refuses connections": Case([], (*thrice(DOWN), ANSWERED), is_listening=False),
+    "refuses connections, alone": Case([], thrice(DOWN), Refused(DOWN), fallback=None, is_listening=False),
+    "500 once": Case([refusal(500), says()], (f"primary first {DOWN}", "primary retry completed")),
+    "503 for ever": Case([refusal(503)], (*thrice(DOWN), ANSWERED)),
+    "503 for ever, alone": Case([refusal(503)], thrice(DOWN), Refused(DOWN, "not available"), fallback=None),
+    "502 everywhere": Case(
+        [refusal(502)],
+        (*thrice(DOWN), f"fallback fallback {DOWN}", *[f"fallback retry {DOWN}"] * 2),
+        Refused(DOWN),
+        fallback=[refusal(502)],
+    ),
+    "504 twice, two attempts": Case(
+        [refusal(504)], (f"primary first {DOWN}", ANSWERED), options={"retries": {"attempts": 2}}
+    ),
+    # It is slow.
+    "accepts, then silence": Case([SILENT], (*once(SLOW), ANSWERED)),
+    "headers, then silence": Case([SILENT_BEHIND_HEADERS], (*once(SLOW), ANSWERED)),
+    "silence, alone": Case([SILENT], once(SLOW), Refused(SLOW, "in time"), ONLY_STREAMED, fallback=None),
+    "too slow a first token": Case([late(30)], (*once(SLOW), ANSWERED)),
+    "a slow first token": Case([late(0.5)], ("primary first completed",)),
+    # It is busy.
+    "429 for a second, once": Case(
+        [_BUSY_FOR_A_SECOND, says()], (f"primary first {BUSY}", "primary retry completed"), waits=1.0
+    ),
+    "429 until a time, once": Case(
+        [_in_two_seconds, says()], (f"primary first {BUSY}", "primary retry completed"), waits=0.9
+    ),
+    "429 for a second, for ever": Case([_BUSY_FOR_A_SECOND], (*_TWICE_BUSY, ANSWERED), waits=1.0),
+    "429 for a second, alone": Case(
+        [_BUSY_FOR_A_SECOND], _TWICE_BUSY, Refused(BUSY, "too many", retry_after="1"), fallback=None
+    ),
+    "429 once": Case([refusal(429), says()], (f"primary first {BUSY}", "primary retry completed")),
+    "429 for ever": Case([refusal(429)], (*thrice(BUSY), ANSWERED)),
+    "429 for a minute": Case([refusal(429, Retry_After="60")], (*thrice(BUSY), ANSWERED)),
+    "429 for a minute, alone": Case(
+        [refusal(429, Retry_After="60")], thrice(BUSY), Refused(BUSY, retry_after="60"), fallback=None
+    ),
+    # It does not want the request, or us.
+    "400 context": Case([_LONGER], (*once(CONTEXT), ANSWERED), other=[says()]),
+    "400 context, alone": Case([_LONGER], once(CONTEXT), Refused(CONTEXT, TOO_LONG), other=[says()], fallback=None),
+    "400 context, and the fallback is down": Case(
+        [_LONGER],
+        (*once(CONTEXT), f"fallback fallback {DOWN}", *[f"fallback retry {DOWN}"] * 2),
+        Refused(CONTEXT, TOO_LONG),
+        fallback=[refusal(503)],
+    ),
+    "400 policy": Case([refusal(400, UNSAFE, "content_filter")], once(POLICY), Refused(POLICY, UNSAFE), other=[says()]),
+    "400 for another reason": Case([refusal(400, "No such voice")], once(REJECTED), Refused(REJECTED, "No such voice")),
+    "401": Case([refusal(401)], (*once(DOWN), ANSWERED)),
+    "401, alone": Case([refusal(401, "sk-secret")], once(DOWN), Refused(DOWN, "not available"), fallback=None),
+    "403": Case([refusal(403)], (*once(DOWN), ANSWERED)),
+    "404": Case([refusal(404)], (*once(DOWN), "other fallback completed"), other=[says()]),
+    # Its whole answer is none.
+    "cut in its body": Case([CUT_IN_ITS_BODY], (*once(DOWN), ANSWERED), ways=ONLY_WHOLE),
+    "unparsable": Case([UNPARSABLE], (*once(DOWN), ANSWERED), ways=ONLY_WHOLE),
+    "unparsable, alone": Case([UNPARSABLE], once(DOWN), Refused(DOWN), ONLY_WHOLE, fallback=None),
+    # Its stream breaks off.
+    "cut": _cut(),
+    "reset": _cut(primary=[breaks(TAIL, Cut(reset=True))]),
+    "ended as if whole": _cut(primary=[breaks(b"")]),
+    "stall": _cut(primary=[breaks(Stall())]),
+    "malformed": _cut(primary=[breaks(BROKEN_JSON, Stall())]),
+    "error event": _cut(primary=[breaks(ERROR_EVENT, Stall())]),
+    "cut before its first token": _cut(primary=[breaks(Cut(), text="")], tried=(BROKE, ANSWERED)),
+    "cut with spaces behind words": _cut(primary=[trailing]),
+    "cut, alone": _cut(tried=(BROKE,), gets=BROKEN_OFF, fallback=None),
+    "cut, and no continuation wanted": _cut(tried=(BROKE,), gets=BROKEN_OFF, options={"on_stream_failure": "fail"}),
+    "cut, and no attempt left": _cut(tried=(BROKE,), gets=BROKEN_OFF, options={"retries": {"attempts": 1}}),
+    "cut, and cut again": _cut(
+        other=[breaks(Cut(), text=" t41 t42 t43")],
+        tried=(BROKE, f"other continuation {BROKEN}", CONTINUED),
+    ),
+    "cut behind its end": _cut(
+        primary=[says(HALF, Cut(), finish="length")], tried=("primary first completed",), gets=Got((HALF,), "length")
+    ),
+    "malformed behind its end": _cut(primary=[says(TEXT, TAIL, BROKEN_JSON)], tried=(BROKE,)),
+    "no [DONE]": _cut(primary=[says(TEXT, b"")], tried=("primary first completed",)),
+    "no end but [DONE]": _cut(primary=[breaks(DONE, text=TEXT)], tried=("primary first completed",)),
+    # The one that is to go on does so in its own way, or not.
+    "the fallback repeats": _cut(fallback=[echoes]),
+    "the fallback refuses to continue": _cut(fallback=[refuses_then(says())], tried=(*_REFUSED_TO_CONTINUE, SPLICED)),
+    "the fallback has other words": _cut(
+        fallback=[refuses_then(says("Well, as far as I know, there is no answer to this."))],
+        tried=(*_REFUSED_TO_CONTINUE, "fallback splice misfit"),
+        gets=BROKEN_OFF,
+    ),
+    "the fallback says less": _cut(
+        fallback=[refuses_then(says(TEXT[:20]))],
+        tried=(*_REFUSED_TO_CONTINUE, "fallback splice misfit"),
+        gets=BROKEN_OFF,
+    ),
+    "the fallback is down": _cut(
+        fallback=[refusal(503)],
+        tried=(BROKE, f"fallback continuation {DOWN}", *[f"fallback retry {DOWN}"] * 2),
+        gets=BROKEN_OFF,
+    ),
+    "the fallback does not count": _cut(fallback=[says(TEXT.removeprefix(HALF), usage=False)]),
+    # What is asked decides how it is gone on with.
+    "two answers": _cut(asks={"n": 2}, tried=(BROKE, SPLICED), gets=Got((TEXT, SECOND))),
+    "two answers, one of them whole": _cut(
+        primary=[finishes_one_of_two], asks={"n": 2}, tried=(BROKE, SPLICED), gets=Got((TEXT, SECOND))
+    ),
+    "probabilities": _cut(asks={"logprobs": True}),
+    "probabilities, spliced": _cut(
+        asks={"logprobs": True}, fallback=[refuses_then(says())], tried=(*_REFUSED_TO_CONTINUE, SPLICED)
+    ),
+    "JSON": _cut(asks={"response_format": {"type": "json_object"}}, tried=(BROKE, SPLICED)),
+    "a tool call": _cut(primary=[calls_a_tool], tried=(BROKE,), gets=Refused(BROKEN, "broke off")),
+}
