@@ -7,10 +7,11 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import grpc
@@ -22,6 +23,7 @@ from parley.config import parse
 from parley.core.breaker import Breaker
 from parley.core.chat import Chat
 from parley.core.limits import Limits
+from parley.core.ports import Backend
 from parley.core.routing import Router
 from parley.core.turns import Turns
 from parley.rpc.server import Server
@@ -85,13 +87,21 @@ class Worker:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, config: str = CONFIG, clock: Callable[[], float] = time.time, **options: float
+    folder: Path,
+    config: str = CONFIG,
+    clock: Callable[[], float] = time.time,
+    others: Mapping[str, Backend] = MappingProxyType({}),
+    /,
+    **options: float,
 ) -> AsyncIterator[Worker]:
-    """Runs the server on this loop, with its store in the folder and on this clock; `options` are its own."""
+    """Runs the server on this loop, with its store in the folder and on this clock; `options` are its own.
+
+    `others` are backends by name, beside the fake one.
+    """
     backend, store = ScriptedBackend(), SqliteStore(folder / "parley.db", clock)
     turns, keys = Turns(store), ApiKeys(store)
     settings = parse(config, "test.yaml")
-    router, limits = Router(settings, {"scripted": backend}), Limits(settings.limits, store)
+    router, limits = Router(settings, {"scripted": backend, **others}), Limits(settings.limits, store)
     server = Server(Chat(router, turns, limits, store), router, store, keys, **options)
     secrets = {name: (await keys.create(name, name, plan, models))[1] for name, plan, models in ACCOUNTS}
     address = await server.start("127.0.0.1:0")

@@ -1,0 +1,244 @@
+"""The backend that calls another Parley, on a real one: its server, core and store; the model behind it is scripted."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from parley.backends.parley import Parley
+from parley.core.errors import (
+    ContentPolicy,
+    ContextLengthExceeded,
+    ParleyError,
+    StreamBroken,
+    UnsupportedParameter,
+    UpstreamMisconfigured,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from parley.core.ports import UpstreamCall
+from parley.v1.chat_completions_pb2 import ChatCompletionChunk
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+from parley.v1.message_pb2 import Delta
+from tests.contract.backends import call, collect, reasons, request, text
+from tests.rpc import scripted
+from tests.rpc.conftest import Worker, serving
+
+FAR = """
+backends: {scripted: {kind: openai, base_url: "http://127.0.0.1:1/v1"}}
+models: [{id: target-1, targets: [{backend: scripted, model: deep}], retries: {attempts: 1}}]
+"""
+NEAR = """
+backends:
+  scripted: {kind: openai, base_url: "http://127.0.0.1:1/v1"}
+  far: {kind: parley, target: "127.0.0.1:1"}
+models: [{id: myapp-123, targets: [{backend: far, model: target-1}], retries: {attempts: 1}}]
+"""
+BEGUN: list[dict[str, Any]] = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}]
+
+
+@pytest_asyncio.fixture
+async def far(tmp_path: Path) -> AsyncIterator[Worker]:
+    """The other Parley. Its model keeps sessions, where it is not told otherwise."""
+    async with serving(tmp_path, FAR) as worker:
+        yield worker
+
+
+@pytest_asyncio.fixture
+async def backend(far: Worker) -> AsyncIterator[Parley]:
+    """The backend, with a good key of the other Parley."""
+    made = Parley(far.address, far.keys["ada"])
+    yield made
+    await made.close()
+
+
+async def failure(backend: Parley, asked: UpstreamCall, *, stream: bool = False) -> ParleyError:
+    """Returns the error that a call ends with."""
+    with pytest.raises(ParleyError) as caught:
+        await (collect(backend, asked) if stream else backend.complete(asked))
+    return caught.value
+
+
+async def test_whole_answer(backend: Parley, far: Worker) -> None:
+    """A whole answer comes with its usage; nothing of it is kept on the other side."""
+    answer = await backend.complete(call(metadata={"k": "v"}))
+    assert ("Hello", "stop") == (answer.choices[0].message.content.string_value, answer.choices[0].finish_reason)
+    assert scripted.USAGE == answer.usage
+    assert not answer.session_id
+    assert ("deep", "target-1") == (far.backend.calls[0].model, far.backend.calls[0].request.model)
+
+
+async def test_stream(backend: Parley, far: Worker) -> None:
+    """A stream comes in typed chunks: role, text, reason, usage."""
+    far.backend.answer = lambda _: scripted.chunks("Hel", "lo.")
+    chunks = await collect(backend, call())
+    assert ("Hello.", ["stop"]) == (text(chunks), reasons(chunks))
+    assert "assistant" == chunks[0].choices[0].delta.role
+    assert scripted.USAGE == chunks[-1].usage
+
+
+async def test_tool_calls(backend: Parley, far: Worker) -> None:
+    """The pieces of a tool call come one by one, as they are."""
+    piece = ChatCompletionChunk()
+    call_piece = piece.choices.add(index=0, delta=Delta()).delta.tool_calls.add(index=0, id="c", type="function")
+    call_piece.function.name, call_piece.function.arguments = "f", '{"x":'
+    far.backend.answer = lambda _: [piece, *scripted.chunks()]
+    chunks = await collect(backend, call(tools=[{"type": "function", "function": {"name": "f"}}]))
+    assert [call_piece] == [found for chunk in chunks for one in chunk.choices for found in one.delta.tool_calls]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_deadline_reaches_the_far_backend(backend: Parley, far: Worker, stream: bool) -> None:
+    """What is left of the caller's deadline bounds what the other side's own backend may take."""
+    far.backend.answer = lambda _: scripted.chunks("Hello") if stream else scripted.completion("Hello")
+    asked = call(deadline=20)
+    await (collect(backend, asked) if stream else backend.complete(asked))
+    assert asked.deadline is not None
+    assert asked.deadline == pytest.approx(far.backend.calls[0].deadline, abs=1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_cancellation_reaches_the_far_backend(backend: Parley, far: Worker, stream: bool) -> None:
+    """Cancelling the task ends the call of the other side's own backend within a second."""
+    silent = asyncio.Event()
+    far.backend.answer = lambda _: [*scripted.chunks("Hel")[:1], silent] if stream else silent
+    task = asyncio.ensure_future(collect(backend, call()) if stream else backend.complete(call()))
+    async with asyncio.timeout(10):
+        while not far.backend.calls:
+            await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.wait_for(far.backend.closed.wait(), 1)
+
+
+async def test_closing_the_iterator_reaches_the_far_backend(backend: Parley, far: Worker) -> None:
+    """Closing a stream in the middle ends the call of the other side's own backend within a second."""
+    far.backend.answer = lambda _: [*scripted.chunks("Hel")[:1], asyncio.Event()]
+    chunks = backend.stream(call())
+    await anext(chunks)
+    await chunks.aclose()
+    await asyncio.wait_for(far.backend.closed.wait(), 1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ContextLengthExceeded("9120 tokens are too many", param="messages", code="context_length_exceeded"),
+        ContentPolicy("rejected by the safety system", code="content_filter"),
+        UpstreamRejected("no tools here", param="tools[0].type", code="no_tools"),
+        UnsupportedParameter('`audio` is not supported by the model "myapp-123"', param="audio"),
+        UpstreamRateLimited("slow down", retry_after=7.5),
+        UpstreamUnavailable("gone"),
+        UpstreamTimeout("too slow"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, ParleyError) else str(value),
+)
+async def test_error(backend: Parley, far: Worker, error: ParleyError, stream: bool) -> None:
+    """What the other side's backend fails with is here what it is there."""
+    far.backend.answer = lambda _: error
+    failed = await failure(backend, call(), stream=stream)
+    assert type(error) is type(failed)
+    assert error.param == failed.param
+    if isinstance(error, UpstreamRejected | UnsupportedParameter):
+        assert error.message == failed.message
+    if isinstance(error, UpstreamRejected):
+        assert error.code == getattr(failed, "code", None)
+    if error.retry_after is not None:
+        assert error.retry_after == failed.retry_after
+
+
+async def test_refused_keys_and_models(backend: Parley, far: Worker) -> None:
+    """A wrong key, one of a free plan and an unknown model are for the operator to mend; the key is never told."""
+    for secret in ("sk-wrong-key", far.keys["eve"]):
+        other = Parley(far.address, secret)
+        failed = await failure(other, call())
+        await other.close()
+        assert UpstreamMisconfigured is type(failed)
+        assert secret not in f"{failed!r} {failed.cause}"
+    unknown = UpstreamCall(request(), "nobody", call().timeouts)
+    assert UpstreamMisconfigured is type(await failure(backend, unknown))
+
+
+async def test_invalid_request(backend: Parley) -> None:
+    """What the other side finds wrong in a request names the same field."""
+    failed = await failure(backend, call(temperature=9))
+    assert (UpstreamRejected, "temperature") == (type(failed), failed.param)
+
+
+async def test_stream_that_breaks_there(backend: Parley, far: Worker) -> None:
+    """A stream that breaks off at the other side's backend is broken, after what it said was delivered."""
+    far.backend.answer = lambda _: [*scripted.chunks("Hel")[:1], StreamBroken("cut")]
+    stream = backend.stream(call())
+    assert "Hel" == text([await anext(stream), await anext(stream)])
+    with pytest.raises(StreamBroken):
+        await anext(stream)
+
+
+async def test_other_side_stops(backend: Parley, far: Worker) -> None:
+    """A Parley that is stopped in mid-stream breaks it; new calls are refused at once, and it is not well."""
+    far.backend.answer = lambda _: [*scripted.chunks("Hel")[:1], asyncio.Event()]
+    stream = backend.stream(call())
+    await anext(stream)
+    await backend.check()
+    stopping = asyncio.ensure_future(far.server.stop(0))
+    with pytest.raises(StreamBroken):
+        await _to_the_end(stream)
+    await stopping
+    assert UpstreamUnavailable is type(await failure(backend, call()))
+    with pytest.raises(UpstreamUnavailable):
+        await backend.check()
+
+
+async def _to_the_end(stream: AsyncGenerator[ChatCompletionChunk, None]) -> None:
+    async for _ in stream:
+        pass
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_continued_answer(backend: Parley, far: Worker, stream: bool) -> None:
+    """The other side's own backend is asked to go on from the beginning of the answer."""
+    far.backend.answer = lambda _: scripted.chunks("lo.") if stream else scripted.completion("lo.")
+    asked = call(messages=BEGUN, continues=True)
+    await (collect(backend, asked) if stream else backend.complete(asked))
+    made = far.backend.calls[0]
+    assert made.continues
+    assert "Hel" == made.request.messages[-1].content.string_value
+
+
+async def test_backend_that_cannot_continue(backend: Parley, far: Worker) -> None:
+    """Where the other side's backend cannot go on from a beginning, it says so as any server that refuses it."""
+    far.backend.can_continue = False
+    assert UpstreamRejected is type(await failure(backend, call(messages=BEGUN, continues=True)))
+
+
+async def test_keys_stay_in_order_through_both(far: Worker, backend: Parley, tmp_path: Path) -> None:
+    """Through two Parleys one behind the other, schemas and a backend's own parameters keep the order of their keys."""
+    ordered = '{"type":"object","properties":{"zeta":{"type":"string"},"alpha":{"type":"number"},"mid":{}}}'
+    function = {"name": "f", "parameters_json": ordered}
+    asked = request(
+        tools=[{"type": "function", "function": function}],
+        response_format={"type": "json_schema", "json_schema": {"name": "s", "schema_json": ordered}},
+        extra_body_json='{"zz": 1, "aa": {"y": 1, "b": 2}}',
+    )
+    folder = tmp_path / "near"
+    folder.mkdir()
+    async with (
+        serving(folder, NEAR, time.time, {"far": backend}) as near,
+        grpc.aio.insecure_channel(near.address) as channel,
+    ):
+        metadata = (("authorization", f"Bearer {near.keys['bob']}"),)
+        answer = await ChatCompletionsStub(channel).CreateChatCompletion(asked, metadata=metadata)
+    assert "myapp-123" == answer.model
+    made = far.backend.calls[0].request
+    assert ordered == made.tools[0].function.parameters_json
+    assert ordered == made.response_format.json_schema.schema_json
+    assert '{"zz": 1, "aa": {"y": 1, "b": 2}}' == made.extra_body_json
