@@ -134,7 +134,7 @@ class _Said:
             case "tool_use":
                 self._begin_call(index, block)
             case "text" if block["text"]:
-                self._texts.append(block["text"])
+                self._texts.append(_text(block["text"]))
             case "thinking" if block["thinking"]:
                 self.delta.reasoning_content += block["thinking"]
 

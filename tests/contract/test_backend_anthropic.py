@@ -1,0 +1,459 @@
+"""What Anthropic's Messages API answers, whole, in a stream and in errors, as we understand it."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from google.protobuf import json_format
+
+from parley.backends.anthropic import Anthropic
+from parley.core.errors import (
+    ContentPolicy,
+    ContextLengthExceeded,
+    ParleyError,
+    StreamBroken,
+    UpstreamMisconfigured,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamUnavailable,
+    UpstreamUnreadable,
+)
+from parley.v1.chat_completions_pb2 import ChatCompletionChunk
+from tests.contract.anthropic_api import (
+    begins,
+    closed,
+    delta,
+    ends,
+    error,
+    event,
+    message,
+    opened,
+    said,
+    start,
+    stopped,
+)
+from tests.contract.backends import KEY, call, collect, reasons, text
+from tests.contract.test_backend_contract import broken_off
+from tests.upstream import Events, Gate, Json, Raw, ScriptedUpstream, Stall
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    """A real HTTP server that follows a script; asked for more, it says "Hello."."""
+    with ScriptedUpstream() as server:
+        server.default = lambda _: message(said("Hello."))
+        yield server
+
+
+@pytest_asyncio.fixture
+async def backend(upstream: ScriptedUpstream) -> AsyncIterator[Anthropic]:
+    """The backend, on the scripted upstream."""
+    made = Anthropic(f"http://{upstream.address}", KEY, max_tokens=1000)
+    yield made
+    await made.close()
+
+
+async def failed(backend: Anthropic, *, stream: bool = False) -> ParleyError:
+    """Returns the error that a call ends with."""
+    with pytest.raises(ParleyError) as caught:
+        await (collect(backend, call()) if stream else backend.complete(call()))
+    return caught.value
+
+
+async def test_rich_answer(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """Text, thinking, tool calls, citations, usage and the tier of service arrive; unknown blocks are passed over."""
+    citation = {"type": "char_location", "cited_text": "x", "document_index": 0}
+    upstream.answer(
+        message(
+            {"type": "thinking", "thinking": "hm", "signature": "s"},
+            {"type": "redacted_thinking", "data": "AA"},
+            said("Hel") | {"citations": [citation]},
+            {"type": "server_tool_use", "id": "srv", "name": "web_search", "input": {}},
+            said("lo") | {"citations": None},
+            {"type": "tool_use", "id": "c1", "name": "f", "input": {"b": 1, "a": [2]}},
+            {"type": "tool_use", "id": "c2", "name": "g", "input": {}},
+            stop_reason="tool_use",
+            usage={
+                "input_tokens": 9,
+                "cache_read_input_tokens": 20,
+                "cache_creation_input_tokens": 3,
+                "output_tokens": 8,
+                "output_tokens_details": {"thinking_tokens": 5},
+                "service_tier": "standard",
+            },
+        )
+    )
+    answer = json_format.MessageToDict(await backend.complete(call()), preserving_proto_field_name=True)
+    assert {
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "tool_calls",
+                "message": {
+                    "role": "assistant",
+                    "content": "Hello",
+                    "reasoning_content": "hm",
+                    "tool_calls": [
+                        {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"b":1,"a":[2]}'}},
+                        {"id": "c2", "type": "function", "function": {"name": "g", "arguments": "{}"}},
+                    ],
+                    "annotations": [citation],
+                },
+            }
+        ],
+        "usage": {
+            "prompt_tokens": 32,
+            "completion_tokens": 8,
+            "total_tokens": 40,
+            "prompt_tokens_details": {"cached_tokens": 20, "cache_write_tokens": 3},
+            "completion_tokens_details": {"reasoning_tokens": 5},
+        },
+        "service_tier": "default",
+    } == answer
+
+
+async def test_content_without_text(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """Beside tool calls alone the content is null; an answer of nothing is an empty text."""
+    upstream.answer(
+        message({"type": "tool_use", "id": "c", "name": "f", "input": {}}, stop_reason="tool_use"), message()
+    )
+    kinds = [(await backend.complete(call())).choices[0].message.content.WhichOneof("kind") for _ in range(2)]
+    assert ["null_value", "string_value"] == kinds
+
+
+REASONS = [
+    ("end_turn", "stop"),
+    ("stop_sequence", "stop"),
+    ("max_tokens", "length"),
+    ("model_context_window_exceeded", "length"),
+    ("pause_turn", "length"),
+    ("tool_use", "tool_calls"),
+    ("refusal", "content_filter"),
+    ("something_new", "stop"),
+]
+
+
+@pytest.mark.parametrize(("reason", "expected"), REASONS)
+async def test_stop_reasons(backend: Anthropic, upstream: ScriptedUpstream, reason: str, expected: str) -> None:
+    """Each stop reason has its finish reason, whole and streamed."""
+    upstream.answer(message(said("x"), stop_reason=reason), Events([*begins(), delta(text="x"), *stopped(reason)]))
+    assert expected == (await backend.complete(call())).choices[0].finish_reason
+    assert [expected] == reasons(await collect(backend, call()))
+
+
+async def test_refusal_is_explained(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """Why the content was refused is told as the refusal, whole and streamed."""
+    details = {"type": "refusal", "category": "bio", "explanation": "Not that."}
+    end = event("message_delta", delta={"stop_reason": "refusal", "stop_details": details}, usage={"output_tokens": 3})
+    upstream.answer(
+        message(said("Well"), stop_reason="refusal", stop_details=details),
+        Events([*begins(), delta(text="Well"), end, event("message_stop")]),
+    )
+    assert "Not that." == (await backend.complete(call())).choices[0].message.refusal
+    chunks = await collect(backend, call())
+    assert "Not that." == "".join(choice.delta.refusal for chunk in chunks for choice in chunk.choices)
+
+
+async def test_error_in_place_of_an_answer(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """An error with the status 200 is what its type says."""
+    upstream.answer(error("rate_limit_error", "slow down"))
+    assert UpstreamRateLimited is type(await failed(backend))
+
+
+MISSHAPEN = [
+    {"content": [{"type": "text"}]},
+    {"content": [{"type": "text", "text": 3}]},
+    {"content": [{"type": "tool_use", "id": 3, "name": "f", "input": {}}]},
+    {"content": [{"type": "tool_use", "id": "c", "name": "f"}]},
+    {"content": [{"type": "thinking", "thinking": 3}]},
+    {"content": [], "usage": 3},
+    {"content": [], "usage": {"input_tokens": "many"}},
+    {"content": [], "usage": {"output_tokens": -1}},
+    {"content": [], "stop_reason": ["x"]},
+]
+
+
+@pytest.mark.parametrize("body", MISSHAPEN)
+async def test_misshapen_answers(backend: Anthropic, upstream: ScriptedUpstream, body: dict[str, Any]) -> None:
+    """An answer of another shape cannot be read; it does not break Parley."""
+    upstream.answer(body)
+    assert UpstreamUnreadable is type(await failed(backend))
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "message", "expected"),
+    [
+        (400, "invalid_request_error", "max_tokens: 99999 > 8192", UpstreamRejected),
+        (400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum", ContextLengthExceeded),
+        (
+            400,
+            "invalid_request_error",
+            "input length and `max_tokens` exceed context limit: 184915 + 20000 > 204648, decrease input length",
+            ContextLengthExceeded,
+        ),
+        (400, "invalid_request_error", "Output blocked by content filtering policy", ContentPolicy),
+        (
+            400,
+            "invalid_request_error",
+            "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade.",
+            UpstreamMisconfigured,
+        ),
+        (
+            400,
+            "invalid_request_error",
+            "You have reached your specified API usage limits. You will regain access on 2026-12-01.",
+            UpstreamMisconfigured,
+        ),
+        (401, "authentication_error", "invalid x-api-key", UpstreamMisconfigured),
+        (402, "billing_error", "no", UpstreamMisconfigured),
+        (403, "permission_error", "no", UpstreamMisconfigured),
+        (404, "not_found_error", "model: claude-0", UpstreamMisconfigured),
+        (413, "request_too_large", "Request exceeds the maximum size", UpstreamRejected),
+        (429, "rate_limit_error", "no", UpstreamRateLimited),
+        (500, "api_error", "Internal server error", UpstreamUnavailable),
+        (504, "timeout_error", "no", UpstreamUnavailable),
+        (529, "overloaded_error", "Overloaded", UpstreamUnavailable),
+    ],
+)
+@pytest.mark.parametrize("in_stream", [False, True])
+async def test_errors(
+    backend: Anthropic,
+    upstream: ScriptedUpstream,
+    status: int,
+    kind: str,
+    message: str,
+    expected: type[ParleyError],
+    in_stream: bool,
+) -> None:
+    """Each error of the API is told apart, as a status and as the first event of a stream alike."""
+    body = error(kind, message)
+    upstream.answer(Events([start(), event("error", error=body["error"])]) if in_stream else Json(body, status))
+    assert expected is type(await failed(backend, stream=in_stream))
+
+
+# Streams
+
+
+def usages(chunks: list[ChatCompletionChunk]) -> list[tuple[int, int, int]]:
+    """Returns the usage of every chunk that has one."""
+    found = [chunk.usage for chunk in chunks if chunk.HasField("usage")]
+    return [(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) for usage in found]
+
+
+async def test_prompt_is_counted_at_once(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """What the prompt costs is told before the first token, so that a stream that breaks can be counted."""
+    gate = Gate()
+    first = start(cache_read_input_tokens=20, cache_creation_input_tokens=3)
+    upstream.answer(Events([first, gate, opened(), delta(text="x"), Stall()]))
+    stream = backend.stream(call(timeouts={"stream_idle": 0.05}))
+    begun = await anext(stream)
+    assert ([(32, 1, 33)], 0) == (usages([begun]), len(begun.choices))
+    assert (20, 3) == (
+        begun.usage.prompt_tokens_details.cached_tokens,
+        begun.usage.prompt_tokens_details.cache_write_tokens,
+    )
+    gate.set()
+    assert "x" == text([await anext(stream)])
+    with pytest.raises(StreamBroken):
+        await anext(stream)
+
+
+async def test_usage_is_cumulative(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """The last count stands for what it names; what it does not name stays as it was told before."""
+    upstream.answer(
+        Events([start(cache_read_input_tokens=20), opened(), delta(text="x"), closed(), *stopped(output_tokens=15)]),
+        Events([start(), opened(), delta(text="x"), *stopped(input_tokens=30, output_tokens=15)]),
+    )
+    assert (29, 15, 44) == usages(await collect(backend, call()))[-1]
+    assert (30, 15, 45) == usages(await collect(backend, call()))[-1]
+
+
+async def test_tier_of_a_stream(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """The tier of service that answers is told, in OpenAI's words where it has any."""
+    begun = message(usage={"input_tokens": 9, "service_tier": "priority"})
+    upstream.answer(Events([event("message_start", message=begun), *ends()]))
+    assert "priority" == (await collect(backend, call()))[0].service_tier
+
+
+async def test_role_comes_once(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """The first delta has the role, later ones have not."""
+    gate = Gate()
+    upstream.answer(Events([*begins(), delta(text="a"), gate, delta(text="b"), *ends()]))
+    roles = []
+    async for chunk in backend.stream(call()):
+        roles += [choice.delta.role for choice in chunk.choices]
+        if chunk.choices:
+            gate.set()
+    assert ["assistant"] == [role for role in roles if role]
+
+
+@pytest.mark.parametrize("together", [False, True])
+async def test_tool_calls_in_a_stream(backend: Anthropic, upstream: ScriptedUpstream, together: bool) -> None:
+    """Blocks of tool use become tool calls, counted from 0; one without arguments has those of an empty object."""
+    pieces = [
+        start(),
+        opened(0),
+        delta(text="Let me see."),
+        closed(0),
+        opened(1, type="tool_use", id="c1", name="f", input={}),
+        delta("input_json_delta", 1, partial_json=""),
+        delta("input_json_delta", 1, partial_json='{"a"'),
+        delta("input_json_delta", 1, partial_json=":1}"),
+        closed(1),
+        opened(2, type="server_tool_use", id="srv", name="web_search", input={}),
+        delta("input_json_delta", 2, partial_json='{"query":'),
+        closed(2),
+        opened(3, type="tool_use", id="c2", name="g", input={}),
+        delta("input_json_delta", 3, partial_json=""),
+        closed(3),
+        opened(4, type="tool_use", id="c3", name="h", input={"early": True}),
+        closed(4),
+        *stopped("tool_use"),
+    ]
+    upstream.answer(Events(pieces, together=together))
+    chunks = await collect(backend, call())
+    calls: dict[int, list[str]] = {}
+    for chunk in chunks:
+        for item in chunk.choices[0].delta.tool_calls if chunk.choices else ():
+            assert item.HasField("index")
+            joined = calls.setdefault(item.index, ["", "", "", ""])
+            for place, piece in enumerate((item.id, item.type, item.function.name, item.function.arguments)):
+                joined[place] += piece
+    assert {
+        0: ["c1", "function", "f", '{"a":1}'],
+        1: ["c2", "function", "g", "{}"],
+        2: ["c3", "function", "h", '{"early":true}'],
+    } == calls
+    assert ("Let me see.", ["tool_calls"]) == (text(chunks), reasons(chunks))
+
+
+async def test_blocks_that_share_an_index(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """A server that gives every block the same index still has its calls told apart."""
+    pieces = []
+    for name in ("c1", "c2"):
+        pieces += [opened(type="tool_use", id=name, name="f", input={}), closed()]
+    upstream.answer(Events([start(), *pieces, *stopped("tool_use")], together=True))
+    calls = (await collect(backend, call()))[0].choices[0].delta.tool_calls
+    assert [(0, "c1", "{}"), (1, "c2", "{}")] == [(item.index, item.id, item.function.arguments) for item in calls]
+
+
+async def test_thinking_in_a_stream(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """Thinking becomes reasoning, citations annotations; signatures and redacted thinking are passed over."""
+    citation = {"type": "char_location", "cited_text": "x"}
+    upstream.answer(
+        Events(
+            [
+                start(),
+                opened(0, type="thinking", thinking="", signature=""),
+                delta("thinking_delta", thinking="h"),
+                delta("thinking_delta", thinking="m"),
+                delta("signature_delta", signature="EqQB"),
+                closed(0),
+                opened(1, type="redacted_thinking", data="AA"),
+                closed(1),
+                opened(2),
+                delta(index=2, text="x"),
+                delta("citations_delta", 2, citation=citation),
+                *ends(),
+            ],
+            together=True,
+        )
+    )
+    said_at_once = (await collect(backend, call()))[0].choices[0].delta
+    assert ("hm", "x") == (said_at_once.reasoning_content, said_at_once.content)
+    assert [citation] == [json_format.MessageToDict(found) for found in said_at_once.annotations]
+
+
+async def test_thinking_is_the_first_token(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """A stream that thinks has begun: it is bound by `stream_idle`, not by `first_token`."""
+    thinks = [start(), opened(type="thinking", thinking="", signature=""), delta("thinking_delta", thinking="h")]
+    upstream.answer(Events([*thinks, Stall()]))
+    with pytest.raises(StreamBroken):
+        await collect(backend, call(timeouts={"first_token": 5, "stream_idle": 0.05}))
+
+
+async def test_unknown_events(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """Pings, comments, events, blocks and pieces of unknown types are passed over."""
+    odd = [
+        ": comment\n\n",
+        event("ping"),
+        event("something_new", x=1),
+        opened(7, type="something_new"),
+        delta("something_new", 7, x=1),
+        closed(7),
+        delta("input_json_delta", 9, partial_json="{"),
+        closed(9),
+        delta(text=""),
+    ]
+    upstream.answer(Events([*begins(), *odd, delta(text="x"), *odd, *ends()]))
+    chunks = await collect(backend, call())
+    assert ("x", ["stop"]) == (text(chunks), reasons(chunks))
+
+
+async def test_events_without_names(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """The data says what an event is; the name before it may be missing."""
+    pieces = [str(piece).partition("\n")[2] for piece in (*begins(), delta(text="x"), *ends())]
+    upstream.answer(Events(pieces))
+    assert "x" == text(await collect(backend, call()))
+
+
+async def test_whole_without_message_stop(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """The reason it ended makes an answer whole; `message_stop` alone does, too."""
+    reason, stop = stopped()
+    upstream.answer(
+        Events([*begins(), delta(text="x"), closed(), reason]), Events([*begins(), delta(text="x"), closed(), stop])
+    )
+    assert ["stop"] == reasons(await collect(backend, call()))
+    assert ["stop"] == reasons(await collect(backend, call()))
+
+
+async def test_nothing_after_message_stop(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """What follows `message_stop` is no part of the answer."""
+    upstream.answer(Events([*begins(), delta(text="a"), *ends(), delta(text="b"), "data: [DONE]\n\n"], together=True))
+    assert "a" == text(await collect(backend, call()))
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["[]", "3", '"x"', "{}", '{"type": 3}x', '{"type": "content_block_delta"}',
+     '{"type": "content_block_delta", "index": 0, "delta": 3}',
+     '{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta"}}',
+     '{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": 3}}',
+     '{"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": [1]}}',
+     '{"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": {"a": 1}}}',
+     '{"type": "content_block_delta", "index": [], "delta": {"type": "input_json_delta", "partial_json": "{"}}',
+     '{"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "id": 3, "name": "f"}}',
+     '{"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": 3}}',
+     '{"type": "message_start", "message": {"usage": {"input_tokens": -1}}}',
+     '{"type": "message_start", "message": {"usage": {"service_tier": ["x"]}}}',
+     '{"type": "message_start", "message": 3}', '{"type": "message_delta"}',
+     '{"type": "message_delta", "delta": {"stop_reason": ["x"]}}',
+     '{"type": "message_delta", "delta": {"stop_details": 3}}',
+     "[" * 2000],
+)  # fmt: skip
+@pytest.mark.parametrize("together", [False, True])
+async def test_misshapen_events(backend: Anthropic, upstream: ScriptedUpstream, data: str, together: bool) -> None:
+    """An event of another shape breaks the stream after what was said; it does not break Parley."""
+    tool = opened(1, type="tool_use", id="c", name="f", input={})
+    upstream.answer(Events([*begins(), delta(text="a"), tool, f"data: {data}\n\n", *ends()], together=together))
+    chunks, broken = await broken_off(backend, call())
+    assert ("a", [], StreamBroken) == (text(chunks), reasons(chunks), type(broken))
+
+
+@pytest.mark.parametrize("piece", ['"', "\\", "\n\t", "€ü\U0001f600", '","role":"x', "\u2028", '"}]}'])
+async def test_text_that_needs_escapes(backend: Anthropic, upstream: ScriptedUpstream, piece: str) -> None:
+    """Text arrives as it was sent, whatever it has in it."""
+    pieces = ["plain", piece, "plain", piece, "more"] * 3
+    upstream.answer(Events([*begins(), *(delta(text=item) for item in pieces), *ends()], together=True))
+    assert "".join(pieces) == text(await collect(backend, call()))
+
+
+async def test_error_page(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """A proxy's error page is not shown to the caller."""
+    page = "<html>nginx at 10.0.0.7</html>"
+    upstream.answer(Raw([f"HTTP/1.1 400 Bad\r\nContent-Length: {len(page)}\r\n\r\n{page}"]))
+    assert 'The model "myapp-123" refused the request' == (await failed(backend)).message

@@ -1,0 +1,293 @@
+"""What becomes of a conversation on its way to Anthropic's Messages API."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from parley.backends.anthropic import Anthropic
+from parley.core.errors import InvalidRequest, UnsupportedParameter, UpstreamRejected
+from parley.v1.message_pb2 import Message
+from tests.contract.anthropic_api import delta, ends, error, message, opened, said, start
+from tests.contract.backends import KEY, call, collect, text
+from tests.contract.test_backend_anthropic_request import refused, sent, words
+from tests.upstream import Events, Json, ScriptedUpstream
+
+PDF = "data:application/pdf;base64,JVBERi0="
+PNG = "data:image/png;base64,iVBORw0KGgo="
+RESULT = {"role": "tool", "tool_call_id": "c", "content": "42"}
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    """A real HTTP server that follows a script; asked for more, it says "Hello."."""
+    with ScriptedUpstream() as server:
+        server.default = lambda _: message(said("Hello."))
+        yield server
+
+
+@pytest_asyncio.fixture
+async def backend(upstream: ScriptedUpstream) -> AsyncIterator[Anthropic]:
+    """The backend, on the scripted upstream."""
+    made = Anthropic(f"http://{upstream.address}", KEY, max_tokens=1000)
+    yield made
+    await made.close()
+
+
+def asks(call_id: str = "c", arguments: str = '{"b":1,"a":2}', **more: Any) -> dict[str, Any]:
+    """Returns an assistant's message with one tool call."""
+    function = {"name": "f", "arguments": arguments}
+    return {"role": "assistant", "tool_calls": [{"id": call_id, "type": "function", "function": function}], **more}
+
+
+def use(call_id: str = "c", arguments: Any = None) -> dict[str, Any]:
+    """Returns a tool call as it is sent."""
+    return {
+        "type": "tool_use",
+        "id": call_id,
+        "name": "f",
+        "input": {"b": 1, "a": 2} if arguments is None else arguments,
+    }
+
+
+def result(call_id: str = "c", *blocks: dict[str, Any]) -> dict[str, Any]:
+    """Returns a tool's result as it is sent."""
+    return {"type": "tool_result", "tool_use_id": call_id, "content": list(blocks) or [words("42")]}
+
+
+async def messages_sent(backend: Anthropic, upstream: ScriptedUpstream, *messages: dict[str, Any]) -> list[Any]:
+    """Returns the messages that the upstream gets for these."""
+    found: list[Any] = (await sent(backend, upstream, messages=list(messages)))["messages"]
+    return found
+
+
+async def test_system(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """System and developer messages, wherever they stand, become the one system prompt."""
+    parts = [{"type": "text", "text": "c"}, {"type": "text", "text": "d", "cache_control": {"type": "ephemeral"}}]
+    body = await sent(
+        backend,
+        upstream,
+        messages=[
+            {"role": "system", "content": "a"},
+            {"role": "user", "content": "hi"},
+            {"role": "developer", "content": "b"},
+            {"role": "system", "content": parts},
+            {"role": "system", "content": ""},
+        ],
+    )
+    assert [words("a"), words("b"), words("c"), words("d", cache_control={"type": "ephemeral"})] == body["system"]
+    assert [{"role": "user", "content": [words("hi")]}] == body["messages"]
+
+
+async def test_turns_alternate(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """What neighbours of one side say becomes one message; a message that says nothing is left out."""
+    found = await messages_sent(
+        backend,
+        upstream,
+        {"role": "user", "content": "a"},
+        {"role": "user", "content": "b"},
+        {"role": "assistant", "content": "c"},
+        {"role": "assistant", "content": None, "refusal": "d"},
+        {"role": "assistant", "content": " \n"},
+        {"role": "user", "content": "e"},
+    )
+    assert [
+        {"role": "user", "content": [words("a"), words("b")]},
+        {"role": "assistant", "content": [words("c"), words("d")]},
+        {"role": "user", "content": [words("e")]},
+    ] == found
+
+
+async def test_tool_round(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """Calls follow the text of their message; all results of a round stand in one message, before the user's words."""
+    first = asks("c1", content="Let me see.")
+    first["tool_calls"] += asks("c2", "")["tool_calls"]
+    found = await messages_sent(
+        backend,
+        upstream,
+        {"role": "user", "content": "go"},
+        first,
+        RESULT | {"tool_call_id": "c1", "name": "f"},
+        RESULT | {"tool_call_id": "c2", "content": [{"type": "text", "text": "x"}, image(PNG)]},
+        {"role": "user", "content": "well?"},
+    )
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}
+    assert [
+        {"role": "user", "content": [words("go")]},
+        {"role": "assistant", "content": [words("Let me see."), use("c1"), use("c2", {})]},
+        {"role": "user", "content": [result("c1"), result("c2", words("x"), picture), words("well?")]},
+    ] == found
+
+
+async def test_result_without_words(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """A tool that says nothing still answers its call."""
+    found = await messages_sent(backend, upstream, asks(content=""), RESULT | {"content": ""})
+    assert [use()] == found[0]["content"]
+    assert [{"type": "tool_result", "tool_use_id": "c"}] == found[1]["content"]
+
+
+async def test_ids_of_other_vendors(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """An id that another vendor made is sent in the letters that this API takes, the same in call and result."""
+    found = await messages_sent(backend, upstream, asks("functions.f:0"), RESULT | {"tool_call_id": "functions.f:0"})
+    assert [use("functions_f_0")] == found[0]["content"]
+    assert [result("functions_f_0")] == found[1]["content"]
+
+
+@pytest.mark.parametrize("arguments", ["{", "[]", "3", '{}, "id": "x"', "{}}", "nonsense"])
+async def test_arguments_must_be_an_object(backend: Anthropic, upstream: ScriptedUpstream, arguments: str) -> None:
+    """Arguments that are not one JSON object are refused, and cannot change the body around them."""
+    error = await refused(backend, upstream, messages=[asks(arguments=arguments), RESULT])
+    assert (InvalidRequest, "messages[0].tool_calls[0].function.arguments") == (type(error), error.param)
+
+
+async def test_reasoning_is_not_sent(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """Reasoning of earlier turns has lost its signature, and the API takes none without."""
+    earlier = {"role": "assistant", "content": "b", "reasoning_content": "hm"}
+    found = await messages_sent(backend, upstream, earlier, {"role": "user", "content": "c"})
+    assert {"role": "assistant", "content": [words("b")]} == found[0]
+
+
+def image(url: str, **more: Any) -> dict[str, Any]:
+    """Returns an image as callers send it."""
+    return {"type": "image_url", "image_url": {"url": url, **more}}
+
+
+def file(**fields: Any) -> dict[str, Any]:
+    """Returns a file as callers send it."""
+    return {"type": "file", "file": fields}
+
+
+def base64(kind: str, media: str, data: str, **more: Any) -> dict[str, Any]:
+    """Returns an image or a document as it is sent."""
+    return {"type": kind, "source": {"type": "base64", "media_type": media, "data": data}, **more}
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        ({"type": "text", "text": "x"}, words("x")),
+        (
+            {"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}},
+            words("x", cache_control={"type": "ephemeral", "ttl": "1h"}),
+        ),
+        (image("https://x.org/a.png"), {"type": "image", "source": {"type": "url", "url": "https://x.org/a.png"}}),
+        (image(PNG, detail="auto"), base64("image", "image/png", "iVBORw0KGgo=")),
+        (image("data:image/JPG;charset=x;base64,AA==", detail="high"), base64("image", "image/jpeg", "AA==")),
+        (image(PNG) | {"cache_control": {}}, base64("image", "image/png", "iVBORw0KGgo=", cache_control={})),
+        (file(file_data=PDF), base64("document", "application/pdf", "JVBERi0=")),
+        (file(file_data=PDF, filename="a.pdf"), base64("document", "application/pdf", "JVBERi0=", title="a.pdf")),
+    ],
+)
+async def test_parts(
+    backend: Anthropic, upstream: ScriptedUpstream, part: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    """Text, images and PDF files are sent as Anthropic's blocks."""
+    found = await messages_sent(backend, upstream, {"role": "user", "content": [part]})
+    assert [expected] == found[0]["content"]
+
+
+@pytest.mark.parametrize(
+    ("part", "param"),
+    [
+        ({"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}, "type"),
+        ({"type": "video", "video": {}}, "type"),
+        ({"type": "text", "text": "x", "prompt_cache_breakpoint": {}}, "prompt_cache_breakpoint"),
+        (image(PNG, detail="low"), "image_url.detail"),
+        (image(PNG, format="x"), "image_url.format"),
+        (image("data:image/tiff;base64,AA=="), "image_url.url"),
+        (file(file_id="file-1"), "file.file_id"),
+        (file(file_data="data:text/csv;base64,AA=="), "file.file_data"),
+        (file(file_data="data:;base64,AA=="), "file.file_data"),
+    ],
+)
+async def test_unsupported_parts(
+    backend: Anthropic, upstream: ScriptedUpstream, part: dict[str, Any], param: str
+) -> None:
+    """A part that has no counterpart is refused, and named."""
+    error = await refused(
+        backend, upstream, messages=[{"role": "user", "content": [{"type": "text", "text": "x"}, part]}]
+    )
+    assert (UnsupportedParameter, f"messages[0].content[1].{param}") == (type(error), error.param)
+
+
+@pytest.mark.parametrize(
+    ("part", "param"),
+    [
+        ({"type": "text"}, "text"),
+        ({"type": "text", "text": 3}, "text"),
+        ({"type": "image_url"}, "image_url"),
+        ({"type": "image_url", "image_url": "u"}, "image_url"),
+        ({"type": "image_url", "image_url": {}}, "image_url.url"),
+        (image("data:image/png,AA"), "image_url.url"),
+        ({"type": "file"}, "file"),
+        (file(), "file.file_data"),
+        (file(file_data="JVBERi0="), "file.file_data"),
+    ],
+)
+async def test_bad_parts(backend: Anthropic, upstream: ScriptedUpstream, part: dict[str, Any], param: str) -> None:
+    """A part without what its type promises is refused, and the place is named."""
+    error = await refused(backend, upstream, messages=[{"role": "user", "content": [part]}])
+    assert (InvalidRequest, f"messages[0].content[0].{param}") == (type(error), error.param)
+
+
+CUSTOM_CALL = {"id": "c", "type": "custom", "custom": {"name": "g", "input": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ({"role": "user", "content": "x", "name": "ada"}, "name"),
+        ({"role": "system", "content": "x", "name": "ada"}, "name"),
+        ({"role": "assistant", "content": "x", "name": "ada"}, "name"),
+        ({"role": "assistant", "audio": {"id": "a"}}, "audio"),
+        ({"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}}, "function_call"),
+        ({"role": "function", "content": "x"}, "role"),
+        ({"role": "assistant", "tool_calls": [CUSTOM_CALL]}, "tool_calls[0].type"),
+        ({"role": "system", "content": [image(PNG)]}, "content[0].type"),
+        ({"role": "assistant", "content": [image(PNG)]}, "content[0].type"),
+    ],
+)
+async def test_unsupported_messages(
+    backend: Anthropic, upstream: ScriptedUpstream, message: dict[str, Any], param: str
+) -> None:
+    """What a message has and Anthropic has not is refused, and named."""
+    error = await refused(backend, upstream, messages=[message, {"role": "user", "content": "y"}])
+    assert (UnsupportedParameter, f"messages[0].{param}") == (type(error), error.param)
+
+
+def test_no_field_of_a_message_is_forgotten() -> None:
+    """The tests above show what becomes of each field of a message; `annotations` are no part of a request."""
+    shown = {"role", "content", "name", "tool_calls", "tool_call_id", "function_call", "refusal", "reasoning_content"}
+    assert {field.name for field in Message.DESCRIPTOR.fields} == {*shown, "audio", "annotations"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_going_on(backend: Anthropic, upstream: ScriptedUpstream, stream: bool) -> None:
+    """A call that continues ends with the beginning of the answer, and what is answered goes on from there."""
+    begun = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}]
+    asked = call(messages=begun, continues=True)
+    if stream:
+        upstream.answer(Events([start(), opened(), delta(text="lo."), *ends()]))
+        assert "lo." == text(await collect(backend, asked))
+    else:
+        upstream.answer(message(said("lo.")))
+        assert "lo." == (await backend.complete(asked)).choices[0].message.content.string_value
+    assert {"role": "assistant", "content": [words("Hel")]} == upstream.requests[0].json["messages"][-1]
+    assert backend.can_continue
+
+
+async def test_going_on_refused(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """A model that takes no prefill says so, and that is a rejection."""
+    upstream.answer(Json(error("invalid_request_error", "This model does not support assistant message prefill."), 400))
+    begun = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}]
+    with pytest.raises(UpstreamRejected, match="does not support assistant message prefill"):
+        await backend.complete(call(messages=begun, continues=True))
+
+
+async def test_assistant_last(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """The API would go on from an assistant's message at the end; who did not ask for that is told."""
+    begun = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}]
+    error = await refused(backend, upstream, messages=begun)
+    assert (UnsupportedParameter, "messages[1].role") == (type(error), error.param)
+    assert "`continue_final_message`" in error.message

@@ -1,0 +1,320 @@
+"""What Anthropic's Messages API is sent: the request's line, headers and parameters."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from parley.backends.anthropic import Anthropic
+from parley.backends.anthropic_request import OWN, SENT
+from parley.config import ConfigError
+from parley.core.errors import InvalidRequest, ParleyError, UnsupportedParameter
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from tests.contract.anthropic_api import begins, ends, message, said
+from tests.contract.backends import KEY, call, collect
+from tests.upstream import Events, ScriptedUpstream
+
+SCHEMA = {"type": "object", "properties": {"zebra": {"type": "string", "maxLength": 5}, "apple": {"minimum": 0.5}}}
+TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": SCHEMA, "strict": True}}
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    """A real HTTP server that follows a script; asked for more, it says "Hello."."""
+    with ScriptedUpstream() as server:
+        server.default = lambda _: message(said("Hello."))
+        yield server
+
+
+@pytest_asyncio.fixture
+async def backend(upstream: ScriptedUpstream) -> AsyncIterator[Anthropic]:
+    """The backend, on the scripted upstream."""
+    made = Anthropic(f"http://{upstream.address}", KEY, max_tokens=1000)
+    yield made
+    await made.close()
+
+
+async def sent(backend: Anthropic, upstream: ScriptedUpstream, **fields: Any) -> Any:
+    """Returns the body that the upstream gets for a whole answer."""
+    await backend.complete(call(**fields))
+    return upstream.requests[-1].json
+
+
+async def refused(backend: Anthropic, upstream: ScriptedUpstream, **fields: Any) -> ParleyError:
+    """Returns the error that a call ends with before the upstream is asked."""
+    with pytest.raises(ParleyError) as caught:
+        await backend.complete(call(**fields))
+    assert [] == upstream.requests
+    return caught.value
+
+
+def words(value: str, **more: Any) -> dict[str, Any]:
+    """Returns a block of text as it is sent."""
+    return {"type": "text", "text": value, **more}
+
+
+async def test_request_line_and_headers(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """The key goes into `x-api-key`, the version of the API into its own header."""
+    await backend.complete(call())
+    request = upstream.requests[0]
+    assert ("POST", "/v1/messages") == (request.method, request.path)
+    assert (KEY, "2023-06-01") == (request.headers["x-api-key"], request.headers["anthropic-version"])
+    assert "application/json" == request.headers["content-type"]
+    assert "authorization" not in request.headers
+
+
+async def test_no_key(upstream: ScriptedUpstream) -> None:
+    """Without a key there is no `x-api-key`; a slash at the end of the base URL does not matter."""
+    backend = Anthropic(f"http://{upstream.address}/", None, 1000)
+    await backend.complete(call())
+    await backend.close()
+    assert "x-api-key" not in upstream.requests[0].headers
+    assert "/v1/messages" == upstream.requests[0].path
+
+
+def test_impossible_key() -> None:
+    """A key that cannot stand in a header is refused at the start."""
+    with pytest.raises(ConfigError):
+        Anthropic("http://127.0.0.1", "sk-ant\n", 1000)
+
+
+async def test_least_body(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """Only what is set is sent, and the limit of tokens that the API demands."""
+    expected = {"model": "target-1", "max_tokens": 1000, "messages": [{"role": "user", "content": [words("hi")]}]}
+    assert expected == await sent(backend, upstream)
+
+
+async def test_stream_is_asked_for(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """A stream is asked for by `stream`."""
+    upstream.answer(Events([*begins(), *ends()]))
+    await collect(backend, call(stream=True, stream_options={"include_usage": True}))
+    assert upstream.requests[0].json["stream"] is True
+    assert "stream_options" not in upstream.requests[0].json
+
+
+PLAIN: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"max_tokens": 7}, {"max_tokens": 7}),
+    ({"max_completion_tokens": 7}, {"max_tokens": 7}),
+    ({"max_completion_tokens": 9, "max_tokens": 7}, {"max_tokens": 7}),
+    ({"temperature": 0.0}, {"temperature": 0.0}),
+    ({"temperature": 1.0}, {"temperature": 1.0}),
+    ({"top_p": 0.25}, {"top_p": 0.25}),
+    ({"stop": "a"}, {"stop_sequences": ["a"]}),
+    ({"stop": ["a", "b"]}, {"stop_sequences": ["a", "b"]}),
+    ({"stop": None}, {}),
+    ({"user": "u"}, {"metadata": {"user_id": "u"}}),
+    ({"safety_identifier": "s"}, {"metadata": {"user_id": "s"}}),
+    ({"safety_identifier": "s", "user": "s"}, {"metadata": {"user_id": "s"}}),
+    ({"reasoning_effort": "none"}, {"thinking": {"type": "disabled"}}),
+    *(
+        ({"reasoning_effort": effort}, {"output_config": {"effort": effort}})
+        for effort in ("low", "medium", "high", "xhigh", "max")
+    ),
+    ({"response_format": {"type": "text"}}, {}),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": SCHEMA, "strict": True}}},
+        {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
+    ),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {}}}},
+        {"output_config": {"format": {"type": "json_schema", "schema": {}}}},
+    ),
+    (
+        {
+            "reasoning_effort": "low",
+            "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": SCHEMA}},
+        },
+        {"output_config": {"effort": "low", "format": {"type": "json_schema", "schema": SCHEMA}}},
+    ),
+    ({"service_tier": "auto"}, {"service_tier": "auto"}),
+    ({"service_tier": "default"}, {"service_tier": "standard_only"}),
+    ({"extra_body": {"top_k": 40, "thinking": {"type": "adaptive"}}}, {"top_k": 40, "thinking": {"type": "adaptive"}}),
+    ({"extra_body_json": '{"top_k": 40}', "extra_body": {"top_k": 1}}, {"top_k": 40}),
+]
+
+
+@pytest.mark.parametrize(("fields", "expected"), PLAIN)
+async def test_parameters(
+    backend: Anthropic, upstream: ScriptedUpstream, fields: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    """Each parameter is sent under Anthropic's name for it, and nothing else is added."""
+    body = await sent(backend, upstream, **fields)
+    base = {"model": "target-1", "max_tokens": 1000, "messages": [{"role": "user", "content": [words("hi")]}]}
+    assert base | expected == body
+
+
+INPUT = {"name": "f", "description": "d", "input_schema": SCHEMA, "strict": True}
+EMPTY = {"type": "object", "properties": {}}
+
+TOOLS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {"tools": [INPUT]}),
+    ({"tool_choice": None}, {"tools": [INPUT]}),
+    ({"tool_choice": "auto"}, {"tools": [INPUT], "tool_choice": {"type": "auto"}}),
+    ({"tool_choice": "none"}, {"tools": [INPUT], "tool_choice": {"type": "none"}}),
+    ({"tool_choice": "required"}, {"tools": [INPUT], "tool_choice": {"type": "any"}}),
+    (
+        {"tool_choice": {"type": "function", "function": {"name": "f"}}},
+        {"tools": [INPUT], "tool_choice": {"type": "tool", "name": "f"}},
+    ),
+    ({"parallel_tool_calls": True}, {"tools": [INPUT]}),
+    (
+        {"parallel_tool_calls": False},
+        {"tools": [INPUT], "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
+    ),
+    (
+        {"parallel_tool_calls": False, "tool_choice": "required"},
+        {"tools": [INPUT], "tool_choice": {"type": "any", "disable_parallel_tool_use": True}},
+    ),
+    (
+        {"parallel_tool_calls": False, "tool_choice": {"type": "function", "function": {"name": "f"}}},
+        {"tools": [INPUT], "tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": True}},
+    ),
+    ({"parallel_tool_calls": False, "tool_choice": "none"}, {"tools": [INPUT], "tool_choice": {"type": "none"}}),
+    ({"tools": [{"type": "function", "function": {"name": "g"}}]}, {"tools": [{"name": "g", "input_schema": EMPTY}]}),
+    (
+        {"tools": [{"type": "function", "function": {"name": "g", "parameters": {}}}]},
+        {"tools": [{"name": "g", "input_schema": EMPTY}]},
+    ),
+    (
+        {"tools": [{"type": "function", "function": {"name": "g", "parameters_json": " { } "}}]},
+        {"tools": [{"name": "g", "input_schema": EMPTY}]},
+    ),
+    ({"tools": [], "tool_choice": "auto", "parallel_tool_calls": False}, {}),
+]
+
+
+@pytest.mark.parametrize(("fields", "expected"), TOOLS)
+async def test_tools(
+    backend: Anthropic, upstream: ScriptedUpstream, fields: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    """Tools, and how to choose among them, are sent in Anthropic's form; without tools there is nothing to choose."""
+    body = await sent(backend, upstream, **({"tools": [TOOL]} | fields))
+    assert expected == {name: body[name] for name in ("tools", "tool_choice") if name in body}
+
+
+async def test_key_order(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """Schemas and arguments given as text are sent as they are, keys in order."""
+    exact = '{"zebra":{"type":"string"},"apple":9007199254740993,"mango":[1.5,"ü"]}'
+    function = {"id": "c", "function": {"name": "f", "arguments": exact}}
+    answer = {"role": "tool", "tool_call_id": "c", "content": "42"}
+    asked = call(tools=[TOOL], messages=[{"role": "assistant", "tool_calls": [function]}, answer])
+    asked.request.tools[0].function.parameters_json = exact
+    asked.request.response_format.type = "json_schema"
+    asked.request.response_format.json_schema.schema_json = exact
+    await backend.complete(asked)
+    body = upstream.requests[0].json
+    found = [
+        body["tools"][0]["input_schema"],
+        body["output_config"]["format"]["schema"],
+        body["messages"][0]["content"][0]["input"],
+    ]
+    assert [exact] * 3 == [json.dumps(item, separators=(",", ":"), ensure_ascii=False) for item in found]
+
+
+async def test_extra_body_as_text(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """Given as text, `extra_body` keeps the order of its keys, and integers integers."""
+    exact = '{"zebra":{"b":1,"a":[2.5,9007199254740993]},"apple":null}'
+    body = await sent(backend, upstream, extra_body_json=exact)
+    assert exact == json.dumps({key: body[key] for key in ("zebra", "apple")}, separators=(",", ":"))
+
+
+@pytest.mark.parametrize("key", ["model", "messages", "temperature", "stream", "max_tokens", "metadata"])
+async def test_extra_body_repeats_a_field(backend: Anthropic, upstream: ScriptedUpstream, key: str) -> None:
+    """`extra_body` must not say again what the request has a field for."""
+    error = await refused(backend, upstream, extra_body={key: 1})
+    assert (InvalidRequest, f"extra_body.{key}") == (type(error), error.param)
+
+
+@pytest.mark.parametrize(
+    ("key", "fields"),
+    [
+        ("thinking", {"reasoning_effort": "none"}),
+        ("output_config", {"reasoning_effort": "low"}),
+        ("stop_sequences", {"stop": "a"}),
+        ("system", {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]}),
+    ],
+)
+async def test_extra_body_contradicts_a_field(
+    backend: Anthropic, upstream: ScriptedUpstream, key: str, fields: dict[str, Any]
+) -> None:
+    """`extra_body` must not replace what a field of the request has become."""
+    error = await refused(backend, upstream, extra_body={key: {}}, **fields)
+    assert (InvalidRequest, f"extra_body.{key}") == (type(error), error.param)
+
+
+UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
+    ({"n": 2}, "n"),
+    ({"logprobs": True}, "logprobs"),
+    ({"top_logprobs": 3}, "top_logprobs"),
+    ({"seed": 0}, "seed"),
+    ({"presence_penalty": 0.5}, "presence_penalty"),
+    ({"frequency_penalty": -0.5}, "frequency_penalty"),
+    ({"logit_bias": {"5": 1}}, "logit_bias"),
+    ({"functions": [{"name": "f"}]}, "functions"),
+    ({"function_call": "auto"}, "function_call"),
+    ({"verbosity": "low"}, "verbosity"),
+    ({"prompt_cache_key": "k"}, "prompt_cache_key"),
+    ({"prompt_cache_retention": "24h"}, "prompt_cache_retention"),
+    ({"prompt_cache_options": {"mode": "explicit"}}, "prompt_cache_options"),
+    ({"moderation": {"model": "omni"}}, "moderation"),
+    ({"prediction": {"type": "content", "content": "x"}}, "prediction"),
+    ({"modalities": ["text", "audio"]}, "modalities"),
+    ({"audio": {"voice": "v", "format": "wav"}}, "audio"),
+    ({"web_search_options": {}}, "web_search_options"),
+    ({"temperature": 1.1}, "temperature"),
+    ({"reasoning_effort": "minimal"}, "reasoning_effort"),
+    ({"service_tier": "flex"}, "service_tier"),
+    ({"service_tier": "priority"}, "service_tier"),
+    ({"user": "u", "safety_identifier": "s"}, "user"),
+    ({"response_format": {"type": "json_object"}}, "response_format.type"),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "description": "d", "schema": {}}}},
+        "response_format.json_schema.description",
+    ),
+    ({"tools": [{"type": "custom", "custom": {"name": "g"}}]}, "tools[0].type"),
+    ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": {}}}, "tool_choice"),
+]
+
+
+@pytest.mark.parametrize(("fields", "param"), UNSUPPORTED)
+async def test_unsupported(backend: Anthropic, upstream: ScriptedUpstream, fields: dict[str, Any], param: str) -> None:
+    """What the API cannot do is refused, and the field is named; nothing is sent."""
+    error = await refused(backend, upstream, **fields)
+    assert (UnsupportedParameter, param) == (type(error), error.param)
+    assert 'by the model "myapp-123"' in error.message
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"n": 1}, {"logprobs": False}, {"presence_penalty": 0}, {"frequency_penalty": 0}, {"modalities": ["text"]}],
+)
+async def test_what_asks_for_nothing(backend: Anthropic, upstream: ScriptedUpstream, fields: dict[str, Any]) -> None:
+    """A value that asks for nothing may stand, and is not sent."""
+    assert {"model", "max_tokens", "messages"} == set(await sent(backend, upstream, **fields))
+
+
+OURS: dict[str, Any] = {
+    "session_id": "s",
+    "store": True,
+    "metadata": {"a": "b"},
+    "stream": False,
+    "stream_options": {"include_usage": True},
+    "continue_final_message": False,
+}
+
+
+async def test_what_is_ours_is_not_sent(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """The session, `store` and `metadata` are Parley's own, and how it streams and continues."""
+    assert {"model", "max_tokens", "messages"} == set(await sent(backend, upstream, **OURS))
+
+
+def test_no_field_is_forgotten() -> None:
+    """The tests above show of each field of a request that it is sent, Parley's own, or refused."""
+    fields = {field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields}
+    refused_fields = {param for _, param in UNSUPPORTED if param in fields}
+    assert fields == OWN | SENT | refused_fields
+    shown = {name for fields, _ in PLAIN + TOOLS for name in fields}
+    assert shown | {"model", "messages"} == SENT
+    assert set(OURS) == OWN
