@@ -39,9 +39,15 @@ def _backend(name: str, config: BackendConfig, run_dir: Path) -> Backend:
     """Makes a configured backend; it does not connect before it is asked. Raises ConfigError."""
     match config:
         case LlamaCppBackend():
-            return LlamaCpp(socket_path(run_dir, name), tools=config.model_path is not None)
+            return LlamaCpp(socket_path(run_dir, name), config.health)
         case OpenAIBackend():
-            return OpenAI(config.base_url, config.api_key)
+            return OpenAI(
+                config.base_url,
+                config.api_key,
+                prefill=config.prefill,
+                connections=config.connections,
+                health=config.health,
+            )
         case AnthropicBackend():
             return Anthropic(config.base_url, config.api_key, config.max_tokens, config.connections)
         case ParleyBackend():

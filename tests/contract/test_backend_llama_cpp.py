@@ -1,6 +1,7 @@
 """The embedded model: its process, and what its backend passes on, refuses and brings back. All of it is real."""
 
 import asyncio
+import dataclasses
 import os
 import select
 import signal
@@ -17,21 +18,39 @@ import pytest_asyncio
 
 from parley.backends import llama_cpp
 from parley.backends.llama_cpp import LlamaCpp
-from parley.config import ConfigError, LlamaCppBackend
-from parley.core.errors import ContextLengthExceeded, ParleyError, UnsupportedParameter, UpstreamRejected
+from parley.config import ConfigError, Health, LlamaCppBackend
+from parley.core.errors import (
+    ContextLengthExceeded,
+    ParleyError,
+    UnsupportedParameter,
+    UpstreamRejected,
+    UpstreamUnavailable,
+)
+from parley.core.ports import UpstreamCall
 from tests.contract.backends import call, collect, reasons, text
 
 CONFIG = LlamaCppBackend(kind="llama_cpp", context=1024, slots=2)
 SHORT: dict[str, Any] = {"max_tokens": 6, "temperature": 0, "seed": 1}
+SEA: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "Write three sentences about the sea."}],
+    "temperature": 0,
+    "max_tokens": 80,
+}
 CITY = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 8}}, "required": ["city"]}
+THINKS = (
+    "{% for t in tools %}{{t|tojson}}{% endfor %}{% for m in messages %}<|im_start|>{{m.role}}\n{{m.content}}"
+    "{% if m.tool_calls %}<tool_call>{{m.tool_calls|tojson}}</tool_call>{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking is false %}<think>\n\n</think>\n"
+    "{% endif %}{% endif %}"
+)
 TOOL = {"type": "function", "function": {"name": "f"}}
 
 
-def start(run_dir: Path) -> "subprocess.Popen[str]":
+def start(run_dir: Path, config: LlamaCppBackend = CONFIG) -> "subprocess.Popen[str]":
     """Starts a server and waits until its model is loaded."""
-    process = subprocess.Popen(llama_cpp.command(run_dir, "local", CONFIG), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(llama_cpp.command(run_dir, "local", config), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    assert "llama.cpp serves SmolLM2" in process.stdout.readline()
+    assert "llama.cpp serves " in process.stdout.readline()
     return process
 
 
@@ -43,6 +62,30 @@ def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield llama_cpp.socket_path(run_dir, "local")
     process.terminate()
     process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The socket of a server whose model is a file: the same weights, and a template that has tools and thinks."""
+    folder = tmp_path_factory.mktemp("thinker")
+    file = folder / "thinker.gguf"
+    weights = llama_cpp.model_path(CONFIG).read_bytes()
+    length, place = template_of(weights)
+    file.write_bytes(
+        weights[:place] + THINKS.encode() + b"{#".ljust(length - len(THINKS) - 2) + b"#}" + weights[place + length :]
+    )
+    process = start(folder, LlamaCppBackend(kind="llama_cpp", model_path=file, context=1024, slots=1))
+    yield llama_cpp.socket_path(folder, "local")
+    process.terminate()
+    process.wait(10)
+    file.unlink()
+
+
+def template_of(weights: bytes) -> tuple[int, int]:
+    """Returns the length of the chat template in a GGUF file, and where it begins."""
+    key = b"tokenizer.chat_template"
+    place = weights.index(key) + len(key) + 4  # behind the type, which is a string's
+    return int.from_bytes(weights[place : place + 8], "little"), place + 8
 
 
 @pytest_asyncio.fixture
@@ -58,6 +101,27 @@ async def refused(backend: LlamaCpp, **fields: Any) -> ParleyError:
     with pytest.raises(ParleyError) as caught:
         await backend.complete(call(**SHORT | fields))
     return caught.value
+
+
+def continued(beginning: str) -> UpstreamCall:
+    """Returns a call that goes on from the beginning of an answer."""
+    messages = [*SEA["messages"], {"role": "assistant", "content": beginning}]
+    return dataclasses.replace(call(**SEA | {"messages": messages}), continues=True)
+
+
+async def cut_answer(backend: LlamaCpp, pieces: int) -> tuple[str, str]:
+    """Returns a whole answer and its beginning, of so many tokens."""
+    chunks = await collect(backend, call(**SEA, logprobs=True))
+    tokens = [token for chunk in chunks for choice in chunk.choices for token in choice.logprobs.content]
+    return text(chunks), "".join(token.token for token in tokens[:pieces])
+
+
+async def go_on(backend: LlamaCpp, beginning: str, *, stream: bool) -> str:
+    """Returns what follows the beginning of an answer."""
+    asked = continued(beginning)
+    if stream:
+        return text(await collect(backend, asked))
+    return (await backend.complete(asked)).choices[0].message.content.string_value
 
 
 async def test_whole_answer(backend: LlamaCpp) -> None:
@@ -232,13 +296,58 @@ async def test_harmless_values(backend: LlamaCpp) -> None:
     assert 1 == len((await backend.complete(call(**SHORT | harmless))).choices)
 
 
-async def test_tools_of_other_models(socket: Path) -> None:
+async def test_tools_of_other_models(thinker: Path) -> None:
     """A model whose template has tools gets them; custom tools, which llama.cpp answers with 500, stay refused."""
-    backend = LlamaCpp(socket, tools=True)
+    backend = LlamaCpp(thinker)
     assert 1 == len((await backend.complete(call(**SHORT, tools=[TOOL]))).choices)
     failed = await refused(backend, tools=[TOOL, {"type": "custom", "custom": {"name": "g"}}])
     await backend.close()
     assert (UnsupportedParameter, "tools[1].type") == (type(failed), failed.param)
+
+
+async def test_tools_without_a_server(tmp_path: Path) -> None:
+    """Where no server has told what its model can do, the call fails as any call to it does."""
+    backend = LlamaCpp(tmp_path / "none.sock")
+    assert UpstreamUnavailable is type(await refused(backend, tools=[TOOL]))
+    await backend.close()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("pieces", [1, 20])
+async def test_continues(backend: LlamaCpp, stream: bool, pieces: int) -> None:
+    """From the beginning of an answer the model goes on as if it had never stopped, and repeats nothing."""
+    whole, beginning = await cut_answer(backend, pieces)
+    answered = await go_on(backend, beginning, stream=stream)
+    assert whole == beginning + answered
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_model_that_thinks_continues(thinker: Path, stream: bool) -> None:
+    """A template that lets a model think first does not keep it from going on."""
+    backend = LlamaCpp(thinker)
+    whole, beginning = await cut_answer(backend, 9)
+    answered = await go_on(backend, beginning, stream=stream)
+    await backend.close()
+    assert whole == beginning + answered
+
+
+async def test_usage_of_what_continues(backend: LlamaCpp) -> None:
+    """The beginning of the answer counts as prompt, and not again as answer."""
+    whole, beginning = await cut_answer(backend, 20)
+    answer = await backend.complete(continued(beginning))
+    assert answer.choices[0].message.content.string_value == whole.removeprefix(beginning)
+    assert answer.usage.prompt_tokens > (await backend.complete(call(**SEA))).usage.prompt_tokens
+    assert answer.usage.completion_tokens < len(whole.split())
+
+
+async def test_check(socket: Path, tmp_path: Path) -> None:
+    """A server that has its model says that it is well; one that is not there does not."""
+    backend, nobody = LlamaCpp(socket), LlamaCpp(tmp_path / "none.sock", Health())
+    await backend.check()
+    with pytest.raises(UpstreamUnavailable):
+        await nobody.check()
+    await backend.close()
+    await nobody.close()
 
 
 def test_socket_is_private(socket: Path) -> None:
@@ -283,12 +392,25 @@ def test_weights_in_the_package() -> None:
     assert "SmolLM2-135M-Instruct.Q4_1.gguf" == llama_cpp.model_path(CONFIG).name
 
 
-def test_missing_weights(tmp_path: Path) -> None:
-    """A model file that is not there is one line that says what to change."""
-    config = LlamaCppBackend(kind="llama_cpp", model_path=tmp_path / "none.gguf")
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("none.gguf", "there is no file"),
+        (".", "is a folder"),
+        ("notes.txt", "is not a GGUF file"),
+        ("empty", "is not a"),
+    ],
+)
+def test_files_that_are_no_model(tmp_path: Path, name: str, said: str) -> None:
+    """A model file that cannot be one is one line that names it, says what is wrong and what to do."""
+    (tmp_path / "notes.txt").write_text("GGML was the format before")
+    (tmp_path / "empty").touch()
     with pytest.raises(ConfigError) as caught:
-        llama_cpp.command(tmp_path, "local", config)
-    assert "none.gguf" in str(caught.value)
+        llama_cpp.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp", model_path=tmp_path / name))
+    problem, change = str(caught.value).split("; ")
+    assert problem.startswith("model_path: ")
+    assert (True, True) == (str(tmp_path / name) in problem, said in problem)
+    assert change
     assert "\n" not in str(caught.value)
 
 

@@ -1,5 +1,6 @@
 """What is particular to OpenAI's API and the many servers that speak it: the body sent, the answers understood."""
 
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,8 +10,9 @@ import pytest
 import pytest_asyncio
 from google.protobuf import json_format
 
-from parley.backends.openai import OpenAI
+from parley.backends.openai import OpenAI, Prefill
 from parley.backends.openai_request import NOT_SENT
+from parley.config import HttpHealth
 from parley.core.errors import (
     ContentPolicy,
     ContextLengthExceeded,
@@ -19,11 +21,28 @@ from parley.core.errors import (
     StreamBroken,
     UpstreamMisconfigured,
     UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
 )
+from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message, Usage
 from tests.contract.backends import KEY, QUESTION, call, collect, reasons, text
-from tests.upstream import DONE, USAGE, Events, Json, Raw, ScriptedUpstream, chunk, chunks, completion, ending
+from tests.upstream import (
+    DONE,
+    USAGE,
+    Cut,
+    Events,
+    Json,
+    Raw,
+    ScriptedUpstream,
+    Stall,
+    chunk,
+    chunks,
+    completion,
+    ending,
+    stream,
+)
 
 SCHEMA = {"type": "object", "properties": {"zebra": {"type": "string", "maxLength": 5}, "apple": {"minimum": 0.5}}}
 
@@ -656,3 +675,134 @@ async def test_text_that_needs_escapes(backend: OpenAI, upstream: ScriptedUpstre
     pieces = ["plain", piece, "plain", piece, "more"] * 3
     upstream.answer(Events([*chunks(*pieces), *ending()], together=True))
     assert "".join(pieces) == text(await collect(backend, call()))
+
+
+SAID = "The sea is"
+
+
+def continued(**fields: Any) -> UpstreamCall:
+    """Returns a call that goes on from the beginning of an answer."""
+    messages = [*QUESTION["messages"], {"role": "assistant", "content": SAID}]
+    return dataclasses.replace(call(messages=messages, **fields), continues=True)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("prefill", "more", "last"),
+    [
+        ("message", {}, {}),
+        ("vllm", {"continue_final_message": True, "add_generation_prompt": False}, {}),
+        ("prefix", {}, {"prefix": True}),
+    ],
+)
+async def test_how_servers_are_asked_to_go_on(
+    upstream: ScriptedUpstream, prefill: Prefill, more: dict[str, Any], last: dict[str, Any], stream: bool
+) -> None:
+    """A call that continues says so as its server wants it; any other call says nothing of the kind."""
+    backend = OpenAI(upstream.url, prefill=prefill)
+    for asked in (continued(), call()):
+        await (collect(backend, asked) if stream else backend.complete(asked))
+    await backend.close()
+    sent, usual = (request.json for request in upstream.requests)
+    assert {"role": "assistant", "content": SAID, **last} == sent["messages"][-1]
+    assert more == {name: sent[name] for name in sent.keys() - usual.keys()}
+    assert QUESTION["messages"] == usual["messages"]
+
+
+@pytest.mark.parametrize(
+    ("url", "prefill", "expected"),
+    [
+        ("https://api.openai.com/v1", None, False),
+        ("https://eu.api.openai.com/v1", None, False),
+        ("https://my-firm.openai.azure.com/openai/v1", None, False),
+        ("https://my-firm.services.ai.azure.com/openai/v1/", None, False),
+        ("https://API.OpenAI.com:443/v1", None, False),
+        ("https://api.openai.com/v1", "message", True),
+        ("https://openrouter.ai/api/v1", None, True),
+        ("https://notapi.openai.com.example/v1", None, True),
+        ("http://127.0.0.1:8000/v1", None, True),
+        ("http://127.0.0.1:8000/v1", "off", False),
+    ],
+)
+def test_who_can_continue(url: str, prefill: Prefill | None, expected: bool) -> None:
+    """OpenAI and Azure begin a new answer whatever stands last; others go on, unless the configuration knows better."""
+    assert expected is OpenAI(url, prefill=prefill).can_continue
+
+
+@pytest.mark.parametrize(
+    ("answered", "expected"),
+    [
+        (" vast.", " vast."),
+        ("The sea is vast.", " vast."),
+        ("The sea is", ""),
+        ("The sea", "The sea"),
+        ("The sea isThe sea is", "The sea is"),
+        ("Vast. The sea is", "Vast. The sea is"),
+        ("", ""),
+    ],
+)
+async def test_what_was_said_is_not_repeated(
+    backend: OpenAI, upstream: ScriptedUpstream, answered: str, expected: str
+) -> None:
+    """A server that repeats the beginning of the answer, all of it, has it taken off; whole and streamed alike."""
+    upstream.answer(completion(answered), stream(answered), stream(*answered), completion(answered))
+    assert expected == (await backend.complete(continued())).choices[0].message.content.string_value
+    assert expected == text(await collect(backend, continued()))
+    chunks = await collect(backend, continued())
+    assert (expected, ["stop"]) == (text(chunks), reasons(chunks))
+    assert answered == (await backend.complete(call())).choices[0].message.content.string_value
+
+
+async def test_what_was_said_is_taken_off_each_choice(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Every choice of a stream is looked at by itself, and null stays null in a whole answer."""
+    first, second = chunk({"content": "The sea is wet"}), chunk({"content": "The"}, index=1)
+    upstream.answer(Events([first, second, chunk({"content": "y"}, "stop", 1), *ending()]), completion(None))
+    chunks = await collect(backend, continued(n=2))
+    assert (" wet", "They") == (text(chunks), text(chunks, 1))
+    answer = await backend.complete(continued())
+    assert answer.choices[0].message.content.HasField("null_value")
+
+
+async def test_prefill_that_is_refused(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """A server that cannot go on says so as a rejection of the request."""
+    words = "Assistant response prefill is incompatible with enable_thinking."
+    upstream.answer(Json({"error": {"code": 400, "message": words, "type": "invalid_request_error"}}, 400))
+    with pytest.raises(UpstreamRejected) as caught:
+        await collect(backend, continued())
+    assert (UpstreamRejected, words) == (type(caught.value), caught.value.message)
+
+
+async def test_check(upstream: ScriptedUpstream) -> None:
+    """A server is well that answers 200 to a GET of its health's path, from the root, with our key."""
+    backend = OpenAI(upstream.url, KEY, health=HttpHealth(path="/healthz?deep=1"))
+    upstream.answer(Json({"status": "ok"}))
+    await backend.check()
+    await backend.close()
+    received = upstream.requests[0]
+    assert ("GET", "/healthz?deep=1", b"") == (received.method, received.path, received.raw)
+    assert f"Bearer {KEY}" == received.headers["authorization"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "cause"),
+    [
+        (Json({"loading": KEY}, 503), UpstreamUnavailable, 'HTTP 503: {"loading": "…"}'),
+        (Json({}, 202), UpstreamUnavailable, "HTTP 202"),
+        (Json({}, 302, {"Location": "/elsewhere"}), UpstreamUnavailable, "HTTP 302"),
+        (Raw([Cut()]), UpstreamUnavailable, "ServerDisconnectedError"),
+        (Raw([Stall()]), UpstreamTimeout, "no answer within 0.1 s"),
+        (Raw(["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", Stall()]), UpstreamTimeout, "no answer within"),
+    ],
+)
+async def test_check_of_what_is_ill(
+    upstream: ScriptedUpstream, answer: Json | Raw, error: type[ParleyError], cause: str
+) -> None:
+    """Everything else is not well, and the log says why; our key stays out of it."""
+    backend = OpenAI(upstream.url, KEY, health=HttpHealth(timeout=0.1 if isinstance(answer, Raw) else 10))
+    upstream.answer(answer)
+    with pytest.raises(error) as caught:
+        await backend.check()
+    await backend.close()
+    assert error is type(caught.value)
+    assert cause in (caught.value.cause or "")
+    assert "/health: " in (caught.value.cause or "")

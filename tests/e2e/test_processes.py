@@ -272,7 +272,7 @@ def test_a_missing_model_file_is_one_line(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_model_is_one_line_more(tmp_path: Path) -> None:
     """llama.cpp refuses it at every try; then Parley gives up, says why, and leaves nothing behind."""
-    (tmp_path / "model.gguf").write_text("this is no model")
+    (tmp_path / "model.gguf").write_text("GGUF, and nothing else of a model")
     file = tmp_path / "parley.yaml"
     backend = f"{{kind: llama_cpp, model_path: {tmp_path}/model.gguf}}"
     file.write_text(f"backends: {{a: {backend}}}\nmodels: [{{id: m, targets: [{{backend: a}}]}}]\n")

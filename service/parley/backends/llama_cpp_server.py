@@ -1,12 +1,16 @@
 """The process of the embedded model: `python -m parley.backends.llama_cpp_server --socket … --model … …`.
 
-Prints one line once the model is loaded. A SIGTERM, a SIGINT or the end of its parent ends it at once: nothing is kept.
+Prints one line once the model is loaded, and has written beside the socket, into a file that ends in `.json`, what the
+model's chat template can do. A SIGTERM, a SIGINT or the end of its parent ends it at once: nothing is kept.
 """
 
 import argparse
 import ctypes
+import http.client
+import json
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -21,9 +25,12 @@ def main() -> None:
     arguments = _arguments()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _end_with(arguments.parent)
-    arguments.socket.unlink(missing_ok=True)
+    abilities = arguments.socket.with_suffix(".json")
+    for left in (arguments.socket, abilities):
+        left.unlink(missing_ok=True)
     os.umask(0o177)
     server = _serve(arguments)
+    abilities.write_text(json.dumps(_abilities(arguments.socket)), encoding="utf-8")
     print(f"llama.cpp serves {arguments.model.name} on {arguments.socket}", flush=True)  # noqa: T201 - for the log
     while os.getppid() == arguments.parent:
         time.sleep(_POLL_SECONDS)
@@ -65,6 +72,17 @@ def _serve(arguments: argparse.Namespace) -> object:
     params.ui = False
     params.verbosity = 0
     return xllamacpp.Server(params)
+
+
+def _abilities(path: Path) -> object:
+    """Asks the server what the model's chat template can do."""
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(path))
+    connection.request("GET", "/props", headers={"Connection": "close"})
+    answer = json.load(connection.getresponse())
+    connection.close()
+    return answer["chat_template_caps"]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Any upstream that speaks OpenAI's chat completions over HTTP."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -9,34 +10,79 @@ from parley.backends import openai_answer, openai_request
 from parley.backends.exchange import HttpBackend
 from parley.backends.limits import Limits
 from parley.backends.openai_stream import StreamReader
+from parley.config import HttpHealth
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion
+
+Prefill = Literal["message", "vllm", "prefix", "off"]
+"""How a server is asked to go on from the beginning of an answer; see the configuration."""
+
+_NEVER_CONTINUE = ("api.openai.com", ".openai.azure.com", ".services.ai.azure.com")
 
 
 class OpenAI(HttpBackend):
     """A backend at `base_url`, which ends before `/chat/completions`; over a Unix socket where one is given.
 
-    Raises ConfigError for a key that cannot stand in a header.
+    Without `prefill` it is `off` for OpenAI and Azure, which begin a new answer, and `message` for all others.
+    Raises ConfigError for a key that cannot stand in a header, or a proxy that cannot be used.
     """
 
     limits = Limits()
-    can_continue = True
 
-    def __init__(self, base_url: str, api_key: str | None = None, unix_socket: Path | None = None) -> None:
+    def __init__(  # noqa: PLR0913 - what can be configured
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        unix_socket: Path | None = None,
+        *,
+        prefill: Prefill | None = None,
+        connections: int = 1000,
+        health: HttpHealth | None = None,
+    ) -> None:
+        url = base_url.rstrip("/") + "/chat/completions"
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        super().__init__(base_url.rstrip("/") + "/chat/completions", headers, api_key, unix_socket)
+        super().__init__(url, headers, api_key, unix_socket, connections=connections, health=health)
+        self._prefill = prefill or _usual_prefill(base_url)
+
+    @property
+    def can_continue(self) -> bool:
+        """See the port."""
+        return self._prefill != "off"
 
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
         body = openai_request.body(call, stream=stream)
-        self.limits.check(body, call.request.model)
+        self._check(body, call.request.model)
+        if call.continues:
+            self._continue(body)
         self._adapt(body)
         return orjson.dumps(body)
+
+    def _continue(self, body: dict[str, Any]) -> None:
+        """Says that the last message is the beginning of the answer."""
+        if self._prefill == "vllm":
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
+        elif self._prefill == "prefix":
+            body["messages"][-1]["prefix"] = True
+
+    def _check(self, body: dict[str, Any], model: str) -> None:
+        """Raises UnsupportedParameter for what this server would ignore."""
+        self.limits.check(body, model)
 
     def _adapt(self, body: dict[str, Any]) -> None:
         """Changes the body to what this server means by the same words."""
 
     def _completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion:
-        return openai_answer.completion(data, call.request.top_logprobs)
+        return openai_answer.completion(data, call.request.top_logprobs, _said(call))
 
     def _reader(self, call: UpstreamCall) -> StreamReader:
-        return StreamReader(call.request.n or 1, call.request.top_logprobs)
+        return StreamReader(call.request.n or 1, call.request.top_logprobs, _said(call))
+
+
+def _usual_prefill(base_url: str) -> Prefill:
+    host = urlsplit(base_url).hostname or ""
+    return "off" if host.endswith(_NEVER_CONTINUE) else "message"
+
+
+def _said(call: UpstreamCall) -> str:
+    """Returns what the caller has already got of the answer."""
+    return call.request.messages[-1].content.string_value if call.continues else ""

@@ -30,8 +30,11 @@ from parley.v1.message_pb2 import (
 _UNLIKELY = -9999.0  # how OpenAI writes a probability of next to nothing
 
 
-def completion(data: bytes, top: int) -> ChatCompletion:
-    """Reads a whole answer. At most `top` rivals of each token are kept. Raises Malformed, ErrorInBody."""
+def completion(data: bytes, top: int, said: str = "") -> ChatCompletion:
+    """Reads a whole answer. At most `top` rivals of each token are kept, and `said` is taken off its beginning.
+
+    Raises Malformed, ErrorInBody.
+    """
     try:
         answer = orjson.loads(data)
         if answer.get("error"):
@@ -43,7 +46,16 @@ def completion(data: bytes, top: int) -> ChatCompletion:
         raise Malformed(f"{type(error).__name__}: {error}") from None
     if not read:
         raise Malformed("the answer has no choices")
+    if said:
+        _take_off(said, found)
     return found
+
+
+def _take_off(said: str, answer: ChatCompletion) -> None:
+    for answered in answer.choices:
+        text = answered.message.content.string_value
+        if text.startswith(said):
+            answered.message.content.string_value = text.removeprefix(said)
 
 
 def tag(answer: Any, data: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ import orjson
 from google.protobuf.struct_pb2 import Struct
 
 from parley.backends import openai_answer as answer
+from parley.backends.echo import Echo
 from parley.backends.failures import SHAPE_ERRORS, ErrorInBody, Malformed
 from parley.backends.sse import EventReader
 from parley.core.answers import join_audio
@@ -31,11 +32,12 @@ _DONE = b"[DONE]"
 class StreamReader:
     """Reads the stream of one answer with `n` choices, of which at most `top` rivals of each token are kept.
 
+    `said` is what the caller has already got of the answer, where it goes on from there; it is not delivered again.
     `started` tells that the first token has come, `ended` that there is nothing more to read: after `[DONE]`, at the
     end of the bytes, or after an error. That is kept in `failure`, so that what came before it can still be delivered.
     """
 
-    def __init__(self, n: int, top: int) -> None:
+    def __init__(self, n: int, top: int, said: str = "") -> None:
         self.started = False
         self.ended = False
         self.failure: Malformed | ErrorInBody | None = None
@@ -43,6 +45,7 @@ class StreamReader:
         self._done = False
         self._n = n
         self._top = top
+        self._said = said
         self._choices: dict[int, _Choice] = {}
         self._touched: dict[int, _Choice] = {}
         self._usage: Usage | None = None
@@ -115,7 +118,7 @@ class StreamReader:
     def _touch(self, index: int) -> "_Choice":
         choice = self._choices.get(index)
         if choice is None:
-            choice = self._choices[index] = _Choice(index)
+            choice = self._choices[index] = _Choice(index, self._said)
         self._touched[index] = choice
         return choice
 
@@ -151,8 +154,9 @@ class StreamReader:
 class _Choice:
     """One of the answers: what of it has come since the last `take`."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, said: str) -> None:
         self.index = index
+        self._echo = Echo(said) if said else None
         self.finished = False
         self.spoke = False  # has said anything, or finished
         self._begun = False
@@ -183,6 +187,8 @@ class _Choice:
         if not self._begun:
             self._begun = True
             delta.role = "assistant"
+        if self._echo is not None:
+            self._strip(self._echo)
         if self._texts:
             delta.content = "".join(self._texts)
         if self._calls:
@@ -196,6 +202,10 @@ class _Choice:
         self.logprobs, self._texts, self._calls = [], [], {}
         self._delta = self._reason = None
         return taken
+
+    def _strip(self, echo: Echo) -> None:
+        text = echo.strip("".join(self._texts)) + (echo.rest() if self._reason else "")
+        self._texts = [text] if text else []
 
     def _add_rest(self, delta: Mapping[str, Any]) -> None:
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")
