@@ -43,6 +43,7 @@ GOOD: list[dict[str, Any]] = [
     {"messages": [{"role": "user", "content": [{"type": "text", "text": "a\\u0000"}]}]},
     {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]},
     {"messages": [{"role": "assistant", "function_call": {"name": "f"}}]},
+    {"messages": [{"role": "assistant", "content": None, "reasoning_content": "cut short while thinking"}]},
     {
         "messages": [
             {"role": "tool", "content": "1", "tool_call_id": "1"},

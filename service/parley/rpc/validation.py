@@ -106,7 +106,8 @@ def _has_nul(value: Value) -> bool:
 
 
 def _speaks_otherwise(message: Message) -> bool:
-    return bool(message.tool_calls) or any(message.HasField(name) for name in ("function_call", "refusal", "audio"))
+    otherwise = ("function_call", "refusal", "audio", "reasoning_content")
+    return bool(message.tool_calls) or any(message.HasField(name) for name in otherwise)
 
 
 def _parts(content: Value, place: str) -> Iterator[Violation]:
