@@ -106,8 +106,9 @@ def _has_nul(value: Value) -> bool:
 
 
 def _speaks_otherwise(message: Message) -> bool:
-    otherwise = ("function_call", "refusal", "audio", "reasoning_content")
-    return bool(message.tool_calls) or any(message.HasField(name) for name in otherwise)
+    return bool(message.tool_calls) or any(
+        message.HasField(name) for name in ("function_call", "refusal", "audio", "reasoning_content")
+    )
 
 
 def _parts(content: Value, place: str) -> Iterator[Violation]:
