@@ -11,6 +11,7 @@ from parley.auth.api_keys import ApiKeys
 from parley.backends.anthropic import Anthropic
 from parley.backends.llama_cpp import LlamaCpp, socket_path
 from parley.backends.openai import OpenAI
+from parley.backends.shared_cells import shared_cells
 from parley.config import (
     AnthropicBackend,
     BackendConfig,
@@ -74,7 +75,7 @@ async def serve(  # noqa: PLR0913 - what a worker is made of
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
     backends = {name: _backend(name, backend, run_dir) for name, backend in config.backends.items()}
-    router = Router(config, backends)
+    router = Router(config, backends, cells=shared_cells(run_dir))
     try:
         async with opened(config.store, state_dir, may_be_away=True) as store:
             turns, limits = Turns(store), Limits(config.limits, store)

@@ -1,8 +1,12 @@
 """The circuit breaker's states, on a clock that is set."""
 
+from pathlib import Path
+
 import pytest
 
+from parley.backends.shared_cells import shared_cells
 from parley.core.breaker import Breaker
+from parley.core.pauses import Memory, Numbers, Pause
 from tests.unit.routes import Clock
 
 
@@ -138,3 +142,56 @@ def test_a_health_check_may_end_the_pause(breaker: Breaker) -> None:
     breaker.try_now()
     assert _call(breaker, fails=True)
     assert 20 == breaker.retry_in()
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["in memory", "in a file"])
+def test_workers_share_the_pause(clock: Clock, tmp_path: Path, shared: bool) -> None:
+    """One of them probes for all, and what it finds holds for all."""
+    memory, cells = Memory(), shared_cells(tmp_path)
+    one, other = (Breaker(clock, Pause(cells("a/b") if shared else memory)) for _ in range(2))
+    _opened(one)
+    clock.now += 3
+    _opened(other)
+    for pause in (7, 20, 40):  # the first one's pause counts, and doubles for both
+        clock.now += pause
+        probe = one.enter()
+        assert probe is not None
+        assert other.enter() is None
+        one.failed(probe)
+        assert (one.retry_in(), False) == (other.retry_in(), other.admits())
+    clock.now += 60
+    assert _call(other, fails=False)
+    assert one.is_closed
+    assert other.is_closed
+    _opened(one)
+    assert other.is_closed
+    assert 10 == one.retry_in()
+
+
+def test_a_worker_that_dies_with_the_probe_leaves_it_to_others(clock: Clock, tmp_path: Path) -> None:
+    """After another pause."""
+    cells = shared_cells(tmp_path)
+    one, other = (Breaker(clock, Pause(cells("a/b"))) for _ in range(2))
+    _opened(one)
+    _opened(other)
+    clock.now += 10
+    assert one.enter() is not None
+    clock.now += 9.9
+    assert other.enter() is None
+    clock.now += 0.1
+    assert other.enter() is not None
+
+
+def test_a_pause_of_an_earlier_boot_does_not_count(clock: Clock, tmp_path: Path) -> None:
+    """The file may outlive the machine's clock, which begins anew."""
+    cell = shared_cells(tmp_path)("a/b")
+    cell.change(lambda _: Numbers(clock.now + 5000, 60, clock.now - 1))
+    assert 10 == _opened(Breaker(clock, Pause(cell))).retry_in()
+
+
+def test_targets_have_a_cell_each_that_every_worker_finds(tmp_path: Path) -> None:
+    """By its name, whatever characters it has."""
+    cells = shared_cells(tmp_path)
+    cells("a/../b").change(lambda _: Numbers(1, 2, 3))
+    assert (1, 2, 3) == shared_cells(tmp_path)("a/../b").read()
+    assert Numbers() == cells("a/b").read()

@@ -13,10 +13,10 @@ from structlog.testing import capture_logs
 
 from parley.config import Retries
 from parley.core.attempts import Attempt, Kind
-from parley.core.breaker import FIRST_PAUSE, LONGEST_PAUSE
 from parley.core.budget import FREE_A_SECOND, MOST, Budget
 from parley.core.course import Course
 from parley.core.errors import DeadlineExceeded, ParleyError
+from parley.core.pauses import FIRST, LONGEST
 from parley.core.targets import Candidate
 from tests.unit.routes import CALL, FAILURES, Clock, candidates
 
@@ -38,7 +38,7 @@ class Watch:
         self.clock = clock
         self.epoch = 0  # counts the changes between closed and open
         self.due: float | None = None  # when a probe may be made; None while closed
-        self.pause = FIRST_PAUSE
+        self.pause = FIRST
         self.probe: Attempt | None = None
         self.ends: list[tuple[float, bool]] = []  # of calls begun while it was closed as it is now
         self.epochs: dict[Attempt, int] = {}
@@ -66,7 +66,7 @@ class Watch:
         """After a probe it is closed, or open for as long as is due."""
         self.probe = None
         if kind in COUNTED or kind in SILENT:
-            self.pause = min(2 * self.pause, LONGEST_PAUSE) if kind in COUNTED else self.pause
+            self.pause = min(2 * self.pause, LONGEST) if kind in COUNTED else self.pause
             self.due = self.clock.now + self.pause
         else:
             self.due, self.ends, self.epoch = None, [], self.epoch + 1
@@ -79,7 +79,7 @@ class Watch:
         in_a_row = len(self.ends) >= 5 and all(failed for _, failed in self.ends[-5:])
         recent = len(self.ends) == 20 and self.ends[0][0] >= self.clock.now - 30
         if kind in COUNTED and (in_a_row or (recent and sum(failed for _, failed in self.ends) >= 10)):
-            self.pause, self.epoch = FIRST_PAUSE, self.epoch + 1
+            self.pause, self.epoch = FIRST, self.epoch + 1
             self.due = self.clock.now + self.pause
 
 

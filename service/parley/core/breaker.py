@@ -4,6 +4,8 @@
     open ── the time is over ──→ half open: one call is let through, the probe
     half open ── the probe succeeds ──→ closed;  the probe fails ──→ open, for twice as long, up to 60 s
 
+Each worker counts by itself, but they share the pause: one of them probes, and closes the breakers of all.
+
 A call enters with a permit, and says with it how it ended. What a permit says that was given before the last change of
 state is not heard: it tells of another time.
 """
@@ -12,55 +14,56 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from parley.core.pauses import Memory, Pause
+
 Clock = Callable[[], float]
 """Tells the time in seconds, from any beginning."""
 
 IN_A_ROW = 5
 WINDOW = 20
 WINDOW_SECONDS = 30.0
-FIRST_PAUSE = 10.0
-LONGEST_PAUSE = 60.0
 
 
 class Breaker:
-    """One target's. Times are those of `clock`."""
+    """One target's. Times are those of `clock`, which all who share the pause have in common."""
 
-    def __init__(self, clock: Clock = time.monotonic) -> None:
+    def __init__(self, clock: Clock = time.monotonic, pause: Pause | None = None) -> None:
         self._clock = clock
+        self._pause = pause or Pause(Memory())
         self._permit = 0  # of the present state
-        self._open_until: float | None = None  # None: closed
         self._probing = False
-        self._pause = FIRST_PAUSE
+        self._opened: float | None = None  # None: closed
         self._close()
 
     @property
     def is_closed(self) -> bool:
         """Tells whether every call is let through."""
-        return self._open_until is None
+        if self._opened is not None and self._pause.ended_since(self._opened):
+            self._close()
+        return self._opened is None
 
     def admits(self) -> bool:
         """Tells whether a call would be let through now."""
-        return self._open_until is None or (not self._probing and self._clock() >= self._open_until)
+        return self.is_closed or (not self._probing and self._clock() >= self._pause.due())
 
     def retry_in(self) -> float:
         """Returns in how many seconds a call may be let through; 0 for now."""
-        if self._open_until is None:
-            return 0.0
-        return max(0.0, self._open_until - self._clock())
+        return 0.0 if self.is_closed else max(0.0, self._pause.due() - self._clock())
 
     def enter(self) -> int | None:
         """Lets a call through and returns its permit; None where it must go elsewhere."""
-        if not self.admits():
+        if self.is_closed:
+            return self._permit
+        if self._probing or not self._pause.take(self._clock()):
             return None
-        if self._open_until is not None:
-            self._probing = True
-            self._permit += 1
+        self._probing = True
+        self._permit += 1
         return self._permit
 
     def began(self, permit: int) -> int:
         """Notes that an answer has begun: a probe has succeeded then. Returns the permit to say with how it ends."""
         if self._probing and permit == self._permit:
-            self._close()
+            self._end_pause()
             return self._permit
         return permit
 
@@ -69,7 +72,7 @@ class Breaker:
         if permit != self._permit:
             return
         if self._probing:
-            self._close()
+            self._end_pause()
         else:
             self._in_a_row = 0
             self._note(failed=False)
@@ -79,22 +82,25 @@ class Breaker:
         if permit != self._permit:
             return
         if self._probing:
-            self._open(min(2 * self._pause, LONGEST_PAUSE))
+            self._pause.failed(self._clock())
+            self._open()
             return
         self._in_a_row += 1
         self._note(failed=True)
         if self._in_a_row >= IN_A_ROW or self._half_failed():
-            self._open(FIRST_PAUSE)
+            self._pause.begin(self._clock())
+            self._open()
 
     def left(self, permit: int) -> None:
         """Notes that a call ended without a word about the target, for example because its caller left."""
         if self._probing and permit == self._permit:
-            self._open(self._pause)
+            self._pause.again(self._clock())
+            self._open()
 
     def try_now(self) -> None:
-        """Ends the pause: something else has found the target well."""
-        if self._open_until is not None and not self._probing:
-            self._open_until = self._clock()
+        """Lets a probe be made at once: something else has found the target well."""
+        if not self.is_closed and not self._probing:
+            self._pause.skip(self._clock())
 
     def _note(self, *, failed: bool) -> None:
         self._latest.append((self._clock(), failed))
@@ -103,16 +109,18 @@ class Breaker:
         full = len(self._latest) == WINDOW and self._latest[0][0] >= self._clock() - WINDOW_SECONDS
         return full and 2 * sum(failed for _, failed in self._latest) >= WINDOW
 
-    def _open(self, pause: float) -> None:
-        self._pause = pause
-        self._open_until = self._clock() + pause
+    def _open(self) -> None:
+        self._opened = self._clock()
         self._probing = False
         self._permit += 1
 
+    def _end_pause(self) -> None:
+        self._pause.end(self._clock())
+        self._close()
+
     def _close(self) -> None:
-        self._open_until = None
+        self._opened = None
         self._probing = False
-        self._pause = FIRST_PAUSE
         self._permit += 1
         self._in_a_row = 0
         self._latest: deque[tuple[float, bool]] = deque(maxlen=WINDOW)

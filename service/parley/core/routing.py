@@ -4,7 +4,7 @@ import hashlib
 import math
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
@@ -15,6 +15,7 @@ from parley.core.breaker import Clock
 from parley.core.budget import Budget
 from parley.core.course import Course
 from parley.core.errors import InvalidRequest, ModelNotFound, UnsupportedParameter
+from parley.core.pauses import Cell, Memory
 from parley.core.ports import Backend, Caller, UpstreamCall
 from parley.core.run import Run
 from parley.core.targets import Candidate, LiveTarget
@@ -23,6 +24,9 @@ from parley.v1.message_pb2 import Message
 
 _PARAMETERS = frozenset(CreateChatCompletionRequest.DESCRIPTOR.fields_by_name)
 _NO_DEFAULT = frozenset({"model", "stream", "session_id", "store"})
+Cells = Callable[[str], Cell]
+"""Finds what the workers of a machine share about a target, by its name."""
+
 _SAME_LIMIT = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
 
@@ -32,11 +36,17 @@ class Router:
     Raises ConfigError where a model's `defaults` are not request parameters.
     """
 
-    def __init__(self, config: Config, backends: Mapping[str, Backend], clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: Config,
+        backends: Mapping[str, Backend],
+        clock: Clock = time.monotonic,
+        cells: Cells = lambda _: Memory(),
+    ) -> None:
         self._models = {model.id: model for model in config.models}
         self._default = config.default_model
         self._clock = clock
-        self._targets = _targets(config, backends, clock)
+        self._targets = _targets(config, backends, clock, cells)
         self._candidates = {model.id: self._own(model) for model in config.models}
         self._budgets = {model.id: Budget(model.retries.share, clock) for model in config.models}
         self._defaults = {model.id: _defaults(index, model) for index, model in enumerate(config.models)}
@@ -155,10 +165,10 @@ def _score(candidate: Candidate, session_id: str | None) -> float:
     return -candidate.weight / math.log((drawn + 1) / (2**64 + 2))
 
 
-def _targets(config: Config, backends: Mapping[str, Backend], clock: Clock) -> dict[str, LiveTarget]:
+def _targets(config: Config, backends: Mapping[str, Backend], clock: Clock, cells: Cells) -> dict[str, LiveTarget]:
     named = {target.name: target for model in config.models for target in model.targets}
     return {
-        name: LiveTarget(target, backends[target.backend], config.prices.get(name), clock)
+        name: LiveTarget(target, backends[target.backend], config.prices.get(name), clock, cells(name))
         for name, target in named.items()
     }
 

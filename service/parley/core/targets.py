@@ -5,6 +5,7 @@ import time
 
 from parley.config import Model, Price, Target
 from parley.core.breaker import Breaker, Clock
+from parley.core.pauses import Cell, Memory, Pause
 from parley.core.ports import Backend
 
 
@@ -14,14 +15,21 @@ class LiveTarget:
     `well` is what its health checks say; without them it stays true.
     """
 
-    def __init__(self, target: Target, backend: Backend, price: Price | None, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        target: Target,
+        backend: Backend,
+        price: Price | None,
+        clock: Clock = time.monotonic,
+        cell: Cell | None = None,
+    ) -> None:
         self.name = target.name
         self.backend_name = target.backend
         self.model = target.model
         self.backend = backend
         self.price = price
         self.well = True
-        self.breaker = Breaker(clock)
+        self.breaker = Breaker(clock, Pause(cell or Memory()))
         self._most_queued = target.max_queued
         self._places = asyncio.Semaphore(target.max_concurrent) if target.max_concurrent else None
         self._queued = 0
