@@ -32,7 +32,8 @@ def _run(stack: Parley, *command: str) -> str:
 def test_python_examples_answer(stack: Parley, place: int) -> None:
     """The openai package and the generated stubs name Paris."""
     assert 2 == len(PYTHON)
-    assert "Paris" in _run(stack, sys.executable, "-c", _here(stack, PYTHON[place]))
+    assert "Paris" in (said := _run(stack, sys.executable, "-c", _here(stack, PYTHON[place])))
+    assert ("[('local', 'completed', '" in said) == (place == 1)
 
 
 def test_command_examples_answer(stack: Parley) -> None:
@@ -53,7 +54,7 @@ def test_command_examples_answer(stack: Parley) -> None:
 
 def test_the_configuration_example_is_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     """The YAML is accepted as it stands, once its variables are set."""
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-upstream")
-    monkeypatch.setenv("PGPASSWORD", "secret")
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "PARLEY_EU_KEY", "PGPASSWORD"):
+        monkeypatch.setenv(name, "secret")
     [text] = re.findall(r"^```yaml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    assert ["support"] == [model.id for model in parse(text, "README.md").models]
+    assert ["support", "backup"] == [model.id for model in parse(text, "README.md").models]
