@@ -1,7 +1,5 @@
 """The settings of the edge, as `parley up` takes them and as Envoy is told."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import yaml
 
 from parley.cli import envoy
 from parley.cli.edge_settings import DEFAULT_EDGE, EdgeSettings, parse_origin, parse_size, write_size
+from tests.processes import run_here
 
 ANYWHERE = ("127.0.0.1", 0)
 
@@ -70,8 +69,7 @@ def test_what_no_browser_sends_is_refused(text: str) -> None:
 )
 def test_up_refuses_a_wrong_setting_in_one_line(option: list[str], says: str) -> None:
     """The option, what is wrong with it, and what to write."""
-    argv = [sys.executable, "-m", "parley.cli.main", "up", *option]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    done = run_here("up", *option)
     assert 2 == done.returncode
     assert says in done.stderr
     assert 1 == done.stderr.count("\n")

@@ -1,11 +1,10 @@
-"""`parley keys` as a user runs it: real processes on a real file."""
+"""`parley keys` on a real file: in this process, and as one of its own beside a service."""
 
 import hashlib
 import json
-import os
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,22 @@ import pytest
 from parley.auth.api_keys import ApiKeys
 from parley.core.errors import InvalidApiKey
 from parley.stores.sqlite import SqliteStore
+from tests.processes import run, run_here
+
+Result = subprocess.CompletedProcess[str]
+Run = Callable[..., Result]
 
 
 class Keys:
     """The command, on one state folder."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, how: Run = run_here) -> None:
         self.state = state
-        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("PARLEY_")}
-        self.environment |= {"PARLEY_STATE_DIR": str(state), "COLUMNS": "100"}
+        self._run = how
 
-    def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    def run(self, *arguments: str, **environment: str) -> Result:
         """Runs `parley keys …`."""
-        command = [sys.executable, "-m", "parley.cli.main", "keys", *arguments]
-        return subprocess.run(
-            command, env=self.environment | environment, capture_output=True, text=True, check=False, timeout=60
-        )
+        return self._run("keys", *arguments, **{"PARLEY_STATE_DIR": str(self.state), "COLUMNS": "100"} | environment)
 
     def read(self, *arguments: str) -> Any:
         """Runs `parley keys … --json`, which must succeed."""
@@ -92,8 +91,9 @@ def test_the_plan_of_an_account_stays_unless_it_is_given(keys: Keys) -> None:
     assert ["pro", "pro", "pro"] == [key["plan"] for key in keys.read("list")]
 
 
-async def test_works_beside_a_service(keys: Keys) -> None:
+async def test_works_beside_a_service(tmp_path: Path) -> None:
     """While a service has the store open, a made key gets in there, and a revoked one does not."""
+    keys = Keys(tmp_path / "state", run)
     store = SqliteStore(keys.state / "parley.db")
     now = [1_900_000_000.0]
     service = ApiKeys(store, lambda: now[0])

@@ -1,4 +1,4 @@
-"""The command line as a whole, run as a user runs it: help, errors, exit codes."""
+"""The command line as a whole: help, errors, exit codes; where it makes a difference, as a process of its own."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import run
+from tests.processes import run, run_here
 
 COMMANDS = ["", "up", "serve", "keys", "keys create", "keys list", "keys revoke", "models", "config", "config check"]
 
@@ -15,7 +15,7 @@ COMMANDS = ["", "up", "serve", "keys", "keys create", "keys list", "keys revoke"
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_help_has_an_example(command: str) -> None:
     """`--help` of every command shows a line that can be typed."""
-    done = run(*command.split(), "--help")
+    done = run_here(*command.split(), "--help")
     assert (0, "") == (done.returncode, done.stderr)
     _, found, example = done.stdout.partition("Example")
     assert found
@@ -24,7 +24,7 @@ def test_every_help_has_an_example(command: str) -> None:
 
 def test_the_help_shows_addresses_as_they_are_written() -> None:
     """A default is shown as the option would be typed."""
-    assert "[default: 127.0.0.1:8080]" in run("up", "--help").stdout
+    assert "[default: 127.0.0.1:8080]" in run_here("up", "--help").stdout
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_the_help_shows_addresses_as_they_are_written() -> None:
 )
 def test_the_help_of_up_names_each_variable(variable: str) -> None:
     """Every option of `up` can be set in the environment, and the help says how."""
-    assert f"PARLEY_{variable}" in run("up", "--help").stdout.replace("\n", " ")
+    assert f"PARLEY_{variable}" in run_here("up", "--help").stdout.replace("\n", " ")
 
 
 def test_help_does_not_load_what_it_does_not_need() -> None:
@@ -78,7 +78,7 @@ def test_the_version_is_told() -> None:
 )
 def test_wrong_usage_is_one_line(arguments: list[str], says: str) -> None:
     """A wrong word or value is named in one line on stderr, with the way to the help; the exit code is 2."""
-    done = run(*arguments)
+    done = run_here(*arguments)
     assert (2, "") == (done.returncode, done.stdout)
     assert 1 == len(done.stderr.splitlines())
     assert done.stderr.startswith("parley: ")
@@ -88,7 +88,7 @@ def test_wrong_usage_is_one_line(arguments: list[str], says: str) -> None:
 
 def test_a_wrong_variable_is_one_line_too() -> None:
     """A bad value in the environment is named like a bad option."""
-    done = run("up", PARLEY_HTTP="nonsense")
+    done = run_here("up", PARLEY_HTTP="nonsense")
     assert 2 == done.returncode
     assert "nonsense" in done.stderr
     assert 1 == len(done.stderr.splitlines())
@@ -101,7 +101,7 @@ def test_config_check_tells_that_a_file_is_fine(tmp_path: Path) -> None:
         "backends: {a: {kind: llama_cpp}, b: {kind: openai, base_url: 'http://b/v1'}}\n"
         "models: [{id: m, targets: [{backend: a}]}]\n"
     )
-    done = run("config", "check", str(file))
+    done = run_here("config", "check", str(file))
     assert (0, f"{file} is fine: 2 backends, 1 model\n", "") == (done.returncode, done.stdout, done.stderr)
 
 
@@ -130,8 +130,8 @@ def test_config_check_refuses_what_up_would_refuse(model: str, says: str, tmp_pa
         "backends: {a: {kind: llama_cpp, model_path: /none.gguf}, b: {kind: openai, base_url: 'http://b/v1'}}\n"
         f"models: [{{id: m, {model}}}]\n"
     )
-    for command in (("config", "check", str(file)), ("up", "--config", str(file), "--state-dir", str(tmp_path / "s"))):
-        done = run(*command)
+    up = ("up", "--config", str(file), "--state-dir", str(tmp_path / "s"))
+    for done in (run_here("config", "check", str(file)), run(*up)):
         assert (1, "") == (done.returncode, done.stdout)
         assert 1 == len(done.stderr.splitlines())
         assert done.stderr.startswith(f"parley: {file}: {says}")
@@ -146,7 +146,7 @@ def test_models_shows_what_can_be_asked_for(tmp_path: Path) -> None:
         " sessions: off}]\n"
         "default_model: one\n"
     )
-    table, data = run("models", "--config", str(file)), run("models", "--json", PARLEY_CONFIG=str(file))
+    table, data = run_here("models", "--config", str(file)), run_here("models", "--json", PARLEY_CONFIG=str(file))
     assert (0, 0) == (table.returncode, data.returncode)
     assert ["*", "one", "a", "-", "auto"] == table.stdout.splitlines()[1].split()
     assert ["[two]", "b", "-", "off"] == table.stdout.splitlines()[3].split()

@@ -1,6 +1,7 @@
 """The command line: which commands there are, and how their errors look."""
 
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
@@ -58,10 +59,13 @@ app.command("parley.cli.db:app", name="db", help="Upgrade the database, or move 
 app.command("parley.cli.config:app", name="config", help="Check a configuration file.")
 
 
-def main() -> None:
-    """Runs `parley`. Exits with 0; with 1 and one line on stderr for an error; with 2 for wrong usage."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs `parley` with these arguments, by default the process's own.
+
+    Exits with 0; with 1 and one line on stderr for an error; with 2 for wrong usage.
+    """
     try:
-        app()
+        app(arguments)
     except CycloptsError as error:
         _fail(f"{' '.join(str(error).split())} See `parley --help`.", code=2)
     except KeyboardInterrupt:
