@@ -16,6 +16,7 @@ from parley.v1.message_pb2 import ChunkChoice, Message
 
 _LARGEST = 1024 * 1024  # characters: more is not kept, and not gone on with
 _ECHO = 16  # characters: a target that begins with so many of those delivered repeats them, and does not go on
+_PLAIN = 2  # fields of a choice that is more text and nothing else: its index and its delta
 _JOINABLE = frozenset({"role", "content", "reasoning_content"})
 
 
@@ -24,10 +25,9 @@ class Misfit(Exception):
 
 
 class Delivered:
-    """What a caller has got of a streamed answer of `n` choices. `reasoned` says that there was reasoning in it."""
+    """What a caller has got of a streamed answer of `n` choices."""
 
     def __init__(self, n: int) -> None:
-        self.reasoned = False
         self.tokens = 0  # as far as their probabilities came along
         self._n = n
         self._texts: dict[int, list[str]] = {}
@@ -43,17 +43,15 @@ class Delivered:
             if text:
                 self._texts.setdefault(choice.index, []).append(text)
                 self._size += len(text)
-            if len(delta.ListFields()) > bool(text):
-                self.reasoned = self.reasoned or delta.HasField("reasoning_content")
-                self._joinable = self._joinable and all(field.name in _JOINABLE for field, _ in delta.ListFields())
-            if choice.HasField("finish_reason"):
-                self._finished.add(choice.index)
-            self.tokens += len(choice.logprobs.content)
+            if not text or len(delta.ListFields()) > 1 or len(choice.ListFields()) > _PLAIN:
+                self._add_rest(choice)
 
-    @property
-    def is_empty(self) -> bool:
-        """Tells whether the caller has got nothing that could be gone on with."""
-        return not self._texts
+    def _add_rest(self, choice: ChunkChoice) -> None:
+        for field, _ in choice.delta.ListFields():
+            self._joinable = self._joinable and field.name in _JOINABLE
+        if choice.HasField("finish_reason"):
+            self._finished.add(choice.index)
+        self.tokens += len(choice.logprobs.content)
 
     @property
     def is_whole(self) -> bool:
