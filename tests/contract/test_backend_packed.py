@@ -1,0 +1,258 @@
+"""Packed answers: gzip, deflate and zstd, whole and streamed, and what they may unpack to."""
+
+import asyncio
+import json
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from backports import zstd
+
+from parley.backends.openai import OpenAI
+from parley.core.errors import ParleyError, StreamBroken, UpstreamRejected, UpstreamUnreadable
+from tests.contract.backends import call, collect, text
+from tests.upstream import Cut, Gate, Raw, ScriptedUpstream, Stall, Step, chunks, completion, ending
+
+MIB = 2**20
+ENCODINGS = ["gzip", "deflate", "raw deflate", "zstd"]
+
+
+Bomb = tuple[bytes, bytes, int]
+"""The beginning of what is packed, a piece that may follow any number of times, and the bytes that this unpacks to."""
+
+
+def packer(encoding: str) -> tuple[Any, int, int]:
+    """Returns a packer, and its modes of flushing: in the middle, and at the end."""
+    if encoding == "zstd":
+        return zstd.ZstdCompressor(), zstd.ZstdCompressor.FLUSH_BLOCK, zstd.ZstdCompressor.FLUSH_FRAME
+    bits = {"gzip": 31, "deflate": 15, "raw deflate": -15}[encoding]
+    return zlib.compressobj(wbits=bits), zlib.Z_SYNC_FLUSH, zlib.Z_FINISH
+
+
+def packed(encoding: str, *pieces: bytes) -> list[bytes]:
+    """Packs the pieces as one stream that can be unpacked piece by piece."""
+    made, middle, end = packer(encoding)
+    parts = [made.compress(piece) + made.flush(middle) for piece in pieces]
+    return [*parts, made.flush(end)]
+
+
+def head(encoding: str, status: int = 200) -> str:
+    """Returns the head of an answer whose body is packed."""
+    name = encoding.removeprefix("raw ")
+    return f"HTTP/1.1 {status} Scripted\r\nContent-Encoding: {name}\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def framed(body: bytes) -> bytes:
+    """Returns an HTTP chunk."""
+    return b"%x\r\n%s\r\n" % (len(body), body) if body else b""
+
+
+def answer(encoding: str, body: Any, status: int = 200) -> Raw:
+    """Returns a packed JSON answer."""
+    parts = packed(encoding, json.dumps(body).encode())
+    return Raw([head(encoding, status), framed(b"".join(parts)), b"0\r\n\r\n"])
+
+
+def lines(steps: list[Step]) -> bytes:
+    """Returns a stream's events as they are before they are packed."""
+    return b"".join(
+        b"data: %s\n\n" % json.dumps(step).encode() if isinstance(step, dict) else str(step).encode() for step in steps
+    )
+
+
+def events(encoding: str, *steps: Step | list[Step]) -> Raw:
+    """Returns a packed stream: each list of events is let out at once, gates and the like stand between them."""
+    made, middle, end = packer(encoding)
+    pieces: list[Step] = [
+        framed(made.compress(lines(step)) + made.flush(middle)) if isinstance(step, list) else step for step in steps
+    ]
+    return Raw([head(encoding), *pieces, framed(made.flush(end)), b"0\r\n\r\n"])
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    """A real HTTP server that follows a script."""
+    with ScriptedUpstream() as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def backend(upstream: ScriptedUpstream) -> AsyncIterator[OpenAI]:
+    """The backend, on the scripted upstream."""
+    made = OpenAI(upstream.url)
+    yield made
+    await made.close()
+
+
+async def test_what_is_asked_for(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """A whole answer may come packed; a stream should not, as whatever packs it might hold it back."""
+    await backend.complete(call())
+    await collect(backend, call())
+    await backend.complete(call())
+    asked = [request.headers["accept-encoding"] for request in upstream.requests]
+    assert ["gzip, deflate, zstd", "identity", "gzip, deflate, zstd"] == asked
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+async def test_whole_answer(backend: OpenAI, upstream: ScriptedUpstream, encoding: str) -> None:
+    """A packed answer is read, and its connection kept."""
+    upstream.answer(answer(encoding, completion("Hello.")))
+    assert "Hello." == (await backend.complete(call())).choices[0].message.content.string_value
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+async def test_error(backend: OpenAI, upstream: ScriptedUpstream, encoding: str) -> None:
+    """The words of a packed rejection are read."""
+    upstream.answer(answer(encoding, {"error": {"message": "no tools"}}, 400))
+    with pytest.raises(UpstreamRejected) as caught:
+        await backend.complete(call())
+    assert "no tools" == caught.value.message
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+async def test_stream_is_not_held_back(backend: OpenAI, upstream: ScriptedUpstream, encoding: str) -> None:
+    """A packed stream is delivered piece by piece, as far as the upstream lets it out."""
+    gate = Gate()
+    upstream.answer(events(encoding, chunks("Hel"), gate, [*chunks("lo."), *ending()]))
+    said = []
+    async for chunk in backend.stream(call()):
+        said.append(chunk)
+        if "Hel" == text(said):
+            gate.set()
+    assert "Hello." == text(said)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+async def test_cut_stream(backend: OpenAI, upstream: ScriptedUpstream, encoding: str) -> None:
+    """A packed stream that is cut is broken, after what it said was delivered."""
+    upstream.answer(events(encoding, chunks("Hel"), Cut()))
+    said, failed = await broken_off(backend)
+    assert ("Hel", StreamBroken) == (text(said), type(failed))
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+async def test_garbage(backend: OpenAI, upstream: ScriptedUpstream, encoding: str) -> None:
+    """What cannot be unpacked is an unreadable answer, or a broken stream after what could be."""
+    broken: list[Step] = [head(encoding), framed(b"\x00garbage" * 9), b"0\r\n\r\n"]
+    good = events(encoding, chunks("Hel")).pieces[:2]
+    late = Gate()
+    upstream.answer(Raw(broken), Raw([*good, late, *broken[1:]]))
+    assert isinstance(await failure(backend.complete(call())), UpstreamUnreadable)
+    said, failed = await broken_off(backend, late)
+    assert ("Hel", StreamBroken) == (text(said), type(failed))
+    assert "content-encoding" in (failed.cause or "").lower()
+
+
+async def test_cut_in_the_packing(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """An answer whose packing ends too early is unreadable, though its HTTP is in order."""
+    parts = packed("gzip", json.dumps(completion("Hello.")).encode())
+    upstream.answer(Raw([head("gzip"), framed(parts[0][:-20]), b"0\r\n\r\n"]))
+    assert isinstance(await failure(backend.complete(call())), UpstreamUnreadable)
+
+
+async def test_packed_as_nobody_asked(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """An encoding that we do not know is named in the log, for whole answers and streams."""
+    script = Raw([head("snappy"), framed(b"xyz"), b"0\r\n\r\n"])
+    upstream.answer(script, script)
+    for asked in (backend.complete(call()), collect(backend, call())):
+        failed = await failure(asked)
+        assert UpstreamUnreadable is type(failed)
+        assert "'snappy'" in (failed.cause or "")
+
+
+def deflate_bomb() -> Bomb:
+    """Returns a bomb of gzip: 8 KiB become 8 MiB."""
+    made = zlib.compressobj(9, wbits=31)
+    start = made.compress(b" " * MIB) + made.flush(zlib.Z_FULL_FLUSH)
+    return start, made.compress(b" " * 8 * MIB) + made.flush(zlib.Z_FULL_FLUSH), 8 * MIB
+
+
+def zstd_bomb() -> Bomb:
+    """Returns a bomb of zstd: 4 bytes become 128 KiB (RFC 8878: blocks of one byte that is repeated)."""
+    frame = b"\x28\xb5\x2f\xfd\x00\x38"
+    block = ((128 * 1024) << 3 | 1 << 1).to_bytes(3, "little") + b" "
+    return frame, block * 512, 64 * MIB
+
+
+@pytest.mark.parametrize(("encoding", "bomb"), [("gzip", deflate_bomb), ("zstd", zstd_bomb)])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_bomb(
+    backend: OpenAI, upstream: ScriptedUpstream, encoding: str, bomb: Callable[[], Bomb], stream: bool
+) -> None:
+    """An answer that unpacks to 10 GiB fills no memory, and is given up; others have their turns meanwhile."""
+    start, piece, size = bomb()
+    pieces: list[Step] = [framed(piece)] * (10 * 1024 * MIB // size)
+    upstream.answer(Raw([head(encoding), framed(start), *pieces, b"0\r\n\r\n"]))
+    turns = Turns()
+    tracemalloc.start()
+    failed = await failure(collect(backend, call()) if stream else backend.complete(call()))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "longer than" in (failed.cause or "")
+    assert (StreamBroken if stream else UpstreamUnreadable) is type(failed)
+    assert peak < (16 if stream else 100) * MIB
+    assert turns.stop() >= (1 if stream else 50)
+    assert await upstream.requests[0].closed.arrives()
+
+
+async def test_bomb_of_short_events(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """A stream that unpacks to events without end, each of them short, is given up as well."""
+    made = zlib.compressobj(9, wbits=31)
+    comments = b": %s\n\n" % (b"x" * 4096) * 256
+    start = made.compress(comments) + made.flush(zlib.Z_FULL_FLUSH)
+    piece = made.compress(comments) + made.flush(zlib.Z_FULL_FLUSH)
+    upstream.answer(Raw([head("gzip"), framed(start), *[framed(piece)] * 300, Stall()]))
+    failed = await failure(collect(backend, call()))
+    assert StreamBroken is type(failed)
+    assert "the stream is longer than" in (failed.cause or "")
+
+
+async def test_bomb_behind_the_end(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """What follows a whole stream is not unpacked for long: the answer is there, and the connection is closed."""
+    _, piece, _ = deflate_bomb()
+    made = zlib.compressobj(wbits=31)
+    whole = made.compress(lines([*chunks("Hello."), *ending()])) + made.flush(zlib.Z_FULL_FLUSH)
+    upstream.answer(Raw([head("gzip"), framed(whole + piece * 1000), Stall()]))
+    assert "Hello." == text(await collect(backend, call()))
+    assert await upstream.requests[0].closed.arrives()
+
+
+class Turns:
+    """Counts how often others have their turn on the event loop."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._task = asyncio.ensure_future(self._run())
+
+    def stop(self) -> int:
+        """Returns the count."""
+        self._task.cancel()
+        return self._count
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(0)
+            self._count += 1
+
+
+async def failure(asked: Any) -> ParleyError:
+    """Returns the error that a call ends with."""
+    with pytest.raises(ParleyError) as caught:
+        await asked
+    return caught.value
+
+
+async def broken_off(backend: OpenAI, gate: Gate | None = None) -> tuple[list[Any], ParleyError]:
+    """Returns a stream's chunks and the error that it ends with; opens the gate at the first chunk."""
+    said = []
+    try:
+        async for chunk in backend.stream(call()):
+            said.append(chunk)
+            if gate is not None:
+                gate.set()
+    except ParleyError as error:
+        return said, error
+    raise AssertionError("the stream is whole")
