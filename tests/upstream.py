@@ -18,6 +18,7 @@ async tests await `signal.arrives()` instead of `signal.wait()`, and `upstream.a
 import asyncio
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -164,6 +165,7 @@ class ScriptedUpstream:
     def __init__(self, unix_socket: Path | None = None) -> None:
         self.requests: list[Received] = []
         self.connections = 0
+        self.turned_away: list[float] = []
         self.default: Script = hello
         self.url = "http://127.0.0.1/v1"
         self._unix_socket = unix_socket
@@ -173,6 +175,7 @@ class ScriptedUpstream:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_down = False
 
     @property
     def address(self) -> str:
@@ -206,6 +209,15 @@ class ScriptedUpstream:
             raise AssertionError(f"the upstream received {len(self.requests)} requests, not {index + 1}")
         return self.requests[index]
 
+    def go_down(self) -> None:
+        """Ends every connection, and resets each new one; `turned_away` has when, by `time.monotonic()`."""
+        self._is_down = True
+        self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in self._tasks])
+
+    def come_back(self) -> None:
+        """Serves again."""
+        self._is_down = False
+
     def reset(self) -> None:
         """Forgets requests and answers: for one server that serves many tests."""
         with self._lock:
@@ -234,6 +246,10 @@ class ScriptedUpstream:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_down:
+            self.turned_away.append(time.monotonic())
+            _cut(writer, reset=True)
+            return
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)

@@ -4,14 +4,18 @@
 break or change things start their own with `tests.processes.started`.
 """
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.faults.outage import Observation, observe
 from tests.processes import Parley, started
 from tests.upstream import ScriptedUpstream
 
+OUTAGE_WORKERS = 2
 CONFIG = """\
 backends:
   local: {{kind: llama_cpp}}
@@ -60,3 +64,12 @@ def scripted_config(upstream: ScriptedUpstream, tmp_path: Path) -> Path:
         "models:\n  - id: scripted\n    targets: [{backend: up}]\n"
     )
     return file
+
+
+@pytest.fixture(scope="session")
+def outage() -> Iterator[Future[Observation]]:
+    """A target's outage of a minute, lived through in the background from the first test that asks for it."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(observe, OUTAGE_WORKERS, stop)
+        stop.set()

@@ -34,6 +34,7 @@ class Outcome:
     retry_after: str | None = None
     total_tokens: int = 0
     session: str | None = None
+    model: str = ""
     chunks: list[dict[str, Any]] = field(default_factory=list)
     is_ended: bool = False
     receipt: Receipt | None = None
@@ -109,7 +110,7 @@ def _take(outcome: Outcome, said: dict[str, Any]) -> None:
     if "error" in said:
         outcome.reason, outcome.words = said["error"]["code"], said["error"]["message"]
         return
-    outcome.session = said["chatSessionId"]
+    outcome.session, outcome.model = said.get("chatSessionId"), said["model"]
     outcome.total_tokens = said.get("usage", {}).get("total_tokens", outcome.total_tokens)
     if said["object"] == "chat.completion.chunk":
         outcome.chunks.append(said)

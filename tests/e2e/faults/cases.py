@@ -35,7 +35,7 @@ from tests.e2e.faults.misbehaving import (
     says,
     trailing,
 )
-from tests.upstream import DONE, Answer, Cut, Received, Stall
+from tests.upstream import DONE, Answer, Cut, Pause, Received, Stall
 
 DOWN, SLOW, BROKEN = "UPSTREAM_UNAVAILABLE", "UPSTREAM_TIMEOUT", "STREAM_BROKEN"
 BUSY, CONTEXT, POLICY, REJECTED = (
@@ -138,8 +138,8 @@ CASES: dict[str, Case] = {
     "accepts, then silence": Case([SILENT], (*once(SLOW), ANSWERED)),
     "headers, then silence": Case([SILENT_BEHIND_HEADERS], (*once(SLOW), ANSWERED)),
     "silence, alone": Case([SILENT], once(SLOW), Refused(SLOW, "in time"), ONLY_STREAMED, fallback=None),
-    "too slow a first token": Case([late(30)], (*once(SLOW), ANSWERED)),
-    "a slow first token": Case([late(0.5)], ("primary first completed",)),
+    "too slow a first token": Case([late(Pause(30))], (*once(SLOW), ANSWERED)),
+    "a slow first token": Case([late(Pause(0.5))], ("primary first completed",)),
     # It is busy.
     "429 for a second, once": Case(
         [_BUSY_FOR_A_SECOND, says()], (f"primary first {BUSY}", "primary retry completed"), waits=1.0

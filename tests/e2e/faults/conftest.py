@@ -16,11 +16,17 @@ import yaml
 from tests.e2e.faults import calling, misbehaving
 from tests.e2e.faults.calling import GRPC, REST, Outcome
 from tests.e2e.faults.cases import CASES, STREAMED, Case
+from tests.e2e.faults.targets import Targets, running
 from tests.processes import Parley, started
 from tests.upstream import Answer, Received, ScriptedUpstream
 
 TIMEOUTS = {"connect": "2s", "first_token": "2s", "stream_idle": "2s", "total": "5s"}
 AT_A_TIME = 24
+
+
+@pytest.fixture(scope="session", autouse=True)
+def in_the_background(outage: object) -> None:
+    """Begins the outage that test_target_outage.py looks at: it takes more than a minute."""
 
 
 class Run(NamedTuple):
@@ -104,3 +110,17 @@ def _config(url: str, deaf: str) -> dict[str, Any]:
             models.append({"id": f"{run.model}, fallback", "targets": [target], "timeouts": TIMEOUTS})
         models.append(model)
     return {"backends": backends, "models": models}
+
+
+@pytest.fixture(scope="session")
+def the_targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Targets]:
+    """One stack for all tests that tell its targets what to do."""
+    with running(tmp_path_factory.mktemp("targets")) as targets:
+        yield targets
+
+
+@pytest.fixture
+def targets(the_targets: Targets) -> Targets:
+    """The stack, as if new."""
+    the_targets.reset()
+    return the_targets

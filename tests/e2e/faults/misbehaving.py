@@ -8,7 +8,22 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.upstream import DONE, USAGE, Answer, Cut, Events, Json, Pause, Raw, Received, Stall, Step, chunk, completion
+from tests.upstream import (
+    DONE,
+    USAGE,
+    Answer,
+    Cut,
+    Events,
+    Gate,
+    Json,
+    Pause,
+    Raw,
+    Received,
+    Stall,
+    Step,
+    chunk,
+    completion,
+)
 
 Script = Callable[[Received], Answer]
 
@@ -68,9 +83,9 @@ def raw(*pieces: Step) -> Script:
     return lambda _: Raw(pieces)
 
 
-def late(seconds: float) -> Script:
-    """Says TEXT, but is silent at first."""
-    return lambda request: _delayed(says()(request), Pause(seconds))
+def late(wait: Pause | Gate) -> Script:
+    """Says TEXT, but is silent at first: for so long, or until the gate is open."""
+    return lambda request: _delayed(says()(request), wait)
 
 
 def trailing(request: Received) -> Answer:
@@ -123,11 +138,11 @@ def _deltas(request: Received, text: str, index: int) -> list[Step]:
     return list(made)
 
 
-def _delayed(answer: Answer, pause: Pause) -> Answer:
+def _delayed(answer: Answer, wait: Pause | Gate) -> Answer:
     if isinstance(answer, Json):
-        return Json(answer.body, wait=pause)
+        return Json(answer.body, wait=wait)
     assert isinstance(answer, Events)
-    return Events([pause, *answer.events])
+    return Events([wait, *answer.events])
 
 
 def in_order(scripts: Sequence[Script], request: Received, place: int) -> Answer:

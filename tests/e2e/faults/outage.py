@@ -1,0 +1,104 @@
+"""A primary that is gone for a minute and comes back, under steady traffic, in real time."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import yaml
+
+from tests.e2e.faults import calling
+from tests.e2e.faults.calling import GRPC, REST
+from tests.processes import Parley, started
+from tests.upstream import ScriptedUpstream
+
+OUTAGE = 60.0
+MAY_TAKE = 30.0
+"""Seconds after its return within which it must be used again."""
+CALLERS = (REST, GRPC)
+PAUSE = 0.4
+"""Seconds between two calls of a caller: both together make about five a second."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One answer: when it was asked for, who gave it, what it says; `failure` where it is none."""
+
+    begun: float
+    model: str
+    text: str
+    failure: str
+
+
+@dataclass
+class Observation:
+    """What was seen: the calls, when the primary was gone and back, and when it turned connections away meanwhile."""
+
+    calls: list[Call] = field(default_factory=list)
+    gone: float = 0.0
+    back: float = 0.0
+    turned_away: list[float] = field(default_factory=list)
+
+    def used_again(self) -> float | None:
+        """Returns when a call that the primary answered was begun after its return; None where there was none."""
+        return next((call.begun for call in self.calls if call.begun >= self.back and call.model == "primary"), None)
+
+
+def observe(workers: int, stop: threading.Event) -> Observation:
+    """Lives through the outage, which takes a minute and a half at the most; `stop` ends it before its time."""
+    seen = Observation()
+    over = threading.Event()
+    with (
+        ScriptedUpstream() as primary,
+        ScriptedUpstream() as healthy,
+        TemporaryDirectory(prefix="parley-outage-") as folder,
+    ):
+        file = Path(folder) / "parley.yaml"
+        file.write_text(yaml.safe_dump(_config(primary.url, healthy.url)))
+        with started("--config", str(file), "--workers", str(workers)) as parley:
+            callers = [threading.Thread(target=_keep_calling, args=(parley, by, seen.calls, over)) for by in CALLERS]
+            for caller in callers:
+                caller.start()
+            try:
+                _live_through(seen, primary, stop)
+            finally:
+                over.set()
+                for caller in callers:
+                    caller.join()
+        seen.turned_away = primary.turned_away
+    return seen
+
+
+def _live_through(seen: Observation, primary: ScriptedUpstream, stop: threading.Event) -> None:
+    primary.received()
+    seen.gone = time.monotonic()
+    primary.go_down()
+    stop.wait(OUTAGE)
+    primary.come_back()
+    seen.back = time.monotonic()
+    while seen.used_again() is None and time.monotonic() < seen.back + MAY_TAKE and not stop.wait(0.1):
+        pass
+
+
+def _keep_calling(parley: Parley, transport: str, calls: list[Call], over: threading.Event) -> None:
+    """Asks again and again; streams and whole answers by turns."""
+    streamed = False
+    while not over.wait(PAUSE):
+        begun, streamed = time.monotonic(), not streamed
+        outcome = calling.call(parley, transport, calling.body("primary", streamed=streamed))
+        failure = f"{outcome.reason}: {outcome.words}" if outcome.reason else ""
+        calls.append(Call(begun, outcome.model, outcome.texts.get(0, ""), failure))
+
+
+def _config(primary: str, healthy: str) -> dict[str, object]:
+    return {
+        "backends": {
+            "primary": {"kind": "openai", "base_url": primary},
+            "healthy": {"kind": "openai", "base_url": healthy},
+        },
+        "models": [
+            {"id": "primary", "targets": [{"backend": "primary"}], "fallbacks": ["backup"]},
+            {"id": "backup", "targets": [{"backend": "healthy"}]},
+        ],
+    }

@@ -1,0 +1,110 @@
+"""Targets that each test tells what to do, behind one `parley up`."""
+
+import json
+import socket
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from tests.e2e.faults import calling
+from tests.e2e.faults.misbehaving import Script, says
+from tests.processes import Parley, started, until
+from tests.upstream import Answer, Received, ScriptedUpstream
+
+FIRST, SECOND = 1e12, 1e-12
+"""Weights with which one is asked before the other."""
+
+
+def _targets(model: str, *weights: float, **options: Any) -> list[dict[str, Any]]:
+    names = ("one", "two", "three")
+    return [
+        {"backend": "up", "model": f"{model}/{name}", "weight": weight, **(options if name == "one" else {})}
+        for name, weight in zip(names, weights, strict=False)
+    ]
+
+
+# A target's failures are remembered from one test to the next: those of different tests need different models.
+MODELS: list[dict[str, Any]] = [
+    {"id": "hedged", "targets": _targets("hedged", FIRST, SECOND), "hedge": "100ms"},
+    {"id": "calm", "targets": _targets("calm", FIRST, SECOND), "hedge": "20s"},
+    {"id": "narrow", "targets": _targets("narrow", FIRST, SECOND, max_concurrent=1)},
+    {"id": "alone", "targets": _targets("alone", FIRST, max_concurrent=1)},
+    {"id": "queued", "targets": _targets("queued", FIRST, max_concurrent=1, max_queued=1)},
+    {"id": "spread", "targets": _targets("spread", 1, 1, 1)},
+    {"id": "patient", "targets": _targets("patient", FIRST, SECOND)},
+    {"id": "misled", "targets": _targets("misled", FIRST, SECOND)},
+    {"id": "left", "targets": _targets("left", FIRST, SECOND)},
+    {
+        "id": "hasty",
+        "targets": _targets("hasty", FIRST, SECOND),
+        "timeouts": {"first_token": "500ms", "total": "500ms"},
+    },
+]
+
+
+class Targets:
+    """The running stack. What a target is not told, it says TEXT."""
+
+    def __init__(self, parley: Parley) -> None:
+        self.parley = parley
+        self._scripts: dict[str, Script] = {}
+        self._seen: dict[str, list[Received]] = defaultdict(list)
+
+    def reset(self) -> None:
+        """Forgets what the targets were told, and saw."""
+        self._scripts.clear()
+        self._seen.clear()
+
+    def does(self, target: str, script: Script) -> None:
+        """Tells a target (`model/name`) what to do from now on."""
+        self._scripts[target] = script
+
+    def seen(self, target: str, count: int = 0) -> list[Received]:
+        """Returns the requests that a target got, at least `count`."""
+        until(lambda: len(self._seen[target]) >= count, f"{count} requests at {target}")
+        return self._seen[target]
+
+    def answer(self, request: Received) -> Answer:
+        """Answers as the request's target."""
+        name = request.json["model"]
+        self._seen[name].append(request)
+        return self._scripts.get(name, says())(request)
+
+    def ask(self, model: str, by: str, *, streamed: bool = True, deadline: float = 60, **asks: Any) -> calling.Outcome:
+        """Makes a call to its end."""
+        return calling.call(self.parley, by, calling.body(model, streamed=streamed, **asks), deadline)
+
+    def open(self, model: str, *, streamed: bool = True) -> socket.socket:
+        """Makes a call over REST by hand, whose socket can be closed at any moment."""
+        place = urlsplit(self.parley.http)
+        connection = socket.create_connection((place.hostname, place.port))
+        sent = json.dumps(calling.body(model, streamed=streamed)).encode()
+        headers = {"Host": "x", "Content-Length": str(len(sent)), **self.parley.headers()}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        connection.sendall(f"POST /v1/chat/completions HTTP/1.1\r\n{lines}\r\n".encode() + sent)
+        return connection
+
+    def latest_turn(self, model: str) -> dict[str, Any]:
+        """Returns the last message of the latest turn of a model, once that has ended."""
+        [session] = self.parley.request("GET", f"/api/v1/sessions?page_size=1&model={model}")[1]["sessions"]
+        url = f"/api/v1/sessions/{session['id']}/messages"
+        until(lambda: "in_progress" not in str(self.parley.request("GET", url)), "the turn is settled")
+        return dict(self.parley.request("GET", url)[1]["messages"][-1])
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Targets]:
+    """Runs the stack."""
+    with ScriptedUpstream() as upstream:
+        backends = {"up": {"kind": "openai", "base_url": upstream.url}}
+        file = folder / "parley.yaml"
+        file.write_text(yaml.safe_dump({"backends": backends, "models": MODELS}))
+        with started("--config", str(file), "--workers", "1") as parley:
+            targets = Targets(parley)
+            upstream.default = targets.answer
+            yield targets

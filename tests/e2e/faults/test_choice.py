@@ -1,0 +1,127 @@
+"""Who is asked: hedging, places at a target, sessions that stay with theirs."""
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from typing import Any
+
+import pytest
+
+from parley.v1.receipt_pb2 import Receipt
+from tests.e2e.faults.calling import GRPC, REST
+from tests.e2e.faults.misbehaving import TEXT, Script, late, refusal, says
+from tests.e2e.faults.targets import Targets
+from tests.upstream import Answer, Gate, Received
+
+both_ways = pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+by_both = pytest.mark.parametrize("by", [REST, GRPC])
+
+
+def _tried(receipt: Receipt | None) -> list[tuple[str, str, str]]:
+    assert receipt is not None
+    return [(one.target_model.rpartition("/")[2], one.kind, one.outcome) for one in receipt.attempts]
+
+
+@by_both
+def test_a_second_target_is_asked_when_the_first_token_is_late(targets: Targets, by: str) -> None:
+    """The faster one answers, and the connection to the other is closed within a second."""
+    targets.does("hedged/one", late(Gate()))
+    outcome = targets.ask("hedged", by)
+    assert TEXT == outcome.texts[0]
+    assert targets.seen("hedged/one")[0].closed.wait(1.0)
+    assert [("one", "first", "cancelled"), ("two", "hedge", "completed")] == _tried(outcome.receipt)
+
+
+@by_both
+def test_a_hedge_that_fails_leaves_the_first_target_to_answer(targets: Targets, by: str) -> None:
+    """Its failure is no failure of the call."""
+    gate = Gate()
+    targets.does("hedged/one", late(gate))
+    targets.does("hedged/two", _then(gate.set, refusal(401)))
+    outcome = targets.ask("hedged", by)
+    assert TEXT == outcome.texts[0]
+    assert [("one", "first", "completed"), ("two", "hedge", "failed")] == _tried(outcome.receipt)
+
+
+def _then(action: Callable[[], None], script: Script) -> Script:
+    def scripted(request: Received) -> Answer:
+        action()
+        return script(request)
+
+    return scripted
+
+
+def test_a_target_that_is_in_time_is_not_hedged(targets: Targets) -> None:
+    """The second one is never asked."""
+    outcome = targets.ask("calm", GRPC)
+    assert [("one", "first", "completed")] == _tried(outcome.receipt)
+    assert [] == targets.seen("calm/two")
+
+
+@both_ways
+@by_both
+def test_a_full_target_passes_calls_on(targets: Targets, by: str, streamed: bool) -> None:
+    """With one place, the second call goes to the next target, and a later one to the first again."""
+    gate = Gate()
+    targets.does("narrow/one", late(gate))
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(targets.ask, "narrow", by, streamed=streamed)
+        targets.seen("narrow/one", 1)
+        second = targets.ask("narrow", by, streamed=streamed)
+        assert [("two", "first", "completed")] == _tried(second.receipt)
+        gate.set()
+        assert [("one", "first", "completed")] == _tried(first.result().receipt)
+    third = targets.ask("narrow", by, streamed=streamed)
+    assert [("one", "first", "completed")] == _tried(third.receipt)
+
+
+@both_ways
+def test_a_full_target_alone_is_busy(targets: Targets, streamed: bool) -> None:
+    """429 with the time to wait, and no request more for the target."""
+    gate = Gate()
+    targets.does("alone/one", late(gate))
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(targets.ask, "alone", GRPC, streamed=streamed)
+        targets.seen("alone/one", 1)
+        refused = targets.ask("alone", REST, streamed=streamed)
+        assert (429, "rate_limit_exceeded", "1") == (refused.status, refused.reason, refused.retry_after)
+        gate.set()
+        assert TEXT == first.result().texts[0]
+    assert 1 == len(targets.seen("alone/one"))
+    assert TEXT == targets.ask("alone", REST, streamed=streamed).texts[0]
+
+
+@both_ways
+def test_a_queue_lets_calls_wait_for_a_place(targets: Targets, streamed: bool) -> None:
+    """The second call waits for the first, the third finds no room; none is lost."""
+    gate = Gate()
+    targets.does("queued/one", late(gate))
+    with ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(targets.ask, "queued", GRPC, streamed=streamed) for _ in range(3)]
+        targets.seen("queued/one", 1)
+        wait(calls, return_when=FIRST_COMPLETED)
+        assert 1 == len(targets.seen("queued/one"))
+        gate.set()
+        assert {None: 2, "UPSTREAM_RATE_LIMITED": 1} == Counter(call.result().reason for call in calls)
+
+
+def test_a_session_stays_with_its_target(targets: Targets) -> None:
+    """All of its turns go there while it is well, elsewhere when it fails, and there again."""
+    asked = set()
+    for _ in range(8):
+        session, home = _turn(targets, None)
+        assert [home, home] == [_turn(targets, session)[1] for _ in range(2)]
+        asked.add(home)
+    assert len(asked) > 1
+    targets.does(f"spread/{home}", refusal(503))
+    assert home != _turn(targets, session)[1]
+    targets.does(f"spread/{home}", says())
+    assert home == _turn(targets, session)[1]
+
+
+def _turn(targets: Targets, session: str | None) -> tuple[str, str]:
+    """Makes a turn; returns the session, and the name of the target that answered."""
+    asks: dict[str, Any] = {"session_id": session} if session else {}
+    outcome = targets.ask("spread", GRPC, streamed=False, **asks)
+    assert outcome.session
+    return outcome.session, _tried(outcome.receipt)[-1][0]

@@ -1,0 +1,45 @@
+"""An outage of a target for a minute, and its return. It was lived through in the background of the tests before."""
+
+from concurrent.futures import Future
+
+from tests.e2e.conftest import OUTAGE_WORKERS
+from tests.e2e.faults.outage import CALLERS, MAY_TAKE, OUTAGE, Observation
+
+IN_A_ROW = 5  # failures that open a breaker
+FIRST_PAUSE, LONGEST_PAUSE = 10.0, 60.0  # seconds that it stays open
+"""The workers of a machine each find out by themselves that it is down; then one of them probes for all."""
+
+
+def test_every_call_is_answered_by_the_fallback(outage: Future[Observation]) -> None:
+    """No caller sees anything of it, neither when it begins nor when it ends."""
+    seen = outage.result()
+    assert [] == [call for call in seen.calls if call.failure or call.text != "Hello there."]
+    during = [call for call in seen.calls if seen.gone <= call.begun < seen.back]
+    assert {"backup"} == {call.model for call in during[1:]}  # the first one may have met the end of the time before
+    assert len(during) > 2 * OUTAGE
+
+
+def test_a_target_that_is_down_is_probed_once_an_interval(outage: Future[Observation]) -> None:
+    """Five failures open a worker's breaker; then one call of all reaches the target after 10 s, and one 20 s later."""
+    seen = outage.result()
+    opening = OUTAGE_WORKERS * (IN_A_ROW + len(CALLERS) - 1)  # each other caller may have a call on its way
+    burst = [at for at in seen.turned_away if at < seen.gone + FIRST_PAUSE]
+    assert IN_A_ROW <= len(burst) <= opening
+    opened = burst[IN_A_ROW - 1]
+    probes = [at - opened for at in seen.turned_away[len(burst) :]]
+    assert 2 <= len(probes)
+    for place, seconds in enumerate(probes):
+        assert seconds >= _earliest(place), probes
+
+
+def test_a_target_that_is_back_is_used_again(outage: Future[Observation]) -> None:
+    """Within half a minute."""
+    seen = outage.result()
+    again = seen.used_again()
+    assert again is not None
+    assert again - seen.back < MAY_TAKE
+
+
+def _earliest(probe: int) -> float:
+    """When the probe of this number may come, in seconds after its breaker opened: each pause is a double."""
+    return sum(min(FIRST_PAUSE * 2.0**place, LONGEST_PAUSE) for place in range(probe + 1)) - 0.1
