@@ -42,6 +42,7 @@ models:
   - {id: stateless, targets: [{backend: scripted}], sessions: "off"}
   - {id: queued, targets: [{backend: scripted}], concurrent_turns: queue}
   - {id: impatient, targets: [{backend: scripted}], concurrent_turns: queue, queue_timeout: 50ms}
+  - {id: once, targets: [{backend: scripted}], retries: {attempts: 1}}
   - {id: short, targets: [{backend: scripted}], history: {max_messages: 2}}
 default_model: kept
 """

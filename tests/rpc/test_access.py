@@ -55,7 +55,7 @@ def test_no_method_is_reached_without_a_good_key(
 
 def test_models_are_those_that_the_key_may_use(worker: Worker, models: ModelsStub, ada: Metadata) -> None:
     """A key limited to a model sees and uses that one only."""
-    assert ["kept", "on-request", "stateless", "queued", "impatient", "short"] == [
+    assert ["kept", "on-request", "stateless", "queued", "impatient", "once", "short"] == [
         model.id for model in models.ListModels(messages.ListModelsRequest(), metadata=ada).data
     ]
     tim = (("authorization", f"Bearer {worker.keys['tim']}"),)

@@ -95,7 +95,7 @@ def test_an_upstream_failure_has_its_status_and_no_cause(
     worker.backend.answer = lambda _: UpstreamUnavailable("not available", retry_after=2, cause="10.0.0.5 refused")
     for method in (chat.CreateChatCompletion, lambda *a, **k: list(chat.StreamChatCompletion(*a, **k))):
         with pytest.raises(grpc.RpcError) as caught:
-            method(ask(), metadata=ada)
+            method(ask(model="once"), metadata=ada)
         error: Any = caught.value
         assert (grpc.StatusCode.UNAVAILABLE, "not available") == (error.code(), error.details())
         trailing = dict(error.trailing_metadata())

@@ -59,7 +59,7 @@ def refused(call: Any) -> tuple[grpc.StatusCode, str]:
 def test_an_export_has_every_field_of_every_message(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
-    """Parts, calls of tools and their results, labels, usage and incomplete turns are all there, in order."""
+    """Parts, calls of tools and their results, labels, usage, receipts and incomplete turns are all there, in order."""
     call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
     asked: list[dict[str, Any]] = [
         {"role": "user", "content": [{"type": "text", "text": "Is it warm?"}], "name": "ada"},
@@ -75,6 +75,8 @@ def test_an_export_has_every_field_of_every_message(
     lines = exported(sessions, session_id, ada)
     created = [line.pop("created") for line in lines]
     assert all(1_700_000_000 < seconds < 2**32 for seconds in created)
+    outcomes = [[attempt["outcome"] for attempt in line.pop("receipt", {}).get("attempts", ())] for line in lines]
+    assert [[], [], [], ["completed"], [], ["failed"]] == outcomes
     whole = {"turn": 1, "state": "completed", "metadata": {"trip": "7"}}
     usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
     broken = {"turn": 2, "state": "incomplete", "reason": "failed"}
