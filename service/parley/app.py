@@ -14,6 +14,7 @@ from parley.backends.openai import OpenAI
 from parley.backends.shared_cells import shared_cells
 from parley.config import (
     AnthropicBackend,
+    AnyLLMBackend,
     BackendConfig,
     Config,
     ConfigError,
@@ -55,7 +56,17 @@ def _backend(name: str, config: BackendConfig, run_dir: Path) -> Backend:
             from parley.backends.parley import Parley
 
             return Parley(config.target, config.api_key, tls=config.tls, ca=config.ca)
-    raise ConfigError(f"backends.{name}.kind: {config.kind} is not there yet")
+        case AnyLLMBackend():
+            return _any_llm(name, config)
+
+
+def _any_llm(name: str, config: AnyLLMBackend) -> Backend:
+    try:
+        from parley.backends.any_llm import AnyLLM
+    except ModuleNotFoundError as error:
+        words = f"{error}; install what it needs: pip install 'parley-gateway[any-llm]'"
+        raise ConfigError(f"backends.{name}.kind: any_llm: {words}") from error
+    return AnyLLM(config.provider, config.api_key, config.base_url)
 
 
 async def serve(  # noqa: PLR0913 - what a worker is made of
