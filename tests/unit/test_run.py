@@ -280,6 +280,21 @@ async def test_a_hedge_that_fails_leaves_the_first_one_to_answer(stack: Stack) -
         await _text(run)
 
 
+async def test_the_slower_one_of_two_may_still_go_on_with_a_broken_stream(stack: Stack) -> None:
+    """It lost the race, and has not failed."""
+    slow = [asyncio.Event()]
+
+    def second(_: UpstreamCall) -> object:
+        return [slow.pop()] if slow else chunks(" Paris.")
+
+    gate = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.1, gate.set)
+    run = stack.answers(a=lambda _: [gate, *_broken("It is")], b=second).run("hedged")
+    assert "It is Paris." == (await _text(run))[0]
+    story = [("a", "first", "failed"), ("b", "hedge", "cancelled"), ("b", "continuation", "completed")]
+    assert story == [one[:3] for one in _story(run)]
+
+
 async def test_a_caller_who_leaves_closes_every_stream(stack: Stack) -> None:
     """Those of a hedge as well; what was said is estimated, and no attempt counts as failed."""
     never = asyncio.Event()
@@ -314,6 +329,9 @@ async def test_places_are_bounded(stack: Stack) -> None:
     assert 1 == third.value.retry_after
     with pytest.raises(ParleyError, match="too many requests"):
         await second
+    now = asyncio.get_running_loop().time()
+    with pytest.raises(DeadlineExceeded):
+        await stack.run("narrow", deadline=now + 0.01).complete()
     gate.set()
     await first
     await stack.run("narrow").complete()

@@ -1,5 +1,10 @@
 """The configuration: one YAML file, read and checked as a whole. Errors name the path of the line at fault."""
 
+import os
+
+# Nobody extends these models. To look for plugins, pydantic reads the metadata of every package, at every start.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
 from parley.config.backends import (
     AnthropicBackend,
     AnyLLMBackend,

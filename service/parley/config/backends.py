@@ -111,6 +111,7 @@ class LlamaCppBackend(Strict):
 
     `context` is the number of tokens that each of the `slots` parallel requests may use, at most what the model was
     trained with; `threads` defaults to half of the machine's cores: more only slow each other down beside the workers.
+    Its health is asked for each second, so that it is used again as soon as a restarted one has loaded its model.
     """
 
     kind: Literal["llama_cpp"]
@@ -118,7 +119,7 @@ class LlamaCppBackend(Strict):
     context: int = Field(default=4096, ge=256)
     slots: int = Field(default=4, ge=1, le=64)
     threads: int | None = Field(default=None, ge=1)
-    health: Health | None = None
+    health: Health | None = Health(interval=1.0, timeout=10.0)
 
 
 BackendConfig = Annotated[

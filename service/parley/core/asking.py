@@ -16,7 +16,7 @@ async def begin(
 ) -> Attempt | None:
     """Begins an attempt as soon as its target has a place for it; None where it has none, or has failed meanwhile."""
     target = candidate.target
-    if not await target.take_place(candidate.model.timeouts.connect):
+    if not await target.take_place(course.seconds(candidate.model.timeouts.connect)):
         course.is_full()
         return None
     attempt = None
@@ -72,10 +72,14 @@ class Asked:
             await self.close()
             raise
         except BaseException:
-            self._course.left(self.attempt)
-            await self.close()
+            await self.give_up()
             raise
         self.head = head
+
+    async def give_up(self) -> None:
+        """Ends the attempt, which nobody wants any more."""
+        self._course.left(self.attempt)
+        await self.close()
 
     async def close(self) -> None:
         """Closes the stream, and gives its place back."""

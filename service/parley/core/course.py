@@ -68,6 +68,10 @@ class Course:
         """Tells whether anybody is left who could be asked."""
         return self._left > 0 and any(candidate.target.admits() for candidate in self._waiting)
 
+    def seconds(self, most: float) -> float:
+        """Returns as many seconds as may still be waited for something: at most so many, and none past the deadline."""
+        return most if self._deadline is None else max(0.0, min(most, self._deadline - self._clock()))
+
     def next(self) -> Candidate:
         """Takes the next candidate that may be asked. Raises what the caller is told where there is none."""
         self._check_deadline()
@@ -111,10 +115,12 @@ class Course:
         attempt.candidate.target.breaker.succeeded(attempt.permit)
 
     def left(self, attempt: Attempt, outcome: Outcome = Outcome.CANCELLED) -> None:
-        """Notes that an attempt was given up, for no fault of its target."""
+        """Notes that an attempt was given up, for no fault of its target. One that was too slow may be asked again."""
         if attempt.outcome is None:
             self._end(attempt, outcome)
             attempt.candidate.target.breaker.left(attempt.permit)
+            if outcome is Outcome.CANCELLED:
+                self._waiting.append(attempt.candidate)
 
     def refused(self, attempt: Attempt, error: ParleyError) -> None:
         """Notes that a target does not go on from the beginning of an answer, which is no fault of it."""

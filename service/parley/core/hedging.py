@@ -17,15 +17,16 @@ async def race(lane: Lane, seconds: float, has_more: Callable[[], bool]) -> Aske
     The other lane is ended, and its stream closed. Raises what the first lane raises where neither has a token.
     """
     lanes = [asyncio.create_task(lane(Kind.FIRST))]
-    winner: asyncio.Task[Asked] | None = None
     try:
         await asyncio.wait(lanes, timeout=seconds)
         if not lanes[0].done() and has_more():
             lanes.append(asyncio.create_task(lane(Kind.HEDGE)))
         winner = await _fastest(lanes)
-        return winner.result()
-    finally:
         await _end([task for task in lanes if task is not winner])
+    except BaseException:  # a caller who leaves now leaves the winner too
+        await _end(lanes)
+        raise
+    return winner.result()
 
 
 async def _fastest(lanes: list[asyncio.Task[Asked]]) -> asyncio.Task[Asked]:
@@ -45,4 +46,4 @@ async def _end(lanes: list[asyncio.Task[Asked]]) -> None:
         task.cancel()
     for ended in await asyncio.gather(*lanes, return_exceptions=True):
         if isinstance(ended, Asked):
-            await ended.close()
+            await ended.give_up()
