@@ -22,12 +22,13 @@ from parley.core.errors import (
 )
 from parley.core.ports import Backend, UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
+from tests.contract.any_llm_vendor import ANY_LLM
 from tests.contract.backends import KEY, Mark, Upstream, Vendor, call, collect, reasons, text
 from tests.contract.http_vendors import HTTP_VENDORS
 from tests.contract.parley_vendor import PARLEY
 from tests.upstream import Cut, Gate, Stall
 
-VENDORS: list[Vendor] = [*HTTP_VENDORS, PARLEY]
+VENDORS: list[Vendor] = [*HTTP_VENDORS, PARLEY, ANY_LLM]
 
 NOT_AVAILABLE = 'The model "myapp-123" is not available; try again later'
 BROKEN = 'The model "myapp-123" broke off before its answer was whole; try again'

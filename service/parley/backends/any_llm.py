@@ -1,0 +1,142 @@
+"""The providers of the any-llm-sdk package: the long tail. Needs the extra `any-llm`; app.py imports this late.
+
+What goes over the wire is the provider's own package's business. It is asked and answers in OpenAI's terms, which are
+read here as those of an OpenAI server are. Connections, proxies and how much of an answer is read into memory are the
+package's, too.
+"""
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+
+import any_llm
+import orjson
+from any_llm.exceptions import AnyLLMError, UnsupportedParameterError
+from pydantic import BaseModel
+
+from parley.backends import failures, openai_answer, openai_request
+from parley.backends.any_llm_failures import ProviderFailures
+from parley.backends.bounds import Bounds
+from parley.backends.failures import ErrorInBody, Malformed
+from parley.backends.json_text import FIELDS
+from parley.backends.openai_stream import StreamReader
+from parley.config import ConfigError
+from parley.core.errors import ParleyError
+from parley.core.ports import UpstreamCall
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+
+_CLOSING_SECONDS = 1.0
+
+
+class AnyLLM:
+    """A provider by its name in any-llm-sdk. Raises ConfigError where it cannot be made, for want of a key for example.
+
+    Without `api_key` and `base_url` the package takes what it knows of the provider, and from the environment.
+    """
+
+    can_continue = False  # each provider does so in its own way, or not at all
+
+    def __init__(self, provider: str, api_key: str | None = None, base_url: str | None = None) -> None:
+        self._provider = _make(provider, api_key, base_url)
+        self._failures = ProviderFailures(api_key)
+
+    async def complete(self, call: UpstreamCall) -> ChatCompletion:
+        """Answers whole; see the port."""
+        arguments = _arguments(call, stream=False)
+        bounds = Bounds(call)
+        try:
+            async with asyncio.timeout_at(bounds.end):
+                answer = await self._provider.acompletion(**arguments)
+            return openai_answer.completion(_json(answer), call.request.top_logprobs)
+        except TimeoutError as error:
+            raise bounds.exceeded(error) from None
+        except Malformed as error:
+            raise failures.unreadable(call.request.model, self._failures.redact(str(error))) from None
+        except Exception as error:  # noqa: BLE001 - what any of the packages raises
+            raise self._failures.of_provider(error, call.request.model) from None
+
+    async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
+        """Answers in chunks; see the port."""
+        arguments = _arguments(call, stream=True)
+        bounds = Bounds(call)
+        reader = StreamReader(call.request.n or 1, call.request.top_logprobs)
+        answer: AsyncIterator[Any] | None = None
+        try:
+            async with asyncio.timeout_at(bounds.first_token):
+                answer = await self._provider.acompletion(**arguments)
+            while not reader.ended:
+                async with asyncio.timeout_at(bounds.next_bytes() if reader.started else bounds.first_token):
+                    chunk = reader.feed(await _next(answer))
+                if chunk is not None:
+                    yield chunk
+        except TimeoutError as error:
+            raise bounds.exceeded(error, started=reader.started) from None
+        except Exception as error:  # noqa: BLE001 - what any of the packages raises
+            raise self._failures.of_provider(error, call.request.model, started=reader.started) from None
+        finally:
+            await _close(answer)
+        if not reader.whole:
+            raise self._broken(reader, call)
+
+    async def check(self) -> None:
+        """Is never asked: these backends have no `health`."""
+
+    async def close(self) -> None:
+        """Closes every connection, where the provider's package can."""
+        await _close(getattr(self._provider, "client", None))
+
+    def _broken(self, reader: StreamReader, call: UpstreamCall) -> ParleyError:
+        if isinstance(reader.failure, ErrorInBody):
+            return self._failures.in_stream(reader.failure.error, call.request.model, started=reader.started)
+        cause = reader.failure or "the stream ended without a finish_reason for every choice"
+        return failures.broken(call.request.model, self._failures.redact(str(cause)))
+
+
+def _make(provider: str, api_key: str | None, base_url: str | None) -> any_llm.AnyLLM:
+    """Makes the provider; it is not to repeat calls, which is routing's business, where it can be told so."""
+    try:
+        try:
+            return any_llm.AnyLLM.create(provider, api_key, base_url, unified_exceptions=True, max_retries=0)
+        except UnsupportedParameterError:
+            return any_llm.AnyLLM.create(provider, api_key, base_url, unified_exceptions=True)
+    except (AnyLLMError, ImportError, ValueError, TypeError) as error:
+        raise ConfigError(f"any-llm-sdk cannot make the provider {provider!r}: {error}") from error
+
+
+def _arguments(call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
+    """Returns what the package is asked. Raises InvalidRequest.
+
+    A backend's own parameters stay in `extra_body`, which becomes part of the JSON and nothing else: as arguments they
+    could say where the call goes.
+    """
+    body: dict[str, Any] = orjson.loads(orjson.dumps(openai_request.body(call, stream=stream)))
+    extra = {name: body.pop(name) for name in body.keys() - FIELDS}
+    return body | ({"extra_body": extra} if extra else {})
+
+
+async def _next(answer: Any) -> bytes:
+    """Returns the next chunk as an event, b"" at the end."""
+    chunk = await anext(answer, None)
+    return b"" if chunk is None else b"data: %b\n\n" % _json(chunk)
+
+
+def _json(answer: Any) -> bytes:
+    """Writes an answer of the package's as the JSON that an OpenAI server would have sent."""
+    if not isinstance(answer, BaseModel):
+        raise Malformed(f"the package answered with {type(answer).__name__}")
+    return answer.model_dump_json(exclude_none=True).encode()
+
+
+async def _close(what: Any) -> None:
+    """Closes a stream or a client in whatever way it has."""
+    close = getattr(what, "aclose", None) or getattr(what, "close", None)
+    if close is None:
+        return
+    try:
+        async with asyncio.timeout(_CLOSING_SECONDS):
+            closing = close()
+            if inspect.isawaitable(closing):
+                await closing
+    except Exception:  # noqa: BLE001, S110 - there is nothing to be done about it, and nobody to be told
+        pass
