@@ -21,7 +21,7 @@ from parley.core.ports import Backend
 from tests.contract.backends import Mark, call, collect, text
 from tests.contract.http_vendors import HTTP_VENDORS, HttpVendor
 from tests.contract.test_backend_contract import NOT_AVAILABLE, broken_off, failure
-from tests.upstream import Cut, Gate, Json, Raw, ScriptedUpstream, Stall
+from tests.upstream import PATIENCE, Cut, Gate, Json, Raw, ScriptedUpstream, Stall
 
 
 @pytest.fixture(params=HTTP_VENDORS, ids=lambda vendor: vendor.name)
@@ -191,6 +191,30 @@ async def test_cut_right_behind_the_text(vendor: HttpVendor, backend: Backend, u
     with pytest.raises(StreamBroken):
         await go_on()
     assert "Hello" == text(said)
+
+
+async def test_silence_is_noticed_in_time(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:
+    """A stream may be silent for `stream_idle`, and not for what is left of a longer `first_token`."""
+    upstream.answer(vendor.stream("Hel", Stall()))
+    async with asyncio.timeout(PATIENCE):
+        failed = await failure(backend, call(timeouts={"first_token": 60.0, "stream_idle": 0.05}), stream=True)
+    assert StreamBroken is type(failed)
+
+
+async def test_a_caller_who_takes_long_is_not_the_upstream(
+    vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream
+) -> None:
+    """Only the time that the upstream is silent counts, not that which the caller takes over a chunk."""
+    first, second = Gate(), Gate()
+    upstream.answer(vendor.stream("Hel", first, "lo", second, ".", Mark.END))
+    chunks = []
+    async for chunk in backend.stream(call(timeouts={"stream_idle": 0.2})):
+        chunks.append(chunk)
+        first.set()
+        if "Hello" == text(chunks):
+            await asyncio.sleep(0.5)
+            second.set()
+    assert "Hello." == text(chunks)
 
 
 async def test_unparsable_stream(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:

@@ -110,9 +110,9 @@ class HttpBackend:
                 data, failure = await self._more(response, call)
                 chunk = reader.feed(data)
                 if chunk is not None:
+                    watch.move(bounds.end)  # the time that the caller takes is not the upstream's silence
                     yield chunk
-                if reader.started:
-                    watch.until = bounds.next_bytes()
+                watch.move(bounds.next_bytes() if reader.started else bounds.first_token)
                 size += len(data)
                 if size > _LARGEST_STREAM:
                     raise failures.broken(call.request.model, f"the stream is longer than {_LARGEST_STREAM} bytes")
@@ -217,30 +217,37 @@ class HttpBackend:
 
 
 class _Watch:
-    """Gives an answer up that stays silent past `until`, a time of the event loop's clock, and is then `over`.
+    """Gives an answer up that stays silent past a time of the event loop's clock, and is then `over`.
 
-    One timer serves the whole stream: `until` is moved on with every piece, the timer only when it goes off.
+    One timer serves the whole stream: the time is moved on with every piece, the timer mostly when it goes off.
     """
 
-    __slots__ = ("_answer", "_loop", "_timer", "over", "until")
+    __slots__ = ("_answer", "_loop", "_timer", "_until", "over")
 
     def __init__(self, answer: http.Answer, until: float) -> None:
-        self.until = until
         self.over = False
+        self._until = until
         self._answer = answer
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_at(until, self._look)
+
+    def move(self, until: float) -> None:
+        """Gives it time until then."""
+        self._until = until
+        if until < self._timer.when():
+            self._timer.cancel()
+            self._timer = self._loop.call_at(until, self._look)
 
     def stop(self) -> None:
         """Ends the watch."""
         self._timer.cancel()
 
     def _look(self) -> None:
-        self.over = self._loop.time() + TICK >= self.until
+        self.over = self._loop.time() + TICK >= self._until
         if self.over:
             self._answer.time_out()
         else:
-            self._timer = self._loop.call_at(self.until, self._look)
+            self._timer = self._loop.call_at(self._until, self._look)
 
 
 async def _read(response: http.Answer, most: int) -> bytes:
