@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -49,7 +50,7 @@ def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
 def run_here(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Does the same in this process: it saves the second that one of its own takes to start.
 
-    Not for `up` and `serve`, which change the process that they run in, nor beside a running event loop.
+    Not for `up` and `serve`, which change the process that they run in.
     """
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     before = dict(os.environ)
@@ -57,8 +58,9 @@ def run_here(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     try:
         os.environ.clear()
         os.environ.update(environment(**more))
-        with redirect_stdout(out), redirect_stderr(err):
-            main(arguments)
+        # In a thread: commands have an event loop of their own, and so may the test.
+        with redirect_stdout(out), redirect_stderr(err), ThreadPoolExecutor(1) as thread:
+            thread.submit(main, arguments).result(PATIENCE)
     except SystemExit as ended:
         code = ended.code or 0
     finally:

@@ -56,7 +56,7 @@ async def _session(store: Store, session: str) -> None:
 
 def copy(file: Path, url: str) -> subprocess.CompletedProcess[str]:
     """Runs the command."""
-    return processes.run("db", "copy", "--from", str(file), "--to", url)
+    return processes.run_here("db", "copy", "--from", str(file), "--to", url)
 
 
 async def everything(store: Store, sessions: int) -> list[object]:
@@ -179,29 +179,29 @@ class TestUpgrade:
     def test_postgres(self, tmp_path: Path, postgres_url: str) -> None:
         """The tables are made, and the second time there is nothing to do."""
         config = configured(tmp_path, postgres_url)
-        lines = [processes.run("db", "upgrade", "--config", config).stdout for _ in range(2)]
+        lines = [processes.run_here("db", "upgrade", "--config", config).stdout for _ in range(2)]
         assert ["Upgraded the schema from version 0 to 2.\n", "Nothing to do: the schema has version 2.\n"] == lines
 
     def test_sqlite(self, tmp_path: Path) -> None:
         """A file of a later Parley is refused with what to do."""
-        assert 0 == processes.run("db", "upgrade", "--state-dir", str(tmp_path)).returncode
+        assert 0 == processes.run_here("db", "upgrade", "--state-dir", str(tmp_path)).returncode
         apsw.Connection(str(tmp_path / "parley.db")).pragma("user_version", 99)
-        refused = processes.run("db", "upgrade", "--state-dir", str(tmp_path))
+        refused = processes.run_here("db", "upgrade", "--state-dir", str(tmp_path))
         assert (1, True) == (refused.returncode, "install the Parley that made it" in refused.stderr)
 
     def test_keys_in_postgres(self, tmp_path: Path, postgres_url: str) -> None:
         """`parley keys` and `parley sessions` work on the store that the configuration names."""
         config = configured(tmp_path, postgres_url)
-        assert 0 == processes.run("keys", "create", "--name", "ada", "--config", config).returncode
-        assert "ada" in processes.run("keys", "list", "--config", config).stdout
-        assert 0 == processes.run("sessions", "list", "--config", config).returncode
+        assert 0 == processes.run_here("keys", "create", "--name", "ada", "--config", config).returncode
+        assert "ada" in processes.run_here("keys", "list", "--config", config).stdout
+        assert 0 == processes.run_here("sessions", "list", "--config", config).returncode
         assert not (tmp_path / "parley.db").exists()
 
     def test_config_check(self, tmp_path: Path) -> None:
         """A store's URL is checked for its form alone, and never shown."""
-        good = processes.run("config", "check", configured(tmp_path, "postgresql://me:very-secret@nowhere/x"))
+        good = processes.run_here("config", "check", configured(tmp_path, "postgresql://me:very-secret@nowhere/x"))
         assert 0 == good.returncode, good.stderr
-        bad = processes.run("config", "check", configured(tmp_path, "mysql://me:very-secret@nowhere/x"))
+        bad = processes.run_here("config", "check", configured(tmp_path, "mysql://me:very-secret@nowhere/x"))
         assert (1, True, False) == (bad.returncode, "store.url" in bad.stderr, "very-secret" in bad.stderr)
 
 
