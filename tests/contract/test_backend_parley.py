@@ -32,6 +32,7 @@ from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.error_reason_pb2 import ErrorReason
 from parley.v1.message_pb2 import Delta
 from tests.contract.backends import KEY, call, collect, text
+from tests.contract.certificates import CERTIFICATE
 from tests.contract.parley_vendor import (
     USAGE,
     Answer,
@@ -42,7 +43,6 @@ from tests.contract.parley_vendor import (
     completion,
     ending,
 )
-from tests.contract.test_backend_http import CERTIFICATE
 from tests.upstream import Cut, Gate, Stall
 
 HELLO = Answer([completion("Hello.")])

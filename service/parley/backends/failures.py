@@ -59,7 +59,7 @@ _STATUS_OF_TYPE = {
 }
 
 _WORD = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
-_SECRETS = re.compile(r"\b(?:sk|pk|gsk|xai|key)-[\w.*-]{4,}|(?<=Bearer )\S+", re.IGNORECASE)
+_SECRETS = re.compile(r"\b(?:sk|pk|gsk|xai|key)-[\w.*-]{4,}|(?<=Bearer )\S+|(?<=://)[^/\s@]+(?=@)", re.IGNORECASE)
 
 SHAPE_ERRORS = (TypeError, AttributeError, KeyError, ValueError, RecursionError)
 """What reading JSON of an unexpected shape raises."""

@@ -42,16 +42,24 @@ class NoneFree(TimeoutError):
 class Answer:
     """An answer whose head has come. Must be released or closed. What comes packed is unpacked as it is read."""
 
-    __slots__ = ("_body", "_connection", "_old", "headers", "status")
+    __slots__ = ("_body", "_connection", "_link", "_may_be_kept", "headers", "status")
 
-    def __init__(
-        self, status: int, headers: CIMultiDictProxy[str], body: StreamReader, connection: Connection, *, old: bool
+    def __init__(  # noqa: PLR0913 - what an answer is
+        self,
+        status: int,
+        headers: CIMultiDictProxy[str],
+        body: StreamReader,
+        connection: Connection,
+        link: "_Link",
+        *,
+        may_be_kept: bool,
     ) -> None:
         self.status = status
         self.headers = headers
-        self._body = body
+        self._body = link.body = body
         self._connection = connection
-        self._old = old
+        self._link = link
+        self._may_be_kept = may_be_kept
 
     @property
     def foreign(self) -> str | None:
@@ -82,10 +90,11 @@ class Answer:
                     pass
         except FAILURES:
             pass
-        if self._old:
-            self._connection.close()
-        else:
+        self._link.body = None
+        if self._may_be_kept:
             self._connection.release()
+        else:
+            self._connection.close()
 
     def time_out(self) -> None:
         """Makes a read that waits, and every later one, raise TimeoutError."""
@@ -93,7 +102,28 @@ class Answer:
 
     def close(self) -> None:
         """Closes the connection, unless it was released."""
+        if self._link.body is self._body:
+            self._link.body = None
         self._connection.close()
+
+
+class _Link:
+    """What is known of a connection: since when it is there, and whose body comes on it."""
+
+    __slots__ = ("body", "since")
+
+    def __init__(self, protocol: ResponseHandler) -> None:
+        self.since = monotonic()
+        self.body: StreamReader | None = None
+        if protocol.closed is not None:
+            protocol.closed.add_done_callback(self._lost)
+
+    def _lost(self, closed: asyncio.Future[None]) -> None:
+        """Wakes who waits for more of a body: where its framing makes no sense, aiohttp itself forgets to."""
+        reason = None if closed.cancelled() else closed.exception()
+        body, self.body = self.body, None
+        if body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(aiohttp.ClientPayloadError(f"the body makes no sense, or ends too early: {reason}"))
 
 
 class Endpoint:
@@ -125,7 +155,7 @@ class Endpoint:
         self._resolver = resolver
         self._proxy = None if unix_socket is not None else proxy_for(url)
         self._connector: aiohttp.BaseConnector | None = None
-        self._since: WeakKeyDictionary[ResponseHandler, float] = WeakKeyDictionary()
+        self._links: WeakKeyDictionary[ResponseHandler, _Link] = WeakKeyDictionary()
 
     async def post(self, body: bytes, connect_seconds: float, *, packed: bool = False) -> Answer:
         """Sends the body; returns when the head of the answer has come. Raises FAILURES, NoneFree.
@@ -173,7 +203,7 @@ class Endpoint:
         only_fresh = False
         while True:
             connection = await self._connect(connector, connect_seconds)
-            kept = connection.protocol in self._since
+            kept = connection.protocol in self._links
             if kept and only_fresh:
                 connection.close()
                 continue
@@ -198,8 +228,9 @@ class Endpoint:
         protocol, transport = connection.protocol, connection.transport
         if protocol is None or transport is None:
             raise aiohttp.ServerDisconnectedError
-        now = monotonic()
-        since = self._since.setdefault(protocol, now)
+        link = self._links.get(protocol)
+        if link is None:
+            link = self._links[protocol] = _Link(protocol)
         protocol.set_response_params(read_until_eof=True)
         head = self._heads.get(ask) or self._make_head(ask)
         transport.write(b"%s%d\r\n\r\n%s" % (head, len(body), body))
@@ -207,7 +238,8 @@ class Endpoint:
         while 100 <= status < 200:  # noqa: PLR2004 - informational
             message, payload = await protocol.read()
             status = message.code
-        return Answer(status, message.headers, payload, connection, old=now - since > self._oldest)
+        may_be_kept = monotonic() - link.since < self._oldest
+        return Answer(status, message.headers, payload, connection, link, may_be_kept=may_be_kept)
 
     def _make_head(self, ask: "_Ask") -> bytes:
         """Returns the request's head up to its length; a proxy of plain HTTP reads the whole address in it."""

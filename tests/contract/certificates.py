@@ -1,0 +1,21 @@
+"""A certificate for tests of TLS."""
+
+CERTIFICATE = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg7T4Vdez45oxoJdiS
+mUPhCAbOoZ6+QlG4Ru4Pa7sNnMuhRANCAAR+UDdeGDpHbpPyV+UEByooIv/dy3ZF
+wlSXaezt32Ti5ZgghRVhWqfo5mJKaTsYHIHa7v98zyAsroCA+NOb1Cnq
+-----END PRIVATE KEY-----
+-----BEGIN CERTIFICATE-----
+MIIBlTCCATugAwIBAgIUZ4sSbYxKm0IekIWdNJ99D472l6IwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMjA4NDAyNFoYDzIxMjYxMDI5
+MDg0MDI0WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAAR+UDdeGDpHbpPyV+UEByooIv/dy3ZFwlSXaezt32Ti5ZgghRVhWqfo
+5mJKaTsYHIHa7v98zyAsroCA+NOb1Cnqo2kwZzAdBgNVHQ4EFgQUIOCx048gPTvY
+FKePB9zfaoIrK0swHwYDVR0jBBgwFoAUIOCx048gPTvYFKePB9zfaoIrK0swDwYD
+VR0TAQH/BAUwAwEB/zAUBgNVHREEDTALgglsb2NhbGhvc3QwCgYIKoZIzj0EAwID
+SAAwRQIgP4GKTxltoCqcngIySo/gugULC02O0rdRAWKn30jt9PoCIQDsa4rcJy/0
+M0jSQmacDNErLkPwGRY5px20tv3P6Cqnwg==
+-----END CERTIFICATE-----
+"""
+"""A certificate that nobody has signed but itself, for localhost, and its key: worth nothing outside the tests."""
