@@ -56,6 +56,94 @@ def test_a_configuration_survives_json(tmp_path: Path) -> None:
     assert config == type(config).model_validate_json(config.model_dump_json())
 
 
+ROUTED = """\
+backends:
+  a: {kind: openai, base_url: "http://10.0.0.5/v1", prefill: off, health: {path: /ok, interval: 2s}, connections: 5}
+  claude: {kind: anthropic, api_key: "secret-word"}
+  eu: {kind: parley, target: "dns:///parley.eu:50051", tls: true, api_key: "secret-word", health: {timeout: 1s}}
+  tail: {kind: any_llm, provider: mistral, api_key: "secret-word"}
+models:
+  - id: one
+    targets: [{backend: a, model: x, max_concurrent: 4, max_queued: 8}, {backend: eu}]
+    fallbacks: [two]
+    retries: {attempts: 4, share: 0.5}
+    on_stream_failure: fail
+    hedge: 800ms
+  - {id: two, targets: [{backend: claude, model: c}, {backend: a, model: x, max_concurrent: 4, max_queued: 8}]}
+prices:
+  a/x: {prompt: 0.5, completion: 2, cached_prompt: 0}
+  eu: {prompt: 1, completion: 1}
+"""
+
+
+def test_what_routing_needs_is_read() -> None:
+    """Backends of every kind, fallbacks, retries, places and prices; all of it comes through to a worker."""
+    config = parse(ROUTED, "f")
+    one, two = config.models
+    assert (["two"], 4, 0.5, "fail", 0.8) == (
+        one.fallbacks,
+        one.retries.attempts,
+        one.retries.share,
+        one.on_stream_failure,
+        one.hedge,
+    )
+    assert ([], 6, 0.2, "continue", None) == (
+        two.fallbacks,
+        two.retries.attempts,
+        two.retries.share,
+        two.on_stream_failure,
+        two.hedge,
+    )
+    assert ["a/x", "eu"] == [target.name for target in one.targets] == list(config.prices)
+    assert ["openai", "anthropic", "parley", "any_llm"] == [backend.kind for backend in config.backends.values()]
+    assert config == type(config).model_validate_json(config.model_dump_json())
+    assert "secret-word" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        (
+            "fallbacks: [two]",
+            "fallbacks: [six]",
+            'models[0].fallbacks[0]: no model has the id "six"; use one of: one, two',
+        ),
+        ("fallbacks: [two]", "fallbacks: [one]", 'models[0].fallbacks[0]: "one" is asked already; remove it'),
+        ("fallbacks: [two]", "fallbacks: [two, two]", 'models[0].fallbacks[1]: "two" is asked already; remove it'),
+        (
+            "max_queued: 8}]}",
+            "max_queued: 9}]}",
+            "models[1].targets[1]: has other bounds than the same target in models[0]",
+        ),
+        ("  eu: {prompt", "  us: {prompt", 'prices: no target is named "us"; use one of: a/x, eu, claude/c'),
+        ("prompt: 0.5", "prompt: -1", "prices.a/x.prompt: "),
+        ("attempts: 4", "attempts: 0", "models[0].retries.attempts: "),
+        ("share: 0.5", "share: .nan", "models[0].retries.share: "),
+        (
+            "max_concurrent: 4, max_queued: 8}, {",
+            "max_concurrent: 0, max_queued: 8}, {",
+            "models[0].targets[0].max_concurrent: ",
+        ),
+        ("on_stream_failure: fail", "on_stream_failure: retry", "models[0].on_stream_failure: "),
+        ("hedge: 800ms", "hedge: 0s", "models[0].hedge: "),
+        ("prefill: off", "prefill: maybe", "backends.a.prefill: "),
+        ("path: /ok", "path: ok", "backends.a.health.path: "),
+        ("connections: 5", "connections: 0", "backends.a.connections: "),
+        ("{timeout: 1s}", "{path: /ok}", "backends.eu.health.path: "),
+        ("dns:///parley.eu:50051", "parley eu", "backends.eu.target: "),
+        ("provider: mistral, ", "", "backends.tail.provider: "),
+        ("kind: anthropic", "kind: antropic", "backends.claude: "),
+    ],
+)
+def test_an_error_of_routing_names_its_place(old: str, new: str, line: str) -> None:
+    """As every error of the configuration does."""
+    assert old in ROUTED
+    with pytest.raises(ConfigError) as caught:
+        parse(ROUTED.replace(old, new, 1), "f")
+    assert f"f: {line}" in str(caught.value)
+    assert "secret-word" not in str(caught.value)
+
+
 def test_limits_are_read() -> None:
     """Each limit is optional, and without the section there is none."""
     limits = parse(GOOD, "f").limits
