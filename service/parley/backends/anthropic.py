@@ -1,5 +1,7 @@
 """Anthropic's Messages API, and any server that speaks it."""
 
+from pathlib import Path
+
 import orjson
 
 from parley.backends import anthropic_answer, anthropic_request
@@ -12,19 +14,28 @@ _VERSION = "2023-06-01"
 
 
 class Anthropic(HttpBackend):
-    """A backend at `base_url`, which ends before `/v1/messages`. `max_tokens` goes with requests that set no limit.
+    """A backend at `base_url`, which ends before `/v1/messages`; over a Unix socket where one is given.
 
-    At most `connections` are open at a time. A call that continues is asked by prefill: some models take none, and
-    refuse it. Raises ConfigError for a key that cannot stand in a header.
+    `max_tokens` goes with requests that set no limit; at most `connections` are open at a time. A call that continues
+    is asked by prefill: some models take none, and refuse it. Raises ConfigError for a key that fits no header.
     """
 
     can_continue = True
 
-    def __init__(self, base_url: str, api_key: str | None, max_tokens: int, connections: int = 1000) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None,
+        max_tokens: int,
+        connections: int = 1000,
+        *,
+        unix_socket: Path | None = None,
+    ) -> None:
         headers = {"anthropic-version": _VERSION}
         if api_key:
             headers["x-api-key"] = api_key
-        super().__init__(base_url.rstrip("/") + "/v1/messages", headers, api_key, connections=connections)
+        url = base_url.rstrip("/") + "/v1/messages"
+        super().__init__(url, headers, api_key, unix_socket, connections=connections)
         self._max_tokens = max_tokens
 
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:

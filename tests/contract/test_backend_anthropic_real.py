@@ -1,0 +1,105 @@
+"""A server of another make that speaks the Messages API: llama.cpp's own, with the embedded model behind it.
+
+Nothing here is scripted: what we take from Anthropic's reference, somebody else has read there, too.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from parley.backends import llama_cpp
+from parley.backends.anthropic import Anthropic
+from parley.core.errors import ContextLengthExceeded
+from tests.contract.backends import call, collect, reasons, text
+from tests.contract.test_backend_llama_cpp import start
+
+TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {}}}}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The socket of a real server."""
+    run_dir = tmp_path_factory.mktemp("messages")
+    process = start(run_dir)
+    yield llama_cpp.socket_path(run_dir, "local")
+    process.terminate()
+    process.wait(10)
+
+
+@pytest_asyncio.fixture
+async def backend(server: Path) -> AsyncIterator[Anthropic]:
+    """The backend, on the real server."""
+    made = Anthropic("http://local", None, max_tokens=40, unix_socket=server)
+    yield made
+    await made.close()
+
+
+def asked(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """Returns the fields of a call that is answered the same every time."""
+    return {"temperature": 0, "messages": list(messages), **fields}
+
+
+FRANCE = asked({"role": "user", "content": "Name the capital of France."})
+
+
+async def test_whole_and_streamed(backend: Anthropic) -> None:
+    """The same question is answered the same, whole and in pieces, at the same cost."""
+    whole = await backend.complete(call(**FRANCE))
+    chunks = await collect(backend, call(**FRANCE))
+    assert "Paris" in whole.choices[0].message.content.string_value
+    assert whole.choices[0].message.content.string_value == text(chunks)
+    assert (["stop"], "stop") == (reasons(chunks), whole.choices[0].finish_reason)
+    counted = [chunk.usage for chunk in chunks if chunk.HasField("usage")]
+    assert len(counted) > 1
+    assert counted[0].prompt_tokens == whole.usage.prompt_tokens > 0
+    assert counted[-1].total_tokens == whole.usage.total_tokens > whole.usage.prompt_tokens
+
+
+async def test_system_prompt(backend: Anthropic) -> None:
+    """A system message reaches the model."""
+    name = {"role": "system", "content": "Your name is Zorro."}
+    answer = await backend.complete(call(**asked(name, {"role": "user", "content": "What is your name?"})))
+    assert "Zorro" in answer.choices[0].message.content.string_value
+
+
+async def test_limit_and_stop(backend: Anthropic) -> None:
+    """A limit of tokens and a stop sequence end the answer, each for its reason."""
+    short = await backend.complete(call(**FRANCE, max_tokens=3))
+    stopped = await backend.complete(call(**FRANCE, stop=["xyz", "Paris"]))
+    assert ("length", 3) == (short.choices[0].finish_reason, short.usage.completion_tokens)
+    assert "stop" == stopped.choices[0].finish_reason
+    assert "Paris" not in stopped.choices[0].message.content.string_value
+
+
+async def test_going_on(backend: Anthropic) -> None:
+    """The model goes on from the beginning of its answer. Only in a stream: whole, this server repeats it."""
+    counting = asked({"role": "user", "content": "Count from 1 to 8."}, {"role": "assistant", "content": "1, 2, 3, 4,"})
+    assert text(await collect(backend, call(**counting, continues=True))).startswith(" 5, 6")
+
+
+async def test_tool_result(backend: Anthropic) -> None:
+    """What a tool said reaches the model."""
+    function = {"name": "get_weather", "arguments": '{"city":"Bern"}'}
+    answer = await backend.complete(
+        call(
+            **asked(
+                {"role": "user", "content": "What is the weather in Bern?"},
+                {"role": "assistant", "tool_calls": [{"id": "call:1", "type": "function", "function": function}]},
+                {"role": "tool", "tool_call_id": "call:1", "content": "Sunny, 18 degrees"},
+                tools=[TOOL],
+            )
+        )
+    )
+    assert "18" in answer.choices[0].message.content.string_value
+
+
+async def test_too_long(backend: Anthropic) -> None:
+    """A conversation that does not fit is told apart, whole and streamed."""
+    long = call(**asked({"role": "user", "content": "word " * 5000}))
+    with pytest.raises(ContextLengthExceeded):
+        await backend.complete(long)
+    with pytest.raises(ContextLengthExceeded):
+        await collect(backend, long)
