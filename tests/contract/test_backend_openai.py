@@ -28,11 +28,13 @@ from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message, Usage
 from tests.contract.backends import KEY, QUESTION, call, collect, reasons, text
+from tests.contract.test_backend_contract import broken_off
 from tests.upstream import (
     DONE,
     USAGE,
     Cut,
     Events,
+    Gate,
     Json,
     Raw,
     ScriptedUpstream,
@@ -625,6 +627,53 @@ async def test_whole_without_done(backend: OpenAI, upstream: ScriptedUpstream) -
     assert ["stop"] == reasons(await collect(backend, call()))
     with pytest.raises(StreamBroken):
         await collect(backend, call(n=2))
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        [],
+        [Cut()],
+        [Cut(reset=True)],
+        [Stall()],
+        [chunk(choices=[], usage=USAGE), Cut()],
+        ["data: {oops\n\n"],
+        [{"error": {"message": "cannot count", "type": "server_error"}}],
+        [chunk(choices=[]), DONE],
+    ],
+)
+async def test_what_comes_after_the_reason(backend: OpenAI, upstream: ScriptedUpstream, after: list[Any]) -> None:
+    """Once every choice has said why it ended the answer is whole, whatever becomes of the stream then."""
+    gate = Gate()
+    upstream.answer(Events([*chunks("a", "b"), chunk(finish="length"), gate, *after]))
+    said = []
+    async for part in backend.stream(call(timeouts={"stream_idle": 0.5})):
+        said.append(part)
+        if reasons(said):
+            gate.set()
+    assert ("ab", ["length"]) == (text(said), reasons(said))
+
+
+@pytest.mark.parametrize("end", [[Cut()], [Cut(reset=True)], [Stall()], ["data: {oops\n\n"], [], [chunk({}, "stop")]])
+async def test_cut_without_a_reason(backend: OpenAI, upstream: ScriptedUpstream, end: list[Any]) -> None:
+    """An answer of which one choice has not said why it ended is broken; the count that came is told."""
+    gate = Gate()
+    first = [chunk({"content": "a"}), chunk({"content": "b"}, index=1, usage=USAGE)]
+    upstream.answer(Events([*first, gate, *end]))
+    said, failed = await broken_off(backend, call(n=2, timeouts={"stream_idle": 0.05}), gate)
+    assert isinstance(failed, StreamBroken)
+    assert ("a", "b") == (text(said), text(said, 1))
+    assert USAGE["total_tokens"] == max(part.usage.total_tokens for part in said)
+
+
+async def test_count_beside_the_failure(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """What was counted before an error is told before the error, though both came together."""
+    pieces = [*chunks("a"), chunk({"content": "b"}, usage=USAGE), {"error": {"message": "x"}}]
+    upstream.answer(Events(pieces, together=True))
+    chunks_of = backend.stream(call())
+    assert 12 == (await anext(chunks_of)).usage.total_tokens
+    with pytest.raises(StreamBroken):
+        await anext(chunks_of)
 
 
 async def test_done_without_a_reason(backend: OpenAI, upstream: ScriptedUpstream) -> None:

@@ -116,10 +116,8 @@ class HttpBackend:
                 size += len(data)
                 if size > _LARGEST_STREAM:
                     raise failures.broken(call.request.model, f"the stream is longer than {_LARGEST_STREAM} bytes")
-            if watch.over:
-                raise bounds.exceeded(started=reader.started)
             if not reader.whole:
-                raise failure or self._broken(reader, call)
+                raise bounds.exceeded(started=reader.started) if watch.over else failure or self._broken(reader, call)
             await response.release()
         finally:
             watch.stop()

@@ -43,6 +43,7 @@ class StreamReader:
         self.failure: Malformed | ErrorInBody | None = None
         self._reader = EventReader()
         self._done = False
+        self._lost = False  # something that came cannot be delivered
         self._n = n
         self._top = top
         self._said = said
@@ -56,11 +57,16 @@ class StreamReader:
 
     @property
     def whole(self) -> bool:
-        """Tells whether every choice was finished: by its `finish_reason`, or by `[DONE]`."""
-        if self.failure or not self._choices:
-            return False
+        """Tells whether every choice was finished: by its `finish_reason`, or by `[DONE]`.
+
+        Nothing that comes or fails to come after that can take it back.
+        """
         finished = sum(choice.finished for choice in self._choices.values())
-        return self._done or (finished == len(self._choices) and finished >= self._n)
+        if self._lost or not finished:
+            return False
+        if self._done:
+            return True
+        return finished == len(self._choices) and finished >= self._n
 
     def feed(self, data: bytes) -> ChatCompletionChunk | None:
         """Returns what these bytes add up to; None where that is nothing. b"" is the end of the stream."""
@@ -71,19 +77,20 @@ class StreamReader:
                     self._finish_all()
                     break
                 self._event(name, text)
-            return self._take()
         except ErrorInBody as error:
-            self.failure = error
+            self._fail(error)
         except SHAPE_ERRORS as error:
-            self.failure = Malformed(f"{type(error).__name__}: {error}")
-        self.ended = True
-        return self._take_what_is_whole()
-
-    def _take_what_is_whole(self) -> ChatCompletionChunk | None:
+            self._fail(Malformed(f"{type(error).__name__}: {error}"))
         try:
             return self._take()
-        except SHAPE_ERRORS:
-            return None
+        except SHAPE_ERRORS as error:
+            self._lost = True
+            self._fail(Malformed(f"{type(error).__name__}: {error}"))
+        return None
+
+    def _fail(self, failure: Malformed | ErrorInBody) -> None:
+        self.failure = self.failure or failure
+        self.ended = True
 
     def _finish_all(self) -> None:
         """Takes `[DONE]` as the end of choices whose server never gives a reason."""
