@@ -305,6 +305,20 @@ async def test_tools_of_other_models(thinker: Path) -> None:
     assert (UnsupportedParameter, "tools[1].type") == (type(failed), failed.param)
 
 
+async def test_file_of_the_same_model(tmp_path: Path) -> None:
+    """What a model can do is told by its file's template, wherever the file is and whatever it is called."""
+    file = tmp_path / "any name.bin"
+    file.symlink_to(llama_cpp.model_path(CONFIG))
+    process = start(tmp_path, LlamaCppBackend(kind="llama_cpp", model_path=file, context=512, slots=1))
+    backend = LlamaCpp(llama_cpp.socket_path(tmp_path, "local"))
+    assert (await backend.complete(call(**SHORT))).choices[0].message.content.string_value
+    failed = await refused(backend, tools=[TOOL])
+    await backend.close()
+    process.terminate()
+    process.wait(10)
+    assert (UnsupportedParameter, "tools") == (type(failed), failed.param)
+
+
 async def test_tools_without_a_server(tmp_path: Path) -> None:
     """Where no server has told what its model can do, the call fails as any call to it does."""
     backend = LlamaCpp(tmp_path / "none.sock")
