@@ -1,0 +1,169 @@
+"""A thousand streams that are opened and left: nothing of them stays behind.
+
+The server, the store and the backend over HTTP are real, in this process; so what they hold can be counted.
+"""
+
+import asyncio
+import gc
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import uvloop
+
+from parley.backends.openai import OpenAI
+from parley.core.asking import Asked
+from parley.core.attempts import Attempt
+from parley.core.course import Course
+from parley.core.run import Run
+from parley.core.turns import Held
+from parley.rpc.call import Call
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+from tests.rpc.conftest import Worker, serving
+from tests.upstream import PATIENCE, Answer, Events, Gate, Received, ScriptedUpstream, Stall, chunks, hello
+
+STREAMS = 1000
+BATCH = 100
+WARM = 3
+"""So many batches, and everything has been needed once that is kept for the next time."""
+AT_A_TIME = 25
+PLACES = 40
+BLOCKS, BYTES = 3, 10_000
+"""What a stream may leave behind at the most: less than any object of it, and what allocators may keep for later."""
+KEPT = 1
+"""Calls that are kept for good: the task that renews leases has the context of the call that began it."""
+OF_A_CALL = (Held, Run, Course, Attempt, Asked, Call)
+
+CONFIG = f"""
+backends: {{real: {{kind: openai, base_url: "http://127.0.0.1:1/v1"}}}}
+models:
+  - id: kept
+    targets: [{{backend: real, max_concurrent: {PLACES}}}]
+"""
+
+
+class Left:
+    """What is there at a moment: blocks of Python's memory, bytes of the process's, tasks, objects of calls."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        self.of_calls = Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, OF_A_CALL))
+        self.tasks = len(asyncio.all_tasks())
+        self.blocks = sys.getallocatedblocks()
+        self.bytes = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+class Leaving:
+    """Callers that leave, and what becomes of what they had asked for."""
+
+    def __init__(self, worker: Worker, upstream: ScriptedUpstream) -> None:
+        self.worker = worker
+        self.upstream = upstream
+        self._loop = asyncio.get_running_loop()
+        self._arrivals: dict[str, asyncio.Future[Received]] = {}
+        self._metadata = (("authorization", f"Bearer {worker.keys['ada']}"),)
+        self.reset()
+
+    def reset(self) -> None:
+        """Has the upstream forget what it got."""
+        self.upstream.reset()
+        self.upstream.default = self._answer
+
+    def _answer(self, request: Received) -> Answer:
+        """Says a token, or nothing, and is silent then."""
+        name = request.json["messages"][0]["content"]
+        self._loop.call_soon_threadsafe(self._arrivals.pop(name).set_result, request)
+        return Events([Stall()] if name.startswith("early") else [*chunks("Hi"), Stall()])
+
+    async def leave(self, number: int, channel: grpc.aio.Channel) -> None:
+        """Opens a stream and leaves it, before or after its first token: cancels it, or closes its own channel."""
+        early = number % 2 == 0
+        name = f"{'early' if early else 'late'} {number}"
+        arrival = self._arrivals[name] = self._loop.create_future()
+        own = grpc.aio.insecure_channel(self.worker.address) if number % 8 > 5 else None
+        call = self.ask(own or channel, name)
+        if not early:
+            await call.read()
+        request = await arrival
+        if own is None:
+            call.cancel()
+        else:
+            await own.close()
+        assert await request.closed.arrives(1.0), f"the connection of {name} stays open"
+
+    def ask(self, channel: grpc.aio.Channel, text: str) -> Any:
+        """Opens a stream."""
+        request = CreateChatCompletionRequest(model="kept")
+        request.messages.add(role="user").content.string_value = text
+        stub: Any = ChatCompletionsStub(channel)
+        return stub.StreamChatCompletion(request, metadata=self._metadata)
+
+    async def leave_all(self, numbers: range) -> "Left":
+        """Leaves so many, some at a time; returns what is there then."""
+        waiting = iter(numbers)
+
+        async def leave_some() -> None:
+            async with grpc.aio.insecure_channel(self.worker.address) as channel:
+                for number in waiting:
+                    await self.leave(number, channel)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(AT_A_TIME):
+                group.create_task(leave_some())
+        self.reset()
+        async with asyncio.timeout(PATIENCE):
+            while (left := Left()).of_calls.total() > KEPT:
+                await asyncio.sleep(0.05)
+        return left
+
+
+@asynccontextmanager
+async def _leaving(tmp_path: Path) -> AsyncIterator[Leaving]:
+    """A server with the real backend on a scripted upstream."""
+    with ScriptedUpstream() as upstream:
+        backend = OpenAI(upstream.url)
+        async with serving(tmp_path, CONFIG, time.time, {"real": backend}) as worker:
+            yield Leaving(worker, upstream)
+        await backend.close()
+
+
+def test_a_thousand_streams_that_are_left_leave_nothing_behind(tmp_path: Path, log_file: Path) -> None:
+    """No connection, no task, no object of a call, no place at the target, no memory."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as in a worker
+        runner.run(_leave_a_thousand(tmp_path))
+
+
+async def _leave_a_thousand(folder: Path) -> None:
+    async with _leaving(folder) as leaving:
+        left = [await leaving.leave_all(range(begin, begin + BATCH)) for begin in range(0, STREAMS, BATCH)]
+        before, after = left[WARM - 1], left[-1]
+        assert {"Call"} >= after.of_calls.keys()
+        assert before.tasks == after.tasks
+        streams = STREAMS - WARM * BATCH
+        assert after.blocks - before.blocks < streams * BLOCKS
+        assert after.bytes - before.bytes < streams * BYTES
+        await _all_places_are_free(leaving)
+
+
+async def _all_places_are_free(leaving: Leaving) -> None:
+    """As many calls as there may be are asked of the target at once."""
+    gate = Gate()
+    leaving.upstream.default = lambda request: Events([gate, *_events(hello(request))])
+    async with grpc.aio.insecure_channel(leaving.worker.address) as channel:
+        calls = [leaving.ask(channel, "Hi") for _ in range(PLACES)]
+        await leaving.upstream.arrives(PLACES - 1)
+        gate.set()
+        for call in calls:
+            assert "Hello there." == "".join([chunk.choices[0].delta.content async for chunk in call if chunk.choices])
+
+
+def _events(answer: Answer) -> Any:
+    assert isinstance(answer, Events)
+    return answer.events
