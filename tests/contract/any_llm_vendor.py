@@ -1,11 +1,14 @@
-"""A provider of any-llm-sdk whose base URL can be set, for the contract suite of backends."""
+"""Providers of any-llm-sdk whose base URL can be set, for the contract suite of backends."""
 
 from dataclasses import replace
 
 from parley.backends.any_llm import AnyLLM
 from tests.contract.backends import KEY
-from tests.contract.http_vendors import OPENAI
+from tests.contract.http_vendors import ANTHROPIC, OPENAI
 
-ANY_LLM = replace(OPENAI, name="any_llm", make=lambda root: AnyLLM("openai", KEY, f"{root}/v1"))
-"""It is asked only what holds for any vendor. Of what HTTP has, its package keeps to itself how much of an answer is
-read, what a broken answer was broken by, and when pieces of a stream came together."""
+ANY_LLM = [
+    replace(OPENAI, name="any_llm-openai", make=lambda root: AnyLLM("openai", KEY, f"{root}/v1")),
+    replace(ANTHROPIC, name="any_llm-anthropic", make=lambda root: AnyLLM("anthropic", KEY, root)),
+]
+"""They are asked only what holds for any vendor. Of what HTTP has, their packages keep to themselves how much of an
+answer is read, where a whole answer broke off, and which pieces of a stream came together."""

@@ -28,7 +28,7 @@ from tests.contract.http_vendors import HTTP_VENDORS
 from tests.contract.parley_vendor import PARLEY
 from tests.upstream import Cut, Gate, Stall
 
-VENDORS: list[Vendor] = [*HTTP_VENDORS, PARLEY, ANY_LLM]
+VENDORS: list[Vendor] = [*HTTP_VENDORS, PARLEY, *ANY_LLM]
 
 NOT_AVAILABLE = 'The model "myapp-123" is not available; try again later'
 BROKEN = 'The model "myapp-123" broke off before its answer was whole; try again'

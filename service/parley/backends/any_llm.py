@@ -94,14 +94,18 @@ class AnyLLM:
 
 
 def _make(provider: str, api_key: str | None, base_url: str | None) -> any_llm.AnyLLM:
-    """Makes the provider; it is not to repeat calls, which is routing's business, where it can be told so."""
+    """Makes the provider, which is to repeat no call and to follow no redirect, where it can be told so."""
     try:
         try:
-            return any_llm.AnyLLM.create(provider, api_key, base_url, unified_exceptions=True, max_retries=0)
+            made = any_llm.AnyLLM.create(provider, api_key, base_url, unified_exceptions=True, max_retries=0)
         except UnsupportedParameterError:
-            return any_llm.AnyLLM.create(provider, api_key, base_url, unified_exceptions=True)
+            made = any_llm.AnyLLM.create(provider, api_key, base_url, unified_exceptions=True)
     except (AnyLLMError, ImportError, ValueError, TypeError) as error:
         raise ConfigError(f"any-llm-sdk cannot make the provider {provider!r}: {error}") from error
+    http: Any = getattr(getattr(made, "client", None), "_client", None)  # httpx, in the packages of most vendors
+    if hasattr(http, "follow_redirects"):
+        http.follow_redirects = False
+    return made
 
 
 def _arguments(call: UpstreamCall, *, stream: bool) -> dict[str, Any]:

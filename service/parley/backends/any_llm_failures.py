@@ -13,7 +13,7 @@ from any_llm import exceptions as any_llm
 from pydantic import ValidationError
 
 from parley.backends import failures
-from parley.backends.failures import Failures
+from parley.backends.failures import SHAPE_ERRORS, Failures
 from parley.core.errors import (
     ContentPolicy,
     ContextLengthExceeded,
@@ -29,7 +29,7 @@ _OUR_FAULT = (
     any_llm.ModelNotFoundError,
     any_llm.InsufficientFundsError,
 )
-_FIRST_ERROR = 400
+_FIRST_REFUSAL = 300  # a redirect is one, too
 
 
 class ProviderFailures(Failures):
@@ -53,13 +53,14 @@ class ProviderFailures(Failures):
 
     def _of_answer(self, error: Exception, original: Exception, model: str, cause: str) -> ParleyError:
         status, said = getattr(error, "status_code", None), _said(error, original)
-        if isinstance(status, int) and status >= _FIRST_ERROR:
+        if isinstance(status, int) and status >= _FIRST_REFUSAL:
             failed: ParleyError = self.refusal(status, _headers(error, original), orjson.dumps({"error": said}), model)
             return self._finer(failed, error)
-        if isinstance(status, int):
-            return failures.unreadable(model, cause)  # a good answer, and the package could not read it
-        if isinstance(getattr(original, "body", None), dict):
+        body = getattr(original, "body", None)
+        if isinstance(body, dict) and (status is None or body.get("error")):  # as an event of a stream
             return self.in_stream({"error": said}, model, started=False)
+        if isinstance(status, int) or isinstance(original, SHAPE_ERRORS) or type(original) is any_llm.ProviderError:
+            return failures.unreadable(model, cause)  # there was an answer, and the package could not read it
         return self._by_kind(error, original, model, cause)
 
     def _finer(self, failed: ParleyError, error: Exception) -> ParleyError:

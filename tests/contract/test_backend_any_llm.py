@@ -1,0 +1,241 @@
+"""What the backend for any-llm-sdk's providers does beyond what every backend must; its packages run for real."""
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from parley.backends.any_llm import AnyLLM
+from parley.config import ConfigError
+from parley.core.errors import (
+    ContextLengthExceeded,
+    InvalidRequest,
+    ParleyError,
+    StreamBroken,
+    UnsupportedParameter,
+    UpstreamMisconfigured,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamUnavailable,
+    UpstreamUnreadable,
+)
+from parley.core.ports import UpstreamCall
+from tests.contract.backends import KEY, call, collect, reasons, text
+from tests.contract.http_vendors import OPENAI
+from tests.upstream import USAGE, Events, Raw, ScriptedUpstream, chunk, completion, ending
+
+WITHOUT = """
+import sys
+sys.modules["any_llm"] = None
+from pathlib import Path
+from parley.app import _backend
+from parley.config import AnyLLMBackend
+_backend("tail", AnyLLMBackend(kind="any_llm", provider="openai"), Path("."))
+"""
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    """A real HTTP server that follows a script."""
+    with ScriptedUpstream() as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def backend(upstream: ScriptedUpstream) -> AsyncIterator[AnyLLM]:
+    """The backend, with the provider `openai` at the scripted upstream."""
+    made = AnyLLM("openai", KEY, upstream.url)
+    yield made
+    await made.close()
+
+
+async def failure(backend: AnyLLM, asked: UpstreamCall, *, stream: bool = False) -> ParleyError:
+    """Returns the error that a call ends with."""
+    with pytest.raises(ParleyError) as caught:
+        await (collect(backend, asked) if stream else backend.complete(asked))
+    return caught.value
+
+
+async def test_request(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
+    """What is asked reaches the provider under its own names; schemas keep the order of their keys."""
+    schema = '{"type":"object","properties":{"zeta":{},"alpha":{},"mid":{}}}'
+    fields: dict[str, Any] = {
+        "temperature": 0.5,
+        "top_p": 0.25,
+        "stop": ["x"],
+        "seed": 7,
+        "verbosity": "low",
+        "logit_bias": {"5": 1},
+    }
+    function = {"name": "f", "parameters_json": schema}
+    await backend.complete(call(**fields, tools=[{"type": "function", "function": function}], metadata={"k": "v"}))
+    sent = upstream.requests[0].json
+    expected = {"model": "target-1", "messages": [{"role": "user", "content": "hi"}], **fields}
+    assert expected == {name: sent[name] for name in expected}
+    assert ["zeta", "alpha", "mid"] == list(sent["tools"][0]["function"]["parameters"]["properties"])
+    assert "metadata" not in sent
+    assert f"Bearer {KEY}" == upstream.requests[0].headers["authorization"]
+
+
+async def test_extra_body_is_json_and_nothing_else(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
+    """A backend's own parameters become JSON: what the package would take as an argument goes nowhere else."""
+    extra: dict[str, Any] = {
+        "top_k": 5,
+        "api_base": "http://127.0.0.1:1",
+        "timeout": 0.001,
+        "extra_headers": {"authorization": "x"},
+    }
+    asked = call()
+    asked.request.extra_body.update(extra)
+    await backend.complete(asked)
+    sent = upstream.requests[0]
+    assert extra == {name: sent.json[name] for name in extra}
+    assert f"Bearer {KEY}" == sent.headers["authorization"]
+
+
+async def test_extra_body_that_repeats_a_field(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
+    """What the request has a field for cannot be said again."""
+    asked = call()
+    asked.request.extra_body.update({"seed": 5})
+    assert InvalidRequest is type(await failure(backend, asked))
+    assert not upstream.requests
+
+
+async def test_whole_answer(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
+    """Tool calls, reasoning and what the provider says of itself are read."""
+    calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}]
+    upstream.answer(completion(None, tool_calls=calls, reasoning_content="hmm"))
+    answer = await backend.complete(call())
+    message = answer.choices[0].message
+    assert ("c", "f", '{"x": 1}') == (
+        message.tool_calls[0].id,
+        message.tool_calls[0].function.name,
+        message.tool_calls[0].function.arguments,
+    )
+    assert ("hmm", "fp_scripted") == (message.reasoning_content, answer.system_fingerprint)
+
+
+async def test_stream(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
+    """Text, reasoning and tool calls come in pieces, the usage at the end."""
+    piece = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{"}}
+    rest = {"index": 0, "function": {"arguments": "}"}}
+    deltas: list[dict[str, Any]] = [
+        {"role": "assistant", "reasoning_content": "hm"},
+        {"content": "Hel"},
+        {"content": "lo."},
+        {"tool_calls": [piece]},
+        {"tool_calls": [rest]},
+    ]
+    upstream.answer(Events([*(chunk(delta) for delta in deltas), *ending("tool_calls")]))
+    chunks = await collect(backend, call())
+    said = [choice.delta for one in chunks for choice in one.choices]
+    assert ("Hello.", ["tool_calls"]) == (text(chunks), reasons(chunks))
+    assert "hm" == "".join(delta.reasoning_content for delta in said)
+    assert ["{", "}"] == [found.function.arguments for delta in said for found in delta.tool_calls]
+    assert USAGE["total_tokens"] == chunks[-1].usage.total_tokens
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (307, UpstreamMisconfigured),
+        (400, UpstreamRejected),
+        (401, UpstreamMisconfigured),
+        (402, UpstreamMisconfigured),
+        (403, UpstreamMisconfigured),
+        (404, UpstreamMisconfigured),
+        (408, UpstreamUnavailable),
+        (409, UpstreamRejected),
+        (422, UpstreamRejected),
+        (429, UpstreamRateLimited),
+        (500, UpstreamUnavailable),
+        (502, UpstreamUnavailable),
+        (503, UpstreamUnavailable),
+        (504, UpstreamUnavailable),
+        (529, UpstreamUnavailable),
+    ],
+)
+async def test_status(
+    backend: AnyLLM, upstream: ScriptedUpstream, status: int, error: type[ParleyError], stream: bool
+) -> None:
+    """Each status is its own kind of failure. The package repeats nothing, and follows nobody elsewhere."""
+    upstream.answer(OPENAI.answers(status, "because", Location=upstream.url))
+    failed = await failure(backend, call(), stream=stream)
+    assert error is type(failed)
+    assert 1 == len(upstream.requests)
+    assert "because" in (failed.cause or "")
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [({"Retry_After": "7"}, 7.0), ({"retry_after_ms": "1500", "Retry_After": "2"}, 1.5), ({}, None)],
+)
+async def test_retry_after(
+    backend: AnyLLM, upstream: ScriptedUpstream, headers: dict[str, str], expected: float | None
+) -> None:
+    """How long to wait is read from the headers, as of any HTTP server."""
+    upstream.answer(OPENAI.answers(429, **headers))
+    assert expected == (await failure(backend, call())).retry_after
+
+
+async def test_words_that_the_package_knows(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
+    """Where the provider's code says too little, the package's own reading of its words counts."""
+    upstream.answer(OPENAI.answers(400, "token limit reached"))
+    failed = await failure(backend, call())
+    assert (ContextLengthExceeded, "token limit reached") == (type(failed), failed.message)
+
+
+@pytest.mark.parametrize("body", ["", "{", "[]", "null", "{}", '{"choices": 3}', '{"choices": [{"message": 1}]}'])
+async def test_misshapen_answer(backend: AnyLLM, upstream: ScriptedUpstream, body: str) -> None:
+    """An answer that cannot be read is not asked for again at the same target."""
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    upstream.answer(Raw([head + body]))
+    failed = await failure(backend, call())
+    assert UpstreamUnreadable is type(failed)
+    assert failed.cause
+
+
+async def test_unparsable_stream(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
+    """A stream with something else than JSON in it is broken."""
+    upstream.answer(Events([chunk({"content": "Hel"}), "data: {oops\n\n", *ending()]))
+    assert StreamBroken is type(await failure(backend, call(), stream=True))
+
+
+async def test_parameter_that_the_provider_cannot_honour(upstream: ScriptedUpstream) -> None:
+    """What a provider, or its package, does not know is told by its name, and nothing is sent."""
+    tail = AnyLLM("llamafile", None, upstream.url)
+    formatted = await failure(tail, call(response_format={"type": "json_object"}))
+    unheard = await failure(AnyLLM("anthropic", KEY, upstream.url), call(verbosity="low"))
+    assert [UnsupportedParameter] * 2 == [type(formatted), type(unheard)]
+    assert ("response_format", "verbosity") == (formatted.param, unheard.param)
+    assert '`verbosity` is not supported by the model "myapp-123"' == unheard.message
+    assert not upstream.requests
+
+
+async def test_value_that_the_package_refuses(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
+    """What the package itself finds wrong in a request is a rejection that names the field."""
+    failed = await failure(backend, call(reasoning_effort="enormous"))
+    assert (UpstreamRejected, "reasoning_effort") == (type(failed), failed.param)
+    assert not upstream.requests
+
+
+@pytest.mark.parametrize(
+    ("provider", "words"),
+    [("nobody", "not a supported provider"), ("together", r"pip install any-llm-sdk\[together\]")],
+)
+async def test_provider_that_cannot_be_made(provider: str, words: str) -> None:
+    """An unknown provider, and one whose own package is not installed, is a mistake in the configuration."""
+    with pytest.raises(ConfigError, match=words):
+        AnyLLM(provider, KEY)
+
+
+def test_without_the_package() -> None:
+    """Without the extra, what to install is said when the worker starts."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=False, timeout=60)
+    last = done.stderr.strip().splitlines()[-1]
+    assert "ConfigError: backends.tail.kind: any_llm: " in last
+    assert "pip install 'parley-gateway[any-llm]'" in last
