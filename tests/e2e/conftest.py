@@ -1,7 +1,7 @@
 """End to end: the real `parley up` with Envoy, workers, SQLite and the embedded model. Other upstreams are scripted.
 
-`stack` is one for all tests: models `smollm2` (embedded) and `scripted` (the `upstream` fixture answers). Tests that
-break or change things start their own with `tests.processes.started`.
+`stack` is one for all tests: models `smollm2` (embedded) and `scripted` (the `upstream` fixture answers, asked once a
+call). Tests that break or change things start their own with `tests.processes.started`.
 """
 
 import threading
@@ -16,17 +16,20 @@ from tests.processes import Parley, started
 from tests.upstream import ScriptedUpstream
 
 OUTAGE_WORKERS = 2
+# The scripted upstream, under many names: so often as one test or another has it fail, no target's breaker opens.
+NAMES = [f"scripted-{number}" for number in range(40)]
 CONFIG = """\
 backends:
   local: {{kind: llama_cpp}}
-  scripted: {{kind: openai, base_url: "{url}"}}
+{backends}
 models:
   - id: smollm2
     targets: [{{backend: local}}]
     instructions: "You are a helpful assistant. Answer in one short sentence."
     defaults: {{temperature: 0, max_tokens: 128}}
   - id: scripted
-    targets: [{{backend: scripted, model: scripted-1}}]
+    targets: [{targets}]
+    retries: {{attempts: 1}}
 default_model: smollm2
 """
 
@@ -49,7 +52,9 @@ def upstream(the_upstream: ScriptedUpstream) -> ScriptedUpstream:
 def stack(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
     """One `parley up` for all tests that leave it as it was: `http`, `grpc`, `key`."""
     file = tmp_path_factory.mktemp("stack") / "parley.yaml"
-    file.write_text(CONFIG.format(url=the_upstream.url))
+    backends = "\n".join(f'  {name}: {{kind: openai, base_url: "{the_upstream.url}"}}' for name in NAMES)
+    targets = ", ".join(f"{{backend: {name}, model: scripted-1}}" for name in NAMES)
+    file.write_text(CONFIG.format(backends=backends, targets=targets))
     with started("--config", str(file), "--workers", "2") as parley:
         yield parley
 
