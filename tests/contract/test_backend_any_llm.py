@@ -237,5 +237,5 @@ def test_without_the_package() -> None:
     """Without the extra, what to install is said when the worker starts."""
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=False, timeout=60)
     last = done.stderr.strip().splitlines()[-1]
-    assert "ConfigError: backends.tail.kind: any_llm: " in last
+    assert "ConfigError: backends.tail.kind: " in last
     assert "pip install 'parley-gateway[any-llm]'" in last

@@ -101,7 +101,7 @@ def _make(provider: str, api_key: str | None, base_url: str | None) -> any_llm.A
         except UnsupportedParameterError:
             made = any_llm.AnyLLM.create(provider, api_key, base_url, unified_exceptions=True)
     except (AnyLLMError, ImportError, ValueError, TypeError) as error:
-        raise ConfigError(f"any-llm-sdk cannot make the provider {provider!r}: {error}") from error
+        raise ConfigError(f"provider: any-llm-sdk cannot make {provider!r}: {error}") from error
     http: Any = getattr(getattr(made, "client", None), "_client", None)  # httpx, in the packages of most vendors
     if hasattr(http, "follow_redirects"):
         http.follow_redirects = False
