@@ -39,7 +39,9 @@ NEAR = """
 backends:
   scripted: {kind: openai, base_url: "http://127.0.0.1:1/v1"}
   far: {kind: parley, target: "127.0.0.1:1"}
-models: [{id: myapp-123, targets: [{backend: far, model: target-1}], retries: {attempts: 1}}]
+models:
+  - {id: myapp-123, targets: [{backend: far, model: target-1}], retries: {attempts: 1}}
+  - {id: guarded, targets: [{backend: scripted}], fallbacks: [myapp-123]}
 """
 BEGUN: list[dict[str, Any]] = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}]
 
@@ -57,6 +59,15 @@ async def backend(far: Worker) -> AsyncIterator[Parley]:
     made = Parley(far.address, far.keys["ada"])
     yield made
     await made.close()
+
+
+@pytest_asyncio.fixture
+async def near(backend: Parley, tmp_path: Path) -> AsyncIterator[Worker]:
+    """A Parley in front of the other one, with a backend of its own beside it."""
+    folder = tmp_path / "near"
+    folder.mkdir()
+    async with serving(folder, NEAR, time.time, {"far": backend}) as worker:
+        yield worker
 
 
 async def failure(backend: Parley, asked: UpstreamCall, *, stream: bool = False) -> ParleyError:
@@ -220,7 +231,20 @@ async def test_backend_that_cannot_continue(backend: Parley, far: Worker) -> Non
     assert UpstreamRejected is type(await failure(backend, call(messages=BEGUN, continues=True)))
 
 
-async def test_keys_stay_in_order_through_both(far: Worker, backend: Parley, tmp_path: Path) -> None:
+async def test_broken_stream_goes_on_there(far: Worker, near: Worker) -> None:
+    """A stream that breaks off at the first Parley's own backend is finished by the other Parley's, once and whole."""
+    near.backend.answer = lambda _: [*scripted.chunks("Hel")[:1], StreamBroken("cut")]
+    far.backend.answer = lambda _: scripted.chunks("lo", ".")
+    metadata = (("authorization", f"Bearer {near.keys['bob']}"),)
+    async with grpc.aio.insecure_channel(near.address) as channel:
+        stream = ChatCompletionsStub(channel).StreamChatCompletion(request(model="guarded"), metadata=metadata)
+        chunks = [chunk async for chunk in stream]
+    assert ("Hello.", ["stop"]) == (text(chunks), reasons(chunks))
+    assert far.backend.calls[0].continues
+    assert "Hel" == far.backend.calls[0].request.messages[-1].content.string_value
+
+
+async def test_keys_stay_in_order_through_both(far: Worker, near: Worker) -> None:
     """Through two Parleys one behind the other, schemas and a backend's own parameters keep the order of their keys."""
     ordered = '{"type":"object","properties":{"zeta":{"type":"string"},"alpha":{"type":"number"},"mid":{}}}'
     function = {"name": "f", "parameters_json": ordered}
@@ -229,13 +253,8 @@ async def test_keys_stay_in_order_through_both(far: Worker, backend: Parley, tmp
         response_format={"type": "json_schema", "json_schema": {"name": "s", "schema_json": ordered}},
         extra_body_json='{"zz": 1, "aa": {"y": 1, "b": 2}}',
     )
-    folder = tmp_path / "near"
-    folder.mkdir()
-    async with (
-        serving(folder, NEAR, time.time, {"far": backend}) as near,
-        grpc.aio.insecure_channel(near.address) as channel,
-    ):
-        metadata = (("authorization", f"Bearer {near.keys['bob']}"),)
+    metadata = (("authorization", f"Bearer {near.keys['bob']}"),)
+    async with grpc.aio.insecure_channel(near.address) as channel:
         answer = await ChatCompletionsStub(channel).CreateChatCompletion(asked, metadata=metadata)
     assert "myapp-123" == answer.model
     made = far.backend.calls[0].request
