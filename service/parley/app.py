@@ -9,7 +9,8 @@ from pathlib import Path
 
 from parley.auth.api_keys import ApiKeys
 from parley.backends.anthropic import Anthropic
-from parley.backends.llama_cpp import LlamaCpp, socket_path
+from parley.backends.llama_cpp import LlamaCpp
+from parley.backends.llama_cpp_launch import socket_path
 from parley.backends.openai import OpenAI
 from parley.backends.shared_cells import shared_cells
 from parley.config import (
@@ -39,6 +40,13 @@ _SWITCH_SECONDS = 0.0005  # the store's thread waits this long for the loop, aft
 
 def _backend(name: str, config: BackendConfig, run_dir: Path) -> Backend:
     """Makes a configured backend; it does not connect before it is asked. Raises ConfigError."""
+    try:
+        return _made(name, config, run_dir)
+    except ConfigError as error:
+        raise ConfigError(f"backends.{name}.{error}") from error
+
+
+def _made(name: str, config: BackendConfig, run_dir: Path) -> Backend:
     match config:
         case LlamaCppBackend():
             return LlamaCpp(socket_path(run_dir, name), config.health)
@@ -57,15 +65,14 @@ def _backend(name: str, config: BackendConfig, run_dir: Path) -> Backend:
 
             return Parley(config.target, config.api_key, tls=config.tls, ca=config.ca)
         case AnyLLMBackend():
-            return _any_llm(name, config)
+            return _any_llm(config)
 
 
-def _any_llm(name: str, config: AnyLLMBackend) -> Backend:
+def _any_llm(config: AnyLLMBackend) -> Backend:
     try:
         from parley.backends.any_llm import AnyLLM
     except ModuleNotFoundError as error:
-        words = f"{error}; install what it needs: pip install 'parley-gateway[any-llm]'"
-        raise ConfigError(f"backends.{name}.kind: any_llm: {words}") from error
+        raise ConfigError(f"kind: {error}; any_llm needs: pip install 'parley-gateway[any-llm]'") from error
     return AnyLLM(config.provider, config.api_key, config.base_url)
 
 

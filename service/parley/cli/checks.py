@@ -45,7 +45,7 @@ def _wrong_defaults(config: Config) -> Iterator[str]:
 
 
 def _missing_weights(config: Config) -> Iterator[str]:
-    from parley.backends.llama_cpp import model_path
+    from parley.backends.llama_cpp_launch import model_path
 
     for name, backend in model_backends(config).items():
         try:

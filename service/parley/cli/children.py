@@ -72,11 +72,11 @@ class ModelServer(Child):
     """llama.cpp's server for one backend of the configuration."""
 
     def __init__(self, name: str, config: LlamaCppBackend, run_dir: Path) -> None:
-        from parley.backends import llama_cpp
+        from parley.backends import llama_cpp_launch
 
         super().__init__(f'the model server "{name}"')
-        self._argv = llama_cpp.command(run_dir, name, config)
-        self._socket = llama_cpp.socket_path(run_dir, name)
+        self._argv = llama_cpp_launch.command(run_dir, name, config)
+        self._socket = llama_cpp_launch.socket_path(run_dir, name)
 
     async def spawn(self) -> Process:
         """Starts the process on a fresh socket."""
