@@ -41,9 +41,11 @@ MODELS: list[dict[str, Any]] = [
     {"id": "left", "targets": _targets("left", FIRST, SECOND)},
     {
         "id": "hasty",
-        "targets": _targets("hasty", FIRST, SECOND),
+        "targets": _targets("hasty", FIRST),
         "timeouts": {"first_token": "500ms", "total": "500ms"},
+        "fallbacks": ["calmer"],
     },
+    {"id": "calmer", "targets": _targets("calmer", FIRST)},
 ]
 
 

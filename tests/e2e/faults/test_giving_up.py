@@ -39,12 +39,12 @@ def test_a_deadline_ends_a_call_that_hangs(targets: Targets, streamed: bool) -> 
 
 @both_ways
 def test_a_deadline_leaves_the_next_target_what_is_left_of_it(targets: Targets, streamed: bool) -> None:
-    """The first target has its own bound, the second one the caller's: it is the caller's that has passed then."""
+    """The first target has its own bound, the next one far more time: it is the caller's that ends it."""
     targets.does("hasty/one", SILENT)
-    targets.does("hasty/two", SILENT)
-    outcome = targets.ask("hasty", GRPC, streamed=streamed, deadline=0.8)
+    targets.does("calmer/one", SILENT)
+    outcome = targets.ask("hasty", GRPC, streamed=streamed, deadline=1.5)
     assert CODES.DEADLINE_EXCEEDED == outcome.status
-    assert [True, True] == [targets.seen(f"hasty/{name}", 1)[0].closed.wait(WITHIN) for name in ("one", "two")]
+    assert [True, True] == [targets.seen(f"{name}/one", 1)[0].closed.wait(WITHIN) for name in ("hasty", "calmer")]
     turn = targets.latest_turn("hasty")
     assert "deadline" == turn["reason"]
     first, second = turn["receipt"]["attempts"]
