@@ -159,6 +159,17 @@ class Parley:
         self.code = self.process.wait(PATIENCE)
         return self.code
 
+    def end(self) -> None:
+        """Stops it by a second signal as soon as it has heard the first one; what a graceful end waits for is left out.
+
+        Tests of a graceful end call `stop`.
+        """
+        heard = "once more to stop at once"
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            until(lambda: heard in self.log or self.process.poll() is not None, f"the log says: {heard}\n{self.log}")
+        self.stop()
+
     def log_says(self, text: str) -> None:
         """Waits until the log has this text."""
         until(lambda: text in self.log, f"the log says: {text}\n{self.log}")
@@ -168,7 +179,8 @@ class Parley:
 def started(*options: str, folder: Path | None = None, **more: str) -> Iterator[Parley]:
     """Runs `parley up` on free ports with its state under `folder` (default: a new one), until it serves.
 
-    Shows its log when it does not, or when the test fails. In the end it is stopped, and nothing of it is left.
+    It has one worker, for a fast start, where nothing else is said. Shows its log when it does not serve, or when the
+    test fails. In the end it is stopped, and nothing of it is left.
     """
     with tempfile.TemporaryDirectory(prefix="parley-test-") as made:
         parley = launch(*options, folder=folder or Path(made), **more)
@@ -180,7 +192,7 @@ def started(*options: str, folder: Path | None = None, **more: str) -> Iterator[
             raise
         finally:
             with left_behind(parley.children()):
-                parley.stop()
+                parley.end()
 
 
 def launch(*options: str, folder: Path, **more: str) -> Parley:
@@ -189,7 +201,7 @@ def launch(*options: str, folder: Path, **more: str) -> Parley:
     with (folder / "output").open("wb") as output, (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             _up(folder, options),
-            env=environment(**more),
+            env=environment(**{"PARLEY_WORKERS": "1"} | more),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=log,
@@ -209,7 +221,7 @@ class Terminal:
         (folder / "output").symlink_to(self._screen)
         process = subprocess.Popen(
             _up(folder, options),
-            env=environment(TERM="xterm"),
+            env=environment(TERM="xterm", PARLEY_WORKERS="1"),
             preexec_fn=lambda: os.login_tty(theirs),  # noqa: PLW1509 - it calls into the kernel and no further
             cwd=folder,
         )

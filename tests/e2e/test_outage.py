@@ -28,7 +28,7 @@ class Away(NamedTuple):
 
 def _on_sqlite(config: Path, folder: Path) -> Iterator[Away]:
     """Its file is moved away."""
-    with started("--config", str(config), folder=folder) as parley:
+    with started("--config", str(config), "--workers", "2", folder=folder) as parley:
         file = folder / "state" / "parley.db"
         away = file.with_name("away.db")
         yield Away(parley, lambda: file.rename(away), lambda: away.rename(file))
@@ -38,7 +38,7 @@ def _on_postgres(config: Path, folder: Path) -> Iterator[Away]:
     """Its server is killed."""
     with serving() as server:
         config.write_text(f"{config.read_text()}store: {{kind: postgres, url: '{server.empty()}'}}\n")
-        with started("--config", str(config), folder=folder) as parley:
+        with started("--config", str(config), "--workers", "2", folder=folder) as parley:
             yield Away(parley, server.kill, server.start)
 
 

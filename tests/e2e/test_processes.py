@@ -30,7 +30,7 @@ def test_the_first_run_prints_a_line_that_works_when_pasted(tmp_path: Path) -> N
         assert f"REST  {parley.http}" in parley.output
         assert f"gRPC  {parley.grpc}" in parley.output
         key = parley.key
-    assert 0 == parley.code
+        assert 0 == parley.stop()
     with started(folder=tmp_path) as again:
         assert "sk-" not in again.output
         assert 200 == again.request("GET", "/v1/models", key=key)[0]
@@ -50,10 +50,10 @@ def test_the_ready_file_is_there_while_parley_serves(scripted_config: Path) -> N
 
 def test_every_option_is_a_variable_too(scripted_config: Path, tmp_path: Path) -> None:
     """`PARLEY_…` variables stand for options that are not given."""
-    variables = {"PARLEY_CONFIG": str(scripted_config), "PARLEY_WORKERS": "1"}
+    variables = {"PARLEY_CONFIG": str(scripted_config), "PARLEY_WORKERS": "2"}
     with started(folder=tmp_path, **variables) as parley:
         assert ["scripted"] == parley.models()
-        assert 1 == len(parley.workers())
+        assert 2 == len(parley.workers())
 
 
 def test_a_killed_worker_is_replaced(scripted_config: Path) -> None:

@@ -60,6 +60,7 @@ def test_sessions_survive_a_restart(scripted_config: Path, upstream: ScriptedUps
     with started("--config", str(scripted_config), folder=tmp_path) as before:
         key = before.key
         session = before.request("POST", PATH, _body("My name is Ada."))[1]["chatSessionId"]
+        before.stop()
     with started("--config", str(scripted_config), folder=tmp_path) as after:
         status, _ = after.request("POST", PATH, _body("What is my name?", chatSessionId=session), key)
         assert 200 == status
