@@ -1,8 +1,9 @@
 """Limits a minute, as OpenAI's Python package meets them: headers, RateLimitError, and trying again as it is told."""
 
+import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -13,26 +14,46 @@ from google.protobuf.json_format import ParseDict
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests.e2e import vendor
-from tests.processes import Parley, started
+from tests.processes import Parley, run_here, started
 from tests.upstream import ScriptedUpstream
 
 ASK: Any = {"model": "scripted", "messages": [{"role": "user", "content": "Hello!"}]}
 REQUESTS = 30
 
 
-@pytest.fixture
-def limited(scripted_config: Path) -> Iterator[Parley]:
+@dataclass
+class Limited:
+    """A Parley, and a key that has used nothing of its limits yet, nor has its account."""
+
+    parley: Parley
+    key: str
+
+
+@pytest.fixture(scope="module")
+def parley(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
     """A Parley with two workers, whose keys may make one request in two seconds, and 30 at once."""
-    with scripted_config.open("a") as file:
-        file.write(f"limits:\n  key: {{requests_per_minute: {REQUESTS}, tokens_per_minute: 1000000}}\n")
-        file.write("  account: {tokens_per_minute: 900000}\n")
-    with started("--config", str(scripted_config), "--workers", "2") as parley:
-        yield parley
+    file = tmp_path_factory.mktemp("limits") / "parley.yaml"
+    file.write_text(
+        f"backends:\n  up: {{kind: openai, base_url: '{the_upstream.url}'}}\n"
+        "models:\n  - {id: scripted, targets: [{backend: up}]}\n"
+        f"limits:\n  key: {{requests_per_minute: {REQUESTS}, tokens_per_minute: 1000000}}\n"
+        "  account: {tokens_per_minute: 900000}\n"
+    )
+    with started("--config", str(file), "--workers", "2") as running:
+        yield running
 
 
-def client(parley: Parley, **options: Any) -> openai.OpenAI:
+@pytest.fixture
+def limited(parley: Parley, request: pytest.FixtureRequest) -> Limited:
+    """That Parley, with a new key of a new account."""
+    options = ("--account", request.node.name, "--state-dir", str(parley.folder / "state"))
+    made = run_here("keys", "create", "--name", "test", "--json", *options)
+    return Limited(parley, json.loads(made.stdout)["key"])
+
+
+def client(limited: Limited, **options: Any) -> openai.OpenAI:
     """The package's client."""
-    return openai.OpenAI(base_url=f"{parley.http}/v1", api_key=parley.key, **options)
+    return openai.OpenAI(base_url=f"{limited.parley.http}/v1", api_key=limited.key, **options)
 
 
 def exhaust(hasty: openai.OpenAI) -> tuple[int, openai.RateLimitError]:
@@ -45,7 +66,7 @@ def exhaust(hasty: openai.OpenAI) -> tuple[int, openai.RateLimitError]:
     raise AssertionError("nothing was refused")
 
 
-def test_every_answer_tells_how_the_key_stands(limited: Parley, upstream: ScriptedUpstream) -> None:
+def test_every_answer_tells_how_the_key_stands(limited: Limited, upstream: ScriptedUpstream) -> None:
     """`with_raw_response` has the headers of OpenAI's API, whole and streamed, and for a refused request too."""
     upstream.answer(vendor.whole(), vendor.text("Hello"))
     raw = client(limited).chat.completions.with_raw_response
@@ -63,11 +84,11 @@ def test_every_answer_tells_how_the_key_stands(limited: Parley, upstream: Script
     assert 2 == len(upstream.requests)
 
 
-def test_grpc_callers_are_told_in_metadata(limited: Parley, upstream: ScriptedUpstream) -> None:
+def test_grpc_callers_are_told_in_metadata(limited: Limited, upstream: ScriptedUpstream) -> None:
     """Through the gRPC listener: initial metadata with an answer, trailing metadata with a failure."""
     key = (("authorization", f"Bearer {limited.key}"),)
     asked = ParseDict(ASK, CreateChatCompletionRequest())
-    with grpc.insecure_channel(limited.grpc) as channel:
+    with grpc.insecure_channel(limited.parley.grpc) as channel:
         chat = ChatCompletionsStub(channel)
         _, call = chat.CreateChatCompletion.with_call(asked, metadata=key)
         assert "29" == dict(call.initial_metadata())["x-ratelimit-remaining-requests"]
@@ -77,7 +98,7 @@ def test_grpc_callers_are_told_in_metadata(limited: Parley, upstream: ScriptedUp
         assert "30" == dict(error.trailing_metadata())["x-ratelimit-limit-requests"]
 
 
-def test_over_the_limit_is_a_rate_limit_error(limited: Parley, upstream: ScriptedUpstream) -> None:
+def test_over_the_limit_is_a_rate_limit_error(limited: Limited, upstream: ScriptedUpstream) -> None:
     """Two workers let in as many as one count allows; the refusal says which limit it is and when to come back."""
     begun = time.monotonic()
     answered, error = exhaust(client(limited, max_retries=0))
@@ -90,7 +111,7 @@ def test_over_the_limit_is_a_rate_limit_error(limited: Parley, upstream: Scripte
     assert 1 <= int(headers["retry-after"]) <= 2
 
 
-def test_the_package_tries_again_as_it_is_told(limited: Parley, upstream: ScriptedUpstream) -> None:
+def test_the_package_tries_again_as_it_is_told(limited: Limited, upstream: ScriptedUpstream) -> None:
     """A client that may try again notices nothing but the time: it waits `retry-after`, and is answered."""
     seen: list[int] = []
     patient = client(
