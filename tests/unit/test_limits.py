@@ -18,6 +18,7 @@ from parley.rpc.limits import duration, metadata
 from parley.stores import buckets
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Usage
+from tests.rpc.scripted import ScriptedBackend
 
 ADA = Caller("ada", "key_1")
 CONFIG = LimitsConfig(
@@ -150,7 +151,8 @@ def test_an_answer_is_bounded_by_the_request_or_the_model_s_defaults(
         f"models: [{{id: m, targets: [{{backend: a}}], defaults: {json.dumps(defaults)}}}]",
         "test",
     )
-    assert expected == Router(config, {}).most_tokens(config.models[0], request(**fields))
+    router = Router(config, {"a": ScriptedBackend()})
+    assert expected == router.most_tokens(config.models[0], request(**fields))
 
 
 async def test_a_call_charges_its_key_and_its_account(limits: Limits, store: MemoryStore) -> None:
