@@ -27,7 +27,7 @@ from parley.core.errors import (
     UpstreamUnavailable,
 )
 from parley.core.ports import UpstreamCall
-from tests.contract.backends import call, collect, reasons, text
+from tests.contract.backends import call, collect, reasons, request, text
 
 CONFIG = LlamaCppBackend(kind="llama_cpp", context=1024, slots=2)
 SHORT: dict[str, Any] = {"max_tokens": 6, "temperature": 0, "seed": 1}
@@ -343,6 +343,15 @@ async def test_a_model_that_thinks_continues(thinker: Path, stream: bool) -> Non
     answered = await go_on(backend, beginning, stream=stream)
     await backend.close()
     assert whole == beginning + answered
+
+
+async def test_continues_within_a_schema(backend: LlamaCpp) -> None:
+    """An answer that must follow a schema does so from its beginning on, though that is not generated again."""
+    schema = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY}}
+    asked = continued('{"city": "Par')
+    asked.request.MergeFrom(request(response_format=schema, max_tokens=30, messages=[]))
+    joined = '{"city": "Par' + text(await collect(backend, asked))
+    assert orjson.loads(joined)["city"].startswith("Par")
 
 
 async def test_usage_of_what_continues(backend: LlamaCpp) -> None:
