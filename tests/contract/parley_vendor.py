@@ -52,12 +52,13 @@ class Refusal:
     reason: str | None = None
     retry_after: float | None = None
     facts: dict[str, str] = field(default_factory=dict)
+    domain: str = "parley"
 
     def trailing(self) -> tuple[tuple[str, str | bytes], ...]:
         """Returns the google.rpc.Status of the documents, as trailing metadata."""
         status = status_pb2.Status(code=self.code.value[0], message=self.words)
         if self.reason:
-            info = error_details_pb2.ErrorInfo(reason=self.reason, domain="parley", metadata=self.facts)
+            info = error_details_pb2.ErrorInfo(reason=self.reason, domain=self.domain, metadata=self.facts)
             status.details.add().Pack(info)
         if self.retry_after is not None:
             retry = error_details_pb2.RetryInfo()

@@ -214,6 +214,21 @@ async def test_status_without_a_reason(
         assert f"{code.name}: because" in (failed.cause or "")
 
 
+async def test_reason_of_somebody_else(backend: Parley, upstream: ScriptedParley) -> None:
+    """A reason of another domain says nothing here, though it has a name that we know."""
+    code = grpc.StatusCode.UNAVAILABLE
+    upstream.answer(Answer([], Refusal(code, "no", "CONTENT_POLICY", domain="googleapis.com")))
+    assert UpstreamUnavailable is type(await failure(backend, call()))
+
+
+async def test_request_that_is_too_large(backend: Parley, upstream: ScriptedParley) -> None:
+    """A request that is larger than the other side takes is rejected; to slow down would not help."""
+    asked = call(messages=[{"role": "user", "content": "x" * (5 * 1024 * 1024)}])
+    failed = await failure(backend, asked)
+    assert UpstreamRejected is type(failed)
+    assert not upstream.requests
+
+
 async def test_facts_of_a_rejection(backend: Parley, upstream: ScriptedParley) -> None:
     """The field at fault and the backend's own word reach the caller; models have the name that the caller knows."""
     facts = {"param": "messages[0].role", "upstream_code": "bad_role"}
