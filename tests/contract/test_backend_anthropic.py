@@ -411,6 +411,13 @@ async def test_whole_without_message_stop(backend: Anthropic, upstream: Scripted
     assert ["stop"] == reasons(await collect(backend, call()))
 
 
+async def test_last_empty_line_left_out(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """The last event counts, though the empty line after it is missing."""
+    reason, _ = stopped()
+    upstream.answer(Events([*begins(), delta(text="x"), str(reason).rstrip("\n")]))
+    assert ["stop"] == reasons(await collect(backend, call()))
+
+
 async def test_nothing_after_message_stop(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """What follows `message_stop` is no part of the answer."""
     upstream.answer(Events([*begins(), delta(text="a"), *ends(), delta(text="b"), "data: [DONE]\n\n"], together=True))
