@@ -8,6 +8,7 @@ import pytest
 
 from parley.core.errors import StreamBroken
 from parley.v1 import sessions_pb2 as messages
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.sessions_pb2_grpc import SessionsStub
 from tests.processes import until
@@ -168,6 +169,21 @@ def test_contradictions_about_keeping_are_errors(
     """A session that cannot be kept or continued is refused, and not silently forgotten."""
     status, text = _refused(chat.CreateChatCompletion, ask(**more), ada)
     assert (grpc.StatusCode.INVALID_ARGUMENT, True) == (status, text.startswith(field))
+
+
+def test_the_rest_of_an_answer_is_no_turn_of_a_session(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata
+) -> None:
+    """`continue_final_message` reaches the backend, and the call is not kept; where it should be, it is refused."""
+    begun = ask(continue_final_message=True)
+    begun.messages.add(role="assistant").content.string_value = "Hel"
+    answer = chat.CreateChatCompletion(begun, metadata=ada)
+    assert (False, True) == (answer.HasField("session_id"), worker.backend.calls[0].continues)
+    for field, value in (("store", True), ("session_id", "x")):
+        kept = CreateChatCompletionRequest(model="kept", **{field: value})  # type: ignore[arg-type]
+        kept.MergeFrom(begun)
+        status, text = _refused(chat.CreateChatCompletion, kept, ada)
+        assert (grpc.StatusCode.INVALID_ARGUMENT, True) == (status, "with `continue_final_message`" in text)
 
 
 def test_sessions_are_listed_read_and_deleted(

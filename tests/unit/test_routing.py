@@ -115,7 +115,12 @@ def test_defaults_fill_in_what_the_request_leaves_out() -> None:
 
 @pytest.mark.parametrize(
     ("defaults", "place"),
-    [("{nosuch: 1}", "nosuch"), ("{temperature: hot}", "temperature"), ("{model: x}", "model")],
+    [
+        ("{nosuch: 1}", "nosuch"),
+        ("{temperature: hot}", "temperature"),
+        ("{model: x}", "model"),
+        ("{continue_final_message: true}", "continue_final_message"),
+    ],
 )
 def test_defaults_that_are_no_request_parameters_are_refused_at_the_start(defaults: str, place: str) -> None:
     """A wrong default is an error of the configuration that names its place, not of the first caller."""

@@ -23,7 +23,7 @@ from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 
 _PARAMETERS = frozenset(CreateChatCompletionRequest.DESCRIPTOR.fields_by_name)
-_NO_DEFAULT = frozenset({"model", "stream", "session_id", "store"})
+_NO_DEFAULT = frozenset({"model", "stream", "session_id", "store", "continue_final_message"})
 Cells = Callable[[str], Cell]
 """Finds what the workers of a machine share about a target, by its name."""
 

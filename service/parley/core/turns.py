@@ -255,6 +255,9 @@ def _turn_begin(request: CreateChatCompletionRequest, caller: Caller, model: Mod
 
 def _keeps(request: CreateChatCompletionRequest, model: Model) -> bool:
     """Tells whether this call is a turn of a session. Raises InvalidRequest where the request contradicts itself."""
+    if request.continue_final_message:
+        _require_apart(request)
+        return False
     if request.HasField("session_id"):
         if request.HasField("store") and not request.store:
             raise InvalidRequest("`store` is false, but `chatSessionId` names a session; leave one out", param="store")
@@ -267,3 +270,11 @@ def _keeps(request: CreateChatCompletionRequest, model: Model) -> bool:
             raise InvalidRequest(f'`store` cannot be true: the model "{model.id}" keeps no sessions', param="store")
         return request.store
     return model.sessions == "auto"
+
+
+def _require_apart(request: CreateChatCompletionRequest) -> None:
+    """Raises InvalidRequest where the rest of an answer, which is no turn of its own, should become one."""
+    for is_asked, name in ((request.HasField("session_id"), "chatSessionId"), (request.store, "store")):
+        if is_asked:
+            message = f"`{name}` cannot be used with `continue_final_message`, which no session keeps; leave one out"
+            raise InvalidRequest(message, param=name)

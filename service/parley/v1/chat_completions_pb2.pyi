@@ -164,8 +164,9 @@ class CreateChatCompletionRequest(_message.Message):
     """How long the backend keeps what it caches of the prompt: `in_memory` or `24h`. Default: the backend's own."""
     continue_final_message: _builtins.bool
     """Whether the last message is the beginning of the answer: the model goes on from there, and what is answered does not
-    repeat it. That message must be an assistant's, its `content` a text that is not empty, else INVALID_ARGUMENT.
-    Default false: the model answers the last message.
+    repeat it. That message must be an assistant's, its `content` a text that is not empty, else INVALID_ARGUMENT. No
+    session keeps such a call: with a `session_id`, or with `store`, it is refused. A backend that cannot go on from a
+    beginning refuses it. Default false: the model answers the last message.
     """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
