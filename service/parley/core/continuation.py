@@ -14,7 +14,7 @@ from parley.core.history import BYTES_A_TOKEN
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import ChunkChoice, Message
 
-_LARGEST = 1024 * 1024  # characters: more is not kept, and not gone on with
+_LARGEST = 1024 * 1024  # characters: more is not gone on with
 _ECHO = 16  # characters: a target that begins with so many of those delivered repeats them, and does not go on
 _PLAIN = 2  # fields of a choice that is more text and nothing else: its index and its delta
 _JOINABLE = frozenset({"role", "content", "reasoning_content"})
@@ -136,9 +136,11 @@ class Splice:
 
     def _cut(self, choice: ChunkChoice) -> None:
         choice.delta.ClearField("reasoning_content")
-        text = self._delivered.text(choice.index)
-        rest = self._rest.setdefault(choice.index, text)
-        self._cut_tokens(choice, len(text.encode()))
+        if choice.index not in self._rest:  # later on what is delivered grows, and looking at all of it costs
+            text = self._delivered.text(choice.index)
+            self._rest[choice.index], self._bytes[choice.index] = text, len(text.encode())
+        self._cut_tokens(choice)
+        rest = self._rest[choice.index]
         if not rest:
             return
         repeated = min(len(rest), len(choice.delta.content))
@@ -149,9 +151,9 @@ class Splice:
             raise Misfit
         choice.delta.content = choice.delta.content[repeated:]
 
-    def _cut_tokens(self, choice: ChunkChoice, size: int) -> None:
+    def _cut_tokens(self, choice: ChunkChoice) -> None:
         """Leaves out the tokens that make up the text delivered. Raises Misfit where one of them goes beyond it."""
-        rest = self._bytes.setdefault(choice.index, size)
+        rest = self._bytes[choice.index]
         while rest and choice.logprobs.content:
             token = choice.logprobs.content.pop(0)
             rest -= len(token.bytes) or len(token.token.encode())
