@@ -115,7 +115,22 @@ def test_the_receipt_tells_what_was_tried(faults: Faults, run: Run) -> None:
     assert list(run.case.tried) == [_line(attempt) for attempt in outcome.receipt.attempts]
     if outcome.reason is None:
         assert outcome.receipt.usage.total_tokens == outcome.total_tokens
+        assert next(filter(_has_spoken, outcome.receipt.attempts)).model == outcome.model
     _check_times(outcome.receipt, run.case)
+
+
+def test_a_refused_key_is_logged_as_a_misconfiguration(faults: Faults) -> None:
+    """Whoever looks after Parley finds the target and what it said; no key is in it."""
+    run = next(run for run in RUNS if run.name == "401, alone")
+    faults.outcome(run)
+    faults.parley.log_says(f"{run.model}/primary")
+    [line] = [line for line in faults.parley.log.splitlines() if "misconfigured" in line and run.model in line]
+    assert "HTTP 401" in line
+    assert "sk-secret" not in line
+
+
+def _has_spoken(attempt: Attempt) -> bool:
+    return attempt.HasField("first_token_ms") or attempt.outcome == "completed"
 
 
 def _line(attempt: Attempt) -> str:
