@@ -223,6 +223,7 @@ CASES: dict[str, Case] = {
         primary=[finishes_one_of_two], asks={"n": 2}, tried=(BROKE, SPLICED), gets=Got((TEXT, SECOND))
     ),
     "probabilities": _cut(asks={"logprobs": True}),
+    "probabilities, repeated": _cut(asks={"logprobs": True}, fallback=[echoes]),
     "probabilities, spliced": _cut(
         asks={"logprobs": True}, fallback=[refuses_then(says())], tried=(*_REFUSED_TO_CONTINUE, SPLICED)
     ),
