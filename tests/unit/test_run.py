@@ -199,6 +199,20 @@ async def test_a_target_that_cannot_go_on_is_asked_from_the_beginning(stack: Sta
     assert [("b", "continuation", "failed"), ("b", "splice", "completed")] == [one[:3] for one in _story(run)[1:]]
 
 
+async def test_the_rest_of_an_answer_may_break_off_too(stack: Stack) -> None:
+    """Who begins at the caller's beginning again repeats what was delivered since; who refuses that is not asked on."""
+    request = CreateChatCompletionRequest(continue_final_message=True)
+    request.messages.add(role="assistant").content.string_value = '{"a":'
+    request.response_format.type = "json_object"
+    stack.answers(a=_broken(" 1,"), b=chunks(" 1,", ' "b": 2}'))
+    assert ' 1, "b": 2}' == (await _text(stack.run(request=request)))[0]
+    request.ClearField("response_format")
+    run = stack.answers(b=UpstreamRejected("no prefill"), c=UpstreamRejected("no prefill")).run(request=request)
+    with pytest.raises(StreamBroken):
+        await _text(run)
+    assert ["first", "continuation", "splice"] == [one.kind for one in run.receipt().attempts]
+
+
 async def test_an_answer_that_does_not_fit_is_not_spliced(stack: Stack) -> None:
     """The next one may fit; where none does, the caller is told how the stream broke off at first."""
     for backend in stack.backends.values():

@@ -34,7 +34,7 @@ class Attempt:
     """One attempt. Times are of the routing's clock, in seconds.
 
     `permit` is its breaker's. `repeats` counts the repetitions at this target that led to it, `told` says whether one
-    of them waited as the target had told. `usage` is the target's own count, or an estimate (`estimated`).
+    of them waited as the target had told. `resumes`: it is asked to go on from what was delivered. `usage` is the target's own count, or an estimate (`estimated`).
     """
 
     candidate: Candidate
@@ -44,6 +44,7 @@ class Attempt:
     permit: int
     repeats: int = 0
     told: bool = False
+    resumes: bool = False
     first_token: float | None = None
     ended: float | None = None
     outcome: Outcome | None = None

@@ -90,9 +90,9 @@ class Course:
         if permit is None:
             return None
         self._left -= 1
-        attempt = Attempt(candidate, call, kind, self._clock(), permit)
+        attempt = Attempt(candidate, call, kind, self._clock(), permit, resumes=kind is Kind.CONTINUATION)
         if before is not None:
-            attempt.repeats, attempt.told = before.repeats, before.told
+            attempt.repeats, attempt.told, attempt.resumes = before.repeats, before.told, before.resumes
         self.attempts.append(attempt)
         return attempt
 

@@ -23,7 +23,7 @@ class Joint:
     def goes_on_with(self, attempt: Attempt) -> None:
         """Joins another attempt to what was delivered."""
         self._said = []
-        if attempt.call.continues:
+        if attempt.resumes:
             self._filter = Resume(self.delivered, begun(attempt.call.request, self.delivered))
         else:
             self._filter = Splice(self.delivered)

@@ -125,7 +125,7 @@ class Run:
 
     async def _after(self, attempt: Attempt, error: ParleyError, joint: Joint | None = None) -> Attempt:
         """Begins what comes after a failure: the same target again, or the next one. Raises where there is nothing."""
-        if joint and attempt.call.continues and _refuses_to_continue(error):
+        if attempt.resumes and _refuses_to_continue(error):
             self._course.refused(attempt, error)
             call = self._make_call(attempt.candidate)
             again = await asking.begin(self._course, attempt.candidate, call, Kind.SPLICE)
