@@ -242,6 +242,15 @@ async def test_a_model_may_forbid_it(stack: Stack) -> None:
     assert "a" == stack.asked()
 
 
+async def test_counts_that_cannot_be_true_break_nothing(stack: Stack) -> None:
+    """What a backend counts may not fit beside what the others count."""
+    absurd = ChatCompletionChunk(usage=Usage(prompt_tokens=2**32 - 1, completion_tokens=1, total_tokens=2**32 - 1))
+    run = stack.answers(a=[absurd, *_broken("One")], b=chunks(" two")).run()
+    text, answer = await _text(run)
+    assert ("One two", 2**32 - 1) == (text, answer.usage.total_tokens)
+    assert 2**32 - 1 == run.receipt().usage.total_tokens
+
+
 async def test_a_stream_that_breaks_after_its_last_word_is_whole(stack: Stack) -> None:
     """Every choice was finished: nothing is missing but the count, which is estimated."""
     last = chunks("Hello")[-1]

@@ -34,7 +34,8 @@ class Attempt:
     """One attempt. Times are of the routing's clock, in seconds.
 
     `permit` is its breaker's. `repeats` counts the repetitions at this target that led to it, `told` says whether one
-    of them waited as the target had told. `resumes`: it is asked to go on from what was delivered. `usage` is the target's own count, or an estimate (`estimated`).
+    of them waited as the target had told. `resumes`: it is asked to go on from what was delivered. `usage` is the
+    target's own count, or an estimate (`estimated`).
     """
 
     candidate: Candidate

@@ -52,8 +52,7 @@ class Joint:
         if attempt.usage is not None:
             guess.prompt_tokens = attempt.usage.prompt_tokens
             guess.completion_tokens = max(guess.completion_tokens, attempt.usage.completion_tokens)
-            guess.total_tokens = guess.prompt_tokens + guess.completion_tokens
-        attempt.usage, attempt.estimated = guess, True
+        attempt.usage, attempt.estimated = usage.counted(guess), True
 
     def bill(self) -> ChatCompletionChunk:
         """Returns a chunk with what all attempts cost."""
