@@ -194,6 +194,15 @@ async def test_tools(
     assert expected == {name: body[name] for name in ("tools", "tool_choice") if name in body}
 
 
+@pytest.mark.parametrize("choice", [{}, {"type": "function"}, {"function": {}}, {"function": {"name": 3}}])
+async def test_tool_choice_without_a_name(
+    backend: Anthropic, upstream: ScriptedUpstream, choice: dict[str, Any]
+) -> None:
+    """A choice that names no tool is refused."""
+    error = await refused(backend, upstream, tools=[TOOL], tool_choice=choice)
+    assert (InvalidRequest, "tool_choice") == (type(error), error.param)
+
+
 async def test_key_order(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """Schemas and arguments given as text are sent as they are, keys in order."""
     exact = '{"zebra":{"type":"string"},"apple":9007199254740993,"mango":[1.5,"ü"]}'
