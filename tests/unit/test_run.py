@@ -153,6 +153,16 @@ async def test_what_one_target_cannot_do_another_may(stack: Stack) -> None:
         await stack.answers(b=unable, c=unable).run().complete()
 
 
+async def test_what_nobody_can_do_now_may_be_possible_later(stack: Stack) -> None:
+    """Where one target cannot do it and others are not well, the caller is told to come again."""
+    stack.answers(a=UnsupportedParameter("`audio` is not supported", param="audio"))
+    for target in stack.router.targets:
+        target.well = target.backend_name == "a"
+    with pytest.raises(UpstreamUnavailable) as told:
+        await stack.run().complete()
+    assert 1 == told.value.retry_after
+
+
 async def test_nothing_is_asked_past_the_deadline(stack: Stack) -> None:
     """The caller's own deadline ends the call, whoever might still be asked."""
     now = asyncio.get_running_loop().time()

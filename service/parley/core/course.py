@@ -58,6 +58,7 @@ class Course:
         self._clock = clock
         self._jitter = jitter
         self._full = False
+        self._passed_over = False  # somebody who is not well just now
         self._error: ParleyError | None = None
         self._asked = list(candidates)
         self.attempts: list[Attempt] = []
@@ -79,6 +80,7 @@ class Course:
             candidate = self._waiting.popleft()
             if candidate.target.admits():
                 return candidate
+            self._passed_over = True
         raise self._final()
 
     def begin(
@@ -189,7 +191,8 @@ class Course:
             raise DeadlineExceeded
 
     def _final(self) -> ParleyError:
-        if self._error is not None:
+        may_pass = self._full or self._passed_over
+        if self._error is not None and not (may_pass and isinstance(self._error, UnsupportedParameter)):
             return self._error
         if self._full:
             message = f'The model "{self._model_id}" is receiving too many requests; try again later'
