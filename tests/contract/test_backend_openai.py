@@ -802,6 +802,31 @@ async def test_what_was_said_is_not_repeated(
     assert answered == (await backend.complete(call())).choices[0].message.content.string_value
 
 
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        (["The", " sea", " is", " vast", "."], [" vast", "."]),
+        (["The", " sea", " was"], ["The", " sea", " was"]),
+        (["The sea is"], []),
+    ],
+)
+async def test_the_tokens_of_what_was_said_are_not_repeated(
+    backend: OpenAI, upstream: ScriptedUpstream, tokens: list[str], expected: list[str]
+) -> None:
+    """In a stream the probabilities of what is taken off are taken off too, whether the server gives bytes or not."""
+    for as_bytes in (True, False):
+        steps = [chunk({"content": token}) for token in tokens]
+        for step, token in zip(steps, tokens, strict=True):
+            known = {"token": token, "logprob": -0.5, "bytes": list(token.encode()) if as_bytes else None}
+            step["choices"][0]["logprobs"] = {"content": [known]}
+        upstream.answer(Events([*steps, *ending()]), Events([*steps, *ending()], together=True))
+        for _ in range(2):
+            chunks = await collect(backend, continued(logprobs=True))
+            choices = [choice for one in chunks for choice in one.choices]
+            assert expected == [item.token for choice in choices for item in choice.logprobs.content]
+            assert "".join(expected) == text(chunks)
+
+
 async def test_what_was_said_is_taken_off_each_choice(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """Every choice of a stream is looked at by itself, and null stays null in a whole answer."""
     first, second = chunk({"content": "The sea is wet"}), chunk({"content": "The"}, index=1)

@@ -4,15 +4,28 @@ Measured: llama.cpp repeats it in whole answers and not in streams; Mistral's do
 vLLM's do not. So whatever begins with all of it is taken to repeat it.
 """
 
+from collections.abc import Sequence
+
+from parley.v1.message_pb2 import TokenLogprob
+
 
 class Echo:
-    """Takes `said`, which the caller has already got, off the beginning of a text that comes in pieces."""
+    """Takes `said`, which the caller has already got, off the beginning of a text that comes in pieces.
 
-    __slots__ = ("_held", "_said")
+    `repeated` is what was taken off: `said`, or nothing.
+    """
+
+    __slots__ = ("_held", "_said", "repeated")
 
     def __init__(self, said: str) -> None:
+        self.repeated = ""
         self._said = said
         self._held = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Tells whether what comes may still turn out to be a repetition."""
+        return bool(self._said)
 
     def strip(self, piece: str) -> str:
         """Returns what is new for certain. What may turn out to be a repetition is held back."""
@@ -23,6 +36,7 @@ class Echo:
             self._held = text
             return ""
         fresh = text.removeprefix(self._said)
+        self.repeated = self._said if fresh != text else ""
         self._said = self._held = ""
         return fresh
 
@@ -30,3 +44,16 @@ class Echo:
         """Returns what was held back, at the end of the answer: it was no repetition."""
         held, self._said, self._held = self._held, "", ""
         return held
+
+
+def new_tokens(tokens: Sequence[TokenLogprob], repeated: str) -> Sequence[TokenLogprob]:
+    """Returns the tokens without those that spell what was repeated; all of them where no first ones do."""
+    rest = repeated.encode()
+    for place, token in enumerate(tokens):
+        if not rest:
+            return tokens[place:]
+        spelt = bytes(token.bytes) or token.token.encode()
+        if not rest.startswith(spelt):
+            return tokens
+        rest = rest.removeprefix(spelt)
+    return tokens if rest else []

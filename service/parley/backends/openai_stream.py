@@ -11,7 +11,7 @@ import orjson
 from google.protobuf.struct_pb2 import Struct
 
 from parley.backends import openai_answer as answer
-from parley.backends.echo import Echo
+from parley.backends.echo import Echo, new_tokens
 from parley.backends.failures import SHAPE_ERRORS, ErrorInBody, Malformed
 from parley.backends.sse import EventReader
 from parley.core.answers import join_audio
@@ -203,12 +203,20 @@ class _Choice:
         spoke = self._texts or self._calls or self._delta is not None or self._reason
         self.spoke = self.spoke or bool(spoke)
         taken = ChunkChoice(index=self.index, delta=delta, finish_reason=self._reason)
-        if self.logprobs:
-            taken.logprobs.content.extend(item for part in self.logprobs if part for item in part.content)
-            taken.logprobs.refusal.extend(item for part in self.logprobs if part for item in part.refusal)
-        self.logprobs, self._texts, self._calls = [], [], {}
+        if self.logprobs and not (self._echo and self._echo.is_open):
+            self._add_logprobs(taken.logprobs)
+        self._texts, self._calls = [], {}
         self._delta = self._reason = None
         return taken
+
+    def _add_logprobs(self, taken: Logprobs) -> None:
+        parts, self.logprobs = [part for part in self.logprobs if part], []
+        content = [item for part in parts for item in part.content]
+        if self._echo and self._echo.repeated:
+            content = list(new_tokens(content, self._echo.repeated))
+            self._echo.repeated = ""
+        taken.content.extend(content)
+        taken.refusal.extend(item for part in parts for item in part.refusal)
 
     def _strip(self, echo: Echo) -> None:
         text = echo.strip("".join(self._texts)) + (echo.rest() if self._reason else "")
