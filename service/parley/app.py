@@ -59,7 +59,8 @@ def _made(name: str, config: BackendConfig, run_dir: Path) -> Backend:
                 health=config.health,
             )
         case AnthropicBackend():
-            return Anthropic(config.base_url, config.api_key, config.max_tokens, config.connections)
+            prefill = config.prefill != "off"
+            return Anthropic(config.base_url, config.api_key, config.max_tokens, config.connections, prefill=prefill)
         case ParleyBackend():
             from parley.backends.parley import Parley
 

@@ -17,18 +17,18 @@ class Anthropic(HttpBackend):
     """A backend at `base_url`, which ends before `/v1/messages`; over a Unix socket where one is given.
 
     `max_tokens` goes with requests that set no limit; at most `connections` are open at a time. A call that continues
-    is asked by prefill: some models take none, and refuse it. Raises ConfigError for a key that fits no header.
+    is asked by prefill, unless `prefill` says that its models refuse that. Raises ConfigError for a key that fits no
+    header.
     """
 
-    can_continue = True
-
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a server is
         self,
         base_url: str,
         api_key: str | None,
         max_tokens: int,
         connections: int = 1000,
         *,
+        prefill: bool = True,
         unix_socket: Path | None = None,
     ) -> None:
         headers = {"anthropic-version": _VERSION}
@@ -36,6 +36,7 @@ class Anthropic(HttpBackend):
             headers["x-api-key"] = api_key
         url = base_url.rstrip("/") + "/v1/messages"
         super().__init__(url, headers, api_key, unix_socket, connections=connections)
+        self.can_continue = prefill
         self._max_tokens = max_tokens
 
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:

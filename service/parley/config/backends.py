@@ -73,7 +73,8 @@ class OpenAIBackend(Strict):
 class AnthropicBackend(Strict):
     """Anthropic's Messages API, or an endpoint that speaks it: `base_url` ends before `/v1/messages`.
 
-    `max_tokens` goes with requests that set no limit: this API demands one.
+    `max_tokens` goes with requests that set no limit: this API demands one. Models that refuse to go on from the
+    beginning of an answer are not asked to where `prefill` is `off`.
     """
 
     kind: Literal["anthropic"]
@@ -81,6 +82,7 @@ class AnthropicBackend(Strict):
     api_key: ApiKey | None = Field(default=None, repr=False)
     connections: Connections = 1000
     max_tokens: int = Field(default=4096, ge=1)
+    prefill: Annotated[Literal["message", "off"], BeforeValidator(off)] = "message"
 
 
 class ParleyBackend(Strict):

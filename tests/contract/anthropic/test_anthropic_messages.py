@@ -1,38 +1,20 @@
 """What becomes of a conversation on its way to Anthropic's Messages API."""
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from parley.backends.anthropic import Anthropic
 from parley.core.errors import InvalidRequest, UnsupportedParameter, UpstreamRejected
 from parley.v1.message_pb2 import Message
+from tests.contract.anthropic.test_anthropic_request import refused, sent, words
 from tests.contract.anthropic_api import delta, ends, error, message, opened, said, start
-from tests.contract.backends import KEY, call, collect, text
-from tests.contract.test_backend_anthropic_request import refused, sent, words
+from tests.contract.backends import call, collect, text
 from tests.upstream import Events, Json, ScriptedUpstream
 
 PDF = "data:application/pdf;base64,JVBERi0="
 PNG = "data:image/png;base64,iVBORw0KGgo="
 RESULT = {"role": "tool", "tool_call_id": "c", "content": "42"}
-
-
-@pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
-    """A real HTTP server that follows a script; asked for more, it says "Hello."."""
-    with ScriptedUpstream() as server:
-        server.default = lambda _: message(said("Hello."))
-        yield server
-
-
-@pytest_asyncio.fixture
-async def backend(upstream: ScriptedUpstream) -> AsyncIterator[Anthropic]:
-    """The backend, on the scripted upstream."""
-    made = Anthropic(f"http://{upstream.address}", KEY, max_tokens=1000)
-    yield made
-    await made.close()
 
 
 def asks(call_id: str = "c", arguments: str = '{"b":1,"a":2}', **more: Any) -> dict[str, Any]:
@@ -283,6 +265,14 @@ async def test_going_on_refused(backend: Anthropic, upstream: ScriptedUpstream) 
     begun = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}]
     with pytest.raises(UpstreamRejected, match="does not support assistant message prefill"):
         await backend.complete(call(messages=begun, continues=True))
+
+
+async def test_models_that_take_no_prefill_need_not_be_asked() -> None:
+    """`prefill: off` says so of all models of a backend."""
+    for prefill in (True, False):
+        backend = Anthropic("http://127.0.0.1", None, 1, prefill=prefill)
+        assert prefill is backend.can_continue
+        await backend.close()
 
 
 async def test_assistant_last(backend: Anthropic, upstream: ScriptedUpstream) -> None:

@@ -1,39 +1,21 @@
 """What Anthropic's Messages API is sent: the request's line, headers and parameters."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from parley.backends.anthropic import Anthropic
 from parley.backends.anthropic_request import OWN, SENT
 from parley.config import ConfigError
 from parley.core.errors import InvalidRequest, ParleyError, UnsupportedParameter
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
-from tests.contract.anthropic_api import begins, ends, message, said
+from tests.contract.anthropic_api import begins, ends
 from tests.contract.backends import KEY, call, collect
 from tests.upstream import Events, ScriptedUpstream
 
 SCHEMA = {"type": "object", "properties": {"zebra": {"type": "string", "maxLength": 5}, "apple": {"minimum": 0.5}}}
 TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": SCHEMA, "strict": True}}
-
-
-@pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
-    """A real HTTP server that follows a script; asked for more, it says "Hello."."""
-    with ScriptedUpstream() as server:
-        server.default = lambda _: message(said("Hello."))
-        yield server
-
-
-@pytest_asyncio.fixture
-async def backend(upstream: ScriptedUpstream) -> AsyncIterator[Anthropic]:
-    """The backend, on the scripted upstream."""
-    made = Anthropic(f"http://{upstream.address}", KEY, max_tokens=1000)
-    yield made
-    await made.close()
 
 
 async def sent(backend: Anthropic, upstream: ScriptedUpstream, **fields: Any) -> Any:

@@ -1,10 +1,8 @@
 """What Anthropic's Messages API answers, whole, in a stream and in errors, as we understand it."""
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from google.protobuf import json_format
 
 from parley.backends.anthropic import Anthropic
@@ -33,25 +31,9 @@ from tests.contract.anthropic_api import (
     start,
     stopped,
 )
-from tests.contract.backends import KEY, call, collect, reasons, text
+from tests.contract.backends import call, collect, reasons, text
 from tests.contract.test_backend_contract import broken_off
 from tests.upstream import Events, Gate, Json, Raw, ScriptedUpstream, Stall
-
-
-@pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
-    """A real HTTP server that follows a script; asked for more, it says "Hello."."""
-    with ScriptedUpstream() as server:
-        server.default = lambda _: message(said("Hello."))
-        yield server
-
-
-@pytest_asyncio.fixture
-async def backend(upstream: ScriptedUpstream) -> AsyncIterator[Anthropic]:
-    """The backend, on the scripted upstream."""
-    made = Anthropic(f"http://{upstream.address}", KEY, max_tokens=1000)
-    yield made
-    await made.close()
 
 
 async def failed(backend: Anthropic, *, stream: bool = False) -> ParleyError:

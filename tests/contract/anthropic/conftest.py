@@ -1,0 +1,27 @@
+"""The backend of Anthropic's Messages API, on a real HTTP server that follows a script."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+
+from parley.backends.anthropic import Anthropic
+from tests.contract.anthropic_api import message, said
+from tests.contract.backends import KEY
+from tests.upstream import ScriptedUpstream
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    """A real HTTP server that follows a script; asked for more, it says "Hello."."""
+    with ScriptedUpstream() as server:
+        server.default = lambda _: message(said("Hello."))
+        yield server
+
+
+@pytest_asyncio.fixture
+async def backend(upstream: ScriptedUpstream) -> AsyncIterator[Anthropic]:
+    """The backend, on the scripted upstream."""
+    made = Anthropic(f"http://{upstream.address}", KEY, max_tokens=1000)
+    yield made
+    await made.close()
