@@ -17,6 +17,7 @@ from parley.v1.chat_completions_pb2 import ChatCompletion
 Prefill = Literal["message", "vllm", "prefix", "off"]
 """How a server is asked to go on from the beginning of an answer; see the configuration."""
 
+_SHORT = 16  # characters: fewer may come again by chance
 _NEVER_CONTINUE = ("api.openai.com", ".openai.azure.com", ".services.ai.azure.com")
 
 
@@ -75,7 +76,10 @@ class OpenAI(HttpBackend):
         return openai_answer.completion(data, call.request.top_logprobs, _said(call))
 
     def _reader(self, call: UpstreamCall) -> StreamReader:
-        return StreamReader(call.request.n or 1, call.request.top_logprobs, _said(call))
+        said = _said(call)
+        if self._prefill != "prefix" and len(said) < _SHORT:
+            said = ""  # these repeat nothing in streams, and an answer may well begin "ha" after "ha"
+        return StreamReader(call.request.n or 1, call.request.top_logprobs, said)
 
 
 def _usual_prefill(base_url: str) -> Prefill:
