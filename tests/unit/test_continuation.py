@@ -158,7 +158,8 @@ def test_what_can_be_joined() -> None:
     sound = _chunk()
     sound.choices[0].delta.audio.data = "AAAA"
     assert not _delivered(sound).is_joinable
-    assert not _delivered(_chunk("x" * 1024 * 1024), _chunk("x")).is_joinable
+    too_long = _delivered(_chunk("x" * 1024 * 1024), _chunk("yyyy"))
+    assert (False, 1024 * 1024) == (too_long.is_joinable, len(too_long.text(0)))
 
 
 def test_when_a_target_may_be_asked_to_go_on() -> None:

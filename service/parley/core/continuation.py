@@ -14,7 +14,7 @@ from parley.core.history import BYTES_A_TOKEN
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import ChunkChoice, Message
 
-_LARGEST = 1024 * 1024  # characters: more is not gone on with
+_LARGEST = 1024 * 1024  # characters: of more nothing is kept, and it is not gone on with
 _ECHO = 16  # characters: a target that begins with so many of those delivered repeats them, and does not go on
 _PLAIN = 2  # fields of a choice that is more text and nothing else: its index and its delta
 _JOINABLE = frozenset({"role", "content", "reasoning_content"})
@@ -41,8 +41,9 @@ class Delivered:
             delta = choice.delta
             text = delta.content
             if text:
-                self._texts.setdefault(choice.index, []).append(text)
                 self._size += len(text)
+                if self._size <= _LARGEST:
+                    self._texts.setdefault(choice.index, []).append(text)
             if not text or len(delta.ListFields()) > 1 or len(choice.ListFields()) > _PLAIN:
                 self._add_rest(choice)
 
