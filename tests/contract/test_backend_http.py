@@ -1,6 +1,7 @@
 """The HTTP client of the backends: what it does beyond asking and reading."""
 
 import asyncio
+import json
 import os
 import socket
 import subprocess
@@ -143,6 +144,32 @@ async def test_bad_framing() -> None:
         with pytest.raises(StreamBroken, match="broke off") as caught:
             await asyncio.wait_for(anext(chunks), 10)
         assert "the body makes no sense" in (caught.value.cause or "")
+        await backend.close()
+
+
+async def test_a_stream_without_end() -> None:
+    """One that is always ahead of its reader ends with `total` too."""
+    many = f"data: {json.dumps(chunks('x')[1])}\n\n" * 10_000
+    with ScriptedUpstream() as upstream:
+        upstream.answer(Events([many] * 20))
+        backend = OpenAI(upstream.url)
+
+        async def listen() -> None:
+            async for _ in backend.stream(call(timeouts={"total": 0.2})):
+                await asyncio.sleep(0.05)
+
+        with pytest.raises(StreamBroken, match="broke off"):
+            await asyncio.wait_for(listen(), 5)
+        await backend.close()
+
+
+async def test_a_refusal_without_end() -> None:
+    """The status says enough where the words do not come."""
+    with ScriptedUpstream() as upstream:
+        upstream.answer(Raw(["HTTP/1.1 503 Service Unavailable\r\nContent-Length: 100\r\n\r\nso", Stall()]))
+        backend = OpenAI(upstream.url)
+        with pytest.raises(UpstreamUnavailable):
+            await asyncio.wait_for(backend.complete(call()), 10)
         await backend.close()
 
 

@@ -24,6 +24,7 @@ _LARGEST_ANSWER = 64 * 1024 * 1024
 _LARGEST_STREAM = 256 * 1024 * 1024  # each token comes in an event of its own, maybe with 20 probabilities
 _LARGEST_ERROR = 64 * 1024
 _WAIT_FOR_CONNECTION = 1.0
+_WAIT_FOR_WORDS = 2.0  # seconds: a refusal is told by its status, and should not keep its caller for the rest
 _NOT_WELL = "The backend does not say that it is well"
 _OK = 200
 
@@ -186,7 +187,8 @@ class HttpBackend:
             return failures.unreadable(call.request.model, _packed(response.foreign))
         body = b""
         with suppress(*http.FAILURES, Malformed):
-            body = await _read(response, _LARGEST_ERROR)
+            async with asyncio.timeout(_WAIT_FOR_WORDS):
+                body = await _read(response, _LARGEST_ERROR)
             await response.release()
         return self._failures.refusal(response.status, response.headers, body, call.request.model)
 

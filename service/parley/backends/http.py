@@ -97,8 +97,12 @@ class Answer:
             self._connection.close()
 
     def time_out(self) -> None:
-        """Makes a read that waits, and every later one, raise TimeoutError."""
+        """Makes a read that waits raise TimeoutError, and every later one that finds nothing left.
+
+        Nothing more comes then: an upstream that is faster than its reader would never leave nothing.
+        """
         self._body.set_exception(TimeoutError())
+        self._connection.close()
 
     def close(self) -> None:
         """Closes the connection, unless it was released."""
