@@ -156,7 +156,7 @@ async def test_a_stream_without_end() -> None:
 
         async def listen() -> None:
             async for _ in backend.stream(call(timeouts={"total": 0.2})):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.2)
 
         with pytest.raises(StreamBroken, match="broke off"):
             await asyncio.wait_for(listen(), 5)
