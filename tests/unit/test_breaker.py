@@ -1,5 +1,6 @@
 """The circuit breaker's states, on a clock that is set."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -195,3 +196,15 @@ def test_targets_have_a_cell_each_that_every_worker_finds(tmp_path: Path) -> Non
     cells("a/../b").change(lambda _: Numbers(1, 2, 3))
     assert (1, 2, 3) == shared_cells(tmp_path)("a/../b").read()
     assert Numbers() == cells("a/b").read()
+
+
+def test_a_file_that_is_emptied_or_gone_breaks_nothing(clock: Clock, tmp_path: Path) -> None:
+    """Its pause is forgotten, and the next one is kept again."""
+    breaker = Breaker(clock, Pause(shared_cells(tmp_path)("a/b")))
+    _opened(breaker)
+    (file,) = tmp_path.iterdir()
+    os.truncate(file, 0)
+    assert _call(breaker, fails=True)
+    assert 20 == breaker.retry_in()
+    file.unlink()
+    assert 20 == breaker.retry_in()

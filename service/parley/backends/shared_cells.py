@@ -1,9 +1,9 @@
 """What the workers of a machine share about a target: three numbers, in a small file of the folder they run in."""
 
 import hashlib
-import mmap
 import os
 import struct
+import weakref
 from collections.abc import Callable
 from fcntl import LOCK_EX, LOCK_UN, flock
 from pathlib import Path
@@ -14,26 +14,23 @@ _FORM = struct.Struct("=ddd")
 
 
 class SharedCell:
-    """A cell in the file `path`. Readers look into shared memory; whoever changes it holds the file's lock."""
+    """A cell in the file `path`, which is made where there is none. Whoever changes it holds the file's lock."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
-        flock(self._file, LOCK_EX)
-        if os.fstat(self._file.fileno()).st_size < _FORM.size:
-            self._file.write(_FORM.pack(*Numbers()))
-        flock(self._file, LOCK_UN)
-        self._memory = mmap.mmap(self._file.fileno(), _FORM.size)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        weakref.finalize(self, os.close, self._file)
 
     def read(self) -> Numbers:
-        """Returns the numbers."""
-        return Numbers(*_FORM.unpack_from(self._memory))
+        """Returns the numbers; those of the beginning where the file has none, or has lost them."""
+        data = os.pread(self._file, _FORM.size, 0)
+        return Numbers(*_FORM.unpack(data)) if len(data) == _FORM.size else Numbers()
 
     def change(self, change: Callable[[Numbers], Numbers]) -> Numbers:
         """Changes them under the lock, which nobody holds for longer than this; returns what they were before."""
         flock(self._file, LOCK_EX)
         try:
             before = self.read()
-            _FORM.pack_into(self._memory, 0, *change(before))
+            os.pwrite(self._file, _FORM.pack(*change(before)), 0)
         finally:
             flock(self._file, LOCK_UN)
         return before
