@@ -1,6 +1,7 @@
 """Two streams that race for the first token: the one that loses leaves nothing behind, whenever it loses."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
@@ -87,4 +88,31 @@ async def test_a_caller_who_leaves_while_the_loser_is_ended_leaves_nothing(race:
     with pytest.raises(asyncio.CancelledError):
         await racing
     assert [False, True] == race.closed()
+    assert Outcome.CANCELLED == race.course.attempts[0].outcome
+
+
+async def test_a_call_that_is_cancelled_twice_leaves_nothing(race: Race) -> None:
+    """The second time may come while the lanes are being ended: a token that has just come is given up all the same."""
+    ending, ended = asyncio.Event(), asyncio.Event()
+
+    async def lane(kind: Kind) -> Asked:
+        if kind is Kind.HEDGE:
+            asked = await race.asked(1)
+            racing.cancel()
+            return asked
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        ending.set()
+        with suppress(asyncio.CancelledError):
+            await ended.wait()
+        raise AssertionError
+
+    racing = asyncio.create_task(hedging.race(lane, 0, lambda: True))
+    await ending.wait()
+    racing.cancel()
+    ended.set()
+    with pytest.raises(asyncio.CancelledError):
+        await racing
+    while not race.closed()[1]:
+        await asyncio.sleep(0)
     assert Outcome.CANCELLED == race.course.attempts[0].outcome

@@ -24,7 +24,7 @@ async def race(lane: Lane, seconds: float, has_more: Callable[[], bool]) -> Aske
         winner = await _fastest(lanes)
         await _end([task for task in lanes if task is not winner])
     except BaseException:  # a caller who leaves now leaves the winner too
-        await _end(lanes)
+        await asyncio.shield(_end(lanes))  # it may be cancelled again meanwhile
         raise
     return winner.result()
 
