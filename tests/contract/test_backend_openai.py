@@ -23,6 +23,7 @@ from parley.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
     UpstreamUnavailable,
+    UpstreamUnreadable,
 )
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
@@ -627,6 +628,18 @@ async def test_whole_without_done(backend: OpenAI, upstream: ScriptedUpstream) -
     assert ["stop"] == reasons(await collect(backend, call()))
     with pytest.raises(StreamBroken):
         await collect(backend, call(n=2))
+
+
+async def test_an_answer_that_nests_too_deeply(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """It is unreadable, as any other of a shape that cannot be."""
+    deep: dict[str, Any] = {}
+    for _ in range(50):
+        deep = {"a": deep}
+    upstream.answer(completion("Hi") | {"moderation": deep}, Events([chunk({"annotations": [deep]})]))
+    with pytest.raises(UpstreamUnreadable):
+        await backend.complete(call())
+    with pytest.raises(StreamBroken):
+        await collect(backend, call())
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
+from google.protobuf.message import DecodeError
 
 from parley.core.errors import (
     ContentPolicy,
@@ -61,8 +62,8 @@ _STATUS_OF_TYPE = {
 _WORD = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 _SECRETS = re.compile(r"\b(?:sk|pk|gsk|xai|key)-[\w.*-]{4,}|(?<=Bearer )\S+|(?<=://)[^/\s@]+(?=@)", re.IGNORECASE)
 
-SHAPE_ERRORS = (TypeError, AttributeError, KeyError, ValueError, RecursionError)
-"""What reading JSON of an unexpected shape raises."""
+SHAPE_ERRORS = (TypeError, AttributeError, KeyError, ValueError, RecursionError, DecodeError)
+"""What reading JSON of an unexpected shape raises; the last one where it nests too deeply."""
 
 
 class Malformed(Exception):
