@@ -11,11 +11,11 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
-from google.protobuf.message import DecodeError
 
 from parley.core.errors import (
     ContentPolicy,
     ContextLengthExceeded,
+    ParleyError,
     StreamBroken,
     UpstreamError,
     UpstreamMisconfigured,
@@ -62,8 +62,8 @@ _STATUS_OF_TYPE = {
 _WORD = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 _SECRETS = re.compile(r"\b(?:sk|pk|gsk|xai|key)-[\w.*-]{4,}|(?<=Bearer )\S+|(?<=://)[^/\s@]+(?=@)", re.IGNORECASE)
 
-SHAPE_ERRORS = (TypeError, AttributeError, KeyError, ValueError, RecursionError, DecodeError)
-"""What reading JSON of an unexpected shape raises; the last one where it nests too deeply."""
+SHAPE_ERRORS = (TypeError, AttributeError, KeyError, ValueError, RecursionError)
+"""What reading JSON of an unexpected shape raises."""
 
 
 class Malformed(Exception):
@@ -149,6 +149,13 @@ def unavailable(model: str, cause: str, wait: float | None = None) -> UpstreamUn
 def unreadable(model: str, cause: str) -> UpstreamUnreadable:
     """Returns the error for a whole answer that broke off, or cannot be read."""
     return UpstreamUnreadable(_not_available(model), cause=cause)
+
+
+def asked_again(error: ParleyError) -> ParleyError:
+    """Returns the error of a call that was sent a second time already, on another connection."""
+    if isinstance(error, UpstreamUnavailable):
+        error.repeats = 1
+    return error
 
 
 def misconfigured(model: str, cause: str) -> UpstreamMisconfigured:

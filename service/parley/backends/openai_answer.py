@@ -27,6 +27,7 @@ from parley.v1.message_pb2 import (
     Usage,
 )
 
+_DEEPEST = 24  # levels of JSON: each takes three of messages, which may have 100
 _UNLIKELY = -9999.0  # how OpenAI writes a probability of next to nothing
 
 
@@ -104,6 +105,7 @@ def content(data: Any) -> Value:
         return Value(string_value=data)
     if data is None:
         return Value(null_value=NULL_VALUE)
+    _check_depth(data)
     parts = ListValue()
     parts.extend(data)
     return Value(list_value=parts)
@@ -138,10 +140,19 @@ def audio(data: Mapping[str, Any]) -> Audio:
 
 
 def struct(data: Mapping[str, Any]) -> Struct:
-    """Returns a JSON object as a Struct."""
+    """Returns a JSON object as a Struct. Raises ValueError where it nests more deeply than messages may."""
+    _check_depth(data)
     read = Struct()
     read.update(data)
     return read
+
+
+def _check_depth(data: Any, levels: int = _DEEPEST) -> None:
+    """Protobuf writes what nests too deeply, and nobody can read it then."""
+    if levels == 0:
+        raise ValueError("the answer nests too deeply")
+    for value in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+        _check_depth(value, levels - 1)
 
 
 def logprobs(data: Mapping[str, Any] | None, top: int) -> Logprobs | None:
