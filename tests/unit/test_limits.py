@@ -254,6 +254,17 @@ async def test_the_usage_settles(limits: Limits, store: MemoryStore) -> None:
     assert 2027 == tokens(store)
 
 
+async def test_what_was_said_since_the_latest_count_is_estimated(limits: Limits, store: MemoryStore) -> None:
+    """A backend may count the prompt ahead; a caller who leaves then pays for what he has heard all the same."""
+    said = ChatCompletionChunk()
+    said.choices.add().delta.content = "x" * 40
+    with await admit(limits, most=500) as admission:
+        admission.saw(ChatCompletionChunk(usage=Usage(prompt_tokens=7, completion_tokens=1)))
+        admission.saw(said)
+    await limits.close()
+    assert 18 == tokens(store)
+
+
 async def test_time_that_passed_is_not_given_back_twice(limits: Limits, store: MemoryStore) -> None:
     """A long call that used little leaves a full bucket and not more."""
     with await admit(limits, most=600):

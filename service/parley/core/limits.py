@@ -64,18 +64,23 @@ class Admission:
         """Takes note of an answer, or of a piece of one."""
         if not self._charges:
             return
-        if answer.HasField("usage"):
-            self._usage = answer.usage
         self._said = self._said or 0
+        if answer.HasField("usage"):
+            self._usage, self._said = answer.usage, 0
+            return
         for choice in answer.choices:
             self._said += _size(choice.message if isinstance(answer, ChatCompletion) else choice.delta)  # type: ignore[union-attr]
 
     def used(self) -> int:
-        """Returns how many tokens the call has used: what the backend says, else an estimate; 0 before it answered."""
-        if self._usage is not None:
-            return self._usage.total_tokens or self._usage.prompt_tokens + self._usage.completion_tokens
+        """Returns how many tokens the call has used: what the backend says, else an estimate; 0 before it answered.
+
+        Some backends count the prompt ahead: what was said since the latest count is estimated.
+        """
         if self._said is None:
             return 0
+        if self._usage is not None:
+            told = self._usage.total_tokens or self._usage.prompt_tokens + self._usage.completion_tokens
+            return told + _tokens(self._said)
         return self._prompt + _tokens(self._said + sum(_size(message) for message in self._history))
 
     def __enter__(self) -> Self:
