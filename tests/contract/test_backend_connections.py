@@ -17,12 +17,16 @@ from aiohttp import ServerDisconnectedError
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from parley.backends.http import Endpoint, NoneFree
+from parley.backends.http import AskedAgain, Endpoint, NoneFree
 from parley.backends.openai import OpenAI
+from parley.config import parse
 from parley.core.errors import UpstreamMisconfigured, UpstreamRateLimited, UpstreamUnavailable
+from parley.core.ports import Caller
+from parley.core.routing import Router
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from tests.contract.backends import KEY, call, collect, text
 from tests.contract.certificates import CERTIFICATE
-from tests.upstream import Events, Gate, Json, Raw, ScriptedUpstream, Stall, chunks, ending
+from tests.upstream import Cut, Events, Gate, Json, Raw, ScriptedUpstream, Stall, chunks, ending
 
 
 class Names(AbstractResolver):
@@ -176,7 +180,10 @@ async def test_waiting_calls_that_give_up() -> None:
 
 
 async def test_one_stale_connection_is_enough() -> None:
-    """Where one kept connection turns out to be dead, the others are not tried: the call is sent twice at most."""
+    """Where one kept connection turns out to be dead, the others are not tried, by later calls neither.
+
+    The call is sent twice at most; its error says so, as the second time counts as a repetition.
+    """
     with ScriptedUpstream() as upstream:
         endpoint = Endpoint(URL(upstream.url), {})
         answers = [await endpoint.post(b"{}", 5) for _ in range(5)]
@@ -184,11 +191,36 @@ async def test_one_stale_connection_is_enough() -> None:
             await answer.release()
         gone = Raw([b""])
         upstream.answer(*[gone] * 2)
+        with pytest.raises(AskedAgain) as caught:
+            await endpoint.post(b"{}", 5)
+        assert isinstance(caught.value.error, ServerDisconnectedError)
+        assert (7, 6) == (len(upstream.requests), upstream.connections)
+        upstream.answer(gone)
         with pytest.raises(ServerDisconnectedError):
             await endpoint.post(b"{}", 5)
         await endpoint.close()
-    assert 7 == len(upstream.requests)
-    assert 6 == upstream.connections
+    assert (8, 7) == (len(upstream.requests), upstream.connections)
+
+
+@pytest.mark.parametrize("warm", [0, 4])
+async def test_the_upstream_sees_no_more_than_the_table_allows(warm: int) -> None:
+    """Three requests where connections were kept that are dead now, as many as where there were none."""
+    with ScriptedUpstream() as upstream:
+        backend = OpenAI(upstream.url)
+        config = f"""{{backends: {{a: {{kind: openai, base_url: "{upstream.url}"}}}},
+            models: [{{id: m, targets: [{{backend: a}}]}}]}}"""
+        router = Router(parse(config, "f"), {"a": backend})
+        model = router.model(Caller("default", "key_1"), "m")
+
+        async def ask() -> None:
+            await router.run(model, CreateChatCompletionRequest(), [], session_id=None, deadline=None).complete()
+
+        await asyncio.gather(*(ask() for _ in range(warm)))
+        upstream.default = Raw([Cut(reset=True)])
+        with pytest.raises(UpstreamUnavailable):
+            await ask()
+        await backend.close()
+    assert 3 == len(upstream.requests) - warm
 
 
 @pytest.mark.parametrize(

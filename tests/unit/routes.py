@@ -21,8 +21,16 @@ from parley.core.targets import Candidate, LiveTarget
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from tests.rpc.scripted import ScriptedBackend
 
+
+def _asked_again() -> ParleyError:
+    error = UpstreamUnavailable("unavailable on a second connection too")
+    error.repeats = 1
+    return error
+
+
 FAILURES: dict[str, Callable[[], ParleyError]] = {
     "unavailable": lambda: UpstreamUnavailable("unavailable"),
+    "unavailable twice": _asked_again,
     "busy for 2 s": lambda: UpstreamRateLimited("busy", retry_after=2.0),
     "busy for 60 s": lambda: UpstreamRateLimited("busy", retry_after=60.0),
     "busy": lambda: UpstreamRateLimited("busy"),

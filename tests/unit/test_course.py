@@ -74,6 +74,7 @@ class Play:
 ROWS: dict[str, tuple[list[str], int, bool, bool]] = {
     "500 once": (["unavailable"], 1 + 1, False, True),
     "503 for ever": (["unavailable", "…"], 1 + 2, True, True),
+    "503 for ever, at first on two connections": (["unavailable twice", "unavailable", "…"], 1 + 1, True, True),
     "429 with 2 s once": (["busy for 2 s"], 1 + 1, False, False),
     "429 with 2 s for ever": (["busy for 2 s", "…"], 1 + 1, True, False),
     "429 with 60 s for ever": (["busy for 60 s", "…"], 1 + 2, True, True),

@@ -202,6 +202,8 @@ class HttpBackend:
     def _failure(self, error: Exception, call: UpstreamCall, bounds: Bounds, *, begun: bool = False) -> ParleyError:
         """Puts what went wrong before or, where it has `begun`, in a whole answer into the terms of the domain."""
         model = call.request.model
+        if isinstance(error, http.AskedAgain):
+            return failures.asked_again(self._failure(error.error, call, bounds, begun=begun))
         if isinstance(error, http.NoneFree):
             return failures.rate_limited(model, _WAIT_FOR_CONNECTION, str(error))
         if isinstance(error, TimeoutError):

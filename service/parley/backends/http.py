@@ -35,6 +35,14 @@ _NOT_AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _PACKED = "gzip, deflate, zstd"
 
 
+class AskedAgain(aiohttp.ClientError):
+    """A call was sent a second time, as a kept connection had turned out to be closed, and failed again: `error`."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class NoneFree(TimeoutError):
     """Every connection that there may be is in use, and none became free in time."""
 
@@ -159,6 +167,7 @@ class Endpoint:
         self._resolver = resolver
         self._proxy = None if unix_socket is not None else proxy_for(url)
         self._connector: aiohttp.BaseConnector | None = None
+        self._fresh_since = 0.0  # a connection that was there before is not used again
         self._links: WeakKeyDictionary[ResponseHandler, _Link] = WeakKeyDictionary()
 
     async def post(self, body: bytes, connect_seconds: float, *, packed: bool = False) -> Answer:
@@ -204,20 +213,23 @@ class Endpoint:
 
     async def _ask(self, ask: "_Ask", body: bytes, connect_seconds: float) -> Answer:
         connector = self._connector or self._open()
-        only_fresh = False
+        again = False
         while True:
             connection = await self._connect(connector, connect_seconds)
-            kept = connection.protocol in self._links
-            if kept and only_fresh:
+            protocol = connection.protocol
+            link = None if protocol is None else self._links.get(protocol)
+            if link is not None and link.since <= self._fresh_since:
                 connection.close()
                 continue
             try:
                 return await self._exchange(connection, ask, body)
             except BaseException as error:
                 connection.close()
-                if not (kept and isinstance(error, _STALE)):
+                if again and isinstance(error, FAILURES) and not isinstance(error, TimeoutError):
+                    raise AskedAgain(error) from error
+                if link is None or not isinstance(error, _STALE):
                     raise
-                only_fresh = True
+                again, self._fresh_since = True, monotonic()
 
     async def _connect(self, connector: aiohttp.BaseConnector, seconds: float) -> Connection:
         full = len(connector._acquired) >= self._connections  # noqa: SLF001 - there is no public way to the number

@@ -157,11 +157,12 @@ class Course:
 
     def _pause(self, attempt: Attempt, repeat: Repeat, error: ParleyError) -> float | None:
         told = error.retry_after if error.retry_after is not None and error.retry_after <= SHORT_WAIT else 0.0
+        done = attempt.repeats + (error.repeats if isinstance(error, UpstreamUnavailable) else 0)
         if repeat is Repeat.AS_TOLD and not attempt.told:
-            pause, repeats, has_waited = told, attempt.repeats, True
-        elif repeat is Repeat.BACKOFF and attempt.repeats < MOST_REPEATS:
-            backoff = FIRST_BACKOFF * 2**attempt.repeats * (0.5 + self._jitter())
-            pause, repeats, has_waited = max(told, backoff), attempt.repeats + 1, attempt.told
+            pause, repeats, has_waited = told, done, True
+        elif repeat is Repeat.BACKOFF and done < MOST_REPEATS:
+            backoff = FIRST_BACKOFF * 2**done * (0.5 + self._jitter())
+            pause, repeats, has_waited = max(told, backoff), done + 1, attempt.told
         else:
             return None
         if not self._may_repeat(attempt, pause):

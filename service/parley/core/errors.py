@@ -256,9 +256,13 @@ class UpstreamMisconfigured(UpstreamError):
 
 
 class UpstreamUnavailable(UpstreamError):
-    """The backend refuses or resets connections, or fails (408, 5xx)."""
+    """The backend refuses or resets connections, or fails (408, 5xx).
+
+    `repeats` counts how often it has been asked again already, by whoever holds the connections to it.
+    """
 
     reason = reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE
+    repeats = 0
 
 
 class UpstreamUnreadable(UpstreamUnavailable):
