@@ -288,6 +288,24 @@ async def test_a_stream_without_a_token_is_another_targets(stack: Stack) -> None
     assert not stack.backends["b"].calls[0].continues
 
 
+async def test_a_refused_request_waits_for_no_rival(stack: Stack) -> None:
+    """The rival's own refusal is no matter: the first one may still answer."""
+    asked, never = asyncio.Event(), asyncio.Event()
+
+    def rival(_: UpstreamCall) -> object:
+        asked.set()
+        return [never]
+
+    stack.answers(a=lambda _: [asked, UpstreamRejected("no such thing")], b=rival)
+    with pytest.raises(UpstreamRejected):
+        await asyncio.wait_for(_text(stack.run("hedged")), 10)
+    assert stack.backends["b"].closed.is_set()
+    gate = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.1, gate.set)
+    run = stack.answers(a=lambda _: [gate, *chunks("late")], b=UpstreamRejected("not here")).run("hedged")
+    assert "late" == (await _text(run))[0]
+
+
 async def test_a_slow_first_token_is_asked_for_elsewhere_too(stack: Stack) -> None:
     """The faster one answers, the other is closed; a fast first one has no rival."""
     never = asyncio.Event()

@@ -6,6 +6,8 @@ from typing import Any
 
 from parley.core.asking import Asked
 from parley.core.attempts import Kind
+from parley.core.errors import ParleyError
+from parley.core.verdicts import Next, verdict
 
 Lane = Callable[[Kind], Coroutine[Any, Any, Asked]]
 """Asks one target after another until one of them has said its first token."""
@@ -14,7 +16,8 @@ Lane = Callable[[Kind], Coroutine[Any, Any, Asked]]
 async def race(lane: Lane, seconds: float, has_more: Callable[[], bool]) -> Asked:
     """Returns the stream whose first token comes first. A second lane is opened after so many seconds, if `has_more`.
 
-    The other lane is ended, and its stream closed. Raises what the first lane raises where neither has a token.
+    The other lane is ended, and its stream closed. Raises what the first lane raises where neither has a token, and at
+    once where the request itself was refused there.
     """
     lanes = [asyncio.create_task(lane(Kind.FIRST))]
     try:
@@ -30,14 +33,18 @@ async def race(lane: Lane, seconds: float, has_more: Callable[[], bool]) -> Aske
 
 
 async def _fastest(lanes: list[asyncio.Task[Asked]]) -> asyncio.Task[Asked]:
-    """Waits for the first lane that succeeds; returns one that failed where all have."""
+    """Waits for a lane that succeeds, or for the first one to be refused; returns one that failed where all have."""
     waiting = set(lanes)
     while waiting:
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
-            if task.exception() is None:
+            if task.exception() is None or (task is lanes[0] and _is_final(task.exception())):
                 return task
     return lanes[0]
+
+
+def _is_final(error: BaseException | None) -> bool:
+    return isinstance(error, ParleyError) and verdict(error).next is Next.NOBODY
 
 
 async def _end(lanes: list[asyncio.Task[Asked]]) -> None:
