@@ -145,6 +145,25 @@ def test_attempts_are_bounded_and_everybody_is_asked_once_before_anybody_is_aske
     assert ["a", "b", "c"] == played.asked
 
 
+def test_who_cannot_be_asked_takes_no_attempt() -> None:
+    """Two that cannot honour a parameter leave both attempts to those who can."""
+    clock = Clock()
+    failures = {"a": ["unsupported"], "b": ["unsupported"], "c": ["timeout"]}
+    played = Play(failures, Retries(attempts=2), clock=clock).of(candidates(clock, *"abcd"))
+    assert (["a", "b", "c", "d"], None) == (played.asked, played.error)
+
+
+def test_hedges_are_repetitions_too() -> None:
+    """They are taken from the budget, so that a slow backend does not double the traffic of the next one."""
+    clock = Clock()
+    budget = Budget(0, clock)
+    course = Course("m", candidates(clock, "a"), Retries(), budget, deadline=None, clock=clock)
+    assert 30 == sum(course.may_hedge() for _ in range(40))
+    course.next()
+    clock.now += 10
+    assert not course.may_hedge()
+
+
 def test_nothing_is_begun_past_the_deadline() -> None:
     """A pause that would end after it is not made: the next target is asked at once."""
     clock = Clock()

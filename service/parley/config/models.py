@@ -51,8 +51,8 @@ class Retries(Strict):
     """What failures may cost.
 
     `attempts` bounds what one call asks of all its targets and fallbacks together, continuations of broken streams
-    included. `share` bounds how many calls of a worker may be asked a second time at the same target: so many to one
-    first attempt, beside a few a second that are always free; a backend that is down is not buried under repetitions.
+    included. `share` bounds how many calls of a worker may be repeated at the same target, or hedged: so many to one
+    first attempt, beside a few a second that are always free; a backend that is down is not buried under them.
     """
 
     attempts: int = Field(default=6, ge=1, le=32)

@@ -73,6 +73,10 @@ class Course:
         """Returns as many seconds as may still be waited for something: at most so many, and none past the deadline."""
         return most if self._deadline is None else max(0.0, min(most, self._deadline - self._clock()))
 
+    def may_hedge(self) -> bool:
+        """Takes a repetition for a hedge; False where nobody is left for it, or the budget has none."""
+        return self.has_more and self._budget.repeat()
+
     def next(self) -> Candidate:
         """Takes the next candidate that may be asked. Raises what the caller is told where there is none."""
         self._check_deadline()
@@ -142,6 +146,8 @@ class Course:
         self._remember(error)
         if row.next is Next.FALLBACKS:
             self._waiting = deque(other for other in self._waiting if other.model is not attempt.candidate.model)
+        if isinstance(error, UnsupportedParameter):
+            self._left += 1  # nobody was asked anything
         if isinstance(error, UpstreamMisconfigured):
             _log.error("misconfigured", target=attempt.candidate.target.name, cause=error.cause)
         return self._pause(attempt, row.repeat, error)

@@ -13,8 +13,8 @@ Lane = Callable[[Kind], Coroutine[Any, Any, Asked]]
 """Asks one target after another until one of them has said its first token."""
 
 
-async def race(lane: Lane, seconds: float, has_more: Callable[[], bool]) -> Asked:
-    """Returns the stream whose first token comes first. A second lane is opened after so many seconds, if `has_more`.
+async def race(lane: Lane, seconds: float, may_hedge: Callable[[], bool]) -> Asked:
+    """Returns the stream whose first token comes first. A second lane is opened after so many seconds, if `may_hedge`.
 
     The other lane is ended, and its stream closed. Raises what the first lane raises where neither has a token, and at
     once where the request itself was refused there.
@@ -22,7 +22,7 @@ async def race(lane: Lane, seconds: float, has_more: Callable[[], bool]) -> Aske
     lanes = [asyncio.create_task(lane(Kind.FIRST))]
     try:
         await asyncio.wait(lanes, timeout=seconds)
-        if not lanes[0].done() and has_more():
+        if not lanes[0].done() and may_hedge():
             lanes.append(asyncio.create_task(lane(Kind.HEDGE)))
         winner = await _fastest(lanes)
         await _end([task for task in lanes if task is not winner])

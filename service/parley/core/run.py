@@ -93,7 +93,7 @@ class Run:
     async def _open(self) -> Asked:
         if self._model.hedge is None:
             return await self._lane(Kind.FIRST)
-        return await hedging.race(self._lane, self._model.hedge, lambda: self._course.has_more)
+        return await hedging.race(self._lane, self._model.hedge, self._course.may_hedge)
 
     async def _go_on(self, joint: Joint) -> Asked:
         """Asks others for the rest of a stream that has broken off. Raises how it broke off where nobody has it."""
