@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -50,14 +50,22 @@ models:
 
 
 class Left:
-    """What is there at a moment: blocks of Python's memory, bytes of the process's, tasks, objects of calls."""
+    """What is there at a moment: blocks of Python's memory, bytes of the process's, tasks, objects of calls.
 
-    def __init__(self) -> None:
-        gc.collect()
-        self.of_calls = Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, OF_A_CALL))
+    Those of `earlier` calls, which other tests have left in this process, are not counted.
+    """
+
+    def __init__(self, earlier: Sequence[object]) -> None:
+        known = set(map(id, earlier))
+        self.of_calls = Counter(type(thing).__name__ for thing in _of_calls() if id(thing) not in known)
         self.tasks = len(asyncio.all_tasks())
         self.blocks = sys.getallocatedblocks()
         self.bytes = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def _of_calls() -> list[object]:
+    gc.collect()
+    return [thing for thing in gc.get_objects() if isinstance(thing, OF_A_CALL)]
 
 
 class Leaving:
@@ -67,6 +75,7 @@ class Leaving:
         self.worker = worker
         self.upstream = upstream
         self._loop = asyncio.get_running_loop()
+        self._earlier = _of_calls()
         self._arrivals: dict[str, asyncio.Future[Received]] = {}
         self._metadata = (("authorization", f"Bearer {worker.keys['ada']}"),)
         self.reset()
@@ -119,7 +128,7 @@ class Leaving:
                 group.create_task(leave_some())
         self.reset()
         async with asyncio.timeout(PATIENCE):
-            while (left := Left()).of_calls.total() > KEPT:
+            while (left := Left(self._earlier)).of_calls.total() > KEPT:
                 await asyncio.sleep(0.05)
         return left
 
