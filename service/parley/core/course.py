@@ -184,7 +184,8 @@ class Course:
 
     def _end(self, attempt: Attempt, outcome: Outcome, error: ParleyError | None = None) -> None:
         attempt.ended = self._clock()
-        attempt.outcome, attempt.error = outcome, error
+        attempt.outcome = outcome
+        attempt.error = error and error.with_traceback(None)  # its frames know the attempt: nobody would be free of it
 
     def _remember(self, error: ParleyError) -> None:
         """Keeps what tells the caller most: a conversation that is too long, else the latest failure of a backend."""
