@@ -179,7 +179,9 @@ class ScriptedUpstream:
 
     @property
     def address(self) -> str:
-        """Where the server listens: `host:port`."""
+        """Where the server listens: `host:port`, or the path of its Unix socket."""
+        if self._unix_socket is not None:
+            return str(self._unix_socket)
         return self.url.removeprefix("http://").removesuffix("/v1")
 
     def __enter__(self) -> Self:

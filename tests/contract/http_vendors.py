@@ -1,10 +1,13 @@
 """The vendors that speak HTTP, on the scripted upstream: for the contract suite of backends."""
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from parley.backends.anthropic import Anthropic
+from parley.backends.llama_cpp import LlamaCpp
 from parley.backends.openai import OpenAI
 from parley.core.errors import (
     ContentPolicy,
@@ -141,4 +144,30 @@ ANTHROPIC = HttpVendor(
     event=lambda body: anthropic.event("error", **{name: body[name] for name in ("error", "request_id")}),
 )
 
-HTTP_VENDORS = [OPENAI, ANTHROPIC]
+
+class _OnSocket(ScriptedUpstream):
+    """The scripted upstream on a Unix socket, in a folder of its own."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="parley-test-")
+        super().__init__(Path(self._folder.name) / "llama.sock")
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self._folder.cleanup()
+
+
+class LlamaCppVendor(HttpVendor):
+    """llama.cpp's own server says the same as OpenAI's, on a Unix socket."""
+
+    def serve(self) -> ScriptedUpstream:
+        """Runs a server on a socket."""
+        return _OnSocket()
+
+    def backend(self, address: str) -> Backend:
+        """Makes the backend for a server at a path."""
+        return LlamaCpp(Path(address))
+
+
+LLAMA_CPP = LlamaCppVendor(**{**vars(OPENAI), "name": "llama_cpp"})
+HTTP_VENDORS = [OPENAI, ANTHROPIC, LLAMA_CPP]
