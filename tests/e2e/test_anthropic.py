@@ -35,20 +35,6 @@ WEATHER: Any = {
 
 
 @pytest.fixture(scope="module")
-def the_upstream() -> Iterator[ScriptedUpstream]:
-    """One scripted upstream for all tests."""
-    with ScriptedUpstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def upstream(the_upstream: ScriptedUpstream) -> ScriptedUpstream:
-    """The scripted upstream, as if new."""
-    the_upstream.reset()
-    return the_upstream
-
-
-@pytest.fixture(scope="module")
 def claude(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
     """A `parley up` whose only upstream is Anthropic."""
     file = tmp_path_factory.mktemp("claude") / "parley.yaml"

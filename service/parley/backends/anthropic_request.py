@@ -10,16 +10,13 @@ from typing import Any
 import orjson
 
 from parley.backends.anthropic_messages import conversation
-from parley.backends.json_text import exact, merge_extra
+from parley.backends.json_text import OWN, exact, merge_extra
 from parley.backends.limits import unsupported
 from parley.core.errors import InvalidRequest
 from parley.core.plain import from_struct, from_value
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import FunctionDefinition, Tool
-
-OWN = frozenset({"session_id", "store", "metadata", "stream", "stream_options", "continue_final_message"})
-"""Fields of the request that are Parley's own."""
 
 SENT = frozenset(
     {

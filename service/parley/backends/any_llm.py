@@ -18,11 +18,10 @@ from pydantic import BaseModel
 from parley.backends import failures, openai_answer, openai_request
 from parley.backends.any_llm_failures import ProviderFailures
 from parley.backends.bounds import Bounds
-from parley.backends.failures import ErrorInBody, Malformed
+from parley.backends.failures import Malformed
 from parley.backends.json_text import FIELDS
 from parley.backends.openai_stream import StreamReader
 from parley.config import ConfigError
-from parley.core.errors import ParleyError
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 
@@ -77,7 +76,7 @@ class AnyLLM:
         finally:
             await _close(answer)
         if not reader.whole:
-            raise self._broken(reader, call)
+            raise self._failures.unfinished(reader.failure, call.request.model, started=reader.started)
 
     async def check(self) -> None:
         """Is never asked: these backends have no `health`."""
@@ -85,12 +84,6 @@ class AnyLLM:
     async def close(self) -> None:
         """Closes every connection, where the provider's package can."""
         await _close(getattr(self._provider, "client", None))
-
-    def _broken(self, reader: StreamReader, call: UpstreamCall) -> ParleyError:
-        if isinstance(reader.failure, ErrorInBody):
-            return self._failures.in_stream(reader.failure.error, call.request.model, started=reader.started)
-        cause = reader.failure or "the stream ended without a finish_reason for every choice"
-        return failures.broken(call.request.model, self._failures.redact(str(cause)))
 
 
 def _make(provider: str, api_key: str | None, base_url: str | None) -> any_llm.AnyLLM:

@@ -118,7 +118,9 @@ class HttpBackend:
                 if size > _LARGEST_STREAM:
                     raise failures.broken(call.request.model, f"the stream is longer than {_LARGEST_STREAM} bytes")
             if not reader.whole:
-                raise bounds.exceeded(started=reader.started) if watch.over else failure or self._broken(reader, call)
+                if watch.over:
+                    raise bounds.exceeded(started=reader.started)
+                raise failure or self._failures.unfinished(reader.failure, call.request.model, started=reader.started)
             await response.release()
         finally:
             watch.stop()
@@ -191,13 +193,6 @@ class HttpBackend:
                 body = await _read(response, _LARGEST_ERROR)
             await response.release()
         return self._failures.refusal(response.status, response.headers, body, call.request.model)
-
-    def _broken(self, reader: Reader, call: UpstreamCall) -> ParleyError:
-        """Returns the error for a stream whose events do not add up to a whole answer."""
-        if isinstance(reader.failure, ErrorInBody):
-            return self._failures.in_stream(reader.failure.error, call.request.model, started=reader.started)
-        cause = reader.failure or "the stream ended without saying that its answer is whole"
-        return failures.broken(call.request.model, self._failures.redact(str(cause)))
 
     def _failure(self, error: Exception, call: UpstreamCall, bounds: Bounds, *, begun: bool = False) -> ParleyError:
         """Puts what went wrong before or, where it has `begun`, in a whole answer into the terms of the domain."""

@@ -108,6 +108,12 @@ class Failures:
         status = found[0] if found else _STATUS_OF_TYPE.get(str(said.get("type")), 500)
         return self._classify(status, said, cause, model, None)
 
+    def unfinished(self, failure: Malformed | ErrorInBody | None, model: str, *, started: bool) -> UpstreamError:
+        """Returns the error for a stream whose events do not add up to a whole answer; `failure` is its reader's."""
+        if isinstance(failure, ErrorInBody):
+            return self.in_stream(failure.error, model, started=started)
+        return broken(model, self.redact(str(failure or "the stream ended without saying that its answer is whole")))
+
     def _classify(
         self, status: int, said: Mapping[str, Any], cause: str, model: str, wait: float | None
     ) -> UpstreamError:

@@ -12,6 +12,9 @@ from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 FIELDS = frozenset(field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields) | {"chatSessionId"}
 """The names that a request's fields have in JSON."""
 
+OWN = frozenset({"session_id", "store", "metadata", "stream", "stream_options", "continue_final_message"})
+"""Fields of a request that are Parley's own, or that a backend says in its vendor's way: no vendor is sent them."""
+
 
 def exact(text: str, name: str) -> orjson.Fragment:
     """Returns the text of a JSON object, to be sent as it is. Raises InvalidRequest where it is none.

@@ -10,24 +10,13 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from parley.backends.json_text import exact, merge_extra
+from parley.backends.json_text import OWN, exact, merge_extra
 from parley.core.plain import from_struct, from_value, number
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
-NOT_SENT = frozenset(
-    {
-        "session_id",
-        "store",
-        "metadata",
-        "stream",
-        "stream_options",
-        "continue_final_message",
-        "extra_body",
-        "extra_body_json",
-    }
-)
-"""Fields of the request that are Parley's own, or that this module writes itself."""
+NOT_SENT = OWN | {"extra_body", "extra_body_json"}
+"""Fields of the request that are not sent as they are."""
 
 _Convert = Callable[[Any], Any]
 

@@ -17,13 +17,13 @@ from parley.backends.parley_failures import RpcFailures
 from parley.config import ConfigError
 from parley.core.errors import UpstreamUnavailable
 from parley.core.ports import UpstreamCall
+from parley.core.streams import speaks
 from parley.v1.chat_completions_pb2 import (
     DESCRIPTOR,
     ChatCompletion,
     ChatCompletionChunk,
     CreateChatCompletionRequest,
 )
-from parley.v1.message_pb2 import Delta
 
 _SERVICE = DESCRIPTOR.services_by_name["ChatCompletions"].full_name
 _MOST_HELD = 1024 * 1024  # bytes of a stream that are kept for a reader who is slower than the network
@@ -225,16 +225,12 @@ class _Progress:
             self._begun.add(choice.index)
             if choice.HasField("finish_reason"):
                 self._finished.add(choice.index)
-            self.started = self.started or choice.HasField("finish_reason") or _says_something(choice.delta)
+            self.started = self.started or speaks(choice)
         return chunk
 
 
 def _words(error: Exception) -> str:
     return f"{error.code().name}: {error.details()}" if isinstance(error, grpc.aio.AioRpcError) else str(error)
-
-
-def _says_something(delta: Delta) -> bool:
-    return any(value for field, value in delta.ListFields() if field.name != "role")
 
 
 def _request(call: UpstreamCall) -> bytes:

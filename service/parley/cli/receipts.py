@@ -3,6 +3,7 @@
 from typing import Any
 
 from parley.cli.terminal import plain
+from parley.config import target_name
 
 _SECOND = 1000  # milliseconds
 _PLACES = 9  # decimals of a cost
@@ -15,7 +16,7 @@ def lines(receipt: dict[str, Any]) -> list[str]:
 
 def _name(attempt: dict[str, Any]) -> str:
     """Returns `backend/model`, and why it was asked where it was not the first."""
-    name = f"{attempt['backend']}/{attempt['target_model']}" if "target_model" in attempt else attempt["backend"]
+    name = target_name(attempt["backend"], attempt.get("target_model", ""))
     return name if attempt["kind"] == "first" else f"{name} ({attempt['kind']})"
 
 

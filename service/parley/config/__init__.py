@@ -15,7 +15,7 @@ from parley.config.backends import (
     OpenAIBackend,
     ParleyBackend,
 )
-from parley.config.models import History, Limit, Limits, Model, Price, Retries, Target, Timeouts
+from parley.config.models import History, Limit, Limits, Model, Price, Retries, Target, Timeouts, target_name
 from parley.config.stores import PostgresConfig, Retention, SqliteConfig, StoreConfig
 from parley.config.types import ConfigError, Duration
 from parley.config.whole import Config, load, name_of, parse
@@ -47,4 +47,5 @@ __all__ = [
     "load",
     "name_of",
     "parse",
+    "target_name",
 ]

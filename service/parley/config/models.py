@@ -44,7 +44,12 @@ class Target(Strict):
     @property
     def name(self) -> str:
         """What the log, the receipts and the price table call it: `backend/model`, or the backend alone."""
-        return f"{self.backend}/{self.model}" if self.model else self.backend
+        return target_name(self.backend, self.model)
+
+
+def target_name(backend: str, model: str) -> str:
+    """Names a target: `openai/gpt-5-mini`, or the backend alone where it has no name of its own for the model."""
+    return f"{backend}/{model}" if model else backend
 
 
 class Retries(Strict):

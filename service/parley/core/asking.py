@@ -7,6 +7,7 @@ from parley.core.attempts import Attempt, Kind
 from parley.core.course import Course
 from parley.core.errors import ParleyError
 from parley.core.ports import UpstreamCall
+from parley.core.streams import speaks
 from parley.core.targets import Candidate
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 
@@ -65,7 +66,7 @@ class Asked:
         try:
             async for chunk in self.rest:
                 head.append(chunk)
-                if _speaks(chunk):
+                if any(map(speaks, chunk.choices)):
                     self._course.began(self.attempt)
                     break
         except ParleyError:
@@ -89,13 +90,3 @@ class Asked:
                 await self.rest.aclose()
             finally:
                 self.attempt.candidate.target.give_place()
-
-
-def _speaks(chunk: ChatCompletionChunk) -> bool:
-    """Tells whether a chunk has a token in it, or the end of an answer, and not only the role."""
-    for choice in chunk.choices:
-        if choice.delta.content or choice.HasField("finish_reason"):
-            return True
-        if any(field.name not in {"role", "content"} for field, _ in choice.delta.ListFields()):
-            return True
-    return False

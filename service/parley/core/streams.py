@@ -97,6 +97,13 @@ def _says_nothing(delta: Delta) -> bool:
     return not delta.ListFields() or (len(delta.ListFields()) == 1 and delta.HasField("content") and not delta.content)
 
 
+def speaks(choice: ChunkChoice) -> bool:
+    """Tells whether there is a token in a backend's piece of an answer, or its end, and not only the role."""
+    return choice.HasField("finish_reason") or any(
+        value for field, value in choice.delta.ListFields() if field.name != "role"
+    )
+
+
 def stamp(completion: ChatCompletion, model: str, session_id: str | None) -> None:
     """Sets what a whole answer has from us and not from the backend."""
     completion.id = ids.completion_id()

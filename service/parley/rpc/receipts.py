@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
+from parley.config import target_name
 from parley.v1.receipt_pb2 import Attempt, Receipt
 
 # Trailing metadata of 8 KiB are what every caller takes. Bytes travel as base64, beside an error at its longest.
@@ -25,7 +26,7 @@ def fields(receipt: Receipt, causes: Sequence[str | None]) -> dict[str, Any]:
     """
     attempts = receipt.attempts
     done = [attempt for attempt in attempts if attempt.outcome == _DONE]
-    fields: dict[str, Any] = {"target": _target(done[-1])} if done else {}
+    fields: dict[str, Any] = {"target": target_name(done[-1].backend, done[-1].target_model)} if done else {}
     if receipt.HasField("cost"):
         fields["cost"] = round(receipt.cost, _PLACES)
     if attempts:
@@ -53,15 +54,14 @@ def _fitting(receipt: Receipt) -> Receipt:
 
 
 def _tried(attempt: Attempt, cause: str | None) -> dict[str, Any]:
-    tried: dict[str, Any] = {"target": _target(attempt), "kind": attempt.kind, "outcome": attempt.outcome}
+    tried: dict[str, Any] = {
+        "target": target_name(attempt.backend, attempt.target_model),
+        "kind": attempt.kind,
+        "outcome": attempt.outcome,
+    }
     if attempt.HasField("reason"):
         tried["reason"] = attempt.reason
     tried["ms"] = attempt.duration_ms
     if cause:
         tried["cause"] = cause
     return tried
-
-
-def _target(attempt: Attempt) -> str:
-    """Names a target as the price table does: `openai/gpt-5-mini`, or the backend alone."""
-    return f"{attempt.backend}/{attempt.target_model}" if attempt.target_model else attempt.backend

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from parley.backends.anthropic import Anthropic
-from parley.backends.anthropic_request import OWN, SENT
+from parley.backends.anthropic_request import SENT
+from parley.backends.json_text import OWN
 from parley.config import ConfigError
 from parley.core.errors import InvalidRequest, ParleyError, UnsupportedParameter
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
