@@ -79,6 +79,8 @@ _LABELS = re.compile(r"up to (\d+), keys to (\d+) characters, values to (\d+)")
 _REQUIRED = re.compile(r"\bRequired(\.|, at least)|\bAlways (set|true|`)")
 _GRPC_ONLY = "gRPC only"
 _NULL = "over REST: null"
+# Carry the fields that the protos do not declare; over REST those fields stand in the object itself.
+_CARRIERS = ("extra", "extra_json")
 
 
 def reference(name: str) -> Schema:
@@ -103,7 +105,8 @@ class Schemas:
 
     def message(self, name: str) -> Schema:
         """Returns the schema of a message."""
-        fields = [field for field in self._protos.messages[name].field if _GRPC_ONLY not in self.comment(name, field)]
+        declared = self._protos.messages[name].field
+        fields = [field for field in declared if not self._is_hidden(name, field)]
         schema: Schema = {"description": self._protos.comments[name], "type": "object"}
         required = [field.json_name for field in fields if self.is_required(name, field)]
         properties = {field.json_name: self.property(name, field) for field in fields}
@@ -111,6 +114,7 @@ class Schemas:
             properties = {key: value if key in required else _or_null(value) for key, value in properties.items()}
         schema["properties"] = properties
         schema |= {"required": required} if required else {}
+        schema |= {"additionalProperties": True} if any(field.name in _CARRIERS for field in declared) else {}
         return schema | ({"anyOf": FORMS[name]} if name in FORMS else {})
 
     def property(self, name: str, field: Field) -> Schema:
@@ -136,6 +140,10 @@ class Schemas:
             return True
         single = field.label != Field.LABEL_REPEATED and not field.proto3_optional
         return single and name not in self._asked and "absent" not in comment
+
+    def _is_hidden(self, name: str, field: Field) -> bool:
+        """Tells whether the field never appears in the JSON of REST."""
+        return field.name in _CARRIERS or _GRPC_ONLY in self.comment(name, field)
 
     def comment(self, name: str, field: Field) -> str:
         """Returns the comment of a message's field."""

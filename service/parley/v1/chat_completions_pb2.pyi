@@ -421,19 +421,34 @@ class StreamOptions(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     INCLUDE_USAGE_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     include_usage: _builtins.bool
     """Over REST: one more chunk at the end, with empty `choices` and the usage. Over gRPC it always comes."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
+
     def __init__(
         self,
         *,
         include_usage: _builtins.bool | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_include_usage", b"_include_usage", "include_usage", b"include_usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_include_usage", b"_include_usage", "extra", b"extra", "extra_json", b"extra_json", "include_usage", b"include_usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_include_usage", b"_include_usage", "include_usage", b"include_usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_include_usage", b"_include_usage", "extra", b"extra", "extra_json", b"extra_json", "include_usage", b"include_usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__include_usage: _TypeAlias = _typing.Literal["include_usage"]  # noqa: Y015
     _WhichOneofArgType__include_usage: _TypeAlias = _typing.Literal["_include_usage", b"_include_usage"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__include_usage) -> _WhichOneofReturnType__include_usage | None: ...
 
 Global___StreamOptions: _TypeAlias = StreamOptions  # noqa: Y015
@@ -446,24 +461,39 @@ class ResponseFormat(_message.Message):
 
     TYPE_FIELD_NUMBER: _builtins.int
     JSON_SCHEMA_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """`text`, `json_object` or `json_schema`. Required."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def json_schema(self) -> Global___JsonSchema:
         """The schema, where `type` is `json_schema`."""
+
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
 
     def __init__(
         self,
         *,
         type: _builtins.str = ...,
         json_schema: Global___JsonSchema | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_json_schema", b"_json_schema", "json_schema", b"json_schema"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_json_schema", b"_json_schema", "extra", b"extra", "extra_json", b"extra_json", "json_schema", b"json_schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_json_schema", b"_json_schema", "json_schema", b"json_schema", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_json_schema", b"_json_schema", "extra", b"extra", "extra_json", b"extra_json", "json_schema", b"json_schema", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__json_schema: _TypeAlias = _typing.Literal["json_schema"]  # noqa: Y015
     _WhichOneofArgType__json_schema: _TypeAlias = _typing.Literal["_json_schema", b"_json_schema"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__json_schema) -> _WhichOneofReturnType__json_schema | None: ...
 
 Global___ResponseFormat: _TypeAlias = ResponseFormat  # noqa: Y015
@@ -479,6 +509,8 @@ class JsonSchema(_message.Message):
     SCHEMA_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     SCHEMA_JSON_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The schema's name: letters, digits, `_` and `-`, at most 64. Required."""
     description: _builtins.str
@@ -489,9 +521,15 @@ class JsonSchema(_message.Message):
     """The same schema as JSON text, for callers whose own maps lose the order of keys. Where it is set, `schema` is
     ignored. Must be a JSON object, else INVALID_ARGUMENT.
     """
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def schema(self) -> _struct_pb2.Struct:
         """The schema. The order of its keys is kept from the wire to the backend."""
+
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
 
     def __init__(
         self,
@@ -501,19 +539,25 @@ class JsonSchema(_message.Message):
         schema: _struct_pb2.Struct | None = ...,
         strict: _builtins.bool | None = ...,
         schema_json: _builtins.str | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_schema_json", b"_schema_json", "_strict", b"_strict", "description", b"description", "schema", b"schema", "schema_json", b"schema_json", "strict", b"strict"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_extra_json", b"_extra_json", "_schema_json", b"_schema_json", "_strict", b"_strict", "description", b"description", "extra", b"extra", "extra_json", b"extra_json", "schema", b"schema", "schema_json", b"schema_json", "strict", b"strict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_schema_json", b"_schema_json", "_strict", b"_strict", "description", b"description", "name", b"name", "schema", b"schema", "schema_json", b"schema_json", "strict", b"strict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_extra_json", b"_extra_json", "_schema_json", b"_schema_json", "_strict", b"_strict", "description", b"description", "extra", b"extra", "extra_json", b"extra_json", "name", b"name", "schema", b"schema", "schema_json", b"schema_json", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__schema_json: _TypeAlias = _typing.Literal["schema_json"]  # noqa: Y015
     _WhichOneofArgType__schema_json: _TypeAlias = _typing.Literal["_schema_json", b"_schema_json"]  # noqa: Y015
     _WhichOneofReturnType__strict: _TypeAlias = _typing.Literal["strict"]  # noqa: Y015
     _WhichOneofArgType__strict: _TypeAlias = _typing.Literal["_strict", b"_strict"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__schema_json) -> _WhichOneofReturnType__schema_json | None: ...
     @_typing.overload
@@ -529,23 +573,35 @@ class Prediction(_message.Message):
 
     TYPE_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """`content`. Required."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def content(self) -> _struct_pb2.Value:
         """The text: a string, or a list of text parts. Required."""
+
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
 
     def __init__(
         self,
         *,
         type: _builtins.str = ...,
         content: _struct_pb2.Value | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "content", b"content", "extra", b"extra", "extra_json", b"extra_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "content", b"content", "extra", b"extra", "extra_json", b"extra_json", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
 
 Global___Prediction: _TypeAlias = Prediction  # noqa: Y015
 
@@ -557,23 +613,35 @@ class AudioOutput(_message.Message):
 
     VOICE_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     format: _builtins.str
     """`wav`, `aac`, `mp3`, `flac`, `opus` or `pcm16`. Required."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def voice(self) -> _struct_pb2.Value:
         """The voice: a name, or an object with an id. Required."""
+
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
 
     def __init__(
         self,
         *,
         voice: _struct_pb2.Value | None = ...,
         format: _builtins.str = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["voice", b"voice"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "extra", b"extra", "extra_json", b"extra_json", "voice", b"voice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "voice", b"voice"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "extra", b"extra", "extra_json", b"extra_json", "format", b"format", "voice", b"voice"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
 
 Global___AudioOutput: _TypeAlias = AudioOutput  # noqa: Y015
 
@@ -585,26 +653,40 @@ class WebSearchOptions(_message.Message):
 
     SEARCH_CONTEXT_SIZE_FIELD_NUMBER: _builtins.int
     USER_LOCATION_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     search_context_size: _builtins.str
     """How much context to take from the search: `low`, `medium` or `high`. Default: the backend's own."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def user_location(self) -> Global___UserLocation:
         """Where the user is, roughly."""
+
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
 
     def __init__(
         self,
         *,
         search_context_size: _builtins.str | None = ...,
         user_location: Global___UserLocation | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_search_context_size", b"_search_context_size", "_user_location", b"_user_location", "search_context_size", b"search_context_size", "user_location", b"user_location"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_search_context_size", b"_search_context_size", "_user_location", b"_user_location", "extra", b"extra", "extra_json", b"extra_json", "search_context_size", b"search_context_size", "user_location", b"user_location"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_search_context_size", b"_search_context_size", "_user_location", b"_user_location", "search_context_size", b"search_context_size", "user_location", b"user_location"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_search_context_size", b"_search_context_size", "_user_location", b"_user_location", "extra", b"extra", "extra_json", b"extra_json", "search_context_size", b"search_context_size", "user_location", b"user_location"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__search_context_size: _TypeAlias = _typing.Literal["search_context_size"]  # noqa: Y015
     _WhichOneofArgType__search_context_size: _TypeAlias = _typing.Literal["_search_context_size", b"_search_context_size"]  # noqa: Y015
     _WhichOneofReturnType__user_location: _TypeAlias = _typing.Literal["user_location"]  # noqa: Y015
     _WhichOneofArgType__user_location: _TypeAlias = _typing.Literal["_user_location", b"_user_location"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__search_context_size) -> _WhichOneofReturnType__search_context_size | None: ...
     @_typing.overload
@@ -620,23 +702,35 @@ class UserLocation(_message.Message):
 
     TYPE_FIELD_NUMBER: _builtins.int
     APPROXIMATE_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """`approximate`. Required."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def approximate(self) -> Global___ApproximateLocation:
         """The place."""
+
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
 
     def __init__(
         self,
         *,
         type: _builtins.str = ...,
         approximate: Global___ApproximateLocation | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["approximate", b"approximate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "approximate", b"approximate", "extra", b"extra", "extra_json", b"extra_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approximate", b"approximate", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "approximate", b"approximate", "extra", b"extra", "extra_json", b"extra_json", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
 
 Global___UserLocation: _TypeAlias = UserLocation  # noqa: Y015
 
@@ -650,6 +744,8 @@ class ApproximateLocation(_message.Message):
     COUNTRY_FIELD_NUMBER: _builtins.int
     REGION_FIELD_NUMBER: _builtins.int
     TIMEZONE_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     city: _builtins.str
     """The city's name."""
     country: _builtins.str
@@ -658,6 +754,12 @@ class ApproximateLocation(_message.Message):
     """The region's name."""
     timezone: _builtins.str
     """The time zone's IANA name."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
+
     def __init__(
         self,
         *,
@@ -665,15 +767,19 @@ class ApproximateLocation(_message.Message):
         country: _builtins.str | None = ...,
         region: _builtins.str | None = ...,
         timezone: _builtins.str | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_city", b"_city", "_country", b"_country", "_region", b"_region", "_timezone", b"_timezone", "city", b"city", "country", b"country", "region", b"region", "timezone", b"timezone"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_city", b"_city", "_country", b"_country", "_extra_json", b"_extra_json", "_region", b"_region", "_timezone", b"_timezone", "city", b"city", "country", b"country", "extra", b"extra", "extra_json", b"extra_json", "region", b"region", "timezone", b"timezone"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_city", b"_city", "_country", b"_country", "_region", b"_region", "_timezone", b"_timezone", "city", b"city", "country", b"country", "region", b"region", "timezone", b"timezone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_city", b"_city", "_country", b"_country", "_extra_json", b"_extra_json", "_region", b"_region", "_timezone", b"_timezone", "city", b"city", "country", b"country", "extra", b"extra", "extra_json", b"extra_json", "region", b"region", "timezone", b"timezone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__city: _TypeAlias = _typing.Literal["city"]  # noqa: Y015
     _WhichOneofArgType__city: _TypeAlias = _typing.Literal["_city", b"_city"]  # noqa: Y015
     _WhichOneofReturnType__country: _TypeAlias = _typing.Literal["country"]  # noqa: Y015
     _WhichOneofArgType__country: _TypeAlias = _typing.Literal["_country", b"_country"]  # noqa: Y015
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__region: _TypeAlias = _typing.Literal["region"]  # noqa: Y015
     _WhichOneofArgType__region: _TypeAlias = _typing.Literal["_region", b"_region"]  # noqa: Y015
     _WhichOneofReturnType__timezone: _TypeAlias = _typing.Literal["timezone"]  # noqa: Y015
@@ -682,6 +788,8 @@ class ApproximateLocation(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__city) -> _WhichOneofReturnType__city | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__country) -> _WhichOneofReturnType__country | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__region) -> _WhichOneofReturnType__region | None: ...
     @_typing.overload
@@ -697,24 +805,38 @@ class PromptCacheOptions(_message.Message):
 
     MODE_FIELD_NUMBER: _builtins.int
     TTL_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     mode: _builtins.str
     """Who chooses the places up to which is cached: `implicit` or `explicit`. Default: the backend's own."""
     ttl: _builtins.str
     """How long the cached prompt is kept at least, for example `30m`. Default: the backend's own."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
+
     def __init__(
         self,
         *,
         mode: _builtins.str | None = ...,
         ttl: _builtins.str | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_mode", b"_mode", "_ttl", b"_ttl", "mode", b"mode", "ttl", b"ttl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_mode", b"_mode", "_ttl", b"_ttl", "extra", b"extra", "extra_json", b"extra_json", "mode", b"mode", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mode", b"_mode", "_ttl", b"_ttl", "mode", b"mode", "ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_mode", b"_mode", "_ttl", b"_ttl", "extra", b"extra", "extra_json", b"extra_json", "mode", b"mode", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__mode: _TypeAlias = _typing.Literal["mode"]  # noqa: Y015
     _WhichOneofArgType__mode: _TypeAlias = _typing.Literal["_mode", b"_mode"]  # noqa: Y015
     _WhichOneofReturnType__ttl: _TypeAlias = _typing.Literal["ttl"]  # noqa: Y015
     _WhichOneofArgType__ttl: _TypeAlias = _typing.Literal["_ttl", b"_ttl"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__mode) -> _WhichOneofReturnType__mode | None: ...
     @_typing.overload
@@ -730,24 +852,39 @@ class ModerationOptions(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The backend's name of the model that moderates. Required."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def policy(self) -> Global___ModerationPolicy:
         """What to do with what it finds. Default: the backend's own."""
+
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
 
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         policy: Global___ModerationPolicy | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_policy", b"_policy", "policy", b"policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_policy", b"_policy", "extra", b"extra", "extra_json", b"extra_json", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_policy", b"_policy", "model", b"model", "policy", b"policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_policy", b"_policy", "extra", b"extra", "extra_json", b"extra_json", "model", b"model", "policy", b"policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__policy: _TypeAlias = _typing.Literal["policy"]  # noqa: Y015
     _WhichOneofArgType__policy: _TypeAlias = _typing.Literal["_policy", b"_policy"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__policy) -> _WhichOneofReturnType__policy | None: ...
 
 Global___ModerationOptions: _TypeAlias = ModerationOptions  # noqa: Y015
@@ -760,6 +897,10 @@ class ModerationPolicy(_message.Message):
 
     INPUT_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def input(self) -> Global___ModerationRule:
         """In the request."""
@@ -768,20 +909,30 @@ class ModerationPolicy(_message.Message):
     def output(self) -> Global___ModerationRule:
         """In the answer."""
 
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
+
     def __init__(
         self,
         *,
         input: Global___ModerationRule | None = ...,
         output: Global___ModerationRule | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "_output", b"_output", "input", b"input", "output", b"output"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_input", b"_input", "_output", b"_output", "extra", b"extra", "extra_json", b"extra_json", "input", b"input", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "_output", b"_output", "input", b"input", "output", b"output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_input", b"_input", "_output", b"_output", "extra", b"extra", "extra_json", b"extra_json", "input", b"input", "output", b"output"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__input: _TypeAlias = _typing.Literal["input"]  # noqa: Y015
     _WhichOneofArgType__input: _TypeAlias = _typing.Literal["_input", b"_input"]  # noqa: Y015
     _WhichOneofReturnType__output: _TypeAlias = _typing.Literal["output"]  # noqa: Y015
     _WhichOneofArgType__output: _TypeAlias = _typing.Literal["_output", b"_output"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__input) -> _WhichOneofReturnType__input | None: ...
     @_typing.overload
@@ -796,18 +947,30 @@ class ModerationRule(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MODE_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     mode: _builtins.str
     """`score` or `block`. Required."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
+
     def __init__(
         self,
         *,
         mode: _builtins.str = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "extra", b"extra", "extra_json", b"extra_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "extra", b"extra", "extra_json", b"extra_json", "mode", b"mode"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
 
 Global___ModerationRule: _TypeAlias = ModerationRule  # noqa: Y015
 
@@ -827,6 +990,8 @@ class ChatCompletion(_message.Message):
     SYSTEM_FINGERPRINT_FIELD_NUMBER: _builtins.int
     SERVICE_TIER_FIELD_NUMBER: _builtins.int
     MODERATION_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session that this turn belongs to; absent where none is kept."""
     id: _builtins.str
@@ -841,6 +1006,8 @@ class ChatCompletion(_message.Message):
     """The backend's mark of the configuration that it answered with."""
     service_tier: _builtins.str
     """The tier of service that the backend answered in."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def choices(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Choice]:
         """The `n` answers. Always set."""
@@ -852,6 +1019,10 @@ class ChatCompletion(_message.Message):
     @_builtins.property
     def moderation(self) -> _struct_pb2.Struct:
         """What moderation found, where `moderation` asked for it, as the backend returned it."""
+
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
 
     def __init__(
         self,
@@ -866,11 +1037,15 @@ class ChatCompletion(_message.Message):
         system_fingerprint: _builtins.str | None = ...,
         service_tier: _builtins.str | None = ...,
         moderation: _struct_pb2.Struct | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_moderation", b"_moderation", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_system_fingerprint", b"_system_fingerprint", "moderation", b"moderation", "service_tier", b"service_tier", "session_id", b"session_id", "system_fingerprint", b"system_fingerprint", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_moderation", b"_moderation", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_system_fingerprint", b"_system_fingerprint", "extra", b"extra", "extra_json", b"extra_json", "moderation", b"moderation", "service_tier", b"service_tier", "session_id", b"session_id", "system_fingerprint", b"system_fingerprint", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_moderation", b"_moderation", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_system_fingerprint", b"_system_fingerprint", "choices", b"choices", "created", b"created", "id", b"id", "model", b"model", "moderation", b"moderation", "object", b"object", "service_tier", b"service_tier", "session_id", b"session_id", "system_fingerprint", b"system_fingerprint", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_moderation", b"_moderation", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_system_fingerprint", b"_system_fingerprint", "choices", b"choices", "created", b"created", "extra", b"extra", "extra_json", b"extra_json", "id", b"id", "model", b"model", "moderation", b"moderation", "object", b"object", "service_tier", b"service_tier", "session_id", b"session_id", "system_fingerprint", b"system_fingerprint", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__moderation: _TypeAlias = _typing.Literal["moderation"]  # noqa: Y015
     _WhichOneofArgType__moderation: _TypeAlias = _typing.Literal["_moderation", b"_moderation"]  # noqa: Y015
     _WhichOneofReturnType__service_tier: _TypeAlias = _typing.Literal["service_tier"]  # noqa: Y015
@@ -879,6 +1054,8 @@ class ChatCompletion(_message.Message):
     _WhichOneofArgType__session_id: _TypeAlias = _typing.Literal["_session_id", b"_session_id"]  # noqa: Y015
     _WhichOneofReturnType__system_fingerprint: _TypeAlias = _typing.Literal["system_fingerprint"]  # noqa: Y015
     _WhichOneofArgType__system_fingerprint: _TypeAlias = _typing.Literal["_system_fingerprint", b"_system_fingerprint"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__moderation) -> _WhichOneofReturnType__moderation | None: ...
     @_typing.overload
@@ -907,6 +1084,8 @@ class ChatCompletionChunk(_message.Message):
     SERVICE_TIER_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     MODERATION_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session that this turn belongs to; absent where none is kept."""
     id: _builtins.str
@@ -923,6 +1102,8 @@ class ChatCompletionChunk(_message.Message):
     """The tier of service that the backend answers in."""
     sequence: _builtins.int
     """Counts the chunks of a stream from 0. gRPC only: server-sent events do not carry it."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def choices(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.ChunkChoice]:
         """What is added to each of the `n` answers; empty in the chunk with the usage. Always set."""
@@ -934,6 +1115,10 @@ class ChatCompletionChunk(_message.Message):
     @_builtins.property
     def moderation(self) -> _struct_pb2.Struct:
         """What moderation found, where `moderation` asked for it, as the backend returned it; in the last chunk."""
+
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
 
     def __init__(
         self,
@@ -949,11 +1134,15 @@ class ChatCompletionChunk(_message.Message):
         service_tier: _builtins.str | None = ...,
         sequence: _builtins.int | None = ...,
         moderation: _struct_pb2.Struct | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_moderation", b"_moderation", "_sequence", b"_sequence", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_system_fingerprint", b"_system_fingerprint", "_usage", b"_usage", "moderation", b"moderation", "sequence", b"sequence", "service_tier", b"service_tier", "session_id", b"session_id", "system_fingerprint", b"system_fingerprint", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_moderation", b"_moderation", "_sequence", b"_sequence", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_system_fingerprint", b"_system_fingerprint", "_usage", b"_usage", "extra", b"extra", "extra_json", b"extra_json", "moderation", b"moderation", "sequence", b"sequence", "service_tier", b"service_tier", "session_id", b"session_id", "system_fingerprint", b"system_fingerprint", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_moderation", b"_moderation", "_sequence", b"_sequence", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_system_fingerprint", b"_system_fingerprint", "_usage", b"_usage", "choices", b"choices", "created", b"created", "id", b"id", "model", b"model", "moderation", b"moderation", "object", b"object", "sequence", b"sequence", "service_tier", b"service_tier", "session_id", b"session_id", "system_fingerprint", b"system_fingerprint", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_moderation", b"_moderation", "_sequence", b"_sequence", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_system_fingerprint", b"_system_fingerprint", "_usage", b"_usage", "choices", b"choices", "created", b"created", "extra", b"extra", "extra_json", b"extra_json", "id", b"id", "model", b"model", "moderation", b"moderation", "object", b"object", "sequence", b"sequence", "service_tier", b"service_tier", "session_id", b"session_id", "system_fingerprint", b"system_fingerprint", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__moderation: _TypeAlias = _typing.Literal["moderation"]  # noqa: Y015
     _WhichOneofArgType__moderation: _TypeAlias = _typing.Literal["_moderation", b"_moderation"]  # noqa: Y015
     _WhichOneofReturnType__sequence: _TypeAlias = _typing.Literal["sequence"]  # noqa: Y015
@@ -966,6 +1155,8 @@ class ChatCompletionChunk(_message.Message):
     _WhichOneofArgType__system_fingerprint: _TypeAlias = _typing.Literal["_system_fingerprint", b"_system_fingerprint"]  # noqa: Y015
     _WhichOneofReturnType__usage: _TypeAlias = _typing.Literal["usage"]  # noqa: Y015
     _WhichOneofArgType__usage: _TypeAlias = _typing.Literal["_usage", b"_usage"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__moderation) -> _WhichOneofReturnType__moderation | None: ...
     @_typing.overload

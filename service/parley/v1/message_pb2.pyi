@@ -5,6 +5,17 @@ What a conversation is made of: messages, tools, and the pieces of an answer.
 
 JSON names are written out in snake_case, because the documented REST APIs are. A scalar that may be absent is
 `optional`: left out of the JSON while unset, printed when set, zero included.
+
+Fields that Parley does not know. Backends have fields of their own at every level of a request and of an answer. A
+message that mirrors such an object keeps them in two forms: `extra_json` is the text of a JSON object with these
+fields, exactly as they came (order of keys, numbers of any size), `extra` is the same as a Struct. A caller sets
+either; where both are set, `extra_json` is used. An answer has both. Over REST neither name appears: the fields stand
+in the object itself, both ways.
+
+A field whose type is Value or Struct (or a list of them) may be given in `extra_json` in place of the field itself,
+where a Value cannot hold it exactly: whole numbers beyond 2^53, decimal numbers with more digits than a double has.
+Parley then fills in the field as nearly as it can, and sends the text. Any other field of the message in `extra` or
+`extra_json`, text that is no JSON object, and a field that is given both ways are INVALID_ARGUMENT.
 """
 
 from collections import abc as _abc
@@ -16,10 +27,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    from typing import TypeAlias as _TypeAlias
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -39,6 +50,8 @@ class Message(_message.Message):
     REASONING_CONTENT_FIELD_NUMBER: _builtins.int
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     AUDIO_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     """Who speaks: `system`, `developer`, `user`, `assistant`, `tool` or `function`. Required."""
     name: _builtins.str
@@ -49,6 +62,8 @@ class Message(_message.Message):
     """The model's refusal in its own words; `content` is then null."""
     reasoning_content: _builtins.str
     """The model's visible reasoning, where the backend returns it."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def content(self) -> _struct_pb2.Value:
         """The text, or a list of content parts (`text`, `image_url`, `input_audio`, `file`), or null where `tool_calls` or
@@ -71,6 +86,10 @@ class Message(_message.Message):
     def audio(self) -> Global___Audio:
         """Spoken output, where `modalities` asked for it; in a request only its `id`."""
 
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
+
     def __init__(
         self,
         *,
@@ -84,13 +103,17 @@ class Message(_message.Message):
         reasoning_content: _builtins.str | None = ...,
         annotations: _abc.Iterable[_struct_pb2.Struct] | None = ...,
         audio: Global___Audio | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio", b"_audio", "_function_call", b"_function_call", "_name", b"_name", "_reasoning_content", b"_reasoning_content", "_refusal", b"_refusal", "_tool_call_id", b"_tool_call_id", "audio", b"audio", "content", b"content", "function_call", b"function_call", "name", b"name", "reasoning_content", b"reasoning_content", "refusal", b"refusal", "tool_call_id", b"tool_call_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio", b"_audio", "_extra_json", b"_extra_json", "_function_call", b"_function_call", "_name", b"_name", "_reasoning_content", b"_reasoning_content", "_refusal", b"_refusal", "_tool_call_id", b"_tool_call_id", "audio", b"audio", "content", b"content", "extra", b"extra", "extra_json", b"extra_json", "function_call", b"function_call", "name", b"name", "reasoning_content", b"reasoning_content", "refusal", b"refusal", "tool_call_id", b"tool_call_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio", b"_audio", "_function_call", b"_function_call", "_name", b"_name", "_reasoning_content", b"_reasoning_content", "_refusal", b"_refusal", "_tool_call_id", b"_tool_call_id", "annotations", b"annotations", "audio", b"audio", "content", b"content", "function_call", b"function_call", "name", b"name", "reasoning_content", b"reasoning_content", "refusal", b"refusal", "role", b"role", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio", b"_audio", "_extra_json", b"_extra_json", "_function_call", b"_function_call", "_name", b"_name", "_reasoning_content", b"_reasoning_content", "_refusal", b"_refusal", "_tool_call_id", b"_tool_call_id", "annotations", b"annotations", "audio", b"audio", "content", b"content", "extra", b"extra", "extra_json", b"extra_json", "function_call", b"function_call", "name", b"name", "reasoning_content", b"reasoning_content", "refusal", b"refusal", "role", b"role", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio: _TypeAlias = _typing.Literal["audio"]  # noqa: Y015
     _WhichOneofArgType__audio: _TypeAlias = _typing.Literal["_audio", b"_audio"]  # noqa: Y015
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__function_call: _TypeAlias = _typing.Literal["function_call"]  # noqa: Y015
     _WhichOneofArgType__function_call: _TypeAlias = _typing.Literal["_function_call", b"_function_call"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
@@ -103,6 +126,8 @@ class Message(_message.Message):
     _WhichOneofArgType__tool_call_id: _TypeAlias = _typing.Literal["_tool_call_id", b"_tool_call_id"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__audio) -> _WhichOneofReturnType__audio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__function_call) -> _WhichOneofReturnType__function_call | None: ...
     @_typing.overload
@@ -126,6 +151,8 @@ class Audio(_message.Message):
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     TRANSCRIPT_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The id by which a later request can refer to this audio."""
     expires_at: _builtins.int
@@ -134,6 +161,12 @@ class Audio(_message.Message):
     """The audio itself, base64, in the format that the request named."""
     transcript: _builtins.str
     """What is said in it."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
+
     def __init__(
         self,
         *,
@@ -141,21 +174,27 @@ class Audio(_message.Message):
         expires_at: _builtins.int | None = ...,
         data: _builtins.str | None = ...,
         transcript: _builtins.str | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_data", b"_data", "_expires_at", b"_expires_at", "_transcript", b"_transcript", "data", b"data", "expires_at", b"expires_at", "transcript", b"transcript"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_data", b"_data", "_expires_at", b"_expires_at", "_extra_json", b"_extra_json", "_transcript", b"_transcript", "data", b"data", "expires_at", b"expires_at", "extra", b"extra", "extra_json", b"extra_json", "transcript", b"transcript"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_data", b"_data", "_expires_at", b"_expires_at", "_transcript", b"_transcript", "data", b"data", "expires_at", b"expires_at", "id", b"id", "transcript", b"transcript"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_data", b"_data", "_expires_at", b"_expires_at", "_extra_json", b"_extra_json", "_transcript", b"_transcript", "data", b"data", "expires_at", b"expires_at", "extra", b"extra", "extra_json", b"extra_json", "id", b"id", "transcript", b"transcript"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__data: _TypeAlias = _typing.Literal["data"]  # noqa: Y015
     _WhichOneofArgType__data: _TypeAlias = _typing.Literal["_data", b"_data"]  # noqa: Y015
     _WhichOneofReturnType__expires_at: _TypeAlias = _typing.Literal["expires_at"]  # noqa: Y015
     _WhichOneofArgType__expires_at: _TypeAlias = _typing.Literal["_expires_at", b"_expires_at"]  # noqa: Y015
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__transcript: _TypeAlias = _typing.Literal["transcript"]  # noqa: Y015
     _WhichOneofArgType__transcript: _TypeAlias = _typing.Literal["_transcript", b"_transcript"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__data) -> _WhichOneofReturnType__data | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expires_at) -> _WhichOneofReturnType__expires_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__transcript) -> _WhichOneofReturnType__transcript | None: ...
 
@@ -169,23 +208,38 @@ class FunctionCall(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The function's name."""
     arguments: _builtins.str
     """The arguments as JSON text, as the model wrote it: it need not be valid JSON."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         arguments: _builtins.str | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_arguments", b"_arguments", "arguments", b"arguments"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_arguments", b"_arguments", "_extra_json", b"_extra_json", "arguments", b"arguments", "extra", b"extra", "extra_json", b"extra_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_arguments", b"_arguments", "arguments", b"arguments", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_arguments", b"_arguments", "_extra_json", b"_extra_json", "arguments", b"arguments", "extra", b"extra", "extra_json", b"extra_json", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__arguments: _TypeAlias = _typing.Literal["arguments"]  # noqa: Y015
     _WhichOneofArgType__arguments: _TypeAlias = _typing.Literal["_arguments", b"_arguments"]  # noqa: Y015
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__arguments) -> _WhichOneofReturnType__arguments | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
 
 Global___FunctionCall: _TypeAlias = FunctionCall  # noqa: Y015
 
@@ -197,22 +251,37 @@ class CustomCall(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The tool's name."""
     input: _builtins.str
     """The input, as the model wrote it."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         input: _builtins.str | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "input", b"input"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_input", b"_input", "extra", b"extra", "extra_json", b"extra_json", "input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "input", b"input", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_input", b"_input", "extra", b"extra", "extra_json", b"extra_json", "input", b"input", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__input: _TypeAlias = _typing.Literal["input"]  # noqa: Y015
     _WhichOneofArgType__input: _TypeAlias = _typing.Literal["_input", b"_input"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__input) -> _WhichOneofReturnType__input | None: ...
 
 Global___CustomCall: _TypeAlias = CustomCall  # noqa: Y015
@@ -227,10 +296,14 @@ class ToolCall(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     FUNCTION_FIELD_NUMBER: _builtins.int
     CUSTOM_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The id that the answering `tool` message repeats in `tool_call_id`."""
     type: _builtins.str
     """`function` or `custom`. Empty means `function`."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def function(self) -> Global___FunctionCall:
         """The function to call, where `type` is `function`."""
@@ -239,6 +312,10 @@ class ToolCall(_message.Message):
     def custom(self) -> Global___CustomCall:
         """The custom tool to call, where `type` is `custom`."""
 
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
+
     def __init__(
         self,
         *,
@@ -246,12 +323,16 @@ class ToolCall(_message.Message):
         type: _builtins.str = ...,
         function: Global___FunctionCall | None = ...,
         custom: Global___CustomCall | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["custom", b"custom", "function", b"function"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "custom", b"custom", "extra", b"extra", "extra_json", b"extra_json", "function", b"function"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["custom", b"custom", "function", b"function", "id", b"id", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "custom", b"custom", "extra", b"extra", "extra_json", b"extra_json", "function", b"function", "id", b"id", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
 
 Global___ToolCall: _TypeAlias = ToolCall  # noqa: Y015
 
@@ -266,6 +347,8 @@ class FunctionDefinition(_message.Message):
     PARAMETERS_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     PARAMETERS_JSON_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name: letters, digits, `_` and `-`, at most 64. Required."""
     description: _builtins.str
@@ -276,11 +359,17 @@ class FunctionDefinition(_message.Message):
     """The same JSON Schema as JSON text, for callers whose own maps lose the order of keys. Where it is set,
     `parameters` is ignored. Must be a JSON object, else INVALID_ARGUMENT.
     """
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct:
         """The parameters as a JSON Schema object. Absent means a function without parameters. The order of its keys is kept
         from the wire to the backend.
         """
+
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
 
     def __init__(
         self,
@@ -290,19 +379,25 @@ class FunctionDefinition(_message.Message):
         parameters: _struct_pb2.Struct | None = ...,
         strict: _builtins.bool | None = ...,
         parameters_json: _builtins.str | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_parameters_json", b"_parameters_json", "_strict", b"_strict", "description", b"description", "parameters", b"parameters", "parameters_json", b"parameters_json", "strict", b"strict"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_extra_json", b"_extra_json", "_parameters_json", b"_parameters_json", "_strict", b"_strict", "description", b"description", "extra", b"extra", "extra_json", b"extra_json", "parameters", b"parameters", "parameters_json", b"parameters_json", "strict", b"strict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_parameters_json", b"_parameters_json", "_strict", b"_strict", "description", b"description", "name", b"name", "parameters", b"parameters", "parameters_json", b"parameters_json", "strict", b"strict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_extra_json", b"_extra_json", "_parameters_json", b"_parameters_json", "_strict", b"_strict", "description", b"description", "extra", b"extra", "extra_json", b"extra_json", "name", b"name", "parameters", b"parameters", "parameters_json", b"parameters_json", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__parameters_json: _TypeAlias = _typing.Literal["parameters_json"]  # noqa: Y015
     _WhichOneofArgType__parameters_json: _TypeAlias = _typing.Literal["_parameters_json", b"_parameters_json"]  # noqa: Y015
     _WhichOneofReturnType__strict: _TypeAlias = _typing.Literal["strict"]  # noqa: Y015
     _WhichOneofArgType__strict: _TypeAlias = _typing.Literal["_strict", b"_strict"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__parameters_json) -> _WhichOneofReturnType__parameters_json | None: ...
     @_typing.overload
@@ -319,13 +414,21 @@ class CustomTool(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The tool's name. Required."""
     description: _builtins.str
     """What the tool does: the model chooses by it."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def format(self) -> _struct_pb2.Struct:
         """What the input may look like: `{"type": "text"}` or a grammar. Default: any text."""
+
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
 
     def __init__(
         self,
@@ -333,14 +436,21 @@ class CustomTool(_message.Message):
         name: _builtins.str = ...,
         description: _builtins.str | None = ...,
         format: _struct_pb2.Struct | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "description", b"description", "format", b"format"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_extra_json", b"_extra_json", "description", b"description", "extra", b"extra", "extra_json", b"extra_json", "format", b"format"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "description", b"description", "format", b"format", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_extra_json", b"_extra_json", "description", b"description", "extra", b"extra", "extra_json", b"extra_json", "format", b"format", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
 
 Global___CustomTool: _TypeAlias = CustomTool  # noqa: Y015
 
@@ -353,8 +463,12 @@ class Tool(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     FUNCTION_FIELD_NUMBER: _builtins.int
     CUSTOM_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """`function` or `custom`. Required."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def function(self) -> Global___FunctionDefinition:
         """The function, where `type` is `function`."""
@@ -363,18 +477,26 @@ class Tool(_message.Message):
     def custom(self) -> Global___CustomTool:
         """The custom tool, where `type` is `custom`."""
 
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
+
     def __init__(
         self,
         *,
         type: _builtins.str = ...,
         function: Global___FunctionDefinition | None = ...,
         custom: Global___CustomTool | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["custom", b"custom", "function", b"function"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "custom", b"custom", "extra", b"extra", "extra_json", b"extra_json", "function", b"function"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["custom", b"custom", "function", b"function", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "custom", b"custom", "extra", b"extra", "extra_json", b"extra_json", "function", b"function", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
 
 Global___Tool: _TypeAlias = Tool  # noqa: Y015
 
@@ -388,10 +510,14 @@ class Choice(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Its place among the `n` answers, from 0. Always set."""
     finish_reason: _builtins.str
     """Why the model stopped: `stop`, `length`, `tool_calls`, `content_filter` or `function_call`."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def message(self) -> Global___Message:
         """The assistant's message."""
@@ -400,6 +526,10 @@ class Choice(_message.Message):
     def logprobs(self) -> Global___Logprobs:
         """The probabilities of the tokens, where `logprobs` asked for them."""
 
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
+
     def __init__(
         self,
         *,
@@ -407,17 +537,23 @@ class Choice(_message.Message):
         message: Global___Message | None = ...,
         finish_reason: _builtins.str | None = ...,
         logprobs: Global___Logprobs | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_finish_reason", b"_finish_reason", "_index", b"_index", "_logprobs", b"_logprobs", "finish_reason", b"finish_reason", "index", b"index", "logprobs", b"logprobs", "message", b"message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_finish_reason", b"_finish_reason", "_index", b"_index", "_logprobs", b"_logprobs", "extra", b"extra", "extra_json", b"extra_json", "finish_reason", b"finish_reason", "index", b"index", "logprobs", b"logprobs", "message", b"message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_finish_reason", b"_finish_reason", "_index", b"_index", "_logprobs", b"_logprobs", "finish_reason", b"finish_reason", "index", b"index", "logprobs", b"logprobs", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_finish_reason", b"_finish_reason", "_index", b"_index", "_logprobs", b"_logprobs", "extra", b"extra", "extra_json", b"extra_json", "finish_reason", b"finish_reason", "index", b"index", "logprobs", b"logprobs", "message", b"message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__finish_reason: _TypeAlias = _typing.Literal["finish_reason"]  # noqa: Y015
     _WhichOneofArgType__finish_reason: _TypeAlias = _typing.Literal["_finish_reason", b"_finish_reason"]  # noqa: Y015
     _WhichOneofReturnType__index: _TypeAlias = _typing.Literal["index"]  # noqa: Y015
     _WhichOneofArgType__index: _TypeAlias = _typing.Literal["_index", b"_index"]  # noqa: Y015
     _WhichOneofReturnType__logprobs: _TypeAlias = _typing.Literal["logprobs"]  # noqa: Y015
     _WhichOneofArgType__logprobs: _TypeAlias = _typing.Literal["_logprobs", b"_logprobs"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__finish_reason) -> _WhichOneofReturnType__finish_reason | None: ...
     @_typing.overload
@@ -437,10 +573,14 @@ class ChunkChoice(_message.Message):
     DELTA_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Its place among the `n` answers, from 0. Always set."""
     finish_reason: _builtins.str
     """Why the model stopped; absent (over REST: null) until it does."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def delta(self) -> Global___Delta:
         """What is added. Empty in the chunk that carries `finish_reason`."""
@@ -449,6 +589,10 @@ class ChunkChoice(_message.Message):
     def logprobs(self) -> Global___Logprobs:
         """The probabilities of the tokens of this delta, where `logprobs` asked for them."""
 
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
+
     def __init__(
         self,
         *,
@@ -456,17 +600,23 @@ class ChunkChoice(_message.Message):
         delta: Global___Delta | None = ...,
         finish_reason: _builtins.str | None = ...,
         logprobs: Global___Logprobs | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_finish_reason", b"_finish_reason", "_index", b"_index", "_logprobs", b"_logprobs", "delta", b"delta", "finish_reason", b"finish_reason", "index", b"index", "logprobs", b"logprobs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_finish_reason", b"_finish_reason", "_index", b"_index", "_logprobs", b"_logprobs", "delta", b"delta", "extra", b"extra", "extra_json", b"extra_json", "finish_reason", b"finish_reason", "index", b"index", "logprobs", b"logprobs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_finish_reason", b"_finish_reason", "_index", b"_index", "_logprobs", b"_logprobs", "delta", b"delta", "finish_reason", b"finish_reason", "index", b"index", "logprobs", b"logprobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_finish_reason", b"_finish_reason", "_index", b"_index", "_logprobs", b"_logprobs", "delta", b"delta", "extra", b"extra", "extra_json", b"extra_json", "finish_reason", b"finish_reason", "index", b"index", "logprobs", b"logprobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__finish_reason: _TypeAlias = _typing.Literal["finish_reason"]  # noqa: Y015
     _WhichOneofArgType__finish_reason: _TypeAlias = _typing.Literal["_finish_reason", b"_finish_reason"]  # noqa: Y015
     _WhichOneofReturnType__index: _TypeAlias = _typing.Literal["index"]  # noqa: Y015
     _WhichOneofArgType__index: _TypeAlias = _typing.Literal["_index", b"_index"]  # noqa: Y015
     _WhichOneofReturnType__logprobs: _TypeAlias = _typing.Literal["logprobs"]  # noqa: Y015
     _WhichOneofArgType__logprobs: _TypeAlias = _typing.Literal["_logprobs", b"_logprobs"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__finish_reason) -> _WhichOneofReturnType__finish_reason | None: ...
     @_typing.overload
@@ -490,6 +640,8 @@ class Delta(_message.Message):
     REASONING_CONTENT_FIELD_NUMBER: _builtins.int
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     AUDIO_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     """`assistant`, in the first delta of a choice only."""
     content: _builtins.str
@@ -498,6 +650,8 @@ class Delta(_message.Message):
     """Text to append to `refusal`."""
     reasoning_content: _builtins.str
     """Text to append to `reasoning_content`."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCallDelta]:
         """Pieces of tool calls."""
@@ -514,6 +668,10 @@ class Delta(_message.Message):
     def audio(self) -> Global___Audio:
         """A piece of spoken output: `data` and `transcript` are appended."""
 
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
+
     def __init__(
         self,
         *,
@@ -525,15 +683,19 @@ class Delta(_message.Message):
         reasoning_content: _builtins.str | None = ...,
         annotations: _abc.Iterable[_struct_pb2.Struct] | None = ...,
         audio: Global___Audio | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio", b"_audio", "_content", b"_content", "_function_call", b"_function_call", "_reasoning_content", b"_reasoning_content", "_refusal", b"_refusal", "_role", b"_role", "audio", b"audio", "content", b"content", "function_call", b"function_call", "reasoning_content", b"reasoning_content", "refusal", b"refusal", "role", b"role"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio", b"_audio", "_content", b"_content", "_extra_json", b"_extra_json", "_function_call", b"_function_call", "_reasoning_content", b"_reasoning_content", "_refusal", b"_refusal", "_role", b"_role", "audio", b"audio", "content", b"content", "extra", b"extra", "extra_json", b"extra_json", "function_call", b"function_call", "reasoning_content", b"reasoning_content", "refusal", b"refusal", "role", b"role"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio", b"_audio", "_content", b"_content", "_function_call", b"_function_call", "_reasoning_content", b"_reasoning_content", "_refusal", b"_refusal", "_role", b"_role", "annotations", b"annotations", "audio", b"audio", "content", b"content", "function_call", b"function_call", "reasoning_content", b"reasoning_content", "refusal", b"refusal", "role", b"role", "tool_calls", b"tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio", b"_audio", "_content", b"_content", "_extra_json", b"_extra_json", "_function_call", b"_function_call", "_reasoning_content", b"_reasoning_content", "_refusal", b"_refusal", "_role", b"_role", "annotations", b"annotations", "audio", b"audio", "content", b"content", "extra", b"extra", "extra_json", b"extra_json", "function_call", b"function_call", "reasoning_content", b"reasoning_content", "refusal", b"refusal", "role", b"role", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio: _TypeAlias = _typing.Literal["audio"]  # noqa: Y015
     _WhichOneofArgType__audio: _TypeAlias = _typing.Literal["_audio", b"_audio"]  # noqa: Y015
     _WhichOneofReturnType__content: _TypeAlias = _typing.Literal["content"]  # noqa: Y015
     _WhichOneofArgType__content: _TypeAlias = _typing.Literal["_content", b"_content"]  # noqa: Y015
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__function_call: _TypeAlias = _typing.Literal["function_call"]  # noqa: Y015
     _WhichOneofArgType__function_call: _TypeAlias = _typing.Literal["_function_call", b"_function_call"]  # noqa: Y015
     _WhichOneofReturnType__reasoning_content: _TypeAlias = _typing.Literal["reasoning_content"]  # noqa: Y015
@@ -546,6 +708,8 @@ class Delta(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__audio) -> _WhichOneofReturnType__audio | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__content) -> _WhichOneofReturnType__content | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__function_call) -> _WhichOneofReturnType__function_call | None: ...
     @_typing.overload
@@ -568,12 +732,16 @@ class ToolCallDelta(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     FUNCTION_FIELD_NUMBER: _builtins.int
     CUSTOM_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Which tool call of the message this belongs to, from 0. Always set."""
     id: _builtins.str
     """The call's id, in its first piece."""
     type: _builtins.str
     """`function` or `custom`, in its first piece."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def function(self) -> Global___FunctionCallDelta:
         """The function's name (first piece) and arguments (appended)."""
@@ -581,6 +749,10 @@ class ToolCallDelta(_message.Message):
     @_builtins.property
     def custom(self) -> Global___CustomCallDelta:
         """The custom tool's name (first piece) and input (appended)."""
+
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
 
     def __init__(
         self,
@@ -590,13 +762,17 @@ class ToolCallDelta(_message.Message):
         type: _builtins.str | None = ...,
         function: Global___FunctionCallDelta | None = ...,
         custom: Global___CustomCallDelta | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_custom", b"_custom", "_function", b"_function", "_id", b"_id", "_index", b"_index", "_type", b"_type", "custom", b"custom", "function", b"function", "id", b"id", "index", b"index", "type", b"type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_custom", b"_custom", "_extra_json", b"_extra_json", "_function", b"_function", "_id", b"_id", "_index", b"_index", "_type", b"_type", "custom", b"custom", "extra", b"extra", "extra_json", b"extra_json", "function", b"function", "id", b"id", "index", b"index", "type", b"type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_custom", b"_custom", "_function", b"_function", "_id", b"_id", "_index", b"_index", "_type", b"_type", "custom", b"custom", "function", b"function", "id", b"id", "index", b"index", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_custom", b"_custom", "_extra_json", b"_extra_json", "_function", b"_function", "_id", b"_id", "_index", b"_index", "_type", b"_type", "custom", b"custom", "extra", b"extra", "extra_json", b"extra_json", "function", b"function", "id", b"id", "index", b"index", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__custom: _TypeAlias = _typing.Literal["custom"]  # noqa: Y015
     _WhichOneofArgType__custom: _TypeAlias = _typing.Literal["_custom", b"_custom"]  # noqa: Y015
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__function: _TypeAlias = _typing.Literal["function"]  # noqa: Y015
     _WhichOneofArgType__function: _TypeAlias = _typing.Literal["_function", b"_function"]  # noqa: Y015
     _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
@@ -607,6 +783,8 @@ class ToolCallDelta(_message.Message):
     _WhichOneofArgType__type: _TypeAlias = _typing.Literal["_type", b"_type"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__custom) -> _WhichOneofReturnType__custom | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__function) -> _WhichOneofReturnType__function | None: ...
     @_typing.overload
@@ -626,26 +804,40 @@ class FunctionCallDelta(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The function's name, in the first piece."""
     arguments: _builtins.str
     """JSON text to append to the arguments."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
+
     def __init__(
         self,
         *,
         name: _builtins.str | None = ...,
         arguments: _builtins.str | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_arguments", b"_arguments", "_name", b"_name", "arguments", b"arguments", "name", b"name"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_arguments", b"_arguments", "_extra_json", b"_extra_json", "_name", b"_name", "arguments", b"arguments", "extra", b"extra", "extra_json", b"extra_json", "name", b"name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_arguments", b"_arguments", "_name", b"_name", "arguments", b"arguments", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_arguments", b"_arguments", "_extra_json", b"_extra_json", "_name", b"_name", "arguments", b"arguments", "extra", b"extra", "extra_json", b"extra_json", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__arguments: _TypeAlias = _typing.Literal["arguments"]  # noqa: Y015
     _WhichOneofArgType__arguments: _TypeAlias = _typing.Literal["_arguments", b"_arguments"]  # noqa: Y015
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__arguments) -> _WhichOneofReturnType__arguments | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
 
@@ -659,24 +851,38 @@ class CustomCallDelta(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The tool's name, in the first piece."""
     input: _builtins.str
     """Text to append to the input."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
+
     def __init__(
         self,
         *,
         name: _builtins.str | None = ...,
         input: _builtins.str | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "_name", b"_name", "input", b"input", "name", b"name"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_input", b"_input", "_name", b"_name", "extra", b"extra", "extra_json", b"extra_json", "input", b"input", "name", b"name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "_name", b"_name", "input", b"input", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_input", b"_input", "_name", b"_name", "extra", b"extra", "extra_json", b"extra_json", "input", b"input", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__input: _TypeAlias = _typing.Literal["input"]  # noqa: Y015
     _WhichOneofArgType__input: _TypeAlias = _typing.Literal["_input", b"_input"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__input) -> _WhichOneofReturnType__input | None: ...
     @_typing.overload
@@ -692,6 +898,10 @@ class Logprobs(_message.Message):
 
     CONTENT_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def content(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
         """One entry per token of `content`."""
@@ -700,17 +910,25 @@ class Logprobs(_message.Message):
     def refusal(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
         """One entry per token of `refusal`."""
 
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
+
     def __init__(
         self,
         *,
         content: _abc.Iterable[Global___TokenLogprob] | None = ...,
         refusal: _abc.Iterable[Global___TokenLogprob] | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "extra", b"extra", "extra_json", b"extra_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "refusal", b"refusal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "content", b"content", "extra", b"extra", "extra_json", b"extra_json", "refusal", b"refusal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
 
 Global___Logprobs: _TypeAlias = Logprobs  # noqa: Y015
 
@@ -724,10 +942,14 @@ class TokenLogprob(_message.Message):
     LOGPROB_FIELD_NUMBER: _builtins.int
     BYTES_FIELD_NUMBER: _builtins.int
     TOP_LOGPROBS_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """The token's text; U+FFFD where it is only part of a character. Always set."""
     logprob: _builtins.float
     """The natural logarithm of its probability. Always set."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def bytes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The token's UTF-8 bytes, each 0 to 255; joined, they give text where one token is only part of a character."""
@@ -736,6 +958,10 @@ class TokenLogprob(_message.Message):
     def top_logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopLogprob]:
         """The most likely tokens at this place, as many as `top_logprobs` asked for."""
 
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
+
     def __init__(
         self,
         *,
@@ -743,15 +969,21 @@ class TokenLogprob(_message.Message):
         logprob: _builtins.float | None = ...,
         bytes: _abc.Iterable[_builtins.int] | None = ...,
         top_logprobs: _abc.Iterable[Global___TopLogprob] | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_logprob", b"_logprob", "_token", b"_token", "logprob", b"logprob", "token", b"token"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_logprob", b"_logprob", "_token", b"_token", "extra", b"extra", "extra_json", b"extra_json", "logprob", b"logprob", "token", b"token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_logprob", b"_logprob", "_token", b"_token", "bytes", b"bytes", "logprob", b"logprob", "token", b"token", "top_logprobs", b"top_logprobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_logprob", b"_logprob", "_token", b"_token", "bytes", b"bytes", "extra", b"extra", "extra_json", b"extra_json", "logprob", b"logprob", "token", b"token", "top_logprobs", b"top_logprobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__logprob: _TypeAlias = _typing.Literal["logprob"]  # noqa: Y015
     _WhichOneofArgType__logprob: _TypeAlias = _typing.Literal["_logprob", b"_logprob"]  # noqa: Y015
     _WhichOneofReturnType__token: _TypeAlias = _typing.Literal["token"]  # noqa: Y015
     _WhichOneofArgType__token: _TypeAlias = _typing.Literal["_token", b"_token"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__logprob) -> _WhichOneofReturnType__logprob | None: ...
     @_typing.overload
@@ -768,13 +1000,21 @@ class TopLogprob(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     LOGPROB_FIELD_NUMBER: _builtins.int
     BYTES_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """The token's text. Always set."""
     logprob: _builtins.float
     """The natural logarithm of its probability. Always set."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def bytes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The token's UTF-8 bytes, each 0 to 255."""
+
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
 
     def __init__(
         self,
@@ -782,15 +1022,21 @@ class TopLogprob(_message.Message):
         token: _builtins.str | None = ...,
         logprob: _builtins.float | None = ...,
         bytes: _abc.Iterable[_builtins.int] | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_logprob", b"_logprob", "_token", b"_token", "logprob", b"logprob", "token", b"token"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_logprob", b"_logprob", "_token", b"_token", "extra", b"extra", "extra_json", b"extra_json", "logprob", b"logprob", "token", b"token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_logprob", b"_logprob", "_token", b"_token", "bytes", b"bytes", "logprob", b"logprob", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_logprob", b"_logprob", "_token", b"_token", "bytes", b"bytes", "extra", b"extra", "extra_json", b"extra_json", "logprob", b"logprob", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__logprob: _TypeAlias = _typing.Literal["logprob"]  # noqa: Y015
     _WhichOneofArgType__logprob: _TypeAlias = _typing.Literal["_logprob", b"_logprob"]  # noqa: Y015
     _WhichOneofReturnType__token: _TypeAlias = _typing.Literal["token"]  # noqa: Y015
     _WhichOneofArgType__token: _TypeAlias = _typing.Literal["_token", b"_token"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__logprob) -> _WhichOneofReturnType__logprob | None: ...
     @_typing.overload
@@ -813,6 +1059,8 @@ class Usage(_message.Message):
     PROMPT_CACHE_MISS_TOKENS_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
     COST_DETAILS_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     """Tokens of the prompt, the session's history included. Always set."""
     completion_tokens: _builtins.int
@@ -825,6 +1073,8 @@ class Usage(_message.Message):
     """Tokens of the prompt that it had not, as DeepSeek tells it."""
     cost: _builtins.float
     """What the backend charges, in its own unit (OpenRouter: credits), where it tells."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def prompt_tokens_details(self) -> Global___PromptTokensDetails:
         """What the prompt's tokens were, where the backend tells."""
@@ -836,6 +1086,10 @@ class Usage(_message.Message):
     @_builtins.property
     def cost_details(self) -> _struct_pb2.Struct:
         """What that cost is made of, as the backend returned it."""
+
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
 
     def __init__(
         self,
@@ -849,10 +1103,12 @@ class Usage(_message.Message):
         prompt_cache_miss_tokens: _builtins.int | None = ...,
         cost: _builtins.float | None = ...,
         cost_details: _struct_pb2.Struct | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens", "_completion_tokens_details", b"_completion_tokens_details", "_cost", b"_cost", "_cost_details", b"_cost_details", "_prompt_cache_hit_tokens", b"_prompt_cache_hit_tokens", "_prompt_cache_miss_tokens", b"_prompt_cache_miss_tokens", "_prompt_tokens", b"_prompt_tokens", "_prompt_tokens_details", b"_prompt_tokens_details", "_total_tokens", b"_total_tokens", "completion_tokens", b"completion_tokens", "completion_tokens_details", b"completion_tokens_details", "cost", b"cost", "cost_details", b"cost_details", "prompt_cache_hit_tokens", b"prompt_cache_hit_tokens", "prompt_cache_miss_tokens", b"prompt_cache_miss_tokens", "prompt_tokens", b"prompt_tokens", "prompt_tokens_details", b"prompt_tokens_details", "total_tokens", b"total_tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens", "_completion_tokens_details", b"_completion_tokens_details", "_cost", b"_cost", "_cost_details", b"_cost_details", "_extra_json", b"_extra_json", "_prompt_cache_hit_tokens", b"_prompt_cache_hit_tokens", "_prompt_cache_miss_tokens", b"_prompt_cache_miss_tokens", "_prompt_tokens", b"_prompt_tokens", "_prompt_tokens_details", b"_prompt_tokens_details", "_total_tokens", b"_total_tokens", "completion_tokens", b"completion_tokens", "completion_tokens_details", b"completion_tokens_details", "cost", b"cost", "cost_details", b"cost_details", "extra", b"extra", "extra_json", b"extra_json", "prompt_cache_hit_tokens", b"prompt_cache_hit_tokens", "prompt_cache_miss_tokens", b"prompt_cache_miss_tokens", "prompt_tokens", b"prompt_tokens", "prompt_tokens_details", b"prompt_tokens_details", "total_tokens", b"total_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens", "_completion_tokens_details", b"_completion_tokens_details", "_cost", b"_cost", "_cost_details", b"_cost_details", "_prompt_cache_hit_tokens", b"_prompt_cache_hit_tokens", "_prompt_cache_miss_tokens", b"_prompt_cache_miss_tokens", "_prompt_tokens", b"_prompt_tokens", "_prompt_tokens_details", b"_prompt_tokens_details", "_total_tokens", b"_total_tokens", "completion_tokens", b"completion_tokens", "completion_tokens_details", b"completion_tokens_details", "cost", b"cost", "cost_details", b"cost_details", "prompt_cache_hit_tokens", b"prompt_cache_hit_tokens", "prompt_cache_miss_tokens", b"prompt_cache_miss_tokens", "prompt_tokens", b"prompt_tokens", "prompt_tokens_details", b"prompt_tokens_details", "total_tokens", b"total_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens", "_completion_tokens_details", b"_completion_tokens_details", "_cost", b"_cost", "_cost_details", b"_cost_details", "_extra_json", b"_extra_json", "_prompt_cache_hit_tokens", b"_prompt_cache_hit_tokens", "_prompt_cache_miss_tokens", b"_prompt_cache_miss_tokens", "_prompt_tokens", b"_prompt_tokens", "_prompt_tokens_details", b"_prompt_tokens_details", "_total_tokens", b"_total_tokens", "completion_tokens", b"completion_tokens", "completion_tokens_details", b"completion_tokens_details", "cost", b"cost", "cost_details", b"cost_details", "extra", b"extra", "extra_json", b"extra_json", "prompt_cache_hit_tokens", b"prompt_cache_hit_tokens", "prompt_cache_miss_tokens", b"prompt_cache_miss_tokens", "prompt_tokens", b"prompt_tokens", "prompt_tokens_details", b"prompt_tokens_details", "total_tokens", b"total_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__completion_tokens: _TypeAlias = _typing.Literal["completion_tokens"]  # noqa: Y015
     _WhichOneofArgType__completion_tokens: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens"]  # noqa: Y015
@@ -862,6 +1118,8 @@ class Usage(_message.Message):
     _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
     _WhichOneofReturnType__cost_details: _TypeAlias = _typing.Literal["cost_details"]  # noqa: Y015
     _WhichOneofArgType__cost_details: _TypeAlias = _typing.Literal["_cost_details", b"_cost_details"]  # noqa: Y015
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__prompt_cache_hit_tokens: _TypeAlias = _typing.Literal["prompt_cache_hit_tokens"]  # noqa: Y015
     _WhichOneofArgType__prompt_cache_hit_tokens: _TypeAlias = _typing.Literal["_prompt_cache_hit_tokens", b"_prompt_cache_hit_tokens"]  # noqa: Y015
     _WhichOneofReturnType__prompt_cache_miss_tokens: _TypeAlias = _typing.Literal["prompt_cache_miss_tokens"]  # noqa: Y015
@@ -880,6 +1138,8 @@ class Usage(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost) -> _WhichOneofReturnType__cost | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_details) -> _WhichOneofReturnType__cost_details | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_cache_hit_tokens) -> _WhichOneofReturnType__prompt_cache_hit_tokens | None: ...
     @_typing.overload
@@ -906,6 +1166,8 @@ class PromptTokensDetails(_message.Message):
     VIDEO_TOKENS_FIELD_NUMBER: _builtins.int
     FILE_TOKENS_FIELD_NUMBER: _builtins.int
     CACHE_WRITE_TOKENS_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     cached_tokens: _builtins.int
     """Tokens that the backend had cached."""
     audio_tokens: _builtins.int
@@ -920,6 +1182,12 @@ class PromptTokensDetails(_message.Message):
     """Tokens of files."""
     cache_write_tokens: _builtins.int
     """Tokens that the backend has put into its cache."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
+
     def __init__(
         self,
         *,
@@ -930,10 +1198,12 @@ class PromptTokensDetails(_message.Message):
         video_tokens: _builtins.int | None = ...,
         file_tokens: _builtins.int | None = ...,
         cache_write_tokens: _builtins.int | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_tokens", b"_audio_tokens", "_cache_write_tokens", b"_cache_write_tokens", "_cached_tokens", b"_cached_tokens", "_file_tokens", b"_file_tokens", "_image_tokens", b"_image_tokens", "_text_tokens", b"_text_tokens", "_video_tokens", b"_video_tokens", "audio_tokens", b"audio_tokens", "cache_write_tokens", b"cache_write_tokens", "cached_tokens", b"cached_tokens", "file_tokens", b"file_tokens", "image_tokens", b"image_tokens", "text_tokens", b"text_tokens", "video_tokens", b"video_tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_tokens", b"_audio_tokens", "_cache_write_tokens", b"_cache_write_tokens", "_cached_tokens", b"_cached_tokens", "_extra_json", b"_extra_json", "_file_tokens", b"_file_tokens", "_image_tokens", b"_image_tokens", "_text_tokens", b"_text_tokens", "_video_tokens", b"_video_tokens", "audio_tokens", b"audio_tokens", "cache_write_tokens", b"cache_write_tokens", "cached_tokens", b"cached_tokens", "extra", b"extra", "extra_json", b"extra_json", "file_tokens", b"file_tokens", "image_tokens", b"image_tokens", "text_tokens", b"text_tokens", "video_tokens", b"video_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_tokens", b"_audio_tokens", "_cache_write_tokens", b"_cache_write_tokens", "_cached_tokens", b"_cached_tokens", "_file_tokens", b"_file_tokens", "_image_tokens", b"_image_tokens", "_text_tokens", b"_text_tokens", "_video_tokens", b"_video_tokens", "audio_tokens", b"audio_tokens", "cache_write_tokens", b"cache_write_tokens", "cached_tokens", b"cached_tokens", "file_tokens", b"file_tokens", "image_tokens", b"image_tokens", "text_tokens", b"text_tokens", "video_tokens", b"video_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_tokens", b"_audio_tokens", "_cache_write_tokens", b"_cache_write_tokens", "_cached_tokens", b"_cached_tokens", "_extra_json", b"_extra_json", "_file_tokens", b"_file_tokens", "_image_tokens", b"_image_tokens", "_text_tokens", b"_text_tokens", "_video_tokens", b"_video_tokens", "audio_tokens", b"audio_tokens", "cache_write_tokens", b"cache_write_tokens", "cached_tokens", b"cached_tokens", "extra", b"extra", "extra_json", b"extra_json", "file_tokens", b"file_tokens", "image_tokens", b"image_tokens", "text_tokens", b"text_tokens", "video_tokens", b"video_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_tokens: _TypeAlias = _typing.Literal["audio_tokens"]  # noqa: Y015
     _WhichOneofArgType__audio_tokens: _TypeAlias = _typing.Literal["_audio_tokens", b"_audio_tokens"]  # noqa: Y015
@@ -941,6 +1211,8 @@ class PromptTokensDetails(_message.Message):
     _WhichOneofArgType__cache_write_tokens: _TypeAlias = _typing.Literal["_cache_write_tokens", b"_cache_write_tokens"]  # noqa: Y015
     _WhichOneofReturnType__cached_tokens: _TypeAlias = _typing.Literal["cached_tokens"]  # noqa: Y015
     _WhichOneofArgType__cached_tokens: _TypeAlias = _typing.Literal["_cached_tokens", b"_cached_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__file_tokens: _TypeAlias = _typing.Literal["file_tokens"]  # noqa: Y015
     _WhichOneofArgType__file_tokens: _TypeAlias = _typing.Literal["_file_tokens", b"_file_tokens"]  # noqa: Y015
     _WhichOneofReturnType__image_tokens: _TypeAlias = _typing.Literal["image_tokens"]  # noqa: Y015
@@ -955,6 +1227,8 @@ class PromptTokensDetails(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_write_tokens) -> _WhichOneofReturnType__cache_write_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cached_tokens) -> _WhichOneofReturnType__cached_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__file_tokens) -> _WhichOneofReturnType__file_tokens | None: ...
     @_typing.overload
@@ -978,6 +1252,8 @@ class CompletionTokensDetails(_message.Message):
     REJECTED_PREDICTION_TOKENS_FIELD_NUMBER: _builtins.int
     TEXT_TOKENS_FIELD_NUMBER: _builtins.int
     IMAGE_TOKENS_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
     reasoning_tokens: _builtins.int
     """Tokens of reasoning."""
     audio_tokens: _builtins.int
@@ -990,6 +1266,12 @@ class CompletionTokensDetails(_message.Message):
     """Tokens of text."""
     image_tokens: _builtins.int
     """Tokens of images."""
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Fields of this object that Parley does not know; see the top of message.proto."""
+
     def __init__(
         self,
         *,
@@ -999,15 +1281,19 @@ class CompletionTokensDetails(_message.Message):
         rejected_prediction_tokens: _builtins.int | None = ...,
         text_tokens: _builtins.int | None = ...,
         image_tokens: _builtins.int | None = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accepted_prediction_tokens", b"_accepted_prediction_tokens", "_audio_tokens", b"_audio_tokens", "_image_tokens", b"_image_tokens", "_reasoning_tokens", b"_reasoning_tokens", "_rejected_prediction_tokens", b"_rejected_prediction_tokens", "_text_tokens", b"_text_tokens", "accepted_prediction_tokens", b"accepted_prediction_tokens", "audio_tokens", b"audio_tokens", "image_tokens", b"image_tokens", "reasoning_tokens", b"reasoning_tokens", "rejected_prediction_tokens", b"rejected_prediction_tokens", "text_tokens", b"text_tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accepted_prediction_tokens", b"_accepted_prediction_tokens", "_audio_tokens", b"_audio_tokens", "_extra_json", b"_extra_json", "_image_tokens", b"_image_tokens", "_reasoning_tokens", b"_reasoning_tokens", "_rejected_prediction_tokens", b"_rejected_prediction_tokens", "_text_tokens", b"_text_tokens", "accepted_prediction_tokens", b"accepted_prediction_tokens", "audio_tokens", b"audio_tokens", "extra", b"extra", "extra_json", b"extra_json", "image_tokens", b"image_tokens", "reasoning_tokens", b"reasoning_tokens", "rejected_prediction_tokens", b"rejected_prediction_tokens", "text_tokens", b"text_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accepted_prediction_tokens", b"_accepted_prediction_tokens", "_audio_tokens", b"_audio_tokens", "_image_tokens", b"_image_tokens", "_reasoning_tokens", b"_reasoning_tokens", "_rejected_prediction_tokens", b"_rejected_prediction_tokens", "_text_tokens", b"_text_tokens", "accepted_prediction_tokens", b"accepted_prediction_tokens", "audio_tokens", b"audio_tokens", "image_tokens", b"image_tokens", "reasoning_tokens", b"reasoning_tokens", "rejected_prediction_tokens", b"rejected_prediction_tokens", "text_tokens", b"text_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accepted_prediction_tokens", b"_accepted_prediction_tokens", "_audio_tokens", b"_audio_tokens", "_extra_json", b"_extra_json", "_image_tokens", b"_image_tokens", "_reasoning_tokens", b"_reasoning_tokens", "_rejected_prediction_tokens", b"_rejected_prediction_tokens", "_text_tokens", b"_text_tokens", "accepted_prediction_tokens", b"accepted_prediction_tokens", "audio_tokens", b"audio_tokens", "extra", b"extra", "extra_json", b"extra_json", "image_tokens", b"image_tokens", "reasoning_tokens", b"reasoning_tokens", "rejected_prediction_tokens", b"rejected_prediction_tokens", "text_tokens", b"text_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accepted_prediction_tokens: _TypeAlias = _typing.Literal["accepted_prediction_tokens"]  # noqa: Y015
     _WhichOneofArgType__accepted_prediction_tokens: _TypeAlias = _typing.Literal["_accepted_prediction_tokens", b"_accepted_prediction_tokens"]  # noqa: Y015
     _WhichOneofReturnType__audio_tokens: _TypeAlias = _typing.Literal["audio_tokens"]  # noqa: Y015
     _WhichOneofArgType__audio_tokens: _TypeAlias = _typing.Literal["_audio_tokens", b"_audio_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
     _WhichOneofReturnType__image_tokens: _TypeAlias = _typing.Literal["image_tokens"]  # noqa: Y015
     _WhichOneofArgType__image_tokens: _TypeAlias = _typing.Literal["_image_tokens", b"_image_tokens"]  # noqa: Y015
     _WhichOneofReturnType__reasoning_tokens: _TypeAlias = _typing.Literal["reasoning_tokens"]  # noqa: Y015
@@ -1020,6 +1306,8 @@ class CompletionTokensDetails(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__accepted_prediction_tokens) -> _WhichOneofReturnType__accepted_prediction_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__audio_tokens) -> _WhichOneofReturnType__audio_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__image_tokens) -> _WhichOneofReturnType__image_tokens | None: ...
     @_typing.overload

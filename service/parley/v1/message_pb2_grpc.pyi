@@ -5,6 +5,17 @@ What a conversation is made of: messages, tools, and the pieces of an answer.
 
 JSON names are written out in snake_case, because the documented REST APIs are. A scalar that may be absent is
 `optional`: left out of the JSON while unset, printed when set, zero included.
+
+Fields that Parley does not know. Backends have fields of their own at every level of a request and of an answer. A
+message that mirrors such an object keeps them in two forms: `extra_json` is the text of a JSON object with these
+fields, exactly as they came (order of keys, numbers of any size), `extra` is the same as a Struct. A caller sets
+either; where both are set, `extra_json` is used. An answer has both. Over REST neither name appears: the fields stand
+in the object itself, both ways.
+
+A field whose type is Value or Struct (or a list of them) may be given in `extra_json` in place of the field itself,
+where a Value cannot hold it exactly: whole numbers beyond 2^53, decimal numbers with more digits than a double has.
+Parley then fills in the field as nearly as it can, and sends the text. Any other field of the message in `extra` or
+`extra_json`, text that is no JSON object, and a field that is given both ways are INVALID_ARGUMENT.
 """
 
 from collections import abc as _abc
