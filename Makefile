@@ -6,6 +6,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PROTOS = $(sort $(wildcard protos/parley/*/*.proto protos/parley/*/*/*.proto))
 GENERATED = service/parley/v1 service/parley/admin
+# How many processes run tests. Most tests wait for other processes, so that two fit on a core.
+JOBS ?= $(shell expr 2 \* $$(nproc))
 # What `buf breaking` compares with: the first of these that exists.
 BASE ?= origin/main main
 
@@ -21,9 +23,10 @@ install: $(STAMP) ## Make .venv with everything in it, from requirements.lock
 # uv installs the same locked and hashed files in a tenth of pip's time; where it cannot (it does not read pip's own
 # configuration), pip does.
 $(STAMP): requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Parley needs Python 3.11 or later; install it, or name it: make install PYTHON=…" >&2; exit 1; }
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "Parley needs Python 3.11 or later$(if $(PYTHON),; $(PYTHON) is not,): name one with make install PYTHON=…" >&2; exit 1; }
 	@echo "Installing into .venv with $$($(PYTHON) --version) (a minute or so the first time)"
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv \
+	@$(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(PYTHON) -m venv --clear .venv \
 		|| { echo "$(PYTHON) cannot make virtual environments; install its venv module (Debian: apt install python3-venv)" >&2; exit 1; }
 	@awk '/^uv==/ {p = 1} p {print} p && !/\\$$/ {exit}' requirements.lock > .venv/uv.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r .venv/uv.lock
@@ -35,8 +38,8 @@ $(STAMP): requirements.lock pyproject.toml
 run: install ## Start Parley here, with its data in .parley (ARGS="--config my.yaml")
 	@PARLEY_STATE_DIR="$${PARLEY_STATE_DIR:-.parley}" exec $(BIN)/parley up $(ARGS)
 
-test: install ## Run every test (ARGS="tests/unit -k settings")
-	@$(BIN)/python -m pytest $(ARGS)
+test: install ## Run every test, several files at a time (ARGS="tests/unit -k settings", JOBS=1)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 fuzz: install ## Send 10,000 odd bodies to each dialect (BODIES=50000)
 	@FUZZ_BODIES=$(or $(BODIES),10000) $(BIN)/python -m pytest tests/e2e/test_fuzz.py

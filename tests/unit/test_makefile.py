@@ -1,0 +1,18 @@
+"""What `make` refuses before it changes anything."""
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_an_old_python_is_refused_in_one_line(tmp_path: Path) -> None:
+    """A Python older than 3.11 is named, and nothing is installed with it."""
+    old = tmp_path / "python3.10"
+    old.write_text("#!/bin/sh\nexit 1\n")  # to the question for its version, a Python before 3.11 says no
+    old.chmod(0o755)
+    done = subprocess.run(
+        ["make", "-B", "install", f"PYTHON={old}"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    line = f"Parley needs Python 3.11 or later; {old} is not: name one with make install PYTHON=…"
+    assert (2, "", line) == (done.returncode, done.stdout, done.stderr.splitlines()[0])
