@@ -255,8 +255,8 @@ def test_a_bad_configuration_is_a_line_each(tmp_path: Path) -> None:
     done = run("up", "--config", str(file), "--state-dir", str(tmp_path / "state"))
     assert 1 == done.returncode
     first, second = done.stderr.splitlines()
-    assert first.startswith(f"parley: {file}: backends.a.base_url: ")
-    assert second.startswith(f"parley: {file}: models[0].targets: ")
+    assert first.startswith(f"parley: {file}:1: backends.a.base_url: ")
+    assert second.startswith(f"parley: {file}:2: models[0].targets: ")
 
 
 def test_a_missing_model_file_is_one_line(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_config_check_lists_every_problem(tmp_path: Path) -> None:
     file.write_text("backends: {a: {kind: llama_cpp, slots: 0}}\nmodels: [{id: m, targets: []}]\n")
     done = run("config", "check", str(file))
     assert (1, "") == (done.returncode, done.stdout)
-    assert [f"parley: {file}: backends.a.slots", f"parley: {file}: models[0].targets"] == [
+    assert [f"parley: {file}:1: backends.a.slots", f"parley: {file}:2: models[0].targets"] == [
         line.rpartition(": ")[0] for line in done.stderr.splitlines()
     ]
 
@@ -119,8 +119,8 @@ def test_config_check_lists_every_problem(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        ("defaults: {temprature: 1}, targets: [{backend: b}]", "models[0].defaults.temprature: "),
-        ("targets: [{backend: a}]", "backends.a.model_path: there is no file /none.gguf; "),
+        ("defaults: {temprature: 1}, targets: [{backend: b}]", "2: models[0].defaults.temprature: "),
+        ("targets: [{backend: a}]", "1: backends.a.model_path: there is no file /none.gguf; "),
     ],
 )
 def test_config_check_refuses_what_up_would_refuse(model: str, says: str, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_config_check_refuses_what_up_would_refuse(model: str, says: str, tmp_pa
     for done in (run_here("config", "check", str(file)), run(*up)):
         assert (1, "") == (done.returncode, done.stdout)
         assert 1 == len(done.stderr.splitlines())
-        assert done.stderr.startswith(f"parley: {file}: {says}")
+        assert done.stderr.startswith(f"parley: {file}:{says}")
 
 
 def test_models_shows_what_can_be_asked_for(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from google.protobuf import json_format
 
 from parley.cli.children import model_backends
 from parley.cli.settings import Address, CommandError
-from parley.config import Config, ConfigError, name_of
+from parley.config import Config, ConfigError, located
 from parley.core.errors import InvalidRequest
 from parley.core.routing import check_defaults
 from parley.rpc.validation import validate
@@ -24,7 +24,7 @@ def check_config(config: Config, file: Path | None) -> None:
     """
     problems = [*_wrong_defaults(config), *_missing_weights(config)]
     if problems:
-        raise ConfigError("\n".join(f"{name_of(file)}: {problem}" for problem in problems))
+        raise located(file, problems)
 
 
 def _wrong_defaults(config: Config) -> Iterator[str]:

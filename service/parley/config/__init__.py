@@ -18,7 +18,7 @@ from parley.config.backends import (
 from parley.config.models import History, Limit, Limits, Model, Price, Retries, Target, Timeouts, target_name
 from parley.config.stores import PostgresConfig, Retention, SqliteConfig, StoreConfig
 from parley.config.types import ConfigError, Duration
-from parley.config.whole import Config, load, name_of, parse
+from parley.config.whole import Config, load, located, parse
 
 __all__ = [
     "AnthropicBackend",
@@ -45,7 +45,7 @@ __all__ = [
     "Target",
     "Timeouts",
     "load",
-    "name_of",
+    "located",
     "parse",
     "target_name",
 ]

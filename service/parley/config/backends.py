@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from parley.config.types import Duration, Strict, off
+from parley.config.types import Duration, Strict, matching, off
 
 _PRINTABLE = re.compile(r"[!-~]+")
 
@@ -50,7 +50,9 @@ class Health(Strict):
 class HttpHealth(Health):
     """The same over HTTP: `path`, from the root of the server, must answer 200."""
 
-    path: str = Field(default="/health", pattern=r"^/[!-~]*$")
+    path: Annotated[str, matching(r"/[!-~]*", 'must be a path from the root of the server, for example "/health"')] = (
+        "/health"
+    )
 
 
 class OpenAIBackend(Strict):
@@ -92,7 +94,7 @@ class ParleyBackend(Strict):
     """
 
     kind: Literal["parley"]
-    target: str = Field(pattern=r"^[!-~]+$")
+    target: Annotated[str, matching("[!-~]+", 'must be an address without spaces, for example "parley.eu:50051"')]
     api_key: ApiKey | None = Field(default=None, repr=False)
     tls: bool = False
     ca: Path | None = None

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from parley.config.types import Duration, Strict
+from parley.config.types import Duration, Strict, matching
 
 
 class SqliteConfig(Strict):
@@ -19,7 +19,7 @@ class PostgresConfig(Strict):
     """A PostgreSQL database for any number of machines; each worker opens up to `pool` connections."""
 
     kind: Literal["postgres"]
-    url: str = Field(pattern=r"^postgres(ql)?://", repr=False)
+    url: Annotated[str, matching(r"postgres(ql)?://.*", 'must begin with "postgresql://"')] = Field(repr=False)
     pool: int = Field(default=10, ge=2, le=100)
 
 

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
@@ -15,14 +15,27 @@ class ConfigError(Exception):
 
 def _seconds(value: object) -> object:
     """Reads `500ms`, `5s`, `10m`, `2h`, `30d` or a number of seconds."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
     match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
-        return value
+        raise ValueError("must be a time span: a number of seconds, or text such as 500ms, 5s, 10m, 2h, 30d")
     return float(match[1]) * _SECONDS[match[2]]
 
 
 Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
 """A time span in seconds; in YAML a number of seconds or text like `500ms`, `5s`, `10m`."""
+
+
+def matching(pattern: str, words: str) -> AfterValidator:
+    """Checks that a whole text matches a regular expression; the error is in `words`."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(words)
+        return text
+
+    return AfterValidator(check)
 
 
 def off(value: object) -> object:

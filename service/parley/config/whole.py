@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from parley.config.backends import BackendConfig
+from parley.config.explain import explain
 from parley.config.models import Limits, Model, Price, Target
+from parley.config.source import Place, Source, split
 from parley.config.stores import Retention, SqliteConfig, StoreConfig
 from parley.config.types import ConfigError, Strict
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,32}")
-_KIND = re.compile(r"(backends\.[^.]+|^store)\.(openai|anthropic|parley|llama_cpp|any_llm|sqlite|postgres)\b")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -97,60 +97,51 @@ default_model: smollm2
 
 def load(path: Path | None) -> Config:
     """Reads and checks the file, or the default configuration where `path` is None. Raises ConfigError."""
+    return _checked(_source(path))
+
+
+def located(path: Path | None, problems: Sequence[str]) -> ConfigError:
+    """Returns the error for problems that are found later in this file; each text begins with its place."""
+    source = _source(path)
+    return ConfigError("\n".join(source.error(*split(problem)) for problem in problems))
+
+
+def parse(text: str, name: str) -> Config:
+    """Reads and checks YAML text; `name` is how errors call it. Raises ConfigError."""
+    return _checked(Source.read(text, name))
+
+
+def _source(path: Path | None) -> Source:
     if path is None:
-        return parse(_DEFAULT, name_of(path))
+        return Source.read(_DEFAULT, "(default configuration)")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{path}: cannot be read ({reason}); name a readable YAML file with --config") from error
-    return parse(text, name_of(path))
+    return Source.read(text, str(path))
 
 
-def name_of(path: Path | None) -> str:
-    """Returns how errors call the file."""
-    return "(default configuration)" if path is None else str(path)
-
-
-def parse(text: str, name: str) -> Config:
-    """Reads and checks YAML text; `name` is how errors call it. Raises ConfigError."""
+def _checked(source: Source) -> Config:
+    if not isinstance(source.data, dict):
+        raise ConfigError(f"{source.name}: must be a mapping with `backends` and `models`")
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: not valid YAML: {_place(error)}") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{name}: must be a mapping with `backends` and `models`")
-    try:
-        return Config.model_validate(_expand(data, "", name))
+        return Config.model_validate(_expand(source.data, (), source))
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{name}: {_explain(item)}" for item in error.errors())) from error
+        problems = [explain(item, Config) for item in error.errors()]
+        raise ConfigError("\n".join(source.error(place, text) for place, text in problems)) from error
 
 
-def _place(error: yaml.YAMLError) -> str:
-    """Where the YAML is wrong, and why; without the text there, which may be secret."""
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else " ".join(str(error).split())
-
-
-def _expand(value: Any, path: str, name: str) -> Any:
-    """Puts environment variables in place of `${NAME}` in every string."""
+def _expand(value: Any, place: Place, source: Source) -> Any:
+    """Puts environment variables in place of `${NAME}` in every string. Raises ConfigError for one that is not set."""
     if isinstance(value, dict):
-        return {key: _expand(item, f"{path}.{key}" if path else str(key), name) for key, item in value.items()}
+        return {key: _expand(item, (*place, str(key)), source) for key, item in value.items()}
     if isinstance(value, list):
-        return [_expand(item, f"{path}[{index}]", name) for index, item in enumerate(value)]
+        return [_expand(item, (*place, index), source) for index, item in enumerate(value)]
     if not isinstance(value, str):
         return value
     for variable in _VARIABLE.findall(value):
         if variable not in os.environ:
-            raise ConfigError(f"{name}: {path}: the environment variable {variable} is not set; set it before starting")
+            text = f"the environment variable {variable} is not set; set it before starting"
+            raise ConfigError(source.error(place, text))
     return _VARIABLE.sub(lambda match: os.environ[match[1]], value)
-
-
-def _explain(item: Any) -> str:
-    """Puts one of pydantic's errors into a line: `models[0].timeouts.connect: Input should be greater than 0`."""
-    message = str(item["ctx"]["error"]) if item["type"] == "value_error" else item["msg"]
-    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
-    place = re.sub(
-        r"(backends\.[^.]+|^store)\.(openai|anthropic|parley|llama_cpp|any_llm|sqlite|postgres)\b", r"\1", place
-    )
-    return f"{place}: {message}" if place else message

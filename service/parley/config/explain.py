@@ -1,0 +1,119 @@
+"""Errors of pydantic in the words of a configuration file: what is wrong, what is allowed, which name comes nearest."""
+
+import types
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from parley.config.source import Place, split
+
+_WORDS = {
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "dict_type": "must be a mapping",
+    "finite_number": "must be a finite number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number of fewer digits",
+    "int_type": "must be a whole number",
+    "less_than_equal": "must be at most {le}",
+    "list_type": "must be a list",
+    "literal_error": "must be one of {expected}",
+    "missing": "is required",
+    "model_attributes_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "path_type": "must be the path of a file",
+    "string_too_short": "must not be empty",
+    "string_type": "must be text; put it in quotes",
+    "too_short": "must have at least {min_length} entry",
+    "union_tag_not_found": "is required; use one of: {known}",
+}
+_TAG_ERRORS = ("union_tag_invalid", "union_tag_not_found")
+
+
+def explain(item: Any, root: type[BaseModel]) -> tuple[Place, str]:
+    """Explains one of pydantic's errors.
+
+    Args:
+        item: An entry of `ValidationError.errors()`.
+        root: The model that was validated.
+
+    Returns:
+        The place in the file and the text of the error. The text never repeats a value: it may be secret.
+    """
+    place, owner, kind = _locate(item["loc"], root)
+    code, context = item["type"], item.get("ctx", {})
+    if code == "value_error":
+        text = str(context["error"])
+        return (place, text) if place else split(text)
+    if code == "extra_forbidden":
+        return place, f"is unknown; {_choice(str(place[-1]), owner.model_fields if owner else ())}"
+    if code in _TAG_ERRORS:
+        known = list(_tags(kind))
+        place = (*place, str(context["discriminator"]).strip("'"))
+        if code == "union_tag_invalid":
+            return place, f"is unknown; {_choice(str(context['tag']), known)}"
+        context = {"known": ", ".join(known)}
+    return place, _WORDS[code].format(**context) if code in _WORDS else item["msg"]
+
+
+def _choice(name: str, known: Iterable[str]) -> str:
+    """Names the nearest of the known names, or else all of them."""
+    names = list(known)
+    nearest = get_close_matches(name, names, 1)
+    return f'did you mean "{nearest[0]}"?' if nearest else f"use one of: {', '.join(names)}"
+
+
+def _locate(loc: Place, root: type[BaseModel]) -> tuple[Place, type[BaseModel] | None, Any]:
+    """Follows pydantic's path, which has the tags of unions in it, through the models.
+
+    Returns:
+        The place without tags, the model that its last part is a field of, and the type of the value there.
+    """
+    place: list[str | int] = []
+    owner: type[BaseModel] | None = None
+    kind: Any = root
+    for part in loc:
+        kind = _bare(kind)
+        member = _tags(kind).get(str(part))
+        if member is not None:
+            kind = member
+            continue
+        place.append(part)
+        owner, kind = _step(kind, part)
+    return tuple(place), owner, _bare(kind)
+
+
+def _step(kind: Any, part: str | int) -> tuple[type[BaseModel] | None, Any]:
+    """Returns the model, if the value is one, and the type of the part."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        field = kind.model_fields.get(str(part))
+        return kind, field.annotation if field else None
+    arguments = get_args(kind)
+    return None, arguments[-1] if arguments else None
+
+
+def _bare(kind: Any) -> Any:
+    """Returns a type without its annotations and without None."""
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) in (Union, types.UnionType):
+        members = [_bare(member) for member in get_args(kind) if member is not type(None)]
+        return members[0] if len(members) == 1 else kind
+    return kind
+
+
+def _tags(kind: Any) -> dict[str, type[BaseModel]]:
+    """Returns the members of a union of models by their `kind`; empty for every other type."""
+    if get_origin(kind) not in (Union, types.UnionType):
+        return {}
+    members = [member for member in map(_bare, get_args(kind)) if isinstance(member, type)]
+    fields = [(member, member.model_fields.get("kind")) for member in members if issubclass(member, BaseModel)]
+    found = [(field.annotation, member) for member, field in fields if field is not None]
+    return {tag: member for kind, member in found if get_origin(kind) is Literal for tag in get_args(kind)}

@@ -1,0 +1,107 @@
+"""The text of a configuration file: its data, and the line in which each value stands."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import yaml
+
+from parley.config.types import ConfigError
+
+Place = tuple[str | int, ...]
+"""Where a value stands: `("models", 0, "id")` is written as `models[0].id`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One YAML file. `name` is its name in errors, `data` what it says, `lines` the line of each place, from 1."""
+
+    name: str
+    data: Any
+    lines: Mapping[Place, int]
+
+    @classmethod
+    def read(cls, text: str, name: str) -> Self:
+        """Reads YAML text. Raises ConfigError for text that is no YAML and for repeated keys."""
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            found = _Places()
+            found.visit(node, ())
+            source = cls(name, node and loader.construct_document(node), found.lines)
+        except yaml.YAMLError as error:
+            raise ConfigError(_syntax_error(name, error)) from error
+        finally:
+            loader.dispose()
+        if found.repeated:
+            raise ConfigError("\n".join(source.error(place, _repeated(first)) for place, first in found.repeated))
+        return source
+
+    def error(self, place: Place, text: str) -> str:
+        """Returns the line of an error message: `parley.yaml:7: models[0].id: must be text`."""
+        where = written(place)
+        return f"{self._at(place)}: {where}: {text}" if where else f"{self._at(place)}: {text}"
+
+    def _at(self, place: Place) -> str:
+        """Returns file and line of a place; of one that is not in the file, those of what it belongs to."""
+        for size in range(len(place), 0, -1):
+            if place[:size] in self.lines:
+                return f"{self.name}:{self.lines[place[:size]]}"
+        return self.name
+
+
+class _Places:
+    """Collects the line of every place, and the places of repeated keys with the line of the first one."""
+
+    def __init__(self) -> None:
+        self.lines: dict[Place, int] = {}
+        self.repeated: list[tuple[Place, int]] = []
+        self._seen: set[int] = set()  # a node that has several aliases is visited once
+
+    def visit(self, node: yaml.Node | None, place: Place) -> None:
+        if node is None or id(node) in self._seen:
+            return
+        self._seen.add(id(node))
+        for key, line, value in _entries(node):
+            entry = (*place, key)
+            if entry in self.lines:
+                self.repeated.append((entry, self.lines[entry]))
+            self.lines[entry] = line
+            self.visit(value, entry)
+
+
+def _entries(node: yaml.Node) -> Iterator[tuple[str | int, int, yaml.Node]]:
+    """Yields the entries of a mapping or a list: key or index, line, value."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and isinstance(key, yaml.ScalarNode):
+                yield key.value, key.start_mark.line + 1, value
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield index, value.start_mark.line + 1, value
+
+
+def written(place: Place) -> str:
+    """Writes a place as errors do: `models[0].timeouts.connect`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+
+
+def split(text: str) -> tuple[Place, str]:
+    """Takes off the place with which a text begins, where it begins with one: `models[0].id: must be text`."""
+    where, colon, rest = text.partition(": ")
+    if not colon or " " in where:
+        return (), text
+    parts = where.replace("[", ".[").split(".")
+    return tuple(int(part[1:-1]) if part.startswith("[") else part for part in parts), rest
+
+
+def _repeated(first: int) -> str:
+    return f"is set twice, first in line {first}; remove one of them"
+
+
+def _syntax_error(name: str, error: yaml.YAMLError) -> str:
+    """Says where the YAML is wrong, and why; without the text there, which may be secret."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None:
+        return f"{name}: not valid YAML: {' '.join(str(error).split())}"
+    return f"{name}:{mark.line + 1}: not valid YAML: column {mark.column + 1}: {problem}"
