@@ -78,14 +78,14 @@ def test_nothing_is_let_through_for_ten_seconds_then_one_probe(breaker: Breaker,
     assert breaker.enter() is None
 
 
-def test_the_pause_doubles_with_each_probe_that_fails_up_to_a_minute(breaker: Breaker, clock: Clock) -> None:
-    """10, 20, 40, 60, 60 seconds; after a success it begins with 10 again."""
+def test_the_pause_grows_with_each_probe_that_fails_up_to_15_seconds(breaker: Breaker, clock: Clock) -> None:
+    """10, 15, 15 seconds, so that a target is used again soon after its return; after a success it begins with 10."""
     _opened(breaker)
-    for pause in (10, 20, 40, 60, 60):
+    for pause in (10, 15, 15, 15):
         assert pause == breaker.retry_in()
         clock.now += pause
         assert _call(breaker, fails=True)
-    clock.now += 60
+    clock.now += 15
     assert _call(breaker, fails=False)
     assert breaker.is_closed
     _opened(breaker)
@@ -142,7 +142,7 @@ def test_a_health_check_may_end_the_pause(breaker: Breaker) -> None:
     _opened(breaker)
     breaker.try_now()
     assert _call(breaker, fails=True)
-    assert 20 == breaker.retry_in()
+    assert 15 == breaker.retry_in()
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["in memory", "in a file"])
@@ -153,14 +153,14 @@ def test_workers_share_the_pause(clock: Clock, tmp_path: Path, shared: bool) -> 
     _opened(one)
     clock.now += 3
     _opened(other)
-    for pause in (7, 20, 40):  # the first one's pause counts, and doubles for both
+    for pause in (7, 15, 15):  # the first one's pause counts, and grows for both
         clock.now += pause
         probe = one.enter()
         assert probe is not None
         assert other.enter() is None
         one.failed(probe)
         assert (one.retry_in(), False) == (other.retry_in(), other.admits())
-    clock.now += 60
+    clock.now += 15
     assert _call(other, fails=False)
     assert one.is_closed
     assert other.is_closed
@@ -186,7 +186,7 @@ def test_a_worker_that_dies_with_the_probe_leaves_it_to_others(clock: Clock, tmp
 def test_a_pause_of_an_earlier_boot_does_not_count(clock: Clock, tmp_path: Path) -> None:
     """The file may outlive the machine's clock, which begins anew."""
     cell = shared_cells(tmp_path)("a/b")
-    cell.change(lambda _: Numbers(clock.now + 5000, 60, clock.now - 1))
+    cell.change(lambda _: Numbers(clock.now + 5000, 15, clock.now - 1))
     assert 10 == _opened(Breaker(clock, Pause(cell))).retry_in()
 
 
@@ -205,6 +205,6 @@ def test_a_file_that_is_emptied_or_gone_breaks_nothing(clock: Clock, tmp_path: P
     (file,) = tmp_path.iterdir()
     os.truncate(file, 0)
     assert _call(breaker, fails=True)
-    assert 20 == breaker.retry_in()
+    assert 15 == breaker.retry_in()
     file.unlink()
-    assert 20 == breaker.retry_in()
+    assert 15 == breaker.retry_in()

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from parley.backends import failures, openai_answer, openai_request
 from parley.backends.any_llm_failures import ProviderFailures
-from parley.backends.bounds import Bounds
+from parley.backends.bounds import Bounds, Silence
 from parley.backends.failures import Malformed
 from parley.backends.json_text import FIELDS
 from parley.backends.openai_stream import StreamReader
@@ -60,17 +60,21 @@ class AnyLLM:
         arguments = _arguments(call, stream=True)
         bounds = Bounds(call)
         reader = StreamReader(call.request.n or 1, call.request.top_logprobs)
+        silence = Silence(call, bounds)
+        until = bounds.first_token
         answer: AsyncIterator[Any] | None = None
         try:
-            async with asyncio.timeout_at(bounds.first_token):
+            async with asyncio.timeout_at(until):
                 answer = await self._provider.acompletion(**arguments)
             while not reader.ended:
-                async with asyncio.timeout_at(bounds.next_bytes() if reader.started else bounds.first_token):
+                async with asyncio.timeout_at(until):
                     chunk = reader.feed(await _next(answer))
                 if chunk is not None:
                     yield chunk
+                until = silence.heard(chunk, whole=reader.whole)
         except TimeoutError as error:
-            raise bounds.exceeded(error, started=reader.started) from None
+            if not reader.whole:
+                raise bounds.exceeded(error, started=reader.started) from None
         except Exception as error:  # noqa: BLE001 - what any of the packages raises
             raise self._failures.of_provider(error, call.request.model, started=reader.started) from None
         finally:

@@ -5,9 +5,17 @@ import asyncio
 from parley.backends import failures
 from parley.core.errors import DeadlineExceeded, ParleyError
 from parley.core.ports import UpstreamCall
+from parley.core.streams import speaks
+from parley.v1.chat_completions_pb2 import ChatCompletionChunk
+from parley.v1.message_pb2 import ChunkChoice
 
 TICK = 0.01
 """Seconds by which an event loop may be early: its clock's resolution."""
+
+TAIL_SECONDS = 10.0
+"""How long a stream stays open after the answer is complete, for the usage and the end of the stream."""
+
+_NEVER = float("inf")
 
 
 class Bounds:
@@ -41,5 +49,41 @@ class Bounds:
             return DeadlineExceeded()
         model = self._call.request.model
         if started:
-            return failures.broken(model, "the stream fell silent, or took longer than `total`")
+            return failures.broken(model, "no bytes within `stream_idle`, no token within `stall`, or past `total`")
         return failures.timed_out(model, str(error or "") or "no answer within `connect`, `first_token` or `total`")
+
+
+class Silence:
+    """Tracks until when a stream may stay silent: `first_token` at first, then both `stream_idle` and `stall`.
+
+    `started` tells whether the first token has come.
+    """
+
+    __slots__ = ("_bounds", "_loop", "_stall", "_token_by", "started")
+
+    def __init__(self, call: UpstreamCall, bounds: Bounds) -> None:
+        self.started = False
+        self._bounds = bounds
+        self._loop = asyncio.get_running_loop()
+        self._stall = call.timeouts.stall
+        self._token_by = _NEVER
+
+    def heard(self, chunk: ChatCompletionChunk | None, *, whole: bool = False) -> float:
+        """Notes that bytes have come, and the tokens in them; returns until when the next bytes must come.
+
+        `whole` tells that the answer is complete, and only its usage and its end may follow.
+        """
+        if chunk is not None:
+            for choice in chunk.choices:
+                if choice.delta.content or speaks(choice):
+                    self.started = True
+                    self._token_by = _NEVER if _calls_a_tool(choice) else self._loop.time() + self._stall
+        if not self.started:
+            return self._bounds.first_token
+        until = min(self._bounds.next_bytes(), self._token_by)
+        return min(until, self._loop.time() + TAIL_SECONDS) if whole else until
+
+
+def _calls_a_tool(choice: ChunkChoice) -> bool:
+    """Tells whether arguments may follow, which servers are known to buffer."""
+    return bool(choice.delta.tool_calls) or choice.delta.HasField("function_call")

@@ -4,7 +4,7 @@ A vendor's backend adds the JSON: what is sent (`_body`), and how an answer is r
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +13,7 @@ import aiohttp
 from yarl import URL
 
 from parley.backends import failures, http
-from parley.backends.bounds import TICK, Bounds
+from parley.backends.bounds import TAIL_SECONDS, TICK, Bounds, Silence
 from parley.backends.failures import ErrorInBody, Failures, Malformed
 from parley.config import ConfigError, HttpHealth
 from parley.core.errors import ParleyError, UpstreamTimeout, UpstreamUnavailable
@@ -82,11 +82,11 @@ class HttpBackend:
         bounds = Bounds(call)
         response = None
         try:
-            async with asyncio.timeout_at(bounds.end):
+            async with asyncio.timeout_at(bounds.end) as timer:
                 response = await self._endpoint.post(body, call.timeouts.connect, packed=True)
                 if not _can_be_read(response):
                     raise await self._refusal(response, call)
-                data = await _read(response, _LARGEST_ANSWER)
+                data = await _read(response, _LARGEST_ANSWER, lambda: timer.reschedule(bounds.next_bytes()))
                 await response.release()
             return self._completion(data, call)
         except ErrorInBody as error:
@@ -105,15 +105,16 @@ class HttpBackend:
         failure: ParleyError | None = None
         size = 0
         response = await self._open(call, body, bounds)
-        watch = _Watch(response, bounds.first_token)
+        silence = Silence(call, bounds)
+        watch = _Watch(response, reader, bounds.first_token)
         try:
             while not reader.ended:
                 data, failure = await self._more(response, call)
                 chunk = reader.feed(data)
                 if chunk is not None:
-                    watch.move(bounds.end)  # the time that the caller takes is not the upstream's silence
+                    watch.pause(bounds.end)  # the time that the caller takes is not the upstream's silence
                     yield chunk
-                watch.move(bounds.next_bytes() if reader.started else bounds.first_token)
+                watch.move(silence.heard(chunk))
                 size += len(data)
                 if size > _LARGEST_STREAM:
                     raise failures.broken(call.request.model, f"the stream is longer than {_LARGEST_STREAM} bytes")
@@ -216,42 +217,54 @@ class HttpBackend:
 class _Watch:
     """Gives an answer up that stays silent past a time of the event loop's clock, and is then `over`.
 
-    One timer serves the whole stream: the time is moved on with every piece, the timer mostly when it goes off.
+    One timer serves the whole stream: the time is moved on with every piece, the timer mostly when it goes off. An
+    answer that its reader has whole is waited for no longer than `TAIL_SECONDS` after its latest bytes.
     """
 
-    __slots__ = ("_answer", "_loop", "_timer", "_until", "over")
+    __slots__ = ("_answer", "_loop", "_moved", "_reader", "_timer", "_until", "over")
 
-    def __init__(self, answer: http.Answer, until: float) -> None:
+    def __init__(self, answer: http.Answer, reader: Reader, until: float) -> None:
         self.over = False
-        self._until = until
         self._answer = answer
+        self._reader = reader
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_at(until, self._look)
+        self._until = until
+        self._moved = self._loop.time()
+        self._timer = self._loop.call_at(min(until, self._moved + TAIL_SECONDS), self._look)
 
     def move(self, until: float) -> None:
-        """Gives it time until then."""
+        """Gives it time until then, as bytes have come."""
         self._until = until
+        self._moved = self._loop.time()
         if until < self._timer.when():
             self._timer.cancel()
             self._timer = self._loop.call_at(until, self._look)
+
+    def pause(self, until: float) -> None:
+        """Gives it time until then, whatever it has said."""
+        self._until = until
+        self._moved = until
 
     def stop(self) -> None:
         """Ends the watch."""
         self._timer.cancel()
 
     def _look(self) -> None:
-        self.over = self._loop.time() + TICK >= self._until
+        now = self._loop.time() + TICK
+        tail = self._moved + TAIL_SECONDS
+        self.over = now >= self._until or (now >= tail and self._reader.whole)
         if self.over:
             self._answer.time_out()
         else:
-            self._timer = self._loop.call_at(self._until, self._look)
+            self._timer = self._loop.call_at(min(self._until, max(tail, now + TAIL_SECONDS)), self._look)
 
 
-async def _read(response: http.Answer, most: int) -> bytes:
-    """Reads the whole body. Raises Malformed where it is longer than `most` bytes."""
+async def _read(response: http.Answer, most: int, heard: Callable[[], None] = lambda: None) -> bytes:
+    """Reads the whole body; `heard` is called with each piece. Raises Malformed where it has more than `most` bytes."""
     pieces: list[bytes] = []
     size = 0
     while piece := await response.read():
+        heard()
         size += len(piece)
         if size > most:
             raise Malformed(f"the answer is longer than {most} bytes")

@@ -12,12 +12,11 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from parley.backends import failures
-from parley.backends.bounds import Bounds
+from parley.backends.bounds import Bounds, Silence
 from parley.backends.parley_failures import RpcFailures
 from parley.config import ConfigError
 from parley.core.errors import UpstreamUnavailable
 from parley.core.ports import UpstreamCall
-from parley.core.streams import speaks
 from parley.v1.chat_completions_pb2 import (
     DESCRIPTOR,
     ChatCompletion,
@@ -105,13 +104,18 @@ class Parley:
         answer = _Progress()
         rpc = self._stream(_request(call), timeout=bounds.left(), metadata=self._metadata)
         inbox = _Inbox(rpc)
+        silence = Silence(call, bounds)
+        until = bounds.first_token
         try:
-            while (data := await inbox.next(bounds.next_bytes() if answer.started else bounds.first_token)) is not None:
-                yield answer.read(data)
+            while (data := await inbox.next(until)) is not None:
+                chunk = answer.read(data)
+                yield chunk
+                until = silence.heard(chunk, whole=answer.is_whole)
         except TimeoutError as error:
-            raise bounds.exceeded(error, started=answer.started) from None
+            if not answer.is_whole:
+                raise bounds.exceeded(error, started=silence.started) from None
         except grpc.aio.AioRpcError as error:
-            raise self._failures.of_call(error, call, bounds, started=answer.started) from None
+            raise self._failures.of_call(error, call, bounds, started=silence.started) from None
         except DecodeError as error:
             raise failures.broken(call.request.model, f"DecodeError: {error}") from None
         finally:
@@ -204,10 +208,9 @@ class _Inbox:
 
 
 class _Progress:
-    """Reads the chunks of one answer, and knows how far it has come: whether its first token is there, and its end."""
+    """Reads the chunks of one answer, and knows whether its end has come."""
 
     def __init__(self) -> None:
-        self.started = False
         self._begun: set[int] = set()
         self._finished: set[int] = set()
 
@@ -225,7 +228,6 @@ class _Progress:
             self._begun.add(choice.index)
             if choice.HasField("finish_reason"):
                 self._finished.add(choice.index)
-            self.started = self.started or speaks(choice)
         return chunk
 
 

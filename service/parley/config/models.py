@@ -10,11 +10,18 @@ _MOST_A_MINUTE = 10**12
 
 
 class Timeouts(Strict):
-    """How long a target may take, in seconds. `first_token` and `stream_idle` bound streams, the others every call."""
+    """How long a target may take, in seconds. The defaults fit models that reason before they answer.
+
+    `connect` and `total` bound every call. `first_token`, `stream_idle` and `stall` bound what is asked for as a
+    stream: the time to the first token, then the time without a byte (comments and blank lines are bytes), and the
+    time without a token. A server that buffers the arguments of a tool call sends bytes and no tokens: from the start
+    of a tool call to the next token `stall` does not count. Between the bytes of a whole answer `stream_idle` counts.
+    """
 
     connect: Duration = 5.0
-    first_token: Duration = 30.0
-    stream_idle: Duration = 15.0
+    first_token: Duration = 120.0
+    stream_idle: Duration = 120.0
+    stall: Duration = 120.0
     total: Duration = 600.0
 
 

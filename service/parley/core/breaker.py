@@ -2,7 +2,7 @@
 
     closed ── 5 failures in a row, or half of 20 within 30 s ──→ open, for 10 s
     open ── the time is over ──→ half open: one call is let through, the probe
-    half open ── the probe succeeds ──→ closed;  the probe fails ──→ open, for twice as long, up to 60 s
+    half open ── the probe succeeds ──→ closed;  the probe fails ──→ open, for longer, up to 15 s
 
 Each worker counts by itself, but they share the pause: one of them probes, and closes the breakers of all.
 

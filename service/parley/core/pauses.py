@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 FIRST = 10.0
-LONGEST = 60.0
+LONGEST = 15.0
 """Seconds between two probes: they double with each probe that fails, from the first pause to the longest."""
 
 
