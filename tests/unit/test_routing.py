@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
+from google.protobuf.struct_pb2 import Value
 
 from parley.config import Config, ConfigError, Model, Target, parse
 from parley.core.errors import InvalidRequest, ModelNotFound
@@ -43,10 +44,12 @@ def _user(text: str) -> Message:
     return message
 
 
-def _called(model: str, request: CreateChatCompletionRequest, messages: Sequence[Message] = ()) -> UpstreamCall:
+def _called(
+    model: str, request: CreateChatCompletionRequest, messages: Sequence[Message] = (), config: Config | None = None
+) -> UpstreamCall:
     """What the model's backend is called with."""
     backend = ScriptedBackend()
-    router = _router(backend=backend)
+    router = _router(config, backend)
     run = router.run(router.model(ANYONE, model), request, messages, session_id=None, deadline=None)
     asyncio.run(run.complete())
     return backend.calls[0]
@@ -149,3 +152,16 @@ def test_a_session_keeps_its_target_when_another_one_goes() -> None:
         before = [one.target.name for one in in_order(candidates, f"s{number}")]
         after = [one.target.name for one in in_order(candidates[:2], f"s{number}")]
         assert after == [name for name in before if name != "c"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"), [("join", ["Be brief.\n\nBe kind.", "hi"]), ("separate", ["Be brief.", "Be kind.", "hi"])]
+)
+def test_instructions_and_the_caller_s_system_message(mode: str, expected: list[str]) -> None:
+    """They are one message, or two where the model says so."""
+    system = Message(role="system", content=Value(string_value="Be kind."))
+    own = 'instructions: "Be brief."'
+    config = _config(CONFIG.replace(own, f"{own}\n    instructions_mode: {mode}"))
+    messages = [system, _user("hi")]
+    asked = _called("told", CreateChatCompletionRequest(messages=messages), messages, config).request
+    assert expected == [message.content.string_value for message in asked.messages]

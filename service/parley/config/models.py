@@ -74,7 +74,9 @@ class Retries(Strict):
 class Model(Strict):
     """What a request may name, and who answers it.
 
-    `instructions` are sent as a system message before the conversation. `defaults` are request parameters for requests
+    `instructions` go before the conversation. `instructions_mode`: whether they and the conversation's system and
+    developer messages are sent as one system message (`join`), which every chat template takes, or as a system message
+    of their own (`separate`). `defaults` are request parameters for requests
     that leave them out. `sessions`: `auto` keeps every conversation, `on_request` those with an id or `store: true`,
     `off` none. `concurrent_turns`: whether a request to a session that is busy fails at once (`reject`), or waits for
     up to `queue_timeout` seconds (`queue`). `fallbacks` are ids of models that answer when no target can, in order; one
@@ -86,6 +88,7 @@ class Model(Strict):
     id: str = Field(min_length=1)
     targets: list[Target] = Field(min_length=1)
     instructions: str | None = None
+    instructions_mode: Literal["join", "separate"] = "join"
     defaults: dict[str, Any] = Field(default={})
     timeouts: Timeouts = Timeouts()
     sessions: Annotated[Literal["auto", "on_request", "off"], BeforeValidator(off)] = "auto"

@@ -15,6 +15,7 @@ from parley.core.breaker import Clock
 from parley.core.budget import Budget
 from parley.core.course import Course
 from parley.core.errors import InvalidRequest, ModelNotFound, UnsupportedParameter
+from parley.core.instructions import with_instructions
 from parley.core.pauses import Cell, Memory
 from parley.core.ports import Backend, Caller, UpstreamCall
 from parley.core.run import Run
@@ -50,7 +51,6 @@ class Router:
         self._candidates = {model.id: self._own(model) for model in config.models}
         self._budgets = {model.id: Budget(model.retries.share, clock) for model in config.models}
         self._defaults = {model.id: _defaults(index, model) for index, model in enumerate(config.models)}
-        self._instructions = {model.id: _instructions(model) for model in config.models}
 
     def models(self, caller: Caller) -> list[Model]:
         """Returns the models that the caller may use, in the order of the configuration."""
@@ -138,8 +138,8 @@ class Router:
         for name in names:
             _fill_in_default(asked, defaults, name)
         del asked.messages[:]
-        asked.messages.extend(self._instructions[answering.id] or self._instructions[model.id])
-        asked.messages.extend(messages)
+        own = answering if answering.instructions is not None else model
+        asked.messages.extend(with_instructions(own.instructions or "", messages, join=own.instructions_mode == "join"))
         functions.to_tools(asked)
         return asked
 
@@ -211,11 +211,3 @@ def _fill_in_default(asked: CreateChatCompletionRequest, defaults: CreateChatCom
         setattr(asked, name, value)
     else:
         getattr(asked, name).CopyFrom(value)
-
-
-def _instructions(model: Model) -> list[Message]:
-    if model.instructions is None:
-        return []
-    message = Message(role="system")
-    message.content.string_value = model.instructions
-    return [message]
