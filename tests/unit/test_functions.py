@@ -76,3 +76,23 @@ def test_pieces_of_tool_calls_become_pieces_of_a_function_call() -> None:
         {"delta": {"function_call": {"arguments": "{}"}}},
         {"delta": {"content": "x"}, "finish_reason": "function_call"},
     ] == seen
+
+
+def test_a_function_that_is_a_tool_already_is_offered_once() -> None:
+    """However its JSON Schema is written."""
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"a": 1, "b": [2]}}}
+    same = {"name": "f", "parameters_json": '{"b": [2], "a": 1}'}
+    asked = _asked(tools=[tool], functions=[same, {"name": "g"}, {"name": "g"}])
+    assert [tool, {"type": "function", "function": {"name": "g"}}] == asked["tools"]
+
+
+def test_a_name_with_two_meanings() -> None:
+    """Each function that defines a name differently is found, with its place."""
+    request = ParseDict(
+        {
+            "tools": [{"type": "function", "function": {"name": "f"}}, {"type": "custom", "custom": {"name": "g"}}],
+            "functions": [{"name": "f", "description": "d"}, {"name": "g"}, {"name": "g", "strict": True}],
+        },
+        CreateChatCompletionRequest(),
+    )
+    assert [0, 2] == list(functions.conflicts(request))

@@ -43,6 +43,10 @@ GOOD: list[dict[str, Any]] = [
     {"messages": [{"role": "user", "content": [{"type": "text", "text": "a\\u0000"}]}]},
     {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]},
     {"messages": [{"role": "assistant", "function_call": {"name": "f"}}]},
+    {"messages": [{"role": "assistant", "content": None}]},
+    {"messages": [{"role": "assistant", "content": ""}]},
+    {"messages": [{"role": "assistant", "content": None, "refusal": "rather not"}]},
+    {"tools": [TOOL], "functions": [TOOL["function"]]},
     {"messages": [{"role": "assistant", "content": None, "reasoning_content": "cut short while thinking"}]},
     {
         "messages": [
@@ -67,6 +71,7 @@ GOOD: list[dict[str, Any]] = [
 
 _HERE = "web_search_options.user_location"
 BAD: list[tuple[dict[str, Any], str, str]] = [
+    ({"tools": [TOOL], "functions": [{"name": "f", "strict": True}]}, "functions[0].name", "already the name of"),
     ({"audio": {"format": "wav"}}, "audio.voice", "`audio.voice` is required and must be a string, or an object"),
     ({"audio": {"voice": "", "format": "wav"}}, "audio.voice", "is required"),
     ({"audio": {"voice": {"name": "v"}, "format": "wav"}}, "audio.voice", "an object with an `id`"),

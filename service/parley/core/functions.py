@@ -5,13 +5,15 @@ spoke of functions speaks of functions again. A session keeps what its callers s
 completions: `functions` is deprecated in favour of `tools`, `function_call` of `tool_choice`.)
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+import orjson
 from google.protobuf.struct_pb2 import Value
 
 from parley.core.errors import UnsupportedParameter
+from parley.core.plain import from_struct
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
-from parley.v1.message_pb2 import FunctionCall, Message, Tool, ToolCall
+from parley.v1.message_pb2 import FunctionCall, FunctionDefinition, Message, Tool, ToolCall
 
 _OLD_NAMES = {"tools": "functions", "tool_choice": "function_call"}
 
@@ -21,10 +23,24 @@ def speaks_of_functions(request: CreateChatCompletionRequest) -> bool:
     return bool(request.functions) or request.HasField("function_call")
 
 
+def conflicts(request: CreateChatCompletionRequest) -> Iterator[int]:
+    """Yields the index of each function that has the name of a tool or function before it, but another definition.
+
+    Backends get one list of tools, in which a name can stand only once.
+    """
+    known = _by_name(request.tools)
+    for index, function in enumerate(request.functions):
+        other = known.setdefault(function.name, function)
+        if other is not function and _definition(other) != _definition(function):
+            yield index
+
+
 def to_tools(request: CreateChatCompletionRequest) -> None:
     """Puts tools in the place of functions, in the offer, the choice and the conversation."""
     if speaks_of_functions(request):
-        request.tools.extend(Tool(type="function", function=function) for function in request.functions)
+        known = _by_name(request.tools)
+        added = [function for function in request.functions if known.setdefault(function.name, function) is function]
+        request.tools.extend(Tool(type="function", function=function) for function in added)
         if request.HasField("function_call"):
             request.tool_choice.CopyFrom(_choice(request.function_call))
         if request.functions and not request.HasField("parallel_tool_calls"):
@@ -61,6 +77,24 @@ def use_old_names(error: UnsupportedParameter) -> None:
     if old is not None:
         error.message = error.message.replace(f"`{error.param}`", f"`{old}`")
         error.param = old
+
+
+def _by_name(tools: Iterable[Tool]) -> dict[str, FunctionDefinition]:
+    return {tool.function.name: tool.function for tool in tools if tool.type == "function"}
+
+
+def _definition(function: FunctionDefinition) -> tuple[object, ...]:
+    """Returns what a function is, however its JSON is written."""
+    text = function.parameters_json
+    parameters = _read(text) if function.HasField("parameters_json") else from_struct(function.parameters)
+    return (function.description, parameters, function.strict, _read(function.extra_json or "{}"))
+
+
+def _read(text: str) -> object:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
 
 
 def _choice(choice: Value) -> Value:

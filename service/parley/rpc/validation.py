@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from google.protobuf.struct_pb2 import Value
 
+from parley.core import functions
 from parley.core.errors import InvalidRequest
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
@@ -87,7 +88,7 @@ def _message(message: Message, place: str) -> Iterator[Violation]:
         yield f"{place}.content", f"`{place}.content` must be a string, an array of content parts or null"
     elif kind != "string_value" and message.role != "assistant":
         yield f"{place}.content", f"`{place}.content` is required and must be a string or an array of content parts"
-    elif kind != "string_value" and not _speaks_otherwise(message):
+    elif kind is None and not _speaks_otherwise(message):
         yield f"{place}.content", f"`{place}.content` may be null only beside `tool_calls` or `function_call`"
     if _has_nul(message.content):
         yield f"{place}.content", f"`{place}.content` must not contain the character U+0000"
@@ -146,6 +147,9 @@ def _tools(request: CreateChatCompletionRequest) -> Iterator[Violation]:
 def _functions(request: CreateChatCompletionRequest) -> Iterator[Violation]:
     for index, function in enumerate(request.functions):
         yield from _function(function, f"functions[{index}]")
+    for index in functions.conflicts(request):
+        place = f"functions[{index}].name"
+        yield place, f"`{place}` is already the name of another tool or function; rename it, or define both alike"
     yield from _choice(request.function_call, "function_call", ("none", "auto"), bool(request.functions))
 
 
