@@ -2,8 +2,10 @@
 
 import asyncio
 import dataclasses
+import json
 import os
 import select
+import shutil
 import signal
 import stat
 import subprocess
@@ -28,6 +30,7 @@ from parley.core.errors import (
 )
 from parley.core.ports import UpstreamCall
 from tests.contract.backends import call, collect, reasons, request, text
+from tests.upstream import ScriptedUpstream
 
 CONFIG = LlamaCppBackend(kind="llama_cpp", context=1024, slots=2)
 SHORT: dict[str, Any] = {"max_tokens": 6, "temperature": 0, "seed": 1}
@@ -294,6 +297,45 @@ async def test_harmless_values(backend: LlamaCpp) -> None:
     """A parameter that asks for nothing may stand."""
     harmless = {"modalities": ["text"], "service_tier": "auto", "tool_choice": "none", "user": "u"}
     assert 1 == len((await backend.complete(call(**SHORT | harmless))).choices)
+
+
+@pytest.mark.parametrize("fields", [{"tools": [TOOL]}, {"tools": [TOOL, {"type": "web_search"}]}], ids=["one", "two"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_tools_that_must_not_be_called(backend: LlamaCpp, fields: dict[str, Any], stream: bool) -> None:
+    """`tool_choice: none` is honoured by leaving the tools out, where the model has none."""
+    asked = call(**SHORT | fields, tool_choice="none", parallel_tool_calls=True)
+    answered = text(await collect(backend, asked)) if stream else (await backend.complete(asked)).choices[0].message
+    assert answered
+
+
+async def test_only_unsupported_tools_are_left_out(thinker: Path, tmp_path: Path) -> None:
+    """Where the model has tools, those that it has are still sent beside `tool_choice: none`."""
+    shutil.copy(llama_cpp_launch.abilities_path(thinker), tmp_path / "llama.json")
+    with ScriptedUpstream(tmp_path / "llama.sock") as upstream:
+        backend = LlamaCpp(tmp_path / "llama.sock")
+        await backend.complete(call(tools=[TOOL, {"type": "web_search"}], tool_choice="none"))
+        await backend.close()
+    sent = upstream.requests[0].json
+    assert ([TOOL], "none") == (sent["tools"], sent["tool_choice"])
+
+
+@pytest.mark.parametrize("kind", ["grammar", "regex"])
+async def test_formats_that_the_server_does_not_have(backend: LlamaCpp, kind: str) -> None:
+    """They are refused by name."""
+    failed = await refused(backend, response_format={"type": kind})
+    assert (UnsupportedParameter, "response_format.type") == (type(failed), failed.param)
+
+
+async def test_schema_beside_json_object(backend: LlamaCpp) -> None:
+    """llama.cpp's own way of asking for a schema works."""
+    extra = json.dumps({"schema": CITY})
+    answer = await backend.complete(call(**SEA, response_format={"type": "json_object", "extra_json": extra}))
+    assert {"city"} == orjson.loads(answer.choices[0].message.content.string_value).keys()
+
+
+async def test_many_stops(backend: LlamaCpp) -> None:
+    """llama.cpp takes more than OpenAI's four."""
+    assert 1 == len((await backend.complete(call(**SHORT, stop=["q", "w", "x", "y", "z"]))).choices)
 
 
 async def test_tools_of_other_models(thinker: Path) -> None:

@@ -1,6 +1,8 @@
-"""What callers give as JSON: schemas, sent as they are, and an upstream's own parameters, merged into the body."""
+"""JSON text of callers: schemas and unknown fields, which are sent exactly as they came."""
 
-from collections.abc import Iterable
+import json
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
@@ -14,6 +16,9 @@ FIELDS = frozenset(field.name for field in CreateChatCompletionRequest.DESCRIPTO
 
 OWN = frozenset({"session_id", "store", "metadata", "stream", "stream_options", "continue_final_message"})
 """Fields of a request that are Parley's own, or that a backend says in its vendor's way: no vendor is sent them."""
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_value_at = json.JSONDecoder().raw_decode
 
 
 def exact(text: str, name: str) -> orjson.Fragment:
@@ -36,14 +41,43 @@ def json_object(text: str, name: str) -> dict[str, Any]:
     return data
 
 
+def members(text: str, name: str) -> dict[str, orjson.Fragment]:
+    """Splits the text of a JSON object into its members; each value keeps its exact text, numbers of any size included.
+
+    Raises InvalidRequest where the text of the field `name` is no JSON object.
+    """
+    if not json_object(text, name):
+        return {}
+    try:
+        return {key: orjson.Fragment(value) for key, value in _members(text)}
+    except RecursionError:
+        raise InvalidRequest(f"`{name}` nests too deeply", param=name) from None
+
+
+def _members(text: str) -> Iterator[tuple[str, str]]:
+    """Yields the keys of an object that was found to be valid, with the text of their values."""
+    at = text.index("{")
+    while text[at] != "}":
+        key, at = _value_at(text, text.index('"', at))
+        start = _after_space(text, text.index(":", at) + 1)
+        _, end = _value_at(text, start)
+        yield key, text[start:end]
+        at = _after_space(text, end)
+
+
+def _after_space(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
 def merge_extra(sent: dict[str, Any], request: CreateChatCompletionRequest, taken: Iterable[str] = ()) -> None:
-    """Merges the request's `extra_body` into the body; text wins over the Struct.
+    """Merges the request's `extra_body` into the body; text wins over the Struct, and is sent exactly as it is.
 
     Raises InvalidRequest for a key that is a field of the request, or one of `taken`.
     """
     extra: dict[str, Any] = {}
     if request.HasField("extra_body_json"):
-        extra = json_object(request.extra_body_json, "extra_body_json")
+        extra = members(request.extra_body_json, "extra_body_json")
     elif request.HasField("extra_body"):
         extra = from_struct(request.extra_body)
     for key in sorted(extra.keys() & FIELDS):

@@ -9,6 +9,7 @@ from parley.backends.limits import Limits
 from parley.backends.llama_cpp_launch import abilities_path
 from parley.backends.openai import OpenAI
 from parley.config import Health, HttpHealth
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 # Measured at the server, which takes all of these and says nothing.
 _IGNORED: dict[str, tuple[Any, ...]] = {
@@ -29,9 +30,10 @@ _BY_TEMPLATE: dict[str, tuple[str, tuple[Any, ...]]] = {
     "parallel_tool_calls": ("supports_tools", (False,)),
     "reasoning_effort": ("supports_reasoning_effort", ("none",)),
 }
-# The server answers 500 to these, as if it were ill.
+# The server answers 500 to these parts, and to any other type of tool or of `response_format`, as if it were ill.
 _NO_PARTS = frozenset({"image_url", "input_audio", "file"})
-_NO_TOOLS = frozenset({"custom"})
+_TOOLS = frozenset({"function"})
+_FORMATS = frozenset({"text", "json_object", "json_schema"})
 
 
 class LlamaCpp(OpenAI):
@@ -40,17 +42,17 @@ class LlamaCpp(OpenAI):
     It goes on from an assistant message at the end, where the template thinks, too; whole answers repeat that message.
     """
 
-    limits = Limits(_IGNORED, _NO_PARTS, _NO_TOOLS)
+    limits = Limits(_IGNORED, _NO_PARTS, _TOOLS, _FORMATS)
 
     def __init__(self, unix_socket: Path, health: Health | None = None) -> None:
         asked = HttpHealth(**health.model_dump()) if health else None
         super().__init__("http://llama.cpp/v1", unix_socket=unix_socket, health=asked)
         self._abilities = abilities_path(unix_socket)
 
-    def _check(self, body: dict[str, Any], model: str) -> None:
-        super()._check(body, model)
+    def _check(self, body: dict[str, Any], request: CreateChatCompletionRequest) -> None:
         if not body.keys().isdisjoint(_BY_TEMPLATE):
-            self._limits_of_template().check(body, model)
+            self._limits_of_template().check(body, request)
+        super()._check(body, request)
 
     def _limits_of_template(self) -> Limits:
         """Reads it again each time, as the server may have been restarted with another model."""

@@ -12,7 +12,7 @@ from parley.backends.limits import Limits
 from parley.backends.openai_stream import StreamReader
 from parley.config import HttpHealth
 from parley.core.ports import UpstreamCall
-from parley.v1.chat_completions_pb2 import ChatCompletion
+from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 
 Prefill = Literal["message", "vllm", "prefix", "off"]
 """How a server is asked to go on from the beginning of an answer; see the configuration."""
@@ -52,7 +52,7 @@ class OpenAI(HttpBackend):
 
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
         body = openai_request.body(call, stream=stream)
-        self._check(body, call.request.model)
+        self._check(body, call.request)
         if call.continues:
             self._continue(body)
         self._adapt(body)
@@ -65,9 +65,9 @@ class OpenAI(HttpBackend):
         elif self._prefill == "prefix":
             body["messages"][-1]["prefix"] = True
 
-    def _check(self, body: dict[str, Any], model: str) -> None:
+    def _check(self, body: dict[str, Any], request: CreateChatCompletionRequest) -> None:
         """Raises UnsupportedParameter for what this server would ignore."""
-        self.limits.check(body, model)
+        self.limits.check(body, request)
 
     def _adapt(self, body: dict[str, Any]) -> None:
         """Changes the body to what this server means by the same words."""

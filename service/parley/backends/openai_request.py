@@ -1,24 +1,29 @@
 """From the messages to the JSON body of OpenAI's chat completions.
 
-Every field of the request is sent under its own name, and only what is set: the protos follow OpenAI's API. What is
-Parley's own is not sent: the session, and with it `store` and `metadata` (OpenAI takes labels only for what it stores).
+Every field of the request is sent under its own name, and only what is set: the protos follow OpenAI's API. Fields that
+Parley does not know (`extra_json`) are written into their object exactly as they came. What is Parley's own is not
+sent: the session, and with it `store` and `metadata` (OpenAI takes labels only for what it stores).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from parley.backends.json_text import OWN, exact, merge_extra
+from parley.backends.json_text import OWN, exact, members, merge_extra
+from parley.core.errors import InvalidRequest
 from parley.core.plain import from_struct, from_value, number
 from parley.core.ports import UpstreamCall
-from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest, StreamOptions
 
 NOT_SENT = OWN | {"extra_body", "extra_body_json"}
 """Fields of the request that are not sent as they are."""
 
 _Convert = Callable[[Any], Any]
+_CARRIERS = frozenset({"extra", "extra_json"})
+_IN_PLACE_OF_TEXT = frozenset({"tool_calls", "function_call", "audio"})
+_JSON_TYPES = frozenset({"google.protobuf.Value", "google.protobuf.Struct"})
 
 
 def body(call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
@@ -28,25 +33,46 @@ def body(call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
     sent["model"] = call.model or request.model
     if stream:
         sent["stream"] = True
-        sent["stream_options"] = {"include_usage": True}
+        sent["stream_options"] = _stream_options(request.stream_options) | {"include_usage": True}
     merge_extra(sent, request)
     return sent
 
 
-def _converter(kind: Descriptor, omit: frozenset[str] = frozenset()) -> _Convert:
+def _converter(kind: Descriptor, omit: Iterable[str] = ()) -> _Convert:
     """Makes the function that turns a message of this type into JSON data."""
-    fields = {field.name: _field(field) for field in kind.fields if field.name not in omit}
+    fields = {field.name: _field(field) for field in kind.fields if field.name not in {*omit, *_CARRIERS}}
+    typed = frozenset(field.name for field in kind.fields if not _holds_json(field))
 
     def convert(message: Message) -> dict[str, Any]:
-        data = {}
+        data: dict[str, Any] = {}
+        extra = ""
         for field, value in message.ListFields():
             name = field.name
             if name in fields:
                 convert_field = fields[name]
                 data[name] = value if convert_field is None else convert_field(value)
+            elif name == "extra_json":
+                extra = value
+        if extra:
+            _add_extra(data, extra, typed)
         return data
 
     return convert
+
+
+def _holds_json(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.full_name in _JSON_TYPES
+
+
+def _add_extra(data: dict[str, Any], text: str, typed: frozenset[str]) -> None:
+    """Adds unknown fields to an object. A field of any JSON type may be among them, where its text is more exact.
+
+    Raises InvalidRequest for one of the `typed` fields, and for text that is no JSON object.
+    """
+    extra = members(text, "extra_json")
+    for key in sorted(extra.keys() & typed):
+        raise InvalidRequest(f"`extra_json.{key}` repeats a field of its message; set `{key}`", param="extra_json")
+    data |= extra
 
 
 def _field(field: FieldDescriptor) -> _Convert | None:
@@ -67,21 +93,27 @@ def _map(values: Any) -> dict[str, Any]:
 def _with_schema(kind: str, struct: str, text: str) -> tuple[str, _Convert]:
     """A message whose JSON Schema comes as a Struct or as JSON text; the text wins, and keeps the order of keys."""
     descriptor = CreateChatCompletionRequest.DESCRIPTOR.file.pool.FindMessageTypeByName(kind)
-    plain = _converter(descriptor, frozenset({text}))
+    plain = _converter(descriptor, {text})
     order = [field.name for field in descriptor.fields]
 
     def convert(message: Message) -> dict[str, Any]:
         data: dict[str, Any] = plain(message)
         if message.HasField(text):
             data[struct] = exact(getattr(message, text), text)
-        return {name: data[name] for name in order if name in data}
+        return {name: data[name] for name in order if name in data} | data
 
     return kind, convert
 
 
-def _audio(message: Any) -> dict[str, Any]:
-    """In a request, earlier audio is only named."""
-    return {"id": message.id}
+def _message(message: Any) -> dict[str, Any]:
+    """Sends empty text where an assistant message says nothing that a server must accept in its place.
+
+    OpenAI's API demands a text beside everything but calls and audio: an answer cut off in its reasoning has none.
+    """
+    data: dict[str, Any] = _plain_message(message)
+    if message.role == "assistant" and data.get("content") is None and data.keys().isdisjoint(_IN_PLACE_OF_TEXT):
+        data = {"role": "assistant", "content": ""} | data | {"content": ""}
+    return data
 
 
 def _tool_call(message: Any) -> dict[str, Any]:
@@ -93,7 +125,6 @@ def _tool_call(message: Any) -> dict[str, Any]:
 _SPECIAL: dict[str, _Convert] = {
     "google.protobuf.Value": from_value,
     "google.protobuf.Struct": from_struct,
-    "parley.v1.Audio": _audio,
     "parley.v1.ToolCall": _tool_call,
 }
 _SPECIAL |= dict(
@@ -103,7 +134,11 @@ _SPECIAL |= dict(
     ]
 )
 _find = CreateChatCompletionRequest.DESCRIPTOR.file.pool.FindMessageTypeByName
+# In a request, earlier audio is only named.
+_SPECIAL["parley.v1.Audio"] = _converter(_find("parley.v1.Audio"), {"expires_at", "data", "transcript"})
 _plain_tool_call = _converter(_find("parley.v1.ToolCall"))
 # `annotations` are no part of a request.
-_SPECIAL["parley.v1.Message"] = _converter(_find("parley.v1.Message"), frozenset({"annotations"}))
+_plain_message = _converter(_find("parley.v1.Message"), {"annotations"})
+_SPECIAL["parley.v1.Message"] = _message
+_stream_options = _converter(StreamOptions.DESCRIPTOR)
 _request = _converter(CreateChatCompletionRequest.DESCRIPTOR, NOT_SENT)

@@ -1,0 +1,169 @@
+"""The body that a server of OpenAI's API gets: unknown fields, vendors' own tools, and answers that come back."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from parley.backends.openai import OpenAI
+from parley.core.errors import InvalidRequest
+from tests.contract.backends import KEY, QUESTION, call, collect
+from tests.upstream import ScriptedUpstream
+
+BIG = '{"zebra":18446744073709551616,"apple":[0.1000000000000000055,{"x":null}],"ü":"}\\""}'
+SIGNED = '{"google":{"thought_signature":"CsAB"}}'
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    """A real HTTP server that follows a script."""
+    with ScriptedUpstream() as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def backend(upstream: ScriptedUpstream) -> AsyncIterator[OpenAI]:
+    """The backend, on the scripted upstream."""
+    made = OpenAI(upstream.url, KEY)
+    yield made
+    await made.close()
+
+
+async def sent(backend: OpenAI, upstream: ScriptedUpstream, **fields: Any) -> Any:
+    """Returns the body that the upstream gets."""
+    await backend.complete(call(**fields))
+    return upstream.requests[-1].json
+
+
+async def test_unknown_fields_are_sent_exactly(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """At every level, after the known fields: keys in order, numbers of any size and form."""
+    function = {"name": "f", "arguments": "{}", "extra_json": BIG}
+    called = [{"id": "c", "type": "function", "function": function, "extra_json": f'{{"extra_content":{SIGNED}}}'}]
+    await backend.complete(
+        call(
+            messages=[
+                {"role": "user", "content": "hi", "extra_json": '{"cache_control":{"type":"ephemeral"}}'},
+                {"role": "assistant", "tool_calls": called, "extra_json": BIG},
+                {"role": "tool", "tool_call_id": "c", "content": "1"},
+            ],
+            tools=[
+                {
+                    "type": "function",
+                    "function": {"name": "f", "parameters_json": BIG, "extra_json": BIG},
+                    "extra_json": '{"cache_control":{"type":"ephemeral"}}',
+                }
+            ],
+            response_format={"type": "json_object", "extra_json": f'{{"schema":{BIG}}}'},
+            prediction={"type": "content", "content": "x", "extra_json": BIG},
+            extra_body_json=f'{{"own":{BIG}}}',
+        )
+    )
+    members = BIG[1:-1]
+    body = upstream.requests[0].raw.decode()
+    for piece in (
+        '{"role":"user","content":"hi","cache_control":{"type":"ephemeral"}}',
+        '{"id":"c","type":"function","function":{"name":"f","arguments":"{}",'
+        + members
+        + '},"extra_content":'
+        + SIGNED,
+        '{"type":"function","function":{"name":"f","parameters":' + BIG + "," + members + '},"cache_control":',
+        '"response_format":{"type":"json_object","schema":' + BIG + "}",
+        '"prediction":{"type":"content","content":"x",' + members + "}",
+        '"own":' + BIG,
+    ):
+        assert piece in body
+    assert "extra_json" not in body
+
+
+async def test_unknown_stream_options(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """They go beside the option that Parley sets."""
+    options = {"include_usage": False, "extra_json": '{"continuous_usage_stats":true}'}
+    await collect(backend, call(stream=True, stream_options=options))
+    assert {"include_usage": True, "continuous_usage_stats": True} == upstream.requests[0].json["stream_options"]
+
+
+async def test_a_value_that_is_more_exact_as_text(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """The text of a field of any JSON type is sent in place of the field."""
+    parts = '[{"type":"x","n":18446744073709551616}]'
+    message = {
+        "role": "user",
+        "content": [{"type": "x", "n": 18446744073709551616}],
+        "extra_json": f'{{"content":{parts}}}',
+    }
+    await backend.complete(call(messages=[message]))
+    assert f'[{{"role":"user","content":{parts}}}]'.encode() in upstream.requests[0].raw
+
+
+@pytest.mark.parametrize(
+    "extra", ['{"role":"system"}', r'{"\u0072ole":"system"}', '{"tool_calls":[]}', "[]", "{", "{}}"]
+)
+async def test_unknown_fields_cannot_replace_known_ones(
+    backend: OpenAI, upstream: ScriptedUpstream, extra: str
+) -> None:
+    """A repeated field, and text that is no JSON object, is refused."""
+    with pytest.raises(InvalidRequest, match="extra_json"):
+        await backend.complete(call(messages=[{"role": "user", "content": "hi", "extra_json": extra}]))
+    assert [] == upstream.requests
+
+
+async def test_extra_members_of_every_shape(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """White space, escapes in keys, and empty objects."""
+    text = ' \n{ "a b" : [ ] ,\t"\\u00fc\\"" : { } , "c":-1.50e+3 , "d" : "{,}" }\r\n'
+    await backend.complete(call(messages=[{"role": "user", "content": "hi", "extra_json": text}]))
+    message = upstream.requests[0].json["messages"][0]
+    assert {"role": "user", "content": "hi"} | json.loads(text) == message
+    assert b'"c":-1.50e+3' in upstream.requests[0].raw
+
+
+async def test_what_vendors_have_is_passed_on(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Tools, formats and numbers of stops that OpenAI does not have reach a server that may."""
+    body = await sent(
+        backend,
+        upstream,
+        tools=[
+            {"type": "web_search", "extra_json": '{"search_context_size":"low"}'},
+            {"type": "builtin_function", "function": {"name": "$web_search"}},
+            {"type": "function", "function": {"name": "files.read:v1"}},
+        ],
+        stop=["a", "b", "c", "d", "e"],
+        response_format={"type": "grammar", "extra_json": '{"grammar":"root ::= [a-z]"}'},
+        tool_choice={"type": "web_search"},
+    )
+    assert [
+        {"type": "web_search", "search_context_size": "low"},
+        {"type": "builtin_function", "function": {"name": "$web_search"}},
+        {"type": "function", "function": {"name": "files.read:v1"}},
+    ] == body["tools"]
+    assert ["a", "b", "c", "d", "e"] == body["stop"]
+    assert {"type": "grammar", "grammar": "root ::= [a-z]"} == body["response_format"]
+    assert {"type": "web_search"} == body["tool_choice"]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, {"content": ""}),
+        ({"content": None}, {"content": ""}),
+        ({"content": ""}, {"content": ""}),
+        ({"content": None, "reasoning_content": "hm"}, {"content": "", "reasoning_content": "hm"}),
+        ({"refusal": "no"}, {"content": "", "refusal": "no"}),
+        ({"content": None, "audio": {"id": "a", "data": "AAAA"}}, {"content": None, "audio": {"id": "a"}}),
+        (
+            {"content": None, "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]},
+            {
+                "content": None,
+                "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{}"}, "type": "function"}],
+            },
+        ),
+    ],
+    ids=["nothing", "null", "empty", "reasoning alone", "a refusal", "sound", "calls"],
+)
+async def test_an_answer_comes_back(
+    backend: OpenAI, upstream: ScriptedUpstream, said: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    """An assistant message without text has an empty one, as strict servers demand."""
+    asked = [QUESTION["messages"][0], {"role": "assistant", **said}, {"role": "user", "content": "go on"}]
+    body = await sent(backend, upstream, messages=asked)
+    assert {"role": "assistant", **expected} == body["messages"][1]
