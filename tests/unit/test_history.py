@@ -1,4 +1,4 @@
-"""What is new to a session, and what of its past goes with a turn."""
+"""How much of a session's past is sent with a turn."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,18 +7,7 @@ from google.protobuf.json_format import ParseDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parley.core.errors import InvalidRequest
-from parley.core.history import (
-    TurnSize,
-    Window,
-    continues,
-    first_turn,
-    is_system,
-    new_messages,
-    same,
-    tokens,
-    without_known,
-)
+from parley.core.history import TurnSize, Window, continues, first_turn, is_system, tokens
 from parley.v1.message_pb2 import Message
 
 
@@ -188,130 +177,3 @@ class TestFirstTurn:
 
         assert first_turn(sizes(), Window(max_messages=6), continued=False) is None
         assert 4 == len(read)
-
-
-# -------------------------------------------------------------------------------------------------- what is new
-
-
-class TestNewMessages:
-    """Which messages a session has already."""
-
-    stored = (SYSTEM, USER, ANSWER)
-
-    def test_a_resent_conversation(self) -> None:
-        """Where the request begins with all that is stored, the rest is new."""
-        assert [USER] == list(new_messages(self.stored, [*self.stored, USER]))
-
-    @pytest.mark.parametrize(
-        "sent",
-        [[USER], [SYSTEM, USER], [SYSTEM, USER, USER, ANSWER], [USER, SYSTEM, USER, ANSWER, USER]],
-    )
-    def test_anything_else_is_new_as_it_is(self, sent: list[Message]) -> None:
-        """A part of it, or another one: nothing is guessed."""
-        assert sent == list(new_messages(self.stored, sent))
-
-    @pytest.mark.parametrize(
-        ("sent", "expected"),
-        [
-            ([DEVELOPER, USER, ANSWER, USER], [DEVELOPER, USER]),
-            ([SYSTEM, DEVELOPER, USER, ANSWER, USER], [DEVELOPER, USER]),
-            ([DEVELOPER, USER, ANSWER, SYSTEM, USER], [DEVELOPER, SYSTEM, USER]),
-            ([USER, ANSWER, USER, ANSWER], [USER, ANSWER]),
-            ([DEVELOPER, USER, ANSWER], [DEVELOPER]),
-        ],
-    )
-    def test_other_system_messages(self, sent: list[Message], expected: list[Message]) -> None:
-        """Where nothing but system messages has changed, those that have and the rest are new."""
-        assert expected == list(new_messages(self.stored, sent))
-
-    def test_an_empty_session_has_nothing(self) -> None:
-        """Then all is new."""
-        assert [USER] == list(new_messages([], [USER]))
-
-    @pytest.mark.parametrize("sent", [stored, (USER, ANSWER)])
-    def test_nothing_new_is_an_error(self, sent: Sequence[Message]) -> None:
-        """The error names the field."""
-        with pytest.raises(InvalidRequest, match=r"^`messages` only repeats") as refused:
-            new_messages(self.stored, sent)
-        assert "messages" == refused.value.param
-
-    @given(st.lists(st.sampled_from([SYSTEM, USER, ANSWER, RESULT]), max_size=5), st.lists(st.just(USER), min_size=1))
-    def test_what_is_added_is_what_is_new(self, stored: list[Message], added: list[Message]) -> None:
-        """Whatever the session has, and however much comes after it."""
-        assert added == list(new_messages(stored, [*stored, *added]))
-
-
-class TestWithoutKnown:
-    """System messages that come with every request."""
-
-    @pytest.mark.parametrize(
-        ("standing", "sent", "expected"),
-        [
-            ([SYSTEM], [SYSTEM, USER], [USER]),
-            ([SYSTEM], [DEVELOPER, SYSTEM, USER], [DEVELOPER, USER]),
-            ([SYSTEM], [USER, SYSTEM], [USER, SYSTEM]),
-            ([], [SYSTEM, USER], [SYSTEM, USER]),
-            ([SYSTEM], [SYSTEM], [SYSTEM]),
-            ([SYSTEM, DEVELOPER], [SYSTEM, DEVELOPER, USER], [USER]),
-            ([SYSTEM], [USER], [USER]),
-        ],
-    )
-    def test_leading_ones_are_left_out(
-        self, standing: list[Message], sent: list[Message], expected: list[Message]
-    ) -> None:
-        """Where the session has them; later ones stay in their place, and a request is never left empty."""
-        assert expected == list(without_known(standing, sent))
-
-
-class TestSame:
-    """Whether two messages say the same."""
-
-    @pytest.mark.parametrize(
-        ("one", "other"),
-        [
-            (_message("user", "Hi"), _message("user", [{"type": "text", "text": "Hi"}])),
-            (_message("assistant", "", tool_calls=[_call()]), _message("assistant", tool_calls=[_call()])),
-            (_message("assistant", None, tool_calls=[_call()]), _message("assistant", [], tool_calls=[_call()])),
-            (_message("assistant", "a", refusal=""), _message("assistant", "a")),
-            (_message("assistant", "a", reasoning_content="Hmm"), _message("assistant", "a")),
-            (_message("assistant", "a", annotations=[{"type": "x"}]), _message("assistant", "a")),
-            (
-                _message("assistant", tool_calls=[{"id": "c", "function": {"name": "f", "arguments": "{}"}}]),
-                _message("assistant", tool_calls=[_call()]),
-            ),
-        ],
-    )
-    def test_other_writing_same_message(self, one: Message, other: Message) -> None:
-        """However a client has written down what it once received."""
-        assert same(one, other)
-        assert same(other, one)
-
-    @pytest.mark.parametrize(
-        ("one", "other"),
-        [
-            (_message("user", "Hi"), _message("user", "Ho")),
-            (_message("user", "Hi"), _message("assistant", "Hi")),
-            (_message("user", "Hi"), _message("user", "Hi", name="ada")),
-            (_message("tool", "r", tool_call_id="c"), _message("tool", "r", tool_call_id="d")),
-            (_message("assistant", tool_calls=[_call("f")]), _message("assistant", tool_calls=[_call("g")])),
-            (_message("assistant", tool_calls=[_call()]), _message("assistant", tool_calls=[_call()] * 2)),
-            (
-                _message("assistant", tool_calls=[_call(call_id="c")]),
-                _message("assistant", tool_calls=[_call(call_id="d")]),
-            ),
-            (
-                _message("assistant", function_call={"name": "f", "arguments": "1"}),
-                _message("assistant", function_call={"name": "f", "arguments": "2"}),
-            ),
-            (_message("user", [{"type": "text", "text": "a"}] * 2), _message("user", [{"type": "text", "text": "a"}])),
-            (
-                _message("user", [{"type": "image_url", "image_url": {"url": "a"}}]),
-                _message("user", [{"type": "image_url", "image_url": {"url": "b"}}]),
-            ),
-            (_message("assistant", audio={"id": "a"}), _message("assistant", audio={"id": "b"})),
-            (_message("assistant", refusal="No"), _message("assistant", refusal="Never")),
-        ],
-    )
-    def test_other_messages(self, one: Message, other: Message) -> None:
-        """A difference in who speaks, what is said or what is called is a difference."""
-        assert not same(one, other)

@@ -1,4 +1,4 @@
-"""Which of a request's messages are new to its session, and how much of the past goes with them. Pure functions.
+"""How much of a session's past is sent with a turn. Pure functions.
 
 A store calls them inside the transaction that begins a turn, so that every store decides alike.
 """
@@ -9,9 +9,7 @@ from typing import NamedTuple
 
 from google.protobuf.struct_pb2 import Value
 
-from parley.core.errors import InvalidRequest
-from parley.core.plain import from_message
-from parley.v1.message_pb2 import Message, ToolCall
+from parley.v1.message_pb2 import Message
 
 BYTES_A_TOKEN = 4
 """Of text: a rule of thumb, until the backend tells."""
@@ -94,80 +92,6 @@ def first_turn(sizes: Iterable[TurnSize], window: Window, *, continued: bool) ->
     return first
 
 
-def new_messages(stored: Sequence[Message], sent: Sequence[Message]) -> Sequence[Message]:
-    """Returns what of `sent` the session does not have yet, where `sent` may repeat all that is `stored`.
-
-    System messages may have changed since, as those do that tell the date: the other messages tell whether it repeats
-    them. Raises InvalidRequest where it repeats all and adds nothing.
-    """
-    if len(stored) <= len(sent) and all(map(same, stored, sent)):
-        end, changed = len(stored), list[Message]()
-    else:
-        end = _end_of_repeated([message for message in stored if not is_system(message)], sent)
-        changed = _unknown(list(filter(is_system, stored)), filter(is_system, sent[:end]))
-    if end == 0:
-        return sent
-    new = [*changed, *sent[end:]]
-    if not new:
-        message = "`messages` only repeats what the session has already; send a new message"
-        raise InvalidRequest(message, param="messages")
-    return new
-
-
-def without_known(standing: Sequence[Message], sent: Sequence[Message]) -> Sequence[Message]:
-    """Leaves out those of the leading system messages that the session has already, unless nothing else is left."""
-    leading = next((place for place, message in enumerate(sent) if not is_system(message)), len(sent))
-    return [*_unknown(standing, sent[:leading]), *sent[leading:]] or sent
-
-
-def same(one: Message, other: Message) -> bool:
-    """Tells whether two messages say the same, however a client has written down what it once received."""
-    return _said(one) == _said(other)
-
-
-def _end_of_repeated(said: Sequence[Message], sent: Sequence[Message]) -> int:
-    """Returns where `sent` goes on after all that was said, whatever system messages are in between; 0 for nowhere."""
-    places = [place for place, message in enumerate(sent) if not is_system(message)][: len(said)]
-    repeated = (sent[place] for place in places)
-    return places[-1] + 1 if said and len(places) == len(said) and all(map(same, said, repeated)) else 0
-
-
-def _unknown(known: Sequence[Message], messages: Iterable[Message]) -> list[Message]:
-    return [message for message in messages if not any(same(message, one) for one in known)]
-
-
 def _fits(window: Window, messages: int, size: int) -> bool:
     few = window.max_messages is None or messages <= window.max_messages
     return few and (window.max_tokens is None or size <= window.max_tokens)
-
-
-def _said(message: Message) -> tuple[object, ...]:
-    return (
-        message.role,
-        message.name,
-        _content(message),
-        message.refusal,
-        message.tool_call_id,
-        [_call(call) for call in message.tool_calls],
-        (message.function_call.name, message.function_call.arguments),
-        message.audio.id,
-    )
-
-
-def _content(message: Message) -> object:
-    """Returns the content with text alike whether it came as a string, as one part, or as nothing at all."""
-    content = message.content
-    if content.HasField("string_value"):
-        return content.string_value
-    if not content.HasField("list_value"):
-        return ""
-    parts = content.list_value.values
-    if not parts:
-        return ""
-    if len(parts) == 1 and set(parts[0].struct_value.fields) == {"type", "text"}:
-        return parts[0].struct_value.fields["text"].string_value
-    return from_message(content)
-
-
-def _call(call: ToolCall) -> tuple[str, ...]:
-    return (call.id, call.function.name, call.function.arguments, call.custom.name, call.custom.input)

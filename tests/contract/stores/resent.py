@@ -67,7 +67,7 @@ class ResentContract:
 
     @pytest.mark.parametrize("field", ["role", "name", "text", "arguments", "call"])
     async def test_a_different_beginning(self, store: Store, field: str) -> None:
-        """Where anything that was said differs, all of the request is new."""
+        """Where anything that was said differs, the request contradicts the session and leaves it as it was."""
         said, called = message("user", "q1"), answered("a1")
         said.name = "ada"
         called.tool_calls.add(id="c", type="function").function.arguments = "{}"
@@ -83,15 +83,56 @@ class ResentContract:
             called.tool_calls[0].function.arguments = "[]"
         else:
             called.tool_calls[0].id = "d"
-        turn = await begin(store, "s", said, called, "q2")
-        assert (3, 2) == (len(turn.messages), len(turn.history))
+        with pytest.raises(InvalidRequest) as refused:
+            await begin(store, "s", said, called, "q2")
+        assert f"messages[{int(field in {'arguments', 'call'})}]" == refused.value.param
+        assert 2 == len(await all_messages(store, "s"))
+        assert 2 == (await begin(store, "s", "q2")).number
 
     async def test_a_part_of_the_history(self, store: Store) -> None:
-        """A request that repeats only some of the stored messages is new as a whole."""
-        await converse(store, "s", "q1", "a1", new=True)
-        await converse(store, "s", "q2", "a2")
-        turn = await begin(store, "s", "q1", answered("a1"), "q2")
-        assert ["q1", "a1", "q2"] == texts(turn.messages)
+        """A request that repeats only the beginning of the history is refused."""
+        for number in (1, 2, 3):
+            await converse(store, "s", f"q{number}", f"a{number}", new=number == 1)
+        first, second = answered("a1"), answered("a2")
+        resent: list[tuple[list[str | Message], int]] = [
+            (["q1", first, "q2"], 2),
+            (["q1", first], 1),
+            (["x", second, "q"], 0),
+        ]
+        for sent, place in resent:
+            with pytest.raises(InvalidRequest) as refused:
+                await begin(store, "s", *sent)
+            assert f"messages[{place}]" == refused.value.param
+        assert 4 == (await begin(store, "s", "q1")).number
+
+    async def test_the_end_of_the_history(self, store: Store, second: Store) -> None:
+        """A client that has cut the history at its front is recognised by the end of it."""
+        for number in range(1, 8):
+            await converse(store, "s", f"q{number}", f"a{number}", new=number == 1)
+        for worker, sent in ((store, [answered("a7")]), (second, [answered("a6"), "q7", answered("a7")])):
+            turn = await begin(worker, "s", *sent, "q8")
+            assert (["q8"], 14) == (texts(turn.messages), len(turn.history))
+            await give_up(worker, turn, "failed")
+
+    async def test_rewritten(self, store: Store) -> None:
+        """Tool arguments written anew, trimmed text and an added name are recognised."""
+        called = Message(role="assistant")
+        called.tool_calls.add(id="c", type="function").function.arguments = '{"a": 1, "b": 2}'
+        turn = await begin(store, "s", " q1\n", new=True)
+        await store.end_turn(turn, TurnEnd("completed", answer=[called]))
+        asked, found = message("user", "q1"), message("tool", "found")
+        asked.name, found.tool_call_id = "ada", "c"
+        called.tool_calls[0].function.arguments = '{"b":2,"a":1}'
+        turn = await begin(store, "s", asked, called, found)
+        assert (["found"], 2) == (texts(turn.messages), len(turn.history))
+        assert '{"a": 1, "b": 2}' == turn.history[1].tool_calls[0].function.arguments
+
+    async def test_said_again(self, store: Store) -> None:
+        """A user who says the same again, as often as he likes, is not taken for a history."""
+        for number in range(1, 5):
+            turn = await begin(store, "s", "yes", new=number == 1)
+            assert (["yes"], 2 * (number - 1)) == (texts(turn.messages), len(turn.history))
+            await complete(store, turn, "ok")
 
     @pytest.mark.parametrize("turns", [1, 3])
     async def test_nothing_new(self, store: Store, turns: int) -> None:
@@ -116,8 +157,9 @@ class ResentContract:
         turn = await begin(store, "s", "q1", answered("a1"), "q2")
         assert (["q2"], ["q1", "a1"]) == (texts(turn.messages), texts(turn.history))
         await complete(store, turn, "a2")
-        turn = await begin(store, "s", "q1", answered("a1"), "q2", answered("half"), "q3")
-        assert 5 == len(turn.messages)
+        with pytest.raises(InvalidRequest) as refused:
+            await begin(store, "s", "q1", answered("a1"), "q2", answered("half"), "q3")
+        assert "messages[3]" == refused.value.param
 
     async def test_beyond_the_window(self, store: Store) -> None:
         """A resent history is recognised beyond the window, which bounds what goes to the model all the same."""

@@ -100,9 +100,9 @@ class SessionStore(Protocol):
     async def begin_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn:
         """Leases the session, stores the turn's new messages, and returns it with the history before it.
 
-        What is new, and what of the past goes with it, `parley.core.history` decides. A turn whose lease has run out
-        is marked `incomplete(crashed)` on the way. Raises SessionNotFound, SessionOfOtherModel, SessionBusy, and
-        InvalidRequest where nothing is new.
+        `parley.core.resent` decides what is new, `parley.core.history` what of the past goes with it. A turn whose
+        lease has run out is marked `incomplete(crashed)` on the way. Raises SessionNotFound, SessionOfOtherModel,
+        SessionBusy, and InvalidRequest where nothing is new or the request contradicts the session.
         """
         ...
 

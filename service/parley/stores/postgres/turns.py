@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import orjson
 
-from parley.core import history
+from parley.core import history, resent
 from parley.core.errors import SessionBusy, SessionNotFound, SessionOfOtherModel, TurnLost
 from parley.core.history import TurnSize, Window
 from parley.core.ports import Claim, Turn, TurnBegin, TurnEnd
@@ -65,11 +65,20 @@ FROM leased
 """
 _LOOK = f"""
 SELECT model, created, lease_fence, lease_expires, coalesce(lease_expires > {now(3)}, false) AS leased, standing,
-  -- System messages may have changed since.
-  CASE WHEN completed_messages > 0 AND completed_messages - cardinality(standing) <= $4 THEN ARRAY(
+  -- What is compared with a request of $4 messages: all, where it may repeat all, else as many from either end.
+  CASE WHEN $4 > 0 AND completed_messages > 0 AND completed_messages - cardinality(standing) <= $4 THEN ARRAY(
     SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
     WHERE session_id = $1 AND number = turn AND state = 'completed' ORDER BY turn, position
-  ) END AS stored, sizes.*
+  ) END AS stored,
+  CASE WHEN $4 > 0 AND completed_messages - cardinality(standing) > $4 THEN ARRAY(
+    SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
+    WHERE session_id = $1 AND number = turn AND state = 'completed' AND NOT system ORDER BY turn, position LIMIT $4
+  ) END AS first,
+  CASE WHEN $4 > 0 AND completed_messages - cardinality(standing) > $4 THEN ARRAY(
+    SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
+    WHERE session_id = $1 AND number = turn AND state = 'completed' AND NOT system
+    ORDER BY turn DESC, position DESC LIMIT $4
+  ) END AS latest, sizes.*
 FROM parley.sessions, LATERAL (
   SELECT ARRAY(
     -- No join: one that begins with the turns would read all of them.
@@ -181,7 +190,8 @@ async def renew_turns(db: Connection, turns: Sequence[Turn], now: Now, lease_sec
 
 async def _look(db: Connection, begin: TurnBegin, now: Now, sizes: int | None) -> asyncpg.Record:
     """Reads what decides about a turn. Raises SessionNotFound, SessionOfOtherModel, SessionBusy."""
-    past = await db.fetchrow(_LOOK, begin.session_id, begin.account, now, len(begin.messages), sizes)
+    compared = len(begin.messages) if resent.may_repeat(begin.messages) else 0
+    past = await db.fetchrow(_LOOK, begin.session_id, begin.account, now, compared, sizes)
     if past is None:
         raise SessionNotFound(begin.session_id)
     if past["model"] != begin.model:
@@ -193,13 +203,21 @@ async def _look(db: Connection, begin: TurnBegin, now: Now, sizes: int | None) -
 
 def _new(sent: Sequence[Message], past: asyncpg.Record) -> list[Message]:
     """Returns what the session does not have yet. Raises InvalidRequest."""
+    new = sent
     if past["stored"] is not None:
-        new = history.new_messages([Message.FromString(message) for message in past["stored"]], sent)
-        if len(new) < len(sent):
-            return list(new)
+        new = resent.new_messages(_parsed(past["stored"]), sent)
+    elif past["first"] is not None:
+        first, latest = _parsed(past["first"]), _parsed(past["latest"][::-1])
+        new = resent.new_to(resent.Past(first, latest, _parsed(past["standing"]), is_whole=False), sent)
+    if len(new) < len(sent):
+        return list(new)
     if not sent or not history.is_system(sent[0]):
         return list(sent)
-    return list(history.without_known([Message.FromString(message) for message in past["standing"]], sent))
+    return list(resent.without_known(_parsed(past["standing"]), sent))
+
+
+def _parsed(messages: Sequence[bytes]) -> list[Message]:
+    return [Message.FromString(message) for message in messages]
 
 
 async def _lease(  # noqa: PLR0913, PLR0917 - the statement's parameters

@@ -7,7 +7,7 @@ from itertools import chain
 import apsw
 import orjson
 
-from parley.core import history
+from parley.core import history, resent
 from parley.core.errors import SessionBusy, SessionOfOtherModel, TurnLost
 from parley.core.history import TurnSize, Window
 from parley.core.ports import Turn, TurnBegin, TurnEnd
@@ -52,6 +52,15 @@ _SAID = """
 SELECT message FROM turns CROSS JOIN messages ON messages.session_id = turns.session_id AND turn = number
 WHERE turns.session_id = ? AND number < ? AND number >= ? AND state = 'completed' AND NOT system
 ORDER BY number, position
+"""
+_FIRST = """
+SELECT message FROM turns CROSS JOIN messages ON messages.session_id = turns.session_id AND turn = number
+WHERE turns.session_id = ? AND number < ? AND state = 'completed' AND NOT system ORDER BY number, position LIMIT ?
+"""
+_LATEST = """
+SELECT message FROM turns CROSS JOIN messages ON messages.session_id = turns.session_id AND turn = number
+WHERE turns.session_id = ? AND number < ? AND state = 'completed' AND NOT system
+ORDER BY number DESC, position DESC LIMIT ?
 """
 _STANDING = """
 SELECT message FROM messages CROSS JOIN turns ON turns.session_id = messages.session_id AND number = turn
@@ -128,15 +137,24 @@ def _said(db: apsw.Connection, turn: Turn, window: Window) -> list[bytes]:
 def _new(
     db: apsw.Connection, turn: Turn, sent: Sequence[Message], standing: Sequence[bytes], completed: int
 ) -> Sequence[Message]:
-    """Returns what the session does not have yet. Only a request that is long enough is compared with all of it."""
-    if completed and completed - len(standing) <= len(sent):  # system messages may have changed since
-        stored = map(Message.FromString, column(db, _STORED, (turn.session_id, turn.number)))
-        new = history.new_messages(list(stored), sent)
+    """Returns what the session does not have yet; reads no more of it than the request has. Raises InvalidRequest."""
+    if completed and resent.may_repeat(sent):
+        place = (turn.session_id, turn.number)
+        if completed - len(standing) <= len(sent):  # system messages may have changed since
+            new = resent.new_messages(_parsed(column(db, _STORED, place)), sent)
+        else:
+            first, latest = (column(db, query, (*place, len(sent))) for query in (_FIRST, _LATEST))
+            past = resent.Past(_parsed(first), _parsed(latest[::-1]), _parsed(standing), is_whole=False)
+            new = resent.new_to(past, sent)
         if len(new) < len(sent):
             return new
     if not sent or not history.is_system(sent[0]):
         return sent
-    return history.without_known([Message.FromString(message) for message in standing], sent)
+    return resent.without_known(_parsed(standing), sent)
+
+
+def _parsed(messages: Sequence[bytes]) -> list[Message]:
+    return [Message.FromString(message) for message in messages]
 
 
 @contextmanager
