@@ -9,9 +9,11 @@ from pathlib import Path
 
 from parley.auth.api_keys import ApiKeys
 from parley.backends.anthropic import Anthropic
+from parley.backends.learned import LearnedFields
 from parley.backends.llama_cpp import LlamaCpp
 from parley.backends.llama_cpp_launch import socket_path
 from parley.backends.openai import OpenAI
+from parley.backends.reasoning import Rule
 from parley.backends.shared_cells import shared_cells
 from parley.config import (
     AnthropicBackend,
@@ -51,13 +53,7 @@ def _made(name: str, config: BackendConfig, run_dir: Path) -> Backend:
         case LlamaCppBackend():
             return LlamaCpp(socket_path(run_dir, name), config.health)
         case OpenAIBackend():
-            return OpenAI(
-                config.base_url,
-                config.api_key,
-                prefill=config.prefill,
-                connections=config.connections,
-                health=config.health,
-            )
+            return _openai(config, run_dir / f"fields-{name}.json")
         case AnthropicBackend():
             prefill = config.prefill != "off"
             return Anthropic(config.base_url, config.api_key, config.max_tokens, config.connections, prefill=prefill)
@@ -67,6 +63,19 @@ def _made(name: str, config: BackendConfig, run_dir: Path) -> Backend:
             return Parley(config.target, config.api_key, tls=config.tls, ca=config.ca)
         case AnyLLMBackend():
             return _any_llm(config)
+
+
+def _openai(config: OpenAIBackend, learned: Path) -> Backend:
+    reasoning = Rule(config.reasoning.field, config.reasoning.history) if config.reasoning else None
+    return OpenAI(
+        config.base_url,
+        config.api_key,
+        prefill=config.prefill,
+        reasoning=reasoning,
+        learned=LearnedFields(learned),
+        connections=config.connections,
+        health=config.health,
+    )
 
 
 def _any_llm(config: AnyLLMBackend) -> Backend:

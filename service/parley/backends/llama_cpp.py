@@ -8,6 +8,7 @@ import orjson
 from parley.backends.limits import Limits
 from parley.backends.llama_cpp_launch import abilities_path
 from parley.backends.openai import OpenAI
+from parley.backends.reasoning import Rule
 from parley.config import Health, HttpHealth
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
@@ -46,7 +47,9 @@ class LlamaCpp(OpenAI):
 
     def __init__(self, unix_socket: Path, health: Health | None = None) -> None:
         asked = HttpHealth(**health.model_dump()) if health else None
-        super().__init__("http://llama.cpp/v1", unix_socket=unix_socket, health=asked)
+        super().__init__(
+            "http://llama.cpp/v1", unix_socket=unix_socket, reasoning=Rule("reasoning_content"), health=asked
+        )
         self._abilities = abilities_path(unix_socket)
 
     def _check(self, body: dict[str, Any], request: CreateChatCompletionRequest) -> None:

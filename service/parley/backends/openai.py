@@ -6,11 +6,15 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from parley.backends import openai_answer, openai_request
+from parley.backends import http, openai_answer, openai_request
+from parley.backends.bounds import Bounds
 from parley.backends.exchange import HttpBackend
+from parley.backends.learned import LearnedFields
 from parley.backends.limits import Limits
 from parley.backends.openai_stream import StreamReader
+from parley.backends.reasoning import ReasoningHistory, Rule, rule_for
 from parley.config import HttpHealth
+from parley.core.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 
@@ -24,7 +28,8 @@ _NEVER_CONTINUE = ("api.openai.com", ".openai.azure.com", ".services.ai.azure.co
 class OpenAI(HttpBackend):
     """A backend at `base_url`, which ends before `/chat/completions`; over a Unix socket where one is given.
 
-    Without `prefill` it is `off` for OpenAI and Azure, which begin a new answer, and `message` for all others.
+    Without `prefill` it is `off` for OpenAI and Azure, which begin a new answer, and `message` for all others. Without
+    `reasoning` it is what is known of the host; what the server shows besides is kept in `learned`.
     Raises ConfigError for a key that cannot stand in a header, or a proxy that cannot be used.
     """
 
@@ -37,6 +42,8 @@ class OpenAI(HttpBackend):
         unix_socket: Path | None = None,
         *,
         prefill: Prefill | None = None,
+        reasoning: Rule | None = None,
+        learned: LearnedFields | None = None,
         connections: int = 1000,
         health: HttpHealth | None = None,
     ) -> None:
@@ -44,19 +51,48 @@ class OpenAI(HttpBackend):
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         super().__init__(url, headers, api_key, unix_socket, connections=connections, health=health)
         self._prefill = prefill or _usual_prefill(base_url)
+        self._reasoning = ReasoningHistory(reasoning or rule_for(base_url), learned or LearnedFields())
 
     @property
     def can_continue(self) -> bool:
         """See the port."""
         return self._prefill != "off"
 
+    async def complete(self, call: UpstreamCall) -> ChatCompletion:
+        """Answers whole; see the port."""
+        try:
+            return await super().complete(call)
+        except UpstreamError as error:
+            if not self._learns(error, call):
+                raise
+        return await super().complete(call)
+
+    async def _open(self, call: UpstreamCall, body: bytes, bounds: Bounds) -> http.Answer:
+        try:
+            return await super()._open(call, body, bounds)
+        except UpstreamError as error:
+            if not self._learns(error, call):
+                raise
+        return await super()._open(call, self._body(call, stream=True), bounds)
+
+    def _learns(self, error: UpstreamError, call: UpstreamCall) -> bool:
+        """Tells whether a refusal is about a field of earlier answers, so that the call can be sent without it."""
+        if isinstance(error, UpstreamUnavailable | UpstreamTimeout) or not error.cause:
+            return False
+        return self._reasoning.learn(self._content(call, stream=False)["messages"], call.model, error.cause)
+
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
-        body = openai_request.body(call, stream=stream)
+        body = self._content(call, stream=stream)
         self._check(body, call.request)
         if call.continues:
             self._continue(body)
         self._adapt(body)
         return orjson.dumps(body)
+
+    def _content(self, call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
+        body = openai_request.body(call, stream=stream)
+        self._reasoning.write(body["messages"], call.model)
+        return body
 
     def _continue(self, body: dict[str, Any]) -> None:
         """Says that the last message is the beginning of the answer."""

@@ -14,6 +14,7 @@ from parley.config.backends import (
     LlamaCppBackend,
     OpenAIBackend,
     ParleyBackend,
+    Reasoning,
 )
 from parley.config.models import History, Limit, Limits, Model, Price, Retries, Target, Timeouts, target_name
 from parley.config.stores import PostgresConfig, Retention, SqliteConfig, StoreConfig
@@ -38,6 +39,7 @@ __all__ = [
     "ParleyBackend",
     "PostgresConfig",
     "Price",
+    "Reasoning",
     "Retention",
     "Retries",
     "SqliteConfig",

@@ -55,13 +55,26 @@ class HttpHealth(Health):
     )
 
 
+class Reasoning(Strict):
+    """How a server takes the reasoning of earlier turns.
+
+    `field` is its name in messages; without it, the name that the server's own answers use. `history`: whether earlier
+    turns are sent with their reasoning (`send`), must all have some (`require`: DeepSeek, Kimi), or go without (`omit`:
+    OpenAI, Mistral).
+    """
+
+    field: Literal["reasoning_content", "reasoning"] | None = None
+    history: Literal["send", "require", "omit"] = "send"
+
+
 class OpenAIBackend(Strict):
     """Any endpoint that speaks OpenAI's chat completions: `base_url` ends before `/chat/completions`.
 
     `connections` bounds those of one worker. `prefill` says how the server is asked to go on from the beginning of an
     answer: by an assistant message at the end (`message`: llama.cpp, Ollama, OpenRouter), with vLLM's
     `continue_final_message` (`vllm`), with `prefix: true` in that message (`prefix`: Mistral, DeepSeek), or not at all
-    (`off`: OpenAI). Without it: `off` for api.openai.com and Azure, else `message`.
+    (`off`: OpenAI). Without it: `off` for api.openai.com and Azure, else `message`. `reasoning` says how it takes the
+    reasoning of earlier turns; without it, that is known of the larger hosts, and learned of all others.
     """
 
     kind: Literal["openai"]
@@ -69,6 +82,7 @@ class OpenAIBackend(Strict):
     api_key: ApiKey | None = Field(default=None, repr=False)
     connections: Connections = 1000
     prefill: Annotated[Literal["message", "vllm", "prefix", "off"], BeforeValidator(off)] | None = None
+    reasoning: Reasoning | None = None
     health: HttpHealth | None = None
 
 

@@ -1,0 +1,176 @@
+"""Reasoning of earlier turns: the name under which a server takes it back, and servers that refuse or demand it."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from parley.backends.learned import LearnedFields
+from parley.backends.openai import OpenAI
+from parley.backends.reasoning import ANY, Rule, rule_for
+from parley.core.errors import UpstreamRejected
+from tests.contract.backends import KEY, QUESTION, call, collect
+from tests.upstream import Json, ScriptedUpstream
+
+USER = QUESTION["messages"][0]
+CALLS = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+GROQ = (
+    "'messages.1' : for 'role:assistant' the following must be satisfied[('messages.1' : property '{}' is unsupported)]"
+)
+CEREBRAS = "messages.1.assistant.{0}: property 'messages.1.assistant.{0}' is unsupported"
+DEEPSEEK = "The `reasoning_content` in the thinking mode must be passed back to the API."
+KIMI = "thinking is enabled but reasoning_content is missing in assistant tool call message at index 1"
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    """A real HTTP server that follows a script."""
+    with ScriptedUpstream() as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def backend(upstream: ScriptedUpstream) -> AsyncIterator[OpenAI]:
+    """The backend, on the scripted upstream."""
+    made = OpenAI(upstream.url, KEY)
+    yield made
+    await made.close()
+
+
+def conversation(**said: Any) -> dict[str, Any]:
+    """Returns a conversation whose assistant has said this."""
+    answer = {"role": "assistant", "content": "a", **said}
+    return {"messages": [USER, answer, {"role": "user", "content": "go on"}]}
+
+
+def refusal(words: str, status: int = 400) -> Json:
+    """Refuses a call in these words."""
+    return Json({"error": {"message": words, "type": "invalid_request_error", "code": "wrong_api_format"}}, status)
+
+
+async def asked(backend: OpenAI, upstream: ScriptedUpstream, **said: Any) -> Any:
+    """Returns the assistant's message as the upstream gets it."""
+    await backend.complete(call(**conversation(**said)))
+    return upstream.requests[-1].json["messages"][1]
+
+
+SAID = {"reasoning_content": "hm", "extra_json": '{"reasoning_details":[{"n":1}]}'}
+DETAILS = {"reasoning_details": [{"n": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (ANY, {"reasoning_content": "hm"} | DETAILS),
+        (Rule("reasoning"), {"reasoning": "hm"} | DETAILS),
+        (Rule("reasoning", details=frozenset()), {"reasoning": "hm"}),
+        (Rule("reasoning_content", "require", frozenset()), {"reasoning_content": "hm"}),
+        (Rule(history="omit"), {}),
+        (rule_for("https://api.groq.com/openai/v1"), {"reasoning": "hm"}),
+        (rule_for("https://api.cerebras.ai/v1"), {"reasoning": "hm"}),
+        (rule_for("https://openrouter.ai/api/v1"), {"reasoning": "hm"} | DETAILS),
+        (rule_for("https://api.deepseek.com"), {"reasoning_content": "hm"}),
+        (rule_for("https://api.moonshot.ai/v1"), {"reasoning_content": "hm"}),
+        (rule_for("https://api.mistral.ai/v1"), {}),
+        (rule_for("https://me.openai.azure.com/openai"), {}),
+        (rule_for("https://api.openai.com/v1"), {}),
+        (rule_for("https://notapi.openai.com.example.com/v1"), {"reasoning_content": "hm"} | DETAILS),
+    ],
+)
+async def test_what_a_server_takes(upstream: ScriptedUpstream, rule: Rule, expected: dict[str, Any]) -> None:
+    """Each gets the reasoning under its own name, and no other field of reasoning that it does not know."""
+    backend = OpenAI(upstream.url, KEY, reasoning=rule)
+    assert {"role": "assistant", "content": "a"} | expected == await asked(backend, upstream, **SAID)
+    await backend.close()
+
+
+async def test_a_caller_who_uses_the_server_s_own_name(upstream: ScriptedUpstream) -> None:
+    """The text is sent once, under the name that the server has, whichever the caller used."""
+    for field, given in (("reasoning_content", "reasoning"), ("reasoning", "reasoning")):
+        backend = OpenAI(upstream.url, KEY, reasoning=Rule(field))  # type: ignore[arg-type]
+        found = await asked(backend, upstream, extra_json=f'{{"{given}":"hm"}}')
+        assert {"role": "assistant", "content": "a", field: "hm"} == found
+        await backend.close()
+
+
+async def test_messages_that_must_have_reasoning(upstream: ScriptedUpstream) -> None:
+    """Where a server demands it, messages of other backends get a placeholder; a conversation without any gets none."""
+    backend = OpenAI(upstream.url, KEY, reasoning=Rule("reasoning_content", "require"))
+    assert {"role": "assistant", "content": "a"} == await asked(backend, upstream)
+    found = await asked(backend, upstream, tool_calls=CALLS)
+    assert " " == found["reasoning_content"]
+    assert " " == (await asked(backend, upstream, tool_calls=CALLS, reasoning_content=""))["reasoning_content"]
+    await backend.close()
+
+
+@pytest.mark.parametrize(
+    "words", [GROQ, CEREBRAS, "{}: Extra inputs are not permitted", "Unknown parameter: 'messages[1].{}'"]
+)
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_server_that_refuses_reasoning(
+    backend: OpenAI, upstream: ScriptedUpstream, words: str, streamed: bool
+) -> None:
+    """The call is sent once more without the field that the error names, and so is every later one from the start."""
+    for _ in range(2):
+        upstream.answer(refusal(words.format("reasoning_content"))) if not upstream.requests else None
+        asking = call(**conversation(**SAID))
+        assert await collect(backend, asking) if streamed else await backend.complete(asking)
+    expected = {"role": "assistant", "content": "a"} | DETAILS
+    first, *others = [received.json["messages"][1] for received in upstream.requests]
+    assert ("hm", [expected, expected]) == (first["reasoning_content"], others)
+
+
+async def test_a_refusal_of_something_else(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """It is the caller's to hear, and the call is not repeated; a field that was not sent is not left out."""
+    for words in (GROQ.format("foo"), "temperature is not supported", GROQ.format("reasoning")):
+        upstream.answer(refusal(words))
+        with pytest.raises(UpstreamRejected):
+            await backend.complete(call(**conversation(**SAID)))
+    assert 3 == len(upstream.requests)
+
+
+async def test_a_server_that_refuses_again(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """A call is repeated once; the next one goes on from what is known by then."""
+    upstream.answer(refusal(GROQ.format("reasoning_content")), refusal(GROQ.format("reasoning_details")))
+    with pytest.raises(UpstreamRejected):
+        await backend.complete(call(**conversation(**SAID)))
+    assert {"role": "assistant", "content": "a"} | DETAILS == upstream.requests[1].json["messages"][1]
+
+
+@pytest.mark.parametrize("words", [DEEPSEEK, KIMI])
+async def test_a_server_that_demands_reasoning(backend: OpenAI, upstream: ScriptedUpstream, words: str) -> None:
+    """The call is sent once more with a placeholder in every message that has none."""
+    upstream.answer(refusal(words))
+    await backend.complete(call(**conversation(tool_calls=CALLS)))
+    assert [None, " "] == [received.json["messages"][1].get("reasoning_content") for received in upstream.requests]
+
+
+async def test_a_refusal_field_that_is_refused(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """What the assistant said in it becomes its text."""
+    upstream.answer(refusal(CEREBRAS.format("refusal")))
+    await backend.complete(call(**conversation(content=None, refusal="no")))
+    assert {"role": "assistant", "content": "no"} == upstream.requests[1].json["messages"][1]
+
+
+async def test_models_are_told_apart(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Groq refuses reasoning for some of its models only."""
+    upstream.answer(refusal(GROQ.format("reasoning_content")))
+    await backend.complete(call(**conversation(**SAID)))
+    other = call(**conversation(**SAID))
+    await backend.complete(type(other)(other.request, "target-2", other.timeouts))
+    assert "hm" == upstream.requests[2].json["messages"][1]["reasoning_content"]
+
+
+async def test_workers_share_what_they_learn(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """Through a file; one that is spoilt is learned again."""
+    file = tmp_path / "fields.json"
+    first, second = (OpenAI(upstream.url, KEY, learned=LearnedFields(file)) for _ in range(2))
+    upstream.answer(refusal(GROQ.format("reasoning_content")))
+    await first.complete(call(**conversation(**SAID)))
+    assert {"role": "assistant", "content": "a"} | DETAILS == await asked(second, upstream, **SAID)
+    file.write_text("spoilt")
+    await asked(second, upstream, **SAID)
+    await first.close()
+    await second.close()
