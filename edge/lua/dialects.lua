@@ -57,6 +57,7 @@ local OPENAI_CODES = {
   missing_api_key = "invalid_api_key",
   upstream_rate_limited = "rate_limit_exceeded",
   rate_limited = "rate_limit_exceeded",
+  upstream_quota_exhausted = "insufficient_quota",
 }
 
 local function openai_type(status)

@@ -114,7 +114,7 @@ end
 function errors.read(headers, request, largest)
   local reason, grpc_status = headers:get("parley-error-reason"), headers:get("grpc-status")
   local failure = { status = http_status(tonumber(headers:get(":status")), grpc_status, reason) }
-  failure.retry = RETRY[failure.status] or false
+  failure.retry = RETRY[failure.status] and reason ~= "UPSTREAM_QUOTA_EXHAUSTED" or false
   if reason then
     read_service(failure, headers)
   elseif request.refusal then

@@ -58,6 +58,7 @@ REASONS: list[tuple[str, grpc.StatusCode, str, str | None, str | None]] = [
     ("UPSTREAM_TIMEOUT", STATUS.DEADLINE_EXCEEDED, "The model did not answer in time", None, None),
     ("DEADLINE_EXCEEDED", STATUS.DEADLINE_EXCEEDED, "The deadline passed before the answer was whole", None, None),
     ("INTERNAL", STATUS.INTERNAL, "Internal Server Error", None, None),
+    ("UPSTREAM_QUOTA_EXHAUSTED", STATUS.RESOURCE_EXHAUSTED, "The provider's quota is used up", None, None),
     ("RATE_LIMITED", STATUS.RESOURCE_EXHAUSTED, "This key may make 6 requests a minute; try again", None, "7"),
 ]
 

@@ -161,6 +161,7 @@ def worker(grpc_server: Worker) -> Worker:
     grpc_server.backend.__init__()  # type: ignore[misc]
     for target in grpc_server.router.targets:
         target.breaker = Breaker()
+        target.doubts.record_success()
     return grpc_server
 
 

@@ -9,12 +9,15 @@ from parley.core.errors import (
     ParleyError,
     StreamBroken,
     UnsupportedParameter,
+    UpstreamError,
     UpstreamMisconfigured,
+    UpstreamQuotaExhausted,
     UpstreamRateLimited,
     UpstreamRejected,
     UpstreamTimeout,
     UpstreamUnavailable,
     UpstreamUnreadable,
+    UpstreamUnrecognized,
 )
 from parley.core.ports import UpstreamCall
 from parley.core.targets import Candidate, LiveTarget
@@ -28,10 +31,16 @@ def _asked_again() -> ParleyError:
     return error
 
 
+def _doubtful(error: UpstreamError) -> UpstreamError:
+    error.doubtful = True
+    return error
+
+
 FAILURES: dict[str, Callable[[], ParleyError]] = {
     "unavailable": lambda: UpstreamUnavailable("unavailable"),
     "unavailable twice": _asked_again,
     "busy for 2 s": lambda: UpstreamRateLimited("busy", retry_after=2.0),
+    "busy for 10 s": lambda: UpstreamRateLimited("busy", retry_after=10.0),
     "busy for 60 s": lambda: UpstreamRateLimited("busy", retry_after=60.0),
     "busy": lambda: UpstreamRateLimited("busy"),
     "timeout": lambda: UpstreamTimeout("timeout"),
@@ -41,6 +50,12 @@ FAILURES: dict[str, Callable[[], ParleyError]] = {
     "policy": lambda: ContentPolicy("policy"),
     "rejected": lambda: UpstreamRejected("rejected"),
     "misconfigured": lambda: UpstreamMisconfigured("misconfigured"),
+    "quota": lambda: UpstreamQuotaExhausted("m", code="billing_hard_limit_reached"),
+    "away for 60 s": lambda: UpstreamUnavailable("away", retry_after=60.0),
+    "unrecognized": lambda: UpstreamUnrecognized("unrecognized"),
+    "500": lambda: _doubtful(UpstreamUnavailable("500")),
+    "404": lambda: _doubtful(UpstreamMisconfigured("404")),
+    "rejected perhaps": lambda: _doubtful(UpstreamRejected("rejected perhaps")),
     "unsupported": lambda: UnsupportedParameter("unsupported", param="audio"),
 }
 CALL = UpstreamCall(CreateChatCompletionRequest(), "upstream", Timeouts())

@@ -6,6 +6,7 @@ import pytest
 
 from parley.config import Retries
 from parley.core.attempts import Attempt, Kind, Outcome
+from parley.core.breaker import Breaker
 from parley.core.budget import Budget
 from parley.core.course import Course
 from parley.core.errors import (
@@ -13,8 +14,12 @@ from parley.core.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,
     ParleyError,
+    UpstreamQuotaExhausted,
+    UpstreamRateLimited,
+    UpstreamRejected,
     UpstreamUnavailable,
 )
+from parley.core.pauses import Memory, Pause
 from parley.core.targets import Candidate
 from tests.unit.routes import CALL, FAILURES, Clock, candidates
 
@@ -31,6 +36,7 @@ class Play:
     asked: list[str] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)
     error: ParleyError | None = None
+    account: str = ""
 
     def of(self, waiting: list[Candidate]) -> "Play":
         """Plays it to its end."""
@@ -42,6 +48,7 @@ class Play:
             Budget(0.2, clock),
             deadline=self.deadline,
             clock=clock,
+            account=self.account,
             jitter=lambda: self.jitter,
         )
         try:
@@ -77,7 +84,13 @@ ROWS: dict[str, tuple[list[str], int, bool, bool]] = {
     "503 for ever, at first on two connections": (["unavailable twice", "unavailable", "…"], 1 + 1, True, True),
     "429 with 2 s once": (["busy for 2 s"], 1 + 1, False, False),
     "429 with 2 s for ever": (["busy for 2 s", "…"], 1 + 1, True, False),
-    "429 with 60 s for ever": (["busy for 60 s", "…"], 1 + 2, True, True),
+    "429 with 60 s for ever": (["busy for 60 s", "…"], 1, True, False),
+    "503 with 60 s for ever": (["away for 60 s", "…"], 1, True, False),
+    "no quota": (["quota", "…"], 1, True, True),
+    "500 for ever": (["500", "…"], 1 + 2, True, False),
+    "a status that no row lists": (["unrecognized", "…"], 1, True, False),
+    "404": (["404", "…"], 1, True, False),
+    "400 that does not say why": (["rejected perhaps", "…"], 1, True, False),
     "429 for ever": (["busy", "…"], 1 + 2, True, True),
     "429 once": (["busy"], 1 + 1, False, True),
     "no first token": (["timeout", "…"], 1, True, True),
@@ -86,7 +99,7 @@ ROWS: dict[str, tuple[list[str], int, bool, bool]] = {
     "context too long": (["too long", "…"], 1, False, False),
     "content policy": (["policy", "…"], 1, False, False),
     "another 400": (["rejected", "…"], 1, False, False),
-    "401, 403, 404": (["misconfigured", "…"], 1, True, True),
+    "401": (["misconfigured", "…"], 1, True, True),
     "a parameter it cannot honour": (["unsupported", "…"], 1, True, False),
 }
 
@@ -223,3 +236,123 @@ def test_a_caller_who_leaves_says_nothing_of_the_target() -> None:
     course.left(attempt)
     course.left(attempt, Outcome.MISFIT)
     assert (Outcome.CANCELLED, 0) == (attempt.outcome, one.target.breaker._in_a_row)  # noqa: SLF001
+
+
+@pytest.mark.parametrize("kind", ["busy for 60 s", "away for 60 s"])
+def test_a_target_is_not_asked_before_the_time_that_it_has_named(kind: str) -> None:
+    """Not by later calls either, nor by another worker's; alone, the caller learns the reason and the time left."""
+    clock, memory = Clock(), Memory()
+    waiting = candidates(clock, "a", "b")
+    other = candidates(clock, "a")
+    for candidate in (waiting[0], other[0]):
+        candidate.target.breaker = Breaker(clock, Pause(memory))
+    assert ["a", "b"] == Play({"a": [kind]}, clock=clock).of(waiting).asked
+    clock.now += 20
+    assert ["b"] == Play({}, clock=clock).of(waiting).asked
+    expected = type(FAILURES[kind]())
+    for alone in (waiting[:1], other):
+        played = Play({}, clock=clock).of(alone)
+        assert (expected, []) == (type(played.error), played.asked)
+        assert played.error is not None
+        assert 40 == played.error.retry_after
+    clock.now += 40
+    assert ["a"] == Play({}, clock=clock).of(other).asked
+
+
+def test_a_hold_is_bounded() -> None:
+    """A target that names a day is asked again after five minutes: its operator may have bought more."""
+    clock = Clock()
+    (one,) = candidates(clock, "a")
+    one.target.breaker.hold(86400, UpstreamRateLimited)
+    clock.now += 299
+    assert not one.target.admits()
+    clock.now += 1
+    assert one.target.admits()
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [("busy", UpstreamRateLimited), ("quota", UpstreamQuotaExhausted), ("timeout", UpstreamUnavailable)],
+)
+def test_an_open_breaker_keeps_its_reason(kind: str, reason: type[ParleyError]) -> None:
+    """A rate limit stays one, with the time until the next probe, and so does a quota that is used up."""
+    clock = Clock()
+    (one,) = candidates(clock, "a")
+    for _ in range(5):
+        Play({"a": [kind, "…"]}, Retries(attempts=1), clock=clock).of([one])
+    clock.now += 4
+    played = Play({}, clock=clock).of([one])
+    assert (reason, []) == (type(played.error), played.asked)
+    assert played.error is not None
+    assert (None if kind == "quota" else 6) == played.error.retry_after
+
+
+def test_the_failure_that_opens_the_breaker_names_the_wait() -> None:
+    """The caller whose own attempts have opened it learns when the next probe is due."""
+    clock = Clock()
+    (one,) = candidates(clock, "a")
+    for _ in range(2):
+        played = Play({"a": ["busy", "…"]}, jitter=0, clock=clock).of([one])
+    assert isinstance(played.error, UpstreamRateLimited)
+    assert 10 == played.error.retry_after
+
+
+def test_of_several_rate_limits_the_one_that_ends_first_counts() -> None:
+    """It is the time at which trying again helps."""
+    clock = Clock()
+    failures = {"a": ["busy for 10 s"], "b": ["busy for 60 s"]}
+    played = Play(failures, clock=clock).of(candidates(clock, "a", "b"))
+    assert played.error is not None
+    assert 10 == played.error.retry_after
+
+
+DOUBTFUL = ["500", "404", "unrecognized", "rejected perhaps"]
+
+
+@pytest.mark.parametrize("kind", DOUBTFUL)
+def test_one_account_s_doubtful_failures_keep_only_that_account_away(kind: str) -> None:
+    """A parameter that makes a server fail must not cost other callers the target."""
+    clock = Clock()
+    (one,) = candidates(clock, "a")
+    for _ in range(5):
+        Play({"a": [kind, "…"]}, Retries(attempts=1), clock=clock, account="mistaken").of([one])
+    played = Play({}, clock=clock, account="mistaken").of([one])
+    assert (UpstreamUnavailable, []) == (type(played.error), played.asked)
+    assert played.error is not None
+    assert 10 == played.error.retry_after
+    played = Play({}, clock=clock, account="other").of([one])
+    assert (["a"], None) == (played.asked, played.error)
+    assert ["a"] == Play({}, clock=clock, account="mistaken").of([one]).asked
+
+
+@pytest.mark.parametrize("kind", DOUBTFUL)
+def test_doubtful_failures_of_two_accounts_open_the_breaker(kind: str) -> None:
+    """A target that fails for everybody is dead."""
+    clock = Clock()
+    (one,) = candidates(clock, "a")
+    for number in range(6):
+        Play({"a": [kind, "…"]}, Retries(attempts=1), clock=clock, account="ab"[number % 2]).of([one])
+    assert [] == Play({}, clock=clock, account="c").of([one]).asked
+
+
+def test_a_dead_target_is_probed_by_its_only_account() -> None:
+    """With one tenant, too, a target that answers 500 to everything gets one call in ten seconds, and is used again."""
+    clock = Clock()
+    (one,) = candidates(clock, "a")
+    asked = 0
+    for _ in range(300):
+        asked += len(Play({"a": ["500", "…"]}, Retries(attempts=1), clock=clock, account="only").of([one]).asked)
+        clock.now += 0.1
+    assert 5 + 2 <= asked <= 5 + 3
+    clock.now += 10
+    for _ in range(3):
+        assert ["a"] == Play({}, clock=clock, account="only").of([one]).asked
+
+
+def test_a_400_that_does_not_say_why_reaches_the_caller_where_nobody_answers() -> None:
+    """With the words of it; where another target answers, the caller does not hear of it."""
+    clock = Clock()
+    failures = {"a": ["rejected perhaps"]}
+    assert ["a", "b"] == Play(failures, clock=clock).of(candidates(clock, "a", "b")).asked
+    played = Play(failures, clock=clock).of(candidates(clock, "a"))
+    assert (UpstreamRejected, "rejected perhaps") == (type(played.error), str(played.error))

@@ -69,6 +69,7 @@ def test_where_trying_again_helps_it_is_said_when(reason: ErrorReason.ValueType)
     error.reason = reason
     metadata = dict(errors.trailing_metadata(error))
     helps = errors.STATUS[reason].name in {"UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED"}
+    helps = helps and reason != ErrorReason.ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED
     assert ("1" if helps else None) == metadata.get("retry-after")
     error.retry_after = 7.1
     assert "8" == dict(errors.trailing_metadata(error))["retry-after"]

@@ -1,4 +1,4 @@
-"""What the workers of a machine share about a target: three numbers, in a small file of the folder they run in."""
+"""What the workers of a machine share about a target: five numbers, in a small file of the folder they run in."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from parley.core.pauses import Numbers
 
-_FORM = struct.Struct("=ddd")
+_FORM = struct.Struct("=ddddd")
 
 
 class SharedCell:

@@ -8,12 +8,15 @@ Each worker counts by itself, but they share the pause: one of them probes, and 
 
 A call enters with a permit, and says with it how it ended. What a permit says that was given before the last change of
 state is not heard: it tells of another time.
+
+Apart from these states, a target may be held: it has asked not to be called before some time (`Retry-After`).
 """
 
 import time
 from collections import deque
 from collections.abc import Callable
 
+from parley.core.errors import ParleyError, UpstreamRateLimited
 from parley.core.pauses import Memory, Pause
 
 Clock = Callable[[], float]
@@ -33,6 +36,7 @@ class Breaker:
         self._permit = 0  # of the present state
         self._probing = False
         self._opened: float | None = None  # None: closed
+        self._cause: type[ParleyError] | None = None  # the kind of the latest failure
         self._close()
 
     @property
@@ -44,14 +48,31 @@ class Breaker:
 
     def admits(self) -> bool:
         """Tells whether a call would be let through now."""
-        return self.is_closed or (not self._probing and self._clock() >= self._pause.due())
+        now = self._clock()
+        if self._pause.held(now)[0]:
+            return False
+        return self.is_closed or (not self._probing and now >= self._pause.due())
 
     def retry_in(self) -> float:
         """Returns in how many seconds a call may be let through; 0 for now."""
-        return 0.0 if self.is_closed else max(0.0, self._pause.due() - self._clock())
+        now = self._clock()
+        held, _ = self._pause.held(now)
+        return held if self.is_closed else max(held, self._pause.due() - now)
+
+    def cause(self) -> type[ParleyError] | None:
+        """Returns the kind of failure that keeps calls away; None where none does, or it is not known."""
+        if self._pause.held(self._clock())[1]:
+            return UpstreamRateLimited
+        return None if self.is_closed else self._cause
+
+    def hold(self, seconds: float, cause: type[ParleyError]) -> None:
+        """Keeps all calls away for so many seconds, because the target asked for it with this kind of failure."""
+        self._pause.hold(self._clock(), seconds, limited=issubclass(cause, UpstreamRateLimited))
 
     def enter(self) -> int | None:
         """Lets a call through and returns its permit; None where it must go elsewhere."""
+        if self._pause.held(self._clock())[0]:
+            return None
         if self.is_closed:
             return self._permit
         if self._probing or not self._pause.take(self._clock()):
@@ -77,10 +98,11 @@ class Breaker:
             self._in_a_row = 0
             self._note(failed=False)
 
-    def failed(self, permit: int) -> None:
-        """Notes a failure that counts against the target."""
+    def failed(self, permit: int, cause: type[ParleyError] | None = None) -> None:
+        """Notes a failure that counts against the target; its kind is kept as the cause while the breaker is open."""
         if permit != self._permit:
             return
+        self._cause = cause
         if self._probing:
             self._pause.failed(self._clock())
             self._open()
@@ -120,6 +142,7 @@ class Breaker:
 
     def _close(self) -> None:
         self._opened = None
+        self._cause = None
         self._probing = False
         self._permit += 1
         self._in_a_row = 0

@@ -170,7 +170,9 @@ class Chat:
     ) -> Run:
         await self._turns.begin(held, request, caller, model, deadline)
         conversation = held.conversation(request)
-        return self._router.run(model, request, conversation, session_id=held.session_id, deadline=deadline)
+        return self._router.run(
+            model, request, conversation, session_id=held.session_id, deadline=deadline, account=caller.account
+        )
 
     async def _fail(
         self,

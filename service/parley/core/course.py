@@ -20,12 +20,13 @@ from parley.core.errors import (
     ParleyError,
     UnsupportedParameter,
     UpstreamMisconfigured,
+    UpstreamQuotaExhausted,
     UpstreamRateLimited,
     UpstreamUnavailable,
 )
 from parley.core.ports import UpstreamCall
 from parley.core.targets import Candidate
-from parley.core.verdicts import SHORT_WAIT, Next, Repeat, Says, verdict
+from parley.core.verdicts import SHORT_WAIT, Health, Next, Repeat, verdict
 
 MOST_REPEATS = 2
 FIRST_BACKOFF = 0.4
@@ -36,7 +37,7 @@ _log = structlog.get_logger()
 class Course:
     """The attempts of one call of the model `model_id`, at `candidates` in their order.
 
-    `deadline` is the caller's, a time of `clock`. `jitter` returns a number from 0 to 1.
+    `deadline` is the caller's, a time of `clock`; `account` is whose call it is. `jitter` returns a number from 0 to 1.
     """
 
     def __init__(  # noqa: PLR0913 - what a call's course depends on
@@ -48,6 +49,7 @@ class Course:
         *,
         deadline: float | None,
         clock: Clock,
+        account: str = "",
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._model_id = model_id
@@ -56,6 +58,7 @@ class Course:
         self._budget = budget
         self._deadline = deadline
         self._clock = clock
+        self._account = account
         self._jitter = jitter
         self._full = False
         self._passed_over = False  # somebody who is not well just now
@@ -67,7 +70,7 @@ class Course:
     @property
     def has_more(self) -> bool:
         """Tells whether anybody is left who could be asked."""
-        return self._left > 0 and any(candidate.target.admits() for candidate in self._waiting)
+        return self._left > 0 and any(candidate.target.admits(self._account) for candidate in self._waiting)
 
     def seconds(self, most: float) -> float:
         """Returns as many seconds as may still be waited for something: at most so many, and none past the deadline."""
@@ -82,7 +85,7 @@ class Course:
         self._check_deadline()
         while self._waiting and self._left > 0:
             candidate = self._waiting.popleft()
-            if candidate.target.admits():
+            if candidate.target.admits(self._account):
                 return candidate
             self._passed_over = True
         raise self._final()
@@ -92,7 +95,7 @@ class Course:
     ) -> Attempt | None:
         """Begins an attempt; None where the breaker has shut meanwhile. `before` is the one that it repeats."""
         self._check_deadline()
-        permit = candidate.target.breaker.enter() if self._left > 0 and candidate.target.well else None
+        permit = candidate.target.enter(self._account) if self._left > 0 else None
         if permit is None:
             return None
         self._left -= 1
@@ -114,11 +117,13 @@ class Course:
         """Notes an attempt's first token."""
         attempt.first_token = self._clock()
         attempt.permit = attempt.candidate.target.breaker.began(attempt.permit)
+        attempt.candidate.target.doubts.record_success()
 
     def completed(self, attempt: Attempt) -> None:
         """Notes that an attempt has answered."""
         self._end(attempt, Outcome.COMPLETED)
         attempt.candidate.target.breaker.succeeded(attempt.permit)
+        attempt.candidate.target.doubts.record_success()
 
     def left(self, attempt: Attempt, outcome: Outcome = Outcome.CANCELLED) -> None:
         """Notes that an attempt was given up, for no fault of its target. One that was too slow may be asked again."""
@@ -131,7 +136,7 @@ class Course:
     def refused(self, attempt: Attempt, error: ParleyError) -> None:
         """Notes that a target does not go on from the beginning of an answer, which is no fault of it."""
         self._end(attempt, Outcome.FAILED, error)
-        self._tell(attempt, Says.WELL)
+        self._record(attempt, Health.SUCCESS, error)
 
     def failed(self, attempt: Attempt, error: ParleyError) -> float | None:
         """Notes a failure; returns after how many seconds the same target is asked again, None where another one is.
@@ -140,7 +145,9 @@ class Course:
         """
         row = verdict(error)
         self._end(attempt, Outcome.FAILED, error)
-        self._tell(attempt, row.says)
+        self._record(attempt, row.health, error)
+        if row.hold and error.retry_after is not None:
+            attempt.candidate.target.breaker.hold(error.retry_after, type(error))
         if row.next is Next.NOBODY:
             raise error
         self._remember(error)
@@ -148,15 +155,17 @@ class Course:
             self._waiting = deque(other for other in self._waiting if other.model is not attempt.candidate.model)
         if isinstance(error, UnsupportedParameter):
             self._left += 1  # nobody was asked anything
-        if isinstance(error, UpstreamMisconfigured):
+        if isinstance(error, UpstreamMisconfigured | UpstreamQuotaExhausted):
             _log.error("misconfigured", target=attempt.candidate.target.name, cause=error.cause)
         return self._pause(attempt, row.repeat, error)
 
-    def _tell(self, attempt: Attempt, says: Says) -> None:
-        breaker = attempt.candidate.target.breaker
-        if says is Says.ILL:
-            breaker.failed(attempt.permit)
-        elif says is Says.WELL:
+    def _record(self, attempt: Attempt, health: Health, error: ParleyError) -> None:
+        target = attempt.candidate.target
+        breaker = target.breaker
+        counts = health is Health.SUSPECT and target.doubts.record_failure(self._account)
+        if counts or health is Health.FAILURE:
+            breaker.failed(attempt.permit, type(error))
+        elif health is Health.SUCCESS:
             breaker.succeeded(attempt.permit)
         else:
             breaker.left(attempt.permit)
@@ -178,9 +187,10 @@ class Course:
 
     def _may_repeat(self, attempt: Attempt, pause: float) -> bool:
         """Keeps an attempt for each who has not been asked yet, the deadline, the breaker, and the model's budget."""
-        others = sum(candidate.target.admits() for candidate in self._waiting)
+        others = sum(candidate.target.admits(self._account) for candidate in self._waiting)
         in_time = self._deadline is None or self._clock() + pause < self._deadline
-        return self._left > others and in_time and attempt.candidate.target.admits() and self._budget.repeat()
+        admits = attempt.candidate.target.admits(self._account)
+        return self._left > others and in_time and admits and self._budget.repeat()
 
     def _end(self, attempt: Attempt, outcome: Outcome, error: ParleyError | None = None) -> None:
         attempt.ended = self._clock()
@@ -189,7 +199,7 @@ class Course:
 
     def _remember(self, error: ParleyError) -> None:
         """Keeps what tells the caller most: a conversation that is too long, else the latest failure of a backend."""
-        if isinstance(self._error, ContextLengthExceeded):
+        if isinstance(self._error, ContextLengthExceeded) or _is_sooner(self._error, error):
             return
         if self._error is None or not isinstance(error, UnsupportedParameter):
             self._error = error
@@ -201,11 +211,40 @@ class Course:
     def _final(self) -> ParleyError:
         may_pass = self._full or self._passed_over
         if self._error is not None and not (may_pass and isinstance(self._error, UnsupportedParameter)):
-            return self._error
+            return self._with_known_wait(self._error)
         if self._full:
-            message = f'The model "{self._model_id}" is receiving too many requests; try again later'
-            return UpstreamRateLimited(message, retry_after=1, cause="every target has as many calls as it may have")
-        soonest = min((candidate.target.breaker.retry_in() for candidate in self._asked), default=0.0)
+            return self._busy(1, "every target has as many calls as it may have")
+        return self._kept_away()
+
+    def _kept_away(self) -> ParleyError:
+        """Returns the error where no target may be asked: for the reason that the soonest available one has."""
+        healthy = [candidate.target for candidate in self._asked if candidate.target.well]
+        soonest = min(healthy, key=lambda target: target.retry_in(self._account), default=None)
+        wait = max(1.0, soonest.retry_in(self._account)) if soonest else 1.0
+        reason = soonest.breaker.cause() if soonest else None
+        if reason is UpstreamRateLimited:
+            return self._busy(wait, "no target is asked: their rate limits are used up")
+        if reason is UpstreamQuotaExhausted:
+            return UpstreamQuotaExhausted(self._model_id, cause="no target is asked: their quota is used up")
         message = f'The model "{self._model_id}" is not available; try again later'
         cause = "no target is asked: each has failed lately, or its health check fails"
-        return UpstreamUnavailable(message, retry_after=max(1.0, soonest), cause=cause)
+        return UpstreamUnavailable(message, retry_after=wait, cause=cause)
+
+    def _busy(self, wait: float, cause: str) -> UpstreamRateLimited:
+        message = f'The model "{self._model_id}" is receiving too many requests; try again later'
+        return UpstreamRateLimited(message, retry_after=wait, cause=cause)
+
+    def _with_known_wait(self, error: ParleyError) -> ParleyError:
+        """Raises the wait of a temporary failure to the time at which a target may be asked again."""
+        if isinstance(error, UpstreamRateLimited | UpstreamUnavailable):
+            soonest = min(candidate.target.retry_in(self._account) for candidate in self._asked)
+            if soonest > (error.retry_after or 0.0):
+                error.retry_after = soonest
+        return error
+
+
+def _is_sooner(one: ParleyError | None, other: ParleyError) -> bool:
+    """Tells whether both are rate limits, and the first one ends before the other."""
+    if not (isinstance(one, UpstreamRateLimited) and isinstance(other, UpstreamRateLimited)):
+        return False
+    return (one.retry_after or 0.0) < (other.retry_after or 0.0)

@@ -18,13 +18,15 @@ ParleyError
 ├── StoreUnavailable          sessions and keys cannot be read or written
 ├── ShuttingDown              this worker is being stopped
 └── UpstreamError             what a backend did
-    ├── UpstreamRejected      400, 422: the request itself
+    ├── UpstreamRejected      the request itself
     │   ├── ContextLengthExceeded
     │   └── ContentPolicy
     ├── UpstreamRateLimited   429
-    ├── UpstreamMisconfigured 401, 403, 404: our key or address
+    ├── UpstreamQuotaExhausted  402, 429: no credit or quota is left
+    ├── UpstreamMisconfigured 401, 403, 404: our key, address or model
     ├── UpstreamUnavailable   refused, reset, 408, 5xx
     │   └── UpstreamUnreadable  a whole answer that was cut or has another shape
+    ├── UpstreamUnrecognized  a status or body that the failure table does not list
     ├── UpstreamTimeout       no answer, or no token, in time
     └── StreamBroken          cut, silent or unparsable after the first token
 
@@ -216,11 +218,20 @@ class ShuttingDown(ParleyError):
 
 
 class UpstreamError(ParleyError):
-    """What a backend did to us."""
+    """A failure of a backend.
+
+    `doubtful`: the request may have caused it, whatever its status, so that it counts against the target only where
+    several accounts see it.
+    """
+
+    doubtful = False
 
 
 class UpstreamRejected(UpstreamError):
-    """The backend refuses the request itself (400, 422); the message, `param` and `code` are its own."""
+    """The backend refuses the request itself; the message, `param` and `code` are its own.
+
+    `doubtful`: nothing in the backend's words shows that the request is at fault, so the next target is asked.
+    """
 
     reason = reasons.ERROR_REASON_UPSTREAM_REJECTED
 
@@ -249,6 +260,17 @@ class UpstreamRateLimited(UpstreamError):
     reason = reasons.ERROR_REASON_UPSTREAM_RATE_LIMITED
 
 
+class UpstreamQuotaExhausted(UpstreamError):
+    """No credit or quota is left for the operator's key at the provider (402, 429). `code` is the provider's own."""
+
+    reason = reasons.ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED
+
+    def __init__(self, model: str, *, code: str | None = None, cause: str | None = None) -> None:
+        message = f'The provider\'s quota for the model "{model}" is used up; use another model'
+        super().__init__(message, cause=cause)
+        self.code = _cut(code, _LONGEST_CODE) if code else "insufficient_quota"
+
+
 class UpstreamMisconfigured(UpstreamError):
     """The backend refuses our key, or knows neither the address nor the model (401, 403, 404)."""
 
@@ -267,6 +289,13 @@ class UpstreamUnavailable(UpstreamError):
 
 class UpstreamUnreadable(UpstreamUnavailable):
     """The backend's whole answer broke off, or cannot be read. It was made and paid for: it is not asked for again."""
+
+
+class UpstreamUnrecognized(UpstreamError):
+    """The backend failed with a status or body that the failure table does not list."""
+
+    reason = reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE
+    doubtful = True
 
 
 class UpstreamTimeout(UpstreamError):

@@ -8,12 +8,21 @@ LONGEST = 15.0
 """Seconds between two probes: they double with each probe that fails, from the first pause to the longest."""
 
 
+LONGEST_HOLD = 300.0
+"""Seconds for which a target's own `Retry-After` keeps calls away from it, at the most."""
+
+
 class Numbers(NamedTuple):
-    """When the next probe is due, how long the pause to it is, and when a pause was last ended: seconds of a clock."""
+    """When the next probe is due, how long the pause to it is, and when a pause was last ended: seconds of a clock.
+
+    `held` is the time before which the target has asked not to be called, `limited` is 1 where its rate limit is why.
+    """
 
     due: float = 0.0
     length: float = FIRST
     ended: float = float("-inf")
+    held: float = float("-inf")
+    limited: float = 0.0
 
 
 class Cell(Protocol):
@@ -53,7 +62,7 @@ class Pause:
 
     def begin(self, now: float) -> None:
         """Begins the first pause, unless one is running; a time too far away is of the clock before a restart."""
-        self._cell.change(lambda old: old if now < old.due <= now + LONGEST else Numbers(now + FIRST, FIRST, old.ended))
+        self._cell.change(lambda old: old if now < old.due <= now + LONGEST else self._of(now, FIRST, old))
 
     def due(self) -> float:
         """Returns when the next probe may be made."""
@@ -78,12 +87,25 @@ class Pause:
 
     def end(self, now: float) -> None:
         """Ends the pause for all who share it: the target answers."""
-        self._cell.change(lambda _: Numbers(ended=now))
+        self._cell.change(lambda old: old._replace(due=0.0, length=FIRST, ended=now))
 
     def ended_since(self, then: float) -> bool:
         """Tells whether a pause was ended since then."""
         return self._cell.read().ended > then
 
+    def hold(self, now: float, seconds: float, *, limited: bool) -> None:
+        """Keeps all calls away for so many seconds, at most LONGEST_HOLD; a longer hold that is running stays."""
+        until = now + min(seconds, LONGEST_HOLD)
+        self._cell.change(
+            lambda old: old if until < old.held <= now + LONGEST_HOLD else old._replace(held=until, limited=limited)
+        )
+
+    def held(self, now: float) -> tuple[float, bool]:
+        """Returns for how many seconds calls are kept away, 0 for none, and whether a rate limit is why."""
+        numbers = self._cell.read()
+        seconds = numbers.held - now
+        return (seconds, bool(numbers.limited)) if 0 < seconds <= LONGEST_HOLD else (0.0, False)
+
     @staticmethod
     def _of(now: float, length: float, old: Numbers) -> Numbers:
-        return Numbers(now + length, length, old.ended)
+        return old._replace(due=now + length, length=length)

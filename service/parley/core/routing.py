@@ -85,7 +85,7 @@ class Router:
         """Returns every target that a model names, once."""
         return list(self._targets.values())
 
-    def run(
+    def run(  # noqa: PLR0913 - what a call depends on
         self,
         model: Model,
         request: CreateChatCompletionRequest,
@@ -93,11 +93,16 @@ class Router:
         *,
         session_id: str | None,
         deadline: float | None,
+        account: str = "",
     ) -> Run:
-        """Makes ready to answer the whole conversation's `messages`; `deadline` is a time of the event loop's clock."""
+        """Makes ready to answer the whole conversation's `messages`, for an account.
+
+        `deadline` is a time of the event loop's clock.
+        """
         candidates = self._in_order(model, session_id)
         budget = self._budgets[model.id]
-        course = Course(model.id, candidates, model.retries, budget, deadline=deadline, clock=self._clock)
+        clock = self._clock
+        course = Course(model.id, candidates, model.retries, budget, deadline=deadline, clock=clock, account=account)
         return Run(course, model, lambda candidate: self._call(candidate, model, request, messages, deadline))
 
     def _own(self, model: Model) -> list[Candidate]:

@@ -5,6 +5,7 @@ import time
 
 from parley.config import Model, Price, Target
 from parley.core.breaker import Breaker, Clock
+from parley.core.doubts import Doubts
 from parley.core.pauses import Cell, Memory, Pause
 from parley.core.ports import Backend
 
@@ -30,13 +31,22 @@ class LiveTarget:
         self.price = price
         self.well = True
         self.breaker = Breaker(clock, Pause(cell or Memory()))
+        self.doubts = Doubts(clock)
         self._most_queued = target.max_queued
         self._places = asyncio.Semaphore(target.max_concurrent) if target.max_concurrent else None
         self._queued = 0
 
-    def admits(self) -> bool:
-        """Tells whether a call would be let through now, if there is a place for it."""
-        return self.well and self.breaker.admits()
+    def admits(self, account: str = "") -> bool:
+        """Tells whether a call of this account would be let through now, if there is a place for it."""
+        return self.well and self.breaker.admits() and not self.doubts.retry_in(account)
+
+    def enter(self, account: str = "") -> int | None:
+        """Lets a call of this account through and returns its permit; None where it must go elsewhere."""
+        return self.breaker.enter() if self.well and self.doubts.enter(account) else None
+
+    def retry_in(self, account: str = "") -> float:
+        """Returns in how many seconds a call of this account may be let through; 0 for now."""
+        return max(self.breaker.retry_in(), self.doubts.retry_in(account))
 
     async def take_place(self, seconds: float) -> bool:
         """Takes one of the places for calls, waiting for up to so many seconds; False where there was none."""

@@ -1,6 +1,6 @@
 """What a failure means for what is done next: the table of README's "When a backend fails", row by row."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from parley.core.errors import (
@@ -8,12 +8,15 @@ from parley.core.errors import (
     ParleyError,
     StreamBroken,
     UnsupportedParameter,
+    UpstreamError,
     UpstreamMisconfigured,
+    UpstreamQuotaExhausted,
     UpstreamRateLimited,
     UpstreamRejected,
     UpstreamTimeout,
     UpstreamUnavailable,
     UpstreamUnreadable,
+    UpstreamUnrecognized,
 )
 
 SHORT_WAIT = 3.0
@@ -39,38 +42,44 @@ class Next(Enum):
     FALLBACKS = auto()
 
 
-class Says(Enum):
+class Health(Enum):
     """What the failure says about the target."""
 
-    ILL = auto()
-    WELL = auto()
-    NOTHING = auto()
+    FAILURE = auto()
+    SUCCESS = auto()
+    NEUTRAL = auto()
+    SUSPECT = auto()
+    """A failure that the request may have caused: it counts where several accounts see one (`doubts`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One row of the table."""
+    """One row of the table. `hold`: the target is not called before the time that it has named, by any call."""
 
     repeat: Repeat
     next: Next
-    says: Says
+    health: Health
+    hold: bool = False
 
 
-_MAY_PASS = Verdict(Repeat.BACKOFF, Next.TARGETS, Says.ILL)
-_BUSY = Verdict(Repeat.AS_TOLD, Next.TARGETS, Says.NOTHING)
-_LOST = Verdict(Repeat.NO, Next.TARGETS, Says.ILL)
-_TOO_LONG = Verdict(Repeat.NO, Next.FALLBACKS, Says.WELL)
-_CANNOT = Verdict(Repeat.NO, Next.TARGETS, Says.NOTHING)
-_REFUSED = Verdict(Repeat.NO, Next.NOBODY, Says.WELL)
-_FINAL = Verdict(Repeat.NO, Next.NOBODY, Says.NOTHING)
+_MAY_PASS = Verdict(Repeat.BACKOFF, Next.TARGETS, Health.FAILURE)
+_BUSY = Verdict(Repeat.AS_TOLD, Next.TARGETS, Health.NEUTRAL)
+_HELD = Verdict(Repeat.NO, Next.TARGETS, Health.NEUTRAL, hold=True)
+_LOST = Verdict(Repeat.NO, Next.TARGETS, Health.FAILURE)
+_TOO_LONG = Verdict(Repeat.NO, Next.FALLBACKS, Health.SUCCESS)
+_CANNOT = Verdict(Repeat.NO, Next.TARGETS, Health.NEUTRAL)
+_REFUSED = Verdict(Repeat.NO, Next.NOBODY, Health.SUCCESS)
+_FINAL = Verdict(Repeat.NO, Next.NOBODY, Health.NEUTRAL)
 
 
 _TABLE: tuple[tuple[type[ParleyError], Verdict], ...] = (  # the first row that fits
     (UpstreamUnreadable, _LOST),
     (UpstreamUnavailable, _MAY_PASS),
+    (UpstreamUnrecognized, _LOST),
     (UpstreamTimeout, _LOST),
     (StreamBroken, _LOST),
     (UpstreamMisconfigured, _LOST),
+    (UpstreamQuotaExhausted, _LOST),
     (UpstreamRateLimited, _MAY_PASS),
     (ContextLengthExceeded, _TOO_LONG),
     (UpstreamRejected, _REFUSED),  # content policy too
@@ -81,6 +90,12 @@ _TABLE: tuple[tuple[type[ParleyError], Verdict], ...] = (  # the first row that 
 
 def verdict(error: ParleyError) -> Verdict:
     """Finds the row of a failure."""
-    if isinstance(error, UpstreamRateLimited) and error.retry_after is not None and error.retry_after <= SHORT_WAIT:
+    wait = error.retry_after
+    if isinstance(error, UpstreamRateLimited | UpstreamUnavailable) and wait is not None and wait > SHORT_WAIT:
+        return _HELD
+    if isinstance(error, UpstreamRateLimited) and wait is not None:
         return _BUSY
-    return next(row for kind, row in _TABLE if isinstance(error, kind))
+    row = next(row for kind, row in _TABLE if isinstance(error, kind))
+    if isinstance(error, UpstreamError) and error.doubtful:
+        return replace(row, next=_LOST.next if row is _REFUSED else row.next, health=Health.SUSPECT)
+    return row

@@ -8,7 +8,7 @@ import grpc
 import structlog
 from google.rpc import error_details_pb2, status_pb2
 
-from parley.core.errors import InvalidRequest, ParleyError, UpstreamRejected
+from parley.core.errors import InvalidRequest, ParleyError, UpstreamQuotaExhausted, UpstreamRejected
 from parley.v1 import error_reason_pb2 as reasons
 from parley.v1.error_reason_pb2 import ErrorReason
 
@@ -41,9 +41,11 @@ STATUS: dict[ErrorReason.ValueType, grpc.StatusCode] = {
     reasons.ERROR_REASON_IDEMPOTENCY_KEY_IN_USE: grpc.StatusCode.ABORTED,
     reasons.ERROR_REASON_IDEMPOTENCY_KEY_REUSED: grpc.StatusCode.FAILED_PRECONDITION,
     reasons.ERROR_REASON_RATE_LIMITED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    reasons.ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
 _TRANSIENT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ABORTED})
+_LASTING = frozenset({reasons.ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED})
 
 
 def name(error: ParleyError) -> str:
@@ -52,14 +54,14 @@ def name(error: ParleyError) -> str:
 
 
 def code(error: ParleyError) -> str:
-    """Returns the word for programs: the upstream's own where it refused the request, else the reason's name."""
-    own = error.code if isinstance(error, UpstreamRejected) else None
+    """Returns the word for programs: the upstream's own where it has one for the caller, else the reason's name."""
+    own = error.code if isinstance(error, UpstreamRejected | UpstreamQuotaExhausted) else None
     return own or name(error).lower()
 
 
 def wait(error: ParleyError) -> float | None:
     """Returns after how many seconds to try again: a second where trying again helps and nothing better is known."""
-    if error.retry_after is None and STATUS[error.reason] in _TRANSIENT:
+    if error.retry_after is None and STATUS[error.reason] in _TRANSIENT and error.reason not in _LASTING:
         return 1
     return error.retry_after
 
@@ -121,6 +123,6 @@ def _mirror(violations: Sequence[tuple[str, str]]) -> str:
 
 def _facts(error: ParleyError) -> dict[str, str]:
     facts = {"param": error.param} if error.param else {}
-    if isinstance(error, UpstreamRejected) and error.code:
+    if isinstance(error, UpstreamRejected | UpstreamQuotaExhausted) and error.code:
         facts["upstream_code"] = error.code
     return facts

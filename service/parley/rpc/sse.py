@@ -24,6 +24,7 @@ _CODES = {
     "missing_api_key": "invalid_api_key",
     "upstream_rate_limited": "rate_limit_exceeded",
     "rate_limited": "rate_limit_exceeded",
+    "upstream_quota_exhausted": "insufficient_quota",
 }
 
 _STAMPS = ("session_id", "id", "object", "created", "model")

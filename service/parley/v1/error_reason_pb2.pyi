@@ -118,11 +118,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: FAILED_PRECONDITION, 422, "This `Idempotency-Key` came with another request; use a new key for a new
     request".
     """
+    ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED: _ErrorReason.ValueType  # 24
+    """The operator's credit or quota at the provider is used up. Trying again soon does not help.
+    Example: RESOURCE_EXHAUSTED, 429, "The provider's quota for the model "gpt-5" is used up; use another model".
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` (domain `parley`) in every failed call, without the prefix
     `ERROR_REASON_`. Its metadata have `param`, the field at fault, and `upstream_code`, the backend's own word where it
-    refused the request; each only where there is one. Each value shows an example: the gRPC status, the HTTP status at
+    refused the request or has no quota left; each only where there is one. Each value shows an example: the gRPC status, the HTTP status at
     the edge, and a message.
     """
 
@@ -221,5 +225,9 @@ ERROR_REASON_IDEMPOTENCY_KEY_REUSED: ErrorReason.ValueType  # 23
 """The `Idempotency-Key` came with another request before.
 Example: FAILED_PRECONDITION, 422, "This `Idempotency-Key` came with another request; use a new key for a new
 request".
+"""
+ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED: ErrorReason.ValueType  # 24
+"""The operator's credit or quota at the provider is used up. Trying again soon does not help.
+Example: RESOURCE_EXHAUSTED, 429, "The provider's quota for the model "gpt-5" is used up; use another model".
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -153,9 +153,10 @@ CASES: dict[str, Case] = {
     ),
     "429 once": Case([refusal(429), says()], (f"primary first {BUSY}", "primary retry completed")),
     "429 for ever": Case([refusal(429)], (*thrice(BUSY), ANSWERED)),
-    "429 for a minute": Case([refusal(429, Retry_After="60")], (*thrice(BUSY), ANSWERED)),
+    "429 for a minute": Case([refusal(429, Retry_After="60")], (*once(BUSY), ANSWERED)),
+    "503 for a minute": Case([refusal(503, Retry_After="60")], (*once(DOWN), ANSWERED)),
     "429 for a minute, alone": Case(
-        [refusal(429, Retry_After="60")], thrice(BUSY), Refused(BUSY, retry_after="60"), fallback=None
+        [refusal(429, Retry_After="60")], once(BUSY), Refused(BUSY, retry_after="60"), fallback=None
     ),
     # It does not want the request, or us.
     "400 context": Case([_LONGER], (*once(CONTEXT), ANSWERED), other=[says()]),
