@@ -183,9 +183,9 @@ def started(*options: str, folder: Path | None = None, **more: str) -> Iterator[
     test fails. In the end it is stopped, and nothing of it is left.
     """
     with tempfile.TemporaryDirectory(prefix="parley-test-") as made:
-        parley = launch(*options, folder=folder or Path(made), **more)
+        parley = launch(*options, folder=folder or Path(made), pipe=None, **more)
         try:
-            _wait(parley)
+            wait_ready(parley)
             yield parley
         except BaseException:
             sys.stderr.write(f"--- output of parley up\n{parley.output}--- its log\n{parley.log}")
@@ -195,16 +195,16 @@ def started(*options: str, folder: Path | None = None, **more: str) -> Iterator[
                 parley.end()
 
 
-def launch(*options: str, folder: Path, **more: str) -> Parley:
-    """Starts `parley up` and does not wait."""
+def launch(*options: str, folder: Path, pipe: int | None = None, **more: str) -> Parley:
+    """Starts `parley up` and does not wait. What it prints and logs goes to `pipe`, where one is given."""
     (folder / "ready.json").unlink(missing_ok=True)  # a killed one's would be mistaken for this one's
     with (folder / "output").open("wb") as output, (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             _up(folder, options),
             env=environment(**{"PARLEY_WORKERS": "1"} | more),
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=log,
+            stdout=output if pipe is None else pipe,
+            stderr=log if pipe is None else pipe,
             cwd=folder,
         )
     return Parley(process, folder)
@@ -257,7 +257,7 @@ def in_terminal(*options: str) -> Iterator[Terminal]:
     with tempfile.TemporaryDirectory(prefix="parley-test-") as folder:
         terminal = Terminal(Path(folder), *options)
         try:
-            _wait(terminal.parley)
+            wait_ready(terminal.parley)
             yield terminal
         finally:
             terminal.parley.stop()
@@ -276,8 +276,8 @@ def _up(folder: Path, options: Sequence[str]) -> list[str]:
     return [COMMAND, "up", *(word for pair in (defaults | given).items() for word in pair)]
 
 
-def _wait(parley: Parley) -> None:
-    """Waits for the ready file."""
+def wait_ready(parley: Parley) -> None:
+    """Waits for the ready file, and reads the addresses from it."""
     ready = parley.folder / "ready.json"
     until(lambda: ready.exists() or parley.process.poll() is not None, f"the ready file\n{parley.log}")
     assert parley.process.poll() is None, f"parley up has ended\n{parley.log}"

@@ -5,6 +5,7 @@ pytest-grpc's fixtures give the stubs; its `grpc_server` is replaced by ours. On
 
 import asyncio
 import json
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
@@ -26,6 +27,7 @@ from parley.core.limits import Limits
 from parley.core.ports import Backend
 from parley.core.routing import Router
 from parley.core.turns import Turns
+from parley.logs.output import Output
 from parley.rpc.server import Server
 from parley.stores.sqlite import SqliteStore
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
@@ -117,7 +119,7 @@ async def serving(
 def log_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where this process logs to, one JSON object a line."""
     path = tmp_path_factory.mktemp("log") / "log.jsonl"
-    logs.configure(human=False, file=path.open("wb"))
+    logs.configure(human=False, output=Output(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)))
     return path
 
 

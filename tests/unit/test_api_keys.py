@@ -25,10 +25,19 @@ class FakeKeyStore:
             raise StoreUnavailable("away")
         return next((key for key in self.keys if key.digest == digest), None)
 
-    async def add_key(self, key: ApiKey, *, keep_plan: bool = False) -> ApiKey:
+    async def add_key(self, key: ApiKey) -> ApiKey:
         """Adds a key."""
         self.keys.append(key)
         return key
+
+    async def plans(self) -> dict[str, str]:
+        """Returns the plans."""
+        return {key.account: key.plan for key in self.keys}
+
+    async def set_plan(self, account: str, plan: str) -> bool:
+        """Changes a plan."""
+        self.keys = [replace(key, plan=plan) if key.account == account else key for key in self.keys]
+        return account in await self.plans()
 
     async def list_keys(self) -> list[ApiKey]:
         """Lists the keys."""

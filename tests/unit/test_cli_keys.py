@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import shlex
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from parley.auth.api_keys import ApiKeys
 from parley.core.errors import InvalidApiKey
 from parley.stores.sqlite import SqliteStore
-from tests.processes import run, run_here
+from tests.processes import COMMAND, environment, run, run_here
 
 Result = subprocess.CompletedProcess[str]
 Run = Callable[..., Result]
@@ -82,13 +84,54 @@ def test_defaults(keys: Keys) -> None:
     assert ("default", "pro", [], None) == (made["account"], made["plan"], made["models"], made["expires"])
 
 
-def test_the_plan_of_an_account_stays_unless_it_is_given(keys: Keys) -> None:
-    """Another key leaves the account's plan alone; `--plan` changes it, for its other keys too."""
+def test_the_plan_of_an_account_stays(keys: Keys) -> None:
+    """Another key never changes the account's plan: another `--plan` is refused, with the command that changes it."""
     keys.run("create", "--name", "one", "--account", "acme", "--plan", "free")
     assert "free" == keys.read("create", "--name", "two", "--account", "acme")["plan"]
-    assert ["free", "free"] == [key["plan"] for key in keys.read("list")]
-    assert "pro" == keys.read("create", "--name", "three", "--account", "acme", "--plan", "pro")["plan"]
-    assert ["pro", "pro", "pro"] == [key["plan"] for key in keys.read("list")]
+    assert "free" == keys.read("create", "--name", "three", "--account", "acme", "--plan", "free")["plan"]
+    assert (
+        'parley: --plan: the account "acme" is on the plan free; to change it: parley accounts set acme --plan pro'
+        == keys.fail("create", "--name", "four", "--account", "acme", "--plan", "pro")
+    )
+    assert ["free", "free", "free"] == [key["plan"] for key in keys.read("list")]
+
+
+def test_the_plan_of_an_account_is_changed_by_a_command_of_its_own(keys: Keys) -> None:
+    """`parley accounts` lists the accounts and changes the plan of one; an unknown one is named."""
+    state = {"PARLEY_STATE_DIR": str(keys.state)}
+    keys.run("create", "--name", "one", "--account", "acme")
+    keys.run("create", "--name", "two", "--account", "bob")
+    done = run_here("accounts", "set", "acme", "--plan", "free", **state)
+    assert (0, 'The account "acme" is on the plan free.\n') == (done.returncode, done.stdout)
+    listed = run_here("accounts", "list", "--json", **state)
+    assert [{"name": "acme", "plan": "free"}, {"name": "bob", "plan": "pro"}] == json.loads(listed.stdout)
+    assert ["acme", "free"] == run_here("accounts", "list", **state).stdout.splitlines()[1].split()
+    failed = run_here("accounts", "set", "eve", "--plan", "free", **state)
+    assert (1, 'parley: no account is named "eve"; see `parley accounts list`\n') == (failed.returncode, failed.stderr)
+
+
+def test_the_folder_of_make_run_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where `.parley` is here, commands use it without any option; without it, the user's own folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".parley").mkdir(mode=0o700)
+    done = run_here("keys", "create", "--name", "ada", HOME=str(tmp_path / "home"), XDG_STATE_HOME="")
+    assert 0 == done.returncode
+    assert (tmp_path / ".parley" / "parley.db").exists()
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_reader_that_has_read_enough_ends_the_command_quietly(keys: Keys) -> None:
+    """`parley keys create | head -1` prints the key and nothing on stderr."""
+    for arguments in ("keys create --name ada | head -1", "keys list | true"):
+        done = subprocess.run(
+            ["sh", "-c", f"{shlex.quote(COMMAND)} {arguments}"],
+            env=environment(PARLEY_STATE_DIR=str(keys.state)),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert ("", 0) == (done.stderr, done.returncode)
 
 
 async def test_works_beside_a_service(tmp_path: Path) -> None:
@@ -122,6 +165,15 @@ def test_list(keys: Keys) -> None:
     for text in (table, json.dumps(listed)):
         assert first["key"] not in text
         assert hashlib.sha256(first["key"].encode()).hexdigest() not in text
+
+
+def test_dates_in_a_terminal_of_80_columns(keys: Keys) -> None:
+    """Ids and dates are whole; long names go over several lines."""
+    made = keys.read("create", "--name", "a name that is rather long for a table", "--expires", "30d")
+    created, expires = (datetime.fromtimestamp(made[one], UTC).strftime("%Y-%m-%d") for one in ("created", "expires"))
+    lines = keys.run("list", COLUMNS="80").stdout.splitlines()
+    assert {made["id"], "default", "pro", "all", created, expires, "active"} <= set(lines[1].split())
+    assert all(len(line) <= 80 for line in lines)
 
 
 def test_wide_ids_in_a_narrow_terminal(keys: Keys) -> None:

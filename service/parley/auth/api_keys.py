@@ -56,8 +56,8 @@ class ApiKeys:
     ) -> tuple[ApiKey, str]:
         """Stores a new key, and returns it with its secret, which nothing can tell again. Raises StoreUnavailable.
 
-        `plan`, `free` or `pro`, becomes the plan of the whole account; None leaves it alone, and makes a new account
-        `pro`. `models` are the model ids that the key is good for, none for all; `expires` is in Unix seconds.
+        `plan`, `free` or `pro`, is that of a new account; without it a new account is `pro`. `models` are the model
+        ids that the key is good for, none for all; `expires` is in Unix seconds.
         """
         secret = f"sk-{secrets.token_urlsafe(32)}"
         key = ApiKey(
@@ -70,7 +70,7 @@ class ApiKeys:
             created=int(self._clock()),
             expires=expires,
         )
-        return await self._store.add_key(key, keep_plan=plan is None), secret
+        return await self._store.add_key(key), secret
 
     async def list(self) -> Sequence[ApiKey]:
         """Returns every key, the oldest first. Raises StoreUnavailable."""

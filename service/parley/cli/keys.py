@@ -1,24 +1,22 @@
 """`parley keys`: make, list and revoke API keys. It works on the store itself and needs no running service."""
 
-import asyncio
 import json
+import shlex
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from pydantic import TypeAdapter, ValidationError
 
 from parley.auth.api_keys import ApiKeys
-from parley.cli.settings import CommandError, ConfigOption, JsonOption, StateDirOption, default_state_dir, state_dir
+from parley.cli import key_store
+from parley.cli.settings import CommandError, ConfigOption, JsonOption, StateDirOption
+from parley.cli.terminal import print_table
 from parley.config import Config, Duration, load
-from parley.core.errors import StoreUnavailable
-from parley.core.ports import ApiKey
-from parley.stores.opening import is_made, opened
-
-T = TypeVar("T")
+from parley.core.ports import ApiKey, KeyStore
 
 app = App(
     name="keys",
@@ -26,6 +24,17 @@ app = App(
     help_epilogue="Example:\n  parley keys create --name ada",
     help_format="plaintext",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that is to be made. `expires` is in Unix seconds; without `plan` a new account is `pro`."""
+
+    name: str
+    account: str
+    plan: Literal["free", "pro"] | None
+    models: Sequence[str]
+    expires: int | None
 
 
 @app.command(
@@ -45,7 +54,7 @@ def create(  # noqa: PLR0913 - the command's options
         Literal["free", "pro"] | None,
         Parameter(
             name="--plan",
-            help="Sets the plan of the whole account; free keys are refused. Default: as it is, pro if new.",
+            help="The plan of a new account; free accounts have no access. Default: pro. See `parley accounts set`.",
         ),
     ] = None,
     expires: Annotated[
@@ -61,7 +70,8 @@ def create(  # noqa: PLR0913 - the command's options
     checked = load(config)
     models = _known_models(model or [], checked)
     ends = _ends(expires)
-    key, secret = _run(checked, state_dir, lambda keys: keys.create(name, account, plan, models, ends))
+    wanted = NewKey(name, account, plan, models, ends)
+    key, secret = key_store.run(checked, state_dir, lambda store: _create(store, wanted))
     if json:
         _print_json({"id": key.id, "key": secret} | _particulars(key))
     else:
@@ -73,12 +83,12 @@ def create(  # noqa: PLR0913 - the command's options
 def list_(*, json: JsonOption = False, state_dir: StateDirOption = None, config: ConfigOption = None) -> None:
     """List all keys, the oldest first, without their secrets."""
     checked = load(config)
-    keys = _run(checked, _existing(checked, state_dir), lambda keys: keys.list())
+    keys = key_store.run(checked, key_store.existing(checked, state_dir), lambda store: ApiKeys(store).list())
     if json:
         rows = [{"id": key.id} | _particulars(key) | {"revoked": key.revoked, "state": _state(key)} for key in keys]
         _print_json(rows)
     else:
-        _print_table(keys)
+        _show(keys)
 
 
 @app.command(help_epilogue="Example:\n  parley keys revoke key_0123456789ab")
@@ -91,31 +101,19 @@ def revoke(
 ) -> None:
     """Make a key invalid for good. A running service refuses it within a second."""
     checked = load(config)
-    key = _run(checked, _existing(checked, state_dir), lambda keys: keys.revoke(key_id))
+    key = key_store.run(checked, key_store.existing(checked, state_dir), lambda store: ApiKeys(store).revoke(key_id))
     if key is None:
         raise CommandError(f'no key has the id "{key_id}"; see `parley keys list`')
     print(f'Revoked {key.id} ("{key.name}").')
 
 
-def _run(config: Config, folder: Path | None, work: Callable[[ApiKeys], Awaitable[T]]) -> T:
-    """Opens the store, does the work and closes it again. Raises CommandError."""
-
-    async def run() -> T:
-        async with opened(config.store, state_dir(folder)) as store:
-            return await work(ApiKeys(store))
-
-    try:
-        return asyncio.run(run())
-    except StoreUnavailable as error:
-        raise CommandError(error.cause or error.message) from error
-
-
-def _existing(config: Config, folder: Path | None) -> Path:
-    """Refuses a folder without a store, before one is made there. Raises CommandError."""
-    found = (folder or default_state_dir()).expanduser().absolute()
-    if not is_made(config.store, found):
-        raise CommandError(f"{found} has no keys; name the service's folder with --state-dir, or make a key first")
-    return found
+async def _create(store: KeyStore, key: NewKey) -> tuple[ApiKey, str]:
+    """Makes a key; refuses a plan that is not the one of the account, for it is the account's to change."""
+    standing = (await store.plans()).get(key.account)
+    if key.plan and standing and standing != key.plan:
+        change = f"parley accounts set {shlex.quote(key.account)} --plan {key.plan}"
+        raise CommandError(f'--plan: the account "{key.account}" is on the plan {standing}; to change it: {change}')
+    return await ApiKeys(store).create(key.name, key.account, key.plan, key.models, key.expires)
 
 
 def _require(option: str, value: str) -> None:
@@ -167,21 +165,22 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False))
 
 
-def _print_table(keys: Sequence[ApiKey]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("ID", "Name", "Account", "Plan", "Models", "Created", "Expires", "State", box=None, pad_edge=False)
-    # An id that is cut short cannot be pasted into `revoke`.
-    table.columns[0].no_wrap = True
-    table.columns[0].min_width = max((len(key.id) for key in keys), default=0)
-    for key in keys:
-        models = ", ".join(key.models) or "all"
-        expires = "never" if key.expires is None else _day(key.expires)
-        row = (key.id, key.name, key.account, key.plan, models, _day(key.created), expires, _state(key))
-        table.add_row(*map(Text, row))
-    Console().print(table)
+def _show(keys: Sequence[ApiKey]) -> None:
+    rows = [
+        (
+            key.id,
+            key.name,
+            key.account,
+            key.plan,
+            ", ".join(key.models) or "all",
+            _day(key.created),
+            "never" if key.expires is None else _day(key.expires),
+            _state(key),
+        )
+        for key in keys
+    ]
+    names = ("ID", "Name", "Account", "Plan", "Models", "Created", "Expires", "State")
+    print_table(names, rows, folded=("Name", "Account", "Models"))
 
 
 def _day(seconds: int) -> str:

@@ -1,5 +1,7 @@
 """The command line: which commands there are, and how their errors look."""
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -46,6 +48,7 @@ app.command(
     help_epilogue="Example:\n  parley models --config parley.yaml",
 )
 app.command("parley.cli.keys:app", name="keys", help="Make, list and revoke API keys.")
+app.command("parley.cli.accounts:app", name="accounts", help="List accounts and change their plans.")
 app.command("parley.cli.sessions:app", name="sessions", help="List, show, export and delete sessions.")
 app.command(
     "parley.cli.chat:chat",
@@ -66,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     try:
         app(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _end_output()
     except CycloptsError as error:
         _fail(f"{' '.join(str(error).split())} See `parley --help`.", code=2)
     except KeyboardInterrupt:
@@ -77,6 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not isinstance(error, CommandError | ConfigError):
             raise
         _fail(str(error), code=1)
+
+
+def _end_output() -> None:
+    """Ends the command as a program that SIGPIPE ends: `parley … | head -1` has read what it wanted."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered would fail at the exit
+    sys.exit(128 + signal.SIGPIPE)
 
 
 def _fail(text: str, code: int) -> None:

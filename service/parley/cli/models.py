@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from parley.cli.settings import ConfigOption, JsonOption
+from parley.cli.terminal import print_table
 from parley.config import Config, load
 
 
@@ -14,22 +15,17 @@ def models(*, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("", "id", "backend", "model there", "sessions", box=None, header_style="bold")
-    for row in rows:
-        targets = row["targets"]
-        cells = (
+    cells = [
+        (
             "*" if row["default"] else "",
             row["id"],
-            "\n".join(target["backend"] for target in targets),
-            "\n".join(target["model"] or "-" for target in targets),
+            "\n".join(target["backend"] for target in row["targets"]),
+            "\n".join(target["model"] or "-" for target in row["targets"]),
             row["sessions"],
         )
-        table.add_row(*map(Text, cells))  # as text: an id in square brackets is no style
-    Console().print(table)
+        for row in rows
+    ]
+    print_table(("", "ID", "Backend", "Model there", "Sessions"), cells, folded=("Backend", "Model there"))
 
 
 def _rows(config: Config) -> list[dict[str, Any]]:

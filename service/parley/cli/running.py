@@ -16,12 +16,16 @@ from parley.config import Config, ConfigError
 
 
 async def run(
-    stack: Stack, serving: Callable[[], AbstractAsyncContextManager[None]], read: Callable[[], Config] | None = None
+    stack: Stack,
+    serving: Callable[[], AbstractAsyncContextManager[None]],
+    read: Callable[[], Config] | None = None,
+    *,
+    quiet: bool = False,
 ) -> None:
     """Starts the stack, is inside of `serving` while it serves, and stops it at the first SIGINT or SIGTERM.
 
     A second one kills. SIGHUP gives the stack what `read` returns; without `read` it stops the stack, as it does when
-    the terminal is closed. Raises CommandError when the stack does not start.
+    the terminal is closed. Shows its progress unless `quiet`. Raises CommandError when the stack does not start.
     """
     stop, hangup = asyncio.Event(), asyncio.Event()
     terminal = sys.stderr.isatty()
@@ -43,7 +47,7 @@ async def run(
     loop.add_signal_handler(signal.SIGTERM, end)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     try:
-        if await _until(stop, _start(stack)):
+        if await _until(stop, _start(stack, quiet)):
             async with serving():
                 await _until(stop, _reloads(stack, hangup, read))
     finally:
@@ -64,9 +68,9 @@ async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
     return True
 
 
-async def _start(stack: Stack) -> None:
+async def _start(stack: Stack, quiet: bool) -> None:
     """Starts the stack, and shows how far it is."""
-    with _progress() as show:
+    with _silence() if quiet else _progress() as show:
         await stack.start(show)
 
 
@@ -81,6 +85,12 @@ async def _reloads(stack: Stack, hangup: asyncio.Event, read: Callable[[], Confi
                 note("the new configuration is in use")
         except (CommandError, ConfigError) as error:
             note(f"the old configuration stays in use: {' / '.join(str(error).splitlines())}")
+
+
+@contextmanager
+def _silence() -> Iterator[Callable[[str], None]]:
+    """Shows nothing."""
+    yield lambda _: None
 
 
 @contextmanager

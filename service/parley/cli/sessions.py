@@ -15,7 +15,7 @@ from cyclopts.validators import Number
 
 from parley.cli import receipts
 from parley.cli.settings import CommandError, ConfigOption, JsonOption, StateDirOption, default_state_dir
-from parley.cli.terminal import plain, said
+from parley.cli.terminal import plain, print_table, said
 from parley.config import load
 from parley.core import export as lines
 from parley.core.errors import ParleyError, SessionNotFound
@@ -201,25 +201,11 @@ def _print_json(value: Any) -> None:
 
 
 def _print_table(sessions: list[Session]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("ID", "Model", "Turns", "Created", "Latest turn", box=None, pad_edge=False)
-    # An id that is cut short cannot be pasted into `show`.
-    table.columns[0].no_wrap = True
-    table.columns[0].min_width = max((len(session.id) for session in sessions), default=0)
-    table.columns[2].justify = "right"
-    for session in sessions:
-        row = (
-            session.id,
-            plain(session.model),
-            str(session.turn_count),
-            _time(session.created),
-            _time(session.updated),
-        )
-        table.add_row(*map(Text, row))
-    Console().print(table)
+    rows = [
+        (session.id, session.model, str(session.turn_count), _time(session.created), _time(session.updated))
+        for session in sessions
+    ]
+    print_table(("ID", "Model", "Turns", "Created", "Latest turn"), rows, folded=("Model",), numbers=("Turns",))
 
 
 def _print_conversation(session: Session, messages: list[dict[str, Any]]) -> None:

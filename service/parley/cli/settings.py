@@ -14,6 +14,8 @@ from typing import Annotated, NamedTuple
 
 from cyclopts import Parameter
 
+from parley.logs import Level
+
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]\s]+):(?P<port>\d{1,5})")
 # The path of a Unix socket has at most 104 bytes on macOS (108 on Linux), its closing zero included. The longest name
 # in the run folder is `models-99/llama-<32 characters>.sock`.
@@ -53,7 +55,13 @@ def _to_address(_type: object, tokens: object) -> Address:
 
 
 def default_state_dir() -> Path:
-    """The folder for data where none is named: `$XDG_STATE_HOME/parley`, else `~/.local/state/parley`."""
+    """Returns the folder for data where none is named.
+
+    That is `.parley` here, where `make run` has made it, else `$XDG_STATE_HOME/parley`, else `~/.local/state/parley`.
+    """
+    here = Path(".parley")
+    if here.is_dir():
+        return here.absolute()
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "parley"
 
 
@@ -76,7 +84,7 @@ StateDirOption = Annotated[
     Parameter(
         name="--state-dir",
         env_var="PARLEY_STATE_DIR",
-        help="Folder for sessions and keys. Default: $XDG_STATE_HOME/parley or ~/.local/state/parley.",
+        help="Folder for sessions and keys. Default: .parley here if there is one, else ~/.local/state/parley.",
     ),
 ]
 _ADDRESS_PARAMETER = Parameter(converter=_to_address, show_default=str, n_tokens=1, accepts_keys=False)
@@ -87,6 +95,18 @@ GrpcOption = Annotated[Address, _ADDRESS_PARAMETER, Parameter(name="--grpc", env
 ListenOption = Annotated[
     Address, _ADDRESS_PARAMETER, Parameter(name="--listen", env_var="PARLEY_LISTEN", help=_GRPC_HELP)
 ]
+LogLevelOption = Annotated[
+    Level, Parameter(name="--log-level", env_var="PARLEY_LOG_LEVEL", help="The least severe log lines that are shown.")
+]
+QuietOption = Annotated[
+    bool,
+    Parameter(
+        name="--quiet",
+        env_var="PARLEY_QUIET",
+        negative=(),
+        help="Show warnings and errors only, and no progress.",
+    ),
+]
 JsonOption = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON, for programs.")]
 ReadyFileOption = Annotated[
     Path | None,
@@ -96,6 +116,11 @@ ReadyFileOption = Annotated[
         help="JSON file with the addresses, there while Parley serves.",
     ),
 ]
+
+
+def log_level(chosen: Level, quiet: bool) -> Level:
+    """Returns the level of the log: `--quiet` is `--log-level warning`, unless that leaves out even more."""
+    return "warning" if quiet and chosen != "error" else chosen
 
 
 def state_dir(chosen: Path | None) -> Path:

@@ -13,6 +13,7 @@ from parley.cli.settings import Address, CommandError, parse_address, private_di
 from parley.cli.supervisor import Child
 from parley.cli.worker import Orders
 from parley.config import Config
+from parley.logs import Level
 
 _WORKER_GRACE_SECONDS = 20.0  # a worker that is told to stop drains for half of it
 _GRACE_SECONDS = 5.0
@@ -27,6 +28,7 @@ class Places:
     http: Address | None
     grpc: Address
     edge: EdgeSettings = DEFAULT_EDGE
+    log_level: Level = "info"
 
 
 class Models:
@@ -73,6 +75,7 @@ class Stack:
             return
         progress("Starting Envoy")
         await self._envoy.start()
+        await self._envoy.settled()  # until then it knows the workers' addresses, and not that they serve
         self.http, self.grpc = self._envoy.http, self._envoy.grpc
 
     async def reload(self, config: Config) -> None:
@@ -123,7 +126,10 @@ class Stack:
             address = (
                 f"unix:{self._places.run_dir}/worker-{next(self._numbers)}.sock" if self._envoy else str(self.grpc)
             )
-            return Orders(config.model_dump_json(), str(self._places.state_dir), str(models.run_dir), address)
+            places = self._places
+            return Orders(
+                config.model_dump_json(), str(places.state_dir), str(models.run_dir), address, places.log_level
+            )
 
         return Worker(name, orders, self._publish)
 

@@ -10,9 +10,11 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from parley.cli.settings import CommandError
+from parley.logs.output import Output
 
 _START_SECONDS = 60.0  # how long a child may take until it serves
 _STEADY_SECONDS = 30.0  # a child that ran for so long counts as sound: its next restart is at once again
@@ -22,8 +24,13 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def note(text: str) -> None:
-    """Tells the operator something, in one line on stderr."""
-    print(f"parley: {text}", file=sys.stderr, flush=True)
+    """Writes one line to stderr for the operator. One that cannot be written is left out."""
+    _stderr().write(f"parley: {text}\n".encode(errors="replace"))
+
+
+@cache
+def _stderr() -> Output:
+    return Output(2)
 
 
 def backoff(failures: int) -> float:

@@ -1,10 +1,15 @@
 """Text of others for a terminal: what a model or a caller wrote must not move the cursor or change the colours."""
 
+import os
 import re
+import sys
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 # Control characters, but for tab and line feed; U+0080 to U+009F among them, and those that turn the writing round.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+_ANY_WIDTH = 1000
 
 
 def plain(text: str) -> str:
@@ -29,3 +34,33 @@ def _part(part: Any) -> str:
         return part
     kind = part.get("type", "part") if isinstance(part, dict) else "part"
     return str(part["text"]) if kind == "text" and "text" in part else f"[{kind}]"
+
+
+def print_table(
+    names: Sequence[str], rows: Iterable[Sequence[str]], *, folded: Collection[str], numbers: Collection[str] = ()
+) -> None:
+    """Prints a table. Only the columns named in `folded` go over several lines where the terminal is narrow.
+
+    What is no terminal has any width: programs that read the table find whole rows.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    cells = [[plain(cell) for cell in row] for row in rows]
+    for place, name in enumerate(names):
+        widest = max((len(line) for row in cells for line in row[place].splitlines()), default=0)
+        table.add_column(
+            name,
+            overflow="fold",
+            no_wrap=name not in folded,
+            min_width=None
+            if name in folded
+            else max(widest, len(name)),  # a part of an id or a date is good for nothing
+            justify="right" if name in numbers else "left",
+        )
+    for row in cells:
+        table.add_row(*map(Text, row))  # as text: an id in square brackets is no style
+    is_given = sys.stdout.isatty() or "COLUMNS" in os.environ
+    Console(width=None if is_given else _ANY_WIDTH).print(table)

@@ -20,6 +20,7 @@ from parley.cli.settings import Address, CommandError
 from parley.cli.stack import Places, Stack
 from parley.config import Config, load
 from parley.core.errors import StoreUnavailable
+from parley.logs.output import Output
 from parley.stores.opening import opened
 
 _QUESTION = "What is the capital of France?"
@@ -42,6 +43,8 @@ def up(  # noqa: PLR0913 - one parameter an option
     cors_origin: CorsOriginOption = (),
     max_body: MaxBodyOption = MAX_BODY,
     ready_file: settings.ReadyFileOption = None,
+    log_level: settings.LogLevelOption = "info",
+    quiet: settings.QuietOption = False,
 ) -> None:
     """Start everything: workers, Envoy, and the built-in model where a model uses it. Ctrl-C stops it all.
 
@@ -51,7 +54,9 @@ def up(  # noqa: PLR0913 - one parameter an option
     with settings.locked(state), settings.run_dir(state) as run_dir:
         checked = _check(config, http, grpc, ready_file)
         asyncio.run(_open_store(checked, state))
-        places = Places(state, run_dir, http, grpc, EdgeSettings(cors_origin, max_body))
+        places = Places(
+            state, run_dir, http, grpc, EdgeSettings(cors_origin, max_body), settings.log_level(log_level, quiet)
+        )
         stack = Stack(checked, places, workers or settings.default_workers())
 
         @asynccontextmanager
@@ -61,7 +66,7 @@ def up(  # noqa: PLR0913 - one parameter an option
             with _ready(ready_file, stack.http, stack.grpc):
                 yield
 
-        asyncio.run(run(stack, serving, lambda: _check_again(config)))
+        asyncio.run(run(stack, serving, lambda: _check_again(config), quiet=quiet))
 
 
 def _check(config: Path | None, http: Address, grpc: Address, ready_file: Path | None) -> Config:
@@ -105,10 +110,10 @@ async def _first_key(config: Config, state: Path) -> str | None:
 
 def _greet(http: Address, grpc: Address, key: str | None, config: Config) -> None:
     """Prints the addresses, and on the first run a key and what to do with it."""
-    print(f"\nREST  http://{http}\ngRPC  {grpc}")
+    text = f"\nREST  http://{http}\ngRPC  {grpc}\n"
     if key is not None:
-        print(f"\nYour first API key, shown only now:\n\n  {key}\n\nTry it:\n\n{_curl(http, key, config)}")
-    print("\nCtrl-C stops it.", flush=True)
+        text += f"\nYour first API key, shown only now:\n\n  {key}\n\nTry it:\n\n{_curl(http, key, config)}\n"
+    Output(1).write(f"{text}\nCtrl-C stops it.\n".encode())
 
 
 def _curl(http: Address, key: str, config: Config) -> str:

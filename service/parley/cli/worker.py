@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from parley.config import Config
+from parley.logs import Level
 
 LEAVE_SECONDS = 600.0  # how long a worker that is replaced may finish what it has begun
 
@@ -26,6 +27,7 @@ class Orders:
     state_dir: str
     run_dir: str
     address: str
+    log_level: Level = "info"
 
     def to_json(self) -> bytes:
         """What the worker reads."""
@@ -62,7 +64,7 @@ def _run(orders: Orders, answers: TextIO) -> None:
     from parley import logs
     from parley.app import GRACE_SECONDS, serve
 
-    logs.configure()
+    logs.configure(level=orders.log_level)
 
     async def run() -> None:
         stop, leave = asyncio.Event(), asyncio.Event()

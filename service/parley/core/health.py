@@ -54,7 +54,8 @@ class _Watch:
         if (cause is None) is self._well:
             return
         self._well = cause is None
-        _log.warning("backend changed", backend=self._name, well=self._well, cause=cause)
+        report = _log.info if self._well else _log.warning
+        report("backend changed", backend=self._name, well=self._well, cause=cause)
         for target in self._targets:
             target.well = self._well
             if self._well:

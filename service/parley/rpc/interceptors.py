@@ -33,6 +33,15 @@ _COMPLETIONS = frozenset(DESCRIPTOR.services_by_name["ChatCompletions"].methods_
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _UNDECODABLE = "The request cannot be read: it is malformed, or its JSON is nested too deeply; send it less nested"
 _log = structlog.get_logger("parley")
+# How severe a failed call is, by the name of its status. What its caller can mend is no concern of the operator.
+_LEVELS = {
+    "INTERNAL": "error",
+    "UNKNOWN": "error",
+    "DATA_LOSS": "error",
+    "UNAVAILABLE": "warning",
+    "DEADLINE_EXCEEDED": "warning",
+    "RESOURCE_EXHAUSTED": "warning",
+}
 
 
 def interceptors(
@@ -260,11 +269,9 @@ def _write_line(call: Call, milliseconds: float) -> None:
     fields.update(call.noted)
     if call.receipt is not None:
         fields.update(receipts.fields(call.receipt, call.causes))
-    if call.failure is None:
-        _log.info("call", **fields)
-        return
-    fields["reason"] = errors.name(call.failure)
-    fields["error"] = call.failure.message
-    if call.failure.cause:
-        fields["cause"] = call.failure.cause
-    _log.warning("call", **fields)
+    if call.failure is not None:
+        fields["reason"] = errors.name(call.failure)
+        fields["error"] = call.failure.message
+        if call.failure.cause:
+            fields["cause"] = call.failure.cause
+    getattr(_log, _LEVELS.get(call.outcome, "info"))("call", **fields)

@@ -23,21 +23,24 @@ class KeyContract:
         assert made == await store.list_keys()
 
     async def test_plan_is_the_accounts(self, store: Store) -> None:
-        """The plan belongs to the account: the latest key sets it for all keys of that account, and no other."""
-        await store.add_key(key(1, plan="pro"))
-        await store.add_key(key(2, plan="pro", account="bob"))
-        await store.add_key(key(3, plan="free"))
-        assert ["free", "pro", "free"] == [one.plan for one in await store.list_keys()]
-
-    async def test_plan_is_kept(self, store: Store) -> None:
-        """Where the plan is to be kept, an account that is there keeps its own, and a new one gets the key's."""
+        """The plan belongs to the account: its first key sets it, and no later key changes it."""
         added = [
             await store.add_key(key(1, plan="free")),
-            await store.add_key(key(2, plan="pro"), keep_plan=True),
-            await store.add_key(key(3, plan="pro", account="bob"), keep_plan=True),
+            await store.add_key(key(2, plan="pro")),
+            await store.add_key(key(3, plan="pro", account="bob")),
         ]
         assert ["free", "free", "pro"] == [one.plan for one in added]
         assert added == await store.list_keys()
+
+    async def test_plan_is_changed(self, store: Store, second: Store) -> None:
+        """A changed plan is that of all keys of the account, and of no other; an unknown account has none."""
+        await store.add_key(key(1, plan="pro"))
+        await store.add_key(key(2, plan="pro", account="bob"))
+        await store.add_key(key(3, plan="pro"))
+        assert await store.set_plan(key(1).account, "free")
+        assert not await store.set_plan("nobody", "free")
+        assert {key(1).account: "free", "bob": "pro"} == await second.plans()
+        assert ["free", "pro", "free"] == [one.plan for one in await second.list_keys()]
 
     async def test_revoked_once(self, store: Store, second: Store) -> None:
         """A revoked key stays, marked with the time of the first revocation."""

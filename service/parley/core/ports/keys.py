@@ -47,11 +47,16 @@ class KeyStore(Protocol):
         """Returns the key with this digest, whatever its state; `plan` is its account's."""
         ...
 
-    async def add_key(self, key: ApiKey, *, keep_plan: bool = False) -> ApiKey:
-        """Stores a key, and returns it with its account's plan.
+    async def add_key(self, key: ApiKey) -> ApiKey:
+        """Stores a key, and returns it with its account's plan: a new account is made with the key's."""
+        ...
 
-        A new account is made with the key's plan; one that is there gets it, unless `keep_plan` is set.
-        """
+    async def plans(self) -> dict[str, str]:
+        """Returns the plan of every account, by the account's name."""
+        ...
+
+    async def set_plan(self, account: str, plan: str) -> bool:
+        """Changes the plan of an account; False where there is no such account."""
         ...
 
     async def list_keys(self) -> list[ApiKey]:

@@ -150,9 +150,17 @@ class PostgresStore:
         """Reads the key with this digest."""
         return await self._read(lambda db: keys.find_key(db, digest))
 
-    async def add_key(self, key: ApiKey, *, keep_plan: bool = False) -> ApiKey:
-        """Adds a key, and its account or the account's plan."""
-        return await self._pool.run(lambda db: keys.add_key(db, key, keep_plan=keep_plan))
+    async def add_key(self, key: ApiKey) -> ApiKey:
+        """Adds a key, and its account where that is new."""
+        return await self._pool.run(lambda db: keys.add_key(db, key))
+
+    async def plans(self) -> dict[str, str]:
+        """Reads the plan of every account."""
+        return await self._read(keys.plans)
+
+    async def set_plan(self, account: str, plan: str) -> bool:
+        """Changes the plan of an account."""
+        return await self._pool.run(lambda db: keys.set_plan(db, account, plan))
 
     async def list_keys(self) -> list[ApiKey]:
         """Reads every key, the oldest first."""

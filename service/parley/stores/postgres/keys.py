@@ -14,7 +14,7 @@ _ALL = f"{_KEYS} ORDER BY created, place"
 _ADD = """
 WITH account AS (
   INSERT INTO parley.accounts AS known (name, plan) VALUES ($4, $9)
-  ON CONFLICT (name) DO UPDATE SET plan = CASE WHEN $10 THEN known.plan ELSE excluded.plan END
+  ON CONFLICT (name) DO UPDATE SET plan = known.plan
   RETURNING name, plan
 ), added AS (
   INSERT INTO parley.api_keys (id, digest, name, account, models, created, expires, revoked)
@@ -22,6 +22,8 @@ WITH account AS (
 )
 SELECT id, added.name, account, plan, digest, models, created, expires, revoked FROM added, account
 """
+_PLANS = "SELECT name, plan FROM parley.accounts ORDER BY name"
+_SET_PLAN = "UPDATE parley.accounts SET plan = $2 WHERE name = $1 RETURNING name"
 _REVOKE = """
 WITH revoked AS (
   UPDATE parley.api_keys SET revoked = coalesce(revoked, $2) WHERE id = $1 RETURNING *
@@ -41,12 +43,22 @@ async def list_keys(db: Connection) -> list[ApiKey]:
     return [key for row in await db.fetch(_ALL) if (key := _key(row)) is not None]
 
 
-async def add_key(db: Connection, key: ApiKey, *, keep_plan: bool) -> ApiKey:
-    """Adds the key; makes its account, or sets the account's plan unless that is to be kept."""
+async def add_key(db: Connection, key: ApiKey) -> ApiKey:
+    """Adds the key, and its account where that is new."""
     values = (key.id, key.digest, key.name, key.account, list(key.models), key.created, key.expires, key.revoked)
-    added = _key(await db.fetchrow(_ADD, *values, key.plan, keep_plan))
+    added = _key(await db.fetchrow(_ADD, *values, key.plan))
     assert added is not None  # noqa: S101 - for the type checker
     return added
+
+
+async def plans(db: Connection) -> dict[str, str]:
+    """Reads the plan of every account."""
+    return {row["name"]: row["plan"] for row in await db.fetch(_PLANS)}
+
+
+async def set_plan(db: Connection, account: str, plan: str) -> bool:
+    """Changes the plan of an account, if there is one."""
+    return await db.fetchval(_SET_PLAN, account, plan) is not None
 
 
 async def revoke_key(db: Connection, key_id: str, now: int) -> ApiKey | None:

@@ -15,7 +15,8 @@ _BY_DIGEST = f"{_KEYS} WHERE digest = ?"
 _BY_ID = f"{_KEYS} WHERE api_keys.id = ?"
 _ALL = f"{_KEYS} ORDER BY created, api_keys.rowid"
 _MAKE_ACCOUNT = "INSERT INTO accounts (name, plan) VALUES (?, ?) ON CONFLICT DO NOTHING"
-_SET_PLAN = "INSERT INTO accounts (name, plan) VALUES (?, ?) ON CONFLICT DO UPDATE SET plan = excluded.plan"
+_PLANS = "SELECT name, plan FROM accounts ORDER BY name"
+_SET_PLAN = "UPDATE accounts SET plan = ? WHERE name = ?"
 _ADD = """
 INSERT INTO api_keys (id, digest, name, account, models, created, expires, revoked) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
@@ -32,12 +33,23 @@ def list_keys(db: apsw.Connection) -> list[ApiKey]:
     return [_key(row) for row in db.execute(_ALL)]
 
 
-def add_key(db: apsw.Connection, key: ApiKey, *, keep_plan: bool) -> ApiKey:
-    """Adds the key; makes its account, or sets the account's plan unless that is to be kept."""
-    db.execute(_MAKE_ACCOUNT if keep_plan else _SET_PLAN, (key.account, key.plan))
+def add_key(db: apsw.Connection, key: ApiKey) -> ApiKey:
+    """Adds the key, and its account where that is new."""
+    db.execute(_MAKE_ACCOUNT, (key.account, key.plan))
     models = json.dumps(key.models)
     db.execute(_ADD, (key.id, key.digest, key.name, key.account, models, key.created, key.expires, key.revoked))
     return _key(db.execute(_BY_ID, (key.id,)).fetchall()[0])
+
+
+def plans(db: apsw.Connection) -> dict[str, str]:
+    """Reads the plan of every account."""
+    return {str(name): str(plan) for name, plan in db.execute(_PLANS)}
+
+
+def set_plan(db: apsw.Connection, account: str, plan: str) -> bool:
+    """Changes the plan of an account, if there is one."""
+    db.execute(_SET_PLAN, (plan, account))
+    return db.changes() > 0
 
 
 def revoke_key(db: apsw.Connection, key_id: str, now: int) -> ApiKey | None:

@@ -1,0 +1,48 @@
+"""`parley accounts`: lists accounts and changes their plans. It works on the store and needs no running service."""
+
+import json as jsons
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from parley.cli import key_store
+from parley.cli.settings import CommandError, ConfigOption, JsonOption, StateDirOption
+from parley.cli.terminal import print_table
+from parley.config import load
+
+app = App(
+    name="accounts",
+    help="List accounts and change their plans. It needs no running service.",
+    help_epilogue="Example:\n  parley accounts set acme --plan free",
+    help_format="plaintext",
+)
+
+
+@app.command(name="list", help_epilogue="Examples:\n  parley accounts list\n  parley accounts list --json")
+def list_(*, json: JsonOption = False, state_dir: StateDirOption = None, config: ConfigOption = None) -> None:
+    """List all accounts with their plans. An account is made with its first key."""
+    checked = load(config)
+    plans = key_store.run(checked, key_store.existing(checked, state_dir), lambda store: store.plans())
+    if json:
+        print(jsons.dumps([{"name": name, "plan": plan} for name, plan in plans.items()], ensure_ascii=False))
+    else:
+        print_table(("Account", "Plan"), list(plans.items()), folded=("Account",))
+
+
+@app.command(name="set", help_epilogue="Example:\n  parley accounts set acme --plan free")
+def set_(
+    name: Annotated[str, Parameter(name="NAME", help="The account, as `parley accounts list` shows it.")],
+    /,
+    *,
+    plan: Annotated[
+        Literal["free", "pro"], Parameter(name="--plan", help="The keys of a free account have no access.")
+    ],
+    state_dir: StateDirOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Change the plan of an account, and so of all its keys. A running service follows within a second."""
+    checked = load(config)
+    folder = key_store.existing(checked, state_dir)
+    if not key_store.run(checked, folder, lambda store: store.set_plan(name, plan)):
+        raise CommandError(f'no account is named "{name}"; see `parley accounts list`')
+    print(f'The account "{name}" is on the plan {plan}.')

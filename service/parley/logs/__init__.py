@@ -1,0 +1,37 @@
+"""Log lines: JSON, or one short line an event on a terminal."""
+
+import logging
+import sys
+from typing import Any, Literal
+
+import orjson
+import structlog
+
+from parley.logs.output import Output
+from parley.logs.terminal import render
+
+Level = Literal["debug", "info", "warning", "error"]
+
+
+def configure(*, level: Level = "info", human: bool | None = None, output: Output | None = None) -> None:
+    """Sets up structlog for this process.
+
+    Args:
+        level: Lines of lower levels are left out.
+        human: Whether lines are for a person instead of JSON. Default: where stdout is a terminal.
+        output: Where lines go. Default: stdout.
+    """
+    if human is None:
+        human = sys.stdout.isatty()
+    renderer: Any = render if human else structlog.processors.JSONRenderer(orjson.dumps)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.BytesLoggerFactory(output or Output(sys.stdout.fileno())),  # type: ignore[arg-type]
+        cache_logger_on_first_use=True,
+    )
