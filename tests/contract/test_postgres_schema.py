@@ -24,7 +24,7 @@ from tests.contract.stores import (  # noqa: E402 - only now are its asserts rew
     receipt,
 )
 
-VERSION = 2
+VERSION = 3
 
 
 class TestSchema:
@@ -86,7 +86,11 @@ class TestSchema:
         await converse(store, "s", "q1", "a1", new=True)
         before = await store.list_messages("ada", "s", page_size=9, page_token=None)
         await store.close()
-        older = "ALTER TABLE parley.turns DROP COLUMN receipt; DELETE FROM parley.migrations WHERE number > 1"
+        older = (
+            "ALTER TABLE parley.turns DROP COLUMN receipt, DROP COLUMN bytes, DROP COLUMN reserved; "
+            "CREATE INDEX turns_completed ON parley.turns (session_id, number) INCLUDE (messages, tokens, continues) "
+            "WHERE state = 'completed'; DELETE FROM parley.migrations WHERE number > 1"
+        )
         postgres_server.sql(older, "parley")
         assert (1, VERSION) == await upgrade(postgres_url)
         store = await PostgresStore.open(postgres_url)

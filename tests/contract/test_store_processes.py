@@ -4,7 +4,6 @@
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from parley.core.errors import SessionBusy
 from parley.core.ports import SessionFilter
 from parley.stores.sqlite import SqliteStore
+from parley.stores.sqlite.clock import machine_uptime
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
@@ -83,14 +83,15 @@ class TestDurability:
             "    os.kill(os.getpid(), signal.SIGKILL)\n"
             "asyncio.run(main())\n"
         )
-        now = time.time()
+        frozen = machine_uptime()
         worker = subprocess.run([sys.executable, "-c", code, str(file)], cwd=ROOT, check=False)
         assert -signal.SIGKILL == worker.returncode
-        store = SqliteStore(file, lambda: now)
+        passed = 0.0
+        store = SqliteStore(file, uptime=lambda: frozen + passed)
         await converse(store, "mine", "q", "a", new=True)
         with pytest.raises(SessionBusy):
             await begin(store, "s", "too early")
-        now = time.time() + LEASE
+        passed = 2 * LEASE
         assert ["q", "a"] == texts((await begin(store, "s", "again")).history)
         await store.close()
 

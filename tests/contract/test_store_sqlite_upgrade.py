@@ -112,8 +112,8 @@ class TestUpgrade:
         await _new_file(tmp_path / "new.db")
         for query in (
             "SELECT turn, position, message, system FROM messages ORDER BY turn, position",
-            "SELECT number, state, reason, messages, tokens, continues, metadata, usage FROM turns ORDER BY number",
-            "SELECT receipt FROM turns ORDER BY number",
+            "SELECT number, state, reason, messages, tokens, bytes, continues FROM turns ORDER BY number",
+            "SELECT metadata, usage, receipt, reserved FROM turns ORDER BY number",
             "SELECT model, turn_count, completed_messages, forked_from, lease_fence FROM sessions WHERE id = 's'",
             "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name",
         ):
@@ -158,7 +158,7 @@ class TestUpgrade:
         """A file that cannot be upgraded stays as it is: all steps are done, or none."""
         db = apsw.Connection(str(old))
         before = db.pragma("user_version")
-        db.execute("ALTER TABLE turns ADD COLUMN receipt BLOB")
+        db.execute("ALTER TABLE turns ADD COLUMN reserved TEXT")
         schema = db.execute("SELECT sql FROM sqlite_schema").fetchall()
         with pytest.raises(apsw.SQLError):
             upgrade(old)

@@ -142,9 +142,8 @@ class Machine(RuleBasedStateMachine):
     @rule(worker=WORKERS, days=st.sampled_from([1, 30]))
     def reap(self, worker: int, days: int) -> None:
         """A reaper clears."""
-        before = self.now - days * DAY
-        self.model.reap(self.now, before, self.now - DAY)
-        self._run(self.stores[worker].reap(sessions_before=before, claims_before=self.now - DAY, limit=100))
+        self.model.reap(self.now, self.now - days * DAY, self.now - DAY)
+        self._run(self.stores[worker].reap(session_age=days * DAY, claim_age=DAY, limit=100))
 
     @rule(target=sessions, session=sessions, worker=WORKERS, through=st.none() | st.integers(0, 4))
     def fork(self, session: str, worker: int, through: int | None) -> Any:

@@ -282,12 +282,12 @@ async def test_without_a_turn_the_limits_settle_themselves(store: RecordingStore
 
 
 async def test_a_lost_turn_still_settles_the_limits(store: RecordingStore) -> None:
-    """What was used was used."""
+    """What was used is charged; the store gives back the reservation, which it has kept with the turn."""
     turns = _turns(store)
     store.errors["end"] = [TurnLost()]
     with pytest.raises(TurnLost):
         await turns.commit(await _begin(turns, "a", Held(admission=_admitted([]))), ChatCompletion())
-    assert [("settled", [-7])] == store.log
+    assert [("settled", [3])] == store.log
 
 
 async def test_a_store_that_is_away_at_the_end_harms_nobody_else(store: RecordingStore) -> None:

@@ -32,12 +32,16 @@ class Window:
 
 
 class TurnSize(NamedTuple):
-    """A completed turn as the window sees it. `continues` says that it begins with the results of tool calls."""
+    """A completed turn as the window sees it. `continues` says that it begins with the results of tool calls.
+
+    `bytes` are those of its serialized messages. System messages count in none of the sizes.
+    """
 
     number: int
     messages: int
     tokens: int
     continues: bool
+    bytes: int = 0
 
 
 def is_system(message: Message) -> bool:

@@ -55,6 +55,11 @@ class Admission:
         self._said: int | None = None
         self._usage: Usage | None = None
 
+    @property
+    def reserved(self) -> Sequence[Charge]:
+        """The tokens that are reserved and not settled yet."""
+        return self._charges
+
     def goes_on_from(self, history: Sequence[Message]) -> None:
         """Takes note of what the prompt has besides the request's messages."""
         if self._charges:

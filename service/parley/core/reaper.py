@@ -1,8 +1,5 @@
 """Clears what nobody else does: turns of workers that died, sessions and kept answers past their time."""
 
-import time
-from collections.abc import Callable
-
 import structlog
 
 from parley.core.ports import SessionStore
@@ -19,20 +16,13 @@ _log = structlog.get_logger()
 class Reaper:
     """Reaps, for as long as it runs. Every worker has one; what one has cleared the others do not find.
 
-    A session is kept for `ttl` seconds after its latest turn, for ever where that is None; a kept answer for a day.
-    `clock` gives Unix seconds.
+    A session is kept for `ttl` seconds after its latest turn, for ever where that is None; a kept answer for a day. The
+    store measures ages by its own time.
     """
 
-    def __init__(
-        self,
-        store: SessionStore,
-        ttl: float | None,
-        every_seconds: float = _EVERY_SECONDS,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, store: SessionStore, ttl: float | None, every_seconds: float = _EVERY_SECONDS) -> None:
         self._store = store
         self._ttl = ttl
-        self._clock = clock
         self._task = Repeating("the reaper", self.reap, every_seconds, _JITTER)
 
     def start(self) -> None:
@@ -46,11 +36,7 @@ class Reaper:
     async def reap(self) -> None:
         """Clears all that is due, and logs how much that was. Raises StoreUnavailable."""
         while True:
-            now = self._clock()
-            sessions_before = None if self._ttl is None else now - self._ttl
-            reaped = await self._store.reap(
-                sessions_before=sessions_before, claims_before=now - _CLAIM_SECONDS, limit=_MOST
-            )
+            reaped = await self._store.reap(session_age=self._ttl, claim_age=_CLAIM_SECONDS, limit=_MOST)
             counts = {"crashed": reaped.crashed, "sessions": reaped.sessions, "claims": reaped.claims}
             if any(counts.values()):
                 _log.info("reaped", **counts)

@@ -7,7 +7,7 @@ end write runs in tasks of their own, because the call may be cancelled at any a
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import structlog
@@ -37,11 +37,15 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """What a call holds in the store while it is answered: a turn, a claim, tokens of its limits, or nothing."""
+    """What a call holds in the store while it is answered: a turn, a claim, tokens of its limits, or nothing.
+
+    `reserved` are the tokens that are stored with the turn.
+    """
 
     turn: Turn | None = None
     claim: Claim | None = None
     admission: Admission = UNLIMITED
+    reserved: Sequence[Charge] = ()
 
     @property
     def is_kept(self) -> bool:
@@ -112,7 +116,8 @@ class Turns:
         """
         if not _keeps(request, model):
             return
-        begin = _turn_begin(request, caller, model)
+        held.reserved = tuple(held.admission.reserved)
+        begin = _turn_begin(request, caller, model, held.reserved)
 
         async def try_it() -> Turn:
             return await self._surely(self._store.begin_turn(begin, _LEASE_SECONDS), self._left)
@@ -205,7 +210,7 @@ class Turns:
         try:
             await self._write(held, end)
         except TurnLost:
-            await self._give_up(held.claim, end.charges)
+            await self._give_up(held, end.charges)
             raise
 
     async def _abandon(self, held: Held, end: TurnEnd) -> None:
@@ -215,7 +220,7 @@ class Turns:
             turn = held.turn
             place = {"session": turn.session_id, "turn": turn.number} if turn else {}
             _log.warning("turn not settled", **place, error=error.message, cause=error.cause)
-            await self._give_up(held.claim, end.charges if isinstance(error, TurnLost) else ())
+            await self._give_up(held, end.charges if isinstance(error, TurnLost) else ())
 
     async def _write(self, held: Held, end: TurnEnd) -> None:
         if held.turn:
@@ -223,13 +228,19 @@ class Turns:
         elif held.claim:
             await self._store.end_claim(held.claim, end.reply if end.state == "completed" else None)
 
-    async def _give_up(self, claim: Claim | None, charges: Sequence[Charge]) -> None:
-        """Settles the limits and frees the key of a turn that could not be ended. At worst the key's lease runs out."""
+    async def _give_up(self, held: Held, charges: Sequence[Charge]) -> None:
+        """Settles the limits and frees the key of a turn that could not be ended. At worst the key's lease runs out.
+
+        The reservation itself is stored with the turn, and given back with it.
+        """
         try:
             if charges:
-                await self._store.settle(charges)
-            if claim is not None:
-                await self._store.end_claim(claim, None)
+                reserved = {(one.subject, one.kind): one.amount for one in held.reserved}
+                await self._store.settle(
+                    [replace(one, amount=one.amount + reserved.get((one.subject, one.kind), 0)) for one in charges]
+                )
+            if held.claim is not None:
+                await self._store.end_claim(held.claim, None)
         except ParleyError as error:
             _log.info("not given up", error=error.message, cause=error.cause)
 
@@ -240,7 +251,9 @@ class Turns:
             await self._store.renew_leases(turns, claims, _LEASE_SECONDS)
 
 
-def _turn_begin(request: CreateChatCompletionRequest, caller: Caller, model: Model) -> TurnBegin:
+def _turn_begin(
+    request: CreateChatCompletionRequest, caller: Caller, model: Model, reserved: Sequence[Charge]
+) -> TurnBegin:
     new = not request.HasField("session_id")
     return TurnBegin(
         caller.account,
@@ -250,6 +263,7 @@ def _turn_begin(request: CreateChatCompletionRequest, caller: Caller, model: Mod
         request.messages,
         Window(model.history.max_messages, model.history.max_tokens),
         dict(request.metadata),
+        reserved,
     )
 
 

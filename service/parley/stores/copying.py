@@ -4,7 +4,6 @@ Sessions go in batches, each in one transaction: what a session has on the other
 """
 
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import asyncpg
 from parley.core.errors import StoreUnavailable
 from parley.stores.postgres import schema
 from parley.stores.postgres.database import Connection, Database, Patience, outage
+from parley.stores.sqlite.clock import FileClock
 from parley.stores.sqlite.database import Database as File
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -31,8 +31,8 @@ _LOCK = "SELECT pg_try_advisory_lock(7012640071583062)"
 _STATE = "id, account, created, turn_count, lease_fence, completed_messages, lease_expires"
 _SESSION = f"{_STATE}, model, updated, forked_from"
 _TURN = (
-    "session_id, number, state, reason, created, asked, messages, tokens, continues != 0 AS continues, metadata, "
-    "usage, receipt"
+    "session_id, number, state, reason, created, asked, messages, tokens, bytes, continues != 0 AS continues, "
+    "metadata, usage, receipt, reserved"
 )
 _MESSAGE = "session_id, turn, position, message, system != 0 AS system"
 _THERE = f"SELECT {_STATE} FROM parley.sessions WHERE id = ANY($1)"
@@ -128,7 +128,7 @@ def _reading(source: Path) -> Iterator[apsw.Connection]:
 
 def _require_rest(db: apsw.Connection, source: Path) -> None:
     """Raises CopyRefused while a turn or a key is held by a living worker."""
-    now = time.time()
+    now = FileClock().lease_time(db)
     for table in ("sessions", "claims"):
         if _one(db, f"SELECT count(*) FROM {table} WHERE lease_expires > ?", now):
             raise CopyRefused(f"{source} has turns in progress: stop Parley, wait 10 s and copy again")

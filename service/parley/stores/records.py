@@ -1,12 +1,13 @@
 """What the rows of sessions and messages stand for, whichever database they are from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
 
+from parley.core import history
 from parley.core.errors import InvalidRequest
-from parley.core.ports import TurnEnd
+from parley.core.ports import Charge, TurnEnd
 from parley.v1.message_pb2 import Message, Usage
 from parley.v1.receipt_pb2 import Receipt
 from parley.v1.sessions_pb2 import Session, SessionMessage
@@ -48,6 +49,24 @@ def spent(end: TurnEnd) -> tuple[bytes | None, bytes | None]:
         None if usage is None else usage.SerializeToString(),
         None if receipt is None else receipt.SerializeToString(),
     )
+
+
+def size(messages: Iterable[Message]) -> tuple[int, int, int]:
+    """Returns the number, the estimated tokens and the serialized bytes of the messages that a window counts."""
+    counted = [message for message in messages if not history.is_system(message)]
+    return len(counted), sum(map(history.tokens, counted)), sum(message.ByteSize() for message in counted)
+
+
+def pack_charges(charges: Sequence[Charge]) -> str | None:
+    """Serializes what a turn has reserved; None for nothing."""
+    if not charges:
+        return None
+    return orjson.dumps([(one.subject, one.kind, one.per_minute, one.amount) for one in charges]).decode()
+
+
+def returned_charges(reserved: str) -> list[Charge]:
+    """Reads `pack_charges` back, as charges that give back what was reserved."""
+    return [Charge(subject, kind, size, -amount) for subject, kind, size, amount in orjson.loads(reserved)]
 
 
 def last_forked(source: Session, through_turn: int | None) -> int:

@@ -46,10 +46,12 @@ async def begin(
     model: str = "m",
     window: Window = WHOLE,
     metadata: Mapping[str, str] | None = None,
+    reserved: Sequence[Charge] = (),
 ) -> Turn:
     """Begins a turn with messages; plain text is the user's."""
     messages = [message("user", one) if isinstance(one, str) else one for one in asked]
-    return await store.begin_turn(TurnBegin(account, model, session, new, messages, window, metadata or {}), LEASE)
+    opening = TurnBegin(account, model, session, new, messages, window, metadata or {}, reserved)
+    return await store.begin_turn(opening, LEASE)
 
 
 async def complete(store: Store, turn: Turn, *answered: str) -> None:

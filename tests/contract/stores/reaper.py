@@ -1,6 +1,8 @@
 """The reaper."""
 
 import asyncio
+from dataclasses import replace
+from math import inf
 
 import pytest
 
@@ -11,6 +13,7 @@ from tests.contract.stores.making import (
     Clock,
     all_messages,
     begin,
+    charge,
     complete,
     converse,
     give_up,
@@ -19,9 +22,9 @@ from tests.contract.stores.making import (
 DAY = 86_400.0
 
 
-async def reap(store: Store, *, sessions: float | None = None, claims: float = 0, limit: int = 100) -> Reaped:
-    """Reaps at the store: what is older than so many Unix seconds."""
-    return await store.reap(sessions_before=sessions, claims_before=claims, limit=limit)
+async def reap(store: Store, *, sessions: float | None = None, claims: float = inf, limit: int = 100) -> Reaped:
+    """Reaps at the store: what is older than so many seconds."""
+    return await store.reap(session_age=sessions, claim_age=claims, limit=limit)
 
 
 class ReaperContract:
@@ -71,8 +74,8 @@ class ReaperContract:
         clock.advance(DAY)
         await converse(store, "used", "q2", "a2")
         await converse(store, "new", "q", "a", new=True)
-        assert Reaped() == await reap(store, sessions=clock.now - DAY)
-        assert Reaped(sessions=1) == await reap(store, sessions=clock.now - DAY + 1)
+        assert Reaped() == await reap(store, sessions=DAY)
+        assert Reaped(sessions=1) == await reap(store, sessions=DAY - 1)
         with pytest.raises(SessionNotFound):
             await second.list_messages("ada", "old", page_size=1, page_token=None)
         assert isinstance(await store.claim("ada", "m", "k", b"2", LEASE), Claim)
@@ -82,7 +85,7 @@ class ReaperContract:
         """Without a time sessions are kept for ever."""
         await converse(store, "s", "q", "a", new=True)
         clock.advance(10_000 * DAY)
-        assert Reaped() == await reap(store, sessions=None, claims=clock.now)
+        assert Reaped() == await reap(store, sessions=None, claims=0)
         assert 2 == len(await all_messages(store, "s"))
 
     async def test_a_running_turn_keeps_its_session(self, store: Store, clock: Clock) -> None:
@@ -90,16 +93,16 @@ class ReaperContract:
         turn = await begin(store, "s", "q", new=True)
         clock.advance(DAY)
         await store.renew_leases([turn], [], LEASE)
-        assert Reaped() == await reap(store, sessions=clock.now)
+        assert Reaped() == await reap(store, sessions=0)
         clock.advance(LEASE)
-        assert Reaped(crashed=1, sessions=1) == await reap(store, sessions=clock.now)
+        assert Reaped(crashed=1, sessions=1) == await reap(store, sessions=0)
 
     async def test_a_fork_is_as_old_as_itself(self, store: Store, clock: Clock) -> None:
         """A fork is kept from when it was made, not from when its turns were."""
         await converse(store, "s", "q", "a", new=True)
         clock.advance(DAY)
         await store.fork_session("ada", "s", "f", None)
-        assert Reaped(sessions=1) == await reap(store, sessions=clock.now)
+        assert Reaped(sessions=1) == await reap(store, sessions=0)
         assert 2 == len(await all_messages(store, "f"))
 
     async def test_limits(self, store: Store, clock: Clock) -> None:
@@ -109,16 +112,16 @@ class ReaperContract:
             await store.claim("ada", "m", f"k{number}", b"1", LEASE)
             clock.advance(1)
         clock.advance(LEASE)
-        assert Reaped(2, 0, 2) == await reap(store, claims=clock.now, limit=2)
-        assert Reaped(3, 3, 3) == await reap(store, sessions=clock.now, claims=clock.now, limit=3)
-        assert Reaped(0, 2, 0) == await reap(store, sessions=clock.now, claims=clock.now, limit=2)
+        assert Reaped(2, 0, 2) == await reap(store, claims=0, limit=2)
+        assert Reaped(3, 3, 3) == await reap(store, sessions=0, claims=0, limit=3)
+        assert Reaped(0, 2, 0) == await reap(store, sessions=0, claims=0, limit=2)
 
     async def test_the_oldest_go_first(self, store: Store, clock: Clock) -> None:
         """Where not all can go, the sessions with the oldest turns do."""
         for session in "cab":
             await converse(store, session, "q", "a", new=True)
             clock.advance(1)
-        await reap(store, sessions=clock.now, limit=2)
+        await reap(store, sessions=0, limit=2)
         page, _ = await store.list_sessions("ada", SessionFilter(), page_size=9, page_token=None)
         assert ["b"] == [one.id for one in page]
 
@@ -137,9 +140,9 @@ class ReaperContract:
         clock.advance(60)
         await store.end_claim(held, b"reply")
         clock.advance(DAY)
-        assert Reaped() == await reap(store, claims=clock.now - DAY)
+        assert Reaped() == await reap(store, claims=DAY)
         assert b"reply" == await store.claim("ada", "m", "k", b"1", LEASE)
-        assert Reaped(claims=1) == await reap(store, claims=clock.now - DAY + 1)
+        assert Reaped(claims=1) == await reap(store, claims=DAY - 1)
         assert isinstance(await store.claim("ada", "m", "k", b"2", LEASE), Claim)
 
     async def test_keys_in_use_stay(self, store: Store, clock: Clock) -> None:
@@ -148,9 +151,9 @@ class ReaperContract:
         assert isinstance(held, Claim)
         clock.advance(DAY)
         await store.renew_leases([], [held], LEASE)
-        assert Reaped() == await reap(store, claims=clock.now)
+        assert Reaped() == await reap(store, claims=0)
         clock.advance(LEASE)
-        assert Reaped(claims=1) == await reap(store, claims=clock.now)
+        assert Reaped(claims=1) == await reap(store, claims=0)
         with pytest.raises(TurnLost):
             await store.end_claim(held, b"late")
 
@@ -161,5 +164,36 @@ class ReaperContract:
         turn = await begin(store, "s", "q", new=True)
         await store.end_turn(turn, TurnEnd("completed", claim=held, reply=b"reply"))
         clock.advance(DAY)
-        assert Reaped(claims=1) == await reap(store, claims=clock.now)
+        assert Reaped(claims=1) == await reap(store, claims=0)
         assert 1 == len(await all_messages(store, "s"))
+
+    async def test_a_crashed_turn_gives_back_what_it_reserved(self, store: Store, second: Store, clock: Clock) -> None:
+        """Tokens that a killed worker had reserved are free again once its turn is reaped, and are given back once."""
+        charges = [charge(40), charge(40, subject="account:a", per_minute=6000)]
+        await store.reserve(charges)
+        await begin(store, "s", "q", new=True, reserved=charges)
+        clock.advance(LEASE)
+        assert (30, 6000) == (await second.reserve([replace(one, amount=0) for one in charges])).left
+        assert Reaped(crashed=1) == await reap(second)
+        assert (60, 6000) == (await second.reserve([replace(one, amount=0) for one in charges])).left
+        await store.reserve([charge(50)])
+        await reap(second)
+        assert (10,) == (await second.reserve([charge(0)])).left
+
+    async def test_a_turn_that_was_taken_over_gives_back_what_it_reserved(self, store: Store, clock: Clock) -> None:
+        """Also where the next turn of the session finds the crashed one before the reaper does."""
+        await store.reserve([charge(60)])
+        await begin(store, "s", "q", new=True, reserved=[charge(60)])
+        clock.advance(LEASE)
+        await begin(store, "s", "q2")
+        assert Reaped() == await reap(store)
+        assert (60,) == (await store.reserve([charge(0)])).left
+
+    async def test_a_turn_that_ends_keeps_no_reservation(self, store: Store) -> None:
+        """What a turn settles itself, the reaper does not give back again."""
+        for state in ("completed", "incomplete"):
+            turn = await begin(store, state, "q", new=True, reserved=[charge(30)])
+            await store.reserve([charge(30)])
+            await store.end_turn(turn, TurnEnd(state, charges=[charge(-5)]))
+        await reap(store)
+        assert (10,) == (await store.reserve([charge(0)])).left

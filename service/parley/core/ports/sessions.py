@@ -16,6 +16,7 @@ class TurnBegin:
     """A turn to begin: in the session `session_id`, or where `new` is set in a session to be made with that id.
 
     `messages` are the request's, which may repeat what the session has. `window` bounds the history that the turn gets.
+    `reserved` are the tokens that the call has reserved of its limits: the store gives them back if the turn crashes.
     """
 
     account: str
@@ -25,6 +26,7 @@ class TurnBegin:
     messages: Sequence[Message]
     window: Window = field(default_factory=Window)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    reserved: Sequence[Charge] = ()
 
 
 @dataclass(slots=True)
@@ -145,10 +147,12 @@ class SessionStore(Protocol):
         """Removes the session, every message of it, and the kept answers. Raises SessionNotFound, SessionBusy."""
         ...
 
-    async def reap(self, *, sessions_before: float | None, claims_before: float, limit: int) -> Reaped:
-        """Marks turns whose lease ran out `incomplete(crashed)`; deletes what is older than the two Unix times.
+    async def reap(self, *, session_age: float | None, claim_age: float, limit: int) -> Reaped:
+        """Marks turns whose lease ran out `incomplete(crashed)`; deletes what is older than the two ages in seconds.
 
-        At most `limit` of each; a session's age is that of its latest turn, and one with a turn in progress stays.
+        What a crashed turn had reserved of the limits is given back. The store's own time decides, and not that of the
+        process. At most `limit` of each are cleared; a session's age is that of its latest turn, and one with a turn in
+        progress stays. None deletes no session.
         """
         ...
 

@@ -1,7 +1,10 @@
 """Sessions, keys and limits in a PostgreSQL database, shared by any number of machines."""
 
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Self, TypeVar
+
+import structlog
 
 from parley.core.errors import SessionNotFound, StoreUnavailable
 from parley.core.ports import ApiKey, Charge, Claim, Reaped, Reservation, SessionFilter, Turn, TurnBegin, TurnEnd
@@ -19,12 +22,16 @@ __all__ = ["Patience", "PostgresStore", "upgrade"]
 
 T = TypeVar("T")
 _PATIENCE = Patience()
+_SKEW_SECONDS = 5.0
+
+_log = structlog.get_logger()
 
 
 class PostgresStore:
     """Implements `parley.core.ports.Store`. Every method also raises StoreUnavailable.
 
-    Leases are judged by the database's clock, which all replicas share; `clock` takes its place in tests.
+    Leases, limits and ages are judged by the database's clock, which all replicas share; `clock` takes its place in
+    tests. `wall` is this process's own clock.
     It needs sessions of its own on the server: behind PgBouncer, `pool_mode = session`.
     """
 
@@ -34,21 +41,25 @@ class PostgresStore:
         size: int = 10,
         *,
         clock: Callable[[], float] | None = None,
+        wall: Callable[[], float] | None = None,
         patience: Patience = _PATIENCE,
     ) -> None:
         """Connects when it is first used, with up to `size` connections and one that listens. See `open`."""
         self._clock: Callable[[], Now] = clock or (lambda: None)
+        self._wall = wall or clock or time.time
+        self._skewed = False
         self._database = Database(url, patience)
         self._pool = Pool(self._database, size)
         self._releases = Releases(self._database, self._pool, self._clock)
 
     @classmethod
-    async def open(
+    async def open(  # noqa: PLR0913 - the first two are the configuration's, the others for tests
         cls,
         url: str,
         size: int = 10,
         *,
         clock: Callable[[], float] | None = None,
+        wall: Callable[[], float] | None = None,
         patience: Patience = _PATIENCE,
         may_be_away: bool = False,
     ) -> Self:
@@ -56,7 +67,7 @@ class PostgresStore:
 
         `may_be_away`: where the server cannot be reached, the store is opened all the same, and finds it later.
         """
-        store = cls(url, size, clock=clock, patience=patience)
+        store = cls(url, size, clock=clock, wall=wall, patience=patience)
         try:
             await schema.ensure(store._database)
         except WrongSchema:
@@ -127,13 +138,19 @@ class PostgresStore:
         _known(session_id)
         await self._pool.run(lambda db: sessions.delete_session(db, account, session_id, self._clock()))
 
-    async def reap(self, *, sessions_before: float | None, claims_before: float, limit: int) -> Reaped:
-        """Clears what is over, each kind in a transaction of its own."""
+    async def reap(self, *, session_age: float | None, claim_age: float, limit: int) -> Reaped:
+        """Clears what is over, each kind in a transaction of its own.
+
+        Nothing is deleted for its age while this process's clock and the database's differ: one of them is wrong.
+        """
         crashed = await self._pool.run(lambda db: reaper.reap_crashed(db, self._clock(), limit))
+        await self._pool.run(lambda db: reaper.give_back(db, self._clock(), limit))
+        if not await self._clocks_agree():
+            return Reaped(crashed)
         old = 0
-        if sessions_before is not None:
-            old = await self._pool.run(lambda db: reaper.reap_sessions(db, sessions_before, limit))
-        claimed = await self._pool.run(lambda db: reaper.reap_claims(db, claims_before, self._clock(), limit))
+        if session_age is not None:
+            old = await self._pool.run(lambda db: reaper.reap_sessions(db, session_age, self._clock(), limit))
+        claimed = await self._pool.run(lambda db: reaper.reap_claims(db, claim_age, self._clock(), limit))
         return Reaped(crashed, old, claimed)
 
     async def claim(self, account: str, method: str, key: str, digest: bytes, lease_seconds: float) -> Claim | bytes:
@@ -189,6 +206,20 @@ class PostgresStore:
         """Finishes what is being written, then closes."""
         await self._releases.close()
         await self._pool.close()
+
+    async def _clocks_agree(self) -> bool:
+        """Compares this process's wall clock with the database's, and logs once where they begin to differ."""
+        before = self._wall()
+        theirs = await self._read(lambda db: reaper.database_time(db, self._clock()))
+        differs = not before - _SKEW_SECONDS < theirs < self._wall() + _SKEW_SECONDS
+        if differs and not self._skewed:
+            _log.error(
+                "this machine's clock differs from the database's: this process deletes nothing for its age; "
+                "set the clocks by NTP",
+                seconds=round(before - theirs, 1),
+            )
+        self._skewed = differs
+        return not differs
 
     async def _read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         return await self._pool.run(work, again=True)

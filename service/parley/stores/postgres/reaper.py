@@ -1,5 +1,7 @@
 """What the reaper clears, in SQL. Rows that another reaper has at hand are left to it."""
 
+from parley.stores import records
+from parley.stores.postgres import limits
 from parley.stores.postgres.database import Connection
 from parley.stores.postgres.rows import Now, now
 from parley.stores.postgres.turns import CHANNEL
@@ -17,22 +19,39 @@ WITH over AS MATERIALIZED (
 )
 SELECT CASE WHEN awaited THEN pg_notify('{CHANNEL}', id) END FROM taken
 """
-_SESSIONS = """
+_SESSIONS = f"""
 WITH old AS MATERIALIZED (
-  SELECT id FROM parley.sessions WHERE updated < $1 AND lease_expires IS NULL
-  ORDER BY updated LIMIT $2 FOR UPDATE SKIP LOCKED
+  SELECT id FROM parley.sessions WHERE updated < {now(1)} - $2::float8 AND lease_expires IS NULL
+  ORDER BY updated LIMIT $3 FOR UPDATE SKIP LOCKED
 )
 DELETE FROM parley.sessions USING old WHERE sessions.id = old.id RETURNING sessions.id
 """
 _CLAIMS = f"""
 WITH old AS MATERIALIZED (
   SELECT account, method, key FROM parley.claims
-  WHERE updated < $1 AND (lease_expires IS NULL OR lease_expires <= {now(2)})
+  WHERE updated < {now(1)} - $2::float8 AND (lease_expires IS NULL OR lease_expires <= {now(1)})
   ORDER BY updated LIMIT $3 FOR UPDATE SKIP LOCKED
 )
 DELETE FROM parley.claims USING old
 WHERE claims.account = old.account AND claims.method = old.method AND claims.key = old.key RETURNING claims.key
 """
+
+_RESERVED = """
+WITH over AS MATERIALIZED (
+  SELECT session_id, number, reserved FROM parley.turns WHERE reserved IS NOT NULL AND state <> 'in_progress'
+  LIMIT $1 FOR UPDATE SKIP LOCKED
+), forgotten AS (
+  UPDATE parley.turns SET reserved = NULL FROM over
+  WHERE turns.session_id = over.session_id AND turns.number = over.number
+)
+SELECT reserved FROM over
+"""
+_CLOCK = f"SELECT {now(1)}"
+
+
+async def database_time(db: Connection, now: Now) -> float:
+    """Returns the database's clock in Unix seconds."""
+    return float(await db.fetchval(_CLOCK, now))
 
 
 async def reap_crashed(db: Connection, now: Now, limit: int) -> int:
@@ -40,11 +59,20 @@ async def reap_crashed(db: Connection, now: Now, limit: int) -> int:
     return len(await db.fetch(_CRASHED, now, limit))
 
 
-async def reap_sessions(db: Connection, before: float, limit: int) -> int:
-    """Deletes sessions whose latest turn began before then, unless it is running."""
-    return len(await db.fetch(_SESSIONS, before, limit))
+async def give_back(db: Connection, now: Now, limit: int) -> None:
+    """Gives back what crashed turns had reserved of the limits."""
+    async with db.transaction():
+        reserved = [row["reserved"] for row in await db.fetch(_RESERVED, limit)]
+        charges = [charge for one in reserved for charge in records.returned_charges(one)]
+        if charges:
+            await limits.settle(db, charges, now)
 
 
-async def reap_claims(db: Connection, before: float, now: Now, limit: int) -> int:
-    """Deletes keys that were answered, or given up by a worker that died, before then."""
-    return len(await db.fetch(_CLAIMS, before, now, limit))
+async def reap_sessions(db: Connection, age: float, now: Now, limit: int) -> int:
+    """Deletes sessions whose latest turn began longer ago than `age` seconds, unless it is running."""
+    return len(await db.fetch(_SESSIONS, now, age, limit))
+
+
+async def reap_claims(db: Connection, age: float, now: Now, limit: int) -> int:
+    """Deletes keys that were answered, or given up by a worker that died, longer ago than `age` seconds."""
+    return len(await db.fetch(_CLAIMS, now, age, limit))

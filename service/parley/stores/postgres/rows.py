@@ -18,9 +18,3 @@ def now(place: int) -> str:
 def columns(messages: Sequence[Message]) -> tuple[list[bytes], list[bool]]:
     """Returns messages as the table has them: serialized, and whether they are system messages."""
     return [message.SerializeToString() for message in messages], [history.is_system(message) for message in messages]
-
-
-def size(messages: Sequence[Message]) -> tuple[int, int]:
-    """Returns the number and the tokens of messages that a window counts."""
-    said = [history.tokens(message) for message in messages if not history.is_system(message)]
-    return len(said), sum(said)

@@ -53,8 +53,8 @@ WITH origin AS (
   RETURNING {_FIELDS}
 ), turns AS (
   INSERT INTO parley.turns
-    (session_id, number, state, created, asked, messages, tokens, continues, metadata, usage, receipt)
-  SELECT $3, number, state, created, asked, messages, tokens, continues, metadata, usage, receipt FROM copied
+    (session_id, number, state, created, asked, messages, tokens, bytes, continues, metadata, usage, receipt)
+  SELECT $3, number, state, created, asked, messages, tokens, bytes, continues, metadata, usage, receipt FROM copied
 ), messages AS (
   INSERT INTO parley.messages (session_id, turn, position, message, system)
   SELECT $3, turn, position, message, system FROM said

@@ -16,7 +16,7 @@ from parley.core.ports import Claim, Turn, TurnBegin, TurnEnd
 from parley.stores import records
 from parley.stores.postgres.database import Connection
 from parley.stores.postgres.limits import SETTLE, settle_columns
-from parley.stores.postgres.rows import Now, columns, now, size
+from parley.stores.postgres.rows import Now, columns, now
 from parley.v1.message_pb2 import Message
 
 CHANNEL = "parley_released"
@@ -26,18 +26,19 @@ _GROWTH = 8
 
 _ADD = """
 turn AS (
-  INSERT INTO parley.turns (session_id, number, state, created, asked, messages, tokens, continues, metadata)
-  SELECT $1, turn_count, 'in_progress', now, $5, $6, $7, $8, $9 FROM leased
+  INSERT INTO parley.turns
+    (session_id, number, state, created, asked, messages, tokens, bytes, continues, metadata, reserved)
+  SELECT $1, turn_count, 'in_progress', now, $5, $6, $7, $8, $9, $10, $11 FROM leased
 ), added AS (
   INSERT INTO parley.messages (session_id, turn, position, message, system)
   SELECT $1, turn_count, place - 1, message, system
-  FROM leased, unnest($10::bytea[], $11::boolean[]) WITH ORDINALITY AS sent (message, system, place)
+  FROM leased, unnest($12::bytea[], $13::boolean[]) WITH ORDINALITY AS sent (message, system, place)
 )
 """
 _CREATE = f"""
 WITH clock AS (SELECT {now(3)} AS now), leased AS (
   INSERT INTO parley.sessions (id, account, model, created, updated, turn_count, lease_fence, lease_expires)
-  SELECT $1, $2, $12, now, now, 1, 1, now + $4 FROM clock
+  SELECT $1, $2, $14, now, now, 1, 1, now + $4 FROM clock
   RETURNING turn_count, lease_fence, updated AS now
 ), {_ADD}
 SELECT turn_count, lease_fence FROM leased
@@ -49,7 +50,7 @@ WITH clock AS (SELECT {now(3)} AS now), leased AS (
   UPDATE parley.sessions
   SET updated = now, turn_count = turn_count + 1, lease_fence = lease_fence + 1, lease_expires = now + $4
   FROM clock
-  WHERE id = $1 AND account = $2 AND created = $12 AND lease_fence = $13 AND lease_expires IS NOT DISTINCT FROM $14
+  WHERE id = $1 AND account = $2 AND created = $14 AND lease_fence = $15 AND lease_expires IS NOT DISTINCT FROM $16
   AND (lease_expires IS NULL OR lease_expires <= now)
   RETURNING turn_count, lease_fence, now
 ), crashed AS (
@@ -58,7 +59,7 @@ WITH clock AS (SELECT {now(3)} AS now), leased AS (
 ), {_ADD}
 SELECT turn_count, lease_fence, ARRAY(
   SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
-  WHERE session_id = $1 AND number = turn AND turn >= $15 AND number >= $15 AND state = 'completed' AND NOT system
+  WHERE session_id = $1 AND number = turn AND turn >= $17 AND number >= $17 AND state = 'completed' AND NOT system
   ORDER BY turn, position
 ) AS said
 FROM leased
@@ -89,9 +90,9 @@ FROM parley.sessions, LATERAL (
   ) AS standing OFFSET 0
 ) AS said_by_system, LATERAL (
   SELECT array_agg(number) AS numbers, array_agg(messages) AS messages, array_agg(tokens) AS tokens,
-    array_agg(continues) AS continues
+    array_agg(continues) AS continues, array_agg(bytes) AS bytes
   FROM (
-    SELECT number, messages, tokens, continues FROM parley.turns
+    SELECT number, messages, tokens, continues, bytes FROM parley.turns
     WHERE session_id = $1 AND state = 'completed' ORDER BY number DESC LIMIT $5
   ) AS latest
 ) AS sizes
@@ -107,21 +108,22 @@ WITH clock AS (SELECT {now(1)} AS now), held AS MATERIALIZED (
   RETURNING id, awaited = lease_fence AS awaited
 ), ended AS (
   UPDATE parley.turns
-  SET state = $9, reason = $10, messages = messages + $11, tokens = tokens + $12, usage = $13, receipt = $14
-  FROM released WHERE session_id = released.id AND number = $15
+  SET state = $9, reason = $10, messages = messages + $11, tokens = tokens + $12, bytes = bytes + $13, usage = $14,
+    receipt = $15, reserved = NULL
+  FROM released WHERE session_id = released.id AND number = $16
   RETURNING asked
 ), added AS (
   INSERT INTO parley.messages (session_id, turn, position, message, system)
-  SELECT $6, $15, asked + place - 1, message, system
-  FROM ended, unnest($16::bytea[], $17::boolean[]) WITH ORDINALITY AS answer (message, system, place)
+  SELECT $6, $16, asked + place - 1, message, system
+  FROM ended, unnest($17::bytea[], $18::boolean[]) WITH ORDINALITY AS answer (message, system, place)
 ), kept AS (
-  UPDATE parley.claims SET lease_expires = NULL, reply = $18, session_id = $6, updated = clock.now
+  UPDATE parley.claims SET lease_expires = NULL, reply = $19, session_id = $6, updated = clock.now
   FROM clock, released
-  WHERE account = $2 AND method = $3 AND key = $4 AND fence = $5 AND $18::bytea IS NOT NULL
+  WHERE account = $2 AND method = $3 AND key = $4 AND fence = $5 AND $19::bytea IS NOT NULL
 ), freed AS (
   DELETE FROM parley.claims USING released
-  WHERE account = $2 AND method = $3 AND key = $4 AND fence = $5 AND $18::bytea IS NULL
-), settled AS ({SETTLE.format(rows="clock, released", subjects="$19", kinds="$20", sizes="$21", amounts="$22")})
+  WHERE account = $2 AND method = $3 AND key = $4 AND fence = $5 AND $19::bytea IS NULL
+), settled AS ({SETTLE.format(rows="clock, released", subjects="$20", kinds="$21", sizes="$22", amounts="$23")})
 SELECT CASE WHEN awaited THEN pg_notify('{CHANNEL}', id) END FROM released
 """
 _RENEW = f"""
@@ -171,7 +173,7 @@ async def end_turn(db: Connection, turn: Turn, end: TurnEnd, now: Now) -> None:
         len(turn.messages) + len(end.answer) if completed else 0,
         end.state,
         end.reason,
-        *size(end.answer),
+        *records.size(end.answer),
         *records.spent(end),
         turn.number,
         *columns(end.answer),
@@ -225,8 +227,9 @@ async def _lease(  # noqa: PLR0913, PLR0917 - the statement's parameters
 ) -> bool:
     """Writes the turn and fills in its number, fence and history; False where the session is another by now."""
     metadata = orjson.dumps(dict(begin.metadata)).decode() if begin.metadata else None
-    shape = (len(turn.messages), *size(turn.messages), history.continues(turn.messages), metadata)
-    values = (begin.session_id, begin.account, now, lease_seconds, *shape, *columns(turn.messages), *more)
+    shape = (len(turn.messages), *records.size(turn.messages), history.continues(turn.messages), metadata)
+    reserved = records.pack_charges(begin.reserved)
+    values = (begin.session_id, begin.account, now, lease_seconds, *shape, reserved, *columns(turn.messages), *more)
     leased = await db.fetchrow(sql, *values)
     if leased is None:
         return False
@@ -242,7 +245,7 @@ class _Sizes:
     def __init__(self, past: asyncpg.Record, limit: int | None) -> None:
         self.ran_out = False
         self._limit = limit
-        self._columns = [past[name] or () for name in ("numbers", "messages", "tokens", "continues")]
+        self._columns = [past[name] or () for name in ("numbers", "messages", "tokens", "continues", "bytes")]
 
     def __iter__(self) -> Iterator[TurnSize]:
         for row in zip(*self._columns, strict=True):

@@ -1,7 +1,6 @@
 """Sessions, keys and limits in one SQLite file, shared by every process on the machine."""
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from parley.core.ports import ApiKey, Charge, Claim, Reaped, Reservation, Sessio
 from parley.stores import paging
 from parley.stores.sqlite import claims, keys, limits, reaper, sessions, turns
 from parley.stores.sqlite.claims import renew_claims
+from parley.stores.sqlite.clock import FileClock, Times
 from parley.stores.sqlite.database import Database
 from parley.stores.sqlite.releases import Releases
 from parley.stores.sqlite.turns import renew_turns
@@ -29,13 +29,20 @@ T = TypeVar("T")
 class SqliteStore:
     """Implements `parley.core.ports.Store`. Every method also raises StoreUnavailable.
 
-    A thread writes and a thread reads, so that the event loop never waits for the disk. `clock` gives Unix seconds.
+    A thread writes and a thread reads, so that the event loop never waits for the disk. `clock` (Unix seconds),
+    `uptime` and `boot` take the place of the machine's in tests; see `parley.stores.sqlite.clock`.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        clock: Callable[[], float] | None = None,
+        uptime: Callable[[], float] | None = None,
+        boot: str | None = None,
+    ) -> None:
         """Opens the file; makes it, its folder and its tables if need be. Raises StoreUnavailable."""
-        self._clock = clock
-        self._writer = Writer(Database(path), path.with_name(f"{path.name}-queue"))
+        self._clock = FileClock(clock, uptime, boot)
+        self._writer = Writer(Database(path), path.with_name(f"{path.name}-queue"), self._clock.load)
         self._readable = Database(path)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="parley-store-reader")
         self._releases = Releases()
@@ -49,8 +56,7 @@ class SqliteStore:
         """Leases the session and adds the turn. Raises SessionNotFound, SessionBusy, InvalidRequest."""
 
         def job(db: apsw.Connection) -> tuple[Turn, list[bytes]]:
-            now = self._clock()
-            return turns.begin_turn(db, begin, now, now + lease_seconds)
+            return turns.begin_turn(db, begin, self._times(db, lease_seconds))
 
         turn, history = await self._writer.submit(job)
         turn.history = [Message.FromString(message) for message in history]
@@ -58,7 +64,7 @@ class SqliteStore:
 
     async def end_turn(self, turn: Turn, end: TurnEnd) -> None:
         """Ends the turn and all that hangs on it. Raises TurnLost."""
-        await self._writer.submit(lambda db: turns.end_turn(db, turn, end, self._clock()))
+        await self._writer.submit(lambda db: turns.end_turn(db, turn, end, self._times(db)))
         self._releases.announce(turn.session_id)
 
     async def renew_leases(self, turns: Iterable[Turn], claims: Iterable[Claim], lease_seconds: float) -> None:
@@ -66,7 +72,7 @@ class SqliteStore:
         running, held = list(turns), list(claims)
 
         def job(db: apsw.Connection) -> None:
-            expires = self._clock() + lease_seconds
+            expires = self._clock.lease_time(db) + lease_seconds
             renew_turns(db, running, expires)
             renew_claims(db, held, expires)
 
@@ -77,7 +83,7 @@ class SqliteStore:
         """Wakes up at once when this process ends a turn of the session; looks for what other processes end."""
 
         async def is_free() -> bool:
-            return not await self._read(lambda db: sessions.is_leased(db, session_id, self._clock()))
+            return not await self._read(lambda db: sessions.is_leased(db, session_id, self._clock.lease_time(db)))
 
         await self._releases.wait(session_id, seconds, is_free)
 
@@ -104,37 +110,40 @@ class SqliteStore:
 
         def job(db: apsw.Connection) -> Session:
             source = sessions.find_session(db, account, session_id)
-            sessions.fork_session(db, source, new_id, through_turn, self._clock())
+            sessions.fork_session(db, source, new_id, through_turn, self._clock.wall())
             return sessions.find_session(db, account, new_id)
 
         return await self._writer.submit(job)
 
     async def delete_session(self, account: str, session_id: str) -> None:
         """Deletes a session that has no turn in progress. Raises SessionNotFound, SessionBusy."""
-        await self._writer.submit(lambda db: sessions.delete_session(db, account, session_id, self._clock()))
+        await self._writer.submit(
+            lambda db: sessions.delete_session(db, account, session_id, self._clock.lease_time(db))
+        )
 
-    async def reap(self, *, sessions_before: float | None, claims_before: float, limit: int) -> Reaped:
+    async def reap(self, *, session_age: float | None, claim_age: float, limit: int) -> Reaped:
         """Clears what is over, each kind in a job of its own, so that turns go on in between."""
         submit, clock = self._writer.submit, self._clock
-        crashed = await submit(lambda db: reaper.reap_crashed(db, clock(), limit))
+        crashed = await submit(lambda db: reaper.reap_crashed(db, clock.lease_time(db), limit))
+        await submit(lambda db: reaper.give_back(db, clock.lease_time(db), limit))
+        now = await submit(clock.retention_time)
         old = 0
-        if sessions_before is not None:
-            old = await submit(lambda db: reaper.reap_sessions(db, sessions_before, limit))
-        claims = await submit(lambda db: reaper.reap_claims(db, claims_before, clock(), limit))
+        if session_age is not None:
+            old = await submit(lambda db: reaper.reap_sessions(db, now - session_age, limit))
+        claims = await submit(lambda db: reaper.reap_claims(db, now - claim_age, clock.lease_time(db), limit))
         return Reaped(crashed, old, claims)
 
     async def claim(self, account: str, method: str, key: str, digest: bytes, lease_seconds: float) -> Claim | bytes:
         """Claims a key, or returns what it was answered. Raises KeyInUse, KeyReused."""
 
         def job(db: apsw.Connection) -> Claim | bytes:
-            now = self._clock()
-            return claims.claim(db, (account, method, key), digest, now, now + lease_seconds)
+            return claims.claim(db, (account, method, key), digest, self._times(db, lease_seconds))
 
         return await self._writer.submit(job)
 
     async def end_claim(self, claim: Claim, reply: bytes | None) -> None:
         """Keeps the reply, or frees the key. Raises TurnLost."""
-        await self._writer.submit(lambda db: claims.end_claim(db, claim, reply, None, self._clock()))
+        await self._writer.submit(lambda db: claims.end_claim(db, claim, reply, None, self._clock.wall()))
 
     async def find_key(self, digest: bytes) -> ApiKey | None:
         """Reads the key with this digest."""
@@ -162,11 +171,11 @@ class SqliteStore:
 
     async def reserve(self, charges: Sequence[Charge]) -> Reservation:
         """Takes all charges, or none."""
-        return await self._writer.submit(lambda db: limits.reserve(db, charges, self._clock()))
+        return await self._writer.submit(lambda db: limits.reserve(db, charges, self._clock.lease_time(db)))
 
     async def settle(self, charges: Sequence[Charge]) -> None:
         """Takes or gives back."""
-        await self._writer.submit(lambda db: limits.settle(db, charges, self._clock()))
+        await self._writer.submit(lambda db: limits.settle(db, charges, self._clock.lease_time(db)))
 
     async def check(self) -> None:
         """Reads from the file. Raises StoreUnavailable."""
@@ -177,6 +186,9 @@ class SqliteStore:
         await self._writer.close()
         self._reader.shutdown()
         self._readable.close()
+
+    def _times(self, db: apsw.Connection, lease_seconds: float = 0.0) -> Times:
+        return Times(self._clock.wall(), self._clock.lease_time(db), lease_seconds)
 
     async def _read(self, work: Callable[[apsw.Connection], T]) -> T:
         try:

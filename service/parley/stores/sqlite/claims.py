@@ -6,6 +6,7 @@ import apsw
 
 from parley.core.errors import KeyInUse, KeyReused, TurnLost
 from parley.core.ports import Claim
+from parley.stores.sqlite.clock import Times
 from parley.stores.sqlite.rows import rows
 
 _FIND = "SELECT digest, lease_expires, reply FROM claims WHERE account = ? AND method = ? AND key = ?"
@@ -22,17 +23,17 @@ _GIVE_UP = "DELETE FROM claims WHERE fence = ? AND lease_expires IS NOT NULL RET
 _RENEW = "UPDATE claims SET lease_expires = ? WHERE fence = ? AND lease_expires IS NOT NULL"
 
 
-def claim(db: apsw.Connection, place: tuple[str, str, str], digest: bytes, now: float, expires: float) -> Claim | bytes:
+def claim(db: apsw.Connection, place: tuple[str, str, str], digest: bytes, times: Times) -> Claim | bytes:
     """Claims an account's key for a method, or returns the reply that it has. Raises KeyInUse, KeyReused."""
     for known, leased, reply in rows(db, _FIND, place):
         if known != digest:
             raise KeyReused
         if leased is None:
             return bytes(reply)
-        if leased > now:
+        if leased > times.lease:
             raise KeyInUse
         db.execute(_FREE, place)
-    return Claim(*place, rows(db, _CLAIM, (*place, digest, now, expires))[0][0])
+    return Claim(*place, rows(db, _CLAIM, (*place, digest, times.wall, times.lease_expires))[0][0])
 
 
 def end_claim(db: apsw.Connection, claim: Claim, reply: bytes | None, session_id: str | None, now: float) -> None:

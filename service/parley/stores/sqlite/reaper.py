@@ -2,6 +2,8 @@
 
 import apsw
 
+from parley.stores import records
+from parley.stores.sqlite.limits import settle
 from parley.stores.sqlite.rows import column, rows
 
 _TAKE_LEASES = """
@@ -26,11 +28,25 @@ DELETE FROM claims WHERE fence IN (
 """
 
 
+_RESERVED = """
+SELECT session_id, number, reserved FROM turns
+WHERE session_id >= '' AND reserved IS NOT NULL AND state <> 'in_progress' LIMIT ?
+"""
+_FORGET = "UPDATE turns SET reserved = NULL WHERE session_id = ? AND number = ?"
+
+
 def reap_crashed(db: apsw.Connection, now: float, limit: int) -> int:
     """Marks turns whose lease ran out, and takes the lease away: a worker that comes late cannot write."""
     taken = rows(db, _TAKE_LEASES, (now, limit))
     db.executemany(_CRASHED, taken)
     return len(taken)
+
+
+def give_back(db: apsw.Connection, now: float, limit: int) -> None:
+    """Gives back what crashed turns had reserved of the limits."""
+    for session_id, number, reserved in rows(db, _RESERVED, (limit,)):
+        settle(db, records.returned_charges(reserved), now)
+        db.execute(_FORGET, (session_id, number))
 
 
 def reap_sessions(db: apsw.Connection, before: float, limit: int) -> int:

@@ -42,8 +42,8 @@ SELECT :new, account, model, :now, :now, 0, 0, id FROM sessions WHERE id = :id
 """
 _FORK_TURNS = """
 INSERT INTO turns
-  (session_id, number, state, created, asked, messages, tokens, continues, metadata, usage, receipt)
-SELECT :new, number, state, created, asked, messages, tokens, continues, metadata, usage, receipt
+  (session_id, number, state, created, asked, messages, tokens, bytes, continues, metadata, usage, receipt)
+SELECT :new, number, state, created, asked, messages, tokens, bytes, continues, metadata, usage, receipt
 FROM turns WHERE session_id = :id AND number <= :through AND state = 'completed'
 """
 _FORK_MESSAGES = """

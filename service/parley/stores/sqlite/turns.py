@@ -13,6 +13,7 @@ from parley.core.history import TurnSize, Window
 from parley.core.ports import Turn, TurnBegin, TurnEnd
 from parley.stores import records
 from parley.stores.sqlite.claims import end_claim
+from parley.stores.sqlite.clock import Times
 from parley.stores.sqlite.limits import settle
 from parley.stores.sqlite.rows import column, rows
 from parley.stores.sqlite.sessions import find_session
@@ -20,12 +21,12 @@ from parley.v1.message_pb2 import Message
 
 _CREATE = """
 INSERT INTO sessions (id, account, model, created, updated, turn_count, lease_fence, lease_expires)
-VALUES (:id, :account, :model, :now, :now, 1, 1, :expires)
+VALUES (:id, :account, :model, :wall, :wall, 1, 1, :expires)
 RETURNING turn_count, lease_fence, 0, 0
 """
 _LEASE = """
 UPDATE sessions
-SET updated = :now, turn_count = turn_count + 1, lease_fence = lease_fence + 1, lease_expires = :expires
+SET updated = :wall, turn_count = turn_count + 1, lease_fence = lease_fence + 1, lease_expires = :expires
 WHERE id = :id AND account = :account AND model = :model AND (lease_expires IS NULL OR lease_expires <= :now)
 RETURNING turn_count, lease_fence, completed_messages, EXISTS (
   SELECT 1 FROM messages WHERE session_id = sessions.id AND system
@@ -36,12 +37,12 @@ UPDATE turns SET state = 'incomplete', reason = 'crashed'
 WHERE session_id = ? AND number = ? AND state = 'in_progress'
 """
 _ADD_TURN = """
-INSERT INTO turns (session_id, number, state, created, asked, messages, tokens, continues, metadata)
-VALUES (?, ?, 'in_progress', ?, ?, ?, ?, ?, ?)
+INSERT INTO turns (session_id, number, state, created, asked, messages, tokens, bytes, continues, metadata, reserved)
+VALUES (?, ?, 'in_progress', ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _ADD_MESSAGE = "INSERT INTO messages (session_id, turn, position, message, system) VALUES (?, ?, ?, ?, ?)"
 _SIZES = """
-SELECT number, messages, tokens, continues FROM turns
+SELECT number, messages, tokens, continues, bytes FROM turns
 WHERE session_id = ? AND number < ? AND state = 'completed' ORDER BY number DESC
 """
 _STORED = """
@@ -67,7 +68,8 @@ SELECT message FROM messages CROSS JOIN turns ON turns.session_id = messages.ses
 WHERE messages.session_id = ? AND turn < ? AND system AND state = 'completed' ORDER BY turn, position
 """
 _END_TURN = """
-UPDATE turns SET state = ?, reason = ?, messages = messages + ?, tokens = tokens + ?, usage = ?, receipt = ?
+UPDATE turns SET state = ?, reason = ?, messages = messages + ?, tokens = tokens + ?, bytes = bytes + ?, usage = ?,
+  receipt = ?, reserved = NULL
 WHERE session_id = ? AND number = ?
 """
 _RELEASE = """
@@ -77,35 +79,35 @@ WHERE id = ? AND lease_fence = ? AND lease_expires IS NOT NULL RETURNING id
 _RENEW = "UPDATE sessions SET lease_expires = ? WHERE id = ? AND lease_fence = ? AND lease_expires IS NOT NULL"
 
 
-def begin_turn(db: apsw.Connection, begin: TurnBegin, now: float, expires: float) -> tuple[Turn, list[bytes]]:
+def begin_turn(db: apsw.Connection, begin: TurnBegin, times: Times) -> tuple[Turn, list[bytes]]:
     """Leases the session and adds the turn. Returns it and its history, serialized.
 
     Raises SessionNotFound, SessionOfOtherModel, SessionBusy, InvalidRequest.
     """
-    number, fence, completed, standing = _lease(db, begin, now, expires)
+    number, fence, completed, standing = _lease(db, begin, times)
     turn = Turn(begin.session_id, number, fence, messages=list(begin.messages))
     past: list[bytes] = []
     if not begin.new:
         past = column(db, _STANDING, (turn.session_id, number)) if standing else []
         turn.messages = list(_new(db, turn, begin.messages, past, completed))
         past += _said(db, turn, begin.window)
-    _add(db, turn, begin, now)
+    _add(db, turn, begin, times.wall)
     return turn, past
 
 
-def end_turn(db: apsw.Connection, turn: Turn, end: TurnEnd, now: float) -> None:
+def end_turn(db: apsw.Connection, turn: Turn, end: TurnEnd, times: Times) -> None:
     """Appends the answer, ends the turn, its claim and its lease, and settles the limits. Raises TurnLost."""
     asked = len(turn.messages)
     completed = asked + len(end.answer) if end.state == "completed" else 0
     if not rows(db, _RELEASE, (completed, turn.session_id, turn.fence)):
         raise TurnLost
-    ended = (end.state, end.reason, *_size(end.answer), *records.spent(end), turn.session_id, turn.number)
+    ended = (end.state, end.reason, *records.size(end.answer), *records.spent(end), turn.session_id, turn.number)
     db.execute(_END_TURN, ended)
     _append(db, turn, asked, end.answer)
     if end.claim is not None:
         # Where the claim is lost, the job's failure takes back what was written until here.
-        end_claim(db, end.claim, end.reply if end.state == "completed" else None, turn.session_id, now)
-    settle(db, end.charges, now)
+        end_claim(db, end.claim, end.reply if end.state == "completed" else None, turn.session_id, times.wall)
+    settle(db, end.charges, times.lease)
 
 
 def renew_turns(db: apsw.Connection, turns: Sequence[Turn], expires: float) -> None:
@@ -113,9 +115,16 @@ def renew_turns(db: apsw.Connection, turns: Sequence[Turn], expires: float) -> N
     db.executemany(_RENEW, [(expires, turn.session_id, turn.fence) for turn in turns])
 
 
-def _lease(db: apsw.Connection, begin: TurnBegin, now: float, expires: float) -> tuple[int, int, int, int]:
+def _lease(db: apsw.Connection, begin: TurnBegin, times: Times) -> tuple[int, int, int, int]:
     """Returns the turn's number, its fence, how many messages completed turns have, and if some are the system's."""
-    values = {"id": begin.session_id, "account": begin.account, "model": begin.model, "now": now, "expires": expires}
+    values = {
+        "id": begin.session_id,
+        "account": begin.account,
+        "model": begin.model,
+        "wall": times.wall,
+        "now": times.lease,
+        "expires": times.lease_expires,
+    }
     for number, fence, completed, standing in rows(db, _CREATE if begin.new else _LEASE, values):
         return number, fence, completed, standing
     model = find_session(db, begin.account, begin.session_id).model
@@ -169,8 +178,9 @@ def _sizes(db: apsw.Connection, place: tuple[str, int]) -> Iterator[Iterator[Tur
 
 def _add(db: apsw.Connection, turn: Turn, begin: TurnBegin, now: float) -> None:
     metadata = orjson.dumps(dict(begin.metadata)).decode() if begin.metadata else None
-    size = (len(turn.messages), *_size(turn.messages), history.continues(turn.messages))
-    db.execute(_ADD_TURN, (turn.session_id, turn.number, now, *size, metadata))
+    size = (len(turn.messages), *records.size(turn.messages), history.continues(turn.messages))
+    reserved = records.pack_charges(begin.reserved)
+    db.execute(_ADD_TURN, (turn.session_id, turn.number, now, *size, metadata, reserved))
     _append(db, turn, 0, turn.messages)
 
 
@@ -178,9 +188,3 @@ def _append(db: apsw.Connection, turn: Turn, position: int, messages: Sequence[M
     for place, message in enumerate(messages, position):
         values = (message.SerializeToString(), history.is_system(message))
         db.execute(_ADD_MESSAGE, (turn.session_id, turn.number, place, *values))
-
-
-def _size(messages: Sequence[Message]) -> tuple[int, int]:
-    """Returns the number and the tokens of messages that a window counts."""
-    said = [history.tokens(message) for message in messages if not history.is_system(message)]
-    return len(said), sum(said)

@@ -57,10 +57,17 @@ class _HalfDoneError(Exception):
 class Writer:
     """Runs jobs in the order in which they came. A job's future resolves only after the commit that holds it."""
 
-    def __init__(self, database: Database, queue_file: Path) -> None:
-        """Starts the thread. `queue_file` is shared by all processes that write. Raises StoreUnavailable."""
+    def __init__(
+        self, database: Database, queue_file: Path, prepare: Callable[[apsw.Connection], None] = lambda _: None
+    ) -> None:
+        """Starts the thread. `queue_file` is shared by all processes that write. Raises StoreUnavailable.
+
+        `prepare` is run before the first jobs on every connection to the file, in their transaction.
+        """
         self.counts = Counts()
         self._database = database
+        self._prepare = prepare
+        self._prepared: apsw.Connection | None = None
         self._turnstile = _Turnstile(queue_file)
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._closing = False
@@ -95,7 +102,8 @@ class Writer:
                 with self._transaction() as connection:
                     # Taken only now: what came while another process wrote joins this commit.
                     jobs, stopping = self._take(first)
-                    _perform(connection, jobs)
+                    self._perform(connection, jobs)
+                self._prepared = connection
             except Exception as error:  # noqa: BLE001 - it belongs to the jobs, and the thread must live
                 jobs, stopping = (jobs, stopping) if jobs else self._take(first)
                 _fail(jobs, error)
@@ -104,6 +112,23 @@ class Writer:
             self._checkpoint()
         self._database.close()
         self._turnstile.close()
+
+    def _perform(self, connection: apsw.Connection, jobs: Sequence[_Job]) -> None:
+        """Runs jobs so that one's failure undoes nothing but itself. A failing database fails them all."""
+        try:
+            self._make_ready(connection)
+            _try(connection, jobs)
+        except _HalfDoneError:
+            connection.execute("ROLLBACK")
+            connection.execute("BEGIN IMMEDIATE")
+            self._make_ready(connection)
+            for job in jobs:
+                _try_apart(connection, job)
+
+    def _make_ready(self, connection: apsw.Connection) -> None:
+        """Prepares a connection in which nothing has been committed yet."""
+        if connection is not self._prepared:
+            self._prepare(connection)
 
     @contextmanager
     def _transaction(self) -> Iterator[apsw.Connection]:
@@ -145,17 +170,6 @@ class Writer:
         self._wal_pages = 0
         with suppress(StoreUnavailable), self._database.use() as connection:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-
-
-def _perform(connection: apsw.Connection, jobs: Sequence[_Job]) -> None:
-    """Runs jobs so that one's failure undoes nothing but itself. A failing database fails them all."""
-    try:
-        _try(connection, jobs)
-    except _HalfDoneError:
-        connection.execute("ROLLBACK")
-        connection.execute("BEGIN IMMEDIATE")
-        for job in jobs:
-            _try_apart(connection, job)
 
 
 def _try(connection: apsw.Connection, jobs: Sequence[_Job]) -> None:
