@@ -50,17 +50,10 @@ _EDGE_ROWS = (
         "The body is not said to be JSON.",
     ),
     (
-        "HTTP_VERSION_NOT_SUPPORTED",
-        426,
-        "http_version_not_supported",
-        "HTTP/1.1 or HTTP/2 is needed",
-        "The version of HTTP is too old.",
-    ),
-    (
         "HEADERS_TOO_LARGE",
         431,
         "headers_too_large",
-        "The request headers are larger than 12 KiB",
+        "The request headers are too large: 12 KiB in 100 headers are allowed",
         "The headers are too large, or too many.",
     ),
     (
@@ -92,7 +85,6 @@ _EVERY = [
     "BAD_REQUEST",
     "UPGRADE_NOT_ALLOWED",
     "REQUEST_TIMEOUT",
-    "HTTP_VERSION_NOT_SUPPORTED",
     "HEADERS_TOO_LARGE",
     "BAD_GATEWAY",
     "SERVICE_UNAVAILABLE",
@@ -199,10 +191,12 @@ OPENAI = Shape(
     _openai_body,
     ("x-should-retry",),
 )
+_SERVER_ERROR = 500
 PLAIN = Shape(
     "PlainError",
     _object("A failed call.", {"error": _MESSAGE}),
-    lambda failure: {"error": failure.message},
+    lambda failure: {"error": "Internal Server Error" if failure.status > _SERVER_ERROR else failure.message},
+    status=lambda failure: min(failure.status, _SERVER_ERROR),  # the only server error of these dialects' documents
 )
 
 

@@ -121,6 +121,8 @@ def test_grpcurl_finds_its_way_by_reflection(stack: Parley) -> None:
     """People debug with grpcurl and nothing else: list, describe, call, stream."""
     listed = grpcurl(stack, stack.grpc, "list", key=False)
     assert {"parley.v1.ChatCompletions", "parley.v1.Sessions", "parley.v1.Models"} <= set(listed.stdout.split())
+    method = grpcurl(stack, stack.grpc, "describe", "parley.v1.ChatCompletions.CreateChatCompletion", key=False)
+    assert "rpc CreateChatCompletion ( .parley.v1.CreateChatCompletionRequest )" in method.stdout, method.stderr
     described = grpcurl(stack, stack.grpc, "describe", "parley.v1.ChatCompletions", key=False)
     assert "rpc StreamChatCompletion" in described.stdout
     whole = grpcurl(stack, "-d", json.dumps(BODY), stack.grpc, "parley.v1.ChatCompletions/CreateChatCompletion")

@@ -1,9 +1,14 @@
 """Who gets in, what they may see, and what stands beside the services: health, reflection, log lines."""
 
+import asyncio
+import time
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
@@ -12,7 +17,7 @@ from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.models_pb2_grpc import ModelsStub
 from parley.v1.sessions_pb2 import ListSessionsRequest
 from parley.v1.sessions_pb2_grpc import SessionsStub
-from tests.rpc.conftest import Worker
+from tests.rpc.conftest import Worker, serving
 from tests.rpc.test_chat import Log, Metadata, ask
 
 PLAN = "This API is only available on a paid plan. Visit your dashboard to upgrade."
@@ -66,6 +71,88 @@ def test_models_are_those_that_the_key_may_use(worker: Worker, models: ModelsStu
         models.GetModel(messages.GetModelRequest(model="stateless"), metadata=tim)
 
 
+@pytest.mark.parametrize("name", ["x-api-key", "api-key", "x-goog-api-key"])
+def test_a_key_in_another_header_is_told_where_it_belongs(chat: ChatCompletionsStub, name: str) -> None:
+    """Clients of other vendors send their key elsewhere; the documents' text stands first."""
+    with pytest.raises(grpc.RpcError) as caught:
+        chat.CreateChatCompletion(ask(), metadata=((name, "sk-secret"),))
+    error: Any = caught.value
+    text = f"Missing API key; send it as `Authorization: Bearer <key>`, not in `{name}`"
+    assert (grpc.StatusCode.UNAUTHENTICATED, text) == (error.code(), error.details())
+
+
+def test_models_have_one_time_everywhere(tmp_path: Path, models: ModelsStub, ada: Metadata) -> None:
+    """Another worker, started at another time, says the same `created`."""
+    created = {model.created for model in models.ListModels(messages.ListModelsRequest(), metadata=ada).data}
+
+    async def of_another() -> int:
+        async with serving(tmp_path) as worker, grpc.aio.insecure_channel(worker.address) as channel:
+            metadata = (("authorization", f"Bearer {worker.keys['ada']}"),)
+            stub: Any = ModelsStub(channel)
+            return int((await stub.GetModel(messages.GetModelRequest(model="kept"), metadata=metadata)).created)
+
+    assert created == {asyncio.run(of_another())}
+    assert max(created) < time.time()
+
+
+REFLECTION = ["grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"]
+SYMBOLS = [
+    "parley.v1.ChatCompletions",
+    "parley.v1.ChatCompletions.CreateChatCompletion",
+    "parley.v1.Sessions.ForkSession",
+    "parley.v1.Message",
+    "parley.v1.Message.role",
+    "grpc.health.v1.Health.Check",
+    "grpc.reflection.v1.ServerReflection.ServerReflectionInfo",
+    "grpc.reflection.v1alpha.ServerReflection",
+]
+
+
+def _reflected(channel: grpc.Channel, service: str, **request: str) -> reflection_pb2.ServerReflectionResponse:
+    call: Any = channel.stream_stream(
+        f"/{service}/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    answer: reflection_pb2.ServerReflectionResponse = next(
+        call(iter([reflection_pb2.ServerReflectionRequest(**request)]))
+    )
+    return answer
+
+
+@pytest.mark.parametrize("service", REFLECTION)
+@pytest.mark.parametrize("symbol", SYMBOLS)
+def test_both_versions_of_reflection_describe_every_symbol(
+    grpc_channel: grpc.Channel, service: str, symbol: str
+) -> None:
+    """Services, messages, fields and methods: the files that come back are whole, and define the symbol."""
+    files = _reflected(grpc_channel, service, file_containing_symbol=symbol).file_descriptor_response
+    pool = DescriptorPool()
+    by_name = {file.name: file for file in map(FileDescriptorProto.FromString, files.file_descriptor_proto)}
+
+    def add(file: FileDescriptorProto) -> None:
+        for name in file.dependency:
+            add(by_name[name])
+        pool.Add(file)
+
+    for file in by_name.values():
+        add(file)
+    package = next(file.package for file in by_name.values() if symbol.startswith(f"{file.package}."))
+    top = symbol.removeprefix(f"{package}.").partition(".")[0]
+    assert package == pool.FindFileContainingSymbol(f"{package}.{top}").package
+
+
+@pytest.mark.parametrize("service", REFLECTION)
+def test_both_versions_of_reflection_list_all_services(grpc_channel: grpc.Channel, service: str) -> None:
+    """Each version lists itself and the other one."""
+    listed = _reflected(grpc_channel, service, list_services="*").list_services_response.service
+    own = {f"parley.v1.{name}" for name in ("ChatCompletions", "Sessions", "Models")}
+    assert {*own, "grpc.health.v1.Health", *REFLECTION} == {each.name for each in listed}
+    for unknown in ("parley.v1.Nope", "parley.v1.ChatCompletions.Nope", "Nope"):
+        answer = _reflected(grpc_channel, service, file_containing_symbol=unknown)
+        assert grpc.StatusCode.NOT_FOUND.value[0] == answer.error_response.error_code
+
+
 def test_health_and_reflection_need_no_key(worker: Worker, grpc_channel: grpc.Channel) -> None:
     """They belong to the internal listener; grpcurl and Envoy use them."""
     health = health_pb2_grpc.HealthStub(grpc_channel)
@@ -82,13 +169,13 @@ def test_every_call_has_one_line_in_the_log_without_secrets(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata, log: Log
 ) -> None:
     """The line says who asked what and how it ended; neither keys nor texts are in it."""
-    trace = (("x-request-id", "r-77"), ("x-correlation-id", "c-77"))
+    trace = (("x-request-id", "r-77"), ("x-correlation-id", 'order:42/7 "a" =='))
     chat.CreateChatCompletion(ask("a private matter"), metadata=(*ada, *trace))
     with pytest.raises(grpc.RpcError):
         chat.CreateChatCompletion(ask(model="nosuch"), metadata=(*ada, *trace))
     good, bad = lines = log("r-77", 2)
     assert {"method": "CreateChatCompletion", "status": "OK", "model": "kept", "account": "ada"}.items() <= good.items()
-    assert {"correlation_id": "c-77", "prompt_tokens": 3, "completion_tokens": 2}.items() <= good.items()
+    assert {"correlation_id": 'order:42/7 "a" ==', "prompt_tokens": 3, "completion_tokens": 2}.items() <= good.items()
     assert {
         "status": "NOT_FOUND",
         "reason": "MODEL_NOT_FOUND",

@@ -99,12 +99,13 @@ class UnsupportedParameter(ParleyError):
 
 
 class Unauthenticated(ParleyError):
-    """The call names no API key."""
+    """The call has no `authorization`. `misplaced` is the header in which a key was sent instead."""
 
     reason = reasons.ERROR_REASON_MISSING_API_KEY
 
-    def __init__(self) -> None:
-        super().__init__("Missing API key")
+    def __init__(self, misplaced: str | None = None) -> None:
+        hint = f"; send it as `Authorization: Bearer <key>`, not in `{misplaced}`" if misplaced else ""
+        super().__init__(f"Missing API key{hint}")
 
 
 class InvalidApiKey(ParleyError):

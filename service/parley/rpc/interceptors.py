@@ -16,7 +16,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from parley.core.errors import DeadlineExceeded, InvalidRequest, ParleyError, ShuttingDown
+from parley.core.errors import DeadlineExceeded, InvalidRequest, ParleyError, ShuttingDown, Unauthenticated
 from parley.core.limits import Standing
 from parley.core.ports import Authenticator, Caller
 from parley.rpc import errors, limits, receipts
@@ -30,7 +30,8 @@ MethodHandler = Any  # grpc.RpcMethodHandler, whose stubs hide its attributes
 Standings = Callable[[Caller], Awaitable[Sequence[Standing]]]
 
 _COMPLETIONS = frozenset(DESCRIPTOR.services_by_name["ChatCompletions"].methods_by_name)
-_PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_PLAIN_ID = re.compile(r"[ -~]{1,256}")  # printable ASCII: it is copied into metadata and into the log
+_KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")  # where other vendors' clients put a key
 _UNDECODABLE = "The request cannot be read: it is malformed, or its JSON is nested too deeply; send it less nested"
 _log = structlog.get_logger("parley")
 # How severe a failed call is, by the name of its status. What its caller can mend is no concern of the operator.
@@ -159,10 +160,17 @@ class AuthInterceptor(_Interceptor):
     def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
         async def handle(request: Any, context: Context) -> Any:
             call = current()
-            call.caller = await self._authenticator.authenticate(call.metadata.get("authorization"))
+            call.caller = await self._authenticate(call)
             return await inner(request, context)
 
         return handle
+
+    async def _authenticate(self, call: Call) -> Caller:
+        try:
+            return await self._authenticator.authenticate(call.metadata.get("authorization"))
+        except Unauthenticated:
+            misplaced = next((name for name in _KEY_HEADERS if call.metadata.get(name)), None)
+            raise Unauthenticated(misplaced) from None
 
 
 class LimitsInterceptor(_Interceptor):

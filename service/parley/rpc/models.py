@@ -1,7 +1,5 @@
 """The `Models` service: what a request may name."""
 
-import time
-
 from parley import config
 from parley.core.routing import Router
 from parley.rpc.call import caller
@@ -9,13 +7,15 @@ from parley.rpc.interceptors import Context
 from parley.v1 import models_pb2 as messages
 from parley.v1 import models_pb2_grpc as services
 
+# The configuration has no creation times. A constant is the same in every worker and replica, and after a restart.
+_CREATED = 1767225600  # 2026-01-01T00:00:00Z
+
 
 class ModelsServicer(services.ModelsServicer):
     """Serves the models of the configuration."""
 
     def __init__(self, router: Router) -> None:
         self._router = router
-        self._started = int(time.time())
 
     async def ListModels(
         self,
@@ -36,4 +36,4 @@ class ModelsServicer(services.ModelsServicer):
 
     def _model(self, model: config.Model) -> messages.Model:
         owner = model.targets[0].backend
-        return messages.Model(id=model.id, object="model", created=self._started, owned_by=owner)
+        return messages.Model(id=model.id, object="model", created=_CREATED, owned_by=owner)

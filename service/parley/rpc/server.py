@@ -4,7 +4,6 @@ import asyncio
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from parley.core.chat import Chat
 from parley.core.ports import Authenticator, SessionStore
@@ -14,6 +13,7 @@ from parley.rpc.call import Call
 from parley.rpc.chat_completions import ChatCompletionsServicer
 from parley.rpc.interceptors import interceptors
 from parley.rpc.models import ModelsServicer
+from parley.rpc.reflection import add_reflection
 from parley.rpc.sessions import SessionsServicer
 from parley.v1 import chat_completions_pb2, models_pb2, sessions_pb2
 from parley.v1.chat_completions_pb2_grpc import add_ChatCompletionsServicer_to_server
@@ -67,7 +67,7 @@ class Server:
         add_ChatCompletionsServicer_to_server(ChatCompletionsServicer(chat, keep_alive_seconds), self._server)
         add_SessionsServicer_to_server(SessionsServicer(store), self._server)
         add_ModelsServicer_to_server(ModelsServicer(router), self._server)
-        reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        add_reflection((*_SERVICES, health.SERVICE_NAME), self._server)
 
     async def start(self, address: str) -> str:
         """Listens on `unix:/path` or `HOST:PORT` (port 0: any), and returns the address. Raises RuntimeError."""

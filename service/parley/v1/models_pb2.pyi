@@ -33,7 +33,7 @@ class Model(_message.Message):
     object: _builtins.str
     """Always `model`."""
     created: _builtins.int
-    """When the service that answers was started: Unix time in seconds."""
+    """A Unix time in seconds, as OpenAI's clients expect one. It is the same for all models, workers and restarts."""
     owned_by: _builtins.str
     """The name of the backend that answers first."""
     def __init__(
