@@ -50,6 +50,37 @@ def test_a_continued_session_sends_the_whole_conversation(
     assert [("user", "My name is Ada."), ("assistant", "Hello Ada"), ("user", "What is my name?")] == _texts(worker)
 
 
+@pytest.mark.parametrize("by_header", [False, True])
+def test_an_empty_session_id_is_a_new_session(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata, by_header: bool
+) -> None:
+    """An empty field is as good as none, and as an empty header."""
+    request = ask() if by_header else ask(chatSessionId="")
+    header = (("x-chat-session-id", ""),) if by_header else ()
+    ids = {chat.CreateChatCompletion(request, metadata=(*ada, *header)).session_id for _ in range(2)}
+    assert 2 == len(ids - {""})
+
+
+def test_a_session_id_ignores_case(
+    worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
+) -> None:
+    """A UUID is the same in upper case, in the body, in the header and in every call of a session; others are not."""
+    session = chat.CreateChatCompletion(ask(), metadata=ada).session_id
+    upper = session.upper()
+    header = (("x-chat-session-id", session),)
+    assert session == chat.CreateChatCompletion(ask(chatSessionId=upper), metadata=(*ada, *header)).session_id
+    assert session == sessions.GetSession(messages.GetSessionRequest(session_id=upper), metadata=ada).id
+    assert 4 == len(_kept(sessions, upper, ada))
+    exported = list(sessions.ExportSession(messages.ExportSessionRequest(session_id=upper), metadata=ada))
+    assert exported
+    forked = sessions.ForkSession(messages.ForkSessionRequest(session_id=upper), metadata=ada)
+    assert session == forked.forked_from
+    for other in (f"{{{session}}}", f"urn:uuid:{session}", session.replace("-", "")):
+        status, _ = _refused(sessions.GetSession, messages.GetSessionRequest(session_id=other), ada)
+        assert grpc.StatusCode.NOT_FOUND == status
+    assert session == sessions.DeleteSession(messages.DeleteSessionRequest(session_id=upper), metadata=ada).id
+
+
 def test_a_streamed_turn_is_kept_as_the_whole_it_makes(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
@@ -65,7 +96,7 @@ def test_a_foreign_session_and_an_unknown_one_look_alike(
 ) -> None:
     """Nothing tells another account that a session exists."""
     session_id = chat.CreateChatCompletion(ask(), metadata=ada).session_id
-    for named in (session_id, "00000000-0000-7000-8000-000000000000", "no-uuid", ""):
+    for named in (session_id, "00000000-0000-7000-8000-000000000000", "no-uuid"):
         expected = (grpc.StatusCode.NOT_FOUND, f'Unknown session "{named}"')
         assert expected == _refused(chat.CreateChatCompletion, ask(chatSessionId=named), bob)
         for method, request in (

@@ -19,6 +19,7 @@ from parley.cli.terminal import plain, print_table, said
 from parley.config import load
 from parley.core import export as lines
 from parley.core.errors import ParleyError, SessionNotFound
+from parley.core.ids import canonical_session_id
 from parley.core.plain import from_message
 from parley.core.ports import SessionFilter, Store
 from parley.stores.opening import is_made, opened
@@ -86,6 +87,7 @@ def show(
     config: ConfigOption = None,
 ) -> None:
     """Print a session's conversation, and below each answer who was asked for it, for how long and at what price."""
+    session_id = canonical_session_id(session_id)
 
     async def read(store: Store) -> tuple[Session, list[dict[str, Any]]]:
         session = await store.get_session(account, session_id)
@@ -108,6 +110,7 @@ def export(
     config: ConfigOption = None,
 ) -> None:
     """Print a session as JSON Lines, a message a line, and exit with 1 where it could not be printed whole."""
+    session_id = canonical_session_id(session_id)
 
     async def write(store: Store) -> None:
         async with aclosing(lines.messages(store, account, session_id)) as messages:
@@ -133,7 +136,7 @@ def delete(
     config: ConfigOption = None,
 ) -> None:
     """Delete sessions and every message of them. One that is answering is refused."""
-    ids = list(dict.fromkeys(session_ids))
+    ids = list(dict.fromkeys(canonical_session_id(text) for text in session_ids))
 
     async def find(store: Store) -> None:
         for session_id in ids:

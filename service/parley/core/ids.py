@@ -1,8 +1,11 @@
 """Names for what is made here."""
 
 import os
+import re
 import time
 import uuid
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def session_id() -> str:
@@ -11,6 +14,11 @@ def session_id() -> str:
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return str(uuid.UUID(int=value))
+
+
+def canonical_session_id(text: str) -> str:
+    """Returns a session's id as it is stored: a UUID in lower case (RFC 9562, 4: input is case-insensitive)."""
+    return text.lower() if _UUID.fullmatch(text) else text
 
 
 def completion_id() -> str:

@@ -11,6 +11,7 @@ from google.api.httpbody_pb2 import HttpBody
 from parley.core.chat import Chat, Terms
 from parley.core.errors import InvalidRequest
 from parley.core.idempotency import Key
+from parley.core.ids import canonical_session_id
 from parley.rpc import limits, sse
 from parley.rpc.call import Call, caller, current, note_receipt, note_replay, note_standings
 from parley.rpc.interceptors import Context, failed, remaining
@@ -132,12 +133,7 @@ async def _write(context: Context, message: ChatCompletionChunk | HttpBody) -> N
 def _prepare(request: CreateChatCompletionRequest, *, streamed: bool) -> Key | None:
     """Takes over what the metadata say, takes null for nothing, and checks the request; returns its key."""
     call = current()
-    named = call.metadata.get(_SESSION)
-    if named:
-        if request.HasField("session_id") and request.session_id != named:
-            message = "`chatSessionId` and the X-Chat-Session-ID header name different sessions; send one of them"
-            raise InvalidRequest(message, param="chatSessionId")
-        request.session_id = named
+    _name_session(request, call.metadata.get(_SESSION))
     call.noted["model"] = request.model[:256]
     if call.metadata.get(_FORM) == "whole":
         request.ClearField("stream")
@@ -147,6 +143,17 @@ def _prepare(request: CreateChatCompletionRequest, *, streamed: bool) -> Key | N
             request.ClearField(name)
     validate(request, streamed=streamed)
     return _key(call)
+
+
+def _name_session(request: CreateChatCompletionRequest, header: str | None) -> None:
+    """Takes the session from the body or the header; an empty one is a new session. Raises InvalidRequest."""
+    named = {canonical_session_id(text) for text in (request.session_id, header) if text}
+    if len(named) > 1:
+        message = "`chatSessionId` and the X-Chat-Session-ID header name different sessions; send one of them"
+        raise InvalidRequest(message, param="chatSessionId")
+    request.ClearField("session_id")
+    for session_id in named:
+        request.session_id = session_id
 
 
 def _key(call: Call) -> Key | None:

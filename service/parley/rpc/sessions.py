@@ -7,6 +7,7 @@ from google.api.httpbody_pb2 import HttpBody
 
 from parley.core import export
 from parley.core.errors import InvalidRequest, ParleyError
+from parley.core.ids import canonical_session_id
 from parley.core.ids import session_id as new_session_id
 from parley.core.ports import SessionFilter, SessionStore
 from parley.rpc import errors
@@ -47,7 +48,7 @@ class SessionsServicer(services.SessionsServicer):
         context: Context,
     ) -> messages.Session:
         """Reads one session."""
-        return await self._store.get_session(caller().account, request.session_id)
+        return await self._store.get_session(caller().account, canonical_session_id(request.session_id))
 
     async def ListSessionMessages(
         self,
@@ -57,7 +58,7 @@ class SessionsServicer(services.SessionsServicer):
         """Lists a session's messages, the oldest first."""
         found, token = await self._store.list_messages(
             caller().account,
-            request.session_id,
+            canonical_session_id(request.session_id),
             page_size=_page_size(request),
             page_token=request.page_token or None,
         )
@@ -69,9 +70,10 @@ class SessionsServicer(services.SessionsServicer):
         context: Context,
     ) -> None:
         """Writes a whole session as JSON Lines. A failure after the first byte is the last line, too."""
-        output = _Output(request.session_id, context)
+        session_id = canonical_session_id(request.session_id)
+        output = _Output(session_id, context)
         try:
-            async with aclosing(export.messages(self._store, caller().account, request.session_id)) as kept:
+            async with aclosing(export.messages(self._store, caller().account, session_id)) as kept:
                 async for message in kept:
                     await output.add(export.line(message))
             await output.flush()
@@ -89,7 +91,8 @@ class SessionsServicer(services.SessionsServicer):
     ) -> messages.Session:
         """Makes a new session of the completed turns of another one."""
         through = request.through_turn if request.HasField("through_turn") else None
-        return await self._store.fork_session(caller().account, request.session_id, new_session_id(), through)
+        session_id = canonical_session_id(request.session_id)
+        return await self._store.fork_session(caller().account, session_id, new_session_id(), through)
 
     async def DeleteSession(
         self,
@@ -97,8 +100,9 @@ class SessionsServicer(services.SessionsServicer):
         context: Context,
     ) -> messages.DeleteSessionResponse:
         """Deletes a session and every message of it."""
-        await self._store.delete_session(caller().account, request.session_id)
-        return messages.DeleteSessionResponse(id=request.session_id, object="chat.session.deleted", deleted=True)
+        session_id = canonical_session_id(request.session_id)
+        await self._store.delete_session(caller().account, session_id)
+        return messages.DeleteSessionResponse(id=session_id, object="chat.session.deleted", deleted=True)
 
 
 class _Output:
