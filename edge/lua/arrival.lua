@@ -5,12 +5,13 @@ package.path = "lua/?.lua"
 
 local cors = require("cors")
 local dialects = require("dialects")
+local excess = require("headers").excess
 
 math.randomseed(os.time() + tonumber(tostring({}):match("0x(%x+)"), 16) % 2 ^ 31)
 
--- Ids go into logs and headers of others: only plain ones do.
+-- An id is copied into logs and into headers: it must be printable ASCII, up to 256 bytes.
 local function is_plain(id)
-  return id ~= nil and #id <= 128 and id:find("^[%w._-]+$") ~= nil
+  return id ~= nil and #id <= 256 and id:find("^[ -~]+$") ~= nil
 end
 
 local function new_id()
@@ -41,6 +42,14 @@ local function choose_dialect(headers, of_host, is_served)
     headers:replace(":path", rest)
   end
   return first
+end
+
+-- The transcoder takes what follows a colon in the last segment for a verb; an id may have one.
+local function escape_colons(headers)
+  local path = headers:get(":path") or ""
+  if path:find(":", 1, true) then
+    headers:replace(":path", (path:gsub(":", "%%3A")))
+  end
 end
 
 -- The transcoder would put a query over what the path and the body say. Only lists have one.
@@ -77,6 +86,32 @@ local function list_of(path)
   end
 end
 
+-- What the headers alone are refused for: the status and, where it is not that status's usual one, the message.
+local function refusal(headers)
+  local message = excess(headers)
+  if message then
+    return "431", message
+  elseif (headers:get(":authority") or ""):find(",", 1, true) then
+    return "400", "The request must have one Host header" -- RFC 9112, 3.2
+  end
+end
+
+-- A body up to this many times the limit is read, dropped and then refused: a client that cannot write the rest of its
+-- request seldom reads the answer.
+local DROPPED = 4
+
+-- Refuses a body by its declared length, at once or at its end.
+local function refuse_large(handle, length, limit, found)
+  if length > DROPPED * limit then
+    handle:respond({ [":status"] = "413" }, "")
+  elseif length > limit then
+    found:set("parley", "too_large", true)
+    for chunk in handle:bodyChunks() do
+      chunk:setBytes("")
+    end
+  end
+end
+
 function envoy_on_request(handle)
   local headers, host = handle:headers(), handle:virtualHost():metadata()
   local found = handle:streamInfo():dynamicMetadata()
@@ -88,11 +123,26 @@ function envoy_on_request(handle)
       return handle:respond(cors.preflight(headers))
     end
   end
-  found:set("parley", "dialect", choose_dialect(headers, host:get("dialect"), handle:metadata():get("served")))
+  local is_served = handle:metadata():get("served")
+  if not is_served then
+    found:set("parley", "unserved", headers:get(":method") .. " " .. (headers:get(":path") or ""):match("^[^?]*"))
+  end
+  found:set("parley", "dialect", choose_dialect(headers, host:get("dialect"), is_served))
+  local status, message = refusal(headers)
+  if status then
+    if message then
+      found:set("parley", "unfit", message)
+    end
+    return handle:respond({ [":status"] = status }, "")
+  end
   drop_query(headers)
+  escape_colons(headers)
+  local length = headers:get("content-length")
   if headers:get(":method") == "GET" then
     found:set("parley", "list", list_of(headers:get(":path") or ""))
   elseif headers:get(":method") == "HEAD" then
     found:set("parley", "no_body", true)
+  elseif length and is_served then
+    refuse_large(handle, tonumber(length) or 0, host:get("max_body"), found)
   end
 end

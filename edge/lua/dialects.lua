@@ -1,5 +1,6 @@
 -- The ways to ask and to be told of errors. A row for each dialect:
 --   body(failure)                   the JSON of an error (a failure is described in errors.lua)
+--   adapt(failure)                  changes what the dialect's document has otherwise; called before the two below
 --   headers(headers, failure)       the headers that go with it
 --   check(request)                  what the dialect alone demands: the message and the field of a breach, or nothing
 --   streams(accept, told, stream)   whether to stream; `told` is whether the body's `stream` says anything
@@ -9,9 +10,16 @@
 local text = require("text")
 local quote = text.quote
 
+-- RFC 9110, 11.6.1 and RFC 6750, 3: what a 401 asks for. A request without a key gets no error code.
+local CHALLENGE = 'Bearer realm="parley"'
+local INVALID_TOKEN = CHALLENGE .. ', error="invalid_token", error_description="Invalid API key"'
+
 local function plain_headers(headers, failure)
   headers:replace(":status", tostring(failure.status))
   headers:replace("content-type", "application/json")
+  if failure.status == 401 then
+    headers:replace("www-authenticate", failure.code == "invalid_api_key" and INVALID_TOKEN or CHALLENGE)
+  end
   if failure.retry_after then
     headers:replace("retry-after", failure.retry_after)
   end
@@ -22,6 +30,15 @@ local function plain_body(failure)
 end
 
 local function no_check() end
+
+local function as_it_is() end
+
+-- Documents 000 and 001 list 500 as their only server error, 000 with this text.
+local function only_500(failure)
+  if failure.status >= 500 then
+    failure.status, failure.message = 500, "Internal Server Error"
+  end
+end
 
 -- Tells whether an Accept header names event streams, JSON, and everything.
 local function accepted(accept)
@@ -100,11 +117,10 @@ local function is_validation(failure)
   return failure.invalid
 end
 
-local function fastapi_headers(headers, failure)
+local function fastapi_adapt(failure)
   if is_validation(failure) then
     failure.status = 422
   end
-  plain_headers(headers, failure)
 end
 
 -- The document's names of fields that the others call otherwise.
@@ -142,15 +158,21 @@ local function fastapi_body(failure)
   return '{"detail":[' .. table.concat(details, ",") .. "]}"
 end
 
-local openai = { body = openai_body, headers = openai_headers, check = no_check, streams = streams }
+local openai = { adapt = as_it_is, body = openai_body, headers = openai_headers, check = no_check, streams = streams }
+
+-- Of documents 000 and 001.
+local function plain(check)
+  return { adapt = only_500, body = plain_body, headers = plain_headers, check = check, streams = streams, events = "text" }
+end
 
 return {
   openai = openai,
-  chipp = { body = plain_body, headers = plain_headers, check = no_check, streams = streams, events = "text" },
-  upchatty = { body = plain_body, headers = plain_headers, check = upchatty_check, streams = streams, events = "text" },
+  chipp = plain(no_check),
+  upchatty = plain(upchatty_check),
   fastapi = {
+    adapt = fastapi_adapt,
     body = fastapi_body,
-    headers = fastapi_headers,
+    headers = plain_headers,
     check = no_check,
     streams = fastapi_streams,
     events = "detail",

@@ -39,10 +39,12 @@ end
 
 -- Streams have a path of their own, which no route lists: it cannot be asked for from outside.
 function envoy_on_request(handle)
-  if not handle:metadata():get("completions") then
+  local request = known(handle)
+  if request.too_large then
+    return handle:respond({ [":status"] = "413" }, "")
+  elseif not handle:metadata():get("completions") then
     return
   end
-  local request = known(handle)
   local dialect = dialects[request.dialect]
   if request.malformed then
     local buffer = handle:body()
@@ -73,13 +75,15 @@ end
 -- Waiting for the body ends the life of the headers object. There is no body where a worker sends headers before it fails.
 local function write_body(handle, dialect, failure)
   local buffer = handle:body(true)
-  if buffer == nil then
-    return
-  end
-  if failure.message == nil then
+  if buffer and failure.message == nil then
     errors.explain(failure, buffer:getBytes(0, buffer:length()))
   end
-  buffer:setBytes(dialect.body(failure))
+  if failure.served then
+    dialect.adapt(failure)
+  end
+  if buffer then
+    buffer:setBytes(dialect.body(failure))
+  end
 end
 
 local function is_well(status, grpc_status)
@@ -121,6 +125,7 @@ function envoy_on_response(handle)
   local from = handle:metadata()
   failure.place = (from:get("completions") or from:get("in_body")) and "body" or "query"
   local dialect = dialects[request.dialect] or dialects.chipp
+  failure.served = not request.unserved
   if not request.no_body then
     write_body(handle, dialect, failure)
   end

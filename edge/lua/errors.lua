@@ -1,10 +1,10 @@
 -- What went wrong, read from an answer: the service's own errors from its metadata, Envoy's from their status and text.
 --
--- A failure is {status, message, param, code, retry, retry_after, invalid, violations, kind, place}: the HTTP status; what to
+-- A failure is {status, message, param, code, retry, retry_after, invalid, violations, kind, place, served}: the HTTP status; what to
 -- tell the caller; the field at fault; a word for programs (nil if there is none); whether sending the same again may help,
 -- and after how many seconds; whether it is the request that breaks the rules, and every {field, message} that the service
 -- found; `json_invalid` for a body that cannot be read, `value_error` for a wrong type; where the fields stand, `body` or
--- `query`.
+-- `query`; whether a route serves the path.
 
 local FIELDS = require("fields")
 local text = require("text")
@@ -40,14 +40,13 @@ end
 local OWN = {
   [400] = { "Bad request" },
   [403] = { "Upgrades are not allowed", code = "upgrade_not_allowed" },
-  [404] = { "Unknown path", code = "unknown_url" },
+  [404] = { "Unknown request URL", code = "unknown_url" },
   [405] = { "Method not allowed", code = "method_not_allowed" },
   [408] = { "The request did not arrive in time; try again", code = "request_timeout" },
   [413] = { "The request is too large", code = "request_too_large" },
   [415] = { "`Content-Type` must be application/json", code = "unsupported_media_type" },
-  [426] = { "HTTP/1.1 or HTTP/2 is needed", code = "http_version_not_supported" },
   [429] = { "Too many requests; try again later", code = "rate_limit_exceeded", retry_after = "1" },
-  [431] = { "The request headers are larger than 12 KiB", code = "headers_too_large" },
+  [431] = { "The request headers are too large: 12 KiB in 100 headers are allowed", code = "headers_too_large" },
   [500] = { "Internal Server Error", code = "internal" },
   [501] = { "Not implemented", code = "not_implemented" },
   [502] = { "The service did not answer properly; try again", code = "bad_gateway" },
@@ -95,14 +94,28 @@ local function read_refusal(failure, request)
   failure.kind = request.refusal == errors.MALFORMED and JSON_INVALID or "value_error"
 end
 
+-- The start of a request line, as it may stand in a message.
+local LONGEST_LINE = 200
+
+-- The message for a URL that no route serves.
+local function unknown_url(line)
+  local shown = #line > LONGEST_LINE and line:sub(1, LONGEST_LINE) .. "…" or line
+  local served = line:find("/api/", 1, true) and "/api/v1/chat/completions, /api/v1/models and /api/v1/sessions"
+    or "/v1/chat/completions and /v1/models"
+  return ("Unknown request URL: %s; this service serves %s (see /openapi.json)"):format(shown, served)
+end
+
 -- Envoy's errors. The message of a 400 is in the body.
-local function read_own(failure, headers, largest)
+local function read_own(failure, headers, request, largest)
   local own = OWN[failure.status] or { failure.status < 500 and "Bad request" or "Internal Server Error" }
   failure.code, failure.retry_after = own.code, own.retry_after
   if failure.status ~= 400 then
     failure.message = own[1]
   end
-  if failure.status == 405 then
+  failure.message = request.unfit or failure.message
+  if failure.status == 404 and request.unserved then
+    failure.message = unknown_url(request.unserved)
+  elseif failure.status == 405 then
     failure.message = "Method not allowed; use " .. (headers:get("allow") or "another")
   elseif failure.status == 413 and largest and not headers:get("grpc-status") then
     failure.message = "The request body is larger than " .. largest
@@ -120,7 +133,7 @@ function errors.read(headers, request, largest)
   elseif request.refusal then
     read_refusal(failure, request)
   else
-    read_own(failure, headers, largest)
+    read_own(failure, headers, request, largest)
   end
   return failure
 end

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.documents import MESSAGES, chunks, say, send
 from tests.processes import Parley, run
-from tests.upstream import ScriptedUpstream, completion
+from tests.upstream import Json, ScriptedUpstream, completion
 
 PATH = "/api/v1/chat/completions"
 PLAN = "This API is only available on a paid plan. Visit your dashboard to upgrade."
@@ -82,12 +82,46 @@ def test_stream_is_false_by_default(stack: Parley, upstream: ScriptedUpstream) -
 
 def test_x_correlation_id_is_echoed_and_logged(stack: Parley, upstream: ScriptedUpstream) -> None:
     """`X-Correlation-ID`: in the answer's headers and in the log line, for good calls and bad ones."""
-    for name, body in (("trace-1.a_B", {}), ("trace-2", {"model": "nosuch"})):
+    for name, body in (("trace-1.a_B", {}), ("trace-2", {"model": "nosuch"}), ("order:42/7 b2s=", {})):
         _, _, headers = say(stack, PATH, body, {"X-Correlation-ID": name})
         assert name == headers["x-correlation-id"]
         stack.log_says(f'"correlation_id":"{name}"')
-    _, _, headers = say(stack, PATH, {}, {"X-Correlation-ID": "a b<script>"})
+    _, _, headers = say(stack, PATH, {}, {"X-Correlation-ID": "a\tb"})
     assert headers["x-request-id"] == headers["x-correlation-id"]
+
+
+@pytest.mark.parametrize("path", [PATH, "/upchatty" + PATH])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [500, 401, 404, 503])
+def test_500_whatever_the_upstream_fails_with(
+    stack: Parley, upstream: ScriptedUpstream, path: str, status: int, *, stream: bool
+) -> None:
+    """500 is the documents' only server error."""
+    upstream.answer(Json({"error": {"message": "no"}}, status))
+    got, answer, headers = say(stack, path, {"stream": stream})
+    assert (500, {"error": "Internal Server Error"}) == (got, answer)
+    assert headers["retry-after"]
+
+
+@pytest.mark.parametrize("how", ["body", "path"])
+def test_a_session_id_ignores_case(stack: Parley, upstream: ScriptedUpstream, how: str) -> None:
+    """An upper-case UUID is the same session; an empty id is a new one."""
+    first = say(stack, PATH, {"chatSessionId": ""})[1]["chatSessionId"]
+    if how == "body":
+        assert first == say(stack, PATH, {"chatSessionId": first.upper()})[1]["chatSessionId"]
+        assert 3 == len(upstream.requests[1].json["messages"])
+    else:
+        assert first == stack.request("GET", f"/api/v1/sessions/{first.upper()}")[1]["id"]
+        assert 2 == len(stack.request("GET", f"/api/v1/sessions/{first.upper()}/messages")[1]["messages"])
+
+
+def test_a_misplaced_key_is_told_where_it_belongs(stack: Parley) -> None:
+    """401 says what it asks for, as RFC 9110 demands, and where a key belongs that came in another header."""
+    status, answer, headers = say(stack, PATH, {}, {"Authorization": None, "x-api-key": stack.key})
+    assert (401, 'Bearer realm="parley"') == (status, headers["www-authenticate"])
+    assert "Missing API key; send it as `Authorization: Bearer <key>`, not in `x-api-key`" == answer["error"]
+    _, _, headers = say(stack, PATH, {}, {"Authorization": "Bearer sk-no"})
+    assert 'error="invalid_token"' in headers["www-authenticate"]
 
 
 @pytest.mark.parametrize("how", ["chatSessionId", "X-Chat-Session-ID"])

@@ -31,11 +31,14 @@ def test_a_large_image_reaches_the_upstream_and_a_page_may_read_the_answer(
     """With `--max-body 28MiB` an image of 20 MB arrives byte by byte; `--cors-origin` opens the answer to its page."""
     image = random.Random(1).randbytes(20_000_000)
     options = ["--config", str(scripted_config), "--workers", "1", "--max-body", "28MiB", "--cors-origin", APP]
-    with started(*options) as parley:
+    with started(*options, "--dialect-host", "openpipe=pipes.example.com") as parley:
         response = _ask(parley, image)
         assert 200 == response.status
         assert APP == response.headers["access-control-allow-origin"]
         assert 413 == _ask(parley, image + bytes(2_500_000)).status
+        with parley.connection() as connection:
+            connection.request("GET", "/api/v1/models", headers={"Host": "pipes.example.com"})
+            assert {"message", "type", "param", "code"} == json.loads(connection.getresponse().read())["error"].keys()
     sent = upstream.requests[0].json["messages"][0]["content"][1]["image_url"]["url"]
     assert image == base64.b64decode(sent.removeprefix("data:image/png;base64,"))
     assert 1 == len(upstream.requests)

@@ -67,7 +67,7 @@ async def test_a_browser_that_asks_first_is_answered(
 
 async def test_an_answer_to_a_browser_echoes_no_odd_id(browser: aiohttp.ClientSession) -> None:
     """What is answered at once is answered with plain ids, too."""
-    headers = {"origin": APP, **ASKING, "x-request-id": "a b", "x-correlation-id": "a b"}
+    headers = {"origin": APP, **ASKING, "x-request-id": "a\tb", "x-correlation-id": "a\tb"}
     async with browser.options(CHAT, headers=headers) as response:
         assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-request-id"])
         assert response.headers["x-request-id"] == response.headers["x-correlation-id"]

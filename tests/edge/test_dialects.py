@@ -1,13 +1,14 @@
 """What sets the dialects apart: how they are chosen, what they demand, and who decides on a stream."""
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
 import grpc
 import pytest
+from google.api.httpbody_pb2 import HttpBody
 
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 from tests.edge.worker import Context, Unary, Worker
@@ -52,6 +53,11 @@ def refusing(violations: list[tuple[str, str]], reason: str = "INVALID_REQUEST")
     [
         ("upchatty.example.com", "/api/v1/nothing", "upchatty"),
         ("upchatty.localhost:8080", "/api/v1/nothing", "upchatty"),
+        ("www.upchatty.com", "/api/v1/nothing", "upchatty"),
+        ("upchatty.com", "/api/v1/nothing", "upchatty"),
+        ("app.openpipe.ai", "/api/v1/nothing", "openpipe"),
+        ("APP.openpipe.AI:443", "/api/v1/nothing", "openpipe"),
+        ("app.chipp.ai", "/api/v1/nothing", "chipp"),
         ("fastapi.example.com", "/api/v1/nothing", "fastapi"),
         ("openpipe.example.com", "/api/v1/nothing", "openpipe"),
         ("FastAPI.example.com", "/nothing", "fastapi"),
@@ -268,3 +274,26 @@ async def test_statuses_are_those_of_the_tables(
     worker.complete = fail
     async with client.post(path, json=ASK) as response:
         assert status == response.status
+
+
+@pytest.mark.parametrize("path", ["/api/v1/chat/completions", UPCHATTY])
+@pytest.mark.parametrize("status", ["INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "UNKNOWN"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_documents_000_and_001_know_one_server_error(
+    client: aiohttp.ClientSession, worker: Worker, path: str, status: str, *, stream: bool
+) -> None:
+    """Whatever fails in the service or behind it is 500 with the document's text; the wait is kept."""
+
+    async def fail(_request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
+        metadata = (("parley-error-reason", "UPSTREAM_UNAVAILABLE"), ("parley-error-code", "x"), ("retry-after", "7"))
+        await context.abort(grpc.StatusCode[status], "why", metadata)
+        raise AssertionError
+
+    async def fail_streamed(request: CreateChatCompletionRequest, context: Context) -> AsyncIterator[HttpBody]:
+        await fail(request, context)
+        yield HttpBody()
+
+    worker.complete, worker.events = fail, fail_streamed
+    async with client.post(path, json=ASK | {"stream": stream}) as response:
+        assert (500, {"error": "Internal Server Error"}) == (response.status, await response.json())
+        assert "7" == response.headers["retry-after"]

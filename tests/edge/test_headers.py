@@ -31,16 +31,32 @@ async def test_ids_are_made_where_there_are_none(client: aiohttp.ClientSession, 
     assert (request_id, request_id) == (worker.metadata["x-request-id"], worker.metadata["x-correlation-id"])
 
 
+IDS = [
+    "Request_1",
+    "a.B-9_" + "x" * 250,
+    "order:42/7",
+    "b2sgPT8+Zg==",
+    "x" * 200,
+    'a"b',
+    "a,b",
+    "a b {}<>\\%20 ~",
+    "%REQ(x)%",
+]
+
+
 @pytest.mark.parametrize("stream", [False, True])
-async def test_the_caller_s_ids_are_kept(client: aiohttp.ClientSession, worker: Worker, *, stream: bool) -> None:
-    """Plain ids reach the worker and come back, in whole answers and in streams."""
-    headers = {"x-request-id": "Request_1", "x-correlation-id": "a.B-9_" + "x" * 122}
+@pytest.mark.parametrize("value", IDS)
+async def test_the_caller_s_ids_are_kept(
+    client: aiohttp.ClientSession, worker: Worker, value: str, *, stream: bool
+) -> None:
+    """Printable ASCII up to 256 bytes reaches the worker and comes back exactly, in whole answers and in streams."""
+    headers = {"x-request-id": value, "x-correlation-id": value[::-1]}
     async with client.post(CHAT, json=ASK | {"stream": stream}, headers=headers) as response:
         assert headers == {name: response.headers[name] for name in headers}
     assert headers == {name: worker.metadata[name] for name in headers}
 
 
-@pytest.mark.parametrize("value", ["", "a b", "x" * 129, 'a"b', "a/b", "é", "a,b"])
+@pytest.mark.parametrize("value", ["", "x" * 257, "é", "a\tb", "a\x80b"])
 async def test_ids_that_are_not_plain_are_replaced(client: aiohttp.ClientSession, worker: Worker, value: str) -> None:
     """What could confuse a log or another system's header does not come in, and does not go back."""
     headers = {"x-request-id": value, "x-correlation-id": value}
@@ -55,12 +71,12 @@ async def test_made_up_ids_differ(client: aiohttp.ClientSession) -> None:
     """Two callers with a bad id do not share the one that replaces it."""
     ids = set()
     for _ in range(5):
-        async with client.get("/v1/models", headers={"x-request-id": "a b"}) as response:
+        async with client.get("/v1/models", headers={"x-request-id": "a\tb"}) as response:
             ids.add(response.headers["x-request-id"])
     assert 5 == len(ids)
 
 
-@pytest.mark.parametrize(("value", "kept"), [("mine", True), ("a b", False)])
+@pytest.mark.parametrize(("value", "kept"), [("mine", True), ("a\tb", False)])
 async def test_errors_carry_the_ids_too(
     client: aiohttp.ClientSession, worker: Worker, value: str, *, kept: bool
 ) -> None:

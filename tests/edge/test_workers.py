@@ -96,7 +96,8 @@ async def test_without_a_worker_calls_fail_in_their_dialect(run_dir: Path) -> No
             )
             assert "service_unavailable" == (await response.json())["error"]["code"]
         async with client.post("/api" + CHAT, json=ASK) as response:
-            assert {"error": "The service is not available; try again later"} == await response.json()
+            assert (500, "1") == (response.status, response.headers["retry-after"])
+            assert {"error": "Internal Server Error"} == await response.json()
         async with client.get("/healthz") as response:
             assert 503 == response.status
 

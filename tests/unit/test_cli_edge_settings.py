@@ -7,7 +7,14 @@ import pytest
 import yaml
 
 from parley.cli import envoy
-from parley.cli.edge_settings import DEFAULT_EDGE, EdgeSettings, parse_origin, parse_size, write_size
+from parley.cli.edge_settings import (
+    DEFAULT_EDGE,
+    EdgeSettings,
+    parse_dialect_host,
+    parse_origin,
+    parse_size,
+    write_size,
+)
 from tests.processes import run_here
 
 ANYWHERE = ("127.0.0.1", 0)
@@ -64,6 +71,15 @@ def test_what_no_browser_sends_is_refused(text: str) -> None:
     ("option", "says"),
     [
         (["--cors-origin", "https://a.example", "--cors-origin", "b"], '"b" is not an origin for --cors-origin; write'),
+        (
+            ["--dialect-host", "nope=a.example"],
+            '"nope=a.example" names no dialect (chipp, upchatty,',
+        ),
+        (["--dialect-host", "upchatty=https://a.example"], '"upchatty=https://a.example" has no host name; write for'),
+        (
+            ["--dialect-host", "upchatty=a.example", "--dialect-host", "openpipe=A.example"],
+            '"a.example" is given to more than one dialect',
+        ),
         (["--max-body", "40MiB"], '--max-body: "40MiB" is out of bounds; choose a size from 1KiB to 30MiB'),
     ],
 )
@@ -88,7 +104,42 @@ def test_each_host_is_told_the_settings() -> None:
     rest, native = rendered(EdgeSettings(("https://a.example",), 2**20))["static_resources"]["listeners"]
     hosts = rest["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
     told = [host["metadata"]["filter_metadata"] for host in hosts]
-    assert [["https://a.example"]] * 4 == [scripts["arrival"]["cors_origins"] for scripts in told]
-    assert ["1 MiB"] * 4 == [scripts["lua"]["max_body"] for scripts in told]
+    assert [["https://a.example"]] * 6 == [scripts["arrival"]["cors_origins"] for scripts in told]
+    assert ["1 MiB"] * 6 == [scripts["lua"]["max_body"] for scripts in told]
+    assert [2**20] * 6 == [scripts["arrival"]["max_body"] for scripts in told]
     routes = native["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]
     assert 2**20 == routes["virtual_hosts"][0]["request_body_buffer_limit"]
+
+
+def test_a_dialect_s_hosts_are_added_to_those_of_the_file() -> None:
+    """A name goes to the dialect that the setting says, and away from another that the file says."""
+    settings = EdgeSettings(dialect_hosts=("upchatty=chat.example.com", "openai=www.upchatty.com"))
+    listener = rendered(settings)["static_resources"]["listeners"][0]
+    hosts = listener["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
+    domains = {host["name"]: host["domains"] for host in hosts}
+    assert ["upchatty.*", "chat.example.com"] == domains["upchatty"]
+    assert ["api.openai.com", "www.upchatty.com"] == domains["openai"]
+    assert ["*"] == domains["rest"]
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("Upchatty=Chat.Example.com", "upchatty=chat.example.com"),
+        ("openpipe=*.pipes.example.com", "openpipe=*.pipes.example.com"),
+        ("fastapi=fast.*", "fastapi=fast.*"),
+        ("chipp=localhost", "chipp=localhost"),
+    ],
+)
+def test_a_dialect_host_is_read(text: str, parsed: str) -> None:
+    """Names ignore case, and may leave one end open."""
+    assert parsed == parse_dialect_host(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "upchatty", "upchatty=", "upchatty=*", "x=a", "openai=a:80", "chipp=a/b", "chipp=*.a.*"]
+)
+def test_what_is_no_dialect_host_is_refused(text: str) -> None:
+    """It would stop Envoy, or never match."""
+    with pytest.raises(ValueError, match="write for example"):
+        parse_dialect_host(text)

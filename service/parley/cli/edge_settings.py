@@ -1,6 +1,7 @@
-"""What an operator may change about the edge: which web pages may call it, and how large a request may be."""
+"""What an operator may change about the edge: web pages that may call it, its host names, the largest request."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -10,6 +11,8 @@ from cyclopts import Parameter, Token
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "KB": 10**3, "MB": 10**6}
 _SIZE = re.compile(r"(\d+) *([A-Za-z]*)")
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#,]+")
+_HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*(\.\*)?")
+DIALECTS = ("chipp", "upchatty", "fastapi", "openpipe", "openai")
 MAX_BODY = 8 * 2**20
 _SMALLEST = 2**10
 # A worker's gRPC server takes 32 MiB, a little of which is not the body's.
@@ -18,10 +21,17 @@ _LARGEST = 30 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class EdgeSettings:
-    """`cors_origins`: those of web pages that may call, `*` for all. `max_body`: the largest request body, in bytes."""
+    """Settings of the REST listener.
+
+    Attributes:
+        cors_origins: Origins of web pages that may call, `*` for all.
+        max_body: The largest request body, in bytes.
+        dialect_hosts: `DIALECT=HOST` each: host names that select a dialect, besides those of `edge/envoy.yaml`.
+    """
 
     cors_origins: tuple[str, ...] = ()
     max_body: int = MAX_BODY
+    dialect_hosts: tuple[str, ...] = ()
 
 
 DEFAULT_EDGE = EdgeSettings()
@@ -55,6 +65,18 @@ def parse_origin(text: str) -> str:
     return text
 
 
+def parse_dialect_host(text: str) -> str:
+    """Returns `DIALECT=HOST` in lower case; the host may begin with `*.` or end with `.*`. Raises ValueError."""
+    dialect, _, host = text.lower().partition("=")
+    if dialect not in DIALECTS:
+        known = ", ".join(DIALECTS)
+        raise ValueError(f'"{text}" names no dialect ({known}); write for example upchatty=chat.example.com')
+    if not _HOST.fullmatch(host) or (host.startswith("*.") and host.endswith(".*")):
+        example = f"{dialect}=chat.example.com, without a port or path"
+        raise ValueError(f'"{text}" has no host name; write for example {example}')
+    return f"{dialect}={host}"
+
+
 def _to_size(_type: object, tokens: Sequence[Token]) -> int:
     """How cyclopts reads a size."""
     return parse_size(tokens[0].value)
@@ -63,6 +85,15 @@ def _to_size(_type: object, tokens: Sequence[Token]) -> int:
 def _to_origins(_type: object, tokens: Sequence[Token]) -> tuple[str, ...]:
     """How cyclopts reads origins, of which a variable has several with spaces between them."""
     return tuple(parse_origin(token.value) for token in tokens)
+
+
+def _to_dialect_hosts(_type: object, tokens: Sequence[Token]) -> tuple[str, ...]:
+    """How cyclopts reads hosts, of which a variable has several with spaces between them."""
+    found = tuple(dict.fromkeys(parse_dialect_host(token.value) for token in tokens))
+    host, times = Counter(text.partition("=")[2] for text in found).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f'"{host}" is given to more than one dialect')
+    return found
 
 
 CorsOriginOption = Annotated[
@@ -87,5 +118,17 @@ MaxBodyOption = Annotated[
         n_tokens=1,
         accepts_keys=False,
         help="The largest request body, up to 30MiB; a 20 MB image needs 28MiB.",
+    ),
+]
+DialectHostOption = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--dialect-host",
+        env_var="PARLEY_DIALECT_HOST",
+        converter=_to_dialect_hosts,
+        negative=(),
+        show_default=False,
+        help="Host names that select the form of requests and errors on paths which name none: "
+        f"upchatty=chat.example.com, openpipe=*.pipes.example.com. Dialects: {', '.join(DIALECTS)}. Repeatable.",
     ),
 ]

@@ -46,11 +46,20 @@ def _settle(listener: dict[str, Any], settings: EdgeSettings) -> None:
         filters["transcoder"]["max_request_body_size"] = 2 * settings.max_body
     for host in manager["route_config"]["virtual_hosts"]:
         if "metadata" in host:
+            host["domains"] = _domains(host, settings)
             scripts = host["metadata"]["filter_metadata"]
             scripts["arrival"]["cors_origins"] = list(settings.cors_origins)
+            scripts["arrival"]["max_body"] = settings.max_body
             scripts["lua"]["max_body"] = write_size(settings.max_body)
         else:
             host["request_body_buffer_limit"] = settings.max_body
+
+
+def _domains(host: dict[str, Any], settings: EdgeSettings) -> list[str]:
+    """Returns a virtual host's names with those that the settings add. Envoy accepts each name once: settings win."""
+    chosen = {name: dialect for dialect, name in (text.split("=") for text in settings.dialect_hosts)}
+    added = [name for name, dialect in chosen.items() if dialect == host["name"]]
+    return [name for name in host["domains"] if name not in chosen] + added
 
 
 def write_endpoints(endpoints: Path, sockets: Iterable[Path]) -> None:

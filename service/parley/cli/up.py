@@ -14,7 +14,7 @@ from cyclopts.validators import Number
 
 from parley.cli import settings
 from parley.cli.checks import check_address, check_config, check_ready_file
-from parley.cli.edge_settings import MAX_BODY, CorsOriginOption, EdgeSettings, MaxBodyOption
+from parley.cli.edge_settings import MAX_BODY, CorsOriginOption, DialectHostOption, EdgeSettings, MaxBodyOption
 from parley.cli.running import run
 from parley.cli.settings import Address, CommandError
 from parley.cli.stack import Places, Stack
@@ -42,6 +42,7 @@ def up(  # noqa: PLR0913 - one parameter an option
     ] = None,
     cors_origin: CorsOriginOption = (),
     max_body: MaxBodyOption = MAX_BODY,
+    dialect_host: DialectHostOption = (),
     ready_file: settings.ReadyFileOption = None,
     log_level: settings.LogLevelOption = "info",
     quiet: settings.QuietOption = False,
@@ -54,9 +55,8 @@ def up(  # noqa: PLR0913 - one parameter an option
     with settings.locked(state), settings.run_dir(state) as run_dir:
         checked = _check(config, http, grpc, ready_file)
         asyncio.run(_open_store(checked, state))
-        places = Places(
-            state, run_dir, http, grpc, EdgeSettings(cors_origin, max_body), settings.log_level(log_level, quiet)
-        )
+        edge = EdgeSettings(cors_origin, max_body, dialect_host)
+        places = Places(state, run_dir, http, grpc, edge, settings.log_level(log_level, quiet))
         stack = Stack(checked, places, workers or settings.default_workers())
 
         @asynccontextmanager
