@@ -1,6 +1,7 @@
 """From the JSON of Anthropic's Messages API to the messages.
 
-Blocks of an unknown type and fields of an unknown name are passed over. What has the wrong shape raises Malformed.
+What OpenAI's shape has no place for is kept in `extra_json`: of a message as `anthropic_blocks` says, of other objects
+under its own name. What has the wrong shape raises Malformed.
 (Messages API reference; handling stop reasons.)
 """
 
@@ -10,15 +11,18 @@ from typing import Any
 import orjson
 from google.protobuf.struct_pb2 import NULL_VALUE, Struct, Value
 
+from parley.backends import anthropic_blocks
 from parley.backends.failures import SHAPE_ERRORS, ErrorInBody, Malformed
-from parley.v1.chat_completions_pb2 import ChatCompletion
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import (
     Choice,
+    ChunkChoice,
     CompletionTokensDetails,
     FunctionCall,
     Message,
     PromptTokensDetails,
     ToolCall,
+    ToolCallDelta,
     Usage,
 )
 
@@ -32,6 +36,19 @@ _REASONS = {
     "refusal": "content_filter",
 }
 _TIERS = {"standard": "default"}
+OF_CHOICES = frozenset({"stop_sequence"})
+_KNOWN = OF_CHOICES | {"id", "type", "role", "model", "content", "stop_reason", "stop_details", "usage"}
+KNOWN_OF_CALLS = frozenset({"type", "id", "name", "input"})
+_KNOWN_COUNTS = frozenset(
+    {
+        "input_tokens",
+        "output_tokens",
+        "output_tokens_details",
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+        "service_tier",
+    }
+)
 
 
 def completion(data: bytes) -> ChatCompletion:
@@ -42,9 +59,12 @@ def completion(data: bytes) -> ChatCompletion:
             raise ErrorInBody(answer)
         cost = answer.get("usage") or {}
         choice = Choice(index=0, message=message(answer), finish_reason=finish_reason(answer.get("stop_reason")))
-        return ChatCompletion(choices=[choice], usage=usage(cost), service_tier=tier(cost))
+        add_unknown(choice, answer, OF_CHOICES)
+        read = ChatCompletion(choices=[choice], usage=usage(cost), service_tier=tier(cost))
+        add_unknown(read, answer, answer.keys() - _KNOWN)
     except SHAPE_ERRORS as error:
         raise Malformed(f"{type(error).__name__}: {error}") from None
+    return read
 
 
 def message(answer: Mapping[str, Any]) -> Message:
@@ -64,6 +84,8 @@ def message(answer: Mapping[str, Any]) -> Message:
     read.content.CopyFrom(Value(null_value=NULL_VALUE) if silent else Value(string_value="".join(texts)))
     if words := refusal(answer):
         read.refusal = words
+    if fields := anthropic_blocks.unknown_fields(answer["content"]):
+        read.extra_json = dumps(fields)
     return read
 
 
@@ -99,7 +121,19 @@ def usage(data: Mapping[str, Any]) -> Usage:
     thought = (data.get("output_tokens_details") or {}).get("thinking_tokens")
     if thought is not None:
         read.completion_tokens_details.CopyFrom(CompletionTokensDetails(reasoning_tokens=thought))
+    add_unknown(read, data, data.keys() - _KNOWN_COUNTS)
     return read
+
+
+def add_unknown(
+    read: ChatCompletion | ChatCompletionChunk | Choice | ChunkChoice | ToolCall | ToolCallDelta | Usage,
+    data: Mapping[str, Any],
+    names: Iterable[str],
+) -> None:
+    """Adds those of these fields of an object that are set: Parley has no place of its own for them."""
+    fields = {name: data[name] for name in names if data.get(name) is not None}
+    if fields:
+        read.extra_json = dumps(fields)
 
 
 def tier(usage: Mapping[str, Any]) -> str | None:
@@ -110,4 +144,11 @@ def tier(usage: Mapping[str, Any]) -> str | None:
 
 def _tool_call(block: Mapping[str, Any]) -> ToolCall:
     function = FunctionCall(name=block["name"], arguments=orjson.dumps(block["input"]).decode())
-    return ToolCall(id=block["id"], type="function", function=function)
+    call = ToolCall(id=block["id"], type="function", function=function)
+    add_unknown(call, block, block.keys() - KNOWN_OF_CALLS)
+    return call
+
+
+def dumps(data: Any) -> str:
+    """Returns the JSON text of unknown fields."""
+    return orjson.dumps(data).decode()

@@ -1,30 +1,33 @@
 """From a conversation to the messages of Anthropic's Messages API.
 
 System messages become the one system prompt. Everyone else's words become blocks of `user` and `assistant` messages in
-turn: what neighbours of one side say is one message, so all results of one round of tool calls stand in one. Empty
-texts are left out, as the API refuses them. Reasoning of earlier turns is left out: the API takes none without its
-signature. (Messages API reference: messages, tool use, vision, PDF support.)
+turn: what neighbours of one side say is one message, so all results of one round of tool calls stand in one. Reasoning
+of earlier turns goes along where it has its signature: the API takes none without.
+
+Unknown fields: `cache_control` goes to the last block of its message, `is_error` to a tool's result. Others are refused
+by name; those of an assistant's message are another vendor's, mean nothing here, and are left out. (Messages API
+reference: messages, tool use, extended thinking, prompt caching.)
 """
 
 import re
-from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-from google.protobuf.struct_pb2 import Value
+import orjson
 
-from parley.backends.json_text import exact
+from parley.backends import anthropic_blocks, anthropic_parts
+from parley.backends.anthropic_parts import Block, content_blocks
+from parley.backends.json_text import exact, members
 from parley.backends.limits import unsupported
-from parley.core.errors import InvalidRequest, UnsupportedParameter
-from parley.core.plain import from_value
+from parley.core.errors import UnsupportedParameter
 from parley.core.ports import UpstreamCall
 from parley.v1.message_pb2 import Message, ToolCall
 
-Block = dict[str, Any]
-
-_IMAGES = {"image/jpeg", "image/jpg", "image/png", "image/gif", "image/webp"}
-_DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^;,]*)*;base64,", re.IGNORECASE)
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9_-]")
-_DETAILS = frozenset({None, "auto", "high"})  # an image is always read as finely as the model can
+_CACHE = "cache_control"
+_TAKEN = frozenset({_CACHE, "content"})  # `content` is the exact text of that field
+_OF_RESULTS = _TAKEN | {"is_error"}
+_OF_CALLS = frozenset({_CACHE, "caller"})
+_NONE: frozenset[str] = frozenset()
 
 
 def conversation(call: UpstreamCall) -> tuple[list[Block], list[Block]]:
@@ -56,14 +59,18 @@ class _Writer:
     def add(self, message: Message, place: str) -> None:
         """Adds a message; `place` is where it stands in the request."""
         self._refuse(message, place)
-        if message.role in ("system", "developer"):
-            self.system += self._content(message.content, place, {"text": _text})
-        elif message.role == "tool":
-            self._say("user", [self._result(message, place)])
-        elif message.role == "user":
-            self._say("user", self._content(message.content, place, _PARTS))
-        else:
+        if message.role == "assistant":
             self._say("assistant", self._assistant(message, place))
+            return
+        extra = self._extra(message, place)
+        if message.role in ("system", "developer"):
+            parts = content_blocks(message.content, place, self._model, anthropic_parts.TEXTS, _NONE)
+            self.system += _cached(parts, extra)
+        elif message.role == "tool":
+            self._say("user", [self._result(message, place) | _named(extra, _OF_RESULTS)])
+        else:
+            parts = content_blocks(message.content, place, self._model, anthropic_parts.OF_USERS)
+            self._say("user", _cached(parts, extra))
 
     def _say(self, role: str, blocks: list[Block]) -> None:
         if not blocks:
@@ -82,106 +89,54 @@ class _Writer:
         if message.role == "function":
             raise unsupported("A message of the role `function`", self._model, f"{place}.role")
 
+    def _extra(self, message: Message, place: str) -> dict[str, Any]:
+        """Returns a message's unknown fields. Raises UnsupportedParameter for what the API does not have."""
+        extra = _members(message.extra_json, place)
+        for key in sorted(extra.keys() - (_OF_RESULTS if message.role == "tool" else _TAKEN)):
+            raise unsupported(f"`{place}.{key}`", self._model, f"{place}.{key}")
+        return extra
+
     def _assistant(self, message: Message, place: str) -> list[Block]:
-        blocks = self._content(message.content, place, {"text": _text, "refusal": _text})
+        extra = _members(message.extra_json, place)
+        fields = orjson.loads(message.extra_json) if extra else {}
+        received = anthropic_blocks.received(message, fields)
+        if received is not None:
+            return received
+        blocks = content_blocks(message.content, place, self._model, anthropic_parts.OF_ASSISTANTS, _NONE)
         if message.refusal.strip():
             blocks.append({"type": "text", "text": message.refusal})
-        calls = enumerate(message.tool_calls)
-        return blocks + [self._call(call, f"{place}.tool_calls[{index}]") for index, call in calls]
+        blocks += [self._call(call, f"{place}.tool_calls[{index}]") for index, call in enumerate(message.tool_calls)]
+        return anthropic_blocks.thinking(fields) + _cached(blocks, extra)
 
     def _call(self, call: ToolCall, place: str) -> Block:
         if call.type == "custom":
             raise unsupported("A tool call of the type `custom`", self._model, f"{place}.type")
         text = call.function.arguments
         arguments = exact(text, f"{place}.function.arguments") if text.strip() else {}
-        return {"type": "tool_use", "id": _call_id(call.id), "name": call.function.name, "input": arguments}
+        block = {"type": "tool_use", "id": _call_id(call.id), "name": call.function.name, "input": arguments}
+        return block | _named(_members(call.extra_json, place), _OF_CALLS)
 
     def _result(self, message: Message, place: str) -> Block:
         result = {"type": "tool_result", "tool_use_id": _call_id(message.tool_call_id)}
-        blocks = self._content(message.content, place, _PARTS)
+        blocks = content_blocks(message.content, place, self._model, anthropic_parts.OF_USERS)
         return result | {"content": blocks} if blocks else result
 
-    def _content(self, content: Value, place: str, parts: "_Parts") -> list[Block]:
-        """Returns the blocks of a message's content, where these types of parts may stand."""
-        if content.HasField("string_value"):
-            return _not_empty([{"type": "text", "text": content.string_value}])
-        blocks = []
-        for index, part in enumerate(from_value(content) or ()):
-            at = f"{place}.content[{index}]"
-            kind = part.get("type") if isinstance(part, dict) else None
-            if kind not in parts:
-                raise unsupported(f"A content part of the type `{kind}`", self._model, f"{at}.type")
-            blocks.append(self._part(part, kind, at, parts[kind]))
-        return _not_empty(blocks)
 
-    def _part(self, part: Block, kind: str, at: str, convert: "_Convert") -> Block:
-        """Returns a part's block. `cache_control` is Anthropic's own, and goes along where a caller sets it."""
-        for key in sorted(part.keys() - {"type", kind, "cache_control"}):
-            raise unsupported(f"`{at}.{key}`", self._model, f"{at}.{key}")
-        block = convert(part.get(kind), f"{at}.{kind}", self._model)
-        return block | {"cache_control": part["cache_control"]} if "cache_control" in part else block
+def _members(extra_json: str, place: str) -> dict[str, Any]:
+    return dict(members(extra_json, f"{place}.extra_json")) if extra_json else {}
 
 
-_Convert = Callable[[Any, str, str], Block]
-_Parts = dict[str, _Convert]
+def _named(extra: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    return {key: value for key, value in extra.items() if key in names and key != "content"}
 
 
-def _not_empty(blocks: Iterable[Block]) -> list[Block]:
-    return [block for block in blocks if block["type"] != "text" or block["text"].strip()]
+def _cached(blocks: list[Block], extra: dict[str, Any]) -> list[Block]:
+    """Moves `cache_control` of a message to its last block, unless that has its own."""
+    if blocks and _CACHE in extra:
+        blocks[-1].setdefault(_CACHE, extra[_CACHE])
+    return blocks
 
 
 def _call_id(name: str) -> str:
     """Returns the id of a tool call in the letters that the API takes; another vendor may have made it."""
     return _NOT_IN_AN_ID.sub("_", name)
-
-
-def _text(text: Any, place: str, _model: str) -> Block:
-    return {"type": "text", "text": _string(text, place)}
-
-
-def _image(image: Any, place: str, model: str) -> Block:
-    image = _object(image, place, {"url", "detail"}, model)
-    if image.get("detail") not in _DETAILS:
-        raise unsupported(f"`{place}.detail` other than auto and high", model, f"{place}.detail")
-    url = _string(image.get("url"), f"{place}.url")
-    if url[:5].lower() != "data:":
-        return {"type": "image", "source": {"type": "url", "url": url}}
-    media, data = _data(url, f"{place}.url")
-    if media not in _IMAGES:
-        raise unsupported(f"An image of the type `{media}`", model, f"{place}.url")
-    return {"type": "image", "source": {"type": "base64", "media_type": media.replace("/jpg", "/jpeg"), "data": data}}
-
-
-def _file(file: Any, place: str, model: str) -> Block:
-    file = _object(file, place, {"file_data", "filename"}, model)
-    media, data = _data(_string(file.get("file_data"), f"{place}.file_data"), f"{place}.file_data")
-    if media != "application/pdf":
-        raise unsupported(f"A file of the type `{media}`", model, f"{place}.file_data")
-    block = {"type": "document", "source": {"type": "base64", "media_type": media, "data": data}}
-    return block | {"title": file["filename"]} if file.get("filename") else block
-
-
-_PARTS: _Parts = {"text": _text, "image_url": _image, "file": _file}
-
-
-def _object(value: Any, place: str, known: set[str], model: str) -> dict[str, Any]:
-    """Returns an object. Raises UnsupportedParameter for keys that have no counterpart."""
-    if not isinstance(value, dict):
-        raise InvalidRequest(f"`{place}` is required and must be an object", param=place)
-    for key in sorted(value.keys() - known):
-        raise unsupported(f"`{place}.{key}`", model, f"{place}.{key}")
-    return value
-
-
-def _string(value: Any, place: str) -> str:
-    if not isinstance(value, str):
-        raise InvalidRequest(f"`{place}` is required and must be a string", param=place)
-    return value
-
-
-def _data(url: str, place: str) -> tuple[str, str]:
-    """Returns the media type and the base64 of a `data:` URL."""
-    match = _DATA_URL.match(url)
-    if match is None:
-        raise InvalidRequest(f"`{place}` must be a URL of the form data:TYPE;base64,…", param=place)
-    return (match[1] or "text/plain").lower(), url[match.end() :]

@@ -7,16 +7,14 @@ reference; effort; structured outputs; service tiers.)
 
 from typing import Any
 
-import orjson
-
 from parley.backends.anthropic_messages import conversation
-from parley.backends.json_text import OWN, exact, merge_extra
+from parley.backends.anthropic_tools import tools
+from parley.backends.json_text import OWN, exact, json_object, merge_extra
 from parley.backends.limits import unsupported
 from parley.core.errors import InvalidRequest
 from parley.core.plain import from_struct, from_value
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
-from parley.v1.message_pb2 import FunctionDefinition, Tool
 
 SENT = frozenset(
     {
@@ -51,8 +49,6 @@ _ASKS_NOTHING: dict[str, tuple[Any, ...]] = {
 _HOTTEST = 1.0
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _TIERS = {"auto": "auto", "default": "standard_only"}
-_NO_PARAMETERS = {"type": "object", "properties": {}}
-_CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
 
 def body(call: UpstreamCall, max_tokens: int, *, stream: bool) -> dict[str, Any]:
@@ -67,7 +63,7 @@ def body(call: UpstreamCall, max_tokens: int, *, stream: bool) -> dict[str, Any]
     if system:
         sent["system"] = system
     sent["messages"] = messages
-    sent |= _sampling(request) | _tools(request) | _output(request) | _caller(request)
+    sent |= _sampling(request) | tools(request) | _output(request) | _caller(request)
     if stream:
         sent["stream"] = True
     merge_extra(sent, request, taken=sent.keys())
@@ -82,6 +78,7 @@ def _refuse(request: CreateChatCompletionRequest) -> None:
         plain = list(value) if field.is_repeated else value
         if plain not in _ASKS_NOTHING.get(field.name, ()):
             raise unsupported(f"`{field.name}`", request.model, field.name)
+    _refuse_unknown(request.stream_options.extra_json, "stream_options", request.model, "include_obfuscation")
 
 
 def _limit(request: CreateChatCompletionRequest, default: int) -> int:
@@ -102,52 +99,6 @@ def _sampling(request: CreateChatCompletionRequest) -> dict[str, Any]:
     if stop := from_value(request.stop):
         sent["stop_sequences"] = [stop] if isinstance(stop, str) else stop
     return sent
-
-
-def _tools(request: CreateChatCompletionRequest) -> dict[str, Any]:
-    """Returns the tools and how to choose among them; without tools there is nothing to choose."""
-    if not request.tools:
-        return {}
-    choice = _choice(request)
-    if request.HasField("parallel_tool_calls") and not request.parallel_tool_calls:
-        choice = choice or {"type": "auto"}
-        if choice["type"] != "none":
-            choice["disable_parallel_tool_use"] = True
-    tools = [_tool(tool, f"tools[{index}]", request.model) for index, tool in enumerate(request.tools)]
-    return {"tools": tools, "tool_choice": choice} if choice else {"tools": tools}
-
-
-def _tool(tool: Tool, place: str, model: str) -> dict[str, Any]:
-    if tool.type != "function":
-        raise unsupported(f"A tool of the type `{tool.type}`", model, f"{place}.type")
-    function = tool.function
-    made: dict[str, Any] = {"name": function.name}
-    if function.HasField("description"):
-        made["description"] = function.description
-    made["input_schema"] = _parameters(function)
-    if function.HasField("strict"):
-        made["strict"] = function.strict
-    return made
-
-
-def _parameters(function: FunctionDefinition) -> Any:
-    """Returns the schema of a function's parameters, keys in order; where there is none, that of an empty object."""
-    if function.HasField("parameters_json"):
-        schema = exact(function.parameters_json, "parameters_json")
-        return _NO_PARAMETERS if orjson.loads(function.parameters_json) == {} else schema
-    return from_struct(function.parameters) or _NO_PARAMETERS
-
-
-def _choice(request: CreateChatCompletionRequest) -> dict[str, Any] | None:
-    choice = from_value(request.tool_choice)
-    if not isinstance(choice, dict):
-        return {"type": _CHOICES[choice]} if choice in _CHOICES else None
-    if choice.get("type", "function") != "function":
-        raise unsupported(f"`tool_choice` of the type `{choice['type']}`", request.model, "tool_choice")
-    function = choice.get("function")
-    if not (isinstance(function, dict) and isinstance(function.get("name"), str)):
-        raise InvalidRequest("`tool_choice.function.name` is required and must be a string", param="tool_choice")
-    return {"type": "tool", "name": function["name"]}
 
 
 def _output(request: CreateChatCompletionRequest) -> dict[str, Any]:
@@ -179,11 +130,19 @@ def _schema(request: CreateChatCompletionRequest) -> Any:
     place = "response_format.json_schema"
     if asked.json_schema.description:
         raise unsupported(f"`{place}.description`", request.model, f"{place}.description")
+    _refuse_unknown(asked.extra_json, "response_format", request.model)
+    _refuse_unknown(asked.json_schema.extra_json, place, request.model, "schema")
     if asked.json_schema.HasField("schema_json"):
         return exact(asked.json_schema.schema_json, "schema_json")
     if not asked.json_schema.HasField("schema"):
         raise InvalidRequest(f"`{place}.schema` is required and must be an object", param=f"{place}.schema")
     return from_struct(asked.json_schema.schema)
+
+
+def _refuse_unknown(extra_json: str, place: str, model: str, *but: str) -> None:
+    """Raises UnsupportedParameter for unknown fields of an object that is translated."""
+    for key in sorted(json_object(extra_json or "{}", f"{place}.extra_json").keys() - set(but)):
+        raise unsupported(f"`{place}.{key}`", model, f"{place}.{key}")
 
 
 def _caller(request: CreateChatCompletionRequest) -> dict[str, Any]:

@@ -10,10 +10,14 @@ from typing import Any
 import orjson
 
 from parley.backends import anthropic_answer as answer
+from parley.backends.anthropic_blocks import THINKING_BLOCKS, Blocks
 from parley.backends.failures import SHAPE_ERRORS, ErrorInBody, Malformed
 from parley.backends.sse import EventReader
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import ChunkChoice, Delta, ToolCallDelta
+
+_KNOWN = frozenset({"type", "delta", "usage"})
+_KNOWN_OF_END = answer.OF_CHOICES | {"stop_reason", "stop_details"}
 
 
 class StreamReader:
@@ -29,6 +33,8 @@ class StreamReader:
         self._reason_due = False
         self._counts: dict[str, Any] = {}
         self._counted: ChatCompletionChunk | None = None  # has the usage that is still to be told
+        self._unknown: dict[str, Any] = {}  # fields of the answer that Parley does not know
+        self._of_choice: dict[str, Any] = {}
 
     @property
     def whole(self) -> bool:
@@ -67,6 +73,7 @@ class StreamReader:
             case "message_delta":
                 self._count(event.get("usage"))
                 self._end(event["delta"])
+                self._unknown |= {name: event[name] for name in event.keys() - _KNOWN if event[name] is not None}
             case "message_stop":
                 self._stop()
             case "error":
@@ -83,6 +90,8 @@ class StreamReader:
     def _end(self, delta: Mapping[str, Any]) -> None:
         if delta.get("stop_reason"):
             self._finish(answer.finish_reason(delta["stop_reason"]))
+        self._of_choice |= {name: delta[name] for name in answer.OF_CHOICES if delta.get(name) is not None}
+        self._unknown |= {name: delta[name] for name in delta.keys() - _KNOWN_OF_END if delta[name] is not None}
         if words := answer.refusal(delta):
             self._said.delta.refusal = words
 
@@ -94,6 +103,7 @@ class StreamReader:
     def _finish(self, reason: str) -> None:
         self._reason = reason
         self._reason_due = True
+        self._said.end()
 
     def _take(self) -> ChatCompletionChunk | None:
         delta = self._said.take()
@@ -104,6 +114,9 @@ class StreamReader:
             self.started = True
             reason = self._reason if self._reason_due else None
             chunk.choices.append(ChunkChoice(index=0, delta=delta or Delta(), finish_reason=reason))
+            answer.add_unknown(chunk.choices[0], self._of_choice, self._of_choice)
+        answer.add_unknown(chunk, self._unknown, self._unknown)
+        self._unknown, self._of_choice = {}, {}
         self._counted = None
         self._reason_due = False
         return chunk
@@ -120,6 +133,8 @@ class _Said:
         self._tools: dict[int, int] = {}  # block to tool call
         self._without_arguments: set[int] = set()  # tool calls
         self._tool_count = 0
+        self._blocks = Blocks()
+        self._unknown: dict[str, Any] = {}
 
     @property
     def delta(self) -> Delta:
@@ -130,6 +145,7 @@ class _Said:
 
     def begin(self, index: int, block: Mapping[str, Any]) -> None:
         """Begins a block. The documented API sends what is in it later; others speak here already."""
+        self._blocks.begin(index, block)
         match block["type"]:
             case "tool_use":
                 self._begin_call(index, block)
@@ -139,7 +155,8 @@ class _Said:
                 self.delta.reasoning_content += block["thinking"]
 
     def add(self, index: int, piece: Mapping[str, Any]) -> None:
-        """Adds a piece of a block. Signatures are passed over, and what is unknown."""
+        """Adds a piece of a block."""
+        self._blocks.add(index, piece)
         match piece["type"]:
             case "text_delta":
                 if piece["text"]:
@@ -155,11 +172,20 @@ class _Said:
 
     def close(self, index: int) -> None:
         """Ends a block. A call without arguments has those of an empty object."""
+        if thinking := self._blocks.close(index):
+            self._unknown.setdefault(THINKING_BLOCKS, []).extend(thinking)
         if self._tools.get(index) in self._without_arguments:
             self._add_arguments(index, "{}")
 
+    def end(self) -> None:
+        """Ends the answer."""
+        self._unknown |= self._blocks.end()
+
     def take(self) -> Delta | None:
         """Returns what has come since the last time; None where that is nothing."""
+        if self._unknown:
+            self.delta.extra_json = answer.dumps(self._unknown)
+            self._unknown = {}
         if not (self._texts or self._calls or self._delta is not None):
             return None
         delta = self.delta
@@ -178,6 +204,7 @@ class _Said:
         self._without_arguments.add(place)
         call = self._calls[place] = ToolCallDelta(index=place, id=block["id"], type="function")
         call.function.name = block["name"]
+        answer.add_unknown(call, block, block.keys() - answer.KNOWN_OF_CALLS)
         if block.get("input"):
             self._add_arguments(index, orjson.dumps(block["input"]).decode())
 

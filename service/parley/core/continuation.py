@@ -17,7 +17,7 @@ from parley.v1.message_pb2 import ChunkChoice, Message
 _LARGEST = 1024 * 1024  # characters: of more nothing is kept, and it is not gone on with
 _ECHO = 16  # characters: a target that begins with so many of those delivered repeats them, and does not go on
 _PLAIN = 2  # fields of a choice that is more text and nothing else: its index and its delta
-_JOINABLE = frozenset({"role", "content", "reasoning_content"})
+_JOINABLE = frozenset({"role", "content", "reasoning_content", "extra_json"})
 
 
 class Misfit(Exception):
@@ -137,6 +137,7 @@ class Splice:
 
     def _cut(self, choice: ChunkChoice) -> None:
         choice.delta.ClearField("reasoning_content")
+        choice.delta.ClearField("extra_json")
         if choice.index not in self._rest:  # later on what is delivered grows, and looking at all of it costs
             text = self._delivered.text(choice.index)
             self._rest[choice.index], self._bytes[choice.index] = text, len(text.encode())
@@ -201,6 +202,7 @@ class Resume:
     def _joined(self, chunks: list[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
         for choice in (choice for chunk in chunks for choice in chunk.choices):
             choice.delta.ClearField("reasoning_content")
+            choice.delta.ClearField("extra_json")
             text = choice.delta.content
             if self._space and text:
                 cut = _alike(text, self._space)

@@ -1,5 +1,6 @@
 """What Anthropic's Messages API answers, whole, in a stream and in errors, as we understand it."""
 
+import json
 from typing import Any
 
 import pytest
@@ -44,18 +45,23 @@ async def failed(backend: Anthropic, *, stream: bool = False) -> ParleyError:
 
 
 async def test_rich_answer(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """Text, thinking, tool calls, citations, usage and the tier of service arrive; unknown blocks are passed over."""
+    """Text, thinking, tool calls, citations, usage and the tier of service arrive; other blocks are kept."""
     citation = {"type": "char_location", "cited_text": "x", "document_index": 0}
+    thinking = [{"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "redacted_thinking", "data": "AA"}]
+    blocks = [
+        *thinking,
+        said("Hel") | {"citations": [citation]},
+        {"type": "server_tool_use", "id": "srv", "name": "web_search", "input": {}},
+        said("lo") | {"citations": None},
+        {"type": "tool_use", "id": "c1", "name": "f", "input": {"b": 1, "a": [2]}},
+        {"type": "tool_use", "id": "c2", "name": "g", "input": {}, "caller": {"type": "direct"}},
+    ]
     upstream.answer(
         message(
-            {"type": "thinking", "thinking": "hm", "signature": "s"},
-            {"type": "redacted_thinking", "data": "AA"},
-            said("Hel") | {"citations": [citation]},
-            {"type": "server_tool_use", "id": "srv", "name": "web_search", "input": {}},
-            said("lo") | {"citations": None},
-            {"type": "tool_use", "id": "c1", "name": "f", "input": {"b": 1, "a": [2]}},
-            {"type": "tool_use", "id": "c2", "name": "g", "input": {}},
+            *blocks,
             stop_reason="tool_use",
+            stop_sequence="END",
+            container={"id": "container_1"},
             usage={
                 "input_tokens": 9,
                 "cache_read_input_tokens": 20,
@@ -63,22 +69,31 @@ async def test_rich_answer(backend: Anthropic, upstream: ScriptedUpstream) -> No
                 "output_tokens": 8,
                 "output_tokens_details": {"thinking_tokens": 5},
                 "service_tier": "standard",
+                "server_tool_use": {"web_search_requests": 1},
             },
         )
     )
     answer = json_format.MessageToDict(await backend.complete(call()), preserving_proto_field_name=True)
+    found = json.loads(answer["choices"][0]["message"].pop("extra_json"))
+    assert {"thinking_blocks": thinking, "content_blocks": blocks} == found
     assert {
         "choices": [
             {
                 "index": 0,
                 "finish_reason": "tool_calls",
+                "extra_json": '{"stop_sequence":"END"}',
                 "message": {
                     "role": "assistant",
                     "content": "Hello",
                     "reasoning_content": "hm",
                     "tool_calls": [
                         {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"b":1,"a":[2]}'}},
-                        {"id": "c2", "type": "function", "function": {"name": "g", "arguments": "{}"}},
+                        {
+                            "id": "c2",
+                            "type": "function",
+                            "function": {"name": "g", "arguments": "{}"},
+                            "extra_json": '{"caller":{"type":"direct"}}',
+                        },
                     ],
                     "annotations": [citation],
                 },
@@ -90,8 +105,10 @@ async def test_rich_answer(backend: Anthropic, upstream: ScriptedUpstream) -> No
             "total_tokens": 40,
             "prompt_tokens_details": {"cached_tokens": 20, "cache_write_tokens": 3},
             "completion_tokens_details": {"reasoning_tokens": 5},
+            "extra_json": '{"server_tool_use":{"web_search_requests":1}}',
         },
         "service_tier": "default",
+        "extra_json": '{"container":{"id":"container_1"}}',
     } == answer
 
 
@@ -324,7 +341,7 @@ async def test_blocks_that_share_an_index(backend: Anthropic, upstream: Scripted
 
 
 async def test_thinking_in_a_stream(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """Thinking becomes reasoning, citations annotations; signatures and redacted thinking are passed over."""
+    """Thinking becomes reasoning, citations annotations; blocks of thinking are kept with signatures."""
     citation = {"type": "char_location", "cited_text": "x"}
     upstream.answer(
         Events(
@@ -348,6 +365,12 @@ async def test_thinking_in_a_stream(backend: Anthropic, upstream: ScriptedUpstre
     said_at_once = (await collect(backend, call()))[0].choices[0].delta
     assert ("hm", "x") == (said_at_once.reasoning_content, said_at_once.content)
     assert [citation] == [json_format.MessageToDict(found) for found in said_at_once.annotations]
+    thinking = [
+        {"type": "thinking", "thinking": "hm", "signature": "EqQB"},
+        {"type": "redacted_thinking", "data": "AA"},
+    ]
+    blocks = [*thinking, said("x") | {"citations": [citation]}]
+    assert {"thinking_blocks": thinking, "content_blocks": blocks} == json.loads(said_at_once.extra_json)
 
 
 async def test_thinking_is_the_first_token(backend: Anthropic, upstream: ScriptedUpstream) -> None:

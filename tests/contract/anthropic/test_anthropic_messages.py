@@ -241,7 +241,13 @@ async def test_unsupported_messages(
 def test_no_field_of_a_message_is_forgotten() -> None:
     """The tests above show what becomes of each field of a message; `annotations` are no part of a request."""
     shown = {"role", "content", "name", "tool_calls", "tool_call_id", "function_call", "refusal", "reasoning_content"}
-    assert {field.name for field in Message.DESCRIPTOR.fields} == {*shown, "audio", "annotations"}
+    assert {field.name for field in Message.DESCRIPTOR.fields} == {
+        *shown,
+        "audio",
+        "annotations",
+        "extra",
+        "extra_json",
+    }
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -1,0 +1,300 @@
+"""Fields beyond OpenAI's on their way to Anthropic and back: caching, signed thinking, the vendor's own tools."""
+
+import json
+from typing import Any
+
+import pytest
+
+from parley.backends.anthropic import Anthropic
+from parley.core.answers import AnswerJoiner
+from parley.core.errors import InvalidRequest, UnsupportedParameter
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+from parley.v1.message_pb2 import Message
+from tests.contract.anthropic.test_anthropic_request import SCHEMA, TOOL, refused, sent, words
+from tests.contract.anthropic_api import begins, closed, delta, event, message, opened, said, start, stopped
+from tests.contract.backends import call, collect
+from tests.upstream import Events, ScriptedUpstream
+
+CACHE = {"type": "ephemeral", "ttl": "1h"}
+MARK = json.dumps({"cache_control": CACHE})
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "EqQBCgIYAhIM"}
+REDACTED = {"type": "redacted_thinking", "data": "EmwKAhgB"}
+USE = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"b": 18446744073709551615, "a": 1}}
+USER = {"role": "user", "content": "hi"}
+RESULT = {"role": "tool", "tool_call_id": "toolu_1", "content": "42"}
+SEARCH = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}}
+FOUND = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": [{"encrypted_content": "Eq"}]}
+CITED = said("x") | {"citations": [{"type": "web_search_result_location", "url": "u", "encrypted_index": "Eo"}]}
+
+
+async def test_cache_control_of_messages(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """It goes to the last block of the message, unless that has its own; to a tool's result; to a tool's use."""
+    called = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra_json": MARK}
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    own = {"type": "text", "text": "c", "cache_control": {"type": "ephemeral"}}
+    body = await sent(
+        backend,
+        upstream,
+        messages=[
+            {"role": "system", "content": "s", "extra_json": MARK},
+            {"role": "user", "content": parts, "extra_json": MARK},
+            {"role": "assistant", "content": "d", "tool_calls": [called]},
+            {
+                "role": "tool",
+                "tool_call_id": "c",
+                "content": "1",
+                "extra_json": json.dumps({"is_error": True, "cache_control": CACHE}),
+            },
+            {"role": "user", "content": [own], "extra_json": MARK},
+        ],
+    )
+    assert [words("s", cache_control=CACHE)] == body["system"]
+    first, answer, last = [entry["content"] for entry in body["messages"]]
+    assert [words("a"), words("b", cache_control=CACHE)] == first
+    assert [words("d"), {"type": "tool_use", "id": "c", "name": "f", "input": {}, "cache_control": CACHE}] == answer
+    result = {
+        "type": "tool_result",
+        "tool_use_id": "c",
+        "content": [words("1")],
+        "is_error": True,
+        "cache_control": CACHE,
+    }
+    assert [result, own] == last
+
+
+async def test_unknown_fields_of_tools(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """Those that the API has under the same name are sent, beside a tool's type or within its function."""
+    outside = TOOL | {"extra_json": MARK}
+    inside = {"type": "function", "function": {"name": "g", "extra_json": '{"cache_control":{},"defer_loading":true}'}}
+    tools = (await sent(backend, upstream, tools=[outside, inside]))["tools"]
+    assert {"name": "f", "description": "d", "input_schema": SCHEMA, "strict": True, "cache_control": CACHE} == tools[0]
+    assert ({}, True) == (tools[1]["cache_control"], tools[1]["defer_loading"])
+
+
+async def test_the_vendor_s_own_tools(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """Types with a date in their name are sent as they are, and a choice in the vendor's own words."""
+    own = {"type": "web_search_20250305", "extra_json": '{"name":"web_search","max_uses":5}'}
+    body = await sent(backend, upstream, tools=[own, TOOL], tool_choice={"type": "tool", "name": "web_search"})
+    assert {"type": "web_search_20250305", "name": "web_search", "max_uses": 5} == body["tools"][0]
+    assert {"type": "tool", "name": "web_search"} == body["tool_choice"]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "document", "source": {"type": "text", "data": "d"}, "citations": {"enabled": True}},
+        {"type": "image", "source": {"type": "file", "file_id": "f"}},
+    ],
+)
+async def test_the_vendor_s_own_parts(backend: Anthropic, upstream: ScriptedUpstream, block: dict[str, Any]) -> None:
+    """They are sent as they are."""
+    body = await sent(backend, upstream, messages=[{"role": "user", "content": [block]}])
+    assert [block] == body["messages"][0]["content"]
+
+
+@pytest.mark.parametrize("kind", ["custom", "web_search", "builtin_function"])
+async def test_tools_that_must_not_be_called(backend: Anthropic, upstream: ScriptedUpstream, kind: str) -> None:
+    """`tool_choice: none` is honoured: tools that the API does not have are left out."""
+    tools = [TOOL, {"type": kind}]
+    body = await sent(backend, upstream, tools=tools, tool_choice="none")
+    assert (["f"], {"type": "none"}) == ([tool["name"] for tool in body["tools"]], body["tool_choice"])
+    assert not {"tools", "tool_choice"} & (await sent(backend, upstream, tools=tools[1:], tool_choice="none")).keys()
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": [USER | {"extra_json": '{"foo":1}'}]}, "messages[0].foo"),
+        (
+            {"messages": [{"role": "system", "content": "s", "extra_json": '{"prefix":true}'}, USER]},
+            "messages[0].prefix",
+        ),
+        ({"messages": [USER], "tools": [TOOL | {"extra_json": '{"foo":1}'}]}, "tools[0].foo"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "extra_json": '{"foo":1}'}}]},
+            "tools[0].function.foo",
+        ),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "s", "schema": {}},
+                    "extra_json": '{"x":1}',
+                }
+            },
+            "response_format.x",
+        ),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "s", "schema": {}, "extra_json": '{"x":1}'},
+                }
+            },
+            "response_format.json_schema.x",
+        ),
+        ({"stream": True, "stream_options": {"extra_json": '{"x":1}'}}, "stream_options.x"),
+    ],
+)
+async def test_unknown_fields_that_the_api_does_not_have(
+    backend: Anthropic, upstream: ScriptedUpstream, fields: dict[str, Any], param: str
+) -> None:
+    """They are refused by name."""
+    error = await refused(backend, upstream, **fields)
+    assert (UnsupportedParameter, param) == (type(error), error.param)
+
+
+async def test_text_that_is_no_object(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """It is refused."""
+    for place in ({"messages": [USER | {"extra_json": "[]"}]}, {"tools": [TOOL | {"extra_json": "{"}]}):
+        assert InvalidRequest is type(await refused(backend, upstream, **place))
+
+
+async def test_fields_of_other_vendors_answers(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """What another vendor put into an earlier answer does not keep this one from being asked."""
+    called = {
+        "id": "c",
+        "type": "function",
+        "function": {"name": "f", "arguments": "{}"},
+        "extra_json": '{"extra_content":{}}',
+    }
+    other = {
+        "role": "assistant",
+        "content": "a",
+        "tool_calls": [called],
+        "extra_json": '{"reasoning_details":[],"images":[1]}',
+    }
+    body = await sent(backend, upstream, messages=[USER, other, {"role": "tool", "tool_call_id": "c", "content": "1"}])
+    assert [words("a"), {"type": "tool_use", "id": "c", "name": "f", "input": {}}] == body["messages"][1]["content"]
+
+
+def streamed(*blocks: dict[str, Any]) -> Events:
+    """Returns the stream of an answer with these blocks, each in pieces where it can come so."""
+    steps: list[Any] = [start()]
+    for index, block in enumerate(blocks):
+        match block["type"]:
+            case "thinking":
+                steps.append(opened(index, type="thinking", thinking="", signature=""))
+                steps += [delta("thinking_delta", index, thinking=letter) for letter in block["thinking"]]
+                steps.append(delta("signature_delta", index, signature=block["signature"]))
+            case "text":
+                steps += [opened(index), *(delta("text_delta", index, text=letter) for letter in block["text"])]
+                steps += [delta("citations_delta", index, citation=found) for found in block.get("citations", ())]
+            case "tool_use" | "server_tool_use":
+                steps.append(opened(index, **block | {"input": {}}))
+                text = json.dumps(block["input"])
+                steps += [delta("input_json_delta", index, partial_json=piece) for piece in (text[:7], text[7:])]
+            case _:
+                steps.append(opened(index, **block))
+        steps.append(closed(index))
+    return Events([*steps, *stopped("tool_use" if blocks[-1]["type"] == "tool_use" else "end_turn")])
+
+
+def joined(chunks: list[ChatCompletionChunk]) -> Message:
+    """Returns the message that a stream makes; of unknown fields, lists are appended."""
+    joiner = AnswerJoiner(ChatCompletion())
+    fields: dict[str, Any] = {}
+    for chunk in chunks:
+        joiner.add(chunk)
+        for choice in chunk.choices:
+            for name, value in json.loads(choice.delta.extra_json or "{}").items():
+                fields[name] = fields.get(name, []) + value
+    made = joiner.completion().choices[0].message
+    assert not made.extra_json or json.loads(made.extra_json) == fields
+    if fields:
+        made.extra_json = json.dumps(fields)
+    return made
+
+
+async def answered(backend: Anthropic, upstream: ScriptedUpstream, *blocks: dict[str, Any], stream: bool) -> Message:
+    """Returns the message that an answer with these blocks becomes."""
+    if stream:
+        upstream.answer(streamed(*blocks))
+        return joined(await collect(backend, call()))
+    upstream.answer(message(*blocks, stop_reason="tool_use"))
+    return (await backend.complete(call())).choices[0].message
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [THOUGHT, USE],
+        [THOUGHT, REDACTED, said("Let me see."), USE],
+        [THOUGHT, said("Let me see."), THOUGHT | {"thinking": "ah"}, USE],
+        [SEARCH, FOUND, CITED, said("y"), USE],
+    ],
+    ids=["a call", "redacted", "between", "server tools"],
+)
+async def test_what_an_answer_has_is_sent_back(
+    backend: Anthropic, upstream: ScriptedUpstream, blocks: list[dict[str, Any]], stream: bool
+) -> None:
+    """Thinking with its signature, the vendor's own tools and citations: the next turn has every block as it came."""
+    said_before = await answered(backend, upstream, *blocks, stream=stream)
+    asked = call(messages=[USER, RESULT])
+    asked.request.messages.insert(1, said_before)
+    await backend.complete(asked)
+    assert blocks == upstream.requests[-1].json["messages"][1]["content"]
+
+
+async def test_unknown_fields_of_a_call_are_sent_back(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """Where the API has them under the same name."""
+    blocks = [said("Let me see."), USE | {"caller": {"type": "direct"}}]
+    said_before = await answered(backend, upstream, *blocks, stream=False)
+    asked = call(messages=[USER, RESULT])
+    asked.request.messages.insert(1, said_before)
+    await backend.complete(asked)
+    assert blocks == upstream.requests[-1].json["messages"][1]["content"]
+
+
+async def test_an_answer_that_the_caller_changed(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """The caller's text is sent, with what thinking there was."""
+    said_before = await answered(backend, upstream, THOUGHT, SEARCH, FOUND, CITED, stream=False)
+    said_before.content.string_value = "shorter"
+    asked = call(messages=[USER, USER])
+    asked.request.messages.insert(1, said_before)
+    await backend.complete(asked)
+    assert [THOUGHT, words("shorter")] == upstream.requests[-1].json["messages"][1]["content"]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        '[{"type":"thinking","thinking":"hm"}]',
+        '[{"type":"thinking","thinking":"hm","signature":""}]',
+        '"x"',
+        "[1]",
+        "null",
+    ],
+)
+async def test_thinking_without_a_signature(backend: Anthropic, upstream: ScriptedUpstream, found: str) -> None:
+    """The API refuses it: it is left out."""
+    earlier = {"role": "assistant", "content": "b", "extra_json": f'{{"thinking_blocks":{found}}}'}
+    body = await sent(backend, upstream, messages=[USER, earlier, USER])
+    assert [words("b")] == body["messages"][1]["content"]
+
+
+async def test_unknown_fields_of_a_streamed_answer(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """What ends the answer says more than why."""
+    why = {"stop_reason": "stop_sequence", "stop_sequence": "END", "container": {"id": "c"}}
+    counted = {"output_tokens": 3, "server_tool_use": {"web_search_requests": 2}}
+    edits: dict[str, Any] = {"applied_edits": []}
+    end = [event("message_delta", delta=why, usage=counted, context_management=edits), event("message_stop")]
+    upstream.answer(Events([*begins(), delta(text="x"), closed(), *end]))
+    last = (await collect(backend, call()))[-1]
+    assert {"stop_sequence": "END"} == json.loads(last.choices[0].extra_json)
+    assert {"container": {"id": "c"}, "context_management": edits} == json.loads(last.extra_json)
+    assert {"server_tool_use": {"web_search_requests": 2}} == json.loads(last.usage.extra_json)
+
+
+async def test_a_call_that_is_cut_off(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """Arguments that are no whole JSON do not spoil the answer, whatever blocks there are beside them."""
+    steps = [start(), opened(0, **SEARCH), closed(0), opened(1, **USE | {"input": {}})]
+    upstream.answer(
+        Events([*steps, delta("input_json_delta", 1, partial_json='{"b": 1'), closed(1), *stopped("max_tokens")])
+    )
+    chunks = await collect(backend, call())
+    assert "length" == chunks[-1].choices[0].finish_reason
+    kept = json.loads(chunks[-1].choices[0].delta.extra_json)["content_blocks"]
+    assert {} == kept[1]["input"]
