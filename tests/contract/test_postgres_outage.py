@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -185,6 +185,102 @@ class TestAway:
         with pytest.raises(StoreUnavailable):
             await store.check()
         await store.close()
+
+
+class TestUnwritable:
+    """Reads work, and writes hang: a synchronous standby is gone."""
+
+    async def test_writes_fail_at_once_and_reads_go_on(self, server: Server, store: PostgresStore) -> None:
+        """Once the first call has waited, none that writes waits again; it costs no connections; it recovers alone."""
+        await converse(store, "s", "q", "a", new=True)
+        with _without_its_standby(server):
+            with pytest.raises(StoreUnavailable):
+                await begin(store, "t", "q", new=True)
+            await _until_known(store)
+            loop = asyncio.get_running_loop()
+            for _ in range(20):
+                began = loop.time()
+                with pytest.raises(StoreUnavailable) as refused:
+                    await begin(store, "t", "q", new=True)
+                assert loop.time() - began < 0.1
+                assert "synchronous standby" in str(refused.value.cause)
+                with pytest.raises(StoreUnavailable):
+                    await store.check()
+                assert 1 == (await store.get_session("ada", "s")).turn_count
+                await asyncio.sleep(0.1)
+            count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'parley'"
+            assert int(server.sql(count)) <= 8
+        await back(store)
+        await converse(store, "s", "q2", "a2")
+
+    async def test_an_idle_store_finds_out(self, server: Server, store: PostgresStore) -> None:
+        """The check writes: it does not take an answer to a read for health."""
+        with _without_its_standby(server), pytest.raises(StoreUnavailable):
+            await store.check()
+        await back(store)
+
+    async def test_a_role_without_privileges_may_probe(self, server: Server, url: str) -> None:
+        """The probe needs no privilege beyond those that Parley's tables need."""
+        server.sql("DROP ROLE IF EXISTS plain; CREATE ROLE plain LOGIN; GRANT CREATE ON DATABASE parley TO plain")
+        plain = await PostgresStore.open(url.replace("postgres@", "plain@"), patience=SHORT)
+        await plain.check()
+        await plain.close()
+        server.empty()
+        server.sql("REVOKE ALL ON DATABASE parley FROM plain; DROP ROLE plain")
+
+
+class TestSlow:
+    """One call takes too long, and the server is well."""
+
+    async def test_a_call_that_takes_too_long_fails_alone(self, server: Server, store: PostgresStore) -> None:
+        """Calls beside it and after it are answered."""
+        await converse(store, "s", "q", "a", new=True)
+        slow = asyncio.create_task(_sleep(store))
+        for _ in range(60):
+            await store.get_session("ada", "s")
+            await store.check()
+            await asyncio.sleep(0.05)
+        with pytest.raises(StoreUnavailable):
+            await slow
+        await converse(store, "s", "q2", "a2")
+
+    async def test_many_calls_that_take_too_long(self, server: Server, store: PostgresStore) -> None:
+        """Also where they hold every connection: others wait for one, and the server is not declared away."""
+        await converse(store, "s", "q", "a", new=True)
+        slow = [asyncio.create_task(_sleep(store)) for _ in range(8)]
+        assert {StoreUnavailable} == {type(one) for one in await asyncio.gather(*slow, return_exceptions=True)}
+        for number in range(40):
+            await store.get_session("ada", "s")
+            await begin(store, f"t{number}", "q", new=True)
+            await asyncio.sleep(0.05)
+
+
+@contextmanager
+def _without_its_standby(server: Server) -> Iterator[None]:
+    """Lets every commit wait for a standby that is not there."""
+    server.sql("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
+    server.sql("SELECT pg_reload_conf()")
+    try:
+        yield
+    finally:
+        server.sql("ALTER SYSTEM RESET synchronous_standby_names")
+        server.sql("SELECT pg_reload_conf()")
+
+
+async def _until_known(store: PostgresStore) -> None:
+    """Waits until the store knows that writes hang and reads do not."""
+    async with asyncio.timeout(10):
+        while True:
+            with suppress(StoreUnavailable):
+                await store.get_session("ada", "s")
+                if store._pool._unwritable is not None:  # noqa: SLF001 - asked without a call that would wait
+                    return
+            await asyncio.sleep(0.02)
+
+
+async def _sleep(store: PostgresStore) -> None:
+    """Makes a call that takes longer than a call may."""
+    await store._pool.run(lambda db: db.execute("SELECT pg_sleep(30)"))  # noqa: SLF001 - no method of a store is so slow
 
 
 class TestUnknownOutcome:

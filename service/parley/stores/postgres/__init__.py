@@ -199,8 +199,8 @@ class PostgresStore:
             await self._pool.run(lambda db: limits.settle(db, charges, self._clock()))
 
     async def check(self) -> None:
-        """Reads from the database. Raises StoreUnavailable."""
-        await self._read(lambda db: db.execute("SELECT 1"))
+        """Writes to the database, unless a call has done so within seconds. Raises StoreUnavailable."""
+        await self._pool.check()
 
     async def close(self) -> None:
         """Finishes what is being written, then closes."""
@@ -222,7 +222,7 @@ class PostgresStore:
         return not differs
 
     async def _read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        return await self._pool.run(work, again=True)
+        return await self._pool.read(work)
 
 
 async def upgrade(url: str) -> tuple[int, int]:

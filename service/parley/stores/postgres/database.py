@@ -32,6 +32,7 @@ _VERSION = "SELECT coalesce(max(number), 0) FROM parley.migrations"
 # intervention, system, internal; and missing tables or rights.
 _OUTAGE_CLASSES = frozenset({"08", "25", "28", "3D", "3F", "40", "53", "57", "58", "F0", "XX"})
 _OUTAGES = frozenset({"42P01", "42501", "42703", "42883", "55P03"})
+_POOLER_FULL = "no more connections allowed"  # PgBouncer's max_client_conn, with a code of its own protocol
 _CONTENTION = ("40001", "40P01")
 _URL_HINT = "its URL cannot be used; write postgresql://USER:PASSWORD@HOST:PORT/NAME, and special characters as %XX"
 _SAFE_PLACE = re.compile(r"[\w.,:\[\]%-]*(/[\w.%-]*)?")
@@ -39,11 +40,16 @@ _SAFE_PLACE = re.compile(r"[\w.,:\[\]%-]*(/[\w.%-]*)?")
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How many seconds an answer of the server may take: to a connection, to all of one call, and while it is away."""
+    """How many seconds the server may take.
+
+    `connect` bounds a connection, `command` all of one call, `verify` the probe after a call that was not finished in
+    time. `probe` is the pause between probes while it is away.
+    """
 
     connect: float = 3.0
     command: float = 5.0
     probe: float = 0.25
+    verify: float = 1.0
 
 
 class WrongSchema(StoreUnavailable):
@@ -124,6 +130,18 @@ def outage(error: BaseException) -> str | None:
     if isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError):
         return _one_line(error) or type(error).__name__
     return None
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Tells whether one call was not finished in time, which says little about the server."""
+    return isinstance(error, TimeoutError | asyncpg.QueryCanceledError)
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Tells whether the server, or a pooler before it, has no room for one more connection."""
+    if isinstance(error, asyncpg.PostgresError) and _POOLER_FULL in str(error):
+        return True
+    return isinstance(error, asyncpg.TooManyConnectionsError | TimeoutError)
 
 
 def is_contention(error: BaseException) -> bool:

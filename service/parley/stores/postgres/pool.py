@@ -5,13 +5,20 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from math import inf
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-import asyncpg
-
 from parley.core.errors import StoreUnavailable
-from parley.stores.postgres.database import Connection, Database, is_contention, is_standby, outage
+from parley.stores.postgres.database import (
+    Connection,
+    Database,
+    is_contention,
+    is_full,
+    is_standby,
+    is_timeout,
+    outage,
+)
 
 T = TypeVar("T")
 
@@ -21,13 +28,20 @@ _CRAMPED_SECONDS = 5.0
 # Plans of statements are kept for so long. Those that were made while the tables were small would be kept until the
 # server looks at the tables by itself, and read whole sessions meanwhile.
 _PLAN_SECONDS = 15.0
+_CHECK_SECONDS = 5.0  # between two checks that write
+_LONGEST_PROBE = 15.0  # a write that hangs is waited for so long before another one is tried
+_UNWRITABLE = "it answers reads, and does not complete writes; see whether a synchronous standby is gone"
+# It waits for the disk and for synchronous standbys as a turn's commit does, and needs no table.
+_WRITE = "SELECT pg_logical_emit_message(true, 'parley', '')"
 
 
 class Pool:
     """Up to `size` connections, opened when they are needed.
 
-    While the server is known to be away every call fails at once, and one task looks for it. A call that has begun goes
-    on when its caller is cancelled: a statement that was half sent would cost the connection.
+    While the server is known to be away every call fails at once, and one task probes it. Where it answers reads and
+    does not complete writes, as with a synchronous standby that is gone, only calls that write fail. A call that is not
+    finished in time fails alone; the server is away when it does not complete a probe after that either. A call that
+    has begun goes on when its caller is cancelled: a statement that was half sent would cost the connection.
     """
 
     def __init__(self, database: Database, size: int) -> None:
@@ -39,23 +53,40 @@ class Pool:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._running: set[asyncio.Task[Any]] = set()
         self._away: str | None = None
+        self._unwritable: str | None = None
+        self._verifying = False
         self._cramped_until = 0.0
         self._seen = 0.0
+        self._checked = -inf
+        self._prober: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def run(self, work: Callable[[Connection], Awaitable[T]], *, again: bool = False) -> T:
-        """Does work on a connection. `again`: it may be done twice, should the connection be lost meanwhile.
+    async def read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Does work that only reads: it is done again where the connection was lost. Raises StoreUnavailable."""
+        self._check(writes=False)
+        return await asyncio.shield(self._spawn(self._run(work, writes=False)))
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Does work that writes.
 
         Raises StoreUnavailable where the server is away, and then it is unknown whether the work was done.
         """
-        self._check()
-        task = self._spawn(self._run(work, again=again))
-        return await asyncio.shield(task)
+        self._check(writes=True)
+        return await asyncio.shield(self._spawn(self._run(work, writes=True)))
+
+    async def check(self) -> None:
+        """Writes to the server, unless it did so within seconds. Raises StoreUnavailable."""
+        self._check(writes=True)
+        if _now() - self._checked > _CHECK_SECONDS:
+            await self.run(_probe_write)
+            self._checked = _now()
 
     async def close(self) -> None:
         """Finishes what is running, then closes every connection."""
         self._closed = True
         self._fail_waiting("the store is closed")
+        if self._prober is not None:
+            self._prober.cancel()
         while running := [task for task in self._running if task is not asyncio.current_task()]:
             await asyncio.wait(running)
         for connection in self._idle:
@@ -63,18 +94,20 @@ class Pool:
                 await connection.close(timeout=1)
         self._idle.clear()
 
-    async def _run(self, work: Callable[[Connection], Awaitable[T]], *, again: bool) -> T:
+    async def _run(self, work: Callable[[Connection], Awaitable[T]], *, writes: bool) -> T:
         tries = 0
         while True:
             tries += 1
-            connection = await self._acquire()
+            connection = await self._acquire(writes=writes)
             began = _now()
             try:
                 async with asyncio.timeout(self.database.patience.command):
                     if _now() - self._planned.setdefault(connection, _now()) > _PLAN_SECONDS:
                         await connection.execute("DISCARD PLANS")
                         self._planned[connection] = _now()
-                    return await work(connection)
+                    result = await work(connection)
+                    self._seen = max(self._seen, began)
+                    return result
             except Exception as error:
                 if is_contention(error) and tries < _TRIES:
                     await asyncio.sleep(random.uniform(0, _PAUSE * 2**tries))  # noqa: S311 - no secret
@@ -83,26 +116,28 @@ class Pool:
                 if (cause := outage(error)) is None or isinstance(error, StoreUnavailable):
                     raise
                 # Of connections that were cut while they were idle there may be as many as there are.
-                if again and tries <= self._size and self._away is None:
+                if not writes and tries <= self._size and self._away is None and not is_timeout(error):
                     continue
                 raise self.database.unavailable(cause) from error
             finally:
                 self._release(connection)
 
     def _note(self, connection: Connection, error: Exception, began: float) -> None:
-        """Drops the connection after an outage, and declares the server away where that is clear."""
+        """Drops the connection after an outage, and finds out whether the server is away."""
         cause = outage(error)
         if cause is None:
             return
         connection.terminate()
-        if isinstance(error, TimeoutError) or is_standby(error):
+        if is_standby(error):
             self._leave(cause, began)
+        elif is_timeout(error):
+            self._suspect(cause)
 
-    async def _acquire(self) -> Connection:
+    async def _acquire(self, *, writes: bool) -> Connection:
         """Takes an idle connection, opens one, or waits for one."""
         ends = _now() + self.database.patience.command
         while True:
-            self._check()
+            self._check(writes=writes)
             while self._idle:
                 connection = self._idle.pop()
                 if not connection.is_closed():
@@ -124,8 +159,10 @@ class Pool:
         except BaseException as error:
             self._open -= 1
             self._wake()
-            if isinstance(error.__cause__, asyncpg.TooManyConnectionsError) and self._open:
+            if self._open and is_full(error.__cause__):
                 self._cramped_until = _now() + _CRAMPED_SECONDS
+                if isinstance(error.__cause__, TimeoutError):
+                    self._suspect(str(error))
                 return None
             if isinstance(error, StoreUnavailable) and not self._leave(error.cause or str(error), began):
                 return None
@@ -160,11 +197,48 @@ class Pool:
                 waiter.set_result(None)
                 return
 
-    def _check(self) -> None:
+    def _check(self, *, writes: bool) -> None:
         if self._closed:
             raise StoreUnavailable("the store is closed")
-        if self._away is not None:
-            raise StoreUnavailable(self._away)
+        if (cause := self._away or (self._unwritable if writes else None)) is not None:
+            raise StoreUnavailable(cause)
+
+    def _suspect(self, cause: str) -> None:
+        """Probes the server in a task: one call that took too long is no sign that it is away."""
+        if not self._verifying and self._away is None and self._unwritable is None and not self._closed:
+            self._verifying = True
+            self._spawn(self._verify(cause))
+
+    async def _verify(self, cause: str) -> None:
+        """Probes reads, then writes: what is not completed within `verify` seconds fails at once from now on."""
+        began, patience = _now(), self.database.patience.verify
+        connection: Connection | None = None
+        try:
+            async with asyncio.timeout(patience):
+                connection = self._idle.pop() if self._idle else await self._open_one()
+                await connection.execute("SELECT 1")
+            cause, began = self._cannot_write(), inf
+            async with asyncio.timeout(patience):
+                await _probe_write(connection)
+        except Exception as error:
+            if outage(error) is None:
+                raise
+            if connection is not None:
+                connection.terminate()
+            if began < inf:
+                self._leave(cause, began)
+            else:
+                self._unwritable = cause
+                self._look()
+        finally:
+            self._verifying = False
+            if connection is not None:
+                self._release(connection)
+
+    async def _open_one(self) -> Connection:
+        connection = await self.database.connect()
+        self._open += 1
+        return connection
 
     def _leave(self, cause: str, began: float) -> bool:
         """Declares the server away: nobody waits for it any more, and a task looks for it.
@@ -181,8 +255,15 @@ class Pool:
             connection.terminate()
         self._open -= len(self._idle)
         self._idle.clear()
-        self._spawn(self._probe())
+        self._look()
         return True
+
+    def _look(self) -> None:
+        if not self._closed and (self._prober is None or self._prober.done()):
+            self._prober = self._spawn(self._probe())
+
+    def _cannot_write(self) -> str:
+        return f"{self.database.name}: {_UNWRITABLE}"
 
     def _fail_waiting(self, cause: str) -> None:
         for waiter in self._waiting:
@@ -191,19 +272,29 @@ class Pool:
         self._waiting.clear()
 
     async def _probe(self) -> None:
-        """Tries to connect until the server is back."""
+        """Tries to connect and to write until the server is back."""
         while not self._closed:
             await asyncio.sleep(self.database.patience.probe * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
             try:
                 connection = await self.database.connect()
             except StoreUnavailable as error:
                 self._away = error.cause or str(error)
+                continue
+            self._away, self._seen = None, _now()
+            self._unwritable = self._cannot_write()
+            try:
+                await _probe_write(connection)
+            except Exception as error:
+                if outage(error) is None:
+                    raise
             else:
-                self._away = None
-                self._seen = _now()
+                self._away = self._unwritable = None
                 self._open += 1
                 self._release(connection)
                 return
+            finally:
+                if self._unwritable is not None:
+                    connection.terminate()
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
@@ -215,6 +306,10 @@ class Pool:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # whoever waited for it has been told; nobody may be left who does
+
+
+async def _probe_write(connection: Connection) -> None:
+    await connection.execute(_WRITE, timeout=_LONGEST_PROBE)
 
 
 def _now() -> float:

@@ -58,7 +58,7 @@ class Releases:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(session_id, set()).add(waiter)
         try:
-            lease = await self._pool.run(lambda db: db.fetchval(_AWAIT, session_id, self._clock()), again=True)
+            lease = await self._pool.read(lambda db: db.fetchval(_AWAIT, session_id, self._clock()))
             if lease is not None:
                 poll = _POLL_LISTENING if self._listening else _POLL_DEAF
                 await asyncio.wait([waiter], timeout=min(poll, max(lease, _LEAST)))
