@@ -2,6 +2,7 @@
 
 import pytest
 from google.protobuf.json_format import ParseDict
+from google.protobuf.struct_pb2 import NULL_VALUE
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -163,8 +164,9 @@ def _choices(draw: st.DrawFn, index: int) -> Choice:
     for name in ("refusal", "reasoning_content"):
         if text := draw(_TEXTS):
             setattr(message, name, text)
-    if text := draw(_TEXTS):
-        message.content.string_value = text
+    message.content.string_value = draw(_TEXTS)
+    if not message.content.string_value and (message.tool_calls or message.refusal):
+        message.content.null_value = NULL_VALUE
     choice = Choice(index=index, message=message, finish_reason=draw(st.sampled_from(["stop", "length"])))
     if count := draw(st.sampled_from([0, 1, 64, 130])):
         choice.logprobs.content.extend(TokenLogprob(token=str(place)) for place in range(count))

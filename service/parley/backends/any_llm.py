@@ -20,6 +20,7 @@ from parley.backends.any_llm_failures import ProviderFailures
 from parley.backends.bounds import Bounds, Silence
 from parley.backends.failures import Malformed
 from parley.backends.json_text import FIELDS
+from parley.backends.openai_choice import expected
 from parley.backends.openai_stream import StreamReader
 from parley.config import ConfigError
 from parley.core.ports import UpstreamCall
@@ -47,7 +48,7 @@ class AnyLLM:
         try:
             async with asyncio.timeout_at(bounds.end):
                 answer = await self._provider.acompletion(**arguments)
-            return openai_answer.completion(_json(answer), call.request.top_logprobs)
+            return openai_answer.completion(_json(answer), expected(call))
         except TimeoutError as error:
             raise bounds.exceeded(error) from None
         except Malformed as error:
@@ -59,7 +60,7 @@ class AnyLLM:
         """Answers in chunks; see the port."""
         arguments = _arguments(call, stream=True)
         bounds = Bounds(call)
-        reader = StreamReader(call.request.n or 1, call.request.top_logprobs)
+        reader = StreamReader(expected(call))
         silence = Silence(call, bounds)
         until = bounds.first_token
         answer: AsyncIterator[Any] | None = None

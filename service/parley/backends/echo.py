@@ -27,6 +27,11 @@ class Echo:
         """Tells whether what comes may still turn out to be a repetition."""
         return bool(self._said)
 
+    @property
+    def holds(self) -> bool:
+        """Tells whether anything is held back."""
+        return bool(self._held)
+
     def strip(self, piece: str) -> str:
         """Returns what is new for certain. What may turn out to be a repetition is held back."""
         if not self._said:

@@ -1,214 +1,130 @@
 """From the JSON of OpenAI's chat completions to the messages.
 
-Many servers speak this JSON, each a little differently: what is missing or null is left out, what is unknown is passed
-over. What has the wrong shape raises Malformed.
+Many servers speak this JSON, each a little differently: a choice is read by `openai_choice`, in streams as in whole
+answers. What decorates an answer and is not as it should be is left out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-import orjson
-from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
+from google.protobuf.struct_pb2 import NULL_VALUE
 
+from parley.backends import vendor_json
 from parley.backends.failures import SHAPE_ERRORS, ErrorInBody, Malformed
+from parley.backends.finish_reasons import MAY_BE_EMPTY
+from parley.backends.openai_choice import ChoiceReader, Expected
+from parley.backends.openai_usage import usage
+from parley.backends.vendor_json import Source, count, struct, text_or_none
+from parley.core import extra_fields
+from parley.core.answers import ChoiceJoiner
 from parley.v1.chat_completions_pb2 import ChatCompletion
-from parley.v1.message_pb2 import (
-    Audio,
-    Choice,
-    CompletionTokensDetails,
-    CustomCall,
-    FunctionCall,
-    Logprobs,
-    Message,
-    PromptTokensDetails,
-    TokenLogprob,
-    ToolCall,
-    TopLogprob,
-    Usage,
-)
+from parley.v1.message_pb2 import Choice, Usage
 
-_DEEPEST = 24  # levels of JSON: each takes three of messages, which may have 100
-_UNLIKELY = -9999.0  # how OpenAI writes a probability of next to nothing
+TAGS = ("system_fingerprint", "service_tier", "moderation")
+KNOWN = frozenset({"id", "object", "created", "model", "choices", "usage", "error", "obfuscation", *TAGS})
+"""Members of an answer and of a chunk. `obfuscation` pads an event of OpenAI's to a length that tells nothing."""
 
 
-def completion(data: bytes, top: int, said: str = "") -> ChatCompletion:
-    """Reads a whole answer. At most `top` rivals of each token are kept, and `said` is taken off its beginning.
-
-    Raises Malformed, ErrorInBody.
-    """
+def completion(data: bytes, wanted: Expected) -> ChatCompletion:
+    """Reads a whole answer. Raises Malformed, ErrorInBody."""
     try:
-        answer = orjson.loads(data)
-        if answer.get("error"):
-            raise ErrorInBody(answer)
-        read = [choice(item, place, top) for place, item in enumerate(answer["choices"])]
-        found = ChatCompletion(choices=read, usage=usage(answer.get("usage") or {}))
-        tag(found, answer)
+        return _completion(vendor_json.loads(data), Source(data), wanted)
     except SHAPE_ERRORS as error:
         raise Malformed(f"{type(error).__name__}: {error}") from None
-    if not read:
+
+
+def _completion(answer: Any, source: Source, wanted: Expected) -> ChatCompletion:
+    if isinstance(answer, list) and answer:
+        raise_named_error(b"", answer, b"")
+    if answer.get("error"):
+        raise ErrorInBody(answer)
+    if not answer.get("choices"):
+        raise_unmarked_error(answer)
         raise Malformed("the answer has no choices")
-    if said:
-        _take_off(said, found)
-    return found
+    read = ChatCompletion(usage=usage(answer.get("usage"), source, "usage") or hidden_usage(answer, source))
+    read.choices.extend(_choices(answer["choices"], source, wanted))
+    tag(read, answer)
+    if fields := source.unknown(answer, KNOWN):
+        read.extra_json = extra_fields.dumps(fields)
+    return read
 
 
-def _take_off(said: str, answer: ChatCompletion) -> None:
-    for answered in answer.choices:
-        text = answered.message.content.string_value
-        if text.startswith(said):
-            answered.message.content.string_value = text.removeprefix(said)
+def _choices(data: Any, source: Source, wanted: Expected) -> list[Choice]:
+    readers: dict[int, ChoiceReader] = {}
+    made: list[Choice] = []
+    for place, item in enumerate(data):
+        index = index_of(item, place)
+        index = place if index in readers else index
+        reader = readers[index] = ChoiceReader(index, wanted)
+        reader.pieces.is_repaired = True
+        reader.read(item, source, "choices", place)
+        reader.end()
+        made.append(_joined(index, reader, item.get("message")))
+    require_output(readers.values(), wanted)
+    return made
+
+
+def _joined(index: int, reader: ChoiceReader, message: Any) -> Choice:
+    joiner = ChoiceJoiner()
+    for piece in reader.take():
+        joiner.add(piece)
+    choice = joiner.choice(index)
+    if not choice.message.content.string_value:
+        if isinstance(message, Mapping) and isinstance(message.get("content"), str):
+            choice.message.content.string_value = ""
+        else:
+            choice.message.content.null_value = NULL_VALUE
+    return choice
+
+
+def index_of(choice: Mapping[str, Any], place: int) -> int:
+    """Returns a choice's index; its place, where it has none that can be."""
+    index = count(choice.get("index"))
+    return place if index is None else index
+
+
+def require_output(choices: Collection[ChoiceReader], wanted: Expected) -> None:
+    """Raises Malformed where an answer has ended without saying anything, though nothing explains that.
+
+    The limit on tokens and a filter may leave nothing; so may `stop`, and an answer that had been said already.
+    """
+    if any(choice.has_output for choice in choices):
+        return
+    reasons = [choice.finish_reason() for choice in choices if choice.reason is not None]
+    if not (reasons and (wanted.may_be_empty or MAY_BE_EMPTY.intersection(reasons))):
+        raise Malformed("the answer is empty")
 
 
 def tag(answer: Any, data: Mapping[str, Any]) -> None:
     """Copies what the upstream says about itself."""
-    if data.get("system_fingerprint"):
-        answer.system_fingerprint = data["system_fingerprint"]
-    if data.get("service_tier"):
-        answer.service_tier = data["service_tier"]
-    if data.get("moderation"):
-        answer.moderation.CopyFrom(struct(data["moderation"]))
+    for name in ("system_fingerprint", "service_tier"):
+        if (text := text_or_none(data.get(name))) is not None:
+            setattr(answer, name, text)
+    if data.get("moderation") and (read := struct(data["moderation"])) is not None:
+        answer.moderation.CopyFrom(read)
 
 
-def choice(data: Mapping[str, Any], place: int, top: int) -> Choice:
-    """Reads one of the answers."""
-    index = data.get("index")
-    return Choice(
-        index=place if index is None else index,
-        message=message(data["message"]),
-        finish_reason=data.get("finish_reason") or None,
-        logprobs=logprobs(data.get("logprobs"), top),
-    )
+def hidden_usage(answer: Mapping[str, Any], source: Source) -> Usage | None:
+    """Reads a usage that stands elsewhere: in the last choice (Moonshot), or in `x_groq` (Groq)."""
+    for place, choice in enumerate(answer.get("choices") or ()):
+        if isinstance(choice, Mapping) and choice.get("usage"):
+            return usage(choice["usage"], source, "choices", place, "usage")
+    groq = answer.get("x_groq")
+    return usage(groq.get("usage"), source, "x_groq", "usage") if isinstance(groq, Mapping) else None
 
 
-def message(data: Mapping[str, Any]) -> Message:
-    """Reads an assistant's message. Null or missing content is an explicit null."""
-    read = Message(role=data.get("role") or "assistant", content=content(data.get("content")))
-    reasoning = data.get("reasoning_content") or data.get("reasoning")
-    if isinstance(reasoning, str):
-        read.reasoning_content = reasoning
-    if data.get("refusal"):
-        read.refusal = data["refusal"]
-    if data.get("tool_calls"):
-        read.tool_calls.extend(tool_call(item) for item in data["tool_calls"])
-    if data.get("function_call"):
-        read.function_call.CopyFrom(FunctionCall(**_named(data["function_call"], "arguments")))
-    if data.get("annotations"):
-        read.annotations.extend(struct(item) for item in data["annotations"])
-    if data.get("audio"):
-        read.audio.CopyFrom(audio(data["audio"]))
-    return read
+def raise_unmarked_error(answer: Mapping[str, Any]) -> None:
+    """Raises ErrorInBody for an object without choices that says in another way that it is an error."""
+    if "error" in (answer.get("object"), answer.get("type")) or answer.get("detail"):  # FastChat, vLLM; FastAPI
+        raise ErrorInBody(answer)
+    status = answer.get("base_resp")  # MiniMax
+    if isinstance(status, Mapping) and status.get("status_code"):
+        raise ErrorInBody({"error": {"message": status.get("status_msg"), "code": status["status_code"]}})
 
 
-def content(data: Any) -> Value:
-    """Returns a message's content as a Value: text mostly, null, or a list of parts."""
-    if isinstance(data, str):
-        return Value(string_value=data)
-    if data is None:
-        return Value(null_value=NULL_VALUE)
-    _check_depth(data)
-    parts = ListValue()
-    parts.extend(data)
-    return Value(list_value=parts)
-
-
-def tool_call(data: Mapping[str, Any]) -> ToolCall:
-    """Reads a tool call."""
-    call = ToolCall(id=data.get("id") or "", type=data.get("type") or "function")
-    if data.get("custom"):
-        call.custom.CopyFrom(CustomCall(**_named(data["custom"], "input")))
-    else:
-        call.function.CopyFrom(FunctionCall(**_named(data["function"], "arguments")))
-    return call
-
-
-def _named(data: Mapping[str, Any], text: str) -> dict[str, Any]:
-    """Reads a name, and text that some servers send as the JSON that it should be the text of."""
-    value = data.get(text)
-    if value is not None and not isinstance(value, str):
-        value = orjson.dumps(value).decode()
-    return {"name": data.get("name") or "", text: value}
-
-
-def audio(data: Mapping[str, Any]) -> Audio:
-    """Reads spoken output, or a piece of it."""
-    return Audio(
-        id=data.get("id") or "",
-        expires_at=data.get("expires_at"),
-        data=data.get("data"),
-        transcript=data.get("transcript"),
-    )
-
-
-def struct(data: Mapping[str, Any]) -> Struct:
-    """Returns a JSON object as a Struct. Raises ValueError where it nests more deeply than messages may."""
-    _check_depth(data)
-    read = Struct()
-    read.update(data)
-    return read
-
-
-def _check_depth(data: Any, levels: int = _DEEPEST) -> None:
-    """Protobuf writes what nests too deeply, and nobody can read it then."""
-    if levels == 0:
-        raise ValueError("the answer nests too deeply")
-    for value in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
-        _check_depth(value, levels - 1)
-
-
-def logprobs(data: Mapping[str, Any] | None, top: int) -> Logprobs | None:
-    """Reads the probabilities of the tokens; None where there are none."""
-    if not data:
-        return None
-    return Logprobs(
-        content=[token(item, top) for item in data.get("content") or ()],
-        refusal=[token(item, top) for item in data.get("refusal") or ()],
-    )
-
-
-def token(data: Mapping[str, Any], top: int) -> TokenLogprob:
-    """Reads one token's probability and those of its likeliest `top` rivals: llama.cpp sends 20 unasked."""
-    rivals = data.get("top_logprobs") or ()
-    return TokenLogprob(
-        token=data["token"],
-        logprob=_logprob(data),
-        bytes=data.get("bytes"),
-        top_logprobs=[
-            TopLogprob(token=rival["token"], logprob=_logprob(rival), bytes=rival.get("bytes"))
-            for rival in rivals[:top]
-        ],
-    )
-
-
-def _logprob(data: Mapping[str, Any]) -> float:
-    value = data.get("logprob")
-    return _UNLIKELY if value is None else value
-
-
-def usage(data: Mapping[str, Any]) -> Usage:
-    """Reads what the answer cost; the three numbers of OpenAI are always set."""
-    prompt = data.get("prompt_tokens") or 0
-    produced = data.get("completion_tokens") or 0
-    read = Usage(
-        prompt_tokens=prompt,
-        completion_tokens=produced,
-        total_tokens=data.get("total_tokens") or prompt + produced,
-        **_counts(data, _DEEPSEEK),
-    )
-    if isinstance(cost := data.get("cost"), int | float):  # Perplexity has an object here
-        read.cost = cost
-    if isinstance(details := data.get("cost_details"), dict):
-        read.cost_details.CopyFrom(struct(details))
-    if details := data.get("prompt_tokens_details"):
-        read.prompt_tokens_details.CopyFrom(PromptTokensDetails(**_counts(details, _PROMPT)))
-    if details := data.get("completion_tokens_details"):
-        read.completion_tokens_details.CopyFrom(CompletionTokensDetails(**_counts(details, _PRODUCED)))
-    return read
-
-
-_DEEPSEEK = ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens")
-_PROMPT = tuple(field.name for field in PromptTokensDetails.DESCRIPTOR.fields)
-_PRODUCED = tuple(field.name for field in CompletionTokensDetails.DESCRIPTOR.fields)
-
-
-def _counts(data: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: data.get(name) for name in names}
+def raise_named_error(name: bytes, event: Any, text: bytes) -> None:
+    """Raises ErrorInBody for an event or a body that is no object but an error all the same (Gemini sends a list)."""
+    if isinstance(event, list) and event and isinstance(event[0], Mapping) and event[0].get("error"):
+        raise ErrorInBody(event[0])
+    if name == b"error":
+        raise ErrorInBody({"message": text.decode(errors="replace")})

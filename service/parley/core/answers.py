@@ -1,6 +1,15 @@
-"""A streamed answer, joined into the whole that it makes."""
+"""A streamed answer, joined into the whole that it makes.
+
+Fields that Parley does not know are joined as `extra_fields.merge` says: arrays are appended, objects merged, other
+values replaced by later ones. Text in them is not concatenated: no vendor documents that.
+"""
+
+from typing import Any
+
+from google.protobuf.struct_pb2 import NULL_VALUE
 
 from parley.core.errors import StreamBroken
+from parley.core.extra_fields import merge_text
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import (
     Audio,
@@ -26,7 +35,7 @@ class AnswerJoiner:
         self._answer = answer
         self._largest = largest
         self._size = 0
-        self._choices: dict[int, _ChoiceJoiner] = {}
+        self._choices: dict[int, ChoiceJoiner] = {}
 
     def add(self, chunk: ChatCompletionChunk) -> None:
         """Takes in a chunk that is not shaped yet. Raises StreamBroken where the answer becomes too large."""
@@ -37,7 +46,7 @@ class AnswerJoiner:
         for choice in chunk.choices:
             joiner = self._choices.get(choice.index)
             if joiner is None:
-                joiner = self._choices[choice.index] = _ChoiceJoiner()
+                joiner = self._choices[choice.index] = ChoiceJoiner()
             joiner.add(choice)
         if chunk.HasField("usage"):
             self._answer.usage.CopyFrom(chunk.usage)
@@ -47,6 +56,7 @@ class AnswerJoiner:
             self._answer.system_fingerprint = chunk.system_fingerprint
         if chunk.HasField("service_tier"):
             self._answer.service_tier = chunk.service_tier
+        _add_extra(self._answer, chunk)
 
     def completion(self) -> ChatCompletion:
         """Returns what has been said so far, of all choices."""
@@ -56,7 +66,7 @@ class AnswerJoiner:
         return self._answer
 
 
-class _ChoiceJoiner:
+class ChoiceJoiner:
     """Joins what is said of one choice."""
 
     def __init__(self) -> None:
@@ -65,6 +75,7 @@ class _ChoiceJoiner:
         self._calls: dict[int, ToolCall] = {}
 
     def add(self, choice: ChunkChoice) -> None:
+        """Adds a piece."""
         delta = choice.delta
         if delta.content:
             self._texts["content"].append(delta.content)
@@ -72,6 +83,7 @@ class _ChoiceJoiner:
             self._choice.finish_reason = choice.finish_reason
         if choice.HasField("logprobs"):
             self._choice.logprobs.MergeFrom(choice.logprobs)
+        _add_extra(self._choice, choice)
         if len(delta.ListFields()) > delta.HasField("content"):
             self._add_rare(delta)
 
@@ -85,10 +97,12 @@ class _ChoiceJoiner:
         if delta.HasField("audio"):
             join_audio(message.audio, delta.audio)
         message.annotations.extend(delta.annotations)
+        _add_extra(message, delta)
         for piece in delta.tool_calls:
             _join_call(self._calls.setdefault(piece.index, ToolCall(type="function")), piece)
 
     def choice(self, index: int) -> Choice:
+        """Returns what has been said so far."""
         made = Choice()
         made.CopyFrom(self._choice)
         made.index = index
@@ -99,12 +113,23 @@ class _ChoiceJoiner:
             elif text:
                 setattr(made.message, name, text)
         made.message.tool_calls.extend(call for _, call in sorted(self._calls.items()))
+        if made.HasField("finish_reason") and not made.message.HasField("content"):
+            _set_no_content(made.message)
         return made
 
 
+def _set_no_content(message: Message) -> None:
+    """Sets the content of an answer without text: null beside what stands in its place, else empty."""
+    if message.tool_calls or message.HasField("function_call") or message.refusal or message.HasField("audio"):
+        message.content.null_value = NULL_VALUE
+    else:
+        message.content.string_value = ""
+
+
 def _join_function(call: FunctionCall, piece: FunctionCallDelta) -> None:
-    call.name += piece.name
+    call.name = piece.name or call.name
     call.arguments += piece.arguments
+    _add_extra(call, piece)
 
 
 def _join_call(call: ToolCall, piece: ToolCallDelta) -> None:
@@ -113,8 +138,16 @@ def _join_call(call: ToolCall, piece: ToolCallDelta) -> None:
     if piece.HasField("function"):
         _join_function(call.function, piece.function)
     if piece.HasField("custom"):
-        call.custom.name += piece.custom.name
+        call.custom.name = piece.custom.name or call.custom.name
         call.custom.input += piece.custom.input
+        _add_extra(call.custom, piece.custom)
+    _add_extra(call, piece)
+
+
+def _add_extra(to: Any, piece: Any) -> None:
+    """Merges the fields of a piece that Parley does not know into those of the whole."""
+    if piece.extra_json:
+        to.extra_json = merge_text(to.extra_json, piece.extra_json)
 
 
 def join_audio(audio: Audio, piece: Audio) -> None:
@@ -126,6 +159,7 @@ def join_audio(audio: Audio, piece: Audio) -> None:
         audio.data += piece.data
     if piece.HasField("transcript"):
         audio.transcript += piece.transcript
+    _add_extra(audio, piece)
 
 
 def said(completion: ChatCompletion) -> Message | None:

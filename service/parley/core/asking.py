@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from parley.core import usage
 from parley.core.answers import cost
 from parley.core.attempts import Attempt, Kind
 from parley.core.course import Course
@@ -40,11 +41,21 @@ async def complete(course: Course, attempt: Attempt) -> ChatCompletion:
         course.left(attempt)
         raise
     else:
-        attempt.usage = cost(completion)
+        _count(attempt, completion)
         course.completed(attempt)
         return completion
     finally:
         target.give_place()
+
+
+def _count(attempt: Attempt, completion: ChatCompletion) -> None:
+    """Notes what a whole answer cost; what its target has not reported is estimated."""
+    attempt.usage = cost(completion)
+    if not usage.is_complete(attempt.usage):
+        size = sum(usage.size(choice.message) for choice in completion.choices)
+        attempt.usage = usage.completed(attempt.usage, attempt.call.request.messages, size)
+        attempt.estimated = True
+        completion.usage.CopyFrom(attempt.usage)
 
 
 class Asked:

@@ -10,11 +10,12 @@ from itertools import takewhile
 
 from google.protobuf.struct_pb2 import Value
 
+from parley.core import usage
 from parley.core.history import BYTES_A_TOKEN
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import ChunkChoice, Message
 
-_LARGEST = 1024 * 1024  # characters: of more nothing is kept, and it is not gone on with
+_LARGEST = 1024 * 1024  # bytes of text: of more nothing is kept, and it is not gone on with
 _ECHO = 16  # characters: a target that begins with so many of those delivered repeats them, and does not go on
 _PLAIN = 2  # fields of a choice that is more text and nothing else: its index and its delta
 _JOINABLE = frozenset({"role", "content", "reasoning_content", "extra_json"})
@@ -32,7 +33,7 @@ class Delivered:
         self._n = n
         self._texts: dict[int, list[str]] = {}
         self._finished: set[int] = set()
-        self._size = 0
+        self.size = 0  # in bytes of text, of every kind
         self._joinable = True
 
     def add(self, chunk: ChatCompletionChunk) -> None:
@@ -41,13 +42,14 @@ class Delivered:
             delta = choice.delta
             text = delta.content
             if text:
-                self._size += len(text)
-                if self._size <= _LARGEST:
+                self.size += len(text) if text.isascii() else len(text.encode())
+                if self.size <= _LARGEST:
                     self._texts.setdefault(choice.index, []).append(text)
             if not text or len(delta.ListFields()) > 1 or len(choice.ListFields()) > _PLAIN:
                 self._add_rest(choice)
 
     def _add_rest(self, choice: ChunkChoice) -> None:
+        self.size += usage.size(choice.delta) - len(choice.delta.content.encode())
         for field, _ in choice.delta.ListFields():
             self._joinable = self._joinable and field.name in _JOINABLE
         if choice.HasField("finish_reason"):
@@ -62,7 +64,7 @@ class Delivered:
     @property
     def is_joinable(self) -> bool:
         """Tells whether the answer can be gone on with at all."""
-        return self._joinable and self._size <= _LARGEST
+        return self._joinable and self.size <= _LARGEST
 
     def may_prefill(self, request: CreateChatCompletionRequest) -> bool:
         """Tells whether a target can be asked to go on: with one answer of free text, of which there is something.

@@ -18,11 +18,11 @@ class Joint:
         self.broken: ParleyError | None = None
         self._course = course
         self._filter: Splice | Resume | None = None
-        self._said: list[str] = []  # what the present attempt has said, delivered or not
+        self._size = 0  # bytes of text that the present attempt has said, delivered or not
 
     def goes_on_with(self, attempt: Attempt) -> None:
         """Joins another attempt to what was delivered."""
-        self._said = []
+        self._size = 0
         if attempt.resumes:
             self._filter = Resume(self.delivered, begun(attempt.call.request, self.delivered))
         else:
@@ -35,7 +35,7 @@ class Joint:
         if self._filter is None:
             self.delivered.add(chunk)
             return (chunk,)
-        self._said.extend(choice.delta.content for choice in chunk.choices)
+        self._size += sum(usage.size(choice.delta) for choice in chunk.choices)
         return self._deliver(self._filter.new(chunk))
 
     def end(self) -> Sequence[ChatCompletionChunk]:
@@ -43,16 +43,15 @@ class Joint:
         return self._deliver(self._filter.end()) if self._filter else ()
 
     def settle(self, attempt: Attempt) -> None:
-        """Estimates what an attempt cost that said something, but broke off, or went on and did not tell."""
-        told = attempt.usage is not None or self._filter is None
-        if attempt.first_token is None or (attempt.outcome is Outcome.COMPLETED and told):
+        """Estimates what an attempt cost that said something, but broke off, or whose target did not report it."""
+        is_whole = attempt.outcome is Outcome.COMPLETED
+        if attempt.first_token is None or (is_whole and usage.is_complete(attempt.usage)):
             return
-        said = self._said if self._filter else self.delivered.texts()
-        guess = usage.estimate(attempt.call.request.messages, said)
-        if attempt.usage is not None:
-            guess.prompt_tokens = attempt.usage.prompt_tokens
-            guess.completion_tokens = max(guess.completion_tokens, attempt.usage.completion_tokens)
-        attempt.usage, attempt.estimated = usage.counted(guess), True
+        prompt, size = attempt.call.request.messages, self._size if self._filter else self.delivered.size
+        made = usage.completed(attempt.usage, prompt, size)
+        if not is_whole:
+            made.completion_tokens = max(made.completion_tokens, usage.estimate((), size).completion_tokens)
+        attempt.usage, attempt.estimated = usage.counted(made), True
 
     def bill(self) -> ChatCompletionChunk:
         """Returns a chunk with what all attempts cost."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import zip_longest
+from typing import Any
 
 from parley.core.streams import StreamShaper
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
@@ -25,12 +26,13 @@ def streamed(completion: ChatCompletion) -> Iterator[list[ChatCompletionChunk]]:
     """Takes a stamped answer apart into the documented sequence of a stream, in chunks of a moderate size."""
     shaper = StreamShaper(completion)
     for choice in completion.choices:
-        for piece in _pieces(choice):
+        for piece in pieces(choice):
             yield shaper.shape(ChatCompletionChunk(choices=[piece]))
     yield [shaper.end()]
 
 
-def _pieces(choice: Choice) -> Iterator[ChunkChoice]:
+def pieces(choice: Choice) -> Iterator[ChunkChoice]:
+    """Takes a choice apart into deltas of one kind, of a moderate size, and its end."""
     message = choice.message
     for text in _cut(message.reasoning_content):
         yield _piece(choice, Delta(reasoning_content=text))
@@ -44,35 +46,48 @@ def _pieces(choice: Choice) -> Iterator[ChunkChoice]:
     for place, call in enumerate(message.tool_calls):
         for part in _call_pieces(place, call):
             yield _piece(choice, Delta(tool_calls=[part]))
-    last = _piece(choice, _rest(message))
+    yield _piece(choice, _rest(message))
+    last = _piece(choice, Delta())
     if choice.HasField("finish_reason"):
         last.finish_reason = choice.finish_reason
+    if choice.HasField("extra_json"):
+        last.extra_json = choice.extra_json
     yield last
 
 
 def _rest(message: Message) -> Delta:
     rest = Delta(annotations=message.annotations)
     if message.HasField("function_call"):
-        rest.function_call.name = message.function_call.name
-        rest.function_call.arguments = message.function_call.arguments
+        call = message.function_call
+        rest.function_call.name, rest.function_call.arguments = call.name, call.arguments
+        _copy_extra(call, rest.function_call)
     if message.HasField("audio"):
         rest.audio.CopyFrom(message.audio)
+    _copy_extra(message, rest)
     return rest
 
 
 def _call_pieces(place: int, call: ToolCall) -> Iterator[ToolCallDelta]:
     """A tool call begins with its id, type and name; the rest is pieces of its arguments."""
     first = ToolCallDelta(index=place, id=call.id, type=call.type)
+    _copy_extra(call, first)
     if call.HasField("custom"):
-        first.custom.name = call.custom.name
-        yield first
-        for text in _cut(call.custom.input):
-            yield ToolCallDelta(index=place, custom=CustomCallDelta(input=text))
-        return
-    first.function.name = call.function.name
+        first.custom.name, first.custom.input = call.custom.name, ""
+        _copy_extra(call.custom, first.custom)
+    elif call.HasField("function"):
+        first.function.name, first.function.arguments = call.function.name, ""
+        _copy_extra(call.function, first.function)
     yield first
+    for text in _cut(call.custom.input):
+        yield ToolCallDelta(index=place, custom=CustomCallDelta(input=text))
     for text in _cut(call.function.arguments):
         yield ToolCallDelta(index=place, function=FunctionCallDelta(arguments=text))
+
+
+def _copy_extra(of: Any, to: Any) -> None:
+    """Copies the fields that Parley does not know."""
+    if of.HasField("extra_json"):
+        to.extra_json = of.extra_json
 
 
 def _piece(choice: Choice, delta: Delta) -> ChunkChoice:

@@ -6,17 +6,44 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from parley.config import Price
 from parley.core.history import BYTES_A_TOKEN, tokens
-from parley.v1.message_pb2 import Message, Usage
+from parley.v1.message_pb2 import Delta, Message, Usage
 
 _MILLION = 1_000_000
 _MOST = 2**32 - 1  # what a count can be
 
 
-def estimate(prompt: Iterable[Message], texts: Iterable[str]) -> Usage:
-    """Estimates what an answer cost that broke off before its backend told: a token for four bytes of text."""
-    size = sum(len(text.encode()) for text in texts)
+def estimate(prompt: Iterable[Message], size: int) -> Usage:
+    """Estimates what an answer of `size` bytes cost whose backend did not report it: a token for four bytes of text."""
     usage = Usage(prompt_tokens=sum(map(tokens, prompt)), completion_tokens=-(-size // BYTES_A_TOKEN))
     return counted(usage)
+
+
+def is_complete(usage: Usage | None) -> bool:
+    """Tells whether a backend has reported the tokens of the prompt and those of the answer."""
+    return usage is not None and usage.HasField("prompt_tokens") and usage.HasField("completion_tokens")
+
+
+def completed(reported: Usage | None, prompt: Iterable[Message], size: int) -> Usage:
+    """Returns what a backend has reported of the cost of an answer of `size` bytes, with estimates for what is missing."""
+    usage = Usage()
+    if reported is not None:
+        usage.CopyFrom(reported)
+    guess = estimate(prompt, size)
+    if not usage.HasField("prompt_tokens"):
+        usage.prompt_tokens = guess.prompt_tokens
+    if not usage.HasField("completion_tokens"):
+        usage.completion_tokens = guess.completion_tokens
+    return counted(usage)
+
+
+def size(message: Message | Delta) -> int:
+    """Returns how many bytes of text a model has produced for a message, or a piece of one."""
+    content = message.content if isinstance(message, Delta) else message.content.string_value
+    texts = [content, message.reasoning_content, message.refusal, message.audio.transcript]
+    texts += [message.function_call.name, message.function_call.arguments]
+    for call in message.tool_calls:
+        texts += [call.function.name, call.function.arguments, call.custom.name, call.custom.input]
+    return sum(len(text.encode()) for text in texts)
 
 
 def counted(usage: Usage) -> Usage:

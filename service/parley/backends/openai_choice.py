@@ -1,0 +1,255 @@
+"""One choice of an answer in OpenAI's JSON: whole messages and deltas are read by the same code.
+
+Servers differ in where they put what. Text may be a string, a list of parts, or nested lists; reasoning has two names;
+the finish reason may stand in every chunk; ids and names of tool calls come in many ways. What carries the answer must
+be right, else TypeError or Malformed is raised. What decorates it is repaired or left out.
+"""
+
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any
+
+from parley.backends import finish_reasons
+from parley.backends.echo import Echo
+from parley.backends.failures import ErrorInBody, Malformed
+from parley.backends.openai_logprobs import logprobs
+from parley.backends.pieces import CONTENT, REASONING, REFUSAL, Pieces
+from parley.backends.tool_calls import Piece, ToolCalls
+from parley.backends.vendor_json import Source, count, struct, text_or_none
+from parley.core.ports import UpstreamCall
+from parley.v1.message_pb2 import Audio, ChunkChoice, Delta
+
+_PLAIN = frozenset({"role", "content"})
+_KNOWN = _PLAIN | {
+    "annotations",
+    "audio",
+    "function_call",
+    "reasoning",
+    "reasoning_content",
+    "refusal",
+    "tool_calls",
+}
+_KNOWN_AUDIO = frozenset({"id", "expires_at", "data", "transcript"})
+_USUAL = frozenset({"index", "delta", "finish_reason", "logprobs"})
+_KNOWN_OF_CHOICE = _USUAL | {"message", "error", "usage"}
+_REFERENCE = "annotation"
+
+# What the parts of a content are: the kind of text, and the members that may hold it. (OpenAI, Responses and chat
+# completions; Mistral, reasoning; Anthropic, as proxies pass it on.)
+_PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "text": (CONTENT, ("text", "content")),
+    "output_text": (CONTENT, ("text", "content")),
+    "input_text": (CONTENT, ("text", "content")),
+    "thinking": (REASONING, ("thinking", "text", "content")),
+    "reasoning": (REASONING, ("reasoning", "text", "content", "summary")),
+    "reasoning_text": (REASONING, ("text", "content")),
+    "reasoning_content": (REASONING, ("reasoning_content", "text", "content")),
+    "summary_text": (REASONING, ("text", "content")),
+    "refusal": (REFUSAL, ("refusal", "text", "content")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a call lets its answer be.
+
+    `n` choices, of whose tokens at most `top` rivals are kept. `said` is what the caller has got of the answer already.
+    `names` are those of the tools offered. `may_be_empty` says that an answer may end well without any output.
+    """
+
+    n: int = 1
+    top: int = 0
+    said: str = ""
+    names: AbstractSet[str] = frozenset()
+    may_be_empty: bool = False
+
+
+def expected(call: UpstreamCall, said: str = "") -> Expected:
+    """Returns what a call lets its answer be: an empty one where it may stop at once, or has been said already."""
+    request = call.request
+    names = [function.name for function in request.functions]
+    names += [tool.function.name or tool.custom.name for tool in request.tools]
+    may_be_empty = call.continues or request.HasField("stop")
+    return Expected(request.n or 1, request.top_logprobs, said, frozenset(names), may_be_empty)
+
+
+class ChoiceReader:
+    """Reads one choice, from one message or from many deltas."""
+
+    def __init__(self, index: int, wanted: Expected) -> None:
+        self.has_output = False
+        self.has_failed = False
+        self.reason: str | None = None  # in the vendor's words
+        self.went_on = False  # said more after it had given its reason
+        self.pieces = Pieces(index, Echo(wanted.said) if wanted.said else None)
+        self._top = wanted.top
+        self._calls = ToolCalls(wanted.names)
+        self._function = ToolCalls(wanted.names)
+
+    def read(self, choice: Mapping[str, Any], source: Source, *path: str | int) -> None:
+        """Reads a choice of a whole answer, or what a chunk adds to one. Raises ErrorInBody, Malformed."""
+        name = "delta" if choice.get("delta") is not None else "message"
+        said = choice.get(name)
+        if said:
+            self._add(said, source, *path, name)
+        if choice.get("logprobs"):
+            self._add_logprobs(choice["logprobs"])
+        if not choice.keys() <= _USUAL:
+            self._add_rest(choice, source, *path)
+        if choice.get("finish_reason"):
+            self._note_reason(choice["finish_reason"])
+
+    def ends_well(self, *, done: bool) -> bool:
+        """Tells whether the choice has ended; `done` says that the whole answer has.
+
+        A reason behind which more was said was no end: only the end of the whole answer is one then.
+        """
+        if self.has_failed:
+            return False
+        return done or (self.reason is not None and not self.went_on)
+
+    def finish_reason(self) -> str:
+        """Returns why the choice ended, in OpenAI's words. Raises Malformed for no good reason."""
+        called = finish_reasons.TOOL_CALLS if self._calls else finish_reasons.STOP
+        called = finish_reasons.FUNCTION_CALL if self._function else called
+        if self.reason is None:
+            return called
+        reason = finish_reasons.in_openai_words(self.reason)
+        if reason in finish_reasons.CALLS and not (self._calls or self._function):
+            return finish_reasons.STOP
+        return reason
+
+    def end(self) -> None:
+        """Ends the choice well: what was held back comes, and the reason. Raises Malformed."""
+        reason = self.finish_reason()
+        self._take_calls()
+        self.pieces.finish(reason)
+
+    def take(self) -> list[ChunkChoice]:
+        """Returns what the choice says, since the last time."""
+        return self.pieces.take()
+
+    def _add(self, said: Mapping[str, Any], source: Source, *path: str | int) -> None:
+        """Adds a message or a delta. Nearly all deltas have content and nothing else."""
+        content = said.get("content")
+        if content.__class__ is str and said.keys() <= _PLAIN:
+            if content:
+                self._note_output()
+                self.pieces.text(CONTENT, content)
+            return
+        fields = source.unknown(said, _KNOWN, *path)
+        mark = self.pieces.separate() if fields else 0
+        self._add_texts(said, content)
+        self._add_calls(said, source, *path)
+        self._add_others(said)
+        if fields:
+            self._add_unknown(fields, mark)
+
+    def _add_texts(self, said: Mapping[str, Any], content: Any) -> None:
+        reasoning = said.get("reasoning_content") or said.get("reasoning")
+        if isinstance(reasoning, str | list | dict):
+            self._add_text(reasoning, REASONING)
+        if content is not None:
+            self._add_text(content, CONTENT)
+        if said.get("refusal"):
+            self._add_text(said["refusal"], REFUSAL)
+
+    def _add_text(self, data: Any, kind: str) -> None:
+        for found, text in _texts(data, kind):
+            if not text:
+                continue
+            self._note_output()
+            if found is not _REFERENCE:
+                self.pieces.text(found, text)
+            elif (read := struct(text)) is not None:
+                self.pieces.delta(Delta(annotations=[read]))
+
+    def _add_calls(self, said: Mapping[str, Any], source: Source, *path: str | int) -> None:
+        calls = said.get("tool_calls") or ()
+        if isinstance(calls, Mapping):
+            raise TypeError("tool_calls is no list")
+        for place, data in enumerate(calls):
+            self._note_output()
+            for piece in self._calls.add(Piece(data, source, *path, "tool_calls", place)):
+                self.pieces.tool_call(piece)
+        if said.get("function_call"):
+            self._note_output()
+            self._add_function(self._function.add(Piece(said, source, *path, field="function_call")))
+
+    def _add_function(self, pieces: list[Any]) -> None:
+        for piece in pieces:
+            self.pieces.delta(Delta(function_call=piece.function))
+
+    def _take_calls(self) -> None:
+        for piece in self._calls.end():
+            self.pieces.tool_call(piece)
+        self._add_function(self._function.end())
+
+    def _add_others(self, said: Mapping[str, Any]) -> None:
+        annotations = said.get("annotations")
+        if isinstance(annotations, list):
+            read = [found for found in map(struct, annotations) if found is not None]
+            if read:
+                self.pieces.delta(Delta(annotations=read))
+        if isinstance(said.get("audio"), Mapping) and said["audio"]:
+            self._note_output()
+            self.pieces.delta(Delta(audio=audio(said["audio"])))
+
+    def _add_unknown(self, fields: dict[str, Any], mark: int) -> None:
+        """Adds members of a message that Parley does not know; a list or an object may be the output, as images are."""
+        if any(isinstance(value, list | dict) and value for value in fields.values()):
+            self._note_output()
+        self.pieces.unknown(fields, mark)
+
+    def _add_logprobs(self, data: Any) -> None:
+        if (read := logprobs(data, self._top)) is not None:
+            self.pieces.logprobs(read)
+
+    def _add_rest(self, choice: Mapping[str, Any], source: Source, *path: str | int) -> None:
+        if choice.get("error"):
+            self.has_failed = True
+            raise ErrorInBody({"error": choice["error"]})
+        if fields := source.unknown(choice, _KNOWN_OF_CHOICE, *path):
+            self.pieces.unknown_of_choice(fields)
+
+    def _note_output(self) -> None:
+        self.has_output = True
+        if self.reason is not None:
+            self.went_on = True
+
+    def _note_reason(self, raw: Any) -> None:
+        if finish_reasons.is_failure(raw):
+            self.has_failed = True
+            raise Malformed(f"the answer ended with the finish_reason {raw!r}")
+        reason = finish_reasons.given(raw)
+        if reason is not None and (self.reason is None or reason != finish_reasons.STOP):
+            self.reason = reason
+
+
+def _texts(data: Any, kind: str) -> Iterator[tuple[str, Any]]:
+    """Yields the texts of a content with their kinds, in order; what is no text is a reference, an object."""
+    if isinstance(data, str):
+        yield kind, data
+    elif isinstance(data, list):
+        for item in data:
+            yield from _texts(item, kind)
+    elif isinstance(data, Mapping):
+        inner, names = _PARTS.get(data.get("type") or "text", ("", ()))
+        found = next((data[name] for name in names if data.get(name)), None)
+        if inner:
+            yield from _texts(found, kind if inner is CONTENT else inner)
+        else:
+            yield _REFERENCE, data
+    elif data is not None:
+        raise TypeError(f"a text is of the type {type(data).__name__}")
+
+
+def audio(data: Mapping[str, Any]) -> Audio:
+    """Reads spoken output, or a piece of it."""
+    return Audio(
+        id=text_or_none(data.get("id")) or "",
+        expires_at=count(data.get("expires_at")),
+        data=text_or_none(data.get("data")),
+        transcript=text_or_none(data.get("transcript")),
+    )

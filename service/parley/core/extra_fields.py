@@ -1,0 +1,78 @@
+"""Fields that Parley does not know: read, merged and written as JSON without loss.
+
+`extra_json` of a message holds them as text. Integers of any size and the digits of decimal numbers stay as they came.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+_LONG = 18  # characters of an integer that certainly fits into 64 bits
+
+
+class _Integer(int):
+    """An integer that may not fit into 64 bits, and its text."""
+
+    text: str
+
+
+class _Decimal(float):
+    """A number with a fraction or an exponent, and its text."""
+
+    text: str
+
+
+def loads(text: str | bytes) -> Any:
+    """Reads JSON so that `dumps` writes its numbers as they came. Raises ValueError, RecursionError."""
+    return _decode(text.decode() if isinstance(text, bytes) else text)
+
+
+def dumps(data: Any) -> str:
+    """Writes JSON. Raises TypeError for what JSON cannot express, and for text that is no Unicode."""
+    return orjson.dumps(data, default=_exact, option=orjson.OPT_PASSTHROUGH_SUBCLASS).decode()
+
+
+def merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Merges members of a later piece of an answer: arrays are appended, objects merged, other values replaced."""
+    for name, value in more.items():
+        known = into.get(name)
+        if isinstance(known, dict) and isinstance(value, dict):
+            merge(known, value)
+        elif isinstance(known, list) and isinstance(value, list):
+            into[name] = known + value
+        else:
+            into[name] = value
+
+
+def merge_text(text: str, more: str) -> str:
+    """Returns two texts of JSON objects as one, merged as `merge` does; "" is an empty object."""
+    if not text or not more:
+        return text or more
+    merged: dict[str, Any] = loads(text)
+    merge(merged, loads(more))
+    return dumps(merged)
+
+
+def _int(text: str) -> int:
+    if len(text) <= _LONG and text != "-0":
+        return int(text)
+    number = _Integer(text)
+    number.text = text
+    return number
+
+
+def _decimal(text: str) -> float:
+    number = _Decimal(text)
+    number.text = text
+    return number
+
+
+def _exact(data: Any) -> Any:
+    if isinstance(data, _Integer | _Decimal):
+        return orjson.Fragment(data.text)
+    raise TypeError(type(data).__name__)
+
+
+_decode = json.JSONDecoder(parse_int=_int, parse_float=_decimal, parse_constant=lambda _: None, strict=False).decode
