@@ -21,7 +21,7 @@ _KNOWN_OF_END = answer.OF_CHOICES | {"stop_reason", "stop_details"}
 
 
 class StreamReader:
-    """Reads the stream of one answer; see `exchange.Reader`."""
+    """Reads the stream of one answer; see `body_shapes.Reader`."""
 
     def __init__(self) -> None:
         self.started = False

@@ -80,6 +80,8 @@ class AnyLLM:
             raise self._failures.of_provider(error, call.request.model, started=reader.started) from None
         finally:
             await _close(answer)
+        if not reader.ended and (chunk := reader.feed(b"")) is not None:
+            yield chunk
         if not reader.whole:
             raise self._failures.unfinished(reader.failure, call.request.model, started=reader.started)
 

@@ -4,9 +4,9 @@ A body is read by what it is; its content type is not asked, as it is wrong as o
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 from parley.backends.failures import ErrorInBody, Malformed
-from parley.backends.reading import Reader
 from parley.core.answers import AnswerJoiner
 from parley.core.replay import pieces
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
@@ -20,6 +20,28 @@ LARGEST_ANSWER = 64 * 1024 * 1024
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 _JSON = (b"{", b"[")
 _EVENTS = (b"data:", b"event:", b"id:", b"retry:", b":")
+
+
+class Reader(Protocol):
+    """Reads the stream of one answer.
+
+    `started` tells that the first token has come, `ended` that there is nothing more to read: after the vendor's own
+    end, at the end of the bytes, or after an error. That is kept in `failure`, so that what came before it can still be
+    delivered.
+    """
+
+    started: bool
+    ended: bool
+    failure: Malformed | ErrorInBody | None
+
+    @property
+    def whole(self) -> bool:
+        """Tells whether the answer is whole as far as it has come."""
+        ...
+
+    def feed(self, data: bytes) -> ChatCompletionChunk | None:
+        """Returns what these bytes add up to; None where that is nothing. b"" is the end of the stream."""
+        ...
 
 
 def are_events(data: bytes) -> bool:
@@ -40,7 +62,7 @@ def joined(reader: Reader, data: bytes) -> ChatCompletion:
 
 
 def fitting(reader: Reader, data: bytes, complete: Complete) -> Reader | None:
-    """Returns what reads a body by its first bytes: `reader`, or where it is JSON a reader of that; None: not known yet."""
+    """Returns what reads a body that begins with these bytes: `reader`, or a WholeReader; None: not known yet."""
     first = data.lstrip(_BLANK)
     if not first:
         return None

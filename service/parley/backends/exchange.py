@@ -7,12 +7,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 import aiohttp
 from yarl import URL
 
-from parley.backends import failures, http
+from parley.backends import body_shapes, failures, http
+from parley.backends.body_shapes import LARGEST_ANSWER, Reader
 from parley.backends.bounds import TAIL_SECONDS, TICK, Bounds, Silence
 from parley.backends.failures import ErrorInBody, Failures, Malformed
 from parley.config import ConfigError, HttpHealth
@@ -20,35 +20,12 @@ from parley.core.errors import ParleyError, UpstreamTimeout, UpstreamUnavailable
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 
-_LARGEST_ANSWER = 64 * 1024 * 1024
 _LARGEST_STREAM = 256 * 1024 * 1024  # each token comes in an event of its own, maybe with 20 probabilities
 _LARGEST_ERROR = 64 * 1024
 _WAIT_FOR_CONNECTION = 1.0
 _WAIT_FOR_WORDS = 2.0  # seconds: a refusal is told by its status, and should not keep its caller for the rest
 _NOT_WELL = "The backend does not say that it is well"
 _OK = 200
-
-
-class Reader(Protocol):
-    """Reads the stream of one answer.
-
-    `started` tells that the first token has come, `ended` that there is nothing more to read: after the vendor's own
-    end, at the end of the bytes, or after an error. That is kept in `failure`, so that what came before it can still be
-    delivered.
-    """
-
-    started: bool
-    ended: bool
-    failure: Malformed | ErrorInBody | None
-
-    @property
-    def whole(self) -> bool:
-        """Tells whether the upstream said that the answer is whole."""
-        ...
-
-    def feed(self, data: bytes) -> ChatCompletionChunk | None:
-        """Returns what these bytes add up to; None where that is nothing. b"" is the end of the stream."""
-        ...
 
 
 class HttpBackend:
@@ -86,9 +63,9 @@ class HttpBackend:
                 response = await self._endpoint.post(body, call.timeouts.connect, packed=True)
                 if not _can_be_read(response):
                     raise await self._refusal(response, call)
-                data = await _read(response, _LARGEST_ANSWER, lambda: timer.reschedule(bounds.next_bytes()))
+                data = await _read(response, LARGEST_ANSWER, lambda: timer.reschedule(bounds.next_bytes()))
                 await response.release()
-            return self._completion(data, call)
+            return self._whole(data, call)
         except ErrorInBody as error:
             raise self._failures.in_stream(error.error, call.request.model, started=False) from None
         except (*http.FAILURES, Malformed) as error:
@@ -107,9 +84,12 @@ class HttpBackend:
         response = await self._open(call, body, bounds)
         silence = Silence(call, bounds)
         watch = _Watch(response, reader, bounds.first_token)
+        is_known = False
         try:
             while not reader.ended:
                 data, failure = await self._more(response, call)
+                if not is_known and (fitting := self._fitting(reader, data, call)) is not None:
+                    reader, is_known = fitting, True
                 chunk = reader.feed(data)
                 if chunk is not None:
                     watch.pause(bounds.end)  # the time that the caller takes is not the upstream's silence
@@ -161,6 +141,16 @@ class HttpBackend:
     def _reader(self, call: UpstreamCall) -> Reader:
         """Returns what reads the stream of this call's answer."""
         raise NotImplementedError
+
+    def _whole(self, data: bytes, call: UpstreamCall) -> ChatCompletion:
+        """Reads a whole answer, which may have come as a stream. Raises Malformed, ErrorInBody."""
+        if body_shapes.are_events(data):
+            return body_shapes.joined(self._reader(call), data)
+        return self._completion(data, call)
+
+    def _fitting(self, reader: Reader, data: bytes, call: UpstreamCall) -> Reader | None:
+        """Returns what reads a body that begins like this; None where it cannot be known yet."""
+        return body_shapes.fitting(reader, data, lambda whole: self._completion(whole, call))
 
     async def _open(self, call: UpstreamCall, body: bytes, bounds: Bounds) -> http.Answer:
         """Asks for a stream; returns when its head has come."""

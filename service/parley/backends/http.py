@@ -30,6 +30,8 @@ _OLDEST = 300.0  # seconds after which a connection is replaced: the name may st
 _DNS_SECONDS = 10
 _LINGER = 0.25  # seconds that the end of a body may be late for its connection to be kept
 _LARGE = 128 * 1024  # bytes that come at once only where something is unpacked, or faster than it is read
+_LARGEST_HEADER = 64 * 1024  # bytes of one; aiohttp's default of 8 KiB is less than some gateways send
+_MOST_HEADERS = 256
 _STALE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 _NOT_AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _PACKED = "gzip, deflate, zstd"
@@ -247,7 +249,12 @@ class Endpoint:
         link = self._links.get(protocol)
         if link is None:
             link = self._links[protocol] = _Link(protocol)
-        protocol.set_response_params(read_until_eof=True)
+        protocol.set_response_params(
+            read_until_eof=True,
+            max_line_size=_LARGEST_HEADER,
+            max_field_size=_LARGEST_HEADER,
+            max_headers=_MOST_HEADERS,
+        )
         head = self._heads.get(ask) or self._make_head(ask)
         transport.write(b"%s%d\r\n\r\n%s" % (head, len(body), body))
         status = 100

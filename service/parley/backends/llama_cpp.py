@@ -10,7 +10,9 @@ from parley.backends.llama_cpp_launch import abilities_path
 from parley.backends.openai import OpenAI
 from parley.backends.reasoning import Rule
 from parley.config import Health, HttpHealth
-from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.core.answers import AnswerJoiner
+from parley.core.ports import UpstreamCall
+from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 
 # Measured at the server, which takes all of these and says nothing.
 _IGNORED: dict[str, tuple[Any, ...]] = {
@@ -51,6 +53,15 @@ class LlamaCpp(OpenAI):
             "http://llama.cpp/v1", unix_socket=unix_socket, reasoning=Rule("reasoning_content"), health=asked
         )
         self._abilities = abilities_path(unix_socket)
+
+    async def complete(self, call: UpstreamCall) -> ChatCompletion:
+        """Answers whole. Of several choices the server counts the tokens of one only, but of each in a stream."""
+        if call.request.n <= 1:
+            return await super().complete(call)
+        joiner = AnswerJoiner(ChatCompletion())
+        async for chunk in self.stream(call):
+            joiner.add(chunk)
+        return joiner.completion()
 
     def _check(self, body: dict[str, Any], request: CreateChatCompletionRequest) -> None:
         if not body.keys().isdisjoint(_BY_TEMPLATE):

@@ -42,6 +42,9 @@ def _completion(answer: Any, source: Source, wanted: Expected) -> ChatCompletion
         raise_unmarked_error(answer)
         raise Malformed("the answer has no choices")
     read = ChatCompletion(usage=usage(answer.get("usage"), source, "usage") or hidden_usage(answer, source))
+    if wanted.n > 1 and "timings" in answer:  # llama.cpp counts the tokens of one choice only
+        read.usage.ClearField("completion_tokens")
+        read.usage.ClearField("total_tokens")
     read.choices.extend(_choices(answer["choices"], source, wanted))
     tag(read, answer)
     if fields := source.unknown(answer, KNOWN):

@@ -23,7 +23,7 @@ _DONE = b"[DONE]"
 
 
 class StreamReader:
-    """Reads the stream of one answer; see `exchange.Reader`.
+    """Reads the stream of one answer; see `body_shapes.Reader`.
 
     An event that is no JSON object is skipped, as heartbeats are. One that begins as an object carries the answer:
     where it cannot be read the stream is broken.
@@ -32,16 +32,24 @@ class StreamReader:
     def __init__(self, wanted: Expected) -> None:
         self.started = False
         self.ended = False
-        self.whole = False
         self.failure: Malformed | ErrorInBody | None = None
         self._wanted = wanted
         self._events = EventReader()
         self._done = False
         self._is_repaired = False
+        self._is_whole = False
         self._choices: dict[int, ChoiceReader] = {}
         self._touched: dict[int, ChoiceReader] = {}
         self._usage = _Usage(wanted.n)
         self._tags = _Tags()
+
+    @property
+    def whole(self) -> bool:
+        """Tells whether every choice has ended well; nothing that follows can take that back."""
+        if self.ended:
+            return self._is_whole
+        ended = sum(choice.ends_well(done=False) for choice in self._choices.values())
+        return ended == len(self._choices) and ended >= self._wanted.n
 
     def feed(self, data: bytes) -> ChatCompletionChunk | None:
         """Returns what these bytes add up to; None where that is nothing. b"" is the end of the stream."""
@@ -116,7 +124,7 @@ class StreamReader:
                 answer.require_output(ended, self._wanted)
             for choice in ended:
                 choice.end()
-            self.whole = are_all
+            self._is_whole = are_all
         except Malformed as error:
             self._fail(error)
         self._touched = dict(self._choices)

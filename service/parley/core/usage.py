@@ -24,7 +24,7 @@ def is_complete(usage: Usage | None) -> bool:
 
 
 def completed(reported: Usage | None, prompt: Iterable[Message], size: int) -> Usage:
-    """Returns what a backend has reported of the cost of an answer of `size` bytes, with estimates for what is missing."""
+    """Returns what a backend has reported of an answer of `size` bytes, with estimates for what is missing."""
     usage = Usage()
     if reported is not None:
         usage.CopyFrom(reported)
