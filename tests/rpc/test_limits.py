@@ -30,6 +30,7 @@ limits:
   account: {{requests_per_minute: {ACCOUNT["requests"]}, tokens_per_minute: {ACCOUNT["tokens"]}}}
 """
 HI = 1  # token, by the estimate
+OF_A_MESSAGE = 4  # tokens that each message has beside its text, by the estimate
 
 
 class Limited:
@@ -186,12 +187,13 @@ async def test_what_was_not_used_is_given_back(limited: Limited) -> None:
 
 
 async def test_without_usage_the_estimate_is_kept(limited: Limited) -> None:
-    """Where the backend does not say what was used, prompt and answer are counted by their length."""
+    """Where the backend does not report what was used, the caller is charged the estimate that the answer shows."""
     answer = completion("x" * 40)
     answer.ClearField("usage")
     limited.worker.backend.answer = lambda _: answer
-    await limited.chat.CreateChatCompletion(ask("y" * 80, max_tokens=400), metadata=limited.ada)
-    await limited.settles(20 + 10)
+    answered = await limited.chat.CreateChatCompletion(ask("y" * 80, max_tokens=400), metadata=limited.ada)
+    assert (20 + OF_A_MESSAGE, 10) == (answered.usage.prompt_tokens, answered.usage.completion_tokens)
+    await limited.settles(20 + OF_A_MESSAGE + 10)
 
 
 async def test_a_failure_costs_a_request_and_no_tokens(limited: Limited) -> None:
