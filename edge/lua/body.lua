@@ -1,134 +1,403 @@
--- Parameters of the backend at the top level of a request's body, which the transcoder would drop.
+-- Reads the body of a request once, before the transcoder does, and makes of it what the transcoder can carry without loss:
 --
--- The body is known to be JSON without a mistake: json_to_metadata has read it, and edge.lua refuses what it could not read.
--- Loops over bytes and searches for plain text are fast here, since LuaJIT compiles them; patterns it does not.
+-- * members that an object of the protos does not know go, as their exact text, into one string field of that object
+--   (`extra_json`, at the top `extra_body_json`), in their order; the transcoder would drop them;
+-- * JSON Schemas go as text into `parameters_json` and `schema_json`, and whatever else has numbers that a double may not
+--   hold goes the way of the unknown members, since the transcoder makes doubles of all numbers;
+-- * a value of a wrong type, and a field that is given twice, is told with its path.
 
-local FIELDS = require("fields")
+local TYPES = require("fields")
+local json = require("json")
 
-local byte, find, sub = string.byte, string.find, string.sub
-local QUOTE, BACKSLASH, OPENING_BRACE, OPENING_BRACKET, CLOSING_BRACE, CLOSING_BRACKET = ('"\\{[}]'):byte(1, 6)
-local NULL = byte("n")
+local byte, concat, find, sub = string.byte, table.concat, string.find, string.sub
+local skip_space, key_end, value_end, scalar_end = json.skip_space, json.key_end, json.value_end, json.scalar_end
+local QUOTE, OPENING_BRACE, OPENING_BRACKET, CLOSING_BRACE, CLOSING_BRACKET, COMMA = ('"{[}],'):byte(1, 6)
+local TRUE, FALSE, NULL, MINUS, ZERO, NINE = ("tfn-09"):byte(1, 6)
+local MOST_FAULTS = 100
 
 local body = {}
 
--- Where the string ends whose first quote is at `at`: at the next quote that has no odd number of backslashes before it.
-local function string_end(json, at)
-  while true do
-    at = find(json, '"', at + 1, true)
-    local before = at - 1
-    while byte(json, before) == BACKSLASH do
-      before = before - 1
-    end
-    if (at - before) % 2 == 1 then
-      return at
-    end
+-- What the body is, where it is in it, and what has come of it. One body at a time is read, without a pause.
+local text, pieces, count, done, faults, notes
+local path, depth = {}, 0
+local objects = 0 -- how many have been read, ever: each field knows the one that it was last seen in
+
+local function add_fault(rule, name)
+  if #faults == MOST_FAULTS then
+    return
   end
+  local parts = {}
+  for level = 1, depth do
+    local part = path[level]
+    parts[level] = type(part) == "number" and "[" .. part .. "]" or (level > 1 and "." or "") .. part
+  end
+  parts[depth + 1] = name and (depth > 0 and "." or "") .. name
+  faults[#faults + 1] = { concat(parts), rule }
 end
 
--- Where the object or array ends that begins at `at`.
-local function container_end(json, at)
-  local depth = 1
-  repeat
-    at = at + 1
-    local character = byte(json, at)
-    if character == QUOTE then
-      at = string_end(json, at)
-    elseif character == OPENING_BRACE or character == OPENING_BRACKET then
-      depth = depth + 1
-    elseif character == CLOSING_BRACE or character == CLOSING_BRACKET then
-      depth = depth - 1
-    elseif character == nil then
-      error("the body ends inside an object")
+-- Passes on what is before `first` and not yet passed on, and puts `replacement` in the place of what is from there to `last`.
+local function replace(first, last, replacement)
+  pieces[count + 1] = sub(text, done + 1, first - 1)
+  pieces[count + 2] = replacement
+  count, done = count + 2, last
+end
+
+-- From the end of an item to the next one, or to the bracket that closes them all; returns what stands there, too.
+local function next_item(last, closing)
+  local at, character = skip_space(text, last + 1)
+  if character ~= COMMA then
+    return at, character == closing and closing or error(json.MALFORMED, 0)
+  end
+  at, character = skip_space(text, at + 1)
+  if character == closing then
+    error(json.MALFORMED, 0)
+  end
+  return at, character
+end
+
+-- -------------------------------------------------------------------------------------------- values of known fields
+-- Each takes where a value begins, with which byte, and its field. It returns where the value ends, and whether the
+-- transcoder would change it. What is null is as good as left out.
+
+local function misfit(at, first, field)
+  add_fault(field.must_be)
+  return (value_end(text, at, first))
+end
+
+local function read_string(at, first, field)
+  if first == QUOTE or first == NULL then
+    return scalar_end(text, at, first)
+  end
+  return misfit(at, first, field)
+end
+
+local function read_bool(at, first, field)
+  if first == TRUE or first == FALSE or first == NULL then
+    return scalar_end(text, at, first)
+  end
+  return misfit(at, first, field)
+end
+
+local COUNT, LEAST, MOST = 2 ^ 32 - 1, "9223372036854775808", "9223372036854775807"
+
+-- Whether the digits, which tonumber rounds, are more than an int64 holds.
+local function is_beyond_int64(token)
+  local sign, digits = token:match("^(-?)0*(%d+)$")
+  local most = sign == "-" and LEAST or MOST
+  return digits == nil or #digits > #most or #digits == #most and digits > most
+end
+
+-- What is wrong with a number; nil if nothing is.
+local BREACHES = {
+  double = function(value)
+    return (value ~= value or math.abs(value) == math.huge) and "must be a number between -1.8e308 and 1.8e308"
+  end,
+  uint32 = function(value, _, field)
+    if value % 1 ~= 0 or value < 0 then
+      return field.must_be
     end
-  until depth == 0
+    return value > COUNT and "must be a whole number from 0 to 4294967295"
+  end,
+  int64 = function(value, token, field)
+    if value % 1 ~= 0 and math.abs(value) ~= math.huge then
+      return field.must_be
+    end
+    if math.abs(value) >= 2 ^ 53 and is_beyond_int64(token) then
+      return ("must be a whole number from -%s to %s"):format(LEAST, MOST)
+    end
+  end,
+}
+
+-- Numbers may stand in quotes, as protobuf's JSON has them.
+local function read_number(at, first, field)
+  if first == NULL then
+    return scalar_end(text, at, first)
+  elseif first ~= QUOTE and first ~= MINUS and not (first and first >= ZERO and first <= NINE) then
+    return misfit(at, first, field)
+  end
+  local last = scalar_end(text, at, first)
+  local token = first == QUOTE and sub(text, at + 1, last - 1) or sub(text, at, last)
+  local value = find(token, "^-?%d") and not find(token, "[xX]") and tonumber(token)
+  local breach = not value and field.must_be or BREACHES[field.number](value, token, field)
+  if breach then
+    add_fault(breach)
+  end
+  return last
+end
+
+local function read_value(at, first)
+  return value_end(text, at, first)
+end
+
+-- Reads the items of an array with `read_item`; anything else breaks the field's rule.
+local function read_items(at, first, field, read_item)
+  if first == NULL then
+    return scalar_end(text, at, first)
+  elseif first ~= OPENING_BRACKET then
+    return misfit(at, first, field)
+  end
+  local character
+  depth = depth + 1
+  at, character = skip_space(text, at + 1)
+  local place = 0
+  while character ~= CLOSING_BRACKET do
+    path[depth] = place
+    at, character = next_item(read_item(at, character, field.item), CLOSING_BRACKET)
+    place = place + 1
+  end
+  depth = depth - 1
   return at
 end
 
-local function value_end(json, at)
-  local first = byte(json, at)
+-- An array of anything, which is kept as it is.
+local function read_values(at, first, field)
+  if first ~= OPENING_BRACKET and first ~= NULL then
+    return misfit(at, first, field)
+  end
+  return value_end(text, at, first)
+end
+
+local function read_struct(at, first, field)
+  if first ~= OPENING_BRACE and first ~= NULL then
+    return misfit(at, first, field)
+  end
+  return value_end(text, at, first)
+end
+
+local read_object -- below
+
+local function read_object_or_null(at, first, field)
+  if first == OPENING_BRACE then
+    return read_object(at, field.of)
+  elseif first == NULL then
+    return scalar_end(text, at, first)
+  end
+  return misfit(at, first, field)
+end
+
+local function read_object_item(at, first, item)
+  if first == OPENING_BRACE then
+    return read_object(at, item.of)
+  end
+  return misfit(at, first, item)
+end
+
+local function read_string_item(at, first, item)
   if first == QUOTE then
-    return string_end(json, at)
-  elseif first == OPENING_BRACE or first == OPENING_BRACKET then
-    return container_end(json, at)
+    return scalar_end(text, at, first)
   end
-  return find(json, "[%s,}]", at) - 1
+  return misfit(at, first, item)
 end
 
--- A known name in other letters stays known: they are all ASCII, which JSON may also write as \u00XX.
-local function plain(key)
-  if find(key, "\\", 1, true) then
-    key = key:gsub("\\u00(%x%x)", function(hex)
-      return string.char(tonumber(hex, 16))
-    end)
-  end
-  return key
+local function read_objects(at, first, field)
+  return read_items(at, first, field, read_object_item)
 end
 
--- Whether there is an object in the object that begins at `at`.
-local function has_object(json, at)
-  repeat
-    at = find(json, '["{}]', at + 1)
-    local character = byte(json, at)
-    if character == QUOTE then
-      at = string_end(json, at)
+local function read_strings(at, first, field)
+  return read_items(at, first, field, read_string_item)
+end
+
+-- An object of any keys. One value that is not what it must be is told, and no more.
+local function read_map(at, first, field)
+  if first == NULL then
+    return scalar_end(text, at, first)
+  elseif first ~= OPENING_BRACE then
+    return misfit(at, first, field)
+  end
+  local fits, character, _ = true, nil, nil
+  at, character = skip_space(text, at + 1)
+  while character ~= CLOSING_BRACE do
+    _, at, character = key_end(text, at, character)
+    local last = value_end(text, at, character)
+    fits = fits and field.fits(at, character, last)
+    at, character = next_item(last, CLOSING_BRACE)
+  end
+  if not fits then
+    add_fault(field.must_be)
+  end
+  return at
+end
+
+local function is_string(_, first)
+  return first == QUOTE
+end
+
+local function is_double(at, first, last)
+  local value = first ~= TRUE and first ~= FALSE and tonumber(sub(text, first == QUOTE and at + 1 or at, first == QUOTE and last - 1 or last))
+  return value and math.abs(value) < math.huge
+end
+
+-- How each kind of value is read, and what to tell of one that is not of its kind.
+local KINDS = {
+  string = { read_string, "a string" },
+  strings = { read_strings, "an array", "a string" },
+  bool = { read_bool, "true or false" },
+  double = { read_number, "a number" },
+  uint32 = { read_number, "a whole number, zero or more" },
+  int64 = { read_number, "a whole number" },
+  object = { read_object_or_null, "an object" },
+  objects = { read_objects, "an array", "an object" },
+  value = { read_value },
+  struct = { read_struct, "an object" },
+  structs = { read_values, "an array" },
+  string_map = { read_map, "an object whose values are each a string", fits = is_string },
+  double_map = { read_map, "an object whose values are each a number", fits = is_double },
+}
+
+local FIELDS = {} -- the fields of each type by name, both of a field's names for the same one
+
+local NOTED = { stream = true, temperature = true }
+
+for name, row in pairs(TYPES) do
+  FIELDS[name] = { extra = row.extra }
+end
+for name, row in pairs(TYPES) do
+  local fields, canonical = {}, {}
+  for key, described in pairs(row.fields) do
+    local kind = KINDS[described[1]]
+    local documented = described.name or key
+    local field = canonical[documented]
+      or {
+        name = documented,
+        read = kind[1],
+        number = described[1],
+        must_be = kind[2] and "must be " .. kind[2],
+        fits = kind.fits,
+        of = FIELDS[described.of],
+        item = kind[3] and { must_be = "must be " .. kind[3], of = FIELDS[described.of] },
+        text = described.text,
+        noted = name == "CreateChatCompletionRequest" and NOTED[documented],
+        seen = 0,
+      }
+    canonical[documented], fields[key] = field, field
+  end
+  FIELDS[name].fields = fields
+end
+
+-- ------------------------------------------------------------------------------------------------------------ objects
+
+-- Collects what goes into the object's text. The first one leaves its place to it, the others vanish with their commas:
+-- `before` is where the member before ends.
+local function move(extra, member, before, first, last)
+  if extra then
+    replace(before + 1, last, "")
+    extra[#extra + 1] = member
+    return extra
+  end
+  replace(first, last, "")
+  return { member, slot = count }
+end
+
+-- Takes the members of an `extra_body`, none if it is empty.
+local function members(first, last)
+  return find(text, "^[ \t\r\n]*}", first + 1) and "" or sub(text, first + 1, last - 1)
+end
+
+local function finish(kind, extra, id)
+  local texts = {}
+  for _, member in ipairs(extra) do
+    texts[#texts + 1] = member ~= "" and member or nil
+  end
+  local carrier = kind.fields[kind.extra]
+  if carrier and carrier.seen == id then
+    if #extra == 1 and extra.original then
+      pieces[extra.slot] = extra.original
+      return
     end
-  until character ~= QUOTE
-  return byte(json, at) == OPENING_BRACE
-end
-
--- Whether the value that begins at `at` breaks its field's rule in a way that the transcoder does not tell, or tells without
--- a name, or takes for something else: an array, anything else in place of an array, an object in a map.
-local function is_misfit(kind, json, at)
-  local first = byte(json, at)
-  if kind == "an array" then
-    return first ~= OPENING_BRACKET and first ~= NULL
-  elseif first == OPENING_BRACKET then
-    return true
+    add_fault("is given beside other parameters of the backend; put them all into one place", kind.extra)
   end
-  return first == OPENING_BRACE and find(kind, "values", 1, true) and has_object(json, at)
+  pieces[extra.slot] = ('"%s":%s'):format(kind.extra, json.text("{" .. concat(texts, ",") .. "}"))
 end
 
--- Returns nil where all keys are known, else the places of each unknown key's first quote and of its value's end; and the
--- first field that is not what it must be, with what that is.
-local function unknown_members(json)
-  local places, misfit, must_be
-  local at = find(json, "{", 1, true)
-  while true do
-    local first = find(json, '["}]', at + 1)
-    if byte(json, first) ~= QUOTE then
-      return places, misfit, must_be
+-- Reads the field whose key begins at `first`. Returns where its value ends, and the text that is to be moved, if any. Where
+-- a caller gives an object and its text, the object stays one: the service uses the text.
+local function read_field(kind, field, at, character, first, id)
+  path[depth] = field.name
+  local last, is_changed = field.read(at, character, field)
+  if field.noted and character ~= NULL then
+    notes[field.name] = sub(text, at, last)
+  end
+  if not field.text or character ~= OPENING_BRACE then
+    return last, is_changed and kind.extra and sub(text, first, last)
+  elseif field.text == kind.extra then
+    return last, members(at, last), sub(text, first, last)
+  end
+  local twin, original = kind.fields[field.text], sub(text, first, last)
+  if twin.seen ~= id then
+    replace(first, last, ('"%s":%s'):format(field.text, json.text(sub(text, at, last))))
+    twin.replaced, twin.place, twin.original = id, count, original
+  end
+  return last
+end
+
+-- Reads the object that begins at `at`, and returns where it ends.
+function read_object(at, kind)
+  objects = objects + 1
+  local id, extra, character = objects, nil, nil
+  local before, fields = at, kind.fields
+  at, character = skip_space(text, at + 1)
+  depth = depth + 1
+  while character ~= CLOSING_BRACE do
+    local first = at
+    local last
+    last, at, character = key_end(text, at, character)
+    local field = fields[json.key(text, first, last)]
+    local moved, original
+    if field then
+      if field.seen == id then
+        path[depth] = field.name
+        add_fault("is given twice")
+      elseif field.replaced == id then
+        pieces[field.place] = field.original
+      end
+      field.seen = id
+      last, moved, original = read_field(kind, field, at, character, first, id)
+    else
+      last = value_end(text, at, character)
+      moved = kind.extra and sub(text, first, last)
     end
-    local key_end = string_end(json, first)
-    local key, value = plain(sub(json, first + 1, key_end - 1)), find(json, "[^%s:]", key_end + 1)
-    local kind = FIELDS[key]
-    at = value_end(json, value)
-    if not kind then
-      places = places or {}
-      places[#places + 1] = { first, at }
-    elseif kind ~= true and not misfit and is_misfit(kind, json, value) then
-      misfit, must_be = key, kind
+    if moved then
+      extra = move(extra, moved, before, first, last)
+      extra.original = original
     end
+    before = last
+    at, character = next_item(last, CLOSING_BRACE)
   end
+  depth = depth - 1
+  if extra then
+    finish(kind, extra, id)
+  end
+  return at
 end
 
--- Wraps every `"key": value` that the transcoder would drop, each in an `extra_body` of its own: it merges them, in their
--- order. Returns nil where there is nothing to change; and a field that is not what it must be, with what that is.
-function body.with_extra(json)
-  if not find(json, "^%s*{") then
-    return nil
+local function read_body(kind)
+  local at, first = skip_space(text, 1)
+  if first == nil then
+    return
   end
-  local places, misfit, must_be = unknown_members(json)
-  if misfit or not places then
-    return nil, misfit, must_be
+  local last = first == OPENING_BRACE and read_object(at, kind) or value_end(text, at, first)
+  if skip_space(text, last + 1) <= #text then
+    error(json.MALFORMED, 0)
   end
-  local pieces, done = {}, 0
-  for _, place in ipairs(places) do
-    pieces[#pieces + 1] = sub(json, done + 1, place[1] - 1)
-    pieces[#pieces + 1] = '"extra_body":{' .. sub(json, place[1], place[2]) .. "}"
-    done = place[2]
+  return first ~= OPENING_BRACE and json.NO_OBJECT or nil
+end
+
+-- Reads a body of the type. Returns what there is to tell: `failure`, json.MALFORMED, json.TOO_DEEP or json.NO_OBJECT, nil
+-- if it can be read; `faults`, {path, rule} each; `json`, what to send in its place, nil if it stays as it is; and `stream`
+-- and the text of `temperature`, nil where they are not there, or null.
+function body.read(content, kind)
+  text, pieces, count, done, depth, faults, notes = content, {}, 0, 0, 0, {}, {}
+  local could, failure = pcall(read_body, FIELDS[kind])
+  local result = { failure = failure, faults = faults, temperature = notes.temperature }
+  if notes.stream then
+    result.stream = notes.stream == "true"
   end
-  pieces[#pieces + 1] = sub(json, done + 1)
-  return table.concat(pieces)
+  if could and done > 0 then
+    pieces[count + 1] = sub(text, done + 1)
+    result.json = concat(pieces)
+  end
+  text, pieces = nil, nil
+  return result
 end
 
 return body

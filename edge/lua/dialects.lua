@@ -96,8 +96,8 @@ end
 -- -------------------------------------------------------------------------------------------------------- upchatty
 
 local function upchatty_check(request)
-  local temperature = request.temperature
-  if temperature ~= nil and not (type(temperature) == "number" and temperature >= 0 and temperature <= 1) then
+  local temperature = tonumber(request.temperature)
+  if request.temperature and not (temperature and temperature >= 0 and temperature <= 1) then
     return "`temperature` must be between 0 and 1", "temperature"
   end
 end

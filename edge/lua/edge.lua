@@ -7,68 +7,80 @@ local body = require("body")
 local cors = require("cors")
 local dialects = require("dialects")
 local errors = require("errors")
+local text = require("text")
 
 local NOTHING = {}
 
--- How far a body that is no JSON is looked at for the mistake, in bytes.
-local READ = 2 ^ 20
-
--- What arrival.lua found, and the body's fields that json_to_metadata read.
+-- What arrival.lua found.
 local function known(handle)
   return handle:streamInfo():dynamicMetadata():get("parley") or NOTHING
 end
 
-local function refuse(handle, message, param)
+-- Ends the call with a 400. `violations` are all {field, message} there are, the first of which is `message` and `param`.
+local function refuse(handle, message, param, violations)
   local found = handle:streamInfo():dynamicMetadata()
   found:set("parley", "refusal", message)
   if param then
     found:set("parley", "refused_param", param)
   end
+  if violations then
+    found:set("parley", "refused_violations", text.form_encode(violations))
+  end
   handle:respond({ [":status"] = "400" }, "")
 end
 
--- What the transcoder does not know may be a parameter of the backend: OpenAI's SDKs put their `extra_body` into the body.
-local function keep_unknown(handle, buffer)
-  local changed, misfit, must_be = body.with_extra(buffer:getBytes(0, buffer:length()))
-  if misfit then
-    refuse(handle, errors.misfit(misfit, must_be))
-  elseif changed then
-    buffer:setBytes(changed)
+-- Refuses what body.lua could not read, or what is not of its type. Returns whether it did.
+local function is_refused(handle, read)
+  if read.failure then
+    refuse(handle, errors.UNREADABLE[read.failure] or errors.MALFORMED)
+  elseif read.faults[1] then
+    local violations = {}
+    for place, fault in ipairs(read.faults) do
+      local message, param = errors.misfit(fault[1], fault[2])
+      violations[place] = { param, message }
+    end
+    refuse(handle, violations[1][2], violations[1][1], violations)
+  else
+    return false
   end
+  return true
 end
 
--- Streams have a path of their own, which no route lists: it cannot be asked for from outside.
-function envoy_on_request(handle)
-  local request = known(handle)
-  if request.too_large then
-    return handle:respond({ [":status"] = "413" }, "")
-  elseif not handle:metadata():get("completions") then
-    return
-  end
-  local dialect = dialects[request.dialect]
-  if request.malformed then
-    local buffer = handle:body()
-    return refuse(handle, errors.unreadable(buffer and buffer:getBytes(0, math.min(buffer:length(), READ)) or ""))
-  elseif type(request.stream) == "string" then
-    return refuse(handle, "`stream` must be true or false", "stream")
-  end
-  local message, param = dialect.check(request)
-  if message then
-    return refuse(handle, message, param)
-  end
+-- What the body asks for. A whole completion and a stream have paths of their own, which no route lists: they cannot be
+-- asked for from outside.
+local function choose_method(handle, dialect, accept, stream)
   local headers = handle:headers()
-  local asked = request.stream == true
-  if dialect.streams(headers:get("accept"), request.stream ~= nil, asked) then
+  if dialect.streams(accept, stream ~= nil, stream == true) then
     headers:replace(":path", headers:get(":path"):match("^[^?]*") .. ":stream")
     if dialect.events then
       headers:replace("parley-error-form", dialect.events)
     end
-  elseif asked then
+  elseif stream then
     headers:replace("parley-form", "whole")
   end
+end
+
+function envoy_on_request(handle)
+  local request, kind = known(handle), handle:metadata():get("body")
+  if request.too_large then
+    return handle:respond({ [":status"] = "413" }, "")
+  elseif not kind then
+    return
+  end
+  local dialect, accept = dialects[request.dialect], handle:headers():get("accept")
   local buffer = handle:body()
-  if buffer then
-    keep_unknown(handle, buffer)
+  local read = body.read(buffer and buffer:getBytes(0, buffer:length()) or "", kind)
+  local message, param = dialect.check(read)
+  if message and not read.failure then
+    return refuse(handle, message, param)
+  elseif is_refused(handle, read) then
+    return
+  end
+  if kind == "CreateChatCompletionRequest" then
+    choose_method(handle, dialect, accept, read.stream)
+  end
+  if read.json then
+    buffer:setBytes(read.json)
   end
 end
 
@@ -123,7 +135,7 @@ function envoy_on_response(handle)
   end
   local failure = errors.read(headers, request, handle:virtualHost():metadata():get("max_body"))
   local from = handle:metadata()
-  failure.place = (from:get("completions") or from:get("in_body")) and "body" or "query"
+  failure.place = from:get("body") and "body" or "query"
   local dialect = dialects[request.dialect] or dialects.chipp
   failure.served = not request.unserved
   if not request.no_body then

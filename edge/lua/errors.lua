@@ -6,7 +6,7 @@
 -- found; `json_invalid` for a body that cannot be read, `value_error` for a wrong type; where the fields stand, `body` or
 -- `query`; whether a route serves the path.
 
-local FIELDS = require("fields")
+local json = require("json")
 local text = require("text")
 
 local errors = {}
@@ -15,26 +15,13 @@ local INVALID, JSON_INVALID = "invalid_request", "json_invalid"
 
 errors.MALFORMED = "The request body is not valid JSON"
 
--- Beyond what Envoy's JSON readers take: a double's range, and 63 bits for whole numbers.
-local function is_out_of_range(number)
-  local value = math.abs(tonumber(number) or 0)
-  return value == math.huge or value >= 2 ^ 63 and number:find("^-?%d+$") ~= nil
-end
-
--- What to tell of a body that json_to_metadata could not read: the message, and the field at fault where there is one.
-function errors.unreadable(json)
-  for key, number in json:gmatch('"([%w_]+)"%s*:%s*(-?%d[%d.eE+-]*)') do
-    if is_out_of_range(number) then
-      return ("`%s` is a number out of range"):format(key), FIELDS[key] and key
-    end
-  end
-  for number in json:gmatch("[%[,]%s*(-?%d[%d.eE+-]*)") do
-    if is_out_of_range(number) then
-      return "The request body has a number out of range"
-    end
-  end
-  return errors.MALFORMED
-end
+-- What to tell of a body that body.lua could not read.
+errors.UNREADABLE = {
+  [json.MALFORMED] = errors.MALFORMED,
+  [json.TOO_DEEP] = "The request body is nested too deeply",
+  [json.OUT_OF_RANGE] = "The request body has a number out of range",
+  [json.NO_OBJECT] = "The request body must be a JSON object",
+}
 
 -- Envoy's own refusals, and failures of a worker that says no more than a status.
 local OWN = {
@@ -91,6 +78,7 @@ end
 local function read_refusal(failure, request)
   failure.message, failure.code, failure.invalid = request.refusal, INVALID, true
   failure.param = request.refused_param
+  failure.violations = text.form_decode(request.refused_violations or "")
   failure.kind = request.refusal == errors.MALFORMED and JSON_INVALID or "value_error"
 end
 
@@ -146,98 +134,31 @@ local TYPES = {
   TYPE_INT64 = "a whole number",
 }
 
-local ARRAYS = { messages = true, tools = true, functions = true, tool_calls = true, annotations = true }
-
--- What the documents say of these, whatever is wrong with them.
+-- What the documents say of these, whatever is wrong with their type.
 local DOCUMENTED = {
   model = "`model` is required and must be a string",
   messages = "`messages` must be a non-empty array",
 }
 
--- The documents' names of fields whose name in the protos differs.
-local NAMES = { session_id = "chatSessionId" }
-
-local function set(failure, field, rule)
-  field = NAMES[field] or field
-  failure.param = field
-  failure.message = DOCUMENTED[field] or ("`%s` %s"):format(field, rule)
-end
-
--- The message and the name for a field at the top of the body that is not what it must be.
-function errors.misfit(field, kind)
-  local told = {}
-  set(told, field, "must be " .. kind)
-  return told.message, told.param
-end
-
-local function must_be(field, kind)
-  if type(FIELDS[field]) == "string" then
-    return "must be " .. FIELDS[field]
-  elseif ARRAYS[field:match("[^.]+$")] then
-    return "must be an array"
-  end
-  return "must be " .. (TYPES[kind] or "an object")
+-- The message for a field that breaks the rule, and its name.
+function errors.misfit(field, rule)
+  local documented = rule:find("^must be") and DOCUMENTED[field]
+  return documented or ("`%s` %s"):format(field, rule), field
 end
 
 -- Each reads one form of the transcoder's messages, and returns true where it has told the failure.
 local FORMS = {
-  -- logit_bias[0].value: invalid value "x" for type TYPE_DOUBLE
-  function(failure, message)
-    local field, kind = message:match("^([%w_]+)%[%d+%]%.value: invalid value .* for type ([%w_]+)$")
-    if field then
-      set(failure, field, must_be(field, kind))
-      return true
-    end
-  end,
-  -- messages[1].tool_calls: invalid value Starting an object on a scalar field for type id
-  function(failure, message)
-    local place, name = message:match("^([%w_.%[%]]*): invalid value Starting an object on a scalar field for type ([%w_]+)$")
-    if name then
-      local path = place == "" and name or place .. "." .. name
-      set(failure, place:match("[^.]+$") == name and place or path, "must not be an object")
-      return true
-    end
-  end,
-  -- : invalid value oneof field '_model' is already set. Cannot set 'model' for type oneof
-  function(failure, message)
-    local place, name = message:match("^([%w_.%[%]]*): invalid value oneof field .* Cannot set '([%w_]+)'")
-    if name then
-      failure.param = place == "" and (NAMES[name] or name) or place .. "." .. name
-      failure.message = ("`%s` is given twice"):format(failure.param)
-      return true
-    end
-  end,
-  -- : invalid value Cannot bind a list to map for field 'logit_bias'. for type Map
-  function(failure, message)
-    local name = message:match("Cannot bind a list to map for field '([%w_]+)'")
-    if name then
-      set(failure, name, must_be(name))
-      return true
-    end
-  end,
-  -- messages[0].role: invalid value 1 for type TYPE_STRING
+  -- page_size: invalid value x for type TYPE_UINT32
   function(failure, message)
     local field, kind = message:match("^([%w_.%[%]]+): invalid value .* for type ([%w_./]+)$")
     if field then
-      set(failure, field, must_be(field, kind))
-      return true
-    end
-  end,
-  -- tools[0].function: Proto field is not repeating, cannot start list.
-  function(failure, message)
-    local place = message:match("^([%w_.%[%]]*): Proto field is not repeating")
-    if place then
-      failure.param = place ~= "" and place or nil
-      failure.message = place == "" and "A field that takes a single value was given an array"
-        or ("A field of `%s` that takes a single value was given an array"):format(place)
+      failure.message, failure.param = errors.misfit(field, "must be " .. (TYPES[kind] or "an object"))
       return true
     end
   end,
   function(failure, message)
-    if message:find("Root element must be a message", 1, true) then
-      failure.message = "The request body must be a JSON object"
-    elseif message:find("Message too deep", 1, true) then
-      failure.message = "The request body is nested too deeply"
+    if message:find("Message too deep", 1, true) then
+      failure.message = errors.UNREADABLE[json.TOO_DEEP]
     elseif message:find("\n.*%^$") then
       failure.message, failure.kind = errors.MALFORMED .. ": " .. message:match("^[^\n]*"), JSON_INVALID
     else

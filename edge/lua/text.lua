@@ -18,6 +18,21 @@ function text.form_decode(value)
   return pairs_found
 end
 
+local FORM = { ["%"] = "%25", ["&"] = "%26", ["="] = "%3D" }
+
+local function form_escape(value)
+  return (value:gsub("[%%&=]", FORM))
+end
+
+-- What form_decode takes apart.
+function text.form_encode(list)
+  local parts = {}
+  for place, pair in ipairs(list) do
+    parts[place] = form_escape(pair[1]) .. "=" .. form_escape(pair[2])
+  end
+  return table.concat(parts, "&")
+end
+
 -- How many bytes of `value` from `at` are one character of UTF-8; nil if none is there.
 local function character_length(value, at)
   if value:find("^[%z\1-\127]", at) then

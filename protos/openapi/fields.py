@@ -1,44 +1,85 @@
-"""Writes what the edge knows of a request's fields: `python -m protos.openapi.fields DESCRIPTOR fields.lua`."""
+"""Writes what the edge knows of a request's objects: `python -m protos.openapi.fields DESCRIPTOR fields.lua`."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import DescriptorProto
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
 
-from protos.openapi.descriptor import map_value, read
+from protos.openapi.descriptor import Protos, local_name, map_value, read
 
 _HEAD = """\
--- GENERATED from protos/ by `make gen`: the names that the transcoder knows at the top of a request's body, each with
--- what it must be; true where that is more than one thing.
+-- GENERATED from protos/ by `make gen`: the JSON objects of the bodies that the transcoder reads. A row for each type:
+--   extra    the field that takes the members without a row; without it they stay where they are, and are dropped
+--   fields   by name: the kind of its value (see body.lua); `of` is the type of an object, `text` the field that takes
+--            the exact text of the value, `name` the name that the documents use where it is another one
 """
+_REQUESTS = ("CreateChatCompletionRequest", "ForkSessionRequest")
 _SCALARS = {
-    Field.TYPE_STRING: "a string",
-    Field.TYPE_BOOL: "true or false",
-    Field.TYPE_DOUBLE: "a number",
-    Field.TYPE_UINT32: "a whole number, zero or more",
-    Field.TYPE_INT64: "a whole number",
+    Field.TYPE_STRING: "string",
+    Field.TYPE_BOOL: "bool",
+    Field.TYPE_DOUBLE: "double",
+    Field.TYPE_UINT32: "uint32",
+    Field.TYPE_INT64: "int64",
 }
+# Where members without a row go, and how a caller may give them himself.
+_EXTRA = {"CreateChatCompletionRequest": "extra_body_json"}
+_KEYWORDS = frozenset({"end", "for", "function", "in", "repeat", "until"})
+_CARRIERS = ("extra", "extra_json")
 
 
 def main(descriptor: Path, output: Path) -> None:
     """Writes the table of a descriptor."""
-    message = read(descriptor).messages["CreateChatCompletionRequest"]
-    kinds = {name: _kind(message, field) for field in message.field for name in (field.name, field.json_name)}
-    rows = "".join(f"  {name} = {kind},\n" for name, kind in sorted(kinds.items()))
+    protos = read(descriptor)
+    rows = "".join(_row(protos.messages[name]) for name in sorted(_reached(protos)))
     output.write_text(f"{_HEAD}return {{\n{rows}}}\n", encoding="utf-8")
 
 
+def _reached(protos: Protos) -> set[str]:
+    """The types that the requests are made of."""
+    found: set[str] = set()
+    left = list(_REQUESTS)
+    while left:
+        name = left.pop()
+        found.add(name)
+        kinds = {local_name(field.type_name) for field in protos.messages[name].field}
+        left += [kind for kind in kinds if kind in protos.messages and kind not in found]
+    return found
+
+
+def _row(message: DescriptorProto) -> str:
+    names = {field.name for field in message.field}
+    extra = _EXTRA.get(message.name, "extra_json")
+    carrier = f'    extra = "{extra}",\n' if extra in names else ""
+    lines = sorted(f"      {line},\n" for field in message.field for line in _lines(message, field))
+    return f"  {message.name} = {{\n{carrier}    fields = {{\n{''.join(lines)}    }},\n  }},\n"
+
+
+def _lines(message: DescriptorProto, field: Field) -> Iterator[str]:
+    """A line for each name of the field."""
+    if field.name in _CARRIERS:
+        return
+    text = f"{field.name}_json"
+    more = f', text = "{text}"' if any(other.name == text for other in message.field) else ""
+    renamed = f', name = "{field.json_name}"' if field.json_name != field.name else ""
+    for name in {field.name, field.json_name}:
+        key = f'["{name}"]' if name in _KEYWORDS else name
+        yield f"{key} = {{ {_kind(message, field)}{more}{renamed} }}"
+
+
 def _kind(message: DescriptorProto, field: Field) -> str:
-    """What the field must be, as Lua."""
+    """The kind of the field's value, as Lua."""
     value = map_value(message, field)
+    several = "s" if field.label == Field.LABEL_REPEATED else ""
+    kind = local_name(field.type_name)
     if value:
-        return f'"an object whose values are each {_SCALARS[value.type]}"'
-    if field.label == Field.LABEL_REPEATED:
-        return '"an array"'
-    if field.type_name == ".google.protobuf.Value":
-        return "true"
-    return f'"{_SCALARS.get(field.type, "an object")}"'
+        return f'"{_SCALARS[value.type]}_map"'
+    if field.type != Field.TYPE_MESSAGE:
+        return f'"{_SCALARS[field.type]}{several}"'
+    if kind.startswith("google.protobuf."):
+        return f'"{kind.rpartition(".")[2].lower()}{several}"'
+    return f'"object{several}", of = "{kind}"'
 
 
 if __name__ == "__main__":

@@ -281,10 +281,10 @@ def test_a_response_schema_reaches_the_upstream_byte_for_byte(
     assert exact(form) == exact(upstream.requests[0].json["response_format"])
 
 
-def test_a_whole_number_is_an_integer(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """`1.0` in a schema becomes `1`; beyond 2⁵³ integers are rounded, as in JavaScript."""
+def test_numbers_stay_as_they_are(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """Integers beyond 2⁵³ are not rounded, and `1.0` stays `1.0`."""
     schema = {"minimum": 1.0, "maximum": 9007199254740992, "multipleOf": 1.5, "const": 2**63 - 1}
     tools: Any = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
     client.chat.completions.create(**ASK, tools=tools)
     got = upstream.requests[0].json["tools"][0]["function"]["parameters"]
-    assert '{"minimum":1,"maximum":9007199254740992,"multipleOf":1.5,"const":9223372036854775808}' == exact(got)
+    assert '{"minimum":1.0,"maximum":9007199254740992,"multipleOf":1.5,"const":9223372036854775807}' == exact(got)

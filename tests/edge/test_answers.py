@@ -28,7 +28,7 @@ def load(name: str) -> Any:
 
 
 def unset(message: Any) -> set[str]:
-    """Names the fields of the message, and of the messages in it, that are not set."""
+    """Names the fields of the message, and of the messages in it, that are not set; those without a JSON name aside."""
     if message.DESCRIPTOR.full_name.startswith("google.protobuf."):
         return set()
     names = set()
@@ -36,7 +36,7 @@ def unset(message: Any) -> set[str]:
     for field in message.DESCRIPTOR.fields:
         value = present.get(field.name)
         if value is None:
-            names.add(field.full_name)
+            names |= set() if field.name in ("extra", "extra_json") else {field.full_name}
         elif field.message_type and not field.message_type.GetOptions().map_entry:
             parts = [value] if hasattr(value, "DESCRIPTOR") else list(value)
             names |= set.intersection(*(unset(part) for part in parts))

@@ -301,6 +301,26 @@ BODIES = [
     '{"temperature": -1e400}',
     '{"extra_body": {"a": 1e400}}',
     '{"stop": [1, 1e400]}',
+    '{"seed": -9223372036854775809}',
+    '{"max_tokens": 10000000000}',
+    '{"max_tokens": 1e400}',
+    '{"messages": [null]}',
+    '{"messages": [[]]}',
+    '{"messages": [{"role": "user", "tool_calls": [null]}]}',
+    '{"messages": [{"role": 1, "name": {}}, 5], "n": "x", "tools": [{"function": {"strict": 1}}]}',
+    '{"modalities": [null]}',
+    '{"metadata": {"a": null}}',
+    '{"logit_bias": {"1": 1e400}}',
+    '{"logprobs": "yes"}',
+    '{"top_k": 1, "extra_body_json": "{}"}',
+    '{"extra_body": {}, "extra_body": {}}',
+    '{"x": "\\ud800"}',
+    '{"x": "\\q"}',
+    '{"x": 01}',
+    '{"x": {"a" 1}}',
+    '{"messages": [{"content": [1 2]}]}',
+    '{"messages": [{}}',
+    "{} {}",
     '{"seed": 1e40,}',
 ]
 
@@ -309,6 +329,8 @@ GOOD = [
     '{"metadata": {"a": "{", "b": "\\"{", "c": "[{"}, "logit_bias": {}, "tool_choice": {"type": "function"}}',
     '{"messages": [{"role": "user", "content": [{"type": "text", "text": "\\"seed\\": 1e400"}]}], "seed": 1e3}',
     '{"messages":[],"tools" : [ ] , "functions"\t:\n[]}',
+    '{"extra_body": {"a": 1e300}, "stop": [1, 1e300], "n": "2"}',
+    '{"seed": -9223372036854775808, "max_tokens": 4294967295}',
 ]
 
 
@@ -336,7 +358,7 @@ async def test_every_wrong_body_is_told_as_the_documents_do(
 
 @pytest.mark.parametrize(
     ("depth", "message"),
-    [(200, "The request body is nested too deeply"), (100_000, "The request body is not valid JSON")],
+    [(200, "The request body is nested too deeply"), (100_000, "The request body is nested too deeply")],
 )
 async def test_a_body_that_is_nested_too_deeply_is_a_400(
     client: aiohttp.ClientSession, worker: Worker, depth: int, message: str

@@ -15,6 +15,7 @@ from parley.core.ids import canonical_session_id
 from parley.rpc import limits, sse
 from parley.rpc.call import Call, caller, current, note_receipt, note_replay, note_standings
 from parley.rpc.interceptors import Context, failed, remaining
+from parley.rpc.unknown_fields import fill_structs
 from parley.rpc.validation import validate
 from parley.v1 import chat_completions_pb2_grpc as services
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
@@ -41,6 +42,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         completion = await self._chat.complete(request, caller(), _terms(context, key))
         await _send_headers(context, completion)
         _note_answer(current(), completion)
+        fill_structs(completion)
         return completion
 
     async def StreamChatCompletion(  # type: ignore[override] # gRPC's reader/writer form
@@ -51,6 +53,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         async with aclosing(self._chunks(request, context, key)) as chunks:
             async for together in chunks:
                 for chunk in together:
+                    fill_structs(chunk)
                     if chunk.sequence == 0:
                         await _send_headers(context, chunk)
                     await _write(context, chunk)

@@ -19,9 +19,8 @@ from google.protobuf.message import DecodeError
 from parley.core.errors import DeadlineExceeded, InvalidRequest, ParleyError, ShuttingDown, Unauthenticated
 from parley.core.limits import Standing
 from parley.core.ports import Authenticator, Caller
-from parley.rpc import errors, limits, receipts
+from parley.rpc import errors, limits, receipts, unknown_fields
 from parley.rpc.call import Call, caller, current, enter
-from parley.rpc.key_order import keep_key_order
 from parley.v1.chat_completions_pb2 import DESCRIPTOR, CreateChatCompletionRequest
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -210,7 +209,7 @@ class DecodeInterceptor(_Interceptor):
             try:
                 request = read(data)
                 if isinstance(request, CreateChatCompletionRequest):
-                    keep_key_order(request, data)
+                    unknown_fields.read(request, data)
             except DecodeError as error:
                 raise InvalidRequest(_UNDECODABLE) from error
             return await inner(request, context)

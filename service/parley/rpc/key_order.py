@@ -5,44 +5,53 @@ repeated field of entries keep it: on the wire a map is just that (protobuf enco
 such objects are read a second time, by a twin of the protos in which Struct's map is a plain repeated entry.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2
+from google.protobuf.descriptor import Descriptor
 
 from parley.core.plain import number
 from parley.v1 import chat_completions_pb2, message_pb2
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 
+def _structs(kind: Descriptor) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
+    """Yields each type that this one is made of, with those of its Structs that have a text beside them."""
+    names = {field.name for field in kind.fields}
+    yield kind.full_name, tuple((name, f"{name}_json") for name in sorted(names) if f"{name}_json" in names)
+    for field in kind.fields:
+        if field.message_type is not None and field.message_type.full_name.startswith("parley."):
+            yield from _structs(field.message_type)
+
+
+STRUCTS = dict(_structs(CreateChatCompletionRequest.DESCRIPTOR))
+"""By type: the fields that are Structs, and for each the field that has the same as text."""
+
+
 def keep_key_order(request: CreateChatCompletionRequest, data: bytes) -> None:
-    """Fills in every `parameters_json`, `schema_json` and `extra_body_json` left to a Struct, and drops the Struct.
+    """Fills in the text beside every Struct that has one, where it is left to the Struct, and drops the Struct.
 
     `data` are the bytes that the request was read from. Raises google.protobuf.message.DecodeError.
     """
-    holders = [tool.function for tool in request.tools if tool.function.HasField("parameters")]
-    holders += [function for function in request.functions if function.HasField("parameters")]
-    schema = request.response_format.json_schema
-    if not holders and not schema.HasField("schema") and not request.HasField("extra_body"):
-        return
-    twin = _TWIN.FromString(data)
-    for mine, other in _pairs(request, twin):
-        _fill(mine, other, "parameters", "parameters_json")
-    _fill(schema, twin.response_format.json_schema, "schema", "schema_json")
-    _fill(request, twin, "extra_body", "extra_body_json")
+    _fill(request, _TWIN.FromString(data))
 
 
-def _pairs(request: CreateChatCompletionRequest, twin: Any) -> list[tuple[Any, Any]]:
-    tools = [(mine.function, other.function) for mine, other in zip(request.tools, twin.tools, strict=True)]
-    return tools + list(zip(request.functions, twin.functions, strict=True))
-
-
-def _fill(mine: Any, other: Any, struct: str, text: str) -> None:
-    if not mine.HasField(struct):
-        return
-    if not mine.HasField(text):
-        setattr(mine, text, orjson.dumps(_object(getattr(other, struct))).decode())
-    mine.ClearField(struct)
+def _fill(mine: Any, other: Any) -> None:
+    for struct, text in STRUCTS.get(mine.DESCRIPTOR.full_name, ()):
+        if mine.HasField(struct):
+            if not mine.HasField(text):
+                setattr(mine, text, orjson.dumps(_object(getattr(other, struct))).decode())
+            mine.ClearField(struct)
+    for field, value in mine.ListFields():
+        if field.message_type is None or field.message_type.full_name not in STRUCTS:
+            continue
+        if field.is_repeated:
+            for one, its_twin in zip(value, getattr(other, field.name), strict=True):
+                _fill(one, its_twin)
+        else:
+            _fill(value, getattr(other, field.name))
 
 
 def _object(struct: Any) -> dict[str, Any]:

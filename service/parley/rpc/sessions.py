@@ -13,6 +13,7 @@ from parley.core.ports import SessionFilter, SessionStore
 from parley.rpc import errors
 from parley.rpc.call import caller, current
 from parley.rpc.interceptors import Context, failed
+from parley.rpc.unknown_fields import fill_structs
 from parley.v1 import sessions_pb2 as messages
 from parley.v1 import sessions_pb2_grpc as services
 
@@ -62,7 +63,9 @@ class SessionsServicer(services.SessionsServicer):
             page_size=_page_size(request),
             page_token=request.page_token or None,
         )
-        return messages.ListSessionMessagesResponse(messages=found, next_page_token=token)
+        answer = messages.ListSessionMessagesResponse(messages=found, next_page_token=token)
+        fill_structs(answer)
+        return answer
 
     async def ExportSession(  # type: ignore[override] # gRPC's reader/writer form
         self,

@@ -1,0 +1,211 @@
+"""Fields that the protos do not know: `extra` and `extra_json`, on their way in and on their way out.
+
+Inside the service only the text counts (see message.proto). On the way in a Struct becomes text, and a field of any
+JSON type that came as text is filled in, so that the core can read it; on the way out a gRPC caller gets the Struct,
+too.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct, Value
+
+from parley.core.errors import InvalidRequest
+from parley.rpc.key_order import STRUCTS, keep_key_order
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.sessions_pb2 import ListSessionMessagesResponse
+
+Violation = tuple[str, str]
+
+_STRUCT, _TEXT = 1, 2
+_TEXTS = ("extra_json", "extra_body_json")
+_CARRIERS = frozenset({"extra", "extra_json"})
+_DEEPEST = 30  # levels of JSON in a Struct, each of which takes three of protobuf's 100
+
+_Finder = Callable[[Any], int]
+
+
+def read(request: CreateChatCompletionRequest, data: bytes) -> None:
+    """Turns every Struct that has a text beside it into this text, and fills in what came as text only.
+
+    `data` are the bytes that the request was read from. Raises InvalidRequest with every violation, and
+    google.protobuf.message.DecodeError.
+    """
+    found = _find_in_request(request)
+    if found & _STRUCT:
+        keep_key_order(request, data)
+    if found:
+        violations = list(_read(request, ""))
+        if violations:
+            param, message = violations[0]
+            raise InvalidRequest(message, param=param, violations=violations)
+
+
+def fill_structs(answer: ChatCompletion | ChatCompletionChunk | ListSessionMessagesResponse) -> None:
+    """Fills in every `extra` from its `extra_json`, as far as a Struct can hold it."""
+    if _FIND[type(answer)](answer):
+        _fill_structs(answer)
+
+
+def _finder(kind: Descriptor) -> _Finder | None:
+    """Makes the function that tells whether a message of this type has Structs or texts of unknown fields in it.
+
+    Every message of every call passes by here, hardly any has one. None: this type cannot have any.
+    """
+    carriers = [(struct, _STRUCT) for struct, _ in STRUCTS.get(kind.full_name, ())]
+    carriers += [(field.name, _TEXT) for field in kind.fields if field.name in _TEXTS]
+    inner = [(field, _finder(type_of)) for field in kind.fields if (type_of := _type(field)) is not None]
+    single = [(field.name, find) for field, find in inner if find is not None and not field.is_repeated]
+    lists = [(field.name, find) for field, find in inner if find is not None and field.is_repeated]
+    if not (carriers or single or lists):
+        return None
+
+    def find_any(message: Any) -> int:
+        found = 0
+        for name, flag in carriers:
+            if message.HasField(name):
+                found |= flag
+        for name, find in single:
+            if message.HasField(name):
+                found |= find(getattr(message, name))
+        for name, find in lists:
+            for item in getattr(message, name):
+                found |= find(item)
+        return found
+
+    return find_any
+
+
+def _type(field: FieldDescriptor) -> Descriptor | None:
+    """The message type of a field if it is one of Parley's, and no map."""
+    kind = field.message_type
+    ours = kind is not None and kind.full_name.startswith("parley.") and not kind.GetOptions().map_entry
+    return kind if ours else None
+
+
+def _inner(message: Message) -> Iterator[tuple[str, Any]]:
+    """Yields the messages in a message, with their places."""
+    for field, value in message.ListFields():
+        if _type(field) is None:
+            continue
+        if field.is_repeated:
+            yield from ((f"{field.json_name}[{index}]", item) for index, item in enumerate(value))
+        else:
+            yield field.json_name, value
+
+
+def _read(message: Message, place: str) -> Iterator[Violation]:
+    text = next((name for name in _TEXTS if name in message.DESCRIPTOR.fields_by_name and message.HasField(name)), None)
+    if text is not None:
+        yield from _read_text(message, text, place)
+    for name, inner in _inner(message):
+        yield from _read(inner, f"{place}.{name}" if place else name)
+
+
+def _read_text(message: Any, name: str, place: str) -> Iterator[Violation]:
+    text = getattr(message, name)
+    at = f"{place}.{name}" if place else name
+    members = _object(text)
+    if members is None:
+        yield at, f"`{at}` must be the text of a JSON object"
+        return
+    known = {field.name: field for field in message.DESCRIPTOR.fields if field.name not in _CARRIERS}
+    known |= {field.json_name: field for field in known.values()}
+    repeated = [(key, known[key]) for key in members if key in known]
+    exact = json.loads(text) if repeated else {}
+    for key, field in repeated:
+        there = f"{place}.{key}" if place else key
+        if not _is_any_json(field):
+            shown = at.removesuffix("_json") if not place else at
+            yield f"{shown}.{key}", f"`{shown}.{key}` repeats a field of its object; set `{there}`"
+        elif getattr(message, key) if field.is_repeated else message.HasField(key):
+            yield there, f"`{there}` is given twice: `{at}` has it, too"
+        elif not _fill(message, field, exact[key]):
+            yield there, f"`{there}` must be {'an array of objects' if field.is_repeated else 'an object'}"
+
+
+def _is_any_json(field: FieldDescriptor) -> bool:
+    return field.message_type in (Value.DESCRIPTOR, Struct.DESCRIPTOR)
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        data = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _fill(message: Any, field: FieldDescriptor, data: Any) -> bool:
+    """Sets a field of any JSON type. Tells whether its type can hold the data."""
+    if field.is_repeated:
+        if not (isinstance(data, list) and all(isinstance(item, dict) for item in data)):
+            return False
+        getattr(message, field.name).extend(struct(item) for item in data)
+    elif field.message_type is Value.DESCRIPTOR:
+        getattr(message, field.name).CopyFrom(_value(data, 0))
+    elif isinstance(data, dict):
+        getattr(message, field.name).CopyFrom(struct(data))
+    else:
+        return False
+    return True
+
+
+def struct(data: dict[str, Any]) -> Struct:
+    """Returns JSON data as a Struct, numbers as doubles. Raises InvalidRequest where it is nested too deeply."""
+    return _value(data, 0).struct_value
+
+
+def _value(data: Any, depth: int) -> Value:
+    if depth > _DEEPEST:
+        raise InvalidRequest("The request's JSON is nested too deeply; send it less nested")
+    made = Value()
+    if data is None:
+        made.null_value = 0  # type: ignore[assignment]
+    elif isinstance(data, bool):
+        made.bool_value = data
+    elif isinstance(data, str):
+        made.string_value = data
+    elif isinstance(data, int | float):
+        made.number_value = _double(data)
+    elif isinstance(data, list):
+        made.list_value.values.extend(_value(item, depth + 1) for item in data)
+    else:
+        made.struct_value.SetInParent()
+        for key, item in data.items():
+            made.struct_value.fields[key].CopyFrom(_value(item, depth + 1))
+    return made
+
+
+def _double(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return float("inf" if number > 0 else "-inf")
+
+
+def _fill_structs(message: Any) -> None:
+    if "extra_json" in message.DESCRIPTOR.fields_by_name and message.HasField("extra_json"):
+        data = _object(message.extra_json)
+        try:
+            message.extra.CopyFrom(struct(data or {}))
+        except InvalidRequest:
+            message.ClearField("extra")
+    for _, inner in _inner(message):
+        _fill_structs(inner)
+
+
+def _required(kind: Descriptor) -> _Finder:
+    find = _finder(kind)
+    assert find is not None  # noqa: S101 - every one of these has unknown fields
+    return find
+
+
+_find_in_request = _required(CreateChatCompletionRequest.DESCRIPTOR)
+_FIND: dict[type[Message], _Finder] = {
+    kind: _required(kind.DESCRIPTOR) for kind in (ChatCompletion, ChatCompletionChunk, ListSessionMessagesResponse)
+}

@@ -1,0 +1,111 @@
+"""What a caller writes into any object of a request reaches the worker as it is, whatever it is."""
+
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+from google.protobuf import json_format
+from hypothesis import HealthCheck, given, settings
+
+from tests import lossless
+from tests.edge.worker import Worker
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CHAT = "/v1/chat/completions"
+JSON = {"content-type": "application/json"}
+
+
+async def sent(client: aiohttp.ClientSession, worker: Worker, body: str) -> Any:
+    """Sends the body, and returns what the worker got of it."""
+    async with client.post(CHAT, data=body.encode(), headers=JSON) as response:
+        assert 200 == response.status, await response.text()
+    return lossless.of_message(worker.request)
+
+
+@settings(
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(request=lossless.with_members(lossless.REQUEST, lossless.request_is_open))
+async def test_unknown_members_of_every_object(client: aiohttp.ClientSession, worker: Worker, request: Any) -> None:
+    """Names, order, numbers of any size, odd characters, empty objects, null: nothing is lost or rounded."""
+    request.pop("stream", None)
+    assert request == await sent(client, worker, lossless.write(request))
+
+
+async def test_several_members_keep_their_text_and_order(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """They are one object, wherever they stood; white space and escapes stay as they came."""
+    message = r'{"x\/y" : {"b":1.50, "a":[ ]},"role":"user", "\u0063ontent":"c", "q":"\u00e9"}'
+    body = '{"z": 1 , "messages": [' + message + '],"a":null }'
+    await sent(client, worker, body)
+    assert r'{"z": 1,"a":null}' == worker.request.extra_body_json
+    assert r'{"x\/y" : {"b":1.50, "a":[ ]},"q":"\u00e9"}' == worker.request.messages[0].extra_json
+    assert ("user", "c") == (worker.request.messages[0].role, worker.request.messages[0].content.string_value)
+
+
+async def test_schemas_are_text(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """Schemas keep the order of their keys and every digit, in tools, functions and response formats."""
+    schema = '{"type":"object", "maximum":18446744073709551616,"minimum":0.10000000000000000001,"z":{},"a":{}}'
+    tools = '"tools":[{"type":"function","function":{"name":"f","parameters":SCHEMA}}]'
+    functions = '"functions":[{"parameters":SCHEMA,"name":"g"}]'
+    form = '"response_format":{"type":"json_schema","json_schema":{"schema":SCHEMA,"name":"s"}}'
+    body = "{" + f"{tools},{functions},{form}".replace("SCHEMA", schema) + "}"
+    await sent(client, worker, body)
+    request = worker.request
+    assert schema == request.tools[0].function.parameters_json
+    assert schema == request.functions[0].parameters_json
+    assert schema == request.response_format.json_schema.schema_json
+    assert not request.tools[0].function.HasField("parameters")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"functions":[{"parameters":{"a":1},"name":"f","parameters_json":"{}"}]}',
+        '{"functions":[{"parameters_json":"{}","parameters":{"a":1}}]}',
+        '{"extra_body":{"a":1},"extra_body_json":"{}"}',
+        '{"extra_body_json":"{}","extra_body":{"a":1}}',
+    ],
+)
+async def test_an_object_beside_its_text_stays_one(client: aiohttp.ClientSession, worker: Worker, body: str) -> None:
+    """Which of the two holds is for the service to say."""
+    async with client.post(CHAT, data=body, headers=JSON) as response:
+        assert 200 == response.status, await response.text()
+    assert json.loads(body) == json_format.MessageToDict(worker.request)
+
+
+async def test_numbers_that_a_double_holds_stay_where_they_are(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """Only what would be rounded becomes text: content is content for everything that reads it."""
+    await sent(client, worker, '{"messages":[{"role":"user","content":[{"type":"t","n":1234567890.5}]}]}')
+    assert not worker.request.messages[0].HasField("extra_json")
+    assert 1234567890.5 == worker.request.messages[0].content.list_value.values[0].struct_value["n"]
+    await sent(client, worker, '{"messages":[{"role":"user","content":[{"type":"t","n":9007199254740993}]}]}')
+    assert '{"content":[{"type":"t","n":9007199254740993}]}' == worker.request.messages[0].extra_json
+
+
+async def test_no_member_stays_in_the_way_of_commas(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """First, last, alone, all: the object around them stays JSON."""
+    for inner in ('"x":1', '"x":1,"role":"u"', '"role":"u","x":1', '"x":1,"y":2', '"x":1,"role":"u","y":2,"name":"n"'):
+        body = '{"messages":[{' + inner + "}]}"
+        assert lossless.read(body) == await sent(client, worker, body)
+
+
+@pytest.mark.parametrize("text", ["\\ud83d\\ude00", "\\u0000", "\\\\", '\\"', "😀", "\u2028", "\x7f"])
+async def test_odd_strings(client: aiohttp.ClientSession, worker: Worker, text: str) -> None:
+    """Whatever a JSON string may hold is carried with the escapes it came with."""
+    members = '{"x":"' + text + '","' + text + '":{}}'
+    await sent(client, worker, '{"messages":[' + members + "]}")
+    assert members == worker.request.messages[0].extra_json
+
+
+async def test_a_body_of_eight_megabytes_is_read_in_a_moment(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """The time grows with the length alone, with many objects and with one long text."""
+    small = ",".join('{"role":"user","content":"x","cache_control":{"type":"ephemeral"}}' for _ in range(60_000))
+    large = '{"a":"' + 'x\\"' * 1_000_000 + '"}'
+    for body in ('{"messages":[' + small + "]}", large):
+        async with client.post(CHAT, data=body.encode(), headers=JSON, timeout=aiohttp.ClientTimeout(20)) as response:
+            assert 200 == response.status, (await response.text())[:200]
+    assert json.loads(large) == json.loads(worker.request.extra_body_json)
