@@ -97,6 +97,7 @@ _EVERY = [
     "DEADLINE_EXCEEDED",
     "INTERNAL",
 ]
+_KEY = ("IDEMPOTENCY_KEY_IN_USE", "IDEMPOTENCY_KEY_REUSED")
 _BESIDES = {
     "ListModels": [],
     "GetModel": ["MODEL_NOT_FOUND"],
@@ -104,8 +105,8 @@ _BESIDES = {
     "GetSession": ["SESSION_NOT_FOUND"],
     "ListSessionMessages": ["INVALID_REQUEST", "SESSION_NOT_FOUND"],
     "ExportSession": ["SESSION_NOT_FOUND"],
-    "ForkSession": ["INVALID_REQUEST", "SESSION_NOT_FOUND", "REQUEST_TOO_LARGE"],
-    "DeleteSession": ["SESSION_NOT_FOUND", "SESSION_BUSY"],
+    "ForkSession": ["INVALID_REQUEST", "SESSION_NOT_FOUND", "REQUEST_TOO_LARGE", *_KEY],
+    "DeleteSession": ["INVALID_REQUEST", "SESSION_NOT_FOUND", "SESSION_BUSY", *_KEY],
 }
 
 _PARAMS = {

@@ -49,6 +49,7 @@ _TRY_AGAIN = (409, 429, 503)
 # The edge sends calls for a stream to a method of their own; to clients it is one path.
 _STREAMS = {"CreateChatCompletion": "StreamChatCompletionEvents"}
 _CHAT_HEADERS = ["X-Chat-Session-ID", "Idempotency-Key"]
+_KEYED = ("ForkSession", "DeleteSession")  # writes besides completions
 # What a body besides a completion's has, which may be left out; its other fields are in the path.
 _BODIES: dict[str, dict[str, Any]] = {"ForkSession": {"through_turn": 1}}
 _CHUNK = {
@@ -96,7 +97,8 @@ PARAMETERS = {
     "Idempotency-Key": {
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "The same again with the same key, within 24 hours, gets the answer that it got before.",
+        "description": "The same again with the same key, within 24 hours, gets the answer that it got before, whole "
+        "or as a stream; after its session was deleted, 404.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
     },
 }
@@ -193,7 +195,8 @@ class Paths:
 
     @staticmethod
     def _header_parameters(method: MethodDescriptorProto) -> list[dict[str, str]]:
-        names = [*(_CHAT_HEADERS if method.name in _STREAMS else ()), "X-Correlation-ID"]
+        keyed = ["Idempotency-Key"] if method.name in _KEYED else []
+        names = [*(_CHAT_HEADERS if method.name in _STREAMS else keyed), "X-Correlation-ID"]
         return [{"$ref": f"#/components/parameters/{name}"} for name in names]
 
     def _request(self, method: MethodDescriptorProto, dialect: Dialect) -> dict[str, Any]:
@@ -221,7 +224,9 @@ class Paths:
         if method.name in _STREAMS:
             answer["description"] = f"{comment} Or a stream of chunks."
             answer["content"]["text/event-stream"] = {"schema": _EVENT, "example": _EVENTS}
-        own = ("x-chat-session-id", "idempotent-replayed", *_LIMITS) if method.name in _STREAMS else ()
+        own: tuple[str, ...] = ("idempotent-replayed",) if method.name in _KEYED else ()
+        if method.name in _STREAMS:
+            own = ("x-chat-session-id", "idempotent-replayed", *_LIMITS)
         return answer | {"headers": _headers(*own)}
 
     def _errors(self, dialect: Dialect, method: str) -> dict[str, Any]:

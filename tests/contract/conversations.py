@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from parley.core.errors import InvalidRequest, KeyInUse, KeyReused, SessionBusy, SessionNotFound, TurnLost
+from parley.core.errors import InvalidRequest, KeyInUse, KeyReused, ReplyDeleted, SessionBusy, SessionNotFound, TurnLost
 
 LEASE = 10.0
 Said = tuple[str, str]
@@ -50,7 +50,7 @@ class Conversation:
 
 @dataclass
 class Held:
-    """A claimed key: `reply` is there once it was answered."""
+    """A claimed key: `reply` is there once it was answered, until its session `is_gone`."""
 
     digest: bytes
     fence: int
@@ -58,6 +58,7 @@ class Held:
     updated: float
     reply: bytes | None = None
     session: str | None = None
+    is_gone: bool = False
 
 
 class Model:
@@ -114,7 +115,7 @@ class Model:
             if known.updated < sessions_before and not known.busy(now):
                 self._remove(name)
         for key, held in list(self.claims.items()):
-            if held.updated < claims_before and (held.reply is not None or held.lease <= now):
+            if held.updated < claims_before and (held.reply is not None or held.is_gone or held.lease <= now):
                 del self.claims[key]
 
     def fork(self, session: str, new: str, through: int | None, now: float) -> None:
@@ -138,6 +139,8 @@ class Model:
         held = self.claims.get(key)
         if held is not None and held.digest != digest:
             raise KeyReused
+        if held is not None and held.is_gone:
+            raise ReplyDeleted
         if held is not None and held.reply is not None:
             return held.reply
         if held is not None and held.lease > now:
@@ -159,7 +162,8 @@ class Model:
     def held(self, key: str, fence: int) -> Held | None:
         """Finds a claim that is still this one."""
         held = self.claims.get(key)
-        return held if held is not None and held.fence == fence and held.reply is None else None
+        running = held is not None and held.fence == fence and held.reply is None and not held.is_gone
+        return held if running else None
 
     def session(self, session: str) -> Conversation:
         """Finds a session. Raises SessionNotFound."""
@@ -169,9 +173,9 @@ class Model:
 
     def _remove(self, session: str) -> None:
         del self.sessions[session]
-        for key, held in list(self.claims.items()):
+        for held in self.claims.values():
             if held.session == session:
-                del self.claims[key]
+                held.reply, held.session, held.is_gone = None, None, True
 
 
 def _fresh(stored: list[Said], sent: list[Said]) -> list[Said]:

@@ -180,7 +180,7 @@ class TestUpgrade:
         """The tables are made, and the second time there is nothing to do."""
         config = configured(tmp_path, postgres_url)
         lines = [processes.run_here("db", "upgrade", "--config", config).stdout for _ in range(2)]
-        assert ["Upgraded the schema from version 0 to 3.\n", "Nothing to do: the schema has version 3.\n"] == lines
+        assert ["Upgraded the schema from version 0 to 4.\n", "Nothing to do: the schema has version 4.\n"] == lines
 
     def test_sqlite(self, tmp_path: Path) -> None:
         """A file of a later Parley is refused with what to do."""

@@ -96,3 +96,50 @@ def test_what_has_failed_can_be_asked_again_at_once(stack: Parley, upstream: Scr
         upstream.answer(Json({"error": {"message": "no"}}, status=400), completion("Now"))
         key = f"e2e-failed-{number}"
         assert [400, 200] == [_say(stack, key, chatSessionId=session)[0] for _ in range(2)]
+
+
+def _text(choice: dict[str, Any]) -> str:
+    return str((choice.get("message") or choice["delta"]).get("content") or "")
+
+
+@pytest.mark.parametrize("streamed_first", [False, True])
+def test_the_other_form_of_the_answer(stack: Parley, upstream: ScriptedUpstream, streamed_first: bool) -> None:
+    """A retry that asks for a stream instead of a whole answer, or the other way round, gets the same answer."""
+    upstream.answer(Events([*chunks("Hel", "lo"), "data: [DONE]\n\n"]) if streamed_first else completion("Hello"))
+    key = f"e2e-form-{streamed_first}"
+    answers = []
+    for streamed in (streamed_first, not streamed_first):
+        status, headers, data = _say(stack, key, stream=streamed)
+        assert 200 == status
+        events = data.decode().split("\n\n")[:-2] if streamed else []
+        parsed = [json.loads(event.removeprefix("data: ")) for event in events] or [json.loads(data)]
+        said = "".join(_text(one) for event in parsed for one in event["choices"])
+        answers.append((parsed[0]["id"], headers["x-chat-session-id"], said))
+    assert "Hello" == answers[0][2]
+    assert answers[0] == answers[1]
+    assert ("true", 1) == (headers["idempotent-replayed"], len(upstream.requests))
+
+
+def test_after_its_session_was_deleted(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """404 with what to do, and no second turn."""
+    session = json.loads(_say(stack, "e2e-deleted")[2])["chatSessionId"]
+    assert 200 == stack.request("DELETE", f"/api/v1/sessions/{session}")[0]
+    for streamed in (False, True):
+        status, headers, data = _say(stack, "e2e-deleted", stream=streamed)
+        assert (404, "false") == (status, headers["x-should-retry"])
+        assert "use a new key" in json.loads(data)["error"]["message"]
+    assert 1 == len(upstream.requests)
+
+
+def test_forks_and_deletions_are_made_once(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """Over REST, too, every call that writes honours keys."""
+    session = json.loads(_say(stack, "e2e-forked")[2])["chatSessionId"]
+    calls = [("POST", f"/api/v1/sessions/{session}/fork", "{}"), ("DELETE", f"/api/v1/sessions/{session}", None)]
+    for verb, path, body in calls:
+        answers = []
+        for _ in range(2):
+            with stack.connection() as connection:
+                connection.request(verb, path, body, stack.headers() | {"Idempotency-Key": f"e2e-{verb}"})
+                response = connection.getresponse()
+                answers.append((response.status, response.read(), response.getheader("idempotent-replayed")))
+        assert [(200, answers[0][1], None), (200, answers[0][1], "true")] == answers

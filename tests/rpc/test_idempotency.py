@@ -7,10 +7,11 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
 
 from parley.core.errors import StreamBroken, UpstreamUnavailable
 from parley.v1 import sessions_pb2 as messages
-from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.sessions_pb2_grpc import SessionsStub
 from tests.processes import until
@@ -34,7 +35,7 @@ def _refused(method: Any, request: Any, metadata: Metadata) -> Any:
 
 def _whole(answer: Any) -> None:
     """Reads a stream to its end."""
-    if not isinstance(answer, ChatCompletion):
+    if not isinstance(answer, Message):
         list(answer)
 
 
@@ -221,14 +222,51 @@ def test_a_caller_who_leaves_frees_the_key(worker: Worker, chat: ChatCompletions
     until(lambda: _answers(chat, ask(), metadata), "the key to be free")
 
 
-def test_keys_of_other_accounts_and_methods_are_other_keys(
+def test_keys_of_other_accounts_are_other_keys(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata, bob: Metadata
 ) -> None:
-    """Nobody gets what another account was answered, nor a stream what was asked for whole."""
+    """Nobody gets what another account was answered."""
     first = chat.CreateChatCompletion(ask(), metadata=with_key(ada, "scope"))
     assert first.id != chat.CreateChatCompletion(ask(), metadata=with_key(bob, "scope")).id
-    worker.backend.answer = lambda _: chunks("x")
-    assert first.id != next(iter(chat.StreamChatCompletion(ask(), metadata=with_key(ada, "scope")))).id
+
+
+@TWICE
+@pytest.mark.parametrize("form", ["whole", "typed", "events"])
+def test_another_form_of_the_same_answer(
+    worker: Worker, chat: ChatCompletionsStub, ada: Metadata, model: str, form: str
+) -> None:
+    """A key covers the endpoint: the answer to one form of the call is given again in every other."""
+    worker.backend.answer = lambda _: chunks("Hel", "lo") if form != "whole" else completion("Hello")
+    metadata = with_key(ada, f"form-{form}-{model}")
+    forms = {"whole": _whole_id, "typed": _typed_id, "events": _events_id}
+    first = forms[form](chat, model, metadata)
+    assert (first[0], "Hello", False) == first
+    for other in forms.values():
+        assert (first[0], "Hello", True) == other(chat, model, metadata)
+    assert 1 == len(worker.backend.calls)
+    error = _refused(chat.StreamChatCompletion, ask("another", model=model), metadata)
+    assert grpc.StatusCode.FAILED_PRECONDITION == error.code()
+
+
+def _whole_id(chat: ChatCompletionsStub, model: str, metadata: Metadata) -> tuple[str, str, bool]:
+    answer, call = chat.CreateChatCompletion.with_call(ask(model=model, stream=False), metadata=metadata)
+    return answer.id, answer.choices[0].message.content.string_value, _replayed(call)
+
+
+def _typed_id(chat: ChatCompletionsStub, model: str, metadata: Metadata) -> tuple[str, str, bool]:
+    call = chat.StreamChatCompletion(ask(model=model), metadata=metadata)
+    stream = list(call)
+    text = "".join(choice.delta.content for chunk in stream for choice in chunk.choices)
+    return stream[0].id, text, _replayed(call)
+
+
+def _events_id(chat: ChatCompletionsStub, model: str, metadata: Metadata) -> tuple[str, str, bool]:
+    request = ask(model=model, stream=True, stream_options={"include_usage": True})
+    call = chat.StreamChatCompletionEvents(request, metadata=metadata)
+    events = b"".join(body.data for body in call).decode().split("\n\n")[:-2]
+    parsed = [json.loads(event.removeprefix("data: ")) for event in events]
+    text = "".join(choice["delta"].get("content") or "" for event in parsed for choice in event["choices"])
+    return parsed[0]["id"], text, _replayed(call)
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
@@ -252,8 +290,58 @@ def test_the_longest_key_is_good(worker: Worker, chat: ChatCompletionsStub, ada:
 def test_deleting_a_session_deletes_its_kept_answers(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
-    """What was deleted is told to nobody again."""
+    """What was deleted is given to nobody again, and is not made anew either: the key stays known."""
     metadata = with_key(ada, "deleted")
     first = chat.CreateChatCompletion(ask(), metadata=metadata)
     sessions.DeleteSession(messages.DeleteSessionRequest(session_id=first.session_id), metadata=ada)
-    assert first.session_id != chat.CreateChatCompletion(ask(), metadata=metadata).session_id
+    for method in (chat.CreateChatCompletion, chat.StreamChatCompletion):
+        error = _refused(method, ask(), metadata)
+        assert grpc.StatusCode.NOT_FOUND == error.code()
+        assert "has been deleted" in error.details()
+        assert "use a new key" in error.details()
+    assert grpc.StatusCode.FAILED_PRECONDITION == _refused(chat.CreateChatCompletion, ask("other"), metadata).code()
+    assert 1 == len(worker.backend.calls)
+
+
+def test_a_fork_is_made_once(worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata) -> None:
+    """The same key brings the same fork, as it was; another request with the key is refused."""
+    session_id = chat.CreateChatCompletion(ask(), metadata=ada).session_id
+    request = messages.ForkSessionRequest(session_id=session_id)
+    first, call = sessions.ForkSession.with_call(request, metadata=with_key(ada, "fork"))
+    assert not _replayed(call)
+    chat.CreateChatCompletion(ask("on", chatSessionId=first.id), metadata=ada)
+    again, call = sessions.ForkSession.with_call(request, metadata=with_key(ada, "fork"))
+    assert (first, True) == (again, _replayed(call))
+    other = messages.ForkSessionRequest(session_id=session_id, through_turn=1)
+    assert grpc.StatusCode.FAILED_PRECONDITION == _refused(sessions.ForkSession, other, with_key(ada, "fork")).code()
+    assert first.id != sessions.ForkSession(request, metadata=with_key(ada, "another")).id
+    assert first.id != sessions.ForkSession(request, metadata=ada).id
+
+
+def test_a_deletion_is_acknowledged_again(
+    worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
+) -> None:
+    """The same key brings the same acknowledgement; without it the session is unknown by then."""
+    request = messages.DeleteSessionRequest(session_id=chat.CreateChatCompletion(ask(), metadata=ada).session_id)
+    first, call = sessions.DeleteSession.with_call(request, metadata=with_key(ada, "delete"))
+    assert (True, False) == (first.deleted, _replayed(call))
+    again, call = sessions.DeleteSession.with_call(request, metadata=with_key(ada, "delete"))
+    assert (first, True) == (again, _replayed(call))
+    assert grpc.StatusCode.NOT_FOUND == _refused(sessions.DeleteSession, request, ada).code()
+
+
+def test_a_write_that_fails_frees_the_key(
+    worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
+) -> None:
+    """After a refusal the key is good for another request at once."""
+    unknown = "00000000-0000-7000-8000-000000000000"
+    for method, request in (
+        (sessions.ForkSession, messages.ForkSessionRequest(session_id=unknown)),
+        (sessions.DeleteSession, messages.DeleteSessionRequest(session_id=unknown)),
+    ):
+        assert grpc.StatusCode.NOT_FOUND == _refused(method, request, with_key(ada, "unknown")).code()
+    session_id = chat.CreateChatCompletion(ask(), metadata=ada).session_id
+    request = messages.ForkSessionRequest(session_id=session_id)
+    assert session_id == sessions.ForkSession(request, metadata=with_key(ada, "unknown")).forked_from
+    bad = _refused(sessions.ForkSession, request, with_key(ada, "x" * 256))
+    assert "Idempotency-Key" == dict(bad.trailing_metadata())["parley-error-param"]

@@ -359,3 +359,17 @@ def test_equal_requests_have_equal_digests() -> None:
     assert (32, digest(one)) == (len(digest(other)), digest(other))
     other.temperature = 0
     assert digest(one) != digest(other)
+
+
+def test_the_form_of_the_answer_and_spaces_in_json_make_no_other_digest() -> None:
+    """A stream asks for the same as a whole answer, and a JSON text says the same however it is spaced."""
+    one, other = CreateChatCompletionRequest(model="m"), CreateChatCompletionRequest(model="m", stream=True)
+    other.stream_options.include_usage = True
+    one.tools.add().function.parameters_json = '{"type": "object", "id": 18446744073709551615}'
+    other.tools.add().function.parameters_json = '{"type":"object","id":18446744073709551615}'
+    assert digest(one) == digest(other)
+    assert other.stream
+    other.tools[0].function.parameters_json = '{"type": "object", "id": 18446744073709551614}'
+    assert digest(one) != digest(other)
+    other.tools[0].function.parameters_json = "not JSON"
+    assert digest(one) != digest(other)

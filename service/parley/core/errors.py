@@ -14,6 +14,7 @@ ParleyError
 ├── TurnLost                  this worker outslept its lease
 ├── KeyInUse                  the call with this Idempotency-Key is still running
 ├── KeyReused                 this Idempotency-Key came with another request
+├── ReplyDeleted              the answer to this Idempotency-Key was deleted with its session
 ├── DeadlineExceeded          the caller's own deadline passed
 ├── StoreUnavailable          sessions and keys cannot be read or written
 ├── ShuttingDown              this worker is being stopped
@@ -189,6 +190,19 @@ class KeyReused(ParleyError):
 
     def __init__(self) -> None:
         super().__init__("This `Idempotency-Key` came with another request; use a new key for a new request")
+
+
+class ReplyDeleted(ParleyError):
+    """The request with this Idempotency-Key was answered, and the answer was deleted with its session."""
+
+    reason = reasons.ERROR_REASON_SESSION_NOT_FOUND
+
+    def __init__(self) -> None:
+        message = (
+            "The session of the request with this `Idempotency-Key` has been deleted, and its answer with it; "
+            "use a new key to send the request again"
+        )
+        super().__init__(message, param="Idempotency-Key")
 
 
 class DeadlineExceeded(ParleyError):

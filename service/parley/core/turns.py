@@ -17,7 +17,7 @@ from parley.core import ids
 from parley.core.answers import cost, said
 from parley.core.errors import InvalidRequest, ParleyError, TurnLost
 from parley.core.history import Window
-from parley.core.idempotency import Key, digest
+from parley.core.idempotency import LEASE_SECONDS, Key, digest
 from parley.core.limits import UNLIMITED, Admission
 from parley.core.ports import Caller, Charge, Claim, Store, Turn, TurnBegin, TurnEnd
 from parley.core.queueing import Queue
@@ -26,7 +26,6 @@ from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionR
 from parley.v1.message_pb2 import Message
 from parley.v1.receipt_pb2 import Receipt
 
-_LEASE_SECONDS = 10.0
 _RENEW_SECONDS = 3.0
 _FAIL_SECONDS = 1.0
 
@@ -88,12 +87,12 @@ class Turns:
     ) -> tuple[Held, ChatCompletion | None]:
         """Claims the call's key, if it has one; with the answer where the key has got it already.
 
-        Raises KeyInUse, KeyReused, StoreUnavailable.
+        Raises KeyInUse, KeyReused, ReplyDeleted, StoreUnavailable.
         """
         held = Held()
         if key is None:
             return held, None
-        claiming = self._store.claim(caller.account, key.method, key.text, digest(request), _LEASE_SECONDS)
+        claiming = self._store.claim(caller.account, key.method, key.text, digest(request), LEASE_SECONDS)
         claimed = await self._surely(claiming, self._left)
         if isinstance(claimed, bytes):
             return held, ChatCompletion.FromString(claimed)
@@ -120,7 +119,7 @@ class Turns:
         begin = _turn_begin(request, caller, model, held.reserved)
 
         async def try_it() -> Turn:
-            return await self._surely(self._store.begin_turn(begin, _LEASE_SECONDS), self._left)
+            return await self._surely(self._store.begin_turn(begin, LEASE_SECONDS), self._left)
 
         if begin.new or model.concurrent_turns == "reject":
             held.turn = await try_it()
@@ -248,7 +247,7 @@ class Turns:
         turns = [held.turn for held in self._running if held.turn]
         claims = [held.claim for held in self._running if held.claim]
         if turns or claims:
-            await self._store.renew_leases(turns, claims, _LEASE_SECONDS)
+            await self._store.renew_leases(turns, claims, LEASE_SECONDS)
 
 
 def _turn_begin(

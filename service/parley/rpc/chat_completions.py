@@ -10,10 +10,11 @@ from google.api.httpbody_pb2 import HttpBody
 
 from parley.core.chat import Chat, Terms
 from parley.core.errors import InvalidRequest
-from parley.core.idempotency import Key
+from parley.core.idempotency import COMPLETIONS, Key
 from parley.core.ids import canonical_session_id
 from parley.rpc import limits, sse
 from parley.rpc.call import Call, caller, current, note_receipt, note_replay, note_standings
+from parley.rpc.idempotency import REPLAYED, idempotency_key
 from parley.rpc.interceptors import Context, failed, remaining
 from parley.rpc.unknown_fields import fill_structs
 from parley.rpc.validation import validate
@@ -21,9 +22,6 @@ from parley.v1 import chat_completions_pb2_grpc as services
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 
 _SESSION = "x-chat-session-id"
-_KEY = "Idempotency-Key"
-_LONGEST_KEY = 255
-_REPLAYED = "idempotent-replayed"
 _NULLABLE: tuple[Literal["stop", "tool_choice", "function_call"], ...] = ("stop", "tool_choice", "function_call")
 _ERROR_FORM = "parley-error-form"  # how the edge wants an error in mid-stream; see sse.py
 _FORM = "parley-form"  # the edge's word where a dialect lets the Accept header overrule `stream`
@@ -145,7 +143,7 @@ def _prepare(request: CreateChatCompletionRequest, *, streamed: bool) -> Key | N
         if getattr(request, name).HasField("null_value"):
             request.ClearField(name)
     validate(request, streamed=streamed)
-    return _key(call)
+    return idempotency_key(COMPLETIONS)
 
 
 def _name_session(request: CreateChatCompletionRequest, header: str | None) -> None:
@@ -159,16 +157,6 @@ def _name_session(request: CreateChatCompletionRequest, header: str | None) -> N
         request.session_id = session_id
 
 
-def _key(call: Call) -> Key | None:
-    """Returns the call's `Idempotency-Key`, if it has one. Raises InvalidRequest."""
-    text = call.metadata.get(_KEY.lower())
-    if text is None:
-        return None
-    if not (1 <= len(text) <= _LONGEST_KEY and text.isascii() and text.isprintable()):
-        raise InvalidRequest(f"`{_KEY}` must be 1 to {_LONGEST_KEY} printable ASCII characters", param=_KEY)
-    return Key(call.method, text)
-
-
 def _terms(context: Context, key: Key | None) -> Terms:
     return Terms(remaining(context), key, note_standings, note_replay, note_receipt)
 
@@ -179,7 +167,7 @@ async def _send_headers(context: Context, answer: ChatCompletion | ChatCompletio
     if answer is not None and answer.HasField("session_id"):
         headers = (*headers, (_SESSION, answer.session_id))
     if current().replayed:
-        headers = (*headers, (_REPLAYED, "true"))
+        headers = (*headers, REPLAYED)
     if headers:
         await context.send_initial_metadata(headers)
 

@@ -6,7 +6,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from parley.core.chat import Chat
-from parley.core.ports import Authenticator, SessionStore
+from parley.core.ports import Authenticator, Store
 from parley.core.repeating import Repeating
 from parley.core.routing import Router
 from parley.rpc.call import Call
@@ -50,7 +50,7 @@ class Server:
         self,
         chat: Chat,
         router: Router,
-        store: SessionStore,
+        store: Store,
         authenticator: Authenticator,
         *,
         keep_alive_seconds: float = _KEEP_ALIVE_SECONDS,

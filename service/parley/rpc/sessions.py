@@ -1,17 +1,22 @@
 """The `Sessions` service: reads, forks and deletes the caller's own sessions."""
 
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from typing import TypeVar
 
 import orjson
 from google.api.httpbody_pb2 import HttpBody
+from google.protobuf.message import Message
 
 from parley.core import export
 from parley.core.errors import InvalidRequest, ParleyError
+from parley.core.idempotency import KeyedWrites
 from parley.core.ids import canonical_session_id
 from parley.core.ids import session_id as new_session_id
-from parley.core.ports import SessionFilter, SessionStore
+from parley.core.ports import Claim, SessionFilter, Store
 from parley.rpc import errors
-from parley.rpc.call import caller, current
+from parley.rpc.call import caller, current, note_replay
+from parley.rpc.idempotency import REPLAYED, idempotency_key
 from parley.rpc.interceptors import Context, failed
 from parley.rpc.unknown_fields import fill_structs
 from parley.v1 import sessions_pb2 as messages
@@ -22,12 +27,15 @@ _LARGEST_PAGE = 1000
 _PIECE = 256 * 1024  # bytes of an export in one message: callers take 4 MiB by default, and a line may be longer
 _SESSION = "x-chat-session-id"
 
+T = TypeVar("T")
+
 
 class SessionsServicer(services.SessionsServicer):
     """Serves sessions from the store."""
 
-    def __init__(self, store: SessionStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
+        self._keyed = KeyedWrites(store)
 
     async def ListSessions(
         self,
@@ -93,9 +101,14 @@ class SessionsServicer(services.SessionsServicer):
         context: Context,
     ) -> messages.Session:
         """Makes a new session of the completed turns of another one."""
+        account = caller().account
         through = request.through_turn if request.HasField("through_turn") else None
         session_id = canonical_session_id(request.session_id)
-        return await self._store.fork_session(caller().account, session_id, new_session_id(), through)
+
+        async def write(claim: Claim | None) -> messages.Session:
+            return await self._store.fork_session(account, session_id, new_session_id(), through, claim)
+
+        return await self._once("ForkSession", request, context, write, messages.Session.FromString)
 
     async def DeleteSession(
         self,
@@ -104,8 +117,29 @@ class SessionsServicer(services.SessionsServicer):
     ) -> messages.DeleteSessionResponse:
         """Deletes a session and every message of it."""
         session_id = canonical_session_id(request.session_id)
-        await self._store.delete_session(caller().account, session_id)
-        return messages.DeleteSessionResponse(id=session_id, object="chat.session.deleted", deleted=True)
+        account = caller().account
+        answer = messages.DeleteSessionResponse(id=session_id, object="chat.session.deleted", deleted=True)
+
+        async def write(claim: Claim | None) -> messages.DeleteSessionResponse:
+            await self._store.delete_session(account, session_id, claim, answer.SerializeToString())
+            return answer
+
+        return await self._once("DeleteSession", request, context, write, messages.DeleteSessionResponse.FromString)
+
+    async def _once(
+        self,
+        endpoint: str,
+        request: Message,
+        context: Context,
+        write: Callable[[Claim | None], Awaitable[T]],
+        read: Callable[[bytes], T],
+    ) -> T:
+        """Makes a write once for the call's `Idempotency-Key`, and sends ahead that the answer comes again."""
+        answer, replayed = await self._keyed.once(idempotency_key(endpoint), caller().account, request, write, read)
+        if replayed:
+            note_replay()
+            await context.send_initial_metadata((REPLAYED,))
+        return answer
 
 
 class _Output:

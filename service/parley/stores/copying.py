@@ -45,8 +45,11 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (id) DO UPDATE SET revoked = coalesce(known.revoked, excluded.revoked)
 """
 _CLAIM = """
-INSERT INTO parley.claims (account, method, key, digest, updated, session_id, reply)
-VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
+INSERT INTO parley.claims AS claim (account, method, key, digest, updated, session_id, reply)
+VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (account, method, key) DO UPDATE
+-- Its session was replaced by a newer copy, and the reply went with it.
+SET session_id = excluded.session_id, reply = excluded.reply
+WHERE claim.reply IS NULL AND claim.lease_expires IS NULL AND claim.digest = excluded.digest
 """
 _BUCKET = """
 INSERT INTO parley.buckets AS known (subject, kind, used, updated, per_minute) VALUES ($1, $2, $3, $4, 0)

@@ -46,7 +46,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: NOT_FOUND, 404, "Unknown model "myapp-999"".
     """
     ERROR_REASON_SESSION_NOT_FOUND: _ErrorReason.ValueType  # 6
-    """The session does not exist, or belongs to another account.
+    """The session does not exist, or belongs to another account; or it was deleted, and with it the answer that an
+    `Idempotency-Key` asks for again.
     Example: NOT_FOUND, 404, "Unknown session "0192…"".
     """
     ERROR_REASON_SESSION_BUSY: _ErrorReason.ValueType  # 7
@@ -154,7 +155,8 @@ ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 5
 Example: NOT_FOUND, 404, "Unknown model "myapp-999"".
 """
 ERROR_REASON_SESSION_NOT_FOUND: ErrorReason.ValueType  # 6
-"""The session does not exist, or belongs to another account.
+"""The session does not exist, or belongs to another account; or it was deleted, and with it the answer that an
+`Idempotency-Key` asks for again.
 Example: NOT_FOUND, 404, "Unknown session "0192…"".
 """
 ERROR_REASON_SESSION_BUSY: ErrorReason.ValueType  # 7

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from parley.core.errors import KeyInUse, KeyReused, SessionBusy, TurnLost
+from parley.core.errors import KeyInUse, KeyReused, ReplyDeleted, SessionBusy, SessionNotFound, TurnLost
 from parley.core.ports import Claim, Store, TurnEnd
 from tests.contract.stores.making import (
     LEASE,
@@ -172,16 +172,77 @@ class ClaimContract:
         assert b"reply" == await store.claim("ada", "m", "k", ONE, LEASE)
 
     async def test_replies_go_with_their_session(self, store: Store, second: Store) -> None:
-        """Deleting a session deletes the replies of its turns, and no other."""
+        """Deleting a session deletes the replies of its turns, and no other; their keys stay known."""
         await answer(store, "s", await claim(store, key="1"), b"1")
         await answer(store, "s", await claim(store, key="2"), b"2", new=False)
         await answer(store, "t", await claim(store, key="3"), b"3")
         await store.end_claim(await claim(store, key="4"), b"4")
         await second.delete_session("ada", "s")
         for gone in "12":
-            await claim(store, OTHER, key=gone)
+            for worker in (store, second):
+                with pytest.raises(ReplyDeleted):
+                    await worker.claim("ada", "m", gone, ONE, LEASE)
+                with pytest.raises(KeyReused):
+                    await worker.claim("ada", "m", gone, OTHER, LEASE)
         for kept in "34":
             assert kept.encode() == await store.claim("ada", "m", kept, ONE, LEASE)
+
+    async def test_keys_of_expired_sessions(self, store: Store, clock: Clock) -> None:
+        """Retention deletes the reply with the session, too, and the key for itself, a day after it was answered."""
+        await answer(store, "s", await claim(store), b"reply")
+        clock.advance(60)
+        await store.reap(session_age=30, claim_age=3600, limit=10)
+        with pytest.raises(SessionNotFound):
+            await store.get_session("ada", "s")
+        with pytest.raises(ReplyDeleted):
+            await store.claim("ada", "m", "k", ONE, LEASE)
+        await store.reap(session_age=None, claim_age=30, limit=10)
+        await claim(store, OTHER)
+
+    async def test_a_fork_keeps_its_reply(self, store: Store, second: Store) -> None:
+        """A fork and the reply to its key are stored together; the reply goes when the fork is deleted."""
+        await answer(store, "s", await claim(store), b"reply")
+        made = await store.fork_session("ada", "s", "f", None, await claim(store, key="fork"))
+        assert made.SerializeToString() == await second.claim("ada", "m", "fork", ONE, LEASE)
+        await store.delete_session("ada", "s")
+        assert made.SerializeToString() == await second.claim("ada", "m", "fork", ONE, LEASE)
+        await second.delete_session("ada", "f")
+        with pytest.raises(ReplyDeleted):
+            await store.claim("ada", "m", "fork", ONE, LEASE)
+
+    async def test_a_deletion_keeps_its_reply(self, store: Store, second: Store) -> None:
+        """A deletion and the reply to its key are stored together."""
+        await answer(store, "s", await claim(store), b"reply")
+        await store.delete_session("ada", "s", await claim(store, key="delete"), b"deleted")
+        assert b"deleted" == await second.claim("ada", "m", "delete", ONE, LEASE)
+        with pytest.raises(SessionNotFound):
+            await second.get_session("ada", "s")
+
+    async def test_without_the_claim_nothing_is_written(self, store: Store, second: Store, clock: Clock) -> None:
+        """A fork or a deletion whose key another worker has taken over leaves everything as it was."""
+        await answer(store, "s", await claim(store), b"reply")
+        late = await claim(store, key="late")
+        clock.advance(LEASE)
+        held = await claim(second, key="late")
+        with pytest.raises(TurnLost):
+            await store.fork_session("ada", "s", "f", None, late)
+        with pytest.raises(TurnLost):
+            await store.delete_session("ada", "s", late, b"deleted")
+        assert 1 == (await store.get_session("ada", "s")).turn_count
+        with pytest.raises(SessionNotFound):
+            await store.get_session("ada", "f")
+        assert b"reply" == await store.claim("ada", "m", "k", ONE, LEASE)
+        await second.end_claim(held, b"in time")
+
+    async def test_refused_writes_leave_the_claim(self, store: Store) -> None:
+        """A fork or a deletion of an unknown session ends no claim."""
+        held = await claim(store)
+        with pytest.raises(SessionNotFound):
+            await store.fork_session("ada", "s", "f", None, held)
+        with pytest.raises(SessionNotFound):
+            await store.delete_session("ada", "s", held, b"deleted")
+        await store.end_claim(held, None)
+        await claim(store, OTHER)
 
     async def test_renewed(self, store: Store, second: Store, clock: Clock) -> None:
         """A renewed lease lasts from the renewal on, with a turn's or alone."""

@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from parley.core.errors import SessionNotFound, TurnLost
+from parley.core.errors import ReplyDeleted, SessionNotFound, TurnLost
 from parley.core.ports import Claim, Reaped, SessionFilter, Store, TurnEnd
 from tests.contract.stores.making import (
     LEASE,
@@ -78,7 +78,8 @@ class ReaperContract:
         assert Reaped(sessions=1) == await reap(store, sessions=DAY - 1)
         with pytest.raises(SessionNotFound):
             await second.list_messages("ada", "old", page_size=1, page_token=None)
-        assert isinstance(await store.claim("ada", "m", "k", b"2", LEASE), Claim)
+        with pytest.raises(ReplyDeleted):
+            await store.claim("ada", "m", "k", b"1", LEASE)
         assert (4, 2) == (len(await all_messages(second, "used")), len(await all_messages(second, "new")))
 
     async def test_no_retention(self, store: Store, clock: Clock) -> None:

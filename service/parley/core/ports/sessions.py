@@ -47,7 +47,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An `Idempotency-Key` in use: whose, for which RPC. `fence` grows each time that the key is claimed anew."""
+    """An `Idempotency-Key` in use: whose, for which endpoint. `fence` grows each time that the key is claimed anew."""
 
     account: str
     method: str
@@ -136,15 +136,24 @@ class SessionStore(Protocol):
         """Returns a page, the oldest first, and the next token. Raises SessionNotFound, InvalidRequest."""
         ...
 
-    async def fork_session(self, account: str, session_id: str, new_id: str, through_turn: int | None) -> Session:
+    async def fork_session(
+        self, account: str, session_id: str, new_id: str, through_turn: int | None, claim: Claim | None = None
+    ) -> Session:
         """Makes a session `new_id` of the completed turns up to one, or of all; they keep their numbers.
 
-        Raises SessionNotFound, and InvalidRequest where the session has no such turn.
+        `claim` keeps the new session, serialized, as its reply; in the same transaction. Raises SessionNotFound,
+        InvalidRequest where the session has no such turn, and TurnLost where the claim is lost.
         """
         ...
 
-    async def delete_session(self, account: str, session_id: str) -> None:
-        """Removes the session, every message of it, and the kept answers. Raises SessionNotFound, SessionBusy."""
+    async def delete_session(
+        self, account: str, session_id: str, claim: Claim | None = None, reply: bytes = b""
+    ) -> None:
+        """Removes the session, every message of it, and the kept answers of its turns; their keys stay known.
+
+        `claim` keeps `reply`, in the same transaction. Raises SessionNotFound, SessionBusy, and TurnLost where the
+        claim is lost.
+        """
         ...
 
     async def reap(self, *, session_age: float | None, claim_age: float, limit: int) -> Reaped:
@@ -163,7 +172,8 @@ class ClaimStore(Protocol):
     async def claim(self, account: str, method: str, key: str, digest: bytes, lease_seconds: float) -> Claim | bytes:
         """Claims a key for a request with this SHA-256; returns the reply where it has been answered already.
 
-        Raises KeyInUse while another call holds it, and KeyReused where it came with another request.
+        Raises KeyInUse while another call holds it, KeyReused where it came with another request, and ReplyDeleted
+        where the reply was deleted with its session.
         """
         ...
 

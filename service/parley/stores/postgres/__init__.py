@@ -126,17 +126,21 @@ class PostgresStore:
         after = paging.decode(page_token, int, int) if page_token else []
         return await self._read(lambda db: sessions.list_messages(db, account, session_id, page_size, after))
 
-    async def fork_session(self, account: str, session_id: str, new_id: str, through_turn: int | None) -> Session:
-        """Copies completed turns into a new session. Raises SessionNotFound, InvalidRequest."""
+    async def fork_session(
+        self, account: str, session_id: str, new_id: str, through_turn: int | None, claim: Claim | None = None
+    ) -> Session:
+        """Copies completed turns into a new session. Raises SessionNotFound, InvalidRequest, TurnLost."""
         _known(session_id)
         return await self._pool.run(
-            lambda db: sessions.fork_session(db, account, session_id, new_id, through_turn, self._clock())
+            lambda db: sessions.fork_session(db, account, session_id, new_id, through_turn, self._clock(), claim)
         )
 
-    async def delete_session(self, account: str, session_id: str) -> None:
-        """Deletes a session that has no turn in progress. Raises SessionNotFound, SessionBusy."""
+    async def delete_session(
+        self, account: str, session_id: str, claim: Claim | None = None, reply: bytes = b""
+    ) -> None:
+        """Deletes a session that has no turn in progress. Raises SessionNotFound, SessionBusy, TurnLost."""
         _known(session_id)
-        await self._pool.run(lambda db: sessions.delete_session(db, account, session_id, self._clock()))
+        await self._pool.run(lambda db: sessions.delete_session(db, account, session_id, self._clock(), claim, reply))
 
     async def reap(self, *, session_age: float | None, claim_age: float, limit: int) -> Reaped:
         """Clears what is over, each kind in a transaction of its own.
@@ -154,7 +158,7 @@ class PostgresStore:
         return Reaped(crashed, old, claimed)
 
     async def claim(self, account: str, method: str, key: str, digest: bytes, lease_seconds: float) -> Claim | bytes:
-        """Claims a key, or returns what it was answered. Raises KeyInUse, KeyReused."""
+        """Claims a key, or returns what it was answered. Raises KeyInUse, KeyReused, ReplyDeleted."""
         return await self._pool.run(
             lambda db: claims.claim(db, account, method, key, digest, self._clock(), lease_seconds)
         )

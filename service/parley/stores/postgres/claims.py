@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from parley.core.errors import KeyInUse, KeyReused, TurnLost
+from parley.core.errors import KeyInUse, KeyReused, ReplyDeleted, TurnLost
 from parley.core.ports import Claim
 from parley.stores.postgres.database import Connection
 from parley.stores.postgres.rows import Now, now
@@ -18,7 +18,8 @@ RETURNING fence
 _FIND = "SELECT digest, reply, lease_expires FROM parley.claims WHERE account = $1 AND method = $2 AND key = $3"
 _HELD = "account = $1 AND method = $2 AND key = $3 AND fence = $4 AND lease_expires IS NOT NULL"
 _KEEP = f"""
-UPDATE parley.claims SET lease_expires = NULL, reply = $5, updated = {now(6)} WHERE {_HELD} RETURNING fence
+UPDATE parley.claims SET lease_expires = NULL, reply = $5, session_id = $6, updated = {now(7)}
+WHERE {_HELD} RETURNING fence
 """
 _FREE = f"DELETE FROM parley.claims WHERE {_HELD} RETURNING fence"
 _RENEW = f"""
@@ -33,7 +34,7 @@ _TRIES = 10
 async def claim(  # noqa: PLR0913, PLR0917 - the port's arguments
     db: Connection, account: str, method: str, key: str, digest: bytes, now: Now, lease_seconds: float
 ) -> Claim | bytes:
-    """Claims the key, or returns the reply that it has. Raises KeyInUse, KeyReused."""
+    """Claims the key, or returns the reply that it has. Raises KeyInUse, KeyReused, ReplyDeleted."""
     place = (account, method, key)
     for _ in range(_TRIES):
         fence = await db.fetchval(_CLAIM, now, *place, digest, lease_seconds)
@@ -44,15 +45,21 @@ async def claim(  # noqa: PLR0913, PLR0917 - the port's arguments
         if found["digest"] != digest:
             raise KeyReused
         if found["lease_expires"] is None:
-            return bytes(found["reply"])
+            return _kept(found["reply"])
         break
     raise KeyInUse
 
 
-async def end_claim(db: Connection, claim: Claim, reply: bytes | None, now: Now) -> None:
-    """Keeps the reply, or frees the key where there is none. Raises TurnLost."""
+def _kept(reply: bytes | None) -> bytes:
+    if reply is None:
+        raise ReplyDeleted
+    return bytes(reply)
+
+
+async def end_claim(db: Connection, claim: Claim, reply: bytes | None, now: Now, session_id: str | None = None) -> None:
+    """Keeps the reply, which goes when its session does; frees the key where there is none. Raises TurnLost."""
     held = (claim.account, claim.method, claim.key, claim.fence)
-    ended = await (db.fetchval(_FREE, *held) if reply is None else db.fetchval(_KEEP, *held, reply, now))
+    ended = await (db.fetchval(_FREE, *held) if reply is None else db.fetchval(_KEEP, *held, reply, session_id, now))
     if ended is None:
         raise TurnLost
 

@@ -5,8 +5,9 @@ from math import inf
 from typing import Any
 
 from parley.core.errors import SessionBusy, SessionNotFound
-from parley.core.ports import SessionFilter
+from parley.core.ports import Claim, SessionFilter
 from parley.stores import paging, records
+from parley.stores.postgres.claims import end_claim
 from parley.stores.postgres.database import Connection
 from parley.stores.postgres.rows import Now, now
 from parley.v1.sessions_pb2 import Session, SessionMessage
@@ -107,9 +108,20 @@ async def list_messages(
 
 
 async def fork_session(  # noqa: PLR0913, PLR0917 - the port's arguments
+    db: Connection, account: str, session_id: str, new_id: str, through_turn: int | None, now: Now, claim: Claim | None
+) -> Session:
+    """Copies the completed turns up to one. Raises SessionNotFound, InvalidRequest, TurnLost."""
+    if claim is None:
+        return await _fork(db, account, session_id, new_id, through_turn, now)
+    async with db.transaction():
+        made = await _fork(db, account, session_id, new_id, through_turn, now)
+        await end_claim(db, claim, made.SerializeToString(), now, new_id)
+        return made
+
+
+async def _fork(  # noqa: PLR0913, PLR0917 - the port's arguments
     db: Connection, account: str, session_id: str, new_id: str, through_turn: int | None, now: Now
 ) -> Session:
-    """Copies the completed turns up to one. Raises SessionNotFound, InvalidRequest."""
     through = records.last_forked(await find_session(db, account, session_id), through_turn)
     made = await db.fetchrow(_FORK, session_id, account, new_id, through, now)
     if made is None:
@@ -117,8 +129,19 @@ async def fork_session(  # noqa: PLR0913, PLR0917 - the port's arguments
     return records.session(made)
 
 
-async def delete_session(db: Connection, account: str, session_id: str, now: Now) -> None:
-    """Deletes the session with all that hangs on it. Raises SessionNotFound, SessionBusy."""
+async def delete_session(  # noqa: PLR0913, PLR0917 - the port's arguments
+    db: Connection, account: str, session_id: str, now: Now, claim: Claim | None, reply: bytes
+) -> None:
+    """Deletes the session with all that hangs on it. Raises SessionNotFound, SessionBusy, TurnLost."""
+    if claim is None:
+        await _delete(db, account, session_id, now)
+        return
+    async with db.transaction():
+        await _delete(db, account, session_id, now)
+        await end_claim(db, claim, reply, now)
+
+
+async def _delete(db: Connection, account: str, session_id: str, now: Now) -> None:
     found = await db.fetchrow(_DELETE, session_id, account, now)
     if found is None:
         raise SessionNotFound(session_id)

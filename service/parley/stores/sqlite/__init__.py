@@ -105,21 +105,33 @@ class SqliteStore:
         after = paging.decode(page_token, int, int) if page_token else []
         return await self._read(lambda db: sessions.list_messages(db, account, session_id, page_size, after))
 
-    async def fork_session(self, account: str, session_id: str, new_id: str, through_turn: int | None) -> Session:
-        """Copies completed turns into a new session. Raises SessionNotFound, InvalidRequest."""
+    async def fork_session(
+        self, account: str, session_id: str, new_id: str, through_turn: int | None, claim: Claim | None = None
+    ) -> Session:
+        """Copies completed turns into a new session. Raises SessionNotFound, InvalidRequest, TurnLost."""
 
         def job(db: apsw.Connection) -> Session:
+            now = self._clock.wall()
             source = sessions.find_session(db, account, session_id)
-            sessions.fork_session(db, source, new_id, through_turn, self._clock.wall())
-            return sessions.find_session(db, account, new_id)
+            sessions.fork_session(db, source, new_id, through_turn, now)
+            made = sessions.find_session(db, account, new_id)
+            if claim is not None:
+                claims.end_claim(db, claim, made.SerializeToString(), new_id, now)
+            return made
 
         return await self._writer.submit(job)
 
-    async def delete_session(self, account: str, session_id: str) -> None:
-        """Deletes a session that has no turn in progress. Raises SessionNotFound, SessionBusy."""
-        await self._writer.submit(
-            lambda db: sessions.delete_session(db, account, session_id, self._clock.lease_time(db))
-        )
+    async def delete_session(
+        self, account: str, session_id: str, claim: Claim | None = None, reply: bytes = b""
+    ) -> None:
+        """Deletes a session that has no turn in progress. Raises SessionNotFound, SessionBusy, TurnLost."""
+
+        def job(db: apsw.Connection) -> None:
+            sessions.delete_session(db, account, session_id, self._clock.lease_time(db))
+            if claim is not None:
+                claims.end_claim(db, claim, reply, None, self._clock.wall())
+
+        await self._writer.submit(job)
 
     async def reap(self, *, session_age: float | None, claim_age: float, limit: int) -> Reaped:
         """Clears what is over, each kind in a job of its own, so that turns go on in between."""
@@ -134,7 +146,7 @@ class SqliteStore:
         return Reaped(crashed, old, claims)
 
     async def claim(self, account: str, method: str, key: str, digest: bytes, lease_seconds: float) -> Claim | bytes:
-        """Claims a key, or returns what it was answered. Raises KeyInUse, KeyReused."""
+        """Claims a key, or returns what it was answered. Raises KeyInUse, KeyReused, ReplyDeleted."""
 
         def job(db: apsw.Connection) -> Claim | bytes:
             return claims.claim(db, (account, method, key), digest, self._times(db, lease_seconds))

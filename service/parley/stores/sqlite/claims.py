@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import apsw
 
-from parley.core.errors import KeyInUse, KeyReused, TurnLost
+from parley.core.errors import KeyInUse, KeyReused, ReplyDeleted, TurnLost
 from parley.core.ports import Claim
 from parley.stores.sqlite.clock import Times
 from parley.stores.sqlite.rows import rows
@@ -24,16 +24,22 @@ _RENEW = "UPDATE claims SET lease_expires = ? WHERE fence = ? AND lease_expires 
 
 
 def claim(db: apsw.Connection, place: tuple[str, str, str], digest: bytes, times: Times) -> Claim | bytes:
-    """Claims an account's key for a method, or returns the reply that it has. Raises KeyInUse, KeyReused."""
+    """Claims an account's key, or returns the reply that it has. Raises KeyInUse, KeyReused, ReplyDeleted."""
     for known, leased, reply in rows(db, _FIND, place):
         if known != digest:
             raise KeyReused
         if leased is None:
-            return bytes(reply)
+            return _kept(reply)
         if leased > times.lease:
             raise KeyInUse
         db.execute(_FREE, place)
     return Claim(*place, rows(db, _CLAIM, (*place, digest, times.wall, times.lease_expires))[0][0])
+
+
+def _kept(reply: bytes | None) -> bytes:
+    if reply is None:
+        raise ReplyDeleted
+    return bytes(reply)
 
 
 def end_claim(db: apsw.Connection, claim: Claim, reply: bytes | None, session_id: str | None, now: float) -> None:

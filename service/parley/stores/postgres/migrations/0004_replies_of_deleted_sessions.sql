@@ -1,0 +1,7 @@
+-- A key stays known after its session: only the reply goes with the session. Before the cascade, which then finds none.
+CREATE FUNCTION parley.forget_replies() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE parley.claims SET reply = NULL, session_id = NULL WHERE session_id = OLD.id;
+  RETURN OLD;
+END $$;
+CREATE TRIGGER forget_replies BEFORE DELETE ON parley.sessions FOR EACH ROW EXECUTE FUNCTION parley.forget_replies();
