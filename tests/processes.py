@@ -32,6 +32,8 @@ from parley.cli.main import main
 
 PATIENCE = 60.0
 """Seconds after which a wait gives up: only a failing test waits that long."""
+ANY_PORTS = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
+"""Options of `parley up` for tests that must not meet what else runs on this machine."""
 COMMAND = str(Path(sys.executable).with_name("parley"))
 
 

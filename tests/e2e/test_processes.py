@@ -13,7 +13,18 @@ from pathlib import Path
 import apsw
 import pytest
 
-from tests.processes import COMMAND, Parley, environment, in_terminal, launch, left_behind, run, started, until
+from tests.processes import (
+    ANY_PORTS,
+    COMMAND,
+    Parley,
+    environment,
+    in_terminal,
+    launch,
+    left_behind,
+    run,
+    started,
+    until,
+)
 from tests.upstream import Events, Gate, ScriptedUpstream, chunks, ending
 
 QUESTION = "What is the capital of France?"
@@ -212,7 +223,7 @@ def test_a_worker_that_dies_after_a_bad_edit_comes_back_with_the_old_configurati
 def test_a_second_parley_on_the_same_state_says_so(scripted_config: Path, tmp_path: Path) -> None:
     """One line names the process that has the folder."""
     with started("--config", str(scripted_config), folder=tmp_path) as parley:
-        second = run("up", "--config", str(scripted_config), "--state-dir", str(tmp_path / "state"))
+        second = run("up", *ANY_PORTS, "--config", str(scripted_config), "--state-dir", str(tmp_path / "state"))
         holder = f"another `parley up` (process {parley.process.pid})"
         expected = f"parley: {tmp_path}/state is in use by {holder}; stop it or choose another --state-dir\n"
         assert (1, expected, "") == (second.returncode, second.stderr, second.stdout)
@@ -233,7 +244,7 @@ def test_another_schema_is_one_line(tmp_path: Path, version: int, hint: str) -> 
     now = database.pragma("user_version")
     database.pragma("user_version", version)
     database.close()
-    done = run("up", "--state-dir", str(tmp_path))
+    done = run("up", *ANY_PORTS, "--state-dir", str(tmp_path))
     assert (1, "", f"parley: {file}: {hint.format(now=now)}\n") == (done.returncode, done.stdout, done.stderr)
 
 
@@ -252,7 +263,7 @@ def test_a_bad_configuration_is_a_line_each(tmp_path: Path) -> None:
     """Every problem is one line with the file and the path; no traceback."""
     file = tmp_path / "parley.yaml"
     file.write_text("backends: {a: {kind: openai, base_url: 'ftp://x'}}\nmodels: [{id: m, targets: []}]\n")
-    done = run("up", "--config", str(file), "--state-dir", str(tmp_path / "state"))
+    done = run("up", *ANY_PORTS, "--config", str(file), "--state-dir", str(tmp_path / "state"))
     assert 1 == done.returncode
     first, second = done.stderr.splitlines()
     assert first.startswith(f"parley: {file}:1: backends.a.base_url: ")

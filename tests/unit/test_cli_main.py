@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import run, run_here
+from tests.processes import ANY_PORTS, run, run_here
 
 COMMANDS = ["", "up", "serve", "keys", "keys create", "keys list", "keys revoke", "models", "config", "config check"]
 
@@ -130,7 +130,7 @@ def test_config_check_refuses_what_up_would_refuse(model: str, says: str, tmp_pa
         "backends: {a: {kind: llama_cpp, model_path: /none.gguf}, b: {kind: openai, base_url: 'http://b/v1'}}\n"
         f"models: [{{id: m, {model}}}]\n"
     )
-    up = ("up", "--config", str(file), "--state-dir", str(tmp_path / "s"))
+    up = ("up", *ANY_PORTS, "--config", str(file), "--state-dir", str(tmp_path / "s"))
     for done in (run_here("config", "check", str(file)), run(*up)):
         assert (1, "") == (done.returncode, done.stdout)
         assert 1 == len(done.stderr.splitlines())
