@@ -110,6 +110,16 @@ class Server:
         command = [str(self._bin / "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statement, self.url(database)]
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout.strip()
 
+    @contextmanager
+    def receiving(self, folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Streams its log into a folder, as to a standby, until the context ends."""
+        command = [str(self._bin / "pg_receivewal"), "-D", str(folder), "-d", self.url(_USER), "--no-loop", *options]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
     def remove(self) -> None:
         """Stops it and throws its data away."""
         self.stop()

@@ -14,6 +14,7 @@ from parley.stores.postgres.claims import renew_claims
 from parley.stores.postgres.database import Connection, Database, Patience, WrongSchema
 from parley.stores.postgres.pool import Pool
 from parley.stores.postgres.releases import Releases
+from parley.stores.postgres.replication import warn_of_asynchronous_standbys
 from parley.stores.postgres.rows import Now
 from parley.stores.postgres.turns import renew_turns
 from parley.v1.sessions_pb2 import Session, SessionMessage
@@ -75,6 +76,9 @@ class PostgresStore:
         except StoreUnavailable:
             if not may_be_away:
                 raise
+            return store
+        if may_be_away:  # a service, which makes promises; a command makes none
+            await warn_of_asynchronous_standbys(store._database)
         return store
 
     async def begin_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn:

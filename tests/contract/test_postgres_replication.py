@@ -1,0 +1,88 @@
+"""What a failover would lose, and that start-up says so; with a real receiver of the server's log."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import structlog
+
+from parley.stores.postgres import PostgresStore
+from tests.postgres import Server, serving
+from tests.processes import until
+
+WORDS = "synchronous_standby_names"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server of this file's own."""
+    with serving("wal_level=logical") as running:
+        yield running
+
+
+async def _warnings(url: str, *, may_be_away: bool = True) -> list[str]:
+    """Returns the warnings of a store's start."""
+    with structlog.testing.capture_logs() as logs:
+        store = await PostgresStore.open(url, may_be_away=may_be_away)
+        await store.close()
+    return [line["event"] for line in logs if line["log_level"] == "warning"]
+
+
+@contextmanager
+def _standby(server: Server, folder: Path, *options: str) -> Iterator[None]:
+    """Streams the server's log to a folder, as a standby does."""
+    with server.receiving(folder, *options) as process:
+        until(lambda: "1" == server.sql("SELECT count(*) FROM pg_stat_replication"), "the receiver")
+        yield
+        process.terminate()
+        process.wait(30)
+    until(lambda: "0" == server.sql("SELECT count(*) FROM pg_stat_replication"), "the receiver's end")
+
+
+async def test_no_standby(server: Server) -> None:
+    """Without one there is nothing to say."""
+    assert [] == await _warnings(server.empty())
+
+
+async def test_an_asynchronous_standby(server: Server, tmp_path: Path) -> None:
+    """One line names the setting; a command that opens the store says nothing."""
+    url = server.empty()
+    with _standby(server, tmp_path):
+        (warning,) = await _warnings(url)
+        assert WORDS in warning
+        assert [] == await _warnings(url, may_be_away=False)
+
+
+async def test_without_privileges(server: Server, tmp_path: Path) -> None:
+    """A user that may not see the state of replication sees that there is one."""
+    url = server.empty()
+    await (await PostgresStore.open(url)).close()
+    server.sql("DROP ROLE IF EXISTS plain")
+    server.sql(
+        "CREATE ROLE plain LOGIN; GRANT USAGE ON SCHEMA parley TO plain; "
+        "GRANT ALL ON ALL TABLES IN SCHEMA parley TO plain",
+        "parley",
+    )
+    with _standby(server, tmp_path):
+        (warning,) = await _warnings(url.replace("postgres@", "plain@"))
+        assert WORDS in warning
+    server.sql("DROP OWNED BY plain; DROP ROLE plain", "parley")
+
+
+async def test_a_synchronous_standby(server: Server, tmp_path: Path) -> None:
+    """Where commits wait for it all is well."""
+    url = server.empty()
+    with _standby(server, tmp_path, "--synchronous"):
+        server.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        server.sql("SELECT pg_reload_conf()")
+        until(lambda: "*" == server.sql("SHOW synchronous_standby_names"), "the setting")
+        assert [] == await _warnings(url)
+        server.sql("ALTER SYSTEM RESET synchronous_standby_names")
+        server.sql("SELECT pg_reload_conf()")
+        until(lambda: server.sql("SHOW synchronous_standby_names") == "", "the end of the setting")
+
+
+async def test_a_server_that_is_away() -> None:
+    """Then there is nothing to see, and the start goes on."""
+    assert [] == await _warnings("postgresql://postgres@127.0.0.1:1/parley")
