@@ -18,6 +18,7 @@ from tests.contract.stores import (  # noqa: E402 - only now are its asserts rew
     KeyContract,
     LifeContract,
     LimitContract,
+    LongContract,
     ReaperContract,
     ReceiptContract,
     ResentContract,
@@ -104,6 +105,10 @@ class TestKeys(KeyContract):
 
 class TestLimits(LimitContract):
     """Limits."""
+
+
+class TestLong(LongContract):
+    """Sessions that are too long to be loaded."""
 
 
 class TestLife(LifeContract):

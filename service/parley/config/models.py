@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from parley.config.types import Duration, Strict, off
+from parley.config.types import Duration, Size, Strict, off
 
 _MOST_A_MINUTE = 10**12
 
@@ -28,11 +28,14 @@ class Timeouts(Strict):
 class History(Strict):
     """How much of a session's past goes with a turn: the newest whole turns that fit. System messages always go.
 
-    Tokens are estimated: four bytes of text are one, an image is a thousand. None is no bound.
+    Tokens are estimated: four bytes of text are one, an image is a thousand. None is no bound. A turn for which more
+    than `load_messages` messages or `load_bytes` bytes would go is refused: no caller may fill a worker's memory.
     """
 
     max_messages: int | None = Field(default=None, ge=1)
     max_tokens: int | None = Field(default=None, ge=1)
+    load_messages: int = Field(default=10_000, ge=1)
+    load_bytes: Size = Field(default=32 * 1024 * 1024, ge=1)
 
 
 class Target(Strict):

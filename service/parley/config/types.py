@@ -6,6 +6,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB)?")
+_BYTES = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, None: 1}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
 
 
@@ -25,6 +27,18 @@ def _seconds(value: object) -> object:
 
 Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
 """A time span in seconds; in YAML a number of seconds or text like `500ms`, `5s`, `10m`."""
+
+
+def _bytes(value: object) -> object:
+    """Reads `64KiB`, `32MiB`, `1GiB` or a number of bytes."""
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None and isinstance(value, str):
+        raise ValueError("must be a size: a number of bytes, or text such as 64KiB, 32MiB, 1GiB")
+    return int(match[1]) * _BYTES[match[2]] if match else value
+
+
+Size = Annotated[int, BeforeValidator(_bytes)]
+"""A number of bytes; in YAML a number or text like `32MiB`."""
 
 
 def matching(pattern: str, words: str) -> AfterValidator:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from google.protobuf.struct_pb2 import Value
 
+from parley.core.errors import InvalidRequest
 from parley.v1.message_pb2 import Message
 
 BYTES_A_TOKEN = 4
@@ -24,11 +25,14 @@ _RESULTS = frozenset({"tool", "function"})
 class Window:
     """How much of a session's past goes with a turn, in messages and in estimated tokens; None is no bound.
 
-    System messages always go, and count for nothing here.
+    System messages always go, and count for nothing here. What goes may have up to `load_messages` messages and
+    `load_bytes` bytes: a turn with more is refused before any of it is read.
     """
 
     max_messages: int | None = None
     max_tokens: int | None = None
+    load_messages: int | None = None
+    load_bytes: int | None = None
 
 
 class TurnSize(NamedTuple):
@@ -81,19 +85,38 @@ def first_turn(sizes: Iterable[TurnSize], window: Window, *, continued: bool) ->
 
     `sizes` are the completed turns, the newest first; no more of them is read than is needed. Turns that a tool
     exchange joins go together or not at all; those that the new turn itself continues (`continued`) go always.
+
+    Raises:
+        InvalidRequest: More would go than may be loaded.
     """
     first: int | None = None
-    messages = size = 0
+    messages = size = loaded = 0
     bound = continued
     for turn in sizes:
         messages += turn.messages
         size += turn.tokens
         if not bound and not _fits(window, messages, size):
             break
+        loaded += turn.bytes
+        require_loadable(window, messages, loaded)
         if turn.continues:
             continue
         first, bound = turn.number, False
     return first
+
+
+def require_loadable(window: Window, messages: int, size: int) -> None:
+    """Raises InvalidRequest where so many messages with so many bytes are more than a turn may load."""
+    if window.load_messages is not None and messages > window.load_messages:
+        bound = f"more than {window.load_messages} messages"
+    elif window.load_bytes is not None and size > window.load_bytes:
+        bound = f"more than {window.load_bytes} bytes"
+    else:
+        return
+    remedy = "begin a new session, or have `history` set for the model: max_messages and max_tokens trim what is sent"
+    raise InvalidRequest(
+        f"The history of this session is too long for a turn: {bound}; {remedy}", param="chatSessionId"
+    )
 
 
 def _fits(window: Window, messages: int, size: int) -> bool:

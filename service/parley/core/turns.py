@@ -260,7 +260,9 @@ def _turn_begin(
         ids.session_id() if new else request.session_id,
         new,
         request.messages,
-        Window(model.history.max_messages, model.history.max_tokens),
+        Window(
+            model.history.max_messages, model.history.max_tokens, model.history.load_messages, model.history.load_bytes
+        ),
         dict(request.metadata),
         reserved,
     )

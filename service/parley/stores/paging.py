@@ -6,6 +6,8 @@ import orjson
 
 from parley.core.errors import InvalidRequest
 
+MOST_BYTES = 3 * 1024 * 1024
+"""Of messages on a page with more than one: gRPC's clients take 4 MiB by default."""
 _LONGEST = 512
 _BIGGEST = 2**63
 

@@ -7,10 +7,15 @@ import orjson
 
 from parley.core import history
 from parley.core.errors import InvalidRequest
+from parley.core.history import TurnSize
 from parley.core.ports import Charge, TurnEnd
 from parley.v1.message_pb2 import Message, Usage
 from parley.v1.receipt_pb2 import Receipt
 from parley.v1.sessions_pb2 import Session, SessionMessage
+
+PIECE_BYTES = 512 * 1024
+"""How much of a history is read and parsed at a time: the event loop and other calls go on in between."""
+PIECE_MESSAGES = 500
 
 
 def session(row: Iterable[Any]) -> Session:
@@ -55,6 +60,31 @@ def size(messages: Iterable[Message]) -> tuple[int, int, int]:
     """Returns the number, the estimated tokens and the serialized bytes of the messages that a window counts."""
     counted = [message for message in messages if not history.is_system(message)]
     return len(counted), sum(map(history.tokens, counted)), sum(message.ByteSize() for message in counted)
+
+
+def pieces(sizes: Sequence[TurnSize], first: int | None) -> list[tuple[int, int]]:
+    """Divides the turns from `first` on into ranges of turn numbers that are read one after the other, oldest first.
+
+    Args:
+        sizes: The sizes of the session's completed turns, the newest first.
+        first: The number of the oldest turn to read; None for none.
+
+    Returns:
+        Empty where all of it is small enough to be read at once.
+    """
+    turns = [turn for turn in reversed(sizes) if first is not None and turn.number >= first]
+    if sum(turn.bytes for turn in turns) <= PIECE_BYTES and sum(turn.messages for turn in turns) <= PIECE_MESSAGES:
+        return []
+    found: list[tuple[int, int]] = []
+    size = messages = 0
+    for turn in turns:
+        size, messages = size + turn.bytes, messages + turn.messages
+        if found and size <= PIECE_BYTES and messages <= PIECE_MESSAGES:
+            found[-1] = (found[-1][0], turn.number)
+        else:
+            found.append((turn.number, turn.number))
+            size, messages = turn.bytes, turn.messages
+    return found
 
 
 def pack_charges(charges: Sequence[Charge]) -> str | None:

@@ -9,6 +9,7 @@ from tests.contract.stores.forks import ForkContract
 from tests.contract.stores.keys import KeyContract
 from tests.contract.stores.life import LifeContract
 from tests.contract.stores.limits import LimitContract
+from tests.contract.stores.long import LongContract
 from tests.contract.stores.making import (
     LEASE,
     WHOLE,
@@ -40,6 +41,7 @@ __all__ = [
     "KeyContract",
     "LifeContract",
     "LimitContract",
+    "LongContract",
     "ReaperContract",
     "ReceiptContract",
     "ResentContract",

@@ -22,8 +22,14 @@ ORDER BY updated DESC, id DESC LIMIT $6
 _MESSAGES = """
 SELECT message, turn, position, state, reason, created, usage, metadata, receipt
 FROM (
-  SELECT message, turn, position FROM parley.messages
-  WHERE session_id = $1 AND (turn, position) > ($2::bigint, $3::bigint) ORDER BY turn, position LIMIT $4
+  SELECT message, turn, position FROM (
+    SELECT message, turn, position, sum(octet_length(message)) OVER (ORDER BY turn, position) AS total,
+      row_number() OVER (ORDER BY turn, position) AS place
+    FROM (
+      SELECT message, turn, position FROM parley.messages
+      WHERE session_id = $1 AND (turn, position) > ($2::bigint, $3::bigint) ORDER BY turn, position LIMIT $4
+    ) AS found
+  ) AS sized WHERE place = 1 OR (total <= $5)
 ) AS page, LATERAL (
   SELECT state, reason, created, metadata, CASE WHEN position = asked THEN usage END AS usage,
     CASE
@@ -37,6 +43,9 @@ FROM (
   OFFSET 0 -- looked up by its key for each message, also where the planner knows nothing of the tables yet
 ) AS its_turn
 ORDER BY turn, position
+"""
+_IS_MORE = """
+SELECT true FROM parley.messages WHERE session_id = $1 AND (turn, position) > ($2::bigint, $3::bigint) LIMIT 1
 """
 _FORK = f"""
 WITH origin AS (
@@ -101,9 +110,9 @@ async def list_messages(
     """Reads a page: `after` is the place of the row before it, or empty. Raises SessionNotFound."""
     await find_session(db, account, session_id)
     turn, position = after or (0, 0)
-    found = await db.fetch(_MESSAGES, session_id, turn, position, page_size + 1)
-    page = found[:page_size]
-    token = paging.encode(page[-1]["turn"], page[-1]["position"]) if len(found) > page_size else None
+    page = await db.fetch(_MESSAGES, session_id, turn, position, page_size, paging.MOST_BYTES)
+    last = (page[-1]["turn"], page[-1]["position"]) if page else None
+    token = paging.encode(*last) if last and await db.fetchval(_IS_MORE, session_id, *last) else None
     return [records.session_message(row) for row in page], token
 
 

@@ -23,6 +23,8 @@ CHANNEL = "parley_released"
 _TRIES = 10
 _FIRST_SIZES = 64
 _GROWTH = 8
+_MOST = 2**40
+_NO_TURN = 2**31 - 1  # turn numbers end long before this one
 
 _ADD = """
 turn AS (
@@ -64,30 +66,49 @@ SELECT turn_count, lease_fence, ARRAY(
 ) AS said
 FROM leased
 """
+_SAID = """
+SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
+WHERE session_id = $1 AND number = turn AND turn BETWEEN $2 AND $3 AND number BETWEEN $2 AND $3
+AND state = 'completed' AND NOT system
+ORDER BY turn, position
+"""
+
+
+def _bounded(messages: str, order: str) -> str:
+    """Returns SQL for an array of messages, up to the one with which they have more than $6 bytes."""
+    return f"""ARRAY(
+    SELECT message FROM (
+      SELECT message, turn, position, octet_length(message) AS size,
+        sum(octet_length(message)) OVER (ORDER BY {order}) AS total
+      FROM ({messages}) AS found
+    ) AS sized WHERE total - size <= $6::bigint ORDER BY {order}
+  )"""
+
+
+_OLDEST, _NEWEST = "turn, position", "turn DESC, position DESC"
+# No join: one that begins with the turns would read all of them.
+_SYSTEM = """
+SELECT message, turn, position FROM parley.messages
+WHERE session_id = $1 AND system
+AND (SELECT state FROM parley.turns WHERE session_id = $1 AND number = turn) = 'completed'
+ORDER BY turn, position LIMIT $7
+"""
+_COMPLETED = """
+SELECT message, turn, position FROM parley.messages JOIN parley.turns USING (session_id)
+WHERE session_id = $1 AND number = turn AND state = 'completed'
+"""
 _LOOK = f"""
 SELECT model, created, lease_fence, lease_expires, coalesce(lease_expires > {now(3)}, false) AS leased, standing,
   -- What is compared with a request of $4 messages: all, where it may repeat all, else as many from either end.
-  CASE WHEN $4 > 0 AND completed_messages > 0 AND completed_messages - cardinality(standing) <= $4 THEN ARRAY(
-    SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
-    WHERE session_id = $1 AND number = turn AND state = 'completed' ORDER BY turn, position
-  ) END AS stored,
-  CASE WHEN $4 > 0 AND completed_messages - cardinality(standing) > $4 THEN ARRAY(
-    SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
-    WHERE session_id = $1 AND number = turn AND state = 'completed' AND NOT system ORDER BY turn, position LIMIT $4
-  ) END AS first,
-  CASE WHEN $4 > 0 AND completed_messages - cardinality(standing) > $4 THEN ARRAY(
-    SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
-    WHERE session_id = $1 AND number = turn AND state = 'completed' AND NOT system
-    ORDER BY turn DESC, position DESC LIMIT $4
-  ) END AS latest, sizes.*
+  CASE WHEN $4 > 0 AND completed_messages > 0 AND completed_messages - cardinality(standing) <= $4
+    THEN {_bounded(f"{_COMPLETED} ORDER BY {_OLDEST}", _OLDEST)} END AS stored,
+  CASE WHEN $4 > 0 AND completed_messages - cardinality(standing) > $4
+    THEN {_bounded(f"{_COMPLETED} AND NOT system ORDER BY {_OLDEST} LIMIT $4", _OLDEST)} END AS first,
+  CASE WHEN $4 > 0 AND completed_messages - cardinality(standing) > $4
+    THEN {_bounded(f"{_COMPLETED} AND NOT system ORDER BY {_NEWEST} LIMIT $4", _NEWEST)} END AS latest,
+  sizes.*
 FROM parley.sessions, LATERAL (
-  SELECT ARRAY(
-    -- No join: one that begins with the turns would read all of them.
-    SELECT message FROM parley.messages
-    WHERE session_id = $1 AND system
-    AND (SELECT state FROM parley.turns WHERE session_id = $1 AND number = turn) = 'completed'
-    ORDER BY turn, position
-  ) AS standing OFFSET 0
+  SELECT {_bounded(_SYSTEM, _OLDEST)} AS standing OFFSET 0
 ) AS said_by_system, LATERAL (
   SELECT array_agg(number) AS numbers, array_agg(messages) AS messages, array_agg(tokens) AS tokens,
     array_agg(continues) AS continues, array_agg(bytes) AS bytes
@@ -142,7 +163,7 @@ async def begin_turn(db: Connection, begin: TurnBegin, now: Now, lease_seconds: 
         turn = Turn(begin.session_id, 0, 0, messages=list(begin.messages))
         await _lease(db, _CREATE, begin, turn, now, lease_seconds, begin.model)
         return turn
-    sizes = _FIRST_SIZES if begin.window != Window() else None
+    sizes = _first_sizes(begin.window)
     for _ in range(_TRIES):
         past = await _look(db, begin, now, sizes)
         turn = Turn(begin.session_id, 0, 0, past["standing"], _new(begin.messages, past))
@@ -152,10 +173,25 @@ async def begin_turn(db: Connection, begin: TurnBegin, now: Now, lease_seconds: 
             sizes = (sizes or 1) * _GROWTH
             continue
         version = (past["created"], past["lease_fence"], past["lease_expires"])
-        # Turn numbers end long before this one.
-        if await _lease(db, _LEASE, begin, turn, now, lease_seconds, *version, 2**31 - 1 if first is None else first):
+        pieces = records.pieces(latest.seen, first)
+        from_turn = _NO_TURN if pieces or first is None else first
+        if await _lease(db, _LEASE, begin, turn, now, lease_seconds, *version, from_turn):
+            await _read_pieces(db, turn, pieces)
             return turn
     raise SessionBusy(begin.session_id)
+
+
+async def _read_pieces(db: Connection, turn: Turn, pieces: Sequence[tuple[int, int]]) -> None:
+    """Reads a long history. Nobody else changes it while the turn has its lease."""
+    for first, last in pieces:
+        turn.history += _parsed([row["message"] for row in await db.fetch(_SAID, turn.session_id, first, last)])
+
+
+def _first_sizes(window: Window) -> int | None:
+    """Returns how many turns to look at first: a window that trims rarely holds more."""
+    if window == Window():
+        return None
+    return _FIRST_SIZES if window.max_messages or window.max_tokens else _GROWTH * _FIRST_SIZES
 
 
 async def end_turn(db: Connection, turn: Turn, end: TurnEnd, now: Now) -> None:
@@ -193,13 +229,18 @@ async def renew_turns(db: Connection, turns: Sequence[Turn], now: Now, lease_sec
 async def _look(db: Connection, begin: TurnBegin, now: Now, sizes: int | None) -> asyncpg.Record:
     """Reads what decides about a turn. Raises SessionNotFound, SessionOfOtherModel, SessionBusy."""
     compared = len(begin.messages) if resent.may_repeat(begin.messages) else 0
-    past = await db.fetchrow(_LOOK, begin.session_id, begin.account, now, compared, sizes)
+    bytes_most, messages_most = begin.window.load_bytes or _MOST, begin.window.load_messages or _MOST
+    values = (begin.session_id, begin.account, now, compared, sizes, bytes_most, messages_most + 1)
+    past = await db.fetchrow(_LOOK, *values)
     if past is None:
         raise SessionNotFound(begin.session_id)
     if past["model"] != begin.model:
         raise SessionOfOtherModel(begin.session_id, past["model"])
     if past["leased"]:
         raise SessionBusy(begin.session_id)
+    for read in ("standing", "stored", "first", "latest"):
+        if past[read]:
+            history.require_loadable(begin.window, len(past[read]), sum(map(len, past[read])))
     return past
 
 
@@ -244,12 +285,14 @@ class _Sizes:
 
     def __init__(self, past: asyncpg.Record, limit: int | None) -> None:
         self.ran_out = False
+        self.seen: list[TurnSize] = []
         self._limit = limit
         self._columns = [past[name] or () for name in ("numbers", "messages", "tokens", "continues", "bytes")]
 
     def __iter__(self) -> Iterator[TurnSize]:
         for row in zip(*self._columns, strict=True):
-            yield TurnSize(*row)
+            self.seen.append(TurnSize(*row))
+            yield self.seen[-1]
         self.ran_out = len(self._columns[0]) == self._limit
 
 

@@ -55,11 +55,14 @@ class SqliteStore:
     async def begin_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn:
         """Leases the session and adds the turn. Raises SessionNotFound, SessionBusy, InvalidRequest."""
 
-        def job(db: apsw.Connection) -> tuple[Turn, list[bytes]]:
+        def job(db: apsw.Connection) -> tuple[Turn, turns.Past]:
             return turns.begin_turn(db, begin, self._times(db, lease_seconds))
 
-        turn, history = await self._writer.submit(job)
-        turn.history = [Message.FromString(message) for message in history]
+        turn, past = await self._writer.submit(job)
+        turn.history = [Message.FromString(message) for message in past.read]
+        for piece in past.pieces:
+            read = await self._read(lambda db, piece=piece: turns.read_piece(db, turn, piece))  # type: ignore[misc]
+            turn.history += [Message.FromString(message) for message in read]
         return turn
 
     async def end_turn(self, turn: Turn, end: TurnEnd) -> None:

@@ -93,9 +93,17 @@ def list_messages(
     """Reads a page: `after` is the place of the row before it, or empty. Raises SessionNotFound."""
     find_session(db, account, session_id)
     turn, position = after or (0, 0)
-    found = rows(db, _MESSAGES, (session_id, turn, position, page_size + 1))
-    page = found[:page_size]
-    token = paging.encode(page[-1][1], page[-1][2]) if len(found) > page_size else None
+    page: list[Any] = []
+    size = 0
+    cursor = db.execute(_MESSAGES, (session_id, turn, position, page_size + 1))
+    more = False
+    for row in cursor:
+        size += len(row[0])
+        if more := len(page) == page_size or (bool(page) and size > paging.MOST_BYTES):
+            break
+        page.append(row)
+    cursor.close()
+    token = paging.encode(page[-1][1], page[-1][2]) if more else None
     return [records.session_message(row) for row in page], token
 
 

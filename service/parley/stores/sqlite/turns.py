@@ -1,8 +1,9 @@
 """Turns in SQL: each function is one job of the writer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from typing import NamedTuple
 
 import apsw
 import orjson
@@ -79,20 +80,35 @@ WHERE id = ? AND lease_fence = ? AND lease_expires IS NOT NULL RETURNING id
 _RENEW = "UPDATE sessions SET lease_expires = ? WHERE id = ? AND lease_fence = ? AND lease_expires IS NOT NULL"
 
 
-def begin_turn(db: apsw.Connection, begin: TurnBegin, times: Times) -> tuple[Turn, list[bytes]]:
-    """Leases the session and adds the turn. Returns it and its history, serialized.
+class Past(NamedTuple):
+    """The history of a turn, serialized: what has been read, and the ranges of turns that are to be read after it."""
 
-    Raises SessionNotFound, SessionOfOtherModel, SessionBusy, InvalidRequest.
+    read: list[bytes]
+    pieces: Sequence[tuple[int, int]] = ()
+
+
+def begin_turn(db: apsw.Connection, begin: TurnBegin, times: Times) -> tuple[Turn, Past]:
+    """Leases the session and adds the turn. Returns it and its history.
+
+    A long history is left to be read by `read_piece`: this is the job of a writer for whom others wait. Raises
+    SessionNotFound, SessionOfOtherModel, SessionBusy, InvalidRequest.
     """
     number, fence, completed, standing = _lease(db, begin, times)
     turn = Turn(begin.session_id, number, fence, messages=list(begin.messages))
-    past: list[bytes] = []
+    past = Past([])
     if not begin.new:
-        past = column(db, _STANDING, (turn.session_id, number)) if standing else []
-        turn.messages = list(_new(db, turn, begin.messages, past, completed))
-        past += _said(db, turn, begin.window)
+        known = _bounded(db, _STANDING, (turn.session_id, number), begin.window) if standing else []
+        turn.messages = list(_new(db, turn, begin, known, completed))
+        said, pieces = _said(db, turn, begin.window)
+        past = Past(known + said, pieces)
     _add(db, turn, begin, times.wall)
     return turn, past
+
+
+def read_piece(db: apsw.Connection, turn: Turn, piece: tuple[int, int]) -> list[bytes]:
+    """Reads a range of the turns before this one. Nobody else changes them while the turn has its lease."""
+    first, last = piece
+    return column(db, _SAID, (turn.session_id, last + 1, first))
 
 
 def end_turn(db: apsw.Connection, turn: Turn, end: TurnEnd, times: Times) -> None:
@@ -131,28 +147,48 @@ def _lease(db: apsw.Connection, begin: TurnBegin, times: Times) -> tuple[int, in
     raise SessionBusy(begin.session_id) if model == begin.model else SessionOfOtherModel(begin.session_id, model)
 
 
-def _said(db: apsw.Connection, turn: Turn, window: Window) -> list[bytes]:
+def _said(db: apsw.Connection, turn: Turn, window: Window) -> Past:
     """Returns what the window holds of the completed turns, and marks the turn before this one if it has crashed."""
     place = (turn.session_id, turn.number)
+    seen: list[TurnSize] = []
     with _sizes(db, place) as sizes:
         latest = next(sizes, None)
         known = sizes if latest is None else chain((latest,), sizes)
-        first = history.first_turn(known, window, continued=history.continues(turn.messages))
+        first = history.first_turn(_noted(known, seen), window, continued=history.continues(turn.messages))
     if latest is None or latest.number != turn.number - 1:
         db.execute(_CRASHED, (turn.session_id, turn.number - 1))
-    return [] if first is None else column(db, _SAID, (*place, first))
+    pieces = records.pieces(seen, first)
+    return Past([] if pieces or first is None else column(db, _SAID, (*place, first)), pieces)
+
+
+def _noted(sizes: Iterable[TurnSize], seen: list[TurnSize]) -> Iterator[TurnSize]:
+    for size in sizes:
+        seen.append(size)
+        yield size
+
+
+def _bounded(db: apsw.Connection, sql: str, values: tuple[object, ...], window: Window) -> list[bytes]:
+    """Reads messages; no more of them than a turn may load. Raises InvalidRequest."""
+    found: list[bytes] = []
+    size = 0
+    for row in db.execute(sql, values):
+        found.append(row[0])
+        size += len(row[0])
+        history.require_loadable(window, len(found), size)
+    return found
 
 
 def _new(
-    db: apsw.Connection, turn: Turn, sent: Sequence[Message], standing: Sequence[bytes], completed: int
+    db: apsw.Connection, turn: Turn, begin: TurnBegin, standing: Sequence[bytes], completed: int
 ) -> Sequence[Message]:
     """Returns what the session does not have yet; reads no more of it than the request has. Raises InvalidRequest."""
+    sent = begin.messages
     if completed and resent.may_repeat(sent):
         place = (turn.session_id, turn.number)
         if completed - len(standing) <= len(sent):  # system messages may have changed since
-            new = resent.new_messages(_parsed(column(db, _STORED, place)), sent)
+            new = resent.new_messages(_parsed(_bounded(db, _STORED, place, begin.window)), sent)
         else:
-            first, latest = (column(db, query, (*place, len(sent))) for query in (_FIRST, _LATEST))
+            first, latest = (_bounded(db, query, (*place, len(sent)), begin.window) for query in (_FIRST, _LATEST))
             past = resent.Past(_parsed(first), _parsed(latest[::-1]), _parsed(standing), is_whole=False)
             new = resent.new_to(past, sent)
         if len(new) < len(sent):

@@ -1,0 +1,83 @@
+"""Sessions that are longer than what may be loaded for one turn."""
+
+import pytest
+
+from parley.core.errors import InvalidRequest
+from parley.core.history import Window
+from parley.core.ports import Store, TurnEnd
+from parley.v1.message_pb2 import Message
+from tests.contract.stores.making import all_messages, begin, complete, converse, message, texts
+
+MEGABYTE = 1024 * 1024
+
+
+class LongContract:
+    """Long sessions cost a turn what its window holds, and are refused where that is too much."""
+
+    @pytest.mark.parametrize("window", [Window(load_messages=9), Window(load_bytes=4 * MEGABYTE)])
+    async def test_too_much_is_refused(self, store: Store, window: Window) -> None:
+        """The error names `history`; nothing is written, and the session is free."""
+        for number in range(5):
+            await converse(store, "s", "q" * MEGABYTE, "a", new=number == 0)
+        for _ in range(2):
+            with pytest.raises(InvalidRequest) as refused:
+                await begin(store, "s", "and?", window=window)
+            assert "`history`" in refused.value.message
+        assert 10 == len(await all_messages(store, "s"))
+        turn = await begin(store, "s", "and?", window=Window(max_messages=4, load_messages=9, load_bytes=4 * MEGABYTE))
+        assert 4 == len(turn.history)
+
+    async def test_as_much_as_is_allowed(self, store: Store) -> None:
+        """A long history arrives whole and in order, in whatever pieces it is read."""
+        expected = []
+        for number in range(8):
+            await converse(store, "s", f"q{number}" + "x" * (MEGABYTE // 3), f"a{number}", new=number == 0)
+            expected += [f"q{number}", f"a{number}"]
+        turn = await begin(store, "s", message("system", "be kind"), "and?", window=Window(load_messages=16))
+        assert expected == [text.rstrip("x") for text in texts(turn.history)]
+        await complete(store, turn, "a8")
+        turn = await begin(store, "s", "and?", window=Window(max_messages=4))
+        assert ["be kind", "q7", "a7", "and?", "a8"] == [text.rstrip("x") for text in texts(turn.history)]
+
+    async def test_many_messages(self, store: Store) -> None:
+        """Many small messages are read in pieces, too."""
+        asked = [f"{number}" for number in range(900)]
+        turn = await begin(store, "s", *asked, new=True)
+        await complete(store, turn, "a")
+        await converse(store, "s", "q", "a2")
+        turn = await begin(store, "s", "and?", window=Window(load_messages=903))
+        assert [*asked, "a", "q", "a2"] == texts(turn.history)
+
+    async def test_system_messages_count(self, store: Store) -> None:
+        """System messages always go, and cannot be trimmed: too many of them are refused as well."""
+        for number in range(5):
+            opening = message("system", f"{number}" * MEGABYTE)
+            await complete(store, await begin(store, "s", opening, "q", new=number == 0), "a")
+        for window in (Window(max_messages=2, load_bytes=4 * MEGABYTE), Window(max_messages=2, load_messages=4)):
+            with pytest.raises(InvalidRequest) as refused:
+                await begin(store, "s", "and?", window=window)
+            assert "`history`" in refused.value.message
+
+    @pytest.mark.parametrize("resent", [4, 40])
+    async def test_a_resent_history_that_is_too_long(self, store: Store, resent: int) -> None:
+        """A request that may repeat the session is compared with no more of it than may be loaded."""
+        for number in range(10):
+            await converse(store, "s", "q" * MEGABYTE, "a", new=number == 0)
+        sent: list[str | Message] = [message("assistant", "a") if place % 2 else "q" for place in range(resent)]
+        with pytest.raises(InvalidRequest) as refused:
+            await begin(store, "s", *sent, "and?", window=Window(max_messages=2, load_bytes=MEGABYTE))
+        assert "`history`" in refused.value.message
+
+    async def test_a_page_of_large_messages(self, store: Store) -> None:
+        """A page ends early where its messages are large; every message comes once, a very large one alone."""
+        turn = await begin(
+            store, "s", *(f"{number}" * (2 * MEGABYTE) for number in range(3)), "x" * 5_000_000, new=True
+        )
+        await store.end_turn(turn, TurnEnd("completed", answer=[message("assistant", "a")]))
+        pages, token = [], None
+        while True:
+            page, token = await store.list_messages("ada", "s", page_size=100, page_token=token)
+            pages.append([one.message.content.string_value[0] for one in page])
+            if token is None:
+                break
+        assert [["0"], ["1"], ["2"], ["x"], ["a"]] == pages
