@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict, ParseDict
 
 from parley.backends.parley import Parley
 from parley.config import ConfigError
@@ -329,6 +329,54 @@ async def test_tool_calls_and_usage(backend: Parley, upstream: ScriptedParley) -
     got = await collect(backend, call())
     assert piece.choices[0] == got[1].choices[0]
     assert USAGE == got[-1].usage
+
+
+EXTRA = '{"z":18446744073709551616,"a":[1.10]}'
+
+
+async def test_unknown_fields_of_a_request(backend: Parley, upstream: ScriptedParley) -> None:
+    """They go over at every level as they are."""
+    function = {"name": "f", "arguments": "{}", "extra_json": EXTRA}
+    asked: dict[str, Any] = {
+        "messages": [
+            {"role": "assistant", "tool_calls": [{"id": "c", "function": function, "extra_json": EXTRA}]},
+            {"role": "tool", "tool_call_id": "c", "content": "1", "extra_json": EXTRA},
+        ],
+        "tools": [{"type": "web_search", "extra_json": EXTRA}],
+        "response_format": {"type": "json_object", "extra_json": EXTRA},
+        "stream_options": {"include_usage": True, "extra_json": EXTRA},
+        "extra_body_json": EXTRA,
+    }
+    upstream.answer(HELLO, Answer([*chunks("x"), *ending()]))
+    await backend.complete(call(**asked))
+    await collect(backend, call(**asked))
+    whole, streamed = [MessageToDict(got.message, preserving_proto_field_name=True) for got in upstream.requests]
+    for sent in (whole, streamed):
+        assert asked["messages"][0]["tool_calls"] == sent["messages"][0]["tool_calls"]
+        assert asked["messages"][1:] == sent["messages"][1:]
+        assert {name: asked[name] for name in ("tools", "response_format", "extra_body_json")}.items() <= sent.items()
+    assert ("stream_options" in whole, {"extra_json": EXTRA}) == (False, streamed["stream_options"])
+
+
+async def test_unknown_fields_of_an_answer(backend: Parley, upstream: ScriptedParley) -> None:
+    """They come back at every level as text alone; where the other side has no text, it is made of the Struct."""
+    both: Any = {"extra": {"z": 1}, "extra_json": EXTRA}
+    piece: Any = {"index": 0, "function": {"arguments": "{}", **both}, "extra": {"own": 1}}
+    deltas: list[Any] = [{"content": "x", **both}, {"tool_calls": [piece]}, {"content": "y"}]
+    made = [ParseDict({"choices": [{"index": 0, "delta": delta, **both}]}, ChatCompletionChunk()) for delta in deltas]
+    message = {"content": "x", "tool_calls": [{"id": "c", "extra": {"own": 1}}], **both}
+    whole = ParseDict({"choices": [{"message": message, **both}], "usage": both, **both}, ChatCompletion())
+    upstream.answer(Answer([whole]), Answer([*made, *ending()]))
+    answer = await backend.complete(call())
+    assert "extra {" not in str(answer)
+    assert 4 == str(answer).count("18446744073709551616")
+    assert '{"own":1}' == answer.choices[0].message.tool_calls[0].extra_json
+    streamed = await collect(backend, call())
+    assert "extra {" not in str(streamed)
+    assert [EXTRA, "", ""] == [one.choices[0].delta.extra_json for one in streamed[:3]]
+    assert [EXTRA] * 3 == [one.choices[0].extra_json for one in streamed[:3]]
+    call_piece = streamed[1].choices[0].delta.tool_calls[0]
+    assert ('{"own":1}', EXTRA) == (call_piece.extra_json, call_piece.function.extra_json)
 
 
 async def test_slow_reader_loses_nothing(backend: Parley, upstream: ScriptedParley) -> None:

@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2
 from parley.backends import failures
 from parley.backends.bounds import Bounds, Silence
 from parley.backends.parley_failures import RpcFailures
+from parley.backends.parley_fields import as_text, chunk_as_text
 from parley.config import ConfigError
 from parley.core.errors import UpstreamUnavailable
 from parley.core.ports import UpstreamCall
@@ -43,10 +44,9 @@ _OPTIONS = (
     ("grpc.primary_user_agent", "parley"),
 )
 _NOT_WELL = "The backend does not say that it is well"
-_NOT_SENT: tuple[Literal["session_id", "stream", "stream_options", "metadata", "continue_final_message"], ...] = (
+_NOT_SENT: tuple[Literal["session_id", "stream", "metadata", "continue_final_message"], ...] = (
     "session_id",
     "stream",
-    "stream_options",
     "metadata",
     "continue_final_message",
 )
@@ -89,7 +89,7 @@ class Parley:
         """Answers whole; see the port."""
         bounds = Bounds(call)
         await self._connected(bounds)
-        rpc = self._create(_request(call), timeout=bounds.left(), metadata=self._metadata)
+        rpc = self._create(_request(call, stream=False), timeout=bounds.left(), metadata=self._metadata)
         try:
             return _completion(await rpc)
         except grpc.aio.AioRpcError as error:
@@ -102,7 +102,7 @@ class Parley:
         bounds = Bounds(call)
         await self._connected(bounds)
         answer = _Progress()
-        rpc = self._stream(_request(call), timeout=bounds.left(), metadata=self._metadata)
+        rpc = self._stream(_request(call, stream=True), timeout=bounds.left(), metadata=self._metadata)
         inbox = _Inbox(rpc)
         silence = Silence(call, bounds)
         until = bounds.first_token
@@ -224,6 +224,7 @@ class _Progress:
         chunk = ChatCompletionChunk.FromString(data)
         _forget_names(chunk)
         chunk.ClearField("sequence")
+        chunk_as_text(chunk)
         for choice in chunk.choices:
             self._begun.add(choice.index)
             if choice.HasField("finish_reason"):
@@ -235,12 +236,15 @@ def _words(error: Exception) -> str:
     return f"{error.code().name}: {error.details()}" if isinstance(error, grpc.aio.AioRpcError) else str(error)
 
 
-def _request(call: UpstreamCall) -> bytes:
+def _request(call: UpstreamCall, *, stream: bool) -> bytes:
     """Returns the request as it goes to the other side."""
     request = CreateChatCompletionRequest()
     request.CopyFrom(call.request)
     for name in _NOT_SENT:
         request.ClearField(name)
+    request.stream_options.ClearField("include_usage")
+    if not (stream and request.stream_options.extra_json):
+        request.ClearField("stream_options")
     request.model = call.model or call.request.model
     request.store = False
     if call.continues:
@@ -254,6 +258,7 @@ def _completion(data: bytes) -> ChatCompletion:
     if not completion.choices:
         raise DecodeError("the answer has no choices")
     _forget_names(completion)
+    as_text(completion)
     return completion
 
 
