@@ -23,6 +23,7 @@ from parley.core.errors import (
     UpstreamUnreadable,
 )
 from parley.core.ports import UpstreamCall
+from tests.contract import anthropic_api
 from tests.contract.backends import KEY, call, collect, reasons, text
 from tests.contract.http_vendors import OPENAI
 from tests.upstream import USAGE, Events, Raw, ScriptedUpstream, chunk, completion, ending
@@ -102,6 +103,76 @@ async def test_extra_body_that_repeats_a_field(backend: AnyLLM, upstream: Script
     asked.request.extra_body.update({"seed": 5})
     assert InvalidRequest is type(await failure(backend, asked))
     assert not upstream.requests
+
+
+BIG = '{"z":18446744073709551616,"a":1.5}'
+CACHED = {"role": "user", "content": "hi", "extra_json": '{"cache_control":{"type":"ephemeral"}}'}
+
+
+async def test_unknown_fields(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
+    """A package that sends messages as they are is given them all, integers of any size included."""
+    called = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra_json": BIG}
+    await backend.complete(
+        call(
+            messages=[CACHED, {"role": "assistant", "tool_calls": [called]}],
+            tools=[{"type": "web_search", "extra_json": BIG}],
+            extra_body_json=f'{{"own":{BIG}}}',
+        )
+    )
+    sent = upstream.requests[0].json
+    big = {"z": 18446744073709551616, "a": 1.5}
+    assert {"type": "ephemeral"} == sent["messages"][0]["cache_control"]
+    assert big.items() <= sent["messages"][1]["tool_calls"][0].items()
+    assert ([{"type": "web_search"} | big], big) == (sent["tools"], sent["own"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": [CACHED]}, "messages[0].cache_control"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "extra_json": BIG}}]}, "tools[0].function.a"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"response_format": {"type": "json_object", "extra_json": '{"schema":{}}'}}, "response_format.schema"),
+    ],
+)
+async def test_unknown_fields_that_a_package_would_lose(
+    upstream: ScriptedUpstream, fields: dict[str, Any], param: str
+) -> None:
+    """One that translates messages loses what it does not know: that is refused by name."""
+    backend = AnyLLM("anthropic", KEY, f"http://{upstream.address}")
+    failed = await failure(backend, call(**fields))
+    await backend.close()
+    assert (UnsupportedParameter, param, []) == (type(failed), failed.param, upstream.requests)
+
+
+async def test_tools_that_must_not_be_called(upstream: ScriptedUpstream) -> None:
+    """They are left out, as the provider may have none; fields of earlier answers keep nobody from being asked."""
+    backend = AnyLLM("anthropic", KEY, f"http://{upstream.address}")
+    upstream.answer(anthropic_api.message(anthropic_api.said("x")))
+    earlier = {"role": "assistant", "content": "a", "extra_json": '{"reasoning_details":[]}'}
+    user = {"role": "user", "content": "hi"}
+    await backend.complete(call(messages=[user, earlier, user], tools=[{"type": "web_search"}], tool_choice="none"))
+    await backend.close()
+    assert "tools" not in upstream.requests[0].json
+
+
+async def test_signed_thinking(upstream: ScriptedUpstream) -> None:
+    """What a package keeps of its vendor's thinking comes back to it in the next turn."""
+    backend = AnyLLM("anthropic", KEY, f"http://{upstream.address}")
+    thinking = {"type": "thinking", "thinking": "hm", "signature": "EqQB"}
+    use = {"type": "tool_use", "id": "c", "name": "f", "input": {"a": 1}}
+    upstream.answer(
+        anthropic_api.message(thinking, use, stop_reason="tool_use"), anthropic_api.message(anthropic_api.said("x"))
+    )
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    said = (await backend.complete(call(tools=tools))).choices[0].message
+    asked = call(
+        tools=tools, messages=[{"role": "user", "content": "hi"}, {"role": "tool", "tool_call_id": "c", "content": "1"}]
+    )
+    asked.request.messages.insert(1, said)
+    await backend.complete(asked)
+    await backend.close()
+    assert [thinking, use] == upstream.requests[1].json["messages"][1]["content"]
 
 
 async def test_whole_answer(backend: AnyLLM, upstream: ScriptedUpstream) -> None:

@@ -11,15 +11,14 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import any_llm
-import orjson
 from any_llm.exceptions import AnyLLMError, UnsupportedParameterError
 from pydantic import BaseModel
 
-from parley.backends import failures, openai_answer, openai_request
+from parley.backends import failures, openai_answer
 from parley.backends.any_llm_failures import ProviderFailures
+from parley.backends.any_llm_request import arguments
 from parley.backends.bounds import Bounds, Silence
 from parley.backends.failures import Malformed
-from parley.backends.json_text import FIELDS
 from parley.backends.openai_choice import expected
 from parley.backends.openai_stream import StreamReader
 from parley.config import ConfigError
@@ -39,15 +38,16 @@ class AnyLLM:
 
     def __init__(self, provider: str, api_key: str | None = None, base_url: str | None = None) -> None:
         self._provider = _make(provider, api_key, base_url)
+        self._translates = not _speaks_openai(self._provider)
         self._failures = ProviderFailures(api_key)
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
         """Answers whole; see the port."""
-        arguments = _arguments(call, stream=False)
+        asked = arguments(call, stream=False, translates=self._translates)
         bounds = Bounds(call)
         try:
             async with asyncio.timeout_at(bounds.end):
-                answer = await self._provider.acompletion(**arguments)
+                answer = await self._provider.acompletion(**asked)
             return openai_answer.completion(_json(answer), expected(call))
         except TimeoutError as error:
             raise bounds.exceeded(error) from None
@@ -58,7 +58,7 @@ class AnyLLM:
 
     async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
         """Answers in chunks; see the port."""
-        arguments = _arguments(call, stream=True)
+        asked = arguments(call, stream=True, translates=self._translates)
         bounds = Bounds(call)
         reader = StreamReader(expected(call))
         silence = Silence(call, bounds)
@@ -66,7 +66,7 @@ class AnyLLM:
         answer: AsyncIterator[Any] | None = None
         try:
             async with asyncio.timeout_at(until):
-                answer = await self._provider.acompletion(**arguments)
+                answer = await self._provider.acompletion(**asked)
             while not reader.ended:
                 async with asyncio.timeout_at(until):
                     chunk = reader.feed(await _next(answer))
@@ -93,6 +93,10 @@ class AnyLLM:
         await _close(getattr(self._provider, "client", None))
 
 
+def _speaks_openai(provider: any_llm.AnyLLM) -> bool:
+    return any(kind.__name__ == "BaseOpenAIProvider" for kind in type(provider).__mro__)
+
+
 def _make(provider: str, api_key: str | None, base_url: str | None) -> any_llm.AnyLLM:
     """Makes the provider, which is to repeat no call and to follow no redirect, where it can be told so."""
     try:
@@ -106,17 +110,6 @@ def _make(provider: str, api_key: str | None, base_url: str | None) -> any_llm.A
     if hasattr(http, "follow_redirects"):
         http.follow_redirects = False
     return made
-
-
-def _arguments(call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
-    """Returns what the package is asked. Raises InvalidRequest.
-
-    A backend's own parameters stay in `extra_body`, which becomes part of the JSON and nothing else: as arguments they
-    could say where the call goes.
-    """
-    body: dict[str, Any] = orjson.loads(orjson.dumps(openai_request.body(call, stream=stream)))
-    extra = {name: body.pop(name) for name in body.keys() - FIELDS}
-    return body | ({"extra_body": extra} if extra else {})
 
 
 async def _next(answer: Any) -> bytes:
