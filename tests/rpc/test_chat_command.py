@@ -4,6 +4,7 @@ import asyncio
 import os
 import select
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +13,13 @@ from pathlib import Path
 import pytest
 
 from parley.core.errors import UpstreamUnavailable
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests.processes import COMMAND, PATIENCE, environment, until
 from tests.rpc.conftest import Worker
 from tests.rpc.scripted import chunks
+from tests.rpc.test_chat import Metadata, ask
+
+BUSY_SECONDS = 6.0  # longer than it takes to release a session where nothing goes wrong
 
 
 @pytest.fixture
@@ -176,3 +181,16 @@ def test_a_person_may_try_again(talkative: Worker) -> None:
         screen.press("three\n")
         screen.shows("again")
         until(lambda: "three" in sent(talkative)[-1], "the third turn")
+
+
+def test_a_session_that_stays_busy_is_waited_for(talkative: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """A turn that was cancelled may keep its session until its lease runs out: the question is asked until then."""
+    session = talk(talkative, "one").stderr.split()[-1]
+    gate = asyncio.Event()
+    talkative.backend.answer = lambda _: [chunks("partly")[0], gate]
+    running = chat.StreamChatCompletion(ask("two", session_id=session), metadata=ada)
+    assert "partly" == next(chunk for chunk in running if chunk.choices[0].delta.content).choices[0].delta.content
+    talkative.backend.answer = lambda _: chunks("again")
+    threading.Timer(BUSY_SECONDS, running.cancel).start()
+    result = talk(talkative, "three", "--session", session)
+    assert (0, "again\n") == (result.returncode, result.stdout)

@@ -19,7 +19,9 @@ from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 
 _PROMPT = "> "
-_PATIENCE = 5.0  # seconds that a cancelled turn may take to free its session
+# Seconds that a cancelled turn may take to release its session. Where the store cannot be written meanwhile, that is
+# until its lease of 10 s runs out.
+_PATIENCE = 15.0
 _PAUSE = 0.2
 
 
