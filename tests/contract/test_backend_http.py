@@ -16,7 +16,7 @@ from parley.backends.openai import OpenAI
 from parley.config import ConfigError
 from parley.core.errors import ParleyError, StreamBroken, UpstreamTimeout, UpstreamUnavailable
 from tests.contract.backends import call, collect
-from tests.upstream import Cut, Events, Gate, Json, Raw, ScriptedUpstream, Stall, chunks, completion, stream
+from tests.upstream import Cut, Events, Gate, Json, Pause, Raw, ScriptedUpstream, Stall, chunks, completion, stream
 
 ASK = """
 import asyncio, sys
@@ -86,6 +86,20 @@ async def test_stale_connection() -> None:
             await backend.complete(call())
         await backend.close()
     assert [1, 1, 2, 2, 3] == [request.connection for request in upstream.requests]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_kept_connection_that_closes_after_a_silence(stream: bool) -> None:
+    """It was not stale, and is not replaced: the upstream has had the call for longer than `connect`."""
+    with ScriptedUpstream() as upstream:
+        backend = OpenAI(upstream.url)
+        upstream.answer(completion("one"), Raw([Pause(0.3), Cut()]))
+        await backend.complete(call())
+        asked = call(timeouts={"connect": 0.2})
+        with pytest.raises(UpstreamUnavailable):
+            await (collect(backend, asked) if stream else backend.complete(asked))
+        await backend.close()
+    assert [1, 1] == [request.connection for request in upstream.requests]
 
 
 async def test_concurrent_calls() -> None:

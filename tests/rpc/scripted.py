@@ -31,8 +31,21 @@ def chunks(*texts: str) -> list[ChatCompletionChunk]:
     return made
 
 
+def taken_apart(answer: ChatCompletion) -> list[ChatCompletionChunk]:
+    """Returns the stream of a whole answer, as a backend yields it."""
+    made = [ChatCompletionChunk() for _ in answer.choices]
+    for chunk, choice in zip(made, answer.choices, strict=True):
+        message = choice.message
+        delta = Delta(content=message.content.string_value or None)
+        for place, call in enumerate(message.tool_calls):
+            piece = delta.tool_calls.add(index=place, id=call.id, type=call.type)
+            piece.function.name, piece.function.arguments = call.function.name, call.function.arguments
+        chunk.choices.add(index=choice.index, delta=delta, finish_reason=choice.finish_reason)
+    return [*made, ChatCompletionChunk(usage=answer.usage if answer.HasField("usage") else None)]
+
+
 class ScriptedBackend:
-    """Answers with `answer(call)`: a completion, chunks, or an exception to raise.
+    """Answers with `answer(call)`: a completion, chunks, or an exception to raise. A stream may have a completion, too.
 
     In a stream a `threading.Event`-like gate among the chunks is waited for, an exception is raised. `calls` has what
     was asked; `closed` is set when a stream or call was ended by its caller.
@@ -55,6 +68,7 @@ class ScriptedBackend:
         """Answers in chunks."""
         try:
             answer = await self._answer(call)
+            answer = taken_apart(answer) if isinstance(answer, ChatCompletion) else answer
             assert isinstance(answer, Iterable)
             for item in answer:
                 if isinstance(item, ChatCompletionChunk):

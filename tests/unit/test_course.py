@@ -116,6 +116,18 @@ def test_a_row_of_the_table(row: str) -> None:
     assert counts == any(failed for _, failed in heard)
 
 
+@pytest.mark.parametrize(("seconds", "repeated"), [(4.9, True), (5.1, False)])
+def test_a_failure_that_took_long_is_not_waited_for_again(seconds: float, repeated: bool) -> None:
+    """A server that closes after a long silence is asked once; what fails within `connect`, 5 s, may be repeated."""
+    clock = Clock()
+    waiting = candidates(clock, "one")
+    course = Course("m", waiting, Retries(), Budget(1, clock), deadline=None, clock=clock)
+    attempt = course.begin(course.next(), CALL, Kind.FIRST)
+    assert attempt is not None
+    clock.now += seconds
+    assert repeated == (course.failed(attempt, FAILURES["unavailable"]()) is not None)
+
+
 def test_a_conversation_that_is_too_long_goes_to_the_fallback_and_not_to_the_next_target() -> None:
     """Its message reaches the caller where the fallback does not answer either."""
     clock = Clock()

@@ -89,7 +89,8 @@ class HttpBackend:
             while not reader.ended:
                 data, failure = await self._more(response, call)
                 if not is_known and (fitting := self._fitting(reader, data, call)) is not None:
-                    reader, is_known = fitting, True
+                    reader = watch.reader = fitting
+                    is_known = True
                 chunk = reader.feed(data)
                 if chunk is not None:
                     watch.pause(bounds.end)  # the time that the caller takes is not the upstream's silence
@@ -211,12 +212,12 @@ class _Watch:
     answer that its reader has whole is waited for no longer than `TAIL_SECONDS` after its latest bytes.
     """
 
-    __slots__ = ("_answer", "_loop", "_moved", "_reader", "_timer", "_until", "over")
+    __slots__ = ("_answer", "_loop", "_moved", "_timer", "_until", "over", "reader")
 
     def __init__(self, answer: http.Answer, reader: Reader, until: float) -> None:
         self.over = False
         self._answer = answer
-        self._reader = reader
+        self.reader = reader
         self._loop = asyncio.get_running_loop()
         self._until = until
         self._moved = self._loop.time()
@@ -242,7 +243,7 @@ class _Watch:
     def _look(self) -> None:
         now = self._loop.time() + TICK
         tail = self._moved + TAIL_SECONDS
-        self.over = now >= self._until or (now >= tail and self._reader.whole)
+        self.over = now >= self._until or (now >= tail and self.reader.whole)
         if self.over:
             self._answer.time_out()
         else:

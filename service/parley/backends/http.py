@@ -223,13 +223,14 @@ class Endpoint:
             if link is not None and link.since <= self._fresh_since:
                 connection.close()
                 continue
+            sent = monotonic()
             try:
                 return await self._exchange(connection, ask, body)
             except BaseException as error:
                 connection.close()
                 if again and isinstance(error, FAILURES) and not isinstance(error, TimeoutError):
                     raise AskedAgain(error) from error
-                if link is None or not isinstance(error, _STALE):
+                if link is None or not isinstance(error, _STALE) or monotonic() - sent > connect_seconds:
                     raise
                 again, self._fresh_since = True, monotonic()
 

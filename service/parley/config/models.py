@@ -85,7 +85,10 @@ class Model(Strict):
     up to `queue_timeout` seconds (`queue`). `fallbacks` are ids of models that answer when no target can, in order; one
     without `instructions` gets this model's. `on_stream_failure`: whether a stream that breaks off goes on at the next
     target (`continue`), or ends with an error (`fail`). `hedge`: after so many seconds without a first token a stream
-    is asked of the next target too, and the faster one answers.
+    is asked of the next target too, and the faster one answers. `whole_answers`: how an answer that the caller wants
+    whole is asked for upstream: as a stream that is joined (`stream`), so that what protects streams protects it too
+    (`first_token`, `stream_idle`, `stall`, `hedge`, continuation), or as it is (`whole`); `auto` asks for a stream
+    where the model has another target or a fallback. A target that cannot stream is asked for the whole answer.
     """
 
     id: str = Field(min_length=1)
@@ -102,6 +105,7 @@ class Model(Strict):
     retries: Retries = Retries()
     on_stream_failure: Literal["continue", "fail"] = "continue"
     hedge: Duration | None = None
+    whole_answers: Literal["auto", "stream", "whole"] = "auto"
 
 
 class Limit(Strict):

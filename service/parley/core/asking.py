@@ -1,6 +1,6 @@
 """One attempt at an answer: a place at its target, the request, and the words that come."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from parley.core import usage
 from parley.core.answers import cost
@@ -16,7 +16,10 @@ from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 async def begin(
     course: Course, candidate: Candidate, call: UpstreamCall, kind: Kind, before: Attempt | None = None
 ) -> Attempt | None:
-    """Begins an attempt as soon as its target has a place for it; None where it has none, or has failed meanwhile."""
+    """Begins an attempt as soon as its target has a place for it; None where it has none, or has failed meanwhile.
+
+    `before` is the attempt that it repeats.
+    """
     target = candidate.target
     if not await target.take_place(course.seconds(candidate.model.timeouts.connect)):
         course.is_full()
@@ -59,12 +62,16 @@ def _count(attempt: Attempt, completion: ChatCompletion) -> None:
 
 
 class Asked:
-    """A stream that is asked for: its first words (`head`), then the `rest`."""
+    """A stream that is asked for: its first words (`head`), then the `rest`.
+
+    Where the attempt asks for a whole answer, that is the `completion`, and the only chunk has its end and its usage.
+    """
 
     def __init__(self, course: Course, attempt: Attempt) -> None:
         self.attempt = attempt
+        self.completion: ChatCompletion | None = None
         self.head: Sequence[ChatCompletionChunk] = ()
-        self.rest = attempt.candidate.target.backend.stream(attempt.call)
+        self.rest = self._whole() if attempt.whole else attempt.candidate.target.backend.stream(attempt.call)
         self._course = course
         self._is_open = True
 
@@ -78,7 +85,8 @@ class Asked:
             async for chunk in self.rest:
                 head.append(chunk)
                 if any(map(speaks, chunk.choices)):
-                    self._course.began(self.attempt)
+                    if not self.attempt.whole:
+                        self._course.began(self.attempt)
                     break
         except ParleyError:
             await self.close()
@@ -101,3 +109,12 @@ class Asked:
                 await self.rest.aclose()
             finally:
                 self.attempt.candidate.target.give_place()
+
+    async def _whole(self) -> AsyncGenerator[ChatCompletionChunk, None]:
+        self.completion = await self.attempt.candidate.target.backend.complete(self.attempt.call)
+        self.attempt.candidate.target.refuses_streams()
+        _count(self.attempt, self.completion)
+        end = ChatCompletionChunk(usage=self.completion.usage)
+        for choice in self.completion.choices:
+            end.choices.add(index=choice.index, finish_reason=choice.finish_reason)
+        yield end

@@ -34,8 +34,8 @@ class Attempt:
     """One attempt. Times are of the routing's clock, in seconds.
 
     `permit` is its breaker's. `repeats` counts the repetitions at this target that led to it, `told` says whether one
-    of them waited as the target had told. `resumes`: it is asked to go on from what was delivered. `usage` is the
-    target's own count, or an estimate (`estimated`).
+    of them waited as the target had told. `resumes`: it is asked to go on from what was delivered. `whole`: it is asked
+    for a whole answer, as the target cannot stream. `usage` is the target's own count, or an estimate (`estimated`).
     """
 
     candidate: Candidate
@@ -46,6 +46,7 @@ class Attempt:
     repeats: int = 0
     told: bool = False
     resumes: bool = False
+    whole: bool = False
     first_token: float | None = None
     ended: float | None = None
     outcome: Outcome | None = None

@@ -68,6 +68,11 @@ class Course:
         budget.called()
 
     @property
+    def has_choice(self) -> bool:
+        """Tells whether the call has more than one target or fallback."""
+        return len(self._asked) > 1
+
+    @property
     def has_more(self) -> bool:
         """Tells whether anybody is left who could be asked."""
         return self._left > 0 and any(candidate.target.admits(self._account) for candidate in self._waiting)
@@ -101,7 +106,8 @@ class Course:
         self._left -= 1
         attempt = Attempt(candidate, call, kind, self._clock(), permit, resumes=kind is Kind.CONTINUATION)
         if before is not None:
-            attempt.repeats, attempt.told, attempt.resumes = before.repeats, before.told, before.resumes
+            attempt.repeats, attempt.told = before.repeats, before.told
+            attempt.resumes, attempt.whole = before.resumes, before.whole
         self.attempts.append(attempt)
         return attempt
 
@@ -175,7 +181,7 @@ class Course:
         done = attempt.repeats + (error.repeats if isinstance(error, UpstreamUnavailable) else 0)
         if repeat is Repeat.AS_TOLD and not attempt.told:
             pause, repeats, has_waited = told, done, True
-        elif repeat is Repeat.BACKOFF and done < MOST_REPEATS:
+        elif repeat is Repeat.BACKOFF and done < MOST_REPEATS and not _was_slow(attempt):
             backoff = FIRST_BACKOFF * 2**done * (0.5 + self._jitter())
             pause, repeats, has_waited = max(told, backoff), done + 1, attempt.told
         else:
@@ -248,3 +254,8 @@ def _is_sooner(one: ParleyError | None, other: ParleyError) -> bool:
     if not (isinstance(one, UpstreamRateLimited) and isinstance(other, UpstreamRateLimited)):
         return False
     return (one.retry_after or 0.0) < (other.retry_after or 0.0)
+
+
+def _was_slow(attempt: Attempt) -> bool:
+    """Tells whether a failure took longer than a connection may take: a caller does not wait for that several times."""
+    return attempt.ended is not None and attempt.ended - attempt.begun > attempt.candidate.model.timeouts.connect

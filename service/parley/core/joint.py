@@ -14,7 +14,8 @@ class Joint:
     """The stream that answers `request`, on its course. `broken` is the error with which it broke off at first."""
 
     def __init__(self, course: Course, request: CreateChatCompletionRequest) -> None:
-        self.delivered = Delivered(request.n or 1)
+        self._n = request.n or 1
+        self.delivered = Delivered(self._n)
         self.broken: ParleyError | None = None
         self._course = course
         self._filter: Splice | Resume | None = None
@@ -27,6 +28,11 @@ class Joint:
             self._filter = Resume(self.delivered, begun(attempt.call.request, self.delivered))
         else:
             self._filter = Splice(self.delivered)
+
+    def begins_anew(self) -> None:
+        """Forgets what was delivered: another attempt gives the whole answer."""
+        self._size, self._filter = 0, None
+        self.delivered = Delivered(self._n)
 
     def new(self, attempt: Attempt, chunk: ChatCompletionChunk) -> Sequence[ChatCompletionChunk]:
         """Returns what the caller gets of an attempt's chunk. Raises Misfit."""

@@ -10,7 +10,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 
 from parley.config import Config, ConfigError, Model
-from parley.core import functions
+from parley.core import functions, whole
 from parley.core.breaker import Clock
 from parley.core.budget import Budget
 from parley.core.course import Course
@@ -103,7 +103,11 @@ class Router:
         budget = self._budgets[model.id]
         clock = self._clock
         course = Course(model.id, candidates, model.retries, budget, deadline=deadline, clock=clock, account=account)
-        return Run(course, model, lambda candidate: self._call(candidate, model, request, messages, deadline))
+
+        def make_call(candidate: Candidate) -> UpstreamCall:
+            return self._call(candidate, model, request, messages, deadline)
+
+        return Run(course, model, make_call, may_stream=whole.may_be_streamed(request))
 
     def _own(self, model: Model) -> list[Candidate]:
         return [Candidate(model, target, self._targets[target.name]) for target in model.targets]

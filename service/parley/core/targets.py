@@ -9,6 +9,8 @@ from parley.core.doubts import Doubts
 from parley.core.pauses import Cell, Memory, Pause
 from parley.core.ports import Backend
 
+_UNSTREAMED_SECONDS = 300.0
+
 
 class LiveTarget:
     """One backend and model of this worker, shared by all models that name it.
@@ -32,6 +34,8 @@ class LiveTarget:
         self.well = True
         self.breaker = Breaker(clock, Pause(cell or Memory()))
         self.doubts = Doubts(clock)
+        self._clock = clock
+        self._streams_from = float("-inf")
         self._most_queued = target.max_queued
         self._places = asyncio.Semaphore(target.max_concurrent) if target.max_concurrent else None
         self._queued = 0
@@ -47,6 +51,16 @@ class LiveTarget:
     def retry_in(self, account: str = "") -> float:
         """Returns in how many seconds a call of this account may be let through; 0 for now."""
         return max(self.breaker.retry_in(), self.doubts.retry_in(account))
+
+    @property
+    def can_stream(self) -> bool:
+        """Tells whether a whole answer may be asked for as a stream: not where the target refused that lately."""
+        return self._clock() >= self._streams_from
+
+    def refuses_streams(self) -> None:
+        """Notes that the target gives whole answers only, which holds for some minutes."""
+        if self.can_stream:
+            self._streams_from = self._clock() + _UNSTREAMED_SECONDS
 
     async def take_place(self, seconds: float) -> bool:
         """Takes one of the places for calls, waiting for up to so many seconds; False where there was none."""

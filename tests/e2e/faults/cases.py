@@ -33,6 +33,7 @@ from tests.e2e.faults.misbehaving import (
     refusal,
     refuses_then,
     says,
+    streams_not,
     trailing,
 )
 from tests.upstream import DONE, Answer, Cut, Pause, Received, Stall
@@ -110,10 +111,17 @@ def _cut(**more: Any) -> Case:
     return Case(**(known | more))
 
 
+def _whole(**more: Any) -> Case:
+    """A whole answer, of which the target that is asked first gives 40 of 60 tokens as a stream."""
+    known = {"primary": [breaks(Cut())], "tried": (BROKE, ANSWERED), "ways": ONLY_WHOLE}
+    return Case(**(known | more))
+
+
 BROKEN_OFF = Refused(BROKEN, "broke off", (HALF,))
 _BUSY_FOR_A_SECOND = refusal(429, Retry_After="1")
 _LONGER = refusal(400, TOO_LONG, "context_length_exceeded")
 _TWICE_BUSY = (f"primary first {BUSY}", f"primary retry {BUSY}")
+AS_IT_IS = {"whole_answers": "whole"}
 _REFUSED_TO_CONTINUE = (BROKE, f"fallback continuation {REJECTED}")
 
 CASES: dict[str, Case] = {
@@ -174,33 +182,39 @@ CASES: dict[str, Case] = {
     "403": Case([refusal(403)], (*once(DOWN), ANSWERED)),
     "404": Case([refusal(404)], (*once(DOWN), "other fallback completed"), other=[says()]),
     # Its whole answer is none.
-    "cut in its body": Case([CUT_IN_ITS_BODY], (*once(DOWN), ANSWERED), ways=ONLY_WHOLE),
-    "unparsable": Case([UNPARSABLE], (*once(DOWN), ANSWERED), ways=ONLY_WHOLE),
+    "cut in its body": Case([CUT_IN_ITS_BODY], (*once(DOWN), ANSWERED), ways=ONLY_WHOLE, options=AS_IT_IS),
+    "unparsable": Case([UNPARSABLE], (*once(DOWN), ANSWERED), ways=ONLY_WHOLE, options=AS_IT_IS),
     "unparsable, alone": Case([UNPARSABLE], once(DOWN), Refused(DOWN), ONLY_WHOLE, fallback=None),
     # Its stream breaks off.
-    "cut": _cut(),
-    "reset": _cut(primary=[breaks(TAIL, Cut(reset=True))]),
-    "ended as if whole": _cut(primary=[breaks(b"")]),
-    "stall": _cut(primary=[breaks(Stall())]),
-    "malformed": _cut(primary=[breaks(BROKEN_JSON, Stall())]),
-    "error event": _cut(primary=[breaks(ERROR_EVENT, Stall())]),
-    "cut before its first token": _cut(primary=[breaks(Cut(), text="")], tried=(BROKE, ANSWERED)),
-    "cut with spaces behind words": _cut(primary=[trailing]),
+    "cut": _cut(ways=BOTH),
+    "reset": _cut(ways=BOTH, primary=[breaks(TAIL, Cut(reset=True))]),
+    "ended as if whole": _cut(ways=BOTH, primary=[breaks(b"")]),
+    "stall": _cut(ways=BOTH, primary=[breaks(Stall())]),
+    "malformed": _cut(ways=BOTH, primary=[breaks(BROKEN_JSON, Stall())]),
+    "error event": _cut(ways=BOTH, primary=[breaks(ERROR_EVENT, Stall())]),
+    "cut before its first token": _cut(ways=BOTH, primary=[breaks(Cut(), text="")], tried=(BROKE, ANSWERED)),
+    "cut with spaces behind words": _cut(ways=BOTH, primary=[trailing]),
     "cut, alone": _cut(tried=(BROKE,), gets=BROKEN_OFF, fallback=None),
     "cut, and no continuation wanted": _cut(tried=(BROKE,), gets=BROKEN_OFF, options={"on_stream_failure": "fail"}),
-    "cut, and no attempt left": _cut(tried=(BROKE,), gets=BROKEN_OFF, options={"retries": {"attempts": 1}}),
+    "cut, and no attempt left": _cut(ways=BOTH, tried=(BROKE,), gets=BROKEN_OFF, options={"retries": {"attempts": 1}}),
     "cut, and cut again": _cut(
+        ways=BOTH,
         other=[breaks(Cut(), text=" t41 t42 t43")],
         tried=(BROKE, f"other continuation {BROKEN}", CONTINUED),
     ),
     "cut behind its end": _cut(
-        primary=[says(HALF, Cut(), finish="length")], tried=("primary first completed",), gets=Got((HALF,), "length")
+        ways=BOTH,
+        primary=[says(HALF, Cut(), finish="length")],
+        tried=("primary first completed",),
+        gets=Got((HALF,), "length"),
     ),
-    "malformed behind its end": _cut(primary=[says(TEXT, TAIL, BROKEN_JSON)], tried=("primary first completed",)),
-    "no [DONE]": _cut(primary=[says(TEXT, b"")], tried=("primary first completed",)),
-    "no end but [DONE]": _cut(primary=[breaks(DONE, text=TEXT)], tried=("primary first completed",)),
+    "malformed behind its end": _cut(
+        ways=BOTH, primary=[says(TEXT, TAIL, BROKEN_JSON)], tried=("primary first completed",)
+    ),
+    "no [DONE]": _cut(ways=BOTH, primary=[says(TEXT, b"")], tried=("primary first completed",)),
+    "no end but [DONE]": _cut(ways=BOTH, primary=[breaks(DONE, text=TEXT)], tried=("primary first completed",)),
     # The one that is to go on does so in its own way, or not.
-    "the fallback repeats": _cut(fallback=[echoes]),
+    "the fallback repeats": _cut(ways=BOTH, fallback=[echoes]),
     "the fallback refuses to continue": _cut(fallback=[refuses_then(says())], tried=(*_REFUSED_TO_CONTINUE, SPLICED)),
     "the fallback has other words": _cut(
         fallback=[refuses_then(says("Well, as far as I know, there is no answer to this."))],
@@ -213,21 +227,40 @@ CASES: dict[str, Case] = {
         gets=BROKEN_OFF,
     ),
     "the fallback is down": _cut(
+        ways=BOTH,
         fallback=[refusal(503)],
         tried=(BROKE, f"fallback continuation {DOWN}", *[f"fallback retry {DOWN}"] * 2),
         gets=BROKEN_OFF,
     ),
-    "the fallback does not count": _cut(fallback=[says(TEXT.removeprefix(HALF), usage=False)]),
+    "the fallback does not count": _cut(ways=BOTH, fallback=[says(TEXT.removeprefix(HALF), usage=False)]),
     # What is asked decides how it is gone on with.
     "two answers": _cut(asks={"n": 2}, tried=(BROKE, SPLICED), gets=Got((TEXT, SECOND))),
     "two answers, one of them whole": _cut(
         primary=[finishes_one_of_two], asks={"n": 2}, tried=(BROKE, SPLICED), gets=Got((TEXT, SECOND))
     ),
-    "probabilities": _cut(asks={"logprobs": True}),
-    "probabilities, repeated": _cut(asks={"logprobs": True}, fallback=[echoes]),
+    "probabilities": _cut(ways=BOTH, asks={"logprobs": True}),
+    "probabilities, repeated": _cut(ways=BOTH, asks={"logprobs": True}, fallback=[echoes]),
     "probabilities, spliced": _cut(
         asks={"logprobs": True}, fallback=[refuses_then(says())], tried=(*_REFUSED_TO_CONTINUE, SPLICED)
     ),
     "JSON": _cut(asks={"response_format": {"type": "json_object"}}, tried=(BROKE, SPLICED)),
     "a tool call": _cut(primary=[calls_a_tool], tried=(BROKE,), gets=Refused(BROKEN, "broke off")),
+    # A whole answer that is asked for as a stream, and breaks off: it is begun anew where it cannot be continued.
+    "whole, and no continuation wanted": _whole(options={"on_stream_failure": "fail"}),
+    "whole, a tool call": _whole(primary=[calls_a_tool]),
+    "whole, two answers": _whole(asks={"n": 2}, gets=Got((TEXT, SECOND))),
+    "whole, JSON": _whole(asks={"response_format": {"type": "json_object"}}),
+    "whole, and the fallback refuses to continue": _whole(
+        fallback=[refuses_then(says("Other words."))],
+        tried=(*_REFUSED_TO_CONTINUE, ANSWERED),
+        gets=Got(("Other words.",)),
+    ),
+    "whole, and the fallback cannot stream": _whole(
+        fallback=[streams_not],
+        tried=(BROKE, f"fallback continuation {REJECTED}", "fallback retry completed"),
+    ),
+    "whole, from one that cannot stream": _whole(
+        primary=[streams_not], tried=(f"primary first {REJECTED}", "primary retry completed")
+    ),
+    "whole, as the model says": _whole(primary=[says()], tried=("primary first completed",), options=AS_IT_IS),
 }

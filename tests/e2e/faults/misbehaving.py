@@ -71,6 +71,15 @@ def refuses_then(script: Script) -> Script:
     return lambda request: refusal(400, words)(request) if begun(request) else script(request)
 
 
+def streams_not(request: Received) -> Answer:
+    """Gives whole answers only, and names the parameter at fault, as OpenAI does to accounts that are not verified."""
+    if not request.json.get("stream"):
+        return says()(request)
+    words = "Your organization must be verified to stream this model."
+    error = {"message": words, "type": "invalid_request_error", "param": "stream", "code": "unsupported_value"}
+    return Json({"error": error}, status=400)
+
+
 def refusal(status: int, message: str = "No", code: str | None = None, **headers: str) -> Script:
     """Answers with an error, as OpenAI words it."""
     error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
