@@ -12,7 +12,7 @@ from parley.backends.openai import OpenAI
 from parley.backends.reasoning import ANY, Rule, rule_for
 from parley.core.errors import UpstreamRejected
 from tests.contract.backends import KEY, QUESTION, call, collect
-from tests.upstream import Json, ScriptedUpstream
+from tests.upstream import Events, Json, ScriptedUpstream, chunk, completion, ending
 
 USER = QUESTION["messages"][0]
 CALLS = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
@@ -161,6 +161,32 @@ async def test_models_are_told_apart(backend: OpenAI, upstream: ScriptedUpstream
     other = call(**conversation(**SAID))
     await backend.complete(type(other)(other.request, "target-2", other.timeouts))
     assert "hm" == upstream.requests[2].json["messages"][1]["reasoning_content"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+async def test_the_name_that_a_server_uses(
+    backend: OpenAI, upstream: ScriptedUpstream, field: str, streamed: bool
+) -> None:
+    """Reasoning goes back under the name that it came with."""
+    said = [{field: "h"}, {field: "m", "content": "a"}]
+    if streamed:
+        upstream.answer(Events([*(chunk(delta) for delta in said), *ending()]))
+        chunks = await collect(backend, call())
+        found = "".join(choice.delta.reasoning_content for one in chunks for choice in one.choices)
+    else:
+        upstream.answer(completion("a", **{field: "hm"}))
+        found = (await backend.complete(call())).choices[0].message.reasoning_content
+    assert "hm" == found
+    assert {"role": "assistant", "content": "a", field: "hm"} == await asked(backend, upstream, reasoning_content="hm")
+
+
+async def test_a_server_that_changes_its_name(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """vLLM has done so: its latest answer counts."""
+    for field in ("reasoning_content", "reasoning"):
+        upstream.answer(completion("a", **{field: "hm"}))
+        await backend.complete(call())
+        assert field in await asked(backend, upstream, reasoning_content="hm")
 
 
 async def test_workers_share_what_they_learn(upstream: ScriptedUpstream, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from parley.backends.bounds import Bounds
 from parley.backends.exchange import HttpBackend
 from parley.backends.learned import LearnedFields
 from parley.backends.limits import Limits
-from parley.backends.openai_choice import expected
+from parley.backends.openai_choice import Expected, expected
 from parley.backends.openai_stream import StreamReader
 from parley.backends.reasoning import ReasoningHistory, Rule, rule_for
 from parley.config import HttpHealth
@@ -110,13 +110,16 @@ class OpenAI(HttpBackend):
         """Changes the body to what this server means by the same words."""
 
     def _completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion:
-        return openai_answer.completion(data, expected(call, _said(call)))
+        return openai_answer.completion(data, self._expected(call, _said(call)))
 
     def _reader(self, call: UpstreamCall) -> StreamReader:
         said = _said(call)
         if self._prefill != "prefix" and len(said) < _SHORT:
             said = ""  # these repeat nothing in streams, and an answer may well begin "ha" after "ha"
-        return StreamReader(expected(call, said))
+        return StreamReader(self._expected(call, said))
+
+    def _expected(self, call: UpstreamCall, said: str) -> Expected:
+        return expected(call, said, lambda field: self._reasoning.note_field(call.model, field))
 
 
 def _usual_prefill(base_url: str) -> Prefill:

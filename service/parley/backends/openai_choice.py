@@ -5,7 +5,7 @@ the finish reason may stand in every chunk; ids and names of tool calls come in 
 be right, else TypeError or Malformed is raised. What decorates it is repaired or left out.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +56,7 @@ class Expected:
 
     `n` choices, of whose tokens at most `top` rivals are kept. `said` is what the caller has got of the answer already.
     `names` are those of the tools offered. `may_be_empty` says that an answer may end well without any output.
+    `note_reasoning` is called with the server's name for reasoning, once there is some.
     """
 
     n: int = 1
@@ -63,15 +64,16 @@ class Expected:
     said: str = ""
     names: AbstractSet[str] = frozenset()
     may_be_empty: bool = False
+    note_reasoning: Callable[[str], None] | None = None
 
 
-def expected(call: UpstreamCall, said: str = "") -> Expected:
+def expected(call: UpstreamCall, said: str = "", note_reasoning: Callable[[str], None] | None = None) -> Expected:
     """Returns what a call lets its answer be: an empty one where it may stop at once, or has been said already."""
     request = call.request
     names = [function.name for function in request.functions]
     names += [tool.function.name or tool.custom.name for tool in request.tools]
     may_be_empty = call.continues or request.HasField("stop")
-    return Expected(request.n or 1, request.top_logprobs, said, frozenset(names), may_be_empty)
+    return Expected(request.n or 1, request.top_logprobs, said, frozenset(names), may_be_empty, note_reasoning)
 
 
 class ChoiceReader:
@@ -83,6 +85,7 @@ class ChoiceReader:
         self.reason: str | None = None  # in the vendor's words
         self.went_on = False  # said more after it had given its reason
         self.pieces = Pieces(index, Echo(wanted.said) if wanted.said else None)
+        self._note_reasoning = wanted.note_reasoning
         self._top = wanted.top
         self._calls = ToolCalls(wanted.names)
         self._function = ToolCalls(wanted.names)
@@ -147,9 +150,13 @@ class ChoiceReader:
             self._add_unknown(fields, mark)
 
     def _add_texts(self, said: Mapping[str, Any], content: Any) -> None:
-        reasoning = said.get("reasoning_content") or said.get("reasoning")
+        field = "reasoning_content" if said.get("reasoning_content") else "reasoning"
+        reasoning = said.get(field)
         if isinstance(reasoning, str | list | dict):
             self._add_text(reasoning, REASONING)
+            if reasoning and self._note_reasoning is not None:
+                self._note_reasoning(field)
+                self._note_reasoning = None
         if content is not None:
             self._add_text(content, CONTENT)
         if said.get("refusal"):
