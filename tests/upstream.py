@@ -118,8 +118,8 @@ class Events:
     def steps(self) -> list[Step]:
         """Returns the bytes and the pauses between them, in HTTP chunks."""
         steps: list[Step] = [_head(self.status, {"Content-Type": "text/event-stream", **self.headers}, None)]
-        for event in self.events:
-            step = _chunk(_event(event)) if isinstance(event, bytes | str | dict) else event
+        for said in self.events:
+            step = _chunk(event(said)) if isinstance(said, bytes | str | dict) else said
             if self.together and isinstance(step, bytes) and isinstance(steps[-1], bytes):
                 steps[-1] += step
             else:
@@ -344,10 +344,12 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data) if data else b""
 
 
-def _event(event: bytes | str | dict[str, Any]) -> bytes:
-    if isinstance(event, dict):
-        return b"data: " + json.dumps(event).encode() + b"\n\n"
-    return event.encode() if isinstance(event, str) else event
+def event(step: Step) -> bytes:
+    """Returns the bytes of one step of a stream that is said."""
+    if isinstance(step, dict):
+        return b"data: " + json.dumps(step).encode() + b"\n\n"
+    assert isinstance(step, bytes | str)
+    return step.encode() if isinstance(step, str) else step
 
 
 DONE = "data: [DONE]\n\n"

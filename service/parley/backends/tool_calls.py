@@ -168,8 +168,10 @@ class ToolCalls:
         if piece.name is None or piece.name.startswith(call.name):
             return True
         joined = call.name + piece.name
-        if self._names:
-            return any(name.startswith(joined) for name in self._names)
+        if any(name.startswith(joined) for name in self._names):
+            return True
+        if call.name in self._names or piece.name in self._names:
+            return False
         return piece.index is not None or bool(piece.id)
 
     def _begin(self, piece: Piece) -> _Call:

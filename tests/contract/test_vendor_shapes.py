@@ -1,0 +1,135 @@
+"""Every vendor's shape is understood, whole and streamed, however the bytes fall; both add up to the same."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from google.protobuf import json_format
+
+from parley.backends.openai import OpenAI
+from parley.core.answers import AnswerJoiner
+from parley.core.streams import StreamShaper
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+from parley.v1.message_pb2 import Choice
+from tests.contract.backends import KEY, call, collect
+from tests.contract.vendor_shapes import BYTES, CALLS, GENERATED, OFFER, TEXTS, Shape, with_end
+from tests.upstream import Events, ScriptedUpstream, completion, event
+
+ALL = {f"text: {name}": shape for name, shape in TEXTS.items()} | {f"bytes: {n}": s for n, s in BYTES.items()}
+every_text = pytest.mark.parametrize("shape", ALL.values(), ids=ALL)
+every_call = pytest.mark.parametrize("shape", CALLS.values(), ids=CALLS)
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    """A real HTTP server that follows a script."""
+    with ScriptedUpstream() as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def backend(upstream: ScriptedUpstream) -> AsyncIterator[OpenAI]:
+    """The backend, on the scripted upstream."""
+    made = OpenAI(upstream.url, KEY)
+    yield made
+    await made.close()
+
+
+def joined(chunks: list[ChatCompletionChunk]) -> Choice:
+    """Returns the choice that a stream adds up to, as a caller gets it: shaped first."""
+    shaper, joiner = StreamShaper(ChatCompletion(id="i", object="o", model="m")), AnswerJoiner(ChatCompletion())
+    for chunk in chunks:
+        for shaped in shaper.shape(chunk):
+            _check_kind(shaped)
+            joiner.add(shaped)
+    [choice] = joiner.completion().choices
+    return choice
+
+
+def _check_kind(chunk: ChatCompletionChunk) -> None:
+    """Checks that a chunk has one delta of one kind, as clients expect."""
+    [choice] = chunk.choices
+    kinds = [field.name for field, _ in choice.delta.ListFields() if field.name not in {"role", "extra_json"}]
+    assert len(kinds) <= 1
+    assert len(choice.delta.tool_calls) <= 1
+    assert not (choice.HasField("finish_reason") and kinds)
+
+
+def said(choice: Choice) -> dict[str, Any]:
+    """Returns a choice's message as JSON, without role and tool calls."""
+    message = json_format.MessageToDict(choice.message, preserving_proto_field_name=True)
+    return {name: value for name, value in message.items() if name not in {"role", "tool_calls"}}
+
+
+def calls(choice: Choice) -> list[tuple[str, str, str]]:
+    """Returns a choice's tool calls; an id that Parley has made is GENERATED."""
+    assert len({made.id for made in choice.message.tool_calls}) == len(choice.message.tool_calls)
+    return [
+        (GENERATED if len(made.id) > 20 else made.id, made.function.name, made.function.arguments)
+        for made in choice.message.tool_calls
+    ]
+
+
+async def whole(backend: OpenAI, upstream: ScriptedUpstream, shape: Shape, **asks: Any) -> Choice:
+    """Returns the choice of a whole answer with the shape's message."""
+    body = completion()
+    body["choices"][0] |= {"message": {"role": "assistant", **(shape.whole or {})}, "finish_reason": shape.reason}
+    upstream.answer(body)
+    return (await backend.complete(call(**asks))).choices[0]
+
+
+@pytest.mark.parametrize("together", [False, True])
+@every_text
+async def test_a_stream_of_text(backend: OpenAI, upstream: ScriptedUpstream, shape: Shape, together: bool) -> None:
+    """It adds up to the message, and its reason comes once."""
+    upstream.answer(Events(with_end(shape, "stop"), together=together))
+    choice = joined(await collect(backend, call(**shape.asks)))
+    assert (shape.message, shape.reason) == (said(choice), choice.finish_reason)
+
+
+@every_text
+async def test_a_stream_of_text_byte_by_byte(backend: OpenAI, upstream: ScriptedUpstream, shape: Shape) -> None:
+    """It makes no difference where the pieces of the network end."""
+    data = b"".join(map(event, with_end(shape, "stop")))
+    upstream.answer(Events([data[place : place + 7] for place in range(0, len(data), 7)]))
+    assert shape.message == said(joined(await collect(backend, call(**shape.asks))))
+
+
+@every_text
+async def test_a_whole_text(backend: OpenAI, upstream: ScriptedUpstream, shape: Shape) -> None:
+    """The same vendor's whole answer is the same message."""
+    if shape.whole is None:
+        return
+    choice = await whole(backend, upstream, shape, **shape.asks)
+    assert (shape.message, shape.reason) == (said(choice), choice.finish_reason)
+
+
+@pytest.mark.parametrize("offers", [OFFER, {}], ids=["offered", "unknown"])
+@pytest.mark.parametrize("together", [False, True])
+@every_call
+async def test_a_stream_of_tool_calls(
+    backend: OpenAI, upstream: ScriptedUpstream, shape: Shape, together: bool, offers: dict[str, Any]
+) -> None:
+    """Each call comes once, with id, name and arguments."""
+    upstream.answer(Events(with_end(shape, "tool_calls"), together=together))
+    chunks = await collect(backend, call(**offers))
+    choice = joined(chunks)
+    assert (list(shape.calls), "tool_calls") == (calls(choice), choice.finish_reason)
+    assert shape.message == said(choice)
+    pieces = [made for chunk in chunks for one in chunk.choices for made in one.delta.tool_calls]
+    assert len(shape.calls) == sum(bool(piece.id) for piece in pieces) == sum(bool(p.function.name) for p in pieces)
+
+
+@every_call
+async def test_whole_tool_calls(backend: OpenAI, upstream: ScriptedUpstream, shape: Shape) -> None:
+    """The same calls come in the same vendor's whole answer."""
+    if shape.whole is None:
+        return
+    for reason in ("tool_calls", None):
+        body = completion()
+        body["choices"][0] |= {"message": {"role": "assistant", **shape.whole}, "finish_reason": reason}
+        upstream.answer(body)
+        choice = (await backend.complete(call(**OFFER))).choices[0]
+        assert (list(shape.calls), "tool_calls") == (calls(choice), choice.finish_reason)
+        assert shape.message == said(choice)

@@ -1,0 +1,421 @@
+"""How vendors shape the chunks and answers that OpenAI's clients are to understand: one row for each habit.
+
+Each row has the chunks of a stream and, where the vendor has such a form, the message of a whole answer, and what both
+add up to. The shapes are those of the vendors' documents and of public reports; the texts are ours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.upstream import DONE, USAGE, Step, chunk
+
+TOOL = "get_weather"
+ARGUMENTS = '{"city":"Bern"}'
+GENERATED = "call_generated"
+"""Stands for an id that Parley has made."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A habit: the stream's `steps`, up to `[DONE]`, and the `whole` message; what they add up to.
+
+    `message` is the answer's as JSON, without its role; calls are `(id, name, arguments)`.
+    """
+
+    steps: Sequence[Step]
+    message: dict[str, Any]
+    whole: dict[str, Any] | None = None
+    calls: Sequence[tuple[str, str, str]] = ()
+    reason: str = "stop"
+    asks: dict[str, Any] = field(default_factory=dict)
+
+
+def called(index: int | None, **fields: Any) -> dict[str, Any]:
+    """Returns a chunk with a piece of a tool call: its `id`, `name` and `arguments`, where they are given."""
+    function = {name: fields.pop(name) for name in ("name", "arguments") if name in fields}
+    place = {} if index is None else {"index": index}
+    return chunk({"tool_calls": [{**place, **fields, "function": function}]})
+
+
+def tool(call_id: str | None, name: str = TOOL, arguments: Any = ARGUMENTS) -> dict[str, Any]:
+    """Returns a tool call of a whole answer."""
+    known = {} if call_id is None else {"id": call_id}
+    return {**known, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def _text(*parts: Any, **asks: Any) -> Shape:
+    """Parts of a text that says "Hi"."""
+    return Shape([*(chunk({"content": part}) for part in parts), chunk(finish="stop")], {"content": "Hi"}, asks=asks)
+
+
+_THINKS = {"reasoning_content": "hm", "content": "Hi"}
+_CALLED: dict[str, Any] = {"content": None}
+_NAMES = (TOOL, "get_time", "f", "g")
+OFFER: dict[str, Any] = {"tools": [{"type": "function", "function": {"name": name}} for name in _NAMES]}
+_BOTH = (("a", "f", '{"x":1}'), ("b", "g", '{"y":2}'))
+
+TEXTS: dict[str, Shape] = {
+    "OpenAI": Shape(
+        [
+            chunk({"role": "assistant", "content": "", "refusal": None}, obfuscation="x"),
+            chunk({"content": "H"}, usage=None, obfuscation="xyz"),
+            chunk({"content": "i"}),
+            chunk(finish="stop"),
+            chunk(choices=[], usage=USAGE),
+        ],
+        {"content": "Hi"},
+        {"content": "Hi", "refusal": None, "annotations": []},
+    ),
+    "Azure, with the prompt's filter results first": Shape(
+        [chunk(choices=[], prompt_filter_results=[{"prompt_index": 0}]), *(chunk({"content": "Hi"}, "stop"),)],
+        {"content": "Hi"},
+    ),
+    "the role in every delta (OpenRouter)": Shape(
+        [chunk({"role": "assistant", "content": piece}) for piece in ("H", "i")] + [chunk({"content": ""}, "stop")],
+        {"content": "Hi"},
+    ),
+    "Mistral, thinking in parts": Shape(
+        [
+            chunk({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "h"}]}]}),
+            chunk({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "m"}], "closed": True}]}),
+            chunk({"content": [{"type": "text", "text": "H"}]}),
+            chunk({"content": "i"}, "stop"),
+        ],
+        _THINKS,
+        {
+            "content": [
+                {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+                {"type": "text", "text": "H"},
+                {"type": "text", "text": "i"},
+            ]
+        },
+    ),
+    "parts of parts, and texts among them": Shape(
+        [chunk({"content": [["H", {"type": "output_text", "text": [{"text": "i"}]}], None]}, "stop")],
+        {"content": "Hi"},
+        {"content": [["H", {"type": "output_text", "text": [{"text": "i"}]}], None]},
+    ),
+    "reasoning as a part": Shape(
+        [chunk({"content": [{"type": "reasoning", "reasoning": "hm"}, {"type": "text", "text": "Hi"}]}, "stop")],
+        _THINKS,
+        {"content": [{"type": "reasoning", "reasoning": "hm"}, {"type": "text", "text": "Hi"}]},
+    ),
+    "reasoning as a summary": Shape(
+        [chunk({"reasoning": [{"type": "summary_text", "text": "hm"}]}), chunk({"content": "Hi"}, "stop")],
+        _THINKS,
+        {"reasoning": [{"type": "summary_text", "text": "hm"}], "content": "Hi"},
+    ),
+    "a refusal as a part": Shape(
+        [chunk({"content": [{"type": "refusal", "refusal": "No."}]}, "stop")],
+        {"content": None, "refusal": "No."},
+        {"content": [{"type": "refusal", "refusal": "No."}]},
+    ),
+    "a reference among the parts (Mistral)": Shape(
+        [chunk({"content": [{"type": "text", "text": "Hi"}, {"type": "reference", "reference_ids": [1]}]}, "stop")],
+        {"content": "Hi", "annotations": [{"type": "reference", "reference_ids": [1]}]},
+        {"content": [{"type": "text", "text": "Hi"}, {"type": "reference", "reference_ids": [1]}]},
+    ),
+    "reasoning_content (DeepSeek)": Shape(
+        [
+            chunk({"role": "assistant", "content": None, "reasoning_content": ""}),
+            chunk({"content": None, "reasoning_content": "hm"}),
+            chunk({"content": "Hi", "reasoning_content": None}, "stop", usage=USAGE),
+        ],
+        _THINKS,
+        {"content": "Hi", "reasoning_content": "hm"},
+    ),
+    "reasoning (Groq, OpenRouter, vLLM, Ollama)": Shape(
+        [
+            chunk({"role": "assistant", "content": "", "reasoning": "hm"}),
+            chunk({"role": "assistant", "content": "Hi"}, "stop"),
+        ],
+        _THINKS,
+        {"content": "Hi", "reasoning": "hm"},
+    ),
+    "both names of reasoning, text and reasoning at once": Shape(
+        [chunk({"reasoning": "hm", "reasoning_content": "hm", "content": "Hi"}, "stop")],
+        _THINKS,
+        {"reasoning": "hm", "reasoning_content": "hm", "content": "Hi"},
+    ),
+    "a whole message beside each delta, and a running index (Foundry Local, Perplexity)": Shape(
+        [
+            {"choices": [{"index": 1, "delta": {"content": "H"}, "message": {"content": "H"}, "finish_reason": None}]},
+            {"choices": [{"index": 2, "delta": {"content": "i"}, "message": {"content": "Hi"}, "finish_reason": None}]},
+            {"choices": [{"index": 3, "delta": {}, "message": {"content": "Hi"}, "finish_reason": "stop"}]},
+        ],
+        {"content": "Hi"},
+    ),
+    "a message in place of a delta": Shape(
+        [{"choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}]}],
+        {"content": "Hi"},
+    ),
+    "no index at all": Shape([{"choices": [{"delta": {"content": "Hi"}}]}], {"content": "Hi"}),
+    "an index that is a text": Shape([{"choices": [{"index": "0", "delta": {"content": "Hi"}}]}], {"content": "Hi"}),
+    "an index that cannot be": Shape([{"choices": [{"index": -1, "delta": {"content": "Hi"}}]}], {"content": "Hi"}),
+    "placeholders for the reason": Shape(
+        [
+            *(chunk({"content": piece}, reason) for piece, reason in (("H", ""), ("", "null"), ("i", "None"))),
+            chunk(finish="stop"),
+        ],
+        {"content": "Hi"},
+    ),
+    "the reason in every chunk": Shape(
+        [chunk({"content": piece}, "stop") for piece in "Hi"], {"content": "Hi"}, {"content": "Hi"}
+    ),
+    "no end but [DONE]": Shape([chunk({"content": "Hi"})], {"content": "Hi"}),
+    "a null choice": Shape([chunk(choices=[None]), chunk({"content": "Hi"}, "stop")], {"content": "Hi"}),
+    "heartbeats of every kind": Shape(
+        [
+            ": OPENROUTER PROCESSING\n\n",
+            "data:\n\n",
+            "data: \n\n",
+            "data: ping\n\n",
+            "data: null\n\n",
+            "data: []\n\n",
+            "data: 1\n\n",
+            'data: "pong"\n\n',
+            "event: ping\ndata: {}\n\n",
+            'event: heartbeat\ndata: {"type": "ping"}\n\n',
+            "event: keepalive\ndata: now\n\n",
+            "retry: 3000\nid: 7\n\n",
+            chunk({"content": "H"}),
+            "data: \n\ndata: [1, 2]\n\n",
+            chunk({"content": "i"}, "stop"),
+        ],
+        {"content": "Hi"},
+    ),
+    "events with names": Shape(
+        ['event: message\ndata: {"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\n'],
+        {"content": "Hi"},
+    ),
+    "legacy functions, the name in each chunk": Shape(
+        [
+            chunk({"function_call": {"name": "f", "arguments": '{"x"'}}),
+            chunk({"function_call": {"name": "f", "arguments": ":1}"}}),
+            chunk(finish="function_call"),
+        ],
+        {"content": None, "function_call": {"name": "f", "arguments": '{"x":1}'}},
+        {"content": None, "function_call": {"name": "f", "arguments": {"x": 1}}},
+        reason="function_call",
+    ),
+    "an image, which is no text (OpenRouter)": Shape(
+        [chunk({"content": "", "images": [{"type": "image_url"}]}), chunk(finish="stop")],
+        {"content": "", "extra_json": '{"images":[{"type":"image_url"}]}'},
+        {"content": "", "images": [{"type": "image_url"}]},
+    ),
+    "nothing but the limit": Shape(
+        [chunk({"content": ""}, "length")], {"content": ""}, {"content": ""}, reason="length"
+    ),
+    "nothing but the filter": Shape(
+        [chunk({"content": ""}, "content_filter")], {"content": ""}, {"content": ""}, reason="content_filter"
+    ),
+    "nothing, at a stop sequence": Shape(
+        [chunk({"content": ""}, "stop")], {"content": ""}, {"content": ""}, asks={"stop": ["\n"]}
+    ),
+}
+
+_LONE = r'data: {"choices": [{"delta": {"content": "a\ud83d"}}]}'
+_HALVES = [_LONE, r'data: {"choices": [{"delta": {"content": "\ude00b"}}]}']
+_MARK = b"\xef\xbb\xbf"
+
+
+def _raw(*texts: bytes) -> list[Step]:
+    """Returns chunks whose contents are these bytes, unescaped."""
+    said: list[Step] = [b'data: {"choices": [{"delta": {"content": "%b"}}]}\n\n' % text for text in texts]
+    return [*said, chunk(finish="stop")]
+
+
+BYTES: dict[str, Shape] = {
+    "halves of a pair in two events": Shape([f"{half}\n\n" for half in _HALVES], {"content": "a\U0001f600b"}),
+    "half a pair, and no other half": Shape([f"{_LONE}\n\n", chunk({"content": "b"})], {"content": "a\ufffdb"}),
+    "half a pair at the end": Shape([f"{_LONE}\n\n"], {"content": "a\ufffd"}),
+    "a lone second half": Shape([f"{_HALVES[1]}\n\n"], {"content": "\ufffdb"}),
+    "halves of a pair in reasoning": Shape(
+        [f"{half}\n\n".replace('"content"', '"reasoning"') for half in _HALVES] + [chunk({"content": "c"})],
+        {"reasoning_content": "a\U0001f600b", "content": "c"},
+    ),
+    "bytes that are no UTF-8": Shape(_raw(b"a\xffb"), {"content": "a\ufffdb"}),
+    "the bytes of a character in two events": Shape(_raw(b"a\xf0\x9f", b"\x98\x80b"), {"content": "a\U0001f600b"}),
+    "the bytes of a character in three events": Shape(_raw(b"\xf0", b"\x9f\x98", b"\x80b"), {"content": "\U0001f600b"}),
+    "the first bytes of a character only": Shape(_raw(b"a\xe2\x82"), {"content": "a\ufffd"}),
+    "control characters": Shape(_raw(b"a\tb\x01"), {"content": "a\tb\x01"}),
+    "a byte order mark": Shape(
+        [b'\xef\xbb\xbfdata: {"choices": [{"delta": {"content": "Hi"}}]}\n\n'], {"content": "Hi"}
+    ),
+    "a byte order mark in each event": Shape(
+        [b'data: \xef\xbb\xbf{"choices": [{"delta": {"content": "%b"}}]}\n\n' % part for part in (b"H", b"i")],
+        {"content": "Hi"},
+    ),
+    "NaN and infinities": Shape(
+        ['data: {"choices": [{"delta": {"content": "Hi"}}], "usage": {"prompt_tokens": NaN, "cost": -Infinity}}\n\n'],
+        {"content": "Hi"},
+    ),
+}
+
+_ONE = (("a", TOOL, ARGUMENTS),)
+_MADE = ((GENERATED, TOOL, ARGUMENTS),)
+
+_SPLIT = r'data: {"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "%s"}}]}}]}'
+
+CALLS: dict[str, Shape] = {
+    "OpenAI": Shape(
+        [
+            called(0, id="a", type="function", name=TOOL, arguments=""),
+            *(called(0, arguments=part) for part in ARGUMENTS),
+        ],
+        _CALLED,
+        {"content": None, "tool_calls": [tool("a")]},
+        _ONE,
+    ),
+    "the same index, other ids (Ollama)": Shape(
+        [called(0, id="a", name="f", arguments='{"x":1}'), called(0, id="b", name="g", arguments='{"y":2}')],
+        _CALLED,
+        {"tool_calls": [tool("a", "f", '{"x":1}'), tool("b", "g", '{"y":2}')]},
+        _BOTH,
+    ),
+    "the same index and name, other ids": Shape(
+        [called(0, id="a", name="f", arguments='{"x":1}'), called(0, id="b", name="f", arguments='{"x":1}')],
+        _CALLED,
+        {"tool_calls": [tool("a", "f", '{"x":1}'), tool("b", "f", '{"x":1}')]},
+        (("a", "f", '{"x":1}'), ("b", "f", '{"x":1}')),
+    ),
+    "neither index nor id": Shape(
+        [called(None, name="f", arguments='{"x":1}'), called(None, name="g", arguments='{"y":2}')],
+        _CALLED,
+        {"tool_calls": [tool(None, "f", '{"x":1}'), tool(None, "g", '{"y":2}')]},
+        ((GENERATED, "f", '{"x":1}'), (GENERATED, "g", '{"y":2}')),
+    ),
+    "neither index nor id, without arguments": Shape(
+        [called(None, name="f"), called(None, name="g", arguments=None)],
+        _CALLED,
+        {"tool_calls": [tool(None, "f", None), tool(None, "g", "")]},
+        ((GENERATED, "f", "{}"), (GENERATED, "g", "{}")),
+    ),
+    "the same function twice, neither index nor id": Shape(
+        [called(None, name="f", arguments='{"x":1}'), called(None, name="f", arguments='{"x":2}')],
+        _CALLED,
+        {"tool_calls": [tool(None, "f", '{"x":1}'), tool(None, "f", '{"x":2}')]},
+        ((GENERATED, "f", '{"x":1}'), (GENERATED, "f", '{"x":2}')),
+    ),
+    "two in one delta, without index": Shape(
+        [chunk({"tool_calls": [tool("a", "f", '{"x":1}'), tool("b", "g", '{"y":2}')]})],
+        _CALLED,
+        {"tool_calls": [tool("a", "f", '{"x":1}'), tool("b", "g", '{"y":2}')]},
+        _BOTH,
+    ),
+    "pieces of two calls by turns": Shape(
+        [
+            called(0, id="a", name="f", arguments='{"x"'),
+            called(1, id="b", name="g", arguments='{"y"'),
+            called(0, arguments=":1}"),
+            called(1, arguments=":2}"),
+        ],
+        _CALLED,
+        calls=_BOTH,
+    ),
+    "id and name in each chunk": Shape(
+        [called(0, id="a", type="function", name=TOOL, arguments=part) for part in ('{"ci', 'ty":', '"Bern"}')],
+        _CALLED,
+        calls=_ONE,
+    ),
+    "the name in each chunk, no id": Shape(
+        [called(0, name=TOOL, arguments=part) for part in ('{"ci', 'ty":', '"Bern"}')], _CALLED, calls=_MADE
+    ),
+    "the name in each chunk, neither id nor index": Shape(
+        [called(None, name=TOOL, arguments=part) for part in ('{"ci', 'ty":', '"Bern"}')], _CALLED, calls=_MADE
+    ),
+    "another id in each chunk (Poolside, old vLLM)": Shape(
+        [
+            called(0, id="a", name=TOOL, arguments=""),
+            *(called(0, id=f"{n}", arguments=c) for n, c in enumerate(ARGUMENTS)),
+        ],
+        _CALLED,
+        calls=_ONE,
+    ),
+    "another index in each chunk": Shape(
+        [called(n, id="a", **({} if n else {"name": TOOL}), arguments=c) for n, c in enumerate(ARGUMENTS)],
+        _CALLED,
+        calls=_ONE,
+    ),
+    "arguments at an index that no call has": Shape(
+        [called(0, id="a", name=TOOL), called(1, arguments=ARGUMENTS)], _CALLED, calls=_ONE
+    ),
+    "the same id for every call": Shape(
+        [called(0, id="a", name="f", arguments='{"x":1}'), called(1, id="a", name="g", arguments='{"y":2}')],
+        _CALLED,
+        {"tool_calls": [tool("a", "f", '{"x":1}'), tool("a", "g", '{"y":2}')]},
+        (("a", "f", '{"x":1}'), (GENERATED, "g", '{"y":2}')),
+    ),
+    "the whole call once more at the end": Shape(
+        [called(0, id="a", name=TOOL, arguments=ARGUMENTS), called(0, id="a", name=TOOL, arguments=ARGUMENTS)],
+        _CALLED,
+        calls=_ONE,
+    ),
+    "a name bit by bit": Shape(
+        [called(0, id="a", name="get_"), called(0, name="weather"), called(0, arguments=ARGUMENTS)], _CALLED, calls=_ONE
+    ),
+    "a name bit by bit, of a tool that nobody offered": Shape(
+        [called(0, id="a", name="get_"), called(0, name="moon"), called(0, arguments="{}")],
+        _CALLED,
+        calls=(("a", "get_moon", "{}"),),
+    ),
+    "a name as far as it is known": Shape(
+        [
+            called(0, id="a", name="get_"),
+            called(0, id="a", name=TOOL),
+            called(0, id="a", name=TOOL, arguments=ARGUMENTS),
+        ],
+        _CALLED,
+        calls=_ONE,
+    ),
+    "id first, then the name": Shape(
+        [called(0, id="a"), called(0, name=TOOL), called(0, arguments=ARGUMENTS)], _CALLED, calls=_ONE
+    ),
+    "name first, then the id": Shape(
+        [called(0, name="get_"), called(0, id="a", name="weather", arguments=ARGUMENTS)], _CALLED, calls=_ONE
+    ),
+    "no id (llama.cpp)": Shape(
+        [called(0, name=TOOL, arguments=ARGUMENTS)], _CALLED, {"tool_calls": [tool(None)]}, _MADE
+    ),
+    "an empty id": Shape(
+        [called(0, id="", name=TOOL, arguments=ARGUMENTS)], _CALLED, {"tool_calls": [tool("")]}, _MADE
+    ),
+    "arguments as an object": Shape(
+        [called(0, id="a", name=TOOL, arguments={"city": "Bern", "n": 12345678901234567890123, "x": 1.50})],
+        _CALLED,
+        {"tool_calls": [tool("a", arguments={"city": "Bern", "n": 12345678901234567890123, "x": 1.50})]},
+        (("a", TOOL, '{"city":"Bern","n":12345678901234567890123,"x":1.5}'),),
+    ),
+    "arguments that are null": Shape(
+        [called(0, id="a", name=TOOL, arguments=None)],
+        _CALLED,
+        {"tool_calls": [tool("a", arguments=None)]},
+        (("a", TOOL, "{}"),),
+    ),
+    "an empty object before the arguments": Shape(
+        [called(0, id="a", name=TOOL, arguments="{}"), called(0, arguments=ARGUMENTS)], _CALLED, calls=_ONE
+    ),
+    "name and arguments beside the id": Shape(
+        [chunk({"tool_calls": [{"index": 0, "id": "a", "name": TOOL, "arguments": ARGUMENTS}]})],
+        _CALLED,
+        {"tool_calls": [{"id": "a", "name": TOOL, "arguments": ARGUMENTS}]},
+        _ONE,
+    ),
+    "the bytes of a character in two pieces": Shape(
+        [
+            called(0, id="a", name=TOOL, arguments=""),
+            _SPLIT % r"{\"c\":\"\ud83d" + "\n\n",
+            _SPLIT % r"\ude00\"}" + "\n\n",
+        ],
+        _CALLED,
+        calls=(("a", TOOL, '{"c":"\U0001f600"}'),),
+    ),
+}
+
+
+def with_end(shape: Shape, reason: str) -> list[Step]:
+    """Returns a stream's steps with its end, which some have already."""
+    choices = [choice for step in shape.steps if isinstance(step, dict) for choice in step["choices"]]
+    has_end = any(choice and choice.get("finish_reason") for choice in choices)
+    return [*shape.steps, *([] if has_end else [chunk(finish=reason)]), DONE]
