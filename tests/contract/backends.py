@@ -5,7 +5,7 @@ says what the suite has to say. A script is the vendor's own, made by it and giv
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Any, Protocol
@@ -13,9 +13,11 @@ from typing import Any, Protocol
 from google.protobuf import json_format
 
 from parley.config import Timeouts
+from parley.core.answers import AnswerJoiner
 from parley.core.errors import UpstreamError
 from parley.core.ports import Backend, UpstreamCall
-from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.message_pb2 import Message
 from tests.upstream import Cut, Pause, Signal, Stall
 
 KEY = "tgp_v1_the.secret+of/this=test"
@@ -127,6 +129,19 @@ def call(
 async def collect(backend: Backend, asked: UpstreamCall) -> list[ChatCompletionChunk]:
     """Returns all chunks of a stream."""
     return [chunk async for chunk in backend.stream(asked)]
+
+
+def completion_of(chunks: Iterable[ChatCompletionChunk]) -> ChatCompletion:
+    """Returns the answer that a stream adds up to."""
+    joiner = AnswerJoiner(ChatCompletion())
+    for chunk in chunks:
+        joiner.add(chunk)
+    return joiner.completion()
+
+
+def joined(chunks: Iterable[ChatCompletionChunk]) -> Message:
+    """Returns the message that a stream of one choice adds up to."""
+    return completion_of(chunks).choices[0].message
 
 
 def text(chunks: list[ChatCompletionChunk], index: int = 0) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from google.protobuf import json_format
 from parley.backends.openai import OpenAI, Prefill
 from parley.backends.openai_request import NOT_SENT
 from parley.config import HttpHealth
-from parley.core.answers import AnswerJoiner
 from parley.core.errors import (
     ContentPolicy,
     ContextLengthExceeded,
@@ -27,9 +26,9 @@ from parley.core.errors import (
     UpstreamUnavailable,
 )
 from parley.core.ports import UpstreamCall
-from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message, Usage
-from tests.contract.backends import KEY, QUESTION, call, collect, reasons, text
+from tests.contract.backends import KEY, QUESTION, call, collect, joined, reasons, text
 from tests.contract.test_backend_contract import broken_off
 from tests.upstream import (
     DONE,
@@ -128,14 +127,6 @@ async def backend(upstream: ScriptedUpstream) -> AsyncIterator[OpenAI]:
     made = OpenAI(upstream.url, KEY)
     yield made
     await made.close()
-
-
-def joined(chunks: Iterable[ChatCompletionChunk]) -> Message:
-    """Returns the message that a stream of one choice adds up to."""
-    joiner = AnswerJoiner(ChatCompletion())
-    for one in chunks:
-        joiner.add(one)
-    return joiner.completion().choices[0].message
 
 
 async def refused(backend: OpenAI, **fields: Any) -> ParleyError:

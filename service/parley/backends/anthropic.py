@@ -42,8 +42,8 @@ class Anthropic(HttpBackend):
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
         return orjson.dumps(anthropic_request.body(call, self._max_tokens, stream=stream))
 
-    def _completion(self, data: bytes, _call: UpstreamCall) -> ChatCompletion:
-        return anthropic_answer.completion(data)
+    def _completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion:
+        return anthropic_answer.completion(data, may_be_empty=call.request.HasField("stop"))
 
-    def _reader(self, _call: UpstreamCall) -> StreamReader:
-        return StreamReader()
+    def _reader(self, call: UpstreamCall) -> StreamReader:
+        return StreamReader(may_be_empty=call.request.HasField("stop"))

@@ -8,11 +8,13 @@ under its own name. What has the wrong shape raises Malformed.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import orjson
 from google.protobuf.struct_pb2 import NULL_VALUE, Struct, Value
 
-from parley.backends import anthropic_blocks
+from parley.backends import anthropic_blocks, finish_reasons, vendor_json
 from parley.backends.failures import SHAPE_ERRORS, ErrorInBody, Malformed
+from parley.backends.tool_calls import NO_ARGUMENTS, new_id
+from parley.backends.vendor_json import MOST, Source, count, struct, text_or_none, whole
+from parley.core import extra_fields
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import (
     Choice,
@@ -26,15 +28,6 @@ from parley.v1.message_pb2 import (
     Usage,
 )
 
-_REASONS = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "pause_turn": "length",  # the vendor's own tools were stopped in mid-turn: there would be more
-    "tool_use": "tool_calls",
-    "refusal": "content_filter",
-}
 _TIERS = {"standard": "default"}
 OF_CHOICES = frozenset({"stop_sequence"})
 _KNOWN = OF_CHOICES | {"id", "type", "role", "model", "content", "stop_reason", "stop_details", "usage"}
@@ -51,35 +44,43 @@ _KNOWN_COUNTS = frozenset(
 )
 
 
-def completion(data: bytes) -> ChatCompletion:
-    """Reads a whole answer. Raises Malformed, ErrorInBody."""
+def completion(data: bytes, *, may_be_empty: bool = False) -> ChatCompletion:
+    """Reads a whole answer; `may_be_empty` says that it may have no output. Raises Malformed, ErrorInBody."""
     try:
-        answer = orjson.loads(data)
-        if answer.get("error"):
-            raise ErrorInBody(answer)
-        cost = answer.get("usage") or {}
-        choice = Choice(index=0, message=message(answer), finish_reason=finish_reason(answer.get("stop_reason")))
-        add_unknown(choice, answer, OF_CHOICES)
-        read = ChatCompletion(choices=[choice], usage=usage(cost), service_tier=tier(cost))
-        add_unknown(read, answer, answer.keys() - _KNOWN)
+        return _completion(vendor_json.loads(data), Source(data), may_be_empty=may_be_empty)
     except SHAPE_ERRORS as error:
         raise Malformed(f"{type(error).__name__}: {error}") from None
+
+
+def _completion(answer: Mapping[str, Any], source: Source, *, may_be_empty: bool) -> ChatCompletion:
+    if answer.get("error"):
+        raise ErrorInBody(answer)
+    said = message(answer, source)
+    reason = finish_reason(answer.get("stop_reason"))
+    has_output = bool(said.content.string_value or said.reasoning_content or said.refusal or said.tool_calls)
+    require_output(reason, has_output=has_output, may_be_empty=may_be_empty)
+    choice = Choice(index=0, message=said, finish_reason=reason)
+    add_unknown(choice, answer, OF_CHOICES)
+    cost = answer.get("usage")
+    cost = cost if isinstance(cost, Mapping) else {}
+    read = ChatCompletion(choices=[choice], usage=usage(cost), service_tier=tier(cost))
+    add_unknown(read, answer, answer.keys() - _KNOWN)
     return read
 
 
-def message(answer: Mapping[str, Any]) -> Message:
+def message(answer: Mapping[str, Any], source: Source) -> Message:
     """Reads the blocks of a whole answer. Without text, content is null beside tool calls, else empty."""
     read = Message(role="assistant")
     texts = []
-    for block in answer["content"]:
+    for place, block in enumerate(answer["content"]):
         match block["type"]:
             case "text":
-                texts.append(block["text"])
+                texts.append(whole(block["text"]))
                 read.annotations.extend(annotations(block.get("citations")))
             case "thinking":
-                read.reasoning_content += block["thinking"]
+                read.reasoning_content += whole(block["thinking"])
             case "tool_use":
-                read.tool_calls.append(_tool_call(block))
+                read.tool_calls.append(_tool_call(block, source, place))
     silent = read.tool_calls and not texts
     read.content.CopyFrom(Value(null_value=NULL_VALUE) if silent else Value(string_value="".join(texts)))
     if words := refusal(answer):
@@ -89,36 +90,47 @@ def message(answer: Mapping[str, Any]) -> Message:
     return read
 
 
-def finish_reason(stop_reason: str | None) -> str:
-    """Returns why the answer ended, in OpenAI's words."""
-    return _REASONS.get(stop_reason or "end_turn", "stop")
+def finish_reason(stop_reason: Any) -> str:
+    """Returns why the answer ended, in OpenAI's words. Raises Malformed for a reason that is not known to be good."""
+    return finish_reasons.in_openai_words(finish_reasons.given(stop_reason) or "end_turn")
+
+
+def require_output(reason: str | None, *, has_output: bool, may_be_empty: bool) -> None:
+    """Raises Malformed where an answer has ended without saying anything, though nothing explains that."""
+    if not (has_output or reason in finish_reasons.MAY_BE_EMPTY or (may_be_empty and reason)):
+        raise Malformed("the answer is empty")
 
 
 def refusal(ended: Mapping[str, Any]) -> str | None:
     """Returns why the content was refused, where the API explains it."""
-    details = ended.get("stop_details") or {}
-    return details.get("explanation") or None
+    details = ended.get("stop_details")
+    return text_or_none(details.get("explanation")) if isinstance(details, Mapping) else None
 
 
-def annotations(citations: Iterable[Mapping[str, Any]] | None) -> list[Struct]:
+def annotations(citations: Any) -> list[Struct]:
     """Returns what a text refers to, as the API told it."""
-    read = []
-    for citation in citations or ():
-        read.append(Struct())
-        read[-1].update(citation)
-    return read
+    found = citations if isinstance(citations, list) else ()
+    return [read for read in map(struct, found) if read is not None]
 
 
-def usage(data: Mapping[str, Any]) -> Usage:
-    """Reads what the answer cost. The API counts the tokens of the prompt that its cache had, or got, by themselves."""
-    cached, written = data.get("cache_read_input_tokens"), data.get("cache_creation_input_tokens")
-    prompt = (data.get("input_tokens") or 0) + (cached or 0) + (written or 0)
-    produced = data.get("output_tokens") or 0
-    read = Usage(prompt_tokens=prompt, completion_tokens=produced, total_tokens=prompt + produced)
+def usage(data: Mapping[str, Any]) -> Usage | None:
+    """Reads what the answer cost; None where it is not told.
+
+    The API counts the tokens of the prompt that its cache had, or got, by themselves.
+    """
+    prompt, produced = count(data.get("input_tokens")), count(data.get("output_tokens"))
+    cached, written = count(data.get("cache_read_input_tokens")), count(data.get("cache_creation_input_tokens"))
+    if prompt is None and produced is None:
+        return None
+    read = Usage(completion_tokens=produced)
+    if prompt is not None:
+        read.prompt_tokens = min(prompt + (cached or 0) + (written or 0), MOST)
+        read.total_tokens = min(read.prompt_tokens + (produced or 0), MOST)
     if cached is not None or written is not None:
         details = PromptTokensDetails(cached_tokens=cached, cache_write_tokens=written)
         read.prompt_tokens_details.CopyFrom(details)
-    thought = (data.get("output_tokens_details") or {}).get("thinking_tokens")
+    details_of_output = data.get("output_tokens_details")
+    thought = count(details_of_output.get("thinking_tokens")) if isinstance(details_of_output, Mapping) else None
     if thought is not None:
         read.completion_tokens_details.CopyFrom(CompletionTokensDetails(reasoning_tokens=thought))
     add_unknown(read, data, data.keys() - _KNOWN_COUNTS)
@@ -138,17 +150,31 @@ def add_unknown(
 
 def tier(usage: Mapping[str, Any]) -> str | None:
     """Returns the tier of service that answered, in OpenAI's words where it has any."""
-    found = usage.get("service_tier")
+    found = text_or_none(usage.get("service_tier"))
     return _TIERS.get(found, found) if found else None
 
 
-def _tool_call(block: Mapping[str, Any]) -> ToolCall:
-    function = FunctionCall(name=block["name"], arguments=orjson.dumps(block["input"]).decode())
-    call = ToolCall(id=block["id"], type="function", function=function)
+def id_of_call(block: Mapping[str, Any]) -> str:
+    """Returns the id of a tool call; one of our own, where it has none."""
+    return text_or_none(block.get("id")) or new_id()
+
+
+def name_of_call(block: Mapping[str, Any]) -> str:
+    """Returns the name of the tool that is called. Raises Malformed where there is none."""
+    name = text_or_none(block.get("name"))
+    if name is None:
+        raise Malformed("a tool call has no name")
+    return name
+
+
+def _tool_call(block: Mapping[str, Any], source: Source, place: int) -> ToolCall:
+    arguments = dumps(source.at("content", place, "input")) if block.get("input") else NO_ARGUMENTS
+    function = FunctionCall(name=name_of_call(block), arguments=arguments)
+    call = ToolCall(id=id_of_call(block), type="function", function=function)
     add_unknown(call, block, block.keys() - KNOWN_OF_CALLS)
     return call
 
 
 def dumps(data: Any) -> str:
     """Returns the JSON text of unknown fields."""
-    return orjson.dumps(data).decode()
+    return extra_fields.dumps(data)

@@ -32,7 +32,7 @@ from tests.contract.anthropic_api import (
     start,
     stopped,
 )
-from tests.contract.backends import call, collect, reasons, text
+from tests.contract.backends import call, collect, joined, reasons, text
 from tests.contract.test_backend_contract import broken_off
 from tests.upstream import Events, Gate, Json, Raw, ScriptedUpstream, Stall
 
@@ -113,10 +113,9 @@ async def test_rich_answer(backend: Anthropic, upstream: ScriptedUpstream) -> No
 
 
 async def test_content_without_text(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """Beside tool calls alone the content is null; an answer of nothing is an empty text."""
-    upstream.answer(
-        message({"type": "tool_use", "id": "c", "name": "f", "input": {}}, stop_reason="tool_use"), message()
-    )
+    """Beside tool calls alone the content is null; an answer that a limit cut at once is an empty text."""
+    called = {"type": "tool_use", "id": "c", "name": "f", "input": {}}
+    upstream.answer(message(called, stop_reason="tool_use"), message(stop_reason="max_tokens"))
     kinds = [(await backend.complete(call())).choices[0].message.content.WhichOneof("kind") for _ in range(2)]
     assert ["null_value", "string_value"] == kinds
 
@@ -129,8 +128,84 @@ REASONS = [
     ("pause_turn", "length"),
     ("tool_use", "tool_calls"),
     ("refusal", "content_filter"),
-    ("something_new", "stop"),
 ]
+
+
+@pytest.mark.parametrize("reason", ["something_new", "error"])
+async def test_a_reason_that_is_not_known_to_be_good(
+    backend: Anthropic, upstream: ScriptedUpstream, reason: str
+) -> None:
+    """Such an answer is a failure, whole and streamed; what was said before is delivered."""
+    upstream.answer(message(said("x"), stop_reason=reason), Events([*begins(), delta(text="x"), *stopped(reason)]))
+    assert UpstreamUnreadable is type(await failed(backend))
+    chunks, broken = await broken_off(backend, call())
+    assert ("x", [], StreamBroken) == (text(chunks), reasons(chunks), type(broken))
+
+
+@pytest.mark.parametrize("reason", ["end_turn", None])
+async def test_an_answer_that_says_nothing(backend: Anthropic, upstream: ScriptedUpstream, reason: str | None) -> None:
+    """It is a failure, whole and streamed, unless a stop sequence may have ended it at once."""
+    empty = message() | {"stop_reason": reason}
+    ends = stopped(reason) if reason else [event("message_stop")]
+    upstream.answer(empty, Events([start(), *ends]), message(stop_reason="end_turn"), Events([start(), *stopped()]))
+    assert UpstreamUnreadable is type(await failed(backend))
+    assert StreamBroken is type(await failed(backend, stream=True))
+    asked = call(stop=["x"])
+    assert "" == (await backend.complete(asked)).choices[0].message.content.string_value
+    assert ["stop"] == reasons(await collect(backend, asked))
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"input_tokens": "9", "output_tokens": 3.0}, (9, 3, 12)),
+        ({"input_tokens": 9, "output_tokens": -35}, (9, 0, 9)),
+        (3, (0, 0, 0)),
+        (None, (0, 0, 0)),
+        ({"input_tokens": 9, "output_tokens": 3, "service_tier": ["x"]}, (9, 3, 12)),
+    ],
+)
+async def test_odd_usage(
+    backend: Anthropic, upstream: ScriptedUpstream, usage: Any, expected: tuple[int, int, int]
+) -> None:
+    """It costs no answer: what cannot be right is left out, whole and streamed."""
+    body = message(said("x"), usage=usage)
+    upstream.answer(body, Events([event("message_start", message=body), *begins()[1:], delta(text="x"), *ends()]))
+    answer = await backend.complete(call())
+    assert ("x", expected[2]) == (answer.choices[0].message.content.string_value, answer.usage.total_tokens)
+    assert (expected[0], expected[1]) == (answer.usage.prompt_tokens, answer.usage.completion_tokens)
+    assert "x" == text(await collect(backend, call()))
+
+
+async def test_what_is_not_strictly_json(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """Halves of characters are joined, bytes that are no UTF-8 replaced, in texts and in arguments."""
+    piece = 'data: {"type":"content_block_delta","index":INDEX,"delta":{"type":"KIND","FIELD":"VALUE"}}\n\n'
+    text_piece = piece.replace("INDEX", "0").replace("KIND", "text_delta").replace("FIELD", "text")
+    of_call = piece.replace("INDEX", "1").replace("KIND", "input_json_delta").replace("FIELD", "partial_json")
+    texts = [text_piece.replace("VALUE", half) for half in (r"a\ud83d", r"\ude00b")]
+    raw = text_piece.replace("VALUE", "\udcff").encode(errors="surrogateescape")
+    pieces = [of_call.replace("VALUE", half) for half in (r"{\"x\":\"\ud83d", r"\ude00\"}")]
+    opens = opened(1, type="tool_use", id="c", name="f", input={})
+    steps = [*begins(), *texts, raw, opens, *pieces, closed(1), *stopped("tool_use")]
+    upstream.answer(Events(steps))
+    message_ = joined(await collect(backend, call()))
+    assert "a\U0001f600b\ufffd" == message_.content.string_value
+    assert '{"x":"\U0001f600"}' == message_.tool_calls[0].function.arguments
+
+
+async def test_calls_that_lack_something(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """A call without an id gets one, one without input an empty object; large integers stay as they are."""
+    whole = {"type": "tool_use", "id": 3, "name": "g", "input": {"n": 2**70}}
+    calls: list[dict[str, Any]] = [{"type": "tool_use", "name": "f"}, whole]
+    steps = [start()]
+    for place, block in enumerate(calls):
+        steps += [opened(place, **block), closed(place)]
+    upstream.answer(message(*calls, stop_reason="tool_use"), Events([*steps, *stopped("tool_use")]))
+    for found in ((await backend.complete(call())).choices[0].message, joined(await collect(backend, call()))):
+        assert [("f", "{}"), ("g", '{"n":1180591620717411303424}')] == [
+            (made.function.name, made.function.arguments) for made in found.tool_calls
+        ]
+        assert 2 == len({made.id for made in found.tool_calls if made.id.startswith("call_")})
 
 
 @pytest.mark.parametrize(("reason", "expected"), REASONS)
@@ -163,13 +238,10 @@ async def test_error_in_place_of_an_answer(backend: Anthropic, upstream: Scripte
 MISSHAPEN = [
     {"content": [{"type": "text"}]},
     {"content": [{"type": "text", "text": 3}]},
-    {"content": [{"type": "tool_use", "id": 3, "name": "f", "input": {}}]},
-    {"content": [{"type": "tool_use", "id": "c", "name": "f"}]},
+    {"content": [{"type": "tool_use", "id": "c", "name": 3, "input": {}}]},
+    {"content": [{"type": "tool_use", "id": "c"}]},
     {"content": [{"type": "thinking", "thinking": 3}]},
-    {"content": [], "usage": 3},
-    {"content": [], "usage": {"input_tokens": "many"}},
-    {"content": [], "usage": {"output_tokens": -1}},
-    {"content": [], "stop_reason": ["x"]},
+    {"content": [{"type": "text", "text": "x"}], "stop_reason": ["x"]},
 ]
 
 
@@ -274,20 +346,8 @@ async def test_usage_is_cumulative(backend: Anthropic, upstream: ScriptedUpstrea
 async def test_tier_of_a_stream(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """The tier of service that answers is told, in OpenAI's words where it has any."""
     begun = message(usage={"input_tokens": 9, "service_tier": "priority"})
-    upstream.answer(Events([event("message_start", message=begun), *ends()]))
+    upstream.answer(Events([event("message_start", message=begun), opened(), delta(text="x"), *ends()]))
     assert "priority" == (await collect(backend, call()))[0].service_tier
-
-
-async def test_role_comes_once(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """The first delta has the role, later ones have not."""
-    gate = Gate()
-    upstream.answer(Events([*begins(), delta(text="a"), gate, delta(text="b"), *ends()]))
-    roles = []
-    async for chunk in backend.stream(call()):
-        roles += [choice.delta.role for choice in chunk.choices]
-        if chunk.choices:
-            gate.set()
-    assert ["assistant"] == [role for role in roles if role]
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -317,7 +377,7 @@ async def test_tool_calls_in_a_stream(backend: Anthropic, upstream: ScriptedUpst
     chunks = await collect(backend, call())
     calls: dict[int, list[str]] = {}
     for chunk in chunks:
-        for item in chunk.choices[0].delta.tool_calls if chunk.choices else ():
+        for item in (item for choice in chunk.choices for item in choice.delta.tool_calls):
             assert item.HasField("index")
             joined = calls.setdefault(item.index, ["", "", "", ""])
             for place, piece in enumerate((item.id, item.type, item.function.name, item.function.arguments)):
@@ -336,8 +396,8 @@ async def test_blocks_that_share_an_index(backend: Anthropic, upstream: Scripted
     for name in ("c1", "c2"):
         pieces += [opened(type="tool_use", id=name, name="f", input={}), closed()]
     upstream.answer(Events([start(), *pieces, *stopped("tool_use")], together=True))
-    calls = (await collect(backend, call()))[0].choices[0].delta.tool_calls
-    assert [(0, "c1", "{}"), (1, "c2", "{}")] == [(item.index, item.id, item.function.arguments) for item in calls]
+    calls = joined(await collect(backend, call())).tool_calls
+    assert [("c1", "{}"), ("c2", "{}")] == [(item.id, item.function.arguments) for item in calls]
 
 
 async def test_thinking_in_a_stream(backend: Anthropic, upstream: ScriptedUpstream) -> None:
@@ -362,8 +422,8 @@ async def test_thinking_in_a_stream(backend: Anthropic, upstream: ScriptedUpstre
             together=True,
         )
     )
-    said_at_once = (await collect(backend, call()))[0].choices[0].delta
-    assert ("hm", "x") == (said_at_once.reasoning_content, said_at_once.content)
+    said_at_once = joined(await collect(backend, call()))
+    assert ("hm", "x") == (said_at_once.reasoning_content, said_at_once.content.string_value)
     assert [citation] == [json_format.MessageToDict(found) for found in said_at_once.annotations]
     thinking = [
         {"type": "thinking", "thinking": "hm", "signature": "EqQB"},
@@ -431,21 +491,18 @@ async def test_nothing_after_message_stop(backend: Anthropic, upstream: Scripted
 
 @pytest.mark.parametrize(
     "data",
-    ["[]", "3", '"x"', "{}", '{"type": 3}x', '{"type": "content_block_delta"}',
+    ["{", '{"type": 3}x', '{"type": "content_block_delta"}',
      '{"type": "content_block_delta", "index": 0, "delta": 3}',
      '{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta"}}',
      '{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": 3}}',
      '{"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": [1]}}',
      '{"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": {"a": 1}}}',
      '{"type": "content_block_delta", "index": [], "delta": {"type": "input_json_delta", "partial_json": "{"}}',
-     '{"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "id": 3, "name": "f"}}',
+     '{"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "id": "c", "name": 3}}',
      '{"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": 3}}',
-     '{"type": "message_start", "message": {"usage": {"input_tokens": -1}}}',
-     '{"type": "message_start", "message": {"usage": {"service_tier": ["x"]}}}',
      '{"type": "message_start", "message": 3}', '{"type": "message_delta"}',
      '{"type": "message_delta", "delta": {"stop_reason": ["x"]}}',
-     '{"type": "message_delta", "delta": {"stop_details": 3}}',
-     "[" * 2000],
+     '{"type":' * 2000],
 )  # fmt: skip
 @pytest.mark.parametrize("together", [False, True])
 async def test_misshapen_events(backend: Anthropic, upstream: ScriptedUpstream, data: str, together: bool) -> None:

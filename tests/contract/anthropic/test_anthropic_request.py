@@ -11,7 +11,7 @@ from parley.backends.json_text import OWN
 from parley.config import ConfigError
 from parley.core.errors import InvalidRequest, ParleyError, UnsupportedParameter
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
-from tests.contract.anthropic_api import begins, ends
+from tests.contract.anthropic_api import begins, delta, ends
 from tests.contract.backends import KEY, call, collect
 from tests.upstream import Events, ScriptedUpstream
 
@@ -71,7 +71,7 @@ async def test_least_body(backend: Anthropic, upstream: ScriptedUpstream) -> Non
 
 async def test_stream_is_asked_for(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """A stream is asked for by `stream`."""
-    upstream.answer(Events([*begins(), *ends()]))
+    upstream.answer(Events([*begins(), delta(text="x"), *ends()]))
     await collect(backend, call(stream=True, stream_options={"include_usage": True}))
     assert upstream.requests[0].json["stream"] is True
     assert "stream_options" not in upstream.requests[0].json

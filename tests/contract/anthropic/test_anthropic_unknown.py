@@ -12,7 +12,7 @@ from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import Message
 from tests.contract.anthropic.test_anthropic_request import SCHEMA, TOOL, refused, sent, words
 from tests.contract.anthropic_api import begins, closed, delta, event, message, opened, said, start, stopped
-from tests.contract.backends import call, collect
+from tests.contract.backends import call, collect, completion_of
 from tests.upstream import Events, ScriptedUpstream
 
 CACHE = {"type": "ephemeral", "ttl": "1h"}
@@ -265,10 +265,10 @@ async def test_unknown_fields_of_a_streamed_answer(backend: Anthropic, upstream:
     edits: dict[str, Any] = {"applied_edits": []}
     end = [event("message_delta", delta=why, usage=counted, context_management=edits), event("message_stop")]
     upstream.answer(Events([*begins(), delta(text="x"), closed(), *end]))
-    last = (await collect(backend, call()))[-1]
-    assert {"stop_sequence": "END"} == json.loads(last.choices[0].extra_json)
-    assert {"container": {"id": "c"}, "context_management": edits} == json.loads(last.extra_json)
-    assert {"server_tool_use": {"web_search_requests": 2}} == json.loads(last.usage.extra_json)
+    answer = completion_of(await collect(backend, call()))
+    assert {"stop_sequence": "END"} == json.loads(answer.choices[0].extra_json)
+    assert {"container": {"id": "c"}, "context_management": edits} == json.loads(answer.extra_json)
+    assert {"server_tool_use": {"web_search_requests": 2}} == json.loads(answer.usage.extra_json)
 
 
 async def test_a_call_that_is_cut_off(backend: Anthropic, upstream: ScriptedUpstream) -> None:
@@ -277,7 +277,7 @@ async def test_a_call_that_is_cut_off(backend: Anthropic, upstream: ScriptedUpst
     upstream.answer(
         Events([*steps, delta("input_json_delta", 1, partial_json='{"b": 1'), closed(1), *stopped("max_tokens")])
     )
-    chunks = await collect(backend, call())
-    assert "length" == chunks[-1].choices[0].finish_reason
-    kept = json.loads(chunks[-1].choices[0].delta.extra_json)["content_blocks"]
+    [choice] = completion_of(await collect(backend, call())).choices
+    assert "length" == choice.finish_reason
+    kept = json.loads(choice.message.extra_json)["content_blocks"]
     assert {} == kept[1]["input"]
