@@ -157,6 +157,7 @@ def by_status(protos: Protos, shape: Shape, method: str | None = None) -> dict[i
 
 _OPENAI_CODES = {
     "missing_api_key": "invalid_api_key",
+    "upstream_quota_exhausted": "insufficient_quota",
     "upstream_rate_limited": "rate_limit_exceeded",
     "rate_limited": "rate_limit_exceeded",
 }

@@ -31,22 +31,26 @@ def test_every_reason_is_explained_with_an_example_of_its_status(descriptor_comm
             assert f"Example: {errors.STATUS[value.number].name}, " in comment, value.name  # type: ignore[index]
 
 
+WRONG = [domain.Violation("n", "`n` is: = wrong", "missing"), domain.Violation("stop", "also")]
+
+
 def test_a_failed_call_carries_details_and_their_plain_mirror() -> None:
     """gRPC callers get ErrorInfo, BadRequest and RetryInfo; the edge gets plain metadata."""
-    error = domain.InvalidRequest("`n` is wrong", param="n", violations=[("n", "`n` is wrong"), ("stop", "also")])
+    error = domain.InvalidRequest("`n` is wrong", param="n", violations=WRONG)
     error.retry_after = 1.2
     metadata = dict(errors.trailing_metadata(error))
     assert "INVALID_REQUEST" == metadata["parley-error-reason"]
     assert "invalid_request" == metadata["parley-error-code"]
     assert "n" == metadata["parley-error-param"]
     assert "2" == metadata["retry-after"]
-    assert "n=%60n%60%20is%20wrong&stop=also" == metadata["parley-error-violations"]
+    assert "n=missing%3A%60n%60%20is%3A%20%3D%20wrong&stop=value_error%3Aalso" == metadata["parley-error-violations"]
     status = status_pb2.Status.FromString(metadata["grpc-status-details-bin"])
     info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
     for packed, detail in zip(status.details, (info, bad, retry), strict=True):
         assert packed.Unpack(detail)
     assert ("INVALID_REQUEST", "parley") == (info.reason, info.domain)
-    assert ["n", "stop"] == [violation.field for violation in bad.field_violations]
+    assert [("n", "MISSING"), ("stop", "VALUE_ERROR")] == [(one.field, one.reason) for one in bad.field_violations]
+    assert WRONG == errors.read_mirror(str(metadata["parley-error-violations"]))
     assert 1200 == retry.retry_delay.ToMilliseconds()
     assert grpc.StatusCode.INVALID_ARGUMENT.value[0] == status.code
 
@@ -92,7 +96,7 @@ def test_what_metadata_do_not_take_is_encoded() -> None:
 def test_an_error_fits_into_the_headers_that_every_caller_takes() -> None:
     """However long what the caller sent, and however much is wrong with it, gRPC's 8 KiB of metadata are enough."""
     text, param = "ü" * 100_000, "x" * 100_000
-    invalid = domain.InvalidRequest(text, param=param, violations=[(param, text)] * 1000)
+    invalid = domain.InvalidRequest(text, param=param, violations=[domain.Violation(param, text)] * 1000)
     for error in (invalid, domain.UpstreamRejected(text, param=param, code=param)):
         sizes = [len(key) + len(value) * 4 / 3 for key, value in errors.trailing_metadata(error)]
         percent_encoded = 3 * len(error.message.encode())

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import ParseDict
 
-from parley.core.errors import InvalidRequest
+from parley.core.errors import InvalidRequest, Violation
 from parley.rpc.validation import validate
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
@@ -21,7 +21,7 @@ def _violations(body: dict[str, Any], *, streamed: bool = True) -> list[tuple[st
     try:
         validate(_request(body), streamed=streamed)
     except InvalidRequest as error:
-        return list(error.violations)
+        return [(violation.field, violation.message) for violation in error.violations]
     return []
 
 
@@ -105,11 +105,16 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": [USER, {"role": "king"}]}, "messages[1].role", "must be one of system, developer"),
     ({"messages": [{"role": "user"}]}, "messages[0].content", "is required"),
     ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", "is required"),
-    ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "must be a string, an array"),
+    (
+        {"messages": [{"role": "user", "content": 5}]},
+        "messages[0].content",
+        "must be a string or an array of",
+    ),
+    ({"messages": [{"role": "assistant", "content": 5}]}, "messages[0].content", "content parts or null"),
     (
         {"messages": [{"role": "user", "content": {"type": "text"}}]},
         "messages[0].content",
-        "must be a string, an array",
+        "must be a string or an array",
     ),
     ({"messages": [{"role": "user", "content": []}]}, "messages[0].content", "must not be an empty array"),
     ({"messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content[0]", "must be an object with a `type`"),
@@ -192,7 +197,7 @@ def test_every_fault_is_found_and_the_first_is_the_message() -> None:
     """One round trip shows all that is wrong."""
     with pytest.raises(InvalidRequest, match=r"^`messages` must be a non-empty array$") as caught:
         validate(_request({"messages": [], "temperature": 9, "n": 0}), streamed=True)
-    assert ["messages", "temperature", "n"] == [field for field, _ in caught.value.violations]
+    assert ["messages", "temperature", "n"] == [violation.field for violation in caught.value.violations]
 
 
 @pytest.mark.parametrize("body", [{"stream": True}, {"stream_options": {"include_usage": True}}])
@@ -200,4 +205,46 @@ def test_streaming_parameters_are_refused_where_the_answer_is_whole(body: dict[s
     """A parameter that would be ignored is an error."""
     assert ["stream" if "stream" in body else "stream_options"] == [
         field for field, _ in _violations({"messages": [USER], **body}, streamed=False)
+    ]
+
+
+KINDS: list[tuple[dict[str, Any], dict[str, str]]] = [
+    ({"model": "", "messages": []}, {"model": "string_too_short", "messages": "too_short"}),
+    ({"messages": [{"content": "x"}]}, {"messages[0].role": "missing"}),
+    ({"messages": [{"role": "king", "content": "x"}]}, {"messages[0].role": "literal_error"}),
+    ({"messages": [{"role": "user"}]}, {"messages[0].content": "missing"}),
+    ({"messages": [{"role": "user", "content": None}]}, {"messages[0].content": "string_type"}),
+    ({"messages": [{"role": "user", "content": 5}]}, {"messages[0].content": "string_type"}),
+    ({"messages": [{"role": "user", "content": []}]}, {"messages[0].content": "too_short"}),
+    ({"messages": [{"role": "user", "content": ["x"]}]}, {"messages[0].content[0]": "dict_type"}),
+    ({"messages": [{"role": "tool", "content": "x"}]}, {"messages[0].tool_call_id": "missing"}),
+    ({"messages": [USER], "n": 0, "top_p": 2}, {"top_p": "less_than_equal", "n": "greater_than_equal"}),
+    ({"messages": [USER], "stop": 5}, {"stop": "value_error"}),
+]
+
+
+@pytest.mark.parametrize(("body", "kinds"), KINDS)
+def test_each_fault_has_its_kind(body: dict[str, Any], kinds: dict[str, str]) -> None:
+    """Programs read what is wrong in the words of FastAPI."""
+    with pytest.raises(InvalidRequest) as caught:
+        validate(_request(body), streamed=True)
+    assert kinds == {violation.field: violation.kind for violation in caught.value.violations}
+
+
+def test_a_model_may_be_required() -> None:
+    """Where there is no default, or a document asks for it, its absence stands before every other fault."""
+    with pytest.raises(InvalidRequest, match=r"^`model` is required and must be a string$") as caught:
+        validate(_request({"messages": []}), streamed=True, model_required=True)
+    found = [(violation.field, violation.kind) for violation in caught.value.violations]
+    assert [("model", "missing"), ("messages", "too_short")] == found
+    validate(_request({"messages": [USER], "model": "m"}), streamed=True, model_required=True)
+
+
+def test_what_the_edge_has_found_is_told_with_the_rest() -> None:
+    """Values that the edge had to leave out are no other faults, and the documents' order holds."""
+    found = [Violation("n", "`n` must be a number", "int_type"), Violation("messages", "no array", "list_type")]
+    with pytest.raises(InvalidRequest, match=r"^no array$") as caught:
+        validate(_request({"temperature": 3}), streamed=True, found=found)
+    assert [("messages", "list_type"), ("n", "int_type"), ("temperature", "less_than_equal")] == [
+        (violation.field, violation.kind) for violation in caught.value.violations
     ]

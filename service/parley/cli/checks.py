@@ -40,7 +40,7 @@ def _wrong_defaults(config: Config) -> Iterator[str]:
         try:
             validate(request, streamed=True)
         except InvalidRequest as error:
-            for field, message in error.violations:
+            for field, message, _ in error.violations:
                 yield f"models[{index}].defaults.{field}: {message.removeprefix(f'`{field}` ')}"
 
 

@@ -57,6 +57,11 @@ class Chat:
         self._store = store
         self._stopping = False
 
+    @property
+    def has_default_model(self) -> bool:
+        """Whether a request may leave the model out."""
+        return self._router.has_default
+
     def stop(self) -> None:
         """Says that what is cancelled from now on is so because this worker stops."""
         self._stopping = True

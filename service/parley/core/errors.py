@@ -36,6 +36,7 @@ A message is written for the caller: it names the field or the cause and says wh
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple, Self
 
 from parley.v1 import error_reason_pb2 as reasons
 
@@ -43,7 +44,7 @@ from parley.v1 import error_reason_pb2 as reasons
 _LONGEST_MESSAGE = 512
 _LONGEST_PARAM = 96
 _LONGEST_CODE = 64
-_LONGEST_VIOLATION = 160
+_LONGEST_VIOLATION = 140
 _MOST_VIOLATIONS = 8
 
 
@@ -66,23 +67,48 @@ class ParleyError(Exception):
         self.cause = cause
 
 
+class Violation(NamedTuple):
+    """A fault of a request.
+
+    Attributes:
+        field: The path of the field at fault, `messages[0].role`; empty where it is the whole body.
+        message: What is wrong, in words.
+        kind: What is wrong, for programs: pydantic's name of the error, which FastAPI's clients know.
+    """
+
+    field: str
+    message: str
+    kind: str = "value_error"
+
+
 class InvalidRequest(ParleyError):
     """A field is missing, of the wrong type or out of range.
 
-    `violations` has the first eight faults that were found, as pairs of the field and its message; the first one is the
-    error's own.
+    `violations` has the first eight faults that were found; the first one is the error's own.
     """
 
     reason = reasons.ERROR_REASON_INVALID_REQUEST
 
     def __init__(
-        self, message: str, *, param: str | None = None, violations: Sequence[tuple[str, str]] | None = None
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        kind: str = "value_error",
+        violations: Sequence[Violation] | None = None,
     ) -> None:
         super().__init__(message, param=param)
-        found = violations or ([(param, message)] if param else [])
+        found = violations or ([Violation(param, message, kind)] if param else [])
         self.violations = [
-            (_cut(field, _LONGEST_PARAM), _cut(text, _LONGEST_VIOLATION)) for field, text in found[:_MOST_VIOLATIONS]
+            Violation(_cut(field, _LONGEST_PARAM), _cut(text, _LONGEST_VIOLATION), kind)
+            for field, text, kind in found[:_MOST_VIOLATIONS]
         ]
+
+    @classmethod
+    def of(cls, violations: Sequence[Violation]) -> Self:
+        """Returns the error of at least one violation."""
+        first = violations[0]
+        return cls(first.message, param=first.field, violations=violations)
 
 
 class SessionOfOtherModel(InvalidRequest):

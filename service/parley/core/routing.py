@@ -52,6 +52,11 @@ class Router:
         self._budgets = {model.id: Budget(model.retries.share, clock) for model in config.models}
         self._defaults = {model.id: _defaults(index, model) for index, model in enumerate(config.models)}
 
+    @property
+    def has_default(self) -> bool:
+        """Whether there is a model for requests that name none."""
+        return self._default is not None
+
     def models(self, caller: Caller) -> list[Model]:
         """Returns the models that the caller may use, in the order of the configuration."""
         return [model for model in self._models.values() if caller.may_use(model.id)]
@@ -63,7 +68,7 @@ class Router:
         """
         name = model_id or self._default
         if name is None:
-            raise InvalidRequest("`model` is required and must be a string", param="model")
+            raise InvalidRequest("`model` is required and must be a string", param="model", kind="missing")
         model = self._models.get(name)
         if model is None or not caller.may_use(name):
             raise ModelNotFound(name[:256])

@@ -12,7 +12,7 @@ from parley.core.chat import Chat, Terms
 from parley.core.errors import InvalidRequest
 from parley.core.idempotency import COMPLETIONS, Key
 from parley.core.ids import canonical_session_id
-from parley.rpc import limits, sse
+from parley.rpc import errors, limits, sse
 from parley.rpc.call import Call, caller, current, note_receipt, note_replay, note_standings
 from parley.rpc.idempotency import REPLAYED, idempotency_key
 from parley.rpc.interceptors import Context, failed, remaining
@@ -24,6 +24,8 @@ from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, 
 _SESSION = "x-chat-session-id"
 _NULLABLE: tuple[Literal["stop", "tool_choice", "function_call"], ...] = ("stop", "tool_choice", "function_call")
 _ERROR_FORM = "parley-error-form"  # how the edge wants an error in mid-stream; see sse.py
+_MODEL = "parley-model"  # the edge's word where a dialect's document requires `model`, whatever is configured
+_VIOLATIONS = "parley-violations"  # what the edge has found wrong with the JSON; see errors.read_mirror
 _FORM = "parley-form"  # the edge's word where a dialect lets the Accept header overrule `stream`
 
 
@@ -36,7 +38,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
 
     async def CreateChatCompletion(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         """Answers whole."""
-        key = _prepare(request, streamed=False)
+        key = self._prepare(request, streamed=False)
         completion = await self._chat.complete(request, caller(), _terms(context, key))
         await _send_headers(context, completion)
         _note_answer(current(), completion)
@@ -47,7 +49,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         self, request: CreateChatCompletionRequest, context: Context
     ) -> None:
         """Answers in typed chunks."""
-        key = _prepare(request, streamed=True)
+        key = self._prepare(request, streamed=True)
         async with aclosing(self._chunks(request, context, key)) as chunks:
             async for together in chunks:
                 for chunk in together:
@@ -60,7 +62,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         self, request: CreateChatCompletionRequest, context: Context
     ) -> None:
         """Answers in server-sent events."""
-        key = _prepare(request, streamed=True)
+        key = self._prepare(request, streamed=True)
         writer = sse.EventWriter(include_usage=request.stream_options.include_usage)
         output = _EventOutput(context, self._keep_alive_seconds)
         try:
@@ -74,6 +76,22 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
             await output.write(sse.error_event(failure, current().metadata.get(_ERROR_FORM)))
         finally:
             output.close()
+
+    def _prepare(self, request: CreateChatCompletionRequest, *, streamed: bool) -> Key | None:
+        """Takes over what the metadata say, takes null for nothing, and checks the request; returns its key."""
+        call = current()
+        _name_session(request, call.metadata.get(_SESSION))
+        call.noted["model"] = request.model[:256]
+        if call.metadata.get(_FORM) == "whole":
+            request.ClearField("stream")
+            request.ClearField("stream_options")
+        for name in _NULLABLE:
+            if getattr(request, name).HasField("null_value"):
+                request.ClearField(name)
+        needed = _MODEL in call.metadata or not (self._chat.has_default_model or request.session_id)
+        found = errors.read_mirror(call.metadata.get(_VIOLATIONS, ""))
+        validate(request, streamed=streamed, model_required=needed, found=found)
+        return idempotency_key(COMPLETIONS)
 
     async def _chunks(
         self, request: CreateChatCompletionRequest, context: Context, key: Key | None
@@ -129,21 +147,6 @@ async def _write(context: Context, message: ChatCompletionChunk | HttpBody) -> N
     call.writing_since = asyncio.get_running_loop().time()
     await context.write(message)
     call.writing_since = None
-
-
-def _prepare(request: CreateChatCompletionRequest, *, streamed: bool) -> Key | None:
-    """Takes over what the metadata say, takes null for nothing, and checks the request; returns its key."""
-    call = current()
-    _name_session(request, call.metadata.get(_SESSION))
-    call.noted["model"] = request.model[:256]
-    if call.metadata.get(_FORM) == "whole":
-        request.ClearField("stream")
-        request.ClearField("stream_options")
-    for name in _NULLABLE:
-        if getattr(request, name).HasField("null_value"):
-            request.ClearField(name)
-    validate(request, streamed=streamed)
-    return idempotency_key(COMPLETIONS)
 
 
 def _name_session(request: CreateChatCompletionRequest, header: str | None) -> None:

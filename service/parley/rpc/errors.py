@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import grpc
 import structlog
 from google.rpc import error_details_pb2, status_pb2
 
-from parley.core.errors import InvalidRequest, ParleyError, UpstreamQuotaExhausted, UpstreamRejected
+from parley.core.errors import InvalidRequest, ParleyError, UpstreamQuotaExhausted, UpstreamRejected, Violation
 from parley.v1 import error_reason_pb2 as reasons
 from parley.v1.error_reason_pb2 import ErrorReason
 
@@ -80,8 +80,8 @@ def details(error: ParleyError) -> bytes:
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=name(error), domain="parley", metadata=_facts(error)))
     if isinstance(error, InvalidRequest) and error.violations:
         bad = error_details_pb2.BadRequest()
-        for field, text in error.violations:
-            bad.field_violations.add(field=field, description=text)
+        for field, text, kind in error.violations:
+            bad.field_violations.add(field=field, description=text, reason=kind.upper())
         status.details.add().Pack(bad)
     seconds = wait(error)
     if seconds is not None:
@@ -113,12 +113,18 @@ def _plain(text: str) -> str:
     return quote(text, safe=_PRINTABLE)
 
 
-def _mirror(violations: Sequence[tuple[str, str]]) -> str:
-    """Returns the first violations as a URL's query has them: `field=message&…`."""
-    pairs = list(violations)
+def _mirror(violations: Sequence[Violation]) -> str:
+    """Returns the first violations as a URL's query has them: `field=kind:message&…`."""
+    pairs = [(field, f"{kind}:{text}") for field, text, kind in violations]
     while len(text := urlencode(pairs, quote_via=quote)) > _LONGEST_MIRROR:
         pairs.pop()
     return text
+
+
+def read_mirror(text: str) -> list[Violation]:
+    """Reads violations as `_mirror` writes them: those that the edge has found."""
+    pairs = ((field, *told.partition(":")) for field, told in parse_qsl(text, keep_blank_values=True))
+    return [Violation(field, message, kind) for field, kind, _, message in pairs]
 
 
 def _facts(error: ParleyError) -> dict[str, str]:

@@ -30,6 +30,9 @@ Standings = Callable[[Caller], Awaitable[Sequence[Standing]]]
 
 _COMPLETIONS = frozenset(DESCRIPTOR.services_by_name["ChatCompletions"].methods_by_name)
 _PLAIN_ID = re.compile(r"[ -~]{1,256}")  # printable ASCII: it is copied into metadata and into the log
+# What the edge has found wrong with a body that it could not send on. It authenticates nobody, and sends the rest of
+# the call so that a caller without a good key is told of that first.
+_REFUSAL = "parley-refusal"
 _KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")  # where other vendors' clients put a key
 _UNDECODABLE = "The request cannot be read: it is malformed, or its JSON is nested too deeply; send it less nested"
 _log = structlog.get_logger("parley")
@@ -206,6 +209,9 @@ class DecodeInterceptor(_Interceptor):
         read = handler.request_deserializer
 
         async def handle(data: bytes, context: Context) -> Any:
+            refusal = current().metadata.get(_REFUSAL)
+            if refusal:
+                raise InvalidRequest.of(errors.read_mirror(refusal))
             try:
                 request = read(data)
                 if isinstance(request, CreateChatCompletionRequest):

@@ -1,19 +1,20 @@
 """What a request must look like. Messages are written as the API documents write them."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
 from google.protobuf.struct_pb2 import Value
 
 from parley.core import functions
-from parley.core.errors import InvalidRequest
+from parley.core.errors import InvalidRequest, Violation
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 
-Violation = tuple[str, str]
+Fault = tuple[str, str] | tuple[str, str, str]  # a Violation's field, message and, unless it is another value, kind
 
+_FIRST = ("model", "messages")
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _RANGES: dict[str, tuple[float, float]] = {
@@ -24,6 +25,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "frequency_penalty": (-2, 2),
     "top_logprobs": (0, 20),
 }
+_ALLOWED = "a string or an array of content parts"
 _MOST_STOPS = 4
 _MOST_LABELS = 16
 _LABEL_LENGTHS = (64, 512)
@@ -32,29 +34,55 @@ _AUDIO_FORMATS = ("wav", "aac", "mp3", "flac", "opus", "pcm16")
 _COUNTRY = re.compile(r"[A-Za-z]{2}")
 
 
-def validate(request: CreateChatCompletionRequest, *, streamed: bool) -> None:
-    """Raises InvalidRequest with every violation where there is one."""
-    violations = [violation for check in _CHECKS for violation in check(request)]
+MODEL_REQUIRED = Violation("model", "`model` is required and must be a string", "missing")
+
+
+def validate(
+    request: CreateChatCompletionRequest,
+    *,
+    streamed: bool,
+    model_required: bool = False,
+    found: Sequence[Violation] = (),
+) -> None:
+    """Raises InvalidRequest with every violation where there is one.
+
+    Args:
+        request: The request, without the values that are `found` to be wrong.
+        streamed: Whether the method answers in a stream.
+        model_required: Whether the request must name a model.
+        found: What the edge has found, which saw the JSON. It wins over what is found here about the same field.
+    """
+    violations = [Violation(*fault) for check in _CHECKS for fault in check(request)]
     if not streamed:
-        violations += _whole(request)
+        violations += [Violation(*fault) for fault in _whole(request)]
+    if model_required and not request.HasField("model"):
+        violations.append(MODEL_REQUIRED)
+    if found:
+        wrong = {violation.field for violation in found}
+        violations = [*found, *(one for one in violations if one.field not in wrong)]
     if violations:
-        param, message = violations[0]
-        raise InvalidRequest(message, param=param, violations=violations)
+        raise InvalidRequest.of(sorted(violations, key=_rank))
 
 
-def _model(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+def _rank(violation: Violation) -> int:
+    """The documents' order: the model comes first, then the messages."""
+    name = violation.field.partition(".")[0].partition("[")[0]
+    return _FIRST.index(name) if name in _FIRST else len(_FIRST)
+
+
+def _model(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     if request.HasField("model") and not request.model:
-        yield "model", "`model` is required and must be a string"
+        yield "model", MODEL_REQUIRED.message, "string_too_short"
 
 
-def _messages(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+def _messages(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     if not request.messages:
-        yield "messages", "`messages` must be a non-empty array"
+        yield "messages", "`messages` must be a non-empty array", "too_short"
     for index, message in enumerate(request.messages):
         yield from _message(message, f"messages[{index}]")
 
 
-def _continued(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+def _continued(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     if not (request.continue_final_message and request.messages):
         return
     place, last = f"messages[{len(request.messages) - 1}]", request.messages[-1]
@@ -62,40 +90,51 @@ def _continued(request: CreateChatCompletionRequest) -> Iterator[Violation]:
         yield place, f"`{place}` must be an assistant message with text alone where `continue_final_message` is true"
 
 
-def _ranges(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+def _ranges(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     for name, (low, high) in _RANGES.items():
-        if request.HasField(name) and not low <= getattr(request, name) <= high:  # type: ignore[arg-type]
-            yield name, f"`{name}` must be between {low} and {high}"
+        if request.HasField(name) and not low <= (value := getattr(request, name)) <= high:  # type: ignore[arg-type]
+            kind = "greater_than_equal" if value < low else "less_than_equal"
+            yield name, f"`{name}` must be between {low} and {high}", kind
     if request.HasField("top_logprobs") and not request.logprobs:
         yield "top_logprobs", "`top_logprobs` needs `logprobs` to be true"
 
 
-def _whole(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+def _whole(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     if request.stream:
         yield "stream", "`stream` is true, but this method answers whole; call StreamChatCompletion"
     if request.HasField("stream_options"):
         yield "stream_options", "`stream_options` needs `stream` to be true"
 
 
-def _message(message: Message, place: str) -> Iterator[Violation]:
+def _message(message: Message, place: str) -> Iterator[Fault]:
     if message.role not in _ROLES:
-        yield f"{place}.role", f"`{place}.role` must be one of {', '.join(_ROLES)}"
+        kind = "literal_error" if message.role else "missing"
+        yield f"{place}.role", f"`{place}.role` must be one of {', '.join(_ROLES)}", kind
         return
-    kind = message.content.WhichOneof("kind") if message.HasField("content") else None
-    if kind == "list_value":
-        yield from _parts(message.content, place)
-    elif kind not in (None, "null_value", "string_value"):
-        yield f"{place}.content", f"`{place}.content` must be a string, an array of content parts or null"
-    elif kind != "string_value" and message.role != "assistant":
-        yield f"{place}.content", f"`{place}.content` is required and must be a string or an array of content parts"
-    elif kind is None and not _speaks_otherwise(message):
-        yield f"{place}.content", f"`{place}.content` may be null only beside `tool_calls` or `function_call`"
+    yield from _content(message, f"{place}.content")
     if _has_nul(message.content):
         yield f"{place}.content", f"`{place}.content` must not contain the character U+0000"
     if message.role == "tool" and not message.tool_call_id:
-        yield f"{place}.tool_call_id", f"`{place}.tool_call_id` is required where `role` is tool"
+        yield f"{place}.tool_call_id", f"`{place}.tool_call_id` is required where `role` is tool", "missing"
     if message.role == "function" and not message.name:
-        yield f"{place}.name", f"`{place}.name` is required where `role` is function"
+        yield f"{place}.name", f"`{place}.name` is required where `role` is function", "missing"
+
+
+def _content(message: Message, place: str) -> Iterator[Fault]:
+    kind = message.content.WhichOneof("kind") if message.HasField("content") else None
+    is_assistant = message.role == "assistant"
+    if kind == "list_value":
+        yield from _parts(message.content, place)
+    elif kind not in (None, "null_value", "string_value"):
+        allowed = (
+            "a string, an array of content parts or null" if is_assistant else "a string or an array of content parts"
+        )
+        yield place, f"`{place}` must be {allowed}", "string_type"
+    elif kind != "string_value" and not is_assistant:
+        told = "missing" if kind is None else "string_type"
+        yield place, f"`{place}` is required and must be {_ALLOWED}", told
+    elif kind is None and not _speaks_otherwise(message):
+        yield place, f"`{place}` may be null only beside `tool_calls` or `function_call`", "missing"
 
 
 def _has_nul(value: Value) -> bool:
@@ -112,16 +151,18 @@ def _speaks_otherwise(message: Message) -> bool:
     )
 
 
-def _parts(content: Value, place: str) -> Iterator[Violation]:
+def _parts(content: Value, place: str) -> Iterator[Fault]:
     for index, part in enumerate(content.list_value.values):
-        if part.struct_value.fields["type"].WhichOneof("kind") != "string_value":
-            at = f"{place}.content[{index}]"
+        at = f"{place}[{index}]"
+        if not part.HasField("struct_value"):
+            yield at, f"`{at}` must be an object with a `type`, for example text or image_url", "dict_type"
+        elif part.struct_value.fields["type"].WhichOneof("kind") != "string_value":
             yield at, f"`{at}` must be an object with a `type`, for example text or image_url"
     if not content.list_value.values:
-        yield f"{place}.content", f"`{place}.content` must not be an empty array"
+        yield place, f"`{place}` must not be an empty array", "too_short"
 
 
-def _stop(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+def _stop(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     stop = request.stop
     kind = stop.WhichOneof("kind")
     items = stop.list_value.values
@@ -132,19 +173,19 @@ def _stop(request: CreateChatCompletionRequest) -> Iterator[Violation]:
         yield "stop", f"`stop` must be a string or an array of at most {_MOST_STOPS} strings"
 
 
-def _tools(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+def _tools(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     for index, tool in enumerate(request.tools):
         place = f"tools[{index}]"
         if tool.type not in ("function", "custom"):
             yield f"{place}.type", f"`{place}.type` must be function or custom"
         elif tool.type == "custom" and not tool.custom.name:
-            yield f"{place}.custom.name", f"`{place}.custom.name` is required"
+            yield f"{place}.custom.name", f"`{place}.custom.name` is required", "missing"
         elif tool.type == "function":
             yield from _function(tool.function, f"{place}.function")
     yield from _choice(request.tool_choice, "tool_choice", ("none", "auto", "required"), bool(request.tools))
 
 
-def _functions(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+def _functions(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     for index, function in enumerate(request.functions):
         yield from _function(function, f"functions[{index}]")
     for index in functions.conflicts(request):
@@ -153,14 +194,14 @@ def _functions(request: CreateChatCompletionRequest) -> Iterator[Violation]:
     yield from _choice(request.function_call, "function_call", ("none", "auto"), bool(request.functions))
 
 
-def _function(function: Any, place: str) -> Iterator[Violation]:
+def _function(function: Any, place: str) -> Iterator[Fault]:
     if not _NAME.fullmatch(function.name):
         yield f"{place}.name", f"`{place}.name` is required: letters, digits, _ and -, at most 64"
     if function.HasField("parameters_json") and not _is_object(function.parameters_json):
         yield f"{place}.parameters_json", f"`{place}.parameters_json` must be the text of a JSON object"
 
 
-def _choice(choice: Value, name: str, words: tuple[str, ...], offered: bool) -> Iterator[Violation]:
+def _choice(choice: Value, name: str, words: tuple[str, ...], offered: bool) -> Iterator[Fault]:
     kind = choice.WhichOneof("kind")
     if kind == "string_value" and choice.string_value not in words:
         yield name, f"`{name}` must be {', '.join(words)}, or an object that names one"
@@ -170,7 +211,7 @@ def _choice(choice: Value, name: str, words: tuple[str, ...], offered: bool) -> 
         yield name, f"`{name}` names what to call, but nothing is offered; add `tools` or `functions`"
 
 
-def _response_format(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+def _response_format(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     if not request.HasField("response_format"):
         return
     asked = request.response_format
@@ -184,7 +225,7 @@ def _response_format(request: CreateChatCompletionRequest) -> Iterator[Violation
             yield f"{place}.schema_json", f"`{place}.schema_json` must be the text of a JSON object"
 
 
-def _maps(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+def _maps(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     for token, bias in request.logit_bias.items():
         if not (token.isdecimal() and abs(bias) <= _STRONGEST_BIAS):
             yield "logit_bias", "`logit_bias` must map token ids to numbers between -100 and 100"
@@ -196,7 +237,7 @@ def _maps(request: CreateChatCompletionRequest) -> Iterator[Violation]:
         yield "metadata", f"`metadata` may have at most {limits}"
 
 
-def _audio(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+def _audio(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     if not request.HasField("audio"):
         return
     voice = request.audio.voice
@@ -207,7 +248,7 @@ def _audio(request: CreateChatCompletionRequest) -> Iterator[Violation]:
         yield "audio.format", f"`audio.format` must be one of {', '.join(_AUDIO_FORMATS)}"
 
 
-def _prediction(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+def _prediction(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     if not request.HasField("prediction"):
         return
     if request.prediction.type != "content":
@@ -222,7 +263,7 @@ def _are_texts(content: Value) -> bool:
     return bool(parts) and all("type" in part and part["type"].string_value == "text" for part in parts)
 
 
-def _user_location(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+def _user_location(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     place = "web_search_options.user_location"
     if not request.web_search_options.HasField("user_location"):
         return
@@ -236,7 +277,7 @@ def _user_location(request: CreateChatCompletionRequest) -> Iterator[Violation]:
         yield at, f"`{at}` must be a code of two letters, for example CH"
 
 
-def _moderation(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+def _moderation(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     if not request.HasField("moderation"):
         return
     if not request.moderation.model:
@@ -247,7 +288,7 @@ def _moderation(request: CreateChatCompletionRequest) -> Iterator[Violation]:
             yield f"moderation.policy.{name}.mode", f"`moderation.policy.{name}.mode` must be score or block"
 
 
-def _extra_body(request: CreateChatCompletionRequest) -> Iterator[Violation]:
+def _extra_body(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     if request.HasField("extra_body_json") and not _is_object(request.extra_body_json):
         yield "extra_body_json", "`extra_body_json` must be the text of a JSON object"
 
