@@ -137,6 +137,9 @@ function envoy_on_request(handle)
   end
   drop_query(headers)
   escape_colons(headers)
+  if not headers:get("authorization") then
+    found:set("parley", "no_key", true)
+  end
   local length = headers:get("content-length")
   if headers:get(":method") == "GET" then
     found:set("parley", "list", list_of(headers:get(":path") or ""))

@@ -4,7 +4,8 @@
 --   (`extra_json`, at the top `extra_body_json`), in their order; the transcoder would drop them;
 -- * JSON Schemas go as text into `parameters_json` and `schema_json`, and whatever else has numbers that a double may not
 --   hold goes the way of the unknown members, since the transcoder makes doubles of all numbers;
--- * a value of a wrong type, and a field that is given twice, is told with its path.
+-- * a value of a wrong type, and a field that is given twice, is told with its path. The value is left out, so that the
+--   service can look at the rest.
 
 local TYPES = require("fields")
 local json = require("json")
@@ -22,7 +23,7 @@ local text, pieces, count, done, faults, notes
 local path, depth = {}, 0
 local objects = 0 -- how many have been read, ever: each field knows the one that it was last seen in
 
-local function add_fault(rule, name)
+local function add_fault(rule, sort, name)
   if #faults == MOST_FAULTS then
     return
   end
@@ -32,7 +33,7 @@ local function add_fault(rule, name)
     parts[level] = type(part) == "number" and "[" .. part .. "]" or (level > 1 and "." or "") .. part
   end
   parts[depth + 1] = name and (depth > 0 and "." or "") .. name
-  faults[#faults + 1] = { concat(parts), rule }
+  faults[#faults + 1] = { concat(parts), rule, sort or "value_error" }
 end
 
 -- Passes on what is before `first` and not yet passed on, and puts `replacement` in the place of what is from there to `last`.
@@ -60,8 +61,10 @@ end
 -- transcoder would change it. What is null is as good as left out.
 
 local function misfit(at, first, field)
-  add_fault(field.must_be)
-  return (value_end(text, at, first))
+  local last = value_end(text, at, first)
+  add_fault(field.must_be, first == QUOTE and field.parsing or field.sort)
+  replace(at, last, field.neutral or "null")
+  return last
 end
 
 local function read_string(at, first, field)
@@ -87,23 +90,28 @@ local function is_beyond_int64(token)
   return digits == nil or #digits > #most or #digits == #most and digits > most
 end
 
--- What is wrong with a number; nil if nothing is.
+-- What is wrong with a number, and the kind of fault; nil if nothing is.
 local BREACHES = {
   double = function(value)
-    return (value ~= value or math.abs(value) == math.huge) and "must be a number between -1.8e308 and 1.8e308"
+    if value ~= value or math.abs(value) == math.huge then
+      return "must be a number between -1.8e308 and 1.8e308", "finite_number"
+    end
   end,
   uint32 = function(value, _, field)
-    if value % 1 ~= 0 or value < 0 then
-      return field.must_be
+    if value % 1 ~= 0 then
+      return field.must_be, "int_from_float"
+    elseif value < 0 then
+      return field.must_be, "greater_than_equal"
+    elseif value > COUNT then
+      return "must be a whole number from 0 to 4294967295", "less_than_equal"
     end
-    return value > COUNT and "must be a whole number from 0 to 4294967295"
   end,
   int64 = function(value, token, field)
     if value % 1 ~= 0 and math.abs(value) ~= math.huge then
-      return field.must_be
-    end
-    if math.abs(value) >= 2 ^ 53 and is_beyond_int64(token) then
-      return ("must be a whole number from -%s to %s"):format(LEAST, MOST)
+      return field.must_be, "int_from_float"
+    elseif math.abs(value) >= 2 ^ 53 and is_beyond_int64(token) then
+      local sort = value < 0 and "greater_than_equal" or "less_than_equal"
+      return ("must be a whole number from -%s to %s"):format(LEAST, MOST), sort
     end
   end,
 }
@@ -118,9 +126,13 @@ local function read_number(at, first, field)
   local last = scalar_end(text, at, first)
   local token = first == QUOTE and sub(text, at + 1, last - 1) or sub(text, at, last)
   local value = find(token, "^-?%d") and not find(token, "[xX]") and tonumber(token)
-  local breach = not value and field.must_be or BREACHES[field.number](value, token, field)
+  local breach, sort = field.must_be, first == QUOTE and field.parsing or field.sort
+  if value then
+    breach, sort = BREACHES[field.number](value, token, field)
+  end
   if breach then
-    add_fault(breach)
+    add_fault(breach, sort)
+    replace(at, last, "null")
   end
   return last
 end
@@ -204,7 +216,7 @@ local function read_map(at, first, field)
   elseif first ~= OPENING_BRACE then
     return misfit(at, first, field)
   end
-  local fits, character, _ = true, nil, nil
+  local start, fits, character, _ = at, true, nil, nil
   at, character = skip_space(text, at + 1)
   while character ~= CLOSING_BRACE do
     _, at, character = key_end(text, at, character)
@@ -213,7 +225,8 @@ local function read_map(at, first, field)
     at, character = next_item(last, CLOSING_BRACE)
   end
   if not fits then
-    add_fault(field.must_be)
+    add_fault(field.must_be, field.sort)
+    replace(start, at, "null")
   end
   return at
 end
@@ -227,21 +240,28 @@ local function is_double(at, first, last)
   return value and math.abs(value) < math.huge
 end
 
--- How each kind of value is read, and what to tell of one that is not of its kind.
+-- How each kind of value is read, what to tell of one that is not of its kind, and of an item; the kinds of fault are
+-- pydantic's, which FastAPI's clients know.
 local KINDS = {
-  string = { read_string, "a string" },
-  strings = { read_strings, "an array", "a string" },
-  bool = { read_bool, "true or false" },
-  double = { read_number, "a number" },
-  uint32 = { read_number, "a whole number, zero or more" },
-  int64 = { read_number, "a whole number" },
-  object = { read_object_or_null, "an object" },
-  objects = { read_objects, "an array", "an object" },
+  string = { read_string, "a string", sort = "string_type" },
+  strings = { read_strings, "an array", "a string", sort = "list_type", item = { sort = "string_type", neutral = '""' } },
+  bool = { read_bool, "true or false", sort = "bool_type", parsing = "bool_parsing" },
+  double = { read_number, "a number", sort = "float_type", parsing = "float_parsing" },
+  uint32 = { read_number, "a whole number, zero or more", sort = "int_type", parsing = "int_parsing" },
+  int64 = { read_number, "a whole number", sort = "int_type", parsing = "int_parsing" },
+  object = { read_object_or_null, "an object", sort = "model_attributes_type" },
+  objects = {
+    read_objects,
+    "an array",
+    "an object",
+    sort = "list_type",
+    item = { sort = "model_attributes_type", neutral = "{}" },
+  },
   value = { read_value },
-  struct = { read_struct, "an object" },
-  structs = { read_values, "an array" },
-  string_map = { read_map, "an object whose values are each a string", fits = is_string },
-  double_map = { read_map, "an object whose values are each a number", fits = is_double },
+  struct = { read_struct, "an object", sort = "dict_type" },
+  structs = { read_values, "an array", sort = "list_type" },
+  string_map = { read_map, "an object whose values are each a string", sort = "dict_type", fits = is_string },
+  double_map = { read_map, "an object whose values are each a number", sort = "dict_type", fits = is_double },
 }
 
 local FIELDS = {} -- the fields of each type by name, both of a field's names for the same one
@@ -262,9 +282,16 @@ for name, row in pairs(TYPES) do
         read = kind[1],
         number = described[1],
         must_be = kind[2] and "must be " .. kind[2],
+        sort = kind.sort,
+        parsing = kind.parsing,
         fits = kind.fits,
         of = FIELDS[described.of],
-        item = kind[3] and { must_be = "must be " .. kind[3], of = FIELDS[described.of] },
+        item = kind.item and {
+          must_be = "must be " .. kind[3],
+          sort = kind.item.sort,
+          neutral = kind.item.neutral,
+          of = FIELDS[described.of],
+        },
         text = described.text,
         noted = name == "CreateChatCompletionRequest" and NOTED[documented],
         seen = 0,
@@ -304,7 +331,8 @@ local function finish(kind, extra, id)
       pieces[extra.slot] = extra.original
       return
     end
-    add_fault("is given beside other parameters of the backend; put them all into one place", kind.extra)
+    add_fault("is given beside other parameters of the backend; put them all into one place", "value_error", kind.extra)
+    notes.hopeless = true
   end
   pieces[extra.slot] = ('"%s":%s'):format(kind.extra, json.text("{" .. concat(texts, ",") .. "}"))
 end
@@ -347,6 +375,7 @@ function read_object(at, kind)
       if field.seen == id then
         path[depth] = field.name
         add_fault("is given twice")
+        notes.hopeless = true
       elseif field.replaced == id then
         pieces[field.place] = field.original
       end
@@ -383,12 +412,15 @@ local function read_body(kind)
 end
 
 -- Reads a body of the type. Returns what there is to tell: `failure`, json.MALFORMED, json.TOO_DEEP or json.NO_OBJECT, nil
--- if it can be read; `faults`, {path, rule} each; `json`, what to send in its place, nil if it stays as it is; and `stream`
--- and the text of `temperature`, nil where they are not there, or null.
+-- if it can be read; `faults`, {path, rule, kind} each; `hopeless` where the transcoder could not read what is left without
+-- them; `json`, what to send in its place, nil if it stays as it is; `stream` and the text of `temperature`, nil where they
+-- are not there, or null; and whether it has `no_messages`, not even none.
 function body.read(content, kind)
   text, pieces, count, done, depth, faults, notes = content, {}, 0, 0, 0, {}, {}
+  local root, messages = objects + 1, FIELDS[kind].fields.messages
   local could, failure = pcall(read_body, FIELDS[kind])
-  local result = { failure = failure, faults = faults, temperature = notes.temperature }
+  local result = { failure = failure, faults = faults, temperature = notes.temperature, hopeless = notes.hopeless }
+  result.no_messages = messages and messages.seen ~= root
   if notes.stream then
     result.stream = notes.stream == "true"
   end

@@ -2,7 +2,9 @@
 --   body(failure)                   the JSON of an error (a failure is described in errors.lua)
 --   adapt(failure)                  changes what the dialect's document has otherwise; called before the two below
 --   headers(headers, failure)       the headers that go with it
---   check(request)                  what the dialect alone demands: the message and the field of a breach, or nothing
+--   requires_model                  whether the document requires `model`, even where a default is configured
+--   tells_missing                   whether to tell of `messages` that are not there apart from those that are none
+--   check(request)                  what the dialect alone demands: the {field, message, kind} of a breach, or nothing
 --   streams(accept, told, stream)   whether to stream; `told` is whether the body's `stream` says anything
 --   events                          the form of an error in mid-stream, which the service renders: `text` is
 --                                   {"error": message}, `detail` is {"detail": message}, nil is OpenAI's
@@ -98,7 +100,7 @@ end
 local function upchatty_check(request)
   local temperature = tonumber(request.temperature)
   if request.temperature and not (temperature and temperature >= 0 and temperature <= 1) then
-    return "`temperature` must be between 0 and 1", "temperature"
+    return { "temperature", "`temperature` must be between 0 and 1", "value_error" }
   end
 end
 
@@ -136,8 +138,7 @@ local function location(place, field)
   return "[" .. table.concat(parts, ",") .. "]"
 end
 
-local function detail(failure, field, message)
-  local kind = failure.kind or message:find("is required", 1, true) and "missing" or "value_error"
+local function detail(failure, field, message, kind)
   local told = message:gsub("`(%w+)`", function(name)
     return FASTAPI_NAMES[name] and "`" .. FASTAPI_NAMES[name] .. "`"
   end)
@@ -150,19 +151,31 @@ local function fastapi_body(failure)
   end
   local details = {}
   for index, violation in ipairs(failure.violations or {}) do
-    details[index] = detail(failure, violation[1], violation[2])
+    details[index] = detail(failure, unpack(violation))
   end
   if #details == 0 then
-    details[1] = detail(failure, failure.param or "", failure.message)
+    details[1] = detail(failure, failure.param or "", failure.message, failure.kind or "value_error")
   end
   return '{"detail":[' .. table.concat(details, ",") .. "]}"
 end
 
 local openai = { adapt = as_it_is, body = openai_body, headers = openai_headers, check = no_check, streams = streams }
+local openpipe = { requires_model = true }
+for name, part in pairs(openai) do
+  openpipe[name] = part
+end
 
 -- Of documents 000 and 001.
 local function plain(check)
-  return { adapt = only_500, body = plain_body, headers = plain_headers, check = check, streams = streams, events = "text" }
+  return {
+    requires_model = true,
+    adapt = only_500,
+    body = plain_body,
+    headers = plain_headers,
+    check = check,
+    streams = streams,
+    events = "text",
+  }
 end
 
 return {
@@ -170,6 +183,7 @@ return {
   chipp = plain(no_check),
   upchatty = plain(upchatty_check),
   fastapi = {
+    tells_missing = true,
     adapt = fastapi_adapt,
     body = fastapi_body,
     headers = plain_headers,
@@ -177,5 +191,5 @@ return {
     streams = fastapi_streams,
     events = "detail",
   },
-  openpipe = openai,
+  openpipe = openpipe,
 }

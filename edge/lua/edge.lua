@@ -10,40 +10,49 @@ local errors = require("errors")
 local text = require("text")
 
 local NOTHING = {}
+local COMPLETION = "CreateChatCompletionRequest"
 
 -- What arrival.lua found.
 local function known(handle)
   return handle:streamInfo():dynamicMetadata():get("parley") or NOTHING
 end
 
--- Ends the call with a 400. `violations` are all {field, message} there are, the first of which is `message` and `param`.
-local function refuse(handle, message, param, violations)
-  local found = handle:streamInfo():dynamicMetadata()
-  found:set("parley", "refusal", message)
-  if param then
-    found:set("parley", "refused_param", param)
+-- What is wrong with the body, {field, message, kind} each, and whether the service is to look at no more of it.
+local function breaches(read, kind, dialect)
+  if read.failure then
+    return { { "", errors.unreadable(read.failure) } }, true
   end
-  if violations then
-    found:set("parley", "refused_violations", text.form_encode(violations))
+  local own = kind == COMPLETION and dialect.check(read)
+  local found = { own or nil }
+  for _, fault in ipairs(read.faults) do
+    local message, param = errors.misfit(fault[1], fault[2])
+    if not own or own[1] ~= param then
+      found[#found + 1] = { param, message, fault[3] }
+    end
   end
-  handle:respond({ [":status"] = "400" }, "")
+  if read.no_messages and dialect.tells_missing then
+    found[#found + 1] = { "messages", errors.NO_MESSAGES, "missing" }
+  end
+  return found, read.hopeless or kind ~= COMPLETION
 end
 
--- Refuses what body.lua could not read, or what is not of its type. Returns whether it did.
-local function is_refused(handle, read)
-  if read.failure then
-    refuse(handle, errors.UNREADABLE[read.failure] or errors.MALFORMED)
-  elseif read.faults[1] then
-    local violations = {}
-    for place, fault in ipairs(read.faults) do
-      local message, param = errors.misfit(fault[1], fault[2])
-      violations[place] = { param, message }
-    end
-    refuse(handle, violations[1][2], violations[1][1], violations)
-  else
-    return false
+-- How many violations are told, so that the worker takes the header.
+local MOST = 20
+
+-- Has the service refuse the call, which first looks at the key. It gets what is left of the body, or nothing.
+local function refuse(handle, buffer, read, found, is_final)
+  local pairs_told = {}
+  for place = 1, math.min(#found, MOST) do
+    pairs_told[place] = { found[place][1], found[place][3] .. ":" .. found[place][2] }
   end
-  return true
+  local headers = handle:headers()
+  headers:replace(is_final and "parley-refusal" or "parley-violations", text.form_encode(pairs_told))
+  headers:replace("parley-form", "whole")
+  if is_final then
+    buffer:setBytes("{}")
+  elseif read.json then
+    buffer:setBytes(read.json)
+  end
 end
 
 -- What the body asks for. A whole completion and a stream have paths of their own, which no route lists: they cannot be
@@ -67,16 +76,17 @@ function envoy_on_request(handle)
   elseif not kind then
     return
   end
-  local dialect, accept = dialects[request.dialect], handle:headers():get("accept")
+  local headers, dialect = handle:headers(), dialects[request.dialect]
+  local accept = headers:get("accept")
+  if dialect.requires_model and kind == COMPLETION then
+    headers:replace("parley-model", "required")
+  end
   local buffer = handle:body()
   local read = body.read(buffer and buffer:getBytes(0, buffer:length()) or "", kind)
-  local message, param = dialect.check(read)
-  if message and not read.failure then
-    return refuse(handle, message, param)
-  elseif is_refused(handle, read) then
-    return
-  end
-  if kind == "CreateChatCompletionRequest" then
+  local found, is_final = breaches(read, kind, dialect)
+  if found[1] then
+    return refuse(handle, buffer or handle:body(true), read, found, is_final)
+  elseif kind == COMPLETION then
     choose_method(handle, dialect, accept, read.stream)
   end
   if read.json then

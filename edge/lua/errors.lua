@@ -1,10 +1,10 @@
 -- What went wrong, read from an answer: the service's own errors from its metadata, Envoy's from their status and text.
 --
--- A failure is {status, message, param, code, retry, retry_after, invalid, violations, kind, place, served}: the HTTP status; what to
--- tell the caller; the field at fault; a word for programs (nil if there is none); whether sending the same again may help,
--- and after how many seconds; whether it is the request that breaks the rules, and every {field, message} that the service
--- found; `json_invalid` for a body that cannot be read, `value_error` for a wrong type; where the fields stand, `body` or
--- `query`; whether a route serves the path.
+-- A failure is {status, message, param, code, retry, retry_after, invalid, violations, kind, place, served}: the HTTP status;
+-- what to tell the caller; the field at fault; a word for programs (nil if there is none); whether sending the same again
+-- may help, and after how many seconds; whether it is the request that breaks the rules, and every {field, message, kind}
+-- that the service found; the kind where there are none; where the fields stand, `body` or `query`; whether a route serves
+-- the path.
 
 local json = require("json")
 local text = require("text")
@@ -13,15 +13,18 @@ local errors = {}
 
 local INVALID, JSON_INVALID = "invalid_request", "json_invalid"
 
-errors.MALFORMED = "The request body is not valid JSON"
-
--- What to tell of a body that body.lua could not read.
-errors.UNREADABLE = {
-  [json.MALFORMED] = errors.MALFORMED,
-  [json.TOO_DEEP] = "The request body is nested too deeply",
-  [json.OUT_OF_RANGE] = "The request body has a number out of range",
-  [json.NO_OBJECT] = "The request body must be a JSON object",
+local NO_OBJECT, TOO_DEEP = "The request body must be a JSON object", "The request body is nested too deeply"
+local UNREADABLE = {
+  [json.TOO_DEEP] = { TOO_DEEP, JSON_INVALID },
+  [json.OUT_OF_RANGE] = { "The request body has a number out of range", JSON_INVALID },
+  [json.NO_OBJECT] = { NO_OBJECT, "model_attributes_type" },
 }
+local MALFORMED = { "The request body is not valid JSON", JSON_INVALID }
+
+-- What to tell of a body that body.lua could not read: the message, and the kind of fault.
+function errors.unreadable(failure)
+  return unpack(UNREADABLE[failure] or MALFORMED)
+end
 
 -- Envoy's own refusals, and failures of a worker that says no more than a status.
 local OWN = {
@@ -72,14 +75,9 @@ local function read_service(failure, headers)
   failure.code = decoded(headers:get("parley-error-code"))
   failure.invalid = headers:get("parley-error-reason") == "INVALID_REQUEST"
   failure.violations = text.form_decode(headers:get("parley-error-violations") or "")
-end
-
--- What edge.lua refused by itself.
-local function read_refusal(failure, request)
-  failure.message, failure.code, failure.invalid = request.refusal, INVALID, true
-  failure.param = request.refused_param
-  failure.violations = text.form_decode(request.refused_violations or "")
-  failure.kind = request.refusal == errors.MALFORMED and JSON_INVALID or "value_error"
+  for _, violation in ipairs(failure.violations) do
+    violation[3], violation[2] = violation[2]:match("^([%w_]+):(.*)$")
+  end
 end
 
 -- The start of a request line, as it may stand in a message.
@@ -118,8 +116,8 @@ function errors.read(headers, request, largest)
   failure.retry = RETRY[failure.status] and reason ~= "UPSTREAM_QUOTA_EXHAUSTED" or false
   if reason then
     read_service(failure, headers)
-  elseif request.refusal then
-    read_refusal(failure, request)
+  elseif failure.status == 400 and request.no_key and not request.unserved then
+    failure.status, failure.message, failure.code = 401, "Missing API key", "missing_api_key"
   else
     read_own(failure, headers, request, largest)
   end
@@ -134,10 +132,12 @@ local TYPES = {
   TYPE_INT64 = "a whole number",
 }
 
+errors.NO_MESSAGES = "`messages` must be a non-empty array"
+
 -- What the documents say of these, whatever is wrong with their type.
 local DOCUMENTED = {
   model = "`model` is required and must be a string",
-  messages = "`messages` must be a non-empty array",
+  messages = errors.NO_MESSAGES,
 }
 
 -- The message for a field that breaks the rule, and its name.
@@ -158,9 +158,9 @@ local FORMS = {
   end,
   function(failure, message)
     if message:find("Message too deep", 1, true) then
-      failure.message = errors.UNREADABLE[json.TOO_DEEP]
+      failure.message = TOO_DEEP
     elseif message:find("\n.*%^$") then
-      failure.message, failure.kind = errors.MALFORMED .. ": " .. message:match("^[^\n]*"), JSON_INVALID
+      failure.message, failure.kind = MALFORMED[1] .. ": " .. message:match("^[^\n]*"), JSON_INVALID
     else
       failure.message = OWN[400][1]
     end

@@ -104,7 +104,7 @@ def worker(the_worker: tuple[Worker, Path]) -> Worker:
 @pytest_asyncio.fixture(loop_scope="session")
 async def client(edge: Edge) -> AsyncIterator[aiohttp.ClientSession]:
     """An HTTP client of the REST listener: paths are relative to it."""
-    async with aiohttp.ClientSession(edge.http) as session:
+    async with aiohttp.ClientSession(edge.http, headers={"authorization": "Bearer sk-1"}) as session:
         yield session
 
 

@@ -36,7 +36,7 @@ def refusing(violations: list[tuple[str, str]], reason: str = "INVALID_REQUEST")
             ("parley-error-reason", reason),
             ("parley-error-code", reason.lower()),
             ("parley-error-param", violations[0][0]),
-            ("parley-error-violations", urlencode(violations, quote_via=quote)),
+            ("parley-error-violations", urlencode([(f, f"value_error:{m}") for f, m in violations], quote_via=quote)),
         ]
         context.set_trailing_metadata(tuple(metadata))
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, violations[0][1])

@@ -139,7 +139,7 @@ async def test_the_body_may_come_in_pieces(client: aiohttp.ClientSession, worker
         ('{"a": {}}}', "not valid JSON"),
         ('[{"top_k": 5}]', "must be a JSON object"),
         ('"top_k"', "must be a JSON object"),
-        ('{"a": 1, "extra_body": 5}', "`extra_body`"),
+        ('{"a": 1, "messages": [{"role": "user", "content": "x"}], "extra_body": 5}', "`extra_body`"),
         ('{"a": 1, "model": 5}', "`model`"),
         ('{"a": 1, "model": "m", "model": "n"}', "given twice"),
     ],

@@ -16,6 +16,9 @@ from google.api.httpbody_pb2 import HttpBody
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from parley.core.errors import InvalidRequest
+from parley.rpc import errors
+from parley.rpc.validation import validate
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsServicer, add_ChatCompletionsServicer_to_server
 from parley.v1.models_pb2 import GetModelRequest, ListModelsRequest, ListModelsResponse, Model
@@ -40,8 +43,8 @@ Stream = Callable[[Any, Context], AsyncIterator[Any]]
 
 OPTIONS = (
     ("grpc.max_receive_message_length", 32 * 1024 * 1024),
-    ("grpc.max_metadata_size", 16384),
-    ("grpc.absolute_max_metadata_size", 24576),
+    ("grpc.max_metadata_size", 20480),
+    ("grpc.absolute_max_metadata_size", 28672),
 )
 
 
@@ -84,65 +87,79 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
         statuses = health_pb2.HealthCheckResponse
         await self.health.set("", statuses.SERVING if serving else statuses.NOT_SERVING)
 
-    def _note(self, name: str, request: Any, context: Context) -> None:
-        self.calls.append(name)
+    async def _enter(self, name: str, request: Any, context: Context) -> None:
+        """Notes the call, unless the edge has found faults with it: those are told as the service does."""
         self.request = request
         self.metadata = dict(context.invocation_metadata() or ())
+        try:
+            refuse(request, self.metadata)
+        except InvalidRequest as error:
+            await context.abort(errors.STATUS[error.reason], error.message, errors.trailing_metadata(error))
+        self.calls.append(name)
 
     async def CreateChatCompletion(self, request: CreateChatCompletionRequest, context: Any) -> ChatCompletion:
-        self._note("CreateChatCompletion", request, context)
+        await self._enter("CreateChatCompletion", request, context)
         answer: ChatCompletion = await self.complete(request, context)
         return answer
 
     async def StreamChatCompletion(
         self, request: CreateChatCompletionRequest, context: Any
     ) -> AsyncIterator[ChatCompletionChunk]:
-        self._note("StreamChatCompletion", request, context)
+        await self._enter("StreamChatCompletion", request, context)
         yield ChatCompletionChunk(id="chatcmpl-1")
 
     async def StreamChatCompletionEvents(
         self, request: CreateChatCompletionRequest, context: Any
     ) -> AsyncIterator[HttpBody]:
-        self._note("StreamChatCompletionEvents", request, context)
+        await self._enter("StreamChatCompletionEvents", request, context)
         async for body in self.events(request, context):
             yield body
 
     async def ListModels(self, request: ListModelsRequest, context: Any) -> ListModelsResponse:
-        self._note("ListModels", request, context)
+        await self._enter("ListModels", request, context)
         return self.models or ListModelsResponse(
             object="list", data=[Model(id="m", object="model", created=7, owned_by="local")]
         )
 
     async def GetModel(self, request: GetModelRequest, context: Any) -> Model:
-        self._note("GetModel", request, context)
+        await self._enter("GetModel", request, context)
         return Model(id=request.model, object="model", created=7, owned_by="local")
 
     async def ListSessions(self, request: ListSessionsRequest, context: Any) -> ListSessionsResponse:
-        self._note("ListSessions", request, context)
+        await self._enter("ListSessions", request, context)
         return self.sessions
 
     async def GetSession(self, request: GetSessionRequest, context: Any) -> Session:
-        self._note("GetSession", request, context)
+        await self._enter("GetSession", request, context)
         return Session(id=request.session_id, object="chat.session", turn_count=0)
 
     async def ListSessionMessages(
         self, request: ListSessionMessagesRequest, context: Any
     ) -> ListSessionMessagesResponse:
-        self._note("ListSessionMessages", request, context)
+        await self._enter("ListSessionMessages", request, context)
         return ListSessionMessagesResponse()
 
     async def ForkSession(self, request: ForkSessionRequest, context: Any) -> Session:
-        self._note("ForkSession", request, context)
+        await self._enter("ForkSession", request, context)
         return Session(id="new", object="chat.session", turn_count=0, forked_from=request.session_id)
 
     async def ExportSession(self, request: ExportSessionRequest, context: Any) -> AsyncIterator[HttpBody]:
-        self._note("ExportSession", request, context)
+        await self._enter("ExportSession", request, context)
         async for body in self.export(request, context):
             yield body
 
     async def DeleteSession(self, request: DeleteSessionRequest, context: Any) -> DeleteSessionResponse:
-        self._note("DeleteSession", request, context)
+        await self._enter("DeleteSession", request, context)
         return DeleteSessionResponse(id=request.session_id, object="chat.session.deleted", deleted=True)
+
+
+def refuse(request: Any, metadata: dict[str, Any]) -> None:
+    """Raises InvalidRequest as the service does for what the edge has found; it looks at the rest, too."""
+    if "parley-refusal" in metadata:
+        raise InvalidRequest.of(errors.read_mirror(metadata["parley-refusal"]))
+    found = errors.read_mirror(metadata.get("parley-violations", ""))
+    if found or "parley-model" in metadata:
+        validate(request, streamed=True, model_required="parley-model" in metadata, found=found)
 
 
 async def _complete(_request: CreateChatCompletionRequest, _context: Context) -> ChatCompletion:

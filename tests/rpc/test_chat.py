@@ -81,7 +81,7 @@ def test_the_session_id_is_in_the_initial_metadata_and_the_ids_in_the_trailing(
 
 def test_bad_ids_are_replaced(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
     """What could break a log line is not passed on."""
-    bad = (("x-correlation-id", 'a"b'), ("x-request-id", "x" * 129))
+    bad = (("x-correlation-id", "x" * 257), ("x-request-id", "x" * 300))
     _, call = chat.CreateChatCompletion.with_call(ask(), metadata=(*ada, *bad))
     trailing = dict(call.trailing_metadata())
     assert 32 == len(trailing["x-request-id"])

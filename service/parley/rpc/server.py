@@ -31,8 +31,8 @@ _SERVICES = tuple(
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", 32 * 1024 * 1024),  # above the edge's limit: too large is 413 there, never 429
-    ("grpc.max_metadata_size", 16384),  # grpc-core refuses at random above its soft limit
-    ("grpc.absolute_max_metadata_size", 24576),
+    ("grpc.max_metadata_size", 20480),  # the edge's 12 KiB in 100 headers, and what it adds; above it grpc-core
+    ("grpc.absolute_max_metadata_size", 28672),  # refuses at random
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # Envoy pings every 30 s, the default allows 5 minutes
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.so_reuseport", 0),  # two workers on one port would share it unevenly, and hide a mistake

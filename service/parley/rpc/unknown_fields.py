@@ -14,12 +14,12 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 
-from parley.core.errors import InvalidRequest
+from parley.core.errors import InvalidRequest, Violation
 from parley.rpc.key_order import STRUCTS, keep_key_order
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.sessions_pb2 import ListSessionMessagesResponse
 
-Violation = tuple[str, str]
+Fault = tuple[str, str]
 
 _STRUCT, _TEXT = 1, 2
 _TEXTS = ("extra_json", "extra_body_json")
@@ -39,10 +39,9 @@ def read(request: CreateChatCompletionRequest, data: bytes) -> None:
     if found & _STRUCT:
         keep_key_order(request, data)
     if found:
-        violations = list(_read(request, ""))
+        violations = [Violation(*fault) for fault in _read(request, "")]
         if violations:
-            param, message = violations[0]
-            raise InvalidRequest(message, param=param, violations=violations)
+            raise InvalidRequest.of(violations)
 
 
 def fill_structs(answer: ChatCompletion | ChatCompletionChunk | ListSessionMessagesResponse) -> None:
@@ -98,7 +97,7 @@ def _inner(message: Message) -> Iterator[tuple[str, Any]]:
             yield field.json_name, value
 
 
-def _read(message: Message, place: str) -> Iterator[Violation]:
+def _read(message: Message, place: str) -> Iterator[Fault]:
     text = next((name for name in _TEXTS if name in message.DESCRIPTOR.fields_by_name and message.HasField(name)), None)
     if text is not None:
         yield from _read_text(message, text, place)
@@ -106,7 +105,7 @@ def _read(message: Message, place: str) -> Iterator[Violation]:
         yield from _read(inner, f"{place}.{name}" if place else name)
 
 
-def _read_text(message: Any, name: str, place: str) -> Iterator[Violation]:
+def _read_text(message: Any, name: str, place: str) -> Iterator[Fault]:
     text = getattr(message, name)
     at = f"{place}.{name}" if place else name
     members = _object(text)

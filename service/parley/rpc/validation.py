@@ -58,10 +58,13 @@ def validate(
     if model_required and not request.HasField("model"):
         violations.append(MODEL_REQUIRED)
     if found:
-        wrong = {violation.field for violation in found}
-        violations = [*found, *(one for one in violations if one.field not in wrong)]
+        violations = [*found, *(one for one in violations if not any(_is_within(one, other) for other in found))]
     if violations:
         raise InvalidRequest.of(sorted(violations, key=_rank))
+
+
+def _is_within(violation: Violation, other: Violation) -> bool:
+    return violation.field == other.field or violation.field.startswith((f"{other.field}.", f"{other.field}["))
 
 
 def _rank(violation: Violation) -> int:
@@ -177,7 +180,8 @@ def _tools(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     for index, tool in enumerate(request.tools):
         place = f"tools[{index}]"
         if tool.type not in ("function", "custom"):
-            yield f"{place}.type", f"`{place}.type` must be function or custom"
+            kind = "literal_error" if tool.type else "missing"
+            yield f"{place}.type", f"`{place}.type` must be function or custom", kind
         elif tool.type == "custom" and not tool.custom.name:
             yield f"{place}.custom.name", f"`{place}.custom.name` is required", "missing"
         elif tool.type == "function":
