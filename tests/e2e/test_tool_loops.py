@@ -1,0 +1,143 @@
+"""Tool loops of two turns: what a vendor wants back with a tool's result reaches it, from sessions and from callers."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.contract import anthropic_api
+from tests.contract.anthropic.test_anthropic_unknown import streamed
+from tests.processes import Parley, started
+from tests.upstream import Events, Json, ScriptedUpstream, chunk, completion, ending
+
+CONFIG = """\
+backends:
+  open: {{kind: openai, base_url: "{url}"}}
+  claude: {{kind: anthropic, base_url: "http://{address}", api_key: sk-ant-e2e}}
+models:
+  - id: open
+    targets: [{{backend: open}}]
+    instructions: "Be brief."
+  - id: claude
+    targets: [{{backend: claude}}]
+"""
+QUESTION = {"role": "user", "content": "Weather?"}
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"city":"Bern"}'}}
+RESULT = {"role": "tool", "tool_call_id": "c1", "content": "18 degrees"}
+SIGNED = {"google": {"thought_signature": "CsABAVSoXO5T"}}
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "EqQBCgIYAhIM"}
+USE = {"type": "tool_use", "id": "c1", "name": "f", "input": {"city": "Bern"}}
+
+
+@pytest.fixture(scope="module")
+def parley(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
+    """A `parley up` of two workers."""
+    file = tmp_path_factory.mktemp("loops") / "parley.yaml"
+    file.write_text(CONFIG.format(url=the_upstream.url, address=the_upstream.address))
+    with started("--config", str(file), "--workers", "2") as parley:
+        yield parley
+
+
+def ask(parley: Parley, body: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a call answers, streams as a list of their events."""
+    headers = {"Authorization": f"Bearer {parley.key}"}
+    answer = httpx.post(f"{parley.http}/v1/chat/completions", json=body, headers=headers, timeout=30)
+    assert 200 == answer.status_code, answer.text
+    if not body.get("stream"):
+        return dict(answer.json())
+    events = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert "[DONE]" == events[-1]
+    return {"chatSessionId": json.loads(events[0])["chatSessionId"], "events": [json.loads(one) for one in events[:-1]]}
+
+
+def loop(parley: Parley, model: str, *, stream: bool) -> None:
+    """Asks a question, and tells the tool's result in the session that this began."""
+    first = ask(parley, {"model": model, "messages": [QUESTION], "tools": TOOLS, "stream": stream})
+    session = first["chatSessionId"]
+    ask(parley, {"model": model, "messages": [RESULT], "tools": TOOLS, "stream": stream, "chatSessionId": session})
+
+
+def says(message: dict[str, Any], *, stream: bool) -> Json | Events:
+    """Returns an answer of OpenAI's shape, whole or in one delta."""
+    if not stream:
+        return Json(completion(None, **message))
+    delta = message | {"tool_calls": [call | {"index": index} for index, call in enumerate(message["tool_calls"])]}
+    return Events([chunk({"role": "assistant"}), chunk(delta), *ending("tool_calls")])
+
+
+def ends(*, stream: bool) -> Json | Events:
+    """Returns the answer that ends the loop."""
+    return Events([chunk({"content": "Sunny."}), *ending()]) if stream else Json(completion("Sunny."))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"tool_calls": [CALL | {"extra_content": SIGNED}]}, {"tool_calls": [CALL | {"extra_content": SIGNED}]}),
+        ({"tool_calls": [CALL], "reasoning_content": "hm"}, {"tool_calls": [CALL], "reasoning_content": "hm"}),
+        ({"tool_calls": [CALL], "reasoning": "hm"}, {"tool_calls": [CALL], "reasoning": "hm"}),
+        (
+            {
+                "tool_calls": [CALL],
+                "reasoning": "hm",
+                "reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}],
+            },
+            {
+                "tool_calls": [CALL],
+                "reasoning": "hm",
+                "reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}],
+            },
+        ),
+    ],
+    ids=["Gemini", "DeepSeek", "Groq", "OpenRouter"],
+)
+def test_session(
+    parley: Parley, upstream: ScriptedUpstream, said: dict[str, Any], expected: dict[str, Any], stream: bool
+) -> None:
+    """The session keeps what the caller never sees, and whichever worker goes on sends it back as it came."""
+    upstream.answer(says(said, stream=stream), ends(stream=stream))
+    loop(parley, "open", stream=stream)
+    system, question, answer, result = upstream.requests[1].json["messages"]
+    assert ("system", QUESTION, RESULT) == (system["role"], question, result)
+    assert {"role": "assistant", "content": None} | expected == {"content": None} | answer
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_claude(parley: Parley, upstream: ScriptedUpstream, stream: bool) -> None:
+    """Claude's thinking comes back with its signature, before the use of the tool."""
+    if stream:
+        last = Events([*anthropic_api.begins(), anthropic_api.delta(text="Sunny."), *anthropic_api.ends()])
+        upstream.answer(streamed(THOUGHT, USE), last)
+    else:
+        upstream.answer(
+            anthropic_api.message(THOUGHT, USE, stop_reason="tool_use"),
+            anthropic_api.message(anthropic_api.said("Sunny.")),
+        )
+    loop(parley, "claude", stream=stream)
+    assert [THOUGHT, USE] == upstream.requests[1].json["messages"][1]["content"]
+
+
+def test_caching(parley: Parley, upstream: ScriptedUpstream) -> None:
+    """`cache_control` reaches Claude from messages, parts and tools, and a server of OpenAI's API as it was written."""
+    cache = {"type": "ephemeral"}
+    part = {"type": "text", "text": "Long.", "cache_control": cache}
+    system = {"role": "system", "content": [part]}
+    tool = TOOLS[0] | {"cache_control": cache}
+    asked: dict[str, Any] = {"messages": [system, QUESTION | {"cache_control": cache}], "tools": [tool], "store": False}
+    upstream.answer(anthropic_api.message(anthropic_api.said("x")), Json(completion("x")))
+    for model in ("claude", "open"):
+        ask(parley, asked | {"model": model})
+    claude, open_ = (received.json for received in upstream.requests)
+    words = {"type": "text", "text": "Weather?", "cache_control": cache}
+    assert ([part], [words], cache) == (
+        claude["system"],
+        claude["messages"][0]["content"],
+        claude["tools"][0]["cache_control"],
+    )
+    brief = {"type": "text", "text": "Be brief."}
+    assert [{"role": "system", "content": [brief, part]}, asked["messages"][1]] == open_["messages"]
+    assert [tool] == open_["tools"]
