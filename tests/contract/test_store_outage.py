@@ -1,10 +1,12 @@
 # ruff: noqa: ASYNC240 - a test may wait for its files
 """How SQLite must fail: in one line that tells the operator why, and not for longer than the cause lasts."""
 
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from math import inf
 from pathlib import Path
 
 import apsw
@@ -115,6 +117,56 @@ class TestOutage:
         """A file that this user may not write is refused when the store is opened."""
         result = _as_nobody("os.chmod(file, 0o444); os.chmod(file.parent, 0o555)", "SqliteStore(file)")
         assert "may not be written; check the owner and mode" in result
+
+    async def test_a_file_that_was_deleted_is_not_made_anew(self, file: Path, store: SqliteStore) -> None:
+        """Not by the running store, and not by one that is opened later, which finds it when it is back."""
+        await store.add_key(key(1))
+        kept = file.with_name("kept")
+        shutil.copy(file, kept)
+        shutil.copy(f"{file}-wal", f"{kept}-wal")
+        file.unlink()
+        with pytest.raises(StoreUnavailable) as refused:
+            SqliteStore(file)
+        assert "parley.db-queue" in str(refused.value.cause)
+        later = SqliteStore(file, may_be_away=True)
+        for one in (store, later):
+            with pytest.raises(StoreUnavailable):
+                await one.find_key(bytes([1]) * 32)
+            with pytest.raises(StoreUnavailable):
+                await begin(one, "s", "q", new=True)
+        assert not file.exists()
+        for name in ("-wal", "-shm"):
+            Path(f"{file}{name}").unlink(missing_ok=True)
+        shutil.copy(f"{kept}-wal", f"{file}-wal")
+        kept.rename(file)
+        assert key(1) == await later.find_key(bytes([1]) * 32)
+        await later.close()
+
+    async def test_a_check_of_a_full_disk(
+        self, file: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A disk without room is found by the check, while all can still be read; it recovers by itself."""
+        await store.add_key(key(1))
+        await store.check()
+        full = os.statvfs_result((4096, 4096, 1000, 1, 1, 100, 50, 50, 0, 255))
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "statvfs", lambda _: full)
+            with pytest.raises(StoreUnavailable) as refused:
+                await store.check()
+            assert "the disk is full" in str(refused.value.cause)
+            assert key(1) == await store.find_key(bytes([1]) * 32)
+        await store.check()
+
+    async def test_a_check_writes(self, file: Path, store: SqliteStore) -> None:
+        """A file that can be read and not written is not healthy."""
+        await store.check()
+        store._checked = -inf  # noqa: SLF001 - as if seconds had passed
+        holder = apsw.Connection(str(file))
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable):
+            await store.check()
+        holder.execute("ROLLBACK")
+        await store.check()
 
     def test_full_disk(self, file: Path) -> None:
         """A disk without room makes writes unavailable and keeps reads; with room again, writes go on."""

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,42 @@ class TestFile:
         await store.delete_session("ada", "s")
         await store.close()
         assert b"a very private thing" not in b"".join(name.read_bytes() for name in file.parent.iterdir())
+
+    @pytest.mark.parametrize("reaped", [False, True])
+    async def test_deleted_text_leaves_the_log(self, file: Path, reaped: bool) -> None:
+        """Within seconds after a deletion no file of a running store has the text, though others write to it."""
+        now = 1.7e9
+        store, other = SqliteStore(file, lambda: now), SqliteStore(file, lambda: now)
+        await converse(store, "s", "a very private thing", "indeed", new=True)
+        if reaped:
+            now += 3600
+            await store.reap(session_age=60, claim_age=inf, limit=9)
+        else:
+            await store.delete_session("ada", "s")
+        number = 0
+        async with asyncio.timeout(10):
+            while b"a very private thing" in b"".join(name.read_bytes() for name in file.parent.iterdir()):
+                await converse(other, f"t{number}", "q", "a", new=True)
+                number += 1
+        await store.close()
+        await other.close()
+
+    async def test_the_file_becomes_smaller(self, file: Path, store: SqliteStore) -> None:
+        """Space that deleted sessions had is given back, in steps that turns go on between."""
+        for number in range(20):
+            await converse(store, f"s{number}", "q" * 1_000_000, "a", new=True)
+        await store.check()
+        for number in range(20):
+            await store.delete_session("ada", f"s{number}")
+        number, slowest = 0, 0.0
+        async with asyncio.timeout(20):
+            while file.stat().st_size > 3_000_000:
+                began = time.monotonic()
+                await converse(store, f"t{number}", "q", "a", new=True)
+                slowest = max(slowest, time.monotonic() - began)
+                number += 1
+        assert slowest < 2
+        assert "ok" == apsw.Connection(str(file)).pragma("integrity_check")
 
     async def test_a_long_log_is_moved_into_the_file(self, file: Path, store: SqliteStore) -> None:
         """The write-ahead log does not grow for ever."""

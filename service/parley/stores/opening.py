@@ -29,7 +29,8 @@ def is_made(config: StoreConfig, state_dir: Path) -> bool:
 async def opened(config: StoreConfig, state_dir: Path, *, may_be_away: bool = False) -> AsyncIterator[Store]:
     """Opens the store, makes its tables if need be, and closes it in the end.
 
-    `may_be_away`: a server that cannot be reached yet is no error; the store finds it later. Raises StoreUnavailable.
+    `may_be_away`: a server that cannot be reached yet, or a file that was there and is missing, is no error; the store
+    finds it later. Raises StoreUnavailable.
     """
     store = await _open(config, state_dir, may_be_away=may_be_away)
     try:
@@ -56,7 +57,7 @@ async def upgraded(config: StoreConfig, state_dir: Path) -> tuple[int, int]:
 
 async def _open(config: StoreConfig, state_dir: Path, *, may_be_away: bool) -> Store:
     if isinstance(config, SqliteConfig):
-        return SqliteStore(_file(config, state_dir))
+        return SqliteStore(_file(config, state_dir), may_be_away=may_be_away)
     # Who keeps to a file needs no driver for a server.
     from parley.stores.postgres import PostgresStore
 

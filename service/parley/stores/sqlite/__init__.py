@@ -1,8 +1,10 @@
 """Sessions, keys and limits in one SQLite file, shared by every process on the machine."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +16,7 @@ from parley.stores import paging
 from parley.stores.sqlite import claims, keys, limits, reaper, sessions, turns
 from parley.stores.sqlite.claims import renew_claims
 from parley.stores.sqlite.clock import FileClock, Times
-from parley.stores.sqlite.database import Database
+from parley.stores.sqlite.database import Database, queue_file, require_space
 from parley.stores.sqlite.releases import Releases
 from parley.stores.sqlite.turns import renew_turns
 from parley.stores.sqlite.writer import Counts, Writer
@@ -24,6 +26,7 @@ from parley.v1.sessions_pb2 import Session, SessionMessage
 __all__ = ["SqliteStore"]
 
 T = TypeVar("T")
+_CHECK_SECONDS = 5.0  # between two checks that write
 
 
 class SqliteStore:
@@ -39,11 +42,18 @@ class SqliteStore:
         clock: Callable[[], float] | None = None,
         uptime: Callable[[], float] | None = None,
         boot: str | None = None,
+        *,
+        may_be_away: bool = False,
     ) -> None:
-        """Opens the file; makes it, its folder and its tables if need be. Raises StoreUnavailable."""
+        """Opens the file; makes it, its folder and its tables if need be. Raises StoreUnavailable.
+
+        `may_be_away`: a file that was there before and is missing is no error; it is opened once it is back.
+        """
         self._clock = FileClock(clock, uptime, boot)
-        self._writer = Writer(Database(path), path.with_name(f"{path.name}-queue"), self._clock.load)
-        self._readable = Database(path)
+        self._writer = Writer(Database(path, may_be_away=may_be_away), queue_file(path), self._clock.load)
+        self._readable = Database(path, may_be_away=may_be_away)
+        self._path = path
+        self._checked = -inf
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="parley-store-reader")
         self._releases = Releases()
 
@@ -134,7 +144,7 @@ class SqliteStore:
             if claim is not None:
                 claims.end_claim(db, claim, reply, None, self._clock.wall())
 
-        await self._writer.submit(job)
+        await self._writer.submit(job, deletes=True)
 
     async def reap(self, *, session_age: float | None, claim_age: float, limit: int) -> Reaped:
         """Clears what is over, each kind in a job of its own, so that turns go on in between."""
@@ -144,8 +154,10 @@ class SqliteStore:
         now = await submit(clock.retention_time)
         old = 0
         if session_age is not None:
-            old = await submit(lambda db: reaper.reap_sessions(db, now - session_age, limit))
-        claims = await submit(lambda db: reaper.reap_claims(db, now - claim_age, clock.lease_time(db), limit))
+            old = await submit(lambda db: reaper.reap_sessions(db, now - session_age, limit), deletes=True)
+        claims = await submit(
+            lambda db: reaper.reap_claims(db, now - claim_age, clock.lease_time(db), limit), deletes=True
+        )
         return Reaped(crashed, old, claims)
 
     async def claim(self, account: str, method: str, key: str, digest: bytes, lease_seconds: float) -> Claim | bytes:
@@ -193,8 +205,15 @@ class SqliteStore:
         await self._writer.submit(lambda db: limits.settle(db, charges, self._clock.lease_time(db)))
 
     async def check(self) -> None:
-        """Reads from the file. Raises StoreUnavailable."""
+        """Reads from the file, sees that its disk has room, and writes to it every few seconds.
+
+        Raises StoreUnavailable.
+        """
         await self._read(lambda db: db.execute("SELECT 1 FROM sessions LIMIT 1").fetchall())
+        await asyncio.get_running_loop().run_in_executor(self._reader, require_space, self._path)
+        if time.monotonic() - self._checked > _CHECK_SECONDS:
+            await self._writer.submit(self._clock.touch)
+            self._checked = time.monotonic()
 
     async def close(self) -> None:
         """Finishes what is being written, then closes."""

@@ -18,6 +18,8 @@ _BUSY_SECONDS = 5.0
 _BUSY_POLL = 0.0005
 # apsw forgets a statement once so many others have run after it: more than a batch of one kind of job has.
 _STATEMENTS = 1024
+_INCREMENTAL = 2
+_LEAST_SPACE = 8 * 1024 * 1024
 _FIRST_UNSAFE, _FIRST_SAFE = (3, 7, 0), (3, 51, 3)
 
 _HINTS: dict[type[apsw.Error], str] = {
@@ -33,6 +35,7 @@ _HINTS: dict[type[apsw.Error], str] = {
     apsw.ProtocolError: "its locks do not work; it must be on a local disk",
     apsw.NoMemError: "memory ran out",
 }
+_LOST = "it was here and is missing; restore it from a backup, or remove {} to begin with an empty store"
 OUTAGES = tuple(_HINTS)
 """What apsw raises when the file fails, and not the statement."""
 # After these the connection itself is still good.
@@ -55,17 +58,28 @@ class Database:
     that vanishes later is an outage, and not an empty store in which no key is valid.
     """
 
-    def __init__(self, path: Path, *, check: bool = True) -> None:
-        """Opens the file, makes it if need be, and checks the version of its schema. Raises StoreUnavailable."""
+    def __init__(self, path: Path, *, check: bool = True, may_be_away: bool = False) -> None:
+        """Opens the file, makes it if need be, and checks the version of its schema. Raises StoreUnavailable.
+
+        A file that was there before, and is missing, is not made anew. `may_be_away`: that is no error; it is opened
+        once it is back.
+        """
         require_safe_library(apsw.sqlite_lib_version())
         self.path = path
         self._connection: apsw.Connection | None = None
         self._identity = (0, 0)
+        self._is_known = False
+        if _is_lost(path):
+            self._is_known = True
+            if may_be_away:
+                return
+            raise self._unavailable(_LOST.format(queue_file(path).name))
         _make_private_file(path)
         with self.use() as connection:
             _make_schema(connection)
             if check:
                 self._check_version(connection)
+        self._is_known = True
 
     @contextmanager
     def use(self) -> Iterator[apsw.Connection]:
@@ -94,10 +108,9 @@ class Database:
         identity = (status.st_dev, status.st_ino)
         if self._connection is None or identity != self._identity:
             self.close()
-            reopened = self._identity != (0, 0)
             self._connection = _open(self.path)
             self._identity = identity
-            if reopened:
+            if self._is_known:
                 self._check_version(self._connection)
         return self._connection
 
@@ -115,6 +128,15 @@ class Database:
         return StoreUnavailable(f"{self.path}: {why}")
 
 
+def queue_file(path: Path) -> Path:
+    """Returns the file beside the database in which writers queue; it shows that there was a database."""
+    return path.with_name(f"{path.name}-queue")
+
+
+def _is_lost(path: Path) -> bool:
+    return queue_file(path).exists() and not path.exists()
+
+
 def _make_private_file(path: Path) -> None:
     """Makes the file where there is none, for this user alone: it will hold conversations."""
     try:
@@ -130,10 +152,12 @@ def _open(path: Path) -> apsw.Connection:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=_STATEMENTS)
     # Without it a statement that meets a partial index is planned anew whenever a value is bound to it.
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-    connection.set_busy_handler(_wait)
+    connection.set_busy_handler(wait_for_lock)
     if connection.readonly("main"):
         connection.close()
         raise apsw.ReadOnlyError("opened for reading only")
+    # Holds for a file without tables only; an older one is changed by `parley db upgrade`.
+    connection.pragma("auto_vacuum", _INCREMENTAL)
     connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", "full")
     connection.pragma("foreign_keys", True)
@@ -142,10 +166,21 @@ def _open(path: Path) -> apsw.Connection:
     return connection
 
 
-def _wait(tries: int) -> bool:
+def wait_for_lock(tries: int) -> bool:
     """Waits for another process's lock. SQLite's own waits grow to 100 ms, and the patient would starve."""
     time.sleep(_BUSY_POLL)
     return tries * _BUSY_POLL < _BUSY_SECONDS
+
+
+def require_space(path: Path) -> None:
+    """Raises StoreUnavailable where the file's disk has no room for the turns of the next seconds."""
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError as error:
+        raise StoreUnavailable(f"{path}: it is missing or out of reach ({error.strerror})") from error
+    free = disk.f_frsize * (disk.f_bavail if os.geteuid() else disk.f_bfree)
+    if free < _LEAST_SPACE:
+        raise StoreUnavailable(f"{path}: {_HINTS[apsw.FullError]}")
 
 
 def upgrade(path: Path) -> tuple[int, int]:
@@ -156,9 +191,18 @@ def upgrade(path: Path) -> tuple[int, int]:
     database = Database(path, check=False)
     try:
         with database.use() as connection:
-            return _migrate(connection)
+            versions = _migrate(connection)
+            _allow_shrinking(connection)
+            return versions
     finally:
         database.close()
+
+
+def _allow_shrinking(connection: apsw.Connection) -> None:
+    """Rewrites a file that an older Parley made so that it can become smaller. It needs as much free space again."""
+    if connection.pragma("auto_vacuum") != _INCREMENTAL:
+        connection.pragma("auto_vacuum", _INCREMENTAL)
+        connection.execute("VACUUM")
 
 
 def _steps() -> Sequence[Migration]:

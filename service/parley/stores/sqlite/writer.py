@@ -15,13 +15,15 @@ from typing import Any, TypeVar
 import apsw
 
 from parley.core.errors import StoreUnavailable
-from parley.stores.sqlite.database import OUTAGES, Database
+from parley.stores.sqlite.database import OUTAGES, Database, wait_for_lock
+from parley.stores.sqlite.upkeep import Upkeep
 
 T = TypeVar("T")
 
 _LARGEST_BATCH = 256
 _CHECKPOINT_PAGES = 1000
 _QUEUE_SECONDS = 1.0
+_UPKEEP_BUSY_MS = 20
 _QUEUE_POLL = 0.0005
 
 
@@ -37,6 +39,7 @@ class Counts:
 class _Job:
     work: Callable[[apsw.Connection], Any]
     future: asyncio.Future[Any]
+    deletes: bool = False
     result: Any = None
     error: Exception | None = None
 
@@ -69,22 +72,24 @@ class Writer:
         self._prepare = prepare
         self._prepared: apsw.Connection | None = None
         self._turnstile = _Turnstile(queue_file)
+        self._upkeep = Upkeep()
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._closing = False
         self._wal_pages = 0
         self._thread = Thread(target=self._run, name="parley-store-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Callable[[apsw.Connection], T]) -> asyncio.Future[T]:
+    def submit(self, work: Callable[[apsw.Connection], T], *, deletes: bool = False) -> asyncio.Future[T]:
         """Queues a job, whose failure undoes all of it. It may be run again, so it must touch nothing but the database.
 
         A caller that is cancelled before its job begins has it left out; one that is cancelled later has it done all
-        the same. Raises StoreUnavailable once closed, and so does the future.
+        the same. One that `deletes` conversations has the log truncated soon after. Raises StoreUnavailable once
+        closed, and so does the future.
         """
         if self._closing:
             raise StoreUnavailable("the store is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Job(work, future))
+        self._queue.put(_Job(work, future, deletes))
         return future
 
     async def close(self) -> None:
@@ -96,7 +101,8 @@ class Writer:
 
     def _run(self) -> None:
         stopping = False
-        while not stopping and (first := self._queue.get()) is not None:
+        self._upkeep.note_deletion()  # of a process that was killed before it had truncated the log
+        while not stopping and (first := self._next()) is not None:
             jobs: list[_Job] = []
             try:
                 with self._transaction() as connection:
@@ -109,9 +115,34 @@ class Writer:
                 _fail(jobs, error)
             self.counts.jobs += len(jobs)
             _deliver(jobs)
+            if any(job.deletes and job.error is None and job.result != 0 for job in jobs):
+                self._upkeep.note_deletion()
             self._checkpoint()
         self._database.close()
         self._turnstile.close()
+
+    def _next(self) -> _Job | None:
+        """Returns the next job; while there is none, keeps the file small. None where the writer is to end."""
+        while True:
+            wait = self._upkeep.wait()
+            if self._upkeep.is_overdue():
+                self._keep_up()
+            try:
+                return self._queue.get(timeout=wait)
+            except Empty:
+                self._keep_up()
+
+    def _keep_up(self) -> None:
+        """Makes one step of the upkeep. It does not wait for other processes: jobs may come meanwhile."""
+        try:
+            with self._database.use() as connection:
+                connection.set_busy_timeout(_UPKEEP_BUSY_MS)
+                try:
+                    self._upkeep.step(connection)
+                finally:
+                    connection.set_busy_handler(wait_for_lock)
+        except StoreUnavailable:
+            self._upkeep.postpone()
 
     def _perform(self, connection: apsw.Connection, jobs: Sequence[_Job]) -> None:
         """Runs jobs so that one's failure undoes nothing but itself. A failing database fails them all."""
