@@ -11,7 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.postgres import serving
-from tests.processes import Parley, started, until
+from tests.processes import ANY_PORTS, Parley, launch, run, started, steady_port, until, wait_ready
 from tests.upstream import ScriptedUpstream
 
 BODY = {"messages": [{"role": "user", "content": "Hi"}]}
@@ -80,3 +80,57 @@ def test_callers_and_health_are_told_while_the_store_is_away(away: Away, upstrea
     assert "Hello there." == parley.ask("Hi")
     assert 401 == _ask(parley, "sk-wrong")[0]
     parley.log_says("the store is back")
+
+
+def test_a_database_that_comes_later(scripted_config: Path, upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """`parley up` says that it waits; calls get 503 meanwhile; it is ready, with its tables made, once it is there."""
+    with serving() as server:
+        scripted_config.write_text(f"{scripted_config.read_text()}store: {{kind: postgres, url: '{server.empty()}'}}\n")
+        server.kill()
+        http = f"127.0.0.1:{steady_port()}"
+        parley = launch("--config", str(scripted_config), "--http", http, folder=tmp_path)
+        try:
+            parley.http = f"http://{http}"
+            until(lambda: "the store is away" in parley.log, "it says so")
+            until(lambda: 503 == _status(parley), "calls are refused")
+            assert not (tmp_path / "ready.json").exists()
+            server.start()
+            wait_ready(parley)
+            assert "the store is there" in parley.log
+            until(lambda: 200 == _ask(parley, parley.key)[0], "calls are answered")
+        finally:
+            parley.end()
+
+
+def test_a_stop_while_it_waits(scripted_config: Path, tmp_path: Path) -> None:
+    """SIGTERM ends the wait, and so does its own end; `0` is no wait at all."""
+    nowhere = f"postgresql://parley@127.0.0.1:{steady_port()}/parley"
+    scripted_config.write_text(f"{scripted_config.read_text()}store: {{kind: postgres, url: '{nowhere}'}}\n")
+    parley = launch("--config", str(scripted_config), folder=tmp_path)
+    until(lambda: "the store is away" in parley.log, "it says so")
+    assert 0 == parley.stop()
+    options = ("--config", str(scripted_config), "--state-dir", str(tmp_path / "state"))
+    for patience in ("1s", "0"):
+        ended = run("up", *ANY_PORTS, *options, "--wait-for-store", patience)
+        assert 1 == ended.returncode
+        assert "PostgreSQL at 127.0.0.1" in ended.stderr
+
+
+def test_a_database_that_refuses(scripted_config: Path, tmp_path: Path) -> None:
+    """A missing database or a wrong password is an error at once: it does not pass by waiting."""
+    with serving() as server:
+        scripted_config.write_text(
+            f"{scripted_config.read_text()}store: {{kind: postgres, url: '{server.url('nowhere')}'}}\n"
+        )
+        ended = run("up", *ANY_PORTS, "--config", str(scripted_config), "--state-dir", str(tmp_path / "state"))
+    assert 1 == ended.returncode
+    assert 'database "nowhere" does not exist' in ended.stderr
+    assert "the store is away" not in ended.stderr
+
+
+def _status(parley: Parley) -> int:
+    """Asks with any key; 0 while nothing listens yet."""
+    try:
+        return _ask(parley, "sk-any")[0]
+    except OSError:
+        return 0

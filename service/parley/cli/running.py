@@ -21,11 +21,13 @@ async def run(
     read: Callable[[], Config] | None = None,
     *,
     quiet: bool = False,
+    ready: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> None:
     """Starts the stack, is inside of `serving` while it serves, and stops it at the first SIGINT or SIGTERM.
 
-    A second one kills. SIGHUP gives the stack what `read` returns; without `read` it stops the stack, as it does when
-    the terminal is closed. Shows its progress unless `quiet`. Raises CommandError when the stack does not start.
+    `ready` is waited for before `serving` is entered. A second signal kills. SIGHUP gives the stack what `read`
+    returns; without `read` it stops the stack, as it does when the terminal is closed. Shows its progress unless
+    `quiet`. Raises CommandError when the stack does not start.
     """
     stop, hangup = asyncio.Event(), asyncio.Event()
     terminal = sys.stderr.isatty()
@@ -47,7 +49,7 @@ async def run(
     loop.add_signal_handler(signal.SIGTERM, end)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     try:
-        if await _until(stop, _start(stack, quiet)):
+        if await _until(stop, _start(stack, quiet)) and (ready is None or await _until(stop, ready())):
             async with serving():
                 await _until(stop, _reloads(stack, hangup, read))
     finally:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from cyclopts import Parameter
+from pydantic import TypeAdapter, ValidationError
 
+from parley.config.types import Duration
 from parley.logs import Level
 
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]\s]+):(?P<port>\d{1,5})")
@@ -107,6 +109,15 @@ QuietOption = Annotated[
         help="Show warnings and errors only, and no progress.",
     ),
 ]
+WaitForStoreOption = Annotated[
+    str,
+    Parameter(
+        name="--wait-for-store",
+        env_var="PARLEY_WAIT_FOR_STORE",
+        help="How long to wait at the start for a database server that cannot be reached, such as 30s or 5m; calls get "
+        "503 meanwhile. 0: not at all.",
+    ),
+]
 JsonOption = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON, for programs.")]
 ReadyFileOption = Annotated[
     Path | None,
@@ -116,6 +127,14 @@ ReadyFileOption = Annotated[
         help="JSON file with the addresses, there while Parley serves.",
     ),
 ]
+
+
+def seconds(text: str, option: str) -> float:
+    """Reads a time span, or 0. Raises CommandError."""
+    try:
+        return 0.0 if text.strip() == "0" else TypeAdapter(Duration).validate_python(text)
+    except ValidationError as error:
+        raise CommandError(f"{option}: {text!r} is no time span; write 0, or a text such as 500ms, 30s, 5m") from error
 
 
 def log_level(chosen: Level, quiet: bool) -> Level:

@@ -18,8 +18,8 @@ from parley.cli.edge_settings import MAX_BODY, CorsOriginOption, DialectHostOpti
 from parley.cli.running import run
 from parley.cli.settings import Address, CommandError
 from parley.cli.stack import Places, Stack
+from parley.cli.store_wait import StoreWait
 from parley.config import Config, load
-from parley.core.errors import StoreUnavailable
 from parley.logs.output import Output
 from parley.stores.opening import opened
 
@@ -46,15 +46,18 @@ def up(  # noqa: PLR0913 - one parameter an option
     ready_file: settings.ReadyFileOption = None,
     log_level: settings.LogLevelOption = "info",
     quiet: settings.QuietOption = False,
+    wait_for_store: settings.WaitForStoreOption = "5m",
 ) -> None:
     """Start everything: workers, Envoy, and the built-in model where a model uses it. Ctrl-C stops it all.
 
     SIGHUP reads the configuration again and puts new workers in the old ones' place; no request fails.
     """
     state = settings.state_dir(state_dir)
+    patience = settings.seconds(wait_for_store, "--wait-for-store")
     with settings.locked(state), settings.run_dir(state) as run_dir:
         checked = _check(config, http, grpc, ready_file)
-        asyncio.run(_open_store(checked, state))
+        store = StoreWait(checked.store, state, patience)
+        asyncio.run(store.begin())
         edge = EdgeSettings(cors_origin, max_body, dialect_host)
         places = Places(state, run_dir, http, grpc, edge, settings.log_level(log_level, quiet))
         stack = Stack(checked, places, workers or settings.default_workers())
@@ -66,7 +69,7 @@ def up(  # noqa: PLR0913 - one parameter an option
             with _ready(ready_file, stack.http, stack.grpc):
                 yield
 
-        asyncio.run(run(stack, serving, lambda: _check_again(config), quiet=quiet))
+        asyncio.run(run(stack, serving, lambda: _check_again(config), quiet=quiet, ready=store.end))
 
 
 def _check(config: Path | None, http: Address, grpc: Address, ready_file: Path | None) -> Config:
@@ -85,15 +88,6 @@ def _check_again(config: Path | None) -> Config:
     checked = load(config)
     check_config(checked, config)
     return checked
-
-
-async def _open_store(config: Config, state: Path) -> None:
-    """Makes the store if it is new, so that workers need not. Raises CommandError where it cannot be used."""
-    try:
-        async with opened(config.store, state) as store:
-            await store.check()
-    except StoreUnavailable as error:
-        raise CommandError(error.cause or error.message) from error
 
 
 async def _first_key(config: Config, state: Path) -> str | None:

@@ -249,6 +249,10 @@ class StoreUnavailable(ParleyError):
         super().__init__("The store is not available; try again later", retry_after=1, cause=cause)
 
 
+class StoreMisconfigured(StoreUnavailable):
+    """The store refuses its configuration: its credentials, its database, or its tables. Waiting does not help."""
+
+
 class ShuttingDown(ParleyError):
     """This worker is being stopped; another one answers."""
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import asyncpg
 
-from parley.core.errors import StoreUnavailable
+from parley.core.errors import StoreMisconfigured, StoreUnavailable
 from parley.stores.migrations import migrations, mismatch
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -32,6 +32,7 @@ _VERSION = "SELECT coalesce(max(number), 0) FROM parley.migrations"
 # intervention, system, internal; and missing tables or rights.
 _OUTAGE_CLASSES = frozenset({"08", "25", "28", "3D", "3F", "40", "53", "57", "58", "F0", "XX"})
 _OUTAGES = frozenset({"42P01", "42501", "42703", "42883", "55P03"})
+_REFUSALS = ("28", "3D000", "42501")
 _POOLER_FULL = "no more connections allowed"  # PgBouncer's max_client_conn, with a code of its own protocol
 _CONTENTION = ("40001", "40P01")
 _URL_HINT = "its URL cannot be used; write postgresql://USER:PASSWORD@HOST:PORT/NAME, and special characters as %XX"
@@ -52,7 +53,7 @@ class Patience:
     verify: float = 1.0
 
 
-class WrongSchema(StoreUnavailable):
+class WrongSchema(StoreMisconfigured):
     """The server is there, and its tables are not those that this Parley needs."""
 
 
@@ -91,9 +92,11 @@ class Database:
         except Exception as error:
             if isinstance(error, ValueError) and not isinstance(error, OSError):
                 # asyncpg's about the URL, any part of which may be in its text.
-                raise self.unavailable(_URL_HINT) from None
+                raise StoreMisconfigured(f"{self.name}: {_URL_HINT}") from None
             if (cause := outage(error)) is None:
                 raise
+            if is_misconfigured(error):
+                raise StoreMisconfigured(f"{self.name}: {cause}") from error
             raise self.unavailable(cause) from error
 
     def unavailable(self, why: str) -> StoreUnavailable:
@@ -130,6 +133,11 @@ def outage(error: BaseException) -> str | None:
     if isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError):
         return _one_line(error) or type(error).__name__
     return None
+
+
+def is_misconfigured(error: BaseException) -> bool:
+    """Tells whether the server refuses the user, the password, the database or a privilege."""
+    return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith(_REFUSALS)
 
 
 def is_timeout(error: BaseException) -> bool:

@@ -1,8 +1,8 @@
 """The schema `parley` in the database, and its migrations."""
 
-from parley.core.errors import StoreUnavailable
+from parley.core.errors import StoreMisconfigured, StoreUnavailable
 from parley.stores.migrations import migrations, mismatch
-from parley.stores.postgres.database import Connection, Database, outage, steps
+from parley.stores.postgres.database import Connection, Database, is_misconfigured, outage, steps
 
 # One migration at a time, whoever starts it; the number is arbitrary.
 _LOCK = "SELECT pg_advisory_xact_lock(7012640071583061)"
@@ -54,6 +54,8 @@ async def _migrated(database: Database, *, only_new: bool) -> tuple[int, int]:
     except Exception as error:
         if (cause := outage(error)) is None:
             raise
+        if is_misconfigured(error):
+            raise StoreMisconfigured(f"{database.name}: {cause}") from error
         raise database.unavailable(cause) from error
     finally:
         connection.terminate()

@@ -1,7 +1,8 @@
 """What keeps a file small, and free of deleted text, while nobody waits for the writer.
 
-Deleted rows are overwritten in the file (`secure_delete`), and stay in the write-ahead log until a checkpoint truncates
-it. Free pages are given back to the disk in small steps (`auto_vacuum = INCREMENTAL`); between two steps other jobs run.
+Deleted rows are overwritten in the file (`secure_delete`), and stay in the write-ahead log until a checkpoint
+truncates it. Free pages are given back to the disk in small steps (`auto_vacuum = INCREMENTAL`); between two steps
+other jobs run.
 """
 
 import time
