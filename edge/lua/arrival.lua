@@ -96,6 +96,18 @@ local function refusal(headers)
   end
 end
 
+-- Returns the coding of a body, `gzip` or `identity`, or nil if it is another one. RFC 9110, 8.4.1.3, has a second name.
+local function coding_of(headers)
+  local coding = (headers:get("content-encoding") or "identity"):lower()
+  if coding == "identity" then
+    headers:remove("content-encoding")
+    return coding
+  elseif coding == "gzip" or coding == "x-gzip" then
+    headers:replace("content-encoding", "gzip")
+    return "gzip"
+  end
+end
+
 -- A body up to this many times the limit is read, dropped and then refused: a client that cannot write the rest of its
 -- request seldom reads the answer.
 local DROPPED = 4
@@ -145,7 +157,14 @@ function envoy_on_request(handle)
     found:set("parley", "list", list_of(headers:get(":path") or ""))
   elseif headers:get(":method") == "HEAD" then
     found:set("parley", "no_body", true)
-  elseif length and is_served then
-    refuse_large(handle, tonumber(length) or 0, host:get("max_body"), found)
+  elseif is_served then
+    local coding = coding_of(headers)
+    if coding == nil then
+      found:set("parley", "unfit", "`Content-Encoding` must be gzip or identity")
+      return handle:respond({ [":status"] = "415", ["accept-encoding"] = "gzip" }, "") -- RFC 7694, 3
+    elseif coding == "gzip" then
+      found:set("parley", "gzip", true)
+    end
+    refuse_large(handle, length and tonumber(length) or 0, host:get("max_body"), found)
   end
 end

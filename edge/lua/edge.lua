@@ -18,9 +18,9 @@ local function known(handle)
 end
 
 -- What is wrong with the body, {field, message, kind} each, and whether the service is to look at no more of it.
-local function breaches(read, kind, dialect)
+local function breaches(read, kind, dialect, is_gzip)
   if read.failure then
-    return { { "", errors.unreadable(read.failure) } }, true
+    return { { "", errors.unreadable(read.failure, is_gzip) } }, true
   end
   local own = kind == COMPLETION and dialect.check(read)
   local found = { own or nil }
@@ -82,8 +82,12 @@ function envoy_on_request(handle)
     headers:replace("parley-model", "required")
   end
   local buffer = handle:body()
-  local read = body.read(buffer and buffer:getBytes(0, buffer:length()) or "", kind)
-  local found, is_final = breaches(read, kind, dialect)
+  local content = buffer and buffer:getBytes(0, buffer:length()) or ""
+  local read = body.read(content, kind)
+  if request.gzip and content == "" then
+    read.failure = "empty"
+  end
+  local found, is_final = breaches(read, kind, dialect, request.gzip)
   if found[1] then
     return refuse(handle, buffer or handle:body(true), read, found, is_final)
   elseif kind == COMPLETION then
@@ -147,7 +151,7 @@ function envoy_on_response(handle)
   local from = handle:metadata()
   failure.place = from:get("body") and "body" or "query"
   local dialect = dialects[request.dialect] or dialects.chipp
-  failure.served = not request.unserved
+  failure.served = request.dialect and not request.unserved
   if not request.no_body then
     write_body(handle, dialect, failure)
   end

@@ -20,10 +20,11 @@ local UNREADABLE = {
   [json.NO_OBJECT] = { NO_OBJECT, "model_attributes_type" },
 }
 local MALFORMED = { "The request body is not valid JSON", JSON_INVALID }
+local MALFORMED_GZIP = { "The request body is not valid gzip, or its content is not valid JSON", JSON_INVALID }
 
 -- What to tell of a body that body.lua could not read: the message, and the kind of fault.
-function errors.unreadable(failure)
-  return unpack(UNREADABLE[failure] or MALFORMED)
+function errors.unreadable(failure, is_gzip)
+  return unpack(UNREADABLE[failure] or is_gzip and MALFORMED_GZIP or MALFORMED)
 end
 
 -- Envoy's own refusals, and failures of a worker that says no more than a status.

@@ -1,0 +1,98 @@
+"""Bodies that come compressed: gzip is decoded within the limit of a body, other codings are refused."""
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.edge.conftest import Edge
+from tests.edge.test_errors import PATHS, message_of
+from tests.edge.worker import Worker
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+BODY = json.dumps(ASK).encode()
+MIB = 2**20
+
+
+def _headers(coding: str) -> dict[str, str]:
+    return {"content-type": "application/json", "content-encoding": coding}
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "x-gzip"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_gzip_is_decoded(client: aiohttp.ClientSession, worker: Worker, coding: str, *, stream: bool) -> None:
+    """The worker gets what was packed, and what the body says about streams holds."""
+    data = gzip.compress(json.dumps(ASK | {"stream": stream, "unknown": 1}).encode())
+    async with client.post(PATHS["openai"], data=data, headers=_headers(coding)) as response:
+        assert 200 == response.status
+        assert ("text/event-stream" if stream else "application/json") == response.headers["content-type"]
+    assert "Hi" == worker.request.messages[0].content.string_value
+    assert "content-encoding" not in worker.metadata
+
+
+async def test_identity_is_no_coding(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """The name of no coding at all is allowed."""
+    async with client.post(PATHS["openai"], data=BODY, headers=_headers("identity")) as response:
+        assert 200 == response.status
+
+
+async def test_gzip_in_pieces(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """A chunked body is decoded as it comes, up to the limit of what it says and not of what is sent."""
+    content = "x" * (7 * MIB)
+    data = gzip.compress(json.dumps(ASK | {"user": content}).encode())
+
+    async def pieces() -> object:
+        for start in range(0, len(data), 1000):
+            yield data[start : start + 1000]
+
+    async with client.post(PATHS["openai"], data=pieces(), headers=_headers("gzip")) as response:
+        assert 200 == response.status
+    assert content == worker.request.user
+
+
+@pytest.mark.parametrize("dialect", PATHS)
+@pytest.mark.parametrize("coding", ["br", "deflate", "zstd", "compress", "gzip, gzip", "br, gzip"])
+async def test_other_codings_are_refused(
+    client: aiohttp.ClientSession, worker: Worker, dialect: str, coding: str
+) -> None:
+    """415 in the dialect names what is accepted, in words and as RFC 7694 has it."""
+    async with client.post(PATHS[dialect], data=zlib.compress(BODY), headers=_headers(coding)) as response:
+        assert (415, "gzip") == (response.status, response.headers["accept-encoding"])
+        assert "`Content-Encoding` must be gzip or identity" == message_of(dialect, await response.json())
+    assert [] == worker.calls
+
+
+@pytest.mark.parametrize("damage", [lambda _: BODY, lambda data: data[:-30], lambda _: gzip.compress(b"{")])
+async def test_what_is_no_gzip_is_refused(
+    client: aiohttp.ClientSession, worker: Worker, damage: Callable[[bytes], bytes]
+) -> None:
+    """A body that is not packed, that breaks off, or that holds no JSON is a 400 that says so."""
+    async with client.post(PATHS["openai"], data=damage(gzip.compress(BODY)), headers=_headers("gzip")) as response:
+        message = "The request body is not valid gzip, or its content is not valid JSON"
+        assert (400, message) == (response.status, (await response.json())["error"]["message"])
+    assert [] == worker.calls
+
+
+@pytest.mark.parametrize("size", [9, 100, 500])
+async def test_a_bomb_is_too_large(edge: Edge, client: aiohttp.ClientSession, worker: Worker, size: int) -> None:
+    """What unpacks to more than the limit is a 413, and is never held as a whole."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    data = b"".join(packer.compress(bytes(MIB)) for _ in range(size)) + packer.flush()
+    before = _peak(edge)
+    async with client.post(PATHS["openai"], data=data, headers=_headers("gzip")) as response:
+        assert 413 == response.status
+        assert "request_too_large" == (await response.json())["error"]["code"]
+    assert [] == worker.calls
+    assert _peak(edge) - before < 150 * MIB
+
+
+def _peak(edge: Edge) -> int:
+    """The most memory that Envoy has used, in bytes."""
+    lines = Path(f"/proc/{edge.process.pid}/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
