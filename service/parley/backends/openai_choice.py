@@ -89,6 +89,8 @@ class ChoiceReader:
         self._top = wanted.top
         self._calls = ToolCalls(wanted.names)
         self._function = ToolCalls(wanted.names)
+        self._nulls: set[str] = set()
+        self._nulls_of_choice: set[str] = set()
 
     def read(self, choice: Mapping[str, Any], source: Source, *path: str | int) -> None:
         """Reads a choice of a whole answer, or what a chunk adds to one. Raises ErrorInBody, Malformed."""
@@ -141,7 +143,7 @@ class ChoiceReader:
                 self._note_output()
                 self.pieces.text(CONTENT, content)
             return
-        fields = source.unknown(said, _KNOWN, *path)
+        fields = _without_repeated(source.unknown(said, _KNOWN, *path), self._nulls)
         mark = self.pieces.separate() if fields else 0
         self._add_texts(said, content)
         self._add_calls(said, source, *path)
@@ -217,7 +219,7 @@ class ChoiceReader:
         if choice.get("error"):
             self.has_failed = True
             raise ErrorInBody({"error": choice["error"]})
-        if fields := source.unknown(choice, _KNOWN_OF_CHOICE, *path):
+        if fields := _without_repeated(source.unknown(choice, _KNOWN_OF_CHOICE, *path), self._nulls_of_choice):
             self.pieces.unknown_of_choice(fields)
 
     def _note_output(self) -> None:
@@ -232,6 +234,15 @@ class ChoiceReader:
         reason = finish_reasons.given(raw)
         if reason is not None and (self.reason is None or reason != finish_reasons.STOP):
             self.reason = reason
+
+
+def _without_repeated(fields: dict[str, Any], nulls: set[str]) -> dict[str, Any]:
+    """Leaves out the nulls that have come before: some servers have the same ones in each delta."""
+    if None not in fields.values():
+        return fields
+    new = {name: value for name, value in fields.items() if value is not None or name not in nulls}
+    nulls.update(name for name, value in new.items() if value is None)
+    return new
 
 
 def _texts(data: Any, kind: str) -> Iterator[tuple[str, Any]]:
