@@ -28,11 +28,16 @@ from tests.e2e.faults.misbehaving import (
     calls_a_tool,
     continues,
     echoes,
+    ends_each_chunk,
+    error_with_200,
+    fails,
     finishes_one_of_two,
     late,
     refusal,
     refuses_then,
     says,
+    says_streamed,
+    says_whole,
     streams_not,
     trailing,
 )
@@ -117,6 +122,7 @@ def _whole(**more: Any) -> Case:
     return Case(**(known | more))
 
 
+_BAD_GATEWAY = {"code": 502, "message": "Provider returned error"}
 BROKEN_OFF = Refused(BROKEN, "broke off", (HALF,))
 _BUSY_FOR_A_SECOND = refusal(429, Retry_After="1")
 _LONGER = refusal(400, TOO_LONG, "context_length_exceeded")
@@ -233,6 +239,33 @@ CASES: dict[str, Case] = {
         gets=BROKEN_OFF,
     ),
     "the fallback does not count": _cut(ways=BOTH, fallback=[says(TEXT.removeprefix(HALF), usage=False)]),
+    # It says that it has failed, or says nothing, with the status 200.
+    "a failure as the finish reason": _cut(ways=BOTH, primary=[fails(_BAD_GATEWAY)]),
+    "a failure as the finish reason, no more": _cut(ways=BOTH, primary=[fails()]),
+    "an unknown finish reason": _cut(ways=BOTH, primary=[fails(reason="insufficient_system_resource")]),
+    "a failure as the finish reason, alone": _cut(
+        primary=[fails(_BAD_GATEWAY)], tried=(BROKE,), gets=BROKEN_OFF, fallback=None
+    ),
+    "a failure as the reason of a whole answer": Case([fails()], once(DOWN), Refused(DOWN), ONLY_WHOLE, fallback=None),
+    "a context that is too long, in the choice": Case(
+        [fails({"code": 400, "message": TOO_LONG}, text="")], (*once(CONTEXT), ANSWERED)
+    ),
+    "a context that is too long, in the choice, alone": Case(
+        [fails({"code": 400, "message": TOO_LONG}, text="")], once(CONTEXT), Refused(CONTEXT, TOO_LONG), fallback=None
+    ),
+    "says nothing": Case([says("")], (BROKE, ANSWERED)),
+    "says nothing, alone": Case([says("")], (BROKE,), Refused(BROKEN), ONLY_STREAMED, fallback=None),
+    "a whole answer says nothing": Case([says("")], once(DOWN), Refused(DOWN), ONLY_WHOLE, fallback=None),
+    "its role, and [DONE]": Case([breaks(DONE, text="")], (BROKE, ANSWERED)),
+    "429 with the status 200": Case(
+        [error_with_200(429), says()], (f"primary first {BUSY}", "primary retry completed")
+    ),
+    "429 with the status 200, alone": Case([error_with_200(429)], thrice(BUSY), Refused(BUSY), fallback=None),
+    # Its stream has another shape.
+    "a reason in every chunk": Case([ends_each_chunk(DONE)], ("primary first completed",)),
+    "a reason in every chunk, and cut": _cut(ways=BOTH, primary=[ends_each_chunk(Cut(), text=HALF)]),
+    "JSON for a stream": Case([says_whole], ("primary first completed",)),
+    "a stream for a whole answer": Case([says_streamed], ("primary first completed",), fallback=None),
     # What is asked decides how it is gone on with.
     "two answers": _cut(asks={"n": 2}, tried=(BROKE, SPLICED), gets=Got((TEXT, SECOND))),
     "two answers, one of them whole": _cut(

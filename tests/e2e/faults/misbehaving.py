@@ -109,6 +109,45 @@ def calls_a_tool(request: Received) -> Answer:
     return Events([chunk({"role": "assistant", "tool_calls": [first]}), chunk({"tool_calls": [more]}), Cut()])
 
 
+def fails(error: dict[str, Any] | None = None, reason: str = "error", text: str = HALF) -> Script:
+    """Says the text, and that it ended for this reason, whole or streamed; `error` stands beside the reason."""
+    more = {} if error is None else {"error": error}
+
+    def scripted(request: Received) -> Answer:
+        last = completion(text) if not request.json.get("stream") else chunk({"content": ""}, reason)
+        last["choices"][0] |= {"finish_reason": reason, **more}
+        return Events([*_deltas(request, text, 0), last, DONE]) if request.json.get("stream") else Json(last)
+
+    return scripted
+
+
+def ends_each_chunk(*ends: Step, text: str = TEXT) -> Script:
+    """Says the text, each token with a finish reason, and does then what `ends` say."""
+
+    def scripted(request: Received) -> Answer:
+        if not request.json.get("stream"):
+            return Json(completion(text))
+        said = [chunk({"content": token}, "stop") for token in re.findall(r"\s?\S+", text)]
+        return Events([*said, *ends])
+
+    return scripted
+
+
+def says_whole(request: Received) -> Answer:
+    """Says TEXT as JSON, though a stream may be asked for, behind a header of 12 KB."""
+    return Json(completion(TEXT), headers={"X-Trace": "x" * 12_000})
+
+
+def says_streamed(request: Received) -> Answer:
+    """Says TEXT as a stream, though a whole answer may be asked for."""
+    return Events([*_deltas(request, TEXT, 0), chunk(finish="stop"), chunk(choices=[], usage=USAGE), DONE])
+
+
+def error_with_200(code: Any, message: str = "No") -> Script:
+    """Answers with an error in place of the answer, with the status 200."""
+    return lambda _: Json({"error": {"message": message, "code": code}})
+
+
 def finishes_one_of_two(request: Received) -> Answer:
     """Finishes its first answer, and is cut in the middle of the second."""
     return Events(
