@@ -208,3 +208,53 @@ def test_a_file_that_is_emptied_or_gone_breaks_nothing(clock: Clock, tmp_path: P
     assert 15 == breaker.retry_in()
     file.unlink()
     assert 15 == breaker.retry_in()
+
+
+def test_calls_that_wait_too_long_open_it_before_they_end(breaker: Breaker) -> None:
+    """Each counts once, as a failure; that it is open for no other reason is told."""
+    permits = [breaker.enter() or 0 for _ in range(6)]
+    for permit in permits[:5]:
+        assert breaker.is_closed
+        breaker.suspect(permit)
+    assert (False, True) == (breaker.is_closed, breaker.only_suspected)
+    breaker.suspect(permits[5])
+    assert 10 == breaker.retry_in()
+
+
+def test_a_first_token_takes_the_suspicion_back(breaker: Breaker) -> None:
+    """Neither the count in a row nor that of the latest twenty keeps it."""
+    for _ in range(30):
+        permit = breaker.enter()
+        assert permit is not None
+        breaker.suspect(permit)
+        breaker.clear(permit)
+    assert breaker.is_closed
+
+
+def test_a_first_token_after_it_opened_lets_a_probe_be_made_at_once(breaker: Breaker) -> None:
+    """Where it was open for suspicions only."""
+    permits = [breaker.enter() or 0 for _ in range(5)]
+    for permit in permits:
+        breaker.suspect(permit)
+    breaker.clear(permits[0])
+    assert breaker.admits()
+    assert _call(breaker, fails=True)
+    assert (15, False) == (breaker.retry_in(), breaker.only_suspected)
+    breaker.clear(permits[1])
+    assert not breaker.admits()
+
+
+def test_failures_among_suspicions_are_a_reason_of_their_own(breaker: Breaker) -> None:
+    """A call that has nowhere else to go may be made at a target that is slow, not at one that fails."""
+    for _ in range(4):
+        breaker.suspect(breaker.enter() or 0)
+    assert _call(breaker, fails=True)
+    assert (False, False) == (breaker.is_closed, breaker.only_suspected)
+
+
+def test_a_probe_that_waits_too_long_has_failed(breaker: Breaker, clock: Clock) -> None:
+    """The next one may be made after the pause, while the first still waits."""
+    _opened(breaker)
+    clock.now += 10
+    breaker.suspect(breaker.enter() or 0)
+    assert (15, False) == (breaker.retry_in(), breaker.only_suspected)

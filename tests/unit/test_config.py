@@ -96,7 +96,7 @@ def test_what_routing_needs_is_read() -> None:
         one.on_stream_failure,
         one.hedge,
     )
-    assert ([], 6, 0.2, "continue", None) == (
+    assert ([], 6, 0.2, "continue", "auto") == (
         two.fallbacks,
         two.retries.attempts,
         two.retries.share,

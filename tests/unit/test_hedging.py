@@ -57,7 +57,7 @@ async def test_a_tie_has_one_winner(race: Race) -> None:
         await start.wait()
         return asked
 
-    racing = asyncio.create_task(hedging.race(lane, 0, lambda: True))
+    racing = asyncio.create_task(hedging.race(lane, lambda: 0.0, lambda: True))
     while len([one for one in race.course.attempts if one.first_token]) < 2:
         await asyncio.sleep(0)
     start.set()
@@ -81,7 +81,7 @@ async def test_a_caller_who_leaves_while_the_loser_is_ended_leaves_nothing(race:
             await ended.wait()
         raise AssertionError
 
-    racing = asyncio.create_task(hedging.race(lane, 0, lambda: True))
+    racing = asyncio.create_task(hedging.race(lane, lambda: 0.0, lambda: True))
     await ending.wait()
     racing.cancel()
     ended.set()
@@ -107,7 +107,7 @@ async def test_a_call_that_is_cancelled_twice_leaves_nothing(race: Race) -> None
             await ended.wait()
         raise AssertionError
 
-    racing = asyncio.create_task(hedging.race(lane, 0, lambda: True))
+    racing = asyncio.create_task(hedging.race(lane, lambda: 0.0, lambda: True))
     await ending.wait()
     racing.cancel()
     ended.set()

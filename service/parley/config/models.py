@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PlainValidator, TypeAdapter, ValidationError
 
 from parley.config.types import Duration, Size, Strict, off
 
@@ -74,6 +74,21 @@ class Retries(Strict):
     share: float = Field(default=0.2, ge=0, le=10, allow_inf_nan=False)
 
 
+_DURATION: TypeAdapter[float] = TypeAdapter(Duration)
+
+
+def _hedge(value: object) -> object:
+    """Reads `auto`, `off` or a time span, in seconds; null is `off`."""
+    if isinstance(value, str) and value in {"auto", "off"}:
+        return value
+    if value is None or value is False:
+        return "off"
+    try:
+        return _DURATION.validate_python(value)
+    except ValidationError:
+        raise ValueError("must be `auto`, `off` or a time span above 0, for example `2s`") from None
+
+
 class Model(Strict):
     """What a request may name, and who answers it.
 
@@ -85,7 +100,10 @@ class Model(Strict):
     up to `queue_timeout` seconds (`queue`). `fallbacks` are ids of models that answer when no target can, in order; one
     without `instructions` gets this model's. `on_stream_failure`: whether a stream that breaks off goes on at the next
     target (`continue`), or ends with an error (`fail`). `hedge`: after so many seconds without a first token a stream
-    is asked of the next target too, and the faster one answers. `whole_answers`: how an answer that the caller wants
+    is asked of the next target too, and the faster one answers; `auto` does so when the first token is late: after 10
+    s, and once five first tokens of the target are known, after 1.5 times what nearly all of its latest twenty took, at
+    least 2 s. Models that take longer than 10 s for every first token, and have a faster fallback, need a longer time
+    here, or `off`. `whole_answers`: how an answer that the caller wants
     whole is asked for upstream: as a stream that is joined (`stream`), so that what protects streams protects it too
     (`first_token`, `stream_idle`, `stall`, `hedge`, continuation), or as it is (`whole`); `auto` asks for a stream
     where the model has another target or a fallback. A target that cannot stream is asked for the whole answer.
@@ -104,7 +122,7 @@ class Model(Strict):
     fallbacks: list[str] = Field(default=[])
     retries: Retries = Retries()
     on_stream_failure: Literal["continue", "fail"] = "continue"
-    hedge: Duration | None = None
+    hedge: Annotated[Literal["auto", "off"] | float, PlainValidator(_hedge)] = "auto"
     whole_answers: Literal["auto", "stream", "whole"] = "auto"
 
 

@@ -1,5 +1,6 @@
 """One attempt at an answer: a place at its target, the request, and the words that come."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 from parley.core import usage
@@ -81,6 +82,9 @@ class Asked:
         Raises what the backend raises, and has closed itself then; the course is still to be told of a ParleyError.
         """
         head = []
+        seconds = self._course.late_in(self.attempt)
+        loop = asyncio.get_running_loop()
+        timer = None if seconds is None else loop.call_later(seconds, self._course.late, self.attempt)
         try:
             async for chunk in self.rest:
                 head.append(chunk)
@@ -94,6 +98,9 @@ class Asked:
         except BaseException:
             await self.give_up()
             raise
+        finally:
+            if timer is not None:
+                timer.cancel()
         self.head = head
 
     async def give_up(self) -> None:

@@ -35,7 +35,8 @@ class Attempt:
 
     `permit` is its breaker's. `repeats` counts the repetitions at this target that led to it, `told` says whether one
     of them waited as the target had told. `resumes`: it is asked to go on from what was delivered. `whole`: it is asked
-    for a whole answer, as the target cannot stream. `usage` is the target's own count, or an estimate (`estimated`).
+    for a whole answer, as the target cannot stream. `late`: its breaker was told that its first token is late.
+    `usage` is the target's own count, or an estimate (`estimated`).
     """
 
     candidate: Candidate
@@ -47,6 +48,7 @@ class Attempt:
     told: bool = False
     resumes: bool = False
     whole: bool = False
+    late: bool = False
     first_token: float | None = None
     ended: float | None = None
     outcome: Outcome | None = None

@@ -16,11 +16,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from parley.core.errors import ParleyError, UpstreamRateLimited
+from parley.core.errors import ParleyError, UpstreamRateLimited, UpstreamTimeout
 from parley.core.pauses import Memory, Pause
 
 Clock = Callable[[], float]
 """Tells the time in seconds, from any beginning."""
+
+UNHEARD = -1
+"""A permit whose results are ignored."""
 
 IN_A_ROW = 5
 WINDOW = 20
@@ -28,7 +31,11 @@ WINDOW_SECONDS = 30.0
 
 
 class Breaker:
-    """One target's. Times are those of `clock`, which all who share the pause have in common."""
+    """One target's. Times are those of `clock`, which all who share the pause have in common.
+
+    `only_suspected` tells that it is open because calls wait longer than usual, and for no other reason: a call that
+    has nowhere else to go may be made all the same.
+    """
 
     def __init__(self, clock: Clock = time.monotonic, pause: Pause | None = None) -> None:
         self._clock = clock
@@ -95,7 +102,7 @@ class Breaker:
         if self._probing:
             self._end_pause()
         else:
-            self._in_a_row = 0
+            self._in_a_row = self._suspicions = 0
             self._note(failed=False)
 
     def failed(self, permit: int, cause: type[ParleyError] | None = None) -> None:
@@ -103,6 +110,7 @@ class Breaker:
         if permit != self._permit:
             return
         self._cause = cause
+        self.only_suspected = False
         if self._probing:
             self._pause.failed(self._clock())
             self._open()
@@ -112,6 +120,26 @@ class Breaker:
         if self._in_a_row >= IN_A_ROW or self._half_failed():
             self._pause.begin(self._clock())
             self._open()
+
+    def suspect(self, permit: int) -> None:
+        """Notes that a call waits longer than usual, which counts as a failure until its first token comes."""
+        if permit != self._permit:
+            return
+        self._suspicions += 1
+        in_a_row = self._in_a_row + 1
+        before = self.only_suspected if self._probing else self._suspicions >= in_a_row
+        self.failed(permit, UpstreamTimeout)
+        self.only_suspected = before and self._opened is not None
+
+    def clear(self, permit: int) -> None:
+        """Notes that the first token of a suspected call has come: the suspicion was wrong, or may be over."""
+        if permit == self._permit:
+            self._in_a_row = self._suspicions = 0
+            last = max((place for place, (_, failed) in enumerate(self._latest) if failed), default=None)
+            if last is not None:
+                self._latest[last] = (self._latest[last][0], False)
+        elif self.only_suspected:
+            self.try_now()
 
     def left(self, permit: int) -> None:
         """Notes that a call ended without a word about the target, for example because its caller left."""
@@ -145,5 +173,6 @@ class Breaker:
         self._cause = None
         self._probing = False
         self._permit += 1
-        self._in_a_row = 0
+        self._in_a_row = self._suspicions = 0
+        self.only_suspected = False
         self._latest: deque[tuple[float, bool]] = deque(maxlen=WINDOW)

@@ -12,7 +12,7 @@ import structlog
 
 from parley.config import Retries
 from parley.core.attempts import Attempt, Kind, Outcome
-from parley.core.breaker import Clock
+from parley.core.breaker import UNHEARD, Clock
 from parley.core.budget import Budget
 from parley.core.errors import (
     ContextLengthExceeded,
@@ -24,11 +24,13 @@ from parley.core.errors import (
     UpstreamRateLimited,
     UpstreamUnavailable,
 )
+from parley.core.first_tokens import UNKNOWN_SECONDS
 from parley.core.ports import UpstreamCall
 from parley.core.targets import Candidate
 from parley.core.verdicts import SHORT_WAIT, Health, Next, Repeat, verdict
 
 MOST_REPEATS = 2
+_POLL_SECONDS = 1.0
 FIRST_BACKOFF = 0.4
 
 _log = structlog.get_logger()
@@ -62,6 +64,7 @@ class Course:
         self._jitter = jitter
         self._full = False
         self._passed_over = False  # somebody who is not well just now
+        self._slow: list[Candidate] = []  # not asked, but only because they are slow
         self._error: ParleyError | None = None
         self._asked = list(candidates)
         self.attempts: list[Attempt] = []
@@ -81,9 +84,25 @@ class Course:
         """Returns as many seconds as may still be waited for something: at most so many, and none past the deadline."""
         return most if self._deadline is None else max(0.0, min(most, self._deadline - self._clock()))
 
+    def hedge_in(self, after: float | None) -> float:
+        """Returns in how many seconds the call is hedged: `after` so many, or where that is None, when it is late."""
+        waiting = self._waiting_for_token()
+        if waiting is None or waiting.whole:
+            return min(after or _POLL_SECONDS, _POLL_SECONDS)
+        late_after = after or waiting.candidate.target.first_tokens.late_after() or UNKNOWN_SECONDS
+        return waiting.begun + late_after - self._clock()
+
     def may_hedge(self) -> bool:
-        """Takes a repetition for a hedge; False where nobody is left for it, or the budget has none."""
-        return self.has_more and self._budget.repeat()
+        """Takes a repetition for a hedge; False where nobody is left for it, or the budget has none.
+
+        A call that waits at a target whose breaker is open needs none: elsewhere it is the first one.
+        """
+        waiting = self._waiting_for_token()
+        is_free = waiting is not None and not waiting.candidate.target.breaker.is_closed
+        return self.has_more and (is_free or self._budget.repeat())
+
+    def _waiting_for_token(self) -> Attempt | None:
+        return next((one for one in reversed(self.attempts) if one.outcome is None), None)
 
     def next(self) -> Candidate:
         """Takes the next candidate that may be asked. Raises what the caller is told where there is none."""
@@ -93,6 +112,10 @@ class Course:
             if candidate.target.admits(self._account):
                 return candidate
             self._passed_over = True
+            if candidate.target.is_only_slow(self._account):
+                self._slow.append(candidate)
+        if self._slow and self._left > 0:
+            return self._slow.pop(0)
         raise self._final()
 
     def begin(
@@ -100,7 +123,10 @@ class Course:
     ) -> Attempt | None:
         """Begins an attempt; None where the breaker has shut meanwhile. `before` is the one that it repeats."""
         self._check_deadline()
-        permit = candidate.target.enter(self._account) if self._left > 0 else None
+        target = candidate.target
+        permit = target.enter(self._account) if self._left > 0 else None
+        if permit is None and self._left > 0 and not self.has_more and target.is_only_slow(self._account):
+            permit = UNHEARD
         if permit is None:
             return None
         self._left -= 1
@@ -122,8 +148,30 @@ class Course:
     def began(self, attempt: Attempt) -> None:
         """Notes an attempt's first token."""
         attempt.first_token = self._clock()
-        attempt.permit = attempt.candidate.target.breaker.began(attempt.permit)
-        attempt.candidate.target.doubts.record_success()
+        target = attempt.candidate.target
+        target.first_tokens.add(attempt.first_token - attempt.begun)
+        if attempt.late:
+            target.breaker.clear(attempt.permit)
+        attempt.permit = target.breaker.began(attempt.permit)
+        target.doubts.record_success()
+
+    def late_in(self, attempt: Attempt) -> float | None:
+        """Returns after how many seconds of waiting for its first token an attempt is late; None for never.
+
+        Where little is known of its target that is a quarter of `first_token`. A call that cannot go elsewhere is not.
+        """
+        if not self.has_choice or attempt.whole:
+            return None
+        late_after = attempt.candidate.target.first_tokens.late_after()
+        return late_after or attempt.candidate.model.timeouts.first_token / 4
+
+    def late(self, attempt: Attempt) -> None:
+        """Notes that the first token of an attempt is late, unless nobody else may be asked in its place."""
+        target = attempt.candidate.target
+        others = (one.target for one in self._asked if one.target is not target)
+        if attempt.outcome is None and any(other.admits(self._account) for other in others):
+            attempt.late = True
+            target.breaker.suspect(attempt.permit)
 
     def completed(self, attempt: Attempt) -> None:
         """Notes that an attempt has answered."""
@@ -168,6 +216,8 @@ class Course:
     def _record(self, attempt: Attempt, health: Health, error: ParleyError) -> None:
         target = attempt.candidate.target
         breaker = target.breaker
+        if attempt.late and attempt.first_token is None:
+            return  # it was counted while it waited
         counts = health is Health.SUSPECT and target.doubts.record_failure(self._account)
         if counts or health is Health.FAILURE:
             breaker.failed(attempt.permit, type(error))

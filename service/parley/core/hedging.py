@@ -9,21 +9,27 @@ from parley.core.attempts import Kind
 from parley.core.errors import ParleyError
 from parley.core.verdicts import Next, verdict
 
+_AGAIN_SECONDS = 1.0
+
 Lane = Callable[[Kind], Coroutine[Any, Any, Asked]]
 """Asks one target after another until one of them has said its first token."""
 
 
-async def race(lane: Lane, seconds: float, may_hedge: Callable[[], bool]) -> Asked:
-    """Returns the stream whose first token comes first. A second lane is opened after so many seconds, if `may_hedge`.
+async def race(lane: Lane, hedge_in: Callable[[], float], may_hedge: Callable[[], bool]) -> Asked:
+    """Returns the stream whose first token comes first.
 
+    A second lane is opened in as many seconds as `hedge_in` says, if `may_hedge`; if not, a second later.
     The other lane is ended, and its stream closed. Raises what the first lane raises where neither has a token, and at
     once where the request itself was refused there.
     """
     lanes = [asyncio.create_task(lane(Kind.FIRST))]
     try:
-        await asyncio.wait(lanes, timeout=seconds)
-        if not lanes[0].done() and may_hedge():
-            lanes.append(asyncio.create_task(lane(Kind.HEDGE)))
+        while len(lanes) == 1 and not lanes[0].done():
+            seconds = hedge_in()
+            if seconds <= 0 and may_hedge():
+                lanes.append(asyncio.create_task(lane(Kind.HEDGE)))
+            else:
+                await asyncio.wait(lanes, timeout=seconds if seconds > 0 else _AGAIN_SECONDS)
         winner = await _fastest(lanes)
         await _end([task for task in lanes if task is not winner])
     except BaseException:  # a caller who leaves now leaves the winner too

@@ -119,10 +119,15 @@ class Run:
             joint.settle(attempt)
             await asked.close()
 
-    async def _open(self) -> Asked:
-        if self._model.hedge is None:
-            return await self._lane(Kind.FIRST)
-        return await hedging.race(self._lane, self._model.hedge, self._course.may_hedge)
+    async def _open(self, joint: Joint | None = None) -> Asked:
+        """Asks for a stream, or for the rest of one that has broken off, until somebody has said a token of it."""
+        hedge, course = self._model.hedge, self._course
+        if hedge == "off" or not course.has_choice:
+            return await self._lane(Kind.FIRST, joint)
+        after = None if hedge == "auto" else hedge
+        return await hedging.race(
+            lambda kind: self._lane(kind, joint), lambda: course.hedge_in(after), course.may_hedge
+        )
 
     async def _go_on(self, joint: Joint) -> Asked:
         """Asks others for the rest of a stream that has broken off. Raises how it broke off where nobody has it.
@@ -135,7 +140,7 @@ class Run:
         if self._joiner is None and not self._may_continue(joint):
             raise broken
         try:
-            asked = await self._lane(Kind.CONTINUATION, joint)
+            asked = await self._open(joint)
         except DeadlineExceeded:
             raise
         except ParleyError:

@@ -6,6 +6,7 @@ import time
 from parley.config import Model, Price, Target
 from parley.core.breaker import Breaker, Clock
 from parley.core.doubts import Doubts
+from parley.core.first_tokens import FirstTokens
 from parley.core.pauses import Cell, Memory, Pause
 from parley.core.ports import Backend
 
@@ -34,6 +35,7 @@ class LiveTarget:
         self.well = True
         self.breaker = Breaker(clock, Pause(cell or Memory()))
         self.doubts = Doubts(clock)
+        self.first_tokens = FirstTokens()
         self._clock = clock
         self._streams_from = float("-inf")
         self._most_queued = target.max_queued
@@ -47,6 +49,10 @@ class LiveTarget:
     def enter(self, account: str = "") -> int | None:
         """Lets a call of this account through and returns its permit; None where it must go elsewhere."""
         return self.breaker.enter() if self.well and self.doubts.enter(account) else None
+
+    def is_only_slow(self, account: str = "") -> bool:
+        """Tells whether calls of this account are kept away for no other reason than that the target is slow."""
+        return self.well and self.breaker.only_suspected and not self.doubts.retry_in(account)
 
     def retry_in(self, account: str = "") -> float:
         """Returns in how many seconds a call of this account may be let through; 0 for now."""
