@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.faults import scenarios
+from tests.faults import recorder, scenarios
 from tests.faults.clients import WrongError
 from tests.faults.scenarios import Database, say
 from tests.faults.stores import STORES, database
 
-SCENARIOS = ("kills", "race", "stopped", "replicas")
+SCENARIOS = ("recorder", "kills", "race", "stopped", "replicas")
 
 
 def main() -> int:
@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=200, help="how many workers are killed; default: 200")
     parser.add_argument("--databases", type=int, default=100, help="how often PostgreSQL is killed; default: 100")
     parser.add_argument("--reads", type=int, default=10_000, help="how often a turn is read at another worker")
+    parser.add_argument("--seconds", type=float, default=300.0, help="how long the recorder runs; default: 300")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31), help="repeats a run")
     return parser
 
@@ -64,6 +65,8 @@ async def _scenario(scenario: str, folder: Path, store: Database | None, options
             return await scenarios.kills(
                 folder, options.seed, workers=options.workers, databases=databases, database=store
             )
+        case "recorder":
+            return await recorder.record(folder, options.seed, store, seconds=options.seconds)
         case "race":
             return await scenarios.race(folder, options.seed, store)
         case "stopped":

@@ -11,7 +11,14 @@ import grpc
 
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
-from parley.v1.sessions_pb2 import ListSessionMessagesRequest, ListSessionsRequest, SessionMessage
+from parley.v1.sessions_pb2 import (
+    DeleteSessionRequest,
+    ForkSessionRequest,
+    ListSessionMessagesRequest,
+    ListSessionsRequest,
+    Session,
+    SessionMessage,
+)
 from parley.v1.sessions_pb2_grpc import SessionsStub
 from tests.faults.cluster import Cluster
 
@@ -60,7 +67,9 @@ class Tally:
 class Wire:
     """The stubs of every worker."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, seconds: float = CALL_SECONDS) -> None:
+        """Connects to every worker; a call takes at most so many seconds."""
+        self._seconds = seconds
         self._metadata = (("authorization", f"Bearer {cluster.key}"),)
         self._channels = [grpc.aio.insecure_channel(slot.address, options=_OPTIONS) for slot in cluster.slots]
         self._chats: list[Any] = [ChatCompletionsStub(channel) for channel in self._channels]
@@ -71,17 +80,53 @@ class Wire:
         for channel in self._channels:
             await channel.close()
 
-    async def ask(self, slot: int, text: str, session: str | None, key: str, *, streamed: bool = False) -> Told:
+    async def ask(self, slot: int, text: str, session: str | None, key: str | None, *, streamed: bool = False) -> Told:
         """Makes one turn at one worker. Raises grpc.aio.AioRpcError."""
         request = CreateChatCompletionRequest(model="echo", session_id=session)
         request.messages.add(role="user").content.string_value = text
-        metadata = (*self._metadata, ("idempotency-key", key))
+        metadata = self._with_key(key)
         if streamed:
             return await self._stream(slot, request, metadata)
         answer: ChatCompletion = await self._chats[slot].CreateChatCompletion(
-            request, metadata=metadata, timeout=CALL_SECONDS
+            request, metadata=metadata, timeout=self._seconds
         )
         return Told(answer.id, answer.session_id, answer.choices[0].message.content.string_value)
+
+    async def leave(self, slot: int, text: str, session: str | None) -> None:
+        """Begins a stream, and leaves it after the first piece."""
+        request = CreateChatCompletionRequest(model="echo", session_id=session)
+        request.messages.add(role="user").content.string_value = text
+        call = self._chats[slot].StreamChatCompletion(request, metadata=self._metadata, timeout=self._seconds)
+        async for _ in call:
+            break
+        call.cancel()
+
+    async def fork(self, slot: int, session: str, key: str | None) -> str:
+        """Forks a session with all its completed turns; returns the new one's id."""
+        request = ForkSessionRequest(session_id=session)
+        made = await self._sessions[slot].ForkSession(request, metadata=self._with_key(key), timeout=self._seconds)
+        return str(made.id)
+
+    async def delete(self, slot: int, session: str, key: str | None) -> None:
+        """Deletes a session."""
+        request = DeleteSessionRequest(session_id=session)
+        await self._sessions[slot].DeleteSession(request, metadata=self._with_key(key), timeout=self._seconds)
+
+    async def turn_counts(self, slot: int) -> dict[str, int]:
+        """Reads the latest thousand sessions in one call: id to number of turns."""
+        return {session.id: session.turn_count for session in await self._latest(slot)}
+
+    async def origins(self, slot: int) -> dict[str, str | None]:
+        """Reads the latest thousand sessions in one call: id to the session that it was forked from."""
+        return {session.id: session.forked_from or None for session in await self._latest(slot)}
+
+    async def _latest(self, slot: int) -> list[Session]:
+        request = ListSessionsRequest(page_size=1000)
+        page = await self._sessions[slot].ListSessions(request, metadata=self._metadata, timeout=self._seconds)
+        return list(page.sessions)
+
+    def _with_key(self, key: str | None) -> Any:
+        return self._metadata if key is None else (*self._metadata, ("idempotency-key", key))
 
     async def messages(self, slot: int, session: str) -> list[SessionMessage]:
         """Reads a whole session at one worker."""
@@ -89,7 +134,7 @@ class Wire:
         request = ListSessionMessagesRequest(session_id=session, page_size=1000)
         while True:
             page = await self._sessions[slot].ListSessionMessages(
-                request, metadata=self._metadata, timeout=CALL_SECONDS
+                request, metadata=self._metadata, timeout=self._seconds
             )
             found.extend(page.messages)
             if not page.HasField("next_page_token"):
@@ -99,7 +144,7 @@ class Wire:
     async def last_turn(self, slot: int) -> dict[str, int]:
         """Reads the latest sessions at one worker: id to number of turns."""
         page = await self._sessions[slot].ListSessions(
-            ListSessionsRequest(page_size=20), metadata=self._metadata, timeout=CALL_SECONDS
+            ListSessionsRequest(page_size=20), metadata=self._metadata, timeout=self._seconds
         )
         return {session.id: session.turn_count for session in page.sessions}
 
@@ -108,7 +153,7 @@ class Wire:
         found: list[str] = []
         request = ListSessionsRequest(page_size=1000)
         while True:
-            page = await self._sessions[slot].ListSessions(request, metadata=self._metadata, timeout=CALL_SECONDS)
+            page = await self._sessions[slot].ListSessions(request, metadata=self._metadata, timeout=self._seconds)
             found.extend(session.id for session in page.sessions)
             if not page.HasField("next_page_token"):
                 return found
@@ -117,7 +162,7 @@ class Wire:
     async def _stream(self, slot: int, request: CreateChatCompletionRequest, metadata: Any) -> Told:
         text: list[str] = []
         told, session, whole = "", "", False
-        call = self._chats[slot].StreamChatCompletion(request, metadata=metadata, timeout=CALL_SECONDS)
+        call = self._chats[slot].StreamChatCompletion(request, metadata=metadata, timeout=self._seconds)
         async for chunk in call:
             told, session, whole = chunk.id, chunk.session_id, not chunk.choices
             text.extend(choice.delta.content for choice in chunk.choices)

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ class Slot:
     command: list[str]
     log: Path
     scratch: str
+    environment: dict[str, str] = field(default_factory=dict)
     serves: bool = False
     process: asyncio.subprocess.Process | None = None
 
@@ -37,7 +38,7 @@ class Slot:
                 *self.command,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
-                env=processes.environment(TMPDIR=self.scratch),
+                env=processes.environment(TMPDIR=self.scratch, **self.environment),
             )
         assert self.process.stdout is not None
         line = await asyncio.wait_for(self.process.stdout.readline(), PATIENCE)
@@ -76,10 +77,21 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster(folder: Path, upstream: str, store: str | None, workers: int) -> AsyncIterator[Cluster]:
-    """Runs the workers on one state folder, or on the PostgreSQL at the URL `store`, until they are stopped."""
+async def cluster(
+    folder: Path,
+    upstream: str,
+    store: str | None,
+    workers: int,
+    *,
+    window: int = 20,
+    environment: Sequence[dict[str, str]] = (),
+) -> AsyncIterator[Cluster]:
+    """Runs the workers on one state folder, or on the PostgreSQL at the URL `store`, until they are stopped.
+
+    `window` is the number of messages of a session's past that go upstream; `environment` is that of each worker.
+    """
     config = folder / "parley.yaml"
-    config.write_text(_configuration(upstream, store))
+    config.write_text(_configuration(upstream, store, window))
     common = ["--config", str(config), "--state-dir", str(folder / "state")]
     made = processes.run("keys", "create", "--name", "faults", "--json", *common)
     running = Cluster(json.loads(made.stdout)["key"])
@@ -87,7 +99,8 @@ async def cluster(folder: Path, upstream: str, store: str | None, workers: int) 
     for number in range(workers):
         address = f"127.0.0.1:{processes.steady_port()}"
         command = [processes.COMMAND, "serve", *common, "--listen", address]
-        running.slots.append(Slot(address, command, folder / f"worker-{number}.log", scratch.name))
+        own = environment[number] if environment else {}
+        running.slots.append(Slot(address, command, folder / f"worker-{number}.log", scratch.name, own))
     try:
         await asyncio.gather(*(slot.start() for slot in running.slots))
         yield running
@@ -101,11 +114,11 @@ async def cluster(folder: Path, upstream: str, store: str | None, workers: int) 
         scratch.cleanup()
 
 
-def _configuration(upstream: str, store: str | None) -> str:
+def _configuration(upstream: str, store: str | None, window: int) -> str:
     model = {
         "id": "echo",
         "targets": [{"backend": "echo"}],
-        "history": {"max_messages": 20},
+        "history": {"max_messages": window},
         "timeouts": {
             "stream_idle": "120s"
         },  # a worker that is stopped for a while must not take that for its backend's

@@ -33,6 +33,10 @@ class Database(Protocol):
         """Starts it on the same data; returns when it serves."""
         ...
 
+    async def freeze(self, seconds: float) -> None:
+        """Stops every process of it for a while."""
+        ...
+
 
 def say(text: str) -> None:
     """Shows progress on stderr."""

@@ -25,6 +25,14 @@ class _Postgres:
         """Starts it on the same data; returns when it serves."""
         await asyncio.to_thread(self._server.start)
 
+    async def freeze(self, seconds: float) -> None:
+        """Stops every process of it for a while."""
+        self._server.freeze()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._server.thaw()
+
 
 @contextmanager
 def database(store: str) -> Iterator[Database | None]:
