@@ -17,8 +17,10 @@ _PLAIN: dict[int, Schema] = {
     Field.TYPE_UINT32: {"type": "integer", "minimum": 0, "maximum": 2**32 - 1},
     Field.TYPE_INT64: {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
 }
-_PART = {"type": "object", "properties": {"type": {"type": "string"}}, "required": ["type"]}
-_CHOICE = {"type": "object", "properties": {"type": {"type": "string"}}}
+# Generators of clients take an object for an empty one unless it says that it has properties.
+_OBJECT: Schema = {"type": "object", "additionalProperties": True}
+_PART = _OBJECT | {"properties": {"type": {"type": "string"}}, "required": ["type"]}
+_CHOICE = _OBJECT | {"properties": {"type": {"type": "string"}}}
 
 # The documented forms of what is a google.protobuf.Value in the protos.
 VALUES: dict[str, list[Schema]] = {
@@ -33,38 +35,43 @@ VALUES: dict[str, list[Schema]] = {
     ],
     "CreateChatCompletionRequest.function_call": [
         {"type": "string", "enum": ["none", "auto"]},
-        {"type": "object", "properties": {"name": {"type": "string"}}},
+        _OBJECT | {"properties": {"name": {"type": "string"}}},
     ],
     "Prediction.content": [{"type": "string"}, {"type": "array", "items": _PART}],
-    "AudioOutput.voice": [{"type": "string"}, {"type": "object"}],
+    "AudioOutput.voice": [{"type": "string"}, _OBJECT],
 }
-
-
-def _where(field: str, values: list[str], **needs: Schema) -> Schema:
-    """The form of an object in which the field has one of these values."""
-    return {"properties": {field: {"enum": values}, **needs}, "required": [field, *needs]}
 
 
 _SAID = {"anyOf": VALUES["Message.content"]}
 _TEXT = {"type": "string", "minLength": 1}
 
-# What fields demand of one another.
-FORMS: dict[str, list[Schema]] = {
-    "Message": [
-        _where("role", ["system", "developer", "user"], content=_SAID),
-        _where("role", ["assistant"]),
-        _where("role", ["tool"], content=_SAID, tool_call_id=_TEXT),
-        _where("role", ["function"], content=_SAID, name=_TEXT),
-    ],
-    "Tool": [
-        _where("type", ["function"], function={"type": "object"}),
-        _where("type", ["custom"], custom={"type": "object"}),
-    ],
-    "ResponseFormat": [
-        _where("type", ["text", "json_object"]),
-        _where("type", ["json_schema"], json_schema={"type": "object"}),
-    ],
+# What fields demand of one another: the field that decides, and what each of its values needs.
+NEEDS: dict[str, tuple[str, list[tuple[list[str], dict[str, Schema]]]]] = {
+    "Message": (
+        "role",
+        [
+            (["system", "developer", "user"], {"content": _SAID}),
+            (["tool"], {"content": _SAID, "tool_call_id": _TEXT}),
+            (["function"], {"content": _SAID, "name": _TEXT}),
+        ],
+    ),
+    "Tool": ("type", [(["function"], {"function": {"type": "object"}}), (["custom"], {"custom": {"type": "object"}})]),
+    "ResponseFormat": ("type", [(["json_schema"], {"json_schema": {"type": "object"}})]),
 }
+
+
+def _conditions(field: str, needs: list[tuple[list[str], dict[str, Schema]]]) -> Schema:
+    """Returns nested conditions. Generators of clients pass over them, and make one type of the object."""
+    if not needs:
+        return {}
+    (values, required), *rest = needs
+    condition: Schema = {
+        "if": {"properties": {field: {"enum": values}}, "required": [field]},
+        "then": {"properties": required, "required": list(required)},
+    }
+    return condition | ({"else": _conditions(field, rest)} if rest else {})
+
+
 _MORE: dict[str, Schema] = {
     "CreateChatCompletionRequest.model": {"minLength": 1},
     "CreateChatCompletionRequest.logit_bias": {"propertyNames": {"pattern": "^[0-9]+$"}},
@@ -115,7 +122,7 @@ class Schemas:
         schema["properties"] = properties
         schema |= {"required": required} if required else {}
         schema |= {"additionalProperties": True} if any(field.name in _CARRIERS for field in declared) else {}
-        return schema | ({"anyOf": FORMS[name]} if name in FORMS else {})
+        return schema | (_conditions(*NEEDS[name]) if name in NEEDS else {})
 
     def property(self, name: str, field: Field) -> Schema:
         """Returns the schema of a message's field, with its comment as the description."""
@@ -154,7 +161,7 @@ class Schemas:
             return dict(_PLAIN[field.type])
         kind = local_name(field.type_name)
         if kind == "google.protobuf.Struct":
-            return {"type": "object"}
+            return dict(_OBJECT)
         if kind == "google.protobuf.Value":
             return {"anyOf": VALUES[place]}
         return reference(kind)

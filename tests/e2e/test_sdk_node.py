@@ -1,63 +1,20 @@
 """OpenAI's own package for Node, unmodified: tests/e2e/node has the scripts, each prints one line of JSON."""
 
-import hashlib
 import json
-import os
-import shutil
 import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e import vendor
+from tests.e2e.node_packages import HERE, installed
 from tests.processes import PATIENCE, Parley, environment
 from tests.upstream import Cut, Events, Gate, Json, ScriptedUpstream
 
-HERE = Path(__file__).with_name("node")
-OLDEST = 20  # of Node, in years of support: what package.json says
-
+__all__ = ["installed"]
 Run = Callable[..., Any]
-
-
-@pytest.fixture(scope="session")
-def installed() -> Path:
-    """A folder with the packages of the lock file, installed once beside the Python packages."""
-    for command in ("node", "npm"):
-        if shutil.which(command) is None:
-            _unavailable(f"{command} is not installed; the package for Node is tested with Node {OLDEST} or later")
-    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
-    if int(version.removeprefix("v").split(".")[0]) < OLDEST:
-        _unavailable(f"Node is {version.strip()}; the package for Node is tested with {OLDEST} or later")
-    lock = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()[:16]
-    folder = Path(sys.prefix) / "node" / lock
-    if not folder.exists():
-        _install(folder)
-    return folder
-
-
-def _unavailable(why: str) -> None:
-    """Skips; but where CI runs, nothing may be left out."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(why)
-    pytest.skip(why)
-
-
-def _install(folder: Path) -> None:
-    folder.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as made:
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(HERE / name, made)
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        done = subprocess.run(command, cwd=made, capture_output=True, text=True, check=False)
-        assert 0 == done.returncode, done.stderr
-        with suppress(OSError):  # another run has been faster
-            Path(made).rename(folder)
-    assert folder.exists()
 
 
 @pytest.fixture(scope="session")
@@ -127,13 +84,35 @@ def test_the_tools_runner_calls_and_is_answered(run: Run, upstream: ScriptedUpst
         upstream.answer(vendor.whole(calls), vendor.whole(vendor.choice("In Bogotá.")))
     got = run("tools.mjs", *(["stream"] if streamed else []))
     assert {"final": "In Bogotá.", "called": ["Paris", "Bogotá"]} == got
-    assert [streamed, streamed] == [request.json.get("stream", False) for request in upstream.requests]
+    # The model has other targets: whole answers are asked for as streams, too.
+    assert [True, True] == [request.json["stream"] for request in upstream.requests]
     _, called, *results = upstream.requests[1].json["messages"]
     assert vendor.PARALLEL_CALLS == called["tool_calls"]
     expected = [(call["id"], f"20° in {city}") for call, city in zip(vendor.PARALLEL_CALLS, got["called"], strict=True)]
     assert expected == [(result["tool_call_id"], result["content"]) for result in results]
     properties = upstream.requests[0].json["tools"][0]["function"]["parameters"]["properties"]
     assert ["unit", "city"] == list(properties)
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_the_ai_sdk_takes_several_tool_steps(run: Run, upstream: ScriptedUpstream, streamed: bool) -> None:
+    """Two calls at once, one more, the last words: each step's results reach the upstream beside their calls."""
+    third = [{"id": "call_3", "type": "function", "function": {"name": "get_weather", "arguments": '{"city":"Lima"}'}}]
+    if streamed:
+        calls = [vendor.calls_in_pieces(vendor.PARALLEL_CALLS), vendor.calls_in_pieces(third)]
+        upstream.answer(*calls, vendor.text("In ", "Lima."))
+    else:
+        steps = [vendor.choice(None, tool_calls=made) for made in (vendor.PARALLEL_CALLS, third)]
+        upstream.answer(*map(vendor.whole, steps), vendor.whole(vendor.choice("In Lima.")))
+    got = run("ai_sdk.mjs", *(["stream"] if streamed else []))
+    tokens = 3 * vendor.USAGE["total_tokens"]  # type: ignore[operator]
+    expected = {"text": "In Lima.", "called": ["Paris", "Bogotá", "Lima"], "steps": 3, "finishReason": "stop"}
+    assert expected | {"tokens": tokens} == got
+    exchange = upstream.requests[2].json["messages"]
+    assert ["user", "assistant", "tool", "tool", "assistant", "tool"] == [message["role"] for message in exchange]
+    ids = [call["id"] for message in exchange for call in message.get("tool_calls", [])]
+    assert ids == [call["id"] for call in (*vendor.PARALLEL_CALLS, *third)]
+    assert ids == [message["tool_call_id"] for message in exchange if message["role"] == "tool"]
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, int, str, str | None]] = {

@@ -1,0 +1,51 @@
+"""The packages for Node that tests use, installed once beside the Python packages; the scripts are in `node`."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).with_name("node")
+OLDEST = 20  # of Node, in years of support: what package.json says
+
+
+@pytest.fixture(scope="session")
+def installed() -> Path:
+    """A folder with the packages of the lock file, installed once beside the Python packages."""
+    for command in ("node", "npm"):
+        if shutil.which(command) is None:
+            _unavailable(f"{command} is not installed; the package for Node is tested with Node {OLDEST} or later")
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+    if int(version.removeprefix("v").split(".")[0]) < OLDEST:
+        _unavailable(f"Node is {version.strip()}; the package for Node is tested with {OLDEST} or later")
+    lock = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()[:16]
+    folder = Path(sys.prefix) / "node" / lock
+    if not folder.exists():
+        _install(folder)
+    return folder
+
+
+def _unavailable(why: str) -> None:
+    """Skips; but where CI runs, nothing may be left out."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+def _install(folder: Path) -> None:
+    folder.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as made:
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(HERE / name, made)
+        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        done = subprocess.run(command, cwd=made, capture_output=True, text=True, check=False)
+        assert 0 == done.returncode, done.stderr
+        with suppress(OSError):  # another run has been faster
+            Path(made).rename(folder)
+    assert folder.exists()
