@@ -146,9 +146,11 @@ async def test_stream(backend: LlamaCpp) -> None:
 
 
 async def test_several_answers(backend: LlamaCpp) -> None:
-    """`n` gives as many answers; a stream's usage counts all of them."""
+    """`n` gives as many answers; the usage counts all of them, whole and streamed."""
     answer = await backend.complete(call(**SHORT, n=2))
     assert [0, 1] == sorted(choice.index for choice in answer.choices)
+    assert 12 == answer.usage.completion_tokens
+    assert ["length", "length"] == [choice.finish_reason for choice in answer.choices]
     chunks = await collect(backend, call(**SHORT, n=2))
     assert text(chunks, 0) == text(chunks, 1) != ""
     assert 12 == chunks[-1].usage.completion_tokens

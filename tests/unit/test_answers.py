@@ -232,3 +232,45 @@ def test_a_shaped_stream_and_its_replay_say_the_same() -> None:
     assert "Hello" == "".join(c.delta.content for chunk in first for c in chunk.choices)
     assert "Hello" == "".join(c.delta.content for chunk in again for c in chunk.choices)
     assert {chunk.id for chunk in first} == {chunk.id for chunk in again}
+
+
+def test_a_replay_has_one_kind_of_delta_a_chunk() -> None:
+    """As the first stream had: one tool call a chunk, no content before tool calls."""
+    message = Message(role="assistant", reasoning_content="hm", refusal="no", extra_json='{"details":[1]}')
+    message.tool_calls.extend(
+        ToolCall(id=name, type="function", function=FunctionCall(name=name, arguments="{}")) for name in "fg"
+    )
+    message.audio.CopyFrom(Audio(id="sound"))
+    message.function_call.CopyFrom(FunctionCall(name="h", arguments="{}"))
+    answer = _stamped()
+    answer.choices.append(Choice(index=0, message=message, finish_reason="tool_calls", extra_json='{"flags":1}'))
+    answer.extra_json = '{"provider":"x"}'
+    chunks = [chunk for together in streamed(answer) for chunk in together]
+    for chunk in chunks[:-1]:
+        delta = chunk.choices[0].delta
+        assert sum(field.name not in {"role", "extra_json"} for field, _ in delta.ListFields()) <= 1
+        assert len(delta.tool_calls) <= 1
+    assert not chunks[0].choices[0].delta.HasField("content")
+    firsts = [call for chunk in chunks for choice in chunk.choices for call in choice.delta.tool_calls if call.id]
+    assert [("f", ""), ("g", "")] == [(call.function.name, call.function.arguments) for call in firsts]
+    again = _joined(*chunks)
+    assert ('{"details":[1]}', '{"flags":1}') == (again.choices[0].message.extra_json, again.choices[0].extra_json)
+    assert '{"provider":"x"}' == again.extra_json
+
+
+def test_unknown_fields_are_merged() -> None:
+    """Arrays are appended, objects merged, other values replaced; large integers stay as they are."""
+    pieces = ['{"a":[1],"o":{"x":1},"s":"one"}', '{"a":[2],"o":{"y":123456789012345678901234567890},"s":"two"}']
+    message = _joined(*(_chunk(Delta(content="a", extra_json=piece)) for piece in pieces)).choices[0].message
+    assert '{"a":[1,2],"o":{"x":1,"y":123456789012345678901234567890},"s":"two"}' == message.extra_json
+
+
+def test_an_answer_that_calls_tools_has_null_for_content() -> None:
+    """And one that ends without any text an empty one."""
+    called = _joined(_chunk(Delta(tool_calls=[ToolCallDelta(index=0, id="a")]), finish="tool_calls"))
+    assert "null_value" == called.choices[0].message.content.WhichOneof("kind")
+    cut = _joined(_chunk(Delta(reasoning_content="hm"), finish="length"))
+    assert ("string_value", "") == (
+        cut.choices[0].message.content.WhichOneof("kind"),
+        cut.choices[0].message.content.string_value,
+    )
