@@ -1,0 +1,166 @@
+"""The sixteen faults by name, at default settings: what the caller gets, and what each upstream sees.
+
+S15 is in tests/e2e/test_target_outage.py. All calls are made at once, in the background: nearly all they do is wait.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import product
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from tests.e2e.faults import calling, misbehaving
+from tests.e2e.faults.benchmark import FAULTS, WITHIN, Fault, Refused
+from tests.e2e.faults.calling import GRPC, REST, Outcome
+from tests.processes import started
+from tests.upstream import Answer, Received, ScriptedUpstream
+
+
+class Run(NamedTuple):
+    """A fault, asked for in one way."""
+
+    name: str
+    streamed: bool
+    transport: str
+    alone: bool
+
+    @property
+    def fault(self) -> Fault:
+        """The row."""
+        return FAULTS[self.name]
+
+    @property
+    def model(self) -> str:
+        """A model of the run's own."""
+        way = "streamed" if self.streamed else "whole"
+        return (
+            f"{self.name} {self.fault.title}, {way}, {self.transport}, {'alone' if self.alone else 'with a fallback'}"
+        )
+
+    def script(self, target: str, place: int, request: Received) -> Answer:
+        """Answers as a target of the run."""
+        fault = self.fault
+        scripts = fault.slow_alone if self.alone and fault.slow_alone else fault.primary
+        return misbehaving.in_order(scripts if target == "primary" else [fault.fallback], request, place)
+
+
+RUNS = {
+    run.model: run
+    for name, streamed, by, alone in product(FAULTS, (True, False), (REST, GRPC), (False, True))
+    if (run := Run(name, streamed, by, alone)) and not (alone and FAULTS[name].alone is None)
+}
+
+
+class Took(NamedTuple):
+    """What a call gave, and after how many seconds."""
+
+    outcome: Outcome
+    seconds: float
+
+
+class Benchmark:
+    """The running stack: what the callers got, and what the upstreams saw and when."""
+
+    def __init__(self, calls: dict[str, Future[Took]], seen: dict[str, list[tuple[float, Received]]]) -> None:
+        self._calls = calls
+        self._seen = seen
+
+    def of(self, run: Run) -> Took:
+        """Waits for a run's end."""
+        return self._calls[run.model].result()
+
+    def seen(self, run: Run, target: str) -> list[tuple[float, Received]]:
+        """Returns the requests that a target got."""
+        return self._seen[f"{run.model}/{target}"]
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Benchmark]:
+    """The stack, with every fault under way."""
+    seen: dict[str, list[tuple[float, Received]]] = defaultdict(list)
+
+    def answer(request: Received) -> Answer:
+        name = request.json["model"]
+        model, _, target = name.rpartition("/")
+        seen[name].append((time.monotonic(), request))
+        return RUNS[model].script(target, len(seen[name]) - 1, request)
+
+    file = tmp_path_factory.mktemp("benchmark") / "parley.yaml"
+    with ScriptedUpstream() as upstream, ThreadPoolExecutor(len(RUNS)) as pool:
+        upstream.default = answer
+        file.write_text(yaml.safe_dump(_config(upstream.url)))
+        with started("--config", str(file), "--workers", "1") as parley:
+
+            def call(run: Run) -> Took:
+                begun = time.monotonic()
+                outcome = calling.call(parley, run.transport, calling.body(run.model, streamed=run.streamed))
+                return Took(outcome, time.monotonic() - begun)
+
+            yield Benchmark({run.model: pool.submit(call, run) for run in RUNS.values()}, seen)
+
+
+def _config(url: str) -> dict[str, Any]:
+    backends: dict[str, Any] = {}
+    models: list[dict[str, Any]] = []
+    for number, run in enumerate(RUNS.values()):
+        backends[f"b{number}"] = {"kind": "openai", "base_url": url}
+        model = {"id": run.model, "targets": [{"backend": f"b{number}", "model": f"{run.model}/primary"}]}
+        if run.alone:
+            model |= run.fault.options
+        else:
+            model["fallbacks"] = [f"{run.model}, fallback"]
+            target = {"backend": f"b{number}", "model": f"{run.model}/fallback"}
+            models.append({"id": f"{run.model}, fallback", "targets": [target]})
+        models.append(model)
+    return {"backends": backends, "models": models}
+
+
+every_run = pytest.mark.parametrize("run", RUNS.values(), ids=lambda run: run.model)
+
+
+@every_run
+def test_the_caller_gets_the_whole_answer_or_an_error(benchmark: Benchmark, run: Run) -> None:
+    """Never a part that looks whole, and never later than `WITHIN`, or so."""
+    outcome, seconds = benchmark.of(run)
+    fault = run.fault
+    gets = fault.alone[run.streamed] if run.alone and fault.alone else fault.gets
+    text = outcome.texts.get(0, "")
+    if isinstance(gets, Refused):
+        assert gets.reason in {(outcome.reason or "").upper(), _REASONS.get(outcome.reason or "")}
+        assert (gets.said if run.streamed else "", False) == (text, outcome.is_ended)
+    else:
+        assert (None, gets, ["stop"]) == (outcome.reason, text, outcome.finishes)
+        assert outcome.total_tokens > 0, "S11: usage is reported"
+    assert seconds < WITHIN
+
+
+_REASONS = {"rate_limit_exceeded": "UPSTREAM_RATE_LIMITED", "content_policy_violation": "CONTENT_POLICY"}
+
+
+@every_run
+def test_each_upstream_is_asked_as_often_as_it_may_be(benchmark: Benchmark, run: Run) -> None:
+    """No silent or refusing target again, and each of the others after a pause."""
+    benchmark.of(run)
+    fault = run.fault
+    primary, fallback = benchmark.seen(run, "primary"), benchmark.seen(run, "fallback")
+    expected = (fault.alone[2], 0) if run.alone and fault.alone else fault.asked
+    if run.name == "S14" and not run.alone:
+        assert [True, False] == [bool(misbehaving.begun(request)) for _, request in fallback]
+    assert expected == (len(primary), len(fallback))
+    if len(primary) > 1:
+        assert primary[1][0] - primary[0][0] >= fault.gap
+
+
+@pytest.mark.parametrize("run", [run for run in RUNS.values() if run.name == "S16"], ids=lambda run: run.model)
+def test_s16_the_answer_names_the_model_that_gave_it(benchmark: Benchmark, run: Run) -> None:
+    """With its usage, and a receipt of all that was tried."""
+    outcome = benchmark.of(run).outcome
+    assert f"{run.model}, fallback" == outcome.model
+    assert 12 == outcome.total_tokens
+    assert outcome.receipt is not None
+    assert ["failed"] * 3 + ["completed"] == [attempt.outcome for attempt in outcome.receipt.attempts]
+    assert 12 == outcome.receipt.usage.total_tokens
