@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from parley.core.errors import StoreUnavailable
+from parley.core.errors import StoreMisconfigured, StoreUnavailable
 from parley.core.history import Window
 from parley.core.ports import TurnEnd
 from parley.stores.postgres import PostgresStore, turns, upgrade
@@ -148,6 +148,56 @@ class TestSettings:
         await store.settle([charge(1)])
         await store.wait_for_release("nowhere", 1)
         assert "on" == await store._pool.run(lambda db: db.fetchval("SHOW synchronous_commit"))
+        await store.close()
+
+
+class TestPooler:
+    """A pooler in transaction mode gives each transaction any session of the server."""
+
+    async def test_nothing_is_left_in_a_session(self, postgres_server: Server, postgres_url: str) -> None:
+        """With `pooling: transaction` no statement, setting or listener outlives a call; waiting and limits work."""
+        store = await PostgresStore.open(postgres_url, 2, pooled=True)
+        await converse(store, "s", "q", "a", new=True)
+        await store.reserve([charge(1)])
+        await begin(store, "s", "q2")
+        await store.wait_for_release("s", 0.1)
+        await store.reap(session_age=3600, claim_age=3600, limit=9)
+        idle = store._pool._idle[0]
+        left = "SELECT (SELECT count(*) FROM pg_prepared_statements), current_setting('jit'), pg_listening_channels()"
+        assert [] == await idle.fetch(left)
+        assert "0 on auto off" == " ".join(
+            [
+                str(await idle.fetchval("SELECT count(*) FROM pg_prepared_statements")),
+                await idle.fetchval("SHOW enable_seqscan"),
+                await idle.fetchval("SHOW plan_cache_mode"),
+                await idle.fetchval("SELECT coalesce(nullif(current_setting('parley.session', true), ''), 'off')"),
+            ]
+        )
+        assert "on" == await store._pool.run(lambda db: db.fetchval("SHOW synchronous_commit"))
+        assert "force_generic_plan" == await store._pool.run(lambda db: db.fetchval("SHOW plan_cache_mode"))
+        await store.close()
+
+    async def test_a_pooler_that_is_not_configured(self, postgres_server: Server, postgres_url: str) -> None:
+        """Settings of another connection in a new session are the sign of one; the error says what to set."""
+        await upgrade(postgres_url)
+        postgres_server.sql("ALTER DATABASE parley SET parley.session = 'on'")
+        try:
+            for attempt in (PostgresStore.open(postgres_url), upgrade(postgres_url)):
+                with pytest.raises(StoreMisconfigured) as refused:
+                    await attempt
+                assert "`pooling: transaction`" in str(refused.value.cause)
+            store = await PostgresStore.open(postgres_url, pooled=True)
+            await store.check()
+            await store.close()
+        finally:
+            postgres_server.sql("ALTER DATABASE parley RESET parley.session")
+
+    async def test_a_lost_statement(self, postgres_url: str) -> None:
+        """The server's words about a statement that it does not know become the same line."""
+        store = await PostgresStore.open(postgres_url)
+        with pytest.raises(StoreUnavailable) as refused:
+            await store._pool.run(lambda db: db.execute("DEALLOCATE nothing"))
+        assert "`pooling: transaction`" in str(refused.value.cause)
         await store.close()
 
 

@@ -16,11 +16,17 @@ class SqliteConfig(Strict):
 
 
 class PostgresConfig(Strict):
-    """A PostgreSQL database for any number of machines; each worker opens up to `pool` connections."""
+    """A PostgreSQL database for any number of machines.
+
+    Each worker opens up to `pool` connections, and one that listens while callers wait for a session. `pooling:
+    transaction` is for a pooler in that mode, such as PgBouncer: then nothing listens, and every call costs more round
+    trips.
+    """
 
     kind: Literal["postgres"]
     url: Annotated[str, matching(r"postgres(ql)?://.*", 'must begin with "postgresql://"')] = Field(repr=False)
     pool: int = Field(default=10, ge=2, le=100)
+    pooling: Literal["session", "transaction"] = "session"
 
 
 StoreConfig = Annotated[SqliteConfig | PostgresConfig, Field(discriminator="kind")]

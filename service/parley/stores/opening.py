@@ -52,7 +52,7 @@ async def upgraded(config: StoreConfig, state_dir: Path) -> tuple[int, int]:
         return before, after
     from parley.stores.postgres import upgrade
 
-    return await upgrade(config.url)
+    return await upgrade(config.url, pooled=config.pooling == "transaction")
 
 
 async def _open(config: StoreConfig, state_dir: Path, *, may_be_away: bool) -> Store:
@@ -61,7 +61,8 @@ async def _open(config: StoreConfig, state_dir: Path, *, may_be_away: bool) -> S
     # Who keeps to a file needs no driver for a server.
     from parley.stores.postgres import PostgresStore
 
-    return await PostgresStore.open(config.url, config.pool, may_be_away=may_be_away)
+    pooled = config.pooling == "transaction"
+    return await PostgresStore.open(config.url, config.pool, pooled=pooled, may_be_away=may_be_away)
 
 
 def _file(config: SqliteConfig, state_dir: Path) -> Path:

@@ -33,10 +33,10 @@ class PostgresStore:
 
     Leases, limits and ages are judged by the database's clock, which all replicas share; `clock` takes its place in
     tests. `wall` is this process's own clock.
-    It needs sessions of its own on the server: behind PgBouncer, `pool_mode = session`.
+    `pooled` says that a pooler in transaction mode is between, see `Database`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - see `open`
         self,
         url: str,
         size: int = 10,
@@ -44,12 +44,13 @@ class PostgresStore:
         clock: Callable[[], float] | None = None,
         wall: Callable[[], float] | None = None,
         patience: Patience = _PATIENCE,
+        pooled: bool = False,
     ) -> None:
         """Connects when it is first used, with up to `size` connections and one that listens. See `open`."""
         self._clock: Callable[[], Now] = clock or (lambda: None)
         self._wall = wall or clock or time.time
         self._skewed = False
-        self._database = Database(url, patience)
+        self._database = Database(url, patience, pooled=pooled)
         self._pool = Pool(self._database, size)
         self._releases = Releases(self._database, self._pool, self._clock)
 
@@ -62,13 +63,14 @@ class PostgresStore:
         clock: Callable[[], float] | None = None,
         wall: Callable[[], float] | None = None,
         patience: Patience = _PATIENCE,
+        pooled: bool = False,
         may_be_away: bool = False,
     ) -> Self:
         """Makes the schema in a database that has none, checks it in one that has. Raises StoreUnavailable.
 
         `may_be_away`: where the server cannot be reached, the store is opened all the same, and finds it later.
         """
-        store = cls(url, size, clock=clock, wall=wall, patience=patience)
+        store = cls(url, size, clock=clock, wall=wall, patience=patience, pooled=pooled)
         try:
             await schema.ensure(store._database)
         except WrongSchema:
@@ -233,12 +235,12 @@ class PostgresStore:
         return await self._pool.read(work)
 
 
-async def upgrade(url: str) -> tuple[int, int]:
+async def upgrade(url: str, *, pooled: bool = False) -> tuple[int, int]:
     """Takes a database through the migrations that it lacks; returns its versions before and after.
 
     Raises StoreUnavailable.
     """
-    return await schema.upgrade(Database(url, _PATIENCE))
+    return await schema.upgrade(Database(url, _PATIENCE, pooled=pooled))
 
 
 def _known(session_id: str) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -12,26 +14,31 @@ from parley.stores.migrations import migrations, mismatch
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
+# A setting of one connection that another one finds shows that they share a session of the server.
 _PREPARE = """
-SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS read_only,
+SELECT current_setting('parley.session', true) AS marker, set_config('parley.session', 'on', {local}),
+  pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS read_only,
   to_regclass('parley.migrations') IS NOT NULL AS made,
   -- An acknowledged turn is on disk, whatever the database's default; a stronger one (remote_apply) stays.
   CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN
-    set_config('synchronous_commit', 'on', false) END,
-  set_config('default_transaction_isolation', 'read committed', false),
-  set_config('statement_timeout', $1, false),
-  set_config('jit', 'off', false),
+    set_config('synchronous_commit', 'on', {local}) END,
+  set_config('default_transaction_isolation', 'read committed', {local}),
+  set_config('statement_timeout', $1, {local}),
+  set_config('jit', 'off', {local}),
   -- Every statement finds its rows by key. Planned once, and never from what a table happened to be like when it was
   -- small: reading a table or a session's whole past to join it would cost more with every turn.
-  set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),
-  set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false)
+  set_config('plan_cache_mode', 'force_generic_plan', {local}), set_config('enable_seqscan', 'off', {local}),
+  set_config('enable_hashjoin', 'off', {local}), set_config('enable_mergejoin', 'off', {local})
 """
+_PREPARE_SESSION, _PREPARE_TRANSACTION = _PREPARE.format(local="false"), _PREPARE.format(local="true")
 _VERSION = "SELECT coalesce(max(number), 0) FROM parley.migrations"
 
 # PostgreSQL's classes of errors that are not about the statement: connection, state, authorization, catalog, resources,
 # intervention, system, internal; and missing tables or rights.
 _OUTAGE_CLASSES = frozenset({"08", "25", "28", "3D", "3F", "40", "53", "57", "58", "F0", "XX"})
 _OUTAGES = frozenset({"42P01", "42501", "42703", "42883", "55P03"})
+_STATEMENT_LOST = ("26000", "42P05")
+_POOLER = "a pooler in transaction mode is between Parley and the server; set `pooling: transaction` under `store`"
 _REFUSALS = ("28", "3D000", "42501")
 _POOLER_FULL = "no more connections allowed"  # PgBouncer's max_client_conn, with a code of its own protocol
 _CONTENTION = ("40001", "40P01")
@@ -58,10 +65,15 @@ class WrongSchema(StoreMisconfigured):
 
 
 class Database:
-    """One database on a server. It opens connections that are fit for use, and names causes without the password."""
+    """One database on a server. It opens connections that are fit for use, and names causes without the password.
 
-    def __init__(self, url: str, patience: Patience) -> None:
+    `pooled`: the connections lead to a pooler in transaction mode, such as PgBouncer. Then no state is kept in a
+    session of the server: nothing is prepared, and every call is a transaction that brings its settings along.
+    """
+
+    def __init__(self, url: str, patience: Patience, *, pooled: bool = False) -> None:
         self.patience = patience
+        self.pooled = pooled
         self.name = _name(url)
         self._url = url
 
@@ -79,6 +91,7 @@ class Database:
                     self._url,
                     timeout=self.patience.connect,
                     command_timeout=self.patience.command,
+                    statement_cache_size=0 if self.pooled else 100,
                     server_settings={"application_name": "parley"},
                 )
                 try:
@@ -107,9 +120,28 @@ class Database:
         """Makes the error that tells why these tables cannot be used."""
         return WrongSchema(f"{self.name}: {why}")
 
+    @asynccontextmanager
+    async def prepared(self, connection: Connection) -> AsyncIterator[None]:
+        """Makes a connection ready for one call; behind a pooler the call is one transaction."""
+        if not self.pooled:
+            yield
+            return
+        async with connection.transaction():
+            await connection.execute(_PREPARE_TRANSACTION.replace("$1", f"'{self.patience.command:.3f}s'"))
+            yield
+
     async def _prepare(self, connection: Connection, *, check: bool) -> None:
-        settings = await connection.fetchrow(_PREPARE, f"{self.patience.command:.3f}s")
+        if self.pooled:
+            async with connection.transaction():
+                await self._require_fit(connection, _PREPARE_TRANSACTION, check=check)
+        else:
+            await self._require_fit(connection, _PREPARE_SESSION, check=check)
+
+    async def _require_fit(self, connection: Connection, prepare: str, *, check: bool) -> None:
+        settings = await connection.fetchrow(prepare, f"{self.patience.command:.3f}s")
         assert settings is not None  # noqa: S101 - for the type checker
+        if settings["marker"] and not self.pooled:
+            raise StoreMisconfigured(f"{self.name}: {_POOLER}")
         if settings["read_only"]:
             raise self.unavailable("it can only be read (a standby, or one that recovers); name the one to write to")
         if check:
@@ -125,14 +157,19 @@ def outage(error: BaseException) -> str | None:
     if isinstance(error, TimeoutError):
         return "it does not answer in time; see whether it hangs or is overloaded"
     if isinstance(error, asyncpg.PostgresError):
-        code = error.sqlstate or "XX"
-        known = code[:2] in _OUTAGE_CLASSES or code in _OUTAGES
-        return f"{_one_line(error)} ({code})" if known else None
+        return _server_outage(error, error.sqlstate or "XX")
     if isinstance(error, asyncpg.DataError):
         return None
     if isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError):
         return _one_line(error) or type(error).__name__
     return None
+
+
+def _server_outage(error: asyncpg.PostgresError, code: str) -> str | None:
+    if code in _STATEMENT_LOST:
+        return _POOLER
+    known = code[:2] in _OUTAGE_CLASSES or code in _OUTAGES
+    return f"{_one_line(error)} ({code})" if known else None
 
 
 def is_misconfigured(error: BaseException) -> bool:

@@ -102,10 +102,9 @@ class Pool:
             began = _now()
             try:
                 async with asyncio.timeout(self.database.patience.command):
-                    if _now() - self._planned.setdefault(connection, _now()) > _PLAN_SECONDS:
-                        await connection.execute("DISCARD PLANS")
-                        self._planned[connection] = _now()
-                    result = await work(connection)
+                    await self._refresh_plans(connection)
+                    async with self.database.prepared(connection):
+                        result = await work(connection)
                     self._seen = max(self._seen, began)
                     return result
             except Exception as error:
@@ -121,6 +120,11 @@ class Pool:
                 raise self.database.unavailable(cause) from error
             finally:
                 self._release(connection)
+
+    async def _refresh_plans(self, connection: Connection) -> None:
+        if not self.database.pooled and _now() - self._planned.setdefault(connection, _now()) > _PLAN_SECONDS:
+            await connection.execute("DISCARD PLANS")
+            self._planned[connection] = _now()
 
     def _note(self, connection: Connection, error: Exception, began: float) -> None:
         """Drops the connection after an outage, and finds out whether the server is away."""

@@ -39,7 +39,7 @@ class Releases:
 
     async def wait(self, session_id: str, seconds: float) -> None:
         """Returns once the session may be free, at the latest after so many seconds. Raises StoreUnavailable."""
-        if self._listener is None:
+        if self._listener is None and not self._database.pooled:  # LISTEN needs a session of the server
             self._listener = asyncio.create_task(self._listen())
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):

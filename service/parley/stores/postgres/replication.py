@@ -28,7 +28,8 @@ async def warn_of_asynchronous_standbys(database: Database) -> None:
     with suppress(StoreUnavailable, asyncpg.PostgresError, OSError, TimeoutError):
         connection = await database.connect()
         try:
-            standbys = await connection.fetchval(_UNSAFE)
+            async with database.prepared(connection):
+                standbys = await connection.fetchval(_UNSAFE)
         finally:
             connection.terminate()
         if standbys:
