@@ -17,10 +17,12 @@ from parley.core.errors import (
     StreamBroken,
     UnsupportedParameter,
     UpstreamMisconfigured,
+    UpstreamQuotaExhausted,
     UpstreamRateLimited,
     UpstreamRejected,
     UpstreamUnavailable,
     UpstreamUnreadable,
+    UpstreamUnrecognized,
 )
 from parley.core.ports import UpstreamCall
 from tests.contract import anthropic_api
@@ -216,11 +218,11 @@ async def test_stream(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
         (307, UpstreamMisconfigured),
         (400, UpstreamRejected),
         (401, UpstreamMisconfigured),
-        (402, UpstreamMisconfigured),
+        (402, UpstreamQuotaExhausted),
         (403, UpstreamMisconfigured),
         (404, UpstreamMisconfigured),
         (408, UpstreamUnavailable),
-        (409, UpstreamRejected),
+        (409, UpstreamUnrecognized),
         (422, UpstreamRejected),
         (429, UpstreamRateLimited),
         (500, UpstreamUnavailable),

@@ -457,7 +457,7 @@ async def test_rejected_parameter(backend: OpenAI, upstream: ScriptedUpstream) -
         ({"code": "context_length_exceeded"}, ContextLengthExceeded, "messages", "context_length_exceeded"),
         (
             {"code": "string_above_max_length", "param": "messages[3].content"},
-            UpstreamRejected,
+            ContextLengthExceeded,
             "messages[3].content",
             "string_above_max_length",
         ),

@@ -21,11 +21,13 @@ from parley.core.errors import (
     StreamBroken,
     UnsupportedParameter,
     UpstreamMisconfigured,
+    UpstreamQuotaExhausted,
     UpstreamRateLimited,
     UpstreamRejected,
     UpstreamTimeout,
     UpstreamUnavailable,
     UpstreamUnreadable,
+    UpstreamUnrecognized,
 )
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
@@ -136,7 +138,7 @@ REASONS: dict[str, type[ParleyError]] = {
     "INVALID_API_KEY": UpstreamMisconfigured,
     "PLAN_REQUIRED": UpstreamMisconfigured,
     "MODEL_NOT_FOUND": UpstreamMisconfigured,
-    "SESSION_NOT_FOUND": UpstreamUnavailable,
+    "SESSION_NOT_FOUND": UpstreamUnrecognized,
     "SESSION_BUSY": UpstreamUnavailable,
     "UNSUPPORTED_PARAMETER": UnsupportedParameter,
     "CONTEXT_LENGTH_EXCEEDED": ContextLengthExceeded,
@@ -153,7 +155,8 @@ REASONS: dict[str, type[ParleyError]] = {
     "TURN_LOST": UpstreamUnavailable,
     "RATE_LIMITED": UpstreamRateLimited,
     "IDEMPOTENCY_KEY_IN_USE": UpstreamUnavailable,
-    "IDEMPOTENCY_KEY_REUSED": UpstreamUnavailable,
+    "IDEMPOTENCY_KEY_REUSED": UpstreamUnrecognized,
+    "UPSTREAM_QUOTA_EXHAUSTED": UpstreamQuotaExhausted,
 }
 
 

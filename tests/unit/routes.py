@@ -56,6 +56,8 @@ FAILURES: dict[str, Callable[[], ParleyError]] = {
     "500": lambda: _doubtful(UpstreamUnavailable("500")),
     "404": lambda: _doubtful(UpstreamMisconfigured("404")),
     "rejected perhaps": lambda: _doubtful(UpstreamRejected("rejected perhaps")),
+    "quota perhaps": lambda: _doubtful(UpstreamQuotaExhausted("m")),
+    "oversized": lambda: _doubtful(UpstreamRateLimited("oversized", retry_after=60.0)),
     "unsupported": lambda: UnsupportedParameter("unsupported", param="audio"),
 }
 CALL = UpstreamCall(CreateChatCompletionRequest(), "upstream", Timeouts())

@@ -321,7 +321,7 @@ def test_of_several_rate_limits_the_one_that_ends_first_counts() -> None:
 DOUBTFUL = ["500", "404", "unrecognized", "rejected perhaps"]
 
 
-@pytest.mark.parametrize("kind", DOUBTFUL)
+@pytest.mark.parametrize("kind", DOUBTFUL[:-1])
 def test_one_account_s_doubtful_failures_keep_only_that_account_away(kind: str) -> None:
     """A parameter that makes a server fail must not cost other callers the target."""
     clock = Clock()
@@ -368,3 +368,31 @@ def test_a_400_that_does_not_say_why_reaches_the_caller_where_nobody_answers() -
     assert ["a", "b"] == Play(failures, clock=clock).of(candidates(clock, "a", "b")).asked
     played = Play(failures, clock=clock).of(candidates(clock, "a"))
     assert (UpstreamRejected, "rejected perhaps") == (type(played.error), str(played.error))
+
+
+def test_refused_requests_keep_no_account_away() -> None:
+    """An account whose requests are wrong learns so each time, and its next good one is answered."""
+    clock = Clock()
+    (one,) = candidates(clock, "a")
+    for _ in range(10):
+        played = Play({"a": ["rejected perhaps"]}, clock=clock, account="mistaken").of([one])
+        assert isinstance(played.error, UpstreamRejected)
+    assert ["a"] == Play({}, clock=clock, account="mistaken").of([one]).asked
+
+
+def test_what_keeps_an_account_away_keeps_its_reason() -> None:
+    """A quota that one account alone has seen used up is no outage."""
+    clock = Clock()
+    (one,) = candidates(clock, "a")
+    for _ in range(5):
+        Play({"a": ["quota perhaps"]}, clock=clock, account="only").of([one])
+    played = Play({}, clock=clock, account="only").of([one])
+    assert (UpstreamQuotaExhausted, []) == (type(played.error), played.asked)
+
+
+def test_a_request_larger_than_a_rate_limit_goes_to_the_next_target() -> None:
+    """At once; nothing is held, and nothing counts against the target."""
+    clock = Clock()
+    waiting = candidates(clock, "a", "b")
+    for _ in range(10):
+        assert ["a", "b"] == Play({"a": ["oversized"]}, clock=clock).of(waiting).asked

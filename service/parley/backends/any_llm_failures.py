@@ -19,16 +19,12 @@ from parley.core.errors import (
     ContextLengthExceeded,
     ParleyError,
     UnsupportedParameter,
+    UpstreamQuotaExhausted,
     UpstreamRejected,
 )
 
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
-_OUR_FAULT = (
-    any_llm.AuthenticationError,
-    any_llm.MissingApiKeyError,
-    any_llm.ModelNotFoundError,
-    any_llm.InsufficientFundsError,
-)
+_OUR_FAULT = any_llm.AuthenticationError, any_llm.MissingApiKeyError, any_llm.ModelNotFoundError
 _FIRST_REFUSAL = 300  # a redirect is one, too
 
 
@@ -68,18 +64,22 @@ class ProviderFailures(Failures):
         if type(failed) is not UpstreamRejected:
             return failed
         kind = _rejection(error)
+        if kind is UpstreamRejected:
+            return failed
         return kind(failed.message, param=failed.param, code=failed.code, cause=failed.cause)
 
     def _by_kind(self, error: Exception, original: Exception, model: str, cause: str) -> ParleyError:
         if isinstance(error, any_llm.RateLimitError):
             return failures.rate_limited(model, failures.retry_after(_headers(error, original)), cause)
+        if isinstance(error, any_llm.InsufficientFundsError):
+            return UpstreamQuotaExhausted(model, cause=cause)
         if isinstance(error, _OUR_FAULT):
             return failures.misconfigured(model, cause)
         if isinstance(error, any_llm.GatewayTimeoutError) or "timeout" in type(original).__name__.lower():
             return failures.timed_out(model, cause)
         rejections = any_llm.InvalidRequestError, any_llm.ContextLengthExceededError, any_llm.ContentFilterError
         if isinstance(error, rejections):
-            return _rejection(error)(self.redact(str(original)), cause=cause)
+            return _rejection(error)(self.words(str(original), model), cause=cause)
         return failures.unavailable(model, cause)
 
     def _invalid(self, error: ValidationError, model: str, cause: str) -> ParleyError:

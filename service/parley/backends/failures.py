@@ -1,17 +1,19 @@
 """What went wrong at an upstream that speaks HTTP, in the terms of the domain.
 
-The caller reads the model's name and, where the request itself is refused, the upstream's own words. Everything else
-that an upstream says goes into `cause`, for the log; our key is struck out wherever it might stand.
+The failure table (`failure_kinds` for statuses, `known_bodies` for bodies) says what a failure is; here it becomes an
+error. The caller reads Parley's own words and, where the request itself is refused, the upstream's, without secrets,
+addresses and paths. All else that an upstream says goes into `cause`, for the log.
 """
 
 import re
-import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-import orjson
-
+from parley.backends import error_body, redaction, retry_waits
+from parley.backends.error_body import ErrorBody
+from parley.backends.failure_kinds import Kind, of_status
+from parley.backends.json_text import FIELDS
+from parley.backends.known_bodies import BODIES, LAST, Row
 from parley.core.errors import (
     ContentPolicy,
     ContextLengthExceeded,
@@ -19,48 +21,30 @@ from parley.core.errors import (
     StreamBroken,
     UpstreamError,
     UpstreamMisconfigured,
+    UpstreamQuotaExhausted,
     UpstreamRateLimited,
     UpstreamRejected,
     UpstreamTimeout,
     UpstreamUnavailable,
     UpstreamUnreadable,
+    UpstreamUnrecognized,
 )
 
-_LONGEST = 2000  # characters of an upstream's words that are passed on
-_LONGEST_WAIT = 86400.0
+retry_after = retry_waits.retry_after
 
-_OUR_FAULT = frozenset({401, 402, 403, 404, 405, 407})
-_REDIRECTS = range(300, 400)
 _REFUSED = frozenset({400, 413, 422})
-
-_CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "context_window_exceeded"})
-_CONTEXT_WORDS = re.compile(
-    r"maximum context length|context (?:length|size|window)|longer than the model's context|prompt is too long"
-    r"|input token count.{0,40}exceeds|reduce the length of the (?:messages|prompt)|too large for model with"
-    r"|exceed context limit",
-    re.IGNORECASE,
-)
-_POLICY_CODES = frozenset({"content_filter", "content_policy_violation", "moderation_blocked", "safety"})
-
-# Anthropic answers 400 to these, with the type `invalid_request_error`: nothing but the words tells them apart.
-_POLICY_WORDS = re.compile(r"blocked by content filtering policy", re.IGNORECASE)
-_BILLING_WORDS = re.compile(r"credit balance is too low|reached your specified .{0,20}usage limits", re.IGNORECASE)
-
-# What the types of errors stand for that come as events, without a status (Anthropic API reference, errors).
-_STATUS_OF_TYPE = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "timeout_error": 504,
-    "overloaded_error": 529,
-}
+_CERTAIN = frozenset({Kind.REJECTED, Kind.CONTEXT, Kind.POLICY})
+_CONTEXT_CODES = frozenset(code for row in BODIES if row.kind is Kind.CONTEXT for code in row.codes)
+_MODEL_LACKS = frozenset({"unsupported_parameter", "unsupported_value"})
 
 _WORD = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
-_SECRETS = re.compile(r"\b(?:sk|pk|gsk|xai|key)-[\w.*-]{4,}|(?<=Bearer )\S+|(?<=://)[^/\s@]+(?=@)", re.IGNORECASE)
+_PATH = r"[A-Za-z_]\w*(?:\.\w+|\[\w+\])*"
+# As in: Field 'n': …; Unsupported parameter: 'max_tokens'; `messages[0].content` must …; messages.0.content: …
+_NAMED = re.compile(
+    rf"\b(?:field|parameter|argument|param|property)s?(?: supplied)?:?\s+['\"`]({_PATH})['\"`]", re.IGNORECASE
+)
+_AT_FIRST = re.compile(rf"\W?({_PATH})\W?(?::|\s+(?:must|should|is|has|cannot|may)\b)")
+_IN_QUOTES = re.compile(rf"['\"`]({_PATH})['\"`]")
 
 SHAPE_ERRORS = (TypeError, AttributeError, KeyError, ValueError, RecursionError)
 """What reading JSON of an unexpected shape raises."""
@@ -78,6 +62,33 @@ class ErrorInBody(Exception):
         self.error = error
 
 
+class Found(NamedTuple):
+    """What the table says of a failure; `row` is the row of its body, None where the status decides."""
+
+    kind: Kind
+    doubtful: bool
+    row: Row | None = None
+
+
+def classify(status: int, body: ErrorBody) -> Found:
+    """Looks a failure up in the table."""
+    codes, by_status = frozenset(body.codes), of_status(status)
+    row = next((row for row in BODIES if row.fits(status, codes, body.words)), None)
+    if row is not None:
+        sure = row.kind is Kind.QUOTA and not row.codes.isdisjoint(codes)
+        return Found(row.kind, by_status.doubtful and not sure, row)
+    if status in _REFUSED:
+        field = _field(body.param)
+        if field == "model":
+            return Found(Kind.MISCONFIGURED, by_status.doubtful)
+        if field in FIELDS and codes.isdisjoint(_MODEL_LACKS):
+            return Found(Kind.REJECTED, by_status.doubtful)
+        last = next((row for row in LAST if field is None and row.fits(status, codes, body.words)), None)
+        if last is not None:
+            return Found(last.kind, by_status.doubtful, last)
+    return Found(by_status.kind, by_status.doubtful)
+
+
 class Failures:
     """Makes the errors of one backend. `secret` is its API key, which never appears in any of them."""
 
@@ -87,26 +98,29 @@ class Failures:
         self._secret = secret
 
     def redact(self, text: str) -> str:
-        """Strikes out our key and whatever looks like one, and cuts the text to a length fit for a log line."""
-        if self._secret:
-            text = text.replace(self._secret, "…")
-        return _SECRETS.sub("…", text)[:_LONGEST]
+        """Strikes out our key and whatever looks like a secret, and cuts the text to a length fit for a log line."""
+        return redaction.secrets(text, self._secret)
 
     def refusal(self, status: int, headers: Mapping[str, str], body: bytes, model: str) -> UpstreamError:
         """Returns the error for an answer with any status but 200."""
-        said = _error_object(body)
-        cause = self.redact(f"HTTP {status}: {said.get('message') or body[:_LONGEST].decode(errors='replace')}")
-        return self._classify(status, said, cause, model, retry_after(headers))
+        said = error_body.parse(body)
+        words = said.words or body[: redaction.LONGEST].decode(errors="replace")
+        wait = retry_waits.retry_after(headers)
+        wait = said.wait if wait is None else wait
+        if wait is None and status == 429:  # noqa: PLR2004 - as HTTP counts
+            wait = retry_waits.until_reset(headers)
+        cause = f"HTTP {status}: {redaction.for_log(words, self._secret)}"
+        return self.error(classify(status, said), said, cause, model, wait)
 
     def in_stream(self, error: Any, model: str, *, started: bool) -> UpstreamError:
-        """Returns the error for one that came as an event: after the first token the answer is broken off."""
-        said = _flatten(error)
-        cause = self.redact(f"error event: {said.get('message') or error}")
-        if started:
-            return broken(model, cause)
-        found = [number for number in (said.get("code"), said.get("status")) if isinstance(number, int)]
-        status = found[0] if found else _STATUS_OF_TYPE.get(str(said.get("type")), 500)
-        return self._classify(status, said, cause, model, None)
+        """Returns the error for one that came as an event: after the first token the answer is broken off.
+
+        Content that is refused is so after the first token, too: it is not asked of another target.
+        """
+        said = error_body.read(error)
+        cause = f"error event: {redaction.for_log(said.words or str(error), self._secret)}"
+        failed = self.error(classify(said.status or 500, said), said, cause, model, said.wait)
+        return failed if not started or isinstance(failed, ContentPolicy) else broken(model, cause)
 
     def unfinished(self, failure: Malformed | ErrorInBody | None, model: str, *, started: bool) -> UpstreamError:
         """Returns the error for a stream whose events do not add up to a whole answer; `failure` is its reader's."""
@@ -114,31 +128,90 @@ class Failures:
             return self.in_stream(failure.error, model, started=started)
         return broken(model, self.redact(str(failure or "the stream ended without saying that its answer is whole")))
 
-    def _classify(
-        self, status: int, said: Mapping[str, Any], cause: str, model: str, wait: float | None
-    ) -> UpstreamError:
-        words = str(said.get("message") or "")
-        codes = {said.get("code"), said.get("type")} & (_CONTEXT_CODES | _POLICY_CODES) if _hashable(said) else set()
-        message = self.redact(words) or f'The model "{model}" refused the request'
-        param = self._plain(said.get("param"))
-        code = self._plain(said.get("code")) or next(iter(sorted(map(str, codes))), None)
-        refused = status in _REFUSED
-        if codes & _POLICY_CODES or (refused and _POLICY_WORDS.search(words)):
-            return ContentPolicy(message, param=param, code=code, cause=cause)
-        if codes & _CONTEXT_CODES or (refused and _CONTEXT_WORDS.search(words)):
-            return ContextLengthExceeded(message, param=param or "messages", code=code, cause=cause)
-        if status == 429:  # noqa: PLR2004 - as HTTP counts
-            return rate_limited(model, wait, cause)
-        if status in _OUR_FAULT or status in _REDIRECTS or (refused and _BILLING_WORDS.search(words)):
-            return UpstreamMisconfigured(_not_available(model), cause=cause)
-        if 400 <= status < 500 and status != 408:  # noqa: PLR2004 - as HTTP counts
-            return UpstreamRejected(message, param=param, code=code, cause=cause)
-        return unavailable(model, cause, wait)
+    def words(self, text: str, model: str) -> str:
+        """Returns an upstream's words as the caller may read them; Parley's own where nothing is left."""
+        text = redaction.for_caller(text, self._secret).strip()
+        return text if text.strip(" ….,:;'\"") else f'The model "{model}" refused the request'
+
+    def error(self, found: Found, said: ErrorBody, cause: str, model: str, wait: float | None) -> UpstreamError:
+        """Returns the error for what was found in the table."""
+        error = self._refused(found, said, cause, model) or _failed(found.kind, cause, model, wait)
+        if isinstance(error, UpstreamQuotaExhausted):
+            error.code = self._code(found, said) or error.code
+        error.doubtful = found.kind is Kind.OVERSIZED or (found.doubtful and found.kind not in _CERTAIN)
+        return error
+
+    def _refused(self, found: Found, said: ErrorBody, cause: str, model: str) -> UpstreamError | None:
+        """Returns the error for a request that is itself refused, in the upstream's words."""
+        kind = found.kind
+        param = self._plain(said.param) or self._plain(_named_field(said.words))
+        if kind is Kind.TOO_LARGE:
+            message = f'The request is too large for the model "{model}"; send shorter messages'
+            return UpstreamRejected(message, param=param or "messages", code="request_too_large", cause=cause)
+        made = _OF_REQUEST.get(kind)
+        if made is None:
+            return None
+        code = self._code(found, said)
+        if made is ContextLengthExceeded:
+            param = self._plain(said.param) or "messages"
+            code = code if code and code.lower() in _CONTEXT_CODES else None
+        return made(self.words(said.message, model), param=param, code=code, cause=cause)
+
+    def _code(self, found: Found, said: ErrorBody) -> str | None:
+        """Returns the upstream's word for programs: its code, else what it was recognised by."""
+        known = found.row.codes & said.codes if found.row else ()
+        return self._plain(said.code) or next((code for code in sorted(known) if not code.isdecimal()), None)
 
     def _plain(self, word: Any) -> str | None:
         """Returns an upstream's word for programs, a field's name or a code, where it is fit for a header."""
         is_plain = isinstance(word, str) and _WORD.fullmatch(word) and self.redact(word) == word
         return word if is_plain else None
+
+
+_OF_REQUEST: dict[Kind, type[UpstreamRejected]] = {
+    Kind.REJECTED: UpstreamRejected,
+    Kind.UNCLEAR: UpstreamRejected,
+    Kind.CONTEXT: ContextLengthExceeded,
+    Kind.POLICY: ContentPolicy,
+}
+
+
+def _failed(  # noqa: PLR0911 - a row for each kind
+    kind: Kind, cause: str, model: str, wait: float | None
+) -> UpstreamError:
+    """Returns the error for what is not the request's fault."""
+    match kind:
+        case Kind.RATE_LIMITED:
+            return rate_limited(model, wait, cause)
+        case Kind.OVERSIZED:
+            return rate_limited(model, None, cause)
+        case Kind.QUOTA:
+            return UpstreamQuotaExhausted(model, cause=cause)
+        case Kind.MISCONFIGURED:
+            return misconfigured(model, cause)
+        case Kind.TIMEOUT:
+            return timed_out(model, cause)
+        case Kind.UNAVAILABLE:
+            return unavailable(model, cause, wait)
+        case _:
+            return UpstreamUnrecognized(_not_available(model), cause=cause)
+
+
+def _field(param: str | None) -> str | None:
+    """Returns the top-level field of a path such as `messages[0].role` or `messages.0.role`."""
+    return re.split(r"[.\[]", param, maxsplit=1)[0] if param else None
+
+
+def _named_field(words: str) -> str | None:
+    """Finds the request's field that a refusal is about, in its words."""
+    named = _NAMED.search(words)
+    if named:
+        return named.group(1)
+    first = _AT_FIRST.match(words)
+    if first and _field(first.group(1)) in FIELDS:
+        return first.group(1)
+    quoted = (found.group(1) for found in _IN_QUOTES.finditer(words[: redaction.LONGEST]))
+    return next((path for path in quoted if _field(path) in FIELDS - {"user", "model"}), None)
 
 
 def rate_limited(model: str, wait: float | None, cause: str) -> UpstreamRateLimited:
@@ -179,67 +252,5 @@ def broken(model: str, cause: str) -> StreamBroken:
     return StreamBroken(f'The model "{model}" broke off before its answer was whole; try again', cause=cause)
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Reads `retry-after-ms` or `Retry-After` (seconds or a date); in seconds, at most a day."""
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return _wait(milliseconds / 1000)
-    text = headers.get("Retry-After")
-    if text is None:
-        return None
-    seconds = _number(text)
-    if seconds is not None:
-        return _wait(seconds)
-    try:
-        return _wait(parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text) if text is not None else None
-    except ValueError:
-        return None
-
-
-def _wait(seconds: float) -> float | None:
-    return min(max(seconds, 0.0), _LONGEST_WAIT) if seconds == seconds else None  # noqa: PLR0124 - not a number
-
-
 def _not_available(model: str) -> str:
     return f'The model "{model}" is not available; try again later'
-
-
-def _error_object(body: bytes) -> dict[str, Any]:
-    try:
-        return _flatten(orjson.loads(body))
-    except orjson.JSONDecodeError:
-        text = body.decode(errors="replace").strip()
-        return {} if text.startswith("<") else {"message": text}
-
-
-def _flatten(data: Any) -> dict[str, Any]:
-    """Finds message, type, code and param in the shapes that compatible servers use."""
-    if isinstance(data, list) and data:
-        data = data[0]
-    if not isinstance(data, dict):
-        return {"message": data} if isinstance(data, str) else {}
-    error = data.get("error", data.get("detail"))
-    if isinstance(error, dict):
-        return error
-    if isinstance(error, list):
-        return {"message": "; ".join(_detail(item) for item in error)}
-    return data | {"message": error} if isinstance(error, str) else data
-
-
-def _detail(item: Any) -> str:
-    """Puts one of FastAPI's validation errors into words."""
-    if not isinstance(item, dict):
-        return str(item)
-    place = ".".join(str(part) for part in item.get("loc", ()) if part != "body")
-    return f"{place}: {item.get('msg')}" if place else str(item.get("msg"))
-
-
-def _hashable(said: Mapping[str, Any]) -> bool:
-    return not any(isinstance(said.get(name), dict | list) for name in ("code", "type"))

@@ -10,35 +10,42 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from parley.backends import failures
+from parley.backends import failures, retry_waits
 from parley.backends.bounds import Bounds
-from parley.backends.failures import Failures
-from parley.core.errors import (
-    ContentPolicy,
-    ContextLengthExceeded,
-    ParleyError,
-    UnsupportedParameter,
-    UpstreamRejected,
-)
+from parley.backends.error_body import ErrorBody
+from parley.backends.failure_kinds import Kind
+from parley.backends.failures import Failures, Found
+from parley.core.errors import ParleyError, UnsupportedParameter, UpstreamRejected
 from parley.core.ports import UpstreamCall
 from parley.v1 import error_reason_pb2 as reasons
 from parley.v1.error_reason_pb2 import ErrorReason
 
-_REJECTIONS: dict[ErrorReason.ValueType, type[UpstreamRejected]] = {
-    reasons.ERROR_REASON_INVALID_REQUEST: UpstreamRejected,
-    reasons.ERROR_REASON_UPSTREAM_REJECTED: UpstreamRejected,
-    reasons.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED: ContextLengthExceeded,
-    reasons.ERROR_REASON_CONTENT_POLICY: ContentPolicy,
+_REASONS: dict[ErrorReason.ValueType, Found] = {
+    reasons.ERROR_REASON_INVALID_REQUEST: Found(Kind.REJECTED, doubtful=False),
+    reasons.ERROR_REASON_UPSTREAM_REJECTED: Found(Kind.UNCLEAR, doubtful=True),
+    reasons.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED: Found(Kind.CONTEXT, doubtful=False),
+    reasons.ERROR_REASON_CONTENT_POLICY: Found(Kind.POLICY, doubtful=False),
+    reasons.ERROR_REASON_MISSING_API_KEY: Found(Kind.MISCONFIGURED, doubtful=False),
+    reasons.ERROR_REASON_INVALID_API_KEY: Found(Kind.MISCONFIGURED, doubtful=False),
+    reasons.ERROR_REASON_PLAN_REQUIRED: Found(Kind.MISCONFIGURED, doubtful=False),
+    reasons.ERROR_REASON_MODEL_NOT_FOUND: Found(Kind.MISCONFIGURED, doubtful=False),
+    reasons.ERROR_REASON_RATE_LIMITED: Found(Kind.RATE_LIMITED, doubtful=False),
+    reasons.ERROR_REASON_UPSTREAM_RATE_LIMITED: Found(Kind.RATE_LIMITED, doubtful=False),
+    reasons.ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED: Found(Kind.QUOTA, doubtful=False),
+    reasons.ERROR_REASON_UPSTREAM_TIMEOUT: Found(Kind.TIMEOUT, doubtful=False),
+    reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE: Found(Kind.UNAVAILABLE, doubtful=False),
+    reasons.ERROR_REASON_STREAM_BROKEN: Found(Kind.UNAVAILABLE, doubtful=False),
+    reasons.ERROR_REASON_STORE_UNAVAILABLE: Found(Kind.UNAVAILABLE, doubtful=False),
+    reasons.ERROR_REASON_SHUTTING_DOWN: Found(Kind.UNAVAILABLE, doubtful=False),
+    reasons.ERROR_REASON_INTERNAL: Found(Kind.UNAVAILABLE, doubtful=True),
+    reasons.ERROR_REASON_TURN_LOST: Found(Kind.UNAVAILABLE, doubtful=True),
+    reasons.ERROR_REASON_SESSION_BUSY: Found(Kind.UNAVAILABLE, doubtful=True),
+    reasons.ERROR_REASON_IDEMPOTENCY_KEY_IN_USE: Found(Kind.UNAVAILABLE, doubtful=True),
 }
-_OUR_FAULT = frozenset(
-    {
-        reasons.ERROR_REASON_MISSING_API_KEY,
-        reasons.ERROR_REASON_INVALID_API_KEY,
-        reasons.ERROR_REASON_PLAN_REQUIRED,
-        reasons.ERROR_REASON_MODEL_NOT_FOUND,
-    }
-)
-_SLOW_DOWN = frozenset({reasons.ERROR_REASON_RATE_LIMITED, reasons.ERROR_REASON_UPSTREAM_RATE_LIMITED})
+"""What the other side's reasons stand for; protos/parley/v1/error_reason.proto."""
+_CUT = frozenset({reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE, reasons.ERROR_REASON_INTERNAL})
+"""What gRPC's own statuses are read as that may end an answer in its middle."""
+_UNLISTED = Found(Kind.UNRECOGNIZED, doubtful=True)
 
 _NEAREST: dict[grpc.StatusCode, ErrorReason.ValueType] = {
     grpc.StatusCode.INVALID_ARGUMENT: reasons.ERROR_REASON_UPSTREAM_REJECTED,
@@ -50,12 +57,18 @@ _NEAREST: dict[grpc.StatusCode, ErrorReason.ValueType] = {
     grpc.StatusCode.UNIMPLEMENTED: reasons.ERROR_REASON_MODEL_NOT_FOUND,
     grpc.StatusCode.RESOURCE_EXHAUSTED: reasons.ERROR_REASON_UPSTREAM_RATE_LIMITED,
     grpc.StatusCode.DEADLINE_EXCEEDED: reasons.ERROR_REASON_DEADLINE_EXCEEDED,
+    grpc.StatusCode.UNKNOWN: reasons.ERROR_REASON_INTERNAL,
+    grpc.StatusCode.INTERNAL: reasons.ERROR_REASON_INTERNAL,
+    grpc.StatusCode.DATA_LOSS: reasons.ERROR_REASON_INTERNAL,
+    grpc.StatusCode.UNAVAILABLE: reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE,
+    grpc.StatusCode.ABORTED: reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE,
+    grpc.StatusCode.CANCELLED: reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE,
 }
+"""The reason that is nearest to a status of gRPC's own; what is not listed has none."""
 # gRPC has no status of its own for these; it says so in its details.
 _BAD_TLS = ("SSL_ERROR_SSL", "verification check failed")
 _TOO_LARGE_FOR_US = "CLIENT: Received message larger than max"
 _TOO_LARGE_FOR_THEM = "SERVER: Received message larger than max"
-_LONGEST_WAIT = 86400.0
 _PREFIX = "ERROR_REASON_"
 _KNOWN = frozenset(ErrorReason.keys())
 
@@ -76,35 +89,34 @@ class RpcFailures(Failures):
             return bounds.exceeded(TimeoutError(cause), started=started)
         if started:
             return failures.broken(call.request.model, cause)
-        cut = said.is_plain and said.reason == reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE
+        cut = said.is_plain and said.reason in _CUT
         if (cut and error.initial_metadata()) or _TOO_LARGE_FOR_US in said.words:
             return failures.unreadable(call.request.model, cause)
         return self._refusal(said, call, cause)
 
     def _refusal(self, said: "_Told", call: UpstreamCall, cause: str) -> ParleyError:
-        model, reason = call.request.model, said.reason
-        if reason in _OUR_FAULT or (said.is_plain and any(mark in said.words for mark in _BAD_TLS)):
+        model = call.request.model
+        if said.is_plain and any(mark in said.words for mark in _BAD_TLS):
             return failures.misconfigured(model, cause)
-        if reason in _SLOW_DOWN:
-            return failures.rate_limited(model, said.wait, cause)
-        if reason == reasons.ERROR_REASON_UPSTREAM_TIMEOUT:
-            return failures.timed_out(model, cause)
-        return self._rejection(said, call, cause) or failures.unavailable(model, cause, said.wait)
-
-    def _rejection(self, said: "_Told", call: UpstreamCall, cause: str) -> ParleyError | None:
-        """Returns the error for a request that is itself refused, in the other side's words."""
-        words, param, code = self._words(said, call), self._plain(said.param), self._plain(said.upstream_code)
         if said.reason == reasons.ERROR_REASON_UNSUPPORTED_PARAMETER:
-            if call.continues and param == "continue_final_message":
-                return UpstreamRejected(words, param=param, cause=cause)  # no caller's wish: routing asks from scratch
-            return UnsupportedParameter(words, param=param, cause=cause)
-        kind = _REJECTIONS.get(said.reason)
-        return kind(words, param=param, code=code, cause=cause) if kind else None
+            return self._unsupported(said, call, cause)
+        found = _REASONS.get(said.reason, _UNLISTED)
+        if found.kind is Kind.UNCLEAR and said.param:
+            found = _REASONS[reasons.ERROR_REASON_INVALID_REQUEST]
+        words = self._words(said, call)
+        body = ErrorBody(message=words, words=words, code=said.upstream_code, param=said.param)
+        return self.error(found, body, cause, model, said.wait)
+
+    def _unsupported(self, said: "_Told", call: UpstreamCall, cause: str) -> ParleyError:
+        words, param = self._words(said, call), self._plain(said.param)
+        if call.continues and param == "continue_final_message":
+            return UpstreamRejected(words, param=param, cause=cause)  # no caller's wish: routing asks from scratch
+        return UnsupportedParameter(words, param=param, cause=cause)
 
     def _words(self, said: "_Told", call: UpstreamCall) -> str:
         """Returns the other side's words, with the name of the model that our caller knows."""
-        words = self.redact(said.words).replace(f'"{call.model}"', f'"{call.request.model}"')
-        return words or f'The model "{call.request.model}" refused the request'
+        model = call.request.model
+        return self.words(said.words.replace(f'"{call.model}"', f'"{model}"'), model)
 
 
 @dataclass(slots=True)
@@ -121,7 +133,7 @@ class _Told:
 
 def _told(error: grpc.aio.AioRpcError) -> _Told:
     words = error.details() or ""
-    said = _Told(words, _NEAREST.get(error.code(), reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE))
+    said = _Told(words, _NEAREST.get(error.code(), reasons.ERROR_REASON_UNSPECIFIED))
     if _TOO_LARGE_FOR_THEM in words:
         said.reason = reasons.ERROR_REASON_UPSTREAM_REJECTED
     trailing = dict(error.trailing_metadata() or ())
@@ -140,7 +152,7 @@ def _read_details(said: _Told, details: object) -> None:
                 _read_info(said, info)
             elif detail.Unpack(retry):
                 delay = retry.retry_delay
-                said.wait = min(max(delay.seconds + delay.nanos / 1e9, 0.0), _LONGEST_WAIT)
+                said.wait = retry_waits.bounded(delay.seconds + delay.nanos / 1e9)
     except DecodeError:
         return
 

@@ -218,7 +218,7 @@ class Course:
         breaker = target.breaker
         if attempt.late and attempt.first_token is None:
             return  # it was counted while it waited
-        counts = health is Health.SUSPECT and target.doubts.record_failure(self._account)
+        counts = health is Health.SUSPECT and target.doubts.record_failure(self._account, type(error))
         if counts or health is Health.FAILURE:
             breaker.failed(attempt.permit, type(error))
         elif health is Health.SUCCESS:
@@ -277,7 +277,7 @@ class Course:
         healthy = [candidate.target for candidate in self._asked if candidate.target.well]
         soonest = min(healthy, key=lambda target: target.retry_in(self._account), default=None)
         wait = max(1.0, soonest.retry_in(self._account)) if soonest else 1.0
-        reason = soonest.breaker.cause() if soonest else None
+        reason = soonest.cause(self._account) if soonest else None
         if reason is UpstreamRateLimited:
             return self._busy(wait, "no target is asked: their rate limits are used up")
         if reason is UpstreamQuotaExhausted:

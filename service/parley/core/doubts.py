@@ -6,6 +6,7 @@ From then on, and until the next success, each of them counts as a failure of th
 """
 
 from parley.core.breaker import IN_A_ROW, Clock
+from parley.core.errors import ParleyError, UpstreamRejected
 
 PAUSE = 10.0
 """Seconds between two calls of an account that is kept away from the target."""
@@ -14,12 +15,13 @@ PAUSE = 10.0
 class Doubts:
     """The doubtful failures since the target's latest success, by account."""
 
-    __slots__ = ("_clock", "_counts", "_due")
+    __slots__ = ("_cause", "_clock", "_counts", "_due")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._counts: dict[str, int] = {}
         self._due: dict[str, float] = {}
+        self._cause: type[ParleyError] | None = None
 
     def retry_in(self, account: str) -> float:
         """Returns in how many seconds a call of this account may be made; 0 for now."""
@@ -34,10 +36,19 @@ class Doubts:
             self._due[account] = self._clock() + PAUSE
         return True
 
-    def record_failure(self, account: str) -> bool:
-        """Records a doubtful failure. Returns whether it counts against the target for all accounts."""
-        self._counts[account] = self._counts.get(account, 0) + 1
-        if self._counts[account] >= IN_A_ROW:
+    def cause(self, account: str) -> type[ParleyError] | None:
+        """Returns the kind of failure that keeps this account away; None where none does."""
+        return self._cause if self.retry_in(account) else None
+
+    def record_failure(self, account: str, cause: type[ParleyError]) -> bool:
+        """Records a doubtful failure. Returns whether it counts against the target for all accounts.
+
+        A request that was refused keeps no account away: its next request may be a good one.
+        """
+        refused = issubclass(cause, UpstreamRejected)
+        self._counts[account] = self._counts.get(account, 0) + (not refused)
+        if self._counts[account] >= IN_A_ROW and not refused:
+            self._cause = cause
             self._due[account] = self._clock() + PAUSE
         return len(self._counts) > 1
 

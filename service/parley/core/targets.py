@@ -6,6 +6,7 @@ import time
 from parley.config import Model, Price, Target
 from parley.core.breaker import Breaker, Clock
 from parley.core.doubts import Doubts
+from parley.core.errors import ParleyError
 from parley.core.first_tokens import FirstTokens
 from parley.core.pauses import Cell, Memory, Pause
 from parley.core.ports import Backend
@@ -67,6 +68,10 @@ class LiveTarget:
         """Notes that the target gives whole answers only, which holds for some minutes."""
         if self.can_stream:
             self._streams_from = self._clock() + _UNSTREAMED_SECONDS
+
+    def cause(self, account: str = "") -> type[ParleyError] | None:
+        """Returns the kind of failure that keeps calls of this account away; None where it is not known."""
+        return self.breaker.cause() or self.doubts.cause(account)
 
     async def take_place(self, seconds: float) -> bool:
         """Takes one of the places for calls, waiting for up to so many seconds; False where there was none."""

@@ -91,6 +91,8 @@ _TABLE: tuple[tuple[type[ParleyError], Verdict], ...] = (  # the first row that 
 def verdict(error: ParleyError) -> Verdict:
     """Finds the row of a failure."""
     wait = error.retry_after
+    if isinstance(error, UpstreamRateLimited) and error.doubtful:
+        return _CANNOT  # one request alone is more than the limit allows
     if isinstance(error, UpstreamRateLimited | UpstreamUnavailable) and wait is not None and wait > SHORT_WAIT:
         return _HELD
     if isinstance(error, UpstreamRateLimited) and wait is not None:
