@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.faults import recorder, scenarios
+from tests.faults import neighbour, recorder, scenarios
 from tests.faults.clients import WrongError
 from tests.faults.scenarios import Database, say
 from tests.faults.stores import STORES, database
 
-SCENARIOS = ("recorder", "kills", "race", "stopped", "replicas")
+SCENARIOS = ("recorder", "kills", "race", "stopped", "replicas", "neighbour")
 
 
 def main() -> int:
@@ -25,6 +25,8 @@ def main() -> int:
     broken = 0
     for store in options.store or STORES:
         for scenario in options.only or SCENARIOS:
+            if scenario == "neighbour" and store != "sqlite":
+                continue  # a whole `parley up` of its own, on SQLite
             broken += not asyncio.run(_run(store, scenario, options))
     say("no promise was broken" if not broken else f"{broken} scenarios failed")
     return 1 if broken else 0
@@ -67,6 +69,8 @@ async def _scenario(scenario: str, folder: Path, store: Database | None, options
             )
         case "recorder":
             return await recorder.record(folder, options.seed, store, seconds=options.seconds)
+        case "neighbour":
+            return {kind: await neighbour.neighbour(kind) for kind in neighbour.KINDS}
         case "race":
             return await scenarios.race(folder, options.seed, store)
         case "stopped":
