@@ -55,12 +55,18 @@ local function refuse(handle, buffer, read, found, is_final)
   end
 end
 
--- What the body asks for. A whole completion and a stream have paths of their own, which no route lists: they cannot be
--- asked for from outside.
-local function choose_method(handle, dialect, accept, stream)
+-- Chooses the method that writes the answer as it leaves. Its path has no route: it cannot be asked for from outside.
+local function choose_method(headers, verb)
+  local path, query = headers:get(":path"):match("^([^?]*)(.*)$")
+  headers:replace(":path", path .. verb .. query)
+end
+
+-- A completion is answered whole or as a stream.
+local function choose_form(handle, dialect, accept, stream)
   local headers = handle:headers()
-  if dialect.streams(accept, stream ~= nil, stream == true) then
-    headers:replace(":path", headers:get(":path"):match("^[^?]*") .. ":stream")
+  local streams = dialect.streams(accept, stream ~= nil, stream == true)
+  choose_method(headers, streams and ":stream" or ":json")
+  if streams then
     if dialect.events then
       headers:replace("parley-error-form", dialect.events)
     end
@@ -73,6 +79,8 @@ function envoy_on_request(handle)
   local request, kind = known(handle), handle:metadata():get("body")
   if request.too_large then
     return handle:respond({ [":status"] = "413" }, "")
+  elseif request.list == "messages" then
+    return choose_method(handle:headers(), ":json")
   elseif not kind then
     return
   end
@@ -91,7 +99,7 @@ function envoy_on_request(handle)
   if found[1] then
     return refuse(handle, buffer or handle:body(true), read, found, is_final)
   elseif kind == COMPLETION then
-    choose_method(handle, dialect, accept, read.stream)
+    choose_form(handle, dialect, accept, read.stream)
   end
   if read.json then
     buffer:setBytes(read.json)
@@ -142,7 +150,7 @@ function envoy_on_response(handle)
     elseif headers:get("content-type") == "application/jsonl" then
       local name = headers:get("x-chat-session-id") or "session"
       headers:replace("content-disposition", ('attachment; filename="%s.jsonl"'):format(name))
-    elseif request.list then
+    elseif request.list and request.list ~= "messages" then
       complete_list(handle, request.list)
     end
     return

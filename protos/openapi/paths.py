@@ -46,7 +46,8 @@ DIALECTS = (
 )
 
 _TRY_AGAIN = (409, 429, 503)
-# The edge sends calls for a stream to a method of their own; to clients it is one path.
+# The edge rewrites paths to these, for streams and for JSON that the service writes; to clients it is one path.
+_OF_THE_EDGE = (":stream", ":json")
 _STREAMS = {"CreateChatCompletion": "StreamChatCompletionEvents"}
 _CHAT_HEADERS = ["X-Chat-Session-ID", "Idempotency-Key"]
 _KEYED = ("ForkSession", "DeleteSession")  # writes besides completions
@@ -65,14 +66,14 @@ _EVENT = {
 }
 _EVENTS = (
     'data: {"id":"chatcmpl-abc123","object":"chat.completion.chunk","created":1699451234,"model":"myapp-123",'
-    '"choices":[{"index":0,"delta":{"role":"assistant","content":"Paris."},"finish_reason":null}]}\n\n'
+    '"choices":[{"index":0,"delta":{"role":"assistant","content":"Paris."},"logprobs":null,"finish_reason":null}]}\n\n'
     'data: {"id":"chatcmpl-abc123","object":"chat.completion.chunk","created":1699451234,"model":"myapp-123",'
-    '"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+    '"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}\n\n'
     "data: [DONE]\n\n"
 )
 _LINES = (
     '{"role":"user","content":"What is the capital of France?","turn":1,"state":"completed","created":1699451233}\n'
-    '{"role":"assistant","content":"Paris.","turn":1,"state":"completed","created":1699451233,'
+    '{"role":"assistant","content":"Paris.","refusal":null,"turn":1,"state":"completed","created":1699451233,'
     '"usage":{"prompt_tokens":14,"completion_tokens":2,"total_tokens":16}}\n'
 )
 _EXPORT = {
@@ -146,7 +147,7 @@ class Paths:
         found: dict[str, dict[str, Any]] = {}
         for dialect in DIALECTS:
             for service, method, verb, path in self._bindings():
-                if path.startswith(dialect.base) and not path.endswith(":stream"):
+                if path.startswith(dialect.base) and not path.endswith(_OF_THE_EDGE):
                     plain = dialect.prefix + re.sub(r"=\*\*", "", path)
                     found.setdefault(plain, {})[verb] = self._operation(dialect, service, method, path)
         return found

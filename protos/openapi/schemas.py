@@ -135,9 +135,9 @@ class Schemas:
         schema = self._plain(f"{name}.{field.name}", field) | _said(field, comment)
         if field.label == Field.LABEL_REPEATED:
             several = {"minItems": 1} if "at least one" in comment else {}
-            return described | {"type": "array", "items": schema} | several
+            schema = {"type": "array", "items": schema} | several
         if _NULL in comment:
-            schema["type"] = [schema["type"], "null"]
+            schema = _or_null(schema)
         return described | schema
 
     def is_required(self, name: str, field: Field) -> bool:
@@ -185,8 +185,8 @@ class Schemas:
 def _or_null(schema: Schema) -> Schema:
     if "type" in schema:
         return schema | {"type": [schema["type"], "null"]}
-    forms = schema.get("anyOf") or [{"$ref": schema["$ref"]}]
-    return {"description": schema["description"], "anyOf": [*forms, {"type": "null"}]}
+    rest = {key: value for key, value in schema.items() if key not in ("anyOf", "$ref")}
+    return rest | {"anyOf": [*(schema.get("anyOf") or [{"$ref": schema["$ref"]}]), {"type": "null"}]}
 
 
 def _said(field: Field, comment: str) -> Schema:

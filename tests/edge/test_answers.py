@@ -120,7 +120,7 @@ async def test_the_body_or_accept_chooses_the_stream(
         await response.read()
         assert 200 == response.status
         assert ("text/event-stream" if streams else "application/json") == response.headers["content-type"]
-    assert ["StreamChatCompletionEvents" if streams else "CreateChatCompletion"] == worker.calls
+    assert ["StreamChatCompletionEvents" if streams else "CreateChatCompletionJson"] == worker.calls
 
 
 async def test_events_leave_one_by_one(client: aiohttp.ClientSession, worker: Worker) -> None:

@@ -91,7 +91,7 @@ async def test_a_dialect_s_host_needs_no_prefix(client: aiohttp.ClientSession, w
             assert 200 == response.status
     async with client.get("/api/v1/models", headers=headers) as response:
         assert 200 == response.status
-    assert ["CreateChatCompletion", "StreamChatCompletionEvents", "ListModels"] == worker.calls
+    assert ["CreateChatCompletionJson", "StreamChatCompletionEvents", "ListModels"] == worker.calls
 
 
 @pytest.mark.parametrize("prefix", ["/upchatty", "/fastapi", "/openpipe"])
@@ -102,7 +102,7 @@ async def test_a_prefix_leads_to_the_same_methods(client: aiohttp.ClientSession,
         assert 200 == response.status
     async with client.post(path, json=ASK | {"stream": True}, headers={"accept": "*/*"}) as response:
         assert "text/event-stream" == response.headers["content-type"]
-    assert ["CreateChatCompletion", "StreamChatCompletionEvents"] == worker.calls
+    assert ["CreateChatCompletionJson", "StreamChatCompletionEvents"] == worker.calls
     assert "Hi" == worker.request.messages[0].content.string_value
 
 
@@ -191,7 +191,7 @@ async def test_in_fastapi_accept_decides(
     body = ASK if stream is None else ASK | {"stream": stream}
     async with client.post(FASTAPI, json=body, headers=headers, skip_auto_headers=["accept"]) as response:
         assert ("text/event-stream" if streams else "application/json") == response.headers["content-type"]
-    assert ["StreamChatCompletionEvents" if streams else "CreateChatCompletion"] == worker.calls
+    assert ["StreamChatCompletionEvents" if streams else "CreateChatCompletionJson"] == worker.calls
     assert ("whole" if stream and not streams else None) == worker.metadata.get("parley-form")
 
 

@@ -339,7 +339,7 @@ async def test_what_can_be_read_goes_to_the_worker(client: aiohttp.ClientSession
     """Null, arrays where any JSON may stand, and text that looks like more are no mistakes."""
     async with client.post(PATHS["openai"], data=body, headers={"content-type": "application/json"}) as response:
         assert 200 == response.status, await response.text()
-    assert ["CreateChatCompletion"] == worker.calls
+    assert ["CreateChatCompletionJson"] == worker.calls
 
 
 def whole(body: str) -> str:

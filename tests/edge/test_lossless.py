@@ -101,6 +101,24 @@ async def test_odd_strings(client: aiohttp.ClientSession, worker: Worker, text: 
     assert members == worker.request.messages[0].extra_json
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/chat/completions:json"),
+        ("POST", "/fastapi/api/v1/chat/completions:json"),
+        ("GET", "/api/v1/sessions/s/messages:json"),
+        ("GET", "/upchatty/api/v1/sessions/s/messages:json?page_size=1"),
+    ],
+)
+async def test_the_methods_of_the_edge_have_no_path(
+    client: aiohttp.ClientSession, worker: Worker, method: str, path: str
+) -> None:
+    """What the edge makes of a path cannot be asked for from outside."""
+    async with client.request(method, path, json={"model": "m"} if method == "POST" else None) as response:
+        assert 404 == response.status
+    assert [] == worker.calls
+
+
 async def test_a_body_of_eight_megabytes_is_read_in_a_moment(client: aiohttp.ClientSession, worker: Worker) -> None:
     """The time grows with the length alone, with many objects and with one long text."""
     small = ",".join('{"role":"user","content":"x","cache_control":{"type":"ephemeral"}}' for _ in range(60_000))

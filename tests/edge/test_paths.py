@@ -38,7 +38,7 @@ REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
         ("GET", "/api/v1/models/m", "GetModel"),
         ("GET", "/api/v1/sessions", "ListSessions"),
         ("GET", "/api/v1/sessions/s", "GetSession"),
-        ("GET", "/api/v1/sessions/s/messages?page_size=3", "ListSessionMessages"),
+        ("GET", "/api/v1/sessions/s/messages?page_size=3", "ListSessionMessagesJson"),
         ("GET", "/api/v1/sessions/s/export", "ExportSession"),
         ("POST", "/api/v1/sessions/s/fork", "ForkSession"),
         ("DELETE", "/api/v1/sessions/s", "DeleteSession"),

@@ -47,7 +47,7 @@ async def test_the_limit_is_as_it_was_set(run_dir: Path, the_worker: tuple[Worke
     worker, socket = the_worker
     worker.reset()
     assert [200, 413] == await tried(run_dir, socket, limit, [limit, limit + 1])
-    assert ["CreateChatCompletion"] == worker.calls
+    assert ["CreateChatCompletionJson"] == worker.calls
     assert limit - 1000 < len(worker.request.messages[0].content.string_value)
 
 

@@ -17,6 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from parley.core.errors import InvalidRequest
+from parley.core.plain import dumps, from_message
 from parley.rpc import errors
 from parley.rpc.validation import validate
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
@@ -102,6 +103,12 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
         answer: ChatCompletion = await self.complete(request, context)
         return answer
 
+    async def CreateChatCompletionJson(self, request: CreateChatCompletionRequest, context: Any) -> HttpBody:
+        await self._enter("CreateChatCompletionJson", request, context)
+        return HttpBody(
+            content_type="application/json", data=dumps(from_message(await self.complete(request, context)))
+        )
+
     async def StreamChatCompletion(
         self, request: CreateChatCompletionRequest, context: Any
     ) -> AsyncIterator[ChatCompletionChunk]:
@@ -138,6 +145,10 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
     ) -> ListSessionMessagesResponse:
         await self._enter("ListSessionMessages", request, context)
         return ListSessionMessagesResponse()
+
+    async def ListSessionMessagesJson(self, request: ListSessionMessagesRequest, context: Any) -> HttpBody:
+        await self._enter("ListSessionMessagesJson", request, context)
+        return HttpBody(content_type="application/json", data=dumps(from_message(ListSessionMessagesResponse())))
 
     async def ForkSession(self, request: ForkSessionRequest, context: Any) -> Session:
         await self._enter("ForkSession", request, context)

@@ -7,8 +7,9 @@ from google.protobuf.struct_pb2 import Struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parley.core.plain import from_message
+from parley.core.plain import dumps, from_message
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
+from parley.v1.message_pb2 import Message
 
 JSON = st.recursive(
     st.none()
@@ -39,12 +40,25 @@ def test_whole_numbers_come_out_as_integers() -> None:
     assert rounded == repr(plain["c"])
 
 
-def test_a_message_is_printed_as_protobuf_prints_it() -> None:
-    """Names, set zeros and omitted fields are those of protobuf's own JSON."""
+def test_an_answer_is_printed_as_openai_prints_it() -> None:
+    """Names and set zeros are those of protobuf's own JSON; what OpenAI's API demands is null where it is not set."""
     completion = ChatCompletion(session_id="s", id="i", created=1)
     completion.choices.add(index=0, finish_reason="stop").message.content.string_value = ""
     completion.usage.prompt_tokens = 0
-    assert json_format.MessageToDict(completion) == from_message(completion)
+    completion.choices[0].message.role = "assistant"
+    expected = json_format.MessageToDict(completion)
+    expected["choices"][0] |= {"logprobs": None, "message": {"role": "assistant", "content": "", "refusal": None}}
+    assert expected == from_message(completion)
+    assert ["index", "message", "logprobs", "finish_reason"] == list(from_message(completion)["choices"][0])
+
+
+def test_unknown_fields_stand_among_the_others() -> None:
+    """With every digit, and in place of a field of any JSON type; never in place of another one."""
+    text = '{"content": [{"n": 18446744073709551617}], "cache_control": {"x": 0.10000000000000000001}, "role": "r"}'
+    message = Message(role="user", extra_json=text)
+    message.content.string_value = "rounded"
+    expected = '{"role":"user","content":[{"n":18446744073709551617}],"cache_control":{"x":0.10000000000000000001}}'
+    assert expected == dumps(from_message(message)).decode()
 
 
 def test_maps_become_objects() -> None:

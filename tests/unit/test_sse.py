@@ -1,6 +1,7 @@
 """Server-sent events of chunks."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ CHUNKS["usage"].system_fingerprint = "fp"
 
 @pytest.mark.parametrize("kind", CHUNKS)
 def test_an_event_is_the_chunks_json_and_null_until_it_finishes(kind: str) -> None:
-    """Every kind of chunk is written as protobuf's own JSON, plus `finish_reason: null`."""
+    """Every kind of chunk is written as protobuf's own JSON, plus the nulls that OpenAI's API demands."""
     event = EventWriter(include_usage=True).event(CHUNKS[kind])
     assert event.startswith(b"data: ")
     assert event.endswith(b"\n\n")
@@ -60,6 +61,9 @@ def test_an_event_is_the_chunks_json_and_null_until_it_finishes(kind: str) -> No
     expected.setdefault("choices", [])
     for choice in expected["choices"]:
         choice.setdefault("finish_reason", None)
+        if choice.setdefault("logprobs", None):
+            choice["logprobs"]["refusal"] = None
+            choice["logprobs"]["content"][0]["top_logprobs"] = []
     assert expected == json.loads(event[6:])
 
 
@@ -67,7 +71,7 @@ def test_the_stamp_comes_first_and_in_the_order_of_the_proto() -> None:
     """Keys stand as the API documents show them."""
     body = json.loads(EventWriter(include_usage=True).event(CHUNKS["text"])[6:])
     assert ["chatSessionId", "id", "object", "created", "model", "choices"] == list(body)
-    assert ["index", "delta", "finish_reason"] == list(body["choices"][0])
+    assert ["index", "delta", "logprobs", "finish_reason"] == list(body["choices"][0])
 
 
 @pytest.mark.parametrize("asked", [True, False])
@@ -80,6 +84,20 @@ def test_moderation_is_always_written(asked: bool) -> None:
     assert told.endswith(DONE)
     body = json.loads(told.removesuffix(DONE)[6:])
     assert ([], {"input": {"flagged": False}}, asked) == (body["choices"], body["moderation"], "usage" in body)
+
+
+def test_unknown_fields_stand_where_the_backend_had_them() -> None:
+    """In the chunk, its choices and deltas, with every digit; a chunk that has nothing else is written for them."""
+    chunk = _chunk(Delta(content="a", extra_json='{"x": 18446744073709551616}'), extra_json='{"y": 1.50}')
+    chunk.extra_json = '{"z": {}, "id": "not theirs"}'
+    event = EventWriter(include_usage=False).event(chunk)
+    assert b'"delta":{"content":"a","x":18446744073709551616}' in event
+    assert b'"finish_reason":null,"y":1.50}' in event
+    assert event.endswith(b',"z":{}}\n\n')
+    last = _chunk()
+    last.usage.prompt_tokens = 0
+    last.extra_json = '{"citations":["u"]}'
+    assert b'"choices":[],"citations":["u"]}' in EventWriter(include_usage=False).event(last)
 
 
 def test_usage_is_written_only_where_it_was_asked_for() -> None:
@@ -128,9 +146,12 @@ def test_an_error_event_has_the_form_that_was_asked_for(form: str, body: dict[st
 
 
 def test_events_are_those_of_the_golden_file() -> None:
-    """Every kind of chunk, and the three events that are none, byte by byte as callers have always got them."""
+    """Every kind of chunk, and the three events that are none, byte by byte as callers get them."""
     writer = EventWriter(include_usage=True)
     events = {kind: writer.event(chunk) for kind, chunk in CHUNKS.items()}
     events |= {"error": error_event(StreamBroken("broke off")), "keep-alive": KEEP_ALIVE, "done": DONE}
+    text = "".join(f"# {kind}\n{event.decode()}" for kind, event in events.items())
+    if os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN.write_text(text, encoding="utf-8")
     expected = GOLDEN.read_text(encoding="utf-8")
-    assert expected == "".join(f"# {kind}\n{event.decode()}" for kind, event in events.items())
+    assert expected == text

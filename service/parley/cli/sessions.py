@@ -6,7 +6,6 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
-from json import dumps
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -20,7 +19,7 @@ from parley.config import load
 from parley.core import export as lines
 from parley.core.errors import ParleyError, SessionNotFound
 from parley.core.ids import canonical_session_id
-from parley.core.plain import from_message
+from parley.core.plain import dumps, from_message
 from parley.core.ports import SessionFilter, Store
 from parley.stores.opening import is_made, opened
 from parley.v1.sessions_pb2 import Session
@@ -200,7 +199,7 @@ async def _listed(store: Store, account: str, model: str | None, most: int) -> l
 
 
 def _print_json(value: Any) -> None:
-    print(dumps(value, ensure_ascii=False))
+    print(dumps(value).decode())
 
 
 def _print_table(sessions: list[Session]) -> None:

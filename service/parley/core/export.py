@@ -3,9 +3,7 @@
 from collections.abc import AsyncGenerator
 from typing import Any
 
-import orjson
-
-from parley.core.plain import from_message
+from parley.core.plain import dumps, from_message
 from parley.core.ports import SessionStore
 from parley.v1.sessions_pb2 import SessionMessage
 
@@ -34,4 +32,4 @@ def fields(kept: SessionMessage) -> dict[str, Any]:
 
 def line(kept: SessionMessage) -> bytes:
     """Returns `{"role", "content", …, "turn", "state", …}` and a line's end."""
-    return orjson.dumps(fields(kept)) + b"\n"
+    return dumps(fields(kept)) + b"\n"

@@ -31,7 +31,12 @@ def loads(text: str | bytes) -> Any:
 
 def dumps(data: Any) -> str:
     """Writes JSON. Raises TypeError for what JSON cannot express, and for text that is no Unicode."""
-    return orjson.dumps(data, default=_exact, option=orjson.OPT_PASSTHROUGH_SUBCLASS).decode()
+    return dump_bytes(data).decode()
+
+
+def dump_bytes(data: Any) -> bytes:
+    """Writes JSON as UTF-8; see `dumps`."""
+    return orjson.dumps(data, default=_exact, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
 
 
 def merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:

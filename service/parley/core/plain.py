@@ -1,11 +1,30 @@
-"""Messages as plain JSON data, as Envoy's transcoder prints them: set fields only, under their JSON names."""
+"""Messages as JSON data, under their JSON names: set fields, and null where OpenAI's API demands a field anyway."""
 
+from collections.abc import Callable
 from typing import Any
 
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
+from parley.core import extra_fields
+
 _LEAST, _BEYOND = -(2**63), 2**64  # the integers that JSON writers and readers have in common
+
+_Convert = Callable[[Any], Any]
+
+# The fields of answers that are always there, in OpenAI's order, with what stands for nothing. (OpenAI's OpenAPI
+# document: `required` of CreateChatCompletionResponse, ChatCompletionResponseMessage, ChatCompletionTokenLogprob.)
+_ALWAYS: dict[str, dict[str, Any]] = {
+    "parley.v1.Choice": {"index": 0, "message": None, "logprobs": None, "finish_reason": None},
+    "parley.v1.ChunkChoice": {"index": 0, "delta": {}, "logprobs": None, "finish_reason": None},
+    "parley.v1.Logprobs": {"content": None, "refusal": None},
+    "parley.v1.TokenLogprob": {"token": "", "logprob": 0, "bytes": None, "top_logprobs": []},
+    "parley.v1.TopLogprob": {"token": "", "logprob": 0, "bytes": None},
+    "parley.v1.ListSessionMessagesResponse": {"messages": []},
+}
+_ASSISTANT: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None}
+_CARRIERS = frozenset({"extra", "extra_json"})
 
 
 def number(value: float) -> float | int:
@@ -36,19 +55,69 @@ def from_struct(struct: Struct) -> dict[str, Any]:
 
 
 def from_message(message: Message) -> Any:
-    """Returns a message as JSON data: a dict, or for the types of `struct.proto` what they stand for."""
-    if isinstance(message, Struct):
-        return from_struct(message)
-    if isinstance(message, Value):
-        return from_value(message)
-    if isinstance(message, ListValue):
-        return [from_value(item) for item in message.values]
-    return {field.json_name: _field(field, value) for field, value in message.ListFields()}
+    """Returns a message as JSON data: a dict, or for the types of `struct.proto` what they stand for.
+
+    Fields that Parley does not know stand among the others, as they came; `dumps` writes them without loss.
+    """
+    return _converter(message.DESCRIPTOR)(message)  # type: ignore[arg-type] # its other implementation's type
 
 
-def _field(field: Any, value: Any) -> Any:
-    if field.message_type is None:
-        return list(value) if field.is_repeated else value
-    if field.message_type.GetOptions().map_entry:
-        return dict(value)
-    return [from_message(item) for item in value] if field.is_repeated else from_message(value)
+def dumps(data: Any) -> bytes:
+    """Writes what `from_message` returned."""
+    return extra_fields.dump_bytes(data)
+
+
+def _converter(kind: Descriptor) -> _Convert:
+    """Returns the function that turns a message of this type into JSON data."""
+    found = _CONVERTERS.get(kind.full_name)
+    if found is None:
+        found = _CONVERTERS[kind.full_name] = _make(kind)
+    return found
+
+
+def _make(kind: Descriptor) -> _Convert:
+    fields = {field.name: (field.json_name, _field(field)) for field in kind.fields if field.name not in _CARRIERS}
+    inexact = {field.json_name for field in kind.fields if field.message_type in (Value.DESCRIPTOR, Struct.DESCRIPTOR)}
+    taken = {name for name, _ in fields.values()} - inexact
+    always = _ALWAYS.get(kind.full_name, {})
+    is_message = kind.full_name == "parley.v1.Message"
+
+    def convert(message: Any) -> dict[str, Any]:
+        data = dict(_ASSISTANT if is_message and message.role == "assistant" else always)
+        for field, value in message.ListFields():
+            found = fields.get(field.name)
+            if found is not None:
+                name, convert_field = found
+                data[name] = value if convert_field is None else convert_field(value)
+            elif field.name == "extra_json":
+                data |= _unknown(value, taken)
+        return data
+
+    return convert
+
+
+def _field(field: FieldDescriptor) -> _Convert | None:
+    """Returns the function that turns a field's value into JSON data; None where it is that already."""
+    kind = field.message_type
+    if kind is None:
+        return list if field.is_repeated else None
+    if kind.GetOptions().map_entry:
+        return dict
+    convert = _converter(kind)
+    return (lambda values: [convert(value) for value in values]) if field.is_repeated else convert
+
+
+def _unknown(text: str, taken: set[str]) -> dict[str, Any]:
+    """Reads the fields that Parley does not know; those that it does know are not theirs to set."""
+    return {name: value for name, value in extra_fields.loads(text).items() if name not in taken}
+
+
+def _from_list(values: ListValue) -> list[Any]:
+    return [from_value(item) for item in values.values]
+
+
+_CONVERTERS: dict[str, _Convert] = {
+    Struct.DESCRIPTOR.full_name: from_struct,
+    Value.DESCRIPTOR.full_name: from_value,
+    ListValue.DESCRIPTOR.full_name: _from_list,
+}

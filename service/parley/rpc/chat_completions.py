@@ -12,6 +12,7 @@ from parley.core.chat import Chat, Terms
 from parley.core.errors import InvalidRequest
 from parley.core.idempotency import COMPLETIONS, Key
 from parley.core.ids import canonical_session_id
+from parley.core.plain import dumps, from_message
 from parley.rpc import errors, limits, sse
 from parley.rpc.call import Call, caller, current, note_receipt, note_replay, note_standings
 from parley.rpc.idempotency import REPLAYED, idempotency_key
@@ -30,7 +31,7 @@ _FORM = "parley-form"  # the edge's word where a dialect lets the Accept header 
 
 
 class ChatCompletionsServicer(services.ChatCompletionsServicer):
-    """Serves the three ways to ask for a completion."""
+    """Serves the ways to ask for a completion."""
 
     def __init__(self, chat: Chat, keep_alive_seconds: float) -> None:
         self._chat = chat
@@ -38,11 +39,20 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
 
     async def CreateChatCompletion(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         """Answers whole."""
+        completion = await self._complete(request, context)
+        fill_structs(completion)
+        return completion
+
+    async def CreateChatCompletionJson(self, request: CreateChatCompletionRequest, context: Context) -> HttpBody:
+        """Answers whole, in the JSON of REST."""
+        completion = await self._complete(request, context)
+        return HttpBody(content_type="application/json", data=dumps(from_message(completion)))
+
+    async def _complete(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         key = self._prepare(request, streamed=False)
         completion = await self._chat.complete(request, caller(), _terms(context, key))
         await _send_headers(context, completion)
         _note_answer(current(), completion)
-        fill_structs(completion)
         return completion
 
     async def StreamChatCompletion(  # type: ignore[override] # gRPC's reader/writer form

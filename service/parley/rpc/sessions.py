@@ -13,6 +13,7 @@ from parley.core.errors import InvalidRequest, ParleyError
 from parley.core.idempotency import KeyedWrites
 from parley.core.ids import canonical_session_id
 from parley.core.ids import session_id as new_session_id
+from parley.core.plain import dumps, from_message
 from parley.core.ports import Claim, SessionFilter, Store
 from parley.rpc import errors
 from parley.rpc.call import caller, current, note_replay
@@ -65,15 +66,25 @@ class SessionsServicer(services.SessionsServicer):
         context: Context,
     ) -> messages.ListSessionMessagesResponse:
         """Lists a session's messages, the oldest first."""
+        answer = await self._list_messages(request)
+        fill_structs(answer)
+        return answer
+
+    async def ListSessionMessagesJson(self, request: messages.ListSessionMessagesRequest, context: Context) -> HttpBody:
+        """Lists a session's messages, in the JSON of REST."""
+        answer = await self._list_messages(request)
+        return HttpBody(content_type="application/json", data=dumps(from_message(answer)))
+
+    async def _list_messages(
+        self, request: messages.ListSessionMessagesRequest
+    ) -> messages.ListSessionMessagesResponse:
         found, token = await self._store.list_messages(
             caller().account,
             canonical_session_id(request.session_id),
             page_size=_page_size(request),
             page_token=request.page_token or None,
         )
-        answer = messages.ListSessionMessagesResponse(messages=found, next_page_token=token)
-        fill_structs(answer)
-        return answer
+        return messages.ListSessionMessagesResponse(messages=found, next_page_token=token)
 
     async def ExportSession(  # type: ignore[override] # gRPC's reader/writer form
         self,

@@ -1,4 +1,4 @@
-"""Server-sent events (WHATWG HTML, 9.2), in the JSON that Envoy prints, with `finish_reason: null` as OpenAI sends it.
+"""Server-sent events (WHATWG HTML, 9.2), with the nulls that OpenAI sends.
 
 Almost every chunk of a stream is a piece of text, so those are put together from bytes that stay the same.
 """
@@ -8,13 +8,15 @@ from collections.abc import Sequence
 import orjson
 
 from parley.core.errors import ParleyError
-from parley.core.plain import from_message
+from parley.core.plain import dumps, from_message
 from parley.rpc import errors
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import ChunkChoice
 
 DONE = b"data: [DONE]\n\n"
-KEEP_ALIVE = b": keep-alive\n\n"
+# A comment, and no empty line after it: that would be the end of an event without data, which is to be ignored (WHATWG
+# HTML, 9.2.6), but some clients try to read it as JSON (openai-go before pull request 621).
+KEEP_ALIVE = b": keep-alive\n"
 
 # OpenAI's types of errors that are not the request's own fault, by gRPC status, and its words where ours differ.
 _TYPES = {"RESOURCE_EXHAUSTED": "rate_limit_error"} | dict.fromkeys(
@@ -45,7 +47,7 @@ class EventWriter:
     def event(self, chunk: ChatCompletionChunk) -> bytes:
         """Returns the chunk's event, or no bytes."""
         hidden = not self._include_usage
-        if hidden and not chunk.choices and not chunk.HasField("moderation"):
+        if hidden and not chunk.choices and not (chunk.HasField("moderation") or chunk.HasField("extra_json")):
             return b""
         if self._head is None:
             self._head = _head(chunk)
@@ -87,8 +89,8 @@ def _choice(choice: ChunkChoice) -> bytes:
     delta = choice.delta
     if len(delta.ListFields()) == 1 and delta.content and len(choice.ListFields()) == 2:  # noqa: PLR2004 - index, delta
         text = orjson.dumps(delta.content)
-        return b'{"index":%d,"delta":{"content":%b},"finish_reason":null}' % (choice.index, text)
-    return orjson.dumps({"index": 0, "delta": {}, "finish_reason": None, **from_message(choice)})
+        return b'{"index":%d,"delta":{"content":%b},"logprobs":null,"finish_reason":null}' % (choice.index, text)
+    return dumps(from_message(choice))
 
 
 def _tail(chunk: ChatCompletionChunk, *, without_usage: bool) -> bytes:
@@ -101,4 +103,6 @@ def _tail(chunk: ChatCompletionChunk, *, without_usage: bool) -> bytes:
         rest["service_tier"] = chunk.service_tier
     if chunk.HasField("moderation"):
         rest["moderation"] = from_message(chunk.moderation)
-    return b",%b" % orjson.dumps(rest)[1:-1] if rest else b""
+    if chunk.HasField("extra_json"):
+        rest |= from_message(ChatCompletionChunk(extra_json=chunk.extra_json))
+    return b",%b" % dumps(rest)[1:-1] if rest else b""

@@ -42,6 +42,11 @@ class ChatCompletionsStub:
                 request_serializer=parley_dot_v1_dot_chat__completions__pb2.CreateChatCompletionRequest.SerializeToString,
                 response_deserializer=parley_dot_v1_dot_chat__completions__pb2.ChatCompletion.FromString,
                 _registered_method=True)
+        self.CreateChatCompletionJson = channel.unary_unary(
+                '/parley.v1.ChatCompletions/CreateChatCompletionJson',
+                request_serializer=parley_dot_v1_dot_chat__completions__pb2.CreateChatCompletionRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
         self.StreamChatCompletion = channel.unary_stream(
                 '/parley.v1.ChatCompletions/StreamChatCompletion',
                 request_serializer=parley_dot_v1_dot_chat__completions__pb2.CreateChatCompletionRequest.SerializeToString,
@@ -61,6 +66,14 @@ class ChatCompletionsServicer:
 
     def CreateChatCompletion(self, request, context):
         """Answers with the whole completion. Where the model keeps sessions, the turn is on disk before this returns.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateChatCompletionJson(self, request, context):
+        """The same answer as the JSON of REST, in an HttpBody: null where OpenAI's API demands a field, and fields that Parley does
+        not know in their places. For the edge, which sends REST calls here that ask for a whole answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,6 +103,11 @@ def add_ChatCompletionsServicer_to_server(servicer, server):
                     servicer.CreateChatCompletion,
                     request_deserializer=parley_dot_v1_dot_chat__completions__pb2.CreateChatCompletionRequest.FromString,
                     response_serializer=parley_dot_v1_dot_chat__completions__pb2.ChatCompletion.SerializeToString,
+            ),
+            'CreateChatCompletionJson': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateChatCompletionJson,
+                    request_deserializer=parley_dot_v1_dot_chat__completions__pb2.CreateChatCompletionRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
             'StreamChatCompletion': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamChatCompletion,
@@ -131,6 +149,33 @@ class ChatCompletions:
             '/parley.v1.ChatCompletions/CreateChatCompletion',
             parley_dot_v1_dot_chat__completions__pb2.CreateChatCompletionRequest.SerializeToString,
             parley_dot_v1_dot_chat__completions__pb2.ChatCompletion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateChatCompletionJson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.ChatCompletions/CreateChatCompletionJson',
+            parley_dot_v1_dot_chat__completions__pb2.CreateChatCompletionRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

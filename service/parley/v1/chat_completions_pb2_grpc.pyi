@@ -38,6 +38,10 @@ class ChatCompletionsStub:
     def __new__(cls, channel: _aio.Channel) -> ChatCompletionsAsyncStub: ...
     CreateChatCompletion: _grpc.UnaryUnaryMultiCallable[_chat_completions_pb2.CreateChatCompletionRequest, _chat_completions_pb2.ChatCompletion]
     """Answers with the whole completion. Where the model keeps sessions, the turn is on disk before this returns."""
+    CreateChatCompletionJson: _grpc.UnaryUnaryMultiCallable[_chat_completions_pb2.CreateChatCompletionRequest, _httpbody_pb2.HttpBody]
+    """The same answer as the JSON of REST, in an HttpBody: null where OpenAI's API demands a field, and fields that Parley does
+    not know in their places. For the edge, which sends REST calls here that ask for a whole answer.
+    """
     StreamChatCompletion: _grpc.UnaryStreamMultiCallable[_chat_completions_pb2.CreateChatCompletionRequest, _chat_completions_pb2.ChatCompletionChunk]
     """Answers in chunks while the model produces them: role, deltas, `finish_reason`, usage. OK as the final status means
     that the answer is whole and, where the model keeps sessions, on disk.
@@ -57,6 +61,10 @@ class ChatCompletionsAsyncStub(ChatCompletionsStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateChatCompletion: _aio.UnaryUnaryMultiCallable[_chat_completions_pb2.CreateChatCompletionRequest, _chat_completions_pb2.ChatCompletion]  # type: ignore[assignment]
     """Answers with the whole completion. Where the model keeps sessions, the turn is on disk before this returns."""
+    CreateChatCompletionJson: _aio.UnaryUnaryMultiCallable[_chat_completions_pb2.CreateChatCompletionRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """The same answer as the JSON of REST, in an HttpBody: null where OpenAI's API demands a field, and fields that Parley does
+    not know in their places. For the edge, which sends REST calls here that ask for a whole answer.
+    """
     StreamChatCompletion: _aio.UnaryStreamMultiCallable[_chat_completions_pb2.CreateChatCompletionRequest, _chat_completions_pb2.ChatCompletionChunk]  # type: ignore[assignment]
     """Answers in chunks while the model produces them: role, deltas, `finish_reason`, usage. OK as the final status means
     that the answer is whole and, where the model keeps sessions, on disk.
@@ -79,6 +87,16 @@ class ChatCompletionsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_chat_completions_pb2.ChatCompletion, _abc.Awaitable[_chat_completions_pb2.ChatCompletion]]:
         """Answers with the whole completion. Where the model keeps sessions, the turn is on disk before this returns."""
+
+    @_abc_1.abstractmethod
+    def CreateChatCompletionJson(
+        self,
+        request: _chat_completions_pb2.CreateChatCompletionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """The same answer as the JSON of REST, in an HttpBody: null where OpenAI's API demands a field, and fields that Parley does
+        not know in their places. For the edge, which sends REST calls here that ask for a whole answer.
+        """
 
     @_abc_1.abstractmethod
     def StreamChatCompletion(

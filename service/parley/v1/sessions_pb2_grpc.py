@@ -52,6 +52,11 @@ class SessionsStub:
                 request_serializer=parley_dot_v1_dot_sessions__pb2.ListSessionMessagesRequest.SerializeToString,
                 response_deserializer=parley_dot_v1_dot_sessions__pb2.ListSessionMessagesResponse.FromString,
                 _registered_method=True)
+        self.ListSessionMessagesJson = channel.unary_unary(
+                '/parley.v1.Sessions/ListSessionMessagesJson',
+                request_serializer=parley_dot_v1_dot_sessions__pb2.ListSessionMessagesRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
         self.ExportSession = channel.unary_stream(
                 '/parley.v1.Sessions/ExportSession',
                 request_serializer=parley_dot_v1_dot_sessions__pb2.ExportSessionRequest.SerializeToString,
@@ -90,6 +95,14 @@ class SessionsServicer:
 
     def ListSessionMessages(self, request, context):
         """Lists a session's messages, the oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSessionMessagesJson(self, request, context):
+        """The same page as the JSON of REST, in an HttpBody, with fields of messages that Parley does not know in their places. For
+        the edge, which sends REST calls here.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -134,6 +147,11 @@ def add_SessionsServicer_to_server(servicer, server):
                     servicer.ListSessionMessages,
                     request_deserializer=parley_dot_v1_dot_sessions__pb2.ListSessionMessagesRequest.FromString,
                     response_serializer=parley_dot_v1_dot_sessions__pb2.ListSessionMessagesResponse.SerializeToString,
+            ),
+            'ListSessionMessagesJson': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSessionMessagesJson,
+                    request_deserializer=parley_dot_v1_dot_sessions__pb2.ListSessionMessagesRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
             'ExportSession': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportSession,
@@ -234,6 +252,33 @@ class Sessions:
             '/parley.v1.Sessions/ListSessionMessages',
             parley_dot_v1_dot_sessions__pb2.ListSessionMessagesRequest.SerializeToString,
             parley_dot_v1_dot_sessions__pb2.ListSessionMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSessionMessagesJson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.Sessions/ListSessionMessagesJson',
+            parley_dot_v1_dot_sessions__pb2.ListSessionMessagesRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

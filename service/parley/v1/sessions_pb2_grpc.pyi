@@ -42,6 +42,10 @@ class SessionsStub:
     """Reads one session's particulars."""
     ListSessionMessages: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.ListSessionMessagesRequest, _sessions_pb2.ListSessionMessagesResponse]
     """Lists a session's messages, the oldest first."""
+    ListSessionMessagesJson: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.ListSessionMessagesRequest, _httpbody_pb2.HttpBody]
+    """The same page as the JSON of REST, in an HttpBody, with fields of messages that Parley does not know in their places. For
+    the edge, which sends REST calls here.
+    """
     ExportSession: _grpc.UnaryStreamMultiCallable[_sessions_pb2.ExportSessionRequest, _httpbody_pb2.HttpBody]
     """Returns a whole session as JSON Lines, a message a line: `{"role", "content", "turn", "state", …}`. Over REST and
     gRPC alike; the pieces, joined, are the text.
@@ -64,6 +68,10 @@ class SessionsAsyncStub(SessionsStub):
     """Reads one session's particulars."""
     ListSessionMessages: _aio.UnaryUnaryMultiCallable[_sessions_pb2.ListSessionMessagesRequest, _sessions_pb2.ListSessionMessagesResponse]  # type: ignore[assignment]
     """Lists a session's messages, the oldest first."""
+    ListSessionMessagesJson: _aio.UnaryUnaryMultiCallable[_sessions_pb2.ListSessionMessagesRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """The same page as the JSON of REST, in an HttpBody, with fields of messages that Parley does not know in their places. For
+    the edge, which sends REST calls here.
+    """
     ExportSession: _aio.UnaryStreamMultiCallable[_sessions_pb2.ExportSessionRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Returns a whole session as JSON Lines, a message a line: `{"role", "content", "turn", "state", …}`. Over REST and
     gRPC alike; the pieces, joined, are the text.
@@ -101,6 +109,16 @@ class SessionsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_sessions_pb2.ListSessionMessagesResponse, _abc.Awaitable[_sessions_pb2.ListSessionMessagesResponse]]:
         """Lists a session's messages, the oldest first."""
+
+    @_abc_1.abstractmethod
+    def ListSessionMessagesJson(
+        self,
+        request: _sessions_pb2.ListSessionMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """The same page as the JSON of REST, in an HttpBody, with fields of messages that Parley does not know in their places. For
+        the edge, which sends REST calls here.
+        """
 
     @_abc_1.abstractmethod
     def ExportSession(
