@@ -27,7 +27,7 @@ VALUES: dict[str, list[Schema]] = {
     "Message.content": [{"type": "string"}, {"type": "array", "items": _PART, "minItems": 1}],
     "CreateChatCompletionRequest.stop": [
         {"type": "string"},
-        {"type": "array", "items": {"type": "string"}, "maxItems": 4},
+        {"type": "array", "items": {"type": "string"}},
     ],
     "CreateChatCompletionRequest.tool_choice": [
         {"type": "string", "enum": ["none", "auto", "required"]},
@@ -76,10 +76,12 @@ _MORE: dict[str, Schema] = {
     "CreateChatCompletionRequest.model": {"minLength": 1},
     "CreateChatCompletionRequest.logit_bias": {"propertyNames": {"pattern": "^[0-9]+$"}},
     "CustomTool.name": {"minLength": 1},
+    "ResponseFormat.type": {"minLength": 1},
+    "Tool.type": {"minLength": 1},
 }
 
 _RANGE = re.compile(r"(-?\d+) to (-?\d+)(?! characters)")
-_NAME = "letters, digits, `_` and `-`, at most 64"
+_NAME = "up to 256 characters without spaces"
 _CONSTANT = re.compile(r"^Always `([^`]+)`\.")
 _WORDS = re.compile(r"((?:`\w+`(?:, | or )?)+)\. Required\.$")
 _LABELS = re.compile(r"up to (\d+), keys to (\d+) characters, values to (\d+)")
@@ -206,7 +208,7 @@ def _said_of_text(comment: str) -> Schema:
         return {"const": constant[1]}
     if words := _WORDS.search(comment):
         return {"enum": re.findall(r"\w+", words[1].replace(" or ", " "))}
-    return {"pattern": "^[A-Za-z0-9_-]{1,64}$"} if _NAME in comment else {}
+    return {"pattern": r"^[!-~]{1,256}$"} if _NAME in comment else {}
 
 
 def _labels(comment: str) -> Schema:

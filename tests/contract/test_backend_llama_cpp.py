@@ -343,7 +343,9 @@ async def test_many_stops(backend: LlamaCpp) -> None:
 async def test_tools_of_other_models(thinker: Path) -> None:
     """A model whose template has tools gets them; custom tools, which llama.cpp answers with 500, stay refused."""
     backend = LlamaCpp(thinker)
-    assert 1 == len((await backend.complete(call(**SHORT, tools=[TOOL]))).choices)
+    for name in ("f", "files.read:v1"):
+        tool = {"type": "function", "function": {"name": name}}
+        assert 1 == len((await backend.complete(call(**SHORT, tools=[tool]))).choices)
     failed = await refused(backend, tools=[TOOL, {"type": "custom", "custom": {"name": "g"}}])
     await backend.close()
     assert (UnsupportedParameter, "tools[1].type") == (type(failed), failed.param)

@@ -32,7 +32,7 @@ def test_everything_that_only_using_it_tells_has_its_line(tmp_path: Path) -> Non
     assert [
         "f:4: models[1].defaults.temperature: must be between 0 and 2",
         "f:4: models[1].defaults.top_p: must be between 0 and 1",
-        "f:4: models[1].defaults.stop: must be a string or an array of at most 4 strings",
+        "f:4: models[1].defaults.stop: must be a string or an array of strings",
         "f:1: backends.local.model_path: there is no file /none.gguf; name a GGUF file, or leave it out",
     ] == checked(CONFIG, tmp_path)
 

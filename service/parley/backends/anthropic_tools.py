@@ -18,6 +18,7 @@ from parley.v1.message_pb2 import FunctionDefinition, Tool
 
 _NO_PARAMETERS = {"type": "object", "properties": {}}
 _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _NATIVE = re.compile(r"[a-z0-9_]+_\d{8}|mcp_toolset")
 _NATIVE_CHOICES = frozenset({"auto", "any", "tool", "none"})
 _FIELDS = frozenset(
@@ -51,6 +52,8 @@ def _tool(tool: Tool, place: str, model: str) -> dict[str, Any]:
     if tool.type != "function":
         raise unsupported(f"A tool of the type `{tool.type}`", model, f"{place}.type")
     function = tool.function
+    if not _NAME.fullmatch(function.name):
+        raise unsupported(f"A tool with the name `{function.name}`", model, f"{place}.function.name")
     made: dict[str, Any] = {"name": function.name}
     if function.HasField("description"):
         made["description"] = function.description
@@ -81,8 +84,12 @@ def _parameters(function: FunctionDefinition) -> Any:
 
 def _choice(request: CreateChatCompletionRequest) -> dict[str, Any] | None:
     choice = from_value(request.tool_choice)
+    if choice is None:
+        return None
     if not isinstance(choice, dict):
-        return {"type": _CHOICES[choice]} if choice in _CHOICES else None
+        if choice not in _CHOICES:
+            raise unsupported(f"`tool_choice` `{choice}`", request.model, "tool_choice")
+        return {"type": _CHOICES[choice]}
     if choice.get("type") in _NATIVE_CHOICES:
         return choice
     if choice.get("type", "function") != "function":

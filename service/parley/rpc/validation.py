@@ -16,7 +16,8 @@ Fault = tuple[str, str] | tuple[str, str, str]  # a Violation's field, message a
 
 _FIRST = ("model", "messages")
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,256}")  # what a backend takes is narrower, and its own to say
+_NAME_RULE = "letters, digits and signs such as _ - and ., without spaces, at most 256"
 _RANGES: dict[str, tuple[float, float]] = {
     "temperature": (0, 2),
     "top_p": (0, 1),
@@ -26,7 +27,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "top_logprobs": (0, 20),
 }
 _ALLOWED = "a string or an array of content parts"
-_MOST_STOPS = 4
 _MOST_LABELS = 16
 _LABEL_LENGTHS = (64, 512)
 _STRONGEST_BIAS = 100
@@ -170,18 +170,19 @@ def _stop(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     kind = stop.WhichOneof("kind")
     items = stop.list_value.values
     texts = all(item.WhichOneof("kind") == "string_value" for item in items)
-    if kind not in (None, "string_value", "null_value") and not (
-        kind == "list_value" and texts and len(items) <= _MOST_STOPS
-    ):
-        yield "stop", f"`stop` must be a string or an array of at most {_MOST_STOPS} strings"
+    if kind not in (None, "string_value", "null_value") and not (kind == "list_value" and texts):
+        yield "stop", "`stop` must be a string or an array of strings"
 
 
 def _tools(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     for index, tool in enumerate(request.tools):
         place = f"tools[{index}]"
-        if tool.type not in ("function", "custom"):
-            kind = "literal_error" if tool.type else "missing"
-            yield f"{place}.type", f"`{place}.type` must be function or custom", kind
+        if not tool.type:
+            yield (
+                f"{place}.type",
+                f"`{place}.type` must be function or custom, or a type of the backend's own",
+                "missing",
+            )
         elif tool.type == "custom" and not tool.custom.name:
             yield f"{place}.custom.name", f"`{place}.custom.name` is required", "missing"
         elif tool.type == "function":
@@ -200,7 +201,7 @@ def _functions(request: CreateChatCompletionRequest) -> Iterator[Fault]:
 
 def _function(function: Any, place: str) -> Iterator[Fault]:
     if not _NAME.fullmatch(function.name):
-        yield f"{place}.name", f"`{place}.name` is required: letters, digits, _ and -, at most 64"
+        yield f"{place}.name", f"`{place}.name` is required: {_NAME_RULE}"
     if function.HasField("parameters_json") and not _is_object(function.parameters_json):
         yield f"{place}.parameters_json", f"`{place}.parameters_json` must be the text of a JSON object"
 
@@ -219,12 +220,13 @@ def _response_format(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     if not request.HasField("response_format"):
         return
     asked = request.response_format
-    if asked.type not in ("text", "json_object", "json_schema"):
-        yield "response_format.type", "`response_format.type` must be text, json_object or json_schema"
+    if not asked.type:
+        own = "or a type of the backend's own"
+        yield "response_format.type", f"`response_format.type` must be text, json_object or json_schema, {own}"
     elif asked.type == "json_schema":
         place = "response_format.json_schema"
         if not _NAME.fullmatch(asked.json_schema.name):
-            yield f"{place}.name", f"`{place}.name` is required: letters, digits, _ and -, at most 64"
+            yield f"{place}.name", f"`{place}.name` is required: {_NAME_RULE}"
         if asked.json_schema.HasField("schema_json") and not _is_object(asked.json_schema.schema_json):
             yield f"{place}.schema_json", f"`{place}.schema_json` must be the text of a JSON object"
 

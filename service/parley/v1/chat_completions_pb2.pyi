@@ -178,7 +178,7 @@ class CreateChatCompletionRequest(_message.Message):
 
     @_builtins.property
     def stop(self) -> _struct_pb2.Value:
-        """Text at which to stop: a string, or a list of up to 4."""
+        """Text at which to stop: a string, or a list of them; OpenAI takes up to 4."""
 
     @_builtins.property
     def logit_bias(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
@@ -464,7 +464,7 @@ class ResponseFormat(_message.Message):
     EXTRA_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """`text`, `json_object` or `json_schema`. Required."""
+    """`text`, `json_object` or `json_schema`, or a type of the backend's own. Required."""
     extra_json: _builtins.str
     """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
@@ -512,7 +512,7 @@ class JsonSchema(_message.Message):
     EXTRA_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The schema's name: letters, digits, `_` and `-`, at most 64. Required."""
+    """The schema's name: up to 256 characters without spaces. OpenAI takes letters, digits, `_` and `-`, at most 64. Required."""
     description: _builtins.str
     """What the answer is for."""
     strict: _builtins.bool

@@ -352,7 +352,7 @@ class FunctionDefinition(_message.Message):
     EXTRA_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The name: letters, digits, `_` and `-`, at most 64. Required."""
+    """The name: up to 256 characters without spaces. OpenAI takes letters, digits, `_` and `-`, at most 64. Required."""
     description: _builtins.str
     """What the function does: the model chooses by it."""
     strict: _builtins.bool
@@ -468,7 +468,7 @@ class Tool(_message.Message):
     EXTRA_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """`function` or `custom`. Required."""
+    """`function`, `custom`, or a type of the backend's own. Required."""
     extra_json: _builtins.str
     """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
