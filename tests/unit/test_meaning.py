@@ -85,6 +85,7 @@ class TestSame:
             (_message("assistant", tool_calls=[_call(call_id="")]), _message("assistant", tool_calls=[_call()])),
             (_message("assistant", function_call={"name": "f"}), _message("assistant", function_call=_function("{ }"))),
             (_message("assistant", audio={"id": "a"}), _message("assistant", "")),
+            (_message("assistant", "<think>\nHmm\n</think>\n\nHello."), _message("assistant", "Hello.")),
             (_message("tool", '{"a": 1}', tool_call_id="c"), _message("tool", '{"a":1}', tool_call_id="c")),
         ],
     )
@@ -101,6 +102,8 @@ class TestSame:
             (_message("user", "Hi", name="bob"), _message("user", "Hi", name="ada")),
             (_message("user", '{"a": 1}'), _message("user", '{"a":1}')),
             (_message("user", "a b"), _message("user", "ab")),
+            (_message("user", "<think>Hmm</think>Hello."), _message("user", "Hello.")),
+            (_message("assistant", "Hello. <think>Hmm</think>"), _message("assistant", "Hello.")),
             (_message("user", [*_texts("See"), _image("u")]), _message("user", "See")),
             (
                 _message("user", [{"type": "file", "file": {"file_id": "f"}}]),

@@ -6,6 +6,7 @@ know. None of that changes what a message means.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 from itertools import starmap
@@ -22,6 +23,7 @@ _REASONING: Final = frozenset(
 )  # like `reasoning_content`: may be dropped
 _MARKERS: Final = frozenset({"cache_control", "annotations"})  # of a part: instructions to a backend, no content
 _JOINTS: Final = ("", "\n", "\n\n", " ")  # between text parts that a client has joined
+_THINKING: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _RESULTS: Final = frozenset({"tool", "function"})
 
 
@@ -89,12 +91,19 @@ def _same_content(one: Message, other: Message) -> bool:
         return True
     mine, yours = _parts(one.content), _parts(other.content)
     if all(isinstance(part, str) for part in (*mine, *yours)):
+        if one.role == "assistant":
+            mine, yours = _without_thinking(mine), _without_thinking(yours)
         return _same_text(mine, yours, is_result=one.role in _RESULTS)
     return len(mine) == len(yours) and all(map(_same_part, mine, yours))
 
 
 def _same_part(one: Any, other: Any) -> bool:
     return one.strip() == other.strip() if isinstance(one, str) and isinstance(other, str) else _equal(one, other)
+
+
+def _without_thinking(texts: Sequence[str]) -> list[str]:
+    """Leaves out reasoning that a model writes before its answer, which clients drop (model cards of R1, Qwen3)."""
+    return [_THINKING.sub("", texts[0]), *texts[1:]] if texts else []
 
 
 def _same_text(one: Sequence[str], other: Sequence[str], *, is_result: bool) -> bool:
