@@ -19,7 +19,7 @@ JSON = "application/json"
 class Dialect:
     """Where a dialect is: the protos' paths that begin with `base`, behind `prefix`. `shape` is that of its errors.
 
-    `streams` says what chooses between a whole answer and a stream; `demands` narrows the schema of a request's fields.
+    `streams` says what chooses between a whole answer and a stream; `demands` narrows the schema of a request.
     """
 
     name: str
@@ -30,11 +30,20 @@ class Dialect:
     demands: dict[str, Any] | None = None
 
 
+_MODEL = {"type": "string", "minLength": 1}
+_MODEL_REQUIRED = {"required": ["model"], "properties": {"model": _MODEL}}
+
 # As edge/envoy.yaml and edge/lua/dialects.lua have them.
 DIALECTS = (
     Dialect("openai", "/v1/", errors.OPENAI),
-    Dialect("chipp", "/api/v1/", errors.PLAIN),
-    Dialect("upchatty", "/api/v1/", errors.PLAIN, "/upchatty", demands={"temperature": {"maximum": 1}}),
+    Dialect("chipp", "/api/v1/", errors.PLAIN, demands=_MODEL_REQUIRED),
+    Dialect(
+        "upchatty",
+        "/api/v1/",
+        errors.PLAIN,
+        "/upchatty",
+        demands={"required": ["model"], "properties": {"model": _MODEL, "temperature": {"maximum": 1}}},
+    ),
     Dialect(
         "fastapi",
         "/api/v1/",
@@ -42,7 +51,7 @@ DIALECTS = (
         "/fastapi",
         streams="`Accept` chooses between a whole answer and a stream; where it allows both, `stream` does.",
     ),
-    Dialect("openpipe", "/api/v1/", errors.OPENAI, "/openpipe"),
+    Dialect("openpipe", "/api/v1/", errors.OPENAI, "/openpipe", demands=_MODEL_REQUIRED),
 )
 
 _TRY_AGAIN = (409, 429, 503)
@@ -203,7 +212,7 @@ class Paths:
     def _request(self, method: MethodDescriptorProto, dialect: Dialect) -> dict[str, Any]:
         content = self._content(method.input_type)
         if dialect.demands:
-            content["schema"] = {"allOf": [content["schema"], {"properties": dialect.demands}]}
+            content["schema"] = {"allOf": [content["schema"], dialect.demands]}
         return content
 
     def _short_request(self, method: MethodDescriptorProto) -> dict[str, Any]:

@@ -33,7 +33,6 @@ def _call(**more: Any) -> dict[str, Any]:
     ("field", "value"),
     [
         ("tools", [{"type": "function", "function": FUNCTION}]),
-        ("tool_choice", "none"),
         ("n", 2),
         ("max_tokens", 123),
         ("temperature", 1.23),
@@ -44,6 +43,15 @@ def test_body_rows(stack: Parley, upstream: ScriptedUpstream, field: str, value:
     """Each field of the body reaches the model as it was sent."""
     assert 200 == say(stack, PATH, {field: value})[0]
     assert value == upstream.requests[0].json[field]
+
+
+@pytest.mark.parametrize("offered", [{}, {"tools": [{"type": "function", "function": FUNCTION}]}])
+def test_tool_choice_none(stack: Parley, upstream: ScriptedUpstream, offered: dict[str, Any]) -> None:
+    """`tool_choice: none`: the model is not to call a tool, whether it is offered one or not."""
+    assert 200 == say(stack, PATH, {"tool_choice": "none", **offered})[0]
+    sent = upstream.requests[0].json
+    assert "none" == sent.get("tool_choice", "none")
+    assert "tool_choice" in sent or "tools" not in sent
 
 
 def test_max_tokens_may_be_null(stack: Parley, upstream: ScriptedUpstream) -> None:
