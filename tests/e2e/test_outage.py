@@ -75,11 +75,35 @@ def test_callers_and_health_are_told_while_the_store_is_away(away: Away, upstrea
         assert ("1", "true") == (headers["retry-after"], headers["x-should-retry"])
         assert seconds < 5
     assert SERVING == _health(parley, "")
+    until(lambda: 503 == _get(parley, "/readyz"), "the edge says that turns cannot be stored")
+    assert [200, 200] == [_get(parley, "/livez"), _get(parley, "/healthz")]
     away.bring()
     until(lambda: SERVING == _health(parley, "parley.v1.ChatCompletions"), "health says that it is back")
+    until(lambda: 200 == _get(parley, "/readyz"), "the edge says that turns can be stored again")
     assert "Hello there." == parley.ask("Hi")
     assert 401 == _ask(parley, "sk-wrong")[0]
     parley.log_says("the store is back")
+
+
+def test_stateless_calls_go_on_where_turns_cannot_be_stored(
+    scripted_config: Path, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """Reads work, writes hang: turns get 503 at once and readiness says so; calls that need no store are answered."""
+    with serving() as server:
+        scripted_config.write_text(f"{scripted_config.read_text()}store: {{kind: postgres, url: '{server.empty()}'}}\n")
+        with started("--config", str(scripted_config), "--workers", "2", folder=tmp_path) as parley:
+            server.sql("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
+            server.sql("SELECT pg_reload_conf()")
+            until(lambda: 503 == _get(parley, "/readyz"), "the edge says that turns cannot be stored")
+            for _ in range(8):
+                assert "Hello there." == parley.ask("Hi", store=False)
+                status, _, body, seconds = _ask(parley, parley.key)
+                assert (503, "store_unavailable") == (status, body["error"]["code"])
+                assert seconds < 1
+            server.sql("ALTER SYSTEM RESET synchronous_standby_names")
+            server.sql("SELECT pg_reload_conf()")
+            until(lambda: 200 == _get(parley, "/readyz"), "the edge says that turns can be stored again")
+            assert "Hello there." == parley.ask("Hi")
 
 
 def test_a_database_that_comes_later(scripted_config: Path, upstream: ScriptedUpstream, tmp_path: Path) -> None:
@@ -126,6 +150,14 @@ def test_a_database_that_refuses(scripted_config: Path, tmp_path: Path) -> None:
     assert 1 == ended.returncode
     assert 'database "nowhere" does not exist' in ended.stderr
     assert "the store is away" not in ended.stderr
+
+
+def _get(parley: Parley, path: str) -> int:
+    with parley.connection() as connection:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        response.read()
+        return response.status
 
 
 def _status(parley: Parley) -> int:

@@ -33,7 +33,8 @@ def render(
         host, port = addresses[listener["name"]]
         listener["address"]["socket_address"].update(address=host, port_value=port)
         _settle(listener, settings)
-    resources["clusters"][0]["eds_cluster_config"]["eds_config"]["path_config_source"]["path"] = str(endpoints)
+    for cluster in resources["clusters"]:
+        cluster["eds_cluster_config"]["eds_config"]["path_config_source"]["path"] = str(endpoints)
     return yaml.safe_dump(config, sort_keys=False)
 
 

@@ -54,7 +54,7 @@ class Pool:
         self._running: set[asyncio.Task[Any]] = set()
         self._away: str | None = None
         self._unwritable: str | None = None
-        self._verifying = False
+        self._verification: asyncio.Task[None] | None = None
         self._cramped_until = 0.0
         self._seen = 0.0
         self._checked = -inf
@@ -71,6 +71,8 @@ class Pool:
 
         Raises StoreUnavailable where the server is away, and then it is unknown whether the work was done.
         """
+        if self._verification is not None:
+            await asyncio.wait({self._verification})  # rather than wait for as long as the call that was too slow
         self._check(writes=True)
         return await asyncio.shield(self._spawn(self._run(work, writes=True)))
 
@@ -209,9 +211,9 @@ class Pool:
 
     def _suspect(self, cause: str) -> None:
         """Probes the server in a task: one call that took too long is no sign that it is away."""
-        if not self._verifying and self._away is None and self._unwritable is None and not self._closed:
-            self._verifying = True
-            self._spawn(self._verify(cause))
+        known = self._verification is not None or self._away is not None or self._unwritable is not None
+        if not known and not self._closed:
+            self._verification = self._spawn(self._verify(cause))
 
     async def _verify(self, cause: str) -> None:
         """Probes reads, then writes: what is not completed within `verify` seconds fails at once from now on."""
@@ -235,7 +237,7 @@ class Pool:
                 self._unwritable = cause
                 self._look()
         finally:
-            self._verifying = False
+            self._verification = None
             if connection is not None:
                 self._release(connection)
 
