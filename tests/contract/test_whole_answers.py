@@ -40,6 +40,8 @@ def _call(number: int) -> dict[str, Any]:
     return {"id": f"call_{number}", "type": "function", "function": {"name": f"find_{number}", "arguments": arguments}}
 
 
+EXTRA: dict[str, Any] = {"citations": ["https://a.example"], "big": 12345678901234567890}
+
 SAID: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     # What is asked; the choices.
     "text": ({}, [{"message": {"content": "Hello there, you."}, "finish_reason": "stop"}]),
@@ -173,6 +175,38 @@ async def test_openai(case: str) -> None:
         assert [None, True] == [received.json.get("stream") for received in upstream.requests]
     assert whole == joined
     assert {"choices", "usage", "system_fingerprint", "service_tier"} <= joined.keys()
+
+
+async def test_fields_that_parley_does_not_know() -> None:
+    """Those of the answer, of a choice, of its message and of a tool call."""
+    call = {**_call(1), "extra_content": {"google": {"thought_signature": "sig"}}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call], "images": [{"url": "https://b.example"}]}
+    choice = {"index": 0, "finish_reason": "tool_calls", "native_finish_reason": "STOP"}
+    last = openai.chunk(**EXTRA, system_fingerprint="fp_scripted")
+    last["choices"] = [choice | {"delta": {}}]
+
+    def answer(received: Received) -> Answer:
+        if not received.json.get("stream"):
+            return Json(openai.completion() | {"choices": [choice | {"message": message}]} | EXTRA)
+        delta = {**message, "tool_calls": [call | {"index": 0}]}
+        end = openai.chunk(choices=[], usage=openai.USAGE)
+        return Events([openai.chunk(delta), last, end, openai.DONE])
+
+    with ScriptedUpstream() as upstream:
+        upstream.default = answer
+        whole, joined = await _both(OpenAI(upstream.url))
+    assert whole == joined
+    assert "12345678901234567890" in joined["extra_json"]
+    assert "thought_signature" in str(joined["choices"][0]["message"]["tool_calls"])
+
+
+async def test_a_server_that_does_not_stream() -> None:
+    """It answers a stream's request with the whole answer, which is taken as it is."""
+    with ScriptedUpstream() as upstream:
+        upstream.default = lambda _: Json(openai.completion())
+        whole, joined = await _both(OpenAI(upstream.url))
+        assert 2 == len(upstream.requests)
+    assert whole == joined
 
 
 async def test_anthropic() -> None:

@@ -56,32 +56,35 @@ class Bounds:
 class Silence:
     """Tracks until when a stream may stay silent: `first_token` at first, then both `stream_idle` and `stall`.
 
-    `started` tells whether the first token has come.
+    `started` tells whether the first token has come, `since` when the latest bytes came.
     """
 
-    __slots__ = ("_bounds", "_loop", "_stall", "_token_by", "started")
+    __slots__ = ("_bounds", "_loop", "_stall", "_stream_idle", "_token_by", "since", "started")
 
     def __init__(self, call: UpstreamCall, bounds: Bounds) -> None:
         self.started = False
         self._bounds = bounds
         self._loop = asyncio.get_running_loop()
         self._stall = call.timeouts.stall
+        self._stream_idle = call.timeouts.stream_idle
         self._token_by = _NEVER
+        self.since = self._loop.time()
 
     def heard(self, chunk: ChatCompletionChunk | None, *, whole: bool = False) -> float:
         """Notes that bytes have come, and the tokens in them; returns until when the next bytes must come.
 
         `whole` tells that the answer is complete, and only its usage and its end may follow.
         """
+        self.since = now = self._loop.time()
         if chunk is not None:
             for choice in chunk.choices:
                 if choice.delta.content or speaks(choice):
                     self.started = True
-                    self._token_by = _NEVER if _calls_a_tool(choice) else self._loop.time() + self._stall
+                    self._token_by = _NEVER if _calls_a_tool(choice) else now + self._stall
         if not self.started:
             return self._bounds.first_token
-        until = min(self._bounds.next_bytes(), self._token_by)
-        return min(until, self._loop.time() + TAIL_SECONDS) if whole else until
+        until = min(self._bounds.end, now + self._stream_idle, self._token_by)
+        return min(until, now + TAIL_SECONDS) if whole else until
 
 
 def _calls_a_tool(choice: ChunkChoice) -> bool:

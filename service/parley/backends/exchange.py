@@ -83,7 +83,7 @@ class HttpBackend:
         size = 0
         response = await self._open(call, body, bounds)
         silence = Silence(call, bounds)
-        watch = _Watch(response, reader, bounds.first_token)
+        watch = _Watch(response, reader, silence, bounds.first_token)
         is_known = False
         try:
             while not reader.ended:
@@ -212,29 +212,27 @@ class _Watch:
     answer that its reader has whole is waited for no longer than `TAIL_SECONDS` after its latest bytes.
     """
 
-    __slots__ = ("_answer", "_loop", "_moved", "_timer", "_until", "over", "reader")
+    __slots__ = ("_answer", "_loop", "_silence", "_timer", "_until", "over", "reader")
 
-    def __init__(self, answer: http.Answer, reader: Reader, until: float) -> None:
+    def __init__(self, answer: http.Answer, reader: Reader, silence: Silence, until: float) -> None:
         self.over = False
         self._answer = answer
         self.reader = reader
         self._loop = asyncio.get_running_loop()
+        self._silence = silence
         self._until = until
-        self._moved = self._loop.time()
-        self._timer = self._loop.call_at(min(until, self._moved + TAIL_SECONDS), self._look)
+        self._timer = self._loop.call_at(min(until, silence.since + TAIL_SECONDS), self._look)
 
     def move(self, until: float) -> None:
         """Gives it time until then, as bytes have come."""
         self._until = until
-        self._moved = self._loop.time()
         if until < self._timer.when():
             self._timer.cancel()
             self._timer = self._loop.call_at(until, self._look)
 
     def pause(self, until: float) -> None:
         """Gives it time until then, whatever it has said."""
-        self._until = until
-        self._moved = until
+        self._until = self._silence.since = until
 
     def stop(self) -> None:
         """Ends the watch."""
@@ -242,7 +240,7 @@ class _Watch:
 
     def _look(self) -> None:
         now = self._loop.time() + TICK
-        tail = self._moved + TAIL_SECONDS
+        tail = self._silence.since + TAIL_SECONDS
         self.over = now >= self._until or (now >= tail and self.reader.whole)
         if self.over:
             self._answer.time_out()
