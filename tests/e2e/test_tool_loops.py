@@ -121,6 +121,27 @@ def test_claude(parley: Parley, upstream: ScriptedUpstream, stream: bool) -> Non
     assert [THOUGHT, USE] == upstream.requests[1].json["messages"][1]["content"]
 
 
+@pytest.mark.parametrize("model", ["open", "claude"])
+def test_caller_resends(parley: Parley, upstream: ScriptedUpstream, model: str) -> None:
+    """A caller who keeps the conversation, and sends back what it was answered, has the same."""
+    signed = CALL | {"extra_content": SIGNED}
+    if model == "open":
+        upstream.answer(says({"tool_calls": [signed], "reasoning_content": "hm"}, stream=False), ends(stream=False))
+    else:
+        upstream.answer(
+            anthropic_api.message(THOUGHT, USE, stop_reason="tool_use"),
+            anthropic_api.message(anthropic_api.said("Sunny.")),
+        )
+    asked: dict[str, Any] = {"model": model, "tools": TOOLS, "store": False}
+    answer = ask(parley, asked | {"messages": [QUESTION]})["choices"][0]["message"]
+    ask(parley, asked | {"messages": [QUESTION, answer, RESULT]})
+    again = upstream.requests[1].json["messages"][-2]
+    if model == "open":
+        assert ([signed], "hm") == (again["tool_calls"], again["reasoning_content"])
+    else:
+        assert [THOUGHT, USE] == again["content"]
+
+
 def test_caching(parley: Parley, upstream: ScriptedUpstream) -> None:
     """`cache_control` reaches Claude from messages, parts and tools, and a server of OpenAI's API as it was written."""
     cache = {"type": "ephemeral"}
