@@ -235,6 +235,25 @@ def test_targets_that_all_become_slow_go_on_answering() -> None:
     virtual_time.run(main())
 
 
+def test_the_last_target_that_answers_is_not_suspected() -> None:
+    """A fallback that is down is no place to go to instead of a slow target."""
+
+    async def main() -> None:
+        world = World()
+        await world.calls(10, 0.5)
+        world.a.seconds = lambda: 20.0
+        world.b.is_down = True
+        slow = world.loop.time()
+        for _ in range(5):
+            await world.call()  # finds the fallback down
+        await world.calls(5, 0.5)
+        assert {"a"} == {text for _, text in world.since(slow)}
+        target = next(target for target in world.router.targets if target.backend_name == "a")
+        assert target.breaker.is_closed
+
+    virtual_time.run(main())
+
+
 def test_a_call_that_has_nowhere_else_to_go_may_use_a_slow_target() -> None:
     """Though calls that have are kept away from it."""
 

@@ -32,6 +32,7 @@ _LINGER = 0.25  # seconds that the end of a body may be late for its connection 
 _LARGE = 128 * 1024  # bytes that come at once only where something is unpacked, or faster than it is read
 _LARGEST_HEADER = 64 * 1024  # bytes of one; aiohttp's default of 8 KiB is less than some gateways send
 _MOST_HEADERS = 256
+_STALE_SECONDS = 1.0  # a connection that was closed before shows it at once
 _STALE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 _NOT_AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _PACKED = "gzip, deflate, zstd"
@@ -230,7 +231,7 @@ class Endpoint:
                 connection.close()
                 if again and isinstance(error, FAILURES) and not isinstance(error, TimeoutError):
                     raise AskedAgain(error) from error
-                if link is None or not isinstance(error, _STALE) or monotonic() - sent > connect_seconds:
+                if link is None or not isinstance(error, _STALE) or monotonic() - sent > _STALE_SECONDS:
                     raise
                 again, self._fresh_since = True, monotonic()
 

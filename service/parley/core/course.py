@@ -307,5 +307,10 @@ def _is_sooner(one: ParleyError | None, other: ParleyError) -> bool:
 
 
 def _was_slow(attempt: Attempt) -> bool:
-    """Tells whether a failure took longer than a connection may take: a caller does not wait for that several times."""
-    return attempt.ended is not None and attempt.ended - attempt.begun > attempt.candidate.model.timeouts.connect
+    """Tells whether a failure took so long that a caller should not wait for it several times.
+
+    That is longer than a connection may take, or than a sixtieth of `total`; a second is never long.
+    """
+    timeouts = attempt.candidate.model.timeouts
+    most = min(timeouts.connect, max(1.0, timeouts.total / 60))
+    return attempt.ended is not None and attempt.ended - attempt.begun > most

@@ -32,6 +32,7 @@ def _targets(model: str, *weights: float, **options: Any) -> list[dict[str, Any]
 MODELS: list[dict[str, Any]] = [
     {"id": "hedged", "targets": _targets("hedged", FIRST, SECOND), "hedge": "100ms"},
     {"id": "calm", "targets": _targets("calm", FIRST, SECOND), "hedge": "20s"},
+    {"id": "watched", "targets": _targets("watched", FIRST, SECOND)},
     {"id": "narrow", "targets": _targets("narrow", FIRST, SECOND, max_concurrent=1)},
     {"id": "alone", "targets": _targets("alone", FIRST, max_concurrent=1)},
     {"id": "queued", "targets": _targets("queued", FIRST, max_concurrent=1, max_queued=1)},

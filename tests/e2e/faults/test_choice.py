@@ -9,7 +9,7 @@ import pytest
 
 from parley.v1.receipt_pb2 import Receipt
 from tests.e2e.faults.calling import GRPC, REST
-from tests.e2e.faults.misbehaving import TEXT, Script, late, refusal, says
+from tests.e2e.faults.misbehaving import SILENT, TEXT, Script, late, refusal, says
 from tests.e2e.faults.targets import Targets
 from tests.upstream import Answer, Gate, Received
 
@@ -49,6 +49,18 @@ def _then(action: Callable[[], None], script: Script) -> Script:
         return script(request)
 
     return scripted
+
+
+def test_calls_that_wait_are_evidence(targets: Targets) -> None:
+    """A target that falls silent is left alone as soon as five calls are late, long before any of them has ended."""
+    for number in range(6):
+        targets.ask("watched", REST, streamed=number % 2 == 0)
+    targets.does("watched/one", SILENT)
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(targets.ask, "watched", GRPC, streamed=number % 2 == 0) for number in range(8)]
+        assert {TEXT} == {call.result().texts[0] for call in calls}
+    assert {("two", "hedge", "completed")} == {_tried(call.result().receipt)[1] for call in calls}
+    assert [("two", "first", "completed")] == _tried(targets.ask("watched", GRPC).receipt)
 
 
 def test_a_target_that_is_in_time_is_not_hedged(targets: Targets) -> None:
