@@ -56,6 +56,7 @@ class _Checker:
         yield from self._kept_once()
         yield from self._order()
         yield from self._contexts()
+        yield from self._whole_turns()
         yield from self._own_reads()
         yield from self._monotonic_reads()
         yield from self._listings()
@@ -184,6 +185,17 @@ class _Checker:
         pairs = list(zip(texts[::2], texts[1::2], strict=False))
         if len(texts) % 2 or not answered.issuperset(pairs) or len(set(texts)) < len(texts):
             yield f"the upstream was asked {seen.asked!r} after {texts}, which are not whole turns, each once"
+
+    def _whole_turns(self) -> Iterator[str]:
+        """Checks that a read shows one state of each turn, and a completed one with its question and its answer."""
+        for read in self._reads:
+            for number, messages in groupby(read.kept, attrgetter("turn")):
+                shown = [(one.state, one.role) for one in messages]
+                states = {state for state, _ in shown}
+                if len(states) > 1 or (
+                    states == {"completed"} and [role for _, role in shown] != ["user", "assistant"]
+                ):
+                    yield f"replica {read.replica}: a read of {read.session} shows half of turn {number}: {shown}"
 
     def _own_reads(self) -> Iterator[str]:
         """Checks that a read shows all turns that were acknowledged before it began."""

@@ -164,6 +164,14 @@ BROKEN: dict[str, tuple[Callable[[History], None], str]] = {
         _with(_read(46, 0, "s", ONE, LEFT), _read(48, 1, "s", ONE)),
         "replica 1: a read of s misses {_Pair(number=3, asked='left'",
     ),
+    "a read shows half a turn": (
+        _with(_read(70, 1, "s", ONE, CRASHED, LEFT, TWO, _kept(5, "x")[1:])),
+        "replica 1: a read of s shows half of turn 5",
+    ),
+    "a read shows a turn in two states": (
+        _with(_read(70, 1, "s", ONE, LEFT, TWO, [Kept(5, "in_progress", "user", "x"), *_kept(5, "x")[1:]])),
+        "shows half of turn 5",
+    ),
     "a session vanishes for a while": (_with(_read(70, 0, "s", outcome=NOT_FOUND)), "a read of s misses 'one'"),
     "a list misses a session": (
         _with(Listing(begun=70, ended=71, outcome=OK, replica=0, sessions={"s": 4})),

@@ -1,5 +1,7 @@
 """Sessions: reading, listing, deleting."""
 
+import asyncio
+
 import pytest
 
 from parley.core.errors import InvalidRequest, SessionBusy, SessionNotFound, TurnLost
@@ -136,6 +138,17 @@ class SessionContract:
                 if token is None:
                     break
             assert ["q0", "a0", "q1", "a1", "q2", "a2"] == found
+
+    async def test_a_page_shows_one_state_of_a_turn(self, store: Store, second: Store) -> None:
+        """However a read races with the end of a turn, it shows the turn before or after it, and all of it."""
+        for number in range(1, 41):
+            turn = await begin(store, "s", "q", new=number == 1)
+            (page, token), _ = await asyncio.gather(
+                second.list_messages("ada", "s", page_size=1000, page_token=None), complete(store, turn, "a")
+            )
+            last = [(one.state, one.message.role) for one in page if one.turn == number]
+            whole = [("completed", "user"), ("completed", "assistant")]
+            assert (last, token) in (([("in_progress", "user")], None), (whole, None))
 
     @pytest.mark.parametrize(
         "token",

@@ -19,17 +19,18 @@ SELECT {_FIELDS} FROM parley.sessions
 WHERE account = $1 AND (updated, id) < ($2, $3) AND updated >= $4 AND ($5::text IS NULL OR model = $5)
 ORDER BY updated DESC, id DESC LIMIT $6
 """
+# One statement sees one state of the session: in two, a turn could end between its question and its answer.
 _MESSAGES = """
-SELECT message, turn, position, state, reason, created, usage, metadata, receipt
+SELECT message, turn, position, state, reason, created, usage, metadata, receipt, found
 FROM (
-  SELECT message, turn, position FROM (
+  SELECT message, turn, position, found FROM (
     SELECT message, turn, position, sum(octet_length(message)) OVER (ORDER BY turn, position) AS total,
-      row_number() OVER (ORDER BY turn, position) AS place
+      row_number() OVER (ORDER BY turn, position) AS place, count(*) OVER () AS found
     FROM (
       SELECT message, turn, position FROM parley.messages
-      WHERE session_id = $1 AND (turn, position) > ($2::bigint, $3::bigint) ORDER BY turn, position LIMIT $4
+      WHERE session_id = $1 AND (turn, position) > ($2::bigint, $3::bigint) ORDER BY turn, position LIMIT $4::bigint + 1
     ) AS found
-  ) AS sized WHERE place = 1 OR (total <= $5)
+  ) AS sized WHERE place = 1 OR (place <= $4::bigint AND total <= $5)
 ) AS page, LATERAL (
   SELECT state, reason, created, metadata, CASE WHEN position = asked THEN usage END AS usage,
     CASE
@@ -43,9 +44,6 @@ FROM (
   OFFSET 0 -- looked up by its key for each message, also where the planner knows nothing of the tables yet
 ) AS its_turn
 ORDER BY turn, position
-"""
-_IS_MORE = """
-SELECT true FROM parley.messages WHERE session_id = $1 AND (turn, position) > ($2::bigint, $3::bigint) LIMIT 1
 """
 _FORK = f"""
 WITH origin AS (
@@ -111,9 +109,9 @@ async def list_messages(
     await find_session(db, account, session_id)
     turn, position = after or (0, 0)
     page = await db.fetch(_MESSAGES, session_id, turn, position, page_size, paging.MOST_BYTES)
-    last = (page[-1]["turn"], page[-1]["position"]) if page else None
-    token = paging.encode(*last) if last and await db.fetchval(_IS_MORE, session_id, *last) else None
-    return [records.session_message(row) for row in page], token
+    more = bool(page) and page[0]["found"] > len(page)
+    token = paging.encode(page[-1]["turn"], page[-1]["position"]) if more else None
+    return [records.session_message(tuple(row)[:-1]) for row in page], token
 
 
 async def fork_session(  # noqa: PLR0913, PLR0917 - the port's arguments
