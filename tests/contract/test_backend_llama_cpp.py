@@ -29,7 +29,7 @@ from parley.core.errors import (
     UpstreamUnavailable,
 )
 from parley.core.ports import UpstreamCall
-from tests.contract.backends import call, collect, reasons, request, text
+from tests.contract.backends import call, collect, completion_of, reasons, request, text
 from tests.upstream import ScriptedUpstream
 
 CONFIG = LlamaCppBackend(kind="llama_cpp", context=1024, slots=2)
@@ -142,7 +142,7 @@ async def test_stream(backend: LlamaCpp) -> None:
     chunks = await collect(backend, call(**SHORT))
     assert whole.choices[0].message.content.string_value == text(chunks)
     assert ["length"] == reasons(chunks)
-    assert 6 == chunks[-1].usage.completion_tokens
+    assert 6 == completion_of(chunks).usage.completion_tokens
 
 
 async def test_several_answers(backend: LlamaCpp) -> None:
@@ -153,7 +153,7 @@ async def test_several_answers(backend: LlamaCpp) -> None:
     assert ["length", "length"] == [choice.finish_reason for choice in answer.choices]
     chunks = await collect(backend, call(**SHORT, n=2))
     assert text(chunks, 0) == text(chunks, 1) != ""
-    assert 12 == chunks[-1].usage.completion_tokens
+    assert 12 == completion_of(chunks).usage.completion_tokens
 
 
 async def test_more_answers_than_slots(backend: LlamaCpp) -> None:

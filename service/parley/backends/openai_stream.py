@@ -132,7 +132,7 @@ class StreamReader:
     def _take(self) -> ChatCompletionChunk | None:
         touched, self._touched = self._touched, {}
         pieces = [piece for choice in touched.values() for piece in choice.take()]
-        counted = self._usage.take()
+        counted = self._usage.take(last=self.ended)
         self.started = self.started or any(choice.has_output or choice.reason for choice in touched.values())
         if not (pieces or counted or (self._tags.are_due and self.ended)):
             return None
@@ -152,6 +152,7 @@ class _Usage:
         self._n = n
         self._alone: Usage | None = None
         self._due: Usage | None = None
+        self._latest: Usage | None = None
 
     def read(self, event: Mapping[str, Any], source: vendor_json.Source) -> None:
         choices = event.get("choices")
@@ -160,8 +161,9 @@ class _Usage:
         elif "x_groq" in event or (choices and choices[0] and "usage" in choices[0]):
             self._note(answer.hidden_usage(event, source), alone=False)
 
-    def take(self) -> Usage | None:
-        due, self._due = self._due, None
+    def take(self, *, last: bool) -> Usage | None:
+        """Returns the count that is new; with the last pieces of the answer the count of all of it, once more."""
+        due, self._due = self._latest if last else self._due, None
         return due
 
     def _note(self, counted: Usage | None, *, alone: bool) -> None:
@@ -172,7 +174,7 @@ class _Usage:
                 counted.completion_tokens += self._alone.completion_tokens
                 counted.total_tokens = counted.prompt_tokens + counted.completion_tokens
             self._alone = counted
-        self._due = counted
+        self._due = self._latest = counted
 
 
 class _Tags:
