@@ -20,8 +20,8 @@ from parley.backends.vendor_json import Source, count, struct, text_or_none
 from parley.core.ports import UpstreamCall
 from parley.v1.message_pb2 import Audio, ChunkChoice, Delta
 
-_PLAIN = frozenset({"role", "content"})
-_KNOWN = _PLAIN | {
+TEXT_ONLY = frozenset({"role", "content"})
+KNOWN_OF_MESSAGE = TEXT_ONLY | {
     "annotations",
     "audio",
     "function_call",
@@ -31,8 +31,8 @@ _KNOWN = _PLAIN | {
     "tool_calls",
 }
 _KNOWN_AUDIO = frozenset({"id", "expires_at", "data", "transcript"})
-_USUAL = frozenset({"index", "delta", "finish_reason", "logprobs"})
-_KNOWN_OF_CHOICE = _USUAL | {"message", "error", "usage"}
+USUAL = frozenset({"index", "delta", "message", "finish_reason", "logprobs"})
+_KNOWN_OF_CHOICE = USUAL | {"error", "usage"}
 _REFERENCE = "annotation"
 
 # What the parts of a content are: the kind of text, and the members that may hold it. (OpenAI, Responses and chat
@@ -100,10 +100,15 @@ class ChoiceReader:
             self._add(said, source, *path, name)
         if choice.get("logprobs"):
             self._add_logprobs(choice["logprobs"])
-        if not choice.keys() <= _USUAL:
+        if not choice.keys() <= USUAL:
             self._add_rest(choice, source, *path)
         if choice.get("finish_reason"):
             self._note_reason(choice["finish_reason"])
+
+    def add_text(self, text: str) -> None:
+        """Adds text of a delta that has nothing else."""
+        self._note_output()
+        self.pieces.text(CONTENT, text)
 
     def ends_well(self, *, done: bool) -> bool:
         """Tells whether the choice has ended; `done` says that the whole answer has.
@@ -138,12 +143,11 @@ class ChoiceReader:
     def _add(self, said: Mapping[str, Any], source: Source, *path: str | int) -> None:
         """Adds a message or a delta. Nearly all deltas have content and nothing else."""
         content = said.get("content")
-        if content.__class__ is str and said.keys() <= _PLAIN:
+        if content.__class__ is str and said.keys() <= TEXT_ONLY:
             if content:
-                self._note_output()
-                self.pieces.text(CONTENT, content)
+                self.add_text(content)
             return
-        fields = _without_repeated(source.unknown(said, _KNOWN, *path), self._nulls)
+        fields = _without_repeated(source.unknown(said, KNOWN_OF_MESSAGE, *path), self._nulls)
         mark = self.pieces.separate() if fields else 0
         self._add_texts(said, content)
         self._add_calls(said, source, *path)
@@ -176,7 +180,7 @@ class ChoiceReader:
 
     def _add_calls(self, said: Mapping[str, Any], source: Source, *path: str | int) -> None:
         calls = said.get("tool_calls") or ()
-        if isinstance(calls, Mapping):
+        if isinstance(calls, dict):
             raise TypeError("tool_calls is no list")
         for place, data in enumerate(calls):
             self._note_output()
@@ -201,7 +205,7 @@ class ChoiceReader:
             read = [found for found in map(struct, annotations) if found is not None]
             if read:
                 self.pieces.delta(Delta(annotations=read))
-        if isinstance(said.get("audio"), Mapping) and said["audio"]:
+        if isinstance(said.get("audio"), dict) and said["audio"]:
             self._note_output()
             self.pieces.delta(Delta(audio=audio(said["audio"])))
 
@@ -252,7 +256,7 @@ def _texts(data: Any, kind: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(data, list):
         for item in data:
             yield from _texts(item, kind)
-    elif isinstance(data, Mapping):
+    elif isinstance(data, dict):
         inner, names = _PARTS.get(data.get("type") or "text", ("", ()))
         found = next((data[name] for name in names if data.get(name)), None)
         if inner:

@@ -13,7 +13,7 @@ _BYTE = range(256)
 
 def logprobs(data: Any, top: int) -> Logprobs | None:
     """Reads the probabilities of tokens, with at most `top` rivals of each; None where there are none."""
-    if not isinstance(data, Mapping):
+    if not isinstance(data, dict):
         return None
     read = Logprobs(content=_tokens(data.get("content"), top), refusal=_tokens(data.get("refusal"), top))
     return read if read.content or read.refusal else None
@@ -22,7 +22,7 @@ def logprobs(data: Any, top: int) -> Logprobs | None:
 def _tokens(data: Any, top: int) -> list[TokenLogprob]:
     if not isinstance(data, list):
         return []
-    return [_token(item, top) for item in data if isinstance(item, Mapping)]
+    return [_token(item, top) for item in data if isinstance(item, dict)]
 
 
 def _token(data: Mapping[str, Any], top: int) -> TokenLogprob:
@@ -33,7 +33,7 @@ def _token(data: Mapping[str, Any], top: int) -> TokenLogprob:
         token.top_logprobs.extend(
             TopLogprob(token=_text(rival), logprob=_logprob(rival), bytes=_bytes(rival))
             for rival in rivals[:top]
-            if isinstance(rival, Mapping)
+            if isinstance(rival, dict)
         )
     return token
 

@@ -12,7 +12,7 @@ import orjson
 from parley.backends import openai_answer as answer
 from parley.backends import vendor_json
 from parley.backends.failures import SHAPE_ERRORS, ErrorInBody, Malformed
-from parley.backends.openai_choice import ChoiceReader, Expected
+from parley.backends.openai_choice import USUAL, ChoiceReader, Expected
 from parley.backends.openai_usage import usage
 from parley.backends.sse import EventReader
 from parley.core import extra_fields
@@ -20,6 +20,7 @@ from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import Usage
 
 _DONE = b"[DONE]"
+_LONGEST_DONE = 16  # bytes, white space included
 
 
 class StreamReader:
@@ -55,7 +56,7 @@ class StreamReader:
         """Returns what these bytes add up to; None where that is nothing. b"" is the end of the stream."""
         try:
             for name, text in self._events.feed(data) if data else self._events.end():
-                if text.strip() == _DONE:
+                if len(text) <= _LONGEST_DONE and text.strip() == _DONE:
                     self._done = self.ended = True
                     break
                 self._event(name, text)
@@ -82,8 +83,10 @@ class StreamReader:
             return
         if name == b"error" or event.get("error"):
             raise ErrorInBody(event)
-        source = vendor_json.Source(text)
         choices = event.get("choices")
+        if choices and self._is_plain(event, choices) and self._adds_text(choices[0]):
+            return
+        source = vendor_json.Source(text)
         if choices:
             self._read(choices, source)
         else:
@@ -100,12 +103,31 @@ class StreamReader:
             choice.pieces.is_repaired = True
         return vendor_json.repaired(text)
 
+    def _is_plain(self, event: Mapping[str, Any], choices: Any) -> bool:
+        """Tells whether an event has one choice and nothing else that is new, as nearly every one has."""
+        if len(choices) != 1 or event.get("usage") or not event.keys() <= answer.PLAIN:
+            return False
+        return self._tags.are_known(event)
+
+    def _adds_text(self, item: Mapping[str, Any]) -> bool:
+        """Adds the text of a choice that has a text and nothing else; returns whether it is such a one."""
+        delta = item.get("delta") if item else None
+        if not delta or len(delta) != 1 or item.get("finish_reason") or item.get("logprobs"):
+            return False
+        content = delta.get("content")
+        if not content or content.__class__ is not str or not item.keys() <= USUAL:
+            return False
+        self._choice(item, 0).add_text(content)
+        return True
+
+    def _choice(self, item: Mapping[str, Any], place: int) -> ChoiceReader:
+        index = 0 if self._wanted.n == 1 else answer.index_of(item, place)
+        return self._touched.get(index) or self._touch(index)
+
     def _read(self, choices: Any, source: vendor_json.Source) -> None:
         for place, item in enumerate(choices):
             if item is not None:
-                index = 0 if self._wanted.n == 1 else answer.index_of(item, place)
-                choice = self._touched.get(index) or self._touch(index)
-                choice.read(item, source, "choices", place)
+                self._choice(item, place).read(item, source, "choices", place)
 
     def _touch(self, index: int) -> ChoiceReader:
         choice = self._choices.get(index)
@@ -131,12 +153,15 @@ class StreamReader:
 
     def _take(self) -> ChatCompletionChunk | None:
         touched, self._touched = self._touched, {}
-        pieces = [piece for choice in touched.values() for piece in choice.take()]
+        chunk = ChatCompletionChunk()
+        for choice in touched.values():
+            chunk.choices.extend(choice.take())
+            self.started = self.started or choice.has_output or choice.reason is not None
         counted = self._usage.take(last=self.ended)
-        self.started = self.started or any(choice.has_output or choice.reason for choice in touched.values())
-        if not (pieces or counted or (self._tags.are_due and self.ended)):
+        if not (chunk.choices or counted or (self._tags.are_due and self.ended)):
             return None
-        chunk = ChatCompletionChunk(choices=pieces, usage=counted)
+        if counted:
+            chunk.usage.CopyFrom(counted)
         if self._tags.are_due:
             self._tags.take(chunk)
         return chunk
@@ -185,6 +210,12 @@ class _Tags:
         self._known: dict[str, Any] = {}
         self._due: dict[str, Any] = {}
         self._extra: dict[str, Any] = {}
+
+    def are_known(self, event: Mapping[str, Any]) -> bool:
+        """Tells whether an event says nothing new of these."""
+        fingerprint, tier, known = event.get("system_fingerprint"), event.get("service_tier"), self._known
+        is_known = not fingerprint or fingerprint == known.get("system_fingerprint")
+        return is_known and (not tier or tier == known.get("service_tier"))
 
     def read(self, event: Mapping[str, Any], source: vendor_json.Source) -> None:
         known = self._known

@@ -9,6 +9,7 @@ from parley.core import extra_fields
 from parley.v1.message_pb2 import CompletionTokensDetails, PromptTokensDetails, Usage
 
 _FIELDS = frozenset(field.json_name for field in Usage.DESCRIPTOR.fields) - {"extra", "extra_json"}
+_PLAIN = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 _OTHER_NAMES = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
 _DEEPSEEK = ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens")
 _DETAILS = (("prompt_tokens_details", PromptTokensDetails), ("completion_tokens_details", CompletionTokensDetails))
@@ -23,7 +24,7 @@ def usage(data: Any, source: Source, *path: str | int) -> Usage | None:
     Numbers that cannot be right are left out, and where two of three are there the third is worked out. A total of more
     than both its parts has tokens of reasoning that the parts leave out (xAI, Gemini): they count as completion tokens.
     """
-    if not isinstance(data, Mapping):
+    if not isinstance(data, dict):
         return None
     prompt, produced = _count(data, "prompt_tokens"), _count(data, "completion_tokens")
     total = count(data.get("total_tokens"))
@@ -37,7 +38,8 @@ def usage(data: Any, source: Source, *path: str | int) -> Usage | None:
     read = Usage(prompt_tokens=prompt, completion_tokens=produced)
     if prompt is not None and produced is not None:
         read.total_tokens = min(prompt + produced, MOST)
-    _add_rest(read, data, source, *path)
+    if not data.keys() <= _PLAIN:
+        _add_rest(read, data, source, *path)
     return read
 
 
@@ -56,7 +58,7 @@ def _add_rest(read: Usage, data: Mapping[str, Any], source: Source, *path: str |
     if (details := struct(data.get("cost_details"))) is not None:
         read.cost_details.CopyFrom(details)
     for name, kind in _DETAILS:
-        if isinstance(details := data.get(name), Mapping) and details:
+        if isinstance(details := data.get(name), dict) and details:
             getattr(read, name).CopyFrom(_details(details, kind, source, *path, name))
     if fields := source.unknown(data, _FIELDS, *path):
         read.extra_json = extra_fields.dumps(fields)

@@ -100,14 +100,14 @@ class Pieces:
             self._add_text(text)
 
     def _add_text(self, text: str) -> None:
-        if self._logprobs and not (self._echo and self._echo.is_open):
-            choice = ChunkChoice(index=self._index, delta=Delta(), logprobs=self._joined_logprobs())
-        elif text:
-            choice = ChunkChoice(index=self._index, delta=Delta())
-        else:
-            return
+        choice = ChunkChoice(index=self._index)
         if text:
             setattr(choice.delta, self._kind, text)
+        if self._logprobs and not (self._echo and self._echo.is_open):
+            choice.logprobs.CopyFrom(self._joined_logprobs())
+            choice.delta.SetInParent()
+        elif not text:
+            return
         self._closed.append(choice)
 
     def _joined_logprobs(self) -> Logprobs:

@@ -33,10 +33,10 @@ class Piece:
     """What one entry of `tool_calls` says, at a path of `source`; or, as `field`, an object's older `function_call`."""
 
     def __init__(self, data: Mapping[str, Any], source: Source, *path: str | int, field: str = "function") -> None:
-        self.is_custom = isinstance(data.get("custom"), Mapping)
+        self.is_custom = isinstance(data.get("custom"), dict)
         field = "custom" if self.is_custom else field
         called, place, known = data.get(field) or {}, (*path, field), _KNOWN
-        if not isinstance(called, Mapping):
+        if not isinstance(called, dict):
             raise TypeError("a called function is no object")
         if not called and "name" in data:  # name and arguments stand beside the id
             called, place, known = data, path, _KNOWN | _KNOWN_FUNCTION

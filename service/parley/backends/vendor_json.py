@@ -89,6 +89,8 @@ def mend(text: str) -> tuple[str, str]:
 
 def whole(text: str) -> str:
     """Returns a text that no other piece follows."""
+    if text.isascii() or not _HALF.search(text):
+        return text
     mended, rest = mend(text)
     return mended + "\ufffd" if rest else mended
 
@@ -114,7 +116,7 @@ def text_or_none(value: Any) -> str | None:
 
 def struct(data: Any) -> Struct | None:
     """Returns a JSON object as a Struct; None for what is none, or nests more deeply than messages may."""
-    if not isinstance(data, Mapping) or is_deep(data):
+    if not isinstance(data, dict) or is_deep(data):
         return None
     read = Struct()
     read.update(clean(data, in_pieces=False))
