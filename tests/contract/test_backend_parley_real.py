@@ -261,3 +261,37 @@ async def test_keys_stay_in_order_through_both(far: Worker, near: Worker) -> Non
     assert ordered == made.tools[0].function.parameters_json
     assert ordered == made.response_format.json_schema.schema_json
     assert '{"zz": 1, "aa": {"y": 1, "b": 2}}' == made.extra_body_json
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_unknown_fields_through_both(far: Worker, near: Worker, stream: bool) -> None:
+    """Through two Parleys unknown fields of requests and of answers arrive exactly, at every level."""
+    exact = '{"zeta":18446744073709551616,"alpha":[1.10,{"x":null}]}'
+    answer = scripted.completion("Hello")
+    answer.choices[0].message.extra_json = answer.choices[0].extra_json = answer.usage.extra_json = exact
+    delta = ChatCompletionChunk()
+    delta.choices.add(index=0, delta=Delta(content="Hello", extra_json=exact), extra_json=exact)
+    end = scripted.chunks()
+    end[-1].usage.extra_json = exact
+    far.backend.answer = lambda _: [delta, *end] if stream else answer
+    called = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra_json": exact}
+    earlier = {"role": "assistant", "tool_calls": [called], "extra_json": exact}
+    result = {"role": "tool", "tool_call_id": "c", "content": "1", "extra_json": exact}
+    asked = request(messages=[earlier, result], tools=[{"type": "web_search", "extra_json": exact}])
+    metadata = (("authorization", f"Bearer {near.keys['bob']}"),)
+    async with grpc.aio.insecure_channel(near.address) as channel:
+        stub = ChatCompletionsStub(channel)
+        if stream:
+            chunks = [chunk async for chunk in stub.StreamChatCompletion(asked, metadata=metadata)]
+            found = [choice.extra_json for chunk in chunks for choice in chunk.choices if choice.extra_json]
+            found += [
+                choice.delta.extra_json for chunk in chunks for choice in chunk.choices if choice.delta.extra_json
+            ]
+            usage = chunks[-1].usage
+        else:
+            whole = await stub.CreateChatCompletion(asked, metadata=metadata)
+            found, usage = [whole.choices[0].extra_json, whole.choices[0].message.extra_json], whole.usage
+    assert [exact] * 3 == [*found, usage.extra_json]
+    made = far.backend.calls[0].request
+    sent = [made.messages[0].extra_json, made.messages[0].tool_calls[0].extra_json, made.messages[1].extra_json]
+    assert [exact] * 4 == [*sent, made.tools[0].extra_json]

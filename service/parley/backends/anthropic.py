@@ -1,19 +1,22 @@
 """Anthropic's Messages API, and any server that speaks it."""
 
+import re
 from pathlib import Path
 
 import orjson
 
-from parley.backends import anthropic_answer, anthropic_request
+from parley.backends import anthropic_answer, anthropic_blocks, anthropic_request
+from parley.backends.adaptive import AdaptiveBackend
 from parley.backends.anthropic_stream import StreamReader
-from parley.backends.exchange import HttpBackend
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion
 
 _VERSION = "2023-06-01"
+# Another model's thinking, or one whose text was changed on its way.
+_SIGNATURE = re.compile(r"signature|thinking.{0,40}cannot be modified", re.IGNORECASE)
 
 
-class Anthropic(HttpBackend):
+class Anthropic(AdaptiveBackend):
     """A backend at `base_url`, which ends before `/v1/messages`; over a Unix socket where one is given.
 
     `max_tokens` goes with requests that set no limit; at most `connections` are open at a time. A call that continues
@@ -38,6 +41,9 @@ class Anthropic(HttpBackend):
         super().__init__(url, headers, api_key, unix_socket, connections=connections)
         self.can_continue = prefill
         self._max_tokens = max_tokens
+
+    def _adapt_to(self, words: str, call: UpstreamCall) -> bool:
+        return bool(_SIGNATURE.search(words)) and anthropic_blocks.forget_thinking(call.request.messages)
 
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
         return orjson.dumps(anthropic_request.body(call, self._max_tokens, stream=stream))

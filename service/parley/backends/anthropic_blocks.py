@@ -107,6 +107,18 @@ def thinking(fields: dict[str, Any]) -> list[Block]:
     return [block for block in _objects(fields.get(THINKING_BLOCKS)) if _is_signed(block)]
 
 
+def forget_thinking(messages: Iterable[Message]) -> bool:
+    """Removes the blocks of earlier answers from a conversation; returns whether there were any."""
+    found = False
+    for message in messages:
+        fields = orjson.loads(message.extra_json) if message.role == "assistant" and message.extra_json else {}
+        left = {name: value for name, value in fields.items() if name not in (THINKING_BLOCKS, _EVERY)}
+        if len(left) < len(fields):
+            found = True
+            message.extra_json = orjson.dumps(left).decode()
+    return found
+
+
 def _is_signed(block: Block) -> bool:
     kind = block.get("type")
     return (kind == "thinking" and bool(block.get("signature"))) or (kind == "redacted_thinking" and "data" in block)

@@ -6,16 +6,14 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from parley.backends import http, openai_answer, openai_request
-from parley.backends.bounds import Bounds
-from parley.backends.exchange import HttpBackend
+from parley.backends import openai_answer, openai_request
+from parley.backends.adaptive import AdaptiveBackend
 from parley.backends.learned import LearnedFields
 from parley.backends.limits import Limits
 from parley.backends.openai_choice import Expected, expected
 from parley.backends.openai_stream import StreamReader
 from parley.backends.reasoning import ReasoningHistory, Rule, rule_for
 from parley.config import HttpHealth
-from parley.core.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 
@@ -26,7 +24,7 @@ _SHORT = 16  # characters: fewer may come again by chance
 _NEVER_CONTINUE = ("api.openai.com", ".openai.azure.com", ".services.ai.azure.com")
 
 
-class OpenAI(HttpBackend):
+class OpenAI(AdaptiveBackend):
     """A backend at `base_url`, which ends before `/chat/completions`; over a Unix socket where one is given.
 
     Without `prefill` it is `off` for OpenAI and Azure, which begin a new answer, and `message` for all others. Without
@@ -59,28 +57,8 @@ class OpenAI(HttpBackend):
         """See the port."""
         return self._prefill != "off"
 
-    async def complete(self, call: UpstreamCall) -> ChatCompletion:
-        """Answers whole; see the port."""
-        try:
-            return await super().complete(call)
-        except UpstreamError as error:
-            if not self._learns(error, call):
-                raise
-        return await super().complete(call)
-
-    async def _open(self, call: UpstreamCall, body: bytes, bounds: Bounds) -> http.Answer:
-        try:
-            return await super()._open(call, body, bounds)
-        except UpstreamError as error:
-            if not self._learns(error, call):
-                raise
-        return await super()._open(call, self._body(call, stream=True), bounds)
-
-    def _learns(self, error: UpstreamError, call: UpstreamCall) -> bool:
-        """Tells whether a refusal is about a field of earlier answers, so that the call can be sent without it."""
-        if isinstance(error, UpstreamUnavailable | UpstreamTimeout) or not error.cause:
-            return False
-        return self._reasoning.learn(self._content(call, stream=False)["messages"], call.model, error.cause)
+    def _adapt_to(self, words: str, call: UpstreamCall) -> bool:
+        return self._reasoning.learn(self._content(call, stream=False)["messages"], call.model, words)
 
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
         body = self._content(call, stream=stream)

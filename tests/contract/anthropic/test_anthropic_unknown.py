@@ -7,13 +7,25 @@ import pytest
 
 from parley.backends.anthropic import Anthropic
 from parley.core.answers import AnswerJoiner
-from parley.core.errors import InvalidRequest, UnsupportedParameter
+from parley.core.errors import InvalidRequest, UnsupportedParameter, UpstreamError
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import Message
 from tests.contract.anthropic.test_anthropic_request import SCHEMA, TOOL, refused, sent, words
-from tests.contract.anthropic_api import begins, closed, delta, event, message, opened, said, start, stopped
+from tests.contract.anthropic_api import (
+    begins,
+    closed,
+    delta,
+    ends,
+    error,
+    event,
+    message,
+    opened,
+    said,
+    start,
+    stopped,
+)
 from tests.contract.backends import call, collect, completion_of
-from tests.upstream import Events, ScriptedUpstream
+from tests.upstream import Events, Json, ScriptedUpstream
 
 CACHE = {"type": "ephemeral", "ttl": "1h"}
 MARK = json.dumps({"cache_control": CACHE})
@@ -143,8 +155,8 @@ async def test_unknown_fields_that_the_api_does_not_have(
     backend: Anthropic, upstream: ScriptedUpstream, fields: dict[str, Any], param: str
 ) -> None:
     """They are refused by name."""
-    error = await refused(backend, upstream, **fields)
-    assert (UnsupportedParameter, param) == (type(error), error.param)
+    failed = await refused(backend, upstream, **fields)
+    assert (UnsupportedParameter, param) == (type(failed), failed.param)
 
 
 async def test_text_that_is_no_object(backend: Anthropic, upstream: ScriptedUpstream) -> None:
@@ -258,6 +270,28 @@ async def test_thinking_without_a_signature(backend: Anthropic, upstream: Script
     earlier = {"role": "assistant", "content": "b", "extra_json": f'{{"thinking_blocks":{found}}}'}
     body = await sent(backend, upstream, messages=[USER, earlier, USER])
     assert [words("b")] == body["messages"][1]["content"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_signature_that_is_refused(backend: Anthropic, upstream: ScriptedUpstream, stream: bool) -> None:
+    """Another model's thinking is left out, and the call sent once more."""
+    earlier = {"role": "assistant", "content": "b", "extra_json": json.dumps({"thinking_blocks": [THOUGHT]})}
+    asked = call(messages=[USER, earlier, USER])
+    words_ = "messages.1.content.0: Invalid `signature` in `thinking` block"
+    upstream.answer(Json(error("invalid_request_error", words_), 400))
+    if stream:
+        upstream.answer(Events([*begins(), delta(text="x"), *ends()]))
+    assert await collect(backend, asked) if stream else await backend.complete(asked)
+    sent_ = [received.json["messages"][1]["content"] for received in upstream.requests]
+    assert [[THOUGHT, words("b")], [words("b")]] == sent_
+
+
+async def test_another_refusal(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """It is not repeated."""
+    upstream.answer(Json(error("invalid_request_error", "Invalid `signature` in `thinking` block"), 400))
+    with pytest.raises(UpstreamError):
+        await backend.complete(call())
+    assert 1 == len(upstream.requests)
 
 
 async def test_unknown_fields_of_a_streamed_answer(backend: Anthropic, upstream: ScriptedUpstream) -> None:
