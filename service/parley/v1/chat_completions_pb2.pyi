@@ -1014,7 +1014,7 @@ class ChatCompletion(_message.Message):
 
     @_builtins.property
     def usage(self) -> _message_pb2.Usage:
-        """What it cost in tokens."""
+        """What it cost in tokens: estimated, where the backend does not report it; the receipt says so."""
 
     @_builtins.property
     def moderation(self) -> _struct_pb2.Struct:

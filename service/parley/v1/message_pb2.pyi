@@ -580,7 +580,7 @@ class ChunkChoice(_message.Message):
     index: _builtins.int
     """Its place among the `n` answers, from 0. Always set."""
     finish_reason: _builtins.str
-    """Why the model stopped; absent (over REST: null) until it does."""
+    """Why the model stopped, in the words of `Choice`; absent (over REST: null) until it does, once behind all deltas."""
     extra_json: _builtins.str
     """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
@@ -630,7 +630,9 @@ Global___ChunkChoice: _TypeAlias = ChunkChoice  # noqa: Y015
 
 @_typing.final
 class Delta(_message.Message):
-    """A piece of an assistant's message. Text is appended; tool calls are joined by their `index`."""
+    """A piece of an assistant's message: of one kind (text, reasoning, a refusal, one tool call, a function call, sound or
+    annotations), in the order in which the model produces them. Text is appended; tool calls are joined by their `index`.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -645,7 +647,9 @@ class Delta(_message.Message):
     EXTRA_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     role: _builtins.str
-    """`assistant`, in the first delta of a choice only."""
+    """`assistant`, in the first delta of a choice only. That delta has empty `content` where text follows, and none where
+    anything else does.
+    """
     content: _builtins.str
     """Text to append to `content`."""
     refusal: _builtins.str
@@ -656,7 +660,7 @@ class Delta(_message.Message):
     """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCallDelta]:
-        """Pieces of tool calls."""
+        """A piece of a tool call: at most one."""
 
     @_builtins.property
     def function_call(self) -> Global___FunctionCallDelta:

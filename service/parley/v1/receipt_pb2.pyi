@@ -119,7 +119,7 @@ class Attempt(_message.Message):
     duration_ms: _builtins.int
     """Milliseconds that it took. Always set."""
     estimated: _builtins.bool
-    """The usage is an estimate by the length of the text: the backend broke off before it told."""
+    """The usage, or a part of it, is an estimate by the length of the text: the backend broke off, or did not report it."""
     cost: _builtins.float
     """What it cost by the configuration's prices; absent where its target has no price."""
     @_builtins.property
