@@ -8,6 +8,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from parley.core.errors import ReplyDeleted
 from parley.core.ports import ApiKey, Store, TurnEnd
 from parley.stores.postgres import PostgresStore
 from parley.stores.sqlite import SqliteStore
@@ -122,11 +123,16 @@ class TestCopy:
         copy(file, postgres_url)
         source = SqliteStore(file)
         await converse(source, "s0001", "q4", "a4")
+        await source.delete_session("ada", "s0002")
         await source.add_key(ApiKey("key_9", "late", "ada", "pro", b"9" * 32, (), 1))
         await source.close()
-        assert 0 == copy(file, postgres_url).returncode
         target = await PostgresStore.open(postgres_url)
+        await target.delete_session("ada", "s0002")
+        assert 0 == copy(file, postgres_url).returncode
         assert 4 == (await target.get_session("ada", "s0001")).turn_count
+        assert b"reply" == await target.claim("ada", "Create", "key of s0001", DIGEST, 10)
+        with pytest.raises(ReplyDeleted):
+            await target.claim("ada", "Create", "key of s0002", DIGEST, 10)
         assert 3 == len(await target.list_keys())
         await target.close()
 

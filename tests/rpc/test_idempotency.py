@@ -312,6 +312,8 @@ def test_a_fork_is_made_once(worker: Worker, chat: ChatCompletionsStub, sessions
     chat.CreateChatCompletion(ask("on", chatSessionId=first.id), metadata=ada)
     again, call = sessions.ForkSession.with_call(request, metadata=with_key(ada, "fork"))
     assert (first, True) == (again, _replayed(call))
+    upper = messages.ForkSessionRequest(session_id=session_id.upper())
+    assert first == sessions.ForkSession(upper, metadata=with_key(ada, "fork"))
     other = messages.ForkSessionRequest(session_id=session_id, through_turn=1)
     assert grpc.StatusCode.FAILED_PRECONDITION == _refused(sessions.ForkSession, other, with_key(ada, "fork")).code()
     assert first.id != sessions.ForkSession(request, metadata=with_key(ada, "another")).id

@@ -114,10 +114,10 @@ class SessionsServicer(services.SessionsServicer):
         """Makes a new session of the completed turns of another one."""
         account = caller().account
         through = request.through_turn if request.HasField("through_turn") else None
-        session_id = canonical_session_id(request.session_id)
+        request.session_id = canonical_session_id(request.session_id)
 
         async def write(claim: Claim | None) -> messages.Session:
-            return await self._store.fork_session(account, session_id, new_session_id(), through, claim)
+            return await self._store.fork_session(account, request.session_id, new_session_id(), through, claim)
 
         return await self._once("ForkSession", request, context, write, messages.Session.FromString)
 
@@ -127,8 +127,8 @@ class SessionsServicer(services.SessionsServicer):
         context: Context,
     ) -> messages.DeleteSessionResponse:
         """Deletes a session and every message of it."""
-        session_id = canonical_session_id(request.session_id)
         account = caller().account
+        session_id = request.session_id = canonical_session_id(request.session_id)
         answer = messages.DeleteSessionResponse(id=session_id, object="chat.session.deleted", deleted=True)
 
         async def write(claim: Claim | None) -> messages.DeleteSessionResponse:
