@@ -53,7 +53,6 @@ bench: install ## Run the load benchmarks of tests/load; one JSON line each
 # $(call generate,folder for the code,file for the descriptor)
 define generate
 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos \
-	-I"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 	--python_out="$(1)" --grpc_python_out="$(1)" --mypy_out=quiet:"$(1)" --mypy_grpc_out=quiet:"$(1)" \
 	--include_imports --include_source_info --descriptor_set_out="$(2)" $(PROTOS)
 endef

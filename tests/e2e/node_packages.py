@@ -20,10 +20,10 @@ def installed() -> Path:
     """A folder with the packages of the lock file, installed once beside the Python packages."""
     for command in ("node", "npm"):
         if shutil.which(command) is None:
-            _unavailable(f"{command} is not installed; the package for Node is tested with Node {OLDEST} or later")
+            unavailable(f"{command} is not installed; the package for Node is tested with Node {OLDEST} or later")
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
     if int(version.removeprefix("v").split(".")[0]) < OLDEST:
-        _unavailable(f"Node is {version.strip()}; the package for Node is tested with {OLDEST} or later")
+        unavailable(f"Node is {version.strip()}; the package for Node is tested with {OLDEST} or later")
     lock = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()[:16]
     folder = Path(sys.prefix) / "node" / lock
     if not folder.exists():
@@ -31,7 +31,7 @@ def installed() -> Path:
     return folder
 
 
-def _unavailable(why: str) -> None:
+def unavailable(why: str) -> None:
     """Skips; but where CI runs, nothing may be left out."""
     if os.environ.get("CI") == "true":
         pytest.fail(why)

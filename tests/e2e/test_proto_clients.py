@@ -1,0 +1,125 @@
+"""Clients that are made of protos/ alone make real calls: grpcurl, Node, TypeScript, Go."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import google.api
+import pytest
+
+from tests.e2e import vendor
+from tests.e2e.node_packages import installed, unavailable
+from tests.processes import PATIENCE, Parley, environment
+from tests.upstream import ScriptedUpstream
+
+__all__ = ["installed"]
+ROOT = Path(__file__).parents[2]
+PROGRAMS = Path(__file__).with_name("grpc_clients")
+BIN = Path(sys.executable).parent
+ANSWER = {"whole": "Hello! How can I assist you today?", "streamed": "Hello!", "total": 1163}
+DEBIANS_GO = "/usr/share/gocode"
+
+
+@pytest.fixture
+def protos(tmp_path: Path) -> Path:
+    """The folder `protos` alone, as a team takes it over; without the programs of this project in it."""
+    return shutil.copytree(ROOT / "protos", tmp_path / "protos", ignore=shutil.ignore_patterns("openapi"))
+
+
+@pytest.fixture
+def answers(upstream: ScriptedUpstream) -> None:
+    """A whole answer, then a stream."""
+    upstream.answer(vendor.whole(), vendor.text("Hel", "lo", "!"))
+
+
+def run(command: list[str], folder: Path, stack: Parley, **more: str) -> str:
+    """Runs a command to its end; returns what it printed."""
+    known = environment(PARLEY_GRPC=stack.grpc, KEY=stack.key, **more)
+    done = subprocess.run(
+        command, cwd=folder, env=known, capture_output=True, text=True, check=False, timeout=2 * PATIENCE
+    )
+    assert 0 == done.returncode, done.stdout + done.stderr
+    return done.stdout
+
+
+def generate(template: str, folder: Path, stack: Parley, path: str) -> None:
+    """Runs `buf generate` with a template of the project."""
+    run([str(BIN / "buf"), "generate", "--template", f"protos/{template}"], folder, stack, PATH=path)
+
+
+def test_what_is_vendored_is_what_google_publishes() -> None:
+    """The files under protos/google are those of the package googleapis-common-protos."""
+    [published] = google.api.__path__
+    for file in (ROOT / "protos" / "google" / "api").iterdir():
+        assert (Path(published) / file.name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.usefixtures("answers")
+def test_grpcurl_reads_the_folder(stack: Parley, protos: Path) -> None:
+    """Without reflection; and buf builds the folder as it stands."""
+    run([str(BIN / "buf"), "build", str(protos), "-o", "image.binpb"], protos, stack)
+    body: Any = {"model": "scripted", "messages": [{"role": "user", "content": "Hello"}]}
+    options = ["-plaintext", "-import-path", str(protos), "-proto", "parley/v1/chat_completions.proto"]
+    options += ["-H", f"authorization: Bearer {stack.key}", "-d", json.dumps(body), stack.grpc]
+    command = [sys.executable, str(BIN / "grpcurl"), *options, "parley.v1.ChatCompletions/CreateChatCompletion"]
+    assert ANSWER["whole"] == json.loads(run(command, protos, stack))["choices"][0]["message"]["content"]
+
+
+@pytest.mark.usefixtures("answers")
+def test_node_reads_the_folder(stack: Parley, protos: Path, installed: Path) -> None:
+    """@grpc/proto-loader needs the folder and nothing else."""
+    program = (PROGRAMS / "client.mjs").read_text()
+    command = ["node", "--input-type=module", "--eval", program]
+    assert ANSWER == json.loads(run(command, installed, stack, PROTOS=str(protos)))
+
+
+@pytest.mark.usefixtures("answers")
+def test_typescript_is_generated(stack: Parley, protos: Path, installed: Path) -> None:
+    """As the README says: protoc-gen-es by buf, compiled in strict mode."""
+    folder = protos.parent
+    (folder / "node_modules").symlink_to(installed / "node_modules")
+    (folder / "package.json").write_text('{"type": "module"}')
+    shutil.copy(PROGRAMS / "client.ts", folder)
+    tools = folder / "node_modules" / ".bin"
+    generate("buf.gen.typescript.yaml", folder, stack, f"{tools}:{os.environ['PATH']}")
+    options = ["--strict", "--target", "es2022", "--module", "nodenext", "--skipLibCheck"]
+    run([str(tools / "tsc"), *options, "client.ts"], folder, stack)
+    assert ANSWER == json.loads(run(["node", "client.js"], folder, stack))
+
+
+@pytest.mark.usefixtures("answers")
+def test_go_is_generated(stack: Parley, protos: Path) -> None:
+    """As the README says: protoc-gen-go and protoc-gen-go-grpc by buf; with Debian's packages of Go and gRPC."""
+    for program in ("go", "protoc-gen-go", "protoc-gen-go-grpc"):
+        if shutil.which(program) is None:
+            unavailable(f"{program} is not installed (Debian: apt-get install {' '.join(GO_PACKAGES)})")
+    folder = protos.parent
+    generate("buf.gen.go.yaml", folder, stack, os.environ["PATH"])
+    (folder / "src" / "example.com").mkdir(parents=True)
+    (folder / "gen" / "go" / "example.com" / "parley").rename(folder / "src" / "example.com" / "parley")
+    (folder / "src" / "client").mkdir()
+    shutil.copy(PROGRAMS / "client.go", folder / "src" / "client")
+    paths = {"GO111MODULE": "off", "GOPATH": f"{folder}:{DEBIANS_GO}", "GOCACHE": str(_cache()), "GOFLAGS": ""}
+    run(["go", "build", "-o", "program", "client"], folder, stack, **paths)
+    assert ANSWER == json.loads(run(["./program"], folder, stack))
+
+
+GO_PACKAGES = (
+    "golang-go",
+    "golang-google-genproto-dev",
+    "golang-google-grpc-dev",
+    "golang-google-protobuf-dev",
+    "protoc-gen-go",
+    "protoc-gen-go-grpc",
+)
+
+
+def _cache() -> Path:
+    """A folder for what Go compiles of its packages, kept beside the Python packages."""
+    folder = Path(sys.prefix) / "go-cache"
+    folder.mkdir(exist_ok=True)
+    return folder
