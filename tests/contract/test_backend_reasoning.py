@@ -1,5 +1,6 @@
 """Reasoning of earlier turns: the name under which a server takes it back, and servers that refuse or demand it."""
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,54 @@ async def test_the_name_that_a_server_uses(
         found = (await backend.complete(call())).choices[0].message.reasoning_content
     assert "hm" == found
     assert {"role": "assistant", "content": "a", field: "hm"} == await asked(backend, upstream, reasoning_content="hm")
+
+
+@pytest.mark.parametrize(
+    ("details", "expected"),
+    [
+        (
+            [
+                {"type": "reasoning.text", "text": "h", "format": "anthropic-claude-v1", "index": 0},
+                {"type": "reasoning.text", "text": "m", "format": "anthropic-claude-v1", "index": 0},
+                {"type": "reasoning.text", "signature": "Eq", "index": 0},
+                {"type": "reasoning.encrypted", "data": "x", "index": 1},
+                {"type": "reasoning.encrypted", "data": "y", "index": 1},
+            ],
+            [
+                {
+                    "type": "reasoning.text",
+                    "text": "hm",
+                    "format": "anthropic-claude-v1",
+                    "index": 0,
+                    "signature": "Eq",
+                },
+                {"type": "reasoning.encrypted", "data": "x", "index": 1},
+                {"type": "reasoning.encrypted", "data": "y", "index": 1},
+            ],
+        ),
+        (
+            [
+                {"type": "reasoning.summary", "summary": "h", "index": 0},
+                {"type": "reasoning.summary", "summary": "m", "index": 0},
+            ],
+            [{"type": "reasoning.summary", "summary": "hm", "index": 0}],
+        ),
+        ([{"type": "reasoning.text", "text": "h"}, {"type": "reasoning.text", "text": "m"}], None),
+        (
+            [{"type": "reasoning.text", "text": "h", "index": 0}, {"type": "reasoning.text", "text": "m", "index": 1}],
+            None,
+        ),
+        ({"odd": 1}, None),
+        ([1, "x"], None),
+        ([], None),
+    ],
+)
+async def test_details_that_came_in_pieces(
+    backend: OpenAI, upstream: ScriptedUpstream, details: Any, expected: Any
+) -> None:
+    """The pieces of a stream go back as the whole that they make; everything else as it is."""
+    found = await asked(backend, upstream, extra_json=json.dumps({"reasoning_details": details}))
+    assert (details if expected is None else expected) == found["reasoning_details"]
 
 
 async def test_a_server_that_changes_its_name(backend: OpenAI, upstream: ScriptedUpstream) -> None:

@@ -111,7 +111,7 @@ def _message(message: Any) -> dict[str, Any]:
     OpenAI's API demands a text beside everything but calls and audio: an answer cut off in its reasoning has none.
     """
     data: dict[str, Any] = _plain_message(message)
-    if message.role == "assistant" and data.get("content") is None and data.keys().isdisjoint(_IN_PLACE_OF_TEXT):
+    if data.get("content") is None and message.role == "assistant" and data.keys().isdisjoint(_IN_PLACE_OF_TEXT):
         data = {"role": "assistant", "content": ""} | data | {"content": ""}
     return data
 

@@ -12,12 +12,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+import orjson
+
 from parley.backends.learned import Learned, LearnedFields
 
 Field = Literal["reasoning_content", "reasoning"]
 History = Literal["send", "require", "omit"]
 Message = dict[str, Any]
 
+_LIST = "reasoning_details"
+_IN_PIECES = {"reasoning.text": "text", "reasoning.summary": "summary"}
 _TEXTS: tuple[Field, ...] = ("reasoning_content", "reasoning")
 _DETAILS = frozenset({"reasoning_details", "reasoning_opaque", "reasoning_text", "thinking_blocks"})
 _FAMILY = _DETAILS | {*_TEXTS}
@@ -97,6 +101,8 @@ class ReasoningHistory:
         rule = self._known_rule(known)
         for message in said:
             _rename(message, rule)
+            if _LIST in message:
+                message[_LIST] = _without_pieces(message[_LIST])
             _leave_out(message, known.refused)
         if rule.history == "require":
             _fill_in(messages[:-1], rule.field or "reasoning_content")  # the last may be the beginning of the answer
@@ -126,6 +132,32 @@ class ReasoningHistory:
         field = self._rule.field or next((name for name in _TEXTS if name == known.field), None)
         history: History = "require" if known.required and self._rule.history == "send" else self._rule.history
         return replace(self._rule, field=field, history=history)
+
+
+def _without_pieces(details: Any) -> Any:
+    """Puts the pieces together in which OpenRouter streams each of its details: vendors take back whole ones only."""
+    items = orjson.loads(orjson.dumps(details))
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        return details
+    whole: list[dict[str, Any]] = []
+    for item in items:
+        if whole and _goes_on(whole[-1], item):
+            _append(whole[-1], item)
+        else:
+            whole.append(item)
+    return details if len(whole) == len(items) else whole
+
+
+def _goes_on(before: dict[str, Any], item: dict[str, Any]) -> bool:
+    """Tells whether a detail is the next piece of the one before."""
+    same = all(item.get(name) == before.get(name) for name in ("type", "index"))
+    return same and item.get("index") is not None and item.get("type") in _IN_PIECES
+
+
+def _append(before: dict[str, Any], item: dict[str, Any]) -> None:
+    field = _IN_PIECES[item["type"]]
+    text = f"{before.get(field) or ''}{item.get(field) or ''}"
+    before |= {name: value for name, value in item.items() if value is not None} | {field: text}
 
 
 def _rename(message: Message, rule: Rule) -> None:
