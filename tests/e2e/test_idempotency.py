@@ -4,8 +4,12 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import grpc
 import pytest
+from google.protobuf.json_format import ParseDict
 
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests.processes import Parley
 from tests.upstream import Events, Gate, Json, ScriptedUpstream, chunks, completion
 
@@ -143,3 +147,21 @@ def test_forks_and_deletions_are_made_once(stack: Parley, upstream: ScriptedUpst
                 response = connection.getresponse()
                 answers.append((response.status, response.read(), response.getheader("idempotent-replayed")))
         assert [(200, answers[0][1], None), (200, answers[0][1], "true")] == answers
+
+
+def test_the_same_request_over_grpc(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """A key covers both protocols: what was answered over REST is answered again over gRPC, also with tools."""
+    parameters = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 99}}}
+    tools = [{"type": "function", "function": {"name": "get_weather", "parameters": parameters}}]
+    first = json.loads(_say(stack, "e2e-grpc", tools=tools)[2])
+    request = ParseDict(
+        {"model": "scripted", "messages": [{"role": "user", "content": "Hi"}], "tools": tools},
+        CreateChatCompletionRequest(),
+    )
+    metadata = (("authorization", f"Bearer {stack.key}"), ("idempotency-key", "e2e-grpc"))
+    with grpc.insecure_channel(stack.grpc) as channel:
+        stub = ChatCompletionsStub(channel)
+        assert first["id"] == stub.CreateChatCompletion(request, metadata=metadata, timeout=30).id
+        chunk = next(iter(stub.StreamChatCompletion(request, metadata=metadata, timeout=30)))
+        assert (first["id"], first["chatSessionId"]) == (chunk.id, chunk.session_id)
+    assert 1 == len(upstream.requests)

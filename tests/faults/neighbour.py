@@ -29,12 +29,11 @@ MOST = 3.0
 _MODEL = model_id("unary", "auto")
 _CLIENTS = 4
 _PAUSE_SECONDS = 0.02
-_ROUND_SECONDS = 3.0
 _FLOOD = 16
 _ROOT = Path(__file__).parents[2]
 
 
-async def neighbour(kind: str, rounds: int = 3, workers: int | None = None) -> dict[str, Any]:
+async def neighbour(kind: str, rounds: int = 5, seconds: float = 3.0) -> dict[str, Any]:
     """Measures others' latencies without and with the neighbour, in turns; both from the same run.
 
     Raises an error where a call of the others fails. That their p99 is at most `MOST` times as long is reported and not
@@ -42,13 +41,13 @@ async def neighbour(kind: str, rounds: int = 3, workers: int | None = None) -> d
     """
     quiet: list[list[float]] = []
     noisy: list[list[float]] = []
-    with upstream() as target, parley(target.address, workers) as stack:
+    with upstream() as target, parley(target.address) as stack:
         place = Target(stack.rest, "/v1/chat/completions", _MODEL, "unary", stack.key, session=True)
-        await _measure(place, _ROUND_SECONDS / 3)  # connections, caches
+        await _measure(place, 1.0)  # connections, caches
         for _ in range(rounds):
-            quiet.append(await _measure(place))
+            quiet.append(await _measure(place, seconds))
             with _noise(kind, stack.rest, stack.key):
-                noisy.append(await _measure(place))
+                noisy.append(await _measure(place, seconds))
     return _figures(quiet, noisy)
 
 
@@ -67,7 +66,7 @@ def _figures(quiet: Sequence[Sequence[float]], noisy: Sequence[Sequence[float]])
     }
 
 
-async def _measure(place: Target, seconds: float = _ROUND_SECONDS) -> list[float]:
+async def _measure(place: Target, seconds: float) -> list[float]:
     """Returns how long each call of a few clients took, who pause between calls."""
     end = asyncio.get_running_loop().time() + seconds
     times: list[float] = []

@@ -96,8 +96,8 @@ class KeyedWrites:
 def digest(request: Message) -> bytes:
     """Returns the SHA-256 of a request, in which two requests that ask for the same are alike.
 
-    The same request may come over REST and gRPC, whole and as a stream: neither the form of the answer nor the spacing
-    of JSON texts counts.
+    The same request may come over REST and gRPC, whole and as a stream: neither the form of the answer nor spaces and
+    the order of keys in JSON texts count.
     """
     same = type(request)()
     same.CopyFrom(request)
@@ -109,7 +109,7 @@ def digest(request: Message) -> bytes:
 
 
 def _normalize(message: Message) -> None:
-    """Writes every JSON text in a message without spaces."""
+    """Writes each JSON text in a message without spaces and with sorted keys: maps of gRPC callers have no order."""
     for field, value in message.ListFields():
         if field.message_type is None:
             if field.name.endswith(_JSON_TEXT):
@@ -121,6 +121,6 @@ def _normalize(message: Message) -> None:
 
 def _compact(text: str) -> str:
     try:
-        return json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     except (ValueError, RecursionError):
         return text
