@@ -1,5 +1,6 @@
 """What one call tries, row by row of the table of failures: nothing waits and nothing connects here."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -114,6 +115,23 @@ def test_a_row_of_the_table(row: str) -> None:
     assert ["one"] * times + ["two"] * next_is_asked == played.asked
     heard = waiting[0].target.breaker._latest  # noqa: SLF001 - what its breaker was told
     assert counts == any(failed for _, failed in heard)
+
+
+@pytest.mark.parametrize(("kind", "opens"), [("timeout", True), ("rejected", False)])
+def test_a_call_that_is_late_and_then_fails_counts_once(kind: str, opens: bool) -> None:
+    """Five of them open the breaker; a refusal of the request shows that the target is there, and takes it back."""
+    clock = Clock()
+    waiting = candidates(clock, "one", "two")
+    breaker = waiting[0].target.breaker
+    for _ in range(5):
+        assert breaker.is_closed
+        course = Course("m", waiting, Retries(), Budget(1, clock), deadline=None, clock=clock)
+        attempt = course.begin(course.next(), CALL, Kind.FIRST)
+        assert attempt is not None
+        course.late(attempt)
+        with suppress(ParleyError):
+            course.failed(attempt, FAILURES[kind]())
+    assert breaker.is_closed != opens
 
 
 @pytest.mark.parametrize(("seconds", "repeated"), [(4.9, True), (5.1, False)])

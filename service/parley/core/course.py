@@ -216,8 +216,10 @@ class Course:
     def _record(self, attempt: Attempt, health: Health, error: ParleyError) -> None:
         target = attempt.candidate.target
         breaker = target.breaker
-        if attempt.late and attempt.first_token is None:
-            return  # it was counted while it waited
+        if attempt.late and attempt.first_token is None:  # it was counted while it waited
+            if health is Health.SUCCESS:
+                breaker.clear(attempt.permit)
+            return
         counts = health is Health.SUSPECT and target.doubts.record_failure(self._account, type(error))
         if counts or health is Health.FAILURE:
             breaker.failed(attempt.permit, type(error))
