@@ -7,7 +7,6 @@ from parley.core.errors import DeadlineExceeded, ParleyError
 from parley.core.ports import UpstreamCall
 from parley.core.streams import speaks
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
-from parley.v1.message_pb2 import ChunkChoice
 
 TICK = 0.01
 """Seconds by which an event loop may be early: its clock's resolution."""
@@ -78,15 +77,13 @@ class Silence:
         self.since = now = self._loop.time()
         if chunk is not None:
             for choice in chunk.choices:
-                if choice.delta.content or speaks(choice):
-                    self.started = True
-                    self._token_by = _NEVER if _calls_a_tool(choice) else now + self._stall
+                delta = choice.delta
+                if delta.content and not delta.tool_calls:
+                    self.started, self._token_by = True, now + self._stall
+                elif speaks(choice):
+                    calls_a_tool = delta.tool_calls or delta.HasField("function_call")  # its arguments may be buffered
+                    self.started, self._token_by = True, _NEVER if calls_a_tool else now + self._stall
         if not self.started:
             return self._bounds.first_token
         until = min(self._bounds.end, now + self._stream_idle, self._token_by)
         return min(until, now + TAIL_SECONDS) if whole else until
-
-
-def _calls_a_tool(choice: ChunkChoice) -> bool:
-    """Tells whether arguments may follow, which servers are known to buffer."""
-    return bool(choice.delta.tool_calls) or choice.delta.HasField("function_call")
