@@ -102,9 +102,10 @@ class Attempt(_message.Message):
     target_model: _builtins.str
     """The backend's own name for the model; absent where the target does not name one."""
     kind: _builtins.str
-    """Why it was made: `first`; `retry`, the same target after a failure that may pass; `fallback`, the next target or
-    model; `hedge`, because another one's first token was slow to come; `continuation`, to go on from what a broken
-    stream had delivered; or `splice`, from the beginning, to leave out what a broken stream had delivered.
+    """Why it was made: `first`; `retry`, the same target after a failure that may pass, or for a whole answer where it
+    cannot stream; `fallback`, the next target or model; `hedge`, because another one's first token was slow to come;
+    `continuation`, to go on from what a broken stream had delivered; or `splice`, from the beginning, to leave out what
+    a broken stream had delivered.
     """
     outcome: _builtins.str
     """How it ended: `completed`; `failed`, for the `reason`; `cancelled`, because the caller left or another target was
