@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +25,11 @@ from tests.processes import (
     run,
     started,
     until,
+    wait_ready,
 )
 from tests.upstream import Events, Gate, ScriptedUpstream, chunks, ending
 
+HELD_UP = 2.0  # seconds: several intervals of the model server's health checks
 QUESTION = "What is the capital of France?"
 
 
@@ -45,6 +48,25 @@ def test_the_first_run_prints_a_line_that_works_when_pasted(tmp_path: Path) -> N
     with started(folder=tmp_path) as again:
         assert "sk-" not in again.output
         assert 200 == again.request("GET", "/v1/models", key=key)[0]
+
+
+def test_ready_means_that_a_call_succeeds_however_slowly_the_model_loads(tmp_path: Path) -> None:
+    """The model server is held up for a while; once the ready file is there, each of the first calls is answered."""
+    parley = launch(folder=tmp_path, pipe=None, PARLEY_WORKERS="2")
+    with left_behind(parley.children()):
+        try:
+            until(lambda: any("llama" in line for line in parley.children().values()), "the model server")
+            [server] = [pid for pid, line in parley.children().items() if "llama" in line]
+            os.kill(server, signal.SIGSTOP)
+            time.sleep(HELD_UP)
+            assert [] == parley.workers()  # their health checks would fail now, and for up to a second afterwards
+            os.kill(server, signal.SIGCONT)
+            wait_ready(parley)
+            body = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": 1}
+            statuses = [parley.request("POST", "/v1/chat/completions", body)[0] for _ in range(10)]
+            assert [200] * 10 == statuses
+        finally:
+            parley.end()
 
 
 def test_the_ready_file_is_there_while_parley_serves(scripted_config: Path) -> None:

@@ -68,8 +68,12 @@ class Stack:
 
     async def start(self, progress: Callable[[str], None]) -> None:
         """Returns when everything serves. Raises CommandError with the cause when something does not."""
-        progress("Starting the workers" + (" and loading the model" if self._models.servers else ""))
-        await _all([self._models.start(), *(worker.start() for worker in self._workers)])
+        if self._models.servers:
+            # First: to the health checks of a worker, a model that is still loading is a backend that has failed.
+            progress("Loading the model")
+            await self._models.start()
+        progress("Starting the workers")
+        await _all(worker.start() for worker in self._workers)
         if self._envoy is None:
             self.grpc = parse_address(self._workers[0].serves_on or "")
             return
