@@ -6,6 +6,8 @@
 --   tells_missing                   whether to tell of `messages` that are not there apart from those that are none
 --   check(request)                  what the dialect alone demands: the {field, message, kind} of a breach, or nothing
 --   streams(accept, told, stream)   whether to stream; `told` is whether the body's `stream` says anything
+--   nulls                           whether answers have null for what OpenAI's API always has, as its clients' types demand;
+--                                   the documents of the other dialects show answers without
 --   events                          the form of an error in mid-stream, which the service renders: `text` is
 --                                   {"error": message}, `detail` is {"detail": message}, nil is OpenAI's
 
@@ -177,6 +179,7 @@ local function plain(check)
     events = "text",
   }
 end
+openai.nulls = true
 
 return {
   openai = openai,

@@ -66,6 +66,9 @@ local function choose_form(handle, dialect, accept, stream)
   local headers = handle:headers()
   local streams = dialect.streams(accept, stream ~= nil, stream == true)
   choose_method(headers, streams and ":stream" or ":json")
+  if dialect.nulls then
+    headers:replace("parley-nulls", "openai")
+  end
   if streams then
     if dialect.events then
       headers:replace("parley-error-form", dialect.events)
@@ -150,7 +153,7 @@ function envoy_on_response(handle)
     elseif headers:get("content-type") == "application/jsonl" then
       local name = headers:get("x-chat-session-id") or "session"
       headers:replace("content-disposition", ('attachment; filename="%s.jsonl"'):format(name))
-    elseif request.list and request.list ~= "messages" then
+    elseif request.list then
       complete_list(handle, request.list)
     end
     return

@@ -82,7 +82,7 @@ _EVENTS = (
 )
 _LINES = (
     '{"role":"user","content":"What is the capital of France?","turn":1,"state":"completed","created":1699451233}\n'
-    '{"role":"assistant","content":"Paris.","refusal":null,"turn":1,"state":"completed","created":1699451233,'
+    '{"role":"assistant","content":"Paris.","turn":1,"state":"completed","created":1699451233,'
     '"usage":{"prompt_tokens":14,"completion_tokens":2,"total_tokens":16}}\n'
 )
 _EXPORT = {

@@ -88,6 +88,7 @@ _LABELS = re.compile(r"up to (\d+), keys to (\d+) characters, values to (\d+)")
 _REQUIRED = re.compile(r"\bRequired(\.|, at least)|\bAlways (set|true|`)")
 _GRPC_ONLY = "gRPC only"
 _NULL = "over REST: null"
+_MAY_BE_NULL = "or null in the `openai` dialect"
 # Carry the fields that the protos do not declare; over REST those fields stand in the object itself.
 _CARRIERS = ("extra", "extra_json")
 
@@ -138,7 +139,7 @@ class Schemas:
         if field.label == Field.LABEL_REPEATED:
             several = {"minItems": 1} if "at least one" in comment else {}
             schema = {"type": "array", "items": schema} | several
-        if _NULL in comment:
+        if _NULL in comment or _MAY_BE_NULL in comment:
             schema = _or_null(schema)
         return described | schema
 
@@ -186,7 +187,8 @@ class Schemas:
 
 def _or_null(schema: Schema) -> Schema:
     if "type" in schema:
-        return schema | {"type": [schema["type"], "null"]}
+        kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        return schema | {"type": [*kinds, "null"] if "null" not in kinds else kinds}
     rest = {key: value for key, value in schema.items() if key not in ("anyOf", "$ref")}
     return rest | {"anyOf": [*(schema.get("anyOf") or [{"$ref": schema["$ref"]}]), {"type": "null"}]}
 

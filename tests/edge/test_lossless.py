@@ -15,6 +15,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CHAT = "/v1/chat/completions"
 JSON = {"content-type": "application/json"}
+ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 
 
 async def sent(client: aiohttp.ClientSession, worker: Worker, body: str) -> Any:
@@ -25,7 +26,7 @@ async def sent(client: aiohttp.ClientSession, worker: Worker, body: str) -> Any:
 
 
 @settings(
-    max_examples=30,
+    max_examples=15,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -99,6 +100,27 @@ async def test_odd_strings(client: aiohttp.ClientSession, worker: Worker, text: 
     members = '{"x":"' + text + '","' + text + '":{}}'
     await sent(client, worker, '{"messages":[' + members + "]}")
     assert members == worker.request.messages[0].extra_json
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("path", "nulls"),
+    [
+        ("/v1/chat/completions", True),
+        ("/api/v1/chat/completions", False),
+        ("/upchatty/api/v1/chat/completions", False),
+        ("/fastapi/api/v1/chat/completions", False),
+        ("/openpipe/api/v1/chat/completions", False),
+    ],
+)
+async def test_openai_s_nulls_are_openai_s_alone(
+    client: aiohttp.ClientSession, worker: Worker, path: str, nulls: bool, stream: bool
+) -> None:
+    """The documents of the other dialects show answers without them."""
+    headers = {"accept": "text/event-stream" if stream else "application/json", "parley-nulls": "x"}
+    async with client.post(path, json=ASK | {"stream": stream}, headers=headers) as response:
+        assert 200 == response.status, await response.text()
+    assert ("openai" if nulls else None) == worker.metadata.get("parley-nulls")
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_an_export_has_every_field_of_every_message(
     call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
     asked: list[dict[str, Any]] = [
         {"role": "user", "content": [{"type": "text", "text": "Is it warm?"}], "name": "ada"},
-        {"role": "assistant", "content": None, "refusal": None, "tool_calls": [call]},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "call_1", "content": "21 °C"},
     ]
     request = ParseDict({"messages": asked, "metadata": {"trip": "7"}}, CreateChatCompletionRequest())

@@ -189,11 +189,11 @@ def test_export(sessions: Sessions) -> None:
     third = {"turn": 3, "state": "incomplete", "reason": "cancelled"}
     assert [
         {"role": "user", "content": "[red]Hi", "turn": 1, "state": "completed"},
-        {"role": "assistant", "content": "Hello\x1b[2J", "refusal": None, "turn": 1, "state": "completed"},
+        {"role": "assistant", "content": "Hello\x1b[2J", "turn": 1, "state": "completed"},
         {"role": "user", "content": "Is it warm?", **second},
-        {"role": "assistant", "content": None, "refusal": None, "tool_calls": [call], **second, "usage": usage},
+        {"role": "assistant", "tool_calls": [call], **second, "usage": usage},
         {"role": "user", "content": "And?", **third},
-        {"role": "assistant", "content": "Per", "refusal": None, **third},
+        {"role": "assistant", "content": "Per", **third},
     ] == lines
 
 

@@ -41,15 +41,17 @@ def test_whole_numbers_come_out_as_integers() -> None:
 
 
 def test_an_answer_is_printed_as_openai_prints_it() -> None:
-    """Names and set zeros are those of protobuf's own JSON; what OpenAI's API demands is null where it is not set."""
+    """Names and set zeros are those of protobuf's own JSON; with nulls, there is what OpenAI's API always has."""
     completion = ChatCompletion(session_id="s", id="i", created=1)
     completion.choices.add(index=0, finish_reason="stop").message.content.string_value = ""
     completion.usage.prompt_tokens = 0
     completion.choices[0].message.role = "assistant"
     expected = json_format.MessageToDict(completion)
-    expected["choices"][0] |= {"logprobs": None, "message": {"role": "assistant", "content": "", "refusal": None}}
     assert expected == from_message(completion)
-    assert ["index", "message", "logprobs", "finish_reason"] == list(from_message(completion)["choices"][0])
+    expected["choices"][0] |= {"logprobs": None, "message": {"role": "assistant", "content": "", "refusal": None}}
+    made = from_message(completion, nulls=True)
+    assert expected == made
+    assert ["index", "message", "logprobs", "finish_reason"] == list(made["choices"][0])
 
 
 def test_unknown_fields_stand_among_the_others() -> None:

@@ -49,10 +49,11 @@ CHUNKS["usage"].usage.prompt_tokens = 0
 CHUNKS["usage"].system_fingerprint = "fp"
 
 
+@pytest.mark.parametrize("nulls", [True, False])
 @pytest.mark.parametrize("kind", CHUNKS)
-def test_an_event_is_the_chunks_json_and_null_until_it_finishes(kind: str) -> None:
-    """Every kind of chunk is written as protobuf's own JSON, plus the nulls that OpenAI's API demands."""
-    event = EventWriter(include_usage=True).event(CHUNKS[kind])
+def test_an_event_is_the_chunks_json_and_null_until_it_finishes(kind: str, nulls: bool) -> None:
+    """Every kind of chunk is written as protobuf's own JSON, plus `finish_reason: null`, and OpenAI's other nulls."""
+    event = EventWriter(include_usage=True, nulls=nulls).event(CHUNKS[kind])
     assert event.startswith(b"data: ")
     assert event.endswith(b"\n\n")
     assert 2 == event.count(b"\n")
@@ -61,17 +62,18 @@ def test_an_event_is_the_chunks_json_and_null_until_it_finishes(kind: str) -> No
     expected.setdefault("choices", [])
     for choice in expected["choices"]:
         choice.setdefault("finish_reason", None)
-        if choice.setdefault("logprobs", None):
+        if nulls and choice.setdefault("logprobs", None):
             choice["logprobs"]["refusal"] = None
             choice["logprobs"]["content"][0]["top_logprobs"] = []
     assert expected == json.loads(event[6:])
 
 
-def test_the_stamp_comes_first_and_in_the_order_of_the_proto() -> None:
+@pytest.mark.parametrize("nulls", [True, False])
+def test_the_stamp_comes_first_and_in_the_order_of_the_proto(nulls: bool) -> None:
     """Keys stand as the API documents show them."""
-    body = json.loads(EventWriter(include_usage=True).event(CHUNKS["text"])[6:])
+    body = json.loads(EventWriter(include_usage=True, nulls=nulls).event(CHUNKS["text"])[6:])
     assert ["chatSessionId", "id", "object", "created", "model", "choices"] == list(body)
-    assert ["index", "delta", "logprobs", "finish_reason"] == list(body["choices"][0])
+    assert ["index", "delta", *(["logprobs"] if nulls else []), "finish_reason"] == list(body["choices"][0])
 
 
 @pytest.mark.parametrize("asked", [True, False])

@@ -1,4 +1,4 @@
-"""Messages as JSON data, under their JSON names: set fields, and null where OpenAI's API demands a field anyway."""
+"""Messages as JSON data, under their JSON names: set fields, and where asked null for what OpenAI's API always has."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,9 +21,8 @@ _ALWAYS: dict[str, dict[str, Any]] = {
     "parley.v1.Logprobs": {"content": None, "refusal": None},
     "parley.v1.TokenLogprob": {"token": "", "logprob": 0, "bytes": None, "top_logprobs": []},
     "parley.v1.TopLogprob": {"token": "", "logprob": 0, "bytes": None},
-    "parley.v1.ListSessionMessagesResponse": {"messages": []},
+    "parley.v1.Message": {"role": "assistant", "content": None, "refusal": None},
 }
-_ASSISTANT: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None}
 _CARRIERS = frozenset({"extra", "extra_json"})
 
 
@@ -54,12 +53,16 @@ def from_struct(struct: Struct) -> dict[str, Any]:
     return {key: from_value(value) for key, value in struct.fields.items()}
 
 
-def from_message(message: Message) -> Any:
+def from_message(message: Message, *, nulls: bool = False) -> Any:
     """Returns a message as JSON data: a dict, or for the types of `struct.proto` what they stand for.
 
     Fields that Parley does not know stand among the others, as they came; `dumps` writes them without loss.
+
+    Args:
+        message: The message.
+        nulls: Whether fields that OpenAI's API always has are there without a value, too.
     """
-    return _converter(message.DESCRIPTOR)(message)  # type: ignore[arg-type] # its other implementation's type
+    return _converter(message.DESCRIPTOR, nulls)(message)  # type: ignore[arg-type] # its other implementation's type
 
 
 def dumps(data: Any) -> bytes:
@@ -67,23 +70,23 @@ def dumps(data: Any) -> bytes:
     return extra_fields.dump_bytes(data)
 
 
-def _converter(kind: Descriptor) -> _Convert:
+def _converter(kind: Descriptor, nulls: bool) -> _Convert:
     """Returns the function that turns a message of this type into JSON data."""
-    found = _CONVERTERS.get(kind.full_name)
+    found = _VALUES.get(kind.full_name) or _CONVERTERS.get((kind.full_name, nulls))
     if found is None:
-        found = _CONVERTERS[kind.full_name] = _make(kind)
+        found = _CONVERTERS[kind.full_name, nulls] = _make(kind, nulls)
     return found
 
 
-def _make(kind: Descriptor) -> _Convert:
-    fields = {field.name: (field.json_name, _field(field)) for field in kind.fields if field.name not in _CARRIERS}
+def _make(kind: Descriptor, nulls: bool) -> _Convert:
+    known = [field for field in kind.fields if field.name not in _CARRIERS]
+    fields = {field.name: (field.json_name, _field(field, nulls)) for field in known}
     inexact = {field.json_name for field in kind.fields if field.message_type in (Value.DESCRIPTOR, Struct.DESCRIPTOR)}
     taken = {name for name, _ in fields.values()} - inexact
-    always = _ALWAYS.get(kind.full_name, {})
-    is_message = kind.full_name == "parley.v1.Message"
+    always = _ALWAYS.get(kind.full_name, {}) if nulls else {}
 
     def convert(message: Any) -> dict[str, Any]:
-        data = dict(_ASSISTANT if is_message and message.role == "assistant" else always)
+        data = dict(always)
         for field, value in message.ListFields():
             found = fields.get(field.name)
             if found is not None:
@@ -96,14 +99,14 @@ def _make(kind: Descriptor) -> _Convert:
     return convert
 
 
-def _field(field: FieldDescriptor) -> _Convert | None:
+def _field(field: FieldDescriptor, nulls: bool) -> _Convert | None:
     """Returns the function that turns a field's value into JSON data; None where it is that already."""
     kind = field.message_type
     if kind is None:
         return list if field.is_repeated else None
     if kind.GetOptions().map_entry:
         return dict
-    convert = _converter(kind)
+    convert = _converter(kind, nulls)
     return (lambda values: [convert(value) for value in values]) if field.is_repeated else convert
 
 
@@ -116,8 +119,9 @@ def _from_list(values: ListValue) -> list[Any]:
     return [from_value(item) for item in values.values]
 
 
-_CONVERTERS: dict[str, _Convert] = {
+_VALUES: dict[str, _Convert] = {
     Struct.DESCRIPTOR.full_name: from_struct,
     Value.DESCRIPTOR.full_name: from_value,
     ListValue.DESCRIPTOR.full_name: _from_list,
 }
+_CONVERTERS: dict[tuple[str, bool], _Convert] = {}

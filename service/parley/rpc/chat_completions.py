@@ -27,6 +27,7 @@ _NULLABLE: tuple[Literal["stop", "tool_choice", "function_call"], ...] = ("stop"
 _ERROR_FORM = "parley-error-form"  # how the edge wants an error in mid-stream; see sse.py
 _MODEL = "parley-model"  # the edge's word where a dialect's document requires `model`, whatever is configured
 _VIOLATIONS = "parley-violations"  # what the edge has found wrong with the JSON; see errors.read_mirror
+_NULLS = "parley-nulls"  # set where the dialect has null for what OpenAI's API always has
 _FORM = "parley-form"  # the edge's word where a dialect lets the Accept header overrule `stream`
 
 
@@ -46,7 +47,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     async def CreateChatCompletionJson(self, request: CreateChatCompletionRequest, context: Context) -> HttpBody:
         """Answers whole, in the JSON of REST."""
         completion = await self._complete(request, context)
-        return HttpBody(content_type="application/json", data=dumps(from_message(completion)))
+        return HttpBody(content_type="application/json", data=dumps(from_message(completion, nulls=_has_nulls())))
 
     async def _complete(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         key = self._prepare(request, streamed=False)
@@ -73,7 +74,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     ) -> None:
         """Answers in server-sent events."""
         key = self._prepare(request, streamed=True)
-        writer = sse.EventWriter(include_usage=request.stream_options.include_usage)
+        writer = sse.EventWriter(include_usage=request.stream_options.include_usage, nulls=_has_nulls())
         output = _EventOutput(context, self._keep_alive_seconds)
         try:
             async with aclosing(self._chunks(request, context, key)) as chunks:
@@ -168,6 +169,10 @@ def _name_session(request: CreateChatCompletionRequest, header: str | None) -> N
     request.ClearField("session_id")
     for session_id in named:
         request.session_id = session_id
+
+
+def _has_nulls() -> bool:
+    return _NULLS in current().metadata
 
 
 def _terms(context: Context, key: Key | None) -> Terms:

@@ -1,4 +1,4 @@
-"""Server-sent events (WHATWG HTML, 9.2), with the nulls that OpenAI sends.
+"""Server-sent events (WHATWG HTML, 9.2), with `finish_reason: null` as OpenAI sends it.
 
 Almost every chunk of a stream is a piece of text, so those are put together from bytes that stay the same.
 """
@@ -29,14 +29,20 @@ _CODES = {
     "upstream_quota_exhausted": "insufficient_quota",
 }
 
+_ALWAYS = {"index": 0, "delta": {}, "finish_reason": None}
 _STAMPS = ("session_id", "id", "object", "created", "model")
 
 
 class EventWriter:
-    """Writes the chunks of one stream as events; without `include_usage`, nothing for a chunk of usage only."""
+    """Writes the chunks of one stream as events; without `include_usage`, nothing for a chunk of usage only.
 
-    def __init__(self, *, include_usage: bool) -> None:
+    With `nulls`, the other fields that OpenAI always sends are there, too.
+    """
+
+    def __init__(self, *, include_usage: bool, nulls: bool = False) -> None:
         self._include_usage = include_usage
+        self._nulls = nulls
+        self._after_text = b'},"logprobs":null,"finish_reason":null}' if nulls else b'},"finish_reason":null}'
         self._head: bytes | None = None
 
     def events(self, chunks: Sequence[ChatCompletionChunk]) -> bytes:
@@ -51,8 +57,15 @@ class EventWriter:
             return b""
         if self._head is None:
             self._head = _head(chunk)
-        choices = b",".join([_choice(choice) for choice in chunk.choices])
+        choices = b",".join([self._choice(choice) for choice in chunk.choices])
         return b"%b%b]%b}\n\n" % (self._head, choices, _tail(chunk, without_usage=hidden))
+
+    def _choice(self, choice: ChunkChoice) -> bytes:
+        delta = choice.delta
+        if len(delta.ListFields()) == 1 and delta.content and len(choice.ListFields()) == 2:  # noqa: PLR2004 - index, delta
+            text = orjson.dumps(delta.content)
+            return b'{"index":%d,"delta":{"content":%b%b' % (choice.index, text, self._after_text)
+        return dumps(from_message(choice, nulls=True) if self._nulls else {**_ALWAYS, **from_message(choice)})
 
 
 def error_event(error: ParleyError, form: str | None = None) -> bytes:
@@ -83,14 +96,6 @@ def _head(chunk: ChatCompletionChunk) -> bytes:
         if field.name not in _STAMPS:
             stamp.ClearField(field.name)  # type: ignore[arg-type]
     return b'data: %b,"choices":[' % orjson.dumps(from_message(stamp))[:-1]
-
-
-def _choice(choice: ChunkChoice) -> bytes:
-    delta = choice.delta
-    if len(delta.ListFields()) == 1 and delta.content and len(choice.ListFields()) == 2:  # noqa: PLR2004 - index, delta
-        text = orjson.dumps(delta.content)
-        return b'{"index":%d,"delta":{"content":%b},"logprobs":null,"finish_reason":null}' % (choice.index, text)
-    return dumps(from_message(choice))
 
 
 def _tail(chunk: ChatCompletionChunk, *, without_usage: bool) -> bytes:

@@ -59,8 +59,8 @@ class Message(_message.Message):
     tool_call_id: _builtins.str
     """In a `tool` message: the id of the tool call that this message answers."""
     refusal: _builtins.str
-    """The model's refusal in its own words; `content` is then null. Over REST an assistant's message in an answer always has
-    it, null where there is none.
+    """The model's refusal in its own words; `content` is then null. Without one absent, or null in the `openai`
+    dialect.
     """
     reasoning_content: _builtins.str
     """The model's visible reasoning, where the backend returns it."""
@@ -69,7 +69,7 @@ class Message(_message.Message):
     @_builtins.property
     def content(self) -> _struct_pb2.Value:
         """The text, or a list of content parts (`text`, `image_url`, `input_audio`, `file`), or null where `tool_calls` or
-        `function_call` stand in its place. Over REST an assistant's message always has it.
+        `function_call` stand in its place. In the `openai` dialect an answer always has it.
         """
 
     @_builtins.property
@@ -526,7 +526,9 @@ class Choice(_message.Message):
 
     @_builtins.property
     def logprobs(self) -> Global___Logprobs:
-        """The probabilities of the tokens, where `logprobs` asked for them; else absent (over REST: null)."""
+        """The probabilities of the tokens, where `logprobs` asked for them; else absent, or null in the `openai`
+        dialect.
+        """
 
     @_builtins.property
     def extra(self) -> _struct_pb2.Struct:
@@ -589,7 +591,9 @@ class ChunkChoice(_message.Message):
 
     @_builtins.property
     def logprobs(self) -> Global___Logprobs:
-        """The probabilities of the tokens of this delta, where `logprobs` asked for them; else absent (over REST: null)."""
+        """The probabilities of the tokens of this delta, where `logprobs` asked for them; else absent, or null in the `openai`
+        dialect.
+        """
 
     @_builtins.property
     def extra(self) -> _struct_pb2.Struct:
@@ -910,11 +914,11 @@ class Logprobs(_message.Message):
     """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def content(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
-        """One entry per token of `content`; without any, over REST: null."""
+        """One entry per token of `content`; without any absent, or null in the `openai` dialect."""
 
     @_builtins.property
     def refusal(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
-        """One entry per token of `refusal`; without any, over REST: null."""
+        """One entry per token of `refusal`; without any absent, or null in the `openai` dialect."""
 
     @_builtins.property
     def extra(self) -> _struct_pb2.Struct:
@@ -959,12 +963,12 @@ class TokenLogprob(_message.Message):
     @_builtins.property
     def bytes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The token's UTF-8 bytes, each 0 to 255; joined, they give text where one token is only part of a character. Where the
-        backend does not tell them, over REST: null.
+        backend does not tell them absent, or null in the `openai` dialect.
         """
 
     @_builtins.property
     def top_logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopLogprob]:
-        """The most likely tokens at this place, as many as `top_logprobs` asked for. Always set over REST, even where empty."""
+        """The most likely tokens at this place, as many as `top_logprobs` asked for."""
 
     @_builtins.property
     def extra(self) -> _struct_pb2.Struct:
@@ -1018,7 +1022,7 @@ class TopLogprob(_message.Message):
     """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def bytes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The token's UTF-8 bytes, each 0 to 255. Where the backend does not tell them, over REST: null."""
+        """The token's UTF-8 bytes, each 0 to 255. Where the backend does not tell them absent, or null in the `openai` dialect."""
 
     @_builtins.property
     def extra(self) -> _struct_pb2.Struct:
