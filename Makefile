@@ -44,7 +44,7 @@ test: install ## Run every test, several files at a time (ARGS="tests/unit -k se
 fuzz: install ## Send 10,000 odd bodies to each dialect (BODIES=50000)
 	@FUZZ_BODIES=$(or $(BODIES),10000) $(BIN)/python -m pytest tests/e2e/test_fuzz.py
 
-faults: install ## Kill workers and PostgreSQL under writing clients, for half an hour or so (ARGS="--store sqlite --seed 7")
+faults: install ## Kill, stop and starve workers and stores under clients, for about 40 minutes (ARGS="--store sqlite --seed 7")
 	@GRPC_VERBOSITY=ERROR $(BIN)/python -m tests.faults $(ARGS)
 
 bench: install ## Run the load benchmarks of tests/load; one JSON line each
