@@ -149,7 +149,7 @@ function envoy_on_request(handle)
   end
   drop_query(headers)
   escape_colons(headers)
-  if not headers:get("authorization") then
+  if (headers:get("authorization") or "") == "" then
     found:set("parley", "no_key", true)
   end
   local length = headers:get("content-length")
@@ -157,7 +157,7 @@ function envoy_on_request(handle)
     found:set("parley", "list", list_of(headers:get(":path") or ""))
   elseif headers:get(":method") == "HEAD" then
     found:set("parley", "no_body", true)
-  elseif is_served then
+  elseif is_served and headers:get(":method") == "POST" then
     local coding = coding_of(headers)
     if coding == nil then
       found:set("parley", "unfit", "`Content-Encoding` must be gzip or identity")

@@ -21,15 +21,19 @@ MESSAGES = "`messages` must be a non-empty array"
 # What is sent, and the status and message that come back.
 BAD: dict[str, tuple[bytes, int, str]] = {
     "model of the wrong type": (b'{"model": 123, "messages": [{"role": "user", "content": "a"}]}', 400, MODEL),
-    "nothing": (b"{}", 400, MESSAGES),
+    "nothing but a model": (b'{"model": "smollm2"}', 400, MESSAGES),
     "no messages": (b'{"model": "smollm2", "messages": []}', 400, MESSAGES),
     "messages of the wrong type": (b'{"model": "smollm2", "messages": "no"}', 400, MESSAGES),
     "broken JSON": (b'{"model": "smollm2", ', 400, "The request body is not valid JSON"),
     "a body of 9 MB": (b'{"model": "' + b"x" * 9_000_000 + b'"}', 413, ""),
     "an unknown model": (b'{"model": "x", "messages": [{"role": "user", "content": "a"}]}', 404, 'Unknown model "x"'),
-    "a thousand faults": (b'{"messages": [%b{}]}' % (b"{}, " * 999), 400, "`messages[0].role` must be one of"),
+    "a thousand faults": (
+        b'{"model": "smollm2", "messages": [%b{}]}' % (b"{}, " * 999),
+        400,
+        "`messages[0].role` must be one of",
+    ),
     "an endless session id": (
-        b'{"messages": [{"role": "user", "content": "a"}], "session_id": "%b"}' % (b"x" * 200_000),
+        b'{"model": "smollm2", "messages": [{"role": "user", "content": "a"}], "session_id": "%b"}' % (b"x" * 200_000),
         404,
         "Unknown session",
     ),
