@@ -1,5 +1,6 @@
 """Bodies that come compressed: gzip is decoded within the limit of a body, other codings are refused."""
 
+import asyncio
 import gzip
 import json
 import zlib
@@ -79,17 +80,21 @@ async def test_what_is_no_gzip_is_refused(
     assert [] == worker.calls
 
 
-@pytest.mark.parametrize("size", [9, 100, 500])
+@pytest.mark.parametrize("size", [9, 200])
 async def test_a_bomb_is_too_large(edge: Edge, client: aiohttp.ClientSession, worker: Worker, size: int) -> None:
     """What unpacks to more than the limit is a 413, and is never held as a whole."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    data = b"".join(packer.compress(bytes(MIB)) for _ in range(size)) + packer.flush()
+    data = await asyncio.to_thread(_bomb, size)  # the worker lives on this loop, and must answer health checks
     before = _peak(edge)
     async with client.post(PATHS["openai"], data=data, headers=_headers("gzip")) as response:
         assert 413 == response.status
         assert "request_too_large" == (await response.json())["error"]["code"]
     assert [] == worker.calls
     assert _peak(edge) - before < 150 * MIB
+
+
+def _bomb(mebibytes: int) -> bytes:
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+    return b"".join(packer.compress(bytes(MIB)) for _ in range(mebibytes)) + packer.flush()
 
 
 def _peak(edge: Edge) -> int:
