@@ -37,6 +37,7 @@ models:
   - {id: spare, targets: [{backend: c}], defaults: {temperature: 0}}
   - {id: alone, targets: [{backend: a, model: one}]}
   - {id: hedged, targets: [{backend: a, weight: 1000000000, model: one}, {backend: b}], hedge: 20ms}
+  - {id: hasty, targets: [{backend: a, weight: 1000000000, model: one}, {backend: b}], fallbacks: [spare], hedge: 20ms}
   - {id: strict, targets: [{backend: a, weight: 1000000000, model: one}, {backend: b}], on_stream_failure: fail}
   - {id: narrow, targets: [{backend: a, model: two, max_concurrent: 1, max_queued: 1}], timeouts: {connect: 50ms}}
 prices:
@@ -316,6 +317,17 @@ async def test_a_slow_first_token_is_asked_for_elsewhere_too(stack: Stack) -> No
     run = stack.answers(a=chunks("Hi")).run("hedged")
     assert "Hi" == (await _text(run))[0]
     assert 1 == len(run.receipt().attempts)
+
+
+async def test_a_slow_continuation_is_hedged_too(stack: Stack) -> None:
+    """A target that is asked to go on and is silent does not hold up the rest of the answer."""
+    stack.answers(a=_broken("The capital"), b=lambda _: [asyncio.Event()], c=chunks(" is Paris."))
+    run = stack.run("hasty")
+    assert "The capital is Paris." == (await asyncio.wait_for(_text(run), 10))[0]
+    assert [("b", "continuation", "cancelled"), ("c", "continuation", "completed")] == [
+        one[:3] for one in _story(run)[1:]
+    ]
+    assert stack.backends["b"].closed.is_set()
 
 
 async def test_a_hedge_that_fails_leaves_the_first_one_to_answer(stack: Stack) -> None:
