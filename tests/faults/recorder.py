@@ -27,6 +27,7 @@ _REPLICAS = 2
 _CALL_SECONDS = 4.0  # less than a stopped worker needs to come back
 _MOST_SESSIONS = 500
 _PAUSE_SECONDS = 0.05  # after a failure
+_QUIET_SECONDS = 1.0  # calls whose clients gave up may still begin a turn
 _SETTLED_SECONDS = 40.0
 _WEIGHTS = {"turn": 60, "retry": 14, "leave": 6, "read": 12, "list": 4, "fork": 3, "delete": 1}
 _REFUSED = frozenset({"SESSION_BUSY", "IDEMPOTENCY_KEY_IN_USE", "IDEMPOTENCY_KEY_REUSED"})
@@ -242,6 +243,7 @@ async def record(
                 faults = Nemeses(running, clocks, database, random.Random(chance.random())).all()
                 done = await _torment(faults, list(nemeses), random.Random(chance.random()), until)
                 await asyncio.gather(*tasks)
+                await asyncio.sleep(_QUIET_SECONDS)
                 await recorder.final()
             finally:
                 await wire.close()
