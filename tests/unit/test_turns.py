@@ -111,6 +111,7 @@ async def test_leases_are_renewed_while_calls_run_and_no_longer(store: Recording
     held = await _begin(turns, "a", await _claimed(turns))
     await _begin(turns, "b")
     store.log.clear()
+    store.renewed.clear()
     await asyncio.wait_for(store.renewed.wait(), 10)
     await turns.commit(held, ChatCompletion())
     store.renewed.clear()

@@ -16,6 +16,11 @@ from parley.v1.sessions_pb2 import Session, SessionMessage
 PIECE_BYTES = 512 * 1024
 """How much of a history is read and parsed at a time: the event loop and other calls go on in between."""
 PIECE_MESSAGES = 500
+DELETED_TURNS = 500
+"""How many turns of a session are deleted in one transaction, up to the one that exceeds `DELETED_BYTES`."""
+DELETED_BYTES = 8 << 20
+FORK_MESSAGES = 20_000
+FORK_BYTES = 64 << 20
 
 
 def session(row: Iterable[Any]) -> Session:
@@ -97,6 +102,17 @@ def pack_charges(charges: Sequence[Charge]) -> str | None:
 def returned_charges(reserved: str) -> list[Charge]:
     """Reads `pack_charges` back, as charges that give back what was reserved."""
     return [Charge(subject, kind, size, -amount) for subject, kind, size, amount in orjson.loads(reserved)]
+
+
+def require_forkable(messages: int, size: int) -> None:
+    """Raises InvalidRequest where a fork would copy so much in one transaction that other calls wait for it."""
+    if messages <= FORK_MESSAGES and size <= FORK_BYTES:
+        return
+    message = (
+        f"The session is too long to be forked whole: a fork copies up to {FORK_MESSAGES} messages and "
+        f"{FORK_BYTES >> 20} MiB; name an earlier turn in `through_turn`"
+    )
+    raise InvalidRequest(message, param="through_turn")
 
 
 def last_forked(source: Session, through_turn: int | None) -> int:

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Self, TypeVar
 
 import structlog
 
-from parley.core.errors import SessionNotFound, StoreUnavailable
+from parley.core.errors import SessionBusy, SessionNotFound, StoreUnavailable
 from parley.core.ports import ApiKey, Charge, Claim, Reaped, Reservation, SessionFilter, Turn, TurnBegin, TurnEnd
 from parley.stores import paging
 from parley.stores.postgres import claims, keys, limits, reaper, schema, sessions, turns
@@ -146,6 +147,12 @@ class PostgresStore:
     ) -> None:
         """Deletes a session that has no turn in progress. Raises SessionNotFound, SessionBusy, TurnLost."""
         _known(session_id)
+        last: int | None = 0
+        while last is not None:
+            after = last
+            last = await self._pool.run(
+                lambda db, after=after: sessions.trim_session(db, account, session_id, self._clock(), after)  # type: ignore[misc]
+            )
         await self._pool.run(lambda db: sessions.delete_session(db, account, session_id, self._clock(), claim, reply))
 
     async def reap(self, *, session_age: float | None, claim_age: float, limit: int) -> Reaped:
@@ -160,6 +167,10 @@ class PostgresStore:
         old = 0
         if session_age is not None:
             old = await self._pool.run(lambda db: reaper.reap_sessions(db, session_age, self._clock(), limit))
+            for place in await self._read(lambda db: reaper.find_large(db, session_age, self._clock())):
+                with suppress(SessionBusy, SessionNotFound):
+                    await self.delete_session(*place)
+                    old += 1
         claimed = await self._pool.run(lambda db: reaper.reap_claims(db, claim_age, self._clock(), limit))
         return Reaped(crashed, old, claimed)
 

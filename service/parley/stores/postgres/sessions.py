@@ -69,6 +69,29 @@ WITH origin AS (
 )
 SELECT * FROM made
 """
+# The oldest turns of a session that is too large to be deleted in one transaction.
+_TRIM = f"""
+WITH found AS MATERIALIZED (
+  SELECT id FROM parley.sessions
+  WHERE id = $1 AND account = $2 AND NOT coalesce(lease_expires > {now(3)}, false) FOR UPDATE
+), sized AS MATERIALIZED (
+  SELECT number, sum(bytes) OVER (ORDER BY number) - bytes AS before, row_number() OVER (ORDER BY number) AS place
+  FROM (
+    SELECT number, bytes FROM found, parley.turns WHERE session_id = found.id AND number > $4
+    ORDER BY number LIMIT {records.DELETED_TURNS + 1}
+  ) AS oldest
+), gone AS (
+  DELETE FROM parley.turns WHERE session_id = $1 AND number > $4 AND number <= (
+    SELECT max(number) FROM sized WHERE before <= {records.DELETED_BYTES} AND place <= {records.DELETED_TURNS}
+    HAVING max(number) < (SELECT max(number) FROM sized)
+  ) RETURNING number
+)
+SELECT max(number) FROM gone
+"""
+_FORK_SIZE = """
+SELECT coalesce(sum(messages), 0)::bigint, coalesce(sum(bytes), 0)::bigint FROM parley.turns
+WHERE session_id = $1 AND number <= $2 AND state = 'completed'
+"""
 _DELETE = f"""
 WITH found AS MATERIALIZED (
   SELECT id, coalesce(lease_expires > {now(3)}, false) AS leased
@@ -130,10 +153,23 @@ async def _fork(  # noqa: PLR0913, PLR0917 - the port's arguments
     db: Connection, account: str, session_id: str, new_id: str, through_turn: int | None, now: Now
 ) -> Session:
     through = records.last_forked(await find_session(db, account, session_id), through_turn)
+    size = await db.fetchrow(_FORK_SIZE, session_id, through)
+    assert size is not None  # noqa: S101 - for the type checker
+    records.require_forkable(*size)
     made = await db.fetchrow(_FORK, session_id, account, new_id, through, now)
     if made is None:
         raise SessionNotFound(session_id)
     return records.session(made)
+
+
+async def trim_session(db: Connection, account: str, session_id: str, now: Now, after: int) -> int | None:
+    """Deletes the oldest turns of a session that is too large for one transaction, those after turn `after`.
+
+    Returns:
+        The last turn that was deleted; None where the rest is small enough. What was deleted is not scanned again.
+    """
+    last: int | None = await db.fetchval(_TRIM, session_id, account, now, after)
+    return last
 
 
 async def delete_session(  # noqa: PLR0913, PLR0917 - the port's arguments

@@ -4,13 +4,14 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 from typing import TypeVar
 
 import apsw
 
-from parley.core.errors import StoreUnavailable
+from parley.core.errors import SessionBusy, SessionNotFound, StoreUnavailable
 from parley.core.ports import ApiKey, Charge, Claim, Reaped, Reservation, SessionFilter, Turn, TurnBegin, TurnEnd
 from parley.stores import paging
 from parley.stores.sqlite import claims, keys, limits, reaper, sessions, turns
@@ -139,12 +140,17 @@ class SqliteStore:
     ) -> None:
         """Deletes a session that has no turn in progress. Raises SessionNotFound, SessionBusy, TurnLost."""
 
-        def job(db: apsw.Connection) -> None:
-            sessions.delete_session(db, account, session_id, self._clock.lease_time(db))
+        def job(db: apsw.Connection) -> bool:
+            now = self._clock.lease_time(db)
+            if sessions.trim_session(db, account, session_id, now):
+                return False
+            sessions.delete_session(db, account, session_id, now)
             if claim is not None:
                 claims.end_claim(db, claim, reply, None, self._clock.wall())
+            return True
 
-        await self._writer.submit(job, deletes=True)
+        while not await self._writer.submit(job, deletes=True):
+            pass
 
     async def reap(self, *, session_age: float | None, claim_age: float, limit: int) -> Reaped:
         """Clears what is over, each kind in a job of its own, so that turns go on in between."""
@@ -155,6 +161,10 @@ class SqliteStore:
         old = 0
         if session_age is not None:
             old = await submit(lambda db: reaper.reap_sessions(db, now - session_age, limit), deletes=True)
+            for place in await submit(lambda db: reaper.find_large(db, now - session_age)):
+                with suppress(SessionBusy, SessionNotFound):
+                    await self.delete_session(*place)
+                    old += 1
         claims = await submit(
             lambda db: reaper.reap_claims(db, now - claim_age, clock.lease_time(db), limit), deletes=True
         )

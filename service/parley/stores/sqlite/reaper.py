@@ -17,8 +17,12 @@ WHERE session_id = ? AND number = ? AND state = 'in_progress'
 """
 _DELETE_SESSIONS = """
 DELETE FROM sessions
-WHERE id IN (SELECT id FROM sessions WHERE updated < ? AND lease_expires IS NULL ORDER BY updated LIMIT ?)
-RETURNING id
+WHERE id IN (
+  SELECT id FROM sessions WHERE updated < ? AND lease_expires IS NULL AND turn_count <= ? ORDER BY updated LIMIT ?
+) RETURNING id
+"""
+_LARGE = """
+SELECT account, id FROM sessions WHERE updated < ? AND lease_expires IS NULL AND turn_count > ? ORDER BY updated LIMIT 1
 """
 _DELETE_CLAIMS = """
 DELETE FROM claims WHERE fence IN (
@@ -50,8 +54,13 @@ def give_back(db: apsw.Connection, now: float, limit: int) -> None:
 
 
 def reap_sessions(db: apsw.Connection, before: float, limit: int) -> int:
-    """Deletes sessions whose latest turn began before then, unless it is running."""
-    return len(column(db, _DELETE_SESSIONS, (before, limit)))
+    """Deletes sessions whose latest turn began before then, unless it is running. Large ones are left."""
+    return len(column(db, _DELETE_SESSIONS, (before, records.DELETED_TURNS, limit)))
+
+
+def find_large(db: apsw.Connection, before: float) -> list[tuple[str, str]]:
+    """Returns the account and the id of a session of that age that is too large to be deleted at once, if any."""
+    return [(account, session_id) for account, session_id in rows(db, _LARGE, (before, records.DELETED_TURNS))]
 
 
 def reap_claims(db: apsw.Connection, before: float, now: float, limit: int) -> int:

@@ -35,6 +35,12 @@ ORDER BY turn, position LIMIT ?
 """
 _IS_LEASED = "SELECT 1 FROM sessions WHERE id = ? AND lease_expires > ?"
 _DELETE = "DELETE FROM sessions WHERE id = ?"
+_OLDEST = "SELECT number, bytes FROM turns WHERE session_id = ? ORDER BY number LIMIT ?"
+_TRIM = "DELETE FROM turns WHERE session_id = ? AND number <= ?"
+_FORK_SIZE = """
+SELECT coalesce(sum(messages), 0), coalesce(sum(bytes), 0) FROM turns
+WHERE session_id = ? AND number <= ? AND state = 'completed'
+"""
 
 _FORK = """
 INSERT INTO sessions (id, account, model, created, updated, turn_count, lease_fence, forked_from)
@@ -110,6 +116,7 @@ def list_messages(
 def fork_session(db: apsw.Connection, source: Session, new_id: str, through_turn: int | None, now: float) -> None:
     """Copies the completed turns up to one into a new session. Raises InvalidRequest."""
     through = records.last_forked(source, through_turn)
+    records.require_forkable(*rows(db, _FORK_SIZE, (source.id, through))[0])
     values = {"new": new_id, "id": source.id, "through": through, "now": now}
     for statement in (_FORK, _FORK_TURNS, _FORK_MESSAGES):
         db.execute(statement, values)
@@ -119,6 +126,26 @@ def fork_session(db: apsw.Connection, source: Session, new_id: str, through_turn
 def is_leased(db: apsw.Connection, session_id: str, now: float) -> bool:
     """Tells whether a turn of this session holds it."""
     return bool(column(db, _IS_LEASED, (session_id, now)))
+
+
+def trim_session(db: apsw.Connection, account: str, session_id: str, now: float) -> bool:
+    """Deletes the oldest turns of a session that is too large for one transaction; False where it is small enough.
+
+    Raises SessionNotFound, SessionBusy.
+    """
+    find_session(db, account, session_id)
+    if is_leased(db, session_id, now):
+        raise SessionBusy(session_id)
+    oldest = rows(db, _OLDEST, (session_id, records.DELETED_TURNS + 1))
+    size = last = 0
+    for number, more in oldest[: records.DELETED_TURNS]:
+        if size > records.DELETED_BYTES:
+            break
+        size, last = size + more, number
+    if not oldest or last == oldest[-1][0]:
+        return False
+    db.execute(_TRIM, (session_id, last))
+    return True
 
 
 def delete_session(db: apsw.Connection, account: str, session_id: str, now: float) -> None:

@@ -115,7 +115,7 @@ class Writer:
                 _fail(jobs, error)
             self.counts.jobs += len(jobs)
             _deliver(jobs)
-            if any(job.deletes and job.error is None and job.result != 0 for job in jobs):
+            if any(job.deletes and job.error is None and job.result for job in jobs):
                 self._upkeep.note_deletion()
             self._checkpoint()
         self._database.close()
