@@ -148,7 +148,7 @@ async def test_what_vendors_have_is_passed_on(backend: OpenAI, upstream: Scripte
         ({"content": None}, {"content": ""}),
         ({"content": ""}, {"content": ""}),
         ({"content": None, "reasoning_content": "hm"}, {"content": "", "reasoning_content": "hm"}),
-        ({"refusal": "no"}, {"content": "", "refusal": "no"}),
+        ({"content": None, "refusal": "no"}, {"content": None, "refusal": "no"}),
         ({"content": None, "audio": {"id": "a", "data": "AAAA"}}, {"content": None, "audio": {"id": "a"}}),
         (
             {"content": None, "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]},

@@ -148,9 +148,12 @@ async def test_a_server_that_demands_reasoning(backend: OpenAI, upstream: Script
     assert [None, " "] == [received.json["messages"][1].get("reasoning_content") for received in upstream.requests]
 
 
-async def test_a_refusal_field_that_is_refused(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """What the assistant said in it becomes its text."""
-    upstream.answer(refusal(CEREBRAS.format("refusal")))
+@pytest.mark.parametrize(
+    "words", [CEREBRAS.format("refusal"), "messages.1.content: Input should be a valid string", "'content' is required"]
+)
+async def test_a_refusal_field_that_is_refused(backend: OpenAI, upstream: ScriptedUpstream, words: str) -> None:
+    """What the assistant said in it becomes its text, also where a server demands one beside it."""
+    upstream.answer(refusal(words))
     await backend.complete(call(**conversation(content=None, refusal="no")))
     assert {"role": "assistant", "content": "no"} == upstream.requests[1].json["messages"][1]
 

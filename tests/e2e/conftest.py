@@ -30,6 +30,7 @@ models:
   - id: scripted
     targets: [{targets}]
     retries: {{attempts: 1}}
+    whole_answers: whole
 default_model: smollm2
 """
 

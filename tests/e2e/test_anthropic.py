@@ -20,6 +20,7 @@ models:
     targets: [{{backend: claude, model: claude-scripted-1}}]
     instructions: "Be brief."
     fallbacks: [reserve]
+    whole_answers: whole
   - id: reserve
     targets: [{{backend: claude, model: claude-scripted-2}}]
 """

@@ -22,7 +22,7 @@ NOT_SENT = OWN | {"extra_body", "extra_body_json"}
 
 _Convert = Callable[[Any], Any]
 _CARRIERS = frozenset({"extra", "extra_json"})
-_IN_PLACE_OF_TEXT = frozenset({"tool_calls", "function_call", "audio"})
+_IN_PLACE_OF_TEXT = frozenset({"tool_calls", "function_call", "audio", "refusal"})
 _JSON_TYPES = frozenset({"google.protobuf.Value", "google.protobuf.Struct"})
 
 
@@ -108,7 +108,8 @@ def _with_schema(kind: str, struct: str, text: str) -> tuple[str, _Convert]:
 def _message(message: Any) -> dict[str, Any]:
     """Sends empty text where an assistant message says nothing that a server must accept in its place.
 
-    OpenAI's API demands a text beside everything but calls and audio: an answer cut off in its reasoning has none.
+    OpenAI's API demands a text beside everything but calls, audio and refusals: an answer cut off in its reasoning has
+    none.
     """
     data: dict[str, Any] = _plain_message(message)
     if data.get("content") is None and message.role == "assistant" and data.keys().isdisjoint(_IN_PLACE_OF_TEXT):

@@ -36,6 +36,7 @@ _REFUSES = re.compile(
     r"|forbid|additional propert|cannot find field|extra (?:inputs|fields)",
     re.IGNORECASE,
 )
+_NULL = re.compile(r"\bcontent\b.{0,80}(?:null|none|string|required|missing|empty)", re.IGNORECASE)
 _DEMANDS = re.compile(r"must be (?:passed|provided|present|included)|missing|is required|field required", re.IGNORECASE)
 
 
@@ -122,8 +123,12 @@ class ReasoningHistory:
         if not known.required and named & {*_TEXTS} and _DEMANDS.search(words):
             self._learned.change(model, lambda old: replace(old, required=True))
             return True
-        sent = {name for message in messages if message.get("role") == "assistant" for name in message}
-        refused = (named & sent) - known.refused if _REFUSES.search(words) else set()
+        said = [message for message in messages if message.get("role") == "assistant"]
+        sent = {name for message in said for name in message}
+        refused = named & sent if _REFUSES.search(words) else set()
+        if any(message.get("content") is None and message.get("refusal") for message in said) and _NULL.search(words):
+            refused.add("refusal")
+        refused -= known.refused
         if refused:
             self._learned.change(model, lambda old: replace(old, refused=old.refused | refused))
         return bool(refused)
