@@ -159,7 +159,7 @@ CONTENTS: dict[str, Any] = {
 def test_content_goes_and_comes_unchanged(client: openai.OpenAI, upstream: ScriptedUpstream, what: str) -> None:
     """Parts and every kind of text reach the upstream as they are; text comes back so too, whole and streamed."""
     content = CONTENTS[what]
-    said = content if isinstance(content, str) else what
+    said = content if content and isinstance(content, str) else what
     messages: Any = [{"role": "user", "content": content}]
     upstream.answer(vendor.whole(vendor.choice(said)), vendor.text(*said))
     whole = client.chat.completions.create(model="scripted", messages=messages)

@@ -45,6 +45,7 @@ class LlamaCpp(OpenAI):
     It goes on from an assistant message at the end, where the template thinks, too; whole answers repeat that message.
     """
 
+    left_out = frozenset({"timings"})  # how fast this machine was
     limits = Limits(_IGNORED, _NO_PARTS, _TOOLS, _FORMATS)
 
     def __init__(self, unix_socket: Path, health: Health | None = None) -> None:

@@ -33,6 +33,7 @@ class OpenAI(AdaptiveBackend):
     """
 
     limits = Limits()
+    left_out: frozenset[str] = frozenset()  # members of answers that are not for the caller
 
     def __init__(  # noqa: PLR0913 - what can be configured
         self,
@@ -97,7 +98,7 @@ class OpenAI(AdaptiveBackend):
         return StreamReader(self._expected(call, said))
 
     def _expected(self, call: UpstreamCall, said: str) -> Expected:
-        return expected(call, said, lambda field: self._reasoning.note_field(call.model, field))
+        return expected(call, said, lambda field: self._reasoning.note_field(call.model, field), self.left_out)
 
 
 def _usual_prefill(base_url: str) -> Prefill:

@@ -57,7 +57,7 @@ def _completion(answer: Any, source: Source, wanted: Expected, *, is_repaired: b
     else:
         read.choices.extend(_choices(answer["choices"], source, wanted, is_repaired=is_repaired))
     tag(read, answer)
-    if fields := source.unknown(answer, KNOWN):
+    if fields := source.unknown(answer, KNOWN | wanted.left_out):
         read.extra_json = extra_fields.dumps(fields)
     return read
 

@@ -56,7 +56,8 @@ class Expected:
 
     `n` choices, of whose tokens at most `top` rivals are kept. `said` is what the caller has got of the answer already.
     `names` are those of the tools offered. `may_be_empty` says that an answer may end well without any output.
-    `note_reasoning` is called with the server's name for reasoning, once there is some.
+    `note_reasoning` is called with the server's name for reasoning, once there is some. `left_out` are members of the
+    answer that are not for the caller.
     """
 
     n: int = 1
@@ -65,15 +66,23 @@ class Expected:
     names: AbstractSet[str] = frozenset()
     may_be_empty: bool = False
     note_reasoning: Callable[[str], None] | None = None
+    left_out: AbstractSet[str] = frozenset()
 
 
-def expected(call: UpstreamCall, said: str = "", note_reasoning: Callable[[str], None] | None = None) -> Expected:
+def expected(
+    call: UpstreamCall,
+    said: str = "",
+    note_reasoning: Callable[[str], None] | None = None,
+    left_out: AbstractSet[str] = frozenset(),
+) -> Expected:
     """Returns what a call lets its answer be: an empty one where it may stop at once, or has been said already."""
     request = call.request
     names = [function.name for function in request.functions]
     names += [tool.function.name or tool.custom.name for tool in request.tools]
     may_be_empty = call.continues or request.HasField("stop")
-    return Expected(request.n or 1, request.top_logprobs, said, frozenset(names), may_be_empty, note_reasoning)
+    return Expected(
+        request.n or 1, request.top_logprobs, said, frozenset(names), may_be_empty, note_reasoning, left_out
+    )
 
 
 class ChoiceReader:

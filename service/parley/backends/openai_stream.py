@@ -5,6 +5,7 @@ when the answer has ended, once, and the usage after all choices.
 """
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import orjson
@@ -42,7 +43,7 @@ class StreamReader:
         self._choices: dict[int, ChoiceReader] = {}
         self._touched: dict[int, ChoiceReader] = {}
         self._usage = _Usage(wanted.n)
-        self._tags = _Tags()
+        self._tags = _Tags(wanted.left_out)
 
     @property
     def whole(self) -> bool:
@@ -205,8 +206,9 @@ class _Usage:
 class _Tags:
     """What the upstream says about itself and the whole answer; each value is told once, until it changes."""
 
-    def __init__(self) -> None:
+    def __init__(self, left_out: AbstractSet[str]) -> None:
         self.are_due = False
+        self._left_out = left_out
         self._known: dict[str, Any] = {}
         self._due: dict[str, Any] = {}
         self._extra: dict[str, Any] = {}
@@ -225,7 +227,7 @@ class _Tags:
                 known[name] = self._due[name] = value
                 self.are_due = True
         if not event.keys() <= answer.KNOWN:
-            self._read_unknown(source.unknown(event, answer.KNOWN))
+            self._read_unknown(source.unknown(event, answer.KNOWN | self._left_out))
 
     def take(self, chunk: ChatCompletionChunk) -> None:
         answer.tag(chunk, self._due)
