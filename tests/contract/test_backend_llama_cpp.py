@@ -25,7 +25,6 @@ from parley.core.errors import (
     ContextLengthExceeded,
     ParleyError,
     UnsupportedParameter,
-    UpstreamRejected,
     UpstreamUnavailable,
 )
 from parley.core.ports import UpstreamCall
@@ -157,10 +156,10 @@ async def test_several_answers(backend: LlamaCpp) -> None:
 
 
 async def test_more_answers_than_slots(backend: LlamaCpp) -> None:
-    """More answers than the server has slots are a rejection in its own words."""
-    failed = await refused(backend, n=3)
-    assert UpstreamRejected is type(failed)
-    assert "'n'" in failed.message
+    """More answers than the server has slots are refused before it is asked, with the range that it has."""
+    with pytest.raises(UnsupportedParameter) as caught:
+        await backend.complete(call(**SHORT, n=3))
+    assert ("n", '`n` must be from 1 to 2 for the model "myapp-123"') == (caught.value.param, caught.value.message)
 
 
 async def test_stop(backend: LlamaCpp) -> None:

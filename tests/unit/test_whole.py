@@ -16,6 +16,7 @@ from parley.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
     UpstreamUnavailable,
+    UpstreamUnrecognized,
 )
 from parley.core.ports import Caller, UpstreamCall
 from parley.core.routing import Router
@@ -198,7 +199,8 @@ NO_STREAMS = {
     "options": UpstreamRejected("Unknown parameter: 'stream_options'."),
     "endpoint": UpstreamMisconfigured("not available", cause="HTTP 404: no such route: /v1/stream"),
     "library": UnsupportedParameter("`stream` is not supported", param="stream"),
-    "501": UpstreamUnavailable("not available", cause="HTTP 501: Streaming is not implemented"),
+    "501": UpstreamUnrecognized("not available", cause="HTTP 501: Streaming is not implemented"),
+    "500": UpstreamUnavailable("not available", cause="HTTP 500: Streaming is not supported"),
 }
 
 

@@ -17,13 +17,14 @@ class Limits:
 
     `parameters` maps each to the JSON values that ask for nothing, and so may stand. `parts` are the types of content
     parts that it cannot read. `tools` are the types of tools that it has, `formats` those of `response_format`; None
-    is any.
+    is any. `ranges` has the least and the greatest value of numbers.
     """
 
     parameters: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     parts: Container[str] = frozenset()
     tools: Container[str] | None = None
     formats: Container[str] | None = None
+    ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def check(self, body: dict[str, Any], request: CreateChatCompletionRequest) -> None:
         """Raises UnsupportedParameter for what this backend would ignore.
@@ -35,6 +36,11 @@ class Limits:
         for name in self.parameters.keys() & body.keys():
             if body[name] not in self.parameters[name]:
                 raise unsupported(f"`{name}`", request.model, name)
+        for name in self.ranges.keys() & body.keys():
+            least, greatest = self.ranges[name]
+            if not least <= body[name] <= greatest:
+                words = f'`{name}` must be from {least} to {greatest} for the model "{request.model}"'
+                raise UnsupportedParameter(words, param=name)
         if self.tools is not None:
             self._check_tools(body, request.model)
         if (

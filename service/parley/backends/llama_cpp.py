@@ -65,17 +65,18 @@ class LlamaCpp(OpenAI):
         return joiner.completion()
 
     def _check(self, body: dict[str, Any], request: CreateChatCompletionRequest) -> None:
-        if not body.keys().isdisjoint(_BY_TEMPLATE):
-            self._limits_of_template().check(body, request)
+        if "n" in body or not body.keys().isdisjoint(_BY_TEMPLATE):
+            self._limits_of_server().check(body, request)
         super()._check(body, request)
 
-    def _limits_of_template(self) -> Limits:
+    def _limits_of_server(self) -> Limits:
         """Reads it again each time, as the server may have been restarted with another model."""
         try:
             can = orjson.loads(self._abilities.read_bytes())
         except FileNotFoundError:  # the server does not run: the call will say so
             return Limits()
-        return Limits({name: none for name, (ability, none) in _BY_TEMPLATE.items() if not can.get(ability)})
+        ignored = {name: none for name, (ability, none) in _BY_TEMPLATE.items() if not can.get(ability)}
+        return Limits(ignored, ranges={"n": (1, can["slots"])} if "slots" in can else {})
 
     def _adapt(self, body: dict[str, Any]) -> None:
         """Asks for one rival token where the caller wants none: without, the server sends no probabilities."""

@@ -1,7 +1,8 @@
 """The process of the embedded model: `python -m parley.backends.llama_cpp_server --socket … --model … …`.
 
 Prints one line once the model is loaded, and has written beside the socket, into a file that ends in `.json`, what the
-model's chat template can do. A SIGTERM, a SIGINT or the end of its parent ends it at once: nothing is kept.
+model's chat template can do, and how many requests and choices (`slots`) the server answers at a time. A SIGTERM, a
+SIGINT or the end of its parent ends it at once: nothing is kept.
 """
 
 import argparse
@@ -30,7 +31,8 @@ def main() -> None:
         left.unlink(missing_ok=True)
     os.umask(0o177)
     server = _serve(arguments)
-    abilities.write_text(json.dumps(_abilities(arguments.socket)), encoding="utf-8")
+    known = _abilities(arguments.socket) | {"slots": arguments.slots}
+    abilities.write_text(json.dumps(known), encoding="utf-8")
     print(f"llama.cpp serves {arguments.model.name} on {arguments.socket}", flush=True)  # noqa: T201 - for the log
     while os.getppid() == arguments.parent:
         time.sleep(_POLL_SECONDS)
@@ -74,7 +76,7 @@ def _serve(arguments: argparse.Namespace) -> object:
     return xllamacpp.Server(params)
 
 
-def _abilities(path: Path) -> object:
+def _abilities(path: Path) -> dict[str, object]:
     """Asks the server what the model's chat template can do."""
     connection = http.client.HTTPConnection("localhost")
     connection.sock = socket.socket(socket.AF_UNIX)
@@ -82,7 +84,7 @@ def _abilities(path: Path) -> object:
     connection.request("GET", "/props", headers={"Connection": "close"})
     answer = json.load(connection.getresponse())
     connection.close()
-    return answer["chat_template_caps"]
+    return dict(answer["chat_template_caps"])
 
 
 if __name__ == "__main__":

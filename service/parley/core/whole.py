@@ -11,6 +11,7 @@ from parley.core.errors import (
     UpstreamRejected,
     UpstreamUnavailable,
     UpstreamUnreadable,
+    UpstreamUnrecognized,
 )
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
@@ -37,4 +38,5 @@ def cannot_stream(error: ParleyError) -> bool:
     words = f"{error.param} {error.message} {error.cause}"
     if isinstance(error, UpstreamRejected | UpstreamMisconfigured | UnsupportedParameter):
         return bool(_STREAM.search(words))
-    return isinstance(error, UpstreamUnavailable) and bool(_STREAM.search(words) and _UNABLE.search(words))
+    unable = isinstance(error, UpstreamUnavailable | UpstreamUnrecognized)
+    return unable and bool(_STREAM.search(words) and _UNABLE.search(words))

@@ -50,6 +50,7 @@ BUSY, CONTEXT, POLICY, REJECTED = (
     "CONTENT_POLICY",
     "UPSTREAM_REJECTED",
 )
+QUOTA = "UPSTREAM_QUOTA_EXHAUSTED"
 WHOLE, STREAMED = "whole", "streamed"
 BOTH, ONLY_STREAMED, ONLY_WHOLE = (WHOLE, STREAMED), (STREAMED,), (WHOLE,)
 
@@ -130,6 +131,18 @@ _TWICE_BUSY = (f"primary first {BUSY}", f"primary retry {BUSY}")
 AS_IT_IS = {"whole_answers": "whole"}
 _REFUSED_TO_CONTINUE = (BROKE, f"fallback continuation {REJECTED}")
 
+OVERFLOWS = {
+    "vLLM": (400, "The decoder prompt (length 9001) is longer than the maximum model length of 4096."),
+    "xAI": (400, "This model's maximum prompt length is 131072 but the request contains 136973 tokens."),
+    "TGI": (422, "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 2048. Given: 1244 and 1000"),
+}
+OPERATORS = (
+    "Incorrect API key provided: xa***in. You can obtain an API key from https://console.x.ai.",
+    "User location is not supported for the API use.",
+    "The model `mixtral-8x7b-32768` has been decommissioned and is no longer supported.",
+)
+UNLISTED = (307, 409, 410, 418, 421, 424, 425, 444, 451, 499, 501)
+
 CASES: dict[str, Case] = {
     # It cannot be reached, or fails.
     "resets before headers": Case([RESETS], (*thrice(DOWN), ANSWERED)),
@@ -182,7 +195,55 @@ CASES: dict[str, Case] = {
         fallback=[refusal(503)],
     ),
     "400 policy": Case([refusal(400, UNSAFE, "content_filter")], once(POLICY), Refused(POLICY, UNSAFE), other=[says()]),
-    "400 for another reason": Case([refusal(400, "No such voice")], once(REJECTED), Refused(REJECTED, "No such voice")),
+    "400 with a field": Case(
+        [refusal(400, "No such voice", param="audio")],
+        once(REJECTED),
+        Refused(REJECTED, "No such voice"),
+        other=[says()],
+    ),
+    "400 for an unknown reason": Case([refusal(400, "No such voice")], (*once(REJECTED), ANSWERED)),
+    "400 for an unknown reason, alone": Case(
+        [refusal(400, "No such voice at http://10.0.0.5:8000/v1?key=abc")],
+        once(REJECTED),
+        Refused(REJECTED, "No such voice at …"),
+        fallback=None,
+    ),
+    "500 that says it is too long": Case([refusal(500, "input is too large to process")], (*once(CONTEXT), ANSWERED)),
+    **{
+        f"400 context of {vendor}": Case([refusal(status, words)], (*once(CONTEXT), ANSWERED), other=[says()])
+        for vendor, (status, words) in OVERFLOWS.items()
+    },
+    # Its operator or its provider is at fault.
+    **{
+        f"400 {words[:20]}": Case([refusal(400, words)], (*once(DOWN), "other fallback completed"), other=[says()])
+        for words in OPERATORS
+    },
+    "400 with the operator's key, alone": Case(
+        [refusal(400, OPERATORS[0])], once(DOWN), Refused(DOWN, "not available"), fallback=None
+    ),
+    "a tool call that it could not make": Case(
+        [refusal(400, "Failed to call a function.", "tool_use_failed")], (*once(DOWN), ANSWERED)
+    ),
+    # Its quota is used up.
+    "429 quota": Case([refusal(429, "No", "insufficient_quota")], (*once(QUOTA), ANSWERED)),
+    "429 quota, alone": Case(
+        [refusal(429, "Go to https://billing", "insufficient_quota")],
+        once(QUOTA),
+        Refused(QUOTA, "quota"),
+        fallback=None,
+    ),
+    "402": Case([refusal(402, "Insufficient Balance")], (*once(QUOTA), "other fallback completed"), other=[says()]),
+    "400 credit": Case([refusal(400, "Your credit balance is too low")], (*once(QUOTA), ANSWERED)),
+    # Statuses that say nothing of the request.
+    **{f"{status}": Case([refusal(status)], (*once(DOWN), ANSWERED)) for status in UNLISTED},
+    **{f"{status} for ever": Case([refusal(status)], (*thrice(DOWN), ANSWERED)) for status in (520, 529)},
+    "424, alone": Case([refusal(424, "sk-secret")], once(DOWN), Refused(DOWN, "not available"), fallback=None),
+    "413 of a rate limit": Case([refusal(413, "No", "rate_limit_exceeded")], (*once(BUSY), ANSWERED)),
+    "413 of a rate limit, alone": Case(
+        [refusal(413, "Request too large for model", "rate_limit_exceeded")], once(BUSY), Refused(BUSY), fallback=None
+    ),
+    "498": Case([refusal(498, "Flex tier capacity exceeded", "capacity_exceeded")], (*once(BUSY), ANSWERED)),
+    "429 with a wait in its words": Case([refusal(429, "Please try again in 20s")], (*once(BUSY), ANSWERED)),
     "401": Case([refusal(401)], (*once(DOWN), ANSWERED)),
     "401, alone": Case([refusal(401, "sk-secret")], once(DOWN), Refused(DOWN, "not available"), fallback=None),
     "403": Case([refusal(403)], (*once(DOWN), ANSWERED)),
@@ -290,10 +351,10 @@ CASES: dict[str, Case] = {
     ),
     "whole, and the fallback cannot stream": _whole(
         fallback=[streams_not],
-        tried=(BROKE, f"fallback continuation {REJECTED}", "fallback retry completed"),
+        tried=(BROKE, f"fallback continuation {DOWN}", "fallback retry completed"),
     ),
     "whole, from one that cannot stream": _whole(
-        primary=[streams_not], tried=(f"primary first {REJECTED}", "primary retry completed")
+        primary=[streams_not], tried=(f"primary first {DOWN}", "primary retry completed")
     ),
     "whole, as the model says": _whole(primary=[says()], tried=("primary first completed",), options=AS_IT_IS),
 }

@@ -80,9 +80,11 @@ def streams_not(request: Received) -> Answer:
     return Json({"error": error}, status=400)
 
 
-def refusal(status: int, message: str = "No", code: str | None = None, **headers: str) -> Script:
+def refusal(
+    status: int, message: str = "No", code: str | None = None, *, param: str | None = None, **headers: str
+) -> Script:
     """Answers with an error, as OpenAI words it."""
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda _: Json({"error": error}, status=status, headers=named)
 

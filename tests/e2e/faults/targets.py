@@ -39,6 +39,12 @@ MODELS: list[dict[str, Any]] = [
     {"id": "spread", "targets": _targets("spread", 1, 1, 1)},
     {"id": "patient", "targets": _targets("patient", FIRST, SECOND)},
     {"id": "misled", "targets": _targets("misled", FIRST, SECOND)},
+    {"id": "limited", "targets": _targets("limited", FIRST)},
+    {"id": "throttled", "targets": _targets("throttled", FIRST)},
+    {"id": "unpaid", "targets": _targets("unpaid", FIRST)},
+    {"id": "waited for", "targets": _targets("waited for", FIRST, SECOND)},
+    {"id": "provoked", "targets": _targets("provoked", FIRST)},
+    {"id": "dead", "targets": _targets("dead", FIRST)},
     {"id": "left", "targets": _targets("left", FIRST, SECOND)},
     {
         "id": "hasty",

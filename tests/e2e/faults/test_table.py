@@ -9,7 +9,7 @@ import pytest
 from parley.v1.receipt_pb2 import Attempt, Receipt
 from tests.e2e.faults import cases, misbehaving
 from tests.e2e.faults.calling import REST, Outcome
-from tests.e2e.faults.cases import BROKEN, BUSY, CONTEXT, DOWN, POLICY, REJECTED, SLOW, STREAMED, Got, Refused
+from tests.e2e.faults.cases import BROKEN, BUSY, CONTEXT, DOWN, POLICY, QUOTA, REJECTED, SLOW, STREAMED, Got, Refused
 from tests.e2e.faults.conftest import RUNS, Faults, Run
 
 CODES = grpc.StatusCode
@@ -21,8 +21,9 @@ STATUS = {
     POLICY: (400, CODES.INVALID_ARGUMENT),
     REJECTED: (400, CODES.INVALID_ARGUMENT),
     BROKEN: (503, CODES.UNAVAILABLE),
+    QUOTA: (429, CODES.RESOURCE_EXHAUSTED),
 }
-CODE = {BUSY: "rate_limit_exceeded", POLICY: "content_filter"}
+CODE = {BUSY: "rate_limit_exceeded", POLICY: "content_filter", QUOTA: "insufficient_quota"}
 """What OpenAI calls it, where that is not our own word."""
 
 every_run = pytest.mark.parametrize("run", RUNS, ids=lambda run: run.model)
