@@ -1,7 +1,7 @@
 -- The limits of request headers, for both listeners.
 --
--- A worker's gRPC library refuses headers at random once they exceed 16 KiB, each counted as 32 bytes longer than it is:
--- 12 KiB in 100 headers always fit. Envoy's own limits are higher, because a request that exceeds those gets no answer in
+-- A worker's gRPC library refuses headers at random once they exceed 20 KiB, each counted as 32 bytes longer than it is:
+-- 12 KiB in 100 headers, and what the edge adds, always fit. Envoy's own limits are higher, because a request that exceeds those gets no answer in
 -- HTTP/2, and in HTTP/1.1 one without a dialect.
 
 local headers = {}

@@ -54,7 +54,7 @@ DIALECTS = (
     Dialect("openpipe", "/api/v1/", errors.OPENAI, "/openpipe", demands=_MODEL_REQUIRED),
 )
 
-_TRY_AGAIN = (409, 429, 503)
+_TRY_AGAIN = (409, 429, 500, 503)
 # The edge rewrites paths to these, for streams and for JSON that the service writes; to clients it is one path.
 _OF_THE_EDGE = (":stream", ":json")
 _STREAMS = {"CreateChatCompletion": "StreamChatCompletionEvents"}
@@ -94,8 +94,8 @@ PARAMETERS = {
     "X-Correlation-ID": {
         "name": "X-Correlation-ID",
         "in": "header",
-        "description": "The caller's own id of the call, up to 128 letters, digits, `.`, `_` and `-`; another is "
-        "replaced. It comes back in the answer, and is logged.",
+        "description": "The caller's own id of the call, up to 256 characters of printable ASCII; another is replaced. "
+        "It comes back in the answer, and is logged.",
         "schema": {"type": "string"},
     },
     "X-Chat-Session-ID": {
@@ -127,6 +127,7 @@ HEADERS = {
         "`true`: the answer was given before, to the same `Idempotency-Key`.", always=False, type="string"
     ),
     "content-disposition": _header("The name of a file to save it in.", always=True, type="string"),
+    "www-authenticate": _header("What the key must be sent as (RFC 9110, 11.6.1).", always=True, type="string"),
     "retry-after": _header("After how many seconds to try again.", always=False, type="integer"),
     "x-should-retry": _header("Whether trying again may help.", always=True, type="string", enum=["true", "false"]),
 }
@@ -258,10 +259,11 @@ def error_responses(protos: Protos) -> dict[str, Any]:
 def _error(shape: errors.Shape, status: int, together: list[errors.Failure]) -> dict[str, Any]:
     examples = {failure.name: {"summary": failure.meaning, "value": shape.body(failure)} for failure in together}
     again = ("retry-after",) if status in _TRY_AGAIN else ()
+    asked = ("www-authenticate",) if status == HTTPStatus.UNAUTHORIZED else ()
     limits = _LIMITS if status == HTTPStatus.TOO_MANY_REQUESTS else ()
     return {
         "description": HTTPStatus(status).phrase,
-        "headers": _headers(*again, *limits, *shape.headers),
+        "headers": _headers(*again, *asked, *limits, *shape.headers),
         "content": {JSON: {"schema": reference(shape.name), "examples": examples}},
     }
 
