@@ -246,6 +246,19 @@ async def test_tool_calls_are_not_gone_on_with(stack: Stack) -> None:
     assert "a" == stack.asked()
 
 
+async def test_a_whole_answer_that_was_begun_anew_may_be_continued(stack: Stack) -> None:
+    """From its new beginning: what the first target said is forgotten."""
+    call = ChatCompletionChunk()
+    call.choices.add(index=0, delta=Delta()).delta.tool_calls.add(index=0, id="call_1")
+    stack.answers(a=[call, StreamBroken("m broke off")], b=_broken("The capital"), c=chunks(" is Paris."))
+    run = stack.run()
+    answer = await run.complete()
+    assert "The capital is Paris." == answer.choices[0].message.content.string_value
+    assert not answer.choices[0].message.tool_calls
+    assert "The capital" == stack.backends["c"].calls[0].request.messages[-1].content.string_value
+    assert ["first", "fallback", "continuation"] == [one.kind for one in run.receipt().attempts]
+
+
 async def test_a_model_may_forbid_it(stack: Stack) -> None:
     """`on_stream_failure: fail`."""
     with pytest.raises(StreamBroken):
