@@ -144,3 +144,44 @@ REQUEST: dict[str, Any] = {
 def request_is_open(path: tuple[str, ...]) -> bool:
     """Tells whether an object of a request may have members that nobody knows: all but maps of plain values."""
     return path not in (("logit_bias",), ("metadata",))
+
+
+ANSWER: dict[str, Any] = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "m",
+    "choices": [
+        {
+            "index": 0,
+            "message": {
+                "role": "assistant",
+                "content": "Hi",
+                "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+            },
+            "finish_reason": "tool_calls",
+        }
+    ],
+    "usage": {
+        "prompt_tokens": 5,
+        "completion_tokens": 3,
+        "total_tokens": 8,
+        "prompt_tokens_details": {"cached_tokens": 1},
+        "completion_tokens_details": {"reasoning_tokens": 1},
+    },
+}
+"""An answer with every kind of object in it that a conversation goes on from."""
+
+OURS = frozenset({"id", "object", "created", "model", "chatSessionId"})
+"""What Parley sets in an answer by itself."""
+
+
+def is_in(part: Any, whole: Any) -> bool:
+    """Tells whether all that the part has is in the whole, which may have more members in its objects."""
+    if isinstance(part, dict):
+        return isinstance(whole, dict) and all(
+            name in whole and is_in(value, whole[name]) for name, value in part.items()
+        )
+    if isinstance(part, list):
+        return isinstance(whole, list) and len(part) == len(whole) and all(map(is_in, part, whole))
+    return bool(part == whole) and type(part) is type(whole)

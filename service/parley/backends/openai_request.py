@@ -41,7 +41,7 @@ def body(call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
 def _converter(kind: Descriptor, omit: Iterable[str] = ()) -> _Convert:
     """Makes the function that turns a message of this type into JSON data."""
     fields = {field.name: _field(field) for field in kind.fields if field.name not in {*omit, *_CARRIERS}}
-    typed = frozenset(field.name for field in kind.fields if not _holds_json(field))
+    typed = frozenset(field.name for field in kind.fields if not _holds_json(field)) - _CARRIERS
 
     def convert(message: Message) -> dict[str, Any]:
         data: dict[str, Any] = {}

@@ -1,0 +1,163 @@
+"""Fields that nobody knows go all the way: to the upstream, to the caller, into sessions and out of them."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from google.protobuf.json_format import ParseDict
+from hypothesis import HealthCheck, given, settings
+
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+from tests import lossless
+from tests.processes import Parley, started
+from tests.upstream import DONE, Events, Raw, ScriptedUpstream
+
+NEAR = """\
+backends: {{open: {{kind: openai, base_url: "{url}"}}}}
+models: [{{id: open, targets: [{{backend: open}}]}}]
+"""
+FAR = """\
+backends: {{near: {{kind: parley, target: "{target}", api_key: "{key}"}}}}
+models: [{{id: open, targets: [{{backend: near}}]}}]
+"""
+FEW = settings(
+    max_examples=3,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+# What a backend of OpenAI's kind is sent as it is. `metadata` and `functions` are not, nor what answers alone have.
+REQUEST = {
+    name: value for name, value in lossless.REQUEST.items() if name not in ("metadata", "functions", "stream_options")
+}
+REQUEST["model"] = "open"
+REQUEST["messages"] = [
+    {name: value for name, value in message.items() if name not in ("annotations", "audio", "reasoning_content")}
+    for message in lossless.REQUEST["messages"]
+]
+SENT = lossless.with_members(REQUEST, lossless.request_is_open)
+SAID = lossless.with_members(lossless.ANSWER, lambda _: True)
+
+
+@pytest.fixture(scope="module")
+def near(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
+    """A Parley in front of the scripted upstream."""
+    file = tmp_path_factory.mktemp("near") / "parley.yaml"
+    file.write_text(NEAR.format(url=the_upstream.url))
+    with started("--config", str(file), "--workers", "1") as parley:
+        yield parley
+
+
+@pytest.fixture(scope="module")
+def far(near: Parley, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
+    """A Parley in front of that one."""
+    file = tmp_path_factory.mktemp("far") / "parley.yaml"
+    file.write_text(FAR.format(target=near.grpc, key=near.key))
+    with started("--config", str(file), "--workers", "1") as parley:
+        yield parley
+
+
+def call(parley: Parley, body: Any, method: str = "POST", path: str = "/v1/chat/completions", **headers: str) -> str:
+    """Calls REST, and returns the body of the answer."""
+    headers |= {"authorization": f"Bearer {parley.key}", "content-type": "application/json"}
+    content = None if body is None else lossless.write(body).encode()
+    response = httpx.request(method, parley.http + path, content=content, headers=headers, timeout=60)
+    assert 200 == response.status_code, response.text
+    return response.text
+
+
+def whole(data: Any) -> Raw:
+    """An upstream's whole answer, byte by byte."""
+    body = lossless.write(data).encode()
+    return Raw(
+        [b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)]
+    )
+
+
+@pytest.mark.parametrize("name", ["near", "far"])
+@FEW
+@given(request_sent=SENT)
+def test_a_request_reaches_the_upstream(
+    request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str, request_sent: Any
+) -> None:
+    """Every object of it, through one Parley and through two."""
+    parley: Parley = request.getfixturevalue(name)
+    upstream.reset()
+    upstream.answer(whole(lossless.ANSWER))
+    call(parley, request_sent | {"store": False})
+    assert lossless.is_in(request_sent, lossless.read(upstream.requests[0].raw))
+
+
+@pytest.mark.parametrize("name", ["near", "far"])
+@FEW
+@given(said=SAID)
+def test_an_answer_reaches_the_caller(
+    request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str, said: Any
+) -> None:
+    """Whole, to the same key again, in the session's messages, in its fork and in its export."""
+    parley: Parley = request.getfixturevalue(name)
+    upstream.reset()
+    upstream.answer(whole(said))
+    ask: dict[str, Any] = {"model": "open", "messages": [{"role": "user", "content": "Hi"}]}
+    key = {"idempotency-key": str(hash(lossless.write(said)))}
+    text = call(parley, ask, **key)
+    expected = {name: value for name, value in said.items() if name not in lossless.OURS}
+    assert lossless.is_in(expected, lossless.read(text))
+    assert lossless.read(text) == lossless.read(call(parley, ask, **key))
+    session = json.loads(text)["chatSessionId"]
+    fork = json.loads(call(parley, {}, path=f"/api/v1/sessions/{session}/fork"))["id"]
+    message = expected["choices"][0]["message"]
+    for kept in (session, fork):
+        listed = lossless.read(call(parley, None, "GET", f"/api/v1/sessions/{kept}/messages"))["messages"]
+        assert lossless.is_in(message, listed[-1]["message"])
+        exported = call(parley, None, "GET", f"/api/v1/sessions/{kept}/export").splitlines()
+        assert lossless.is_in(message, lossless.read(exported[-1]))
+
+
+@pytest.mark.parametrize("name", ["near", "far"])
+def test_a_streamed_answer_reaches_the_caller(
+    request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str
+) -> None:
+    """Members of chunks, deltas and pieces of tool calls stand in the events as they came."""
+    parley: Parley = request.getfixturevalue(name)
+    first = '{"role":"assistant","content":"Hi","images":[{"n":18446744073709551617}]}'
+    function = '{"name":"f","arguments":"{}","x":null}'
+    extra = '"extra_content":{"s":0.10000000000000000001}'
+    second = f'{{"tool_calls":[{{"index":0,"id":"c","type":"function",{extra},"function":{function}}}]}}'
+    chunk = '{"choices":[{"index":0,"delta":DELTA,"finish_reason":REASON}]}'
+    events = [chunk.replace("DELTA", delta).replace("REASON", "null") for delta in (first, second)]
+    events.append(chunk.replace("DELTA", "{}").replace("REASON", '"tool_calls"'))
+    upstream.answer(Events([*(f"data: {event}\n\n" for event in events), DONE]))
+    ask = {"model": "open", "messages": [{"role": "user", "content": "Hi"}], "stream": True, "store": False}
+    told = call(parley, ask)
+    assert '"images":[{"n":18446744073709551617}]' in told
+    assert extra in told
+    assert '"x":null' in told
+
+
+def test_a_grpc_caller_sends_and_gets_structs(near: Parley, upstream: ScriptedUpstream) -> None:
+    """`extra` of a message is sent in its object, and filled in from the answer's."""
+    said = lossless.ANSWER | {"citations": ["u"]}
+    upstream.answer(whole(said))
+    message = {"role": "user", "content": "Hi", "extra": {"cache_control": {"type": "ephemeral"}}}
+    request = ParseDict({"model": "open", "messages": [message], "store": False}, CreateChatCompletionRequest())
+    with grpc.insecure_channel(near.grpc) as channel:
+        answer = ChatCompletionsStub(channel).CreateChatCompletion(
+            request, metadata=(("authorization", f"Bearer {near.key}"),)
+        )
+    assert {"type": "ephemeral"} == upstream.requests[0].json["messages"][0]["cache_control"]
+    assert '{"citations":["u"]}' == answer.extra_json
+    assert "u" == answer.extra.fields["citations"].list_value.values[0].string_value
+
+
+def test_openai_s_nulls(near: Parley, upstream: ScriptedUpstream) -> None:
+    """What OpenAI's API always has is there, in its dialect."""
+    ask = {"model": "open", "messages": [{"role": "user", "content": "Hi"}], "store": False}
+    upstream.answer(whole(lossless.ANSWER), whole(lossless.ANSWER))
+    choice = json.loads(call(near, ask))["choices"][0]
+    assert ["index", "message", "logprobs", "finish_reason"] == list(choice)
+    assert (None, None) == (choice["logprobs"], choice["message"]["refusal"])
+    assert "logprobs" not in json.loads(call(near, ask, path="/api/v1/chat/completions"))["choices"][0]
