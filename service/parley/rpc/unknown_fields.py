@@ -121,8 +121,6 @@ def _read_text(message: Any, name: str, place: str) -> Iterator[Fault]:
         if not _is_any_json(field):
             shown = at.removesuffix("_json") if not place else at
             yield f"{shown}.{key}", f"`{shown}.{key}` repeats a field of its object; set `{there}`"
-        elif getattr(message, key) if field.is_repeated else message.HasField(key):
-            yield there, f"`{there}` is given twice: `{at}` has it, too"
         elif not _fill(message, field, exact[key]):
             yield there, f"`{there}` must be {'an array of objects' if field.is_repeated else 'an object'}"
 
@@ -140,7 +138,8 @@ def _object(text: str) -> dict[str, Any] | None:
 
 
 def _fill(message: Any, field: FieldDescriptor, data: Any) -> bool:
-    """Sets a field of any JSON type. Tells whether its type can hold the data."""
+    """Sets a field of any JSON type, whatever it was. Tells whether its type can hold the data."""
+    message.ClearField(field.name)
     if field.is_repeated:
         if not (isinstance(data, list) and all(isinstance(item, dict) for item in data)):
             return False

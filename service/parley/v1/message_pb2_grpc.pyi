@@ -14,8 +14,9 @@ in the object itself, both ways.
 
 A field whose type is Value or Struct (or a list of them) may be given in `extra_json` in place of the field itself,
 where a Value cannot hold it exactly: whole numbers beyond 2^53, decimal numbers with more digits than a double has.
-Parley then fills in the field as nearly as it can, and sends the text. Any other field of the message in `extra` or
-`extra_json`, text that is no JSON object, and a field that is given both ways are INVALID_ARGUMENT.
+Parley then fills in the field as nearly as it can, and sends the text. Where the field is set, too, the text
+is used. Any other field of the message in `extra` or `extra_json`, and text that is no JSON object, are
+INVALID_ARGUMENT.
 """
 
 from collections import abc as _abc
