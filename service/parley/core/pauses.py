@@ -12,6 +12,9 @@ LONGEST_HOLD = 300.0
 """Seconds for which a target's own `Retry-After` keeps calls away from it, at the most."""
 
 
+_LOOK_EVERY = 0.02  # seconds: the hold of another worker is seen that late, and most calls read no file
+
+
 class Numbers(NamedTuple):
     """When the next probe is due, how long the pause to it is, and when a pause was last ended: seconds of a clock.
 
@@ -59,6 +62,8 @@ class Pause:
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
+        self._seen = Numbers()  # what `held` has read
+        self._seen_at = float("-inf")
 
     def begin(self, now: float) -> None:
         """Begins the first pause, unless one is running; a time too far away is of the clock before a restart."""
@@ -95,6 +100,7 @@ class Pause:
 
     def hold(self, now: float, seconds: float, *, limited: bool) -> None:
         """Keeps all calls away for so many seconds, at most LONGEST_HOLD; a longer hold that is running stays."""
+        self._seen_at = float("-inf")
         until = now + min(seconds, LONGEST_HOLD)
         self._cell.change(
             lambda old: old if until < old.held <= now + LONGEST_HOLD else old._replace(held=until, limited=limited)
@@ -102,9 +108,10 @@ class Pause:
 
     def held(self, now: float) -> tuple[float, bool]:
         """Returns for how many seconds calls are kept away, 0 for none, and whether a rate limit is why."""
-        numbers = self._cell.read()
-        seconds = numbers.held - now
-        return (seconds, bool(numbers.limited)) if 0 < seconds <= LONGEST_HOLD else (0.0, False)
+        if not 0 <= now - self._seen_at < _LOOK_EVERY:
+            self._seen, self._seen_at = self._cell.read(), now
+        seconds = self._seen.held - now
+        return (seconds, bool(self._seen.limited)) if 0 < seconds <= LONGEST_HOLD else (0.0, False)
 
     @staticmethod
     def _of(now: float, length: float, old: Numbers) -> Numbers:
