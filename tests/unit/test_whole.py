@@ -188,7 +188,11 @@ async def test_a_slow_first_token_is_hedged(stack: Stack) -> None:
     """As that of a stream."""
     stack.a.answer = lambda _: [asyncio.Event()]
     run = stack.run("hedged")
-    assert "Hello" == _text(await run.complete())
+    answer = asyncio.ensure_future(run.complete())
+    while not stack.a.ways:
+        await asyncio.sleep(0)
+    stack.clock.now += 1
+    assert "Hello" == _text(await answer)
     assert [("a", "first", "cancelled"), ("b", "hedge", "completed")] == _story(run)
 
 
