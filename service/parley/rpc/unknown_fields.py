@@ -55,25 +55,23 @@ def _finder(kind: Descriptor) -> _Finder | None:
 
     Every message of every call passes by here, hardly any has one. None: this type cannot have any.
     """
-    carriers = [(struct, _STRUCT) for struct, _ in STRUCTS.get(kind.full_name, ())]
-    carriers += [(field.name, _TEXT) for field in kind.fields if field.name in _TEXTS]
+    flags = {struct: _STRUCT for struct, _ in STRUCTS.get(kind.full_name, ())}
+    flags |= {field.name: _TEXT for field in kind.fields if field.name in _TEXTS}
     inner = [(field, _finder(type_of)) for field in kind.fields if (type_of := _type(field)) is not None]
-    single = [(field.name, find) for field, find in inner if find is not None and not field.is_repeated]
-    lists = [(field.name, find) for field, find in inner if find is not None and field.is_repeated]
-    if not (carriers or single or lists):
+    finders = {field.name: (find, field.is_repeated) for field, find in inner if find is not None}
+    if not (flags or finders):
         return None
 
     def find_any(message: Any) -> int:
         found = 0
-        for name, flag in carriers:
-            if message.HasField(name):
-                found |= flag
-        for name, find in single:
-            if message.HasField(name):
-                found |= find(getattr(message, name))
-        for name, find in lists:
-            for item in getattr(message, name):
-                found |= find(item)
+        for field, value in message.ListFields():
+            name = field.name
+            if name in finders:
+                find, is_repeated = finders[name]
+                for item in value if is_repeated else (value,):
+                    found |= find(item)
+            elif name in flags:
+                found |= flags[name]
         return found
 
     return find_any
