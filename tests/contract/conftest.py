@@ -8,9 +8,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
+from parley.backends.openai import OpenAI
 from parley.stores.sqlite import SqliteStore
+from tests.contract.backends import KEY
 from tests.postgres import Server, serving
+from tests.upstream import ScriptedUpstream
 
 
 @pytest.fixture
@@ -38,3 +42,18 @@ def postgres_server() -> Iterator[Server]:
 def postgres_url(postgres_server: Server) -> str:
     """A database without tables."""
     return postgres_server.empty()
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    """A real HTTP server that follows a script."""
+    with ScriptedUpstream() as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def backend(upstream: ScriptedUpstream) -> AsyncIterator[OpenAI]:
+    """The backend of OpenAI's API, on the scripted upstream."""
+    made = OpenAI(upstream.url, KEY)
+    yield made
+    await made.close()

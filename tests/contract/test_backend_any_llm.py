@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -38,13 +38,6 @@ from parley.app import _backend
 from parley.config import AnyLLMBackend
 _backend("tail", AnyLLMBackend(kind="any_llm", provider="openai"), Path("."))
 """
-
-
-@pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
-    """A real HTTP server that follows a script."""
-    with ScriptedUpstream() as server:
-        yield server
 
 
 @pytest_asyncio.fixture

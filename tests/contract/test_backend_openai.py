@@ -3,12 +3,10 @@
 import asyncio
 import dataclasses
 import json
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from google.protobuf import json_format
 
 from parley.backends.openai import OpenAI, Prefill
@@ -112,21 +110,6 @@ EVERYTHING: dict[str, Any] = {
     "prompt_cache_options": {"mode": "explicit", "ttl": "30m"},
     "moderation": {"model": "omni", "policy": {"input": {"mode": "block"}, "output": {"mode": "score"}}},
 }
-
-
-@pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
-    """A real HTTP server that follows a script."""
-    with ScriptedUpstream() as server:
-        yield server
-
-
-@pytest_asyncio.fixture
-async def backend(upstream: ScriptedUpstream) -> AsyncIterator[OpenAI]:
-    """The backend, on the scripted upstream."""
-    made = OpenAI(upstream.url, KEY)
-    yield made
-    await made.close()
 
 
 async def refused(backend: OpenAI, **fields: Any) -> ParleyError:

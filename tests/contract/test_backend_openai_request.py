@@ -1,34 +1,17 @@
 """The body that a server of OpenAI's API gets: unknown fields, vendors' own tools, and answers that come back."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from parley.backends.openai import OpenAI
 from parley.core.errors import InvalidRequest
-from tests.contract.backends import KEY, QUESTION, call, collect
+from tests.contract.backends import QUESTION, call, collect
 from tests.upstream import ScriptedUpstream
 
 BIG = '{"zebra":18446744073709551616,"apple":[0.1000000000000000055,{"x":null}],"ü":"}\\""}'
 SIGNED = '{"google":{"thought_signature":"CsAB"}}'
-
-
-@pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
-    """A real HTTP server that follows a script."""
-    with ScriptedUpstream() as server:
-        yield server
-
-
-@pytest_asyncio.fixture
-async def backend(upstream: ScriptedUpstream) -> AsyncIterator[OpenAI]:
-    """The backend, on the scripted upstream."""
-    made = OpenAI(upstream.url, KEY)
-    yield made
-    await made.close()
 
 
 async def sent(backend: OpenAI, upstream: ScriptedUpstream, **fields: Any) -> Any:

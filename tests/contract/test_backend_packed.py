@@ -4,7 +4,7 @@ import asyncio
 import json
 import tracemalloc
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -70,13 +70,6 @@ def events(encoding: str, *steps: Step | list[Step]) -> Raw:
         framed(made.compress(lines(step)) + made.flush(middle)) if isinstance(step, list) else step for step in steps
     ]
     return Raw([head(encoding), *pieces, framed(made.flush(end)), b"0\r\n\r\n"])
-
-
-@pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
-    """A real HTTP server that follows a script."""
-    with ScriptedUpstream() as server:
-        yield server
 
 
 @pytest_asyncio.fixture

@@ -1,12 +1,10 @@
 """Reasoning of earlier turns: the name under which a server takes it back, and servers that refuse or demand it."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from parley.backends.learned import LearnedFields
 from parley.backends.openai import OpenAI
@@ -23,21 +21,6 @@ GROQ = (
 CEREBRAS = "messages.1.assistant.{0}: property 'messages.1.assistant.{0}' is unsupported"
 DEEPSEEK = "The `reasoning_content` in the thinking mode must be passed back to the API."
 KIMI = "thinking is enabled but reasoning_content is missing in assistant tool call message at index 1"
-
-
-@pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
-    """A real HTTP server that follows a script."""
-    with ScriptedUpstream() as server:
-        yield server
-
-
-@pytest_asyncio.fixture
-async def backend(upstream: ScriptedUpstream) -> AsyncIterator[OpenAI]:
-    """The backend, on the scripted upstream."""
-    made = OpenAI(upstream.url, KEY)
-    yield made
-    await made.close()
 
 
 def conversation(**said: Any) -> dict[str, Any]:

@@ -1,11 +1,9 @@
 """When an answer in OpenAI's JSON counts as one, what it costs, and what decorates it: whole and streamed alike."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from parley.backends.openai import OpenAI
 from parley.core.errors import (
@@ -17,7 +15,7 @@ from parley.core.errors import (
     UpstreamUnreadable,
 )
 from parley.v1.chat_completions_pb2 import ChatCompletion
-from tests.contract.backends import KEY, call, collect, completion_of, reasons, text
+from tests.contract.backends import call, collect, completion_of, reasons, text
 from tests.contract.test_backend_contract import broken_off, failure
 from tests.upstream import DONE, USAGE, Events, Json, Raw, ScriptedUpstream, Step, chunk, chunks, completion, ending
 
@@ -36,21 +34,6 @@ BAD = (
     "a_word_of_tomorrow",
     7,
 )
-
-
-@pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
-    """A real HTTP server that follows a script."""
-    with ScriptedUpstream() as server:
-        yield server
-
-
-@pytest_asyncio.fixture
-async def backend(upstream: ScriptedUpstream) -> AsyncIterator[OpenAI]:
-    """The backend, on the scripted upstream."""
-    made = OpenAI(upstream.url, KEY)
-    yield made
-    await made.close()
 
 
 def whole(reason: Any, content: str | None = "Hi", **choice: Any) -> dict[str, Any]:

@@ -1,10 +1,8 @@
 """Every vendor's shape is understood, whole and streamed, however the bytes fall; both add up to the same."""
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from google.protobuf import json_format
 
 from parley.backends.openai import OpenAI
@@ -12,28 +10,13 @@ from parley.core.answers import AnswerJoiner
 from parley.core.streams import StreamShaper
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import Choice
-from tests.contract.backends import KEY, call, collect
+from tests.contract.backends import call, collect
 from tests.contract.vendor_shapes import BYTES, CALLS, GENERATED, OFFER, TEXTS, Shape, with_end
 from tests.upstream import Events, ScriptedUpstream, completion, event
 
 ALL = {f"text: {name}": shape for name, shape in TEXTS.items()} | {f"bytes: {n}": s for n, s in BYTES.items()}
 every_text = pytest.mark.parametrize("shape", ALL.values(), ids=ALL)
 every_call = pytest.mark.parametrize("shape", CALLS.values(), ids=CALLS)
-
-
-@pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
-    """A real HTTP server that follows a script."""
-    with ScriptedUpstream() as server:
-        yield server
-
-
-@pytest_asyncio.fixture
-async def backend(upstream: ScriptedUpstream) -> AsyncIterator[OpenAI]:
-    """The backend, on the scripted upstream."""
-    made = OpenAI(upstream.url, KEY)
-    yield made
-    await made.close()
 
 
 def joined(chunks: list[ChatCompletionChunk]) -> Choice:
