@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+import yaml
 
 from parley.cli import envoy
 from parley.cli.edge_settings import DEFAULT_EDGE, EdgeSettings
@@ -57,7 +58,8 @@ async def started(run_dir: Path, sockets: list[Path], settings: EdgeSettings = D
     endpoints, admin, config = run_dir / "workers.yaml", run_dir / "admin.sock", run_dir / "envoy.yaml"
     envoy.write_endpoints(endpoints, sockets)
     anywhere = ("127.0.0.1", 0)
-    config.write_text(envoy.render(http=anywhere, grpc=anywhere, endpoints=endpoints, admin=admin, settings=settings))
+    rendered = envoy.render(http=anywhere, grpc=anywhere, endpoints=endpoints, admin=admin, settings=settings)
+    config.write_text(_patient(rendered))
     process = await asyncio.create_subprocess_exec(*envoy.command(config), cwd=envoy.edge_dir())
     try:
         await until(lambda: envoy.ready(admin))
@@ -69,6 +71,18 @@ async def started(run_dir: Path, sockets: list[Path], settings: EdgeSettings = D
     finally:
         process.terminate()
         await process.wait()
+
+
+def _patient(rendered: str) -> str:
+    """Gives health checks a long timeout: the scripted worker answers only while the event loop of the tests runs.
+
+    A worker that is gone or says NOT_SERVING is still found at once, as neither takes a timeout.
+    """
+    config = yaml.safe_load(rendered)
+    for cluster in config["static_resources"]["clusters"]:
+        for check in cluster["health_checks"]:
+            check["timeout"] = "120s"
+    return yaml.safe_dump(config, sort_keys=False)
 
 
 @pytest.fixture(scope="session")
