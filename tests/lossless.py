@@ -10,9 +10,20 @@ from typing import Any
 
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from parley.core.plain import from_message
+
+
+def examples(most: int) -> settings:
+    """Returns the settings of a test that calls servers. A failing example stays as it is: shrinking takes minutes."""
+    return settings(
+        max_examples=most,
+        deadline=None,
+        phases=[Phase.explicit, Phase.reuse, Phase.generate],
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
 
 
 def read(text: str | bytes) -> Any:

@@ -237,6 +237,20 @@ async def test_extra_body_as_text_is_checked(backend: OpenAI, upstream: Scripted
     assert [] == upstream.requests
 
 
+async def test_a_choice_with_large_numbers(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """The exact text of a field stands for the field, in its place; another field is refused beside it."""
+    choice = '{"type":"x","n":18446744073709551617,"d":0.10000000000000000001}'
+    asked = call(tool_choice={"type": "x", "n": 2**64, "d": 0.1})
+    asked.request.extra_body_json = f'{{"tool_choice": {choice}, "top_k": 1}}'
+    await backend.complete(asked)
+    raw = upstream.requests[0].raw.decode()
+    assert [1, 1] == [raw.count(choice), raw.count("tool_choice")]
+    assert 1 == upstream.requests[0].json["top_k"]
+    asked.request.extra_body_json = f'{{"tool_choice": {choice}, "stop": "a"}}'
+    with pytest.raises(InvalidRequest, match="stop"):
+        await backend.complete(asked)
+
+
 async def test_extra_body(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """`extra_body` is merged into the body."""
     await backend.complete(call(extra_body={"top_k": 40}))

@@ -8,7 +8,7 @@ import grpc
 import httpx
 import pytest
 from google.protobuf.json_format import ParseDict
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
@@ -24,11 +24,6 @@ FAR = """\
 backends: {{near: {{kind: parley, target: "{target}", api_key: "{key}"}}}}
 models: [{{id: open, targets: [{{backend: near}}]}}]
 """
-FEW = settings(
-    max_examples=3,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 # What a backend of OpenAI's kind is sent as it is. `metadata` and `functions` are not, nor what answers alone have.
 REQUEST = {
     name: value for name, value in lossless.REQUEST.items() if name not in ("metadata", "functions", "stream_options")
@@ -78,7 +73,7 @@ def whole(data: Any) -> Raw:
 
 
 @pytest.mark.parametrize("name", ["near", "far"])
-@FEW
+@lossless.examples(10)
 @given(request_sent=SENT)
 def test_a_request_reaches_the_upstream(
     request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str, request_sent: Any
@@ -92,7 +87,28 @@ def test_a_request_reaches_the_upstream(
 
 
 @pytest.mark.parametrize("name", ["near", "far"])
-@FEW
+def test_a_choice_with_large_numbers_reaches_the_upstream(
+    request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str
+) -> None:
+    """The edge moves such a field among the unknown ones; a caller who puts a field there is refused."""
+    parley: Parley = request.getfixturevalue(name)
+    upstream.answer(whole(lossless.ANSWER))
+    choice = '{"type":"function","function":{"name":"f"},"n":18446744073709551617,"d":0.10000000000000000001}'
+    sent = lossless.read(lossless.write(REQUEST | {"store": False}))
+    sent["tool_choice"] = lossless.read(choice)
+    call(parley, sent)
+    assert choice in upstream.requests[0].raw.decode()
+    sent["extra_body"] = {"tool_choice": "auto"}
+    del sent["tool_choice"]
+    headers = {"authorization": f"Bearer {parley.key}", "content-type": "application/json"}
+    refused = httpx.post(
+        parley.http + "/v1/chat/completions", content=lossless.write(sent).encode(), headers=headers, timeout=60
+    )
+    assert (400, "extra_body.tool_choice") == (refused.status_code, refused.json()["error"]["param"])
+
+
+@pytest.mark.parametrize("name", ["near", "far"])
+@lossless.examples(10)
 @given(said=SAID)
 def test_an_answer_reaches_the_caller(
     request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str, said: Any
@@ -113,7 +129,7 @@ def test_an_answer_reaches_the_caller(
     for kept in (session, fork):
         listed = lossless.read(call(parley, None, "GET", f"/api/v1/sessions/{kept}/messages"))["messages"]
         assert lossless.is_in(message, listed[-1]["message"])
-        exported = call(parley, None, "GET", f"/api/v1/sessions/{kept}/export").splitlines()
+        exported = call(parley, None, "GET", f"/api/v1/sessions/{kept}/export").rstrip("\n").split("\n")
         assert lossless.is_in(message, lossless.read(exported[-1]))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import pytest
 from google.protobuf import json_format
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from tests import lossless
 from tests.edge.worker import Worker
@@ -25,11 +25,7 @@ async def sent(client: aiohttp.ClientSession, worker: Worker, body: str) -> Any:
     return lossless.of_message(worker.request)
 
 
-@settings(
-    max_examples=15,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@lossless.examples(15)
 @given(request=lossless.with_members(lossless.REQUEST, lossless.request_is_open))
 async def test_unknown_members_of_every_object(client: aiohttp.ClientSession, worker: Worker, request: Any) -> None:
     """Names, order, numbers of any size, odd characters, empty objects, null: nothing is lost or rounded."""

@@ -31,6 +31,12 @@ def test_a_choice_in_a_word_stays_a_word() -> None:
     assert "none" == _asked(functions=[{"name": "f"}], function_call="none")["tool_choice"]
 
 
+def test_the_exact_text_of_a_choice_goes_with_it() -> None:
+    """What a tool takes the place of is sent in no form."""
+    asked = _asked(function_call={"name": "f", "n": 2**64}, extra_body_json='{"function_call":{"name":"f"},"n":1.0}')
+    assert '{"n":1.0}' == asked["extra_body_json"]
+
+
 def test_the_conversation_is_translated_with_ids_that_match() -> None:
     """Each function message answers the call before it."""
     call = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}

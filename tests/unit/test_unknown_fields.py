@@ -48,7 +48,7 @@ def test_a_field_of_any_json_type_may_come_as_text() -> None:
     request = CreateChatCompletionRequest(model="m")
     request.messages.add(role="user", extra_json=text)
     request.tools.add(type="custom").custom.extra_json = '{"format": {"n": 0.10000000000000000001}}'
-    request.extra_body_json = '{"stop": ["a"], "top_k": 5}'
+    request.extra_body_json = '{"tool_choice": {"type": "t", "n": 18446744073709551617}, "top_k": 5}'
     _read(request)
     part = request.messages[0].content.list_value.values[0].struct_value
     assert ("t", 2.0**64) == (part["type"], part["n"])
@@ -57,7 +57,7 @@ def test_a_field_of_any_json_type_may_come_as_text() -> None:
     again = CreateChatCompletionRequest.FromString(request.SerializeToString())
     assert request == _read(again)  # as another Parley gets it
     assert 0.1 == request.tools[0].custom.format["n"]
-    assert "a" == request.stop.list_value.values[0].string_value
+    assert ("t", 2.0**64) == (request.tool_choice.struct_value["type"], request.tool_choice.struct_value["n"])
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,25 @@ def test_what_is_refused_is_named(message: dict[str, object], param: str, text: 
         _read(_request(**message))
     assert param == refused.value.param
     assert text in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"extra_body": {"stop": ["a"]}},
+        {"extra_body_json": '{"stop": ["a"]}'},
+        {"extra_body_json": '{"stop": [1]}', "stop": ["a"]},
+        {"extra_body_json": '{"stop": null}'},
+        {"extra_body": {"stop": True}},
+    ],
+)
+def test_a_parameter_that_repeats_a_field_is_refused(fields: dict[str, object]) -> None:
+    """A field of any JSON type, too, unless the text has the digits of its numbers."""
+    request = json_format.ParseDict({"model": "m", **fields}, CreateChatCompletionRequest())
+    with pytest.raises(InvalidRequest) as refused:
+        _read(request)
+    assert "extra_body.stop" == refused.value.param
+    assert refused.value.message == "`extra_body.stop` repeats a field of its object; set `stop`"
 
 
 def test_vendors_fields_of_our_names_are_theirs() -> None:

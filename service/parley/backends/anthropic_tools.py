@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from parley.backends.json_text import exact, members
+from parley.backends.json_text import exact, exact_texts, members
 from parley.backends.limits import unsupported
 from parley.core.errors import InvalidRequest
 from parley.core.plain import from_struct, from_value
@@ -91,7 +91,8 @@ def _choice(request: CreateChatCompletionRequest) -> dict[str, Any] | None:
             raise unsupported(f"`tool_choice` `{choice}`", request.model, "tool_choice")
         return {"type": _CHOICES[choice]}
     if choice.get("type") in _NATIVE_CHOICES:
-        return choice
+        text = exact_texts(request).get("tool_choice", "{}")
+        return choice | members(text, "tool_choice") | {"type": choice["type"]}
     if choice.get("type", "function") != "function":
         raise unsupported(f"`tool_choice` of the type `{choice['type']}`", request.model, "tool_choice")
     function = choice.get("function")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
+from google.protobuf.struct_pb2 import Value
 
 from parley.core.errors import InvalidRequest
 from parley.core.plain import from_struct
@@ -17,6 +18,9 @@ FIELDS = frozenset(field.name for field in CreateChatCompletionRequest.DESCRIPTO
 OWN = frozenset({"session_id", "store", "metadata", "stream", "stream_options", "continue_final_message"})
 """Fields of a request that are Parley's own, or that a backend says in its vendor's way: no vendor is sent them."""
 
+_ANY_JSON = frozenset(
+    field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields if field.message_type == Value.DESCRIPTOR
+)
 _SPACE = re.compile(r"[ \t\n\r]*")
 _value_at = json.JSONDecoder().raw_decode
 
@@ -70,14 +74,35 @@ def _after_space(text: str, at: int) -> int:
     return match.end() if match else at
 
 
+def exact_texts(request: CreateChatCompletionRequest) -> dict[str, str]:
+    """Returns the text of every field that is an object of any JSON and has numbers that a double may not hold.
+
+    The edge puts such a field into `extra_body_json`; the service has filled in the field from there.
+    """
+    names = _exact_names(request)
+    if not names:
+        return {}
+    json_object(request.extra_body_json, "extra_body_json")
+    return {name: text for name, text in _members(request.extra_body_json) if name in names}
+
+
+def _exact_names(request: CreateChatCompletionRequest) -> set[str]:
+    if not request.HasField("extra_body_json"):
+        return set()
+    return {name for name in _ANY_JSON if getattr(request, name).HasField("struct_value")}
+
+
 def merge_extra(sent: dict[str, Any], request: CreateChatCompletionRequest, taken: Iterable[str] = ()) -> None:
     """Merges the request's `extra_body` into the body; text wins over the Struct, and is sent exactly as it is.
 
-    Raises InvalidRequest for a key that is a field of the request, or one of `taken`.
+    Fields of `exact_texts` are not merged here. Raises InvalidRequest for a key that is another field of the request,
+    or one of `taken`.
     """
     extra: dict[str, Any] = {}
     if request.HasField("extra_body_json"):
         extra = members(request.extra_body_json, "extra_body_json")
+        for name in _exact_names(request):
+            extra.pop(name, None)
     elif request.HasField("extra_body"):
         extra = from_struct(request.extra_body)
     for key in sorted(extra.keys() & FIELDS):

@@ -8,10 +8,11 @@ sent: the session, and with it `store` and `metadata` (OpenAI takes labels only 
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import orjson
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from parley.backends.json_text import OWN, exact, members, merge_extra
+from parley.backends.json_text import OWN, exact, exact_texts, members, merge_extra
 from parley.core.errors import InvalidRequest
 from parley.core.plain import from_struct, from_value, number
 from parley.core.ports import UpstreamCall
@@ -34,6 +35,7 @@ def body(call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
     if stream:
         sent["stream"] = True
         sent["stream_options"] = _stream_options(request.stream_options) | {"include_usage": True}
+    sent |= {name: orjson.Fragment(text) for name, text in exact_texts(request).items()}
     merge_extra(sent, request)
     return sent
 

@@ -10,12 +10,14 @@ from collections.abc import Iterable, Iterator
 import orjson
 from google.protobuf.struct_pb2 import Value
 
+from parley.core import extra_fields
 from parley.core.errors import UnsupportedParameter
 from parley.core.plain import from_struct
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import FunctionCall, FunctionDefinition, Message, Tool, ToolCall
 
 _OLD_NAMES = {"tools": "functions", "tool_choice": "function_call"}
+_OLD_CHOICES = frozenset({"tool_choice", "function_call"})
 
 
 def speaks_of_functions(request: CreateChatCompletionRequest) -> bool:
@@ -43,6 +45,7 @@ def to_tools(request: CreateChatCompletionRequest) -> None:
         request.tools.extend(Tool(type="function", function=function) for function in added)
         if request.HasField("function_call"):
             request.tool_choice.CopyFrom(_choice(request.function_call))
+            _drop_exact_choices(request)
         if request.functions and not request.HasField("parallel_tool_calls"):
             request.parallel_tool_calls = False  # the older form has room for one call only
         request.ClearField("functions")
@@ -104,6 +107,14 @@ def _choice(choice: Value) -> Value:
     name = choice.struct_value.fields["name"].string_value
     made.struct_value.update({"type": "function", "function": {"name": name}})
     return made
+
+
+def _drop_exact_choices(request: CreateChatCompletionRequest) -> None:
+    """Takes the exact text of the choices out of the unknown fields: another choice is in their place."""
+    text = request.extra_body_json
+    if text and not _OLD_CHOICES.isdisjoint(orjson.loads(text)):
+        kept = {name: value for name, value in extra_fields.loads(text).items() if name not in _OLD_CHOICES}
+        request.extra_body_json = extra_fields.dumps(kept)
 
 
 def _messages_to_tools(messages: Iterable[Message]) -> None:

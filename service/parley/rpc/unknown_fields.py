@@ -116,7 +116,7 @@ def _read_text(message: Any, name: str, place: str) -> Iterator[Fault]:
     exact = json.loads(text) if repeated else {}
     for key, field in repeated:
         there = f"{place}.{key}" if place else key
-        if not _is_any_json(field):
+        if not _is_any_json(field) or not (place or _is_more_exact(message, field, exact[key])):
             shown = at.removesuffix("_json") if not place else at
             yield f"{shown}.{key}", f"`{shown}.{key}` repeats a field of its object; set `{there}`"
         elif not _fill(message, field, exact[key]):
@@ -125,6 +125,20 @@ def _read_text(message: Any, name: str, place: str) -> Iterator[Fault]:
 
 def _is_any_json(field: FieldDescriptor) -> bool:
     return field.message_type in (Value.DESCRIPTOR, Struct.DESCRIPTOR)
+
+
+def _is_more_exact(request: Any, field: FieldDescriptor, data: Any) -> bool:
+    """Tells whether a field of the request among its unknown ones is that field's exact text, and no second value.
+
+    Only numbers have more digits as text. A field that is filled in already, by another Parley, has the same value.
+    """
+    return _has_number(data) and (not request.HasField(field.name) or getattr(request, field.name) == _value(data, 0))
+
+
+def _has_number(data: Any) -> bool:
+    if isinstance(data, dict | list):
+        return any(map(_has_number, data.values() if isinstance(data, dict) else data))
+    return isinstance(data, int | float) and not isinstance(data, bool)
 
 
 def _object(text: str) -> dict[str, Any] | None:

@@ -205,6 +205,22 @@ async def test_key_order(backend: Anthropic, upstream: ScriptedUpstream) -> None
     assert [exact] * 3 == [json.dumps(item, separators=(",", ":"), ensure_ascii=False) for item in found]
 
 
+async def test_a_choice_with_large_numbers(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """A choice of Anthropic's own form is sent exactly, one of OpenAI's is translated."""
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    fields: dict[str, Any] = {"tools": tools, "parallel_tool_calls": False}
+    native = {"type": "tool", "name": "f", "n": 2**64 + 1}
+    body = await sent(
+        backend, upstream, **fields, tool_choice=native, extra_body_json=json.dumps({"tool_choice": native})
+    )
+    assert native | {"disable_parallel_tool_use": True} == body["tool_choice"]
+    choice = {"type": "function", "function": {"name": "f", "n": 2**64 + 1}}
+    body = await sent(
+        backend, upstream, **fields, tool_choice=choice, extra_body_json=json.dumps({"tool_choice": choice})
+    )
+    assert {"type": "tool", "name": "f", "disable_parallel_tool_use": True} == body["tool_choice"]
+
+
 async def test_extra_body_as_text(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """Given as text, `extra_body` keeps the order of its keys, and integers integers."""
     exact = '{"zebra":{"b":1,"a":[2.5,9007199254740993]},"apple":null}'
