@@ -20,11 +20,10 @@ from yarl import URL
 from parley.backends.http import AskedAgain, Endpoint, NoneFree
 from parley.backends.openai import OpenAI
 from parley.config import parse
-from parley.core.errors import UpstreamMisconfigured, UpstreamRateLimited, UpstreamUnavailable
+from parley.core.errors import UpstreamMisconfigured, UpstreamRateLimited, UpstreamTimeout, UpstreamUnavailable
 from parley.core.ports import Caller
 from parley.core.routing import Router
-from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
-from tests.contract.backends import KEY, call, collect, text
+from tests.contract.backends import KEY, call, collect, request, text
 from tests.contract.certificates import CERTIFICATE
 from tests.upstream import Cut, Events, Gate, Json, Raw, ScriptedUpstream, Stall, chunks, ending
 
@@ -213,7 +212,7 @@ async def test_the_upstream_sees_no_more_than_the_table_allows(warm: int) -> Non
         model = router.model(Caller("default", "key_1"), "m")
 
         async def ask() -> None:
-            await router.run(model, CreateChatCompletionRequest(), [], session_id=None, deadline=None).complete()
+            await router.run(model, request(), [], session_id=None, deadline=None).complete()
 
         await asyncio.gather(*(ask() for _ in range(warm)))
         upstream.default = Raw([Cut(reset=True)])
@@ -226,18 +225,33 @@ async def test_the_upstream_sees_no_more_than_the_table_allows(warm: int) -> Non
 @pytest.mark.parametrize(
     "head",
     [
-        "HTTP/1.1 200 OK\r\nX: " + "x" * 20_000,
-        "HTTP/1.1 200 " + "x" * 20_000,
+        "HTTP/1.1 200 OK\r\nX: " + "x" * 70_000,
+        "HTTP/1.1 200 " + "x" * 70_000,
         "HTTP/1.1 200 OK\r\n" + "".join(f"X-{number}: x\r\n" for number in range(10_000)),
     ],
 )
 async def test_heads_are_bounded(head: str) -> None:
-    """A head without an end is not read into memory."""
+    """A head that is larger than 64 KiB in one line, or has too many lines, is refused at once."""
     with ScriptedUpstream() as upstream:
         backend = OpenAI(upstream.url)
         upstream.answer(Raw([head, Stall()]))
-        with pytest.raises(UpstreamUnavailable):
-            await backend.complete(call())
+        async with asyncio.timeout(10):
+            with pytest.raises(UpstreamUnavailable):
+                await backend.complete(call())
+        assert await upstream.requests[0].closed.arrives()
+        await backend.close()
+
+
+@pytest.mark.parametrize(("stream", "bound"), [(False, "total"), (True, "first_token")])
+async def test_a_head_without_an_end(stream: bool, bound: str) -> None:
+    """A small head that never ends is given up when the answer is due, and its connection closed."""
+    with ScriptedUpstream() as upstream:
+        backend = OpenAI(upstream.url)
+        upstream.answer(Raw(["HTTP/1.1 200 OK\r\nX: x\r\n", Stall()]))
+        asked = call(timeouts={bound: 0.2})
+        async with asyncio.timeout(10):
+            with pytest.raises(UpstreamTimeout):
+                await (collect(backend, asked) if stream else backend.complete(asked))
         assert await upstream.requests[0].closed.arrives()
         await backend.close()
 

@@ -11,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parley.core.ports import SessionFilter
+from parley.rpc.sse import KEEP_ALIVE
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests.rpc.conftest import Worker, serving
 from tests.rpc.scripted import chunks
@@ -47,7 +48,7 @@ async def test_silence_is_filled_with_comments(running: Running) -> None:
     for gate in gates:
         while True:
             body = await anext(bodies)
-            if body.data == b": keep-alive\n\n":
+            if body.data == KEEP_ALIVE:
                 break
         gate.set()
     rest = [body.data async for body in bodies]
@@ -88,7 +89,7 @@ async def test_what_outlasts_the_grace_ends_with_an_error(running: Running) -> N
         await asyncio.sleep(0.01)
     await running.server.stop(0.1)
     text = b"".join([body.data async for body in events]).decode()
-    last = [event for event in text.split("\n\n") if event.startswith("data: ")][-1]
+    last = [line for line in text.splitlines() if line.startswith("data: ")][-1]
     assert "shutting_down" == json.loads(last[6:])["error"]["code"]
     assert "[DONE]" not in text
     for call in (_rest(typed), waiting):

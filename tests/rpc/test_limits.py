@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from parley.auth.api_keys import ApiKeys
 from parley.core.errors import UpstreamUnavailable
 from parley.core.ports import Charge
+from parley.rpc.sse import KEEP_ALIVE
 from parley.stores.sqlite import SqliteStore
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.models_pb2 import ListModelsRequest
@@ -127,7 +128,7 @@ async def test_a_comment_before_the_answer_carries_it(tmp_path: Path, log_file: 
     async with serving_limited(tmp_path, keep_alive_seconds=0.01) as limited:
         limited.worker.backend.answer = lambda _: [gate, *chunks("late")]
         bodies = aiter(call := limited.chat.StreamChatCompletionEvents(ask(), metadata=limited.ada))
-        assert b": keep-alive\n\n" == (await anext(bodies)).data
+        assert KEEP_ALIVE == (await anext(bodies)).data
         assert "5" == told(await call.initial_metadata())["remaining-requests"]
         gate.set()
         assert b"data: [DONE]\n\n" == [body async for body in bodies][-1].data

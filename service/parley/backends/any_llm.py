@@ -72,7 +72,7 @@ class AnyLLM:
                     chunk = reader.feed(await _next(answer))
                 if chunk is not None:
                     yield chunk
-                until = silence.heard(chunk, whole=reader.whole)
+                until = silence.heard(chunk, started=reader.started, whole=reader.whole)
         except TimeoutError as error:
             if not reader.whole:
                 raise bounds.exceeded(error, started=reader.started) from None

@@ -55,7 +55,8 @@ class Bounds:
 class Silence:
     """Tracks until when a stream may stay silent: `first_token` at first, then both `stream_idle` and `stall`.
 
-    `started` tells whether the first token has come, `since` when the latest bytes came.
+    `started` tells whether the first token has come, `since` when the latest bytes came. What has come may be held back
+    for a while, as a tool call is whose name may not be complete: that is no stall.
     """
 
     __slots__ = ("_bounds", "_loop", "_stall", "_stream_idle", "_token_by", "since", "started")
@@ -69,12 +70,14 @@ class Silence:
         self._token_by = _NEVER
         self.since = self._loop.time()
 
-    def heard(self, chunk: ChatCompletionChunk | None, *, whole: bool = False) -> float:
+    def heard(self, chunk: ChatCompletionChunk | None, *, started: bool = False, whole: bool = False) -> float:
         """Notes that bytes have come, and the tokens in them; returns until when the next bytes must come.
 
-        `whole` tells that the answer is complete, and only its usage and its end may follow.
+        `started` tells that the answer has begun, even where nothing of it is in a chunk yet; `whole`, that it is
+        complete, and only its usage and its end may follow.
         """
         self.since = now = self._loop.time()
+        self.started = self.started or started
         if chunk is not None:
             for choice in chunk.choices:
                 delta = choice.delta

@@ -95,7 +95,7 @@ class HttpBackend:
                 if chunk is not None:
                     watch.pause(bounds.end)  # the time that the caller takes is not the upstream's silence
                     yield chunk
-                watch.move(silence.heard(chunk))
+                watch.move(silence.heard(chunk, started=reader.started))
                 size += len(data)
                 if size > _LARGEST_STREAM:
                     raise failures.broken(call.request.model, f"the stream is longer than {_LARGEST_STREAM} bytes")
