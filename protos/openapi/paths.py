@@ -30,7 +30,8 @@ class Dialect:
     demands: dict[str, Any] | None = None
 
 
-_MODEL = {"type": "string", "minLength": 1}
+# Not `{"type": "string"}`: generators of clients cannot merge that with a type that null belongs to.
+_MODEL = {"not": {"type": "null"}}
 _MODEL_REQUIRED = {"required": ["model"], "properties": {"model": _MODEL}}
 
 # As edge/envoy.yaml and edge/lua/dialects.lua have them.

@@ -212,7 +212,7 @@ async def test_the_upstream_sees_no_more_than_the_table_allows(warm: int) -> Non
         model = router.model(Caller("default", "key_1"), "m")
 
         async def ask() -> None:
-            await router.run(model, request(), [], session_id=None, deadline=None).complete()
+            await router.run(model, request(), request().messages, session_id=None, deadline=None).complete()
 
         await asyncio.gather(*(ask() for _ in range(warm)))
         upstream.default = Raw([Cut(reset=True)])
