@@ -11,6 +11,7 @@ from parley.core.errors import SessionBusy, StoreUnavailable, TurnLost
 from parley.core.ports import TurnBegin
 from parley.stores.postgres import Patience, PostgresStore
 from tests.postgres import Server, serving
+from tests.processes import until
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
@@ -260,6 +261,8 @@ def _without_its_standby(server: Server) -> Iterator[None]:
     """Lets every commit wait for a standby that is not there."""
     server.sql("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
     server.sql("SELECT pg_reload_conf()")
+    # A new connection that has the setting shows that the server has told it to all others.
+    until(lambda: "gone" == server.sql("SHOW synchronous_standby_names"), "the setting")
     try:
         yield
     finally:
