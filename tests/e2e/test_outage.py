@@ -131,7 +131,7 @@ def test_a_stop_while_it_waits(scripted_config: Path, tmp_path: Path) -> None:
     nowhere = f"postgresql://parley@127.0.0.1:{steady_port()}/parley"
     scripted_config.write_text(f"{scripted_config.read_text()}store: {{kind: postgres, url: '{nowhere}'}}\n")
     parley = launch("--config", str(scripted_config), folder=tmp_path)
-    until(lambda: "the store is away" in parley.log, "it says so")
+    until(lambda: "the store is away" in parley.log and "Starting the workers" in parley.log, "it says so")
     assert 0 == parley.stop()
     options = ("--config", str(scripted_config), "--state-dir", str(tmp_path / "state"))
     for patience in ("1s", "0"):

@@ -76,12 +76,13 @@ async def started(run_dir: Path, sockets: list[Path], settings: EdgeSettings = D
 def _patient(rendered: str) -> str:
     """Gives health checks a long timeout: the scripted worker answers only while the event loop of the tests runs.
 
+    Between two files of edge tests a process may run others for minutes.
     A worker that is gone or says NOT_SERVING is still found at once, as neither takes a timeout.
     """
     config = yaml.safe_load(rendered)
     for cluster in config["static_resources"]["clusters"]:
         for check in cluster["health_checks"]:
-            check["timeout"] = "120s"
+            check["timeout"] = "3600s"
     return yaml.safe_dump(config, sort_keys=False)
 
 
