@@ -86,25 +86,25 @@ def _patient(rendered: str) -> str:
     return yaml.safe_dump(config, sort_keys=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def run_dir() -> Any:
     """A folder whose path is short enough for Unix sockets."""
     with tempfile.TemporaryDirectory(prefix="edge") as path:
         yield Path(path)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def the_worker(run_dir: Path) -> AsyncIterator[tuple[Worker, Path]]:
-    """One scripted worker for all tests, and its socket."""
+    """One scripted worker for all tests of a file, and its socket: between files its loop may stand still."""
     worker, socket = Worker(), run_dir / "worker.sock"
     server = await worker.serve(socket)
     yield worker, socket
     await server.stop(None)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def edge(the_worker: tuple[Worker, Path], run_dir: Path) -> AsyncIterator[Edge]:
-    """One Envoy for all tests that need nothing particular."""
+    """One Envoy for all tests of a file that need nothing particular."""
     async with started(run_dir, [the_worker[1]]) as running:
         yield running
 
