@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from parley.core.errors import ParleyError
+from parley.core.errors import AdditionRefused, ParleyError, UnsupportedParameter
 from parley.core.verdicts import Health, Next, Repeat, verdict
 from tests.unit.test_failure_table import refusal, refused
 
@@ -31,6 +31,7 @@ EXAMPLES: dict[str, ParleyError] = {
     "3xx, 401": refusal(401, ""),
     "403, 404, 410": refused(400, "Incorrect API key provided"),
     "any other status": refusal(424, ""),
+    "a parameter that the caller has not sent": AdditionRefused("m", "`defaults.n`", UnsupportedParameter("no `n`")),
 }
 
 

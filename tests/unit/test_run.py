@@ -39,6 +39,8 @@ models:
   - {id: hedged, targets: [{backend: a, weight: 1000000000, model: one}, {backend: b}], hedge: 20ms}
   - {id: hasty, targets: [{backend: a, weight: 1000000000, model: one}, {backend: b}], fallbacks: [spare], hedge: 20ms}
   - {id: strict, targets: [{backend: a, weight: 1000000000, model: one}, {backend: b}], on_stream_failure: fail}
+  - {id: preset, targets: [{backend: a, weight: 1000000000}, {backend: b}], defaults: &set {temperature: 1.5, max_tokens: 10}}
+  - {id: only, targets: [{backend: a}], defaults: *set}
   - {id: narrow, targets: [{backend: a, model: two, max_concurrent: 1, max_queued: 1}], timeouts: {connect: 50ms}}
 prices:
   a/one: {prompt: 10, completion: 100, cached_prompt: 1}
@@ -432,3 +434,49 @@ async def test_a_receipt_says_what_it_cost(stack: Stack) -> None:
     run = stack.answers(a=UpstreamTimeout("slow")).run("m")
     await run.complete()
     assert not run.receipt().HasField("cost")
+
+
+_OF_DEFAULTS = [
+    UpstreamRejected("`temperature` must be at most 1", param="temperature", cause="HTTP 400: at most 1"),
+    UpstreamRejected("use it", param="max_completion_tokens"),  # another name of the limit that is set
+    UnsupportedParameter("`temperature` is not supported", param="temperature"),
+]
+
+
+@pytest.mark.parametrize("error", _OF_DEFAULTS, ids=lambda error: f"{type(error).__name__} {error.param}")
+async def test_a_caller_is_not_blamed_for_a_default_of_the_operator(stack: Stack, error: ParleyError) -> None:
+    """The next target is asked; without one the caller gets a server's error, and the log what was refused."""
+    run = stack.answers(a=error).run("preset")
+    await run.complete()
+    assert "ab" == stack.asked()
+    assert [("a", "first", "failed", "UPSTREAM_UNAVAILABLE"), ("b", "fallback", "completed", "")] == _story(run)
+
+    run = stack.run("only")
+    with pytest.raises(UpstreamMisconfigured, match="not available") as raised:
+        await run.complete()
+    assert raised.value.param is None
+    [cause] = run.causes()
+    assert cause is not None
+    assert f"`defaults.{'temperature' if error.param == 'temperature' else 'max_tokens'}`" in cause
+    assert error.message in cause
+    assert (error.cause or "") in cause
+
+
+@pytest.mark.parametrize("error", _OF_DEFAULTS, ids=lambda error: f"{type(error).__name__} {error.param}")
+async def test_a_caller_is_told_of_a_parameter_of_his_own(stack: Stack, error: ParleyError) -> None:
+    """A default that the request overrides is not the operator's any more."""
+    asked = CreateChatCompletionRequest(temperature=1.6, max_completion_tokens=9)
+    with pytest.raises(type(error)) as raised:
+        await stack.answers(a=error).run("only", asked).complete()
+    assert error.param == raised.value.param
+
+
+async def test_a_caller_is_not_blamed_for_what_parley_adds(stack: Stack) -> None:
+    """`stream_options` is sent for every stream, whether the caller has any or not."""
+    error = UpstreamRejected("unknown parameter", param="stream_options")
+    with pytest.raises(UpstreamMisconfigured):
+        await _text(stack.answers(a=error).run("alone"))
+    asked = CreateChatCompletionRequest()
+    asked.stream_options.include_usage = True
+    with pytest.raises(UpstreamRejected):
+        await _text(stack.run("alone", asked))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from parley.config import Retries
+from parley.core import additions
 from parley.core.attempts import Attempt, Kind, Outcome
 from parley.core.breaker import UNHEARD, Clock
 from parley.core.budget import Budget
@@ -197,6 +198,8 @@ class Course:
 
         Raises the error where nobody else would answer any better.
         """
+        was_asked = not isinstance(error, UnsupportedParameter)
+        error = additions.not_blaming(attempt.call, error)
         row = verdict(error)
         self._end(attempt, Outcome.FAILED, error)
         self._record(attempt, row.health, error)
@@ -207,8 +210,8 @@ class Course:
         self._remember(error)
         if row.next is Next.FALLBACKS:
             self._waiting = deque(other for other in self._waiting if other.model is not attempt.candidate.model)
-        if isinstance(error, UnsupportedParameter):
-            self._left += 1  # nobody was asked anything
+        if not was_asked:
+            self._left += 1
         if isinstance(error, UpstreamMisconfigured | UpstreamQuotaExhausted):
             _log.error("misconfigured", target=attempt.candidate.target.name, cause=error.cause)
         return self._pause(attempt, row.repeat, error)

@@ -25,6 +25,7 @@ ParleyError
     ├── UpstreamRateLimited   429
     ├── UpstreamQuotaExhausted  402, 429: no credit or quota is left
     ├── UpstreamMisconfigured 401, 403, 404: our key, address or model
+    │   └── AdditionRefused   a parameter that the operator or Parley has added
     ├── UpstreamUnavailable   refused, reset, 408, 5xx
     │   └── UpstreamUnreadable  a whole answer that was cut or has another shape
     ├── UpstreamUnrecognized  a status or body that the failure table does not list
@@ -320,6 +321,18 @@ class UpstreamMisconfigured(UpstreamError):
     """The backend refuses our key, or knows neither the address nor the model (401, 403, 404)."""
 
     reason = reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE
+
+
+class AdditionRefused(UpstreamMisconfigured):
+    """The backend refuses, or cannot honour, a parameter that the caller has not sent.
+
+    `name` is the parameter, one of the model's `defaults` or one that Parley adds; `error` is the refusal.
+    """
+
+    def __init__(self, model: str, name: str, error: ParleyError) -> None:
+        words = f"{error.message} ({error.cause})" if error.cause else error.message
+        message = f'The model "{model}" is not available; try again later'
+        super().__init__(message, cause=f"{name} is refused: {words}")
 
 
 class UpstreamUnavailable(UpstreamError):

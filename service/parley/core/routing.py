@@ -11,6 +11,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from parley.config import Config, ConfigError, Model
 from parley.core import functions, whole
+from parley.core.additions import SAME_LIMIT
 from parley.core.breaker import Clock
 from parley.core.budget import Budget
 from parley.core.course import Course
@@ -27,8 +28,6 @@ _PARAMETERS = frozenset(CreateChatCompletionRequest.DESCRIPTOR.fields_by_name)
 _NO_DEFAULT = frozenset({"model", "stream", "session_id", "store", "continue_final_message"})
 Cells = Callable[[str], Cell]
 """Finds what the workers of a machine share about a target, by its name."""
-
-_SAME_LIMIT = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
 
 class Router:
@@ -138,24 +137,24 @@ class Router:
         if request.continue_final_message and not target.backend.can_continue:
             message = f'`continue_final_message` is not supported by the model "{model.id}"'
             raise UnsupportedParameter(message, param="continue_final_message")
-        asked = self._fill_in(answering, model, request, messages)
-        name = target.model or answering.id
-        return UpstreamCall(asked, name, answering.timeouts, deadline, continues=request.continue_final_message)
+        asked, filled_in = self._fill_in(answering, model, request, messages)
+        name, continues = target.model or answering.id, request.continue_final_message
+        return UpstreamCall(asked, name, answering.timeouts, deadline, continues=continues, defaults=filled_in)
 
     def _fill_in(
         self, answering: Model, model: Model, request: CreateChatCompletionRequest, messages: Sequence[Message]
-    ) -> CreateChatCompletionRequest:
+    ) -> tuple[CreateChatCompletionRequest, list[str]]:
+        """Returns the request to a target, and which of its fields are the model's defaults."""
         asked = CreateChatCompletionRequest()
         asked.CopyFrom(request)
         asked.model = model.id
         defaults, names = self._defaults[answering.id]
-        for name in names:
-            _fill_in_default(asked, defaults, name)
+        filled_in = [name for name in names if _fill_in_default(asked, defaults, name)]
         del asked.messages[:]
         own = answering if answering.instructions is not None else model
         asked.messages.extend(with_instructions(own.instructions or "", messages, join=own.instructions_mode == "join"))
         functions.to_tools(asked)
-        return asked
+        return asked, filled_in
 
 
 def in_order(candidates: Sequence[Candidate], session_id: str | None) -> Sequence[Candidate]:
@@ -216,12 +215,14 @@ def _may_default(field: FieldDescriptor) -> bool:
     return not field.is_repeated and (field.message_type is None or is_value)
 
 
-def _fill_in_default(asked: CreateChatCompletionRequest, defaults: CreateChatCompletionRequest, name: str) -> None:
-    twin = _SAME_LIMIT.get(name)
+def _fill_in_default(asked: CreateChatCompletionRequest, defaults: CreateChatCompletionRequest, name: str) -> bool:
+    """Sets a field that the request leaves out; returns whether it does."""
+    twin = SAME_LIMIT.get(name)
     if asked.HasField(name) or (twin and asked.HasField(twin)):  # type: ignore[arg-type]
-        return
+        return False
     value = getattr(defaults, name)
     if isinstance(value, bool | int | float | str):
         setattr(asked, name, value)
     else:
         getattr(asked, name).CopyFrom(value)
+    return True

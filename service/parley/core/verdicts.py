@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from parley.core.errors import (
+    AdditionRefused,
     ContextLengthExceeded,
     ParleyError,
     StreamBroken,
@@ -78,6 +79,7 @@ _TABLE: tuple[tuple[type[ParleyError], Verdict], ...] = (  # the first row that 
     (UpstreamUnrecognized, _LOST),
     (UpstreamTimeout, _LOST),
     (StreamBroken, _LOST),
+    (AdditionRefused, _CANNOT),
     (UpstreamMisconfigured, _LOST),
     (UpstreamQuotaExhausted, _LOST),
     (UpstreamRateLimited, _MAY_PASS),

@@ -1,6 +1,6 @@
 """What the core needs of an upstream that answers."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +15,8 @@ class UpstreamCall:
     `request` holds the whole conversation, history and instructions included, with the model's defaults filled in; its
     `model` is the caller's. `model` is the target's own name for it. `deadline` is a time of the event loop's clock in
     seconds, or None: the caller sets no bound beyond `timeouts`. `continues` says that the conversation's last message
-    is the beginning of the answer: what is answered goes on from there and does not repeat it.
+    is the beginning of the answer: what is answered goes on from there and does not repeat it. `defaults` are the
+    names of the fields of `request` that are the model's defaults, which the caller has not sent.
     """
 
     request: CreateChatCompletionRequest
@@ -23,6 +24,7 @@ class UpstreamCall:
     timeouts: Timeouts
     deadline: float | None = None
     continues: bool = False
+    defaults: Sequence[str] = ()
 
 
 class Backend(Protocol):

@@ -1,0 +1,43 @@
+"""Parameters that a request to a target has and the caller has not sent: a model's `defaults`, and what Parley adds.
+
+A target that refuses one of them is misconfigured: the caller cannot change it.
+"""
+
+from collections.abc import Iterable
+
+import orjson
+
+from parley.core.errors import AdditionRefused, ParleyError, UnsupportedParameter, UpstreamRejected
+from parley.core.ports import UpstreamCall
+
+SAME_LIMIT = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+"""The two names of one limit: a request that has either needs no default for the other."""
+
+
+def not_blaming(call: UpstreamCall, error: ParleyError) -> ParleyError:
+    """Returns the error of a target; where it blames the caller for an added parameter, one that does not."""
+    if not (isinstance(error, UpstreamRejected | UnsupportedParameter) and error.param):
+        return error
+    name = error.param.partition(".")[0].partition("[")[0]
+    origin = _origin(call, name)
+    return error if origin is None else AdditionRefused(call.request.model, origin, error)
+
+
+def _origin(call: UpstreamCall, name: str) -> str | None:
+    """Returns where a parameter comes from, in words for the log; None where it is the caller's."""
+    for default in call.defaults:
+        if name in (default, SAME_LIMIT.get(default)):
+            return f"`defaults.{default}`"
+        if default == "extra_body_json" and name in _keys(call.request.extra_body_json):
+            return f"`{name}` of `defaults.{default}`"
+    if name == "stream_options" and not call.request.HasField("stream_options"):
+        return "`stream_options`, which Parley adds to streams,"
+    return None
+
+
+def _keys(text: str) -> Iterable[str]:
+    try:
+        data = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return ()
+    return data.keys() if isinstance(data, dict) else ()
