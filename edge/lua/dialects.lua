@@ -81,17 +81,20 @@ local OPENAI_CODES = {
   upstream_quota_exhausted = "insufficient_quota",
 }
 
-local function openai_type(status)
-  if status == 429 then
+-- OpenAI's own quota failures have this type, so that clients do not take them for a limit that passes.
+local function openai_type(failure)
+  if failure.is_quota then
+    return "insufficient_quota"
+  elseif failure.status == 429 then
     return "rate_limit_error"
   end
-  return status >= 500 and "server_error" or "invalid_request_error"
+  return failure.status >= 500 and "server_error" or "invalid_request_error"
 end
 
 local function openai_body(failure)
   return ('{"error":{"message":%s,"type":%s,"param":%s,"code":%s}}'):format(
     quote(failure.message),
-    quote(openai_type(failure.status)),
+    quote(openai_type(failure)),
     quote(failure.param),
     quote(OPENAI_CODES[failure.code] or failure.code)
   )

@@ -1,8 +1,8 @@
 -- What went wrong, read from an answer: the service's own errors from its metadata, Envoy's from their status and text.
 --
--- A failure is {status, message, param, code, retry, retry_after, invalid, violations, kind, place, served}: the HTTP status;
--- what to tell the caller; the field at fault; a word for programs (nil if there is none); whether sending the same again
--- may help, and after how many seconds; whether it is the request that breaks the rules, and every {field, message, kind}
+-- A failure is {status, message, param, code, is_quota, retry, retry_after, invalid, violations, kind, place, served}: the
+-- HTTP status; what to tell the caller; the field at fault; a word for programs (nil if there is none); whether the
+-- provider's quota is used up; whether sending the same again may help, and after how many seconds; whether it is the request that breaks the rules, and every {field, message, kind}
 -- that the service found; the kind where there are none; where the fields stand, `body` or `query`; whether a route serves
 -- the path.
 
@@ -114,7 +114,8 @@ end
 function errors.read(headers, request, largest)
   local reason, grpc_status = headers:get("parley-error-reason"), headers:get("grpc-status")
   local failure = { status = http_status(tonumber(headers:get(":status")), grpc_status, reason) }
-  failure.retry = RETRY[failure.status] and reason ~= "UPSTREAM_QUOTA_EXHAUSTED" or false
+  failure.is_quota = reason == "UPSTREAM_QUOTA_EXHAUSTED"
+  failure.retry = RETRY[failure.status] and not failure.is_quota or false
   if reason then
     read_service(failure, headers)
   elseif failure.status == 400 and request.no_key and not request.unserved then

@@ -163,15 +163,17 @@ _OPENAI_CODES = {
 }
 
 
-def _openai_type(status: int) -> str:
-    if status == 429:  # noqa: PLR2004 - an HTTP status
+def _openai_type(failure: Failure) -> str:
+    if failure.code == "upstream_quota_exhausted":
+        return "insufficient_quota"
+    if failure.status == 429:  # noqa: PLR2004 - an HTTP status
         return "rate_limit_error"
-    return "server_error" if status >= 500 else "invalid_request_error"  # noqa: PLR2004 - likewise
+    return "server_error" if failure.status >= 500 else "invalid_request_error"  # noqa: PLR2004 - likewise
 
 
 def _openai_body(failure: Failure) -> dict[str, Any]:
     code = _OPENAI_CODES.get(failure.code or "", failure.code)
-    kind = _openai_type(failure.status)
+    kind = _openai_type(failure)
     return {"error": {"message": failure.message, "type": kind, "param": failure.param, "code": code}}
 
 
@@ -182,7 +184,10 @@ def _object(description: str, properties: dict[str, Any]) -> dict[str, Any]:
 _MESSAGE = {"description": "What went wrong.", "type": "string"}
 _OPENAI_ERROR = {
     "message": _MESSAGE,
-    "type": {"type": "string", "enum": ["invalid_request_error", "rate_limit_error", "server_error"]},
+    "type": {
+        "type": "string",
+        "enum": ["invalid_request_error", "rate_limit_error", "insufficient_quota", "server_error"],
+    },
     "param": {"description": "The field at fault, as `messages[0].role`.", "type": ["string", "null"]},
     "code": {"description": "A word for programs.", "type": ["string", "null"]},
 }

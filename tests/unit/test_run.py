@@ -39,8 +39,8 @@ models:
   - {id: hedged, targets: [{backend: a, weight: 1000000000, model: one}, {backend: b}], hedge: 20ms}
   - {id: hasty, targets: [{backend: a, weight: 1000000000, model: one}, {backend: b}], fallbacks: [spare], hedge: 20ms}
   - {id: strict, targets: [{backend: a, weight: 1000000000, model: one}, {backend: b}], on_stream_failure: fail}
-  - {id: preset, targets: [{backend: a, weight: 1000000000}, {backend: b}], defaults: &set {temperature: 1.5, max_tokens: 10}}
-  - {id: only, targets: [{backend: a}], defaults: *set}
+  - {id: only, targets: [{backend: a}], defaults: &set {temperature: 1.5, max_tokens: 10}}
+  - {id: preset, targets: [{backend: a, weight: 1000000000}, {backend: b}], defaults: *set}
   - {id: narrow, targets: [{backend: a, model: two, max_concurrent: 1, max_queued: 1}], timeouts: {connect: 50ms}}
 prices:
   a/one: {prompt: 10, completion: 100, cached_prompt: 1}
@@ -463,7 +463,7 @@ async def test_a_caller_is_not_blamed_for_a_default_of_the_operator(stack: Stack
 
 
 @pytest.mark.parametrize("error", _OF_DEFAULTS, ids=lambda error: f"{type(error).__name__} {error.param}")
-async def test_a_caller_is_told_of_a_parameter_of_his_own(stack: Stack, error: ParleyError) -> None:
+async def test_a_caller_gets_the_refusal_of_a_parameter_of_their_own(stack: Stack, error: ParleyError) -> None:
     """A default that the request overrides is not the operator's any more."""
     asked = CreateChatCompletionRequest(temperature=1.6, max_completion_tokens=9)
     with pytest.raises(type(error)) as raised:

@@ -11,6 +11,7 @@ from parley.core.errors import ParleyError
 from parley.core.plain import dumps, from_message
 from parley.rpc import errors
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
+from parley.v1.error_reason_pb2 import ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED
 from parley.v1.message_pb2 import ChunkChoice
 
 DONE = b"data: [DONE]\n\n"
@@ -85,6 +86,7 @@ def error_event(error: ParleyError, form: str | None = None) -> bytes:
 def _openai_error(error: ParleyError) -> dict[str, object]:
     """The same as the edge makes of the same failure before the first byte; see edge/lua/dialects.lua."""
     kind = _TYPES.get(errors.STATUS[error.reason].name, "invalid_request_error")
+    kind = "insufficient_quota" if error.reason == ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED else kind
     code = errors.code(error)
     return {"message": error.message, "type": kind, "param": error.param, "code": _CODES.get(code, code)}
 
