@@ -216,6 +216,19 @@ async def test_details_that_came_in_pieces(
     assert (details if expected is None else expected) == found["reasoning_details"]
 
 
+async def test_reasoning_that_came_in_details_alone_goes_back_there_alone(
+    backend: OpenAI, upstream: ScriptedUpstream
+) -> None:
+    """A server with details alone (MiniMax) is not sent the text under a name that it has never used."""
+    details = [{"type": "reasoning.text", "text": "hm"}]
+    upstream.answer(completion("a", reasoning_details=details))
+    message = (await backend.complete(call())).choices[0].message
+    assert "hm" == message.reasoning_content
+    said = {"reasoning_content": "hm", "extra_json": message.extra_json}
+    assert {"role": "assistant", "content": "a", "reasoning_details": details} == await asked(backend, upstream, **said)
+    assert "hm" == (await asked(backend, upstream, reasoning_content="hm"))["reasoning_content"]
+
+
 async def test_a_server_that_changes_its_name(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """vLLM has done so: its latest answer counts."""
     for field in ("reasoning_content", "reasoning"):

@@ -4,6 +4,7 @@ Each row has the chunks of a stream and, where the vendor has such a form, the m
 add up to. The shapes are those of the vendors' documents and of public reports; the texts are ours.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +51,14 @@ def _text(*parts: Any, **asks: Any) -> Shape:
 
 
 _THINKS = {"reasoning_content": "hm", "content": "Hi"}
+_DETAILS = {
+    "reasoning_details": [
+        {"type": "reasoning.encrypted", "data": "x", "id": "rs_1", "format": "openai-responses-v1", "index": 0},
+        {"type": "reasoning.summary", "summary": "h", "index": 1},
+        {"type": "reasoning.text", "text": "m", "signature": None, "index": 2},
+        {"type": "reasoning.text", "text": None, "signature": "s", "index": 2},
+    ]
+}
 _CALLED: dict[str, Any] = {"content": None}
 _NAMES = (TOOL, "get_time", "f", "g")
 OFFER: dict[str, Any] = {"tools": [{"type": "function", "function": {"name": name}} for name in _NAMES]}
@@ -105,6 +114,49 @@ TEXTS: dict[str, Shape] = {
         [chunk({"reasoning": [{"type": "summary_text", "text": "hm"}]}), chunk({"content": "Hi"}, "stop")],
         _THINKS,
         {"reasoning": [{"type": "summary_text", "text": "hm"}], "content": "Hi"},
+    ),
+    "reasoning_details alone (MiniMax)": Shape(
+        [
+            chunk({"reasoning_details": [{"type": "reasoning.text", "index": 0, "text": "h"}]}),
+            chunk({"reasoning_details": [{"type": "reasoning.text", "index": 0, "text": "m"}]}),
+            chunk({"content": "Hi"}, "stop"),
+        ],
+        _THINKS
+        | {
+            "extra_json": '{"reasoning_details":[{"type":"reasoning.text","index":0,"text":"h"},'
+            '{"type":"reasoning.text","index":0,"text":"m"}]}'
+        },
+    ),
+    "reasoning_details alone, each with all of the text (MiniMax's documentation)": Shape(
+        [
+            chunk({"reasoning_details": [{"text": "h"}]}),
+            chunk({"reasoning_details": [{"text": "hm"}]}),
+            chunk({"reasoning_details": [{"text": "hm"}], "content": "Hi"}, "stop"),
+        ],
+        _THINKS | {"extra_json": '{"reasoning_details":[{"text":"h"},{"text":"hm"},{"text":"hm"}]}'},
+    ),
+    "reasoning_details of every type, alone (OpenRouter)": Shape(
+        [chunk(_DETAILS), chunk({"content": "Hi"}, "stop")],
+        _THINKS | {"extra_json": json.dumps(_DETAILS, separators=(",", ":"))},
+        _DETAILS | {"content": "Hi"},
+    ),
+    "reasoning_details beside reasoning (OpenRouter)": Shape(
+        [
+            chunk({"reasoning": "h", "reasoning_details": [{"type": "reasoning.text", "text": "h"}]}),
+            chunk({"reasoning": "m", "content": ""}),
+            chunk({"reasoning": None, "reasoning_details": [{"type": "reasoning.text", "text": "m"}]}),
+            chunk({"content": "Hi"}, "stop"),
+        ],
+        _THINKS
+        | {
+            "extra_json": '{"reasoning_details":[{"type":"reasoning.text","text":"h"},'
+            '{"type":"reasoning.text","text":"m"}]}'
+        },
+    ),
+    "reasoning_details without a text, and of another shape": Shape(
+        [chunk({"content": "Hi", "reasoning_details": [{"text": 5}, "x", {"summary": ["h"]}]}, "stop")],
+        {"content": "Hi", "extra_json": '{"reasoning_details":[{"text":5},"x",{"summary":["h"]}]}'},
+        {"content": "Hi", "reasoning_details": [{"text": 5}, "x", {"summary": ["h"]}]},
     ),
     "a refusal as a part": Shape(
         [chunk({"content": [{"type": "refusal", "refusal": "No."}]}, "stop")],

@@ -15,6 +15,7 @@ from parley.backends.echo import Echo
 from parley.backends.failures import ErrorInBody, Malformed
 from parley.backends.openai_logprobs import logprobs
 from parley.backends.pieces import CONTENT, REASONING, REFUSAL, Pieces
+from parley.backends.reasoning_details import DETAILS, DetailsReader
 from parley.backends.tool_calls import Piece, ToolCalls
 from parley.backends.vendor_json import Source, count, struct, text_or_none
 from parley.core.ports import UpstreamCall
@@ -95,6 +96,7 @@ class ChoiceReader:
         self.went_on = False  # said more after it had given its reason
         self.pieces = Pieces(index, Echo(wanted.said) if wanted.said else None)
         self._note_reasoning = wanted.note_reasoning
+        self._details: DetailsReader | None = DetailsReader()
         self._top = wanted.top
         self._calls = ToolCalls(wanted.names)
         self._function = ToolCalls(wanted.names)
@@ -165,17 +167,25 @@ class ChoiceReader:
             self._add_unknown(fields, mark)
 
     def _add_texts(self, said: Mapping[str, Any], content: Any) -> None:
+        self._add_reasoning(said)
+        if content is not None:
+            self._add_text(content, CONTENT)
+        if said.get("refusal"):
+            self._add_text(said["refusal"], REFUSAL)
+
+    def _add_reasoning(self, said: Mapping[str, Any]) -> None:
+        """Adds reasoning; the details count only where no other field of the choice has it."""
         field = "reasoning_content" if said.get("reasoning_content") else "reasoning"
         reasoning = said.get(field)
+        if self._details is not None and said.get(DETAILS) and not reasoning:
+            field, reasoning = DETAILS, self._details.read(said[DETAILS])
+        elif reasoning:
+            self._details = None
         if isinstance(reasoning, str | list | dict):
             self._add_text(reasoning, REASONING)
             if reasoning and self._note_reasoning is not None:
                 self._note_reasoning(field)
                 self._note_reasoning = None
-        if content is not None:
-            self._add_text(content, CONTENT)
-        if said.get("refusal"):
-            self._add_text(said["refusal"], REFUSAL)
 
     def _add_text(self, data: Any, kind: str) -> None:
         for found, text in _texts(data, kind):

@@ -15,15 +15,15 @@ from urllib.parse import urlsplit
 import orjson
 
 from parley.backends.learned import Learned, LearnedFields
+from parley.backends.reasoning_details import DETAILS
 
 Field = Literal["reasoning_content", "reasoning"]
 History = Literal["send", "require", "omit"]
 Message = dict[str, Any]
 
-_LIST = "reasoning_details"
 _IN_PIECES = {"reasoning.text": "text", "reasoning.summary": "summary"}
 _TEXTS: tuple[Field, ...] = ("reasoning_content", "reasoning")
-_DETAILS = frozenset({"reasoning_details", "reasoning_opaque", "reasoning_text", "thinking_blocks"})
+_DETAILS = frozenset({DETAILS, "reasoning_opaque", "reasoning_text", "thinking_blocks"})
 _FAMILY = _DETAILS | {*_TEXTS}
 # Fields of answers that a strict server may refuse in a request. A caller's own fields are not among them.
 _OF_ANSWERS = _FAMILY | {"refusal", "annotations", "citations", "executed_tools", "images", "search_results"}
@@ -102,8 +102,10 @@ class ReasoningHistory:
         rule = self._known_rule(known)
         for message in said:
             _rename(message, rule)
-            if _LIST in message:
-                message[_LIST] = _without_pieces(message[_LIST])
+            if DETAILS in message:
+                if rule.field is None and known.field == DETAILS:
+                    _leave_out(message, _TEXTS)
+                message[DETAILS] = _without_pieces(message[DETAILS])
             _leave_out(message, known.refused)
         if rule.history == "require":
             _fill_in(messages[:-1], rule.field or "reasoning_content")  # the last may be the beginning of the answer
