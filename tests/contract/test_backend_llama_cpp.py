@@ -320,6 +320,15 @@ async def test_only_unsupported_tools_are_left_out(thinker: Path, tmp_path: Path
     assert ([TOOL], "none") == (sent["tools"], sent["tool_choice"])
 
 
+async def test_choices_of_tools_that_the_server_does_not_have(thinker: Path) -> None:
+    """They are refused by name, where the model has tools too."""
+    backend = LlamaCpp(thinker)
+    failed = await refused(backend, tools=[TOOL], tool_choice="any")
+    await backend.close()
+    assert (UnsupportedParameter, "tool_choice") == (type(failed), failed.param)
+    assert failed.message.startswith("`tool_choice` `any` is not supported")
+
+
 @pytest.mark.parametrize("kind", ["grammar", "regex"])
 async def test_formats_that_the_server_does_not_have(backend: LlamaCpp, kind: str) -> None:
     """They are refused by name."""

@@ -48,7 +48,7 @@ _ASKS_NOTHING: dict[str, tuple[Any, ...]] = {
 }
 _HOTTEST = 1.0
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
-_TIERS = {"auto": "auto", "default": "standard_only"}
+_TIERS = {"auto": "auto", "default": "standard_only", "standard_only": "standard_only"}
 
 
 def body(call: UpstreamCall, max_tokens: int, *, stream: bool) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import FunctionDefinition, Tool
 
 _NO_PARAMETERS = {"type": "object", "properties": {}}
-_CHOICES = {"auto": "auto", "required": "any", "none": "none"}
+_CHOICES = {"auto": "auto", "required": "any", "any": "any", "none": "none"}
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _NATIVE = re.compile(r"[a-z0-9_]+_\d{8}|mcp_toolset")
 _NATIVE_CHOICES = frozenset({"auto", "any", "tool", "none"})

@@ -16,14 +16,16 @@ class Limits:
     """Parameters that a backend ignores.
 
     `parameters` maps each to the JSON values that ask for nothing, and so may stand. `parts` are the types of content
-    parts that it cannot read. `tools` are the types of tools that it has, `formats` those of `response_format`; None
-    is any. `ranges` has the least and the greatest value of numbers.
+    parts that it cannot read. `tools` are the types of tools that it has, `formats` those of `response_format`,
+    `choices` the words that `tool_choice` may be; None is any. `ranges` has the least and the greatest value of
+    numbers.
     """
 
     parameters: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     parts: Container[str] = frozenset()
     tools: Container[str] | None = None
     formats: Container[str] | None = None
+    choices: Container[str] | None = None
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def check(self, body: dict[str, Any], request: CreateChatCompletionRequest) -> None:
@@ -43,6 +45,9 @@ class Limits:
                 raise UnsupportedParameter(words, param=name)
         if self.tools is not None:
             self._check_tools(body, request.model)
+        choice = body.get("tool_choice")
+        if self.choices is not None and isinstance(choice, str) and choice not in self.choices:
+            raise unsupported(f"`tool_choice` `{choice}`", request.model, "tool_choice")
         if (
             self.formats is not None
             and "response_format" in body

@@ -33,10 +33,12 @@ _BY_TEMPLATE: dict[str, tuple[str, tuple[Any, ...]]] = {
     "parallel_tool_calls": ("supports_tools", (False,)),
     "reasoning_effort": ("supports_reasoning_effort", ("none",)),
 }
-# The server answers 500 to these parts, and to any other type of tool or of `response_format`, as if it were ill.
+# The server answers 500 to these parts, and to any other type of tool or of `response_format`, as if it were ill. Other
+# words for `tool_choice` are none of its own.
 _NO_PARTS = frozenset({"image_url", "input_audio", "file"})
 _TOOLS = frozenset({"function"})
 _FORMATS = frozenset({"text", "json_object", "json_schema"})
+_CHOICES = frozenset({"none", "auto", "required"})
 
 
 class LlamaCpp(OpenAI):
@@ -46,7 +48,7 @@ class LlamaCpp(OpenAI):
     """
 
     left_out = frozenset({"timings"})  # how fast this machine was
-    limits = Limits(_IGNORED, _NO_PARTS, _TOOLS, _FORMATS)
+    limits = Limits(_IGNORED, _NO_PARTS, _TOOLS, _FORMATS, _CHOICES)
 
     def __init__(self, unix_socket: Path, health: Health | None = None) -> None:
         asked = HttpHealth(**health.model_dump()) if health else None

@@ -2,8 +2,7 @@
 
 Each detail is an object of the type `reasoning.text` (`text`, `signature`), `reasoning.summary` (`summary`) or
 `reasoning.encrypted` (`data`). OpenRouter repeats the text in `reasoning`; MiniMax sends it in the details alone.
-(OpenRouter's
-documentation, reasoning tokens; MiniMax's documentation of the OpenAI-compatible API, `reasoning_split`.)
+(OpenRouter's documentation, reasoning tokens; MiniMax's of its OpenAI-compatible API, `reasoning_split`.)
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,9 @@
-"""What a request must look like. Messages are written as the API documents write them."""
+"""What a request must look like. Messages are written as the API documents write them.
+
+Words that Parley itself reads are a closed list: the roles, by which sessions are kept and trimmed and messages are
+translated. Words that only a backend reads (`tool_choice`, formats, modes, tiers, types of objects) may be any: a
+backend that does not know one refuses it by name. What goes with a word that is known must be there.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -30,8 +35,8 @@ _ALLOWED = "a string or an array of content parts"
 _MOST_LABELS = 16
 _LABEL_LENGTHS = (64, 512)
 _STRONGEST_BIAS = 100
-_AUDIO_FORMATS = ("wav", "aac", "mp3", "flac", "opus", "pcm16")
-_COUNTRY = re.compile(r"[A-Za-z]{2}")
+_AUDIO_FORMATS = "wav, aac, mp3, flac, opus, pcm16"
+_OR_OWN = "or a word of the backend's own"
 
 
 MODEL_REQUIRED = Violation("model", "`model` is required and must be a string", "missing")
@@ -208,8 +213,9 @@ def _function(function: Any, place: str) -> Iterator[Fault]:
 
 def _choice(choice: Value, name: str, words: tuple[str, ...], offered: bool) -> Iterator[Fault]:
     kind = choice.WhichOneof("kind")
-    if kind == "string_value" and choice.string_value not in words:
-        yield name, f"`{name}` must be {', '.join(words)}, or an object that names one"
+    if kind == "string_value" and not choice.string_value:
+        own = "a word of the backend's own, or an object that names one"
+        yield name, f"`{name}` must be {', '.join(words)}, {own}"
     elif kind not in (None, "null_value", "string_value", "struct_value"):
         yield name, f"`{name}` must be a string or an object"
     elif not offered and (kind == "struct_value" or choice.string_value == "required"):
@@ -233,7 +239,7 @@ def _response_format(request: CreateChatCompletionRequest) -> Iterator[Fault]:
 
 def _maps(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     for token, bias in request.logit_bias.items():
-        if not (token.isdecimal() and abs(bias) <= _STRONGEST_BIAS):
+        if not (token and abs(bias) <= _STRONGEST_BIAS):
             yield "logit_bias", "`logit_bias` must map token ids to numbers between -100 and 100"
             break
     longest_key, longest_value = _LABEL_LENGTHS
@@ -250,37 +256,26 @@ def _audio(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     fields = voice.struct_value.fields
     if not (voice.string_value or ("id" in fields and fields["id"].string_value)):
         yield "audio.voice", "`audio.voice` is required and must be a string, or an object with an `id`"
-    if request.audio.format not in _AUDIO_FORMATS:
-        yield "audio.format", f"`audio.format` must be one of {', '.join(_AUDIO_FORMATS)}"
+    if not request.audio.format:
+        yield "audio.format", f"`audio.format` must be {_AUDIO_FORMATS} {_OR_OWN}"
 
 
 def _prediction(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     if not request.HasField("prediction"):
         return
-    if request.prediction.type != "content":
-        yield "prediction.type", "`prediction.type` must be content"
-    content = request.prediction.content
-    if content.WhichOneof("kind") != "string_value" and not _are_texts(content):
-        yield "prediction.content", "`prediction.content` is required and must be a string or an array of text parts"
-
-
-def _are_texts(content: Value) -> bool:
-    parts = [part.struct_value.fields for part in content.list_value.values]
-    return bool(parts) and all("type" in part and part["type"].string_value == "text" for part in parts)
+    if not request.prediction.type:
+        yield "prediction.type", f"`prediction.type` must be content {_OR_OWN}"
+    elif request.prediction.type == "content" and not request.prediction.content.HasField("string_value"):
+        place = "prediction.content"
+        if any(_parts(request.prediction.content, place)):
+            yield place, f"`{place}` is required and must be {_ALLOWED}"
 
 
 def _user_location(request: CreateChatCompletionRequest) -> Iterator[Fault]:
-    place = "web_search_options.user_location"
-    if not request.web_search_options.HasField("user_location"):
-        return
     location = request.web_search_options.user_location
-    if location.type != "approximate":
-        yield f"{place}.type", f"`{place}.type` must be approximate"
-    if not location.HasField("approximate"):
-        yield f"{place}.approximate", f"`{place}.approximate` is required and must be an object"
-    elif location.approximate.HasField("country") and not _COUNTRY.fullmatch(location.approximate.country):
-        at = f"{place}.approximate.country"
-        yield at, f"`{at}` must be a code of two letters, for example CH"
+    if location.type == "approximate" and not location.HasField("approximate"):
+        place = "web_search_options.user_location.approximate"
+        yield place, f"`{place}` is required and must be an object"
 
 
 def _moderation(request: CreateChatCompletionRequest) -> Iterator[Fault]:
@@ -290,8 +285,9 @@ def _moderation(request: CreateChatCompletionRequest) -> Iterator[Fault]:
         yield "moderation.model", "`moderation.model` is required and must be a string"
     policy = request.moderation.policy
     for name, rule in (("input", policy.input), ("output", policy.output)):
-        if policy.HasField(name) and rule.mode not in ("score", "block"):  # type: ignore[arg-type]
-            yield f"moderation.policy.{name}.mode", f"`moderation.policy.{name}.mode` must be score or block"
+        if policy.HasField(name) and not rule.mode:  # type: ignore[arg-type]
+            place = f"moderation.policy.{name}.mode"
+            yield place, f"`{place}` must be score, block {_OR_OWN}"
 
 
 def _extra_body(request: CreateChatCompletionRequest) -> Iterator[Fault]:

@@ -183,7 +183,7 @@ class CreateChatCompletionRequest(_message.Message):
 
     @_builtins.property
     def logit_bias(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Added to the likelihood of tokens: token id to a bias of -100 to 100."""
+        """Added to the likelihood of tokens: token id to a bias of -100 to 100. Some backends take the token's text as well."""
 
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Tool]:
@@ -191,7 +191,9 @@ class CreateChatCompletionRequest(_message.Message):
 
     @_builtins.property
     def tool_choice(self) -> _struct_pb2.Value:
-        """Which tool to call: `none`, `auto`, `required`, or an object that names one. Default `auto` where there are tools."""
+        """Which tool to call: `none`, `auto`, `required`, a word of the backend's own, or an object that names one. Default `auto`
+        where there are tools.
+        """
 
     @_builtins.property
     def functions(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.FunctionDefinition]:
@@ -199,7 +201,7 @@ class CreateChatCompletionRequest(_message.Message):
 
     @_builtins.property
     def function_call(self) -> _struct_pb2.Value:
-        """Which function to call: `none`, `auto`, or an object that names one."""
+        """Which function to call: `none`, `auto`, a word of the backend's own, or an object that names one."""
 
     @_builtins.property
     def response_format(self) -> Global___ResponseFormat:
@@ -577,12 +579,12 @@ class Prediction(_message.Message):
     EXTRA_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """`content`. Required."""
+    """`content`, or a type of the backend's own. Required."""
     extra_json: _builtins.str
     """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def content(self) -> _struct_pb2.Value:
-        """The text: a string, or a list of text parts. Required."""
+        """The text: a string, or a list of content parts. Required where `type` is `content`."""
 
     @_builtins.property
     def extra(self) -> _struct_pb2.Struct:
@@ -617,7 +619,7 @@ class AudioOutput(_message.Message):
     EXTRA_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     format: _builtins.str
-    """`wav`, `aac`, `mp3`, `flac`, `opus` or `pcm16`. Required."""
+    """`wav`, `aac`, `mp3`, `flac`, `opus`, `pcm16` or a format of the backend's own. Required."""
     extra_json: _builtins.str
     """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
@@ -706,12 +708,12 @@ class UserLocation(_message.Message):
     EXTRA_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """`approximate`. Required."""
+    """`approximate` at OpenAI, which requires it; other backends have other types, or none."""
     extra_json: _builtins.str
     """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property
     def approximate(self) -> Global___ApproximateLocation:
-        """The place."""
+        """The place. Required where `type` is `approximate`."""
 
     @_builtins.property
     def extra(self) -> _struct_pb2.Struct:
@@ -951,7 +953,7 @@ class ModerationRule(_message.Message):
     EXTRA_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     mode: _builtins.str
-    """`score` or `block`. Required."""
+    """`score`, `block` or a mode of the backend's own. Required."""
     extra_json: _builtins.str
     """The same fields as the text of a JSON object, exactly as they came; where it is set, `extra` is ignored."""
     @_builtins.property

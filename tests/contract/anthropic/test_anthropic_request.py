@@ -113,6 +113,7 @@ PLAIN: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ),
     ({"service_tier": "auto"}, {"service_tier": "auto"}),
     ({"service_tier": "default"}, {"service_tier": "standard_only"}),
+    ({"service_tier": "standard_only"}, {"service_tier": "standard_only"}),
     ({"extra_body": {"top_k": 40, "thinking": {"type": "adaptive"}}}, {"top_k": 40, "thinking": {"type": "adaptive"}}),
     ({"extra_body_json": '{"top_k": 40}', "extra_body": {"top_k": 1}}, {"top_k": 40}),
 ]
@@ -137,6 +138,7 @@ TOOLS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"tool_choice": "auto"}, {"tools": [INPUT], "tool_choice": {"type": "auto"}}),
     ({"tool_choice": "none"}, {"tools": [INPUT], "tool_choice": {"type": "none"}}),
     ({"tool_choice": "required"}, {"tools": [INPUT], "tool_choice": {"type": "any"}}),
+    ({"tool_choice": "any"}, {"tools": [INPUT], "tool_choice": {"type": "any"}}),
     (
         {"tool_choice": {"type": "function", "function": {"name": "f"}}},
         {"tools": [INPUT], "tool_choice": {"type": "tool", "name": "f"}},
