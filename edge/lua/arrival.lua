@@ -31,9 +31,11 @@ local function name_ids(headers)
 end
 
 -- The path's first part names the dialect; a path that names none has its host's. Where the route leads to a worker, a
--- name is taken off. What has no such route keeps its path: the transcoder must not find a method for it.
+-- name is taken off. What has no such route keeps its path: the transcoder must not find a method for it. There, more slashes
+-- and capitals make no difference to the form of the error.
 local function choose_dialect(headers, of_host, is_served)
-  local first, rest = (headers:get(":path") or ""):match("^/(%w+)(/.*)$")
+  local first, rest = (headers:get(":path") or ""):match("^/+(%w+)(/.*)$")
+  first = first and first:lower()
   if first == "v1" then
     return "openai"
   elseif not dialects[first] then

@@ -58,7 +58,7 @@ end
 
 -- -------------------------------------------------------------------------------------------- values of known fields
 -- Each takes where a value begins, with which byte, and its field. It returns where the value ends, and whether the
--- transcoder would change it. What is null is as good as left out.
+-- transcoder would change it. What is null is as good as left out, unless the field is required.
 
 local function misfit(at, first, field)
   local last = value_end(text, at, first)
@@ -68,7 +68,7 @@ local function misfit(at, first, field)
 end
 
 local function read_string(at, first, field)
-  if first == QUOTE or first == NULL then
+  if first == QUOTE or first == NULL and not field.required then
     return scalar_end(text, at, first)
   end
   return misfit(at, first, field)
@@ -143,7 +143,7 @@ end
 
 -- Reads the items of an array with `read_item`; anything else breaks the field's rule.
 local function read_items(at, first, field, read_item)
-  if first == NULL then
+  if first == NULL and not field.required then
     return scalar_end(text, at, first)
   elseif first ~= OPENING_BRACKET then
     return misfit(at, first, field)
@@ -268,6 +268,18 @@ local FIELDS = {} -- the fields of each type by name, both of a field's names fo
 
 local NOTED = { stream = true, temperature = true }
 
+-- Fields that are never absent: null is a value of a wrong type there.
+local REQUIRED = {
+  CreateChatCompletionRequest = { messages = true },
+  Message = { role = true },
+  Tool = { type = true },
+  FunctionDefinition = { name = true },
+  ResponseFormat = { type = true },
+  AudioOutput = { format = true },
+  Prediction = { type = true },
+  ModerationOptions = { model = true },
+}
+
 for name, row in pairs(TYPES) do
   FIELDS[name] = { extra = row.extra }
 end
@@ -293,6 +305,7 @@ for name, row in pairs(TYPES) do
           of = FIELDS[described.of],
         },
         text = described.text,
+        required = REQUIRED[name] and REQUIRED[name][documented],
         noted = name == "CreateChatCompletionRequest" and NOTED[documented],
         seen = 0,
       }
@@ -399,7 +412,18 @@ function read_object(at, kind)
   return at
 end
 
+local BOM = "\239\187\191"
+
+-- Whether this is UTF-16 or UTF-32, which have a null byte in each character of JSON's own, or a mark at the beginning.
+local function is_wide(content)
+  return find(content, "^[^%z]?[^%z]?[^%z]?%z") ~= nil or find(content, "^\255\254") ~= nil or find(content, "^\254\255") ~= nil
+end
+
 local function read_body(kind)
+  if is_wide(text) then
+    error(json.NOT_UTF8, 0)
+  end
+  json.check_escapes(text)
   local at, first = skip_space(text, 1)
   if first == nil then
     return
@@ -411,12 +435,13 @@ local function read_body(kind)
   return first ~= OPENING_BRACE and json.NO_OBJECT or nil
 end
 
--- Reads a body of the type. Returns what there is to tell: `failure`, json.MALFORMED, json.TOO_DEEP or json.NO_OBJECT, nil
--- if it can be read; `faults`, {path, rule, kind} each; `hopeless` where the transcoder could not read what is left without
+-- Reads a body of the type; a byte order mark is ignored (RFC 8259, 8.1). Returns what there is to tell: `failure`, one of
+-- json's, nil if it can be read; `faults`, {path, rule, kind} each; `hopeless` where the transcoder could not read what is left without
 -- them; `json`, what to send in its place, nil if it stays as it is; `stream` and the text of `temperature`, nil where they
 -- are not there, or null; and whether it has `no_messages`, not even none.
 function body.read(content, kind)
-  text, pieces, count, done, depth, faults, notes = content, {}, 0, 0, 0, {}, {}
+  local has_mark = sub(content, 1, 3) == BOM
+  text, pieces, count, done, depth, faults, notes = has_mark and sub(content, 4) or content, {}, 0, 0, 0, {}, {}
   local root, messages = objects + 1, FIELDS[kind].fields.messages
   local could, failure = pcall(read_body, FIELDS[kind])
   local result = { failure = failure, faults = faults, temperature = notes.temperature, hopeless = notes.hopeless }
@@ -424,7 +449,7 @@ function body.read(content, kind)
   if notes.stream then
     result.stream = notes.stream == "true"
   end
-  if could and done > 0 then
+  if could and (done > 0 or has_mark) then
     pieces[count + 1] = sub(text, done + 1)
     result.json = concat(pieces)
   end

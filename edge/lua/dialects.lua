@@ -44,13 +44,19 @@ local function only_500(failure)
   end
 end
 
--- Tells whether an Accept header names event streams, JSON, and everything.
+-- Tells whether an Accept header names event streams, JSON, and everything: what has a weight of 0 is not accepted, and of
+-- two that are named, the one with the lesser weight does not count (RFC 9110, 12.5.1).
 local function accepted(accept)
-  accept = (accept or "*/*"):lower()
-  local function names(kind)
-    return accept:find(kind, 1, true) ~= nil
+  local weights = {}
+  for entry in (accept or "*/*"):lower():gmatch("[^,]+") do
+    local kind = entry:match("^%s*([^;%s]+)")
+    if kind then
+      weights[kind] = tonumber(entry:match(";%s*q=([%d.]+)") or 1) or 1
+    end
   end
-  return names("text/event-stream"), names("application/json"), names("*/*")
+  local events = weights["text/event-stream"] or weights["text/*"] or 0
+  local json = weights["application/json"] or weights["application/*"] or 0
+  return events > 0 and events >= json, json > 0 and json >= events, (weights["*/*"] or 0) > 0
 end
 
 -- The body decides where it says something; else an `Accept` that names event streams and not JSON.

@@ -16,6 +16,7 @@ local INVALID, JSON_INVALID = "invalid_request", "json_invalid"
 local NO_OBJECT, TOO_DEEP = "The request body must be a JSON object", "The request body is nested too deeply"
 local UNREADABLE = {
   [json.TOO_DEEP] = { TOO_DEEP, JSON_INVALID },
+  [json.NOT_UTF8] = { "The request body must be JSON in UTF-8", JSON_INVALID },
   [json.OUT_OF_RANGE] = { "The request body has a number out of range", JSON_INVALID },
   [json.NO_OBJECT] = { NO_OBJECT, "model_attributes_type" },
 }
@@ -30,7 +31,7 @@ end
 -- Envoy's own refusals, and failures of a worker that says no more than a status.
 local OWN = {
   [400] = { "Bad request" },
-  [403] = { "Upgrades are not allowed", code = "upgrade_not_allowed" },
+  [403] = { "Upgrades are not allowed, nor absolute https URLs", code = "upgrade_not_allowed" },
   [404] = { "Unknown request URL", code = "unknown_url" },
   [405] = { "Method not allowed", code = "method_not_allowed" },
   [408] = { "The request did not arrive in time; try again", code = "request_timeout" },
@@ -44,6 +45,9 @@ local OWN = {
   [503] = { "The service is not available; try again later", code = "service_unavailable", retry_after = "1" },
   [504] = { "The service did not answer in time; try again later", code = "timeout" },
 }
+
+-- Of a request that no script has seen before it was refused.
+local NO_HTTP = "Bad request: its first line or a header is not valid HTTP"
 
 local RETRY = { [408] = true, [409] = true, [429] = true, [502] = true, [503] = true, [504] = true }
 
@@ -87,7 +91,7 @@ local LONGEST_LINE = 200
 -- The message for a URL that no route serves.
 local function unknown_url(line)
   local shown = #line > LONGEST_LINE and line:sub(1, LONGEST_LINE) .. "…" or line
-  local served = line:find("/api/", 1, true) and "/api/v1/chat/completions, /api/v1/models and /api/v1/sessions"
+  local served = line:lower():find("/api/", 1, true) and "/api/v1/chat/completions, /api/v1/models and /api/v1/sessions"
     or "/v1/chat/completions and /v1/models"
   return ("Unknown request URL: %s; this service serves %s (see /openapi.json)"):format(shown, served)
 end
@@ -98,6 +102,8 @@ local function read_own(failure, headers, request, largest)
   failure.code, failure.retry_after = own.code, own.retry_after
   if failure.status ~= 400 then
     failure.message = own[1]
+  elseif not request.dialect then
+    failure.message = NO_HTTP
   end
   failure.message = request.unfit or failure.message
   if failure.status == 404 and request.unserved then

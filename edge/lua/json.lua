@@ -10,7 +10,13 @@ local DEEPEST = 100
 -- A number of so many characters is the same as a double, unless it is smaller than this.
 local SURE_DIGITS, LEAST_SURE = 15, 1e-300
 
-local json = { MALFORMED = "malformed", TOO_DEEP = "too deep", OUT_OF_RANGE = "out of range", NO_OBJECT = "no object" }
+local json = {
+  MALFORMED = "malformed",
+  TOO_DEEP = "too deep",
+  OUT_OF_RANGE = "out of range",
+  NO_OBJECT = "no object",
+  NOT_UTF8 = "not UTF-8",
+}
 
 local function malformed()
   error(json.MALFORMED, 0)
@@ -171,6 +177,22 @@ local function check_strings(text)
       end
     end
     at = find(text, '"', last + 1, true)
+  end
+end
+
+local ESCAPED = {}
+for _, character in ipairs({ byte('"\\/bfnrtu', 1, -1) }) do
+  ESCAPED[character] = true
+end
+
+-- Raises json.MALFORMED for a backslash before a character that JSON does not escape: the transcoder would drop it.
+function json.check_escapes(text)
+  local at = find(text, "\\", 1, true)
+  while at do
+    if not ESCAPED[byte(text, at + 1)] then
+      malformed()
+    end
+    at = find(text, "\\", at + 2, true)
   end
 end
 

@@ -27,7 +27,13 @@ class Failure:
 # What the edge refuses before the service sees it, as in edge/lua/errors.lua: name, status, code, message, meaning.
 _EDGE_ROWS = (
     ("BAD_REQUEST", 400, "invalid_request", "Bad request", "The request is malformed."),
-    ("UPGRADE_NOT_ALLOWED", 403, "upgrade_not_allowed", "Upgrades are not allowed", "It asks for a WebSocket."),
+    (
+        "UPGRADE_NOT_ALLOWED",
+        403,
+        "upgrade_not_allowed",
+        "Upgrades are not allowed, nor absolute https URLs",
+        "It asks for a WebSocket.",
+    ),
     (
         "REQUEST_TIMEOUT",
         408,

@@ -101,6 +101,17 @@ VIOLATIONS: list[tuple[str, list[tuple[list[Any], str]]]] = [
             (["temperature"], "less_than_equal"),
         ],
     ),
+    ('{"messages": null}', [(["messages"], "list_type")]),
+    ('{"messages": [{"role": null, "content": null}]}', [(["messages", 0, "role"], "string_type")]),
+    ('{"messages": [{"role": "user", "content": null}]}', [(["messages", 0, "content"], "string_type")]),
+    (
+        '{"messages": [{"role": "user", "content": "x", "name": 5}], "tools": [null, {"type": null}]}',
+        [
+            (["messages", 0, "name"], "string_type"),
+            (["tools", 0], "model_attributes_type"),
+            (["tools", 1, "type"], "string_type"),
+        ],
+    ),
     ('{"messages": [null]}', [(["messages", 0], "model_attributes_type")]),
     ("[]", [([], "model_attributes_type")]),
     ("{", [([], "json_invalid")]),

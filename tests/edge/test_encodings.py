@@ -80,6 +80,31 @@ async def test_what_is_no_gzip_is_refused(
     assert [] == worker.calls
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+async def test_a_byte_order_mark_is_ignored(
+    client: aiohttp.ClientSession, worker: Worker, pack: Callable[[bytes], bytes]
+) -> None:
+    """Some clients on Windows begin every body with one (RFC 8259, 8.1)."""
+    headers = {"content-type": "application/json", "content-encoding": "identity" if pack is bytes else "gzip"}
+    for body in (BODY, json.dumps(ASK | {"unknown": 1}).encode()):
+        async with client.post(PATHS["openai"], data=pack(b"\xef\xbb\xbf" + body), headers=headers) as response:
+            assert 200 == response.status
+        assert "Hi" == worker.request.messages[0].content.string_value
+
+
+@pytest.mark.parametrize("dialect", PATHS)
+@pytest.mark.parametrize("charset", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+async def test_other_encodings_of_text_are_refused(
+    client: aiohttp.ClientSession, worker: Worker, dialect: str, charset: str
+) -> None:
+    """JSON is UTF-8, and the message says so."""
+    headers = {"content-type": f"application/json; charset={charset}"}
+    async with client.post(PATHS[dialect], data=json.dumps(ASK).encode(charset), headers=headers) as response:
+        assert (422 if dialect == "fastapi" else 400) == response.status
+        assert "The request body must be JSON in UTF-8" == message_of(dialect, await response.json())
+    assert [] == worker.calls
+
+
 @pytest.mark.parametrize("size", [9, 200])
 async def test_a_bomb_is_too_large(edge: Edge, client: aiohttp.ClientSession, worker: Worker, size: int) -> None:
     """What unpacks to more than the limit is a 413, and is never held as a whole."""

@@ -325,7 +325,7 @@ BODIES = [
 ]
 
 GOOD = [
-    '{"model": null, "messages": null, "tools": null, "metadata": null, "stop": ["a"], "n": null, "stream": null}',
+    '{"model": null, "messages": [], "tools": null, "metadata": null, "stop": ["a"], "n": null, "stream": null}',
     '{"metadata": {"a": "{", "b": "\\"{", "c": "[{"}, "logit_bias": {}, "tool_choice": {"type": "function"}}',
     '{"messages": [{"role": "user", "content": [{"type": "text", "text": "\\"seed\\": 1e400"}]}], "seed": 1e3}',
     '{"messages":[],"tools" : [ ] , "functions"\t:\n[]}',
@@ -460,12 +460,22 @@ async def test_upgrades_are_refused(edge: Edge) -> None:
     writer.close()
 
 
-async def test_broken_http_is_a_400(edge: Edge) -> None:
-    """Bytes that are no HTTP get an answer, too."""
+@pytest.mark.parametrize("head", [b"GET /v1/models HTTP/1.1\r\nHost a", b"GET /v1/models#x HTTP/1.1\r\nHost: a"])
+async def test_broken_http_is_a_400(edge: Edge, head: bytes) -> None:
+    """What is no HTTP gets an answer that says so."""
     reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
-    writer.write(b"GET /v1/models HTTP/1.1\r\nHost a\r\n\r\n")
+    writer.write(head + b"\r\n\r\n")
     assert b"HTTP/1.1 400 Bad Request\r\n" == await reader.readline()
+    await reader.readuntil(b"\r\n\r\n")
+    assert b"not valid HTTP" in await reader.read(200)
     writer.close()
+
+
+async def test_a_method_that_http_does_not_know_is_not_allowed(client: aiohttp.ClientSession) -> None:
+    """It is refused in the dialect, with what is allowed."""
+    async with client.request("FROB", PATHS["openai"]) as response:
+        assert (405, "POST") == (response.status, response.headers["allow"])
+        assert "Method not allowed; use POST" == message_of("openai", await response.json())
 
 
 async def test_the_declared_length_alone_does_not_hold_a_large_body_off(client: aiohttp.ClientSession) -> None:

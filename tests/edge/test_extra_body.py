@@ -137,6 +137,8 @@ async def test_the_body_may_come_in_pieces(client: aiohttp.ClientSession, worker
         ('{"top_k": "\\"}', "not valid JSON"),
         ('{"a": [1, 2}', "not valid JSON"),
         ('{"a": {}}}', "not valid JSON"),
+        (r'{"messages": [{"role": "user", "content": "\d+"}]}', "not valid JSON"),
+        (r'{"user": "a\\\x"}', "not valid JSON"),
         ('[{"top_k": 5}]', "must be a JSON object"),
         ('"top_k"', "must be a JSON object"),
         ('{"a": 1, "messages": [{"role": "user", "content": "x"}], "extra_body": 5}', "`extra_body`"),
