@@ -249,15 +249,20 @@ class _Watch:
 
 
 async def _read(response: http.Answer, most: int, heard: Callable[[], None] = lambda: None) -> bytes:
-    """Reads the whole body; `heard` is called with each piece. Raises Malformed where it has more than `most` bytes."""
+    """Reads the whole body; `heard` is called with each piece but the last.
+
+    Raises Malformed where it has more than `most` bytes.
+    """
     pieces: list[bytes] = []
     size = 0
     while piece := await response.read():
-        heard()
         size += len(piece)
         if size > most:
             raise Malformed(f"the answer is longer than {most} bytes")
         pieces.append(piece)
+        if response.at_end:
+            break
+        heard()
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 

@@ -6,6 +6,7 @@ here once is the head of the request; only its length and its body change.
 """
 
 import asyncio
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from time import monotonic
@@ -93,19 +94,26 @@ class Answer:
             await asyncio.sleep(0)  # more may follow without any wait, and timers and other calls want their turn
         return data
 
+    @property
+    def at_end(self) -> bool:
+        """Whether the whole body has come and was read."""
+        return self._body.at_eof()
+
     async def release(self) -> None:
         """Keeps the connection for the next call if the rest of the body, mostly nothing, comes at once."""
-        try:
-            async with asyncio.timeout(_LINGER):
-                while not self._body.at_eof() and await self.read():
-                    pass
-        except FAILURES:
-            pass
+        if not self.at_end:
+            await self._read_rest()
         self._link.body = None
         if self._may_be_kept:
             self._connection.release()
         else:
             self._connection.close()
+
+    async def _read_rest(self) -> None:
+        with suppress(*FAILURES):
+            async with asyncio.timeout(_LINGER):
+                while not self.at_end and await self.read():
+                    pass
 
     def time_out(self) -> None:
         """Makes a read that waits raise TimeoutError, and every later one that finds nothing left.

@@ -19,6 +19,7 @@ from parley.backends.reasoning_details import DETAILS, DetailsReader
 from parley.backends.tool_calls import Piece, ToolCalls
 from parley.backends.vendor_json import Source, count, struct, text_or_none
 from parley.core.ports import UpstreamCall
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Audio, ChunkChoice, Delta
 
 TEXT_ONLY = frozenset({"role", "content"})
@@ -51,23 +52,34 @@ _PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Expected:
     """What a call lets its answer be.
 
-    `n` choices, of whose tokens at most `top` rivals are kept. `said` is what the caller has got of the answer already.
-    `names` are those of the tools offered. `may_be_empty` says that an answer may end well without any output.
-    `note_reasoning` is called with the server's name for reasoning, once there is some. `left_out` are members of the
-    answer that are not for the caller.
+    Args:
+        request: What was sent.
+        said: What the caller has got of the answer already.
+        may_be_empty: Whether an answer may end well without any output.
+        note_reasoning: Is called with the server's name for reasoning, once there is some.
+        left_out: Members of the answer that are not for the caller.
     """
 
-    n: int = 1
-    top: int = 0
+    request: CreateChatCompletionRequest
     said: str = ""
-    names: AbstractSet[str] = frozenset()
     may_be_empty: bool = False
     note_reasoning: Callable[[str], None] | None = None
     left_out: AbstractSet[str] = frozenset()
+
+    @property
+    def n(self) -> int:
+        """How many choices the answer has."""
+        return self.request.n or 1
+
+    @property
+    def names(self) -> AbstractSet[str]:
+        """The names of the tools that are offered."""
+        names = [function.name for function in self.request.functions]
+        return frozenset(names).union(tool.function.name or tool.custom.name for tool in self.request.tools)
 
 
 def expected(
@@ -77,13 +89,8 @@ def expected(
     left_out: AbstractSet[str] = frozenset(),
 ) -> Expected:
     """Returns what a call lets its answer be: an empty one where it may stop at once, or has been said already."""
-    request = call.request
-    names = [function.name for function in request.functions]
-    names += [tool.function.name or tool.custom.name for tool in request.tools]
-    may_be_empty = call.continues or request.HasField("stop")
-    return Expected(
-        request.n or 1, request.top_logprobs, said, frozenset(names), may_be_empty, note_reasoning, left_out
-    )
+    may_be_empty = call.continues or call.request.HasField("stop")
+    return Expected(call.request, said, may_be_empty, note_reasoning, left_out)
 
 
 class ChoiceReader:
@@ -97,9 +104,10 @@ class ChoiceReader:
         self.pieces = Pieces(index, Echo(wanted.said) if wanted.said else None)
         self._note_reasoning = wanted.note_reasoning
         self._details: DetailsReader | None = DetailsReader()
-        self._top = wanted.top
-        self._calls = ToolCalls(wanted.names)
-        self._function = ToolCalls(wanted.names)
+        self._top = wanted.request.top_logprobs
+        names = wanted.names
+        self._calls = ToolCalls(names)
+        self._function = ToolCalls(names)
         self._nulls: set[str] = set()
         self._nulls_of_choice: set[str] = set()
 

@@ -6,7 +6,7 @@ backend that does not know one refuses it by name. What goes with a word that is
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -57,7 +57,9 @@ def validate(
         model_required: Whether the request must name a model.
         found: What the edge has found, which saw the JSON. It wins over what is found here about the same field.
     """
-    violations = [Violation(*fault) for check in _CHECKS for fault in check(request)]
+    named = {field.name for field, _ in request.ListFields()}
+    checks = (check for check, fields in _CHECKS if not (fields and fields.isdisjoint(named)))
+    violations = [Violation(*fault) for check in checks for fault in check(request)]
     if not streamed:
         violations += [Violation(*fault) for fault in _whole(request)]
     if model_required and not request.HasField("model"):
@@ -295,21 +297,22 @@ def _extra_body(request: CreateChatCompletionRequest) -> Iterator[Fault]:
         yield "extra_body_json", "`extra_body_json` must be the text of a JSON object"
 
 
-_CHECKS = (
-    _model,
-    _messages,
-    _continued,
-    _ranges,
-    _stop,
-    _tools,
-    _functions,
-    _response_format,
-    _maps,
-    _audio,
-    _prediction,
-    _user_location,
-    _moderation,
-    _extra_body,
+# Each check with the fields that it reads: it finds nothing where none of them is set. No fields: it always applies.
+_CHECKS: tuple[tuple[Callable[[CreateChatCompletionRequest], Iterator[Fault]], frozenset[str]], ...] = (
+    (_model, frozenset({"model"})),
+    (_messages, frozenset()),
+    (_continued, frozenset({"continue_final_message"})),
+    (_ranges, frozenset(_RANGES)),
+    (_stop, frozenset({"stop"})),
+    (_tools, frozenset({"tools", "tool_choice"})),
+    (_functions, frozenset({"functions", "function_call"})),
+    (_response_format, frozenset({"response_format"})),
+    (_maps, frozenset({"logit_bias", "metadata"})),
+    (_audio, frozenset({"audio"})),
+    (_prediction, frozenset({"prediction"})),
+    (_user_location, frozenset({"web_search_options"})),
+    (_moderation, frozenset({"moderation"})),
+    (_extra_body, frozenset({"extra_body_json"})),
 )
 
 
