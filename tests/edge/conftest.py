@@ -81,7 +81,7 @@ def _patient(rendered: str) -> str:
     """
     config = yaml.safe_load(rendered)
     for cluster in config["static_resources"]["clusters"]:
-        for check in cluster["health_checks"]:
+        for check in cluster.get("health_checks", []):
             check["timeout"] = "3600s"
     return yaml.safe_dump(config, sort_keys=False)
 

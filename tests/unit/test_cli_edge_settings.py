@@ -101,7 +101,7 @@ def test_the_settings_stand_in_the_file_as_they_are_by_default() -> None:
 
 def test_each_host_is_told_the_settings() -> None:
     """The origins and the limit hold whatever the host's name is, the limit for native callers too."""
-    rest, native = rendered(EdgeSettings(("https://a.example",), 2**20))["static_resources"]["listeners"]
+    rest, native, _ = rendered(EdgeSettings(("https://a.example",), 2**20))["static_resources"]["listeners"]
     hosts = rest["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
     told = [host["metadata"]["filter_metadata"] for host in hosts]
     assert [["https://a.example"]] * 6 == [scripts["arrival"]["cors_origins"] for scripts in told]

@@ -30,11 +30,13 @@ def render(
     resources = config["static_resources"]
     addresses = {"http": http, "grpc": grpc}
     for listener in resources["listeners"]:
-        host, port = addresses[listener["name"]]
-        listener["address"]["socket_address"].update(address=host, port_value=port)
+        if "address" in listener:
+            host, port = addresses[listener["name"]]
+            listener["address"]["socket_address"].update(address=host, port_value=port)
         _settle(listener, settings)
     for cluster in resources["clusters"]:
-        cluster["eds_cluster_config"]["eds_config"]["path_config_source"]["path"] = str(endpoints)
+        if "eds_cluster_config" in cluster:
+            cluster["eds_cluster_config"]["eds_config"]["path_config_source"]["path"] = str(endpoints)
     return yaml.safe_dump(config, sort_keys=False)
 
 
@@ -44,6 +46,7 @@ def _settle(listener: dict[str, Any], settings: EdgeSettings) -> None:
     filters = {entry["name"]: entry["typed_config"] for entry in manager["http_filters"]}
     if "buffer" in filters:
         filters["buffer"]["max_request_bytes"] = settings.max_body
+    if "transcoder" in filters:
         filters["transcoder"]["max_request_body_size"] = 2 * settings.max_body
     for host in manager["route_config"]["virtual_hosts"]:
         if "metadata" in host:
@@ -88,9 +91,8 @@ def command(config: Path) -> list[str]:
 async def bound_ports(admin: Path) -> dict[str, int]:
     """Asks Envoy for the ports that it listens on: `{"http": 43211, "grpc": 43212}`. Raises OSError if it is away."""
     body = json.loads(await _ask(admin, "/listeners?format=json"))
-    return {
-        status["name"]: status["local_address"]["socket_address"]["port_value"] for status in body["listener_statuses"]
-    }
+    sockets = {status["name"]: status["local_address"].get("socket_address") for status in body["listener_statuses"]}
+    return {name: socket["port_value"] for name, socket in sockets.items() if socket}
 
 
 async def workers(admin: Path) -> dict[Path, bool]:
@@ -100,6 +102,7 @@ async def workers(admin: Path) -> dict[Path, bool]:
         Path(host["address"]["pipe"]["path"]): _is_well(host["health_status"])
         for cluster in body["cluster_statuses"]
         for host in cluster.get("host_statuses", [])
+        if "pipe" in host["address"]
     }
 
 

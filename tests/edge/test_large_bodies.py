@@ -1,0 +1,83 @@
+"""Large bodies take another way through Envoy; callers and workers see no difference."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from google.api.httpbody_pb2 import HttpBody
+
+from parley.core.errors import RateLimited
+from parley.rpc import errors
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from tests.edge.worker import Context, Worker
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CHAT = "/v1/chat/completions"
+PADDING = 300_000
+OWN = {"date", "x-request-id", "x-correlation-id", "parley-processing-ms", "content-length", "connection"}
+BODY = {"model": "m", "messages": [{"role": "user", "content": "Größe"}], "unknown": 2**60}
+BODIES = {
+    "whole": BODY,
+    "streamed": BODY | {"stream": True},
+    "refused by the edge": BODY | {"temperature": "warm"},
+    "refused by the transcoder": BODY | {"messages": [{"role": "user", "content": "\ud800"}]},
+}
+
+
+async def _asked(client: aiohttp.ClientSession, worker: Worker, body: dict[str, Any], padding: int) -> tuple[Any, ...]:
+    """Returns what the caller gets and what the worker sees of a body with so many spaces in it."""
+    text = json.dumps(body)[:-1] + " " * padding + "}"
+    async with client.post(CHAT, data=text, headers={"content-type": "application/json"}) as response:
+        headers = {name: value for name, value in response.headers.items() if name.lower() not in OWN}
+        return response.status, headers, await response.read(), worker.request, sorted(worker.metadata)
+
+
+@pytest.mark.parametrize("name", BODIES)
+async def test_a_large_body_is_answered_like_a_small_one(
+    client: aiohttp.ClientSession, worker: Worker, name: str
+) -> None:
+    """Status, headers and answer are the same, and so are the request and the metadata's names at the worker."""
+    small = await _asked(client, worker, BODIES[name], 0)
+    worker.reset()
+    assert small == await _asked(client, worker, BODIES[name], PADDING)
+
+
+async def test_a_failure_of_a_large_body_is_told_like_one_of_a_small_body(
+    client: aiohttp.ClientSession, worker: Worker
+) -> None:
+    """The worker's status, its details and its metadata pass the second listener."""
+
+    async def refuse(_request: CreateChatCompletionRequest, context: Context) -> None:
+        error = RateLimited("Too many", 7)
+        await context.abort(errors.STATUS[error.reason], error.message, errors.trailing_metadata(error))
+
+    worker.complete = refuse
+    small = await _asked(client, worker, BODY, 0)
+    assert 429 == small[0]
+    assert small == await _asked(client, worker, BODY, PADDING)
+
+
+async def test_a_large_body_has_its_stream_cut_where_the_worker_fails(
+    client: aiohttp.ClientSession, worker: Worker
+) -> None:
+    """What was streamed before the failure arrives."""
+
+    async def events(_request: CreateChatCompletionRequest, context: Context) -> AsyncIterator[HttpBody]:
+        yield HttpBody(content_type="text/event-stream", data=b"data: 1\n\n")
+        await context.abort(errors.STATUS[RateLimited.reason], "Too many")
+
+    worker.events = events
+    small = await _asked(client, worker, BODIES["streamed"], 0)
+    assert b"data: 1\n\n" == small[2]
+    assert small == await _asked(client, worker, BODIES["streamed"], PADDING)
+
+
+async def test_a_fork_with_a_large_body_is_made(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """Its body is read like a small one."""
+    text = '{"through_turn": 2' + " " * PADDING + "}"
+    async with client.post("/api/v1/sessions/s/fork", data=text) as response:
+        assert 200 == response.status
+    assert 2 == worker.request.through_turn
