@@ -148,6 +148,18 @@ class TestCopy:
         await store.close()
         assert 0 == copy(file, postgres_url).returncode
 
+    async def test_rows_of_deleted_sessions(self, tmp_path: Path, postgres_server: Server, postgres_url: str) -> None:
+        """What a killed deletion left in the file is not copied."""
+        file = tmp_path / "parley.db"
+        await fill(file, 3)
+        store = SqliteStore(file, purge_seconds=0)
+        await store.delete_session("ada", "s0001")
+        await store.close()
+        done = copy(file, postgres_url)
+        assert 0 == done.returncode, done.stderr
+        assert "  3 sessions\n" in done.stdout, "of 4"
+        assert "0" == postgres_server.sql("SELECT count(*) FROM parley.messages WHERE session_id = 's0001'", "parley")
+
     async def test_sessions_of_its_own(self, tmp_path: Path, postgres_url: str) -> None:
         """A database with other sessions, or whose sessions have gone on, is left as it is."""
         file = tmp_path / "parley.db"
@@ -186,7 +198,7 @@ class TestUpgrade:
         """The tables are made, and the second time there is nothing to do."""
         config = configured(tmp_path, postgres_url)
         lines = [processes.run_here("db", "upgrade", "--config", config).stdout for _ in range(2)]
-        assert ["Upgraded the schema from version 0 to 4.\n", "Nothing to do: the schema has version 4.\n"] == lines
+        assert ["Upgraded the schema from version 0 to 5.\n", "Nothing to do: the schema has version 5.\n"] == lines
 
     def test_sqlite(self, tmp_path: Path) -> None:
         """A file of a later Parley is refused with what to do."""

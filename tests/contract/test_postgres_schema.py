@@ -24,7 +24,7 @@ from tests.contract.stores import (  # noqa: E402 - only now are its asserts rew
     receipt,
 )
 
-VERSION = 4
+VERSION = 5
 
 
 class TestSchema:
@@ -88,6 +88,7 @@ class TestSchema:
         await store.close()
         older = (
             "DROP TRIGGER forget_replies ON parley.sessions; DROP FUNCTION parley.forget_replies; "
+            "ALTER TABLE parley.sessions DROP COLUMN deleted; "
             "ALTER TABLE parley.turns DROP COLUMN receipt, DROP COLUMN bytes, DROP COLUMN reserved; "
             "CREATE INDEX turns_completed ON parley.turns (session_id, number) INCLUDE (messages, tokens, continues) "
             "WHERE state = 'completed'; DELETE FROM parley.migrations WHERE number > 1"

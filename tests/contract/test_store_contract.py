@@ -1,19 +1,28 @@
 """The contract of stores, on every store that there is. Real databases on disk; only the clock is ours."""
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import apsw
 import pytest
 
+from parley.core.errors import SessionNotFound
 from parley.core.ports import Store
+from parley.core.reaper import Reaper
 from parley.stores.postgres import PostgresStore
+from parley.stores.purging import PURGE_SECONDS
 from parley.stores.sqlite import SqliteStore
+from tests import processes
+from tests.postgres import Server
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
 from tests.contract.stores import (  # noqa: E402 - only now are its asserts rewritten
     ClaimContract,
     Clock,
+    DeletionContract,
     ForkContract,
     KeyContract,
     LifeContract,
@@ -26,7 +35,10 @@ from tests.contract.stores import (  # noqa: E402 - only now are its asserts rew
     TurnContract,
     WaitContract,
     WindowContract,
+    begin,
+    complete,
 )
+from tests.contract.stores.deletion import MANY, Rows  # noqa: E402
 
 
 @pytest.fixture
@@ -41,9 +53,11 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     return tmp_path / "parley.db" if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
 
 
-async def _open(place: Path | str, clock: Clock) -> Store:
+async def _open(place: Path | str, clock: Clock, purge_seconds: float = PURGE_SECONDS) -> Store:
     """Opens one more worker's store on the test's database."""
-    return SqliteStore(place, clock) if isinstance(place, Path) else await PostgresStore.open(place, clock=clock)
+    if isinstance(place, Path):
+        return SqliteStore(place, clock, purge_seconds=purge_seconds)
+    return await PostgresStore.open(place, clock=clock, purge_seconds=purge_seconds)
 
 
 @pytest.fixture
@@ -63,12 +77,56 @@ async def second(store: Store, place: Path | str, clock: Clock) -> AsyncIterator
     await opened.close()
 
 
+@pytest.fixture
+async def marking(store: Store, place: Path | str, clock: Clock) -> AsyncIterator[Store]:
+    """Another worker's store, which dies after every deletion before it has removed a row."""
+    del store
+    opened = await _open(place, clock, 0.0)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def hidden_rows(store: Store, place: Path | str, request: pytest.FixtureRequest) -> Rows:
+    """Counts the messages of deleted sessions that are still in the database."""
+    del store
+    query = """
+    SELECT count(*) FROM {0}messages WHERE session_id NOT IN (SELECT id FROM {0}sessions WHERE deleted IS NULL)
+    """
+
+    def count() -> int:
+        if isinstance(place, Path):
+            return int(apsw.Connection(str(place)).execute(query.format("")).get)
+        server: Server = request.getfixturevalue("postgres_server")
+        return int(server.sql(query.format("parley."), "parley"))
+
+    return count
+
+
 class TestTurns(TurnContract):
     """Turns."""
 
 
 class TestSessions(SessionContract):
     """Sessions."""
+
+
+class TestDeletion(DeletionContract):
+    """Deletion of large sessions."""
+
+    async def test_killed_in_the_middle(self, store: Store, place: Path | str, hidden_rows: Rows) -> None:
+        """A session is gone though the worker that deletes it is killed; the reaper of another one removes its rows."""
+        for number in range(4):
+            await complete(store, await begin(store, "s", *["q"] * MANY, new=number == 0), "a")
+        command = [sys.executable, "-m", "tests.contract.deleting_worker", str(place), "s"]
+        worker = subprocess.Popen(command, cwd=Path(__file__).parents[2])  # noqa: ASYNC220 - it is started at once
+        processes.until(lambda: hidden_rows() > 0 or worker.poll() is not None, "the session is marked")
+        worker.kill()
+        worker.wait()
+        with pytest.raises(SessionNotFound):
+            await store.get_session("ada", "s")
+        await Reaper(store, None).reap()
+        assert 0 == hidden_rows()
 
 
 class TestWindows(WindowContract):

@@ -17,7 +17,7 @@ import pytest
 from parley.core.errors import InvalidRequest, SessionBusy, SessionNotFound, StoreUnavailable
 from parley.core.history import Window, tokens
 from parley.core.ports import ApiKey, Turn
-from parley.stores.sqlite import SqliteStore, claims, reaper, sessions, turns
+from parley.stores.sqlite import SqliteStore, claims, deletion, reaper, sessions, turns
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
@@ -213,6 +213,7 @@ class TestFile:
         if reaped:
             now += 3600
             await store.reap(session_age=60, claim_age=inf, limit=9)
+            assert not await store.purge()
         else:
             await store.delete_session("ada", "s")
         number = 0
@@ -249,7 +250,7 @@ class TestFile:
     async def test_queries_search(self, store: SqliteStore, file: Path) -> None:
         """The statements of turns, lists, claims and the reaper search by key: none scans a table or sorts."""
         await store.check()
-        modules = (sessions, turns, claims, reaper)
+        modules = (sessions, turns, claims, deletion, reaper)
         found = [value for module in modules for value in vars(module).values() if isinstance(value, str)]
         # The last one is what SQLite itself asks when a session is deleted.
         queries = [value for value in found if "WHERE " in value] + ["DELETE FROM claims WHERE session_id = ?"]

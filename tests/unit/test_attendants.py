@@ -86,6 +86,7 @@ class ReapingStore:
         self.reaped = list(reaped)
         self.asked: list[tuple[float | None, float]] = []
         self.most = 0
+        self.purges: list[bool] = []
         self.was_asked = asyncio.Event()
 
     async def reap(self, *, session_age: float | None, claim_age: float, limit: int) -> Reaped:
@@ -96,6 +97,9 @@ class ReapingStore:
         if isinstance(step, Exception):
             raise step
         return step
+
+    async def purge(self) -> bool:
+        return self.purges.pop(0) if self.purges else False
 
 
 def _reaper(store: ReapingStore, ttl: float | None = 30 * DAY) -> Reaper:
@@ -128,6 +132,14 @@ class TestReaper:
         store.reaped = [Reaped(sessions=store.most), Reaped(claims=store.most), Reaped(crashed=1)]
         await _reaper(store).reap()
         assert 3 == len(store.asked)
+
+    async def test_deleted_rows_are_removed_without_a_pause(self) -> None:
+        """As long as rows of deleted sessions are left; crashed turns are cleared in between."""
+        store = ReapingStore()
+        store.purges = [True, True, False]
+        await _reaper(store).reap()
+        assert 3 == len(store.asked)
+        assert [] == store.purges
 
     async def test_it_goes_on_until_it_is_stopped(self) -> None:
         """Through failures of the store, which are logged once."""

@@ -145,6 +145,8 @@ def delete(
         for session_id in ids:
             await store.delete_session(account, session_id)
             print(f"Deleted {session_id}.")
+        while await store.purge():
+            pass
 
     _run(state_dir, config, find)  # all of them, before one is gone
     if yes or _confirmed(len(ids)):

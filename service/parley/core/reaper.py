@@ -1,4 +1,4 @@
-"""Clears what nobody else does: turns of workers that died, sessions and kept answers past their time."""
+"""Clears what nothing else does: turns of dead workers, sessions and kept answers past their time, deleted rows."""
 
 import structlog
 
@@ -40,5 +40,6 @@ class Reaper:
             counts = {"crashed": reaped.crashed, "sessions": reaped.sessions, "claims": reaped.claims}
             if any(counts.values()):
                 _log.info("reaped", **counts)
-            if max(counts.values()) < _MOST:
+            more = await self._store.purge()
+            if max(counts.values()) < _MOST and not more:
                 return

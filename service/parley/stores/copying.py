@@ -17,8 +17,10 @@ import asyncpg
 from parley.core.errors import StoreUnavailable
 from parley.stores.postgres import schema
 from parley.stores.postgres.database import Connection, Database, Patience, outage
+from parley.stores.purging import Place
 from parley.stores.sqlite.clock import FileClock
 from parley.stores.sqlite.database import Database as File
+from parley.stores.sqlite.deletion import find_deleted, purge_batch
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Is told how many of how many sessions are done."""
@@ -121,6 +123,7 @@ def _reading(source: Path) -> Iterator[apsw.Connection]:
             version = db.pragma("data_version")
             db.execute("BEGIN")
             _require_rest(db, source)
+            _purge(db)
             yield db
             db.execute("COMMIT")
             if db.pragma("data_version") != version:
@@ -135,6 +138,15 @@ def _require_rest(db: apsw.Connection, source: Path) -> None:
     for table in ("sessions", "claims"):
         if _one(db, f"SELECT count(*) FROM {table} WHERE lease_expires > ?", now):
             raise CopyRefused(f"{source} has turns in progress: stop Parley, wait 10 s and copy again")
+
+
+def _purge(db: apsw.Connection) -> None:
+    """Removes what is left of deleted sessions: it is not copied."""
+    now = FileClock().lease_time(db)
+    while (session_id := find_deleted(db)) is not None:
+        place: Place | None = Place()
+        while place is not None:
+            place = purge_batch(db, session_id, place, now)
 
 
 async def _copy(db: apsw.Connection, target: Connection, progress: Progress) -> list[Count]:

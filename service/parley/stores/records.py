@@ -16,9 +16,6 @@ from parley.v1.sessions_pb2 import Session, SessionMessage
 PIECE_BYTES = 512 * 1024
 """How much of a history is read and parsed at a time: the event loop and other calls go on in between."""
 PIECE_MESSAGES = 500
-DELETED_TURNS = 500
-"""How many turns of a session are deleted in one transaction, up to the one that exceeds `DELETED_BYTES`."""
-DELETED_BYTES = 8 << 20
 FORK_MESSAGES = 20_000
 FORK_BYTES = 64 << 20
 

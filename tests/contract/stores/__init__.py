@@ -5,6 +5,7 @@ the same database, as another worker process has it.
 """
 
 from tests.contract.stores.claims import ClaimContract
+from tests.contract.stores.deletion import DeletionContract
 from tests.contract.stores.forks import ForkContract
 from tests.contract.stores.keys import KeyContract
 from tests.contract.stores.life import LifeContract
@@ -37,6 +38,7 @@ __all__ = [
     "WHOLE",
     "ClaimContract",
     "Clock",
+    "DeletionContract",
     "ForkContract",
     "KeyContract",
     "LifeContract",

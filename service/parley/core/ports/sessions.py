@@ -151,8 +151,16 @@ class SessionStore(Protocol):
     ) -> None:
         """Removes the session, every message of it, and the kept answers of its turns; their keys stay known.
 
-        `claim` keeps `reply`, in the same transaction. Raises SessionNotFound, SessionBusy, and TurnLost where the
-        claim is lost.
+        One transaction hides all of it from every reader, and `claim` keeps `reply` in it. The rows are removed after
+        it, in the same call for about a second and then by `purge`. Raises SessionNotFound, SessionBusy, and TurnLost
+        where the claim is lost; nothing is deleted then.
+        """
+        ...
+
+    async def purge(self) -> bool:
+        """Removes rows of deleted sessions, in small transactions and for about a second.
+
+        Returns whether there may be more to remove. A session that another worker is removing is left to that worker.
         """
         ...
 

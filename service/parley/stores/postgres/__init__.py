@@ -7,10 +7,10 @@ from typing import Self, TypeVar
 
 import structlog
 
-from parley.core.errors import SessionBusy, SessionNotFound, StoreUnavailable
+from parley.core.errors import SessionNotFound, StoreUnavailable
 from parley.core.ports import ApiKey, Charge, Claim, Reaped, Reservation, SessionFilter, Turn, TurnBegin, TurnEnd
 from parley.stores import paging
-from parley.stores.postgres import claims, keys, limits, reaper, schema, sessions, turns
+from parley.stores.postgres import claims, deletion, keys, limits, reaper, schema, sessions, turns
 from parley.stores.postgres.claims import renew_claims
 from parley.stores.postgres.database import Connection, Database, Patience, WrongSchema
 from parley.stores.postgres.pool import Pool
@@ -18,6 +18,7 @@ from parley.stores.postgres.releases import Releases
 from parley.stores.postgres.replication import warn_of_asynchronous_standbys
 from parley.stores.postgres.rows import Now
 from parley.stores.postgres.turns import renew_turns
+from parley.stores.purging import PURGE_SECONDS, Place, purge_all, purge_session
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
 __all__ = ["Patience", "PostgresStore", "upgrade"]
@@ -46,8 +47,13 @@ class PostgresStore:
         wall: Callable[[], float] | None = None,
         patience: Patience = _PATIENCE,
         pooled: bool = False,
+        purge_seconds: float = PURGE_SECONDS,
     ) -> None:
-        """Connects when it is first used, with up to `size` connections and one that listens. See `open`."""
+        """Connects when it is first used, with up to `size` connections and one that listens. See `open`.
+
+        `purge_seconds`: for so long a deletion goes on to remove rows before it returns.
+        """
+        self._purge_seconds = purge_seconds
         self._clock: Callable[[], Now] = clock or (lambda: None)
         self._wall = wall or clock or time.time
         self._skewed = False
@@ -66,12 +72,13 @@ class PostgresStore:
         patience: Patience = _PATIENCE,
         pooled: bool = False,
         may_be_away: bool = False,
+        purge_seconds: float = PURGE_SECONDS,
     ) -> Self:
         """Makes the schema in a database that has none, checks it in one that has. Raises StoreUnavailable.
 
         `may_be_away`: where the server cannot be reached, the store is opened all the same, and finds it later.
         """
-        store = cls(url, size, clock=clock, wall=wall, patience=patience, pooled=pooled)
+        store = cls(url, size, clock=clock, wall=wall, patience=patience, pooled=pooled, purge_seconds=purge_seconds)
         try:
             await schema.ensure(store._database)
         except WrongSchema:
@@ -147,13 +154,13 @@ class PostgresStore:
     ) -> None:
         """Deletes a session that has no turn in progress. Raises SessionNotFound, SessionBusy, TurnLost."""
         _known(session_id)
-        last: int | None = 0
-        while last is not None:
-            after = last
-            last = await self._pool.run(
-                lambda db, after=after: sessions.trim_session(db, account, session_id, self._clock(), after)  # type: ignore[misc]
-            )
-        await self._pool.run(lambda db: sessions.delete_session(db, account, session_id, self._clock(), claim, reply))
+        await self._pool.run(lambda db: deletion.mark_deleted(db, account, session_id, self._clock(), claim, reply))
+        with suppress(StoreUnavailable):  # the session is deleted; `purge` removes the rest
+            await purge_session(lambda place: self._purge(session_id, place), time.monotonic() + self._purge_seconds)
+
+    async def purge(self) -> bool:
+        """Removes rows of deleted sessions in batches. Returns whether there may be more."""
+        return await purge_all(lambda: self._pool.run(deletion.find_deleted), self._purge)
 
     async def reap(self, *, session_age: float | None, claim_age: float, limit: int) -> Reaped:
         """Clears what is over, each kind in a transaction of its own.
@@ -166,11 +173,7 @@ class PostgresStore:
             return Reaped(crashed)
         old = 0
         if session_age is not None:
-            old = await self._pool.run(lambda db: reaper.reap_sessions(db, session_age, self._clock(), limit))
-            for place in await self._read(lambda db: reaper.find_large(db, session_age, self._clock())):
-                with suppress(SessionBusy, SessionNotFound):
-                    await self.delete_session(*place)
-                    old += 1
+            old = await self._pool.run(lambda db: deletion.mark_old(db, session_age, self._clock(), limit))
         claimed = await self._pool.run(lambda db: reaper.reap_claims(db, claim_age, self._clock(), limit))
         return Reaped(crashed, old, claimed)
 
@@ -241,6 +244,9 @@ class PostgresStore:
             )
         self._skewed = differs
         return not differs
+
+    async def _purge(self, session_id: str, place: Place) -> Place | None:
+        return await self._pool.run(lambda db: deletion.purge_batch(db, session_id, place, self._clock()))
 
     async def _read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         return await self._pool.read(work)

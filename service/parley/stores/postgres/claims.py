@@ -15,7 +15,12 @@ SET fence = nextval('parley.claim_fences'), updated = excluded.updated, lease_ex
 WHERE claim.digest = excluded.digest AND claim.lease_expires <= excluded.updated
 RETURNING fence
 """
-_FIND = "SELECT digest, reply, lease_expires FROM parley.claims WHERE account = $1 AND method = $2 AND key = $3"
+_FIND = """
+SELECT digest, lease_expires, CASE WHEN NOT EXISTS (
+  SELECT FROM parley.sessions WHERE id = claims.session_id AND deleted IS NOT NULL
+) THEN reply END AS reply
+FROM parley.claims WHERE account = $1 AND method = $2 AND key = $3
+"""
 _HELD = "account = $1 AND method = $2 AND key = $3 AND fence = $4 AND lease_expires IS NOT NULL"
 _KEEP = f"""
 UPDATE parley.claims SET lease_expires = NULL, reply = $5, session_id = $6, updated = {now(7)}

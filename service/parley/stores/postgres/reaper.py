@@ -19,17 +19,6 @@ WITH over AS MATERIALIZED (
 )
 SELECT CASE WHEN awaited THEN pg_notify('{CHANNEL}', id) END FROM taken
 """
-_SESSIONS = f"""
-WITH old AS MATERIALIZED (
-  SELECT id FROM parley.sessions WHERE updated < {now(1)} - $2::float8 AND lease_expires IS NULL
-  AND turn_count <= {records.DELETED_TURNS} ORDER BY updated LIMIT $3 FOR UPDATE SKIP LOCKED
-)
-DELETE FROM parley.sessions USING old WHERE sessions.id = old.id RETURNING sessions.id
-"""
-_LARGE = f"""
-SELECT account, id FROM parley.sessions WHERE updated < {now(1)} - $2::float8 AND lease_expires IS NULL
-AND turn_count > {records.DELETED_TURNS} ORDER BY updated LIMIT 1
-"""
 _CLAIMS = f"""
 WITH old AS MATERIALIZED (
   SELECT account, method, key FROM parley.claims
@@ -70,16 +59,6 @@ async def give_back(db: Connection, now: Now, limit: int) -> None:
         charges = [charge for one in reserved for charge in records.returned_charges(one)]
         if charges:
             await limits.settle(db, charges, now)
-
-
-async def reap_sessions(db: Connection, age: float, now: Now, limit: int) -> int:
-    """Deletes sessions whose latest turn began longer ago than `age` seconds, unless it is running."""
-    return len(await db.fetch(_SESSIONS, now, age, limit))
-
-
-async def find_large(db: Connection, age: float, now: Now) -> list[tuple[str, str]]:
-    """Returns the account and the id of a session of that age that is too large to be deleted at once, if any."""
-    return [(row["account"], row["id"]) for row in await db.fetch(_LARGE, now, age)]
 
 
 async def reap_claims(db: Connection, age: float, now: Now, limit: int) -> int:

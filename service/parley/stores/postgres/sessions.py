@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any
 
-from parley.core.errors import SessionBusy, SessionNotFound
+from parley.core.errors import SessionNotFound
 from parley.core.ports import Claim, SessionFilter
 from parley.stores import paging, records
 from parley.stores.postgres.claims import end_claim
@@ -13,10 +13,11 @@ from parley.stores.postgres.rows import Now, now
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
 _FIELDS = "id, model, created, updated, turn_count, forked_from"
-_SESSION = f"SELECT {_FIELDS} FROM parley.sessions WHERE id = $1 AND account = $2"
+_SESSION = f"SELECT {_FIELDS} FROM parley.sessions WHERE id = $1 AND account = $2 AND deleted IS NULL"
 _SESSIONS = f"""
 SELECT {_FIELDS} FROM parley.sessions
 WHERE account = $1 AND (updated, id) < ($2, $3) AND updated >= $4 AND ($5::text IS NULL OR model = $5)
+AND deleted IS NULL
 ORDER BY updated DESC, id DESC LIMIT $6
 """
 # One statement sees one state of the session: in two, a turn could end between its question and its answer.
@@ -28,7 +29,9 @@ FROM (
       row_number() OVER (ORDER BY turn, position) AS place, count(*) OVER () AS found
     FROM (
       SELECT message, turn, position FROM parley.messages
-      WHERE session_id = $1 AND (turn, position) > ($2::bigint, $3::bigint) ORDER BY turn, position LIMIT $4::bigint + 1
+      WHERE session_id = $1 AND (turn, position) > ($2::bigint, $3::bigint)
+      AND EXISTS (SELECT FROM parley.sessions WHERE id = $1 AND account = $6 AND deleted IS NULL)
+      ORDER BY turn, position LIMIT $4::bigint + 1
     ) AS found
   ) AS sized WHERE place = 1 OR (place <= $4::bigint AND total <= $5)
 ) AS page, LATERAL (
@@ -47,7 +50,7 @@ ORDER BY turn, position
 """
 _FORK = f"""
 WITH origin AS (
-  SELECT * FROM parley.sessions WHERE id = $1 AND account = $2
+  SELECT * FROM parley.sessions WHERE id = $1 AND account = $2 AND deleted IS NULL
 ), copied AS MATERIALIZED (
   SELECT turns.* FROM origin, parley.turns WHERE session_id = $1 AND number <= $4 AND state = 'completed'
 ), said AS MATERIALIZED (
@@ -69,37 +72,9 @@ WITH origin AS (
 )
 SELECT * FROM made
 """
-# The oldest turns of a session that is too large to be deleted in one transaction.
-_TRIM = f"""
-WITH found AS MATERIALIZED (
-  SELECT id FROM parley.sessions
-  WHERE id = $1 AND account = $2 AND NOT coalesce(lease_expires > {now(3)}, false) FOR UPDATE
-), sized AS MATERIALIZED (
-  SELECT number, sum(bytes) OVER (ORDER BY number) - bytes AS before, row_number() OVER (ORDER BY number) AS place
-  FROM (
-    SELECT number, bytes FROM found, parley.turns WHERE session_id = found.id AND number > $4
-    ORDER BY number LIMIT {records.DELETED_TURNS + 1}
-  ) AS oldest
-), gone AS (
-  DELETE FROM parley.turns WHERE session_id = $1 AND number > $4 AND number <= (
-    SELECT max(number) FROM sized WHERE before <= {records.DELETED_BYTES} AND place <= {records.DELETED_TURNS}
-    HAVING max(number) < (SELECT max(number) FROM sized)
-  ) RETURNING number
-)
-SELECT max(number) FROM gone
-"""
 _FORK_SIZE = """
 SELECT coalesce(sum(messages), 0)::bigint, coalesce(sum(bytes), 0)::bigint FROM parley.turns
 WHERE session_id = $1 AND number <= $2 AND state = 'completed'
-"""
-_DELETE = f"""
-WITH found AS MATERIALIZED (
-  SELECT id, coalesce(lease_expires > {now(3)}, false) AS leased
-  FROM parley.sessions WHERE id = $1 AND account = $2 FOR UPDATE
-), gone AS (
-  DELETE FROM parley.sessions USING found WHERE sessions.id = found.id AND NOT leased
-)
-SELECT leased FROM found
 """
 
 
@@ -129,9 +104,10 @@ async def list_messages(
     db: Connection, account: str, session_id: str, page_size: int, after: Sequence[Any]
 ) -> tuple[list[SessionMessage], str | None]:
     """Reads a page: `after` is the place of the row before it, or empty. Raises SessionNotFound."""
-    await find_session(db, account, session_id)
     turn, position = after or (0, 0)
-    page = await db.fetch(_MESSAGES, session_id, turn, position, page_size, paging.MOST_BYTES)
+    page = await db.fetch(_MESSAGES, session_id, turn, position, page_size, paging.MOST_BYTES, account)
+    if not page:
+        await find_session(db, account, session_id)
     more = bool(page) and page[0]["found"] > len(page)
     token = paging.encode(page[-1]["turn"], page[-1]["position"]) if more else None
     return [records.session_message(tuple(row)[:-1]) for row in page], token
@@ -160,33 +136,3 @@ async def _fork(  # noqa: PLR0913, PLR0917 - the port's arguments
     if made is None:
         raise SessionNotFound(session_id)
     return records.session(made)
-
-
-async def trim_session(db: Connection, account: str, session_id: str, now: Now, after: int) -> int | None:
-    """Deletes the oldest turns of a session that is too large for one transaction, those after turn `after`.
-
-    Returns:
-        The last turn that was deleted; None where the rest is small enough. What was deleted is not scanned again.
-    """
-    last: int | None = await db.fetchval(_TRIM, session_id, account, now, after)
-    return last
-
-
-async def delete_session(  # noqa: PLR0913, PLR0917 - the port's arguments
-    db: Connection, account: str, session_id: str, now: Now, claim: Claim | None, reply: bytes
-) -> None:
-    """Deletes the session with all that hangs on it. Raises SessionNotFound, SessionBusy, TurnLost."""
-    if claim is None:
-        await _delete(db, account, session_id, now)
-        return
-    async with db.transaction():
-        await _delete(db, account, session_id, now)
-        await end_claim(db, claim, reply, now)
-
-
-async def _delete(db: Connection, account: str, session_id: str, now: Now) -> None:
-    found = await db.fetchrow(_DELETE, session_id, account, now)
-    if found is None:
-        raise SessionNotFound(session_id)
-    if found["leased"]:
-        raise SessionBusy(session_id)

@@ -117,7 +117,7 @@ FROM parley.sessions, LATERAL (
     WHERE session_id = $1 AND state = 'completed' ORDER BY number DESC LIMIT $5
   ) AS latest
 ) AS sizes
-WHERE id = $1 AND account = $2
+WHERE id = $1 AND account = $2 AND deleted IS NULL
 """
 _END = f"""
 WITH clock AS (SELECT {now(1)} AS now), held AS MATERIALIZED (

@@ -11,10 +11,11 @@ from typing import TypeVar
 
 import apsw
 
-from parley.core.errors import SessionBusy, SessionNotFound, StoreUnavailable
+from parley.core.errors import StoreUnavailable
 from parley.core.ports import ApiKey, Charge, Claim, Reaped, Reservation, SessionFilter, Turn, TurnBegin, TurnEnd
 from parley.stores import paging
-from parley.stores.sqlite import claims, keys, limits, reaper, sessions, turns
+from parley.stores.purging import PURGE_SECONDS, Place, purge_all, purge_session
+from parley.stores.sqlite import claims, deletion, keys, limits, reaper, sessions, turns
 from parley.stores.sqlite.claims import renew_claims
 from parley.stores.sqlite.clock import FileClock, Times
 from parley.stores.sqlite.database import Database, queue_file, require_space
@@ -37,7 +38,7 @@ class SqliteStore:
     `uptime` and `boot` take the place of the machine's in tests; see `parley.stores.sqlite.clock`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the last ones are for tests
         self,
         path: Path,
         clock: Callable[[], float] | None = None,
@@ -45,16 +46,19 @@ class SqliteStore:
         boot: str | None = None,
         *,
         may_be_away: bool = False,
+        purge_seconds: float = PURGE_SECONDS,
     ) -> None:
         """Opens the file; makes it, its folder and its tables if need be. Raises StoreUnavailable.
 
         `may_be_away`: a file that was there before and is missing is no error; it is opened once it is back.
+        `purge_seconds`: for so long a deletion goes on to remove rows before it returns.
         """
         self._clock = FileClock(clock, uptime, boot)
         self._writer = Writer(Database(path, may_be_away=may_be_away), queue_file(path), self._clock.load)
         self._readable = Database(path, may_be_away=may_be_away)
         self._path = path
         self._checked = -inf
+        self._purge_seconds = purge_seconds
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="parley-store-reader")
         self._releases = Releases()
 
@@ -140,17 +144,22 @@ class SqliteStore:
     ) -> None:
         """Deletes a session that has no turn in progress. Raises SessionNotFound, SessionBusy, TurnLost."""
 
-        def job(db: apsw.Connection) -> bool:
-            now = self._clock.lease_time(db)
-            if sessions.trim_session(db, account, session_id, now):
-                return False
-            sessions.delete_session(db, account, session_id, now)
+        def job(db: apsw.Connection) -> None:
+            deletion.mark_deleted(db, account, session_id, self._clock.lease_time(db))
             if claim is not None:
                 claims.end_claim(db, claim, reply, None, self._clock.wall())
-            return True
 
-        while not await self._writer.submit(job, deletes=True):
-            pass
+        await self._writer.submit(job)
+        with suppress(StoreUnavailable):  # the session is deleted; `purge` removes the rest
+            await purge_session(lambda place: self._purge(session_id, place), time.monotonic() + self._purge_seconds)
+
+    async def purge(self) -> bool:
+        """Removes rows of deleted sessions in batches. Returns whether there may be more."""
+
+        async def find() -> str | None:
+            return await self._read(deletion.find_deleted)
+
+        return await purge_all(find, self._purge)
 
     async def reap(self, *, session_age: float | None, claim_age: float, limit: int) -> Reaped:
         """Clears what is over, each kind in a job of its own, so that turns go on in between."""
@@ -160,11 +169,7 @@ class SqliteStore:
         now = await submit(clock.retention_time)
         old = 0
         if session_age is not None:
-            old = await submit(lambda db: reaper.reap_sessions(db, now - session_age, limit), deletes=True)
-            for place in await submit(lambda db: reaper.find_large(db, now - session_age)):
-                with suppress(SessionBusy, SessionNotFound):
-                    await self.delete_session(*place)
-                    old += 1
+            old = await submit(lambda db: deletion.mark_old(db, now - session_age, clock.lease_time(db), limit))
         claims = await submit(
             lambda db: reaper.reap_claims(db, now - claim_age, clock.lease_time(db), limit), deletes=True
         )
@@ -230,6 +235,13 @@ class SqliteStore:
         await self._writer.close()
         self._reader.shutdown()
         self._readable.close()
+
+    async def _purge(self, session_id: str, place: Place) -> Place | None:
+        def job(db: apsw.Connection) -> tuple[Place | None]:
+            return (deletion.purge_batch(db, session_id, place, self._clock.lease_time(db)),)
+
+        (left,) = await self._writer.submit(job, deletes=True)
+        return left
 
     def _times(self, db: apsw.Connection, lease_seconds: float = 0.0) -> Times:
         return Times(self._clock.wall(), self._clock.lease_time(db), lease_seconds)

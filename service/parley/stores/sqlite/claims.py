@@ -9,7 +9,12 @@ from parley.core.ports import Claim
 from parley.stores.sqlite.clock import Times
 from parley.stores.sqlite.rows import rows
 
-_FIND = "SELECT digest, lease_expires, reply FROM claims WHERE account = ? AND method = ? AND key = ?"
+_FIND = """
+SELECT digest, lease_expires, iif(
+  EXISTS (SELECT 1 FROM sessions WHERE id = claims.session_id AND deleted IS NOT NULL), NULL, reply
+)
+FROM claims WHERE account = ? AND method = ? AND key = ?
+"""
 _FREE = "DELETE FROM claims WHERE account = ? AND method = ? AND key = ?"
 _CLAIM = """
 INSERT INTO claims (account, method, key, digest, updated, lease_expires) VALUES (?, ?, ?, ?, ?, ?) RETURNING fence

@@ -15,15 +15,6 @@ _CRASHED = """
 UPDATE turns SET state = 'incomplete', reason = 'crashed'
 WHERE session_id = ? AND number = ? AND state = 'in_progress'
 """
-_DELETE_SESSIONS = """
-DELETE FROM sessions
-WHERE id IN (
-  SELECT id FROM sessions WHERE updated < ? AND lease_expires IS NULL AND turn_count <= ? ORDER BY updated LIMIT ?
-) RETURNING id
-"""
-_LARGE = """
-SELECT account, id FROM sessions WHERE updated < ? AND lease_expires IS NULL AND turn_count > ? ORDER BY updated LIMIT 1
-"""
 _DELETE_CLAIMS = """
 DELETE FROM claims WHERE fence IN (
   SELECT fence FROM claims
@@ -51,16 +42,6 @@ def give_back(db: apsw.Connection, now: float, limit: int) -> None:
     for session_id, number, reserved in rows(db, _RESERVED, (limit,)):
         settle(db, records.returned_charges(reserved), now)
         db.execute(_FORGET, (session_id, number))
-
-
-def reap_sessions(db: apsw.Connection, before: float, limit: int) -> int:
-    """Deletes sessions whose latest turn began before then, unless it is running. Large ones are left."""
-    return len(column(db, _DELETE_SESSIONS, (before, records.DELETED_TURNS, limit)))
-
-
-def find_large(db: apsw.Connection, before: float) -> list[tuple[str, str]]:
-    """Returns the account and the id of a session of that age that is too large to be deleted at once, if any."""
-    return [(account, session_id) for account, session_id in rows(db, _LARGE, (before, records.DELETED_TURNS))]
 
 
 def reap_claims(db: apsw.Connection, before: float, now: float, limit: int) -> int:

@@ -6,18 +6,18 @@ from typing import Any
 
 import apsw
 
-from parley.core.errors import SessionBusy, SessionNotFound
+from parley.core.errors import SessionNotFound
 from parley.core.ports import SessionFilter
 from parley.stores import paging, records
 from parley.stores.sqlite.rows import column, rows
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
 _SESSION = "SELECT id, model, created, updated, turn_count, forked_from FROM sessions"
-_ONE_SESSION = f"{_SESSION} WHERE id = ? AND account = ?"
+_ONE_SESSION = f"{_SESSION} WHERE id = ? AND account = ? AND deleted IS NULL"
 _SESSIONS = f"""
 {_SESSION}
 WHERE account = :account AND (updated, id) < (:before, :before_id) AND updated >= :after
-AND (:model IS NULL OR model = :model)
+AND (:model IS NULL OR model = :model) AND deleted IS NULL
 ORDER BY updated DESC, id DESC LIMIT :limit
 """
 _MESSAGES = """
@@ -31,12 +31,10 @@ SELECT message, turn, position, state, reason, created, iif(position = asked, us
   END
 FROM messages CROSS JOIN turns ON turns.session_id = messages.session_id AND number = turn
 WHERE messages.session_id = ? AND (turn, position) > (?, ?)
+AND EXISTS (SELECT 1 FROM sessions WHERE id = ? AND account = ? AND deleted IS NULL)
 ORDER BY turn, position LIMIT ?
 """
 _IS_LEASED = "SELECT 1 FROM sessions WHERE id = ? AND lease_expires > ?"
-_DELETE = "DELETE FROM sessions WHERE id = ?"
-_OLDEST = "SELECT number, bytes FROM turns WHERE session_id = ? ORDER BY number LIMIT ?"
-_TRIM = "DELETE FROM turns WHERE session_id = ? AND number <= ?"
 _FORK_SIZE = """
 SELECT coalesce(sum(messages), 0), coalesce(sum(bytes), 0) FROM turns
 WHERE session_id = ? AND number <= ? AND state = 'completed'
@@ -97,11 +95,10 @@ def list_messages(
     db: apsw.Connection, account: str, session_id: str, page_size: int, after: Sequence[Any]
 ) -> tuple[list[SessionMessage], str | None]:
     """Reads a page: `after` is the place of the row before it, or empty. Raises SessionNotFound."""
-    find_session(db, account, session_id)
     turn, position = after or (0, 0)
     page: list[Any] = []
     size = 0
-    cursor = db.execute(_MESSAGES, (session_id, turn, position, page_size + 1))
+    cursor = db.execute(_MESSAGES, (session_id, turn, position, session_id, account, page_size + 1))
     more = False
     for row in cursor:
         size += len(row[0])
@@ -109,6 +106,8 @@ def list_messages(
             break
         page.append(row)
     cursor.close()
+    if not page:
+        find_session(db, account, session_id)
     token = paging.encode(page[-1][1], page[-1][2]) if more else None
     return [records.session_message(row) for row in page], token
 
@@ -126,31 +125,3 @@ def fork_session(db: apsw.Connection, source: Session, new_id: str, through_turn
 def is_leased(db: apsw.Connection, session_id: str, now: float) -> bool:
     """Tells whether a turn of this session holds it."""
     return bool(column(db, _IS_LEASED, (session_id, now)))
-
-
-def trim_session(db: apsw.Connection, account: str, session_id: str, now: float) -> bool:
-    """Deletes the oldest turns of a session that is too large for one transaction; False where it is small enough.
-
-    Raises SessionNotFound, SessionBusy.
-    """
-    find_session(db, account, session_id)
-    if is_leased(db, session_id, now):
-        raise SessionBusy(session_id)
-    oldest = rows(db, _OLDEST, (session_id, records.DELETED_TURNS + 1))
-    size = last = 0
-    for number, more in oldest[: records.DELETED_TURNS]:
-        if size > records.DELETED_BYTES:
-            break
-        size, last = size + more, number
-    if not oldest or last == oldest[-1][0]:
-        return False
-    db.execute(_TRIM, (session_id, last))
-    return True
-
-
-def delete_session(db: apsw.Connection, account: str, session_id: str, now: float) -> None:
-    """Deletes the session with all that hangs on it. Raises SessionNotFound, SessionBusy."""
-    find_session(db, account, session_id)
-    if is_leased(db, session_id, now):
-        raise SessionBusy(session_id)
-    db.execute(_DELETE, (session_id,))

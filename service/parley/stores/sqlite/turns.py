@@ -28,7 +28,8 @@ RETURNING turn_count, lease_fence, 0, 0
 _LEASE = """
 UPDATE sessions
 SET updated = :wall, turn_count = turn_count + 1, lease_fence = lease_fence + 1, lease_expires = :expires
-WHERE id = :id AND account = :account AND model = :model AND (lease_expires IS NULL OR lease_expires <= :now)
+WHERE id = :id AND account = :account AND model = :model AND deleted IS NULL
+AND (lease_expires IS NULL OR lease_expires <= :now)
 RETURNING turn_count, lease_fence, completed_messages, EXISTS (
   SELECT 1 FROM messages WHERE session_id = sessions.id AND system
 )

@@ -1,0 +1,102 @@
+"""Deletion of sessions in SQL."""
+
+from parley.core.errors import SessionBusy, SessionNotFound
+from parley.core.ports import Claim
+from parley.stores import records
+from parley.stores.postgres import limits
+from parley.stores.postgres.claims import end_claim
+from parley.stores.postgres.database import Connection
+from parley.stores.postgres.rows import Now, now
+from parley.stores.purging import BATCH_ROWS, END, Place, batch_end
+
+# The new fence keeps a worker that slept past its lease from writing.
+_MARK = f"""
+WITH found AS MATERIALIZED (
+  SELECT id, coalesce(lease_expires > {now(3)}, false) AS leased
+  FROM parley.sessions WHERE id = $1 AND account = $2 AND deleted IS NULL FOR UPDATE
+), marked AS (
+  UPDATE parley.sessions SET deleted = {now(3)}, lease_fence = lease_fence + 1, lease_expires = NULL
+  FROM found WHERE sessions.id = found.id AND NOT leased
+)
+SELECT leased FROM found
+"""
+_MARK_OLD = f"""
+WITH old AS MATERIALIZED (
+  SELECT id FROM parley.sessions WHERE updated < {now(1)} - $2::float8 AND lease_expires IS NULL AND deleted IS NULL
+  ORDER BY updated LIMIT $3 FOR UPDATE SKIP LOCKED
+)
+UPDATE parley.sessions SET deleted = {now(1)}, lease_fence = lease_fence + 1
+FROM old WHERE sessions.id = old.id RETURNING sessions.id
+"""
+_FIND = "SELECT id FROM parley.sessions WHERE deleted IS NOT NULL ORDER BY deleted LIMIT 1 FOR UPDATE SKIP LOCKED"
+_LOCK = "SELECT id FROM parley.sessions WHERE id = $1 AND deleted IS NOT NULL FOR UPDATE SKIP LOCKED"
+_FORGET_REPLIES = f"""
+WITH kept AS MATERIALIZED (
+  SELECT account, method, key FROM parley.claims WHERE session_id = $1 LIMIT {BATCH_ROWS} FOR UPDATE
+)
+UPDATE parley.claims SET reply = NULL, session_id = NULL FROM kept
+WHERE claims.account = kept.account AND claims.method = kept.method AND claims.key = kept.key RETURNING claims.key
+"""
+_MESSAGES = f"""
+SELECT turn, position, octet_length(message) FROM parley.messages
+WHERE session_id = $1 AND (turn, position) >= ($2, $3) ORDER BY turn, position LIMIT {BATCH_ROWS + 1}
+"""
+_REMOVE_MESSAGES = """
+DELETE FROM parley.messages WHERE session_id = $1 AND (turn, position) >= ($2, $3) AND (turn, position) < ($4, $5)
+"""
+_REMOVE_TURNS = "DELETE FROM parley.turns WHERE session_id = $1 AND number >= $2 AND number < $3 RETURNING reserved"
+_REMOVE_SESSION = "DELETE FROM parley.sessions WHERE id = $1"
+
+
+async def mark_deleted(  # noqa: PLR0913, PLR0917 - the port's arguments
+    db: Connection, account: str, session_id: str, now: Now, claim: Claim | None, reply: bytes
+) -> None:
+    """Hides the session from every reader, and keeps the reply. Raises SessionNotFound, SessionBusy, TurnLost."""
+    if claim is None:
+        await _mark(db, account, session_id, now)
+        return
+    async with db.transaction():
+        await _mark(db, account, session_id, now)
+        await end_claim(db, claim, reply, now)
+
+
+async def _mark(db: Connection, account: str, session_id: str, now: Now) -> None:
+    found = await db.fetchrow(_MARK, session_id, account, now)
+    if found is None:
+        raise SessionNotFound(session_id)
+    if found["leased"]:
+        raise SessionBusy(session_id)
+
+
+async def mark_old(db: Connection, age: float, now: Now, limit: int) -> int:
+    """Marks sessions whose latest turn began longer ago than `age` seconds, unless it is running. Returns how many."""
+    return len(await db.fetch(_MARK_OLD, now, age, limit))
+
+
+async def find_deleted(db: Connection) -> str | None:
+    """Returns the session that was deleted first of those that have rows and are in no other worker's batch."""
+    session_id: str | None = await db.fetchval(_FIND)
+    return session_id
+
+
+async def purge_batch(db: Connection, session_id: str, place: Place, now: Now) -> Place | None:
+    """Removes rows of a deleted session, beginning with a message; gives back what its crashed turn had reserved.
+
+    Returns:
+        Where the next batch begins: what has been removed is not scanned again. None where the session is removed, or
+        is in another worker's batch.
+    """
+    async with db.transaction():
+        if await db.fetchval(_LOCK, session_id) is None:
+            return None
+        replies = await db.fetch(_FORGET_REPLIES, session_id)
+        end = batch_end([tuple(row) for row in await db.fetch(_MESSAGES, session_id, *place)])
+        await db.execute(_REMOVE_MESSAGES, session_id, *place, *end)
+        turns = await db.fetch(_REMOVE_TURNS, session_id, place.turn, end.turn)
+        reserved = [row["reserved"] for row in turns if row["reserved"] is not None]
+        if charges := [charge for one in reserved for charge in records.returned_charges(one)]:
+            await limits.settle(db, charges, now)
+        if end != END or len(replies) == BATCH_ROWS:
+            return end
+        await db.execute(_REMOVE_SESSION, session_id)
+        return None

@@ -1,0 +1,71 @@
+"""Deletion of sessions in SQL: each function is one job of the writer."""
+
+import apsw
+
+from parley.core.errors import SessionBusy
+from parley.stores import records
+from parley.stores.purging import BATCH_ROWS, END, Place, batch_end
+from parley.stores.sqlite.limits import settle
+from parley.stores.sqlite.rows import column, rows
+from parley.stores.sqlite.sessions import find_session, is_leased
+
+# The new fence keeps a worker that slept past its lease from writing.
+_MARK = "UPDATE sessions SET deleted = ?, lease_fence = lease_fence + 1, lease_expires = NULL WHERE id = ?"
+_MARK_OLD = """
+UPDATE sessions SET deleted = ?, lease_fence = lease_fence + 1
+WHERE id IN (
+  SELECT id FROM sessions WHERE updated < ? AND lease_expires IS NULL AND deleted IS NULL ORDER BY updated LIMIT ?
+) RETURNING id
+"""
+_FIND = "SELECT id FROM sessions WHERE deleted IS NOT NULL ORDER BY deleted LIMIT 1"
+_IS_DELETED = "SELECT 1 FROM sessions WHERE id = ? AND deleted IS NOT NULL"
+_FORGET_REPLIES = """
+UPDATE claims SET reply = NULL, session_id = NULL
+WHERE fence IN (SELECT fence FROM claims WHERE session_id = ? LIMIT ?) RETURNING fence
+"""
+_MESSAGES = """
+SELECT turn, position, length(message) FROM messages
+WHERE session_id = ? AND (turn, position) >= (?, ?) ORDER BY turn, position LIMIT ?
+"""
+_REMOVE_MESSAGES = """
+DELETE FROM messages WHERE session_id = ? AND (turn, position) >= (?, ?) AND (turn, position) < (?, ?)
+"""
+_REMOVE_TURNS = "DELETE FROM turns WHERE session_id = ? AND number < ? RETURNING reserved"
+_REMOVE_SESSION = "DELETE FROM sessions WHERE id = ?"
+
+
+def mark_deleted(db: apsw.Connection, account: str, session_id: str, now: float) -> None:
+    """Hides the session from every reader. Raises SessionNotFound, SessionBusy."""
+    find_session(db, account, session_id)
+    if is_leased(db, session_id, now):
+        raise SessionBusy(session_id)
+    db.execute(_MARK, (now, session_id))
+
+
+def mark_old(db: apsw.Connection, before: float, now: float, limit: int) -> int:
+    """Marks sessions whose latest turn began before then, unless it is running. Returns how many."""
+    return len(column(db, _MARK_OLD, (now, before, limit)))
+
+
+def find_deleted(db: apsw.Connection) -> str | None:
+    """Returns the session that was deleted first of those that still have rows."""
+    return next(iter(column(db, _FIND, ())), None)
+
+
+def purge_batch(db: apsw.Connection, session_id: str, place: Place, now: float) -> Place | None:
+    """Removes rows of a deleted session, beginning with a message; gives back what its crashed turn had reserved.
+
+    Returns:
+        Where the next batch begins; None where the session is removed.
+    """
+    if not rows(db, _IS_DELETED, (session_id,)):
+        return None
+    replies = len(column(db, _FORGET_REPLIES, (session_id, BATCH_ROWS)))
+    end = batch_end(rows(db, _MESSAGES, (session_id, *place, BATCH_ROWS + 1)))
+    db.execute(_REMOVE_MESSAGES, (session_id, *place, *end))
+    for reserved in filter(None, column(db, _REMOVE_TURNS, (session_id, end.turn))):
+        settle(db, records.returned_charges(reserved), now)
+    if end != END or replies == BATCH_ROWS:
+        return end
+    db.execute(_REMOVE_SESSION, (session_id,))
+    return None

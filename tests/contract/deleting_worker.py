@@ -1,0 +1,24 @@
+"""A worker process that deletes one session of "ada", for tests that kill it.
+
+    python -m tests.contract.deleting_worker PLACE SESSION
+
+PLACE is an SQLite file, or the URL of a PostgreSQL database.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from parley.core.ports import Store
+from parley.stores.postgres import PostgresStore
+from parley.stores.sqlite import SqliteStore
+
+
+async def _main(place: str, session: str) -> None:
+    store: Store = await PostgresStore.open(place) if "://" in place else SqliteStore(Path(place))
+    await store.delete_session("ada", session)
+    await store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(sys.argv[1], sys.argv[2]))
