@@ -165,6 +165,27 @@ def test_health_and_reflection_need_no_key(worker: Worker, grpc_channel: grpc.Ch
     assert {"parley.v1.ChatCompletions", "parley.v1.Sessions", "parley.v1.Models"} <= {s.name for s in listed}
 
 
+def test_an_operation_has_one_name_in_the_log(chat: ChatCompletionsStub, ada: Metadata, log: Log) -> None:
+    """The forms in which REST answers are no operations of their own."""
+    calls: dict[str, Any] = {
+        "CreateChatCompletion": [chat.CreateChatCompletion, chat.CreateChatCompletionJson],
+        "StreamChatCompletion": [
+            lambda *asked, **more: list(chat.StreamChatCompletion(*asked, **more)),
+            lambda *asked, **more: list(chat.StreamChatCompletionEvents(*asked, **more)),
+        ],
+    }
+    for name, forms in calls.items():
+        for number, make in enumerate(forms):
+            make(ask(), metadata=(*ada, ("x-request-id", f"{name}-{number}")))
+    found = [log(f"{name}-{number}", 1)[0] for name in calls for number in range(2)]
+    assert [
+        ("CreateChatCompletion", None),
+        ("CreateChatCompletion", "json"),
+        ("StreamChatCompletion", None),
+        ("StreamChatCompletion", "events"),
+    ] == [(line["method"], line.get("form")) for line in found]
+
+
 def test_every_call_has_one_line_in_the_log_without_secrets(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata, log: Log
 ) -> None:

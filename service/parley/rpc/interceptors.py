@@ -36,6 +36,8 @@ _REFUSAL = "parley-refusal"
 _KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")  # where other vendors' clients put a key
 _UNDECODABLE = "The request cannot be read: it is malformed, or its JSON is nested too deeply; send it less nested"
 _log = structlog.get_logger("parley")
+# REST's own methods are other forms of the same operations, by the ends of their names.
+_OPERATION = re.compile(r"(?P<name>\w+?)(?P<form>Json|Events)?")
 # How severe a failed call is, by the name of its status. What its caller can mend is no concern of the operator.
 _LEVELS = {
     "INTERNAL": "error",
@@ -268,12 +270,16 @@ def _ids(call: Call) -> tuple[tuple[str, str], ...]:
 
 
 def _write_line(call: Call, milliseconds: float) -> None:
+    operation = _OPERATION.fullmatch(call.method)
+    name, form = operation.groups() if operation else (call.method, None)
     fields = {
-        "method": call.method,
+        "method": name,
         "status": call.outcome,
         "ms": round(milliseconds, 1),
         "request_id": call.request_id,
     }
+    if form is not None:
+        fields["form"] = form.lower()
     if call.correlation_id != call.request_id:
         fields["correlation_id"] = call.correlation_id
     if call.caller is not None:
