@@ -25,10 +25,3 @@ def say(
     body = {name: value for name, value in whole.items() if value is not None}
     status, data, answered = send(stack, path, body, headers)
     return status, json.loads(data), answered
-
-
-def chunks(data: bytes) -> list[Any]:
-    """Returns the JSON of a stream's events, which must end in [DONE]."""
-    events = data.decode().split("\n\n")
-    assert ["data: [DONE]", ""] == events[-2:]
-    return [json.loads(event.removeprefix("data: ")) for event in events[:-2]]

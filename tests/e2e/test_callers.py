@@ -14,6 +14,7 @@ import pytest
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.message_pb2 import Message
+from tests import sse
 from tests.processes import Parley
 
 QUESTION = "What is the capital of France?"
@@ -60,10 +61,8 @@ def test_curl_gets_a_whole_answer(stack: Parley, path: str) -> None:
 def test_curl_gets_a_stream(stack: Parley, path: str, how: Any) -> None:
     """`stream` in the body or the Accept header asks for events; the last one is [DONE]."""
     text = curl(stack, path, BODY, "-H", how) if isinstance(how, str) else curl(stack, path, BODY | how)
-    events = text.split("\n\n")
-    assert ["data: [DONE]", ""] == events[-2:]
-    chunks = [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
-    assert "Paris" in "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+    chunks = sse.chunks(text)
+    assert "Paris" in sse.text(chunks)
     assert {"role": "assistant", "content": ""} == chunks[0]["choices"][0]["delta"]
     assert ({}, "stop") == (chunks[-1]["choices"][0]["delta"], chunks[-1]["choices"][0]["finish_reason"])
     assert {None} == {chunk["choices"][0]["finish_reason"] for chunk in chunks[:-1]}

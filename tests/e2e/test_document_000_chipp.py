@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.documents import MESSAGES, chunks, say, send
+from tests.e2e.documents import MESSAGES, say, send
 from tests.processes import Parley, run
+from tests.sse import chunks
 from tests.upstream import Json, ScriptedUpstream, completion
 
 PATH = "/api/v1/chat/completions"

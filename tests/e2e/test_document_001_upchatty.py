@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.documents import MESSAGES, chunks, say, send
+from tests.e2e.documents import MESSAGES, say, send
 from tests.processes import Parley
+from tests.sse import chunks
 from tests.upstream import ScriptedUpstream, completion
 
 PATH = "/upchatty/api/v1/chat/completions"

@@ -10,6 +10,7 @@ from google.protobuf.json_format import ParseDict
 
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+from tests import sse
 from tests.processes import Parley
 from tests.upstream import Events, Gate, Json, ScriptedUpstream, chunks, completion
 
@@ -41,11 +42,8 @@ def test_a_stream_comes_again_to_its_done(stack: Parley, upstream: ScriptedUpstr
     for _ in range(2):
         status, headers, data = _say(stack, "e2e-stream", stream=True)
         assert (200, True) == (status, headers["content-type"].startswith("text/event-stream"))
-        *events, done, end = data.decode().split("\n\n")
-        assert ("data: [DONE]", "") == (done, end)
-        parsed = [json.loads(event.removeprefix("data: ")) for event in events]
-        said = "".join(choice["delta"].get("content") or "" for event in parsed for choice in event["choices"])
-        streams.append((parsed[0]["id"], said))
+        parsed = sse.chunks(data)
+        streams.append((parsed[0]["id"], sse.text(parsed)))
     assert "Hello" == streams[0][1]
     assert streams[0] == streams[1]
     assert 1 == len(upstream.requests)
@@ -115,8 +113,7 @@ def test_the_other_form_of_the_answer(stack: Parley, upstream: ScriptedUpstream,
     for streamed in (streamed_first, not streamed_first):
         status, headers, data = _say(stack, key, stream=streamed)
         assert 200 == status
-        events = data.decode().split("\n\n")[:-2] if streamed else []
-        parsed = [json.loads(event.removeprefix("data: ")) for event in events] or [json.loads(data)]
+        parsed = sse.chunks(data) if streamed else [json.loads(data)]
         said = "".join(_text(one) for event in parsed for one in event["choices"])
         answers.append((parsed[0]["id"], headers["x-chat-session-id"], said))
     assert "Hello" == answers[0][2]

@@ -1,11 +1,11 @@
 """Failures in mid-stream, as each dialect shows them: no document says more than how its errors look."""
 
-import json
 from typing import Any
 
 import aiohttp
 import pytest
 
+from tests import sse
 from tests.e2e import vendor
 from tests.processes import Parley
 from tests.upstream import Events, ScriptedUpstream
@@ -33,6 +33,5 @@ async def test_an_error_in_mid_stream_wears_the_dialect(
     headers = {"Authorization": f"Bearer {stack.key}", "Accept": "*/*"}
     async with aiohttp.ClientSession() as client, client.post(stack.http + path, json=ASK, headers=headers) as response:
         assert 200 == response.status
-        events = [line.removeprefix("data: ") for line in (await response.text()).split("\n\n") if line]
-    assert "Hello" == "".join(json.loads(event)["choices"][0]["delta"].get("content", "") for event in events[:-1])
-    assert expected == json.loads(events[-1])
+        *events, last = sse.read(await response.text())[0]
+    assert ("Hello", expected) == (sse.text(events), last)

@@ -1,12 +1,12 @@
 """Tool loops of two turns: what a vendor wants back with a tool's result reaches it, from sessions and from callers."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+from tests import sse
 from tests.contract import anthropic_api
 from tests.contract.anthropic.test_anthropic_unknown import streamed
 from tests.processes import Parley, started
@@ -48,9 +48,8 @@ def ask(parley: Parley, body: dict[str, Any]) -> dict[str, Any]:
     assert 200 == answer.status_code, answer.text
     if not body.get("stream"):
         return dict(answer.json())
-    events = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: ")]
-    assert "[DONE]" == events[-1]
-    return {"chatSessionId": json.loads(events[0])["chatSessionId"], "events": [json.loads(one) for one in events[:-1]]}
+    events = sse.chunks(answer.text)
+    return {"chatSessionId": events[0]["chatSessionId"], "events": events}
 
 
 def loop(parley: Parley, model: str, *, stream: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 
 import orjson
 
+from tests import sse
 from tests.load import canned
 from tests.load.canned import WrongAnswerError
 
@@ -186,12 +187,14 @@ def unchunk(body: bytes) -> bytes:
 
 def _check_events(kind: str, body: bytes) -> str | None:
     """Raises WrongAnswerError unless the events are a whole stream; returns its session."""
-    events = [event for event in body.split(b"\n\n") if event and not event.startswith(b":")]
-    if not events or events[-1] != b"data: [DONE]":
-        raise WrongAnswerError(f"the stream ends with {(events or [b''])[-1][:200]!r}")
+    try:
+        chunks, is_done = sse.read(body)
+    except AssertionError as error:
+        raise WrongAnswerError(str(error)) from error
+    if not is_done:
+        raise WrongAnswerError(f"the stream ends with {str(chunks[-1:])[:200]}")
     text, finish_reason, session = [], None, None
-    for event in events[:-1]:
-        chunk = orjson.loads(event.removeprefix(b"data: "))
+    for chunk in chunks:
         session = chunk.get("chatSessionId", session)
         for choice in chunk["choices"]:
             text.append(choice["delta"].get("content") or "")

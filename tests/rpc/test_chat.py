@@ -1,7 +1,6 @@
 """Chat completions over gRPC."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from google.protobuf.json_format import ParseDict
 from parley.core.errors import StreamBroken, UnsupportedParameter, UpstreamUnavailable
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+from tests import sse
 from tests.rpc.conftest import Worker
 from tests.rpc.scripted import chunks, completion
 
@@ -62,9 +62,7 @@ def test_events_end_with_done_and_carry_usage_on_request(
     for options, expected in (({}, 3), (usage, 4)):
         bodies = list(chat.StreamChatCompletionEvents(ask(stream=True, **options), metadata=ada))
         assert {"text/event-stream"} == {body.content_type for body in bodies}
-        events = b"".join(body.data for body in bodies).decode().split("\n\n")
-        assert ["data: [DONE]", ""] == events[-2:]
-        assert expected == len([json.loads(event[6:]) for event in events[:-2]])
+        assert expected == len(sse.chunks(b"".join(body.data for body in bodies)))
 
 
 def test_the_session_id_is_in_the_initial_metadata_and_the_ids_in_the_trailing(
@@ -121,10 +119,8 @@ def test_a_failure_in_mid_stream_is_an_error_event_without_done(
 ) -> None:
     """A truncated stream never looks like a finished one."""
     worker.backend.answer = lambda _: [chunks("Hel")[0], StreamBroken("broke off")]
-    bodies = b"".join(body.data for body in chat.StreamChatCompletionEvents(ask(), metadata=ada)).decode()
-    events = [event for event in bodies.split("\n\n") if event]
-    assert "stream_broken" == json.loads(events[-1][6:])["error"]["code"]
-    assert "[DONE]" not in bodies
+    events, is_done = sse.read(b"".join(body.data for body in chat.StreamChatCompletionEvents(ask(), metadata=ada)))
+    assert ("stream_broken", False) == (events[-1]["error"]["code"], is_done)
     with pytest.raises(grpc.RpcError) as caught:
         list(chat.StreamChatCompletion(ask(), metadata=ada))
     assert grpc.StatusCode.UNAVAILABLE == _code(caught)
@@ -137,8 +133,10 @@ def test_the_edge_may_choose_the_form_of_an_error_in_mid_stream(
     """A dialect whose errors are plain has them so in a stream too."""
     worker.backend.answer = lambda _: [chunks("Hel")[0], StreamBroken("broke off")]
     metadata = (*ada, ("parley-error-form", form))
-    bodies = b"".join(body.data for body in chat.StreamChatCompletionEvents(ask(), metadata=metadata)).decode()
-    assert {key: "broke off"} == json.loads(bodies.rstrip().rpartition("data: ")[2])
+    events, is_done = sse.read(
+        b"".join(body.data for body in chat.StreamChatCompletionEvents(ask(), metadata=metadata))
+    )
+    assert ({key: "broke off"}, False) == (events[-1], is_done)
 
 
 def test_stream_true_is_refused_where_the_answer_is_whole(

@@ -1,7 +1,6 @@
 """`Idempotency-Key` over gRPC: asked again, the same answer; nothing is done twice."""
 
 import asyncio
-import json
 from typing import Any
 
 import grpc
@@ -14,6 +13,7 @@ from parley.v1 import sessions_pb2 as messages
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.sessions_pb2_grpc import SessionsStub
+from tests import sse
 from tests.processes import until
 from tests.rpc.conftest import Worker
 from tests.rpc.scripted import USAGE, chunks, completion
@@ -91,12 +91,9 @@ def test_events_are_given_again_and_end_with_done(worker: Worker, chat: ChatComp
     texts = []
     for _ in range(2):
         bodies = list(chat.StreamChatCompletionEvents(request, metadata=metadata))
-        events = b"".join(body.data for body in bodies).decode().split("\n\n")
-        assert ["data: [DONE]", ""] == events[-2:]
-        parsed = [json.loads(event[6:]) for event in events[:-2]]
+        parsed = sse.chunks(b"".join(body.data for body in bodies))
         assert 5 == parsed[-1]["usage"]["total_tokens"]
-        said = "".join(choice["delta"].get("content", "") for event in parsed for choice in event["choices"])
-        texts.append((parsed[0]["id"], said))
+        texts.append((parsed[0]["id"], sse.text(parsed)))
     assert "Hello" == texts[0][1]
     assert texts[0] == texts[1]
     assert 1 == len(worker.backend.calls)
@@ -263,10 +260,8 @@ def _typed_id(chat: ChatCompletionsStub, model: str, metadata: Metadata) -> tupl
 def _events_id(chat: ChatCompletionsStub, model: str, metadata: Metadata) -> tuple[str, str, bool]:
     request = ask(model=model, stream=True, stream_options={"include_usage": True})
     call = chat.StreamChatCompletionEvents(request, metadata=metadata)
-    events = b"".join(body.data for body in call).decode().split("\n\n")[:-2]
-    parsed = [json.loads(event.removeprefix("data: ")) for event in events]
-    text = "".join(choice["delta"].get("content") or "" for event in parsed for choice in event["choices"])
-    return parsed[0]["id"], text, _replayed(call)
+    parsed = sse.chunks(b"".join(body.data for body in call))
+    return parsed[0]["id"], sse.text(parsed), _replayed(call)
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])

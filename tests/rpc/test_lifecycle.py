@@ -1,7 +1,6 @@
 """How a worker's server keeps streams alive, and how it stops."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from parley.core.ports import SessionFilter
 from parley.rpc.sse import KEEP_ALIVE
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
+from tests import sse
 from tests.rpc.conftest import Worker, serving
 from tests.rpc.scripted import chunks
 from tests.rpc.test_chat import ask
@@ -88,10 +88,8 @@ async def test_what_outlasts_the_grace_ends_with_an_error(running: Running) -> N
     while len(running.backend.calls) < 3:
         await asyncio.sleep(0.01)
     await running.server.stop(0.1)
-    text = b"".join([body.data async for body in events]).decode()
-    last = [line for line in text.splitlines() if line.startswith("data: ")][-1]
-    assert "shutting_down" == json.loads(last[6:])["error"]["code"]
-    assert "[DONE]" not in text
+    found, is_done = sse.read(b"".join([body.data async for body in events]))
+    assert ("shutting_down", False) == (found[-1]["error"]["code"], is_done)
     for call in (_rest(typed), waiting):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call

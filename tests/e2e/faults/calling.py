@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.receipt_pb2 import Receipt
+from tests import sse
 from tests.processes import Parley
 
 REST, GRPC = "REST", "gRPC"
@@ -61,11 +62,9 @@ def _rest(parley: Parley, asked: dict[str, Any]) -> Outcome:
         if not response.headers["content-type"].startswith("text/event-stream"):
             _take(outcome, json.loads(text))
         else:
-            events = text.split("\n\n")
-            assert "" == events.pop(), "a stream ends with a whole event"
-            outcome.is_ended = events[-1] == "data: [DONE]"
-            for event in events[: -1 if outcome.is_ended else None]:
-                _take(outcome, json.loads(event.removeprefix("data: ")))
+            events, outcome.is_ended = sse.read(text)
+            for event in events:
+                _take(outcome, event)
     if outcome.reason is None and outcome.session:
         outcome.receipt = stored_receipt(parley, outcome.session)
     return outcome
