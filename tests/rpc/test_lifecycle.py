@@ -1,6 +1,7 @@
 """How a worker's server keeps streams alive, and how it stops."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from parley.core.errors import StreamBroken
 from parley.core.ports import SessionFilter
 from parley.rpc.sse import KEEP_ALIVE
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests import sse
 from tests.rpc.conftest import Worker, serving
-from tests.rpc.scripted import chunks
+from tests.rpc.scripted import ScriptedBackend, chunks
 from tests.rpc.test_chat import ask
 
 
@@ -53,6 +55,32 @@ async def test_silence_is_filled_with_comments(running: Running) -> None:
         gate.set()
     rest = [body.data async for body in bodies]
     assert b"data: [DONE]\n\n" == rest[-1]
+
+
+async def test_text_that_is_held_back_is_silence(tmp_path: Path, log_file: Path) -> None:
+    """While a second target repeats what the caller has got already, comments keep the connection alive."""
+    config = """
+backends: {scripted: {kind: openai, base_url: "http://127.0.0.1:1/v1"}, other: {kind: openai, base_url: "http://a"}}
+models:
+  - {id: m, targets: [{backend: scripted}], fallbacks: [spare], hedge: "off"}
+  - {id: spare, targets: [{backend: other}]}
+"""
+    gate, other = asyncio.Event(), ScriptedBackend()
+    other.answer = lambda _: [chunks("The capital")[0], gate, *chunks(" of France", " is Paris.")]
+    async with (
+        serving(tmp_path, config, time.time, {"other": other}, keep_alive_seconds=0.05) as worker,
+        grpc.aio.insecure_channel(worker.address) as channel,
+    ):
+        worker.backend.answer = lambda _: [chunks("The capital of France ")[0], StreamBroken("broke off")]
+        running = Running(worker, channel)
+        bodies = aiter(running.chat.StreamChatCompletionEvents(ask(model="m"), metadata=running.metadata))
+        found = []
+        async for body in bodies:
+            found.append(body.data)
+            if body.data == KEEP_ALIVE and other.calls:
+                gate.set()
+    assert "The capital of France is Paris." == sse.text(sse.chunks(b"".join(found)))
+    assert KEEP_ALIVE in found
 
 
 async def test_a_stopping_server_says_so_and_lets_streams_finish(running: Running) -> None:

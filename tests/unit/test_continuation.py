@@ -115,6 +115,37 @@ def test_what_only_began_like_an_echo_is_delivered_after_all() -> None:
     assert "The capital" == _texts(Resume(before, "The capital of France"), _chunk("The capital"))
 
 
+def test_what_is_no_text_is_not_held_back() -> None:
+    """However long a target reasons before it repeats what it was given, nothing of that is kept."""
+    before = _delivered(_chunk("The capital of France "))
+    resumed = Resume(before, "The capital of France")
+    for _ in range(3):
+        thought = _chunk(reasoning_content="Hm")
+        thought.usage.completion_tokens = 1
+        (new,) = resumed.new(thought)
+        assert (1, []) == (new.usage.completion_tokens, new.choices[0].delta.ListFields())
+    assert "is Paris." == _texts(
+        resumed, _chunk("The capital"), _chunk(reasoning_content="Hm"), _chunk(" of France is Paris.")
+    )
+
+
+def test_probabilities_are_held_back_with_their_text() -> None:
+    """They come with it where it was no repetition, and are left out with it where it was one."""
+    held = [_chunk("The", 0, None, "The"), _chunk(" capital", 0, None, " capital")]
+
+    def tokens(*chunks: ChatCompletionChunk) -> list[tuple[str, list[str]]]:
+        resumed = Resume(_delivered(_chunk("The capital of France")), "The capital of France")
+        new = [choice for chunk in chunks for one in resumed.new(chunk) for choice in one.choices]
+        found = [(choice.delta.content, [token.token for token in choice.logprobs.content]) for choice in new]
+        return [one for one in found if any(one)]
+
+    later = _chunk(" is", 0, "stop", " is")
+    assert [("The capital", ["The", " capital"]), (" is", [" is"])] == tokens(*held, later)
+    held = [_chunk("The", 0, None, "The"), _chunk(" capital", 0, None, " capital")]
+    echoed = _chunk(" of France is", 0, None, " of", " France", " is")
+    assert [(" is", [" is"])] == tokens(*held, echoed)
+
+
 def test_what_is_asked_next() -> None:
     """An assistant's message last, without the space at its end, and as many tokens less as were spent."""
     request = CreateChatCompletionRequest(max_tokens=20, messages=[Message(role="user")])

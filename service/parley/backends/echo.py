@@ -15,12 +15,12 @@ class Echo:
     `repeated` is what was taken off: `said`, or nothing.
     """
 
-    __slots__ = ("_held", "_said", "repeated")
+    __slots__ = ("_place", "_said", "repeated")
 
     def __init__(self, said: str) -> None:
         self.repeated = ""
         self._said = said
-        self._held = ""
+        self._place = 0  # how much of it is held back
 
     @property
     def is_open(self) -> bool:
@@ -30,24 +30,25 @@ class Echo:
     @property
     def holds(self) -> bool:
         """Tells whether anything is held back."""
-        return bool(self._held)
+        return self._place > 0
 
     def strip(self, piece: str) -> str:
         """Returns what is new for certain. What may turn out to be a repetition is held back."""
         if not self._said:
             return piece
-        text = self._held + piece
-        if self._said.startswith(text) and text != self._said:
-            self._held = text
+        said, place = self._said, self._place
+        left = len(said) - place
+        fits = said.startswith(piece[:left], place)
+        if fits and len(piece) < left:
+            self._place += len(piece)
             return ""
-        fresh = text.removeprefix(self._said)
-        self.repeated = self._said if fresh != text else ""
-        self._said = self._held = ""
-        return fresh
+        self.repeated = said if fits else ""
+        self._said, self._place = "", 0
+        return piece[left:] if fits else said[:place] + piece
 
     def rest(self) -> str:
         """Returns what was held back, at the end of the answer: it was no repetition."""
-        held, self._said, self._held = self._held, "", ""
+        held, self._said, self._place = self._said[: self._place], "", 0
         return held
 
 

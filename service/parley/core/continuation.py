@@ -13,7 +13,7 @@ from google.protobuf.struct_pb2 import Value
 from parley.core import usage
 from parley.core.history import BYTES_A_TOKEN
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
-from parley.v1.message_pb2 import ChunkChoice, Message
+from parley.v1.message_pb2 import ChunkChoice, Delta, Logprobs, Message
 
 _LARGEST = 1024 * 1024  # bytes of text: of more nothing is kept, and it is not gone on with
 _ECHO = 16  # characters: a target that begins with so many of those delivered repeats them, and does not go on
@@ -119,7 +119,8 @@ class Splice:
 
     def __init__(self, delivered: Delivered) -> None:
         self._delivered = delivered
-        self._rest: dict[int, str] = {}
+        self._repeated: dict[int, str] = {}  # what each choice repeats
+        self._place: dict[int, int] = {}  # how much of it has come
         self._bytes: dict[int, int] = {}  # of the tokens whose probabilities are left out
 
     def new(self, chunk: ChatCompletionChunk) -> Sequence[ChatCompletionChunk]:
@@ -140,20 +141,22 @@ class Splice:
     def _cut(self, choice: ChunkChoice) -> None:
         choice.delta.ClearField("reasoning_content")
         choice.delta.ClearField("extra_json")
-        if choice.index not in self._rest:  # later on what is delivered grows, and looking at all of it costs
+        if choice.index not in self._place:  # later on what is delivered grows, and looking at all of it costs
             text = self._delivered.text(choice.index)
-            self._rest[choice.index], self._bytes[choice.index] = text, len(text.encode())
+            self._repeated[choice.index], self._place[choice.index] = text, 0
+            self._bytes[choice.index] = len(text.encode())
         self._cut_tokens(choice)
-        rest = self._rest[choice.index]
-        if not rest:
+        text, place = self._repeated[choice.index], self._place[choice.index]
+        left = len(text) - place
+        if not left:
             return
-        repeated = min(len(rest), len(choice.delta.content))
-        fits = choice.delta.content[:repeated] == rest[:repeated]
-        self._rest[choice.index] = rest[repeated:]
+        piece = choice.delta.content[:left]
+        fits = text.startswith(piece, place)
+        self._place[choice.index] = place + len(piece)
         is_over = choice.HasField("finish_reason") or choice.delta.tool_calls
-        if not fits or (is_over and self._rest[choice.index]):
+        if not fits or (is_over and len(piece) < left):
             raise Misfit
-        choice.delta.content = choice.delta.content[repeated:]
+        choice.delta.content = choice.delta.content[left:]
 
     def _cut_tokens(self, choice: ChunkChoice) -> None:
         """Leaves out the tokens that make up the text delivered. Raises Misfit where one of them goes beyond it."""
@@ -170,36 +173,51 @@ class Resume:
     """Joins an answer that goes on from `begun` to what was delivered.
 
     The space that `begun` left out is expected again, and is not delivered twice. A target that repeats all that it was
-    given, in place of going on, is taken for one that answers from the beginning.
+    given, in place of going on, is taken for one that answers from the beginning. Text that may be such a repetition is
+    held back, and takes no memory: it is the beginning of `begun`. All else is delivered at once.
     """
 
     def __init__(self, delivered: Delivered, begun: str) -> None:
         self._splice: Splice | None = None
         self._delivered = delivered
-        self._held: list[ChatCompletionChunk] | None = [] if len(begun) >= _ECHO else None
-        self._said = ""
+        self._holds = len(begun) >= _ECHO
+        self._place = 0  # how much of `begun` is held back
+        self._tokens = Logprobs()  # of what is held back
         self._begun = begun
         self._space = delivered.text(0)[len(begun) :]
 
     def new(self, chunk: ChatCompletionChunk) -> Sequence[ChatCompletionChunk]:
-        """Returns what is new of a chunk, and of those held back before it. Raises Misfit."""
+        """Returns what is new of a chunk, and what was held back before it. Raises Misfit."""
         if self._splice is not None:
             return self._splice.new(chunk)
-        if self._held is None:
+        if not self._holds:
             return self._joined([chunk])
-        self._held.append(chunk)
-        self._said += "".join(choice.delta.content for choice in chunk.choices)
-        if self._said.startswith(self._begun):
-            held, self._held, self._splice = self._held, None, Splice(self._delivered)
-            return [new for one in held for new in self._splice.new(one)]
-        if self._begun.startswith(self._said):
-            return ()
-        return self.end()
+        left = len(self._begun) - self._place
+        text = "".join(choice.delta.content for choice in chunk.choices)
+        fits = self._begun.startswith(text[:left], self._place)
+        if fits and len(text) >= left:
+            splice = self._splice = Splice(self._delivered)
+            return [new for one in (*self._release(), chunk) for new in splice.new(one)]
+        if not fits or any(choice.HasField("finish_reason") or choice.delta.tool_calls for choice in chunk.choices):
+            return self._joined([*self._release(), chunk])
+        self._place += len(text)
+        for choice in chunk.choices:
+            self._tokens.MergeFrom(choice.logprobs)
+            choice.ClearField("logprobs")
+            choice.delta.ClearField("content")
+        return self._joined([chunk])
 
     def end(self) -> Sequence[ChatCompletionChunk]:
         """Returns what was held back at the end of the answer."""
-        held, self._held = self._held or [], None
-        return self._joined(held)
+        return self._joined(self._release())
+
+    def _release(self) -> list[ChatCompletionChunk]:
+        """Returns what is held back, and holds nothing back any more."""
+        held, self._place, self._holds = self._begun[: self._place], 0, False
+        if not held:
+            return []
+        tokens = self._tokens if self._tokens.ListFields() else None
+        return [ChatCompletionChunk(choices=[ChunkChoice(index=0, delta=Delta(content=held), logprobs=tokens)])]
 
     def _joined(self, chunks: list[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
         for choice in (choice for chunk in chunks for choice in chunk.choices):
