@@ -181,6 +181,14 @@ class TestCopy:
         assert (1, True) == (refused.returncode, "is not a file" in refused.stderr)
         assert [] == list(tmp_path.iterdir())
 
+    def test_a_pooler(self, tmp_path: Path) -> None:
+        """A copy through a pooler in transaction mode is refused with what to do."""
+        asyncio.run(SqliteStore(tmp_path / "parley.db").close())
+        config = configured(tmp_path, "postgresql://127.0.0.1:1/parley", pooling="transaction")
+        source = ["--from", str(tmp_path / "parley.db")]
+        refused = processes.run_here("db", "copy", *source, "--config", config)
+        assert (1, True) == (refused.returncode, "name the server itself with --to" in refused.stderr), refused.stderr
+
     def test_no_server(self, tmp_path: Path) -> None:
         """A server that is not there is one line, without the password."""
         file = tmp_path / "parley.db"
@@ -223,12 +231,12 @@ class TestUpgrade:
         assert (1, True, False) == (bad.returncode, "store.url" in bad.stderr, "very-secret" in bad.stderr)
 
 
-def configured(folder: Path, url: str) -> str:
+def configured(folder: Path, url: str, pooling: str = "session") -> str:
     """Writes a configuration with this store; returns its path."""
     file = folder / "parley.yaml"
     file.write_text(
         "backends: {b: {kind: openai, base_url: 'http://127.0.0.1:1'}}\n"
         "models: [{id: m, targets: [{backend: b, model: m}]}]\n"
-        f"store: {{kind: postgres, url: '{url}'}}\n"
+        f"store: {{kind: postgres, url: '{url}', pooling: {pooling}}}\n"
     )
     return str(file)

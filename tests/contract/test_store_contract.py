@@ -38,7 +38,7 @@ from tests.contract.stores import (  # noqa: E402 - only now are its asserts rew
     begin,
     complete,
 )
-from tests.contract.stores.deletion import MANY, Rows  # noqa: E402
+from tests.contract.stores.deletion import HIDDEN, MANY, Rows  # noqa: E402
 
 
 @pytest.fixture
@@ -90,15 +90,12 @@ async def marking(store: Store, place: Path | str, clock: Clock) -> AsyncIterato
 def hidden_rows(store: Store, place: Path | str, request: pytest.FixtureRequest) -> Rows:
     """Counts the messages of deleted sessions that are still in the database."""
     del store
-    query = """
-    SELECT count(*) FROM {0}messages WHERE session_id NOT IN (SELECT id FROM {0}sessions WHERE deleted IS NULL)
-    """
 
     def count() -> int:
         if isinstance(place, Path):
-            return int(apsw.Connection(str(place)).execute(query.format("")).get)
+            return int(apsw.Connection(str(place)).execute(HIDDEN.format("")).get)
         server: Server = request.getfixturevalue("postgres_server")
-        return int(server.sql(query.format("parley."), "parley"))
+        return int(server.sql(HIDDEN.format("parley."), "parley"))
 
     return count
 

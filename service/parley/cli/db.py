@@ -92,6 +92,8 @@ def _target(to: str | None, config: Path | None) -> str:
     store = load(config).store
     if not isinstance(store, PostgresConfig):
         raise CommandError("name the PostgreSQL database with --to, or with --config a file whose store it is")
+    if store.pooling == "transaction":
+        raise CommandError("a copy cannot go through a pooler in transaction mode; name the server itself with --to")
     return store.url
 
 

@@ -13,6 +13,10 @@ from tests.contract.stores.making import LEASE, Clock, all_messages, begin, char
 
 Rows: TypeAlias = Callable[[], int]
 """Counts the messages in the database whose session is deleted."""
+HIDDEN = """
+SELECT count(*) FROM {0}messages WHERE session_id NOT IN (SELECT id FROM {0}sessions WHERE deleted IS NULL)
+"""
+"""SQL for that number, where the schema's name and a dot are put in."""
 MANY = 5000
 """More messages than two batches remove."""
 

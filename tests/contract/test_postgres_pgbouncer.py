@@ -1,0 +1,235 @@
+"""PostgreSQL behind a real PgBouncer in transaction mode, with fewer server connections than Parley's workers open."""
+
+import asyncio
+import re
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+
+from parley.core.errors import ParleyError, StoreMisconfigured
+from parley.core.ports import Store
+from parley.stores.postgres import PostgresStore
+from tests.pgbouncer import PgBouncer, pooling
+from tests.postgres import Server, serving
+
+pytest.register_assert_rewrite("tests.contract.stores")
+
+from tests.contract.stores import (  # noqa: E402 - only now are its asserts rewritten
+    ClaimContract,
+    Clock,
+    DeletionContract,
+    KeyContract,
+    LimitContract,
+    ReaperContract,
+    TurnContract,
+    WaitContract,
+    all_messages,
+    converse,
+    key,
+)
+from tests.contract.stores.deletion import HIDDEN  # noqa: E402
+
+# asyncpg's advice about poolers, and PostgreSQL's errors about statements that are in another session.
+ADVICE = re.compile("pgbouncer|prepared statement|statement_cache", re.IGNORECASE)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server that logs each statement, with the process that ran it."""
+    with serving("log_statement=all", "log_line_prefix=%p|") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def transactions(server: Server) -> Iterator[PgBouncer]:
+    """A pooler with two connections to the server, whose clients get one for each transaction."""
+    with pooling(server, pool_mode="transaction", default_pool_size=2) as pooler:
+        yield pooler
+
+
+@pytest.fixture
+def pooler(transactions: PgBouncer, server: Server) -> Iterator[PgBouncer]:
+    """A pooler before an empty database; afterwards its log and the server's have no complaint."""
+    server.empty()
+    before = len(server.log), len(transactions.log)
+    yield transactions
+    logs = server.log[before[0] :] + transactions.log[before[1] :]
+    assert [] == [line for line in logs.splitlines() if "ERROR" in line and ADVICE.search(line)]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Time, as the stores see it."""
+    return Clock()
+
+
+async def _opened(pooler: PgBouncer, clock: Clock, **settings: float) -> AsyncIterator[Store]:
+    store = await PostgresStore.open(pooler.url("parley"), clock=clock, pooled=True, **settings)  # type: ignore[arg-type]
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def store(pooler: PgBouncer, clock: Clock) -> AsyncIterator[Store]:
+    """One worker's store."""
+    async for one in _opened(pooler, clock):
+        yield one
+
+
+@pytest.fixture
+async def second(store: Store, pooler: PgBouncer, clock: Clock) -> AsyncIterator[Store]:
+    """Another worker's store on the same database."""
+    del store  # It makes the database.
+    async for one in _opened(pooler, clock):
+        yield one
+
+
+@pytest.fixture
+async def marking(store: Store, pooler: PgBouncer, clock: Clock) -> AsyncIterator[Store]:
+    """Another worker's store, which dies after every deletion before it has removed a row."""
+    del store
+    async for one in _opened(pooler, clock, purge_seconds=0.0):
+        yield one
+
+
+@pytest.fixture
+def hidden_rows(server: Server) -> Callable[[], int]:
+    """Counts the messages of deleted sessions that are still in the database."""
+    return lambda: int(server.sql(HIDDEN.format("parley."), "parley"))
+
+
+class TestTurns(TurnContract):
+    """Turns."""
+
+
+class TestClaims(ClaimContract):
+    """Idempotency-Keys."""
+
+
+class TestDeletion(DeletionContract):
+    """Deletion of large sessions."""
+
+
+class TestReaper(ReaperContract):
+    """What is cleared when it is over."""
+
+
+class TestWaiting(WaitContract):
+    """Waiting until a session is free: by asking, as nothing can listen."""
+
+
+class TestKeys(KeyContract):
+    """Keys."""
+
+
+class TestLimits(LimitContract):
+    """Limits."""
+
+
+class TestTransactionMode:
+    """What a pooler in transaction mode asks of its clients."""
+
+    @pytest.mark.parametrize("size", [1, 2])
+    async def test_a_small_pool(self, server: Server, size: int, caplog: pytest.LogCaptureFixture) -> None:
+        """Many turns of three workers share one or two connections: they wait for one another, and none fails."""
+        server.empty()
+        with pooling(server, pool_mode="transaction", default_pool_size=size) as pooler:
+            stores = [await PostgresStore.open(pooler.url("parley"), pooled=True) for _ in range(3)]
+
+            async def talk(number: int) -> None:
+                for turn in range(3):
+                    await converse(stores[number % 3], f"s{number}", "q", "a", new=turn == 0)
+
+            await asyncio.gather(*map(talk, range(60)))
+            assert [6] * 60 == [len(await all_messages(stores[0], f"s{number}")) for number in range(60)]
+            for store in stores:
+                await store.close()
+            assert [] == [line for line in pooler.log.splitlines() if re.search("WARN|ERROR", line)]
+        assert [] == [record for record in caplog.records if ADVICE.search(record.getMessage())]
+
+    async def test_statements_need_no_session(self, server: Server, pooler: PgBouncer) -> None:
+        """Statements have no name and run within transactions.
+
+        Versions from 1.21 on keep track of named statements (`max_prepared_statements`), older ones do not; both send
+        all of a transaction to one connection, which is all that a statement without a name needs.
+        """
+        before = len(server.log)
+        store = await PostgresStore.open(pooler.url("parley"), pooled=True)
+        await store.add_key(key(1))
+        await converse(store, "s", "q", "a", new=True)
+        await store.fork_session("ada", "s", "f", None)
+        await store.delete_session("ada", "s")
+        await store.reap(session_age=9.0, claim_age=9.0, limit=9)
+        await store.check()
+        await store.close()
+        events: dict[str, list[str]] = defaultdict(list)
+        for process, text in re.findall(r"^(\d+)\|LOG:  (.*)$", server.log[before:], re.MULTILINE):
+            events[process].append(text)
+        executed = 0
+        for ofprocess in events.values():
+            open_transaction = False
+            for text in ofprocess:
+                if match := re.match("statement: (BEGIN|COMMIT|ROLLBACK)", text):
+                    open_transaction = match[1] == "BEGIN"
+                elif text.startswith("execute"):
+                    executed += 1
+                    assert text.startswith("execute <unnamed>")
+                    assert open_transaction, text
+        assert executed > 10
+
+    async def test_a_restart(self, server: Server) -> None:
+        """A pooler that is killed under load costs the calls of that moment, and no acknowledged turn."""
+        server.empty()
+        with pooling(server, pool_mode="transaction", default_pool_size=2) as pooler:
+            store = await PostgresStore.open(pooler.url("parley"), pooled=True)
+            acknowledged: dict[str, int] = defaultdict(int)
+            stopped = asyncio.Event()
+
+            async def talk(number: int) -> None:
+                round_ = 0
+                while not stopped.is_set():
+                    session = f"s{number}-{(round_ := round_ + 1)}"
+                    try:
+                        await converse(store, session, "q", "a", new=True)
+                        acknowledged[session] += 1
+                    except ParleyError:
+                        await asyncio.sleep(0.05)
+
+            talks = [asyncio.create_task(talk(number)) for number in range(8)]
+            for _ in range(2):
+                await _grows(acknowledged)
+                pooler.kill()
+                await asyncio.sleep(0.1)
+                pooler.start()
+            await _grows(acknowledged)
+            stopped.set()
+            await asyncio.gather(*talks)
+            for session in acknowledged:
+                assert 2 == len(await all_messages(store, session))
+            await store.close()
+
+    async def test_the_wrong_mode(self, server: Server, transactions: PgBouncer) -> None:
+        """Without `pooling: transaction` the error says what to set, in one line."""
+        server.empty()
+        await (await PostgresStore.open(transactions.url("parley"), pooled=True)).close()
+        store = PostgresStore(transactions.url("parley"))
+
+        async def many_calls() -> None:
+            async with asyncio.timeout(30):
+                while True:
+                    await asyncio.gather(*[store.list_keys() for _ in range(10)])
+
+        with pytest.raises(StoreMisconfigured) as refused:
+            await many_calls()
+        assert "set `pooling: transaction` under `store`" in str(refused.value.cause)
+        assert "\n" not in str(refused.value.cause)
+        await store.close()
+
+
+async def _grows(acknowledged: dict[str, int]) -> None:
+    """Waits for twenty more turns."""
+    wanted = len(acknowledged) + 20
+    async with asyncio.timeout(60):
+        while len(acknowledged) < wanted:
+            await asyncio.sleep(0.01)

@@ -1,0 +1,117 @@
+"""A real PgBouncer, Debian's, in front of a PostgreSQL server of `tests.postgres`; to be stopped and started again.
+
+with pooling(server, default_pool_size=2) as pooler:
+    url = pooler.url("parley")
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.postgres import PATIENCE, Server
+from tests.processes import steady_port
+
+_CONFIG = """
+[databases]
+* = host=127.0.0.1 port={server} user=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+max_client_conn = 1000
+{settings}
+"""
+
+
+class PgBouncer:
+    """A pooler that is running, or not. Every setting of `pgbouncer.ini` may be given."""
+
+    def __init__(self, server: Server, **settings: object) -> None:
+        self.port = steady_port()
+        self._folder = Path(tempfile.mkdtemp(prefix="parley-pgbouncer-"))
+        self._server = server
+        self._config = self._folder / "pgbouncer.ini"
+        lines = "\n".join(f"{name} = {value}" for name, value in settings.items())
+        self._config.write_text(_CONFIG.format(server=server.port, port=self.port, settings=lines))
+        self._owner = "pgserver" if os.geteuid() == 0 else None  # it refuses to be root, too
+        if self._owner is not None:
+            shutil.chown(self._folder, self._owner)
+            shutil.chown(self._config, self._owner)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> str:
+        """What it has logged."""
+        return (self._folder / "log").read_text()
+
+    def url(self, database: str) -> str:
+        """Where a database of the server is, through the pooler."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        """Starts it and waits until it takes connections."""
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [_program(), str(self._config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                user=self._owner,
+                group=pwd.getpwnam(self._owner).pw_gid if self._owner else None,
+                extra_groups=[] if self._owner else None,
+            )
+        ends = time.monotonic() + PATIENCE
+        while not self._accepts():
+            assert self._process.poll() is None, self.log
+            assert time.monotonic() < ends, self.log
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        """Cuts all its connections at once."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(PATIENCE)
+
+    def remove(self) -> None:
+        """Stops it and throws its files away."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _accepts(self) -> bool:
+        with socket.socket() as connection:
+            return connection.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@contextmanager
+def pooling(server: Server, **settings: object) -> Iterator[PgBouncer]:
+    """Runs a pooler in front of the server, and removes it in the end."""
+    pooler = PgBouncer(server, **settings)
+    try:
+        pooler.start()
+        yield pooler
+    finally:
+        pooler.remove()
+
+
+def _program() -> str:
+    """Finds Debian's program, which is not in everyone's PATH. Skips the test where there is none, except in CI."""
+    found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if found is None:
+        missing = "pgbouncer is not installed; Debian has a package of that name"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return found
