@@ -254,3 +254,13 @@ def test_what_the_edge_has_found_is_told_with_the_rest() -> None:
     assert [("messages", "list_type"), ("n", "int_type"), ("temperature", "less_than_equal")] == [
         (violation.field, violation.kind) for violation in caught.value.violations
     ]
+
+
+def test_a_hundred_violations_are_enough() -> None:
+    """A body has room for a million: telling them all would keep every other call waiting."""
+    asked = CreateChatCompletionRequest()
+    for _ in range(300):
+        asked.messages.add()
+    with pytest.raises(InvalidRequest) as caught:
+        validate(asked, streamed=True)
+    assert 100 == len(caught.value.violations)

@@ -4,6 +4,7 @@ from parley.backends import http
 from parley.backends.bounds import Bounds
 from parley.backends.exchange import HttpBackend
 from parley.core.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
+from parley.core.offload import offload
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion
 
@@ -26,7 +27,7 @@ class AdaptiveBackend(HttpBackend):
         except UpstreamError as error:
             if not self._learns(error, call):
                 raise
-        return await super()._open(call, self._body(call, stream=True), bounds)
+        return await super()._open(call, await offload(self._body, call, stream=True), bounds)
 
     def _learns(self, error: UpstreamError, call: UpstreamCall) -> bool:
         if isinstance(error, UpstreamUnavailable | UpstreamTimeout) or not error.cause:

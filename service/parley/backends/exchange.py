@@ -17,6 +17,7 @@ from parley.backends.bounds import TAIL_SECONDS, TICK, Bounds, Silence
 from parley.backends.failures import ErrorInBody, Failures, Malformed
 from parley.config import ConfigError, HttpHealth
 from parley.core.errors import ParleyError, UpstreamTimeout, UpstreamUnavailable
+from parley.core.offload import offload
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 
@@ -55,7 +56,7 @@ class HttpBackend:
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
         """Answers whole; see the port."""
-        body = self._body(call, stream=False)
+        body = await offload(self._body, call, stream=False)
         bounds = Bounds(call)
         response = None
         try:
@@ -76,7 +77,7 @@ class HttpBackend:
 
     async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
         """Answers in chunks; see the port."""
-        body = self._body(call, stream=True)
+        body = await offload(self._body, call, stream=True)
         bounds = Bounds(call)
         reader = self._reader(call)
         failure: ParleyError | None = None

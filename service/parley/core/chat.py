@@ -11,6 +11,7 @@ from parley.core.answers import AnswerJoiner
 from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
 from parley.core.idempotency import Key
 from parley.core.limits import UNLIMITED, Admission, Limits, Standing, Told
+from parley.core.offload import note_size
 from parley.core.ports import Caller, SessionStore
 from parley.core.replay import streamed
 from parley.core.routing import Router
@@ -175,6 +176,7 @@ class Chat:
     ) -> Run:
         await self._turns.begin(held, request, caller, model, deadline)
         conversation = held.conversation(request)
+        note_size(messages=len(conversation))
         return self._router.run(
             model, request, conversation, session_id=held.session_id, deadline=deadline, account=caller.account
         )

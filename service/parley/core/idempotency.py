@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from parley.core.errors import ParleyError
+from parley.core.offload import offload
 from parley.core.ports import Claim, ClaimStore
 
 LEASE_SECONDS = 10.0
@@ -82,7 +83,8 @@ class KeyedWrites:
         write: Callable[[Claim | None], Awaitable[T]],
         read: Callable[[bytes], T],
     ) -> tuple[T, bool]:
-        claimed = await self._store.claim(account, key.method, key.text, digest(request), LEASE_SECONDS)
+        hashed = await offload(digest, request)
+        claimed = await self._store.claim(account, key.method, key.text, hashed, LEASE_SECONDS)
         if isinstance(claimed, bytes):
             return read(claimed), True
         try:

@@ -17,6 +17,7 @@ import structlog
 from parley.config import Limits as LimitsConfig
 from parley.core.errors import InvalidRequest, ParleyError, RateLimited
 from parley.core.history import BYTES_A_TOKEN, weight
+from parley.core.offload import offload
 from parley.core.ports import Caller, Charge, LimitStore, Reservation
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Delta, Message, Usage
@@ -126,7 +127,7 @@ class Limits:
         """
         if not self.are_set:
             return UNLIMITED
-        prompt = _tokens(len(instructions.encode()) + _prompt_size(request))
+        prompt = _tokens(len(instructions.encode()) + await offload(_prompt_size, request))
         amounts = {REQUESTS: 1, TOKENS: prompt + most}
         charges = [replace(bucket, amount=amounts[bucket.kind]) for bucket in self._buckets(caller)]
         _require_possible(request, charges, prompt)

@@ -14,6 +14,7 @@ from parley.core.continuation import Misfit
 from parley.core.course import Course
 from parley.core.errors import ContentPolicy, DeadlineExceeded, ParleyError, UnsupportedParameter, UpstreamRejected
 from parley.core.joint import Joint
+from parley.core.offload import offload
 from parley.core.ports import UpstreamCall
 from parley.core.targets import Candidate
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
@@ -187,7 +188,7 @@ class Run:
     ) -> Attempt:
         """Asks a target in another way that has refused the first one: from the beginning, or for a whole answer."""
         self._course.refused(attempt, error)
-        call = self._make_call(attempt.candidate)
+        call = await offload(self._make_call, attempt.candidate)
         again = await asking.begin(self._course, attempt.candidate, call, kind)
         if again is None:
             return await self._next(Kind.FALLBACK, joint)
@@ -204,7 +205,7 @@ class Run:
         while True:
             candidate = self._course.next()
             try:
-                call = self._make_call(candidate)
+                call = await offload(self._make_call, candidate)
             except UnsupportedParameter as error:
                 self._course.cannot(error)
                 continue

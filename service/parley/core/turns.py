@@ -19,6 +19,7 @@ from parley.core.errors import InvalidRequest, ParleyError, TurnLost
 from parley.core.history import Window
 from parley.core.idempotency import LEASE_SECONDS, Key, digest
 from parley.core.limits import UNLIMITED, Admission
+from parley.core.offload import offload
 from parley.core.ports import Caller, Charge, Claim, Store, Turn, TurnBegin, TurnEnd
 from parley.core.queueing import Queue
 from parley.core.repeating import Repeating
@@ -92,7 +93,8 @@ class Turns:
         held = Held()
         if key is None:
             return held, None
-        claiming = self._store.claim(caller.account, key.method, key.text, digest(request), LEASE_SECONDS)
+        hashed = await offload(digest, request)
+        claiming = self._store.claim(caller.account, key.method, key.text, hashed, LEASE_SECONDS)
         claimed = await self._surely(claiming, self._left)
         if isinstance(claimed, bytes):
             return held, ChatCompletion.FromString(claimed)

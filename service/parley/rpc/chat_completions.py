@@ -12,6 +12,7 @@ from parley.core.chat import Chat, Terms
 from parley.core.errors import InvalidRequest
 from parley.core.idempotency import COMPLETIONS, Key
 from parley.core.ids import canonical_session_id
+from parley.core.offload import offload
 from parley.core.plain import dumps, from_message
 from parley.rpc import errors, limits, sse
 from parley.rpc.call import Call, caller, current, note_receipt, note_replay, note_standings
@@ -50,7 +51,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         return HttpBody(content_type="application/json", data=dumps(from_message(completion, nulls=_has_nulls())))
 
     async def _complete(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
-        key = self._prepare(request, streamed=False)
+        key = await self._prepare(request, streamed=False)
         completion = await self._chat.complete(request, caller(), _terms(context, key))
         await _send_headers(context, completion)
         _note_answer(current(), completion)
@@ -60,7 +61,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         self, request: CreateChatCompletionRequest, context: Context
     ) -> None:
         """Answers in typed chunks."""
-        key = self._prepare(request, streamed=True)
+        key = await self._prepare(request, streamed=True)
         async with aclosing(self._chunks(request, context, key)) as chunks:
             async for together in chunks:
                 for chunk in together:
@@ -73,7 +74,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         self, request: CreateChatCompletionRequest, context: Context
     ) -> None:
         """Answers in server-sent events."""
-        key = self._prepare(request, streamed=True)
+        key = await self._prepare(request, streamed=True)
         writer = sse.EventWriter(include_usage=request.stream_options.include_usage, nulls=_has_nulls())
         output = _EventOutput(context, self._keep_alive_seconds)
         try:
@@ -88,7 +89,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         finally:
             output.close()
 
-    def _prepare(self, request: CreateChatCompletionRequest, *, streamed: bool) -> Key | None:
+    async def _prepare(self, request: CreateChatCompletionRequest, *, streamed: bool) -> Key | None:
         """Takes over what the metadata say, takes null for nothing, and checks the request; returns its key."""
         call = current()
         _name_session(request, call.metadata.get(_SESSION))
@@ -101,7 +102,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
                 request.ClearField(name)
         needed = _MODEL in call.metadata or not (self._chat.has_default_model or request.session_id)
         found = errors.read_mirror(call.metadata.get(_VIOLATIONS, ""))
-        validate(request, streamed=streamed, model_required=needed, found=found)
+        await offload(validate, request, streamed=streamed, model_required=needed, found=found)
         return idempotency_key(COMPLETIONS)
 
     async def _chunks(

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 
 from parley.core.errors import DeadlineExceeded, InvalidRequest, ParleyError, ShuttingDown, Unauthenticated
 from parley.core.limits import Standing
+from parley.core.offload import note_size, offload
 from parley.core.ports import Authenticator, Caller
 from parley.rpc import errors, limits, receipts, unknown_fields
 from parley.rpc.call import Call, caller, current, enter
@@ -210,14 +211,19 @@ class DecodeInterceptor(_Interceptor):
     def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
         read = handler.request_deserializer
 
+        def decode(data: bytes) -> Any:
+            request = read(data)
+            if isinstance(request, CreateChatCompletionRequest):
+                unknown_fields.read(request, data)
+            return request
+
         async def handle(data: bytes, context: Context) -> Any:
             refusal = current().metadata.get(_REFUSAL)
             if refusal:
                 raise InvalidRequest.of(errors.read_mirror(refusal))
+            note_size(size=len(data))
             try:
-                request = read(data)
-                if isinstance(request, CreateChatCompletionRequest):
-                    unknown_fields.read(request, data)
+                request = await offload(decode, data)
             except DecodeError as error:
                 raise InvalidRequest(_UNDECODABLE) from error
             return await inner(request, context)

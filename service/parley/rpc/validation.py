@@ -7,6 +7,7 @@ backend that does not know one refuses it by name. What goes with a word that is
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -39,6 +40,7 @@ _AUDIO_FORMATS = "wav, aac, mp3, flac, opus, pcm16"
 _OR_OWN = "or a word of the backend's own"
 
 
+_MOST_VIOLATIONS = 100  # of one request; a body has room for a million
 MODEL_REQUIRED = Violation("model", "`model` is required and must be a string", "missing")
 
 
@@ -49,7 +51,7 @@ def validate(
     model_required: bool = False,
     found: Sequence[Violation] = (),
 ) -> None:
-    """Raises InvalidRequest with every violation where there is one.
+    """Raises InvalidRequest with the violations where there are any: all of them, or the first hundred.
 
     Args:
         request: The request, without the values that are `found` to be wrong.
@@ -59,7 +61,8 @@ def validate(
     """
     named = {field.name for field, _ in request.ListFields()}
     checks = (check for check, fields in _CHECKS if not (fields and fields.isdisjoint(named)))
-    violations = [Violation(*fault) for check in checks for fault in check(request)]
+    faults = (fault for check in checks for fault in check(request))
+    violations = [Violation(*fault) for fault in islice(faults, _MOST_VIOLATIONS)]
     if not streamed:
         violations += [Violation(*fault) for fault in _whole(request)]
     if model_required and not request.HasField("model"):
