@@ -10,16 +10,18 @@ from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Any, Protocol
 
+import pytest
 from google.protobuf import json_format
 
 from parley.config import Timeouts
 from parley.core.answers import AnswerJoiner
-from parley.core.errors import UpstreamError
+from parley.core.errors import ParleyError, UpstreamError
 from parley.core.ports import Backend, UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
-from tests.upstream import Cut, Pause, Signal, Stall
+from tests.upstream import Cut, Gate, Pause, Signal, Stall
 
+NOT_AVAILABLE = 'The model "myapp-123" is not available; try again later'
 KEY = "tgp_v1_the.secret+of/this=test"
 QUESTION = {"model": "myapp-123", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -152,3 +154,25 @@ def text(chunks: list[ChatCompletionChunk], index: int = 0) -> str:
 def reasons(chunks: list[ChatCompletionChunk]) -> list[str]:
     """Returns every `finish_reason` of the chunks, in order."""
     return [choice.finish_reason for chunk in chunks for choice in chunk.choices if choice.HasField("finish_reason")]
+
+
+async def failure(backend: Backend, asked: UpstreamCall, *, stream: bool = False) -> ParleyError:
+    """Returns the error that a call ends with."""
+    with pytest.raises(ParleyError) as caught:
+        await (collect(backend, asked) if stream else backend.complete(asked))
+    return caught.value
+
+
+async def broken_off(
+    backend: Backend, asked: UpstreamCall, gate: Gate | None = None
+) -> tuple[list[ChatCompletionChunk], ParleyError | None]:
+    """Returns a stream's chunks and the error that it ends with; opens the gate at the first text."""
+    chunks = []
+    try:
+        async for chunk in backend.stream(asked):
+            chunks.append(chunk)
+            if gate is not None and text(chunks):
+                gate.set()
+    except ParleyError as error:
+        return chunks, error
+    return chunks, None

@@ -26,8 +26,16 @@ from parley.core.errors import (
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message, Usage
-from tests.contract.backends import KEY, QUESTION, call, collect, joined, reasons, text
-from tests.contract.test_backend_contract import broken_off
+from tests.contract.backends import (
+    KEY,
+    QUESTION,
+    broken_off,
+    call,
+    collect,
+    joined,
+    reasons,
+    text,
+)
 from tests.upstream import (
     DONE,
     USAGE,

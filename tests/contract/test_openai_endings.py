@@ -15,8 +15,15 @@ from parley.core.errors import (
     UpstreamUnreadable,
 )
 from parley.v1.chat_completions_pb2 import ChatCompletion
-from tests.contract.backends import call, collect, completion_of, reasons, text
-from tests.contract.test_backend_contract import broken_off, failure
+from tests.contract.backends import (
+    broken_off,
+    call,
+    collect,
+    completion_of,
+    failure,
+    reasons,
+    text,
+)
 from tests.upstream import DONE, USAGE, Events, Json, Raw, ScriptedUpstream, Step, chunk, chunks, completion, ending
 
 GOOD = {

@@ -3,28 +3,12 @@
 from collections.abc import Iterator, Sequence
 
 import pytest
-from google.protobuf.json_format import ParseDict
 from hypothesis import given
 from hypothesis import strategies as st
 
 from parley.core.history import TurnSize, Window, continues, first_turn, is_system, tokens
 from parley.v1.message_pb2 import Message
-
-
-def _message(role: str, content: object = None, **more: object) -> Message:
-    fields = {"role": role, **more}
-    if content is not None:
-        fields["content"] = content
-    return ParseDict(fields, Message())
-
-
-def _call(name: str = "f", arguments: str = "{}", call_id: str = "c") -> dict[str, object]:
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
-
-
-SYSTEM, DEVELOPER = _message("system", "s"), _message("developer", "d")
-USER, ANSWER = _message("user", "u"), _message("assistant", "a")
-RESULT = _message("tool", "r", tool_call_id="c")
+from tests.unit.messages import RESULT, SYSTEM, USER, call, message
 
 
 class TestKinds:
@@ -33,7 +17,7 @@ class TestKinds:
     @pytest.mark.parametrize("role", ["system", "developer", "user", "assistant", "tool", "function"])
     def test_system_messages(self, role: str) -> None:
         """System and developer messages are never trimmed."""
-        assert (role in {"system", "developer"}) is is_system(_message(role, "x"))
+        assert (role in {"system", "developer"}) is is_system(message(role, "x"))
 
     @pytest.mark.parametrize(
         ("messages", "expected"),
@@ -41,12 +25,12 @@ class TestKinds:
             ([], False),
             ([USER, RESULT], False),
             ([RESULT, USER], True),
-            ([_message("function", "r", name="f")], True),
+            ([message("function", "r", name="f")], True),
             ([SYSTEM, RESULT], True),
             ([SYSTEM], False),
         ],
     )
-    def test_continuing_a_tool_call(self, messages: Sequence[Message], expected: bool) -> None:
+    def test_continuing_a_toolcall(self, messages: Sequence[Message], expected: bool) -> None:
         """What begins with a result means nothing without the call; a system message before it changes nothing."""
         assert expected is continues(messages)
 
@@ -57,19 +41,19 @@ class TestTokens:
     @pytest.mark.parametrize(
         ("message", "expected"),
         [
-            (_message("user", ""), 4),
-            (_message("user", "x" * 400), 104),
-            (_message("user", "ü" * 200), 104),
-            (_message("user", [{"type": "text", "text": "x" * 400}, {"type": "text", "text": "x" * 40}]), 114),
-            (_message("user", [{"type": "image_url", "image_url": {"url": "x" * 99_999}}]), 1004),
-            (_message("user", [{"type": "input_audio", "input_audio": {}}, {"type": "file", "file": {}}]), 2004),
-            (_message("assistant", tool_calls=[_call("f" * 4, "x" * 36)] * 2), 24),
-            (_message("assistant", reasoning_content="x" * 40, refusal="x" * 40), 24),
-            (_message("assistant", reasoning_content="ü" * 20, refusal="ü" * 20), 24),
-            (_message("assistant", tool_calls=[_call("f" * 4, "ü" * 18)]), 14),
-            (_message("assistant", function_call={"name": "f" * 4, "arguments": "x" * 36}), 14),
+            (message("user", ""), 4),
+            (message("user", "x" * 400), 104),
+            (message("user", "ü" * 200), 104),
+            (message("user", [{"type": "text", "text": "x" * 400}, {"type": "text", "text": "x" * 40}]), 114),
+            (message("user", [{"type": "image_url", "image_url": {"url": "x" * 99_999}}]), 1004),
+            (message("user", [{"type": "input_audio", "input_audio": {}}, {"type": "file", "file": {}}]), 2004),
+            (message("assistant", tool_calls=[call("f" * 4, "x" * 36)] * 2), 24),
+            (message("assistant", reasoning_content="x" * 40, refusal="x" * 40), 24),
+            (message("assistant", reasoning_content="ü" * 20, refusal="ü" * 20), 24),
+            (message("assistant", tool_calls=[call("f" * 4, "ü" * 18)]), 14),
+            (message("assistant", function_call={"name": "f" * 4, "arguments": "x" * 36}), 14),
             (
-                _message(
+                message(
                     "assistant", tool_calls=[{"id": "c", "type": "custom", "custom": {"name": "f", "input": "x" * 39}}]
                 ),
                 14,

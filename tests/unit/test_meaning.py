@@ -1,25 +1,14 @@
 """Whether two messages mean the same, however a client has rewritten them."""
 
 import pytest
-from google.protobuf.json_format import ParseDict
 
 from parley.core.meaning import fingerprint, is_empty, same, same_json
 from parley.v1.message_pb2 import Message
-
-
-def _message(role: str, content: object = None, **more: object) -> Message:
-    fields = {"role": role, **more}
-    if content is not None:
-        fields["content"] = content
-    return ParseDict(fields, Message())
-
-
-def _call(name: str = "f", arguments: str = "{}", call_id: str = "c") -> dict[str, object]:
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+from tests.unit.messages import call, message
 
 
 def _call_with(arguments: str) -> Message:
-    return _message("assistant", tool_calls=[_call(arguments=arguments)])
+    return message("assistant", tool_calls=[call(arguments=arguments)])
 
 
 def _function(arguments: str) -> dict[str, object]:
@@ -40,56 +29,56 @@ class TestSame:
     @pytest.mark.parametrize(
         ("one", "other"),
         [
-            (_message("user", "Hi"), _message("user", [{"type": "text", "text": "Hi"}])),
-            (_message("assistant", "", tool_calls=[_call()]), _message("assistant", tool_calls=[_call()])),
-            (_message("assistant", None, tool_calls=[_call()]), _message("assistant", [], tool_calls=[_call()])),
-            (_message("assistant", "a", refusal=""), _message("assistant", "a")),
-            (_message("assistant", "a", reasoning_content="Hmm"), _message("assistant", "a")),
-            (_message("assistant", "a", annotations=[{"type": "x"}]), _message("assistant", "a")),
+            (message("user", "Hi"), message("user", [{"type": "text", "text": "Hi"}])),
+            (message("assistant", "", tool_calls=[call()]), message("assistant", tool_calls=[call()])),
+            (message("assistant", None, tool_calls=[call()]), message("assistant", [], tool_calls=[call()])),
+            (message("assistant", "a", refusal=""), message("assistant", "a")),
+            (message("assistant", "a", reasoning_content="Hmm"), message("assistant", "a")),
+            (message("assistant", "a", annotations=[{"type": "x"}]), message("assistant", "a")),
             (
-                _message("assistant", tool_calls=[{"id": "c", "function": {"name": "f", "arguments": "{}"}}]),
-                _message("assistant", tool_calls=[_call()]),
+                message("assistant", tool_calls=[{"id": "c", "function": {"name": "f", "arguments": "{}"}}]),
+                message("assistant", tool_calls=[call()]),
             ),
-            (_message("assistant", tool_calls=[_call(arguments='{"a": 1}')]), _call_with('{"a":1}')),
-            (_message("assistant", " Hello.\n"), _message("assistant", "Hello.")),
-            (_message("user", "Hi"), _message("user", "Hi", name="ada")),
-            (_message("tool", "r", tool_call_id="c"), _message("tool", "r", tool_call_id="c", name="f")),
-            (_message("user", _texts("a", "b")), _message("user", "ab")),
-            (_message("assistant", _texts("a", "b")), _message("assistant", "a\nb")),
-            (_message("assistant", _texts("a", "b")), _message("assistant", _texts("a", "b", ""))),
-            (_message("assistant", _texts("Hello ", "you")), _message("assistant", "Hello you")),
-            (_message("user", [{"type": "input_text", "text": "Hi"}]), _message("user", "Hi")),
+            (message("assistant", tool_calls=[call(arguments='{"a": 1}')]), _call_with('{"a":1}')),
+            (message("assistant", " Hello.\n"), message("assistant", "Hello.")),
+            (message("user", "Hi"), message("user", "Hi", name="ada")),
+            (message("tool", "r", tool_call_id="c"), message("tool", "r", tool_call_id="c", name="f")),
+            (message("user", _texts("a", "b")), message("user", "ab")),
+            (message("assistant", _texts("a", "b")), message("assistant", "a\nb")),
+            (message("assistant", _texts("a", "b")), message("assistant", _texts("a", "b", ""))),
+            (message("assistant", _texts("Hello ", "you")), message("assistant", "Hello you")),
+            (message("user", [{"type": "input_text", "text": "Hi"}]), message("user", "Hi")),
             (
-                _message("user", [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}]),
-                _message("user", [{"type": "text", "text": "Hi"}]),
-            ),
-            (
-                _message("assistant", [{"type": "thinking", "thinking": "Hmm"}, *_texts("a")]),
-                _message("assistant", "a"),
-            ),
-            (_message("assistant", [{"type": "refusal", "refusal": "No"}]), _message("assistant", refusal="No")),
-            (_message("assistant", refusal="No"), _message("assistant", "")),
-            (_message("user", [*_texts("See"), _image("u")]), _message("user", [*_texts(" See"), _image("u", "auto")])),
-            (
-                _message("user", [{"type": "image_url", "image_url": "u"}]),
-                _message("user", [_image("u")]),
+                message("user", [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}]),
+                message("user", [{"type": "text", "text": "Hi"}]),
             ),
             (
-                _message("user", [{"type": "file", "file": {"file_id": "f"}, "cache_control": {}, "x": None}]),
-                _message("user", [{"type": "file", "file": {"file_id": "f"}}]),
+                message("assistant", [{"type": "thinking", "thinking": "Hmm"}, *_texts("a")]),
+                message("assistant", "a"),
+            ),
+            (message("assistant", [{"type": "refusal", "refusal": "No"}]), message("assistant", refusal="No")),
+            (message("assistant", refusal="No"), message("assistant", "")),
+            (message("user", [*_texts("See"), _image("u")]), message("user", [*_texts(" See"), _image("u", "auto")])),
+            (
+                message("user", [{"type": "image_url", "image_url": "u"}]),
+                message("user", [_image("u")]),
             ),
             (
-                _message("assistant", tool_calls=[_call("f", call_id="1"), _call("g", call_id="2")]),
-                _message("assistant", tool_calls=[_call("g", call_id="2"), _call("f", call_id="1")]),
+                message("user", [{"type": "file", "file": {"file_id": "f"}, "cache_control": {}, "x": None}]),
+                message("user", [{"type": "file", "file": {"file_id": "f"}}]),
             ),
-            (_message("assistant", tool_calls=[_call(call_id="")]), _message("assistant", tool_calls=[_call()])),
-            (_message("assistant", function_call={"name": "f"}), _message("assistant", function_call=_function("{ }"))),
-            (_message("assistant", audio={"id": "a"}), _message("assistant", "")),
-            (_message("assistant", "<think>\nHmm\n</think>\n\nHello."), _message("assistant", "Hello.")),
-            (_message("tool", '{"a": 1}', tool_call_id="c"), _message("tool", '{"a":1}', tool_call_id="c")),
+            (
+                message("assistant", tool_calls=[call("f", call_id="1"), call("g", call_id="2")]),
+                message("assistant", tool_calls=[call("g", call_id="2"), call("f", call_id="1")]),
+            ),
+            (message("assistant", tool_calls=[call(call_id="")]), message("assistant", tool_calls=[call()])),
+            (message("assistant", function_call={"name": "f"}), message("assistant", function_call=_function("{ }"))),
+            (message("assistant", audio={"id": "a"}), message("assistant", "")),
+            (message("assistant", "<think>\nHmm\n</think>\n\nHello."), message("assistant", "Hello.")),
+            (message("tool", '{"a": 1}', tool_call_id="c"), message("tool", '{"a":1}', tool_call_id="c")),
         ],
     )
-    def test_other_writing_same_message(self, one: Message, other: Message) -> None:
+    def test_other_writing_samemessage(self, one: Message, other: Message) -> None:
         """However a client has written down what it once received."""
         assert same(one, other)
         assert same(other, one)
@@ -97,44 +86,40 @@ class TestSame:
     @pytest.mark.parametrize(
         ("one", "other"),
         [
-            (_message("user", "Hi"), _message("user", "Ho")),
-            (_message("user", "Hi"), _message("assistant", "Hi")),
-            (_message("user", "Hi", name="bob"), _message("user", "Hi", name="ada")),
-            (_message("user", '{"a": 1}'), _message("user", '{"a":1}')),
-            (_message("user", "a b"), _message("user", "ab")),
-            (_message("user", "<think>Hmm</think>Hello."), _message("user", "Hello.")),
-            (_message("assistant", "Hello. <think>Hmm</think>"), _message("assistant", "Hello.")),
-            (_message("user", [*_texts("See"), _image("u")]), _message("user", "See")),
+            (message("user", "Hi"), message("user", "Ho")),
+            (message("user", "Hi"), message("assistant", "Hi")),
+            (message("user", "Hi", name="bob"), message("user", "Hi", name="ada")),
+            (message("user", '{"a": 1}'), message("user", '{"a":1}')),
+            (message("user", "a b"), message("user", "ab")),
+            (message("user", "<think>Hmm</think>Hello."), message("user", "Hello.")),
+            (message("assistant", "Hello. <think>Hmm</think>"), message("assistant", "Hello.")),
+            (message("user", [*_texts("See"), _image("u")]), message("user", "See")),
             (
-                _message("user", [{"type": "file", "file": {"file_id": "f"}}]),
-                _message("user", [{"type": "file", "file": {"file_id": "g"}}]),
+                message("user", [{"type": "file", "file": {"file_id": "f"}}]),
+                message("user", [{"type": "file", "file": {"file_id": "g"}}]),
             ),
             (
-                _message(
-                    "assistant", tool_calls=[{"id": "c", "type": "custom", "custom": {"name": "f", "input": "x"}}]
-                ),
-                _message(
-                    "assistant", tool_calls=[{"id": "c", "type": "custom", "custom": {"name": "f", "input": "y"}}]
-                ),
+                message("assistant", tool_calls=[{"id": "c", "type": "custom", "custom": {"name": "f", "input": "x"}}]),
+                message("assistant", tool_calls=[{"id": "c", "type": "custom", "custom": {"name": "f", "input": "y"}}]),
             ),
-            (_message("tool", "r", tool_call_id="c"), _message("tool", "r", tool_call_id="d")),
-            (_message("assistant", tool_calls=[_call("f")]), _message("assistant", tool_calls=[_call("g")])),
-            (_message("assistant", tool_calls=[_call()]), _message("assistant", tool_calls=[_call()] * 2)),
+            (message("tool", "r", tool_call_id="c"), message("tool", "r", tool_call_id="d")),
+            (message("assistant", tool_calls=[call("f")]), message("assistant", tool_calls=[call("g")])),
+            (message("assistant", tool_calls=[call()]), message("assistant", tool_calls=[call()] * 2)),
             (
-                _message("assistant", tool_calls=[_call(call_id="c")]),
-                _message("assistant", tool_calls=[_call(call_id="d")]),
+                message("assistant", tool_calls=[call(call_id="c")]),
+                message("assistant", tool_calls=[call(call_id="d")]),
             ),
             (
-                _message("assistant", function_call={"name": "f", "arguments": "1"}),
-                _message("assistant", function_call={"name": "f", "arguments": "2"}),
+                message("assistant", function_call={"name": "f", "arguments": "1"}),
+                message("assistant", function_call={"name": "f", "arguments": "2"}),
             ),
-            (_message("user", [{"type": "text", "text": "a"}] * 2), _message("user", [{"type": "text", "text": "a"}])),
+            (message("user", [{"type": "text", "text": "a"}] * 2), message("user", [{"type": "text", "text": "a"}])),
             (
-                _message("user", [{"type": "image_url", "image_url": {"url": "a"}}]),
-                _message("user", [{"type": "image_url", "image_url": {"url": "b"}}]),
+                message("user", [{"type": "image_url", "image_url": {"url": "a"}}]),
+                message("user", [{"type": "image_url", "image_url": {"url": "b"}}]),
             ),
-            (_message("assistant", audio={"id": "a"}), _message("assistant", audio={"id": "b"})),
-            (_message("assistant", refusal="No"), _message("assistant", refusal="Never")),
+            (message("assistant", audio={"id": "a"}), message("assistant", audio={"id": "b"})),
+            (message("assistant", refusal="No"), message("assistant", refusal="Never")),
         ],
     )
     def test_other_messages(self, one: Message, other: Message) -> None:
@@ -195,11 +180,11 @@ class TestFingerprint:
 
     def test_of_rewritten_messages(self) -> None:
         """Rewriting a text or its calls' arguments keeps the key."""
-        assert fingerprint(_message("user", " Hi")) == fingerprint(_message("user", _texts("Hi"), name="ada"))
+        assert fingerprint(message("user", " Hi")) == fingerprint(message("user", _texts("Hi"), name="ada"))
         assert fingerprint(_call_with("{}")) == fingerprint(_call_with("[]"))
 
     @pytest.mark.parametrize(
-        "message", [_message("assistant"), _message("assistant", ""), _message("user", [_image("u")])]
+        "message", [message("assistant"), message("assistant", ""), message("user", [_image("u")])]
     )
     def test_of_nothing(self, message: Message) -> None:
         """What has neither text nor tool calls proves nothing."""
@@ -212,16 +197,16 @@ class TestIsEmpty:
     @pytest.mark.parametrize(
         ("message", "expected"),
         [
-            (_message("assistant"), True),
-            (_message("assistant", " ", reasoning_content="Hmm"), True),
-            (_message("assistant", [{"type": "thinking", "thinking": "Hmm"}]), True),
-            (_message("assistant", "a"), False),
-            (_message("assistant", refusal="No"), False),
-            (_message("assistant", [{"type": "refusal", "refusal": "No"}]), False),
-            (_message("assistant", tool_calls=[_call()]), False),
-            (_message("assistant", function_call={"name": "f"}), False),
-            (_message("assistant", audio={"id": "a"}), False),
-            (_message("user", ""), False),
+            (message("assistant"), True),
+            (message("assistant", " ", reasoning_content="Hmm"), True),
+            (message("assistant", [{"type": "thinking", "thinking": "Hmm"}]), True),
+            (message("assistant", "a"), False),
+            (message("assistant", refusal="No"), False),
+            (message("assistant", [{"type": "refusal", "refusal": "No"}]), False),
+            (message("assistant", tool_calls=[call()]), False),
+            (message("assistant", function_call={"name": "f"}), False),
+            (message("assistant", audio={"id": "a"}), False),
+            (message("user", ""), False),
         ],
     )
     def test_kinds(self, message: Message, expected: bool) -> None:

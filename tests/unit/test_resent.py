@@ -3,29 +3,13 @@
 from collections.abc import Sequence
 
 import pytest
-from google.protobuf.json_format import ParseDict
 from hypothesis import given
 from hypothesis import strategies as st
 
 from parley.core.errors import InvalidRequest
 from parley.core.resent import Past, may_repeat, new_messages, new_to, without_known
 from parley.v1.message_pb2 import Message
-
-
-def _message(role: str, content: object = None, **more: object) -> Message:
-    fields = {"role": role, **more}
-    if content is not None:
-        fields["content"] = content
-    return ParseDict(fields, Message())
-
-
-def _call(name: str = "f", arguments: str = "{}", call_id: str = "c") -> dict[str, object]:
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
-
-
-SYSTEM, DEVELOPER = _message("system", "s"), _message("developer", "d")
-USER, ANSWER = _message("user", "u"), _message("assistant", "a")
-RESULT = _message("tool", "r", tool_call_id="c")
+from tests.unit.messages import ANSWER, DEVELOPER, RESULT, SYSTEM, USER, call, message
 
 
 class TestNewMessages:
@@ -74,18 +58,18 @@ class TestNewMessages:
 
 
 Q1, A1, Q2, A2 = (
-    _message("user", "q1"),
-    _message("assistant", "a1"),
-    _message("user", "q2"),
-    _message("assistant", "a2"),
+    message("user", "q1"),
+    message("assistant", "a1"),
+    message("user", "q2"),
+    message("assistant", "a2"),
 )
-Q3, EDITED = _message("user", "q3"), _message("user", "edited")
-OTHER = _message("assistant", "of another model")
-CALL = _message("assistant", tool_calls=[_call()])
-FORGED = _message("assistant", tool_calls=[_call(call_id="forged")])
-FORGED_RESULT = _message("tool", "r", tool_call_id="forged")
-YES, OK = _message("user", "yes"), _message("assistant", "ok")
-SILENT = _message("assistant", "", reasoning_content="Hmm")
+Q3, EDITED = message("user", "q3"), message("user", "edited")
+OTHER = message("assistant", "of another model")
+CALL = message("assistant", tool_calls=[call()])
+FORGED = message("assistant", tool_calls=[call(call_id="forged")])
+FORGED_RESULT = message("tool", "r", tool_call_id="forged")
+YES, OK = message("user", "yes"), message("assistant", "ok")
+SILENT = message("assistant", "", reasoning_content="Hmm")
 FOUR = (Q1, A1, Q2, A2)
 
 
@@ -166,7 +150,7 @@ class TestContradictions:
             (FOUR, [Q1]),
             (FOUR, [Q3, OTHER, EDITED]),
             (FOUR, [Q3, FORGED, FORGED_RESULT]),
-            (FOUR, [Q1, _message("assistant", "{")]),
+            (FOUR, [Q1, message("assistant", "{")]),
             (FOUR, [SYSTEM, Q3]),
         ],
     )
@@ -178,7 +162,7 @@ class TestContradictions:
 class TestEmptyAnswers:
     """Answers of reasoning alone, which clients keep empty or drop."""
 
-    @pytest.mark.parametrize("empty", [[], [SILENT], [_message("assistant", "")], [_message("assistant")]])
+    @pytest.mark.parametrize("empty", [[], [SILENT], [message("assistant", "")], [message("assistant")]])
     @pytest.mark.parametrize("leading", [[], [DEVELOPER]])
     def test_do_not_decide(self, empty: list[Message], leading: list[Message]) -> None:
         """A history is recognised with and without them."""

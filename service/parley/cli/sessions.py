@@ -1,10 +1,9 @@
 """`parley sessions`: list, show, export and delete sessions. It works on the store, and needs no running service."""
 
-import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -12,16 +11,14 @@ from typing import Annotated, Any, TypeVar
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from parley.cli import receipts
-from parley.cli.settings import CommandError, ConfigOption, JsonOption, StateDirOption, default_state_dir
+from parley.cli import key_store, receipts
+from parley.cli.settings import CommandError, ConfigOption, JsonOption, StateDirOption
 from parley.cli.terminal import plain, print_table, said
 from parley.config import load
 from parley.core import export as lines
-from parley.core.errors import ParleyError, SessionNotFound
 from parley.core.ids import canonical_session_id
 from parley.core.plain import dumps, from_message
 from parley.core.ports import SessionFilter, Store
-from parley.stores.opening import is_made, opened
 from parley.v1.sessions_pb2 import Session
 
 T = TypeVar("T")
@@ -162,29 +159,9 @@ def _confirmed(count: int) -> bool:
 
 
 def _run(folder: Path | None, config: Path | None, work: Callable[[Store], Awaitable[T]]) -> T:
-    """Opens the store, does the work and closes it again. Raises CommandError."""
-
-    async def run() -> T:
-        async with _opened(folder, config) as store:
-            return await work(store)
-
-    try:
-        return asyncio.run(run())
-    except SessionNotFound as error:
-        raise CommandError(f"{error.message}; see `parley sessions list`, and --account") from error
-    except ParleyError as error:
-        raise CommandError(error.cause or error.message) from error
-
-
-@asynccontextmanager
-async def _opened(folder: Path | None, config: Path | None) -> AsyncIterator[Store]:
-    """Opens the store of a folder; refuses a folder without one, before one is made there. Raises CommandError."""
-    store_config = load(config).store
-    found = (folder or default_state_dir()).expanduser().absolute()
-    if not is_made(store_config, found):
-        raise CommandError(f"{found} has no sessions; name the service's folder with --state-dir")
-    async with opened(store_config, found) as store:
-        yield store
+    """Does the work on the store of a folder. Raises CommandError, also where there is no store yet."""
+    checked = load(config)
+    return key_store.run(checked, key_store.existing(checked, folder, "sessions", ""), work)
 
 
 async def _listed(store: Store, account: str, model: str | None, most: int) -> list[Session]:

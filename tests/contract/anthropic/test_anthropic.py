@@ -33,8 +33,14 @@ from tests.contract.anthropic_api import (
     start,
     stopped,
 )
-from tests.contract.backends import call, collect, joined, reasons, text
-from tests.contract.test_backend_contract import broken_off
+from tests.contract.backends import (
+    broken_off,
+    call,
+    collect,
+    joined,
+    reasons,
+    text,
+)
 from tests.upstream import Events, Gate, Json, Raw, ScriptedUpstream, Stall
 
 

@@ -2,16 +2,13 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
-import pytest_asyncio
 
 from parley.core.errors import (
     ContentPolicy,
     ContextLengthExceeded,
     DeadlineExceeded,
-    ParleyError,
     StreamBroken,
     UpstreamError,
     UpstreamMisconfigured,
@@ -20,17 +17,27 @@ from parley.core.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from parley.core.ports import Backend, UpstreamCall
-from parley.v1.chat_completions_pb2 import ChatCompletionChunk
+from parley.core.ports import Backend
 from tests.contract.any_llm_vendor import ANY_LLM
-from tests.contract.backends import KEY, Mark, Upstream, Vendor, call, collect, reasons, text
+from tests.contract.backends import (
+    KEY,
+    NOT_AVAILABLE,
+    Mark,
+    Upstream,
+    Vendor,
+    broken_off,
+    call,
+    collect,
+    failure,
+    reasons,
+    text,
+)
 from tests.contract.http_vendors import HTTP_VENDORS
 from tests.contract.parley_vendor import PARLEY
 from tests.upstream import Cut, Gate, Stall
 
 VENDORS: list[Vendor] = [*HTTP_VENDORS, PARLEY, *ANY_LLM]
 
-NOT_AVAILABLE = 'The model "myapp-123" is not available; try again later'
 BROKEN = 'The model "myapp-123" broke off before its answer was whole; try again'
 
 
@@ -39,43 +46,6 @@ def vendor(request: pytest.FixtureRequest) -> Vendor:
     """Each vendor in turn."""
     found: Vendor = request.param
     return found
-
-
-@pytest.fixture
-def upstream(vendor: Vendor) -> Iterator[Upstream]:
-    """The vendor's server, which follows a script."""
-    with vendor.serve() as server:
-        yield server
-
-
-@pytest_asyncio.fixture
-async def backend(vendor: Vendor, upstream: Upstream) -> AsyncIterator[Backend]:
-    """The vendor's backend, on the scripted upstream."""
-    made = vendor.backend(upstream.address)
-    yield made
-    await made.close()
-
-
-async def failure(backend: Backend, asked: UpstreamCall, *, stream: bool = False) -> ParleyError:
-    """Returns the error that a call ends with."""
-    with pytest.raises(ParleyError) as caught:
-        await (collect(backend, asked) if stream else backend.complete(asked))
-    return caught.value
-
-
-async def broken_off(
-    backend: Backend, asked: UpstreamCall, gate: Gate | None = None
-) -> tuple[list[ChatCompletionChunk], ParleyError | None]:
-    """Returns a stream's chunks and the error that it ends with; opens the gate at the first text."""
-    chunks = []
-    try:
-        async for chunk in backend.stream(asked):
-            chunks.append(chunk)
-            if gate is not None and text(chunks):
-                gate.set()
-    except ParleyError as error:
-        return chunks, error
-    return chunks, None
 
 
 async def test_whole_answer(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:

@@ -2,10 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
-import pytest_asyncio
 
 from parley.backends import bounds, exchange
 from parley.backends.parley import Parley
@@ -15,10 +13,18 @@ from parley.core.ports import Backend
 from parley.v1.message_pb2 import Delta
 from tests import upstream as openai
 from tests.contract import anthropic_api as anthropic
-from tests.contract.backends import KEY, Mark, call, collect, reasons, text
-from tests.contract.http_vendors import ANTHROPIC, HTTP_VENDORS, OPENAI, HttpVendor
+from tests.contract.backends import (
+    KEY,
+    Mark,
+    broken_off,
+    call,
+    collect,
+    failure,
+    reasons,
+    text,
+)
+from tests.contract.http_vendors import ANTHROPIC, OPENAI, HttpVendor
 from tests.contract.parley_vendor import Answer, ScriptedParley, chunk, chunks
-from tests.contract.test_backend_contract import broken_off, failure
 from tests.upstream import Events, Gate, Pause, Raw, ScriptedUpstream, Stall, Step
 
 COMMENT = b": keep-alive\n\n"
@@ -30,28 +36,6 @@ LONG = 8.0
 def _beats(beat: Step, count: int) -> list[Step]:
     """A sign of life every 50 ms."""
     return [step for _ in range(count) for step in (Pause(0.05), beat)]
-
-
-@pytest.fixture(params=HTTP_VENDORS, ids=lambda vendor: vendor.name)
-def vendor(request: pytest.FixtureRequest) -> HttpVendor:
-    """Each vendor in turn."""
-    found: HttpVendor = request.param
-    return found
-
-
-@pytest.fixture
-def upstream(vendor: HttpVendor) -> Iterator[ScriptedUpstream]:
-    """A real HTTP server that follows a script."""
-    with vendor.serve() as server:
-        yield server
-
-
-@pytest_asyncio.fixture
-async def backend(vendor: HttpVendor, upstream: ScriptedUpstream) -> AsyncIterator[Backend]:
-    """The vendor's backend, on the scripted upstream."""
-    made = vendor.backend(upstream.address)
-    yield made
-    await made.close()
 
 
 def test_the_defaults_fit_models_that_reason() -> None:

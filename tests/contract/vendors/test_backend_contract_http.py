@@ -1,12 +1,10 @@
 """What every backend must do whose vendor speaks HTTP: bytes, status codes and headers as they come off the socket."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-import pytest_asyncio
 
 from parley.core.errors import (
     ParleyError,
@@ -21,32 +19,17 @@ from parley.core.errors import (
     UpstreamUnrecognized,
 )
 from parley.core.ports import Backend
-from tests.contract.backends import Mark, call, collect, text
-from tests.contract.http_vendors import HTTP_VENDORS, HttpVendor
-from tests.contract.test_backend_contract import NOT_AVAILABLE, broken_off, failure
+from tests.contract.backends import (
+    NOT_AVAILABLE,
+    Mark,
+    broken_off,
+    call,
+    collect,
+    failure,
+    text,
+)
+from tests.contract.http_vendors import HttpVendor
 from tests.upstream import PATIENCE, Cut, Gate, Json, Raw, ScriptedUpstream, Stall
-
-
-@pytest.fixture(params=HTTP_VENDORS, ids=lambda vendor: vendor.name)
-def vendor(request: pytest.FixtureRequest) -> HttpVendor:
-    """Each vendor in turn."""
-    found: HttpVendor = request.param
-    return found
-
-
-@pytest.fixture
-def upstream(vendor: HttpVendor) -> Iterator[ScriptedUpstream]:
-    """A real HTTP server that follows a script."""
-    with vendor.serve() as server:
-        yield server
-
-
-@pytest_asyncio.fixture
-async def backend(vendor: HttpVendor, upstream: ScriptedUpstream) -> AsyncIterator[Backend]:
-    """The vendor's backend, on the scripted upstream."""
-    made = vendor.backend(upstream.address)
-    yield made
-    await made.close()
 
 
 @pytest.mark.parametrize("stream", [False, True])
