@@ -163,7 +163,7 @@ class TestPooler:
         await begin(store, "s", "q2")
         await store.wait_for_release("s", 0.1)
         await store.reap(session_age=3600, claim_age=3600, limit=9)
-        idle = store._pool._idle[0]
+        idle = store._pool._idle.pop()
         left = "SELECT (SELECT count(*) FROM pg_prepared_statements), current_setting('jit'), pg_listening_channels()"
         assert [] == await idle.fetch(left)
         assert "0 on auto off" == " ".join(
@@ -174,6 +174,7 @@ class TestPooler:
                 await idle.fetchval("SELECT coalesce(nullif(current_setting('parley.session', true), ''), 'off')"),
             ]
         )
+        store._pool._idle.push(idle)
         assert "on" == await store._pool.run(lambda db: db.fetchval("SHOW synchronous_commit"))
         assert "force_generic_plan" == await store._pool.run(lambda db: db.fetchval("SHOW plan_cache_mode"))
         await store.close()

@@ -18,9 +18,9 @@ class SqliteConfig(Strict):
 class PostgresConfig(Strict):
     """A PostgreSQL database for any number of machines.
 
-    Each worker opens up to `pool` connections, and one that listens while callers wait for a session. `pooling:
-    transaction` is for a pooler in that mode, such as PgBouncer: then nothing listens, and every call costs more round
-    trips.
+    Each worker opens up to `pool` connections while calls need them, and one that listens from when a caller first
+    waits for a session. `pooling: transaction` is for a pooler in that mode, such as PgBouncer: then nothing listens,
+    and every call costs more round trips.
     """
 
     kind: Literal["postgres"]

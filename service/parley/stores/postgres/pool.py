@@ -19,6 +19,7 @@ from parley.stores.postgres.database import (
     is_timeout,
     outage,
 )
+from parley.stores.postgres.idle import IdleConnections
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ _WRITE = "SELECT pg_logical_emit_message(true, 'parley', '')"
 
 
 class Pool:
-    """Up to `size` connections, opened when they are needed.
+    """Up to `size` connections, opened when they are needed, and closed when they are not.
 
     While the server is known to be away every call fails at once, and one task probes it. Where it answers reads and
     does not complete writes, as with a synchronous standby that is gone, only calls that write fail. A call that is not
@@ -47,7 +48,7 @@ class Pool:
     def __init__(self, database: Database, size: int) -> None:
         self.database = database
         self._size = size
-        self._idle: list[Connection] = []
+        self._idle = IdleConnections(self._close_idle)
         self._planned: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
         self._open = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -91,10 +92,9 @@ class Pool:
             self._prober.cancel()
         while running := [task for task in self._running if task is not asyncio.current_task()]:
             await asyncio.wait(running)
-        for connection in self._idle:
+        for connection in self._idle.clear():
             with suppress(Exception):  # it is of no use any more, whatever it says
                 await connection.close(timeout=1)
-        self._idle.clear()
 
     async def _run(self, work: Callable[[Connection], Awaitable[T]], *, writes: bool) -> T:
         tries = 0
@@ -193,8 +193,12 @@ class Pool:
             connection.terminate()
             self._open -= 1
         else:
-            self._idle.append(connection)
+            self._idle.push(connection)
         self._wake()
+
+    def _close_idle(self, connection: Connection) -> None:
+        self._open -= 1
+        self._spawn(connection.close(timeout=1))
 
     def _wake(self) -> None:
         while self._waiting:
@@ -257,10 +261,9 @@ class Pool:
             return True
         self._away = cause if cause.startswith(self.database.name) else f"{self.database.name}: {cause}"
         self._fail_waiting(self._away)
-        for connection in self._idle:
+        for connection in self._idle.clear():
             connection.terminate()
-        self._open -= len(self._idle)
-        self._idle.clear()
+            self._open -= 1
         self._look()
         return True
 

@@ -1,0 +1,52 @@
+"""How many connections a worker opens, and several workers that have fewer than they could use."""
+
+import asyncio
+
+import pytest
+
+from parley.stores.postgres import PostgresStore
+from parley.stores.postgres.idle import IDLE_SECONDS
+from tests.pgbouncer import pooling
+from tests.postgres import Server
+
+pytest.register_assert_rewrite("tests.contract.stores")
+
+from tests.contract.stores import begin, complete, converse  # noqa: E402 - only now are its asserts rewritten
+
+_COUNT = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'parley'"
+
+
+async def burst(store: PostgresStore, name: str) -> None:
+    """Makes many turns at once."""
+    await asyncio.gather(*[converse(store, f"{name}-{number}", "q", "a", new=True) for number in range(40)])
+
+
+async def test_connections_of_a_worker(postgres_server: Server, postgres_url: str) -> None:
+    """Up to `size` under load, and one that listens from when a caller first waits; afterwards one, and that one."""
+    store = await PostgresStore.open(postgres_url, 4)
+    turn = await begin(store, "s", "q", new=True)
+    waiting = asyncio.create_task(store.wait_for_release("s", 30))
+    working = asyncio.create_task(burst(store, "a"))
+    seen = []
+    while not working.done():
+        seen.append(int(await asyncio.to_thread(postgres_server.sql, _COUNT)))
+    await working
+    await complete(store, turn, "a")
+    await waiting
+    assert 5 >= max(seen)
+    async with asyncio.timeout(10 * IDLE_SECONDS):
+        while "2" != await asyncio.to_thread(postgres_server.sql, _COUNT):
+            await asyncio.sleep(0.1)
+    await burst(store, "b")
+    await store.close()
+
+
+async def test_session_mode_with_a_small_pool(postgres_server: Server, postgres_url: str) -> None:
+    """Workers share four connections: what one has used in a burst, another one can use after it."""
+    del postgres_url
+    with pooling(postgres_server, pool_mode="session", default_pool_size=4) as pooler:
+        stores = [await PostgresStore.open(pooler.url("parley")) for _ in range(2)]
+        for place, number in enumerate((0, 1, 0)):
+            await burst(stores[number], f"s{place}")
+        for store in stores:
+            await store.close()
