@@ -164,6 +164,22 @@ local FORMS = {
       return true
     end
   end,
+  -- : invalid value oneof field '_page_size' is already set. Cannot set 'page_size' for type oneof
+  function(failure, message)
+    local field = message:match("already set%. Cannot set '([%w_]+)'")
+    if field then
+      failure.message, failure.param = errors.misfit(field, "is given twice")
+      return true
+    end
+  end,
+  -- The binding value "mine" of the field session_id is conflicting with the value "other" in the body.
+  function(failure, message)
+    local field = message:match("^The binding value .* of the field ([%w_]+) is conflicting")
+    if field then
+      failure.message, failure.param = errors.misfit(field, "differs from that of the path; leave it out")
+      return true
+    end
+  end,
   function(failure, message)
     if message:find("Message too deep", 1, true) then
       failure.message = TOO_DEEP

@@ -460,7 +460,9 @@ async def test_upgrades_are_refused(edge: Edge) -> None:
     writer.close()
 
 
-@pytest.mark.parametrize("head", [b"GET /v1/models HTTP/1.1\r\nHost a", b"GET /v1/models#x HTTP/1.1\r\nHost: a"])
+@pytest.mark.parametrize(
+    "head", [b"GET /v1/models HTTP/1.1\r\nHost a", b"GET /v1/models#x HTTP/1.1\r\nHost: a", b"FROB / HTTP/1.1"]
+)
 async def test_broken_http_is_a_400(edge: Edge, head: bytes) -> None:
     """What is no HTTP gets an answer that says so."""
     reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
@@ -469,13 +471,6 @@ async def test_broken_http_is_a_400(edge: Edge, head: bytes) -> None:
     await reader.readuntil(b"\r\n\r\n")
     assert b"not valid HTTP" in await reader.read(200)
     writer.close()
-
-
-async def test_a_method_that_http_does_not_know_is_not_allowed(client: aiohttp.ClientSession) -> None:
-    """It is refused in the dialect, with what is allowed."""
-    async with client.request("FROB", PATHS["openai"]) as response:
-        assert (405, "POST") == (response.status, response.headers["allow"])
-        assert "Method not allowed; use POST" == message_of("openai", await response.json())
 
 
 async def test_the_declared_length_alone_does_not_hold_a_large_body_off(client: aiohttp.ClientSession) -> None:

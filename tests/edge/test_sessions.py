@@ -51,7 +51,15 @@ async def test_a_fork_needs_no_body(
 async def test_a_fork_s_body_cannot_name_another_session(client: aiohttp.ClientSession, worker: Worker) -> None:
     """Of two different names neither is guessed to be the right one."""
     async with client.post(f"{SESSIONS}/mine/fork", json={"session_id": "other"}) as response:
-        assert (400, {"error": "Bad request"}) == (response.status, await response.json())
+        expected = {"error": "`session_id` differs from that of the path; leave it out"}
+        assert (400, expected) == (response.status, await response.json())
+    assert [] == worker.calls
+
+
+async def test_a_parameter_that_is_given_twice_is_named(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """Which of the two was meant is not guessed."""
+    async with client.get("/api/v1/sessions?page_size=1&page_size=2") as response:
+        assert (400, {"error": "`page_size` is given twice"}) == (response.status, await response.json())
     assert [] == worker.calls
 
 

@@ -155,6 +155,14 @@ def test_an_answer_is_bounded_by_the_request_or_the_model_s_defaults(
     assert expected == router.most_tokens(config.models[0], request(**fields))
 
 
+async def test_a_limit_that_cannot_be_counted_lets_no_call_in(limits: Limits, store: MemoryStore) -> None:
+    """Stateless calls too: a store that is away, or cannot be written, would lift the limit."""
+    store.away = True
+    with pytest.raises(StoreUnavailable):
+        await admit(limits, asked=request(store=False))
+    await admit(Limits(None, store))
+
+
 async def test_a_call_charges_its_key_and_its_account(limits: Limits, store: MemoryStore) -> None:
     """A request each, and prompt and answer each; the caller is told of the tighter one."""
     told: list[Any] = []

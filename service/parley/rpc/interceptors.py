@@ -35,7 +35,9 @@ _PLAIN_ID = re.compile(r"[ -~]{1,256}")  # printable ASCII: it is copied into me
 # the call so that a caller without a good key is told of that first.
 _REFUSAL = "parley-refusal"
 _KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")  # where other vendors' clients put a key
-_UNDECODABLE = "The request cannot be read: it is malformed, or its JSON is nested too deeply; send it less nested"
+_UNDECODABLE = (
+    "The request cannot be read: it is malformed or not UTF-8, or its JSON is nested too deeply; send it less nested"
+)
 _log = structlog.get_logger("parley")
 # REST's own methods are other forms of the same operations, by the ends of their names.
 _OPERATION = re.compile(r"(?P<name>\w+?)(?P<form>Json|Events)?")
