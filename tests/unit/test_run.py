@@ -8,7 +8,10 @@ import pytest
 from parley.config import parse
 from parley.core.answers import AnswerJoiner
 from parley.core.errors import (
+    ContentPolicy,
+    ContextLengthExceeded,
     DeadlineExceeded,
+    InvalidRequest,
     ParleyError,
     StreamBroken,
     UnsupportedParameter,
@@ -40,6 +43,7 @@ models:
   - {id: hasty, targets: [{backend: a, weight: 1000000000, model: one}, {backend: b}], fallbacks: [spare], hedge: 20ms}
   - {id: strict, targets: [{backend: a, weight: 1000000000, model: one}, {backend: b}], on_stream_failure: fail}
   - {id: only, targets: [{backend: a}], defaults: &set {temperature: 1.5, max_tokens: 10}}
+  - {id: extra, targets: [{backend: a}], defaults: {extra_body_json: '{"top_k": 0, "n": 2}'}}
   - {id: preset, targets: [{backend: a, weight: 1000000000}, {backend: b}], defaults: *set}
   - {id: narrow, targets: [{backend: a, model: two, max_concurrent: 1, max_queued: 1}], timeouts: {connect: 50ms}}
 prices:
@@ -469,6 +473,30 @@ async def test_a_caller_gets_the_refusal_of_a_parameter_of_their_own(stack: Stac
     with pytest.raises(type(error)) as raised:
         await stack.answers(a=error).run("only", asked).complete()
     assert error.param == raised.value.param
+
+
+@pytest.mark.parametrize(
+    "error", [ContextLengthExceeded("too long", param="max_tokens"), ContentPolicy("no", param="temperature")]
+)
+async def test_a_conversation_is_the_callers_whatever_parameter_is_named(stack: Stack, error: ParleyError) -> None:
+    """A default limit of tokens does not make a conversation shorter."""
+    with pytest.raises(type(error)):
+        await stack.answers(a=error).run("only").complete()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UpstreamRejected("no", param="top_k"),
+        InvalidRequest("`extra_body.n` repeats a field of the request", param="extra_body.n"),
+    ],
+)
+async def test_a_default_among_a_backends_own_parameters(stack: Stack, error: ParleyError) -> None:
+    """Each key of `extra_body_json` is one, unless the request has an `extra_body_json` of its own."""
+    with pytest.raises(UpstreamMisconfigured):
+        await stack.answers(a=error).run("extra").complete()
+    with pytest.raises(type(error)):
+        await stack.run("extra", CreateChatCompletionRequest(extra_body_json='{"top_k": 1}')).complete()
 
 
 async def test_a_caller_is_not_blamed_for_what_parley_adds(stack: Stack) -> None:

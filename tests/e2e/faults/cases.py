@@ -201,6 +201,27 @@ CASES: dict[str, Case] = {
         Refused(REJECTED, "No such voice"),
         other=[says()],
     ),
+    "400 with a field that a default has set": Case(
+        [refusal(400, "`temperature` must be at most 1", param="temperature")],
+        (*once(DOWN), "other fallback completed"),
+        other=[says()],
+        options={"defaults": {"temperature": 1.5}},
+    ),
+    "400 with a field that a default has set, alone": Case(
+        [refusal(400, "`temperature` must be at most 1", param="temperature")],
+        once(DOWN),
+        Refused(DOWN, "not available"),
+        fallback=None,
+        options={"defaults": {"temperature": 1.5}},
+    ),
+    "400 with a field that the request has set, whatever the default": Case(
+        [refusal(400, "`temperature` must be at most 1", param="temperature")],
+        once(REJECTED),
+        Refused(REJECTED, "`temperature` must be at most 1"),
+        other=[says()],
+        options={"defaults": {"temperature": 1.5}},
+        asks={"temperature": 1.2},
+    ),
     "400 for an unknown reason": Case([refusal(400, "No such voice")], (*once(REJECTED), ANSWERED)),
     "400 for an unknown reason, alone": Case(
         [refusal(400, "No such voice at http://10.0.0.5:8000/v1?key=abc")],
