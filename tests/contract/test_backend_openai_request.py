@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from parley.backends.openai import OpenAI
-from parley.core.errors import InvalidRequest
-from tests.contract.backends import QUESTION, call, collect
-from tests.upstream import ScriptedUpstream
+from parley.core.errors import InvalidRequest, UpstreamRejected
+from tests.contract.backends import QUESTION, call, collect, text
+from tests.upstream import Json, ScriptedUpstream
 
 BIG = '{"zebra":18446744073709551616,"apple":[0.1000000000000000055,{"x":null}],"ü":"}\\""}'
 SIGNED = '{"google":{"thought_signature":"CsAB"}}'
@@ -150,3 +150,25 @@ async def test_an_answer_comes_back(
     asked = [QUESTION["messages"][0], {"role": "assistant", **said}, {"role": "user", "content": "go on"}]
     body = await sent(backend, upstream, messages=asked)
     assert {"role": "assistant", **expected} == body["messages"][1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["Unrecognized request argument supplied: stream_options", "Extra inputs are not permitted: body.stream_options"],
+)
+async def test_a_server_that_does_not_know_stream_options(
+    backend: OpenAI, upstream: ScriptedUpstream, words: str
+) -> None:
+    """Parley sends them for the usage: the stream is asked for once more without, and later ones at once."""
+    upstream.answer(Json({"error": {"message": words}}, status=400))
+    for _ in range(2):
+        assert text(await collect(backend, call()))
+    assert [True, False, False] == ["stream_options" in one.json for one in upstream.requests]
+
+
+async def test_a_stream_option_of_the_callers_that_is_refused(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """It is an error, and the option is not left out unseen."""
+    upstream.answer(Json({"error": {"message": "Unknown parameter: stream_options.padding"}}, status=400))
+    with pytest.raises(UpstreamRejected):
+        await collect(backend, call(stream_options={"extra_json": '{"padding": true}'}))
+    assert 1 == len(upstream.requests)

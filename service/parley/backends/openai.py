@@ -1,5 +1,6 @@
 """Any upstream that speaks OpenAI's chat completions over HTTP."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from parley.backends.learned import LearnedFields
 from parley.backends.limits import Limits
 from parley.backends.openai_choice import Expected, expected
 from parley.backends.openai_stream import StreamReader
-from parley.backends.reasoning import ReasoningHistory, Rule, rule_for
+from parley.backends.reasoning import REFUSES, ReasoningHistory, Rule, rule_for
 from parley.config import HttpHealth
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
@@ -20,6 +21,7 @@ from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionR
 Prefill = Literal["message", "vllm", "prefix", "off"]
 """How a server is asked to go on from the beginning of an answer; see the configuration."""
 
+_OPTIONS = "stream_options"
 _SHORT = 16  # characters: fewer may come again by chance
 _NEVER_CONTINUE = ("api.openai.com", ".openai.azure.com", ".services.ai.azure.com")
 
@@ -51,7 +53,8 @@ class OpenAI(AdaptiveBackend):
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         super().__init__(url, headers, api_key, unix_socket, connections=connections, health=health)
         self._prefill = prefill or _usual_prefill(base_url)
-        self._reasoning = ReasoningHistory(reasoning or rule_for(base_url), learned or LearnedFields())
+        self._learned = learned or LearnedFields()
+        self._reasoning = ReasoningHistory(reasoning or rule_for(base_url), self._learned)
 
     @property
     def can_continue(self) -> bool:
@@ -59,7 +62,17 @@ class OpenAI(AdaptiveBackend):
         return self._prefill != "off"
 
     def _adapt_to(self, words: str, call: UpstreamCall) -> bool:
-        return self._reasoning.learn(self._content(call, stream=False)["messages"], call.model, words)
+        return self._learn_options(words, call) or self._reasoning.learn(
+            self._content(call, stream=False)["messages"], call.model, words
+        )
+
+    def _learn_options(self, words: str, call: UpstreamCall) -> bool:
+        """Learns that a server refuses `stream_options`, which is sent for the usage; without, that is estimated."""
+        is_named = _OPTIONS in words and REFUSES.search(words) is not None
+        if not is_named or call.request.stream_options.extra_json or _OPTIONS in self._learned.of(call.model).refused:
+            return False
+        self._learned.change(call.model, lambda known: replace(known, refused=known.refused | {_OPTIONS}))
+        return True
 
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
         body = self._content(call, stream=stream)
@@ -72,6 +85,8 @@ class OpenAI(AdaptiveBackend):
     def _content(self, call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
         body = openai_request.body(call, stream=stream)
         self._reasoning.write(body["messages"], call.model)
+        if stream and _OPTIONS in self._learned.of(call.model).refused and not call.request.stream_options.extra_json:
+            del body[_OPTIONS]
         return body
 
     def _continue(self, body: dict[str, Any]) -> None:

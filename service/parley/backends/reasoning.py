@@ -31,11 +31,12 @@ _PLACEHOLDER = (
     " "  # DeepSeek and Kimi refuse an empty text, too (NousResearch/hermes-agent#17341, charmbracelet/crush#2696)
 )
 
-_REFUSES = re.compile(
+REFUSES = re.compile(
     r"unsupported|not supported|not permitted|not allowed|not accepted|unknown|unexpected|unrecognized|invalid"
     r"|forbid|additional propert|cannot find field|extra (?:inputs|fields)",
     re.IGNORECASE,
 )
+"""The words of a server that does not take a field."""
 _NULL = re.compile(r"\bcontent\b.{0,80}(?:null|none|string|required|missing|empty)", re.IGNORECASE)
 _DEMANDS = re.compile(r"must be (?:passed|provided|present|included)|missing|is required|field required", re.IGNORECASE)
 
@@ -127,7 +128,7 @@ class ReasoningHistory:
             return True
         said = [message for message in messages if message.get("role") == "assistant"]
         sent = {name for message in said for name in message}
-        refused = named & sent if _REFUSES.search(words) else set()
+        refused = named & sent if REFUSES.search(words) else set()
         if any(message.get("content") is None and message.get("refusal") for message in said) and _NULL.search(words):
             refused.add("refusal")
         refused -= known.refused
