@@ -50,3 +50,23 @@ async def test_session_mode_with_a_small_pool(postgres_server: Server, postgres_
             await burst(stores[number], f"s{place}")
         for store in stores:
             await store.close()
+
+
+async def test_session_mode_under_load(postgres_server: Server, postgres_url: str) -> None:
+    """Workers that could each use up all connections of a pooler share them: calls wait, and none fails."""
+    del postgres_url
+    with pooling(postgres_server, pool_mode="session", default_pool_size=3) as pooler:
+        stores = [await PostgresStore.open(pooler.url("parley")) for _ in range(2)]
+        turns = [0, 0]
+
+        async def talk(number: int, name: str) -> None:
+            while min(turns) < 40:
+                turns[number] += 1
+                await converse(stores[number], f"{name}-{turns[number]}", "q", "a", new=True)
+
+        first = [asyncio.create_task(talk(0, f"a{place}")) for place in range(20)]
+        await asyncio.sleep(0.5)  # the first worker has taken all connections
+        async with asyncio.timeout(60):
+            await asyncio.gather(*first, *[talk(1, f"b{place}") for place in range(20)])
+        for store in stores:
+            await store.close()

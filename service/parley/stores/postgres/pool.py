@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from parley.core.errors import StoreUnavailable
+from parley.stores.postgres.capacity import Capacity
 from parley.stores.postgres.database import (
     Connection,
     Database,
@@ -25,7 +26,6 @@ T = TypeVar("T")
 
 _TRIES = 6
 _PAUSE = 0.01
-_CRAMPED_SECONDS = 5.0
 # Plans of statements are kept for so long. Those that were made while the tables were small would be kept until the
 # server looks at the tables by itself, and read whole sessions meanwhile.
 _PLAN_SECONDS = 15.0
@@ -48,7 +48,7 @@ class Pool:
     def __init__(self, database: Database, size: int) -> None:
         self.database = database
         self._size = size
-        self._idle = IdleConnections(self._close_idle)
+        self._idle = IdleConnections(self._close_one)
         self._planned: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
         self._open = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -56,10 +56,11 @@ class Pool:
         self._away: str | None = None
         self._unwritable: str | None = None
         self._verification: asyncio.Task[None] | None = None
-        self._cramped_until = 0.0
+        self._capacity = Capacity(size)
         self._seen = 0.0
         self._checked = -inf
         self._prober: asyncio.Task[None] | None = None
+        self._opener: asyncio.Task[None] | None = None
         self._closed = False
 
     async def read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
@@ -149,12 +150,25 @@ class Pool:
                 if not connection.is_closed():
                     return connection
                 self._open -= 1
-            cramped = self._open > 0 and _now() < self._cramped_until
-            if self._open < self._size and not cramped:
+            if self._open == 0:
                 if (opened := await self._connect()) is not None:
                     return opened
                 continue
+            if self._opener is None and self._capacity.allows_one_more(self._open):
+                self._opener = self._spawn(self._open_more())
             await self._wait(ends - _now())
+
+    async def _open_more(self) -> None:
+        """Opens connections, one after the other, while calls wait for one: they go on with any that is free before."""
+        try:
+            while self._waiting and self._capacity.allows_one_more(self._open):
+                self._capacity.opening_since = _now()
+                if (opened := await self._connect()) is None:
+                    return
+                self._release(opened)
+        finally:
+            self._opener = None
+            self._capacity.opening_since = inf
 
     async def _connect(self) -> "Connection | None":
         """Opens a connection; None where it is worth to look again: the server has no room, or was seen meanwhile."""
@@ -166,7 +180,7 @@ class Pool:
             self._open -= 1
             self._wake()
             if self._open and is_full(error.__cause__):
-                self._cramped_until = _now() + _CRAMPED_SECONDS
+                self._capacity.note_full(self._open)
                 if isinstance(error.__cause__, TimeoutError):
                     self._suspect(str(error))
                 return None
@@ -192,11 +206,13 @@ class Pool:
         if connection.is_closed() or self._away is not None:
             connection.terminate()
             self._open -= 1
+        elif self._waiting and self._capacity.gives_up_one(self._open):
+            self._close_one(connection)
         else:
             self._idle.push(connection)
         self._wake()
 
-    def _close_idle(self, connection: Connection) -> None:
+    def _close_one(self, connection: Connection) -> None:
         self._open -= 1
         self._spawn(connection.close(timeout=1))
 
