@@ -1,88 +1,137 @@
 """JSON with members that nobody knows, put into every object of a request and of an answer, and read back exactly.
 
-Numbers are decimals: what `read` makes of two texts is equal only where every digit is.
+Numbers are their text: what `read` makes of two texts is equal only where every digit is.
 """
 
 import json
-from collections.abc import Callable
-from decimal import Decimal
+from collections.abc import Callable, Iterable
+from random import Random
 from typing import Any
 
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
 
 from parley.core.plain import from_message
+from parley.v1 import chat_completions_pb2, message_pb2
 
 
-def examples(most: int) -> settings:
-    """Returns the settings of a test that calls servers. A failing example stays as it is: shrinking takes minutes."""
+class Number(str):
+    """A number as it is written."""
+
+    __slots__ = ()
+
+
+def examples(most: int, *, shrinks: bool = False) -> settings:
+    """Returns the settings of a property. Where it calls servers a failing example is not shrunk, which is slow."""
+    phases = [Phase.explicit, Phase.reuse, Phase.generate, *([Phase.shrink] if shrinks else [])]
     return settings(
         max_examples=most,
         deadline=None,
-        phases=[Phase.explicit, Phase.reuse, Phase.generate],
+        phases=phases,
+        print_blob=True,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 
 
 def read(text: str | bytes) -> Any:
-    """Reads JSON, numbers as decimals."""
-    return json.loads(text, parse_int=Decimal, parse_float=Decimal)
+    """Reads JSON, numbers as their text."""
+    return json.loads(text, parse_int=Number, parse_float=Number)
 
 
 def write(data: Any) -> str:
-    """Writes JSON, decimals with all of their digits."""
-    if isinstance(data, Decimal):
+    """Writes JSON, numbers as their text; what is ASCII otherwise is escaped in one of several ways."""
+    if isinstance(data, Number):
         return str(data)
     if isinstance(data, dict):
         return "{" + ",".join(f"{json.dumps(key)}:{write(value)}" for key, value in data.items()) + "}"
     if isinstance(data, list):
         return "[" + ",".join(map(write, data)) + "]"
-    return json.dumps(data, ensure_ascii=False)
+    return json.dumps(data, ensure_ascii=isinstance(data, str) and len(data) % 2 == 1)
 
 
 _SIGN = st.sampled_from(["", "-"])
 _DIGITS = st.text("0123456789", min_size=1, max_size=40)
-_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
+_ODD_TEXT = [
+    "",
+    "\0",
+    "\u2028\u2029",
+    "\x7f",
+    '"\\',
+    "\ufeff",
+    "\ufffd",
+    "😀",
+    "e\u0301",
+    "\r\n\t\b",
+    "<script>",
+    "\U0010ffff",
+]
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sampled_from(_ODD_TEXT)
 NUMBERS = st.one_of(
     st.integers(-(2**70), 2**70).map(str),
     st.builds(lambda sign, digits: f"{sign}0.{digits}", _SIGN, _DIGITS),
     st.builds(lambda sign, digits: f"{sign}{int(digits)}e-7", _SIGN, _DIGITS),
-    st.sampled_from(["-0", "1.0", "1E+2", "18446744073709551615", "9007199254740993"]),
-).map(Decimal)
-"""Numbers that a double cannot hold, and some that it can."""
+    st.sampled_from(
+        ["-0", "0.0", "-0.0", "1.0", "1.50", "1E+2", "1e2", "1e0", "1e400", "-1E400", "1e-400", "9" * 400, "9" * 5000]
+    ),
+    st.sampled_from(["18446744073709551615", "18446744073709551616", "-9223372036854775809", "9007199254740993"]),
+).map(Number)
+"""Numbers that a double cannot hold, numbers that another text stands for, and plain ones."""
 
+_DEEP = st.integers(1, 60).map(lambda levels: read("[" * levels + "]" * levels)) | st.integers(1, 60).map(
+    lambda levels: read('{"":' * levels + "null" + "}" * levels)
+)
 VALUES = st.recursive(
     st.none() | st.booleans() | NUMBERS | _TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXT, inner, max_size=3),
-    max_leaves=6,
+    max_leaves=4,
 )
-NAMES = st.sampled_from(
-    ["cache_control", "extra_content", "extra", "extra_json", "Größe 📏", 'a"b\\c', "", "_", "x.y", "reasoning_details"]
-)
-MEMBERS = st.dictionaries(NAMES, VALUES, min_size=1, max_size=3)
+_NAMES_OF_VENDORS = ["cache_control", "extra_content", "reasoning_details", "$ref", "[0]"]
+_NAMES_OF_OURS = ["extra", "extra_json", "parameters_json", "schema_json", "Role", "content "]
+_ODD_NAMES = ["", "_", "x.y", 'a"b\\c', "Größe 📏", "__proto__", "constructor", "\u2028", "\0"]
+NAMES = st.sampled_from([*_NAMES_OF_VENDORS, *_NAMES_OF_OURS, *_ODD_NAMES])
+_MEMBER = st.integers(0, 15).flatmap(lambda choice: VALUES if choice else _DEEP)
+MEMBERS = st.dictionaries(NAMES, _MEMBER, min_size=1, max_size=3)
+
+_IsOpen = Callable[[tuple[str, ...]], bool]
 
 
 @st.composite
-def with_members(draw: st.DrawFn, template: Any, is_open: Callable[[tuple[str, ...]], bool]) -> Any:
+def with_members(draw: st.DrawFn, template: Any, is_open: _IsOpen = lambda _: True) -> Any:
     """Draws the template with members that nobody knows in each of its open objects, in any order.
 
-    `is_open` tells by the names on the way to an object whether it may have them.
+    `is_open` tells by the names on the way to an object whether it may have them. The members are drawn as a pool, from
+    which each object takes some.
     """
-    return _with_members(draw, template, is_open, ())
+    pool = draw(st.lists(MEMBERS, min_size=1, max_size=12))
+    return _with_members(draw(st.randoms(use_true_random=True)), pool, template, is_open, ())
 
 
-def _with_members(draw: st.DrawFn, data: Any, is_open: Callable[[tuple[str, ...]], bool], path: tuple[str, ...]) -> Any:
+def _with_members(random: Random, pool: list[Any], data: Any, is_open: _IsOpen, path: tuple[str, ...]) -> Any:
     if isinstance(data, list):
-        return [_with_members(draw, item, is_open, path) for item in data]
+        return [_with_members(random, pool, item, is_open, path) for item in data]
     if not isinstance(data, dict):
-        return Decimal(data) if isinstance(data, int | float) and not isinstance(data, bool) else data
-    made = {name: _with_members(draw, value, is_open, (*path, name)) for name, value in data.items()}
+        return Number(data) if isinstance(data, int | float) and not isinstance(data, bool) else data
+    made = {name: _with_members(random, pool, value, is_open, (*path, name)) for name, value in data.items()}
     if not is_open(path):
         return made
-    more = {name: value for name, value in draw(MEMBERS).items() if name not in made}
-    return dict(draw(st.permutations([*made.items(), *more.items()])))
+    more = {name: value for name, value in random.choice(pool).items() if not _is_known(name, made)}
+    if "content" in path:
+        more = {name: value for name, value in more.items() if "\0" not in name and not _has_nul(value)}
+    members = [*made.items(), *more.items()]
+    random.shuffle(members)
+    return dict(members)
+
+
+def _is_known(name: str, members: Iterable[str]) -> bool:
+    """Tells whether an object has a field of this name already, or one whose exact text has this name."""
+    return name in members or name.removesuffix("_json") in members
+
+
+def _has_nul(data: Any) -> bool:
+    """Tells whether JSON has the character U+0000, which is refused in the content of a message."""
+    return "\\u0000" in json.dumps(data)
 
 
 def of_message(message: Message) -> Any:
@@ -102,11 +151,49 @@ def of_message(message: Message) -> Any:
     return made | texts
 
 
+def to_message(data: dict[str, Any], message: Any) -> Any:
+    """Sets a message of a request as a gRPC caller does who has exact JSON: what a Value would round is text."""
+    fields = {field.json_name: field for field in message.DESCRIPTOR.fields}
+    extra: dict[str, Any] = {}
+    for name, value in data.items():
+        if name not in fields or name in ("extra", "extra_json"):
+            extra[name] = value
+        elif f"{name}_json" in fields:
+            setattr(message, f"{name}_json", write(value))
+        elif value is not None or fields[name].message_type is Value.DESCRIPTOR:
+            _set(message, fields[name], value, extra)
+    if extra:
+        setattr(message, "extra_json" if "extra_json" in fields else "extra_body_json", write(extra))
+    return message
+
+
+def _set(message: Any, field: Any, value: Any, extra: dict[str, Any]) -> None:
+    name, kind = field.name, field.message_type
+    if kind is None:
+        if field.is_repeated:
+            getattr(message, name).extend(value)
+        else:
+            setattr(message, name, json.loads(value) if isinstance(value, Number) else value)
+    elif kind.GetOptions().map_entry:
+        for key, item in value.items():
+            getattr(message, name)[key] = json.loads(item) if isinstance(item, Number) else item
+    elif kind in (Struct.DESCRIPTOR, Value.DESCRIPTOR):
+        if isinstance(value, str):
+            getattr(message, name).string_value = value
+        elif value is None:
+            getattr(message, name).null_value = 0
+        else:
+            extra[field.json_name] = value
+    else:
+        for item in value if field.is_repeated else [value]:
+            to_message(item, getattr(message, name).add() if field.is_repeated else getattr(message, name))
+
+
 def _of_field(field: Any, value: Any) -> Any:
     if field.message_type is None:
         return read(json.dumps(list(value) if field.is_repeated else value))
     if field.message_type.GetOptions().map_entry:
-        return read(json.dumps(dict(value)))
+        return {key: Number(f"{item:g}") if isinstance(item, float) else item for key, item in value.items()}
     return [of_message(item) for item in value] if field.is_repeated else of_message(value)
 
 
@@ -131,6 +218,8 @@ REQUEST: dict[str, Any] = {
         },
         {"role": "tool", "tool_call_id": "c1", "content": "1"},
         {"role": "tool", "tool_call_id": "c2", "content": [{"type": "text", "text": "2"}]},
+        {"role": "assistant", "content": "3", "function_call": {"name": "h", "arguments": "{}"}},
+        {"role": "function", "name": "h", "content": "4"},
     ],
     "stream_options": {"include_usage": True},
     "logit_bias": {"50256": -100},
@@ -157,6 +246,23 @@ def request_is_open(path: tuple[str, ...]) -> bool:
     return path not in (("logit_bias",), ("metadata",))
 
 
+_RIVALS = [{"token": "H", "logprob": -0.25, "bytes": [72]}, {"token": "I", "logprob": -2.5}]
+LOGPROBS: dict[str, Any] = {
+    "content": [
+        {"token": "H", "logprob": -0.25, "bytes": [72], "top_logprobs": _RIVALS},
+        {"token": "i", "logprob": -1.5},
+    ],
+    "refusal": [{"token": "n", "logprob": -0.5, "top_logprobs": [{"token": "n", "logprob": -0.5}]}],
+}
+USAGE: dict[str, Any] = {
+    "prompt_tokens": 5,
+    "completion_tokens": 3,
+    "total_tokens": 8,
+    "prompt_tokens_details": {"cached_tokens": 1},
+    "completion_tokens_details": {"reasoning_tokens": 1},
+    "cost_details": {"upstream": {"prompt": 1}},
+}
+_ANNOTATIONS = [{"type": "url_citation", "url_citation": {"url": "u", "title": "t"}}, {"type": "file"}]
 ANSWER: dict[str, Any] = {
     "id": "chatcmpl-1",
     "object": "chat.completion",
@@ -168,31 +274,140 @@ ANSWER: dict[str, Any] = {
             "message": {
                 "role": "assistant",
                 "content": "Hi",
-                "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+                "reasoning_content": "hm",
+                "annotations": _ANNOTATIONS,
+                "audio": {"id": "a1", "expires_at": 1, "data": "AA==", "transcript": "Hi"},
+                "tool_calls": [
+                    {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+                    {"id": "c2", "type": "custom", "custom": {"name": "g", "input": "x"}},
+                ],
             },
+            "logprobs": LOGPROBS,
             "finish_reason": "tool_calls",
         }
     ],
-    "usage": {
-        "prompt_tokens": 5,
-        "completion_tokens": 3,
-        "total_tokens": 8,
-        "prompt_tokens_details": {"cached_tokens": 1},
-        "completion_tokens_details": {"reasoning_tokens": 1},
-    },
+    "usage": USAGE,
 }
-"""An answer with every kind of object in it that a conversation goes on from."""
+"""An answer with every kind of object in it."""
+
+_FUNCTION = {"type": "function", "function": {"name": "f", "arguments": '{"a":'}}
+_CUSTOM = {"type": "custom", "custom": {"name": "g", "input": "x"}}
+_DELTAS: list[Any] = [
+    {"role": "assistant", "content": ""},
+    {"reasoning_content": "h"},
+    {"reasoning_content": "m"},
+    {"content": "H"},
+    {"content": "i"},
+    {},
+    {"annotations": _ANNOTATIONS[:1]},
+    {"annotations": _ANNOTATIONS[1:]},
+    {"audio": {"id": "a1", "data": "AA", "transcript": "H"}},
+    {"audio": {"expires_at": 1, "data": "==", "transcript": "i"}},
+    {"tool_calls": [{"index": 0, "id": "c1", **_FUNCTION}]},
+    {"tool_calls": [{"index": 0, "function": {"arguments": " 1}"}}, {"index": 1, "id": "c2", **_CUSTOM}]},
+    {"tool_calls": [{"index": 1, "custom": {"input": "y"}}]},
+    {"content": "!"},
+]
+_CHUNK = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+STREAM: list[Any] = [
+    *(_CHUNK | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in _DELTAS),
+    _CHUNK | {"choices": [{"index": 0, "delta": {"content": "?"}, "logprobs": LOGPROBS}]},
+    _CHUNK | {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]},
+    _CHUNK | {"choices": [], "usage": USAGE},
+]
+"""The chunks of a streamed answer with every kind of object in it."""
+
+
+def streams() -> st.SearchStrategy[list[Any]]:
+    """Draws streams with members that nobody knows in each object. No two chunks have members of the same names."""
+    return with_members(STREAM).map(lambda chunks: [_named(chunk, place) for place, chunk in enumerate(chunks)])
+
+
+def _named(data: Any, place: int) -> Any:
+    if isinstance(data, list):
+        return [_named(item, place) for item in data]
+    if not isinstance(data, dict):
+        return data
+    return {name if name in KNOWN else f"{place} {name}": _named(value, place) for name, value in data.items()}
+
+
+_IN_PIECES = frozenset({"content", "reasoning_content", "refusal", "data", "transcript", "arguments", "input"})
+
+
+def joined(chunks: Iterable[Any]) -> Any:
+    """Joins the chunks of a stream into the whole answer that they make, as a caller does."""
+    whole: dict[str, Any] = {}
+    choices: dict[str, Any] = {}
+    for chunk in chunks:
+        for choice in chunk.get("choices", ()):
+            made = choices.setdefault(choice["index"], {"message": {}})
+            _join(made["message"], choice["delta"])
+            _join(made, {name: value for name, value in choice.items() if name != "delta"})
+        _join(whole, {name: value for name, value in chunk.items() if name != "choices"})
+    return whole | {"choices": list(choices.values())}
+
+
+def _join(into: dict[str, Any], more: dict[str, Any]) -> None:
+    for name, value in more.items():
+        if value is None and name in KNOWN:
+            continue
+        if name == "tool_calls":
+            calls = into.setdefault(name, [])
+            for call in value:
+                calls.extend({} for _ in range(int(call["index"]) + 1 - len(calls)))
+                _join(calls[int(call["index"])], {name: value for name, value in call.items() if name != "index"})
+        elif name in _IN_PIECES and isinstance(value, str):
+            into[name] = into.get(name, "") + value
+        elif isinstance(value, dict) and name in KNOWN:
+            _join(into.setdefault(name, {}), value)
+        elif isinstance(value, list) and name in KNOWN:
+            into[name] = into.get(name, []) + value
+        else:
+            into[name] = value
+
 
 OURS = frozenset({"id", "object", "created", "model", "chatSessionId"})
 """What Parley sets in an answer by itself."""
 
+_TYPES = [*message_pb2.DESCRIPTOR.message_types_by_name.values()]
+_TYPES += chat_completions_pb2.DESCRIPTOR.message_types_by_name.values()
+_FIELDS = frozenset(field.json_name for kind in _TYPES for field in kind.fields)
+KNOWN = frozenset(name for name in _FIELDS if name != "extra" and not name.endswith("_json"))
+"""The names that Parley's messages have."""
 
-def is_in(part: Any, whole: Any) -> bool:
-    """Tells whether all that the part has is in the whole, which may have more members in its objects."""
-    if isinstance(part, dict):
-        return isinstance(whole, dict) and all(
-            name in whole and is_in(value, whole[name]) for name, value in part.items()
-        )
-    if isinstance(part, list):
-        return isinstance(whole, list) and len(part) == len(whole) and all(map(is_in, part, whole))
-    return bool(part == whole) and type(part) is type(whole)
+UNORDERED = KNOWN | {"text", "image_url", "url", "cache_control"}
+"""The names of members that Parley may write in an order of its own: those of its messages, and usual ones of parts."""
+
+
+def require_in(part: Any, whole: Any) -> None:
+    """Raises AssertionError unless all that the part has is in the whole, which may have more members in its objects.
+
+    Members that Parley does not know are in the same order.
+    """
+    found = difference(part, whole)
+    if found:
+        note(f"sent: {write(part):.100000}")
+    assert found is None, found
+
+
+def difference(part: Any, whole: Any, path: str = "") -> str | None:  # noqa: PLR0911 - one return for each difference
+    """Returns where the part is not in the whole; None where it is. See `require_in`."""
+    if isinstance(part, dict) and isinstance(whole, dict):
+        for name, value in part.items():
+            if name not in whole:
+                return f"{path}.{name} is missing"
+            if found := difference(value, whole[name], f"{path}.{name}"):
+                return found
+        order = [name for name in part if name not in UNORDERED]
+        kept = [name for name in whole if name not in UNORDERED and name in part]
+        if order != kept:
+            return f"{path} has {kept} in place of {order}"
+        return None
+    if isinstance(part, list) and isinstance(whole, list):
+        if len(part) != len(whole):
+            return f"{path} has {len(whole)} items in place of {len(part)}: {whole!r:.300}"
+        pairs = enumerate(zip(part, whole, strict=True))
+        return next((found for place, (a, b) in pairs if (found := difference(a, b, f"{path}[{place}]"))), None)
+    return (
+        None if type(part) is type(whole) and part == whole else f"{path} is {whole!r:.300} in place of {part!r:.300}"
+    )

@@ -2,8 +2,9 @@
 --
 -- * members that an object of the protos does not know go, as their exact text, into one string field of that object
 --   (`extra_json`, at the top `extra_body_json`), in their order; the transcoder would drop them;
--- * JSON Schemas go as text into `parameters_json` and `schema_json`, and whatever else has numbers that a double may not
---   hold goes the way of the unknown members, since the transcoder makes doubles of all numbers;
+-- * JSON Schemas go as text into `parameters_json` and `schema_json`, and whatever else has numbers that a double does not
+--   hold as they are written, or keys that OpenAI's API does not have there, goes the way of the unknown members, since the
+--   transcoder makes doubles of all numbers, and the order of keys is lost;
 -- * a value of a wrong type, and a field that is given twice, is told with its path. The value is left out, so that the
 --   service can look at the rest.
 
@@ -16,11 +17,22 @@ local QUOTE, OPENING_BRACE, OPENING_BRACKET, CLOSING_BRACE, CLOSING_BRACKET, COM
 local TRUE, FALSE, NULL, MINUS, ZERO, NINE = ("tfn-09"):byte(1, 6)
 local MOST_FAULTS = 100
 
+-- The keys that content parts, annotations, choices of a tool, voices and formats of custom tools have in OpenAI's API, and
+-- the marks of Anthropic's caches: their order says nothing. Objects with other keys are passed on as text.
+local USUAL = {}
+for key in
+  ([[type text refusal image_url url detail input_audio data format file filename file_data file_id function name custom id
+  allowed_tools mode tools grammar syntax definition url_citation title start_index end_index cache_control ttl]]):gmatch("%S+")
+do
+  USUAL[key] = true
+end
+
 local body = {}
 
 -- What the body is, where it is in it, and what has come of it. One body at a time is read, without a pause.
 local text, pieces, count, done, faults, notes
 local path, depth = {}, 0
+local half_pair -- where the first half of a surrogate pair is that has not been told, or nil
 local objects = 0 -- how many have been read, ever: each field knows the one that it was last seen in
 
 local function add_fault(rule, sort, name)
@@ -138,7 +150,7 @@ local function read_number(at, first, field)
 end
 
 local function read_value(at, first)
-  return value_end(text, at, first)
+  return value_end(text, at, first, USUAL)
 end
 
 -- Reads the items of an array with `read_item`; anything else breaks the field's rule.
@@ -166,14 +178,14 @@ local function read_values(at, first, field)
   if first ~= OPENING_BRACKET and first ~= NULL then
     return misfit(at, first, field)
   end
-  return value_end(text, at, first)
+  return value_end(text, at, first, USUAL)
 end
 
 local function read_struct(at, first, field)
   if first ~= OPENING_BRACE and first ~= NULL then
     return misfit(at, first, field)
   end
-  return value_end(text, at, first)
+  return value_end(text, at, first, not field.text and USUAL or nil)
 end
 
 local read_object -- below
@@ -402,6 +414,11 @@ function read_object(at, kind)
       extra = move(extra, moved, before, first, last)
       extra.original = original
     end
+    if half_pair and half_pair < last then
+      path[depth] = field and field.name or sub(text, first + 1, find(text, '"', first + 1, true) - 1)
+      add_fault("has half of a surrogate pair, which is no character: " .. sub(text, half_pair, half_pair + 5))
+      half_pair, notes.hopeless = nil, true
+    end
     before = last
     at, character = next_item(last, CLOSING_BRACE)
   end
@@ -442,6 +459,7 @@ end
 function body.read(content, kind)
   local has_mark = sub(content, 1, 3) == BOM
   text, pieces, count, done, depth, faults, notes = has_mark and sub(content, 4) or content, {}, 0, 0, 0, {}, {}
+  half_pair = json.half_pair(text)
   local root, messages = objects + 1, FIELDS[kind].fields.messages
   local could, failure = pcall(read_body, FIELDS[kind])
   local result = { failure = failure, faults = faults, temperature = notes.temperature, hopeless = notes.hopeless }

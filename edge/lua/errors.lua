@@ -17,7 +17,6 @@ local NO_OBJECT, TOO_DEEP = "The request body must be a JSON object", "The reque
 local UNREADABLE = {
   [json.TOO_DEEP] = { TOO_DEEP, JSON_INVALID },
   [json.NOT_UTF8] = { "The request body must be JSON in UTF-8", JSON_INVALID },
-  [json.OUT_OF_RANGE] = { "The request body has a number out of range", JSON_INVALID },
   [json.NO_OBJECT] = { NO_OBJECT, "model_attributes_type" },
 }
 local MALFORMED = { "The request body is not valid JSON", JSON_INVALID }

@@ -5,15 +5,16 @@
 
 local byte, find, gsub, match, sub = string.byte, string.find, string.gsub, string.match, string.sub
 local QUOTE, BACKSLASH, OPENING_BRACE, OPENING_BRACKET, CLOSING_BRACE, CLOSING_BRACKET = ('"\\{[}]'):byte(1, 6)
-local COMMA, COLON, MINUS, ZERO, NINE = (",:-09"):byte(1, 5)
+local COMMA, COLON, MINUS, POINT, ZERO, NINE = (",:-.09"):byte(1, 6)
 local DEEPEST = 100
--- A number of so many characters is the same as a double, unless it is smaller than this.
-local SURE_DIGITS, LEAST_SURE = 15, 1e-300
+-- A number of so many characters is the same as a double.
+local SURE_DIGITS = 15
+-- Levels of JSON that a google.protobuf.Value surely holds: each takes three of protobuf's 100.
+local DEEPEST_VALUE = 24
 
 local json = {
   MALFORMED = "malformed",
   TOO_DEEP = "too deep",
-  OUT_OF_RANGE = "out of range",
   NO_OBJECT = "no object",
   NOT_UTF8 = "not UTF-8",
 }
@@ -97,29 +98,30 @@ local function key_end(text, at, character)
   return last, skip_space(text, colon + 1)
 end
 
--- Whether this is a number that may not be the same as a double. What no double comes near, no JSON reader behind us takes.
-local function is_long(text, at, last, character)
+-- Whether this is a number that a double does not stand for, or that is written in another way than a double would be:
+-- with many digits, an exponent, a last zero behind the point, or as -0.
+local function is_inexact(text, at, last, character)
   if not is_digit_or_minus(character) then
     return false
+  elseif last - at >= SURE_DIGITS then
+    return true
   end
   local token = sub(text, at, last)
-  if not find(token, "[eE]") and #token <= SURE_DIGITS then
-    return false
+  local point = find(token, "[.eE]")
+  if not point then
+    return token == "-0"
   end
-  local size = math.abs(tonumber(token))
-  if size == math.huge then
-    error(json.OUT_OF_RANGE, 0)
-  end
-  return #token > SURE_DIGITS or size < LEAST_SURE
+  return byte(token, point) ~= POINT or find(token, "[eE]") ~= nil or byte(token, -1) == ZERO or find(token, "^-?0%.0000") ~= nil
 end
 
--- Where the value ends that begins with this character at `at`; and whether a number in it may not be the same as a double.
-local function value_end(text, at, character)
+-- Where the value ends that begins with this character at `at`; and whether a double, or a map whose keys have no order,
+-- does not keep it as it is. `usual` has the keys whose order says nothing; without it all have.
+local function value_end(text, at, character, usual)
   if character ~= OPENING_BRACE and character ~= OPENING_BRACKET then
     local last = scalar_end(text, at, character)
-    return last, is_long(text, at, last, character)
+    return last, is_inexact(text, at, last, character)
   end
-  local closing, depth, long = {}, 0, false
+  local closing, depth, inexact = {}, 0, false
   while true do
     local opened = false
     if character == OPENING_BRACE or character == OPENING_BRACKET then
@@ -128,18 +130,19 @@ local function value_end(text, at, character)
       end
       depth = depth + 1
       closing[depth] = character + 2
+      inexact = inexact or usual ~= nil and depth > DEEPEST_VALUE
       at, character = skip_space(text, at + 1)
       opened = character ~= closing[depth]
     else
       local first = at
       at = scalar_end(text, at, character)
-      long = is_long(text, first, at, character) or long
+      inexact = is_inexact(text, first, at, character) or inexact
       at, character = skip_space(text, at + 1)
     end
     while not opened and character == closing[depth] do
       depth = depth - 1
       if depth == 0 then
-        return at, long
+        return at, inexact
       end
       at, character = skip_space(text, at + 1)
     end
@@ -150,14 +153,34 @@ local function value_end(text, at, character)
       at, character = skip_space(text, at + 1)
     end
     if closing[depth] == CLOSING_BRACE then
-      local _
-      _, at, character = key_end(text, at, character)
+      local first, last = at, nil
+      last, at, character = key_end(text, at, character)
+      if usual and not inexact then
+        inexact = not usual[sub(text, first + 1, last - 1)]
+      end
     end
   end
 end
 
--- Strings are taken as they are above. Raises json.MALFORMED for control characters and for escapes that JSON does not have,
--- halves of surrogate pairs among them.
+-- Where the first escape is that stands for half of a surrogate pair, which is no character; nil if there is none.
+function json.half_pair(text)
+  if not (find(text, "\\ud", 1, true) or find(text, "\\uD", 1, true)) then
+    return nil
+  end
+  local at = find(text, "\\", 1, true)
+  while at do
+    local is_half, width = find(text, "^\\u[dD][89a-fA-F]", at) ~= nil, 2
+    if is_half then
+      if not find(text, "^\\u[dD][89abAB]%x%x\\u[dD][c-fC-F]%x%x", at) then
+        return at
+      end
+      width = 12
+    end
+    at = find(text, "\\", at + width, true)
+  end
+end
+
+-- Strings are taken as they are above. Raises json.MALFORMED for control characters and for escapes that JSON does not have.
 local function check_strings(text)
   local has_control = find(text, "[%z\1-\31]")
   if not has_control and not find(text, "\\", 1, true) then
@@ -171,8 +194,8 @@ local function check_strings(text)
       malformed()
     end
     if find(rest, "\\", 1, true) then
-      rest = gsub(gsub(rest, '\\["\\/bfnrt]', " "), "\\u[dD][89abAB]%x%x\\u[dD][c-fC-F]%x%x", " ")
-      if find(rest, "\\u[dD][89a-fA-F]") or find(gsub(rest, "\\u%x%x%x%x", " "), "\\", 1, true) then
+      rest = gsub(rest, '\\["\\/bfnrt]', " ")
+      if find(gsub(rest, "\\u%x%x%x%x", " "), "\\", 1, true) then
         malformed()
       end
     end

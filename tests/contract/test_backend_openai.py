@@ -333,10 +333,12 @@ async def test_rich_answer(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     answer = json_format.MessageToDict(await backend.complete(call(top_logprobs=2)), preserving_proto_field_name=True)
     message = answer["choices"][0]["message"]
     expected = body["choices"][0]["message"]
+    assert {"annotations": expected["annotations"]} == json.loads(message.pop("extra_json"))
     assert expected == message
     assert "tool_calls" == answer["choices"][0]["finish_reason"]
     del body["usage"]["prompt_tokens_details"]["new"]
     assert '{"new":5}' == answer["usage"]["prompt_tokens_details"].pop("extra_json")
+    assert {"cost_details": body["usage"]["cost_details"]} == json.loads(answer["usage"].pop("extra_json"))
     assert (body["usage"], MODERATION) == (answer["usage"], answer["moderation"])
     assert {field.name for field in Usage.DESCRIPTOR.fields} - {"extra", "extra_json"} == answer["usage"].keys()
     assert ("fp_scripted", "default") == (answer["system_fingerprint"], answer["service_tier"])

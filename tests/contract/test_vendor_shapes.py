@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from google.protobuf import json_format
 
 from parley.backends.openai import OpenAI
 from parley.core.answers import AnswerJoiner
+from parley.core.plain import from_message
 from parley.core.streams import StreamShaper
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import Choice
@@ -40,8 +40,8 @@ def _check_kind(chunk: ChatCompletionChunk) -> None:
 
 
 def said(choice: Choice) -> dict[str, Any]:
-    """Returns a choice's message as JSON, without role and tool calls."""
-    message = json_format.MessageToDict(choice.message, preserving_proto_field_name=True)
+    """Returns a choice's message as the JSON of REST, without role and tool calls."""
+    message = from_message(choice.message)
     return {name: value for name, value in message.items() if name not in {"role", "tool_calls"}}
 
 

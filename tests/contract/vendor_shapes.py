@@ -253,7 +253,7 @@ TEXTS: dict[str, Shape] = {
     ),
     "an image, which is no text (OpenRouter)": Shape(
         [chunk({"content": "", "images": [{"type": "image_url"}]}), chunk(finish="stop")],
-        {"content": "", "extra_json": '{"images":[{"type":"image_url"}]}'},
+        {"content": "", "images": [{"type": "image_url"}]},
         {"content": "", "images": [{"type": "image_url"}]},
     ),
     "nothing but the limit": Shape(

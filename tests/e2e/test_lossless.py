@@ -3,14 +3,17 @@
 import json
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import grpc
 import httpx
 import pytest
 from google.protobuf.json_format import ParseDict
 from hypothesis import given
+from hypothesis import strategies as st
 
-from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.core.plain import dumps, from_message
+from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests import lossless
 from tests.processes import Parley, started
@@ -30,11 +33,17 @@ REQUEST = {
 }
 REQUEST["model"] = "open"
 REQUEST["messages"] = [
-    {name: value for name, value in message.items() if name not in ("annotations", "audio", "reasoning_content")}
-    for message in lossless.REQUEST["messages"]
+    {name: value for name, value in message.items() if name not in ("annotations", "reasoning_content")}
+    for message in lossless.REQUEST["messages"][:5]
 ]
 SENT = lossless.with_members(REQUEST, lossless.request_is_open)
-SAID = lossless.with_members(lossless.ANSWER, lambda _: True)
+ASK: dict[str, Any] = {
+    "model": "open",
+    "messages": [{"role": "user", "content": "Hi"}],
+    "logprobs": True,
+    "top_logprobs": lossless.Number(2),
+}
+STREAMED = ASK | {"stream": True, "stream_options": {"include_usage": True}}
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +73,19 @@ def call(parley: Parley, body: Any, method: str = "POST", path: str = "/v1/chat/
     return response.text
 
 
+def call_grpc(parley: Parley, body: Any) -> ChatCompletion:
+    """Calls gRPC."""
+    request = lossless.to_message(body, CreateChatCompletionRequest())
+    with grpc.insecure_channel(parley.grpc) as channel:
+        metadata = (("authorization", f"Bearer {parley.key}"),)
+        return ChatCompletionsStub(channel).CreateChatCompletion(request, metadata=metadata)
+
+
+def rest_of(answer: ChatCompletion) -> Any:
+    """Returns what an answer over gRPC is in JSON."""
+    return lossless.read(dumps(from_message(answer)))
+
+
 def whole(data: Any) -> Raw:
     """An upstream's whole answer, byte by byte."""
     body = lossless.write(data).encode()
@@ -73,17 +95,19 @@ def whole(data: Any) -> Raw:
 
 
 @pytest.mark.parametrize("name", ["near", "far"])
-@lossless.examples(10)
-@given(request_sent=SENT)
+@lossless.examples(15)
+@given(sent=SENT)
 def test_a_request_reaches_the_upstream(
-    request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str, request_sent: Any
+    request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str, sent: Any
 ) -> None:
-    """Every object of it, through one Parley and through two."""
+    """Every object of it, over REST and over gRPC, through one Parley and through two."""
     parley: Parley = request.getfixturevalue(name)
     upstream.reset()
-    upstream.answer(whole(lossless.ANSWER))
-    call(parley, request_sent | {"store": False})
-    assert lossless.is_in(request_sent, lossless.read(upstream.requests[0].raw))
+    upstream.answer(whole(lossless.ANSWER), whole(lossless.ANSWER))
+    call(parley, sent | {"store": False})
+    lossless.require_in(sent, lossless.read(upstream.requests[0].raw))
+    call_grpc(parley, sent | {"store": False})
+    lossless.require_in(sent, lossless.read(upstream.requests[1].raw))
 
 
 @pytest.mark.parametrize("name", ["near", "far"])
@@ -109,28 +133,75 @@ def test_a_choice_with_large_numbers_reaches_the_upstream(
 
 @pytest.mark.parametrize("name", ["near", "far"])
 @lossless.examples(10)
-@given(said=SAID)
+@given(answered=lossless.with_members(lossless.ANSWER), asked=lossless.with_members(ASK), streams=st.booleans())
 def test_an_answer_reaches_the_caller(
-    request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str, said: Any
+    request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str, answered: Any, asked: Any, streams: bool
 ) -> None:
-    """Whole, to the same key again, in the session's messages, in its fork and in its export."""
+    """Over REST and gRPC, to the same key again, in the session's messages, its fork, its export and its next turn."""
     parley: Parley = request.getfixturevalue(name)
     upstream.reset()
-    upstream.answer(whole(said))
-    ask: dict[str, Any] = {"model": "open", "messages": [{"role": "user", "content": "Hi"}]}
-    key = {"idempotency-key": str(hash(lossless.write(said)))}
-    text = call(parley, ask, **key)
-    expected = {name: value for name, value in said.items() if name not in lossless.OURS}
-    assert lossless.is_in(expected, lossless.read(text))
-    assert lossless.read(text) == lossless.read(call(parley, ask, **key))
-    session = json.loads(text)["chatSessionId"]
+    upstream.answer(*[whole(answered)] * 3)
+    expected = {name: value for name, value in answered.items() if name not in lossless.OURS}
+    lossless.require_in(expected, rest_of(call_grpc(parley, asked | {"store": False})))
+    key = {"idempotency-key": str(uuid4())}
+    text = call(parley, asked, **key)
+    lossless.require_in(expected, lossless.read(text))
+    again = call(parley, asked, **key)
+    assert text == again
+    require_kept(parley, lossless.read(text)["chatSessionId"], asked["messages"][0], expected["choices"][0]["message"])
+    require_sent_back(parley, upstream, lossless.read(text)["chatSessionId"], asked, expected)
+
+
+def require_kept(parley: Parley, session: str, asked: Any, answered: Any) -> None:
+    """Raises AssertionError unless a session, its fork and its export have both messages as they were."""
     fork = json.loads(call(parley, {}, path=f"/api/v1/sessions/{session}/fork"))["id"]
-    message = expected["choices"][0]["message"]
     for kept in (session, fork):
         listed = lossless.read(call(parley, None, "GET", f"/api/v1/sessions/{kept}/messages"))["messages"]
-        assert lossless.is_in(message, listed[-1]["message"])
+        lossless.require_in([asked, answered], [one["message"] for one in listed])
         exported = call(parley, None, "GET", f"/api/v1/sessions/{kept}/export").rstrip("\n").split("\n")
-        assert lossless.is_in(message, lossless.read(exported[-1]))
+        lossless.require_in([asked, answered], list(map(lossless.read, exported)))
+
+
+def require_sent_back(parley: Parley, upstream: ScriptedUpstream, session: str, asked: Any, answered: Any) -> None:
+    """Raises AssertionError unless the session's next turn sends the upstream both messages as they were."""
+    results = [{"role": "tool", "tool_call_id": one, "content": "1"} for one in ("c1", "c2")]
+    call(parley, {"model": "open", "chatSessionId": session, "messages": results})
+    sent = lossless.read(upstream.requests[-1].raw)["messages"]
+    said = answered["choices"][0]["message"]
+    # A request has no annotations, and of earlier audio the id alone.
+    said = {name: value for name, value in said.items() if name != "annotations"}
+    gone = ("expires_at", "data", "transcript")
+    said["audio"] = {name: value for name, value in said["audio"].items() if name not in gone}
+    lossless.require_in([asked["messages"][0], said], sent[:2])
+    assert "annotations" not in sent[1]
+
+
+@pytest.mark.parametrize("name", ["near", "far"])
+@lossless.examples(10)
+@given(chunks=lossless.streams(), together=st.booleans())
+def test_a_stream_reaches_the_caller(
+    request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str, chunks: list[Any], together: bool
+) -> None:
+    """As events, to the same key again, and in the session's messages."""
+    parley: Parley = request.getfixturevalue(name)
+    upstream.reset()
+    upstream.answer(Events([*(f"data: {lossless.write(chunk)}\n\n" for chunk in chunks), DONE], together=together))
+    expected = lossless.joined(chunks)
+    expected = {name: value for name, value in expected.items() if name not in lossless.OURS}
+    key = {"idempotency-key": str(uuid4())}
+    for _ in range(2):
+        told = lossless.joined(events_of(call(parley, STREAMED, **key)))
+        lossless.require_in(expected, told)
+    listed = lossless.read(call(parley, None, "GET", f"/api/v1/sessions/{told['chatSessionId']}/messages"))["messages"]
+    lossless.require_in(expected["choices"][0]["message"], listed[-1]["message"])
+    assert 1 == len(upstream.requests)
+
+
+def events_of(text: str) -> list[Any]:
+    """Returns the events of a stream that is whole."""
+    *events, done, nothing = text.split("\n\n")
+    assert ["data: [DONE]", ""] == [done, nothing]
+    return [lossless.read(event.removeprefix("data: ")) for event in events]
 
 
 @pytest.mark.parametrize("name", ["near", "far"])
@@ -172,7 +243,8 @@ def test_a_grpc_caller_sends_and_gets_structs(near: Parley, upstream: ScriptedUp
 def test_openai_s_nulls(near: Parley, upstream: ScriptedUpstream) -> None:
     """What OpenAI's API always has is there, in its dialect."""
     ask = {"model": "open", "messages": [{"role": "user", "content": "Hi"}], "store": False}
-    upstream.answer(whole(lossless.ANSWER), whole(lossless.ANSWER))
+    choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
+    upstream.answer(*[whole(lossless.ANSWER | {"choices": [choice]})] * 2)
     choice = json.loads(call(near, ask))["choices"][0]
     assert ["index", "message", "logprobs", "finish_reason"] == list(choice)
     assert (None, None) == (choice["logprobs"], choice["message"]["refusal"])

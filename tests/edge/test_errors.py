@@ -299,8 +299,11 @@ BODIES = [
     '{"seed": 18446744073709551616}',
     '{"seed": 1e400}',
     '{"temperature": -1e400}',
-    '{"extra_body": {"a": 1e400}}',
-    '{"stop": [1, 1e400]}',
+    '{"messages": [{"role": "user", "content": "a\\ud83d"}]}',
+    '{"messages": [{"role": "user", "content": [{"type": "text", "text": "\\ude00"}]}]}',
+    '{"tools": [{"type": "function", "function": {"parameters": {"\\uD800": 1}}}]}',
+    '{"x": ["\\\\ud83d", "\\ud83d\\ude00\\ud83d"]}',
+    '{"\\udc00": 1}',
     '{"seed": -9223372036854775809}',
     '{"max_tokens": 10000000000}',
     '{"max_tokens": 1e400}',
@@ -330,6 +333,9 @@ GOOD = [
     '{"messages": [{"role": "user", "content": [{"type": "text", "text": "\\"seed\\": 1e400"}]}], "seed": 1e3}',
     '{"messages":[],"tools" : [ ] , "functions"\t:\n[]}',
     '{"extra_body": {"a": 1e300}, "stop": [1, 1e300], "n": "2"}',
+    '{"extra_body": {"a": 1e400}}',
+    '{"stop": [1, 1e400]}',
+    '{"user": "\\ud83d\\ude00 \\\\ud83d", "x": "\\\\\\\\ud83d"}',
     '{"seed": -9223372036854775808, "max_tokens": 4294967295}',
 ]
 

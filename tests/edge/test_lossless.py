@@ -6,8 +6,14 @@ from typing import Any
 import aiohttp
 import pytest
 from google.protobuf import json_format
-from hypothesis import given
+from hypothesis import given, note
 
+from parley.backends import openai_request
+from parley.config import Timeouts
+from parley.core import extra_fields
+from parley.core.ports import UpstreamCall
+from parley.rpc import unknown_fields
+from parley.rpc.validation import validate
 from tests import lossless
 from tests.edge.worker import Worker
 
@@ -25,12 +31,24 @@ async def sent(client: aiohttp.ClientSession, worker: Worker, body: str) -> Any:
     return lossless.of_message(worker.request)
 
 
-@lossless.examples(15)
+@lossless.examples(150)
 @given(request=lossless.with_members(lossless.REQUEST, lossless.request_is_open))
 async def test_unknown_members_of_every_object(client: aiohttp.ClientSession, worker: Worker, request: Any) -> None:
-    """Names, order, numbers of any size, odd characters, empty objects, null: nothing is lost or rounded."""
-    request.pop("stream", None)
-    assert request == await sent(client, worker, lossless.write(request))
+    """Names, order, numbers of any size, odd characters, empty objects, null: nothing is lost or rounded.
+
+    The service's half is here, too: what a backend of OpenAI's kind is then sent.
+    """
+    note(lossless.write(request))
+    await sent(client, worker, lossless.write(request))
+    lossless.require_in(request, lossless.of_message(worker.request))
+    unknown_fields.read(worker.request, worker.request.SerializeToString())
+    validate(worker.request, streamed=True)
+    call = UpstreamCall(worker.request, model="m", timeouts=Timeouts())
+    body = lossless.read(extra_fields.dump_bytes(openai_request.body(call, stream=True)))
+    del request["metadata"], request["messages"][2]["annotations"]  # no backend is sent these
+    lossless.require_in(request, body)
+    assert "metadata" not in body
+    assert "annotations" not in body["messages"][2]
 
 
 async def test_several_members_keep_their_text_and_order(client: aiohttp.ClientSession, worker: Worker) -> None:
@@ -76,9 +94,9 @@ async def test_an_object_beside_its_text_stays_one(client: aiohttp.ClientSession
 
 async def test_numbers_that_a_double_holds_stay_where_they_are(client: aiohttp.ClientSession, worker: Worker) -> None:
     """Only what would be rounded becomes text: content is content for everything that reads it."""
-    await sent(client, worker, '{"messages":[{"role":"user","content":[{"type":"t","n":1234567890.5}]}]}')
+    await sent(client, worker, '{"messages":[{"role":"user","content":[{"type":"t","detail":1234567890.5}]}]}')
     assert not worker.request.messages[0].HasField("extra_json")
-    assert 1234567890.5 == worker.request.messages[0].content.list_value.values[0].struct_value["n"]
+    assert 1234567890.5 == worker.request.messages[0].content.list_value.values[0].struct_value["detail"]
     await sent(client, worker, '{"messages":[{"role":"user","content":[{"type":"t","n":9007199254740993}]}]}')
     assert '{"content":[{"type":"t","n":9007199254740993}]}' == worker.request.messages[0].extra_json
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from parley.rpc import receipts
-from parley.v1.message_pb2 import Usage
+from parley.v1.message_pb2 import PromptTokensDetails, Usage
 from parley.v1.receipt_pb2 import Receipt
 
 DONE: dict[str, Any] = {"backend": "b", "target_model": "x", "kind": "first", "outcome": "completed"}
@@ -46,6 +46,16 @@ def test_a_long_one_is_cut(name: str, least: int) -> None:
     latest = list(range(100))[100 - len(got.attempts) + 1 :]
     assert ([0, *latest] if least else []) == [attempt.started_ms for attempt in got.attempts]
     assert least <= len(got.attempts)
+
+
+def test_unknown_fields_of_a_usage_give_way_first() -> None:
+    """The answer has them; the trailing metadata must not become too large for the caller."""
+    usage = Usage(prompt_tokens=5, extra_json='{"n":' + "9" * 5000 + "}")
+    usage.prompt_tokens_details.extra_json = usage.extra_json
+    cut = sent(made(DONE | {"usage": usage}, usage=usage))
+    assert (Usage(prompt_tokens=5, prompt_tokens_details=PromptTokensDetails()), 0) == (cut.usage, cut.left_out)
+    assert [cut.usage] == [attempt.usage for attempt in cut.attempts]
+    assert not sent(made(*[FAILED] * 100)).HasField("usage")
 
 
 def test_a_vendors_details_give_way() -> None:

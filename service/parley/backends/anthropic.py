@@ -3,11 +3,10 @@
 import re
 from pathlib import Path
 
-import orjson
-
 from parley.backends import anthropic_answer, anthropic_blocks, anthropic_request
 from parley.backends.adaptive import AdaptiveBackend
 from parley.backends.anthropic_stream import StreamReader
+from parley.core.extra_fields import dump_bytes
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion
 
@@ -46,7 +45,7 @@ class Anthropic(AdaptiveBackend):
         return bool(_SIGNATURE.search(words)) and anthropic_blocks.forget_thinking(call.request.messages)
 
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
-        return orjson.dumps(anthropic_request.body(call, self._max_tokens, stream=stream))
+        return dump_bytes(anthropic_request.body(call, self._max_tokens, stream=stream))
 
     def _completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion:
         return anthropic_answer.completion(data, may_be_empty=call.request.HasField("stop"))

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from parley.core import extra_fields
 from parley.v1.message_pb2 import Message
 
 Block = dict[str, Any]
@@ -111,11 +112,11 @@ def forget_thinking(messages: Iterable[Message]) -> bool:
     """Removes the blocks of earlier answers from a conversation; returns whether there were any."""
     found = False
     for message in messages:
-        fields = orjson.loads(message.extra_json) if message.role == "assistant" and message.extra_json else {}
+        fields = extra_fields.loads(message.extra_json) if message.role == "assistant" and message.extra_json else {}
         left = {name: value for name, value in fields.items() if name not in (THINKING_BLOCKS, _EVERY)}
         if len(left) < len(fields):
             found = True
-            message.extra_json = orjson.dumps(left).decode()
+            message.extra_json = extra_fields.dumps(left)
     return found
 
 

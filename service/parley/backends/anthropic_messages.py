@@ -12,12 +12,11 @@ reference: messages, tool use, extended thinking, prompt caching.)
 import re
 from typing import Any, Literal
 
-import orjson
-
 from parley.backends import anthropic_blocks, anthropic_parts
 from parley.backends.anthropic_parts import Block, content_blocks
 from parley.backends.json_text import exact, members
 from parley.backends.limits import unsupported
+from parley.core import extra_fields
 from parley.core.errors import UnsupportedParameter
 from parley.core.ports import UpstreamCall
 from parley.v1.message_pb2 import Message, ToolCall
@@ -98,7 +97,7 @@ class _Writer:
 
     def _assistant(self, message: Message, place: str) -> list[Block]:
         extra = _members(message.extra_json, place)
-        fields = orjson.loads(message.extra_json) if extra else {}
+        fields = extra_fields.loads(message.extra_json) if extra else {}
         received = anthropic_blocks.received(message, fields)
         if received is not None:
             return received

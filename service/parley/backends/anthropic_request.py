@@ -52,7 +52,7 @@ _TIERS = {"auto": "auto", "default": "standard_only", "standard_only": "standard
 
 
 def body(call: UpstreamCall, max_tokens: int, *, stream: bool) -> dict[str, Any]:
-    """Returns the body, to be written with `orjson.dumps`; `max_tokens` is for requests without a limit.
+    """Returns the body, to be written with `extra_fields.dump_bytes`; `max_tokens` is for requests without a limit.
 
     Raises UnsupportedParameter, and InvalidRequest for a bad schema, `extra_body`, content part or tool call.
     """

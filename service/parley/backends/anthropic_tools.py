@@ -7,10 +7,9 @@ are refused by name. (Messages API reference: tool use, server tools, prompt cac
 import re
 from typing import Any
 
-import orjson
-
 from parley.backends.json_text import exact, exact_texts, members
 from parley.backends.limits import unsupported
+from parley.core import extra_fields
 from parley.core.errors import InvalidRequest
 from parley.core.plain import from_struct, from_value
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
@@ -78,7 +77,7 @@ def _parameters(function: FunctionDefinition) -> Any:
     """Returns the schema of a function's parameters, keys in order; where there is none, that of an empty object."""
     if function.HasField("parameters_json"):
         schema = exact(function.parameters_json, "parameters_json")
-        return _NO_PARAMETERS if orjson.loads(function.parameters_json) == {} else schema
+        return _NO_PARAMETERS if extra_fields.loads(function.parameters_json) == {} else schema
     return from_struct(function.parameters) or _NO_PARAMETERS
 
 

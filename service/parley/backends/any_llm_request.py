@@ -9,12 +9,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
 from google.protobuf.message import Message
 
 from parley.backends import openai_request
 from parley.backends.json_text import FIELDS, json_object
 from parley.backends.limits import unsupported
+from parley.core.extra_fields import dump_bytes
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
@@ -29,7 +29,7 @@ def arguments(call: UpstreamCall, *, stream: bool, translates: bool) -> dict[str
     could say where the call goes.
     """
     # Python's own reader has integers of any size.
-    body: dict[str, Any] = json.loads(orjson.dumps(openai_request.body(call, stream=stream)))
+    body: dict[str, Any] = json.loads(dump_bytes(openai_request.body(call, stream=stream)))
     if translates:
         _check(call.request)
         if body.get("tool_choice") == "none" and all(message["role"] != "tool" for message in body["messages"]):

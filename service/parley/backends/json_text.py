@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from google.protobuf.struct_pb2 import Value
 
+from parley.core import extra_fields
 from parley.core.errors import InvalidRequest
 from parley.core.plain import from_struct
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
@@ -22,7 +23,7 @@ _ANY_JSON = frozenset(
     field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields if field.message_type == Value.DESCRIPTOR
 )
 _SPACE = re.compile(r"[ \t\n\r]*")
-_value_at = json.JSONDecoder().raw_decode
+_value_at = json.JSONDecoder(parse_int=lambda _: None, parse_float=lambda _: None).raw_decode
 
 
 def exact(text: str, name: str) -> orjson.Fragment:
@@ -36,11 +37,8 @@ def exact(text: str, name: str) -> orjson.Fragment:
 
 def json_object(text: str, name: str) -> dict[str, Any]:
     """Reads the text of a JSON object, the field `name` of a request. Raises InvalidRequest where it is none."""
-    try:
-        data = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        data = None
-    if not isinstance(data, dict):
+    data = extra_fields.read_object(text)
+    if data is None:
         raise InvalidRequest(f"`{name}` must be a JSON object", param=name)
     return data
 

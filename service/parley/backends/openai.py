@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import orjson
-
 from parley.backends import openai_answer, openai_request
 from parley.backends.adaptive import AdaptiveBackend
 from parley.backends.learned import LearnedFields
@@ -15,6 +13,7 @@ from parley.backends.openai_choice import Expected, expected
 from parley.backends.openai_stream import StreamReader
 from parley.backends.reasoning import REFUSES, ReasoningHistory, Rule, rule_for
 from parley.config import HttpHealth
+from parley.core.extra_fields import dump_bytes
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 
@@ -80,7 +79,7 @@ class OpenAI(AdaptiveBackend):
         if call.continues:
             self._continue(body)
         self._adapt(body)
-        return orjson.dumps(body)
+        return dump_bytes(body)
 
     def _content(self, call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
         body = openai_request.body(call, stream=stream)

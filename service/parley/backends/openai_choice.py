@@ -17,7 +17,8 @@ from parley.backends.openai_logprobs import logprobs
 from parley.backends.pieces import CONTENT, REASONING, REFUSAL, Pieces
 from parley.backends.reasoning_details import DETAILS, DetailsReader
 from parley.backends.tool_calls import Piece, ToolCalls
-from parley.backends.vendor_json import Source, count, struct, text_or_none
+from parley.backends.vendor_json import DEEPEST_TEXT, Source, count, is_deep, struct, text_or_none
+from parley.core import extra_fields
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Audio, ChunkChoice, Delta
@@ -118,7 +119,7 @@ class ChoiceReader:
         if said:
             self._add(said, source, *path, name)
         if choice.get("logprobs"):
-            self._add_logprobs(choice["logprobs"])
+            self._add_logprobs(choice["logprobs"], source, *path, "logprobs")
         if not choice.keys() <= USUAL:
             self._add_rest(choice, source, *path)
         if choice.get("finish_reason"):
@@ -168,20 +169,20 @@ class ChoiceReader:
             return
         fields = _without_repeated(source.unknown(said, KNOWN_OF_MESSAGE, *path), self._nulls)
         mark = self.pieces.separate() if fields else 0
-        self._add_texts(said, content)
+        self._add_texts(said, content, source, *path)
         self._add_calls(said, source, *path)
-        self._add_others(said)
+        self._add_others(said, source, *path)
         if fields:
             self._add_unknown(fields, mark)
 
-    def _add_texts(self, said: Mapping[str, Any], content: Any) -> None:
-        self._add_reasoning(said)
+    def _add_texts(self, said: Mapping[str, Any], content: Any, source: Source, *path: str | int) -> None:
+        self._add_reasoning(said, source, *path)
         if content is not None:
-            self._add_text(content, CONTENT)
+            self._add_text(content, CONTENT, source, *path, "content")
         if said.get("refusal"):
-            self._add_text(said["refusal"], REFUSAL)
+            self._add_text(said["refusal"], REFUSAL, source, *path, "refusal")
 
-    def _add_reasoning(self, said: Mapping[str, Any]) -> None:
+    def _add_reasoning(self, said: Mapping[str, Any], source: Source, *path: str | int) -> None:
         """Adds reasoning; the details count only where no other field of the choice has it."""
         field = "reasoning_content" if said.get("reasoning_content") else "reasoning"
         reasoning = said.get(field)
@@ -190,20 +191,20 @@ class ChoiceReader:
         elif reasoning:
             self._details = None
         if isinstance(reasoning, str | list | dict):
-            self._add_text(reasoning, REASONING)
+            self._add_text(reasoning, REASONING, source, *path, field)
             if reasoning and self._note_reasoning is not None:
                 self._note_reasoning(field)
                 self._note_reasoning = None
 
-    def _add_text(self, data: Any, kind: str) -> None:
-        for found, text in _texts(data, kind):
+    def _add_text(self, data: Any, kind: str, source: Source, *path: str | int) -> None:
+        for found, text, at in _texts(data, kind, path):
             if not text:
                 continue
             self._note_output()
             if found is not _REFERENCE:
                 self.pieces.text(found, text)
-            elif (read := struct(text)) is not None:
-                self.pieces.delta(Delta(annotations=[read]))
+            else:
+                self._add_annotations([source.at(*at)])
 
     def _add_calls(self, said: Mapping[str, Any], source: Source, *path: str | int) -> None:
         calls = said.get("tool_calls") or ()
@@ -226,15 +227,20 @@ class ChoiceReader:
             self.pieces.tool_call(piece)
         self._add_function(self._function.end())
 
-    def _add_others(self, said: Mapping[str, Any]) -> None:
+    def _add_others(self, said: Mapping[str, Any], source: Source, *path: str | int) -> None:
         annotations = said.get("annotations")
-        if isinstance(annotations, list):
-            read = [found for found in map(struct, annotations) if found is not None]
-            if read:
-                self.pieces.delta(Delta(annotations=read))
+        if isinstance(annotations, list) and annotations:
+            self._add_annotations(source.at(*path, "annotations"))
         if isinstance(said.get("audio"), dict) and said["audio"]:
             self._note_output()
-            self.pieces.delta(Delta(audio=audio(said["audio"])))
+            self.pieces.delta(Delta(audio=audio(said["audio"], source, *path, "audio")))
+
+    def _add_annotations(self, data: list[Any]) -> None:
+        """Adds annotations as text, which keeps their numbers and the order of their keys, and as Structs."""
+        kept = [item for item in data if isinstance(item, dict) and not is_deep(item, DEEPEST_TEXT)]
+        if kept:
+            structs = [made for made in map(struct, kept) if made is not None]
+            self.pieces.delta(Delta(annotations=structs, extra_json=extra_fields.dumps({"annotations": kept})))
 
     def _add_unknown(self, fields: dict[str, Any], mark: int) -> None:
         """Adds members of a message that Parley does not know; a list or an object may be the output, as images are."""
@@ -242,8 +248,8 @@ class ChoiceReader:
             self._note_output()
         self.pieces.unknown(fields, mark)
 
-    def _add_logprobs(self, data: Any) -> None:
-        if (read := logprobs(data, self._top)) is not None:
+    def _add_logprobs(self, data: Any, source: Source, *path: str | int) -> None:
+        if (read := logprobs(data, self._top, source, *path)) is not None:
             self.pieces.logprobs(read)
 
     def _add_rest(self, choice: Mapping[str, Any], source: Source, *path: str | int) -> None:
@@ -276,29 +282,34 @@ def _without_repeated(fields: dict[str, Any], nulls: set[str]) -> dict[str, Any]
     return new
 
 
-def _texts(data: Any, kind: str) -> Iterator[tuple[str, Any]]:
-    """Yields the texts of a content with their kinds, in order; what is no text is a reference, an object."""
+_Path = tuple[str | int, ...]
+
+
+def _texts(data: Any, kind: str, path: _Path) -> Iterator[tuple[str, Any, _Path]]:
+    """Yields the texts of a content in order, with their kinds and paths; what is no text is a reference, an object."""
     if isinstance(data, str):
-        yield kind, data
+        yield kind, data, path
     elif isinstance(data, list):
-        for item in data:
-            yield from _texts(item, kind)
+        for place, item in enumerate(data):
+            yield from _texts(item, kind, (*path, place))
     elif isinstance(data, dict):
         inner, names = _PARTS.get(data.get("type") or "text", ("", ()))
-        found = next((data[name] for name in names if data.get(name)), None)
-        if inner:
-            yield from _texts(found, kind if inner is CONTENT else inner)
-        else:
-            yield _REFERENCE, data
+        found = next((name for name in names if data.get(name)), None)
+        if not inner:
+            yield _REFERENCE, data, path
+        elif found is not None:
+            yield from _texts(data[found], kind if inner is CONTENT else inner, (*path, found))
     elif data is not None:
         raise TypeError(f"a text is of the type {type(data).__name__}")
 
 
-def audio(data: Mapping[str, Any]) -> Audio:
-    """Reads spoken output, or a piece of it."""
+def audio(data: Mapping[str, Any], source: Source, *path: str | int) -> Audio:
+    """Reads spoken output, or a piece of it, the object at a path of `source`."""
+    fields = source.unknown(data, _KNOWN_AUDIO, *path)
     return Audio(
         id=text_or_none(data.get("id")) or "",
         expires_at=count(data.get("expires_at")),
         data=text_or_none(data.get("data")),
         transcript=text_or_none(data.get("transcript")),
+        extra_json=extra_fields.dumps(fields) if fields else None,
     )

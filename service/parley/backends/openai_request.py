@@ -28,7 +28,7 @@ _JSON_TYPES = frozenset({"google.protobuf.Value", "google.protobuf.Struct"})
 
 
 def body(call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
-    """Returns the body, to be written with `orjson.dumps`. Raises InvalidRequest for a bad `extra_body` or schema."""
+    """Returns the body, for `extra_fields.dump_bytes`. Raises InvalidRequest for a bad `extra_body` or schema."""
     request = call.request
     sent: dict[str, Any] = _request(request)
     sent["model"] = call.model or request.model
@@ -44,6 +44,7 @@ def _converter(kind: Descriptor, omit: Iterable[str] = ()) -> _Convert:
     """Makes the function that turns a message of this type into JSON data."""
     fields = {field.name: _field(field) for field in kind.fields if field.name not in {*omit, *_CARRIERS}}
     typed = frozenset(field.name for field in kind.fields if not _holds_json(field)) - _CARRIERS
+    unsent = frozenset(omit) - typed
 
     def convert(message: Message) -> dict[str, Any]:
         data: dict[str, Any] = {}
@@ -56,7 +57,7 @@ def _converter(kind: Descriptor, omit: Iterable[str] = ()) -> _Convert:
             elif name == "extra_json":
                 extra = value
         if extra:
-            _add_extra(data, extra, typed)
+            _add_extra(data, extra, typed, unsent)
         return data
 
     return convert
@@ -66,15 +67,17 @@ def _holds_json(field: FieldDescriptor) -> bool:
     return field.message_type is not None and field.message_type.full_name in _JSON_TYPES
 
 
-def _add_extra(data: dict[str, Any], text: str, typed: frozenset[str]) -> None:
-    """Adds unknown fields to an object. A field of any JSON type may be among them, where its text is more exact.
+def _add_extra(data: dict[str, Any], text: str, typed: frozenset[str], unsent: frozenset[str]) -> None:
+    """Adds unknown fields to an object.
+
+    A field of any JSON type may be among them, where its text is more exact. Those that are `unsent` are left out.
 
     Raises InvalidRequest for one of the `typed` fields, and for text that is no JSON object.
     """
     extra = members(text, "extra_json")
     for key in sorted(extra.keys() & typed):
         raise InvalidRequest(f"`extra_json.{key}` repeats a field of its message; set `{key}`", param="extra_json")
-    data |= extra
+    data |= {name: value for name, value in extra.items() if name not in unsent}
 
 
 def _field(field: FieldDescriptor) -> _Convert | None:
@@ -96,7 +99,7 @@ def _with_schema(kind: str, struct: str, text: str) -> tuple[str, _Convert]:
     """A message whose JSON Schema comes as a Struct or as JSON text; the text wins, and keeps the order of keys."""
     descriptor = CreateChatCompletionRequest.DESCRIPTOR.file.pool.FindMessageTypeByName(kind)
     plain = _converter(descriptor, {text})
-    order = [field.name for field in descriptor.fields]
+    order = [field.name for field in descriptor.fields if field.name not in _CARRIERS]
 
     def convert(message: Message) -> dict[str, Any]:
         data: dict[str, Any] = plain(message)

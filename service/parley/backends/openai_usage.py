@@ -8,7 +8,8 @@ from parley.backends.vendor_json import MOST, Source, count, struct
 from parley.core import extra_fields
 from parley.v1.message_pb2 import CompletionTokensDetails, PromptTokensDetails, Usage
 
-_FIELDS = frozenset(field.json_name for field in Usage.DESCRIPTOR.fields) - {"extra", "extra_json"}
+# `cost_details` is kept as text, too, which is exact.
+_FIELDS = frozenset(field.json_name for field in Usage.DESCRIPTOR.fields) - {"extra", "extra_json", "cost_details"}
 _PLAIN = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 _OTHER_NAMES = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
 _DEEPSEEK = ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens")

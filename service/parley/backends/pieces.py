@@ -6,6 +6,7 @@ from typing import Any
 from parley.backends.echo import Echo, new_tokens
 from parley.backends.vendor_json import mend
 from parley.core import extra_fields
+from parley.core.answers import join_logprobs
 from parley.v1.message_pb2 import ChunkChoice, Delta, Logprobs, ToolCallDelta
 
 CONTENT, REASONING, REFUSAL = "content", "reasoning_content", "refusal"
@@ -60,7 +61,8 @@ class Pieces:
         self._close(end=False)
         if len(self._closed) == mark:
             self._closed.append(ChunkChoice(index=self._index, delta=Delta()))
-        self._closed[-1].delta.extra_json = extra_fields.dumps(fields)
+        delta = self._closed[-1].delta
+        delta.extra_json = extra_fields.merge_text(delta.extra_json, extra_fields.dumps(fields))
 
     def unknown_of_choice(self, fields: Mapping[str, Any]) -> None:
         """Adds unknown fields of the choice, which leave with the next piece."""
@@ -113,7 +115,7 @@ class Pieces:
     def _joined_logprobs(self) -> Logprobs:
         joined = Logprobs()
         for logprobs in self._logprobs:
-            joined.MergeFrom(logprobs)
+            join_logprobs(joined, logprobs)
         self._logprobs = []
         if self._echo and self._echo.repeated:
             content = list(new_tokens(joined.content, self._echo.repeated))

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import orjson
-
 from parley.backends.learned import Learned, LearnedFields
 from parley.backends.reasoning_details import DETAILS
+from parley.core.extra_fields import dump_bytes, loads
 
 Field = Literal["reasoning_content", "reasoning"]
 History = Literal["send", "require", "omit"]
@@ -144,7 +143,7 @@ class ReasoningHistory:
 
 def _without_pieces(details: Any) -> Any:
     """Puts the pieces together in which OpenRouter streams each of its details: vendors take back whole ones only."""
-    items = orjson.loads(orjson.dumps(details))
+    items = loads(dump_bytes(details))
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         return details
     whole: list[dict[str, Any]] = []

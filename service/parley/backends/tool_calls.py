@@ -20,7 +20,7 @@ from parley.v1.message_pb2 import ToolCallDelta
 
 NO_ARGUMENTS = "{}"
 _KNOWN = frozenset({"index", "id", "type", "function", "custom"})
-_KNOWN_FUNCTION = frozenset({"name", "arguments", "input"})
+_KNOWN_CALLED = {"arguments": frozenset({"name", "arguments"}), "input": frozenset({"name", "input"})}
 _OPENING = ("{", "[")
 
 
@@ -38,18 +38,18 @@ class Piece:
         called, place, known = data.get(field) or {}, (*path, field), _KNOWN
         if not isinstance(called, dict):
             raise TypeError("a called function is no object")
+        name = "input" if self.is_custom else "arguments"
         if not called and "name" in data:  # name and arguments stand beside the id
-            called, place, known = data, path, _KNOWN | _KNOWN_FUNCTION
+            called, place, known = data, path, _KNOWN | _KNOWN_CALLED[name]
         self.index = count(data.get("index"))
         self.id = text_or_none(data.get("id"))
         self.type = text_or_none(data.get("type"))
         self.has_function = bool(called)
         self.name = text_or_none(called.get("name"))
-        name = "input" if self.is_custom else "arguments"
         text = called.get(name)
         self.text: str = text if isinstance(text, str) else _text(text, source, *place, name)
         self.extra = source.unknown(data, known, *path) if field != "function_call" else {}
-        self.called_extra = {} if called is data else source.unknown(called, _KNOWN_FUNCTION, *place)
+        self.called_extra = {} if called is data else source.unknown(called, _KNOWN_CALLED[name], *place)
 
 
 def _text(value: Any, source: Source, *path: str | int) -> str:

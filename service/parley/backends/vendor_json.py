@@ -22,8 +22,12 @@ from parley.core import extra_fields
 MOST = 2**32 - 1
 """The largest count that a message can hold."""
 
+DEEPEST_TEXT = 101
+"""Levels of JSON in text, the innermost value included: the edge takes as many from a caller who sends them back."""
+
 _BOM = codecs.BOM_UTF8
-_DEEPEST = 24  # levels of JSON: each takes three of messages, which may have 100
+_LONGEST = 300  # characters of an integer that a double comes near; Python reads no more than 4,300 digits
+_DEEPEST = 24  # levels of JSON in a Struct: each takes three of messages, which may have 100
 _IN_PIECES = frozenset(
     {"content", "text", "thinking", "reasoning", "reasoning_content", "refusal", "arguments", "input", "partial_json"}
 )
@@ -67,8 +71,8 @@ class Source:
         if data.keys() <= known:
             return {}
         members = {name: value for name, value in data.items() if name not in known}
-        if any(map(is_deep, members.values())):
-            members = {name: value for name, value in members.items() if not is_deep(value)}
+        if any(is_deep(value, DEEPEST_TEXT) for value in members.values()):
+            members = {name: value for name, value in members.items() if not is_deep(value, DEEPEST_TEXT)}
         if all(value is None or isinstance(value, str | bool) for value in members.values()):
             return {whole(name): whole(value) if isinstance(value, str) else value for name, value in members.items()}
         exact = self.at(*path)
@@ -124,7 +128,7 @@ def struct(data: Any) -> Struct | None:
 
 
 def is_deep(data: Any, levels: int = _DEEPEST) -> bool:
-    """Tells whether JSON nests more deeply than messages may."""
+    """Tells whether JSON has more levels than that, by default than a Struct may have."""
     if levels == 0:
         return True
     values = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
@@ -159,9 +163,8 @@ def _end(text: str) -> int:
     return len(decoder.getstate()[0])
 
 
-def _finite(text: str) -> float | None:
-    number = float(text)
-    return number if math.isfinite(number) else None
+def _integer(text: str) -> float:
+    return int(text) if len(text) <= _LONGEST else float(text)
 
 
-_decode = json.JSONDecoder(parse_float=_finite, parse_constant=lambda _: None, strict=False).decode
+_decode = json.JSONDecoder(parse_int=_integer, parse_constant=lambda _: None, strict=False).decode

@@ -18,6 +18,7 @@ from parley.v1.message_pb2 import (
     Delta,
     FunctionCall,
     FunctionCallDelta,
+    Logprobs,
     Message,
     ToolCall,
     ToolCallDelta,
@@ -82,7 +83,7 @@ class ChoiceJoiner:
         if choice.HasField("finish_reason"):
             self._choice.finish_reason = choice.finish_reason
         if choice.HasField("logprobs"):
-            self._choice.logprobs.MergeFrom(choice.logprobs)
+            join_logprobs(self._choice.logprobs, choice.logprobs)
         _add_extra(self._choice, choice)
         if len(delta.ListFields()) > delta.HasField("content"):
             self._add_rare(delta)
@@ -130,6 +131,13 @@ def _join_function(call: FunctionCall, piece: FunctionCallDelta) -> None:
     call.name = piece.name or call.name
     call.arguments += piece.arguments
     _add_extra(call, piece)
+
+
+def join_logprobs(logprobs: Logprobs, piece: Logprobs) -> None:
+    """Adds the probabilities of the tokens that follow."""
+    logprobs.content.extend(piece.content)
+    logprobs.refusal.extend(piece.refusal)
+    _add_extra(logprobs, piece)
 
 
 def _join_call(call: ToolCall, piece: ToolCallDelta) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 _LONG = 18  # characters of an integer that certainly fits into 64 bits
+_LONGEST = 300  # characters of an integer that a double comes near; Python reads no more than 4,300 digits
 
 
 class _Integer(int):
@@ -27,6 +28,27 @@ class _Decimal(float):
 def loads(text: str | bytes) -> Any:
     """Reads JSON so that `dumps` writes its numbers as they came. Raises ValueError, RecursionError."""
     return _decode(text.decode() if isinstance(text, bytes) else text)
+
+
+def read_object(text: str) -> dict[str, Any] | None:
+    """Reads the text of a JSON object; returns None for any other text.
+
+    Numbers of any size are JSON. orjson refuses those that no double comes near, so that `loads` reads them.
+    """
+    try:
+        data = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        data = _read_large(text)
+    return data if isinstance(data, dict) else None
+
+
+def _read_large(text: str) -> Any:
+    try:
+        data = _decode_strictly(text)
+        dumps(data)  # refuses halves of surrogate pairs
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return data
 
 
 def dumps(data: Any) -> str:
@@ -60,9 +82,11 @@ def merge_text(text: str, more: str) -> str:
     return dumps(merged)
 
 
-def _int(text: str) -> int:
+def _int(text: str) -> float:
     if len(text) <= _LONG and text != "-0":
         return int(text)
+    if len(text) > _LONGEST:
+        return _decimal(text)
     number = _Integer(text)
     number.text = text
     return number
@@ -80,4 +104,9 @@ def _exact(data: Any) -> Any:
     raise TypeError(type(data).__name__)
 
 
+def _refuse(text: str) -> None:
+    raise ValueError(text)
+
+
+_decode_strictly = json.JSONDecoder(parse_int=_int, parse_float=_decimal, parse_constant=_refuse).decode
 _decode = json.JSONDecoder(parse_int=_int, parse_float=_decimal, parse_constant=lambda _: None, strict=False).decode

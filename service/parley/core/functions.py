@@ -7,7 +7,6 @@ completions: `functions` is deprecated in favour of `tools`, `function_call` of 
 
 from collections.abc import Iterable, Iterator
 
-import orjson
 from google.protobuf.struct_pb2 import Value
 
 from parley.core import extra_fields
@@ -94,10 +93,8 @@ def _definition(function: FunctionDefinition) -> tuple[object, ...]:
 
 
 def _read(text: str) -> object:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text
+    data = extra_fields.read_object(text)
+    return text if data is None else data
 
 
 def _choice(choice: Value) -> Value:
@@ -112,8 +109,9 @@ def _choice(choice: Value) -> Value:
 def _drop_exact_choices(request: CreateChatCompletionRequest) -> None:
     """Takes the exact text of the choices out of the unknown fields: another choice is in their place."""
     text = request.extra_body_json
-    if text and not _OLD_CHOICES.isdisjoint(orjson.loads(text)):
-        kept = {name: value for name, value in extra_fields.loads(text).items() if name not in _OLD_CHOICES}
+    fields = extra_fields.loads(text or "{}")
+    if not _OLD_CHOICES.isdisjoint(fields):
+        kept = {name: value for name, value in fields.items() if name not in _OLD_CHOICES}
         request.extra_body_json = extra_fields.dumps(kept)
 
 

@@ -7,9 +7,9 @@ the first message. Parley adds a system message of its own, so it joins all of t
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import orjson
 from google.protobuf.struct_pb2 import Value
 
+from parley.core import extra_fields
 from parley.core.history import is_system
 from parley.v1.message_pb2 import Message
 
@@ -67,5 +67,5 @@ def _merged(texts: Iterable[str]) -> str:
         return first
     merged: dict[str, Any] = {}
     for text in (first, *others[:-1]):
-        merged |= orjson.loads(text)
-    return orjson.dumps(merged).decode()
+        merged |= extra_fields.loads(text)
+    return extra_fields.dumps(merged)

@@ -100,6 +100,8 @@ def _cut(text: str) -> Iterator[str]:
 
 def _batches(logprobs: Logprobs) -> Iterator[Logprobs]:
     count = max(len(logprobs.content), len(logprobs.refusal))
-    for start in range(0, count, _TOKENS):
+    extra = logprobs.extra_json or None
+    for start in range(0, count or bool(extra), _TOKENS):
         place = slice(start, start + _TOKENS)
-        yield Logprobs(content=logprobs.content[place], refusal=logprobs.refusal[place])
+        yield Logprobs(content=logprobs.content[place], refusal=logprobs.refusal[place], extra_json=extra)
+        extra = None

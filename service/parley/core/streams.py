@@ -120,7 +120,7 @@ def _of_one_kind(choice: ChunkChoice) -> list[Delta]:
             deltas.append(Delta(**{kind: getattr(delta, kind)}))
     if delta.annotations:
         deltas.append(Delta(annotations=delta.annotations))
-    if not deltas and (delta.extra_json or choice.extra_json or choice.logprobs.content or choice.logprobs.refusal):
+    if not deltas and (delta.extra_json or choice.extra_json or choice.HasField("logprobs")):
         deltas.append(Delta())
     if delta.extra_json:
         deltas[-1].extra_json = delta.extra_json

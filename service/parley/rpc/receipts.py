@@ -2,15 +2,20 @@
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Literal
 
 from parley.config import target_name
+from parley.v1.message_pb2 import Usage
 from parley.v1.receipt_pb2 import Attempt, Receipt
 
 # Trailing metadata of 8 KiB are what every caller takes. Bytes travel as base64, beside an error at its longest.
 _LARGEST = 2048
 _KEY = "parley-receipt-bin"
 _DONE = "completed"
+_DETAILS: tuple[Literal["prompt_tokens_details", "completion_tokens_details"], ...] = (
+    "prompt_tokens_details",
+    "completion_tokens_details",
+)
 _PLACES = 9  # decimals of a cost: sums of doubles have more that say nothing
 
 
@@ -40,17 +45,31 @@ def fields(receipt: Receipt, causes: Sequence[str | None]) -> dict[str, Any]:
 
 
 def _fitting(receipt: Receipt) -> Receipt:
-    """Returns as much of the receipt as metadata hold: the first attempt and the latest ones, and all sums."""
+    """Returns as much of the receipt as metadata hold: the first attempt and the latest ones, and all sums.
+
+    Unknown fields of a usage are left out first: the answer has them.
+    """
     if receipt.ByteSize() <= _LARGEST:
         return receipt
     cut = Receipt()
     cut.CopyFrom(receipt)
+    parts: list[Receipt | Attempt] = [cut, *cut.attempts]
+    for spent in parts:
+        if spent.HasField("usage"):
+            _drop_unknown(spent.usage)
     while cut.attempts and cut.ByteSize() > _LARGEST:
         del cut.attempts[1 if len(cut.attempts) > 2 else 0]  # noqa: PLR2004 - the first and the last go at last
         cut.left_out = len(receipt.attempts) - len(cut.attempts)
     if cut.ByteSize() > _LARGEST:
         cut.usage.ClearField("cost_details")
     return cut
+
+
+def _drop_unknown(usage: Usage) -> None:
+    usage.ClearField("extra_json")
+    for name in _DETAILS:
+        if usage.HasField(name):
+            getattr(usage, name).ClearField("extra_json")
 
 
 def _tried(attempt: Attempt, cause: str | None) -> dict[str, Any]:

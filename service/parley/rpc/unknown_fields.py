@@ -5,15 +5,14 @@ JSON type that came as text is filled in, so that the core can read it; on the w
 too.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import orjson
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 
+from parley.core import extra_fields
 from parley.core.errors import InvalidRequest, Violation
 from parley.rpc.key_order import STRUCTS, keep_key_order
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
@@ -106,14 +105,14 @@ def _read(message: Message, place: str) -> Iterator[Fault]:
 def _read_text(message: Any, name: str, place: str) -> Iterator[Fault]:
     text = getattr(message, name)
     at = f"{place}.{name}" if place else name
-    members = _object(text)
+    members = extra_fields.read_object(text)
     if members is None:
         yield at, f"`{at}` must be the text of a JSON object"
         return
     known = {field.name: field for field in message.DESCRIPTOR.fields if field.name not in _CARRIERS}
     known |= {field.json_name: field for field in known.values()}
     repeated = [(key, known[key]) for key in members if key in known]
-    exact = json.loads(text) if repeated else {}
+    exact = extra_fields.loads(text) if repeated else {}
     for key, field in repeated:
         there = f"{place}.{key}" if place else key
         if not _is_any_json(field) or not (place or _is_more_exact(message, field, exact[key])):
@@ -130,9 +129,11 @@ def _is_any_json(field: FieldDescriptor) -> bool:
 def _is_more_exact(request: Any, field: FieldDescriptor, data: Any) -> bool:
     """Tells whether a field of the request among its unknown ones is that field's exact text, and no second value.
 
-    Only numbers have more digits as text. A field that is filled in already, by another Parley, has the same value.
+    Text keeps more digits of numbers, and the order of an object's keys. A field that is filled in already, by another
+    Parley, has the same value.
     """
-    return _has_number(data) and (not request.HasField(field.name) or getattr(request, field.name) == _value(data, 0))
+    can_be = isinstance(data, dict) or _has_number(data)
+    return can_be and (not request.HasField(field.name) or getattr(request, field.name) == _value(data, _DEEPEST))
 
 
 def _has_number(data: Any) -> bool:
@@ -141,40 +142,29 @@ def _has_number(data: Any) -> bool:
     return isinstance(data, int | float) and not isinstance(data, bool)
 
 
-def _object(text: str) -> dict[str, Any] | None:
-    try:
-        data = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
-    return data if isinstance(data, dict) else None
-
-
 def _fill(message: Any, field: FieldDescriptor, data: Any) -> bool:
-    """Sets a field of any JSON type, whatever it was. Tells whether its type can hold the data."""
+    """Sets a field of any JSON type, whatever it was. Tells whether its type can hold the data.
+
+    What is too deep for the field is null there; the text has it.
+    """
     message.ClearField(field.name)
     if field.is_repeated:
         if not (isinstance(data, list) and all(isinstance(item, dict) for item in data)):
             return False
-        getattr(message, field.name).extend(struct(item) for item in data)
+        getattr(message, field.name).extend(_value(item, _DEEPEST).struct_value for item in data)
     elif field.message_type is Value.DESCRIPTOR:
-        getattr(message, field.name).CopyFrom(_value(data, 0))
+        getattr(message, field.name).CopyFrom(_value(data, _DEEPEST))
     elif isinstance(data, dict):
-        getattr(message, field.name).CopyFrom(struct(data))
+        getattr(message, field.name).CopyFrom(_value(data, _DEEPEST).struct_value)
     else:
         return False
     return True
 
 
-def struct(data: dict[str, Any]) -> Struct:
-    """Returns JSON data as a Struct, numbers as doubles. Raises InvalidRequest where it is nested too deeply."""
-    return _value(data, 0).struct_value
-
-
-def _value(data: Any, depth: int) -> Value:
-    if depth > _DEEPEST:
-        raise InvalidRequest("The request's JSON is nested too deeply; send it less nested")
+def _value(data: Any, levels: int) -> Value:
+    """Returns JSON data as a Value, numbers as doubles; what is below so many levels is null."""
     made = Value()
-    if data is None:
+    if data is None or levels < 0:
         made.null_value = 0  # type: ignore[assignment]
     elif isinstance(data, bool):
         made.bool_value = data
@@ -183,12 +173,20 @@ def _value(data: Any, depth: int) -> Value:
     elif isinstance(data, int | float):
         made.number_value = _double(data)
     elif isinstance(data, list):
-        made.list_value.values.extend(_value(item, depth + 1) for item in data)
+        made.list_value.values.extend(_value(item, levels - 1) for item in data)
     else:
         made.struct_value.SetInParent()
         for key, item in data.items():
-            made.struct_value.fields[key].CopyFrom(_value(item, depth + 1))
+            made.struct_value.fields[key].CopyFrom(_value(item, levels - 1))
     return made
+
+
+def _is_deep(data: Any, levels: int) -> bool:
+    """Tells whether JSON has more levels than that."""
+    if levels < 0:
+        return True
+    values = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
+    return any(_is_deep(value, levels - 1) for value in values)
 
 
 def _double(number: float) -> float:
@@ -200,11 +198,9 @@ def _double(number: float) -> float:
 
 def _fill_structs(message: Any) -> None:
     if "extra_json" in message.DESCRIPTOR.fields_by_name and message.HasField("extra_json"):
-        data = _object(message.extra_json)
-        try:
-            message.extra.CopyFrom(struct(data or {}))
-        except InvalidRequest:
-            message.ClearField("extra")
+        data = extra_fields.read_object(message.extra_json) or {}
+        if not _is_deep(data, _DEEPEST):
+            message.extra.CopyFrom(_value(data, _DEEPEST).struct_value)
     for _, inner in _inner(message):
         _fill_structs(inner)
 

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-import orjson
 from google.protobuf.struct_pb2 import Value
 
-from parley.core import functions
+from parley.core import extra_fields, functions
 from parley.core.errors import InvalidRequest, Violation
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
@@ -320,7 +319,4 @@ _CHECKS: tuple[tuple[Callable[[CreateChatCompletionRequest], Iterator[Fault]], f
 
 
 def _is_object(text: str) -> bool:
-    try:
-        return isinstance(orjson.loads(text), dict)
-    except orjson.JSONDecodeError:
-        return False
+    return extra_fields.read_object(text) is not None

@@ -1,0 +1,136 @@
+"""Unknown members in every object of an answer, from an upstream's bytes to the caller's, in this process."""
+
+import json
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parley.backends.openai_answer import completion
+from parley.backends.openai_choice import Expected
+from parley.backends.openai_stream import StreamReader
+from parley.core import replay
+from parley.core.answers import AnswerJoiner
+from parley.core.plain import dumps, from_message
+from parley.core.streams import StreamShaper, stamp
+from parley.rpc.sse import EventWriter
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+from tests import lossless
+
+WANTED = Expected(CreateChatCompletionRequest(top_logprobs=2))
+
+
+def stamped(answer: ChatCompletion) -> ChatCompletion:
+    """Sets what Parley sets."""
+    stamp(answer, "m", None)
+    return answer
+
+
+def shown(answer: ChatCompletion, *, nulls: bool) -> Any:
+    """Returns an answer as a caller reads it over REST, after a store has kept it."""
+    kept = ChatCompletion.FromString(answer.SerializeToString())
+    return lossless.read(dumps(from_message(kept, nulls=nulls)))
+
+
+def events(chunks: list[ChatCompletionChunk], *, nulls: bool) -> list[Any]:
+    """Returns the events of a stream as a caller reads them."""
+    text = EventWriter(include_usage=True, nulls=nulls).events(chunks).decode()
+    # by line feeds alone: other separators stand in strings as they are
+    *told, done, nothing = text.split("\n\n")
+    assert ["data: [DONE]", ""] == [done, nothing]
+    assert all(event.startswith("data: ") and "\n" not in event for event in told)
+    return [lossless.read(event.removeprefix("data: ")) for event in told]
+
+
+def expected(sent: Any) -> Any:
+    """Returns what of an upstream's answer Parley passes on."""
+    return {name: value for name, value in sent.items() if name not in lossless.OURS}
+
+
+@lossless.examples(200, shrinks=True)
+@given(sent=lossless.with_members(lossless.ANSWER), nulls=st.booleans())
+def test_a_whole_answer(sent: Any, nulls: bool) -> None:
+    """Whole, kept and read again, and taken apart into a stream for the same `Idempotency-Key`."""
+    answer = stamped(completion(lossless.write(sent).encode(), WANTED))
+    lossless.require_in(expected(sent), shown(answer, nulls=nulls))
+    chunks = [chunk for together in replay.streamed(answer) for chunk in together]
+    told = lossless.joined(events(chunks, nulls=nulls))
+    lossless.require_in(expected(sent), told)
+
+
+@lossless.examples(200, shrinks=True)
+@given(sent=lossless.streams(), cuts=st.randoms(use_true_random=True), nulls=st.booleans(), together=st.booleans())
+def test_a_streamed_answer(sent: list[Any], cuts: Random, nulls: bool, together: bool) -> None:
+    """As events, joined for a session, and joined for whoever asked for a whole answer, however the bytes are cut."""
+    answer = stamped(ChatCompletion())
+    shaper, joiner = StreamShaper(answer), AnswerJoiner(answer)
+    told: list[ChatCompletionChunk] = []
+    for chunk in read(sent, cuts, together=together):
+        joiner.add(chunk)
+        told += shaper.shape(chunk)
+    told.append(shaper.end())
+    whole = expected(lossless.joined(sent))
+    lossless.require_in(whole, lossless.joined(events(told, nulls=nulls)))
+    lossless.require_in(whole, shown(joiner.completion(), nulls=nulls))
+
+
+def read(sent: list[Any], cuts: Random, *, together: bool) -> Iterator[ChatCompletionChunk]:
+    """Reads a stream whose bytes come in pieces of any size; `together`: in one."""
+    data = b"".join(b"data: %b\n\n" % lossless.write(event).encode() for event in sent) + b"data: [DONE]\n\n"
+    reader = StreamReader(WANTED)
+    while data:
+        size = len(data) if together else cuts.randint(1, 200)
+        piece, data = data[:size], data[size:]
+        if (chunk := reader.feed(piece)) is not None:
+            yield chunk
+    assert (None, True) == (reader.failure, reader.whole)
+
+
+LARGE = lossless.read('{"z":-0,"n":1e400,"a":' + "9" * 5000 + ',"m":1.50,"b":' + '{"":' * 60 + "[]" + "}" * 61)
+"""An object whose keys are not sorted, with numbers that no double holds, as deep as it is."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        (),
+        ("choices", 0),
+        ("choices", 0, "message"),
+        ("choices", 0, "message", "annotations", 0),
+        ("choices", 0, "message", "annotations", 0, "url_citation"),
+        ("choices", 0, "message", "audio"),
+        ("choices", 0, "message", "tool_calls", 0),
+        ("choices", 0, "message", "tool_calls", 0, "function"),
+        ("choices", 0, "message", "tool_calls", 1, "custom"),
+        ("choices", 0, "logprobs"),
+        ("choices", 0, "logprobs", "content", 0),
+        ("choices", 0, "logprobs", "content", 0, "top_logprobs", 1),
+        ("choices", 0, "logprobs", "refusal", 0),
+        ("usage",),
+        ("usage", "cost_details"),
+        ("usage", "prompt_tokens_details"),
+    ],
+)
+def test_large_numbers_and_deep_objects(path: tuple[str | int, ...]) -> None:
+    """They are kept in every object of an answer, and cost no answer; also where the answer is made a stream again."""
+    sent = place = lossless.read(json.dumps(lossless.ANSWER))
+    for step in path:
+        place = place[step]
+    place["x"] = LARGE
+    answer = stamped(completion(lossless.write(sent).encode(), WANTED))
+    lossless.require_in(expected(sent), shown(answer, nulls=False))
+    chunks = [chunk for together in replay.streamed(answer) for chunk in together]
+    lossless.require_in(expected(sent), lossless.joined(events(chunks, nulls=False)))
+
+
+def test_a_function_s_input_and_a_custom_tool_s_arguments_are_unknown() -> None:
+    """Each has the name of the other's text."""
+    function = '{"name":"f","arguments":"{}","input":{"a":1}}'
+    call = f'{{"id":"c","type":"function","function":{function}}}'
+    message = f'{{"role":"assistant","content":null,"tool_calls":[{call}]}}'
+    body = f'{{"choices":[{{"index":0,"message":{message},"finish_reason":"tool_calls"}}]}}'
+    [called] = completion(body.encode(), WANTED).choices[0].message.tool_calls
+    assert ('{"input":{"a":1}}', "{}") == (called.function.extra_json, called.function.arguments)
