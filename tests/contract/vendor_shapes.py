@@ -4,7 +4,6 @@ Each row has the chunks of a stream and, where the vendor has such a form, the m
 add up to. The shapes are those of the vendors' documents and of public reports; the texts are ours.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -121,11 +120,7 @@ TEXTS: dict[str, Shape] = {
             chunk({"reasoning_details": [{"type": "reasoning.text", "index": 0, "text": "m"}]}),
             chunk({"content": "Hi"}, "stop"),
         ],
-        _THINKS
-        | {
-            "extra_json": '{"reasoning_details":[{"type":"reasoning.text","index":0,"text":"h"},'
-            '{"type":"reasoning.text","index":0,"text":"m"}]}'
-        },
+        _THINKS | {"reasoning_details": [{"type": "reasoning.text", "index": 0, "text": text} for text in ("h", "m")]},
     ),
     "reasoning_details alone, each with all of the text (MiniMax's documentation)": Shape(
         [
@@ -133,11 +128,11 @@ TEXTS: dict[str, Shape] = {
             chunk({"reasoning_details": [{"text": "hm"}]}),
             chunk({"reasoning_details": [{"text": "hm"}], "content": "Hi"}, "stop"),
         ],
-        _THINKS | {"extra_json": '{"reasoning_details":[{"text":"h"},{"text":"hm"},{"text":"hm"}]}'},
+        _THINKS | {"reasoning_details": [{"text": "h"}, {"text": "hm"}, {"text": "hm"}]},
     ),
     "reasoning_details of every type, alone (OpenRouter)": Shape(
         [chunk(_DETAILS), chunk({"content": "Hi"}, "stop")],
-        _THINKS | {"extra_json": json.dumps(_DETAILS, separators=(",", ":"))},
+        _THINKS | _DETAILS,
         _DETAILS | {"content": "Hi"},
     ),
     "reasoning_details beside reasoning (OpenRouter)": Shape(
@@ -147,15 +142,11 @@ TEXTS: dict[str, Shape] = {
             chunk({"reasoning": None, "reasoning_details": [{"type": "reasoning.text", "text": "m"}]}),
             chunk({"content": "Hi"}, "stop"),
         ],
-        _THINKS
-        | {
-            "extra_json": '{"reasoning_details":[{"type":"reasoning.text","text":"h"},'
-            '{"type":"reasoning.text","text":"m"}]}'
-        },
+        _THINKS | {"reasoning_details": [{"type": "reasoning.text", "text": text} for text in ("h", "m")]},
     ),
     "reasoning_details without a text, and of another shape": Shape(
         [chunk({"content": "Hi", "reasoning_details": [{"text": 5}, "x", {"summary": ["h"]}]}, "stop")],
-        {"content": "Hi", "extra_json": '{"reasoning_details":[{"text":5},"x",{"summary":["h"]}]}'},
+        {"content": "Hi", "reasoning_details": [{"text": 5}, "x", {"summary": ["h"]}]},
         {"content": "Hi", "reasoning_details": [{"text": 5}, "x", {"summary": ["h"]}]},
     ),
     "a refusal as a part": Shape(
