@@ -172,3 +172,17 @@ async def test_a_stream_option_of_the_callers_that_is_refused(backend: OpenAI, u
     with pytest.raises(UpstreamRejected):
         await collect(backend, call(stream_options={"extra_json": '{"padding": true}'}))
     assert 1 == len(upstream.requests)
+
+
+@pytest.mark.parametrize("said", [{}, {"arguments": None}])
+async def test_a_call_without_arguments_is_sent_with_an_empty_object(
+    backend: OpenAI, upstream: ScriptedUpstream, said: dict[str, Any]
+) -> None:
+    """`arguments` is required, and servers read it as JSON: clients that resend a call may have left it out."""
+    called = {"name": "f", **said}
+    messages = [
+        {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": called}]},
+        {"role": "assistant", "function_call": called},
+    ]
+    one, other = (await sent(backend, upstream, messages=messages))["messages"]
+    assert {"name": "f", "arguments": "{}"} == one["tool_calls"][0]["function"] == other["function_call"]

@@ -128,6 +128,13 @@ def _tool_call(message: Any) -> dict[str, Any]:
     return data
 
 
+def _function_call(message: Any) -> dict[str, Any]:
+    """Sends an empty object where a call has no arguments: the field is required, and servers read it as JSON."""
+    data: dict[str, Any] = _plain_function_call(message)
+    data.setdefault("arguments", "{}")
+    return data
+
+
 _SPECIAL: dict[str, _Convert] = {
     "google.protobuf.Value": from_value,
     "google.protobuf.Struct": from_struct,
@@ -142,6 +149,8 @@ _SPECIAL |= dict(
 _find = CreateChatCompletionRequest.DESCRIPTOR.file.pool.FindMessageTypeByName
 # In a request, earlier audio is only named.
 _SPECIAL["parley.v1.Audio"] = _converter(_find("parley.v1.Audio"), {"expires_at", "data", "transcript"})
+_plain_function_call = _converter(_find("parley.v1.FunctionCall"))
+_SPECIAL["parley.v1.FunctionCall"] = _function_call
 _plain_tool_call = _converter(_find("parley.v1.ToolCall"))
 # `annotations` are no part of a request.
 _plain_message = _converter(_find("parley.v1.Message"), {"annotations"})
