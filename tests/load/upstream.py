@@ -40,14 +40,22 @@ class Upstream(asyncio.Protocol):
         """Remembers where to write."""
         self._transport = cast("asyncio.Transport", transport)
         self._buffer = b""
+        self._pieces: list[bytes] = []
+        self._missing = 0
 
     def data_received(self, data: bytes) -> None:
-        """Answers every request that is whole."""
-        self._buffer += data
+        """Answers every request that is whole. The pieces of a large one are joined once."""
+        self._pieces.append(data)
+        self._missing -= len(data)
+        if self._missing > 0:
+            return
+        self._buffer = b"".join((self._buffer, *self._pieces))
+        self._pieces.clear()
         while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
             length = _LENGTH.search(self._buffer, 0, end)
             whole = end + 4 + (int(length[1]) if length else 0)
-            if len(self._buffer) < whole:
+            self._missing = whole - len(self._buffer)
+            if self._missing > 0:
                 return
             request, self._buffer = self._buffer[:whole], self._buffer[whole:]
             self._answer(request, end)

@@ -12,6 +12,7 @@ from typing import TypeVar
 import apsw
 
 from parley.core.errors import StoreUnavailable
+from parley.core.offload import offload
 from parley.core.ports import ApiKey, Charge, Claim, Reaped, Reservation, SessionFilter, Turn, TurnBegin, TurnEnd
 from parley.stores import paging
 from parley.stores.purging import PURGE_SECONDS, Place, purge_all, purge_session
@@ -69,9 +70,10 @@ class SqliteStore:
 
     async def begin_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn:
         """Leases the session and adds the turn. Raises SessionNotFound, SessionBusy, InvalidRequest."""
+        sent = await offload(turns.serialize, begin.messages)
 
         def job(db: apsw.Connection) -> tuple[Turn, turns.Past]:
-            return turns.begin_turn(db, begin, self._times(db, lease_seconds))
+            return turns.begin_turn(db, begin, sent, self._times(db, lease_seconds))
 
         turn, past = await self._writer.submit(job)
         turn.history = [Message.FromString(message) for message in past.read]

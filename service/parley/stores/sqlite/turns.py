@@ -88,8 +88,23 @@ class Past(NamedTuple):
     pieces: Sequence[tuple[int, int]] = ()
 
 
-def begin_turn(db: apsw.Connection, begin: TurnBegin, times: Times) -> tuple[Turn, Past]:
+class Serialized(NamedTuple):
+    """Messages as they are stored: each with whether it is a system message; and their `records.size`."""
+
+    rows: list[tuple[bytes, bool]]
+    size: tuple[int, int, int]
+
+
+def serialize(messages: Sequence[Message]) -> Serialized:
+    """Serializes messages. For many this takes longer than anything else of a job, and needs no transaction."""
+    rows = [(message.SerializeToString(), history.is_system(message)) for message in messages]
+    return Serialized(rows, records.size(messages))
+
+
+def begin_turn(db: apsw.Connection, begin: TurnBegin, sent: Serialized, times: Times) -> tuple[Turn, Past]:
     """Leases the session and adds the turn. Returns it and its history.
+
+    `sent` are the serialized messages of the request.
 
     A long history is left to be read by `read_piece`: this is the job of a writer for whom others wait. Raises
     SessionNotFound, SessionOfOtherModel, SessionBusy, InvalidRequest.
@@ -102,7 +117,8 @@ def begin_turn(db: apsw.Connection, begin: TurnBegin, times: Times) -> tuple[Tur
         turn.messages = list(_new(db, turn, begin, known, completed))
         said, pieces = _said(db, turn, begin.window)
         past = Past(known + said, pieces)
-    _add(db, turn, begin, times.wall)
+    is_all_new = len(turn.messages) == len(begin.messages)
+    _add(db, turn, begin, sent if is_all_new else serialize(turn.messages), times.wall)
     return turn, past
 
 
@@ -118,9 +134,10 @@ def end_turn(db: apsw.Connection, turn: Turn, end: TurnEnd, times: Times) -> Non
     completed = asked + len(end.answer) if end.state == "completed" else 0
     if not rows(db, _RELEASE, (completed, turn.session_id, turn.fence)):
         raise TurnLost
-    ended = (end.state, end.reason, *records.size(end.answer), *records.spent(end), turn.session_id, turn.number)
+    answer = serialize(end.answer)
+    ended = (end.state, end.reason, *answer.size, *records.spent(end), turn.session_id, turn.number)
     db.execute(_END_TURN, ended)
-    _append(db, turn, asked, end.answer)
+    _append(db, turn, asked, answer)
     if end.claim is not None:
         # Where the claim is lost, the job's failure takes back what was written until here.
         end_claim(db, end.claim, end.reply if end.state == "completed" else None, turn.session_id, times.wall)
@@ -213,15 +230,14 @@ def _sizes(db: apsw.Connection, place: tuple[str, int]) -> Iterator[Iterator[Tur
         cursor.close()
 
 
-def _add(db: apsw.Connection, turn: Turn, begin: TurnBegin, now: float) -> None:
+def _add(db: apsw.Connection, turn: Turn, begin: TurnBegin, added: Serialized, now: float) -> None:
     metadata = orjson.dumps(dict(begin.metadata)).decode() if begin.metadata else None
-    size = (len(turn.messages), *records.size(turn.messages), history.continues(turn.messages))
+    size = (len(turn.messages), *added.size, history.continues(turn.messages))
     reserved = records.pack_charges(begin.reserved)
     db.execute(_ADD_TURN, (turn.session_id, turn.number, now, *size, metadata, reserved))
-    _append(db, turn, 0, turn.messages)
+    _append(db, turn, 0, added)
 
 
-def _append(db: apsw.Connection, turn: Turn, position: int, messages: Sequence[Message]) -> None:
-    for place, message in enumerate(messages, position):
-        values = (message.SerializeToString(), history.is_system(message))
-        db.execute(_ADD_MESSAGE, (turn.session_id, turn.number, place, *values))
+def _append(db: apsw.Connection, turn: Turn, position: int, added: Serialized) -> None:
+    placed = enumerate(added.rows, position)
+    db.executemany(_ADD_MESSAGE, ((turn.session_id, turn.number, place, *row) for place, row in placed))
