@@ -55,8 +55,24 @@ local function is_number(token)
   return rest == "" or find(gsub(rest, "^%.%d+", ""), "^[eE][+-]?%d+$") ~= nil or find(rest, "^%.%d+$") ~= nil
 end
 
+-- Where the digits end that begin at `at`; before it where there are none. Runs as machine code, unlike a pattern.
+local function digits_end(text, at)
+  local character = byte(text, at)
+  while character and character >= ZERO and character <= NINE do
+    at = at + 1
+    character = byte(text, at)
+  end
+  return at - 1, character
+end
+
 -- Where the number ends that begins at `at`.
 local function number_end(text, at)
+  if byte(text, at) ~= ZERO then
+    local last, following = digits_end(text, at)
+    if last >= at and (following == COMMA or following == CLOSING_BRACKET or following == CLOSING_BRACE) then
+      return last
+    end
+  end
   local last = (find(text, "[^%d.eE+-]", at) or #text + 1) - 1
   if not is_number(sub(text, at, last)) then
     malformed()
@@ -105,6 +121,9 @@ local function is_inexact(text, at, last, character)
     return false
   elseif last - at >= SURE_DIGITS then
     return true
+  end
+  if last - at < SURE_DIGITS and digits_end(text, at) == last then
+    return false
   end
   local token = sub(text, at, last)
   local point = find(token, "[.eE]")

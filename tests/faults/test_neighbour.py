@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.faults.neighbour import KINDS, MOST, neighbour
+from tests.faults.neighbour import ASSERTED, MOST, neighbour
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ASSERTED)
 async def test_a_noisy_neighbour_costs_its_own_calls(kind: str) -> None:
     """Beside one caller with much work the others' p99 stays within three times of their quiet one.
 

@@ -39,13 +39,14 @@ class LongContract:
         turn = await begin(store, "s", "and?", window=Window(max_messages=4))
         assert ["be kind", "q7", "a7", "and?", "a8"] == [text.rstrip("x") for text in texts(turn.history)]
 
-    async def test_many_messages(self, store: Store) -> None:
-        """Many small messages are read in pieces, too."""
-        asked = [f"{number}" for number in range(900)]
+    @pytest.mark.parametrize("count", [499, 500, 900, 1001])
+    async def test_many_messages(self, store: Store, count: int) -> None:
+        """Many small messages are written together and read in pieces, too."""
+        asked = [f"{number}" for number in range(count)]
         turn = await begin(store, "s", *asked, new=True)
         await complete(store, turn, "a")
         await converse(store, "s", "q", "a2")
-        turn = await begin(store, "s", "and?", window=Window(load_messages=903))
+        turn = await begin(store, "s", "and?", window=Window(load_messages=count + 3))
         assert [*asked, "a", "q", "a2"] == texts(turn.history)
 
     async def test_system_messages_count(self, store: Store) -> None:

@@ -43,6 +43,9 @@ INSERT INTO turns (session_id, number, state, created, asked, messages, tokens, 
 VALUES (?, ?, 'in_progress', ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _ADD_MESSAGE = "INSERT INTO messages (session_id, turn, position, message, system) VALUES (?, ?, ?, ?, ?)"
+# A statement gives the interpreter to other threads and then waits for it, with the database locked: one for many rows.
+_TOGETHER = 500
+_ADD_MESSAGES = _ADD_MESSAGE + ", (?, ?, ?, ?, ?)" * (_TOGETHER - 1)
 _SIZES = """
 SELECT number, messages, tokens, continues, bytes FROM turns
 WHERE session_id = ? AND number < ? AND state = 'completed' ORDER BY number DESC
@@ -239,5 +242,8 @@ def _add(db: apsw.Connection, turn: Turn, begin: TurnBegin, added: Serialized, n
 
 
 def _append(db: apsw.Connection, turn: Turn, position: int, added: Serialized) -> None:
-    placed = enumerate(added.rows, position)
-    db.executemany(_ADD_MESSAGE, ((turn.session_id, turn.number, place, *row) for place, row in placed))
+    values = [(turn.session_id, turn.number, place, *row) for place, row in enumerate(added.rows, position)]
+    first = 0
+    for first in range(_TOGETHER, len(values) + 1, _TOGETHER):
+        db.execute(_ADD_MESSAGES, list(chain.from_iterable(values[first - _TOGETHER : first])))
+    db.executemany(_ADD_MESSAGE, values[first:])
