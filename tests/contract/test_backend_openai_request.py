@@ -186,3 +186,23 @@ async def test_a_call_without_arguments_is_sent_with_an_empty_object(
     ]
     one, other = (await sent(backend, upstream, messages=messages))["messages"]
     assert {"name": "f", "arguments": "{}"} == one["tool_calls"][0]["function"] == other["function_call"]
+
+
+async def test_an_unknown_member_may_have_the_name_of_its_carrier(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """It stays in its place among the other unknown members, beside a schema, too."""
+    members = '{"z":1,"extra":"x","extra_json":{},"a":2}'
+    function = {"name": "f", "parameters_json": "{}", "extra_json": members}
+    body = await sent(backend, upstream, tools=[{"type": "function", "function": function}])
+    assert ["name", "parameters", "z", "extra", "extra_json", "a"] == list(body["tools"][0]["function"])
+
+
+async def test_annotations_are_never_sent(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Neither from their field nor from the text of a message's unknown fields."""
+    said = {
+        "role": "assistant",
+        "content": "a",
+        "annotations": [{"type": "t"}],
+        "extra_json": '{"annotations":[],"x":1}',
+    }
+    body = await sent(backend, upstream, messages=[{"role": "user", "content": "hi"}, said])
+    assert {"role": "assistant", "content": "a", "x": 1} == body["messages"][1]

@@ -163,3 +163,24 @@ async def test_a_body_of_eight_megabytes_is_read_in_a_moment(client: aiohttp.Cli
         async with client.post(CHAT, data=body.encode(), headers=JSON, timeout=aiohttp.ClientTimeout(20)) as response:
             assert 200 == response.status, (await response.text())[:200]
     assert json.loads(large) == json.loads(worker.request.extra_body_json)
+
+
+@pytest.mark.parametrize(
+    ("part", "is_text"),
+    [
+        ('{"text":"a","type":"text","cache_control":{"type":"ephemeral"}}', False),
+        ('{"type":"image_url","image_url":{"url":"u","detail":"low"}}', False),
+        ('{"type":"t","z":1,"a":2}', True),
+        ('{"type":"text","text":"a","detail":1.0}', True),
+        ('{"type":"text","text":"a","detail":-0}', True),
+        ('{"type":"text","text":"a","detail":0.00001}', True),
+        ('{"type":"t","data":' + "[" * 40 + "]" * 40 + "}", True),
+    ],
+)
+async def test_content_is_text_where_a_value_does_not_keep_it(
+    client: aiohttp.ClientSession, worker: Worker, part: str, is_text: bool
+) -> None:
+    """A Value has doubles, no order of keys and few levels; the usual parts are carried as they are."""
+    await sent(client, worker, '{"messages":[{"role":"user","content":[' + part + "]}]}")
+    expected = '{"content":[' + part + "]}" if is_text else ""
+    assert expected == worker.request.messages[0].extra_json

@@ -128,3 +128,25 @@ def test_answers_have_both_forms() -> None:
     chunk.choices.add().delta.extra_json = '{"images": []}'
     unknown_fields.fill_structs(chunk)
     assert {"images": []} == json_format.MessageToDict(chunk.choices[0].delta.extra)
+
+
+def test_a_number_of_any_size_and_any_depth_may_come_as_text() -> None:
+    """The field holds what it can: infinity for what no double comes near, null below its deepest level."""
+    deep = "[" * 60 + "]" * 60
+    text = '{"content":[{"type":"t","n":1e400,"m":' + "9" * 5000 + ',"deep":' + deep + "}]}"
+    request = CreateChatCompletionRequest(model="m")
+    request.messages.add(role="user", extra_json=text)
+    _read(request)
+    part = request.messages[0].content.list_value.values[0].struct_value
+    assert ("t", float("inf"), float("inf")) == (part["type"], part["n"], part["m"])
+    assert text == request.messages[0].extra_json
+    assert request == CreateChatCompletionRequest.FromString(request.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a":"\\ud800"}', '{"a":NaN}', '{"a":1e400,}', '{"a":1e400,"b":"\\udc00"}', "[1e400]"]
+)
+def test_what_is_no_json_object_is_refused_beside_large_numbers(text: str) -> None:
+    """Numbers of any size are JSON; halves of surrogate pairs and words for numbers are not."""
+    with pytest.raises(InvalidRequest, match="must be the text of a JSON object"):
+        _read(_request(extra_json=text))

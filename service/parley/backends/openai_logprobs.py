@@ -27,7 +27,8 @@ def logprobs(data: Any, top: int, source: Source, *path: str | int) -> Logprobs 
         content=_tokens(data.get("content"), top, source, *path, "content"),
         refusal=_tokens(data.get("refusal"), top, source, *path, "refusal"),
     )
-    _add_unknown(read, data, _KNOWN, source, *path)
+    if not data.keys() <= _KNOWN:
+        _add_unknown(read, data, _KNOWN, source, *path)
     return read if read.ListFields() else None
 
 
@@ -45,8 +46,10 @@ def _token(data: Mapping[str, Any], top: int, source: Source, *path: str | int) 
         for place, rival in enumerate(rivals[:top]):
             if isinstance(rival, dict):
                 read = token.top_logprobs.add(token=_text(rival), logprob=_logprob(rival), bytes=_bytes(rival))
-                _add_unknown(read, rival, _KNOWN_OF_RIVAL, source, *path, "top_logprobs", place)
-    _add_unknown(token, data, _KNOWN_OF_TOKEN, source, *path)
+                if not rival.keys() <= _KNOWN_OF_RIVAL:
+                    _add_unknown(read, rival, _KNOWN_OF_RIVAL, source, *path, "top_logprobs", place)
+    if not data.keys() <= _KNOWN_OF_TOKEN:
+        _add_unknown(token, data, _KNOWN_OF_TOKEN, source, *path)
     return token
 
 

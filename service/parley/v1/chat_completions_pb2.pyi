@@ -158,8 +158,8 @@ class CreateChatCompletionRequest(_message.Message):
     """
     extra_body_json: _builtins.str
     """The same parameters as JSON text, for callers whose own maps lose the order of keys. Where it is set, `extra_body` is
-    ignored. Must be a JSON object, else INVALID_ARGUMENT. A `tool_choice` with numbers that a double cannot hold may stand
-    here, in place of the field.
+    ignored. Must be a JSON object, else INVALID_ARGUMENT. A `tool_choice` that a Value cannot hold exactly may stand here, in
+    place of the field.
     """
     prompt_cache_retention: _builtins.str
     """How long the backend keeps what it caches of the prompt: `in_memory` or `24h`. Default: the backend's own."""

@@ -13,7 +13,8 @@ either; where both are set, `extra_json` is used. An answer has both. Over REST 
 in the object itself, both ways.
 
 A field whose type is Value or Struct (or a list of them) may be given in `extra_json` in place of the field itself,
-where a Value cannot hold it exactly: whole numbers beyond 2^53, decimal numbers with more digits than a double has.
+where a Value cannot hold it exactly: numbers that a double does not hold as they are written, an order of keys, more
+than 30 levels. In an answer `annotations` and `cost_details` are there, too.
 Parley then fills in the field as nearly as it can, and sends the text. Where the field is set, too, the text
 is used. Any other field of the message in `extra` or `extra_json`, and text that is no JSON object, are
 INVALID_ARGUMENT.
