@@ -39,7 +39,7 @@ run: install ## Start Parley here, with its data in .parley (ARGS="--config my.y
 	@PARLEY_STATE_DIR="$${PARLEY_STATE_DIR:-.parley}" exec $(BIN)/parley up $(ARGS)
 
 test: install ## Run every test, several files at a time (ARGS="tests/unit -k settings", JOBS=1)
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 fuzz: install ## Send 10,000 odd bodies to each dialect (BODIES=50000)
 	@FUZZ_BODIES=$(or $(BODIES),10000) $(BIN)/python -m pytest tests/e2e/test_fuzz.py

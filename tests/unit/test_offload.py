@@ -35,16 +35,17 @@ async def test_a_large_call_computes_in_a_thread() -> None:
 async def test_the_event_loop_runs_while_a_large_call_computes() -> None:
     """The interpreter is given to it within a fraction of the usual 5 ms, which are usual again afterwards."""
     note_size(size=LARGE_BYTES)
-    usual, stop, seen = sys.getswitchinterval(), threading.Event(), []
+    usual, started, stop, seen = sys.getswitchinterval(), threading.Event(), threading.Event(), []
 
     def compute() -> str:
+        started.set()
         while not stop.is_set():
             seen.append(sys.getswitchinterval())
         return _named.get()
 
     _named.set("the caller's")
     computing = asyncio.create_task(offload(compute))
-    for _ in range(20):
+    while not (started.is_set() and seen):
         await asyncio.sleep(0)
     assert not computing.done()
     stop.set()

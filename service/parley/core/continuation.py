@@ -166,6 +166,8 @@ class Splice:
             rest -= len(token.bytes) or len(token.token.encode())
             if rest < 0:
                 raise Misfit
+        if not choice.logprobs.ListFields():
+            choice.ClearField("logprobs")
         self._bytes[choice.index] = rest
 
 

@@ -128,7 +128,7 @@ async def test_tools_that_must_not_be_called(backend: Anthropic, upstream: Scrip
         ),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tools": [{"type": "function", "function": {"name": "files.read"}}]}, "tools[0].function.name"),
-        ({"tools": [TOOL], "tool_choice": "any"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": "several"}, "tool_choice"),
         (
             {
                 "response_format": {
