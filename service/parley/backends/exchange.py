@@ -88,7 +88,10 @@ class HttpBackend:
         is_known = False
         try:
             while not reader.ended:
-                data, failure = await self._more(response, call)
+                try:
+                    data = await response.read()
+                except http.FAILURES as error:
+                    data, failure = b"", failures.broken(call.request.model, self._cause(error))
                 if not is_known and (fitting := self._fitting(reader, data, call)) is not None:
                     reader = watch.reader = fitting
                     is_known = True
@@ -168,13 +171,6 @@ class HttpBackend:
         finally:
             if response is not None and not _can_be_read(response):
                 response.close()
-
-    async def _more(self, response: http.Answer, call: UpstreamCall) -> tuple[bytes, ParleyError | None]:
-        """Waits for more of a stream. Returns b"" at its end, with the error where it did not end well."""
-        try:
-            return await response.read(), None
-        except http.FAILURES as error:
-            return b"", failures.broken(call.request.model, self._cause(error))
 
     async def _refusal(self, response: http.Answer, call: UpstreamCall) -> ParleyError:
         """Returns the error for what is no answer to the call."""

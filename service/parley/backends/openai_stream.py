@@ -36,13 +36,14 @@ class StreamReader:
         self.ended = False
         self.failure: Malformed | ErrorInBody | None = None
         self._wanted = wanted
+        self._n = wanted.n
         self._events = EventReader()
         self._done = False
         self._is_repaired = False
         self._is_whole = False
         self._choices: dict[int, ChoiceReader] = {}
         self._touched: dict[int, ChoiceReader] = {}
-        self._usage = _Usage(wanted.n)
+        self._usage = _Usage(self._n)
         self._tags = _Tags(wanted.left_out)
 
     @property
@@ -51,7 +52,7 @@ class StreamReader:
         if self.ended:
             return self._is_whole
         ended = sum(choice.ends_well(done=False) for choice in self._choices.values())
-        return ended == len(self._choices) and ended >= self._wanted.n
+        return ended == len(self._choices) and ended >= self._n
 
     def feed(self, data: bytes) -> ChatCompletionChunk | None:
         """Returns what these bytes add up to; None where that is nothing. b"" is the end of the stream."""
@@ -122,7 +123,7 @@ class StreamReader:
         return True
 
     def _choice(self, item: Mapping[str, Any], place: int) -> ChoiceReader:
-        index = 0 if self._wanted.n == 1 else answer.index_of(item, place)
+        index = 0 if self._n == 1 else answer.index_of(item, place)
         return self._touched.get(index) or self._touch(index)
 
     def _read(self, choices: Any, source: vendor_json.Source) -> None:
@@ -141,7 +142,7 @@ class StreamReader:
     def _end(self) -> None:
         """Ends every choice that has ended well, and judges whether that makes a whole answer."""
         ended = [choice for choice in self._choices.values() if choice.ends_well(done=self._done)]
-        are_all = bool(ended) and len(ended) == len(self._choices) and (self._done or len(ended) >= self._wanted.n)
+        are_all = bool(ended) and len(ended) == len(self._choices) and (self._done or len(ended) >= self._n)
         try:
             if are_all:
                 answer.require_output(ended, self._wanted)
