@@ -3,7 +3,9 @@
 import asyncio
 import os
 import select
+import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -194,3 +196,64 @@ def test_a_session_that_stays_busy_is_waited_for(talkative: Worker, chat: ChatCo
     threading.Timer(BUSY_SECONDS, running.cancel).start()
     result = talk(talkative, "three", "--session", session)
     assert (0, "again\n") == (result.returncode, result.stdout)
+
+
+def silent(worker: Worker) -> None:
+    """Lets the model answer "one" with "partly" and then nothing, "silence" with nothing, all else with "again"."""
+    gate = asyncio.Event()
+    answers = {"one": [chunks("partly")[0], gate], "silence": [gate]}
+    worker.backend.answer = lambda call: answers.get(call.request.messages[-1].content.string_value, chunks("again"))
+
+
+def test_an_interrupt_leaves_no_lock_of_grpc_acquired(worker: Worker) -> None:
+    """Wherever in the command or in gRPC Ctrl-C comes, the answer stops and the next question is answered."""
+    silent(worker)
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.rpc.interrupting", worker.address],
+        env=environment(PARLEY_API_KEY=worker.keys["ada"]),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert 0 == result.returncode, result.stderr
+    after, again, piped, before = map(int, result.stdout.split())
+    assert min(after, again, piped) > 30  # points in two cycles of a wait
+    assert before > after  # which has the start of the call, too
+
+
+def test_an_interrupt_ends_a_pipe(worker: Worker) -> None:
+    """Ctrl-C ends the command with the usual status; no traceback is printed."""
+    silent(worker)
+    process = subprocess.Popen(
+        [COMMAND, "chat", "--address", worker.address, "--model", "stateless"],
+        env=environment(PARLEY_API_KEY=worker.keys["ada"]),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"one\ntwo\n")
+    process.stdin.flush()
+    assert b"partly" == process.stdout.read(6)
+    process.send_signal(signal.SIGINT)
+    assert (b"", b"") == process.communicate(timeout=PATIENCE)
+    assert 130 == process.returncode
+
+
+def test_a_person_stops_waiting_for_a_busy_session(talkative: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """Ctrl-C ends the wait for a session whose turn still runs."""
+    session = talk(talkative, "zero").stderr.split()[-1]
+    silent(talkative)
+    running = chat.StreamChatCompletion(ask("one", session_id=session), metadata=ada)
+    assert "partly" == next(chunk for chunk in running if chunk.choices[0].delta.content).choices[0].delta.content
+    with in_terminal(talkative, "--session", session) as screen:
+        screen.shows("> ")
+        screen.press("two\n")
+        time.sleep(0.5)  # most of which it sleeps; where it does not, a call is cancelled
+        screen.press("\x03")
+        screen.shows("(stopped)")
+        running.cancel()
+        screen.press("three\n")
+        screen.shows("again")

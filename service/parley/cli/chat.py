@@ -12,6 +12,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from google.protobuf.struct_pb2 import Value
 
+from parley.cli.interrupts import Interrupts
 from parley.cli.settings import CommandError
 from parley.cli.terminal import plain
 from parley.rpc.client import CallFailed, Client
@@ -39,10 +40,10 @@ def chat(
 ) -> None:
     """Talk to a model. Ctrl-C stops an answer, Ctrl-D leaves; the session's id is shown then."""
     person = sys.stdin.isatty()
-    with Client(address, _key(key_file)) as client:
-        talk = _Talk(client, address, model, session)
+    with Interrupts() as interrupts, Client(address, _key(key_file)) as client:
+        talk = _Talk(client, interrupts, address, model, session)
         try:
-            for text in _lines(person):
+            for text in _lines(interrupts, person):
                 _turn(talk, text, person)
         finally:
             if talk.session is not None:
@@ -55,6 +56,7 @@ class _Talk:
     """A conversation: where the service keeps no session of it, what was said goes along with every call."""
 
     client: Client
+    interrupts: Interrupts
     address: str
     model: str | None
     session: str | None
@@ -66,7 +68,7 @@ class _Talk:
         request = CreateChatCompletionRequest(model=self.model, session_id=self.session)
         request.messages.extend([question] if self.session else [*self.past, question])
         pieces = []
-        with closing(self.client.stream(request)) as chunks:
+        with closing(self.client.stream(request, self.interrupts.cancel_with)) as chunks:
             for chunk in chunks:
                 self.session = chunk.session_id if chunk.HasField("session_id") else self.session
                 for choice in chunk.choices:
@@ -95,14 +97,22 @@ def _answer(talk: _Talk, text: str) -> None:
         try:
             with closing(talk.say(text)) as pieces:
                 for piece in pieces:
-                    print(plain(piece), end="", flush=True)
-            print(flush=True)
+                    _show(talk, plain(piece))
+            _show(talk, "\n")
         except CallFailed as error:
+            talk.interrupts.raise_pending()  # which has cancelled the call
             if error.reason != "SESSION_BUSY" or time.monotonic() - begun > _PATIENCE:
                 raise
-            time.sleep(_PAUSE)
+            with talk.interrupts.interruptible():
+                time.sleep(_PAUSE)
         else:
             return
+
+
+def _show(talk: _Talk, text: str) -> None:
+    """Prints a piece of the answer. Ctrl-C ends this, too: the reader of a pipe may be slow."""
+    with talk.interrupts.interruptible():
+        print(text, end="", flush=True)
 
 
 def _tell(talk: _Talk, error: CallFailed, person: bool) -> None:
@@ -116,7 +126,7 @@ def _tell(talk: _Talk, error: CallFailed, person: bool) -> None:
     print(f"parley: {plain(str(error))}", file=sys.stderr)
 
 
-def _lines(person: bool) -> Iterator[str]:
+def _lines(interrupts: Interrupts, person: bool) -> Iterator[str]:
     """Yields what is said, a line each, until Ctrl-D or the end of the input."""
     read: Callable[[], str] = input
     if person:
@@ -126,7 +136,8 @@ def _lines(person: bool) -> Iterator[str]:
         read = _ask
     while True:
         try:
-            text = read()
+            with interrupts.interruptible():
+                text = read()
         except EOFError:
             if person:
                 print(file=sys.stderr)

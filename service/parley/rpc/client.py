@@ -1,6 +1,6 @@
 """A caller of Parley: its completions as a stream, its failures as one kind of error."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,9 +34,20 @@ class Client:
     ) -> None:
         self._channel.close()
 
-    def stream(self, request: CreateChatCompletionRequest) -> Generator[ChatCompletionChunk, None, None]:
-        """Yields the chunks of an answer; to stop reading cancels the call. Raises CallFailed."""
+    def stream(
+        self, request: CreateChatCompletionRequest, on_start: Callable[[Callable[[], object]], None]
+    ) -> Generator[ChatCompletionChunk, None, None]:
+        """Yields the chunks of an answer. Closing the generator cancels the call.
+
+        Args:
+            request: What to send.
+            on_start: Receives the function that cancels the call, which signal handlers may call, too.
+
+        Raises:
+            CallFailed: The call failed or was cancelled.
+        """
         call: Any = self._stub.StreamChatCompletion(request, metadata=self._metadata)
+        on_start(call.cancel)
         try:
             yield from call
         except grpc.RpcError as error:
