@@ -13,7 +13,7 @@ from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
 
-from parley.core.plain import from_message
+from parley.core.messages.proto_json import from_message
 from parley.v1 import chat_completions_pb2, message_pb2
 
 

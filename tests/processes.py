@@ -121,7 +121,7 @@ class Parley:
 
     def workers(self) -> list[int]:
         """The process ids of its workers."""
-        return [pid for pid, line in self.children().items() if "parley.cli.worker" in line]
+        return [pid for pid, line in self.children().items() if "parley.supervisor.worker" in line]
 
     def request(self, method: str, path: str, body: Any = None, key: str | None = None) -> tuple[int, Any]:
         """Sends one REST call; returns the status and the JSON."""

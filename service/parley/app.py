@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from parley.auth.api_keys import ApiKeys
-from parley.backends.anthropic import Anthropic
-from parley.backends.learned import LearnedFields
-from parley.backends.llama_cpp import LlamaCpp
-from parley.backends.llama_cpp_launch import socket_path
-from parley.backends.openai import OpenAI
-from parley.backends.reasoning import Rule
-from parley.backends.shared_cells import shared_cells
+from parley.backends.anthropic.backend import Anthropic
+from parley.backends.breaker_state import shared_cells
+from parley.backends.llama_cpp.backend import LlamaCpp
+from parley.backends.llama_cpp.launch import socket_path
+from parley.backends.openai.backend import OpenAI
+from parley.backends.openai.learned_fields import LearnedFields
+from parley.backends.openai.reasoning import Rule
 from parley.config import (
     AnthropicBackend,
     AnyLLMBackend,
@@ -26,15 +26,15 @@ from parley.config import (
     ParleyBackend,
 )
 from parley.core.chat import Chat
-from parley.core.health import HealthWatch
-from parley.core.limits import Limits
 from parley.core.ports import Backend, Store
-from parley.core.reaper import Reaper
-from parley.core.routing import Router
-from parley.core.turns import Turns
-from parley.core.watch import StoreWatch
+from parley.core.routing.health import HealthWatch
+from parley.core.routing.router import Router
+from parley.core.sessions.reaper import Reaper
+from parley.core.sessions.store_monitor import StoreWatch
+from parley.core.sessions.turns import Turns
+from parley.core.usage.limits import Limits
 from parley.rpc.server import Server
-from parley.stores.opening import opened
+from parley.stores.open import opened
 
 GRACE_SECONDS = 10.0
 _SWITCH_SECONDS = 0.0005  # the store's thread waits this long for the loop, after each statement; Python's own: 5 ms
@@ -58,7 +58,7 @@ def _made(name: str, config: BackendConfig, run_dir: Path) -> Backend:
             prefill = config.prefill != "off"
             return Anthropic(config.base_url, config.api_key, config.max_tokens, config.connections, prefill=prefill)
         case ParleyBackend():
-            from parley.backends.parley import Parley
+            from parley.backends.parley.backend import Parley
 
             return Parley(config.target, config.api_key, tls=config.tls, ca=config.ca)
         case AnyLLMBackend():
@@ -80,7 +80,7 @@ def _openai(config: OpenAIBackend, learned: Path) -> Backend:
 
 def _any_llm(config: AnyLLMBackend) -> Backend:
     try:
-        from parley.backends.any_llm import AnyLLM
+        from parley.backends.any_llm.backend import AnyLLM
     except ModuleNotFoundError as error:
         raise ConfigError(f"kind: {error}; any_llm needs: pip install 'parley-gateway[any-llm]'") from error
     return AnyLLM(config.provider, config.api_key, config.base_url)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from parley.backends.any_llm import AnyLLM
+from parley.backends.any_llm.backend import AnyLLM
 from tests.contract.backends import KEY
 from tests.contract.http_vendors import ANTHROPIC, OPENAI
 

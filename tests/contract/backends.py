@@ -14,9 +14,9 @@ import pytest
 from google.protobuf import json_format
 
 from parley.config import Timeouts
-from parley.core.answers import AnswerJoiner
 from parley.core.errors import ParleyError, UpstreamError
 from parley.core.ports import Backend, UpstreamCall
+from parley.core.streaming.accumulator import AnswerJoiner
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 from tests.upstream import Cut, Gate, Pause, Signal, Stall

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from parley.backends.openai import OpenAI
+from parley.backends.openai.backend import OpenAI
 from parley.stores.sqlite import SqliteStore
 from tests.contract.backends import KEY
 from tests.postgres import Server, serving

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parley.backends.anthropic import Anthropic
-from parley.backends.llama_cpp import LlamaCpp
-from parley.backends.openai import OpenAI
+from parley.backends.anthropic.backend import Anthropic
+from parley.backends.llama_cpp.backend import LlamaCpp
+from parley.backends.openai.backend import OpenAI
 from parley.core.errors import (
     ContentPolicy,
     ContextLengthExceeded,

@@ -22,7 +22,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from parley.backends.parley import Parley
+from parley.backends.parley.backend import Parley
 from parley.core.errors import (
     ContentPolicy,
     ContextLengthExceeded,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from parley.backends.any_llm import AnyLLM
+from parley.backends.any_llm.backend import AnyLLM
 from parley.config import ConfigError
 from parley.core.errors import (
     ContextLengthExceeded,

@@ -17,12 +17,12 @@ from aiohttp import ServerDisconnectedError
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from parley.backends.http import AskedAgain, Endpoint, NoneFree
-from parley.backends.openai import OpenAI
+from parley.backends.http.client import AskedAgain, Endpoint, NoneFree
+from parley.backends.openai.backend import OpenAI
 from parley.config import parse
 from parley.core.errors import UpstreamMisconfigured, UpstreamRateLimited, UpstreamTimeout, UpstreamUnavailable
 from parley.core.ports import Caller
-from parley.core.routing import Router
+from parley.core.routing.router import Router
 from tests.contract.backends import KEY, call, collect, request, text
 from tests.contract.certificates import CERTIFICATE
 from tests.upstream import Cut, Events, Gate, Json, Raw, ScriptedUpstream, Stall, chunks, ending
@@ -258,7 +258,7 @@ async def test_a_head_without_an_end(stream: bool, bound: str) -> None:
 
 ASK = """
 import asyncio, sys
-from parley.backends.openai import OpenAI
+from parley.backends.openai.backend import OpenAI
 from parley.core.errors import ParleyError
 from tests.contract.backends import call
 async def main():
@@ -398,7 +398,7 @@ def test_which_proxy(url: str, variables: dict[str, str], expected: str) -> None
     """The environment says which proxy an address is reached by, as it does for other programs."""
     code = """
 import sys
-from parley.backends.proxies import ConfigError, URL, proxy_for
+from parley.backends.http.proxies import ConfigError, URL, proxy_for
 try:
     print(proxy_for(URL(sys.argv[1])))
 except ConfigError as error:

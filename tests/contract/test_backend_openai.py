@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
-from parley.backends.openai import OpenAI, Prefill
-from parley.backends.openai_request import NOT_SENT
+from parley.backends.openai.backend import OpenAI, Prefill
+from parley.backends.openai.request import NOT_SENT
 from parley.config import HttpHealth
 from parley.core.errors import (
     ContentPolicy,

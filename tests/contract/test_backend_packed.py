@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from backports import zstd
 
-from parley.backends.openai import OpenAI
+from parley.backends.openai.backend import OpenAI
 from parley.core.errors import ParleyError, StreamBroken, UpstreamRejected, UpstreamUnreadable
 from tests.contract.backends import call, collect, text
 from tests.upstream import Cut, Gate, Raw, ScriptedUpstream, Stall, Step, chunks, completion, ending

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from google.protobuf.json_format import MessageToDict, ParseDict
 
-from parley.backends.parley import Parley
+from parley.backends.parley.backend import Parley
 from parley.config import ConfigError
 from parley.core.errors import (
     ContentPolicy,

@@ -10,7 +10,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from parley.backends.parley import Parley
+from parley.backends.parley.backend import Parley
 from parley.core.errors import (
     ContentPolicy,
     ContextLengthExceeded,

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from parley.backends.learned import LearnedFields
-from parley.backends.openai import OpenAI
-from parley.backends.reasoning import ANY, Rule, rule_for
+from parley.backends.openai.backend import OpenAI
+from parley.backends.openai.learned_fields import LearnedFields
+from parley.backends.openai.reasoning import ANY, Rule, rule_for
 from parley.core.errors import UpstreamRejected
 from tests.contract.backends import KEY, QUESTION, call, collect
 from tests.upstream import Events, Json, ScriptedUpstream, chunk, completion, ending

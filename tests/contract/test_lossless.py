@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parley.backends.openai_answer import completion
-from parley.backends.openai_choice import Expected
-from parley.backends.openai_stream import StreamReader
-from parley.core import replay
-from parley.core.answers import AnswerJoiner
-from parley.core.plain import dumps, from_message
-from parley.core.streams import StreamShaper, stamp
+from parley.backends.openai.choice import Expected
+from parley.backends.openai.response import completion
+from parley.backends.openai.stream import StreamReader
+from parley.core.messages.proto_json import dumps, from_message
+from parley.core.streaming import replay
+from parley.core.streaming.accumulator import AnswerJoiner
+from parley.core.streaming.shaper import StreamShaper, stamp
 from parley.rpc.sse import EventWriter
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from tests import lossless

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from parley.backends.openai import OpenAI
+from parley.backends.openai.backend import OpenAI
 from parley.core.errors import (
     ContentPolicy,
     ContextLengthExceeded,

@@ -10,7 +10,7 @@ import pytest
 
 from parley.core.errors import SessionNotFound
 from parley.core.ports import Store
-from parley.core.reaper import Reaper
+from parley.core.sessions.reaper import Reaper
 from parley.stores.postgres import PostgresStore
 from parley.stores.purging import PURGE_SECONDS
 from parley.stores.sqlite import SqliteStore

@@ -15,8 +15,8 @@ import apsw
 import pytest
 
 from parley.core.errors import InvalidRequest, SessionBusy, SessionNotFound, StoreUnavailable
-from parley.core.history import Window, tokens
 from parley.core.ports import ApiKey, Turn
+from parley.core.sessions.history import Window, tokens
 from parley.stores.sqlite import SqliteStore, claims, deletion, reaper, sessions, turns
 
 pytest.register_assert_rewrite("tests.contract.stores")

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from parley.backends.openai import OpenAI
-from parley.core.answers import AnswerJoiner
-from parley.core.plain import from_message
-from parley.core.streams import StreamShaper
+from parley.backends.openai.backend import OpenAI
+from parley.core.messages.proto_json import from_message
+from parley.core.streaming.accumulator import AnswerJoiner
+from parley.core.streaming.shaper import StreamShaper
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import Choice
 from tests.contract.backends import call, collect

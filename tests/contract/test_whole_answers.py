@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from parley.backends.anthropic import Anthropic
-from parley.backends.openai import OpenAI
+from parley.backends.anthropic.backend import Anthropic
+from parley.backends.openai.backend import OpenAI
 from parley.config import parse
 from parley.core.ports import Backend, Caller
-from parley.core.routing import Router
+from parley.core.routing.router import Router
 from tests import upstream as openai
 from tests.contract import anthropic_api as anthropic
 from tests.contract.backends import request

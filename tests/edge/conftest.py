@@ -18,8 +18,8 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from parley.cli import envoy
-from parley.cli.edge_settings import DEFAULT_EDGE, EdgeSettings
+from parley.supervisor import envoy
+from parley.supervisor.edge_settings import DEFAULT_EDGE, EdgeSettings
 from tests.edge.worker import Worker
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from parley.cli.edge_settings import EdgeSettings
+from parley.supervisor.edge_settings import EdgeSettings
 from tests.edge.conftest import started
 from tests.edge.worker import Worker
 

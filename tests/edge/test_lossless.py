@@ -8,9 +8,9 @@ import pytest
 from google.protobuf import json_format
 from hypothesis import given, note
 
-from parley.backends import openai_request
+from parley.backends.openai import request as openai_request
 from parley.config import Timeouts
-from parley.core import extra_fields
+from parley.core.messages import extra_fields
 from parley.core.ports import UpstreamCall
 from parley.rpc import unknown_fields
 from parley.rpc.validation import validate

@@ -6,7 +6,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from parley.cli.edge_settings import EdgeSettings
+from parley.supervisor.edge_settings import EdgeSettings
 from tests.edge.conftest import started
 from tests.edge.worker import Worker
 

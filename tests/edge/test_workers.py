@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from parley.cli import envoy
+from parley.supervisor import envoy
 from tests.edge.conftest import Edge, started, until
 from tests.edge.worker import Worker
 

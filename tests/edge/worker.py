@@ -17,7 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from parley.core.errors import InvalidRequest
-from parley.core.plain import dumps, from_message
+from parley.core.messages.proto_json import dumps, from_message
 from parley.rpc import errors
 from parley.rpc.validation import validate
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest

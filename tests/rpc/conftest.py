@@ -21,12 +21,12 @@ import pytest
 from parley import logs
 from parley.auth.api_keys import ApiKeys
 from parley.config import parse
-from parley.core.breaker import Breaker
 from parley.core.chat import Chat
-from parley.core.limits import Limits
 from parley.core.ports import Backend
-from parley.core.routing import Router
-from parley.core.turns import Turns
+from parley.core.routing.breaker import Breaker
+from parley.core.routing.router import Router
+from parley.core.sessions.turns import Turns
+from parley.core.usage.limits import Limits
 from parley.logs.output import Output
 from parley.rpc.server import Server
 from parley.stores.sqlite import SqliteStore

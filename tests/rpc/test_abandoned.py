@@ -17,12 +17,12 @@ from typing import Any
 import grpc
 import uvloop
 
-from parley.backends.openai import OpenAI
-from parley.core.asking import Asked
-from parley.core.attempts import Attempt
-from parley.core.course import Course
-from parley.core.run import Run
-from parley.core.turns import Held
+from parley.backends.openai.backend import OpenAI
+from parley.core.routing.attempts import Attempt
+from parley.core.routing.execution import Run
+from parley.core.routing.retry_state import Course
+from parley.core.routing.upstream_stream import Asked
+from parley.core.sessions.turns import Held
 from parley.rpc.call import Call
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub

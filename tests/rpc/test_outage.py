@@ -9,7 +9,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from parley.core.watch import StoreWatch
+from parley.core.sessions.store_monitor import StoreWatch
 from parley.v1 import models_pb2, sessions_pb2
 from parley.v1.models_pb2_grpc import ModelsStub
 from parley.v1.sessions_pb2_grpc import SessionsStub

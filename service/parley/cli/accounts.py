@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from parley.cli import key_store
-from parley.cli.settings import CommandError, ConfigOption, JsonOption, StateDirOption
+from parley.cli.options import CommandError, ConfigOption, JsonOption, StateDirOption
 from parley.cli.terminal import print_table
 from parley.config import load
 

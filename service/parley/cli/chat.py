@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from google.protobuf.struct_pb2 import Value
 
 from parley.cli.interrupts import Interrupts
-from parley.cli.settings import CommandError
+from parley.cli.options import CommandError
 from parley.cli.terminal import plain
 from parley.rpc.client import CallFailed, Client
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest

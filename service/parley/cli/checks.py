@@ -8,12 +8,12 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
-from parley.cli.children import model_backends
-from parley.cli.settings import Address, CommandError
+from parley.cli.options import Address, CommandError
 from parley.config import Config, ConfigError, located
 from parley.core.errors import InvalidRequest
-from parley.core.routing import check_defaults
+from parley.core.routing.router import check_defaults
 from parley.rpc.validation import validate
+from parley.supervisor.children import model_backends
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 
@@ -45,7 +45,7 @@ def _wrong_defaults(config: Config) -> Iterator[str]:
 
 
 def _missing_weights(config: Config) -> Iterator[str]:
-    from parley.backends.llama_cpp_launch import model_path
+    from parley.backends.llama_cpp.launch import model_path
 
     for name, backend in model_backends(config).items():
         try:

@@ -9,10 +9,10 @@ from typing import Annotated, TypeAlias
 
 from cyclopts import App, Parameter
 
-from parley.cli.settings import CommandError, ConfigOption, StateDirOption, state_dir
+from parley.cli.options import CommandError, ConfigOption, StateDirOption, state_dir
 from parley.config import Config, PostgresConfig, load
 from parley.core.errors import StoreUnavailable
-from parley.stores.opening import store_file, upgraded
+from parley.stores.open import store_file, upgraded
 
 Progress: TypeAlias = Callable[[int, int], None]
 _STEPS = 10
@@ -60,8 +60,8 @@ def copy(
     config: ConfigOption = None,
 ) -> None:
     """Copy accounts, keys, sessions, kept replies and limits. Interrupted, it may be started again, and goes on."""
-    from parley.stores.copying import CopyRefused
-    from parley.stores.copying import copy as run
+    from parley.stores.copy import CopyRefused
+    from parley.stores.copy import copy as run
 
     url = _target(to, config)
     try:

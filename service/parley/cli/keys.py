@@ -12,8 +12,8 @@ from cyclopts import App, Parameter
 from pydantic import TypeAdapter, ValidationError
 
 from parley.auth.api_keys import ApiKeys
-from parley.cli import key_store, settings
-from parley.cli.settings import CommandError, ConfigOption, JsonOption, StateDirOption
+from parley.cli import key_store, options
+from parley.cli.options import CommandError, ConfigOption, JsonOption, StateDirOption
 from parley.cli.terminal import print_table
 from parley.config import Config, Duration, load
 from parley.core.ports import ApiKey, KeyStore
@@ -71,7 +71,7 @@ def create(  # noqa: PLR0913 - the command's options
     models = _known_models(model or [], checked)
     ends = _ends(expires)
     wanted = NewKey(name, account, plan, models, ends)
-    key, secret = key_store.run(checked, settings.state_dir(state_dir), lambda store: _create(store, wanted))
+    key, secret = key_store.run(checked, options.state_dir(state_dir), lambda store: _create(store, wanted))
     if json:
         _print_json({"id": key.id, "key": secret} | _particulars(key))
     else:

@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        from parley.cli.settings import CommandError
+        from parley.cli.options import CommandError
         from parley.config import ConfigError
 
         if not isinstance(error, CommandError | ConfigError):

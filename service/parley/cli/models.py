@@ -4,7 +4,7 @@ import json
 import sys
 from typing import Any
 
-from parley.cli.settings import ConfigOption, JsonOption
+from parley.cli.options import ConfigOption, JsonOption
 from parley.cli.terminal import print_table
 from parley.config import Config, load
 

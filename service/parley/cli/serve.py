@@ -4,22 +4,22 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from parley.cli import settings
+from parley.cli import options
 from parley.cli.checks import check_address, check_config
-from parley.cli.running import run
-from parley.cli.settings import Address
-from parley.cli.stack import Places, Stack
+from parley.cli.options import Address
 from parley.config import load
 from parley.logs.output import Output
+from parley.supervisor.run import run
+from parley.supervisor.stack import Places, Stack
 
 
 def serve(
     *,
-    config: settings.ConfigOption = None,
-    state_dir: settings.StateDirOption = None,
-    listen: settings.ListenOption = Address("127.0.0.1", 50051),  # noqa: B008 - a constant
-    log_level: settings.LogLevelOption = "info",
-    quiet: settings.QuietOption = False,
+    config: options.ConfigOption = None,
+    state_dir: options.StateDirOption = None,
+    listen: options.ListenOption = Address("127.0.0.1", 50051),  # noqa: B008 - a constant
+    log_level: options.LogLevelOption = "info",
+    quiet: options.QuietOption = False,
 ) -> None:
     """Run one worker, gRPC only, without Envoy: for a container per worker. Starts the built-in model if it is used.
 
@@ -28,9 +28,9 @@ def serve(
     checked = load(config)
     check_config(checked, config)
     check_address(listen, "--listen")
-    state = settings.state_dir(state_dir)
-    with settings.passing_run_dir() as run_dir:
-        level = settings.log_level(log_level, quiet)
+    state = options.state_dir(state_dir)
+    with options.passing_run_dir() as run_dir:
+        level = options.log_level(log_level, quiet)
         stack = Stack(checked, Places(state, run_dir, None, listen, log_level=level), workers=1)
 
         @asynccontextmanager

@@ -12,26 +12,26 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from parley.cli import settings
+from parley.cli import options
 from parley.cli.checks import check_address, check_config, check_ready_file
-from parley.cli.edge_settings import MAX_BODY, CorsOriginOption, DialectHostOption, EdgeSettings, MaxBodyOption
-from parley.cli.running import run
-from parley.cli.settings import Address, CommandError
-from parley.cli.stack import Places, Stack
-from parley.cli.store_wait import StoreWait
+from parley.cli.options import Address, CommandError
 from parley.config import Config, load
 from parley.logs.output import Output
-from parley.stores.opening import opened
+from parley.stores.open import opened
+from parley.supervisor.edge_settings import MAX_BODY, CorsOriginOption, DialectHostOption, EdgeSettings, MaxBodyOption
+from parley.supervisor.run import run
+from parley.supervisor.stack import Places, Stack
+from parley.supervisor.store_wait import StoreWait
 
 _QUESTION = "What is the capital of France?"
 
 
 def up(  # noqa: PLR0913 - one parameter an option
     *,
-    config: settings.ConfigOption = None,
-    state_dir: settings.StateDirOption = None,
-    http: settings.HttpOption = Address("127.0.0.1", 8080),  # noqa: B008 - a constant
-    grpc: settings.GrpcOption = Address("127.0.0.1", 50051),  # noqa: B008 - a constant
+    config: options.ConfigOption = None,
+    state_dir: options.StateDirOption = None,
+    http: options.HttpOption = Address("127.0.0.1", 8080),  # noqa: B008 - a constant
+    grpc: options.GrpcOption = Address("127.0.0.1", 50051),  # noqa: B008 - a constant
     workers: Annotated[
         int | None,
         Parameter(
@@ -43,24 +43,24 @@ def up(  # noqa: PLR0913 - one parameter an option
     cors_origin: CorsOriginOption = (),
     max_body: MaxBodyOption = MAX_BODY,
     dialect_host: DialectHostOption = (),
-    ready_file: settings.ReadyFileOption = None,
-    log_level: settings.LogLevelOption = "info",
-    quiet: settings.QuietOption = False,
-    wait_for_store: settings.WaitForStoreOption = "5m",
+    ready_file: options.ReadyFileOption = None,
+    log_level: options.LogLevelOption = "info",
+    quiet: options.QuietOption = False,
+    wait_for_store: options.WaitForStoreOption = "5m",
 ) -> None:
     """Start everything: workers, Envoy, and the built-in model where a model uses it. Ctrl-C stops it all.
 
     SIGHUP reads the configuration again and puts new workers in the old ones' place; no request fails.
     """
-    state = settings.state_dir(state_dir)
-    patience = settings.seconds(wait_for_store, "--wait-for-store")
-    with settings.locked(state), settings.run_dir(state) as run_dir:
+    state = options.state_dir(state_dir)
+    patience = options.seconds(wait_for_store, "--wait-for-store")
+    with options.locked(state), options.run_dir(state) as run_dir:
         checked = _check(config, http, grpc, ready_file)
         store = StoreWait(checked.store, state, patience)
         asyncio.run(store.begin())
         edge = EdgeSettings(cors_origin, max_body, dialect_host)
-        places = Places(state, run_dir, http, grpc, edge, settings.log_level(log_level, quiet))
-        stack = Stack(checked, places, workers or settings.default_workers())
+        places = Places(state, run_dir, http, grpc, edge, options.log_level(log_level, quiet))
+        stack = Stack(checked, places, workers or options.default_workers())
 
         @asynccontextmanager
         async def serving() -> AsyncIterator[None]:

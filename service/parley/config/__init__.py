@@ -16,10 +16,10 @@ from parley.config.backends import (
     ParleyBackend,
     Reasoning,
 )
+from parley.config.loader import Config, load, located, parse
 from parley.config.models import History, Limit, Limits, Model, Price, Retries, Target, Timeouts, target_name
 from parley.config.stores import PostgresConfig, Retention, SqliteConfig, StoreConfig
 from parley.config.types import ConfigError, Duration
-from parley.config.whole import Config, load, located, parse
 
 __all__ = [
     "AnthropicBackend",

@@ -6,18 +6,18 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from parley.config import Model
-from parley.core import functions
-from parley.core.answers import AnswerJoiner
 from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
-from parley.core.idempotency import Key
-from parley.core.limits import UNLIMITED, Admission, Limits, Standing, Told
+from parley.core.messages import functions
 from parley.core.offload import note_size
 from parley.core.ports import Caller, SessionStore
-from parley.core.replay import streamed
-from parley.core.routing import Router
-from parley.core.run import Run
-from parley.core.streams import StreamShaper, stamp
-from parley.core.turns import Held, Turns
+from parley.core.routing.execution import Run
+from parley.core.routing.router import Router
+from parley.core.sessions.idempotency import Key
+from parley.core.sessions.turns import Held, Turns
+from parley.core.streaming.accumulator import AnswerJoiner
+from parley.core.streaming.replay import streamed
+from parley.core.streaming.shaper import StreamShaper, stamp
+from parley.core.usage.limits import UNLIMITED, Admission, Limits, Standing, Told
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.receipt_pb2 import Receipt
 

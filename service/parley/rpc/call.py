@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parley.core.errors import ParleyError
-from parley.core.limits import Standing
 from parley.core.ports import Caller
+from parley.core.usage.limits import Standing
 from parley.v1.receipt_pb2 import Receipt
 
 

@@ -17,11 +17,12 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from parley.core.errors import DeadlineExceeded, InvalidRequest, ParleyError, ShuttingDown, Unauthenticated
-from parley.core.limits import Standing
 from parley.core.offload import note_size, offload
 from parley.core.ports import Authenticator, Caller
-from parley.rpc import errors, limits, receipts, unknown_fields
+from parley.core.usage.limits import Standing
+from parley.rpc import errors, unknown_fields
 from parley.rpc.call import Call, caller, current, enter
+from parley.rpc.metadata import rate_limits, receipts
 from parley.v1.chat_completions_pb2 import DESCRIPTOR, CreateChatCompletionRequest
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -150,7 +151,7 @@ class ErrorInterceptor(_Interceptor):
                 failure = failed(call, error)
                 if failure is None:
                     raise
-                told = (*limits.metadata(call.standings or ()), *receipts.metadata(call.receipt))
+                told = (*rate_limits.metadata(call.standings or ()), *receipts.metadata(call.receipt))
                 trailing = (*_ids(call), *told, *errors.trailing_metadata(failure))
                 await context.abort(errors.STATUS[failure.reason], failure.message, trailing)
 

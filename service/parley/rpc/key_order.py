@@ -12,7 +12,7 @@ import orjson
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2
 from google.protobuf.descriptor import Descriptor
 
-from parley.core.plain import number
+from parley.core.messages.proto_json import number
 from parley.v1 import chat_completions_pb2, message_pb2
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 

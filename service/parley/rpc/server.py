@@ -5,16 +5,16 @@ import asyncio
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from parley.core.background import Repeating
 from parley.core.chat import Chat
 from parley.core.ports import Authenticator, Store
-from parley.core.repeating import Repeating
-from parley.core.routing import Router
+from parley.core.routing.router import Router
 from parley.rpc.call import Call
-from parley.rpc.chat_completions import ChatCompletionsServicer
 from parley.rpc.interceptors import interceptors
-from parley.rpc.models import ModelsServicer
 from parley.rpc.reflection import add_reflection
-from parley.rpc.sessions import SessionsServicer
+from parley.rpc.services.chat_completions import ChatCompletionsServicer
+from parley.rpc.services.models import ModelsServicer
+from parley.rpc.services.sessions import SessionsServicer
 from parley.v1 import chat_completions_pb2, models_pb2, sessions_pb2
 from parley.v1.chat_completions_pb2_grpc import add_ChatCompletionsServicer_to_server
 from parley.v1.models_pb2_grpc import add_ModelsServicer_to_server

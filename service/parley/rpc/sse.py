@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import orjson
 
 from parley.core.errors import ParleyError
-from parley.core.plain import dumps, from_message
+from parley.core.messages.proto_json import dumps, from_message
 from parley.rpc import errors
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.error_reason_pb2 import ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED

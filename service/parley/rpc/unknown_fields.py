@@ -12,8 +12,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 
-from parley.core import extra_fields
 from parley.core.errors import InvalidRequest, Violation
+from parley.core.messages import extra_fields
 from parley.rpc.key_order import STRUCTS, keep_key_order
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.sessions_pb2 import ListSessionMessagesResponse

@@ -12,8 +12,8 @@ from typing import Any
 
 from google.protobuf.struct_pb2 import Value
 
-from parley.core import extra_fields, functions
 from parley.core.errors import InvalidRequest, Violation
+from parley.core.messages import extra_fields, functions
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import orjson
 
-from parley.core import history
 from parley.core.errors import InvalidRequest
-from parley.core.history import TurnSize
 from parley.core.ports import Charge, TurnEnd
+from parley.core.sessions import history
+from parley.core.sessions.history import TurnSize
 from parley.v1.message_pb2 import Message, Usage
 from parley.v1.receipt_pb2 import Receipt
 from parley.v1.sessions_pb2 import Session, SessionMessage

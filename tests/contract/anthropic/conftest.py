@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from parley.backends.anthropic import Anthropic
+from parley.backends.anthropic.backend import Anthropic
 from tests.contract.anthropic_api import message, said
 from tests.contract.backends import KEY
 from tests.upstream import ScriptedUpstream

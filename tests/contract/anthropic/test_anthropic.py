@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
-from parley.backends.anthropic import Anthropic
+from parley.backends.anthropic.backend import Anthropic
 from parley.core.errors import (
     ContentPolicy,
     ContextLengthExceeded,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from parley.backends.anthropic import Anthropic
+from parley.backends.anthropic.backend import Anthropic
 from parley.core.errors import InvalidRequest, UnsupportedParameter, UpstreamRejected
 from parley.v1.message_pb2 import Message
 from tests.contract.anthropic.test_anthropic_request import refused, sent, words

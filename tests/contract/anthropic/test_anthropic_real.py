@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from parley.backends import llama_cpp_launch
-from parley.backends.anthropic import Anthropic
+from parley.backends.anthropic.backend import Anthropic
+from parley.backends.llama_cpp import launch as llama_cpp_launch
 from parley.core.errors import ContextLengthExceeded
 from tests.contract.backends import call, collect, reasons, text
 from tests.contract.test_backend_llama_cpp import start

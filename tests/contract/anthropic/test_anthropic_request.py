@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from parley.backends.anthropic import Anthropic
-from parley.backends.anthropic_request import SENT
-from parley.backends.json_text import OWN
+from parley.backends.anthropic.backend import Anthropic
+from parley.backends.anthropic.request import SENT
+from parley.backends.json_fidelity import OWN
 from parley.config import ConfigError
 from parley.core.errors import InvalidRequest, ParleyError, UnsupportedParameter
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest

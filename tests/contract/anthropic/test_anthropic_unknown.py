@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from parley.backends.anthropic import Anthropic
-from parley.core.answers import AnswerJoiner
+from parley.backends.anthropic.backend import Anthropic
 from parley.core.errors import InvalidRequest, UnsupportedParameter, UpstreamError
+from parley.core.streaming.accumulator import AnswerJoiner
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import Message
 from tests.contract.anthropic.test_anthropic_request import SCHEMA, TOOL, refused, sent, words

@@ -6,9 +6,9 @@ from typing import TypeAlias
 
 import pytest
 
-from parley.core import export
 from parley.core.errors import ReplyDeleted, SessionBusy, SessionNotFound, TurnLost
 from parley.core.ports import Claim, Reaped, SessionFilter, Store, TurnEnd
+from parley.core.sessions import export
 from tests.contract.stores.making import LEASE, Clock, all_messages, begin, charge, complete, converse, message
 
 Rows: TypeAlias = Callable[[], int]

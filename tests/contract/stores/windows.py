@@ -2,8 +2,8 @@
 
 import pytest
 
-from parley.core.history import Window, tokens
 from parley.core.ports import Store, TurnEnd
+from parley.core.sessions.history import Window, tokens
 from parley.v1.message_pb2 import Message
 from tests.contract.stores.making import (
     WHOLE,

@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from parley.backends import bounds, exchange
-from parley.backends.parley import Parley
+from parley.backends import deadlines
+from parley.backends.http import backend as http_backend
+from parley.backends.parley.backend import Parley
 from parley.config import Timeouts
 from parley.core.errors import StreamBroken, UpstreamTimeout
 from parley.core.ports import Backend
@@ -158,7 +159,7 @@ async def test_a_complete_answer_does_not_wait_for_a_stream_left_open(
     vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the last `finish_reason` the usage and `[DONE]` have ten seconds, here 0.2; then the answer is whole."""
-    monkeypatch.setattr(exchange, "TAIL_SECONDS", 0.2)
+    monkeypatch.setattr(http_backend, "TAIL_SECONDS", 0.2)
     upstream.answer(Events([*openai.chunks("Hello."), openai.chunk(finish="stop"), *_beats(COMMENT, 1), Stall()]))
     async with asyncio.timeout(LONG):
         said = await collect(backend, call())
@@ -205,7 +206,7 @@ async def test_another_parley_that_sends_no_tokens() -> None:
 
 async def test_another_parley_that_leaves_its_stream_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer is complete with its last `finish_reason`."""
-    monkeypatch.setattr(bounds, "TAIL_SECONDS", 0.2)
+    monkeypatch.setattr(deadlines, "TAIL_SECONDS", 0.2)
     gate = Gate()
     with ScriptedParley() as upstream:
         backend = Parley(upstream.address, KEY)

@@ -20,8 +20,9 @@
 | S16 | 503 for ever, and who is billed | the answer names the model that gave it, with usage |
 
 All run at default settings. S15 lasts for a minute in real time: `outage.py` lives through it in the background, and
-tests/unit/test_liveness_simulation.py through many of them in virtual time. In S09 the 30 s are 2, as it is the close
-that counts; without a fallback, S06 has 2 s for `total` and S07 comes after 2 s, as there is nothing but the wait.
+tests/unit/routing/test_liveness_simulation.py through many of them in virtual time. In S09 the 30 s are 2, as it is
+the close that counts; without a fallback, S06 has 2 s for `total` and S07 comes after 2 s, as there is nothing but
+the wait.
 """
 
 from collections.abc import Sequence

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from parley.core.history import Window
 from parley.core.ports.limits import Charge
+from parley.core.sessions.history import Window
 from parley.v1.message_pb2 import Message, Usage
 from parley.v1.receipt_pb2 import Receipt
 from parley.v1.sessions_pb2 import Session, SessionMessage
@@ -102,9 +102,10 @@ class SessionStore(Protocol):
     async def begin_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn:
         """Leases the session, stores the turn's new messages, and returns it with the history before it.
 
-        `parley.core.resent` decides what is new, `parley.core.history` what of the past goes with it. A turn whose
-        lease has run out is marked `incomplete(crashed)` on the way. Raises SessionNotFound, SessionOfOtherModel,
-        SessionBusy, and InvalidRequest where nothing is new or the request contradicts the session.
+        `parley.core.sessions.resent_history` decides what is new, `parley.core.sessions.history` what of the past
+        goes with it. A turn whose lease has run out is marked `incomplete(crashed)` on the way. Raises
+        SessionNotFound, SessionOfOtherModel, SessionBusy, and InvalidRequest where nothing is new or the request
+        contradicts the session.
         """
         ...
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from parley.core import history
+from parley.core.sessions import history
 from parley.v1.message_pb2 import Message
 
 Now: TypeAlias = float | None

@@ -9,10 +9,10 @@ from typing import Any
 import asyncpg
 import orjson
 
-from parley.core import history, resent
 from parley.core.errors import SessionBusy, SessionNotFound, SessionOfOtherModel, TurnLost
-from parley.core.history import TurnSize, Window
 from parley.core.ports import Claim, Turn, TurnBegin, TurnEnd
+from parley.core.sessions import history, resent_history
+from parley.core.sessions.history import TurnSize, Window
 from parley.stores import records
 from parley.stores.postgres.database import Connection
 from parley.stores.postgres.limits import SETTLE, settle_columns
@@ -228,7 +228,7 @@ async def renew_turns(db: Connection, turns: Sequence[Turn], now: Now, lease_sec
 
 async def _look(db: Connection, begin: TurnBegin, now: Now, sizes: int | None) -> asyncpg.Record:
     """Reads what decides about a turn. Raises SessionNotFound, SessionOfOtherModel, SessionBusy."""
-    compared = len(begin.messages) if resent.may_repeat(begin.messages) else 0
+    compared = len(begin.messages) if resent_history.may_repeat(begin.messages) else 0
     bytes_most, messages_most = begin.window.load_bytes or _MOST, begin.window.load_messages or _MOST
     values = (begin.session_id, begin.account, now, compared, sizes, bytes_most, messages_most + 1)
     past = await db.fetchrow(_LOOK, *values)
@@ -248,15 +248,15 @@ def _new(sent: Sequence[Message], past: asyncpg.Record) -> list[Message]:
     """Returns what the session does not have yet. Raises InvalidRequest."""
     new = sent
     if past["stored"] is not None:
-        new = resent.new_messages(_parsed(past["stored"]), sent)
+        new = resent_history.new_messages(_parsed(past["stored"]), sent)
     elif past["first"] is not None:
         first, latest = _parsed(past["first"]), _parsed(past["latest"][::-1])
-        new = resent.new_to(resent.Past(first, latest, _parsed(past["standing"]), is_whole=False), sent)
+        new = resent_history.new_to(resent_history.Past(first, latest, _parsed(past["standing"]), is_whole=False), sent)
     if len(new) < len(sent):
         return list(new)
     if not sent or not history.is_system(sent[0]):
         return list(sent)
-    return list(resent.without_known(_parsed(past["standing"]), sent))
+    return list(resent_history.without_known(_parsed(past["standing"]), sent))
 
 
 def _parsed(messages: Sequence[bytes]) -> list[Message]:

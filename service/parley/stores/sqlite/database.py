@@ -9,8 +9,8 @@ from typing import Any
 
 import apsw
 
-from parley.core import history
 from parley.core.errors import StoreUnavailable
+from parley.core.sessions import history
 from parley.stores.migrations import Migration, migrations, mismatch
 from parley.v1.message_pb2 import Message
 

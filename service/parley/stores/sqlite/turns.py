@@ -8,10 +8,10 @@ from typing import NamedTuple
 import apsw
 import orjson
 
-from parley.core import history, resent
 from parley.core.errors import SessionBusy, SessionOfOtherModel, TurnLost
-from parley.core.history import TurnSize, Window
 from parley.core.ports import Turn, TurnBegin, TurnEnd
+from parley.core.sessions import history, resent_history
+from parley.core.sessions.history import TurnSize, Window
 from parley.stores import records
 from parley.stores.sqlite.claims import end_claim
 from parley.stores.sqlite.clock import Times
@@ -204,19 +204,19 @@ def _new(
 ) -> Sequence[Message]:
     """Returns what the session does not have yet; reads no more of it than the request has. Raises InvalidRequest."""
     sent = begin.messages
-    if completed and resent.may_repeat(sent):
+    if completed and resent_history.may_repeat(sent):
         place = (turn.session_id, turn.number)
         if completed - len(standing) <= len(sent):  # system messages may have changed since
-            new = resent.new_messages(_parsed(_bounded(db, _STORED, place, begin.window)), sent)
+            new = resent_history.new_messages(_parsed(_bounded(db, _STORED, place, begin.window)), sent)
         else:
             first, latest = (_bounded(db, query, (*place, len(sent)), begin.window) for query in (_FIRST, _LATEST))
-            past = resent.Past(_parsed(first), _parsed(latest[::-1]), _parsed(standing), is_whole=False)
-            new = resent.new_to(past, sent)
+            past = resent_history.Past(_parsed(first), _parsed(latest[::-1]), _parsed(standing), is_whole=False)
+            new = resent_history.new_to(past, sent)
         if len(new) < len(sent):
             return new
     if not sent or not history.is_system(sent[0]):
         return sent
-    return resent.without_known(_parsed(standing), sent)
+    return resent_history.without_known(_parsed(standing), sent)
 
 
 def _parsed(messages: Sequence[bytes]) -> list[Message]:

@@ -1,0 +1,56 @@
+"""Anthropic's Messages API, and any server that speaks it."""
+
+import re
+from pathlib import Path
+
+from parley.backends.anthropic import blocks
+from parley.backends.anthropic import request as anthropic_request
+from parley.backends.anthropic import response as anthropic_response
+from parley.backends.anthropic.stream import StreamReader
+from parley.backends.http.adaptive import AdaptiveBackend
+from parley.core.messages.extra_fields import dump_bytes
+from parley.core.ports import UpstreamCall
+from parley.v1.chat_completions_pb2 import ChatCompletion
+
+_VERSION = "2023-06-01"
+# Another model's thinking, or one whose text was changed on its way.
+_SIGNATURE = re.compile(r"signature|thinking.{0,40}cannot be modified", re.IGNORECASE)
+
+
+class Anthropic(AdaptiveBackend):
+    """A backend at `base_url`, which ends before `/v1/messages`; over a Unix socket where one is given.
+
+    `max_tokens` goes with requests that set no limit; at most `connections` are open at a time. A call that continues
+    is asked by prefill, unless `prefill` says that its models refuse that. Raises ConfigError for a key that fits no
+    header.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a server is
+        self,
+        base_url: str,
+        api_key: str | None,
+        max_tokens: int,
+        connections: int = 1000,
+        *,
+        prefill: bool = True,
+        unix_socket: Path | None = None,
+    ) -> None:
+        headers = {"anthropic-version": _VERSION}
+        if api_key:
+            headers["x-api-key"] = api_key
+        url = base_url.rstrip("/") + "/v1/messages"
+        super().__init__(url, headers, api_key, unix_socket, connections=connections)
+        self.can_continue = prefill
+        self._max_tokens = max_tokens
+
+    def _adapt_to(self, words: str, call: UpstreamCall) -> bool:
+        return bool(_SIGNATURE.search(words)) and blocks.forget_thinking(call.request.messages)
+
+    def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
+        return dump_bytes(anthropic_request.body(call, self._max_tokens, stream=stream))
+
+    def _completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion:
+        return anthropic_response.completion(data, may_be_empty=call.request.HasField("stop"))
+
+    def _reader(self, call: UpstreamCall) -> StreamReader:
+        return StreamReader(may_be_empty=call.request.HasField("stop"))

@@ -1,0 +1,129 @@
+"""Content blocks of Anthropic's answers that OpenAI's shape has no place for, kept so that they can be sent back.
+
+Thinking carries a signature, without which the API refuses it in a tool loop; it is kept under the name that clients of
+LiteLLM know, `thinking_blocks`. Where the order of the blocks means something, because the vendor's own tools took part
+or a text has citations, all blocks are kept as they came, in `content_blocks`. (Messages API reference: extended
+thinking, server tools, citations.)
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from parley.core.messages import extra_fields
+from parley.v1.message_pb2 import Message
+
+Block = dict[str, Any]
+
+THINKING = frozenset({"thinking", "redacted_thinking"})
+_ORDER = {"thinking": 0, "redacted_thinking": 0, "text": 1, "tool_use": 2}
+_EVERY = "content_blocks"
+THINKING_BLOCKS = "thinking_blocks"
+
+
+def unknown_fields(blocks: Sequence[Block]) -> dict[str, Any]:
+    """Returns the fields of a message that keep what its other fields cannot say of these blocks."""
+    thinking = [block for block in blocks if block["type"] in THINKING]
+    fields: dict[str, Any] = {THINKING_BLOCKS: thinking} if thinking else {}
+    return fields | every_block(blocks)
+
+
+def every_block(blocks: Sequence[Block]) -> dict[str, Any]:
+    """Returns the field with all blocks, where their order says more than the message does."""
+    order = [_ORDER.get(block["type"], -1) for block in blocks]
+    is_plain = order == sorted(order) and -1 not in order and not any(block.get("citations") for block in blocks)
+    return {} if is_plain else {_EVERY: list(blocks)}
+
+
+# The field of each type of piece, and that of the block to which it is appended.
+_FIELDS = {
+    "text_delta": ("text", "text"),
+    "thinking_delta": ("thinking", "thinking"),
+    "signature_delta": ("signature", "signature"),
+    "input_json_delta": ("partial_json", "input"),
+    "citations_delta": ("citation", "citations"),
+}
+
+
+class Blocks:
+    """The blocks of a streamed answer, put together from their pieces."""
+
+    def __init__(self) -> None:
+        self._blocks: list[Block] = []
+        self._open: dict[int, tuple[Block, dict[str, list[Any]]]] = {}
+
+    def begin(self, index: int, block: Mapping[str, Any]) -> None:
+        """Begins a block. An index may come again: some servers count each block as the first."""
+        begun = dict(block)
+        self._blocks.append(begun)
+        self._open[index] = (begun, {})
+
+    def add(self, index: int, piece: Mapping[str, Any]) -> None:
+        """Adds a piece of a block; one of an unknown type, or of no block, is passed over."""
+        field, found = _FIELDS.get(piece["type"]), self._open.get(index)
+        if field is not None and found is not None:
+            found[1].setdefault(field[1], []).append(piece[field[0]])
+
+    def close(self, index: int) -> list[Block]:
+        """Ends a block; returns it where it is one of thinking."""
+        found = self._open.pop(index, None)
+        if found is None:
+            return []
+        block, pieces = found
+        for name, items in pieces.items():
+            block[name] = _joined(block.get(name), name, items)
+        return [block] if block["type"] in THINKING else []
+
+    def end(self) -> dict[str, Any]:
+        """Returns what `every_block` does of the whole answer."""
+        for index in list(self._open):
+            self.close(index)
+        return every_block(self._blocks)
+
+
+def _joined(begun: Any, name: str, pieces: list[Any]) -> Any:
+    if name == "citations":
+        return [*(begun or ()), *pieces]
+    text = "".join(pieces)
+    if name != "input":
+        return (begun or "") + text
+    try:
+        return orjson.Fragment(text) if isinstance(orjson.loads(text), dict) else begun
+    except orjson.JSONDecodeError:  # cut off, or empty
+        return begun
+
+
+def received(message: Message, fields: dict[str, Any]) -> list[Block] | None:
+    """Returns an assistant's message as its blocks were received; None where they are not kept, or it was changed."""
+    blocks = _objects(fields.get(_EVERY))
+    texts = [block.get("text") for block in blocks if block.get("type") == "text"]
+    calls = [block.get("id") for block in blocks if block.get("type") == "tool_use"]
+    same_text = "".join(map(str, texts)) == message.content.string_value
+    return blocks if blocks and same_text and calls == [call.id for call in message.tool_calls] else None
+
+
+def thinking(fields: dict[str, Any]) -> list[Block]:
+    """Returns the blocks of thinking that can be sent back: those with a signature, and those that are redacted."""
+    return [block for block in _objects(fields.get(THINKING_BLOCKS)) if _is_signed(block)]
+
+
+def forget_thinking(messages: Iterable[Message]) -> bool:
+    """Removes the blocks of earlier answers from a conversation; returns whether there were any."""
+    found = False
+    for message in messages:
+        fields = extra_fields.loads(message.extra_json) if message.role == "assistant" and message.extra_json else {}
+        left = {name: value for name, value in fields.items() if name not in (THINKING_BLOCKS, _EVERY)}
+        if len(left) < len(fields):
+            found = True
+            message.extra_json = extra_fields.dumps(left)
+    return found
+
+
+def _is_signed(block: Block) -> bool:
+    kind = block.get("type")
+    return (kind == "thinking" and bool(block.get("signature"))) or (kind == "redacted_thinking" and "data" in block)
+
+
+def _objects(data: Any) -> list[Block]:
+    return [block for block in data if isinstance(block, dict)] if isinstance(data, Iterable) else []

@@ -1,0 +1,142 @@
+"""From a conversation to the messages of Anthropic's Messages API.
+
+System messages become the one system prompt. Everyone else's words become blocks of `user` and `assistant` messages in
+turn: what neighbours of one side say is one message, so all results of one round of tool calls stand in one. Reasoning
+of earlier turns goes along where it has its signature: the API takes none without.
+
+Unknown fields: `cache_control` goes to the last block of its message, `is_error` to a tool's result. Others are refused
+by name; those of an assistant's message are another vendor's, mean nothing here, and are left out. (Messages API
+reference: messages, tool use, extended thinking, prompt caching.)
+"""
+
+import re
+from typing import Any, Literal
+
+from parley.backends.anthropic import blocks as anthropic_blocks
+from parley.backends.anthropic import parts as anthropic_parts
+from parley.backends.anthropic.parts import Block, content_blocks
+from parley.backends.capabilities import unsupported
+from parley.backends.json_fidelity import exact, members
+from parley.core.errors import UnsupportedParameter
+from parley.core.messages import extra_fields
+from parley.core.ports import UpstreamCall
+from parley.v1.message_pb2 import Message, ToolCall
+
+_NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9_-]")
+_CACHE = "cache_control"
+_TAKEN = frozenset({_CACHE, "content"})  # `content` is the exact text of that field
+_OF_RESULTS = _TAKEN | {"is_error"}
+_OF_CALLS = frozenset({_CACHE, "caller"})
+_NONE: frozenset[str] = frozenset()
+
+
+def conversation(call: UpstreamCall) -> tuple[list[Block], list[Block]]:
+    """Returns the system prompt's blocks, and the messages. Raises InvalidRequest, UnsupportedParameter."""
+    writer = _Writer(call.request.model)
+    for index, message in enumerate(call.request.messages):
+        writer.add(message, f"messages[{index}]")
+    if not call.continues and writer.messages and writer.messages[-1]["role"] == "assistant":
+        raise _goes_on(call.request.model, len(call.request.messages) - 1)
+    return writer.system, writer.messages
+
+
+def _goes_on(model: str, index: int) -> UnsupportedParameter:
+    text = (
+        f'The model "{model}" goes on from an assistant message at the end, and cannot answer it;'
+        " set `continue_final_message`, or end with a message of the user"
+    )
+    return UnsupportedParameter(text, param=f"messages[{index}].role")
+
+
+class _Writer:
+    """Writes one conversation down, message by message. `model` is the caller's name for the model."""
+
+    def __init__(self, model: str) -> None:
+        self.system: list[Block] = []
+        self.messages: list[Block] = []
+        self._model = model
+
+    def add(self, message: Message, place: str) -> None:
+        """Adds a message; `place` is where it stands in the request."""
+        self._refuse(message, place)
+        if message.role == "assistant":
+            self._say("assistant", self._assistant(message, place))
+            return
+        extra = self._extra(message, place)
+        if message.role in ("system", "developer"):
+            parts = content_blocks(message.content, place, self._model, anthropic_parts.TEXTS, _NONE)
+            self.system += _cached(parts, extra)
+        elif message.role == "tool":
+            self._say("user", [self._result(message, place) | _named(extra, _OF_RESULTS)])
+        else:
+            parts = content_blocks(message.content, place, self._model, anthropic_parts.OF_USERS)
+            self._say("user", _cached(parts, extra))
+
+    def _say(self, role: str, blocks: list[Block]) -> None:
+        if not blocks:
+            return
+        if self.messages and self.messages[-1]["role"] == role:
+            self.messages[-1]["content"] += blocks
+        else:
+            self.messages.append({"role": role, "content": blocks})
+
+    def _refuse(self, message: Message, place: str) -> None:
+        """Raises UnsupportedParameter for what has no counterpart. A tool's name is known from its call."""
+        fields: tuple[Literal["name", "audio", "function_call"], ...] = ("name", "audio", "function_call")
+        for name in fields:
+            if message.HasField(name) and not (name == "name" and message.role == "tool"):
+                raise unsupported(f"`{place}.{name}`", self._model, f"{place}.{name}")
+        if message.role == "function":
+            raise unsupported("A message of the role `function`", self._model, f"{place}.role")
+
+    def _extra(self, message: Message, place: str) -> dict[str, Any]:
+        """Returns a message's unknown fields. Raises UnsupportedParameter for what the API does not have."""
+        extra = _members(message.extra_json, place)
+        for key in sorted(extra.keys() - (_OF_RESULTS if message.role == "tool" else _TAKEN)):
+            raise unsupported(f"`{place}.{key}`", self._model, f"{place}.{key}")
+        return extra
+
+    def _assistant(self, message: Message, place: str) -> list[Block]:
+        extra = _members(message.extra_json, place)
+        fields = extra_fields.loads(message.extra_json) if extra else {}
+        received = anthropic_blocks.received(message, fields)
+        if received is not None:
+            return received
+        blocks = content_blocks(message.content, place, self._model, anthropic_parts.OF_ASSISTANTS, _NONE)
+        if message.refusal.strip():
+            blocks.append({"type": "text", "text": message.refusal})
+        blocks += [self._call(call, f"{place}.tool_calls[{index}]") for index, call in enumerate(message.tool_calls)]
+        return anthropic_blocks.thinking(fields) + _cached(blocks, extra)
+
+    def _call(self, call: ToolCall, place: str) -> Block:
+        if call.type == "custom":
+            raise unsupported("A tool call of the type `custom`", self._model, f"{place}.type")
+        text = call.function.arguments
+        arguments = exact(text, f"{place}.function.arguments") if text.strip() else {}
+        block = {"type": "tool_use", "id": _call_id(call.id), "name": call.function.name, "input": arguments}
+        return block | _named(_members(call.extra_json, place), _OF_CALLS)
+
+    def _result(self, message: Message, place: str) -> Block:
+        result = {"type": "tool_result", "tool_use_id": _call_id(message.tool_call_id)}
+        blocks = content_blocks(message.content, place, self._model, anthropic_parts.OF_USERS)
+        return result | {"content": blocks} if blocks else result
+
+
+def _members(extra_json: str, place: str) -> dict[str, Any]:
+    return dict(members(extra_json, f"{place}.extra_json")) if extra_json else {}
+
+
+def _named(extra: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    return {key: value for key, value in extra.items() if key in names and key != "content"}
+
+
+def _cached(blocks: list[Block], extra: dict[str, Any]) -> list[Block]:
+    """Moves `cache_control` of a message to its last block, unless that has its own."""
+    if blocks and _CACHE in extra:
+        blocks[-1].setdefault(_CACHE, extra[_CACHE])
+    return blocks
+
+
+def _call_id(name: str) -> str:
+    """Returns the id of a tool call in the letters that the API takes; another vendor may have made it."""
+    return _NOT_IN_AN_ID.sub("_", name)

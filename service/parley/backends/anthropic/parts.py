@@ -1,0 +1,112 @@
+"""From the parts of a message's content to the content blocks of Anthropic's Messages API.
+
+Parts of OpenAI's types are translated; blocks of Anthropic's own types are sent as they are. (Messages API reference:
+vision, PDF support, search results, citations.)
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.struct_pb2 import Value
+
+from parley.backends.capabilities import unsupported
+from parley.core.errors import InvalidRequest
+from parley.core.messages.proto_json import from_value
+
+Block = dict[str, Any]
+
+_IMAGES = {"image/jpeg", "image/jpg", "image/png", "image/gif", "image/webp"}
+_DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^;,]*)*;base64,", re.IGNORECASE)
+_DETAILS = frozenset({None, "auto", "high"})  # an image is always read as finely as the model can
+_NATIVE = frozenset({"image", "document", "search_result", "container_upload", "tool_reference"})
+_Convert = Callable[[Any, str, str], Block]
+Parts = dict[str, _Convert]
+
+
+def content_blocks(
+    content: Value, place: str, model: str, parts: Parts, native: frozenset[str] = _NATIVE
+) -> list[Block]:
+    """Returns the blocks of a message's content, where these types of parts and of Anthropic's own blocks may stand.
+
+    Empty texts are left out, as the API refuses them. Raises InvalidRequest, UnsupportedParameter.
+    """
+    if content.HasField("string_value"):
+        return _not_empty([{"type": "text", "text": content.string_value}])
+    blocks = []
+    for index, part in enumerate(from_value(content) or ()):
+        at = f"{place}.content[{index}]"
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in parts:
+            blocks.append(_part(part, kind, at, model, parts[kind]))
+        elif kind in native:
+            blocks.append(part)
+        else:
+            raise unsupported(f"A content part of the type `{kind}`", model, f"{at}.type")
+    return _not_empty(blocks)
+
+
+def _part(part: Block, kind: str, at: str, model: str, convert: _Convert) -> Block:
+    """Returns a part's block. `cache_control` is Anthropic's own, and goes along where a caller sets it."""
+    for key in sorted(part.keys() - {"type", kind, "cache_control"}):
+        raise unsupported(f"`{at}.{key}`", model, f"{at}.{key}")
+    block = convert(part.get(kind), f"{at}.{kind}", model)
+    return block | {"cache_control": part["cache_control"]} if "cache_control" in part else block
+
+
+def _not_empty(blocks: list[Block]) -> list[Block]:
+    return [block for block in blocks if block["type"] != "text" or block["text"].strip()]
+
+
+def _text(text: Any, place: str, _model: str) -> Block:
+    return {"type": "text", "text": _string(text, place)}
+
+
+def _image(image: Any, place: str, model: str) -> Block:
+    image = _object(image, place, {"url", "detail"}, model)
+    if image.get("detail") not in _DETAILS:
+        raise unsupported(f"`{place}.detail` other than auto and high", model, f"{place}.detail")
+    url = _string(image.get("url"), f"{place}.url")
+    if url[:5].lower() != "data:":
+        return {"type": "image", "source": {"type": "url", "url": url}}
+    media, data = _data(url, f"{place}.url")
+    if media not in _IMAGES:
+        raise unsupported(f"An image of the type `{media}`", model, f"{place}.url")
+    return {"type": "image", "source": {"type": "base64", "media_type": media.replace("/jpg", "/jpeg"), "data": data}}
+
+
+def _file(file: Any, place: str, model: str) -> Block:
+    file = _object(file, place, {"file_data", "filename"}, model)
+    media, data = _data(_string(file.get("file_data"), f"{place}.file_data"), f"{place}.file_data")
+    if media != "application/pdf":
+        raise unsupported(f"A file of the type `{media}`", model, f"{place}.file_data")
+    block = {"type": "document", "source": {"type": "base64", "media_type": media, "data": data}}
+    return block | {"title": file["filename"]} if file.get("filename") else block
+
+
+TEXTS: Parts = {"text": _text}
+OF_ASSISTANTS: Parts = {"text": _text, "refusal": _text}
+OF_USERS: Parts = {"text": _text, "image_url": _image, "file": _file}
+
+
+def _object(value: Any, place: str, known: set[str], model: str) -> dict[str, Any]:
+    """Returns an object. Raises UnsupportedParameter for keys that have no counterpart."""
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"`{place}` is required and must be an object", param=place)
+    for key in sorted(value.keys() - known):
+        raise unsupported(f"`{place}.{key}`", model, f"{place}.{key}")
+    return value
+
+
+def _string(value: Any, place: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidRequest(f"`{place}` is required and must be a string", param=place)
+    return value
+
+
+def _data(url: str, place: str) -> tuple[str, str]:
+    """Returns the media type and the base64 of a `data:` URL."""
+    match = _DATA_URL.match(url)
+    if match is None:
+        raise InvalidRequest(f"`{place}` must be a URL of the form data:TYPE;base64,…", param=place)
+    return (match[1] or "text/plain").lower(), url[match.end() :]

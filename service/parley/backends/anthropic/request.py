@@ -1,0 +1,160 @@
+"""From the messages to the JSON body of Anthropic's Messages API.
+
+What has a counterpart there is sent under its name. What asks for something that the API cannot do is refused, and so
+is every field that this module does not know: none is ignored. What is Parley's own is not sent. (Messages API
+reference; effort; structured outputs; service tiers.)
+"""
+
+from typing import Any
+
+from parley.backends.anthropic.messages import conversation
+from parley.backends.anthropic.tools import tools
+from parley.backends.capabilities import unsupported
+from parley.backends.json_fidelity import OWN, exact, json_object, merge_extra
+from parley.core.errors import InvalidRequest
+from parley.core.messages.proto_json import from_struct, from_value
+from parley.core.ports import UpstreamCall
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+
+SENT = frozenset(
+    {
+        "model",
+        "messages",
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "top_p",
+        "stop",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "user",
+        "safety_identifier",
+        "reasoning_effort",
+        "response_format",
+        "service_tier",
+        "extra_body",
+        "extra_body_json",
+    }
+)
+"""Fields of the request that are sent, mostly under other names."""
+
+_ASKS_NOTHING: dict[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "logprobs": (False,),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "modalities": (["text"],),
+}
+_HOTTEST = 1.0
+_EFFORTS = ("low", "medium", "high", "xhigh", "max")
+_TIERS = {"auto": "auto", "default": "standard_only", "standard_only": "standard_only"}
+
+
+def body(call: UpstreamCall, max_tokens: int, *, stream: bool) -> dict[str, Any]:
+    """Returns the body, to be written with `extra_fields.dump_bytes`; `max_tokens` is for requests without a limit.
+
+    Raises UnsupportedParameter, and InvalidRequest for a bad schema, `extra_body`, content part or tool call.
+    """
+    request = call.request
+    _refuse(request)
+    system, messages = conversation(call)
+    sent: dict[str, Any] = {"model": call.model or request.model, "max_tokens": _limit(request, max_tokens)}
+    if system:
+        sent["system"] = system
+    sent["messages"] = messages
+    sent |= _sampling(request) | tools(request) | _output(request) | _caller(request)
+    if stream:
+        sent["stream"] = True
+    merge_extra(sent, request, taken=sent.keys())
+    return sent
+
+
+def _refuse(request: CreateChatCompletionRequest) -> None:
+    """Raises UnsupportedParameter for what the API cannot do, unless the value asks for nothing."""
+    for field, value in request.ListFields():
+        if field.name in SENT or field.name in OWN:
+            continue
+        plain = list(value) if field.is_repeated else value
+        if plain not in _ASKS_NOTHING.get(field.name, ()):
+            raise unsupported(f"`{field.name}`", request.model, field.name)
+    _refuse_unknown(request.stream_options.extra_json, "stream_options", request.model, "include_obfuscation")
+
+
+def _limit(request: CreateChatCompletionRequest, default: int) -> int:
+    """Returns the most tokens to produce. Where both names of the limit are set, both hold."""
+    limits = [request.max_completion_tokens] if request.HasField("max_completion_tokens") else []
+    limits += [request.max_tokens] if request.HasField("max_tokens") else []
+    return min(limits, default=default)
+
+
+def _sampling(request: CreateChatCompletionRequest) -> dict[str, Any]:
+    sent: dict[str, Any] = {}
+    if request.HasField("temperature"):
+        if request.temperature > _HOTTEST:
+            raise unsupported("`temperature` above 1", request.model, "temperature")
+        sent["temperature"] = request.temperature
+    if request.HasField("top_p"):
+        sent["top_p"] = request.top_p
+    if stop := from_value(request.stop):
+        sent["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+    return sent
+
+
+def _output(request: CreateChatCompletionRequest) -> dict[str, Any]:
+    """Returns the form of the answer, and how much to think about it."""
+    sent: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    effort = request.reasoning_effort
+    if effort == "none":
+        sent["thinking"] = {"type": "disabled"}
+    elif effort in _EFFORTS:
+        config["effort"] = effort
+    elif request.HasField("reasoning_effort"):
+        raise unsupported(f"`reasoning_effort` `{effort}`", request.model, "reasoning_effort")
+    if (schema := _schema(request)) is not None:
+        config["format"] = {"type": "json_schema", "schema": schema}
+    return sent | {"output_config": config} if config else sent
+
+
+def _schema(request: CreateChatCompletionRequest) -> Any:
+    """Returns the schema that the answer must follow; None where it may be any text.
+
+    It is always followed, whatever `strict` says; its `name` is only a label.
+    """
+    asked = request.response_format
+    if asked.type in ("", "text"):
+        return None
+    if asked.type != "json_schema":
+        raise unsupported(f"`response_format` of the type `{asked.type}`", request.model, "response_format.type")
+    place = "response_format.json_schema"
+    if asked.json_schema.description:
+        raise unsupported(f"`{place}.description`", request.model, f"{place}.description")
+    _refuse_unknown(asked.extra_json, "response_format", request.model)
+    _refuse_unknown(asked.json_schema.extra_json, place, request.model, "schema")
+    if asked.json_schema.HasField("schema_json"):
+        return exact(asked.json_schema.schema_json, "schema_json")
+    if not asked.json_schema.HasField("schema"):
+        raise InvalidRequest(f"`{place}.schema` is required and must be an object", param=f"{place}.schema")
+    return from_struct(asked.json_schema.schema)
+
+
+def _refuse_unknown(extra_json: str, place: str, model: str, *but: str) -> None:
+    """Raises UnsupportedParameter for unknown fields of an object that is translated."""
+    for key in sorted(json_object(extra_json or "{}", f"{place}.extra_json").keys() - set(but)):
+        raise unsupported(f"`{place}.{key}`", model, f"{place}.{key}")
+
+
+def _caller(request: CreateChatCompletionRequest) -> dict[str, Any]:
+    """Returns who asks, and in which tier of service."""
+    sent: dict[str, Any] = {}
+    if request.HasField("service_tier"):
+        if request.service_tier not in _TIERS:
+            raise unsupported(f"`service_tier` `{request.service_tier}`", request.model, "service_tier")
+        sent["service_tier"] = _TIERS[request.service_tier]
+    named = sorted({name for name in (request.user, request.safety_identifier) if name})
+    if len(named) > 1:
+        raise unsupported("`user` beside another `safety_identifier`", request.model, "user")
+    if named:
+        sent["metadata"] = {"user_id": named[0]}
+    return sent

@@ -1,0 +1,181 @@
+"""From the JSON of Anthropic's Messages API to the messages.
+
+What OpenAI's shape has no place for is kept in `extra_json`: of a message as `blocks` says, of other objects
+under its own name. What has the wrong shape raises Malformed.
+(Messages API reference; handling stop reasons.)
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from google.protobuf.struct_pb2 import NULL_VALUE, Struct, Value
+
+from parley.backends.anthropic import blocks
+from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, Malformed
+from parley.backends.parsing import finish_reasons, lenient_json
+from parley.backends.parsing.lenient_json import MOST, Source, count, struct, text_or_none, whole
+from parley.backends.parsing.tool_calls import NO_ARGUMENTS, new_id
+from parley.core.messages import extra_fields
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+from parley.v1.message_pb2 import (
+    Choice,
+    ChunkChoice,
+    CompletionTokensDetails,
+    FunctionCall,
+    Message,
+    PromptTokensDetails,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
+
+_TIERS = {"standard": "default"}
+OF_CHOICES = frozenset({"stop_sequence"})
+_KNOWN = OF_CHOICES | {"id", "type", "role", "model", "content", "stop_reason", "stop_details", "usage"}
+KNOWN_OF_CALLS = frozenset({"type", "id", "name", "input"})
+_KNOWN_COUNTS = frozenset(
+    {
+        "input_tokens",
+        "output_tokens",
+        "output_tokens_details",
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+        "service_tier",
+    }
+)
+
+
+def completion(data: bytes, *, may_be_empty: bool = False) -> ChatCompletion:
+    """Reads a whole answer; `may_be_empty` says that it may have no output. Raises Malformed, ErrorInBody."""
+    try:
+        return _completion(lenient_json.loads(data), Source(data), may_be_empty=may_be_empty)
+    except SHAPE_ERRORS as error:
+        raise Malformed(f"{type(error).__name__}: {error}") from None
+
+
+def _completion(answer: Mapping[str, Any], source: Source, *, may_be_empty: bool) -> ChatCompletion:
+    if answer.get("error"):
+        raise ErrorInBody(answer)
+    said = message(answer, source)
+    reason = finish_reason(answer.get("stop_reason"))
+    has_output = bool(said.content.string_value or said.reasoning_content or said.refusal or said.tool_calls)
+    require_output(reason, has_output=has_output, may_be_empty=may_be_empty)
+    choice = Choice(index=0, message=said, finish_reason=reason)
+    add_unknown(choice, answer, OF_CHOICES)
+    cost = answer.get("usage")
+    cost = cost if isinstance(cost, Mapping) else {}
+    read = ChatCompletion(choices=[choice], usage=usage(cost), service_tier=tier(cost))
+    add_unknown(read, answer, answer.keys() - _KNOWN)
+    return read
+
+
+def message(answer: Mapping[str, Any], source: Source) -> Message:
+    """Reads the blocks of a whole answer. Without text, content is null beside tool calls, else empty."""
+    read = Message(role="assistant")
+    texts = []
+    for place, block in enumerate(answer["content"]):
+        match block["type"]:
+            case "text":
+                texts.append(whole(block["text"]))
+                read.annotations.extend(annotations(block.get("citations")))
+            case "thinking":
+                read.reasoning_content += whole(block["thinking"])
+            case "tool_use":
+                read.tool_calls.append(_tool_call(block, source, place))
+    silent = read.tool_calls and not texts
+    read.content.CopyFrom(Value(null_value=NULL_VALUE) if silent else Value(string_value="".join(texts)))
+    if words := refusal(answer):
+        read.refusal = words
+    if fields := blocks.unknown_fields(answer["content"]):
+        read.extra_json = dumps(fields)
+    return read
+
+
+def finish_reason(stop_reason: Any) -> str:
+    """Returns why the answer ended, in OpenAI's words. Raises Malformed for a reason that is not known to be good."""
+    return finish_reasons.in_openai_words(finish_reasons.given(stop_reason) or "end_turn")
+
+
+def require_output(reason: str | None, *, has_output: bool, may_be_empty: bool) -> None:
+    """Raises Malformed where an answer has ended without saying anything, though nothing explains that."""
+    if not (has_output or reason in finish_reasons.MAY_BE_EMPTY or (may_be_empty and reason)):
+        raise Malformed("the answer is empty")
+
+
+def refusal(ended: Mapping[str, Any]) -> str | None:
+    """Returns why the content was refused, where the API explains it."""
+    details = ended.get("stop_details")
+    return text_or_none(details.get("explanation")) if isinstance(details, Mapping) else None
+
+
+def annotations(citations: Any) -> list[Struct]:
+    """Returns what a text refers to, as the API told it."""
+    found = citations if isinstance(citations, list) else ()
+    return [read for read in map(struct, found) if read is not None]
+
+
+def usage(data: Mapping[str, Any]) -> Usage | None:
+    """Reads what the answer cost; None where it is not told.
+
+    The API counts the tokens of the prompt that its cache had, or got, by themselves.
+    """
+    prompt, produced = count(data.get("input_tokens")), count(data.get("output_tokens"))
+    cached, written = count(data.get("cache_read_input_tokens")), count(data.get("cache_creation_input_tokens"))
+    if prompt is None and produced is None:
+        return None
+    read = Usage(completion_tokens=produced)
+    if prompt is not None:
+        read.prompt_tokens = min(prompt + (cached or 0) + (written or 0), MOST)
+        read.total_tokens = min(read.prompt_tokens + (produced or 0), MOST)
+    if cached is not None or written is not None:
+        details = PromptTokensDetails(cached_tokens=cached, cache_write_tokens=written)
+        read.prompt_tokens_details.CopyFrom(details)
+    details_of_output = data.get("output_tokens_details")
+    thought = count(details_of_output.get("thinking_tokens")) if isinstance(details_of_output, Mapping) else None
+    if thought is not None:
+        read.completion_tokens_details.CopyFrom(CompletionTokensDetails(reasoning_tokens=thought))
+    add_unknown(read, data, data.keys() - _KNOWN_COUNTS)
+    return read
+
+
+def add_unknown(
+    read: ChatCompletion | ChatCompletionChunk | Choice | ChunkChoice | ToolCall | ToolCallDelta | Usage,
+    data: Mapping[str, Any],
+    names: Iterable[str],
+) -> None:
+    """Adds those of these fields of an object that are set: Parley has no place of its own for them."""
+    fields = {name: data[name] for name in names if data.get(name) is not None}
+    if fields:
+        read.extra_json = dumps(fields)
+
+
+def tier(usage: Mapping[str, Any]) -> str | None:
+    """Returns the tier of service that answered, in OpenAI's words where it has any."""
+    found = text_or_none(usage.get("service_tier"))
+    return _TIERS.get(found, found) if found else None
+
+
+def id_of_call(block: Mapping[str, Any]) -> str:
+    """Returns the id of a tool call; one of our own, where it has none."""
+    return text_or_none(block.get("id")) or new_id()
+
+
+def name_of_call(block: Mapping[str, Any]) -> str:
+    """Returns the name of the tool that is called. Raises Malformed where there is none."""
+    name = text_or_none(block.get("name"))
+    if name is None:
+        raise Malformed("a tool call has no name")
+    return name
+
+
+def _tool_call(block: Mapping[str, Any], source: Source, place: int) -> ToolCall:
+    arguments = dumps(source.at("content", place, "input")) if block.get("input") else NO_ARGUMENTS
+    function = FunctionCall(name=name_of_call(block), arguments=arguments)
+    call = ToolCall(id=id_of_call(block), type="function", function=function)
+    add_unknown(call, block, block.keys() - KNOWN_OF_CALLS)
+    return call
+
+
+def dumps(data: Any) -> str:
+    """Returns the JSON text of unknown fields."""
+    return extra_fields.dumps(data)

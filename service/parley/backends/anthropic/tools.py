@@ -1,0 +1,100 @@
+"""From tools and the choice among them to those of Anthropic's Messages API.
+
+Functions are translated. Tools of the vendor's own, whose types end in a date, are sent as they are; all other types
+are refused by name. (Messages API reference: tool use, server tools, prompt caching.)
+"""
+
+import re
+from typing import Any
+
+from parley.backends.capabilities import unsupported
+from parley.backends.json_fidelity import exact, exact_texts, members
+from parley.core.errors import InvalidRequest
+from parley.core.messages import extra_fields
+from parley.core.messages.proto_json import from_struct, from_value
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from parley.v1.message_pb2 import FunctionDefinition, Tool
+
+_NO_PARAMETERS = {"type": "object", "properties": {}}
+_CHOICES = {"auto": "auto", "required": "any", "any": "any", "none": "none"}
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_NATIVE = re.compile(r"[a-z0-9_]+_\d{8}|mcp_toolset")
+_NATIVE_CHOICES = frozenset({"auto", "any", "tool", "none"})
+_FIELDS = frozenset(
+    {"cache_control", "defer_loading", "allowed_callers", "input_examples", "eager_input_streaming", "parameters"}
+)
+
+
+def tools(request: CreateChatCompletionRequest) -> dict[str, Any]:
+    """Returns the tools and how to choose among them; without tools there is nothing to choose.
+
+    Tools that the API does not have are left out where none may be called. Raises InvalidRequest, UnsupportedParameter.
+    """
+    choice = _choice(request) if request.tools else None
+    may_call = choice is None or choice["type"] != "none"
+    offered = [
+        _tool(tool, f"tools[{index}]", request.model)
+        for index, tool in enumerate(request.tools)
+        if may_call or tool.type == "function" or _NATIVE.fullmatch(tool.type)
+    ]
+    if not offered:
+        return {}
+    if request.HasField("parallel_tool_calls") and not request.parallel_tool_calls and may_call:
+        choice = (choice or {"type": "auto"}) | {"disable_parallel_tool_use": True}
+    return {"tools": offered, "tool_choice": choice} if choice else {"tools": offered}
+
+
+def _tool(tool: Tool, place: str, model: str) -> dict[str, Any]:
+    extra = members(tool.extra_json, f"{place}.extra_json") if tool.extra_json else {}
+    if _NATIVE.fullmatch(tool.type):
+        return {"type": tool.type} | extra
+    if tool.type != "function":
+        raise unsupported(f"A tool of the type `{tool.type}`", model, f"{place}.type")
+    function = tool.function
+    if not _NAME.fullmatch(function.name):
+        raise unsupported(f"A tool with the name `{function.name}`", model, f"{place}.function.name")
+    made: dict[str, Any] = {"name": function.name}
+    if function.HasField("description"):
+        made["description"] = function.description
+    made["input_schema"] = _parameters(function)
+    if function.HasField("strict"):
+        made["strict"] = function.strict
+    made |= _known(extra, place, model)
+    if function.extra_json:
+        at = f"{place}.function"
+        made |= _known(members(function.extra_json, f"{at}.extra_json"), at, model)
+    return made
+
+
+def _known(extra: dict[str, Any], place: str, model: str) -> dict[str, Any]:
+    """Returns unknown fields that the API has under the same name. Raises UnsupportedParameter for all others."""
+    for key in sorted(extra.keys() - _FIELDS):
+        raise unsupported(f"`{place}.{key}`", model, f"{place}.{key}")
+    return {key: value for key, value in extra.items() if key != "parameters"}
+
+
+def _parameters(function: FunctionDefinition) -> Any:
+    """Returns the schema of a function's parameters, keys in order; where there is none, that of an empty object."""
+    if function.HasField("parameters_json"):
+        schema = exact(function.parameters_json, "parameters_json")
+        return _NO_PARAMETERS if extra_fields.loads(function.parameters_json) == {} else schema
+    return from_struct(function.parameters) or _NO_PARAMETERS
+
+
+def _choice(request: CreateChatCompletionRequest) -> dict[str, Any] | None:
+    choice = from_value(request.tool_choice)
+    if choice is None:
+        return None
+    if not isinstance(choice, dict):
+        if choice not in _CHOICES:
+            raise unsupported(f"`tool_choice` `{choice}`", request.model, "tool_choice")
+        return {"type": _CHOICES[choice]}
+    if choice.get("type") in _NATIVE_CHOICES:
+        text = exact_texts(request).get("tool_choice", "{}")
+        return choice | members(text, "tool_choice") | {"type": choice["type"]}
+    if choice.get("type", "function") != "function":
+        raise unsupported(f"`tool_choice` of the type `{choice['type']}`", request.model, "tool_choice")
+    function = choice.get("function")
+    if not (isinstance(function, dict) and isinstance(function.get("name"), str)):
+        raise InvalidRequest("`tool_choice.function.name` is required and must be a string", param="tool_choice")
+    return {"type": "tool", "name": function["name"]}

@@ -1,0 +1,1 @@
+"""The providers of the package any-llm-sdk."""

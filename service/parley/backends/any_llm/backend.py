@@ -1,0 +1,140 @@
+"""The providers of the any-llm-sdk package: the long tail. Needs the extra `any-llm`; app.py imports this late.
+
+What goes over the wire is the provider's own package's business. It is asked and answers in OpenAI's terms, which are
+read here as those of an OpenAI server are. Connections, proxies and how much of an answer is read into memory are the
+package's, too.
+"""
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+
+import any_llm
+from any_llm.exceptions import AnyLLMError, UnsupportedParameterError
+from pydantic import BaseModel
+
+from parley.backends.any_llm.errors import ProviderFailures
+from parley.backends.any_llm.request import arguments
+from parley.backends.deadlines import Bounds, Silence
+from parley.backends.errors import classifier
+from parley.backends.errors.classifier import Malformed
+from parley.backends.openai import response as openai_response
+from parley.backends.openai.choice import expected
+from parley.backends.openai.stream import StreamReader
+from parley.config import ConfigError
+from parley.core.ports import UpstreamCall
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+
+_CLOSING_SECONDS = 1.0
+
+
+class AnyLLM:
+    """A provider by its name in any-llm-sdk. Raises ConfigError where it cannot be made, for want of a key for example.
+
+    Without `api_key` and `base_url` the package takes what it knows of the provider, and from the environment.
+    """
+
+    can_continue = False  # each provider does so in its own way, or not at all
+
+    def __init__(self, provider: str, api_key: str | None = None, base_url: str | None = None) -> None:
+        self._provider = _make(provider, api_key, base_url)
+        self._translates = not _speaks_openai(self._provider)
+        self._failures = ProviderFailures(api_key)
+
+    async def complete(self, call: UpstreamCall) -> ChatCompletion:
+        """Answers whole; see the port."""
+        asked = arguments(call, stream=False, translates=self._translates)
+        bounds = Bounds(call)
+        try:
+            async with asyncio.timeout_at(bounds.end):
+                answer = await self._provider.acompletion(**asked)
+            return openai_response.completion(_json(answer), expected(call))
+        except TimeoutError as error:
+            raise bounds.exceeded(error) from None
+        except Malformed as error:
+            raise classifier.unreadable(call.request.model, self._failures.redact(str(error))) from None
+        except Exception as error:  # noqa: BLE001 - what any of the packages raises
+            raise self._failures.of_provider(error, call.request.model) from None
+
+    async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
+        """Answers in chunks; see the port."""
+        asked = arguments(call, stream=True, translates=self._translates)
+        bounds = Bounds(call)
+        reader = StreamReader(expected(call))
+        silence = Silence(call, bounds)
+        until = bounds.first_token
+        answer: AsyncIterator[Any] | None = None
+        try:
+            async with asyncio.timeout_at(until):
+                answer = await self._provider.acompletion(**asked)
+            while not reader.ended:
+                async with asyncio.timeout_at(until):
+                    chunk = reader.feed(await _next(answer))
+                if chunk is not None:
+                    yield chunk
+                until = silence.heard(chunk, started=reader.started, whole=reader.whole)
+        except TimeoutError as error:
+            if not reader.whole:
+                raise bounds.exceeded(error, started=reader.started) from None
+        except Exception as error:  # noqa: BLE001 - what any of the packages raises
+            raise self._failures.of_provider(error, call.request.model, started=reader.started) from None
+        finally:
+            await _close(answer)
+        if not reader.ended and (chunk := reader.feed(b"")) is not None:
+            yield chunk
+        if not reader.whole:
+            raise self._failures.unfinished(reader.failure, call.request.model, started=reader.started)
+
+    async def check(self) -> None:
+        """Is never asked: these backends have no `health`."""
+
+    async def close(self) -> None:
+        """Closes every connection, where the provider's package can."""
+        await _close(getattr(self._provider, "client", None))
+
+
+def _speaks_openai(provider: any_llm.AnyLLM) -> bool:
+    return any(kind.__name__ == "BaseOpenAIProvider" for kind in type(provider).__mro__)
+
+
+def _make(provider: str, api_key: str | None, base_url: str | None) -> any_llm.AnyLLM:
+    """Makes the provider, which is to repeat no call and to follow no redirect, where it can be told so."""
+    try:
+        try:
+            made = any_llm.AnyLLM.create(provider, api_key, base_url, unified_exceptions=True, max_retries=0)
+        except UnsupportedParameterError:
+            made = any_llm.AnyLLM.create(provider, api_key, base_url, unified_exceptions=True)
+    except (AnyLLMError, ImportError, ValueError, TypeError) as error:
+        raise ConfigError(f"provider: any-llm-sdk cannot make {provider!r}: {error}") from error
+    http: Any = getattr(getattr(made, "client", None), "_client", None)  # httpx, in the packages of most vendors
+    if hasattr(http, "follow_redirects"):
+        http.follow_redirects = False
+    return made
+
+
+async def _next(answer: Any) -> bytes:
+    """Returns the next chunk as an event, b"" at the end."""
+    chunk = await anext(answer, None)
+    return b"" if chunk is None else b"data: %b\n\n" % _json(chunk)
+
+
+def _json(answer: Any) -> bytes:
+    """Writes an answer of the package's as the JSON that an OpenAI server would have sent."""
+    if not isinstance(answer, BaseModel):
+        raise Malformed(f"the package answered with {type(answer).__name__}")
+    return answer.model_dump_json(exclude_none=True).encode()
+
+
+async def _close(what: Any) -> None:
+    """Closes a stream or a client in whatever way it has."""
+    close = getattr(what, "aclose", None) or getattr(what, "close", None)
+    if close is None:
+        return
+    try:
+        async with asyncio.timeout(_CLOSING_SECONDS):
+            closing = close()
+            if inspect.isawaitable(closing):
+                await closing
+    except Exception:  # noqa: BLE001, S110 - there is nothing to be done about it, and nobody to be told
+        pass

@@ -1,0 +1,188 @@
+"""What an error's body says, in whatever of the known shapes: of OpenAI, Anthropic, Google, AWS, FastAPI and others.
+
+An error may be wrapped in another one: `{"error": …}`, `{"detail": …}`, a list, JSON in a text (`metadata.raw` of
+OpenRouter, `message` of Gemini's proxies). The innermost words are the most exact.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from parley.backends.errors import retry_delay
+from parley.backends.errors.kinds import STATUS_OF_GRPC, STATUS_OF_WORD
+
+_DEEPEST = 6
+_LONGEST = 4000  # characters of one message that are looked at
+_INNER = ("error", "detail", "errors", "base_resp", "innererror", "inner_error", "response", "metadata", "raw", "body")
+_MESSAGES = ("message", "msg", "Message", "error_msg", "errorMessage", "status_msg", "error_description", "title")
+_CODES = ("code", "type", "status", "reason", "error_type", "error_code", "errorCode", "errorType", "__type")
+_STATUSES = ("code", "status", "status_code", "statusCode", "http_status", "http_code")
+
+
+@dataclass(slots=True)
+class ErrorBody:
+    """One error. `words` are all its messages, `message` the innermost one; `codes` are in lower case.
+
+    `status` is the HTTP status that the body itself names. `param` is the field at fault, and `validated` says that the
+    server lists what its own validation has found. `wait` is in seconds.
+    """
+
+    message: str = ""
+    words: str = ""
+    code: str | None = None
+    codes: set[str] = field(default_factory=set)
+    param: str | None = None
+    status: int | None = None
+    wait: float | None = None
+    validated: bool = False
+
+
+def parse(data: bytes) -> ErrorBody:
+    """Reads the body of an answer; a page of HTML says nothing to anybody but the log."""
+    try:
+        return read(orjson.loads(data))
+    except orjson.JSONDecodeError:
+        text = data.decode(errors="replace").strip()
+        return read("" if text.startswith("<") else text)
+
+
+def read(error: Any) -> ErrorBody:
+    """Reads an error's JSON."""
+    found = ErrorBody()
+    messages: list[str] = []
+    for layer in _layers(error, 0):
+        if isinstance(layer, str):
+            messages.append(layer[:_LONGEST])
+        else:
+            messages.extend(_message(layer))
+            _add(found, layer)
+    found.message = messages[-1] if messages else ""
+    found.words = "\n".join(messages + _hints(found))
+    found.wait = retry_delay.in_words(found.words) if found.wait is None else found.wait
+    return found
+
+
+def _layers(value: Any, depth: int) -> Iterator[dict[str, Any] | str]:
+    """Yields the objects and texts that say something, from the outside to the inside."""
+    if depth > _DEEPEST:
+        return
+    if isinstance(value, str):
+        inner = _json(value)
+        if inner is None:
+            if value.strip():
+                yield value.strip()
+        else:
+            yield from _layers(inner, depth + 1)
+    elif isinstance(value, list):
+        yield from _of_list(value, depth)
+    elif isinstance(value, dict):
+        yield value
+        for name in _INNER:
+            yield from _layers(value.get(name), depth + 1)
+        for name in _MESSAGES:
+            if isinstance(value.get(name), str):
+                yield from _layers(_json(value[name]), depth + 1)
+
+
+def _of_list(value: list[Any], depth: int) -> Iterator[dict[str, Any] | str]:
+    """The first error of a list is the one that counts; of FastAPI's all are told, as one text."""
+    if value and all(isinstance(item, dict) and "msg" in item and "loc" in item for item in value):
+        yield {"message": "; ".join(_detail(item) for item in value), "param": _place(value[0]), "validated": True}
+    elif value:
+        yield from _layers(value[0], depth + 1)
+
+
+def _detail(item: Mapping[str, Any]) -> str:
+    """Puts one of FastAPI's validation errors into words. What it says of the `input` is left out."""
+    place = _place(item)
+    return f"{place}: {item.get('msg')}" if place else str(item.get("msg"))
+
+
+def _place(item: Mapping[str, Any]) -> str:
+    loc = item.get("loc")
+    return ".".join(str(part) for part in (loc if isinstance(loc, list) else ()) if part != "body")
+
+
+def _message(layer: Mapping[str, Any]) -> list[str]:
+    return [
+        str(layer[name])[:_LONGEST]
+        for name in _MESSAGES
+        if isinstance(layer.get(name), str) and layer[name].strip() and _json(layer[name]) is None
+    ][:1]
+
+
+def _add(found: ErrorBody, layer: Mapping[str, Any]) -> None:
+    for name in _CODES:
+        value = layer.get(name)
+        if isinstance(value, str) and value:
+            found.codes.add(value.rpartition("#")[2].lower())
+        elif isinstance(value, int) and not isinstance(value, bool):
+            found.codes.add(str(value))
+    code = layer.get("code")
+    if isinstance(code, str) and code and not code.isdecimal():
+        found.code = code
+    param = layer.get("param")
+    if isinstance(param, str) and param:
+        found.param = param
+    found.validated = found.validated or layer.get("validated") is True
+    found.status = found.status or _status(layer)
+    _add_details(found, layer.get("details"))
+    _add_wait(found, layer)
+
+
+def _add_wait(found: ErrorBody, fields: Mapping[str, Any]) -> None:
+    """Reads a field with a wait, or the headers of a provider behind OpenRouter."""
+    if found.wait is None:
+        found.wait = retry_delay.in_body(fields)
+    headers = fields.get("headers")
+    if found.wait is None and isinstance(headers, dict):
+        found.wait = retry_delay.until_reset({name: str(value) for name, value in headers.items()})
+
+
+def _add_details(found: ErrorBody, details: Any) -> None:
+    """Reads google.rpc's details: ErrorInfo, RetryInfo, QuotaFailure."""
+    for detail in details if isinstance(details, list) else ():
+        if not isinstance(detail, dict):
+            continue
+        if isinstance(detail.get("reason"), str):
+            found.codes.add(detail["reason"].lower())
+        _add_wait(found, detail)
+        violations = detail.get("violations")
+        for violation in violations if isinstance(violations, list) else ():
+            if isinstance(violation, dict) and isinstance(violation.get("quotaId"), str):
+                found.codes.add(f"quota:{violation['quotaId']}")
+
+
+def _hints(found: ErrorBody) -> list[str]:
+    """Returns as words the ids of quotas, which say whether they are of a minute or of a day, and the wait."""
+    ids = sorted(code.removeprefix("quota:") for code in found.codes if code.startswith("quota:"))
+    return ids if found.wait is None else [*ids, f"please retry in {found.wait:g}s"]
+
+
+def _status(layer: Mapping[str, Any]) -> int | None:
+    """Returns the HTTP status that an object names: as a number, or as a word of gRPC, of OpenAI and others."""
+    for name in _STATUSES:
+        value = layer.get(name)
+        if isinstance(value, str) and value.isdecimal():
+            value = int(value[:4])
+        if isinstance(value, int) and not isinstance(value, bool):
+            if 300 <= value < 600:  # noqa: PLR2004 - as HTTP counts
+                return value
+            if name == "code" and 0 < value < len(STATUS_OF_GRPC):
+                return STATUS_OF_GRPC[value]
+    words = (layer.get(name) for name in ("status", "code", "type", "error_type", "__type"))
+    named = (STATUS_OF_WORD.get(word.rpartition("#")[2].lower()) for word in words if isinstance(word, str))
+    return next((status for status in named if status is not None), None)
+
+
+def _json(text: str) -> Any:
+    """Reads a text that is itself JSON, maybe behind the prefix `b'` that Python gives to bytes; None for others."""
+    text = text.strip()
+    if text[:1] not in {"{", "["}:
+        return None
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None

@@ -1,0 +1,39 @@
+"""Backends that learn from a refusal, and send the same call once more."""
+
+from parley.backends.deadlines import Bounds
+from parley.backends.http import client as http_client
+from parley.backends.http.backend import HttpBackend
+from parley.core.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
+from parley.core.offload import offload
+from parley.core.ports import UpstreamCall
+from parley.v1.chat_completions_pb2 import ChatCompletion
+
+
+class AdaptiveBackend(HttpBackend):
+    """Sends a call once more where its server refused it for something that the call can do without."""
+
+    async def complete(self, call: UpstreamCall) -> ChatCompletion:
+        """Answers whole; see the port."""
+        try:
+            return await super().complete(call)
+        except UpstreamError as error:
+            if not self._learns(error, call):
+                raise
+        return await super().complete(call)
+
+    async def _open(self, call: UpstreamCall, body: bytes, bounds: Bounds) -> http_client.Answer:
+        try:
+            return await super()._open(call, body, bounds)
+        except UpstreamError as error:
+            if not self._learns(error, call):
+                raise
+        return await super()._open(call, await offload(self._body, call, stream=True), bounds)
+
+    def _learns(self, error: UpstreamError, call: UpstreamCall) -> bool:
+        if isinstance(error, UpstreamUnavailable | UpstreamTimeout) or not error.cause:
+            return False
+        return self._adapt_to(error.cause, call)
+
+    def _adapt_to(self, words: str, call: UpstreamCall) -> bool:
+        """Takes in why a call was refused; returns whether its next body will be another one."""
+        raise NotImplementedError

@@ -1,0 +1,1 @@
+"""The embedded model: a llama.cpp server."""

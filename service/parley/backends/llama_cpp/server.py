@@ -1,0 +1,91 @@
+"""The process of the embedded model: `python -m parley.backends.llama_cpp.server --socket … --model … …`.
+
+Prints one line once the model is loaded, and has written beside the socket, into a file that ends in `.json`, what the
+model's chat template can do, and how many requests and choices (`slots`) the server answers at a time. A SIGTERM, a
+SIGINT or the end of its parent ends it at once: nothing is kept.
+"""
+
+import argparse
+import ctypes
+import http.client
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_PROMPT_CACHE_MIB = 256
+_POLL_SECONDS = 0.5
+
+
+def main() -> None:
+    """Serves until a signal comes or the parent is gone."""
+    arguments = _arguments()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _end_with(arguments.parent)
+    abilities = arguments.socket.with_suffix(".json")
+    for left in (arguments.socket, abilities):
+        left.unlink(missing_ok=True)
+    os.umask(0o177)
+    server = _serve(arguments)
+    known = _abilities(arguments.socket) | {"slots": arguments.slots}
+    abilities.write_text(json.dumps(known), encoding="utf-8")
+    print(f"llama.cpp serves {arguments.model.name} on {arguments.socket}", flush=True)  # noqa: T201 - for the log
+    while os.getppid() == arguments.parent:
+        time.sleep(_POLL_SECONDS)
+    del server
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m parley.backends.llama_cpp.server", description=__doc__)
+    parser.add_argument("--socket", type=Path, required=True, help="the Unix socket to listen on")
+    parser.add_argument("--model", type=Path, required=True, help="the GGUF file")
+    parser.add_argument("--context", type=int, default=4096, help="tokens for each request")
+    parser.add_argument("--slots", type=int, default=4, help="requests at the same time")
+    parser.add_argument("--threads", type=int, default=1, help="threads that compute")
+    parser.add_argument("--parent", type=int, default=os.getppid(), help="the process to end with")
+    return parser.parse_args()
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when its parent ends: at once on Linux, elsewhere within the poll of `main`."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        sys.exit("the process that started this one is gone")
+
+
+def _serve(arguments: argparse.Namespace) -> object:
+    """Loads the model and starts the server in threads of this process. Returns what keeps it alive."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(arguments.model)
+    params.hostnames = [str(arguments.socket)]
+    params.n_ctx = arguments.context * arguments.slots
+    params.n_parallel = arguments.slots
+    for threads in (params.cpuparams, params.cpuparams_batch):
+        threads.n_threads = arguments.threads
+        threads.poll = 0  # threads that wait by spinning made it 10 times slower beside any other load
+    params.cache_ram_mib = _PROMPT_CACHE_MIB
+    params.ui = False
+    params.verbosity = 0
+    return xllamacpp.Server(params)
+
+
+def _abilities(path: Path) -> dict[str, object]:
+    """Asks the server what the model's chat template can do."""
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(path))
+    connection.request("GET", "/props", headers={"Connection": "close"})
+    answer = json.load(connection.getresponse())
+    connection.close()
+    return dict(answer["chat_template_caps"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""OpenAI's chat completions, and any server that speaks them."""

@@ -1,0 +1,126 @@
+"""Any upstream that speaks OpenAI's chat completions over HTTP."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from parley.backends.capabilities import Limits
+from parley.backends.http.adaptive import AdaptiveBackend
+from parley.backends.openai import request as openai_request
+from parley.backends.openai import response as openai_response
+from parley.backends.openai.choice import Expected, expected
+from parley.backends.openai.learned_fields import LearnedFields
+from parley.backends.openai.reasoning import REFUSES, ReasoningHistory, Rule, rule_for
+from parley.backends.openai.stream import StreamReader
+from parley.config import HttpHealth
+from parley.core.messages.extra_fields import dump_bytes
+from parley.core.ports import UpstreamCall
+from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
+
+Prefill = Literal["message", "vllm", "prefix", "off"]
+"""How a server is asked to go on from the beginning of an answer; see the configuration."""
+
+_OPTIONS = "stream_options"
+_SHORT = 16  # characters: fewer may come again by chance
+_NEVER_CONTINUE = ("api.openai.com", ".openai.azure.com", ".services.ai.azure.com")
+
+
+class OpenAI(AdaptiveBackend):
+    """A backend at `base_url`, which ends before `/chat/completions`; over a Unix socket where one is given.
+
+    Without `prefill` it is `off` for OpenAI and Azure, which begin a new answer, and `message` for all others. Without
+    `reasoning` it is what is known of the host; what the server shows besides is kept in `learned`.
+    Raises ConfigError for a key that cannot stand in a header, or a proxy that cannot be used.
+    """
+
+    limits = Limits()
+    left_out: frozenset[str] = frozenset()  # members of answers that are not for the caller
+
+    def __init__(  # noqa: PLR0913 - what can be configured
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        unix_socket: Path | None = None,
+        *,
+        prefill: Prefill | None = None,
+        reasoning: Rule | None = None,
+        learned: LearnedFields | None = None,
+        connections: int = 1000,
+        health: HttpHealth | None = None,
+    ) -> None:
+        url = base_url.rstrip("/") + "/chat/completions"
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        super().__init__(url, headers, api_key, unix_socket, connections=connections, health=health)
+        self._prefill = prefill or _usual_prefill(base_url)
+        self._learned = learned or LearnedFields()
+        self._reasoning = ReasoningHistory(reasoning or rule_for(base_url), self._learned)
+
+    @property
+    def can_continue(self) -> bool:
+        """See the port."""
+        return self._prefill != "off"
+
+    def _adapt_to(self, words: str, call: UpstreamCall) -> bool:
+        return self._learn_options(words, call) or self._reasoning.learn(
+            self._content(call, stream=False)["messages"], call.model, words
+        )
+
+    def _learn_options(self, words: str, call: UpstreamCall) -> bool:
+        """Learns that a server refuses `stream_options`, which is sent for the usage; without, that is estimated."""
+        is_named = _OPTIONS in words and REFUSES.search(words) is not None
+        if not is_named or call.request.stream_options.extra_json or _OPTIONS in self._learned.of(call.model).refused:
+            return False
+        self._learned.change(call.model, lambda known: replace(known, refused=known.refused | {_OPTIONS}))
+        return True
+
+    def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
+        body = self._content(call, stream=stream)
+        self._check(body, call.request)
+        if call.continues:
+            self._continue(body)
+        self._adapt(body)
+        return dump_bytes(body)
+
+    def _content(self, call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
+        body = openai_request.body(call, stream=stream)
+        self._reasoning.write(body["messages"], call.model)
+        if stream and _OPTIONS in self._learned.of(call.model).refused and not call.request.stream_options.extra_json:
+            del body[_OPTIONS]
+        return body
+
+    def _continue(self, body: dict[str, Any]) -> None:
+        """Says that the last message is the beginning of the answer."""
+        if self._prefill == "vllm":
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
+        elif self._prefill == "prefix":
+            body["messages"][-1]["prefix"] = True
+
+    def _check(self, body: dict[str, Any], request: CreateChatCompletionRequest) -> None:
+        """Raises UnsupportedParameter for what this server would ignore."""
+        self.limits.check(body, request)
+
+    def _adapt(self, body: dict[str, Any]) -> None:
+        """Changes the body to what this server means by the same words."""
+
+    def _completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion:
+        return openai_response.completion(data, self._expected(call, _said(call)))
+
+    def _reader(self, call: UpstreamCall) -> StreamReader:
+        said = _said(call)
+        if self._prefill != "prefix" and len(said) < _SHORT:
+            said = ""  # these repeat nothing in streams, and an answer may well begin "ha" after "ha"
+        return StreamReader(self._expected(call, said))
+
+    def _expected(self, call: UpstreamCall, said: str) -> Expected:
+        return expected(call, said, lambda field: self._reasoning.note_field(call.model, field), self.left_out)
+
+
+def _usual_prefill(base_url: str) -> Prefill:
+    host = urlsplit(base_url).hostname or ""
+    return "off" if host.endswith(_NEVER_CONTINUE) else "message"
+
+
+def _said(call: UpstreamCall) -> str:
+    """Returns what the caller has already got of the answer."""
+    return call.request.messages[-1].content.string_value if call.continues else ""

@@ -1,0 +1,82 @@
+"""The probabilities of tokens, from OpenAI's JSON: a decoration, of which what cannot be read is left out."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from parley.backends.parsing.lenient_json import Source, whole
+from parley.core.messages import extra_fields
+from parley.v1.message_pb2 import Logprobs, TokenLogprob, TopLogprob
+
+_UNLIKELY = -9999.0  # how OpenAI writes a probability of next to nothing
+_BYTE = range(256)
+_KNOWN = frozenset({"content", "refusal"})
+_KNOWN_OF_RIVAL = frozenset({"token", "logprob", "bytes"})
+_KNOWN_OF_TOKEN = _KNOWN_OF_RIVAL | {"top_logprobs"}
+
+
+def logprobs(data: Any, top: int, source: Source, *path: str | int) -> Logprobs | None:
+    """Reads the probabilities of tokens, the object at a path of `source`.
+
+    Returns:
+        At most `top` rivals of each token; None where there are no probabilities.
+    """
+    if not isinstance(data, dict):
+        return None
+    read = Logprobs(
+        content=_tokens(data.get("content"), top, source, *path, "content"),
+        refusal=_tokens(data.get("refusal"), top, source, *path, "refusal"),
+    )
+    if not data.keys() <= _KNOWN:
+        _add_unknown(read, data, _KNOWN, source, *path)
+    return read if read.ListFields() else None
+
+
+def _tokens(data: Any, top: int, source: Source, *path: str | int) -> list[TokenLogprob]:
+    if not isinstance(data, list):
+        return []
+    return [_token(item, top, source, *path, place) for place, item in enumerate(data) if isinstance(item, dict)]
+
+
+def _token(data: Mapping[str, Any], top: int, source: Source, *path: str | int) -> TokenLogprob:
+    """Reads a token, and as many of its rivals as were asked for: llama.cpp sends 20 unasked."""
+    rivals = data.get("top_logprobs")
+    token = TokenLogprob(token=_text(data), logprob=_logprob(data), bytes=_bytes(data))
+    if top and isinstance(rivals, list):
+        for place, rival in enumerate(rivals[:top]):
+            if isinstance(rival, dict):
+                read = token.top_logprobs.add(token=_text(rival), logprob=_logprob(rival), bytes=_bytes(rival))
+                if not rival.keys() <= _KNOWN_OF_RIVAL:
+                    _add_unknown(read, rival, _KNOWN_OF_RIVAL, source, *path, "top_logprobs", place)
+    if not data.keys() <= _KNOWN_OF_TOKEN:
+        _add_unknown(token, data, _KNOWN_OF_TOKEN, source, *path)
+    return token
+
+
+def _add_unknown(
+    read: Logprobs | TokenLogprob | TopLogprob,
+    data: Mapping[str, Any],
+    known: frozenset[str],
+    source: Source,
+    *path: str | int,
+) -> None:
+    if fields := source.unknown(data, known, *path):
+        read.extra_json = extra_fields.dumps(fields)
+
+
+def _text(data: Mapping[str, Any]) -> str:
+    token = data.get("token")
+    return whole(token) if isinstance(token, str) else ""
+
+
+def _logprob(data: Mapping[str, Any]) -> float:
+    value = data.get("logprob")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else _UNLIKELY  # type: ignore[arg-type]
+
+
+def _bytes(data: Mapping[str, Any]) -> list[int] | None:
+    value = data.get("bytes")
+    if not isinstance(value, list):
+        return None
+    return value if all(isinstance(item, int) and item in _BYTE for item in value) else None

@@ -1,0 +1,159 @@
+"""From the messages to the JSON body of OpenAI's chat completions.
+
+Every field of the request is sent under its own name, and only what is set: the protos follow OpenAI's API. Fields that
+Parley does not know (`extra_json`) are written into their object exactly as they came. What is Parley's own is not
+sent: the session, and with it `store` and `metadata` (OpenAI takes labels only for what it stores).
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import orjson
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from parley.backends.json_fidelity import OWN, exact, exact_texts, members, merge_extra
+from parley.core.errors import InvalidRequest
+from parley.core.messages.proto_json import from_struct, from_value, number
+from parley.core.ports import UpstreamCall
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest, StreamOptions
+
+NOT_SENT = OWN | {"extra_body", "extra_body_json"}
+"""Fields of the request that are not sent as they are."""
+
+_Convert = Callable[[Any], Any]
+_CARRIERS = frozenset({"extra", "extra_json"})
+_IN_PLACE_OF_TEXT = frozenset({"tool_calls", "function_call", "audio", "refusal"})
+_JSON_TYPES = frozenset({"google.protobuf.Value", "google.protobuf.Struct"})
+
+
+def body(call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
+    """Returns the body, for `extra_fields.dump_bytes`. Raises InvalidRequest for a bad `extra_body` or schema."""
+    request = call.request
+    sent: dict[str, Any] = _request(request)
+    sent["model"] = call.model or request.model
+    if stream:
+        sent["stream"] = True
+        sent["stream_options"] = _stream_options(request.stream_options) | {"include_usage": True}
+    sent |= {name: orjson.Fragment(text) for name, text in exact_texts(request).items()}
+    merge_extra(sent, request)
+    return sent
+
+
+def _converter(kind: Descriptor, omit: Iterable[str] = ()) -> _Convert:
+    """Makes the function that turns a message of this type into JSON data."""
+    fields = {field.name: _field(field) for field in kind.fields if field.name not in {*omit, *_CARRIERS}}
+    typed = frozenset(field.name for field in kind.fields if not _holds_json(field)) - _CARRIERS
+    unsent = frozenset(omit) - typed
+
+    def convert(message: Message) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        extra = ""
+        for field, value in message.ListFields():
+            name = field.name
+            if name in fields:
+                convert_field = fields[name]
+                data[name] = value if convert_field is None else convert_field(value)
+            elif name == "extra_json":
+                extra = value
+        if extra:
+            _add_extra(data, extra, typed, unsent)
+        return data
+
+    return convert
+
+
+def _holds_json(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.full_name in _JSON_TYPES
+
+
+def _add_extra(data: dict[str, Any], text: str, typed: frozenset[str], unsent: frozenset[str]) -> None:
+    """Adds unknown fields to an object.
+
+    A field of any JSON type may be among them, where its text is more exact. Those that are `unsent` are left out.
+
+    Raises InvalidRequest for one of the `typed` fields, and for text that is no JSON object.
+    """
+    extra = members(text, "extra_json")
+    for key in sorted(extra.keys() & typed):
+        raise InvalidRequest(f"`extra_json.{key}` repeats a field of its message; set `{key}`", param="extra_json")
+    data |= {name: value for name, value in extra.items() if name not in unsent}
+
+
+def _field(field: FieldDescriptor) -> _Convert | None:
+    """Makes the function that turns a field's value into JSON data; None where it is that already."""
+    kind = field.message_type
+    if kind is None:
+        return list if field.is_repeated else None
+    if kind.GetOptions().map_entry:
+        return _map
+    convert = _SPECIAL.get(kind.full_name) or _converter(kind)
+    return (lambda values: [convert(value) for value in values]) if field.is_repeated else convert
+
+
+def _map(values: Any) -> dict[str, Any]:
+    return {key: number(value) for key, value in values.items()}
+
+
+def _with_schema(kind: str, struct: str, text: str) -> tuple[str, _Convert]:
+    """A message whose JSON Schema comes as a Struct or as JSON text; the text wins, and keeps the order of keys."""
+    descriptor = CreateChatCompletionRequest.DESCRIPTOR.file.pool.FindMessageTypeByName(kind)
+    plain = _converter(descriptor, {text})
+    order = [field.name for field in descriptor.fields if field.name not in _CARRIERS]
+
+    def convert(message: Message) -> dict[str, Any]:
+        data: dict[str, Any] = plain(message)
+        if message.HasField(text):
+            data[struct] = exact(getattr(message, text), text)
+        return {name: data[name] for name in order if name in data} | data
+
+    return kind, convert
+
+
+def _message(message: Any) -> dict[str, Any]:
+    """Sends empty text where an assistant message says nothing that a server must accept in its place.
+
+    OpenAI's API demands a text beside everything but calls, audio and refusals: an answer cut off in its reasoning has
+    none.
+    """
+    data: dict[str, Any] = _plain_message(message)
+    if data.get("content") is None and message.role == "assistant" and data.keys().isdisjoint(_IN_PLACE_OF_TEXT):
+        data = {"role": "assistant", "content": ""} | data | {"content": ""}
+    return data
+
+
+def _tool_call(message: Any) -> dict[str, Any]:
+    data: dict[str, Any] = _plain_tool_call(message)
+    data.setdefault("type", "function")
+    return data
+
+
+def _function_call(message: Any) -> dict[str, Any]:
+    """Sends an empty object where a call has no arguments: the field is required, and servers read it as JSON."""
+    data: dict[str, Any] = _plain_function_call(message)
+    data.setdefault("arguments", "{}")
+    return data
+
+
+_SPECIAL: dict[str, _Convert] = {
+    "google.protobuf.Value": from_value,
+    "google.protobuf.Struct": from_struct,
+    "parley.v1.ToolCall": _tool_call,
+}
+_SPECIAL |= dict(
+    [
+        _with_schema("parley.v1.FunctionDefinition", "parameters", "parameters_json"),
+        _with_schema("parley.v1.JsonSchema", "schema", "schema_json"),
+    ]
+)
+_find = CreateChatCompletionRequest.DESCRIPTOR.file.pool.FindMessageTypeByName
+# In a request, earlier audio is only named.
+_SPECIAL["parley.v1.Audio"] = _converter(_find("parley.v1.Audio"), {"expires_at", "data", "transcript"})
+_plain_function_call = _converter(_find("parley.v1.FunctionCall"))
+_SPECIAL["parley.v1.FunctionCall"] = _function_call
+_plain_tool_call = _converter(_find("parley.v1.ToolCall"))
+# `annotations` are no part of a request.
+_plain_message = _converter(_find("parley.v1.Message"), {"annotations"})
+_SPECIAL["parley.v1.Message"] = _message
+_stream_options = _converter(StreamOptions.DESCRIPTOR)
+_request = _converter(CreateChatCompletionRequest.DESCRIPTOR, NOT_SENT)

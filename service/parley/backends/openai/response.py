@@ -1,0 +1,157 @@
+"""From the JSON of OpenAI's chat completions to the messages.
+
+Many servers speak this JSON, each a little differently: a choice is read by `choice`, in streams as in whole
+answers. What decorates an answer and is not as it should be is left out.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import orjson
+from google.protobuf.struct_pb2 import NULL_VALUE, Value
+
+from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, Malformed
+from parley.backends.openai.choice import KNOWN_OF_MESSAGE, TEXT_ONLY, USUAL, ChoiceReader, Expected
+from parley.backends.openai.usage import usage
+from parley.backends.parsing import lenient_json
+from parley.backends.parsing.finish_reasons import MAY_BE_EMPTY, STOP
+from parley.backends.parsing.lenient_json import Source, count, struct, text_or_none
+from parley.core.messages import extra_fields
+from parley.core.streaming.accumulator import ChoiceJoiner
+from parley.v1.chat_completions_pb2 import ChatCompletion
+from parley.v1.message_pb2 import Choice, Message, Usage
+
+TAGS = ("system_fingerprint", "service_tier", "moderation")
+PLAIN = frozenset({"id", "object", "created", "model", "choices", "usage", "error", "obfuscation", *TAGS[:2]})
+KNOWN = PLAIN | frozenset(TAGS)
+"""Members of an answer and of a chunk. `obfuscation` pads an event of OpenAI's to a length that tells nothing."""
+
+
+def completion(data: bytes, wanted: Expected) -> ChatCompletion:
+    """Reads a whole answer. Raises Malformed, ErrorInBody."""
+    try:
+        try:
+            answer, is_repaired = orjson.loads(data), False
+        except orjson.JSONDecodeError:
+            answer, is_repaired = lenient_json.repaired(data), True
+        return _completion(answer, Source(data), wanted, is_repaired=is_repaired)
+    except SHAPE_ERRORS as error:
+        raise Malformed(f"{type(error).__name__}: {error}") from None
+
+
+def _completion(answer: Any, source: Source, wanted: Expected, *, is_repaired: bool) -> ChatCompletion:
+    if isinstance(answer, list) and answer:
+        raise_named_error(b"", answer, b"")
+    if answer.get("error"):
+        raise ErrorInBody(answer)
+    if not answer.get("choices"):
+        raise_unmarked_error(answer)
+        raise Malformed("the answer has no choices")
+    read = ChatCompletion(usage=usage(answer.get("usage"), source, "usage") or hidden_usage(answer, source))
+    if wanted.n > 1 and "timings" in answer:  # llama.cpp counts the tokens of one choice only
+        read.usage.ClearField("completion_tokens")
+        read.usage.ClearField("total_tokens")
+    plain = None if is_repaired or wanted.said else _plain_choice(answer["choices"])
+    if plain is not None:
+        read.choices.append(plain)
+    else:
+        read.choices.extend(_choices(answer["choices"], source, wanted, is_repaired=is_repaired))
+    tag(read, answer)
+    if fields := source.unknown(answer, KNOWN | wanted.left_out):
+        read.extra_json = extra_fields.dumps(fields)
+    return read
+
+
+def _plain_choice(choices: Any) -> Choice | None:
+    """Returns the only choice of an answer that is a text and no more, as nearly every one is; None for any other."""
+    [choice, *others] = choices
+    message = choice.get("message")
+    if others or not message or choice.get("finish_reason") != STOP or choice.get("logprobs"):
+        return None
+    content = message.get("content")
+    if content.__class__ is not str or not (choice.keys() <= USUAL and message.keys() <= KNOWN_OF_MESSAGE):
+        return None
+    if not content or any(value for name, value in message.items() if name not in TEXT_ONLY):
+        return None
+    return Choice(index=0, message=Message(role="assistant", content=Value(string_value=content)), finish_reason=STOP)
+
+
+def _choices(data: Any, source: Source, wanted: Expected, *, is_repaired: bool) -> list[Choice]:
+    readers: dict[int, ChoiceReader] = {}
+    made: list[Choice] = []
+    for place, item in enumerate(data):
+        index = index_of(item, place)
+        index = place if index in readers else index
+        reader = readers[index] = ChoiceReader(index, wanted)
+        reader.pieces.is_repaired = is_repaired
+        reader.read(item, source, "choices", place)
+        reader.end()
+        made.append(_joined(index, reader, item.get("message")))
+    require_output(readers.values(), wanted)
+    return made
+
+
+def _joined(index: int, reader: ChoiceReader, message: Any) -> Choice:
+    joiner = ChoiceJoiner()
+    for piece in reader.take():
+        joiner.add(piece)
+    choice = joiner.choice(index)
+    if not choice.message.content.string_value:
+        if isinstance(message, dict) and isinstance(message.get("content"), str):
+            choice.message.content.string_value = ""
+        else:
+            choice.message.content.null_value = NULL_VALUE
+    return choice
+
+
+def index_of(choice: Mapping[str, Any], place: int) -> int:
+    """Returns a choice's index; its place, where it has none that can be."""
+    index = count(choice.get("index"))
+    return place if index is None else index
+
+
+def require_output(choices: Collection[ChoiceReader], wanted: Expected) -> None:
+    """Raises Malformed where an answer has ended without saying anything, though nothing explains that.
+
+    The limit on tokens and a filter may leave nothing; so may `stop`, and an answer that had been said already.
+    """
+    if any(choice.has_output for choice in choices):
+        return
+    reasons = [choice.finish_reason() for choice in choices if choice.reason is not None]
+    if not (reasons and (wanted.may_be_empty or MAY_BE_EMPTY.intersection(reasons))):
+        raise Malformed("the answer is empty")
+
+
+def tag(answer: Any, data: Mapping[str, Any]) -> None:
+    """Copies what the upstream says about itself."""
+    for name in ("system_fingerprint", "service_tier"):
+        if (text := text_or_none(data.get(name))) is not None:
+            setattr(answer, name, text)
+    if data.get("moderation") and (read := struct(data["moderation"])) is not None:
+        answer.moderation.CopyFrom(read)
+
+
+def hidden_usage(answer: Mapping[str, Any], source: Source) -> Usage | None:
+    """Reads a usage that stands elsewhere: in the last choice (Moonshot), or in `x_groq` (Groq)."""
+    for place, choice in enumerate(answer.get("choices") or ()):
+        if isinstance(choice, dict) and choice.get("usage"):
+            return usage(choice["usage"], source, "choices", place, "usage")
+    groq = answer.get("x_groq")
+    return usage(groq.get("usage"), source, "x_groq", "usage") if isinstance(groq, dict) else None
+
+
+def raise_unmarked_error(answer: Mapping[str, Any]) -> None:
+    """Raises ErrorInBody for an object without choices that says in another way that it is an error."""
+    if "error" in (answer.get("object"), answer.get("type")) or answer.get("detail"):  # FastChat, vLLM; FastAPI
+        raise ErrorInBody(answer)
+    status = answer.get("base_resp")  # MiniMax
+    if isinstance(status, dict) and status.get("status_code"):
+        raise ErrorInBody({"error": {"message": status.get("status_msg"), "code": status["status_code"]}})
+
+
+def raise_named_error(name: bytes, event: Any, text: bytes) -> None:
+    """Raises ErrorInBody for an event or a body that is no object but an error all the same (Gemini sends a list)."""
+    if isinstance(event, list) and event and isinstance(event[0], dict) and event[0].get("error"):
+        raise ErrorInBody(event[0])
+    if name == b"error":
+        raise ErrorInBody({"message": text.decode(errors="replace")})

@@ -1,0 +1,243 @@
+"""From the events of an OpenAI stream to chunks: what arrives together becomes one chunk.
+
+A chunk has the pieces of each choice in the order of their arrival. The finish reason of a choice comes behind them
+when the answer has ended, once, and the usage after all choices.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import orjson
+
+from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, Malformed
+from parley.backends.http.sse import EventReader
+from parley.backends.openai import response as answer
+from parley.backends.openai.choice import USUAL, ChoiceReader, Expected
+from parley.backends.openai.usage import usage
+from parley.backends.parsing import lenient_json
+from parley.core.messages import extra_fields
+from parley.v1.chat_completions_pb2 import ChatCompletionChunk
+from parley.v1.message_pb2 import Usage
+
+_DONE = b"[DONE]"
+_LONGEST_DONE = 16  # bytes, white space included
+
+
+class StreamReader:
+    """Reads the stream of one answer; see `body_shapes.Reader`.
+
+    An event that is no JSON object is skipped, as heartbeats are. One that begins as an object carries the answer:
+    where it cannot be read the stream is broken.
+    """
+
+    def __init__(self, wanted: Expected) -> None:
+        self.started = False
+        self.ended = False
+        self.failure: Malformed | ErrorInBody | None = None
+        self._wanted = wanted
+        self._n = wanted.n
+        self._events = EventReader()
+        self._done = False
+        self._is_repaired = False
+        self._is_whole = False
+        self._choices: dict[int, ChoiceReader] = {}
+        self._touched: dict[int, ChoiceReader] = {}
+        self._usage = _Usage(self._n)
+        self._tags = _Tags(wanted.left_out)
+
+    @property
+    def whole(self) -> bool:
+        """Tells whether every choice has ended well; nothing that follows can take that back."""
+        if self.ended:
+            return self._is_whole
+        ended = sum(choice.ends_well(done=False) for choice in self._choices.values())
+        return ended == len(self._choices) and ended >= self._n
+
+    def feed(self, data: bytes) -> ChatCompletionChunk | None:
+        """Returns what these bytes add up to; None where that is nothing. b"" is the end of the stream."""
+        try:
+            for name, text in self._events.feed(data) if data else self._events.end():
+                if len(text) <= _LONGEST_DONE and text.strip() == _DONE:
+                    self._done = self.ended = True
+                    break
+                self._event(name, text)
+        except (ErrorInBody, Malformed) as error:
+            self._fail(error)
+        except SHAPE_ERRORS as error:
+            self._fail(Malformed(f"{type(error).__name__}: {error}"))
+        if self.ended or not data:
+            self.ended = True
+            self._end()
+        return self._take()
+
+    def _fail(self, failure: Malformed | ErrorInBody) -> None:
+        self.failure = self.failure or failure
+        self.ended = True
+
+    def _event(self, name: bytes, text: bytes) -> None:
+        try:
+            event = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            event = self._repair(text)
+        if event.__class__ is not dict:
+            answer.raise_named_error(name, event, text)
+            return
+        if name == b"error" or event.get("error"):
+            raise ErrorInBody(event)
+        choices = event.get("choices")
+        if choices and self._is_plain(event, choices) and self._adds_text(choices[0]):
+            return
+        source = lenient_json.Source(text)
+        if choices:
+            self._read(choices, source)
+        else:
+            answer.raise_unmarked_error(event)
+        self._usage.read(event, source)
+        self._tags.read(event, source)
+
+    def _repair(self, text: bytes) -> Any:
+        """Reads what is not strictly JSON; returns None where it does not even begin as an object."""
+        if not text.lstrip(b" \t\xef\xbb\xbf").startswith(b"{"):
+            return None
+        self._is_repaired = True
+        for choice in self._choices.values():
+            choice.pieces.is_repaired = True
+        return lenient_json.repaired(text)
+
+    def _is_plain(self, event: Mapping[str, Any], choices: Any) -> bool:
+        """Tells whether an event has one choice and nothing else that is new, as nearly every one has."""
+        if len(choices) != 1 or event.get("usage") or not event.keys() <= answer.PLAIN:
+            return False
+        return self._tags.are_known(event)
+
+    def _adds_text(self, item: Mapping[str, Any]) -> bool:
+        """Adds the text of a choice that has a text and nothing else; returns whether it is such a one."""
+        delta = item.get("delta") if item else None
+        if not delta or len(delta) != 1 or item.get("finish_reason") or item.get("logprobs"):
+            return False
+        content = delta.get("content")
+        if not content or content.__class__ is not str or not item.keys() <= USUAL:
+            return False
+        self._choice(item, 0).add_text(content)
+        return True
+
+    def _choice(self, item: Mapping[str, Any], place: int) -> ChoiceReader:
+        index = 0 if self._n == 1 else answer.index_of(item, place)
+        return self._touched.get(index) or self._touch(index)
+
+    def _read(self, choices: Any, source: lenient_json.Source) -> None:
+        for place, item in enumerate(choices):
+            if item is not None:
+                self._choice(item, place).read(item, source, "choices", place)
+
+    def _touch(self, index: int) -> ChoiceReader:
+        choice = self._choices.get(index)
+        if choice is None:
+            choice = self._choices[index] = ChoiceReader(index, self._wanted)
+            choice.pieces.is_repaired = self._is_repaired
+        self._touched[index] = choice
+        return choice
+
+    def _end(self) -> None:
+        """Ends every choice that has ended well, and judges whether that makes a whole answer."""
+        ended = [choice for choice in self._choices.values() if choice.ends_well(done=self._done)]
+        are_all = bool(ended) and len(ended) == len(self._choices) and (self._done or len(ended) >= self._n)
+        try:
+            if are_all:
+                answer.require_output(ended, self._wanted)
+            for choice in ended:
+                choice.end()
+            self._is_whole = are_all
+        except Malformed as error:
+            self._fail(error)
+        self._touched = dict(self._choices)
+
+    def _take(self) -> ChatCompletionChunk | None:
+        touched, self._touched = self._touched, {}
+        chunk = ChatCompletionChunk()
+        for choice in touched.values():
+            chunk.choices.extend(choice.take())
+            self.started = self.started or choice.has_output or choice.reason is not None
+        counted = self._usage.take(last=self.ended)
+        if not (chunk.choices or counted or (self._tags.are_due and self.ended)):
+            return None
+        if counted:
+            chunk.usage.CopyFrom(counted)
+        if self._tags.are_due:
+            self._tags.take(chunk)
+        return chunk
+
+
+class _Usage:
+    """What the answer costs, wherever the vendor says it: each count is of all that has come so far.
+
+    llama.cpp counts each of several choices by itself, in an event of its own: those are added up.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._alone: Usage | None = None
+        self._due: Usage | None = None
+        self._latest: Usage | None = None
+
+    def read(self, event: Mapping[str, Any], source: lenient_json.Source) -> None:
+        choices = event.get("choices")
+        if event.get("usage"):
+            self._note(usage(event["usage"], source, "usage"), alone=not choices)
+        elif "x_groq" in event or (choices and choices[0] and "usage" in choices[0]):
+            self._note(answer.hidden_usage(event, source), alone=False)
+
+    def take(self, *, last: bool) -> Usage | None:
+        """Returns the count that is new; with the last pieces of the answer the count of all of it, once more."""
+        due, self._due = self._latest if last else self._due, None
+        return due
+
+    def _note(self, counted: Usage | None, *, alone: bool) -> None:
+        if counted is None or (self._alone and not alone):
+            return
+        if alone and self._n > 1:
+            if self._alone:
+                counted.completion_tokens += self._alone.completion_tokens
+                counted.total_tokens = counted.prompt_tokens + counted.completion_tokens
+            self._alone = counted
+        self._due = self._latest = counted
+
+
+class _Tags:
+    """What the upstream says about itself and the whole answer; each value is told once, until it changes."""
+
+    def __init__(self, left_out: AbstractSet[str]) -> None:
+        self.are_due = False
+        self._left_out = left_out
+        self._known: dict[str, Any] = {}
+        self._due: dict[str, Any] = {}
+        self._extra: dict[str, Any] = {}
+
+    def are_known(self, event: Mapping[str, Any]) -> bool:
+        """Tells whether an event says nothing new of these."""
+        fingerprint, tier, known = event.get("system_fingerprint"), event.get("service_tier"), self._known
+        is_known = not fingerprint or fingerprint == known.get("system_fingerprint")
+        return is_known and (not tier or tier == known.get("service_tier"))
+
+    def read(self, event: Mapping[str, Any], source: lenient_json.Source) -> None:
+        known = self._known
+        for name in answer.TAGS:
+            value = event.get(name)
+            if value and value != known.get(name):
+                known[name] = self._due[name] = value
+                self.are_due = True
+        if not event.keys() <= answer.KNOWN:
+            self._read_unknown(source.unknown(event, answer.KNOWN | self._left_out))
+
+    def take(self, chunk: ChatCompletionChunk) -> None:
+        answer.tag(chunk, self._due)
+        if self._extra:
+            chunk.extra_json = extra_fields.dumps(self._extra)
+        self._due, self._extra, self.are_due = {}, {}, False
+
+    def _read_unknown(self, fields: Mapping[str, Any]) -> None:
+        for name, value in fields.items():
+            if name not in self._known or self._known[name] != value:
+                self._known[name] = self._extra[name] = value
+                self.are_due = True

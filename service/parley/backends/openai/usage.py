@@ -1,0 +1,73 @@
+"""What an answer cost in tokens, from OpenAI's JSON and its dialects."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from parley.backends.parsing.lenient_json import MOST, Source, count, struct
+from parley.core.messages import extra_fields
+from parley.v1.message_pb2 import CompletionTokensDetails, PromptTokensDetails, Usage
+
+# `cost_details` is kept as text, too, which is exact.
+_FIELDS = frozenset(field.json_name for field in Usage.DESCRIPTOR.fields) - {"extra", "extra_json", "cost_details"}
+_PLAIN = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+_OTHER_NAMES = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
+_DEEPSEEK = ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens")
+_DETAILS = (("prompt_tokens_details", PromptTokensDetails), ("completion_tokens_details", CompletionTokensDetails))
+_COUNTS = {
+    kind: frozenset(field.name for field in kind.DESCRIPTOR.fields) - {"extra", "extra_json"} for _, kind in _DETAILS
+}
+
+
+def usage(data: Any, source: Source, *path: str | int) -> Usage | None:
+    """Reads a usage, the one at a path; None where it tells nothing.
+
+    Numbers that cannot be right are left out, and where two of three are there the third is worked out. A total of more
+    than both its parts has tokens of reasoning that the parts leave out (xAI, Gemini): they count as completion tokens.
+    """
+    if not isinstance(data, dict):
+        return None
+    prompt, produced = _count(data, "prompt_tokens"), _count(data, "completion_tokens")
+    total = count(data.get("total_tokens"))
+    if total is not None:
+        if prompt is None and produced is not None and total >= produced:
+            prompt = total - produced
+        if prompt is not None and total > prompt + (produced or 0):
+            produced = total - prompt
+    if not (prompt or produced):
+        return None
+    read = Usage(prompt_tokens=prompt, completion_tokens=produced)
+    if prompt is not None and produced is not None:
+        read.total_tokens = min(prompt + produced, MOST)
+    if not data.keys() <= _PLAIN:
+        _add_rest(read, data, source, *path)
+    return read
+
+
+def _count(data: Mapping[str, Any], name: str) -> int | None:
+    value = data.get(name)
+    return count(data.get(_OTHER_NAMES[name]) if value is None else value)
+
+
+def _add_rest(read: Usage, data: Mapping[str, Any], source: Source, *path: str | int) -> None:
+    for name in _DEEPSEEK:
+        if (number := count(data.get(name))) is not None:
+            setattr(read, name, number)
+    cost = data.get("cost")
+    if isinstance(cost, int | float) and not isinstance(cost, bool) and math.isfinite(cost):
+        read.cost = cost
+    if (details := struct(data.get("cost_details"))) is not None:
+        read.cost_details.CopyFrom(details)
+    for name, kind in _DETAILS:
+        if isinstance(details := data.get(name), dict) and details:
+            getattr(read, name).CopyFrom(_details(details, kind, source, *path, name))
+    if fields := source.unknown(data, _FIELDS, *path):
+        read.extra_json = extra_fields.dumps(fields)
+
+
+def _details(data: Mapping[str, Any], kind: Any, source: Source, *path: str | int) -> Any:
+    counts = {name: count(data.get(name)) for name in _COUNTS[kind]}
+    read = kind(**counts)
+    if fields := source.unknown(data, _COUNTS[kind], *path):
+        read.extra_json = extra_fields.dumps(fields)
+    return read

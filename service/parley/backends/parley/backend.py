@@ -1,0 +1,276 @@
+"""Another Parley, over gRPC."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any, Literal
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2
+
+from parley.backends.deadlines import Bounds, Silence
+from parley.backends.errors import classifier
+from parley.backends.parley.errors import RpcFailures
+from parley.backends.parley.extra_fields import as_text, chunk_as_text
+from parley.config import ConfigError
+from parley.core.errors import UpstreamUnavailable
+from parley.core.ports import UpstreamCall
+from parley.v1.chat_completions_pb2 import (
+    DESCRIPTOR,
+    ChatCompletion,
+    ChatCompletionChunk,
+    CreateChatCompletionRequest,
+)
+
+_SERVICE = DESCRIPTOR.services_by_name["ChatCompletions"].full_name
+_MOST_HELD = 1024 * 1024  # bytes of a stream that are kept for a reader who is slower than the network
+_OPTIONS = (
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.max_metadata_size", 16384),  # errors travel in metadata; what is larger would end the whole connection
+    ("grpc.absolute_max_metadata_size", 24576),
+    ("grpc.compression_enabled_algorithms_bitset", 1),  # none: what a message unpacks to would not be bounded
+    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+    ("grpc.service_config_disable_resolution", 1),  # nobody's DNS records say how to repeat calls
+    ("grpc.initial_reconnect_backoff_ms", 100),  # gRPC's own go up to 2 minutes, and calls fail meanwhile
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.use_local_subchannel_pool", 1),  # two backends at one address share nothing, and closing one closes it
+    ("grpc.primary_user_agent", "parley"),
+)
+_NOT_WELL = "The backend does not say that it is well"
+_NOT_SENT: tuple[Literal["session_id", "stream", "metadata", "continue_final_message"], ...] = (
+    "session_id",
+    "stream",
+    "metadata",
+    "continue_final_message",
+)
+_NAMES: tuple[Literal["session_id", "id", "object", "created", "model"], ...] = (
+    "session_id",
+    "id",
+    "object",
+    "created",
+    "model",
+)
+_Whole = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+_Streamed = grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
+_UNSETTLED = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
+
+
+class Parley:
+    """A backend at `target`, an address as gRPC names it; it must be made where an event loop runs.
+
+    `tls` checks the server's certificate, against the authorities in the file `ca` or the system's. Raises ConfigError
+    for a file that cannot be read. Nothing of a call is kept on the other side: it is asked with `store: false`,
+    without the session and without `metadata`, which label what is kept.
+    """
+
+    can_continue = True
+
+    def __init__(self, target: str, api_key: str | None = None, *, tls: bool = False, ca: Path | None = None) -> None:
+        if tls:
+            self._channel = grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(_authorities(ca)), _OPTIONS)
+        else:
+            self._channel = grpc.aio.insecure_channel(target, _OPTIONS)
+        self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
+        self._failures = RpcFailures(api_key)
+        # Answers come as bytes: gRPC itself would make nothing of those that cannot be read.
+        self._create: _Whole = self._channel.unary_unary(f"/{_SERVICE}/CreateChatCompletion")
+        self._stream: _Streamed = self._channel.unary_stream(f"/{_SERVICE}/StreamChatCompletion")
+        self._check: _Whole = self._channel.unary_unary("/grpc.health.v1.Health/Check")
+        self._connecting: asyncio.Task[None] | None = None
+
+    async def complete(self, call: UpstreamCall) -> ChatCompletion:
+        """Answers whole; see the port."""
+        bounds = Bounds(call)
+        await self._connected(bounds)
+        rpc = self._create(_request(call, stream=False), timeout=bounds.left(), metadata=self._metadata)
+        try:
+            return _completion(await rpc)
+        except grpc.aio.AioRpcError as error:
+            raise self._failures.of_call(error, call, bounds) from None
+        except DecodeError as error:
+            raise classifier.unreadable(call.request.model, f"DecodeError: {error}") from None
+
+    async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
+        """Answers in chunks; see the port."""
+        bounds = Bounds(call)
+        await self._connected(bounds)
+        answer = _Progress()
+        rpc = self._stream(_request(call, stream=True), timeout=bounds.left(), metadata=self._metadata)
+        inbox = _Inbox(rpc)
+        silence = Silence(call, bounds)
+        until = bounds.first_token
+        try:
+            while (data := await inbox.next(until)) is not None:
+                chunk = answer.read(data)
+                yield chunk
+                until = silence.heard(chunk, whole=answer.is_whole)
+        except TimeoutError as error:
+            if not answer.is_whole:
+                raise bounds.exceeded(error, started=silence.started) from None
+        except grpc.aio.AioRpcError as error:
+            raise self._failures.of_call(error, call, bounds, started=silence.started) from None
+        except DecodeError as error:
+            raise classifier.broken(call.request.model, f"DecodeError: {error}") from None
+        finally:
+            inbox.close()
+        if not answer.is_whole:
+            raise classifier.broken(call.request.model, "the stream ended without a finish_reason for every choice")
+
+    async def check(self) -> None:
+        """Asks the server how it is; see the port."""
+        asked = health_pb2.HealthCheckRequest(service=_SERVICE)
+        try:
+            data = await self._check(asked.SerializeToString(), metadata=self._metadata)
+            status = health_pb2.HealthCheckResponse.FromString(data).status
+        except (grpc.aio.AioRpcError, DecodeError) as error:
+            raise UpstreamUnavailable(_NOT_WELL, cause=self._failures.redact(f"health: {_words(error)}")) from None
+        if status != health_pb2.HealthCheckResponse.SERVING:
+            name = health_pb2.HealthCheckResponse.ServingStatus.Name(status)
+            raise UpstreamUnavailable(_NOT_WELL, cause=f"health: {name}")
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        await self._channel.close()
+
+    async def _connected(self, bounds: Bounds) -> None:
+        """Waits until a connection is made or refused; where it is refused the call itself fails, at once."""
+        if self._channel.get_state(try_to_connect=True) not in _UNSETTLED:
+            return
+        if self._connecting is None or self._connecting.done():
+            self._connecting = asyncio.create_task(self._settle())
+        try:
+            async with asyncio.timeout_at(bounds.connected()):
+                await asyncio.shield(self._connecting)
+        except TimeoutError:
+            raise bounds.exceeded(TimeoutError("no connection within `connect`")) from None
+
+    async def _settle(self) -> None:
+        while (state := self._channel.get_state(try_to_connect=True)) in _UNSETTLED:
+            await self._channel.wait_for_state_change(state)
+
+
+class _Inbox:
+    """Takes a stream's messages off the network as they come, up to a bound in bytes.
+
+    What is left unread when a connection is cut, gRPC forgets.
+    """
+
+    def __init__(self, rpc: Any) -> None:
+        self._rpc = rpc
+        self._messages: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._held = 0
+        self._room = asyncio.Event()
+        self._failure: grpc.aio.AioRpcError | None = None
+        self._taking = asyncio.create_task(self._take())
+
+    async def next(self, until: float) -> bytes | None:
+        """Returns the next message, waiting until that time of the loop's clock; None at the end.
+
+        Raises TimeoutError, and AioRpcError where the stream did not end well.
+        """
+        if self._messages.empty():
+            async with asyncio.timeout_at(until):
+                data = await self._messages.get()
+        else:
+            data = self._messages.get_nowait()
+        if data is None and self._failure is not None:
+            raise self._failure
+        self._held -= len(data or b"")
+        self._room.set()
+        return data
+
+    def close(self) -> None:
+        """Cancels the call, if it still runs."""
+        self._rpc.cancel()
+        self._taking.cancel()
+
+    async def _take(self) -> None:
+        try:
+            async for data in self._rpc:
+                self._held += len(data)
+                self._messages.put_nowait(data)
+                while self._held > _MOST_HELD:
+                    self._room.clear()
+                    await self._room.wait()
+        except grpc.aio.AioRpcError as error:
+            self._failure = error
+        finally:
+            self._messages.put_nowait(None)
+
+
+class _Progress:
+    """Reads the chunks of one answer, and knows whether its end has come."""
+
+    def __init__(self) -> None:
+        self._begun: set[int] = set()
+        self._finished: set[int] = set()
+
+    @property
+    def is_whole(self) -> bool:
+        """Tells whether every choice was finished."""
+        return bool(self._begun) and self._begun == self._finished
+
+    def read(self, data: bytes) -> ChatCompletionChunk:
+        """Returns a chunk, without what is the core's to set. Raises DecodeError."""
+        chunk = ChatCompletionChunk.FromString(data)
+        _forget_names(chunk)
+        chunk.ClearField("sequence")
+        chunk_as_text(chunk)
+        for choice in chunk.choices:
+            self._begun.add(choice.index)
+            if choice.HasField("finish_reason"):
+                self._finished.add(choice.index)
+        return chunk
+
+
+def _words(error: Exception) -> str:
+    return f"{error.code().name}: {error.details()}" if isinstance(error, grpc.aio.AioRpcError) else str(error)
+
+
+def _request(call: UpstreamCall, *, stream: bool) -> bytes:
+    """Returns the request as it goes to the other side."""
+    request = CreateChatCompletionRequest()
+    request.CopyFrom(call.request)
+    for name in _NOT_SENT:
+        request.ClearField(name)
+    request.stream_options.ClearField("include_usage")
+    if not (stream and request.stream_options.extra_json):
+        request.ClearField("stream_options")
+    request.model = call.model or call.request.model
+    request.store = False
+    if call.continues:
+        request.continue_final_message = True
+    return request.SerializeToString()
+
+
+def _completion(data: bytes) -> ChatCompletion:
+    """Reads a whole answer. Raises DecodeError."""
+    completion = ChatCompletion.FromString(data)
+    if not completion.choices:
+        raise DecodeError("the answer has no choices")
+    _forget_names(completion)
+    as_text(completion)
+    return completion
+
+
+def _forget_names(answer: ChatCompletion | ChatCompletionChunk) -> None:
+    for name in _NAMES:
+        answer.ClearField(name)
+
+
+def _authorities(ca: Path | None) -> bytes | None:
+    """Returns the certificates that sign the server's. None: gRPC's own list, where the system has none."""
+    path = ca or ssl.get_default_verify_paths().cafile
+    try:
+        return Path(path).read_bytes() if path else None
+    except OSError as error:
+        raise ConfigError(f"ca: {path} cannot be read: {error.strerror}") from error

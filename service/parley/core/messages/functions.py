@@ -1,0 +1,131 @@
+"""The older form of tools, `functions` and `function_call`, for backends that know only tools.
+
+A request is translated before a backend sees it, messages of earlier turns included; what comes back to a caller who
+spoke of functions speaks of functions again. A session keeps what its callers saw. (OpenAI API reference, chat
+completions: `functions` is deprecated in favour of `tools`, `function_call` of `tool_choice`.)
+"""
+
+from collections.abc import Iterable, Iterator
+
+from google.protobuf.struct_pb2 import Value
+
+from parley.core.errors import UnsupportedParameter
+from parley.core.messages import extra_fields
+from parley.core.messages.proto_json import from_struct
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.message_pb2 import FunctionCall, FunctionDefinition, Message, Tool, ToolCall
+
+_OLD_NAMES = {"tools": "functions", "tool_choice": "function_call"}
+_OLD_CHOICES = frozenset({"tool_choice", "function_call"})
+
+
+def speaks_of_functions(request: CreateChatCompletionRequest) -> bool:
+    """Tells whether the caller offers functions, and so expects calls of functions."""
+    return bool(request.functions) or request.HasField("function_call")
+
+
+def conflicts(request: CreateChatCompletionRequest) -> Iterator[int]:
+    """Yields the index of each function that has the name of a tool or function before it, but another definition.
+
+    Backends get one list of tools, in which a name can stand only once.
+    """
+    known = _by_name(request.tools)
+    for index, function in enumerate(request.functions):
+        other = known.setdefault(function.name, function)
+        if other is not function and _definition(other) != _definition(function):
+            yield index
+
+
+def to_tools(request: CreateChatCompletionRequest) -> None:
+    """Puts tools in the place of functions, in the offer, the choice and the conversation."""
+    if speaks_of_functions(request):
+        known = _by_name(request.tools)
+        added = [function for function in request.functions if known.setdefault(function.name, function) is function]
+        request.tools.extend(Tool(type="function", function=function) for function in added)
+        if request.HasField("function_call"):
+            request.tool_choice.CopyFrom(_choice(request.function_call))
+            _drop_exact_choices(request)
+        if request.functions and not request.HasField("parallel_tool_calls"):
+            request.parallel_tool_calls = False  # the older form has room for one call only
+        request.ClearField("functions")
+        request.ClearField("function_call")
+    _messages_to_tools(request.messages)
+
+
+def to_functions(completion: ChatCompletion) -> None:
+    """Puts calls of functions in the place of tool calls in a whole answer."""
+    for choice in completion.choices:
+        if choice.message.tool_calls:
+            choice.message.function_call.CopyFrom(choice.message.tool_calls[0].function)
+            choice.message.ClearField("tool_calls")
+        if choice.finish_reason == "tool_calls":
+            choice.finish_reason = "function_call"
+
+
+def to_function_deltas(chunk: ChatCompletionChunk) -> None:
+    """Puts pieces of calls of functions in the place of pieces of tool calls."""
+    for choice in chunk.choices:
+        first = [piece.function for piece in choice.delta.tool_calls if piece.index == 0]
+        choice.delta.ClearField("tool_calls")
+        for piece in first:
+            choice.delta.function_call.CopyFrom(piece)
+        if choice.finish_reason == "tool_calls":
+            choice.finish_reason = "function_call"
+
+
+def use_old_names(error: UnsupportedParameter) -> None:
+    """Makes the error name the parameter that the caller sent."""
+    old = _OLD_NAMES.get(error.param or "")
+    if old is not None:
+        error.message = error.message.replace(f"`{error.param}`", f"`{old}`")
+        error.param = old
+
+
+def _by_name(tools: Iterable[Tool]) -> dict[str, FunctionDefinition]:
+    return {tool.function.name: tool.function for tool in tools if tool.type == "function"}
+
+
+def _definition(function: FunctionDefinition) -> tuple[object, ...]:
+    """Returns what a function is, however its JSON is written."""
+    text = function.parameters_json
+    parameters = _read(text) if function.HasField("parameters_json") else from_struct(function.parameters)
+    return (function.description, parameters, function.strict, _read(function.extra_json or "{}"))
+
+
+def _read(text: str) -> object:
+    data = extra_fields.read_object(text)
+    return text if data is None else data
+
+
+def _choice(choice: Value) -> Value:
+    if not choice.HasField("struct_value"):
+        return choice
+    made = Value()
+    name = choice.struct_value.fields["name"].string_value
+    made.struct_value.update({"type": "function", "function": {"name": name}})
+    return made
+
+
+def _drop_exact_choices(request: CreateChatCompletionRequest) -> None:
+    """Takes the exact text of the choices out of the unknown fields: another choice is in their place."""
+    text = request.extra_body_json
+    fields = extra_fields.loads(text or "{}")
+    if not _OLD_CHOICES.isdisjoint(fields):
+        kept = {name: value for name, value in fields.items() if name not in _OLD_CHOICES}
+        request.extra_body_json = extra_fields.dumps(kept)
+
+
+def _messages_to_tools(messages: Iterable[Message]) -> None:
+    """Gives each function call an id, and the `function` message after it that id."""
+    answered = ""
+    for place, message in enumerate(messages):
+        if message.HasField("function_call"):
+            answered = f"call_{place}"
+            call = FunctionCall()
+            call.CopyFrom(message.function_call)
+            message.tool_calls.append(ToolCall(id=answered, type="function", function=call))
+            message.ClearField("function_call")
+        elif message.role == "function":
+            message.role = "tool"
+            message.tool_call_id = answered
+            message.ClearField("name")

@@ -1,0 +1,127 @@
+"""Messages as JSON data, under their JSON names: set fields, and where asked null for what OpenAI's API always has."""
+
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import ListValue, Struct, Value
+
+from parley.core.messages import extra_fields
+
+_LEAST, _BEYOND = -(2**63), 2**64  # the integers that JSON writers and readers have in common
+
+_Convert = Callable[[Any], Any]
+
+# The fields of answers that are always there, in OpenAI's order, with what stands for nothing. (OpenAI's OpenAPI
+# document: `required` of CreateChatCompletionResponse, ChatCompletionResponseMessage, ChatCompletionTokenLogprob.)
+_ALWAYS: dict[str, dict[str, Any]] = {
+    "parley.v1.Choice": {"index": 0, "message": None, "logprobs": None, "finish_reason": None},
+    "parley.v1.ChunkChoice": {"index": 0, "delta": {}, "logprobs": None, "finish_reason": None},
+    "parley.v1.Logprobs": {"content": None, "refusal": None},
+    "parley.v1.TokenLogprob": {"token": "", "logprob": 0, "bytes": None, "top_logprobs": []},
+    "parley.v1.TopLogprob": {"token": "", "logprob": 0, "bytes": None},
+    "parley.v1.Message": {"role": "assistant", "content": None, "refusal": None},
+}
+_CARRIERS = frozenset({"extra", "extra_json"})
+
+
+def number(value: float) -> float | int:
+    """Returns a whole double as an integer: JSON in protobuf has no other numbers than doubles.
+
+    Beyond 2⁵³ an integer has been rounded to the nearest double; it stays an integer all the same.
+    """
+    return int(value) if _LEAST <= value < _BEYOND and value.is_integer() else value
+
+
+def from_value(value: Value) -> Any:
+    """Returns what a `google.protobuf.Value` stands for; None where it is null or unset."""
+    kind = value.WhichOneof("kind")
+    if kind == "string_value":
+        return value.string_value
+    if kind == "number_value":
+        return number(value.number_value)
+    if kind == "bool_value":
+        return value.bool_value
+    if kind == "struct_value":
+        return from_struct(value.struct_value)
+    return [from_value(item) for item in value.list_value.values] if kind == "list_value" else None
+
+
+def from_struct(struct: Struct) -> dict[str, Any]:
+    """Returns what a `google.protobuf.Struct` stands for. The order of its keys is lost already."""
+    return {key: from_value(value) for key, value in struct.fields.items()}
+
+
+def from_message(message: Message, *, nulls: bool = False) -> Any:
+    """Returns a message as JSON data: a dict, or for the types of `struct.proto` what they stand for.
+
+    Fields that Parley does not know stand among the others, as they came; `dumps` writes them without loss.
+
+    Args:
+        message: The message.
+        nulls: Whether fields that OpenAI's API always has are there without a value, too.
+    """
+    return _converter(message.DESCRIPTOR, nulls)(message)  # type: ignore[arg-type] # its other implementation's type
+
+
+def dumps(data: Any) -> bytes:
+    """Writes what `from_message` returned."""
+    return extra_fields.dump_bytes(data)
+
+
+def _converter(kind: Descriptor, nulls: bool) -> _Convert:
+    """Returns the function that turns a message of this type into JSON data."""
+    found = _VALUES.get(kind.full_name) or _CONVERTERS.get((kind.full_name, nulls))
+    if found is None:
+        found = _CONVERTERS[kind.full_name, nulls] = _make(kind, nulls)
+    return found
+
+
+def _make(kind: Descriptor, nulls: bool) -> _Convert:
+    known = [field for field in kind.fields if field.name not in _CARRIERS]
+    fields = {field.name: (field.json_name, _field(field, nulls)) for field in known}
+    inexact = {field.json_name for field in kind.fields if field.message_type in (Value.DESCRIPTOR, Struct.DESCRIPTOR)}
+    taken = {name for name, _ in fields.values()} - inexact
+    always = _ALWAYS.get(kind.full_name, {}) if nulls else {}
+
+    def convert(message: Any) -> dict[str, Any]:
+        data = dict(always)
+        for field, value in message.ListFields():
+            found = fields.get(field.name)
+            if found is not None:
+                name, convert_field = found
+                data[name] = value if convert_field is None else convert_field(value)
+            elif field.name == "extra_json":
+                data |= _unknown(value, taken)
+        return data
+
+    return convert
+
+
+def _field(field: FieldDescriptor, nulls: bool) -> _Convert | None:
+    """Returns the function that turns a field's value into JSON data; None where it is that already."""
+    kind = field.message_type
+    if kind is None:
+        return list if field.is_repeated else None
+    if kind.GetOptions().map_entry:
+        return dict
+    convert = _converter(kind, nulls)
+    return (lambda values: [convert(value) for value in values]) if field.is_repeated else convert
+
+
+def _unknown(text: str, taken: set[str]) -> dict[str, Any]:
+    """Reads the fields that Parley does not know; those that it does know are not theirs to set."""
+    return {name: value for name, value in extra_fields.loads(text).items() if name not in taken}
+
+
+def _from_list(values: ListValue) -> list[Any]:
+    return [from_value(item) for item in values.values]
+
+
+_VALUES: dict[str, _Convert] = {
+    Struct.DESCRIPTOR.full_name: from_struct,
+    Value.DESCRIPTOR.full_name: from_value,
+    ListValue.DESCRIPTOR.full_name: _from_list,
+}
+_CONVERTERS: dict[tuple[str, bool], _Convert] = {}

@@ -1,0 +1,73 @@
+"""Active health checks: a backend that does not say that it is well is left out until it does."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from parley.config import Health
+from parley.core.background import Repeating
+from parley.core.errors import ParleyError
+from parley.core.ports import Backend
+from parley.core.routing.targets import LiveTarget
+
+_JITTER = 0.2
+
+_log = structlog.get_logger()
+
+
+class HealthWatch:
+    """Asks the backends that `checks` names, and tells their targets what they said."""
+
+    def __init__(
+        self, backends: Mapping[str, Backend], checks: Mapping[str, Health], targets: Sequence[LiveTarget]
+    ) -> None:
+        self._watches = [
+            _Watch(name, backends[name], check, [target for target in targets if target.backend_name == name])
+            for name, check in checks.items()
+        ]
+
+    def start(self) -> None:
+        """Begins to ask, each backend in its own interval."""
+        for watch in self._watches:
+            watch.repeating.start()
+
+    async def stop(self) -> None:
+        """Stops asking."""
+        for watch in self._watches:
+            await watch.repeating.stop()
+
+
+class _Watch:
+    """The watch on one backend."""
+
+    def __init__(self, name: str, backend: Backend, check: Health, targets: Sequence[LiveTarget]) -> None:
+        self._name = name
+        self._backend = backend
+        self._seconds = check.timeout
+        self._targets = targets
+        self._well = True
+        self.repeating = Repeating(f"the health check of {name}", self._look, check.interval, _JITTER)
+
+    async def _look(self) -> None:
+        cause = await self._failure()
+        if (cause is None) is self._well:
+            return
+        self._well = cause is None
+        report = _log.info if self._well else _log.warning
+        report("backend changed", backend=self._name, well=self._well, cause=cause)
+        for target in self._targets:
+            target.well = self._well
+            if self._well:
+                target.breaker.try_now()
+
+    async def _failure(self) -> str | None:
+        """Asks; returns why the backend is not well, None where it is."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._backend.check()
+        except ParleyError as error:
+            return error.cause or error.message
+        except TimeoutError:
+            return f"no answer within {self._seconds:g} s"
+        return None

@@ -1,0 +1,1 @@
+"""Sessions: turns, history, idempotency, and what keeps the store clean."""

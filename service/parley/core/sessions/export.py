@@ -1,0 +1,35 @@
+"""A whole session as JSON Lines: a message a line, oldest first."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from parley.core.messages.proto_json import dumps, from_message
+from parley.core.ports import SessionStore
+from parley.v1.sessions_pb2 import SessionMessage
+
+_AT_ONCE = 32  # messages in memory; one may be as large as a request
+
+
+async def messages(store: SessionStore, account: str, session_id: str) -> AsyncGenerator[SessionMessage, None]:
+    """Yields the messages of a session, the oldest first, read page by page.
+
+    Raises SessionNotFound, also where the session is deleted meanwhile, and StoreUnavailable.
+    """
+    token: str | None = None
+    while True:
+        page, token = await store.list_messages(account, session_id, page_size=_AT_ONCE, page_token=token)
+        for message in page:
+            yield message
+        if token is None:
+            return
+
+
+def fields(kept: SessionMessage) -> dict[str, Any]:
+    """Returns what is exported of a message as JSON data: its own fields, then those of its turn."""
+    turn: dict[str, Any] = from_message(kept)
+    return {**turn.pop("message", {}), **turn}
+
+
+def line(kept: SessionMessage) -> bytes:
+    """Returns `{"role", "content", …, "turn", "state", …}` and a line's end."""
+    return dumps(fields(kept)) + b"\n"

@@ -1,0 +1,162 @@
+"""The shape of a streamed answer: what comes first, and what comes last.
+
+A backend's chunks come in the backend's own way. A caller sees, for each choice: one chunk with the role, then deltas,
+then one chunk with `finish_reason` and an empty delta; at the end of all one chunk without choices that has the usage.
+Each delta is of one kind (text, reasoning, a refusal, one tool call, sound, annotations), because many clients look at
+no more than one in a chunk. The first chunk has empty content where text follows, and no content before anything else.
+All chunks share `id`, `created` and `model`, and count up in `sequence`.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Literal
+
+from google.protobuf.struct_pb2 import Struct
+
+from parley.core.messages import ids
+from parley.core.messages.extra_fields import merge_text
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+from parley.v1.message_pb2 import ChunkChoice, Delta, Usage
+
+_TEXTS = ("reasoning_content", "content", "refusal")
+_OBJECTS: tuple[Literal["function_call", "audio"], ...] = ("function_call", "audio")
+_SILENT = frozenset({"role", "extra", "extra_json"})
+
+
+class StreamShaper:
+    """Brings a backend's chunks into the documented sequence, and stamps them as `answer` is stamped."""
+
+    def __init__(self, answer: ChatCompletion) -> None:
+        self._stamp = ChatCompletionChunk(
+            id=answer.id, object="chat.completion.chunk", created=answer.created, model=answer.model
+        )
+        for field in ("session_id", "system_fingerprint", "service_tier"):
+            if answer.HasField(field):
+                setattr(self._stamp, field, getattr(answer, field))
+        self._begun: set[int] = set()
+        self._sequence = 0
+        self._extra = answer.extra_json  # fields that Parley does not know, for the next chunk
+        self._usage: Usage | None = answer.usage if answer.HasField("usage") else None
+        self._moderation: Struct | None = answer.moderation if answer.HasField("moderation") else None
+
+    def shape(self, chunk: ChatCompletionChunk) -> list[ChatCompletionChunk]:
+        """Returns what the caller sees for one chunk of the backend; the chunk itself may become part of it."""
+        if self._is_plain(chunk):
+            return [self._stamped(chunk)]
+        if chunk.HasField("usage"):
+            self._usage = chunk.usage
+        if chunk.HasField("moderation"):
+            self._moderation = chunk.moderation
+        for field in ("system_fingerprint", "service_tier"):
+            if chunk.HasField(field):
+                setattr(self._stamp, field, getattr(chunk, field))
+        shaped = [shaped for choice in chunk.choices for shaped in self._choice(choice)]
+        if chunk.extra_json or self._extra:
+            self._add_extra(chunk.extra_json, shaped)
+        return shaped
+
+    def end(self) -> ChatCompletionChunk:
+        """Returns the last chunk: no choices, the usage, and what moderation found."""
+        last = self._stamped(ChatCompletionChunk(moderation=self._moderation, extra_json=self._extra or None))
+        if self._usage is not None:
+            last.usage.CopyFrom(self._usage)
+        return last
+
+    def _is_plain(self, chunk: ChatCompletionChunk) -> bool:
+        """Tells whether this is more text of one choice and nothing else, as nearly every chunk is."""
+        if len(chunk.choices) != 1 or len(chunk.ListFields()) != 1:
+            return False
+        choice = chunk.choices[0]
+        if choice.index not in self._begun or choice.HasField("finish_reason"):
+            return False
+        return bool(choice.delta.content) and not choice.delta.HasField("role")
+
+    def _choice(self, choice: ChunkChoice) -> Iterator[ChatCompletionChunk]:
+        deltas = _of_one_kind(choice)
+        is_end = choice.HasField("finish_reason")
+        if (deltas or is_end) and choice.index not in self._begun:
+            self._begun.add(choice.index)
+            yield self._only(choice.index, _first(deltas))
+        for place, delta in enumerate(deltas):
+            said = self._only(choice.index, delta)
+            if place == 0:
+                _copy(choice, said.choices[0], "logprobs")
+            if place == len(deltas) - 1 and not is_end:
+                _copy(choice, said.choices[0], "extra_json")
+            yield said
+        if is_end:
+            last = self._only(choice.index, Delta())
+            _copy(choice, last.choices[0], "finish_reason", "extra_json")
+            yield last
+
+    def _only(self, index: int, delta: Delta) -> ChatCompletionChunk:
+        chunk = self._stamped(ChatCompletionChunk())
+        chunk.choices.add(index=index).delta.CopyFrom(delta)
+        return chunk
+
+    def _add_extra(self, more: str, shaped: list[ChatCompletionChunk]) -> None:
+        """Adds fields that Parley does not know to the last chunk, or keeps them for the next one."""
+        self._extra = merge_text(self._extra, more)
+        if shaped:
+            shaped[-1].extra_json, self._extra = self._extra, ""
+
+    def _stamped(self, chunk: ChatCompletionChunk) -> ChatCompletionChunk:
+        chunk.MergeFrom(self._stamp)
+        chunk.sequence = self._sequence
+        self._sequence += 1
+        return chunk
+
+
+def _of_one_kind(choice: ChunkChoice) -> list[Delta]:
+    """Takes the delta of a choice apart into those of one kind, in the order in which models produce them.
+
+    What is empty is left out, as the text beside a role or a finish reason, but for the probabilities of tokens.
+    """
+    delta = choice.delta
+    deltas = [Delta(**{kind: getattr(delta, kind)}) for kind in _TEXTS if getattr(delta, kind)]
+    deltas += [Delta(tool_calls=[call]) for call in delta.tool_calls]
+    for kind in _OBJECTS:
+        if delta.HasField(kind):
+            deltas.append(Delta(**{kind: getattr(delta, kind)}))
+    if delta.annotations:
+        deltas.append(Delta(annotations=delta.annotations))
+    if not deltas and (delta.extra_json or choice.extra_json or choice.HasField("logprobs")):
+        deltas.append(Delta())
+    if delta.extra_json:
+        deltas[-1].extra_json = delta.extra_json
+    return deltas
+
+
+def _first(deltas: list[Delta]) -> Delta:
+    """Returns the delta with the role, before these."""
+    first = Delta(role="assistant")
+    if not deltas or deltas[0].content or not deltas[0].ListFields():
+        first.content = ""
+    return first
+
+
+def _copy(choice: ChunkChoice, to: ChunkChoice, *fields: Literal["logprobs", "finish_reason", "extra_json"]) -> None:
+    for field in fields:
+        if not choice.HasField(field):
+            continue
+        if field == "logprobs":
+            to.logprobs.CopyFrom(choice.logprobs)
+        else:
+            setattr(to, field, getattr(choice, field))
+
+
+def speaks(choice: ChunkChoice) -> bool:
+    """Tells whether there is a token in a backend's piece of an answer, or its end, and not only the role."""
+    return choice.HasField("finish_reason") or any(
+        value for field, value in choice.delta.ListFields() if field.name not in _SILENT
+    )
+
+
+def stamp(completion: ChatCompletion, model: str, session_id: str | None) -> None:
+    """Sets what a whole answer has from us and not from the backend."""
+    completion.id = ids.completion_id()
+    completion.object = "chat.completion"
+    completion.created = int(time.time())
+    completion.model = model
+    if session_id is not None:
+        completion.session_id = session_id

@@ -1,0 +1,1 @@
+"""What calls use: tokens, cost, limits and receipts."""

@@ -1,0 +1,83 @@
+"""What attempts cost: in tokens, told or estimated, and in money."""
+
+from collections.abc import Iterable
+
+from google.protobuf.descriptor import FieldDescriptor
+
+from parley.config import Price
+from parley.core.sessions.history import BYTES_A_TOKEN, tokens
+from parley.v1.message_pb2 import Delta, Message, Usage
+
+_MILLION = 1_000_000
+_MOST = 2**32 - 1  # what a count can be
+
+
+def estimate(prompt: Iterable[Message], size: int) -> Usage:
+    """Estimates what an answer of `size` bytes cost whose backend did not report it: a token for four bytes of text."""
+    usage = Usage(prompt_tokens=sum(map(tokens, prompt)), completion_tokens=-(-size // BYTES_A_TOKEN))
+    return counted(usage)
+
+
+def is_complete(usage: Usage | None) -> bool:
+    """Tells whether a backend has reported the tokens of the prompt and those of the answer."""
+    return usage is not None and usage.HasField("prompt_tokens") and usage.HasField("completion_tokens")
+
+
+def completed(reported: Usage | None, prompt: Iterable[Message], size: int) -> Usage:
+    """Returns what a backend has reported of an answer of `size` bytes, with estimates for what is missing."""
+    usage = Usage()
+    if reported is not None:
+        usage.CopyFrom(reported)
+    guess = estimate(prompt, size)
+    if not usage.HasField("prompt_tokens"):
+        usage.prompt_tokens = guess.prompt_tokens
+    if not usage.HasField("completion_tokens"):
+        usage.completion_tokens = guess.completion_tokens
+    return counted(usage)
+
+
+def size(message: Message | Delta) -> int:
+    """Returns how many bytes of text a model has produced for a message, or a piece of one."""
+    content = message.content if isinstance(message, Delta) else message.content.string_value
+    texts = [content, message.reasoning_content, message.refusal, message.audio.transcript]
+    texts += [message.function_call.name, message.function_call.arguments]
+    for call in message.tool_calls:
+        texts += [call.function.name, call.function.arguments, call.custom.name, call.custom.input]
+    return sum(len(text.encode()) for text in texts)
+
+
+def counted(usage: Usage) -> Usage:
+    """Sets the total of a usage, and returns it."""
+    usage.total_tokens = min(usage.prompt_tokens + usage.completion_tokens, _MOST)
+    return usage
+
+
+def total(usages: Iterable[Usage]) -> Usage | None:
+    """Adds usages up, each detail by itself, as far as a count can go; None where there are none."""
+    added: Usage | None = None
+    for usage in usages:
+        if added is None:
+            added = Usage()
+            added.CopyFrom(usage)
+        else:
+            added.ClearField("cost_details")
+            _add(added, usage)
+    return added
+
+
+def cost(usage: Usage, price: Price) -> float:
+    """Returns what these tokens cost, in the currency of the prices."""
+    cached = min(usage.prompt_tokens_details.cached_tokens, usage.prompt_tokens)
+    per_cached = price.prompt if price.cached_prompt is None else price.cached_prompt
+    prompt = (usage.prompt_tokens - cached) * price.prompt + cached * per_cached
+    return (prompt + usage.completion_tokens * price.completion) / _MILLION
+
+
+def _add(to: object, more: object) -> None:
+    for field, value in more.ListFields():  # type: ignore[attr-defined] # any message
+        if field.type == FieldDescriptor.TYPE_UINT32:
+            setattr(to, field.name, min(getattr(to, field.name) + value, _MOST))
+        elif field.type != FieldDescriptor.TYPE_MESSAGE:
+            setattr(to, field.name, getattr(to, field.name) + value)
+        elif field.name != "cost_details":
+            _add(getattr(to, field.name), value)

@@ -1,0 +1,258 @@
+"""Limits a minute: what a call may use, what it has used, and how its caller stands.
+
+A call reserves one request and the tokens that it may need from the buckets of its key and of its account; in the end
+it gives back the tokens that it did not use. What a call's end writes runs in a task of its own: nobody waits for it,
+and the call that it belongs to may be cancelled.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from parley.config import Limits as LimitsConfig
+from parley.core.errors import InvalidRequest, ParleyError, RateLimited
+from parley.core.offload import offload
+from parley.core.ports import Caller, Charge, LimitStore, Reservation
+from parley.core.sessions.history import BYTES_A_TOKEN, weight
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.message_pb2 import Delta, Message, Usage
+
+REQUESTS, TOKENS = "requests", "tokens"
+_ROUNDING = 1e-6
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is left of a limit: of the key's and the account's the one of which less is left.
+
+    `kind` is `requests` or `tokens`, `limit` how many there are a minute; all are there again after `reset` seconds.
+    """
+
+    kind: str
+    limit: int
+    remaining: int
+    reset: float
+
+
+Told = Callable[[Sequence[Standing]], None]
+"""Is told how the caller stands, as soon as a call is let in or refused."""
+
+
+class Admission:
+    """A call that was let in. Leaving its `with` block settles what was reserved with what was used."""
+
+    def __init__(self, charges: Sequence[Charge], prompt: int, settle: Callable[[Sequence[Charge]], None]) -> None:
+        self._charges = [charge for charge in charges if charge.kind == TOKENS]
+        self._prompt = prompt
+        self._settle = settle
+        self._history: Sequence[Message] = ()
+        self._said: int | None = None
+        self._usage: Usage | None = None
+
+    @property
+    def reserved(self) -> Sequence[Charge]:
+        """The tokens that are reserved and not settled yet."""
+        return self._charges
+
+    def goes_on_from(self, history: Sequence[Message]) -> None:
+        """Takes note of what the prompt has besides the request's messages."""
+        if self._charges:
+            self._history = history
+
+    def saw(self, answer: ChatCompletion | ChatCompletionChunk) -> None:
+        """Takes note of an answer, or of a piece of one."""
+        if not self._charges:
+            return
+        self._said = self._said or 0
+        if answer.HasField("usage"):
+            self._usage, self._said = answer.usage, 0
+            return
+        for choice in answer.choices:
+            self._said += _size(choice.message if isinstance(answer, ChatCompletion) else choice.delta)  # type: ignore[union-attr]
+
+    def used(self) -> int:
+        """Returns how many tokens the call has used: what the backend says, else an estimate; 0 before it answered.
+
+        Some backends count the prompt ahead: what was said since the latest count is estimated.
+        """
+        if self._said is None:
+            return 0
+        if self._usage is not None:
+            told = self._usage.total_tokens or self._usage.prompt_tokens + self._usage.completion_tokens
+            return told + _tokens(self._said)
+        return self._prompt + _tokens(self._said + sum(_size(message) for message in self._history))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._charges:
+            self._settle(self.hand_over())
+
+    def hand_over(self) -> Sequence[Charge]:
+        """Returns what settles the reservation, for whoever writes it with the end of a turn. It is done once only."""
+        charges, self._charges = self._charges, []
+        used = self.used() if charges else 0
+        return [replace(charge, amount=used - charge.amount) for charge in charges]
+
+
+UNLIMITED = Admission((), 0, lambda _: None)
+"""Of calls that are not counted."""
+
+
+class Limits:
+    """Lets calls in, for one worker; the store counts for all of them. Without a configuration nothing is counted."""
+
+    def __init__(self, config: LimitsConfig | None, store: LimitStore) -> None:
+        self._per_minute = _per_minute(config) if config else []
+        self.are_set = bool(self._per_minute)
+        self._store = store
+        self._settling: set[asyncio.Task[None]] = set()
+
+    async def admit(
+        self, request: CreateChatCompletionRequest, caller: Caller, instructions: str, most: int, told: Told
+    ) -> Admission:
+        """Reserves a request, and the tokens of the prompt and of the answer: `most`, or 0 where nothing bounds it.
+
+        Raises RateLimited, InvalidRequest for what can never be let in, StoreUnavailable.
+        """
+        if not self.are_set:
+            return UNLIMITED
+        prompt = _tokens(len(instructions.encode()) + await offload(_prompt_size, request))
+        amounts = {REQUESTS: 1, TOKENS: prompt + most}
+        charges = [replace(bucket, amount=amounts[bucket.kind]) for bucket in self._buckets(caller)]
+        _require_possible(request, charges, prompt)
+        reservation = await self._reserve(charges)
+        told(_standings(charges, reservation.left))
+        if not reservation.granted:
+            raise _refusal(charges, reservation.left)
+        return Admission(charges, prompt, self._settle)
+
+    async def standings(self, caller: Caller) -> Sequence[Standing]:
+        """Tells how a caller stands, at no charge. Raises StoreUnavailable."""
+        if not self.are_set:
+            return ()
+        buckets = self._buckets(caller)
+        return _standings(buckets, (await self._store.reserve(buckets)).left)
+
+    async def close(self) -> None:
+        """Waits for what is being settled."""
+        if self._settling:
+            await asyncio.wait(self._settling)
+
+    def _buckets(self, caller: Caller) -> list[Charge]:
+        subjects = {"key": f"key:{caller.key_id}", "account": f"account:{caller.account}"}
+        return [Charge(subjects[whose], kind, per_minute, 0) for whose, kind, per_minute in self._per_minute]
+
+    async def _reserve(self, charges: Sequence[Charge]) -> Reservation:
+        """Reserves; a caller who leaves meanwhile leaves no tokens reserved."""
+        task = asyncio.create_task(self._store.reserve(charges))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(lambda done: self._give_back(done, charges))
+            raise
+
+    def _give_back(self, task: asyncio.Task[Reservation], charges: Sequence[Charge]) -> None:
+        if not task.cancelled() and task.exception() is None and task.result().granted:
+            self._settle([replace(charge, amount=-charge.amount) for charge in charges if charge.kind == TOKENS])
+
+    def _settle(self, corrections: Sequence[Charge]) -> None:
+        if any(correction.amount for correction in corrections):
+            task = asyncio.create_task(self._write(corrections))
+            self._settling.add(task)
+            task.add_done_callback(self._settling.discard)
+
+    async def _write(self, corrections: Sequence[Charge]) -> None:
+        try:
+            await self._store.settle(corrections)
+        except ParleyError as error:
+            _log.warning("limits not settled", subject=corrections[0].subject, error=error.message, cause=error.cause)
+
+
+def _per_minute(config: LimitsConfig) -> list[tuple[str, str, int]]:
+    """Returns the limits that are set: whose it is, what it counts, how many a minute."""
+    limits = [
+        (whose, kind, per_minute)
+        for whose, limit in (("key", config.key), ("account", config.account))
+        for kind, per_minute in ((REQUESTS, limit.requests_per_minute), (TOKENS, limit.tokens_per_minute))
+    ]
+    return [(whose, kind, per_minute) for whose, kind, per_minute in limits if per_minute is not None]
+
+
+def _require_possible(request: CreateChatCompletionRequest, charges: Sequence[Charge], prompt: int) -> None:
+    """Raises InvalidRequest where a request needs more tokens than there ever are: waiting would not help."""
+    of_tokens = [charge for charge in charges if charge.kind == TOKENS]
+    tightest = min(of_tokens, key=lambda charge: charge.per_minute, default=None)
+    if tightest is None or tightest.amount <= tightest.per_minute:
+        return
+    limit = f"more than the {tightest.per_minute} tokens a minute of this {_whose(tightest)}"
+    if prompt > tightest.per_minute:
+        raise InvalidRequest(f"`messages` are too long: about {prompt} tokens, {limit}; send less", param="messages")
+    name = "max_completion_tokens" if request.HasField("max_completion_tokens") else "max_tokens"
+    needed = f"with a prompt of about {prompt}, {tightest.amount} tokens may be needed"
+    raise InvalidRequest(f"`{name}` is too large: {needed}, {limit}; ask for less", param=name)
+
+
+def _refusal(charges: Sequence[Charge], left: Sequence[float]) -> RateLimited:
+    """Names the limit that makes the caller wait longest."""
+    waits = [
+        ((charge.amount - remaining) * 60 / charge.per_minute, charge, remaining)
+        for charge, remaining in zip(charges, left, strict=True)
+    ]
+    wait, charge, remaining = max(waits, key=lambda each: each[0])
+    seconds = max(1, math.ceil(round(wait, 9)))
+    counted = _counted(remaining)
+    if charge.kind == REQUESTS:
+        what = f"make {charge.per_minute} requests a minute, and {counted} are left"
+    else:
+        what = f"use {charge.per_minute} tokens a minute: {counted} are left, this request may need {charge.amount}"
+    return RateLimited(f"This {_whose(charge)} may {what}; try again in {seconds} s", seconds)
+
+
+def _standings(charges: Sequence[Charge], left: Sequence[float]) -> list[Standing]:
+    standings = []
+    for kind in (REQUESTS, TOKENS):
+        pairs = zip(charges, left, strict=True)
+        found = [(remaining, charge.per_minute) for charge, remaining in pairs if charge.kind == kind]
+        if found:
+            remaining, limit = min(found)
+            standings.append(Standing(kind, limit, _counted(remaining), (limit - remaining) * 60 / limit))
+    return standings
+
+
+def _whose(charge: Charge) -> str:
+    return charge.subject.partition(":")[0]
+
+
+def _counted(remaining: float) -> int:
+    """Returns how many whole ones are left."""
+    return max(0, math.floor(remaining + _ROUNDING))
+
+
+def _tokens(size: int) -> int:
+    return math.ceil(size / BYTES_A_TOKEN)
+
+
+def _prompt_size(request: CreateChatCompletionRequest) -> int:
+    """Returns what a request sends along, in bytes of text."""
+    offered = sum(tool.ByteSize() for tool in request.tools) + sum(
+        function.ByteSize() for function in request.functions
+    )
+    return offered + sum(_size(message) for message in request.messages)
+
+
+def _size(message: Message | Delta) -> int:
+    """Returns a message, or a piece of one, in bytes of text."""
+    size = len(message.content.encode()) if isinstance(message.content, str) else weight(message.content)
+    calls = sum(call.ByteSize() for call in message.tool_calls) + message.function_call.ByteSize()
+    return size + len(f"{message.refusal}{message.reasoning_content}".encode()) + calls

@@ -1,0 +1,54 @@
+"""The receipt of a call: who was asked, what came of it, what it cost."""
+
+from collections.abc import Sequence
+
+from parley.core.routing.attempts import Attempt
+from parley.core.usage import cost as usage_cost
+from parley.v1 import receipt_pb2
+from parley.v1.error_reason_pb2 import ErrorReason
+from parley.v1.receipt_pb2 import Receipt
+
+_PREFIX = "ERROR_REASON_"
+
+
+def receipt(attempts: Sequence[Attempt]) -> Receipt:
+    """Writes down attempts that have all ended."""
+    written = Receipt(duration_ms=0)
+    if not attempts:
+        return written
+    start = attempts[0].begun
+    written.attempts.extend(_attempt(attempt, start) for attempt in attempts)
+    used = usage_cost.total(attempt.usage for attempt in attempts if attempt.usage is not None)
+    if used is not None:
+        written.usage.CopyFrom(used)
+    costs = [attempt.cost for attempt in written.attempts if attempt.HasField("cost")]
+    if costs:
+        written.cost = sum(costs)
+    written.duration_ms = max(_ms(start, attempt.ended) for attempt in attempts)
+    return written
+
+
+def _attempt(attempt: Attempt, start: float) -> receipt_pb2.Attempt:
+    target = attempt.candidate.target
+    written = receipt_pb2.Attempt(
+        model=attempt.candidate.model.id,
+        backend=target.backend_name,
+        target_model=target.model or None,
+        kind=attempt.kind.value,
+        outcome=attempt.outcome.value if attempt.outcome else "",
+        started_ms=_ms(start, attempt.begun),
+        duration_ms=_ms(attempt.begun, attempt.ended),
+        usage=attempt.usage,
+        estimated=attempt.estimated or None,
+    )
+    if attempt.error is not None:
+        written.reason = ErrorReason.Name(attempt.error.reason).removeprefix(_PREFIX)
+    if attempt.first_token is not None:
+        written.first_token_ms = _ms(attempt.begun, attempt.first_token)
+    if attempt.usage is not None and target.price is not None:
+        written.cost = usage_cost.cost(attempt.usage, target.price)
+    return written
+
+
+def _ms(start: float, end: float | None) -> int:
+    return round(1000 * max(0.0, (start if end is None else end) - start))

@@ -1,0 +1,1 @@
+"""Call metadata: rate limits, receipts, idempotency keys."""

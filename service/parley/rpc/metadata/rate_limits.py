@@ -1,0 +1,34 @@
+"""How a caller is told of its limits: the headers of OpenAI's API, with its way to write a time."""
+
+import math
+from collections.abc import Iterable
+
+from parley.core.usage.limits import Standing
+
+_SECOND = 1000  # milliseconds
+
+
+def metadata(standings: Iterable[Standing]) -> tuple[tuple[str, str], ...]:
+    """Returns `x-ratelimit-limit-requests` and so on, for each kind of limit that the caller has."""
+    return tuple(
+        (f"x-ratelimit-{what}-{standing.kind}", value)
+        for standing in standings
+        for what, value in (
+            ("limit", str(standing.limit)),
+            ("remaining", str(standing.remaining)),
+            ("reset", duration(standing.reset)),
+        )
+    )
+
+
+def duration(seconds: float) -> str:
+    """Writes a time, rounded up: `0s`, `20ms`, `1s`, `8.64s`, `6m0s`, `1h0m0s`."""
+    milliseconds = math.ceil(round(seconds * 1000, 6))
+    if 0 < milliseconds < _SECOND:
+        return f"{milliseconds}ms"
+    minutes, rest = divmod(milliseconds, 60 * _SECOND)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{rest / _SECOND:g}s"
+    if hours:
+        return f"{hours}h{minutes}m{text}"
+    return f"{minutes}m{text}" if minutes else text

@@ -1,0 +1,201 @@
+"""The `ChatCompletions` service: check the request, ask the core, answer."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from typing import Any, Literal
+
+import grpc
+from google.api.httpbody_pb2 import HttpBody
+
+from parley.core.chat import Chat, Terms
+from parley.core.errors import InvalidRequest
+from parley.core.messages.ids import canonical_session_id
+from parley.core.messages.proto_json import dumps, from_message
+from parley.core.offload import offload
+from parley.core.sessions.idempotency import COMPLETIONS, Key
+from parley.rpc import errors, sse
+from parley.rpc.call import Call, caller, current, note_receipt, note_replay, note_standings
+from parley.rpc.interceptors import Context, failed, remaining
+from parley.rpc.metadata import rate_limits
+from parley.rpc.metadata.idempotency import REPLAYED, idempotency_key
+from parley.rpc.unknown_fields import fill_structs
+from parley.rpc.validation import validate
+from parley.v1 import chat_completions_pb2_grpc as services
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+
+_SESSION = "x-chat-session-id"
+_NULLABLE: tuple[Literal["stop", "tool_choice", "function_call"], ...] = ("stop", "tool_choice", "function_call")
+_ERROR_FORM = "parley-error-form"  # how the edge wants an error in mid-stream; see sse.py
+_MODEL = "parley-model"  # the edge's word where a dialect's document requires `model`, whatever is configured
+_VIOLATIONS = "parley-violations"  # what the edge has found wrong with the JSON; see errors.read_mirror
+_NULLS = "parley-nulls"  # set where the dialect has null for what OpenAI's API always has
+_FORM = "parley-form"  # the edge's word where a dialect lets the Accept header overrule `stream`
+
+
+class ChatCompletionsServicer(services.ChatCompletionsServicer):
+    """Serves the ways to ask for a completion."""
+
+    def __init__(self, chat: Chat, keep_alive_seconds: float) -> None:
+        self._chat = chat
+        self._keep_alive_seconds = keep_alive_seconds
+
+    async def CreateChatCompletion(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
+        """Answers whole."""
+        completion = await self._complete(request, context)
+        fill_structs(completion)
+        return completion
+
+    async def CreateChatCompletionJson(self, request: CreateChatCompletionRequest, context: Context) -> HttpBody:
+        """Answers whole, in the JSON of REST."""
+        completion = await self._complete(request, context)
+        return HttpBody(content_type="application/json", data=dumps(from_message(completion, nulls=_has_nulls())))
+
+    async def _complete(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
+        key = await self._prepare(request, streamed=False)
+        completion = await self._chat.complete(request, caller(), _terms(context, key))
+        await _send_headers(context, completion)
+        _note_answer(current(), completion)
+        return completion
+
+    async def StreamChatCompletion(  # type: ignore[override] # gRPC's reader/writer form
+        self, request: CreateChatCompletionRequest, context: Context
+    ) -> None:
+        """Answers in typed chunks."""
+        key = await self._prepare(request, streamed=True)
+        async with aclosing(self._chunks(request, context, key)) as chunks:
+            async for together in chunks:
+                for chunk in together:
+                    fill_structs(chunk)
+                    if chunk.sequence == 0:
+                        await _send_headers(context, chunk)
+                    await _write(context, chunk)
+
+    async def StreamChatCompletionEvents(  # type: ignore[override] # gRPC's reader/writer form
+        self, request: CreateChatCompletionRequest, context: Context
+    ) -> None:
+        """Answers in server-sent events."""
+        key = await self._prepare(request, streamed=True)
+        writer = sse.EventWriter(include_usage=request.stream_options.include_usage, nulls=_has_nulls())
+        output = _EventOutput(context, self._keep_alive_seconds)
+        try:
+            async with aclosing(self._chunks(request, context, key)) as chunks:
+                async for together in chunks:
+                    await output.write(writer.events(together), together[0] if together else None)
+        except BaseException as error:
+            failure = failed(current(), error) if output.begun else None
+            if failure is None:
+                raise
+            await output.write(sse.error_event(failure, current().metadata.get(_ERROR_FORM)))
+        finally:
+            output.close()
+
+    async def _prepare(self, request: CreateChatCompletionRequest, *, streamed: bool) -> Key | None:
+        """Takes over what the metadata say, takes null for nothing, and checks the request; returns its key."""
+        call = current()
+        _name_session(request, call.metadata.get(_SESSION))
+        call.noted["model"] = request.model[:256]
+        if call.metadata.get(_FORM) == "whole":
+            request.ClearField("stream")
+            request.ClearField("stream_options")
+        for name in _NULLABLE:
+            if getattr(request, name).HasField("null_value"):
+                request.ClearField(name)
+        needed = _MODEL in call.metadata or not (self._chat.has_default_model or request.session_id)
+        found = errors.read_mirror(call.metadata.get(_VIOLATIONS, ""))
+        await offload(validate, request, streamed=streamed, model_required=needed, found=found)
+        return idempotency_key(COMPLETIONS)
+
+    async def _chunks(
+        self, request: CreateChatCompletionRequest, context: Context, key: Key | None
+    ) -> AsyncGenerator[list[ChatCompletionChunk], None]:
+        async with aclosing(self._chat.stream(request, caller(), _terms(context, key))) as chunks:
+            async for together in chunks:
+                if together and not together[-1].choices:
+                    _note_answer(current(), together[-1])
+                yield together
+
+
+class _EventOutput:
+    """Writes events, and comments into silences so that nobody on the way takes the connection for dead."""
+
+    def __init__(self, context: Context, keep_alive_seconds: float) -> None:
+        self._context = context
+        self._patience = keep_alive_seconds
+        self._writing = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._last = self._loop.time()
+        self._keeper = self._loop.create_task(self._keep_alive())
+        self.begun = False
+
+    async def write(self, data: bytes, chunk: ChatCompletionChunk | None = None) -> None:
+        """Writes bytes, none is nothing. The headers go with the first ones: what is known then, and of the chunk."""
+        if not data:
+            return
+        async with self._writing:
+            if not self.begun:
+                await _send_headers(self._context, chunk)
+            self.begun = True
+            self._last = self._loop.time()
+            await _write(self._context, HttpBody(content_type="text/event-stream", data=data))
+
+    def close(self) -> None:
+        """Stops keeping alive."""
+        self._keeper.cancel()
+
+    async def _keep_alive(self) -> None:
+        while True:
+            silent = self._loop.time() - self._last
+            await asyncio.sleep(self._patience - silent)
+            if current().standings is None:
+                self._last = self._loop.time()  # not let in yet: a refusal must still find the headers unsent
+            elif self._loop.time() - self._last >= self._patience:
+                with suppress(grpc.aio.InternalError):  # the caller has left: the handler is told so itself
+                    await self.write(sse.KEEP_ALIVE)
+
+
+async def _write(context: Context, message: ChatCompletionChunk | HttpBody) -> None:
+    """Writes a piece of a stream; the call says since when, for whoever looks after callers that do not read."""
+    call = current()
+    call.writing_since = asyncio.get_running_loop().time()
+    await context.write(message)
+    call.writing_since = None
+
+
+def _name_session(request: CreateChatCompletionRequest, header: str | None) -> None:
+    """Takes the session from the body or the header; an empty one is a new session. Raises InvalidRequest."""
+    named = {canonical_session_id(text) for text in (request.session_id, header) if text}
+    if len(named) > 1:
+        message = "`chatSessionId` and the X-Chat-Session-ID header name different sessions; send one of them"
+        raise InvalidRequest(message, param="chatSessionId")
+    request.ClearField("session_id")
+    for session_id in named:
+        request.session_id = session_id
+
+
+def _has_nulls() -> bool:
+    return _NULLS in current().metadata
+
+
+def _terms(context: Context, key: Key | None) -> Terms:
+    return Terms(remaining(context), key, note_standings, note_replay, note_receipt)
+
+
+async def _send_headers(context: Context, answer: ChatCompletion | ChatCompletionChunk | None) -> None:
+    """Sends ahead how the caller stands with its limits, the session's id, and that the answer comes again."""
+    headers = rate_limits.metadata(current().standings or ())
+    if answer is not None and answer.HasField("session_id"):
+        headers = (*headers, (_SESSION, answer.session_id))
+    if current().replayed:
+        headers = (*headers, REPLAYED)
+    if headers:
+        await context.send_initial_metadata(headers)
+
+
+def _note_answer(call: Call, answer: Any) -> None:
+    """Notes for the log line what was answered."""
+    call.noted["model"] = answer.model
+    if answer.HasField("session_id"):
+        call.noted["session"] = answer.session_id
+    call.noted["prompt_tokens"] = answer.usage.prompt_tokens
+    call.noted["completion_tokens"] = answer.usage.completion_tokens

@@ -1,0 +1,202 @@
+"""The `Sessions` service: reads, forks and deletes the caller's own sessions."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import TypeVar
+
+import orjson
+from google.api.httpbody_pb2 import HttpBody
+from google.protobuf.message import Message
+
+from parley.core.errors import InvalidRequest, ParleyError
+from parley.core.messages.ids import canonical_session_id
+from parley.core.messages.ids import session_id as new_session_id
+from parley.core.messages.proto_json import dumps, from_message
+from parley.core.ports import Claim, SessionFilter, Store
+from parley.core.sessions import export
+from parley.core.sessions.idempotency import KeyedWrites
+from parley.rpc import errors
+from parley.rpc.call import caller, current, note_replay
+from parley.rpc.interceptors import Context, failed
+from parley.rpc.metadata.idempotency import REPLAYED, idempotency_key
+from parley.rpc.unknown_fields import fill_structs
+from parley.v1 import sessions_pb2 as messages
+from parley.v1 import sessions_pb2_grpc as services
+
+_PAGE_SIZE = 100
+_LARGEST_PAGE = 1000
+_PIECE = 256 * 1024  # bytes of an export in one message: callers take 4 MiB by default, and a line may be longer
+_SESSION = "x-chat-session-id"
+
+T = TypeVar("T")
+
+
+class SessionsServicer(services.SessionsServicer):
+    """Serves sessions from the store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._keyed = KeyedWrites(store)
+
+    async def ListSessions(
+        self,
+        request: messages.ListSessionsRequest,
+        context: Context,
+    ) -> messages.ListSessionsResponse:
+        """Lists the account's sessions, the one with the latest turn first."""
+        sessions, token = await self._store.list_sessions(
+            caller().account,
+            _chosen(request),
+            page_size=_page_size(request),
+            page_token=request.page_token or None,
+        )
+        return messages.ListSessionsResponse(sessions=sessions, next_page_token=token)
+
+    async def GetSession(
+        self,
+        request: messages.GetSessionRequest,
+        context: Context,
+    ) -> messages.Session:
+        """Reads one session."""
+        return await self._store.get_session(caller().account, canonical_session_id(request.session_id))
+
+    async def ListSessionMessages(
+        self,
+        request: messages.ListSessionMessagesRequest,
+        context: Context,
+    ) -> messages.ListSessionMessagesResponse:
+        """Lists a session's messages, the oldest first."""
+        answer = await self._list_messages(request)
+        fill_structs(answer)
+        return answer
+
+    async def ListSessionMessagesJson(self, request: messages.ListSessionMessagesRequest, context: Context) -> HttpBody:
+        """Lists a session's messages, in the JSON of REST."""
+        answer = await self._list_messages(request)
+        return HttpBody(content_type="application/json", data=dumps(from_message(answer)))
+
+    async def _list_messages(
+        self, request: messages.ListSessionMessagesRequest
+    ) -> messages.ListSessionMessagesResponse:
+        found, token = await self._store.list_messages(
+            caller().account,
+            canonical_session_id(request.session_id),
+            page_size=_page_size(request),
+            page_token=request.page_token or None,
+        )
+        return messages.ListSessionMessagesResponse(messages=found, next_page_token=token)
+
+    async def ExportSession(  # type: ignore[override] # gRPC's reader/writer form
+        self,
+        request: messages.ExportSessionRequest,
+        context: Context,
+    ) -> None:
+        """Writes a whole session as JSON Lines. A failure after the first byte is the last line, too."""
+        session_id = canonical_session_id(request.session_id)
+        output = _Output(session_id, context)
+        try:
+            async with aclosing(export.messages(self._store, caller().account, session_id)) as kept:
+                async for message in kept:
+                    await output.add(export.line(message))
+            await output.flush()
+        except BaseException as error:
+            failure = failed(current(), error) if output.begun else None
+            if failure is None:
+                raise
+            await output.write(_error_line(failure))
+            raise failure from error
+
+    async def ForkSession(
+        self,
+        request: messages.ForkSessionRequest,
+        context: Context,
+    ) -> messages.Session:
+        """Makes a new session of the completed turns of another one."""
+        account = caller().account
+        through = request.through_turn if request.HasField("through_turn") else None
+        request.session_id = canonical_session_id(request.session_id)
+
+        async def write(claim: Claim | None) -> messages.Session:
+            return await self._store.fork_session(account, request.session_id, new_session_id(), through, claim)
+
+        return await self._once("ForkSession", request, context, write, messages.Session.FromString)
+
+    async def DeleteSession(
+        self,
+        request: messages.DeleteSessionRequest,
+        context: Context,
+    ) -> messages.DeleteSessionResponse:
+        """Deletes a session and every message of it."""
+        account = caller().account
+        session_id = request.session_id = canonical_session_id(request.session_id)
+        answer = messages.DeleteSessionResponse(id=session_id, object="chat.session.deleted", deleted=True)
+
+        async def write(claim: Claim | None) -> messages.DeleteSessionResponse:
+            await self._store.delete_session(account, session_id, claim, answer.SerializeToString())
+            return answer
+
+        return await self._once("DeleteSession", request, context, write, messages.DeleteSessionResponse.FromString)
+
+    async def _once(
+        self,
+        endpoint: str,
+        request: Message,
+        context: Context,
+        write: Callable[[Claim | None], Awaitable[T]],
+        read: Callable[[bytes], T],
+    ) -> T:
+        """Makes a write once for the call's `Idempotency-Key`, and sends ahead that the answer comes again."""
+        answer, replayed = await self._keyed.once(idempotency_key(endpoint), caller().account, request, write, read)
+        if replayed:
+            note_replay()
+            await context.send_initial_metadata((REPLAYED,))
+        return answer
+
+
+class _Output:
+    """Writes an export in pieces, and the name of its session before the first one."""
+
+    def __init__(self, session_id: str, context: Context) -> None:
+        self._session_id = session_id
+        self._context = context
+        self._waiting = bytearray()
+        self.begun = False
+
+    async def add(self, line: bytes) -> None:
+        """Takes a line; writes when a piece is full."""
+        self._waiting += line
+        if len(self._waiting) >= _PIECE:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Writes what has been taken."""
+        data, self._waiting = self._waiting, bytearray()
+        for start in range(0, len(data) or 1, _PIECE):
+            await self.write(bytes(data[start : start + _PIECE]))
+
+    async def write(self, data: bytes) -> None:
+        """Writes one piece at once."""
+        if not self.begun:
+            self.begun = True
+            await self._context.send_initial_metadata(((_SESSION, self._session_id),))
+        await self._context.write(HttpBody(content_type="application/jsonl", data=data))
+
+
+def _error_line(error: ParleyError) -> bytes:
+    """The last line of an export that is not whole: over REST nothing else can tell after the first byte."""
+    return orjson.dumps({"error": {"message": error.message, "code": errors.name(error).lower()}}) + b"\n"
+
+
+def _chosen(request: messages.ListSessionsRequest) -> SessionFilter:
+    return SessionFilter(
+        request.model or None,
+        request.updated_after if request.HasField("updated_after") else None,
+        request.updated_before if request.HasField("updated_before") else None,
+    )
+
+
+def _page_size(request: messages.ListSessionsRequest | messages.ListSessionMessagesRequest) -> int:
+    size = request.page_size if request.HasField("page_size") else _PAGE_SIZE
+    if not 1 <= size <= _LARGEST_PAGE:
+        raise InvalidRequest(f"`page_size` must be between 1 and {_LARGEST_PAGE}", param="page_size")
+    return size

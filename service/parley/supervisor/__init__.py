@@ -1,0 +1,1 @@
+"""The processes of `parley up`: workers, Envoy, llama.cpp servers."""

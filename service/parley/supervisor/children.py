@@ -1,0 +1,174 @@
+"""The processes of Parley: workers, the model servers of llama.cpp, Envoy."""
+
+import asyncio
+import signal
+from asyncio.subprocess import Process
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from parley.cli.options import Address, CommandError
+from parley.config import Config, LlamaCppBackend
+from parley.supervisor import envoy
+from parley.supervisor.edge_settings import EdgeSettings
+from parley.supervisor.process import Child, note, spawn
+from parley.supervisor.worker import LEAVE_SECONDS, Orders, command
+
+_POLL_SECONDS = 0.02
+_SETTLE_SECONDS = 10.0
+
+
+class Worker(Child):
+    """One worker. Each of its processes listens on a socket of its own, so that none is mistaken for the one before.
+
+    `orders` makes the orders for each process; `changed` is called when `serves_on` (an address, or None) has changed.
+    """
+
+    def __init__(self, name: str, orders: Callable[[], Orders], changed: Callable[[], None]) -> None:
+        super().__init__(name)
+        self.serves_on: str | None = None
+        self._orders = orders
+        self._changed = changed
+        self._bound = ""
+
+    async def spawn(self) -> Process:
+        """Starts the process and gives it its orders."""
+        process = await spawn(command(), talks=True)
+        assert process.stdin  # noqa: S101 - for the type checker
+        with suppress(ConnectionError):
+            process.stdin.write(self._orders().to_json())
+            await process.stdin.drain()
+            process.stdin.close()
+        return process
+
+    async def serving(self, process: Process) -> None:
+        """Reads the worker's answer."""
+        assert process.stdout  # noqa: S101 - for the type checker
+        answer, _, text = (await process.stdout.readline()).decode().strip().partition(" ")
+        if answer == "ready":
+            self._bound = text
+            return
+        await process.wait()
+        raise CommandError(text or f"it ended before it served (exit code {process.returncode}); its log says why")
+
+    def came_up(self) -> None:
+        """Lets the edge use it."""
+        self.serves_on = self._bound
+        self._changed()
+
+    def went_down(self) -> None:
+        """Keeps the edge from using it."""
+        if self.serves_on is not None:
+            self.serves_on = None
+            self._changed()
+
+    async def leave(self) -> None:
+        """Gives the worker time to finish what it has begun, as long as that takes; the edge sends it nothing new."""
+        self.went_down()
+        await self.stop(LEAVE_SECONDS + 10, signal.SIGUSR1)
+
+
+class ModelServer(Child):
+    """llama.cpp's server for one backend of the configuration."""
+
+    def __init__(self, name: str, config: LlamaCppBackend, run_dir: Path) -> None:
+        from parley.backends.llama_cpp import launch as llama_cpp_launch
+
+        super().__init__(f'the model server "{name}"')
+        self._argv = llama_cpp_launch.command(run_dir, name, config)
+        self._socket = llama_cpp_launch.socket_path(run_dir, name)
+
+    async def spawn(self) -> Process:
+        """Starts the process on a fresh socket."""
+        self._socket.unlink(missing_ok=True)
+        process = await spawn(self._argv)
+        self.listen(process)
+        return process
+
+    async def serving(self, _process: Process) -> None:
+        """Asks it until it says that the model is loaded."""
+        await _poll(lambda: _healthy(self._socket))
+
+
+class Envoy(Child):
+    """The edge. Once it serves, `http` and `grpc` are the addresses that it got, and a restart gets the same."""
+
+    def __init__(self, run_dir: Path, http: Address, grpc: Address, settings: EdgeSettings) -> None:
+        super().__init__("Envoy")
+        self.http, self.grpc = http, grpc
+        self._settings = settings
+        self._config = run_dir / "envoy.yaml"
+        self._endpoints = run_dir / "workers.yaml"
+        self._admin = run_dir / "envoy-admin.sock"
+        self.use([])
+
+    def use(self, addresses: Iterable[str]) -> None:
+        """Has the workers on these addresses (`unix:/path.sock`) used, and no others."""
+        self._sockets = [Path(address.removeprefix("unix:")) for address in addresses]
+        try:
+            envoy.write_endpoints(self._endpoints, self._sockets)
+        except OSError as error:
+            note(
+                f"{self._endpoints} cannot be written ({error.strerror}); Envoy goes on with the workers that it knows"
+            )
+
+    async def settled(self) -> None:
+        """Returns when Envoy uses the workers it was told of and no others, or will not do so soon."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(_poll(self._is_settled), _SETTLE_SECONDS)
+
+    async def _is_settled(self) -> bool:
+        with suppress(OSError):
+            return await envoy.workers(self._admin) == dict.fromkeys(self._sockets, True)
+        return False
+
+    async def spawn(self) -> Process:
+        """Starts it, and passes on what it logs."""
+        self._admin.unlink(missing_ok=True)
+        text = envoy.render(
+            http=self.http, grpc=self.grpc, endpoints=self._endpoints, admin=self._admin, settings=self._settings
+        )
+        self._config.write_text(text, encoding="utf-8")
+        process = await spawn(envoy.command(self._config), cwd=envoy.edge_dir())
+        self.listen(process, self._tell)
+        return process
+
+    def _tell(self, line: str) -> None:
+        """Passes on what Envoy logs; that it was told to stop is no news."""
+        if not self.stopping:
+            note(f"envoy: {line}")
+
+    async def serving(self, _process: Process) -> None:
+        """Asks it until it is ready, and for its ports."""
+        await _poll(lambda: envoy.ready(self._admin))
+        ports = await envoy.bound_ports(self._admin)
+        self.http = self.http._replace(port=ports["http"])
+        self.grpc = self.grpc._replace(port=ports["grpc"])
+
+
+def model_backends(config: Config) -> dict[str, LlamaCppBackend]:
+    """The llama.cpp backends that a model of the configuration uses, by name."""
+    used = {target.backend for model in config.models for target in model.targets}
+    found = ((name, backend) for name, backend in config.backends.items() if name in used)
+    return {name: backend for name, backend in found if isinstance(backend, LlamaCppBackend)}
+
+
+async def _poll(ask: Callable[[], Awaitable[bool]]) -> None:
+    """Asks again and again until the answer is yes."""
+    while not await ask():  # noqa: ASYNC110 - it is another process that is waited for
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _healthy(socket: Path) -> bool:
+    """Asks llama.cpp's /health over its socket: 200 once the model is loaded."""
+    try:
+        reader, writer = await asyncio.open_unix_connection(str(socket))
+    except OSError:
+        return False
+    try:
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        return b" 200 " in await reader.readline()
+    except OSError:
+        return False
+    finally:
+        writer.close()

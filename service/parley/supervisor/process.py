@@ -1,0 +1,228 @@
+"""Child processes that are kept running: started, watched, started again, stopped for certain."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+from abc import ABC, abstractmethod
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from parley.cli.options import CommandError
+from parley.logs.output import Output
+
+_START_SECONDS = 60.0  # how long a child may take until it serves
+_STEADY_SECONDS = 30.0  # a child that ran for so long counts as sound: its next restart is at once again
+_TRIES = 3  # how often a child that has never served is started
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def note(text: str) -> None:
+    """Writes one line to stderr for the operator. One that cannot be written is left out."""
+    _stderr().write(f"parley: {text}\n".encode(errors="replace"))
+
+
+@cache
+def _stderr() -> Output:
+    return Output(2)
+
+
+def backoff(failures: int) -> float:
+    """How many seconds to wait before the next start, after so many failures in a row: 0, 0.5, 1, 2, … 10."""
+    return 0.0 if failures <= 1 else min(0.5 * 2 ** (failures - 2), 10.0)
+
+
+def describe_end(code: int) -> str:
+    """`exit code 1`, `killed by SIGKILL`."""
+    return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+
+
+class Child(ABC):
+    """One kept process. It has a session of its own, so that a terminal's Ctrl-C does not reach it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.process: Process | None = None
+        self.up = asyncio.Event()
+        self.last_words: deque[str] = deque(maxlen=30)
+        self._stopping = asyncio.Event()
+        self._served = False
+        self._keeper: asyncio.Task[None] | None = None
+        self._hearing: asyncio.Task[None] | None = None
+
+    @abstractmethod
+    async def spawn(self) -> Process:
+        """Starts the process."""
+
+    @abstractmethod
+    async def serving(self, process: Process) -> None:
+        """Returns once the process serves; raises CommandError with the cause where it says that it cannot."""
+
+    def came_up(self) -> None:
+        """Is called when the process serves."""
+        return
+
+    def went_down(self) -> None:
+        """Is called when a process that served has ended, or is about to be stopped."""
+        return
+
+    @property
+    def stopping(self) -> bool:
+        """Tells whether it is to end, and not to be started again."""
+        return self._stopping.is_set()
+
+    async def start(self) -> None:
+        """Returns when the child serves. Raises CommandError when it does not after a few tries."""
+        self._keeper = asyncio.create_task(self._keep(), name=self.name)
+        up = asyncio.create_task(self.up.wait())
+        try:
+            await asyncio.wait({self._keeper, up}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            up.cancel()
+        if self._keeper.done():
+            self._keeper.result()
+
+    async def stop(self, grace: float, number: signal.Signals = signal.SIGTERM) -> None:
+        """Asks the process to end by a signal, kills it after `grace` seconds, and returns when it is gone."""
+        self._stopping.set()
+        if self._keeper is None:
+            return
+        self.send(number)
+        await asyncio.wait({self._keeper}, timeout=grace)
+        self.kill()
+        await asyncio.gather(self._keeper, return_exceptions=True)
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends a signal, if the process runs."""
+        if self.process is not None and self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """Ends the process at once, and does not start it again."""
+        self._stopping.set()
+        self.send(signal.SIGKILL)
+
+    async def _keep(self) -> None:
+        """Runs the process again and again until it is told to stop."""
+        failures = 0
+        while not self.stopping:
+            began = asyncio.get_running_loop().time()
+            end = await self._run_once()
+            if self.stopping:
+                return
+            lived = asyncio.get_running_loop().time() - began
+            failures = 1 if self._served and lived > _STEADY_SECONDS else failures + 1
+            if not self._served and failures == _TRIES:
+                raise CommandError(f"{self.name} does not start: {end}")
+            note(f"{self.name} ended ({end}); starting another")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), backoff(failures))
+
+    async def _run_once(self) -> str:
+        """Runs one process to its end, and tells how that was."""
+        self.last_words.clear()
+        try:
+            self.process = process = await self.spawn()
+        except OSError as error:
+            return f"it cannot be started: {error.strerror or error}"
+        if self.stopping:
+            self.send(signal.SIGKILL)
+        ready = asyncio.create_task(self.serving(process))
+        ended = asyncio.create_task(process.wait())
+        try:
+            await asyncio.wait({ready, ended}, timeout=_START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            failure = self._failure(ready, ended)
+            if failure is None:
+                await self._serve(ended)
+        finally:
+            ready.cancel()
+            self.send(signal.SIGKILL)
+            code = await process.wait()
+            if self._hearing is not None:
+                await self._hearing
+        return failure or self._cause(code)
+
+    def _failure(self, ready: asyncio.Task[None], ended: asyncio.Task[int]) -> str | None:
+        """Why the process does not serve: None where it does, empty where its end says it."""
+        if ready.done():
+            error = ready.exception()
+            return None if error is None else str(error) or repr(error)
+        if ended.done():
+            return ""
+        return f"not ready within {_START_SECONDS:.0f} s"
+
+    async def _serve(self, ended: asyncio.Task[int]) -> None:
+        """From the moment it serves to its end."""
+        self._served = True
+        self.up.set()
+        self.came_up()
+        try:
+            await ended
+        finally:
+            self.up.clear()
+            self.went_down()
+
+    def _cause(self, code: int) -> str:
+        """How it ended, and the line of its last words that most likely says why."""
+        words = [line for line in self.last_words if "error" in line.lower()] or list(self.last_words)[-1:]
+        if not words or code == -signal.SIGKILL:  # nobody who is killed says why
+            return describe_end(code)
+        return f"{describe_end(code)}: {words[-1]}"
+
+    def listen(self, process: Process, tell: Callable[[str], None] | None = None) -> None:
+        """Remembers the last lines that the process prints, and passes each on to `tell`."""
+        assert process.stdout  # noqa: S101 - for the type checker
+        self._hearing = asyncio.create_task(self._hear(process.stdout, tell))
+
+    async def _hear(self, stream: asyncio.StreamReader, tell: Callable[[str], None] | None) -> None:
+        while line := await _readline(stream):
+            text = line.decode(errors="replace").rstrip()
+            if text:
+                self.last_words.append(text)
+                if tell is not None:
+                    tell(text)
+
+
+async def _readline(stream: asyncio.StreamReader) -> bytes:
+    """One line; of a line beyond the reader's limit whatever is there."""
+    try:
+        return await stream.readline()
+    except ValueError:
+        return b"(a line too long to show)\n"
+
+
+async def spawn(argv: list[str], *, cwd: Path | None = None, talks: bool = False) -> Process:
+    """Starts a process that dies with this one. Its stdout is a pipe; its stderr goes there too.
+
+    Where it `talks`, its stdin is a pipe as well, and its stderr is ours.
+    """
+    return await asyncio.create_subprocess_exec(
+        *argv,
+        cwd=cwd,
+        stdin=PIPE if talks else DEVNULL,
+        stdout=PIPE,
+        stderr=None if talks else asyncio.subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=_die_with(os.getpid()),
+    )
+
+
+def _die_with(parent: int) -> Callable[[], None] | None:
+    """What a child does before its program starts: it asks the kernel to kill it when its parent ends."""
+    if _LIBC is None:
+        return None
+    prctl = _LIBC.prctl
+
+    def prepare() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended in between
+            os._exit(1)
+
+    return prepare

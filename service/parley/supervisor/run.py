@@ -1,0 +1,116 @@
+"""How a stack is run from its start to its end, and what signals do meanwhile."""
+
+import asyncio
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Any
+
+from parley.cli.options import CommandError
+from parley.config import Config, ConfigError
+from parley.supervisor.process import note
+from parley.supervisor.stack import Stack
+
+
+async def run(
+    stack: Stack,
+    serving: Callable[[], AbstractAsyncContextManager[None]],
+    read: Callable[[], Config] | None = None,
+    *,
+    quiet: bool = False,
+    ready: Callable[[], Coroutine[Any, Any, None]] | None = None,
+) -> None:
+    """Starts the stack, is inside of `serving` while it serves, and stops it at the first SIGINT or SIGTERM.
+
+    `ready` is waited for before `serving` is entered. A second signal kills. SIGHUP gives the stack what `read`
+    returns; without `read` it stops the stack, as it does when the terminal is closed. Shows its progress unless
+    `quiet`. Raises CommandError when the stack does not start.
+    """
+    stop, hangup = asyncio.Event(), asyncio.Event()
+    terminal = sys.stderr.isatty()
+
+    def end() -> None:
+        if stop.is_set():
+            stack.kill()
+        else:
+            note("stopping when running calls have finished; once more to stop at once")
+        stop.set()
+
+    def hang_up() -> None:
+        if read is None or (terminal and _terminal_is_gone()):
+            stop.set()
+        hangup.set()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, end)
+    loop.add_signal_handler(signal.SIGTERM, end)
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
+    try:
+        if await _until(stop, _start(stack, quiet)) and (ready is None or await _until(stop, ready())):
+            async with serving():
+                await _until(stop, _reloads(stack, hangup, read))
+    finally:
+        await stack.stop()
+
+
+async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Does the work until it is done (true) or `stop` is set (false)."""
+    task = asyncio.ensure_future(work)
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})
+        return False
+    task.result()
+    return True
+
+
+async def _start(stack: Stack, quiet: bool) -> None:
+    """Starts the stack, and shows how far it is."""
+    with _silence() if quiet else _progress() as show:
+        await stack.start(show)
+
+
+async def _reloads(stack: Stack, hangup: asyncio.Event, read: Callable[[], Config] | None) -> None:
+    """Gives the stack a new configuration at every SIGHUP, one after another."""
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        try:
+            if read is not None:
+                await stack.reload(read())
+                note("the new configuration is in use")
+        except (CommandError, ConfigError) as error:
+            note(f"the old configuration stays in use: {' / '.join(str(error).splitlines())}")
+
+
+@contextmanager
+def _silence() -> Iterator[Callable[[str], None]]:
+    """Shows nothing."""
+    yield lambda _: None
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Shows one step after another: a moving line on a terminal, else a line each."""
+    if not sys.stderr.isatty():
+        yield lambda text: note(f"{text} …")
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("Starting") as status:
+        yield lambda text: status.update(f"{text} …")
+
+
+def _terminal_is_gone() -> bool:
+    """Tells whether the terminal that we wrote to has been closed."""
+    try:
+        os.tcgetpgrp(sys.stderr.fileno())
+    except OSError as error:
+        return error.errno == errno.EIO
+    return False

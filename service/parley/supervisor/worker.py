@@ -1,0 +1,99 @@
+"""A worker process: one event loop, one gRPC server. `parley up` and `parley serve` start it; it is no command.
+
+Its orders come as one JSON object on stdin (so that no secret stands in a file or an argument); it answers on stdout
+with one line, `ready ADDRESS` or `error TEXT`. What it prints otherwise goes to stderr.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TextIO
+
+from parley.config import Config
+from parley.logs import Level
+
+LEAVE_SECONDS = 600.0  # how long a worker that is replaced may finish what it has begun
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a worker is to do: `address` is `unix:/path.sock` or `HOST:PORT`; `config` is JSON."""
+
+    config: str
+    state_dir: str
+    run_dir: str
+    address: str
+    log_level: Level = "info"
+
+    def to_json(self) -> bytes:
+        """What the worker reads."""
+        return json.dumps(asdict(self)).encode()
+
+
+def command() -> list[str]:
+    """What starts a worker process."""
+    return [sys.executable, "-m", "parley.supervisor.worker"]
+
+
+def main() -> None:
+    """Reads the orders and serves, until SIGTERM, or SIGUSR1 when another takes its place. Exits 1 after an `error`."""
+    orders = Orders(**json.load(sys.stdin))
+    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    os.dup2(2, 1)
+    try:
+        _run(orders, answers)
+    except Exception as error:
+        from parley.config import ConfigError
+        from parley.core.errors import ParleyError
+
+        text = getattr(error, "cause", None) or str(error) or repr(error)
+        answers.write(f"error {' '.join(text.split())}\n")
+        if not isinstance(error, ConfigError | ParleyError | OSError):
+            raise
+        sys.exit(1)
+
+
+def _run(orders: Orders, answers: TextIO) -> None:
+    """Runs the application on uvloop."""
+    import uvloop
+
+    from parley import logs
+    from parley.app import GRACE_SECONDS, serve
+
+    logs.configure(level=orders.log_level)
+
+    async def run() -> None:
+        stop, leave = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        loop.add_signal_handler(signal.SIGUSR1, _set, leave, stop)
+        await serve(
+            Config.model_validate_json(orders.config),
+            state_dir=Path(orders.state_dir),
+            run_dir=Path(orders.run_dir),
+            address=orders.address,
+            on_ready=lambda address: _tell(answers, address),
+            stop=stop,
+            grace=lambda: LEAVE_SECONDS if leave.is_set() else GRACE_SECONDS,
+        )
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
+
+
+def _set(*events: asyncio.Event) -> None:
+    for event in events:
+        event.set()
+
+
+def _tell(answers: TextIO, address: str) -> None:
+    """Says that the worker serves."""
+    answers.write(f"ready {address}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""README's table of what is done when a backend fails, held against the code."""
+
+from pathlib import Path
+
+import pytest
+
+from parley.core.errors import AdditionRefused, ParleyError, UnsupportedParameter
+from parley.core.routing.failure_policy import Health, Next, Repeat, verdict
+from tests.unit.backends.test_failure_table import refusal, refused
+
+README = Path(__file__).parents[3] / "README.md"
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in README.read_text(encoding="utf-8")
+    .partition("| what the target does")[2]
+    .partition("\n\n")[0]
+    .splitlines()[2:]
+]
+
+EXAMPLES: dict[str, ParleyError] = {
+    "refuses or resets": refusal(503, ""),
+    "429 with `Retry-After` up to 3 s": refusal(429, "", {"Retry-After": "2"}),
+    "429 without it": refusal(429, ""),
+    "429, 408 or 5xx with a longer": refusal(503, "", {"Retry-After": "60"}),
+    "no quota or credit": refusal(402, ""),
+    "500": refusal(500, ""),
+    "a request larger than its rate limit": refused(413, "Request too large for model `x`"),
+    "the conversation is too long": refused(400, "maximum context length is 8192"),
+    "content policy": refused(400, "x", param="temperature"),
+    "400, 413, 422 that says neither": refused(400, "x"),
+    "3xx, 401": refusal(401, ""),
+    "403, 404, 410": refused(400, "Incorrect API key provided"),
+    "any other status": refusal(424, ""),
+    "a parameter that the caller has not sent": AdditionRefused("m", "`defaults.n`", UnsupportedParameter("no `n`")),
+}
+
+
+@pytest.mark.parametrize("begins", EXAMPLES)
+def test_a_row_of_the_readme(begins: str) -> None:
+    """Whether the target is asked again, who is asked next, and whether it counts are as the row says."""
+    [(_, again, following, counts)] = [row for row in ROWS if row[0].startswith(begins)]
+    row = verdict(EXAMPLES[begins])
+    assert {Repeat.NO: "no", Repeat.BACKOFF: "twice", Repeat.AS_TOLD: "once"}[row.repeat] == again.split(",")[0]
+    assert (row.next is Next.NOBODY, row.next is Next.FALLBACKS) == (
+        following.startswith("no:"),
+        following == "only fallbacks",
+    )
+    expected = {Health.FAILURE: "yes", Health.SUSPECT: "if several accounts see it"}.get(row.health, "no")
+    assert expected == counts.split(", and")[0]
+    assert row.hold == ("no other call" in again)

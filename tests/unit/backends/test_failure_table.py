@@ -1,0 +1,429 @@
+"""The failure table: every HTTP status from 300 to 599, every known body, and what is done about each."""
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+
+from parley.backends.errors.body import ErrorBody, read
+from parley.backends.errors.classifier import Failures, classify
+from parley.backends.errors.kinds import STATUSES, Kind, of_status
+from parley.backends.errors.known_bodies import BODIES, LAST, Row
+from parley.core.errors import (
+    ContentPolicy,
+    ContextLengthExceeded,
+    StreamBroken,
+    UpstreamError,
+    UpstreamMisconfigured,
+    UpstreamQuotaExhausted,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    UpstreamUnrecognized,
+)
+from parley.core.routing.failure_policy import Health, Next, Repeat, verdict
+
+FAILURES = Failures("sk-our-own-secret")
+NOT_AVAILABLE = 'The model "m" is not available; try again later'
+
+
+def refusal(status: int, body: Any, headers: dict[str, str] | None = None) -> UpstreamError:
+    """Returns the error for an answer with this status; the body is JSON unless it is a text."""
+    data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    return FAILURES.refusal(status, headers or {}, data, "m")
+
+
+def refused(status: int, message: str, **more: Any) -> UpstreamError:
+    """Returns the error for a body as OpenAI has it."""
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+    return refusal(status, {"error": error | more})
+
+
+# The error, whether the same target is asked again, and what it says about the target. Every other status is the last.
+UNLISTED = (UpstreamUnrecognized, Repeat.NO, Health.SUSPECT)
+EXPECTED: dict[int, tuple[type[UpstreamError], Repeat, Health]] = {
+    **dict.fromkeys((*range(300, 400), 401, 405, 407), (UpstreamMisconfigured, Repeat.NO, Health.FAILURE)),
+    **dict.fromkeys((426, 505, 511), (UpstreamMisconfigured, Repeat.NO, Health.FAILURE)),
+    **dict.fromkeys((403, 404, 410, 412, 414, 415, 451), (UpstreamMisconfigured, Repeat.NO, Health.SUSPECT)),
+    **dict.fromkeys((400, 413, 422, 431), (UpstreamRejected, Repeat.NO, Health.SUSPECT)),
+    402: (UpstreamQuotaExhausted, Repeat.NO, Health.FAILURE),
+    429: (UpstreamRateLimited, Repeat.BACKOFF, Health.FAILURE),
+    498: (UpstreamRateLimited, Repeat.NO, Health.NEUTRAL),
+    500: (UpstreamUnavailable, Repeat.BACKOFF, Health.SUSPECT),
+    **dict.fromkeys((408, 502, 503, 504, 529), (UpstreamUnavailable, Repeat.BACKOFF, Health.FAILURE)),
+    **dict.fromkeys((520, 521, 522, 523, 525, 526), (UpstreamUnavailable, Repeat.BACKOFF, Health.FAILURE)),
+    **dict.fromkeys((527, 530), (UpstreamUnavailable, Repeat.BACKOFF, Health.FAILURE)),
+    **dict.fromkeys((524, 598, 599), (UpstreamTimeout, Repeat.NO, Health.FAILURE)),
+}
+BARE: list[Any] = [
+    "",
+    "no",
+    "<html><h1>Error</h1></html>",
+    {},
+    {"error": {"message": "no"}},
+    {"detail": "no"},
+    [],
+    None,
+]
+
+
+@pytest.mark.parametrize("status", range(300, 600))
+def test_every_status(status: int) -> None:
+    """Each has its row or is unlisted; another target is asked in every case, whatever form the body has."""
+    for body in BARE:
+        failed = refusal(status, body)
+        row = verdict(failed)
+        assert EXPECTED.get(status, UNLISTED) == (type(failed), row.repeat, row.health), body
+        assert Next.TARGETS is row.next
+        assert f"HTTP {status}" in (failed.cause or "")
+
+
+def test_every_listed_status_has_its_source() -> None:
+    """A row without one is a guess."""
+    assert [] == [status for status, row in STATUSES.items() if not row.source]
+    assert EXPECTED.keys() == STATUSES.keys()
+    assert Kind.UNRECOGNIZED is of_status(444).kind
+
+
+def _status(row: Row) -> int:
+    return next(status for status in (400, 429, 403, *sorted(row.statuses)) if status in row.statuses)
+
+
+@pytest.mark.parametrize("row", [row for row in (*BODIES, *LAST) if row.example], ids=lambda row: row.example[:40])
+def test_the_example_of_a_row_is_found_by_it(row: Row) -> None:
+    """By no earlier one; and in each of the shapes that errors have."""
+    assert row.source
+    for shape in (
+        row.example,
+        {"error": row.example},
+        {"error": {"message": row.example}},
+        {"type": "error", "error": {"message": row.example}},
+        {"detail": row.example},
+        {"message": row.example},
+        [{"error": {"message": row.example}}],
+        {"error": {"message": "Provider returned error", "metadata": {"raw": json.dumps({"message": row.example})}}},
+        {"error": {"message": json.dumps({"error": {"message": row.example}})}},
+    ):
+        assert row is classify(_status(row), read(shape)).row, shape
+
+
+@pytest.mark.parametrize(
+    ("row", "code"), [(row, code) for row in BODIES for code in sorted(row.codes)], ids=lambda value: str(value)[:30]
+)
+def test_each_code_is_found_wherever_it_stands(row: Row, code: str) -> None:
+    """As a code, a type, or a reason of Google's details, in upper case, too; by no earlier row."""
+    for error in (
+        {"error": {"message": "no", "code": code}},
+        {"error": {"message": "no", "type": code.upper()}},
+        {"error": {"message": "no", "details": [{"reason": code.upper()}]}},
+        {"error": {"message": "no", "metadata": {"error_type": code}}},
+    ):
+        assert row.kind is classify(_status(row), read(error)).kind, error
+
+
+TOO_LONG = [
+    "This model's maximum context length is 8192 tokens. However, your messages resulted in 9120 tokens.",  # OpenAI
+    "Your input exceeds the context window of this model. Please adjust your input and try again.",  # OpenAI
+    "This endpoint's maximum context length is 1048576 tokens. However, you requested about 1293741",  # OpenRouter
+    "prompt is too long: 213462 tokens > 200000 maximum",  # Anthropic
+    "input length and `max_tokens` exceed context limit: 184915 + 20000 > 204648",  # Anthropic
+    "The decoder prompt (length 9001) is longer than the maximum model length of 4096.",  # vLLM
+    "The prompt (total length 9001) is too long to fit into the model (context length 4096).",  # vLLM
+    "'max_tokens' or 'max_completion_tokens' is too large: 2000. This model's maximum context length is 4096",  # vLLM
+    "The input (61709 tokens) is longer than the model's context length (40960 tokens).",  # SGLang
+    "Requested token count exceeds the model's maximum context length of 40960 tokens.",  # SGLang
+    "Input length (160062 tokens) exceeds the maximum allowed length (59862 tokens).",  # SGLang
+    "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 2048. Given: 1244 and 1000",  # TGI
+    "Input validation error: `inputs` must have less than 1024 tokens. Given: 1872",  # TGI
+    "the request exceeds the available context size, try increasing it",  # llama.cpp
+    "prompt too long; exceeded max context length by 812 tokens",  # Ollama
+    "the input length exceeds the context length",  # Ollama
+    "Trying to keep the first 15857 tokens when context the overflows.",  # LM Studio
+    "The number of tokens to keep from the initial prompt is greater than the context length",  # LM Studio
+    "This model's maximum prompt length is 131072 but the request contains 537812 tokens.",  # xAI
+    "Please reduce the length of the messages or completion.",  # Groq
+    "Please reduce the length of the messages or completion. Current length is 8905 while limit is 8192",  # Cerebras
+    "Prompt contains 40124 tokens and 0 draft tokens, too large for model with 32768 maximum context length",  # Mistral
+    "too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 6354.",  # Cohere
+    "too many tokens: size limit exceeded by 11326 tokens.",  # Cohere
+    "The prompt is too long: 9001, model maximum context length: 8191",  # Fireworks
+    "Invalid request: Your request exceeded model token limit: 131072 (requested: 140201)",  # Moonshot
+    "model max length exceeded, max length:8192",  # Moonshot
+    "The input token count (1196265) exceeds the maximum number of tokens allowed (1048575).",  # Gemini
+    "Input is too long for requested model.",  # Bedrock
+    "Too many input tokens. Max input tokens: 8192, request input token count: 9001",  # Bedrock
+    "prompt token count of 140201 exceeds the limit of 128000",  # GitHub Copilot
+    "invalid params, context window exceeds limit",  # MiniMax
+    "Range of input length should be [1, 30720]",  # DashScope
+    "the number of input tokens 5000 cannot exceed the total tokens limit 4096 for this model",  # watsonx
+    "Invalid 'messages[0].content': string too long. Expected a string with maximum length 1048576.",  # OpenAI
+]
+
+
+@pytest.mark.parametrize("words", TOO_LONG)
+@pytest.mark.parametrize("status", [400, 413, 422, 500])
+def test_a_conversation_that_is_too_long(words: str, status: int) -> None:
+    """In each vendor's words, whatever its status: only fallbacks may answer it, and the caller reads why."""
+    failed = refused(status, words)
+    assert isinstance(failed, ContextLengthExceeded)
+    assert (Next.FALLBACKS, Health.SUCCESS) == (verdict(failed).next, verdict(failed).health)
+    assert "messages" == (failed.param or "").split("[")[0]
+    assert failed.message
+    assert failed.code is None
+
+
+QUOTAS: list[tuple[int, Any, str]] = [
+    (
+        429,
+        {"error": {"message": "x", "type": "insufficient_quota", "code": "insufficient_quota"}},
+        "insufficient_quota",
+    ),
+    (429, {"error": {"message": "You exceeded your current quota, please check your plan"}}, "insufficient_quota"),
+    (400, {"error": {"message": "Billing hard limit has been reached", "code": "billing_hard_limit_reached"}}, ""),
+    (
+        402,
+        {"error": {"message": "Insufficient Balance", "type": "unknown_error", "code": "invalid_request_error"}},
+        "?",
+    ),
+    (402, {"error": {"message": "Insufficient credits. Add more at https://openrouter.ai", "code": 402}}, ""),
+    (402, "", ""),
+    (403, {"error": {"message": "Your account org-1<ak-2> is not active", "type": "exceeded_current_quota_error"}}, ""),
+    (403, "Your team 16f2151a has either used all available credits or reached its monthly spending limit.", ""),
+    (
+        400,
+        {"type": "error", "error": {"type": "invalid_request_error", "message": "Your credit balance is too low"}},
+        "",
+    ),
+    (429, {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "You exceeded your current quota"}}, ""),
+    (
+        429,
+        [
+            {
+                "error": {
+                    "code": 429,
+                    "message": "You exceeded your current quota, please check your plan and billing details.",
+                    "status": "RESOURCE_EXHAUSTED",
+                    "details": [
+                        {"violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]},
+                        {"retryDelay": "34s"},
+                    ],
+                }
+            }
+        ],
+        "",
+    ),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "code"), QUOTAS)
+def test_a_quota_that_is_used_up(status: int, body: Any, code: str) -> None:
+    """Is no rate limit: the same target is not asked again, the next one is, and no word of it reaches the caller."""
+    failed = refusal(status, body)
+    assert isinstance(failed, UpstreamQuotaExhausted)
+    assert (Repeat.NO, Next.TARGETS) == (verdict(failed).repeat, verdict(failed).next)
+    assert failed.retry_after is None
+    assert not any(word in failed.message for word in ("billing", "org-", "team", "credit", "http"))
+    if code != "?":
+        assert failed.code in {code, "billing_hard_limit_reached", "exceeded_current_quota_error", "insufficient_quota"}
+
+
+def test_a_rate_limit_in_the_words_of_a_quota() -> None:
+    """Gemini says the same of a minute's limit, and then how long to wait."""
+    error = {
+        "code": 429,
+        "message": "You exceeded your current quota, please check your plan and billing details.",
+        "details": [{"violations": [{"quotaId": "GenerateRequestsPerMinutePerProject"}]}, {"retryDelay": "7s"}],
+    }
+    failed = refusal(429, {"error": error})
+    assert (UpstreamRateLimited, 7.0) == (type(failed), failed.retry_after)
+    failed = refused(429, "You exceeded your current quota. Please retry in 20.5s.")
+    assert (UpstreamRateLimited, 20.5) == (type(failed), failed.retry_after)
+
+
+OPERATOR: list[tuple[int, str]] = [
+    (400, "Incorrect API key provided: xa***in. You can obtain an API key from https://console.x.ai."),
+    (400, "API key not valid. Please pass a valid API key."),
+    (400, "API key expired. Please renew the API key."),
+    (400, "User location is not supported for the API use."),
+    (400, "The model `mixtral-8x7b-32768` has been decommissioned and is no longer supported."),
+    (400, "The model `x` does not exist or you do not have access to it."),
+    (400, "meta-llama/llama-2-13b is not a valid model ID"),
+    (400, "The API deployment for this resource does not exist."),
+    (400, "Invocation of model ID x with on-demand throughput isn't supported."),
+    (400, "The provided model identifier is invalid."),
+    (400, "Your organization must be verified to stream this model."),
+    (400, "This model is only available on the Scale plan"),
+    (422, "Your workspace has no access to this"),
+    (403, "Country, region, or territory not supported"),
+    (404, "No endpoints found for x/y."),
+]
+
+
+@pytest.mark.parametrize(("status", "words"), OPERATOR)
+def test_a_refusal_that_is_the_operators_fault(status: int, words: str) -> None:
+    """The next target is asked, the words stay in the log, and one caller alone opens no breaker with it."""
+    failed = refused(status, words)
+    assert (UpstreamMisconfigured, NOT_AVAILABLE) == (type(failed), failed.message)
+    assert (Next.TARGETS, Health.SUSPECT) == (verdict(failed).next, verdict(failed).health)
+
+
+@pytest.mark.parametrize(
+    ("message", "more"),
+    [
+        ("Failed to call a function. Please adjust your prompt.", {"code": "tool_use_failed"}),
+        ("tool call validation failed: parameters for tool f did not match schema", {}),
+        ("Failed to generate JSON. Please adjust your prompt.", {"code": "json_validate_failed"}),
+        ("Tool generation failed", {}),
+        ("Provider returned error", {"type": None}),
+    ],
+)
+def test_a_refusal_that_is_the_providers_fault(message: str, more: dict[str, Any]) -> None:
+    """A model that makes no sense is not the caller's fault, though the status is 400."""
+    failed = refused(400, message, **more)
+    assert (UpstreamUnrecognized, NOT_AVAILABLE) == (type(failed), failed.message)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, {"error": {"message": "filtered", "code": "content_filter"}}),
+        (400, {"error": {"message": "f", "code": None, "innererror": {"code": "ResponsibleAIPolicyViolation"}}}),
+        (403, {"error": {"code": 403, "message": "x requires moderation. Your input was flagged"}}),
+        (400, {"error": {"message": "Content Exists Risk", "type": "invalid_request_error"}}),
+        (
+            400,
+            {"error": {"code": 400, "message": "no", "status": "INVALID_ARGUMENT", "details": [{"reason": "SAFETY"}]}},
+        ),
+        (400, {"code": "DataInspectionFailed", "message": "Input data may contain inappropriate content."}),
+        (403, {"code": "x", "error": "Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE_BIO"}),
+    ],
+)
+def test_refused_content(status: int, body: Any) -> None:
+    """No other target is asked, and the caller reads the provider's reason."""
+    failed = refusal(status, body)
+    assert isinstance(failed, ContentPolicy)
+    assert (Next.NOBODY, Health.SUCCESS) == (verdict(failed).next, verdict(failed).health)
+    assert failed.message == read(body).message
+
+
+def test_a_request_that_is_at_fault() -> None:
+    """Only where the server names a field of it, or lists what its validation found; the words reach the caller."""
+    for body in (
+        {"error": {"message": "Invalid value", "param": "temperature", "code": "invalid_value"}},
+        {"error": {"message": "bad", "param": "messages[0].role", "code": None}},
+        {"detail": [{"loc": ["body", "n"], "msg": "too big", "input": "secret prompt"}]},
+    ):
+        failed = refusal(400, body)
+        assert isinstance(failed, UpstreamRejected)
+        assert (Next.NOBODY, Health.SUCCESS) == (verdict(failed).next, verdict(failed).health)
+        assert failed.param in {"temperature", "messages[0].role", "n"}
+        assert "secret prompt" not in f"{failed.message} {failed.cause}"
+
+
+def test_a_parameter_that_the_model_lacks_goes_to_the_next_target() -> None:
+    """Another model may have it, and an operator's defaults may have set it."""
+    failed = refused(400, "Unsupported parameter: 'max_tokens'", param="max_tokens", code="unsupported_parameter")
+    assert isinstance(failed, UpstreamRejected)
+    assert (Next.TARGETS, "max_tokens") == (verdict(failed).next, failed.param)
+
+
+@pytest.mark.parametrize(
+    ("words", "param"),
+    [
+        ("Field 'n': Value must be between 1 <= value <= 4", "n"),
+        ("max_tokens: 300000 > 8192, which is the maximum allowed number of output tokens", "max_tokens"),
+        ("temperature must be non-negative, got -1.0.", "temperature"),
+        ("messages.0.content: field required", "messages.0.content"),
+        ("`top_p` should be in (0, 1]", "top_p"),
+        ("Invalid 'messages[1].role'", "messages[1].role"),
+        ("Unsupported parameter: 'reasoning_format' is not known", "reasoning_format"),
+        ("this model does not like it", None),
+        ("role must be 'user'", None),
+    ],
+)
+def test_the_field_is_found_in_the_words(words: str, param: str | None) -> None:
+    """A refusal that names a field only in its words is passed on with it."""
+    failed = refused(400, words)
+    assert isinstance(failed, UpstreamRejected)
+    assert param == failed.param
+
+
+def test_a_rate_limit_of_one_request() -> None:
+    """A request of more tokens than a minute has: never asked again here, and no fault of the target."""
+    for status in (413, 429):
+        failed = refused(
+            status, "Request too large for model `x` on tokens per minute (TPM): Limit 6000, Requested 9000"
+        )
+        assert isinstance(failed, UpstreamRateLimited)
+        assert (Repeat.NO, Next.TARGETS, Health.NEUTRAL) == (
+            verdict(failed).repeat,
+            verdict(failed).next,
+            verdict(failed).health,
+        )
+        assert "6000" not in failed.message
+    assert isinstance(refused(413, "x", code="rate_limit_exceeded", type="tokens"), UpstreamRateLimited)
+
+
+IN_STREAM: list[tuple[Any, type[UpstreamError]]] = [
+    ({"code": 429, "message": "x"}, UpstreamRateLimited),
+    ({"error": {"code": "429", "message": "x"}}, UpstreamRateLimited),
+    ({"error": {"type": "overloaded_error", "message": "Overloaded"}}, UpstreamUnavailable),
+    ({"type": "authentication_error", "message": "x"}, UpstreamMisconfigured),
+    ({"error": {"type": "insufficient_quota", "message": "x"}}, UpstreamQuotaExhausted),
+    ({"code": 8, "status": "RESOURCE_EXHAUSTED", "message": "slow down"}, UpstreamRateLimited),
+    ({"code": 8, "message": "slow down"}, UpstreamRateLimited),
+    ({"error": {"code": 16, "message": "x"}}, UpstreamMisconfigured),
+    ({"error": {"message": "x", "type": "BadRequestError", "param": "temperature", "code": 400}}, UpstreamRejected),
+    ({"error": "maximum context length is 8"}, ContextLengthExceeded),
+    ("maximum context length is 8", ContextLengthExceeded),
+    ({"detail": "maximum context length is 8"}, ContextLengthExceeded),
+    ({"error": {"message": "Provider returned error", "code": 429, "metadata": {"raw": "busy"}}}, UpstreamRateLimited),
+    (
+        {
+            "error": {
+                "message": "Provider returned error",
+                "code": 400,
+                "metadata": {"raw": '{"error":{"message":"prompt is too long: 9 > 8","type":"invalid_request_error"}}'},
+            }
+        },
+        ContextLengthExceeded,
+    ),
+    ({"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}, UpstreamQuotaExhausted),
+    ({"__type": "com.amazon.coral.service#ThrottlingException", "message": "x"}, UpstreamRateLimited),
+    ({"message": "Out of memory", "type": "server_error", "code": 500}, UpstreamUnavailable),
+    ({}, UpstreamUnavailable),
+    (None, UpstreamUnavailable),
+    ([], UpstreamUnavailable),
+    (7, UpstreamUnavailable),
+]
+
+
+@pytest.mark.parametrize(("error", "expected"), IN_STREAM)
+def test_an_error_inside_of_an_answer_keeps_its_class(error: Any, expected: type[UpstreamError]) -> None:
+    """Before the first token; after it the stream is broken off, unless its content is what was refused."""
+    assert expected is type(FAILURES.in_stream(error, "m", started=False))
+    assert StreamBroken is type(FAILURES.in_stream(error, "m", started=True))
+
+
+def test_content_that_is_refused_in_the_middle_of_an_answer() -> None:
+    """No other target is asked to go on with it."""
+    failed = FAILURES.in_stream({"error": {"code": "content_filter", "message": "filtered"}}, "m", started=True)
+    assert (ContentPolicy, "filtered") == (type(failed), failed.message)
+
+
+def test_odd_bodies_are_read_without_a_failure() -> None:
+    """Whatever stands where a word is due."""
+    odd: list[Any] = [None, 7, 1.5, True, "x", "", [], [[]], {}, {"a": {}}, [{"error": 5}]]
+    for one, other in itertools.product(odd, odd):
+        body = {
+            "error": {"message": one, "code": other, "type": one, "param": other, "details": [other]},
+            "detail": one,
+        }
+        assert isinstance(refusal(400, body), UpstreamError)
+        assert isinstance(read({"error": one, "metadata": other, "message": other, "errors": one}), ErrorBody)
+    deep: Any = "x"
+    for _ in range(1000):
+        deep = {"error": deep}
+    assert isinstance(read(deep), ErrorBody)

@@ -1,0 +1,111 @@
+"""What an upstream's words lose before the log and before the caller."""
+
+import pytest
+
+from parley.backends.errors import redaction
+
+KEY = "our-own-secret"
+SECRETS = [
+    "sk-proj-abcdef0123456789",
+    "sk-ant-api03-abcdef",
+    "gsk_abcdef0123",
+    "xai-abcdef0123",
+    "hf_abcdefghijkl",
+    "AKIAIOSFODNN7EXAMPLE",
+    "AIzaSyD0123456789abcdefghijklmnopqrstuv",
+    "ghp_0123456789abcdef",
+    "0123456789abcdef0123456789abcdef",
+    "QWxhZGRpbjpvcGVuIHNlc2FtZQ0123456789==",
+    "org-abc123def",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
+    "16f2151a-40f4-4a80-8ad0-cae00c27e8dd",
+    "xa***in",
+    KEY,
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_secret_reaches_neither_the_log_nor_the_caller(secret: str) -> None:
+    """Whatever stands around it."""
+    for text in (
+        f"bad key {secret}.",
+        f"key={secret}",
+        f'{{"k":"{secret}"}}',
+        f"https://u:{secret}@h.example/?k={secret}",
+    ):
+        for redact in (redaction.for_log, redaction.for_caller):
+            assert secret not in redact(text, KEY), text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password=hunter",
+        'password: "hunter"',
+        "PGPASSWORD=hunter",
+        "api_key: hunter2",
+        "client_secret='hunter'",
+        "Authorization: Bearer hunter",
+        "https://me:hunter@example.com/v1",
+        "https://example.com/v1?api-key=hunter",
+        "https://example.com/v1?code=hunter&x=1",
+    ],
+)
+def test_what_a_name_says_to_be_a_secret(text: str) -> None:
+    """Is one, though it looks like a word."""
+    assert "hunter" not in redaction.for_log(text, None)
+    assert "hunter" not in redaction.for_caller(text, None)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "http://10.0.0.5:8000/v1",
+        "https://me.openai.azure.com/openai/deployments/x",
+        "10.0.0.5:8000",
+        "vllm-a.internal:8000",
+        "localhost:11434",
+        "console.groq.com/settings",
+        "ops@example.com",
+        "/srv/models/llama/weights.gguf",
+        "~/models/x.gguf",
+        "C:\\models\\x.gguf",
+    ],
+)
+def test_addresses_and_paths_are_not_for_the_caller(place: str) -> None:
+    """They tell of the operator's network and files."""
+    assert "cannot read … now" == redaction.for_caller(f"cannot read {place} now", None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Invalid value: 'foo'. Supported values are: 'a', 'b', and 'c'.",
+        "max_completion_tokens is too large: 100000. This model supports at most 16384 completion tokens.",
+        "This model's maximum context length is 8192 tokens. However, your messages resulted in 9120 tokens.",
+        "The model `meta-llama/Llama-3.3-70B-Instruct-Turbo` does not support image/png input and/or tools.",
+        "claude-3-5-sonnet-20241022 and gpt-4o-2024-08-06: temperature 0.7 or 1e-3, n=3",
+        "messages.0.content: field required; /messages/0/content",
+        "Use `max_completion_tokens` instead, see key-value pairs; API key: none",
+        "password: must be a string",
+    ],
+)
+def test_plain_words_stay(text: str) -> None:
+    """What helps a caller is left alone."""
+    assert text == redaction.for_caller(text, None)
+    assert text == redaction.for_log(text, None)
+
+
+def test_long_quotations_are_not_logged() -> None:
+    """They may be of a prompt; its own caller may read them."""
+    text = f"Invalid message: '{'my secret prompt ' * 9}' is odd"
+    assert "Invalid message: '…' is odd" == redaction.for_log(text, None)
+    assert text == redaction.for_caller(text, None)
+
+
+def test_long_and_odd_texts_take_no_time() -> None:
+    """The work is bounded, whatever an upstream sends."""
+    for piece in ("a", "a.", "a/", "/a", "'", "=", "a@", "sk-", "1234567890abcdef", "x: ", "\\", "…", "http://"):
+        text = piece * 20_000
+        assert len(redaction.for_caller(text, "k")) <= redaction.LONGEST
+        assert len(redaction.for_log(text, "k")) <= redaction.LONGEST

@@ -1,0 +1,510 @@
+"""One call through its targets, whole and as a stream; the backends are scripted at their port."""
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from parley.config import parse
+from parley.core.errors import (
+    ContentPolicy,
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    InvalidRequest,
+    ParleyError,
+    StreamBroken,
+    UnsupportedParameter,
+    UpstreamMisconfigured,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from parley.core.ports import Caller, UpstreamCall
+from parley.core.routing.execution import Run
+from parley.core.routing.router import Router
+from parley.core.streaming.accumulator import AnswerJoiner
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.message_pb2 import Delta, Usage
+from tests.rpc.scripted import USAGE, ScriptedBackend, chunks, completion
+
+CONFIG = """
+backends:
+  a: {kind: openai, base_url: "http://127.0.0.1:1/v1"}
+  b: {kind: openai, base_url: "http://127.0.0.1:1/v1"}
+  c: {kind: openai, base_url: "http://127.0.0.1:1/v1"}
+models:
+  - id: m
+    targets: [{backend: a, weight: 1000000000, model: one}, {backend: b}]
+    fallbacks: [spare]
+    instructions: "Be kind."
+  - {id: spare, targets: [{backend: c}], defaults: {temperature: 0}}
+  - {id: alone, targets: [{backend: a, model: one}]}
+  - {id: hedged, targets: [{backend: a, weight: 1000000000, model: one}, {backend: b}], hedge: 20ms}
+  - {id: hasty, targets: [{backend: a, weight: 1000000000, model: one}, {backend: b}], fallbacks: [spare], hedge: 20ms}
+  - {id: strict, targets: [{backend: a, weight: 1000000000, model: one}, {backend: b}], on_stream_failure: fail}
+  - {id: only, targets: [{backend: a}], defaults: &set {temperature: 1.5, max_tokens: 10}}
+  - {id: extra, targets: [{backend: a}], defaults: {extra_body_json: '{"top_k": 0, "n": 2}'}}
+  - {id: preset, targets: [{backend: a, weight: 1000000000}, {backend: b}], defaults: *set}
+  - {id: narrow, targets: [{backend: a, model: two, max_concurrent: 1, max_queued: 1}], timeouts: {connect: 50ms}}
+prices:
+  a/one: {prompt: 10, completion: 100, cached_prompt: 1}
+  c: {prompt: 1, completion: 2}
+"""
+ANYONE = Caller("default", "key_1")
+
+
+class Stack:
+    """A router on three scripted backends: `a` with nearly all the weight, then `b`, then the fallback's `c`."""
+
+    def __init__(self) -> None:
+        self.backends = {name: ScriptedBackend() for name in "abc"}
+        self.router = Router(parse(CONFIG, "f"), self.backends)
+
+    def answers(self, **answers: object) -> "Stack":
+        """Has backends answer: with a completion, chunks or an exception, or what a function of the call returns."""
+        for name, answer in answers.items():
+            self.backends[name].answer = answer if callable(answer) else lambda _, answer=answer: answer  # type: ignore[misc]
+        return self
+
+    def run(
+        self, model: str = "m", request: CreateChatCompletionRequest | None = None, deadline: float | None = None
+    ) -> Run:
+        """Makes ready a call."""
+        asked = request or CreateChatCompletionRequest()
+        found = self.router.model(ANYONE, model)
+        return self.router.run(found, asked, asked.messages, session_id=None, deadline=deadline)
+
+    def asked(self) -> str:
+        """Returns which backends were asked, sorted: `aab`."""
+        return "".join(name * len(self.backends[name].calls) for name in "abc")
+
+
+@pytest.fixture
+def stack() -> Stack:
+    """The router and its backends."""
+    return Stack()
+
+
+def _broken(*texts: str) -> list[object]:
+    """A stream that breaks off after these pieces."""
+    return [*chunks(*texts)[:-1], StreamBroken("m broke off", cause="cut")]
+
+
+async def _text(run: Run) -> tuple[str, ChatCompletion]:
+    """Listens to a stream; returns its text, and all of it as one answer."""
+    joiner = AnswerJoiner(ChatCompletion())
+    text = ""
+    async for chunk in run.stream():
+        text += "".join(choice.delta.content for choice in chunk.choices)
+        joiner.add(chunk)
+    return text, joiner.completion()
+
+
+def _story(run: Run) -> list[tuple[str, str, str, str]]:
+    return [(one.backend, one.kind, one.outcome, one.reason) for one in run.receipt().attempts]
+
+
+async def test_the_next_target_answers(stack: Stack) -> None:
+    """Then the fallback; `model_id` is the id of the model that answers."""
+    run = stack.answers(a=UpstreamTimeout("slow")).run()
+    assert "Hello" == (await run.complete()).choices[0].message.content.string_value
+    assert "m" == run.model_id
+    run = stack.answers(b=UpstreamTimeout("slow")).run()
+    await run.complete()
+    assert "spare" == run.model_id
+    assert [("a", "first", "failed", "UPSTREAM_TIMEOUT"), ("b", "fallback", "failed", "UPSTREAM_TIMEOUT")] == _story(
+        run
+    )[:2]
+    assert ("c", "fallback", "completed", "") == _story(run)[2]
+
+
+async def test_a_fallback_is_asked_by_its_own_name_with_its_own_defaults(stack: Stack) -> None:
+    """And with the instructions of the model that was asked for, where it has none; errors name that model."""
+    stack.answers(a=UpstreamTimeout("slow"), b=UpstreamTimeout("slow"))
+    await stack.run().complete()
+    (call,) = stack.backends["c"].calls
+    assert ("spare", "m", True, 0) == (
+        call.model,
+        call.request.model,
+        call.request.HasField("temperature"),
+        call.request.temperature,
+    )
+    assert ["Be kind."] == [message.content.string_value for message in call.request.messages]
+    assert not stack.backends["a"].calls[0].request.HasField("temperature")
+
+
+async def test_a_failure_that_may_pass_is_tried_again(stack: Stack) -> None:
+    """At the same target, after a pause."""
+    answers = [UpstreamUnavailable("down", cause="reset"), completion("back")]
+    run = stack.answers(a=lambda _: answers.pop(0)).run("alone")
+    assert "back" == (await run.complete()).choices[0].message.content.string_value
+    assert [("a", "first", "failed", "UPSTREAM_UNAVAILABLE"), ("a", "retry", "completed", "")] == _story(run)
+    assert ["reset", None] == run.causes()
+    assert 100 < run.receipt().attempts[1].started_ms < 2000
+
+
+async def test_a_key_that_is_refused_everywhere_is_an_upstream_that_is_not_there(stack: Stack) -> None:
+    """Each target is asked once."""
+    refused = UpstreamMisconfigured("not available")
+    with pytest.raises(UpstreamMisconfigured):
+        await stack.answers(a=refused, b=refused, c=refused).run().complete()
+    assert "abc" == stack.asked()
+
+
+async def test_what_one_target_cannot_do_another_may(stack: Stack) -> None:
+    """Where none can, the caller reads which parameter it was."""
+    unable = UnsupportedParameter("`audio` is not supported", param="audio")
+    await stack.answers(a=unable).run().complete()
+    assert "ab" == stack.asked()
+    with pytest.raises(UnsupportedParameter):
+        await stack.answers(b=unable, c=unable).run().complete()
+
+
+async def test_what_nobody_can_do_now_may_be_possible_later(stack: Stack) -> None:
+    """Where one target cannot do it and others are not well, the caller is told to come again."""
+    stack.answers(a=UnsupportedParameter("`audio` is not supported", param="audio"))
+    for target in stack.router.targets:
+        target.well = target.backend_name == "a"
+    with pytest.raises(UpstreamUnavailable) as told:
+        await stack.run().complete()
+    assert 1 == told.value.retry_after
+
+
+async def test_nothing_is_asked_past_the_deadline(stack: Stack) -> None:
+    """The caller's own deadline ends the call, whoever might still be asked."""
+    now = asyncio.get_running_loop().time()
+    with pytest.raises(DeadlineExceeded):
+        await stack.run(deadline=now - 1).complete()
+    assert not stack.asked()
+
+
+async def test_a_broken_stream_goes_on_at_the_next_target(stack: Stack) -> None:
+    """That one is asked to go on from the text delivered, and the usage is that of both."""
+    stack.answers(a=_broken("The capital", " is"), b=chunks(" Paris", "."))
+    run = stack.run()
+    text, answer = await _text(run)
+    assert "The capital is Paris." == text
+    call = stack.backends["b"].calls[0]
+    assert (True, "assistant", "The capital is") == (
+        call.continues,
+        call.request.messages[-1].role,
+        call.request.messages[-1].content.string_value,
+    )
+    assert [("a", "first", "failed", "STREAM_BROKEN"), ("b", "continuation", "completed", "")] == _story(run)
+    first, second = run.receipt().attempts
+    assert (True, 4, False) == (first.estimated, first.usage.completion_tokens, second.estimated)
+    assert (
+        first.usage.total_tokens + USAGE.total_tokens == answer.usage.total_tokens == run.receipt().usage.total_tokens
+    )
+    assert "stop" == answer.choices[0].finish_reason
+
+
+async def test_a_target_that_cannot_go_on_is_asked_from_the_beginning(stack: Stack) -> None:
+    """Its answer is spliced in: one that says beforehand that it cannot is asked once, one that refuses twice."""
+    stack.answers(a=_broken("The capital"), b=chunks("The cap", "ital is Paris."))
+    stack.backends["b"].can_continue = False
+    run = stack.run()
+    assert "The capital is Paris." == (await _text(run))[0]
+    assert ["first", "splice"] == [one.kind for one in run.receipt().attempts]
+
+    def refuse(call: UpstreamCall) -> object:
+        return UpstreamRejected("no prefill") if call.continues else chunks("The capital is Paris.")
+
+    stack.backends["b"].can_continue = True
+    run = stack.answers(a=_broken("The capital"), b=refuse).run()
+    assert "The capital is Paris." == (await _text(run))[0]
+    assert [("b", "continuation", "failed"), ("b", "splice", "completed")] == [one[:3] for one in _story(run)[1:]]
+
+
+async def test_the_rest_of_an_answer_may_break_off_too(stack: Stack) -> None:
+    """Who begins at the caller's beginning again repeats what was delivered since; who refuses that is not asked on."""
+    request = CreateChatCompletionRequest(continue_final_message=True)
+    request.messages.add(role="assistant").content.string_value = '{"a":'
+    request.response_format.type = "json_object"
+    stack.answers(a=_broken(" 1,"), b=chunks(" 1,", ' "b": 2}'))
+    assert ' 1, "b": 2}' == (await _text(stack.run(request=request)))[0]
+    request.ClearField("response_format")
+    run = stack.answers(b=UpstreamRejected("no prefill"), c=UpstreamRejected("no prefill")).run(request=request)
+    with pytest.raises(StreamBroken):
+        await _text(run)
+    assert ["first", "continuation", "splice"] == [one.kind for one in run.receipt().attempts]
+
+
+async def test_an_answer_that_does_not_fit_is_not_spliced(stack: Stack) -> None:
+    """The next one may fit; where none does, the caller is told how the stream broke off at first."""
+    for backend in stack.backends.values():
+        backend.can_continue = False
+    run = stack.answers(a=_broken("The capital"), b=chunks("A city"), c=chunks("The capital!")).run()
+    assert "The capital!" == (await _text(run))[0]
+    assert ("b", "splice", "misfit", "") == _story(run)[1]
+    run = stack.answers(c=chunks("A town")).run()
+    with pytest.raises(StreamBroken, match="m broke off"):
+        await _text(run)
+    assert "misfit" == run.receipt().attempts[2].outcome
+
+
+async def test_tool_calls_are_not_gone_on_with(stack: Stack) -> None:
+    """Nobody else is asked."""
+    call = ChatCompletionChunk()
+    call.choices.add(index=0, delta=Delta()).delta.tool_calls.add(index=0, id="call_1")
+    with pytest.raises(StreamBroken):
+        await _text(stack.answers(a=[call, StreamBroken("m broke off")]).run())
+    assert "a" == stack.asked()
+
+
+async def test_a_whole_answer_that_was_begun_anew_may_be_continued(stack: Stack) -> None:
+    """From its new beginning: what the first target said is forgotten."""
+    call = ChatCompletionChunk()
+    call.choices.add(index=0, delta=Delta()).delta.tool_calls.add(index=0, id="call_1")
+    stack.answers(a=[call, StreamBroken("m broke off")], b=_broken("The capital"), c=chunks(" is Paris."))
+    run = stack.run()
+    answer = await run.complete()
+    assert "The capital is Paris." == answer.choices[0].message.content.string_value
+    assert not answer.choices[0].message.tool_calls
+    assert "The capital" == stack.backends["c"].calls[0].request.messages[-1].content.string_value
+    assert ["first", "fallback", "continuation"] == [one.kind for one in run.receipt().attempts]
+
+
+async def test_a_model_may_forbid_it(stack: Stack) -> None:
+    """`on_stream_failure: fail`."""
+    with pytest.raises(StreamBroken):
+        await _text(stack.answers(a=_broken("The")).run("strict"))
+    assert "a" == stack.asked()
+
+
+async def test_counts_that_cannot_be_true_break_nothing(stack: Stack) -> None:
+    """What a backend counts may not fit beside what the others count."""
+    absurd = ChatCompletionChunk(usage=Usage(prompt_tokens=2**32 - 1, completion_tokens=1, total_tokens=2**32 - 1))
+    run = stack.answers(a=[absurd, *_broken("One")], b=chunks(" two")).run()
+    text, answer = await _text(run)
+    assert ("One two", 2**32 - 1) == (text, answer.usage.total_tokens)
+    assert 2**32 - 1 == run.receipt().usage.total_tokens
+
+
+async def test_a_stream_that_breaks_after_its_last_word_is_whole(stack: Stack) -> None:
+    """Every choice was finished: nothing is missing but the count, which is estimated."""
+    last = chunks("Hello")[-1]
+    last.ClearField("usage")
+    run = stack.answers(a=[*chunks("Hello")[:-1], last, StreamBroken("m broke off")]).run()
+    text, answer = await _text(run)
+    assert ("Hello", 2, "a") == (text, answer.usage.completion_tokens, stack.asked())
+
+
+async def test_the_continuation_may_break_off_too(stack: Stack) -> None:
+    """Then the next one goes on from all that was delivered."""
+    stack.answers(a=_broken("One"), b=_broken(" two"), c=chunks(" three"))
+    run = stack.run()
+    assert "One two three" == (await _text(run))[0]
+    assert "One two" == stack.backends["c"].calls[0].request.messages[-1].content.string_value
+    assert "m" == run.model_id
+
+
+async def test_a_stream_without_a_token_is_another_targets(stack: Stack) -> None:
+    """The role alone is not an answer: it is not delivered, and nothing has to be gone on with."""
+    role = ChatCompletionChunk()
+    role.choices.add(index=0, delta=Delta(role="assistant"))
+    run = stack.answers(a=[role, StreamBroken("m broke off")], b=chunks("Hello")).run()
+    assert "Hello" == (await _text(run))[0]
+    assert not stack.backends["b"].calls[0].continues
+
+
+async def test_a_refused_request_waits_for_no_rival(stack: Stack) -> None:
+    """The rival's own refusal is no matter: the first one may still answer."""
+    asked, never = asyncio.Event(), asyncio.Event()
+
+    def rival(_: UpstreamCall) -> object:
+        asked.set()
+        return [never]
+
+    stack.answers(a=lambda _: [asked, UpstreamRejected("no such thing")], b=rival)
+    with pytest.raises(UpstreamRejected):
+        await asyncio.wait_for(_text(stack.run("hedged")), 10)
+    assert stack.backends["b"].closed.is_set()
+    gate = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.1, gate.set)
+    run = stack.answers(a=lambda _: [gate, *chunks("late")], b=UpstreamRejected("not here")).run("hedged")
+    assert "late" == (await _text(run))[0]
+
+
+async def test_a_slow_first_token_is_asked_for_elsewhere_too(stack: Stack) -> None:
+    """The faster one answers, the other is closed; a fast first one has no rival."""
+    never = asyncio.Event()
+    run = stack.answers(a=lambda _: [never], b=chunks("Hello")).run("hedged")
+    assert "Hello" == (await _text(run))[0]
+    assert [("a", "first", "cancelled", ""), ("b", "hedge", "completed", "")] == _story(run)
+    assert stack.backends["a"].closed.is_set()
+    run = stack.answers(a=chunks("Hi")).run("hedged")
+    assert "Hi" == (await _text(run))[0]
+    assert 1 == len(run.receipt().attempts)
+
+
+async def test_a_slow_continuation_is_hedged_too(stack: Stack) -> None:
+    """A target that is asked to go on and is silent does not hold up the rest of the answer."""
+    stack.answers(a=_broken("The capital"), b=lambda _: [asyncio.Event()], c=chunks(" is Paris."))
+    run = stack.run("hasty")
+    assert "The capital is Paris." == (await asyncio.wait_for(_text(run), 10))[0]
+    assert [("b", "continuation", "cancelled"), ("c", "continuation", "completed")] == [
+        one[:3] for one in _story(run)[1:]
+    ]
+    assert stack.backends["b"].closed.is_set()
+
+
+async def test_a_hedge_that_fails_leaves_the_first_one_to_answer(stack: Stack) -> None:
+    """And where both fail, the caller reads why the first did."""
+    gate = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.1, gate.set)
+    run = stack.answers(a=lambda _: [gate, *chunks("late")], b=UpstreamTimeout("b")).run("hedged")
+    assert "late" == (await _text(run))[0]
+    gate.clear()
+    asyncio.get_running_loop().call_later(0.1, gate.set)
+    run = stack.answers(a=lambda _: [gate, UpstreamTimeout("a")]).run("hedged")
+    with pytest.raises(UpstreamTimeout, match=r"^[ab]$"):
+        await _text(run)
+
+
+async def test_the_slower_one_of_two_may_still_go_on_with_a_broken_stream(stack: Stack) -> None:
+    """It lost the race, and has not failed."""
+    slow = [asyncio.Event()]
+
+    def second(_: UpstreamCall) -> object:
+        return [slow.pop()] if slow else chunks(" Paris.")
+
+    gate = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.1, gate.set)
+    run = stack.answers(a=lambda _: [gate, *_broken("It is")], b=second).run("hedged")
+    assert "It is Paris." == (await _text(run))[0]
+    story = [("a", "first", "failed"), ("b", "hedge", "cancelled"), ("b", "continuation", "completed")]
+    assert story == [one[:3] for one in _story(run)]
+
+
+async def test_a_caller_who_leaves_closes_every_stream(stack: Stack) -> None:
+    """Those of a hedge as well; what was said is estimated, and no attempt counts as failed."""
+    never = asyncio.Event()
+    stack.answers(a=lambda _: [never], b=lambda _: [never])
+    run = stack.run("hedged")
+    task = asyncio.ensure_future(_text(run))
+    while len(stack.backends["b"].calls) < 1:
+        await asyncio.sleep(0.005)
+    task.cancel()
+    await asyncio.wait({task})
+    assert stack.backends["a"].closed.is_set()
+    assert stack.backends["b"].closed.is_set()
+    assert ["cancelled", "cancelled"] == [one.outcome for one in run.receipt().attempts]
+
+    run = stack.answers(a=lambda _: [*chunks("Hello there")[:1], never]).run("alone")
+    async with aclosing(run.stream()) as stream:
+        await anext(stream)
+    (left,) = run.receipt().attempts
+    assert ("cancelled", True, 3) == (left.outcome, left.estimated, left.usage.completion_tokens)
+
+
+async def test_places_are_bounded(stack: Stack) -> None:
+    """One call runs and one waits for its place, for as long as `connect`; the rest are told to come again."""
+    gate = asyncio.Event()
+    stack.answers(a=lambda _: gate)
+    first = asyncio.ensure_future(stack.run("narrow").complete())
+    await asyncio.sleep(0)
+    second = asyncio.ensure_future(stack.run("narrow").complete())
+    await asyncio.sleep(0)
+    with pytest.raises(ParleyError, match="too many requests") as third:
+        await stack.run("narrow").complete()
+    assert 1 == third.value.retry_after
+    with pytest.raises(ParleyError, match="too many requests"):
+        await second
+    now = asyncio.get_running_loop().time()
+    with pytest.raises(DeadlineExceeded):
+        await stack.run("narrow", deadline=now + 0.01).complete()
+    gate.set()
+    await first
+    await stack.run("narrow").complete()
+    assert 2 == len(stack.backends["a"].calls)
+
+
+async def test_a_receipt_says_what_it_cost(stack: Stack) -> None:
+    """By the price table: cached tokens at their own price, nothing for a target without one."""
+    answer = completion("Hello")
+    answer.usage.CopyFrom(Usage(prompt_tokens=1000, completion_tokens=10, total_tokens=1010))
+    answer.usage.prompt_tokens_details.cached_tokens = 400
+    run = stack.answers(a=answer).run("alone")
+    await run.complete()
+    receipt = run.receipt()
+    assert (600 * 10 + 400 * 1 + 10 * 100) / 1e6 == pytest.approx(receipt.cost)
+    assert ("alone", "a", "one", receipt.cost) == (
+        receipt.attempts[0].model,
+        receipt.attempts[0].backend,
+        receipt.attempts[0].target_model,
+        receipt.attempts[0].cost,
+    )
+    run = stack.answers(a=UpstreamTimeout("slow")).run("m")
+    await run.complete()
+    assert not run.receipt().HasField("cost")
+
+
+_OF_DEFAULTS = [
+    UpstreamRejected("`temperature` must be at most 1", param="temperature", cause="HTTP 400: at most 1"),
+    UpstreamRejected("use it", param="max_completion_tokens"),  # another name of the limit that is set
+    UnsupportedParameter("`temperature` is not supported", param="temperature"),
+]
+
+
+@pytest.mark.parametrize("error", _OF_DEFAULTS, ids=lambda error: f"{type(error).__name__} {error.param}")
+async def test_a_caller_is_not_blamed_for_a_default_of_the_operator(stack: Stack, error: ParleyError) -> None:
+    """The next target is asked; without one the caller gets a server's error, and the log what was refused."""
+    run = stack.answers(a=error).run("preset")
+    await run.complete()
+    assert "ab" == stack.asked()
+    assert [("a", "first", "failed", "UPSTREAM_UNAVAILABLE"), ("b", "fallback", "completed", "")] == _story(run)
+
+    run = stack.run("only")
+    with pytest.raises(UpstreamMisconfigured, match="not available") as raised:
+        await run.complete()
+    assert raised.value.param is None
+    [cause] = run.causes()
+    assert cause is not None
+    assert f"`defaults.{'temperature' if error.param == 'temperature' else 'max_tokens'}`" in cause
+    assert error.message in cause
+    assert (error.cause or "") in cause
+
+
+@pytest.mark.parametrize("error", _OF_DEFAULTS, ids=lambda error: f"{type(error).__name__} {error.param}")
+async def test_a_caller_gets_the_refusal_of_a_parameter_of_their_own(stack: Stack, error: ParleyError) -> None:
+    """A default that the request overrides is not the operator's any more."""
+    asked = CreateChatCompletionRequest(temperature=1.6, max_completion_tokens=9)
+    with pytest.raises(type(error)) as raised:
+        await stack.answers(a=error).run("only", asked).complete()
+    assert error.param == raised.value.param
+
+
+@pytest.mark.parametrize(
+    "error", [ContextLengthExceeded("too long", param="max_tokens"), ContentPolicy("no", param="temperature")]
+)
+async def test_a_conversation_is_the_callers_whatever_parameter_is_named(stack: Stack, error: ParleyError) -> None:
+    """A default limit of tokens does not make a conversation shorter."""
+    with pytest.raises(type(error)):
+        await stack.answers(a=error).run("only").complete()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UpstreamRejected("no", param="top_k"),
+        InvalidRequest("`extra_body.n` repeats a field of the request", param="extra_body.n"),
+    ],
+)
+async def test_a_default_among_a_backends_own_parameters(stack: Stack, error: ParleyError) -> None:
+    """Each key of `extra_body_json` is one, unless the request has an `extra_body_json` of its own."""
+    with pytest.raises(UpstreamMisconfigured):
+        await stack.answers(a=error).run("extra").complete()
+    with pytest.raises(type(error)):
+        await stack.run("extra", CreateChatCompletionRequest(extra_body_json='{"top_k": 1}')).complete()
+
+
+async def test_a_caller_is_not_blamed_for_what_parley_adds(stack: Stack) -> None:
+    """`stream_options` is sent for every stream, whether the caller has any or not."""
+    error = UpstreamRejected("unknown parameter", param="stream_options")
+    with pytest.raises(UpstreamMisconfigured):
+        await _text(stack.answers(a=error).run("alone"))
+    asked = CreateChatCompletionRequest()
+    asked.stream_options.include_usage = True
+    with pytest.raises(UpstreamRejected):
+        await _text(stack.run("alone", asked))

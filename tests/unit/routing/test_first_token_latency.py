@@ -1,0 +1,27 @@
+"""When a call is late for its first token, by what is known of its target."""
+
+import pytest
+
+from parley.core.routing.first_token_latency import FirstTokens
+
+
+@pytest.mark.parametrize(
+    ("seconds", "late_after"),
+    [
+        ([], None),
+        ([0.3] * 4, None),
+        ([0.3] * 5, 2.0),
+        ([4.0] * 5, 6.0),
+        ([0.3] * 19 + [100.0], 2.0),
+        ([0.3] * 18 + [100.0, 50.0], 75.0),
+        ([50.0] * 10 + [1.0] * 20, 2.0),
+    ],
+)
+def test_late_is_half_as_long_again_as_nearly_all_of_the_latest_twenty(
+    seconds: list[float], late_after: float | None
+) -> None:
+    """At least two seconds; one outlier does not count, and less than five are too few."""
+    known = FirstTokens()
+    for one in seconds:
+        known.add(one)
+    assert late_after == known.late_after()

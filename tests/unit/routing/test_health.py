@@ -1,0 +1,126 @@
+"""Active health checks: what a backend says of itself decides whether its targets are asked."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from parley.config import Health, parse
+from parley.core.errors import ParleyError, UpstreamUnavailable
+from parley.core.ports import Caller
+from parley.core.routing.health import HealthWatch
+from parley.core.routing.router import Router
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+from tests.rpc.scripted import ScriptedBackend
+
+CONFIG = """
+backends:
+  a: {kind: openai, base_url: "http://127.0.0.1:1/v1", health: {path: /health}}
+  b: {kind: openai, base_url: "http://127.0.0.1:1/v1"}
+models:
+  - {id: m, targets: [{backend: a, weight: 1000000000, model: one}, {backend: b}]}
+  - {id: other, targets: [{backend: a, model: two}]}
+"""
+
+
+class Checked(ScriptedBackend):
+    """A backend that says how it is when it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cause: str | None = None
+        self.hangs = False
+        self.checks = 0
+
+    async def check(self) -> None:
+        """Says how it is, or nothing."""
+        self.checks += 1
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.cause:
+            raise UpstreamUnavailable("not well", cause=self.cause)
+
+
+class Watched:
+    """A router whose backend `a` is watched, every few milliseconds."""
+
+    def __init__(self) -> None:
+        self.a, self.b = Checked(), ScriptedBackend()
+        backends = {"a": self.a, "b": self.b}
+        self.router = Router(parse(CONFIG, "f"), backends)
+        self.targets = {target.name: target for target in self.router.targets}
+        self.watch = HealthWatch(backends, {"a": Health(interval=0.005, timeout=0.05)}, self.router.targets)
+
+    async def asked(self, model: str) -> str:
+        """Makes a call; returns which backend was asked."""
+        before = len(self.a.calls)
+        found = self.router.model(Caller("default", "key_1"), model)
+        await self.router.run(found, CreateChatCompletionRequest(), [], session_id=None, deadline=None).complete()
+        return "a" if len(self.a.calls) > before else "b"
+
+
+@pytest.fixture
+async def watched() -> AsyncIterator[Watched]:
+    """The router, watched while the test runs."""
+    made = Watched()
+    made.watch.start()
+    yield made
+    await made.watch.stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for the watch to have seen something."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+async def test_a_backend_that_is_not_well_is_left_out_until_it_is(watched: Watched) -> None:
+    """All its targets are, and no others; where a model has no other the caller is told at once."""
+    assert "a" == await watched.asked("m")
+    watched.a.cause = "loading"
+    await until(lambda: not watched.targets["a/one"].well)
+    assert (False, True) == (watched.targets["a/two"].well, watched.targets["b"].well)
+    assert "b" == await watched.asked("m")
+    with pytest.raises(ParleyError, match="is not available") as caught:
+        await watched.asked("other")
+    assert "health check" in (caught.value.cause or "")
+    watched.a.cause = None
+    await until(lambda: watched.targets["a/one"].well)
+    assert "a" == await watched.asked("m")
+
+
+async def test_a_backend_that_says_nothing_is_not_well(watched: Watched) -> None:
+    """After `timeout`; and it is asked again."""
+    watched.a.hangs = True
+    await until(lambda: not watched.targets["a/one"].well)
+    watched.a.hangs = False
+    await until(lambda: watched.targets["a/one"].well)
+
+
+async def test_a_backend_that_is_well_again_need_not_wait_for_its_breaker(watched: Watched) -> None:
+    """Its pause ends when the check says so: the next call is the probe."""
+    breaker = watched.targets["a/one"].breaker
+    watched.a.cause = "down"
+    await until(lambda: not watched.targets["a/one"].well)
+    while breaker.is_closed:
+        permit = breaker.enter()
+        assert permit is not None
+        breaker.failed(permit)
+    watched.a.cause = None
+    await until(lambda: watched.targets["a/one"].well)
+    assert not breaker.is_closed
+    assert "a" == await watched.asked("m")
+    assert breaker.is_closed
+
+
+async def test_checks_that_go_on_well_leave_an_open_breaker_alone(watched: Watched) -> None:
+    """It fails at calls and not at checks: those say nothing new, and the pause holds."""
+    breaker = watched.targets["a/one"].breaker
+    while breaker.is_closed:
+        permit = breaker.enter()
+        assert permit is not None
+        breaker.failed(permit)
+    checks = watched.a.checks
+    await until(lambda: watched.a.checks > checks + 2)
+    assert "b" == await watched.asked("m")

@@ -1,0 +1,118 @@
+"""Two streams that race for the first token: the one that loses leaves nothing behind, whenever it loses."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any, cast
+
+import pytest
+
+from parley.config import Retries
+from parley.core.routing import hedging
+from parley.core.routing.attempts import Attempt, Kind, Outcome
+from parley.core.routing.budget import Budget
+from parley.core.routing.retry_state import Course
+from parley.core.routing.upstream_stream import Asked
+from tests.rpc.scripted import ScriptedBackend, chunks
+from tests.unit.routing.routes import CALL, Clock, candidates
+
+
+class Race:
+    """A course with two targets, each of which says a token and is silent then."""
+
+    def __init__(self) -> None:
+        clock = Clock()
+        self.candidates = candidates(clock, "a", "b")
+        self.course = Course("m", self.candidates, Retries(), Budget(1, clock), deadline=None, clock=clock)
+        for candidate in self.candidates:
+            self._backend(candidate.target.backend).answer = lambda _: [chunks("Hi")[0], asyncio.Event()]
+
+    async def asked(self, place: int) -> Asked:
+        """Asks one of them, up to its token."""
+        attempt = self.course.begin(self.candidates[place], CALL, Kind.FIRST)
+        asked = Asked(self.course, cast(Attempt, attempt))
+        await asked.reach_token()
+        return asked
+
+    def closed(self) -> list[bool]:
+        """Tells whose stream is closed."""
+        return [self._backend(candidate.target.backend).closed.is_set() for candidate in self.candidates]
+
+    @staticmethod
+    def _backend(backend: Any) -> ScriptedBackend:
+        return cast(ScriptedBackend, backend)
+
+
+@pytest.fixture
+def race() -> Race:
+    """Two targets, on one course."""
+    return Race()
+
+
+async def test_a_tie_has_one_winner(race: Race) -> None:
+    """Of two tokens that come at the same moment one is taken; the other stream is closed, its attempt over."""
+    start = asyncio.Event()
+
+    async def lane(kind: Kind) -> Asked:
+        asked = await race.asked(0 if kind is Kind.FIRST else 1)
+        await start.wait()
+        return asked
+
+    racing = asyncio.create_task(hedging.race(lane, lambda: 0.0, lambda: True))
+    while len([one for one in race.course.attempts if one.first_token]) < 2:
+        await asyncio.sleep(0)
+    start.set()
+    winner = await racing
+    lost = next(attempt for attempt in race.course.attempts if attempt is not winner.attempt)
+    assert (None, Outcome.CANCELLED) == (winner.attempt.outcome, lost.outcome)
+    assert [False, True] == sorted(race.closed())
+
+
+async def test_a_caller_who_leaves_while_the_loser_is_ended_leaves_nothing(race: Race) -> None:
+    """The winner's stream is closed too: nobody is there any more to read it."""
+    ending, ended = asyncio.Event(), asyncio.Event()
+
+    async def lane(kind: Kind) -> Asked:
+        if kind is Kind.HEDGE:
+            return await race.asked(1)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            await ended.wait()
+        raise AssertionError
+
+    racing = asyncio.create_task(hedging.race(lane, lambda: 0.0, lambda: True))
+    await ending.wait()
+    racing.cancel()
+    ended.set()
+    with pytest.raises(asyncio.CancelledError):
+        await racing
+    assert [False, True] == race.closed()
+    assert Outcome.CANCELLED == race.course.attempts[0].outcome
+
+
+async def test_a_call_that_is_cancelled_twice_leaves_nothing(race: Race) -> None:
+    """The second time may come while the lanes are being ended: a token that has just come is given up all the same."""
+    ending, ended = asyncio.Event(), asyncio.Event()
+
+    async def lane(kind: Kind) -> Asked:
+        if kind is Kind.HEDGE:
+            asked = await race.asked(1)
+            racing.cancel()
+            return asked
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        ending.set()
+        with suppress(asyncio.CancelledError):
+            await ended.wait()
+        raise AssertionError
+
+    racing = asyncio.create_task(hedging.race(lane, lambda: 0.0, lambda: True))
+    await ending.wait()
+    racing.cancel()
+    ended.set()
+    with pytest.raises(asyncio.CancelledError):
+        await racing
+    while not race.closed()[1]:
+        await asyncio.sleep(0)
+    assert Outcome.CANCELLED == race.course.attempts[0].outcome

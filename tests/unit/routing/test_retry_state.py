@@ -1,0 +1,416 @@
+"""What one call tries, row by row of the table of failures: nothing waits and nothing connects here."""
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import pytest
+
+from parley.config import Retries
+from parley.core.errors import (
+    ContentPolicy,
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    ParleyError,
+    UpstreamQuotaExhausted,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamUnavailable,
+)
+from parley.core.routing.attempts import Attempt, Kind, Outcome
+from parley.core.routing.breaker import Breaker
+from parley.core.routing.budget import Budget
+from parley.core.routing.probe_schedule import Memory, Pause
+from parley.core.routing.retry_state import Course
+from parley.core.routing.targets import Candidate
+from tests.unit.routing.routes import CALL, FAILURES, Clock, candidates
+
+
+@dataclass
+class Play:
+    """A course that is played: every target fails as `failures` says, in turn and then for ever; else it answers."""
+
+    failures: dict[str, list[str]]
+    retries: Retries = field(default_factory=Retries)
+    jitter: float = 0.5
+    deadline: float | None = None
+    clock: Clock = field(default_factory=Clock)
+    asked: list[str] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
+    error: ParleyError | None = None
+    account: str = ""
+
+    def of(self, waiting: list[Candidate]) -> "Play":
+        """Plays it to its end."""
+        clock = self.clock
+        course = Course(
+            "m",
+            waiting,
+            self.retries,
+            Budget(0.2, clock),
+            deadline=self.deadline,
+            clock=clock,
+            account=self.account,
+            jitter=lambda: self.jitter,
+        )
+        try:
+            self._play(course)
+        except ParleyError as error:
+            self.error = error
+        return self
+
+    def _play(self, course: Course) -> None:
+        again: Attempt | None = None
+        while True:
+            candidate = again.candidate if again else course.next()
+            attempt = course.begin(candidate, CALL, Kind.RETRY if again else Kind.FIRST, again)
+            assert attempt is not None
+            name = candidate.target.name
+            failures = self.failures.get(name, [])
+            number = sum(one == name for one in self.asked)
+            self.asked.append(name)
+            if not failures or (number >= len(failures) and failures[-1] != "…"):
+                return course.completed(attempt)
+            kind = failures[number] if number < len(failures) - (failures[-1] == "…") else failures[-2]
+            pause = course.failed(attempt, FAILURES[kind]())
+            again = None if pause is None else attempt
+            if pause is not None:
+                self.pauses.append(round(pause, 6))
+                self.clock.now += pause
+
+
+# The failures of the first target; how often it is asked, whether the next one is, and whether it counts against it.
+ROWS: dict[str, tuple[list[str], int, bool, bool]] = {
+    "500 once": (["unavailable"], 1 + 1, False, True),
+    "503 for ever": (["unavailable", "…"], 1 + 2, True, True),
+    "503 for ever, at first on two connections": (["unavailable twice", "unavailable", "…"], 1 + 1, True, True),
+    "429 with 2 s once": (["busy for 2 s"], 1 + 1, False, False),
+    "429 with 2 s for ever": (["busy for 2 s", "…"], 1 + 1, True, False),
+    "429 with 60 s for ever": (["busy for 60 s", "…"], 1, True, False),
+    "503 with 60 s for ever": (["away for 60 s", "…"], 1, True, False),
+    "no quota": (["quota", "…"], 1, True, True),
+    "500 for ever": (["500", "…"], 1 + 2, True, False),
+    "a status that no row lists": (["unrecognized", "…"], 1, True, False),
+    "404": (["404", "…"], 1, True, False),
+    "400 that does not say why": (["rejected perhaps", "…"], 1, True, False),
+    "429 for ever": (["busy", "…"], 1 + 2, True, True),
+    "429 once": (["busy"], 1 + 1, False, True),
+    "no first token": (["timeout", "…"], 1, True, True),
+    "a broken stream": (["broken", "…"], 1, True, True),
+    "an unreadable answer": (["unreadable", "…"], 1, True, True),
+    "context too long": (["too long", "…"], 1, False, False),
+    "content policy": (["policy", "…"], 1, False, False),
+    "another 400": (["rejected", "…"], 1, False, False),
+    "401": (["misconfigured", "…"], 1, True, True),
+    "a parameter it cannot honour": (["unsupported", "…"], 1, True, False),
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_row_of_the_table(row: str) -> None:
+    """How often the same target is asked, whether the next one is, and whether its breaker hears of it."""
+    failures, times, next_is_asked, counts = ROWS[row]
+    clock = Clock()
+    waiting = candidates(clock, "one", "two")
+    played = Play({"one": failures}, clock=clock).of(waiting)
+    assert ["one"] * times + ["two"] * next_is_asked == played.asked
+    heard = waiting[0].target.breaker._latest  # noqa: SLF001 - what its breaker was told
+    assert counts == any(failed for _, failed in heard)
+
+
+@pytest.mark.parametrize(("kind", "opens"), [("timeout", True), ("rejected", False)])
+def test_a_call_that_is_late_and_then_fails_counts_once(kind: str, opens: bool) -> None:
+    """Five of them open the breaker; a refusal of the request shows that the target is there, and takes it back."""
+    clock = Clock()
+    waiting = candidates(clock, "one", "two")
+    breaker = waiting[0].target.breaker
+    for _ in range(5):
+        assert breaker.is_closed
+        course = Course("m", waiting, Retries(), Budget(1, clock), deadline=None, clock=clock)
+        attempt = course.begin(course.next(), CALL, Kind.FIRST)
+        assert attempt is not None
+        course.late(attempt)
+        with suppress(ParleyError):
+            course.failed(attempt, FAILURES[kind]())
+    assert breaker.is_closed != opens
+
+
+@pytest.mark.parametrize(("seconds", "repeated"), [(4.9, True), (5.1, False)])
+def test_a_failure_that_took_long_is_not_waited_for_again(seconds: float, repeated: bool) -> None:
+    """A server that closes after a long silence is asked once; what fails within `connect`, 5 s, may be repeated."""
+    clock = Clock()
+    waiting = candidates(clock, "one")
+    course = Course("m", waiting, Retries(), Budget(1, clock), deadline=None, clock=clock)
+    attempt = course.begin(course.next(), CALL, Kind.FIRST)
+    assert attempt is not None
+    clock.now += seconds
+    assert repeated == (course.failed(attempt, FAILURES["unavailable"]()) is not None)
+
+
+def test_a_conversation_that_is_too_long_goes_to_the_fallback_and_not_to_the_next_target() -> None:
+    """Its message reaches the caller where the fallback does not answer either."""
+    clock = Clock()
+    waiting = [*candidates(clock, "one", "two"), *candidates(clock, "three", model_id="fallback")]
+    assert ["one", "three"] == Play({"one": ["too long"]}, clock=clock).of(waiting).asked
+    failures = {"one": ["too long"], "three": ["unavailable", "…"]}
+    clock = Clock()
+    waiting = [*candidates(clock, "one", "two"), *candidates(clock, "three", model_id="fallback")]
+    played = Play(failures, clock=clock).of(waiting)
+    assert ContextLengthExceeded is type(played.error)
+
+
+def test_the_providers_refusal_of_the_content_reaches_the_caller() -> None:
+    """As it is, though a fallback is there."""
+    clock = Clock()
+    waiting = [*candidates(clock, "one"), *candidates(clock, "two", model_id="fallback")]
+    played = Play({"one": ["policy"]}, clock=clock).of(waiting)
+    assert (ContentPolicy, "policy", ["one"]) == (type(played.error), str(played.error), played.asked)
+
+
+def test_pauses_grow_from_four_tenths_of_a_second_and_are_jittered() -> None:
+    """0.4 and 0.8 s on average, each from half of it to one and a half; a short Retry-After is waited for."""
+    assert [0.4, 0.8] == Play({"one": ["unavailable", "…"]}).of(candidates(Clock(), "one", "two")).pauses
+    clock = Clock()
+    assert [2.0] == Play({"one": ["busy for 2 s"]}, clock=clock).of(candidates(clock, "one")).pauses
+    for jitter, expected in ((0.0, [0.2, 0.4]), (1.0, [0.6, 1.2])):
+        clock = Clock()
+        played = Play({"one": ["unavailable", "…"]}, jitter=jitter, clock=clock).of(candidates(clock, "one"))
+        assert expected == played.pauses
+
+
+def test_attempts_are_bounded_and_everybody_is_asked_once_before_anybody_is_asked_again() -> None:
+    """Six attempts at four targets that all fail: two repetitions are left over."""
+    failures = {name: ["unavailable", "…"] for name in "abcd"}
+    clock = Clock()
+    played = Play(failures, clock=clock).of(candidates(clock, *"abcd"))
+    assert ["a", "a", "a", "b", "c", "d"] == played.asked
+    clock = Clock()
+    played = Play(failures, Retries(attempts=3), clock=clock).of(candidates(clock, *"abcd"))
+    assert ["a", "b", "c"] == played.asked
+
+
+def test_who_cannot_be_asked_takes_no_attempt() -> None:
+    """Two that cannot honour a parameter leave both attempts to those who can."""
+    clock = Clock()
+    failures = {"a": ["unsupported"], "b": ["unsupported"], "c": ["timeout"]}
+    played = Play(failures, Retries(attempts=2), clock=clock).of(candidates(clock, *"abcd"))
+    assert (["a", "b", "c", "d"], None) == (played.asked, played.error)
+
+
+def test_hedges_are_repetitions_too() -> None:
+    """They are taken from the budget, so that a slow backend does not double the traffic of the next one."""
+    clock = Clock()
+    budget = Budget(0, clock)
+    course = Course("m", candidates(clock, "a"), Retries(), budget, deadline=None, clock=clock)
+    assert 30 == sum(course.may_hedge() for _ in range(40))
+    course.next()
+    clock.now += 10
+    assert not course.may_hedge()
+
+
+def test_nothing_is_begun_past_the_deadline() -> None:
+    """A pause that would end after it is not made: the next target is asked at once."""
+    clock = Clock()
+    played = Play({"a": ["unavailable", "…"]}, deadline=clock.now + 0.3, clock=clock).of(candidates(clock, "a", "b"))
+    assert (["a", "b"], []) == (played.asked, played.pauses)
+    clock = Clock()
+    played = Play({}, deadline=clock.now, clock=clock).of(candidates(clock, "a"))
+    assert (DeadlineExceeded, []) == (type(played.error), played.asked)
+
+
+def test_a_target_whose_breaker_is_open_is_passed_over() -> None:
+    """Where all are, the caller is told at once, and after how long it is worth to come again."""
+    clock = Clock()
+    waiting = candidates(clock, "a", "b")
+    for _ in range(2):
+        Play({"a": ["unavailable", "…"]}, clock=clock).of(waiting)
+    assert ["b"] == Play({}, clock=clock).of(waiting).asked
+    for _ in range(2):
+        Play({"b": ["unavailable", "…"]}, clock=clock).of(waiting)
+    played = Play({}, clock=clock).of(waiting)
+    assert (UpstreamUnavailable, []) == (type(played.error), played.asked)
+    assert played.error is not None
+    assert played.error.retry_after is not None
+    assert 1 <= played.error.retry_after <= 10
+    assert "has failed lately" in (played.error.cause or "")
+
+
+def test_a_target_that_is_not_well_is_not_asked() -> None:
+    """Its health check says so; when it is well again, it is."""
+    clock = Clock()
+    waiting = candidates(clock, "a", "b")
+    waiting[0].target.well = False
+    assert ["b"] == Play({}, clock=clock).of(waiting).asked
+    waiting[0].target.well = True
+    assert ["a"] == Play({}, clock=clock).of(waiting).asked
+
+
+def test_repetitions_are_a_share_of_the_calls() -> None:
+    """Thirty are saved up; then it is one for four calls, and three a second."""
+    clock = Clock()
+    budget = Budget(0.25, clock)
+    assert 30 == sum(budget.repeat() for _ in range(100))
+    for _ in range(40):
+        budget.called()
+    assert 10 == sum(budget.repeat() for _ in range(100))
+    clock.now += 2
+    assert 6 == sum(budget.repeat() for _ in range(100))
+
+
+def test_a_caller_who_leaves_says_nothing_of_the_target() -> None:
+    """The attempt is in the receipt as cancelled, and counts for nobody."""
+    clock = Clock()
+    (one,) = candidates(clock, "a")
+    course = Course("m", [one], Retries(), Budget(0.2, clock), deadline=None, clock=clock)
+    attempt = course.begin(course.next(), CALL, Kind.FIRST)
+    assert attempt is not None
+    course.left(attempt)
+    course.left(attempt, Outcome.MISFIT)
+    assert (Outcome.CANCELLED, 0) == (attempt.outcome, one.target.breaker._in_a_row)  # noqa: SLF001
+
+
+@pytest.mark.parametrize("kind", ["busy for 60 s", "away for 60 s"])
+def test_a_target_is_not_asked_before_the_time_that_it_has_named(kind: str) -> None:
+    """Not by later calls either, nor by another worker's; alone, the caller learns the reason and the time left."""
+    clock, memory = Clock(), Memory()
+    waiting = candidates(clock, "a", "b")
+    other = candidates(clock, "a")
+    for candidate in (waiting[0], other[0]):
+        candidate.target.breaker = Breaker(clock, Pause(memory))
+    assert ["a", "b"] == Play({"a": [kind]}, clock=clock).of(waiting).asked
+    clock.now += 20
+    assert ["b"] == Play({}, clock=clock).of(waiting).asked
+    expected = type(FAILURES[kind]())
+    for alone in (waiting[:1], other):
+        played = Play({}, clock=clock).of(alone)
+        assert (expected, []) == (type(played.error), played.asked)
+        assert played.error is not None
+        assert 40 == played.error.retry_after
+    clock.now += 40
+    assert ["a"] == Play({}, clock=clock).of(other).asked
+
+
+def test_a_hold_is_bounded() -> None:
+    """A target that names a day is asked again after five minutes: its operator may have bought more."""
+    clock = Clock()
+    (one,) = candidates(clock, "a")
+    one.target.breaker.hold(86400, UpstreamRateLimited)
+    clock.now += 299
+    assert not one.target.admits()
+    clock.now += 1
+    assert one.target.admits()
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [("busy", UpstreamRateLimited), ("quota", UpstreamQuotaExhausted), ("timeout", UpstreamUnavailable)],
+)
+def test_an_open_breaker_keeps_its_reason(kind: str, reason: type[ParleyError]) -> None:
+    """A rate limit stays one, with the time until the next probe, and so does a quota that is used up."""
+    clock = Clock()
+    (one,) = candidates(clock, "a")
+    for _ in range(5):
+        Play({"a": [kind, "…"]}, Retries(attempts=1), clock=clock).of([one])
+    clock.now += 4
+    played = Play({}, clock=clock).of([one])
+    assert (reason, []) == (type(played.error), played.asked)
+    assert played.error is not None
+    assert (None if kind == "quota" else 6) == played.error.retry_after
+
+
+def test_the_failure_that_opens_the_breaker_names_the_wait() -> None:
+    """The caller whose own attempts have opened it learns when the next probe is due."""
+    clock = Clock()
+    (one,) = candidates(clock, "a")
+    for _ in range(2):
+        played = Play({"a": ["busy", "…"]}, jitter=0, clock=clock).of([one])
+    assert isinstance(played.error, UpstreamRateLimited)
+    assert 10 == played.error.retry_after
+
+
+def test_of_several_rate_limits_the_one_that_ends_first_counts() -> None:
+    """It is the time at which trying again helps."""
+    clock = Clock()
+    failures = {"a": ["busy for 10 s"], "b": ["busy for 60 s"]}
+    played = Play(failures, clock=clock).of(candidates(clock, "a", "b"))
+    assert played.error is not None
+    assert 10 == played.error.retry_after
+
+
+DOUBTFUL = ["500", "404", "unrecognized", "rejected perhaps"]
+
+
+@pytest.mark.parametrize("kind", DOUBTFUL[:-1])
+def test_one_account_s_doubtful_failures_keep_only_that_account_away(kind: str) -> None:
+    """A parameter that makes a server fail must not cost other callers the target."""
+    clock = Clock()
+    (one,) = candidates(clock, "a")
+    for _ in range(5):
+        Play({"a": [kind, "…"]}, Retries(attempts=1), clock=clock, account="mistaken").of([one])
+    played = Play({}, clock=clock, account="mistaken").of([one])
+    assert (UpstreamUnavailable, []) == (type(played.error), played.asked)
+    assert played.error is not None
+    assert 10 == played.error.retry_after
+    played = Play({}, clock=clock, account="other").of([one])
+    assert (["a"], None) == (played.asked, played.error)
+    assert ["a"] == Play({}, clock=clock, account="mistaken").of([one]).asked
+
+
+@pytest.mark.parametrize("kind", DOUBTFUL)
+def test_doubtful_failures_of_two_accounts_open_the_breaker(kind: str) -> None:
+    """A target that fails for everybody is dead."""
+    clock = Clock()
+    (one,) = candidates(clock, "a")
+    for number in range(6):
+        Play({"a": [kind, "…"]}, Retries(attempts=1), clock=clock, account="ab"[number % 2]).of([one])
+    assert [] == Play({}, clock=clock, account="c").of([one]).asked
+
+
+def test_a_dead_target_is_probed_by_its_only_account() -> None:
+    """With one tenant, too, a target that answers 500 to everything gets one call in ten seconds, and is used again."""
+    clock = Clock()
+    (one,) = candidates(clock, "a")
+    asked = 0
+    for _ in range(300):
+        asked += len(Play({"a": ["500", "…"]}, Retries(attempts=1), clock=clock, account="only").of([one]).asked)
+        clock.now += 0.1
+    assert 5 + 2 <= asked <= 5 + 3
+    clock.now += 10
+    for _ in range(3):
+        assert ["a"] == Play({}, clock=clock, account="only").of([one]).asked
+
+
+def test_a_400_that_does_not_say_why_reaches_the_caller_where_nobody_answers() -> None:
+    """With the words of it; where another target answers, the caller does not hear of it."""
+    clock = Clock()
+    failures = {"a": ["rejected perhaps"]}
+    assert ["a", "b"] == Play(failures, clock=clock).of(candidates(clock, "a", "b")).asked
+    played = Play(failures, clock=clock).of(candidates(clock, "a"))
+    assert (UpstreamRejected, "rejected perhaps") == (type(played.error), str(played.error))
+
+
+def test_refused_requests_keep_no_account_away() -> None:
+    """An account whose requests are wrong learns so each time, and its next good one is answered."""
+    clock = Clock()
+    (one,) = candidates(clock, "a")
+    for _ in range(10):
+        played = Play({"a": ["rejected perhaps"]}, clock=clock, account="mistaken").of([one])
+        assert isinstance(played.error, UpstreamRejected)
+    assert ["a"] == Play({}, clock=clock, account="mistaken").of([one]).asked
+
+
+def test_what_keeps_an_account_away_keeps_its_reason() -> None:
+    """A quota that one account alone has seen used up is no outage."""
+    clock = Clock()
+    (one,) = candidates(clock, "a")
+    for _ in range(5):
+        Play({"a": ["quota perhaps"]}, clock=clock, account="only").of([one])
+    played = Play({}, clock=clock, account="only").of([one])
+    assert (UpstreamQuotaExhausted, []) == (type(played.error), played.asked)
+
+
+def test_a_request_larger_than_a_rate_limit_goes_to_the_next_target() -> None:
+    """At once; nothing is held, and nothing counts against the target."""
+    clock = Clock()
+    waiting = candidates(clock, "a", "b")
+    for _ in range(10):
+        assert ["a", "b"] == Play({"a": ["oversized"]}, clock=clock).of(waiting).asked

@@ -1,0 +1,234 @@
+"""A hundred thousand failures through breakers, budgets and courses, on a clock that jumps from event to event.
+
+Many calls run at a time, at targets that are well or ill for a while each; what is due next is in a heap. A call does
+what `run` does with a course, without waiting for anything. What must hold is watched from outside, by what is begun.
+"""
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable, Generator
+
+from structlog.testing import capture_logs
+
+from parley.config import Retries
+from parley.core.errors import DeadlineExceeded, ParleyError
+from parley.core.routing.attempts import Attempt, Kind
+from parley.core.routing.budget import FREE_A_SECOND, MOST, Budget
+from parley.core.routing.probe_schedule import FIRST, LONGEST
+from parley.core.routing.retry_state import Course
+from parley.core.routing.targets import Candidate
+from tests.unit.routing.routes import CALL, FAILURES, Clock, candidates
+
+ATTEMPTS = 5
+SHARE = 0.01
+RARELY = 0.001  # how many of the failures that could keep calls away from their target for long do so
+FINAL = {"policy", "rejected"}
+REPEATED = {"unavailable", "unavailable twice", "busy", "busy for 2 s"}
+HELD = {"busy for 10 s": 10.0, "busy for 60 s": 60.0, "away for 60 s": 60.0}
+COUNTED = REPEATED - {"busy for 2 s"} | {"timeout", "broken", "unreadable", "misconfigured", "quota"}
+SILENT = {"left", "busy for 2 s", "unsupported"} | HELD.keys()
+KINDS = FAILURES.keys() - {"500", "404", "unrecognized", "rejected perhaps", "quota perhaps", "oversized"}
+"""Not the doubtful ones: those are in test_course."""
+STATES = (["fine"] * 45 + sorted(KINDS), ["fine"] * 27 + sorted(KINDS), [*sorted(KINDS), "unavailable", "timeout"])
+"""Targets are well, ill or down: what comes of a call there is drawn from one of these."""
+
+
+class Watch:
+    """One target, watched: its breaker is believed only about being closed, and that too is checked."""
+
+    def __init__(self, candidate: Candidate, clock: Clock) -> None:
+        self.breaker = candidate.target.breaker
+        self.clock = clock
+        self.epoch = 0  # counts the changes between closed and open
+        self.due: float | None = None  # when a probe may be made; None while closed
+        self.pause = FIRST
+        self.probe: Attempt | None = None
+        self.ends: list[tuple[float, bool]] = []  # of calls begun while it was closed as it is now
+        self.epochs: dict[Attempt, int] = {}
+        self.probes = 0
+        self.held = 0.0  # until when it has asked not to be called
+
+    def begins(self, attempt: Attempt) -> None:
+        """Checks that an attempt may begin."""
+        assert self.clock.now >= self.held - 1e-6, "a call before the time that the target has named"
+        self.epochs[attempt] = self.epoch
+        if self.due is not None:
+            assert self.clock.now >= self.due - 1e-6, "a call passed an open breaker"
+            assert self.probe is None, "two probes at a time"
+            self.probe = attempt
+            self.probes += 1
+
+    def ends_with(self, attempt: Attempt, kind: str) -> None:
+        """Checks what its breaker made of how an attempt ended."""
+        begun_in = self.epochs.pop(attempt)
+        self.held = max(self.held, self.clock.now + HELD.get(kind, 0.0))
+        if attempt is self.probe:
+            self.probe_ends(kind)
+        elif self.due is None and begun_in == self.epoch:
+            self.closed_call_ends(kind)
+        assert (self.due is None) == self.breaker.is_closed
+
+    def probe_ends(self, kind: str) -> None:
+        """After a probe it is closed, or open for as long as is due."""
+        self.probe = None
+        if kind in COUNTED or kind in SILENT:
+            self.pause = min(2 * self.pause, LONGEST) if kind in COUNTED else self.pause
+            self.due = self.clock.now + self.pause
+        else:
+            self.due, self.ends, self.epoch = None, [], self.epoch + 1
+
+    def closed_call_ends(self, kind: str) -> None:
+        """Five failures in a row open it, or ten of twenty within thirty seconds; nothing else does."""
+        if kind in SILENT:
+            return
+        self.ends = [*self.ends[-19:], (self.clock.now, kind in COUNTED)]
+        in_a_row = len(self.ends) >= 5 and all(failed for _, failed in self.ends[-5:])
+        recent = len(self.ends) == 20 and self.ends[0][0] >= self.clock.now - 30
+        if kind in COUNTED and (in_a_row or (recent and sum(failed for _, failed in self.ends) >= 10)):
+            self.pause, self.epoch = FIRST, self.epoch + 1
+            self.due = self.clock.now + self.pause
+
+
+class World:
+    """The targets, the calls under way, and what is due."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.clock = Clock()
+        self.start = self.clock.now
+        own, backup = candidates(self.clock, "a", "b", "c"), candidates(self.clock, "d", "e", model_id="backup")
+        self.waiting = [*own, *backup]
+        self.watches = {one.target.name: Watch(one, self.clock) for one in self.waiting}
+        self.budget = Budget(SHARE, self.clock)
+        self.states = dict.fromkeys("abcde", STATES[0])
+        self.due: list[tuple[float, int, Callable[[], None]]] = []
+        self.number = itertools.count()
+        self.failures = self.calls = self.repeats = self.answered = 0
+        self.tight = 0.0  # how much of the budget was used at the most
+
+    def at(self, seconds: float, act: Callable[[], None]) -> None:
+        """Does something so many seconds from now."""
+        heapq.heappush(self.due, (self.clock.now + seconds, next(self.number), act))
+
+    def run(self, failures: int) -> None:
+        """Lets calls come until there were so many failures, then lets them end."""
+        self.at(0, lambda: self.comes(failures))
+        self.at(0, lambda: self.turns(failures))
+        while self.due:
+            self.clock.now, _, act = heapq.heappop(self.due)
+            act()
+
+    def comes(self, failures: int) -> None:
+        """A call comes, and later the next one."""
+        self.calls += 1
+        self.go_on(self.call())
+        if self.failures < failures:
+            self.at(self.random.expovariate(80), lambda: self.comes(failures))
+
+    def turns(self, failures: int) -> None:
+        """A target falls ill, goes down, or is well again; at times all of them are ill."""
+        self.states[self.random.choice("abcde")] = self.random.choice(STATES)
+        if self.failures < failures:
+            self.at(self.random.expovariate(1 / 20), lambda: self.turns(failures))
+
+    def go_on(self, call: Generator[float, None, None]) -> None:
+        """Lets a call go on until it waits again."""
+        seconds = next(call, None)
+        if seconds is not None:
+            self.at(seconds, lambda: self.go_on(call))
+
+    def call(self) -> Generator[float, None, None]:
+        """One call: yields how many seconds it waits."""
+        deadline = self.clock.now + self.random.choice([0.05, 0.5, 2, 10, 1000])
+        waiting = self.random.sample(self.waiting[:3], 3) + self.waiting[3:]
+        course = Course(
+            "m",
+            waiting,
+            Retries(attempts=ATTEMPTS, share=SHARE),
+            self.budget,
+            deadline=deadline,
+            clock=self.clock,
+            jitter=self.random.random,
+        )
+        kinds: list[tuple[str, str]] = []
+        try:
+            yield from self.tries(course, deadline, kinds)
+        except ParleyError as error:
+            self.check_error(error, course, kinds, deadline)
+        self.check_attempts(kinds)
+
+    def tries(self, course: Course, deadline: float, kinds: list[tuple[str, str]]) -> Generator[float, None, None]:
+        """What `Run` does: asks, waits, asks again or the next one."""
+        again: Attempt | None = None
+        while True:
+            candidate = again.candidate if again else course.next()
+            attempt = course.begin(candidate, CALL, Kind.RETRY if again else Kind.FIRST, again)
+            again = None
+            if attempt is None:
+                continue
+            name = candidate.target.name
+            assert self.clock.now < deadline, "begun past the deadline"
+            self.watches[name].begins(attempt)
+            yield self.random.expovariate(5)
+            kind = self.random.choice(self.states[name])
+            if kind in HELD and self.random.random() > RARELY:
+                kind = "busy"
+            if self.random.random() < 0.01:
+                course.left(attempt)
+                self.watches[name].ends_with(attempt, "left")
+                kinds.append((name, "left"))
+                return
+            kinds.append((name, kind))
+            if kind == "fine":
+                course.completed(attempt)
+                self.watches[name].ends_with(attempt, kind)
+                self.answered += 1
+                return
+            self.failures += 1
+            try:
+                pause = course.failed(attempt, FAILURES[kind]())
+            finally:
+                self.watches[name].ends_with(attempt, kind)
+            if pause is not None:
+                assert kind in REPEATED, f"{kind} is repeated"
+                assert self.clock.now + pause < deadline, "a pause beyond the deadline"
+                self.repeats += 1
+                most = MOST + FREE_A_SECOND * (self.clock.now - self.start) + SHARE * self.calls
+                assert self.repeats <= most, "more repetitions than the budget has"
+                self.tight = max(self.tight, self.repeats / most)
+                again = attempt
+                yield pause
+
+    def check_attempts(self, kinds: list[tuple[str, str]]) -> None:
+        """No target is asked more often than its failures allow, and the whole call not more often than is set."""
+        assert sum(kind != "unsupported" for _, kind in kinds) <= ATTEMPTS
+        for name in {name for name, _ in kinds}:
+            failed = [kind for one, kind in kinds[:-1] if one == name]
+            asked = sum(one == name for one, _ in kinds)
+            assert asked <= 1 + 2 + (failed.count("busy for 2 s") > 0)
+        assert all(kind not in FINAL for _, kind in kinds[:-1]), "asked on after a final failure"
+
+    def check_error(self, error: ParleyError, course: Course, kinds: list[tuple[str, str]], deadline: float) -> None:
+        """No call is given up while somebody who may be asked has not been, and there is an attempt left."""
+        if isinstance(error, DeadlineExceeded):
+            assert self.clock.now >= deadline
+            return
+        too_long = any(kind == "too long" for _, kind in kinds)
+        if len(kinds) < ATTEMPTS and not too_long and (not kinds or kinds[-1][1] not in FINAL):
+            asked = {name for name, _ in kinds}
+            left = [one for one in self.waiting if one.target.name not in asked and one.target.admits()]
+            assert not left or not course.has_more
+
+
+def test_a_hundred_thousand_failures() -> None:
+    """Breakers, budgets and deadlines hold at each of them, and many calls are answered all the same."""
+    world = World(seed=20261122)
+    with capture_logs():
+        world.run(failures=100_000)
+    assert world.failures >= 100_000
+    assert world.answered > world.calls / 3
+    assert all(watch.probes > 20 for watch in world.watches.values())
+    assert world.repeats > 1000
+    assert world.tight > 0.9, "the budget was never near its end"
+    assert all(watch.probe is None and not watch.epochs for watch in world.watches.values())

@@ -1,0 +1,257 @@
+"""Whole answers that are asked for as streams: what protects streams protects them; the backends are scripted."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+
+import pytest
+
+from parley.config import parse
+from parley.core.errors import (
+    ContentPolicy,
+    ParleyError,
+    StreamBroken,
+    UnsupportedParameter,
+    UpstreamMisconfigured,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    UpstreamUnrecognized,
+)
+from parley.core.ports import Caller, UpstreamCall
+from parley.core.routing.execution import Run
+from parley.core.routing.router import Router
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.message_pb2 import Delta
+from tests.rpc.scripted import USAGE, ScriptedBackend, chunks, completion
+from tests.unit.routing.routes import Clock
+
+CONFIG = """
+backends:
+  a: {kind: openai, base_url: "http://127.0.0.1:1/v1"}
+  b: {kind: openai, base_url: "http://127.0.0.1:1/v1"}
+models:
+  - {id: two, targets: [{backend: a, weight: 1000000000}, {backend: b, weight: 0.000000001}]}
+  - {id: fallen, targets: [{backend: a}], fallbacks: [spare]}
+  - {id: spare, targets: [{backend: b}]}
+  - {id: alone, targets: [{backend: a}]}
+  - {id: alone streams, targets: [{backend: a}], whole_answers: stream}
+  - {id: whole, targets: [{backend: a}], fallbacks: [spare], whole_answers: whole}
+  - {id: strict, targets: [{backend: a}], fallbacks: [spare], on_stream_failure: fail}
+  - {id: hedged, targets: [{backend: a}], fallbacks: [spare], hedge: 20ms}
+"""
+ANYONE = Caller("default", "key_1")
+
+
+class Recorder(ScriptedBackend):
+    """Notes in `ways` how it was asked: for a stream, or for a whole answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ways: list[str] = []
+        self.refuses: ParleyError | None = None
+
+    async def complete(self, call: UpstreamCall) -> ChatCompletion:
+        """Answers whole."""
+        self.ways.append("whole")
+        return await super().complete(call)
+
+    async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
+        """Answers in chunks, unless it refuses."""
+        self.ways.append("stream")
+        if self.refuses is not None:
+            raise self.refuses
+        async for chunk in super().stream(call):
+            yield chunk
+
+
+class Stack:
+    """A router on two scripted backends: `a`, then `b`."""
+
+    def __init__(self) -> None:
+        self.a, self.b = Recorder(), Recorder()
+        self.clock = Clock()
+        self.router = Router(parse(CONFIG, "f"), {"a": self.a, "b": self.b}, clock=self.clock)
+
+    def run(self, model: str, **fields: object) -> Run:
+        """Makes ready a call."""
+        asked = CreateChatCompletionRequest(**fields)  # type: ignore[arg-type]
+        found = self.router.model(ANYONE, model)
+        return self.router.run(found, asked, asked.messages, session_id=None, deadline=None)
+
+
+@pytest.fixture
+def stack() -> Stack:
+    """The router and its backends."""
+    return Stack()
+
+
+def _story(run: Run) -> list[tuple[str, str, str]]:
+    return [(one.backend, one.kind, one.outcome) for one in run.receipt().attempts]
+
+
+def _text(answer: ChatCompletion) -> str:
+    return answer.choices[0].message.content.string_value
+
+
+@pytest.mark.parametrize(
+    ("model", "way"),
+    [
+        ("two", "stream"),
+        ("fallen", "stream"),
+        ("alone", "whole"),
+        ("alone streams", "stream"),
+        ("whole", "whole"),
+    ],
+)
+async def test_a_whole_answer_is_asked_for_as_a_stream_where_there_is_somewhere_else_to_go(
+    stack: Stack, model: str, way: str
+) -> None:
+    """Or as the model says; the answer and its receipt are those of a whole one."""
+    run = stack.run(model)
+    answer = await run.complete()
+    assert ([way], "Hello", "stop") == (stack.a.ways, _text(answer), answer.choices[0].finish_reason)
+    assert USAGE == answer.usage
+    assert "assistant" == answer.choices[0].message.role
+    assert [("a", "first", "completed")] == _story(run)
+    assert USAGE == run.receipt().usage
+
+
+async def test_speech_is_asked_for_whole(stack: Stack) -> None:
+    """A stream carries it in another format."""
+    await stack.run("two", modalities=["text", "audio"]).complete()
+    assert ["whole"] == stack.a.ways
+
+
+async def test_a_stream_that_breaks_off_is_continued(stack: Stack) -> None:
+    """The next one is asked to go on from what came; the caller reads one answer, at the cost of both."""
+    stack.a.answer = lambda _: [*chunks("The capital", " is")[:-1], StreamBroken("broke off")]
+    stack.b.answer = lambda _: chunks(" Paris.")
+    run = stack.run("fallen")
+    answer = await run.complete()
+    assert ("The capital is Paris.", True) == (_text(answer), stack.b.calls[0].continues)
+    assert [("a", "first", "failed"), ("b", "continuation", "completed")] == _story(run)
+    assert run.receipt().usage == answer.usage
+    assert answer.usage.total_tokens > USAGE.total_tokens
+
+
+def _tool_call() -> list[object]:
+    chunk = ChatCompletionChunk()
+    piece = chunk.choices.add(index=0, delta=Delta()).delta.tool_calls.add(index=0, id="call_1", type="function")
+    piece.function.name, piece.function.arguments = "find", '{"place": "Rey'
+    return [chunk, StreamBroken("broke off")]
+
+
+@pytest.mark.parametrize(
+    ("model", "broken", "fields"),
+    [
+        ("fallen", _tool_call(), {}),
+        ("strict", [*chunks("The cap")[:-1], StreamBroken("broke off")], {}),
+        ("fallen", [*chunks("The cap")[:-1], StreamBroken("broke off")], {"n": 2}),
+    ],
+    ids=["a tool call", "on_stream_failure: fail", "two choices"],
+)
+async def test_what_cannot_be_continued_is_begun_anew(
+    stack: Stack, model: str, broken: list[object], fields: dict[str, object]
+) -> None:
+    """The caller has nothing of it yet: no word of the broken answer is left, and `model` names who answered."""
+    stack.a.answer = lambda _: broken
+    run = stack.run(model, **fields)
+    answer = await run.complete()
+    assert ("Hello", 0, "spare") == (_text(answer), len(answer.choices[0].message.tool_calls), run.model_id)
+    assert not stack.b.calls[0].continues
+    assert [("a", "first", "failed"), ("b", "fallback", "completed")] == _story(run)
+
+
+async def test_who_refuses_to_continue_is_asked_for_all_of_it(stack: Stack) -> None:
+    """What it says need not begin with what came before."""
+
+    def refuse(call: UpstreamCall) -> object:
+        return UpstreamRejected("no prefill") if call.continues else completion("Something else.")
+
+    stack.a.answer = lambda _: [*chunks("The capital")[:-1], StreamBroken("broke off")]
+    stack.b.answer = refuse
+    run = stack.run("fallen")
+    assert "Something else." == _text(await run.complete())
+    assert [("b", "continuation", "failed"), ("b", "fallback", "completed")] == _story(run)[1:]
+
+
+async def test_where_nobody_else_answers_the_caller_reads_how_it_broke_off(stack: Stack) -> None:
+    """No part of an answer is taken for the whole."""
+    stack.a.answer = lambda _: [*chunks("The capital")[:-1], StreamBroken("broke off")]
+    stack.b.answer = lambda _: UpstreamTimeout("slow")
+    with pytest.raises(StreamBroken, match="broke off"):
+        await stack.run("fallen").complete()
+
+
+async def test_a_slow_first_token_is_hedged(stack: Stack) -> None:
+    """As that of a stream."""
+    stack.a.answer = lambda _: [asyncio.Event()]
+    run = stack.run("hedged")
+    answer = asyncio.ensure_future(run.complete())
+    while not stack.a.ways:
+        await asyncio.sleep(0)
+    stack.clock.now += 1
+    assert "Hello" == _text(await answer)
+    assert [("a", "first", "cancelled"), ("b", "hedge", "completed")] == _story(run)
+
+
+NO_STREAMS = {
+    "verification": UpstreamRejected("Your organization must be verified to stream this model.", param="stream"),
+    "parameter": UpstreamRejected("Unsupported value", param="stream"),
+    "in JSON mode": UpstreamRejected("response_format` does not support streaming"),
+    "options": UpstreamRejected("Unknown parameter: 'stream_options'."),
+    "endpoint": UpstreamMisconfigured("not available", cause="HTTP 404: no such route: /v1/stream"),
+    "library": UnsupportedParameter("`stream` is not supported", param="stream"),
+    "501": UpstreamUnrecognized("not available", cause="HTTP 501: Streaming is not implemented"),
+    "500": UpstreamUnavailable("not available", cause="HTTP 500: Streaming is not supported"),
+}
+
+
+@pytest.mark.parametrize("refusal", NO_STREAMS)
+async def test_a_target_that_cannot_stream_gives_the_whole_answer(stack: Stack, refusal: str) -> None:
+    """It is asked again, for all of it; for some minutes it is asked so at once."""
+    stack.a.refuses = NO_STREAMS[refusal]
+    run = stack.run("fallen")
+    answer = await run.complete()
+    assert ("Hello", ["stream", "whole"], []) == (_text(answer), stack.a.ways, stack.b.ways)
+    assert [("a", "first", "failed"), ("a", "retry", "completed")] == _story(run)
+    assert USAGE == answer.usage
+    assert not run.receipt().attempts[1].HasField("first_token_ms")
+    await stack.run("two").complete()
+    assert ["stream", "whole", "whole"] == stack.a.ways
+    stack.clock.now += 301
+    await stack.run("two").complete()
+    assert ["stream", "whole"] == stack.a.ways[3:]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ContentPolicy("the stream of consciousness was blocked"),
+        UpstreamRejected("no such voice"),
+        UpstreamUnavailable("not available", cause="HTTP 503: stream reset"),
+        UpstreamUnavailable("not available", cause="HTTP 503: upstream not available"),
+    ],
+    ids=str,
+)
+async def test_other_refusals_are_what_they_are(stack: Stack, error: ParleyError) -> None:
+    """No whole answer is asked for in place of the stream."""
+    stack.a.refuses = error
+    with suppress(ParleyError):
+        await stack.run("fallen").complete()
+    assert {"stream"} == set(stack.a.ways)
+
+
+async def test_a_target_that_cannot_stream_is_not_asked_to_continue(stack: Stack) -> None:
+    """It is asked for all of the answer that another one broke off."""
+    stack.b.refuses = UpstreamRejected("cannot stream")
+    stack.a.answer = lambda _: [*chunks("The capital")[:-1], StreamBroken("broke off")]
+    run = stack.run("fallen")
+    answer = await run.complete()
+    assert ("Hello", ["stream", "whole"]) == (_text(answer), stack.b.ways)
+    assert 1 == len(answer.choices)
+    assert answer.usage == run.receipt().usage
+    again = stack.run("fallen")
+    assert "Hello" == _text(await again.complete())
+    assert [("a", "first", "failed"), ("b", "fallback", "completed")] == _story(again)

@@ -1,0 +1,103 @@
+"""Receipts on their way out: in trailing metadata and in the log line."""
+
+from typing import Any
+
+import pytest
+
+from parley.rpc.metadata import receipts
+from parley.v1.message_pb2 import PromptTokensDetails, Usage
+from parley.v1.receipt_pb2 import Receipt
+
+DONE: dict[str, Any] = {"backend": "b", "target_model": "x", "kind": "first", "outcome": "completed"}
+FAILED: dict[str, Any] = {"kind": "first", "outcome": "failed", "reason": "UPSTREAM_UNAVAILABLE", "duration_ms": 12}
+
+
+def made(*attempts: dict[str, Any], **more: Any) -> Receipt:
+    """A receipt of these attempts."""
+    receipt = Receipt(duration_ms=34, **more)
+    for attempt in attempts:
+        receipt.attempts.add(**{"model": "m", "backend": "a", "duration_ms": 0, **attempt})
+    return receipt
+
+
+def sent(receipt: Receipt | None) -> Receipt:
+    """The receipt as its caller reads it."""
+    ((key, data),) = receipts.metadata(receipt)
+    assert "parley-receipt-bin" == key
+    assert isinstance(data, bytes)
+    return Receipt.FromString(data)
+
+
+def test_the_caller_gets_it_as_it_is() -> None:
+    """A receipt travels whole; a call without one has nothing in its metadata."""
+    receipt = made(FAILED, DONE, cost=0.00021, usage=Usage(total_tokens=134))
+    assert receipt == sent(receipt)
+    assert () == receipts.metadata(None)
+
+
+@pytest.mark.parametrize(("name", "least"), [("m", 30), ("m" * 200, 5), ("m" * 3000, 0)])
+def test_a_long_one_is_cut(name: str, least: int) -> None:
+    """What metadata cannot hold is left out behind the first attempt, and counted; the sums, and the whole, stay."""
+    receipt = made(*[FAILED | {"model": name, "started_ms": place} for place in range(100)], cost=0.5)
+    got = sent(receipt)
+    assert got.ByteSize() <= 2048
+    assert (0.5, 34) == (got.cost, got.duration_ms)
+    assert 100 == len(got.attempts) + got.left_out == len(receipt.attempts)
+    latest = list(range(100))[100 - len(got.attempts) + 1 :]
+    assert ([0, *latest] if least else []) == [attempt.started_ms for attempt in got.attempts]
+    assert least <= len(got.attempts)
+
+
+def test_unknown_fields_of_a_usage_give_way_first() -> None:
+    """The answer has them; the trailing metadata must not become too large for the caller."""
+    usage = Usage(prompt_tokens=5, extra_json='{"n":' + "9" * 5000 + "}")
+    usage.prompt_tokens_details.extra_json = usage.extra_json
+    cut = sent(made(DONE | {"usage": usage}, usage=usage))
+    assert (Usage(prompt_tokens=5, prompt_tokens_details=PromptTokensDetails()), 0) == (cut.usage, cut.left_out)
+    assert [cut.usage] == [attempt.usage for attempt in cut.attempts]
+    assert not sent(made(*[FAILED] * 100)).HasField("usage")
+
+
+def test_a_vendors_details_give_way() -> None:
+    """What a vendor says of its price may be too long by itself; the tokens stay."""
+    usage = Usage(total_tokens=9)
+    usage.cost_details.update({f"detail-{number}": number for number in range(500)})
+    assert (9, False) == ((got := sent(made(usage=usage)).usage).total_tokens, got.HasField("cost_details"))
+
+
+@pytest.mark.parametrize(
+    ("receipt", "expected"),
+    [
+        (made(DONE), {"target": "b/x", "upstream_ms": 34}),
+        (made(DONE | {"target_model": None}, cost=0.1 + 0.2), {"target": "b", "cost": 0.3, "upstream_ms": 34}),
+        (made(DONE, DONE | {"backend": "c"}), {"target": "c/x", "upstream_ms": 34, "attempts": 2}),
+        (made(), {}),
+    ],
+)
+def test_the_line_of_what_went_well(receipt: Receipt, expected: dict[str, Any]) -> None:
+    """The log says who answered, what it cost and how long that took, and no more where nothing failed."""
+    assert expected == receipts.fields(receipt, [None] * len(receipt.attempts))
+
+
+def test_the_line_of_what_failed() -> None:
+    """Each attempt that came to nothing is told with its reason, and the cause that only the operator sees."""
+    lost = {"kind": "hedge", "outcome": "cancelled", "duration_ms": 5}
+    receipt = made(FAILED, DONE, lost)
+    assert {
+        "target": "b/x",
+        "upstream_ms": 34,
+        "attempts": 3,
+        "tried": [
+            {
+                "target": "a",
+                "kind": "first",
+                "outcome": "failed",
+                "reason": "UPSTREAM_UNAVAILABLE",
+                "ms": 12,
+                "cause": "10.0.0.5 refused",
+            },
+            {"target": "a", "kind": "hedge", "outcome": "cancelled", "ms": 5},
+        ],
+    } == receipts.fields(receipt, ["10.0.0.5 refused", None, None])
+    assert "target" not in receipts.fields(made(FAILED), ())
+    assert 1 == receipts.fields(made(FAILED), ())["attempts"]

@@ -1,0 +1,207 @@
+"""Which messages of a request are new to its session."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parley.core.errors import InvalidRequest
+from parley.core.sessions.resent_history import Past, may_repeat, new_messages, new_to, without_known
+from parley.v1.message_pb2 import Message
+from tests.unit.messages.making import ANSWER, DEVELOPER, RESULT, SYSTEM, USER, call, message
+
+
+class TestNewMessages:
+    """Which messages a session has already."""
+
+    stored = (SYSTEM, USER, ANSWER)
+
+    def test_a_resent_conversation(self) -> None:
+        """Where the request begins with all that is stored, the rest is new."""
+        assert [USER] == list(new_messages(self.stored, [*self.stored, USER]))
+
+    @pytest.mark.parametrize("sent", [[USER], [SYSTEM, USER], [USER, USER], [RESULT], [USER, SYSTEM, USER], [SYSTEM]])
+    def test_without_an_answer_all_is_new(self, sent: list[Message]) -> None:
+        """A user may say the same again, and only an answer proves that a request repeats the history."""
+        assert sent == list(new_messages(self.stored, sent))
+
+    @pytest.mark.parametrize(
+        ("sent", "expected"),
+        [
+            ([DEVELOPER, USER, ANSWER, USER], [DEVELOPER, USER]),
+            ([SYSTEM, DEVELOPER, USER, ANSWER, USER], [DEVELOPER, USER]),
+            ([DEVELOPER, USER, ANSWER, SYSTEM, USER], [DEVELOPER, SYSTEM, USER]),
+            ([USER, ANSWER, USER, ANSWER], [USER, ANSWER]),
+            ([DEVELOPER, USER, ANSWER], [DEVELOPER]),
+        ],
+    )
+    def test_other_system_messages(self, sent: list[Message], expected: list[Message]) -> None:
+        """Where nothing but system messages has changed, those that have and the rest are new."""
+        assert expected == list(new_messages(self.stored, sent))
+
+    def test_an_empty_session_has_nothing(self) -> None:
+        """Then all is new."""
+        assert [USER] == list(new_messages([], [USER]))
+
+    @pytest.mark.parametrize("sent", [stored, (USER, ANSWER)])
+    def test_nothing_new_is_an_error(self, sent: Sequence[Message]) -> None:
+        """The error names the field."""
+        with pytest.raises(InvalidRequest, match=r"^`messages` only repeats") as refused:
+            new_messages(self.stored, sent)
+        assert "messages" == refused.value.param
+
+    @given(st.lists(st.sampled_from([SYSTEM, USER, ANSWER, RESULT]), max_size=5), st.lists(st.just(USER), min_size=1))
+    def test_what_is_added_is_what_is_new(self, stored: list[Message], added: list[Message]) -> None:
+        """Whatever the session has, and however much comes after it."""
+        assert added == list(new_messages(stored, [*stored, *added]))
+
+
+Q1, A1, Q2, A2 = (
+    message("user", "q1"),
+    message("assistant", "a1"),
+    message("user", "q2"),
+    message("assistant", "a2"),
+)
+Q3, EDITED = message("user", "q3"), message("user", "edited")
+OTHER = message("assistant", "of another model")
+CALL = message("assistant", tool_calls=[call()])
+FORGED = message("assistant", tool_calls=[call(call_id="forged")])
+FORGED_RESULT = message("tool", "r", tool_call_id="forged")
+YES, OK = message("user", "yes"), message("assistant", "ok")
+SILENT = message("assistant", "", reasoning_content="Hmm")
+FOUR = (Q1, A1, Q2, A2)
+
+
+def _new(stored: Sequence[Message], sent: Sequence[Message]) -> list[Message]:
+    """Compares as a store does: with all that is stored, or with as much of its ends as the request has."""
+    spoken = [message for message in stored if message.role != "system"]
+    if len(spoken) <= len(sent):
+        return list(new_messages(stored, sent))
+    standing = [message for message in stored if message.role == "system"]
+    return list(new_to(Past(spoken[: len(sent)], spoken[-len(sent) :], standing, is_whole=False), sent))
+
+
+class TestEndOfHistory:
+    """Histories that a client has cut at the front."""
+
+    @pytest.mark.parametrize(
+        ("stored", "sent", "expected"),
+        [
+            (FOUR, [Q2, A2, Q3], [Q3]),
+            (FOUR, [A2, Q3], [Q3]),
+            (FOUR, [A1, Q2, A2, Q3], [Q3]),
+            ((SYSTEM, *FOUR), [SYSTEM, Q2, A2, Q3], [Q3]),
+            ((SYSTEM, *FOUR), [DEVELOPER, Q2, A2, Q3], [DEVELOPER, Q3]),
+            ((Q1, CALL), [CALL, RESULT], [RESULT]),
+            ((Q1, A1, Q2, CALL), [CALL, RESULT], [RESULT]),
+            ((YES, OK, YES, OK, YES, OK), [YES, OK, YES, OK, YES], [YES]),
+        ],
+    )
+    def test_the_rest_is_new(self, stored: Sequence[Message], sent: list[Message], expected: list[Message]) -> None:
+        """Where a request starts with the session's end, its last answer included, the rest is new."""
+        assert expected == _new(stored, sent)
+
+    def test_nothing_new(self) -> None:
+        """The end alone adds nothing."""
+        with pytest.raises(InvalidRequest, match=r"^`messages` only repeats"):
+            _new(FOUR, [Q2, A2])
+
+
+class TestContradictions:
+    """Histories that are not the session's."""
+
+    @pytest.mark.parametrize(
+        ("stored", "sent", "place"),
+        [
+            ((Q1, A1), [EDITED, A1, Q2], 0),
+            ((Q1, A1), [Q1, OTHER, Q2], 1),
+            ((Q1, A1), [SYSTEM, Q1, OTHER, Q2], 2),
+            (FOUR, [Q1, A1, EDITED, A2, Q3], 2),
+            (FOUR, [Q1, A1, Q3], 2),
+            (FOUR, [Q1, A1, Q2], 2),
+            (FOUR, [Q1, A1], 1),
+            (FOUR, [SYSTEM, Q1, A1], 2),
+            (FOUR, [Q1, A2, Q3], 1),
+            (FOUR, [Q2, OTHER, Q3], 0),
+            (FOUR, [Q1, Q2, A2, Q3], 1),
+            ((Q1, CALL, RESULT, A1), [Q1, CALL, FORGED_RESULT, A1, Q2], 2),
+            ((SYSTEM, USER, ANSWER), [SYSTEM, USER, USER, ANSWER], 2),
+            ((SYSTEM, USER, ANSWER), [USER, SYSTEM, USER, ANSWER, USER], 2),
+        ],
+    )
+    def test_refused(self, stored: Sequence[Message], sent: list[Message], place: int) -> None:
+        """The error names the first message that differs, and says what to do."""
+        with pytest.raises(InvalidRequest, match=r"send only what is new, resend .* or fork") as refused:
+            _new(stored, sent)
+        assert f"messages[{place}]" == refused.value.param
+        assert f"`messages[{place}]`" in refused.value.message
+
+    @pytest.mark.parametrize(
+        ("stored", "sent"),
+        [
+            ((YES, OK), [YES]),
+            ((YES, OK), [YES, YES]),
+            ((YES, OK, YES, OK), [YES]),
+            ((Q1, CALL), [RESULT]),
+            ((Q1, CALL), [RESULT, Q2]),
+            ((Q1, CALL, RESULT, A1), [RESULT]),
+            (FOUR, [Q3]),
+            (FOUR, [Q1]),
+            (FOUR, [Q3, OTHER, EDITED]),
+            (FOUR, [Q3, FORGED, FORGED_RESULT]),
+            (FOUR, [Q1, message("assistant", "{")]),
+            (FOUR, [SYSTEM, Q3]),
+        ],
+    )
+    def test_new_messages_are_no_history(self, stored: Sequence[Message], sent: list[Message]) -> None:
+        """New messages alone are never refused: said again, with results, with foreign answers, with a prefix."""
+        assert sent == _new(stored, sent)
+
+
+class TestEmptyAnswers:
+    """Answers of reasoning alone, which clients keep empty or drop."""
+
+    @pytest.mark.parametrize("empty", [[], [SILENT], [message("assistant", "")], [message("assistant")]])
+    @pytest.mark.parametrize("leading", [[], [DEVELOPER]])
+    def test_do_not_decide(self, empty: list[Message], leading: list[Message]) -> None:
+        """A history is recognised with and without them."""
+        assert [*leading, Q2] == _new((Q1, A1, SILENT), [*leading, Q1, A1, *empty, Q2])
+
+
+class TestCost:
+    """What a comparison costs."""
+
+    def test_of_many_equal_messages(self) -> None:
+        """A history in which every message is the same is compared in linear time, also where it does not match."""
+        stored = [YES, OK] * 2000
+        sent = [*[YES, OK] * 900, Q1, OK, *[YES, OK] * 900]
+        with pytest.raises(InvalidRequest):
+            _new(stored, [*sent, YES])
+
+    @pytest.mark.parametrize(("sent", "expected"), [([Q1], False), ([RESULT, Q1], False), ([Q1, A1, Q2], True)])
+    def test_only_with_an_answer(self, sent: list[Message], expected: bool) -> None:
+        """A request without an answer is not compared at all."""
+        assert expected is may_repeat(sent)
+
+
+class TestWithoutKnown:
+    """System messages that come with every request."""
+
+    @pytest.mark.parametrize(
+        ("standing", "sent", "expected"),
+        [
+            ([SYSTEM], [SYSTEM, USER], [USER]),
+            ([SYSTEM], [DEVELOPER, SYSTEM, USER], [DEVELOPER, USER]),
+            ([SYSTEM], [USER, SYSTEM], [USER, SYSTEM]),
+            ([], [SYSTEM, USER], [SYSTEM, USER]),
+            ([SYSTEM], [SYSTEM], [SYSTEM]),
+            ([SYSTEM, DEVELOPER], [SYSTEM, DEVELOPER, USER], [USER]),
+            ([SYSTEM], [USER], [USER]),
+        ],
+    )
+    def test_leading_ones_are_left_out(
+        self, standing: list[Message], sent: list[Message], expected: list[Message]
+    ) -> None:
+        """Where the session has them; later ones stay in their place, and a request is never left empty."""
+        assert expected == list(without_known(standing, sent))

@@ -1,0 +1,376 @@
+"""The life of what a call holds, against a store that records."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+
+from parley.config import Model, parse
+from parley.core.errors import SessionBusy, StoreUnavailable, TurnLost
+from parley.core.ports import Caller, Charge, Claim, Turn, TurnBegin, TurnEnd
+from parley.core.sessions.idempotency import Key, digest
+from parley.core.sessions.turns import Held, Turns
+from parley.core.usage.limits import Admission
+from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
+from parley.v1.message_pb2 import Usage
+
+CALLER = Caller("default", "key_1")
+KEY = Key("CreateChatCompletion", "k")
+
+
+def _model(more: str = "") -> Model:
+    backends = 'backends: {a: {kind: openai, base_url: "http://127.0.0.1:1"}}'
+    return parse(f"{backends}\nmodels: [{{id: m, targets: [{{backend: a}}]{more}}}]", "test").models[0]
+
+
+class RecordingStore:
+    """The part of the store that turns need; `gate` holds writes back until it is set, `errors` are raised by name."""
+
+    def __init__(self) -> None:
+        self.log: list[Any] = []
+        self.begun: list[TurnBegin] = []
+        self.ends: list[TurnEnd] = []
+        self.claimed: Claim | bytes = Claim("default", KEY.method, KEY.text, 1)
+        self.errors: dict[str, list[Exception]] = {}
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.renewed = asyncio.Event()
+
+    async def begin_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn:
+        await self.gate.wait()
+        self._fail("begin")
+        self.begun.append(begin)
+        return Turn(begin.session_id, len(self.begun), 1, messages=list(begin.messages))
+
+    async def end_turn(self, turn: Turn, end: TurnEnd) -> None:
+        await self.gate.wait()
+        self._fail("end")
+        self.log.append((end.state, turn.session_id, end.reason))
+        self.ends.append(end)
+
+    async def claim(self, account: str, method: str, key: str, digest: bytes, lease_seconds: float) -> Claim | bytes:
+        await self.gate.wait()
+        self.log.append(("claim", account, method, key, digest))
+        return self.claimed
+
+    async def settle(self, charges: Sequence[Charge]) -> None:
+        self.log.append(("settled", [charge.amount for charge in charges]))
+
+    async def end_claim(self, claim: Claim, reply: bytes | None) -> None:
+        await self.gate.wait()
+        self._fail("end_claim")
+        self.log.append(("freed" if reply is None else "kept", claim.key))
+
+    async def renew_leases(self, turns: Iterable[Turn], claims: Iterable[Claim], lease_seconds: float) -> None:
+        self.log.append(("renew", sorted(turn.session_id for turn in turns), [claim.key for claim in claims]))
+        self.renewed.set()
+        if self.log.count(self.log[-1]) == 1:
+            raise StoreUnavailable("away for a moment")
+
+    async def wait_for_release(self, session_id: str, seconds: float) -> None:
+        self.log.append(("wait", session_id))
+
+    def _fail(self, what: str) -> None:
+        if self.errors.get(what):
+            raise self.errors[what].pop(0)
+
+
+@pytest.fixture
+def store() -> RecordingStore:
+    """The store."""
+    return RecordingStore()
+
+
+def _turns(store: RecordingStore, **options: float) -> Turns:
+    return Turns(store, **options)  # type: ignore[arg-type] # the part that turns need
+
+
+async def _begin(turns: Turns, session: str, held: Held | None = None, model: Model | None = None) -> Held:
+    held = held or Held()
+    await turns.begin(held, CreateChatCompletionRequest(session_id=session), CALLER, model or _model())
+    return held
+
+
+async def _claimed(turns: Turns) -> Held:
+    held, _ = await turns.claim(KEY, CreateChatCompletionRequest(), CALLER)
+    return held
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> None:
+    """Cancels a task in the middle of its first write."""
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_leases_are_renewed_while_calls_run_and_no_longer(store: RecordingStore) -> None:
+    """Running turns and claims are renewed together, through a failure of the store; ended ones are not."""
+    turns = _turns(store, renew_seconds=0.01)
+    held = await _begin(turns, "a", await _claimed(turns))
+    await _begin(turns, "b")
+    store.log.clear()
+    store.renewed.clear()
+    await asyncio.wait_for(store.renewed.wait(), 10)
+    await turns.commit(held, ChatCompletion())
+    store.renewed.clear()
+    await asyncio.wait_for(store.renewed.wait(), 10)
+    await turns.close()
+    assert ("renew", ["a", "b"], ["k"]) == store.log[0]
+    assert ("renew", ["b"], []) == store.log[-1]
+
+
+async def test_a_claim_is_renewed_before_its_turn_begins(store: RecordingStore) -> None:
+    """A call that stands in line for its session keeps its key."""
+    turns = _turns(store, renew_seconds=0.01)
+    await _claimed(turns)
+    await asyncio.wait_for(store.renewed.wait(), 10)
+    assert ("renew", [], ["k"]) == store.log[-1]
+    await turns.close()
+
+
+async def test_a_caller_who_leaves_while_the_turn_begins_leaves_no_lease(store: RecordingStore) -> None:
+    """The turn that comes into being without its caller is abandoned."""
+    turns = _turns(store)
+    store.gate.clear()
+    await _cancelled(asyncio.create_task(_begin(turns, "a")))
+    store.gate.set()
+    while not store.log:
+        await asyncio.sleep(0)
+    assert [("incomplete", "a", "cancelled")] == store.log
+
+
+async def test_a_caller_who_leaves_while_the_key_is_claimed_leaves_no_claim(store: RecordingStore) -> None:
+    """The claim that comes into being without its caller is freed."""
+    turns = _turns(store)
+    store.gate.clear()
+    await _cancelled(asyncio.create_task(_claimed(turns)))
+    store.gate.set()
+    while len(store.log) < 2:
+        await asyncio.sleep(0)
+    assert ("freed", "k") == store.log[-1]
+
+
+async def test_a_commit_outlives_its_cancelled_caller(store: RecordingStore) -> None:
+    """Once the answer is whole it is kept, and closing waits for that."""
+    turns = _turns(store)
+    held = await _begin(turns, "a")
+    store.gate.clear()
+    await _cancelled(asyncio.create_task(turns.commit(held, ChatCompletion())))
+    store.gate.set()
+    await turns.close()
+    assert [("completed", "a", None)] == store.log
+
+
+async def test_turn_and_key_end_together(store: RecordingStore) -> None:
+    """The message, its cost and the whole answer for the key go into one write."""
+    turns = _turns(store)
+    held = await _begin(turns, "a", await _claimed(turns))
+    answer = ChatCompletion(id="x", usage=Usage(total_tokens=5))
+    answer.choices.add().message.content.string_value = "Hello"
+    answer.choices[0].message.role = "assistant"
+    await turns.commit(held, answer)
+    (end,) = store.ends
+    assert ([answer.choices[0].message], answer.usage) == (end.answer, end.usage)
+    assert (held.claim, answer) == (end.claim, ChatCompletion.FromString(end.reply))
+
+
+async def test_without_a_key_no_reply_is_made(store: RecordingStore) -> None:
+    """Nobody can ask for it."""
+    turns = _turns(store)
+    await turns.commit(await _begin(turns, "a"), ChatCompletion(id="x"))
+    assert (None, b"") == (store.ends[0].claim, store.ends[0].reply)
+
+
+@pytest.mark.parametrize(("is_whole", "expected"), [(True, "kept"), (False, "freed")])
+async def test_a_key_without_a_turn_ends_by_itself(store: RecordingStore, is_whole: bool, expected: str) -> None:
+    """A call that no session keeps is kept for its key when it is whole, and the key is free when it is not."""
+    turns = _turns(store)
+    held = await _claimed(turns)
+    if is_whole:
+        await turns.commit(held, ChatCompletion())
+    else:
+        turns.abandon(held, "failed", None)
+    await turns.close()
+    assert (expected, "k") == store.log[-1]
+
+
+async def test_what_is_not_kept_writes_nothing(store: RecordingStore) -> None:
+    """Neither turn nor key: there is nothing to end."""
+    turns = _turns(store)
+    await turns.commit(Held(), ChatCompletion())
+    turns.abandon(Held(), "failed", None)
+    await turns.close()
+    assert [] == store.log
+
+
+async def test_a_lost_turn_frees_its_key(store: RecordingStore) -> None:
+    """The caller learns that the turn was lost, and can ask again with the same key."""
+    turns = _turns(store)
+    for end in ("commit", "abandon"):
+        store.log.clear()
+        store.errors["end"] = [TurnLost()]
+        held = await _begin(turns, "a", await _claimed(turns))
+        if end == "commit":
+            with pytest.raises(TurnLost):
+                await turns.commit(held, ChatCompletion())
+        else:
+            turns.abandon(held, "failed", None)
+        await turns.close()
+        assert ("freed", "k") == store.log[-1]
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_who_is_told_of_a_failure_finds_session_and_key_free(store: RecordingStore, is_told: bool) -> None:
+    """The call fails only when both are given back; for a caller who has left nobody waits."""
+    turns = _turns(store)
+    held = await _begin(turns, "a", await _claimed(turns))
+    store.gate.clear()
+    failing = asyncio.create_task(turns.fail(held, "failed", None, wait=is_told))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert (not is_told, []) == (failing.done(), store.ends)
+    store.gate.set()
+    await failing
+    assert is_told == (("incomplete", "a", "failed") in store.log)
+    await turns.close()
+
+
+async def test_a_store_that_hangs_does_not_keep_the_caller(store: RecordingStore) -> None:
+    """A failure is told soon all the same, and the turn is still settled once that is possible."""
+    turns = _turns(store)
+    held = await _begin(turns, "a")
+    store.gate.clear()
+    await turns.fail(held, "failed", None, wait=True)
+    assert [] == store.ends
+    store.gate.set()
+    await turns.close()
+    assert 1 == len(store.ends)
+
+
+def _admitted(settled: list[list[int]]) -> Admission:
+    """Ten tokens were reserved, and three were used."""
+    admission = Admission(
+        [Charge("key:1", "tokens", 100, 10)], 0, lambda charges: settled.append([charge.amount for charge in charges])
+    )
+    admission.saw(ChatCompletion(usage=Usage(total_tokens=3)))
+    return admission
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+async def test_the_limits_are_settled_with_the_turn(store: RecordingStore, is_whole: bool) -> None:
+    """In the same write, whole or not, and only there."""
+    turns, settled = _turns(store), list[list[int]]()
+    held = await _begin(turns, "a", Held(admission=_admitted(settled)))
+    with held.admission:
+        if is_whole:
+            await turns.commit(held, ChatCompletion())
+        else:
+            turns.abandon(held, "failed", None)
+            await turns.close()
+    assert ([-7], []) == ([charge.amount for charge in store.ends[0].charges], settled)
+
+
+async def test_without_a_turn_the_limits_settle_themselves(store: RecordingStore) -> None:
+    """A key alone, or nothing, has no such write."""
+    turns, settled = _turns(store), list[list[int]]()
+    held = await _claimed(turns)
+    held.admission = _admitted(settled)
+    with held.admission:
+        await turns.commit(held, ChatCompletion())
+    assert [[-7]] == settled
+
+
+async def test_a_lost_turn_still_settles_the_limits(store: RecordingStore) -> None:
+    """What was used is charged; the store gives back the reservation, which it has kept with the turn."""
+    turns = _turns(store)
+    store.errors["end"] = [TurnLost()]
+    with pytest.raises(TurnLost):
+        await turns.commit(await _begin(turns, "a", Held(admission=_admitted([]))), ChatCompletion())
+    assert [("settled", [3])] == store.log
+
+
+async def test_a_store_that_is_away_at_the_end_harms_nobody_else(store: RecordingStore) -> None:
+    """What cannot be given back runs out by itself."""
+    turns = _turns(store)
+    store.errors = {"end": [StoreUnavailable("away")], "end_claim": [StoreUnavailable("away")]}
+    turns.abandon(await _begin(turns, "a", await _claimed(turns)), "failed", None)
+    await turns.close()
+    assert [] == store.ends
+
+
+async def test_the_turn_is_begun_with_what_the_model_and_the_request_say(store: RecordingStore) -> None:
+    """The window from the configuration, the labels and messages from the request."""
+    turns = _turns(store)
+    request = CreateChatCompletionRequest(metadata={"team": "red"})
+    request.messages.add(role="user").content.string_value = "Hi"
+    held = Held()
+    await turns.begin(held, request, CALLER, _model(", history: {max_messages: 3, max_tokens: 50}"))
+    (begun,) = store.begun
+    assert (3, 50) == (begun.window.max_messages, begun.window.max_tokens)
+    assert ({"team": "red"}, True) == (begun.metadata, begun.new)
+    assert (begun.session_id, list(request.messages)) == (held.session_id, held.conversation(request))
+
+
+async def test_the_conversation_is_the_history_and_what_is_new(store: RecordingStore) -> None:
+    """In a session what the store says, else what the request says."""
+    request = CreateChatCompletionRequest()
+    for text in ("old", "new"):
+        request.messages.add(role="user", name=text)
+    old, new = request.messages
+    assert [old, new] == list(Held().conversation(request))
+    assert [old, old, new] == Held(Turn("a", 2, 2, [old, old], [new])).conversation(request)
+
+
+async def test_a_busy_session_is_waited_for_only_where_the_model_says_so(store: RecordingStore) -> None:
+    """`queue` waits for the release and tries again; `reject` does not."""
+    turns = _turns(store)
+    store.errors["begin"] = [SessionBusy("a"), SessionBusy("a")]
+    held = await _begin(turns, "a", model=_model(", concurrent_turns: queue"))
+    assert "a" == held.session_id
+    assert [("wait", "a")] * 2 == store.log
+    store.errors["begin"] = [SessionBusy("a")]
+    with pytest.raises(SessionBusy):
+        await _begin(turns, "a")
+
+
+async def test_a_key_that_has_its_answer_returns_it(store: RecordingStore) -> None:
+    """Nothing is held then."""
+    answer = ChatCompletion(id="x")
+    store.claimed = answer.SerializeToString()
+    held, reply = await _turns(store).claim(KEY, CreateChatCompletionRequest(), CALLER)
+    assert (answer, False) == (reply, held.is_kept)
+
+
+async def test_a_key_is_claimed_for_the_account_the_method_and_the_request(store: RecordingStore) -> None:
+    """All of them belong to the claim."""
+    request = CreateChatCompletionRequest(model="m")
+    await _turns(store).claim(KEY, request, CALLER)
+    assert [("claim", "default", "CreateChatCompletion", "k", digest(request))] == store.log
+
+
+def test_equal_requests_have_equal_digests() -> None:
+    """However their maps came to be, and 32 bytes long; another value makes another digest."""
+    one, other = CreateChatCompletionRequest(), CreateChatCompletionRequest()
+    pairs = [(str(number), str(number)) for number in range(16)]
+    for request, ordered in ((one, pairs), (other, pairs[::-1])):
+        for name, value in ordered:
+            request.metadata[name] = value
+    assert (32, digest(one)) == (len(digest(other)), digest(other))
+    other.temperature = 0
+    assert digest(one) != digest(other)
+
+
+def test_the_form_of_the_answer_and_spaces_in_json_make_no_other_digest() -> None:
+    """A stream asks for the same as a whole answer, and a JSON text says the same however it is spaced."""
+    one, other = CreateChatCompletionRequest(model="m"), CreateChatCompletionRequest(model="m", stream=True)
+    other.stream_options.include_usage = True
+    one.tools.add().function.parameters_json = '{"type": "object", "id": 18446744073709551615}'
+    other.tools.add().function.parameters_json = '{"type":"object","id":18446744073709551615}'
+    assert digest(one) == digest(other)
+    assert other.stream
+    other.tools[0].function.parameters_json = '{"type": "object", "id": 18446744073709551614}'
+    assert digest(one) != digest(other)
+    other.tools[0].function.parameters_json = "not JSON"
+    assert digest(one) != digest(other)

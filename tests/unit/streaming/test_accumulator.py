@@ -1,0 +1,276 @@
+"""Streams joined into whole answers, and whole answers taken apart into streams again."""
+
+import pytest
+from google.protobuf.json_format import ParseDict
+from google.protobuf.struct_pb2 import NULL_VALUE
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parley.core.errors import StreamBroken
+from parley.core.streaming.accumulator import AnswerJoiner, cost, said
+from parley.core.streaming.replay import streamed
+from parley.core.streaming.shaper import StreamShaper, stamp
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+from parley.v1.message_pb2 import (
+    Audio,
+    Choice,
+    ChunkChoice,
+    CustomCall,
+    CustomCallDelta,
+    Delta,
+    FunctionCall,
+    FunctionCallDelta,
+    Logprobs,
+    Message,
+    TokenLogprob,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
+
+USAGE = Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3)
+
+
+def _stamped() -> ChatCompletion:
+    answer = ChatCompletion()
+    stamp(answer, "m", "session")
+    return answer
+
+
+def _joined(*chunks: ChatCompletionChunk) -> ChatCompletion:
+    joiner = AnswerJoiner(_stamped())
+    for chunk in chunks:
+        joiner.add(chunk)
+    return joiner.completion()
+
+
+def _chunk(*deltas: Delta, finish: str | None = None) -> ChatCompletionChunk:
+    choices = [ChunkChoice(index=index, delta=delta, finish_reason=finish) for index, delta in enumerate(deltas)]
+    return ChatCompletionChunk(choices=choices)
+
+
+def test_text_and_tool_calls_come_together_again() -> None:
+    """Pieces of a text join in their order, tool calls in the order of their index."""
+    pieces = (
+        ToolCallDelta(index=1, id="b", type="function", function=FunctionCallDelta(name="g", arguments="")),
+        ToolCallDelta(index=0, id="a", type="function", function=FunctionCallDelta(name="f", arguments='{"x"')),
+        ToolCallDelta(index=0, function=FunctionCallDelta(arguments=":1}")),
+        ToolCallDelta(index=2, id="c", type="custom", custom=CustomCallDelta(name="h", input="do ")),
+        ToolCallDelta(index=2, custom=CustomCallDelta(input="it")),
+    )
+    texts = [_chunk(Delta(role="assistant", content="Let ")), _chunk(Delta(content="me see"))]
+    answer = _joined(*texts, *(_chunk(Delta(tool_calls=[piece])) for piece in pieces))
+    message = answer.choices[0].message
+    assert ("assistant", "Let me see") == (message.role, message.content.string_value)
+    assert [("a", "f", '{"x":1}'), ("b", "g", ""), ("c", "", "")] == [
+        (call.id, call.function.name, call.function.arguments) for call in message.tool_calls
+    ]
+    assert ("custom", "h", "do it") == (message.tool_calls[2].type, *_custom(message.tool_calls[2]))
+
+
+def _custom(call: ToolCall) -> tuple[str, str]:
+    return call.custom.name, call.custom.input
+
+
+def test_all_choices_join_with_what_belongs_to_them() -> None:
+    """Each has its own text, probabilities and finish reason; a session keeps the first one's message."""
+    first, second, last = _chunk(Delta(content="a"), Delta(content="b")), _chunk(Delta(content="c")), _chunk()
+    for token, choice in zip("xy", first.choices, strict=True):
+        choice.logprobs.CopyFrom(Logprobs(content=[TokenLogprob(token=token)]))
+    second.choices[0].logprobs.CopyFrom(Logprobs(content=[TokenLogprob(token="z")]))
+    last.choices.add(index=1, finish_reason="length")
+    last.choices.add(index=0, finish_reason="stop")
+    answer = _joined(first, second, last)
+    assert [(0, "ac", "stop", ["x", "z"]), (1, "b", "length", ["y"])] == [
+        (c.index, c.message.content.string_value, c.finish_reason, [token.token for token in c.logprobs.content])
+        for c in answer.choices
+    ]
+    kept = said(answer)
+    assert kept is not None
+    assert "ac" == kept.content.string_value
+
+
+def test_everything_else_of_a_message_joins_too() -> None:
+    """Reasoning, refusals, functions of the older form, sounds and annotations."""
+    deltas = (
+        Delta(reasoning_content="Hm", refusal="No"),
+        Delta(reasoning_content="m.", refusal=", thanks"),
+        Delta(function_call=FunctionCallDelta(name="f", arguments="{")),
+        Delta(function_call=FunctionCallDelta(arguments="}")),
+        Delta(audio=Audio(id="sound", data="AA", transcript="la ")),
+        Delta(audio=Audio(expires_at=9, data="BB", transcript="la")),
+        Delta(annotations=[ParseDict({"type": "url_citation"}, Delta().annotations.add())]),
+    )
+    message = _joined(*map(_chunk, deltas)).choices[0].message
+    assert ("Hmm.", "No, thanks") == (message.reasoning_content, message.refusal)
+    assert ("f", "{}") == (message.function_call.name, message.function_call.arguments)
+    assert Audio(id="sound", expires_at=9, data="AABB", transcript="la la") == message.audio
+    assert 1 == len(message.annotations)
+
+
+def test_the_answer_keeps_its_stamp_and_what_the_backend_told_of_itself() -> None:
+    """Id, time, model and session as they were set before; usage, fingerprint and tier as they came."""
+    answer = _stamped()
+    joiner = AnswerJoiner(answer)
+    joiner.add(ChatCompletionChunk(system_fingerprint="fp", service_tier="flex", usage=USAGE))
+    whole = joiner.completion()
+    assert ("m", "session", "chat.completion") == (whole.model, whole.session_id, whole.object)
+    assert ("fp", "flex", USAGE) == (whole.system_fingerprint, whole.service_tier, cost(whole))
+
+
+def test_nothing_said_is_nothing_to_keep() -> None:
+    """A stream that broke before its first token, or said nothing at all, has no message and no cost."""
+    empty = _joined(_chunk(Delta(role="assistant", content="")))
+    assert (None, None) == (said(empty), cost(empty))
+    assert said(_joined()) is None
+
+
+def test_the_parts_of_an_answer_can_be_asked_for_again_and_again() -> None:
+    """What has been said so far does not grow by being read."""
+    joiner = AnswerJoiner(_stamped())
+    joiner.add(_chunk(Delta(content="a")))
+    assert 1 == len(joiner.completion().choices)
+    joiner.add(_chunk(Delta(content="b")))
+    assert ["ab"] == [choice.message.content.string_value for choice in joiner.completion().choices]
+
+
+def test_an_answer_that_is_too_large_ends() -> None:
+    """What is kept must be held in memory: the stream breaks, with a clear word, before it is more than that."""
+    joiner = AnswerJoiner(_stamped(), largest=2 * 1024 * 1024)
+    joiner.add(_chunk(Delta(content="x" * 1024 * 1024)))
+    with pytest.raises(StreamBroken, match=r'^The answer of the model "m" is larger than 2 MiB; ask for less$'):
+        joiner.add(_chunk(Delta(content="x" * 1024 * 1024)))
+    assert 1024 * 1024 == len(joiner.completion().choices[0].message.content.string_value)
+
+
+# -------------------------------------------------------------------------------------------------- taken apart again
+
+_TEXTS = st.text(max_size=20) | st.sampled_from([4096, 4097, 9000]).map("ü".__mul__)
+_CALLS = st.builds(
+    lambda name, text, custom: (
+        ToolCall(id="c", type="custom", custom=CustomCall(name=name, input=text))
+        if custom
+        else ToolCall(id="c", type="function", function=FunctionCall(name=name, arguments=text))
+    ),
+    st.sampled_from(["f", "g"]),
+    _TEXTS.filter(bool),
+    st.booleans(),
+)
+
+
+@st.composite
+def _choices(draw: st.DrawFn, index: int) -> Choice:
+    message = Message(role="assistant", tool_calls=draw(st.lists(_CALLS, max_size=3)))
+    for name in ("refusal", "reasoning_content"):
+        if text := draw(_TEXTS):
+            setattr(message, name, text)
+    message.content.string_value = draw(_TEXTS)
+    if not message.content.string_value and (message.tool_calls or message.refusal):
+        message.content.null_value = NULL_VALUE
+    choice = Choice(index=index, message=message, finish_reason=draw(st.sampled_from(["stop", "length"])))
+    if count := draw(st.sampled_from([0, 1, 64, 130])):
+        choice.logprobs.content.extend(TokenLogprob(token=str(place)) for place in range(count))
+    return choice
+
+
+@given(st.integers(1, 3).flatmap(lambda count: st.tuples(*(_choices(index) for index in range(count)))))
+def test_what_is_taken_apart_joins_into_the_same(choices: tuple[Choice, ...]) -> None:
+    """Whatever an answer holds, its stream holds it too, in order, in pieces of a moderate size."""
+    answer = _stamped()
+    answer.choices.extend(choices)
+    answer.usage.CopyFrom(USAGE)
+    answer.system_fingerprint = "fp"
+    chunks = [chunk for together in streamed(answer) for chunk in together]
+    assert list(range(len(chunks))) == [chunk.sequence for chunk in chunks]
+    assert max(chunk.ByteSize() for chunk in chunks) < 32 * 1024
+    assert {(answer.id, answer.created, "m", "session", "fp")} == {
+        (chunk.id, chunk.created, chunk.model, chunk.session_id, chunk.system_fingerprint) for chunk in chunks
+    }
+    again = ChatCompletion()
+    again.CopyFrom(answer)
+    del again.choices[:]
+    joiner = AnswerJoiner(again)
+    for chunk in chunks:
+        joiner.add(chunk)
+    assert answer == joiner.completion()
+
+
+def test_the_replayed_stream_has_the_documented_sequence() -> None:
+    """For each choice the role first and the finish reason last; at the end of all the usage, without choices."""
+    answer = _joined(_chunk(Delta(content="a"), Delta(content="b"), finish="stop"))
+    answer.usage.CopyFrom(USAGE)
+    chunks = [chunk for together in streamed(answer) for chunk in together]
+    assert [(0, "assistant"), (0, ""), (0, ""), (1, "assistant"), (1, ""), (1, "")] == [
+        (chunk.choices[0].index, chunk.choices[0].delta.role) for chunk in chunks[:-1]
+    ]
+    assert ["", "", "stop", "", "", "stop"] == [chunk.choices[0].finish_reason for chunk in chunks[:-1]]
+    assert ([], USAGE) == (list(chunks[-1].choices), chunks[-1].usage)
+
+
+def test_functions_and_sounds_come_again() -> None:
+    """The rarer parts of a message are not lost on the way."""
+    deltas = (
+        Delta(function_call=FunctionCallDelta(name="f", arguments="{}")),
+        Delta(audio=Audio(id="sound", data="AA")),
+        Delta(annotations=[ParseDict({"type": "url_citation"}, Delta().annotations.add())]),
+    )
+    answer = _joined(*map(_chunk, deltas))
+    again = _joined(*(chunk for together in streamed(answer) for chunk in together))
+    assert answer.choices[0].message == again.choices[0].message
+
+
+def test_a_shaped_stream_and_its_replay_say_the_same() -> None:
+    """What the first caller was streamed is what the second is."""
+    answer = _stamped()
+    joiner, shaper = AnswerJoiner(answer), StreamShaper(answer)
+    first = []
+    for chunk in (_chunk(Delta(content="Hel")), _chunk(Delta(content="lo"), finish="stop")):
+        joiner.add(chunk)
+        first += shaper.shape(chunk)
+    first.append(shaper.end())
+    again = [chunk for together in streamed(joiner.completion()) for chunk in together]
+    assert "Hello" == "".join(c.delta.content for chunk in first for c in chunk.choices)
+    assert "Hello" == "".join(c.delta.content for chunk in again for c in chunk.choices)
+    assert {chunk.id for chunk in first} == {chunk.id for chunk in again}
+
+
+def test_a_replay_has_one_kind_of_delta_a_chunk() -> None:
+    """As the first stream had: one tool call a chunk, no content before tool calls."""
+    message = Message(role="assistant", reasoning_content="hm", refusal="no", extra_json='{"details":[1]}')
+    message.tool_calls.extend(
+        ToolCall(id=name, type="function", function=FunctionCall(name=name, arguments="{}")) for name in "fg"
+    )
+    message.audio.CopyFrom(Audio(id="sound"))
+    message.function_call.CopyFrom(FunctionCall(name="h", arguments="{}"))
+    answer = _stamped()
+    answer.choices.append(Choice(index=0, message=message, finish_reason="tool_calls", extra_json='{"flags":1}'))
+    answer.extra_json = '{"provider":"x"}'
+    chunks = [chunk for together in streamed(answer) for chunk in together]
+    for chunk in chunks[:-1]:
+        delta = chunk.choices[0].delta
+        assert sum(field.name not in {"role", "extra_json"} for field, _ in delta.ListFields()) <= 1
+        assert len(delta.tool_calls) <= 1
+    assert not chunks[0].choices[0].delta.HasField("content")
+    firsts = [call for chunk in chunks for choice in chunk.choices for call in choice.delta.tool_calls if call.id]
+    assert [("f", ""), ("g", "")] == [(call.function.name, call.function.arguments) for call in firsts]
+    again = _joined(*chunks)
+    assert ('{"details":[1]}', '{"flags":1}') == (again.choices[0].message.extra_json, again.choices[0].extra_json)
+    assert '{"provider":"x"}' == again.extra_json
+
+
+def test_unknown_fields_are_merged() -> None:
+    """Arrays are appended, objects merged, other values replaced; large integers stay as they are."""
+    pieces = ['{"a":[1],"o":{"x":1},"s":"one"}', '{"a":[2],"o":{"y":123456789012345678901234567890},"s":"two"}']
+    message = _joined(*(_chunk(Delta(content="a", extra_json=piece)) for piece in pieces)).choices[0].message
+    assert '{"a":[1,2],"o":{"x":1,"y":123456789012345678901234567890},"s":"two"}' == message.extra_json
+
+
+def test_an_answer_that_calls_tools_has_null_for_content() -> None:
+    """And one that ends without any text an empty one."""
+    called = _joined(_chunk(Delta(tool_calls=[ToolCallDelta(index=0, id="a")]), finish="tool_calls"))
+    assert "null_value" == called.choices[0].message.content.WhichOneof("kind")
+    cut = _joined(_chunk(Delta(reasoning_content="hm"), finish="length"))
+    assert ("string_value", "") == (
+        cut.choices[0].message.content.WhichOneof("kind"),
+        cut.choices[0].message.content.string_value,
+    )

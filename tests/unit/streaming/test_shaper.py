@@ -1,0 +1,177 @@
+"""The sequence of a stream's chunks."""
+
+import json
+
+import pytest
+from google.protobuf.struct_pb2 import Struct
+
+from parley.core.streaming.shaper import StreamShaper, speaks, stamp
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+from parley.v1.message_pb2 import (
+    Audio,
+    ChunkChoice,
+    Delta,
+    FunctionCallDelta,
+    Logprobs,
+    TokenLogprob,
+    ToolCallDelta,
+    Usage,
+)
+
+
+def _chunk(*deltas: Delta, finish: str | None = None) -> ChatCompletionChunk:
+    chunk = ChatCompletionChunk()
+    for index, delta in enumerate(deltas):
+        choice = chunk.choices.add(index=index, delta=delta)
+        if finish:
+            choice.finish_reason = finish
+    return chunk
+
+
+def _shape(*chunks: ChatCompletionChunk) -> list[ChatCompletionChunk]:
+    answer = ChatCompletion()
+    stamp(answer, "m", "session")
+    shaper = StreamShaper(answer)
+    return [shaped for chunk in chunks for shaped in shaper.shape(chunk)] + [shaper.end()]
+
+
+def test_one_crammed_chunk_becomes_the_documented_sequence() -> None:
+    """Role, text and finish in one chunk of the backend leave as role, text, finish, usage."""
+    crammed = _chunk(Delta(role="assistant", content="Hi"), finish="stop")
+    crammed.usage.CopyFrom(Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3))
+    role, text, finish, usage = _shape(crammed)
+    assert Delta(role="assistant", content="") == role.choices[0].delta
+    assert Delta(content="Hi") == text.choices[0].delta
+    assert not text.choices[0].HasField("finish_reason")
+    assert Delta() == finish.choices[0].delta
+    assert "stop" == finish.choices[0].finish_reason
+    assert (0, 3) == (len(usage.choices), usage.usage.total_tokens)
+
+
+def test_all_chunks_carry_the_same_stamp_and_count_up() -> None:
+    """`id`, `created`, `model` and the session are the same; `sequence` counts from 0."""
+    shaped = _shape(_chunk(Delta(role="assistant", content="")), _chunk(Delta(content="a")), _chunk(Delta(content="b")))
+    assert [0, 1, 2, 3] == [chunk.sequence for chunk in shaped]
+    assert 1 == len({(chunk.id, chunk.created, chunk.model, chunk.session_id, chunk.object) for chunk in shaped})
+    assert ("m", "session", "chat.completion.chunk") == (shaped[0].model, shaped[0].session_id, shaped[0].object)
+
+
+def test_the_role_is_sent_once_a_choice() -> None:
+    """Backends that repeat the role in every delta are put right, for each choice by itself."""
+    first, second = (Delta(role="assistant", content=text) for text in "ab")
+    shaped = _shape(_chunk(first, second), _chunk(first, second))[:-1]
+    roles = [(chunk.choices[0].index, chunk.choices[0].delta.role) for chunk in shaped]
+    assert [(0, "assistant"), (0, ""), (1, "assistant"), (1, ""), (0, ""), (1, "")] == roles
+
+
+def test_moderation_is_in_the_last_chunk() -> None:
+    """Whatever a backend tells after it."""
+    told = ChatCompletionChunk()
+    told.moderation.update({"input": {"type": "moderation_results"}})
+    *others, last = _shape(_chunk(Delta(content="a")), told, _chunk(Delta(content="b")))
+    assert told.moderation == last.moderation
+    assert not any(chunk.HasField("moderation") for chunk in others)
+
+
+def test_logprobs_stay_with_their_delta() -> None:
+    """Token probabilities leave in the chunk of the text that they belong to."""
+    chunk = _chunk(Delta(content="a"))
+    chunk.choices[0].logprobs.CopyFrom(Logprobs(content=[TokenLogprob(token="a", logprob=-1.0)]))
+    _, said, _ = _shape(chunk)
+    assert "a" == said.choices[0].logprobs.content[0].token
+
+
+def test_logprobs_without_text_are_not_lost() -> None:
+    """A token that is only part of a character has no text yet, and the last one may come with the finish reason."""
+    half, last = _chunk(Delta(content="")), _chunk(Delta(), finish="stop")
+    for chunk, token in ((half, "a"), (last, "b")):
+        chunk.choices[0].logprobs.CopyFrom(Logprobs(content=[TokenLogprob(token=token, logprob=-1.0)]))
+    _, first, second, finish, _ = _shape(half, last)
+    assert ["a", "b"] == [chunk.choices[0].logprobs.content[0].token for chunk in (first, second)]
+    assert ("stop", False) == (finish.choices[0].finish_reason, finish.choices[0].HasField("logprobs"))
+
+
+def test_a_fingerprint_is_passed_on_from_where_it_appears() -> None:
+    """What the backend says of itself reaches the caller."""
+    chunk = _chunk(Delta(content="a"))
+    chunk.system_fingerprint = "fp"
+    assert ["fp", "fp", "fp"] == [shaped.system_fingerprint for shaped in _shape(chunk)]
+
+
+def _call(index: int, name: str) -> ToolCallDelta:
+    return ToolCallDelta(index=index, id=f"c{index}", function=FunctionCallDelta(name=name))
+
+
+def test_each_delta_is_of_one_kind() -> None:
+    """A backend's delta of many kinds becomes one chunk for each, and each tool call has its own."""
+    delta = Delta(content="Hi", reasoning_content="hm", refusal="no", tool_calls=[_call(0, "f"), _call(1, name="g")])
+    delta.audio.CopyFrom(Audio(id="a"))
+    delta.function_call.name = "h"
+    delta.annotations.append(Struct())
+    role, *said, _ = _shape(_chunk(delta))
+    kinds = [[field.name for field, _ in chunk.choices[0].delta.ListFields()] for chunk in said]
+    calls = ["tool_calls", "tool_calls", "function_call"]
+    assert [
+        ["reasoning_content"],
+        ["content"],
+        ["refusal"],
+        *[[kind] for kind in calls],
+        ["audio"],
+        ["annotations"],
+    ] == kinds
+    assert ["f", "g"] == [chunk.choices[0].delta.tool_calls[0].function.name for chunk in said[3:5]]
+    assert Delta(role="assistant") == role.choices[0].delta
+
+
+def test_what_comes_together_keeps_its_order() -> None:
+    """Pieces of one choice in one chunk of the backend leave one after another."""
+    chunk = _chunk(Delta(reasoning_content="hm"))
+    chunk.choices.extend(
+        ChunkChoice(index=0, delta=delta) for delta in (Delta(content="a"), Delta(reasoning_content="m"))
+    )
+    said = [shaped.choices[0].delta for shaped in _shape(chunk)[1:-1]]
+    assert [Delta(reasoning_content="hm"), Delta(content="a"), Delta(reasoning_content="m")] == said
+
+
+@pytest.mark.parametrize(
+    ("delta", "content"),
+    [
+        (Delta(content="Hi"), ""),
+        (Delta(content="", tool_calls=[_call(0, "f")]), None),
+        (Delta(content="", refusal="No"), None),
+        (Delta(reasoning_content="hm"), None),
+        (Delta(function_call=FunctionCallDelta(name="f")), None),
+    ],
+)
+def test_the_first_chunk_says_what_follows(delta: Delta, content: str | None) -> None:
+    """It has empty content before text; before anything else it has none, so that clients rebuild null."""
+    role_only = _chunk(Delta(role="assistant", content=""))
+    first, said, *_ = _shape(role_only, _chunk(delta))
+    found = first.choices[0].delta
+    assert ("assistant", content) == (found.role, found.content if found.HasField("content") else None)
+    assert not said.choices[0].delta.HasField("content") or content == ""
+
+
+def test_an_answer_without_a_token_has_the_role_and_its_reason() -> None:
+    """A limit may end it before the first token."""
+    role, finish, _ = _shape(_chunk(Delta(role="assistant")), _chunk(Delta(), finish="length"))
+    assert Delta(role="assistant", content="") == role.choices[0].delta
+    assert ("length", Delta()) == (finish.choices[0].finish_reason, finish.choices[0].delta)
+
+
+def test_unknown_fields_travel_with_their_object() -> None:
+    """Those of a delta and of a choice with its piece, those of the answer with the next chunk or the last one."""
+    first = ChatCompletionChunk(extra_json='{"provider":"x"}')
+    told = _chunk(Delta(content="a", extra_json='{"details":[1]}'))
+    told.choices[0].extra_json = '{"flags":{}}'
+    last = ChatCompletionChunk(extra_json='{"timings":1}')
+    _, said, end = _shape(first, told, last)
+    assert {"provider": "x"} == json.loads(said.extra_json)
+    assert ('{"flags":{}}', '{"details":[1]}') == (said.choices[0].extra_json, said.choices[0].delta.extra_json)
+    assert {"timings": 1} == json.loads(end.extra_json)
+
+
+def test_unknown_fields_are_no_token() -> None:
+    """Nor is a role; anything else of a delta is one, and so is the end."""
+    assert not any(map(speaks, (ChunkChoice(delta=Delta(role="assistant", extra_json="{}")), ChunkChoice())))
+    assert all(map(speaks, (ChunkChoice(delta=Delta(content="a")), ChunkChoice(finish_reason="stop"))))

@@ -1,0 +1,164 @@
+"""Kept processes, with real ones: small shell scripts."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from asyncio.subprocess import Process
+from pathlib import Path
+
+import pytest
+
+from parley.cli.options import CommandError
+from parley.supervisor.process import Child, backoff, describe_end, spawn
+
+
+class Script(Child):
+    """A shell script that serves once it prints `ready`."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("the script")
+        self.events: list[str] = []
+        self.ups: asyncio.Queue[int] = asyncio.Queue()
+        self._text = text
+        self._ready = asyncio.Event()
+
+    async def spawn(self) -> Process:
+        """Runs the script."""
+        self._ready.clear()
+        process = await spawn(["/bin/sh", "-c", self._text])
+        self.listen(process, self._told)
+        return process
+
+    async def serving(self, _process: Process) -> None:
+        """Waits for the word."""
+        await self._ready.wait()
+
+    def came_up(self) -> None:
+        """Notes it."""
+        assert self.process
+        self.events.append("up")
+        self.ups.put_nowait(self.process.pid)
+
+    def went_down(self) -> None:
+        """Notes it."""
+        self.events.append("down")
+
+    def _told(self, line: str) -> None:
+        if line == "ready":
+            self._ready.set()
+
+
+def _runs(pid: int) -> bool:
+    """Tells whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def test_a_child_that_dies_is_started_again() -> None:
+    """After kill -9 another process takes over, and what depends on it hears of both."""
+    child = Script("echo ready; exec sleep 1000")
+    await child.start()
+    first = await child.ups.get()
+    os.kill(first, signal.SIGKILL)
+    second = await asyncio.wait_for(child.ups.get(), 10)
+    assert first != second
+    assert ["up", "down", "up"] == child.events
+    await child.stop(5)
+    assert not _runs(second)
+
+
+async def test_a_child_is_stopped_by_sigterm() -> None:
+    """SIGTERM lets the process do what it wants to do last; it is not started again."""
+    child = Script("trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.01; done")
+    await child.start()
+    await child.stop(10)
+    assert "bye" == child.last_words[-1]
+    assert ["up", "down"] == child.events
+
+
+async def test_a_child_that_will_not_end_is_killed() -> None:
+    """Whoever ignores SIGTERM is gone after the grace period."""
+    child = Script("trap '' TERM; echo ready; while :; do sleep 0.01; done")
+    await child.start()
+    pid = await child.ups.get()
+    await child.stop(0.1)
+    assert not _runs(pid)
+
+
+async def test_a_child_that_never_serves_is_given_up_with_its_error() -> None:
+    """After a few tries the cause is one line: how it ended, and what it said of an error."""
+    child = Script("echo loading; echo 'error: no such model'; echo bye; exit 3")
+    with pytest.raises(CommandError) as caught:
+        await child.start()
+    assert "the script does not start: exit code 3: error: no such model" == str(caught.value)
+    assert [] == child.events
+
+
+async def test_a_program_that_is_not_there_is_given_up() -> None:
+    """A missing program is a cause as any other."""
+
+    class Missing(Script):
+        async def spawn(self) -> Process:
+            return await spawn(["/nonexistent"])
+
+    with pytest.raises(CommandError, match="the script does not start: it cannot be started: No such file"):
+        await Missing("").start()
+
+
+async def test_a_child_can_be_stopped_before_it_serves() -> None:
+    """A stop in the middle of the start leaves nothing behind."""
+    child = Script("echo $$; exec sleep 1000")
+    starting = asyncio.create_task(child.start())
+    while not child.last_words:
+        await asyncio.sleep(0)
+    await child.stop(5)
+    await starting
+    assert not _runs(int(child.last_words[0]))
+
+
+async def test_a_child_has_a_session_of_its_own() -> None:
+    """A terminal's Ctrl-C, which goes to a process group, does not reach it."""
+    child = Script("echo ready; exec sleep 1000")
+    await child.start()
+    pid = await child.ups.get()
+    assert pid == os.getsid(pid)
+    await child.stop(5)
+
+
+def test_children_die_with_their_parent(tmp_path: Path) -> None:
+    """Even kill -9 of the parent leaves no child behind."""
+    program = (
+        "import asyncio\n"
+        "from parley.supervisor.process import spawn\n"
+        "async def main():\n"
+        "    child = await spawn(['sleep', '1000'])\n"
+        "    print(child.pid, flush=True)\n"
+        "    await child.wait()\n"
+        "asyncio.run(main())\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        child = int(parent.stdout.readline())
+        watch = os.pidfd_open(child)
+        assert _runs(child)
+        parent.kill()
+    import select
+
+    assert select.select([watch], [], [], 10)[0]
+    os.close(watch)
+
+
+@pytest.mark.parametrize(("failures", "seconds"), [(0, 0), (1, 0), (2, 0.5), (3, 1), (6, 8), (7, 10), (100, 10)])
+def test_restarts_are_at_once_first_and_then_slower(failures: int, seconds: float) -> None:
+    """The first restart does not wait; those after it wait twice as long each, at most 10 s."""
+    assert seconds == backoff(failures)
+
+
+@pytest.mark.parametrize(("code", "text"), [(0, "exit code 0"), (2, "exit code 2"), (-9, "killed by SIGKILL")])
+def test_an_end_is_told_in_words(code: int, text: str) -> None:
+    """A signal is named."""
+    assert text == describe_end(code)

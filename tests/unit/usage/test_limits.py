@@ -1,0 +1,347 @@
+"""What calls reserve, how callers stand, and what is given back: against a store in memory with a settable clock."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import ParseDict
+
+from parley.config import Limit, parse
+from parley.config import Limits as LimitsConfig
+from parley.core.errors import InvalidRequest, RateLimited, StoreUnavailable
+from parley.core.ports import Caller, Charge, Reservation
+from parley.core.routing.router import Router
+from parley.core.usage.limits import Limits, Standing
+from parley.rpc.metadata.rate_limits import duration, metadata
+from parley.stores import buckets
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
+from parley.v1.message_pb2 import Usage
+from tests.rpc.scripted import ScriptedBackend
+
+ADA = Caller("ada", "key_1")
+CONFIG = LimitsConfig(
+    key=Limit(requests_per_minute=60, tokens_per_minute=1200),
+    account=Limit(requests_per_minute=90, tokens_per_minute=1000),
+)
+
+
+class MemoryStore:
+    """Buckets in memory. While `gate` is unset nothing is answered; `away` makes every call fail."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.rows: dict[tuple[str, str], tuple[float, float]] = {}
+        self.away = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def used(self, charge: Charge) -> float:
+        used, updated = self.rows.get((charge.subject, charge.kind), (0.0, 0.0))
+        return buckets.used_now(charge, used, updated, self.now)
+
+    async def reserve(self, charges: Sequence[Charge]) -> Reservation:
+        await self._answer()
+        used = [self.used(charge) for charge in charges]
+        reservation = buckets.reserved(charges, used)
+        for charge, before in zip(charges, used, strict=True):
+            if reservation.granted:
+                self.rows[charge.subject, charge.kind] = (before + charge.amount, self.now)
+        return reservation
+
+    async def settle(self, charges: Sequence[Charge]) -> None:
+        await self._answer()
+        for charge in charges:
+            self.rows[charge.subject, charge.kind] = (buckets.settled(charge, self.used(charge)), self.now)
+
+    async def _answer(self) -> None:
+        await self.gate.wait()
+        if self.away:
+            raise StoreUnavailable("away")
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    """The store."""
+    return MemoryStore()
+
+
+@pytest.fixture
+def limits(store: MemoryStore) -> Limits:
+    """Limits of keys and accounts."""
+    return Limits(CONFIG, store)
+
+
+def request(**fields: Any) -> CreateChatCompletionRequest:
+    """A request whose prompt is about ten tokens."""
+    message = {"role": "user", "content": "x" * 40}
+    return ParseDict({"messages": [message], **fields}, CreateChatCompletionRequest())
+
+
+async def admit(limits: Limits, most: int = 0, asked: CreateChatCompletionRequest | None = None, **more: Any) -> Any:
+    """Lets a call in; `told` gets how its caller stands."""
+    told = more.get("told", lambda _: None)
+    return await limits.admit(asked or request(), more.get("caller", ADA), more.get("instructions", ""), most, told)
+
+
+def tokens(store: MemoryStore, subject: str = "account:ada") -> float:
+    """How many tokens are used."""
+    return store.used(Charge(subject, "tokens", 1000, 0))
+
+
+@pytest.mark.parametrize(
+    ("fields", "instructions", "expected"),
+    [
+        ({}, "", 10),
+        ({}, "y" * 8, 12),
+        ({"messages": [{"role": "user", "content": "ж" * 3}]}, "", 2),
+        ({"messages": [{"role": "assistant", "content": None, "refusal": "z" * 12}]}, "", 3),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "text", "text": "x" * 8},
+                            {"type": "refusal", "refusal": "no text"},
+                        ],
+                    }
+                ]
+            },
+            "",
+            2,
+        ),
+    ],
+    ids=["text", "instructions", "bytes, not letters", "a refusal", "parts"],
+)
+async def test_a_prompt_is_estimated_by_its_text(
+    limits: Limits, store: MemoryStore, fields: dict[str, Any], instructions: str, expected: int
+) -> None:
+    """Four bytes are a token; pictures are none."""
+    await admit(limits, asked=request(**fields), instructions=instructions)
+    assert expected == tokens(store)
+
+
+async def test_what_is_offered_to_call_is_part_of_the_prompt(limits: Limits, store: MemoryStore) -> None:
+    """Definitions of tools and functions are read by the model, and counted."""
+    function = {"name": "f", "description": "d" * 400}
+    await admit(limits, asked=request(tools=[{"type": "function", "function": function}], functions=[function]))
+    assert 210 <= tokens(store) <= 225
+
+
+@pytest.mark.parametrize(
+    ("defaults", "fields", "expected"),
+    [
+        ({}, {}, 0),
+        ({}, {"max_tokens": 7}, 7),
+        ({}, {"max_tokens": 7, "max_completion_tokens": 5, "n": 2}, 10),
+        ({"max_tokens": 9}, {}, 9),
+        ({"max_completion_tokens": 9, "n": 3}, {}, 27),
+        ({"max_completion_tokens": 9}, {"max_tokens": 7, "n": 2}, 14),
+        ({"max_tokens": 9}, {"max_completion_tokens": 7}, 7),
+    ],
+)
+def test_an_answer_is_bounded_by_the_request_or_the_model_s_defaults(
+    defaults: dict[str, int], fields: dict[str, int], expected: int
+) -> None:
+    """Each choice may have as many; the request's own word wins."""
+    config = parse(
+        'backends: {a: {kind: openai, base_url: "http://127.0.0.1:1"}}\n'
+        f"models: [{{id: m, targets: [{{backend: a}}], defaults: {json.dumps(defaults)}}}]",
+        "test",
+    )
+    router = Router(config, {"a": ScriptedBackend()})
+    assert expected == router.most_tokens(config.models[0], request(**fields))
+
+
+async def test_a_limit_that_cannot_be_counted_lets_no_call_in(limits: Limits, store: MemoryStore) -> None:
+    """Stateless calls too: a store that is away, or cannot be written, would lift the limit."""
+    store.away = True
+    with pytest.raises(StoreUnavailable):
+        await admit(limits, asked=request(store=False))
+    await admit(Limits(None, store))
+
+
+async def test_a_call_charges_its_key_and_its_account(limits: Limits, store: MemoryStore) -> None:
+    """A request each, and prompt and answer each; the caller is told of the tighter one."""
+    told: list[Any] = []
+    await admit(limits, most=90, told=told.append)
+    assert {("key:key_1", "requests"): 1, ("key:key_1", "tokens"): 100} | {
+        ("account:ada", "requests"): 1,
+        ("account:ada", "tokens"): 100,
+    } == {bucket: used for bucket, (used, _) in store.rows.items()}
+    assert [[Standing("requests", 60, 59, 1.0), Standing("tokens", 1000, 900, 6.0)]] == told
+
+
+async def test_the_tighter_one_is_that_with_less_left(limits: Limits) -> None:
+    """A second key finds its own bucket full and the account's not."""
+    for _ in range(40):
+        await admit(limits)
+    told: list[Any] = []
+    await admit(limits, caller=Caller("ada", "key_2"), told=told.append)
+    assert [("requests", 90, 49), ("tokens", 1000, 590)] == [(one.kind, one.limit, one.remaining) for one in told[0]]
+
+
+async def test_a_refused_call_is_told_when_to_come_back(limits: Limits, store: MemoryStore) -> None:
+    """The wait is long enough and no second too long, and a refusal is not charged."""
+    await admit(limits, most=990)
+    store.now += 1.5
+    told: list[Any] = []
+    with pytest.raises(RateLimited, match="This account may use 1000 tokens a minute: 25 are left") as refused:
+        await admit(limits, most=50, told=told.append)
+    assert 3 == refused.value.retry_after
+    assert [25] == [one.remaining for one in told[0] if one.kind == "tokens"]
+    store.now += 2
+    with pytest.raises(RateLimited):
+        await admit(limits, most=50)
+    store.now += 1
+    await admit(limits, most=50)
+
+
+async def test_the_longest_wait_is_told(store: MemoryStore) -> None:
+    """Where both kinds are used up, coming back for one would be in vain."""
+    limits = Limits(LimitsConfig(key=Limit(requests_per_minute=2, tokens_per_minute=20)), store)
+    await admit(limits)
+    await admit(limits)
+    with pytest.raises(RateLimited, match=r"2 requests a minute, and 0 are left; try again in 30 s"):
+        await admit(limits)
+
+
+@pytest.mark.parametrize(("most", "param"), [(991, "max_tokens"), (0, None)])
+async def test_what_can_never_be_let_in(limits: Limits, store: MemoryStore, most: int, param: str | None) -> None:
+    """A request that needs more than a minute's tokens is refused for good; one that needs all of them is not."""
+    if param is None:
+        await admit(limits, most=990)
+        return
+    with pytest.raises(InvalidRequest) as refused:
+        await admit(limits, most=most)
+    assert param == refused.value.param
+    assert {} == store.rows
+
+
+async def test_an_image_weighs_as_much_as_a_thousand_tokens(limits: Limits) -> None:
+    """It cannot be let in where there are a thousand a minute; its own bytes do not matter."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 9000}}
+    asked = request(messages=[{"role": "user", "content": [{"type": "text", "text": "x" * 40}, image]}])
+    with pytest.raises(InvalidRequest, match="about 1010 tokens"):
+        await admit(limits, asked=asked)
+
+
+async def test_limits_that_are_not_set_are_not_counted(store: MemoryStore) -> None:
+    """A section may limit one thing alone."""
+    limits = Limits(LimitsConfig(account=Limit(requests_per_minute=1)), store)
+    told: list[Any] = []
+    with await admit(limits, most=10**9, told=told.append) as admission:
+        admission.saw(ChatCompletion())
+    await limits.close()
+    assert [("account:ada", "requests")] == list(store.rows)
+    assert ["requests"] == [one.kind for one in told[0]]
+
+
+@pytest.mark.parametrize("config", [None, LimitsConfig()])
+async def test_without_limits_the_store_is_not_asked(store: MemoryStore, config: LimitsConfig | None) -> None:
+    """A store that is away does not matter."""
+    store.away = True
+    limits = Limits(config, store)
+    with await admit(limits, most=10**9) as admission:
+        admission.saw(ChatCompletion())
+    assert () == await limits.standings(ADA)
+
+
+async def test_the_usage_settles(limits: Limits, store: MemoryStore) -> None:
+    """What the backend says counts, be it more or less than was reserved; its last word of a stream wins."""
+    with await admit(limits, most=500) as admission:
+        for count in (1, 20):
+            admission.saw(ChatCompletionChunk(usage=Usage(prompt_tokens=7, completion_tokens=count)))
+    await limits.close()
+    assert 27 == tokens(store) == tokens(store, "key:key_1")
+    with await admit(limits) as admission:
+        admission.saw(ChatCompletion(usage=Usage(total_tokens=2000)))
+    await limits.close()
+    assert 2027 == tokens(store)
+
+
+async def test_what_was_said_since_the_latest_count_is_estimated(limits: Limits, store: MemoryStore) -> None:
+    """A backend may count the prompt ahead; a caller who leaves then pays for what he has heard all the same."""
+    said = ChatCompletionChunk()
+    said.choices.add().delta.content = "x" * 40
+    with await admit(limits, most=500) as admission:
+        admission.saw(ChatCompletionChunk(usage=Usage(prompt_tokens=7, completion_tokens=1)))
+        admission.saw(said)
+    await limits.close()
+    assert 18 == tokens(store)
+
+
+async def test_time_that_passed_is_not_given_back_twice(limits: Limits, store: MemoryStore) -> None:
+    """A long call that used little leaves a full bucket and not more."""
+    with await admit(limits, most=600):
+        store.now += 59
+    await limits.close()
+    assert 0 == tokens(store)
+
+
+async def test_nobody_waits_for_settling(limits: Limits, store: MemoryStore) -> None:
+    """A call ends while the store is slow; closing waits."""
+    with await admit(limits, most=500):
+        store.gate.clear()
+    assert 510 == tokens(store)
+    closing = asyncio.create_task(limits.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    store.gate.set()
+    await closing
+    assert 0 == tokens(store)
+
+
+async def test_a_store_that_is_away_when_a_call_ends_harms_nobody(limits: Limits, store: MemoryStore) -> None:
+    """The answer is out already: the reservation stays, until time has undone it."""
+    with await admit(limits, most=500):
+        store.away = True
+    await limits.close()
+    assert 510 == tokens(store)
+
+
+async def test_a_caller_who_leaves_while_it_is_let_in_keeps_no_tokens(limits: Limits, store: MemoryStore) -> None:
+    """It costs a request, as every call that was made."""
+    store.gate.clear()
+    task = asyncio.create_task(admit(limits, most=500))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    store.gate.set()
+    async with asyncio.timeout(20):
+        while ("key:key_1", "tokens") not in store.rows or tokens(store):
+            await asyncio.sleep(0)
+    assert 1 == store.used(Charge("key:key_1", "requests", 60, 0))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (0.0001, "1ms"),
+        (0.02, "20ms"),
+        (0.9999, "1s"),
+        (1, "1s"),
+        (8.64, "8.64s"),
+        (59.9999, "1m0s"),
+        (66.5, "1m6.5s"),
+        (360, "6m0s"),
+        (3600, "1h0m0s"),
+        (90_061, "25h1m1s"),
+    ],
+)
+def test_a_time_is_written_as_openai_writes_it(seconds: float, text: str) -> None:
+    """Milliseconds below a second, then seconds, minutes and hours."""
+    assert text == duration(seconds)
+
+
+def test_the_headers_have_openai_s_names() -> None:
+    """Three for each kind that is limited."""
+    assert {
+        "x-ratelimit-limit-tokens": "150000",
+        "x-ratelimit-remaining-tokens": "149984",
+        "x-ratelimit-reset-tokens": "7ms",
+    } == dict(metadata([Standing("tokens", 150_000, 149_984, 0.0064)]))
