@@ -16,7 +16,8 @@ import pytest
 
 from parley.core.errors import InvalidRequest, SessionBusy, SessionNotFound, StoreUnavailable
 from parley.core.ports import ApiKey, Turn
-from parley.core.sessions.history import Window, tokens
+from parley.core.sessions.history import Window
+from parley.core.usage.tokens import tokens
 from parley.stores.sqlite import SqliteStore, claims, deletion, reaper, sessions, turns
 
 pytest.register_assert_rewrite("tests.contract.stores")

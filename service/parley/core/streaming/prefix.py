@@ -10,8 +10,8 @@ from itertools import takewhile
 
 from google.protobuf.struct_pb2 import Value
 
-from parley.core.sessions.history import BYTES_A_TOKEN
 from parley.core.usage import cost as usage_cost
+from parley.core.usage.tokens import BYTES_A_TOKEN
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import ChunkChoice, Delta, Logprobs, Message
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from google.protobuf.descriptor import FieldDescriptor
 
 from parley.config import Price
-from parley.core.sessions.history import BYTES_A_TOKEN, tokens
+from parley.core.usage.tokens import BYTES_A_TOKEN, tokens
 from parley.v1.message_pb2 import Delta, Message, Usage
 
 _MILLION = 1_000_000

@@ -18,7 +18,7 @@ from parley.config import Limits as LimitsConfig
 from parley.core.errors import InvalidRequest, ParleyError, RateLimited
 from parley.core.offload import offload
 from parley.core.ports import Caller, Charge, LimitStore, Reservation
-from parley.core.sessions.history import BYTES_A_TOKEN, weight
+from parley.core.usage.tokens import BYTES_A_TOKEN, weight
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Delta, Message, Usage
 

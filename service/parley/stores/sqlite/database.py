@@ -11,6 +11,7 @@ import apsw
 
 from parley.core.errors import StoreUnavailable
 from parley.core.sessions import history
+from parley.core.usage.tokens import tokens
 from parley.stores.migrations import Migration, migrations, mismatch
 from parley.v1.message_pb2 import Message
 
@@ -244,7 +245,7 @@ def add_functions(connection: apsw.Connection) -> None:
 
     add("is_system", history.is_system)
     add("is_result", lambda message: history.continues([message]))
-    add("message_tokens", history.tokens)
+    add("message_tokens", tokens)
 
 
 def _hint(error: apsw.Error) -> str:
