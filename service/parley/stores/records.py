@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 
 from parley.core.errors import InvalidRequest
+from parley.core.messages.roles import is_system
 from parley.core.ports import Charge, TurnEnd
-from parley.core.sessions import history
 from parley.core.sessions.history import TurnSize
 from parley.core.usage.tokens import tokens
 from parley.v1.message_pb2 import Message, Usage
@@ -61,7 +61,7 @@ def spent(end: TurnEnd) -> tuple[bytes | None, bytes | None]:
 
 def size(messages: Iterable[Message]) -> tuple[int, int, int]:
     """Returns the number, the estimated tokens and the serialized bytes of the messages that a window counts."""
-    counted = [message for message in messages if not history.is_system(message)]
+    counted = [message for message in messages if not is_system(message)]
     return len(counted), sum(map(tokens, counted)), sum(message.ByteSize() for message in counted)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.struct_pb2 import Value
 
 from parley.core.messages import extra_fields
-from parley.core.sessions.history import is_system
+from parley.core.messages.roles import is_system
 from parley.v1.message_pb2 import Message
 
 _SEPARATOR = "\n\n"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from parley.core.errors import InvalidRequest
+from parley.core.messages.roles import is_system
 from parley.v1.message_pb2 import Message
 
-_SYSTEM = frozenset({"system", "developer"})
 _RESULTS = frozenset({"tool", "function"})
 
 
@@ -39,11 +39,6 @@ class TurnSize(NamedTuple):
     tokens: int
     continues: bool
     bytes: int = 0
-
-
-def is_system(message: Message) -> bool:
-    """Tells whether this is a system or developer message, which is never trimmed."""
-    return message.role in _SYSTEM
 
 
 def continues(messages: Sequence[Message]) -> bool:

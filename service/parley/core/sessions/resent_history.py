@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from parley.core.errors import InvalidRequest
 from parley.core.messages.equivalence import fingerprint, is_empty, same
-from parley.core.sessions.history import is_system
+from parley.core.messages.roles import is_system
 from parley.v1.message_pb2 import Message
 
 _MOST_ENDS = 16  # places that are tried as the end of a shortened history

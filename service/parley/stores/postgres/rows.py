@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from parley.core.sessions import history
+from parley.core.messages.roles import is_system
 from parley.v1.message_pb2 import Message
 
 Now: TypeAlias = float | None
@@ -17,4 +17,4 @@ def now(place: int) -> str:
 
 def columns(messages: Sequence[Message]) -> tuple[list[bytes], list[bool]]:
     """Returns messages as the table has them: serialized, and whether they are system messages."""
-    return [message.SerializeToString() for message in messages], [history.is_system(message) for message in messages]
+    return [message.SerializeToString() for message in messages], [is_system(message) for message in messages]

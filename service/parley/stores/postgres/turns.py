@@ -10,6 +10,7 @@ import asyncpg
 import orjson
 
 from parley.core.errors import SessionBusy, SessionNotFound, SessionOfOtherModel, TurnLost
+from parley.core.messages.roles import is_system
 from parley.core.ports import Claim, Turn, TurnBegin, TurnEnd
 from parley.core.sessions import history, resent_history
 from parley.core.sessions.history import TurnSize, Window
@@ -254,7 +255,7 @@ def _new(sent: Sequence[Message], past: asyncpg.Record) -> list[Message]:
         new = resent_history.new_to(resent_history.Past(first, latest, _parsed(past["standing"]), is_whole=False), sent)
     if len(new) < len(sent):
         return list(new)
-    if not sent or not history.is_system(sent[0]):
+    if not sent or not is_system(sent[0]):
         return list(sent)
     return list(resent_history.without_known(_parsed(past["standing"]), sent))
 

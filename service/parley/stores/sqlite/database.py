@@ -10,6 +10,7 @@ from typing import Any
 import apsw
 
 from parley.core.errors import StoreUnavailable
+from parley.core.messages.roles import is_system
 from parley.core.sessions import history
 from parley.core.usage.tokens import tokens
 from parley.stores.migrations import Migration, migrations, mismatch
@@ -243,7 +244,7 @@ def add_functions(connection: apsw.Connection) -> None:
 
         connection.create_scalar_function(name, call, 1, deterministic=True)
 
-    add("is_system", history.is_system)
+    add("is_system", is_system)
     add("is_result", lambda message: history.continues([message]))
     add("message_tokens", tokens)
 

@@ -9,6 +9,7 @@ import apsw
 import orjson
 
 from parley.core.errors import SessionBusy, SessionOfOtherModel, TurnLost
+from parley.core.messages.roles import is_system
 from parley.core.ports import Turn, TurnBegin, TurnEnd
 from parley.core.sessions import history, resent_history
 from parley.core.sessions.history import TurnSize, Window
@@ -100,7 +101,7 @@ class Serialized(NamedTuple):
 
 def serialize(messages: Sequence[Message]) -> Serialized:
     """Serializes messages. For many this takes longer than anything else of a job, and needs no transaction."""
-    rows = [(message.SerializeToString(), history.is_system(message)) for message in messages]
+    rows = [(message.SerializeToString(), is_system(message)) for message in messages]
     return Serialized(rows, records.size(messages))
 
 
@@ -214,7 +215,7 @@ def _new(
             new = resent_history.new_to(past, sent)
         if len(new) < len(sent):
             return new
-    if not sent or not history.is_system(sent[0]):
+    if not sent or not is_system(sent[0]):
         return sent
     return resent_history.without_known(_parsed(standing), sent)
 
