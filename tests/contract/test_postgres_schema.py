@@ -7,8 +7,7 @@ import re
 import pytest
 
 from parley.core.errors import StoreMisconfigured, StoreUnavailable
-from parley.core.ports import TurnEnd
-from parley.core.sessions.history import Window
+from parley.core.ports import TurnEnd, Window
 from parley.stores.postgres import PostgresStore, turns, upgrade
 from parley.stores.postgres import sessions as session_statements
 from tests.postgres import Server

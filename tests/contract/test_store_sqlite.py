@@ -15,8 +15,7 @@ import apsw
 import pytest
 
 from parley.core.errors import InvalidRequest, SessionBusy, SessionNotFound, StoreUnavailable
-from parley.core.ports import ApiKey, Turn
-from parley.core.sessions.history import Window
+from parley.core.ports import ApiKey, Turn, Window
 from parley.core.usage.tokens import tokens
 from parley.stores.sqlite import SqliteStore, claims, deletion, reaper, sessions, turns
 

@@ -7,8 +7,7 @@ import apsw
 import pytest
 
 from parley.core.errors import StoreUnavailable
-from parley.core.ports import SessionFilter, TurnEnd
-from parley.core.sessions.history import Window
+from parley.core.ports import SessionFilter, TurnEnd, Window
 from parley.stores.migrations import migrations
 from parley.stores.sqlite import SqliteStore
 from parley.stores.sqlite.database import add_functions, upgrade

@@ -14,8 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from parley.core.ports import Store, TurnBegin, TurnEnd
-from parley.core.sessions.history import Window
+from parley.core.ports import Store, TurnBegin, TurnEnd, Window
 from parley.stores.postgres import PostgresStore
 from parley.stores.sqlite import SqliteStore
 from parley.v1.message_pb2 import Message

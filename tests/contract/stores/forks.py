@@ -3,8 +3,7 @@
 import pytest
 
 from parley.core.errors import InvalidRequest, SessionNotFound
-from parley.core.ports import Store, TurnEnd
-from parley.core.sessions.history import Window
+from parley.core.ports import Store, TurnEnd, Window
 from parley.v1.message_pb2 import Usage
 from parley.v1.sessions_pb2 import Session, SessionMessage
 from tests.contract.stores.making import (

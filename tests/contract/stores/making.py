@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from parley.core.ports import ApiKey, Charge, Store, Turn, TurnBegin, TurnEnd
-from parley.core.sessions.history import Window
+from parley.core.ports import ApiKey, Charge, Store, Turn, TurnBegin, TurnEnd, Window
 from parley.v1.message_pb2 import Message
 
 LEASE = 10.0

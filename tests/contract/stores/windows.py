@@ -2,8 +2,7 @@
 
 import pytest
 
-from parley.core.ports import Store, TurnEnd
-from parley.core.sessions.history import Window
+from parley.core.ports import Store, TurnEnd, Window
 from parley.core.usage.tokens import tokens
 from parley.v1.message_pb2 import Message
 from tests.contract.stores.making import (

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parley.core.messages.roles import is_system
-from parley.core.sessions.history import TurnSize, Window, continues, first_turn
+from parley.core.ports import Window
+from parley.core.sessions.history import TurnSize, continues, first_turn
 from parley.core.usage.tokens import tokens
 from parley.v1.message_pb2 import Message
 from tests.unit.messages.making import RESULT, SYSTEM, USER, call, message

@@ -14,6 +14,7 @@ from parley.core.ports.sessions import (
     Turn,
     TurnBegin,
     TurnEnd,
+    Window,
 )
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "TurnBegin",
     "TurnEnd",
     "UpstreamCall",
+    "Window",
 ]
 
 

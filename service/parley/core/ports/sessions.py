@@ -5,10 +5,23 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from parley.core.ports.limits import Charge
-from parley.core.sessions.history import Window
 from parley.v1.message_pb2 import Message, Usage
 from parley.v1.receipt_pb2 import Receipt
 from parley.v1.sessions_pb2 import Session, SessionMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How much of a session's past goes with a turn, in messages and in estimated tokens; None is no bound.
+
+    System messages always go, and count for nothing here. What goes may have up to `load_messages` messages and
+    `load_bytes` bytes: a turn with more is refused before any of it is read.
+    """
+
+    max_messages: int | None = None
+    max_tokens: int | None = None
+    load_messages: int | None = None
+    load_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,28 +4,14 @@ A store calls them inside the transaction that begins a turn, so that every stor
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from parley.core.errors import InvalidRequest
 from parley.core.messages.roles import is_system
+from parley.core.ports import Window
 from parley.v1.message_pb2 import Message
 
 _RESULTS = frozenset({"tool", "function"})
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """How much of a session's past goes with a turn, in messages and in estimated tokens; None is no bound.
-
-    System messages always go, and count for nothing here. What goes may have up to `load_messages` messages and
-    `load_bytes` bytes: a turn with more is refused before any of it is read.
-    """
-
-    max_messages: int | None = None
-    max_tokens: int | None = None
-    load_messages: int | None = None
-    load_bytes: int | None = None
 
 
 class TurnSize(NamedTuple):

@@ -17,8 +17,7 @@ from parley.core.background import Repeating
 from parley.core.errors import InvalidRequest, ParleyError, TurnLost
 from parley.core.messages import ids
 from parley.core.offload import offload
-from parley.core.ports import Caller, Charge, Claim, Store, Turn, TurnBegin, TurnEnd
-from parley.core.sessions.history import Window
+from parley.core.ports import Caller, Charge, Claim, Store, Turn, TurnBegin, TurnEnd, Window
 from parley.core.sessions.idempotency import LEASE_SECONDS, Key, digest
 from parley.core.sessions.queue import Queue
 from parley.core.streaming.accumulator import cost, said

@@ -11,9 +11,9 @@ import orjson
 
 from parley.core.errors import SessionBusy, SessionNotFound, SessionOfOtherModel, TurnLost
 from parley.core.messages.roles import is_system
-from parley.core.ports import Claim, Turn, TurnBegin, TurnEnd
+from parley.core.ports import Claim, Turn, TurnBegin, TurnEnd, Window
 from parley.core.sessions import history, resent_history
-from parley.core.sessions.history import TurnSize, Window
+from parley.core.sessions.history import TurnSize
 from parley.stores import records
 from parley.stores.postgres.database import Connection
 from parley.stores.postgres.limits import SETTLE, settle_columns

@@ -10,9 +10,9 @@ import orjson
 
 from parley.core.errors import SessionBusy, SessionOfOtherModel, TurnLost
 from parley.core.messages.roles import is_system
-from parley.core.ports import Turn, TurnBegin, TurnEnd
+from parley.core.ports import Turn, TurnBegin, TurnEnd, Window
 from parley.core.sessions import history, resent_history
-from parley.core.sessions.history import TurnSize, Window
+from parley.core.sessions.history import TurnSize
 from parley.stores import records
 from parley.stores.sqlite.claims import end_claim
 from parley.stores.sqlite.clock import Times
