@@ -8,10 +8,11 @@ import pytest
 
 from parley.config import Retries
 from parley.core.routing import hedging
-from parley.core.routing.attempts import Attempt, Kind, Outcome
+from parley.core.routing.attempts import Attempt
 from parley.core.routing.budget import Budget
 from parley.core.routing.retry_state import Course
 from parley.core.routing.upstream_stream import Asked
+from parley.core.usage.attempts import Kind, Outcome
 from tests.rpc.scripted import ScriptedBackend, chunks
 from tests.unit.routing.routes import CALL, Clock, candidates
 

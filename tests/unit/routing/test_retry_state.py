@@ -16,12 +16,13 @@ from parley.core.errors import (
     UpstreamRejected,
     UpstreamUnavailable,
 )
-from parley.core.routing.attempts import Attempt, Kind, Outcome
+from parley.core.routing.attempts import Attempt
 from parley.core.routing.breaker import Breaker
 from parley.core.routing.budget import Budget
 from parley.core.routing.probe_schedule import Memory, Pause
 from parley.core.routing.retry_state import Course
 from parley.core.routing.targets import Candidate
+from parley.core.usage.attempts import Kind, Outcome
 from tests.unit.routing.routes import CALL, FAILURES, Clock, candidates
 
 

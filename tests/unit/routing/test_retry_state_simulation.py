@@ -13,11 +13,12 @@ from structlog.testing import capture_logs
 
 from parley.config import Retries
 from parley.core.errors import DeadlineExceeded, ParleyError
-from parley.core.routing.attempts import Attempt, Kind
+from parley.core.routing.attempts import Attempt
 from parley.core.routing.budget import FREE_A_SECOND, MOST, Budget
 from parley.core.routing.probe_schedule import FIRST, LONGEST
 from parley.core.routing.retry_state import Course
 from parley.core.routing.targets import Candidate
+from parley.core.usage.attempts import Kind
 from tests.unit.routing.routes import CALL, FAILURES, Clock, candidates
 
 ATTEMPTS = 5

@@ -8,12 +8,13 @@ import pytest
 from parley.config import Model, Retries, Target
 from parley.core.errors import UpstreamUnavailable
 from parley.core.routing import upstream_stream
-from parley.core.routing.attempts import Attempt, Kind
+from parley.core.routing.attempts import Attempt
 from parley.core.routing.breaker import IN_A_ROW
 from parley.core.routing.budget import Budget
 from parley.core.routing.retry_state import Course
 from parley.core.routing.targets import Candidate, LiveTarget
 from parley.core.routing.upstream_stream import Asked
+from parley.core.usage.attempts import Kind
 from tests.rpc.scripted import ScriptedBackend, chunks, completion
 from tests.unit.routing.routes import CALL, Clock
 

@@ -10,7 +10,7 @@ from parley.core.errors import ContentPolicy, DeadlineExceeded, ParleyError, Uns
 from parley.core.offload import offload
 from parley.core.ports import UpstreamCall
 from parley.core.routing import hedging, stream_support, upstream_stream
-from parley.core.routing.attempts import Attempt, Kind, Outcome
+from parley.core.routing.attempts import Attempt
 from parley.core.routing.retry_state import Course
 from parley.core.routing.targets import Candidate
 from parley.core.routing.upstream_stream import Asked
@@ -19,6 +19,7 @@ from parley.core.streaming.accumulator import AnswerJoiner
 from parley.core.streaming.prefix import Misfit
 from parley.core.streaming.stitching import Joint
 from parley.core.usage import receipts
+from parley.core.usage.attempts import Kind, Outcome
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.receipt_pb2 import Receipt
 

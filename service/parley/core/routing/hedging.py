@@ -5,9 +5,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from parley.core.errors import ParleyError
-from parley.core.routing.attempts import Kind
 from parley.core.routing.failure_policy import Next, verdict
 from parley.core.routing.upstream_stream import Asked
+from parley.core.usage.attempts import Kind
 
 _AGAIN_SECONDS = 1.0
 

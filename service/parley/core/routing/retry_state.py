@@ -23,12 +23,13 @@ from parley.core.errors import (
 )
 from parley.core.ports import UpstreamCall
 from parley.core.routing import added_parameters
-from parley.core.routing.attempts import Attempt, Kind, Outcome
+from parley.core.routing.attempts import Attempt, attempt_at
 from parley.core.routing.breaker import UNHEARD, Clock
 from parley.core.routing.budget import Budget
 from parley.core.routing.failure_policy import SHORT_WAIT, Health, Next, Repeat, verdict
 from parley.core.routing.first_token_latency import UNKNOWN_SECONDS
 from parley.core.routing.targets import Candidate
+from parley.core.usage.attempts import Kind, Outcome
 
 MOST_REPEATS = 2
 _POLL_SECONDS = 1.0
@@ -131,7 +132,7 @@ class Course:
         if permit is None:
             return None
         self._left -= 1
-        attempt = Attempt(candidate, call, kind, self._clock(), permit, resumes=kind is Kind.CONTINUATION)
+        attempt = attempt_at(candidate, call, kind, begun=self._clock(), permit=permit)
         if before is not None:
             attempt.repeats, attempt.told = before.repeats, before.told
             attempt.resumes, attempt.whole = before.resumes, before.whole

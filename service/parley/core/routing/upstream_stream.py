@@ -5,12 +5,13 @@ from collections.abc import AsyncGenerator, Sequence
 
 from parley.core.errors import ParleyError
 from parley.core.ports import UpstreamCall
-from parley.core.routing.attempts import Attempt, Kind
+from parley.core.routing.attempts import Attempt
 from parley.core.routing.retry_state import Course
 from parley.core.routing.targets import Candidate
 from parley.core.streaming.accumulator import cost
 from parley.core.streaming.shaper import speaks
 from parley.core.usage import cost as usage_cost
+from parley.core.usage.attempts import Kind
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from parley.core.errors import ParleyError
-from parley.core.routing.attempts import Attempt, Outcome
+from parley.core.routing.attempts import Attempt
 from parley.core.routing.retry_state import Course
 from parley.core.streaming.prefix import Delivered, Resume, Splice, begun
 from parley.core.usage import cost as usage_cost
+from parley.core.usage.attempts import Outcome
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
 
 

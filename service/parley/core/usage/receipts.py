@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from parley.core.routing.attempts import Attempt
 from parley.core.usage import cost as usage_cost
+from parley.core.usage.attempts import AttemptRecord
 from parley.v1 import receipt_pb2
 from parley.v1.error_reason_pb2 import ErrorReason
 from parley.v1.receipt_pb2 import Receipt
@@ -11,7 +11,7 @@ from parley.v1.receipt_pb2 import Receipt
 _PREFIX = "ERROR_REASON_"
 
 
-def receipt(attempts: Sequence[Attempt]) -> Receipt:
+def receipt(attempts: Sequence[AttemptRecord]) -> Receipt:
     """Writes down attempts that have all ended."""
     written = Receipt(duration_ms=0)
     if not attempts:
@@ -28,12 +28,11 @@ def receipt(attempts: Sequence[Attempt]) -> Receipt:
     return written
 
 
-def _attempt(attempt: Attempt, start: float) -> receipt_pb2.Attempt:
-    target = attempt.candidate.target
+def _attempt(attempt: AttemptRecord, start: float) -> receipt_pb2.Attempt:
     written = receipt_pb2.Attempt(
-        model=attempt.candidate.model.id,
-        backend=target.backend_name,
-        target_model=target.model or None,
+        model=attempt.model_id,
+        backend=attempt.backend,
+        target_model=attempt.target_model or None,
         kind=attempt.kind.value,
         outcome=attempt.outcome.value if attempt.outcome else "",
         started_ms=_ms(start, attempt.begun),
@@ -45,8 +44,8 @@ def _attempt(attempt: Attempt, start: float) -> receipt_pb2.Attempt:
         written.reason = ErrorReason.Name(attempt.error.reason).removeprefix(_PREFIX)
     if attempt.first_token is not None:
         written.first_token_ms = _ms(attempt.begun, attempt.first_token)
-    if attempt.usage is not None and target.price is not None:
-        written.cost = usage_cost.cost(attempt.usage, target.price)
+    if attempt.usage is not None and attempt.price is not None:
+        written.cost = usage_cost.cost(attempt.usage, attempt.price)
     return written
 
 
