@@ -87,7 +87,7 @@ class Run:
         """Yields the chunks of the answer, as one stream wherever they come from. Raises ParleyErrors."""
         asked = await self._open()
         self.model_id = asked.attempt.candidate.model.id
-        joint = Joint(self._course, asked.attempt.call.request)
+        joint = Joint(self._course.attempts, asked.attempt.call.request)
         while True:
             attempt = asked.attempt
             async with self._heard(asked, joint):

@@ -3,26 +3,29 @@
 from collections.abc import Sequence
 
 from parley.core.errors import ParleyError
-from parley.core.routing.attempts import Attempt
-from parley.core.routing.retry_state import Course
 from parley.core.streaming.prefix import Delivered, Resume, Splice, begun
 from parley.core.usage import cost as usage_cost
-from parley.core.usage.attempts import Outcome
+from parley.core.usage.attempts import AttemptRecord, Outcome
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
 
 
 class Joint:
-    """The stream that answers `request`, on its course. `broken` is the error with which it broke off at first."""
+    """The stream that answers `request`. `broken` is the error with which it broke off at first.
 
-    def __init__(self, course: Course, request: CreateChatCompletionRequest) -> None:
+    Args:
+        attempts: All attempts of the call, to which later ones are added while the stream lasts.
+        request: What is asked.
+    """
+
+    def __init__(self, attempts: Sequence[AttemptRecord], request: CreateChatCompletionRequest) -> None:
         self._n = request.n or 1
         self.delivered = Delivered(self._n)
         self.broken: ParleyError | None = None
-        self._course = course
+        self._attempts = attempts
         self._filter: Splice | Resume | None = None
         self._size = 0  # bytes of text that the present attempt has said, delivered or not
 
-    def goes_on_with(self, attempt: Attempt) -> None:
+    def goes_on_with(self, attempt: AttemptRecord) -> None:
         """Joins another attempt to what was delivered."""
         self._size = 0
         if attempt.resumes:
@@ -35,7 +38,7 @@ class Joint:
         self._size, self._filter = 0, None
         self.delivered = Delivered(self._n)
 
-    def new(self, attempt: Attempt, chunk: ChatCompletionChunk) -> Sequence[ChatCompletionChunk]:
+    def new(self, attempt: AttemptRecord, chunk: ChatCompletionChunk) -> Sequence[ChatCompletionChunk]:
         """Returns what the caller gets of an attempt's chunk. Raises Misfit."""
         if chunk.HasField("usage"):
             self._count(attempt, chunk)
@@ -49,7 +52,7 @@ class Joint:
         """Returns what was held back at the end of the present attempt."""
         return self._deliver(self._filter.end()) if self._filter else ()
 
-    def settle(self, attempt: Attempt) -> None:
+    def settle(self, attempt: AttemptRecord) -> None:
         """Estimates what an attempt cost that said something, but broke off, or whose target did not report it."""
         is_whole = attempt.outcome is Outcome.COMPLETED
         if attempt.first_token is None or (is_whole and usage_cost.is_complete(attempt.usage)):
@@ -62,7 +65,7 @@ class Joint:
 
     def bill(self) -> ChatCompletionChunk:
         """Returns a chunk with what all attempts cost."""
-        used = usage_cost.total(attempt.usage for attempt in self._course.attempts if attempt.usage is not None)
+        used = usage_cost.total(attempt.usage for attempt in self._attempts if attempt.usage is not None)
         return ChatCompletionChunk(usage=used)
 
     def _deliver(self, chunks: Sequence[ChatCompletionChunk]) -> Sequence[ChatCompletionChunk]:
@@ -70,9 +73,9 @@ class Joint:
             self.delivered.add(chunk)
         return chunks
 
-    def _count(self, attempt: Attempt, chunk: ChatCompletionChunk) -> None:
+    def _count(self, attempt: AttemptRecord, chunk: ChatCompletionChunk) -> None:
         """Keeps what the attempt has cost; the caller reads what all have cost together."""
         attempt.usage = type(chunk.usage)()
         attempt.usage.CopyFrom(chunk.usage)
-        if len(self._course.attempts) > 1:
+        if len(self._attempts) > 1:
             chunk.usage.CopyFrom(self.bill().usage)
