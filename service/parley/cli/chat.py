@@ -13,9 +13,9 @@ from cyclopts import Parameter
 from google.protobuf.struct_pb2 import Value
 
 from parley.cli.interrupts import Interrupts
-from parley.cli.options import CommandError
 from parley.cli.terminal import plain
 from parley.rpc.client import CallFailed, Client
+from parley.supervisor.errors import CommandError
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
-from parley.cli.options import Address, CommandError
 from parley.config import Config, ConfigError, located
 from parley.core.errors import InvalidRequest
 from parley.core.routing.router import check_defaults
 from parley.rpc.validation import validate
+from parley.supervisor.addresses import Address
 from parley.supervisor.children import model_backends
+from parley.supervisor.errors import CommandError
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 

@@ -9,10 +9,11 @@ from typing import Annotated, TypeAlias
 
 from cyclopts import App, Parameter
 
-from parley.cli.options import CommandError, ConfigOption, StateDirOption, state_dir
+from parley.cli.options import ConfigOption, StateDirOption, state_dir
 from parley.config import Config, PostgresConfig, load
 from parley.core.errors import StoreUnavailable
 from parley.stores.open import store_file, upgraded
+from parley.supervisor.errors import CommandError
 
 Progress: TypeAlias = Callable[[int, int], None]
 _STEPS = 10

@@ -5,11 +5,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-from parley.cli.options import CommandError, default_state_dir
+from parley.cli.options import default_state_dir
 from parley.config import Config
 from parley.core.errors import ParleyError, SessionNotFound
 from parley.core.ports import Store
 from parley.stores.open import is_made, opened
+from parley.supervisor.errors import CommandError
 
 T = TypeVar("T")
 

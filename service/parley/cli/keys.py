@@ -13,10 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from parley.auth.api_keys import ApiKeys
 from parley.cli import key_store, options
-from parley.cli.options import CommandError, ConfigOption, JsonOption, StateDirOption
+from parley.cli.options import ConfigOption, JsonOption, StateDirOption
 from parley.cli.terminal import print_table
 from parley.config import Config, Duration, load
 from parley.core.ports import ApiKey, KeyStore
+from parley.supervisor.errors import CommandError
 
 app = App(
     name="keys",

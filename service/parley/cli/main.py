@@ -77,8 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        from parley.cli.options import CommandError
         from parley.config import ConfigError
+        from parley.supervisor.errors import CommandError
 
         if not isinstance(error, CommandError | ConfigError):
             raise

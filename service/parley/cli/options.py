@@ -1,54 +1,20 @@
 """What the commands are told: addresses, folders, and the `PARLEY_…` variable behind every option."""
 
-import hashlib
 import os
-import re
-import shutil
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from cyclopts import Parameter
 from pydantic import TypeAdapter, ValidationError
 
 from parley.config.types import Duration
 from parley.logs import Level
-
-_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]\s]+):(?P<port>\d{1,5})")
-# The path of a Unix socket has at most 104 bytes on macOS (108 on Linux), its closing zero included. The longest name
-# in the run folder is `models-99/llama-<32 characters>.sock`.
-_LONGEST_RUN_DIR = 49
-
-
-class CommandError(Exception):
-    """A command cannot do what it was asked. Its text is one line for a person: what is wrong, what to change."""
-
-
-class Address(NamedTuple):
-    """A host and a port to listen on; port 0 stands for any free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        """As it is written: `127.0.0.1:8080`, `[::1]:8080`."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    def to_call(self) -> "Address":
-        """The address that a client on this machine can use: a wildcard is not one."""
-        return Address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host), self.port)  # noqa: S104 - nothing listens
-
-
-def parse_address(text: str) -> Address:
-    """Reads `HOST:PORT`, `[IPV6]:PORT`. Raises ValueError."""
-    match = _ADDRESS.fullmatch(text)
-    if match is None or int(match["port"]) > 65535:  # noqa: PLR2004 - the last port
-        raise ValueError(f'"{text}" is not an address; write HOST:PORT, for example 127.0.0.1:8080')
-    return Address(match["host"].strip("[]"), int(match["port"]))
+from parley.supervisor.addresses import Address, parse_address
+from parley.supervisor.errors import CommandError
 
 
 def _to_address(_type: object, tokens: object) -> Address:
@@ -152,49 +118,6 @@ def state_dir(chosen: Path | None) -> Path:
     except OSError as error:
         reason = error.strerror or str(error)
         raise CommandError(f"{folder} cannot be written ({reason}); choose another folder with --state-dir") from error
-
-
-@contextmanager
-def run_dir(state: Path) -> Iterator[Path]:
-    """Has the folder for Unix sockets there, empty at first: in the state folder unless its path is long.
-
-    Raises CommandError where the folder is someone else's, or open to others.
-    """
-    folder = state / "run"
-    if len(os.fsencode(folder)) > _LONGEST_RUN_DIR:
-        name = hashlib.sha256(os.fsencode(state)).hexdigest()[:12]
-        folder = _temporary() / f"parley-{os.getuid()}-{name}"
-    private_dir(folder)
-    shutil.rmtree(folder)  # what a killed Parley has left
-    private_dir(folder)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def passing_run_dir() -> Iterator[Path]:
-    """A run folder that nobody else uses, and that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="parley-", dir=_temporary()) as folder:
-        yield Path(folder)
-
-
-def _temporary() -> Path:
-    """The folder for temporary files, unless its path is long."""
-    folder = Path(tempfile.gettempdir())
-    return folder if len(os.fsencode(folder)) <= _LONGEST_RUN_DIR // 2 else Path("/tmp")  # noqa: S108 - ours is private
-
-
-def private_dir(folder: Path) -> None:
-    """Makes a folder that only its owner may enter. Raises CommandError where it is there and is not such a one."""
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        status = folder.lstat()
-    except OSError as error:
-        raise CommandError(f"{folder} cannot be made ({error.strerror}); remove what is in its place") from error
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
-        raise CommandError(f"{folder} is not a folder of our own that only we may enter; remove it")
 
 
 @contextmanager

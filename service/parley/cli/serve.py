@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 
 from parley.cli import options
 from parley.cli.checks import check_address, check_config
-from parley.cli.options import Address
 from parley.config import load
 from parley.logs.output import Output
+from parley.supervisor import folders
+from parley.supervisor.addresses import Address
 from parley.supervisor.run import run
 from parley.supervisor.stack import Places, Stack
 
@@ -29,7 +30,7 @@ def serve(
     check_config(checked, config)
     check_address(listen, "--listen")
     state = options.state_dir(state_dir)
-    with options.passing_run_dir() as run_dir:
+    with folders.passing_run_dir() as run_dir:
         level = options.log_level(log_level, quiet)
         stack = Stack(checked, Places(state, run_dir, None, listen, log_level=level), workers=1)
 

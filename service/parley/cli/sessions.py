@@ -12,13 +12,14 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from parley.cli import key_store, receipts
-from parley.cli.options import CommandError, ConfigOption, JsonOption, StateDirOption
+from parley.cli.options import ConfigOption, JsonOption, StateDirOption
 from parley.cli.terminal import plain, print_table, said
 from parley.config import load
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.proto_json import dumps, from_message
 from parley.core.ports import SessionFilter, Store
 from parley.core.sessions import export as lines
+from parley.supervisor.errors import CommandError
 from parley.v1.sessions_pb2 import Session
 
 T = TypeVar("T")

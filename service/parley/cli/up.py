@@ -14,11 +14,13 @@ from cyclopts.validators import Number
 
 from parley.cli import options
 from parley.cli.checks import check_address, check_config, check_ready_file
-from parley.cli.options import Address, CommandError
 from parley.config import Config, load
 from parley.logs.output import Output
 from parley.stores.open import opened
+from parley.supervisor import folders
+from parley.supervisor.addresses import Address
 from parley.supervisor.edge_settings import MAX_BODY, CorsOriginOption, DialectHostOption, EdgeSettings, MaxBodyOption
+from parley.supervisor.errors import CommandError
 from parley.supervisor.run import run
 from parley.supervisor.stack import Places, Stack
 from parley.supervisor.store_wait import StoreWait
@@ -54,7 +56,7 @@ def up(  # noqa: PLR0913 - one parameter an option
     """
     state = options.state_dir(state_dir)
     patience = options.seconds(wait_for_store, "--wait-for-store")
-    with options.locked(state), options.run_dir(state) as run_dir:
+    with options.locked(state), folders.run_dir(state) as run_dir:
         checked = _check(config, http, grpc, ready_file)
         store = StoreWait(checked.store, state, patience)
         asyncio.run(store.begin())

@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from parley.cli.options import Address, CommandError
 from parley.config import Config, LlamaCppBackend
 from parley.supervisor import envoy
+from parley.supervisor.addresses import Address
 from parley.supervisor.edge_settings import EdgeSettings
+from parley.supervisor.errors import CommandError
 from parley.supervisor.process import Child, note, spawn
 from parley.supervisor.worker import LEAVE_SECONDS, Orders, command
 

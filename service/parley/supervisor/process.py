@@ -13,8 +13,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from parley.cli.options import CommandError
 from parley.logs.output import Output
+from parley.supervisor.errors import CommandError
 
 _START_SECONDS = 60.0  # how long a child may take until it serves
 _STEADY_SECONDS = 30.0  # a child that ran for so long counts as sound: its next restart is at once again

@@ -9,8 +9,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any
 
-from parley.cli.options import CommandError
 from parley.config import Config, ConfigError
+from parley.supervisor.errors import CommandError
 from parley.supervisor.process import note
 from parley.supervisor.stack import Stack
 

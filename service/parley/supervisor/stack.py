@@ -7,11 +7,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from parley.cli.options import Address, CommandError, parse_address, private_dir
 from parley.config import Config
 from parley.logs import Level
+from parley.supervisor.addresses import Address, parse_address
 from parley.supervisor.children import Envoy, ModelServer, Worker, model_backends
 from parley.supervisor.edge_settings import DEFAULT_EDGE, EdgeSettings
+from parley.supervisor.errors import CommandError
+from parley.supervisor.folders import private_dir
 from parley.supervisor.process import Child
 from parley.supervisor.worker import Orders
 

@@ -3,10 +3,10 @@
 import asyncio
 from pathlib import Path
 
-from parley.cli.options import CommandError
 from parley.config import SqliteConfig, StoreConfig
 from parley.core.errors import StoreMisconfigured, StoreUnavailable
 from parley.stores.open import opened
+from parley.supervisor.errors import CommandError
 from parley.supervisor.process import note
 
 _PAUSE_SECONDS = 1.0

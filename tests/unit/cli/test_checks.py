@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from parley.cli.checks import check_address, check_config, check_ready_file
-from parley.cli.options import Address, CommandError
 from parley.config import ConfigError, load, parse
+from parley.supervisor.addresses import Address
+from parley.supervisor.errors import CommandError
 
 CONFIG = """\
 backends: {local: {kind: llama_cpp, model_path: /none.gguf}, b: {kind: openai, base_url: "http://b/v1"}}

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from parley.cli.options import Address, CommandError, locked, parse_address, private_dir, run_dir, state_dir
+from parley.cli.options import locked, state_dir
+from parley.supervisor.addresses import Address, parse_address
+from parley.supervisor.errors import CommandError
+from parley.supervisor.folders import private_dir, run_dir
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from parley.cli.main import app
-from parley.cli.options import CommandError
 from parley.cli.terminal import said
 from parley.core.ports import Store, TurnEnd
 from parley.stores.sqlite import SqliteStore
+from parley.supervisor.errors import CommandError
 from parley.v1.message_pb2 import FunctionCall, Message, ToolCall, Usage
 from parley.v1.receipt_pb2 import Receipt
 from tests.contract.stores.making import begin, complete, converse, give_up, message

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from parley.cli.options import CommandError
+from parley.supervisor.errors import CommandError
 from parley.supervisor.process import Child, backoff, describe_end, spawn
 
 
