@@ -14,12 +14,13 @@ from cyclopts.validators import Number
 
 from parley.cli import options
 from parley.cli.checks import check_address, check_config, check_ready_file
+from parley.cli.edge_options import CorsOriginOption, DialectHostOption, MaxBodyOption
 from parley.config import Config, load
 from parley.logs.output import Output
 from parley.stores.open import opened
 from parley.supervisor import folders
 from parley.supervisor.addresses import Address
-from parley.supervisor.edge_settings import MAX_BODY, CorsOriginOption, DialectHostOption, EdgeSettings, MaxBodyOption
+from parley.supervisor.edge_settings import MAX_BODY, EdgeSettings
 from parley.supervisor.errors import CommandError
 from parley.supervisor.run import run
 from parley.supervisor.stack import Places, Stack

@@ -1,12 +1,7 @@
 """What an operator may change about the edge: web pages that may call it, its host names, the largest request."""
 
 import re
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
-
-from cyclopts import Parameter, Token
 
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "KB": 10**3, "MB": 10**6}
 _SIZE = re.compile(r"(\d+) *([A-Za-z]*)")
@@ -75,60 +70,3 @@ def parse_dialect_host(text: str) -> str:
         example = f"{dialect}=chat.example.com, without a port or path"
         raise ValueError(f'"{text}" has no host name; write for example {example}')
     return f"{dialect}={host}"
-
-
-def _to_size(_type: object, tokens: Sequence[Token]) -> int:
-    """How cyclopts reads a size."""
-    return parse_size(tokens[0].value)
-
-
-def _to_origins(_type: object, tokens: Sequence[Token]) -> tuple[str, ...]:
-    """How cyclopts reads origins, of which a variable has several with spaces between them."""
-    return tuple(parse_origin(token.value) for token in tokens)
-
-
-def _to_dialect_hosts(_type: object, tokens: Sequence[Token]) -> tuple[str, ...]:
-    """How cyclopts reads hosts, of which a variable has several with spaces between them."""
-    found = tuple(dict.fromkeys(parse_dialect_host(token.value) for token in tokens))
-    host, times = Counter(text.partition("=")[2] for text in found).most_common(1)[0]
-    if times > 1:
-        raise ValueError(f'"{host}" is given to more than one dialect')
-    return found
-
-
-CorsOriginOption = Annotated[
-    tuple[str, ...],
-    Parameter(
-        name="--cors-origin",
-        env_var="PARLEY_CORS_ORIGIN",
-        converter=_to_origins,
-        negative=(),
-        show_default=False,
-        help="Web pages whose scripts may call REST, by origin: https://app.example.com, or * for all. Repeatable. "
-        "Default: none.",
-    ),
-]
-MaxBodyOption = Annotated[
-    int,
-    Parameter(
-        name="--max-body",
-        env_var="PARLEY_MAX_BODY",
-        converter=_to_size,
-        show_default=write_size,
-        n_tokens=1,
-        accepts_keys=False,
-        help="The largest request body, up to 30MiB; a 20 MB image needs 28MiB.",
-    ),
-]
-DialectHostOption = Annotated[
-    tuple[str, ...],
-    Parameter(
-        name="--dialect-host",
-        env_var="PARLEY_DIALECT_HOST",
-        converter=_to_dialect_hosts,
-        negative=(),
-        show_default=False,
-        help="Host names that select the form of requests and errors on paths which name none: "
-        f"upchatty=chat.example.com, openpipe=*.pipes.example.com. Dialects: {', '.join(DIALECTS)}. Repeatable.",
-    ),
-]
