@@ -336,15 +336,15 @@ _IN_PIECES = frozenset({"content", "reasoning_content", "refusal", "data", "tran
 
 def joined(chunks: Iterable[Any]) -> Any:
     """Joins the chunks of a stream into the whole answer that they make, as a caller does."""
-    whole: dict[str, Any] = {}
+    non_streaming: dict[str, Any] = {}
     choices: dict[str, Any] = {}
     for chunk in chunks:
         for choice in chunk.get("choices", ()):
             made = choices.setdefault(choice["index"], {"message": {}})
             _join(made["message"], choice["delta"])
             _join(made, {name: value for name, value in choice.items() if name != "delta"})
-        _join(whole, {name: value for name, value in chunk.items() if name != "choices"})
-    return whole | {"choices": list(choices.values())}
+        _join(non_streaming, {name: value for name, value in chunk.items() if name != "choices"})
+    return non_streaming | {"choices": list(choices.values())}
 
 
 def _join(into: dict[str, Any], more: dict[str, Any]) -> None:
@@ -379,35 +379,37 @@ UNORDERED = KNOWN | {"text", "image_url", "url", "cache_control"}
 """The names of members that Parley may write in an order of its own: those of its messages, and usual ones of parts."""
 
 
-def require_in(part: Any, whole: Any) -> None:
+def require_in(part: Any, non_streaming: Any) -> None:
     """Raises AssertionError unless all that the part has is in the whole, which may have more members in its objects.
 
     Members that Parley does not know are in the same order.
     """
-    found = difference(part, whole)
+    found = difference(part, non_streaming)
     if found:
         note(f"sent: {write(part):.100000}")
     assert found is None, found
 
 
-def difference(part: Any, whole: Any, path: str = "") -> str | None:  # noqa: PLR0911 - one return for each difference
+def difference(part: Any, non_streaming: Any, path: str = "") -> str | None:  # noqa: PLR0911 - one return for each difference
     """Returns where the part is not in the whole; None where it is. See `require_in`."""
-    if isinstance(part, dict) and isinstance(whole, dict):
+    if isinstance(part, dict) and isinstance(non_streaming, dict):
         for name, value in part.items():
-            if name not in whole:
+            if name not in non_streaming:
                 return f"{path}.{name} is missing"
-            if found := difference(value, whole[name], f"{path}.{name}"):
+            if found := difference(value, non_streaming[name], f"{path}.{name}"):
                 return found
         order = [name for name in part if name not in UNORDERED]
-        kept = [name for name in whole if name not in UNORDERED and name in part]
+        kept = [name for name in non_streaming if name not in UNORDERED and name in part]
         if order != kept:
             return f"{path} has {kept} in place of {order}"
         return None
-    if isinstance(part, list) and isinstance(whole, list):
-        if len(part) != len(whole):
-            return f"{path} has {len(whole)} items in place of {len(part)}: {whole!r:.300}"
-        pairs = enumerate(zip(part, whole, strict=True))
+    if isinstance(part, list) and isinstance(non_streaming, list):
+        if len(part) != len(non_streaming):
+            return f"{path} has {len(non_streaming)} items in place of {len(part)}: {non_streaming!r:.300}"
+        pairs = enumerate(zip(part, non_streaming, strict=True))
         return next((found for place, (a, b) in pairs if (found := difference(a, b, f"{path}[{place}]"))), None)
     return (
-        None if type(part) is type(whole) and part == whole else f"{path} is {whole!r:.300} in place of {part!r:.300}"
+        None
+        if type(part) is type(non_streaming) and part == non_streaming
+        else f"{path} is {non_streaming!r:.300} in place of {part!r:.300}"
     )

@@ -67,7 +67,7 @@ Gate = Signal
 
 
 @dataclass(frozen=True)
-class Pause:
+class Delay:
     """In a script: the upstream is silent for so many seconds."""
 
     seconds: float
@@ -85,7 +85,7 @@ class Stall:
     """In a script: the upstream falls silent for good and keeps the connection open."""
 
 
-Step = bytes | str | dict[str, Any] | Signal | Pause | Cut | Stall
+Step = bytes | str | dict[str, Any] | Signal | Delay | Cut | Stall
 
 
 @dataclass(frozen=True)
@@ -316,7 +316,7 @@ async def _play(steps: list[Step], writer: asyncio.StreamWriter) -> None:
                 await writer.drain()
             case Signal():
                 await asyncio.shield(asyncio.wrap_future(step._future))  # noqa: SLF001 - one module
-            case Pause():
+            case Delay():
                 await asyncio.sleep(step.seconds)
             case Stall():
                 await asyncio.Event().wait()

@@ -15,7 +15,7 @@ local byte, concat, find, sub = string.byte, table.concat, string.find, string.s
 local skip_space, key_end, value_end, scalar_end = json.skip_space, json.key_end, json.value_end, json.scalar_end
 local QUOTE, OPENING_BRACE, OPENING_BRACKET, CLOSING_BRACE, CLOSING_BRACKET, COMMA = ('"{[}],'):byte(1, 6)
 local TRUE, FALSE, NULL, MINUS, ZERO, NINE = ("tfn-09"):byte(1, 6)
-local MOST_FAULTS = 100
+local MAX_FAULTS = 100
 
 -- The keys that content parts, annotations, choices of a tool, voices and formats of custom tools have in OpenAI's API, and
 -- the marks of Anthropic's caches: their order says nothing. Objects with other keys are passed on as text.
@@ -36,7 +36,7 @@ local half_pair -- where the first half of a surrogate pair is that has not been
 local objects = 0 -- how many have been read, ever: each field knows the one that it was last seen in
 
 local function add_fault(rule, sort, name)
-  if #faults == MOST_FAULTS then
+  if #faults == MAX_FAULTS then
     return
   end
   local parts = {}
@@ -72,7 +72,7 @@ end
 -- Each takes where a value begins, with which byte, and its field. It returns where the value ends, and whether the
 -- transcoder would change it. What is null is as good as left out, unless the field is required.
 
-local function misfit(at, first, field)
+local function field_error(at, first, field)
   local last = value_end(text, at, first)
   add_fault(field.must_be, first == QUOTE and field.parsing or field.sort)
   replace(at, last, field.neutral or "null")
@@ -83,14 +83,14 @@ local function read_string(at, first, field)
   if first == QUOTE or first == NULL and not field.required then
     return scalar_end(text, at, first)
   end
-  return misfit(at, first, field)
+  return field_error(at, first, field)
 end
 
 local function read_bool(at, first, field)
   if first == TRUE or first == FALSE or first == NULL then
     return scalar_end(text, at, first)
   end
-  return misfit(at, first, field)
+  return field_error(at, first, field)
 end
 
 local COUNT, LEAST, MOST = 2 ^ 32 - 1, "9223372036854775808", "9223372036854775807"
@@ -133,7 +133,7 @@ local function read_number(at, first, field)
   if first == NULL then
     return scalar_end(text, at, first)
   elseif first ~= QUOTE and first ~= MINUS and not (first and first >= ZERO and first <= NINE) then
-    return misfit(at, first, field)
+    return field_error(at, first, field)
   end
   local last = scalar_end(text, at, first)
   local token = first == QUOTE and sub(text, at + 1, last - 1) or sub(text, at, last)
@@ -158,7 +158,7 @@ local function read_items(at, first, field, read_item)
   if first == NULL and not field.required then
     return scalar_end(text, at, first)
   elseif first ~= OPENING_BRACKET then
-    return misfit(at, first, field)
+    return field_error(at, first, field)
   end
   local character
   depth = depth + 1
@@ -176,14 +176,14 @@ end
 -- An array of anything, which is kept as it is.
 local function read_values(at, first, field)
   if first ~= OPENING_BRACKET and first ~= NULL then
-    return misfit(at, first, field)
+    return field_error(at, first, field)
   end
   return value_end(text, at, first, USUAL)
 end
 
 local function read_struct(at, first, field)
   if first ~= OPENING_BRACE and first ~= NULL then
-    return misfit(at, first, field)
+    return field_error(at, first, field)
   end
   return value_end(text, at, first, not field.text and USUAL or nil)
 end
@@ -196,21 +196,21 @@ local function read_object_or_null(at, first, field)
   elseif first == NULL then
     return scalar_end(text, at, first)
   end
-  return misfit(at, first, field)
+  return field_error(at, first, field)
 end
 
 local function read_object_item(at, first, item)
   if first == OPENING_BRACE then
     return read_object(at, item.of)
   end
-  return misfit(at, first, item)
+  return field_error(at, first, item)
 end
 
 local function read_string_item(at, first, item)
   if first == QUOTE then
     return scalar_end(text, at, first)
   end
-  return misfit(at, first, item)
+  return field_error(at, first, item)
 end
 
 local function read_objects(at, first, field)
@@ -226,7 +226,7 @@ local function read_map(at, first, field)
   if first == NULL then
     return scalar_end(text, at, first)
   elseif first ~= OPENING_BRACE then
-    return misfit(at, first, field)
+    return field_error(at, first, field)
   end
   local start, fits, character, _ = at, true, nil, nil
   at, character = skip_space(text, at + 1)

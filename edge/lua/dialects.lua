@@ -5,7 +5,7 @@
 --   requires_model                  whether the document requires `model`, even where a default is configured
 --   tells_missing                   whether to tell of `messages` that are not there apart from those that are none
 --   check(request)                  what the dialect alone demands: the {field, message, kind} of a breach, or nothing
---   streams(accept, told, stream)   whether to stream; `told` is whether the body's `stream` says anything
+--   streams(accept, is_set, stream) whether to stream; `is_set` is whether the body's `stream` says anything
 --   nulls                           whether answers have null for what OpenAI's API always has, as its clients' types demand;
 --                                   the documents of the other dialects show answers without
 --   events                          the form of an error in mid-stream, which the service renders: `text` is
@@ -60,8 +60,8 @@ local function accepted(accept)
 end
 
 -- The body decides where it says something; else an `Accept` that names event streams and not JSON.
-local function streams(accept, told, stream)
-  if told then
+local function streams(accept, is_set, stream)
+  if is_set then
     return stream
   end
   local events, json = accepted(accept)
@@ -71,13 +71,13 @@ end
 -- ---------------------------------------------------------------------------------------------------------- openai
 
 -- OpenAI's SDKs wait no longer than this, in seconds: told to wait longer they would try again at once, and in vain.
-local LONGEST_WAIT = 60
+local MAX_WAIT = 60
 
 -- OpenAI's SDKs obey `x-should-retry` before anything else.
 local function openai_headers(headers, failure)
   plain_headers(headers, failure)
   local wait = tonumber(headers:get("retry-after") or "0") or 0
-  headers:replace("x-should-retry", failure.retry and wait <= LONGEST_WAIT and "true" or "false")
+  headers:replace("x-should-retry", failure.retry and wait <= MAX_WAIT and "true" or "false")
 end
 
 local OPENAI_CODES = {
@@ -150,10 +150,10 @@ local function location(place, field)
 end
 
 local function detail(failure, field, message, kind)
-  local told = message:gsub("`(%w+)`", function(name)
+  local translated = message:gsub("`(%w+)`", function(name)
     return FASTAPI_NAMES[name] and "`" .. FASTAPI_NAMES[name] .. "`"
   end)
-  return ('{"loc":%s,"msg":%s,"type":%s}'):format(location(failure.place, field), quote(told), quote(kind))
+  return ('{"loc":%s,"msg":%s,"type":%s}'):format(location(failure.place, field), quote(translated), quote(kind))
 end
 
 local function fastapi_body(failure)

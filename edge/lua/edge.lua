@@ -25,7 +25,7 @@ local function breaches(read, kind, dialect, is_gzip)
   local own = kind == COMPLETION and dialect.check(read)
   local found = { own or nil }
   for _, fault in ipairs(read.faults) do
-    local message, param = errors.misfit(fault[1], fault[2])
+    local message, param = errors.field_error(fault[1], fault[2])
     if not own or own[1] ~= param then
       found[#found + 1] = { param, message, fault[3] }
     end
@@ -37,12 +37,12 @@ local function breaches(read, kind, dialect, is_gzip)
 end
 
 -- How many violations are told, so that the worker takes the header.
-local MOST = 20
+local MAX_FAULTS = 20
 
 -- Has the service refuse the call, which first looks at the key. It gets what is left of the body, or nothing.
 local function refuse(handle, buffer, read, found, is_final)
   local pairs_told = {}
-  for place = 1, math.min(#found, MOST) do
+  for place = 1, math.min(#found, MAX_FAULTS) do
     pairs_told[place] = { found[place][1], found[place][3] .. ":" .. found[place][2] }
   end
   local headers = handle:headers()
@@ -123,7 +123,7 @@ local function write_body(handle, dialect, failure)
   end
 end
 
-local function is_well(status, grpc_status)
+local function is_success(status, grpc_status)
   return status == "204" or status == "200" and (grpc_status == nil or grpc_status == "0")
 end
 
@@ -146,7 +146,7 @@ function envoy_on_response(handle)
     cors.allow(headers, request.origin)
   end
   local status, grpc_status = headers:get(":status"), headers:get("grpc-status")
-  if is_well(status, grpc_status) then
+  if is_success(status, grpc_status) then
     if headers:get("content-type") == "text/event-stream" then
       headers:replace("cache-control", "no-cache")
       headers:replace("x-accel-buffering", "no")

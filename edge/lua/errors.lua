@@ -85,11 +85,11 @@ local function read_service(failure, headers)
 end
 
 -- The start of a request line, as it may stand in a message.
-local LONGEST_LINE = 200
+local MAX_LINE_LENGTH = 200
 
 -- The message for a URL that no route serves.
 local function unknown_url(line)
-  local shown = #line > LONGEST_LINE and line:sub(1, LONGEST_LINE) .. "…" or line
+  local shown = #line > MAX_LINE_LENGTH and line:sub(1, MAX_LINE_LENGTH) .. "…" or line
   local served = line:lower():find("/api/", 1, true) and "/api/v1/chat/completions, /api/v1/models and /api/v1/sessions"
     or "/v1/chat/completions and /v1/models"
   return ("Unknown request URL: %s; this service serves %s (see /openapi.json)"):format(shown, served)
@@ -148,7 +148,7 @@ local DOCUMENTED = {
 }
 
 -- The message for a field that breaks the rule, and its name.
-function errors.misfit(field, rule)
+function errors.field_error(field, rule)
   local documented = rule:find("^must be") and DOCUMENTED[field]
   return documented or ("`%s` %s"):format(field, rule), field
 end
@@ -159,7 +159,7 @@ local FORMS = {
   function(failure, message)
     local field, kind = message:match("^([%w_.%[%]]+): invalid value .* for type ([%w_./]+)$")
     if field then
-      failure.message, failure.param = errors.misfit(field, "must be " .. (TYPES[kind] or "an object"))
+      failure.message, failure.param = errors.field_error(field, "must be " .. (TYPES[kind] or "an object"))
       return true
     end
   end,
@@ -167,7 +167,7 @@ local FORMS = {
   function(failure, message)
     local field = message:match("already set%. Cannot set '([%w_]+)'")
     if field then
-      failure.message, failure.param = errors.misfit(field, "is given twice")
+      failure.message, failure.param = errors.field_error(field, "is given twice")
       return true
     end
   end,
@@ -175,7 +175,7 @@ local FORMS = {
   function(failure, message)
     local field = message:match("^The binding value .* of the field ([%w_]+) is conflicting")
     if field then
-      failure.message, failure.param = errors.misfit(field, "differs from that of the path; leave it out")
+      failure.message, failure.param = errors.field_error(field, "differs from that of the path; leave it out")
       return true
     end
   end,

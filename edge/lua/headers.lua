@@ -6,7 +6,7 @@
 
 local headers = {}
 
-local LARGEST, MOST = 12 * 1024, 100
+local MAX_SIZE, MAX_COUNT = 12 * 1024, 100
 
 -- Returns what is wrong with the size of a request's headers, or nil.
 function headers.excess(of)
@@ -14,9 +14,9 @@ function headers.excess(of)
   for name, value in pairs(of) do
     size, count = size + #name + #value, count + 1
   end
-  if count > MOST then
-    return ("The request has more than %d headers"):format(MOST)
-  elseif size > LARGEST then
+  if count > MAX_COUNT then
+    return ("The request has more than %d headers"):format(MAX_COUNT)
+  elseif size > MAX_SIZE then
     return "The request headers are larger than 12 KiB"
   end
 end

@@ -6,9 +6,9 @@
 local byte, find, gsub, match, sub = string.byte, string.find, string.gsub, string.match, string.sub
 local QUOTE, BACKSLASH, OPENING_BRACE, OPENING_BRACKET, CLOSING_BRACE, CLOSING_BRACKET = ('"\\{[}]'):byte(1, 6)
 local COMMA, COLON, MINUS, POINT, ZERO, NINE = (",:-.09"):byte(1, 6)
-local DEEPEST = 100
+local MAX_DEPTH = 100
 -- A number of so many characters is the same as a double.
-local SURE_DIGITS = 15
+local EXACT_DIGITS = 15
 -- Levels of JSON that a google.protobuf.Value surely holds: each takes three of protobuf's 100.
 local DEEPEST_VALUE = 24
 
@@ -119,10 +119,10 @@ end
 local function is_inexact(text, at, last, character)
   if not is_digit_or_minus(character) then
     return false
-  elseif last - at >= SURE_DIGITS then
+  elseif last - at >= EXACT_DIGITS then
     return true
   end
-  if last - at < SURE_DIGITS and digits_end(text, at) == last then
+  if last - at < EXACT_DIGITS and digits_end(text, at) == last then
     return false
   end
   local token = sub(text, at, last)
@@ -144,7 +144,7 @@ local function value_end(text, at, character, usual)
   while true do
     local opened = false
     if character == OPENING_BRACE or character == OPENING_BRACKET then
-      if depth == DEEPEST then
+      if depth == MAX_DEPTH then
         error(json.TOO_DEEP, 0)
       end
       depth = depth + 1

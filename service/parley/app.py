@@ -9,7 +9,7 @@ from pathlib import Path
 
 from parley.auth.api_keys import ApiKeys
 from parley.backends.anthropic.backend import Anthropic
-from parley.backends.breaker_state import shared_cells
+from parley.backends.breaker_state import shared_states
 from parley.backends.llama_cpp.backend import LlamaCpp
 from parley.backends.llama_cpp.launch import socket_path
 from parley.backends.openai.backend import OpenAI
@@ -27,14 +27,14 @@ from parley.config import (
 )
 from parley.core.chat import Chat
 from parley.core.ports import Backend, Store
-from parley.core.routing.health import HealthWatch
+from parley.core.routing.health import HealthChecker
 from parley.core.routing.router import Router
 from parley.core.sessions.reaper import Reaper
-from parley.core.sessions.store_monitor import StoreWatch
+from parley.core.sessions.store_monitor import StoreMonitor
 from parley.core.sessions.turns import Turns
-from parley.core.usage.limits import Limits
+from parley.core.usage.limits import RateLimiter
 from parley.rpc.server import Server
-from parley.stores.open import opened
+from parley.stores.open import open_store
 
 GRACE_SECONDS = 10.0
 _SWITCH_SECONDS = 0.0005  # the store's thread waits this long for the loop, after each statement; Python's own: 5 ms
@@ -43,12 +43,12 @@ _SWITCH_SECONDS = 0.0005  # the store's thread waits this long for the loop, aft
 def _backend(name: str, config: BackendConfig, run_dir: Path) -> Backend:
     """Makes a configured backend; it does not connect before it is asked. Raises ConfigError."""
     try:
-        return _made(name, config, run_dir)
+        return _make(name, config, run_dir)
     except ConfigError as error:
         raise ConfigError(f"backends.{name}.{error}") from error
 
 
-def _made(name: str, config: BackendConfig, run_dir: Path) -> Backend:
+def _make(name: str, config: BackendConfig, run_dir: Path) -> Backend:
     match config:
         case LlamaCppBackend():
             return LlamaCpp(socket_path(run_dir, name), config.health)
@@ -103,14 +103,14 @@ async def serve(  # noqa: PLR0913 - what a worker is made of
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
     backends = {name: _backend(name, backend, run_dir) for name, backend in config.backends.items()}
-    router = Router(config, backends, cells=shared_cells(run_dir))
+    router = Router(config, backends, states=shared_states(run_dir))
     try:
-        async with opened(config.store, state_dir, may_be_away=True) as store:
-            turns, limits = Turns(store), Limits(config.limits, store)
+        async with open_store(config.store, state_dir, allow_unavailable=True) as store:
+            turns, limits = Turns(store), RateLimiter(config.limits, store)
             server = Server(Chat(router, turns, limits, store), router, store, ApiKeys(store))
             address = await server.start(address)
-            _calm_collector()
-            async with _attended(store, server, config), _looked_after(config, backends, router):
+            _tune_garbage_collector()
+            async with _store_tasks(store, server, config), _health_checks(config, backends, router):
                 on_ready(address)
                 await stop.wait()
                 await server.stop(grace())
@@ -122,32 +122,32 @@ async def serve(  # noqa: PLR0913 - what a worker is made of
 
 
 @asynccontextmanager
-async def _attended(store: Store, server: Server, config: Config) -> AsyncIterator[None]:
+async def _store_tasks(store: Store, server: Server, config: Config) -> AsyncIterator[None]:
     """Reaps what is due, and watches whether the store is there."""
-    reaper, watch = Reaper(store, config.sessions.ttl), StoreWatch(store, server.store_changed)
-    await watch.check()
+    reaper, monitor = Reaper(store, config.sessions.ttl), StoreMonitor(store, server.store_changed)
+    await monitor.check()
     reaper.start()
-    watch.start()
+    monitor.start()
     try:
         yield
     finally:
         await reaper.stop()
-        await watch.stop()
+        await monitor.stop()
 
 
 @asynccontextmanager
-async def _looked_after(config: Config, backends: Mapping[str, Backend], router: Router) -> AsyncIterator[None]:
+async def _health_checks(config: Config, backends: Mapping[str, Backend], router: Router) -> AsyncIterator[None]:
     """Asks the backends that can say so how they are."""
     checks = {name: check for name, one in config.backends.items() if (check := getattr(one, "health", None))}
-    watch = HealthWatch(backends, checks, router.targets)
-    watch.start()
+    checker = HealthChecker(backends, checks, router.targets)
+    checker.start()
     try:
         yield
     finally:
-        await watch.stop()
+        await checker.stop()
 
 
-def _calm_collector() -> None:
+def _tune_garbage_collector() -> None:
     """Leaves what start-up made out of every later collection, and collects the rest less often."""
     gc.collect()
     gc.freeze()

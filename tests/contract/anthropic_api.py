@@ -22,7 +22,7 @@ def message(*blocks: dict[str, Any], stop_reason: str = "end_turn", **more: Any)
     } | more
 
 
-def said(text: str) -> dict[str, Any]:
+def text_block(text: str) -> dict[str, Any]:
     """Returns a block of text."""
     return {"type": "text", "text": text}
 
@@ -34,11 +34,11 @@ def event(kind: str, **fields: Any) -> str:
 
 def start(**usage: int) -> str:
     """Returns the first event of a stream, with what the prompt cost."""
-    begun = message(stop_reason="", usage={"input_tokens": 9, "output_tokens": 1} | usage)
-    return event("message_start", message=begun | {"stop_reason": None})
+    started = message(stop_reason="", usage={"input_tokens": 9, "output_tokens": 1} | usage)
+    return event("message_start", message=started | {"stop_reason": None})
 
 
-def opened(index: int = 0, **block: Any) -> str:
+def block_start(index: int = 0, **block: Any) -> str:
     """Returns the beginning of a content block, by default of an empty text."""
     return event("content_block_start", index=index, content_block=block or {"type": "text", "text": ""})
 
@@ -48,7 +48,7 @@ def delta(kind: str = "text_delta", index: int = 0, **fields: Any) -> str:
     return event("content_block_delta", index=index, delta={"type": kind, **fields})
 
 
-def closed(index: int = 0) -> str:
+def block_stop(index: int = 0) -> str:
     """Returns the end of a content block."""
     return event("content_block_stop", index=index)
 
@@ -61,12 +61,12 @@ def stopped(reason: str = "end_turn", **usage: int) -> list[Step]:
 
 def begins() -> list[Step]:
     """Returns what stands before the first piece of text."""
-    return [start(), opened(), event("ping")]
+    return [start(), block_start(), event("ping")]
 
 
 def ends() -> list[Step]:
     """Returns what follows the last piece of text."""
-    return [closed(), *stopped()]
+    return [block_stop(), *stopped()]
 
 
 def error(kind: str, words: str) -> dict[str, Any]:

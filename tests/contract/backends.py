@@ -16,10 +16,10 @@ from google.protobuf import json_format
 from parley.config import Timeouts
 from parley.core.errors import ParleyError, UpstreamError
 from parley.core.ports import Backend, UpstreamCall
-from parley.core.streaming.accumulator import AnswerJoiner
+from parley.core.streaming.accumulator import CompletionAccumulator
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
-from tests.upstream import Cut, Gate, Pause, Signal, Stall
+from tests.upstream import Cut, Delay, Gate, Signal, Stall
 
 NOT_AVAILABLE = 'The model "myapp-123" is not available; try again later'
 KEY = "tgp_v1_the.secret+of/this=test"
@@ -34,7 +34,7 @@ class Mark(Enum):
     TOO_LONG = "an error that says that the conversation is too long"
 
 
-Piece = str | bytes | Mark | Signal | Pause | Cut | Stall
+Piece = str | bytes | Mark | Signal | Delay | Cut | Stall
 """A step of a stream: a piece of text; raw bytes, where the vendor speaks HTTP; a mark; what else happens."""
 
 
@@ -94,7 +94,7 @@ class Vendor(Protocol):
         """Returns the model that a call asked for."""
         ...
 
-    def whole(self, words: str) -> Any:
+    def complete_answer(self, words: str) -> Any:
         """Answers whole, at the cost of 9 + 3 tokens."""
         ...
 
@@ -135,10 +135,10 @@ async def collect(backend: Backend, asked: UpstreamCall) -> list[ChatCompletionC
 
 def completion_of(chunks: Iterable[ChatCompletionChunk]) -> ChatCompletion:
     """Returns the answer that a stream adds up to."""
-    joiner = AnswerJoiner(ChatCompletion())
+    accumulator = CompletionAccumulator(ChatCompletion())
     for chunk in chunks:
-        joiner.add(chunk)
-    return joiner.completion()
+        accumulator.add(chunk)
+    return accumulator.completion()
 
 
 def joined(chunks: Iterable[ChatCompletionChunk]) -> Message:

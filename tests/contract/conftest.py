@@ -26,9 +26,9 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 async def store(file: Path) -> AsyncIterator[SqliteStore]:
     """A store with the real clock."""
-    opened = SqliteStore(file)
-    yield opened
-    await opened.close()
+    new_store = SqliteStore(file)
+    yield new_store
+    await new_store.close()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ Said = tuple[str, str]
 
 
 @dataclass
-class Talk:
+class ModelTurn:
     """A turn. `lease` is when its lease runs out; None once it has been given back or taken away.
 
     Of its messages the first `asked` are the request's. `receipt` stands for the receipt that it ended with.
@@ -35,11 +35,11 @@ class Conversation:
     """A session."""
 
     updated: float
-    talks: list[Talk] = field(default_factory=list)
+    talks: list[ModelTurn] = field(default_factory=list)
     count: int = 0
     forked_from: str | None = None
 
-    def completed(self) -> list[Talk]:
+    def completed(self) -> list[ModelTurn]:
         """The turns that count."""
         return [talk for talk in self.talks if talk.state == "completed"]
 
@@ -49,7 +49,7 @@ class Conversation:
 
 
 @dataclass
-class Held:
+class ClaimedKey:
     """A claimed key: `reply` is there once it was answered, until its session `is_gone`."""
 
     digest: bytes
@@ -66,7 +66,7 @@ class Model:
 
     def __init__(self) -> None:
         self.sessions: dict[str, Conversation] = {}
-        self.claims: dict[str, Held] = {}
+        self.claims: dict[str, ClaimedKey] = {}
         self._fence = 0
 
     def begin(self, session: str, sent: list[Said], now: float, *, new: bool) -> tuple[int, list[Said], list[Said]]:
@@ -82,7 +82,7 @@ class Model:
             _crash(talk)
         known.count += 1
         known.updated = now
-        known.talks.append(Talk(known.count, list(fresh), len(fresh), lease=now + LEASE))
+        known.talks.append(ModelTurn(known.count, list(fresh), len(fresh), lease=now + LEASE))
         return known.count, stored, fresh
 
     def end(self, session: str, number: int, state: str, answer: list[Said], receipt: int | None) -> None:
@@ -95,7 +95,7 @@ class Model:
         talk.state, talk.lease = state, None
         talk.reason = None if state == "completed" else "failed"
 
-    def running(self, session: str, number: int) -> Talk | None:
+    def running(self, session: str, number: int) -> ModelTurn | None:
         """Finds a turn that can still be ended."""
         talks = self.sessions[session].talks if session in self.sessions else []
         return next((talk for talk in talks if talk.number == number and talk.lease is not None), None)
@@ -114,8 +114,8 @@ class Model:
         for name, known in list(self.sessions.items()):
             if known.updated < sessions_before and not known.busy(now):
                 self._remove(name)
-        for key, held in list(self.claims.items()):
-            if held.updated < claims_before and (held.reply is not None or held.is_gone or held.lease <= now):
+        for key, lease in list(self.claims.items()):
+            if lease.updated < claims_before and (lease.reply is not None or lease.is_gone or lease.lease <= now):
                 del self.claims[key]
 
     def fork(self, session: str, new: str, through: int | None, now: float) -> None:
@@ -136,34 +136,34 @@ class Model:
 
     def claim(self, key: str, digest: bytes, now: float) -> int | bytes:
         """Claims a key: returns the fence, or the reply."""
-        held = self.claims.get(key)
-        if held is not None and held.digest != digest:
+        lease = self.claims.get(key)
+        if lease is not None and lease.digest != digest:
             raise KeyReused
-        if held is not None and held.is_gone:
+        if lease is not None and lease.is_gone:
             raise ReplyDeleted
-        if held is not None and held.reply is not None:
-            return held.reply
-        if held is not None and held.lease > now:
+        if lease is not None and lease.reply is not None:
+            return lease.reply
+        if lease is not None and lease.lease > now:
             raise KeyInUse
         self._fence += 1
-        self.claims[key] = Held(digest, self._fence, now + LEASE, now)
+        self.claims[key] = ClaimedKey(digest, self._fence, now + LEASE, now)
         return self._fence
 
     def end_claim(self, key: str, fence: int, reply: bytes | None, session: str | None, now: float) -> None:
         """Keeps the reply, for a day from now, or frees the key."""
-        held = self.held(key, fence)
-        if held is None:
+        lease = self.lease(key, fence)
+        if lease is None:
             raise TurnLost
         if reply is None:
             del self.claims[key]
         else:
-            held.reply, held.session, held.updated = reply, session, now
+            lease.reply, lease.session, lease.updated = reply, session, now
 
-    def held(self, key: str, fence: int) -> Held | None:
+    def lease(self, key: str, fence: int) -> ClaimedKey | None:
         """Finds a claim that is still this one."""
-        held = self.claims.get(key)
-        running = held is not None and held.fence == fence and held.reply is None and not held.is_gone
-        return held if running else None
+        lease = self.claims.get(key)
+        running = lease is not None and lease.fence == fence and lease.reply is None and not lease.is_gone
+        return lease if running else None
 
     def session(self, session: str) -> Conversation:
         """Finds a session. Raises SessionNotFound."""
@@ -173,9 +173,9 @@ class Model:
 
     def _remove(self, session: str) -> None:
         del self.sessions[session]
-        for held in self.claims.values():
-            if held.session == session:
-                held.reply, held.session, held.is_gone = None, None, True
+        for lease in self.claims.values():
+            if lease.session == session:
+                lease.reply, lease.session, lease.is_gone = None, None, True
 
 
 def _fresh(stored: list[Said], sent: list[Said]) -> list[Said]:
@@ -197,6 +197,6 @@ def _fresh(stored: list[Said], sent: list[Said]) -> list[Said]:
     return fresh
 
 
-def _crash(talk: Talk) -> None:
+def _crash(talk: ModelTurn) -> None:
     if talk.lease is not None:
         talk.state, talk.reason, talk.lease = "incomplete", "crashed", None

@@ -67,7 +67,7 @@ class HttpVendor:
         """Returns the model that a call asked for."""
         return str(received.json["model"])
 
-    def whole(self, words: str) -> Json:
+    def complete_answer(self, words: str) -> Json:
         """Answers whole."""
         return Json(self.answer(words))
 
@@ -129,7 +129,7 @@ OPENAI = HttpVendor(
 ANTHROPIC = HttpVendor(
     name="anthropic",
     make=lambda root: Anthropic(root, KEY, max_tokens=4096),
-    answer=lambda words: anthropic.message(anthropic.said(words)),
+    answer=lambda words: anthropic.message(anthropic.text_block(words)),
     begins=anthropic.begins,
     piece=lambda words: anthropic.delta(text=words),
     ends=anthropic.ends,

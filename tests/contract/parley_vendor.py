@@ -36,9 +36,9 @@ from parley.core.ports import Backend
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Delta, Usage
 from tests.contract.backends import KEY, Mark, Piece
-from tests.upstream import PATIENCE, Cut, Pause, Signal, Stall
+from tests.upstream import PATIENCE, Cut, Delay, Signal, Stall
 
-Step = bytes | Message | Signal | Pause | Cut | Stall
+Step = bytes | Message | Signal | Delay | Cut | Stall
 
 USAGE = Usage(prompt_tokens=9, completion_tokens=3, total_tokens=12)
 
@@ -203,7 +203,7 @@ class ScriptedParley:
                     yield step
                 case Signal():
                     step.wait()
-                case Pause():
+                case Delay():
                     over.wait(step.seconds)
                 case Stall():
                     over.wait(PATIENCE)
@@ -352,7 +352,7 @@ class ParleyVendor:
         """Returns the model that a call asked for."""
         return received.message.model
 
-    def whole(self, words: str) -> Answer:
+    def complete_answer(self, words: str) -> Answer:
         """Answers whole, at the cost of 9 + 3 tokens."""
         return Answer([completion(words)])
 

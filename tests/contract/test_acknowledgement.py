@@ -70,23 +70,23 @@ def worker(upstream: ScriptedUpstream, tmp_path: Path) -> Iterator[Worker]:
         process.wait(processes.PATIENCE)
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
 def test_the_commit_is_synced_before_the_answer_is_acknowledged(
-    worker: Worker, upstream: ScriptedUpstream, *, streamed: bool
+    worker: Worker, upstream: ScriptedUpstream, *, is_stream: bool
 ) -> None:
     """Between the backend's answer and the bytes that acknowledge it, an fsync of the log has completed."""
-    upstream.default = stream(ANSWER) if streamed else Json(completion(ANSWER))
+    upstream.default = stream(ANSWER) if is_stream else Json(completion(ANSWER))
     request = CreateChatCompletionRequest(model="scripted")
     request.messages.add(role="user").content.string_value = "Hi"
     metadata = (("authorization", f"Bearer {worker.key}"),)
     stub = ChatCompletionsStub(worker.channel)
     for _ in range(3):
-        if streamed:
+        if is_stream:
             text = b"".join(body.data for body in stub.StreamChatCompletionEvents(request, metadata=metadata))
             assert text.endswith(b"data: [DONE]\n\n")
         else:
             stub.CreateChatCompletion(request, metadata=metadata)
-    events = _events(worker.trace.read_text(errors="replace"), b"[DONE]".decode() if streamed else ANSWER)
+    events = _events(worker.trace.read_text(errors="replace"), b"[DONE]".decode() if is_stream else ANSWER)
     assert 3 == events.count("acknowledged"), events
     for place, event in enumerate(events):
         assert event != "acknowledged" or "synced" == events[place - 1], events

@@ -143,7 +143,7 @@ async def test_unknown_fields_that_a_package_would_lose(
 async def test_tools_that_must_not_be_called(upstream: ScriptedUpstream) -> None:
     """They are left out, as the provider may have none; fields of earlier answers keep nobody from being asked."""
     backend = AnyLLM("anthropic", KEY, f"http://{upstream.address}")
-    upstream.answer(anthropic_api.message(anthropic_api.said("x")))
+    upstream.answer(anthropic_api.message(anthropic_api.text_block("x")))
     earlier = {"role": "assistant", "content": "a", "extra_json": '{"reasoning_details":[]}'}
     user = {"role": "user", "content": "hi"}
     await backend.complete(call(messages=[user, earlier, user], tools=[{"type": "web_search"}], tool_choice="none"))
@@ -157,7 +157,8 @@ async def test_signed_thinking(upstream: ScriptedUpstream) -> None:
     thinking = {"type": "thinking", "thinking": "hm", "signature": "EqQB"}
     use = {"type": "tool_use", "id": "c", "name": "f", "input": {"a": 1}}
     upstream.answer(
-        anthropic_api.message(thinking, use, stop_reason="tool_use"), anthropic_api.message(anthropic_api.said("x"))
+        anthropic_api.message(thinking, use, stop_reason="tool_use"),
+        anthropic_api.message(anthropic_api.text_block("x")),
     )
     tools = [{"type": "function", "function": {"name": "f"}}]
     said = (await backend.complete(call(tools=tools))).choices[0].message

@@ -17,7 +17,7 @@ from aiohttp import ServerDisconnectedError
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from parley.backends.http.client import AskedAgain, Endpoint, NoneFree
+from parley.backends.http.client import Endpoint, PoolExhausted, RetriedOnFreshConnection
 from parley.backends.openai.backend import OpenAI
 from parley.config import parse
 from parley.core.errors import UpstreamMisconfigured, UpstreamRateLimited, UpstreamTimeout, UpstreamUnavailable
@@ -87,7 +87,7 @@ async def test_names_that_move(two_places: tuple[int, dict[str, int]]) -> None:
     port, had = two_places
     names = Names("127.0.0.1")
     kept, short = (
-        Endpoint(URL(f"http://upstream:{port}/"), {}, dns_seconds=0, resolver=names, oldest=oldest)
+        Endpoint(URL(f"http://upstream:{port}/"), {}, dns_seconds=0, resolver=names, max_age=oldest)
         for oldest in (300, 0)
     )
     assert [b"127.0.0.1"] * 4 == [await ask(endpoint) for endpoint in (kept, kept, short, short)]
@@ -102,7 +102,7 @@ async def test_names_are_not_asked_for_each_connection(two_places: tuple[int, di
     """What a name leads to holds for a while."""
     port, _ = two_places
     names = Names("127.0.0.1")
-    endpoint = Endpoint(URL(f"http://upstream:{port}/"), {}, resolver=names, oldest=0)
+    endpoint = Endpoint(URL(f"http://upstream:{port}/"), {}, resolver=names, max_age=0)
     for _ in range(3):
         await ask(endpoint)
     assert 1 == names.asked
@@ -170,7 +170,7 @@ async def test_waiting_calls_that_give_up() -> None:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0):
                     await endpoint.post(b"{}", 5)
-        with pytest.raises(NoneFree):
+        with pytest.raises(PoolExhausted):
             await endpoint.post(b"{}", 0.01)
         answer.close()
         (await endpoint.post(b"{}", 5)).close()
@@ -190,7 +190,7 @@ async def test_one_stale_connection_is_enough() -> None:
             await answer.release()
         gone = Raw([b""])
         upstream.answer(*[gone] * 2)
-        with pytest.raises(AskedAgain) as caught:
+        with pytest.raises(RetriedOnFreshConnection) as caught:
             await endpoint.post(b"{}", 5)
         assert isinstance(caught.value.error, ServerDisconnectedError)
         assert (7, 6) == (len(upstream.requests), upstream.connections)
@@ -212,7 +212,7 @@ async def test_the_upstream_sees_no_more_than_the_table_allows(warm: int) -> Non
         model = router.model(Caller("default", "key_1"), "m")
 
         async def ask() -> None:
-            await router.run(model, request(), request().messages, session_id=None, deadline=None).complete()
+            await router.new_execution(model, request(), request().messages, session_id=None, deadline=None).complete()
 
         await asyncio.gather(*(ask() for _ in range(warm)))
         upstream.default = Raw([Cut(reset=True)])
@@ -345,9 +345,9 @@ async def test_tunnel(tls_port: int, tmp_path: Path) -> None:
     server = await asyncio.start_server(tunnel, "127.0.0.1", 0)
     proxy = f"http://ada:lovelace@127.0.0.1:{server.sockets[0].getsockname()[1]}"
     trust = {"SSL_CERT_FILE": str(tmp_path / "server.pem")}
-    told = await asyncio.to_thread(ask_elsewhere, "https://localhost/v1", https_proxy=proxy, **trust)
+    reported = await asyncio.to_thread(ask_elsewhere, "https://localhost/v1", https_proxy=proxy, **trust)
     server.close()
-    assert "Hello." == told
+    assert "Hello." == reported
     first, *rest = seen[0].split("\r\n")
     assert "CONNECT localhost:443 HTTP/1.1" == first
     assert f"Proxy-Authorization: Basic {base64.b64encode(b'ada:lovelace').decode()}" in rest
@@ -368,9 +368,11 @@ def test_credentials_of_a_proxy_stay_secret(scheme: str, status: int | None) -> 
     with ScriptedUpstream() as upstream:
         upstream.default = Json({}, status) if status else Raw([])
         proxy = upstream.url.removesuffix("/v1").replace("http://", "http://ada:lovelace@")
-        told = ask_elsewhere(f"{scheme}://upstream.invalid/v1", **{f"{scheme}_proxy": proxy})
-    assert told.startswith("Upstream")
-    assert not [secret for secret in ("ada", "lovelace", base64.b64encode(b"ada:lovelace").decode()) if secret in told]
+        reported = ask_elsewhere(f"{scheme}://upstream.invalid/v1", **{f"{scheme}_proxy": proxy})
+    assert reported.startswith("Upstream")
+    assert not [
+        secret for secret in ("ada", "lovelace", base64.b64encode(b"ada:lovelace").decode()) if secret in reported
+    ]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from parley.backends.openai.backend import OpenAI
 from parley.config import ConfigError
 from parley.core.errors import ParleyError, StreamBroken, UpstreamTimeout, UpstreamUnavailable
 from tests.contract.backends import call, collect
-from tests.upstream import Cut, Events, Gate, Json, Pause, Raw, ScriptedUpstream, Stall, chunks, completion, stream
+from tests.upstream import Cut, Delay, Events, Gate, Json, Raw, ScriptedUpstream, Stall, chunks, completion, stream
 
 ASK = """
 import asyncio, sys
@@ -93,7 +93,7 @@ async def test_a_kept_connection_that_closes_after_a_silence(stream: bool) -> No
     """It was not stale, and is not replaced: the upstream has had the call for more than a second."""
     with ScriptedUpstream() as upstream:
         backend = OpenAI(upstream.url)
-        upstream.answer(completion("one"), Raw([Pause(1.2), Cut()]))
+        upstream.answer(completion("one"), Raw([Delay(1.2), Cut()]))
         await backend.complete(call())
         with pytest.raises(UpstreamUnavailable):
             await (collect(backend, call()) if stream else backend.complete(call()))

@@ -20,7 +20,7 @@ import pytest_asyncio
 
 from parley.backends.llama_cpp import launch as llama_cpp_launch
 from parley.backends.llama_cpp.backend import LlamaCpp
-from parley.config import ConfigError, Health, LlamaCppBackend
+from parley.config import ConfigError, HealthCheck, LlamaCppBackend
 from parley.core.errors import (
     ContextLengthExceeded,
     ParleyError,
@@ -108,7 +108,7 @@ async def refused(backend: LlamaCpp, **fields: Any) -> ParleyError:
 def continued(beginning: str) -> UpstreamCall:
     """Returns a call that goes on from the beginning of an answer."""
     messages = [*SEA["messages"], {"role": "assistant", "content": beginning}]
-    return dataclasses.replace(call(**SEA | {"messages": messages}), continues=True)
+    return dataclasses.replace(call(**SEA | {"messages": messages}), is_continuation=True)
 
 
 async def cut_answer(backend: LlamaCpp, pieces: int) -> tuple[str, str]:
@@ -137,9 +137,9 @@ async def test_whole_answer(backend: LlamaCpp) -> None:
 
 async def test_stream(backend: LlamaCpp) -> None:
     """A stream says the same as a whole answer, and ends with the usage."""
-    whole = await backend.complete(call(**SHORT))
+    non_streaming = await backend.complete(call(**SHORT))
     chunks = await collect(backend, call(**SHORT))
-    assert whole.choices[0].message.content.string_value == text(chunks)
+    assert non_streaming.choices[0].message.content.string_value == text(chunks)
     assert ["length"] == reasons(chunks)
     assert 6 == completion_of(chunks).usage.completion_tokens
 
@@ -164,9 +164,12 @@ async def test_more_answers_than_slots(backend: LlamaCpp) -> None:
 
 async def test_stop(backend: LlamaCpp) -> None:
     """The answer ends before the stop text."""
-    whole = (await backend.complete(call(**SHORT))).choices[0].message.content.string_value
-    answer = await backend.complete(call(**SHORT, stop=[whole[2:4]]))
-    assert (whole[:2], "stop") == (answer.choices[0].message.content.string_value, answer.choices[0].finish_reason)
+    non_streaming = (await backend.complete(call(**SHORT))).choices[0].message.content.string_value
+    answer = await backend.complete(call(**SHORT, stop=[non_streaming[2:4]]))
+    assert (non_streaming[:2], "stop") == (
+        answer.choices[0].message.content.string_value,
+        answer.choices[0].finish_reason,
+    )
 
 
 async def test_seed(backend: LlamaCpp) -> None:
@@ -384,19 +387,19 @@ async def test_tools_without_a_server(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pieces", [1, 20])
 async def test_continues(backend: LlamaCpp, stream: bool, pieces: int) -> None:
     """From the beginning of an answer the model goes on as if it had never stopped, and repeats nothing."""
-    whole, beginning = await cut_answer(backend, pieces)
+    non_streaming, beginning = await cut_answer(backend, pieces)
     answered = await go_on(backend, beginning, stream=stream)
-    assert whole == beginning + answered
+    assert non_streaming == beginning + answered
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_model_that_thinks_continues(thinker: Path, stream: bool) -> None:
     """A template that lets a model think first does not keep it from going on."""
     backend = LlamaCpp(thinker)
-    whole, beginning = await cut_answer(backend, 9)
+    non_streaming, beginning = await cut_answer(backend, 9)
     answered = await go_on(backend, beginning, stream=stream)
     await backend.close()
-    assert whole == beginning + answered
+    assert non_streaming == beginning + answered
 
 
 async def test_continues_within_a_schema(backend: LlamaCpp) -> None:
@@ -410,16 +413,16 @@ async def test_continues_within_a_schema(backend: LlamaCpp) -> None:
 
 async def test_usage_of_what_continues(backend: LlamaCpp) -> None:
     """The beginning of the answer counts as prompt, and not again as answer."""
-    whole, beginning = await cut_answer(backend, 20)
+    non_streaming, beginning = await cut_answer(backend, 20)
     answer = await backend.complete(continued(beginning))
-    assert answer.choices[0].message.content.string_value == whole.removeprefix(beginning)
+    assert answer.choices[0].message.content.string_value == non_streaming.removeprefix(beginning)
     assert answer.usage.prompt_tokens > (await backend.complete(call(**SEA))).usage.prompt_tokens
-    assert answer.usage.completion_tokens < len(whole.split())
+    assert answer.usage.completion_tokens < len(non_streaming.split())
 
 
 async def test_check(socket: Path, tmp_path: Path) -> None:
     """A server that has its model says that it is well; one that is not there does not."""
-    backend, nobody = LlamaCpp(socket), LlamaCpp(tmp_path / "none.sock", Health())
+    backend, nobody = LlamaCpp(socket), LlamaCpp(tmp_path / "none.sock", HealthCheck())
     await backend.check()
     with pytest.raises(UpstreamUnavailable):
         await nobody.check()

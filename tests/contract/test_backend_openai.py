@@ -11,7 +11,7 @@ from google.protobuf import json_format
 
 from parley.backends.openai.backend import OpenAI, Prefill
 from parley.backends.openai.request import NOT_SENT
-from parley.config import HttpHealth
+from parley.config import HttpHealthCheck
 from parley.core.errors import (
     ContentPolicy,
     ContextLengthExceeded,
@@ -619,8 +619,8 @@ async def test_moderation_of_a_stream(backend: OpenAI, upstream: ScriptedUpstrea
     """What moderation found comes in a chunk of its own, and is told once."""
     pieces = [*chunks("a"), chunk(choices=[], moderation=MODERATION), *ending()]
     upstream.answer(Events(pieces))
-    told = [found.moderation for found in await collect(backend, call()) if found.HasField("moderation")]
-    assert [MODERATION] == [json_format.MessageToDict(found) for found in told]
+    reported = [found.moderation for found in await collect(backend, call()) if found.HasField("moderation")]
+    assert [MODERATION] == [json_format.MessageToDict(found) for found in reported]
 
 
 async def test_running_usage(backend: OpenAI, upstream: ScriptedUpstream) -> None:
@@ -754,7 +754,7 @@ SAID = "The wine-dark sea is"
 def continued(said: str = SAID, **fields: Any) -> UpstreamCall:
     """Returns a call that goes on from the beginning of an answer."""
     messages = [*QUESTION["messages"], {"role": "assistant", "content": said}]
-    return dataclasses.replace(call(messages=messages, **fields), continues=True)
+    return dataclasses.replace(call(messages=messages, **fields), is_continuation=True)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -880,7 +880,7 @@ async def test_prefill_that_is_refused(backend: OpenAI, upstream: ScriptedUpstre
 
 async def test_check(upstream: ScriptedUpstream) -> None:
     """A server is well that answers 200 to a GET of its health's path, from the root, with our key."""
-    backend = OpenAI(upstream.url, KEY, health=HttpHealth(path="/healthz?deep=1"))
+    backend = OpenAI(upstream.url, KEY, health=HttpHealthCheck(path="/healthz?deep=1"))
     upstream.answer(Json({"status": "ok"}))
     await backend.check()
     await backend.close()
@@ -904,7 +904,7 @@ async def test_check_of_what_is_ill(
     upstream: ScriptedUpstream, answer: Json | Raw, error: type[ParleyError], cause: str
 ) -> None:
     """Everything else is not well, and the log says why; our key stays out of it."""
-    backend = OpenAI(upstream.url, KEY, health=HttpHealth(timeout=0.1 if isinstance(answer, Raw) else 10))
+    backend = OpenAI(upstream.url, KEY, health=HttpHealthCheck(timeout=0.1 if isinstance(answer, Raw) else 10))
     upstream.answer(answer)
     with pytest.raises(error) as caught:
         await backend.check()

@@ -32,7 +32,7 @@ def packer(encoding: str) -> tuple[Any, int, int]:
     return zlib.compressobj(wbits=bits), zlib.Z_SYNC_FLUSH, zlib.Z_FINISH
 
 
-def packed(encoding: str, *pieces: bytes) -> list[bytes]:
+def compressed(encoding: str, *pieces: bytes) -> list[bytes]:
     """Packs the pieces as one stream that can be unpacked piece by piece."""
     made, middle, end = packer(encoding)
     parts = [made.compress(piece) + made.flush(middle) for piece in pieces]
@@ -52,7 +52,7 @@ def framed(body: bytes) -> bytes:
 
 def answer(encoding: str, body: Any, status: int = 200) -> Raw:
     """Returns a packed JSON answer."""
-    parts = packed(encoding, json.dumps(body).encode())
+    parts = compressed(encoding, json.dumps(body).encode())
     return Raw([head(encoding, status), framed(b"".join(parts)), b"0\r\n\r\n"])
 
 
@@ -141,7 +141,7 @@ async def test_garbage(backend: OpenAI, upstream: ScriptedUpstream, encoding: st
 
 async def test_cut_in_the_packing(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """An answer whose packing ends too early is unreadable, though its HTTP is in order."""
-    parts = packed("gzip", json.dumps(completion("Hello.")).encode())
+    parts = compressed("gzip", json.dumps(completion("Hello.")).encode())
     upstream.answer(Raw([head("gzip"), framed(parts[0][:-20]), b"0\r\n\r\n"]))
     assert isinstance(await failure(backend.complete(call())), UpstreamUnreadable)
 
@@ -207,8 +207,8 @@ async def test_bomb_behind_the_end(backend: OpenAI, upstream: ScriptedUpstream) 
     """What follows a whole stream is not unpacked for long: the answer is there, and the connection is closed."""
     _, piece, _ = deflate_bomb()
     made = zlib.compressobj(wbits=31)
-    whole = made.compress(lines([*chunks("Hello."), *ending()])) + made.flush(zlib.Z_FULL_FLUSH)
-    upstream.answer(Raw([head("gzip"), framed(whole + piece * 1000), Stall()]))
+    non_streaming = made.compress(lines([*chunks("Hello."), *ending()])) + made.flush(zlib.Z_FULL_FLUSH)
+    upstream.answer(Raw([head("gzip"), framed(non_streaming + piece * 1000), Stall()]))
     assert "Hello." == text(await collect(backend, call()))
     assert await upstream.requests[0].closed.arrives()
 

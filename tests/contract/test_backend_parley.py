@@ -109,9 +109,9 @@ async def test_beginning_of_the_answer(backend: Parley, upstream: ScriptedParley
 
 async def test_names_of_the_other_side(backend: Parley, upstream: ScriptedParley) -> None:
     """Ids, times, the model's name and the sequence are the core's to set: what the other side set is not passed on."""
-    whole, part = completion("Hello."), chunk(Delta(content="Hel"), sequence=3)
-    whole.session_id = part.session_id = "theirs"
-    upstream.answer(Answer([whole]), Answer([part, *ending()]))
+    non_streaming, part = completion("Hello."), chunk(Delta(content="Hel"), sequence=3)
+    non_streaming.session_id = part.session_id = "theirs"
+    upstream.answer(Answer([non_streaming]), Answer([part, *ending()]))
     answer = await backend.complete(call())
     first = (await collect(backend, call()))[0]
     assert {"choices", "usage"} == {field.name for field, _ in answer.ListFields()}
@@ -169,8 +169,8 @@ def test_every_reason_has_its_row() -> None:
 @pytest.mark.parametrize(("reason", "expected"), REASONS.items())
 async def test_reason(backend: Parley, upstream: ScriptedParley, reason: str, expected: type[ParleyError]) -> None:
     """Before the first token each reason of the other side is its own kind of failure, whatever the status."""
-    refused = Answer(chunks(), Refusal(grpc.StatusCode.UNKNOWN, "because", reason))
-    upstream.answer(Answer([], refused.refusal), refused)
+    rejected = Answer(chunks(), Refusal(grpc.StatusCode.UNKNOWN, "because", reason))
+    upstream.answer(Answer([], rejected.refusal), rejected)
     for stream in (False, True):
         failed = await failure(backend, call(), stream=stream)
         assert expected is type(failed)
@@ -353,12 +353,14 @@ async def test_unknown_fields_of_a_request(backend: Parley, upstream: ScriptedPa
     upstream.answer(HELLO, Answer([*chunks("x"), *ending()]))
     await backend.complete(call(**asked))
     await collect(backend, call(**asked))
-    whole, streamed = [MessageToDict(got.message, preserving_proto_field_name=True) for got in upstream.requests]
-    for sent in (whole, streamed):
+    non_streaming, is_stream = [
+        MessageToDict(got.message, preserving_proto_field_name=True) for got in upstream.requests
+    ]
+    for sent in (non_streaming, is_stream):
         assert asked["messages"][0]["tool_calls"] == sent["messages"][0]["tool_calls"]
         assert asked["messages"][1:] == sent["messages"][1:]
         assert {name: asked[name] for name in ("tools", "response_format", "extra_body_json")}.items() <= sent.items()
-    assert ("stream_options" in whole, {"extra_json": EXTRA}) == (False, streamed["stream_options"])
+    assert ("stream_options" in non_streaming, {"extra_json": EXTRA}) == (False, is_stream["stream_options"])
 
 
 async def test_unknown_fields_of_an_answer(backend: Parley, upstream: ScriptedParley) -> None:
@@ -368,17 +370,17 @@ async def test_unknown_fields_of_an_answer(backend: Parley, upstream: ScriptedPa
     deltas: list[Any] = [{"content": "x", **both}, {"tool_calls": [piece]}, {"content": "y"}]
     made = [ParseDict({"choices": [{"index": 0, "delta": delta, **both}]}, ChatCompletionChunk()) for delta in deltas]
     message = {"content": "x", "tool_calls": [{"id": "c", "extra": {"own": 1}}], **both}
-    whole = ParseDict({"choices": [{"message": message, **both}], "usage": both, **both}, ChatCompletion())
-    upstream.answer(Answer([whole]), Answer([*made, *ending()]))
+    non_streaming = ParseDict({"choices": [{"message": message, **both}], "usage": both, **both}, ChatCompletion())
+    upstream.answer(Answer([non_streaming]), Answer([*made, *ending()]))
     answer = await backend.complete(call())
     assert "extra {" not in str(answer)
     assert 4 == str(answer).count("18446744073709551616")
     assert '{"own":1}' == answer.choices[0].message.tool_calls[0].extra_json
-    streamed = await collect(backend, call())
-    assert "extra {" not in str(streamed)
-    assert [EXTRA, "", ""] == [one.choices[0].delta.extra_json for one in streamed[:3]]
-    assert [EXTRA] * 3 == [one.choices[0].extra_json for one in streamed[:3]]
-    call_piece = streamed[1].choices[0].delta.tool_calls[0]
+    is_stream = await collect(backend, call())
+    assert "extra {" not in str(is_stream)
+    assert [EXTRA, "", ""] == [one.choices[0].delta.extra_json for one in is_stream[:3]]
+    assert [EXTRA] * 3 == [one.choices[0].extra_json for one in is_stream[:3]]
+    call_piece = is_stream[1].choices[0].delta.tool_calls[0]
     assert ('{"own":1}', EXTRA) == (call_piece.extra_json, call_piece.function.extra_json)
 
 
@@ -394,7 +396,7 @@ async def test_slow_reader_loses_nothing(backend: Parley, upstream: ScriptedParl
     gate.set()
     assert await upstream.requests[0].closed.arrives()
     with pytest.raises(StreamBroken):
-        await _go_on(stream, said)
+        await _read_rest(stream, said)
     assert "".join(f"{place} " for place in range(50)) == text(said)
 
 
@@ -403,7 +405,7 @@ async def _sent(upstream: ScriptedParley, data: bytes) -> None:
         await asyncio.sleep(0.01)
 
 
-async def _go_on(stream: AsyncGenerator[ChatCompletionChunk, None], said: list[ChatCompletionChunk]) -> None:
+async def _read_rest(stream: AsyncGenerator[ChatCompletionChunk, None], said: list[ChatCompletionChunk]) -> None:
     async for piece in stream:
         said.append(piece)  # noqa: PERF401 - a comprehension would lose what came before the failure
 
@@ -427,12 +429,12 @@ async def test_no_connection_in_time() -> None:
         silent.listen()
         backend = Parley(f"127.0.0.1:{silent.getsockname()[1]}")
         late = await failure(backend, call(timeouts={"connect": 0.1}))
-        streamed = await failure(backend, call(timeouts={"connect": 0.1}), stream=True)
+        is_stream = await failure(backend, call(timeouts={"connect": 0.1}), stream=True)
         both = await asyncio.gather(
             *(failure(backend, asked) for asked in (call(deadline=0.1), call(timeouts={"connect": 0.2})))
         )
         await backend.close()
-    assert [UpstreamTimeout, UpstreamTimeout] == [type(late), type(streamed)]
+    assert [UpstreamTimeout, UpstreamTimeout] == [type(late), type(is_stream)]
     assert [DeadlineExceeded, UpstreamTimeout] == [type(failed) for failed in both]
     assert "`connect`" in (late.cause or "")
 
@@ -502,13 +504,13 @@ async def test_tls(tmp_path: Path) -> None:
         port = server.address.rpartition(":")[2]
         trusted = Parley(f"localhost:{port}", KEY, tls=True, ca=ca)
         strange, unnamed = Parley(f"localhost:{port}", KEY, tls=True), Parley(f"127.0.0.1:{port}", KEY, tls=True, ca=ca)
-        plain = Parley(f"localhost:{port}", KEY)
+        plain_text = Parley(f"localhost:{port}", KEY)
         server.answer(HELLO)
         await trusted.complete(call())
         assert [UpstreamMisconfigured] * 2 == [type(await failure(other, call())) for other in (strange, unnamed)]
-        assert UpstreamUnavailable is type(await failure(plain, call()))
+        assert UpstreamUnavailable is type(await failure(plain_text, call()))
         assert 1 == len(server.requests)
-        for backend in (trusted, strange, unnamed, plain):
+        for backend in (trusted, strange, unnamed, plain_text):
             await backend.close()
 
 

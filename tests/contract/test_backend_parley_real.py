@@ -221,7 +221,7 @@ async def test_continued_answer(backend: Parley, far: Worker, stream: bool) -> N
     asked = call(messages=BEGUN, continues=True)
     await (collect(backend, asked) if stream else backend.complete(asked))
     made = far.backend.calls[0]
-    assert made.continues
+    assert made.is_continuation
     assert "Hel" == made.request.messages[-1].content.string_value
 
 
@@ -240,7 +240,7 @@ async def test_broken_stream_goes_on_there(far: Worker, near: Worker) -> None:
         stream = ChatCompletionsStub(channel).StreamChatCompletion(request(model="guarded"), metadata=metadata)
         chunks = [chunk async for chunk in stream]
     assert ("Hello.", ["stop"]) == (text(chunks), reasons(chunks))
-    assert far.backend.calls[0].continues
+    assert far.backend.calls[0].is_continuation
     assert "Hel" == far.backend.calls[0].request.messages[-1].content.string_value
 
 
@@ -289,8 +289,11 @@ async def test_unknown_fields_through_both(far: Worker, near: Worker, stream: bo
             ]
             usage = chunks[-1].usage
         else:
-            whole = await stub.CreateChatCompletion(asked, metadata=metadata)
-            found, usage = [whole.choices[0].extra_json, whole.choices[0].message.extra_json], whole.usage
+            non_streaming = await stub.CreateChatCompletion(asked, metadata=metadata)
+            found, usage = (
+                [non_streaming.choices[0].extra_json, non_streaming.choices[0].message.extra_json],
+                non_streaming.usage,
+            )
     assert [exact] * 3 == [*found, usage.extra_json]
     made = far.backend.calls[0].request
     sent = [made.messages[0].extra_json, made.messages[0].tool_calls[0].extra_json, made.messages[1].extra_json]

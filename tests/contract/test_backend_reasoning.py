@@ -92,15 +92,15 @@ async def test_messages_that_must_have_reasoning(upstream: ScriptedUpstream) -> 
 @pytest.mark.parametrize(
     "words", [GROQ, CEREBRAS, "{}: Extra inputs are not permitted", "Unknown parameter: 'messages[1].{}'"]
 )
-@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("is_stream", [False, True])
 async def test_a_server_that_refuses_reasoning(
-    backend: OpenAI, upstream: ScriptedUpstream, words: str, streamed: bool
+    backend: OpenAI, upstream: ScriptedUpstream, words: str, is_stream: bool
 ) -> None:
     """The call is sent once more without the field that the error names, and so is every later one from the start."""
     for _ in range(2):
         upstream.answer(refusal(words.format("reasoning_content"))) if not upstream.requests else None
-        asking = call(**conversation(**SAID))
-        assert await collect(backend, asking) if streamed else await backend.complete(asking)
+        upstream_call = call(**conversation(**SAID))
+        assert await collect(backend, upstream_call) if is_stream else await backend.complete(upstream_call)
     expected = {"role": "assistant", "content": "a"} | DETAILS
     first, *others = [received.json["messages"][1] for received in upstream.requests]
     assert ("hm", [expected, expected]) == (first["reasoning_content"], others)
@@ -150,14 +150,14 @@ async def test_models_are_told_apart(backend: OpenAI, upstream: ScriptedUpstream
     assert "hm" == upstream.requests[2].json["messages"][1]["reasoning_content"]
 
 
-@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("is_stream", [False, True])
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
 async def test_the_name_that_a_server_uses(
-    backend: OpenAI, upstream: ScriptedUpstream, field: str, streamed: bool
+    backend: OpenAI, upstream: ScriptedUpstream, field: str, is_stream: bool
 ) -> None:
     """Reasoning goes back under the name that it came with."""
     said = [{field: "h"}, {field: "m", "content": "a"}]
-    if streamed:
+    if is_stream:
         upstream.answer(Events([*(chunk(delta) for delta in said), *ending()]))
         chunks = await collect(backend, call())
         found = "".join(choice.delta.reasoning_content for one in chunks for choice in one.choices)

@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parley.backends.openai.choice import Expected
+from parley.backends.openai.choice import ExpectedAnswer
 from parley.backends.openai.response import completion
 from parley.backends.openai.stream import StreamReader
 from parley.core.messages.proto_json import dumps, from_message
 from parley.core.streaming import replay
-from parley.core.streaming.accumulator import AnswerJoiner
+from parley.core.streaming.accumulator import CompletionAccumulator
 from parley.core.streaming.shaper import StreamShaper, stamp
 from parley.rpc.sse import EventWriter
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from tests import lossless
 
-WANTED = Expected(CreateChatCompletionRequest(top_logprobs=2))
+WANTED = ExpectedAnswer(CreateChatCompletionRequest(top_logprobs=2))
 
 
 def stamped(answer: ChatCompletion) -> ChatCompletion:
@@ -39,10 +39,10 @@ def events(chunks: list[ChatCompletionChunk], *, nulls: bool) -> list[Any]:
     """Returns the events of a stream as a caller reads them."""
     text = EventWriter(include_usage=True, nulls=nulls).events(chunks).decode()
     # by line feeds alone: other separators stand in strings as they are
-    *told, done, nothing = text.split("\n\n")
+    *reported, done, nothing = text.split("\n\n")
     assert ["data: [DONE]", ""] == [done, nothing]
-    assert all(event.startswith("data: ") and "\n" not in event for event in told)
-    return [lossless.read(event.removeprefix("data: ")) for event in told]
+    assert all(event.startswith("data: ") and "\n" not in event for event in reported)
+    return [lossless.read(event.removeprefix("data: ")) for event in reported]
 
 
 def expected(sent: Any) -> Any:
@@ -56,9 +56,9 @@ def test_a_whole_answer(sent: Any, nulls: bool) -> None:
     """Whole, kept and read again, and taken apart into a stream for the same `Idempotency-Key`."""
     answer = stamped(completion(lossless.write(sent).encode(), WANTED))
     lossless.require_in(expected(sent), shown(answer, nulls=nulls))
-    chunks = [chunk for together in replay.streamed(answer) for chunk in together]
-    told = lossless.joined(events(chunks, nulls=nulls))
-    lossless.require_in(expected(sent), told)
+    chunks = [chunk for together in replay.completion_to_chunks(answer) for chunk in together]
+    reported = lossless.joined(events(chunks, nulls=nulls))
+    lossless.require_in(expected(sent), reported)
 
 
 @lossless.examples(200, shrinks=True)
@@ -66,15 +66,15 @@ def test_a_whole_answer(sent: Any, nulls: bool) -> None:
 def test_a_streamed_answer(sent: list[Any], cuts: Random, nulls: bool, together: bool) -> None:
     """As events, joined for a session, and joined for whoever asked for a whole answer, however the bytes are cut."""
     answer = stamped(ChatCompletion())
-    shaper, joiner = StreamShaper(answer), AnswerJoiner(answer)
-    told: list[ChatCompletionChunk] = []
+    shaper, accumulator = StreamShaper(answer), CompletionAccumulator(answer)
+    reported: list[ChatCompletionChunk] = []
     for chunk in read(sent, cuts, together=together):
-        joiner.add(chunk)
-        told += shaper.shape(chunk)
-    told.append(shaper.end())
-    whole = expected(lossless.joined(sent))
-    lossless.require_in(whole, lossless.joined(events(told, nulls=nulls)))
-    lossless.require_in(whole, shown(joiner.completion(), nulls=nulls))
+        accumulator.add(chunk)
+        reported += shaper.shape(chunk)
+    reported.append(shaper.end())
+    non_streaming = expected(lossless.joined(sent))
+    lossless.require_in(non_streaming, lossless.joined(events(reported, nulls=nulls)))
+    lossless.require_in(non_streaming, shown(accumulator.completion(), nulls=nulls))
 
 
 def read(sent: list[Any], cuts: Random, *, together: bool) -> Iterator[ChatCompletionChunk]:
@@ -86,7 +86,7 @@ def read(sent: list[Any], cuts: Random, *, together: bool) -> Iterator[ChatCompl
         piece, data = data[:size], data[size:]
         if (chunk := reader.feed(piece)) is not None:
             yield chunk
-    assert (None, True) == (reader.failure, reader.whole)
+    assert (None, True) == (reader.failure, reader.is_complete)
 
 
 LARGE = lossless.read('{"z":-0,"n":1e400,"a":' + "9" * 5000 + ',"m":1.50,"b":' + '{"":' * 60 + "[]" + "}" * 61)
@@ -122,7 +122,7 @@ def test_large_numbers_and_deep_objects(path: tuple[str | int, ...]) -> None:
     place["x"] = LARGE
     answer = stamped(completion(lossless.write(sent).encode(), WANTED))
     lossless.require_in(expected(sent), shown(answer, nulls=False))
-    chunks = [chunk for together in replay.streamed(answer) for chunk in together]
+    chunks = [chunk for together in replay.completion_to_chunks(answer) for chunk in together]
     lossless.require_in(expected(sent), lossless.joined(events(chunks, nulls=False)))
 
 

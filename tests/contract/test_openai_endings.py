@@ -43,7 +43,7 @@ BAD = (
 )
 
 
-def whole(reason: Any, content: str | None = "Hi", **choice: Any) -> dict[str, Any]:
+def complete_answer(reason: Any, content: str | None = "Hi", **choice: Any) -> dict[str, Any]:
     """Returns a whole answer that ended for this reason."""
     body = completion(content)
     body["choices"][0] |= {"finish_reason": reason, **choice}
@@ -58,14 +58,14 @@ async def both(backend: OpenAI, **asks: Any) -> list[ChatCompletion]:
 @pytest.mark.parametrize(("word", "expected"), [(word, reason) for reason, words in GOOD.items() for word in words])
 async def test_good_reasons(backend: OpenAI, upstream: ScriptedUpstream, word: str, expected: str) -> None:
     """A vendor's word for a good end becomes OpenAI's."""
-    upstream.answer(whole(word), Events([*chunks("Hi"), chunk(finish=word), DONE]))
+    upstream.answer(complete_answer(word), Events([*chunks("Hi"), chunk(finish=word), DONE]))
     assert [expected] * 2 == [answer.choices[0].finish_reason for answer in await both(backend)]
 
 
 @pytest.mark.parametrize("word", BAD)
 async def test_bad_reasons(backend: OpenAI, upstream: ScriptedUpstream, word: Any) -> None:
     """Any other word is a failure: what was said before it is delivered, and no reason."""
-    upstream.answer(whole(word), Events([*chunks("H", "i"), chunk({"content": ""}, word), DONE]))
+    upstream.answer(complete_answer(word), Events([*chunks("H", "i"), chunk({"content": ""}, word), DONE]))
     assert UpstreamUnreadable is type(await failure(backend, call()))
     said, error = await broken_off(backend, call())
     assert ("Hi", [], StreamBroken) == (text(said), reasons(said), type(error))
@@ -73,7 +73,7 @@ async def test_bad_reasons(backend: OpenAI, upstream: ScriptedUpstream, word: An
 
 async def test_bad_reason_beside_good_choices(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """Two answers were asked for, and one of them failed: that is no whole answer."""
-    body = whole("stop")
+    body = complete_answer("stop")
     body["choices"].append(body["choices"][0] | {"index": 1, "finish_reason": "error"})
     ends = [chunk(finish="stop"), chunk(finish="error", index=1)]
     upstream.answer(body, Events([chunk({"content": "a"}), chunk({"content": "b"}, index=1), *ends, DONE]))
@@ -98,7 +98,7 @@ async def test_errors_with_status_200_keep_their_class(
     After the first token the stream is broken, unless the content is refused: no other target would do better.
     """
     if where == "choice":
-        body, event = whole("error", "", error=error), chunk({"content": ""}, "error")
+        body, event = complete_answer("error", "", error=error), chunk({"content": ""}, "error")
         event["choices"][0]["error"] = error
     else:
         body = event = {"error": error}
@@ -159,14 +159,14 @@ async def test_a_whole_answer_that_says_nothing(
     backend: OpenAI, upstream: ScriptedUpstream, reason: str | None, message: dict[str, Any]
 ) -> None:
     """It cannot be used, and is asked for elsewhere."""
-    upstream.answer(whole(reason, message=message))
+    upstream.answer(complete_answer(reason, message=message))
     assert UpstreamUnreadable is type(await failure(backend, call()))
 
 
 async def test_one_of_two_answers_is_empty(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """What the other one says is not thrown away."""
-    body = whole("stop")
-    body["choices"].append(whole("stop", "")["choices"][0] | {"index": 1})
+    body = complete_answer("stop")
+    body["choices"].append(complete_answer("stop", "")["choices"][0] | {"index": 1})
     steps: list[Step] = [chunk({"content": "Hi"}, "stop"), chunk(finish="stop", index=1), DONE]
     upstream.answer(body, Events(steps))
     for answer in await both(backend, n=2):
@@ -242,7 +242,7 @@ async def test_odd_usage(
 ) -> None:
     """The answer is delivered; a count is repaired, or not known, in which case the core estimates it."""
     steps = [*chunks("Hi"), chunk(finish="stop"), chunk(choices=[], usage=usage), DONE]
-    upstream.answer(whole("stop") | {"usage": usage}, Events(steps))
+    upstream.answer(complete_answer("stop") | {"usage": usage}, Events(steps))
     for answer in await both(backend):
         assert ("Hi", expected) == (answer.choices[0].message.content.string_value, counted(answer))
         if None not in expected:
@@ -266,7 +266,7 @@ def _in_choice() -> dict[str, Any]:
 )
 async def test_usage_in_other_places(backend: OpenAI, upstream: ScriptedUpstream, event: dict[str, Any]) -> None:
     """Groq has it in `x_groq`, Moonshot in the last choice."""
-    body = whole("stop")
+    body = complete_answer("stop")
     body.pop("usage")
     if "usage" in event["choices"][0]:
         body["choices"][0]["usage"] = USAGE
@@ -284,7 +284,7 @@ async def test_usage_of_several_choices(backend: OpenAI, upstream: ScriptedUpstr
 
 async def test_a_whole_answer_of_llama_cpp_counts_one_choice(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """Of several choices its server counts the tokens of one: they are not known."""
-    body = whole("stop") | {"timings": {"predicted_n": 7}}
+    body = complete_answer("stop") | {"timings": {"predicted_n": 7}}
     body["choices"] *= 2
     upstream.answer(body)
     assert (9, None) == counted(await backend.complete(call(n=2)))
@@ -317,7 +317,7 @@ ODD_TOKENS: list[Any] = [
 @pytest.mark.parametrize("odd", DECORATIONS)
 async def test_odd_decorations(backend: OpenAI, upstream: ScriptedUpstream, odd: dict[str, Any]) -> None:
     """They are left out, and the answer is delivered."""
-    upstream.answer(whole("stop") | odd, Events([chunk({"content": "Hi"}, "stop") | odd, DONE]))
+    upstream.answer(complete_answer("stop") | odd, Events([chunk({"content": "Hi"}, "stop") | odd, DONE]))
     assert ["Hi"] * 2 == [answer.choices[0].message.content.string_value for answer in await both(backend)]
 
 
@@ -333,7 +333,7 @@ async def test_odd_probabilities(backend: OpenAI, upstream: ScriptedUpstream, od
     """What cannot be read of them is left out."""
     event = chunk({"content": "Hi"}, "stop")
     event["choices"][0]["logprobs"] = odd
-    upstream.answer(whole("stop", logprobs=odd), Events([event, DONE]))
+    upstream.answer(complete_answer("stop", logprobs=odd), Events([event, DONE]))
     for answer in await both(backend, logprobs=True, top_logprobs=2):
         assert "Hi" == answer.choices[0].message.content.string_value
         assert all(token.logprob == -9999.0 for token in answer.choices[0].logprobs.content)

@@ -22,7 +22,7 @@ from tests.contract.stores import (  # noqa: E402 - now they are rewritten
     begin,
     charge,
     converse,
-    give_up,
+    end_incomplete,
     key,
     message,
     receipt,
@@ -141,10 +141,10 @@ class TestCopy:
         file = tmp_path / "parley.db"
         store = SqliteStore(file)
         turn = await begin(store, "s", "q", new=True)
-        refused = copy(file, postgres_url)
-        assert 1 == refused.returncode
-        assert f"parley: {file} has turns in progress: stop Parley, wait 10 s and copy again\n" == refused.stderr
-        await give_up(store, turn, "failed")
+        rejected = copy(file, postgres_url)
+        assert 1 == rejected.returncode
+        assert f"parley: {file} has turns in progress: stop Parley, wait 10 s and copy again\n" == rejected.stderr
+        await end_incomplete(store, turn, "failed")
         await store.close()
         assert 0 == copy(file, postgres_url).returncode
 
@@ -177,8 +177,8 @@ class TestCopy:
     @pytest.mark.parametrize("name", ["missing.db", "."])
     def test_no_file(self, tmp_path: Path, name: str, postgres_url: str) -> None:
         """A file that is not there is refused, and not made."""
-        refused = copy(tmp_path / name, postgres_url)
-        assert (1, True) == (refused.returncode, "is not a file" in refused.stderr)
+        rejected = copy(tmp_path / name, postgres_url)
+        assert (1, True) == (rejected.returncode, "is not a file" in rejected.stderr)
         assert [] == list(tmp_path.iterdir())
 
     def test_a_pooler(self, tmp_path: Path) -> None:
@@ -186,17 +186,19 @@ class TestCopy:
         asyncio.run(SqliteStore(tmp_path / "parley.db").close())
         config = configured(tmp_path, "postgresql://127.0.0.1:1/parley", pooling="transaction")
         source = ["--from", str(tmp_path / "parley.db")]
-        refused = processes.run_here("db", "copy", *source, "--config", config)
-        assert (1, True) == (refused.returncode, "name the server itself with --to" in refused.stderr), refused.stderr
+        rejected = processes.run_here("db", "copy", *source, "--config", config)
+        assert (1, True) == (rejected.returncode, "name the server itself with --to" in rejected.stderr), (
+            rejected.stderr
+        )
 
     def test_no_server(self, tmp_path: Path) -> None:
         """A server that is not there is one line, without the password."""
         file = tmp_path / "parley.db"
         asyncio.run(SqliteStore(file).close())
-        refused = copy(file, "postgresql://me:very-secret@127.0.0.1:1/parley")
-        assert (1, 1) == (refused.returncode, refused.stderr.count("\n"))
-        assert "PostgreSQL at 127.0.0.1:1/parley" in refused.stderr
-        assert "very-secret" not in refused.stderr
+        rejected = copy(file, "postgresql://me:very-secret@127.0.0.1:1/parley")
+        assert (1, 1) == (rejected.returncode, rejected.stderr.count("\n"))
+        assert "PostgreSQL at 127.0.0.1:1/parley" in rejected.stderr
+        assert "very-secret" not in rejected.stderr
 
 
 class TestUpgrade:
@@ -212,8 +214,8 @@ class TestUpgrade:
         """A file of a later Parley is refused with what to do."""
         assert 0 == processes.run_here("db", "upgrade", "--state-dir", str(tmp_path)).returncode
         apsw.Connection(str(tmp_path / "parley.db")).pragma("user_version", 99)
-        refused = processes.run_here("db", "upgrade", "--state-dir", str(tmp_path))
-        assert (1, True) == (refused.returncode, "install the Parley that made it" in refused.stderr)
+        rejected = processes.run_here("db", "upgrade", "--state-dir", str(tmp_path))
+        assert (1, True) == (rejected.returncode, "install the Parley that made it" in rejected.stderr)
 
     def test_keys_in_postgres(self, tmp_path: Path, postgres_url: str) -> None:
         """`parley keys` and `parley sessions` work on the store that the configuration names."""

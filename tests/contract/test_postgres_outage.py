@@ -9,7 +9,7 @@ import pytest
 
 from parley.core.errors import SessionBusy, StoreUnavailable, TurnLost
 from parley.core.ports import TurnBegin
-from parley.stores.postgres import Patience, PostgresStore
+from parley.stores.postgres import PostgresStore, Timeouts
 from tests.postgres import Server, serving
 from tests.processes import until
 
@@ -17,7 +17,7 @@ pytest.register_assert_rewrite("tests.contract.stores")
 
 from tests.contract.stores import all_messages, begin, complete, converse, key, message  # noqa: E402 - rewritten now
 
-SHORT = Patience(connect=1.0, command=1.0, probe=0.05)
+SHORT = Timeouts(connect=1.0, command=1.0, probe=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,9 @@ def url(server: Server) -> str:
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[PostgresStore]:
     """A store that does not wait for long."""
-    opened = await PostgresStore.open(url, 8, patience=SHORT)
-    yield opened
-    await opened.close()
+    new_store = await PostgresStore.open(url, 8, timeouts=SHORT)
+    yield new_store
+    await new_store.close()
 
 
 async def back(store: PostgresStore) -> None:
@@ -85,8 +85,8 @@ class TestAway:
         stop = asyncio.Event()
         talks = [asyncio.create_task(talk(store, f"s{number}", acknowledged, stop)) for number in range(8)]
         for _ in range(3):
-            told = sum(acknowledged.values())
-            while sum(acknowledged.values()) < told + 20:
+            reported = sum(acknowledged.values())
+            while sum(acknowledged.values()) < reported + 20:
                 await asyncio.sleep(0.01)
             server.kill()
             with pytest.raises(StoreUnavailable):
@@ -133,8 +133,8 @@ class TestAway:
         stop = asyncio.Event()
         talks = [asyncio.create_task(talk(store, f"s{number}", acknowledged, stop)) for number in range(8)]
         for _ in range(10):
-            told = sum(acknowledged.values())
-            while sum(acknowledged.values()) < told + 10:
+            reported = sum(acknowledged.values())
+            while sum(acknowledged.values()) < reported + 10:
                 await asyncio.sleep(0.005)
             cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'parley'"
             await asyncio.to_thread(server.sql, cut)
@@ -151,10 +151,10 @@ class TestAway:
 
     async def test_no_room(self, server: Server, url: str) -> None:
         """A server without room for as many connections as we like is used with fewer."""
-        eager = await PostgresStore.open(url, 40, patience=SHORT)
+        eager = await PostgresStore.open(url, 40, timeouts=SHORT)
         results = await asyncio.gather(*[begin(eager, f"s{number}", "q", new=True) for number in range(60)])
         assert 60 == len(results)
-        other = PostgresStore(url, 4, patience=SHORT)
+        other = PostgresStore(url, 4, timeouts=SHORT)
         await eager.close()
         await other.check()
         await other.close()
@@ -166,9 +166,9 @@ class TestAway:
         server.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'parley'")
         with pytest.raises(StoreUnavailable):
             await begin(store, "t", "q", new=True)
-        with pytest.raises(StoreUnavailable) as refused:
-            await PostgresStore.open(url, patience=SHORT)
-        assert "it can only be read" in str(refused.value.cause)
+        with pytest.raises(StoreUnavailable) as rejected:
+            await PostgresStore.open(url, timeouts=SHORT)
+        assert "it can only be read" in str(rejected.value.cause)
         server.sql("SET default_transaction_read_only = off; ALTER DATABASE parley RESET default_transaction_read_only")
         await back(store)
         assert 1 <= (await store.get_session("ada", "s")).turn_count
@@ -179,10 +179,10 @@ class TestAway:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         nowhere = f"postgresql://parley:very-secret@127.0.0.1:{port}/parley"
-        with pytest.raises(StoreUnavailable) as refused:
-            await PostgresStore.open(nowhere, patience=SHORT)
-        assert str(refused.value.cause).startswith(f"PostgreSQL at 127.0.0.1:{port}/parley: ")
-        store = await PostgresStore.open(nowhere, patience=SHORT, may_be_away=True)
+        with pytest.raises(StoreUnavailable) as rejected:
+            await PostgresStore.open(nowhere, timeouts=SHORT)
+        assert str(rejected.value.cause).startswith(f"PostgreSQL at 127.0.0.1:{port}/parley: ")
+        store = await PostgresStore.open(nowhere, timeouts=SHORT, allow_unavailable=True)
         with pytest.raises(StoreUnavailable):
             await store.check()
         await store.close()
@@ -201,10 +201,10 @@ class TestUnwritable:
             loop = asyncio.get_running_loop()
             for _ in range(20):
                 began = loop.time()
-                with pytest.raises(StoreUnavailable) as refused:
+                with pytest.raises(StoreUnavailable) as rejected:
                     await begin(store, "t", "q", new=True)
                 assert loop.time() - began < 0.1
-                assert "synchronous standby" in str(refused.value.cause)
+                assert "synchronous standby" in str(rejected.value.cause)
                 with pytest.raises(StoreUnavailable):
                     await store.check()
                 assert 1 == (await store.get_session("ada", "s")).turn_count
@@ -223,9 +223,9 @@ class TestUnwritable:
     async def test_a_role_without_privileges_may_probe(self, server: Server, url: str) -> None:
         """The probe needs no privilege beyond those that Parley's tables need."""
         server.sql("DROP ROLE IF EXISTS plain; CREATE ROLE plain LOGIN; GRANT CREATE ON DATABASE parley TO plain")
-        plain = await PostgresStore.open(url.replace("postgres@", "plain@"), patience=SHORT)
-        await plain.check()
-        await plain.close()
+        plain_text = await PostgresStore.open(url.replace("postgres@", "plain@"), timeouts=SHORT)
+        await plain_text.check()
+        await plain_text.close()
         server.empty()
         server.sql("REVOKE ALL ON DATABASE parley FROM plain; DROP ROLE plain")
 
@@ -291,7 +291,7 @@ class TestUnknownOutcome:
 
     async def test_end_whose_answer_is_lost(self, server: Server, store: PostgresStore, url: str) -> None:
         """A turn whose end got no answer is not told as a success, and is afterwards either whole or not there."""
-        other = await PostgresStore.open(url, patience=SHORT)
+        other = await PostgresStore.open(url, timeouts=SHORT)
         turn = await begin(store, "s", "q", new=True)
         server.freeze()
         with pytest.raises(StoreUnavailable):
@@ -319,7 +319,7 @@ class TestWaiting:
 
     async def test_listener_that_was_cut(self, server: Server, store: PostgresStore, url: str) -> None:
         """Who waits is woken although the listening connection was lost meanwhile."""
-        other = await PostgresStore.open(url, patience=SHORT)
+        other = await PostgresStore.open(url, timeouts=SHORT)
         turn = await begin(store, "s", "q", new=True)
         wait = asyncio.create_task(other.wait_for_release("s", 3600))
         while "0" == server.sql("SELECT count(*) FROM pg_stat_activity WHERE query ILIKE 'LISTEN %'"):
@@ -348,14 +348,14 @@ class TestSecrets:
     )
     async def test_no_password_in_errors(self, url: str) -> None:
         """Neither errors nor what the store says of itself show any part of a password."""
-        with pytest.raises(StoreUnavailable) as refused:
-            await PostgresStore.open(url, patience=SHORT)
-        shown = f"{refused.value.cause} {refused.value} {refused.value!r} {PostgresStore(url)!r}"
+        with pytest.raises(StoreUnavailable) as rejected:
+            await PostgresStore.open(url, timeouts=SHORT)
+        shown = f"{rejected.value.cause} {rejected.value} {rejected.value!r} {PostgresStore(url)!r}"
         if url != "postgresql://very-secret":  # here it is a host's name
             assert "very" not in shown
 
     async def test_wrong_password(self, server: Server) -> None:
         """A server that wants to see another user or database is unavailable, with its own words."""
-        with pytest.raises(StoreUnavailable) as refused:
-            await PostgresStore.open(server.url("nowhere"), patience=SHORT)
-        assert 'database "nowhere" does not exist' in str(refused.value.cause)
+        with pytest.raises(StoreUnavailable) as rejected:
+            await PostgresStore.open(server.url("nowhere"), timeouts=SHORT)
+        assert 'database "nowhere" does not exist' in str(rejected.value.cause)

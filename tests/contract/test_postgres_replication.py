@@ -21,10 +21,10 @@ def server() -> Iterator[Server]:
         yield running
 
 
-async def _warnings(url: str, *, may_be_away: bool = True) -> list[str]:
+async def _warnings(url: str, *, allow_unavailable: bool = True) -> list[str]:
     """Returns the warnings of a store's start."""
     with structlog.testing.capture_logs() as logs:
-        store = await PostgresStore.open(url, may_be_away=may_be_away)
+        store = await PostgresStore.open(url, allow_unavailable=allow_unavailable)
         await store.close()
     return [line["event"] for line in logs if line["log_level"] == "warning"]
 
@@ -51,7 +51,7 @@ async def test_an_asynchronous_standby(server: Server, tmp_path: Path) -> None:
     with _standby(server, tmp_path):
         (warning,) = await _warnings(url)
         assert WORDS in warning
-        assert [] == await _warnings(url, may_be_away=False)
+        assert [] == await _warnings(url, allow_unavailable=False)
 
 
 async def test_without_privileges(server: Server, tmp_path: Path) -> None:

@@ -53,10 +53,10 @@ class TestSchema:
     async def test_somebody_elses_schema(self, postgres_server: Server, postgres_url: str) -> None:
         """A schema of the same name that is not ours is refused and left alone."""
         postgres_server.sql("CREATE SCHEMA parley", "parley")
-        for attempt in (PostgresStore.open(postgres_url, may_be_away=True), upgrade(postgres_url)):
-            with pytest.raises(StoreUnavailable) as refused:
+        for attempt in (PostgresStore.open(postgres_url, allow_unavailable=True), upgrade(postgres_url)):
+            with pytest.raises(StoreUnavailable) as rejected:
                 await attempt
-            assert "that Parley did not make" in str(refused.value.cause)
+            assert "that Parley did not make" in str(rejected.value.cause)
 
     @pytest.mark.parametrize(
         ("change", "hint"),
@@ -69,13 +69,13 @@ class TestSchema:
         """An older or a newer schema is refused with what to do, also where the server may be away."""
         await upgrade(postgres_url)
         postgres_server.sql(change, "parley")
-        with pytest.raises(StoreUnavailable) as refused:
-            await PostgresStore.open(postgres_url, may_be_away=True)
-        assert hint in str(refused.value.cause)
+        with pytest.raises(StoreUnavailable) as rejected:
+            await PostgresStore.open(postgres_url, allow_unavailable=True)
+        assert hint in str(rejected.value.cause)
         store = PostgresStore(postgres_url)
-        with pytest.raises(StoreUnavailable) as refused:
+        with pytest.raises(StoreUnavailable) as rejected:
             await store.check()
-        assert hint in str(refused.value.cause)
+        assert hint in str(rejected.value.cause)
         await store.close()
 
     async def test_an_older_version(self, postgres_server: Server, postgres_url: str) -> None:
@@ -107,9 +107,9 @@ class TestSchema:
         """An upgrade of tables without a version says so."""
         await upgrade(postgres_url)
         postgres_server.sql("DELETE FROM parley.migrations", "parley")
-        with pytest.raises(StoreUnavailable) as refused:
+        with pytest.raises(StoreUnavailable) as rejected:
             await upgrade(postgres_url)
-        assert "not whole" in str(refused.value.cause)
+        assert "not whole" in str(rejected.value.cause)
 
     async def test_tables_that_vanish(self, postgres_server: Server, postgres_url: str) -> None:
         """Tables that vanish are an outage, and not an empty store in which no key is valid."""
@@ -184,9 +184,9 @@ class TestPooler:
         postgres_server.sql("ALTER DATABASE parley SET parley.session = 'on'")
         try:
             for attempt in (PostgresStore.open(postgres_url), upgrade(postgres_url)):
-                with pytest.raises(StoreMisconfigured) as refused:
+                with pytest.raises(StoreMisconfigured) as rejected:
                     await attempt
-                assert "`pooling: transaction`" in str(refused.value.cause)
+                assert "`pooling: transaction`" in str(rejected.value.cause)
             store = await PostgresStore.open(postgres_url, pooled=True)
             await store.check()
             await store.close()
@@ -196,9 +196,9 @@ class TestPooler:
     async def test_a_lost_statement(self, postgres_url: str) -> None:
         """The server's words about a statement that it does not know become the same line."""
         store = await PostgresStore.open(postgres_url)
-        with pytest.raises(StoreUnavailable) as refused:
+        with pytest.raises(StoreUnavailable) as rejected:
             await store._pool.run(lambda db: db.execute("DEALLOCATE nothing"))
-        assert "`pooling: transaction`" in str(refused.value.cause)
+        assert "`pooling: transaction`" in str(rejected.value.cause)
         await store.close()
 
 

@@ -28,9 +28,9 @@ async def reap(store: Store) -> Reaped:
 
 async def answer(store: Store, key: str) -> None:
     """Has a key answered by a turn of the session "s"."""
-    held = await store.claim("ada", "m", key, DIGEST, LEASE)
-    assert isinstance(held, Claim)
-    await store.end_claim(held, b"reply")
+    lease = await store.claim("ada", "m", key, DIGEST, LEASE)
+    assert isinstance(lease, Claim)
+    await store.end_claim(lease, b"reply")
 
 
 async def check_kept(store: Store) -> None:
@@ -45,9 +45,9 @@ class TestReplicas:
     @pytest.fixture
     async def right(self, postgres_url: str) -> AsyncIterator[PostgresStore]:
         """The replica whose clock is right."""
-        opened = await PostgresStore.open(postgres_url, 2)
-        yield opened
-        await opened.close()
+        new_store = await PostgresStore.open(postgres_url, 2)
+        yield new_store
+        await new_store.close()
 
     @pytest.mark.parametrize("step", STEPS)
     async def test_a_wrong_clock_deletes_nothing(self, right: PostgresStore, postgres_url: str, step: float) -> None:
@@ -106,9 +106,9 @@ class TestMachine:
     @pytest.fixture
     async def store(self, file: Path, wall: Clock, uptime: Clock) -> AsyncIterator[SqliteStore]:
         """A store that reads the two."""
-        opened = SqliteStore(file, wall, uptime, "boot")
-        yield opened
-        await opened.close()
+        new_store = SqliteStore(file, wall, uptime, "boot")
+        yield new_store
+        await new_store.close()
 
     @pytest.mark.parametrize("step", STEPS)
     async def test_a_step_deletes_nothing(
@@ -141,12 +141,12 @@ class TestMachine:
         with pytest.raises(SessionBusy):
             await begin(store, "s", "q2")
         assert Reaped() == await reap(store)
-        assert (0,) == (await store.reserve([charge(0)])).left
+        assert (0,) == (await store.reserve([charge(0)])).remaining
         await complete(store, turn, "a")
         await begin(store, "s", "q2")
         uptime.advance(LEASE)
         assert Reaped(crashed=1) == await reap(store)
-        assert (10,) == (await store.reserve([charge(0)])).left
+        assert (10,) == (await store.reserve([charge(0)])).remaining
 
     async def test_ages_are_measured(self, store: SqliteStore, wall: Clock, uptime: Clock) -> None:
         """Retention ends when it has been measured, whatever the wall clock did in between."""

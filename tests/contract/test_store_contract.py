@@ -63,27 +63,27 @@ async def _open(place: Path | str, clock: Clock, purge_seconds: float = PURGE_SE
 @pytest.fixture
 async def store(place: Path | str, clock: Clock) -> AsyncIterator[Store]:
     """One worker's store."""
-    opened = await _open(place, clock)
-    yield opened
-    await opened.close()
+    new_store = await _open(place, clock)
+    yield new_store
+    await new_store.close()
 
 
 @pytest.fixture
 async def second(store: Store, place: Path | str, clock: Clock) -> AsyncIterator[Store]:
     """Another worker's store on the same database."""
     del store  # It makes the database.
-    opened = await _open(place, clock)
-    yield opened
-    await opened.close()
+    new_store = await _open(place, clock)
+    yield new_store
+    await new_store.close()
 
 
 @pytest.fixture
 async def marking(store: Store, place: Path | str, clock: Clock) -> AsyncIterator[Store]:
     """Another worker's store, which dies after every deletion before it has removed a row."""
     del store
-    opened = await _open(place, clock, 0.0)
-    yield opened
-    await opened.close()
+    new_store = await _open(place, clock, 0.0)
+    yield new_store
+    await new_store.close()
 
 
 @pytest.fixture

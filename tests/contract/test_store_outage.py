@@ -46,9 +46,9 @@ class TestOutage:
         await converse(store, "s", "q", "a", new=True)
         away = file.with_name("away.db")
         file.rename(away)
-        with pytest.raises(StoreUnavailable) as refused:
+        with pytest.raises(StoreUnavailable) as rejected:
             await store.find_key(bytes([1]) * 32)
-        assert f"{file}: it is missing or out of reach (No such file or directory)" == refused.value.cause
+        assert f"{file}: it is missing or out of reach (No such file or directory)" == rejected.value.cause
         with pytest.raises(StoreUnavailable):
             await begin(store, "s", "two")
         with pytest.raises(StoreUnavailable):
@@ -67,9 +67,9 @@ class TestOutage:
         for name in (file, Path(f"{file}-wal"), Path(f"{file}-shm")):
             name.rename(f"{name}-old")
         file.touch()
-        with pytest.raises(StoreUnavailable) as refused:
+        with pytest.raises(StoreUnavailable) as rejected:
             await store.find_key(bytes([2]) * 32)
-        assert "it holds something else than Parley's tables" in str(refused.value.cause)
+        assert "it holds something else than Parley's tables" in str(rejected.value.cause)
         (tmp_path / "backup" / "parley.db").replace(file)
         assert key(2) == await store.find_key(bytes([2]) * 32)
         await store.add_key(key(3))
@@ -78,40 +78,40 @@ class TestOutage:
     def test_not_a_database(self, file: Path, content: bytes) -> None:
         """A file that is no database is refused in one line, and left as it is."""
         file.write_bytes(content)
-        with pytest.raises(StoreUnavailable) as refused:
+        with pytest.raises(StoreUnavailable) as rejected:
             SqliteStore(file)
-        assert str(refused.value.cause).startswith(f"{file}: it is ")
+        assert str(rejected.value.cause).startswith(f"{file}: it is ")
         assert content == file.read_bytes()
 
     def test_another_programs_database(self, file: Path) -> None:
         """Another program's database is refused, and gets no tables of ours."""
         apsw.Connection(str(file)).execute("CREATE TABLE theirs (x)")
-        with pytest.raises(StoreUnavailable) as refused:
+        with pytest.raises(StoreUnavailable) as rejected:
             SqliteStore(file)
-        assert f"{file}: it holds something else than Parley's tables" in str(refused.value.cause)
+        assert f"{file}: it holds something else than Parley's tables" in str(rejected.value.cause)
         assert [("theirs",)] == apsw.Connection(str(file)).execute("SELECT name FROM sqlite_schema").fetchall()
 
     def test_newer_schema(self, file: Path) -> None:
         """A file of a later Parley is refused."""
         apsw.Connection(str(file)).pragma("user_version", 99)
-        with pytest.raises(StoreUnavailable) as refused:
+        with pytest.raises(StoreUnavailable) as rejected:
             SqliteStore(file)
-        assert "its schema has version 99" in str(refused.value.cause)
-        assert "install the Parley that made it" in str(refused.value.cause)
+        assert "its schema has version 99" in str(rejected.value.cause)
+        assert "install the Parley that made it" in str(rejected.value.cause)
 
     def test_folder_in_its_place(self, file: Path) -> None:
         """A folder where the file should be is refused in one line."""
         file.mkdir()
-        with pytest.raises(StoreUnavailable) as refused:
+        with pytest.raises(StoreUnavailable) as rejected:
             SqliteStore(file)
-        assert f"{file}: it cannot be opened" in str(refused.value.cause)
+        assert f"{file}: it cannot be opened" in str(rejected.value.cause)
 
     def test_file_in_the_folders_place(self, tmp_path: Path) -> None:
         """A file where the folder should be is refused in one line."""
         (tmp_path / "state").touch()
-        with pytest.raises(StoreUnavailable) as refused:
+        with pytest.raises(StoreUnavailable) as rejected:
             SqliteStore(tmp_path / "state" / "parley.db")
-        assert "check its folder" in str(refused.value.cause)
+        assert "check its folder" in str(rejected.value.cause)
 
     def test_read_only_file(self) -> None:
         """A file that this user may not write is refused when the store is opened."""
@@ -125,10 +125,10 @@ class TestOutage:
         shutil.copy(file, kept)
         shutil.copy(f"{file}-wal", f"{kept}-wal")
         file.unlink()
-        with pytest.raises(StoreUnavailable) as refused:
+        with pytest.raises(StoreUnavailable) as rejected:
             SqliteStore(file)
-        assert "parley.db-queue" in str(refused.value.cause)
-        later = SqliteStore(file, may_be_away=True)
+        assert "parley.db-queue" in str(rejected.value.cause)
+        later = SqliteStore(file, allow_unavailable=True)
         for one in (store, later):
             with pytest.raises(StoreUnavailable):
                 await one.find_key(bytes([1]) * 32)
@@ -151,9 +151,9 @@ class TestOutage:
         full = os.statvfs_result((4096, 4096, 1000, 1, 1, 100, 50, 50, 0, 255))
         with monkeypatch.context() as patched:
             patched.setattr(os, "statvfs", lambda _: full)
-            with pytest.raises(StoreUnavailable) as refused:
+            with pytest.raises(StoreUnavailable) as rejected:
                 await store.check()
-            assert "the disk is full" in str(refused.value.cause)
+            assert "the disk is full" in str(rejected.value.cause)
             assert key(1) == await store.find_key(bytes([1]) * 32)
         await store.check()
 
@@ -192,10 +192,10 @@ class TestOutage:
     @pytest.mark.parametrize("version", ["3.7.0", "3.40.1", "3.51.2"])
     def test_unsafe_library(self, version: str) -> None:
         """An SQLite that can corrupt a shared file is refused, with what to install."""
-        with pytest.raises(StoreUnavailable) as refused:
+        with pytest.raises(StoreUnavailable) as rejected:
             require_safe_library(version)
-        assert version in str(refused.value.cause)
-        assert "install apsw 3.51.3 or later" in str(refused.value.cause)
+        assert version in str(rejected.value.cause)
+        assert "install apsw 3.51.3 or later" in str(rejected.value.cause)
 
     @pytest.mark.parametrize("version", ["3.6.23", "3.51.3", "3.54.1", "4.0.0"])
     def test_safe_library(self, version: str) -> None:

@@ -126,7 +126,7 @@ class TestManyProcesses:
         granted = [int(worker.communicate("!")[0]) for worker in workers]
         assert 100 == sum(granted)
         store = SqliteStore(file, lambda: 1.7e9)
-        assert (0,) == (await store.reserve([charge(0, per_minute=100)])).left
+        assert (0,) == (await store.reserve([charge(0, per_minute=100)])).remaining
         await store.close()
 
     async def test_writers_take_turns(self, file: Path) -> None:

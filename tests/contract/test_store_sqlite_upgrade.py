@@ -93,10 +93,10 @@ class TestUpgrade:
     def test_an_old_file_is_not_opened(self, old: Path) -> None:
         """Before the upgrade the file is refused, with what to do about it, and left as it is."""
         before = apsw.Connection(str(old)).pragma("user_version")
-        with pytest.raises(StoreUnavailable) as refused:
+        with pytest.raises(StoreUnavailable) as rejected:
             SqliteStore(old)
-        assert f"has version {before}" in str(refused.value.cause)
-        assert "parley db upgrade" in str(refused.value.cause)
+        assert f"has version {before}" in str(rejected.value.cause)
+        assert "parley db upgrade" in str(rejected.value.cause)
         assert before == apsw.Connection(str(old)).pragma("user_version")
 
     def test_versions_are_told(self, old: Path) -> None:

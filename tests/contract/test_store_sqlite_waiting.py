@@ -7,7 +7,7 @@ import pytest
 
 from parley.core.errors import StoreUnavailable
 from parley.stores.sqlite import SqliteStore
-from parley.stores.sqlite.releases import Releases
+from parley.stores.sqlite.releases import LeaseWaiters
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
@@ -26,13 +26,13 @@ class TestWaiting:
             looks += 1
             return False
 
-        await Releases().wait("s", 0.5, is_free)
+        await LeaseWaiters().wait("s", 0.5, is_free)
         # At 0, 20, 50, 95, 163, 264, 416 ms; on a slow machine less often.
         assert 2 <= looks <= 7
 
     async def test_what_is_announced_while_looking(self) -> None:
         """A release that comes between the look and the wait is not missed."""
-        releases = Releases()
+        releases = LeaseWaiters()
 
         async def is_free() -> bool:
             releases.announce("s")
@@ -43,7 +43,7 @@ class TestWaiting:
 
     async def test_nothing_is_left_behind(self) -> None:
         """Nobody is in the list of those who wait after a time-out, a release, a cancellation or a failure."""
-        releases = Releases()
+        releases = LeaseWaiters()
 
         async def never() -> bool:
             return False

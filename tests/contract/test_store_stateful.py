@@ -149,11 +149,11 @@ class Machine(RuleBasedStateMachine):
     def fork(self, session: str, worker: int, through: int | None) -> Any:
         """A session is forked."""
         new = self._new_id()
-        told, _ = self._both(
+        reported, _ = self._both(
             lambda: self.model.fork(session, new, through, self.now),
             self.stores[worker].fork_session("ada", session, new, through),
         )
-        return new if told is None else multiple()
+        return new if reported is None else multiple()
 
     @rule(session=sessions, worker=WORKERS)
     def delete(self, session: str, worker: int) -> None:
@@ -163,9 +163,9 @@ class Machine(RuleBasedStateMachine):
     @rule(key=KEYS, worker=WORKERS)
     def delete_answered(self, key: str, worker: int) -> None:
         """A session is deleted that has the answer of a kept key."""
-        held = self.model.claims.get(key)
-        if held is not None and held.session is not None:
-            self._delete(held.session, worker)
+        lease = self.model.claims.get(key)
+        if lease is not None and lease.session is not None:
+            self._delete(lease.session, worker)
 
     @rule(target=claims, worker=WORKERS, key=KEYS, digest=DIGESTS)
     def claim(self, worker: int, key: str, digest: bytes) -> Any:
@@ -175,8 +175,8 @@ class Machine(RuleBasedStateMachine):
     @rule(claim=consumes(claims), worker=WORKERS, reply=st.none() | WORDS)
     def end_claim(self, claim: Claim, worker: int, reply: str | None) -> None:
         """A call that no session keeps ends."""
-        told = reply.encode() if reply is not None else None
-        self._both(lambda: self._end_held(claim, told, None), self.stores[worker].end_claim(claim, told))
+        reported = reply.encode() if reply is not None else None
+        self._both(lambda: self._end_held(claim, reported, None), self.stores[worker].end_claim(claim, reported))
 
     @invariant()
     def same(self) -> None:
@@ -239,7 +239,7 @@ class Machine(RuleBasedStateMachine):
         self._both(lambda: self.model.delete(session, self.now), self.stores[worker].delete_session("ada", session))
 
     def _held(self, claim: Claim) -> Any:
-        return self.model.held(claim.key, self.fences[claim.key, claim.fence])
+        return self.model.lease(claim.key, self.fences[claim.key, claim.fence])
 
     def _end_held(self, claim: Claim, reply: bytes | None, session: str | None) -> None:
         self.model.end_claim(claim.key, self.fences[claim.key, claim.fence], reply, session, self.now)

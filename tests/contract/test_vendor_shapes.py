@@ -6,7 +6,7 @@ import pytest
 
 from parley.backends.openai.backend import OpenAI
 from parley.core.messages.proto_json import from_message
-from parley.core.streaming.accumulator import AnswerJoiner
+from parley.core.streaming.accumulator import CompletionAccumulator
 from parley.core.streaming.shaper import StreamShaper
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import Choice
@@ -21,12 +21,15 @@ every_call = pytest.mark.parametrize("shape", CALLS.values(), ids=CALLS)
 
 def joined(chunks: list[ChatCompletionChunk]) -> Choice:
     """Returns the choice that a stream adds up to, as a caller gets it: shaped first."""
-    shaper, joiner = StreamShaper(ChatCompletion(id="i", object="o", model="m")), AnswerJoiner(ChatCompletion())
+    shaper, accumulator = (
+        StreamShaper(ChatCompletion(id="i", object="o", model="m")),
+        CompletionAccumulator(ChatCompletion()),
+    )
     for chunk in chunks:
         for shaped in shaper.shape(chunk):
             _check_kind(shaped)
-            joiner.add(shaped)
-    [choice] = joiner.completion().choices
+            accumulator.add(shaped)
+    [choice] = accumulator.completion().choices
     return choice
 
 
@@ -54,10 +57,13 @@ def calls(choice: Choice) -> list[tuple[str, str, str]]:
     ]
 
 
-async def whole(backend: OpenAI, upstream: ScriptedUpstream, shape: Shape, **asks: Any) -> Choice:
+async def complete_answer(backend: OpenAI, upstream: ScriptedUpstream, shape: Shape, **asks: Any) -> Choice:
     """Returns the choice of a whole answer with the shape's message."""
     body = completion()
-    body["choices"][0] |= {"message": {"role": "assistant", **(shape.whole or {})}, "finish_reason": shape.reason}
+    body["choices"][0] |= {
+        "message": {"role": "assistant", **(shape.complete_answer or {})},
+        "finish_reason": shape.reason,
+    }
     upstream.answer(body)
     return (await backend.complete(call(**asks))).choices[0]
 
@@ -82,9 +88,9 @@ async def test_a_stream_of_text_byte_by_byte(backend: OpenAI, upstream: Scripted
 @every_text
 async def test_a_whole_text(backend: OpenAI, upstream: ScriptedUpstream, shape: Shape) -> None:
     """The same vendor's whole answer is the same message."""
-    if shape.whole is None:
+    if shape.complete_answer is None:
         return
-    choice = await whole(backend, upstream, shape, **shape.asks)
+    choice = await complete_answer(backend, upstream, shape, **shape.asks)
     assert (shape.message, shape.reason) == (said(choice), choice.finish_reason)
 
 
@@ -107,11 +113,11 @@ async def test_a_stream_of_tool_calls(
 @every_call
 async def test_whole_tool_calls(backend: OpenAI, upstream: ScriptedUpstream, shape: Shape) -> None:
     """The same calls come in the same vendor's whole answer."""
-    if shape.whole is None:
+    if shape.complete_answer is None:
         return
     for reason in ("tool_calls", None):
         body = completion()
-        body["choices"][0] |= {"message": {"role": "assistant", **shape.whole}, "finish_reason": reason}
+        body["choices"][0] |= {"message": {"role": "assistant", **shape.complete_answer}, "finish_reason": reason}
         upstream.answer(body)
         choice = (await backend.complete(call(**OFFER))).choices[0]
         assert (list(shape.calls), "tool_calls") == (calls(choice), choice.finish_reason)

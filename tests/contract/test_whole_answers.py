@@ -119,9 +119,11 @@ def _deltas(message: dict[str, Any]) -> list[dict[str, Any]]:
         deltas += [{name: text[: len(text) // 2]}, {name: text[len(text) // 2 :]}] if text else []
     for index, call in enumerate(message.get("tool_calls", ())):
         kind, text = ("custom", "input") if "custom" in call else ("function", "arguments")
-        whole = call[kind][text]
+        non_streaming = call[kind][text]
         deltas.append({"tool_calls": [{**call, "index": index, kind: {**call[kind], text: ""}}]})
-        deltas += [{"tool_calls": [{"index": index, kind: {text: piece}}]} for piece in (whole[:5], whole[5:])]
+        deltas += [
+            {"tool_calls": [{"index": index, kind: {text: piece}}]} for piece in (non_streaming[:5], non_streaming[5:])
+        ]
     if "function_call" in message:
         deltas.append({"function_call": message["function_call"]})
     if "annotations" in message:
@@ -146,7 +148,7 @@ async def _both(backend: Backend, **asked: Any) -> list[dict[str, Any]]:
     for model_id in ("whole", "stream"):
         model = router.model(Caller("default", "key_1"), model_id)
         made = request(**asked)
-        run = router.run(model, made, made.messages, session_id=None, deadline=None)
+        run = router.new_execution(model, made, made.messages, session_id=None, deadline=None)
         answer = await run.complete()
         receipt = run.receipt()
         assert receipt.usage == answer.usage
@@ -171,9 +173,9 @@ async def test_openai(case: str) -> None:
 
     with ScriptedUpstream() as upstream:
         upstream.default = answer
-        whole, joined = await _both(OpenAI(upstream.url), **asked)
+        non_streaming, joined = await _both(OpenAI(upstream.url), **asked)
         assert [None, True] == [received.json.get("stream") for received in upstream.requests]
-    assert whole == joined
+    assert non_streaming == joined
     assert {"choices", "usage", "system_fingerprint", "service_tier"} <= joined.keys()
 
 
@@ -194,8 +196,8 @@ async def test_fields_that_parley_does_not_know() -> None:
 
     with ScriptedUpstream() as upstream:
         upstream.default = answer
-        whole, joined = await _both(OpenAI(upstream.url))
-    assert whole == joined
+        non_streaming, joined = await _both(OpenAI(upstream.url))
+    assert non_streaming == joined
     assert "12345678901234567890" in joined["extra_json"]
     assert "thought_signature" in str(joined["choices"][0]["message"]["tool_calls"])
 
@@ -204,27 +206,27 @@ async def test_a_server_that_does_not_stream() -> None:
     """It answers a stream's request with the whole answer, which is taken as it is."""
     with ScriptedUpstream() as upstream:
         upstream.default = lambda _: Json(openai.completion())
-        whole, joined = await _both(OpenAI(upstream.url))
+        non_streaming, joined = await _both(OpenAI(upstream.url))
         assert 2 == len(upstream.requests)
-    assert whole == joined
+    assert non_streaming == joined
 
 
 async def test_anthropic() -> None:
     """Thinking, text and a tool call, and what they cost."""
     tool = {"type": "tool_use", "id": "toolu_1", "name": "find", "input": {"place": "Rome"}}
-    blocks = [{"type": "thinking", "thinking": "Where?", "signature": "s1"}, anthropic.said("Let me look."), tool]
+    blocks = [{"type": "thinking", "thinking": "Where?", "signature": "s1"}, anthropic.text_block("Let me look."), tool]
     steps: list[Step] = [
         anthropic.start(),
-        anthropic.opened(type="thinking", thinking="", signature=""),
+        anthropic.block_start(type="thinking", thinking="", signature=""),
         anthropic.delta("thinking_delta", thinking="Where?"),
         anthropic.delta("signature_delta", signature="s1"),
-        anthropic.closed(),
-        anthropic.opened(1),
+        anthropic.block_stop(),
+        anthropic.block_start(1),
         anthropic.delta(index=1, text="Let me look."),
-        anthropic.closed(1),
-        anthropic.opened(2, **(tool | {"input": {}})),
+        anthropic.block_stop(1),
+        anthropic.block_start(2, **(tool | {"input": {}})),
         anthropic.delta("input_json_delta", index=2, partial_json='{"place":"Rome"}'),
-        anthropic.closed(2),
+        anthropic.block_stop(2),
         *anthropic.stopped("tool_use"),
     ]
 
@@ -235,5 +237,5 @@ async def test_anthropic() -> None:
 
     with ScriptedUpstream() as upstream:
         upstream.default = answer
-        whole, joined = await _both(Anthropic(upstream.url.removesuffix("/v1"), None, 100))
-    assert whole == joined
+        non_streaming, joined = await _both(Anthropic(upstream.url.removesuffix("/v1"), None, 100))
+    assert non_streaming == joined

@@ -18,14 +18,14 @@ GENERATED = "call_generated"
 
 @dataclass(frozen=True)
 class Shape:
-    """A habit: the stream's `steps`, up to `[DONE]`, and the `whole` message; what they add up to.
+    """A habit: the stream's `steps`, up to `[DONE]`, and the `complete_answer` message; what they add up to.
 
     `message` is the answer's as JSON, without its role; calls are `(id, name, arguments)`.
     """
 
     steps: Sequence[Step]
     message: dict[str, Any]
-    whole: dict[str, Any] | None = None
+    complete_answer: dict[str, Any] | None = None
     calls: Sequence[tuple[str, str, str]] = ()
     reason: str = "stop"
     asks: dict[str, Any] = field(default_factory=dict)

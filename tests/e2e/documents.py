@@ -21,7 +21,7 @@ def say(
     stack: Parley, path: str, fields: dict[str, Any], headers: dict[str, str | None] | None = None
 ) -> tuple[int, Any, Any]:
     """Sends a good request with some fields changed (None: left out); returns status, JSON and headers."""
-    whole = {"model": "scripted", "messages": MESSAGES, **fields}
-    body = {name: value for name, value in whole.items() if value is not None}
+    non_streaming = {"model": "scripted", "messages": MESSAGES, **fields}
+    body = {name: value for name, value in non_streaming.items() if value is not None}
     status, data, answered = send(stack, path, body, headers)
     return status, json.loads(data), answered

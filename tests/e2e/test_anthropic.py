@@ -8,7 +8,18 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from tests.contract.anthropic_api import begins, closed, delta, ends, error, message, opened, said, start, stopped
+from tests.contract.anthropic_api import (
+    begins,
+    block_start,
+    block_stop,
+    delta,
+    ends,
+    error,
+    message,
+    start,
+    stopped,
+    text_block,
+)
 from tests.processes import Parley, started
 from tests.upstream import Cut, Events, Gate, Json, ScriptedUpstream
 
@@ -60,7 +71,7 @@ class Solution(BaseModel):
 
 def test_whole(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """An answer arrives as OpenAI's, and Anthropic is asked as it wants to be."""
-    upstream.answer(message(said("Hi.")))
+    upstream.answer(message(text_block("Hi.")))
     answer = client.chat.completions.create(**ASK)
     assert ("Hi.", "stop") == (answer.choices[0].message.content, answer.choices[0].finish_reason)
     assert answer.usage is not None
@@ -80,14 +91,14 @@ def test_tool_round_in_a_session(client: openai.OpenAI, upstream: ScriptedUpstre
         Events(
             [
                 start(),
-                opened(0, type="tool_use", id="toolu_1", name="get_weather", input={}),
+                block_start(0, type="tool_use", id="toolu_1", name="get_weather", input={}),
                 delta("input_json_delta", 0, partial_json='{"city":'),
                 delta("input_json_delta", 0, partial_json='"Bern"}'),
-                closed(0),
+                block_stop(0),
                 *stopped("tool_use"),
             ]
         ),
-        message(said("Sunny.")),
+        message(text_block("Sunny.")),
     )
     session = ""
     with client.chat.completions.stream(**ASK, tools=[WEATHER]) as stream:
@@ -102,12 +113,12 @@ def test_tool_round_in_a_session(client: openai.OpenAI, upstream: ScriptedUpstre
     answer = client.chat.completions.create(model="claude", messages=[result], tools=[WEATHER], extra_body=more)
     assert "Sunny." == answer.choices[0].message.content
     use = {"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {"city": "Bern"}}
-    told = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "18 degrees"}]}
+    reported = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "18 degrees"}]}
     asked = upstream.requests[1].json
     assert [
         {"role": "user", "content": TEXT},
         {"role": "assistant", "content": [use]},
-        {"role": "user", "content": [told]},
+        {"role": "user", "content": [reported]},
     ] == asked["messages"]
     expected = {"name": "get_weather", "input_schema": WEATHER["function"]["parameters"]}
     assert [json.dumps(expected)] == [json.dumps(tool) for tool in asked["tools"]]
@@ -115,7 +126,7 @@ def test_tool_round_in_a_session(client: openai.OpenAI, upstream: ScriptedUpstre
 
 def test_structured_output(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """What OpenAI's package makes of a class reaches Anthropic as the schema of its output, keys in order."""
-    upstream.answer(message(said('{"steps": ["a"], "answer": 42}')))
+    upstream.answer(message(text_block('{"steps": ["a"], "answer": 42}')))
     parsed = client.chat.completions.parse(**ASK, response_format=Solution).choices[0].message.parsed
     assert Solution(steps=["a"], answer=42) == parsed
     asked = upstream.requests[0].json["output_config"]["format"]
@@ -125,7 +136,7 @@ def test_structured_output(client: openai.OpenAI, upstream: ScriptedUpstream) ->
 def test_broken_stream_goes_on(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """A stream that breaks is gone on with by prefill; the caller gets one whole answer, and all of what it cost."""
     gate = Gate()
-    rest = [start(), opened(), delta(text=" world."), *ends()]
+    rest = [start(), block_start(), delta(text=" world."), *ends()]
     upstream.answer(Events([*begins(), delta(text="Hello"), gate, Cut()]), Events(rest))
     pieces: list[str] = []
     usage = None
@@ -135,8 +146,8 @@ def test_broken_stream_goes_on(client: openai.OpenAI, upstream: ScriptedUpstream
         if "Hello" in pieces:
             gate.set()
     assert "Hello world." == "".join(pieces)
-    begun = {"role": "assistant", "content": [{"type": "text", "text": "Hello"}]}
-    assert begun == upstream.requests[1].json["messages"][-1]
+    started = {"role": "assistant", "content": [{"type": "text", "text": "Hello"}]}
+    assert started == upstream.requests[1].json["messages"][-1]
     assert usage is not None
     assert 18 == usage.prompt_tokens
 

@@ -70,8 +70,8 @@ def test_curl_gets_a_stream(stack: Parley, path: str, how: Any) -> None:
 
 def test_the_openai_package_gets_whole_answers_and_streams(client: openai.OpenAI) -> None:
     """OpenAI's own client needs nothing but another address."""
-    whole = client.chat.completions.create(model="smollm2", messages=[{"role": "user", "content": QUESTION}])
-    assert "Paris" in (whole.choices[0].message.content or "")
+    non_streaming = client.chat.completions.create(model="smollm2", messages=[{"role": "user", "content": QUESTION}])
+    assert "Paris" in (non_streaming.choices[0].message.content or "")
     stream = client.chat.completions.create(
         model="smollm2",
         messages=[{"role": "user", "content": QUESTION}],
@@ -109,8 +109,8 @@ def test_the_generated_stub_gets_whole_answers_and_streams(stack: Parley) -> Non
     metadata = (("authorization", f"Bearer {stack.key}"),)
     with grpc.insecure_channel(stack.grpc) as channel:
         stub = ChatCompletionsStub(channel)
-        whole = stub.CreateChatCompletion(request, metadata=metadata)
-        assert "Paris" in whole.choices[0].message.content.string_value
+        non_streaming = stub.CreateChatCompletion(request, metadata=metadata)
+        assert "Paris" in non_streaming.choices[0].message.content.string_value
         chunks = list(stub.StreamChatCompletion(request, metadata=metadata))
     assert "Paris" in "".join(chunk.choices[0].delta.content for chunk in chunks if chunk.choices)
     assert chunks[-1].usage.total_tokens > 0
@@ -124,12 +124,12 @@ def test_grpcurl_finds_its_way_by_reflection(stack: Parley) -> None:
     assert "rpc CreateChatCompletion ( .parley.v1.CreateChatCompletionRequest )" in method.stdout, method.stderr
     described = grpcurl(stack, stack.grpc, "describe", "parley.v1.ChatCompletions", key=False)
     assert "rpc StreamChatCompletion" in described.stdout
-    whole = grpcurl(stack, "-d", json.dumps(BODY), stack.grpc, "parley.v1.ChatCompletions/CreateChatCompletion")
-    assert "Paris" in json.loads(whole.stdout)["choices"][0]["message"]["content"]
-    streamed = grpcurl(stack, "-d", json.dumps(BODY), stack.grpc, "parley.v1.ChatCompletions/StreamChatCompletion")
-    assert "chat.completion.chunk" in streamed.stdout
-    refused = grpcurl(stack, "-d", "{}", stack.grpc, "parley.v1.ChatCompletions/CreateChatCompletion", key=False)
-    assert ("Unauthenticated" in refused.stderr, "Missing API key" in refused.stderr) == (True, True)
+    non_streaming = grpcurl(stack, "-d", json.dumps(BODY), stack.grpc, "parley.v1.ChatCompletions/CreateChatCompletion")
+    assert "Paris" in json.loads(non_streaming.stdout)["choices"][0]["message"]["content"]
+    is_stream = grpcurl(stack, "-d", json.dumps(BODY), stack.grpc, "parley.v1.ChatCompletions/StreamChatCompletion")
+    assert "chat.completion.chunk" in is_stream.stdout
+    rejected = grpcurl(stack, "-d", "{}", stack.grpc, "parley.v1.ChatCompletions/CreateChatCompletion", key=False)
+    assert ("Unauthenticated" in rejected.stderr, "Missing API key" in rejected.stderr) == (True, True)
 
 
 def test_internal_services_are_not_on_the_rest_listener(stack: Parley) -> None:
@@ -137,9 +137,9 @@ def test_internal_services_are_not_on_the_rest_listener(stack: Parley) -> None:
     address = stack.http.removeprefix("http://")
     for what in (("list",), ("-d", "{}", "grpc.health.v1.Health/Check")):
         *options, method = what
-        refused = grpcurl(stack, *options, address, method)
-        assert 0 != refused.returncode
-        assert "SERVING" not in refused.stdout
+        rejected = grpcurl(stack, *options, address, method)
+        assert 0 != rejected.returncode
+        assert "SERVING" not in rejected.stdout
     with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError):
         ChatCompletionsStub(channel).CreateChatCompletion(
             CreateChatCompletionRequest(), metadata=(("authorization", f"Bearer {stack.key}"),)
@@ -175,6 +175,6 @@ def test_parameters_reach_the_embedded_model_and_come_back(client: openai.OpenAI
 
 def test_a_parameter_that_the_model_cannot_honour_is_an_error(client: openai.OpenAI) -> None:
     """Nothing is accepted and ignored."""
-    with pytest.raises(openai.BadRequestError, match="not supported by the model") as refused:
+    with pytest.raises(openai.BadRequestError, match="not supported by the model") as rejected:
         client.chat.completions.create(model="smollm2", messages=[{"role": "user", "content": "Hi"}], verbosity="low")
-    assert "verbosity" == refused.value.param
+    assert "verbosity" == rejected.value.param

@@ -93,12 +93,12 @@ def test_wrong_paths_methods_and_keys_have_their_status(stack: Parley, prefix: s
 
 def test_the_upstreams_refusal_reaches_the_caller(stack: Parley, upstream: ScriptedUpstream) -> None:
     """A 400 of the backend keeps its own words; a 500 and a 401 of it do not."""
-    refused = {"error": {"message": "No such voice", "type": "invalid_request_error", "param": None, "code": None}}
-    for status, expected, told in ((400, 400, True), (500, 503, False), (401, 503, False), (429, 429, False)):
+    rejected = {"error": {"message": "No such voice", "type": "invalid_request_error", "param": None, "code": None}}
+    for status, expected, reported in ((400, 400, True), (500, 503, False), (401, 503, False), (429, 429, False)):
         upstream.reset()
-        upstream.default = Json(refused, status=status)
+        upstream.default = Json(rejected, status=status)
         got, error = stack.request("POST", "/v1/chat/completions", {"model": "scripted", "messages": USER})
-        assert (expected, told) == (got, "No such voice" in error["error"]["message"])
+        assert (expected, reported) == (got, "No such voice" in error["error"]["message"])
 
 
 @pytest.mark.parametrize("tokens_first", [True, False], ids=["in mid-stream", "before the first token"])
@@ -134,9 +134,9 @@ def test_a_caller_who_hangs_up_on_a_whole_answer_frees_the_upstream(stack: Parle
     assert [("user", "cancelled")] == [(m["message"]["role"], m["reason"]) for m in _kept(stack)]
 
 
-@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("is_stream", [True, False], ids=["streamed", "whole"])
 def test_a_grpc_caller_who_cancels_frees_the_upstream(
-    stack: Parley, upstream: ScriptedUpstream, streamed: bool
+    stack: Parley, upstream: ScriptedUpstream, is_stream: bool
 ) -> None:
     """Through the edge's gRPC port, too, within a second, and the turn says so."""
     gate = Gate()
@@ -145,7 +145,7 @@ def test_a_grpc_caller_who_cancels_frees_the_upstream(
     with grpc.insecure_channel(stack.grpc) as channel:
         stub = ChatCompletionsStub(channel)
         metadata = (("authorization", f"Bearer {stack.key}"),)
-        method: Any = stub.StreamChatCompletion if streamed else stub.CreateChatCompletion.future
+        method: Any = stub.StreamChatCompletion if is_stream else stub.CreateChatCompletion.future
         call = method(request, metadata=metadata)
         received = upstream.received()
         call.cancel()

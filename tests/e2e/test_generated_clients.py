@@ -46,7 +46,7 @@ def test_a_client_of_openapi_typescript(
     stack: Parley, upstream: ScriptedUpstream, installed: Path, tmp_path: Path
 ) -> None:
     """Its types allow what the API allows, tool schemas and content parts too, and its calls are answered."""
-    upstream.answer(vendor.whole())
+    upstream.answer(vendor.complete_answer())
     (tmp_path / "node_modules").symlink_to(installed / "node_modules")
     (tmp_path / "package.json").write_text('{"type": "module"}')
     (tmp_path / "client.ts").write_text((HERE / "openapi_client.ts").read_text())
@@ -68,7 +68,7 @@ def test_a_client_of_openapi_typescript(
 
 def test_a_client_of_openapi_python_client(stack: Parley, upstream: ScriptedUpstream, tmp_path: Path) -> None:
     """It is generated whole, and its calls are answered."""
-    upstream.answer(vendor.whole())
+    upstream.answer(vendor.complete_answer())
     generator = str(Path(sys.executable).with_name("openapi-python-client"))
     config = tmp_path / "config.json"
     config.write_text('{"content_type_overrides": {"application/jsonl": "application/octet-stream"}, "post_hooks": []}')

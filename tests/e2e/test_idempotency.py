@@ -110,10 +110,10 @@ def test_the_other_form_of_the_answer(stack: Parley, upstream: ScriptedUpstream,
     upstream.answer(Events([*chunks("Hel", "lo"), "data: [DONE]\n\n"]) if streamed_first else completion("Hello"))
     key = f"e2e-form-{streamed_first}"
     answers = []
-    for streamed in (streamed_first, not streamed_first):
-        status, headers, data = _say(stack, key, stream=streamed)
+    for is_stream in (streamed_first, not streamed_first):
+        status, headers, data = _say(stack, key, stream=is_stream)
         assert 200 == status
-        parsed = sse.chunks(data) if streamed else [json.loads(data)]
+        parsed = sse.chunks(data) if is_stream else [json.loads(data)]
         said = "".join(_text(one) for event in parsed for one in event["choices"])
         answers.append((parsed[0]["id"], headers["x-chat-session-id"], said))
     assert "Hello" == answers[0][2]
@@ -125,8 +125,8 @@ def test_after_its_session_was_deleted(stack: Parley, upstream: ScriptedUpstream
     """404 with what to do, and no second turn."""
     session = json.loads(_say(stack, "e2e-deleted")[2])["chatSessionId"]
     assert 200 == stack.request("DELETE", f"/api/v1/sessions/{session}")[0]
-    for streamed in (False, True):
-        status, headers, data = _say(stack, "e2e-deleted", stream=streamed)
+    for is_stream in (False, True):
+        status, headers, data = _say(stack, "e2e-deleted", stream=is_stream)
         assert (404, "false") == (status, headers["x-should-retry"])
         assert "use a new key" in json.loads(data)["error"]["message"]
     assert 1 == len(upstream.requests)

@@ -43,7 +43,7 @@ def chat(stack: Parley, upstream: ScriptedUpstream) -> ChatOpenAI:
 
 def test_invoke_answers(chat: ChatOpenAI, upstream: ScriptedUpstream) -> None:
     """Text, what it cost and why it ended are where chains look for them."""
-    upstream.answer(vendor.whole())
+    upstream.answer(vendor.complete_answer())
     answer = chat.invoke(PAIR)
     assert "Hello! How can I assist you today?" == answer.content
     assert ("stop", "scripted") == (answer.response_metadata["finish_reason"], answer.response_metadata["model_name"])
@@ -62,17 +62,17 @@ def test_stream_streams(chat: ChatOpenAI, upstream: ScriptedUpstream) -> None:
     """Chunks add up to the answer, with its usage at the end."""
     upstream.answer(vendor.text("Hel", "lo", "!"))
     chunks = list(chat.stream(PAIR, stream_usage=True))
-    whole = _sum(chunks)
+    non_streaming = _sum(chunks)
     assert len(chunks) > 3
-    assert "Hello!" == whole.content
-    assert whole.usage_metadata is not None
-    assert 1163 == whole.usage_metadata["total_tokens"]
-    assert "stop" == whole.response_metadata["finish_reason"]
+    assert "Hello!" == non_streaming.content
+    assert non_streaming.usage_metadata is not None
+    assert 1163 == non_streaming.usage_metadata["total_tokens"]
+    assert "stop" == non_streaming.response_metadata["finish_reason"]
 
 
 async def test_the_async_side_answers_and_streams(chat: ChatOpenAI, upstream: ScriptedUpstream) -> None:
     """`ainvoke`, `abatch` and `astream` are as good."""
-    upstream.default = vendor.whole()
+    upstream.default = vendor.complete_answer()
     answers = [await chat.ainvoke(PAIR), *await chat.abatch([PAIR, PAIR])]
     assert {"Hello! How can I assist you today?"} == {str(answer.content) for answer in answers}
     upstream.default = vendor.text("Hel", "lo!")
@@ -86,7 +86,10 @@ def test_bound_tools_are_called_and_answered(chat: ChatOpenAI, upstream: Scripte
         {**vendor.PARALLEL_CALLS[0], "id": call, "function": {"name": "get_weather", "arguments": _arguments(city)}}
         for call, city in cities.items()
     ]
-    upstream.answer(vendor.whole(vendor.choice(None, tool_calls=calls)), vendor.whole(vendor.choice("In Bogotá.")))
+    upstream.answer(
+        vendor.complete_answer(vendor.choice(None, tool_calls=calls)),
+        vendor.complete_answer(vendor.choice("In Bogotá.")),
+    )
     agent = chat.bind_tools([get_weather])
     messages: list[Any] = [HumanMessage("Where is it warmer?")]
     messages.append(agent.invoke(messages))
@@ -106,12 +109,12 @@ def test_bound_tools_are_called_and_answered(chat: ChatOpenAI, upstream: Scripte
 def test_bound_tools_are_called_in_a_stream(chat: ChatOpenAI, upstream: ScriptedUpstream) -> None:
     """Pieces of parallel calls come together by their index."""
     upstream.answer(vendor.calls_in_pieces(vendor.PARALLEL_CALLS))
-    whole = _sum(chat.bind_tools([get_weather]).stream(PAIR))
+    non_streaming = _sum(chat.bind_tools([get_weather]).stream(PAIR))
     expected = [
         (call["id"], call["function"]["name"], json.loads(call["function"]["arguments"]))
         for call in vendor.PARALLEL_CALLS
     ]
-    assert expected == [(call["id"], call["name"], call["args"]) for call in whole.tool_calls]
+    assert expected == [(call["id"], call["name"], call["args"]) for call in non_streaming.tool_calls]
 
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])
@@ -120,7 +123,7 @@ def test_structured_output_is_an_object(chat: ChatOpenAI, upstream: ScriptedUpst
     text = json.dumps(JOKE)
     call = {"id": "call_1", "type": "function", "function": {"name": "Joke", "arguments": text}}
     choice = vendor.choice(None, tool_calls=[call]) if method == "function_calling" else vendor.choice(text)
-    upstream.answer(vendor.whole(choice))
+    upstream.answer(vendor.complete_answer(choice))
     assert Joke(**JOKE) == chat.with_structured_output(Joke, method=method).invoke(PAIR)
     sent = upstream.requests[0].json
     if method == "json_mode":
@@ -159,8 +162,8 @@ def _arguments(city: str) -> str:
 
 def _sum(chunks: Iterable[AIMessage]) -> AIMessageChunk:
     """Adds up chunks, as chains do."""
-    whole: Any = None
+    non_streaming: Any = None
     for chunk in chunks:
-        whole = chunk if whole is None else whole + chunk
-    assert isinstance(whole, AIMessageChunk)
-    return whole
+        non_streaming = chunk if non_streaming is None else non_streaming + chunk
+    assert isinstance(non_streaming, AIMessageChunk)
+    return non_streaming

@@ -68,14 +68,14 @@ def exhaust(hasty: openai.OpenAI) -> tuple[int, openai.RateLimitError]:
 
 def test_every_answer_tells_how_the_key_stands(limited: Limited, upstream: ScriptedUpstream) -> None:
     """`with_raw_response` has the headers of OpenAI's API, whole and streamed, and for a refused request too."""
-    upstream.answer(vendor.whole(), vendor.text("Hello"))
+    upstream.answer(vendor.complete_answer(), vendor.text("Hello"))
     raw = client(limited).chat.completions.with_raw_response
     answers = [raw.create(**ASK).headers, raw.create(**ASK, stream=True).headers]
-    with pytest.raises(openai.BadRequestError) as refused:
+    with pytest.raises(openai.BadRequestError) as rejected:
         raw.create(**ASK, temperature=3)
     with pytest.raises(openai.BadRequestError, match="`max_tokens` is too large") as never:
         raw.create(**ASK, max_tokens=900_000)
-    for headers in (*answers, refused.value.response.headers, never.value.response.headers):
+    for headers in (*answers, rejected.value.response.headers, never.value.response.headers):
         assert ("30", "900000") == (headers["x-ratelimit-limit-requests"], headers["x-ratelimit-limit-tokens"])
         assert 28 <= int(headers["x-ratelimit-remaining-requests"]) <= 29
         assert 890_000 < int(headers["x-ratelimit-remaining-tokens"]) <= 900_000
@@ -92,17 +92,17 @@ def test_grpc_callers_are_told_in_metadata(limited: Limited, upstream: ScriptedU
         chat = ChatCompletionsStub(channel)
         _, call = chat.CreateChatCompletion.with_call(asked, metadata=key)
         assert "29" == dict(call.initial_metadata())["x-ratelimit-remaining-requests"]
-        with pytest.raises(grpc.RpcError) as refused:
+        with pytest.raises(grpc.RpcError) as rejected:
             chat.CreateChatCompletion(CreateChatCompletionRequest(), metadata=key)
-        error: Any = refused.value
+        error: Any = rejected.value
         assert "30" == dict(error.trailing_metadata())["x-ratelimit-limit-requests"]
 
 
 def test_over_the_limit_is_a_rate_limit_error(limited: Limited, upstream: ScriptedUpstream) -> None:
     """Two workers let in as many as one count allows; the refusal says which limit it is and when to come back."""
-    begun = time.monotonic()
+    started = time.monotonic()
     answered, error = exhaust(client(limited, max_retries=0))
-    assert REQUESTS <= answered <= REQUESTS + (time.monotonic() - begun) * REQUESTS / 60 + 1
+    assert REQUESTS <= answered <= REQUESTS + (time.monotonic() - started) * REQUESTS / 60 + 1
     assert answered == len(upstream.requests)
     headers = error.response.headers
     assert (429, "rate_limit_error", "rate_limit_exceeded") == (error.status_code, error.type, error.code)

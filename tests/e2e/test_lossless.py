@@ -86,7 +86,7 @@ def rest_of(answer: ChatCompletion) -> Any:
     return lossless.read(dumps(from_message(answer)))
 
 
-def whole(data: Any) -> Raw:
+def complete_answer(data: Any) -> Raw:
     """An upstream's whole answer, byte by byte."""
     body = lossless.write(data).encode()
     return Raw(
@@ -103,7 +103,7 @@ def test_a_request_reaches_the_upstream(
     """Every object of it, over REST and over gRPC, through one Parley and through two."""
     parley: Parley = request.getfixturevalue(name)
     upstream.reset()
-    upstream.answer(whole(lossless.ANSWER), whole(lossless.ANSWER))
+    upstream.answer(complete_answer(lossless.ANSWER), complete_answer(lossless.ANSWER))
     call(parley, sent | {"store": False})
     lossless.require_in(sent, lossless.read(upstream.requests[0].raw))
     call_grpc(parley, sent | {"store": False})
@@ -116,7 +116,7 @@ def test_a_choice_with_large_numbers_reaches_the_upstream(
 ) -> None:
     """The edge moves such a field among the unknown ones; a caller who puts a field there is refused."""
     parley: Parley = request.getfixturevalue(name)
-    upstream.answer(whole(lossless.ANSWER))
+    upstream.answer(complete_answer(lossless.ANSWER))
     choice = '{"type":"function","function":{"name":"f"},"n":18446744073709551617,"d":0.10000000000000000001}'
     sent = lossless.read(lossless.write(REQUEST | {"store": False}))
     sent["tool_choice"] = lossless.read(choice)
@@ -125,10 +125,10 @@ def test_a_choice_with_large_numbers_reaches_the_upstream(
     sent["extra_body"] = {"tool_choice": "auto"}
     del sent["tool_choice"]
     headers = {"authorization": f"Bearer {parley.key}", "content-type": "application/json"}
-    refused = httpx.post(
+    rejected = httpx.post(
         parley.http + "/v1/chat/completions", content=lossless.write(sent).encode(), headers=headers, timeout=60
     )
-    assert (400, "extra_body.tool_choice") == (refused.status_code, refused.json()["error"]["param"])
+    assert (400, "extra_body.tool_choice") == (rejected.status_code, rejected.json()["error"]["param"])
 
 
 @pytest.mark.parametrize("name", ["near", "far"])
@@ -140,7 +140,7 @@ def test_an_answer_reaches_the_caller(
     """Over REST and gRPC, to the same key again, in the session's messages, its fork, its export and its next turn."""
     parley: Parley = request.getfixturevalue(name)
     upstream.reset()
-    upstream.answer(*[whole(answered)] * 3)
+    upstream.answer(*[complete_answer(answered)] * 3)
     expected = {name: value for name, value in answered.items() if name not in lossless.OURS}
     lossless.require_in(expected, rest_of(call_grpc(parley, asked | {"store": False})))
     key = {"idempotency-key": str(uuid4())}
@@ -190,9 +190,11 @@ def test_a_stream_reaches_the_caller(
     expected = {name: value for name, value in expected.items() if name not in lossless.OURS}
     key = {"idempotency-key": str(uuid4())}
     for _ in range(2):
-        told = lossless.joined(events_of(call(parley, STREAMED, **key)))
-        lossless.require_in(expected, told)
-    listed = lossless.read(call(parley, None, "GET", f"/api/v1/sessions/{told['chatSessionId']}/messages"))["messages"]
+        reported = lossless.joined(events_of(call(parley, STREAMED, **key)))
+        lossless.require_in(expected, reported)
+    listed = lossless.read(call(parley, None, "GET", f"/api/v1/sessions/{reported['chatSessionId']}/messages"))[
+        "messages"
+    ]
     lossless.require_in(expected["choices"][0]["message"], listed[-1]["message"])
     assert 1 == len(upstream.requests)
 
@@ -219,16 +221,16 @@ def test_a_streamed_answer_reaches_the_caller(
     events.append(chunk.replace("DELTA", "{}").replace("REASON", '"tool_calls"'))
     upstream.answer(Events([*(f"data: {event}\n\n" for event in events), DONE]))
     ask = {"model": "open", "messages": [{"role": "user", "content": "Hi"}], "stream": True, "store": False}
-    told = call(parley, ask)
-    assert '"images":[{"n":18446744073709551617}]' in told
-    assert extra in told
-    assert '"x":null' in told
+    reported = call(parley, ask)
+    assert '"images":[{"n":18446744073709551617}]' in reported
+    assert extra in reported
+    assert '"x":null' in reported
 
 
 def test_a_grpc_caller_sends_and_gets_structs(near: Parley, upstream: ScriptedUpstream) -> None:
     """`extra` of a message is sent in its object, and filled in from the answer's."""
     said = lossless.ANSWER | {"citations": ["u"]}
-    upstream.answer(whole(said))
+    upstream.answer(complete_answer(said))
     message = {"role": "user", "content": "Hi", "extra": {"cache_control": {"type": "ephemeral"}}}
     request = ParseDict({"model": "open", "messages": [message], "store": False}, CreateChatCompletionRequest())
     with grpc.insecure_channel(near.grpc) as channel:
@@ -244,7 +246,7 @@ def test_openai_s_nulls(near: Parley, upstream: ScriptedUpstream) -> None:
     """What OpenAI's API always has is there, in its dialect."""
     ask = {"model": "open", "messages": [{"role": "user", "content": "Hi"}], "store": False}
     choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
-    upstream.answer(*[whole(lossless.ANSWER | {"choices": [choice]})] * 2)
+    upstream.answer(*[complete_answer(lossless.ANSWER | {"choices": [choice]})] * 2)
     choice = json.loads(call(near, ask))["choices"][0]
     assert ["index", "message", "logprobs", "finish_reason"] == list(choice)
     assert (None, None) == (choice["logprobs"], choice["message"]["refusal"])

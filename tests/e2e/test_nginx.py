@@ -90,10 +90,10 @@ def test_streams_pass_event_by_event(nginx: _Connection, stack: Parley, upstream
     upstream.answer(Events([chunk({"role": "assistant", "content": "Hel"}), gate, chunk({"content": "lo"}), *ending()]))
     response = _ask(nginx, stack, stream=True)
     assert "text/event-stream" == response.headers["content-type"]
-    seen, begun = b"", time.monotonic()
+    seen, started = b"", time.monotonic()
     while b'"Hel"' not in seen:
         seen += response.readline()
-        assert time.monotonic() - begun < PATIENCE
+        assert time.monotonic() - started < PATIENCE
     assert b'"lo"' not in seen
     gate.set()
     seen += response.read()

@@ -144,7 +144,7 @@ def test_an_answer_without_text_comes_back(parley: Parley, upstream: ScriptedUps
     earlier = {"role": "assistant", **said}
     for model in ("open", "claude"):
         upstream.answer(
-            Json(completion("x")) if model == "open" else Json(anthropic_api.message(anthropic_api.said("x")))
+            Json(completion("x")) if model == "open" else Json(anthropic_api.message(anthropic_api.text_block("x")))
         )
         answer = post(parley, model=model, messages=[HI, earlier, HI], store=False)
         assert 200 == answer.status_code, answer.text

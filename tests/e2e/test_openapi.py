@@ -43,13 +43,13 @@ def parley(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
 
 def varied(request: Received) -> Answer | dict[str, Any]:
     """Answers whole ones in several ways, by the length of the request: text, tools, probabilities, refusals."""
-    plain = hello(request)
-    if not isinstance(plain, Json):
-        return plain
+    plain_text = hello(request)
+    if not isinstance(plain_text, Json):
+        return plain_text
     probable = completion("Paris")
     probable["choices"][0]["logprobs"] = {"content": [TOKEN], "refusal": None}
     ways: list[Answer | dict[str, Any]] = [
-        plain,
+        plain_text,
         completion(None, tool_calls=[CALL]),
         probable,
         completion(None, refusal="I cannot."),
@@ -65,8 +65,8 @@ def test_the_document_is_served_without_a_key(parley: Parley) -> None:
         assert (200, "application/json") == (response.status, response.headers["content-type"])
         assert DOCUMENT == json.loads(response.read())
         connection.request("POST", "/openapi.json")
-        refused = connection.getresponse()
-        assert (405, "GET") == (refused.status, refused.headers["allow"])
+        rejected = connection.getresponse()
+        assert (405, "GET") == (rejected.status, rejected.headers["allow"])
 
 
 @pytest.mark.parametrize("run", RUNS)

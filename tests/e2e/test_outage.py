@@ -55,12 +55,12 @@ def _health(parley: Parley, service: str) -> int:
 
 
 def _ask(parley: Parley, key: str) -> tuple[int, dict[str, str], Any, float]:
-    begun = time.monotonic()
+    started = time.monotonic()
     with parley.connection() as connection:
         connection.request("POST", "/v1/chat/completions", json.dumps(BODY), parley.headers(key))
         response = connection.getresponse()
         body = json.loads(response.read())
-    return response.status, {n.lower(): v for n, v in response.getheaders()}, body, time.monotonic() - begun
+    return response.status, {n.lower(): v for n, v in response.getheaders()}, body, time.monotonic() - started
 
 
 def test_callers_and_health_are_told_while_the_store_is_away(away: Away, upstream: ScriptedUpstream) -> None:
@@ -134,8 +134,8 @@ def test_a_stop_while_it_waits(scripted_config: Path, tmp_path: Path) -> None:
     until(lambda: "the store is away" in parley.log and "Starting the workers" in parley.log, "it says so")
     assert 0 == parley.stop()
     options = ("--config", str(scripted_config), "--state-dir", str(tmp_path / "state"))
-    for patience in ("1s", "0"):
-        ended = run("up", *ANY_PORTS, *options, "--wait-for-store", patience)
+    for timeouts in ("1s", "0"):
+        ended = run("up", *ANY_PORTS, *options, "--wait-for-store", timeouts)
         assert 1 == ended.returncode
         assert "PostgreSQL at 127.0.0.1" in ended.stderr
 

@@ -33,7 +33,7 @@ def protos(tmp_path: Path) -> Path:
 @pytest.fixture
 def answers(upstream: ScriptedUpstream) -> None:
     """A whole answer, then a stream."""
-    upstream.answer(vendor.whole(), vendor.text("Hel", "lo", "!"))
+    upstream.answer(vendor.complete_answer(), vendor.text("Hel", "lo", "!"))
 
 
 def run(command: list[str], folder: Path, stack: Parley, **more: str) -> str:

@@ -86,7 +86,9 @@ def _script(upstream: ScriptedUpstream) -> list[dict[str, Any]]:
         for number in (1, 2)
     ]
     upstream.answer(
-        vendor.whole(vendor.choice(None, tool_calls=calls)), vendor.whole(vendor.choice(SAID)), vendor.whole()
+        vendor.complete_answer(vendor.choice(None, tool_calls=calls)),
+        vendor.complete_answer(vendor.choice(SAID)),
+        vendor.complete_answer(),
     )
     return calls
 
@@ -148,16 +150,16 @@ def test_a_history_that_contradicts_the_session_is_refused(
     client: openai.OpenAI, upstream: ScriptedUpstream, resent: list[tuple[str, str]], place: int
 ) -> None:
     """The error names the message and says what to do; the upstream is not asked, and the session goes on."""
-    upstream.default = vendor.whole()
+    upstream.default = vendor.complete_answer()
     create: Any = client.chat.completions.create
     session = create(model="scripted", messages=[{"role": "user", "content": "one"}]).chatSessionId
     named = {"x-chat-session-id": session}
     messages = [{"role": role, "content": text} for role, text in resent]
-    with pytest.raises(openai.BadRequestError) as refused:
+    with pytest.raises(openai.BadRequestError) as rejected:
         create(model="scripted", messages=messages, extra_headers=named)
-    assert f"messages[{place}]" == refused.value.param
+    assert f"messages[{place}]" == rejected.value.param
     for words in (f"`messages[{place}]`", "send only what is new", "fork"):
-        assert words in refused.value.message
+        assert words in rejected.value.message
     assert 1 == len(upstream.requests)
     for _ in range(2):
         create(model="scripted", messages=[{"role": "user", "content": "yes"}], extra_headers=named)

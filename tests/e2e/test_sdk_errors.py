@@ -84,15 +84,15 @@ REFUSED: dict[str, tuple[dict[str, Any], type[openai.APIStatusError], int, str, 
 }
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("what", REFUSED)
 def test_a_refused_request_has_its_class_and_fields(
-    clients: Callable[..., openai.OpenAI], upstream: ScriptedUpstream, what: str, streamed: bool
+    clients: Callable[..., openai.OpenAI], upstream: ScriptedUpstream, what: str, is_stream: bool
 ) -> None:
     """The package's own error, with message, type, code, param and the request's id; it does not try again."""
     sent, kind, status, error_type, code, param = REFUSED[what]
     with pytest.raises(kind) as caught:
-        clients(max_retries=5).chat.completions.create(**{**ASK, **sent}, stream=streamed)
+        clients(max_retries=5).chat.completions.create(**{**ASK, **sent}, stream=is_stream)
     error = caught.value
     assert (status, error_type, code, param) == (error.status_code, error.type, error.code, error.param)
     assert error.response.headers["x-request-id"] == error.request_id
@@ -181,16 +181,16 @@ FAILED: dict[str, tuple[Json, type[openai.APIStatusError], int, str, bool]] = {
 }
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("what", FAILED)
 def test_a_failing_upstream_has_its_class(
-    clients: Callable[..., openai.OpenAI], upstream: ScriptedUpstream, what: str, streamed: bool
+    clients: Callable[..., openai.OpenAI], upstream: ScriptedUpstream, what: str, is_stream: bool
 ) -> None:
     """What the upstream does reaches the caller as what OpenAI itself would do; its words about our key do not."""
     answer, kind, status, code, again = FAILED[what]
     upstream.answer(answer)
     with pytest.raises(kind) as caught:
-        clients().chat.completions.create(**ASK, stream=streamed)
+        clients().chat.completions.create(**ASK, stream=is_stream)
     error, headers = caught.value, caught.value.response.headers
     assert (status, code, TYPES[status]) == (error.status_code, error.code, error.type)
     assert str(again).lower() == headers["x-should-retry"]
@@ -206,7 +206,7 @@ def test_the_package_tries_again_where_the_headers_say_so(
 ) -> None:
     """429 and 503 are tried again after the upstream's own `Retry-After`, unless that is long; a 400 is not."""
     answer, kind, _, _, again = FAILED[what]
-    upstream.answer(answer, vendor.whole())
+    upstream.answer(answer, vendor.complete_answer())
     client = clients(max_retries=1)
     if again:
         assert client.chat.completions.create(**ASK).choices[0].message.content

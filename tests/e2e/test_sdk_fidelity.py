@@ -87,19 +87,19 @@ def test_the_upstreams_own_parameters_reach_it(client: openai.OpenAI, upstream: 
     client.chat.completions.create(**ASK, extra_body={"extra_body": EXTRA})
     got = upstream.requests[0].json
     assert exact(EXTRA) == exact({key: got[key] for key in got if key not in ASK})
-    with pytest.raises(openai.BadRequestError, match=r"`extra_body.model` repeats a field") as refused:
+    with pytest.raises(openai.BadRequestError, match=r"`extra_body.model` repeats a field") as rejected:
         client.chat.completions.create(**ASK, extra_body={"extra_body": {"model": "other"}})
-    assert "extra_body.model" == refused.value.param
+    assert "extra_body.model" == rejected.value.param
     assert 1 == len(upstream.requests)
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
 def test_the_packages_extra_body_reaches_the_upstream(
-    client: openai.OpenAI, upstream: ScriptedUpstream, streamed: bool
+    client: openai.OpenAI, upstream: ScriptedUpstream, is_stream: bool
 ) -> None:
     """The package puts it at the top of the body; there too the order of keys and the kinds of numbers are kept."""
-    answer = client.chat.completions.create(**ASK, stream=streamed, extra_body=EXTRA)
-    if streamed:
+    answer = client.chat.completions.create(**ASK, stream=is_stream, extra_body=EXTRA)
+    if is_stream:
         list(answer)
     got = upstream.requests[0].json
     ours = (*ASK, "stream", "stream_options")
@@ -109,9 +109,9 @@ def test_the_packages_extra_body_reaches_the_upstream(
 
 def test_what_the_upstream_does_not_know_is_for_it_to_refuse(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """Its 400 reaches the caller, with its words and the name of the parameter."""
-    told = "Unrecognized request argument supplied: best_of_all"
-    upstream.answer(Json({"error": {"message": told, "type": "invalid_request_error", "param": None}}, status=400))
-    with pytest.raises(openai.BadRequestError, match=told):
+    reported = "Unrecognized request argument supplied: best_of_all"
+    upstream.answer(Json({"error": {"message": reported, "type": "invalid_request_error", "param": None}}, status=400))
+    with pytest.raises(openai.BadRequestError, match=reported):
         client.chat.completions.create(**ASK, extra_body={"best_of_all": 1})
 
 
@@ -120,12 +120,13 @@ def test_moderation_reaches_the_caller(client: openai.OpenAI, upstream: Scripted
     found = {"type": "moderation_results", "model": "omni-moderation-latest", "results": []}
     moderation = {"input": found, "output": {"type": "error", "code": "x", "message": "y"}}
     ends = (
-        {**vendor.chunk({}), "choices": [], **told} for told in ({"moderation": moderation}, {"usage": vendor.USAGE})
+        {**vendor.chunk({}), "choices": [], **reported}
+        for reported in ({"moderation": moderation}, {"usage": vendor.USAGE})
     )
-    streamed = Events([vendor.chunk({"content": "Hi"}, "stop"), *ends, DONE])
-    upstream.answer(vendor.whole() | {"moderation": moderation}, streamed, streamed)
-    whole = client.chat.completions.create(**ASK)
-    assert moderation == (whole.moderation and whole.moderation.to_dict())
+    is_stream = Events([vendor.chunk({"content": "Hi"}, "stop"), *ends, DONE])
+    upstream.answer(vendor.complete_answer() | {"moderation": moderation}, is_stream, is_stream)
+    non_streaming = client.chat.completions.create(**ASK)
+    assert moderation == (non_streaming.moderation and non_streaming.moderation.to_dict())
     for usage in (False, True):
         *_, last = client.chat.completions.create(**ASK, stream=True, stream_options={"include_usage": usage})
         assert ([], moderation) == (last.choices, last.moderation and last.moderation.to_dict())
@@ -161,10 +162,10 @@ def test_content_goes_and_comes_unchanged(client: openai.OpenAI, upstream: Scrip
     content = CONTENTS[what]
     said = content if content and isinstance(content, str) else what
     messages: Any = [{"role": "user", "content": content}]
-    upstream.answer(vendor.whole(vendor.choice(said)), vendor.text(*said))
-    whole = client.chat.completions.create(model="scripted", messages=messages)
+    upstream.answer(vendor.complete_answer(vendor.choice(said)), vendor.text(*said))
+    non_streaming = client.chat.completions.create(model="scripted", messages=messages)
     stream = client.chat.completions.create(model="scripted", messages=messages, stream=True)
-    assert said == whole.choices[0].message.content
+    assert said == non_streaming.choices[0].message.content
     assert said == "".join(chunk.choices[0].delta.content or "" for chunk in stream)
     for request in upstream.requests:
         assert messages == request.json["messages"]
@@ -222,7 +223,7 @@ def test_custom_tools_and_a_choice_among_tools_reach_the_upstream(
 
 def test_a_session_is_continued_by_the_package(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """By the id in the body or in a header; `store=False` keeps nothing."""
-    upstream.default = vendor.whole()
+    upstream.default = vendor.complete_answer()
     ask: Any = {"model": "scripted", "messages": [{"role": "user", "content": "And now?"}]}
     first = client.chat.completions.create(**ASK)
     session = str((first.model_extra or {})["chatSessionId"])
@@ -259,14 +260,14 @@ def _tool(number: int) -> dict[str, Any]:
     return {"type": "function", "function": {**function, **({"strict": True} if number % 2 else {})}}
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
 def test_forty_tools_reach_the_upstream_byte_for_byte(
-    client: openai.OpenAI, upstream: ScriptedUpstream, streamed: bool
+    client: openai.OpenAI, upstream: ScriptedUpstream, is_stream: bool
 ) -> None:
     """The order of keys, whole numbers, and every character of a large `tools` array are kept."""
     tools: Any = [_tool(number) for number in range(40)]
-    answer = client.chat.completions.create(**ASK, tools=tools, stream=streamed)
-    if streamed:
+    answer = client.chat.completions.create(**ASK, tools=tools, stream=is_stream)
+    if is_stream:
         list(answer)
     assert exact(tools) == exact(upstream.requests[0].json["tools"])
 

@@ -14,7 +14,7 @@ from tests.processes import PATIENCE, Parley, environment
 from tests.upstream import Cut, Events, Gate, Json, ScriptedUpstream
 
 __all__ = ["installed"]
-Run = Callable[..., Any]
+RunScript = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def process(stack: Parley, installed: Path) -> Callable[..., subprocess.Popen[st
 
 
 @pytest.fixture(scope="session")
-def run(process: Callable[..., subprocess.Popen[str]]) -> Run:
+def run(process: Callable[..., subprocess.Popen[str]]) -> RunScript:
     """Runs a script to its end; returns what it printed."""
 
     def run(script: str, *arguments: str) -> Any:
@@ -44,9 +44,9 @@ def run(process: Callable[..., subprocess.Popen[str]]) -> Run:
     return run
 
 
-def test_a_whole_answer_has_everything(run: Run, upstream: ScriptedUpstream) -> None:
+def test_a_whole_answer_has_everything(run: RunScript, upstream: ScriptedUpstream) -> None:
     """Fields, ids, text of every plane; and the list of models."""
-    answer = vendor.whole(vendor.choice("Grüße \N{WAVING HAND SIGN}", annotations=[vendor.CITATION]))
+    answer = vendor.complete_answer(vendor.choice("Grüße \N{WAVING HAND SIGN}", annotations=[vendor.CITATION]))
     upstream.answer(answer)
     got = run("create.mjs")
     said = got["answer"]["choices"][0]
@@ -59,7 +59,7 @@ def test_a_whole_answer_has_everything(run: Run, upstream: ScriptedUpstream) -> 
     assert ["smollm2", "scripted"] == got["models"]
 
 
-def test_a_stream_has_openais_sequence(run: Run, upstream: ScriptedUpstream) -> None:
+def test_a_stream_has_openais_sequence(run: RunScript, upstream: ScriptedUpstream) -> None:
     """Chunks by hand, and the helper's events and final answer."""
     upstream.default = vendor.text("Hel", "lo", "!")
     got = run("stream.mjs")
@@ -74,17 +74,17 @@ def test_a_stream_has_openais_sequence(run: Run, upstream: ScriptedUpstream) -> 
     assert vendor.USAGE == got["final"]["usage"]
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-def test_the_tools_runner_calls_and_is_answered(run: Run, upstream: ScriptedUpstream, streamed: bool) -> None:
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
+def test_the_tools_runner_calls_and_is_answered(run: RunScript, upstream: ScriptedUpstream, is_stream: bool) -> None:
     """Two calls at once, their results by id, a last answer; the upstream sees the whole exchange."""
-    if streamed:
+    if is_stream:
         upstream.answer(vendor.calls_in_pieces(vendor.PARALLEL_CALLS), vendor.text("In ", "Bogotá."))
     else:
         calls = vendor.choice(None, tool_calls=vendor.PARALLEL_CALLS)
-        upstream.answer(vendor.whole(calls), vendor.whole(vendor.choice("In Bogotá.")))
-    got = run("tools.mjs", *(["stream"] if streamed else []))
+        upstream.answer(vendor.complete_answer(calls), vendor.complete_answer(vendor.choice("In Bogotá.")))
+    got = run("tools.mjs", *(["stream"] if is_stream else []))
     assert {"final": "In Bogotá.", "called": ["Paris", "Bogotá"]} == got
-    assert [streamed, streamed] == [request.json.get("stream", False) for request in upstream.requests]
+    assert [is_stream, is_stream] == [request.json.get("stream", False) for request in upstream.requests]
     _, called, *results = upstream.requests[1].json["messages"]
     assert vendor.PARALLEL_CALLS == called["tool_calls"]
     expected = [(call["id"], f"20° in {city}") for call, city in zip(vendor.PARALLEL_CALLS, got["called"], strict=True)]
@@ -93,17 +93,17 @@ def test_the_tools_runner_calls_and_is_answered(run: Run, upstream: ScriptedUpst
     assert ["unit", "city"] == list(properties)
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-def test_the_ai_sdk_takes_several_tool_steps(run: Run, upstream: ScriptedUpstream, streamed: bool) -> None:
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
+def test_the_ai_sdk_takes_several_tool_steps(run: RunScript, upstream: ScriptedUpstream, is_stream: bool) -> None:
     """Two calls at once, one more, the last words: each step's results reach the upstream beside their calls."""
     third = [{"id": "call_3", "type": "function", "function": {"name": "get_weather", "arguments": '{"city":"Lima"}'}}]
-    if streamed:
+    if is_stream:
         calls = [vendor.calls_in_pieces(vendor.PARALLEL_CALLS), vendor.calls_in_pieces(third)]
         upstream.answer(*calls, vendor.text("In ", "Lima."))
     else:
         steps = [vendor.choice(None, tool_calls=made) for made in (vendor.PARALLEL_CALLS, third)]
-        upstream.answer(*map(vendor.whole, steps), vendor.whole(vendor.choice("In Lima.")))
-    got = run("ai_sdk.mjs", *(["stream"] if streamed else []))
+        upstream.answer(*map(vendor.complete_answer, steps), vendor.complete_answer(vendor.choice("In Lima.")))
+    got = run("ai_sdk.mjs", *(["stream"] if is_stream else []))
     tokens = 3 * vendor.USAGE["total_tokens"]  # type: ignore[operator]
     expected = {"text": "In Lima.", "called": ["Paris", "Bogotá", "Lima"], "steps": 3, "finishReason": "stop"}
     assert expected | {"tokens": tokens} == got
@@ -122,7 +122,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, int, str, str | None]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_refused_request_has_its_class_and_fields(run: Run, upstream: ScriptedUpstream, what: str) -> None:
+def test_a_refused_request_has_its_class_and_fields(run: RunScript, upstream: ScriptedUpstream, what: str) -> None:
     """The package's own error, with the request's id; it does not try again."""
     sent, name, status, code, param = REFUSED[what]
     got = run("errors.mjs", "5", json.dumps(sent))
@@ -133,10 +133,10 @@ def test_a_refused_request_has_its_class_and_fields(run: Run, upstream: Scripted
     assert [] == upstream.requests
 
 
-def test_the_package_tries_again_where_the_headers_say_so(run: Run, upstream: ScriptedUpstream) -> None:
+def test_the_package_tries_again_where_the_headers_say_so(run: RunScript, upstream: ScriptedUpstream) -> None:
     """429 is tried again as told and then answered; a 400 is not; a failure at last has its class."""
     slow_down = Json(vendor.error("Slow down", "requests"), 429, {"Retry-After": "1"})
-    upstream.answer(slow_down, vendor.whole(vendor.choice("At last.")))
+    upstream.answer(slow_down, vendor.complete_answer(vendor.choice("At last.")))
     assert {"said": "At last."} == run("errors.mjs", "1", "{}")
     assert 2 == len(upstream.requests)
     upstream.default = Json(vendor.error("Unsupported value"), 400)
@@ -147,7 +147,7 @@ def test_the_package_tries_again_where_the_headers_say_so(run: Run, upstream: Sc
     assert ("InternalServerError", 503, "upstream_unavailable") == (failed["name"], failed["status"], failed["code"])
 
 
-def test_a_stream_that_breaks_raises(run: Run, upstream: ScriptedUpstream) -> None:
+def test_a_stream_that_breaks_raises(run: RunScript, upstream: ScriptedUpstream) -> None:
     """What was said is delivered, then the package raises: the stream never looks finished."""
     upstream.answer(Events([*list(vendor.text("Hel", "lo").events)[:3], Cut()]))
     got = run("errors.mjs", "0", '{"stream": true}')

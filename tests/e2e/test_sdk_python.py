@@ -98,7 +98,7 @@ def test_everything_that_the_upstream_returns_reaches_the_caller(
     client: openai.OpenAI, upstream: ScriptedUpstream, what: str
 ) -> None:
     """Each field of OpenAI's answers is where the package looks for it."""
-    answer = vendor.whole(ANSWERS[what])
+    answer = vendor.complete_answer(ANSWERS[what])
     upstream.answer(answer)
     got = client.chat.completions.create(**ASK, logprobs=True, top_logprobs=2)
     assert of_upstream(answer) == without_nulls(theirs(got))
@@ -108,9 +108,9 @@ def test_everything_that_the_upstream_returns_reaches_the_caller(
 
 async def test_the_async_client_gets_the_same(aclient: openai.AsyncOpenAI, upstream: ScriptedUpstream) -> None:
     """Whole and streamed, on an event loop, several at once."""
-    upstream.default = vendor.whole()
+    upstream.default = vendor.complete_answer()
     answers = await asyncio.gather(*(aclient.chat.completions.create(**ASK) for _ in range(4)))
-    assert [of_upstream(vendor.whole())] * 4 == [without_nulls(theirs(answer)) for answer in answers]
+    assert [of_upstream(vendor.complete_answer())] * 4 == [without_nulls(theirs(answer)) for answer in answers]
     assert 4 == len({answer.id for answer in answers})
     upstream.default = vendor.text("Hel", "lo!")
     streams = await asyncio.gather(*(aclient.chat.completions.create(**ASK, stream=True) for _ in range(3)))
@@ -190,7 +190,7 @@ def test_a_stream_has_the_probabilities_of_its_tokens(client: openai.OpenAI, ups
 
 def test_several_answers_at_once(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """`n` answers come whole, and mixed in a stream, each with its index."""
-    answer = vendor.whole(vendor.choice("One"), vendor.choice("Two", 1, finish_reason="length"))
+    answer = vendor.complete_answer(vendor.choice("One"), vendor.choice("Two", 1, finish_reason="length"))
     upstream.answer(answer)
     got = client.chat.completions.create(**ASK, n=2)
     assert of_upstream(answer) == without_nulls(theirs(got))
@@ -213,16 +213,16 @@ SOLUTION = '{"steps": [{"explanation": "Halve it", "output": "x = 4"}], "final_a
 
 def test_parse_reads_an_answer_into_a_pydantic_model(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """The model's JSON Schema reaches the upstream as the package wrote it; the answer comes back as an object."""
-    upstream.answer(vendor.whole(vendor.choice(SOLUTION)))
+    upstream.answer(vendor.complete_answer(vendor.choice(SOLUTION)))
     got: ParsedChatCompletion[Solution] = client.chat.completions.parse(**ASK, response_format=Solution)
     assert Solution.model_validate_json(SOLUTION) == got.choices[0].message.parsed
     form = upstream.requests[0].json["response_format"]["json_schema"]
     assert ("Solution", True) == (form["name"], form["strict"])
     assert json.dumps(to_strict_json_schema(Solution)) == json.dumps(form["schema"])
-    upstream.answer(vendor.whole(vendor.choice(None, refusal="I'd rather not.")))
-    refused = client.chat.completions.parse(**ASK, response_format=Solution).choices[0].message
-    assert (None, "I'd rather not.") == (refused.parsed, refused.refusal)
-    upstream.answer(vendor.whole(vendor.choice('{"steps": [', finish_reason="length")))
+    upstream.answer(vendor.complete_answer(vendor.choice(None, refusal="I'd rather not.")))
+    rejected = client.chat.completions.parse(**ASK, response_format=Solution).choices[0].message
+    assert (None, "I'd rather not.") == (rejected.parsed, rejected.refusal)
+    upstream.answer(vendor.complete_answer(vendor.choice('{"steps": [', finish_reason="length")))
     with pytest.raises(openai.LengthFinishReasonError):
         client.chat.completions.parse(**ASK, response_format=Solution)
 
@@ -278,7 +278,9 @@ def test_pieces_of_tool_calls_are_openais(client: openai.OpenAI, upstream: Scrip
 
 def test_a_tools_loop_ends_in_an_answer(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """Calls, results and a last answer, as every agent does it; the upstream sees the whole exchange."""
-    upstream.answer(vendor.whole(vendor.choice(None, tool_calls=vendor.PARALLEL_CALLS)), vendor.whole())
+    upstream.answer(
+        vendor.complete_answer(vendor.choice(None, tool_calls=vendor.PARALLEL_CALLS)), vendor.complete_answer()
+    )
     messages: list[Any] = [{"role": "user", "content": "Where is it warmer?"}]
     while True:
         answer = client.chat.completions.create(model="scripted", messages=messages, tools=[WEATHER])
@@ -305,7 +307,7 @@ def test_functions_are_tools_to_the_upstream_and_functions_to_the_caller(
 ) -> None:
     """The form before tools works whole, streamed and in the messages of earlier turns."""
     [call, _] = vendor.PARALLEL_CALLS
-    upstream.answer(vendor.whole(vendor.choice(None, tool_calls=[call])), vendor.calls_in_pieces([call]))
+    upstream.answer(vendor.complete_answer(vendor.choice(None, tool_calls=[call])), vendor.calls_in_pieces([call]))
     asked: Any = {**ASK, "functions": [WEATHER["function"]], "function_call": {"name": "get_weather"}}
     choice = client.chat.completions.create(**asked).choices[0]
     assert ("function_call", None) == (choice.finish_reason, choice.message.tool_calls)
@@ -346,7 +348,7 @@ async def test_cancelling_an_async_call_frees_the_upstream(
 
 def test_raw_responses_have_their_headers(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """The request's id, the session's and the caller's own are there for who asks for them."""
-    upstream.answer(vendor.whole())
+    upstream.answer(vendor.complete_answer())
     raw = client.chat.completions.with_raw_response.create(**ASK, extra_headers={"x-correlation-id": "mine-1"})
     answer: ChatCompletion = raw.parse()
     assert raw.headers["x-request-id"] == raw.request_id == answer._request_id  # noqa: SLF001 - so it is documented

@@ -132,8 +132,8 @@ def test_sessions_are_found_by_model_and_time(stack: Parley, upstream: ScriptedU
     assert session not in listed(f"model=smollm2&updated_after={updated}")
     assert session not in listed(f"updated_before={updated}")
     assert [] == listed(f"updated_after={updated}&updated_before=1")
-    status, refused = stack.request("GET", "/api/v1/sessions?updated_after=yesterday")
-    assert (400, "`updated_after` must be a whole number, zero or more") == (status, refused["error"])
+    status, rejected = stack.request("GET", "/api/v1/sessions?updated_after=yesterday")
+    assert (400, "`updated_after` must be a whole number, zero or more") == (status, rejected["error"])
 
 
 def test_a_busy_session_is_forked_and_not_deleted(stack: Parley, upstream: ScriptedUpstream) -> None:
@@ -144,13 +144,13 @@ def test_a_busy_session_is_forked_and_not_deleted(stack: Parley, upstream: Scrip
     with ThreadPoolExecutor() as threads:
         running = threads.submit(_say, stack, _body("two", chatSessionId=session))
         upstream.received(1)
-        status, refused = stack.request("DELETE", f"/api/v1/sessions/{session}")
+        status, rejected = stack.request("DELETE", f"/api/v1/sessions/{session}")
         _, fork = stack.request("POST", f"/api/v1/sessions/{session}/fork", {})
         gate.set()
         assert 200 == running.result()[0]
     assert (409, f'Session "{session}" is answering another request; try again when it has finished') == (
         status,
-        refused["error"],
+        rejected["error"],
     )
     assert 1 == fork["turn_count"]
     assert 200 == stack.request("DELETE", f"/api/v1/sessions/{session}")[0]

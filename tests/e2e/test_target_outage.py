@@ -17,7 +17,7 @@ def test_every_call_is_answered_by_the_fallback(outage: Future[Observation]) -> 
     """No caller sees anything of it, neither when it begins nor when it ends."""
     seen = outage.result()
     assert [] == [call for call in seen.calls if call.failure or call.text != "Hello there."]
-    during = [call for call in seen.calls if seen.gone + 0.5 <= call.begun < seen.back]
+    during = [call for call in seen.calls if seen.gone + 0.5 <= call.started < seen.back]
     assert {"backup"} == {call.model for call in during}
     assert len(during) > OUTAGE
 
@@ -28,8 +28,8 @@ def test_a_target_that_is_down_is_probed_once_an_interval(outage: Future[Observa
     opening = OUTAGE_WORKERS * (IN_A_ROW + len(CALLERS) - 1)  # each other caller may have a call on its way
     burst = [at for at in seen.turned_away if at < seen.gone + FIRST_PAUSE]
     assert IN_A_ROW <= len(burst) <= opening
-    opened = burst[IN_A_ROW - 1]
-    probes = [at - opened for at in seen.turned_away[len(burst) :]]
+    new_store = burst[IN_A_ROW - 1]
+    probes = [at - new_store for at in seen.turned_away[len(burst) :]]
     assert 2 <= len(probes)
     for place, seconds in enumerate(probes):
         assert seconds >= _earliest(place), probes

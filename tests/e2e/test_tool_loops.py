@@ -114,7 +114,7 @@ def test_claude(parley: Parley, upstream: ScriptedUpstream, stream: bool) -> Non
     else:
         upstream.answer(
             anthropic_api.message(THOUGHT, USE, stop_reason="tool_use"),
-            anthropic_api.message(anthropic_api.said("Sunny.")),
+            anthropic_api.message(anthropic_api.text_block("Sunny.")),
         )
     loop(parley, "claude", stream=stream)
     assert [THOUGHT, USE] == upstream.requests[1].json["messages"][1]["content"]
@@ -129,7 +129,7 @@ def test_caller_resends(parley: Parley, upstream: ScriptedUpstream, model: str) 
     else:
         upstream.answer(
             anthropic_api.message(THOUGHT, USE, stop_reason="tool_use"),
-            anthropic_api.message(anthropic_api.said("Sunny.")),
+            anthropic_api.message(anthropic_api.text_block("Sunny.")),
         )
     asked: dict[str, Any] = {"model": model, "tools": TOOLS, "store": False}
     answer = ask(parley, asked | {"messages": [QUESTION]})["choices"][0]["message"]
@@ -148,7 +148,7 @@ def test_caching(parley: Parley, upstream: ScriptedUpstream) -> None:
     system = {"role": "system", "content": [part]}
     tool = TOOLS[0] | {"cache_control": cache}
     asked: dict[str, Any] = {"messages": [system, QUESTION | {"cache_control": cache}], "tools": [tool], "store": False}
-    upstream.answer(anthropic_api.message(anthropic_api.said("x")), Json(completion("x")))
+    upstream.answer(anthropic_api.message(anthropic_api.text_block("x")), Json(completion("x")))
     for model in ("claude", "open"):
         ask(parley, asked | {"model": model})
     claude, open_ = (received.json for received in upstream.requests)

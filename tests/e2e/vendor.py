@@ -95,7 +95,7 @@ def choice(content: str | None = "Hello! How can I assist you today?", index: in
     return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish}
 
 
-def whole(*choices: dict[str, Any]) -> dict[str, Any]:
+def complete_answer(*choices: dict[str, Any]) -> dict[str, Any]:
     """Returns a whole answer."""
     return {
         "id": ANSWER_ID,
@@ -140,8 +140,8 @@ def calls_in_pieces(calls: list[dict[str, Any]], size: int = 7) -> Events:
     deltas: list[dict[str, Any]] = []
     for index, call in enumerate(calls):
         name, arguments = call["function"]["name"], call["function"]["arguments"]
-        begun = {"index": index, "id": call["id"], "type": "function", "function": {"name": name, "arguments": ""}}
-        deltas.append({"tool_calls": [begun]})
+        started = {"index": index, "id": call["id"], "type": "function", "function": {"name": name, "arguments": ""}}
+        deltas.append({"tool_calls": [started]})
         for at in range(0, len(arguments), size):
             piece = {"index": index, "function": {"arguments": arguments[at : at + size]}}
             deltas.append({"tool_calls": [piece]})

@@ -36,13 +36,13 @@ class Edge:
     admin: Path
     process: asyncio.subprocess.Process
 
-    async def knows(self, well: set[Path]) -> None:
+    async def knows(self, healthy: set[Path]) -> None:
         """Waits until exactly these workers are found well."""
-        await until(lambda: self._is_well(well))
+        await until(lambda: self._is_healthy(healthy))
 
-    async def _is_well(self, well: set[Path]) -> bool:
+    async def _is_healthy(self, healthy: set[Path]) -> bool:
         known = await envoy.workers(self.admin)
-        return {path for path, is_well in known.items() if is_well} == well
+        return {path for path, is_healthy in known.items() if is_healthy} == healthy
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:

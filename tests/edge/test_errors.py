@@ -348,7 +348,7 @@ async def test_what_can_be_read_goes_to_the_worker(client: aiohttp.ClientSession
     assert ["CreateChatCompletionJson"] == worker.calls
 
 
-def whole(body: str) -> str:
+def complete_answer(body: str) -> str:
     """Adds what a request must have, where the body is an object without it."""
     members = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in ASK.items() if f'"{key}"' not in body]
     is_object = body.startswith('{"') and body.endswith("}") and "mod\\u0065l" not in body
@@ -362,7 +362,7 @@ async def test_every_wrong_body_is_told_as_the_documents_do(
     """Broken JSON and wrong types are told with the field, and never reach the worker."""
     seen = {}
     for body in BODIES:
-        data, headers = whole(body), {"content-type": "application/json"}
+        data, headers = complete_answer(body), {"content-type": "application/json"}
         async with client.post(PATHS[dialect], data=data, headers=headers) as response:
             seen[body] = await shown(response)
             assert (422 if dialect == "fastapi" else 400) == response.status

@@ -229,8 +229,8 @@ async def test_no_answer_names_envoy(client: aiohttp.ClientSession, path: str) -
 async def test_nothing_on_the_way_keeps_a_stream_back(client: aiohttp.ClientSession, worker: Worker) -> None:
     """Caches and buffering proxies are told to let events pass, and whole answers are left to them."""
     async with client.post(CHAT, json=ASK | {"stream": True}) as response:
-        told = (response.headers["cache-control"], response.headers["x-accel-buffering"])
-    assert ("no-cache", "no") == told
+        reported = (response.headers["cache-control"], response.headers["x-accel-buffering"])
+    assert ("no-cache", "no") == reported
     async with client.post(CHAT, json=ASK) as response:
         assert "cache-control" not in response.headers
 

@@ -42,7 +42,7 @@ async def test_unknown_members_of_every_object(client: aiohttp.ClientSession, wo
     await sent(client, worker, lossless.write(request))
     lossless.require_in(request, lossless.of_message(worker.request))
     unknown_fields.read(worker.request, worker.request.SerializeToString())
-    validate(worker.request, streamed=True)
+    validate(worker.request, is_stream=True)
     call = UpstreamCall(worker.request, model="m", timeouts=Timeouts())
     body = lossless.read(extra_fields.dump_bytes(openai_request.body(call, stream=True)))
     del request["metadata"], request["messages"][2]["annotations"]  # no backend is sent these

@@ -27,7 +27,7 @@ async def curl(*arguments: str) -> str:
     return (await process.communicate())[0].decode()
 
 
-async def exchange(port: int, request: bytes) -> tuple[int, bytes]:
+async def send_request(port: int, request: bytes) -> tuple[int, bytes]:
     """Sends bytes and reads to the end of the connection; returns the last status and what follows the headers."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
@@ -47,7 +47,9 @@ async def test_http_1_0_is_served(edge: Edge, worker: Worker, host: bytes, *, st
     """What a plain proxy_pass of nginx sends; a stream ends with the connection."""
     body = json.dumps(ASK | {"stream": stream}).encode()
     head = b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
-    status, answer = await exchange(edge.port, b"POST %s HTTP/1.0\r\n%s%s\r\n%s" % (CHAT.encode(), host, head, body))
+    status, answer = await send_request(
+        edge.port, b"POST %s HTTP/1.0\r\n%s%s\r\n%s" % (CHAT.encode(), host, head, body)
+    )
     assert 200 == status
     if stream:
         assert b'data: {"id":"chatcmpl-1"}\n\ndata: [DONE]\n\n' == answer
@@ -68,7 +70,7 @@ async def test_curl_speaks_http_1_0(edge: Edge, worker: Worker, *, stream: bool)
 async def test_two_hosts_are_refused(edge: Edge, worker: Worker) -> None:
     """RFC 9112, 3.2: a request with two Host headers is a 400."""
     request = b"GET /v1/models HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n"
-    status, body = await exchange(edge.port, request)
+    status, body = await send_request(edge.port, request)
     assert (400, "The request must have one Host header") == (status, json.loads(body)["error"]["message"])
     assert [] == worker.calls
 
@@ -99,7 +101,7 @@ async def test_a_client_that_writes_first_reads_that_its_body_is_too_large(
 async def test_a_very_large_body_is_refused_before_it_is_sent(edge: Edge) -> None:
     """A client that waits for `100 Continue` sends nothing of 100 MB."""
     head = f"POST {CHAT} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Type: application/json\r\n"
-    status, body = await exchange(edge.port, f"{head}Content-Length: 100000000\r\n\r\n".encode())
+    status, body = await send_request(edge.port, f"{head}Content-Length: 100000000\r\n\r\n".encode())
     assert (413, "request_too_large") == (status, json.loads(body)["error"]["code"])
 
 

@@ -172,7 +172,7 @@ def refuse(request: Any, metadata: dict[str, Any]) -> None:
         raise InvalidRequest.of(errors.read_mirror(metadata["parley-refusal"]))
     found = errors.read_mirror(metadata.get("parley-violations", ""))
     if found or "parley-model" in metadata:
-        validate(request, streamed=True, model_required="parley-model" in metadata, found=found)
+        validate(request, is_stream=True, model_required="parley-model" in metadata, found=found)
 
 
 async def _complete(_request: CreateChatCompletionRequest, _context: Context) -> ChatCompletion:

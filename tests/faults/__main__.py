@@ -48,14 +48,14 @@ def _parser() -> argparse.ArgumentParser:
 async def _run(store: str, scenario: str, options: argparse.Namespace) -> bool:
     """Runs one scenario and prints its line; False where a promise was broken."""
     say(f"{scenario} on {store}")
-    begun = time.monotonic()
+    started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="parley-faults-") as name, database(store) as running:
         try:
             found = await _scenario(scenario, Path(name), running, options)
         except WrongError as error:
             found = {"broken": str(error)}
     line = {"scenario": scenario, "store": store, "seed": options.seed, **found}
-    sys.stdout.write(json.dumps({**line, "seconds": round(time.monotonic() - begun, 1)}) + "\n")
+    sys.stdout.write(json.dumps({**line, "seconds": round(time.monotonic() - started, 1)}) + "\n")
     sys.stdout.flush()
     return "broken" not in found
 

@@ -71,7 +71,7 @@ class _Checker:
     def _may_be_deleted(self, session: str, before: float) -> bool:
         """Reports whether a deletion that may have been done began before this time."""
         done = (Outcome.OK, Outcome.UNKNOWN)
-        return any(delete.begun < before and delete.outcome in done for delete in self._deletions[session])
+        return any(delete.started < before and delete.outcome in done for delete in self._deletions[session])
 
     def _deleted_at(self, session: str) -> float | None:
         """Returns when the first acknowledged deletion ended."""
@@ -153,7 +153,7 @@ class _Checker:
             numbers = {pair.asked: pair.number for pair in _pairs(self._final[session].kept)}
             for one in turns:
                 for other in turns:
-                    if one.ended < other.begun and numbers.get(one.text, 0) > numbers.get(other.text, float("inf")):
+                    if one.ended < other.started and numbers.get(one.text, 0) > numbers.get(other.text, float("inf")):
                         yield f"session {session}: {one.text!r} was acknowledged before {other.text!r}, kept after it"
 
     def _first_acknowledgements(self) -> dict[str, list[Turn]]:
@@ -202,7 +202,7 @@ class _Checker:
         for read in self._reads:
             for turn in self._by_session.get(read.session, ()) if read.outcome is not Outcome.UNKNOWN else ():
                 assert turn.answer is not None
-                if turn.ended > read.begun or self._may_be_deleted(read.session, read.ended):
+                if turn.ended > read.started or self._may_be_deleted(read.session, read.ended):
                     continue
                 if not any(pair[1:] == (turn.text, turn.answer.text) for pair in _pairs(read.kept)):
                     yield f"replica {read.replica}: a read of {read.session} misses {turn.text!r}, acknowledged before"
@@ -215,7 +215,7 @@ class _Checker:
                 shown[read.session].append(read)
         for session, reads in shown.items():
             for later in reads:
-                earlier = [read for read in reads if read.ended < later.begun]
+                earlier = [read for read in reads if read.ended < later.started]
                 if self._may_be_deleted(session, later.ended):
                     continue
                 if missing := {pair for read in earlier for pair in _pairs(read.kept)} - set(_pairs(later.kept)):
@@ -225,7 +225,7 @@ class _Checker:
         """Checks that a list has the sessions with a turn acknowledged before it, and enough turns of each."""
         for listing in self._of(Listing):
             for session, turns in self._by_session.items() if listing.outcome is Outcome.OK else ():
-                known = sum(turn.ended < listing.begun for turn in turns)
+                known = sum(turn.ended < listing.started for turn in turns)
                 if known > listing.sessions.get(session, 0) and not self._may_be_deleted(session, listing.ended):
                     yield f"replica {listing.replica}: a list misses turns of session {session}: {known} acknowledged"
 
@@ -234,7 +234,7 @@ class _Checker:
         for operation in [*self._history.operations, *self._history.final]:
             for session in _touched(operation):
                 deleted = self._deleted_at(session)
-                if deleted is not None and operation.begun > deleted:
+                if deleted is not None and operation.started > deleted:
                     yield f"session {session} was deleted, and {type(operation).__name__.lower()} finds it: {operation}"
 
     def _whole_forks(self) -> Iterator[str]:
@@ -245,9 +245,9 @@ class _Checker:
                     yield f"fork {fork.made} is lost"
                 continue
             pairs = _pairs(self._final[fork.made].kept)
-            copied, begun = {pair.asked for pair in pairs}, self._first_begun(fork)
+            copied, started = {pair.asked for pair in pairs}, self._first_begun(fork)
             for turn in self._by_session.get(fork.session, ()):
-                if turn.ended < begun and turn.text not in copied:
+                if turn.ended < started and turn.text not in copied:
                     yield f"fork {fork.made} misses {turn.text!r}, acknowledged before"
             if fork.session in self._final:
                 yield from self._prefix(fork, pairs)
@@ -255,7 +255,7 @@ class _Checker:
     def _first_begun(self, fork: Fork) -> float:
         """Returns when the fork may have been made first: a retry with its key returns the one that was made then."""
         same = [one for one in self._forks if one is fork or (fork.key is not None and one.key == fork.key)]
-        return min(one.begun for one in same)
+        return min(one.started for one in same)
 
     def _prefix(self, fork: Fork, pairs: Sequence[_Pair]) -> Iterator[str]:
         """Checks that the turns that a fork has copied are the first ones of its origin, without a gap."""

@@ -46,7 +46,7 @@ class WrongError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Acknowledged:
     """What a caller was told: the answer's id, its session and its text."""
 
     id: str
@@ -80,17 +80,19 @@ class Wire:
         for channel in self._channels:
             await channel.close()
 
-    async def ask(self, slot: int, text: str, session: str | None, key: str | None, *, streamed: bool = False) -> Told:
+    async def ask(
+        self, slot: int, text: str, session: str | None, key: str | None, *, is_stream: bool = False
+    ) -> Acknowledged:
         """Makes one turn at one worker. Raises grpc.aio.AioRpcError."""
         request = CreateChatCompletionRequest(model="echo", session_id=session)
         request.messages.add(role="user").content.string_value = text
         metadata = self._with_key(key)
-        if streamed:
+        if is_stream:
             return await self._stream(slot, request, metadata)
         answer: ChatCompletion = await self._chats[slot].CreateChatCompletion(
             request, metadata=metadata, timeout=self._seconds
         )
-        return Told(answer.id, answer.session_id, answer.choices[0].message.content.string_value)
+        return Acknowledged(answer.id, answer.session_id, answer.choices[0].message.content.string_value)
 
     async def leave(self, slot: int, text: str, session: str | None) -> None:
         """Begins a stream, and leaves it after the first piece."""
@@ -159,23 +161,23 @@ class Wire:
                 return found
             request.page_token = page.next_page_token
 
-    async def _stream(self, slot: int, request: CreateChatCompletionRequest, metadata: Any) -> Told:
+    async def _stream(self, slot: int, request: CreateChatCompletionRequest, metadata: Any) -> Acknowledged:
         text: list[str] = []
-        told, session, whole = "", "", False
+        reported, session, non_streaming = "", "", False
         call = self._chats[slot].StreamChatCompletion(request, metadata=metadata, timeout=self._seconds)
         async for chunk in call:
-            told, session, whole = chunk.id, chunk.session_id, not chunk.choices
+            reported, session, non_streaming = chunk.id, chunk.session_id, not chunk.choices
             text.extend(choice.delta.content for choice in chunk.choices)
-        if not whole:
-            raise WrongError(f"a stream ended well without its last chunk: {told}")
-        return Told(told, session, "".join(text))
+        if not non_streaming:
+            raise WrongError(f"a stream ended well without its last chunk: {reported}")
+        return Acknowledged(reported, session, "".join(text))
 
 
 class Writer:
     """One client: a session after the other, a turn after the other, each until it is acknowledged."""
 
     def __init__(self, wire: Wire, name: str, slots: int, tally: Tally, seed: int, turns_a_session: int = 100) -> None:
-        self.acknowledged: dict[str, list[tuple[str, Told]]] = {}
+        self.acknowledged: dict[str, list[tuple[str, Acknowledged]]] = {}
         self._wire = wire
         self._name = name
         self._slots = slots
@@ -196,26 +198,28 @@ class Writer:
         if self._session is not None and len(self.acknowledged[self._session]) >= self._turns_a_session:
             self._session = None
         text, key = f"{self._name} says {self._count}", f"{self._name}-{self._count}"
-        streamed = self._random.random() < 0.5
-        begun = time.monotonic()
-        answer = await self._insist(text, self._session, key, streamed=streamed)
-        self._tally.slowest = max(self._tally.slowest, time.monotonic() - begun)
+        is_stream = self._random.random() < 0.5
+        started = time.monotonic()
+        answer = await self._insist(text, self._session, key, is_stream=is_stream)
+        self._tally.slowest = max(self._tally.slowest, time.monotonic() - started)
         if answer.text != f"echo of {text}":
             raise WrongError(f"asked {text!r}, answered {answer.text!r}")
         for _ in range(self._random.randrange(3)):
             self._tally.retries += 1
-            again = await self._insist(text, self._session, key, streamed=streamed)
+            again = await self._insist(text, self._session, key, is_stream=is_stream)
             if again != answer:
                 raise WrongError(f"the same key {key} got {answer} and then {again}")
         self.acknowledged.setdefault(answer.session, []).append((text, answer))
         self._session = answer.session
         self._tally.turns += 1
 
-    async def _insist(self, text: str, session: str | None, key: str, *, streamed: bool) -> Told:
+    async def _insist(self, text: str, session: str | None, key: str, *, is_stream: bool) -> Acknowledged:
         """Sends the same call until it is answered."""
         while True:
             try:
-                return await self._wire.ask(self._random.randrange(self._slots), text, session, key, streamed=streamed)
+                return await self._wire.ask(
+                    self._random.randrange(self._slots), text, session, key, is_stream=is_stream
+                )
             except grpc.aio.AioRpcError as error:
                 self._note(error)
             self._tally.retries += 1
@@ -228,13 +232,13 @@ class Writer:
         refusals[error.code().name] = refusals.get(error.code().name, 0) + 1
 
 
-def check_session(session: str, told: Sequence[tuple[str, Told]], kept: Sequence[SessionMessage]) -> None:
+def check_session(session: str, reported: Sequence[tuple[str, Acknowledged]], kept: Sequence[SessionMessage]) -> None:
     """Raises WrongError unless the session has exactly the turns that were acknowledged, in their order."""
     if running := [message.turn for message in kept if message.state == "in_progress"]:
         raise WrongError(f"session {session}: turns {running} are still in progress")
     completed = [message for message in kept if message.state == "completed"]
     texts = [message.message.content.string_value for message in completed]
-    expected = [text for asked, answer in told for text in (asked, answer.text)]
+    expected = [text for asked, answer in reported for text in (asked, answer.text)]
     if texts != expected:
         lost, extra = set(expected) - set(texts), set(texts) - set(expected)
         raise WrongError(f"session {session}: lost {lost}, not acknowledged {extra}, or out of order or twice: {texts}")

@@ -37,7 +37,7 @@ class Kept:
 class Operation:
     """One call of one client. Times are of one monotonic clock."""
 
-    begun: float
+    started: float
     ended: float
     outcome: Outcome
 

@@ -166,10 +166,10 @@ def _work(
     messages = _MESSAGES.get(kind, [_message("hello")])
     ready.wait()
     while works.wait():
-        begun = time.monotonic()
+        started = time.monotonic()
         with call:
             _call(connection, key, messages, **session)
-        time.sleep(max(0.0, begun + _EVERY[kind] - time.monotonic()))
+        time.sleep(max(0.0, started + _EVERY[kind] - time.monotonic()))
 
 
 def _message(text: str) -> dict[str, str]:

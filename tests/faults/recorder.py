@@ -21,7 +21,7 @@ from tests.faults.history import Answer, Delete, Fork, History, Kept, Listing, O
 from tests.faults.nemeses import Clocks, Nemeses
 from tests.faults.scenarios import Database, say
 from tests.upstream import Answer as Scripted
-from tests.upstream import Events, Json, Pause, Received, ScriptedUpstream, chunks, completion, ending
+from tests.upstream import Delay, Events, Json, Received, ScriptedUpstream, chunks, completion, ending
 
 _REPLICAS = 2
 _CALL_SECONDS = 4.0  # less than a stopped worker needs to come back
@@ -45,7 +45,7 @@ class Witness:
         *context, asked = [message["content"] for message in request.json["messages"]]
         answered = f"answer {next(self._count)} to {asked}"
         self.seen.append(Seen(context, asked, answered))
-        wait = Pause(self._chance.random() * 0.03)
+        wait = Delay(self._chance.random() * 0.03)
         if request.json.get("stream"):
             role, *said = chunks(answered[:9], answered[9:])
             return Events([role, wait, *said, *ending()])
@@ -96,7 +96,7 @@ class Recorder:
         known = {fork.made for fork in self.history.operations if isinstance(fork, Fork)}
         for session, origin in found.items():
             if origin is not None and session not in known:
-                made = Fork(begun=0, ended=inf, outcome=Outcome.UNKNOWN, session=origin, made=session)
+                made = Fork(started=0, ended=inf, outcome=Outcome.UNKNOWN, session=origin, made=session)
                 self.history.operations.append(made)
         places = itertools.product(range(_REPLICAS), sorted({*found, *self.sessions}))
         self.history.final += await asyncio.gather(*(self._settled_read(*place) for place in places))
@@ -138,18 +138,20 @@ class Recorder:
     async def _leave(self) -> None:
         """Begins a stream and leaves it after its first piece."""
         text, session = f"q{next(self._texts)}", self.chance.choice(self.sessions) if self.sessions else None
-        begun = time.monotonic()
+        started = time.monotonic()
         outcome, _ = await self._call(self.wire.leave(self._slot(), text, session))
         outcome = Outcome.UNKNOWN if outcome is Outcome.OK else outcome
-        self._note(Turn(begun=begun, ended=time.monotonic(), outcome=outcome, text=text, session=session))
+        self._note(Turn(started=started, ended=time.monotonic(), outcome=outcome, text=text, session=session))
 
     async def _ask(self, text: str, session: str | None, key: str | None) -> None:
-        streamed = self.chance.random() < 0.5
-        begun = time.monotonic()
-        outcome, told = await self._call(self.wire.ask(self._slot(), text, session, key, streamed=streamed))
-        answer = Answer(told.id, told.session, told.text) if told else None
+        is_stream = self.chance.random() < 0.5
+        started = time.monotonic()
+        outcome, reported = await self._call(self.wire.ask(self._slot(), text, session, key, is_stream=is_stream))
+        answer = Answer(reported.id, reported.session, reported.text) if reported else None
         ended = time.monotonic()
-        self._note(Turn(begun=begun, ended=ended, outcome=outcome, text=text, session=session, key=key, answer=answer))
+        self._note(
+            Turn(started=started, ended=ended, outcome=outcome, text=text, session=session, key=key, answer=answer)
+        )
         if answer is not None and answer.session not in self.sessions:
             self.sessions.append(answer.session)
 
@@ -158,18 +160,18 @@ class Recorder:
             self._note(await self._read(self._slot(), self.chance.choice(self.sessions)))
 
     async def _read(self, replica: int, session: str) -> Read:
-        begun = time.monotonic()
+        started = time.monotonic()
         outcome, messages = await self._call(self.wire.messages(replica, session))
         kept = [Kept(m.turn, m.state, m.message.role, m.message.content.string_value) for m in messages or ()]
         return Read(
-            begun=begun, ended=time.monotonic(), outcome=outcome, session=session, replica=replica, kept=tuple(kept)
+            started=started, ended=time.monotonic(), outcome=outcome, session=session, replica=replica, kept=tuple(kept)
         )
 
     async def _list(self) -> None:
-        replica, begun = self._slot(), time.monotonic()
+        replica, started = self._slot(), time.monotonic()
         outcome, found = await self._call(self.wire.turn_counts(replica))
         ended = time.monotonic()
-        self._note(Listing(begun=begun, ended=ended, outcome=outcome, replica=replica, sessions=found or {}))
+        self._note(Listing(started=started, ended=ended, outcome=outcome, replica=replica, sessions=found or {}))
 
     async def _fork(self) -> None:
         """Forks a session; half of the time with a key, then perhaps one that was used already."""
@@ -180,10 +182,10 @@ class Recorder:
             if not self.forks or self.chance.random() < 0.5:
                 self.forks.append((session, f"fork {len(self.forks)}"))
             session, key = self.chance.choice(self.forks[-5:])
-        begun = time.monotonic()
+        started = time.monotonic()
         outcome, made = await self._call(self.wire.fork(self._slot(), session, key))
         self._note(
-            Fork(begun=begun, ended=time.monotonic(), outcome=outcome, session=session, key=key, made=made or None)
+            Fork(started=started, ended=time.monotonic(), outcome=outcome, session=session, key=key, made=made or None)
         )
         if made and made not in self.sessions:
             self.sessions.append(made)
@@ -192,9 +194,9 @@ class Recorder:
         if self.sessions:
             session = self.chance.choice(self.sessions)
             key = f"delete {session}" if self.chance.random() < 0.5 else None
-            begun = time.monotonic()
+            started = time.monotonic()
             outcome, _ = await self._call(self.wire.delete(self._slot(), session, key))
-            self._note(Delete(begun=begun, ended=time.monotonic(), outcome=outcome, session=session, key=key))
+            self._note(Delete(started=started, ended=time.monotonic(), outcome=outcome, session=session, key=key))
 
     async def _call(self, call: Awaitable[Any]) -> tuple[Outcome, Any]:
         """Makes a call, and says how it ended."""

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, Protocol
 
 import grpc
 
-from tests.faults.clients import Tally, Told, Wire, Writer, WrongError, check_session
+from tests.faults.clients import Acknowledged, Tally, Wire, Writer, WrongError, check_session
 from tests.faults.cluster import Cluster, cluster
-from tests.upstream import Answer, Events, Gate, Json, Pause, Received, ScriptedUpstream, chunks, completion, ending
+from tests.upstream import Answer, Delay, Events, Gate, Json, Received, ScriptedUpstream, chunks, completion, ending
 
 _SETTLED_SECONDS = 30.0
 
@@ -44,7 +44,7 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-class Echo:
+class EchoUpstream:
     """An upstream that answers `echo of …` within 30 ms, whole or streamed; a question in `gates` waits for that."""
 
     def __init__(self, seed: int) -> None:
@@ -53,7 +53,7 @@ class Echo:
 
     def __call__(self, request: Received) -> Answer:
         asked = request.json["messages"][-1]["content"]
-        wait = self.gates.get(asked) or Pause(self._chance.random() * 0.03)
+        wait = self.gates.get(asked) or Delay(self._chance.random() * 0.03)
         if request.json.get("stream"):
             role, *said = chunks("echo of ", asked)
             return Events([role, wait, *said, *ending()])
@@ -71,7 +71,7 @@ class Stage(NamedTuple):
 @asynccontextmanager
 async def stage(folder: Path, store: Database | None, seed: int, workers: int = 3) -> AsyncIterator[Stage]:
     """Runs workers behind an echoing upstream."""
-    echo = Echo(seed)
+    echo = EchoUpstream(seed)
     with ScriptedUpstream() as upstream:
         upstream.default = echo
         async with cluster(folder, upstream.url, store.url if store else None, workers) as running:
@@ -96,9 +96,9 @@ async def kills(
         await _killing(running, database, chance, workers, databases, tasks)
         stop.set()
         await asyncio.gather(*tasks)
-        told = {session: answers for writer in writers for session, answers in writer.acknowledged.items()}
-        sessions = len(told)
-        await _compare(wire, told)
+        reported = {session: answers for writer in writers for session, answers in writer.acknowledged.items()}
+        sessions = len(reported)
+        await _compare(wire, reported)
     return {"workers_killed": workers, "databases_killed": databases, "sessions": sessions, **asdict(tally)}
 
 
@@ -140,13 +140,13 @@ def _raise_early(tasks: list[asyncio.Task[None]]) -> None:
             task.result()
 
 
-async def _compare(wire: Wire, told: dict[str, list[tuple[str, Told]]]) -> None:
+async def _compare(wire: Wire, reported: dict[str, list[tuple[str, Acknowledged]]]) -> None:
     """Waits until no turn can be in progress any more, and compares every session there is."""
     await _settled(wire)
     for session in await wire.sessions(0):
-        check_session(session, told.pop(session, []), await wire.messages(0, session))
-    if told:
-        raise WrongError(f"sessions were lost: {list(told)}")
+        check_session(session, reported.pop(session, []), await wire.messages(0, session))
+    if reported:
+        raise WrongError(f"sessions were lost: {list(reported)}")
 
 
 async def _settled(wire: Wire) -> None:
@@ -181,41 +181,41 @@ async def race(folder: Path, seed: int, store: Database | None, clients: int = 5
 async def stopped(folder: Path, seed: int, store: Database | None) -> dict[str, Any]:
     """A worker sleeps past its lease; another one takes session and key over; the sleeper wakes and may not write."""
     async with stage(folder, store, seed) as (running, wire, gates):
-        begun = [await _hold(wire, gates, streamed=streamed) for streamed in (False, True)]
+        started = [await _hold(wire, gates, is_stream=is_stream) for is_stream in (False, True)]
         pids = running.slots[0].worker_pids()
         _signal(pids, signal.SIGSTOP)
-        for held in begun:
-            await _insist(wire, 1, "another", held.session, f"another-{held.text}")
+        for lease in started:
+            await _insist(wire, 1, "another", lease.session, f"another-{lease.text}")
         _signal(pids, signal.SIGCONT)
-        for held in begun:
-            gates[held.text].set()
-            await _must_fail(held.call)
-            again = await _insist(wire, 0, held.text, held.session, held.text, streamed=held.streamed)
-            _must(again.text == f"echo of {held.text}", f"asked again, got {again.text!r}")
-            kept = await wire.messages(1, held.session)
+        for lease in started:
+            gates[lease.text].set()
+            await _must_fail(lease.call)
+            again = await _insist(wire, 0, lease.text, lease.session, lease.text, is_stream=lease.streamed)
+            _must(again.text == f"echo of {lease.text}", f"asked again, got {again.text!r}")
+            kept = await wire.messages(1, lease.session)
             completed = [message.turn for message in kept if message.state == "completed"]
             _must(all(completed.count(turn) == 2 for turn in completed), f"commits {completed}")
             _must(len(set(completed)) == 3, f"turns {completed}: the first, the other's, and the held one again")
-    return {"sessions": len(begun)}
+    return {"sessions": len(started)}
 
 
 class _Held(NamedTuple):
     """A call that waits for its gate."""
 
-    call: asyncio.Task[Told]
+    call: asyncio.Task[Acknowledged]
     text: str
     session: str
     streamed: bool
 
 
-async def _hold(wire: Wire, gates: dict[str, Gate], *, streamed: bool) -> _Held:
+async def _hold(wire: Wire, gates: dict[str, Gate], *, is_stream: bool) -> _Held:
     """Begins a turn at the first worker, in a session that has one already, and stops in the middle of it."""
-    first = await wire.ask(0, "hello", None, f"hello-{streamed}")
-    text = "held, streamed" if streamed else "held, whole"
+    first = await wire.ask(0, "hello", None, f"hello-{is_stream}")
+    text = "held, streamed" if is_stream else "held, whole"
     gates[text] = Gate()
-    late = asyncio.create_task(wire.ask(0, text, first.session, text, streamed=streamed))
+    late = asyncio.create_task(wire.ask(0, text, first.session, text, is_stream=is_stream))
     await _until(lambda: _in_progress(wire, first.session))
-    return _Held(late, text, first.session, streamed)
+    return _Held(late, text, first.session, is_stream)
 
 
 async def replicas(folder: Path, seed: int, store: Database | None, times: int) -> dict[str, Any]:
@@ -238,17 +238,17 @@ async def replicas(folder: Path, seed: int, store: Database | None, times: int) 
     return {"times": times}
 
 
-async def _insist(wire: Wire, slot: int, text: str, session: str, key: str, *, streamed: bool = False) -> Told:
+async def _insist(wire: Wire, slot: int, text: str, session: str, key: str, *, is_stream: bool = False) -> Acknowledged:
     while True:
         try:
-            return await wire.ask(slot, text, session, key, streamed=streamed)
+            return await wire.ask(slot, text, session, key, is_stream=is_stream)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.ABORTED:
                 raise WrongError(f"{text!r} was refused: {error.code().name} {error.details()}") from error
         await asyncio.sleep(0.05)
 
 
-async def _must_fail(call: asyncio.Task[Told]) -> None:
+async def _must_fail(call: asyncio.Task[Acknowledged]) -> None:
     try:
         answer = await call
     except grpc.aio.AioRpcError as error:

@@ -19,12 +19,12 @@ def _kept(turn: int, asked: str, state: str = "completed", answered: str | None 
 
 def _turn(at: float, text: str, session: str | None, made: str | None = None, key: str | None = None) -> Turn:
     answer = Answer(f"id of {text}", made or session or "", f"to {text}")
-    return Turn(begun=at, ended=at + 1, outcome=OK, text=text, session=session, key=key, answer=answer)
+    return Turn(started=at, ended=at + 1, outcome=OK, text=text, session=session, key=key, answer=answer)
 
 
 def _read(at: float, replica: int, session: str, *kept: list[Kept], outcome: Outcome = OK) -> Read:
     messages = [one for turn in kept for one in turn]
-    return Read(begun=at, ended=at + 1, outcome=outcome, session=session, replica=replica, kept=messages)
+    return Read(started=at, ended=at + 1, outcome=outcome, session=session, replica=replica, kept=messages)
 
 
 def _seen(asked: str, *before: str) -> Seen:
@@ -37,8 +37,8 @@ def _final(session: str, *kept: list[Kept], outcome: Outcome = OK) -> list[Read]
 
 def good() -> History:
     """A run of two sessions, a fork and a deletion, with a retry, a crash and a stream that was left."""
-    lost = Turn(begun=30, ended=31, outcome=UNKNOWN, text="crashed", session="s")
-    left = Turn(begun=40, ended=41, outcome=UNKNOWN, text="left", session="s")
+    lost = Turn(started=30, ended=31, outcome=UNKNOWN, text="crashed", session="s")
+    left = Turn(started=40, ended=41, outcome=UNKNOWN, text="left", session="s")
     return History(
         operations=[
             _turn(10, "one", None, "s", key="k"),
@@ -46,15 +46,15 @@ def good() -> History:
             _read(14, 1, "s", _kept(1, "one")),
             lost,
             left,
-            Fork(begun=42, ended=43, outcome=OK, session="s", made="f", key="fork"),
-            Fork(begun=44, ended=45, outcome=OK, session="s", made="f", key="fork"),
+            Fork(started=42, ended=43, outcome=OK, session="s", made="f", key="fork"),
+            Fork(started=44, ended=45, outcome=OK, session="s", made="f", key="fork"),
             _turn(50, "two", "s"),
             _read(52, 0, "s", _kept(1, "one"), _kept(3, "left"), _kept(4, "two")),
             _turn(54, "on", "f"),
-            Listing(begun=56, ended=57, outcome=OK, replica=1, sessions={"s": 4, "f": 4}),
+            Listing(started=56, ended=57, outcome=OK, replica=1, sessions={"s": 4, "f": 4}),
             _turn(60, "other", None, "d"),
-            Delete(begun=62, ended=63, outcome=OK, session="d", key="delete"),
-            Delete(begun=64, ended=65, outcome=OK, session="d", key="delete"),
+            Delete(started=62, ended=63, outcome=OK, session="d", key="delete"),
+            Delete(started=64, ended=65, outcome=OK, session="d", key="delete"),
             _read(66, 1, "d", outcome=NOT_FOUND),
         ],
         seen=[
@@ -107,7 +107,7 @@ def _with_one_replica(history: History) -> None:
 
 
 def _with_another_fork(history: History) -> None:
-    _with(Fork(begun=0, ended=inf, outcome=UNKNOWN, session="s", made="g"))(history)
+    _with(Fork(started=0, ended=inf, outcome=UNKNOWN, session="s", made="g"))(history)
     _with_final("g", ONE)(history)
 
 
@@ -174,26 +174,26 @@ BROKEN: dict[str, tuple[Callable[[History], None], str]] = {
     ),
     "a session vanishes for a while": (_with(_read(70, 0, "s", outcome=NOT_FOUND)), "a read of s misses 'one'"),
     "a list misses a session": (
-        _with(Listing(begun=70, ended=71, outcome=OK, replica=0, sessions={"s": 4})),
+        _with(Listing(started=70, ended=71, outcome=OK, replica=0, sessions={"s": 4})),
         "a list misses turns of session f",
     ),
     "a list is old": (
-        _with(Listing(begun=70, ended=71, outcome=OK, replica=0, sessions={"s": 1, "f": 4})),
+        _with(Listing(started=70, ended=71, outcome=OK, replica=0, sessions={"s": 1, "f": 4})),
         "a list misses turns of session s",
     ),
     "a deleted session is read": (_with(_read(70, 0, "d", _kept(1, "other"))), "was deleted, and read finds it"),
     "a deleted session is kept": (_with_final("d", _kept(1, "other")), "was deleted, and read finds it"),
     "a deleted session is listed": (
-        _with(Listing(begun=70, ended=71, outcome=OK, replica=0, sessions={"s": 4, "f": 4, "d": 1})),
+        _with(Listing(started=70, ended=71, outcome=OK, replica=0, sessions={"s": 4, "f": 4, "d": 1})),
         "was deleted, and listing finds it",
     ),
     "a deleted session goes on": (_with(_turn(70, "again", "d")), "was deleted, and turn finds it"),
     "a deleted session is forked": (
-        _with(Fork(begun=70, ended=71, outcome=OK, session="d", made="g")),
+        _with(Fork(started=70, ended=71, outcome=OK, session="d", made="g")),
         "was deleted, and fork finds it",
     ),
     "a session is deleted twice": (
-        _with(Delete(begun=70, ended=71, outcome=OK, session="d")),
+        _with(Delete(started=70, ended=71, outcome=OK, session="d")),
         "was deleted, and delete finds it",
     ),
     "a fork misses a turn": (_with_final("f", LEFT, _kept(4, "on")), "fork f misses 'one'"),
@@ -208,7 +208,7 @@ BROKEN: dict[str, tuple[Callable[[History], None], str]] = {
         "key k got 2 different answers",
     ),
     "a key gets another fork": (
-        _with(Fork(begun=70, ended=71, outcome=OK, session="s", made="g", key="fork")),
+        _with(Fork(started=70, ended=71, outcome=OK, session="s", made="g", key="fork")),
         "key fork got 2 different answers",
     ),
     "a key makes two forks": (
@@ -232,6 +232,6 @@ def test_what_may_have_been_deleted_may_be_gone() -> None:
     """A deletion whose end nobody knows excuses that a session is not there, or is."""
     for kept in ((ONE, CRASHED, LEFT, TWO), ()):
         history = good()
-        history.operations.append(Delete(begun=70, ended=71, outcome=UNKNOWN, session="s"))
+        history.operations.append(Delete(started=70, ended=71, outcome=UNKNOWN, session="s"))
         _with_final("s", *kept, outcome=OK if kept else NOT_FOUND)(history)
         assert [] == violations(history)

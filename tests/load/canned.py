@@ -60,8 +60,8 @@ def check_text(kind: str, text: str, finish_reason: str | None) -> None:
 def _check_stamps(text: str) -> None:
     """Raises WrongAnswerError unless the text is one stamp for every event, each later than the one before."""
     stamps = text.split("@")[1:]
-    whole = all(len(item) == STAMP_DIGITS for item in stamps)
-    if len(stamps) != EVENTS or not whole or not all(a < b for a, b in pairwise(stamps)):
+    non_streaming = all(len(item) == STAMP_DIGITS for item in stamps)
+    if len(stamps) != EVENTS or not non_streaming or not all(a < b for a, b in pairwise(stamps)):
         raise WrongAnswerError(f"{len(stamps)} paced events of {EVENTS}, or out of order")
 
 

@@ -115,14 +115,14 @@ class RestCaller:
 
     async def call(self) -> Timing:
         """Makes a call on the kept-alive connection. Raises WrongAnswerError, OSError, TimeoutError."""
-        exchange = self._exchange or await self._connect()
+        connection = self._exchange or await self._connect()
         start = time.monotonic_ns()
         try:
-            answer = await exchange.send(self._request)
+            answer = await connection.send(self._request)
         except Exception:
             await self.close()
             raise
-        pieces = exchange.pieces
+        pieces = connection.pieces
         timing = Timing((pieces[0][0] - start) / 1e9, (pieces[-1][0] - start) / 1e9, _lags(pieces))
         check(self._target, answer)
         return timing

@@ -114,13 +114,13 @@ async def _write(
     store: Store, one_at_a_time: AbstractAsyncContextManager[Any], seconds: float, server: int | None
 ) -> tuple[float, float]:
     """Lets the clients write for a while; returns the turns a second and the CPU µs of each."""
-    cpu, begun = _cpu_ns(server), time.monotonic()
-    end = begun + seconds
+    cpu, started = _cpu_ns(server), time.monotonic()
+    end = started + seconds
 
     async def client(number: int) -> int:
         done = 0
         while time.monotonic() < end:
-            session = f"{begun}-{number}-{done // _TURNS_A_SESSION}"
+            session = f"{started}-{number}-{done // _TURNS_A_SESSION}"
             begin = _begin(session, new=done % _TURNS_A_SESSION == 0)
             async with one_at_a_time:
                 turn = await store.begin_turn(begin, _LEASE_SECONDS)
@@ -130,7 +130,7 @@ async def _write(
         return done
 
     done = sum(await asyncio.gather(*(client(number) for number in range(CLIENTS))))
-    return done / (time.monotonic() - begun), (_cpu_ns(server) - cpu) / 1e3 / done
+    return done / (time.monotonic() - started), (_cpu_ns(server) - cpu) / 1e3 / done
 
 
 async def _fill(store: Store, turns: int) -> None:
@@ -144,11 +144,11 @@ async def _cost(store: Store, session: str, server: int | None) -> tuple[float, 
     """Returns the CPU microseconds of a turn, and the milliseconds of the one in the middle."""
     cpu, took = _cpu_ns(server), []
     for _ in range(_TURNS_A_ROUND):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         turn = await store.begin_turn(_begin(session, new=False), _LEASE_SECONDS)
         assert len(turn.history) == _WINDOW.max_messages, len(turn.history)
         await store.end_turn(turn, _END)
-        took.append(time.perf_counter() - begun)
+        took.append(time.perf_counter() - started)
     return (_cpu_ns(server) - cpu) / 1e3 / _TURNS_A_ROUND, median(took) * 1e3
 
 

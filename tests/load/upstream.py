@@ -53,11 +53,11 @@ class Upstream(asyncio.Protocol):
         self._pieces.clear()
         while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
             length = _LENGTH.search(self._buffer, 0, end)
-            whole = end + 4 + (int(length[1]) if length else 0)
-            self._missing = whole - len(self._buffer)
+            non_streaming = end + 4 + (int(length[1]) if length else 0)
+            self._missing = non_streaming - len(self._buffer)
             if self._missing > 0:
                 return
-            request, self._buffer = self._buffer[:whole], self._buffer[whole:]
+            request, self._buffer = self._buffer[:non_streaming], self._buffer[non_streaming:]
             self._answer(request, end)
 
     def _answer(self, request: bytes, head_end: int) -> None:

@@ -26,7 +26,7 @@ from parley.core.ports import Backend
 from parley.core.routing.breaker import Breaker
 from parley.core.routing.router import Router
 from parley.core.sessions.turns import Turns
-from parley.core.usage.limits import Limits
+from parley.core.usage.limits import RateLimiter
 from parley.logs.output import Output
 from parley.rpc.server import Server
 from parley.stores.sqlite import SqliteStore
@@ -104,7 +104,7 @@ async def serving(
     backend, store = ScriptedBackend(), SqliteStore(folder / "parley.db", clock)
     turns, keys = Turns(store), ApiKeys(store)
     settings = parse(config, "test.yaml")
-    router, limits = Router(settings, {"scripted": backend, **others}), Limits(settings.limits, store)
+    router, limits = Router(settings, {"scripted": backend, **others}), RateLimiter(settings.limits, store)
     server = Server(Chat(router, turns, limits, store), router, store, keys, **options)
     secrets = {name: (await keys.create(name, name, plan, models))[1] for name, plan, models in ACCOUNTS}
     address = await server.start("127.0.0.1:0")
@@ -128,8 +128,8 @@ def log(log_file: Path) -> Callable[[str, int], list[dict[str, Any]]]:
     """Waits until `count` lines of a request are in the log, and returns them."""
 
     def lines(request_id: str) -> list[dict[str, Any]]:
-        whole = [line for line in log_file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-        return [line for line in map(json.loads, whole) if line.get("request_id") == request_id]
+        non_streaming = [line for line in log_file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        return [line for line in map(json.loads, non_streaming) if line.get("request_id") == request_id]
 
     def read(request_id: str, count: int) -> list[dict[str, Any]]:
         until(lambda: len(lines(request_id)) >= count, f"{count} lines of {request_id}")
@@ -163,7 +163,7 @@ def worker(grpc_server: Worker) -> Worker:
     grpc_server.backend.__init__()  # type: ignore[misc]
     for target in grpc_server.router.targets:
         target.breaker = Breaker()
-        target.doubts.record_success()
+        target.suspect_failures.record_success()
     return grpc_server
 
 

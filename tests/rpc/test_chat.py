@@ -157,11 +157,11 @@ def test_the_edge_may_overrule_stream(worker: Worker, chat: ChatCompletionsStub,
 
 def test_cancelling_reaches_the_backend(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
     """A caller that leaves frees the upstream, in a stream and in a whole answer."""
-    for streamed in (True, False):
+    for is_stream in (True, False):
         worker.backend.__init__()  # type: ignore[misc]
         gate = asyncio.Event()
-        worker.backend.answer = lambda _, s=streamed, g=gate: [chunks("a")[0], g] if s else g  # type: ignore[misc]
-        if streamed:
+        worker.backend.answer = lambda _, s=is_stream, g=gate: [chunks("a")[0], g] if s else g  # type: ignore[misc]
+        if is_stream:
             call: Any = chat.StreamChatCompletion(ask(), metadata=ada)
             next(call)
         else:

@@ -106,13 +106,13 @@ async def test_what_outlasts_the_grace_ends_with_an_error(running: Running) -> N
     running.backend.answer = lambda call: (
         [chunks("a")[0], asyncio.Event()] if call.request.HasField("stream_options") else asyncio.Event()
     )
-    streamed = ask(stream_options={})
-    events = aiter(running.chat.StreamChatCompletionEvents(streamed, metadata=running.metadata))
-    typed = aiter(running.chat.StreamChatCompletion(streamed, metadata=running.metadata))
-    whole = running.chat.CreateChatCompletion(ask(), metadata=running.metadata)
+    is_stream = ask(stream_options={})
+    events = aiter(running.chat.StreamChatCompletionEvents(is_stream, metadata=running.metadata))
+    typed = aiter(running.chat.StreamChatCompletion(is_stream, metadata=running.metadata))
+    non_streaming = running.chat.CreateChatCompletion(ask(), metadata=running.metadata)
     await anext(events)
     await anext(typed)
-    waiting = asyncio.ensure_future(whole)
+    waiting = asyncio.ensure_future(non_streaming)
     while len(running.backend.calls) < 3:
         await asyncio.sleep(0.01)
     await running.server.stop(0.1)

@@ -52,7 +52,7 @@ class Limited:
 
     async def used(self, kind: str) -> float:
         """What ada's account has used of a kind."""
-        left = (await self.store.reserve([Charge("account:ada", kind, ACCOUNT[kind], 0)])).left
+        left = (await self.store.reserve([Charge("account:ada", kind, ACCOUNT[kind], 0)])).remaining
         return ACCOUNT[kind] - left[0]
 
     async def settles(self, tokens: int) -> None:
@@ -89,7 +89,7 @@ async def limited(tmp_path: Path, log_file: Path) -> AsyncIterator[Limited]:
         yield made
 
 
-def told(metadata: Any) -> dict[str, str]:
+def rate_limit_headers(metadata: Any) -> dict[str, str]:
     """The headers of limits, by what follows `x-ratelimit-`."""
     prefix = "x-ratelimit-"
     return {name.removeprefix(prefix): value for name, value in metadata if name.startswith(prefix)}
@@ -106,9 +106,9 @@ async def test_a_whole_answer_tells_how_the_caller_stands(limited: Limited) -> N
         "limit-tokens": "500",
         "remaining-tokens": "400",
         "reset-tokens": "12s",
-    } == told(await call.initial_metadata())
+    } == rate_limit_headers(await call.initial_metadata())
     assert "x-chat-session-id" in dict(await call.initial_metadata())
-    assert {} == told(await call.trailing_metadata())
+    assert {} == rate_limit_headers(await call.trailing_metadata())
 
 
 @pytest.mark.parametrize("method", ["StreamChatCompletion", "StreamChatCompletionEvents"])
@@ -129,7 +129,7 @@ async def test_a_comment_before_the_answer_carries_it(tmp_path: Path, log_file: 
         limited.worker.backend.answer = lambda _: [gate, *chunks("late")]
         bodies = aiter(call := limited.chat.StreamChatCompletionEvents(ask(), metadata=limited.ada))
         assert KEEP_ALIVE == (await anext(bodies)).data
-        assert "5" == told(await call.initial_metadata())["remaining-requests"]
+        assert "5" == rate_limit_headers(await call.initial_metadata())["remaining-requests"]
         gate.set()
         assert b"data: [DONE]\n\n" == [body async for body in bodies][-1].data
 
@@ -166,7 +166,7 @@ async def test_keys_of_an_account_share_its_limit(limited: Limited) -> None:
         await limited.chat.CreateChatCompletion(ask(max_tokens=100), metadata=second)
     expected = "This account may use 500 tokens a minute: 49 are left, this request may need 101; try again in 7 s"
     assert expected == caught.value.details()
-    assert "6" == told(caught.value.trailing_metadata())["remaining-requests"]
+    assert "6" == rate_limit_headers(caught.value.trailing_metadata())["remaining-requests"]
     gate.set()
     await first
     await limited.settles(5)
@@ -292,7 +292,7 @@ async def test_only_completions_tell_of_limits(limited: Limited) -> None:
     """Other calls are neither counted nor told."""
     call = limited.models.ListModels(ListModelsRequest(), metadata=limited.ada)
     await call
-    assert {} == told(await call.initial_metadata()) | told(await call.trailing_metadata())
+    assert {} == rate_limit_headers(await call.initial_metadata()) | rate_limit_headers(await call.trailing_metadata())
     assert 0 == await limited.used("requests")
 
 
@@ -300,7 +300,7 @@ async def test_strangers_learn_nothing(limited: Limited) -> None:
     """Without a key there is no standing to tell."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await limited.chat.CreateChatCompletion(ask())
-    assert {} == told(caught.value.trailing_metadata())
+    assert {} == rate_limit_headers(caught.value.trailing_metadata())
 
 
 async def test_without_limits_nothing_is_counted(tmp_path: Path, log_file: Path) -> None:
@@ -311,8 +311,8 @@ async def test_without_limits_nothing_is_counted(tmp_path: Path, log_file: Path)
             ask(max_tokens=400), metadata=(("authorization", f"Bearer {worker.keys['ada']}"),)
         )
         await call
-        assert {} == told(await call.initial_metadata())
+        assert {} == rate_limit_headers(await call.initial_metadata())
     store = SqliteStore(tmp_path / "parley.db", time.time)
     charges = [Charge(subject, "tokens", 7, 0) for subject in ("account:ada",)]
-    assert (7,) == (await store.reserve(charges)).left
+    assert (7,) == (await store.reserve(charges)).remaining
     await store.close()

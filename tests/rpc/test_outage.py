@@ -9,7 +9,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from parley.core.sessions.store_monitor import StoreWatch
+from parley.core.sessions.store_monitor import StoreMonitor
 from parley.v1 import models_pb2, sessions_pb2
 from parley.v1.models_pb2_grpc import ModelsStub
 from parley.v1.sessions_pb2_grpc import SessionsStub
@@ -29,7 +29,7 @@ class Watched(Running):
         super().__init__(worker, channel)
         self._file = file
         self._away = file.with_name("away.db")
-        self.watch = StoreWatch(worker.store, worker.server.store_changed, every_seconds=0.01)
+        self.watch = StoreMonitor(worker.store, worker.server.store_changed, interval_seconds=0.01)
 
     def take_away(self) -> None:
         """Moves the file away."""
@@ -130,7 +130,7 @@ async def test_a_stopping_worker_is_not_called_well_again(watched: Watched) -> N
     stopping = asyncio.create_task(watched.server.stop(30))
     await asyncio.sleep(0)
     watched.bring_back()
-    while not watched.watch.is_there:
+    while not watched.watch.is_available:
         await asyncio.sleep(0.01)
     next_status = asyncio.ensure_future(seen.read())
     gate.set()

@@ -206,13 +206,13 @@ def test_the_rest_of_an_answer_is_no_turn_of_a_session(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata
 ) -> None:
     """`continue_final_message` reaches the backend, and the call is not kept; where it should be, it is refused."""
-    begun = ask(continue_final_message=True)
-    begun.messages.add(role="assistant").content.string_value = "Hel"
-    answer = chat.CreateChatCompletion(begun, metadata=ada)
-    assert (False, True) == (answer.HasField("session_id"), worker.backend.calls[0].continues)
+    started = ask(continue_final_message=True)
+    started.messages.add(role="assistant").content.string_value = "Hel"
+    answer = chat.CreateChatCompletion(started, metadata=ada)
+    assert (False, True) == (answer.HasField("session_id"), worker.backend.calls[0].is_continuation)
     for field, value in (("store", True), ("session_id", "x")):
         kept = CreateChatCompletionRequest(model="kept", **{field: value})  # type: ignore[arg-type]
-        kept.MergeFrom(begun)
+        kept.MergeFrom(started)
         status, text = _refused(chat.CreateChatCompletion, kept, ada)
         assert (grpc.StatusCode.INVALID_ARGUMENT, True) == (status, "with `continue_final_message`" in text)
 

@@ -77,12 +77,12 @@ def test_an_export_has_every_field_of_every_message(
     assert all(1_700_000_000 < seconds < 2**32 for seconds in created)
     outcomes = [[attempt["outcome"] for attempt in line.pop("receipt", {}).get("attempts", ())] for line in lines]
     assert [[], [], [], ["completed"], [], ["failed"]] == outcomes
-    whole = {"turn": 1, "state": "completed", "metadata": {"trip": "7"}}
+    non_streaming = {"turn": 1, "state": "completed", "metadata": {"trip": "7"}}
     usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
     broken = {"turn": 2, "state": "incomplete", "reason": "failed"}
     assert [
-        *({**message, **whole} for message in asked),
-        {"role": "assistant", "content": "Hello", **whole, "usage": usage},
+        *({**message, **non_streaming} for message in asked),
+        {"role": "assistant", "content": "Hello", **non_streaming, "usage": usage},
         {"role": "user", "content": "And now?", **broken},
         {"role": "assistant", "content": "Par", **broken},
     ] == lines

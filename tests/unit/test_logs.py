@@ -88,10 +88,10 @@ def test_a_stuck_reader_costs_lines_and_says_so(pipe: tuple[int, int]) -> None:
     kept = os.read(reader, 65536).split(b"\n")
     output.write(b"next\n")
     after = os.read(reader, 65536).split(b"\n")
-    whole = [one for one in kept if len(one) == 99]
-    assert [b"%099d" % number for number in range(len(whole))] == whole
+    non_streaming = [one for one in kept if len(one) == 99]
+    assert [b"%099d" % number for number in range(len(non_streaming))] == non_streaming
     lost = re.findall(rb"\((\d+) log lines were lost: the output could not be written\)", b"\n".join(kept + after))
-    assert 100 - len(whole) == sum(map(int, lost))
+    assert 100 - len(non_streaming) == sum(map(int, lost))
     assert [b"next", b""] == after[-2:]
     os.close(reader)
     assert 0 == fcntl.fcntl(writer, fcntl.F_GETFL) & os.O_NONBLOCK, "the flag is shared with other processes"

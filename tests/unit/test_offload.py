@@ -5,7 +5,7 @@ import contextvars
 import sys
 import threading
 
-from parley.core.offload import LARGE_BYTES, LARGE_MESSAGES, note_size, offload
+from parley.core.offload import LARGE_BYTES, LARGE_MESSAGES, offload, record_size
 
 _named = contextvars.ContextVar("named", default="nothing")
 
@@ -16,7 +16,7 @@ def _thread() -> int:
 
 async def test_a_small_call_stays_on_the_event_loop() -> None:
     """A thread would cost it more than it saves others."""
-    note_size(size=LARGE_BYTES - 1, messages=LARGE_MESSAGES - 1)
+    record_size(size=LARGE_BYTES - 1, messages=LARGE_MESSAGES - 1)
     assert threading.get_ident() == await offload(_thread)
 
 
@@ -25,7 +25,7 @@ async def test_a_large_call_computes_in_a_thread() -> None:
     for size, messages in ((LARGE_BYTES, 0), (0, LARGE_MESSAGES)):
 
         async def call(size: int = size, messages: int = messages) -> int:
-            note_size(size=size, messages=messages)
+            record_size(size=size, messages=messages)
             return await asyncio.create_task(offload(_thread))
 
         assert threading.get_ident() != await asyncio.create_task(call())
@@ -34,7 +34,7 @@ async def test_a_large_call_computes_in_a_thread() -> None:
 
 async def test_the_event_loop_runs_while_a_large_call_computes() -> None:
     """The interpreter is given to it within a fraction of the usual 5 ms, which are usual again afterwards."""
-    note_size(size=LARGE_BYTES)
+    record_size(size=LARGE_BYTES)
     usual, started, stop, seen = sys.getswitchinterval(), threading.Event(), threading.Event(), []
 
     def compute() -> str:

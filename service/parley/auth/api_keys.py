@@ -11,12 +11,12 @@ from parley.core.errors import InvalidApiKey, PlanRequired, Unauthenticated
 from parley.core.ports import ApiKey, Caller, KeyStore
 
 _FRESH_SECONDS = 0.5
-_MOST_CACHED = 10_000
+_MAX_CACHED = 10_000
 _FIRST_PLAN = "pro"
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _CachedKey:
     """A key as it was read from the store at a time, and who calls with it."""
 
     key: ApiKey
@@ -34,7 +34,7 @@ class ApiKeys:
     def __init__(self, store: KeyStore, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._clock = clock
-        self._known: dict[bytes, _Known] = {}
+        self._known: dict[bytes, _CachedKey] = {}
 
     async def authenticate(self, authorization: str | None) -> Caller:
         """Reads `Bearer sk-…`. Raises Unauthenticated, InvalidApiKey, PlanRequired, StoreUnavailable."""
@@ -83,14 +83,14 @@ class ApiKeys:
             self._known.pop(key.digest, None)
         return key
 
-    async def _look_up(self, digest: bytes, now: float) -> _Known:
+    async def _look_up(self, digest: bytes, now: float) -> _CachedKey:
         """Reads a key and remembers it. `now` is from before the read: what is read may be older than its end."""
         self._known.pop(digest, None)
         key = await self._store.find_key(digest)
         if key is None or not hmac.compare_digest(key.digest, digest):
             raise InvalidApiKey
-        known = _Known(key, Caller(key.account, key.id, frozenset(key.models)), now)
-        if len(self._known) >= _MOST_CACHED:
+        known = _CachedKey(key, Caller(key.account, key.id, frozenset(key.models)), now)
+        if len(self._known) >= _MAX_CACHED:
             del self._known[next(iter(self._known))]
         self._known[digest] = known
         return known

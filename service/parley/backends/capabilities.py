@@ -12,7 +12,7 @@ _TOOL_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Capabilities:
     """Parameters that a backend ignores.
 
     `parameters` maps each to the JSON values that ask for nothing, and so may stand. `parts` are the types of content
@@ -41,8 +41,8 @@ class Limits:
         for name in self.ranges.keys() & body.keys():
             least, greatest = self.ranges[name]
             if not least <= body[name] <= greatest:
-                words = f'`{name}` must be from {least} to {greatest} for the model "{request.model}"'
-                raise UnsupportedParameter(words, param=name)
+                message = f'`{name}` must be from {least} to {greatest} for the model "{request.model}"'
+                raise UnsupportedParameter(message, param=name)
         if self.tools is not None:
             self._check_tools(body, request.model)
         choice = body.get("tool_choice")

@@ -5,7 +5,7 @@ import asyncio
 from parley.backends.errors import classifier
 from parley.core.errors import DeadlineExceeded, ParleyError
 from parley.core.ports import UpstreamCall
-from parley.core.streaming.shaper import speaks
+from parley.core.streaming.shaper import has_output
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 
 TICK = 0.01
@@ -17,7 +17,7 @@ TAIL_SECONDS = 10.0
 _NEVER = float("inf")
 
 
-class Bounds:
+class Deadlines:
     """Until when one call may take: times of the event loop's clock."""
 
     __slots__ = ("_call", "_loop", "end", "first_token")
@@ -30,15 +30,15 @@ class Bounds:
         self.end = end if call.deadline is None else min(end, call.deadline)
         self.first_token = min(self.end, now + call.timeouts.first_token)
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         """How many seconds are left of the whole call."""
         return max(0.0, self.end - self._loop.time())
 
-    def connected(self) -> float:
+    def connect_by(self) -> float:
         """Until when there must be a connection, if it is begun now."""
         return min(self.end, self._loop.time() + self._call.timeouts.connect)
 
-    def next_bytes(self) -> float:
+    def next_bytes_by(self) -> float:
         """Until when the next bytes of a stream must come."""
         return min(self.end, self._loop.time() + self._call.timeouts.stream_idle)
 
@@ -52,28 +52,28 @@ class Bounds:
         return classifier.timed_out(model, str(error or "") or "no answer within `connect`, `first_token` or `total`")
 
 
-class Silence:
+class SilenceTimer:
     """Tracks until when a stream may stay silent: `first_token` at first, then both `stream_idle` and `stall`.
 
     `started` tells whether the first token has come, `since` when the latest bytes came. What has come may be held back
     for a while, as a tool call is whose name may not be complete: that is no stall.
     """
 
-    __slots__ = ("_bounds", "_loop", "_stall", "_stream_idle", "_token_by", "since", "started")
+    __slots__ = ("_deadlines", "_loop", "_stall", "_stream_idle", "_token_by", "since", "started")
 
-    def __init__(self, call: UpstreamCall, bounds: Bounds) -> None:
+    def __init__(self, call: UpstreamCall, deadlines: Deadlines) -> None:
         self.started = False
-        self._bounds = bounds
+        self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
         self._stall = call.timeouts.stall
         self._stream_idle = call.timeouts.stream_idle
         self._token_by = _NEVER
         self.since = self._loop.time()
 
-    def heard(self, chunk: ChatCompletionChunk | None, *, started: bool = False, whole: bool = False) -> float:
+    def record(self, chunk: ChatCompletionChunk | None, *, started: bool = False, is_complete: bool = False) -> float:
         """Notes that bytes have come, and the tokens in them; returns until when the next bytes must come.
 
-        `started` tells that the answer has begun, even where nothing of it is in a chunk yet; `whole`, that it is
+        `started` tells that the answer has begun, even where nothing of it is in a chunk yet; `is_complete`, that it is
         complete, and only its usage and its end may follow.
         """
         self.since = now = self._loop.time()
@@ -83,10 +83,10 @@ class Silence:
                 delta = choice.delta
                 if delta.content and not delta.tool_calls:
                     self.started, self._token_by = True, now + self._stall
-                elif speaks(choice):
+                elif has_output(choice):
                     calls_a_tool = delta.tool_calls or delta.HasField("function_call")  # its arguments may be buffered
                     self.started, self._token_by = True, _NEVER if calls_a_tool else now + self._stall
         if not self.started:
-            return self._bounds.first_token
-        until = min(self._bounds.end, now + self._stream_idle, self._token_by)
-        return min(until, now + TAIL_SECONDS) if whole else until
+            return self._deadlines.first_token
+        until = min(self._deadlines.end, now + self._stream_idle, self._token_by)
+        return min(until, now + TAIL_SECONDS) if is_complete else until

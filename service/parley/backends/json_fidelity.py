@@ -16,7 +16,7 @@ from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 FIELDS = frozenset(field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields) | {"chatSessionId"}
 """The names that a request's fields have in JSON."""
 
-OWN = frozenset({"session_id", "store", "metadata", "stream", "stream_options", "continue_final_message"})
+PARLEY_FIELDS = frozenset({"session_id", "store", "metadata", "stream", "stream_options", "continue_final_message"})
 """Fields of a request that are Parley's own, or that a backend says in its vendor's way: no vendor is sent them."""
 
 _ANY_JSON = frozenset(
@@ -61,13 +61,13 @@ def _members(text: str) -> Iterator[tuple[str, str]]:
     at = text.index("{")
     while text[at] != "}":
         key, at = _value_at(text, text.index('"', at))
-        start = _after_space(text, text.index(":", at) + 1)
+        start = _skip_space(text, text.index(":", at) + 1)
         _, end = _value_at(text, start)
         yield key, text[start:end]
-        at = _after_space(text, end)
+        at = _skip_space(text, end)
 
 
-def _after_space(text: str, at: int) -> int:
+def _skip_space(text: str, at: int) -> int:
     match = _SPACE.match(text, at)
     return match.end() if match else at
 
@@ -90,11 +90,11 @@ def _exact_names(request: CreateChatCompletionRequest) -> set[str]:
     return {name for name in _ANY_JSON if getattr(request, name).HasField("struct_value")}
 
 
-def merge_extra(sent: dict[str, Any], request: CreateChatCompletionRequest, taken: Iterable[str] = ()) -> None:
+def merge_extra(sent: dict[str, Any], request: CreateChatCompletionRequest, reserved: Iterable[str] = ()) -> None:
     """Merges the request's `extra_body` into the body; text wins over the Struct, and is sent exactly as it is.
 
     Fields of `exact_texts` are not merged here. Raises InvalidRequest for a key that is another field of the request,
-    or one of `taken`.
+    or one of `reserved`.
     """
     extra: dict[str, Any] = {}
     if request.HasField("extra_body_json"):
@@ -107,6 +107,6 @@ def merge_extra(sent: dict[str, Any], request: CreateChatCompletionRequest, take
         raise InvalidRequest(
             f"`extra_body.{key}` repeats a field of the request; set `{key}`", param=f"extra_body.{key}"
         )
-    for key in sorted(extra.keys() & set(taken)):
+    for key in sorted(extra.keys() & set(reserved)):
         raise InvalidRequest(f"`extra_body.{key}` is set already by the request's fields", param=f"extra_body.{key}")
     sent.update(extra)

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from google.protobuf.struct_pb2 import Value
 
 from parley.cli.interrupts import Interrupts
-from parley.cli.terminal import plain
+from parley.cli.terminal import without_control_characters
 from parley.rpc.client import CallFailed, Client
 from parley.supervisor.errors import CommandError
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
@@ -22,7 +22,7 @@ from parley.v1.message_pb2 import Message
 _PROMPT = "> "
 # Seconds that a cancelled turn may take to release its session. Where the store cannot be written meanwhile, that is
 # until its lease of 10 s runs out.
-_PATIENCE = 15.0
+_BUSY_SECONDS = 15.0
 _PAUSE = 0.2
 
 
@@ -41,18 +41,21 @@ def chat(
     """Talk to a model. Ctrl-C stops an answer, Ctrl-D leaves; the session's id is shown then."""
     person = sys.stdin.isatty()
     with Interrupts() as interrupts, Client(address, _key(key_file)) as client:
-        talk = _Talk(client, interrupts, address, model, session)
+        conversation = _Conversation(client, interrupts, address, model, session)
         try:
             for text in _lines(interrupts, person):
-                _turn(talk, text, person)
+                _turn(conversation, text, person)
         finally:
-            if talk.session is not None:
+            if conversation.session is not None:
                 named = f" --model {model}" if model else ""
-                print(f"To go on: parley chat{named} --session {plain(talk.session)}", file=sys.stderr)
+                print(
+                    f"To go on: parley chat{named} --session {without_control_characters(conversation.session)}",
+                    file=sys.stderr,
+                )
 
 
 @dataclass
-class _Talk:
+class _Conversation:
     """A conversation: where the service keeps no session of it, what was said goes along with every call."""
 
     client: Client
@@ -60,70 +63,70 @@ class _Talk:
     address: str
     model: str | None
     session: str | None
-    past: list[Message] = field(default_factory=list)
+    history: list[Message] = field(default_factory=list)
 
-    def say(self, text: str) -> Generator[str, None, None]:
+    def send(self, text: str) -> Generator[str, None, None]:
         """Yields the pieces of the answer. Raises CallFailed."""
         question = Message(role="user", content=Value(string_value=text))
         request = CreateChatCompletionRequest(model=self.model, session_id=self.session)
-        request.messages.extend([question] if self.session else [*self.past, question])
-        pieces = []
+        request.messages.extend([question] if self.session else [*self.history, question])
+        parts = []
         with closing(self.client.stream(request, self.interrupts.cancel_with)) as chunks:
             for chunk in chunks:
                 self.session = chunk.session_id if chunk.HasField("session_id") else self.session
                 for choice in chunk.choices:
-                    pieces.append(choice.delta.content or choice.delta.refusal)
-                    yield pieces[-1]
-        answer = Message(role="assistant", content=Value(string_value="".join(pieces)))
-        self.past += [question, answer]
+                    parts.append(choice.delta.content or choice.delta.refusal)
+                    yield parts[-1]
+        answer = Message(role="assistant", content=Value(string_value="".join(parts)))
+        self.history += [question, answer]
 
 
-def _turn(talk: _Talk, text: str, person: bool) -> None:
+def _turn(conversation: _Conversation, text: str, person: bool) -> None:
     """Says something and prints what comes back. Raises CommandError where talking on would be in vain."""
     try:
-        _answer(talk, text)
+        _answer(conversation, text)
     except KeyboardInterrupt:
         if not person:
             raise
         print("\n(stopped)", file=sys.stderr)
     except CallFailed as error:
-        _tell(talk, error, person)
+        _report_failure(conversation, error, person)
 
 
-def _answer(talk: _Talk, text: str) -> None:
+def _answer(conversation: _Conversation, text: str) -> None:
     """Prints the answer as it comes. A turn that was stopped just now is waited for. Raises CallFailed."""
-    begun = time.monotonic()
+    started = time.monotonic()
     while True:
         try:
-            with closing(talk.say(text)) as pieces:
-                for piece in pieces:
-                    _show(talk, plain(piece))
-            _show(talk, "\n")
+            with closing(conversation.send(text)) as parts:
+                for text_part in parts:
+                    _show(conversation, without_control_characters(text_part))
+            _show(conversation, "\n")
         except CallFailed as error:
-            talk.interrupts.raise_pending()  # which has cancelled the call
-            if error.reason != "SESSION_BUSY" or time.monotonic() - begun > _PATIENCE:
+            conversation.interrupts.raise_pending()  # which has cancelled the call
+            if error.reason != "SESSION_BUSY" or time.monotonic() - started > _BUSY_SECONDS:
                 raise
-            with talk.interrupts.interruptible():
+            with conversation.interrupts.interruptible():
                 time.sleep(_PAUSE)
         else:
             return
 
 
-def _show(talk: _Talk, text: str) -> None:
+def _show(conversation: _Conversation, text: str) -> None:
     """Prints a piece of the answer. Ctrl-C ends this, too: the reader of a pipe may be slow."""
-    with talk.interrupts.interruptible():
+    with conversation.interrupts.interruptible():
         print(text, end="", flush=True)
 
 
-def _tell(talk: _Talk, error: CallFailed, person: bool) -> None:
+def _report_failure(conversation: _Conversation, error: CallFailed, person: bool) -> None:
     """Says what failed; a person who has had an answer may try again. Raises CommandError for everyone else."""
     if error.reason is None:
         why = str(error).rpartition(": ")[2]  # of gRPC's list of attempts the last one
-        message = f"nothing answers at {talk.address} ({why}); start `parley up`, or name another --address"
-        raise CommandError(plain(message)) from error
-    if not (person and talk.past):
-        raise CommandError(plain(str(error))) from error
-    print(f"parley: {plain(str(error))}", file=sys.stderr)
+        message = f"nothing answers at {conversation.address} ({why}); start `parley up`, or name another --address"
+        raise CommandError(without_control_characters(message)) from error
+    if not (person and conversation.history):
+        raise CommandError(without_control_characters(str(error))) from error
+    print(f"parley: {without_control_characters(str(error))}", file=sys.stderr)
 
 
 def _lines(interrupts: Interrupts, person: bool) -> Iterator[str]:

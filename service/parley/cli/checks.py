@@ -39,7 +39,7 @@ def _wrong_defaults(config: Config) -> Iterator[str]:
         request = json_format.ParseDict(model.defaults, CreateChatCompletionRequest())
         request.messages.add(role="user").content.string_value = "…"
         try:
-            validate(request, streamed=True)
+            validate(request, is_stream=True)
         except InvalidRequest as error:
             for field, message, _ in error.violations:
                 yield f"models[{index}].defaults.{field}: {message.removeprefix(f'`{field}` ')}"

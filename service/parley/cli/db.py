@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 from parley.cli.options import ConfigOption, StateDirOption, state_dir
 from parley.config import Config, PostgresConfig, load
 from parley.core.errors import StoreUnavailable
-from parley.stores.open import store_file, upgraded
+from parley.stores.open import store_file, upgrade_store
 from parley.supervisor.errors import CommandError
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -32,7 +32,7 @@ def upgrade(*, config: ConfigOption = None, state_dir: StateDirOption = None) ->
     checked = load(config)
     folder = _folder(checked, state_dir)
     try:
-        before, after = asyncio.run(upgraded(checked.store, folder))
+        before, after = asyncio.run(upgrade_store(checked.store, folder))
     except StoreUnavailable as error:
         raise CommandError(error.cause or error.message) from error
     if before == after:
@@ -61,14 +61,14 @@ def copy(
     config: ConfigOption = None,
 ) -> None:
     """Copy accounts, keys, sessions, kept replies and limits. Interrupted, it may be started again, and goes on."""
-    from parley.stores.copy import CopyRefused
+    from parley.stores.copy import CopyError
     from parley.stores.copy import copy as run
 
     url = _target(to, config)
     try:
         with _progress() as progress:
             counts = asyncio.run(run(source.expanduser(), url, progress))
-    except CopyRefused as error:
+    except CopyError as error:
         raise CommandError(str(error)) from error
     except StoreUnavailable as error:
         raise CommandError(error.cause or error.message) from error
@@ -115,13 +115,13 @@ def _progress() -> Iterator[Progress]:
 
 
 def _lines() -> Progress:
-    told = -1
+    last_tenth = -1
 
     def tell(done: int, total: int) -> None:
-        nonlocal told
+        nonlocal last_tenth
         tenth = _STEPS * done // total if total else _STEPS
-        if tenth > told:
-            told = tenth
+        if tenth > last_tenth:
+            last_tenth = tenth
             print(f"{done} of {total} sessions", file=sys.stderr, flush=True)
 
     return tell

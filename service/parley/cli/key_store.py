@@ -9,7 +9,7 @@ from parley.cli.options import default_state_dir
 from parley.config import Config
 from parley.core.errors import ParleyError, SessionNotFound
 from parley.core.ports import Store
-from parley.stores.open import is_made, opened
+from parley.stores.open import may_exist, open_store
 from parley.supervisor.errors import CommandError
 
 T = TypeVar("T")
@@ -19,7 +19,7 @@ def run(config: Config, folder: Path, work: Callable[[Store], Awaitable[T]]) -> 
     """Opens the store of a folder, does the work and closes it again. Raises CommandError."""
 
     async def open_and_work() -> T:
-        async with opened(config.store, folder) as store:
+        async with open_store(config.store, folder) as store:
             return await work(store)
 
     try:
@@ -40,6 +40,6 @@ def existing(config: Config, folder: Path | None, what: str = "keys", hint: str 
         hint: What else to do than to name another folder.
     """
     found = (folder or default_state_dir()).expanduser().absolute()
-    if not is_made(config.store, found):
+    if not may_exist(config.store, found):
         raise CommandError(f"{found} has no {what}; name the service's folder with --state-dir{hint}")
     return found

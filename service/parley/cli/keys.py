@@ -110,10 +110,10 @@ def revoke(
 
 async def _create(store: KeyStore, key: NewKey) -> tuple[ApiKey, str]:
     """Makes a key; refuses a plan that is not the one of the account, for it is the account's to change."""
-    standing = (await store.plans()).get(key.account)
-    if key.plan and standing and standing != key.plan:
+    current_plan = (await store.plans()).get(key.account)
+    if key.plan and current_plan and current_plan != key.plan:
         change = f"parley accounts set {shlex.quote(key.account)} --plan {key.plan}"
-        raise CommandError(f'--plan: the account "{key.account}" is on the plan {standing}; to change it: {change}')
+        raise CommandError(f'--plan: the account "{key.account}" is on the plan {current_plan}; to change it: {change}')
     return await ApiKeys(store).create(key.name, key.account, key.plan, key.models, key.expires)
 
 

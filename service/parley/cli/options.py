@@ -128,8 +128,8 @@ def locked(state: Path) -> Iterator[None]:
             flock(file, LOCK_EX | LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            who = f"process {file.read().strip() or '?'}"
-            message = f"{state} is in use by another `parley up` ({who}); stop it or choose another --state-dir"
+            owner = f"process {file.read().strip() or '?'}"
+            message = f"{state} is in use by another `parley up` ({owner}); stop it or choose another --state-dir"
             raise CommandError(message) from error
         file.truncate(0)
         file.write(str(os.getpid()))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from parley.cli.terminal import plain
+from parley.cli.terminal import without_control_characters
 from parley.config import target_name
 
 _SECOND = 1000  # milliseconds
@@ -11,7 +11,10 @@ _PLACES = 9  # decimals of a cost
 
 def lines(receipt: dict[str, Any]) -> list[str]:
     """Says who was asked and what came of it: `openai/gpt-5-mini: 1.2 s, 134 tokens, 0.00021`."""
-    return [plain(f"{_name(attempt)}: {', '.join(_facts(attempt))}") for attempt in receipt.get("attempts", [])]
+    return [
+        without_control_characters(f"{_name(attempt)}: {', '.join(_facts(attempt))}")
+        for attempt in receipt.get("attempts", [])
+    ]
 
 
 def _name(attempt: dict[str, Any]) -> str:
@@ -43,5 +46,5 @@ def _end(attempt: dict[str, Any]) -> str:
 
 def _money(amount: float) -> str:
     """Writes an amount without an exponent, and no more decimals than it has: `0.00021`."""
-    whole, _, decimals = f"{amount:.{_PLACES}f}".partition(".")
-    return f"{whole}.{decimals.rstrip('0').ljust(2, '0')}"
+    integer, _, decimals = f"{amount:.{_PLACES}f}".partition(".")
+    return f"{integer}.{decimals.rstrip('0').ljust(2, '0')}"

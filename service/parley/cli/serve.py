@@ -11,7 +11,7 @@ from parley.logs.output import Output
 from parley.supervisor import folders
 from parley.supervisor.addresses import Address
 from parley.supervisor.run import run
-from parley.supervisor.stack import Places, Stack
+from parley.supervisor.stack import Paths, Stack
 
 
 def serve(
@@ -32,7 +32,7 @@ def serve(
     state = options.state_dir(state_dir)
     with folders.passing_run_dir() as run_dir:
         level = options.log_level(log_level, quiet)
-        stack = Stack(checked, Places(state, run_dir, None, listen, log_level=level), workers=1)
+        stack = Stack(checked, Paths(state, run_dir, None, listen, log_level=level), workers=1)
 
         @asynccontextmanager
         async def serving() -> AsyncIterator[None]:

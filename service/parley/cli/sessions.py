@@ -13,7 +13,7 @@ from cyclopts.validators import Number
 
 from parley.cli import key_store, receipts
 from parley.cli.options import ConfigOption, JsonOption, StateDirOption
-from parley.cli.terminal import plain, print_table, said
+from parley.cli.terminal import message_text, print_table, without_control_characters
 from parley.config import load
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.proto_json import dumps, from_message
@@ -24,8 +24,8 @@ from parley.v1.sessions_pb2 import Session
 
 T = TypeVar("T")
 _PAGE = 100
-_IN_A_TABLE = 50
-_FINE = "completed"
+_TABLE_LIMIT = 50
+_COMPLETED = "completed"
 
 app = App(
     name="sessions",
@@ -50,7 +50,7 @@ def list_(  # noqa: PLR0913 - the command's options
         Parameter(
             name="--limit",
             validator=Number(gte=1),
-            help=f"How many at the most. Default: {_IN_A_TABLE}, or all with --json.",
+            help=f"How many at the most. Default: {_TABLE_LIMIT}, or all with --json.",
         ),
     ] = None,
     account: AccountOption = "default",
@@ -59,14 +59,14 @@ def list_(  # noqa: PLR0913 - the command's options
     config: ConfigOption = None,
 ) -> None:
     """List an account's sessions, the one with the latest turn first."""
-    most = limit or (sys.maxsize if json else _IN_A_TABLE)
-    found = _run(state_dir, config, lambda store: _listed(store, account, model, most + 1))
+    max_count = limit or (sys.maxsize if json else _TABLE_LIMIT)
+    found = _run(state_dir, config, lambda store: _listed(store, account, model, max_count + 1))
     if json:
-        _print_json([from_message(session) for session in found[:most]])
+        _print_json([from_message(session) for session in found[:max_count]])
         return
-    _print_table(found[:most])
-    if len(found) > most:
-        print(f"There are more; --limit {most * 10} shows up to {most * 10}.", file=sys.stderr)
+    _print_table(found[:max_count])
+    if len(found) > max_count:
+        print(f"There are more; --limit {max_count * 10} shows up to {max_count * 10}.", file=sys.stderr)
 
 
 @app.command(
@@ -165,12 +165,12 @@ def _run(folder: Path | None, config: Path | None, work: Callable[[Store], Await
     return key_store.run(checked, key_store.existing(checked, folder, "sessions", ""), work)
 
 
-async def _listed(store: Store, account: str, model: str | None, most: int) -> list[Session]:
-    """Reads up to `most` sessions, page by page."""
+async def _listed(store: Store, account: str, model: str | None, max_count: int) -> list[Session]:
+    """Reads up to `max_count` sessions, page by page."""
     found: list[Session] = []
     token: str | None = None
-    while len(found) < most:
-        size = min(_PAGE, most - len(found))
+    while len(found) < max_count:
+        size = min(_PAGE, max_count - len(found))
         page, token = await store.list_sessions(account, SessionFilter(model), page_size=size, page_token=token)
         found += page
         if token is None:
@@ -197,14 +197,19 @@ def _print_conversation(session: Session, messages: list[dict[str, Any]]) -> Non
 
     console = Console(highlight=False)
     origin = f" · forked from {session.forked_from}" if session.HasField("forked_from") else ""
-    console.print(Text(f"{session.id} · {plain(session.model)}{origin}", "bold"))
+    console.print(Text(f"{session.id} · {without_control_characters(session.model)}{origin}", "bold"))
     turn = 0
     for message in messages:
         if message["turn"] != turn:
             turn = message["turn"]
             console.print(_turn_line(message))
-        console.print(Text(plain(message.get("role", "")), "cyan" if message.get("role") == "user" else "green"))
-        console.print(Padding(Text(said(message)), (0, 0, 0, 2)))
+        console.print(
+            Text(
+                without_control_characters(message.get("role", "")),
+                "cyan" if message.get("role") == "user" else "green",
+            )
+        )
+        console.print(Padding(Text(message_text(message)), (0, 0, 0, 2)))
         for line in receipts.lines(message.get("receipt", {})):
             console.print(Padding(Text(line, "dim"), (0, 0, 0, 2)))
 
@@ -213,8 +218,8 @@ def _turn_line(message: dict[str, Any]) -> Any:
     """What is above a turn: its number, when it began, and whether it is whole."""
     from rich.text import Text
 
-    state = "" if message["state"] == _FINE else f" · {message['state']}"
-    reason = f" ({plain(message['reason'])})" if "reason" in message else ""
+    state = "" if message["state"] == _COMPLETED else f" · {message['state']}"
+    reason = f" ({without_control_characters(message['reason'])})" if "reason" in message else ""
     style = "yellow" if state else "dim"
     return Text(f"\nTurn {message['turn']} · {_time(message['created'])}{state}{reason}", style)
 

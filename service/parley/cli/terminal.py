@@ -12,12 +12,12 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 _ANY_WIDTH = 1000
 
 
-def plain(text: str) -> str:
+def without_control_characters(text: str) -> str:
     """Returns the text without control characters."""
     return _CONTROLS.sub("", text)
 
 
-def said(message: dict[str, Any]) -> str:
+def message_text(message: dict[str, Any]) -> str:
     """Returns what a message says, as a person reads it: text, `[image_url]` for other parts, calls of tools."""
     content = message.get("content")
     parts = content if isinstance(content, list) else [content] if content else []
@@ -26,7 +26,7 @@ def said(message: dict[str, Any]) -> str:
     calls = [call.get("function") or call.get("custom") or {} for call in message.get("tool_calls", [])]
     calls += [message["function_call"]] if "function_call" in message else []
     lines += [f"→ {call.get('name', '')}({call.get('arguments', call.get('input', ''))})" for call in calls]
-    return plain("\n".join(lines))
+    return without_control_characters("\n".join(lines))
 
 
 def _part(part: Any) -> str:
@@ -48,7 +48,7 @@ def print_table(
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    cells = [[plain(cell) for cell in row] for row in rows]
+    cells = [[without_control_characters(cell) for cell in row] for row in rows]
     for place, name in enumerate(names):
         widest = max((len(line) for row in cells for line in row[place].splitlines()), default=0)
         table.add_column(

@@ -17,14 +17,14 @@ from parley.cli.checks import check_address, check_config, check_ready_file
 from parley.cli.edge_options import CorsOriginOption, DialectHostOption, MaxBodyOption
 from parley.config import Config, load
 from parley.logs.output import Output
-from parley.stores.open import opened
+from parley.stores.open import open_store
 from parley.supervisor import folders
 from parley.supervisor.addresses import Address
 from parley.supervisor.edge_settings import MAX_BODY, EdgeSettings
 from parley.supervisor.errors import CommandError
 from parley.supervisor.run import run
-from parley.supervisor.stack import Places, Stack
-from parley.supervisor.store_wait import StoreWait
+from parley.supervisor.stack import Paths, Stack
+from parley.supervisor.store_wait import StoreStartup
 
 _QUESTION = "What is the capital of France?"
 
@@ -56,14 +56,14 @@ def up(  # noqa: PLR0913 - one parameter an option
     SIGHUP reads the configuration again and puts new workers in the old ones' place; no request fails.
     """
     state = options.state_dir(state_dir)
-    patience = options.seconds(wait_for_store, "--wait-for-store")
+    wait_seconds = options.seconds(wait_for_store, "--wait-for-store")
     with options.locked(state), folders.run_dir(state) as run_dir:
         checked = _check(config, http, grpc, ready_file)
-        store = StoreWait(checked.store, state, patience)
+        store = StoreStartup(checked.store, state, wait_seconds)
         asyncio.run(store.begin())
         edge = EdgeSettings(cors_origin, max_body, dialect_host)
-        places = Places(state, run_dir, http, grpc, edge, options.log_level(log_level, quiet))
-        stack = Stack(checked, places, workers or options.default_workers())
+        paths = Paths(state, run_dir, http, grpc, edge, options.log_level(log_level, quiet))
+        stack = Stack(checked, paths, workers or options.default_workers())
 
         @asynccontextmanager
         async def serving() -> AsyncIterator[None]:
@@ -97,7 +97,7 @@ async def _first_key(config: Config, state: Path) -> str | None:
     """Makes a key where there is none yet."""
     from parley.auth.api_keys import ApiKeys
 
-    async with opened(config.store, state) as store:
+    async with open_store(config.store, state) as store:
         keys = ApiKeys(store)
         if await keys.list():
             return None

@@ -9,15 +9,15 @@ from parley.config.backends import (
     AnthropicBackend,
     AnyLLMBackend,
     BackendConfig,
-    Health,
-    HttpHealth,
+    HealthCheck,
+    HttpHealthCheck,
     LlamaCppBackend,
     OpenAIBackend,
     ParleyBackend,
     Reasoning,
 )
 from parley.config.loader import Config, load, located, parse
-from parley.config.models import History, Limit, Limits, Model, Price, Retries, Target, Timeouts, target_name
+from parley.config.models import History, Model, Price, RateLimit, RateLimits, Retries, Target, Timeouts, target_name
 from parley.config.stores import PostgresConfig, Retention, SqliteConfig, StoreConfig
 from parley.config.types import ConfigError, Duration
 
@@ -28,17 +28,17 @@ __all__ = [
     "Config",
     "ConfigError",
     "Duration",
-    "Health",
+    "HealthCheck",
     "History",
-    "HttpHealth",
-    "Limit",
-    "Limits",
+    "HttpHealthCheck",
     "LlamaCppBackend",
     "Model",
     "OpenAIBackend",
     "ParleyBackend",
     "PostgresConfig",
     "Price",
+    "RateLimit",
+    "RateLimits",
     "Reasoning",
     "Retention",
     "Retries",

@@ -28,26 +28,26 @@ def _base_url(text: str) -> str:
     return text
 
 
-def _key(text: str) -> str:
+def _printable_key(text: str) -> str:
     """Refuses what no header can carry."""
     if not _PRINTABLE.fullmatch(text):
         raise ValueError("must be one word of printable ASCII, without line breaks; look where it comes from")
     return text
 
 
-ApiKey = Annotated[str, AfterValidator(_key)]
+ApiKey = Annotated[str, AfterValidator(_printable_key)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Connections = Annotated[int, Field(ge=1, le=10_000)]
 
 
-class Health(Strict):
+class HealthCheck(Strict):
     """Asks a backend every `interval` seconds how it is; one that does not say it is well is left out until it does."""
 
     interval: Duration = 5.0
     timeout: Duration = 2.0
 
 
-class HttpHealth(Health):
+class HttpHealthCheck(HealthCheck):
     """The same over HTTP: `path`, from the root of the server, must answer 200."""
 
     path: Annotated[str, matching(r"/[!-~]*", 'must be a path from the root of the server, for example "/health"')] = (
@@ -83,7 +83,7 @@ class OpenAIBackend(Strict):
     connections: Connections = 1000
     prefill: Annotated[Literal["message", "vllm", "prefix", "off"], BeforeValidator(off)] | None = None
     reasoning: Reasoning | None = None
-    health: HttpHealth | None = None
+    health: HttpHealthCheck | None = None
 
 
 class AnthropicBackend(Strict):
@@ -112,7 +112,7 @@ class ParleyBackend(Strict):
     api_key: ApiKey | None = Field(default=None, repr=False)
     tls: bool = False
     ca: Path | None = None
-    health: Health | None = None
+    health: HealthCheck | None = None
 
 
 class AnyLLMBackend(Strict):
@@ -137,7 +137,7 @@ class LlamaCppBackend(Strict):
     context: int = Field(default=4096, ge=256)
     slots: int = Field(default=4, ge=1, le=64)
     threads: int | None = Field(default=None, ge=1)
-    health: Health | None = Health(interval=1.0, timeout=10.0)
+    health: HealthCheck | None = HealthCheck(interval=1.0, timeout=10.0)
 
 
 BackendConfig = Annotated[

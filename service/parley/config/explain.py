@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from parley.config.source import Place, split
+from parley.config.source import FieldPath, split
 
 _WORDS = {
     "bool_parsing": "must be true or false",
@@ -37,7 +37,7 @@ _WORDS = {
 _TAG_ERRORS = ("union_tag_invalid", "union_tag_not_found")
 
 
-def explain(item: Any, root: type[BaseModel]) -> tuple[Place, str]:
+def explain(item: Any, root: type[BaseModel]) -> tuple[FieldPath, str]:
     """Explains one of pydantic's errors.
 
     Args:
@@ -47,20 +47,20 @@ def explain(item: Any, root: type[BaseModel]) -> tuple[Place, str]:
     Returns:
         The place in the file and the text of the error. The text never repeats a value: it may be secret.
     """
-    place, owner, kind = _locate(item["loc"], root)
+    field_path, owner, kind = _locate(item["loc"], root)
     code, context = item["type"], item.get("ctx", {})
     if code == "value_error":
         text = str(context["error"])
-        return (place, text) if place else split(text)
+        return (field_path, text) if field_path else split(text)
     if code == "extra_forbidden":
-        return place, f"is unknown; {_choice(str(place[-1]), owner.model_fields if owner else ())}"
+        return field_path, f"is unknown; {_choice(str(field_path[-1]), owner.model_fields if owner else ())}"
     if code in _TAG_ERRORS:
         known = list(_tags(kind))
-        place = (*place, str(context["discriminator"]).strip("'"))
+        field_path = (*field_path, str(context["discriminator"]).strip("'"))
         if code == "union_tag_invalid":
-            return place, f"is unknown; {_choice(str(context['tag']), known)}"
+            return field_path, f"is unknown; {_choice(str(context['tag']), known)}"
         context = {"known": ", ".join(known)}
-    return place, _WORDS[code].format(**context) if code in _WORDS else item["msg"]
+    return field_path, _WORDS[code].format(**context) if code in _WORDS else item["msg"]
 
 
 def _choice(name: str, known: Iterable[str]) -> str:
@@ -70,13 +70,13 @@ def _choice(name: str, known: Iterable[str]) -> str:
     return f'did you mean "{nearest[0]}"?' if nearest else f"use one of: {', '.join(names)}"
 
 
-def _locate(loc: Place, root: type[BaseModel]) -> tuple[Place, type[BaseModel] | None, Any]:
+def _locate(loc: FieldPath, root: type[BaseModel]) -> tuple[FieldPath, type[BaseModel] | None, Any]:
     """Follows pydantic's path, which has the tags of unions in it, through the models.
 
     Returns:
         The place without tags, the model that its last part is a field of, and the type of the value there.
     """
-    place: list[str | int] = []
+    field_path: list[str | int] = []
     owner: type[BaseModel] | None = None
     kind: Any = root
     for part in loc:
@@ -85,9 +85,9 @@ def _locate(loc: Place, root: type[BaseModel]) -> tuple[Place, type[BaseModel] |
         if member is not None:
             kind = member
             continue
-        place.append(part)
+        field_path.append(part)
         owner, kind = _step(kind, part)
-    return tuple(place), owner, _bare(kind)
+    return tuple(field_path), owner, _bare(kind)
 
 
 def _step(kind: Any, part: str | int) -> tuple[type[BaseModel] | None, Any]:

@@ -10,8 +10,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from parley.config.backends import BackendConfig
 from parley.config.explain import explain
-from parley.config.models import Limits, Model, Price, Target
-from parley.config.source import Place, Source, split
+from parley.config.models import Model, Price, RateLimits, Target
+from parley.config.source import FieldPath, Source, split
 from parley.config.stores import Retention, SqliteConfig, StoreConfig
 from parley.config.types import ConfigError, Strict
 
@@ -30,7 +30,7 @@ class Config(Strict):
     default_model: str | None = None
     store: StoreConfig = SqliteConfig()
     sessions: Retention = Retention()
-    limits: Limits | None = None
+    limits: RateLimits | None = None
     prices: dict[str, Price] = Field(default={})
 
     @model_validator(mode="after")
@@ -43,10 +43,10 @@ class Config(Strict):
         for index, model in enumerate(self.models):
             if model.id in ids[:index]:
                 raise ValueError(f'models[{index}].id: "{model.id}" is used twice; give each model its own id')
-            for place, target in enumerate(model.targets):
+            for field_path, target in enumerate(model.targets):
                 if target.backend not in self.backends:
                     known = ", ".join(self.backends)
-                    where = f"models[{index}].targets[{place}].backend"
+                    where = f"models[{index}].targets[{field_path}].backend"
                     raise ValueError(f'{where}: no backend is named "{target.backend}"; use one of: {known}')
         if self.default_model is not None and self.default_model not in ids:
             raise ValueError(f'default_model: no model has the id "{self.default_model}"; use one of: {", ".join(ids)}')
@@ -58,11 +58,11 @@ class Config(Strict):
 def _check_fallbacks(models: Sequence[Model]) -> None:
     ids = [model.id for model in models]
     for index, model in enumerate(models):
-        for place, fallback in enumerate(model.fallbacks):
-            where = f"models[{index}].fallbacks[{place}]"
+        for field_path, fallback in enumerate(model.fallbacks):
+            where = f"models[{index}].fallbacks[{field_path}]"
             if fallback not in ids:
                 raise ValueError(f'{where}: no model has the id "{fallback}"; use one of: {", ".join(ids)}')
-            if fallback == model.id or fallback in model.fallbacks[:place]:
+            if fallback == model.id or fallback in model.fallbacks[:field_path]:
                 raise ValueError(f'{where}: "{fallback}" is asked already; remove it')
 
 
@@ -70,11 +70,11 @@ def _check_targets(models: Sequence[Model], prices: Mapping[str, Price]) -> None
     """Checks that a target says the same of itself wherever it is named, and that prices are those of targets."""
     known: dict[str, tuple[str, Target]] = {}
     for index, model in enumerate(models):
-        for place, target in enumerate(model.targets):
-            where = f"models[{index}].targets[{place}]"
+        for field_path, target in enumerate(model.targets):
+            where = f"models[{index}].targets[{field_path}]"
             first, same = known.setdefault(target.name, (where, target))
-            bounds = (target.max_concurrent, target.max_queued)
-            if bounds != (same.max_concurrent, same.max_queued):
+            capacity = (target.max_concurrent, target.max_queued)
+            if capacity != (same.max_concurrent, same.max_queued):
                 raise ValueError(f"{where}: has other bounds than the same target in {first}; make them equal")
     for name in prices:
         if name not in known:
@@ -129,19 +129,19 @@ def _checked(source: Source) -> Config:
         return Config.model_validate(_expand(source.data, (), source))
     except ValidationError as error:
         problems = [explain(item, Config) for item in error.errors()]
-        raise ConfigError("\n".join(source.error(place, text) for place, text in problems)) from error
+        raise ConfigError("\n".join(source.error(field_path, text) for field_path, text in problems)) from error
 
 
-def _expand(value: Any, place: Place, source: Source) -> Any:
+def _expand(value: Any, field_path: FieldPath, source: Source) -> Any:
     """Puts environment variables in place of `${NAME}` in every string. Raises ConfigError for one that is not set."""
     if isinstance(value, dict):
-        return {key: _expand(item, (*place, str(key)), source) for key, item in value.items()}
+        return {key: _expand(item, (*field_path, str(key)), source) for key, item in value.items()}
     if isinstance(value, list):
-        return [_expand(item, (*place, index), source) for index, item in enumerate(value)]
+        return [_expand(item, (*field_path, index), source) for index, item in enumerate(value)]
     if not isinstance(value, str):
         return value
     for variable in _VARIABLE.findall(value):
         if variable not in os.environ:
             text = f"the environment variable {variable} is not set; set it before starting"
-            raise ConfigError(source.error(place, text))
+            raise ConfigError(source.error(field_path, text))
     return _VARIABLE.sub(lambda match: os.environ[match[1]], value)

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, TypeAdapter, Valida
 
 from parley.config.types import Duration, Size, Strict, off
 
-_MOST_A_MINUTE = 10**12
+_MAX_PER_MINUTE = 10**12
 
 
 class Timeouts(Strict):
@@ -126,18 +126,18 @@ class Model(Strict):
     whole_answers: Literal["auto", "stream", "whole"] = "auto"
 
 
-class Limit(Strict):
+class RateLimit(Strict):
     """How many requests and tokens a minute; what is not set is not limited."""
 
-    requests_per_minute: int | None = Field(default=None, ge=1, le=_MOST_A_MINUTE)
-    tokens_per_minute: int | None = Field(default=None, ge=1, le=_MOST_A_MINUTE)
+    requests_per_minute: int | None = Field(default=None, ge=1, le=_MAX_PER_MINUTE)
+    tokens_per_minute: int | None = Field(default=None, ge=1, le=_MAX_PER_MINUTE)
 
 
-class Limits(Strict):
+class RateLimits(Strict):
     """What each API key, and each account with all its keys together, may use. One count serves all workers."""
 
-    key: Limit = Limit()
-    account: Limit = Limit()
+    key: RateLimit = RateLimit()
+    account: RateLimit = RateLimit()
 
 
 class Price(Strict):

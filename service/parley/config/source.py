@@ -8,7 +8,7 @@ import yaml
 
 from parley.config.types import ConfigError
 
-Place = tuple[str | int, ...]
+FieldPath = tuple[str | int, ...]
 """Where a value stands: `("models", 0, "id")` is written as `models[0].id`."""
 
 
@@ -18,7 +18,7 @@ class Source:
 
     name: str
     data: Any
-    lines: Mapping[Place, int]
+    lines: Mapping[FieldPath, int]
 
     @classmethod
     def read(cls, text: str, name: str) -> Self:
@@ -26,7 +26,7 @@ class Source:
         loader = yaml.SafeLoader(text)
         try:
             node = loader.get_single_node()
-            found = _Places()
+            found = _LineCollector()
             found.visit(node, ())
             source = cls(name, node and loader.construct_document(node), found.lines)
         except yaml.YAMLError as error:
@@ -34,36 +34,38 @@ class Source:
         finally:
             loader.dispose()
         if found.repeated:
-            raise ConfigError("\n".join(source.error(place, _repeated(first)) for place, first in found.repeated))
+            raise ConfigError(
+                "\n".join(source.error(field_path, _repeated(first)) for field_path, first in found.repeated)
+            )
         return source
 
-    def error(self, place: Place, text: str) -> str:
+    def error(self, field_path: FieldPath, text: str) -> str:
         """Returns the line of an error message: `parley.yaml:7: models[0].id: must be text`."""
-        where = written(place)
-        return f"{self._at(place)}: {where}: {text}" if where else f"{self._at(place)}: {text}"
+        where = written(field_path)
+        return f"{self._at(field_path)}: {where}: {text}" if where else f"{self._at(field_path)}: {text}"
 
-    def _at(self, place: Place) -> str:
+    def _at(self, field_path: FieldPath) -> str:
         """Returns file and line of a place; of one that is not in the file, those of what it belongs to."""
-        for size in range(len(place), 0, -1):
-            if place[:size] in self.lines:
-                return f"{self.name}:{self.lines[place[:size]]}"
+        for size in range(len(field_path), 0, -1):
+            if field_path[:size] in self.lines:
+                return f"{self.name}:{self.lines[field_path[:size]]}"
         return self.name
 
 
-class _Places:
+class _LineCollector:
     """Collects the line of every place, and the places of repeated keys with the line of the first one."""
 
     def __init__(self) -> None:
-        self.lines: dict[Place, int] = {}
-        self.repeated: list[tuple[Place, int]] = []
+        self.lines: dict[FieldPath, int] = {}
+        self.repeated: list[tuple[FieldPath, int]] = []
         self._seen: set[int] = set()  # a node that has several aliases is visited once
 
-    def visit(self, node: yaml.Node | None, place: Place) -> None:
+    def visit(self, node: yaml.Node | None, field_path: FieldPath) -> None:
         if node is None or id(node) in self._seen:
             return
         self._seen.add(id(node))
         for key, line, value in _entries(node):
-            entry = (*place, key)
+            entry = (*field_path, key)
             if entry in self.lines:
                 self.repeated.append((entry, self.lines[entry]))
             self.lines[entry] = line
@@ -81,12 +83,12 @@ def _entries(node: yaml.Node) -> Iterator[tuple[str | int, int, yaml.Node]]:
             yield index, value.start_mark.line + 1, value
 
 
-def written(place: Place) -> str:
+def written(field_path: FieldPath) -> str:
     """Writes a place as errors do: `models[0].timeouts.connect`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in field_path).lstrip(".")
 
 
-def split(text: str) -> tuple[Place, str]:
+def split(text: str) -> tuple[FieldPath, str]:
     """Takes off the place with which a text begins, where it begins with one: `models[0].id: must be text`."""
     where, colon, rest = text.partition(": ")
     if not colon or " " in where:

@@ -41,12 +41,12 @@ Size = Annotated[int, BeforeValidator(_bytes)]
 """A number of bytes; in YAML a number or text like `32MiB`."""
 
 
-def matching(pattern: str, words: str) -> AfterValidator:
-    """Checks that a whole text matches a regular expression; the error is in `words`."""
+def matching(pattern: str, message: str) -> AfterValidator:
+    """Checks that a whole text matches a regular expression; the error is in `message`."""
 
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
-            raise ValueError(words)
+            raise ValueError(message)
         return text
 
     return AfterValidator(check)

@@ -11,15 +11,15 @@ from parley.core.errors import ParleyError
 _log = structlog.get_logger()
 
 
-class Repeating:
-    """Does `work` about every `seconds`, in a task of its own; `what` is its name in the log.
+class PeriodicTask:
+    """Does `work` about every `seconds`, in a task of its own; `name` is its name in the log.
 
     A failure ends nothing: it is logged when it begins and when it is over, and not at each try. With `jitter` every
     pause is up to so much of it longer or shorter, so that many workers do not all come at once.
     """
 
-    def __init__(self, what: str, work: Callable[[], Awaitable[None]], seconds: float, jitter: float = 0.0) -> None:
-        self._what = what
+    def __init__(self, name: str, work: Callable[[], Awaitable[None]], seconds: float, jitter: float = 0.0) -> None:
+        self._name = name
         self._work = work
         self._seconds = seconds
         self._jitter = jitter
@@ -44,20 +44,20 @@ class Repeating:
             try:
                 await self._work()
             except Exception as error:  # noqa: BLE001 - whatever it is, the next try may do
-                self._failed(error)
+                self._record_failure(error)
             else:
-                self._succeeded()
+                self._record_success()
 
-    def _failed(self, error: Exception) -> None:
+    def _record_failure(self, error: Exception) -> None:
         if self._failing:
             return
         self._failing = True
         if isinstance(error, ParleyError):
-            _log.warning("failing", what=self._what, error=error.message, cause=error.cause)
+            _log.warning("failing", what=self._name, error=error.message, cause=error.cause)
         else:
-            _log.error("failing", what=self._what, exc_info=error)
+            _log.error("failing", what=self._name, exc_info=error)
 
-    def _succeeded(self) -> None:
+    def _record_success(self) -> None:
         if self._failing:
             self._failing = False
-            _log.info("working again", what=self._what)
+            _log.info("working again", what=self._name)

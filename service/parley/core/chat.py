@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from parley.config import Model
 from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
 from parley.core.messages import functions
-from parley.core.offload import note_size
+from parley.core.offload import record_size
 from parley.core.ports import Caller, SessionStore
-from parley.core.routing.execution import Run
+from parley.core.routing.execution import Execution
 from parley.core.routing.router import Router
 from parley.core.sessions.idempotency import Key
-from parley.core.sessions.turns import Held, Turns
-from parley.core.streaming.accumulator import AnswerJoiner
-from parley.core.streaming.replay import streamed
+from parley.core.sessions.turns import CallLease, Turns
+from parley.core.streaming.accumulator import CompletionAccumulator
+from parley.core.streaming.replay import completion_to_chunks
 from parley.core.streaming.shaper import StreamShaper, stamp
-from parley.core.usage.limits import UNLIMITED, Admission, Limits, Standing, Told
+from parley.core.usage.limits import UNLIMITED, Admission, OnRateLimit, RateLimiter, RateLimitStatus
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.receipt_pb2 import Receipt
 
@@ -29,29 +29,29 @@ def _ignore(*_: object) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class CallOptions:
     """What a call says beside its request.
 
-    `deadline` is a time of the event loop's clock in seconds, `key` the call's `Idempotency-Key`. `told` is told how
-    the caller stands with its limits; `replayed` is called where the key has its answer already, which costs nothing.
-    `receipt` is told once what was asked of whom, however the call ended, with why each attempt failed, in words for
-    the log.
+    `deadline` is a time of the event loop's clock in seconds, `key` the call's `Idempotency-Key`. `on_rate_limit` is
+    told how the caller stands with its limits; `on_replay` is called where the key has its answer already, which costs
+    nothing. `on_receipt` is told once what was asked of whom, however the call ended, with why each attempt failed, in
+    words for the log.
     """
 
     deadline: float | None = None
     key: Key | None = None
-    told: Told = _ignore
-    replayed: Callable[[], None] = _ignore
-    receipt: Callable[[Receipt, Sequence[str | None]], None] = _ignore
+    on_rate_limit: OnRateLimit = _ignore
+    on_replay: Callable[[], None] = _ignore
+    on_receipt: Callable[[Receipt, Sequence[str | None]], None] = _ignore
 
 
-_PLAIN = Terms()
+_DEFAULT_OPTIONS = CallOptions()
 
 
 class Chat:
     """Answers conversations: model, key, limits, session, target, backend, session."""
 
-    def __init__(self, router: Router, turns: Turns, limits: Limits, store: SessionStore) -> None:
+    def __init__(self, router: Router, turns: Turns, limits: RateLimiter, store: SessionStore) -> None:
         self._router = router
         self._turns = turns
         self._limits = limits
@@ -67,43 +67,43 @@ class Chat:
         """Says that what is cancelled from now on is so because this worker stops."""
         self._stopping = True
 
-    async def standings(self, caller: Caller) -> Sequence[Standing]:
+    async def rate_limit_statuses(self, caller: Caller) -> Sequence[RateLimitStatus]:
         """Tells how a caller stands with its limits. Raises StoreUnavailable."""
-        return await self._limits.standings(caller)
+        return await self._limits.statuses(caller)
 
     async def complete(
         self,
         request: CreateChatCompletionRequest,
         caller: Caller,
-        terms: Terms = _PLAIN,
+        options: CallOptions = _DEFAULT_OPTIONS,
     ) -> ChatCompletion:
         """Returns the whole answer; where a session or a key keeps it, it is on disk. Raises every ParleyError."""
         model = await self._model(request, caller)
-        held, reply = await self._turns.claim(terms.key, request, caller)
+        lease, reply = await self._turns.claim(options.key, request, caller)
         if reply:
-            terms.replayed()
+            options.on_replay()
             return reply
         progress = _Progress()
-        with await self._admit(held, request, caller, model, terms.told) as admission:
+        with await self._admit(lease, request, caller, model, options.on_rate_limit) as admission:
             try:
-                run = progress.run = await self._begin(held, request, caller, model, terms.deadline)
-                admission.goes_on_from(held.earlier(request))
-                completion = await run.complete()
-                admission.saw(completion)
-                if functions.speaks_of_functions(request):
+                execution = progress.execution = await self._begin(lease, request, caller, model, options.deadline)
+                admission.add_history(lease.prior_messages(request))
+                completion = await execution.complete()
+                admission.record_answer(completion)
+                if functions.uses_functions(request):
                     functions.to_functions(completion)
-                stamp(completion, run.model_id, held.session_id)
+                stamp(completion, execution.model_id, lease.session_id)
             except BaseException as error:
-                await self._fail(held, error, request, terms, progress)
+                await self._fail(lease, error, request, options, progress)
                 raise
-            await self._turns.commit(held, completion, _receipt(run, terms))
+            await self._turns.commit(lease, completion, _report_receipt(execution, options))
         return completion
 
     async def stream(
         self,
         request: CreateChatCompletionRequest,
         caller: Caller,
-        terms: Terms = _PLAIN,
+        options: CallOptions = _DEFAULT_OPTIONS,
     ) -> AsyncGenerator[list[ChatCompletionChunk], None]:
         """Yields the answer's chunks, those together that came together; the last one, alone, has no choices.
 
@@ -111,36 +111,36 @@ class Chat:
         ParleyError. Closing the iterator closes the connection to the backend.
         """
         model = await self._model(request, caller)
-        held, reply = await self._turns.claim(terms.key, request, caller)
+        lease, reply = await self._turns.claim(options.key, request, caller)
         if reply:
-            terms.replayed()
-            for together in streamed(reply):
-                yield together
+            options.on_replay()
+            for batch in completion_to_chunks(reply):
+                yield batch
             return
         progress = _Progress()
         shaper: StreamShaper | None = None
-        legacy = functions.speaks_of_functions(request)
+        legacy = functions.uses_functions(request)
         answer = ChatCompletion()
-        with await self._admit(held, request, caller, model, terms.told) as admission:
+        with await self._admit(lease, request, caller, model, options.on_rate_limit) as admission:
             try:
-                run = progress.run = await self._begin(held, request, caller, model, terms.deadline)
-                admission.goes_on_from(held.earlier(request))
-                async with aclosing(run.stream()) as chunks:
+                execution = progress.execution = await self._begin(lease, request, caller, model, options.deadline)
+                admission.add_history(lease.prior_messages(request))
+                async with aclosing(execution.stream()) as chunks:
                     async for chunk in chunks:
                         if shaper is None:
-                            stamp(answer, run.model_id, held.session_id)
+                            stamp(answer, execution.model_id, lease.session_id)
                             shaper = StreamShaper(answer)
-                            progress.joiner = AnswerJoiner(answer) if held.is_kept else None
-                        admission.saw(chunk)
+                            progress.accumulator = CompletionAccumulator(answer) if lease.is_persisted else None
+                        admission.record_answer(chunk)
                         if legacy:
                             functions.to_function_deltas(chunk)
-                        if progress.joiner:
-                            progress.joiner.add(chunk)
+                        if progress.accumulator:
+                            progress.accumulator.add(chunk)
                         yield shaper.shape(chunk)
             except BaseException as error:
-                await self._fail(held, error, request, terms, progress)
+                await self._fail(lease, error, request, options, progress)
                 raise
-            await self._turns.commit(held, progress.said() or answer, _receipt(run, terms))
+            await self._turns.commit(lease, progress.partial() or answer, _report_receipt(execution, options))
         if shaper:
             yield [shaper.end()]
 
@@ -152,48 +152,55 @@ class Chat:
         return self._router.model(caller, session.model)
 
     async def _admit(
-        self, held: Held, request: CreateChatCompletionRequest, caller: Caller, model: Model, told: Told
+        self,
+        lease: CallLease,
+        request: CreateChatCompletionRequest,
+        caller: Caller,
+        model: Model,
+        on_rate_limit: OnRateLimit,
     ) -> Admission:
         """Lets the call in, or lets go of what is held."""
-        if not self._limits.are_set:
-            told(())
+        if not self._limits.enabled:
+            on_rate_limit(())
             return UNLIMITED
-        most = self._router.most_tokens(model, request)
+        max_tokens = self._router.max_tokens(model, request)
         try:
-            held.admission = await self._limits.admit(request, caller, model.instructions or "", most, told)
+            lease.admission = await self._limits.admit(
+                request, caller, model.instructions or "", max_tokens, on_rate_limit
+            )
         except BaseException as error:
-            await self._turns.fail(held, self._reason(error, None), None, wait=_is_told(error))
+            await self._turns.fail(lease, self._reason(error, None), None, wait=_caller_is_present(error))
             raise
-        return held.admission
+        return lease.admission
 
     async def _begin(
         self,
-        held: Held,
+        lease: CallLease,
         request: CreateChatCompletionRequest,
         caller: Caller,
         model: Model,
         deadline: float | None,
-    ) -> Run:
-        await self._turns.begin(held, request, caller, model, deadline)
-        conversation = held.conversation(request)
-        note_size(messages=len(conversation))
-        return self._router.run(
-            model, request, conversation, session_id=held.session_id, deadline=deadline, account=caller.account
+    ) -> Execution:
+        await self._turns.begin(lease, request, caller, model, deadline)
+        conversation = lease.conversation(request)
+        record_size(messages=len(conversation))
+        return self._router.new_execution(
+            model, request, conversation, session_id=lease.session_id, deadline=deadline, account=caller.account
         )
 
     async def _fail(
         self,
-        held: Held,
+        lease: CallLease,
         error: BaseException,
         request: CreateChatCompletionRequest,
-        terms: Terms,
+        options: CallOptions,
         progress: "_Progress",
     ) -> None:
-        if isinstance(error, UnsupportedParameter) and functions.speaks_of_functions(request):
-            functions.use_old_names(error)
-        receipt = _receipt(progress.run, terms) if progress.run else None
-        reason = self._reason(error, terms.deadline)
-        await self._turns.fail(held, reason, progress.said(), receipt, wait=_is_told(error))
+        if isinstance(error, UnsupportedParameter) and functions.uses_functions(request):
+            functions.use_function_names(error)
+        receipt = _report_receipt(progress.execution, options) if progress.execution else None
+        reason = self._reason(error, options.deadline)
+        await self._turns.fail(lease, reason, progress.partial(), receipt, wait=_caller_is_present(error))
 
     def _reason(self, error: BaseException, deadline: float | None) -> str:
         """Says in a word why a turn stays incomplete."""
@@ -211,20 +218,20 @@ class Chat:
 class _Progress:
     """How far a call came: who was asked, and what a stream said, where it is kept."""
 
-    run: Run | None = None
-    joiner: AnswerJoiner | None = None
+    execution: Execution | None = None
+    accumulator: CompletionAccumulator | None = None
 
-    def said(self) -> ChatCompletion | None:
-        return self.joiner.completion() if self.joiner else None
+    def partial(self) -> ChatCompletion | None:
+        return self.accumulator.completion() if self.accumulator else None
 
 
-def _receipt(run: Run, terms: Terms) -> Receipt:
+def _report_receipt(execution: Execution, options: CallOptions) -> Receipt:
     """Tells the caller what was asked of whom, and returns it."""
-    receipt = run.receipt()
-    terms.receipt(receipt, run.causes())
+    receipt = execution.receipt()
+    options.on_receipt(receipt, execution.failure_causes())
     return receipt
 
 
-def _is_told(error: BaseException) -> bool:
+def _caller_is_present(error: BaseException) -> bool:
     """Tells whether the caller is there to hear of it."""
     return isinstance(error, Exception)

@@ -42,11 +42,11 @@ from typing import NamedTuple, Self
 from parley.v1 import error_reason_pb2 as reasons
 
 # An error travels in headers, and headers that are too long end the connection with every other call on it.
-_LONGEST_MESSAGE = 512
-_LONGEST_PARAM = 96
-_LONGEST_CODE = 64
-_LONGEST_VIOLATION = 140
-_MOST_VIOLATIONS = 8
+_MAX_MESSAGE = 512
+_MAX_PARAM = 96
+_MAX_CODE = 64
+_MAX_VIOLATION = 140
+_MAX_VIOLATIONS = 8
 
 
 class ParleyError(Exception):
@@ -62,8 +62,8 @@ class ParleyError(Exception):
         self, message: str, *, param: str | None = None, retry_after: float | None = None, cause: str | None = None
     ) -> None:
         super().__init__(message)
-        self.message = _cut(message, _LONGEST_MESSAGE)
-        self.param = _cut(param, _LONGEST_PARAM) if param else None
+        self.message = _cut(message, _MAX_MESSAGE)
+        self.param = _cut(param, _MAX_PARAM) if param else None
         self.retry_after = retry_after
         self.cause = cause
 
@@ -101,8 +101,8 @@ class InvalidRequest(ParleyError):
         super().__init__(message, param=param)
         found = violations or ([Violation(param, message, kind)] if param else [])
         self.violations = [
-            Violation(_cut(field, _LONGEST_PARAM), _cut(text, _LONGEST_VIOLATION), kind)
-            for field, text, kind in found[:_MOST_VIOLATIONS]
+            Violation(_cut(field, _MAX_PARAM), _cut(text, _MAX_VIOLATION), kind)
+            for field, text, kind in found[:_MAX_VIOLATIONS]
         ]
 
     @classmethod
@@ -266,17 +266,17 @@ class ShuttingDown(ParleyError):
 class UpstreamError(ParleyError):
     """A failure of a backend.
 
-    `doubtful`: the request may have caused it, whatever its status, so that it counts against the target only where
+    `is_suspect`: the request may have caused it, whatever its status, so that it counts against the target only where
     several accounts see it.
     """
 
-    doubtful = False
+    is_suspect = False
 
 
 class UpstreamRejected(UpstreamError):
     """The backend refuses the request itself; the message, `param` and `code` are its own.
 
-    `doubtful`: nothing in the backend's words shows that the request is at fault, so the next target is asked.
+    `is_suspect`: nothing in the backend's words shows that the request is at fault, so the next target is asked.
     """
 
     reason = reasons.ERROR_REASON_UPSTREAM_REJECTED
@@ -285,7 +285,7 @@ class UpstreamRejected(UpstreamError):
         self, message: str, *, param: str | None = None, code: str | None = None, cause: str | None = None
     ) -> None:
         super().__init__(message, param=param, cause=cause)
-        self.code = _cut(code, _LONGEST_CODE) if code else None
+        self.code = _cut(code, _MAX_CODE) if code else None
 
 
 class ContextLengthExceeded(UpstreamRejected):
@@ -314,7 +314,7 @@ class UpstreamQuotaExhausted(UpstreamError):
     def __init__(self, model: str, *, code: str | None = None, cause: str | None = None) -> None:
         message = f'The provider\'s quota for the model "{model}" is used up; use another model'
         super().__init__(message, cause=cause)
-        self.code = _cut(code, _LONGEST_CODE) if code else "insufficient_quota"
+        self.code = _cut(code, _MAX_CODE) if code else "insufficient_quota"
 
 
 class UpstreamMisconfigured(UpstreamError):
@@ -323,26 +323,26 @@ class UpstreamMisconfigured(UpstreamError):
     reason = reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE
 
 
-class AdditionRefused(UpstreamMisconfigured):
+class AddedParameterRejected(UpstreamMisconfigured):
     """The backend refuses, or cannot honour, a parameter that the caller has not sent.
 
     `name` is the parameter, one of the model's `defaults` or one that Parley adds; `error` is the refusal.
     """
 
     def __init__(self, model: str, name: str, error: ParleyError) -> None:
-        words = f"{error.message} ({error.cause})" if error.cause else error.message
+        detail = f"{error.message} ({error.cause})" if error.cause else error.message
         message = f'The model "{model}" is not available; try again later'
-        super().__init__(message, cause=f"{name} is refused: {words}")
+        super().__init__(message, cause=f"{name} is refused: {detail}")
 
 
 class UpstreamUnavailable(UpstreamError):
     """The backend refuses or resets connections, or fails (408, 5xx).
 
-    `repeats` counts how often it has been asked again already, by whoever holds the connections to it.
+    `retries` counts how often it has been asked again already, by whoever holds the connections to it.
     """
 
     reason = reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE
-    repeats = 0
+    retries = 0
 
 
 class UpstreamUnreadable(UpstreamUnavailable):
@@ -353,7 +353,7 @@ class UpstreamUnrecognized(UpstreamError):
     """The backend failed with a status or body that the failure table does not list."""
 
     reason = reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE
-    doubtful = True
+    is_suspect = True
 
 
 class UpstreamTimeout(UpstreamError):

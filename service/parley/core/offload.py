@@ -24,7 +24,7 @@ _is_large: ContextVar[bool] = ContextVar("is_large", default=False)
 _executor = ThreadPoolExecutor(1, thread_name_prefix="parley-large-calls")
 
 
-def note_size(*, size: int = 0, messages: int = 0) -> None:
+def record_size(*, size: int = 0, messages: int = 0) -> None:
     """Makes this task's call a large one where it has so many bytes, or messages. Tasks that it makes inherit that."""
     if size >= LARGE_BYTES or messages >= LARGE_MESSAGES:
         _is_large.set(True)

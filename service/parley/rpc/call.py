@@ -8,7 +8,7 @@ from typing import Any
 
 from parley.core.errors import ParleyError
 from parley.core.ports import Caller
-from parley.core.usage.limits import Standing
+from parley.core.usage.limits import RateLimitStatus
 from parley.v1.receipt_pb2 import Receipt
 
 
@@ -16,11 +16,11 @@ from parley.v1.receipt_pb2 import Receipt
 class Call:
     """One call of `method`, the RPC's name. Interceptors and servicers fill it in; the log line is made from it.
 
-    `metadata` has the request's metadata, the last of each name. `noted` are the log line's further fields. `outcome`
-    is the name of the gRPC status, `failure` what the caller was told. `stopping` says that this worker, and not the
-    caller, cancels the call. `standings` tell how the caller stands with its limits, once it was let in. `replayed`
-    says that the answer was given before, to the same `Idempotency-Key`. `receipt` tells what was asked of whom, and
-    `causes` why each of its attempts failed, in words for the log.
+    `metadata` has the request's metadata, the last of each name. `log_fields` are the log line's further fields.
+    `outcome` is the name of the gRPC status, `failure` what the caller was told. `stopping` says that this worker, and
+    not the caller, cancels the call. `rate_limits` tell how the caller stands with its limits, once it was let in.
+    `replayed` says that the answer was given before, to the same `Idempotency-Key`. `receipt` tells what was asked of
+    whom, and `causes` why each of its attempts failed, in words for the log.
     """
 
     method: str
@@ -32,12 +32,12 @@ class Call:
     outcome: str = "OK"
     failure: ParleyError | None = None
     stopping: bool = False
-    standings: Sequence[Standing] | None = None
+    rate_limits: Sequence[RateLimitStatus] | None = None
     writing_since: float | None = None
     replayed: bool = False
     receipt: Receipt | None = None
     causes: Sequence[str | None] = ()
-    noted: dict[str, Any] = field(default_factory=dict)
+    log_fields: dict[str, Any] = field(default_factory=dict)
 
 
 _current: ContextVar[Call] = ContextVar("call")
@@ -48,7 +48,7 @@ def current() -> Call:
     return _current.get()
 
 
-def enter(call: Call) -> None:
+def set_current(call: Call) -> None:
     """Makes this the call that the task answers."""
     _current.set(call)
 
@@ -61,18 +61,18 @@ def caller() -> Caller:
     return known
 
 
-def note_standings(standings: Sequence[Standing]) -> None:
+def record_rate_limits(statuses: Sequence[RateLimitStatus]) -> None:
     """Keeps how the caller of this task's call stands, for the answer."""
-    _current.get().standings = standings
+    _current.get().rate_limits = statuses
 
 
-def note_replay() -> None:
+def record_replay() -> None:
     """Keeps that this task's call has been answered before."""
     call = _current.get()
-    call.replayed = call.noted["replayed"] = True
+    call.replayed = call.log_fields["replayed"] = True
 
 
-def note_receipt(receipt: Receipt, causes: Sequence[str | None]) -> None:
+def record_receipt(receipt: Receipt, causes: Sequence[str | None]) -> None:
     """Keeps what was asked of whom for this task's call, and why each attempt failed."""
     call = _current.get()
     call.receipt, call.causes = receipt, causes

@@ -13,7 +13,7 @@ from parley.v1 import error_reason_pb2 as reasons
 from parley.v1.error_reason_pb2 import ErrorReason
 
 _PREFIX = "ERROR_REASON_"
-_LONGEST_MIRROR = 1400  # bytes of violations: more would not fit beside the rest into what every caller takes
+_MAX_MIRROR = 1400  # bytes of violations: more would not fit beside the rest into what every caller takes
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _log = structlog.get_logger()
 
@@ -66,7 +66,7 @@ def wait(error: ParleyError) -> float | None:
     return error.retry_after
 
 
-def known(error: BaseException, request_id: str) -> ParleyError:
+def as_parley_error(error: BaseException, request_id: str) -> ParleyError:
     """Returns the error as the caller may see it. What nobody foresaw is logged here, once, and told as `INTERNAL`."""
     if isinstance(error, ParleyError):
         return error
@@ -95,10 +95,10 @@ def trailing_metadata(error: ParleyError) -> tuple[tuple[str, str | bytes], ...]
     """Returns what a failed call carries: the details for gRPC callers, the plain mirror for the edge."""
     pairs: list[tuple[str, str | bytes]] = [
         ("parley-error-reason", name(error)),
-        ("parley-error-code", _plain(code(error))),
+        ("parley-error-code", _percent_encoded(code(error))),
     ]
     if error.param:
-        pairs.append(("parley-error-param", _plain(error.param)))
+        pairs.append(("parley-error-param", _percent_encoded(error.param)))
     if isinstance(error, InvalidRequest) and error.violations:
         pairs.append(("parley-error-violations", _mirror(error.violations)))
     seconds = wait(error)
@@ -108,7 +108,7 @@ def trailing_metadata(error: ParleyError) -> tuple[tuple[str, str | bytes], ...]
     return tuple(pairs)
 
 
-def _plain(text: str) -> str:
+def _percent_encoded(text: str) -> str:
     """Returns a text as metadata take it: all but printable ASCII percent-encoded, as in `grpc-message`."""
     return quote(text, safe=_PRINTABLE)
 
@@ -116,14 +116,14 @@ def _plain(text: str) -> str:
 def _mirror(violations: Sequence[Violation]) -> str:
     """Returns the first violations as a URL's query has them: `field=kind:message&…`."""
     pairs = [(field, f"{kind}:{text}") for field, text, kind in violations]
-    while len(text := urlencode(pairs, quote_via=quote)) > _LONGEST_MIRROR:
+    while len(text := urlencode(pairs, quote_via=quote)) > _MAX_MIRROR:
         pairs.pop()
     return text
 
 
 def read_mirror(text: str) -> list[Violation]:
     """Reads violations as `_mirror` writes them: those that the edge has found."""
-    pairs = ((field, *told.partition(":")) for field, told in parse_qsl(text, keep_blank_values=True))
+    pairs = ((field, *violations.partition(":")) for field, violations in parse_qsl(text, keep_blank_values=True))
     return [Violation(field, message, kind) for field, kind, _, message in pairs]
 
 

@@ -17,24 +17,24 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from parley.core.errors import DeadlineExceeded, InvalidRequest, ParleyError, ShuttingDown, Unauthenticated
-from parley.core.offload import note_size, offload
+from parley.core.offload import offload, record_size
 from parley.core.ports import Authenticator, Caller
-from parley.core.usage.limits import Standing
+from parley.core.usage.limits import RateLimitStatus
 from parley.rpc import errors, unknown_fields
-from parley.rpc.call import Call, caller, current, enter
+from parley.rpc.call import Call, caller, current, set_current
 from parley.rpc.metadata import rate_limits, receipts
 from parley.v1.chat_completions_pb2 import DESCRIPTOR, CreateChatCompletionRequest
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
 MethodHandler = Any  # grpc.RpcMethodHandler, whose stubs hide its attributes
-Standings = Callable[[Caller], Awaitable[Sequence[Standing]]]
+ReadRateLimits = Callable[[Caller], Awaitable[Sequence[RateLimitStatus]]]
 
 _COMPLETIONS = frozenset(DESCRIPTOR.services_by_name["ChatCompletions"].methods_by_name)
-_PLAIN_ID = re.compile(r"[ -~]{1,256}")  # printable ASCII: it is copied into metadata and into the log
+_PRINTABLE_ID = re.compile(r"[ -~]{1,256}")  # printable ASCII: it is copied into metadata and into the log
 # What the edge has found wrong with a body that it could not send on. It authenticates nobody, and sends the rest of
 # the call so that a caller without a good key is told of that first.
-_REFUSAL = "parley-refusal"
+_EDGE_ERROR = "parley-refusal"
 _KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")  # where other vendors' clients put a key
 _UNDECODABLE = (
     "The request cannot be read: it is malformed or not UTF-8, or its JSON is nested too deeply; send it less nested"
@@ -54,7 +54,7 @@ _LEVELS = {
 
 
 def interceptors(
-    authenticator: Authenticator, standings: Standings, running: set[Call]
+    authenticator: Authenticator, read_rate_limits: ReadRateLimits, running: set[Call]
 ) -> list[grpc.aio.ServerInterceptor]:
     """Returns the interceptors, the outermost first. `running` always has the calls that are being answered."""
     return [
@@ -62,7 +62,7 @@ def interceptors(
         LogInterceptor(),  # outside of all that can fail, so that every call has its line
         ErrorInterceptor(),  # whatever is raised below becomes a status
         AuthInterceptor(authenticator),  # before the body is read, so that strangers cost little
-        LimitsInterceptor(standings),  # after it is known who calls, and before anything can be refused
+        RateLimitsInterceptor(read_rate_limits),  # after it is known who calls, and before anything can be refused
         DecodeInterceptor(),  # here and not in gRPC, where a malformed request would be INTERNAL
     ]
 
@@ -112,7 +112,7 @@ class ContextInterceptor(_Interceptor):
     def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
         async def handle(request: Any, context: Context) -> Any:
             call = _call(name, context)
-            enter(call)
+            set_current(call)
             context.set_trailing_metadata(_ids(call))
             self._running.add(call)
             try:
@@ -130,11 +130,11 @@ class LogInterceptor(_Interceptor):
 
     def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
         async def handle(request: Any, context: Context) -> Any:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             try:
                 return await inner(request, context)
             finally:
-                _write_line(current(), (time.perf_counter() - begun) * 1000)
+                _write_line(current(), (time.perf_counter() - started) * 1000)
 
         return handle
 
@@ -148,11 +148,11 @@ class ErrorInterceptor(_Interceptor):
             try:
                 return await inner(request, context)
             except BaseException as error:
-                failure = failed(call, error)
+                failure = record_failure(call, error)
                 if failure is None:
                     raise
-                told = (*rate_limits.metadata(call.standings or ()), *receipts.metadata(call.receipt))
-                trailing = (*_ids(call), *told, *errors.trailing_metadata(failure))
+                call_metadata = (*rate_limits.metadata(call.rate_limits or ()), *receipts.metadata(call.receipt))
+                trailing = (*_ids(call), *call_metadata, *errors.trailing_metadata(failure))
                 await context.abort(errors.STATUS[failure.reason], failure.message, trailing)
 
         return handle
@@ -181,12 +181,12 @@ class AuthInterceptor(_Interceptor):
             raise Unauthenticated(misplaced) from None
 
 
-class LimitsInterceptor(_Interceptor):
+class RateLimitsInterceptor(_Interceptor):
     """Finds out how the caller of a completion stands where that was refused too early to know it."""
 
-    def __init__(self, standings: Standings) -> None:
+    def __init__(self, read_rate_limits: ReadRateLimits) -> None:
         super().__init__()
-        self._standings = standings
+        self._read_rate_limits = read_rate_limits
 
     def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
         if name not in _COMPLETIONS:
@@ -197,9 +197,9 @@ class LimitsInterceptor(_Interceptor):
                 return await inner(request, context)
             except ParleyError:
                 call = current()
-                if call.standings is None:
+                if call.rate_limits is None:
                     with suppress(ParleyError):  # the call has failed already
-                        call.standings = await self._standings(caller())
+                        call.rate_limits = await self._read_rate_limits(caller())
                 raise
 
         return handle
@@ -221,10 +221,10 @@ class DecodeInterceptor(_Interceptor):
             return request
 
         async def handle(data: bytes, context: Context) -> Any:
-            refusal = current().metadata.get(_REFUSAL)
+            refusal = current().metadata.get(_EDGE_ERROR)
             if refusal:
                 raise InvalidRequest.of(errors.read_mirror(refusal))
-            note_size(size=len(data))
+            record_size(size=len(data))
             try:
                 request = await offload(decode, data)
             except DecodeError as error:
@@ -234,7 +234,7 @@ class DecodeInterceptor(_Interceptor):
         return handle
 
 
-def failed(call: Call, error: BaseException) -> ParleyError | None:
+def record_failure(call: Call, error: BaseException) -> ParleyError | None:
     """Notes why a call failed and returns it as the caller may see it; None where no caller is left to see it.
 
     A cancelled call is one whose caller has left, unless its deadline has passed or this worker is stopping.
@@ -245,7 +245,7 @@ def failed(call: Call, error: BaseException) -> ParleyError | None:
     elif not isinstance(error, Exception) or isinstance(error, grpc.aio.InternalError):  # gRPC's word for a lost caller
         call.outcome = "CANCELLED"
         return None
-    call.failure = errors.known(error, call.request_id)
+    call.failure = errors.as_parley_error(error, call.request_id)
     call.outcome = errors.STATUS[call.failure.reason].name
     return call.failure
 
@@ -262,16 +262,16 @@ def remaining(context: Context) -> float | None:
 
 def _call(method: str, context: Context) -> Call:
     metadata: dict[str, str] = dict(context.invocation_metadata() or ())  # type: ignore[arg-type]
-    request_id = _plain_id(metadata.get("x-request-id")) or os.urandom(16).hex()
-    correlation_id = _plain_id(metadata.get("x-correlation-id")) or request_id
+    request_id = _printable_id(metadata.get("x-request-id")) or os.urandom(16).hex()
+    correlation_id = _printable_id(metadata.get("x-correlation-id")) or request_id
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - a handler always runs in a task
     return Call(method, request_id, correlation_id, metadata, task)
 
 
-def _plain_id(text: str | None) -> str | None:
+def _printable_id(text: str | None) -> str | None:
     """Returns an id that may stand in a log line and in metadata; the edge checks those of REST callers likewise."""
-    return text if text and _PLAIN_ID.fullmatch(text) else None
+    return text if text and _PRINTABLE_ID.fullmatch(text) else None
 
 
 def _ids(call: Call) -> tuple[tuple[str, str], ...]:
@@ -294,7 +294,7 @@ def _write_line(call: Call, milliseconds: float) -> None:
     if call.caller is not None:
         fields["account"] = call.caller.account
         fields["key"] = call.caller.key_id
-    fields.update(call.noted)
+    fields.update(call.log_fields)
     if call.receipt is not None:
         fields.update(receipts.fields(call.receipt, call.causes))
     if call.failure is not None:

@@ -35,23 +35,23 @@ def keep_key_order(request: CreateChatCompletionRequest, data: bytes) -> None:
 
     `data` are the bytes that the request was read from. Raises google.protobuf.message.DecodeError.
     """
-    _fill(request, _TWIN.FromString(data))
+    _copy_order(request, _TWIN.FromString(data))
 
 
-def _fill(mine: Any, other: Any) -> None:
-    for struct, text in STRUCTS.get(mine.DESCRIPTOR.full_name, ()):
-        if mine.HasField(struct):
-            if not mine.HasField(text):
-                setattr(mine, text, orjson.dumps(_object(getattr(other, struct))).decode())
-            mine.ClearField(struct)
-    for field, value in mine.ListFields():
+def _copy_order(target: Any, other: Any) -> None:
+    for struct, text in STRUCTS.get(target.DESCRIPTOR.full_name, ()):
+        if target.HasField(struct):
+            if not target.HasField(text):
+                setattr(target, text, orjson.dumps(_object(getattr(other, struct))).decode())
+            target.ClearField(struct)
+    for field, value in target.ListFields():
         if field.message_type is None or field.message_type.full_name not in STRUCTS:
             continue
         if field.is_repeated:
             for one, its_twin in zip(value, getattr(other, field.name), strict=True):
-                _fill(one, its_twin)
+                _copy_order(one, its_twin)
         else:
-            _fill(value, getattr(other, field.name))
+            _copy_order(value, getattr(other, field.name))
 
 
 def _object(struct: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import asyncio
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from parley.core.background import Repeating
+from parley.core.background import PeriodicTask
 from parley.core.chat import Chat
 from parley.core.ports import Authenticator, Store
 from parley.core.routing.router import Router
@@ -40,7 +40,7 @@ _OPTIONS = (
 _NOTICE_SECONDS = 1.5  # until every Envoy has seen NOT_SERVING and sends nothing new
 _KEEP_ALIVE_SECONDS = 15.0  # of silence in a stream of events, after which proxies begin to give up on it
 _STALLED_SECONDS = 60.0  # that a caller may leave a piece of its stream unread; it holds a session meanwhile
-_TELL_SECONDS = 2.0  # for the error event of a stream that is cut off
+_ERROR_SECONDS = 2.0  # for the error event of a stream that is cut off
 
 
 class Server:
@@ -57,11 +57,13 @@ class Server:
         stalled_seconds: float = _STALLED_SECONDS,
     ) -> None:
         self._running: set[Call] = set()
-        chain = interceptors(authenticator, chat.standings, self._running)
+        chain = interceptors(authenticator, chat.rate_limit_statuses, self._running)
         self._server = grpc.aio.server(interceptors=chain, options=_OPTIONS)
         self._chat = chat
         self._stalled_seconds = stalled_seconds
-        self._looking = Repeating("the look for callers who do not read", self._hang_up, stalled_seconds / 4)
+        self._stall_check = PeriodicTask(
+            "the look for callers who do not read", self._cancel_stalled, stalled_seconds / 4
+        )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_ChatCompletionsServicer_to_server(ChatCompletionsServicer(chat, keep_alive_seconds), self._server)
@@ -73,14 +75,14 @@ class Server:
         """Listens on `unix:/path` or `HOST:PORT` (port 0: any), and returns the address. Raises RuntimeError."""
         port = self._server.add_insecure_port(address)
         await self._server.start()
-        self._looking.start()
+        self._stall_check.start()
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         await self.store_changed(True)
         if address.startswith("unix:"):
             return address
         return f"{address.rpartition(':')[0]}:{port}"
 
-    async def store_changed(self, is_there: bool) -> None:
+    async def store_changed(self, is_available: bool) -> None:
         """Lets health say of every service whether it can serve, which without a store none can.
 
         The worker as a whole (the service named "") stays SERVING: Envoy asks for that one, and must still pass calls
@@ -88,22 +90,22 @@ class Server:
         """
         status = health_pb2.HealthCheckResponse
         for service in _SERVICES:
-            await self._health.set(service, status.SERVING if is_there else status.NOT_SERVING)
+            await self._health.set(service, status.SERVING if is_available else status.NOT_SERVING)
 
     async def stop(self, grace: float) -> None:
         """Says NOT_SERVING, lets calls finish for `grace` seconds, then ends the rest with an error."""
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(min(grace, _NOTICE_SECONDS))
-        stopping = asyncio.create_task(self._server.stop(grace + _TELL_SECONDS))
+        stopping = asyncio.create_task(self._server.stop(grace + _ERROR_SECONDS))
         await asyncio.wait({stopping}, timeout=grace)
         self._chat.stop()
         for call in list(self._running):
             call.stopping = True
             call.task.cancel()
         await stopping
-        await self._looking.stop()
+        await self._stall_check.stop()
 
-    async def _hang_up(self) -> None:
+    async def _cancel_stalled(self) -> None:
         """Cancels the calls of callers who have stopped to read without hanging up."""
         latest = asyncio.get_running_loop().time() - self._stalled_seconds
         for call in list(self._running):

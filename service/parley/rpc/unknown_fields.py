@@ -23,7 +23,7 @@ Fault = tuple[str, str]
 _STRUCT, _TEXT = 1, 2
 _TEXTS = ("extra_json", "extra_body_json")
 _CARRIERS = frozenset({"extra", "extra_json"})
-_DEEPEST = 30  # levels of JSON in a Struct, each of which takes three of protobuf's 100
+_MAX_DEPTH = 30  # levels of JSON in a Struct, each of which takes three of protobuf's 100
 
 _Finder = Callable[[Any], int]
 
@@ -79,8 +79,8 @@ def _finder(kind: Descriptor) -> _Finder | None:
 def _type(field: FieldDescriptor) -> Descriptor | None:
     """The message type of a field if it is one of Parley's, and no map."""
     kind = field.message_type
-    ours = kind is not None and kind.full_name.startswith("parley.") and not kind.GetOptions().map_entry
-    return kind if ours else None
+    message_type = kind is not None and kind.full_name.startswith("parley.") and not kind.GetOptions().map_entry
+    return kind if message_type else None
 
 
 def _inner(message: Message) -> Iterator[tuple[str, Any]]:
@@ -94,17 +94,17 @@ def _inner(message: Message) -> Iterator[tuple[str, Any]]:
             yield field.json_name, value
 
 
-def _read(message: Message, place: str) -> Iterator[Fault]:
+def _read(message: Message, path: str) -> Iterator[Fault]:
     text = next((name for name in _TEXTS if name in message.DESCRIPTOR.fields_by_name and message.HasField(name)), None)
     if text is not None:
-        yield from _read_text(message, text, place)
+        yield from _read_text(message, text, path)
     for name, inner in _inner(message):
-        yield from _read(inner, f"{place}.{name}" if place else name)
+        yield from _read(inner, f"{path}.{name}" if path else name)
 
 
-def _read_text(message: Any, name: str, place: str) -> Iterator[Fault]:
+def _read_text(message: Any, name: str, path: str) -> Iterator[Fault]:
     text = getattr(message, name)
-    at = f"{place}.{name}" if place else name
+    at = f"{path}.{name}" if path else name
     members = extra_fields.read_object(text)
     if members is None:
         yield at, f"`{at}` must be the text of a JSON object"
@@ -114,12 +114,15 @@ def _read_text(message: Any, name: str, place: str) -> Iterator[Fault]:
     repeated = [(key, known[key]) for key in members if key in known]
     exact = extra_fields.loads(text) if repeated else {}
     for key, field in repeated:
-        there = f"{place}.{key}" if place else key
-        if not _is_any_json(field) or not (place or _is_more_exact(message, field, exact[key])):
-            shown = at.removesuffix("_json") if not place else at
-            yield f"{shown}.{key}", f"`{shown}.{key}` repeats a field of its object; set `{there}`"
+        field_is_set = f"{path}.{key}" if path else key
+        if not _is_any_json(field) or not (path or _is_more_exact(message, field, exact[key])):
+            shown = at.removesuffix("_json") if not path else at
+            yield f"{shown}.{key}", f"`{shown}.{key}` repeats a field of its object; set `{field_is_set}`"
         elif not _fill(message, field, exact[key]):
-            yield there, f"`{there}` must be {'an array of objects' if field.is_repeated else 'an object'}"
+            yield (
+                field_is_set,
+                f"`{field_is_set}` must be {'an array of objects' if field.is_repeated else 'an object'}",
+            )
 
 
 def _is_any_json(field: FieldDescriptor) -> bool:
@@ -133,7 +136,7 @@ def _is_more_exact(request: Any, field: FieldDescriptor, data: Any) -> bool:
     Parley, has the same value.
     """
     can_be = isinstance(data, dict) or _has_number(data)
-    return can_be and (not request.HasField(field.name) or getattr(request, field.name) == _value(data, _DEEPEST))
+    return can_be and (not request.HasField(field.name) or getattr(request, field.name) == _value(data, _MAX_DEPTH))
 
 
 def _has_number(data: Any) -> bool:
@@ -151,11 +154,11 @@ def _fill(message: Any, field: FieldDescriptor, data: Any) -> bool:
     if field.is_repeated:
         if not (isinstance(data, list) and all(isinstance(item, dict) for item in data)):
             return False
-        getattr(message, field.name).extend(_value(item, _DEEPEST).struct_value for item in data)
+        getattr(message, field.name).extend(_value(item, _MAX_DEPTH).struct_value for item in data)
     elif field.message_type is Value.DESCRIPTOR:
-        getattr(message, field.name).CopyFrom(_value(data, _DEEPEST))
+        getattr(message, field.name).CopyFrom(_value(data, _MAX_DEPTH))
     elif isinstance(data, dict):
-        getattr(message, field.name).CopyFrom(_value(data, _DEEPEST).struct_value)
+        getattr(message, field.name).CopyFrom(_value(data, _MAX_DEPTH).struct_value)
     else:
         return False
     return True
@@ -163,22 +166,22 @@ def _fill(message: Any, field: FieldDescriptor, data: Any) -> bool:
 
 def _value(data: Any, levels: int) -> Value:
     """Returns JSON data as a Value, numbers as doubles; what is below so many levels is null."""
-    made = Value()
+    value_ = Value()
     if data is None or levels < 0:
-        made.null_value = 0  # type: ignore[assignment]
+        value_.null_value = 0  # type: ignore[assignment]
     elif isinstance(data, bool):
-        made.bool_value = data
+        value_.bool_value = data
     elif isinstance(data, str):
-        made.string_value = data
+        value_.string_value = data
     elif isinstance(data, int | float):
-        made.number_value = _double(data)
+        value_.number_value = _double(data)
     elif isinstance(data, list):
-        made.list_value.values.extend(_value(item, levels - 1) for item in data)
+        value_.list_value.values.extend(_value(item, levels - 1) for item in data)
     else:
-        made.struct_value.SetInParent()
+        value_.struct_value.SetInParent()
         for key, item in data.items():
-            made.struct_value.fields[key].CopyFrom(_value(item, levels - 1))
-    return made
+            value_.struct_value.fields[key].CopyFrom(_value(item, levels - 1))
+    return value_
 
 
 def _is_deep(data: Any, levels: int) -> bool:
@@ -199,8 +202,8 @@ def _double(number: float) -> float:
 def _fill_structs(message: Any) -> None:
     if "extra_json" in message.DESCRIPTOR.fields_by_name and message.HasField("extra_json"):
         data = extra_fields.read_object(message.extra_json) or {}
-        if not _is_deep(data, _DEEPEST):
-            message.extra.CopyFrom(_value(data, _DEEPEST).struct_value)
+        if not _is_deep(data, _MAX_DEPTH):
+            message.extra.CopyFrom(_value(data, _MAX_DEPTH).struct_value)
     for _, inner in _inner(message):
         _fill_structs(inner)
 

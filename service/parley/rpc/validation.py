@@ -32,11 +32,11 @@ _RANGES: dict[str, tuple[float, float]] = {
     "top_logprobs": (0, 20),
 }
 _ALLOWED = "a string or an array of content parts"
-_MOST_LABELS = 16
+_MAX_LABELS = 16
 _LABEL_LENGTHS = (64, 512)
-_STRONGEST_BIAS = 100
+_MAX_BIAS = 100
 _AUDIO_FORMATS = "wav, aac, mp3, flac, opus, pcm16"
-_OR_OWN = "or a word of the backend's own"
+_OR_BACKEND_SPECIFIC = "or a word of the backend's own"
 
 
 _MOST_VIOLATIONS = 100  # of one request; a body has room for a million
@@ -46,7 +46,7 @@ MODEL_REQUIRED = Violation("model", "`model` is required and must be a string", 
 def validate(
     request: CreateChatCompletionRequest,
     *,
-    streamed: bool,
+    is_stream: bool,
     model_required: bool = False,
     found: Sequence[Violation] = (),
 ) -> None:
@@ -54,7 +54,7 @@ def validate(
 
     Args:
         request: The request, without the values that are `found` to be wrong.
-        streamed: Whether the method answers in a stream.
+        is_stream: Whether the method answers in a stream.
         model_required: Whether the request must name a model.
         found: What the edge has found, which saw the JSON. It wins over what is found here about the same field.
     """
@@ -62,8 +62,8 @@ def validate(
     checks = (check for check, fields in _CHECKS if not (fields and fields.isdisjoint(named)))
     faults = (fault for check in checks for fault in check(request))
     violations = [Violation(*fault) for fault in islice(faults, _MOST_VIOLATIONS)]
-    if not streamed:
-        violations += [Violation(*fault) for fault in _whole(request)]
+    if not is_stream:
+        violations += [Violation(*fault) for fault in _integers(request)]
     if model_required and not request.HasField("model"):
         violations.append(MODEL_REQUIRED)
     if found:
@@ -97,9 +97,9 @@ def _messages(request: CreateChatCompletionRequest) -> Iterator[Fault]:
 def _continued(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     if not (request.continue_final_message and request.messages):
         return
-    place, last = f"messages[{len(request.messages) - 1}]", request.messages[-1]
+    path, last = f"messages[{len(request.messages) - 1}]", request.messages[-1]
     if last.role != "assistant" or not last.content.string_value or last.tool_calls or last.HasField("function_call"):
-        yield place, f"`{place}` must be an assistant message with text alone where `continue_final_message` is true"
+        yield path, f"`{path}` must be an assistant message with text alone where `continue_final_message` is true"
 
 
 def _ranges(request: CreateChatCompletionRequest) -> Iterator[Fault]:
@@ -111,42 +111,42 @@ def _ranges(request: CreateChatCompletionRequest) -> Iterator[Fault]:
         yield "top_logprobs", "`top_logprobs` needs `logprobs` to be true"
 
 
-def _whole(request: CreateChatCompletionRequest) -> Iterator[Fault]:
+def _integers(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     if request.stream:
         yield "stream", "`stream` is true, but this method answers whole; call StreamChatCompletion"
     if request.HasField("stream_options"):
         yield "stream_options", "`stream_options` needs `stream` to be true"
 
 
-def _message(message: Message, place: str) -> Iterator[Fault]:
+def _message(message: Message, path: str) -> Iterator[Fault]:
     if message.role not in _ROLES:
         kind = "literal_error" if message.role else "missing"
-        yield f"{place}.role", f"`{place}.role` must be one of {', '.join(_ROLES)}", kind
+        yield f"{path}.role", f"`{path}.role` must be one of {', '.join(_ROLES)}", kind
         return
-    yield from _content(message, f"{place}.content")
+    yield from _content(message, f"{path}.content")
     if _has_nul(message.content):
-        yield f"{place}.content", f"`{place}.content` must not contain the character U+0000"
+        yield f"{path}.content", f"`{path}.content` must not contain the character U+0000"
     if message.role == "tool" and not message.tool_call_id:
-        yield f"{place}.tool_call_id", f"`{place}.tool_call_id` is required where `role` is tool", "missing"
+        yield f"{path}.tool_call_id", f"`{path}.tool_call_id` is required where `role` is tool", "missing"
     if message.role == "function" and not message.name:
-        yield f"{place}.name", f"`{place}.name` is required where `role` is function", "missing"
+        yield f"{path}.name", f"`{path}.name` is required where `role` is function", "missing"
 
 
-def _content(message: Message, place: str) -> Iterator[Fault]:
+def _content(message: Message, path: str) -> Iterator[Fault]:
     kind = message.content.WhichOneof("kind") if message.HasField("content") else None
     is_assistant = message.role == "assistant"
     if kind == "list_value":
-        yield from _parts(message.content, place)
+        yield from _parts(message.content, path)
     elif kind not in (None, "null_value", "string_value"):
         allowed = (
             "a string, an array of content parts or null" if is_assistant else "a string or an array of content parts"
         )
-        yield place, f"`{place}` must be {allowed}", "string_type"
+        yield path, f"`{path}` must be {allowed}", "string_type"
     elif kind != "string_value" and not is_assistant:
-        told = "missing" if kind is None else "string_type"
-        yield place, f"`{place}` is required and must be {_ALLOWED}", told
-    elif kind is None and not _speaks_otherwise(message):
-        yield place, f"`{place}` may be null only beside `tool_calls` or `function_call`", "missing"
+        requirement = "missing" if kind is None else "string_type"
+        yield path, f"`{path}` is required and must be {_ALLOWED}", requirement
+    elif kind is None and not _has_other_output(message):
+        yield path, f"`{path}` may be null only beside `tool_calls` or `function_call`", "missing"
 
 
 def _has_nul(value: Value) -> bool:
@@ -157,21 +157,21 @@ def _has_nul(value: Value) -> bool:
     return "\0" in value.string_value
 
 
-def _speaks_otherwise(message: Message) -> bool:
+def _has_other_output(message: Message) -> bool:
     return bool(message.tool_calls) or any(
         message.HasField(name) for name in ("function_call", "refusal", "audio", "reasoning_content")
     )
 
 
-def _parts(content: Value, place: str) -> Iterator[Fault]:
+def _parts(content: Value, path: str) -> Iterator[Fault]:
     for index, part in enumerate(content.list_value.values):
-        at = f"{place}[{index}]"
+        at = f"{path}[{index}]"
         if not part.HasField("struct_value"):
             yield at, f"`{at}` must be an object with a `type`, for example text or image_url", "dict_type"
         elif part.struct_value.fields["type"].WhichOneof("kind") != "string_value":
             yield at, f"`{at}` must be an object with a `type`, for example text or image_url"
     if not content.list_value.values:
-        yield place, f"`{place}` must not be an empty array", "too_short"
+        yield path, f"`{path}` must not be an empty array", "too_short"
 
 
 def _stop(request: CreateChatCompletionRequest) -> Iterator[Fault]:
@@ -185,17 +185,17 @@ def _stop(request: CreateChatCompletionRequest) -> Iterator[Fault]:
 
 def _tools(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     for index, tool in enumerate(request.tools):
-        place = f"tools[{index}]"
+        path = f"tools[{index}]"
         if not tool.type:
             yield (
-                f"{place}.type",
-                f"`{place}.type` must be function or custom, or a type of the backend's own",
+                f"{path}.type",
+                f"`{path}.type` must be function or custom, or a type of the backend's own",
                 "missing",
             )
         elif tool.type == "custom" and not tool.custom.name:
-            yield f"{place}.custom.name", f"`{place}.custom.name` is required", "missing"
+            yield f"{path}.custom.name", f"`{path}.custom.name` is required", "missing"
         elif tool.type == "function":
-            yield from _function(tool.function, f"{place}.function")
+            yield from _function(tool.function, f"{path}.function")
     yield from _choice(request.tool_choice, "tool_choice", ("none", "auto", "required"), bool(request.tools))
 
 
@@ -203,23 +203,23 @@ def _functions(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     for index, function in enumerate(request.functions):
         yield from _function(function, f"functions[{index}]")
     for index in functions.conflicts(request):
-        place = f"functions[{index}].name"
-        yield place, f"`{place}` is already the name of another tool or function; rename it, or define both alike"
+        path = f"functions[{index}].name"
+        yield path, f"`{path}` is already the name of another tool or function; rename it, or define both alike"
     yield from _choice(request.function_call, "function_call", ("none", "auto"), bool(request.functions))
 
 
-def _function(function: Any, place: str) -> Iterator[Fault]:
+def _function(function: Any, path: str) -> Iterator[Fault]:
     if not _NAME.fullmatch(function.name):
-        yield f"{place}.name", f"`{place}.name` is required: {_NAME_RULE}"
+        yield f"{path}.name", f"`{path}.name` is required: {_NAME_RULE}"
     if function.HasField("parameters_json") and not _is_object(function.parameters_json):
-        yield f"{place}.parameters_json", f"`{place}.parameters_json` must be the text of a JSON object"
+        yield f"{path}.parameters_json", f"`{path}.parameters_json` must be the text of a JSON object"
 
 
-def _choice(choice: Value, name: str, words: tuple[str, ...], offered: bool) -> Iterator[Fault]:
+def _choice(choice: Value, name: str, allowed: tuple[str, ...], offered: bool) -> Iterator[Fault]:
     kind = choice.WhichOneof("kind")
     if kind == "string_value" and not choice.string_value:
         own = "a word of the backend's own, or an object that names one"
-        yield name, f"`{name}` must be {', '.join(words)}, {own}"
+        yield name, f"`{name}` must be {', '.join(allowed)}, {own}"
     elif kind not in (None, "null_value", "string_value", "struct_value"):
         yield name, f"`{name}` must be a string or an object"
     elif not offered and (kind == "struct_value" or choice.string_value == "required"):
@@ -229,27 +229,29 @@ def _choice(choice: Value, name: str, words: tuple[str, ...], offered: bool) -> 
 def _response_format(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     if not request.HasField("response_format"):
         return
-    asked = request.response_format
-    if not asked.type:
+    response_format = request.response_format
+    if not response_format.type:
         own = "or a type of the backend's own"
         yield "response_format.type", f"`response_format.type` must be text, json_object or json_schema, {own}"
-    elif asked.type == "json_schema":
-        place = "response_format.json_schema"
-        if not _NAME.fullmatch(asked.json_schema.name):
-            yield f"{place}.name", f"`{place}.name` is required: {_NAME_RULE}"
-        if asked.json_schema.HasField("schema_json") and not _is_object(asked.json_schema.schema_json):
-            yield f"{place}.schema_json", f"`{place}.schema_json` must be the text of a JSON object"
+    elif response_format.type == "json_schema":
+        path = "response_format.json_schema"
+        if not _NAME.fullmatch(response_format.json_schema.name):
+            yield f"{path}.name", f"`{path}.name` is required: {_NAME_RULE}"
+        if response_format.json_schema.HasField("schema_json") and not _is_object(
+            response_format.json_schema.schema_json
+        ):
+            yield f"{path}.schema_json", f"`{path}.schema_json` must be the text of a JSON object"
 
 
 def _maps(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     for token, bias in request.logit_bias.items():
-        if not (token and abs(bias) <= _STRONGEST_BIAS):
+        if not (token and abs(bias) <= _MAX_BIAS):
             yield "logit_bias", "`logit_bias` must map token ids to numbers between -100 and 100"
             break
     longest_key, longest_value = _LABEL_LENGTHS
     labels = request.metadata.items()
-    if len(labels) > _MOST_LABELS or any(len(k) > longest_key or len(v) > longest_value for k, v in labels):
-        limits = f"{_MOST_LABELS} labels, keys to {longest_key} characters, values to {longest_value}"
+    if len(labels) > _MAX_LABELS or any(len(k) > longest_key or len(v) > longest_value for k, v in labels):
+        limits = f"{_MAX_LABELS} labels, keys to {longest_key} characters, values to {longest_value}"
         yield "metadata", f"`metadata` may have at most {limits}"
 
 
@@ -261,25 +263,25 @@ def _audio(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     if not (voice.string_value or ("id" in fields and fields["id"].string_value)):
         yield "audio.voice", "`audio.voice` is required and must be a string, or an object with an `id`"
     if not request.audio.format:
-        yield "audio.format", f"`audio.format` must be {_AUDIO_FORMATS} {_OR_OWN}"
+        yield "audio.format", f"`audio.format` must be {_AUDIO_FORMATS} {_OR_BACKEND_SPECIFIC}"
 
 
 def _prediction(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     if not request.HasField("prediction"):
         return
     if not request.prediction.type:
-        yield "prediction.type", f"`prediction.type` must be content {_OR_OWN}"
+        yield "prediction.type", f"`prediction.type` must be content {_OR_BACKEND_SPECIFIC}"
     elif request.prediction.type == "content" and not request.prediction.content.HasField("string_value"):
-        place = "prediction.content"
-        if any(_parts(request.prediction.content, place)):
-            yield place, f"`{place}` is required and must be {_ALLOWED}"
+        path = "prediction.content"
+        if any(_parts(request.prediction.content, path)):
+            yield path, f"`{path}` is required and must be {_ALLOWED}"
 
 
 def _user_location(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     location = request.web_search_options.user_location
     if location.type == "approximate" and not location.HasField("approximate"):
-        place = "web_search_options.user_location.approximate"
-        yield place, f"`{place}` is required and must be an object"
+        path = "web_search_options.user_location.approximate"
+        yield path, f"`{path}` is required and must be an object"
 
 
 def _moderation(request: CreateChatCompletionRequest) -> Iterator[Fault]:
@@ -290,8 +292,8 @@ def _moderation(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     policy = request.moderation.policy
     for name, rule in (("input", policy.input), ("output", policy.output)):
         if policy.HasField(name) and not rule.mode:  # type: ignore[arg-type]
-            place = f"moderation.policy.{name}.mode"
-            yield place, f"`{place}` must be score, block {_OR_OWN}"
+            path = f"moderation.policy.{name}.mode"
+            yield path, f"`{path}` must be score, block {_OR_BACKEND_SPECIFIC}"
 
 
 def _extra_body(request: CreateChatCompletionRequest) -> Iterator[Fault]:

@@ -16,8 +16,8 @@ import asyncpg
 
 from parley.core.errors import StoreUnavailable
 from parley.stores.postgres import schema
-from parley.stores.postgres.database import Connection, Database, Patience, outage
-from parley.stores.purging import Place
+from parley.stores.postgres.database import Connection, Database, Timeouts, outage
+from parley.stores.purging import PurgeCursor
 from parley.stores.sqlite.clock import FileClock
 from parley.stores.sqlite.database import Database as File
 from parley.stores.sqlite.deletion import find_deleted, purge_batch
@@ -26,7 +26,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Is told how many of how many sessions are done."""
 Row: TypeAlias = tuple[Any, ...]
 
-_PATIENCE = Patience(connect=10.0, command=3600.0)
+_TIMEOUTS = Timeouts(connect=10.0, command=3600.0)
 _BATCH = 100
 _LOCK = "SELECT pg_try_advisory_lock(7012640071583062)"
 
@@ -81,7 +81,7 @@ _OURS = {
 }
 
 
-class CopyRefused(Exception):
+class CopyError(Exception):
     """The copy cannot be made, or is not what it should be. Its text says why, for a person."""
 
 
@@ -95,8 +95,8 @@ class Count:
 
 
 async def copy(source: Path, url: str, progress: Progress) -> list[Count]:
-    """Copies what is not there yet, and counts it all. Raises CopyRefused, StoreUnavailable."""
-    database = Database(url, _PATIENCE)
+    """Copies what is not there yet, and counts it all. Raises CopyError, StoreUnavailable."""
+    database = Database(url, _TIMEOUTS)
     with _reading(source) as file:
         await schema.ensure(database)
         connection = await database.connect()
@@ -106,7 +106,7 @@ async def copy(source: Path, url: str, progress: Progress) -> list[Count]:
             if (cause := outage(error)) is not None and not isinstance(error, StoreUnavailable):
                 raise database.unavailable(cause) from error
             if isinstance(error, asyncpg.PostgresError | asyncpg.DataError):
-                raise CopyRefused(f"{database.name} refuses a row: {' '.join(str(error).split())}") from error
+                raise CopyError(f"{database.name} refuses a row: {' '.join(str(error).split())}") from error
             raise
         finally:
             connection.terminate()
@@ -114,9 +114,9 @@ async def copy(source: Path, url: str, progress: Progress) -> list[Count]:
 
 @contextmanager
 def _reading(source: Path) -> Iterator[apsw.Connection]:
-    """Lends the file as it is at one moment. Raises CopyRefused where it is in use, or changes meanwhile."""
+    """Lends the file as it is at one moment. Raises CopyError where it is in use, or changes meanwhile."""
     if not source.is_file():
-        raise CopyRefused(f"{source} is not a file; name the SQLite file to copy, parley.db in the state folder")
+        raise CopyError(f"{source} is not a file; name the SQLite file to copy, parley.db in the state folder")
     file = File(source)
     try:
         with file.use() as db:
@@ -127,39 +127,39 @@ def _reading(source: Path) -> Iterator[apsw.Connection]:
             yield db
             db.execute("COMMIT")
             if db.pragma("data_version") != version:
-                raise CopyRefused(f"{source} was written to while it was copied; stop Parley and copy again")
+                raise CopyError(f"{source} was written to while it was copied; stop Parley and copy again")
     finally:
         file.close()
 
 
 def _require_rest(db: apsw.Connection, source: Path) -> None:
-    """Raises CopyRefused while a turn or a key is held by a living worker."""
+    """Raises CopyError while a turn or a key is held by a living worker."""
     now = FileClock().lease_time(db)
     for table in ("sessions", "claims"):
         if _one(db, f"SELECT count(*) FROM {table} WHERE lease_expires > ?", now):
-            raise CopyRefused(f"{source} has turns in progress: stop Parley, wait 10 s and copy again")
+            raise CopyError(f"{source} has turns in progress: stop Parley, wait 10 s and copy again")
 
 
 def _purge(db: apsw.Connection) -> None:
     """Removes what is left of deleted sessions: it is not copied."""
     now = FileClock().lease_time(db)
     while (session_id := find_deleted(db)) is not None:
-        place: Place | None = Place()
+        place: PurgeCursor | None = PurgeCursor()
         while place is not None:
             place = purge_batch(db, session_id, place, now)
 
 
 async def _copy(db: apsw.Connection, target: Connection, progress: Progress) -> list[Count]:
     if not await target.fetchval(_LOCK):
-        raise CopyRefused("another copy into this database is running; wait for it")
-    await _require_ours(db, target)
+        raise CopyError("another copy into this database is running; wait for it")
+    await _require_own_sessions(db, target)
     await _copy_keys(db, target)
     total, done = _one(db, "SELECT count(*) FROM sessions"), 0
     progress(done, total)
     rows = iter(db.execute(f"SELECT {_STATE} FROM sessions ORDER BY id"))
     while batch := {row[0]: row for row in islice(rows, _BATCH)}:
-        there = {row["id"]: tuple(row) for row in await target.fetch(_THERE, list(batch))}
-        missing = [session for session, row in batch.items() if there.get(session) != row]
+        present = {row["id"]: tuple(row) for row in await target.fetch(_THERE, list(batch))}
+        missing = [session for session, row in batch.items() if present.get(session) != row]
         if missing:
             await _copy_sessions(db, target, missing)
         done += len(batch)
@@ -168,16 +168,16 @@ async def _copy(db: apsw.Connection, target: Connection, progress: Progress) -> 
     return await _counted(db, target)
 
 
-async def _require_ours(db: apsw.Connection, target: Connection) -> None:
-    """Raises CopyRefused where the database has sessions that are not of this file, or have gone on since."""
+async def _require_own_sessions(db: apsw.Connection, target: Connection) -> None:
+    """Raises CopyError where the database has sessions that are not of this file, or have gone on since."""
     async with target.transaction():
         async for row in target.cursor(f"SELECT {_STATE} FROM parley.sessions"):
             found = db.execute(f"SELECT {_STATE} FROM sessions WHERE id = ?", (row["id"],)).fetchall()
             known: Row = found[0] if found else ()
             if tuple(row)[:3] != known[:3]:
-                raise CopyRefused("the database has sessions of its own; copy into an empty one")
+                raise CopyError("the database has sessions of its own; copy into an empty one")
             if (row["turn_count"], row["lease_fence"]) > known[3:5]:
-                raise CopyRefused(f"session {row['id']} has gone on in the database; it would lose its latest turns")
+                raise CopyError(f"session {row['id']} has gone on in the database; it would lose its latest turns")
 
 
 async def _copy_keys(db: apsw.Connection, target: Connection) -> None:
@@ -221,16 +221,16 @@ async def _copy_rest(db: apsw.Connection, target: Connection) -> None:
 
 
 async def _counted(db: apsw.Connection, target: Connection) -> list[Count]:
-    """Counts both sides. Raises CopyRefused where they differ."""
+    """Counts both sides. Raises CopyError where they differ."""
     counts = []
-    for name, (ours, theirs) in _OURS.items():
-        places = [row[0] for row in db.execute(ours)]
-        counts.append(Count(name, len(places), await target.fetchval(theirs, places)))
+    for name, (source_rows, target_rows) in _OURS.items():
+        places = [row[0] for row in db.execute(source_rows)]
+        counts.append(Count(name, len(places), await target.fetchval(target_rows, places)))
     for name, query in _ALL.items():
         counts.append(Count(name, _one(db, query.format("")), await target.fetchval(query.format("parley."))))
     if wrong := [count for count in counts if count.source != count.target]:
         listed = ", ".join(f"{count.target} of {count.source} {count.name}" for count in wrong)
-        raise CopyRefused(f"the copy is not whole: the database has {listed}")
+        raise CopyError(f"the copy is not whole: the database has {listed}")
     return counts
 
 

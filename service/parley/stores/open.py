@@ -19,27 +19,27 @@ def store_file(config: StoreConfig, state_dir: Path) -> Path | None:
     return state_dir / "parley.db" if config.path is None else config.path.expanduser().absolute()
 
 
-def is_made(config: StoreConfig, state_dir: Path) -> bool:
+def may_exist(config: StoreConfig, state_dir: Path) -> bool:
     """Tells whether there may be a store already, without making one."""
     file = store_file(config, state_dir)
     return file is None or file.exists()
 
 
 @asynccontextmanager
-async def opened(config: StoreConfig, state_dir: Path, *, may_be_away: bool = False) -> AsyncIterator[Store]:
+async def open_store(config: StoreConfig, state_dir: Path, *, allow_unavailable: bool = False) -> AsyncIterator[Store]:
     """Opens the store, makes its tables if need be, and closes it in the end.
 
-    `may_be_away`: a server that cannot be reached yet, or a file that was there and is missing, is no error; the store
-    finds it later. Raises StoreUnavailable.
+    `allow_unavailable`: a server that cannot be reached yet, or a file that was there and is missing, is no error; the
+    store finds it later. Raises StoreUnavailable.
     """
-    store = await _open(config, state_dir, may_be_away=may_be_away)
+    store = await _open(config, state_dir, allow_unavailable=allow_unavailable)
     try:
         yield store
     finally:
         await store.close()
 
 
-async def upgraded(config: StoreConfig, state_dir: Path) -> tuple[int, int]:
+async def upgrade_store(config: StoreConfig, state_dir: Path) -> tuple[int, int]:
     """Takes the store through the migrations that it lacks; returns its versions before and after.
 
     Raises StoreUnavailable, also where the tables are not Parley's, or a later one's.
@@ -55,14 +55,14 @@ async def upgraded(config: StoreConfig, state_dir: Path) -> tuple[int, int]:
     return await upgrade(config.url, pooled=config.pooling == "transaction")
 
 
-async def _open(config: StoreConfig, state_dir: Path, *, may_be_away: bool) -> Store:
+async def _open(config: StoreConfig, state_dir: Path, *, allow_unavailable: bool) -> Store:
     if isinstance(config, SqliteConfig):
-        return SqliteStore(_file(config, state_dir), may_be_away=may_be_away)
+        return SqliteStore(_file(config, state_dir), allow_unavailable=allow_unavailable)
     # Who keeps to a file needs no driver for a server.
     from parley.stores.postgres import PostgresStore
 
     pooled = config.pooling == "transaction"
-    return await PostgresStore.open(config.url, config.pool, pooled=pooled, may_be_away=may_be_away)
+    return await PostgresStore.open(config.url, config.pool, pooled=pooled, allow_unavailable=allow_unavailable)
 
 
 def _file(config: SqliteConfig, state_dir: Path) -> Path:

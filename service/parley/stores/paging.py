@@ -6,10 +6,10 @@ import orjson
 
 from parley.core.errors import InvalidRequest
 
-MOST_BYTES = 3 * 1024 * 1024
+MAX_PAGE_BYTES = 3 * 1024 * 1024
 """Of messages on a page with more than one: gRPC's clients take 4 MiB by default."""
-_LONGEST = 512
-_BIGGEST = 2**63
+_MAX_TOKEN_LENGTH = 512
+_END_INTEGER = 2**63
 
 
 def encode(*place: float | str) -> str:
@@ -29,7 +29,7 @@ def decode(token: str, *kinds: type) -> list[float | str]:
 
 
 def _padded(token: str) -> bytes:
-    if len(token) > _LONGEST:
+    if len(token) > _MAX_TOKEN_LENGTH:
         raise ValueError
     return token.encode() + b"=" * (-len(token) % 4)
 
@@ -38,4 +38,4 @@ def _storable(value: float | str) -> bool:
     """Tells whether a database can compare with this value: its whole numbers have 64 bits, its texts no zeros."""
     if isinstance(value, str):
         return "\0" not in value
-    return not isinstance(value, int) or -_BIGGEST <= value < _BIGGEST
+    return not isinstance(value, int) or -_END_INTEGER <= value < _END_INTEGER

@@ -14,18 +14,18 @@ PURGE_SECONDS = 1.0
 """How long one call goes on to begin new batches."""
 
 
-class Place(NamedTuple):
+class PurgeCursor(NamedTuple):
     """The key of a message within its session: the first one that a batch removes."""
 
     turn: int = 0
     position: int = 0
 
 
-END = Place(2**31 - 1, 2**31 - 1)
+END = PurgeCursor(2**31 - 1, 2**31 - 1)
 """A place after every message."""
 
 
-def batch_end(messages: Sequence[tuple[int, int, int]]) -> Place:
+def batch_end(messages: Sequence[tuple[int, int, int]]) -> PurgeCursor:
     """Returns the first message that is left to the next batch; `END` where the batch removes all of them.
 
     Args:
@@ -34,25 +34,25 @@ def batch_end(messages: Sequence[tuple[int, int, int]]) -> Place:
     size = 0
     for count, (turn, position, more) in enumerate(messages):
         if count == BATCH_ROWS or size > BATCH_BYTES:
-            return Place(turn, position)
+            return PurgeCursor(turn, position)
         size += more
     return END
 
 
-async def purge_session(batch: Callable[[Place], Awaitable[Place | None]], ends: float) -> None:
+async def purge_session(batch: Callable[[PurgeCursor], Awaitable[PurgeCursor | None]], ends: float) -> None:
     """Runs batches on one session until it is removed.
 
     Args:
         batch: Removes rows from a place on. Returns where to go on; None where nothing is left to this caller.
         ends: The time, of `time.monotonic`, after which no batch begins.
     """
-    place: Place | None = Place()
-    while place is not None and time.monotonic() < ends:
-        place = await batch(place)
+    cursor: PurgeCursor | None = PurgeCursor()
+    while cursor is not None and time.monotonic() < ends:
+        cursor = await batch(cursor)
 
 
 async def purge_all(
-    find: Callable[[], Awaitable[str | None]], batch: Callable[[str, Place], Awaitable[Place | None]]
+    find: Callable[[], Awaitable[str | None]], batch: Callable[[str, PurgeCursor], Awaitable[PurgeCursor | None]]
 ) -> bool:
     """Purges one deleted session after the other, for up to `PURGE_SECONDS`.
 
@@ -68,5 +68,5 @@ async def purge_all(
         session_id = await find()
         if session_id is None:
             return False
-        await purge_session(lambda place, session_id=session_id: batch(session_id, place), ends)  # type: ignore[misc]
+        await purge_session(lambda cursor, session_id=session_id: batch(session_id, cursor), ends)  # type: ignore[misc]
     return True

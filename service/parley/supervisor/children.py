@@ -12,8 +12,8 @@ from parley.supervisor import envoy
 from parley.supervisor.addresses import Address
 from parley.supervisor.edge_settings import EdgeSettings
 from parley.supervisor.errors import CommandError
-from parley.supervisor.process import Child, note, spawn
-from parley.supervisor.worker import LEAVE_SECONDS, Orders, command
+from parley.supervisor.process import Child, print_notice, spawn
+from parley.supervisor.worker import DRAIN_SECONDS, WorkerSpec, command
 
 _POLL_SECONDS = 0.02
 _SETTLE_SECONDS = 10.0
@@ -22,13 +22,13 @@ _SETTLE_SECONDS = 10.0
 class Worker(Child):
     """One worker. Each of its processes listens on a socket of its own, so that none is mistaken for the one before.
 
-    `orders` makes the orders for each process; `changed` is called when `serves_on` (an address, or None) has changed.
+    `spec` makes the orders for each process; `changed` is called when `address` (an address, or None) has changed.
     """
 
-    def __init__(self, name: str, orders: Callable[[], Orders], changed: Callable[[], None]) -> None:
+    def __init__(self, name: str, spec: Callable[[], WorkerSpec], changed: Callable[[], None]) -> None:
         super().__init__(name)
-        self.serves_on: str | None = None
-        self._orders = orders
+        self.address: str | None = None
+        self._spec = spec
         self._changed = changed
         self._bound = ""
 
@@ -37,7 +37,7 @@ class Worker(Child):
         process = await spawn(command(), talks=True)
         assert process.stdin  # noqa: S101 - for the type checker
         with suppress(ConnectionError):
-            process.stdin.write(self._orders().to_json())
+            process.stdin.write(self._spec().to_json())
             await process.stdin.drain()
             process.stdin.close()
         return process
@@ -52,21 +52,21 @@ class Worker(Child):
         await process.wait()
         raise CommandError(text or f"it ended before it served (exit code {process.returncode}); its log says why")
 
-    def came_up(self) -> None:
+    def on_serving(self) -> None:
         """Lets the edge use it."""
-        self.serves_on = self._bound
+        self.address = self._bound
         self._changed()
 
-    def went_down(self) -> None:
+    def on_stopped(self) -> None:
         """Keeps the edge from using it."""
-        if self.serves_on is not None:
-            self.serves_on = None
+        if self.address is not None:
+            self.address = None
             self._changed()
 
-    async def leave(self) -> None:
+    async def drain(self) -> None:
         """Gives the worker time to finish what it has begun, as long as that takes; the edge sends it nothing new."""
-        self.went_down()
-        await self.stop(LEAVE_SECONDS + 10, signal.SIGUSR1)
+        self.on_stopped()
+        await self.stop(DRAIN_SECONDS + 10, signal.SIGUSR1)
 
 
 class ModelServer(Child):
@@ -101,24 +101,24 @@ class Envoy(Child):
         self._config = run_dir / "envoy.yaml"
         self._endpoints = run_dir / "workers.yaml"
         self._admin = run_dir / "envoy-admin.sock"
-        self.use([])
+        self.set_workers([])
 
-    def use(self, addresses: Iterable[str]) -> None:
+    def set_workers(self, addresses: Iterable[str]) -> None:
         """Has the workers on these addresses (`unix:/path.sock`) used, and no others."""
         self._sockets = [Path(address.removeprefix("unix:")) for address in addresses]
         try:
             envoy.write_endpoints(self._endpoints, self._sockets)
         except OSError as error:
-            note(
+            print_notice(
                 f"{self._endpoints} cannot be written ({error.strerror}); Envoy goes on with the workers that it knows"
             )
 
-    async def settled(self) -> None:
+    async def wait_applied(self) -> None:
         """Returns when Envoy uses the workers it was told of and no others, or will not do so soon."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(_poll(self._is_settled), _SETTLE_SECONDS)
+            await asyncio.wait_for(_poll(self._is_applied), _SETTLE_SECONDS)
 
-    async def _is_settled(self) -> bool:
+    async def _is_applied(self) -> bool:
         with suppress(OSError):
             return await envoy.workers(self._admin) == dict.fromkeys(self._sockets, True)
         return False
@@ -137,7 +137,7 @@ class Envoy(Child):
     def _tell(self, line: str) -> None:
         """Passes on what Envoy logs; that it was told to stop is no news."""
         if not self.stopping:
-            note(f"envoy: {line}")
+            print_notice(f"envoy: {line}")
 
     async def serving(self, _process: Process) -> None:
         """Asks it until it is ready, and for its ports."""

@@ -9,9 +9,9 @@ _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#,]+")
 _HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*(\.\*)?")
 DIALECTS = ("chipp", "upchatty", "fastapi", "openpipe", "openai")
 MAX_BODY = 8 * 2**20
-_SMALLEST = 2**10
+_MIN_BODY_LIMIT = 2**10
 # A worker's gRPC server takes 32 MiB, a little of which is not the body's.
-_LARGEST = 30 * 2**20
+_MAX_BODY_LIMIT = 30 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def parse_size(text: str) -> int:
     if match is None or unit is None:
         raise ValueError(f'"{text}" is not a size; write for example 20MiB')
     size = int(match[1]) * unit
-    if not _SMALLEST <= size <= _LARGEST:
+    if not _MIN_BODY_LIMIT <= size <= _MAX_BODY_LIMIT:
         raise ValueError(f'"{text}" is out of bounds; choose a size from 1KiB to 30MiB')
     return size
 

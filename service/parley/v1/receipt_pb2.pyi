@@ -104,12 +104,12 @@ class Attempt(_message.Message):
     kind: _builtins.str
     """Why it was made: `first`; `retry`, the same target after a failure that may pass, or for a whole answer where it
     cannot stream; `fallback`, the next target or model; `hedge`, because another one's first token was slow to come;
-    `continuation`, to go on from what a broken stream had delivered; or `splice`, from the beginning, to leave out what
-    a broken stream had delivered.
+    `continuation`, to go on from what a broken stream had delivered; or `skip_prefix`, from the beginning, to leave out
+    what a broken stream had delivered.
     """
     outcome: _builtins.str
     """How it ended: `completed`; `failed`, for the `reason`; `cancelled`, because the caller left or another target was
-    faster; or `misfit`, because its answer did not begin with what had been delivered already.
+    faster; or `prefix_mismatch`, because its answer did not begin with what had been delivered already.
     """
     reason: _builtins.str
     """Where it failed: the name of an `ErrorReason` without its prefix, for example `UPSTREAM_UNAVAILABLE`."""

@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 
 from parley.backends.anthropic.backend import Anthropic
-from tests.contract.anthropic_api import message, said
+from tests.contract.anthropic_api import message, text_block
 from tests.contract.backends import KEY
 from tests.upstream import ScriptedUpstream
 
@@ -15,7 +15,7 @@ from tests.upstream import ScriptedUpstream
 def upstream() -> Iterator[ScriptedUpstream]:
     """A real HTTP server that follows a script; asked for more, it says "Hello."."""
     with ScriptedUpstream() as server:
-        server.default = lambda _: message(said("Hello."))
+        server.default = lambda _: message(text_block("Hello."))
         yield server
 
 

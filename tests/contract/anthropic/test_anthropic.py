@@ -22,16 +22,16 @@ from parley.core.errors import (
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from tests.contract.anthropic_api import (
     begins,
-    closed,
+    block_start,
+    block_stop,
     delta,
     ends,
     error,
     event,
     message,
-    opened,
-    said,
     start,
     stopped,
+    text_block,
 )
 from tests.contract.backends import (
     broken_off,
@@ -57,9 +57,9 @@ async def test_rich_answer(backend: Anthropic, upstream: ScriptedUpstream) -> No
     thinking = [{"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "redacted_thinking", "data": "AA"}]
     blocks = [
         *thinking,
-        said("Hel") | {"citations": [citation]},
+        text_block("Hel") | {"citations": [citation]},
         {"type": "server_tool_use", "id": "srv", "name": "web_search", "input": {}},
-        said("lo") | {"citations": None},
+        text_block("lo") | {"citations": None},
         {"type": "tool_use", "id": "c1", "name": "f", "input": {"b": 1, "a": [2]}},
         {"type": "tool_use", "id": "c2", "name": "g", "input": {}, "caller": {"type": "direct"}},
     ]
@@ -143,7 +143,9 @@ async def test_a_reason_that_is_not_known_to_be_good(
     backend: Anthropic, upstream: ScriptedUpstream, reason: str
 ) -> None:
     """Such an answer is a failure, whole and streamed; what was said before is delivered."""
-    upstream.answer(message(said("x"), stop_reason=reason), Events([*begins(), delta(text="x"), *stopped(reason)]))
+    upstream.answer(
+        message(text_block("x"), stop_reason=reason), Events([*begins(), delta(text="x"), *stopped(reason)])
+    )
     assert UpstreamUnreadable is type(await failed(backend))
     chunks, broken = await broken_off(backend, call())
     assert ("x", [], StreamBroken) == (text(chunks), reasons(chunks), type(broken))
@@ -176,7 +178,7 @@ async def test_odd_usage(
     backend: Anthropic, upstream: ScriptedUpstream, usage: Any, expected: tuple[int, int, int]
 ) -> None:
     """It costs no answer: what cannot be right is left out, whole and streamed."""
-    body = message(said("x"), usage=usage)
+    body = message(text_block("x"), usage=usage)
     upstream.answer(body, Events([event("message_start", message=body), *begins()[1:], delta(text="x"), *ends()]))
     answer = await backend.complete(call())
     assert ("x", expected[2]) == (answer.choices[0].message.content.string_value, answer.usage.total_tokens)
@@ -192,8 +194,8 @@ async def test_what_is_not_strictly_json(backend: Anthropic, upstream: ScriptedU
     texts = [text_piece.replace("VALUE", half) for half in (r"a\ud83d", r"\ude00b")]
     raw = text_piece.replace("VALUE", "\udcff").encode(errors="surrogateescape")
     pieces = [of_call.replace("VALUE", half) for half in (r"{\"x\":\"\ud83d", r"\ude00\"}")]
-    opens = opened(1, type="tool_use", id="c", name="f", input={})
-    steps = [*begins(), *texts, raw, opens, *pieces, closed(1), *stopped("tool_use")]
+    opens = block_start(1, type="tool_use", id="c", name="f", input={})
+    steps = [*begins(), *texts, raw, opens, *pieces, block_stop(1), *stopped("tool_use")]
     upstream.answer(Events(steps))
     message_ = joined(await collect(backend, call()))
     assert "a\U0001f600b\ufffd" == message_.content.string_value
@@ -202,11 +204,11 @@ async def test_what_is_not_strictly_json(backend: Anthropic, upstream: ScriptedU
 
 async def test_calls_that_lack_something(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """A call without an id gets one, one without input an empty object; large integers stay as they are."""
-    whole = {"type": "tool_use", "id": 3, "name": "g", "input": {"n": 2**70}}
-    calls: list[dict[str, Any]] = [{"type": "tool_use", "name": "f"}, whole]
+    non_streaming = {"type": "tool_use", "id": 3, "name": "g", "input": {"n": 2**70}}
+    calls: list[dict[str, Any]] = [{"type": "tool_use", "name": "f"}, non_streaming]
     steps = [start()]
     for place, block in enumerate(calls):
-        steps += [opened(place, **block), closed(place)]
+        steps += [block_start(place, **block), block_stop(place)]
     upstream.answer(message(*calls, stop_reason="tool_use"), Events([*steps, *stopped("tool_use")]))
     for found in ((await backend.complete(call())).choices[0].message, joined(await collect(backend, call()))):
         assert [("f", "{}"), ("g", '{"n":1180591620717411303424}')] == [
@@ -218,7 +220,9 @@ async def test_calls_that_lack_something(backend: Anthropic, upstream: ScriptedU
 @pytest.mark.parametrize(("reason", "expected"), REASONS)
 async def test_stop_reasons(backend: Anthropic, upstream: ScriptedUpstream, reason: str, expected: str) -> None:
     """Each stop reason has its finish reason, whole and streamed."""
-    upstream.answer(message(said("x"), stop_reason=reason), Events([*begins(), delta(text="x"), *stopped(reason)]))
+    upstream.answer(
+        message(text_block("x"), stop_reason=reason), Events([*begins(), delta(text="x"), *stopped(reason)])
+    )
     assert expected == (await backend.complete(call())).choices[0].finish_reason
     assert [expected] == reasons(await collect(backend, call()))
 
@@ -228,7 +232,7 @@ async def test_refusal_is_explained(backend: Anthropic, upstream: ScriptedUpstre
     details = {"type": "refusal", "category": "bio", "explanation": "Not that."}
     end = event("message_delta", delta={"stop_reason": "refusal", "stop_details": details}, usage={"output_tokens": 3})
     upstream.answer(
-        message(said("Well"), stop_reason="refusal", stop_details=details),
+        message(text_block("Well"), stop_reason="refusal", stop_details=details),
         Events([*begins(), delta(text="Well"), end, event("message_stop")]),
     )
     assert "Not that." == (await backend.complete(call())).choices[0].message.refusal
@@ -326,13 +330,13 @@ async def test_prompt_is_counted_at_once(backend: Anthropic, upstream: ScriptedU
     """What the prompt costs is told before the first token, so that a stream that breaks can be counted."""
     gate = Gate()
     first = start(cache_read_input_tokens=20, cache_creation_input_tokens=3)
-    upstream.answer(Events([first, gate, opened(), delta(text="x"), Stall()]))
+    upstream.answer(Events([first, gate, block_start(), delta(text="x"), Stall()]))
     stream = backend.stream(call(timeouts={"stream_idle": 0.05}))
-    begun = await anext(stream)
-    assert ([(32, 1, 33)], 0) == (usages([begun]), len(begun.choices))
+    started = await anext(stream)
+    assert ([(32, 1, 33)], 0) == (usages([started]), len(started.choices))
     assert (20, 3) == (
-        begun.usage.prompt_tokens_details.cached_tokens,
-        begun.usage.prompt_tokens_details.cache_write_tokens,
+        started.usage.prompt_tokens_details.cached_tokens,
+        started.usage.prompt_tokens_details.cache_write_tokens,
     )
     gate.set()
     assert "x" == text([await anext(stream)])
@@ -343,8 +347,16 @@ async def test_prompt_is_counted_at_once(backend: Anthropic, upstream: ScriptedU
 async def test_usage_is_cumulative(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """The last count stands for what it names; what it does not name stays as it was told before."""
     upstream.answer(
-        Events([start(cache_read_input_tokens=20), opened(), delta(text="x"), closed(), *stopped(output_tokens=15)]),
-        Events([start(), opened(), delta(text="x"), *stopped(input_tokens=30, output_tokens=15)]),
+        Events(
+            [
+                start(cache_read_input_tokens=20),
+                block_start(),
+                delta(text="x"),
+                block_stop(),
+                *stopped(output_tokens=15),
+            ]
+        ),
+        Events([start(), block_start(), delta(text="x"), *stopped(input_tokens=30, output_tokens=15)]),
     )
     assert (29, 15, 44) == usages(await collect(backend, call()))[-1]
     assert (30, 15, 45) == usages(await collect(backend, call()))[-1]
@@ -352,8 +364,8 @@ async def test_usage_is_cumulative(backend: Anthropic, upstream: ScriptedUpstrea
 
 async def test_tier_of_a_stream(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """The tier of service that answers is told, in OpenAI's words where it has any."""
-    begun = message(usage={"input_tokens": 9, "service_tier": "priority"})
-    upstream.answer(Events([event("message_start", message=begun), opened(), delta(text="x"), *ends()]))
+    started = message(usage={"input_tokens": 9, "service_tier": "priority"})
+    upstream.answer(Events([event("message_start", message=started), block_start(), delta(text="x"), *ends()]))
     assert "priority" == (await collect(backend, call()))[0].service_tier
 
 
@@ -362,22 +374,22 @@ async def test_tool_calls_in_a_stream(backend: Anthropic, upstream: ScriptedUpst
     """Blocks of tool use become tool calls, counted from 0; one without arguments has those of an empty object."""
     pieces = [
         start(),
-        opened(0),
+        block_start(0),
         delta(text="Let me see."),
-        closed(0),
-        opened(1, type="tool_use", id="c1", name="f", input={}),
+        block_stop(0),
+        block_start(1, type="tool_use", id="c1", name="f", input={}),
         delta("input_json_delta", 1, partial_json=""),
         delta("input_json_delta", 1, partial_json='{"a"'),
         delta("input_json_delta", 1, partial_json=":1}"),
-        closed(1),
-        opened(2, type="server_tool_use", id="srv", name="web_search", input={}),
+        block_stop(1),
+        block_start(2, type="server_tool_use", id="srv", name="web_search", input={}),
         delta("input_json_delta", 2, partial_json='{"query":'),
-        closed(2),
-        opened(3, type="tool_use", id="c2", name="g", input={}),
+        block_stop(2),
+        block_start(3, type="tool_use", id="c2", name="g", input={}),
         delta("input_json_delta", 3, partial_json=""),
-        closed(3),
-        opened(4, type="tool_use", id="c3", name="h", input={"early": True}),
-        closed(4),
+        block_stop(3),
+        block_start(4, type="tool_use", id="c3", name="h", input={"early": True}),
+        block_stop(4),
         *stopped("tool_use"),
     ]
     upstream.answer(Events(pieces, together=together))
@@ -401,7 +413,7 @@ async def test_blocks_that_share_an_index(backend: Anthropic, upstream: Scripted
     """A server that gives every block the same index still has its calls told apart."""
     pieces = []
     for name in ("c1", "c2"):
-        pieces += [opened(type="tool_use", id=name, name="f", input={}), closed()]
+        pieces += [block_start(type="tool_use", id=name, name="f", input={}), block_stop()]
     upstream.answer(Events([start(), *pieces, *stopped("tool_use")], together=True))
     calls = joined(await collect(backend, call())).tool_calls
     assert [("c1", "{}"), ("c2", "{}")] == [(item.id, item.function.arguments) for item in calls]
@@ -414,14 +426,14 @@ async def test_thinking_in_a_stream(backend: Anthropic, upstream: ScriptedUpstre
         Events(
             [
                 start(),
-                opened(0, type="thinking", thinking="", signature=""),
+                block_start(0, type="thinking", thinking="", signature=""),
                 delta("thinking_delta", thinking="h"),
                 delta("thinking_delta", thinking="m"),
                 delta("signature_delta", signature="EqQB"),
-                closed(0),
-                opened(1, type="redacted_thinking", data="AA"),
-                closed(1),
-                opened(2),
+                block_stop(0),
+                block_start(1, type="redacted_thinking", data="AA"),
+                block_stop(1),
+                block_start(2),
                 delta(index=2, text="x"),
                 delta("citations_delta", 2, citation=citation),
                 *ends(),
@@ -436,13 +448,13 @@ async def test_thinking_in_a_stream(backend: Anthropic, upstream: ScriptedUpstre
         {"type": "thinking", "thinking": "hm", "signature": "EqQB"},
         {"type": "redacted_thinking", "data": "AA"},
     ]
-    blocks = [*thinking, said("x") | {"citations": [citation]}]
+    blocks = [*thinking, text_block("x") | {"citations": [citation]}]
     assert {"thinking_blocks": thinking, "content_blocks": blocks} == json.loads(said_at_once.extra_json)
 
 
 async def test_thinking_is_the_first_token(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """A stream that thinks has begun: it is bound by `stream_idle`, not by `first_token`."""
-    thinks = [start(), opened(type="thinking", thinking="", signature=""), delta("thinking_delta", thinking="h")]
+    thinks = [start(), block_start(type="thinking", thinking="", signature=""), delta("thinking_delta", thinking="h")]
     upstream.answer(Events([*thinks, Stall()]))
     with pytest.raises(StreamBroken):
         await collect(backend, call(timeouts={"first_token": 5, "stream_idle": 0.05}))
@@ -454,11 +466,11 @@ async def test_unknown_events(backend: Anthropic, upstream: ScriptedUpstream) ->
         ": comment\n\n",
         event("ping"),
         event("something_new", x=1),
-        opened(7, type="something_new"),
+        block_start(7, type="something_new"),
         delta("something_new", 7, x=1),
-        closed(7),
+        block_stop(7),
         delta("input_json_delta", 9, partial_json="{"),
-        closed(9),
+        block_stop(9),
         delta(text=""),
     ]
     upstream.answer(Events([*begins(), *odd, delta(text="x"), *odd, *ends()]))
@@ -477,7 +489,8 @@ async def test_whole_without_message_stop(backend: Anthropic, upstream: Scripted
     """The reason it ended makes an answer whole; `message_stop` alone does, too."""
     reason, stop = stopped()
     upstream.answer(
-        Events([*begins(), delta(text="x"), closed(), reason]), Events([*begins(), delta(text="x"), closed(), stop])
+        Events([*begins(), delta(text="x"), block_stop(), reason]),
+        Events([*begins(), delta(text="x"), block_stop(), stop]),
     )
     assert ["stop"] == reasons(await collect(backend, call()))
     assert ["stop"] == reasons(await collect(backend, call()))
@@ -514,7 +527,7 @@ async def test_nothing_after_message_stop(backend: Anthropic, upstream: Scripted
 @pytest.mark.parametrize("together", [False, True])
 async def test_misshapen_events(backend: Anthropic, upstream: ScriptedUpstream, data: str, together: bool) -> None:
     """An event of another shape breaks the stream after what was said; it does not break Parley."""
-    tool = opened(1, type="tool_use", id="c", name="f", input={})
+    tool = block_start(1, type="tool_use", id="c", name="f", input={})
     upstream.answer(Events([*begins(), delta(text="a"), tool, f"data: {data}\n\n", *ends()], together=together))
     chunks, broken = await broken_off(backend, call())
     assert ("a", [], StreamBroken) == (text(chunks), reasons(chunks), type(broken))

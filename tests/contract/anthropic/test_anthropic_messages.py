@@ -8,7 +8,7 @@ from parley.backends.anthropic.backend import Anthropic
 from parley.core.errors import InvalidRequest, UnsupportedParameter, UpstreamRejected
 from parley.v1.message_pb2 import Message
 from tests.contract.anthropic.test_anthropic_request import refused, sent, words
-from tests.contract.anthropic_api import delta, ends, error, message, opened, said, start
+from tests.contract.anthropic_api import block_start, delta, ends, error, message, start, text_block
 from tests.contract.backends import call, collect, text
 from tests.upstream import Events, Json, ScriptedUpstream
 
@@ -253,13 +253,13 @@ def test_no_field_of_a_message_is_forgotten() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_going_on(backend: Anthropic, upstream: ScriptedUpstream, stream: bool) -> None:
     """A call that continues ends with the beginning of the answer, and what is answered goes on from there."""
-    begun = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}]
-    asked = call(messages=begun, continues=True)
+    started = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}]
+    asked = call(messages=started, continues=True)
     if stream:
-        upstream.answer(Events([start(), opened(), delta(text="lo."), *ends()]))
+        upstream.answer(Events([start(), block_start(), delta(text="lo."), *ends()]))
         assert "lo." == text(await collect(backend, asked))
     else:
-        upstream.answer(message(said("lo.")))
+        upstream.answer(message(text_block("lo.")))
         assert "lo." == (await backend.complete(asked)).choices[0].message.content.string_value
     assert {"role": "assistant", "content": [words("Hel")]} == upstream.requests[0].json["messages"][-1]
     assert backend.can_continue
@@ -268,9 +268,9 @@ async def test_going_on(backend: Anthropic, upstream: ScriptedUpstream, stream: 
 async def test_going_on_refused(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """A model that takes no prefill says so, and that is a rejection."""
     upstream.answer(Json(error("invalid_request_error", "This model does not support assistant message prefill."), 400))
-    begun = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}]
+    started = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}]
     with pytest.raises(UpstreamRejected, match="does not support assistant message prefill"):
-        await backend.complete(call(messages=begun, continues=True))
+        await backend.complete(call(messages=started, continues=True))
 
 
 async def test_models_that_take_no_prefill_need_not_be_asked() -> None:
@@ -283,7 +283,7 @@ async def test_models_that_take_no_prefill_need_not_be_asked() -> None:
 
 async def test_assistant_last(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """The API would go on from an assistant's message at the end; who did not ask for that is told."""
-    begun = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}]
-    error = await refused(backend, upstream, messages=begun)
+    started = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}]
+    error = await refused(backend, upstream, messages=started)
     assert (UnsupportedParameter, "messages[1].role") == (type(error), error.param)
     assert "`continue_final_message`" in error.message

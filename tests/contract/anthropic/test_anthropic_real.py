@@ -47,15 +47,15 @@ FRANCE = asked({"role": "user", "content": "Name the capital of France."})
 
 async def test_whole_and_streamed(backend: Anthropic) -> None:
     """The same question is answered the same, whole and in pieces, at the same cost."""
-    whole = await backend.complete(call(**FRANCE))
+    non_streaming = await backend.complete(call(**FRANCE))
     chunks = await collect(backend, call(**FRANCE))
-    assert "Paris" in whole.choices[0].message.content.string_value
-    assert whole.choices[0].message.content.string_value == text(chunks)
-    assert (["stop"], "stop") == (reasons(chunks), whole.choices[0].finish_reason)
+    assert "Paris" in non_streaming.choices[0].message.content.string_value
+    assert non_streaming.choices[0].message.content.string_value == text(chunks)
+    assert (["stop"], "stop") == (reasons(chunks), non_streaming.choices[0].finish_reason)
     counted = [chunk.usage for chunk in chunks if chunk.HasField("usage")]
     assert len(counted) > 1
-    assert counted[0].prompt_tokens == whole.usage.prompt_tokens > 0
-    assert counted[-1].total_tokens == whole.usage.total_tokens > whole.usage.prompt_tokens
+    assert counted[0].prompt_tokens == non_streaming.usage.prompt_tokens > 0
+    assert counted[-1].total_tokens == non_streaming.usage.total_tokens > non_streaming.usage.prompt_tokens
 
 
 async def test_system_prompt(backend: Anthropic) -> None:

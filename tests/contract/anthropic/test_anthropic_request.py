@@ -7,7 +7,7 @@ import pytest
 
 from parley.backends.anthropic.backend import Anthropic
 from parley.backends.anthropic.request import SENT
-from parley.backends.json_fidelity import OWN
+from parley.backends.json_fidelity import PARLEY_FIELDS
 from parley.config import ConfigError
 from parley.core.errors import InvalidRequest, ParleyError, UnsupportedParameter
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
@@ -324,7 +324,7 @@ def test_no_field_is_forgotten() -> None:
     """The tests above show of each field of a request that it is sent, Parley's own, or refused."""
     fields = {field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields}
     refused_fields = {param for _, param in UNSUPPORTED if param in fields}
-    assert fields == OWN | SENT | refused_fields
+    assert fields == PARLEY_FIELDS | SENT | refused_fields
     shown = {name for fields, _ in PLAIN + TOOLS for name in fields}
     assert shown | {"model", "messages"} == SENT
-    assert set(OURS) == OWN
+    assert set(OURS) == PARLEY_FIELDS

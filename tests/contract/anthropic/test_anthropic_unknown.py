@@ -7,22 +7,22 @@ import pytest
 
 from parley.backends.anthropic.backend import Anthropic
 from parley.core.errors import InvalidRequest, UnsupportedParameter, UpstreamError
-from parley.core.streaming.accumulator import AnswerJoiner
+from parley.core.streaming.accumulator import CompletionAccumulator
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import Message
 from tests.contract.anthropic.test_anthropic_request import SCHEMA, TOOL, refused, sent, words
 from tests.contract.anthropic_api import (
     begins,
-    closed,
+    block_start,
+    block_stop,
     delta,
     ends,
     error,
     event,
     message,
-    opened,
-    said,
     start,
     stopped,
+    text_block,
 )
 from tests.contract.backends import call, collect, completion_of
 from tests.upstream import Events, Json, ScriptedUpstream
@@ -36,7 +36,7 @@ USER = {"role": "user", "content": "hi"}
 RESULT = {"role": "tool", "tool_call_id": "toolu_1", "content": "42"}
 SEARCH = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}}
 FOUND = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": [{"encrypted_content": "Eq"}]}
-CITED = said("x") | {"citations": [{"type": "web_search_result_location", "url": "u", "encrypted_index": "Eo"}]}
+CITED = text_block("x") | {"citations": [{"type": "web_search_result_location", "url": "u", "encrypted_index": "Eo"}]}
 
 
 async def test_cache_control_of_messages(backend: Anthropic, upstream: ScriptedUpstream) -> None:
@@ -189,28 +189,28 @@ def streamed(*blocks: dict[str, Any]) -> Events:
     for index, block in enumerate(blocks):
         match block["type"]:
             case "thinking":
-                steps.append(opened(index, type="thinking", thinking="", signature=""))
+                steps.append(block_start(index, type="thinking", thinking="", signature=""))
                 steps += [delta("thinking_delta", index, thinking=letter) for letter in block["thinking"]]
                 steps.append(delta("signature_delta", index, signature=block["signature"]))
             case "text":
-                steps += [opened(index), *(delta("text_delta", index, text=letter) for letter in block["text"])]
+                steps += [block_start(index), *(delta("text_delta", index, text=letter) for letter in block["text"])]
                 steps += [delta("citations_delta", index, citation=found) for found in block.get("citations", ())]
             case "tool_use" | "server_tool_use":
-                steps.append(opened(index, **block | {"input": {}}))
+                steps.append(block_start(index, **block | {"input": {}}))
                 text = json.dumps(block["input"])
                 steps += [delta("input_json_delta", index, partial_json=piece) for piece in (text[:7], text[7:])]
             case _:
-                steps.append(opened(index, **block))
-        steps.append(closed(index))
+                steps.append(block_start(index, **block))
+        steps.append(block_stop(index))
     return Events([*steps, *stopped("tool_use" if blocks[-1]["type"] == "tool_use" else "end_turn")])
 
 
 def joined(chunks: list[ChatCompletionChunk]) -> Message:
     """Returns the message that a stream makes."""
-    joiner = AnswerJoiner(ChatCompletion())
+    accumulator = CompletionAccumulator(ChatCompletion())
     for chunk in chunks:
-        joiner.add(chunk)
-    return joiner.completion().choices[0].message
+        accumulator.add(chunk)
+    return accumulator.completion().choices[0].message
 
 
 async def answered(backend: Anthropic, upstream: ScriptedUpstream, *blocks: dict[str, Any], stream: bool) -> Message:
@@ -227,10 +227,10 @@ async def answered(backend: Anthropic, upstream: ScriptedUpstream, *blocks: dict
     "blocks",
     [
         [THOUGHT, USE],
-        [THOUGHT, REDACTED, said("Let me see."), USE],
-        [THOUGHT, said("Let me see."), THOUGHT | {"thinking": "ah"}, USE],
-        [SEARCH, FOUND, CITED, said("y"), USE],
-        [said("Let me see."), USE | {"caller": {"type": "direct"}}],
+        [THOUGHT, REDACTED, text_block("Let me see."), USE],
+        [THOUGHT, text_block("Let me see."), THOUGHT | {"thinking": "ah"}, USE],
+        [SEARCH, FOUND, CITED, text_block("y"), USE],
+        [text_block("Let me see."), USE | {"caller": {"type": "direct"}}],
     ],
     ids=["a call", "redacted", "between", "server tools", "a caller"],
 )
@@ -300,7 +300,7 @@ async def test_unknown_fields_of_a_streamed_answer(backend: Anthropic, upstream:
     counted = {"output_tokens": 3, "server_tool_use": {"web_search_requests": 2}}
     edits: dict[str, Any] = {"applied_edits": []}
     end = [event("message_delta", delta=why, usage=counted, context_management=edits), event("message_stop")]
-    upstream.answer(Events([*begins(), delta(text="x"), closed(), *end]))
+    upstream.answer(Events([*begins(), delta(text="x"), block_stop(), *end]))
     answer = completion_of(await collect(backend, call()))
     assert {"stop_sequence": "END"} == json.loads(answer.choices[0].extra_json)
     assert {"container": {"id": "c"}, "context_management": edits} == json.loads(answer.extra_json)
@@ -309,9 +309,9 @@ async def test_unknown_fields_of_a_streamed_answer(backend: Anthropic, upstream:
 
 async def test_a_call_that_is_cut_off(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """Arguments that are no whole JSON do not spoil the answer, whatever blocks there are beside them."""
-    steps = [start(), opened(0, **SEARCH), closed(0), opened(1, **USE | {"input": {}})]
+    steps = [start(), block_start(0, **SEARCH), block_stop(0), block_start(1, **USE | {"input": {}})]
     upstream.answer(
-        Events([*steps, delta("input_json_delta", 1, partial_json='{"b": 1'), closed(1), *stopped("max_tokens")])
+        Events([*steps, delta("input_json_delta", 1, partial_json='{"b": 1'), block_stop(1), *stopped("max_tokens")])
     )
     [choice] = completion_of(await collect(backend, call())).choices
     assert "length" == choice.finish_reason

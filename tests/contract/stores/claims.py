@@ -25,10 +25,10 @@ async def claim(store: Store, digest: bytes = ONE, *, account: str = "ada", meth
     return got
 
 
-async def answer(store: Store, session: str, held: Claim, reply: bytes, *, new: bool = True) -> None:
+async def answer(store: Store, session: str, lease: Claim, reply: bytes, *, new: bool = True) -> None:
     """Makes a turn that keeps its reply."""
     turn = await begin(store, session, "q", new=new)
-    await store.end_turn(turn, TurnEnd("completed", answer=[message("assistant", "a")], claim=held, reply=reply))
+    await store.end_turn(turn, TurnEnd("completed", answer=[message("assistant", "a")], claim=lease, reply=reply))
 
 
 class ClaimContract:
@@ -36,8 +36,8 @@ class ClaimContract:
 
     async def test_in_use(self, store: Store, second: Store) -> None:
         """While a call holds a key, no other gets it, at this worker or another."""
-        held = await claim(store)
-        assert ("ada", "m", "k") == (held.account, held.method, held.key)
+        lease = await claim(store)
+        assert ("ada", "m", "k") == (lease.account, lease.method, lease.key)
         for worker in (store, second):
             with pytest.raises(KeyInUse):
                 await claim(worker)
@@ -57,13 +57,13 @@ class ClaimContract:
 
     async def test_reused(self, store: Store, clock: Clock) -> None:
         """Another request cannot come with the key: not while it is held, not after that, not when it is answered."""
-        held = await claim(store)
+        lease = await claim(store)
         with pytest.raises(KeyReused):
             await claim(store, OTHER)
         clock.advance(LEASE)
         with pytest.raises(KeyReused):
             await claim(store, OTHER)
-        await answer(store, "s", held, b"reply")
+        await answer(store, "s", lease, b"reply")
         with pytest.raises(KeyReused):
             await claim(store, OTHER)
         assert b"reply" == await store.claim("ada", "m", "k", ONE, LEASE)
@@ -97,7 +97,7 @@ class ClaimContract:
         late = await claim(store)
         turn = await begin(store, "s", "q", new=True)
         clock.advance(LEASE)
-        held = await claim(second)
+        lease = await claim(second)
         said = [message("assistant", "too late")]
         ends = [
             TurnEnd("completed", answer=said, claim=late, reply=b"late", charges=[charge(9)]),
@@ -110,35 +110,35 @@ class ClaimContract:
             with pytest.raises(TurnLost):
                 await store.end_claim(late, reply)
         assert [("q", 1, "in_progress", None)] == await all_messages(store, "s")
-        assert (60,) == (await store.reserve([charge(0)])).left
-        await answer(second, "t", held, b"in time")
+        assert (60,) == (await store.reserve([charge(0)])).remaining
+        await answer(second, "t", lease, b"in time")
         with pytest.raises(TurnLost):
             await store.end_turn(turn, ends[0])
         assert b"in time" == await store.claim("ada", "m", "k", ONE, LEASE)
 
     async def test_late_but_alone(self, store: Store, clock: Clock) -> None:
         """A worker that slept past its lease keeps its key where nobody else came with it."""
-        held = await claim(store)
+        lease = await claim(store)
         clock.advance(10 * LEASE)
-        await store.end_claim(held, b"reply")
+        await store.end_claim(lease, b"reply")
         assert b"reply" == await store.claim("ada", "m", "k", ONE, LEASE)
 
     async def test_lost_turn_keeps_the_key_held(self, store: Store, second: Store, clock: Clock) -> None:
         """Where the turn is lost, its key is not answered."""
         turn = await begin(store, "s", "q", new=True)
         clock.advance(LEASE)
-        held = await claim(store)
+        lease = await claim(store)
         await begin(second, "s", "q2")
         with pytest.raises(TurnLost):
-            await store.end_turn(turn, TurnEnd("completed", claim=held, reply=b"reply"))
+            await store.end_turn(turn, TurnEnd("completed", claim=lease, reply=b"reply"))
         with pytest.raises(KeyInUse):
             await claim(store)
 
     async def test_an_incomplete_turn_frees_the_key(self, store: Store) -> None:
         """After a turn that did not complete the key is as if it had never come."""
         turn = await begin(store, "s", "q", new=True)
-        held = await claim(store)
-        await store.end_turn(turn, TurnEnd("incomplete", "failed", claim=held, reply=b"not kept"))
+        lease = await claim(store)
+        await store.end_turn(turn, TurnEnd("incomplete", "failed", claim=lease, reply=b"not kept"))
         assert isinstance(await claim(store, OTHER), Claim)
 
     async def test_a_fence_is_not_given_twice(self, store: Store, second: Store, clock: Clock) -> None:
@@ -146,12 +146,12 @@ class ClaimContract:
         late = await claim(store)
         clock.advance(LEASE)
         await second.end_claim(await claim(second), None)
-        held = await claim(second)
+        lease = await claim(second)
         with pytest.raises(TurnLost):
             await store.end_claim(late, b"late")
         with pytest.raises(TurnLost):
             await store.end_claim(late, None)
-        await second.end_claim(held, b"in time")
+        await second.end_claim(lease, b"in time")
         assert b"in time" == await store.claim("ada", "m", "k", ONE, LEASE)
 
     async def test_without_a_session(self, store: Store, second: Store) -> None:
@@ -165,10 +165,10 @@ class ClaimContract:
         answered, freed = await claim(store), await claim(store, key="l")
         await store.end_claim(answered, b"reply")
         await store.end_claim(freed, None)
-        for held in (answered, freed):
+        for lease in (answered, freed):
             for reply in (b"again", None):
                 with pytest.raises(TurnLost):
-                    await store.end_claim(held, reply)
+                    await store.end_claim(lease, reply)
         assert b"reply" == await store.claim("ada", "m", "k", ONE, LEASE)
 
     async def test_replies_go_with_their_session(self, store: Store, second: Store) -> None:
@@ -223,7 +223,7 @@ class ClaimContract:
         await answer(store, "s", await claim(store), b"reply")
         late = await claim(store, key="late")
         clock.advance(LEASE)
-        held = await claim(second, key="late")
+        lease = await claim(second, key="late")
         with pytest.raises(TurnLost):
             await store.fork_session("ada", "s", "f", None, late)
         with pytest.raises(TurnLost):
@@ -232,24 +232,24 @@ class ClaimContract:
         with pytest.raises(SessionNotFound):
             await store.get_session("ada", "f")
         assert b"reply" == await store.claim("ada", "m", "k", ONE, LEASE)
-        await second.end_claim(held, b"in time")
+        await second.end_claim(lease, b"in time")
 
     async def test_refused_writes_leave_the_claim(self, store: Store) -> None:
         """A fork or a deletion of an unknown session ends no claim."""
-        held = await claim(store)
+        lease = await claim(store)
         with pytest.raises(SessionNotFound):
-            await store.fork_session("ada", "s", "f", None, held)
+            await store.fork_session("ada", "s", "f", None, lease)
         with pytest.raises(SessionNotFound):
-            await store.delete_session("ada", "s", held, b"deleted")
-        await store.end_claim(held, None)
+            await store.delete_session("ada", "s", lease, b"deleted")
+        await store.end_claim(lease, None)
         await claim(store, OTHER)
 
     async def test_renewed(self, store: Store, second: Store, clock: Clock) -> None:
         """A renewed lease lasts from the renewal on, with a turn's or alone."""
-        turn, held = await begin(store, "s", "q", new=True), [await claim(store, key=key) for key in "12"]
+        turn, lease = await begin(store, "s", "q", new=True), [await claim(store, key=key) for key in "12"]
         clock.advance(LEASE - 1)
-        await store.renew_leases([turn], held[:1], LEASE)
-        await store.renew_leases([], held[1:], LEASE)
+        await store.renew_leases([turn], lease[:1], LEASE)
+        await store.renew_leases([], lease[1:], LEASE)
         clock.advance(LEASE - 1)
         for key in "12":
             with pytest.raises(KeyInUse):

@@ -129,13 +129,13 @@ class DeletionContract:
                 await complete(store, turn, "a3")
             await store.renew_leases([turn], [], LEASE)
             await purge(store)
-        assert (40,) == (await store.reserve([charge(0)])).left, "the 30 that it had reserved are given back, once"
+        assert (40,) == (await store.reserve([charge(0)])).remaining, "the 30 that it had reserved are given back, once"
 
     async def test_kept_replies(self, store: Store, marking: Store) -> None:
         """Replies of a deleted session are not given any more, and their keys stay known."""
-        held = await store.claim("ada", "m", "k", b"1", LEASE)
-        assert isinstance(held, Claim)
-        await fill(store, claim=held)
+        lease = await store.claim("ada", "m", "k", b"1", LEASE)
+        assert isinstance(lease, Claim)
+        await fill(store, claim=lease)
         assert b"reply" == await store.claim("ada", "m", "k", b"1", LEASE)
         await marking.delete_session("ada", "s")
         for _ in range(2):

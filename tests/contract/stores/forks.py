@@ -12,7 +12,7 @@ from tests.contract.stores.making import (
     begin,
     complete,
     converse,
-    give_up,
+    end_incomplete,
     message,
     texts,
 )
@@ -69,9 +69,9 @@ class ForkContract:
 
     async def test_incomplete_turns_are_left_out(self, store: Store) -> None:
         """Only completed turns are copied; the count is the last one's number, and the next turn follows it."""
-        await give_up(store, await begin(store, "s", "q1", new=True), "failed", "half")
+        await end_incomplete(store, await begin(store, "s", "q1", new=True), "failed", "half")
         await converse(store, "s", "q2", "a2")
-        await give_up(store, await begin(store, "s", "q3"), "cancelled")
+        await end_incomplete(store, await begin(store, "s", "q3"), "cancelled")
         assert 2 == (await fork(store)).turn_count
         assert [("q2", 2, "completed", None), ("a2", 2, "completed", None)] == await all_messages(store, "f")
         turn = await begin(store, "f", "q")
@@ -79,7 +79,7 @@ class ForkContract:
 
     async def test_nothing_completed(self, store: Store) -> None:
         """A fork of a session in which nothing is completed is empty, and can be used."""
-        await give_up(store, await begin(store, "s", "q1", new=True), "failed")
+        await end_incomplete(store, await begin(store, "s", "q1", new=True), "failed")
         assert 0 == (await fork(store)).turn_count
         assert 1 == (await begin(store, "f", "q")).number
 
@@ -97,9 +97,9 @@ class ForkContract:
     async def test_through_turn(self, store: Store, through: int | None, last: int) -> None:
         """Only turns up to the given one are copied; one that did not complete may be given too."""
         await converse(store, "s", "q1", "a1", new=True)
-        await give_up(store, await begin(store, "s", "q2"), "failed")
+        await end_incomplete(store, await begin(store, "s", "q2"), "failed")
         await converse(store, "s", "q3", "a3")
-        await give_up(store, await begin(store, "s", "q4"), "failed")
+        await end_incomplete(store, await begin(store, "s", "q4"), "failed")
         assert last == (await fork(store, through=through)).turn_count
         assert {1, last} == {turn for _, turn, *_ in await all_messages(store, "f")}
 
@@ -107,9 +107,9 @@ class ForkContract:
     async def test_no_such_turn(self, store: Store, through: int) -> None:
         """A turn that the session does not have is the caller's mistake, and no session is made."""
         await converse(store, "s", "q1", "a1", new=True)
-        with pytest.raises(InvalidRequest) as refused:
+        with pytest.raises(InvalidRequest) as rejected:
             await fork(store, through=through)
-        assert "through_turn" == refused.value.param
+        assert "through_turn" == rejected.value.param
         with pytest.raises(SessionNotFound):
             await store.get_session("ada", "f")
 
@@ -143,7 +143,7 @@ class ForkContract:
         for most, expected in ((3, ["be kind"]), (4, ["be kind", "q2", "a2", "found", "a3"])):
             turn = await begin(store, "f", "now", window=Window(max_messages=most))
             assert expected == texts(turn.history)
-            await give_up(store, turn, "failed")
+            await end_incomplete(store, turn, "failed")
 
     async def test_a_resent_history_is_known_to_forks(self, store: Store) -> None:
         """A client that resends the whole history to a fork is recognised there."""

@@ -17,19 +17,19 @@ class LimitContract:
     async def test_a_bucket_is_full_at_first_and_empties(self, store: Store) -> None:
         """What is reserved is taken until nothing is left, and what does not fit is not."""
         first, second, third = [await store.reserve([charge(amount)]) for amount in (40, 21, 20)]
-        assert (True, (20,)) == (first.granted, first.left)
-        assert (False, (20,)) == (second.granted, second.left)
-        assert (True, (0,)) == (third.granted, third.left)
+        assert (True, (20,)) == (first.granted, first.remaining)
+        assert (False, (20,)) == (second.granted, second.remaining)
+        assert (True, (0,)) == (third.granted, third.remaining)
 
     async def test_a_bucket_fills_evenly(self, store: Store, clock: Clock) -> None:
         """Each second gives back its share, until the bucket is full."""
         await store.reserve([charge(60)])
         clock.advance(10)
-        assert pytest.approx((10,)) == (await store.reserve([charge(0)])).left
+        assert pytest.approx((10,)) == (await store.reserve([charge(0)])).remaining
         clock.advance(0.5)
-        assert pytest.approx((0.5,)) == (await store.reserve([charge(10)])).left
+        assert pytest.approx((0.5,)) == (await store.reserve([charge(10)])).remaining
         clock.advance(600)
-        assert (60,) == (await store.reserve([charge(0)])).left
+        assert (60,) == (await store.reserve([charge(0)])).remaining
 
     async def test_waiting_as_long_as_it_takes_is_enough(self, store: Store, clock: Clock) -> None:
         """Whoever comes back just when the next unit has come is let in, however often."""
@@ -44,15 +44,15 @@ class LimitContract:
         """Where one bucket lacks something, none is charged."""
         key, account = charge(10), charge(10, subject="account:a")
         await store.reserve([charge(55, subject="account:a")])
-        refused = await store.reserve([key, account])
-        assert (False, (60, 5)) == (refused.granted, refused.left)
-        assert (60, 5) == (await store.reserve([charge(0), charge(0, subject="account:a")])).left
+        rejected = await store.reserve([key, account])
+        assert (False, (60, 5)) == (rejected.granted, rejected.remaining)
+        assert (60, 5) == (await store.reserve([charge(0), charge(0, subject="account:a")])).remaining
 
     async def test_buckets_are_apart(self, store: Store) -> None:
         """Neither another subject nor another kind shares a bucket."""
         await store.reserve([charge(60)])
         others = [charge(60, subject="key:2"), charge(60, kind="requests"), charge(60, subject="account:1")]
-        assert (True, (0, 0, 0)) == ((made := await store.reserve(others)).granted, made.left)
+        assert (True, (0, 0, 0)) == ((made := await store.reserve(others)).granted, made.remaining)
 
     async def test_workers_share_a_bucket(self, store: Store, second: Store) -> None:
         """Of many calls at several workers exactly as many are let in as one bucket holds."""
@@ -61,36 +61,36 @@ class LimitContract:
         ]
         made = await asyncio.gather(*calls)
         assert 60 == sum(one.granted for one in made)
-        assert (0, 40) == (await second.reserve([charge(0), charge(0, subject="account:a", per_minute=100)])).left
+        assert (0, 40) == (await second.reserve([charge(0), charge(0, subject="account:a", per_minute=100)])).remaining
 
     async def test_settling_gives_back_and_takes_more(self, store: Store, second: Store) -> None:
         """What was not used comes back; what was used beyond the reservation is owed, and waited for."""
         await store.reserve([charge(50)])
         await second.settle([charge(-40)])
-        assert (50,) == (await store.reserve([charge(0)])).left
+        assert (50,) == (await store.reserve([charge(0)])).remaining
         await second.settle([charge(80)])
         owed = await store.reserve([charge(1)])
-        assert (False, (-30,)) == (owed.granted, owed.left)
+        assert (False, (-30,)) == (owed.granted, owed.remaining)
 
     async def test_a_debt_is_paid_by_time(self, store: Store, clock: Clock) -> None:
         """After a debt the bucket fills no faster and no slower."""
         await store.settle([charge(90)])
         clock.advance(31)
-        assert pytest.approx((1,)) == (await store.reserve([charge(0)])).left
+        assert pytest.approx((1,)) == (await store.reserve([charge(0)])).remaining
 
     async def test_settling_does_not_overflow(self, store: Store, clock: Clock) -> None:
         """What has drained while the call ran is not given back a second time."""
         await store.reserve([charge(50)])
         clock.advance(30)
         await store.settle([charge(-50)])
-        assert (60,) == (await store.reserve([charge(0)])).left
+        assert (60,) == (await store.reserve([charge(0)])).remaining
         assert not (await store.reserve([charge(61)])).granted
 
     async def test_another_size(self, store: Store) -> None:
         """Where the limit is changed, what was used stays used."""
         await store.reserve([charge(50)])
-        assert (950,) == (await store.reserve([charge(0, per_minute=1000)])).left
-        assert (-10,) == (await store.reserve([charge(0, per_minute=40)])).left
+        assert (950,) == (await store.reserve([charge(0, per_minute=1000)])).remaining
+        assert (-10,) == (await store.reserve([charge(0, per_minute=40)])).remaining
 
     async def test_a_clock_that_was_set_back(self, store: Store, clock: Clock) -> None:
         """Nobody is locked out because the time was wrong for a while."""
@@ -100,5 +100,5 @@ class LimitContract:
 
     async def test_nothing_to_count(self, store: Store) -> None:
         """Without charges a call is let in."""
-        assert (True, ()) == ((made := await store.reserve([])).granted, made.left)
+        assert (True, ()) == ((made := await store.reserve([])).granted, made.remaining)
         await store.settle([])

@@ -19,9 +19,9 @@ class LongContract:
         for number in range(5):
             await converse(store, "s", "q" * MEGABYTE, "a", new=number == 0)
         for _ in range(2):
-            with pytest.raises(InvalidRequest) as refused:
+            with pytest.raises(InvalidRequest) as rejected:
                 await begin(store, "s", "and?", window=window)
-            assert "`history`" in refused.value.message
+            assert "`history`" in rejected.value.message
         assert 5 == (await store.get_session("ada", "s")).turn_count
         turn = await begin(store, "s", "and?", window=Window(max_messages=4, load_messages=9, load_bytes=4 * MEGABYTE))
         assert 4 == len(turn.history)
@@ -54,9 +54,9 @@ class LongContract:
             opening = message("system", f"{number}" * MEGABYTE)
             await complete(store, await begin(store, "s", opening, "q", new=number == 0), "a")
         for window in (Window(max_messages=2, load_bytes=4 * MEGABYTE), Window(max_messages=2, load_messages=4)):
-            with pytest.raises(InvalidRequest) as refused:
+            with pytest.raises(InvalidRequest) as rejected:
                 await begin(store, "s", "and?", window=window)
-            assert "`history`" in refused.value.message
+            assert "`history`" in rejected.value.message
 
     @pytest.mark.parametrize("resent", [4, 40])
     async def test_a_resent_history_that_is_too_long(self, store: Store, resent: int) -> None:
@@ -64,9 +64,9 @@ class LongContract:
         for number in range(10):
             await converse(store, "s", "q" * MEGABYTE, "a", new=number == 0)
         sent: list[str | Message] = [message("assistant", "a") if place % 2 else "q" for place in range(resent)]
-        with pytest.raises(InvalidRequest) as refused:
+        with pytest.raises(InvalidRequest) as rejected:
             await begin(store, "s", *sent, "and?", window=Window(max_messages=2, load_bytes=MEGABYTE))
-        assert "`history`" in refused.value.message
+        assert "`history`" in rejected.value.message
 
     async def test_a_page_of_large_messages(self, store: Store) -> None:
         """A page ends early where its messages are large; every message comes once, a very large one alone."""
@@ -97,7 +97,7 @@ class LongContract:
         await complete(store, turn, "a")
         turn = await begin(store, "s", *["q"] * 20_000)
         await complete(store, turn, "a")
-        with pytest.raises(InvalidRequest) as refused:
+        with pytest.raises(InvalidRequest) as rejected:
             await store.fork_session("ada", "s", "f", None)
-        assert "through_turn" == refused.value.param
+        assert "through_turn" == rejected.value.param
         assert 1 == (await store.fork_session("ada", "s", "f", 1)).turn_count

@@ -58,7 +58,7 @@ async def complete(store: Store, turn: Turn, *answered: str) -> None:
     await store.end_turn(turn, TurnEnd("completed", answer=[message("assistant", text) for text in answered]))
 
 
-async def give_up(store: Store, turn: Turn, reason: str, *answered: str) -> None:
+async def end_incomplete(store: Store, turn: Turn, reason: str, *answered: str) -> None:
     """Ends a turn as incomplete."""
     answer = [message("assistant", text) for text in answered]
     await store.end_turn(turn, TurnEnd("incomplete", reason, answer))

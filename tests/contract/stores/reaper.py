@@ -16,7 +16,7 @@ from tests.contract.stores.making import (
     charge,
     complete,
     converse,
-    give_up,
+    end_incomplete,
 )
 
 DAY = 86_400.0
@@ -50,7 +50,7 @@ class ReaperContract:
         with pytest.raises(TurnLost):
             await complete(store, turn, "too late")
         with pytest.raises(TurnLost):
-            await give_up(store, turn, "failed", "too late")
+            await end_incomplete(store, turn, "failed", "too late")
         assert [("one", 1, "incomplete", "crashed")] == await all_messages(store, "s")
         await converse(second, "s", "two", "done")
 
@@ -66,10 +66,10 @@ class ReaperContract:
 
     async def test_retention(self, store: Store, second: Store, clock: Clock) -> None:
         """Sessions whose latest turn is older than the given time are deleted, with every message and reply."""
-        held = await store.claim("ada", "m", "k", b"1", LEASE)
-        assert isinstance(held, Claim)
+        lease = await store.claim("ada", "m", "k", b"1", LEASE)
+        assert isinstance(lease, Claim)
         turn = await begin(store, "old", "q", new=True)
-        await store.end_turn(turn, TurnEnd("completed", claim=held, reply=b"reply"))
+        await store.end_turn(turn, TurnEnd("completed", claim=lease, reply=b"reply"))
         await converse(store, "used", "q", "a", new=True)
         clock.advance(DAY)
         await converse(store, "used", "q2", "a2")
@@ -136,10 +136,10 @@ class ReaperContract:
 
     async def test_old_keys(self, store: Store, clock: Clock) -> None:
         """A reply is kept until it is older than the given time, from when it was answered; then its key is free."""
-        held = await store.claim("ada", "m", "k", b"1", DAY)
-        assert isinstance(held, Claim)
+        lease = await store.claim("ada", "m", "k", b"1", DAY)
+        assert isinstance(lease, Claim)
         clock.advance(60)
-        await store.end_claim(held, b"reply")
+        await store.end_claim(lease, b"reply")
         clock.advance(DAY)
         assert Reaped() == await reap(store, claims=DAY)
         assert b"reply" == await store.claim("ada", "m", "k", b"1", LEASE)
@@ -148,22 +148,22 @@ class ReaperContract:
 
     async def test_keys_in_use_stay(self, store: Store, clock: Clock) -> None:
         """A key that a call holds is kept, however long; the key of a call that crashed is not."""
-        held = await store.claim("ada", "m", "k", b"1", LEASE)
-        assert isinstance(held, Claim)
+        lease = await store.claim("ada", "m", "k", b"1", LEASE)
+        assert isinstance(lease, Claim)
         clock.advance(DAY)
-        await store.renew_leases([], [held], LEASE)
+        await store.renew_leases([], [lease], LEASE)
         assert Reaped() == await reap(store, claims=0)
         clock.advance(LEASE)
         assert Reaped(claims=1) == await reap(store, claims=0)
         with pytest.raises(TurnLost):
-            await store.end_claim(held, b"late")
+            await store.end_claim(lease, b"late")
 
     async def test_a_reply_goes_before_its_session(self, store: Store, clock: Clock) -> None:
         """A session is not touched when the replies of its turns have become old."""
-        held = await store.claim("ada", "m", "k", b"1", LEASE)
-        assert isinstance(held, Claim)
+        lease = await store.claim("ada", "m", "k", b"1", LEASE)
+        assert isinstance(lease, Claim)
         turn = await begin(store, "s", "q", new=True)
-        await store.end_turn(turn, TurnEnd("completed", claim=held, reply=b"reply"))
+        await store.end_turn(turn, TurnEnd("completed", claim=lease, reply=b"reply"))
         clock.advance(DAY)
         assert Reaped(claims=1) == await reap(store, claims=0)
         assert 1 == len(await all_messages(store, "s"))
@@ -174,12 +174,12 @@ class ReaperContract:
         await store.reserve(charges)
         await begin(store, "s", "q", new=True, reserved=charges)
         clock.advance(LEASE)
-        assert (30, 6000) == (await second.reserve([replace(one, amount=0) for one in charges])).left
+        assert (30, 6000) == (await second.reserve([replace(one, amount=0) for one in charges])).remaining
         assert Reaped(crashed=1) == await reap(second)
-        assert (60, 6000) == (await second.reserve([replace(one, amount=0) for one in charges])).left
+        assert (60, 6000) == (await second.reserve([replace(one, amount=0) for one in charges])).remaining
         await store.reserve([charge(50)])
         await reap(second)
-        assert (10,) == (await second.reserve([charge(0)])).left
+        assert (10,) == (await second.reserve([charge(0)])).remaining
 
     async def test_a_turn_that_was_taken_over_gives_back_what_it_reserved(self, store: Store, clock: Clock) -> None:
         """Also where the next turn of the session finds the crashed one before the reaper does."""
@@ -188,7 +188,7 @@ class ReaperContract:
         clock.advance(LEASE)
         await begin(store, "s", "q2")
         assert Reaped() == await reap(store)
-        assert (60,) == (await store.reserve([charge(0)])).left
+        assert (60,) == (await store.reserve([charge(0)])).remaining
 
     async def test_a_turn_that_ends_keeps_no_reservation(self, store: Store) -> None:
         """What a turn settles itself, the reaper does not give back again."""
@@ -197,4 +197,4 @@ class ReaperContract:
             await store.reserve([charge(30)])
             await store.end_turn(turn, TurnEnd(state, charges=[charge(-5)]))
         await reap(store)
-        assert (10,) == (await store.reserve([charge(0)])).left
+        assert (10,) == (await store.reserve([charge(0)])).remaining

@@ -10,7 +10,7 @@ from tests.contract.stores.making import (
     begin,
     complete,
     converse,
-    give_up,
+    end_incomplete,
     message,
     texts,
 )
@@ -82,9 +82,9 @@ class ResentContract:
             called.tool_calls[0].function.arguments = "[]"
         else:
             called.tool_calls[0].id = "d"
-        with pytest.raises(InvalidRequest) as refused:
+        with pytest.raises(InvalidRequest) as rejected:
             await begin(store, "s", said, called, "q2")
-        assert f"messages[{int(field in {'arguments', 'call'})}]" == refused.value.param
+        assert f"messages[{int(field in {'arguments', 'call'})}]" == rejected.value.param
         assert 2 == len(await all_messages(store, "s"))
         assert 2 == (await begin(store, "s", "q2")).number
 
@@ -99,9 +99,9 @@ class ResentContract:
             (["x", second, "q"], 0),
         ]
         for sent, place in resent:
-            with pytest.raises(InvalidRequest) as refused:
+            with pytest.raises(InvalidRequest) as rejected:
                 await begin(store, "s", *sent)
-            assert f"messages[{place}]" == refused.value.param
+            assert f"messages[{place}]" == rejected.value.param
         assert 4 == (await begin(store, "s", "q1")).number
 
     async def test_the_end_of_the_history(self, store: Store, second: Store) -> None:
@@ -111,7 +111,7 @@ class ResentContract:
         for worker, sent in ((store, [answered("a7")]), (second, [answered("a6"), "q7", answered("a7")])):
             turn = await begin(worker, "s", *sent, "q8")
             assert (["q8"], 14) == (texts(turn.messages), len(turn.history))
-            await give_up(worker, turn, "failed")
+            await end_incomplete(worker, turn, "failed")
 
     async def test_rewritten(self, store: Store) -> None:
         """Tool arguments written anew, trimmed text and an added name are recognised."""
@@ -140,9 +140,9 @@ class ResentContract:
         for number in range(turns):
             await converse(store, "s", f"q{number}", f"a{number}", new=number == 0)
             sent += [f"q{number}", answered(f"a{number}")]
-        with pytest.raises(InvalidRequest) as refused:
+        with pytest.raises(InvalidRequest) as rejected:
             await begin(store, "s", *sent)
-        assert "messages" == refused.value.param
+        assert "messages" == rejected.value.param
         assert (turns, 2 * turns) == (
             (await store.get_session("ada", "s")).turn_count,
             len(await all_messages(store, "s")),
@@ -152,13 +152,13 @@ class ResentContract:
     async def test_incomplete_turns_are_not_compared(self, store: Store) -> None:
         """What was said in turns that did not complete is not part of what a request repeats."""
         await converse(store, "s", "q1", "a1", new=True)
-        await give_up(store, await begin(store, "s", "q2"), "failed", "half")
+        await end_incomplete(store, await begin(store, "s", "q2"), "failed", "half")
         turn = await begin(store, "s", "q1", answered("a1"), "q2")
         assert (["q2"], ["q1", "a1"]) == (texts(turn.messages), texts(turn.history))
         await complete(store, turn, "a2")
-        with pytest.raises(InvalidRequest) as refused:
+        with pytest.raises(InvalidRequest) as rejected:
             await begin(store, "s", "q1", answered("a1"), "q2", answered("half"), "q3")
-        assert "messages[3]" == refused.value.param
+        assert "messages[3]" == rejected.value.param
 
     async def test_beyond_the_window(self, store: Store) -> None:
         """A resent history is recognised beyond the window, which bounds what goes to the model all the same."""
@@ -199,7 +199,7 @@ class ResentContract:
     async def test_system_messages_of_incomplete_turns_are_unknown(self, store: Store) -> None:
         """A system message whose turn did not complete is stored again."""
         await converse(store, "s", "q1", "a1", new=True)
-        await give_up(store, await begin(store, "s", message("system", "be kind"), "q2"), "failed")
+        await end_incomplete(store, await begin(store, "s", message("system", "be kind"), "q2"), "failed")
         turn = await begin(store, "s", message("system", "be kind"), "q2")
         assert ["be kind", "q2"] == texts(turn.messages)
 
@@ -210,7 +210,7 @@ class ResentContract:
         await complete(store, turn, "a1")
         turn = await begin(store, "s", kind)
         assert ["be kind"] == texts(turn.messages)
-        await give_up(store, turn, "failed")
+        await end_incomplete(store, turn, "failed")
         assert ["q2", "be kind"] == texts((await begin(store, "s", "q2", kind)).messages)
 
     async def test_a_new_session_stores_all(self, store: Store) -> None:

@@ -13,7 +13,7 @@ from tests.contract.stores.making import (
     begin,
     complete,
     converse,
-    give_up,
+    end_incomplete,
 )
 
 # The token [9223372036854775808,1]: a number that no database can compare with.
@@ -31,7 +31,7 @@ class SessionContract:
         clock.advance(60)
         turn = await begin(store, "s", "two")
         clock.advance(5)
-        await give_up(store, turn, "failed")
+        await end_incomplete(store, turn, "failed")
         session = await store.get_session("ada", "s")
         assert ("s", "chat.session", "m") == (session.id, session.object, session.model)
         assert (1_700_000_000, 1_700_000_060, 2) == (session.created, session.updated, session.turn_count)
@@ -147,8 +147,8 @@ class SessionContract:
                 second.list_messages("ada", "s", page_size=1000, page_token=None), complete(store, turn, "a")
             )
             last = [(one.state, one.message.role) for one in page if one.turn == number]
-            whole = [("completed", "user"), ("completed", "assistant")]
-            assert (last, token) in (([("in_progress", "user")], None), (whole, None))
+            non_streaming = [("completed", "user"), ("completed", "assistant")]
+            assert (last, token) in (([("in_progress", "user")], None), (non_streaming, None))
 
     @pytest.mark.parametrize(
         "token",
@@ -157,12 +157,12 @@ class SessionContract:
     async def test_bad_page_token(self, store: Store, token: str) -> None:
         """A token that is not ours is the caller's mistake."""
         await converse(store, "s", "q", "a", new=True)
-        with pytest.raises(InvalidRequest) as refused:
+        with pytest.raises(InvalidRequest) as rejected:
             await store.list_sessions("ada", SessionFilter(), page_size=2, page_token=token)
-        assert "page_token" == refused.value.param
-        with pytest.raises(InvalidRequest) as refused:
+        assert "page_token" == rejected.value.param
+        with pytest.raises(InvalidRequest) as rejected:
             await store.list_messages("ada", "s", page_size=2, page_token=token)
-        assert "page_token" == refused.value.param
+        assert "page_token" == rejected.value.param
 
     async def test_tokens_do_not_cross(self, store: Store) -> None:
         """A token of one list is not good for the other."""

@@ -15,7 +15,7 @@ from tests.contract.stores.making import (
     charge,
     complete,
     converse,
-    give_up,
+    end_incomplete,
     message,
     texts,
 )
@@ -93,25 +93,25 @@ class TurnContract:
         with pytest.raises(SessionNotFound):
             await begin(store, "s", "hi", account="bob")
         await complete(store, turn)
-        with pytest.raises(SessionNotFound) as refused:
+        with pytest.raises(SessionNotFound) as rejected:
             await begin(store, "s", "hi", account="bob")
         with pytest.raises(SessionNotFound) as missing:
             await begin(store, "t", "hi", account="bob")
-        assert str(missing.value).replace('"t"', '"s"') == str(refused.value)
+        assert str(missing.value).replace('"t"', '"s"') == str(rejected.value)
 
     async def test_session_of_another_model(self, store: Store) -> None:
         """A session belongs to the model that it was made with; another one is told which."""
         turn = await begin(store, "s", "hi", new=True)
         await complete(store, turn)
-        with pytest.raises(InvalidRequest, match=r'belongs to the model "m"; name that model') as refused:
+        with pytest.raises(InvalidRequest, match=r'belongs to the model "m"; name that model') as rejected:
             await begin(store, "s", "hi", model="other")
-        assert "model" == refused.value.param
+        assert "model" == rejected.value.param
         assert 1 == (await store.get_session("ada", "s")).turn_count
 
     async def test_abandoned_turn(self, store: Store) -> None:
         """A turn that was given up stays readable with its reason, and out of the history."""
         turn = await begin(store, "s", "one", new=True)
-        await give_up(store, turn, "cancelled", "half an")
+        await end_incomplete(store, turn, "cancelled", "half an")
         expected = [("one", 1, "incomplete", "cancelled"), ("half an", 1, "incomplete", "cancelled")]
         assert expected == await all_messages(store, "s")
         following = await begin(store, "s", "two")
@@ -145,7 +145,7 @@ class TurnContract:
         with pytest.raises(TurnLost):
             await complete(store, late, "too late")
         with pytest.raises(TurnLost):
-            await give_up(store, late, "failed", "too late")
+            await end_incomplete(store, late, "failed", "too late")
         await complete(second, turn, "in time")
         with pytest.raises(TurnLost):
             await complete(store, late, "too late")
@@ -166,7 +166,7 @@ class TurnContract:
         with pytest.raises(TurnLost):
             await complete(store, turn, "again")
         with pytest.raises(TurnLost):
-            await give_up(store, turn, "failed")
+            await end_incomplete(store, turn, "failed")
         assert 2 == len(await all_messages(store, "s"))
 
     async def test_renewed_lease(self, store: Store, second: Store, clock: Clock) -> None:
@@ -199,13 +199,13 @@ class TurnContract:
         await store.reserve([charge(50), charge(50, subject="account:a")])
         turn = await begin(store, "s", "one", new=True)
         await store.end_turn(turn, TurnEnd("completed", charges=[charge(-40), charge(5, subject="account:a")]))
-        assert (50, 5) == (await second.reserve([charge(0), charge(0, subject="account:a")])).left
+        assert (50, 5) == (await second.reserve([charge(0), charge(0, subject="account:a")])).remaining
         turn = await begin(store, "s", "two")
         await store.end_turn(turn, TurnEnd("incomplete", "failed", charges=[charge(20)]))
-        assert (30,) == (await second.reserve([charge(0)])).left
+        assert (30,) == (await second.reserve([charge(0)])).remaining
         with pytest.raises(TurnLost):
             await store.end_turn(turn, TurnEnd("completed", charges=[charge(20)]))
-        assert (30,) == (await second.reserve([charge(0)])).left
+        assert (30,) == (await second.reserve([charge(0)])).remaining
 
     async def test_metadata_and_usage_come_back(self, store: Store) -> None:
         """Every message of a turn has its labels; the one that the model answered with has what the turn cost."""

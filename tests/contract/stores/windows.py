@@ -10,7 +10,7 @@ from tests.contract.stores.making import (
     all_messages,
     begin,
     converse,
-    give_up,
+    end_incomplete,
     message,
     texts,
 )
@@ -39,7 +39,7 @@ async def exchange(store: Store, *asked: str | Message, answer: Message, new: bo
 async def past(store: Store, window: Window, *asked: str | Message) -> list[str]:
     """Begins a turn of the session `s` only to see its history, and gives it up."""
     turn = await begin(store, "s", *asked or ("now",), window=window)
-    await give_up(store, turn, "failed")
+    await end_incomplete(store, turn, "failed")
     return texts(turn.history)
 
 
@@ -95,7 +95,7 @@ class WindowContract:
         """Turns that did not complete neither go nor take room, and nor do their system messages."""
         await converse(store, "s", "q1", "a1", new=True)
         turn = await begin(store, "s", message("system", "never said"), "q2")
-        await give_up(store, turn, "cancelled", "half")
+        await end_incomplete(store, turn, "cancelled", "half")
         await converse(store, "s", "q3", "a3")
         assert ["q1", "a1", "q3", "a3"] == await past(store, Window(max_messages=4))
 

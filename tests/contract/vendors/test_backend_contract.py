@@ -50,7 +50,7 @@ def vendor(request: pytest.FixtureRequest) -> Vendor:
 
 async def test_whole_answer(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
     """A whole answer has the text, the reason it ended and what it cost."""
-    upstream.answer(vendor.whole("Hello."))
+    upstream.answer(vendor.complete_answer("Hello."))
     answer = await backend.complete(call())
     assert "Hello." == answer.choices[0].message.content.string_value
     assert ("assistant", "stop") == (answer.choices[0].message.role, answer.choices[0].finish_reason)
@@ -60,7 +60,7 @@ async def test_whole_answer(vendor: Vendor, backend: Backend, upstream: Upstream
 
 async def test_target_model_is_asked(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
     """The upstream is asked for the target's model, not for the caller's name of it."""
-    upstream.answer(vendor.whole("Hello."))
+    upstream.answer(vendor.complete_answer("Hello."))
     await backend.complete(call())
     assert "target-1" == vendor.asked_model(upstream.requests[0])
 
@@ -90,7 +90,7 @@ async def test_stream_is_not_held_back(vendor: Vendor, backend: Backend, upstrea
 async def test_connections_are_kept(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
     """Calls one after another, whole and streamed, share one connection."""
     for _ in range(3):
-        upstream.answer(vendor.whole("Hello."), vendor.stream("Hello.", Mark.END))
+        upstream.answer(vendor.complete_answer("Hello."), vendor.stream("Hello.", Mark.END))
         await backend.complete(call())
         await collect(backend, call())
     assert 1 == upstream.connections
@@ -288,7 +288,7 @@ async def test_given_up_stream_reaches_the_upstream(
 
 async def test_close(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
     """Closing the backend closes its idle connections; closing it again does nothing."""
-    upstream.answer(vendor.whole("Hello."))
+    upstream.answer(vendor.complete_answer("Hello."))
     await backend.complete(call())
     await backend.close()
     await backend.close()

@@ -26,7 +26,7 @@ from tests.contract.backends import (
 )
 from tests.contract.http_vendors import ANTHROPIC, OPENAI, HttpVendor
 from tests.contract.parley_vendor import Answer, ScriptedParley, chunk, chunks
-from tests.upstream import Events, Gate, Pause, Raw, ScriptedUpstream, Stall, Step
+from tests.upstream import Delay, Events, Gate, Raw, ScriptedUpstream, Stall, Step
 
 COMMENT = b": keep-alive\n\n"
 BLANK = b"\n"
@@ -36,7 +36,7 @@ LONG = 8.0
 
 def _beats(beat: Step, count: int) -> list[Step]:
     """A sign of life every 50 ms."""
-    return [step for _ in range(count) for step in (Pause(0.05), beat)]
+    return [step for _ in range(count) for step in (Delay(0.05), beat)]
 
 
 def test_the_defaults_fit_models_that_reason() -> None:
@@ -74,10 +74,10 @@ async def test_comments_do_not_replace_the_first_token(
 async def test_comments_do_not_replace_tokens(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:
     """A stream that says something and then only comments is broken off after `stall`."""
     upstream.answer(vendor.stream("Hel", *_beats(COMMENT, 100), Stall()))  # type: ignore[arg-type]
-    begun = time.monotonic()
+    started = time.monotonic()
     said, failed = await broken_off(backend, call(timeouts={"stall": 0.3, "stream_idle": LONG}))
     assert ("Hel", StreamBroken) == (text(said), type(failed))
-    assert 0.3 <= time.monotonic() - begun < LONG / 2
+    assert 0.3 <= time.monotonic() - started < LONG / 2
     assert await upstream.requests[0].closed.arrives(1)
 
 
@@ -123,10 +123,10 @@ TOOL_CALLS: list[tuple[HttpVendor, list[Step], list[Step]]] = [
     ),
     (
         ANTHROPIC,
-        [anthropic.start(), anthropic.opened(type="tool_use", id="toolu_1", name="find", input={})],
+        [anthropic.start(), anthropic.block_start(type="tool_use", id="toolu_1", name="find", input={})],
         [
             anthropic.delta("input_json_delta", partial_json='{"place": "Rome"}'),
-            anthropic.closed(),
+            anthropic.block_stop(),
             *anthropic.stopped("tool_use"),
         ],
     ),
@@ -174,7 +174,7 @@ async def test_blank_lines_before_a_whole_answer(
     vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream
 ) -> None:
     """They are signs of life, as DeepSeek sends them, and no part of the answer."""
-    body = vendor.whole("Hello.").steps()[1]
+    body = vendor.complete_answer("Hello.").steps()[1]
     assert isinstance(body, bytes)
     data = body.partition(b"\r\n\r\n")[2]
     last = b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data)
@@ -195,7 +195,7 @@ async def test_a_whole_answer_that_falls_silent(
 
 async def test_another_parley_that_sends_no_tokens() -> None:
     """Empty deltas are messages, and no tokens."""
-    empty = [step for _ in range(100) for step in (Pause(0.05), chunk(Delta()))]
+    empty = [step for _ in range(100) for step in (Delay(0.05), chunk(Delta()))]
     with ScriptedParley() as upstream:
         backend = Parley(upstream.address, KEY)
         upstream.answer(Answer([*chunks("Hel"), *empty]))

@@ -45,9 +45,9 @@ from tests.e2e.faults.misbehaving import (
     refuses_then,
     says,
 )
-from tests.upstream import DONE, USAGE, Answer, Cut, Pause, Received, Step, chunk
+from tests.upstream import DONE, USAGE, Answer, Cut, Delay, Received, Step, chunk
 
-STALL = Pause(2)
+STALL = Delay(2)
 WITHIN = 15.0
 """Seconds within which a first token must come that the primary is slow to give."""
 
@@ -80,9 +80,9 @@ class Fault:
     gap: float = 0.0
 
 
-def _streams(script: Script, whole: Script = CUT_IN_ITS_BODY) -> Script:
+def _streams(script: Script, non_streaming: Script = CUT_IN_ITS_BODY) -> Script:
     """Does something to streams, and the like of it to whole answers."""
-    return lambda request: (script if request.json.get("stream") else whole)(request)
+    return lambda request: (script if request.json.get("stream") else non_streaming)(request)
 
 
 def _malformed(request: Received) -> Answer:
@@ -107,7 +107,7 @@ FAULTS: dict[str, Fault] = {
     "S06": Fault(
         "no response", [SILENT], (1, 1), (Refused(SLOW), Refused(SLOW), 1), options={"timeouts": {"total": "2s"}}
     ),
-    "S07": Fault("slow first token", [late(Pause(20))], (1, 1), (TEXT, TEXT, 1), slow_alone=[late(Pause(2))]),
+    "S07": Fault("slow first token", [late(Delay(20))], (1, 1), (TEXT, TEXT, 1), slow_alone=[late(Delay(2))]),
     "S08": Fault("cut", [_CUT], (1, 1), (Refused(DOWN), Refused(BROKEN, HALF), 1)),
     "S09": Fault(
         "stall, then close",

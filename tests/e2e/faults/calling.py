@@ -41,9 +41,9 @@ class Outcome:
     receipt: Receipt | None = None
 
 
-def body(model: str, *, streamed: bool, **asks: Any) -> dict[str, Any]:
+def body(model: str, *, is_stream: bool, **asks: Any) -> dict[str, Any]:
     """Returns a request's JSON."""
-    options: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}} if streamed else {}
+    options: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}} if is_stream else {}
     return {"model": model, "messages": [{"role": "user", "content": "Count to sixty."}], **options, **asks}
 
 

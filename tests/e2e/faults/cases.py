@@ -41,7 +41,7 @@ from tests.e2e.faults.misbehaving import (
     streams_not,
     trailing,
 )
-from tests.upstream import DONE, Answer, Cut, Pause, Received, Stall
+from tests.upstream import DONE, Answer, Cut, Delay, Received, Stall
 
 DOWN, SLOW, BROKEN = "UPSTREAM_UNAVAILABLE", "UPSTREAM_TIMEOUT", "STREAM_BROKEN"
 BUSY, CONTEXT, POLICY, REJECTED = (
@@ -56,7 +56,7 @@ BOTH, ONLY_STREAMED, ONLY_WHOLE = (WHOLE, STREAMED), (STREAMED,), (WHOLE,)
 
 ANSWERED = "fallback fallback completed"
 CONTINUED = "fallback continuation completed"
-SPLICED = "fallback splice completed"
+SPLICED = "fallback skip_prefix completed"
 BROKE = f"primary first {BROKEN}"
 TOO_LONG = "This model's maximum context length is 8192 tokens; your messages have 9120"
 UNSAFE = "The prompt was blocked by our safety system"
@@ -165,8 +165,8 @@ CASES: dict[str, Case] = {
     "accepts, then silence": Case([SILENT], (*once(SLOW), ANSWERED)),
     "headers, then silence": Case([SILENT_BEHIND_HEADERS], (*once(SLOW), ANSWERED)),
     "silence, alone": Case([SILENT], once(SLOW), Refused(SLOW, "in time"), ONLY_STREAMED, fallback=None),
-    "too slow a first token": Case([late(Pause(30))], (*once(SLOW), ANSWERED)),
-    "a slow first token": Case([late(Pause(0.5))], ("primary first completed",)),
+    "too slow a first token": Case([late(Delay(30))], (*once(SLOW), ANSWERED)),
+    "a slow first token": Case([late(Delay(0.5))], ("primary first completed",)),
     # It is busy.
     "429 for a second, once": Case(
         [_BUSY_FOR_A_SECOND, says()], (f"primary first {BUSY}", "primary retry completed"), waits=1.0
@@ -306,12 +306,12 @@ CASES: dict[str, Case] = {
     "the fallback refuses to continue": _cut(fallback=[refuses_then(says())], tried=(*_REFUSED_TO_CONTINUE, SPLICED)),
     "the fallback has other words": _cut(
         fallback=[refuses_then(says("Well, as far as I know, there is no answer to this."))],
-        tried=(*_REFUSED_TO_CONTINUE, "fallback splice misfit"),
+        tried=(*_REFUSED_TO_CONTINUE, "fallback skip_prefix prefix_mismatch"),
         gets=BROKEN_OFF,
     ),
     "the fallback says less": _cut(
         fallback=[refuses_then(says(TEXT[:20]))],
-        tried=(*_REFUSED_TO_CONTINUE, "fallback splice misfit"),
+        tried=(*_REFUSED_TO_CONTINUE, "fallback skip_prefix prefix_mismatch"),
         gets=BROKEN_OFF,
     ),
     "the fallback is down": _cut(

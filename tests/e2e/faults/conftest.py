@@ -31,7 +31,7 @@ def in_the_background(request: pytest.FixtureRequest) -> None:
         request.getfixturevalue("outage")
 
 
-class Run(NamedTuple):
+class Trial(NamedTuple):
     """One row, asked in one way. `model` is the id that is asked for."""
 
     name: str
@@ -49,7 +49,7 @@ class Run(NamedTuple):
         return f"{self.name}, {self.way}, {self.transport}"
 
 
-RUNS = [Run(name, way, by) for (name, case), by in product(CASES.items(), (REST, GRPC)) for way in case.ways]
+RUNS = [Trial(name, way, by) for (name, case), by in product(CASES.items(), (REST, GRPC)) for way in case.ways]
 
 
 class Faults:
@@ -60,16 +60,16 @@ class Faults:
         self._seen = seen
         self._outcomes = {run: pool.submit(self._ask, run) for run in RUNS}
 
-    def outcome(self, run: Run) -> Outcome:
+    def outcome(self, run: Trial) -> Outcome:
         """Waits for what the caller got."""
         return self._outcomes[run].result()
 
-    def seen(self, run: Run) -> list[Received]:
+    def seen(self, run: Trial) -> list[Received]:
         """Returns the requests that the run's targets got."""
         return self._seen[run.model]
 
-    def _ask(self, run: Run) -> Outcome:
-        asked = calling.body(run.model, streamed=run.way == STREAMED, **run.case.asks)
+    def _ask(self, run: Trial) -> Outcome:
+        asked = calling.body(run.model, is_stream=run.way == STREAMED, **run.case.asks)
         return calling.call(self.parley, run.transport, asked)
 
 

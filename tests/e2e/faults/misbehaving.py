@@ -13,10 +13,10 @@ from tests.upstream import (
     USAGE,
     Answer,
     Cut,
+    Delay,
     Events,
     Gate,
     Json,
-    Pause,
     Raw,
     Received,
     Stall,
@@ -32,13 +32,13 @@ TEXT = "".join(TOKENS)
 HALF = "".join(TOKENS[:40])
 SECOND = TEXT.replace("t", "u")
 """What the second of several answers says."""
-TAIL = Pause(0.3)
+TAIL = Delay(0.3)
 """Long enough for all that was sent to be read: a TCP reset throws away what was not."""
 BROKEN_JSON = 'data: {"choices": [{"index"\n\n'
 ERROR_EVENT = {"error": {"message": "Out of memory", "type": "server_error", "code": 500}}
 
 
-def begun(request: Received) -> str:
+def prefill_text(request: Received) -> str:
     """Returns the beginning of the answer that the request gives; "" where it gives none."""
     last = request.json["messages"][-1]
     return str(last["content"]) if last["role"] == "assistant" else ""
@@ -57,7 +57,7 @@ def breaks(*ends: Step, text: str = HALF) -> Script:
 
 def continues(request: Received) -> Answer:
     """Says what is missing of TEXT."""
-    return says(TEXT.removeprefix(begun(request)))(request)
+    return says(TEXT.removeprefix(prefill_text(request)))(request)
 
 
 def echoes(request: Received) -> Answer:
@@ -68,7 +68,7 @@ def echoes(request: Received) -> Answer:
 def refuses_then(script: Script) -> Script:
     """Refuses to go on from the beginning of an answer; asked for a whole one it does as the script says."""
     words = "Cannot set `add_generation_prompt` to True when the last message is from the assistant"
-    return lambda request: refusal(400, words)(request) if begun(request) else script(request)
+    return lambda request: refusal(400, words)(request) if prefill_text(request) else script(request)
 
 
 def streams_not(request: Received) -> Answer:
@@ -94,7 +94,7 @@ def raw(*pieces: Step) -> Script:
     return lambda _: Raw(pieces)
 
 
-def late(wait: Pause | Gate) -> Script:
+def late(wait: Delay | Gate) -> Script:
     """Says TEXT, but is silent at first: for so long, or until the gate is open."""
     return lambda request: _delayed(says()(request), wait)
 
@@ -188,7 +188,7 @@ def _deltas(request: Received, text: str, index: int) -> list[Step]:
     return list(made)
 
 
-def _delayed(answer: Answer, wait: Pause | Gate) -> Answer:
+def _delayed(answer: Answer, wait: Delay | Gate) -> Answer:
     if isinstance(answer, Json):
         return Json(answer.body, wait=wait)
     assert isinstance(answer, Events)

@@ -25,7 +25,7 @@ PAUSE = 0.4
 class Call:
     """One answer: when it was asked for, who gave it, what it says; `failure` where it is none."""
 
-    begun: float
+    started: float
     model: str
     text: str
     failure: str
@@ -42,7 +42,9 @@ class Observation:
 
     def used_again(self) -> float | None:
         """Returns when a call that the primary answered was begun after its return; None where there was none."""
-        return next((call.begun for call in self.calls if call.begun >= self.back and call.model == "primary"), None)
+        return next(
+            (call.started for call in self.calls if call.started >= self.back and call.model == "primary"), None
+        )
 
 
 def observe(workers: int, stop: threading.Event) -> Observation:
@@ -83,12 +85,12 @@ def _live_through(seen: Observation, primary: ScriptedUpstream, stop: threading.
 
 def _keep_calling(parley: Parley, transport: str, calls: list[Call], over: threading.Event) -> None:
     """Asks again and again; streams and whole answers by turns."""
-    streamed = False
+    is_stream = False
     while not over.wait(PAUSE):
-        begun, streamed = time.monotonic(), not streamed
-        outcome = calling.call(parley, transport, calling.body("primary", streamed=streamed))
+        started, is_stream = time.monotonic(), not is_stream
+        outcome = calling.call(parley, transport, calling.body("primary", is_stream=is_stream))
         failure = f"{outcome.reason}: {outcome.words}" if outcome.reason else ""
-        calls.append(Call(begun, outcome.model, outcome.texts.get(0, ""), failure))
+        calls.append(Call(started, outcome.model, outcome.texts.get(0, ""), failure))
 
 
 def _config(primary: str, healthy: str) -> dict[str, object]:

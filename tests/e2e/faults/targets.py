@@ -84,15 +84,15 @@ class Targets:
         self._seen[name].append(request)
         return self._scripts.get(name, says())(request)
 
-    def ask(self, model: str, by: str, *, streamed: bool = True, deadline: float = 60, **asks: Any) -> calling.Outcome:
+    def ask(self, model: str, by: str, *, is_stream: bool = True, deadline: float = 60, **asks: Any) -> calling.Outcome:
         """Makes a call to its end."""
-        return calling.call(self.parley, by, calling.body(model, streamed=streamed, **asks), deadline)
+        return calling.call(self.parley, by, calling.body(model, is_stream=is_stream, **asks), deadline)
 
-    def open(self, model: str, *, streamed: bool = True) -> socket.socket:
+    def open(self, model: str, *, is_stream: bool = True) -> socket.socket:
         """Makes a call over REST by hand, whose socket can be closed at any moment."""
         place = urlsplit(self.parley.http)
         connection = socket.create_connection((place.hostname, place.port))
-        sent = json.dumps(calling.body(model, streamed=streamed)).encode()
+        sent = json.dumps(calling.body(model, is_stream=is_stream)).encode()
         headers = {"Host": "x", "Content-Length": str(len(sent)), **self.parley.headers()}
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         connection.sendall(f"POST /v1/chat/completions HTTP/1.1\r\n{lines}\r\n".encode() + sent)

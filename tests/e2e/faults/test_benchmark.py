@@ -20,7 +20,7 @@ from tests.processes import started
 from tests.upstream import Answer, Received, ScriptedUpstream
 
 
-class Run(NamedTuple):
+class Trial(NamedTuple):
     """A fault, asked for in one way."""
 
     name: str
@@ -51,7 +51,7 @@ class Run(NamedTuple):
 RUNS = {
     run.model: run
     for name, streamed, by, alone in product(FAULTS, (True, False), (REST, GRPC), (False, True))
-    if (run := Run(name, streamed, by, alone)) and not (alone and FAULTS[name].alone is None)
+    if (run := Trial(name, streamed, by, alone)) and not (alone and FAULTS[name].alone is None)
 }
 
 
@@ -69,11 +69,11 @@ class Benchmark:
         self._calls = calls
         self._seen = seen
 
-    def of(self, run: Run) -> Took:
+    def of(self, run: Trial) -> Took:
         """Waits for a run's end."""
         return self._calls[run.model].result()
 
-    def seen(self, run: Run, target: str) -> list[tuple[float, Received]]:
+    def seen(self, run: Trial, target: str) -> list[tuple[float, Received]]:
         """Returns the requests that a target got."""
         return self._seen[f"{run.model}/{target}"]
 
@@ -95,10 +95,10 @@ def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Benchmark]:
         file.write_text(yaml.safe_dump(_config(upstream.url)))
         with started("--config", str(file), "--workers", "1") as parley:
 
-            def call(run: Run) -> Took:
-                begun = time.monotonic()
-                outcome = calling.call(parley, run.transport, calling.body(run.model, streamed=run.streamed))
-                return Took(outcome, time.monotonic() - begun)
+            def call(run: Trial) -> Took:
+                started = time.monotonic()
+                outcome = calling.call(parley, run.transport, calling.body(run.model, is_stream=run.streamed))
+                return Took(outcome, time.monotonic() - started)
 
             yield Benchmark({run.model: pool.submit(call, run) for run in RUNS.values()}, seen)
 
@@ -123,7 +123,7 @@ every_run = pytest.mark.parametrize("run", RUNS.values(), ids=lambda run: run.mo
 
 
 @every_run
-def test_the_caller_gets_the_whole_answer_or_an_error(benchmark: Benchmark, run: Run) -> None:
+def test_the_caller_gets_the_whole_answer_or_an_error(benchmark: Benchmark, run: Trial) -> None:
     """Never a part that looks whole, and never later than `WITHIN`, or so."""
     outcome, seconds = benchmark.of(run)
     fault = run.fault
@@ -142,21 +142,21 @@ _REASONS = {"rate_limit_exceeded": "UPSTREAM_RATE_LIMITED", "content_policy_viol
 
 
 @every_run
-def test_each_upstream_is_asked_as_often_as_it_may_be(benchmark: Benchmark, run: Run) -> None:
+def test_each_upstream_is_asked_as_often_as_it_may_be(benchmark: Benchmark, run: Trial) -> None:
     """No silent or refusing target again, and each of the others after a pause."""
     benchmark.of(run)
     fault = run.fault
     primary, fallback = benchmark.seen(run, "primary"), benchmark.seen(run, "fallback")
     expected = (fault.alone[2], 0) if run.alone and fault.alone else fault.asked
     if run.name == "S14" and not run.alone:
-        assert [True, False] == [bool(misbehaving.begun(request)) for _, request in fallback]
+        assert [True, False] == [bool(misbehaving.prefill_text(request)) for _, request in fallback]
     assert expected == (len(primary), len(fallback))
     if len(primary) > 1:
         assert primary[1][0] - primary[0][0] >= fault.gap
 
 
 @pytest.mark.parametrize("run", [run for run in RUNS.values() if run.name == "S16"], ids=lambda run: run.model)
-def test_s16_the_answer_names_the_model_that_gave_it(benchmark: Benchmark, run: Run) -> None:
+def test_s16_the_answer_names_the_model_that_gave_it(benchmark: Benchmark, run: Trial) -> None:
     """With its usage, and a receipt of all that was tried."""
     outcome = benchmark.of(run).outcome
     assert f"{run.model}, fallback" == outcome.model

@@ -13,7 +13,7 @@ from tests.e2e.faults.misbehaving import SILENT, TEXT, Script, late, refusal, sa
 from tests.e2e.faults.targets import Targets
 from tests.upstream import Answer, Gate, Received
 
-both_ways = pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+both_ways = pytest.mark.parametrize("is_stream", [True, False], ids=["streamed", "whole"])
 by_both = pytest.mark.parametrize("by", [REST, GRPC])
 
 
@@ -54,10 +54,10 @@ def _then(action: Callable[[], None], script: Script) -> Script:
 def test_calls_that_wait_are_evidence(targets: Targets) -> None:
     """A target that falls silent is left alone as soon as five calls are late, long before any of them has ended."""
     for number in range(6):
-        targets.ask("watched", REST, streamed=number % 2 == 0)
+        targets.ask("watched", REST, is_stream=number % 2 == 0)
     targets.does("watched/one", SILENT)
     with ThreadPoolExecutor(8) as pool:
-        calls = [pool.submit(targets.ask, "watched", GRPC, streamed=number % 2 == 0) for number in range(8)]
+        calls = [pool.submit(targets.ask, "watched", GRPC, is_stream=number % 2 == 0) for number in range(8)]
         assert {TEXT} == {call.result().texts[0] for call in calls}
     assert {("two", "hedge", "completed")} == {_tried(call.result().receipt)[1] for call in calls}
     assert [("two", "first", "completed")] == _tried(targets.ask("watched", GRPC).receipt)
@@ -72,44 +72,44 @@ def test_a_target_that_is_in_time_is_not_hedged(targets: Targets) -> None:
 
 @both_ways
 @by_both
-def test_a_full_target_passes_calls_on(targets: Targets, by: str, streamed: bool) -> None:
+def test_a_full_target_passes_calls_on(targets: Targets, by: str, is_stream: bool) -> None:
     """With one place, the second call goes to the next target, and a later one to the first again."""
     gate = Gate()
     targets.does("narrow/one", late(gate))
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(targets.ask, "narrow", by, streamed=streamed)
+        first = pool.submit(targets.ask, "narrow", by, is_stream=is_stream)
         targets.seen("narrow/one", 1)
-        second = targets.ask("narrow", by, streamed=streamed)
+        second = targets.ask("narrow", by, is_stream=is_stream)
         assert [("two", "first", "completed")] == _tried(second.receipt)
         gate.set()
         assert [("one", "first", "completed")] == _tried(first.result().receipt)
-    third = targets.ask("narrow", by, streamed=streamed)
+    third = targets.ask("narrow", by, is_stream=is_stream)
     assert [("one", "first", "completed")] == _tried(third.receipt)
 
 
 @both_ways
-def test_a_full_target_alone_is_busy(targets: Targets, streamed: bool) -> None:
+def test_a_full_target_alone_is_busy(targets: Targets, is_stream: bool) -> None:
     """429 with the time to wait, and no request more for the target."""
     gate = Gate()
     targets.does("alone/one", late(gate))
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(targets.ask, "alone", GRPC, streamed=streamed)
+        first = pool.submit(targets.ask, "alone", GRPC, is_stream=is_stream)
         targets.seen("alone/one", 1)
-        refused = targets.ask("alone", REST, streamed=streamed)
-        assert (429, "rate_limit_exceeded", "1") == (refused.status, refused.reason, refused.retry_after)
+        rejected = targets.ask("alone", REST, is_stream=is_stream)
+        assert (429, "rate_limit_exceeded", "1") == (rejected.status, rejected.reason, rejected.retry_after)
         gate.set()
         assert TEXT == first.result().texts[0]
     assert 1 == len(targets.seen("alone/one"))
-    assert TEXT == targets.ask("alone", REST, streamed=streamed).texts[0]
+    assert TEXT == targets.ask("alone", REST, is_stream=is_stream).texts[0]
 
 
 @both_ways
-def test_a_queue_lets_calls_wait_for_a_place(targets: Targets, streamed: bool) -> None:
+def test_a_queue_lets_calls_wait_for_a_place(targets: Targets, is_stream: bool) -> None:
     """The second call waits for the first, the third finds no room; none is lost."""
     gate = Gate()
     targets.does("queued/one", late(gate))
     with ThreadPoolExecutor(3) as pool:
-        calls = [pool.submit(targets.ask, "queued", GRPC, streamed=streamed) for _ in range(3)]
+        calls = [pool.submit(targets.ask, "queued", GRPC, is_stream=is_stream) for _ in range(3)]
         targets.seen("queued/one", 1)
         wait(calls, return_when=FIRST_COMPLETED)
         assert 1 == len(targets.seen("queued/one"))
@@ -134,6 +134,6 @@ def test_a_session_stays_with_its_target(targets: Targets) -> None:
 def _turn(targets: Targets, session: str | None) -> tuple[str, str]:
     """Makes a turn; returns the session, and the name of the target that answered."""
     asks: dict[str, Any] = {"session_id": session} if session else {}
-    outcome = targets.ask("spread", GRPC, streamed=False, **asks)
+    outcome = targets.ask("spread", GRPC, is_stream=False, **asks)
     assert outcome.session
     return outcome.session, _tried(outcome.receipt)[-1][0]

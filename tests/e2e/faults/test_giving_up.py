@@ -20,29 +20,29 @@ from tests.upstream import Cut, Gate, Stall
 WITHIN = 1.0
 """Seconds within which a caller's leaving reaches the upstream."""
 
-both_ways = pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+both_ways = pytest.mark.parametrize("is_stream", [True, False], ids=["streamed", "whole"])
 CODES = grpc.StatusCode
 
 
 @both_ways
-def test_a_deadline_ends_a_call_that_hangs(targets: Targets, streamed: bool) -> None:
+def test_a_deadline_ends_a_call_that_hangs(targets: Targets, is_stream: bool) -> None:
     """At about its time; the socket to the upstream is closed, and nobody else is asked."""
     targets.does("patient/one", SILENT)
-    begun = time.monotonic()
-    outcome = targets.ask("patient", GRPC, streamed=streamed, deadline=1.0)
+    started = time.monotonic()
+    outcome = targets.ask("patient", GRPC, is_stream=is_stream, deadline=1.0)
     assert CODES.DEADLINE_EXCEEDED == outcome.status
-    assert time.monotonic() - begun >= 0.95
+    assert time.monotonic() - started >= 0.95
     assert targets.seen("patient/one")[0].closed.wait(WITHIN)
     assert "deadline" == targets.latest_turn("patient")["reason"]
     assert [] == targets.seen("patient/two")
 
 
 @both_ways
-def test_a_deadline_leaves_the_next_target_what_is_left_of_it(targets: Targets, streamed: bool) -> None:
+def test_a_deadline_leaves_the_next_target_what_is_left_of_it(targets: Targets, is_stream: bool) -> None:
     """The first target has its own bound, the next one far more time: it is the caller's that ends it."""
     targets.does("hasty/one", SILENT)
     targets.does("calmer/one", SILENT)
-    outcome = targets.ask("hasty", GRPC, streamed=streamed, deadline=1.5)
+    outcome = targets.ask("hasty", GRPC, is_stream=is_stream, deadline=1.5)
     assert CODES.DEADLINE_EXCEEDED == outcome.status
     assert [True, True] == [targets.seen(f"{name}/one", 1)[0].closed.wait(WITHIN) for name in ("hasty", "calmer")]
     turn = targets.latest_turn("hasty")
@@ -53,17 +53,17 @@ def test_a_deadline_leaves_the_next_target_what_is_left_of_it(targets: Targets, 
 
 
 @both_ways
-def test_a_deadline_that_is_long_enough_lets_the_next_target_answer(targets: Targets, streamed: bool) -> None:
+def test_a_deadline_that_is_long_enough_lets_the_next_target_answer(targets: Targets, is_stream: bool) -> None:
     """The first target's time is bounded by the model's own timeouts."""
     targets.does("hasty/one", SILENT)
-    assert TEXT == targets.ask("hasty", GRPC, streamed=streamed, deadline=30).texts[0]
+    assert TEXT == targets.ask("hasty", GRPC, is_stream=is_stream, deadline=30).texts[0]
 
 
 @both_ways
-def test_nobody_is_asked_for_a_caller_who_has_left(targets: Targets, streamed: bool) -> None:
+def test_nobody_is_asked_for_a_caller_who_has_left(targets: Targets, is_stream: bool) -> None:
     """Who hangs up in a pause between two attempts ends the call."""
     targets.does("patient/one", refusal(429, Retry_After="2"))
-    connection = targets.open("patient", streamed=streamed)
+    connection = targets.open("patient", is_stream=is_stream)
     targets.seen("patient/one", 1)
     connection.close()
     assert "cancelled" == targets.latest_turn("patient")["reason"]
@@ -72,11 +72,11 @@ def test_nobody_is_asked_for_a_caller_who_has_left(targets: Targets, streamed: b
 
 
 @both_ways
-def test_a_caller_who_leaves_frees_the_upstream_over_rest(targets: Targets, streamed: bool) -> None:
+def test_a_caller_who_leaves_frees_the_upstream_over_rest(targets: Targets, is_stream: bool) -> None:
     """The socket to the target that is being asked, after another has failed, is closed within a second."""
     targets.does("misled/one", refusal(401))
     targets.does("misled/two", SILENT)
-    connection = targets.open("misled", streamed=streamed)
+    connection = targets.open("misled", is_stream=is_stream)
     [request] = targets.seen("misled/two", 1)
     connection.close()
     assert request.closed.wait(WITHIN)
@@ -84,12 +84,12 @@ def test_a_caller_who_leaves_frees_the_upstream_over_rest(targets: Targets, stre
 
 
 @both_ways
-def test_a_caller_who_cancels_frees_the_upstream_over_grpc(targets: Targets, streamed: bool) -> None:
+def test_a_caller_who_cancels_frees_the_upstream_over_grpc(targets: Targets, is_stream: bool) -> None:
     """In the same way."""
     targets.does("misled/one", refusal(401))
     targets.does("misled/two", SILENT)
     with grpc.insecure_channel(targets.parley.grpc) as channel:
-        call = _begin(targets, channel, "misled", streamed=streamed)
+        call = _begin(targets, channel, "misled", is_stream=is_stream)
         [request] = targets.seen("misled/two", 1)
         call.cancel()
         assert request.closed.wait(WITHIN)
@@ -121,21 +121,21 @@ def test_a_caller_who_leaves_a_continued_stream_frees_who_continues(targets: Tar
 
 
 @both_ways
-def test_a_caller_who_leaves_gives_its_place_back(targets: Targets, streamed: bool) -> None:
+def test_a_caller_who_leaves_gives_its_place_back(targets: Targets, is_stream: bool) -> None:
     """Whether it has the place, or waits for one: the next caller is answered."""
     gate = Gate()
     targets.does("queued/one", late(gate))
-    first = targets.open("queued", streamed=streamed)
+    first = targets.open("queued", is_stream=is_stream)
     targets.seen("queued/one", 1)
-    second = targets.open("queued", streamed=streamed)
+    second = targets.open("queued", is_stream=is_stream)
     until(lambda: "UPSTREAM_RATE_LIMITED" == targets.ask("queued", GRPC, deadline=1.0).reason, "the second waits")
     second.close()
     first.close()
     gate.set()
     for _ in range(2):
-        until(lambda: TEXT == targets.ask("queued", GRPC, streamed=streamed).texts.get(0), "a place is free")
+        until(lambda: TEXT == targets.ask("queued", GRPC, is_stream=is_stream).texts.get(0), "a place is free")
     with ThreadPoolExecutor(2) as pool:  # one has the place, the other one waits: both places are there again
-        calls = [pool.submit(targets.ask, "queued", GRPC, streamed=streamed) for _ in range(2)]
+        calls = [pool.submit(targets.ask, "queued", GRPC, is_stream=is_stream) for _ in range(2)]
         assert [TEXT, TEXT] == [call.result().texts[0] for call in calls]
 
 
@@ -151,9 +151,9 @@ def test_a_hundred_streams_that_are_left_leave_no_connection(targets: Targets) -
         assert request.closed.wait(WITHIN), place
 
 
-def _begin(targets: Targets, channel: grpc.Channel, model: str, *, streamed: bool) -> Any:
-    asked = calling.body(model, streamed=False)
+def _begin(targets: Targets, channel: grpc.Channel, model: str, *, is_stream: bool) -> Any:
+    asked = calling.body(model, is_stream=False)
     stub: Any = ChatCompletionsStub(channel)
-    method = stub.StreamChatCompletion if streamed else stub.CreateChatCompletion.future
+    method = stub.StreamChatCompletion if is_stream else stub.CreateChatCompletion.future
     metadata = (("authorization", f"Bearer {targets.parley.key}"),)
     return method(ParseDict(asked, CreateChatCompletionRequest()), metadata=metadata)

@@ -10,7 +10,7 @@ from parley.v1.receipt_pb2 import Attempt, Receipt
 from tests.e2e.faults import cases, misbehaving
 from tests.e2e.faults.calling import REST, Outcome
 from tests.e2e.faults.cases import BROKEN, BUSY, CONTEXT, DOWN, POLICY, QUOTA, REJECTED, SLOW, STREAMED, Got, Refused
-from tests.e2e.faults.conftest import RUNS, Faults, Run
+from tests.e2e.faults.conftest import RUNS, Faults, Trial
 
 CODES = grpc.StatusCode
 STATUS = {
@@ -30,7 +30,7 @@ every_run = pytest.mark.parametrize("run", RUNS, ids=lambda run: run.model)
 
 
 @every_run
-def test_the_caller_gets_the_whole_answer_or_the_honest_error(faults: Faults, run: Run) -> None:
+def test_the_caller_gets_the_whole_answer_or_the_honest_error(faults: Faults, run: Trial) -> None:
     """The complete answer wherever one can be had, in the shape of one; else the error that says what is wrong."""
     outcome, gets = faults.outcome(run), run.case.gets
     if isinstance(gets, Refused):
@@ -38,10 +38,10 @@ def test_the_caller_gets_the_whole_answer_or_the_honest_error(faults: Faults, ru
     else:
         _check_answer(run, outcome, gets)
     if run.way == STREAMED and outcome.chunks:
-        _check_shape(outcome, whole=isinstance(gets, Got))
+        _check_shape(outcome, non_streaming=isinstance(gets, Got))
 
 
-def _check_answer(run: Run, outcome: Outcome, gets: Got) -> None:
+def _check_answer(run: Trial, outcome: Outcome, gets: Got) -> None:
     assert (None, "") == (outcome.reason, outcome.words)
     assert list(gets.texts) == [outcome.texts[index] for index in sorted(outcome.texts)]
     assert [gets.finish] * len(gets.texts) == outcome.finishes
@@ -51,26 +51,26 @@ def _check_answer(run: Run, outcome: Outcome, gets: Got) -> None:
         assert list(gets.texts) == [outcome.tokens[index] for index in sorted(outcome.tokens)]
 
 
-def _check_error(run: Run, outcome: Outcome, gets: Refused) -> None:
+def _check_error(run: Trial, outcome: Outcome, gets: Refused) -> None:
     status, code = STATUS[gets.reason]
-    begun = bool(outcome.chunks)
+    started = bool(outcome.chunks)
     assert list(gets.said if run.way == STREAMED else ()) == [text for text in outcome.texts.values() if text]
     assert [] == outcome.finishes
     assert not outcome.is_ended
     assert gets.words in outcome.words
     assert "sk-secret" not in outcome.words
     if run.transport == REST:
-        assert (CODE.get(gets.reason, gets.reason.lower()), 200 if begun else status) == (
+        assert (CODE.get(gets.reason, gets.reason.lower()), 200 if started else status) == (
             outcome.reason,
             outcome.status,
         )
     else:
         assert (gets.reason, code) == (outcome.reason, outcome.status)
-    if gets.retry_after and not begun:
+    if gets.retry_after and not started:
         assert gets.retry_after == outcome.retry_after
 
 
-def _check_shape(outcome: Outcome, *, whole: bool) -> None:
+def _check_shape(outcome: Outcome, *, non_streaming: bool) -> None:
     """One stream, whoever said it: one id, each choice begins once and ends once, usage at the end."""
     chunks = outcome.chunks
     assert 1 == len({(chunk["id"], chunk["created"], chunk["model"]) for chunk in chunks})
@@ -81,13 +81,13 @@ def _check_shape(outcome: Outcome, *, whole: bool) -> None:
     roles = Counter(choice.get("index", 0) for choice in choices if "role" in choice["delta"])
     assert dict.fromkeys(first, 1) == roles
     assert all("role" in choice["delta"] for choice in first.values())
-    if whole:
+    if non_streaming:
         assert [] == chunks[-1].get("choices", [])
         assert len(first) == len(outcome.finishes)
 
 
 @every_run
-def test_the_targets_see_no_more_than_the_table_allows(faults: Faults, run: Run) -> None:
+def test_the_targets_see_no_more_than_the_table_allows(faults: Faults, run: Trial) -> None:
     """Each is asked as often as it may be, in order, with the conversation, and with what was delivered or without."""
     faults.outcome(run)
     tried = [line.split() for line in run.case.tried]
@@ -99,15 +99,15 @@ def test_the_targets_see_no_more_than_the_table_allows(faults: Faults, run: Run)
         delivered = kind == "continuation" or (kind == "retry" and delivered and "stream" in request.json)
         assert "Count to sixty." == request.json["messages"][0]["content"]
         assert (2 if delivered else 1) == len(request.json["messages"])
-        begun = misbehaving.begun(request)
-        assert delivered == bool(begun)
-        assert misbehaving.TEXT.startswith(begun)
-        assert not delivered or len(begun) >= len(misbehaving.HALF)
+        started = misbehaving.prefill_text(request)
+        assert delivered == bool(started)
+        assert misbehaving.TEXT.startswith(started)
+        assert not delivered or len(started) >= len(misbehaving.HALF)
         assert run.case.asks.items() <= request.json.items()
 
 
 @every_run
-def test_the_receipt_tells_what_was_tried(faults: Faults, run: Run) -> None:
+def test_the_receipt_tells_what_was_tried(faults: Faults, run: Trial) -> None:
     """Every attempt with its kind and outcome; the sums of tokens are those that the caller is told."""
     outcome = faults.outcome(run)
     if run.transport == REST and outcome.reason is not None:
@@ -133,7 +133,7 @@ def test_a_refused_key_is_logged_as_a_misconfiguration(faults: Faults) -> None:
 def _answering(receipt: Receipt) -> Attempt:
     """Returns the attempt with which the answer begins."""
     last = receipt.attempts[-1]
-    if last.kind in {"continuation", "splice"}:
+    if last.kind in {"continuation", "skip_prefix"}:
         return next(one for one in receipt.attempts if one.HasField("first_token_ms"))
     return last
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from parley.core.errors import AdditionRefused, ParleyError, UnsupportedParameter
-from parley.core.routing.failure_policy import Health, Next, Repeat, verdict
+from parley.core.errors import AddedParameterRejected, ParleyError, UnsupportedParameter
+from parley.core.routing.failure_policy import HealthEffect, NextTargets, Retry, policy_for
 from tests.unit.backends.test_failure_table import refusal, refused
 
 README = Path(__file__).parents[3] / "README.md"
@@ -31,7 +31,9 @@ EXAMPLES: dict[str, ParleyError] = {
     "3xx, 401": refusal(401, ""),
     "403, 404, 410": refused(400, "Incorrect API key provided"),
     "any other status": refusal(424, ""),
-    "a parameter that the caller has not sent": AdditionRefused("m", "`defaults.n`", UnsupportedParameter("no `n`")),
+    "a parameter that the caller has not sent": AddedParameterRejected(
+        "m", "`defaults.n`", UnsupportedParameter("no `n`")
+    ),
 }
 
 
@@ -39,12 +41,14 @@ EXAMPLES: dict[str, ParleyError] = {
 def test_a_row_of_the_readme(begins: str) -> None:
     """Whether the target is asked again, who is asked next, and whether it counts are as the row says."""
     [(_, again, following, counts)] = [row for row in ROWS if row[0].startswith(begins)]
-    row = verdict(EXAMPLES[begins])
-    assert {Repeat.NO: "no", Repeat.BACKOFF: "twice", Repeat.AS_TOLD: "once"}[row.repeat] == again.split(",")[0]
-    assert (row.next is Next.NOBODY, row.next is Next.FALLBACKS) == (
+    row = policy_for(EXAMPLES[begins])
+    assert {Retry.NO: "no", Retry.BACKOFF: "twice", Retry.AFTER_DELAY: "once"}[row.retry] == again.split(",")[0]
+    assert (row.next is NextTargets.NONE, row.next is NextTargets.FALLBACKS) == (
         following.startswith("no:"),
         following == "only fallbacks",
     )
-    expected = {Health.FAILURE: "yes", Health.SUSPECT: "if several accounts see it"}.get(row.health, "no")
+    expected = {HealthEffect.FAILURE: "yes", HealthEffect.SUSPECT: "if several accounts see it"}.get(
+        row.health_effect, "no"
+    )
     assert expected == counts.split(", and")[0]
     assert row.hold == ("no other call" in again)

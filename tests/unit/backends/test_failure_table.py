@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from parley.backends.errors.body import ErrorBody, read
-from parley.backends.errors.classifier import Failures, classify
+from parley.backends.errors.classifier import ErrorFactory, classify
 from parley.backends.errors.kinds import STATUSES, Kind, of_status
-from parley.backends.errors.known_bodies import BODIES, LAST, Row
+from parley.backends.errors.known_bodies import BODIES, FALLBACK_ROWS, Row
 from parley.core.errors import (
     ContentPolicy,
     ContextLengthExceeded,
@@ -23,16 +23,16 @@ from parley.core.errors import (
     UpstreamUnavailable,
     UpstreamUnrecognized,
 )
-from parley.core.routing.failure_policy import Health, Next, Repeat, verdict
+from parley.core.routing.failure_policy import HealthEffect, NextTargets, Retry, policy_for
 
-FAILURES = Failures("sk-our-own-secret")
+FAILURES = ErrorFactory("sk-our-own-secret")
 NOT_AVAILABLE = 'The model "m" is not available; try again later'
 
 
 def refusal(status: int, body: Any, headers: dict[str, str] | None = None) -> UpstreamError:
     """Returns the error for an answer with this status; the body is JSON unless it is a text."""
     data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-    return FAILURES.refusal(status, headers or {}, data, "m")
+    return FAILURES.from_response(status, headers or {}, data, "m")
 
 
 def refused(status: int, message: str, **more: Any) -> UpstreamError:
@@ -42,20 +42,20 @@ def refused(status: int, message: str, **more: Any) -> UpstreamError:
 
 
 # The error, whether the same target is asked again, and what it says about the target. Every other status is the last.
-UNLISTED = (UpstreamUnrecognized, Repeat.NO, Health.SUSPECT)
-EXPECTED: dict[int, tuple[type[UpstreamError], Repeat, Health]] = {
-    **dict.fromkeys((*range(300, 400), 401, 405, 407), (UpstreamMisconfigured, Repeat.NO, Health.FAILURE)),
-    **dict.fromkeys((426, 505, 511), (UpstreamMisconfigured, Repeat.NO, Health.FAILURE)),
-    **dict.fromkeys((403, 404, 410, 412, 414, 415, 451), (UpstreamMisconfigured, Repeat.NO, Health.SUSPECT)),
-    **dict.fromkeys((400, 413, 422, 431), (UpstreamRejected, Repeat.NO, Health.SUSPECT)),
-    402: (UpstreamQuotaExhausted, Repeat.NO, Health.FAILURE),
-    429: (UpstreamRateLimited, Repeat.BACKOFF, Health.FAILURE),
-    498: (UpstreamRateLimited, Repeat.NO, Health.NEUTRAL),
-    500: (UpstreamUnavailable, Repeat.BACKOFF, Health.SUSPECT),
-    **dict.fromkeys((408, 502, 503, 504, 529), (UpstreamUnavailable, Repeat.BACKOFF, Health.FAILURE)),
-    **dict.fromkeys((520, 521, 522, 523, 525, 526), (UpstreamUnavailable, Repeat.BACKOFF, Health.FAILURE)),
-    **dict.fromkeys((527, 530), (UpstreamUnavailable, Repeat.BACKOFF, Health.FAILURE)),
-    **dict.fromkeys((524, 598, 599), (UpstreamTimeout, Repeat.NO, Health.FAILURE)),
+UNLISTED = (UpstreamUnrecognized, Retry.NO, HealthEffect.SUSPECT)
+EXPECTED: dict[int, tuple[type[UpstreamError], Retry, HealthEffect]] = {
+    **dict.fromkeys((*range(300, 400), 401, 405, 407), (UpstreamMisconfigured, Retry.NO, HealthEffect.FAILURE)),
+    **dict.fromkeys((426, 505, 511), (UpstreamMisconfigured, Retry.NO, HealthEffect.FAILURE)),
+    **dict.fromkeys((403, 404, 410, 412, 414, 415, 451), (UpstreamMisconfigured, Retry.NO, HealthEffect.SUSPECT)),
+    **dict.fromkeys((400, 413, 422, 431), (UpstreamRejected, Retry.NO, HealthEffect.SUSPECT)),
+    402: (UpstreamQuotaExhausted, Retry.NO, HealthEffect.FAILURE),
+    429: (UpstreamRateLimited, Retry.BACKOFF, HealthEffect.FAILURE),
+    498: (UpstreamRateLimited, Retry.NO, HealthEffect.NEUTRAL),
+    500: (UpstreamUnavailable, Retry.BACKOFF, HealthEffect.SUSPECT),
+    **dict.fromkeys((408, 502, 503, 504, 529), (UpstreamUnavailable, Retry.BACKOFF, HealthEffect.FAILURE)),
+    **dict.fromkeys((520, 521, 522, 523, 525, 526), (UpstreamUnavailable, Retry.BACKOFF, HealthEffect.FAILURE)),
+    **dict.fromkeys((527, 530), (UpstreamUnavailable, Retry.BACKOFF, HealthEffect.FAILURE)),
+    **dict.fromkeys((524, 598, 599), (UpstreamTimeout, Retry.NO, HealthEffect.FAILURE)),
 }
 BARE: list[Any] = [
     "",
@@ -74,9 +74,9 @@ def test_every_status(status: int) -> None:
     """Each has its row or is unlisted; another target is asked in every case, whatever form the body has."""
     for body in BARE:
         failed = refusal(status, body)
-        row = verdict(failed)
-        assert EXPECTED.get(status, UNLISTED) == (type(failed), row.repeat, row.health), body
-        assert Next.TARGETS is row.next
+        row = policy_for(failed)
+        assert EXPECTED.get(status, UNLISTED) == (type(failed), row.retry, row.health_effect), body
+        assert NextTargets.TARGETS is row.next
         assert f"HTTP {status}" in (failed.cause or "")
 
 
@@ -91,7 +91,9 @@ def _status(row: Row) -> int:
     return next(status for status in (400, 429, 403, *sorted(row.statuses)) if status in row.statuses)
 
 
-@pytest.mark.parametrize("row", [row for row in (*BODIES, *LAST) if row.example], ids=lambda row: row.example[:40])
+@pytest.mark.parametrize(
+    "row", [row for row in (*BODIES, *FALLBACK_ROWS) if row.example], ids=lambda row: row.example[:40]
+)
 def test_the_example_of_a_row_is_found_by_it(row: Row) -> None:
     """By no earlier one; and in each of the shapes that errors have."""
     assert row.source
@@ -168,7 +170,7 @@ def test_a_conversation_that_is_too_long(words: str, status: int) -> None:
     """In each vendor's words, whatever its status: only fallbacks may answer it, and the caller reads why."""
     failed = refused(status, words)
     assert isinstance(failed, ContextLengthExceeded)
-    assert (Next.FALLBACKS, Health.SUCCESS) == (verdict(failed).next, verdict(failed).health)
+    assert (NextTargets.FALLBACKS, HealthEffect.SUCCESS) == (policy_for(failed).next, policy_for(failed).health_effect)
     assert "messages" == (failed.param or "").split("[")[0]
     assert failed.message
     assert failed.code is None
@@ -222,7 +224,7 @@ def test_a_quota_that_is_used_up(status: int, body: Any, code: str) -> None:
     """Is no rate limit: the same target is not asked again, the next one is, and no word of it reaches the caller."""
     failed = refusal(status, body)
     assert isinstance(failed, UpstreamQuotaExhausted)
-    assert (Repeat.NO, Next.TARGETS) == (verdict(failed).repeat, verdict(failed).next)
+    assert (Retry.NO, NextTargets.TARGETS) == (policy_for(failed).retry, policy_for(failed).next)
     assert failed.retry_after is None
     assert not any(word in failed.message for word in ("billing", "org-", "team", "credit", "http"))
     if code != "?":
@@ -266,7 +268,7 @@ def test_a_refusal_that_is_the_operators_fault(status: int, words: str) -> None:
     """The next target is asked, the words stay in the log, and one caller alone opens no breaker with it."""
     failed = refused(status, words)
     assert (UpstreamMisconfigured, NOT_AVAILABLE) == (type(failed), failed.message)
-    assert (Next.TARGETS, Health.SUSPECT) == (verdict(failed).next, verdict(failed).health)
+    assert (NextTargets.TARGETS, HealthEffect.SUSPECT) == (policy_for(failed).next, policy_for(failed).health_effect)
 
 
 @pytest.mark.parametrize(
@@ -304,7 +306,7 @@ def test_refused_content(status: int, body: Any) -> None:
     """No other target is asked, and the caller reads the provider's reason."""
     failed = refusal(status, body)
     assert isinstance(failed, ContentPolicy)
-    assert (Next.NOBODY, Health.SUCCESS) == (verdict(failed).next, verdict(failed).health)
+    assert (NextTargets.NONE, HealthEffect.SUCCESS) == (policy_for(failed).next, policy_for(failed).health_effect)
     assert failed.message == read(body).message
 
 
@@ -317,7 +319,7 @@ def test_a_request_that_is_at_fault() -> None:
     ):
         failed = refusal(400, body)
         assert isinstance(failed, UpstreamRejected)
-        assert (Next.NOBODY, Health.SUCCESS) == (verdict(failed).next, verdict(failed).health)
+        assert (NextTargets.NONE, HealthEffect.SUCCESS) == (policy_for(failed).next, policy_for(failed).health_effect)
         assert failed.param in {"temperature", "messages[0].role", "n"}
         assert "secret prompt" not in f"{failed.message} {failed.cause}"
 
@@ -326,7 +328,7 @@ def test_a_parameter_that_the_model_lacks_goes_to_the_next_target() -> None:
     """Another model may have it, and an operator's defaults may have set it."""
     failed = refused(400, "Unsupported parameter: 'max_tokens'", param="max_tokens", code="unsupported_parameter")
     assert isinstance(failed, UpstreamRejected)
-    assert (Next.TARGETS, "max_tokens") == (verdict(failed).next, failed.param)
+    assert (NextTargets.TARGETS, "max_tokens") == (policy_for(failed).next, failed.param)
 
 
 @pytest.mark.parametrize(
@@ -357,10 +359,10 @@ def test_a_rate_limit_of_one_request() -> None:
             status, "Request too large for model `x` on tokens per minute (TPM): Limit 6000, Requested 9000"
         )
         assert isinstance(failed, UpstreamRateLimited)
-        assert (Repeat.NO, Next.TARGETS, Health.NEUTRAL) == (
-            verdict(failed).repeat,
-            verdict(failed).next,
-            verdict(failed).health,
+        assert (Retry.NO, NextTargets.TARGETS, HealthEffect.NEUTRAL) == (
+            policy_for(failed).retry,
+            policy_for(failed).next,
+            policy_for(failed).health_effect,
         )
         assert "6000" not in failed.message
     assert isinstance(refused(413, "x", code="rate_limit_exceeded", type="tokens"), UpstreamRateLimited)
@@ -403,13 +405,13 @@ IN_STREAM: list[tuple[Any, type[UpstreamError]]] = [
 @pytest.mark.parametrize(("error", "expected"), IN_STREAM)
 def test_an_error_inside_of_an_answer_keeps_its_class(error: Any, expected: type[UpstreamError]) -> None:
     """Before the first token; after it the stream is broken off, unless its content is what was refused."""
-    assert expected is type(FAILURES.in_stream(error, "m", started=False))
-    assert StreamBroken is type(FAILURES.in_stream(error, "m", started=True))
+    assert expected is type(FAILURES.from_event(error, "m", started=False))
+    assert StreamBroken is type(FAILURES.from_event(error, "m", started=True))
 
 
 def test_content_that_is_refused_in_the_middle_of_an_answer() -> None:
     """No other target is asked to go on with it."""
-    failed = FAILURES.in_stream({"error": {"code": "content_filter", "message": "filtered"}}, "m", started=True)
+    failed = FAILURES.from_event({"error": {"code": "content_filter", "message": "filtered"}}, "m", started=True)
     assert (ContentPolicy, "filtered") == (type(failed), failed.message)
 
 

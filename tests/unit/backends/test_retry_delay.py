@@ -9,7 +9,7 @@ import pytest
 
 from parley.backends.errors import retry_delay
 from parley.backends.errors.body import read
-from parley.backends.errors.classifier import Failures
+from parley.backends.errors.classifier import ErrorFactory
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ from parley.backends.errors.classifier import Failures
 )
 def test_words(words: str, expected: float | None) -> None:
     """A wait in a sentence."""
-    assert expected == retry_delay.in_words(words)
+    assert expected == retry_delay.from_text(words)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_words(words: str, expected: float | None) -> None:
 )
 def test_bodies(error: Any, expected: float | None) -> None:
     """A wait in a field of the body."""
-    assert expected == read(error).wait
+    assert expected == read(error).retry_after
 
 
 @pytest.mark.parametrize(
@@ -93,11 +93,11 @@ def test_resets_at_a_time(form: Any) -> None:
 
 def test_the_header_made_for_it_counts_more() -> None:
     """`Retry-After`, then the body, then the resets; these only where the status is 429."""
-    failures = Failures(None)
+    failures = ErrorFactory(None)
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
     headers, body = {"x-ratelimit-reset-requests": "9s"}, b'{"error":{"message":"Please try again in 20s"}}'
-    assert 98 < (failures.refusal(429, {"Retry-After": date, **headers}, body, "m").retry_after or 0) <= 100
-    assert 20 == failures.refusal(429, headers, body, "m").retry_after
-    assert 9 == failures.refusal(429, headers, b"", "m").retry_after
-    assert failures.refusal(503, headers, b"", "m").retry_after is None
-    assert 20 == failures.refusal(503, {"Retry-After": "20"}, b"", "m").retry_after
+    assert 98 < (failures.from_response(429, {"Retry-After": date, **headers}, body, "m").retry_after or 0) <= 100
+    assert 20 == failures.from_response(429, headers, body, "m").retry_after
+    assert 9 == failures.from_response(429, headers, b"", "m").retry_after
+    assert failures.from_response(503, headers, b"", "m").retry_after is None
+    assert 20 == failures.from_response(503, {"Retry-After": "20"}, b"", "m").retry_after

@@ -18,13 +18,13 @@ from parley.stores.sqlite import SqliteStore
 from tests.processes import COMMAND, environment, run, run_here
 
 Result = subprocess.CompletedProcess[str]
-Run = Callable[..., Result]
+RunCommand = Callable[..., Result]
 
 
 class Keys:
     """The command, on one state folder."""
 
-    def __init__(self, state: Path, how: Run = run_here) -> None:
+    def __init__(self, state: Path, how: RunCommand = run_here) -> None:
         self.state = state
         self._run = how
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from parley.cli.main import app
-from parley.cli.terminal import said
+from parley.cli.terminal import message_text
 from parley.core.ports import Store, TurnEnd
 from parley.stores.sqlite import SqliteStore
 from parley.supervisor.errors import CommandError
 from parley.v1.message_pb2 import FunctionCall, Message, ToolCall, Usage
 from parley.v1.receipt_pb2 import Receipt
-from tests.contract.stores.making import begin, complete, converse, give_up, message
+from tests.contract.stores.making import begin, complete, converse, end_incomplete, message
 from tests.processes import COMMAND, PATIENCE, environment, run
 
 
@@ -80,7 +80,7 @@ async def _story(store: Store) -> None:
     usage = Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5)
     turn = await begin(store, "s1", "Is it warm?", metadata={"trip": "7"})
     await store.end_turn(turn, TurnEnd("completed", answer=[Message(role="assistant", tool_calls=[call])], usage=usage))
-    await give_up(store, await begin(store, "s1", message("user", "And?")), "cancelled", "Per")
+    await end_incomplete(store, await begin(store, "s1", message("user", "And?")), "cancelled", "Per")
 
 
 def test_list(sessions: Sessions) -> None:
@@ -282,7 +282,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_parts_of_a_message() -> None:
     """Text parts are shown as text, others by their type; a refusal and older calls of functions are shown, too."""
     parts = [{"type": "text", "text": "What is\tthis?\n"}, {"type": "image_url", "image_url": {"url": "data:…"}}]
-    assert "What is\tthis?\n\n[image_url]" == said({"role": "user", "content": parts})
-    assert "No.\n→ f({})" == said({"refusal": "No.", "function_call": {"name": "f", "arguments": "{}"}})
-    assert "→ run(1+1)" == said({"tool_calls": [{"custom": {"name": "run", "input": "1+1"}}]})
-    assert "abc" == said({"content": "a\x1bb\x9b\u202e\rc"})
+    assert "What is\tthis?\n\n[image_url]" == message_text({"role": "user", "content": parts})
+    assert "No.\n→ f({})" == message_text({"refusal": "No.", "function_call": {"name": "f", "arguments": "{}"}})
+    assert "→ run(1+1)" == message_text({"tool_calls": [{"custom": {"name": "run", "input": "1+1"}}]})
+    assert "abc" == message_text({"content": "a\x1bb\x9b\u202e\rc"})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from parley.core.messages.equivalence import fingerprint, is_empty, same, same_json
+from parley.core.messages.equivalence import fingerprint, is_empty, is_equivalent, same_json
 from parley.v1.message_pb2 import Message
 from tests.unit.messages.making import call, message
 
@@ -80,8 +80,8 @@ class TestSame:
     )
     def test_other_writing_samemessage(self, one: Message, other: Message) -> None:
         """However a client has written down what it once received."""
-        assert same(one, other)
-        assert same(other, one)
+        assert is_equivalent(one, other)
+        assert is_equivalent(other, one)
 
     @pytest.mark.parametrize(
         ("one", "other"),
@@ -124,7 +124,7 @@ class TestSame:
     )
     def test_other_messages(self, one: Message, other: Message) -> None:
         """A difference in who speaks, what is said or what is called is a difference."""
-        assert not same(one, other)
+        assert not is_equivalent(one, other)
 
 
 class TestSameJson:

@@ -33,11 +33,11 @@ def test_whole_numbers_come_out_as_integers() -> None:
     """`5`, which a Struct holds as 5.0, is 5 again."""
     struct = Struct()
     struct.update({"a": 5, "b": [2.5, 1e300], "c": [2**63 - 1, -(2**63), 2.0**64, -(2.0**64)]})
-    plain = from_message(struct)
-    assert "5" == repr(plain["a"])
-    assert [2.5, 1e300] == plain["b"]
+    plain_text = from_message(struct)
+    assert "5" == repr(plain_text["a"])
+    assert [2.5, 1e300] == plain_text["b"]
     rounded = "[9223372036854775808, -9223372036854775808, 1.8446744073709552e+19, -1.8446744073709552e+19]"
-    assert rounded == repr(plain["c"])
+    assert rounded == repr(plain_text["c"])
 
 
 def test_an_answer_is_printed_as_openai_prints_it() -> None:

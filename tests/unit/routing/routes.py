@@ -27,12 +27,12 @@ from tests.rpc.scripted import ScriptedBackend
 
 def _asked_again() -> ParleyError:
     error = UpstreamUnavailable("unavailable on a second connection too")
-    error.repeats = 1
+    error.retries = 1
     return error
 
 
 def _doubtful(error: UpstreamError) -> UpstreamError:
-    error.doubtful = True
+    error.is_suspect = True
     return error
 
 

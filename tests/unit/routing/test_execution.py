@@ -20,9 +20,9 @@ from parley.core.errors import (
     UpstreamUnavailable,
 )
 from parley.core.ports import Caller, UpstreamCall
-from parley.core.routing.execution import Run
+from parley.core.routing.execution import Execution
 from parley.core.routing.router import Router
-from parley.core.streaming.accumulator import AnswerJoiner
+from parley.core.streaming.accumulator import CompletionAccumulator
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Delta, Usage
 from tests.rpc.scripted import USAGE, ScriptedBackend, chunks, completion
@@ -68,11 +68,11 @@ class Stack:
 
     def run(
         self, model: str = "m", request: CreateChatCompletionRequest | None = None, deadline: float | None = None
-    ) -> Run:
+    ) -> Execution:
         """Makes ready a call."""
-        asked = request or CreateChatCompletionRequest()
+        upstream = request or CreateChatCompletionRequest()
         found = self.router.model(ANYONE, model)
-        return self.router.run(found, asked, asked.messages, session_id=None, deadline=deadline)
+        return self.router.new_execution(found, upstream, upstream.messages, session_id=None, deadline=deadline)
 
     def asked(self) -> str:
         """Returns which backends were asked, sorted: `aab`."""
@@ -90,32 +90,32 @@ def _broken(*texts: str) -> list[object]:
     return [*chunks(*texts)[:-1], StreamBroken("m broke off", cause="cut")]
 
 
-async def _text(run: Run) -> tuple[str, ChatCompletion]:
+async def _text(execution: Execution) -> tuple[str, ChatCompletion]:
     """Listens to a stream; returns its text, and all of it as one answer."""
-    joiner = AnswerJoiner(ChatCompletion())
+    accumulator = CompletionAccumulator(ChatCompletion())
     text = ""
-    async for chunk in run.stream():
+    async for chunk in execution.stream():
         text += "".join(choice.delta.content for choice in chunk.choices)
-        joiner.add(chunk)
-    return text, joiner.completion()
+        accumulator.add(chunk)
+    return text, accumulator.completion()
 
 
-def _story(run: Run) -> list[tuple[str, str, str, str]]:
-    return [(one.backend, one.kind, one.outcome, one.reason) for one in run.receipt().attempts]
+def _story(execution: Execution) -> list[tuple[str, str, str, str]]:
+    return [(one.backend, one.kind, one.outcome, one.reason) for one in execution.receipt().attempts]
 
 
 async def test_the_next_target_answers(stack: Stack) -> None:
     """Then the fallback; `model_id` is the id of the model that answers."""
-    run = stack.answers(a=UpstreamTimeout("slow")).run()
-    assert "Hello" == (await run.complete()).choices[0].message.content.string_value
-    assert "m" == run.model_id
-    run = stack.answers(b=UpstreamTimeout("slow")).run()
-    await run.complete()
-    assert "spare" == run.model_id
+    execution = stack.answers(a=UpstreamTimeout("slow")).run()
+    assert "Hello" == (await execution.complete()).choices[0].message.content.string_value
+    assert "m" == execution.model_id
+    execution = stack.answers(b=UpstreamTimeout("slow")).run()
+    await execution.complete()
+    assert "spare" == execution.model_id
     assert [("a", "first", "failed", "UPSTREAM_TIMEOUT"), ("b", "fallback", "failed", "UPSTREAM_TIMEOUT")] == _story(
-        run
+        execution
     )[:2]
-    assert ("c", "fallback", "completed", "") == _story(run)[2]
+    assert ("c", "fallback", "completed", "") == _story(execution)[2]
 
 
 async def test_a_fallback_is_asked_by_its_own_name_with_its_own_defaults(stack: Stack) -> None:
@@ -136,18 +136,18 @@ async def test_a_fallback_is_asked_by_its_own_name_with_its_own_defaults(stack: 
 async def test_a_failure_that_may_pass_is_tried_again(stack: Stack) -> None:
     """At the same target, after a pause."""
     answers = [UpstreamUnavailable("down", cause="reset"), completion("back")]
-    run = stack.answers(a=lambda _: answers.pop(0)).run("alone")
-    assert "back" == (await run.complete()).choices[0].message.content.string_value
-    assert [("a", "first", "failed", "UPSTREAM_UNAVAILABLE"), ("a", "retry", "completed", "")] == _story(run)
-    assert ["reset", None] == run.causes()
-    assert 100 < run.receipt().attempts[1].started_ms < 2000
+    execution = stack.answers(a=lambda _: answers.pop(0)).run("alone")
+    assert "back" == (await execution.complete()).choices[0].message.content.string_value
+    assert [("a", "first", "failed", "UPSTREAM_UNAVAILABLE"), ("a", "retry", "completed", "")] == _story(execution)
+    assert ["reset", None] == execution.failure_causes()
+    assert 100 < execution.receipt().attempts[1].started_ms < 2000
 
 
 async def test_a_key_that_is_refused_everywhere_is_an_upstream_that_is_not_there(stack: Stack) -> None:
     """Each target is asked once."""
-    refused = UpstreamMisconfigured("not available")
+    rejected = UpstreamMisconfigured("not available")
     with pytest.raises(UpstreamMisconfigured):
-        await stack.answers(a=refused, b=refused, c=refused).run().complete()
+        await stack.answers(a=rejected, b=rejected, c=rejected).run().complete()
     assert "abc" == stack.asked()
 
 
@@ -164,10 +164,10 @@ async def test_what_nobody_can_do_now_may_be_possible_later(stack: Stack) -> Non
     """Where one target cannot do it and others are not well, the caller is told to come again."""
     stack.answers(a=UnsupportedParameter("`audio` is not supported", param="audio"))
     for target in stack.router.targets:
-        target.well = target.backend_name == "a"
-    with pytest.raises(UpstreamUnavailable) as told:
+        target.healthy = target.backend_name == "a"
+    with pytest.raises(UpstreamUnavailable) as reported:
         await stack.run().complete()
-    assert 1 == told.value.retry_after
+    assert 1 == reported.value.retry_after
 
 
 async def test_nothing_is_asked_past_the_deadline(stack: Stack) -> None:
@@ -181,20 +181,22 @@ async def test_nothing_is_asked_past_the_deadline(stack: Stack) -> None:
 async def test_a_broken_stream_goes_on_at_the_next_target(stack: Stack) -> None:
     """That one is asked to go on from the text delivered, and the usage is that of both."""
     stack.answers(a=_broken("The capital", " is"), b=chunks(" Paris", "."))
-    run = stack.run()
-    text, answer = await _text(run)
+    execution = stack.run()
+    text, answer = await _text(execution)
     assert "The capital is Paris." == text
     call = stack.backends["b"].calls[0]
     assert (True, "assistant", "The capital is") == (
-        call.continues,
+        call.is_continuation,
         call.request.messages[-1].role,
         call.request.messages[-1].content.string_value,
     )
-    assert [("a", "first", "failed", "STREAM_BROKEN"), ("b", "continuation", "completed", "")] == _story(run)
-    first, second = run.receipt().attempts
+    assert [("a", "first", "failed", "STREAM_BROKEN"), ("b", "continuation", "completed", "")] == _story(execution)
+    first, second = execution.receipt().attempts
     assert (True, 4, False) == (first.estimated, first.usage.completion_tokens, second.estimated)
     assert (
-        first.usage.total_tokens + USAGE.total_tokens == answer.usage.total_tokens == run.receipt().usage.total_tokens
+        first.usage.total_tokens + USAGE.total_tokens
+        == answer.usage.total_tokens
+        == execution.receipt().usage.total_tokens
     )
     assert "stop" == answer.choices[0].finish_reason
 
@@ -203,17 +205,19 @@ async def test_a_target_that_cannot_go_on_is_asked_from_the_beginning(stack: Sta
     """Its answer is spliced in: one that says beforehand that it cannot is asked once, one that refuses twice."""
     stack.answers(a=_broken("The capital"), b=chunks("The cap", "ital is Paris."))
     stack.backends["b"].can_continue = False
-    run = stack.run()
-    assert "The capital is Paris." == (await _text(run))[0]
-    assert ["first", "splice"] == [one.kind for one in run.receipt().attempts]
+    execution = stack.run()
+    assert "The capital is Paris." == (await _text(execution))[0]
+    assert ["first", "skip_prefix"] == [one.kind for one in execution.receipt().attempts]
 
     def refuse(call: UpstreamCall) -> object:
-        return UpstreamRejected("no prefill") if call.continues else chunks("The capital is Paris.")
+        return UpstreamRejected("no prefill") if call.is_continuation else chunks("The capital is Paris.")
 
     stack.backends["b"].can_continue = True
-    run = stack.answers(a=_broken("The capital"), b=refuse).run()
-    assert "The capital is Paris." == (await _text(run))[0]
-    assert [("b", "continuation", "failed"), ("b", "splice", "completed")] == [one[:3] for one in _story(run)[1:]]
+    execution = stack.answers(a=_broken("The capital"), b=refuse).run()
+    assert "The capital is Paris." == (await _text(execution))[0]
+    assert [("b", "continuation", "failed"), ("b", "skip_prefix", "completed")] == [
+        one[:3] for one in _story(execution)[1:]
+    ]
 
 
 async def test_the_rest_of_an_answer_may_break_off_too(stack: Stack) -> None:
@@ -224,23 +228,23 @@ async def test_the_rest_of_an_answer_may_break_off_too(stack: Stack) -> None:
     stack.answers(a=_broken(" 1,"), b=chunks(" 1,", ' "b": 2}'))
     assert ' 1, "b": 2}' == (await _text(stack.run(request=request)))[0]
     request.ClearField("response_format")
-    run = stack.answers(b=UpstreamRejected("no prefill"), c=UpstreamRejected("no prefill")).run(request=request)
+    execution = stack.answers(b=UpstreamRejected("no prefill"), c=UpstreamRejected("no prefill")).run(request=request)
     with pytest.raises(StreamBroken):
-        await _text(run)
-    assert ["first", "continuation", "splice"] == [one.kind for one in run.receipt().attempts]
+        await _text(execution)
+    assert ["first", "continuation", "skip_prefix"] == [one.kind for one in execution.receipt().attempts]
 
 
-async def test_an_answer_that_does_not_fit_is_not_spliced(stack: Stack) -> None:
+async def test_an_answer_that_does_not_fit_is_a_prefix_mismatch(stack: Stack) -> None:
     """The next one may fit; where none does, the caller is told how the stream broke off at first."""
     for backend in stack.backends.values():
         backend.can_continue = False
-    run = stack.answers(a=_broken("The capital"), b=chunks("A city"), c=chunks("The capital!")).run()
-    assert "The capital!" == (await _text(run))[0]
-    assert ("b", "splice", "misfit", "") == _story(run)[1]
-    run = stack.answers(c=chunks("A town")).run()
+    execution = stack.answers(a=_broken("The capital"), b=chunks("A city"), c=chunks("The capital!")).run()
+    assert "The capital!" == (await _text(execution))[0]
+    assert ("b", "skip_prefix", "prefix_mismatch", "") == _story(execution)[1]
+    execution = stack.answers(c=chunks("A town")).run()
     with pytest.raises(StreamBroken, match="m broke off"):
-        await _text(run)
-    assert "misfit" == run.receipt().attempts[2].outcome
+        await _text(execution)
+    assert "prefix_mismatch" == execution.receipt().attempts[2].outcome
 
 
 async def test_tool_calls_are_not_gone_on_with(stack: Stack) -> None:
@@ -257,12 +261,12 @@ async def test_a_whole_answer_that_was_begun_anew_may_be_continued(stack: Stack)
     call = ChatCompletionChunk()
     call.choices.add(index=0, delta=Delta()).delta.tool_calls.add(index=0, id="call_1")
     stack.answers(a=[call, StreamBroken("m broke off")], b=_broken("The capital"), c=chunks(" is Paris."))
-    run = stack.run()
-    answer = await run.complete()
+    execution = stack.run()
+    answer = await execution.complete()
     assert "The capital is Paris." == answer.choices[0].message.content.string_value
     assert not answer.choices[0].message.tool_calls
     assert "The capital" == stack.backends["c"].calls[0].request.messages[-1].content.string_value
-    assert ["first", "fallback", "continuation"] == [one.kind for one in run.receipt().attempts]
+    assert ["first", "fallback", "continuation"] == [one.kind for one in execution.receipt().attempts]
 
 
 async def test_a_model_may_forbid_it(stack: Stack) -> None:
@@ -275,76 +279,76 @@ async def test_a_model_may_forbid_it(stack: Stack) -> None:
 async def test_counts_that_cannot_be_true_break_nothing(stack: Stack) -> None:
     """What a backend counts may not fit beside what the others count."""
     absurd = ChatCompletionChunk(usage=Usage(prompt_tokens=2**32 - 1, completion_tokens=1, total_tokens=2**32 - 1))
-    run = stack.answers(a=[absurd, *_broken("One")], b=chunks(" two")).run()
-    text, answer = await _text(run)
+    execution = stack.answers(a=[absurd, *_broken("One")], b=chunks(" two")).run()
+    text, answer = await _text(execution)
     assert ("One two", 2**32 - 1) == (text, answer.usage.total_tokens)
-    assert 2**32 - 1 == run.receipt().usage.total_tokens
+    assert 2**32 - 1 == execution.receipt().usage.total_tokens
 
 
 async def test_a_stream_that_breaks_after_its_last_word_is_whole(stack: Stack) -> None:
     """Every choice was finished: nothing is missing but the count, which is estimated."""
     last = chunks("Hello")[-1]
     last.ClearField("usage")
-    run = stack.answers(a=[*chunks("Hello")[:-1], last, StreamBroken("m broke off")]).run()
-    text, answer = await _text(run)
+    execution = stack.answers(a=[*chunks("Hello")[:-1], last, StreamBroken("m broke off")]).run()
+    text, answer = await _text(execution)
     assert ("Hello", 2, "a") == (text, answer.usage.completion_tokens, stack.asked())
 
 
 async def test_the_continuation_may_break_off_too(stack: Stack) -> None:
     """Then the next one goes on from all that was delivered."""
     stack.answers(a=_broken("One"), b=_broken(" two"), c=chunks(" three"))
-    run = stack.run()
-    assert "One two three" == (await _text(run))[0]
+    execution = stack.run()
+    assert "One two three" == (await _text(execution))[0]
     assert "One two" == stack.backends["c"].calls[0].request.messages[-1].content.string_value
-    assert "m" == run.model_id
+    assert "m" == execution.model_id
 
 
 async def test_a_stream_without_a_token_is_another_targets(stack: Stack) -> None:
     """The role alone is not an answer: it is not delivered, and nothing has to be gone on with."""
     role = ChatCompletionChunk()
     role.choices.add(index=0, delta=Delta(role="assistant"))
-    run = stack.answers(a=[role, StreamBroken("m broke off")], b=chunks("Hello")).run()
-    assert "Hello" == (await _text(run))[0]
-    assert not stack.backends["b"].calls[0].continues
+    execution = stack.answers(a=[role, StreamBroken("m broke off")], b=chunks("Hello")).run()
+    assert "Hello" == (await _text(execution))[0]
+    assert not stack.backends["b"].calls[0].is_continuation
 
 
 async def test_a_refused_request_waits_for_no_rival(stack: Stack) -> None:
     """The rival's own refusal is no matter: the first one may still answer."""
-    asked, never = asyncio.Event(), asyncio.Event()
+    upstream, never = asyncio.Event(), asyncio.Event()
 
     def rival(_: UpstreamCall) -> object:
-        asked.set()
+        upstream.set()
         return [never]
 
-    stack.answers(a=lambda _: [asked, UpstreamRejected("no such thing")], b=rival)
+    stack.answers(a=lambda _: [upstream, UpstreamRejected("no such thing")], b=rival)
     with pytest.raises(UpstreamRejected):
         await asyncio.wait_for(_text(stack.run("hedged")), 10)
     assert stack.backends["b"].closed.is_set()
     gate = asyncio.Event()
     asyncio.get_running_loop().call_later(0.1, gate.set)
-    run = stack.answers(a=lambda _: [gate, *chunks("late")], b=UpstreamRejected("not here")).run("hedged")
-    assert "late" == (await _text(run))[0]
+    execution = stack.answers(a=lambda _: [gate, *chunks("late")], b=UpstreamRejected("not here")).run("hedged")
+    assert "late" == (await _text(execution))[0]
 
 
 async def test_a_slow_first_token_is_asked_for_elsewhere_too(stack: Stack) -> None:
     """The faster one answers, the other is closed; a fast first one has no rival."""
     never = asyncio.Event()
-    run = stack.answers(a=lambda _: [never], b=chunks("Hello")).run("hedged")
-    assert "Hello" == (await _text(run))[0]
-    assert [("a", "first", "cancelled", ""), ("b", "hedge", "completed", "")] == _story(run)
+    execution = stack.answers(a=lambda _: [never], b=chunks("Hello")).run("hedged")
+    assert "Hello" == (await _text(execution))[0]
+    assert [("a", "first", "cancelled", ""), ("b", "hedge", "completed", "")] == _story(execution)
     assert stack.backends["a"].closed.is_set()
-    run = stack.answers(a=chunks("Hi")).run("hedged")
-    assert "Hi" == (await _text(run))[0]
-    assert 1 == len(run.receipt().attempts)
+    execution = stack.answers(a=chunks("Hi")).run("hedged")
+    assert "Hi" == (await _text(execution))[0]
+    assert 1 == len(execution.receipt().attempts)
 
 
 async def test_a_slow_continuation_is_hedged_too(stack: Stack) -> None:
     """A target that is asked to go on and is silent does not hold up the rest of the answer."""
     stack.answers(a=_broken("The capital"), b=lambda _: [asyncio.Event()], c=chunks(" is Paris."))
-    run = stack.run("hasty")
-    assert "The capital is Paris." == (await asyncio.wait_for(_text(run), 10))[0]
+    execution = stack.run("hasty")
+    assert "The capital is Paris." == (await asyncio.wait_for(_text(execution), 10))[0]
     assert [("b", "continuation", "cancelled"), ("c", "continuation", "completed")] == [
-        one[:3] for one in _story(run)[1:]
+        one[:3] for one in _story(execution)[1:]
     ]
     assert stack.backends["b"].closed.is_set()
 
@@ -353,13 +357,13 @@ async def test_a_hedge_that_fails_leaves_the_first_one_to_answer(stack: Stack) -
     """And where both fail, the caller reads why the first did."""
     gate = asyncio.Event()
     asyncio.get_running_loop().call_later(0.1, gate.set)
-    run = stack.answers(a=lambda _: [gate, *chunks("late")], b=UpstreamTimeout("b")).run("hedged")
-    assert "late" == (await _text(run))[0]
+    execution = stack.answers(a=lambda _: [gate, *chunks("late")], b=UpstreamTimeout("b")).run("hedged")
+    assert "late" == (await _text(execution))[0]
     gate.clear()
     asyncio.get_running_loop().call_later(0.1, gate.set)
-    run = stack.answers(a=lambda _: [gate, UpstreamTimeout("a")]).run("hedged")
+    execution = stack.answers(a=lambda _: [gate, UpstreamTimeout("a")]).run("hedged")
     with pytest.raises(UpstreamTimeout, match=r"^[ab]$"):
-        await _text(run)
+        await _text(execution)
 
 
 async def test_the_slower_one_of_two_may_still_go_on_with_a_broken_stream(stack: Stack) -> None:
@@ -371,30 +375,30 @@ async def test_the_slower_one_of_two_may_still_go_on_with_a_broken_stream(stack:
 
     gate = asyncio.Event()
     asyncio.get_running_loop().call_later(0.1, gate.set)
-    run = stack.answers(a=lambda _: [gate, *_broken("It is")], b=second).run("hedged")
-    assert "It is Paris." == (await _text(run))[0]
+    execution = stack.answers(a=lambda _: [gate, *_broken("It is")], b=second).run("hedged")
+    assert "It is Paris." == (await _text(execution))[0]
     story = [("a", "first", "failed"), ("b", "hedge", "cancelled"), ("b", "continuation", "completed")]
-    assert story == [one[:3] for one in _story(run)]
+    assert story == [one[:3] for one in _story(execution)]
 
 
 async def test_a_caller_who_leaves_closes_every_stream(stack: Stack) -> None:
     """Those of a hedge as well; what was said is estimated, and no attempt counts as failed."""
     never = asyncio.Event()
     stack.answers(a=lambda _: [never], b=lambda _: [never])
-    run = stack.run("hedged")
-    task = asyncio.ensure_future(_text(run))
+    execution = stack.run("hedged")
+    task = asyncio.ensure_future(_text(execution))
     while len(stack.backends["b"].calls) < 1:
         await asyncio.sleep(0.005)
     task.cancel()
     await asyncio.wait({task})
     assert stack.backends["a"].closed.is_set()
     assert stack.backends["b"].closed.is_set()
-    assert ["cancelled", "cancelled"] == [one.outcome for one in run.receipt().attempts]
+    assert ["cancelled", "cancelled"] == [one.outcome for one in execution.receipt().attempts]
 
-    run = stack.answers(a=lambda _: [*chunks("Hello there")[:1], never]).run("alone")
-    async with aclosing(run.stream()) as stream:
+    execution = stack.answers(a=lambda _: [*chunks("Hello there")[:1], never]).run("alone")
+    async with aclosing(execution.stream()) as stream:
         await anext(stream)
-    (left,) = run.receipt().attempts
+    (left,) = execution.receipt().attempts
     assert ("cancelled", True, 3) == (left.outcome, left.estimated, left.usage.completion_tokens)
 
 
@@ -425,9 +429,9 @@ async def test_a_receipt_says_what_it_cost(stack: Stack) -> None:
     answer = completion("Hello")
     answer.usage.CopyFrom(Usage(prompt_tokens=1000, completion_tokens=10, total_tokens=1010))
     answer.usage.prompt_tokens_details.cached_tokens = 400
-    run = stack.answers(a=answer).run("alone")
-    await run.complete()
-    receipt = run.receipt()
+    execution = stack.answers(a=answer).run("alone")
+    await execution.complete()
+    receipt = execution.receipt()
     assert (600 * 10 + 400 * 1 + 10 * 100) / 1e6 == pytest.approx(receipt.cost)
     assert ("alone", "a", "one", receipt.cost) == (
         receipt.attempts[0].model,
@@ -435,9 +439,9 @@ async def test_a_receipt_says_what_it_cost(stack: Stack) -> None:
         receipt.attempts[0].target_model,
         receipt.attempts[0].cost,
     )
-    run = stack.answers(a=UpstreamTimeout("slow")).run("m")
-    await run.complete()
-    assert not run.receipt().HasField("cost")
+    execution = stack.answers(a=UpstreamTimeout("slow")).run("m")
+    await execution.complete()
+    assert not execution.receipt().HasField("cost")
 
 
 _OF_DEFAULTS = [
@@ -450,16 +454,16 @@ _OF_DEFAULTS = [
 @pytest.mark.parametrize("error", _OF_DEFAULTS, ids=lambda error: f"{type(error).__name__} {error.param}")
 async def test_a_caller_is_not_blamed_for_a_default_of_the_operator(stack: Stack, error: ParleyError) -> None:
     """The next target is asked; without one the caller gets a server's error, and the log what was refused."""
-    run = stack.answers(a=error).run("preset")
-    await run.complete()
+    execution = stack.answers(a=error).run("preset")
+    await execution.complete()
     assert "ab" == stack.asked()
-    assert [("a", "first", "failed", "UPSTREAM_UNAVAILABLE"), ("b", "fallback", "completed", "")] == _story(run)
+    assert [("a", "first", "failed", "UPSTREAM_UNAVAILABLE"), ("b", "fallback", "completed", "")] == _story(execution)
 
-    run = stack.run("only")
+    execution = stack.run("only")
     with pytest.raises(UpstreamMisconfigured, match="not available") as raised:
-        await run.complete()
+        await execution.complete()
     assert raised.value.param is None
-    [cause] = run.causes()
+    [cause] = execution.failure_causes()
     assert cause is not None
     assert f"`defaults.{'temperature' if error.param == 'temperature' else 'max_tokens'}`" in cause
     assert error.message in cause
@@ -469,9 +473,9 @@ async def test_a_caller_is_not_blamed_for_a_default_of_the_operator(stack: Stack
 @pytest.mark.parametrize("error", _OF_DEFAULTS, ids=lambda error: f"{type(error).__name__} {error.param}")
 async def test_a_caller_gets_the_refusal_of_a_parameter_of_their_own(stack: Stack, error: ParleyError) -> None:
     """A default that the request overrides is not the operator's any more."""
-    asked = CreateChatCompletionRequest(temperature=1.6, max_completion_tokens=9)
+    upstream = CreateChatCompletionRequest(temperature=1.6, max_completion_tokens=9)
     with pytest.raises(type(error)) as raised:
-        await stack.answers(a=error).run("only", asked).complete()
+        await stack.answers(a=error).run("only", upstream).complete()
     assert error.param == raised.value.param
 
 
@@ -504,7 +508,7 @@ async def test_a_caller_is_not_blamed_for_what_parley_adds(stack: Stack) -> None
     error = UpstreamRejected("unknown parameter", param="stream_options")
     with pytest.raises(UpstreamMisconfigured):
         await _text(stack.answers(a=error).run("alone"))
-    asked = CreateChatCompletionRequest()
-    asked.stream_options.include_usage = True
+    upstream = CreateChatCompletionRequest()
+    upstream.stream_options.include_usage = True
     with pytest.raises(UpstreamRejected):
-        await _text(stack.run("alone", asked))
+        await _text(stack.run("alone", upstream))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from parley.core.routing.first_token_latency import FirstTokens
+from parley.core.routing.first_token_latency import FirstTokenLatency
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_late_is_half_as_long_again_as_nearly_all_of_the_latest_twenty(
     seconds: list[float], late_after: float | None
 ) -> None:
     """At least two seconds; one outlier does not count, and less than five are too few."""
-    known = FirstTokens()
+    known = FirstTokenLatency()
     for one in seconds:
         known.add(one)
-    assert late_after == known.late_after()
+    assert late_after == known.late_threshold()

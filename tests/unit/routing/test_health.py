@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from parley.config import Health, parse
+from parley.config import HealthCheck, parse
 from parley.core.errors import ParleyError, UpstreamUnavailable
 from parley.core.ports import Caller
-from parley.core.routing.health import HealthWatch
+from parley.core.routing.health import HealthChecker
 from parley.core.routing.router import Router
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from tests.rpc.scripted import ScriptedBackend
@@ -49,13 +49,15 @@ class Watched:
         backends = {"a": self.a, "b": self.b}
         self.router = Router(parse(CONFIG, "f"), backends)
         self.targets = {target.name: target for target in self.router.targets}
-        self.watch = HealthWatch(backends, {"a": Health(interval=0.005, timeout=0.05)}, self.router.targets)
+        self.watch = HealthChecker(backends, {"a": HealthCheck(interval=0.005, timeout=0.05)}, self.router.targets)
 
     async def asked(self, model: str) -> str:
         """Makes a call; returns which backend was asked."""
         before = len(self.a.calls)
         found = self.router.model(Caller("default", "key_1"), model)
-        await self.router.run(found, CreateChatCompletionRequest(), [], session_id=None, deadline=None).complete()
+        await self.router.new_execution(
+            found, CreateChatCompletionRequest(), [], session_id=None, deadline=None
+        ).complete()
         return "a" if len(self.a.calls) > before else "b"
 
 
@@ -79,36 +81,36 @@ async def test_a_backend_that_is_not_well_is_left_out_until_it_is(watched: Watch
     """All its targets are, and no others; where a model has no other the caller is told at once."""
     assert "a" == await watched.asked("m")
     watched.a.cause = "loading"
-    await until(lambda: not watched.targets["a/one"].well)
-    assert (False, True) == (watched.targets["a/two"].well, watched.targets["b"].well)
+    await until(lambda: not watched.targets["a/one"].healthy)
+    assert (False, True) == (watched.targets["a/two"].healthy, watched.targets["b"].healthy)
     assert "b" == await watched.asked("m")
     with pytest.raises(ParleyError, match="is not available") as caught:
         await watched.asked("other")
     assert "health check" in (caught.value.cause or "")
     watched.a.cause = None
-    await until(lambda: watched.targets["a/one"].well)
+    await until(lambda: watched.targets["a/one"].healthy)
     assert "a" == await watched.asked("m")
 
 
 async def test_a_backend_that_says_nothing_is_not_well(watched: Watched) -> None:
     """After `timeout`; and it is asked again."""
     watched.a.hangs = True
-    await until(lambda: not watched.targets["a/one"].well)
+    await until(lambda: not watched.targets["a/one"].healthy)
     watched.a.hangs = False
-    await until(lambda: watched.targets["a/one"].well)
+    await until(lambda: watched.targets["a/one"].healthy)
 
 
 async def test_a_backend_that_is_well_again_need_not_wait_for_its_breaker(watched: Watched) -> None:
     """Its pause ends when the check says so: the next call is the probe."""
     breaker = watched.targets["a/one"].breaker
     watched.a.cause = "down"
-    await until(lambda: not watched.targets["a/one"].well)
+    await until(lambda: not watched.targets["a/one"].healthy)
     while breaker.is_closed:
-        permit = breaker.enter()
+        permit = breaker.try_acquire_permit()
         assert permit is not None
-        breaker.failed(permit)
+        breaker.record_failure(permit)
     watched.a.cause = None
-    await until(lambda: watched.targets["a/one"].well)
+    await until(lambda: watched.targets["a/one"].healthy)
     assert not breaker.is_closed
     assert "a" == await watched.asked("m")
     assert breaker.is_closed
@@ -118,9 +120,9 @@ async def test_checks_that_go_on_well_leave_an_open_breaker_alone(watched: Watch
     """It fails at calls and not at checks: those say nothing new, and the pause holds."""
     breaker = watched.targets["a/one"].breaker
     while breaker.is_closed:
-        permit = breaker.enter()
+        permit = breaker.try_acquire_permit()
         assert permit is not None
-        breaker.failed(permit)
+        breaker.record_failure(permit)
     checks = watched.a.checks
     await until(lambda: watched.a.checks > checks + 2)
     assert "b" == await watched.asked("m")

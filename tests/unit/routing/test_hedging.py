@@ -9,10 +9,10 @@ import pytest
 from parley.config import Retries
 from parley.core.routing import hedging
 from parley.core.routing.attempts import Attempt
-from parley.core.routing.budget import Budget
-from parley.core.routing.retry_state import Course
-from parley.core.routing.upstream_stream import Asked
-from parley.core.usage.attempts import Kind, Outcome
+from parley.core.routing.budget import RetryBudget
+from parley.core.routing.retry_state import RetryState
+from parley.core.routing.upstream_stream import UpstreamStream
+from parley.core.usage.attempts import AttemptKind, AttemptOutcome
 from tests.rpc.scripted import ScriptedBackend, chunks
 from tests.unit.routing.routes import CALL, Clock, candidates
 
@@ -23,16 +23,18 @@ class Race:
     def __init__(self) -> None:
         clock = Clock()
         self.candidates = candidates(clock, "a", "b")
-        self.course = Course("m", self.candidates, Retries(), Budget(1, clock), deadline=None, clock=clock)
+        self.retry_state = RetryState(
+            "m", self.candidates, Retries(), RetryBudget(1, clock), deadline=None, clock=clock
+        )
         for candidate in self.candidates:
             self._backend(candidate.target.backend).answer = lambda _: [chunks("Hi")[0], asyncio.Event()]
 
-    async def asked(self, place: int) -> Asked:
+    async def asked(self, place: int) -> UpstreamStream:
         """Asks one of them, up to its token."""
-        attempt = self.course.begin(self.candidates[place], CALL, Kind.FIRST)
-        asked = Asked(self.course, cast(Attempt, attempt))
-        await asked.reach_token()
-        return asked
+        attempt = self.retry_state.start_attempt(self.candidates[place], CALL, AttemptKind.FIRST)
+        upstream = UpstreamStream(self.retry_state, cast(Attempt, attempt))
+        await upstream.wait_first_token()
+        return upstream
 
     def closed(self) -> list[bool]:
         """Tells whose stream is closed."""
@@ -53,18 +55,18 @@ async def test_a_tie_has_one_winner(race: Race) -> None:
     """Of two tokens that come at the same moment one is taken; the other stream is closed, its attempt over."""
     start = asyncio.Event()
 
-    async def lane(kind: Kind) -> Asked:
-        asked = await race.asked(0 if kind is Kind.FIRST else 1)
+    async def lane(kind: AttemptKind) -> UpstreamStream:
+        upstream = await race.asked(0 if kind is AttemptKind.FIRST else 1)
         await start.wait()
-        return asked
+        return upstream
 
     racing = asyncio.create_task(hedging.race(lane, lambda: 0.0, lambda: True))
-    while len([one for one in race.course.attempts if one.first_token]) < 2:
+    while len([one for one in race.retry_state.attempts if one.first_token]) < 2:
         await asyncio.sleep(0)
     start.set()
     winner = await racing
-    lost = next(attempt for attempt in race.course.attempts if attempt is not winner.attempt)
-    assert (None, Outcome.CANCELLED) == (winner.attempt.outcome, lost.outcome)
+    lost = next(attempt for attempt in race.retry_state.attempts if attempt is not winner.attempt)
+    assert (None, AttemptOutcome.CANCELLED) == (winner.attempt.outcome, lost.outcome)
     assert [False, True] == sorted(race.closed())
 
 
@@ -72,8 +74,8 @@ async def test_a_caller_who_leaves_while_the_loser_is_ended_leaves_nothing(race:
     """The winner's stream is closed too: nobody is there any more to read it."""
     ending, ended = asyncio.Event(), asyncio.Event()
 
-    async def lane(kind: Kind) -> Asked:
-        if kind is Kind.HEDGE:
+    async def lane(kind: AttemptKind) -> UpstreamStream:
+        if kind is AttemptKind.HEDGE:
             return await race.asked(1)
         try:
             await asyncio.Event().wait()
@@ -89,18 +91,18 @@ async def test_a_caller_who_leaves_while_the_loser_is_ended_leaves_nothing(race:
     with pytest.raises(asyncio.CancelledError):
         await racing
     assert [False, True] == race.closed()
-    assert Outcome.CANCELLED == race.course.attempts[0].outcome
+    assert AttemptOutcome.CANCELLED == race.retry_state.attempts[0].outcome
 
 
 async def test_a_call_that_is_cancelled_twice_leaves_nothing(race: Race) -> None:
     """The second time may come while the lanes are being ended: a token that has just come is given up all the same."""
     ending, ended = asyncio.Event(), asyncio.Event()
 
-    async def lane(kind: Kind) -> Asked:
-        if kind is Kind.HEDGE:
-            asked = await race.asked(1)
+    async def lane(kind: AttemptKind) -> UpstreamStream:
+        if kind is AttemptKind.HEDGE:
+            upstream = await race.asked(1)
             racing.cancel()
-            return asked
+            return upstream
         with suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
         ending.set()
@@ -116,4 +118,4 @@ async def test_a_call_that_is_cancelled_twice_leaves_nothing(race: Race) -> None
         await racing
     while not race.closed()[1]:
         await asyncio.sleep(0)
-    assert Outcome.CANCELLED == race.course.attempts[0].outcome
+    assert AttemptOutcome.CANCELLED == race.retry_state.attempts[0].outcome

@@ -29,7 +29,7 @@ models:
 ANYONE = Caller("default", "key_1")
 FIRST_TOKEN = 120.0
 
-both_ways = pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+both_ways = pytest.mark.parametrize("is_stream", [True, False], ids=["streamed", "whole"])
 
 
 class Backend:
@@ -82,61 +82,61 @@ class World:
         self.router = Router(parse(CONFIG, "f"), {"a": self.a, "b": self.b}, clock=self.loop.time)
         self.answers: list[tuple[float, float, str]] = []  # when it was asked, how long it took, what came
 
-    async def call(self, model: str = "m", *, streamed: bool = True) -> tuple[float, str]:
+    async def call(self, model: str = "m", *, is_stream: bool = True) -> tuple[float, str]:
         """Makes a call; returns how long it took, and who answered."""
         found, request = self.router.model(ANYONE, model), CreateChatCompletionRequest()
-        begun = self.loop.time()
-        run = self.router.run(found, request, request.messages, session_id=None, deadline=None)
+        started = self.loop.time()
+        execution = self.router.new_execution(found, request, request.messages, session_id=None, deadline=None)
         try:
-            if streamed:
-                text = "".join([choice.delta.content async for chunk in run.stream() for choice in chunk.choices])
+            if is_stream:
+                text = "".join([choice.delta.content async for chunk in execution.stream() for choice in chunk.choices])
             else:
-                text = (await run.complete()).choices[0].message.content.string_value
+                text = (await execution.complete()).choices[0].message.content.string_value
         except ParleyError as error:
             text = type(error).__name__
-        self.answers.append((begun, self.loop.time() - begun, text))
+        self.answers.append((started, self.loop.time() - started, text))
         return self.answers[-1][1:]
 
-    async def calls(self, seconds: float, each: float, model: str = "m", *, streamed: bool = True) -> None:
+    async def calls(self, seconds: float, each: float, model: str = "m", *, is_stream: bool = True) -> None:
         """Makes a call each so many seconds, for so long, whether or not the earlier ones have ended; then waits."""
         running = []
         for _ in range(round(seconds / each)):
-            running.append(asyncio.create_task(self.call(model, streamed=streamed)))
+            running.append(asyncio.create_task(self.call(model, is_stream=is_stream)))
             await asyncio.sleep(each)
         await asyncio.gather(*running)
 
-    def since(self, begun: float) -> list[tuple[float, str]]:
+    def since(self, started: float) -> list[tuple[float, str]]:
         """Returns the answers to calls that were made since then."""
-        return [(took, text) for at, took, text in self.answers if at >= begun]
+        return [(took, text) for at, took, text in self.answers if at >= started]
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["fresh", "known to be fast"])
 @both_ways
-def test_s07_a_slow_first_token_is_answered_within_15_seconds(streamed: bool, known: bool) -> None:
+def test_s07_a_slow_first_token_is_answered_within_15_seconds(is_stream: bool, known: bool) -> None:
     """Again and again: a target that is always slow does not become one that is waited for."""
 
     async def main() -> None:
         world = World()
         if known:
-            await world.calls(20, 1, streamed=streamed)
+            await world.calls(20, 1, is_stream=is_stream)
         world.a.seconds = lambda: 20.0
-        begun = world.loop.time()
+        started = world.loop.time()
         for _ in range(60):
-            await world.call(streamed=streamed)
-        assert max(took for took, _ in world.since(begun)) <= (3 if known else 11)
-        assert {"b"} == {text for _, text in world.since(begun)}
+            await world.call(is_stream=is_stream)
+        assert max(took for took, _ in world.since(started)) <= (3 if known else 11)
+        assert {"b"} == {text for _, text in world.since(started)}
 
     virtual_time.run(main())
 
 
 @both_ways
-def test_s06_no_response_at_all_is_answered_within_15_seconds(streamed: bool) -> None:
+def test_s06_no_response_at_all_is_answered_within_15_seconds(is_stream: bool) -> None:
     """By the next target, and the silent one is asked once a call."""
 
     async def main() -> None:
         world = World()
         world.a.seconds = lambda: 10_000.0
-        assert ("b", 1) == ((await world.call(streamed=streamed))[1], len(world.a.asked))
+        assert ("b", 1) == ((await world.call(is_stream=is_stream))[1], len(world.a.asked))
         assert world.answers[0][1] <= 15
 
     virtual_time.run(main())
@@ -276,11 +276,11 @@ def test_without_hedging_waiting_calls_are_evidence_too() -> None:
         world = World()
         await world.calls(10, 0.5, "unhedged")
         world.a.seconds = lambda: 10_000.0
-        begun = world.loop.time()
+        started = world.loop.time()
         await world.calls(10, 0.5, "unhedged")
-        waited = [took for took, _ in world.since(begun) if took > 5]
+        waited = [took for took, _ in world.since(started) if took > 5]
         assert len(waited) <= 10
-        assert {"b"} == {text for _, text in world.since(begun)}
+        assert {"b"} == {text for _, text in world.since(started)}
 
     virtual_time.run(main())
 

@@ -18,11 +18,11 @@ from parley.core.errors import (
 )
 from parley.core.routing.attempts import Attempt
 from parley.core.routing.breaker import Breaker
-from parley.core.routing.budget import Budget
-from parley.core.routing.probe_schedule import Memory, Pause
-from parley.core.routing.retry_state import Course
+from parley.core.routing.budget import RetryBudget
+from parley.core.routing.probe_schedule import InMemoryState, ProbeSchedule
+from parley.core.routing.retry_state import RetryState
 from parley.core.routing.targets import Candidate
-from parley.core.usage.attempts import Kind, Outcome
+from parley.core.usage.attempts import AttemptKind, AttemptOutcome
 from tests.unit.routing.routes import CALL, FAILURES, Clock, candidates
 
 
@@ -43,36 +43,38 @@ class Play:
     def of(self, waiting: list[Candidate]) -> "Play":
         """Plays it to its end."""
         clock = self.clock
-        course = Course(
+        retry_state = RetryState(
             "m",
             waiting,
             self.retries,
-            Budget(0.2, clock),
+            RetryBudget(0.2, clock),
             deadline=self.deadline,
             clock=clock,
             account=self.account,
             jitter=lambda: self.jitter,
         )
         try:
-            self._play(course)
+            self._play(retry_state)
         except ParleyError as error:
             self.error = error
         return self
 
-    def _play(self, course: Course) -> None:
+    def _play(self, retry_state: RetryState) -> None:
         again: Attempt | None = None
         while True:
-            candidate = again.candidate if again else course.next()
-            attempt = course.begin(candidate, CALL, Kind.RETRY if again else Kind.FIRST, again)
+            candidate = again.candidate if again else retry_state.next_candidate()
+            attempt = retry_state.start_attempt(
+                candidate, CALL, AttemptKind.RETRY if again else AttemptKind.FIRST, again
+            )
             assert attempt is not None
             name = candidate.target.name
             failures = self.failures.get(name, [])
             number = sum(one == name for one in self.asked)
             self.asked.append(name)
             if not failures or (number >= len(failures) and failures[-1] != "…"):
-                return course.completed(attempt)
+                return retry_state.completed(attempt)
             kind = failures[number] if number < len(failures) - (failures[-1] == "…") else failures[-2]
-            pause = course.failed(attempt, FAILURES[kind]())
+            pause = retry_state.failed(attempt, FAILURES[kind]())
             again = None if pause is None else attempt
             if pause is not None:
                 self.pauses.append(round(pause, 6))
@@ -114,7 +116,7 @@ def test_a_row_of_the_table(row: str) -> None:
     waiting = candidates(clock, "one", "two")
     played = Play({"one": failures}, clock=clock).of(waiting)
     assert ["one"] * times + ["two"] * next_is_asked == played.asked
-    heard = waiting[0].target.breaker._latest  # noqa: SLF001 - what its breaker was told
+    heard = waiting[0].target.breaker._results  # noqa: SLF001 - what its breaker was told
     assert counts == any(failed for _, failed in heard)
 
 
@@ -126,12 +128,12 @@ def test_a_call_that_is_late_and_then_fails_counts_once(kind: str, opens: bool) 
     breaker = waiting[0].target.breaker
     for _ in range(5):
         assert breaker.is_closed
-        course = Course("m", waiting, Retries(), Budget(1, clock), deadline=None, clock=clock)
-        attempt = course.begin(course.next(), CALL, Kind.FIRST)
+        retry_state = RetryState("m", waiting, Retries(), RetryBudget(1, clock), deadline=None, clock=clock)
+        attempt = retry_state.start_attempt(retry_state.next_candidate(), CALL, AttemptKind.FIRST)
         assert attempt is not None
-        course.late(attempt)
+        retry_state.first_token_late(attempt)
         with suppress(ParleyError):
-            course.failed(attempt, FAILURES[kind]())
+            retry_state.failed(attempt, FAILURES[kind]())
     assert breaker.is_closed != opens
 
 
@@ -140,11 +142,11 @@ def test_a_failure_that_took_long_is_not_waited_for_again(seconds: float, repeat
     """A server that closes after a long silence is asked once; what fails within `connect`, 5 s, may be repeated."""
     clock = Clock()
     waiting = candidates(clock, "one")
-    course = Course("m", waiting, Retries(), Budget(1, clock), deadline=None, clock=clock)
-    attempt = course.begin(course.next(), CALL, Kind.FIRST)
+    retry_state = RetryState("m", waiting, Retries(), RetryBudget(1, clock), deadline=None, clock=clock)
+    attempt = retry_state.start_attempt(retry_state.next_candidate(), CALL, AttemptKind.FIRST)
     assert attempt is not None
     clock.now += seconds
-    assert repeated == (course.failed(attempt, FAILURES["unavailable"]()) is not None)
+    assert repeated == (retry_state.failed(attempt, FAILURES["unavailable"]()) is not None)
 
 
 def test_a_conversation_that_is_too_long_goes_to_the_fallback_and_not_to_the_next_target() -> None:
@@ -200,12 +202,12 @@ def test_who_cannot_be_asked_takes_no_attempt() -> None:
 def test_hedges_are_repetitions_too() -> None:
     """They are taken from the budget, so that a slow backend does not double the traffic of the next one."""
     clock = Clock()
-    budget = Budget(0, clock)
-    course = Course("m", candidates(clock, "a"), Retries(), budget, deadline=None, clock=clock)
-    assert 30 == sum(course.may_hedge() for _ in range(40))
-    course.next()
+    budget = RetryBudget(0, clock)
+    retry_state = RetryState("m", candidates(clock, "a"), Retries(), budget, deadline=None, clock=clock)
+    assert 30 == sum(retry_state.try_hedge() for _ in range(40))
+    retry_state.next_candidate()
     clock.now += 10
-    assert not course.may_hedge()
+    assert not retry_state.try_hedge()
 
 
 def test_nothing_is_begun_past_the_deadline() -> None:
@@ -239,44 +241,44 @@ def test_a_target_that_is_not_well_is_not_asked() -> None:
     """Its health check says so; when it is well again, it is."""
     clock = Clock()
     waiting = candidates(clock, "a", "b")
-    waiting[0].target.well = False
+    waiting[0].target.healthy = False
     assert ["b"] == Play({}, clock=clock).of(waiting).asked
-    waiting[0].target.well = True
+    waiting[0].target.healthy = True
     assert ["a"] == Play({}, clock=clock).of(waiting).asked
 
 
 def test_repetitions_are_a_share_of_the_calls() -> None:
     """Thirty are saved up; then it is one for four calls, and three a second."""
     clock = Clock()
-    budget = Budget(0.25, clock)
-    assert 30 == sum(budget.repeat() for _ in range(100))
+    budget = RetryBudget(0.25, clock)
+    assert 30 == sum(budget.try_withdraw() for _ in range(100))
     for _ in range(40):
-        budget.called()
-    assert 10 == sum(budget.repeat() for _ in range(100))
+        budget.deposit()
+    assert 10 == sum(budget.try_withdraw() for _ in range(100))
     clock.now += 2
-    assert 6 == sum(budget.repeat() for _ in range(100))
+    assert 6 == sum(budget.try_withdraw() for _ in range(100))
 
 
 def test_a_caller_who_leaves_says_nothing_of_the_target() -> None:
     """The attempt is in the receipt as cancelled, and counts for nobody."""
     clock = Clock()
     (one,) = candidates(clock, "a")
-    course = Course("m", [one], Retries(), Budget(0.2, clock), deadline=None, clock=clock)
-    attempt = course.begin(course.next(), CALL, Kind.FIRST)
+    retry_state = RetryState("m", [one], Retries(), RetryBudget(0.2, clock), deadline=None, clock=clock)
+    attempt = retry_state.start_attempt(retry_state.next_candidate(), CALL, AttemptKind.FIRST)
     assert attempt is not None
-    course.left(attempt)
-    course.left(attempt, Outcome.MISFIT)
-    assert (Outcome.CANCELLED, 0) == (attempt.outcome, one.target.breaker._in_a_row)  # noqa: SLF001
+    retry_state.cancelled(attempt)
+    retry_state.cancelled(attempt, AttemptOutcome.PREFIX_MISMATCH)
+    assert (AttemptOutcome.CANCELLED, 0) == (attempt.outcome, one.target.breaker._consecutive_failures)  # noqa: SLF001
 
 
 @pytest.mark.parametrize("kind", ["busy for 60 s", "away for 60 s"])
 def test_a_target_is_not_asked_before_the_time_that_it_has_named(kind: str) -> None:
     """Not by later calls either, nor by another worker's; alone, the caller learns the reason and the time left."""
-    clock, memory = Clock(), Memory()
+    clock, memory = Clock(), InMemoryState()
     waiting = candidates(clock, "a", "b")
     other = candidates(clock, "a")
     for candidate in (waiting[0], other[0]):
-        candidate.target.breaker = Breaker(clock, Pause(memory))
+        candidate.target.breaker = Breaker(clock, ProbeSchedule(memory))
     assert ["a", "b"] == Play({"a": [kind]}, clock=clock).of(waiting).asked
     clock.now += 20
     assert ["b"] == Play({}, clock=clock).of(waiting).asked
@@ -370,11 +372,11 @@ def test_a_dead_target_is_probed_by_its_only_account() -> None:
     """With one tenant, too, a target that answers 500 to everything gets one call in ten seconds, and is used again."""
     clock = Clock()
     (one,) = candidates(clock, "a")
-    asked = 0
+    upstream = 0
     for _ in range(300):
-        asked += len(Play({"a": ["500", "…"]}, Retries(attempts=1), clock=clock, account="only").of([one]).asked)
+        upstream += len(Play({"a": ["500", "…"]}, Retries(attempts=1), clock=clock, account="only").of([one]).asked)
         clock.now += 0.1
-    assert 5 + 2 <= asked <= 5 + 3
+    assert 5 + 2 <= upstream <= 5 + 3
     clock.now += 10
     for _ in range(3):
         assert ["a"] == Play({}, clock=clock, account="only").of([one]).asked

@@ -14,11 +14,11 @@ from structlog.testing import capture_logs
 from parley.config import Retries
 from parley.core.errors import DeadlineExceeded, ParleyError
 from parley.core.routing.attempts import Attempt
-from parley.core.routing.budget import FREE_A_SECOND, MOST, Budget
-from parley.core.routing.probe_schedule import FIRST, LONGEST
-from parley.core.routing.retry_state import Course
+from parley.core.routing.budget import MAX_BALANCE, MIN_RETRIES_PER_SECOND, RetryBudget
+from parley.core.routing.probe_schedule import INITIAL_INTERVAL, MAX_INTERVAL
+from parley.core.routing.retry_state import RetryState
 from parley.core.routing.targets import Candidate
-from parley.core.usage.attempts import Kind
+from parley.core.usage.attempts import AttemptKind
 from tests.unit.routing.routes import CALL, FAILURES, Clock, candidates
 
 ATTEMPTS = 5
@@ -43,16 +43,16 @@ class Watch:
         self.clock = clock
         self.epoch = 0  # counts the changes between closed and open
         self.due: float | None = None  # when a probe may be made; None while closed
-        self.pause = FIRST
+        self.pause = INITIAL_INTERVAL
         self.probe: Attempt | None = None
         self.ends: list[tuple[float, bool]] = []  # of calls begun while it was closed as it is now
         self.epochs: dict[Attempt, int] = {}
         self.probes = 0
-        self.held = 0.0  # until when it has asked not to be called
+        self.lease = 0.0  # until when it has asked not to be called
 
     def begins(self, attempt: Attempt) -> None:
         """Checks that an attempt may begin."""
-        assert self.clock.now >= self.held - 1e-6, "a call before the time that the target has named"
+        assert self.clock.now >= self.lease - 1e-6, "a call before the time that the target has named"
         self.epochs[attempt] = self.epoch
         if self.due is not None:
             assert self.clock.now >= self.due - 1e-6, "a call passed an open breaker"
@@ -63,7 +63,7 @@ class Watch:
     def ends_with(self, attempt: Attempt, kind: str) -> None:
         """Checks what its breaker made of how an attempt ended."""
         begun_in = self.epochs.pop(attempt)
-        self.held = max(self.held, self.clock.now + HELD.get(kind, 0.0))
+        self.lease = max(self.lease, self.clock.now + HELD.get(kind, 0.0))
         if attempt is self.probe:
             self.probe_ends(kind)
         elif self.due is None and begun_in == self.epoch:
@@ -74,7 +74,7 @@ class Watch:
         """After a probe it is closed, or open for as long as is due."""
         self.probe = None
         if kind in COUNTED or kind in SILENT:
-            self.pause = min(2 * self.pause, LONGEST) if kind in COUNTED else self.pause
+            self.pause = min(2 * self.pause, MAX_INTERVAL) if kind in COUNTED else self.pause
             self.due = self.clock.now + self.pause
         else:
             self.due, self.ends, self.epoch = None, [], self.epoch + 1
@@ -87,7 +87,7 @@ class Watch:
         in_a_row = len(self.ends) >= 5 and all(failed for _, failed in self.ends[-5:])
         recent = len(self.ends) == 20 and self.ends[0][0] >= self.clock.now - 30
         if kind in COUNTED and (in_a_row or (recent and sum(failed for _, failed in self.ends) >= 10)):
-            self.pause, self.epoch = FIRST, self.epoch + 1
+            self.pause, self.epoch = INITIAL_INTERVAL, self.epoch + 1
             self.due = self.clock.now + self.pause
 
 
@@ -101,7 +101,7 @@ class World:
         own, backup = candidates(self.clock, "a", "b", "c"), candidates(self.clock, "d", "e", model_id="backup")
         self.waiting = [*own, *backup]
         self.watches = {one.target.name: Watch(one, self.clock) for one in self.waiting}
-        self.budget = Budget(SHARE, self.clock)
+        self.budget = RetryBudget(SHARE, self.clock)
         self.states = dict.fromkeys("abcde", STATES[0])
         self.due: list[tuple[float, int, Callable[[], None]]] = []
         self.number = itertools.count()
@@ -143,7 +143,7 @@ class World:
         """One call: yields how many seconds it waits."""
         deadline = self.clock.now + self.random.choice([0.05, 0.5, 2, 10, 1000])
         waiting = self.random.sample(self.waiting[:3], 3) + self.waiting[3:]
-        course = Course(
+        retry_state = RetryState(
             "m",
             waiting,
             Retries(attempts=ATTEMPTS, share=SHARE),
@@ -154,17 +154,21 @@ class World:
         )
         kinds: list[tuple[str, str]] = []
         try:
-            yield from self.tries(course, deadline, kinds)
+            yield from self.tries(retry_state, deadline, kinds)
         except ParleyError as error:
-            self.check_error(error, course, kinds, deadline)
+            self.check_error(error, retry_state, kinds, deadline)
         self.check_attempts(kinds)
 
-    def tries(self, course: Course, deadline: float, kinds: list[tuple[str, str]]) -> Generator[float, None, None]:
-        """What `Run` does: asks, waits, asks again or the next one."""
+    def tries(
+        self, retry_state: RetryState, deadline: float, kinds: list[tuple[str, str]]
+    ) -> Generator[float, None, None]:
+        """What `Execution` does: asks, waits, asks again or the next one."""
         again: Attempt | None = None
         while True:
-            candidate = again.candidate if again else course.next()
-            attempt = course.begin(candidate, CALL, Kind.RETRY if again else Kind.FIRST, again)
+            candidate = again.candidate if again else retry_state.next_candidate()
+            attempt = retry_state.start_attempt(
+                candidate, CALL, AttemptKind.RETRY if again else AttemptKind.FIRST, again
+            )
             again = None
             if attempt is None:
                 continue
@@ -176,26 +180,26 @@ class World:
             if kind in HELD and self.random.random() > RARELY:
                 kind = "busy"
             if self.random.random() < 0.01:
-                course.left(attempt)
+                retry_state.cancelled(attempt)
                 self.watches[name].ends_with(attempt, "left")
                 kinds.append((name, "left"))
                 return
             kinds.append((name, kind))
             if kind == "fine":
-                course.completed(attempt)
+                retry_state.completed(attempt)
                 self.watches[name].ends_with(attempt, kind)
                 self.answered += 1
                 return
             self.failures += 1
             try:
-                pause = course.failed(attempt, FAILURES[kind]())
+                pause = retry_state.failed(attempt, FAILURES[kind]())
             finally:
                 self.watches[name].ends_with(attempt, kind)
             if pause is not None:
                 assert kind in REPEATED, f"{kind} is repeated"
                 assert self.clock.now + pause < deadline, "a pause beyond the deadline"
                 self.repeats += 1
-                most = MOST + FREE_A_SECOND * (self.clock.now - self.start) + SHARE * self.calls
+                most = MAX_BALANCE + MIN_RETRIES_PER_SECOND * (self.clock.now - self.start) + SHARE * self.calls
                 assert self.repeats <= most, "more repetitions than the budget has"
                 self.tight = max(self.tight, self.repeats / most)
                 again = attempt
@@ -206,20 +210,22 @@ class World:
         assert sum(kind != "unsupported" for _, kind in kinds) <= ATTEMPTS
         for name in {name for name, _ in kinds}:
             failed = [kind for one, kind in kinds[:-1] if one == name]
-            asked = sum(one == name for one, _ in kinds)
-            assert asked <= 1 + 2 + (failed.count("busy for 2 s") > 0)
+            upstream = sum(one == name for one, _ in kinds)
+            assert upstream <= 1 + 2 + (failed.count("busy for 2 s") > 0)
         assert all(kind not in FINAL for _, kind in kinds[:-1]), "asked on after a final failure"
 
-    def check_error(self, error: ParleyError, course: Course, kinds: list[tuple[str, str]], deadline: float) -> None:
+    def check_error(
+        self, error: ParleyError, retry_state: RetryState, kinds: list[tuple[str, str]], deadline: float
+    ) -> None:
         """No call is given up while somebody who may be asked has not been, and there is an attempt left."""
         if isinstance(error, DeadlineExceeded):
             assert self.clock.now >= deadline
             return
         too_long = any(kind == "too long" for _, kind in kinds)
         if len(kinds) < ATTEMPTS and not too_long and (not kinds or kinds[-1][1] not in FINAL):
-            asked = {name for name, _ in kinds}
-            left = [one for one in self.waiting if one.target.name not in asked and one.target.admits()]
-            assert not left or not course.has_more
+            upstream = {name for name, _ in kinds}
+            left = [one for one in self.waiting if one.target.name not in upstream and one.target.admits()]
+            assert not left or not retry_state.has_remaining
 
 
 def test_a_hundred_thousand_failures() -> None:

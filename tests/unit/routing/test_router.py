@@ -10,7 +10,7 @@ from google.protobuf.struct_pb2 import Value
 from parley.config import Config, ConfigError, Model, Target, parse
 from parley.core.errors import InvalidRequest, ModelNotFound
 from parley.core.ports import Caller, UpstreamCall
-from parley.core.routing.router import Router, in_order
+from parley.core.routing.router import Router, order_by_weight
 from parley.core.routing.targets import Candidate, LiveTarget
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
@@ -50,8 +50,8 @@ def _called(
     """What the model's backend is called with."""
     backend = ScriptedBackend()
     router = _router(config, backend)
-    run = router.run(router.model(ANYONE, model), request, messages, session_id=None, deadline=None)
-    asyncio.run(run.complete())
+    execution = router.new_execution(router.model(ANYONE, model), request, messages, session_id=None, deadline=None)
+    asyncio.run(execution.complete())
     return backend.calls[0]
 
 
@@ -94,26 +94,26 @@ def test_the_target_is_asked_by_its_own_name_for_the_model() -> None:
 def test_instructions_come_before_the_whole_conversation() -> None:
     """The upstream sees what its session has, not what the request says; the caller's request stays as it was."""
     request = CreateChatCompletionRequest(messages=[_user("sent")])
-    asked = _asked("told", request, _user("one"), _user("two"))
-    assert ["Be brief.", "one", "two"] == [message.content.string_value for message in asked.messages]
-    assert "system" == asked.messages[0].role
+    upstream = _asked("told", request, _user("one"), _user("two"))
+    assert ["Be brief.", "one", "two"] == [message.content.string_value for message in upstream.messages]
+    assert "system" == upstream.messages[0].role
     assert 1 == len(request.messages)
 
 
 def test_defaults_fill_in_what_the_request_leaves_out() -> None:
     """A parameter of the request wins, zero included; lists are replaced and never joined."""
-    asked = _asked("told", CreateChatCompletionRequest())
+    upstream = _asked("told", CreateChatCompletionRequest())
     assert (0, 10, ["END"]) == (
-        asked.temperature,
-        asked.max_tokens,
-        [v.string_value for v in asked.stop.list_value.values],
+        upstream.temperature,
+        upstream.max_tokens,
+        [v.string_value for v in upstream.stop.list_value.values],
     )
-    assert asked.HasField("temperature")
+    assert upstream.HasField("temperature")
     request = CreateChatCompletionRequest(temperature=1.5, max_completion_tokens=7)
     request.stop.list_value.values.add(string_value="MINE")
-    asked = _asked("told", request)
-    assert (1.5, False, 7) == (asked.temperature, asked.HasField("max_tokens"), asked.max_completion_tokens)
-    assert ["MINE"] == [value.string_value for value in asked.stop.list_value.values]
+    upstream = _asked("told", request)
+    assert (1.5, False, 7) == (upstream.temperature, upstream.HasField("max_tokens"), upstream.max_completion_tokens)
+    assert ["MINE"] == [value.string_value for value in upstream.stop.list_value.values]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_weights_are_shares() -> None:
     """Targets are chosen in proportion to their weights, for sessions and for single calls."""
     candidates = _candidates(Target(backend="a", weight=3), Target(backend="b", weight=1))
     for sessions in ([None] * 4000, [f"session-{number}" for number in range(4000)]):
-        first = Counter(in_order(candidates, session)[0].target.name for session in sessions)
+        first = Counter(order_by_weight(candidates, session)[0].target.name for session in sessions)
         assert 0.70 < first["a"] / 4000 < 0.80
 
 
@@ -149,8 +149,8 @@ def test_a_session_keeps_its_target_when_another_one_goes() -> None:
     """Only the sessions of the target that left move, and they move to the one that came next for them before."""
     candidates = _candidates(*(Target(backend=name) for name in "abc"))
     for number in range(500):
-        before = [one.target.name for one in in_order(candidates, f"s{number}")]
-        after = [one.target.name for one in in_order(candidates[:2], f"s{number}")]
+        before = [one.target.name for one in order_by_weight(candidates, f"s{number}")]
+        after = [one.target.name for one in order_by_weight(candidates[:2], f"s{number}")]
         assert after == [name for name in before if name != "c"]
 
 
@@ -163,5 +163,5 @@ def test_instructions_and_the_caller_s_system_message(mode: str, expected: list[
     own = 'instructions: "Be brief."'
     config = _config(CONFIG.replace(own, f"{own}\n    instructions_mode: {mode}"))
     messages = [system, _user("hi")]
-    asked = _called("told", CreateChatCompletionRequest(messages=messages), messages, config).request
-    assert expected == [message.content.string_value for message in asked.messages]
+    upstream = _called("told", CreateChatCompletionRequest(messages=messages), messages, config).request
+    assert expected == [message.content.string_value for message in upstream.messages]

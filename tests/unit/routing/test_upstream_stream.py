@@ -9,12 +9,12 @@ from parley.config import Model, Retries, Target
 from parley.core.errors import UpstreamUnavailable
 from parley.core.routing import upstream_stream
 from parley.core.routing.attempts import Attempt
-from parley.core.routing.breaker import IN_A_ROW
-from parley.core.routing.budget import Budget
-from parley.core.routing.retry_state import Course
+from parley.core.routing.breaker import CONSECUTIVE_FAILURES
+from parley.core.routing.budget import RetryBudget
+from parley.core.routing.retry_state import RetryState
 from parley.core.routing.targets import Candidate, LiveTarget
-from parley.core.routing.upstream_stream import Asked
-from parley.core.usage.attempts import Kind
+from parley.core.routing.upstream_stream import UpstreamStream
+from parley.core.usage.attempts import AttemptKind
 from tests.rpc.scripted import ScriptedBackend, chunks, completion
 from tests.unit.routing.routes import CALL, Clock
 
@@ -27,17 +27,19 @@ class Narrow:
         target = Target(backend="a", max_concurrent=1)
         self.target = LiveTarget(target, self.backend, None, self.clock)
         self.candidate = Candidate(Model(id="m", targets=[target]), target, self.target)
-        self.course = Course("m", [self.candidate], Retries(), Budget(1, self.clock), deadline=None, clock=self.clock)
+        self.retry_state = RetryState(
+            "m", [self.candidate], Retries(), RetryBudget(1, self.clock), deadline=None, clock=self.clock
+        )
 
     async def begin(self) -> Attempt:
         """Begins an attempt, which has the place then."""
-        attempt = await upstream_stream.begin(self.course, self.candidate, CALL, Kind.FIRST)
+        attempt = await upstream_stream.start_attempt(self.retry_state, self.candidate, CALL, AttemptKind.FIRST)
         assert attempt is not None
         return attempt
 
     async def is_free(self) -> bool:
         """Tells whether there is a place."""
-        return await self.target.take_place(0)
+        return await self.target.acquire_slot(0)
 
 
 @pytest.fixture
@@ -47,17 +49,17 @@ def narrow() -> Narrow:
 
 
 async def _whole(narrow: Narrow) -> None:
-    await upstream_stream.complete(narrow.course, await narrow.begin())
+    await upstream_stream.complete(narrow.retry_state, await narrow.begin())
 
 
 async def _streamed(narrow: Narrow) -> None:
-    asked = Asked(narrow.course, await narrow.begin())
-    await asked.reach_token()
+    upstream = UpstreamStream(narrow.retry_state, await narrow.begin())
+    await upstream.wait_first_token()
     assert not await narrow.is_free()
-    async for _ in asked.rest:
+    async for _ in upstream.rest:
         pass
-    await asked.close()
-    await asked.close()
+    await upstream.close()
+    await upstream.close()
 
 
 Ask = Callable[[Narrow], Awaitable[None]]
@@ -96,12 +98,12 @@ async def test_a_caller_who_leaves_gives_the_place_back(narrow: Narrow, ask: Ask
 async def test_the_first_token_of_a_probe_closes_the_breaker(narrow: Narrow) -> None:
     """Others need not wait until the stream is over, which may take minutes."""
     breaker = narrow.target.breaker
-    for _ in range(IN_A_ROW):
-        breaker.failed(breaker.enter() or 0)
-    narrow.clock.now += breaker.retry_in()
+    for _ in range(CONSECUTIVE_FAILURES):
+        breaker.record_failure(breaker.try_acquire_permit() or 0)
+    narrow.clock.now += breaker.remaining_delay()
     narrow.backend.answer = lambda _: [chunks("Hi")[0], asyncio.Event()]
-    asked = Asked(narrow.course, await narrow.begin())
+    upstream = UpstreamStream(narrow.retry_state, await narrow.begin())
     assert not breaker.is_closed
-    await asked.reach_token()
+    await upstream.wait_first_token()
     assert breaker.is_closed
-    await asked.close()
+    await upstream.close()

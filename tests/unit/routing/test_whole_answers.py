@@ -19,7 +19,7 @@ from parley.core.errors import (
     UpstreamUnrecognized,
 )
 from parley.core.ports import Caller, UpstreamCall
-from parley.core.routing.execution import Run
+from parley.core.routing.execution import Execution
 from parley.core.routing.router import Router
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Delta
@@ -73,11 +73,11 @@ class Stack:
         self.clock = Clock()
         self.router = Router(parse(CONFIG, "f"), {"a": self.a, "b": self.b}, clock=self.clock)
 
-    def run(self, model: str, **fields: object) -> Run:
+    def run(self, model: str, **fields: object) -> Execution:
         """Makes ready a call."""
-        asked = CreateChatCompletionRequest(**fields)  # type: ignore[arg-type]
+        upstream = CreateChatCompletionRequest(**fields)  # type: ignore[arg-type]
         found = self.router.model(ANYONE, model)
-        return self.router.run(found, asked, asked.messages, session_id=None, deadline=None)
+        return self.router.new_execution(found, upstream, upstream.messages, session_id=None, deadline=None)
 
 
 @pytest.fixture
@@ -86,8 +86,8 @@ def stack() -> Stack:
     return Stack()
 
 
-def _story(run: Run) -> list[tuple[str, str, str]]:
-    return [(one.backend, one.kind, one.outcome) for one in run.receipt().attempts]
+def _story(execution: Execution) -> list[tuple[str, str, str]]:
+    return [(one.backend, one.kind, one.outcome) for one in execution.receipt().attempts]
 
 
 def _text(answer: ChatCompletion) -> str:
@@ -108,13 +108,13 @@ async def test_a_whole_answer_is_asked_for_as_a_stream_where_there_is_somewhere_
     stack: Stack, model: str, way: str
 ) -> None:
     """Or as the model says; the answer and its receipt are those of a whole one."""
-    run = stack.run(model)
-    answer = await run.complete()
+    execution = stack.run(model)
+    answer = await execution.complete()
     assert ([way], "Hello", "stop") == (stack.a.ways, _text(answer), answer.choices[0].finish_reason)
     assert USAGE == answer.usage
     assert "assistant" == answer.choices[0].message.role
-    assert [("a", "first", "completed")] == _story(run)
-    assert USAGE == run.receipt().usage
+    assert [("a", "first", "completed")] == _story(execution)
+    assert USAGE == execution.receipt().usage
 
 
 async def test_speech_is_asked_for_whole(stack: Stack) -> None:
@@ -127,11 +127,11 @@ async def test_a_stream_that_breaks_off_is_continued(stack: Stack) -> None:
     """The next one is asked to go on from what came; the caller reads one answer, at the cost of both."""
     stack.a.answer = lambda _: [*chunks("The capital", " is")[:-1], StreamBroken("broke off")]
     stack.b.answer = lambda _: chunks(" Paris.")
-    run = stack.run("fallen")
-    answer = await run.complete()
-    assert ("The capital is Paris.", True) == (_text(answer), stack.b.calls[0].continues)
-    assert [("a", "first", "failed"), ("b", "continuation", "completed")] == _story(run)
-    assert run.receipt().usage == answer.usage
+    execution = stack.run("fallen")
+    answer = await execution.complete()
+    assert ("The capital is Paris.", True) == (_text(answer), stack.b.calls[0].is_continuation)
+    assert [("a", "first", "failed"), ("b", "continuation", "completed")] == _story(execution)
+    assert execution.receipt().usage == answer.usage
     assert answer.usage.total_tokens > USAGE.total_tokens
 
 
@@ -156,24 +156,24 @@ async def test_what_cannot_be_continued_is_begun_anew(
 ) -> None:
     """The caller has nothing of it yet: no word of the broken answer is left, and `model` names who answered."""
     stack.a.answer = lambda _: broken
-    run = stack.run(model, **fields)
-    answer = await run.complete()
-    assert ("Hello", 0, "spare") == (_text(answer), len(answer.choices[0].message.tool_calls), run.model_id)
-    assert not stack.b.calls[0].continues
-    assert [("a", "first", "failed"), ("b", "fallback", "completed")] == _story(run)
+    execution = stack.run(model, **fields)
+    answer = await execution.complete()
+    assert ("Hello", 0, "spare") == (_text(answer), len(answer.choices[0].message.tool_calls), execution.model_id)
+    assert not stack.b.calls[0].is_continuation
+    assert [("a", "first", "failed"), ("b", "fallback", "completed")] == _story(execution)
 
 
 async def test_who_refuses_to_continue_is_asked_for_all_of_it(stack: Stack) -> None:
     """What it says need not begin with what came before."""
 
     def refuse(call: UpstreamCall) -> object:
-        return UpstreamRejected("no prefill") if call.continues else completion("Something else.")
+        return UpstreamRejected("no prefill") if call.is_continuation else completion("Something else.")
 
     stack.a.answer = lambda _: [*chunks("The capital")[:-1], StreamBroken("broke off")]
     stack.b.answer = refuse
-    run = stack.run("fallen")
-    assert "Something else." == _text(await run.complete())
-    assert [("b", "continuation", "failed"), ("b", "fallback", "completed")] == _story(run)[1:]
+    execution = stack.run("fallen")
+    assert "Something else." == _text(await execution.complete())
+    assert [("b", "continuation", "failed"), ("b", "fallback", "completed")] == _story(execution)[1:]
 
 
 async def test_where_nobody_else_answers_the_caller_reads_how_it_broke_off(stack: Stack) -> None:
@@ -187,13 +187,13 @@ async def test_where_nobody_else_answers_the_caller_reads_how_it_broke_off(stack
 async def test_a_slow_first_token_is_hedged(stack: Stack) -> None:
     """As that of a stream."""
     stack.a.answer = lambda _: [asyncio.Event()]
-    run = stack.run("hedged")
-    answer = asyncio.ensure_future(run.complete())
+    execution = stack.run("hedged")
+    answer = asyncio.ensure_future(execution.complete())
     while not stack.a.ways:
         await asyncio.sleep(0)
     stack.clock.now += 1
     assert "Hello" == _text(await answer)
-    assert [("a", "first", "cancelled"), ("b", "hedge", "completed")] == _story(run)
+    assert [("a", "first", "cancelled"), ("b", "hedge", "completed")] == _story(execution)
 
 
 NO_STREAMS = {
@@ -212,12 +212,12 @@ NO_STREAMS = {
 async def test_a_target_that_cannot_stream_gives_the_whole_answer(stack: Stack, refusal: str) -> None:
     """It is asked again, for all of it; for some minutes it is asked so at once."""
     stack.a.refuses = NO_STREAMS[refusal]
-    run = stack.run("fallen")
-    answer = await run.complete()
+    execution = stack.run("fallen")
+    answer = await execution.complete()
     assert ("Hello", ["stream", "whole"], []) == (_text(answer), stack.a.ways, stack.b.ways)
-    assert [("a", "first", "failed"), ("a", "retry", "completed")] == _story(run)
+    assert [("a", "first", "failed"), ("a", "retry", "completed")] == _story(execution)
     assert USAGE == answer.usage
-    assert not run.receipt().attempts[1].HasField("first_token_ms")
+    assert not execution.receipt().attempts[1].HasField("first_token_ms")
     await stack.run("two").complete()
     assert ["stream", "whole", "whole"] == stack.a.ways
     stack.clock.now += 301
@@ -247,11 +247,11 @@ async def test_a_target_that_cannot_stream_is_not_asked_to_continue(stack: Stack
     """It is asked for all of the answer that another one broke off."""
     stack.b.refuses = UpstreamRejected("cannot stream")
     stack.a.answer = lambda _: [*chunks("The capital")[:-1], StreamBroken("broke off")]
-    run = stack.run("fallen")
-    answer = await run.complete()
+    execution = stack.run("fallen")
+    answer = await execution.complete()
     assert ("Hello", ["stream", "whole"]) == (_text(answer), stack.b.ways)
     assert 1 == len(answer.choices)
-    assert answer.usage == run.receipt().usage
+    assert answer.usage == execution.receipt().usage
     again = stack.run("fallen")
     assert "Hello" == _text(await again.complete())
     assert [("a", "first", "failed"), ("b", "fallback", "completed")] == _story(again)

@@ -46,8 +46,8 @@ def test_a_failed_call_carries_details_and_their_plain_mirror() -> None:
     assert "n=missing%3A%60n%60%20is%3A%20%3D%20wrong&stop=value_error%3Aalso" == metadata["parley-error-violations"]
     status = status_pb2.Status.FromString(metadata["grpc-status-details-bin"])
     info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
-    for packed, detail in zip(status.details, (info, bad, retry), strict=True):
-        assert packed.Unpack(detail)
+    for any_detail, detail in zip(status.details, (info, bad, retry), strict=True):
+        assert any_detail.Unpack(detail)
     assert ("INVALID_REQUEST", "parley") == (info.reason, info.domain)
     assert [("n", "MISSING"), ("stop", "VALUE_ERROR")] == [(one.field, one.reason) for one in bad.field_violations]
     assert WRONG == errors.read_mirror(str(metadata["parley-error-violations"]))
@@ -81,7 +81,7 @@ def test_where_trying_again_helps_it_is_said_when(reason: ErrorReason.ValueType)
 
 def test_what_nobody_foresaw_is_told_as_internal_server_error_only() -> None:
     """A caller never sees the text of an unexpected exception."""
-    failure = errors.known(RuntimeError("password=1234"), "request-1")
+    failure = errors.as_parley_error(RuntimeError("password=1234"), "request-1")
     assert "Internal Server Error" == failure.message
     assert b"1234" not in errors.details(failure)
 

@@ -82,9 +82,9 @@ def test_moderation_is_always_written(asked: bool) -> None:
     chunk = _chunk()
     chunk.usage.prompt_tokens = 0
     chunk.moderation.update({"input": {"flagged": False}})
-    told = EventWriter(include_usage=asked).events([chunk])
-    assert told.endswith(DONE)
-    body = json.loads(told.removesuffix(DONE)[6:])
+    reported = EventWriter(include_usage=asked).events([chunk])
+    assert reported.endswith(DONE)
+    body = json.loads(reported.removesuffix(DONE)[6:])
     assert ([], {"input": {"flagged": False}}, asked) == (body["choices"], body["moderation"], "usage" in body)
 
 

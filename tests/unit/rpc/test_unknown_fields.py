@@ -82,10 +82,10 @@ def test_a_field_of_any_json_type_may_come_as_text() -> None:
 )
 def test_what_is_refused_is_named(message: dict[str, object], param: str, text: str) -> None:
     """No JSON object, a field of the message itself."""
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as rejected:
         _read(_request(**message))
-    assert param == refused.value.param
-    assert text in refused.value.message
+    assert param == rejected.value.param
+    assert text in rejected.value.message
 
 
 @pytest.mark.parametrize(
@@ -101,10 +101,10 @@ def test_what_is_refused_is_named(message: dict[str, object], param: str, text: 
 def test_a_parameter_that_repeats_a_field_is_refused(fields: dict[str, object]) -> None:
     """A field of any JSON type, too, unless the text has the digits of its numbers."""
     request = json_format.ParseDict({"model": "m", **fields}, CreateChatCompletionRequest())
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as rejected:
         _read(request)
-    assert "extra_body.stop" == refused.value.param
-    assert refused.value.message == "`extra_body.stop` repeats a field of its object; set `stop`"
+    assert "extra_body.stop" == rejected.value.param
+    assert rejected.value.message == "`extra_body.stop` repeats a field of its object; set `stop`"
 
 
 def test_vendors_fields_of_our_names_are_theirs() -> None:

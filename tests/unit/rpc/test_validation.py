@@ -19,9 +19,9 @@ def _request(body: dict[str, Any]) -> CreateChatCompletionRequest:
     return ParseDict(body, CreateChatCompletionRequest())
 
 
-def _violations(body: dict[str, Any], *, streamed: bool = True) -> list[tuple[str, str]]:
+def _violations(body: dict[str, Any], *, is_stream: bool = True) -> list[tuple[str, str]]:
     try:
-        validate(_request(body), streamed=streamed)
+        validate(_request(body), is_stream=is_stream)
     except InvalidRequest as error:
         return [(violation.field, violation.message) for violation in error.violations]
     return []
@@ -204,7 +204,7 @@ def test_what_is_wrong_is_named_with_its_field(body: dict[str, Any], field: str,
 def test_every_fault_is_found_and_the_first_is_the_message() -> None:
     """One round trip shows all that is wrong."""
     with pytest.raises(InvalidRequest, match=r"^`messages` must be a non-empty array$") as caught:
-        validate(_request({"messages": [], "temperature": 9, "n": 0}), streamed=True)
+        validate(_request({"messages": [], "temperature": 9, "n": 0}), is_stream=True)
     assert ["messages", "temperature", "n"] == [violation.field for violation in caught.value.violations]
 
 
@@ -212,7 +212,7 @@ def test_every_fault_is_found_and_the_first_is_the_message() -> None:
 def test_streaming_parameters_are_refused_where_the_answer_is_whole(body: dict[str, Any]) -> None:
     """A parameter that would be ignored is an error."""
     assert ["stream" if "stream" in body else "stream_options"] == [
-        field for field, _ in _violations({"messages": [USER], **body}, streamed=False)
+        field for field, _ in _violations({"messages": [USER], **body}, is_stream=False)
     ]
 
 
@@ -235,24 +235,24 @@ KINDS: list[tuple[dict[str, Any], dict[str, str]]] = [
 def test_each_fault_has_its_kind(body: dict[str, Any], kinds: dict[str, str]) -> None:
     """Programs read what is wrong in the words of FastAPI."""
     with pytest.raises(InvalidRequest) as caught:
-        validate(_request(body), streamed=True)
+        validate(_request(body), is_stream=True)
     assert kinds == {violation.field: violation.kind for violation in caught.value.violations}
 
 
 def test_a_model_may_be_required() -> None:
     """Where there is no default, or a document asks for it, its absence stands before every other fault."""
     with pytest.raises(InvalidRequest, match=r"^`model` is required and must be a string$") as caught:
-        validate(_request({"messages": []}), streamed=True, model_required=True)
+        validate(_request({"messages": []}), is_stream=True, model_required=True)
     found = [(violation.field, violation.kind) for violation in caught.value.violations]
     assert [("model", "missing"), ("messages", "too_short")] == found
-    validate(_request({"messages": [USER], "model": "m"}), streamed=True, model_required=True)
+    validate(_request({"messages": [USER], "model": "m"}), is_stream=True, model_required=True)
 
 
 def test_what_the_edge_has_found_is_told_with_the_rest() -> None:
     """Values that the edge had to leave out are no other faults, and the documents' order holds."""
     found = [Violation("n", "`n` must be a number", "int_type"), Violation("messages", "no array", "list_type")]
     with pytest.raises(InvalidRequest, match=r"^no array$") as caught:
-        validate(_request({"temperature": 3}), streamed=True, found=found)
+        validate(_request({"temperature": 3}), is_stream=True, found=found)
     assert [("messages", "list_type"), ("n", "int_type"), ("temperature", "less_than_equal")] == [
         (violation.field, violation.kind) for violation in caught.value.violations
     ]
@@ -271,5 +271,5 @@ def test_a_hundred_violations_are_enough(monkeypatch: pytest.MonkeyPatch) -> Non
     for _ in range(300):
         asked.messages.add()
     with pytest.raises(InvalidRequest):
-        validate(asked, streamed=True)
+        validate(asked, is_stream=True)
     assert 100 == len(looked)

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from parley.core.background import Repeating
+from parley.core.background import PeriodicTask
 from parley.core.errors import StoreUnavailable
 from parley.core.ports import Reaped
 from parley.core.sessions.reaper import Reaper
-from parley.core.sessions.store_monitor import StoreWatch
+from parley.core.sessions.store_monitor import StoreMonitor
 
 DAY = 86400.0
 
@@ -34,7 +34,7 @@ class Work:
 async def _run(work: Work) -> Sequence[Any]:
     """Lets it be done to its end, and once more; returns what was logged."""
     with capture_logs() as logs:
-        repeating = Repeating("the work", work, 0.0)
+        repeating = PeriodicTask("the work", work, 0.0)
         repeating.start()
         repeating.start()
         for _ in range(2):
@@ -62,19 +62,19 @@ class TestRepeating:
 
     async def test_stopping_ends_the_work_itself(self) -> None:
         """Nothing runs on after it, and one that never began can be stopped too."""
-        begun, ended = asyncio.Event(), []
+        started, ended = asyncio.Event(), []
 
         async def work() -> None:
-            begun.set()
+            started.set()
             try:
                 await asyncio.Event().wait()
             finally:
                 ended.append(True)
 
-        repeating = Repeating("the work", work, 0.0)
+        repeating = PeriodicTask("the work", work, 0.0)
         await repeating.stop()
         repeating.start()
-        await asyncio.wait_for(begun.wait(), 10)
+        await asyncio.wait_for(started.wait(), 10)
         await repeating.stop()
         assert [True] == ended
 
@@ -176,36 +176,36 @@ class TestWatch:
 
     async def test_changes_are_told_and_logged_once(self) -> None:
         """Not each check: when it goes, and when it comes back."""
-        store, told = CheckedStore(), []
+        store, reported = CheckedStore(), []
 
         async def changed(is_there: bool) -> None:
-            told.append(is_there)
+            reported.append(is_there)
 
         async def refuse() -> None:
             raise StoreUnavailable("refused")
 
-        watch = StoreWatch(store, changed)  # type: ignore[arg-type]
+        watch = StoreMonitor(store, changed)  # type: ignore[arg-type]
         fine = store.answer
         with capture_logs() as logs:
             for answer in (fine, refuse, refuse, fine, fine):
                 store.answer = answer
                 await watch.check()
-        assert [False, True] == told
+        assert [False, True] == reported
         assert [("the store is away", "refused"), ("the store is back", None)] == [
             (line["event"], line.get("cause")) for line in logs
         ]
-        assert watch.is_there
+        assert watch.is_available
 
     async def test_silence_is_absence(self) -> None:
         """A store that does not answer is away, and the watch goes on."""
-        store, told = CheckedStore(), []
+        store, reported = CheckedStore(), []
 
         async def changed(is_there: bool) -> None:
-            told.append(is_there)
+            reported.append(is_there)
 
         async def silent() -> None:
             await asyncio.Event().wait()
 
         store.answer = silent
-        await StoreWatch(store, changed, patience_seconds=0.01).check()  # type: ignore[arg-type]
-        assert [False] == told
+        await StoreMonitor(store, changed, timeout_seconds=0.01).check()  # type: ignore[arg-type]
+        assert [False] == reported

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from parley.core.messages.roles import is_system
 from parley.core.ports import Window
-from parley.core.sessions.history import TurnSize, continues, first_turn
+from parley.core.sessions.history import TurnSize, first_turn, starts_with_tool_result
 from parley.core.usage.tokens import tokens
 from parley.v1.message_pb2 import Message
 from tests.unit.messages.making import RESULT, SYSTEM, USER, call, message
@@ -35,7 +35,7 @@ class TestKinds:
     )
     def test_continuing_a_toolcall(self, messages: Sequence[Message], expected: bool) -> None:
         """What begins with a result means nothing without the call; a system message before it changes nothing."""
-        assert expected is continues(messages)
+        assert expected is starts_with_tool_result(messages)
 
 
 class TestTokens:
@@ -88,7 +88,7 @@ def _groups(turns: Sequence[TurnSize]) -> list[list[TurnSize]]:
     groups: list[list[TurnSize]] = [[]]
     for turn in turns:
         groups[-1].append(turn)
-        if not turn.continues:
+        if not turn.starts_with_tool_result:
             groups.append([])
     return [group for group in groups if group]
 
@@ -113,7 +113,7 @@ class TestFirstTurn:
     def test_whole_exchanges_go(self, turns: list[TurnSize], window: Window, continued: bool) -> None:
         """Never half of a tool exchange: the oldest turn that goes does not continue an older one."""
         going = _going(turns, window, continued=continued)
-        assert not going or not going[-1].continues
+        assert not going or not going[-1].starts_with_tool_result
 
     @given(_turns(), st.builds(Window, _BOUND, _BOUND))
     def test_the_window_holds(self, turns: list[TurnSize], window: Window) -> None:
@@ -148,7 +148,7 @@ class TestFirstTurn:
         def sizes() -> Iterator[TurnSize]:
             for number in range(10_000, 0, -1):
                 read.append(number)
-                yield TurnSize(number, 2, 10, continues=False)
+                yield TurnSize(number, 2, 10, starts_with_tool_result=False)
 
         assert 9998 == first_turn(sizes(), Window(max_messages=6), continued=False)
         assert [10_000, 9999, 9998, 9997] == read
@@ -160,7 +160,7 @@ class TestFirstTurn:
         def sizes() -> Iterator[TurnSize]:
             for number in range(10_000, 0, -1):
                 read.append(number)
-                yield TurnSize(number, 2, 10, continues=True)
+                yield TurnSize(number, 2, 10, starts_with_tool_result=True)
 
         assert first_turn(sizes(), Window(max_messages=6), continued=False) is None
         assert 4 == len(read)

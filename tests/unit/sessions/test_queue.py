@@ -15,15 +15,15 @@ class Session:
     def __init__(self) -> None:
         self.free = asyncio.Event()
         self.waits: list[float] = []
-        self.begun: list[str] = []
+        self.started: list[str] = []
 
     async def begin(self, name: str) -> Turn:
         """Begins a turn, and so makes the session busy again."""
         if not self.free.is_set():
             raise SessionBusy("s")
         self.free.clear()
-        self.begun.append(name)
-        return Turn("s", len(self.begun), len(self.begun))
+        self.started.append(name)
+        return Turn("s", len(self.started), len(self.started))
 
     async def wait_for_release(self, session_id: str, seconds: float) -> None:
         """Waits."""
@@ -61,7 +61,7 @@ async def test_first_come_first_served(session: Session) -> None:
     for count in (1, 2, 3):
         session.free.set()
         await asyncio.wait_for(tasks[count - 1], 10)
-        assert list("abc"[:count]) == session.begun
+        assert list("abc"[:count]) == session.started
     assert 0 == queue.length("s")
 
 
@@ -75,7 +75,7 @@ async def test_who_leaves_does_not_hold_up_the_others(session: Session) -> None:
         await _until_length(queue, left)
     session.free.set()
     await asyncio.wait_for(third, 10)
-    assert ["c"] == session.begun
+    assert ["c"] == session.started
 
 
 async def test_patience_ends_at_the_head_and_in_the_line(session: Session) -> None:

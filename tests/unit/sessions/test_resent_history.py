@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parley.core.errors import InvalidRequest
-from parley.core.sessions.resent_history import Past, may_repeat, new_messages, new_to, without_known
+from parley.core.sessions.resent_history import StoredHistory, may_repeat, new_messages, new_to, without_known_system
 from parley.v1.message_pb2 import Message
 from tests.unit.messages.making import ANSWER, DEVELOPER, RESULT, SYSTEM, USER, call, message
 
@@ -47,9 +47,9 @@ class TestNewMessages:
     @pytest.mark.parametrize("sent", [stored, (USER, ANSWER)])
     def test_nothing_new_is_an_error(self, sent: Sequence[Message]) -> None:
         """The error names the field."""
-        with pytest.raises(InvalidRequest, match=r"^`messages` only repeats") as refused:
+        with pytest.raises(InvalidRequest, match=r"^`messages` only repeats") as rejected:
             new_messages(self.stored, sent)
-        assert "messages" == refused.value.param
+        assert "messages" == rejected.value.param
 
     @given(st.lists(st.sampled_from([SYSTEM, USER, ANSWER, RESULT]), max_size=5), st.lists(st.just(USER), min_size=1))
     def test_what_is_added_is_what_is_new(self, stored: list[Message], added: list[Message]) -> None:
@@ -78,8 +78,8 @@ def _new(stored: Sequence[Message], sent: Sequence[Message]) -> list[Message]:
     spoken = [message for message in stored if message.role != "system"]
     if len(spoken) <= len(sent):
         return list(new_messages(stored, sent))
-    standing = [message for message in stored if message.role == "system"]
-    return list(new_to(Past(spoken[: len(sent)], spoken[-len(sent) :], standing, is_whole=False), sent))
+    status = [message for message in stored if message.role == "system"]
+    return list(new_to(StoredHistory(spoken[: len(sent)], spoken[-len(sent) :], status, is_complete=False), sent))
 
 
 class TestEndOfHistory:
@@ -132,10 +132,10 @@ class TestContradictions:
     )
     def test_refused(self, stored: Sequence[Message], sent: list[Message], place: int) -> None:
         """The error names the first message that differs, and says what to do."""
-        with pytest.raises(InvalidRequest, match=r"send only what is new, resend .* or fork") as refused:
+        with pytest.raises(InvalidRequest, match=r"send only what is new, resend .* or fork") as rejected:
             _new(stored, sent)
-        assert f"messages[{place}]" == refused.value.param
-        assert f"`messages[{place}]`" in refused.value.message
+        assert f"messages[{place}]" == rejected.value.param
+        assert f"`messages[{place}]`" in rejected.value.message
 
     @pytest.mark.parametrize(
         ("stored", "sent"),
@@ -189,7 +189,7 @@ class TestWithoutKnown:
     """System messages that come with every request."""
 
     @pytest.mark.parametrize(
-        ("standing", "sent", "expected"),
+        ("status", "sent", "expected"),
         [
             ([SYSTEM], [SYSTEM, USER], [USER]),
             ([SYSTEM], [DEVELOPER, SYSTEM, USER], [DEVELOPER, USER]),
@@ -201,7 +201,7 @@ class TestWithoutKnown:
         ],
     )
     def test_leading_ones_are_left_out(
-        self, standing: list[Message], sent: list[Message], expected: list[Message]
+        self, status: list[Message], sent: list[Message], expected: list[Message]
     ) -> None:
         """Where the session has them; later ones stay in their place, and a request is never left empty."""
-        assert expected == list(without_known(standing, sent))
+        assert expected == list(without_known_system(status, sent))

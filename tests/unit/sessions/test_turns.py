@@ -10,7 +10,7 @@ from parley.config import Model, parse
 from parley.core.errors import SessionBusy, StoreUnavailable, TurnLost
 from parley.core.ports import Caller, Charge, Claim, Turn, TurnBegin, TurnEnd
 from parley.core.sessions.idempotency import Key, digest
-from parley.core.sessions.turns import Held, Turns
+from parley.core.sessions.turns import CallLease, Turns
 from parley.core.usage.limits import Admission
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Usage
@@ -29,7 +29,7 @@ class RecordingStore:
 
     def __init__(self) -> None:
         self.log: list[Any] = []
-        self.begun: list[TurnBegin] = []
+        self.started: list[TurnBegin] = []
         self.ends: list[TurnEnd] = []
         self.claimed: Claim | bytes = Claim("default", KEY.method, KEY.text, 1)
         self.errors: dict[str, list[Exception]] = {}
@@ -40,8 +40,8 @@ class RecordingStore:
     async def begin_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn:
         await self.gate.wait()
         self._fail("begin")
-        self.begun.append(begin)
-        return Turn(begin.session_id, len(self.begun), 1, messages=list(begin.messages))
+        self.started.append(begin)
+        return Turn(begin.session_id, len(self.started), 1, messages=list(begin.messages))
 
     async def end_turn(self, turn: Turn, end: TurnEnd) -> None:
         await self.gate.wait()
@@ -86,15 +86,15 @@ def _turns(store: RecordingStore, **options: float) -> Turns:
     return Turns(store, **options)  # type: ignore[arg-type] # the part that turns need
 
 
-async def _begin(turns: Turns, session: str, held: Held | None = None, model: Model | None = None) -> Held:
-    held = held or Held()
-    await turns.begin(held, CreateChatCompletionRequest(session_id=session), CALLER, model or _model())
-    return held
+async def _begin(turns: Turns, session: str, lease: CallLease | None = None, model: Model | None = None) -> CallLease:
+    lease = lease or CallLease()
+    await turns.begin(lease, CreateChatCompletionRequest(session_id=session), CALLER, model or _model())
+    return lease
 
 
-async def _claimed(turns: Turns) -> Held:
-    held, _ = await turns.claim(KEY, CreateChatCompletionRequest(), CALLER)
-    return held
+async def _claimed(turns: Turns) -> CallLease:
+    lease, _ = await turns.claim(KEY, CreateChatCompletionRequest(), CALLER)
+    return lease
 
 
 async def _cancelled(task: asyncio.Task[Any]) -> None:
@@ -108,12 +108,12 @@ async def _cancelled(task: asyncio.Task[Any]) -> None:
 async def test_leases_are_renewed_while_calls_run_and_no_longer(store: RecordingStore) -> None:
     """Running turns and claims are renewed together, through a failure of the store; ended ones are not."""
     turns = _turns(store, renew_seconds=0.01)
-    held = await _begin(turns, "a", await _claimed(turns))
+    lease = await _begin(turns, "a", await _claimed(turns))
     await _begin(turns, "b")
     store.log.clear()
     store.renewed.clear()
     await asyncio.wait_for(store.renewed.wait(), 10)
-    await turns.commit(held, ChatCompletion())
+    await turns.commit(lease, ChatCompletion())
     store.renewed.clear()
     await asyncio.wait_for(store.renewed.wait(), 10)
     await turns.close()
@@ -155,9 +155,9 @@ async def test_a_caller_who_leaves_while_the_key_is_claimed_leaves_no_claim(stor
 async def test_a_commit_outlives_its_cancelled_caller(store: RecordingStore) -> None:
     """Once the answer is whole it is kept, and closing waits for that."""
     turns = _turns(store)
-    held = await _begin(turns, "a")
+    lease = await _begin(turns, "a")
     store.gate.clear()
-    await _cancelled(asyncio.create_task(turns.commit(held, ChatCompletion())))
+    await _cancelled(asyncio.create_task(turns.commit(lease, ChatCompletion())))
     store.gate.set()
     await turns.close()
     assert [("completed", "a", None)] == store.log
@@ -166,14 +166,14 @@ async def test_a_commit_outlives_its_cancelled_caller(store: RecordingStore) -> 
 async def test_turn_and_key_end_together(store: RecordingStore) -> None:
     """The message, its cost and the whole answer for the key go into one write."""
     turns = _turns(store)
-    held = await _begin(turns, "a", await _claimed(turns))
+    lease = await _begin(turns, "a", await _claimed(turns))
     answer = ChatCompletion(id="x", usage=Usage(total_tokens=5))
     answer.choices.add().message.content.string_value = "Hello"
     answer.choices[0].message.role = "assistant"
-    await turns.commit(held, answer)
+    await turns.commit(lease, answer)
     (end,) = store.ends
     assert ([answer.choices[0].message], answer.usage) == (end.answer, end.usage)
-    assert (held.claim, answer) == (end.claim, ChatCompletion.FromString(end.reply))
+    assert (lease.claim, answer) == (end.claim, ChatCompletion.FromString(end.reply))
 
 
 async def test_without_a_key_no_reply_is_made(store: RecordingStore) -> None:
@@ -187,11 +187,11 @@ async def test_without_a_key_no_reply_is_made(store: RecordingStore) -> None:
 async def test_a_key_without_a_turn_ends_by_itself(store: RecordingStore, is_whole: bool, expected: str) -> None:
     """A call that no session keeps is kept for its key when it is whole, and the key is free when it is not."""
     turns = _turns(store)
-    held = await _claimed(turns)
+    lease = await _claimed(turns)
     if is_whole:
-        await turns.commit(held, ChatCompletion())
+        await turns.commit(lease, ChatCompletion())
     else:
-        turns.abandon(held, "failed", None)
+        turns.abandon(lease, "failed", None)
     await turns.close()
     assert (expected, "k") == store.log[-1]
 
@@ -199,8 +199,8 @@ async def test_a_key_without_a_turn_ends_by_itself(store: RecordingStore, is_who
 async def test_what_is_not_kept_writes_nothing(store: RecordingStore) -> None:
     """Neither turn nor key: there is nothing to end."""
     turns = _turns(store)
-    await turns.commit(Held(), ChatCompletion())
-    turns.abandon(Held(), "failed", None)
+    await turns.commit(CallLease(), ChatCompletion())
+    turns.abandon(CallLease(), "failed", None)
     await turns.close()
     assert [] == store.log
 
@@ -211,12 +211,12 @@ async def test_a_lost_turn_frees_its_key(store: RecordingStore) -> None:
     for end in ("commit", "abandon"):
         store.log.clear()
         store.errors["end"] = [TurnLost()]
-        held = await _begin(turns, "a", await _claimed(turns))
+        lease = await _begin(turns, "a", await _claimed(turns))
         if end == "commit":
             with pytest.raises(TurnLost):
-                await turns.commit(held, ChatCompletion())
+                await turns.commit(lease, ChatCompletion())
         else:
-            turns.abandon(held, "failed", None)
+            turns.abandon(lease, "failed", None)
         await turns.close()
         assert ("freed", "k") == store.log[-1]
 
@@ -225,9 +225,9 @@ async def test_a_lost_turn_frees_its_key(store: RecordingStore) -> None:
 async def test_who_is_told_of_a_failure_finds_session_and_key_free(store: RecordingStore, is_told: bool) -> None:
     """The call fails only when both are given back; for a caller who has left nobody waits."""
     turns = _turns(store)
-    held = await _begin(turns, "a", await _claimed(turns))
+    lease = await _begin(turns, "a", await _claimed(turns))
     store.gate.clear()
-    failing = asyncio.create_task(turns.fail(held, "failed", None, wait=is_told))
+    failing = asyncio.create_task(turns.fail(lease, "failed", None, wait=is_told))
     for _ in range(10):
         await asyncio.sleep(0)
     assert (not is_told, []) == (failing.done(), store.ends)
@@ -240,9 +240,9 @@ async def test_who_is_told_of_a_failure_finds_session_and_key_free(store: Record
 async def test_a_store_that_hangs_does_not_keep_the_caller(store: RecordingStore) -> None:
     """A failure is told soon all the same, and the turn is still settled once that is possible."""
     turns = _turns(store)
-    held = await _begin(turns, "a")
+    lease = await _begin(turns, "a")
     store.gate.clear()
-    await turns.fail(held, "failed", None, wait=True)
+    await turns.fail(lease, "failed", None, wait=True)
     assert [] == store.ends
     store.gate.set()
     await turns.close()
@@ -254,7 +254,7 @@ def _admitted(settled: list[list[int]]) -> Admission:
     admission = Admission(
         [Charge("key:1", "tokens", 100, 10)], 0, lambda charges: settled.append([charge.amount for charge in charges])
     )
-    admission.saw(ChatCompletion(usage=Usage(total_tokens=3)))
+    admission.record_answer(ChatCompletion(usage=Usage(total_tokens=3)))
     return admission
 
 
@@ -262,12 +262,12 @@ def _admitted(settled: list[list[int]]) -> Admission:
 async def test_the_limits_are_settled_with_the_turn(store: RecordingStore, is_whole: bool) -> None:
     """In the same write, whole or not, and only there."""
     turns, settled = _turns(store), list[list[int]]()
-    held = await _begin(turns, "a", Held(admission=_admitted(settled)))
-    with held.admission:
+    lease = await _begin(turns, "a", CallLease(admission=_admitted(settled)))
+    with lease.admission:
         if is_whole:
-            await turns.commit(held, ChatCompletion())
+            await turns.commit(lease, ChatCompletion())
         else:
-            turns.abandon(held, "failed", None)
+            turns.abandon(lease, "failed", None)
             await turns.close()
     assert ([-7], []) == ([charge.amount for charge in store.ends[0].charges], settled)
 
@@ -275,10 +275,10 @@ async def test_the_limits_are_settled_with_the_turn(store: RecordingStore, is_wh
 async def test_without_a_turn_the_limits_settle_themselves(store: RecordingStore) -> None:
     """A key alone, or nothing, has no such write."""
     turns, settled = _turns(store), list[list[int]]()
-    held = await _claimed(turns)
-    held.admission = _admitted(settled)
-    with held.admission:
-        await turns.commit(held, ChatCompletion())
+    lease = await _claimed(turns)
+    lease.admission = _admitted(settled)
+    with lease.admission:
+        await turns.commit(lease, ChatCompletion())
     assert [[-7]] == settled
 
 
@@ -287,7 +287,7 @@ async def test_a_lost_turn_still_settles_the_limits(store: RecordingStore) -> No
     turns = _turns(store)
     store.errors["end"] = [TurnLost()]
     with pytest.raises(TurnLost):
-        await turns.commit(await _begin(turns, "a", Held(admission=_admitted([]))), ChatCompletion())
+        await turns.commit(await _begin(turns, "a", CallLease(admission=_admitted([]))), ChatCompletion())
     assert [("settled", [3])] == store.log
 
 
@@ -305,12 +305,12 @@ async def test_the_turn_is_begun_with_what_the_model_and_the_request_say(store: 
     turns = _turns(store)
     request = CreateChatCompletionRequest(metadata={"team": "red"})
     request.messages.add(role="user").content.string_value = "Hi"
-    held = Held()
-    await turns.begin(held, request, CALLER, _model(", history: {max_messages: 3, max_tokens: 50}"))
-    (begun,) = store.begun
-    assert (3, 50) == (begun.window.max_messages, begun.window.max_tokens)
-    assert ({"team": "red"}, True) == (begun.metadata, begun.new)
-    assert (begun.session_id, list(request.messages)) == (held.session_id, held.conversation(request))
+    lease = CallLease()
+    await turns.begin(lease, request, CALLER, _model(", history: {max_messages: 3, max_tokens: 50}"))
+    (started,) = store.started
+    assert (3, 50) == (started.window.max_messages, started.window.max_tokens)
+    assert ({"team": "red"}, True) == (started.metadata, started.new)
+    assert (started.session_id, list(request.messages)) == (lease.session_id, lease.conversation(request))
 
 
 async def test_the_conversation_is_the_history_and_what_is_new(store: RecordingStore) -> None:
@@ -319,16 +319,16 @@ async def test_the_conversation_is_the_history_and_what_is_new(store: RecordingS
     for text in ("old", "new"):
         request.messages.add(role="user", name=text)
     old, new = request.messages
-    assert [old, new] == list(Held().conversation(request))
-    assert [old, old, new] == Held(Turn("a", 2, 2, [old, old], [new])).conversation(request)
+    assert [old, new] == list(CallLease().conversation(request))
+    assert [old, old, new] == CallLease(Turn("a", 2, 2, [old, old], [new])).conversation(request)
 
 
 async def test_a_busy_session_is_waited_for_only_where_the_model_says_so(store: RecordingStore) -> None:
     """`queue` waits for the release and tries again; `reject` does not."""
     turns = _turns(store)
     store.errors["begin"] = [SessionBusy("a"), SessionBusy("a")]
-    held = await _begin(turns, "a", model=_model(", concurrent_turns: queue"))
-    assert "a" == held.session_id
+    lease = await _begin(turns, "a", model=_model(", concurrent_turns: queue"))
+    assert "a" == lease.session_id
     assert [("wait", "a")] * 2 == store.log
     store.errors["begin"] = [SessionBusy("a")]
     with pytest.raises(SessionBusy):
@@ -339,8 +339,8 @@ async def test_a_key_that_has_its_answer_returns_it(store: RecordingStore) -> No
     """Nothing is held then."""
     answer = ChatCompletion(id="x")
     store.claimed = answer.SerializeToString()
-    held, reply = await _turns(store).claim(KEY, CreateChatCompletionRequest(), CALLER)
-    assert (answer, False) == (reply, held.is_kept)
+    lease, reply = await _turns(store).claim(KEY, CreateChatCompletionRequest(), CALLER)
+    assert (answer, False) == (reply, lease.is_persisted)
 
 
 async def test_a_key_is_claimed_for_the_account_the_method_and_the_request(store: RecordingStore) -> None:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parley.core.errors import StreamBroken
-from parley.core.streaming.accumulator import AnswerJoiner, cost, said
-from parley.core.streaming.replay import streamed
+from parley.core.streaming.accumulator import CompletionAccumulator, first_message, reported_usage
+from parley.core.streaming.replay import completion_to_chunks
 from parley.core.streaming.shaper import StreamShaper, stamp
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import (
@@ -38,10 +38,10 @@ def _stamped() -> ChatCompletion:
 
 
 def _joined(*chunks: ChatCompletionChunk) -> ChatCompletion:
-    joiner = AnswerJoiner(_stamped())
+    accumulator = CompletionAccumulator(_stamped())
     for chunk in chunks:
-        joiner.add(chunk)
-    return joiner.completion()
+        accumulator.add(chunk)
+    return accumulator.completion()
 
 
 def _chunk(*deltas: Delta, finish: str | None = None) -> ChatCompletionChunk:
@@ -85,7 +85,7 @@ def test_all_choices_join_with_what_belongs_to_them() -> None:
         (c.index, c.message.content.string_value, c.finish_reason, [token.token for token in c.logprobs.content])
         for c in answer.choices
     ]
-    kept = said(answer)
+    kept = first_message(answer)
     assert kept is not None
     assert "ac" == kept.content.string_value
 
@@ -111,36 +111,40 @@ def test_everything_else_of_a_message_joins_too() -> None:
 def test_the_answer_keeps_its_stamp_and_what_the_backend_told_of_itself() -> None:
     """Id, time, model and session as they were set before; usage, fingerprint and tier as they came."""
     answer = _stamped()
-    joiner = AnswerJoiner(answer)
-    joiner.add(ChatCompletionChunk(system_fingerprint="fp", service_tier="flex", usage=USAGE))
-    whole = joiner.completion()
-    assert ("m", "session", "chat.completion") == (whole.model, whole.session_id, whole.object)
-    assert ("fp", "flex", USAGE) == (whole.system_fingerprint, whole.service_tier, cost(whole))
+    accumulator = CompletionAccumulator(answer)
+    accumulator.add(ChatCompletionChunk(system_fingerprint="fp", service_tier="flex", usage=USAGE))
+    non_streaming = accumulator.completion()
+    assert ("m", "session", "chat.completion") == (non_streaming.model, non_streaming.session_id, non_streaming.object)
+    assert ("fp", "flex", USAGE) == (
+        non_streaming.system_fingerprint,
+        non_streaming.service_tier,
+        reported_usage(non_streaming),
+    )
 
 
 def test_nothing_said_is_nothing_to_keep() -> None:
     """A stream that broke before its first token, or said nothing at all, has no message and no cost."""
     empty = _joined(_chunk(Delta(role="assistant", content="")))
-    assert (None, None) == (said(empty), cost(empty))
-    assert said(_joined()) is None
+    assert (None, None) == (first_message(empty), reported_usage(empty))
+    assert first_message(_joined()) is None
 
 
 def test_the_parts_of_an_answer_can_be_asked_for_again_and_again() -> None:
     """What has been said so far does not grow by being read."""
-    joiner = AnswerJoiner(_stamped())
-    joiner.add(_chunk(Delta(content="a")))
-    assert 1 == len(joiner.completion().choices)
-    joiner.add(_chunk(Delta(content="b")))
-    assert ["ab"] == [choice.message.content.string_value for choice in joiner.completion().choices]
+    accumulator = CompletionAccumulator(_stamped())
+    accumulator.add(_chunk(Delta(content="a")))
+    assert 1 == len(accumulator.completion().choices)
+    accumulator.add(_chunk(Delta(content="b")))
+    assert ["ab"] == [choice.message.content.string_value for choice in accumulator.completion().choices]
 
 
 def test_an_answer_that_is_too_large_ends() -> None:
     """What is kept must be held in memory: the stream breaks, with a clear word, before it is more than that."""
-    joiner = AnswerJoiner(_stamped(), largest=2 * 1024 * 1024)
-    joiner.add(_chunk(Delta(content="x" * 1024 * 1024)))
+    accumulator = CompletionAccumulator(_stamped(), max_size=2 * 1024 * 1024)
+    accumulator.add(_chunk(Delta(content="x" * 1024 * 1024)))
     with pytest.raises(StreamBroken, match=r'^The answer of the model "m" is larger than 2 MiB; ask for less$'):
-        joiner.add(_chunk(Delta(content="x" * 1024 * 1024)))
-    assert 1024 * 1024 == len(joiner.completion().choices[0].message.content.string_value)
+        accumulator.add(_chunk(Delta(content="x" * 1024 * 1024)))
+    assert 1024 * 1024 == len(accumulator.completion().choices[0].message.content.string_value)
 
 
 # -------------------------------------------------------------------------------------------------- taken apart again
@@ -180,7 +184,7 @@ def test_what_is_taken_apart_joins_into_the_same(choices: tuple[Choice, ...]) ->
     answer.choices.extend(choices)
     answer.usage.CopyFrom(USAGE)
     answer.system_fingerprint = "fp"
-    chunks = [chunk for together in streamed(answer) for chunk in together]
+    chunks = [chunk for together in completion_to_chunks(answer) for chunk in together]
     assert list(range(len(chunks))) == [chunk.sequence for chunk in chunks]
     assert max(chunk.ByteSize() for chunk in chunks) < 32 * 1024
     assert {(answer.id, answer.created, "m", "session", "fp")} == {
@@ -189,17 +193,17 @@ def test_what_is_taken_apart_joins_into_the_same(choices: tuple[Choice, ...]) ->
     again = ChatCompletion()
     again.CopyFrom(answer)
     del again.choices[:]
-    joiner = AnswerJoiner(again)
+    accumulator = CompletionAccumulator(again)
     for chunk in chunks:
-        joiner.add(chunk)
-    assert answer == joiner.completion()
+        accumulator.add(chunk)
+    assert answer == accumulator.completion()
 
 
 def test_the_replayed_stream_has_the_documented_sequence() -> None:
     """For each choice the role first and the finish reason last; at the end of all the usage, without choices."""
     answer = _joined(_chunk(Delta(content="a"), Delta(content="b"), finish="stop"))
     answer.usage.CopyFrom(USAGE)
-    chunks = [chunk for together in streamed(answer) for chunk in together]
+    chunks = [chunk for together in completion_to_chunks(answer) for chunk in together]
     assert [(0, "assistant"), (0, ""), (0, ""), (1, "assistant"), (1, ""), (1, "")] == [
         (chunk.choices[0].index, chunk.choices[0].delta.role) for chunk in chunks[:-1]
     ]
@@ -215,20 +219,20 @@ def test_functions_and_sounds_come_again() -> None:
         Delta(annotations=[ParseDict({"type": "url_citation"}, Delta().annotations.add())]),
     )
     answer = _joined(*map(_chunk, deltas))
-    again = _joined(*(chunk for together in streamed(answer) for chunk in together))
+    again = _joined(*(chunk for together in completion_to_chunks(answer) for chunk in together))
     assert answer.choices[0].message == again.choices[0].message
 
 
 def test_a_shaped_stream_and_its_replay_say_the_same() -> None:
     """What the first caller was streamed is what the second is."""
     answer = _stamped()
-    joiner, shaper = AnswerJoiner(answer), StreamShaper(answer)
+    accumulator, shaper = CompletionAccumulator(answer), StreamShaper(answer)
     first = []
     for chunk in (_chunk(Delta(content="Hel")), _chunk(Delta(content="lo"), finish="stop")):
-        joiner.add(chunk)
+        accumulator.add(chunk)
         first += shaper.shape(chunk)
     first.append(shaper.end())
-    again = [chunk for together in streamed(joiner.completion()) for chunk in together]
+    again = [chunk for together in completion_to_chunks(accumulator.completion()) for chunk in together]
     assert "Hello" == "".join(c.delta.content for chunk in first for c in chunk.choices)
     assert "Hello" == "".join(c.delta.content for chunk in again for c in chunk.choices)
     assert {chunk.id for chunk in first} == {chunk.id for chunk in again}
@@ -245,7 +249,7 @@ def test_a_replay_has_one_kind_of_delta_a_chunk() -> None:
     answer = _stamped()
     answer.choices.append(Choice(index=0, message=message, finish_reason="tool_calls", extra_json='{"flags":1}'))
     answer.extra_json = '{"provider":"x"}'
-    chunks = [chunk for together in streamed(answer) for chunk in together]
+    chunks = [chunk for together in completion_to_chunks(answer) for chunk in together]
     for chunk in chunks[:-1]:
         delta = chunk.choices[0].delta
         assert sum(field.name not in {"role", "extra_json"} for field, _ in delta.ListFields()) <= 1

@@ -5,7 +5,7 @@ import json
 import pytest
 from google.protobuf.struct_pb2 import Struct
 
-from parley.core.streaming.shaper import StreamShaper, speaks, stamp
+from parley.core.streaming.shaper import StreamShaper, has_output, stamp
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import (
     Audio,
@@ -66,10 +66,10 @@ def test_the_role_is_sent_once_a_choice() -> None:
 
 def test_moderation_is_in_the_last_chunk() -> None:
     """Whatever a backend tells after it."""
-    told = ChatCompletionChunk()
-    told.moderation.update({"input": {"type": "moderation_results"}})
-    *others, last = _shape(_chunk(Delta(content="a")), told, _chunk(Delta(content="b")))
-    assert told.moderation == last.moderation
+    reported = ChatCompletionChunk()
+    reported.moderation.update({"input": {"type": "moderation_results"}})
+    *others, last = _shape(_chunk(Delta(content="a")), reported, _chunk(Delta(content="b")))
+    assert reported.moderation == last.moderation
     assert not any(chunk.HasField("moderation") for chunk in others)
 
 
@@ -162,10 +162,10 @@ def test_an_answer_without_a_token_has_the_role_and_its_reason() -> None:
 def test_unknown_fields_travel_with_their_object() -> None:
     """Those of a delta and of a choice with its piece, those of the answer with the next chunk or the last one."""
     first = ChatCompletionChunk(extra_json='{"provider":"x"}')
-    told = _chunk(Delta(content="a", extra_json='{"details":[1]}'))
-    told.choices[0].extra_json = '{"flags":{}}'
+    reported = _chunk(Delta(content="a", extra_json='{"details":[1]}'))
+    reported.choices[0].extra_json = '{"flags":{}}'
     last = ChatCompletionChunk(extra_json='{"timings":1}')
-    _, said, end = _shape(first, told, last)
+    _, said, end = _shape(first, reported, last)
     assert {"provider": "x"} == json.loads(said.extra_json)
     assert ('{"flags":{}}', '{"details":[1]}') == (said.choices[0].extra_json, said.choices[0].delta.extra_json)
     assert {"timings": 1} == json.loads(end.extra_json)
@@ -173,5 +173,5 @@ def test_unknown_fields_travel_with_their_object() -> None:
 
 def test_unknown_fields_are_no_token() -> None:
     """Nor is a role; anything else of a delta is one, and so is the end."""
-    assert not any(map(speaks, (ChunkChoice(delta=Delta(role="assistant", extra_json="{}")), ChunkChoice())))
-    assert all(map(speaks, (ChunkChoice(delta=Delta(content="a")), ChunkChoice(finish_reason="stop"))))
+    assert not any(map(has_output, (ChunkChoice(delta=Delta(role="assistant", extra_json="{}")), ChunkChoice())))
+    assert all(map(has_output, (ChunkChoice(delta=Delta(content="a")), ChunkChoice(finish_reason="stop"))))

@@ -103,10 +103,10 @@ def test_each_host_is_told_the_settings() -> None:
     """The origins and the limit hold whatever the host's name is, the limit for native callers too."""
     rest, native, _ = rendered(EdgeSettings(("https://a.example",), 2**20))["static_resources"]["listeners"]
     hosts = rest["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
-    told = [host["metadata"]["filter_metadata"] for host in hosts]
-    assert [["https://a.example"]] * 6 == [scripts["arrival"]["cors_origins"] for scripts in told]
-    assert ["1 MiB"] * 6 == [scripts["lua"]["max_body"] for scripts in told]
-    assert [2**20] * 6 == [scripts["arrival"]["max_body"] for scripts in told]
+    reported = [host["metadata"]["filter_metadata"] for host in hosts]
+    assert [["https://a.example"]] * 6 == [scripts["arrival"]["cors_origins"] for scripts in reported]
+    assert ["1 MiB"] * 6 == [scripts["lua"]["max_body"] for scripts in reported]
+    assert [2**20] * 6 == [scripts["arrival"]["max_body"] for scripts in reported]
     routes = native["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]
     assert 2**20 == routes["virtual_hosts"][0]["request_body_buffer_limit"]
 

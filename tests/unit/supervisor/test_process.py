@@ -35,13 +35,13 @@ class Script(Child):
         """Waits for the word."""
         await self._ready.wait()
 
-    def came_up(self) -> None:
+    def on_serving(self) -> None:
         """Notes it."""
         assert self.process
         self.events.append("up")
         self.ups.put_nowait(self.process.pid)
 
-    def went_down(self) -> None:
+    def on_stopped(self) -> None:
         """Notes it."""
         self.events.append("down")
 
@@ -76,7 +76,7 @@ async def test_a_child_is_stopped_by_sigterm() -> None:
     child = Script("trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.01; done")
     await child.start()
     await child.stop(10)
-    assert "bye" == child.last_words[-1]
+    assert "bye" == child.last_lines[-1]
     assert ["up", "down"] == child.events
 
 
@@ -113,11 +113,11 @@ async def test_a_child_can_be_stopped_before_it_serves() -> None:
     """A stop in the middle of the start leaves nothing behind."""
     child = Script("echo $$; exec sleep 1000")
     starting = asyncio.create_task(child.start())
-    while not child.last_words:
+    while not child.last_lines:
         await asyncio.sleep(0)
     await child.stop(5)
     await starting
-    assert not _runs(int(child.last_words[0]))
+    assert not _runs(int(child.last_lines[0]))
 
 
 async def test_a_child_has_a_session_of_its_own() -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import ParseDict
 
-from parley.config import Limit, parse
-from parley.config import Limits as LimitsConfig
+from parley.config import RateLimit, parse
+from parley.config import RateLimits as LimitsConfig
 from parley.core.errors import InvalidRequest, RateLimited, StoreUnavailable
 from parley.core.ports import Caller, Charge, Reservation
 from parley.core.routing.router import Router
-from parley.core.usage.limits import Limits, Standing
+from parley.core.usage.limits import RateLimiter, RateLimitStatus
 from parley.rpc.metadata.rate_limits import duration, metadata
 from parley.stores import buckets
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
@@ -22,8 +22,8 @@ from tests.rpc.scripted import ScriptedBackend
 
 ADA = Caller("ada", "key_1")
 CONFIG = LimitsConfig(
-    key=Limit(requests_per_minute=60, tokens_per_minute=1200),
-    account=Limit(requests_per_minute=90, tokens_per_minute=1000),
+    key=RateLimit(requests_per_minute=60, tokens_per_minute=1200),
+    account=RateLimit(requests_per_minute=90, tokens_per_minute=1000),
 )
 
 
@@ -68,9 +68,9 @@ def store() -> MemoryStore:
 
 
 @pytest.fixture
-def limits(store: MemoryStore) -> Limits:
+def limits(store: MemoryStore) -> RateLimiter:
     """Limits of keys and accounts."""
-    return Limits(CONFIG, store)
+    return RateLimiter(CONFIG, store)
 
 
 def request(**fields: Any) -> CreateChatCompletionRequest:
@@ -79,10 +79,12 @@ def request(**fields: Any) -> CreateChatCompletionRequest:
     return ParseDict({"messages": [message], **fields}, CreateChatCompletionRequest())
 
 
-async def admit(limits: Limits, most: int = 0, asked: CreateChatCompletionRequest | None = None, **more: Any) -> Any:
-    """Lets a call in; `told` gets how its caller stands."""
-    told = more.get("told", lambda _: None)
-    return await limits.admit(asked or request(), more.get("caller", ADA), more.get("instructions", ""), most, told)
+async def admit(
+    limits: RateLimiter, most: int = 0, asked: CreateChatCompletionRequest | None = None, **more: Any
+) -> Any:
+    """Lets a call in; `reported` gets how its caller stands."""
+    reported = more.get("told", lambda _: None)
+    return await limits.admit(asked or request(), more.get("caller", ADA), more.get("instructions", ""), most, reported)
 
 
 def tokens(store: MemoryStore, subject: str = "account:ada") -> float:
@@ -116,14 +118,14 @@ def tokens(store: MemoryStore, subject: str = "account:ada") -> float:
     ids=["text", "instructions", "bytes, not letters", "a refusal", "parts"],
 )
 async def test_a_prompt_is_estimated_by_its_text(
-    limits: Limits, store: MemoryStore, fields: dict[str, Any], instructions: str, expected: int
+    limits: RateLimiter, store: MemoryStore, fields: dict[str, Any], instructions: str, expected: int
 ) -> None:
     """Four bytes are a token; pictures are none."""
     await admit(limits, asked=request(**fields), instructions=instructions)
     assert expected == tokens(store)
 
 
-async def test_what_is_offered_to_call_is_part_of_the_prompt(limits: Limits, store: MemoryStore) -> None:
+async def test_what_is_offered_to_call_is_part_of_the_prompt(limits: RateLimiter, store: MemoryStore) -> None:
     """Definitions of tools and functions are read by the model, and counted."""
     function = {"name": "f", "description": "d" * 400}
     await admit(limits, asked=request(tools=[{"type": "function", "function": function}], functions=[function]))
@@ -152,46 +154,48 @@ def test_an_answer_is_bounded_by_the_request_or_the_model_s_defaults(
         "test",
     )
     router = Router(config, {"a": ScriptedBackend()})
-    assert expected == router.most_tokens(config.models[0], request(**fields))
+    assert expected == router.max_tokens(config.models[0], request(**fields))
 
 
-async def test_a_limit_that_cannot_be_counted_lets_no_call_in(limits: Limits, store: MemoryStore) -> None:
+async def test_a_limit_that_cannot_be_counted_lets_no_call_in(limits: RateLimiter, store: MemoryStore) -> None:
     """Stateless calls too: a store that is away, or cannot be written, would lift the limit."""
     store.away = True
     with pytest.raises(StoreUnavailable):
         await admit(limits, asked=request(store=False))
-    await admit(Limits(None, store))
+    await admit(RateLimiter(None, store))
 
 
-async def test_a_call_charges_its_key_and_its_account(limits: Limits, store: MemoryStore) -> None:
+async def test_a_call_charges_its_key_and_its_account(limits: RateLimiter, store: MemoryStore) -> None:
     """A request each, and prompt and answer each; the caller is told of the tighter one."""
-    told: list[Any] = []
-    await admit(limits, most=90, told=told.append)
+    reported: list[Any] = []
+    await admit(limits, most=90, told=reported.append)
     assert {("key:key_1", "requests"): 1, ("key:key_1", "tokens"): 100} | {
         ("account:ada", "requests"): 1,
         ("account:ada", "tokens"): 100,
     } == {bucket: used for bucket, (used, _) in store.rows.items()}
-    assert [[Standing("requests", 60, 59, 1.0), Standing("tokens", 1000, 900, 6.0)]] == told
+    assert [[RateLimitStatus("requests", 60, 59, 1.0), RateLimitStatus("tokens", 1000, 900, 6.0)]] == reported
 
 
-async def test_the_tighter_one_is_that_with_less_left(limits: Limits) -> None:
+async def test_the_tighter_one_is_that_with_less_left(limits: RateLimiter) -> None:
     """A second key finds its own bucket full and the account's not."""
     for _ in range(40):
         await admit(limits)
-    told: list[Any] = []
-    await admit(limits, caller=Caller("ada", "key_2"), told=told.append)
-    assert [("requests", 90, 49), ("tokens", 1000, 590)] == [(one.kind, one.limit, one.remaining) for one in told[0]]
+    reported: list[Any] = []
+    await admit(limits, caller=Caller("ada", "key_2"), told=reported.append)
+    assert [("requests", 90, 49), ("tokens", 1000, 590)] == [
+        (one.kind, one.limit, one.remaining) for one in reported[0]
+    ]
 
 
-async def test_a_refused_call_is_told_when_to_come_back(limits: Limits, store: MemoryStore) -> None:
+async def test_a_refused_call_is_told_when_to_come_back(limits: RateLimiter, store: MemoryStore) -> None:
     """The wait is long enough and no second too long, and a refusal is not charged."""
     await admit(limits, most=990)
     store.now += 1.5
-    told: list[Any] = []
-    with pytest.raises(RateLimited, match="This account may use 1000 tokens a minute: 25 are left") as refused:
-        await admit(limits, most=50, told=told.append)
-    assert 3 == refused.value.retry_after
-    assert [25] == [one.remaining for one in told[0] if one.kind == "tokens"]
+    reported: list[Any] = []
+    with pytest.raises(RateLimited, match="This account may use 1000 tokens a minute: 25 are left") as rejected:
+        await admit(limits, most=50, told=reported.append)
+    assert 3 == rejected.value.retry_after
+    assert [25] == [one.remaining for one in reported[0] if one.kind == "tokens"]
     store.now += 2
     with pytest.raises(RateLimited):
         await admit(limits, most=50)
@@ -201,7 +205,7 @@ async def test_a_refused_call_is_told_when_to_come_back(limits: Limits, store: M
 
 async def test_the_longest_wait_is_told(store: MemoryStore) -> None:
     """Where both kinds are used up, coming back for one would be in vain."""
-    limits = Limits(LimitsConfig(key=Limit(requests_per_minute=2, tokens_per_minute=20)), store)
+    limits = RateLimiter(LimitsConfig(key=RateLimit(requests_per_minute=2, tokens_per_minute=20)), store)
     await admit(limits)
     await admit(limits)
     with pytest.raises(RateLimited, match=r"2 requests a minute, and 0 are left; try again in 30 s"):
@@ -209,18 +213,18 @@ async def test_the_longest_wait_is_told(store: MemoryStore) -> None:
 
 
 @pytest.mark.parametrize(("most", "param"), [(991, "max_tokens"), (0, None)])
-async def test_what_can_never_be_let_in(limits: Limits, store: MemoryStore, most: int, param: str | None) -> None:
+async def test_what_can_never_be_let_in(limits: RateLimiter, store: MemoryStore, most: int, param: str | None) -> None:
     """A request that needs more than a minute's tokens is refused for good; one that needs all of them is not."""
     if param is None:
         await admit(limits, most=990)
         return
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as rejected:
         await admit(limits, most=most)
-    assert param == refused.value.param
+    assert param == rejected.value.param
     assert {} == store.rows
 
 
-async def test_an_image_weighs_as_much_as_a_thousand_tokens(limits: Limits) -> None:
+async def test_an_image_weighs_as_much_as_a_thousand_tokens(limits: RateLimiter) -> None:
     """It cannot be let in where there are a thousand a minute; its own bytes do not matter."""
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 9000}}
     asked = request(messages=[{"role": "user", "content": [{"type": "text", "text": "x" * 40}, image]}])
@@ -230,50 +234,50 @@ async def test_an_image_weighs_as_much_as_a_thousand_tokens(limits: Limits) -> N
 
 async def test_limits_that_are_not_set_are_not_counted(store: MemoryStore) -> None:
     """A section may limit one thing alone."""
-    limits = Limits(LimitsConfig(account=Limit(requests_per_minute=1)), store)
-    told: list[Any] = []
-    with await admit(limits, most=10**9, told=told.append) as admission:
-        admission.saw(ChatCompletion())
+    limits = RateLimiter(LimitsConfig(account=RateLimit(requests_per_minute=1)), store)
+    reported: list[Any] = []
+    with await admit(limits, most=10**9, told=reported.append) as admission:
+        admission.record_answer(ChatCompletion())
     await limits.close()
     assert [("account:ada", "requests")] == list(store.rows)
-    assert ["requests"] == [one.kind for one in told[0]]
+    assert ["requests"] == [one.kind for one in reported[0]]
 
 
 @pytest.mark.parametrize("config", [None, LimitsConfig()])
 async def test_without_limits_the_store_is_not_asked(store: MemoryStore, config: LimitsConfig | None) -> None:
     """A store that is away does not matter."""
     store.away = True
-    limits = Limits(config, store)
+    limits = RateLimiter(config, store)
     with await admit(limits, most=10**9) as admission:
-        admission.saw(ChatCompletion())
-    assert () == await limits.standings(ADA)
+        admission.record_answer(ChatCompletion())
+    assert () == await limits.statuses(ADA)
 
 
-async def test_the_usage_settles(limits: Limits, store: MemoryStore) -> None:
+async def test_the_usage_settles(limits: RateLimiter, store: MemoryStore) -> None:
     """What the backend says counts, be it more or less than was reserved; its last word of a stream wins."""
     with await admit(limits, most=500) as admission:
         for count in (1, 20):
-            admission.saw(ChatCompletionChunk(usage=Usage(prompt_tokens=7, completion_tokens=count)))
+            admission.record_answer(ChatCompletionChunk(usage=Usage(prompt_tokens=7, completion_tokens=count)))
     await limits.close()
     assert 27 == tokens(store) == tokens(store, "key:key_1")
     with await admit(limits) as admission:
-        admission.saw(ChatCompletion(usage=Usage(total_tokens=2000)))
+        admission.record_answer(ChatCompletion(usage=Usage(total_tokens=2000)))
     await limits.close()
     assert 2027 == tokens(store)
 
 
-async def test_what_was_said_since_the_latest_count_is_estimated(limits: Limits, store: MemoryStore) -> None:
+async def test_what_was_said_since_the_latest_count_is_estimated(limits: RateLimiter, store: MemoryStore) -> None:
     """A backend may count the prompt ahead; a caller who leaves then pays for what he has heard all the same."""
     said = ChatCompletionChunk()
     said.choices.add().delta.content = "x" * 40
     with await admit(limits, most=500) as admission:
-        admission.saw(ChatCompletionChunk(usage=Usage(prompt_tokens=7, completion_tokens=1)))
-        admission.saw(said)
+        admission.record_answer(ChatCompletionChunk(usage=Usage(prompt_tokens=7, completion_tokens=1)))
+        admission.record_answer(said)
     await limits.close()
     assert 18 == tokens(store)
 
 
-async def test_time_that_passed_is_not_given_back_twice(limits: Limits, store: MemoryStore) -> None:
+async def test_time_that_passed_is_not_given_back_twice(limits: RateLimiter, store: MemoryStore) -> None:
     """A long call that used little leaves a full bucket and not more."""
     with await admit(limits, most=600):
         store.now += 59
@@ -281,7 +285,7 @@ async def test_time_that_passed_is_not_given_back_twice(limits: Limits, store: M
     assert 0 == tokens(store)
 
 
-async def test_nobody_waits_for_settling(limits: Limits, store: MemoryStore) -> None:
+async def test_nobody_waits_for_settling(limits: RateLimiter, store: MemoryStore) -> None:
     """A call ends while the store is slow; closing waits."""
     with await admit(limits, most=500):
         store.gate.clear()
@@ -294,7 +298,7 @@ async def test_nobody_waits_for_settling(limits: Limits, store: MemoryStore) -> 
     assert 0 == tokens(store)
 
 
-async def test_a_store_that_is_away_when_a_call_ends_harms_nobody(limits: Limits, store: MemoryStore) -> None:
+async def test_a_store_that_is_away_when_a_call_ends_harms_nobody(limits: RateLimiter, store: MemoryStore) -> None:
     """The answer is out already: the reservation stays, until time has undone it."""
     with await admit(limits, most=500):
         store.away = True
@@ -302,7 +306,7 @@ async def test_a_store_that_is_away_when_a_call_ends_harms_nobody(limits: Limits
     assert 510 == tokens(store)
 
 
-async def test_a_caller_who_leaves_while_it_is_let_in_keeps_no_tokens(limits: Limits, store: MemoryStore) -> None:
+async def test_a_caller_who_leaves_while_it_is_let_in_keeps_no_tokens(limits: RateLimiter, store: MemoryStore) -> None:
     """It costs a request, as every call that was made."""
     store.gate.clear()
     task = asyncio.create_task(admit(limits, most=500))
@@ -344,4 +348,4 @@ def test_the_headers_have_openai_s_names() -> None:
         "x-ratelimit-limit-tokens": "150000",
         "x-ratelimit-remaining-tokens": "149984",
         "x-ratelimit-reset-tokens": "7ms",
-    } == dict(metadata([Standing("tokens", 150_000, 149_984, 0.0064)]))
+    } == dict(metadata([RateLimitStatus("tokens", 150_000, 149_984, 0.0064)]))

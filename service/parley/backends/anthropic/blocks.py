@@ -55,23 +55,23 @@ class Blocks:
 
     def begin(self, index: int, block: Mapping[str, Any]) -> None:
         """Begins a block. An index may come again: some servers count each block as the first."""
-        begun = dict(block)
-        self._blocks.append(begun)
-        self._open[index] = (begun, {})
+        started = dict(block)
+        self._blocks.append(started)
+        self._open[index] = (started, {})
 
-    def add(self, index: int, piece: Mapping[str, Any]) -> None:
+    def add(self, index: int, delta: Mapping[str, Any]) -> None:
         """Adds a piece of a block; one of an unknown type, or of no block, is passed over."""
-        field, found = _FIELDS.get(piece["type"]), self._open.get(index)
+        field, found = _FIELDS.get(delta["type"]), self._open.get(index)
         if field is not None and found is not None:
-            found[1].setdefault(field[1], []).append(piece[field[0]])
+            found[1].setdefault(field[1], []).append(delta[field[0]])
 
     def close(self, index: int) -> list[Block]:
         """Ends a block; returns it where it is one of thinking."""
         found = self._open.pop(index, None)
         if found is None:
             return []
-        block, pieces = found
-        for name, items in pieces.items():
+        block, parts = found
+        for name, items in parts.items():
             block[name] = _joined(block.get(name), name, items)
         return [block] if block["type"] in THINKING else []
 
@@ -82,16 +82,16 @@ class Blocks:
         return every_block(self._blocks)
 
 
-def _joined(begun: Any, name: str, pieces: list[Any]) -> Any:
+def _joined(start: Any, name: str, parts: list[Any]) -> Any:
     if name == "citations":
-        return [*(begun or ()), *pieces]
-    text = "".join(pieces)
+        return [*(start or ()), *parts]
+    text = "".join(parts)
     if name != "input":
-        return (begun or "") + text
+        return (start or "") + text
     try:
-        return orjson.Fragment(text) if isinstance(orjson.loads(text), dict) else begun
+        return orjson.Fragment(text) if isinstance(orjson.loads(text), dict) else start
     except orjson.JSONDecodeError:  # cut off, or empty
-        return begun
+        return start
 
 
 def received(message: Message, fields: dict[str, Any]) -> list[Block] | None:
@@ -113,10 +113,10 @@ def forget_thinking(messages: Iterable[Message]) -> bool:
     found = False
     for message in messages:
         fields = extra_fields.loads(message.extra_json) if message.role == "assistant" and message.extra_json else {}
-        left = {name: value for name, value in fields.items() if name not in (THINKING_BLOCKS, _EVERY)}
-        if len(left) < len(fields):
+        others = {name: value for name, value in fields.items() if name not in (THINKING_BLOCKS, _EVERY)}
+        if len(others) < len(fields):
             found = True
-            message.extra_json = extra_fields.dumps(left)
+            message.extra_json = extra_fields.dumps(others)
     return found
 
 

@@ -24,8 +24,8 @@ from parley.v1.message_pb2 import Message, ToolCall
 
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9_-]")
 _CACHE = "cache_control"
-_TAKEN = frozenset({_CACHE, "content"})  # `content` is the exact text of that field
-_OF_RESULTS = _TAKEN | {"is_error"}
+_KNOWN_FIELDS = frozenset({_CACHE, "content"})  # `content` is the exact text of that field
+_OF_RESULTS = _KNOWN_FIELDS | {"is_error"}
 _OF_CALLS = frozenset({_CACHE, "caller"})
 _NONE: frozenset[str] = frozenset()
 
@@ -35,12 +35,12 @@ def conversation(call: UpstreamCall) -> tuple[list[Block], list[Block]]:
     writer = _Writer(call.request.model)
     for index, message in enumerate(call.request.messages):
         writer.add(message, f"messages[{index}]")
-    if not call.continues and writer.messages and writer.messages[-1]["role"] == "assistant":
-        raise _goes_on(call.request.model, len(call.request.messages) - 1)
+    if not call.is_continuation and writer.messages and writer.messages[-1]["role"] == "assistant":
+        raise _continuation_error(call.request.model, len(call.request.messages) - 1)
     return writer.system, writer.messages
 
 
-def _goes_on(model: str, index: int) -> UnsupportedParameter:
+def _continuation_error(model: str, index: int) -> UnsupportedParameter:
     text = (
         f'The model "{model}" goes on from an assistant message at the end, and cannot answer it;'
         " set `continue_final_message`, or end with a message of the user"
@@ -56,23 +56,23 @@ class _Writer:
         self.messages: list[Block] = []
         self._model = model
 
-    def add(self, message: Message, place: str) -> None:
-        """Adds a message; `place` is where it stands in the request."""
-        self._refuse(message, place)
+    def add(self, message: Message, path: str) -> None:
+        """Adds a message; `path` is where it stands in the request."""
+        self._reject_unsupported(message, path)
         if message.role == "assistant":
-            self._say("assistant", self._assistant(message, place))
+            self._append("assistant", self._assistant(message, path))
             return
-        extra = self._extra(message, place)
+        extra = self._extra(message, path)
         if message.role in ("system", "developer"):
-            parts = content_blocks(message.content, place, self._model, anthropic_parts.TEXTS, _NONE)
+            parts = content_blocks(message.content, path, self._model, anthropic_parts.TEXTS, _NONE)
             self.system += _cached(parts, extra)
         elif message.role == "tool":
-            self._say("user", [self._result(message, place) | _named(extra, _OF_RESULTS)])
+            self._append("user", [self._result(message, path) | _named(extra, _OF_RESULTS)])
         else:
-            parts = content_blocks(message.content, place, self._model, anthropic_parts.OF_USERS)
-            self._say("user", _cached(parts, extra))
+            parts = content_blocks(message.content, path, self._model, anthropic_parts.OF_USERS)
+            self._append("user", _cached(parts, extra))
 
-    def _say(self, role: str, blocks: list[Block]) -> None:
+    def _append(self, role: str, blocks: list[Block]) -> None:
         if not blocks:
             return
         if self.messages and self.messages[-1]["role"] == role:
@@ -80,50 +80,50 @@ class _Writer:
         else:
             self.messages.append({"role": role, "content": blocks})
 
-    def _refuse(self, message: Message, place: str) -> None:
+    def _reject_unsupported(self, message: Message, path: str) -> None:
         """Raises UnsupportedParameter for what has no counterpart. A tool's name is known from its call."""
         fields: tuple[Literal["name", "audio", "function_call"], ...] = ("name", "audio", "function_call")
         for name in fields:
             if message.HasField(name) and not (name == "name" and message.role == "tool"):
-                raise unsupported(f"`{place}.{name}`", self._model, f"{place}.{name}")
+                raise unsupported(f"`{path}.{name}`", self._model, f"{path}.{name}")
         if message.role == "function":
-            raise unsupported("A message of the role `function`", self._model, f"{place}.role")
+            raise unsupported("A message of the role `function`", self._model, f"{path}.role")
 
-    def _extra(self, message: Message, place: str) -> dict[str, Any]:
+    def _extra(self, message: Message, path: str) -> dict[str, Any]:
         """Returns a message's unknown fields. Raises UnsupportedParameter for what the API does not have."""
-        extra = _members(message.extra_json, place)
-        for key in sorted(extra.keys() - (_OF_RESULTS if message.role == "tool" else _TAKEN)):
-            raise unsupported(f"`{place}.{key}`", self._model, f"{place}.{key}")
+        extra = _members(message.extra_json, path)
+        for key in sorted(extra.keys() - (_OF_RESULTS if message.role == "tool" else _KNOWN_FIELDS)):
+            raise unsupported(f"`{path}.{key}`", self._model, f"{path}.{key}")
         return extra
 
-    def _assistant(self, message: Message, place: str) -> list[Block]:
-        extra = _members(message.extra_json, place)
+    def _assistant(self, message: Message, path: str) -> list[Block]:
+        extra = _members(message.extra_json, path)
         fields = extra_fields.loads(message.extra_json) if extra else {}
         received = anthropic_blocks.received(message, fields)
         if received is not None:
             return received
-        blocks = content_blocks(message.content, place, self._model, anthropic_parts.OF_ASSISTANTS, _NONE)
+        blocks = content_blocks(message.content, path, self._model, anthropic_parts.OF_ASSISTANTS, _NONE)
         if message.refusal.strip():
             blocks.append({"type": "text", "text": message.refusal})
-        blocks += [self._call(call, f"{place}.tool_calls[{index}]") for index, call in enumerate(message.tool_calls)]
+        blocks += [self._call(call, f"{path}.tool_calls[{index}]") for index, call in enumerate(message.tool_calls)]
         return anthropic_blocks.thinking(fields) + _cached(blocks, extra)
 
-    def _call(self, call: ToolCall, place: str) -> Block:
+    def _call(self, call: ToolCall, path: str) -> Block:
         if call.type == "custom":
-            raise unsupported("A tool call of the type `custom`", self._model, f"{place}.type")
+            raise unsupported("A tool call of the type `custom`", self._model, f"{path}.type")
         text = call.function.arguments
-        arguments = exact(text, f"{place}.function.arguments") if text.strip() else {}
+        arguments = exact(text, f"{path}.function.arguments") if text.strip() else {}
         block = {"type": "tool_use", "id": _call_id(call.id), "name": call.function.name, "input": arguments}
-        return block | _named(_members(call.extra_json, place), _OF_CALLS)
+        return block | _named(_members(call.extra_json, path), _OF_CALLS)
 
-    def _result(self, message: Message, place: str) -> Block:
+    def _result(self, message: Message, path: str) -> Block:
         result = {"type": "tool_result", "tool_use_id": _call_id(message.tool_call_id)}
-        blocks = content_blocks(message.content, place, self._model, anthropic_parts.OF_USERS)
+        blocks = content_blocks(message.content, path, self._model, anthropic_parts.OF_USERS)
         return result | {"content": blocks} if blocks else result
 
 
-def _members(extra_json: str, place: str) -> dict[str, Any]:
-    return dict(members(extra_json, f"{place}.extra_json")) if extra_json else {}
+def _members(extra_json: str, path: str) -> dict[str, Any]:
+    return dict(members(extra_json, f"{path}.extra_json")) if extra_json else {}
 
 
 def _named(extra: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ Parts = dict[str, _Convert]
 
 
 def content_blocks(
-    content: Value, place: str, model: str, parts: Parts, native: frozenset[str] = _NATIVE
+    content: Value, path: str, model: str, parts: Parts, native: frozenset[str] = _NATIVE
 ) -> list[Block]:
     """Returns the blocks of a message's content, where these types of parts and of Anthropic's own blocks may stand.
 
@@ -35,7 +35,7 @@ def content_blocks(
         return _not_empty([{"type": "text", "text": content.string_value}])
     blocks = []
     for index, part in enumerate(from_value(content) or ()):
-        at = f"{place}.content[{index}]"
+        at = f"{path}.content[{index}]"
         kind = part.get("type") if isinstance(part, dict) else None
         if kind in parts:
             blocks.append(_part(part, kind, at, model, parts[kind]))
@@ -58,28 +58,28 @@ def _not_empty(blocks: list[Block]) -> list[Block]:
     return [block for block in blocks if block["type"] != "text" or block["text"].strip()]
 
 
-def _text(text: Any, place: str, _model: str) -> Block:
-    return {"type": "text", "text": _string(text, place)}
+def _text(text: Any, path: str, _model: str) -> Block:
+    return {"type": "text", "text": _string(text, path)}
 
 
-def _image(image: Any, place: str, model: str) -> Block:
-    image = _object(image, place, {"url", "detail"}, model)
+def _image(image: Any, path: str, model: str) -> Block:
+    image = _object(image, path, {"url", "detail"}, model)
     if image.get("detail") not in _DETAILS:
-        raise unsupported(f"`{place}.detail` other than auto and high", model, f"{place}.detail")
-    url = _string(image.get("url"), f"{place}.url")
+        raise unsupported(f"`{path}.detail` other than auto and high", model, f"{path}.detail")
+    url = _string(image.get("url"), f"{path}.url")
     if url[:5].lower() != "data:":
         return {"type": "image", "source": {"type": "url", "url": url}}
-    media, data = _data(url, f"{place}.url")
+    media, data = _data(url, f"{path}.url")
     if media not in _IMAGES:
-        raise unsupported(f"An image of the type `{media}`", model, f"{place}.url")
+        raise unsupported(f"An image of the type `{media}`", model, f"{path}.url")
     return {"type": "image", "source": {"type": "base64", "media_type": media.replace("/jpg", "/jpeg"), "data": data}}
 
 
-def _file(file: Any, place: str, model: str) -> Block:
-    file = _object(file, place, {"file_data", "filename"}, model)
-    media, data = _data(_string(file.get("file_data"), f"{place}.file_data"), f"{place}.file_data")
+def _file(file: Any, path: str, model: str) -> Block:
+    file = _object(file, path, {"file_data", "filename"}, model)
+    media, data = _data(_string(file.get("file_data"), f"{path}.file_data"), f"{path}.file_data")
     if media != "application/pdf":
-        raise unsupported(f"A file of the type `{media}`", model, f"{place}.file_data")
+        raise unsupported(f"A file of the type `{media}`", model, f"{path}.file_data")
     block = {"type": "document", "source": {"type": "base64", "media_type": media, "data": data}}
     return block | {"title": file["filename"]} if file.get("filename") else block
 
@@ -89,24 +89,24 @@ OF_ASSISTANTS: Parts = {"text": _text, "refusal": _text}
 OF_USERS: Parts = {"text": _text, "image_url": _image, "file": _file}
 
 
-def _object(value: Any, place: str, known: set[str], model: str) -> dict[str, Any]:
+def _object(value: Any, path: str, known: set[str], model: str) -> dict[str, Any]:
     """Returns an object. Raises UnsupportedParameter for keys that have no counterpart."""
     if not isinstance(value, dict):
-        raise InvalidRequest(f"`{place}` is required and must be an object", param=place)
+        raise InvalidRequest(f"`{path}` is required and must be an object", param=path)
     for key in sorted(value.keys() - known):
-        raise unsupported(f"`{place}.{key}`", model, f"{place}.{key}")
+        raise unsupported(f"`{path}.{key}`", model, f"{path}.{key}")
     return value
 
 
-def _string(value: Any, place: str) -> str:
+def _string(value: Any, path: str) -> str:
     if not isinstance(value, str):
-        raise InvalidRequest(f"`{place}` is required and must be a string", param=place)
+        raise InvalidRequest(f"`{path}` is required and must be a string", param=path)
     return value
 
 
-def _data(url: str, place: str) -> tuple[str, str]:
+def _data(url: str, path: str) -> tuple[str, str]:
     """Returns the media type and the base64 of a `data:` URL."""
     match = _DATA_URL.match(url)
     if match is None:
-        raise InvalidRequest(f"`{place}` must be a URL of the form data:TYPE;base64,…", param=place)
+        raise InvalidRequest(f"`{path}` must be a URL of the form data:TYPE;base64,…", param=path)
     return (match[1] or "text/plain").lower(), url[match.end() :]

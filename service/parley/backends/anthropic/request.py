@@ -10,7 +10,7 @@ from typing import Any
 from parley.backends.anthropic.messages import conversation
 from parley.backends.anthropic.tools import tools
 from parley.backends.capabilities import unsupported
-from parley.backends.json_fidelity import OWN, exact, json_object, merge_extra
+from parley.backends.json_fidelity import PARLEY_FIELDS, exact, json_object, merge_extra
 from parley.core.errors import InvalidRequest
 from parley.core.messages.proto_json import from_struct, from_value
 from parley.core.ports import UpstreamCall
@@ -39,14 +39,14 @@ SENT = frozenset(
 )
 """Fields of the request that are sent, mostly under other names."""
 
-_ASKS_NOTHING: dict[str, tuple[Any, ...]] = {
+_NO_OP_VALUES: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "logprobs": (False,),
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
     "modalities": (["text"],),
 }
-_HOTTEST = 1.0
+_MAX_TEMPERATURE = 1.0
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _TIERS = {"auto": "auto", "default": "standard_only", "standard_only": "standard_only"}
 
@@ -57,7 +57,7 @@ def body(call: UpstreamCall, max_tokens: int, *, stream: bool) -> dict[str, Any]
     Raises UnsupportedParameter, and InvalidRequest for a bad schema, `extra_body`, content part or tool call.
     """
     request = call.request
-    _refuse(request)
+    _reject_unsupported(request)
     system, messages = conversation(call)
     sent: dict[str, Any] = {"model": call.model or request.model, "max_tokens": _limit(request, max_tokens)}
     if system:
@@ -66,19 +66,19 @@ def body(call: UpstreamCall, max_tokens: int, *, stream: bool) -> dict[str, Any]
     sent |= _sampling(request) | tools(request) | _output(request) | _caller(request)
     if stream:
         sent["stream"] = True
-    merge_extra(sent, request, taken=sent.keys())
+    merge_extra(sent, request, reserved=sent.keys())
     return sent
 
 
-def _refuse(request: CreateChatCompletionRequest) -> None:
+def _reject_unsupported(request: CreateChatCompletionRequest) -> None:
     """Raises UnsupportedParameter for what the API cannot do, unless the value asks for nothing."""
     for field, value in request.ListFields():
-        if field.name in SENT or field.name in OWN:
+        if field.name in SENT or field.name in PARLEY_FIELDS:
             continue
-        plain = list(value) if field.is_repeated else value
-        if plain not in _ASKS_NOTHING.get(field.name, ()):
+        json_value = list(value) if field.is_repeated else value
+        if json_value not in _NO_OP_VALUES.get(field.name, ()):
             raise unsupported(f"`{field.name}`", request.model, field.name)
-    _refuse_unknown(request.stream_options.extra_json, "stream_options", request.model, "include_obfuscation")
+    _reject_unknown(request.stream_options.extra_json, "stream_options", request.model, "include_obfuscation")
 
 
 def _limit(request: CreateChatCompletionRequest, default: int) -> int:
@@ -91,7 +91,7 @@ def _limit(request: CreateChatCompletionRequest, default: int) -> int:
 def _sampling(request: CreateChatCompletionRequest) -> dict[str, Any]:
     sent: dict[str, Any] = {}
     if request.HasField("temperature"):
-        if request.temperature > _HOTTEST:
+        if request.temperature > _MAX_TEMPERATURE:
             raise unsupported("`temperature` above 1", request.model, "temperature")
         sent["temperature"] = request.temperature
     if request.HasField("top_p"):
@@ -122,27 +122,29 @@ def _schema(request: CreateChatCompletionRequest) -> Any:
 
     It is always followed, whatever `strict` says; its `name` is only a label.
     """
-    asked = request.response_format
-    if asked.type in ("", "text"):
+    response_format = request.response_format
+    if response_format.type in ("", "text"):
         return None
-    if asked.type != "json_schema":
-        raise unsupported(f"`response_format` of the type `{asked.type}`", request.model, "response_format.type")
-    place = "response_format.json_schema"
-    if asked.json_schema.description:
-        raise unsupported(f"`{place}.description`", request.model, f"{place}.description")
-    _refuse_unknown(asked.extra_json, "response_format", request.model)
-    _refuse_unknown(asked.json_schema.extra_json, place, request.model, "schema")
-    if asked.json_schema.HasField("schema_json"):
-        return exact(asked.json_schema.schema_json, "schema_json")
-    if not asked.json_schema.HasField("schema"):
-        raise InvalidRequest(f"`{place}.schema` is required and must be an object", param=f"{place}.schema")
-    return from_struct(asked.json_schema.schema)
+    if response_format.type != "json_schema":
+        raise unsupported(
+            f"`response_format` of the type `{response_format.type}`", request.model, "response_format.type"
+        )
+    path = "response_format.json_schema"
+    if response_format.json_schema.description:
+        raise unsupported(f"`{path}.description`", request.model, f"{path}.description")
+    _reject_unknown(response_format.extra_json, "response_format", request.model)
+    _reject_unknown(response_format.json_schema.extra_json, path, request.model, "schema")
+    if response_format.json_schema.HasField("schema_json"):
+        return exact(response_format.json_schema.schema_json, "schema_json")
+    if not response_format.json_schema.HasField("schema"):
+        raise InvalidRequest(f"`{path}.schema` is required and must be an object", param=f"{path}.schema")
+    return from_struct(response_format.json_schema.schema)
 
 
-def _refuse_unknown(extra_json: str, place: str, model: str, *but: str) -> None:
+def _reject_unknown(extra_json: str, path: str, model: str, *but: str) -> None:
     """Raises UnsupportedParameter for unknown fields of an object that is translated."""
-    for key in sorted(json_object(extra_json or "{}", f"{place}.extra_json").keys() - set(but)):
-        raise unsupported(f"`{place}.{key}`", model, f"{place}.{key}")
+    for key in sorted(json_object(extra_json or "{}", f"{path}.extra_json").keys() - set(but)):
+        raise unsupported(f"`{path}.{key}`", model, f"{path}.{key}")
 
 
 def _caller(request: CreateChatCompletionRequest) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Any
 from google.protobuf.struct_pb2 import NULL_VALUE, Struct, Value
 
 from parley.backends.anthropic import blocks
-from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, Malformed
+from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, MalformedResponse
 from parley.backends.parsing import finish_reasons, lenient_json
-from parley.backends.parsing.lenient_json import MOST, Source, count, struct, text_or_none, whole
+from parley.backends.parsing.lenient_json import MAX_COUNT, Source, count, repair_text, struct, text_or_none
 from parley.backends.parsing.tool_calls import NO_ARGUMENTS, new_id
 from parley.core.messages import extra_fields
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
@@ -46,21 +46,26 @@ _KNOWN_COUNTS = frozenset(
 
 
 def completion(data: bytes, *, may_be_empty: bool = False) -> ChatCompletion:
-    """Reads a whole answer; `may_be_empty` says that it may have no output. Raises Malformed, ErrorInBody."""
+    """Reads a whole answer; `may_be_empty` says that it may have no output. Raises MalformedResponse, ErrorInBody."""
     try:
         return _completion(lenient_json.loads(data), Source(data), may_be_empty=may_be_empty)
     except SHAPE_ERRORS as error:
-        raise Malformed(f"{type(error).__name__}: {error}") from None
+        raise MalformedResponse(f"{type(error).__name__}: {error}") from None
 
 
 def _completion(answer: Mapping[str, Any], source: Source, *, may_be_empty: bool) -> ChatCompletion:
     if answer.get("error"):
         raise ErrorInBody(answer)
-    said = message(answer, source)
+    answer_message = message(answer, source)
     reason = finish_reason(answer.get("stop_reason"))
-    has_output = bool(said.content.string_value or said.reasoning_content or said.refusal or said.tool_calls)
+    has_output = bool(
+        answer_message.content.string_value
+        or answer_message.reasoning_content
+        or answer_message.refusal
+        or answer_message.tool_calls
+    )
     require_output(reason, has_output=has_output, may_be_empty=may_be_empty)
-    choice = Choice(index=0, message=said, finish_reason=reason)
+    choice = Choice(index=0, message=answer_message, finish_reason=reason)
     add_unknown(choice, answer, OF_CHOICES)
     cost = answer.get("usage")
     cost = cost if isinstance(cost, Mapping) else {}
@@ -76,30 +81,33 @@ def message(answer: Mapping[str, Any], source: Source) -> Message:
     for place, block in enumerate(answer["content"]):
         match block["type"]:
             case "text":
-                texts.append(whole(block["text"]))
+                texts.append(repair_text(block["text"]))
                 read.annotations.extend(annotations(block.get("citations")))
             case "thinking":
-                read.reasoning_content += whole(block["thinking"])
+                read.reasoning_content += repair_text(block["thinking"])
             case "tool_use":
                 read.tool_calls.append(_tool_call(block, source, place))
     silent = read.tool_calls and not texts
     read.content.CopyFrom(Value(null_value=NULL_VALUE) if silent else Value(string_value="".join(texts)))
-    if words := refusal(answer):
-        read.refusal = words
+    if refusal_text := refusal(answer):
+        read.refusal = refusal_text
     if fields := blocks.unknown_fields(answer["content"]):
         read.extra_json = dumps(fields)
     return read
 
 
 def finish_reason(stop_reason: Any) -> str:
-    """Returns why the answer ended, in OpenAI's words. Raises Malformed for a reason that is not known to be good."""
-    return finish_reasons.in_openai_words(finish_reasons.given(stop_reason) or "end_turn")
+    """Returns why the answer ended, in OpenAI's words.
+
+    Raises MalformedResponse for a reason that is not known to be good.
+    """
+    return finish_reasons.to_openai(finish_reasons.normalized(stop_reason) or "end_turn")
 
 
 def require_output(reason: str | None, *, has_output: bool, may_be_empty: bool) -> None:
-    """Raises Malformed where an answer has ended without saying anything, though nothing explains that."""
+    """Raises MalformedResponse where an answer has ended without saying anything, though nothing explains that."""
     if not (has_output or reason in finish_reasons.MAY_BE_EMPTY or (may_be_empty and reason)):
-        raise Malformed("the answer is empty")
+        raise MalformedResponse("the answer is empty")
 
 
 def refusal(ended: Mapping[str, Any]) -> str | None:
@@ -125,8 +133,8 @@ def usage(data: Mapping[str, Any]) -> Usage | None:
         return None
     read = Usage(completion_tokens=produced)
     if prompt is not None:
-        read.prompt_tokens = min(prompt + (cached or 0) + (written or 0), MOST)
-        read.total_tokens = min(read.prompt_tokens + (produced or 0), MOST)
+        read.prompt_tokens = min(prompt + (cached or 0) + (written or 0), MAX_COUNT)
+        read.total_tokens = min(read.prompt_tokens + (produced or 0), MAX_COUNT)
     if cached is not None or written is not None:
         details = PromptTokensDetails(cached_tokens=cached, cache_write_tokens=written)
         read.prompt_tokens_details.CopyFrom(details)
@@ -161,10 +169,10 @@ def id_of_call(block: Mapping[str, Any]) -> str:
 
 
 def name_of_call(block: Mapping[str, Any]) -> str:
-    """Returns the name of the tool that is called. Raises Malformed where there is none."""
+    """Returns the name of the tool that is called. Raises MalformedResponse where there is none."""
     name = text_or_none(block.get("name"))
     if name is None:
-        raise Malformed("a tool call has no name")
+        raise MalformedResponse("a tool call has no name")
     return name
 
 

@@ -11,10 +11,10 @@ import orjson
 
 from parley.backends.anthropic import response as answer
 from parley.backends.anthropic.blocks import THINKING_BLOCKS, Blocks
-from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, Malformed
+from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, MalformedResponse
 from parley.backends.http.sse import EventReader
 from parley.backends.parsing import lenient_json
-from parley.backends.parsing.deltas import CONTENT, REASONING, REFUSAL, Pieces
+from parley.backends.parsing.deltas import CONTENT, REASONING, REFUSAL, DeltaBuffer
 from parley.backends.parsing.lenient_json import Source
 from parley.backends.parsing.tool_calls import NO_ARGUMENTS
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
@@ -34,21 +34,21 @@ class StreamReader:
     def __init__(self, *, may_be_empty: bool = False) -> None:
         self.started = False
         self.ended = False
-        self.failure: Malformed | ErrorInBody | None = None
+        self.failure: MalformedResponse | ErrorInBody | None = None
         self._may_be_empty = may_be_empty
         self._events = EventReader()
-        self._said = _Said()
+        self._answer = _AnswerBuilder()
         self._reason: str | None = None
         self._stopped = False
-        self._is_whole = False
+        self._is_complete = False
         self._counts: dict[str, Any] = {}
         self._counted: ChatCompletionChunk | None = None  # has the usage that is still to be told
         self._unknown: dict[str, Any] = {}  # fields of the answer that Parley does not know
 
     @property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Tells whether the answer has ended for a reason; `message_stop` adds nothing to that."""
-        return self._is_whole if self.ended else self._reason is not None
+        return self._is_complete if self.ended else self._reason is not None
 
     def feed(self, data: bytes) -> ChatCompletionChunk | None:
         """Returns what these bytes add up to; None where that is nothing. b"" is the end of the stream."""
@@ -57,15 +57,15 @@ class StreamReader:
                 self._event(self._read(text), name, Source(text))
                 if self._stopped:
                     break
-        except (ErrorInBody, Malformed) as error:
+        except (ErrorInBody, MalformedResponse) as error:
             self._fail(error)
         except SHAPE_ERRORS as error:
-            self._fail(Malformed(f"{type(error).__name__}: {error}"))
+            self._fail(MalformedResponse(f"{type(error).__name__}: {error}"))
         if self._stopped or self.failure or not data:
             self._end()
-        return self._take()
+        return self._drain()
 
-    def _fail(self, failure: Malformed | ErrorInBody) -> None:
+    def _fail(self, failure: MalformedResponse | ErrorInBody) -> None:
         self.failure = self.failure or failure
 
     def _read(self, text: bytes) -> Mapping[str, Any]:
@@ -75,7 +75,7 @@ class StreamReader:
         except orjson.JSONDecodeError:
             if not text.lstrip().startswith(b"{"):
                 return _NOT_AN_EVENT
-            self._said.pieces.is_repaired = True
+            self._answer.deltas.is_repaired = True
             event = lenient_json.repaired(text)
         return event if isinstance(event, dict) else _NOT_AN_EVENT
 
@@ -85,16 +85,16 @@ class StreamReader:
             raise ErrorInBody(event)
         match event.get("type"):
             case "content_block_delta":
-                self._said.add(event["index"], event["delta"])
+                self._answer.add(event["index"], event["delta"])
             case "content_block_start":
-                self._said.begin(event["index"], event["content_block"], source)
+                self._answer.begin(event["index"], event["content_block"], source)
             case "content_block_stop":
-                self._said.close(event["index"])
+                self._answer.close(event["index"])
             case "message_start":
                 self._count(event["message"].get("usage"))
             case "message_delta":
                 self._count(event.get("usage"))
-                self._note_end(event["delta"])
+                self._record_end(event["delta"])
                 self._unknown |= {name: event[name] for name in event.keys() - _KNOWN if event[name] is not None}
             case "message_stop":
                 self._stopped = True
@@ -107,14 +107,14 @@ class StreamReader:
                 usage=answer.usage(self._counts), service_tier=answer.tier(self._counts)
             )
 
-    def _note_end(self, delta: Mapping[str, Any]) -> None:
+    def _record_end(self, delta: Mapping[str, Any]) -> None:
         if delta.get("stop_reason"):
             self._reason = answer.finish_reason(delta["stop_reason"])
         of_choice = {name: delta[name] for name in answer.OF_CHOICES if delta.get(name) is not None}
-        self._said.pieces.unknown_of_choice(of_choice)
+        self._answer.deltas.unknown_of_choice(of_choice)
         self._unknown |= {name: delta[name] for name in delta.keys() - _KNOWN_OF_END if delta[name] is not None}
-        if words := answer.refusal(delta):
-            self._said.text(REFUSAL, words)
+        if refusal_text := answer.refusal(delta):
+            self._answer.text(REFUSAL, refusal_text)
 
     def _end(self) -> None:
         """Ends the answer, and judges whether it is whole."""
@@ -124,16 +124,16 @@ class StreamReader:
         if self._reason is None and not self._stopped:
             return
         try:
-            answer.require_output(self._reason, has_output=self._said.has_output, may_be_empty=self._may_be_empty)
-        except Malformed as error:
+            answer.require_output(self._reason, has_output=self._answer.has_output, may_be_empty=self._may_be_empty)
+        except MalformedResponse as error:
             self._fail(error)
             return
-        self._said.end()
-        self._said.pieces.finish(self._reason or answer.finish_reason(None))
-        self._is_whole = True
+        self._answer.end()
+        self._answer.deltas.finish(self._reason or answer.finish_reason(None))
+        self._is_complete = True
 
-    def _take(self) -> ChatCompletionChunk | None:
-        pieces = self._said.pieces.take()
+    def _drain(self) -> ChatCompletionChunk | None:
+        pieces = self._answer.deltas.drain()
         self.started = self.started or bool(pieces)
         if not (pieces or self._counted):
             return None
@@ -145,16 +145,16 @@ class StreamReader:
         return chunk
 
 
-class _Said:
+class _AnswerBuilder:
     """What has come of the answer."""
 
     def __init__(self) -> None:
-        self.pieces = Pieces(0)
+        self.deltas = DeltaBuffer(0)
         self.has_output = False
         self._tools: dict[int, int] = {}  # block to tool call
         self._without_arguments: set[int] = set()  # tool calls
         self._tool_count = 0
-        self._held = ""  # the first part of a character at the end of some arguments
+        self._pending_text = ""  # the first part of a character at the end of some arguments
         self._blocks = Blocks()
 
     def begin(self, index: int, block: Mapping[str, Any], source: Source) -> None:
@@ -168,26 +168,26 @@ class _Said:
             case "thinking":
                 self.text(REASONING, block["thinking"])
 
-    def add(self, index: int, piece: Mapping[str, Any]) -> None:
+    def add(self, index: int, delta: Mapping[str, Any]) -> None:
         """Adds a piece of a block."""
-        self._blocks.add(index, piece)
-        match piece["type"]:
+        self._blocks.add(index, delta)
+        match delta["type"]:
             case "text_delta":
-                self.text(CONTENT, piece["text"])
+                self.text(CONTENT, delta["text"])
             case "thinking_delta":
-                self.text(REASONING, piece["thinking"])
+                self.text(REASONING, delta["thinking"])
             case "input_json_delta":
-                if piece["partial_json"] and index in self._tools:
-                    self._add_arguments(index, _text(piece["partial_json"]))
+                if delta["partial_json"] and index in self._tools:
+                    self._add_arguments(index, _text(delta["partial_json"]))
             case "citations_delta":
-                if read := answer.annotations([piece["citation"]]):
-                    self.pieces.delta(Delta(annotations=read))
+                if read := answer.annotations([delta["citation"]]):
+                    self.deltas.delta(Delta(annotations=read))
 
     def text(self, kind: str, text: Any) -> None:
         """Adds text of a kind."""
         if _text(text):
             self.has_output = True
-            self.pieces.text(kind, text)
+            self.deltas.text(kind, text)
 
     def close(self, index: int) -> None:
         """Ends a block. A call without arguments has those of an empty object."""
@@ -202,7 +202,7 @@ class _Said:
 
     def _add_unknown(self, fields: Mapping[str, Any]) -> None:
         if fields:
-            self.pieces.unknown(fields, self.pieces.separate())
+            self.deltas.unknown(fields, self.deltas.separate())
 
     def _begin_call(self, index: int, block: Mapping[str, Any], source: Source) -> None:
         self.has_output = True
@@ -212,18 +212,18 @@ class _Said:
         call = ToolCallDelta(index=place, id=answer.id_of_call(block), type="function")
         call.function.name, call.function.arguments = answer.name_of_call(block), ""
         answer.add_unknown(call, block, block.keys() - answer.KNOWN_OF_CALLS)
-        self.pieces.tool_call(call)
+        self.deltas.tool_call(call)
         if block.get("input"):
             self._add_arguments(index, answer.dumps(source.at("content_block", "input")))
 
     def _add_arguments(self, index: int, text: str) -> None:
         place = self._tools[index]
         self._without_arguments.discard(place)
-        if self.pieces.is_repaired:
-            text, self._held = lenient_json.mend(self._held + text)
+        if self.deltas.is_repaired:
+            text, self._pending_text = lenient_json.repair_surrogates(self._pending_text + text)
         call = ToolCallDelta(index=place)
         call.function.arguments = text
-        self.pieces.tool_call(call)
+        self.deltas.tool_call(call)
 
 
 def _text(text: Any) -> str:

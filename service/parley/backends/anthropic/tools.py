@@ -44,32 +44,32 @@ def tools(request: CreateChatCompletionRequest) -> dict[str, Any]:
     return {"tools": offered, "tool_choice": choice} if choice else {"tools": offered}
 
 
-def _tool(tool: Tool, place: str, model: str) -> dict[str, Any]:
-    extra = members(tool.extra_json, f"{place}.extra_json") if tool.extra_json else {}
+def _tool(tool: Tool, path: str, model: str) -> dict[str, Any]:
+    extra = members(tool.extra_json, f"{path}.extra_json") if tool.extra_json else {}
     if _NATIVE.fullmatch(tool.type):
         return {"type": tool.type} | extra
     if tool.type != "function":
-        raise unsupported(f"A tool of the type `{tool.type}`", model, f"{place}.type")
+        raise unsupported(f"A tool of the type `{tool.type}`", model, f"{path}.type")
     function = tool.function
     if not _NAME.fullmatch(function.name):
-        raise unsupported(f"A tool with the name `{function.name}`", model, f"{place}.function.name")
-    made: dict[str, Any] = {"name": function.name}
+        raise unsupported(f"A tool with the name `{function.name}`", model, f"{path}.function.name")
+    translated: dict[str, Any] = {"name": function.name}
     if function.HasField("description"):
-        made["description"] = function.description
-    made["input_schema"] = _parameters(function)
+        translated["description"] = function.description
+    translated["input_schema"] = _parameters(function)
     if function.HasField("strict"):
-        made["strict"] = function.strict
-    made |= _known(extra, place, model)
+        translated["strict"] = function.strict
+    translated |= _known(extra, path, model)
     if function.extra_json:
-        at = f"{place}.function"
-        made |= _known(members(function.extra_json, f"{at}.extra_json"), at, model)
-    return made
+        at = f"{path}.function"
+        translated |= _known(members(function.extra_json, f"{at}.extra_json"), at, model)
+    return translated
 
 
-def _known(extra: dict[str, Any], place: str, model: str) -> dict[str, Any]:
+def _known(extra: dict[str, Any], path: str, model: str) -> dict[str, Any]:
     """Returns unknown fields that the API has under the same name. Raises UnsupportedParameter for all others."""
     for key in sorted(extra.keys() - _FIELDS):
-        raise unsupported(f"`{place}.{key}`", model, f"{place}.{key}")
+        raise unsupported(f"`{path}.{key}`", model, f"{path}.{key}")
     return {key: value for key, value in extra.items() if key != "parameters"}
 
 

@@ -14,11 +14,11 @@ import any_llm
 from any_llm.exceptions import AnyLLMError, UnsupportedParameterError
 from pydantic import BaseModel
 
-from parley.backends.any_llm.errors import ProviderFailures
+from parley.backends.any_llm.errors import ProviderErrorFactory
 from parley.backends.any_llm.request import arguments
-from parley.backends.deadlines import Bounds, Silence
+from parley.backends.deadlines import Deadlines, SilenceTimer
 from parley.backends.errors import classifier
-from parley.backends.errors.classifier import Malformed
+from parley.backends.errors.classifier import MalformedResponse
 from parley.backends.openai import response as openai_response
 from parley.backends.openai.choice import expected
 from parley.backends.openai.stream import StreamReader
@@ -40,51 +40,51 @@ class AnyLLM:
     def __init__(self, provider: str, api_key: str | None = None, base_url: str | None = None) -> None:
         self._provider = _make(provider, api_key, base_url)
         self._translates = not _speaks_openai(self._provider)
-        self._failures = ProviderFailures(api_key)
+        self._errors = ProviderErrorFactory(api_key)
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
         """Answers whole; see the port."""
-        asked = arguments(call, stream=False, translates=self._translates)
-        bounds = Bounds(call)
+        provider_arguments = arguments(call, stream=False, translates=self._translates)
+        deadlines = Deadlines(call)
         try:
-            async with asyncio.timeout_at(bounds.end):
-                answer = await self._provider.acompletion(**asked)
+            async with asyncio.timeout_at(deadlines.end):
+                answer = await self._provider.acompletion(**provider_arguments)
             return openai_response.completion(_json(answer), expected(call))
         except TimeoutError as error:
-            raise bounds.exceeded(error) from None
-        except Malformed as error:
-            raise classifier.unreadable(call.request.model, self._failures.redact(str(error))) from None
+            raise deadlines.exceeded(error) from None
+        except MalformedResponse as error:
+            raise classifier.unreadable(call.request.model, self._errors.redact(str(error))) from None
         except Exception as error:  # noqa: BLE001 - what any of the packages raises
-            raise self._failures.of_provider(error, call.request.model) from None
+            raise self._errors.from_provider(error, call.request.model) from None
 
     async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
         """Answers in chunks; see the port."""
-        asked = arguments(call, stream=True, translates=self._translates)
-        bounds = Bounds(call)
+        provider_arguments = arguments(call, stream=True, translates=self._translates)
+        deadlines = Deadlines(call)
         reader = StreamReader(expected(call))
-        silence = Silence(call, bounds)
-        until = bounds.first_token
+        silence_timer = SilenceTimer(call, deadlines)
+        until = deadlines.first_token
         answer: AsyncIterator[Any] | None = None
         try:
             async with asyncio.timeout_at(until):
-                answer = await self._provider.acompletion(**asked)
+                answer = await self._provider.acompletion(**provider_arguments)
             while not reader.ended:
                 async with asyncio.timeout_at(until):
                     chunk = reader.feed(await _next(answer))
                 if chunk is not None:
                     yield chunk
-                until = silence.heard(chunk, started=reader.started, whole=reader.whole)
+                until = silence_timer.record(chunk, started=reader.started, is_complete=reader.is_complete)
         except TimeoutError as error:
-            if not reader.whole:
-                raise bounds.exceeded(error, started=reader.started) from None
+            if not reader.is_complete:
+                raise deadlines.exceeded(error, started=reader.started) from None
         except Exception as error:  # noqa: BLE001 - what any of the packages raises
-            raise self._failures.of_provider(error, call.request.model, started=reader.started) from None
+            raise self._errors.from_provider(error, call.request.model, started=reader.started) from None
         finally:
             await _close(answer)
         if not reader.ended and (chunk := reader.feed(b"")) is not None:
             yield chunk
-        if not reader.whole:
-            raise self._failures.unfinished(reader.failure, call.request.model, started=reader.started)
+        if not reader.is_complete:
+            raise self._errors.from_incomplete_stream(reader.failure, call.request.model, started=reader.started)
 
     async def check(self) -> None:
         """Is never asked: these backends have no `health`."""
@@ -102,15 +102,17 @@ def _make(provider: str, api_key: str | None, base_url: str | None) -> any_llm.A
     """Makes the provider, which is to repeat no call and to follow no redirect, where it can be told so."""
     try:
         try:
-            made = any_llm.AnyLLM.create(provider, api_key, base_url, unified_exceptions=True, max_retries=0)
+            provider_client = any_llm.AnyLLM.create(provider, api_key, base_url, unified_exceptions=True, max_retries=0)
         except UnsupportedParameterError:
-            made = any_llm.AnyLLM.create(provider, api_key, base_url, unified_exceptions=True)
+            provider_client = any_llm.AnyLLM.create(provider, api_key, base_url, unified_exceptions=True)
     except (AnyLLMError, ImportError, ValueError, TypeError) as error:
         raise ConfigError(f"provider: any-llm-sdk cannot make {provider!r}: {error}") from error
-    http: Any = getattr(getattr(made, "client", None), "_client", None)  # httpx, in the packages of most vendors
+    http: Any = getattr(
+        getattr(provider_client, "client", None), "_client", None
+    )  # httpx, in the packages of most vendors
     if hasattr(http, "follow_redirects"):
         http.follow_redirects = False
-    return made
+    return provider_client
 
 
 async def _next(answer: Any) -> bytes:
@@ -122,7 +124,7 @@ async def _next(answer: Any) -> bytes:
 def _json(answer: Any) -> bytes:
     """Writes an answer of the package's as the JSON that an OpenAI server would have sent."""
     if not isinstance(answer, BaseModel):
-        raise Malformed(f"the package answered with {type(answer).__name__}")
+        raise MalformedResponse(f"the package answered with {type(answer).__name__}")
     return answer.model_dump_json(exclude_none=True).encode()
 
 

@@ -13,7 +13,7 @@ from any_llm import exceptions as any_llm
 from pydantic import ValidationError
 
 from parley.backends.errors import classifier
-from parley.backends.errors.classifier import SHAPE_ERRORS, Failures
+from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorFactory
 from parley.core.errors import (
     ContentPolicy,
     ContextLengthExceeded,
@@ -24,16 +24,16 @@ from parley.core.errors import (
 )
 
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
-_OUR_FAULT = any_llm.AuthenticationError, any_llm.MissingApiKeyError, any_llm.ModelNotFoundError
+_MISCONFIGURED = any_llm.AuthenticationError, any_llm.MissingApiKeyError, any_llm.ModelNotFoundError
 _FIRST_REFUSAL = 300  # a redirect is one, too
 
 
-class ProviderFailures(Failures):
+class ProviderErrorFactory(ErrorFactory):
     """Makes the errors of one provider. The secret never appears in any of them."""
 
     __slots__ = ()
 
-    def of_provider(self, error: Exception, model: str, *, started: bool = False) -> ParleyError:
+    def from_provider(self, error: Exception, model: str, *, started: bool = False) -> ParleyError:
         """Returns the error for what a provider's package has raised; `started`: its first token had come."""
         original = getattr(error, "original_exception", None) or error
         cause = self.redact(f"{type(original).__name__}: {error}")
@@ -41,45 +41,49 @@ class ProviderFailures(Failures):
             return classifier.broken(model, cause)
         unsupported = _unsupported(error, original)
         if unsupported:
-            words = f'`{unsupported}` is not supported by the model "{model}"'
-            return UnsupportedParameter(words, param=unsupported, cause=cause)
+            message = f'`{unsupported}` is not supported by the model "{model}"'
+            return UnsupportedParameter(message, param=unsupported, cause=cause)
         if isinstance(error, ValidationError):
             return self._invalid(error, model, cause)
-        return self._of_answer(error, original, model, cause)
+        return self._from_answer(error, original, model, cause)
 
-    def _of_answer(self, error: Exception, original: Exception, model: str, cause: str) -> ParleyError:
-        status, said = getattr(error, "status_code", None), _said(error, original)
+    def _from_answer(self, error: Exception, original: Exception, model: str, cause: str) -> ParleyError:
+        status, error_body = getattr(error, "status_code", None), _error_body(error, original)
         if isinstance(status, int) and status >= _FIRST_REFUSAL:
-            failed: ParleyError = self.refusal(status, _headers(error, original), orjson.dumps({"error": said}), model)
-            return self._finer(failed, error)
+            upstream_error: ParleyError = self.from_response(
+                status, _headers(error, original), orjson.dumps({"error": error_body}), model
+            )
+            return self._finer(upstream_error, error)
         body = getattr(original, "body", None)
         if isinstance(body, dict) and (status is None or body.get("error")):  # as an event of a stream
-            return self.in_stream({"error": said}, model, started=False)
+            return self.from_event({"error": error_body}, model, started=False)
         if isinstance(status, int) or isinstance(original, SHAPE_ERRORS) or type(original) is any_llm.ProviderError:
             return classifier.unreadable(model, cause)  # there was an answer, and the package could not read it
         return self._by_kind(error, original, model, cause)
 
-    def _finer(self, failed: ParleyError, error: Exception) -> ParleyError:
+    def _finer(self, upstream_error: ParleyError, error: Exception) -> ParleyError:
         """Takes the package's word for why a request was rejected, where the provider's code does not say it."""
-        if type(failed) is not UpstreamRejected:
-            return failed
+        if type(upstream_error) is not UpstreamRejected:
+            return upstream_error
         kind = _rejection(error)
         if kind is UpstreamRejected:
-            return failed
-        return kind(failed.message, param=failed.param, code=failed.code, cause=failed.cause)
+            return upstream_error
+        return kind(
+            upstream_error.message, param=upstream_error.param, code=upstream_error.code, cause=upstream_error.cause
+        )
 
     def _by_kind(self, error: Exception, original: Exception, model: str, cause: str) -> ParleyError:
         if isinstance(error, any_llm.RateLimitError):
             return classifier.rate_limited(model, classifier.retry_after(_headers(error, original)), cause)
         if isinstance(error, any_llm.InsufficientFundsError):
             return UpstreamQuotaExhausted(model, cause=cause)
-        if isinstance(error, _OUR_FAULT):
+        if isinstance(error, _MISCONFIGURED):
             return classifier.misconfigured(model, cause)
         if isinstance(error, any_llm.GatewayTimeoutError) or "timeout" in type(original).__name__.lower():
             return classifier.timed_out(model, cause)
         rejections = any_llm.InvalidRequestError, any_llm.ContextLengthExceededError, any_llm.ContentFilterError
         if isinstance(error, rejections):
-            return _rejection(error)(self.words(str(original), model), cause=cause)
+            return _rejection(error)(self.message_for_caller(str(original), model), cause=cause)
         return classifier.unavailable(model, cause)
 
     def _invalid(self, error: ValidationError, model: str, cause: str) -> ParleyError:
@@ -87,7 +91,7 @@ class ProviderFailures(Failures):
         if error.title != "CompletionParams":
             return classifier.unreadable(model, cause)
         first = error.errors(include_url=False, include_input=False)[0]
-        param = self._plain(".".join(str(part) for part in first["loc"]))
+        param = self._safe_token(".".join(str(part) for part in first["loc"]))
         return UpstreamRejected(f"`{param or 'request'}`: {first['msg']}", param=param, cause=cause)
 
 
@@ -107,15 +111,15 @@ def _unsupported(error: Exception, original: Exception) -> str | None:
     return unexpected.group(1) if unexpected else None
 
 
-def _said(error: Exception, original: Exception) -> dict[str, Any]:
+def _error_body(error: Exception, original: Exception) -> dict[str, Any]:
     """Returns what the provider said, in the shape of OpenAI's errors."""
     body = getattr(original, "body", None)
     inner = body.get("error") if isinstance(body, dict) else None
-    said = dict(inner if isinstance(inner, dict) else body) if isinstance(body, dict) else {}
+    error_body = dict(inner if isinstance(inner, dict) else body) if isinstance(body, dict) else {}
     for name, attribute in (("message", "message"), ("code", "code"), ("type", "error_type"), ("param", "param")):
-        if not said.get(name):
-            said[name] = getattr(error, attribute, None)
-    return said
+        if not error_body.get(name):
+            error_body[name] = getattr(error, attribute, None)
+    return error_body
 
 
 def _headers(error: Exception, original: Exception) -> Mapping[str, str]:

@@ -49,18 +49,18 @@ def _check(request: CreateChatCompletionRequest) -> None:
                 raise unsupported(f"A tool of the type `{tool.type}`", request.model, f"tools[{index}].type")
 
 
-def _unknown(message: Any, place: str) -> Iterator[str]:
+def _unknown(message: Any, path: str) -> Iterator[str]:
     """Yields the paths of unknown fields, but those of assistant messages."""
     if getattr(message, "extra_json", ""):
         typed = message.DESCRIPTOR.fields_by_name.keys()
-        extra = json_object(message.extra_json, f"{place}extra_json")
-        yield from (f"{place}{key}" for key in sorted(extra.keys() - typed - _KEPT))
+        extra = json_object(message.extra_json, f"{path}extra_json")
+        yield from (f"{path}{key}" for key in sorted(extra.keys() - typed - _KEPT))
     for field, value in message.ListFields():
         if field.message_type is None or not field.message_type.full_name.startswith("parley."):
             continue
         if not field.is_repeated:
-            yield from _unknown(value, f"{place}{field.name}.")
+            yield from _unknown(value, f"{path}{field.name}.")
             continue
         for index, item in enumerate(value):
             if not (isinstance(item, Message) and getattr(item, "role", "") == "assistant"):
-                yield from _unknown(item, f"{place}{field.name}[{index}].")
+                yield from _unknown(item, f"{path}{field.name}[{index}].")

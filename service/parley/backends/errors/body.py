@@ -13,8 +13,8 @@ import orjson
 from parley.backends.errors import retry_delay
 from parley.backends.errors.kinds import STATUS_OF_GRPC, STATUS_OF_WORD
 
-_DEEPEST = 6
-_LONGEST = 4000  # characters of one message that are looked at
+_MAX_DEPTH = 6
+_MAX_LENGTH = 4000  # characters of one message that are looked at
 _INNER = ("error", "detail", "errors", "base_resp", "innererror", "inner_error", "response", "metadata", "raw", "body")
 _MESSAGES = ("message", "msg", "Message", "error_msg", "errorMessage", "status_msg", "error_description", "title")
 _CODES = ("code", "type", "status", "reason", "error_type", "error_code", "errorCode", "errorType", "__type")
@@ -23,19 +23,19 @@ _STATUSES = ("code", "status", "status_code", "statusCode", "http_status", "http
 
 @dataclass(slots=True)
 class ErrorBody:
-    """One error. `words` are all its messages, `message` the innermost one; `codes` are in lower case.
+    """One error. `text` are all its messages, `message` the innermost one; `codes` are in lower case.
 
     `status` is the HTTP status that the body itself names. `param` is the field at fault, and `validated` says that the
-    server lists what its own validation has found. `wait` is in seconds.
+    server lists what its own validation has found. `retry_after` is in seconds.
     """
 
     message: str = ""
-    words: str = ""
+    text: str = ""
     code: str | None = None
     codes: set[str] = field(default_factory=set)
     param: str | None = None
     status: int | None = None
-    wait: float | None = None
+    retry_after: float | None = None
     validated: bool = False
 
 
@@ -54,19 +54,19 @@ def read(error: Any) -> ErrorBody:
     messages: list[str] = []
     for layer in _layers(error, 0):
         if isinstance(layer, str):
-            messages.append(layer[:_LONGEST])
+            messages.append(layer[:_MAX_LENGTH])
         else:
             messages.extend(_message(layer))
             _add(found, layer)
     found.message = messages[-1] if messages else ""
-    found.words = "\n".join(messages + _hints(found))
-    found.wait = retry_delay.in_words(found.words) if found.wait is None else found.wait
+    found.text = "\n".join(messages + _hints(found))
+    found.retry_after = retry_delay.from_text(found.text) if found.retry_after is None else found.retry_after
     return found
 
 
 def _layers(value: Any, depth: int) -> Iterator[dict[str, Any] | str]:
     """Yields the objects and texts that say something, from the outside to the inside."""
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         return
     if isinstance(value, str):
         inner = _json(value)
@@ -107,7 +107,7 @@ def _place(item: Mapping[str, Any]) -> str:
 
 def _message(layer: Mapping[str, Any]) -> list[str]:
     return [
-        str(layer[name])[:_LONGEST]
+        str(layer[name])[:_MAX_LENGTH]
         for name in _MESSAGES
         if isinstance(layer.get(name), str) and layer[name].strip() and _json(layer[name]) is None
     ][:1]
@@ -134,11 +134,11 @@ def _add(found: ErrorBody, layer: Mapping[str, Any]) -> None:
 
 def _add_wait(found: ErrorBody, fields: Mapping[str, Any]) -> None:
     """Reads a field with a wait, or the headers of a provider behind OpenRouter."""
-    if found.wait is None:
-        found.wait = retry_delay.in_body(fields)
+    if found.retry_after is None:
+        found.retry_after = retry_delay.from_body(fields)
     headers = fields.get("headers")
-    if found.wait is None and isinstance(headers, dict):
-        found.wait = retry_delay.until_reset({name: str(value) for name, value in headers.items()})
+    if found.retry_after is None and isinstance(headers, dict):
+        found.retry_after = retry_delay.until_reset({name: str(value) for name, value in headers.items()})
 
 
 def _add_details(found: ErrorBody, details: Any) -> None:
@@ -158,7 +158,7 @@ def _add_details(found: ErrorBody, details: Any) -> None:
 def _hints(found: ErrorBody) -> list[str]:
     """Returns as words the ids of quotas, which say whether they are of a minute or of a day, and the wait."""
     ids = sorted(code.removeprefix("quota:") for code in found.codes if code.startswith("quota:"))
-    return ids if found.wait is None else [*ids, f"please retry in {found.wait:g}s"]
+    return ids if found.retry_after is None else [*ids, f"please retry in {found.retry_after:g}s"]
 
 
 def _status(layer: Mapping[str, Any]) -> int | None:

@@ -13,7 +13,7 @@ from parley.backends.errors import body as error_body
 from parley.backends.errors import redaction, retry_delay
 from parley.backends.errors.body import ErrorBody
 from parley.backends.errors.kinds import Kind, of_status
-from parley.backends.errors.known_bodies import BODIES, LAST, Row
+from parley.backends.errors.known_bodies import BODIES, FALLBACK_ROWS, Row
 from parley.backends.json_fidelity import FIELDS
 from parley.core.errors import (
     ContentPolicy,
@@ -41,17 +41,17 @@ _MODEL_LACKS = frozenset({"unsupported_parameter", "unsupported_value"})
 _WORD = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 _PATH = r"[A-Za-z_]\w*(?:\.\w+|\[\w+\])*"
 # As in: Field 'n': …; Unsupported parameter: 'max_tokens'; `messages[0].content` must …; messages.0.content: …
-_NAMED = re.compile(
+_NAMED_FIELD = re.compile(
     rf"\b(?:field|parameter|argument|param|property)s?(?: supplied)?:?\s+['\"`]({_PATH})['\"`]", re.IGNORECASE
 )
-_AT_FIRST = re.compile(rf"\W?({_PATH})\W?(?::|\s+(?:must|should|is|has|cannot|may)\b)")
-_IN_QUOTES = re.compile(rf"['\"`]({_PATH})['\"`]")
+_LEADING_FIELD = re.compile(rf"\W?({_PATH})\W?(?::|\s+(?:must|should|is|has|cannot|may)\b)")
+_QUOTED_FIELD = re.compile(rf"['\"`]({_PATH})['\"`]")
 
 SHAPE_ERRORS = (TypeError, AttributeError, KeyError, ValueError, RecursionError)
 """What reading JSON of an unexpected shape raises."""
 
 
-class Malformed(Exception):
+class MalformedResponse(Exception):
     """The upstream's answer is not what its API promises."""
 
 
@@ -63,34 +63,34 @@ class ErrorInBody(Exception):
         self.error = error
 
 
-class Found(NamedTuple):
+class Classification(NamedTuple):
     """What the table says of a failure; `row` is the row of its body, None where the status decides."""
 
     kind: Kind
-    doubtful: bool
+    is_suspect: bool
     row: Row | None = None
 
 
-def classify(status: int, body: ErrorBody) -> Found:
+def classify(status: int, body: ErrorBody) -> Classification:
     """Looks a failure up in the table."""
     codes, by_status = frozenset(body.codes), of_status(status)
-    row = next((row for row in BODIES if row.fits(status, codes, body.words)), None)
+    row = next((row for row in BODIES if row.matches(status, codes, body.text)), None)
     if row is not None:
-        sure = row.kind is Kind.QUOTA and not row.codes.isdisjoint(codes)
-        return Found(row.kind, by_status.doubtful and not sure, row)
+        is_certain = row.kind is Kind.QUOTA and not row.codes.isdisjoint(codes)
+        return Classification(row.kind, by_status.is_suspect and not is_certain, row)
     if status in _REFUSED:
         field = _field(body.param)
         if field == "model":
-            return Found(Kind.MISCONFIGURED, by_status.doubtful)
+            return Classification(Kind.MISCONFIGURED, by_status.is_suspect)
         if field in FIELDS and codes.isdisjoint(_MODEL_LACKS):
-            return Found(Kind.REJECTED, by_status.doubtful)
-        last = next((row for row in LAST if field is None and row.fits(status, codes, body.words)), None)
+            return Classification(Kind.REJECTED, by_status.is_suspect)
+        last = next((row for row in FALLBACK_ROWS if field is None and row.matches(status, codes, body.text)), None)
         if last is not None:
-            return Found(last.kind, by_status.doubtful, last)
-    return Found(by_status.kind, by_status.doubtful)
+            return Classification(last.kind, by_status.is_suspect, last)
+    return Classification(by_status.kind, by_status.is_suspect)
 
 
-class Failures:
+class ErrorFactory:
     """Makes the errors of one backend. `secret` is its API key, which never appears in any of them."""
 
     __slots__ = ("_secret",)
@@ -102,68 +102,78 @@ class Failures:
         """Strikes out our key and whatever looks like a secret, and cuts the text to a length fit for a log line."""
         return redaction.secrets(text, self._secret)
 
-    def refusal(self, status: int, headers: Mapping[str, str], body: bytes, model: str) -> UpstreamError:
+    def from_response(self, status: int, headers: Mapping[str, str], body: bytes, model: str) -> UpstreamError:
         """Returns the error for an answer with any status but 200."""
-        said = error_body.parse(body)
-        words = said.words or body[: redaction.LONGEST].decode(errors="replace")
+        parsed = error_body.parse(body)
+        message = parsed.text or body[: redaction.MAX_LENGTH].decode(errors="replace")
         wait = retry_delay.retry_after(headers)
-        wait = said.wait if wait is None else wait
+        wait = parsed.retry_after if wait is None else wait
         if wait is None and status == 429:  # noqa: PLR2004 - as HTTP counts
             wait = retry_delay.until_reset(headers)
-        cause = f"HTTP {status}: {redaction.for_log(words, self._secret)}"
-        return self.error(classify(status, said), said, cause, model, wait)
+        cause = f"HTTP {status}: {redaction.for_log(message, self._secret)}"
+        return self.from_classification(classify(status, parsed), parsed, cause, model, wait)
 
-    def in_stream(self, error: Any, model: str, *, started: bool) -> UpstreamError:
+    def from_event(self, error: Any, model: str, *, started: bool) -> UpstreamError:
         """Returns the error for one that came as an event: after the first token the answer is broken off.
 
         Content that is refused is so after the first token, too: it is not asked of another target.
         """
-        said = error_body.read(error)
-        cause = f"error event: {redaction.for_log(said.words or str(error), self._secret)}"
-        failed = self.error(classify(said.status or 500, said), said, cause, model, said.wait)
-        return failed if not started or isinstance(failed, ContentPolicy) else broken(model, cause)
+        body = error_body.read(error)
+        cause = f"error event: {redaction.for_log(body.text or str(error), self._secret)}"
+        upstream_error = self.from_classification(
+            classify(body.status or 500, body), body, cause, model, body.retry_after
+        )
+        return upstream_error if not started or isinstance(upstream_error, ContentPolicy) else broken(model, cause)
 
-    def unfinished(self, failure: Malformed | ErrorInBody | None, model: str, *, started: bool) -> UpstreamError:
+    def from_incomplete_stream(
+        self, failure: MalformedResponse | ErrorInBody | None, model: str, *, started: bool
+    ) -> UpstreamError:
         """Returns the error for a stream whose events do not add up to a whole answer; `failure` is its reader's."""
         if isinstance(failure, ErrorInBody):
-            return self.in_stream(failure.error, model, started=started)
+            return self.from_event(failure.error, model, started=started)
         return broken(model, self.redact(str(failure or "the stream ended without saying that its answer is whole")))
 
-    def words(self, text: str, model: str) -> str:
+    def message_for_caller(self, text: str, model: str) -> str:
         """Returns an upstream's words as the caller may read them; Parley's own where nothing is left."""
         text = redaction.for_caller(text, self._secret).strip()
         return text if text.strip(" ….,:;'\"") else f'The model "{model}" refused the request'
 
-    def error(self, found: Found, said: ErrorBody, cause: str, model: str, wait: float | None) -> UpstreamError:
+    def from_classification(
+        self, classification: Classification, body: ErrorBody, cause: str, model: str, wait: float | None
+    ) -> UpstreamError:
         """Returns the error for what was found in the table."""
-        error = self._refused(found, said, cause, model) or _failed(found.kind, cause, model, wait)
+        error = self._rejection(classification, body, cause, model) or _failed(classification.kind, cause, model, wait)
         if isinstance(error, UpstreamQuotaExhausted):
-            error.code = self._code(found, said) or error.code
-        error.doubtful = found.kind is Kind.OVERSIZED or (found.doubtful and found.kind not in _CERTAIN)
+            error.code = self._code(classification, body) or error.code
+        error.is_suspect = classification.kind is Kind.OVERSIZED or (
+            classification.is_suspect and classification.kind not in _CERTAIN
+        )
         return error
 
-    def _refused(self, found: Found, said: ErrorBody, cause: str, model: str) -> UpstreamError | None:
+    def _rejection(
+        self, classification: Classification, body: ErrorBody, cause: str, model: str
+    ) -> UpstreamError | None:
         """Returns the error for a request that is itself refused, in the upstream's words."""
-        kind = found.kind
-        param = self._plain(said.param) or self._plain(_named_field(said.words))
+        kind = classification.kind
+        param = self._safe_token(body.param) or self._safe_token(_named_field(body.text))
         if kind is Kind.TOO_LARGE:
             message = f'The request is too large for the model "{model}"; send shorter messages'
             return UpstreamRejected(message, param=param or "messages", code="request_too_large", cause=cause)
-        made = _OF_REQUEST.get(kind)
-        if made is None:
+        error_class = _OF_REQUEST.get(kind)
+        if error_class is None:
             return None
-        code = self._code(found, said)
-        if made is ContextLengthExceeded:
-            param = self._plain(said.param) or "messages"
+        code = self._code(classification, body)
+        if error_class is ContextLengthExceeded:
+            param = self._safe_token(body.param) or "messages"
             code = code if code and code.lower() in _CONTEXT_CODES else None
-        return made(self.words(said.message, model), param=param, code=code, cause=cause)
+        return error_class(self.message_for_caller(body.message, model), param=param, code=code, cause=cause)
 
-    def _code(self, found: Found, said: ErrorBody) -> str | None:
+    def _code(self, classification: Classification, body: ErrorBody) -> str | None:
         """Returns the upstream's word for programs: its code, else what it was recognised by."""
-        known = found.row.codes & said.codes if found.row else ()
-        return self._plain(said.code) or next((code for code in sorted(known) if not code.isdecimal()), None)
+        known = classification.row.codes & body.codes if classification.row else ()
+        return self._safe_token(body.code) or next((code for code in sorted(known) if not code.isdecimal()), None)
 
-    def _plain(self, word: Any) -> str | None:
+    def _safe_token(self, word: Any) -> str | None:
         """Returns an upstream's word for programs, a field's name or a code, where it is fit for a header."""
         is_plain = isinstance(word, str) and _WORD.fullmatch(word) and self.redact(word) == word
         return word if is_plain else None
@@ -203,15 +213,15 @@ def _field(param: str | None) -> str | None:
     return re.split(r"[.\[]", param, maxsplit=1)[0] if param else None
 
 
-def _named_field(words: str) -> str | None:
+def _named_field(message: str) -> str | None:
     """Finds the request's field that a refusal is about, in its words."""
-    named = _NAMED.search(words)
+    named = _NAMED_FIELD.search(message)
     if named:
         return named.group(1)
-    first = _AT_FIRST.match(words)
+    first = _LEADING_FIELD.match(message)
     if first and _field(first.group(1)) in FIELDS:
         return first.group(1)
-    quoted = (found.group(1) for found in _IN_QUOTES.finditer(words[: redaction.LONGEST]))
+    quoted = (match.group(1) for match in _QUOTED_FIELD.finditer(message[: redaction.MAX_LENGTH]))
     return next((path for path in quoted if _field(path) in FIELDS - {"user", "model"}), None)
 
 
@@ -231,10 +241,10 @@ def unreadable(model: str, cause: str) -> UpstreamUnreadable:
     return UpstreamUnreadable(_not_available(model), cause=cause)
 
 
-def asked_again(error: ParleyError) -> ParleyError:
+def without_retries(error: ParleyError) -> ParleyError:
     """Returns the error of a call that was sent a second time already, on another connection."""
     if isinstance(error, UpstreamUnavailable):
-        error.repeats = 1
+        error.retries = 1
     return error
 
 

@@ -28,17 +28,17 @@ class Kind(Enum):
 class StatusRow(NamedTuple):
     """What a status stands for where the body says no more.
 
-    `doubtful`: one request may have caused it, so it counts against the target only where several accounts see it.
+    `is_suspect`: one request may have caused it, so it counts against the target only where several accounts see it.
     """
 
     kind: Kind
-    doubtful: bool
+    is_suspect: bool
     source: str
 
 
 _RFC = "RFC 9110, 15"
 _CLOUDFLARE = "developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors"
-_UNLISTED = StatusRow(Kind.UNRECOGNIZED, doubtful=True, source="no row lists it")
+_UNLISTED = StatusRow(Kind.UNRECOGNIZED, is_suspect=True, source="no row lists it")
 
 STATUSES: dict[int, StatusRow] = {
     **{status: StatusRow(Kind.MISCONFIGURED, False, f"{_RFC}.4: the address is another") for status in range(300, 400)},

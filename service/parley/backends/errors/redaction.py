@@ -5,10 +5,10 @@ The log gets words without secrets. The caller gets words without addresses and 
 
 import re
 
-LONGEST = 2000
+MAX_LENGTH = 2000
 """Characters of an upstream's words that are kept."""
 
-STRUCK = "…"
+REDACTED = "…"
 _QUOTED = 60  # characters of a quotation in the log: a longer one may be of a prompt
 _BEYOND = 400  # characters that are looked at beyond them: a secret may begin before the cut
 
@@ -66,26 +66,26 @@ _QUOTATIONS = re.compile(rf"(['\"`])((?:(?!\1).){{{_QUOTED},}})\1", re.DOTALL)
 def secrets(text: str, secret: str | None) -> str:
     """Strikes out what is, or looks like, a secret; `secret` is the backend's own key."""
     if secret:
-        text = text.replace(secret, STRUCK)
-    text = _SECRETS.sub(STRUCK, text[: LONGEST + _BEYOND])
-    text = _NAMED.sub(lambda found: found.group(1) + STRUCK, text)
-    return _LONG.sub(STRUCK, text)[:LONGEST]
+        text = text.replace(secret, REDACTED)
+    text = _SECRETS.sub(REDACTED, text[: MAX_LENGTH + _BEYOND])
+    text = _NAMED.sub(lambda found: found.group(1) + REDACTED, text)
+    return _LONG.sub(REDACTED, text)[:MAX_LENGTH]
 
 
 def for_log(text: str, secret: str | None) -> str:
     """Returns an upstream's words for the log: without secrets, paths and long quotations, which may be of a prompt."""
-    text = _QUOTATIONS.sub(lambda found: f"{found.group(1)}{STRUCK}{found.group(1)}", secrets(text, secret))
-    return _PATH.sub(STRUCK, _URL.sub(_host_only, text))
+    text = _QUOTATIONS.sub(lambda found: f"{found.group(1)}{REDACTED}{found.group(1)}", secrets(text, secret))
+    return _PATH.sub(REDACTED, _URL.sub(_host_only, text))
 
 
 def for_caller(text: str, secret: str | None) -> str:
     """Returns an upstream's words for the caller: without secrets, addresses and paths."""
-    text = _URL.sub(STRUCK, secrets(text, secret))
-    return _PATH.sub(STRUCK, _ADDRESS.sub(STRUCK, text))
+    text = _URL.sub(REDACTED, secrets(text, secret))
+    return _PATH.sub(REDACTED, _ADDRESS.sub(REDACTED, text))
 
 
 def _host_only(url: re.Match[str]) -> str:
     """Shortens a URL to its scheme and host."""
     scheme, _, rest = url.group().partition("://")
     host, slash, _ = rest.partition("/")
-    return f"{scheme}://{host}{slash and '/' + STRUCK}"
+    return f"{scheme}://{host}{slash and '/' + REDACTED}"

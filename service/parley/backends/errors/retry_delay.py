@@ -8,7 +8,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-LONGEST_WAIT = 86400.0
+MAX_DELAY = 86400.0
 """A longer wait, or one that has passed already, is taken for the nearest of 0 and a day."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -51,18 +51,20 @@ def until_reset(headers: Mapping[str, str]) -> float | None:
     """Reads when used-up limits are reset: the latest of those of which nothing is left, or is said to be left."""
     known = {name.lower(): value for name, value in headers.items()}
     waits = [
-        _reset(known[reset]) for reset, left in _RESETS if reset in known and (_number(known.get(left)) or 0.0) <= 0.0
+        _reset(known[reset])
+        for reset, remaining in _RESETS
+        if reset in known and (_number(known.get(remaining)) or 0.0) <= 0.0
     ]
     return max((wait for wait in waits if wait is not None), default=None)
 
 
-def in_words(text: str) -> float | None:
+def from_text(text: str) -> float | None:
     """Reads "try again in 20s" and its like."""
     found = _WORDS.search(text)
     return bounded(_duration(found.group(1))) if found else None
 
 
-def in_body(fields: Mapping[str, Any]) -> float | None:
+def from_body(fields: Mapping[str, Any]) -> float | None:
     """Reads a field such as `retry_after`, or Google's `retryDelay`, of one object of an error's JSON."""
     delay = fields.get("retryDelay")
     if isinstance(delay, str) and _DURATION.fullmatch(delay.strip()):
@@ -76,7 +78,7 @@ def in_body(fields: Mapping[str, Any]) -> float | None:
 
 def bounded(seconds: float) -> float | None:
     """Returns the wait within 0 and a day; None for what is no number."""
-    return None if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_WAIT)
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), MAX_DELAY)
 
 
 def _reset(text: str) -> float | None:

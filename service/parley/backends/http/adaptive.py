@@ -1,6 +1,6 @@
 """Backends that learn from a refusal, and send the same call once more."""
 
-from parley.backends.deadlines import Bounds
+from parley.backends.deadlines import Deadlines
 from parley.backends.http import client as http_client
 from parley.backends.http.backend import HttpBackend
 from parley.core.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
@@ -17,23 +17,23 @@ class AdaptiveBackend(HttpBackend):
         try:
             return await super().complete(call)
         except UpstreamError as error:
-            if not self._learns(error, call):
+            if not self._adapts(error, call):
                 raise
         return await super().complete(call)
 
-    async def _open(self, call: UpstreamCall, body: bytes, bounds: Bounds) -> http_client.Answer:
+    async def _open(self, call: UpstreamCall, body: bytes, deadlines: Deadlines) -> http_client.Response:
         try:
-            return await super()._open(call, body, bounds)
+            return await super()._open(call, body, deadlines)
         except UpstreamError as error:
-            if not self._learns(error, call):
+            if not self._adapts(error, call):
                 raise
-        return await super()._open(call, await offload(self._body, call, stream=True), bounds)
+        return await super()._open(call, await offload(self._body, call, stream=True), deadlines)
 
-    def _learns(self, error: UpstreamError, call: UpstreamCall) -> bool:
+    def _adapts(self, error: UpstreamError, call: UpstreamCall) -> bool:
         if isinstance(error, UpstreamUnavailable | UpstreamTimeout) or not error.cause:
             return False
         return self._adapt_to(error.cause, call)
 
-    def _adapt_to(self, words: str, call: UpstreamCall) -> bool:
+    def _adapt_to(self, message: str, call: UpstreamCall) -> bool:
         """Takes in why a call was refused; returns whether its next body will be another one."""
         raise NotImplementedError

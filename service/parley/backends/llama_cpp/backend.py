@@ -5,13 +5,13 @@ from typing import Any
 
 import orjson
 
-from parley.backends.capabilities import Limits
+from parley.backends.capabilities import Capabilities
 from parley.backends.llama_cpp.launch import abilities_path
 from parley.backends.openai.backend import OpenAI
 from parley.backends.openai.reasoning import Rule
-from parley.config import Health, HttpHealth
+from parley.config import HealthCheck, HttpHealthCheck
 from parley.core.ports import UpstreamCall
-from parley.core.streaming.accumulator import AnswerJoiner
+from parley.core.streaming.accumulator import CompletionAccumulator
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 
 # Measured at the server, which takes all of these and says nothing.
@@ -48,12 +48,12 @@ class LlamaCpp(OpenAI):
     """
 
     left_out = frozenset({"timings"})  # how fast this machine was
-    limits = Limits(_IGNORED, _NO_PARTS, _TOOLS, _FORMATS, _CHOICES)
+    capabilities = Capabilities(_IGNORED, _NO_PARTS, _TOOLS, _FORMATS, _CHOICES)
 
-    def __init__(self, unix_socket: Path, health: Health | None = None) -> None:
-        asked = HttpHealth(**health.model_dump()) if health else None
+    def __init__(self, unix_socket: Path, health: HealthCheck | None = None) -> None:
+        health_check = HttpHealthCheck(**health.model_dump()) if health else None
         super().__init__(
-            "http://llama.cpp/v1", unix_socket=unix_socket, reasoning=Rule("reasoning_content"), health=asked
+            "http://llama.cpp/v1", unix_socket=unix_socket, reasoning=Rule("reasoning_content"), health=health_check
         )
         self._abilities = abilities_path(unix_socket)
 
@@ -61,24 +61,24 @@ class LlamaCpp(OpenAI):
         """Answers whole. Of several choices the server counts the tokens of one only, but of each in a stream."""
         if call.request.n <= 1:
             return await super().complete(call)
-        joiner = AnswerJoiner(ChatCompletion())
+        accumulator = CompletionAccumulator(ChatCompletion())
         async for chunk in self.stream(call):
-            joiner.add(chunk)
-        return joiner.completion()
+            accumulator.add(chunk)
+        return accumulator.completion()
 
     def _check(self, body: dict[str, Any], request: CreateChatCompletionRequest) -> None:
         if "n" in body or not body.keys().isdisjoint(_BY_TEMPLATE):
-            self._limits_of_server().check(body, request)
+            self._server_capabilities().check(body, request)
         super()._check(body, request)
 
-    def _limits_of_server(self) -> Limits:
+    def _server_capabilities(self) -> Capabilities:
         """Reads it again each time, as the server may have been restarted with another model."""
         try:
             can = orjson.loads(self._abilities.read_bytes())
         except FileNotFoundError:  # the server does not run: the call will say so
-            return Limits()
+            return Capabilities()
         ignored = {name: none for name, (ability, none) in _BY_TEMPLATE.items() if not can.get(ability)}
-        return Limits(ignored, ranges={"n": (1, can["slots"])} if "slots" in can else {})
+        return Capabilities(ignored, ranges={"n": (1, can["slots"])} if "slots" in can else {})
 
     def _adapt(self, body: dict[str, Any]) -> None:
         """Asks for one rival token where the caller wants none: without, the server sends no probabilities."""

@@ -27,8 +27,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _end_with(arguments.parent)
     abilities = arguments.socket.with_suffix(".json")
-    for left in (arguments.socket, abilities):
-        left.unlink(missing_ok=True)
+    for path in (arguments.socket, abilities):
+        path.unlink(missing_ok=True)
     os.umask(0o177)
     server = _serve(arguments)
     known = _abilities(arguments.socket) | {"slots": arguments.slots}

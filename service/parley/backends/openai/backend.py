@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from parley.backends.capabilities import Limits
+from parley.backends.capabilities import Capabilities
 from parley.backends.http.adaptive import AdaptiveBackend
 from parley.backends.openai import request as openai_request
 from parley.backends.openai import response as openai_response
-from parley.backends.openai.choice import Expected, expected
+from parley.backends.openai.choice import ExpectedAnswer, expected
 from parley.backends.openai.learned_fields import LearnedFields
 from parley.backends.openai.reasoning import REFUSES, ReasoningHistory, Rule, rule_for
 from parley.backends.openai.stream import StreamReader
-from parley.config import HttpHealth
+from parley.config import HttpHealthCheck
 from parley.core.messages.extra_fields import dump_bytes
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
@@ -23,7 +23,7 @@ Prefill = Literal["message", "vllm", "prefix", "off"]
 
 _OPTIONS = "stream_options"
 _SHORT = 16  # characters: fewer may come again by chance
-_NEVER_CONTINUE = ("api.openai.com", ".openai.azure.com", ".services.ai.azure.com")
+_NO_PREFILL_HOSTS = ("api.openai.com", ".openai.azure.com", ".services.ai.azure.com")
 
 
 class OpenAI(AdaptiveBackend):
@@ -34,7 +34,7 @@ class OpenAI(AdaptiveBackend):
     Raises ConfigError for a key that cannot stand in a header, or a proxy that cannot be used.
     """
 
-    limits = Limits()
+    capabilities = Capabilities()
     left_out: frozenset[str] = frozenset()  # members of answers that are not for the caller
 
     def __init__(  # noqa: PLR0913 - what can be configured
@@ -47,12 +47,12 @@ class OpenAI(AdaptiveBackend):
         reasoning: Rule | None = None,
         learned: LearnedFields | None = None,
         connections: int = 1000,
-        health: HttpHealth | None = None,
+        health: HttpHealthCheck | None = None,
     ) -> None:
         url = base_url.rstrip("/") + "/chat/completions"
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         super().__init__(url, headers, api_key, unix_socket, connections=connections, health=health)
-        self._prefill = prefill or _usual_prefill(base_url)
+        self._prefill = prefill or _default_prefill(base_url)
         self._learned = learned or LearnedFields()
         self._reasoning = ReasoningHistory(reasoning or rule_for(base_url), self._learned)
 
@@ -61,9 +61,9 @@ class OpenAI(AdaptiveBackend):
         """See the port."""
         return self._prefill != "off"
 
-    def _adapt_to(self, words: str, call: UpstreamCall) -> bool:
-        return self._learn_options(words, call) or self._reasoning.learn(
-            self._content(call, stream=False)["messages"], call.model, words
+    def _adapt_to(self, message: str, call: UpstreamCall) -> bool:
+        return self._learn_options(message, call) or self._reasoning.learn(
+            self._content(call, stream=False)["messages"], call.model, message
         )
 
     def _learn_options(self, words: str, call: UpstreamCall) -> bool:
@@ -77,7 +77,7 @@ class OpenAI(AdaptiveBackend):
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
         body = self._content(call, stream=stream)
         self._check(body, call.request)
-        if call.continues:
+        if call.is_continuation:
             self._continue(body)
         self._adapt(body)
         return dump_bytes(body)
@@ -98,29 +98,29 @@ class OpenAI(AdaptiveBackend):
 
     def _check(self, body: dict[str, Any], request: CreateChatCompletionRequest) -> None:
         """Raises UnsupportedParameter for what this server would ignore."""
-        self.limits.check(body, request)
+        self.capabilities.check(body, request)
 
     def _adapt(self, body: dict[str, Any]) -> None:
         """Changes the body to what this server means by the same words."""
 
     def _completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion:
-        return openai_response.completion(data, self._expected(call, _said(call)))
+        return openai_response.completion(data, self._expected(call, _delivered_text(call)))
 
     def _reader(self, call: UpstreamCall) -> StreamReader:
-        said = _said(call)
-        if self._prefill != "prefix" and len(said) < _SHORT:
-            said = ""  # these repeat nothing in streams, and an answer may well begin "ha" after "ha"
-        return StreamReader(self._expected(call, said))
+        delivered = _delivered_text(call)
+        if self._prefill != "prefix" and len(delivered) < _SHORT:
+            delivered = ""  # these repeat nothing in streams, and an answer may well begin "ha" after "ha"
+        return StreamReader(self._expected(call, delivered))
 
-    def _expected(self, call: UpstreamCall, said: str) -> Expected:
-        return expected(call, said, lambda field: self._reasoning.note_field(call.model, field), self.left_out)
+    def _expected(self, call: UpstreamCall, delivered: str) -> ExpectedAnswer:
+        return expected(call, delivered, lambda field: self._reasoning.record_field(call.model, field), self.left_out)
 
 
-def _usual_prefill(base_url: str) -> Prefill:
+def _default_prefill(base_url: str) -> Prefill:
     host = urlsplit(base_url).hostname or ""
-    return "off" if host.endswith(_NEVER_CONTINUE) else "message"
+    return "off" if host.endswith(_NO_PREFILL_HOSTS) else "message"
 
 
-def _said(call: UpstreamCall) -> str:
+def _delivered_text(call: UpstreamCall) -> str:
     """Returns what the caller has already got of the answer."""
-    return call.request.messages[-1].content.string_value if call.continues else ""
+    return call.request.messages[-1].content.string_value if call.is_continuation else ""

@@ -10,14 +10,14 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
-from parley.backends.errors.classifier import ErrorInBody, Malformed
+from parley.backends.errors.classifier import ErrorInBody, MalformedResponse
 from parley.backends.openai.logprobs import logprobs
 from parley.backends.openai.reasoning_details import DETAILS, DetailsReader
 from parley.backends.parsing import finish_reasons
-from parley.backends.parsing.deltas import CONTENT, REASONING, REFUSAL, Pieces
+from parley.backends.parsing.deltas import CONTENT, REASONING, REFUSAL, DeltaBuffer
 from parley.backends.parsing.lenient_json import DEEPEST_TEXT, Source, count, is_deep, struct, text_or_none
-from parley.backends.parsing.prefix_stripper import Echo
-from parley.backends.parsing.tool_calls import Piece, ToolCalls
+from parley.backends.parsing.prefix_stripper import PrefixStripper
+from parley.backends.parsing.tool_calls import Fragment, ToolCalls
 from parley.core.messages import extra_fields
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
@@ -54,21 +54,21 @@ _PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 @dataclass(slots=True)
-class Expected:
+class ExpectedAnswer:
     """What a call lets its answer be.
 
     Args:
         request: What was sent.
-        said: What the caller has got of the answer already.
+        delivered: What the caller has got of the answer already.
         may_be_empty: Whether an answer may end well without any output.
-        note_reasoning: Is called with the server's name for reasoning, once there is some.
+        on_reasoning: Is called with the server's name for reasoning, once there is some.
         left_out: Members of the answer that are not for the caller.
     """
 
     request: CreateChatCompletionRequest
-    said: str = ""
+    delivered: str = ""
     may_be_empty: bool = False
-    note_reasoning: Callable[[str], None] | None = None
+    on_reasoning: Callable[[str], None] | None = None
     left_out: AbstractSet[str] = frozenset()
 
     @property
@@ -85,155 +85,157 @@ class Expected:
 
 def expected(
     call: UpstreamCall,
-    said: str = "",
-    note_reasoning: Callable[[str], None] | None = None,
+    delivered: str = "",
+    on_reasoning: Callable[[str], None] | None = None,
     left_out: AbstractSet[str] = frozenset(),
-) -> Expected:
+) -> ExpectedAnswer:
     """Returns what a call lets its answer be: an empty one where it may stop at once, or has been said already."""
-    may_be_empty = call.continues or call.request.HasField("stop")
-    return Expected(call.request, said, may_be_empty, note_reasoning, left_out)
+    may_be_empty = call.is_continuation or call.request.HasField("stop")
+    return ExpectedAnswer(call.request, delivered, may_be_empty, on_reasoning, left_out)
 
 
 class ChoiceReader:
     """Reads one choice, from one message or from many deltas."""
 
-    def __init__(self, index: int, wanted: Expected) -> None:
+    def __init__(self, index: int, expected_answer: ExpectedAnswer) -> None:
         self.has_output = False
         self.has_failed = False
         self.reason: str | None = None  # in the vendor's words
-        self.went_on = False  # said more after it had given its reason
-        self.pieces = Pieces(index, Echo(wanted.said) if wanted.said else None)
-        self._note_reasoning = wanted.note_reasoning
+        self.continued = False  # said more after it had given its reason
+        self.pieces = DeltaBuffer(
+            index, PrefixStripper(expected_answer.delivered) if expected_answer.delivered else None
+        )
+        self._on_reasoning = expected_answer.on_reasoning
         self._details: DetailsReader | None = DetailsReader()
-        self._top = wanted.request.top_logprobs
-        names = wanted.names
+        self._top = expected_answer.request.top_logprobs
+        names = expected_answer.names
         self._calls = ToolCalls(names)
         self._function = ToolCalls(names)
         self._nulls: set[str] = set()
         self._nulls_of_choice: set[str] = set()
 
     def read(self, choice: Mapping[str, Any], source: Source, *path: str | int) -> None:
-        """Reads a choice of a whole answer, or what a chunk adds to one. Raises ErrorInBody, Malformed."""
+        """Reads a choice of a whole answer, or what a chunk adds to one. Raises ErrorInBody, MalformedResponse."""
         name = "delta" if choice.get("delta") is not None else "message"
-        said = choice.get(name)
-        if said:
-            self._add(said, source, *path, name)
+        message = choice.get(name)
+        if message:
+            self._add(message, source, *path, name)
         if choice.get("logprobs"):
             self._add_logprobs(choice["logprobs"], source, *path, "logprobs")
         if not choice.keys() <= USUAL:
             self._add_rest(choice, source, *path)
         if choice.get("finish_reason"):
-            self._note_reason(choice["finish_reason"])
+            self._record_reason(choice["finish_reason"])
 
     def add_text(self, text: str) -> None:
         """Adds text of a delta that has nothing else."""
-        self._note_output()
+        self._record_output()
         self.pieces.text(CONTENT, text)
 
-    def ends_well(self, *, done: bool) -> bool:
+    def has_finished(self, *, done: bool) -> bool:
         """Tells whether the choice has ended; `done` says that the whole answer has.
 
         A reason behind which more was said was no end: only the end of the whole answer is one then.
         """
         if self.has_failed:
             return False
-        return done or (self.reason is not None and not self.went_on)
+        return done or (self.reason is not None and not self.continued)
 
     def finish_reason(self) -> str:
-        """Returns why the choice ended, in OpenAI's words. Raises Malformed for no good reason."""
-        called = finish_reasons.TOOL_CALLS if self._calls else finish_reasons.STOP
-        called = finish_reasons.FUNCTION_CALL if self._function else called
+        """Returns why the choice ended, in OpenAI's words. Raises MalformedResponse for no good reason."""
+        call_reason = finish_reasons.TOOL_CALLS if self._calls else finish_reasons.STOP
+        call_reason = finish_reasons.FUNCTION_CALL if self._function else call_reason
         if self.reason is None:
-            return called
-        reason = finish_reasons.in_openai_words(self.reason)
+            return call_reason
+        reason = finish_reasons.to_openai(self.reason)
         if reason in finish_reasons.CALLS and not (self._calls or self._function):
             return finish_reasons.STOP
         return reason
 
     def end(self) -> None:
-        """Ends the choice well: what was held back comes, and the reason. Raises Malformed."""
+        """Ends the choice well: what was held back comes, and the reason. Raises MalformedResponse."""
         reason = self.finish_reason()
-        self._take_calls()
+        self._drain_calls()
         self.pieces.finish(reason)
 
-    def take(self) -> list[ChunkChoice]:
+    def drain(self) -> list[ChunkChoice]:
         """Returns what the choice says, since the last time."""
-        return self.pieces.take()
+        return self.pieces.drain()
 
-    def _add(self, said: Mapping[str, Any], source: Source, *path: str | int) -> None:
+    def _add(self, message: Mapping[str, Any], source: Source, *path: str | int) -> None:
         """Adds a message or a delta. Nearly all deltas have content and nothing else."""
-        content = said.get("content")
-        if content.__class__ is str and said.keys() <= TEXT_ONLY:
+        content = message.get("content")
+        if content.__class__ is str and message.keys() <= TEXT_ONLY:
             if content:
                 self.add_text(content)
             return
-        fields = _without_repeated(source.unknown(said, KNOWN_OF_MESSAGE, *path), self._nulls)
+        fields = _without_repeated(source.unknown(message, KNOWN_OF_MESSAGE, *path), self._nulls)
         mark = self.pieces.separate() if fields else 0
-        self._add_texts(said, content, source, *path)
-        self._add_calls(said, source, *path)
-        self._add_others(said, source, *path)
+        self._add_texts(message, content, source, *path)
+        self._add_calls(message, source, *path)
+        self._add_others(message, source, *path)
         if fields:
             self._add_unknown(fields, mark)
 
-    def _add_texts(self, said: Mapping[str, Any], content: Any, source: Source, *path: str | int) -> None:
-        self._add_reasoning(said, source, *path)
+    def _add_texts(self, message: Mapping[str, Any], content: Any, source: Source, *path: str | int) -> None:
+        self._add_reasoning(message, source, *path)
         if content is not None:
             self._add_text(content, CONTENT, source, *path, "content")
-        if said.get("refusal"):
-            self._add_text(said["refusal"], REFUSAL, source, *path, "refusal")
+        if message.get("refusal"):
+            self._add_text(message["refusal"], REFUSAL, source, *path, "refusal")
 
-    def _add_reasoning(self, said: Mapping[str, Any], source: Source, *path: str | int) -> None:
+    def _add_reasoning(self, message: Mapping[str, Any], source: Source, *path: str | int) -> None:
         """Adds reasoning; the details count only where no other field of the choice has it."""
-        field = "reasoning_content" if said.get("reasoning_content") else "reasoning"
-        reasoning = said.get(field)
-        if self._details is not None and said.get(DETAILS) and not reasoning:
-            field, reasoning = DETAILS, self._details.read(said[DETAILS])
+        field = "reasoning_content" if message.get("reasoning_content") else "reasoning"
+        reasoning = message.get(field)
+        if self._details is not None and message.get(DETAILS) and not reasoning:
+            field, reasoning = DETAILS, self._details.read(message[DETAILS])
         elif reasoning:
             self._details = None
         if isinstance(reasoning, str | list | dict):
             self._add_text(reasoning, REASONING, source, *path, field)
-            if reasoning and self._note_reasoning is not None:
-                self._note_reasoning(field)
-                self._note_reasoning = None
+            if reasoning and self._on_reasoning is not None:
+                self._on_reasoning(field)
+                self._on_reasoning = None
 
     def _add_text(self, data: Any, kind: str, source: Source, *path: str | int) -> None:
         for found, text, at in _texts(data, kind, path):
             if not text:
                 continue
-            self._note_output()
+            self._record_output()
             if found is not _REFERENCE:
                 self.pieces.text(found, text)
             else:
                 self._add_annotations([source.at(*at)])
 
-    def _add_calls(self, said: Mapping[str, Any], source: Source, *path: str | int) -> None:
-        calls = said.get("tool_calls") or ()
+    def _add_calls(self, message: Mapping[str, Any], source: Source, *path: str | int) -> None:
+        calls = message.get("tool_calls") or ()
         if isinstance(calls, dict):
             raise TypeError("tool_calls is no list")
         for place, data in enumerate(calls):
-            self._note_output()
-            for piece in self._calls.add(Piece(data, source, *path, "tool_calls", place)):
-                self.pieces.tool_call(piece)
-        if said.get("function_call"):
-            self._note_output()
-            self._add_function(self._function.add(Piece(said, source, *path, field="function_call")))
+            self._record_output()
+            for fragment in self._calls.add(Fragment(data, source, *path, "tool_calls", place)):
+                self.pieces.tool_call(fragment)
+        if message.get("function_call"):
+            self._record_output()
+            self._add_function(self._function.add(Fragment(message, source, *path, field="function_call")))
 
-    def _add_function(self, pieces: list[Any]) -> None:
-        for piece in pieces:
-            self.pieces.delta(Delta(function_call=piece.function))
+    def _add_function(self, fragments: list[Any]) -> None:
+        for fragment in fragments:
+            self.pieces.delta(Delta(function_call=fragment.function))
 
-    def _take_calls(self) -> None:
+    def _drain_calls(self) -> None:
         for piece in self._calls.end():
             self.pieces.tool_call(piece)
         self._add_function(self._function.end())
 
-    def _add_others(self, said: Mapping[str, Any], source: Source, *path: str | int) -> None:
-        annotations = said.get("annotations")
+    def _add_others(self, message: Mapping[str, Any], source: Source, *path: str | int) -> None:
+        annotations = message.get("annotations")
         if isinstance(annotations, list) and annotations:
             self._add_annotations(source.at(*path, "annotations"))
-        if isinstance(said.get("audio"), dict) and said["audio"]:
-            self._note_output()
-            self.pieces.delta(Delta(audio=audio(said["audio"], source, *path, "audio")))
+        if isinstance(message.get("audio"), dict) and message["audio"]:
+            self._record_output()
+            self.pieces.delta(Delta(audio=audio(message["audio"], source, *path, "audio")))
 
     def _add_annotations(self, data: list[Any]) -> None:
         """Adds annotations as text, which keeps their numbers and the order of their keys, and as Structs."""
@@ -245,7 +247,7 @@ class ChoiceReader:
     def _add_unknown(self, fields: dict[str, Any], mark: int) -> None:
         """Adds members of a message that Parley does not know; a list or an object may be the output, as images are."""
         if any(isinstance(value, list | dict) and value for value in fields.values()):
-            self._note_output()
+            self._record_output()
         self.pieces.unknown(fields, mark)
 
     def _add_logprobs(self, data: Any, source: Source, *path: str | int) -> None:
@@ -259,16 +261,16 @@ class ChoiceReader:
         if fields := _without_repeated(source.unknown(choice, _KNOWN_OF_CHOICE, *path), self._nulls_of_choice):
             self.pieces.unknown_of_choice(fields)
 
-    def _note_output(self) -> None:
+    def _record_output(self) -> None:
         self.has_output = True
         if self.reason is not None:
-            self.went_on = True
+            self.continued = True
 
-    def _note_reason(self, raw: Any) -> None:
+    def _record_reason(self, raw: Any) -> None:
         if finish_reasons.is_failure(raw):
             self.has_failed = True
-            raise Malformed(f"the answer ended with the finish_reason {raw!r}")
-        reason = finish_reasons.given(raw)
+            raise MalformedResponse(f"the answer ended with the finish_reason {raw!r}")
+        reason = finish_reasons.normalized(raw)
         if reason is not None and (self.reason is None or reason != finish_reasons.STOP):
             self.reason = reason
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from parley.backends.parsing.lenient_json import Source, whole
+from parley.backends.parsing.lenient_json import Source, repair_text
 from parley.core.messages import extra_fields
 from parley.v1.message_pb2 import Logprobs, TokenLogprob, TopLogprob
 
@@ -66,7 +66,7 @@ def _add_unknown(
 
 def _text(data: Mapping[str, Any]) -> str:
     token = data.get("token")
-    return whole(token) if isinstance(token, str) else ""
+    return repair_text(token) if isinstance(token, str) else ""
 
 
 def _logprob(data: Mapping[str, Any]) -> float:

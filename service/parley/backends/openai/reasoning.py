@@ -37,7 +37,9 @@ REFUSES = re.compile(
 )
 """The words of a server that does not take a field."""
 _NULL = re.compile(r"\bcontent\b.{0,80}(?:null|none|string|required|missing|empty)", re.IGNORECASE)
-_DEMANDS = re.compile(r"must be (?:passed|provided|present|included)|missing|is required|field required", re.IGNORECASE)
+_REQUIREMENT = re.compile(
+    r"must be (?:passed|provided|present|included)|missing|is required|field required", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,40 +97,42 @@ class ReasoningHistory:
 
     def write(self, messages: Sequence[Message], model: str) -> None:
         """Changes the assistant messages of a body for `model`, the target's own name."""
-        said = [message for message in messages if message.get("role") == "assistant"]
-        if not any(not _OF_ANSWERS.isdisjoint(message) or "tool_calls" in message for message in said):
+        assistant_messages = [message for message in messages if message.get("role") == "assistant"]
+        if not any(not _OF_ANSWERS.isdisjoint(message) or "tool_calls" in message for message in assistant_messages):
             return
         known = self._learned.of(model)
         rule = self._known_rule(known)
-        for message in said:
+        for message in assistant_messages:
             _rename(message, rule)
             if DETAILS in message:
                 if rule.field is None and known.field == DETAILS:
                     _leave_out(message, _TEXTS)
-                message[DETAILS] = _without_pieces(message[DETAILS])
+                message[DETAILS] = _merge_fragments(message[DETAILS])
             _leave_out(message, known.refused)
         if rule.history == "require":
             _fill_in(messages[:-1], rule.field or "reasoning_content")  # the last may be the beginning of the answer
 
-    def note_field(self, model: str, field: str) -> None:
+    def record_field(self, model: str, field: str) -> None:
         """Learns the name of reasoning from an answer."""
         if self._rule.field is None and self._learned.of(model).field != field:
             self._learned.change(model, lambda known: replace(known, field=field))
 
-    def learn(self, messages: Iterable[Message], model: str, words: str) -> bool:
+    def learn(self, messages: Iterable[Message], model: str, error_text: str) -> bool:
         """Learns from a refusal in these words; False where it is about something else, or says nothing new.
 
         `messages` are those that were refused.
         """
-        named = {name for name in _OF_ANSWERS if re.search(rf"\b{name}\b", words)}
+        named = {name for name in _OF_ANSWERS if re.search(rf"\b{name}\b", error_text)}
         known = self._learned.of(model)
-        if not known.required and named & {*_TEXTS} and _DEMANDS.search(words):
+        if not known.required and named & {*_TEXTS} and _REQUIREMENT.search(error_text):
             self._learned.change(model, lambda old: replace(old, required=True))
             return True
-        said = [message for message in messages if message.get("role") == "assistant"]
-        sent = {name for message in said for name in message}
-        refused = named & sent if REFUSES.search(words) else set()
-        if any(message.get("content") is None and message.get("refusal") for message in said) and _NULL.search(words):
+        assistant_messages = [message for message in messages if message.get("role") == "assistant"]
+        sent = {name for message in assistant_messages for name in message}
+        refused = named & sent if REFUSES.search(error_text) else set()
+        if any(
+            message.get("content") is None and message.get("refusal") for message in assistant_messages
+        ) and _NULL.search(error_text):
             refused.add("refusal")
         refused -= known.refused
         if refused:
@@ -141,30 +145,30 @@ class ReasoningHistory:
         return replace(self._rule, field=field, history=history)
 
 
-def _without_pieces(details: Any) -> Any:
+def _merge_fragments(details: Any) -> Any:
     """Puts the pieces together in which OpenRouter streams each of its details: vendors take back whole ones only."""
     items = loads(dump_bytes(details))
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         return details
-    whole: list[dict[str, Any]] = []
+    merged: list[dict[str, Any]] = []
     for item in items:
-        if whole and _goes_on(whole[-1], item):
-            _append(whole[-1], item)
+        if merged and _continues_detail(merged[-1], item):
+            _append(merged[-1], item)
         else:
-            whole.append(item)
-    return details if len(whole) == len(items) else whole
+            merged.append(item)
+    return details if len(merged) == len(items) else merged
 
 
-def _goes_on(before: dict[str, Any], item: dict[str, Any]) -> bool:
+def _continues_detail(previous: dict[str, Any], item: dict[str, Any]) -> bool:
     """Tells whether a detail is the next piece of the one before."""
-    same = all(item.get(name) == before.get(name) for name in ("type", "index"))
+    same = all(item.get(name) == previous.get(name) for name in ("type", "index"))
     return same and item.get("index") is not None and item.get("type") in _IN_PIECES
 
 
-def _append(before: dict[str, Any], item: dict[str, Any]) -> None:
+def _append(previous: dict[str, Any], item: dict[str, Any]) -> None:
     field = _IN_PIECES[item["type"]]
-    text = f"{before.get(field) or ''}{item.get(field) or ''}"
-    before |= {name: value for name, value in item.items() if value is not None} | {field: text}
+    text = f"{previous.get(field) or ''}{item.get(field) or ''}"
+    previous |= {name: value for name, value in item.items() if value is not None} | {field: text}
 
 
 def _rename(message: Message, rule: Rule) -> None:

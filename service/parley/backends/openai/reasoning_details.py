@@ -20,7 +20,7 @@ class DetailsReader:
     """
 
     def __init__(self) -> None:
-        self._said = ""
+        self._text = ""
         self._repeats: bool | None = None  # None: not known yet
 
     def read(self, details: Any) -> str:
@@ -30,10 +30,10 @@ class DetailsReader:
     def _new(self, text: str) -> str:
         if self._repeats is False:
             return text
-        said, self._said = self._said, text
-        if self._repeats is None and said:
-            self._repeats = len(text) > len(said) and text.startswith(said)
-        return text[len(said) :] if self._repeats and text.startswith(said) else text
+        known_text, self._text = self._text, text
+        if self._repeats is None and known_text:
+            self._repeats = len(text) > len(known_text) and text.startswith(known_text)
+        return text[len(known_text) :] if self._repeats and text.startswith(known_text) else text
 
 
 def _texts(details: Any) -> Iterator[str]:

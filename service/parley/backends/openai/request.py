@@ -12,13 +12,13 @@ import orjson
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from parley.backends.json_fidelity import OWN, exact, exact_texts, members, merge_extra
+from parley.backends.json_fidelity import PARLEY_FIELDS, exact, exact_texts, members, merge_extra
 from parley.core.errors import InvalidRequest
 from parley.core.messages.proto_json import from_struct, from_value, number
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest, StreamOptions
 
-NOT_SENT = OWN | {"extra_body", "extra_body_json"}
+NOT_SENT = PARLEY_FIELDS | {"extra_body", "extra_body_json"}
 """Fields of the request that are not sent as they are."""
 
 _Convert = Callable[[Any], Any]
@@ -98,11 +98,11 @@ def _map(values: Any) -> dict[str, Any]:
 def _with_schema(kind: str, struct: str, text: str) -> tuple[str, _Convert]:
     """A message whose JSON Schema comes as a Struct or as JSON text; the text wins, and keeps the order of keys."""
     descriptor = CreateChatCompletionRequest.DESCRIPTOR.file.pool.FindMessageTypeByName(kind)
-    plain = _converter(descriptor, {text})
+    convert_fields = _converter(descriptor, {text})
     order = [field.name for field in descriptor.fields if field.name not in _CARRIERS]
 
     def convert(message: Message) -> dict[str, Any]:
-        data: dict[str, Any] = plain(message)
+        data: dict[str, Any] = convert_fields(message)
         if message.HasField(text):
             data[struct] = exact(getattr(message, text), text)
         return {name: data[name] for name in order if name in data} | data

@@ -10,59 +10,61 @@ from typing import Any
 import orjson
 from google.protobuf.struct_pb2 import NULL_VALUE, Value
 
-from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, Malformed
-from parley.backends.openai.choice import KNOWN_OF_MESSAGE, TEXT_ONLY, USUAL, ChoiceReader, Expected
+from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, MalformedResponse
+from parley.backends.openai.choice import KNOWN_OF_MESSAGE, TEXT_ONLY, USUAL, ChoiceReader, ExpectedAnswer
 from parley.backends.openai.usage import usage
 from parley.backends.parsing import lenient_json
 from parley.backends.parsing.finish_reasons import MAY_BE_EMPTY, STOP
 from parley.backends.parsing.lenient_json import Source, count, struct, text_or_none
 from parley.core.messages import extra_fields
-from parley.core.streaming.accumulator import ChoiceJoiner
+from parley.core.streaming.accumulator import ChoiceAccumulator
 from parley.v1.chat_completions_pb2 import ChatCompletion
 from parley.v1.message_pb2 import Choice, Message, Usage
 
 TAGS = ("system_fingerprint", "service_tier", "moderation")
-PLAIN = frozenset({"id", "object", "created", "model", "choices", "usage", "error", "obfuscation", *TAGS[:2]})
-KNOWN = PLAIN | frozenset(TAGS)
+TEXT_ONLY_FIELDS = frozenset(
+    {"id", "object", "created", "model", "choices", "usage", "error", "obfuscation", *TAGS[:2]}
+)
+KNOWN = TEXT_ONLY_FIELDS | frozenset(TAGS)
 """Members of an answer and of a chunk. `obfuscation` pads an event of OpenAI's to a length that tells nothing."""
 
 
-def completion(data: bytes, wanted: Expected) -> ChatCompletion:
-    """Reads a whole answer. Raises Malformed, ErrorInBody."""
+def completion(data: bytes, expected_answer: ExpectedAnswer) -> ChatCompletion:
+    """Reads a whole answer. Raises MalformedResponse, ErrorInBody."""
     try:
         try:
             answer, is_repaired = orjson.loads(data), False
         except orjson.JSONDecodeError:
             answer, is_repaired = lenient_json.repaired(data), True
-        return _completion(answer, Source(data), wanted, is_repaired=is_repaired)
+        return _completion(answer, Source(data), expected_answer, is_repaired=is_repaired)
     except SHAPE_ERRORS as error:
-        raise Malformed(f"{type(error).__name__}: {error}") from None
+        raise MalformedResponse(f"{type(error).__name__}: {error}") from None
 
 
-def _completion(answer: Any, source: Source, wanted: Expected, *, is_repaired: bool) -> ChatCompletion:
+def _completion(answer: Any, source: Source, expected_answer: ExpectedAnswer, *, is_repaired: bool) -> ChatCompletion:
     if isinstance(answer, list) and answer:
         raise_named_error(b"", answer, b"")
     if answer.get("error"):
         raise ErrorInBody(answer)
     if not answer.get("choices"):
         raise_unmarked_error(answer)
-        raise Malformed("the answer has no choices")
+        raise MalformedResponse("the answer has no choices")
     read = ChatCompletion(usage=usage(answer.get("usage"), source, "usage") or hidden_usage(answer, source))
-    if wanted.n > 1 and "timings" in answer:  # llama.cpp counts the tokens of one choice only
+    if expected_answer.n > 1 and "timings" in answer:  # llama.cpp counts the tokens of one choice only
         read.usage.ClearField("completion_tokens")
         read.usage.ClearField("total_tokens")
-    plain = None if is_repaired or wanted.said else _plain_choice(answer["choices"])
-    if plain is not None:
-        read.choices.append(plain)
+    text_choice = None if is_repaired or expected_answer.delivered else _text_choice(answer["choices"])
+    if text_choice is not None:
+        read.choices.append(text_choice)
     else:
-        read.choices.extend(_choices(answer["choices"], source, wanted, is_repaired=is_repaired))
+        read.choices.extend(_choices(answer["choices"], source, expected_answer, is_repaired=is_repaired))
     tag(read, answer)
-    if fields := source.unknown(answer, KNOWN | wanted.left_out):
+    if fields := source.unknown(answer, KNOWN | expected_answer.left_out):
         read.extra_json = extra_fields.dumps(fields)
     return read
 
 
-def _plain_choice(choices: Any) -> Choice | None:
+def _text_choice(choices: Any) -> Choice | None:
     """Returns the only choice of an answer that is a text and no more, as nearly every one is; None for any other."""
     [choice, *others] = choices
     message = choice.get("message")
@@ -76,26 +78,26 @@ def _plain_choice(choices: Any) -> Choice | None:
     return Choice(index=0, message=Message(role="assistant", content=Value(string_value=content)), finish_reason=STOP)
 
 
-def _choices(data: Any, source: Source, wanted: Expected, *, is_repaired: bool) -> list[Choice]:
+def _choices(data: Any, source: Source, expected_answer: ExpectedAnswer, *, is_repaired: bool) -> list[Choice]:
     readers: dict[int, ChoiceReader] = {}
-    made: list[Choice] = []
-    for place, item in enumerate(data):
-        index = index_of(item, place)
-        index = place if index in readers else index
-        reader = readers[index] = ChoiceReader(index, wanted)
+    choices_read: list[Choice] = []
+    for position, item in enumerate(data):
+        index = index_of(item, position)
+        index = position if index in readers else index
+        reader = readers[index] = ChoiceReader(index, expected_answer)
         reader.pieces.is_repaired = is_repaired
-        reader.read(item, source, "choices", place)
+        reader.read(item, source, "choices", position)
         reader.end()
-        made.append(_joined(index, reader, item.get("message")))
-    require_output(readers.values(), wanted)
-    return made
+        choices_read.append(_accumulated(index, reader, item.get("message")))
+    require_output(readers.values(), expected_answer)
+    return choices_read
 
 
-def _joined(index: int, reader: ChoiceReader, message: Any) -> Choice:
-    joiner = ChoiceJoiner()
-    for piece in reader.take():
-        joiner.add(piece)
-    choice = joiner.choice(index)
+def _accumulated(index: int, reader: ChoiceReader, message: Any) -> Choice:
+    accumulator = ChoiceAccumulator()
+    for chunk in reader.drain():
+        accumulator.add(chunk)
+    choice = accumulator.choice(index)
     if not choice.message.content.string_value:
         if isinstance(message, dict) and isinstance(message.get("content"), str):
             choice.message.content.string_value = ""
@@ -104,22 +106,22 @@ def _joined(index: int, reader: ChoiceReader, message: Any) -> Choice:
     return choice
 
 
-def index_of(choice: Mapping[str, Any], place: int) -> int:
+def index_of(choice: Mapping[str, Any], position: int) -> int:
     """Returns a choice's index; its place, where it has none that can be."""
     index = count(choice.get("index"))
-    return place if index is None else index
+    return position if index is None else index
 
 
-def require_output(choices: Collection[ChoiceReader], wanted: Expected) -> None:
-    """Raises Malformed where an answer has ended without saying anything, though nothing explains that.
+def require_output(choices: Collection[ChoiceReader], expected_answer: ExpectedAnswer) -> None:
+    """Raises MalformedResponse where an answer has ended without saying anything, though nothing explains that.
 
     The limit on tokens and a filter may leave nothing; so may `stop`, and an answer that had been said already.
     """
     if any(choice.has_output for choice in choices):
         return
     reasons = [choice.finish_reason() for choice in choices if choice.reason is not None]
-    if not (reasons and (wanted.may_be_empty or MAY_BE_EMPTY.intersection(reasons))):
-        raise Malformed("the answer is empty")
+    if not (reasons and (expected_answer.may_be_empty or MAY_BE_EMPTY.intersection(reasons))):
+        raise MalformedResponse("the answer is empty")
 
 
 def tag(answer: Any, data: Mapping[str, Any]) -> None:

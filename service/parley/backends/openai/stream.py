@@ -10,10 +10,10 @@ from typing import Any
 
 import orjson
 
-from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, Malformed
+from parley.backends.errors.classifier import SHAPE_ERRORS, ErrorInBody, MalformedResponse
 from parley.backends.http.sse import EventReader
 from parley.backends.openai import response as answer
-from parley.backends.openai.choice import USUAL, ChoiceReader, Expected
+from parley.backends.openai.choice import USUAL, ChoiceReader, ExpectedAnswer
 from parley.backends.openai.usage import usage
 from parley.backends.parsing import lenient_json
 from parley.core.messages import extra_fields
@@ -21,7 +21,7 @@ from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import Usage
 
 _DONE = b"[DONE]"
-_LONGEST_DONE = 16  # bytes, white space included
+_MAX_DONE_LENGTH = 16  # bytes, white space included
 
 
 class StreamReader:
@@ -31,47 +31,47 @@ class StreamReader:
     where it cannot be read the stream is broken.
     """
 
-    def __init__(self, wanted: Expected) -> None:
+    def __init__(self, expected_answer: ExpectedAnswer) -> None:
         self.started = False
         self.ended = False
-        self.failure: Malformed | ErrorInBody | None = None
-        self._wanted = wanted
-        self._n = wanted.n
+        self.failure: MalformedResponse | ErrorInBody | None = None
+        self._expected = expected_answer
+        self._n = expected_answer.n
         self._events = EventReader()
         self._done = False
         self._is_repaired = False
-        self._is_whole = False
+        self._is_complete = False
         self._choices: dict[int, ChoiceReader] = {}
-        self._touched: dict[int, ChoiceReader] = {}
+        self._changed: dict[int, ChoiceReader] = {}
         self._usage = _Usage(self._n)
-        self._tags = _Tags(wanted.left_out)
+        self._tags = _Tags(expected_answer.left_out)
 
     @property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Tells whether every choice has ended well; nothing that follows can take that back."""
         if self.ended:
-            return self._is_whole
-        ended = sum(choice.ends_well(done=False) for choice in self._choices.values())
+            return self._is_complete
+        ended = sum(choice.has_finished(done=False) for choice in self._choices.values())
         return ended == len(self._choices) and ended >= self._n
 
     def feed(self, data: bytes) -> ChatCompletionChunk | None:
         """Returns what these bytes add up to; None where that is nothing. b"" is the end of the stream."""
         try:
             for name, text in self._events.feed(data) if data else self._events.end():
-                if len(text) <= _LONGEST_DONE and text.strip() == _DONE:
+                if len(text) <= _MAX_DONE_LENGTH and text.strip() == _DONE:
                     self._done = self.ended = True
                     break
                 self._event(name, text)
-        except (ErrorInBody, Malformed) as error:
+        except (ErrorInBody, MalformedResponse) as error:
             self._fail(error)
         except SHAPE_ERRORS as error:
-            self._fail(Malformed(f"{type(error).__name__}: {error}"))
+            self._fail(MalformedResponse(f"{type(error).__name__}: {error}"))
         if self.ended or not data:
             self.ended = True
             self._end()
-        return self._take()
+        return self._drain()
 
-    def _fail(self, failure: Malformed | ErrorInBody) -> None:
+    def _fail(self, failure: MalformedResponse | ErrorInBody) -> None:
         self.failure = self.failure or failure
         self.ended = True
 
@@ -86,7 +86,7 @@ class StreamReader:
         if name == b"error" or event.get("error"):
             raise ErrorInBody(event)
         choices = event.get("choices")
-        if choices and self._is_plain(event, choices) and self._adds_text(choices[0]):
+        if choices and self._is_text_only(event, choices) and self._adds_text(choices[0]):
             return
         source = lenient_json.Source(text)
         if choices:
@@ -105,9 +105,9 @@ class StreamReader:
             choice.pieces.is_repaired = True
         return lenient_json.repaired(text)
 
-    def _is_plain(self, event: Mapping[str, Any], choices: Any) -> bool:
+    def _is_text_only(self, event: Mapping[str, Any], choices: Any) -> bool:
         """Tells whether an event has one choice and nothing else that is new, as nearly every one has."""
-        if len(choices) != 1 or event.get("usage") or not event.keys() <= answer.PLAIN:
+        if len(choices) != 1 or event.get("usage") or not event.keys() <= answer.TEXT_ONLY_FIELDS:
             return False
         return self._tags.are_known(event)
 
@@ -124,48 +124,48 @@ class StreamReader:
 
     def _choice(self, item: Mapping[str, Any], place: int) -> ChoiceReader:
         index = 0 if self._n == 1 else answer.index_of(item, place)
-        return self._touched.get(index) or self._touch(index)
+        return self._changed.get(index) or self._mark_changed(index)
 
     def _read(self, choices: Any, source: lenient_json.Source) -> None:
         for place, item in enumerate(choices):
             if item is not None:
                 self._choice(item, place).read(item, source, "choices", place)
 
-    def _touch(self, index: int) -> ChoiceReader:
+    def _mark_changed(self, index: int) -> ChoiceReader:
         choice = self._choices.get(index)
         if choice is None:
-            choice = self._choices[index] = ChoiceReader(index, self._wanted)
+            choice = self._choices[index] = ChoiceReader(index, self._expected)
             choice.pieces.is_repaired = self._is_repaired
-        self._touched[index] = choice
+        self._changed[index] = choice
         return choice
 
     def _end(self) -> None:
         """Ends every choice that has ended well, and judges whether that makes a whole answer."""
-        ended = [choice for choice in self._choices.values() if choice.ends_well(done=self._done)]
+        ended = [choice for choice in self._choices.values() if choice.has_finished(done=self._done)]
         are_all = bool(ended) and len(ended) == len(self._choices) and (self._done or len(ended) >= self._n)
         try:
             if are_all:
-                answer.require_output(ended, self._wanted)
+                answer.require_output(ended, self._expected)
             for choice in ended:
                 choice.end()
-            self._is_whole = are_all
-        except Malformed as error:
+            self._is_complete = are_all
+        except MalformedResponse as error:
             self._fail(error)
-        self._touched = dict(self._choices)
+        self._changed = dict(self._choices)
 
-    def _take(self) -> ChatCompletionChunk | None:
-        touched, self._touched = self._touched, {}
+    def _drain(self) -> ChatCompletionChunk | None:
+        touched, self._changed = self._changed, {}
         chunk = ChatCompletionChunk()
         for choice in touched.values():
-            chunk.choices.extend(choice.take())
+            chunk.choices.extend(choice.drain())
             self.started = self.started or choice.has_output or choice.reason is not None
-        counted = self._usage.take(last=self.ended)
+        counted = self._usage.drain(last=self.ended)
         if not (chunk.choices or counted or (self._tags.are_due and self.ended)):
             return None
         if counted:
             chunk.usage.CopyFrom(counted)
         if self._tags.are_due:
-            self._tags.take(chunk)
+            self._tags.drain(chunk)
         return chunk
 
 
@@ -184,16 +184,16 @@ class _Usage:
     def read(self, event: Mapping[str, Any], source: lenient_json.Source) -> None:
         choices = event.get("choices")
         if event.get("usage"):
-            self._note(usage(event["usage"], source, "usage"), alone=not choices)
+            self._record(usage(event["usage"], source, "usage"), alone=not choices)
         elif "x_groq" in event or (choices and choices[0] and "usage" in choices[0]):
-            self._note(answer.hidden_usage(event, source), alone=False)
+            self._record(answer.hidden_usage(event, source), alone=False)
 
-    def take(self, *, last: bool) -> Usage | None:
+    def drain(self, *, last: bool) -> Usage | None:
         """Returns the count that is new; with the last pieces of the answer the count of all of it, once more."""
         due, self._due = self._latest if last else self._due, None
         return due
 
-    def _note(self, counted: Usage | None, *, alone: bool) -> None:
+    def _record(self, counted: Usage | None, *, alone: bool) -> None:
         if counted is None or (self._alone and not alone):
             return
         if alone and self._n > 1:
@@ -230,7 +230,7 @@ class _Tags:
         if not event.keys() <= answer.KNOWN:
             self._read_unknown(source.unknown(event, answer.KNOWN | self._left_out))
 
-    def take(self, chunk: ChatCompletionChunk) -> None:
+    def drain(self, chunk: ChatCompletionChunk) -> None:
         answer.tag(chunk, self._due)
         if self._extra:
             chunk.extra_json = extra_fields.dumps(self._extra)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from parley.backends.parsing.lenient_json import MOST, Source, count, struct
+from parley.backends.parsing.lenient_json import MAX_COUNT, Source, count, struct
 from parley.core.messages import extra_fields
 from parley.v1.message_pb2 import CompletionTokensDetails, PromptTokensDetails, Usage
 
@@ -38,7 +38,7 @@ def usage(data: Any, source: Source, *path: str | int) -> Usage | None:
         return None
     read = Usage(prompt_tokens=prompt, completion_tokens=produced)
     if prompt is not None and produced is not None:
-        read.total_tokens = min(prompt + produced, MOST)
+        read.total_tokens = min(prompt + produced, MAX_COUNT)
     if not data.keys() <= _PLAIN:
         _add_rest(read, data, source, *path)
     return read

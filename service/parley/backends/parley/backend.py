@@ -11,9 +11,9 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from parley.backends.deadlines import Bounds, Silence
+from parley.backends.deadlines import Deadlines, SilenceTimer
 from parley.backends.errors import classifier
-from parley.backends.parley.errors import RpcFailures
+from parley.backends.parley.errors import RpcErrorFactory
 from parley.backends.parley.extra_fields import as_text, chunk_as_text
 from parley.config import ConfigError
 from parley.core.errors import UpstreamUnavailable
@@ -26,7 +26,7 @@ from parley.v1.chat_completions_pb2 import (
 )
 
 _SERVICE = DESCRIPTOR.services_by_name["ChatCompletions"].full_name
-_MOST_HELD = 1024 * 1024  # bytes of a stream that are kept for a reader who is slower than the network
+_MAX_BUFFERED = 1024 * 1024  # bytes of a stream that are kept for a reader who is slower than the network
 _OPTIONS = (
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.max_metadata_size", 16384),  # errors travel in metadata; what is larger would end the whole connection
@@ -43,7 +43,7 @@ _OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),  # two backends at one address share nothing, and closing one closes it
     ("grpc.primary_user_agent", "parley"),
 )
-_NOT_WELL = "The backend does not say that it is well"
+_UNHEALTHY = "The backend does not say that it is well"
 _NOT_SENT: tuple[Literal["session_id", "stream", "metadata", "continue_final_message"], ...] = (
     "session_id",
     "stream",
@@ -78,7 +78,7 @@ class Parley:
         else:
             self._channel = grpc.aio.insecure_channel(target, _OPTIONS)
         self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
-        self._failures = RpcFailures(api_key)
+        self._errors = RpcErrorFactory(api_key)
         # Answers come as bytes: gRPC itself would make nothing of those that cannot be read.
         self._create: _Whole = self._channel.unary_unary(f"/{_SERVICE}/CreateChatCompletion")
         self._stream: _Streamed = self._channel.unary_stream(f"/{_SERVICE}/StreamChatCompletion")
@@ -87,53 +87,53 @@ class Parley:
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
         """Answers whole; see the port."""
-        bounds = Bounds(call)
-        await self._connected(bounds)
-        rpc = self._create(_request(call, stream=False), timeout=bounds.left(), metadata=self._metadata)
+        deadlines = Deadlines(call)
+        await self._connected(deadlines)
+        rpc = self._create(_request(call, stream=False), timeout=deadlines.remaining(), metadata=self._metadata)
         try:
             return _completion(await rpc)
         except grpc.aio.AioRpcError as error:
-            raise self._failures.of_call(error, call, bounds) from None
+            raise self._errors.from_call(error, call, deadlines) from None
         except DecodeError as error:
             raise classifier.unreadable(call.request.model, f"DecodeError: {error}") from None
 
     async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
         """Answers in chunks; see the port."""
-        bounds = Bounds(call)
-        await self._connected(bounds)
-        answer = _Progress()
-        rpc = self._stream(_request(call, stream=True), timeout=bounds.left(), metadata=self._metadata)
-        inbox = _Inbox(rpc)
-        silence = Silence(call, bounds)
-        until = bounds.first_token
+        deadlines = Deadlines(call)
+        await self._connected(deadlines)
+        answer = _StreamState()
+        rpc = self._stream(_request(call, stream=True), timeout=deadlines.remaining(), metadata=self._metadata)
+        inbox = _MessageBuffer(rpc)
+        silence_timer = SilenceTimer(call, deadlines)
+        until = deadlines.first_token
         try:
             while (data := await inbox.next(until)) is not None:
                 chunk = answer.read(data)
                 yield chunk
-                until = silence.heard(chunk, whole=answer.is_whole)
+                until = silence_timer.record(chunk, is_complete=answer.is_complete)
         except TimeoutError as error:
-            if not answer.is_whole:
-                raise bounds.exceeded(error, started=silence.started) from None
+            if not answer.is_complete:
+                raise deadlines.exceeded(error, started=silence_timer.started) from None
         except grpc.aio.AioRpcError as error:
-            raise self._failures.of_call(error, call, bounds, started=silence.started) from None
+            raise self._errors.from_call(error, call, deadlines, started=silence_timer.started) from None
         except DecodeError as error:
             raise classifier.broken(call.request.model, f"DecodeError: {error}") from None
         finally:
             inbox.close()
-        if not answer.is_whole:
+        if not answer.is_complete:
             raise classifier.broken(call.request.model, "the stream ended without a finish_reason for every choice")
 
     async def check(self) -> None:
         """Asks the server how it is; see the port."""
-        asked = health_pb2.HealthCheckRequest(service=_SERVICE)
+        request = health_pb2.HealthCheckRequest(service=_SERVICE)
         try:
-            data = await self._check(asked.SerializeToString(), metadata=self._metadata)
+            data = await self._check(request.SerializeToString(), metadata=self._metadata)
             status = health_pb2.HealthCheckResponse.FromString(data).status
         except (grpc.aio.AioRpcError, DecodeError) as error:
-            raise UpstreamUnavailable(_NOT_WELL, cause=self._failures.redact(f"health: {_words(error)}")) from None
+            raise UpstreamUnavailable(_UNHEALTHY, cause=self._errors.redact(f"health: {_error_text(error)}")) from None
         if status != health_pb2.HealthCheckResponse.SERVING:
             name = health_pb2.HealthCheckResponse.ServingStatus.Name(status)
-            raise UpstreamUnavailable(_NOT_WELL, cause=f"health: {name}")
+            raise UpstreamUnavailable(_UNHEALTHY, cause=f"health: {name}")
 
     async def close(self) -> None:
         """Closes every connection."""
@@ -141,24 +141,24 @@ class Parley:
             self._connecting.cancel()
         await self._channel.close()
 
-    async def _connected(self, bounds: Bounds) -> None:
+    async def _connected(self, deadlines: Deadlines) -> None:
         """Waits until a connection is made or refused; where it is refused the call itself fails, at once."""
         if self._channel.get_state(try_to_connect=True) not in _UNSETTLED:
             return
         if self._connecting is None or self._connecting.done():
             self._connecting = asyncio.create_task(self._settle())
         try:
-            async with asyncio.timeout_at(bounds.connected()):
+            async with asyncio.timeout_at(deadlines.connect_by()):
                 await asyncio.shield(self._connecting)
         except TimeoutError:
-            raise bounds.exceeded(TimeoutError("no connection within `connect`")) from None
+            raise deadlines.exceeded(TimeoutError("no connection within `connect`")) from None
 
     async def _settle(self) -> None:
         while (state := self._channel.get_state(try_to_connect=True)) in _UNSETTLED:
             await self._channel.wait_for_state_change(state)
 
 
-class _Inbox:
+class _MessageBuffer:
     """Takes a stream's messages off the network as they come, up to a bound in bytes.
 
     What is left unread when a connection is cut, gRPC forgets.
@@ -167,10 +167,10 @@ class _Inbox:
     def __init__(self, rpc: Any) -> None:
         self._rpc = rpc
         self._messages: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._held = 0
+        self._buffered = 0
         self._room = asyncio.Event()
         self._failure: grpc.aio.AioRpcError | None = None
-        self._taking = asyncio.create_task(self._take())
+        self._receiver = asyncio.create_task(self._receive())
 
     async def next(self, until: float) -> bytes | None:
         """Returns the next message, waiting until that time of the loop's clock; None at the end.
@@ -184,21 +184,21 @@ class _Inbox:
             data = self._messages.get_nowait()
         if data is None and self._failure is not None:
             raise self._failure
-        self._held -= len(data or b"")
+        self._buffered -= len(data or b"")
         self._room.set()
         return data
 
     def close(self) -> None:
         """Cancels the call, if it still runs."""
         self._rpc.cancel()
-        self._taking.cancel()
+        self._receiver.cancel()
 
-    async def _take(self) -> None:
+    async def _receive(self) -> None:
         try:
             async for data in self._rpc:
-                self._held += len(data)
+                self._buffered += len(data)
                 self._messages.put_nowait(data)
-                while self._held > _MOST_HELD:
+                while self._buffered > _MAX_BUFFERED:
                     self._room.clear()
                     await self._room.wait()
         except grpc.aio.AioRpcError as error:
@@ -207,17 +207,17 @@ class _Inbox:
             self._messages.put_nowait(None)
 
 
-class _Progress:
+class _StreamState:
     """Reads the chunks of one answer, and knows whether its end has come."""
 
     def __init__(self) -> None:
-        self._begun: set[int] = set()
+        self._started: set[int] = set()
         self._finished: set[int] = set()
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Tells whether every choice was finished."""
-        return bool(self._begun) and self._begun == self._finished
+        return bool(self._started) and self._started == self._finished
 
     def read(self, data: bytes) -> ChatCompletionChunk:
         """Returns a chunk, without what is the core's to set. Raises DecodeError."""
@@ -226,13 +226,13 @@ class _Progress:
         chunk.ClearField("sequence")
         chunk_as_text(chunk)
         for choice in chunk.choices:
-            self._begun.add(choice.index)
+            self._started.add(choice.index)
             if choice.HasField("finish_reason"):
                 self._finished.add(choice.index)
         return chunk
 
 
-def _words(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return f"{error.code().name}: {error.details()}" if isinstance(error, grpc.aio.AioRpcError) else str(error)
 
 
@@ -247,7 +247,7 @@ def _request(call: UpstreamCall, *, stream: bool) -> bytes:
         request.ClearField("stream_options")
     request.model = call.model or call.request.model
     request.store = False
-    if call.continues:
+    if call.is_continuation:
         request.continue_final_message = True
     return request.SerializeToString()
 

@@ -10,42 +10,42 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from parley.backends.deadlines import Bounds
+from parley.backends.deadlines import Deadlines
 from parley.backends.errors import classifier, retry_delay
 from parley.backends.errors.body import ErrorBody
-from parley.backends.errors.classifier import Failures, Found
+from parley.backends.errors.classifier import Classification, ErrorFactory
 from parley.backends.errors.kinds import Kind
 from parley.core.errors import ParleyError, UnsupportedParameter, UpstreamRejected
 from parley.core.ports import UpstreamCall
 from parley.v1 import error_reason_pb2 as reasons
 from parley.v1.error_reason_pb2 import ErrorReason
 
-_REASONS: dict[ErrorReason.ValueType, Found] = {
-    reasons.ERROR_REASON_INVALID_REQUEST: Found(Kind.REJECTED, doubtful=False),
-    reasons.ERROR_REASON_UPSTREAM_REJECTED: Found(Kind.UNCLEAR, doubtful=True),
-    reasons.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED: Found(Kind.CONTEXT, doubtful=False),
-    reasons.ERROR_REASON_CONTENT_POLICY: Found(Kind.POLICY, doubtful=False),
-    reasons.ERROR_REASON_MISSING_API_KEY: Found(Kind.MISCONFIGURED, doubtful=False),
-    reasons.ERROR_REASON_INVALID_API_KEY: Found(Kind.MISCONFIGURED, doubtful=False),
-    reasons.ERROR_REASON_PLAN_REQUIRED: Found(Kind.MISCONFIGURED, doubtful=False),
-    reasons.ERROR_REASON_MODEL_NOT_FOUND: Found(Kind.MISCONFIGURED, doubtful=False),
-    reasons.ERROR_REASON_RATE_LIMITED: Found(Kind.RATE_LIMITED, doubtful=False),
-    reasons.ERROR_REASON_UPSTREAM_RATE_LIMITED: Found(Kind.RATE_LIMITED, doubtful=False),
-    reasons.ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED: Found(Kind.QUOTA, doubtful=False),
-    reasons.ERROR_REASON_UPSTREAM_TIMEOUT: Found(Kind.TIMEOUT, doubtful=False),
-    reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE: Found(Kind.UNAVAILABLE, doubtful=False),
-    reasons.ERROR_REASON_STREAM_BROKEN: Found(Kind.UNAVAILABLE, doubtful=False),
-    reasons.ERROR_REASON_STORE_UNAVAILABLE: Found(Kind.UNAVAILABLE, doubtful=False),
-    reasons.ERROR_REASON_SHUTTING_DOWN: Found(Kind.UNAVAILABLE, doubtful=False),
-    reasons.ERROR_REASON_INTERNAL: Found(Kind.UNAVAILABLE, doubtful=True),
-    reasons.ERROR_REASON_TURN_LOST: Found(Kind.UNAVAILABLE, doubtful=True),
-    reasons.ERROR_REASON_SESSION_BUSY: Found(Kind.UNAVAILABLE, doubtful=True),
-    reasons.ERROR_REASON_IDEMPOTENCY_KEY_IN_USE: Found(Kind.UNAVAILABLE, doubtful=True),
+_REASONS: dict[ErrorReason.ValueType, Classification] = {
+    reasons.ERROR_REASON_INVALID_REQUEST: Classification(Kind.REJECTED, is_suspect=False),
+    reasons.ERROR_REASON_UPSTREAM_REJECTED: Classification(Kind.UNCLEAR, is_suspect=True),
+    reasons.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED: Classification(Kind.CONTEXT, is_suspect=False),
+    reasons.ERROR_REASON_CONTENT_POLICY: Classification(Kind.POLICY, is_suspect=False),
+    reasons.ERROR_REASON_MISSING_API_KEY: Classification(Kind.MISCONFIGURED, is_suspect=False),
+    reasons.ERROR_REASON_INVALID_API_KEY: Classification(Kind.MISCONFIGURED, is_suspect=False),
+    reasons.ERROR_REASON_PLAN_REQUIRED: Classification(Kind.MISCONFIGURED, is_suspect=False),
+    reasons.ERROR_REASON_MODEL_NOT_FOUND: Classification(Kind.MISCONFIGURED, is_suspect=False),
+    reasons.ERROR_REASON_RATE_LIMITED: Classification(Kind.RATE_LIMITED, is_suspect=False),
+    reasons.ERROR_REASON_UPSTREAM_RATE_LIMITED: Classification(Kind.RATE_LIMITED, is_suspect=False),
+    reasons.ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED: Classification(Kind.QUOTA, is_suspect=False),
+    reasons.ERROR_REASON_UPSTREAM_TIMEOUT: Classification(Kind.TIMEOUT, is_suspect=False),
+    reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE: Classification(Kind.UNAVAILABLE, is_suspect=False),
+    reasons.ERROR_REASON_STREAM_BROKEN: Classification(Kind.UNAVAILABLE, is_suspect=False),
+    reasons.ERROR_REASON_STORE_UNAVAILABLE: Classification(Kind.UNAVAILABLE, is_suspect=False),
+    reasons.ERROR_REASON_SHUTTING_DOWN: Classification(Kind.UNAVAILABLE, is_suspect=False),
+    reasons.ERROR_REASON_INTERNAL: Classification(Kind.UNAVAILABLE, is_suspect=True),
+    reasons.ERROR_REASON_TURN_LOST: Classification(Kind.UNAVAILABLE, is_suspect=True),
+    reasons.ERROR_REASON_SESSION_BUSY: Classification(Kind.UNAVAILABLE, is_suspect=True),
+    reasons.ERROR_REASON_IDEMPOTENCY_KEY_IN_USE: Classification(Kind.UNAVAILABLE, is_suspect=True),
 }
 """What the other side's reasons stand for; protos/parley/v1/error_reason.proto."""
 _CUT = frozenset({reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE, reasons.ERROR_REASON_INTERNAL})
 """What gRPC's own statuses are read as that may end an answer in its middle."""
-_UNLISTED = Found(Kind.UNRECOGNIZED, doubtful=True)
+_UNLISTED = Classification(Kind.UNRECOGNIZED, is_suspect=True)
 
 _NEAREST: dict[grpc.StatusCode, ErrorReason.ValueType] = {
     grpc.StatusCode.INVALID_ARGUMENT: reasons.ERROR_REASON_UPSTREAM_REJECTED,
@@ -67,102 +67,106 @@ _NEAREST: dict[grpc.StatusCode, ErrorReason.ValueType] = {
 """The reason that is nearest to a status of gRPC's own; what is not listed has none."""
 # gRPC has no status of its own for these; it says so in its details.
 _BAD_TLS = ("SSL_ERROR_SSL", "verification check failed")
-_TOO_LARGE_FOR_US = "CLIENT: Received message larger than max"
-_TOO_LARGE_FOR_THEM = "SERVER: Received message larger than max"
+_RESPONSE_TOO_LARGE = "CLIENT: Received message larger than max"
+_REQUEST_TOO_LARGE = "SERVER: Received message larger than max"
 _PREFIX = "ERROR_REASON_"
 _KNOWN = frozenset(ErrorReason.keys())
 
 
-class RpcFailures(Failures):
+class RpcErrorFactory(ErrorFactory):
     """Makes the errors of one backend that is called over gRPC. The secret never appears in any of them."""
 
     __slots__ = ()
 
-    def of_call(
-        self, error: grpc.aio.AioRpcError, call: UpstreamCall, bounds: Bounds, *, started: bool = False
+    def from_call(
+        self, error: grpc.aio.AioRpcError, call: UpstreamCall, deadlines: Deadlines, *, started: bool = False
     ) -> ParleyError:
         """Returns the error for a call that ended with a status; `started` says that its first token had come."""
-        said = _told(error)
-        status = error.code().name if said.is_plain else ErrorReason.Name(said.reason).removeprefix(_PREFIX)
-        cause = self.redact(f"{status}: {said.words}")
-        if said.reason == reasons.ERROR_REASON_DEADLINE_EXCEEDED:
-            return bounds.exceeded(TimeoutError(cause), started=started)
+        failed_status = _read_status(error)
+        status = (
+            error.code().name
+            if failed_status.is_inferred
+            else ErrorReason.Name(failed_status.reason).removeprefix(_PREFIX)
+        )
+        cause = self.redact(f"{status}: {failed_status.message}")
+        if failed_status.reason == reasons.ERROR_REASON_DEADLINE_EXCEEDED:
+            return deadlines.exceeded(TimeoutError(cause), started=started)
         if started:
             return classifier.broken(call.request.model, cause)
-        cut = said.is_plain and said.reason in _CUT
-        if (cut and error.initial_metadata()) or _TOO_LARGE_FOR_US in said.words:
+        cut = failed_status.is_inferred and failed_status.reason in _CUT
+        if (cut and error.initial_metadata()) or _RESPONSE_TOO_LARGE in failed_status.message:
             return classifier.unreadable(call.request.model, cause)
-        return self._refusal(said, call, cause)
+        return self._from_status(failed_status, call, cause)
 
-    def _refusal(self, said: "_Told", call: UpstreamCall, cause: str) -> ParleyError:
+    def _from_status(self, failed_status: "_FailedStatus", call: UpstreamCall, cause: str) -> ParleyError:
         model = call.request.model
-        if said.is_plain and any(mark in said.words for mark in _BAD_TLS):
+        if failed_status.is_inferred and any(mark in failed_status.message for mark in _BAD_TLS):
             return classifier.misconfigured(model, cause)
-        if said.reason == reasons.ERROR_REASON_UNSUPPORTED_PARAMETER:
-            return self._unsupported(said, call, cause)
-        found = _REASONS.get(said.reason, _UNLISTED)
-        if found.kind is Kind.UNCLEAR and said.param:
+        if failed_status.reason == reasons.ERROR_REASON_UNSUPPORTED_PARAMETER:
+            return self._unsupported(failed_status, call, cause)
+        found = _REASONS.get(failed_status.reason, _UNLISTED)
+        if found.kind is Kind.UNCLEAR and failed_status.param:
             found = _REASONS[reasons.ERROR_REASON_INVALID_REQUEST]
-        words = self._words(said, call)
-        body = ErrorBody(message=words, words=words, code=said.upstream_code, param=said.param)
-        return self.error(found, body, cause, model, said.wait)
+        message = self._message_for_caller(failed_status, call)
+        body = ErrorBody(message=message, text=message, code=failed_status.upstream_code, param=failed_status.param)
+        return self.from_classification(found, body, cause, model, failed_status.retry_after)
 
-    def _unsupported(self, said: "_Told", call: UpstreamCall, cause: str) -> ParleyError:
-        words, param = self._words(said, call), self._plain(said.param)
-        if call.continues and param == "continue_final_message":
-            return UpstreamRejected(words, param=param, cause=cause)  # no caller's wish: routing asks from scratch
-        return UnsupportedParameter(words, param=param, cause=cause)
+    def _unsupported(self, failed_status: "_FailedStatus", call: UpstreamCall, cause: str) -> ParleyError:
+        message, param = self._message_for_caller(failed_status, call), self._safe_token(failed_status.param)
+        if call.is_continuation and param == "continue_final_message":
+            return UpstreamRejected(message, param=param, cause=cause)  # no caller's wish: routing asks from scratch
+        return UnsupportedParameter(message, param=param, cause=cause)
 
-    def _words(self, said: "_Told", call: UpstreamCall) -> str:
+    def _message_for_caller(self, failed_status: "_FailedStatus", call: UpstreamCall) -> str:
         """Returns the other side's words, with the name of the model that our caller knows."""
         model = call.request.model
-        return self.words(said.words.replace(f'"{call.model}"', f'"{model}"'), model)
+        return self.message_for_caller(failed_status.message.replace(f'"{call.model}"', f'"{model}"'), model)
 
 
 @dataclass(slots=True)
-class _Told:
-    """What a failed call says. `is_plain`: it names no reason, this one is only the nearest to its status."""
+class _FailedStatus:
+    """What a failed call says. `is_inferred`: it names no reason, this one is only the nearest to its status."""
 
-    words: str
+    message: str
     reason: ErrorReason.ValueType
-    is_plain: bool = True
+    is_inferred: bool = True
     param: str | None = None
     upstream_code: str | None = None
-    wait: float | None = None
+    retry_after: float | None = None
 
 
-def _told(error: grpc.aio.AioRpcError) -> _Told:
-    words = error.details() or ""
-    said = _Told(words, _NEAREST.get(error.code(), reasons.ERROR_REASON_UNSPECIFIED))
-    if _TOO_LARGE_FOR_THEM in words:
-        said.reason = reasons.ERROR_REASON_UPSTREAM_REJECTED
+def _read_status(error: grpc.aio.AioRpcError) -> _FailedStatus:
+    message = error.details() or ""
+    failed_status = _FailedStatus(message, _NEAREST.get(error.code(), reasons.ERROR_REASON_UNSPECIFIED))
+    if _REQUEST_TOO_LARGE in message:
+        failed_status.reason = reasons.ERROR_REASON_UPSTREAM_REJECTED
     trailing = dict(error.trailing_metadata() or ())
-    said.wait = classifier.retry_after(
+    failed_status.retry_after = classifier.retry_after(
         {"Retry-After": str(trailing["retry-after"])} if "retry-after" in trailing else {}
     )
-    _read_details(said, trailing.get("grpc-status-details-bin"))
-    return said
+    _read_details(failed_status, trailing.get("grpc-status-details-bin"))
+    return failed_status
 
 
-def _read_details(said: _Told, details: object) -> None:
+def _read_details(failed_status: _FailedStatus, details: object) -> None:
     """Adds what a google.rpc.Status tells; one that cannot be read tells nothing."""
     try:
         status = status_pb2.Status.FromString(details) if isinstance(details, bytes) else status_pb2.Status()
         for detail in status.details:
             info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
             if detail.Unpack(info) and info.domain == "parley":
-                _read_info(said, info)
+                _read_info(failed_status, info)
             elif detail.Unpack(retry):
                 delay = retry.retry_delay
-                said.wait = retry_delay.bounded(delay.seconds + delay.nanos / 1e9)
+                failed_status.retry_after = retry_delay.bounded(delay.seconds + delay.nanos / 1e9)
     except DecodeError:
         return
 
 
-def _read_info(said: _Told, info: error_details_pb2.ErrorInfo) -> None:
-    said.param = info.metadata.get("param")
-    said.upstream_code = info.metadata.get("upstream_code")
+def _read_info(failed_status: _FailedStatus, info: error_details_pb2.ErrorInfo) -> None:
+    failed_status.param = info.metadata.get("param")
+    failed_status.upstream_code = info.metadata.get("upstream_code")
     name = _PREFIX + info.reason
     if name in _KNOWN:  # a newer Parley may know more of them
-        said.reason = ErrorReason.Value(name)
-        said.is_plain = False
+        failed_status.reason = ErrorReason.Value(name)
+        failed_status.is_inferred = False

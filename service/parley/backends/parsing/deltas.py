@@ -3,25 +3,28 @@
 from collections.abc import Mapping
 from typing import Any
 
-from parley.backends.parsing.lenient_json import mend
-from parley.backends.parsing.prefix_stripper import Echo, new_tokens
+from parley.backends.parsing.lenient_json import repair_surrogates
+from parley.backends.parsing.prefix_stripper import PrefixStripper, new_tokens
 from parley.core.messages import extra_fields
-from parley.core.streaming.accumulator import join_logprobs
+from parley.core.streaming.accumulator import merge_logprobs
 from parley.v1.message_pb2 import ChunkChoice, Delta, Logprobs, ToolCallDelta
 
 CONTENT, REASONING, REFUSAL = "content", "reasoning_content", "refusal"
 
 
-class Pieces:
-    """The pieces of one choice that have not been taken yet. Text of one kind is joined; `echo` cuts its beginning."""
+class DeltaBuffer:
+    """The pieces of one choice that have not been taken yet.
 
-    def __init__(self, index: int, echo: Echo | None = None) -> None:
+    Text of one kind is joined; `stripper` cuts its beginning.
+    """
+
+    def __init__(self, index: int, stripper: PrefixStripper | None = None) -> None:
         self.is_repaired = False  # texts may hold parts of characters; see lenient_json
         self._index = index
-        self._echo = echo
+        self._stripper = stripper
         self._kind = CONTENT  # of the text that is open
         self._texts: list[str] = []
-        self._held = ""
+        self._buffered = ""
         self._logprobs: list[Logprobs] = []
         self._closed: list[ChunkChoice] = []
         self._extra: dict[str, Any] = {}
@@ -42,14 +45,14 @@ class Pieces:
         self._close(end=True)
         self._closed.append(ChunkChoice(index=self._index, delta=delta))
 
-    def tool_call(self, piece: ToolCallDelta) -> None:
+    def tool_call(self, fragment: ToolCallDelta) -> None:
         """Adds a piece of a tool call, to the one before it where both only add to the same text."""
         self._close(end=True)
-        before = self._closed[-1].delta.tool_calls if self._closed else ()
-        if before and before[0].index == piece.index and not piece.id and not _has_extra(piece):
-            before[0].function.arguments += piece.function.arguments
+        previous = self._closed[-1].delta.tool_calls if self._closed else ()
+        if previous and previous[0].index == fragment.index and not fragment.id and not _has_extra(fragment):
+            previous[0].function.arguments += fragment.function.arguments
         else:
-            self.delta(Delta(tool_calls=[piece]))
+            self.delta(Delta(tool_calls=[fragment]))
 
     def separate(self) -> int:
         """Ends the open text for a delta with unknown fields; returns a mark for `unknown`."""
@@ -68,36 +71,36 @@ class Pieces:
         """Adds unknown fields of the choice, which leave with the next piece."""
         extra_fields.merge(self._extra, fields)
 
-    def take(self) -> list[ChunkChoice]:
+    def drain(self) -> list[ChunkChoice]:
         """Returns the pieces since the last time."""
         if self._texts or self._logprobs:
             self._close(end=False)
-        taken, self._closed = self._closed, []
-        if self._extra and taken:
-            taken[-1].extra_json = extra_fields.dumps(self._extra)
+        choices, self._closed = self._closed, []
+        if self._extra and choices:
+            choices[-1].extra_json = extra_fields.dumps(self._extra)
             self._extra = {}
-        return taken
+        return choices
 
     def finish(self, reason: str) -> None:
         """Adds the reason why the choice ended, behind all that was held back."""
         self._close(end=True)
         if self._logprobs:
-            self._echo = None
+            self._stripper = None
             self._add_text("")
         self._closed.append(ChunkChoice(index=self._index, delta=Delta(), finish_reason=reason))
 
     def _close(self, *, end: bool) -> None:
         """Ends the open text; `end` says that nothing more of it comes, so that nothing of it is held back."""
-        if not (self._texts or self._logprobs or self._held or self._echo):
+        if not (self._texts or self._logprobs or self._buffered or self._stripper):
             return
         text = "".join(self._texts)
         self._texts.clear()
         if self.is_repaired:
-            text, self._held = mend(self._held + text)
-            if end and self._held:
-                text, self._held = text + "\ufffd", ""
-        if self._echo is not None and self._kind is CONTENT:
-            text = self._echo.strip(text) + (self._echo.rest() if end and self._echo.holds else "")
+            text, self._buffered = repair_surrogates(self._buffered + text)
+            if end and self._buffered:
+                text, self._buffered = text + "\ufffd", ""
+        if self._stripper is not None and self._kind is CONTENT:
+            text = self._stripper.strip(text) + (self._stripper.flush() if end and self._stripper.has_buffered else "")
         if text or self._logprobs:
             self._add_text(text)
 
@@ -105,7 +108,7 @@ class Pieces:
         choice = ChunkChoice(index=self._index)
         if text:
             setattr(choice.delta, self._kind, text)
-        if self._logprobs and not (self._echo and self._echo.is_open):
+        if self._logprobs and not (self._stripper and self._stripper.may_repeat):
             choice.logprobs.CopyFrom(self._joined_logprobs())
             choice.delta.SetInParent()
         elif not text:
@@ -115,16 +118,16 @@ class Pieces:
     def _joined_logprobs(self) -> Logprobs:
         joined = Logprobs()
         for logprobs in self._logprobs:
-            join_logprobs(joined, logprobs)
+            merge_logprobs(joined, logprobs)
         self._logprobs = []
-        if self._echo and self._echo.repeated:
-            content = list(new_tokens(joined.content, self._echo.repeated))
+        if self._stripper and self._stripper.repeated:
+            content = list(new_tokens(joined.content, self._stripper.repeated))
             del joined.content[:]
             joined.content.extend(content)
-            self._echo.repeated = ""
+            self._stripper.repeated = ""
         return joined
 
 
-def _has_extra(piece: ToolCallDelta) -> bool:
-    called = piece.custom if piece.HasField("custom") else piece.function
-    return piece.HasField("custom") or piece.HasField("extra_json") or called.HasField("extra_json")
+def _has_extra(fragment: ToolCallDelta) -> bool:
+    function = fragment.custom if fragment.HasField("custom") else fragment.function
+    return fragment.HasField("custom") or fragment.HasField("extra_json") or function.HasField("extra_json")

@@ -6,7 +6,7 @@ one.
 
 from typing import Any
 
-from parley.backends.errors.classifier import Malformed
+from parley.backends.errors.classifier import MalformedResponse
 
 STOP, LENGTH, TOOL_CALLS, FUNCTION_CALL, CONTENT_FILTER = (
     "stop",
@@ -96,19 +96,24 @@ def is_failure(raw: Any) -> bool:
     return isinstance(raw, str) and raw.lower() in _FAILED
 
 
-def given(raw: Any) -> str | None:
+def normalized(raw: Any) -> str | None:
     """Returns a reason as the vendor words it, in small letters; None for a placeholder."""
     if isinstance(raw, dict):  # SGLang: {"type": "stop", "matched": 2}
         raw = raw.get("type")
     if not raw:
         return None
-    word = str(raw).strip().lower().replace("-", "_")
-    return None if word in _NOT_YET else word
+    reason_text = str(raw).strip().lower().replace("-", "_")
+    return None if reason_text in _NOT_YET else reason_text
 
 
-def in_openai_words(word: str) -> str:
-    """Returns the reason that `given` has read, in OpenAI's words. Raises Malformed for one that is not a good one."""
-    known = _KNOWN.get(word) or _KNOWN.get(word.partition(":")[0])  # Gemini: `content_filter: PROHIBITED_CONTENT`
+def to_openai(reason_text: str) -> str:
+    """Returns the reason that `normalized` has read, in OpenAI's words.
+
+    Raises MalformedResponse for one that is not a good one.
+    """
+    known = _KNOWN.get(reason_text) or _KNOWN.get(
+        reason_text.partition(":")[0]
+    )  # Gemini: `content_filter: PROHIBITED_CONTENT`
     if known is None:
-        raise Malformed(f"the answer ended with the finish_reason {word[:64]!r}")
+        raise MalformedResponse(f"the answer ended with the finish_reason {reason_text[:64]!r}")
     return known

@@ -3,7 +3,7 @@
 Strict JSON, which nearly everything is, is read by orjson. The rest is read again tolerantly: a byte order mark, NaN
 and infinities (null), control characters in strings, bytes that are no UTF-8, halves of surrogate pairs. A character
 whose parts came in two strings stays in parts at the end of the one and the beginning of the other, in fields that hold
-text which comes in pieces; `mend` joins them. Everywhere else what is no character becomes U+FFFD.
+text which comes in pieces; `repair_surrogates` joins them. Everywhere else what is no character becomes U+FFFD.
 """
 
 import codecs
@@ -19,7 +19,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from parley.core.messages import extra_fields
 
-MOST = 2**32 - 1
+MAX_COUNT = 2**32 - 1
 """The largest count that a message can hold."""
 
 DEEPEST_TEXT = 101
@@ -27,7 +27,7 @@ DEEPEST_TEXT = 101
 
 _BOM = codecs.BOM_UTF8
 _LONGEST = 300  # characters of an integer that a double comes near; Python reads no more than 4,300 digits
-_DEEPEST = 24  # levels of JSON in a Struct: each takes three of messages, which may have 100
+_MAX_DEPTH = 24  # levels of JSON in a Struct: each takes three of messages, which may have 100
 _IN_PIECES = frozenset(
     {"content", "text", "thinking", "reasoning", "reasoning_content", "refusal", "arguments", "input", "partial_json"}
 )
@@ -74,12 +74,15 @@ class Source:
         if any(is_deep(value, DEEPEST_TEXT) for value in members.values()):
             members = {name: value for name, value in members.items() if not is_deep(value, DEEPEST_TEXT)}
         if all(value is None or isinstance(value, str | bool) for value in members.values()):
-            return {whole(name): whole(value) if isinstance(value, str) else value for name, value in members.items()}
+            return {
+                repair_text(name): repair_text(value) if isinstance(value, str) else value
+                for name, value in members.items()
+            }
         exact = self.at(*path)
-        return {whole(name): exact[whole(name)] for name in members}
+        return {repair_text(name): exact[repair_text(name)] for name in members}
 
 
-def mend(text: str) -> tuple[str, str]:
+def repair_surrogates(text: str) -> tuple[str, str]:
     """Joins the parts of characters in a text, in order.
 
     Returns the text, and what of its end may be the first part of a character. What is no character is U+FFFD.
@@ -91,31 +94,31 @@ def mend(text: str) -> tuple[str, str]:
     return _HALF.sub("\ufffd", text), rest
 
 
-def whole(text: str) -> str:
+def repair_text(text: str) -> str:
     """Returns a text that no other piece follows."""
     if text.isascii() or not _HALF.search(text):
         return text
-    mended, rest = mend(text)
+    mended, rest = repair_surrogates(text)
     return mended + "\ufffd" if rest else mended
 
 
 def count(value: Any) -> int | None:
     """Reads a number of something; None for what cannot be one, as a negative or an absurdly large number."""
     if value.__class__ is int:
-        return value if 0 <= value <= MOST else None
+        return value if 0 <= value <= MAX_COUNT else None
     if isinstance(value, str):
         try:
             value = float(value)
         except ValueError:
             return None
-    if isinstance(value, float) and math.isfinite(value) and 0 <= value <= MOST:
+    if isinstance(value, float) and math.isfinite(value) and 0 <= value <= MAX_COUNT:
         return round(value)
     return None
 
 
 def text_or_none(value: Any) -> str | None:
     """Returns a text that is not empty; None for anything else."""
-    return whole(value) if isinstance(value, str) and value else None
+    return repair_text(value) if isinstance(value, str) and value else None
 
 
 def struct(data: Any) -> Struct | None:
@@ -127,7 +130,7 @@ def struct(data: Any) -> Struct | None:
     return read
 
 
-def is_deep(data: Any, levels: int = _DEEPEST) -> bool:
+def is_deep(data: Any, levels: int = _MAX_DEPTH) -> bool:
     """Tells whether JSON has more levels than that, by default than a Struct may have."""
     if levels == 0:
         return True
@@ -138,13 +141,13 @@ def is_deep(data: Any, levels: int = _DEEPEST) -> bool:
 def clean(data: Any, *, in_pieces: bool = True) -> Any:
     """Repairs every text; those `in_pieces` keep the parts of characters at their ends."""
     if isinstance(data, str):
-        return whole(data)
+        return repair_text(data)
     if isinstance(data, list):
         return [clean(item, in_pieces=in_pieces) for item in data]
     if not isinstance(data, dict):
         return data
     return {
-        whole(name): value
+        repair_text(name): value
         if in_pieces and name in _IN_PIECES and isinstance(value, str)
         else clean(value, in_pieces=in_pieces)
         for name, value in data.items()

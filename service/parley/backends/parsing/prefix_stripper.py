@@ -9,47 +9,47 @@ from collections.abc import Sequence
 from parley.v1.message_pb2 import TokenLogprob
 
 
-class Echo:
-    """Takes `said`, which the caller has already got, off the beginning of a text that comes in pieces.
+class PrefixStripper:
+    """Takes `prefix`, which the caller has already got, off the beginning of a text that comes in pieces.
 
-    `repeated` is what was taken off: `said`, or nothing.
+    `repeated` is what was taken off: `prefix`, or nothing.
     """
 
-    __slots__ = ("_place", "_said", "repeated")
+    __slots__ = ("_place", "_prefix", "repeated")
 
-    def __init__(self, said: str) -> None:
+    def __init__(self, prefix: str) -> None:
         self.repeated = ""
-        self._said = said
+        self._prefix = prefix
         self._place = 0  # how much of it is held back
 
     @property
-    def is_open(self) -> bool:
+    def may_repeat(self) -> bool:
         """Tells whether what comes may still turn out to be a repetition."""
-        return bool(self._said)
+        return bool(self._prefix)
 
     @property
-    def holds(self) -> bool:
+    def has_buffered(self) -> bool:
         """Tells whether anything is held back."""
         return self._place > 0
 
     def strip(self, piece: str) -> str:
         """Returns what is new for certain. What may turn out to be a repetition is held back."""
-        if not self._said:
+        if not self._prefix:
             return piece
-        said, place = self._said, self._place
-        left = len(said) - place
-        fits = said.startswith(piece[:left], place)
-        if fits and len(piece) < left:
+        prefix, place = self._prefix, self._place
+        remaining = len(prefix) - place
+        fits = prefix.startswith(piece[:remaining], place)
+        if fits and len(piece) < remaining:
             self._place += len(piece)
             return ""
-        self.repeated = said if fits else ""
-        self._said, self._place = "", 0
-        return piece[left:] if fits else said[:place] + piece
+        self.repeated = prefix if fits else ""
+        self._prefix, self._place = "", 0
+        return piece[remaining:] if fits else prefix[:place] + piece
 
-    def rest(self) -> str:
+    def flush(self) -> str:
         """Returns what was held back, at the end of the answer: it was no repetition."""
-        held, self._said, self._place = self._said[: self._place], "", 0
-        return held
+        buffered, self._prefix, self._place = self._prefix[: self._place], "", 0
+        return buffered
 
 
 def new_tokens(tokens: Sequence[TokenLogprob], repeated: str) -> Sequence[TokenLogprob]:
@@ -58,8 +58,8 @@ def new_tokens(tokens: Sequence[TokenLogprob], repeated: str) -> Sequence[TokenL
     for place, token in enumerate(tokens):
         if not rest:
             return tokens[place:]
-        spelt = bytes(token.bytes) or token.token.encode()
-        if not rest.startswith(spelt):
+        spelled = bytes(token.bytes) or token.token.encode()
+        if not rest.startswith(spelled):
             return tokens
-        rest = rest.removeprefix(spelt)
+        rest = rest.removeprefix(spelled)
     return tokens if rest else []

@@ -13,8 +13,8 @@ from uuid import uuid4
 
 import orjson
 
-from parley.backends.errors.classifier import Malformed
-from parley.backends.parsing.lenient_json import Source, count, mend, text_or_none
+from parley.backends.errors.classifier import MalformedResponse
+from parley.backends.parsing.lenient_json import Source, count, repair_surrogates, text_or_none
 from parley.core.messages import extra_fields
 from parley.v1.message_pb2 import ToolCallDelta
 
@@ -29,27 +29,27 @@ def new_id() -> str:
     return f"call_{uuid4().hex[:24]}"
 
 
-class Piece:
+class Fragment:
     """What one entry of `tool_calls` says, at a path of `source`; or, as `field`, an object's older `function_call`."""
 
     def __init__(self, data: Mapping[str, Any], source: Source, *path: str | int, field: str = "function") -> None:
         self.is_custom = isinstance(data.get("custom"), dict)
         field = "custom" if self.is_custom else field
-        called, place, known = data.get(field) or {}, (*path, field), _KNOWN
-        if not isinstance(called, dict):
+        function, place, known = data.get(field) or {}, (*path, field), _KNOWN
+        if not isinstance(function, dict):
             raise TypeError("a called function is no object")
         name = "input" if self.is_custom else "arguments"
-        if not called and "name" in data:  # name and arguments stand beside the id
-            called, place, known = data, path, _KNOWN | _KNOWN_CALLED[name]
+        if not function and "name" in data:  # name and arguments stand beside the id
+            function, place, known = data, path, _KNOWN | _KNOWN_CALLED[name]
         self.index = count(data.get("index"))
         self.id = text_or_none(data.get("id"))
         self.type = text_or_none(data.get("type"))
-        self.has_function = bool(called)
-        self.name = text_or_none(called.get("name"))
-        text = called.get(name)
+        self.has_function = bool(function)
+        self.name = text_or_none(function.get("name"))
+        text = function.get(name)
         self.text: str = text if isinstance(text, str) else _text(text, source, *place, name)
         self.extra = source.unknown(data, known, *path) if field != "function_call" else {}
-        self.called_extra = {} if called is data else source.unknown(called, _KNOWN_CALLED[name], *place)
+        self.called_extra = {} if function is data else source.unknown(function, _KNOWN_CALLED[name], *place)
 
 
 def _text(value: Any, source: Source, *path: str | int) -> str:
@@ -60,17 +60,17 @@ def _text(value: Any, source: Source, *path: str | int) -> str:
 class _Call:
     """A call, as far as it has come."""
 
-    def __init__(self, place: int, piece: Piece, call_id: str | None) -> None:
-        self.place = place
+    def __init__(self, place: int, fragment: Fragment, call_id: str | None) -> None:
+        self.index = place
         self.id = call_id
-        self.given_id = piece.id
-        self.type = piece.type or ("custom" if piece.is_custom else "function")
-        self.is_custom = piece.is_custom
-        self.has_function = piece.has_function or self.type in {"function", "custom"}
+        self.given_id = fragment.id
+        self.type = fragment.type or ("custom" if fragment.is_custom else "function")
+        self.is_custom = fragment.is_custom
+        self.has_function = fragment.has_function or self.type in {"function", "custom"}
         self.is_empty = False  # its arguments are an empty object, which may only stand for those to come
         self.name = ""
         self.text: list[str] = []
-        self.held = ""  # the first part of a character at the end of the text
+        self.buffered = ""  # the first part of a character at the end of the text
         self.is_announced = False
 
     def is_complete(self) -> bool:
@@ -101,32 +101,32 @@ class ToolCalls:
     def __bool__(self) -> bool:
         return bool(self._calls)
 
-    def add(self, piece: Piece) -> list[ToolCallDelta]:
+    def add(self, fragment: Fragment) -> list[ToolCallDelta]:
         """Returns what of a piece the caller gets, and what was held back before it."""
         out: list[ToolCallDelta] = []
-        call = self._find(piece)
+        call = self._find(fragment)
         if call is None:
             out += self.close()
-            call = self._begin(piece)
+            call = self._begin(fragment)
         elif call is not self._last:
             out += self._announce(self._last) if self._last else []
         self._last = call
-        if piece.index is not None:
-            self._by_index[piece.index] = call
-        if piece.name:
-            self._add_name(call, piece.name)
-        call.is_custom = call.is_custom or piece.is_custom
-        out += self._said(call, piece)
+        if fragment.index is not None:
+            self._by_index[fragment.index] = call
+        if fragment.name:
+            self._add_name(call, fragment.name)
+        call.is_custom = call.is_custom or fragment.is_custom
+        out += self._add_fragment(call, fragment)
         return out
 
     def close(self) -> list[ToolCallDelta]:
-        """Ends the call that came last: it has a name, and arguments, by now. Raises Malformed."""
+        """Ends the call that came last: it has a name, and arguments, by now. Raises MalformedResponse."""
         call = self._last
         if call is None:
             return []
         out = self._announce(call)
-        rest = "\ufffd" if call.held else ""
-        call.held = ""
+        rest = "\ufffd" if call.buffered else ""
+        call.buffered = ""
         if not (call.text or rest) and call.has_function and not call.is_custom:
             rest = NO_ARGUMENTS
         if rest:
@@ -135,51 +135,57 @@ class ToolCalls:
         return out
 
     def end(self) -> list[ToolCallDelta]:
-        """Ends every call. Raises Malformed for one that has no name."""
+        """Ends every call. Raises MalformedResponse for one that has no name."""
         out: list[ToolCallDelta] = []
         for call in self._calls:
             self._last = call
             out += self.close()
         return out
 
-    def _find(self, piece: Piece) -> _Call | None:
+    def _find(self, fragment: Fragment) -> _Call | None:
         """Returns the call that a piece goes on with; None where it begins one."""
-        call = self._by_id.get(piece.id) if piece.id else None
+        call = self._by_id.get(fragment.id) if fragment.id else None
         if call is None:
-            call = self._last if piece.index is None else self._by_index.get(piece.index)
-            if call is None and not (piece.id or piece.name):
+            call = self._last if fragment.index is None else self._by_index.get(fragment.index)
+            if call is None and not (fragment.id or fragment.name):
                 call = self._last
-            if call is not None and piece.id and call.given_id and piece.name and not _repeats(call, piece):
+            if (
+                call is not None
+                and fragment.id
+                and call.given_id
+                and fragment.name
+                and not _continues_call(call, fragment)
+            ):
                 return None
-        return call if call is not None and self._goes_on(call, piece) else None
+        return call if call is not None and self._belongs_to(call, fragment) else None
 
-    def _goes_on(self, call: _Call, piece: Piece) -> bool:
+    def _belongs_to(self, call: _Call, fragment: Fragment) -> bool:
         """Tells whether a piece that may belong to a call does so, by its name and its text."""
-        if not piece.name or not call.name:
+        if not fragment.name or not call.name:
             return True
-        if piece.name != call.name:
-            return not call.text and not call.is_empty and self._is_part(call, piece)
-        if piece.text.startswith(_OPENING) and call.is_complete():
-            return bool(piece.id) and piece.text == "".join(call.text)
+        if fragment.name != call.name:
+            return not call.text and not call.is_empty and self._continues_name(call, fragment)
+        if fragment.text.startswith(_OPENING) and call.is_complete():
+            return bool(fragment.id) and fragment.text == "".join(call.text)
         return True
 
-    def _is_part(self, call: _Call, piece: Piece) -> bool:
+    def _continues_name(self, call: _Call, fragment: Fragment) -> bool:
         """Tells whether another name is more of the same one: the rest of it, or all of it as far as it is known."""
-        if piece.name is None or piece.name.startswith(call.name):
+        if fragment.name is None or fragment.name.startswith(call.name):
             return True
-        joined = call.name + piece.name
+        joined = call.name + fragment.name
         if any(name.startswith(joined) for name in self._names):
             return True
-        if call.name in self._names or piece.name in self._names:
+        if call.name in self._names or fragment.name in self._names:
             return False
-        return piece.index is not None or bool(piece.id)
+        return fragment.index is not None or bool(fragment.id)
 
-    def _begin(self, piece: Piece) -> _Call:
-        known = piece.id in self._by_id  # a server that gives every call the same id
-        call = _Call(len(self._calls), piece, new_id() if known or not piece.id else piece.id)
+    def _begin(self, fragment: Fragment) -> _Call:
+        known = fragment.id in self._by_id  # a server that gives every call the same id
+        call = _Call(len(self._calls), fragment, new_id() if known or not fragment.id else fragment.id)
         self._calls.append(call)
-        if piece.id and not known:
-            self._by_id[piece.id] = call
+        if fragment.id and not known:
+            self._by_id[fragment.id] = call
         return call
 
     def _add_name(self, call: _Call, name: str) -> None:
@@ -187,29 +193,31 @@ class ToolCalls:
             return
         call.name = name if name.startswith(call.name) else call.name + name
 
-    def _said(self, call: _Call, piece: Piece) -> list[ToolCallDelta]:
-        if piece.id and call.given_id is None:
-            call.given_id = piece.id
+    def _add_fragment(self, call: _Call, fragment: Fragment) -> list[ToolCallDelta]:
+        if fragment.id and call.given_id is None:
+            call.given_id = fragment.id
             if not call.is_announced:
-                call.id = piece.id
-                self._by_id[piece.id] = call
-        text = piece.text
+                call.id = fragment.id
+                self._by_id[fragment.id] = call
+        text = fragment.text
         call.is_empty = not call.text and text == NO_ARGUMENTS
         if call.is_empty:
             text = ""  # until it is known that no others come
-        if text and piece.id and piece.name and text == "".join(call.text) and call.is_complete():
+        if text and fragment.id and fragment.name and text == "".join(call.text) and call.is_complete():
             text = ""  # the whole call once more
         if text:
-            text, call.held = mend(call.held + text) if call.held or not text.isascii() else (text, "")
+            text, call.buffered = (
+                repair_surrogates(call.buffered + text) if call.buffered or not text.isascii() else (text, "")
+            )
         if text:
             call.text.append(text)
-        has_more = text or piece.extra or piece.called_extra
+        has_more = text or fragment.extra or fragment.called_extra
         if not has_more and not self._is_named(call):
             return []
         out = self._announce(call) if call.name or not call.has_function else []
         if has_more:
             delta = out[-1] if out else _delta(call)
-            _add(delta, call, text, piece)
+            _add(delta, call, text, fragment)
             out = out or [delta]
         return out
 
@@ -220,13 +228,13 @@ class ToolCalls:
         return not any(name != call.name and name.startswith(call.name) for name in self._names)
 
     def _announce(self, call: _Call) -> list[ToolCallDelta]:
-        """Returns the first piece of a call, unless it has been there: id, type and name. Raises Malformed."""
+        """Returns the first piece of a call, unless it has been there: id, type and name. Raises MalformedResponse."""
         if call.is_announced:
             return []
         if call.has_function and not call.name:
-            raise Malformed("a tool call has no name")
+            raise MalformedResponse("a tool call has no name")
         call.is_announced = True
-        delta = ToolCallDelta(index=call.place, id=call.id, type=call.type)
+        delta = ToolCallDelta(index=call.index, id=call.id, type=call.type)
         if call.is_custom:
             delta.custom.name, delta.custom.input = call.name, ""
         elif call.has_function:
@@ -234,27 +242,27 @@ class ToolCalls:
         return [delta]
 
 
-def _repeats(call: _Call, piece: Piece) -> bool:
+def _continues_call(call: _Call, fragment: Fragment) -> bool:
     """Tells whether a piece with another id goes on with a call: by the same name, while the text is not whole."""
-    is_same = piece.name == call.name and piece.index is not None
-    return is_same and bool(call.text) and not piece.text.startswith(_OPENING) and not call.is_complete()
+    is_same = fragment.name == call.name and fragment.index is not None
+    return is_same and bool(call.text) and not fragment.text.startswith(_OPENING) and not call.is_complete()
 
 
 def _delta(call: _Call, text: str = "") -> ToolCallDelta:
-    delta = ToolCallDelta(index=call.place)
+    delta = ToolCallDelta(index=call.index)
     if text:
         _append(delta, call, text)
     return delta
 
 
-def _add(delta: ToolCallDelta, call: _Call, text: str, piece: Piece) -> None:
+def _add(delta: ToolCallDelta, call: _Call, text: str, fragment: Fragment) -> None:
     if text:
         _append(delta, call, text)
-    if piece.extra:
-        delta.extra_json = extra_fields.dumps(piece.extra)
-    if piece.called_extra:
-        called = delta.custom if call.is_custom else delta.function
-        called.extra_json = extra_fields.dumps(piece.called_extra)
+    if fragment.extra:
+        delta.extra_json = extra_fields.dumps(fragment.extra)
+    if fragment.called_extra:
+        function = delta.custom if call.is_custom else delta.function
+        function.extra_json = extra_fields.dumps(fragment.called_extra)
 
 
 def _append(delta: ToolCallDelta, call: _Call, text: str) -> None:

@@ -21,13 +21,13 @@ _TEXT: Final = frozenset({"text", "input_text", "output_text"})
 _REASONING: Final = frozenset(
     {"thinking", "redacted_thinking", "reasoning"}
 )  # like `reasoning_content`: may be dropped
-_MARKERS: Final = frozenset({"cache_control", "annotations"})  # of a part: instructions to a backend, no content
-_JOINTS: Final = ("", "\n", "\n\n", " ")  # between text parts that a client has joined
+_IGNORED_FIELDS: Final = frozenset({"cache_control", "annotations"})  # of a part: instructions to a backend, no content
+_SEPARATORS: Final = ("", "\n", "\n\n", " ")  # between text parts that a client has joined
 _THINKING: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _RESULTS: Final = frozenset({"tool", "function"})
 
 
-def same(one: Message, other: Message) -> bool:
+def is_equivalent(one: Message, other: Message) -> bool:
     """Reports whether two messages mean the same.
 
     Compared are the role, the content without outer white space, the tool calls with their arguments as JSON values,
@@ -37,9 +37,9 @@ def same(one: Message, other: Message) -> bool:
     if one.role != other.role or one.tool_call_id != other.tool_call_id:
         return False
     return (
-        _agree(one.name, other.name)
-        and _agree(one.audio.id, other.audio.id)
-        and _agree(refusal(one), refusal(other))
+        _equal_or_absent(one.name, other.name)
+        and _equal_or_absent(one.audio.id, other.audio.id)
+        and _equal_or_absent(refusal(one), refusal(other))
         and _same_content(one, other)
         and _same_calls(one.tool_calls, other.tool_calls)
         and _same_function(one.function_call, other.function_call)
@@ -60,14 +60,14 @@ def fingerprint(message: Message) -> tuple[str, ...] | None:
 
 def is_empty(message: Message) -> bool:
     """Reports whether an assistant message has nothing that a client would keep, as one with reasoning alone."""
-    says = message.tool_calls or message.HasField("function_call") or message.audio.id or refusal(message)
-    return message.role == "assistant" and not says and not _parts(message.content)
+    has_content = message.tool_calls or message.HasField("function_call") or message.audio.id or refusal(message)
+    return message.role == "assistant" and not has_content and not _parts(message.content)
 
 
 def refusal(message: Message) -> str:
     """Returns the refusal, which stands in its own field or in a part of the content."""
-    said = (part.fields["refusal"].string_value for part in _structs(message.content) if _kind(part) == "refusal")
-    return (message.refusal or "".join(said)).strip()
+    text = (part.fields["refusal"].string_value for part in _structs(message.content) if _kind(part) == "refusal")
+    return (message.refusal or "".join(text)).strip()
 
 
 def same_json(one: str, other: str) -> bool:
@@ -81,7 +81,7 @@ def same_json(one: str, other: str) -> bool:
         return False
 
 
-def _agree(one: str, other: str) -> bool:
+def _equal_or_absent(one: str, other: str) -> bool:
     """Reports whether two texts are equal, or one of them is absent."""
     return not one or not other or one == other
 
@@ -89,12 +89,12 @@ def _agree(one: str, other: str) -> bool:
 def _same_content(one: Message, other: Message) -> bool:
     if one.content == other.content:
         return True
-    mine, yours = _parts(one.content), _parts(other.content)
-    if all(isinstance(part, str) for part in (*mine, *yours)):
+    one_parts, other_parts = _parts(one.content), _parts(other.content)
+    if all(isinstance(part, str) for part in (*one_parts, *other_parts)):
         if one.role == "assistant":
-            mine, yours = _without_thinking(mine), _without_thinking(yours)
-        return _same_text(mine, yours, is_result=one.role in _RESULTS)
-    return len(mine) == len(yours) and all(map(_same_part, mine, yours))
+            one_parts, other_parts = _without_thinking(one_parts), _without_thinking(other_parts)
+        return _same_text(one_parts, other_parts, is_result=one.role in _RESULTS)
+    return len(one_parts) == len(other_parts) and all(map(_same_part, one_parts, other_parts))
 
 
 def _same_part(one: Any, other: Any) -> bool:
@@ -108,7 +108,9 @@ def _without_thinking(texts: Sequence[str]) -> list[str]:
 
 def _same_text(one: Sequence[str], other: Sequence[str], *, is_result: bool) -> bool:
     """Compares texts that may have been joined; a tool's result also as JSON, which some clients serialize anew."""
-    if {joint.join(one).strip() for joint in _JOINTS} & {joint.join(other).strip() for joint in _JOINTS}:
+    if {separator.join(one).strip() for separator in _SEPARATORS} & {
+        separator.join(other).strip() for separator in _SEPARATORS
+    }:
         return True
     return is_result and bool(one and other) and same_json("".join(one), "".join(other))
 
@@ -124,7 +126,7 @@ def _same_calls(one: Sequence[ToolCall], other: Sequence[ToolCall]) -> bool:
 
 def _same_call(one: ToolCall, other: ToolCall) -> bool:
     return (
-        _agree(one.id, other.id)
+        _equal_or_absent(one.id, other.id)
         and one.custom.name == other.custom.name
         and one.custom.input == other.custom.input
         and _same_function(one.function, other.function)
@@ -157,7 +159,7 @@ def _part(part: Struct) -> Any:
     if kind == "image_url" and "image_url" in part.fields:
         image = part.fields["image_url"]  # a URL, or an object with the URL and a level of detail
         return [kind, image.string_value or image.struct_value.fields["url"].string_value]
-    fields = {name: from_value(value) for name, value in part.fields.items() if name not in _MARKERS}
+    fields = {name: from_value(value) for name, value in part.fields.items() if name not in _IGNORED_FIELDS}
     return {name: value for name, value in fields.items() if value is not None}
 
 

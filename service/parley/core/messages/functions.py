@@ -19,7 +19,7 @@ _OLD_NAMES = {"tools": "functions", "tool_choice": "function_call"}
 _OLD_CHOICES = frozenset({"tool_choice", "function_call"})
 
 
-def speaks_of_functions(request: CreateChatCompletionRequest) -> bool:
+def uses_functions(request: CreateChatCompletionRequest) -> bool:
     """Tells whether the caller offers functions, and so expects calls of functions."""
     return bool(request.functions) or request.HasField("function_call")
 
@@ -38,7 +38,7 @@ def conflicts(request: CreateChatCompletionRequest) -> Iterator[int]:
 
 def to_tools(request: CreateChatCompletionRequest) -> None:
     """Puts tools in the place of functions, in the offer, the choice and the conversation."""
-    if speaks_of_functions(request):
+    if uses_functions(request):
         known = _by_name(request.tools)
         added = [function for function in request.functions if known.setdefault(function.name, function) is function]
         request.tools.extend(Tool(type="function", function=function) for function in added)
@@ -73,7 +73,7 @@ def to_function_deltas(chunk: ChatCompletionChunk) -> None:
             choice.finish_reason = "function_call"
 
 
-def use_old_names(error: UnsupportedParameter) -> None:
+def use_function_names(error: UnsupportedParameter) -> None:
     """Makes the error name the parameter that the caller sent."""
     old = _OLD_NAMES.get(error.param or "")
     if old is not None:

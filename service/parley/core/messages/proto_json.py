@@ -9,7 +9,7 @@ from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
 from parley.core.messages import extra_fields
 
-_LEAST, _BEYOND = -(2**63), 2**64  # the integers that JSON writers and readers have in common
+_MIN_INTEGER, _END_INTEGER = -(2**63), 2**64  # the integers that JSON writers and readers have in common
 
 _Convert = Callable[[Any], Any]
 
@@ -31,7 +31,7 @@ def number(value: float) -> float | int:
 
     Beyond 2⁵³ an integer has been rounded to the nearest double; it stays an integer all the same.
     """
-    return int(value) if _LEAST <= value < _BEYOND and value.is_integer() else value
+    return int(value) if _MIN_INTEGER <= value < _END_INTEGER and value.is_integer() else value
 
 
 def from_value(value: Value) -> Any:
@@ -82,7 +82,7 @@ def _make(kind: Descriptor, nulls: bool) -> _Convert:
     known = [field for field in kind.fields if field.name not in _CARRIERS]
     fields = {field.name: (field.json_name, _field(field, nulls)) for field in known}
     inexact = {field.json_name for field in kind.fields if field.message_type in (Value.DESCRIPTOR, Struct.DESCRIPTOR)}
-    taken = {name for name, _ in fields.values()} - inexact
+    known_names = {name for name, _ in fields.values()} - inexact
     always = _ALWAYS.get(kind.full_name, {}) if nulls else {}
 
     def convert(message: Any) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _make(kind: Descriptor, nulls: bool) -> _Convert:
                 name, convert_field = found
                 data[name] = value if convert_field is None else convert_field(value)
             elif field.name == "extra_json":
-                data |= _unknown(value, taken)
+                data |= _unknown(value, known_names)
         return data
 
     return convert
@@ -110,9 +110,9 @@ def _field(field: FieldDescriptor, nulls: bool) -> _Convert | None:
     return (lambda values: [convert(value) for value in values]) if field.is_repeated else convert
 
 
-def _unknown(text: str, taken: set[str]) -> dict[str, Any]:
+def _unknown(text: str, known_names: set[str]) -> dict[str, Any]:
     """Reads the fields that Parley does not know; those that it does know are not theirs to set."""
-    return {name: value for name, value in extra_fields.loads(text).items() if name not in taken}
+    return {name: value for name, value in extra_fields.loads(text).items() if name not in known_names}
 
 
 def _from_list(values: ListValue) -> list[Any]:

@@ -14,16 +14,16 @@ class UpstreamCall:
 
     `request` holds the whole conversation, history and instructions included, with the model's defaults filled in; its
     `model` is the caller's. `model` is the target's own name for it. `deadline` is a time of the event loop's clock in
-    seconds, or None: the caller sets no bound beyond `timeouts`. `continues` says that the conversation's last message
-    is the beginning of the answer: what is answered goes on from there and does not repeat it. `defaults` are the
-    names of the fields of `request` that are the model's defaults, which the caller has not sent.
+    seconds, or None: the caller sets no bound beyond `timeouts`. `is_continuation` says that the conversation's last
+    message is the beginning of the answer: what is answered goes on from there and does not repeat it. `defaults` are
+    the names of the fields of `request` that are the model's defaults, which the caller has not sent.
     """
 
     request: CreateChatCompletionRequest
     model: str
     timeouts: Timeouts
     deadline: float | None = None
-    continues: bool = False
+    is_continuation: bool = False
     defaults: Sequence[str] = ()
 
 
@@ -37,7 +37,10 @@ class Backend(Protocol):
 
     @property
     def can_continue(self) -> bool:
-        """Whether a call may have `continues`. An upstream that refuses it all the same raises UpstreamRejected."""
+        """Whether a call may have `is_continuation`.
+
+        An upstream that refuses it all the same raises UpstreamRejected.
+        """
         ...
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:

@@ -24,7 +24,7 @@ class Reservation:
     """Whether a call was let in, and what is left in each bucket: less than nothing where it has overdrawn."""
 
     granted: bool
-    left: tuple[float, ...]
+    remaining: tuple[float, ...]
 
 
 class LimitStore(Protocol):

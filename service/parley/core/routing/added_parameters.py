@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import orjson
 
 from parley.core.errors import (
-    AdditionRefused,
+    AddedParameterRejected,
     ContentPolicy,
     ContextLengthExceeded,
     InvalidRequest,
@@ -24,7 +24,7 @@ SAME_LIMIT = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "m
 _EXTRA = "extra_body_json"
 
 
-def not_blaming(call: UpstreamCall, error: ParleyError) -> ParleyError:
+def as_misconfigured(call: UpstreamCall, error: ParleyError) -> ParleyError:
     """Returns the error of a target; where it blames the caller for an added parameter, one that does not.
 
     What is too long or not allowed is the conversation, whatever parameter a target names.
@@ -34,7 +34,7 @@ def not_blaming(call: UpstreamCall, error: ParleyError) -> ParleyError:
         return error
     name = error.param.partition(".")[0].partition("[")[0]
     origin = _origin(call, name)
-    return error if origin is None else AdditionRefused(call.request.model, origin, error)
+    return error if origin is None else AddedParameterRejected(call.request.model, origin, error)
 
 
 def _origin(call: UpstreamCall, name: str) -> str | None:

@@ -17,15 +17,15 @@ from collections import deque
 from collections.abc import Callable
 
 from parley.core.errors import ParleyError, UpstreamRateLimited, UpstreamTimeout
-from parley.core.routing.probe_schedule import Memory, Pause
+from parley.core.routing.probe_schedule import InMemoryState, ProbeSchedule
 
 Clock = Callable[[], float]
 """Tells the time in seconds, from any beginning."""
 
-UNHEARD = -1
+IGNORED_PERMIT = -1
 """A permit whose results are ignored."""
 
-IN_A_ROW = 5
+CONSECUTIVE_FAILURES = 5
 WINDOW = 20
 WINDOW_SECONDS = 30.0
 
@@ -33,146 +33,146 @@ WINDOW_SECONDS = 30.0
 class Breaker:
     """One target's. Times are those of `clock`, which all who share the pause have in common.
 
-    `only_suspected` tells that it is open because calls wait longer than usual, and for no other reason: a call that
+    `only_late` tells that it is open because calls wait longer than usual, and for no other reason: a call that
     has nowhere else to go may be made all the same.
     """
 
-    def __init__(self, clock: Clock = time.monotonic, pause: Pause | None = None) -> None:
+    def __init__(self, clock: Clock = time.monotonic, schedule: ProbeSchedule | None = None) -> None:
         self._clock = clock
-        self._pause = pause or Pause(Memory())
+        self._schedule = schedule or ProbeSchedule(InMemoryState())
         self._permit = 0  # of the present state
-        self._probing = False
-        self._opened: float | None = None  # None: closed
+        self._half_open = False
+        self._opened_at: float | None = None  # None: closed
         self._cause: type[ParleyError] | None = None  # the kind of the latest failure
         self._close()
 
     @property
     def is_closed(self) -> bool:
         """Tells whether every call is let through."""
-        if self._opened is not None and self._pause.ended_since(self._opened):
+        if self._opened_at is not None and self._schedule.recovered_since(self._opened_at):
             self._close()
-        return self._opened is None
+        return self._opened_at is None
 
     def admits(self) -> bool:
         """Tells whether a call would be let through now."""
         now = self._clock()
-        if self._pause.held(now)[0]:
+        if self._schedule.hold_remaining(now)[0]:
             return False
-        return self.is_closed or (not self._probing and now >= self._pause.due())
+        return self.is_closed or (not self._half_open and now >= self._schedule.due())
 
-    def retry_in(self) -> float:
+    def remaining_delay(self) -> float:
         """Returns in how many seconds a call may be let through; 0 for now."""
         now = self._clock()
-        held, _ = self._pause.held(now)
-        return held if self.is_closed else max(held, self._pause.due() - now)
+        held, _ = self._schedule.hold_remaining(now)
+        return held if self.is_closed else max(held, self._schedule.due() - now)
 
     def cause(self) -> type[ParleyError] | None:
         """Returns the kind of failure that keeps calls away; None where none does, or it is not known."""
-        if self._pause.held(self._clock())[1]:
+        if self._schedule.hold_remaining(self._clock())[1]:
             return UpstreamRateLimited
         return None if self.is_closed else self._cause
 
     def hold(self, seconds: float, cause: type[ParleyError]) -> None:
         """Keeps all calls away for so many seconds, because the target asked for it with this kind of failure."""
-        self._pause.hold(self._clock(), seconds, limited=issubclass(cause, UpstreamRateLimited))
+        self._schedule.hold(self._clock(), seconds, limited=issubclass(cause, UpstreamRateLimited))
 
-    def enter(self) -> int | None:
+    def try_acquire_permit(self) -> int | None:
         """Lets a call through and returns its permit; None where it must go elsewhere."""
-        if self._pause.held(self._clock())[0]:
+        if self._schedule.hold_remaining(self._clock())[0]:
             return None
         if self.is_closed:
             return self._permit
-        if self._probing or not self._pause.take(self._clock()):
+        if self._half_open or not self._schedule.try_acquire_probe(self._clock()):
             return None
-        self._probing = True
+        self._half_open = True
         self._permit += 1
         return self._permit
 
-    def began(self, permit: int) -> int:
+    def record_first_token(self, permit: int) -> int:
         """Notes that an answer has begun: a probe has succeeded then. Returns the permit to say with how it ends."""
-        if self._probing and permit == self._permit:
-            self._end_pause()
+        if self._half_open and permit == self._permit:
+            self._recover()
             return self._permit
         return permit
 
-    def succeeded(self, permit: int) -> None:
+    def record_success(self, permit: int) -> None:
         """Notes that the target answered, be it that the request is wrong."""
         if permit != self._permit:
             return
-        if self._probing:
-            self._end_pause()
+        if self._half_open:
+            self._recover()
         else:
-            self._in_a_row = self._suspicions = 0
-            self._note(failed=False)
+            self._consecutive_failures = self._late_calls = 0
+            self._record(failed=False)
 
-    def failed(self, permit: int, cause: type[ParleyError] | None = None) -> None:
+    def record_failure(self, permit: int, cause: type[ParleyError] | None = None) -> None:
         """Notes a failure that counts against the target; its kind is kept as the cause while the breaker is open."""
         if permit != self._permit:
             return
         self._cause = cause
-        self.only_suspected = False
-        if self._probing:
-            self._pause.failed(self._clock())
+        self.only_late = False
+        if self._half_open:
+            self._schedule.record_failure(self._clock())
             self._open()
             return
-        self._in_a_row += 1
-        self._note(failed=True)
-        if self._in_a_row >= IN_A_ROW or self._half_failed():
-            self._pause.begin(self._clock())
+        self._consecutive_failures += 1
+        self._record(failed=True)
+        if self._consecutive_failures >= CONSECUTIVE_FAILURES or self._failure_rate_exceeded():
+            self._schedule.open(self._clock())
             self._open()
 
-    def suspect(self, permit: int) -> None:
+    def record_late(self, permit: int) -> None:
         """Notes that a call waits longer than usual, which counts as a failure until its first token comes."""
         if permit != self._permit:
             return
-        self._suspicions += 1
-        in_a_row = self._in_a_row + 1
-        before = self.only_suspected if self._probing else self._suspicions >= in_a_row
-        self.failed(permit, UpstreamTimeout)
-        self.only_suspected = before and self._opened is not None
+        self._late_calls += 1
+        consecutive = self._consecutive_failures + 1
+        before = self.only_late if self._half_open else self._late_calls >= consecutive
+        self.record_failure(permit, UpstreamTimeout)
+        self.only_late = before and self._opened_at is not None
 
-    def clear(self, permit: int) -> None:
+    def clear_late(self, permit: int) -> None:
         """Notes that the first token of a suspected call has come: the suspicion was wrong, or may be over."""
         if permit == self._permit:
-            self._in_a_row = self._suspicions = 0
-            last = max((place for place, (_, failed) in enumerate(self._latest) if failed), default=None)
+            self._consecutive_failures = self._late_calls = 0
+            last = max((place for place, (_, failed) in enumerate(self._results) if failed), default=None)
             if last is not None:
-                self._latest[last] = (self._latest[last][0], False)
-        elif self.only_suspected:
-            self.try_now()
+                self._results[last] = (self._results[last][0], False)
+        elif self.only_late:
+            self.probe_now()
 
-    def left(self, permit: int) -> None:
+    def release(self, permit: int) -> None:
         """Notes that a call ended without a word about the target, for example because its caller left."""
-        if self._probing and permit == self._permit:
-            self._pause.again(self._clock())
+        if self._half_open and permit == self._permit:
+            self._schedule.reschedule(self._clock())
             self._open()
 
-    def try_now(self) -> None:
+    def probe_now(self) -> None:
         """Lets a probe be made at once: something else has found the target well."""
-        if not self.is_closed and not self._probing:
-            self._pause.skip(self._clock())
+        if not self.is_closed and not self._half_open:
+            self._schedule.probe_now(self._clock())
 
-    def _note(self, *, failed: bool) -> None:
-        self._latest.append((self._clock(), failed))
+    def _record(self, *, failed: bool) -> None:
+        self._results.append((self._clock(), failed))
 
-    def _half_failed(self) -> bool:
-        full = len(self._latest) == WINDOW and self._latest[0][0] >= self._clock() - WINDOW_SECONDS
-        return full and 2 * sum(failed for _, failed in self._latest) >= WINDOW
+    def _failure_rate_exceeded(self) -> bool:
+        full = len(self._results) == WINDOW and self._results[0][0] >= self._clock() - WINDOW_SECONDS
+        return full and 2 * sum(failed for _, failed in self._results) >= WINDOW
 
     def _open(self) -> None:
-        self._opened = self._clock()
-        self._probing = False
+        self._opened_at = self._clock()
+        self._half_open = False
         self._permit += 1
 
-    def _end_pause(self) -> None:
-        self._pause.end(self._clock())
+    def _recover(self) -> None:
+        self._schedule.recover(self._clock())
         self._close()
 
     def _close(self) -> None:
-        self._opened = None
+        self._opened_at = None
         self._cause = None
-        self._probing = False
+        self._half_open = False
         self._permit += 1
-        self._in_a_row = self._suspicions = 0
-        self.only_suspected = False
-        self._latest: deque[tuple[float, bool]] = deque(maxlen=WINDOW)
+        self._consecutive_failures = self._late_calls = 0
+        self.only_late = False
+        self._results: deque[tuple[float, bool]] = deque(maxlen=WINDOW)

@@ -11,225 +11,239 @@ from parley.core.offload import offload
 from parley.core.ports import UpstreamCall
 from parley.core.routing import hedging, stream_support, upstream_stream
 from parley.core.routing.attempts import Attempt
-from parley.core.routing.retry_state import Course
+from parley.core.routing.retry_state import RetryState
 from parley.core.routing.targets import Candidate
-from parley.core.routing.upstream_stream import Asked
+from parley.core.routing.upstream_stream import UpstreamStream
 from parley.core.streaming import prefix
-from parley.core.streaming.accumulator import AnswerJoiner
-from parley.core.streaming.prefix import Misfit
-from parley.core.streaming.stitching import Joint
+from parley.core.streaming.accumulator import CompletionAccumulator
+from parley.core.streaming.prefix import PrefixMismatch
+from parley.core.streaming.stitching import StitchedStream
 from parley.core.usage import receipts
-from parley.core.usage.attempts import Kind, Outcome
+from parley.core.usage.attempts import AttemptKind, AttemptOutcome
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.receipt_pb2 import Receipt
 
-MakeCall = Callable[[Candidate], UpstreamCall]
+BuildCall = Callable[[Candidate], UpstreamCall]
 """Makes the request to a candidate, which is its own to change. Raises UnsupportedParameter."""
 
 
-class Run:
+class Execution:
     """The answer to one call of `model`. `model_id` is the id of the model that answers, once it has begun to.
 
-    `may_stream` tells whether a stream can carry all that a whole answer has.
+    `streamable` tells whether a stream can carry all that a whole answer has.
     """
 
-    def __init__(self, course: Course, model: Model, make_call: MakeCall, *, may_stream: bool = True) -> None:
+    def __init__(
+        self, retry_state: RetryState, model: Model, build_call: BuildCall, *, streamable: bool = True
+    ) -> None:
         self.model_id = model.id
-        self._course = course
+        self._retry_state = retry_state
         self._model = model
-        self._make_call = make_call
-        self._may_stream = may_stream
-        self._joiner: AnswerJoiner | None = None  # of a whole answer that is asked for as a stream
+        self._build_call = build_call
+        self._streamable = streamable
+        self._accumulator: CompletionAccumulator | None = None  # of a whole answer that is asked for as a stream
         self._completion: ChatCompletion | None = None  # a whole answer of a target that cannot stream
 
     def receipt(self) -> Receipt:
         """Returns the receipt, once the call is over."""
-        return receipts.receipt(self._course.attempts)
+        return receipts.receipt(self._retry_state.attempts)
 
-    def causes(self) -> list[str | None]:
+    def failure_causes(self) -> list[str | None]:
         """Returns for each attempt of the receipt what only the log may say of its failure."""
-        return [attempt.error.cause if attempt.error else None for attempt in self._course.attempts]
+        return [attempt.error.cause if attempt.error else None for attempt in self._retry_state.attempts]
 
     async def complete(self) -> ChatCompletion:
         """Returns the whole answer. Raises the ParleyError that the caller is told where nobody gives one."""
-        if self._asks_for_stream():
-            return await self._join()
-        attempt = await self._next(Kind.FIRST)
+        if self._uses_stream():
+            return await self._accumulate()
+        attempt = await self._start_next(AttemptKind.FIRST)
         while True:
             try:
-                completion = await upstream_stream.complete(self._course, attempt)
+                completion = await upstream_stream.complete(self._retry_state, attempt)
             except ParleyError as error:
-                attempt = await self._after(attempt, error)
+                attempt = await self._next_attempt(attempt, error)
             else:
                 self.model_id = attempt.candidate.model.id
                 return completion
 
-    def _asks_for_stream(self) -> bool:
+    def _uses_stream(self) -> bool:
         """Tells whether this whole answer is asked for as a stream, so that what protects streams protects it too."""
-        wanted = self._model.whole_answers
-        return self._may_stream and (self._course.has_choice if wanted == "auto" else wanted == "stream")
+        mode = self._model.whole_answers
+        return self._streamable and (self._retry_state.has_alternatives if mode == "auto" else mode == "stream")
 
-    async def _join(self) -> ChatCompletion:
+    async def _accumulate(self) -> ChatCompletion:
         """Returns the whole answer that a stream makes."""
-        self._joiner = AnswerJoiner(ChatCompletion(model=self._model.id))
+        self._accumulator = CompletionAccumulator(ChatCompletion(model=self._model.id))
         async with aclosing(self.stream()) as chunks:
             async for chunk in chunks:
-                self._joiner.add(chunk)
-        joined = self._joiner.completion()
+                self._accumulator.add(chunk)
+        completion = self._accumulator.completion()
         if self._completion is None:
-            joined.ClearField("model")  # which is for the joiner's errors; the answer's own is set later
-            return joined
-        if joined.HasField("usage"):
-            self._completion.usage.CopyFrom(joined.usage)
+            completion.ClearField("model")  # which is for the joiner's errors; the answer's own is set later
+            return completion
+        if completion.HasField("usage"):
+            self._completion.usage.CopyFrom(completion.usage)
         return self._completion
 
     async def stream(self) -> AsyncGenerator[ChatCompletionChunk, None]:
         """Yields the chunks of the answer, as one stream wherever they come from. Raises ParleyErrors."""
-        asked = await self._open()
-        self.model_id = asked.attempt.candidate.model.id
-        joint = Joint(self._course.attempts, asked.attempt.call.request)
+        upstream = await self._open_stream()
+        self.model_id = upstream.attempt.candidate.model.id
+        stitched = StitchedStream(self._retry_state.attempts, upstream.attempt.call.request)
         while True:
-            attempt = asked.attempt
-            async with self._heard(asked, joint):
-                for chunk in asked.head:
-                    for new in joint.new(attempt, chunk):
-                        yield new
-                async for chunk in asked.rest:
-                    for new in joint.new(attempt, chunk):
-                        yield new
-                for new in joint.end():
-                    yield new
-            if attempt.outcome is Outcome.COMPLETED or joint.delivered.is_whole:
+            attempt = upstream.attempt
+            async with self._recording(upstream, stitched):
+                for chunk in upstream.head:
+                    for output in stitched.add(attempt, chunk):
+                        yield output
+                async for chunk in upstream.rest:
+                    for output in stitched.add(attempt, chunk):
+                        yield output
+                for output in stitched.flush():
+                    yield output
+            if attempt.outcome is AttemptOutcome.COMPLETED or stitched.delivered.is_complete:
                 if attempt.estimated:
-                    yield joint.bill()
-                self._completion = asked.completion
+                    yield stitched.usage_chunk()
+                self._completion = upstream.completion
                 return
-            asked = await self._go_on(joint)
+            upstream = await self._continue(stitched)
 
     @asynccontextmanager
-    async def _heard(self, asked: Asked, joint: Joint) -> AsyncIterator[None]:
+    async def _recording(self, upstream: UpstreamStream, stitched: StitchedStream) -> AsyncIterator[None]:
         """Notes how an attempt ended that was listened to; swallows that it failed, unless that ends the call."""
-        attempt = asked.attempt
+        attempt = upstream.attempt
         try:
             yield
-            self._course.completed(attempt)
-        except Misfit:
-            self._course.left(attempt, Outcome.MISFIT)
+            self._retry_state.completed(attempt)
+        except PrefixMismatch:
+            self._retry_state.cancelled(attempt, AttemptOutcome.PREFIX_MISMATCH)
         except ParleyError as error:
-            joint.broken = joint.broken or error
-            self._course.failed(attempt, error)
+            stitched.error = stitched.error or error
+            self._retry_state.failed(attempt, error)
         finally:
-            self._course.left(attempt)
-            joint.settle(attempt)
-            await asked.close()
+            self._retry_state.cancelled(attempt)
+            stitched.estimate_usage(attempt)
+            await upstream.close()
 
-    async def _open(self, joint: Joint | None = None) -> Asked:
+    async def _open_stream(self, stitched: StitchedStream | None = None) -> UpstreamStream:
         """Asks for a stream, or for the rest of one that has broken off, until somebody has said a token of it."""
-        hedge, course = self._model.hedge, self._course
-        if hedge == "off" or not course.has_choice:
-            return await self._lane(Kind.FIRST, joint)
+        hedge, retry_state = self._model.hedge, self._retry_state
+        if hedge == "off" or not retry_state.has_alternatives:
+            return await self._first_token_stream(AttemptKind.FIRST, stitched)
         after = None if hedge == "auto" else hedge
         return await hedging.race(
-            lambda kind: self._lane(kind, joint), lambda: course.hedge_in(after), course.may_hedge
+            lambda kind: self._first_token_stream(kind, stitched),
+            lambda: retry_state.hedge_delay(after),
+            retry_state.try_hedge,
         )
 
-    async def _go_on(self, joint: Joint) -> Asked:
+    async def _continue(self, stitched: StitchedStream) -> UpstreamStream:
         """Asks others for the rest of a stream that has broken off. Raises how it broke off where nobody has it.
 
         A whole answer can also be begun anew: its caller has nothing of it yet.
         """
-        broken = joint.broken
-        if broken is None:
+        error = stitched.error
+        if error is None:
             raise RuntimeError("a stream is gone on with that has not broken off")
-        if self._joiner is None and not self._may_continue(joint):
-            raise broken
+        if self._accumulator is None and not self._may_continue(stitched):
+            raise error
         try:
-            asked = await self._open(joint)
+            upstream = await self._open_stream(stitched)
         except DeadlineExceeded:
             raise
         except ParleyError:
-            raise broken from None
-        if self._joiner is None or asked.attempt.resumes:
-            joint.goes_on_with(asked.attempt)
+            raise error from None
+        if self._accumulator is None or upstream.attempt.is_continuation:
+            stitched.continue_with(upstream.attempt)
         else:
-            joint.begins_anew()
-            self.model_id = asked.attempt.candidate.model.id
-            self._joiner = AnswerJoiner(ChatCompletion(model=self._model.id))
-        return asked
+            stitched.restart()
+            self.model_id = upstream.attempt.candidate.model.id
+            self._accumulator = CompletionAccumulator(ChatCompletion(model=self._model.id))
+        return upstream
 
-    def _may_continue(self, joint: Joint) -> bool:
-        return self._model.on_stream_failure == "continue" and joint.delivered.is_joinable
+    def _may_continue(self, stitched: StitchedStream) -> bool:
+        return self._model.on_stream_failure == "continue" and stitched.delivered.is_continuable
 
-    async def _lane(self, kind: Kind, joint: Joint | None = None) -> Asked:
+    async def _first_token_stream(self, kind: AttemptKind, stitched: StitchedStream | None = None) -> UpstreamStream:
         """Asks one target after another for a stream until one has said its first token."""
-        attempt = await self._next(kind, joint)
+        attempt = await self._start_next(kind, stitched)
         while True:
-            asked = Asked(self._course, attempt)
+            upstream = UpstreamStream(self._retry_state, attempt)
             try:
-                await asked.reach_token()
+                await upstream.wait_first_token()
             except ParleyError as error:
-                attempt = await self._after(attempt, error, joint)
+                attempt = await self._next_attempt(attempt, error, stitched)
             else:
-                return asked
+                return upstream
 
-    async def _after(self, attempt: Attempt, error: ParleyError, joint: Joint | None = None) -> Attempt:
+    async def _next_attempt(
+        self, attempt: Attempt, error: ParleyError, stitched: StitchedStream | None = None
+    ) -> Attempt:
         """Begins what comes after a failure: the same target again, or the next one. Raises where there is nothing."""
-        if self._joiner is not None and not attempt.whole and stream_support.cannot_stream(error):
-            return await self._otherwise(attempt, error, Kind.RETRY, joint, asks_whole=True)
-        if attempt.resumes and _refuses_to_continue(error):
-            return await self._otherwise(attempt, error, self._from_the_beginning, joint)
-        pause = self._course.failed(attempt, error)
-        if pause is not None:
-            await asyncio.sleep(pause)
-            again = await upstream_stream.begin(self._course, attempt.candidate, attempt.call, Kind.RETRY, attempt)
-            if again is not None:
-                return again
-        return await self._next(Kind.FALLBACK, joint)
+        if self._accumulator is not None and not attempt.non_streaming and stream_support.cannot_stream(error):
+            return await self._reissue(attempt, error, AttemptKind.RETRY, stitched, non_streaming=True)
+        if attempt.is_continuation and _rejects_prefill(error):
+            return await self._reissue(attempt, error, self._restart_kind, stitched)
+        delay = self._retry_state.failed(attempt, error)
+        if delay is not None:
+            await asyncio.sleep(delay)
+            retry = await upstream_stream.start_attempt(
+                self._retry_state, attempt.candidate, attempt.call, AttemptKind.RETRY, attempt
+            )
+            if retry is not None:
+                return retry
+        return await self._start_next(AttemptKind.FALLBACK, stitched)
 
-    async def _otherwise(
-        self, attempt: Attempt, error: ParleyError, kind: Kind, joint: Joint | None, *, asks_whole: bool = False
+    async def _reissue(
+        self,
+        attempt: Attempt,
+        error: ParleyError,
+        kind: AttemptKind,
+        stitched: StitchedStream | None,
+        *,
+        non_streaming: bool = False,
     ) -> Attempt:
         """Asks a target in another way that has refused the first one: from the beginning, or for a whole answer."""
-        self._course.refused(attempt, error)
-        call = await offload(self._make_call, attempt.candidate)
-        again = await upstream_stream.begin(self._course, attempt.candidate, call, kind)
-        if again is None:
-            return await self._next(Kind.FALLBACK, joint)
-        again.whole = asks_whole
-        return again
+        self._retry_state.prefill_rejected(attempt, error)
+        call = await offload(self._build_call, attempt.candidate)
+        retry = await upstream_stream.start_attempt(self._retry_state, attempt.candidate, call, kind)
+        if retry is None:
+            return await self._start_next(AttemptKind.FALLBACK, stitched)
+        retry.non_streaming = non_streaming
+        return retry
 
     @property
-    def _from_the_beginning(self) -> Kind:
+    def _restart_kind(self) -> AttemptKind:
         """Why a target is asked for all of an answer of which there is a part."""
-        return Kind.SPLICE if self._joiner is None else Kind.FALLBACK
+        return AttemptKind.SKIP_PREFIX if self._accumulator is None else AttemptKind.FALLBACK
 
-    async def _next(self, kind: Kind, joint: Joint | None = None) -> Attempt:
+    async def _start_next(self, kind: AttemptKind, stitched: StitchedStream | None = None) -> Attempt:
         """Begins an attempt at the next target that can be asked. Raises what the caller is told where none is left."""
         while True:
-            candidate = self._course.next()
+            candidate = self._retry_state.next_candidate()
             try:
-                call = await offload(self._make_call, candidate)
+                call = await offload(self._build_call, candidate)
             except UnsupportedParameter as error:
-                self._course.cannot(error)
+                self._retry_state.unsupported(error)
                 continue
-            asks_whole = self._joiner is not None and not candidate.target.can_stream
-            if joint is not None:
-                call, kind = self._continuing(joint, candidate, call, asks_whole=asks_whole)
-            attempt = await upstream_stream.begin(self._course, candidate, call, kind)
+            non_streaming = self._accumulator is not None and not candidate.target.can_stream
+            if stitched is not None:
+                call, kind = self._prepare_continuation(stitched, candidate, call, non_streaming=non_streaming)
+            attempt = await upstream_stream.start_attempt(self._retry_state, candidate, call, kind)
             if attempt is not None:
-                attempt.whole = asks_whole
+                attempt.non_streaming = non_streaming
                 return attempt
 
-    def _continuing(
-        self, joint: Joint, candidate: Candidate, call: UpstreamCall, *, asks_whole: bool
-    ) -> tuple[UpstreamCall, Kind]:
+    def _prepare_continuation(
+        self, stitched: StitchedStream, candidate: Candidate, call: UpstreamCall, *, non_streaming: bool
+    ) -> tuple[UpstreamCall, AttemptKind]:
         """Asks a target to go on from what was delivered, or from the beginning where it cannot."""
-        may_continue = self._may_continue(joint) and candidate.target.backend.can_continue and not asks_whole
-        if may_continue and joint.delivered.may_prefill(call.request):
-            prefix.go_on(call.request, joint.delivered)
-            return replace(call, continues=True), Kind.CONTINUATION
-        return call, self._from_the_beginning
+        may_continue = self._may_continue(stitched) and candidate.target.backend.can_continue and not non_streaming
+        if may_continue and stitched.delivered.can_prefill(call.request):
+            prefix.append_prefill(call.request, stitched.delivered)
+            return replace(call, is_continuation=True), AttemptKind.CONTINUATION
+        return call, self._restart_kind
 
 
-def _refuses_to_continue(error: ParleyError) -> bool:
+def _rejects_prefill(error: ParleyError) -> bool:
     return isinstance(error, UpstreamRejected) and not isinstance(error, ContentPolicy)

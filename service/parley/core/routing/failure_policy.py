@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from parley.core.errors import (
-    AdditionRefused,
+    AddedParameterRejected,
     ContextLengthExceeded,
     ParleyError,
     StreamBroken,
@@ -20,30 +20,30 @@ from parley.core.errors import (
     UpstreamUnrecognized,
 )
 
-SHORT_WAIT = 3.0
+MAX_INLINE_WAIT = 3.0
 """Up to so many seconds a backend's `Retry-After` is waited for."""
 
 
-class Repeat(Enum):
+class Retry(Enum):
     """Whether the same target is asked again."""
 
     NO = auto()
     BACKOFF = auto()
     """After a pause that grows, at most twice."""
-    AS_TOLD = auto()
+    AFTER_DELAY = auto()
     """When the backend said so, once."""
 
 
-class Next(Enum):
+class NextTargets(Enum):
     """Who may be asked then."""
 
-    NOBODY = auto()
+    NONE = auto()
     TARGETS = auto()
     """The next target, then the fallbacks."""
     FALLBACKS = auto()
 
 
-class Health(Enum):
+class HealthEffect(Enum):
     """What the failure says about the target."""
 
     FAILURE = auto()
@@ -54,52 +54,52 @@ class Health(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class FailurePolicy:
     """One row of the table. `hold`: the target is not called before the time that it has named, by any call."""
 
-    repeat: Repeat
-    next: Next
-    health: Health
+    retry: Retry
+    next: NextTargets
+    health_effect: HealthEffect
     hold: bool = False
 
 
-_MAY_PASS = Verdict(Repeat.BACKOFF, Next.TARGETS, Health.FAILURE)
-_BUSY = Verdict(Repeat.AS_TOLD, Next.TARGETS, Health.NEUTRAL)
-_HELD = Verdict(Repeat.NO, Next.TARGETS, Health.NEUTRAL, hold=True)
-_LOST = Verdict(Repeat.NO, Next.TARGETS, Health.FAILURE)
-_TOO_LONG = Verdict(Repeat.NO, Next.FALLBACKS, Health.SUCCESS)
-_CANNOT = Verdict(Repeat.NO, Next.TARGETS, Health.NEUTRAL)
-_REFUSED = Verdict(Repeat.NO, Next.NOBODY, Health.SUCCESS)
-_FINAL = Verdict(Repeat.NO, Next.NOBODY, Health.NEUTRAL)
+_TRANSIENT = FailurePolicy(Retry.BACKOFF, NextTargets.TARGETS, HealthEffect.FAILURE)
+_OVERLOADED = FailurePolicy(Retry.AFTER_DELAY, NextTargets.TARGETS, HealthEffect.NEUTRAL)
+_SUSPENDED = FailurePolicy(Retry.NO, NextTargets.TARGETS, HealthEffect.NEUTRAL, hold=True)
+_UNUSABLE = FailurePolicy(Retry.NO, NextTargets.TARGETS, HealthEffect.FAILURE)
+_TOO_LONG = FailurePolicy(Retry.NO, NextTargets.FALLBACKS, HealthEffect.SUCCESS)
+_UNSUPPORTED = FailurePolicy(Retry.NO, NextTargets.TARGETS, HealthEffect.NEUTRAL)
+_REJECTED = FailurePolicy(Retry.NO, NextTargets.NONE, HealthEffect.SUCCESS)
+_FINAL = FailurePolicy(Retry.NO, NextTargets.NONE, HealthEffect.NEUTRAL)
 
 
-_TABLE: tuple[tuple[type[ParleyError], Verdict], ...] = (  # the first row that fits
-    (UpstreamUnreadable, _LOST),
-    (UpstreamUnavailable, _MAY_PASS),
-    (UpstreamUnrecognized, _LOST),
-    (UpstreamTimeout, _LOST),
-    (StreamBroken, _LOST),
-    (AdditionRefused, _CANNOT),
-    (UpstreamMisconfigured, _LOST),
-    (UpstreamQuotaExhausted, _LOST),
-    (UpstreamRateLimited, _MAY_PASS),
+_TABLE: tuple[tuple[type[ParleyError], FailurePolicy], ...] = (  # the first row that fits
+    (UpstreamUnreadable, _UNUSABLE),
+    (UpstreamUnavailable, _TRANSIENT),
+    (UpstreamUnrecognized, _UNUSABLE),
+    (UpstreamTimeout, _UNUSABLE),
+    (StreamBroken, _UNUSABLE),
+    (AddedParameterRejected, _UNSUPPORTED),
+    (UpstreamMisconfigured, _UNUSABLE),
+    (UpstreamQuotaExhausted, _UNUSABLE),
+    (UpstreamRateLimited, _TRANSIENT),
     (ContextLengthExceeded, _TOO_LONG),
-    (UpstreamRejected, _REFUSED),  # content policy too
-    (UnsupportedParameter, _CANNOT),
+    (UpstreamRejected, _REJECTED),  # content policy too
+    (UnsupportedParameter, _UNSUPPORTED),
     (ParleyError, _FINAL),
 )
 
 
-def verdict(error: ParleyError) -> Verdict:
+def policy_for(error: ParleyError) -> FailurePolicy:
     """Finds the row of a failure."""
     wait = error.retry_after
-    if isinstance(error, UpstreamRateLimited) and error.doubtful:
-        return _CANNOT  # one request alone is more than the limit allows
-    if isinstance(error, UpstreamRateLimited | UpstreamUnavailable) and wait is not None and wait > SHORT_WAIT:
-        return _HELD
+    if isinstance(error, UpstreamRateLimited) and error.is_suspect:
+        return _UNSUPPORTED  # one request alone is more than the limit allows
+    if isinstance(error, UpstreamRateLimited | UpstreamUnavailable) and wait is not None and wait > MAX_INLINE_WAIT:
+        return _SUSPENDED
     if isinstance(error, UpstreamRateLimited) and wait is not None:
-        return _BUSY
+        return _OVERLOADED
     row = next(row for kind, row in _TABLE if isinstance(error, kind))
-    if isinstance(error, UpstreamError) and error.doubtful:
-        return replace(row, next=_LOST.next if row is _REFUSED else row.next, health=Health.SUSPECT)
+    if isinstance(error, UpstreamError) and error.is_suspect:
+        return replace(row, next=_UNUSABLE.next if row is _REJECTED else row.next, health_effect=HealthEffect.SUSPECT)
     return row

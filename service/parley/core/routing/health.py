@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from parley.config import Health
-from parley.core.background import Repeating
+from parley.config import HealthCheck
+from parley.core.background import PeriodicTask
 from parley.core.errors import ParleyError
 from parley.core.ports import Backend
 from parley.core.routing.targets import LiveTarget
@@ -16,50 +16,50 @@ _JITTER = 0.2
 _log = structlog.get_logger()
 
 
-class HealthWatch:
+class HealthChecker:
     """Asks the backends that `checks` names, and tells their targets what they said."""
 
     def __init__(
-        self, backends: Mapping[str, Backend], checks: Mapping[str, Health], targets: Sequence[LiveTarget]
+        self, backends: Mapping[str, Backend], checks: Mapping[str, HealthCheck], targets: Sequence[LiveTarget]
     ) -> None:
-        self._watches = [
-            _Watch(name, backends[name], check, [target for target in targets if target.backend_name == name])
+        self._checks = [
+            _BackendCheck(name, backends[name], check, [target for target in targets if target.backend_name == name])
             for name, check in checks.items()
         ]
 
     def start(self) -> None:
         """Begins to ask, each backend in its own interval."""
-        for watch in self._watches:
-            watch.repeating.start()
+        for check in self._checks:
+            check.task.start()
 
     async def stop(self) -> None:
         """Stops asking."""
-        for watch in self._watches:
-            await watch.repeating.stop()
+        for check in self._checks:
+            await check.task.stop()
 
 
-class _Watch:
+class _BackendCheck:
     """The watch on one backend."""
 
-    def __init__(self, name: str, backend: Backend, check: Health, targets: Sequence[LiveTarget]) -> None:
+    def __init__(self, name: str, backend: Backend, check: HealthCheck, targets: Sequence[LiveTarget]) -> None:
         self._name = name
         self._backend = backend
         self._seconds = check.timeout
         self._targets = targets
-        self._well = True
-        self.repeating = Repeating(f"the health check of {name}", self._look, check.interval, _JITTER)
+        self._healthy = True
+        self.task = PeriodicTask(f"the health check of {name}", self._check, check.interval, _JITTER)
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         cause = await self._failure()
-        if (cause is None) is self._well:
+        if (cause is None) is self._healthy:
             return
-        self._well = cause is None
-        report = _log.info if self._well else _log.warning
-        report("backend changed", backend=self._name, well=self._well, cause=cause)
+        self._healthy = cause is None
+        report = _log.info if self._healthy else _log.warning
+        report("backend changed", backend=self._name, healthy=self._healthy, cause=cause)
         for target in self._targets:
-            target.well = self._well
-            if self._well:
-                target.breaker.try_now()
+            target.healthy = self._healthy
+            if self._healthy:
+                target.breaker.probe_now()
 
     async def _failure(self) -> str | None:
         """Asks; returns why the backend is not well, None where it is."""

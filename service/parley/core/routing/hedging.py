@@ -5,58 +5,60 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from parley.core.errors import ParleyError
-from parley.core.routing.failure_policy import Next, verdict
-from parley.core.routing.upstream_stream import Asked
-from parley.core.usage.attempts import Kind
+from parley.core.routing.failure_policy import NextTargets, policy_for
+from parley.core.routing.upstream_stream import UpstreamStream
+from parley.core.usage.attempts import AttemptKind
 
-_AGAIN_SECONDS = 1.0
+_RECHECK_SECONDS = 1.0
 
-Lane = Callable[[Kind], Coroutine[Any, Any, Asked]]
+OpenStream = Callable[[AttemptKind], Coroutine[Any, Any, UpstreamStream]]
 """Asks one target after another until one of them has said its first token."""
 
 
-async def race(lane: Lane, hedge_in: Callable[[], float], may_hedge: Callable[[], bool]) -> Asked:
+async def race(
+    open_stream: OpenStream, hedge_delay: Callable[[], float], try_hedge: Callable[[], bool]
+) -> UpstreamStream:
     """Returns the stream whose first token comes first.
 
-    A second lane is opened in as many seconds as `hedge_in` says, if `may_hedge`; if not, a second later.
+    A second lane is opened in as many seconds as `hedge_delay` says, if `try_hedge`; if not, a second later.
     The other lane is ended, and its stream closed. Raises what the first lane raises where neither has a token, and at
     once where the request itself was refused there.
     """
-    lanes = [asyncio.create_task(lane(Kind.FIRST))]
+    attempts = [asyncio.create_task(open_stream(AttemptKind.FIRST))]
     try:
-        while len(lanes) == 1 and not lanes[0].done():
-            seconds = hedge_in()
-            if seconds <= 0 and may_hedge():
-                lanes.append(asyncio.create_task(lane(Kind.HEDGE)))
+        while len(attempts) == 1 and not attempts[0].done():
+            seconds = hedge_delay()
+            if seconds <= 0 and try_hedge():
+                attempts.append(asyncio.create_task(open_stream(AttemptKind.HEDGE)))
             else:
-                await asyncio.wait(lanes, timeout=seconds if seconds > 0 else _AGAIN_SECONDS)
-        winner = await _fastest(lanes)
-        await _end([task for task in lanes if task is not winner])
+                await asyncio.wait(attempts, timeout=seconds if seconds > 0 else _RECHECK_SECONDS)
+        winner = await _first_success(attempts)
+        await _cancel([task for task in attempts if task is not winner])
     except BaseException:  # a caller who leaves now leaves the winner too
-        await asyncio.shield(_end(lanes))  # it may be cancelled again meanwhile
+        await asyncio.shield(_cancel(attempts))  # it may be cancelled again meanwhile
         raise
     return winner.result()
 
 
-async def _fastest(lanes: list[asyncio.Task[Asked]]) -> asyncio.Task[Asked]:
+async def _first_success(attempts: list[asyncio.Task[UpstreamStream]]) -> asyncio.Task[UpstreamStream]:
     """Waits for a lane that succeeds, or for the first one to be refused; returns one that failed where all have."""
-    waiting = set(lanes)
+    waiting = set(attempts)
     while waiting:
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
-            if task.exception() is None or (task is lanes[0] and _is_final(task.exception())):
+            if task.exception() is None or (task is attempts[0] and _is_final(task.exception())):
                 return task
-    return lanes[0]
+    return attempts[0]
 
 
 def _is_final(error: BaseException | None) -> bool:
-    return isinstance(error, ParleyError) and verdict(error).next is Next.NOBODY
+    return isinstance(error, ParleyError) and policy_for(error).next is NextTargets.NONE
 
 
-async def _end(lanes: list[asyncio.Task[Asked]]) -> None:
+async def _cancel(attempts: list[asyncio.Task[UpstreamStream]]) -> None:
     """Ends the lanes that have lost; one may have its token at the same moment."""
-    for task in lanes:
+    for task in attempts:
         task.cancel()
-    for ended in await asyncio.gather(*lanes, return_exceptions=True):
-        if isinstance(ended, Asked):
-            await ended.give_up()
+    for ended in await asyncio.gather(*attempts, return_exceptions=True):
+        if isinstance(ended, UpstreamStream):
+            await ended.cancel()

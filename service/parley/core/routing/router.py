@@ -17,17 +17,17 @@ from parley.core.ports import Backend, Caller, UpstreamCall
 from parley.core.routing import stream_support
 from parley.core.routing.added_parameters import SAME_LIMIT
 from parley.core.routing.breaker import Clock
-from parley.core.routing.budget import Budget
-from parley.core.routing.execution import Run
-from parley.core.routing.probe_schedule import Cell, Memory
-from parley.core.routing.retry_state import Course
+from parley.core.routing.budget import RetryBudget
+from parley.core.routing.execution import Execution
+from parley.core.routing.probe_schedule import InMemoryState, SharedState
+from parley.core.routing.retry_state import RetryState
 from parley.core.routing.targets import Candidate, LiveTarget
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 
 _PARAMETERS = frozenset(CreateChatCompletionRequest.DESCRIPTOR.fields_by_name)
 _NO_DEFAULT = frozenset({"model", "stream", "session_id", "store", "continue_final_message"})
-Cells = Callable[[str], Cell]
+SharedStates = Callable[[str], SharedState]
 """Finds what the workers of a machine share about a target, by its name."""
 
 
@@ -42,14 +42,14 @@ class Router:
         config: Config,
         backends: Mapping[str, Backend],
         clock: Clock = time.monotonic,
-        cells: Cells = lambda _: Memory(),
+        states: SharedStates = lambda _: InMemoryState(),
     ) -> None:
         self._models = {model.id: model for model in config.models}
         self._default = config.default_model
         self._clock = clock
-        self._targets = _targets(config, backends, clock, cells)
-        self._candidates = {model.id: self._own(model) for model in config.models}
-        self._budgets = {model.id: Budget(model.retries.share, clock) for model in config.models}
+        self._targets = _targets(config, backends, clock, states)
+        self._candidates = {model.id: self._own_candidates(model) for model in config.models}
+        self._budgets = {model.id: RetryBudget(model.retries.share, clock) for model in config.models}
         self._defaults = {model.id: _defaults(index, model) for index, model in enumerate(config.models)}
 
     @property
@@ -74,15 +74,15 @@ class Router:
             raise ModelNotFound(name[:256])
         return model
 
-    def most_tokens(self, model: Model, request: CreateChatCompletionRequest) -> int:
+    def max_tokens(self, model: Model, request: CreateChatCompletionRequest) -> int:
         """Returns how many tokens the choices of an answer may have together; 0 where nothing bounds them."""
         defaults, _ = self._defaults[model.id]
-        choices = next((asked.n for asked in (request, defaults) if asked.HasField("n")), 1)
-        for asked in (request, defaults):
-            if asked.HasField("max_completion_tokens"):
-                return choices * asked.max_completion_tokens
-            if asked.HasField("max_tokens"):
-                return choices * asked.max_tokens
+        choices = next((source.n for source in (request, defaults) if source.HasField("n")), 1)
+        for source in (request, defaults):
+            if source.HasField("max_completion_tokens"):
+                return choices * source.max_completion_tokens
+            if source.HasField("max_tokens"):
+                return choices * source.max_tokens
         return 0
 
     @property
@@ -90,7 +90,7 @@ class Router:
         """Returns every target that a model names, once."""
         return list(self._targets.values())
 
-    def run(  # noqa: PLR0913 - what a call depends on
+    def new_execution(  # noqa: PLR0913 - what a call depends on
         self,
         model: Model,
         request: CreateChatCompletionRequest,
@@ -99,33 +99,35 @@ class Router:
         session_id: str | None,
         deadline: float | None,
         account: str = "",
-    ) -> Run:
+    ) -> Execution:
         """Makes ready to answer the whole conversation's `messages`, for an account.
 
         `deadline` is a time of the event loop's clock.
         """
-        candidates = self._in_order(model, session_id)
+        candidates = self._ordered_candidates(model, session_id)
         budget = self._budgets[model.id]
         clock = self._clock
-        course = Course(model.id, candidates, model.retries, budget, deadline=deadline, clock=clock, account=account)
+        retry_state = RetryState(
+            model.id, candidates, model.retries, budget, deadline=deadline, clock=clock, account=account
+        )
 
-        def make_call(candidate: Candidate) -> UpstreamCall:
-            return self._call(candidate, model, request, messages, deadline)
+        def build_call(candidate: Candidate) -> UpstreamCall:
+            return self._build_call(candidate, model, request, messages, deadline)
 
-        return Run(course, model, make_call, may_stream=stream_support.may_be_streamed(request))
+        return Execution(retry_state, model, build_call, streamable=stream_support.may_be_streamed(request))
 
-    def _own(self, model: Model) -> list[Candidate]:
+    def _own_candidates(self, model: Model) -> list[Candidate]:
         return [Candidate(model, target, self._targets[target.name]) for target in model.targets]
 
-    def _in_order(self, model: Model, session_id: str | None) -> list[Candidate]:
+    def _ordered_candidates(self, model: Model, session_id: str | None) -> list[Candidate]:
         """Returns who may answer, the model's own targets first; one that two of the models share is asked once."""
         found: dict[str, Candidate] = {}
         for model_id in (model.id, *model.fallbacks):
-            for candidate in in_order(self._candidates[model_id], session_id):
+            for candidate in order_by_weight(self._candidates[model_id], session_id):
                 found.setdefault(candidate.target.name, candidate)
         return list(found.values())
 
-    def _call(
+    def _build_call(
         self,
         candidate: Candidate,
         model: Model,
@@ -138,27 +140,31 @@ class Router:
         if request.continue_final_message and not target.backend.can_continue:
             message = f'`continue_final_message` is not supported by the model "{model.id}"'
             raise UnsupportedParameter(message, param="continue_final_message")
-        asked, filled_in = self._fill_in(answering, model, request, messages)
-        name, continues = target.model or answering.id, request.continue_final_message
-        return UpstreamCall(asked, name, answering.timeouts, deadline, continues=continues, defaults=filled_in)
+        upstream_request, defaulted = self._with_defaults(answering, model, request, messages)
+        name, is_continuation = target.model or answering.id, request.continue_final_message
+        return UpstreamCall(
+            upstream_request, name, answering.timeouts, deadline, is_continuation=is_continuation, defaults=defaulted
+        )
 
-    def _fill_in(
+    def _with_defaults(
         self, answering: Model, model: Model, request: CreateChatCompletionRequest, messages: Sequence[Message]
     ) -> tuple[CreateChatCompletionRequest, list[str]]:
         """Returns the request to a target, and which of its fields are the model's defaults."""
-        asked = CreateChatCompletionRequest()
-        asked.CopyFrom(request)
-        asked.model = model.id
+        upstream_request = CreateChatCompletionRequest()
+        upstream_request.CopyFrom(request)
+        upstream_request.model = model.id
         defaults, names = self._defaults[answering.id]
-        filled_in = [name for name in names if _fill_in_default(asked, defaults, name)]
-        del asked.messages[:]
+        filled_in = [name for name in names if _apply_default(upstream_request, defaults, name)]
+        del upstream_request.messages[:]
         own = answering if answering.instructions is not None else model
-        asked.messages.extend(with_instructions(own.instructions or "", messages, join=own.instructions_mode == "join"))
-        functions.to_tools(asked)
-        return asked, filled_in
+        upstream_request.messages.extend(
+            with_instructions(own.instructions or "", messages, join=own.instructions_mode == "join")
+        )
+        functions.to_tools(upstream_request)
+        return upstream_request, filled_in
 
 
-def in_order(candidates: Sequence[Candidate], session_id: str | None) -> Sequence[Candidate]:
+def order_by_weight(candidates: Sequence[Candidate], session_id: str | None) -> Sequence[Candidate]:
     """Orders a model's targets by weight: at random, or for a session always alike while the list stays as it is.
 
     Sessions are spread by weighted rendezvous hashing (Schindelhauer and Schomaker, 2005), so that a target that comes
@@ -179,10 +185,12 @@ def _score(candidate: Candidate, session_id: str | None) -> float:
     return -candidate.weight / math.log((drawn + 1) / (2**64 + 2))
 
 
-def _targets(config: Config, backends: Mapping[str, Backend], clock: Clock, cells: Cells) -> dict[str, LiveTarget]:
+def _targets(
+    config: Config, backends: Mapping[str, Backend], clock: Clock, states: SharedStates
+) -> dict[str, LiveTarget]:
     named = {target.name: target for model in config.models for target in model.targets}
     return {
-        name: LiveTarget(target, backends[target.backend], config.prices.get(name), clock, cells(name))
+        name: LiveTarget(target, backends[target.backend], config.prices.get(name), clock, states(name))
         for name, target in named.items()
     }
 
@@ -195,18 +203,18 @@ def check_defaults(config: Config) -> None:
 
 def _defaults(index: int, model: Model) -> tuple[CreateChatCompletionRequest, list[str]]:
     """Reads a model's `defaults` as a request, with the names of the fields that they set."""
-    place = f"models[{index}].defaults"
+    field_path = f"models[{index}].defaults"
     request = CreateChatCompletionRequest()
     for name in sorted(model.defaults.keys() - _PARAMETERS):
-        raise ConfigError(f"{place}.{name}: no request parameter has this name; correct or remove it")
+        raise ConfigError(f"{field_path}.{name}: no request parameter has this name; correct or remove it")
     try:
         json_format.ParseDict(model.defaults, request)
     except json_format.ParseError as error:
-        raise ConfigError(f"{place}: {error}") from error
+        raise ConfigError(f"{field_path}: {error}") from error
     fields = [field for field, _ in request.ListFields()]
     for field in fields:
         if field.name in _NO_DEFAULT or not _may_default(field):
-            raise ConfigError(f"{place}.{field.name}: can only be set in a request; remove it")
+            raise ConfigError(f"{field_path}.{field.name}: can only be set in a request; remove it")
     return request, [field.name for field in fields]
 
 
@@ -216,14 +224,16 @@ def _may_default(field: FieldDescriptor) -> bool:
     return not field.is_repeated and (field.message_type is None or is_value)
 
 
-def _fill_in_default(asked: CreateChatCompletionRequest, defaults: CreateChatCompletionRequest, name: str) -> bool:
+def _apply_default(
+    upstream_request: CreateChatCompletionRequest, defaults: CreateChatCompletionRequest, name: str
+) -> bool:
     """Sets a field that the request leaves out; returns whether it does."""
     twin = SAME_LIMIT.get(name)
-    if asked.HasField(name) or (twin and asked.HasField(twin)):  # type: ignore[arg-type]
+    if upstream_request.HasField(name) or (twin and upstream_request.HasField(twin)):  # type: ignore[arg-type]
         return False
     value = getattr(defaults, name)
     if isinstance(value, bool | int | float | str):
-        setattr(asked, name, value)
+        setattr(upstream_request, name, value)
     else:
-        getattr(asked, name).CopyFrom(value)
+        getattr(upstream_request, name).CopyFrom(value)
     return True

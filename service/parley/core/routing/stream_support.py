@@ -35,8 +35,8 @@ def cannot_stream(error: ParleyError) -> bool:
     """
     if isinstance(error, ContentPolicy | ContextLengthExceeded | UpstreamUnreadable):
         return False
-    words = f"{error.param} {error.message} {error.cause}"
+    text = f"{error.param} {error.message} {error.cause}"
     if isinstance(error, UpstreamRejected | UpstreamMisconfigured | UnsupportedParameter):
-        return bool(_STREAM.search(words))
+        return bool(_STREAM.search(text))
     unable = isinstance(error, UpstreamUnavailable | UpstreamUnrecognized)
-    return unable and bool(_STREAM.search(words) and _UNABLE.search(words))
+    return unable and bool(_STREAM.search(text) and _UNABLE.search(text))

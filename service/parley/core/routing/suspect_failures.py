@@ -6,13 +6,13 @@ From then on, and until the next success, each of them counts as a failure of th
 """
 
 from parley.core.errors import ParleyError, UpstreamRejected
-from parley.core.routing.breaker import IN_A_ROW, Clock
+from parley.core.routing.breaker import CONSECUTIVE_FAILURES, Clock
 
-PAUSE = 10.0
+PROBE_INTERVAL = 10.0
 """Seconds between two calls of an account that is kept away from the target."""
 
 
-class Doubts:
+class SuspectFailures:
     """The doubtful failures since the target's latest success, by account."""
 
     __slots__ = ("_cause", "_clock", "_counts", "_due")
@@ -23,33 +23,33 @@ class Doubts:
         self._due: dict[str, float] = {}
         self._cause: type[ParleyError] | None = None
 
-    def retry_in(self, account: str) -> float:
+    def remaining_delay(self, account: str) -> float:
         """Returns in how many seconds a call of this account may be made; 0 for now."""
         due = self._due.get(account) if self._due else None
         return 0.0 if due is None else max(0.0, due - self._clock())
 
-    def enter(self, account: str) -> bool:
+    def try_acquire_permit(self, account: str) -> bool:
         """Admits a call. An account that is kept away gets one admitted in each pause."""
-        if self.retry_in(account) > 0:
+        if self.remaining_delay(account) > 0:
             return False
         if account in self._due:
-            self._due[account] = self._clock() + PAUSE
+            self._due[account] = self._clock() + PROBE_INTERVAL
         return True
 
     def cause(self, account: str) -> type[ParleyError] | None:
         """Returns the kind of failure that keeps this account away; None where none does."""
-        return self._cause if self.retry_in(account) else None
+        return self._cause if self.remaining_delay(account) else None
 
     def record_failure(self, account: str, cause: type[ParleyError]) -> bool:
         """Records a doubtful failure. Returns whether it counts against the target for all accounts.
 
         A request that was refused keeps no account away: its next request may be a good one.
         """
-        refused = issubclass(cause, UpstreamRejected)
-        self._counts[account] = self._counts.get(account, 0) + (not refused)
-        if self._counts[account] >= IN_A_ROW and not refused:
+        rejected = issubclass(cause, UpstreamRejected)
+        self._counts[account] = self._counts.get(account, 0) + (not rejected)
+        if self._counts[account] >= CONSECUTIVE_FAILURES and not rejected:
             self._cause = cause
-            self._due[account] = self._clock() + PAUSE
+            self._due[account] = self._clock() + PROBE_INTERVAL
         return len(self._counts) > 1
 
     def record_success(self) -> None:

@@ -7,7 +7,7 @@ from parley.core.messages.proto_json import dumps, from_message
 from parley.core.ports import SessionStore
 from parley.v1.sessions_pb2 import SessionMessage
 
-_AT_ONCE = 32  # messages in memory; one may be as large as a request
+_PAGE_SIZE = 32  # messages in memory; one may be as large as a request
 
 
 async def messages(store: SessionStore, account: str, session_id: str) -> AsyncGenerator[SessionMessage, None]:
@@ -17,7 +17,7 @@ async def messages(store: SessionStore, account: str, session_id: str) -> AsyncG
     """
     token: str | None = None
     while True:
-        page, token = await store.list_messages(account, session_id, page_size=_AT_ONCE, page_token=token)
+        page, token = await store.list_messages(account, session_id, page_size=_PAGE_SIZE, page_token=token)
         for message in page:
             yield message
         if token is None:

@@ -15,7 +15,9 @@ _RESULTS = frozenset({"tool", "function"})
 
 
 class TurnSize(NamedTuple):
-    """A completed turn as the window sees it. `continues` says that it begins with the results of tool calls.
+    """A completed turn as the window sees it.
+
+    `starts_with_tool_result` says that it begins with the results of tool calls.
 
     `bytes` are those of its serialized messages. System messages count in none of the sizes.
     """
@@ -23,14 +25,14 @@ class TurnSize(NamedTuple):
     number: int
     messages: int
     tokens: int
-    continues: bool
+    starts_with_tool_result: bool
     bytes: int = 0
 
 
-def continues(messages: Sequence[Message]) -> bool:
+def starts_with_tool_result(messages: Sequence[Message]) -> bool:
     """Tells whether these messages begin with the result of a tool call, and mean nothing without the call."""
-    said = next((message for message in messages if not is_system(message)), None)
-    return said is not None and said.role in _RESULTS
+    spoken = next((message for message in messages if not is_system(message)), None)
+    return spoken is not None and spoken.role in _RESULTS
 
 
 def first_turn(sizes: Iterable[TurnSize], window: Window, *, continued: bool) -> int | None:
@@ -52,7 +54,7 @@ def first_turn(sizes: Iterable[TurnSize], window: Window, *, continued: bool) ->
             break
         loaded += turn.bytes
         require_loadable(window, messages, loaded)
-        if turn.continues:
+        if turn.starts_with_tool_result:
             continue
         first, bound = turn.number, False
     return first

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from parley.core.errors import DeadlineExceeded, SessionBusy
 from parley.core.ports import SessionStore, Turn
 
-_LONGEST_WAIT = 1.0  # seconds for one wait of the store, whatever became of its notice
+_MAX_WAIT = 1.0  # seconds for one wait of the store, whatever became of its notice
 
 
 @dataclass(slots=True)
-class _Line:
+class _Waiters:
     """Those who wait for one session; only the first one asks the store."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -24,12 +24,12 @@ class Queue:
 
     def __init__(self, store: SessionStore) -> None:
         self._store = store
-        self._lines: dict[str, _Line] = {}
+        self._waiters: dict[str, _Waiters] = {}
 
     def length(self, session_id: str) -> int:
         """Tells how many stand in line for a session, the first one included."""
-        line = self._lines.get(session_id)
-        return line.length if line else 0
+        waiters = self._waiters.get(session_id)
+        return waiters.length if waiters else 0
 
     async def wait(
         self, session_id: str, begin: Callable[[], Awaitable[Turn]], seconds: float, deadline: float | None
@@ -39,10 +39,10 @@ class Queue:
         `begin` raises SessionBusy while it is not; `deadline` is the caller's, a time of the event loop's clock.
         Raises SessionBusy, DeadlineExceeded, and all that `begin` raises.
         """
-        patience = asyncio.get_running_loop().time() + seconds
-        until = patience if deadline is None else min(patience, deadline)
+        timeout = asyncio.get_running_loop().time() + seconds
+        until = timeout if deadline is None else min(timeout, deadline)
         try:
-            async with self._first_in_line(session_id, until):
+            async with self._at_head(session_id, until):
                 return await self._begin(session_id, begin, until)
         except (TimeoutError, SessionBusy) as error:
             if until == deadline:
@@ -55,24 +55,24 @@ class Queue:
             try:
                 return await begin()
             except SessionBusy:
-                left = until - loop.time()
-                if left <= 0:
+                remaining = until - loop.time()
+                if remaining <= 0:
                     raise
-                await self._store.wait_for_release(session_id, min(left, _LONGEST_WAIT))
+                await self._store.wait_for_release(session_id, min(remaining, _MAX_WAIT))
 
     @asynccontextmanager
-    async def _first_in_line(self, session_id: str, until: float) -> AsyncIterator[None]:
+    async def _at_head(self, session_id: str, until: float) -> AsyncIterator[None]:
         """Waits until everybody who came before is in, or has left. Raises TimeoutError."""
-        line = self._lines.setdefault(session_id, _Line())
-        line.length += 1
+        waiters = self._waiters.setdefault(session_id, _Waiters())
+        waiters.length += 1
         try:
             async with asyncio.timeout_at(until):
-                await line.lock.acquire()
+                await waiters.lock.acquire()
             try:
                 yield
             finally:
-                line.lock.release()
+                waiters.lock.release()
         finally:
-            line.length -= 1
-            if not line.length:
-                del self._lines[session_id]
+            waiters.length -= 1
+            if not waiters.length:
+                del self._waiters[session_id]

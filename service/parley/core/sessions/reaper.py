@@ -2,13 +2,13 @@
 
 import structlog
 
-from parley.core.background import Repeating
+from parley.core.background import PeriodicTask
 from parley.core.ports import SessionStore
 
-_EVERY_SECONDS = 2.0
+_INTERVAL_SECONDS = 2.0
 _JITTER = 0.5
 _CLAIM_SECONDS = 24 * 3600.0
-_MOST = 50  # of each kind in one transaction, so that nobody waits long for it
+_MAX_PER_RUN = 50  # of each kind in one transaction, so that nobody waits long for it
 
 _log = structlog.get_logger()
 
@@ -20,10 +20,10 @@ class Reaper:
     store measures ages by its own time.
     """
 
-    def __init__(self, store: SessionStore, ttl: float | None, every_seconds: float = _EVERY_SECONDS) -> None:
+    def __init__(self, store: SessionStore, ttl: float | None, interval_seconds: float = _INTERVAL_SECONDS) -> None:
         self._store = store
         self._ttl = ttl
-        self._task = Repeating("the reaper", self.reap, every_seconds, _JITTER)
+        self._task = PeriodicTask("the reaper", self.reap, interval_seconds, _JITTER)
 
     def start(self) -> None:
         """Begins to reap."""
@@ -36,10 +36,10 @@ class Reaper:
     async def reap(self) -> None:
         """Clears all that is due, and logs how much that was. Raises StoreUnavailable."""
         while True:
-            reaped = await self._store.reap(session_age=self._ttl, claim_age=_CLAIM_SECONDS, limit=_MOST)
+            reaped = await self._store.reap(session_age=self._ttl, claim_age=_CLAIM_SECONDS, limit=_MAX_PER_RUN)
             counts = {"crashed": reaped.crashed, "sessions": reaped.sessions, "claims": reaped.claims}
             if any(counts.values()):
                 _log.info("reaped", **counts)
             more = await self._store.purge()
-            if max(counts.values()) < _MOST and not more:
+            if max(counts.values()) < _MAX_PER_RUN and not more:
                 return

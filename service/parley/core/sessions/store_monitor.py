@@ -5,34 +5,34 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from parley.core.background import Repeating
+from parley.core.background import PeriodicTask
 from parley.core.errors import StoreUnavailable
 from parley.core.ports import Store
 
-_EVERY_SECONDS = 1.0
-_PATIENCE_SECONDS = 5.0
+_INTERVAL_SECONDS = 1.0
+_TIMEOUT_SECONDS = 5.0
 
 _log = structlog.get_logger()
 
 
-class StoreWatch:
-    """Checks the store about every second, and tells `changed` when it has gone (False) and when it is back (True).
+class StoreMonitor:
+    """Checks the store about every second, and tells `on_change` when it has gone (False) and when it is back (True).
 
-    A store that says nothing for `patience_seconds` has gone. `is_there` is what was found last.
+    A store that says nothing for `timeout_seconds` has gone. `is_available` is what was found last.
     """
 
     def __init__(
         self,
         store: Store,
-        changed: Callable[[bool], Awaitable[None]],
-        every_seconds: float = _EVERY_SECONDS,
-        patience_seconds: float = _PATIENCE_SECONDS,
+        on_change: Callable[[bool], Awaitable[None]],
+        interval_seconds: float = _INTERVAL_SECONDS,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
     ) -> None:
         self._store = store
-        self._changed = changed
-        self._patience = patience_seconds
-        self.is_there = True
-        self._task = Repeating("the watch over the store", self.check, every_seconds)
+        self._on_change = on_change
+        self._timeout = timeout_seconds
+        self.is_available = True
+        self._task = PeriodicTask("the watch over the store", self.check, interval_seconds)
 
     def start(self) -> None:
         """Begins to watch a store that is there."""
@@ -45,22 +45,22 @@ class StoreWatch:
     async def check(self) -> None:
         """Looks once."""
         cause = await self._cause()
-        if (cause is None) == self.is_there:
+        if (cause is None) == self.is_available:
             return
-        self.is_there = cause is None
-        if self.is_there:
+        self.is_available = cause is None
+        if self.is_available:
             _log.info("the store is back")
         else:
             _log.error("the store is away", cause=cause)
-        await self._changed(self.is_there)
+        await self._on_change(self.is_available)
 
     async def _cause(self) -> str | None:
         """Returns why the store is away; None where it is there."""
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 await self._store.check()
         except StoreUnavailable as error:
             return error.cause or error.message
         except TimeoutError:
-            return f"it has not answered for {self._patience} s"
+            return f"it has not answered for {self._timeout} s"
         return None

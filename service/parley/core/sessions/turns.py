@@ -13,14 +13,14 @@ from typing import Any, TypeVar
 import structlog
 
 from parley.config import Model
-from parley.core.background import Repeating
+from parley.core.background import PeriodicTask
 from parley.core.errors import InvalidRequest, ParleyError, TurnLost
 from parley.core.messages import ids
 from parley.core.offload import offload
 from parley.core.ports import Caller, Charge, Claim, Store, Turn, TurnBegin, TurnEnd, Window
 from parley.core.sessions.idempotency import LEASE_SECONDS, Key, digest
 from parley.core.sessions.queue import Queue
-from parley.core.streaming.accumulator import cost, said
+from parley.core.streaming.accumulator import first_message, reported_usage
 from parley.core.usage.limits import UNLIMITED, Admission
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class CallLease:
     """What a call holds in the store while it is answered: a turn, a claim, tokens of its limits, or nothing.
 
     `reserved` are the tokens that are stored with the turn.
@@ -47,7 +47,7 @@ class Held:
     reserved: Sequence[Charge] = ()
 
     @property
-    def is_kept(self) -> bool:
+    def is_persisted(self) -> bool:
         """Tells whether the store keeps anything of the call."""
         return self.turn is not None or self.claim is not None
 
@@ -62,9 +62,9 @@ class Held:
 
     def charges(self) -> Sequence[Charge]:
         """Returns what settles the limits together with the turn; without one they are settled by themselves."""
-        return self.admission.hand_over() if self.turn else ()
+        return self.admission.take_charges() if self.turn else ()
 
-    def earlier(self, request: CreateChatCompletionRequest) -> Sequence[Message]:
+    def prior_messages(self, request: CreateChatCompletionRequest) -> Sequence[Message]:
         """Returns what the conversation has besides the request's messages, which may repeat some of it."""
         if self.turn is None:
             return []
@@ -78,32 +78,32 @@ class Turns:
     def __init__(self, store: Store, renew_seconds: float = _RENEW_SECONDS) -> None:
         self._store = store
         self.queue = Queue(store)
-        self._running: set[Held] = set()
+        self._running: set[CallLease] = set()
         self._ending: set[asyncio.Task[None]] = set()
-        self._renewal = Repeating("the renewal of leases", self._renew, renew_seconds)
+        self._renewal = PeriodicTask("the renewal of leases", self._renew, renew_seconds)
 
     async def claim(
         self, key: Key | None, request: CreateChatCompletionRequest, caller: Caller
-    ) -> tuple[Held, ChatCompletion | None]:
+    ) -> tuple[CallLease, ChatCompletion | None]:
         """Claims the call's key, if it has one; with the answer where the key has got it already.
 
         Raises KeyInUse, KeyReused, ReplyDeleted, StoreUnavailable.
         """
-        held = Held()
+        lease = CallLease()
         if key is None:
-            return held, None
+            return lease, None
         hashed = await offload(digest, request)
         claiming = self._store.claim(caller.account, key.method, key.text, hashed, LEASE_SECONDS)
-        claimed = await self._surely(claiming, self._left)
+        claimed = await self._shielded(claiming, self._release_abandoned)
         if isinstance(claimed, bytes):
-            return held, ChatCompletion.FromString(claimed)
-        held.claim = claimed
-        self._hold(held)
-        return held, None
+            return lease, ChatCompletion.FromString(claimed)
+        lease.claim = claimed
+        self._track(lease)
+        return lease, None
 
     async def begin(
         self,
-        held: Held,
+        lease: CallLease,
         request: CreateChatCompletionRequest,
         caller: Caller,
         model: Model,
@@ -114,59 +114,65 @@ class Turns:
         `deadline` is a time of the event loop's clock. Raises InvalidRequest, SessionNotFound, SessionBusy,
         DeadlineExceeded, StoreUnavailable.
         """
-        if not _keeps(request, model):
+        if not _persists(request, model):
             return
-        held.reserved = tuple(held.admission.reserved)
-        begin = _turn_begin(request, caller, model, held.reserved)
+        lease.reserved = tuple(lease.admission.reserved)
+        begin = _turn_begin(request, caller, model, lease.reserved)
 
         async def try_it() -> Turn:
-            return await self._surely(self._store.begin_turn(begin, LEASE_SECONDS), self._left)
+            return await self._shielded(self._store.begin_turn(begin, LEASE_SECONDS), self._release_abandoned)
 
         if begin.new or model.concurrent_turns == "reject":
-            held.turn = await try_it()
+            lease.turn = await try_it()
         else:
-            held.turn = await self.queue.wait(begin.session_id, try_it, model.queue_timeout, deadline)
-        self._hold(held)
+            lease.turn = await self.queue.wait(begin.session_id, try_it, model.queue_timeout, deadline)
+        self._track(lease)
 
-    async def commit(self, held: Held, completion: ChatCompletion, receipt: Receipt | None = None) -> None:
+    async def commit(self, lease: CallLease, completion: ChatCompletion, receipt: Receipt | None = None) -> None:
         """Completes what is held; returns when it is on disk. Raises TurnLost, StoreUnavailable."""
-        if not held.is_kept:
+        if not lease.is_persisted:
             return
-        message = said(completion)
+        message = first_message(completion)
         end = TurnEnd(
             "completed",
             answer=[message] if message else [],
-            usage=cost(completion),
-            claim=held.claim,
-            reply=completion.SerializeToString() if held.claim else b"",
-            charges=held.charges(),
+            usage=reported_usage(completion),
+            claim=lease.claim,
+            reply=completion.SerializeToString() if lease.claim else b"",
+            charges=lease.charges(),
             receipt=receipt,
         )
-        await asyncio.shield(self._end(held, self._commit(held, end)))
+        await asyncio.shield(self._end(lease, self._commit(lease, end)))
 
     async def fail(
-        self, held: Held, reason: str, partial: ChatCompletion | None, receipt: Receipt | None = None, *, wait: bool
+        self,
+        lease: CallLease,
+        reason: str,
+        partial: ChatCompletion | None,
+        receipt: Receipt | None = None,
+        *,
+        wait: bool,
     ) -> None:
         """Ends what is held as `incomplete(reason)` and keeps what was said.
 
         `wait` is for a caller who is told that the call failed: he may come back at once, and should find neither his
         session nor his key in use. A store that hangs does not keep him for long.
         """
-        ending = self.abandon(held, reason, partial, receipt)
+        ending = self.abandon(lease, reason, partial, receipt)
         if ending is not None and wait:
             await asyncio.wait({ending}, timeout=_FAIL_SECONDS)
 
     def abandon(
-        self, held: Held, reason: str, partial: ChatCompletion | None, receipt: Receipt | None = None
+        self, lease: CallLease, reason: str, partial: ChatCompletion | None, receipt: Receipt | None = None
     ) -> asyncio.Task[None] | None:
         """Does the same without waiting; returns what still writes."""
-        if not held.is_kept:
+        if not lease.is_persisted:
             return None
-        message = said(partial) if partial else None
-        usage = cost(partial) if partial else None
+        message = first_message(partial) if partial else None
+        usage = reported_usage(partial) if partial else None
         answer = [message] if message else []
-        end = TurnEnd("incomplete", reason, answer, usage, held.claim, charges=held.charges(), receipt=receipt)
-        return self._end(held, self._abandon(held, end))
+        end = TurnEnd("incomplete", reason, answer, usage, lease.claim, charges=lease.charges(), receipt=receipt)
+        return self._end(lease, self._abandon(lease, end))
 
     async def close(self) -> None:
         """Waits for what is being ended, and stops renewing."""
@@ -174,79 +180,79 @@ class Turns:
             await asyncio.wait(self._ending)
         await self._renewal.stop()
 
-    async def _surely(self, beginning: Coroutine[Any, Any, T], left: Callable[[T], None]) -> T:
-        """Awaits what begins to hold something; where the caller leaves meanwhile, `left` is told what came of it."""
-        task = asyncio.create_task(beginning)
+    async def _shielded(self, acquire: Coroutine[Any, Any, T], on_abandoned: Callable[[T], None]) -> T:
+        """Awaits an acquisition. Where the call is cancelled meanwhile, `on_abandoned` gets what was acquired."""
+        task = asyncio.create_task(acquire)
 
-        def begun(done: asyncio.Task[T]) -> None:
+        def on_done(done: asyncio.Task[T]) -> None:
             if not done.cancelled() and done.exception() is None:
-                left(done.result())
+                on_abandoned(done.result())
 
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            task.add_done_callback(begun)
+            task.add_done_callback(on_done)
             raise
 
-    def _left(self, begun: Turn | Claim | bytes) -> None:
+    def _release_abandoned(self, acquired: Turn | Claim | bytes) -> None:
         """Gives back what was begun for a caller who is no longer there."""
-        if isinstance(begun, Turn):
-            self.abandon(Held(turn=begun), "cancelled", None)
-        elif isinstance(begun, Claim):
-            self.abandon(Held(claim=begun), "cancelled", None)
+        if isinstance(acquired, Turn):
+            self.abandon(CallLease(turn=acquired), "cancelled", None)
+        elif isinstance(acquired, Claim):
+            self.abandon(CallLease(claim=acquired), "cancelled", None)
 
-    def _hold(self, held: Held) -> None:
-        self._running.add(held)
+    def _track(self, lease: CallLease) -> None:
+        self._running.add(lease)
         self._renewal.start()
 
-    def _end(self, held: Held, write: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _end(self, lease: CallLease, write: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(write)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
-        task.add_done_callback(lambda _: self._running.discard(held))
+        task.add_done_callback(lambda _: self._running.discard(lease))
         return task
 
-    async def _commit(self, held: Held, end: TurnEnd) -> None:
+    async def _commit(self, lease: CallLease, end: TurnEnd) -> None:
         try:
-            await self._write(held, end)
+            await self._write(lease, end)
         except TurnLost:
-            await self._give_up(held, end.charges)
+            await self._release(lease, end.charges)
             raise
 
-    async def _abandon(self, held: Held, end: TurnEnd) -> None:
+    async def _abandon(self, lease: CallLease, end: TurnEnd) -> None:
         try:
-            await self._write(held, end)
+            await self._write(lease, end)
         except ParleyError as error:
-            turn = held.turn
-            place = {"session": turn.session_id, "turn": turn.number} if turn else {}
-            _log.warning("turn not settled", **place, error=error.message, cause=error.cause)
-            await self._give_up(held, end.charges if isinstance(error, TurnLost) else ())
+            turn = lease.turn
+            position = {"session": turn.session_id, "turn": turn.number} if turn else {}
+            _log.warning("turn not settled", **position, error=error.message, cause=error.cause)
+            await self._release(lease, end.charges if isinstance(error, TurnLost) else ())
 
-    async def _write(self, held: Held, end: TurnEnd) -> None:
-        if held.turn:
-            await self._store.end_turn(held.turn, end)
-        elif held.claim:
-            await self._store.end_claim(held.claim, end.reply if end.state == "completed" else None)
+    async def _write(self, lease: CallLease, end: TurnEnd) -> None:
+        if lease.turn:
+            await self._store.end_turn(lease.turn, end)
+        elif lease.claim:
+            await self._store.end_claim(lease.claim, end.reply if end.state == "completed" else None)
 
-    async def _give_up(self, held: Held, charges: Sequence[Charge]) -> None:
+    async def _release(self, lease: CallLease, charges: Sequence[Charge]) -> None:
         """Settles the limits and frees the key of a turn that could not be ended. At worst the key's lease runs out.
 
         The reservation itself is stored with the turn, and given back with it.
         """
         try:
             if charges:
-                reserved = {(one.subject, one.kind): one.amount for one in held.reserved}
+                reserved = {(one.subject, one.kind): one.amount for one in lease.reserved}
                 await self._store.settle(
                     [replace(one, amount=one.amount + reserved.get((one.subject, one.kind), 0)) for one in charges]
                 )
-            if held.claim is not None:
-                await self._store.end_claim(held.claim, None)
+            if lease.claim is not None:
+                await self._store.end_claim(lease.claim, None)
         except ParleyError as error:
             _log.info("not given up", error=error.message, cause=error.cause)
 
     async def _renew(self) -> None:
-        turns = [held.turn for held in self._running if held.turn]
-        claims = [held.claim for held in self._running if held.claim]
+        turns = [lease.turn for lease in self._running if lease.turn]
+        claims = [lease.claim for lease in self._running if lease.claim]
         if turns or claims:
             await self._store.renew_leases(turns, claims, LEASE_SECONDS)
 
@@ -269,10 +275,10 @@ def _turn_begin(
     )
 
 
-def _keeps(request: CreateChatCompletionRequest, model: Model) -> bool:
+def _persists(request: CreateChatCompletionRequest, model: Model) -> bool:
     """Tells whether this call is a turn of a session. Raises InvalidRequest where the request contradicts itself."""
     if request.continue_final_message:
-        _require_apart(request)
+        _reject_continuation(request)
         return False
     if request.HasField("session_id"):
         if request.HasField("store") and not request.store:
@@ -288,7 +294,7 @@ def _keeps(request: CreateChatCompletionRequest, model: Model) -> bool:
     return model.sessions == "auto"
 
 
-def _require_apart(request: CreateChatCompletionRequest) -> None:
+def _reject_continuation(request: CreateChatCompletionRequest) -> None:
     """Raises InvalidRequest where the rest of an answer, which is no turn of its own, should become one."""
     for is_asked, name in ((request.HasField("session_id"), "chatSessionId"), (request.store, "store")):
         if is_asked:

@@ -25,30 +25,30 @@ from parley.v1.message_pb2 import (
     Usage,
 )
 
-LARGEST = 64 * 1024 * 1024  # bytes of an answer; a backend's whole answers have the same bound
+MAX_SIZE = 64 * 1024 * 1024  # bytes of an answer; a backend's whole answers have the same bound
 _TEXTS = ("content", "refusal", "reasoning_content")
 
 
-class AnswerJoiner:
-    """Joins the chunks of a stream into `answer`, which is stamped and still empty; up to `largest` bytes of them."""
+class CompletionAccumulator:
+    """Joins the chunks of a stream into `answer`, which is stamped and still empty; up to `max_size` bytes of them."""
 
-    def __init__(self, answer: ChatCompletion, largest: int = LARGEST) -> None:
+    def __init__(self, answer: ChatCompletion, max_size: int = MAX_SIZE) -> None:
         self._answer = answer
-        self._largest = largest
+        self._max_size = max_size
         self._size = 0
-        self._choices: dict[int, ChoiceJoiner] = {}
+        self._choices: dict[int, ChoiceAccumulator] = {}
 
     def add(self, chunk: ChatCompletionChunk) -> None:
         """Takes in a chunk that is not shaped yet. Raises StreamBroken where the answer becomes too large."""
         self._size += chunk.ByteSize()
-        if self._size > self._largest:
-            bound = f"{self._largest // (1024 * 1024)} MiB"
+        if self._size > self._max_size:
+            bound = f"{self._max_size // (1024 * 1024)} MiB"
             raise StreamBroken(f'The answer of the model "{self._answer.model}" is larger than {bound}; ask for less')
         for choice in chunk.choices:
-            joiner = self._choices.get(choice.index)
-            if joiner is None:
-                joiner = self._choices[choice.index] = ChoiceJoiner()
-            joiner.add(choice)
+            accumulator = self._choices.get(choice.index)
+            if accumulator is None:
+                accumulator = self._choices[choice.index] = ChoiceAccumulator()
+            accumulator.add(choice)
         if chunk.HasField("usage"):
             self._answer.usage.CopyFrom(chunk.usage)
         if chunk.HasField("moderation"):
@@ -57,17 +57,17 @@ class AnswerJoiner:
             self._answer.system_fingerprint = chunk.system_fingerprint
         if chunk.HasField("service_tier"):
             self._answer.service_tier = chunk.service_tier
-        _add_extra(self._answer, chunk)
+        _merge_extra(self._answer, chunk)
 
     def completion(self) -> ChatCompletion:
         """Returns what has been said so far, of all choices."""
         del self._answer.choices[:]
-        for index, joiner in sorted(self._choices.items()):
-            self._answer.choices.append(joiner.choice(index))
+        for index, accumulator in sorted(self._choices.items()):
+            self._answer.choices.append(accumulator.choice(index))
         return self._answer
 
 
-class ChoiceJoiner:
+class ChoiceAccumulator:
     """Joins what is said of one choice."""
 
     def __init__(self) -> None:
@@ -83,8 +83,8 @@ class ChoiceJoiner:
         if choice.HasField("finish_reason"):
             self._choice.finish_reason = choice.finish_reason
         if choice.HasField("logprobs"):
-            join_logprobs(self._choice.logprobs, choice.logprobs)
-        _add_extra(self._choice, choice)
+            merge_logprobs(self._choice.logprobs, choice.logprobs)
+        _merge_extra(self._choice, choice)
         if len(delta.ListFields()) > delta.HasField("content"):
             self._add_rare(delta)
 
@@ -94,29 +94,29 @@ class ChoiceJoiner:
                 self._texts[name].append(getattr(delta, name))
         message = self._choice.message
         if delta.HasField("function_call"):
-            _join_function(message.function_call, delta.function_call)
+            _merge_function(message.function_call, delta.function_call)
         if delta.HasField("audio"):
-            join_audio(message.audio, delta.audio)
+            merge_audio(message.audio, delta.audio)
         message.annotations.extend(delta.annotations)
-        _add_extra(message, delta)
+        _merge_extra(message, delta)
         for piece in delta.tool_calls:
-            _join_call(self._calls.setdefault(piece.index, ToolCall(type="function")), piece)
+            _merge_call(self._calls.setdefault(piece.index, ToolCall(type="function")), piece)
 
     def choice(self, index: int) -> Choice:
         """Returns what has been said so far."""
-        made = Choice()
-        made.CopyFrom(self._choice)
-        made.index = index
-        for name, pieces in self._texts.items():
-            text = "".join(pieces)
+        choice = Choice()
+        choice.CopyFrom(self._choice)
+        choice.index = index
+        for name, parts in self._texts.items():
+            text = "".join(parts)
             if text and name == "content":
-                made.message.content.string_value = text
+                choice.message.content.string_value = text
             elif text:
-                setattr(made.message, name, text)
-        made.message.tool_calls.extend(call for _, call in sorted(self._calls.items()))
-        if made.HasField("finish_reason") and not made.message.HasField("content"):
-            _set_no_content(made.message)
-        return made
+                setattr(choice.message, name, text)
+        choice.message.tool_calls.extend(call for _, call in sorted(self._calls.items()))
+        if choice.HasField("finish_reason") and not choice.message.HasField("content"):
+            _set_no_content(choice.message)
+        return choice
 
 
 def _set_no_content(message: Message) -> None:
@@ -127,55 +127,55 @@ def _set_no_content(message: Message) -> None:
         message.content.string_value = ""
 
 
-def _join_function(call: FunctionCall, piece: FunctionCallDelta) -> None:
-    call.name = piece.name or call.name
-    call.arguments += piece.arguments
-    _add_extra(call, piece)
+def _merge_function(call: FunctionCall, delta: FunctionCallDelta) -> None:
+    call.name = delta.name or call.name
+    call.arguments += delta.arguments
+    _merge_extra(call, delta)
 
 
-def join_logprobs(logprobs: Logprobs, piece: Logprobs) -> None:
+def merge_logprobs(logprobs: Logprobs, delta: Logprobs) -> None:
     """Adds the probabilities of the tokens that follow."""
-    logprobs.content.extend(piece.content)
-    logprobs.refusal.extend(piece.refusal)
-    _add_extra(logprobs, piece)
+    logprobs.content.extend(delta.content)
+    logprobs.refusal.extend(delta.refusal)
+    _merge_extra(logprobs, delta)
 
 
-def _join_call(call: ToolCall, piece: ToolCallDelta) -> None:
-    call.id = piece.id or call.id
-    call.type = piece.type or call.type
-    if piece.HasField("function"):
-        _join_function(call.function, piece.function)
-    if piece.HasField("custom"):
-        call.custom.name = piece.custom.name or call.custom.name
-        call.custom.input += piece.custom.input
-        _add_extra(call.custom, piece.custom)
-    _add_extra(call, piece)
+def _merge_call(call: ToolCall, delta: ToolCallDelta) -> None:
+    call.id = delta.id or call.id
+    call.type = delta.type or call.type
+    if delta.HasField("function"):
+        _merge_function(call.function, delta.function)
+    if delta.HasField("custom"):
+        call.custom.name = delta.custom.name or call.custom.name
+        call.custom.input += delta.custom.input
+        _merge_extra(call.custom, delta.custom)
+    _merge_extra(call, delta)
 
 
-def _add_extra(to: Any, piece: Any) -> None:
+def _merge_extra(to: Any, delta: Any) -> None:
     """Merges the fields of a piece that Parley does not know into those of the whole."""
-    if piece.extra_json:
-        to.extra_json = merge_text(to.extra_json, piece.extra_json)
+    if delta.extra_json:
+        to.extra_json = merge_text(to.extra_json, delta.extra_json)
 
 
-def join_audio(audio: Audio, piece: Audio) -> None:
+def merge_audio(audio: Audio, delta: Audio) -> None:
     """Adds a piece of spoken output to what has come of it."""
-    audio.id = piece.id or audio.id
-    if piece.HasField("expires_at"):
-        audio.expires_at = piece.expires_at
-    if piece.HasField("data"):
-        audio.data += piece.data
-    if piece.HasField("transcript"):
-        audio.transcript += piece.transcript
-    _add_extra(audio, piece)
+    audio.id = delta.id or audio.id
+    if delta.HasField("expires_at"):
+        audio.expires_at = delta.expires_at
+    if delta.HasField("data"):
+        audio.data += delta.data
+    if delta.HasField("transcript"):
+        audio.transcript += delta.transcript
+    _merge_extra(audio, delta)
 
 
-def said(completion: ChatCompletion) -> Message | None:
+def first_message(completion: ChatCompletion) -> Message | None:
     """Returns the first choice's message, which is what a session keeps; None where nothing was said."""
     message = completion.choices[0].message if completion.choices else None
     return message if message is not None and len(message.ListFields()) > 1 else None
 
 
-def cost(completion: ChatCompletion) -> Usage | None:
+def reported_usage(completion: ChatCompletion) -> Usage | None:
     """Returns what an answer cost, where the backend told."""
     return completion.usage if completion.HasField("usage") else None

@@ -15,17 +15,17 @@ from parley.core.usage.tokens import BYTES_A_TOKEN
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import ChunkChoice, Delta, Logprobs, Message
 
-_LARGEST = 1024 * 1024  # bytes of text: of more nothing is kept, and it is not gone on with
-_ECHO = 16  # characters: a target that begins with so many of those delivered repeats them, and does not go on
-_PLAIN = 2  # fields of a choice that is more text and nothing else: its index and its delta
-_JOINABLE = frozenset({"role", "content", "reasoning_content", "extra_json"})
+_MAX_BYTES = 1024 * 1024  # bytes of text: of more nothing is kept, and it is not gone on with
+_MIN_ECHO = 16  # characters: a target that begins with so many of those delivered repeats them, and does not go on
+_TEXT_FIELDS = 2  # fields of a choice that is more text and nothing else: its index and its delta
+_CONTINUABLE = frozenset({"role", "content", "reasoning_content", "extra_json"})
 
 
-class Misfit(Exception):
+class PrefixMismatch(Exception):
     """An answer does not begin with what was delivered."""
 
 
-class Delivered:
+class DeliveredText:
     """What a caller has got of a streamed answer of `n` choices."""
 
     def __init__(self, n: int) -> None:
@@ -34,7 +34,7 @@ class Delivered:
         self._texts: dict[int, list[str]] = {}
         self._finished: set[int] = set()
         self.size = 0  # in bytes of text, of every kind
-        self._joinable = True
+        self._continuable = True
 
     def add(self, chunk: ChatCompletionChunk) -> None:
         """Takes in what is delivered."""
@@ -43,30 +43,30 @@ class Delivered:
             text = delta.content
             if text:
                 self.size += len(text) if text.isascii() else len(text.encode())
-                if self.size <= _LARGEST:
+                if self.size <= _MAX_BYTES:
                     self._texts.setdefault(choice.index, []).append(text)
-            if not text or len(delta.ListFields()) > 1 or len(choice.ListFields()) > _PLAIN:
-                self._add_rest(choice)
+            if not text or len(delta.ListFields()) > 1 or len(choice.ListFields()) > _TEXT_FIELDS:
+                self._add_other(choice)
 
-    def _add_rest(self, choice: ChunkChoice) -> None:
+    def _add_other(self, choice: ChunkChoice) -> None:
         self.size += usage_cost.size(choice.delta) - len(choice.delta.content.encode())
         for field, _ in choice.delta.ListFields():
-            self._joinable = self._joinable and field.name in _JOINABLE
+            self._continuable = self._continuable and field.name in _CONTINUABLE
         if choice.HasField("finish_reason"):
             self._finished.add(choice.index)
         self.tokens += len(choice.logprobs.content)
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Tells whether every choice was finished."""
         return len(self._finished) >= self._n
 
     @property
-    def is_joinable(self) -> bool:
+    def is_continuable(self) -> bool:
         """Tells whether the answer can be gone on with at all."""
-        return self._joinable and self.size <= _LARGEST
+        return self._continuable and self.size <= _MAX_BYTES
 
-    def may_prefill(self, request: CreateChatCompletionRequest) -> bool:
+    def can_prefill(self, request: CreateChatCompletionRequest) -> bool:
         """Tells whether a target can be asked to go on: with one answer of free text, of which there is something.
 
         A grammar of JSON begins anew with each request.
@@ -76,10 +76,10 @@ class Delivered:
 
     def text(self, index: int) -> str:
         """Returns what was said of a choice."""
-        pieces = self._texts.get(index, [])
-        if len(pieces) > 1:
-            pieces[:] = ["".join(pieces)]
-        return pieces[0] if pieces else ""
+        parts = self._texts.get(index, [])
+        if len(parts) > 1:
+            parts[:] = ["".join(parts)]
+        return parts[0] if parts else ""
 
     def texts(self) -> list[str]:
         """Returns what was said of every choice."""
@@ -90,21 +90,21 @@ class Delivered:
         return index in self._finished
 
 
-def go_on(request: CreateChatCompletionRequest, delivered: Delivered) -> None:
+def append_prefill(request: CreateChatCompletionRequest, delivered: DeliveredText) -> None:
     """Adds what was delivered to the conversation, as the beginning of the answer, and asks for the rest of it."""
-    text = begun(request, delivered)
+    text = prefill_text(request, delivered)
     last = request.messages[-1] if request.messages else None
     if request.continue_final_message and last is not None:
         last.content.string_value += text
     else:
         request.messages.append(Message(role="assistant", content=Value(string_value=text)))
-    spent = delivered.tokens or len(text.encode()) // BYTES_A_TOKEN
+    used = delivered.tokens or len(text.encode()) // BYTES_A_TOKEN
     for name in ("max_tokens", "max_completion_tokens"):
         if request.HasField(name):
-            setattr(request, name, max(1, getattr(request, name) - spent))
+            setattr(request, name, max(1, getattr(request, name) - used))
 
 
-def begun(request: CreateChatCompletionRequest, delivered: Delivered) -> str:
+def prefill_text(request: CreateChatCompletionRequest, delivered: DeliveredText) -> str:
     """Returns the beginning of the answer as a target is given it: without the space at its end.
 
     Models write a space and the word after it as one token, and servers refuse or cut a space at the end. Where the
@@ -114,125 +114,128 @@ def begun(request: CreateChatCompletionRequest, delivered: Delivered) -> str:
     return text if request.logprobs else text.rstrip()
 
 
-class Splice:
+class SkipPrefix:
     """Leaves out of an answer from the beginning what was delivered already."""
 
-    def __init__(self, delivered: Delivered) -> None:
+    def __init__(self, delivered: DeliveredText) -> None:
         self._delivered = delivered
         self._repeated: dict[int, str] = {}  # what each choice repeats
-        self._place: dict[int, int] = {}  # how much of it has come
+        self._positions: dict[int, int] = {}  # how much of it has come
         self._bytes: dict[int, int] = {}  # of the tokens whose probabilities are left out
 
-    def new(self, chunk: ChatCompletionChunk) -> Sequence[ChatCompletionChunk]:
-        """Returns what is new of a chunk. Raises Misfit."""
+    def add(self, chunk: ChatCompletionChunk) -> Sequence[ChatCompletionChunk]:
+        """Returns what is new of a chunk. Raises PrefixMismatch."""
         for choice in chunk.choices:
             if self._delivered.is_finished(choice.index):
                 choice.ClearField("delta")
                 choice.ClearField("logprobs")
                 choice.ClearField("finish_reason")
             else:
-                self._cut(choice)
+                self._strip(choice)
         return (chunk,)
 
-    def end(self) -> Sequence[ChatCompletionChunk]:
+    def flush(self) -> Sequence[ChatCompletionChunk]:
         """Returns what was held back at the end of the answer: nothing."""
         return ()
 
-    def _cut(self, choice: ChunkChoice) -> None:
+    def _strip(self, choice: ChunkChoice) -> None:
         choice.delta.ClearField("reasoning_content")
         choice.delta.ClearField("extra_json")
-        if choice.index not in self._place:  # later on what is delivered grows, and looking at all of it costs
+        if choice.index not in self._positions:  # later on what is delivered grows, and looking at all of it costs
             text = self._delivered.text(choice.index)
-            self._repeated[choice.index], self._place[choice.index] = text, 0
+            self._repeated[choice.index], self._positions[choice.index] = text, 0
             self._bytes[choice.index] = len(text.encode())
-        self._cut_tokens(choice)
-        text, place = self._repeated[choice.index], self._place[choice.index]
-        left = len(text) - place
-        if not left:
+        self._strip_tokens(choice)
+        text, position = self._repeated[choice.index], self._positions[choice.index]
+        remaining = len(text) - position
+        if not remaining:
             return
-        piece = choice.delta.content[:left]
-        fits = text.startswith(piece, place)
-        self._place[choice.index] = place + len(piece)
+        part = choice.delta.content[:remaining]
+        fits = text.startswith(part, position)
+        self._positions[choice.index] = position + len(part)
         is_over = choice.HasField("finish_reason") or choice.delta.tool_calls
-        if not fits or (is_over and len(piece) < left):
-            raise Misfit
-        choice.delta.content = choice.delta.content[left:]
+        if not fits or (is_over and len(part) < remaining):
+            raise PrefixMismatch
+        choice.delta.content = choice.delta.content[remaining:]
 
-    def _cut_tokens(self, choice: ChunkChoice) -> None:
-        """Leaves out the tokens that make up the text delivered. Raises Misfit where one of them goes beyond it."""
+    def _strip_tokens(self, choice: ChunkChoice) -> None:
+        """Leaves out the tokens that make up the text delivered.
+
+        Raises PrefixMismatch where one of them goes beyond it.
+        """
         rest = self._bytes[choice.index]
         while rest and choice.logprobs.content:
             token = choice.logprobs.content.pop(0)
             rest -= len(token.bytes) or len(token.token.encode())
             if rest < 0:
-                raise Misfit
+                raise PrefixMismatch
         if not choice.logprobs.ListFields():
             choice.ClearField("logprobs")
         self._bytes[choice.index] = rest
 
 
-class Resume:
-    """Joins an answer that goes on from `begun` to what was delivered.
+class Continue:
+    """Joins an answer that goes on from `prefill` to what was delivered.
 
-    The space that `begun` left out is expected again, and is not delivered twice. A target that repeats all that it was
-    given, in place of going on, is taken for one that answers from the beginning. Text that may be such a repetition is
-    held back, and takes no memory: it is the beginning of `begun`. All else is delivered at once.
+    The space that `prefill` left out is expected again, and is not delivered twice. A target that repeats all that it
+    was given, in place of going on, is taken for one that answers from the beginning. Text that may be such a
+    repetition is held back, and takes no memory: it is the beginning of `prefill`. All else is delivered at once.
     """
 
-    def __init__(self, delivered: Delivered, begun: str) -> None:
-        self._splice: Splice | None = None
+    def __init__(self, delivered: DeliveredText, prefill: str) -> None:
+        self._skip_prefix: SkipPrefix | None = None
         self._delivered = delivered
-        self._holds = len(begun) >= _ECHO
-        self._place = 0  # how much of `begun` is held back
+        self._buffering = len(prefill) >= _MIN_ECHO
+        self._position = 0  # how much of `prefill` is held back
         self._tokens = Logprobs()  # of what is held back
-        self._begun = begun
-        self._space = delivered.text(0)[len(begun) :]
+        self._prefill = prefill
+        self._trailing_space = delivered.text(0)[len(prefill) :]
 
-    def new(self, chunk: ChatCompletionChunk) -> Sequence[ChatCompletionChunk]:
-        """Returns what is new of a chunk, and what was held back before it. Raises Misfit."""
-        if self._splice is not None:
-            return self._splice.new(chunk)
-        if not self._holds:
-            return self._joined([chunk])
-        left = len(self._begun) - self._place
+    def add(self, chunk: ChatCompletionChunk) -> Sequence[ChatCompletionChunk]:
+        """Returns what is new of a chunk, and what was held back before it. Raises PrefixMismatch."""
+        if self._skip_prefix is not None:
+            return self._skip_prefix.add(chunk)
+        if not self._buffering:
+            return self._without_space([chunk])
+        remaining = len(self._prefill) - self._position
         text = "".join(choice.delta.content for choice in chunk.choices)
-        fits = self._begun.startswith(text[:left], self._place)
-        if fits and len(text) >= left:
-            splice = self._splice = Splice(self._delivered)
-            return [new for one in (*self._release(), chunk) for new in splice.new(one)]
+        fits = self._prefill.startswith(text[:remaining], self._position)
+        if fits and len(text) >= remaining:
+            skip_prefix = self._skip_prefix = SkipPrefix(self._delivered)
+            return [new for one in (*self._flush_buffer(), chunk) for new in skip_prefix.add(one)]
         if not fits or any(choice.HasField("finish_reason") or choice.delta.tool_calls for choice in chunk.choices):
-            return self._joined([*self._release(), chunk])
-        self._place += len(text)
+            return self._without_space([*self._flush_buffer(), chunk])
+        self._position += len(text)
         for choice in chunk.choices:
             self._tokens.MergeFrom(choice.logprobs)
             choice.ClearField("logprobs")
             choice.delta.ClearField("content")
-        return self._joined([chunk])
+        return self._without_space([chunk])
 
-    def end(self) -> Sequence[ChatCompletionChunk]:
+    def flush(self) -> Sequence[ChatCompletionChunk]:
         """Returns what was held back at the end of the answer."""
-        return self._joined(self._release())
+        return self._without_space(self._flush_buffer())
 
-    def _release(self) -> list[ChatCompletionChunk]:
+    def _flush_buffer(self) -> list[ChatCompletionChunk]:
         """Returns what is held back, and holds nothing back any more."""
-        held, self._place, self._holds = self._begun[: self._place], 0, False
-        if not held:
+        buffered, self._position, self._buffering = self._prefill[: self._position], 0, False
+        if not buffered:
             return []
         tokens = self._tokens if self._tokens.ListFields() else None
-        return [ChatCompletionChunk(choices=[ChunkChoice(index=0, delta=Delta(content=held), logprobs=tokens)])]
+        return [ChatCompletionChunk(choices=[ChunkChoice(index=0, delta=Delta(content=buffered), logprobs=tokens)])]
 
-    def _joined(self, chunks: list[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
+    def _without_space(self, chunks: list[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
         for choice in (choice for chunk in chunks for choice in chunk.choices):
             choice.delta.ClearField("reasoning_content")
             choice.delta.ClearField("extra_json")
             text = choice.delta.content
-            if self._space and text:
-                cut = _alike(text, self._space)
+            if self._trailing_space and text:
+                cut = _common_prefix(text, self._trailing_space)
                 choice.delta.content = text[cut:]
-                self._space = self._space[cut:] if cut == len(text) else ""
+                self._trailing_space = self._trailing_space[cut:] if cut == len(text) else ""
         return chunks
 
 
-def _alike(one: str, other: str) -> int:
+def _common_prefix(one: str, other: str) -> int:
     """Returns how many characters two texts have in common at their beginning."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

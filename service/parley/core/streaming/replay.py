@@ -18,36 +18,36 @@ from parley.v1.message_pb2 import (
     ToolCallDelta,
 )
 
-_PIECE = 4096  # characters of a text in one chunk
-_TOKENS = 64  # logprobs in one chunk, each with up to twenty more
+_MAX_TEXT = 4096  # characters of a text in one chunk
+_MAX_TOKENS = 64  # logprobs in one chunk, each with up to twenty more
 
 
-def streamed(completion: ChatCompletion) -> Iterator[list[ChatCompletionChunk]]:
+def completion_to_chunks(completion: ChatCompletion) -> Iterator[list[ChatCompletionChunk]]:
     """Takes a stamped answer apart into the documented sequence of a stream, in chunks of a moderate size."""
     shaper = StreamShaper(completion)
     for choice in completion.choices:
-        for piece in pieces(choice):
-            yield shaper.shape(ChatCompletionChunk(choices=[piece]))
+        for chunk in choice_chunks(choice):
+            yield shaper.shape(ChatCompletionChunk(choices=[chunk]))
     yield [shaper.end()]
 
 
-def pieces(choice: Choice) -> Iterator[ChunkChoice]:
+def choice_chunks(choice: Choice) -> Iterator[ChunkChoice]:
     """Takes a choice apart into deltas of one kind, of a moderate size, and its end."""
     message = choice.message
     for text in _cut(message.reasoning_content):
-        yield _piece(choice, Delta(reasoning_content=text))
+        yield _choice_chunk(choice, Delta(reasoning_content=text))
     for text in _cut(message.refusal):
-        yield _piece(choice, Delta(refusal=text))
+        yield _choice_chunk(choice, Delta(refusal=text))
     for text, logprobs in zip_longest(_cut(message.content.string_value), _batches(choice.logprobs)):
-        piece = _piece(choice, Delta(content=text))
+        chunk = _choice_chunk(choice, Delta(content=text))
         if logprobs is not None:
-            piece.logprobs.CopyFrom(logprobs)
-        yield piece
+            chunk.logprobs.CopyFrom(logprobs)
+        yield chunk
     for place, call in enumerate(message.tool_calls):
-        for part in _call_pieces(place, call):
-            yield _piece(choice, Delta(tool_calls=[part]))
-    yield _piece(choice, _rest(message))
-    last = _piece(choice, Delta())
+        for part in _call_deltas(place, call):
+            yield _choice_chunk(choice, Delta(tool_calls=[part]))
+    yield _choice_chunk(choice, _other_fields(message))
+    last = _choice_chunk(choice, Delta())
     if choice.HasField("finish_reason"):
         last.finish_reason = choice.finish_reason
     if choice.HasField("extra_json"):
@@ -55,7 +55,7 @@ def pieces(choice: Choice) -> Iterator[ChunkChoice]:
     yield last
 
 
-def _rest(message: Message) -> Delta:
+def _other_fields(message: Message) -> Delta:
     rest = Delta(annotations=message.annotations)
     if message.HasField("function_call"):
         call = message.function_call
@@ -67,7 +67,7 @@ def _rest(message: Message) -> Delta:
     return rest
 
 
-def _call_pieces(place: int, call: ToolCall) -> Iterator[ToolCallDelta]:
+def _call_deltas(place: int, call: ToolCall) -> Iterator[ToolCallDelta]:
     """A tool call begins with its id, type and name; the rest is pieces of its arguments."""
     first = ToolCallDelta(index=place, id=call.id, type=call.type)
     _copy_extra(call, first)
@@ -90,18 +90,18 @@ def _copy_extra(of: Any, to: Any) -> None:
         to.extra_json = of.extra_json
 
 
-def _piece(choice: Choice, delta: Delta) -> ChunkChoice:
+def _choice_chunk(choice: Choice, delta: Delta) -> ChunkChoice:
     return ChunkChoice(index=choice.index, delta=delta)
 
 
 def _cut(text: str) -> Iterator[str]:
-    return (text[start : start + _PIECE] for start in range(0, len(text), _PIECE))
+    return (text[start : start + _MAX_TEXT] for start in range(0, len(text), _MAX_TEXT))
 
 
 def _batches(logprobs: Logprobs) -> Iterator[Logprobs]:
     count = max(len(logprobs.content), len(logprobs.refusal))
     extra = logprobs.extra_json or None
-    for start in range(0, count or bool(extra), _TOKENS):
-        place = slice(start, start + _TOKENS)
+    for start in range(0, count or bool(extra), _MAX_TOKENS):
+        place = slice(start, start + _MAX_TOKENS)
         yield Logprobs(content=logprobs.content[place], refusal=logprobs.refusal[place], extra_json=extra)
         extra = None

@@ -33,7 +33,7 @@ class StreamShaper:
         for field in ("session_id", "system_fingerprint", "service_tier"):
             if answer.HasField(field):
                 setattr(self._stamp, field, getattr(answer, field))
-        self._begun: set[int] = set()
+        self._started: set[int] = set()
         self._sequence = 0
         self._extra = answer.extra_json  # fields that Parley does not know, for the next chunk
         self._usage: Usage | None = answer.usage if answer.HasField("usage") else None
@@ -41,7 +41,7 @@ class StreamShaper:
 
     def shape(self, chunk: ChatCompletionChunk) -> list[ChatCompletionChunk]:
         """Returns what the caller sees for one chunk of the backend; the chunk itself may become part of it."""
-        if self._is_plain(chunk):
+        if self._is_text_only(chunk):
             return [self._stamped(chunk)]
         if chunk.HasField("usage"):
             self._usage = chunk.usage
@@ -50,7 +50,7 @@ class StreamShaper:
         for field in ("system_fingerprint", "service_tier"):
             if chunk.HasField(field):
                 setattr(self._stamp, field, getattr(chunk, field))
-        shaped = [shaped for choice in chunk.choices for shaped in self._choice(choice)]
+        shaped = [shaped for choice in chunk.choices for shaped in self._shape_choice(choice)]
         if chunk.extra_json or self._extra:
             self._add_extra(chunk.extra_json, shaped)
         return shaped
@@ -62,28 +62,28 @@ class StreamShaper:
             last.usage.CopyFrom(self._usage)
         return last
 
-    def _is_plain(self, chunk: ChatCompletionChunk) -> bool:
+    def _is_text_only(self, chunk: ChatCompletionChunk) -> bool:
         """Tells whether this is more text of one choice and nothing else, as nearly every chunk is."""
         if len(chunk.choices) != 1 or len(chunk.ListFields()) != 1:
             return False
         choice = chunk.choices[0]
-        if choice.index not in self._begun or choice.HasField("finish_reason"):
+        if choice.index not in self._started or choice.HasField("finish_reason"):
             return False
         return bool(choice.delta.content) and not choice.delta.HasField("role")
 
-    def _choice(self, choice: ChunkChoice) -> Iterator[ChatCompletionChunk]:
+    def _shape_choice(self, choice: ChunkChoice) -> Iterator[ChatCompletionChunk]:
         deltas = _of_one_kind(choice)
         is_end = choice.HasField("finish_reason")
-        if (deltas or is_end) and choice.index not in self._begun:
-            self._begun.add(choice.index)
+        if (deltas or is_end) and choice.index not in self._started:
+            self._started.add(choice.index)
             yield self._only(choice.index, _first(deltas))
         for place, delta in enumerate(deltas):
-            said = self._only(choice.index, delta)
+            is_output = self._only(choice.index, delta)
             if place == 0:
-                _copy(choice, said.choices[0], "logprobs")
+                _copy(choice, is_output.choices[0], "logprobs")
             if place == len(deltas) - 1 and not is_end:
-                _copy(choice, said.choices[0], "extra_json")
-            yield said
+                _copy(choice, is_output.choices[0], "extra_json")
+            yield is_output
         if is_end:
             last = self._only(choice.index, Delta())
             _copy(choice, last.choices[0], "finish_reason", "extra_json")
@@ -145,7 +145,7 @@ def _copy(choice: ChunkChoice, to: ChunkChoice, *fields: Literal["logprobs", "fi
             setattr(to, field, getattr(choice, field))
 
 
-def speaks(choice: ChunkChoice) -> bool:
+def has_output(choice: ChunkChoice) -> bool:
     """Tells whether there is a token in a backend's piece of an answer, or its end, and not only the role."""
     return choice.HasField("finish_reason") or any(
         value for field, value in choice.delta.ListFields() if field.name not in _SILENT

@@ -9,7 +9,7 @@ from parley.core.ports import UpstreamCall
 from parley.v1.message_pb2 import Usage
 
 
-class Kind(Enum):
+class AttemptKind(Enum):
     """Why an attempt is made; the words of the receipt."""
 
     FIRST = "first"
@@ -17,16 +17,16 @@ class Kind(Enum):
     FALLBACK = "fallback"
     HEDGE = "hedge"
     CONTINUATION = "continuation"
-    SPLICE = "splice"
+    SKIP_PREFIX = "skip_prefix"
 
 
-class Outcome(Enum):
+class AttemptOutcome(Enum):
     """How an attempt ended; the words of the receipt."""
 
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
-    MISFIT = "misfit"
+    PREFIX_MISMATCH = "prefix_mismatch"
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -40,8 +40,8 @@ class AttemptRecord:
         price: What the target's tokens cost; None where that is not configured.
         call: The request.
         kind: Why the attempt is made.
-        begun: When it began.
-        resumes: Whether the target is asked to go on from what was delivered.
+        started: When it began.
+        is_continuation: Whether the target is asked to go on from what was delivered.
         first_token: When its first token came.
         ended: When it ended.
         outcome: How it ended.
@@ -55,12 +55,12 @@ class AttemptRecord:
     target_model: str
     price: Price | None
     call: UpstreamCall
-    kind: Kind
-    begun: float
-    resumes: bool = False
+    kind: AttemptKind
+    started: float
+    is_continuation: bool = False
     first_token: float | None = None
     ended: float | None = None
-    outcome: Outcome | None = None
+    outcome: AttemptOutcome | None = None
     error: ParleyError | None = None
     usage: Usage | None = None
     estimated: bool = False

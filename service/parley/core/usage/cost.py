@@ -9,13 +9,13 @@ from parley.core.usage.tokens import BYTES_A_TOKEN, tokens
 from parley.v1.message_pb2 import Delta, Message, Usage
 
 _MILLION = 1_000_000
-_MOST = 2**32 - 1  # what a count can be
+_MAX_COUNT = 2**32 - 1  # what a count can be
 
 
 def estimate(prompt: Iterable[Message], size: int) -> Usage:
     """Estimates what an answer of `size` bytes cost whose backend did not report it: a token for four bytes of text."""
     usage = Usage(prompt_tokens=sum(map(tokens, prompt)), completion_tokens=-(-size // BYTES_A_TOKEN))
-    return counted(usage)
+    return with_total(usage)
 
 
 def is_complete(usage: Usage | None) -> bool:
@@ -23,7 +23,7 @@ def is_complete(usage: Usage | None) -> bool:
     return usage is not None and usage.HasField("prompt_tokens") and usage.HasField("completion_tokens")
 
 
-def completed(reported: Usage | None, prompt: Iterable[Message], size: int) -> Usage:
+def with_estimates(reported: Usage | None, prompt: Iterable[Message], size: int) -> Usage:
     """Returns what a backend has reported of an answer of `size` bytes, with estimates for what is missing."""
     usage = Usage()
     if reported is not None:
@@ -33,7 +33,7 @@ def completed(reported: Usage | None, prompt: Iterable[Message], size: int) -> U
         usage.prompt_tokens = guess.prompt_tokens
     if not usage.HasField("completion_tokens"):
         usage.completion_tokens = guess.completion_tokens
-    return counted(usage)
+    return with_total(usage)
 
 
 def size(message: Message | Delta) -> int:
@@ -46,9 +46,9 @@ def size(message: Message | Delta) -> int:
     return sum(len(text.encode()) for text in texts)
 
 
-def counted(usage: Usage) -> Usage:
+def with_total(usage: Usage) -> Usage:
     """Sets the total of a usage, and returns it."""
-    usage.total_tokens = min(usage.prompt_tokens + usage.completion_tokens, _MOST)
+    usage.total_tokens = min(usage.prompt_tokens + usage.completion_tokens, _MAX_COUNT)
     return usage
 
 
@@ -76,7 +76,7 @@ def cost(usage: Usage, price: Price) -> float:
 def _add(to: object, more: object) -> None:
     for field, value in more.ListFields():  # type: ignore[attr-defined] # any message
         if field.type == FieldDescriptor.TYPE_UINT32:
-            setattr(to, field.name, min(getattr(to, field.name) + value, _MOST))
+            setattr(to, field.name, min(getattr(to, field.name) + value, _MAX_COUNT))
         elif field.type != FieldDescriptor.TYPE_MESSAGE:
             setattr(to, field.name, getattr(to, field.name) + value)
         elif field.name != "cost_details":

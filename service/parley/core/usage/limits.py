@@ -14,7 +14,7 @@ from typing import Self
 
 import structlog
 
-from parley.config import Limits as LimitsConfig
+from parley.config import RateLimits as LimitsConfig
 from parley.core.errors import InvalidRequest, ParleyError, RateLimited
 from parley.core.offload import offload
 from parley.core.ports import Caller, Charge, LimitStore, Reservation
@@ -29,7 +29,7 @@ _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RateLimitStatus:
     """What is left of a limit: of the key's and the account's the one of which less is left.
 
     `kind` is `requests` or `tokens`, `limit` how many there are a minute; all are there again after `reset` seconds.
@@ -41,7 +41,7 @@ class Standing:
     reset: float
 
 
-Told = Callable[[Sequence[Standing]], None]
+OnRateLimit = Callable[[Sequence[RateLimitStatus]], None]
 """Is told how the caller stands, as soon as a call is let in or refused."""
 
 
@@ -53,7 +53,7 @@ class Admission:
         self._prompt = prompt
         self._settle = settle
         self._history: Sequence[Message] = ()
-        self._said: int | None = None
+        self._answer_size: int | None = None
         self._usage: Usage | None = None
 
     @property
@@ -61,33 +61,33 @@ class Admission:
         """The tokens that are reserved and not settled yet."""
         return self._charges
 
-    def goes_on_from(self, history: Sequence[Message]) -> None:
+    def add_history(self, history: Sequence[Message]) -> None:
         """Takes note of what the prompt has besides the request's messages."""
         if self._charges:
             self._history = history
 
-    def saw(self, answer: ChatCompletion | ChatCompletionChunk) -> None:
+    def record_answer(self, answer: ChatCompletion | ChatCompletionChunk) -> None:
         """Takes note of an answer, or of a piece of one."""
         if not self._charges:
             return
-        self._said = self._said or 0
+        self._answer_size = self._answer_size or 0
         if answer.HasField("usage"):
-            self._usage, self._said = answer.usage, 0
+            self._usage, self._answer_size = answer.usage, 0
             return
         for choice in answer.choices:
-            self._said += _size(choice.message if isinstance(answer, ChatCompletion) else choice.delta)  # type: ignore[union-attr]
+            self._answer_size += _size(choice.message if isinstance(answer, ChatCompletion) else choice.delta)  # type: ignore[union-attr]
 
     def used(self) -> int:
         """Returns how many tokens the call has used: what the backend says, else an estimate; 0 before it answered.
 
         Some backends count the prompt ahead: what was said since the latest count is estimated.
         """
-        if self._said is None:
+        if self._answer_size is None:
             return 0
         if self._usage is not None:
-            told = self._usage.total_tokens or self._usage.prompt_tokens + self._usage.completion_tokens
-            return told + _tokens(self._said)
-        return self._prompt + _tokens(self._said + sum(_size(message) for message in self._history))
+            reported = self._usage.total_tokens or self._usage.prompt_tokens + self._usage.completion_tokens
+            return reported + _tokens(self._answer_size)
+        return self._prompt + _tokens(self._answer_size + sum(_size(message) for message in self._history))
 
     def __enter__(self) -> Self:
         return self
@@ -96,9 +96,9 @@ class Admission:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._charges:
-            self._settle(self.hand_over())
+            self._settle(self.take_charges())
 
-    def hand_over(self) -> Sequence[Charge]:
+    def take_charges(self) -> Sequence[Charge]:
         """Returns what settles the reservation, for whoever writes it with the end of a turn. It is done once only."""
         charges, self._charges = self._charges, []
         used = self.used() if charges else 0
@@ -109,40 +109,45 @@ UNLIMITED = Admission((), 0, lambda _: None)
 """Of calls that are not counted."""
 
 
-class Limits:
+class RateLimiter:
     """Lets calls in, for one worker; the store counts for all of them. Without a configuration nothing is counted."""
 
     def __init__(self, config: LimitsConfig | None, store: LimitStore) -> None:
         self._per_minute = _per_minute(config) if config else []
-        self.are_set = bool(self._per_minute)
+        self.enabled = bool(self._per_minute)
         self._store = store
         self._settling: set[asyncio.Task[None]] = set()
 
     async def admit(
-        self, request: CreateChatCompletionRequest, caller: Caller, instructions: str, most: int, told: Told
+        self,
+        request: CreateChatCompletionRequest,
+        caller: Caller,
+        instructions: str,
+        max_tokens: int,
+        on_rate_limit: OnRateLimit,
     ) -> Admission:
-        """Reserves a request, and the tokens of the prompt and of the answer: `most`, or 0 where nothing bounds it.
+        """Reserves a request, and the tokens of the prompt and of the answer: `max_tokens`, or 0 where unbounded.
 
         Raises RateLimited, InvalidRequest for what can never be let in, StoreUnavailable.
         """
-        if not self.are_set:
+        if not self.enabled:
             return UNLIMITED
         prompt = _tokens(len(instructions.encode()) + await offload(_prompt_size, request))
-        amounts = {REQUESTS: 1, TOKENS: prompt + most}
+        amounts = {REQUESTS: 1, TOKENS: prompt + max_tokens}
         charges = [replace(bucket, amount=amounts[bucket.kind]) for bucket in self._buckets(caller)]
         _require_possible(request, charges, prompt)
         reservation = await self._reserve(charges)
-        told(_standings(charges, reservation.left))
+        on_rate_limit(_statuses(charges, reservation.remaining))
         if not reservation.granted:
-            raise _refusal(charges, reservation.left)
+            raise _rate_limited_error(charges, reservation.remaining)
         return Admission(charges, prompt, self._settle)
 
-    async def standings(self, caller: Caller) -> Sequence[Standing]:
+    async def statuses(self, caller: Caller) -> Sequence[RateLimitStatus]:
         """Tells how a caller stands, at no charge. Raises StoreUnavailable."""
-        if not self.are_set:
+        if not self.enabled:
             return ()
         buckets = self._buckets(caller)
-        return _standings(buckets, (await self._store.reserve(buckets)).left)
+        return _statuses(buckets, (await self._store.reserve(buckets)).remaining)
 
     async def close(self) -> None:
         """Waits for what is being settled."""
@@ -151,7 +156,7 @@ class Limits:
 
     def _buckets(self, caller: Caller) -> list[Charge]:
         subjects = {"key": f"key:{caller.key_id}", "account": f"account:{caller.account}"}
-        return [Charge(subjects[whose], kind, per_minute, 0) for whose, kind, per_minute in self._per_minute]
+        return [Charge(subjects[subject], kind, per_minute, 0) for subject, kind, per_minute in self._per_minute]
 
     async def _reserve(self, charges: Sequence[Charge]) -> Reservation:
         """Reserves; a caller who leaves meanwhile leaves no tokens reserved."""
@@ -159,10 +164,10 @@ class Limits:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            task.add_done_callback(lambda done: self._give_back(done, charges))
+            task.add_done_callback(lambda done: self._refund(done, charges))
             raise
 
-    def _give_back(self, task: asyncio.Task[Reservation], charges: Sequence[Charge]) -> None:
+    def _refund(self, task: asyncio.Task[Reservation], charges: Sequence[Charge]) -> None:
         if not task.cancelled() and task.exception() is None and task.result().granted:
             self._settle([replace(charge, amount=-charge.amount) for charge in charges if charge.kind == TOKENS])
 
@@ -182,11 +187,11 @@ class Limits:
 def _per_minute(config: LimitsConfig) -> list[tuple[str, str, int]]:
     """Returns the limits that are set: whose it is, what it counts, how many a minute."""
     limits = [
-        (whose, kind, per_minute)
-        for whose, limit in (("key", config.key), ("account", config.account))
+        (subject, kind, per_minute)
+        for subject, limit in (("key", config.key), ("account", config.account))
         for kind, per_minute in ((REQUESTS, limit.requests_per_minute), (TOKENS, limit.tokens_per_minute))
     ]
-    return [(whose, kind, per_minute) for whose, kind, per_minute in limits if per_minute is not None]
+    return [(subject, kind, per_minute) for subject, kind, per_minute in limits if per_minute is not None]
 
 
 def _require_possible(request: CreateChatCompletionRequest, charges: Sequence[Charge], prompt: int) -> None:
@@ -195,7 +200,7 @@ def _require_possible(request: CreateChatCompletionRequest, charges: Sequence[Ch
     tightest = min(of_tokens, key=lambda charge: charge.per_minute, default=None)
     if tightest is None or tightest.amount <= tightest.per_minute:
         return
-    limit = f"more than the {tightest.per_minute} tokens a minute of this {_whose(tightest)}"
+    limit = f"more than the {tightest.per_minute} tokens a minute of this {_subject_name(tightest)}"
     if prompt > tightest.per_minute:
         raise InvalidRequest(f"`messages` are too long: about {prompt} tokens, {limit}; send less", param="messages")
     name = "max_completion_tokens" if request.HasField("max_completion_tokens") else "max_tokens"
@@ -203,38 +208,38 @@ def _require_possible(request: CreateChatCompletionRequest, charges: Sequence[Ch
     raise InvalidRequest(f"`{name}` is too large: {needed}, {limit}; ask for less", param=name)
 
 
-def _refusal(charges: Sequence[Charge], left: Sequence[float]) -> RateLimited:
+def _rate_limited_error(charges: Sequence[Charge], remaining_by_bucket: Sequence[float]) -> RateLimited:
     """Names the limit that makes the caller wait longest."""
     waits = [
         ((charge.amount - remaining) * 60 / charge.per_minute, charge, remaining)
-        for charge, remaining in zip(charges, left, strict=True)
+        for charge, remaining in zip(charges, remaining_by_bucket, strict=True)
     ]
     wait, charge, remaining = max(waits, key=lambda each: each[0])
     seconds = max(1, math.ceil(round(wait, 9)))
-    counted = _counted(remaining)
+    counted = _whole_units(remaining)
     if charge.kind == REQUESTS:
         what = f"make {charge.per_minute} requests a minute, and {counted} are left"
     else:
         what = f"use {charge.per_minute} tokens a minute: {counted} are left, this request may need {charge.amount}"
-    return RateLimited(f"This {_whose(charge)} may {what}; try again in {seconds} s", seconds)
+    return RateLimited(f"This {_subject_name(charge)} may {what}; try again in {seconds} s", seconds)
 
 
-def _standings(charges: Sequence[Charge], left: Sequence[float]) -> list[Standing]:
-    standings = []
+def _statuses(charges: Sequence[Charge], remaining_by_bucket: Sequence[float]) -> list[RateLimitStatus]:
+    statuses = []
     for kind in (REQUESTS, TOKENS):
-        pairs = zip(charges, left, strict=True)
+        pairs = zip(charges, remaining_by_bucket, strict=True)
         found = [(remaining, charge.per_minute) for charge, remaining in pairs if charge.kind == kind]
         if found:
             remaining, limit = min(found)
-            standings.append(Standing(kind, limit, _counted(remaining), (limit - remaining) * 60 / limit))
-    return standings
+            statuses.append(RateLimitStatus(kind, limit, _whole_units(remaining), (limit - remaining) * 60 / limit))
+    return statuses
 
 
-def _whose(charge: Charge) -> str:
+def _subject_name(charge: Charge) -> str:
     return charge.subject.partition(":")[0]
 
 
-def _counted(remaining: float) -> int:
+def _whole_units(remaining: float) -> int:
     """Returns how many whole ones are left."""
     return max(0, math.floor(remaining + _ROUNDING))
 

@@ -16,7 +16,7 @@ def receipt(attempts: Sequence[AttemptRecord]) -> Receipt:
     written = Receipt(duration_ms=0)
     if not attempts:
         return written
-    start = attempts[0].begun
+    start = attempts[0].started
     written.attempts.extend(_attempt(attempt, start) for attempt in attempts)
     used = usage_cost.total(attempt.usage for attempt in attempts if attempt.usage is not None)
     if used is not None:
@@ -35,15 +35,15 @@ def _attempt(attempt: AttemptRecord, start: float) -> receipt_pb2.Attempt:
         target_model=attempt.target_model or None,
         kind=attempt.kind.value,
         outcome=attempt.outcome.value if attempt.outcome else "",
-        started_ms=_ms(start, attempt.begun),
-        duration_ms=_ms(attempt.begun, attempt.ended),
+        started_ms=_ms(start, attempt.started),
+        duration_ms=_ms(attempt.started, attempt.ended),
         usage=attempt.usage,
         estimated=attempt.estimated or None,
     )
     if attempt.error is not None:
         written.reason = ErrorReason.Name(attempt.error.reason).removeprefix(_PREFIX)
     if attempt.first_token is not None:
-        written.first_token_ms = _ms(attempt.begun, attempt.first_token)
+        written.first_token_ms = _ms(attempt.started, attempt.first_token)
     if attempt.usage is not None and attempt.price is not None:
         written.cost = usage_cost.cost(attempt.usage, attempt.price)
     return written

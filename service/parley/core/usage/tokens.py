@@ -13,10 +13,10 @@ _MEDIA = frozenset({"image_url", "input_audio", "file"})
 
 def tokens(message: Message) -> int:
     """Estimates what a message costs a model: a token for four bytes of text, a thousand for an image or a sound."""
-    said = [message.reasoning_content, message.refusal, message.function_call.name, message.function_call.arguments]
+    texts = [message.reasoning_content, message.refusal, message.function_call.name, message.function_call.arguments]
     for call in message.tool_calls:
-        said += (call.function.name, call.function.arguments, call.custom.name, call.custom.input)
-    size = weight(message.content) + len("".join(said).encode())
+        texts += (call.function.name, call.function.arguments, call.custom.name, call.custom.input)
+    size = weight(message.content) + len("".join(texts).encode())
     return _TOKENS_A_MESSAGE + size // BYTES_A_TOKEN
 
 

@@ -8,7 +8,7 @@ REPLAYED = ("idempotent-replayed", "true")
 """Metadata of an answer that was given before, to the same key."""
 
 _KEY = "Idempotency-Key"
-_LONGEST_KEY = 255
+_MAX_KEY_LENGTH = 255
 
 
 def idempotency_key(endpoint: str) -> Key | None:
@@ -16,6 +16,6 @@ def idempotency_key(endpoint: str) -> Key | None:
     text = current().metadata.get(_KEY.lower())
     if text is None:
         return None
-    if not (1 <= len(text) <= _LONGEST_KEY and text.isascii() and text.isprintable()):
-        raise InvalidRequest(f"`{_KEY}` must be 1 to {_LONGEST_KEY} printable ASCII characters", param=_KEY)
+    if not (1 <= len(text) <= _MAX_KEY_LENGTH and text.isascii() and text.isprintable()):
+        raise InvalidRequest(f"`{_KEY}` must be 1 to {_MAX_KEY_LENGTH} printable ASCII characters", param=_KEY)
     return Key(endpoint, text)

@@ -3,20 +3,20 @@
 import math
 from collections.abc import Iterable
 
-from parley.core.usage.limits import Standing
+from parley.core.usage.limits import RateLimitStatus
 
 _SECOND = 1000  # milliseconds
 
 
-def metadata(standings: Iterable[Standing]) -> tuple[tuple[str, str], ...]:
+def metadata(statuses: Iterable[RateLimitStatus]) -> tuple[tuple[str, str], ...]:
     """Returns `x-ratelimit-limit-requests` and so on, for each kind of limit that the caller has."""
     return tuple(
-        (f"x-ratelimit-{what}-{standing.kind}", value)
-        for standing in standings
+        (f"x-ratelimit-{what}-{status.kind}", value)
+        for status in statuses
         for what, value in (
-            ("limit", str(standing.limit)),
-            ("remaining", str(standing.remaining)),
-            ("reset", duration(standing.reset)),
+            ("limit", str(status.limit)),
+            ("remaining", str(status.remaining)),
+            ("reset", duration(status.reset)),
         )
     )
 

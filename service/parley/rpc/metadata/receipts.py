@@ -9,7 +9,7 @@ from parley.v1.message_pb2 import Usage
 from parley.v1.receipt_pb2 import Attempt, Receipt
 
 # Trailing metadata of 8 KiB are what every caller takes. Bytes travel as base64, beside an error at its longest.
-_LARGEST = 2048
+_MAX_SIZE = 2048
 _KEY = "parley-receipt-bin"
 _DONE = "completed"
 _DETAILS: tuple[Literal["prompt_tokens_details", "completion_tokens_details"], ...] = (
@@ -49,7 +49,7 @@ def _fitting(receipt: Receipt) -> Receipt:
 
     Unknown fields of a usage are left out first: the answer has them.
     """
-    if receipt.ByteSize() <= _LARGEST:
+    if receipt.ByteSize() <= _MAX_SIZE:
         return receipt
     cut = Receipt()
     cut.CopyFrom(receipt)
@@ -57,10 +57,10 @@ def _fitting(receipt: Receipt) -> Receipt:
     for spent in parts:
         if spent.HasField("usage"):
             _drop_unknown(spent.usage)
-    while cut.attempts and cut.ByteSize() > _LARGEST:
+    while cut.attempts and cut.ByteSize() > _MAX_SIZE:
         del cut.attempts[1 if len(cut.attempts) > 2 else 0]  # noqa: PLR2004 - the first and the last go at last
         cut.left_out = len(receipt.attempts) - len(cut.attempts)
-    if cut.ByteSize() > _LARGEST:
+    if cut.ByteSize() > _MAX_SIZE:
         cut.usage.ClearField("cost_details")
     return cut
 

@@ -8,15 +8,15 @@ from typing import Any, Literal
 import grpc
 from google.api.httpbody_pb2 import HttpBody
 
-from parley.core.chat import Chat, Terms
+from parley.core.chat import CallOptions, Chat
 from parley.core.errors import InvalidRequest
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.proto_json import dumps, from_message
 from parley.core.offload import offload
 from parley.core.sessions.idempotency import COMPLETIONS, Key
 from parley.rpc import errors, sse
-from parley.rpc.call import Call, caller, current, note_receipt, note_replay, note_standings
-from parley.rpc.interceptors import Context, failed, remaining
+from parley.rpc.call import Call, caller, current, record_rate_limits, record_receipt, record_replay
+from parley.rpc.interceptors import Context, record_failure, remaining
 from parley.rpc.metadata import rate_limits
 from parley.rpc.metadata.idempotency import REPLAYED, idempotency_key
 from parley.rpc.unknown_fields import fill_structs
@@ -52,20 +52,20 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         return HttpBody(content_type="application/json", data=dumps(from_message(completion, nulls=_has_nulls())))
 
     async def _complete(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
-        key = await self._prepare(request, streamed=False)
-        completion = await self._chat.complete(request, caller(), _terms(context, key))
+        key = await self._prepare(request, is_stream=False)
+        completion = await self._chat.complete(request, caller(), _call_options(context, key))
         await _send_headers(context, completion)
-        _note_answer(current(), completion)
+        _record_answer(current(), completion)
         return completion
 
     async def StreamChatCompletion(  # type: ignore[override] # gRPC's reader/writer form
         self, request: CreateChatCompletionRequest, context: Context
     ) -> None:
         """Answers in typed chunks."""
-        key = await self._prepare(request, streamed=True)
+        key = await self._prepare(request, is_stream=True)
         async with aclosing(self._chunks(request, context, key)) as chunks:
-            async for together in chunks:
-                for chunk in together:
+            async for batch in chunks:
+                for chunk in batch:
                     fill_structs(chunk)
                     if chunk.sequence == 0:
                         await _send_headers(context, chunk)
@@ -75,26 +75,26 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         self, request: CreateChatCompletionRequest, context: Context
     ) -> None:
         """Answers in server-sent events."""
-        key = await self._prepare(request, streamed=True)
+        key = await self._prepare(request, is_stream=True)
         writer = sse.EventWriter(include_usage=request.stream_options.include_usage, nulls=_has_nulls())
         output = _EventOutput(context, self._keep_alive_seconds)
         try:
             async with aclosing(self._chunks(request, context, key)) as chunks:
-                async for together in chunks:
-                    await output.write(writer.events(together), together[0] if together else None)
+                async for batch in chunks:
+                    await output.write(writer.events(batch), batch[0] if batch else None)
         except BaseException as error:
-            failure = failed(current(), error) if output.begun else None
+            failure = record_failure(current(), error) if output.started else None
             if failure is None:
                 raise
             await output.write(sse.error_event(failure, current().metadata.get(_ERROR_FORM)))
         finally:
             output.close()
 
-    async def _prepare(self, request: CreateChatCompletionRequest, *, streamed: bool) -> Key | None:
+    async def _prepare(self, request: CreateChatCompletionRequest, *, is_stream: bool) -> Key | None:
         """Takes over what the metadata say, takes null for nothing, and checks the request; returns its key."""
         call = current()
         _name_session(request, call.metadata.get(_SESSION))
-        call.noted["model"] = request.model[:256]
+        call.log_fields["model"] = request.model[:256]
         if call.metadata.get(_FORM) == "whole":
             request.ClearField("stream")
             request.ClearField("stream_options")
@@ -103,17 +103,17 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
                 request.ClearField(name)
         needed = _MODEL in call.metadata or not (self._chat.has_default_model or request.session_id)
         found = errors.read_mirror(call.metadata.get(_VIOLATIONS, ""))
-        await offload(validate, request, streamed=streamed, model_required=needed, found=found)
+        await offload(validate, request, is_stream=is_stream, model_required=needed, found=found)
         return idempotency_key(COMPLETIONS)
 
     async def _chunks(
         self, request: CreateChatCompletionRequest, context: Context, key: Key | None
     ) -> AsyncGenerator[list[ChatCompletionChunk], None]:
-        async with aclosing(self._chat.stream(request, caller(), _terms(context, key))) as chunks:
-            async for together in chunks:
-                if together and not together[-1].choices:
-                    _note_answer(current(), together[-1])
-                yield together
+        async with aclosing(self._chat.stream(request, caller(), _call_options(context, key))) as chunks:
+            async for batch in chunks:
+                if batch and not batch[-1].choices:
+                    _record_answer(current(), batch[-1])
+                yield batch
 
 
 class _EventOutput:
@@ -121,21 +121,21 @@ class _EventOutput:
 
     def __init__(self, context: Context, keep_alive_seconds: float) -> None:
         self._context = context
-        self._patience = keep_alive_seconds
+        self._interval = keep_alive_seconds
         self._writing = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._last = self._loop.time()
         self._keeper = self._loop.create_task(self._keep_alive())
-        self.begun = False
+        self.started = False
 
     async def write(self, data: bytes, chunk: ChatCompletionChunk | None = None) -> None:
         """Writes bytes, none is nothing. The headers go with the first ones: what is known then, and of the chunk."""
         if not data:
             return
         async with self._writing:
-            if not self.begun:
+            if not self.started:
                 await _send_headers(self._context, chunk)
-            self.begun = True
+            self.started = True
             self._last = self._loop.time()
             await _write(self._context, HttpBody(content_type="text/event-stream", data=data))
 
@@ -146,10 +146,10 @@ class _EventOutput:
     async def _keep_alive(self) -> None:
         while True:
             silent = self._loop.time() - self._last
-            await asyncio.sleep(self._patience - silent)
-            if current().standings is None:
+            await asyncio.sleep(self._interval - silent)
+            if current().rate_limits is None:
                 self._last = self._loop.time()  # not let in yet: a refusal must still find the headers unsent
-            elif self._loop.time() - self._last >= self._patience:
+            elif self._loop.time() - self._last >= self._interval:
                 with suppress(grpc.aio.InternalError):  # the caller has left: the handler is told so itself
                     await self.write(sse.KEEP_ALIVE)
 
@@ -177,13 +177,13 @@ def _has_nulls() -> bool:
     return _NULLS in current().metadata
 
 
-def _terms(context: Context, key: Key | None) -> Terms:
-    return Terms(remaining(context), key, note_standings, note_replay, note_receipt)
+def _call_options(context: Context, key: Key | None) -> CallOptions:
+    return CallOptions(remaining(context), key, record_rate_limits, record_replay, record_receipt)
 
 
 async def _send_headers(context: Context, answer: ChatCompletion | ChatCompletionChunk | None) -> None:
     """Sends ahead how the caller stands with its limits, the session's id, and that the answer comes again."""
-    headers = rate_limits.metadata(current().standings or ())
+    headers = rate_limits.metadata(current().rate_limits or ())
     if answer is not None and answer.HasField("session_id"):
         headers = (*headers, (_SESSION, answer.session_id))
     if current().replayed:
@@ -192,10 +192,10 @@ async def _send_headers(context: Context, answer: ChatCompletion | ChatCompletio
         await context.send_initial_metadata(headers)
 
 
-def _note_answer(call: Call, answer: Any) -> None:
+def _record_answer(call: Call, answer: Any) -> None:
     """Notes for the log line what was answered."""
-    call.noted["model"] = answer.model
+    call.log_fields["model"] = answer.model
     if answer.HasField("session_id"):
-        call.noted["session"] = answer.session_id
-    call.noted["prompt_tokens"] = answer.usage.prompt_tokens
-    call.noted["completion_tokens"] = answer.usage.completion_tokens
+        call.log_fields["session"] = answer.session_id
+    call.log_fields["prompt_tokens"] = answer.usage.prompt_tokens
+    call.log_fields["completion_tokens"] = answer.usage.completion_tokens

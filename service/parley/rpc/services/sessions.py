@@ -16,16 +16,16 @@ from parley.core.ports import Claim, SessionFilter, Store
 from parley.core.sessions import export
 from parley.core.sessions.idempotency import KeyedWrites
 from parley.rpc import errors
-from parley.rpc.call import caller, current, note_replay
-from parley.rpc.interceptors import Context, failed
+from parley.rpc.call import caller, current, record_replay
+from parley.rpc.interceptors import Context, record_failure
 from parley.rpc.metadata.idempotency import REPLAYED, idempotency_key
 from parley.rpc.unknown_fields import fill_structs
 from parley.v1 import sessions_pb2 as messages
 from parley.v1 import sessions_pb2_grpc as services
 
 _PAGE_SIZE = 100
-_LARGEST_PAGE = 1000
-_PIECE = 256 * 1024  # bytes of an export in one message: callers take 4 MiB by default, and a line may be longer
+_MAX_PAGE_SIZE = 1000
+_CHUNK_SIZE = 256 * 1024  # bytes of an export in one message: callers take 4 MiB by default, and a line may be longer
 _SESSION = "x-chat-session-id"
 
 T = TypeVar("T")
@@ -100,7 +100,7 @@ class SessionsServicer(services.SessionsServicer):
                     await output.add(export.line(message))
             await output.flush()
         except BaseException as error:
-            failure = failed(current(), error) if output.begun else None
+            failure = record_failure(current(), error) if output.started else None
             if failure is None:
                 raise
             await output.write(_error_line(failure))
@@ -148,7 +148,7 @@ class SessionsServicer(services.SessionsServicer):
         """Makes a write once for the call's `Idempotency-Key`, and sends ahead that the answer comes again."""
         answer, replayed = await self._keyed.once(idempotency_key(endpoint), caller().account, request, write, read)
         if replayed:
-            note_replay()
+            record_replay()
             await context.send_initial_metadata((REPLAYED,))
         return answer
 
@@ -159,25 +159,25 @@ class _Output:
     def __init__(self, session_id: str, context: Context) -> None:
         self._session_id = session_id
         self._context = context
-        self._waiting = bytearray()
-        self.begun = False
+        self._buffered = bytearray()
+        self.started = False
 
     async def add(self, line: bytes) -> None:
         """Takes a line; writes when a piece is full."""
-        self._waiting += line
-        if len(self._waiting) >= _PIECE:
+        self._buffered += line
+        if len(self._buffered) >= _CHUNK_SIZE:
             await self.flush()
 
     async def flush(self) -> None:
         """Writes what has been taken."""
-        data, self._waiting = self._waiting, bytearray()
-        for start in range(0, len(data) or 1, _PIECE):
-            await self.write(bytes(data[start : start + _PIECE]))
+        data, self._buffered = self._buffered, bytearray()
+        for start in range(0, len(data) or 1, _CHUNK_SIZE):
+            await self.write(bytes(data[start : start + _CHUNK_SIZE]))
 
     async def write(self, data: bytes) -> None:
         """Writes one piece at once."""
-        if not self.begun:
-            self.begun = True
+        if not self.started:
+            self.started = True
             await self._context.send_initial_metadata(((_SESSION, self._session_id),))
         await self._context.write(HttpBody(content_type="application/jsonl", data=data))
 
@@ -197,6 +197,6 @@ def _chosen(request: messages.ListSessionsRequest) -> SessionFilter:
 
 def _page_size(request: messages.ListSessionsRequest | messages.ListSessionMessagesRequest) -> int:
     size = request.page_size if request.HasField("page_size") else _PAGE_SIZE
-    if not 1 <= size <= _LARGEST_PAGE:
-        raise InvalidRequest(f"`page_size` must be between 1 and {_LARGEST_PAGE}", param="page_size")
+    if not 1 <= size <= _MAX_PAGE_SIZE:
+        raise InvalidRequest(f"`page_size` must be between 1 and {_MAX_PAGE_SIZE}", param="page_size")
     return size

@@ -12,19 +12,19 @@ from parley.core.ports import ApiKey, Charge, Claim, Reaped, Reservation, Sessio
 from parley.stores import paging
 from parley.stores.postgres import claims, deletion, keys, limits, reaper, schema, sessions, turns
 from parley.stores.postgres.claims import renew_claims
-from parley.stores.postgres.database import Connection, Database, Patience, WrongSchema
+from parley.stores.postgres.database import Connection, Database, Timeouts, WrongSchema
 from parley.stores.postgres.pool import Pool
-from parley.stores.postgres.releases import Releases
+from parley.stores.postgres.releases import LeaseWaiters
 from parley.stores.postgres.replication import warn_of_asynchronous_standbys
 from parley.stores.postgres.rows import Now
 from parley.stores.postgres.turns import renew_turns
-from parley.stores.purging import PURGE_SECONDS, Place, purge_all, purge_session
+from parley.stores.purging import PURGE_SECONDS, PurgeCursor, purge_all, purge_session
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
-__all__ = ["Patience", "PostgresStore", "upgrade"]
+__all__ = ["PostgresStore", "Timeouts", "upgrade"]
 
 T = TypeVar("T")
-_PATIENCE = Patience()
+_TIMEOUTS = Timeouts()
 _SKEW_SECONDS = 5.0
 
 _log = structlog.get_logger()
@@ -45,7 +45,7 @@ class PostgresStore:
         *,
         clock: Callable[[], float] | None = None,
         wall: Callable[[], float] | None = None,
-        patience: Patience = _PATIENCE,
+        timeouts: Timeouts = _TIMEOUTS,
         pooled: bool = False,
         purge_seconds: float = PURGE_SECONDS,
     ) -> None:
@@ -57,9 +57,9 @@ class PostgresStore:
         self._clock: Callable[[], Now] = clock or (lambda: None)
         self._wall = wall or clock or time.time
         self._skewed = False
-        self._database = Database(url, patience, pooled=pooled)
+        self._database = Database(url, timeouts, pooled=pooled)
         self._pool = Pool(self._database, size)
-        self._releases = Releases(self._database, self._pool, self._clock)
+        self._lease_waiters = LeaseWaiters(self._database, self._pool, self._clock)
 
     @classmethod
     async def open(  # noqa: PLR0913 - the first two are the configuration's, the others for tests
@@ -69,25 +69,25 @@ class PostgresStore:
         *,
         clock: Callable[[], float] | None = None,
         wall: Callable[[], float] | None = None,
-        patience: Patience = _PATIENCE,
+        timeouts: Timeouts = _TIMEOUTS,
         pooled: bool = False,
-        may_be_away: bool = False,
+        allow_unavailable: bool = False,
         purge_seconds: float = PURGE_SECONDS,
     ) -> Self:
         """Makes the schema in a database that has none, checks it in one that has. Raises StoreUnavailable.
 
-        `may_be_away`: where the server cannot be reached, the store is opened all the same, and finds it later.
+        `allow_unavailable`: where the server cannot be reached, the store is opened all the same, and finds it later.
         """
-        store = cls(url, size, clock=clock, wall=wall, patience=patience, pooled=pooled, purge_seconds=purge_seconds)
+        store = cls(url, size, clock=clock, wall=wall, timeouts=timeouts, pooled=pooled, purge_seconds=purge_seconds)
         try:
             await schema.ensure(store._database)
         except WrongSchema:
             raise
         except StoreUnavailable:
-            if not may_be_away:
+            if not allow_unavailable:
                 raise
             return store
-        if may_be_away:  # a service, which makes promises; a command makes none
+        if allow_unavailable:  # a service, which makes promises; a command makes none
             await warn_of_asynchronous_standbys(store._database)
         return store
 
@@ -116,7 +116,7 @@ class PostgresStore:
     async def wait_for_release(self, session_id: str, seconds: float) -> None:
         """Waits until the database tells that the session is free."""
         _known(session_id)
-        await self._releases.wait(session_id, seconds)
+        await self._lease_waiters.wait(session_id, seconds)
 
     async def get_session(self, account: str, session_id: str) -> Session:
         """Reads one session. Raises SessionNotFound."""
@@ -156,7 +156,7 @@ class PostgresStore:
         _known(session_id)
         await self._pool.run(lambda db: deletion.mark_deleted(db, account, session_id, self._clock(), claim, reply))
         with suppress(StoreUnavailable):  # the session is deleted; `purge` removes the rest
-            await purge_session(lambda place: self._purge(session_id, place), time.monotonic() + self._purge_seconds)
+            await purge_session(lambda cursor: self._purge(session_id, cursor), time.monotonic() + self._purge_seconds)
 
     async def purge(self) -> bool:
         """Removes rows of deleted sessions in batches. Returns whether there may be more."""
@@ -168,7 +168,7 @@ class PostgresStore:
         Nothing is deleted for its age while this process's clock and the database's differ: one of them is wrong.
         """
         crashed = await self._pool.run(lambda db: reaper.reap_crashed(db, self._clock(), limit))
-        await self._pool.run(lambda db: reaper.give_back(db, self._clock(), limit))
+        await self._pool.run(lambda db: reaper.refund_reservations(db, self._clock(), limit))
         if not await self._clocks_agree():
             return Reaped(crashed)
         old = 0
@@ -214,7 +214,7 @@ class PostgresStore:
     async def reserve(self, charges: Sequence[Charge]) -> Reservation:
         """Takes all charges, or none."""
         if not charges:
-            return Reservation(granted=True, left=())
+            return Reservation(granted=True, remaining=())
         return await self._pool.run(lambda db: limits.reserve(db, charges, self._clock()))
 
     async def settle(self, charges: Sequence[Charge]) -> None:
@@ -228,25 +228,25 @@ class PostgresStore:
 
     async def close(self) -> None:
         """Finishes what is being written, then closes."""
-        await self._releases.close()
+        await self._lease_waiters.close()
         await self._pool.close()
 
     async def _clocks_agree(self) -> bool:
         """Compares this process's wall clock with the database's, and logs once where they begin to differ."""
         before = self._wall()
-        theirs = await self._read(lambda db: reaper.database_time(db, self._clock()))
-        differs = not before - _SKEW_SECONDS < theirs < self._wall() + _SKEW_SECONDS
+        database_time = await self._read(lambda db: reaper.database_time(db, self._clock()))
+        differs = not before - _SKEW_SECONDS < database_time < self._wall() + _SKEW_SECONDS
         if differs and not self._skewed:
             _log.error(
                 "this machine's clock differs from the database's: this process deletes nothing for its age; "
                 "set the clocks by NTP",
-                seconds=round(before - theirs, 1),
+                seconds=round(before - database_time, 1),
             )
         self._skewed = differs
         return not differs
 
-    async def _purge(self, session_id: str, place: Place) -> Place | None:
-        return await self._pool.run(lambda db: deletion.purge_batch(db, session_id, place, self._clock()))
+    async def _purge(self, session_id: str, cursor: PurgeCursor) -> PurgeCursor | None:
+        return await self._pool.run(lambda db: deletion.purge_batch(db, session_id, cursor, self._clock()))
 
     async def _read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         return await self._pool.read(work)
@@ -257,7 +257,7 @@ async def upgrade(url: str, *, pooled: bool = False) -> tuple[int, int]:
 
     Raises StoreUnavailable.
     """
-    return await schema.upgrade(Database(url, _PATIENCE, pooled=pooled))
+    return await schema.upgrade(Database(url, _TIMEOUTS, pooled=pooled))
 
 
 def _known(session_id: str) -> None:

@@ -11,7 +11,7 @@ REOPEN_SECONDS = 0.5
 """And opens another one after this pause, unless a worker that waits for one was faster."""
 
 
-class Capacity:
+class ConnectionLimit:
     """Decides when a worker opens connections, and when it gives one up.
 
     A pooler in session mode, or a server at its `max_connections`, has a connection for a worker only when another
@@ -23,8 +23,8 @@ class Capacity:
         """Allows up to `size` connections."""
         self._size = size
         self._limit = size  # how many were open when the server was full
-        self._full_until = -inf
-        self._given_up = -inf
+        self._at_limit_until = -inf
+        self._closed_at = -inf
         self.opening_since = inf
         """When an attempt to open one more began that has not ended."""
 
@@ -33,22 +33,22 @@ class Capacity:
         if count == 0:
             return True
         now = _now()
-        if now < self._given_up + REOPEN_SECONDS:
+        if now < self._closed_at + REOPEN_SECONDS:
             return False
-        return count < (self._limit if now < self._full_until else self._size)
+        return count < (self._limit if now < self._at_limit_until else self._size)
 
-    def note_full(self, count: int) -> None:
+    def record_limit(self, count: int) -> None:
         """Records that the server had no room beside `count` connections."""
         self._limit = count
-        self._full_until = _now() + FULL_SECONDS
+        self._at_limit_until = _now() + FULL_SECONDS
 
-    def gives_up_one(self, count: int) -> bool:
+    def should_close_one(self, count: int) -> bool:
         """Tells whether one of `count` connections, which are all needed, is to be closed for another worker."""
         now = _now()
-        is_at_limit = count == self._size or now < self._full_until or now > self.opening_since + REOPEN_SECONDS
-        if count == 1 or not is_at_limit or now < self._given_up + TURNOVER_SECONDS:
+        is_at_limit = count == self._size or now < self._at_limit_until or now > self.opening_since + REOPEN_SECONDS
+        if count == 1 or not is_at_limit or now < self._closed_at + TURNOVER_SECONDS:
             return False
-        self._given_up = now
+        self._closed_at = now
         return True
 
 

@@ -33,7 +33,7 @@ FROM unnest($3::text[], $4::text[], $5::text[], $6::bigint[]) AS held (account, 
 WHERE claim.account = held.account AND claim.method = held.method AND claim.key = held.key
 AND claim.fence = held.fence AND claim.lease_expires IS NOT NULL
 """
-_TRIES = 10
+_MAX_TRIES = 10
 
 
 async def claim(  # noqa: PLR0913, PLR0917 - the port's arguments
@@ -41,7 +41,7 @@ async def claim(  # noqa: PLR0913, PLR0917 - the port's arguments
 ) -> Claim | bytes:
     """Claims the key, or returns the reply that it has. Raises KeyInUse, KeyReused, ReplyDeleted."""
     place = (account, method, key)
-    for _ in range(_TRIES):
+    for _ in range(_MAX_TRIES):
         fence = await db.fetchval(_CLAIM, now, *place, digest, lease_seconds)
         if fence is not None:
             return Claim(*place, fence)

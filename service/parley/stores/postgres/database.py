@@ -47,7 +47,7 @@ _SAFE_PLACE = re.compile(r"[\w.,:\[\]%-]*(/[\w.%-]*)?")
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """How many seconds the server may take.
 
     `connect` bounds a connection, `command` all of one call, `verify` the probe after a call that was not finished in
@@ -71,8 +71,8 @@ class Database:
     session of the server: nothing is prepared, and every call is a transaction that brings its settings along.
     """
 
-    def __init__(self, url: str, patience: Patience, *, pooled: bool = False) -> None:
-        self.patience = patience
+    def __init__(self, url: str, timeouts: Timeouts, *, pooled: bool = False) -> None:
+        self.timeouts = timeouts
         self.pooled = pooled
         self.name = _name(url)
         self._url = url
@@ -86,11 +86,11 @@ class Database:
         Raises StoreUnavailable.
         """
         try:
-            async with asyncio.timeout(self.patience.connect):
+            async with asyncio.timeout(self.timeouts.connect):
                 connection = await asyncpg.connect(
                     self._url,
-                    timeout=self.patience.connect,
-                    command_timeout=self.patience.command,
+                    timeout=self.timeouts.connect,
+                    command_timeout=self.timeouts.command,
                     statement_cache_size=0 if self.pooled else 100,
                     server_settings={"application_name": "parley"},
                 )
@@ -127,7 +127,7 @@ class Database:
             yield
             return
         async with connection.transaction():
-            await connection.execute(_PREPARE_TRANSACTION.replace("$1", f"'{self.patience.command:.3f}s'"))
+            await connection.execute(_PREPARE_TRANSACTION.replace("$1", f"'{self.timeouts.command:.3f}s'"))
             yield
 
     async def _prepare(self, connection: Connection, *, check: bool) -> None:
@@ -138,7 +138,7 @@ class Database:
             await self._require_fit(connection, _PREPARE_SESSION, check=check)
 
     async def _require_fit(self, connection: Connection, prepare: str, *, check: bool) -> None:
-        settings = await connection.fetchrow(prepare, f"{self.patience.command:.3f}s")
+        settings = await connection.fetchrow(prepare, f"{self.timeouts.command:.3f}s")
         assert settings is not None  # noqa: S101 - for the type checker
         if settings["marker"] and not self.pooled:
             raise StoreMisconfigured(f"{self.name}: {_POOLER}")
@@ -182,7 +182,7 @@ def is_timeout(error: BaseException) -> bool:
     return isinstance(error, TimeoutError | asyncpg.QueryCanceledError)
 
 
-def is_full(error: BaseException | None) -> bool:
+def is_at_connection_limit(error: BaseException | None) -> bool:
     """Tells whether the server, or a pooler before it, has no room for one more connection."""
     if isinstance(error, asyncpg.PostgresError) and _POOLER_FULL in str(error):
         return True
@@ -194,7 +194,7 @@ def is_contention(error: BaseException) -> bool:
     return isinstance(error, asyncpg.PostgresError) and error.sqlstate in _CONTENTION
 
 
-def is_standby(error: BaseException) -> bool:
+def is_read_only_server(error: BaseException) -> bool:
     """Tells whether the server has stopped to take writes."""
     return isinstance(error, asyncpg.ReadOnlySQLTransactionError)
 

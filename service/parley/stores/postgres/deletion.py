@@ -7,7 +7,7 @@ from parley.stores.postgres import limits
 from parley.stores.postgres.claims import end_claim
 from parley.stores.postgres.database import Connection
 from parley.stores.postgres.rows import Now, now
-from parley.stores.purging import BATCH_ROWS, END, Place, batch_end
+from parley.stores.purging import BATCH_ROWS, END, PurgeCursor, batch_end
 
 # The new fence keeps a worker that slept past its lease from writing.
 _MARK = f"""
@@ -79,7 +79,7 @@ async def find_deleted(db: Connection) -> str | None:
     return session_id
 
 
-async def purge_batch(db: Connection, session_id: str, place: Place, now: Now) -> Place | None:
+async def purge_batch(db: Connection, session_id: str, cursor: PurgeCursor, now: Now) -> PurgeCursor | None:
     """Removes rows of a deleted session, beginning with a message; gives back what its crashed turn had reserved.
 
     Returns:
@@ -90,9 +90,9 @@ async def purge_batch(db: Connection, session_id: str, place: Place, now: Now) -
         if await db.fetchval(_LOCK, session_id) is None:
             return None
         replies = await db.fetch(_FORGET_REPLIES, session_id)
-        end = batch_end([tuple(row) for row in await db.fetch(_MESSAGES, session_id, *place)])
-        await db.execute(_REMOVE_MESSAGES, session_id, *place, *end)
-        turns = await db.fetch(_REMOVE_TURNS, session_id, place.turn, end.turn)
+        end = batch_end([tuple(row) for row in await db.fetch(_MESSAGES, session_id, *cursor)])
+        await db.execute(_REMOVE_MESSAGES, session_id, *cursor, *end)
+        turns = await db.fetch(_REMOVE_TURNS, session_id, cursor.turn, end.turn)
         reserved = [row["reserved"] for row in turns if row["reserved"] is not None]
         if charges := [charge for one in reserved for charge in records.returned_charges(one)]:
             await limits.settle(db, charges, now)

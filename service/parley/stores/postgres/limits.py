@@ -29,13 +29,13 @@ _RESERVE = "SELECT granted, used FROM parley.reserve($1, $2, $3, $4, $5)"
 
 async def reserve(db: Connection, charges: Sequence[Charge], now: Now) -> Reservation:
     """Takes all charges where every one fits, else none."""
-    made = await db.fetchrow(_RESERVE, *_columns(charges), now)
-    assert made is not None  # noqa: S101 - for the type checker
-    left = (
-        charge.per_minute - used - made["granted"] * charge.amount
-        for charge, used in zip(charges, made["used"], strict=True)
+    granted_row = await db.fetchrow(_RESERVE, *_columns(charges), now)
+    assert granted_row is not None  # noqa: S101 - for the type checker
+    remaining = (
+        charge.per_minute - used - granted_row["granted"] * charge.amount
+        for charge, used in zip(charges, granted_row["used"], strict=True)
     )
-    return Reservation(made["granted"], tuple(left))
+    return Reservation(granted_row["granted"], tuple(remaining))
 
 
 async def settle(db: Connection, charges: Sequence[Charge], now: Now) -> None:

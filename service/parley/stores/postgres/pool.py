@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from parley.core.errors import StoreUnavailable
-from parley.stores.postgres.capacity import Capacity
+from parley.stores.postgres.capacity import ConnectionLimit
 from parley.stores.postgres.database import (
     Connection,
     Database,
+    is_at_connection_limit,
     is_contention,
-    is_full,
-    is_standby,
+    is_read_only_server,
     is_timeout,
     outage,
 )
@@ -24,13 +24,13 @@ from parley.stores.postgres.idle import IdleConnections
 
 T = TypeVar("T")
 
-_TRIES = 6
+_MAX_TRIES = 6
 _PAUSE = 0.01
 # Plans of statements are kept for so long. Those that were made while the tables were small would be kept until the
 # server looks at the tables by itself, and read whole sessions meanwhile.
 _PLAN_SECONDS = 15.0
 _CHECK_SECONDS = 5.0  # between two checks that write
-_LONGEST_PROBE = 15.0  # a write that hangs is waited for so long before another one is tried
+_MAX_PROBE_SECONDS = 15.0  # a write that hangs is waited for so long before another one is tried
 _UNWRITABLE = "it answers reads, and does not complete writes; see whether a synchronous standby is gone"
 # It waits for the disk and for synchronous standbys as a turn's commit does, and needs no table.
 _WRITE = "SELECT pg_logical_emit_message(true, 'parley', '')"
@@ -53,10 +53,10 @@ class Pool:
         self._open = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._running: set[asyncio.Task[Any]] = set()
-        self._away: str | None = None
+        self._unavailable: str | None = None
         self._unwritable: str | None = None
         self._verification: asyncio.Task[None] | None = None
-        self._capacity = Capacity(size)
+        self._capacity = ConnectionLimit(size)
         self._seen = 0.0
         self._checked = -inf
         self._prober: asyncio.Task[None] | None = None
@@ -104,21 +104,21 @@ class Pool:
             connection = await self._acquire(writes=writes)
             began = _now()
             try:
-                async with asyncio.timeout(self.database.patience.command):
+                async with asyncio.timeout(self.database.timeouts.command):
                     await self._refresh_plans(connection)
                     async with self.database.prepared(connection):
                         result = await work(connection)
                     self._seen = max(self._seen, began)
                     return result
             except Exception as error:
-                if is_contention(error) and tries < _TRIES:
+                if is_contention(error) and tries < _MAX_TRIES:
                     await asyncio.sleep(random.uniform(0, _PAUSE * 2**tries))  # noqa: S311 - no secret
                     continue
-                self._note(connection, error, began)
+                self._handle_error(connection, error, began)
                 if (cause := outage(error)) is None or isinstance(error, StoreUnavailable):
                     raise
                 # Of connections that were cut while they were idle there may be as many as there are.
-                if not writes and tries <= self._size and self._away is None and not is_timeout(error):
+                if not writes and tries <= self._size and self._unavailable is None and not is_timeout(error):
                     continue
                 raise self.database.unavailable(cause) from error
             finally:
@@ -129,20 +129,20 @@ class Pool:
             await connection.execute("DISCARD PLANS")
             self._planned[connection] = _now()
 
-    def _note(self, connection: Connection, error: Exception, began: float) -> None:
+    def _handle_error(self, connection: Connection, error: Exception, began: float) -> None:
         """Drops the connection after an outage, and finds out whether the server is away."""
         cause = outage(error)
         if cause is None:
             return
         connection.terminate()
-        if is_standby(error):
-            self._leave(cause, began)
+        if is_read_only_server(error):
+            self._mark_unavailable(cause, began)
         elif is_timeout(error):
             self._suspect(cause)
 
     async def _acquire(self, *, writes: bool) -> Connection:
         """Takes an idle connection, opens one, or waits for one."""
-        ends = _now() + self.database.patience.command
+        ends = _now() + self.database.timeouts.command
         while True:
             self._check(writes=writes)
             while self._idle:
@@ -151,8 +151,8 @@ class Pool:
                     return connection
                 self._open -= 1
             if self._open == 0:
-                if (opened := await self._connect()) is not None:
-                    return opened
+                if (new_connection := await self._connect()) is not None:
+                    return new_connection
                 continue
             if self._opener is None and self._capacity.allows_one_more(self._open):
                 self._opener = self._spawn(self._open_more())
@@ -163,9 +163,9 @@ class Pool:
         try:
             while self._waiting and self._capacity.allows_one_more(self._open):
                 self._capacity.opening_since = _now()
-                if (opened := await self._connect()) is None:
+                if (new_connection := await self._connect()) is None:
                     return
-                self._release(opened)
+                self._release(new_connection)
         finally:
             self._opener = None
             self._capacity.opening_since = inf
@@ -179,12 +179,12 @@ class Pool:
         except BaseException as error:
             self._open -= 1
             self._wake()
-            if self._open and is_full(error.__cause__):
-                self._capacity.note_full(self._open)
+            if self._open and is_at_connection_limit(error.__cause__):
+                self._capacity.record_limit(self._open)
                 if isinstance(error.__cause__, TimeoutError):
                     self._suspect(str(error))
                 return None
-            if isinstance(error, StoreUnavailable) and not self._leave(error.cause or str(error), began):
+            if isinstance(error, StoreUnavailable) and not self._mark_unavailable(error.cause or str(error), began):
                 return None
             raise
         self._seen = _now()
@@ -203,10 +203,10 @@ class Pool:
                 self._waiting.remove(waiter)
 
     def _release(self, connection: Connection) -> None:
-        if connection.is_closed() or self._away is not None:
+        if connection.is_closed() or self._unavailable is not None:
             connection.terminate()
             self._open -= 1
-        elif self._waiting and self._capacity.gives_up_one(self._open):
+        elif self._waiting and self._capacity.should_close_one(self._open):
             self._close_one(connection)
         else:
             self._idle.push(connection)
@@ -226,25 +226,25 @@ class Pool:
     def _check(self, *, writes: bool) -> None:
         if self._closed:
             raise StoreUnavailable("the store is closed")
-        if (cause := self._away or (self._unwritable if writes else None)) is not None:
+        if (cause := self._unavailable or (self._unwritable if writes else None)) is not None:
             raise StoreUnavailable(cause)
 
     def _suspect(self, cause: str) -> None:
         """Probes the server in a task: one call that took too long is no sign that it is away."""
-        known = self._verification is not None or self._away is not None or self._unwritable is not None
+        known = self._verification is not None or self._unavailable is not None or self._unwritable is not None
         if not known and not self._closed:
             self._verification = self._spawn(self._verify(cause))
 
     async def _verify(self, cause: str) -> None:
         """Probes reads, then writes: what is not completed within `verify` seconds fails at once from now on."""
-        began, patience = _now(), self.database.patience.verify
+        began, seconds = _now(), self.database.timeouts.verify
         connection: Connection | None = None
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(seconds):
                 connection = self._idle.pop() if self._idle else await self._open_one()
                 await connection.execute("SELECT 1")
             cause, began = self._cannot_write(), inf
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(seconds):
                 await _probe_write(connection)
         except Exception as error:
             if outage(error) is None:
@@ -252,10 +252,10 @@ class Pool:
             if connection is not None:
                 connection.terminate()
             if began < inf:
-                self._leave(cause, began)
+                self._mark_unavailable(cause, began)
             else:
                 self._unwritable = cause
-                self._look()
+                self._try_reconnect()
         finally:
             self._verification = None
             if connection is not None:
@@ -266,24 +266,24 @@ class Pool:
         self._open += 1
         return connection
 
-    def _leave(self, cause: str, began: float) -> bool:
+    def _mark_unavailable(self, cause: str, began: float) -> bool:
         """Declares the server away: nobody waits for it any more, and a task looks for it.
 
         What `began` before the server was last seen is no news; then False is returned.
         """
         if began < self._seen:
             return False
-        if self._away is not None or self._closed:
+        if self._unavailable is not None or self._closed:
             return True
-        self._away = cause if cause.startswith(self.database.name) else f"{self.database.name}: {cause}"
-        self._fail_waiting(self._away)
+        self._unavailable = cause if cause.startswith(self.database.name) else f"{self.database.name}: {cause}"
+        self._fail_waiting(self._unavailable)
         for connection in self._idle.clear():
             connection.terminate()
             self._open -= 1
-        self._look()
+        self._try_reconnect()
         return True
 
-    def _look(self) -> None:
+    def _try_reconnect(self) -> None:
         if not self._closed and (self._prober is None or self._prober.done()):
             self._prober = self._spawn(self._probe())
 
@@ -299,13 +299,13 @@ class Pool:
     async def _probe(self) -> None:
         """Tries to connect and to write until the server is back."""
         while not self._closed:
-            await asyncio.sleep(self.database.patience.probe * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+            await asyncio.sleep(self.database.timeouts.probe * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
             try:
                 connection = await self.database.connect()
             except StoreUnavailable as error:
-                self._away = error.cause or str(error)
+                self._unavailable = error.cause or str(error)
                 continue
-            self._away, self._seen = None, _now()
+            self._unavailable, self._seen = None, _now()
             self._unwritable = self._cannot_write()
             try:
                 await _probe_write(connection)
@@ -313,7 +313,7 @@ class Pool:
                 if outage(error) is None:
                     raise
             else:
-                self._away = self._unwritable = None
+                self._unavailable = self._unwritable = None
                 self._open += 1
                 self._release(connection)
                 return
@@ -334,7 +334,7 @@ class Pool:
 
 
 async def _probe_write(connection: Connection) -> None:
-    await connection.execute(_WRITE, timeout=_LONGEST_PROBE)
+    await connection.execute(_WRITE, timeout=_MAX_PROBE_SECONDS)
 
 
 def _now() -> float:

@@ -52,7 +52,7 @@ async def reap_crashed(db: Connection, now: Now, limit: int) -> int:
     return len(await db.fetch(_CRASHED, now, limit))
 
 
-async def give_back(db: Connection, now: Now, limit: int) -> None:
+async def refund_reservations(db: Connection, now: Now, limit: int) -> None:
     """Gives back what crashed turns had reserved of the limits."""
     async with db.transaction():
         reserved = [row["reserved"] for row in await db.fetch(_RESERVED, limit)]

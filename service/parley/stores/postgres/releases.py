@@ -26,7 +26,7 @@ SELECT lease_expires - now FROM clock, parley.sessions WHERE id = $1 AND lease_e
 """
 
 
-class Releases:
+class LeaseWaiters:
     """Wakes those who wait for a session, by one connection that listens for the whole process."""
 
     def __init__(self, database: Database, pool: Pool, clock: Callable[[], Now]) -> None:
@@ -43,7 +43,7 @@ class Releases:
             self._listener = asyncio.create_task(self._listen())
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not await self._look(session_id):
+                while not await self._wait_once(session_id):
                     pass
 
     async def close(self) -> None:
@@ -52,7 +52,7 @@ class Releases:
             self._listener.cancel()
             await asyncio.wait([self._listener])
 
-    async def _look(self, session_id: str) -> bool:
+    async def _wait_once(self, session_id: str) -> bool:
         """Tells whether the session is free; where it is not, waits until it is worth to look again."""
         # Before the question: what is told between the two must not be missed.
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -67,25 +67,25 @@ class Releases:
             self._forget(session_id, waiter)
 
     def _forget(self, session_id: str, waiter: asyncio.Future[None]) -> None:
-        others = self._waiting.get(session_id, set())
-        others.discard(waiter)
-        if not others:
+        waiters = self._waiting.get(session_id, set())
+        waiters.discard(waiter)
+        if not waiters:
             self._waiting.pop(session_id, None)
 
     async def _listen(self) -> None:
         """Listens for as long as the store is open."""
         while True:
             with suppress(StoreUnavailable):
-                await self._hear()
+                await self._listen_until_lost()
             await asyncio.sleep(_RECONNECT_SECONDS)
 
-    async def _hear(self) -> None:
+    async def _listen_until_lost(self) -> None:
         """Listens until the connection is lost."""
         connection = await self._database.connect()
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _: lost.set())
         try:
-            await connection.add_listener(CHANNEL, self._heard)
+            await connection.add_listener(CHANNEL, self._on_notification)
             self._listening = True
             self._wake_all()  # what was released before is not told again
             while not connection.is_closed():
@@ -101,7 +101,7 @@ class Releases:
             connection.terminate()
             self._wake_all()
 
-    def _heard(self, _connection: object, _pid: int, _channel: str, session_id: object) -> None:
+    def _on_notification(self, _connection: object, _pid: int, _channel: str, session_id: object) -> None:
         self._wake(self._waiting.get(str(session_id), ()))
 
     def _wake_all(self) -> None:

@@ -105,7 +105,7 @@ async def list_messages(
 ) -> tuple[list[SessionMessage], str | None]:
     """Reads a page: `after` is the place of the row before it, or empty. Raises SessionNotFound."""
     turn, position = after or (0, 0)
-    page = await db.fetch(_MESSAGES, session_id, turn, position, page_size, paging.MOST_BYTES, account)
+    page = await db.fetch(_MESSAGES, session_id, turn, position, page_size, paging.MAX_PAGE_BYTES, account)
     if not page:
         await find_session(db, account, session_id)
     more = bool(page) and page[0]["found"] > len(page)
@@ -120,9 +120,9 @@ async def fork_session(  # noqa: PLR0913, PLR0917 - the port's arguments
     if claim is None:
         return await _fork(db, account, session_id, new_id, through_turn, now)
     async with db.transaction():
-        made = await _fork(db, account, session_id, new_id, through_turn, now)
-        await end_claim(db, claim, made.SerializeToString(), now, new_id)
-        return made
+        fork = await _fork(db, account, session_id, new_id, through_turn, now)
+        await end_claim(db, claim, fork.SerializeToString(), now, new_id)
+        return fork
 
 
 async def _fork(  # noqa: PLR0913, PLR0917 - the port's arguments
@@ -132,7 +132,7 @@ async def _fork(  # noqa: PLR0913, PLR0917 - the port's arguments
     size = await db.fetchrow(_FORK_SIZE, session_id, through)
     assert size is not None  # noqa: S101 - for the type checker
     records.require_forkable(*size)
-    made = await db.fetchrow(_FORK, session_id, account, new_id, through, now)
-    if made is None:
+    fork = await db.fetchrow(_FORK, session_id, account, new_id, through, now)
+    if fork is None:
         raise SessionNotFound(session_id)
-    return records.session(made)
+    return records.session(fork)

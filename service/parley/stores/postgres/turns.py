@@ -21,7 +21,7 @@ from parley.stores.postgres.rows import Now, columns, now
 from parley.v1.message_pb2 import Message
 
 CHANNEL = "parley_released"
-_TRIES = 10
+_MAX_TRIES = 10
 _FIRST_SIZES = 64
 _GROWTH = 8
 _MOST = 2**40
@@ -67,7 +67,7 @@ SELECT turn_count, lease_fence, ARRAY(
 ) AS said
 FROM leased
 """
-_SAID = """
+_HISTORY = """
 SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
 WHERE session_id = $1 AND number = turn AND turn BETWEEN $2 AND $3 AND number BETWEEN $2 AND $3
 AND state = 'completed' AND NOT system
@@ -165,11 +165,11 @@ async def begin_turn(db: Connection, begin: TurnBegin, now: Now, lease_seconds: 
         await _lease(db, _CREATE, begin, turn, now, lease_seconds, begin.model)
         return turn
     sizes = _first_sizes(begin.window)
-    for _ in range(_TRIES):
-        past = await _look(db, begin, now, sizes)
+    for _ in range(_MAX_TRIES):
+        past = await _read_state(db, begin, now, sizes)
         turn = Turn(begin.session_id, 0, 0, past["standing"], _new(begin.messages, past))
         latest = _Sizes(past, sizes)
-        first = history.first_turn(latest, begin.window, continued=history.continues(turn.messages))
+        first = history.first_turn(latest, begin.window, continued=history.starts_with_tool_result(turn.messages))
         if latest.ran_out:
             sizes = (sizes or 1) * _GROWTH
             continue
@@ -185,7 +185,7 @@ async def begin_turn(db: Connection, begin: TurnBegin, now: Now, lease_seconds: 
 async def _read_pieces(db: Connection, turn: Turn, pieces: Sequence[tuple[int, int]]) -> None:
     """Reads a long history. Nobody else changes it while the turn has its lease."""
     for first, last in pieces:
-        turn.history += _parsed([row["message"] for row in await db.fetch(_SAID, turn.session_id, first, last)])
+        turn.history += _parsed([row["message"] for row in await db.fetch(_HISTORY, turn.session_id, first, last)])
 
 
 def _first_sizes(window: Window) -> int | None:
@@ -227,7 +227,7 @@ async def renew_turns(db: Connection, turns: Sequence[Turn], now: Now, lease_sec
     await db.execute(_RENEW, now, lease_seconds, [place for place, _ in held], [fence for _, fence in held])
 
 
-async def _look(db: Connection, begin: TurnBegin, now: Now, sizes: int | None) -> asyncpg.Record:
+async def _read_state(db: Connection, begin: TurnBegin, now: Now, sizes: int | None) -> asyncpg.Record:
     """Reads what decides about a turn. Raises SessionNotFound, SessionOfOtherModel, SessionBusy."""
     compared = len(begin.messages) if resent_history.may_repeat(begin.messages) else 0
     bytes_most, messages_most = begin.window.load_bytes or _MOST, begin.window.load_messages or _MOST
@@ -252,12 +252,14 @@ def _new(sent: Sequence[Message], past: asyncpg.Record) -> list[Message]:
         new = resent_history.new_messages(_parsed(past["stored"]), sent)
     elif past["first"] is not None:
         first, latest = _parsed(past["first"]), _parsed(past["latest"][::-1])
-        new = resent_history.new_to(resent_history.Past(first, latest, _parsed(past["standing"]), is_whole=False), sent)
+        new = resent_history.new_to(
+            resent_history.StoredHistory(first, latest, _parsed(past["standing"]), is_complete=False), sent
+        )
     if len(new) < len(sent):
         return list(new)
     if not sent or not is_system(sent[0]):
         return list(sent)
-    return list(resent_history.without_known(_parsed(past["standing"]), sent))
+    return list(resent_history.without_known_system(_parsed(past["standing"]), sent))
 
 
 def _parsed(messages: Sequence[bytes]) -> list[Message]:
@@ -269,7 +271,7 @@ async def _lease(  # noqa: PLR0913, PLR0917 - the statement's parameters
 ) -> bool:
     """Writes the turn and fills in its number, fence and history; False where the session is another by now."""
     metadata = orjson.dumps(dict(begin.metadata)).decode() if begin.metadata else None
-    shape = (len(turn.messages), *records.size(turn.messages), history.continues(turn.messages), metadata)
+    shape = (len(turn.messages), *records.size(turn.messages), history.starts_with_tool_result(turn.messages), metadata)
     reserved = records.pack_charges(begin.reserved)
     values = (begin.session_id, begin.account, now, lease_seconds, *shape, reserved, *columns(turn.messages), *more)
     leased = await db.fetchrow(sql, *values)

@@ -15,12 +15,12 @@ from parley.core.errors import StoreUnavailable
 from parley.core.offload import offload
 from parley.core.ports import ApiKey, Charge, Claim, Reaped, Reservation, SessionFilter, Turn, TurnBegin, TurnEnd
 from parley.stores import paging
-from parley.stores.purging import PURGE_SECONDS, Place, purge_all, purge_session
+from parley.stores.purging import PURGE_SECONDS, PurgeCursor, purge_all, purge_session
 from parley.stores.sqlite import claims, deletion, keys, limits, reaper, sessions, turns
 from parley.stores.sqlite.claims import renew_claims
 from parley.stores.sqlite.clock import FileClock, Times
 from parley.stores.sqlite.database import Database, queue_file, require_space
-from parley.stores.sqlite.releases import Releases
+from parley.stores.sqlite.releases import LeaseWaiters
 from parley.stores.sqlite.turns import renew_turns
 from parley.stores.sqlite.writer import Counts, Writer
 from parley.v1.message_pb2 import Message
@@ -46,22 +46,22 @@ class SqliteStore:
         uptime: Callable[[], float] | None = None,
         boot: str | None = None,
         *,
-        may_be_away: bool = False,
+        allow_unavailable: bool = False,
         purge_seconds: float = PURGE_SECONDS,
     ) -> None:
         """Opens the file; makes it, its folder and its tables if need be. Raises StoreUnavailable.
 
-        `may_be_away`: a file that was there before and is missing is no error; it is opened once it is back.
+        `allow_unavailable`: a file that was there before and is missing is no error; it is opened once it is back.
         `purge_seconds`: for so long a deletion goes on to remove rows before it returns.
         """
         self._clock = FileClock(clock, uptime, boot)
-        self._writer = Writer(Database(path, may_be_away=may_be_away), queue_file(path), self._clock.load)
-        self._readable = Database(path, may_be_away=may_be_away)
+        self._writer = Writer(Database(path, allow_unavailable=allow_unavailable), queue_file(path), self._clock.load)
+        self._readable = Database(path, allow_unavailable=allow_unavailable)
         self._path = path
         self._checked = -inf
         self._purge_seconds = purge_seconds
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="parley-store-reader")
-        self._releases = Releases()
+        self._lease_waiters = LeaseWaiters()
 
     @property
     def counts(self) -> Counts:
@@ -72,7 +72,7 @@ class SqliteStore:
         """Leases the session and adds the turn. Raises SessionNotFound, SessionBusy, InvalidRequest."""
         sent = await offload(turns.serialize, begin.messages)
 
-        def job(db: apsw.Connection) -> tuple[Turn, turns.Past]:
+        def job(db: apsw.Connection) -> tuple[Turn, turns.SerializedHistory]:
             return turns.begin_turn(db, begin, sent, self._times(db, lease_seconds))
 
         turn, past = await self._writer.submit(job)
@@ -85,7 +85,7 @@ class SqliteStore:
     async def end_turn(self, turn: Turn, end: TurnEnd) -> None:
         """Ends the turn and all that hangs on it. Raises TurnLost."""
         await self._writer.submit(lambda db: turns.end_turn(db, turn, end, self._times(db)))
-        self._releases.announce(turn.session_id)
+        self._lease_waiters.announce(turn.session_id)
 
     async def renew_leases(self, turns: Iterable[Turn], claims: Iterable[Claim], lease_seconds: float) -> None:
         """Extends the leases that are not lost, in one transaction."""
@@ -105,7 +105,7 @@ class SqliteStore:
         async def is_free() -> bool:
             return not await self._read(lambda db: sessions.is_leased(db, session_id, self._clock.lease_time(db)))
 
-        await self._releases.wait(session_id, seconds, is_free)
+        await self._lease_waiters.wait(session_id, seconds, is_free)
 
     async def get_session(self, account: str, session_id: str) -> Session:
         """Reads one session. Raises SessionNotFound."""
@@ -134,10 +134,10 @@ class SqliteStore:
             now = self._clock.wall()
             source = sessions.find_session(db, account, session_id)
             sessions.fork_session(db, source, new_id, through_turn, now)
-            made = sessions.find_session(db, account, new_id)
+            fork = sessions.find_session(db, account, new_id)
             if claim is not None:
-                claims.end_claim(db, claim, made.SerializeToString(), new_id, now)
-            return made
+                claims.end_claim(db, claim, fork.SerializeToString(), new_id, now)
+            return fork
 
         return await self._writer.submit(job)
 
@@ -153,7 +153,7 @@ class SqliteStore:
 
         await self._writer.submit(job)
         with suppress(StoreUnavailable):  # the session is deleted; `purge` removes the rest
-            await purge_session(lambda place: self._purge(session_id, place), time.monotonic() + self._purge_seconds)
+            await purge_session(lambda cursor: self._purge(session_id, cursor), time.monotonic() + self._purge_seconds)
 
     async def purge(self) -> bool:
         """Removes rows of deleted sessions in batches. Returns whether there may be more."""
@@ -167,7 +167,7 @@ class SqliteStore:
         """Clears what is over, each kind in a job of its own, so that turns go on in between."""
         submit, clock = self._writer.submit, self._clock
         crashed = await submit(lambda db: reaper.reap_crashed(db, clock.lease_time(db), limit))
-        await submit(lambda db: reaper.give_back(db, clock.lease_time(db), limit))
+        await submit(lambda db: reaper.refund_reservations(db, clock.lease_time(db), limit))
         now = await submit(clock.retention_time)
         old = 0
         if session_age is not None:
@@ -238,12 +238,12 @@ class SqliteStore:
         self._reader.shutdown()
         self._readable.close()
 
-    async def _purge(self, session_id: str, place: Place) -> Place | None:
-        def job(db: apsw.Connection) -> tuple[Place | None]:
-            return (deletion.purge_batch(db, session_id, place, self._clock.lease_time(db)),)
+    async def _purge(self, session_id: str, cursor: PurgeCursor) -> PurgeCursor | None:
+        def job(db: apsw.Connection) -> tuple[PurgeCursor | None]:
+            return (deletion.purge_batch(db, session_id, cursor, self._clock.lease_time(db)),)
 
-        (left,) = await self._writer.submit(job, deletes=True)
-        return left
+        (next_place,) = await self._writer.submit(job, deletes=True)
+        return next_place
 
     def _times(self, db: apsw.Connection, lease_seconds: float = 0.0) -> Times:
         return Times(self._clock.wall(), self._clock.lease_time(db), lease_seconds)

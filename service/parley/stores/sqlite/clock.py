@@ -21,7 +21,7 @@ import apsw
 import structlog
 
 _STEP_SECONDS = 2.0
-_BELIEF_SECONDS = 24 * 3600.0
+_TRUST_AFTER_SECONDS = 24 * 3600.0
 _DRIFT = 5e-4  # of a clock that NTP corrects without a step, per second
 _WRITE_SECONDS = 60.0  # how often the row is written where nothing has changed
 _UPTIME = Path("/proc/uptime")
@@ -112,7 +112,7 @@ class FileClock:
         retention = wall if unverified == 0 else row.retention
         if stepped:
             self._report(wall, row.wall)
-            unverified, retention = _BELIEF_SECONDS, min(row.retention, wall)
+            unverified, retention = _TRUST_AFTER_SECONDS, min(row.retention, wall)
         if stepped or passed >= _WRITE_SECONDS:
             db.execute(_WRITE, (row.boot, uptime, row.leases, wall, retention, unverified))
         return uptime + retention
@@ -139,7 +139,7 @@ class FileClock:
         row = _Row(self._boot, uptime, wall, wall, wall, 0.0)
         if before is not None:
             retention = min(wall, before.seen + before.retention - uptime)
-            row = row._replace(retention=retention, unverified=before.unverified or _BELIEF_SECONDS)
+            row = row._replace(retention=retention, unverified=before.unverified or _TRUST_AFTER_SECONDS)
             for statement in _VOID:
                 db.execute(statement)
         db.execute(_WRITE, row)

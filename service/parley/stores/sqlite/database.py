@@ -21,7 +21,7 @@ _BUSY_POLL = 0.0005
 # apsw forgets a statement once so many others have run after it: more than a batch of one kind of job has.
 _STATEMENTS = 1024
 _INCREMENTAL = 2
-_LEAST_SPACE = 8 * 1024 * 1024
+_MIN_FREE_SPACE = 8 * 1024 * 1024
 _FIRST_UNSAFE, _FIRST_SAFE = (3, 7, 0), (3, 51, 3)
 
 _HINTS: dict[type[apsw.Error], str] = {
@@ -60,11 +60,11 @@ class Database:
     that vanishes later is an outage, and not an empty store in which no key is valid.
     """
 
-    def __init__(self, path: Path, *, check: bool = True, may_be_away: bool = False) -> None:
+    def __init__(self, path: Path, *, check: bool = True, allow_unavailable: bool = False) -> None:
         """Opens the file, makes it if need be, and checks the version of its schema. Raises StoreUnavailable.
 
-        A file that was there before, and is missing, is not made anew. `may_be_away`: that is no error; it is opened
-        once it is back.
+        A file that was there before, and is missing, is not made anew. `allow_unavailable`: that is no error; it is
+        opened once it is back.
         """
         require_safe_library(apsw.sqlite_lib_version())
         self.path = path
@@ -73,7 +73,7 @@ class Database:
         self._is_known = False
         if _is_lost(path):
             self._is_known = True
-            if may_be_away:
+            if allow_unavailable:
                 return
             raise self._unavailable(_LOST.format(queue_file(path).name))
         _make_private_file(path)
@@ -181,7 +181,7 @@ def require_space(path: Path) -> None:
     except OSError as error:
         raise StoreUnavailable(f"{path}: it is missing or out of reach ({error.strerror})") from error
     free = disk.f_frsize * (disk.f_bavail if os.geteuid() else disk.f_bfree)
-    if free < _LEAST_SPACE:
+    if free < _MIN_FREE_SPACE:
         raise StoreUnavailable(f"{path}: {_HINTS[apsw.FullError]}")
 
 
@@ -245,7 +245,7 @@ def add_functions(connection: apsw.Connection) -> None:
         connection.create_scalar_function(name, call, 1, deterministic=True)
 
     add("is_system", is_system)
-    add("is_result", lambda message: history.continues([message]))
+    add("is_result", lambda message: history.starts_with_tool_result([message]))
     add("message_tokens", tokens)
 
 

@@ -4,7 +4,7 @@ import apsw
 
 from parley.core.errors import SessionBusy
 from parley.stores import records
-from parley.stores.purging import BATCH_ROWS, END, Place, batch_end
+from parley.stores.purging import BATCH_ROWS, END, PurgeCursor, batch_end
 from parley.stores.sqlite.limits import settle
 from parley.stores.sqlite.rows import column, rows
 from parley.stores.sqlite.sessions import find_session, is_leased
@@ -52,7 +52,7 @@ def find_deleted(db: apsw.Connection) -> str | None:
     return next(iter(column(db, _FIND, ())), None)
 
 
-def purge_batch(db: apsw.Connection, session_id: str, place: Place, now: float) -> Place | None:
+def purge_batch(db: apsw.Connection, session_id: str, cursor: PurgeCursor, now: float) -> PurgeCursor | None:
     """Removes rows of a deleted session, beginning with a message; gives back what its crashed turn had reserved.
 
     Returns:
@@ -61,8 +61,8 @@ def purge_batch(db: apsw.Connection, session_id: str, place: Place, now: float) 
     if not rows(db, _IS_DELETED, (session_id,)):
         return None
     replies = len(column(db, _FORGET_REPLIES, (session_id, BATCH_ROWS)))
-    end = batch_end(rows(db, _MESSAGES, (session_id, *place, BATCH_ROWS + 1)))
-    db.execute(_REMOVE_MESSAGES, (session_id, *place, *end))
+    end = batch_end(rows(db, _MESSAGES, (session_id, *cursor, BATCH_ROWS + 1)))
+    db.execute(_REMOVE_MESSAGES, (session_id, *cursor, *end))
     for reserved in filter(None, column(db, _REMOVE_TURNS, (session_id, end.turn))):
         settle(db, records.returned_charges(reserved), now)
     if end != END or replies == BATCH_ROWS:

@@ -32,12 +32,12 @@ _FORGET = "UPDATE turns SET reserved = NULL WHERE session_id = ? AND number = ?"
 
 def reap_crashed(db: apsw.Connection, now: float, limit: int) -> int:
     """Marks turns whose lease ran out, and takes the lease away: a worker that comes late cannot write."""
-    taken = rows(db, _TAKE_LEASES, (now, limit))
-    db.executemany(_CRASHED, taken)
-    return len(taken)
+    crashed = rows(db, _TAKE_LEASES, (now, limit))
+    db.executemany(_CRASHED, crashed)
+    return len(crashed)
 
 
-def give_back(db: apsw.Connection, now: float, limit: int) -> None:
+def refund_reservations(db: apsw.Connection, now: float, limit: int) -> None:
     """Gives back what crashed turns had reserved of the limits."""
     for session_id, number, reserved in rows(db, _RESERVED, (limit,)):
         settle(db, records.returned_charges(reserved), now)

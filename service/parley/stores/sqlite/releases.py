@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 _FIRST_PAUSE = 0.02
-_LONGEST_PAUSE = 0.25
+_MAX_PAUSE = 0.25
 _GROWTH = 1.5
 
 
-class Releases:
+class LeaseWaiters:
     """Wakes those who wait for a session in this process; what other processes release is found by looking."""
 
     def __init__(self) -> None:
@@ -30,21 +30,21 @@ class Releases:
         self._waiting.setdefault(session_id, set()).add(waiter)
         try:
             async with asyncio.timeout(seconds):
-                await self._look(waiter, is_free)
+                await self._wait_once(waiter, is_free)
         except TimeoutError:
             pass
         finally:
             self._forget(session_id, waiter)
 
     @staticmethod
-    async def _look(waiter: asyncio.Future[None], is_free: Callable[[], Awaitable[bool]]) -> None:
+    async def _wait_once(waiter: asyncio.Future[None], is_free: Callable[[], Awaitable[bool]]) -> None:
         pause = _FIRST_PAUSE
         while not waiter.done() and not await is_free():
             await asyncio.wait([waiter], timeout=pause)
-            pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+            pause = min(pause * _GROWTH, _MAX_PAUSE)
 
     def _forget(self, session_id: str, waiter: asyncio.Future[None]) -> None:
-        others = self._waiting.get(session_id, set())
-        others.discard(waiter)
-        if not others:
+        waiters = self._waiting.get(session_id, set())
+        waiters.discard(waiter)
+        if not waiters:
             self._waiting.pop(session_id, None)

@@ -102,7 +102,7 @@ def list_messages(
     more = False
     for row in cursor:
         size += len(row[0])
-        if more := len(page) == page_size or (bool(page) and size > paging.MOST_BYTES):
+        if more := len(page) == page_size or (bool(page) and size > paging.MAX_PAGE_BYTES):
             break
         page.append(row)
     cursor.close()

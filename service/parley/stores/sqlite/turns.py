@@ -55,7 +55,7 @@ _STORED = """
 SELECT message FROM turns CROSS JOIN messages ON messages.session_id = turns.session_id AND turn = number
 WHERE turns.session_id = ? AND number < ? AND state = 'completed' ORDER BY number, position
 """
-_SAID = """
+_HISTORY = """
 SELECT message FROM turns CROSS JOIN messages ON messages.session_id = turns.session_id AND turn = number
 WHERE turns.session_id = ? AND number < ? AND number >= ? AND state = 'completed' AND NOT system
 ORDER BY number, position
@@ -69,7 +69,7 @@ SELECT message FROM turns CROSS JOIN messages ON messages.session_id = turns.ses
 WHERE turns.session_id = ? AND number < ? AND state = 'completed' AND NOT system
 ORDER BY number DESC, position DESC LIMIT ?
 """
-_STANDING = """
+_SYSTEM = """
 SELECT message FROM messages CROSS JOIN turns ON turns.session_id = messages.session_id AND number = turn
 WHERE messages.session_id = ? AND turn < ? AND system AND state = 'completed' ORDER BY turn, position
 """
@@ -85,7 +85,7 @@ WHERE id = ? AND lease_fence = ? AND lease_expires IS NOT NULL RETURNING id
 _RENEW = "UPDATE sessions SET lease_expires = ? WHERE id = ? AND lease_fence = ? AND lease_expires IS NOT NULL"
 
 
-class Past(NamedTuple):
+class SerializedHistory(NamedTuple):
     """The history of a turn, serialized: what has been read, and the ranges of turns that are to be read after it."""
 
     read: list[bytes]
@@ -105,7 +105,7 @@ def serialize(messages: Sequence[Message]) -> Serialized:
     return Serialized(rows, records.size(messages))
 
 
-def begin_turn(db: apsw.Connection, begin: TurnBegin, sent: Serialized, times: Times) -> tuple[Turn, Past]:
+def begin_turn(db: apsw.Connection, begin: TurnBegin, sent: Serialized, times: Times) -> tuple[Turn, SerializedHistory]:
     """Leases the session and adds the turn. Returns it and its history.
 
     `sent` are the serialized messages of the request.
@@ -113,14 +113,14 @@ def begin_turn(db: apsw.Connection, begin: TurnBegin, sent: Serialized, times: T
     A long history is left to be read by `read_piece`: this is the job of a writer for whom others wait. Raises
     SessionNotFound, SessionOfOtherModel, SessionBusy, InvalidRequest.
     """
-    number, fence, completed, standing = _lease(db, begin, times)
+    number, fence, completed, has_system = _lease(db, begin, times)
     turn = Turn(begin.session_id, number, fence, messages=list(begin.messages))
-    past = Past([])
+    past = SerializedHistory([])
     if not begin.new:
-        known = _bounded(db, _STANDING, (turn.session_id, number), begin.window) if standing else []
+        known = _bounded(db, _SYSTEM, (turn.session_id, number), begin.window) if has_system else []
         turn.messages = list(_new(db, turn, begin, known, completed))
-        said, pieces = _said(db, turn, begin.window)
-        past = Past(known + said, pieces)
+        stored, pieces = _history(db, turn, begin.window)
+        past = SerializedHistory(known + stored, pieces)
     is_all_new = len(turn.messages) == len(begin.messages)
     _add(db, turn, begin, sent if is_all_new else serialize(turn.messages), times.wall)
     return turn, past
@@ -129,19 +129,19 @@ def begin_turn(db: apsw.Connection, begin: TurnBegin, sent: Serialized, times: T
 def read_piece(db: apsw.Connection, turn: Turn, piece: tuple[int, int]) -> list[bytes]:
     """Reads a range of the turns before this one. Nobody else changes them while the turn has its lease."""
     first, last = piece
-    return column(db, _SAID, (turn.session_id, last + 1, first))
+    return column(db, _HISTORY, (turn.session_id, last + 1, first))
 
 
 def end_turn(db: apsw.Connection, turn: Turn, end: TurnEnd, times: Times) -> None:
     """Appends the answer, ends the turn, its claim and its lease, and settles the limits. Raises TurnLost."""
-    asked = len(turn.messages)
-    completed = asked + len(end.answer) if end.state == "completed" else 0
+    request_count = len(turn.messages)
+    completed = request_count + len(end.answer) if end.state == "completed" else 0
     if not rows(db, _RELEASE, (completed, turn.session_id, turn.fence)):
         raise TurnLost
     answer = serialize(end.answer)
     ended = (end.state, end.reason, *answer.size, *records.spent(end), turn.session_id, turn.number)
     db.execute(_END_TURN, ended)
-    _append(db, turn, asked, answer)
+    _append(db, turn, request_count, answer)
     if end.claim is not None:
         # Where the claim is lost, the job's failure takes back what was written until here.
         end_claim(db, end.claim, end.reply if end.state == "completed" else None, turn.session_id, times.wall)
@@ -163,27 +163,29 @@ def _lease(db: apsw.Connection, begin: TurnBegin, times: Times) -> tuple[int, in
         "now": times.lease,
         "expires": times.lease_expires,
     }
-    for number, fence, completed, standing in rows(db, _CREATE if begin.new else _LEASE, values):
-        return number, fence, completed, standing
+    for number, fence, completed, has_system in rows(db, _CREATE if begin.new else _LEASE, values):
+        return number, fence, completed, has_system
     model = find_session(db, begin.account, begin.session_id).model
     raise SessionBusy(begin.session_id) if model == begin.model else SessionOfOtherModel(begin.session_id, model)
 
 
-def _said(db: apsw.Connection, turn: Turn, window: Window) -> Past:
+def _history(db: apsw.Connection, turn: Turn, window: Window) -> SerializedHistory:
     """Returns what the window holds of the completed turns, and marks the turn before this one if it has crashed."""
     place = (turn.session_id, turn.number)
     seen: list[TurnSize] = []
     with _sizes(db, place) as sizes:
         latest = next(sizes, None)
         known = sizes if latest is None else chain((latest,), sizes)
-        first = history.first_turn(_noted(known, seen), window, continued=history.continues(turn.messages))
+        first = history.first_turn(
+            _recorded(known, seen), window, continued=history.starts_with_tool_result(turn.messages)
+        )
     if latest is None or latest.number != turn.number - 1:
         db.execute(_CRASHED, (turn.session_id, turn.number - 1))
     pieces = records.pieces(seen, first)
-    return Past([] if pieces or first is None else column(db, _SAID, (*place, first)), pieces)
+    return SerializedHistory([] if pieces or first is None else column(db, _HISTORY, (*place, first)), pieces)
 
 
-def _noted(sizes: Iterable[TurnSize], seen: list[TurnSize]) -> Iterator[TurnSize]:
+def _recorded(sizes: Iterable[TurnSize], seen: list[TurnSize]) -> Iterator[TurnSize]:
     for size in sizes:
         seen.append(size)
         yield size
@@ -201,23 +203,25 @@ def _bounded(db: apsw.Connection, sql: str, values: tuple[object, ...], window: 
 
 
 def _new(
-    db: apsw.Connection, turn: Turn, begin: TurnBegin, standing: Sequence[bytes], completed: int
+    db: apsw.Connection, turn: Turn, begin: TurnBegin, system_messages: Sequence[bytes], completed: int
 ) -> Sequence[Message]:
     """Returns what the session does not have yet; reads no more of it than the request has. Raises InvalidRequest."""
     sent = begin.messages
     if completed and resent_history.may_repeat(sent):
         place = (turn.session_id, turn.number)
-        if completed - len(standing) <= len(sent):  # system messages may have changed since
+        if completed - len(system_messages) <= len(sent):  # system messages may have changed since
             new = resent_history.new_messages(_parsed(_bounded(db, _STORED, place, begin.window)), sent)
         else:
             first, latest = (_bounded(db, query, (*place, len(sent)), begin.window) for query in (_FIRST, _LATEST))
-            past = resent_history.Past(_parsed(first), _parsed(latest[::-1]), _parsed(standing), is_whole=False)
+            past = resent_history.StoredHistory(
+                _parsed(first), _parsed(latest[::-1]), _parsed(system_messages), is_complete=False
+            )
             new = resent_history.new_to(past, sent)
         if len(new) < len(sent):
             return new
     if not sent or not is_system(sent[0]):
         return sent
-    return resent_history.without_known(_parsed(standing), sent)
+    return resent_history.without_known_system(_parsed(system_messages), sent)
 
 
 def _parsed(messages: Sequence[bytes]) -> list[Message]:
@@ -236,7 +240,7 @@ def _sizes(db: apsw.Connection, place: tuple[str, int]) -> Iterator[Iterator[Tur
 
 def _add(db: apsw.Connection, turn: Turn, begin: TurnBegin, added: Serialized, now: float) -> None:
     metadata = orjson.dumps(dict(begin.metadata)).decode() if begin.metadata else None
-    size = (len(turn.messages), *added.size, history.continues(turn.messages))
+    size = (len(turn.messages), *added.size, history.starts_with_tool_result(turn.messages))
     reserved = records.pack_charges(begin.reserved)
     db.execute(_ADD_TURN, (turn.session_id, turn.number, now, *size, metadata, reserved))
     _append(db, turn, 0, added)

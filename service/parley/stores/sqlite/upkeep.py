@@ -14,14 +14,14 @@ _STEP_PAGES = 128
 _KEPT_PAGES = 256  # free pages that stay in the file, for what is written next
 
 
-class Upkeep:
+class Maintenance:
     """Decides when one writer's file needs a step. All methods belong to the writer's thread."""
 
     def __init__(self) -> None:
         self._due: float | None = None
         self._shrinks = False
 
-    def note_deletion(self) -> None:
+    def record_deletion(self) -> None:
         """Asks for a truncated log, soon."""
         if self._due is None:
             self._due = time.monotonic() + _DELAY_SECONDS
@@ -59,7 +59,7 @@ class Upkeep:
         after = _free_pages(db)
         if after <= _KEPT_PAGES or after == before:
             self._shrinks = False
-            self.note_deletion()  # the file itself becomes shorter by a checkpoint
+            self.record_deletion()  # the file itself becomes shorter by a checkpoint
 
 
 def _free_pages(db: apsw.Connection) -> int:

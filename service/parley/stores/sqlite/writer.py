@@ -16,14 +16,14 @@ import apsw
 
 from parley.core.errors import StoreUnavailable
 from parley.stores.sqlite.database import OUTAGES, Database, wait_for_lock
-from parley.stores.sqlite.upkeep import Upkeep
+from parley.stores.sqlite.upkeep import Maintenance
 
 T = TypeVar("T")
 
-_LARGEST_BATCH = 256
+_MAX_BATCH = 256
 _CHECKPOINT_PAGES = 1000
 _QUEUE_SECONDS = 1.0
-_UPKEEP_BUSY_MS = 20
+_MAINTENANCE_BUSY_MS = 20
 _QUEUE_POLL = 0.0005
 
 
@@ -71,8 +71,8 @@ class Writer:
         self._database = database
         self._prepare = prepare
         self._prepared: apsw.Connection | None = None
-        self._turnstile = _Turnstile(queue_file)
-        self._upkeep = Upkeep()
+        self._writer_queue = _WriterQueue(queue_file)
+        self._maintenance = Maintenance()
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._closing = False
         self._wal_pages = 0
@@ -101,48 +101,48 @@ class Writer:
 
     def _run(self) -> None:
         stopping = False
-        self._upkeep.note_deletion()  # of a process that was killed before it had truncated the log
+        self._maintenance.record_deletion()  # of a process that was killed before it had truncated the log
         while not stopping and (first := self._next()) is not None:
             jobs: list[_Job] = []
             try:
                 with self._transaction() as connection:
                     # Taken only now: what came while another process wrote joins this commit.
-                    jobs, stopping = self._take(first)
+                    jobs, stopping = self._collect_batch(first)
                     self._perform(connection, jobs)
                 self._prepared = connection
             except Exception as error:  # noqa: BLE001 - it belongs to the jobs, and the thread must live
-                jobs, stopping = (jobs, stopping) if jobs else self._take(first)
+                jobs, stopping = (jobs, stopping) if jobs else self._collect_batch(first)
                 _fail(jobs, error)
             self.counts.jobs += len(jobs)
             _deliver(jobs)
             if any(job.deletes and job.error is None and job.result for job in jobs):
-                self._upkeep.note_deletion()
+                self._maintenance.record_deletion()
             self._checkpoint()
         self._database.close()
-        self._turnstile.close()
+        self._writer_queue.close()
 
     def _next(self) -> _Job | None:
         """Returns the next job; while there is none, keeps the file small. None where the writer is to end."""
         while True:
-            wait = self._upkeep.wait()
-            if self._upkeep.is_overdue():
-                self._keep_up()
+            wait = self._maintenance.wait()
+            if self._maintenance.is_overdue():
+                self._maintain()
             try:
                 return self._queue.get(timeout=wait)
             except Empty:
-                self._keep_up()
+                self._maintain()
 
-    def _keep_up(self) -> None:
+    def _maintain(self) -> None:
         """Makes one step of the upkeep. It does not wait for other processes: jobs may come meanwhile."""
         try:
             with self._database.use() as connection:
-                connection.set_busy_timeout(_UPKEEP_BUSY_MS)
+                connection.set_busy_timeout(_MAINTENANCE_BUSY_MS)
                 try:
-                    self._upkeep.step(connection)
+                    self._maintenance.step(connection)
                 finally:
                     connection.set_busy_handler(wait_for_lock)
         except StoreUnavailable:
-            self._upkeep.postpone()
+            self._maintenance.postpone()
 
     def _perform(self, connection: apsw.Connection, jobs: Sequence[_Job]) -> None:
         """Runs jobs so that one's failure undoes nothing but itself. A failing database fails them all."""
@@ -164,8 +164,8 @@ class Writer:
     @contextmanager
     def _transaction(self) -> Iterator[apsw.Connection]:
         with self._database.use() as connection:
-            connection.set_wal_hook(self._note_wal)
-            with self._turnstile.queue():
+            connection.set_wal_hook(self._on_wal)
+            with self._writer_queue.queue():
                 connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -176,13 +176,13 @@ class Writer:
                 raise
             self.counts.commits += 1
 
-    def _take(self, first: _Job) -> tuple[list[_Job], bool]:
+    def _collect_batch(self, first: _Job) -> tuple[list[_Job], bool]:
         """Returns the jobs of one batch, and whether the last of all has been queued."""
         jobs: list[_Job] = []
         job: _Job | None = first
         while job is not None:
             jobs.append(job)
-            if len(jobs) == _LARGEST_BATCH:
+            if len(jobs) == _MAX_BATCH:
                 return jobs, False
             try:
                 job = self._queue.get_nowait()
@@ -190,7 +190,7 @@ class Writer:
                 return jobs, False
         return jobs, True
 
-    def _note_wal(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+    def _on_wal(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._wal_pages = pages
         return apsw.SQLITE_OK
 
@@ -259,7 +259,7 @@ def _settle(jobs: list[_Job]) -> None:
         job.settle()
 
 
-class _Turnstile:
+class _WriterQueue:
     """Makes the writers of several processes take turns.
 
     SQLite's write lock goes to whoever asks at the right moment, which is mostly the process that has just given it

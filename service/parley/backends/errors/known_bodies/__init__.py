@@ -8,10 +8,10 @@ case), or words that `words` finds in its messages, where the status is one of `
 from parley.backends.errors.known_bodies import caller, context, limits, operator, policy
 from parley.backends.errors.known_bodies.rows import Row
 
-__all__ = ["BODIES", "LAST", "Row"]
+__all__ = ["BODIES", "FALLBACK_ROWS", "Row"]
 
 BODIES: tuple[Row, ...] = (*policy.ROWS, *limits.ROWS, *context.ROWS, *operator.ROWS, *caller.ROWS)
 """In their order: a quota is no rate limit, and neither is a context."""
 
-LAST = caller.LAST
+FALLBACK_ROWS = caller.FALLBACK_ROWS
 """Looked at where a refusal names nothing of the request."""

@@ -1,7 +1,7 @@
 """Known error bodies: the request's fault, and what is looked at last."""
 
 from parley.backends.errors.kinds import Kind
-from parley.backends.errors.known_bodies.rows import Row, by_code, by_words
+from parley.backends.errors.known_bodies.rows import Row, by_code, by_pattern
 
 ROWS: tuple[Row, ...] = (
     by_code(
@@ -22,8 +22,8 @@ ROWS: tuple[Row, ...] = (
     ),
 )
 
-LAST: tuple[Row, ...] = (
-    by_words(
+FALLBACK_ROWS: tuple[Row, ...] = (
+    by_pattern(
         Kind.MISCONFIGURED,
         "any refusal that speaks of the operator's key, account or plan",
         r"\bapi[-_ ]?keys?\b|\bcredentials?\b|\bsubscription\b|\bbilling\b|\bpayment\b|\borgani[sz]ation\b|\btenant\b"

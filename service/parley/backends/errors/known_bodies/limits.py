@@ -1,24 +1,24 @@
 """Known error bodies: quotas, rate limits, overload."""
 
 from parley.backends.errors.kinds import Kind
-from parley.backends.errors.known_bodies.rows import ANY, LIMITS, Row, by_code, by_words
+from parley.backends.errors.known_bodies.rows import ANY, LIMITS, Row, by_code, by_pattern
 
 ROWS: tuple[Row, ...] = (
-    by_words(
+    by_pattern(
         Kind.OVERSIZED,
         "Groq 413, OpenAI 429: one request that is more than the tokens of a minute",
         r"request too large for",
         "Request too large for model `llama-3.1-8b-instant` on tokens per minute (TPM): Limit 6000, Requested 9000",
         LIMITS,
     ),
-    by_words(
+    by_pattern(
         Kind.QUOTA,
         "Gemini, quotaId of a QuotaFailure; OpenRouter free models; Groq TPD and RPD",
         r"per[-_ ]?day\b|PerDay",
         "Rate limit exceeded: free-models-per-day. Add 10 credits to unlock 1000 free model requests per day",
         LIMITS,
     ),
-    by_words(
+    by_pattern(
         Kind.RATE_LIMITED,
         "Gemini: the words of a used-up quota, with a wait (google-gemini/gemini-cli#8414, continuedev/continue#10062)",
         r"exceeded your current quota[\s\S]*(?:please retry in \d|PerMinute)",
@@ -39,7 +39,7 @@ ROWS: tuple[Row, ...] = (
         " insufficient_credits insufficient_balance insufficient_funds credits_exhausted 1113",
         ANY,
     ),
-    by_words(
+    by_pattern(
         Kind.QUOTA,
         "OpenAI",
         r"exceeded (?:your|its|the) (?:current|monthly|free|usage|billing) ?\w* ?(?:quota|limit)"
@@ -47,42 +47,42 @@ ROWS: tuple[Row, ...] = (
         "You exceeded your current quota, please check your plan and billing details.",
         ANY,
     ),
-    by_words(
+    by_pattern(
         Kind.QUOTA,
         "Anthropic 400 (anthropics/claude-code#7224)",
         r"credit balance is too low",
         "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade.",
         ANY,
     ),
-    by_words(
+    by_pattern(
         Kind.QUOTA,
         "Anthropic 400 and 403",
         r"reached your specified .{0,30}usage limits",
         "You have reached your specified workspace API usage limits. You will regain access on 2025-11-01.",
         ANY,
     ),
-    by_words(
+    by_pattern(
         Kind.QUOTA,
         "DeepSeek 402, OpenRouter 402, MiniMax 1008, Together",
         r"(?:insufficient|not enough|no|out of|negative) (?:account |your )?(?:balance|credits?|funds)\b",
         "Insufficient Balance",
         ANY,
     ),
-    by_words(
+    by_pattern(
         Kind.QUOTA,
         "xAI 403 and 429 (continuedev/continue#10373)",
         r"used all (?:\w+ )?available credits|(?:monthly |your )?spending (?:limit|cap)",
         "Your team has either used all available credits or reached its monthly spending limit.",
         ANY,
     ),
-    by_words(
+    by_pattern(
         Kind.QUOTA,
         "OpenAI, account not active",
         r"not active, please check your billing|billing (?:hard )?limit|please (?:add|purchase|buy) (?:more )?credits",
         "Your account is not active, please check your billing details on our website.",
         ANY,
     ),
-    by_words(
+    by_pattern(
         Kind.QUOTA,
         "Hugging Face inference providers, Gemini prepaid",
         r"exceeded your monthly included credits|credits? (?:have been |are |is )?(?:depleted|exhausted|used up)"
@@ -90,7 +90,7 @@ ROWS: tuple[Row, ...] = (
         "You have exceeded your monthly included credits for Inference Providers.",
         ANY,
     ),
-    by_words(
+    by_pattern(
         Kind.QUOTA,
         "Zhipu, DashScope, in Chinese",
         r"余额不足|欠费|额度已用[完尽]",
@@ -113,7 +113,7 @@ ROWS: tuple[Row, ...] = (
         " token_quota_exceeded request_quota_exceeded",
         LIMITS | {401, 402, 502},
     ),
-    by_words(
+    by_pattern(
         Kind.RATE_LIMITED,
         "Bedrock, Together, Azure AI, vLLM behind proxies",
         r"rate limit(?:ed|s)? (?:is |was |has been )?(?:reached|exceeded|hit)|\btoo many requests\b"

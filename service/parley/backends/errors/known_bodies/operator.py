@@ -1,7 +1,7 @@
 """Known error bodies: the operator's or the provider's fault."""
 
 from parley.backends.errors.kinds import Kind
-from parley.backends.errors.known_bodies.rows import ANY, Row, by_code, by_words
+from parley.backends.errors.known_bodies.rows import ANY, Row, by_code, by_pattern
 
 ROWS: tuple[Row, ...] = (
     by_code(
@@ -37,7 +37,7 @@ ROWS: tuple[Row, ...] = (
         "Groq: the model's own output was unusable (groq/groq-typescript#103, vercel/ai#6916)",
         "tool_use_failed json_validate_failed output_parse_failed model_error modelerrorexception",
     ),
-    by_words(
+    by_pattern(
         Kind.MISCONFIGURED,
         "xAI 400 (continuedev/continue#10778), OpenAI, Gemini, Mistral",
         r"(?:incorrect|invalid|missing|no|expired|unknown|wrong) (?:\w+ )?api[-_ ]?key"
@@ -45,7 +45,7 @@ ROWS: tuple[Row, ...] = (
         r"(?:not valid|invalid|expired|not found|disabled|revoked|leaked|required|missing|blocked)",
         "Incorrect API key provided: xa***in. You can obtain an API key from https://console.x.ai.",
     ),
-    by_words(
+    by_pattern(
         Kind.MISCONFIGURED,
         "OpenAI, Groq, Together, Anthropic: a model that is not there, or no longer",
         r"\b(?:model|engine|deployment)\b.{0,160}?\b(?:do(?:es)? not exist|not found|not exist\b|is not available"
@@ -54,7 +54,7 @@ ROWS: tuple[Row, ...] = (
         r"|no longer (?:supported|available|served))",
         "The model `llama-3.1-70b-versatile` has been decommissioned and is no longer supported.",
     ),
-    by_words(
+    by_pattern(
         Kind.MISCONFIGURED,
         "OpenRouter 400 and 404, Bedrock 400",
         r"not a valid model|unknown model|invalid model\b|model identifier is invalid|no endpoints found"
@@ -62,7 +62,7 @@ ROWS: tuple[Row, ...] = (
         r"|(?:unable to|could not|couldn.t) (?:find|load) model",
         "meta-llama/llama-2-13b is not a valid model ID",
     ),
-    by_words(
+    by_pattern(
         Kind.MISCONFIGURED,
         "Gemini FAILED_PRECONDITION, OpenAI 403",
         r"location is not supported|country, region,? or territory not supported"
@@ -70,7 +70,7 @@ ROWS: tuple[Row, ...] = (
         r"|unsupported (?:country|region)",
         "User location is not supported for the API use.",
     ),
-    by_words(
+    by_pattern(
         Kind.MISCONFIGURED,
         "OpenAI, Groq, Mistral, Fireworks: the account",
         r"organi[sz]ation (?:must be|is not|has been) (?:verified|restricted|disabled|active)"
@@ -80,14 +80,14 @@ ROWS: tuple[Row, ...] = (
         r"|only available (?:on|to|for|with) .{0,40}\b(?:plan|tier|customers)",
         "Your organization must be verified to stream this model.",
     ),
-    by_words(
+    by_pattern(
         Kind.MISCONFIGURED,
         "Azure OpenAI",
         r"operation does not work with the specified model|api[- ]version\b.{0,40}\b(?:not supported|invalid|required)"
         r"|resource not found|unsupported api version",
         "The chatCompletion operation does not work with the specified model, text-embedding-3-small.",
     ),
-    by_words(
+    by_pattern(
         Kind.UNRECOGNIZED,
         "Groq",
         r"failed to call a function|tool call validation failed|tool (?:call )?generation failed"
@@ -95,7 +95,7 @@ ROWS: tuple[Row, ...] = (
         r"|failed_generation|(?:model|tool call) output (?:could not|cannot) be parsed",
         "Failed to call a function. Please adjust your prompt. See 'failed_generation' for more details.",
     ),
-    by_words(
+    by_pattern(
         Kind.UNRECOGNIZED,
         "OpenRouter",
         r"\A(?:provider returned error\s*)+\Z|no healthy (?:upstream|endpoints?)",

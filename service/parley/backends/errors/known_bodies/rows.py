@@ -20,14 +20,14 @@ class Row:
     source: str
     example: str = ""
     codes: frozenset[str] = frozenset()
-    words: re.Pattern[str] | None = None
+    pattern: re.Pattern[str] | None = None
     statuses: frozenset[int] = field(default=REFUSALS)
 
-    def fits(self, status: int, codes: frozenset[str], words: str) -> bool:
+    def matches(self, status: int, codes: frozenset[str], text: str) -> bool:
         """Tells whether a body is one of this row."""
         if status not in self.statuses:
             return False
-        return not self.codes.isdisjoint(codes) or (self.words is not None and self.words.search(words) is not None)
+        return not self.codes.isdisjoint(codes) or (self.pattern is not None and self.pattern.search(text) is not None)
 
 
 def by_code(kind: Kind, source: str, codes: str, statuses: frozenset[int] = REFUSALS) -> Row:
@@ -35,6 +35,6 @@ def by_code(kind: Kind, source: str, codes: str, statuses: frozenset[int] = REFU
     return Row(kind, source, codes=frozenset(codes.split()), statuses=statuses)
 
 
-def by_words(kind: Kind, source: str, words: str, example: str, statuses: frozenset[int] = REFUSALS) -> Row:
+def by_pattern(kind: Kind, source: str, pattern: str, example: str, statuses: frozenset[int] = REFUSALS) -> Row:
     """Makes a row for words that a regular expression finds."""
-    return Row(kind, source, example, words=re.compile(words, re.IGNORECASE), statuses=statuses)
+    return Row(kind, source, example, pattern=re.compile(pattern, re.IGNORECASE), statuses=statuses)
