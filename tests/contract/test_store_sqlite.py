@@ -16,7 +16,7 @@ import pytest
 
 from parley.core.errors import InvalidRequest, SessionBusy, SessionNotFound, StoreUnavailable
 from parley.core.ports import ApiKey, Turn, Window
-from parley.core.usage.tokens import tokens
+from parley.core.usage.tokens import message_tokens
 from parley.stores.sqlite import SqliteStore, claims, deletion, reaper, sessions, turns
 
 pytest.register_assert_rewrite("tests.contract.stores")
@@ -301,7 +301,7 @@ def _fill(file: Path, session: str, turns: int, state: str = "completed") -> Non
             " VALUES (?, 'ada', 'm', 1, 1, ?, 1, ?)",
             (session, turns, 2 * turns + 1 if state == "completed" else 0),
         )
-        size = (2, 2 * tokens(said))
+        size = (2, 2 * message_tokens(said))
         connection.executemany(
             "INSERT INTO turns (session_id, number, state, created, messages, tokens) VALUES (?, ?, ?, 1, ?, ?)",
             [(session, number, state, *size) for number in range(1, turns + 1)],

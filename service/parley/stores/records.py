@@ -9,7 +9,7 @@ from parley.core.errors import InvalidRequest
 from parley.core.messages.roles import is_system
 from parley.core.ports import Charge, TurnEnd
 from parley.core.sessions.history import TurnSize
-from parley.core.usage.tokens import tokens
+from parley.core.usage.tokens import message_tokens
 from parley.v1.message_pb2 import Message, Usage
 from parley.v1.receipt_pb2 import Receipt
 from parley.v1.sessions_pb2 import Session, SessionMessage
@@ -62,7 +62,7 @@ def spent(end: TurnEnd) -> tuple[bytes | None, bytes | None]:
 def size(messages: Iterable[Message]) -> tuple[int, int, int]:
     """Returns the number, the estimated tokens and the serialized bytes of the messages that a window counts."""
     counted = [message for message in messages if not is_system(message)]
-    return len(counted), sum(map(tokens, counted)), sum(message.ByteSize() for message in counted)
+    return len(counted), sum(map(message_tokens, counted)), sum(message.ByteSize() for message in counted)
 
 
 def pieces(sizes: Sequence[TurnSize], first: int | None) -> list[tuple[int, int]]:

@@ -3,7 +3,7 @@
 import pytest
 
 from parley.core.ports import Store, TurnEnd, Window
-from parley.core.usage.tokens import tokens
+from parley.core.usage.tokens import message_tokens
 from parley.v1.message_pb2 import Message
 from tests.contract.stores.making import (
     WHOLE,
@@ -61,7 +61,7 @@ class WindowContract:
         """A window of so many tokens holds the newest turns whose estimates fit."""
         for number in (1, 2, 3):
             await converse(store, "s", f"q{number}" * 50, f"a{number}" * 50, new=number == 1)
-        turn = sum(tokens(message("user", f"{kind}1" * 50)) for kind in "qa")
+        turn = sum(message_tokens(message("user", f"{kind}1" * 50)) for kind in "qa")
         for most, expected in ((turn - 1, 0), (turn, 2), (2 * turn - 1, 2), (2 * turn, 4), (3 * turn, 6)):
             assert expected == len(await past(store, Window(max_tokens=most)))
 
@@ -69,7 +69,7 @@ class WindowContract:
         """Of two bounds the tighter one holds."""
         for number in (1, 2, 3):
             await converse(store, "s", f"q{number}", f"a{number}", new=number == 1)
-        turn = 2 * tokens(message("user", "q1"))
+        turn = 2 * message_tokens(message("user", "q1"))
         assert ["q3", "a3"] == await past(store, Window(max_messages=6, max_tokens=turn))
         assert ["q3", "a3"] == await past(store, Window(max_messages=2, max_tokens=3 * turn))
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from parley.core.messages.roles import is_system
 from parley.core.ports import Window
 from parley.core.sessions.history import TurnSize, first_turn, starts_with_tool_result
-from parley.core.usage.tokens import tokens
+from parley.core.usage.tokens import message_tokens
 from parley.v1.message_pb2 import Message
 from tests.unit.messages.making import RESULT, SYSTEM, USER, call, message
 
@@ -65,7 +65,7 @@ class TestTokens:
     )
     def test_estimate(self, message: Message, expected: int) -> None:
         """Four bytes of text are a token, an image, sound or file a thousand, and four more a message."""
-        assert expected == tokens(message)
+        assert expected == message_tokens(message)
 
 
 # -------------------------------------------------------------------------------------------------- the window

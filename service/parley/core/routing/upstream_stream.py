@@ -12,6 +12,7 @@ from parley.core.streaming.accumulator import reported_usage
 from parley.core.streaming.shaper import has_output
 from parley.core.usage import cost as usage_cost
 from parley.core.usage.attempts import AttemptKind
+from parley.core.usage.tokens import output_size
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 
 
@@ -61,7 +62,7 @@ def _record_usage(attempt: Attempt, completion: ChatCompletion) -> None:
     """Notes what a whole answer cost; what its target has not reported is estimated."""
     attempt.usage = reported_usage(completion)
     if not usage_cost.is_complete(attempt.usage):
-        size = sum(usage_cost.size(choice.message) for choice in completion.choices)
+        size = sum(output_size(choice.message) for choice in completion.choices)
         attempt.usage = usage_cost.with_estimates(attempt.usage, attempt.call.request.messages, size)
         attempt.estimated = True
         completion.usage.CopyFrom(attempt.usage)

@@ -10,8 +10,7 @@ from itertools import takewhile
 
 from google.protobuf.struct_pb2 import Value
 
-from parley.core.usage import cost as usage_cost
-from parley.core.usage.tokens import BYTES_A_TOKEN
+from parley.core.usage.tokens import estimate_full_tokens, output_size
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import ChunkChoice, Delta, Logprobs, Message
 
@@ -49,7 +48,7 @@ class DeliveredText:
                 self._add_other(choice)
 
     def _add_other(self, choice: ChunkChoice) -> None:
-        self.size += usage_cost.size(choice.delta) - len(choice.delta.content.encode())
+        self.size += output_size(choice.delta) - len(choice.delta.content.encode())
         for field, _ in choice.delta.ListFields():
             self._continuable = self._continuable and field.name in _CONTINUABLE
         if choice.HasField("finish_reason"):
@@ -98,7 +97,7 @@ def append_prefill(request: CreateChatCompletionRequest, delivered: DeliveredTex
         last.content.string_value += text
     else:
         request.messages.append(Message(role="assistant", content=Value(string_value=text)))
-    used = delivered.tokens or len(text.encode()) // BYTES_A_TOKEN
+    used = delivered.tokens or estimate_full_tokens(len(text.encode()))
     for name in ("max_tokens", "max_completion_tokens"):
         if request.HasField(name):
             setattr(request, name, max(1, getattr(request, name) - used))

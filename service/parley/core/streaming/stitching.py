@@ -6,6 +6,7 @@ from parley.core.errors import ParleyError
 from parley.core.streaming.prefix import Continue, DeliveredText, SkipPrefix, prefill_text
 from parley.core.usage import cost as usage_cost
 from parley.core.usage.attempts import AttemptOutcome, AttemptRecord
+from parley.core.usage.tokens import output_size
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
 
 
@@ -45,7 +46,7 @@ class StitchedStream:
         if self._joining is None:
             self.delivered.add(chunk)
             return (chunk,)
-        self._attempt_size += sum(usage_cost.size(choice.delta) for choice in chunk.choices)
+        self._attempt_size += sum(output_size(choice.delta) for choice in chunk.choices)
         return self._deliver(self._joining.add(chunk))
 
     def flush(self) -> Sequence[ChatCompletionChunk]:

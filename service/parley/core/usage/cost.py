@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from google.protobuf.descriptor import FieldDescriptor
 
 from parley.config import Price
-from parley.core.usage.tokens import BYTES_A_TOKEN, tokens
-from parley.v1.message_pb2 import Delta, Message, Usage
+from parley.core.usage.tokens import estimate_tokens, message_tokens
+from parley.v1.message_pb2 import Message, Usage
 
 _MILLION = 1_000_000
 _MAX_COUNT = 2**32 - 1  # what a count can be
@@ -14,7 +14,7 @@ _MAX_COUNT = 2**32 - 1  # what a count can be
 
 def estimate(prompt: Iterable[Message], size: int) -> Usage:
     """Estimates what an answer of `size` bytes cost whose backend did not report it: a token for four bytes of text."""
-    usage = Usage(prompt_tokens=sum(map(tokens, prompt)), completion_tokens=-(-size // BYTES_A_TOKEN))
+    usage = Usage(prompt_tokens=sum(map(message_tokens, prompt)), completion_tokens=estimate_tokens(size))
     return with_total(usage)
 
 
@@ -34,16 +34,6 @@ def with_estimates(reported: Usage | None, prompt: Iterable[Message], size: int)
     if not usage.HasField("completion_tokens"):
         usage.completion_tokens = guess.completion_tokens
     return with_total(usage)
-
-
-def size(message: Message | Delta) -> int:
-    """Returns how many bytes of text a model has produced for a message, or a piece of one."""
-    content = message.content if isinstance(message, Delta) else message.content.string_value
-    texts = [content, message.reasoning_content, message.refusal, message.audio.transcript]
-    texts += [message.function_call.name, message.function_call.arguments]
-    for call in message.tool_calls:
-        texts += [call.function.name, call.function.arguments, call.custom.name, call.custom.input]
-    return sum(len(text.encode()) for text in texts)
 
 
 def with_total(usage: Usage) -> Usage:

@@ -18,9 +18,9 @@ from parley.config import RateLimits as LimitsConfig
 from parley.core.errors import InvalidRequest, ParleyError, RateLimited
 from parley.core.offload import offload
 from parley.core.ports import Caller, Charge, LimitStore, Reservation
-from parley.core.usage.tokens import BYTES_A_TOKEN, weight
+from parley.core.usage.tokens import charged_size, estimate_tokens
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
-from parley.v1.message_pb2 import Delta, Message, Usage
+from parley.v1.message_pb2 import Message, Usage
 
 REQUESTS, TOKENS = "requests", "tokens"
 _ROUNDING = 1e-6
@@ -75,7 +75,7 @@ class Admission:
             self._usage, self._answer_size = answer.usage, 0
             return
         for choice in answer.choices:
-            self._answer_size += _size(choice.message if isinstance(answer, ChatCompletion) else choice.delta)  # type: ignore[union-attr]
+            self._answer_size += charged_size(choice.message if isinstance(answer, ChatCompletion) else choice.delta)  # type: ignore[union-attr]
 
     def used(self) -> int:
         """Returns how many tokens the call has used: what the backend says, else an estimate; 0 before it answered.
@@ -86,8 +86,9 @@ class Admission:
             return 0
         if self._usage is not None:
             reported = self._usage.total_tokens or self._usage.prompt_tokens + self._usage.completion_tokens
-            return reported + _tokens(self._answer_size)
-        return self._prompt + _tokens(self._answer_size + sum(_size(message) for message in self._history))
+            return reported + estimate_tokens(self._answer_size)
+        history = sum(charged_size(message) for message in self._history)
+        return self._prompt + estimate_tokens(self._answer_size + history)
 
     def __enter__(self) -> Self:
         return self
@@ -132,7 +133,7 @@ class RateLimiter:
         """
         if not self.enabled:
             return UNLIMITED
-        prompt = _tokens(len(instructions.encode()) + await offload(_prompt_size, request))
+        prompt = estimate_tokens(len(instructions.encode()) + await offload(_prompt_size, request))
         amounts = {REQUESTS: 1, TOKENS: prompt + max_tokens}
         charges = [replace(bucket, amount=amounts[bucket.kind]) for bucket in self._buckets(caller)]
         _require_possible(request, charges, prompt)
@@ -244,20 +245,9 @@ def _whole_units(remaining: float) -> int:
     return max(0, math.floor(remaining + _ROUNDING))
 
 
-def _tokens(size: int) -> int:
-    return math.ceil(size / BYTES_A_TOKEN)
-
-
 def _prompt_size(request: CreateChatCompletionRequest) -> int:
     """Returns what a request sends along, in bytes of text."""
     offered = sum(tool.ByteSize() for tool in request.tools) + sum(
         function.ByteSize() for function in request.functions
     )
-    return offered + sum(_size(message) for message in request.messages)
-
-
-def _size(message: Message | Delta) -> int:
-    """Returns a message, or a piece of one, in bytes of text."""
-    size = len(message.content.encode()) if isinstance(message.content, str) else weight(message.content)
-    calls = sum(call.ByteSize() for call in message.tool_calls) + message.function_call.ByteSize()
-    return size + len(f"{message.refusal}{message.reasoning_content}".encode()) + calls
+    return offered + sum(charged_size(message) for message in request.messages)

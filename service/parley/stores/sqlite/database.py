@@ -12,7 +12,7 @@ import apsw
 from parley.core.errors import StoreUnavailable
 from parley.core.messages.roles import is_system
 from parley.core.sessions import history
-from parley.core.usage.tokens import tokens
+from parley.core.usage.tokens import message_tokens
 from parley.stores.migrations import Migration, migrations, mismatch
 from parley.v1.message_pb2 import Message
 
@@ -246,7 +246,7 @@ def add_functions(connection: apsw.Connection) -> None:
 
     add("is_system", is_system)
     add("is_result", lambda message: history.starts_with_tool_result([message]))
-    add("message_tokens", tokens)
+    add("message_tokens", message_tokens)
 
 
 def _hint(error: apsw.Error) -> str:
