@@ -82,7 +82,7 @@ def test_callers_and_health_are_told_while_the_store_is_away(away: Away, upstrea
     until(lambda: 200 == _get(parley, "/readyz"), "the edge says that turns can be stored again")
     assert "Hello there." == parley.ask("Hi")
     assert 401 == _ask(parley, "sk-wrong")[0]
-    parley.log_says("the store is back")
+    parley.log_says("the store is available again")
 
 
 def test_stateless_calls_go_on_where_turns_cannot_be_stored(

@@ -1,4 +1,4 @@
-"""Work that a worker does again and again while it runs."""
+"""Periodic background tasks of a worker."""
 
 import asyncio
 import random
@@ -12,13 +12,20 @@ _log = structlog.get_logger()
 
 
 class PeriodicTask:
-    """Does `work` about every `seconds`, in a task of its own; `name` is its name in the log.
+    """Runs a function periodically in a task of its own.
 
-    A failure ends nothing: it is logged when it begins and when it is over, and not at each try. With `jitter` every
-    pause is up to so much of it longer or shorter, so that many workers do not all come at once.
+    A failure does not end the task. The first of several consecutive failures is logged, and so is the recovery.
     """
 
     def __init__(self, name: str, work: Callable[[], Awaitable[None]], seconds: float, jitter: float = 0.0) -> None:
+        """Creates a task that is not started.
+
+        Args:
+            name: The name of the task in the log.
+            work: The function to run.
+            seconds: The pause before each run.
+            jitter: The fraction by which each pause is randomly longer or shorter, so that workers do not run in step.
+        """
         self._name = name
         self._work = work
         self._seconds = seconds
@@ -27,12 +34,12 @@ class PeriodicTask:
         self._failing = False
 
     def start(self) -> None:
-        """Begins, after a first pause; a second time does nothing."""
+        """Starts the task, which begins with a pause. Does nothing if it is running."""
         if self._task is None:
             self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Ends, in the middle of the work too; returns when that has ended."""
+        """Cancels the task, a running `work` included, and waits for its end."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -43,7 +50,7 @@ class PeriodicTask:
             await asyncio.sleep(self._seconds * random.uniform(1 - self._jitter, 1 + self._jitter))  # noqa: S311
             try:
                 await self._work()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next try may do
+            except Exception as error:  # noqa: BLE001 - the next run may succeed
                 self._record_failure(error)
             else:
                 self._record_success()

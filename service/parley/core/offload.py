@@ -1,7 +1,7 @@
-"""Runs the long computations of large calls in a thread, so that the event loop serves other calls meanwhile.
+"""Runs the long computations of large calls in a thread, so that the event loop continues to serve other calls.
 
-Reading, checking, copying and rewriting 90,000 messages takes the interpreter most of a second. One thread does such
-work for a worker, one large call after another; the others keep the event loop.
+Parsing, validating, copying and converting 90,000 messages takes most of a second. One thread per worker runs such
+computations one after another; the event loop runs those of other calls.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ _executor = ThreadPoolExecutor(1, thread_name_prefix="parley-large-calls")
 
 
 def record_size(*, size: int = 0, messages: int = 0) -> None:
-    """Makes this task's call a large one where it has so many bytes, or messages. Tasks that it makes inherit that."""
+    """Marks the call of this task, and of tasks created by it, as large if it exceeds either threshold."""
     if size >= LARGE_BYTES or messages >= LARGE_MESSAGES:
         _is_large.set(True)
 
 
 async def offload(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Returns what the function returns; runs it in the thread where this task's call is large.
+    """Returns the function's result; runs the function in the thread if this task's call is large.
 
-    A caller that is cancelled meanwhile does not stop the function.
+    Cancelling the caller does not stop the function.
     """
     if not _is_large.get():
         return function(*args, **kwargs)
@@ -43,9 +43,10 @@ async def offload(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
 
 
 def _yielding(work: Callable[[], T]) -> T:
-    """Does work, and gives the interpreter to other threads soon after they ask for it.
+    """Runs `work` with a short interpreter switch interval.
 
-    The event loop asks for it several times a call; by default each takes 5 ms.
+    The event loop requests the interpreter lock several times per call, and each request takes up to the switch
+    interval, 5 ms by default.
     """
     usual = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_SECONDS)

@@ -191,7 +191,7 @@ class TestWatch:
                 store.answer = answer
                 await watch.check()
         assert [False, True] == reported
-        assert [("the store is away", "refused"), ("the store is back", None)] == [
+        assert [("the store is unavailable", "refused"), ("the store is available again", None)] == [
             (line["event"], line.get("cause")) for line in logs
         ]
         assert watch.is_available

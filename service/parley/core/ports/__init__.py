@@ -1,4 +1,4 @@
-"""What the core needs from outside: backends that answer, and a store that remembers."""
+"""The interfaces that the core requires: backends, a store and an authenticator."""
 
 from typing import Protocol
 
@@ -41,12 +41,12 @@ __all__ = [
 
 
 class Store(SessionStore, ClaimStore, KeyStore, LimitStore, Protocol):
-    """One database with all of it."""
+    """One database that implements all store interfaces."""
 
     async def check(self) -> None:
-        """Raises StoreUnavailable unless the database answers."""
+        """Checks that the database answers. Raises StoreUnavailable."""
         ...
 
     async def close(self) -> None:
-        """Finishes what is being written, then closes."""
+        """Completes pending writes, then closes the connections."""
         ...

@@ -1,4 +1,4 @@
-"""What the core needs of an upstream that answers."""
+"""The interface of a backend: one upstream API."""
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -12,11 +12,14 @@ from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, 
 class UpstreamCall:
     """One request to one target.
 
-    `request` holds the whole conversation, history and instructions included, with the model's defaults filled in; its
-    `model` is the caller's. `model` is the target's own name for it. `deadline` is a time of the event loop's clock in
-    seconds, or None: the caller sets no bound beyond `timeouts`. `is_continuation` says that the conversation's last
-    message is the beginning of the answer: what is answered goes on from there and does not repeat it. `defaults` are
-    the names of the fields of `request` that are the model's defaults, which the caller has not sent.
+    Attributes:
+        request: The complete conversation, history and instructions included, with the model's defaults filled in. Its
+            `model` is the model id of the caller.
+        model: The target's name for the model.
+        timeouts: The model's timeouts.
+        deadline: A time of the event loop's clock in seconds; None sets no limit beyond `timeouts`.
+        is_continuation: The last message is a prefill: the answer continues it and does not repeat it.
+        defaults: The names of the fields of `request` that the model's defaults set and the caller did not send.
     """
 
     request: CreateChatCompletionRequest
@@ -28,37 +31,42 @@ class UpstreamCall:
 
 
 class Backend(Protocol):
-    """An upstream that answers conversations.
+    """An upstream that generates completions.
 
-    Both ways raise `UpstreamError`s, DeadlineExceeded past the call's `deadline`, `UnsupportedParameter` for what this
-    backend cannot honour, and InvalidRequest for an `extra_body` or a schema that cannot be sent. Cancelling the task,
-    or closing the iterator, closes the connection to the upstream within a second.
+    Cancelling the task of `complete` or closing the iterator of `stream` closes the connection to the upstream within a
+    second.
+
+    Raises:
+        UpstreamError: The upstream failed; both `complete` and `stream` raise this and the following errors.
+        DeadlineExceeded: The call's `deadline` passed.
+        UnsupportedParameter: This backend does not support a parameter of the request.
+        InvalidRequest: An `extra_body` or a schema cannot be sent.
     """
 
     @property
     def can_continue(self) -> bool:
-        """Whether a call may have `is_continuation`.
+        """Whether a call may set `is_continuation`.
 
-        An upstream that refuses it all the same raises UpstreamRejected.
+        The call raises UpstreamRejected if the upstream rejects the prefill nevertheless.
         """
         ...
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
-        """Answers whole. `id`, `created`, `model`, `session_id` are the core's to set."""
+        """Returns the complete answer. The core sets `id`, `created`, `model` and `session_id`."""
         ...
 
     def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
-        """Answers in chunks as they come, which are the caller's to change; what arrived together may be one chunk.
+        """Yields the chunks of the answer in order of arrival; deltas that arrive together may share a chunk.
 
-        The last chunk with usage has the whole of it. Ends normally only after the upstream said that the answer is
-        whole.
+        The caller may modify the chunks. The last chunk with usage contains the total. The iterator ends without an
+        error only after the upstream has marked the answer as complete.
         """
         ...
 
     async def check(self) -> None:
-        """Returns if the upstream says that it is well; raises UpstreamError if it does not, or is not there.
+        """Checks the health of the upstream. Raises UpstreamError if it is unhealthy or unreachable.
 
-        Asked only of backends whose configuration has `health`.
+        Called only for backends with `health` in their configuration.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What the core needs of a store to count what is used of limits."""
+"""The interface of a store of rate-limit buckets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +7,13 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What a call takes from a bucket, which holds the amount of a minute and fills up evenly.
+    """An amount to withdraw from a token bucket, which refills at a constant rate.
 
-    `subject` and `kind` name the bucket: `key:ID` or `account:NAME`, `requests` or `tokens`; `per_minute` is its size.
-    A negative `amount` gives back.
+    Attributes:
+        subject: `key:ID` or `account:NAME`.
+        kind: `requests` or `tokens`.
+        per_minute: The bucket's capacity, which refills within a minute.
+        amount: The amount to withdraw; a negative amount is a refund.
     """
 
     subject: str
@@ -21,19 +24,27 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Whether a call was let in, and what is left in each bucket: less than nothing where it has overdrawn."""
+    """The result of a reservation.
+
+    Attributes:
+        granted: Whether all charges were withdrawn; otherwise none was.
+        remaining: What remains in each bucket, in the order of the charges; negative for an overdrawn bucket.
+    """
 
     granted: bool
     remaining: tuple[float, ...]
 
 
 class LimitStore(Protocol):
-    """Counts what is used of limits, for all workers together. Raises `StoreUnavailable`."""
+    """Stores the buckets that all workers share. Every method raises StoreUnavailable if the store is unreachable."""
 
     async def reserve(self, charges: Sequence[Charge]) -> Reservation:
-        """Takes all charges from their buckets, or none where one of them does not fit."""
+        """Withdraws all charges, or none if one of them exceeds what remains."""
         ...
 
     async def settle(self, charges: Sequence[Charge]) -> None:
-        """Takes or gives back the difference to what was reserved: a bucket never refuses, and never overflows."""
+        """Applies the difference between actual and reserved use.
+
+        Charges are applied even if they overdraw a bucket; a refund never exceeds the bucket's capacity.
+        """
         ...

@@ -1,4 +1,4 @@
-"""What the core needs of a store to keep sessions, and answers that may be asked for again."""
+"""The interface of a store of sessions and idempotency keys."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +12,15 @@ from parley.v1.sessions_pb2 import Session, SessionMessage
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """How much of a session's past goes with a turn, in messages and in estimated tokens; None is no bound.
+    """How much of a session's history is sent with a turn; None sets no limit.
 
-    System messages always go, and count for nothing here. What goes may have up to `load_messages` messages and
-    `load_bytes` bytes: a turn with more is refused before any of it is read.
+    System messages are always sent and do not count.
+
+    Attributes:
+        max_messages: The number of messages to which the history is trimmed.
+        max_tokens: The number of estimated tokens to which the history is trimmed.
+        load_messages: A turn whose trimmed history has more messages is rejected before it is read.
+        load_bytes: A turn whose trimmed history has more serialized bytes is rejected before it is read.
     """
 
     max_messages: int | None = None
@@ -26,10 +31,17 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class TurnBegin:
-    """A turn to begin: in the session `session_id`, or where `new` is set in a session to be made with that id.
+    """A turn to begin.
 
-    `messages` are the request's, which may repeat what the session has. `window` bounds the history that the turn gets.
-    `reserved` are the tokens that the call has reserved of its limits: the store gives them back if the turn crashes.
+    Attributes:
+        account: The account of the caller, which owns the session.
+        model: The id of the session's model.
+        session_id: The id of the session.
+        new: Whether the session is created with this id.
+        messages: The messages of the request, which may repeat messages of the session.
+        window: Limits the history of the turn.
+        metadata: The request's metadata, stored with the turn.
+        reserved: The reserved tokens, which the store refunds if the turn crashes.
     """
 
     account: str
@@ -46,9 +58,13 @@ class TurnBegin:
 class Turn:
     """A turn in progress.
 
-    `fence` is the number of its lease: a write with an older one is refused. `history` is what goes to the model
-    before the turn's own `messages`: the system messages of completed turns, and of the rest what the window holds.
-    `messages` are those that were new to the session.
+    Attributes:
+        session_id: The id of the session.
+        number: The number of the turn within the session, from 1.
+        fence: The fencing token of the lease: the store rejects writes with an older one.
+        history: The messages to send to the model before `messages`: the system messages of completed turns, and the
+            other messages within the window.
+        messages: The messages of the request that are new to the session.
     """
 
     session_id: str
@@ -60,7 +76,14 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An `Idempotency-Key` in use: whose, for which endpoint. `fence` grows each time that the key is claimed anew."""
+    """An `Idempotency-Key` in use.
+
+    Attributes:
+        account: The account that the key belongs to.
+        method: The name of the RPC method that the key is used for.
+        key: The key.
+        fence: The fencing token of the claim, which increases with every new claim of the key.
+    """
 
     account: str
     method: str
@@ -70,11 +93,17 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class TurnEnd:
-    """How a turn ends. All of it is written in one transaction.
+    """The end of a turn. The store writes all of it in one transaction.
 
-    `state` is `completed` or `incomplete`, then with a `reason`. `answer` is what is added to the session, `usage`
-    what it cost. `claim` is the key that the call came with: completed, it keeps `reply`, a serialized ChatCompletion,
-    for those who ask again; incomplete, it is free again. `charges` settle the limits.
+    Attributes:
+        state: `completed` or `incomplete`.
+        reason: Why the turn is incomplete.
+        answer: The messages to append to the session.
+        usage: The token usage of the turn.
+        claim: The idempotency key of the call. A completed turn stores `reply` under it; an incomplete one releases it.
+        reply: The serialized ChatCompletion for repeated calls with the key.
+        charges: Settle the rate limits.
+        receipt: The attempts of the call.
     """
 
     state: str
@@ -89,7 +118,13 @@ class TurnEnd:
 
 @dataclass(frozen=True, slots=True)
 class SessionFilter:
-    """Which sessions to list: of one model, their latest turn within Unix seconds (`after` ≤ t < `before`)."""
+    """Selects the sessions to list; None selects all.
+
+    Attributes:
+        model: The id of the model.
+        updated_after: The earliest time of the latest turn, in Unix seconds, inclusive.
+        updated_before: The end of the time of the latest turn, in Unix seconds, exclusive.
+    """
 
     model: str | None = None
     updated_after: int | None = None
@@ -98,7 +133,13 @@ class SessionFilter:
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """What a reaper has cleared: crashed turns, sessions past their retention, and keys past theirs."""
+    """What one run of the reaper cleared.
+
+    Attributes:
+        crashed: Turns marked as `incomplete(crashed)`.
+        sessions: Sessions deleted after their retention period.
+        claims: Idempotency keys deleted after theirs.
+    """
 
     crashed: int = 0
     sessions: int = 0
@@ -106,32 +147,47 @@ class Reaped:
 
 
 class SessionStore(Protocol):
-    """Keeps sessions. Every method raises `StoreUnavailable` when the store cannot be reached.
+    """Stores sessions. Every method raises StoreUnavailable if the store cannot be reached.
 
-    A session or turn of another account is treated as one that does not exist. What a method has returned from is on
-    disk and visible to every worker.
+    A session of another account is treated as one that does not exist. When a method returns, its writes are on disk
+    and visible to every worker.
     """
 
     async def begin_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn:
-        """Leases the session, stores the turn's new messages, and returns it with the history before it.
+        """Leases the session and stores the new messages.
 
-        `parley.core.sessions.resent_history` decides what is new, `parley.core.sessions.history` what of the past
-        goes with it. A turn whose lease has run out is marked `incomplete(crashed)` on the way. Raises
-        SessionNotFound, SessionOfOtherModel, SessionBusy, and InvalidRequest where nothing is new or the request
-        contradicts the session.
+        `parley.core.sessions.resent_history` decides which messages are new, `parley.core.sessions.history` how much
+        of the history is sent. A turn with an expired lease is marked `incomplete(crashed)`.
+
+        Args:
+            begin: The turn to begin.
+            lease_seconds: The duration of the lease.
+
+        Returns:
+            The turn with its history.
+
+        Raises:
+            SessionNotFound: The account has no such session.
+            SessionOfOtherModel: The session belongs to another model.
+            SessionBusy: Another turn holds the lease.
+            InvalidRequest: No message is new, the request contradicts the session, or the history is too long.
         """
         ...
 
     async def end_turn(self, turn: Turn, end: TurnEnd) -> None:
-        """Adds the answer, ends the turn and gives the lease back. Raises TurnLost, and writes nothing then."""
+        """Appends the answer, ends the turn and releases the lease.
+
+        Raises:
+            TurnLost: The turn or its claim is no longer held; nothing is written.
+        """
         ...
 
     async def renew_leases(self, turns: Iterable[Turn], claims: Iterable[Claim], lease_seconds: float) -> None:
-        """Extends the leases of turns and claims that are still in progress; those already lost are left alone."""
+        """Extends the leases of turns and claims that are still held; lost leases are skipped."""
         ...
 
     async def wait_for_release(self, session_id: str, seconds: float) -> None:
-        """Returns when the session's lease may have been given back, at the latest after so many seconds."""
+        """Returns when the session's lease may have been released, at the latest after `seconds`."""
         ...
 
     async def get_session(self, account: str, session_id: str) -> Session:
@@ -141,64 +197,112 @@ class SessionStore(Protocol):
     async def list_sessions(
         self, account: str, chosen: SessionFilter, *, page_size: int, page_token: str | None
     ) -> tuple[list[Session], str | None]:
-        """Returns a page, the latest turn first, and the next page's token. Raises InvalidRequest for a bad token."""
+        """Returns a page of sessions, latest turn first, and the token of the next page.
+
+        Raises:
+            InvalidRequest: The token is invalid.
+        """
         ...
 
     async def list_messages(
         self, account: str, session_id: str, *, page_size: int, page_token: str | None
     ) -> tuple[list[SessionMessage], str | None]:
-        """Returns a page, the oldest first, and the next token. Raises SessionNotFound, InvalidRequest."""
+        """Returns a page of messages, oldest first, and the token of the next page.
+
+        Raises:
+            SessionNotFound: The account has no such session.
+            InvalidRequest: The token is invalid.
+        """
         ...
 
     async def fork_session(
         self, account: str, session_id: str, new_id: str, through_turn: int | None, claim: Claim | None = None
     ) -> Session:
-        """Makes a session `new_id` of the completed turns up to one, or of all; they keep their numbers.
+        """Creates a session from the completed turns of another; the turns keep their numbers.
 
-        `claim` keeps the new session, serialized, as its reply; in the same transaction. Raises SessionNotFound,
-        InvalidRequest where the session has no such turn, and TurnLost where the claim is lost.
+        Args:
+            account: The account that owns both sessions.
+            session_id: The id of the session to copy.
+            new_id: The id of the new session.
+            through_turn: The number of the last turn to copy; None for all.
+            claim: Stores the serialized new session as its reply, in the same transaction.
+
+        Returns:
+            The new session.
+
+        Raises:
+            SessionNotFound: The account has no such session.
+            InvalidRequest: The session has no such turn, or is too long for one transaction.
+            TurnLost: The claim is no longer held.
         """
         ...
 
     async def delete_session(
         self, account: str, session_id: str, claim: Claim | None = None, reply: bytes = b""
     ) -> None:
-        """Removes the session, every message of it, and the kept answers of its turns; their keys stay known.
+        """Deletes the session, its messages and the stored replies of its turns; their idempotency keys remain used.
 
-        One transaction hides all of it from every reader, and `claim` keeps `reply` in it. The rows are removed after
-        it, in the same call for about a second and then by `purge`. Raises SessionNotFound, SessionBusy, and TurnLost
-        where the claim is lost; nothing is deleted then.
+        One transaction hides the session from all readers and stores `reply` under `claim`. The rows are removed
+        afterwards: for about a second in the same call, then by `purge`.
+
+        Raises:
+            SessionNotFound: The account has no such session; nothing is deleted in this and the following cases.
+            SessionBusy: A turn is in progress.
+            TurnLost: The claim is no longer held.
         """
         ...
 
     async def purge(self) -> bool:
-        """Removes rows of deleted sessions, in small transactions and for about a second.
+        """Removes rows of deleted sessions in small transactions, for about a second.
 
-        Returns whether there may be more to remove. A session that another worker is removing is left to that worker.
+        Skips sessions that another worker is purging.
+
+        Returns:
+            Whether rows may remain.
         """
         ...
 
     async def reap(self, *, session_age: float | None, claim_age: float, limit: int) -> Reaped:
-        """Marks turns whose lease ran out `incomplete(crashed)`; deletes what is older than the two ages in seconds.
+        """Marks turns with an expired lease `incomplete(crashed)` and deletes old sessions and idempotency keys.
 
-        What a crashed turn had reserved of the limits is given back. The store's own time decides, and not that of the
-        process. At most `limit` of each are cleared; a session's age is that of its latest turn, and one with a turn in
-        progress stays. None deletes no session.
+        Refunds the reservations of crashed turns. Times are measured by the store's clock, not by the process's.
+
+        Args:
+            session_age: The seconds after its latest turn for which a session is kept; None keeps all. A session with a
+                turn in progress is kept.
+            claim_age: The seconds for which an idempotency key is kept.
+            limit: The maximum number of turns, of sessions and of keys to clear.
         """
         ...
 
 
 class ClaimStore(Protocol):
-    """Keeps `Idempotency-Key`s and the answers that they got. Raises `StoreUnavailable`."""
+    """Stores idempotency keys and their replies. Every method raises StoreUnavailable if the store is unreachable."""
 
     async def claim(self, account: str, method: str, key: str, digest: bytes, lease_seconds: float) -> Claim | bytes:
-        """Claims a key for a request with this SHA-256; returns the reply where it has been answered already.
+        """Claims an idempotency key.
 
-        Raises KeyInUse while another call holds it, KeyReused where it came with another request, and ReplyDeleted
-        where the reply was deleted with its session.
+        Args:
+            account: The account of the caller.
+            method: The name of the RPC method.
+            key: The idempotency key.
+            digest: The SHA-256 of the request.
+            lease_seconds: The duration of the lease.
+
+        Returns:
+            The claim, or the stored reply of a completed call.
+
+        Raises:
+            KeyInUse: Another call holds the key.
+            KeyReused: The key was used with a different request.
+            ReplyDeleted: The reply was deleted with its session.
         """
         ...
 
     async def end_claim(self, claim: Claim, reply: bytes | None) -> None:
-        """Keeps the reply of a call that no session keeps, or frees the key where there is none. Raises TurnLost."""
+        """Stores the reply of a call without a session, or releases the key if `reply` is None.
+
+        Raises:
+            TurnLost: The claim is no longer held.
+        """
         ...

@@ -1,1 +1,1 @@
-"""Sessions: turns, history, idempotency, and what keeps the store clean."""
+"""Sessions: turns, history, idempotency keys, the reaper and the store monitor."""

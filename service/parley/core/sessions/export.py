@@ -1,4 +1,4 @@
-"""A whole session as JSON Lines: a message a line, oldest first."""
+"""Export of a session as JSON Lines: one message per line, oldest first."""
 
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -7,13 +7,15 @@ from parley.core.messages.proto_json import dumps, from_message
 from parley.core.ports import SessionStore
 from parley.v1.sessions_pb2 import SessionMessage
 
-_PAGE_SIZE = 32  # messages in memory; one may be as large as a request
+_PAGE_SIZE = 32  # messages in memory; a message may be as large as a request
 
 
 async def messages(store: SessionStore, account: str, session_id: str) -> AsyncGenerator[SessionMessage, None]:
-    """Yields the messages of a session, the oldest first, read page by page.
+    """Yields the messages of a session, oldest first, and reads them page by page.
 
-    Raises SessionNotFound, also where the session is deleted meanwhile, and StoreUnavailable.
+    Raises:
+        SessionNotFound: The account has no such session, or it is deleted during the export.
+        StoreUnavailable: The store cannot be reached.
     """
     token: str | None = None
     while True:
@@ -25,11 +27,11 @@ async def messages(store: SessionStore, account: str, session_id: str) -> AsyncG
 
 
 def fields(kept: SessionMessage) -> dict[str, Any]:
-    """Returns what is exported of a message as JSON data: its own fields, then those of its turn."""
+    """Returns a message as JSON data: its fields, then those of its turn."""
     turn: dict[str, Any] = from_message(kept)
     return {**turn.pop("message", {}), **turn}
 
 
 def line(kept: SessionMessage) -> bytes:
-    """Returns `{"role", "content", …, "turn", "state", …}` and a line's end."""
+    """Returns `{"role", "content", …, "turn", "state", …}` and a line feed."""
     return dumps(fields(kept)) + b"\n"

@@ -1,6 +1,6 @@
-"""How much of a session's past is sent with a turn. Pure functions.
+"""How much of a session's history is sent with a turn. Pure functions.
 
-A store calls them inside the transaction that begins a turn, so that every store decides alike.
+Each store calls them inside the transaction that begins a turn, so that all stores follow the same rules.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,11 +15,14 @@ _RESULTS = frozenset({"tool", "function"})
 
 
 class TurnSize(NamedTuple):
-    """A completed turn as the window sees it.
+    """The size of a completed turn, without its system messages.
 
-    `starts_with_tool_result` says that it begins with the results of tool calls.
-
-    `bytes` are those of its serialized messages. System messages count in none of the sizes.
+    Attributes:
+        number: The number of the turn within the session.
+        messages: The number of messages.
+        tokens: The estimated tokens.
+        starts_with_tool_result: Whether the first message is the result of a tool call.
+        bytes: The bytes of the serialized messages.
     """
 
     number: int
@@ -30,19 +33,27 @@ class TurnSize(NamedTuple):
 
 
 def starts_with_tool_result(messages: Sequence[Message]) -> bool:
-    """Tells whether these messages begin with the result of a tool call, and mean nothing without the call."""
+    """Returns whether the first message that is not a system message is the result of a tool call.
+
+    Such messages require the preceding turn, which contains the call.
+    """
     spoken = next((message for message in messages if not is_system(message)), None)
     return spoken is not None and spoken.role in _RESULTS
 
 
 def first_turn(sizes: Iterable[TurnSize], window: Window, *, continued: bool) -> int | None:
-    """Returns the number of the oldest turn that still goes; None where none does.
+    """Returns the number of the oldest turn within the window; None if no turn is.
 
-    `sizes` are the completed turns, the newest first; no more of them is read than is needed. Turns that a tool
-    exchange joins go together or not at all; those that the new turn itself continues (`continued`) go always.
+    Turns that share a tool-call exchange are included together or not at all.
+
+    Args:
+        sizes: The completed turns, newest first. Iteration stops at the first turn outside the window.
+        window: The limits.
+        continued: Whether the new turn starts with a tool result, so that the turns of that exchange are always
+            included.
 
     Raises:
-        InvalidRequest: More would go than may be loaded.
+        InvalidRequest: The history exceeds what a turn may load.
     """
     first: int | None = None
     messages = size = loaded = 0
@@ -61,7 +72,7 @@ def first_turn(sizes: Iterable[TurnSize], window: Window, *, continued: bool) ->
 
 
 def require_loadable(window: Window, messages: int, size: int) -> None:
-    """Raises InvalidRequest where so many messages with so many bytes are more than a turn may load."""
+    """Raises InvalidRequest if the messages or their bytes exceed what a turn may load."""
     if window.load_messages is not None and messages > window.load_messages:
         bound = f"more than {window.load_messages} messages"
     elif window.load_bytes is not None and size > window.load_bytes:

@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: what makes a request, sent again, the same request; and writes that are made once for a key."""
+"""Idempotency keys: which requests count as equal, and writes that run once per key."""
 
 import asyncio
 import hashlib
@@ -17,9 +17,9 @@ from parley.core.ports import Claim, ClaimStore
 LEASE_SECONDS = 10.0
 
 COMPLETIONS = "CreateChatCompletion"
-"""The endpoint of all completions: whole and streamed, typed and as events, they answer the same request."""
+"""The method of the keys of all completions: unary and streamed, over gRPC and REST."""
 
-_FORM = ("stream", "stream_options")  # how the answer is delivered, which changes nothing about it
+_FORM = ("stream", "stream_options")  # the form of delivery, which does not change the answer
 _JSON_TEXT = "_json"
 
 T = TypeVar("T")
@@ -27,14 +27,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key that a call came with: it counts within the caller's account, for the endpoint `method`."""
+    """The idempotency key of a call, valid within the caller's account.
+
+    Attributes:
+        method: The name of the RPC method that the key is used for.
+        text: The value of the header `Idempotency-Key`.
+    """
 
     method: str
     text: str
 
 
 class KeyedWrites:
-    """Makes writes that an `Idempotency-Key` may repeat. A write and its reply are stored in one transaction."""
+    """Runs writes at most once per idempotency key. A write and its reply are stored in one transaction."""
 
     def __init__(self, store: ClaimStore) -> None:
         self._store = store
@@ -48,24 +53,24 @@ class KeyedWrites:
         write: Callable[[Claim | None], Awaitable[T]],
         read: Callable[[bytes], T],
     ) -> tuple[T, bool]:
-        """Makes the write, or returns what it returned the first time.
+        """Runs the write, or returns the stored reply of an earlier call with the key.
 
-        A caller that leaves does not stop the write.
+        Cancelling the caller does not stop the write.
 
         Args:
-            key: The call's key; None makes the write as it is.
-            account: The account that the key counts in.
-            request: What the key stands for.
-            write: Makes the write, and ends the claim with the reply in the same transaction.
+            key: The call's key; None runs the write unconditionally.
+            account: The caller's account.
+            request: The request, which must be equal in all calls with the key.
+            write: Performs the write and ends the claim with the reply, in one transaction.
             read: Parses a stored reply.
 
         Returns:
-            What the write returned, and whether that was stored before.
+            The result of the write, and whether it is a stored reply.
 
         Raises:
             KeyInUse: Another call with the key is running.
-            KeyReused: The key came with another request.
-            ReplyDeleted: The key was answered, and the reply was deleted with its session.
+            KeyReused: The key was used with a different request.
+            ReplyDeleted: The reply was deleted with its session.
             StoreUnavailable: The store cannot be reached.
         """
         if key is None:
@@ -90,16 +95,16 @@ class KeyedWrites:
         try:
             return await write(claimed), False
         except BaseException:
-            with suppress(ParleyError):  # at worst the key is in use until its lease runs out
+            with suppress(ParleyError):  # on failure the key is in use until its lease expires
                 await self._store.end_claim(claimed, None)
             raise
 
 
 def digest(request: Message) -> bytes:
-    """Returns the SHA-256 of a request, in which two requests that ask for the same are alike.
+    """Returns the SHA-256 of the normalized request.
 
-    The same request may come over REST and gRPC, whole and as a stream: neither the form of the answer nor spaces and
-    the order of keys in JSON texts count.
+    Ignores the form of delivery (unary or stream), and whitespace and key order in JSON texts, so that a request has
+    the same digest over REST and gRPC.
     """
     same = type(request)()
     same.CopyFrom(request)
@@ -111,7 +116,7 @@ def digest(request: Message) -> bytes:
 
 
 def _normalize(message: Message) -> None:
-    """Writes each JSON text in a message without spaces and with sorted keys: maps of gRPC callers have no order."""
+    """Rewrites the JSON texts of a message without whitespace and with sorted keys: maps over gRPC have no order."""
     for field, value in message.ListFields():
         if field.message_type is None:
             if field.name.endswith(_JSON_TEXT):

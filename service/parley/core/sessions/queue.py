@@ -1,4 +1,4 @@
-"""Waiting for a session's turn, where a model lets its callers wait."""
+"""The queue of calls to a busy session, for models with `concurrent_turns: queue`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -8,36 +8,44 @@ from dataclasses import dataclass, field
 from parley.core.errors import DeadlineExceeded, SessionBusy
 from parley.core.ports import SessionStore, Turn
 
-_MAX_WAIT = 1.0  # seconds for one wait of the store, whatever became of its notice
+_MAX_WAIT = 1.0  # seconds of one wait for a release, in case its notification is lost
 
 
 @dataclass(slots=True)
 class _Waiters:
-    """Those who wait for one session; only the first one asks the store."""
+    """The calls that wait for one session; only the first polls the store."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     length: int = 0
 
 
 class Queue:
-    """Lets the callers of one worker into a session one after the other, in the order in which they came."""
+    """Admits the calls of one worker to a session one after another, in order of arrival."""
 
     def __init__(self, store: SessionStore) -> None:
         self._store = store
         self._waiters: dict[str, _Waiters] = {}
 
     def length(self, session_id: str) -> int:
-        """Tells how many stand in line for a session, the first one included."""
+        """Returns how many calls wait for a session, the first included."""
         waiters = self._waiters.get(session_id)
         return waiters.length if waiters else 0
 
     async def wait(
         self, session_id: str, begin: Callable[[], Awaitable[Turn]], seconds: float, deadline: float | None
     ) -> Turn:
-        """Begins a turn as soon as the session is free, for up to so many seconds.
+        """Begins a turn as soon as the session is free.
 
-        `begin` raises SessionBusy while it is not; `deadline` is the caller's, a time of the event loop's clock.
-        Raises SessionBusy, DeadlineExceeded, and all that `begin` raises.
+        Args:
+            session_id: The id of the session.
+            begin: Begins the turn; raises SessionBusy while the session is in use.
+            seconds: The maximum wait.
+            deadline: The caller's deadline, a time of the event loop's clock; None for none.
+
+        Raises:
+            SessionBusy: The session did not become free in time.
+            DeadlineExceeded: The deadline passed.
+            ParleyError: Any other error of `begin`.
         """
         timeout = asyncio.get_running_loop().time() + seconds
         until = timeout if deadline is None else min(timeout, deadline)
@@ -62,7 +70,7 @@ class Queue:
 
     @asynccontextmanager
     async def _at_head(self, session_id: str, until: float) -> AsyncIterator[None]:
-        """Waits until everybody who came before is in, or has left. Raises TimeoutError."""
+        """Waits until all earlier calls have begun their turn or given up. Raises TimeoutError."""
         waiters = self._waiters.setdefault(session_id, _Waiters())
         waiters.length += 1
         try:

@@ -1,4 +1,4 @@
-"""Watches whether the store is there."""
+"""Monitors whether the store is available."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,9 +16,9 @@ _log = structlog.get_logger()
 
 
 class StoreMonitor:
-    """Checks the store about every second, and tells `on_change` when it has gone (False) and when it is back (True).
+    """Checks the store periodically and reports changes of its availability.
 
-    A store that says nothing for `timeout_seconds` has gone. `is_available` is what was found last.
+    `is_available` is the result of the last check.
     """
 
     def __init__(
@@ -28,39 +28,47 @@ class StoreMonitor:
         interval_seconds: float = _INTERVAL_SECONDS,
         timeout_seconds: float = _TIMEOUT_SECONDS,
     ) -> None:
+        """Creates a monitor that is not started and regards the store as available.
+
+        Args:
+            store: The store to check.
+            on_change: Receives False when the store becomes unavailable, and True when it is available again.
+            interval_seconds: The pause between two checks.
+            timeout_seconds: A check that takes longer counts as a failure.
+        """
         self._store = store
         self._on_change = on_change
         self._timeout = timeout_seconds
         self.is_available = True
-        self._task = PeriodicTask("the watch over the store", self.check, interval_seconds)
+        self._task = PeriodicTask("store monitor", self.check, interval_seconds)
 
     def start(self) -> None:
-        """Begins to watch a store that is there."""
+        """Starts the periodic checks."""
         self._task.start()
 
     async def stop(self) -> None:
-        """Watches no more."""
+        """Stops the periodic checks."""
         await self._task.stop()
 
     async def check(self) -> None:
-        """Looks once."""
+        """Checks the store once."""
         cause = await self._cause()
         if (cause is None) == self.is_available:
             return
         self.is_available = cause is None
         if self.is_available:
-            _log.info("the store is back")
+            _log.info("the store is available again")
         else:
-            _log.error("the store is away", cause=cause)
+            _log.error("the store is unavailable", cause=cause)
         await self._on_change(self.is_available)
 
     async def _cause(self) -> str | None:
-        """Returns why the store is away; None where it is there."""
+        """Returns why the store is unavailable; None if it is available."""
         try:
             async with asyncio.timeout(self._timeout):
                 await self._store.check()
         except StoreUnavailable as error:
             return error.cause or error.message
         except TimeoutError:
-            return f"it has not answered for {self._timeout} s"
+            return f"no answer within {self._timeout} s"
         return None

@@ -1,8 +1,8 @@
-"""Turns and `Idempotency-Key`s: held while a call is answered, ended with it, whatever happens in between.
+"""Turns and idempotency keys: acquired at the start of a call, released at its end.
 
-A turn holds its session's lease, and a key is claimed for a call in the same way. While the call runs, both are
-renewed; a worker that dies stops renewing, and they are free again when the lease runs out. What a call's beginning and
-end write runs in tasks of their own, because the call may be cancelled at any await.
+A turn holds the lease of its session, and a call holds the lease of its idempotency key. Both are renewed while the
+call runs; the leases of a crashed worker expire. The writes at the start and the end of a call run in tasks of their
+own, because the call may be cancelled at any `await`.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ import structlog
 
 from parley.config import Model
 from parley.core.background import PeriodicTask
-from parley.core.errors import InvalidRequest, ParleyError, TurnLost
-from parley.core.messages import ids
+from parley.core.errors import ParleyError, TurnLost
 from parley.core.offload import offload
-from parley.core.ports import Caller, Charge, Claim, Store, Turn, TurnBegin, TurnEnd, Window
+from parley.core.ports import Caller, Charge, Claim, Store, Turn, TurnEnd
 from parley.core.sessions.idempotency import LEASE_SECONDS, Key, digest
 from parley.core.sessions.queue import Queue
+from parley.core.sessions.turn_request import is_turn, turn_begin
 from parley.core.streaming.accumulator import first_message, reported_usage
 from parley.core.usage.limits import UNLIMITED, Admission
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
@@ -36,9 +36,13 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class CallLease:
-    """What a call holds in the store while it is answered: a turn, a claim, tokens of its limits, or nothing.
+    """What a call holds in the store while it runs.
 
-    `reserved` are the tokens that are stored with the turn.
+    Attributes:
+        turn: The turn; None for a call without a session.
+        claim: The claim of the idempotency key; None for a call without one.
+        admission: The reservation of the rate limits.
+        reserved: The reserved tokens that are stored with the turn.
     """
 
     turn: Turn | None = None
@@ -48,24 +52,24 @@ class CallLease:
 
     @property
     def is_persisted(self) -> bool:
-        """Tells whether the store keeps anything of the call."""
+        """Whether the store holds a turn or a claim of the call."""
         return self.turn is not None or self.claim is not None
 
     @property
     def session_id(self) -> str | None:
-        """The session that keeps the call; None where none does."""
+        """The id of the call's session; None for a call without one."""
         return self.turn.session_id if self.turn else None
 
     def conversation(self, request: CreateChatCompletionRequest) -> Sequence[Message]:
-        """Returns the messages that go to the model: in a session what it has, and what is new to it."""
+        """Returns the messages to send to the model: in a session its history and the new messages."""
         return [*self.turn.history, *self.turn.messages] if self.turn else request.messages
 
     def charges(self) -> Sequence[Charge]:
-        """Returns what settles the limits together with the turn; without one they are settled by themselves."""
+        """Returns the charges to settle in the transaction of the turn; empty for a call without a turn."""
         return self.admission.take_charges() if self.turn else ()
 
     def prior_messages(self, request: CreateChatCompletionRequest) -> Sequence[Message]:
-        """Returns what the conversation has besides the request's messages, which may repeat some of it."""
+        """Returns the messages of the conversation that the request does not contain."""
         if self.turn is None:
             return []
         more = len(self.turn.history) + len(self.turn.messages) - len(request.messages)
@@ -73,21 +77,28 @@ class CallLease:
 
 
 class Turns:
-    """Begins, renews and ends what the calls of one worker hold. `queue` has those who wait for their turn."""
+    """Begins, renews and ends the leases of one worker's calls. `queue` holds the calls that wait for a session."""
 
     def __init__(self, store: Store, renew_seconds: float = _RENEW_SECONDS) -> None:
         self._store = store
         self.queue = Queue(store)
         self._running: set[CallLease] = set()
         self._ending: set[asyncio.Task[None]] = set()
-        self._renewal = PeriodicTask("the renewal of leases", self._renew, renew_seconds)
+        self._renewal = PeriodicTask("lease renewal", self._renew, renew_seconds)
 
     async def claim(
         self, key: Key | None, request: CreateChatCompletionRequest, caller: Caller
     ) -> tuple[CallLease, ChatCompletion | None]:
-        """Claims the call's key, if it has one; with the answer where the key has got it already.
+        """Claims the idempotency key of the call, if there is one.
 
-        Raises KeyInUse, KeyReused, ReplyDeleted, StoreUnavailable.
+        Returns:
+            The lease, and the stored answer of an earlier call with the key.
+
+        Raises:
+            KeyInUse: Another call holds the key.
+            KeyReused: The key was used with a different request.
+            ReplyDeleted: The reply was deleted with its session.
+            StoreUnavailable: The store cannot be reached.
         """
         lease = CallLease()
         if key is None:
@@ -109,27 +120,38 @@ class Turns:
         model: Model,
         deadline: float | None = None,
     ) -> None:
-        """Begins a turn where the model and the request want one kept; waits for it where the model queues turns.
+        """Begins a turn if the request and the model require a session; waits for the session if the model queues.
 
-        `deadline` is a time of the event loop's clock. Raises InvalidRequest, SessionNotFound, SessionBusy,
-        DeadlineExceeded, StoreUnavailable.
+        Args:
+            lease: Receives the turn.
+            request: The request.
+            caller: The caller, whose account owns the session.
+            model: The requested model.
+            deadline: The call's deadline, a time of the event loop's clock; None for none.
+
+        Raises:
+            InvalidRequest: The request contradicts itself, its model or its session.
+            SessionNotFound: The account has no such session.
+            SessionBusy: Another turn holds the session.
+            DeadlineExceeded: The deadline passed while the call waited.
+            StoreUnavailable: The store cannot be reached.
         """
-        if not _persists(request, model):
+        if not is_turn(request, model):
             return
         lease.reserved = tuple(lease.admission.reserved)
-        begin = _turn_begin(request, caller, model, lease.reserved)
+        begin = turn_begin(request, caller, model, lease.reserved)
 
-        async def try_it() -> Turn:
+        async def begin_turn() -> Turn:
             return await self._shielded(self._store.begin_turn(begin, LEASE_SECONDS), self._release_abandoned)
 
         if begin.new or model.concurrent_turns == "reject":
-            lease.turn = await try_it()
+            lease.turn = await begin_turn()
         else:
-            lease.turn = await self.queue.wait(begin.session_id, try_it, model.queue_timeout, deadline)
+            lease.turn = await self.queue.wait(begin.session_id, begin_turn, model.queue_timeout, deadline)
         self._track(lease)
 
     async def commit(self, lease: CallLease, completion: ChatCompletion, receipt: Receipt | None = None) -> None:
-        """Completes what is held; returns when it is on disk. Raises TurnLost, StoreUnavailable."""
+        """Completes the turn and the claim; returns when both are on disk. Raises TurnLost, StoreUnavailable."""
         if not lease.is_persisted:
             return
         message = first_message(completion)
@@ -153,10 +175,14 @@ class Turns:
         *,
         wait: bool,
     ) -> None:
-        """Ends what is held as `incomplete(reason)` and keeps what was said.
+        """Ends the turn as `incomplete(reason)`, stores the partial answer and releases the claim.
 
-        `wait` is for a caller who is told that the call failed: he may come back at once, and should find neither his
-        session nor his key in use. A store that hangs does not keep him for long.
+        Args:
+            lease: What the call holds.
+            reason: Why the turn is incomplete.
+            partial: The answer so far.
+            receipt: The attempts of the call.
+            wait: Waits up to a second until the session and the key are released, so that an immediate retry succeeds.
         """
         ending = self.abandon(lease, reason, partial, receipt)
         if ending is not None and wait:
@@ -165,7 +191,7 @@ class Turns:
     def abandon(
         self, lease: CallLease, reason: str, partial: ChatCompletion | None, receipt: Receipt | None = None
     ) -> asyncio.Task[None] | None:
-        """Does the same without waiting; returns what still writes."""
+        """Does the same as `fail` in a task and returns the task; None if there is nothing to write."""
         if not lease.is_persisted:
             return None
         message = first_message(partial) if partial else None
@@ -175,13 +201,13 @@ class Turns:
         return self._end(lease, self._abandon(lease, end))
 
     async def close(self) -> None:
-        """Waits for what is being ended, and stops renewing."""
+        """Waits for pending writes, then stops the renewal."""
         while self._ending:
             await asyncio.wait(self._ending)
         await self._renewal.stop()
 
     async def _shielded(self, acquire: Coroutine[Any, Any, T], on_abandoned: Callable[[T], None]) -> T:
-        """Awaits an acquisition. Where the call is cancelled meanwhile, `on_abandoned` gets what was acquired."""
+        """Awaits an acquisition. If the call is cancelled meanwhile, `on_abandoned` receives what was acquired."""
         task = asyncio.create_task(acquire)
 
         def on_done(done: asyncio.Task[T]) -> None:
@@ -195,7 +221,7 @@ class Turns:
             raise
 
     def _release_abandoned(self, acquired: Turn | Claim | bytes) -> None:
-        """Gives back what was begun for a caller who is no longer there."""
+        """Releases what was acquired for a cancelled call."""
         if isinstance(acquired, Turn):
             self.abandon(CallLease(turn=acquired), "cancelled", None)
         elif isinstance(acquired, Claim):
@@ -225,7 +251,7 @@ class Turns:
         except ParleyError as error:
             turn = lease.turn
             position = {"session": turn.session_id, "turn": turn.number} if turn else {}
-            _log.warning("turn not settled", **position, error=error.message, cause=error.cause)
+            _log.warning("turn not stored", **position, error=error.message, cause=error.cause)
             await self._release(lease, end.charges if isinstance(error, TurnLost) else ())
 
     async def _write(self, lease: CallLease, end: TurnEnd) -> None:
@@ -235,9 +261,10 @@ class Turns:
             await self._store.end_claim(lease.claim, end.reply if end.state == "completed" else None)
 
     async def _release(self, lease: CallLease, charges: Sequence[Charge]) -> None:
-        """Settles the limits and frees the key of a turn that could not be ended. At worst the key's lease runs out.
+        """Settles the limits and releases the key of a turn that could not be ended.
 
-        The reservation itself is stored with the turn, and given back with it.
+        Charges the full use: the store refunds the reservation together with the lost turn. If this fails too, the
+        key's lease expires.
         """
         try:
             if charges:
@@ -248,55 +275,10 @@ class Turns:
             if lease.claim is not None:
                 await self._store.end_claim(lease.claim, None)
         except ParleyError as error:
-            _log.info("not given up", error=error.message, cause=error.cause)
+            _log.info("turn not released", error=error.message, cause=error.cause)
 
     async def _renew(self) -> None:
         turns = [lease.turn for lease in self._running if lease.turn]
         claims = [lease.claim for lease in self._running if lease.claim]
         if turns or claims:
             await self._store.renew_leases(turns, claims, LEASE_SECONDS)
-
-
-def _turn_begin(
-    request: CreateChatCompletionRequest, caller: Caller, model: Model, reserved: Sequence[Charge]
-) -> TurnBegin:
-    new = not request.HasField("session_id")
-    return TurnBegin(
-        caller.account,
-        model.id,
-        ids.session_id() if new else request.session_id,
-        new,
-        request.messages,
-        Window(
-            model.history.max_messages, model.history.max_tokens, model.history.load_messages, model.history.load_bytes
-        ),
-        dict(request.metadata),
-        reserved,
-    )
-
-
-def _persists(request: CreateChatCompletionRequest, model: Model) -> bool:
-    """Tells whether this call is a turn of a session. Raises InvalidRequest where the request contradicts itself."""
-    if request.continue_final_message:
-        _reject_continuation(request)
-        return False
-    if request.HasField("session_id"):
-        if request.HasField("store") and not request.store:
-            raise InvalidRequest("`store` is false, but `chatSessionId` names a session; leave one out", param="store")
-        if model.sessions == "off":
-            message = f'`chatSessionId` cannot be used: the model "{model.id}" keeps no sessions; leave it out'
-            raise InvalidRequest(message, param="chatSessionId")
-        return True
-    if request.HasField("store"):
-        if request.store and model.sessions == "off":
-            raise InvalidRequest(f'`store` cannot be true: the model "{model.id}" keeps no sessions', param="store")
-        return request.store
-    return model.sessions == "auto"
-
-
-def _reject_continuation(request: CreateChatCompletionRequest) -> None:
-    """Raises InvalidRequest where the rest of an answer, which is no turn of its own, should become one."""
-    for is_asked, name in ((request.HasField("session_id"), "chatSessionId"), (request.store, "store")):
-        if is_asked:
-            message = f"`{name}` cannot be used with `continue_final_message`, which no session keeps; leave one out"
-            raise InvalidRequest(message, param=name)

@@ -1,0 +1,59 @@
+"""The turn that a request begins, and whether it begins one."""
+
+from collections.abc import Sequence
+
+from parley.config import Model
+from parley.core.errors import InvalidRequest
+from parley.core.messages import ids
+from parley.core.ports import Caller, Charge, TurnBegin, Window
+from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
+
+
+def turn_begin(
+    request: CreateChatCompletionRequest, caller: Caller, model: Model, reserved: Sequence[Charge]
+) -> TurnBegin:
+    """Returns the turn that a request begins; without a session id, in a new session."""
+    new = not request.HasField("session_id")
+    return TurnBegin(
+        caller.account,
+        model.id,
+        ids.session_id() if new else request.session_id,
+        new,
+        request.messages,
+        Window(
+            model.history.max_messages, model.history.max_tokens, model.history.load_messages, model.history.load_bytes
+        ),
+        dict(request.metadata),
+        reserved,
+    )
+
+
+def is_turn(request: CreateChatCompletionRequest, model: Model) -> bool:
+    """Returns whether the call is a turn of a session.
+
+    Raises:
+        InvalidRequest: The request contradicts itself or the model's configuration.
+    """
+    if request.continue_final_message:
+        _reject_continuation(request)
+        return False
+    if request.HasField("session_id"):
+        if request.HasField("store") and not request.store:
+            raise InvalidRequest("`store` is false, but `chatSessionId` names a session; leave one out", param="store")
+        if model.sessions == "off":
+            message = f'`chatSessionId` cannot be used: the model "{model.id}" keeps no sessions; leave it out'
+            raise InvalidRequest(message, param="chatSessionId")
+        return True
+    if request.HasField("store"):
+        if request.store and model.sessions == "off":
+            raise InvalidRequest(f'`store` cannot be true: the model "{model.id}" keeps no sessions', param="store")
+        return request.store
+    return model.sessions == "auto"
+
+
+def _reject_continuation(request: CreateChatCompletionRequest) -> None:
+    """Raises InvalidRequest if a continuation, which is not a turn of its own, requests a session."""
+    for is_requested, name in ((request.HasField("session_id"), "chatSessionId"), (request.store, "store")):
+        if is_requested:
+            message = f"`{name}` cannot be used with `continue_final_message`, which no session keeps; leave one out"
+            raise InvalidRequest(message, param=name)
