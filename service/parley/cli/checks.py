@@ -10,7 +10,7 @@ from google.protobuf import json_format
 
 from parley.config import Config, ConfigError, located
 from parley.core.errors import InvalidRequest
-from parley.core.routing.router import check_defaults
+from parley.core.routing.request import check_defaults
 from parley.rpc.validation import validate
 from parley.supervisor.addresses import Address
 from parley.supervisor.children import model_backends

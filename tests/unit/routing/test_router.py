@@ -1,17 +1,15 @@
 """Which model and target answer, and what they are asked."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 
 import pytest
 from google.protobuf.struct_pb2 import Value
 
-from parley.config import Config, ConfigError, Model, Target, parse
+from parley.config import Config, ConfigError, parse
 from parley.core.errors import InvalidRequest, ModelNotFound
 from parley.core.ports import Caller, UpstreamCall
-from parley.core.routing.router import Router, order_by_weight
-from parley.core.routing.targets import Candidate, LiveTarget
+from parley.core.routing.router import Router
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 from tests.rpc.scripted import ScriptedBackend
@@ -130,28 +128,6 @@ def test_defaults_that_are_no_request_parameters_are_refused_at_the_start(defaul
     config = _config(CONFIG.replace('{temperature: 0, max_tokens: 10, stop: ["END"]}', defaults))
     with pytest.raises(ConfigError, match=rf"^models\[1\]\.defaults.*{place}"):
         _router(config)
-
-
-def _candidates(*targets: Target) -> list[Candidate]:
-    model = Model(id="m", targets=list(targets))
-    return [Candidate(model, target, LiveTarget(target, ScriptedBackend(), None)) for target in targets]
-
-
-def test_weights_are_shares() -> None:
-    """Targets are chosen in proportion to their weights, for sessions and for single calls."""
-    candidates = _candidates(Target(backend="a", weight=3), Target(backend="b", weight=1))
-    for sessions in ([None] * 4000, [f"session-{number}" for number in range(4000)]):
-        first = Counter(order_by_weight(candidates, session)[0].target.name for session in sessions)
-        assert 0.70 < first["a"] / 4000 < 0.80
-
-
-def test_a_session_keeps_its_target_when_another_one_goes() -> None:
-    """Only the sessions of the target that left move, and they move to the one that came next for them before."""
-    candidates = _candidates(*(Target(backend=name) for name in "abc"))
-    for number in range(500):
-        before = [one.target.name for one in order_by_weight(candidates, f"s{number}")]
-        after = [one.target.name for one in order_by_weight(candidates[:2], f"s{number}")]
-        assert after == [name for name in before if name != "c"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """One call on its course: asked of one target after another until it is answered, a broken stream to its end."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
@@ -11,6 +11,7 @@ from parley.core.offload import offload
 from parley.core.ports import UpstreamCall
 from parley.core.routing import hedging, stream_support, upstream_stream
 from parley.core.routing.attempts import Attempt
+from parley.core.routing.request import RequestBuilder
 from parley.core.routing.retry_state import RetryState
 from parley.core.routing.targets import Candidate
 from parley.core.routing.upstream_stream import UpstreamStream
@@ -23,9 +24,6 @@ from parley.core.usage.attempts import AttemptKind, AttemptOutcome
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.receipt_pb2 import Receipt
 
-BuildCall = Callable[[Candidate], UpstreamCall]
-"""Makes the request to a candidate, which is its own to change. Raises UnsupportedParameter."""
-
 
 class Execution:
     """The answer to one call of `model`. `model_id` is the id of the model that answers, once it has begun to.
@@ -34,12 +32,12 @@ class Execution:
     """
 
     def __init__(
-        self, retry_state: RetryState, model: Model, build_call: BuildCall, *, streamable: bool = True
+        self, retry_state: RetryState, model: Model, builder: RequestBuilder, *, streamable: bool = True
     ) -> None:
         self.model_id = model.id
         self._retry_state = retry_state
         self._model = model
-        self._build_call = build_call
+        self._builder = builder
         self._streamable = streamable
         self._accumulator: CompletionAccumulator | None = None  # of a whole answer that is asked for as a stream
         self._completion: ChatCompletion | None = None  # a whole answer of a target that cannot stream
@@ -205,7 +203,7 @@ class Execution:
     ) -> Attempt:
         """Asks a target in another way that has refused the first one: from the beginning, or for a whole answer."""
         self._retry_state.prefill_rejected(attempt, error)
-        call = await offload(self._build_call, attempt.candidate)
+        call = await offload(self._builder.build, attempt.candidate)
         retry = await upstream_stream.start_attempt(self._retry_state, attempt.candidate, call, kind)
         if retry is None:
             return await self._start_next(AttemptKind.FALLBACK, stitched)
@@ -222,7 +220,7 @@ class Execution:
         while True:
             candidate = self._retry_state.next_candidate()
             try:
-                call = await offload(self._build_call, candidate)
+                call = await offload(self._builder.build, candidate)
             except UnsupportedParameter as error:
                 self._retry_state.unsupported(error)
                 continue
