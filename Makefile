@@ -67,11 +67,17 @@ define name
 $(BIN)/python -m protos.openapi.fields "$(1)" "$(2)"
 endef
 
-gen: install ## Regenerate the Python code and edge/{parley.binpb,openapi.json,lua/fields.lua} from protos/
+# $(call catalogue,file for the errors of the edge)
+define catalogue
+$(BIN)/python -m protos.openapi.error_catalogue "$(1)"
+endef
+
+gen: install ## Regenerate the Python code and edge/{parley.binpb,openapi.json,lua/{fields,error_catalogue}.lua}
 	@rm -f $(foreach folder,$(GENERATED),$(wildcard $(folder)/*_pb2*.py $(folder)/*_pb2*.pyi $(folder)/*/*_pb2*.py*))
 	@$(call generate,service,edge/parley.binpb)
 	@$(call describe,edge/parley.binpb,edge/openapi.json)
 	@$(call name,edge/parley.binpb,edge/lua/fields.lua)
+	@$(call catalogue,edge/lua/error_catalogue.lua)
 
 lock: install ## Bring requirements.lock up to date with pyproject.toml
 	@$(BIN)/uv pip compile -q pyproject.toml --group dev --group model --universal --python-version 3.11 \
@@ -94,7 +100,7 @@ check-imports: install
 check-protos: install
 	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && mkdir "$$new/code" && \
 	{ $(call generate,$$new/code,$$new/parley.binpb); } && { $(call describe,$$new/parley.binpb,$$new/openapi.json); } && \
-	{ $(call name,$$new/parley.binpb,$$new/fields.lua); } && \
+	{ $(call name,$$new/parley.binpb,$$new/fields.lua); } && { $(call catalogue,$$new/error_catalogue.lua); } && \
 	{ $(lint); } && { $(breaking); } && { $(fresh); }
 
 define lint
@@ -117,6 +123,7 @@ find service/parley -name '*_pb2*.py*' -not -path '*/__pycache__/*' | sed 's|^se
 (cd "$$new/code" && find . -type f | sed 's|^\./||' | LC_ALL=C sort) > "$$new/want" && \
 { diff "$$new/have" "$$new/want" && cmp "$$new/parley.binpb" edge/parley.binpb && \
 	cmp "$$new/openapi.json" edge/openapi.json && cmp "$$new/fields.lua" edge/lua/fields.lua && \
+	cmp "$$new/error_catalogue.lua" edge/lua/error_catalogue.lua && \
 	(while read -r file; do diff -q "$$new/code/$$file" "service/$$file" || exit; done < "$$new/want"); } || \
 { echo "generated files are stale: run 'make gen' and commit what it changes" >&2; exit 1; }
 endef

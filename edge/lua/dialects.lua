@@ -11,6 +11,7 @@
 --   events                          the form of an error in mid-stream, which the service renders: `text` is
 --                                   {"error": message}, `detail` is {"detail": message}, nil is OpenAI's
 
+local openai_codes = require("error_catalogue").openai_codes
 local text = require("text")
 local quote = text.quote
 
@@ -80,29 +81,12 @@ local function openai_headers(headers, failure)
   headers:replace("x-should-retry", failure.retry and wait <= MAX_WAIT and "true" or "false")
 end
 
-local OPENAI_CODES = {
-  missing_api_key = "invalid_api_key",
-  upstream_rate_limited = "rate_limit_exceeded",
-  rate_limited = "rate_limit_exceeded",
-  upstream_quota_exhausted = "insufficient_quota",
-}
-
--- OpenAI's own quota failures have this type, so that clients do not take them for a limit that passes.
-local function openai_type(failure)
-  if failure.is_quota then
-    return "insufficient_quota"
-  elseif failure.status == 429 then
-    return "rate_limit_error"
-  end
-  return failure.status >= 500 and "server_error" or "invalid_request_error"
-end
-
 local function openai_body(failure)
   return ('{"error":{"message":%s,"type":%s,"param":%s,"code":%s}}'):format(
     quote(failure.message),
-    quote(openai_type(failure)),
+    quote(failure.type),
     quote(failure.param),
-    quote(OPENAI_CODES[failure.code] or failure.code)
+    quote(openai_codes[failure.code] or failure.code)
   )
 end
 

@@ -1,11 +1,12 @@
 -- What went wrong, read from an answer: the service's own errors from its metadata, Envoy's from their status and text.
 --
--- A failure is {status, message, param, code, is_quota, retry, retry_after, invalid, violations, kind, place, served}: the
--- HTTP status; what to tell the caller; the field at fault; a word for programs (nil if there is none); whether the
--- provider's quota is used up; whether sending the same again may help, and after how many seconds; whether it is the request that breaks the rules, and every {field, message, kind}
+-- A failure is {status, message, param, code, type, retry, retry_after, invalid, violations, kind, place, served}: the
+-- HTTP status; what to tell the caller; the field at fault; a word for programs (nil if there is none); its type in
+-- the openai dialects; whether sending the same again may help, and after how many seconds; whether it is the request that breaks the rules, and every {field, message, kind}
 -- that the service found; the kind where there are none; where the fields stand, `body` or `query`; whether a route serves
 -- the path.
 
+local catalogue = require("error_catalogue")
 local json = require("json")
 local text = require("text")
 
@@ -27,34 +28,22 @@ function errors.unreadable(failure, is_gzip)
   return unpack(UNREADABLE[failure] or is_gzip and MALFORMED_GZIP or MALFORMED)
 end
 
--- Envoy's own refusals, and failures of a worker that says no more than a status.
-local OWN = {
-  [400] = { "Bad request" },
-  [403] = { "Upgrades are not allowed, nor absolute https URLs", code = "upgrade_not_allowed" },
-  [404] = { "Unknown request URL", code = "unknown_url" },
-  [405] = { "Method not allowed", code = "method_not_allowed" },
-  [408] = { "The request did not arrive in time; try again", code = "request_timeout" },
-  [413] = { "The request is too large", code = "request_too_large" },
-  [415] = { "`Content-Type` must be application/json", code = "unsupported_media_type" },
-  [429] = { "Too many requests; try again later", code = "rate_limit_exceeded", retry_after = "1" },
-  [431] = { "The request headers are too large: 12 KiB in 100 headers are allowed", code = "headers_too_large" },
-  [500] = { "Internal Server Error", code = "internal" },
-  [501] = { "Not implemented", code = "not_implemented" },
-  [502] = { "The service did not answer properly; try again", code = "bad_gateway" },
-  [503] = { "The service is not available; try again later", code = "service_unavailable", retry_after = "1" },
-  [504] = { "The service did not answer in time; try again later", code = "timeout" },
-}
-
 -- Of a request that no script has seen before it was refused.
 local NO_HTTP = "Bad request: its first line or a header is not valid HTTP"
 
-local RETRY = { [408] = true, [409] = true, [429] = true, [502] = true, [503] = true, [504] = true }
+-- The row of a failure without a reason. A status that the catalogue does not list shows no more than its class.
+local UNLISTED = {
+  [false] = { message = "Bad request", type = "invalid_request_error", should_retry = false },
+  [true] = { message = "Internal Server Error", type = "server_error", should_retry = false },
+}
+
+local function entry(status)
+  return catalogue.statuses[status] or UNLISTED[status >= 500]
+end
 
 local function http_status(status, grpc_status, reason)
-  if reason == "PLAN_REQUIRED" then
-    return 401
-  elseif reason == "IDEMPOTENCY_KEY_REUSED" then
-    return 422
+  if catalogue.reasons[reason] then
+    return catalogue.reasons[reason].status
   end
   -- The worker's gRPC library took no message of this size: small numbers in JSON grow on their way.
   if reason == nil and grpc_status == "8" then
@@ -97,10 +86,10 @@ end
 
 -- Envoy's errors. The message of a 400 is in the body.
 local function read_own(failure, headers, request, largest)
-  local own = OWN[failure.status] or { failure.status < 500 and "Bad request" or "Internal Server Error" }
+  local own = entry(failure.status)
   failure.code, failure.retry_after = own.code, own.retry_after
   if failure.status ~= 400 then
-    failure.message = own[1]
+    failure.message = own.message
   elseif not request.dialect then
     failure.message = NO_HTTP
   end
@@ -119,8 +108,8 @@ end
 function errors.read(headers, request, largest)
   local reason, grpc_status = headers:get("parley-error-reason"), headers:get("grpc-status")
   local failure = { status = http_status(tonumber(headers:get(":status")), grpc_status, reason) }
-  failure.is_quota = reason == "UPSTREAM_QUOTA_EXHAUSTED"
-  failure.retry = RETRY[failure.status] and not failure.is_quota or false
+  local row = catalogue.reasons[reason] or entry(failure.status)
+  failure.type, failure.retry = row.type, row.should_retry
   if reason then
     read_service(failure, headers)
   elseif failure.status == 400 and request.no_key and not request.unserved then
@@ -185,7 +174,7 @@ local FORMS = {
     elseif message:find("\n.*%^$") then
       failure.message, failure.kind = MALFORMED[1] .. ": " .. message:match("^[^\n]*"), JSON_INVALID
     else
-      failure.message = OWN[400][1]
+      failure.message = catalogue.statuses[400].message
     end
     return true
   end,

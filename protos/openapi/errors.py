@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from parley.rpc import error_catalogue
+from parley.v1.error_reason_pb2 import ErrorReason
 from protos.openapi.descriptor import Protos
 
 _PREFIX = "ERROR_REASON_"
-_EXAMPLE = re.compile(r'^(?P<meaning>.*) Example: [A-Z_]+, (?P<status>\d+), "(?P<message>.*)"\.$')
+_EXAMPLE = re.compile(r'^(?P<meaning>.*) Example: (?P<grpc>[A-Z_]+), (?P<http>\d+), "(?P<message>.*)"\.$')
 
 
 @dataclass(frozen=True)
@@ -20,71 +22,20 @@ class Failure:
     status: int
     message: str
     meaning: str
-    code: str | None
+    code: str
+    openai_type: str
     param: str | None = None
 
 
-# What the edge refuses before the service sees it, as in edge/lua/errors.lua: name, status, code, message, meaning.
-_EDGE_ROWS = (
-    ("BAD_REQUEST", 400, "invalid_request", "Bad request", "The request is malformed."),
-    (
-        "UPGRADE_NOT_ALLOWED",
-        403,
-        "upgrade_not_allowed",
-        "Upgrades are not allowed, nor absolute https URLs",
-        "It asks for a WebSocket.",
-    ),
-    (
-        "REQUEST_TIMEOUT",
-        408,
-        "request_timeout",
-        "The request did not arrive in time; try again",
-        "The request's end did not arrive within a minute.",
-    ),
-    (
-        "REQUEST_TOO_LARGE",
-        413,
-        "request_too_large",
-        "The request body is larger than 8 MiB",
-        "The body is larger than the edge is set to take.",
-    ),
-    (
-        "UNSUPPORTED_MEDIA_TYPE",
-        415,
-        "unsupported_media_type",
-        "`Content-Type` must be application/json",
-        "The body is not said to be JSON.",
-    ),
-    (
-        "HEADERS_TOO_LARGE",
-        431,
-        "headers_too_large",
-        "The request headers are too large: 12 KiB in 100 headers are allowed",
-        "The headers are too large, or too many.",
-    ),
-    (
-        "BAD_GATEWAY",
-        502,
-        "bad_gateway",
-        "The service did not answer properly; try again",
-        "What a worker sent is not HTTP. Try again.",
-    ),
-    (
-        "SERVICE_UNAVAILABLE",
-        503,
-        "service_unavailable",
-        "The service is not available; try again later",
-        "No worker serves. Try again after `retry-after`.",
-    ),
-    (
-        "SERVICE_TIMEOUT",
-        504,
-        "timeout",
-        "The service did not answer in time; try again later",
-        "A worker took too long. Try again.",
-    ),
-)
-EDGE = {name: Failure(name, status, said, meaning, code) for name, status, code, said, meaning in _EDGE_ROWS}
+# The API document shows the explained 400, which has this code.
+_EXPLAINED_CODE = "invalid_request"
+EDGE = {
+    row.name: Failure(
+        row.name, status, row.example or row.message, row.meaning, row.code or _EXPLAINED_CODE, row.openai_type
+    )
+    for status, row in error_catalogue.EDGE.items()
+    if row.name
+}
 
 # Every call can fail so, and these methods in these ways besides. CreateChatCompletion can in all ways.
 _EVERY = [
@@ -132,7 +83,12 @@ def reasons(protos: Protos) -> Iterator[Failure]:
         found = _EXAMPLE.match(comment)
         if not found:
             raise ValueError(f"the comment of {value.name} has no example: {comment}")
-        yield Failure(name, int(found["status"]), found["message"], found["meaning"], name.lower(), _PARAMS.get(name))
+        row = error_catalogue.SERVICE[ErrorReason.ValueType(value.number)]
+        if (found["grpc"], int(found["http"])) != (row.grpc_status.name, row.http_status):
+            raise ValueError(f"the comment of {value.name} shows another status than the catalogue: {comment}")
+        yield Failure(
+            name, row.http_status, found["message"], found["meaning"], name.lower(), row.openai_type, _PARAMS.get(name)
+        )
 
 
 def known(protos: Protos) -> dict[str, Failure]:
@@ -161,26 +117,9 @@ def by_status(protos: Protos, shape: Shape, method: str | None = None) -> dict[i
     return found
 
 
-_OPENAI_CODES = {
-    "missing_api_key": "invalid_api_key",
-    "upstream_quota_exhausted": "insufficient_quota",
-    "upstream_rate_limited": "rate_limit_exceeded",
-    "rate_limited": "rate_limit_exceeded",
-}
-
-
-def _openai_type(failure: Failure) -> str:
-    if failure.code == "upstream_quota_exhausted":
-        return "insufficient_quota"
-    if failure.status == 429:  # noqa: PLR2004 - an HTTP status
-        return "rate_limit_error"
-    return "server_error" if failure.status >= 500 else "invalid_request_error"  # noqa: PLR2004 - likewise
-
-
 def _openai_body(failure: Failure) -> dict[str, Any]:
-    code = _OPENAI_CODES.get(failure.code or "", failure.code)
-    kind = _openai_type(failure)
-    return {"error": {"message": failure.message, "type": kind, "param": failure.param, "code": code}}
+    code = error_catalogue.OPENAI_CODES.get(failure.code, failure.code)
+    return {"error": {"message": failure.message, "type": failure.openai_type, "param": failure.param, "code": code}}
 
 
 def _object(description: str, properties: dict[str, Any]) -> dict[str, Any]:
@@ -190,10 +129,7 @@ def _object(description: str, properties: dict[str, Any]) -> dict[str, Any]:
 _MESSAGE = {"description": "What went wrong.", "type": "string"}
 _OPENAI_ERROR = {
     "message": _MESSAGE,
-    "type": {
-        "type": "string",
-        "enum": ["invalid_request_error", "rate_limit_error", "insufficient_quota", "server_error"],
-    },
+    "type": {"type": "string", "enum": list(error_catalogue.OPENAI_TYPES)},
     "param": {"description": "The field at fault, as `messages[0].role`.", "type": ["string", "null"]},
     "code": {"description": "A word for programs.", "type": ["string", "null"]},
 }

@@ -52,7 +52,7 @@ async def test_a_failure_of_a_large_body_is_told_like_one_of_a_small_body(
 
     async def refuse(_request: CreateChatCompletionRequest, context: Context) -> None:
         error = RateLimited("Too many", 7)
-        await context.abort(errors.STATUS[error.reason], error.message, errors.trailing_metadata(error))
+        await context.abort(errors.status(error), error.message, errors.trailing_metadata(error))
 
     worker.complete = refuse
     small = await _asked(client, worker, BODY, 0)
@@ -67,7 +67,7 @@ async def test_a_large_body_has_its_stream_cut_where_the_worker_fails(
 
     async def events(_request: CreateChatCompletionRequest, context: Context) -> AsyncIterator[HttpBody]:
         yield HttpBody(content_type="text/event-stream", data=b"data: 1\n\n")
-        await context.abort(errors.STATUS[RateLimited.reason], "Too many")
+        await context.abort(errors.status(RateLimited("Too many", 7)), "Too many")
 
     worker.events = events
     small = await _asked(client, worker, BODIES["streamed"], 0)

@@ -97,7 +97,7 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
         try:
             refuse(request, self.metadata)
         except InvalidRequest as error:
-            await context.abort(errors.STATUS[error.reason], error.message, errors.trailing_metadata(error))
+            await context.abort(errors.status(error), error.message, errors.trailing_metadata(error))
         self.calls.append(name)
 
     async def CreateChatCompletion(self, request: CreateChatCompletionRequest, context: Any) -> ChatCompletion:

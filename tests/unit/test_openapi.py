@@ -12,7 +12,7 @@ import schemathesis
 from jsonschema_rs import Draft202012Validator
 
 from parley.rpc import validation
-from protos.openapi import errors
+from protos.openapi import error_catalogue, errors
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT: dict[str, Any] = json.loads((ROOT / "edge" / "openapi.json").read_text(encoding="utf-8"))
@@ -68,6 +68,11 @@ def test_the_document_is_what_the_protos_make(tmp_path: Path) -> None:
     assert made.read_text("utf-8") == (ROOT / "edge" / "openapi.json").read_text("utf-8")
 
 
+def test_the_edge_s_catalogue_of_errors_is_that_of_the_service() -> None:
+    """The generated Lua file is up to date."""
+    assert error_catalogue.lua() == (ROOT / "edge" / "lua" / "error_catalogue.lua").read_text("utf-8")
+
+
 def test_ranges_are_those_that_are_enforced() -> None:
     """What a comment says of a number, the service checks, and the other way round."""
     properties = DOCUMENT["components"]["schemas"]["CreateChatCompletionRequest"]["properties"]
@@ -113,10 +118,10 @@ def _form(body: dict[str, Any]) -> Any:
 
 
 def test_the_edge_s_own_refusals_are_those_of_its_script() -> None:
-    """Statuses, codes and messages are as in edge/lua/errors.lua, but for errors of other paths and of the service."""
-    script = (ROOT / "edge" / "lua" / "errors.lua").read_text("utf-8")
-    rows = re.findall(r'^  \[(\d+)\] = \{ "([^"]*)"(?:, code = "(\w+)")?', script, re.MULTILINE)
-    elsewhere = {404, 405, 429, 500, 501}
+    """Statuses, codes and messages are as in the edge's script, but for errors of other paths and of the service."""
+    script = (ROOT / "edge" / "lua" / "error_catalogue.lua").read_text("utf-8")
+    rows = re.findall(r'^    \[(\d+)\] = \{ message = "([^"]*)"(?:, code = "(\w+)")?', script, re.MULTILINE)
+    elsewhere = {404, 405, 409, 429, 500, 501}
     expected = {int(status): (message, code or "invalid_request") for status, message, code in rows}
     actual = {failure.status: (failure.message, failure.code) for failure in errors.EDGE.values()}
     assert "The request body is larger than 8 MiB" == actual[413][0]  # written into the script's by a setting

@@ -1,4 +1,4 @@
-"""The one table that turns domain errors into gRPC statuses, and what a failed call carries."""
+"""What a failed call carries: its gRPC status, details and trailing metadata."""
 
 import math
 from collections.abc import Sequence
@@ -9,48 +9,21 @@ import structlog
 from google.rpc import error_details_pb2, status_pb2
 
 from parley.core.errors import InvalidRequest, ParleyError, UpstreamQuotaExhausted, UpstreamRejected, Violation
-from parley.v1 import error_reason_pb2 as reasons
-from parley.v1.error_reason_pb2 import ErrorReason
+from parley.rpc.error_catalogue import SERVICE, reason_name
 
-_PREFIX = "ERROR_REASON_"
 _MAX_MIRROR = 1400  # bytes of violations: more would not fit beside the rest into what every caller takes
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _log = structlog.get_logger()
 
-STATUS: dict[ErrorReason.ValueType, grpc.StatusCode] = {
-    reasons.ERROR_REASON_INVALID_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
-    reasons.ERROR_REASON_MISSING_API_KEY: grpc.StatusCode.UNAUTHENTICATED,
-    reasons.ERROR_REASON_INVALID_API_KEY: grpc.StatusCode.UNAUTHENTICATED,
-    reasons.ERROR_REASON_PLAN_REQUIRED: grpc.StatusCode.PERMISSION_DENIED,
-    reasons.ERROR_REASON_MODEL_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
-    reasons.ERROR_REASON_SESSION_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
-    reasons.ERROR_REASON_SESSION_BUSY: grpc.StatusCode.ABORTED,
-    reasons.ERROR_REASON_UNSUPPORTED_PARAMETER: grpc.StatusCode.INVALID_ARGUMENT,
-    reasons.ERROR_REASON_CONTEXT_LENGTH_EXCEEDED: grpc.StatusCode.INVALID_ARGUMENT,
-    reasons.ERROR_REASON_CONTENT_POLICY: grpc.StatusCode.INVALID_ARGUMENT,
-    reasons.ERROR_REASON_UPSTREAM_REJECTED: grpc.StatusCode.INVALID_ARGUMENT,
-    reasons.ERROR_REASON_UPSTREAM_RATE_LIMITED: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
-    reasons.ERROR_REASON_UPSTREAM_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
-    reasons.ERROR_REASON_STREAM_BROKEN: grpc.StatusCode.UNAVAILABLE,
-    reasons.ERROR_REASON_DEADLINE_EXCEEDED: grpc.StatusCode.DEADLINE_EXCEEDED,
-    reasons.ERROR_REASON_STORE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
-    reasons.ERROR_REASON_SHUTTING_DOWN: grpc.StatusCode.UNAVAILABLE,
-    reasons.ERROR_REASON_INTERNAL: grpc.StatusCode.INTERNAL,
-    reasons.ERROR_REASON_TURN_LOST: grpc.StatusCode.ABORTED,
-    reasons.ERROR_REASON_IDEMPOTENCY_KEY_IN_USE: grpc.StatusCode.ABORTED,
-    reasons.ERROR_REASON_IDEMPOTENCY_KEY_REUSED: grpc.StatusCode.FAILED_PRECONDITION,
-    reasons.ERROR_REASON_RATE_LIMITED: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    reasons.ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED: grpc.StatusCode.RESOURCE_EXHAUSTED,
-}
-
-_TRANSIENT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ABORTED})
-_LASTING = frozenset({reasons.ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED})
-
 
 def name(error: ParleyError) -> str:
     """Returns the reason without its prefix, for example `MODEL_NOT_FOUND`."""
-    return ErrorReason.Name(error.reason).removeprefix(_PREFIX)
+    return reason_name(error.reason)
+
+
+def status(error: ParleyError) -> grpc.StatusCode:
+    """Returns the gRPC status of the error."""
+    return SERVICE[error.reason].grpc_status
 
 
 def code(error: ParleyError) -> str:
@@ -60,10 +33,8 @@ def code(error: ParleyError) -> str:
 
 
 def wait(error: ParleyError) -> float | None:
-    """Returns after how many seconds to try again: a second where trying again helps and nothing better is known."""
-    if error.retry_after is None and STATUS[error.reason] in _TRANSIENT and error.reason not in _LASTING:
-        return 1
-    return error.retry_after
+    """Returns after how many seconds to retry: the error's own delay, else that of the catalogue, if any."""
+    return SERVICE[error.reason].retry_after if error.retry_after is None else error.retry_after
 
 
 def as_parley_error(error: BaseException, request_id: str) -> ParleyError:
@@ -76,19 +47,19 @@ def as_parley_error(error: BaseException, request_id: str) -> ParleyError:
 
 def details(error: ParleyError) -> bytes:
     """Returns the `google.rpc.Status` with ErrorInfo, and BadRequest or RetryInfo where they say more."""
-    status = status_pb2.Status(code=STATUS[error.reason].value[0], message=error.message)
-    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=name(error), domain="parley", metadata=_facts(error)))
+    rich = status_pb2.Status(code=status(error).value[0], message=error.message)
+    rich.details.add().Pack(error_details_pb2.ErrorInfo(reason=name(error), domain="parley", metadata=_facts(error)))
     if isinstance(error, InvalidRequest) and error.violations:
         bad = error_details_pb2.BadRequest()
         for field, text, kind in error.violations:
             bad.field_violations.add(field=field, description=text, reason=kind.upper())
-        status.details.add().Pack(bad)
+        rich.details.add().Pack(bad)
     seconds = wait(error)
     if seconds is not None:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromMilliseconds(int(seconds * 1000))
-        status.details.add().Pack(retry)
-    return bytes(status.SerializeToString())
+        rich.details.add().Pack(retry)
+    return bytes(rich.SerializeToString())
 
 
 def trailing_metadata(error: ParleyError) -> tuple[tuple[str, str | bytes], ...]:

@@ -153,7 +153,7 @@ class ErrorInterceptor(_Interceptor):
                     raise
                 call_metadata = (*rate_limits.metadata(call.rate_limits or ()), *receipts.metadata(call.receipt))
                 trailing = (*_ids(call), *call_metadata, *errors.trailing_metadata(failure))
-                await context.abort(errors.STATUS[failure.reason], failure.message, trailing)
+                await context.abort(errors.status(failure), failure.message, trailing)
 
         return handle
 
@@ -246,7 +246,7 @@ def record_failure(call: Call, error: BaseException) -> ParleyError | None:
         call.outcome = "CANCELLED"
         return None
     call.failure = errors.as_parley_error(error, call.request_id)
-    call.outcome = errors.STATUS[call.failure.reason].name
+    call.outcome = errors.status(call.failure).name
     return call.failure
 
 

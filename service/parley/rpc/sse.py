@@ -10,25 +10,14 @@ import orjson
 from parley.core.errors import ParleyError
 from parley.core.messages.proto_json import dumps, from_message
 from parley.rpc import errors
+from parley.rpc.error_catalogue import OPENAI_CODES, SERVICE
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
-from parley.v1.error_reason_pb2 import ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED
 from parley.v1.message_pb2 import ChunkChoice
 
 DONE = b"data: [DONE]\n\n"
 # A comment, and no empty line after it: that would be the end of an event without data, which is to be ignored (WHATWG
 # HTML, 9.2.6), but some clients try to read it as JSON (openai-go before pull request 621).
 KEEP_ALIVE = b": keep-alive\n"
-
-# OpenAI's types of errors that are not the request's own fault, by gRPC status, and its words where ours differ.
-_TYPES = {"RESOURCE_EXHAUSTED": "rate_limit_error"} | dict.fromkeys(
-    ("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "UNIMPLEMENTED", "DATA_LOSS"), "server_error"
-)
-_CODES = {
-    "missing_api_key": "invalid_api_key",
-    "upstream_rate_limited": "rate_limit_exceeded",
-    "rate_limited": "rate_limit_exceeded",
-    "upstream_quota_exhausted": "insufficient_quota",
-}
 
 _ALWAYS = {"index": 0, "delta": {}, "finish_reason": None}
 _STAMPS = ("session_id", "id", "object", "created", "model")
@@ -84,11 +73,10 @@ def error_event(error: ParleyError, form: str | None = None) -> bytes:
 
 
 def _openai_error(error: ParleyError) -> dict[str, object]:
-    """The same as the edge makes of the same failure before the first byte; see edge/lua/dialects.lua."""
-    kind = _TYPES.get(errors.STATUS[error.reason].name, "invalid_request_error")
-    kind = "insufficient_quota" if error.reason == ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED else kind
+    """Returns the same object as the edge's openai dialect for the same failure before the first byte."""
     code = errors.code(error)
-    return {"message": error.message, "type": kind, "param": error.param, "code": _CODES.get(code, code)}
+    kind = SERVICE[error.reason].openai_type
+    return {"message": error.message, "type": kind, "param": error.param, "code": OPENAI_CODES.get(code, code)}
 
 
 def _head(chunk: ChatCompletionChunk) -> bytes:

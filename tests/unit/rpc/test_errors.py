@@ -6,6 +6,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from parley.core import errors as domain
 from parley.rpc import errors
+from parley.rpc.error_catalogue import SERVICE
 from parley.v1.error_reason_pb2 import DESCRIPTOR, ErrorReason
 
 
@@ -15,12 +16,12 @@ def _leaves(kind: type[domain.ParleyError]) -> list[type[domain.ParleyError]]:
 
 def test_every_reason_but_unspecified_has_a_status() -> None:
     """No reason can be raised that the table does not turn into a status."""
-    assert set(ErrorReason.values()) - {0} == set(errors.STATUS)
+    assert set(ErrorReason.values()) - {0} == set(SERVICE)
 
 
 def test_every_error_of_the_tree_has_a_reason_of_the_table() -> None:
     """No class of the tree lacks a row."""
-    assert [] == [kind for kind in _leaves(domain.ParleyError) if kind.reason not in errors.STATUS]
+    assert [] == [kind for kind in _leaves(domain.ParleyError) if kind.reason not in SERVICE]
 
 
 def test_every_reason_is_explained_with_an_example_of_its_status(descriptor_comments: dict[str, str]) -> None:
@@ -28,7 +29,7 @@ def test_every_reason_is_explained_with_an_example_of_its_status(descriptor_comm
     for value in DESCRIPTOR.enum_types_by_name["ErrorReason"].values:
         if value.number:
             comment = descriptor_comments[value.name]
-            assert f"Example: {errors.STATUS[value.number].name}, " in comment, value.name  # type: ignore[index]
+            assert f"Example: {SERVICE[value.number].grpc_status.name}, " in comment, value.name  # type: ignore[index]
 
 
 WRONG = [domain.Violation("n", "`n` is: = wrong", "missing"), domain.Violation("stop", "also")]
@@ -66,13 +67,13 @@ def test_an_upstream_s_code_stands_beside_our_reason() -> None:
     )
 
 
-@pytest.mark.parametrize("reason", errors.STATUS)
+@pytest.mark.parametrize("reason", SERVICE)
 def test_where_trying_again_helps_it_is_said_when(reason: ErrorReason.ValueType) -> None:
     """Busy, unavailable and too many: a second unless more is known. Elsewhere nobody is told to wait."""
     error = domain.ParleyError("why")
     error.reason = reason
     metadata = dict(errors.trailing_metadata(error))
-    helps = errors.STATUS[reason].name in {"UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED"}
+    helps = SERVICE[reason].grpc_status.name in {"UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED"}
     helps = helps and reason != ErrorReason.ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED
     assert ("1" if helps else None) == metadata.get("retry-after")
     error.retry_after = 7.1

@@ -10,6 +10,7 @@ from google.protobuf.json_format import MessageToDict
 
 from parley.core.errors import ParleyError, StreamBroken, UpstreamRejected
 from parley.rpc import errors
+from parley.rpc.error_catalogue import SERVICE
 from parley.rpc.sse import DONE, KEEP_ALIVE, EventWriter, error_event
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import Delta, Logprobs, TokenLogprob
@@ -121,7 +122,7 @@ def test_an_error_event_names_the_reason() -> None:
     assert {"message": "broke off", "type": "server_error", "param": None, "code": "stream_broken"} == body["error"]
 
 
-@pytest.mark.parametrize("reason", errors.STATUS)
+@pytest.mark.parametrize("reason", SERVICE)
 def test_an_error_is_called_the_same_before_and_after_the_first_event(reason: Any) -> None:
     """Type and code of every reason are those that the edge gives it with a status."""
     error = ParleyError("why")
