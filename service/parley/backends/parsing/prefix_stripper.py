@@ -1,59 +1,68 @@
-"""The beginning of an answer that a server repeats where it was asked to go on from it.
+"""Removal of the beginning of an answer that a server repeats when it continues a prefill.
 
-Measured: llama.cpp repeats it in whole answers and not in streams; Mistral's documents show it repeated, DeepSeek's and
-vLLM's do not. So whatever begins with all of it is taken to repeat it.
+llama.cpp repeats it in whole answers, not in streams (measured). Mistral's documentation shows it repeated, those of
+DeepSeek and vLLM do not. So an answer that begins with the whole prefill is taken to repeat it.
 """
 
 from collections.abc import Sequence
 
+from parley.core.streaming.prefix_matcher import PrefixMatcher
 from parley.v1.message_pb2 import TokenLogprob
 
 
 class PrefixStripper:
-    """Takes `prefix`, which the caller has already got, off the beginning of a text that comes in pieces.
+    """Removes a prefix, which must not be empty, from the beginning of a text that arrives in pieces.
 
-    `repeated` is what was taken off: `prefix`, or nothing.
+    A text that does not begin with the prefix passes unchanged; core.streaming.prefix.SkipPrefix rejects it.
+
+    Attributes:
+        repeated: The prefix if it was removed, else empty.
     """
 
-    __slots__ = ("_place", "_prefix", "repeated")
+    __slots__ = ("_matcher", "_prefix", "repeated")
 
     def __init__(self, prefix: str) -> None:
         self.repeated = ""
         self._prefix = prefix
-        self._place = 0  # how much of it is held back
+        self._matcher: PrefixMatcher | None = PrefixMatcher(prefix)
 
     @property
     def may_repeat(self) -> bool:
-        """Tells whether what comes may still turn out to be a repetition."""
-        return bool(self._prefix)
+        """Whether later pieces may still complete a repetition."""
+        return self._matcher is not None
 
     @property
     def has_buffered(self) -> bool:
-        """Tells whether anything is held back."""
-        return self._place > 0
+        """Whether text is buffered."""
+        return self._matcher is not None and self._matcher.remaining < len(self._prefix)
 
     def strip(self, piece: str) -> str:
-        """Returns what is new for certain. What may turn out to be a repetition is held back."""
-        if not self._prefix:
+        """Returns the text that is certainly new; text that may belong to a repetition is buffered."""
+        matcher = self._matcher
+        if matcher is None:
             return piece
-        prefix, place = self._prefix, self._place
-        remaining = len(prefix) - place
-        fits = prefix.startswith(piece[:remaining], place)
-        if fits and len(piece) < remaining:
-            self._place += len(piece)
+        is_match = matcher.matches(piece)
+        if is_match and len(piece) < matcher.remaining:
+            matcher.advance(piece)
             return ""
-        self.repeated = prefix if fits else ""
-        self._prefix, self._place = "", 0
-        return piece[remaining:] if fits else prefix[:place] + piece
+        self._matcher = None
+        if is_match:
+            self.repeated = self._prefix
+            return piece[matcher.remaining :]
+        return matcher.matched + piece
 
     def flush(self) -> str:
-        """Returns what was held back, at the end of the answer: it was no repetition."""
-        buffered, self._prefix, self._place = self._prefix[: self._place], "", 0
+        """Returns the buffered text at the end of the answer: it is no repetition."""
+        buffered = self._matcher.matched if self._matcher else ""
+        self._matcher = None
         return buffered
 
 
 def new_tokens(tokens: Sequence[TokenLogprob], repeated: str) -> Sequence[TokenLogprob]:
-    """Returns the tokens without those that spell what was repeated; all of them where no first ones do."""
+    """Returns the tokens after those that spell `repeated`; all tokens if the first ones do not spell it.
+
+    SkipPrefix removes tokens by their length alone, as it compares the text itself.
+    """
     rest = repeated.encode()
     for place, token in enumerate(tokens):
         if not rest:

@@ -1,8 +1,8 @@
-"""Going on with a stream that has broken off: what was delivered, what is asked next, and what of it is new.
+"""Continuation of a broken stream: the delivered text, the next request, and the part of its answer that is new.
 
-Another target is asked to go on from the text that the caller has got. Where it cannot, it is asked from the beginning,
-and what it repeats of that text is left out. Nothing else can be joined: an answer with tool calls, a refusal or sound
-in it is not gone on with.
+The next target continues the delivered text as a prefill. If it rejects prefill, it gets the original request, and the
+delivered text is removed from the beginning of its answer. An answer with tool calls, a refusal or audio is never
+continued.
 """
 
 from collections.abc import Sequence
@@ -10,33 +10,42 @@ from itertools import takewhile
 
 from google.protobuf.struct_pb2 import Value
 
+from parley.core.streaming.prefix_matcher import PrefixMatcher
 from parley.core.usage.tokens import estimate_full_tokens, output_size
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import ChunkChoice, Delta, Logprobs, Message
 
-_MAX_BYTES = 1024 * 1024  # bytes of text: of more nothing is kept, and it is not gone on with
-_MIN_ECHO = 16  # characters: a target that begins with so many of those delivered repeats them, and does not go on
-_TEXT_FIELDS = 2  # fields of a choice that is more text and nothing else: its index and its delta
+_MAX_BYTES = 1024 * 1024  # of delivered text that is kept; a longer answer cannot be continued
+_MIN_REPETITION = 16  # characters; an answer that begins with a shorter prefill may repeat a word by chance
+_TEXT_FIELDS = 2  # fields of a choice that has text only: its index and its delta
 _CONTINUABLE = frozenset({"role", "content", "reasoning_content", "extra_json"})
 
 
 class PrefixMismatch(Exception):
-    """An answer does not begin with what was delivered."""
+    """An answer does not begin with the delivered text."""
 
 
 class DeliveredText:
-    """What a caller has got of a streamed answer of `n` choices."""
+    """The text of a streamed answer that the caller has received.
+
+    It keeps text only, up to 1 MiB: CompletionAccumulator keeps every field, for sessions, and is too costly for calls
+    that are not stored.
+
+    Attributes:
+        tokens: The number of tokens whose probabilities were delivered.
+        size: The delivered output in bytes, of every kind.
+    """
 
     def __init__(self, n: int) -> None:
-        self.tokens = 0  # as far as their probabilities came along
+        self.tokens = 0
+        self.size = 0
         self._n = n
         self._texts: dict[int, list[str]] = {}
         self._finished: set[int] = set()
-        self.size = 0  # in bytes of text, of every kind
         self._continuable = True
 
     def add(self, chunk: ChatCompletionChunk) -> None:
-        """Takes in what is delivered."""
+        """Adds a chunk that the caller receives."""
         for choice in chunk.choices:
             delta = choice.delta
             text = delta.content
@@ -57,40 +66,40 @@ class DeliveredText:
 
     @property
     def is_complete(self) -> bool:
-        """Tells whether every choice was finished."""
+        """Whether every choice has a finish reason."""
         return len(self._finished) >= self._n
 
     @property
     def is_continuable(self) -> bool:
-        """Tells whether the answer can be gone on with at all."""
+        """Whether another target may continue the answer."""
         return self._continuable and self.size <= _MAX_BYTES
 
     def can_prefill(self, request: CreateChatCompletionRequest) -> bool:
-        """Tells whether a target can be asked to go on: with one answer of free text, of which there is something.
+        """Reports whether a target can continue from a prefill.
 
-        A grammar of JSON begins anew with each request.
+        That takes a single choice of free text that has begun: a JSON grammar starts anew with each request.
         """
         is_free = request.response_format.type in {"", "text"}
         return self._n == 1 and is_free and bool(self.text(0).strip())
 
     def text(self, index: int) -> str:
-        """Returns what was said of a choice."""
+        """Returns the delivered text of a choice."""
         parts = self._texts.get(index, [])
         if len(parts) > 1:
             parts[:] = ["".join(parts)]
         return parts[0] if parts else ""
 
     def texts(self) -> list[str]:
-        """Returns what was said of every choice."""
+        """Returns the delivered text of every choice that has any."""
         return [self.text(index) for index in self._texts]
 
     def is_finished(self, index: int) -> bool:
-        """Tells whether a choice was finished."""
+        """Reports whether a choice has a finish reason."""
         return index in self._finished
 
 
 def append_prefill(request: CreateChatCompletionRequest, delivered: DeliveredText) -> None:
-    """Adds what was delivered to the conversation, as the beginning of the answer, and asks for the rest of it."""
+    """Appends the delivered text to the conversation as the beginning of the answer, and lowers the token limits."""
     text = prefill_text(request, delivered)
     last = request.messages[-1] if request.messages else None
     if request.continue_final_message and last is not None:
@@ -104,26 +113,29 @@ def append_prefill(request: CreateChatCompletionRequest, delivered: DeliveredTex
 
 
 def prefill_text(request: CreateChatCompletionRequest, delivered: DeliveredText) -> str:
-    """Returns the beginning of the answer as a target is given it: without the space at its end.
+    """Returns the delivered text as a prefill, without trailing white space.
 
-    Models write a space and the word after it as one token, and servers refuse or cut a space at the end. Where the
-    caller wants the probabilities of tokens, the text must stay as they have it.
+    A model generates a space and the word after it as one token, and servers reject or remove a trailing space. With
+    `logprobs` the text stays as the tokens spell it.
     """
     text = delivered.text(0)
     return text if request.logprobs else text.rstrip()
 
 
 class SkipPrefix:
-    """Leaves out of an answer from the beginning what was delivered already."""
+    """Removes the delivered text from an answer that starts from the beginning.
+
+    Unlike PrefixStripper, which passes on an answer that does not repeat its prefix, it requires the repetition, and
+    removes it piece by piece without buffering.
+    """
 
     def __init__(self, delivered: DeliveredText) -> None:
         self._delivered = delivered
-        self._repeated: dict[int, str] = {}  # what each choice repeats
-        self._positions: dict[int, int] = {}  # how much of it has come
-        self._bytes: dict[int, int] = {}  # of the tokens whose probabilities are left out
+        self._matchers: dict[int, PrefixMatcher] = {}  # by the index of the choice
+        self._token_bytes: dict[int, int] = {}  # bytes of tokens still to be removed from the probabilities
 
     def add(self, chunk: ChatCompletionChunk) -> Sequence[ChatCompletionChunk]:
-        """Returns what is new of a chunk. Raises PrefixMismatch."""
+        """Returns the part of a chunk that is new. Raises PrefixMismatch."""
         for choice in chunk.choices:
             if self._delivered.is_finished(choice.index):
                 choice.ClearField("delta")
@@ -134,35 +146,36 @@ class SkipPrefix:
         return (chunk,)
 
     def flush(self) -> Sequence[ChatCompletionChunk]:
-        """Returns what was held back at the end of the answer: nothing."""
+        """Returns nothing: no text is buffered."""
         return ()
 
     def _strip(self, choice: ChunkChoice) -> None:
         choice.delta.ClearField("reasoning_content")
         choice.delta.ClearField("extra_json")
-        if choice.index not in self._positions:  # later on what is delivered grows, and looking at all of it costs
+        if choice.index not in self._matchers:  # read once: the delivered text grows with the new part
             text = self._delivered.text(choice.index)
-            self._repeated[choice.index], self._positions[choice.index] = text, 0
-            self._bytes[choice.index] = len(text.encode())
+            self._matchers[choice.index] = PrefixMatcher(text)
+            self._token_bytes[choice.index] = len(text.encode())
         self._strip_tokens(choice)
-        text, position = self._repeated[choice.index], self._positions[choice.index]
-        remaining = len(text) - position
+        matcher = self._matchers[choice.index]
+        remaining = matcher.remaining
         if not remaining:
             return
-        part = choice.delta.content[:remaining]
-        fits = text.startswith(part, position)
-        self._positions[choice.index] = position + len(part)
-        is_over = choice.HasField("finish_reason") or choice.delta.tool_calls
-        if not fits or (is_over and len(part) < remaining):
+        text = choice.delta.content
+        is_match = matcher.matches(text)
+        matcher.advance(text)
+        is_end = choice.HasField("finish_reason") or choice.delta.tool_calls
+        if not is_match or (is_end and matcher.remaining):
             raise PrefixMismatch
-        choice.delta.content = choice.delta.content[remaining:]
+        choice.delta.content = text[remaining:]
 
     def _strip_tokens(self, choice: ChunkChoice) -> None:
-        """Leaves out the tokens that make up the text delivered.
+        """Removes the probabilities of the tokens that make up the delivered text.
 
-        Raises PrefixMismatch where one of them goes beyond it.
+        Raises:
+            PrefixMismatch: A token extends beyond the delivered text.
         """
-        rest = self._bytes[choice.index]
+        rest = self._token_bytes[choice.index]
         while rest and choice.logprobs.content:
             token = choice.logprobs.content.pop(0)
             rest -= len(token.bytes) or len(token.token.encode())
@@ -170,41 +183,43 @@ class SkipPrefix:
                 raise PrefixMismatch
         if not choice.logprobs.ListFields():
             choice.ClearField("logprobs")
-        self._bytes[choice.index] = rest
+        self._token_bytes[choice.index] = rest
 
 
 class Continue:
-    """Joins an answer that goes on from `prefill` to what was delivered.
+    """Joins an answer that continues `prefill` to the delivered text.
 
-    The space that `prefill` left out is expected again, and is not delivered twice. A target that repeats all that it
-    was given, in place of going on, is taken for one that answers from the beginning. Text that may be such a
-    repetition is held back, and takes no memory: it is the beginning of `prefill`. All else is delivered at once.
+    White space that `prefill` omits may come again, and is not delivered twice. An answer that repeats the whole of
+    `prefill` is handled by SkipPrefix. Text that may be such a repetition is buffered, at no cost in memory, as it is
+    the beginning of `prefill`. All other text is delivered at once.
     """
 
     def __init__(self, delivered: DeliveredText, prefill: str) -> None:
         self._skip_prefix: SkipPrefix | None = None
         self._delivered = delivered
-        self._buffering = len(prefill) >= _MIN_ECHO
-        self._position = 0  # how much of `prefill` is held back
-        self._tokens = Logprobs()  # of what is held back
-        self._prefill = prefill
+        self._matcher = PrefixMatcher(prefill) if len(prefill) >= _MIN_REPETITION else None
+        self._tokens = Logprobs()  # of the buffered text
         self._trailing_space = delivered.text(0)[len(prefill) :]
 
     def add(self, chunk: ChatCompletionChunk) -> Sequence[ChatCompletionChunk]:
-        """Returns what is new of a chunk, and what was held back before it. Raises PrefixMismatch."""
+        """Returns the buffered text, if it is no repetition, and the part of a chunk that is new.
+
+        Raises:
+            PrefixMismatch: The answer repeats `prefill`, but not the delivered text.
+        """
         if self._skip_prefix is not None:
             return self._skip_prefix.add(chunk)
-        if not self._buffering:
+        matcher = self._matcher
+        if matcher is None:
             return self._without_space([chunk])
-        remaining = len(self._prefill) - self._position
         text = "".join(choice.delta.content for choice in chunk.choices)
-        fits = self._prefill.startswith(text[:remaining], self._position)
-        if fits and len(text) >= remaining:
+        is_match = matcher.matches(text)
+        if is_match and len(text) >= matcher.remaining:
             skip_prefix = self._skip_prefix = SkipPrefix(self._delivered)
             return [new for one in (*self._flush_buffer(), chunk) for new in skip_prefix.add(one)]
-        if not fits or any(choice.HasField("finish_reason") or choice.delta.tool_calls for choice in chunk.choices):
+        if not is_match or any(choice.HasField("finish_reason") or choice.delta.tool_calls for choice in chunk.choices):
             return self._without_space([*self._flush_buffer(), chunk])
-        self._position += len(text)
+        matcher.advance(text)
         for choice in chunk.choices:
             self._tokens.MergeFrom(choice.logprobs)
             choice.ClearField("logprobs")
@@ -212,12 +227,13 @@ class Continue:
         return self._without_space([chunk])
 
     def flush(self) -> Sequence[ChatCompletionChunk]:
-        """Returns what was held back at the end of the answer."""
+        """Returns the buffered text at the end of the answer."""
         return self._without_space(self._flush_buffer())
 
     def _flush_buffer(self) -> list[ChatCompletionChunk]:
-        """Returns what is held back, and holds nothing back any more."""
-        buffered, self._position, self._buffering = self._prefill[: self._position], 0, False
+        """Returns the buffered text, and stops buffering."""
+        buffered = self._matcher.matched if self._matcher else ""
+        self._matcher = None
         if not buffered:
             return []
         tokens = self._tokens if self._tokens.ListFields() else None
@@ -229,12 +245,11 @@ class Continue:
             choice.delta.ClearField("extra_json")
             text = choice.delta.content
             if self._trailing_space and text:
-                cut = _common_prefix(text, self._trailing_space)
+                cut = _common_prefix_length(text, self._trailing_space)
                 choice.delta.content = text[cut:]
                 self._trailing_space = self._trailing_space[cut:] if cut == len(text) else ""
         return chunks
 
 
-def _common_prefix(one: str, other: str) -> int:
-    """Returns how many characters two texts have in common at their beginning."""
+def _common_prefix_length(one: str, other: str) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
