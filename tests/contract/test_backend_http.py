@@ -11,7 +11,8 @@ from contextlib import ExitStack
 import pytest
 from yarl import URL
 
-from parley.backends.http.client import FAILURES, Endpoint
+from parley.backends.http.client import Endpoint
+from parley.backends.http.response import FAILURES
 from parley.backends.openai.backend import OpenAI
 from parley.config import ConfigError
 from parley.core.errors import ParleyError, StreamBroken, UpstreamTimeout, UpstreamUnavailable
@@ -156,7 +157,7 @@ async def test_bad_framing() -> None:
         gate.set()
         with pytest.raises(StreamBroken, match="broke off") as caught:
             await asyncio.wait_for(anext(chunks), 10)
-        assert "the body makes no sense" in (caught.value.cause or "")
+        assert "the body is malformed or truncated" in (caught.value.cause or "")
         await backend.close()
 
 

@@ -1,4 +1,4 @@
-"""How long a call may take, and whose bound it was that passed."""
+"""Deadlines of one call, and the error for the deadline that passed."""
 
 import asyncio
 
@@ -9,16 +9,21 @@ from parley.core.streaming.shaper import has_output
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 
 TICK = 0.01
-"""Seconds by which an event loop may be early: its clock's resolution."""
+"""Seconds by which a timer of the event loop may fire early: the resolution of its clock."""
 
 TAIL_SECONDS = 10.0
-"""How long a stream stays open after the answer is complete, for the usage and the end of the stream."""
+"""Seconds that a stream stays open after the answer is complete, to receive the usage and the end of the stream."""
 
 _NEVER = float("inf")
 
 
 class Deadlines:
-    """Until when one call may take: times of the event loop's clock."""
+    """Deadlines of one call, as times of the event loop's clock.
+
+    Attributes:
+        end: Deadline of the whole call: `total`, or the caller's deadline if that is earlier.
+        first_token: Deadline of the first token.
+    """
 
     __slots__ = ("_call", "_loop", "end", "first_token")
 
@@ -31,19 +36,27 @@ class Deadlines:
         self.first_token = min(self.end, now + call.timeouts.first_token)
 
     def remaining(self) -> float:
-        """How many seconds are left of the whole call."""
+        """Returns the seconds until `end`, at least 0."""
         return max(0.0, self.end - self._loop.time())
 
     def connect_by(self) -> float:
-        """Until when there must be a connection, if it is begun now."""
+        """Returns the deadline for a connection attempt that starts now."""
         return min(self.end, self._loop.time() + self._call.timeouts.connect)
 
     def next_bytes_by(self) -> float:
-        """Until when the next bytes of a stream must come."""
+        """Returns the deadline for the next bytes of a response."""
         return min(self.end, self._loop.time() + self._call.timeouts.stream_idle)
 
     def exceeded(self, error: TimeoutError | None = None, *, started: bool = False) -> ParleyError:
-        """Returns the error for the bound that was passed: the caller's, ours, or in mid-answer."""
+        """Returns the error for the deadline that passed.
+
+        Args:
+            error: The timeout; its text becomes the cause.
+            started: Whether the first token had arrived.
+
+        Returns:
+            DeadlineExceeded for the caller's deadline, else StreamBroken after the first token, else UpstreamTimeout.
+        """
         if self._call.deadline is not None and self._loop.time() + TICK >= self._call.deadline:
             return DeadlineExceeded()
         model = self._call.request.model
@@ -53,10 +66,13 @@ class Deadlines:
 
 
 class SilenceTimer:
-    """Tracks until when a stream may stay silent: `first_token` at first, then both `stream_idle` and `stall`.
+    """Tracks how long a stream may stay silent: `first_token` before the first token, then `stream_idle` and `stall`.
 
-    `started` tells whether the first token has come, `since` when the latest bytes came. What has come may be held back
-    for a while, as a tool call is whose name may not be complete: that is no stall.
+    `stall` does not apply after a tool call, because an upstream may buffer its arguments.
+
+    Attributes:
+        started: Whether the first token has arrived.
+        since: When the latest bytes arrived, on the event loop's clock.
     """
 
     __slots__ = ("_deadlines", "_loop", "_stall", "_stream_idle", "_token_by", "since", "started")
@@ -71,10 +87,15 @@ class SilenceTimer:
         self.since = self._loop.time()
 
     def record(self, chunk: ChatCompletionChunk | None, *, started: bool = False, is_complete: bool = False) -> float:
-        """Notes that bytes have come, and the tokens in them; returns until when the next bytes must come.
+        """Records the arrival of bytes and of the tokens in them.
 
-        `started` tells that the answer has begun, even where nothing of it is in a chunk yet; `is_complete`, that it is
-        complete, and only its usage and its end may follow.
+        Args:
+            chunk: The output parsed from the bytes, if any.
+            started: Whether the answer has begun, even if the parser still holds back its first output.
+            is_complete: Whether the answer is complete, so that only the usage and the end of the stream may follow.
+
+        Returns:
+            The deadline for the next bytes, as a time of the event loop's clock.
         """
         self.since = now = self._loop.time()
         self.started = self.started or started

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from parley.backends import deadlines
-from parley.backends.http import backend as http_backend
+from parley.backends.http import watchdog
 from parley.backends.parley.backend import Parley
 from parley.config import Timeouts
 from parley.core.errors import StreamBroken, UpstreamTimeout
@@ -159,7 +159,7 @@ async def test_a_complete_answer_does_not_wait_for_a_stream_left_open(
     vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the last `finish_reason` the usage and `[DONE]` have ten seconds, here 0.2; then the answer is whole."""
-    monkeypatch.setattr(http_backend, "TAIL_SECONDS", 0.2)
+    monkeypatch.setattr(watchdog, "TAIL_SECONDS", 0.2)
     upstream.answer(Events([*openai.chunks("Hello."), openai.chunk(finish="stop"), *_beats(COMMENT, 1), Stall()]))
     async with asyncio.timeout(LONG):
         said = await collect(backend, call())

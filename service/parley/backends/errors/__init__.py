@@ -1,1 +1,1 @@
-"""Errors of upstreams: from status, headers and body to the errors of the core."""
+"""Converts failures of upstreams (status, headers, body) to domain errors."""

@@ -1,7 +1,7 @@
-"""What an error's body says, in whatever of the known shapes: of OpenAI, Anthropic, Google, AWS, FastAPI and others.
+"""Parses error bodies in the formats of OpenAI, Anthropic, Google, AWS, FastAPI and others.
 
-An error may be wrapped in another one: `{"error": …}`, `{"detail": …}`, a list, JSON in a text (`metadata.raw` of
-OpenRouter, `message` of Gemini's proxies). The innermost words are the most exact.
+An error may be nested in another one: `{"error": …}`, `{"detail": …}`, a list, or JSON in a string (`metadata.raw` of
+OpenRouter, `message` of Gemini proxies). The innermost message is the most specific.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from parley.backends.errors import retry_delay
 from parley.backends.errors.kinds import STATUS_OF_GRPC, STATUS_OF_WORD
 
 _MAX_DEPTH = 6
-_MAX_LENGTH = 4000  # characters of one message that are looked at
+_MAX_LENGTH = 4000  # characters of one message that are kept
 _INNER = ("error", "detail", "errors", "base_resp", "innererror", "inner_error", "response", "metadata", "raw", "body")
 _MESSAGES = ("message", "msg", "Message", "error_msg", "errorMessage", "status_msg", "error_description", "title")
 _CODES = ("code", "type", "status", "reason", "error_type", "error_code", "errorCode", "errorType", "__type")
@@ -23,24 +23,28 @@ _STATUSES = ("code", "status", "status_code", "statusCode", "http_status", "http
 
 @dataclass(slots=True)
 class ErrorBody:
-    """One error. `text` are all its messages, `message` the innermost one; `codes` are in lower case.
-
-    `status` is the HTTP status that the body itself names. `param` is the field at fault, and `validated` says that the
-    server lists what its own validation has found. `retry_after` is in seconds.
-    """
+    """One parsed error."""
 
     message: str = ""
+    """The innermost message."""
     text: str = ""
+    """All messages, joined with line breaks, and hints for the patterns of `known_bodies`."""
     code: str | None = None
+    """The innermost `code` that is not a number."""
     codes: set[str] = field(default_factory=set)
+    """All codes, types, statuses and reasons, in lower case."""
     param: str | None = None
+    """Path of the rejected request field."""
     status: int | None = None
+    """HTTP status named in the body."""
     retry_after: float | None = None
+    """Seconds to wait."""
     validated: bool = False
+    """Whether the messages come from the server's own request validation (FastAPI)."""
 
 
 def parse(data: bytes) -> ErrorBody:
-    """Reads the body of an answer; a page of HTML says nothing to anybody but the log."""
+    """Parses the body of an error response; an HTML page yields an empty error."""
     try:
         return read(orjson.loads(data))
     except orjson.JSONDecodeError:
@@ -49,7 +53,7 @@ def parse(data: bytes) -> ErrorBody:
 
 
 def read(error: Any) -> ErrorBody:
-    """Reads an error's JSON."""
+    """Parses an error from JSON data or a string."""
     found = ErrorBody()
     messages: list[str] = []
     for layer in _layers(error, 0):
@@ -65,7 +69,7 @@ def read(error: Any) -> ErrorBody:
 
 
 def _layers(value: Any, depth: int) -> Iterator[dict[str, Any] | str]:
-    """Yields the objects and texts that say something, from the outside to the inside."""
+    """Yields the nested objects and strings of an error, outermost first."""
     if depth > _MAX_DEPTH:
         return
     if isinstance(value, str):
@@ -87,7 +91,7 @@ def _layers(value: Any, depth: int) -> Iterator[dict[str, Any] | str]:
 
 
 def _of_list(value: list[Any], depth: int) -> Iterator[dict[str, Any] | str]:
-    """The first error of a list is the one that counts; of FastAPI's all are told, as one text."""
+    """Yields the layers of the first item; FastAPI's validation errors are joined into one message."""
     if value and all(isinstance(item, dict) and "msg" in item and "loc" in item for item in value):
         yield {"message": "; ".join(_detail(item) for item in value), "param": _place(value[0]), "validated": True}
     elif value:
@@ -95,7 +99,7 @@ def _of_list(value: list[Any], depth: int) -> Iterator[dict[str, Any] | str]:
 
 
 def _detail(item: Mapping[str, Any]) -> str:
-    """Puts one of FastAPI's validation errors into words. What it says of the `input` is left out."""
+    """Formats one of FastAPI's validation errors, without its `input`."""
     place = _place(item)
     return f"{place}: {item.get('msg')}" if place else str(item.get("msg"))
 
@@ -133,7 +137,7 @@ def _add(found: ErrorBody, layer: Mapping[str, Any]) -> None:
 
 
 def _add_wait(found: ErrorBody, fields: Mapping[str, Any]) -> None:
-    """Reads a field with a wait, or the headers of a provider behind OpenRouter."""
+    """Sets `retry_after` from a field, or from the provider's headers that OpenRouter forwards."""
     if found.retry_after is None:
         found.retry_after = retry_delay.from_body(fields)
     headers = fields.get("headers")
@@ -142,7 +146,7 @@ def _add_wait(found: ErrorBody, fields: Mapping[str, Any]) -> None:
 
 
 def _add_details(found: ErrorBody, details: Any) -> None:
-    """Reads google.rpc's details: ErrorInfo, RetryInfo, QuotaFailure."""
+    """Reads google.rpc details: ErrorInfo, RetryInfo and QuotaFailure."""
     for detail in details if isinstance(details, list) else ():
         if not isinstance(detail, dict):
             continue
@@ -156,19 +160,19 @@ def _add_details(found: ErrorBody, details: Any) -> None:
 
 
 def _hints(found: ErrorBody) -> list[str]:
-    """Returns as words the ids of quotas, which say whether they are of a minute or of a day, and the wait."""
+    """Returns quota ids, which name their period (minute or day), and the delay, as text for pattern matching."""
     ids = sorted(code.removeprefix("quota:") for code in found.codes if code.startswith("quota:"))
     return ids if found.retry_after is None else [*ids, f"please retry in {found.retry_after:g}s"]
 
 
 def _status(layer: Mapping[str, Any]) -> int | None:
-    """Returns the HTTP status that an object names: as a number, or as a word of gRPC, of OpenAI and others."""
+    """Returns the HTTP status that an object names: as a number, a gRPC code, or a vendor's error type."""
     for name in _STATUSES:
         value = layer.get(name)
         if isinstance(value, str) and value.isdecimal():
             value = int(value[:4])
         if isinstance(value, int) and not isinstance(value, bool):
-            if 300 <= value < 600:  # noqa: PLR2004 - as HTTP counts
+            if 300 <= value < 600:  # noqa: PLR2004 - HTTP statuses
                 return value
             if name == "code" and 0 < value < len(STATUS_OF_GRPC):
                 return STATUS_OF_GRPC[value]
@@ -178,7 +182,7 @@ def _status(layer: Mapping[str, Any]) -> int | None:
 
 
 def _json(text: str) -> Any:
-    """Reads a text that is itself JSON, maybe behind the prefix `b'` that Python gives to bytes; None for others."""
+    """Parses a string that contains a JSON object or list; None for any other string."""
     text = text.strip()
     if text[:1] not in {"{", "["}:
         return None

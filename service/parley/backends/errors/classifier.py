@@ -1,8 +1,8 @@
-"""What went wrong at an upstream that speaks HTTP, in the terms of the domain.
+"""Classifies failures of HTTP upstreams and converts them to domain errors.
 
-The failure table (`kinds` for statuses, `known_bodies` for bodies) says what a failure is; here it becomes an
-error. The caller reads Parley's own words and, where the request itself is refused, the upstream's, without secrets,
-addresses and paths. All else that an upstream says goes into `cause`, for the log.
+The failure table classifies a failure: `kinds` by status, `known_bodies` by body. A caller receives Parley's own
+message or, if the request itself was rejected, the upstream's message without secrets, addresses and paths. Other
+upstream text goes to `cause`, for the log.
 """
 
 import re
@@ -48,15 +48,19 @@ _LEADING_FIELD = re.compile(rf"\W?({_PATH})\W?(?::|\s+(?:must|should|is|has|cann
 _QUOTED_FIELD = re.compile(rf"['\"`]({_PATH})['\"`]")
 
 SHAPE_ERRORS = (TypeError, AttributeError, KeyError, ValueError, RecursionError)
-"""What reading JSON of an unexpected shape raises."""
+"""The exceptions raised when JSON has an unexpected shape."""
 
 
 class MalformedResponse(Exception):
-    """The upstream's answer is not what its API promises."""
+    """The upstream's response violates its API."""
 
 
 class ErrorInBody(Exception):
-    """The upstream sent an error where an answer was due; `error` is its JSON."""
+    """The upstream sent an error in place of an answer.
+
+    Attributes:
+        error: The error as parsed JSON.
+    """
 
     def __init__(self, error: Any) -> None:
         super().__init__("the upstream sent an error in place of an answer")
@@ -64,15 +68,18 @@ class ErrorInBody(Exception):
 
 
 class Classification(NamedTuple):
-    """What the table says of a failure; `row` is the row of its body, None where the status decides."""
+    """Result of a lookup in the failure table."""
 
     kind: Kind
+    """What failed."""
     is_suspect: bool
+    """Whether the request alone may have caused the failure; see `StatusRow`."""
     row: Row | None = None
+    """The row that matched the body; None if the status decides."""
 
 
 def classify(status: int, body: ErrorBody) -> Classification:
-    """Looks a failure up in the table."""
+    """Looks up a failure: first by its body, then by the rejected field, last by its status."""
     codes, by_status = frozenset(body.codes), of_status(status)
     row = next((row for row in BODIES if row.matches(status, codes, body.text)), None)
     if row is not None:
@@ -91,7 +98,11 @@ def classify(status: int, body: ErrorBody) -> Classification:
 
 
 class ErrorFactory:
-    """Makes the errors of one backend. `secret` is its API key, which never appears in any of them."""
+    """Creates the errors of one backend.
+
+    Args:
+        secret: The backend's API key; redacted from every error.
+    """
 
     __slots__ = ("_secret",)
 
@@ -99,24 +110,32 @@ class ErrorFactory:
         self._secret = secret
 
     def redact(self, text: str) -> str:
-        """Strikes out our key and whatever looks like a secret, and cuts the text to a length fit for a log line."""
+        """Removes the API key and everything that looks like a secret; truncates to `redaction.MAX_LENGTH`."""
         return redaction.secrets(text, self._secret)
 
     def from_response(self, status: int, headers: Mapping[str, str], body: bytes, model: str) -> UpstreamError:
-        """Returns the error for an answer with any status but 200."""
+        """Returns the error for a response whose status is not 200.
+
+        Args:
+            status: HTTP status.
+            headers: Response headers; `Retry-After` and its variants are read.
+            body: Response body, of any content type.
+            model: The caller's name for the model.
+        """
         parsed = error_body.parse(body)
         message = parsed.text or body[: redaction.MAX_LENGTH].decode(errors="replace")
         wait = retry_delay.retry_after(headers)
         wait = parsed.retry_after if wait is None else wait
-        if wait is None and status == 429:  # noqa: PLR2004 - as HTTP counts
+        if wait is None and status == 429:  # noqa: PLR2004 - an HTTP status
             wait = retry_delay.until_reset(headers)
         cause = f"HTTP {status}: {redaction.for_log(message, self._secret)}"
         return self.from_classification(classify(status, parsed), parsed, cause, model, wait)
 
     def from_event(self, error: Any, model: str, *, started: bool) -> UpstreamError:
-        """Returns the error for one that came as an event: after the first token the answer is broken off.
+        """Returns the error for an error event or a body with an error.
 
-        Content that is refused is so after the first token, too: it is not asked of another target.
+        After the first token (`started`) this is StreamBroken, except for rejected content, which stays ContentPolicy
+        so that no other target is tried.
         """
         body = error_body.read(error)
         cause = f"error event: {redaction.for_log(body.text or str(error), self._secret)}"
@@ -128,20 +147,28 @@ class ErrorFactory:
     def from_incomplete_stream(
         self, failure: MalformedResponse | ErrorInBody | None, model: str, *, started: bool
     ) -> UpstreamError:
-        """Returns the error for a stream whose events do not add up to a whole answer; `failure` is its reader's."""
+        """Returns the error for a stream that ended before its answer was complete; `failure` is the parser's."""
         if isinstance(failure, ErrorInBody):
             return self.from_event(failure.error, model, started=started)
-        return broken(model, self.redact(str(failure or "the stream ended without saying that its answer is whole")))
+        return broken(model, self.redact(str(failure or "the stream ended without a finish reason or an end marker")))
 
     def message_for_caller(self, text: str, model: str) -> str:
-        """Returns an upstream's words as the caller may read them; Parley's own where nothing is left."""
+        """Returns the upstream's message, redacted for the caller; a generic message if nothing remains."""
         text = redaction.for_caller(text, self._secret).strip()
         return text if text.strip(" ….,:;'\"") else f'The model "{model}" refused the request'
 
     def from_classification(
         self, classification: Classification, body: ErrorBody, cause: str, model: str, wait: float | None
     ) -> UpstreamError:
-        """Returns the error for what was found in the table."""
+        """Returns the error for a classification.
+
+        Args:
+            classification: Result of the table lookup.
+            body: The parsed error; supplies message, code and field.
+            cause: Text for the log.
+            model: The caller's name for the model.
+            wait: Seconds after which the upstream accepts a retry, if known.
+        """
         error = self._rejection(classification, body, cause, model) or _failed(classification.kind, cause, model, wait)
         if isinstance(error, UpstreamQuotaExhausted):
             error.code = self._code(classification, body) or error.code
@@ -153,7 +180,7 @@ class ErrorFactory:
     def _rejection(
         self, classification: Classification, body: ErrorBody, cause: str, model: str
     ) -> UpstreamError | None:
-        """Returns the error for a request that is itself refused, in the upstream's words."""
+        """Returns the error for a rejected request, with the upstream's message; None for other failures."""
         kind = classification.kind
         param = self._safe_token(body.param) or self._safe_token(_named_field(body.text))
         if kind is Kind.TOO_LARGE:
@@ -169,14 +196,14 @@ class ErrorFactory:
         return error_class(self.message_for_caller(body.message, model), param=param, code=code, cause=cause)
 
     def _code(self, classification: Classification, body: ErrorBody) -> str | None:
-        """Returns the upstream's word for programs: its code, else what it was recognised by."""
+        """Returns the upstream's error code, or else the code that the table matched."""
         known = classification.row.codes & body.codes if classification.row else ()
         return self._safe_token(body.code) or next((code for code in sorted(known) if not code.isdecimal()), None)
 
     def _safe_token(self, word: Any) -> str | None:
-        """Returns an upstream's word for programs, a field's name or a code, where it is fit for a header."""
-        is_plain = isinstance(word, str) and _WORD.fullmatch(word) and self.redact(word) == word
-        return word if is_plain else None
+        """Returns a field name or code from the upstream if it is a safe header value, else None."""
+        is_safe = isinstance(word, str) and _WORD.fullmatch(word) and self.redact(word) == word
+        return word if is_safe else None
 
 
 _OF_REQUEST: dict[Kind, type[UpstreamRejected]] = {
@@ -187,10 +214,10 @@ _OF_REQUEST: dict[Kind, type[UpstreamRejected]] = {
 }
 
 
-def _failed(  # noqa: PLR0911 - a row for each kind
+def _failed(  # noqa: PLR0911 - one case per kind
     kind: Kind, cause: str, model: str, wait: float | None
 ) -> UpstreamError:
-    """Returns the error for what is not the request's fault."""
+    """Returns the error for a failure that the request did not cause."""
     match kind:
         case Kind.RATE_LIMITED:
             return rate_limited(model, wait, cause)
@@ -214,7 +241,7 @@ def _field(param: str | None) -> str | None:
 
 
 def _named_field(message: str) -> str | None:
-    """Finds the request's field that a refusal is about, in its words."""
+    """Finds the request field that an error message names, if any."""
     named = _NAMED_FIELD.search(message)
     if named:
         return named.group(1)
@@ -226,40 +253,40 @@ def _named_field(message: str) -> str | None:
 
 
 def rate_limited(model: str, wait: float | None, cause: str) -> UpstreamRateLimited:
-    """Returns the error for an upstream that asks to slow down."""
+    """Returns the error for an upstream's rate limit; `wait` is in seconds."""
     message = f'The model "{model}" is receiving too many requests; try again later'
     return UpstreamRateLimited(message, retry_after=wait, cause=cause)
 
 
 def unavailable(model: str, cause: str, wait: float | None = None) -> UpstreamUnavailable:
-    """Returns the error for an upstream that cannot be reached or has failed."""
+    """Returns the error for an upstream that is unreachable or has failed; `wait` is in seconds."""
     return UpstreamUnavailable(_not_available(model), retry_after=wait, cause=cause)
 
 
 def unreadable(model: str, cause: str) -> UpstreamUnreadable:
-    """Returns the error for a whole answer that broke off, or cannot be read."""
+    """Returns the error for a non-streaming response that is truncated or cannot be parsed."""
     return UpstreamUnreadable(_not_available(model), cause=cause)
 
 
 def without_retries(error: ParleyError) -> ParleyError:
-    """Returns the error of a call that was sent a second time already, on another connection."""
+    """Marks an error as already retried once, on another connection."""
     if isinstance(error, UpstreamUnavailable):
         error.retries = 1
     return error
 
 
 def misconfigured(model: str, cause: str) -> UpstreamMisconfigured:
-    """Returns the error for an address or a key that cannot be right."""
+    """Returns the error for a wrong address, key, model or region in the configuration."""
     return UpstreamMisconfigured(_not_available(model), cause=cause)
 
 
 def timed_out(model: str, cause: str) -> UpstreamTimeout:
-    """Returns the error for an upstream that took too long."""
+    """Returns the error for an upstream that did not respond in time."""
     return UpstreamTimeout(f'The model "{model}" did not answer in time', cause=cause)
 
 
 def broken(model: str, cause: str) -> StreamBroken:
-    """Returns the error for a stream that ended before its answer was whole."""
+    """Returns the error for a stream that ended before its answer was complete."""
     return StreamBroken(f'The model "{model}" broke off before its answer was whole; try again', cause=cause)
 
 

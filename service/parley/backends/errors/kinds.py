@@ -1,7 +1,7 @@
-"""The kinds of failure that a backend's HTTP status stands for: a row for each status from 300 to 599.
+"""The first half of the failure table: the kind of failure for each HTTP status from 300 to 599.
 
-What is done about a kind is in `core/routing/failure_policy`. The bodies that say more than their
-status are in `known_bodies`.
+`known_bodies` is the second half: bodies that are more specific than their status. `core/routing/failure_policy`
+defines the handling of each kind.
 """
 
 from enum import Enum
@@ -9,31 +9,31 @@ from typing import NamedTuple
 
 
 class Kind(Enum):
-    """What a failure is; the error that each becomes is made in `classifier`."""
+    """Kinds of failure; `classifier` creates the error for each."""
 
-    REJECTED = "the request is at fault"
-    UNCLEAR = "refused, and nothing shows that the request is at fault"
-    TOO_LARGE = "the request is larger than this server takes"
-    CONTEXT = "the conversation does not fit the model's context"
-    POLICY = "the content is refused"
-    RATE_LIMITED = "the server asks to slow down"
-    OVERSIZED = "the request alone is more than a rate limit allows"
-    QUOTA = "no credit or quota is left"
-    MISCONFIGURED = "the operator's key, address, model or region"
-    UNAVAILABLE = "the server fails, and may answer when it is asked again"
-    TIMEOUT = "the server waited too long for another"
-    UNRECOGNIZED = "not listed, or the fault of the provider"
+    REJECTED = "the request is invalid"
+    UNCLEAR = "rejected, without evidence that the request is invalid"
+    TOO_LARGE = "the request exceeds the server's size limit"
+    CONTEXT = "the conversation exceeds the model's context window"
+    POLICY = "the content is rejected"
+    RATE_LIMITED = "a rate limit is exceeded"
+    OVERSIZED = "the request alone exceeds a rate limit"
+    QUOTA = "the credit or quota is exhausted"
+    MISCONFIGURED = "the operator's key, address, model or region is wrong"
+    UNAVAILABLE = "the server failed; a retry may succeed"
+    TIMEOUT = "the server timed out on its own upstream"
+    UNRECOGNIZED = "not listed, or a fault of the provider"
 
 
 class StatusRow(NamedTuple):
-    """What a status stands for where the body says no more.
-
-    `is_suspect`: one request may have caused it, so it counts against the target only where several accounts see it.
-    """
+    """Classification of a status if no row of `known_bodies` matches."""
 
     kind: Kind
+    """What failed."""
     is_suspect: bool
+    """Whether one request may have caused it. It then counts against the target only if several accounts see it."""
     source: str
+    """Where the meaning is documented."""
 
 
 _RFC = "RFC 9110, 15"
@@ -41,7 +41,7 @@ _CLOUDFLARE = "developers.cloudflare.com/support/troubleshooting/http-status-cod
 _UNLISTED = StatusRow(Kind.UNRECOGNIZED, is_suspect=True, source="no row lists it")
 
 STATUSES: dict[int, StatusRow] = {
-    **{status: StatusRow(Kind.MISCONFIGURED, False, f"{_RFC}.4: the address is another") for status in range(300, 400)},
+    **{status: StatusRow(Kind.MISCONFIGURED, False, f"{_RFC}.4: the address has moved") for status in range(300, 400)},
     400: StatusRow(Kind.UNCLEAR, True, f"{_RFC}.5.1"),
     401: StatusRow(Kind.MISCONFIGURED, False, f"{_RFC}.5.2"),
     402: StatusRow(Kind.QUOTA, False, "api-docs.deepseek.com/quick_start/error_codes; openrouter.ai/docs/errors"),
@@ -73,9 +73,9 @@ STATUSES: dict[int, StatusRow] = {
     598: StatusRow(Kind.TIMEOUT, False, "proxies: network read time-out"),
     599: StatusRow(Kind.TIMEOUT, False, "proxies: network connect time-out"),
 }
-"""The statuses that are listed. Every other one from 300 to 599 is UNRECOGNIZED."""
+"""The listed statuses. Every other status from 300 to 599 is UNRECOGNIZED."""
 
-# The words that name a status where none is given: in events of streams, and in bodies of 200.
+# Error types that stand for a status where none is given: in stream events and in bodies with status 200.
 STATUS_OF_WORD: dict[str, int] = {
     # docs.anthropic.com/en/api/errors
     "invalid_request_error": 400,
@@ -148,5 +148,5 @@ STATUS_OF_GRPC = dict(enumerate((200, 499, 500, 400, 504, 404, 409, 403, 429, 40
 
 
 def of_status(status: int) -> StatusRow:
-    """Returns what a status stands for."""
+    """Returns the row of a status."""
     return STATUSES.get(status, _UNLISTED)

@@ -1,16 +1,16 @@
-"""What must not leave in the words of an upstream: secrets, addresses, paths. It is recognised by its shape.
+"""Removes secrets, addresses and paths from upstream messages, recognised by their format.
 
-The log gets words without secrets. The caller gets words without addresses and paths, too.
+Text for the log contains no secrets. Text for the caller contains no addresses or paths either.
 """
 
 import re
 
 MAX_LENGTH = 2000
-"""Characters of an upstream's words that are kept."""
+"""Maximum length of a redacted message, in characters."""
 
 REDACTED = "…"
-_QUOTED = 60  # characters of a quotation in the log: a longer one may be of a prompt
-_BEYOND = 400  # characters that are looked at beyond them: a secret may begin before the cut
+_QUOTED = 60  # characters; longer quotations are removed from the log because they may quote a prompt
+_BEYOND = 400  # characters scanned past MAX_LENGTH: a secret may start before the cut
 
 _SECRETS = re.compile(
     r"""
@@ -24,7 +24,7 @@ _SECRETS = re.compile(
     | \beyJ[\w-]+(?:\.[\w-]+){0,2}                                # JSON web tokens
     | [0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}                 # UUIDs
     | -----BEGIN[^-]*-----[\s\S]*?(?:-----END[^-]*-----|$)
-    | \b\w{1,8}\*{3,}\w{0,8}                                      # keys that the upstream has masked
+    | \b\w{1,8}\*{3,}\w{0,8}                                      # keys masked by the upstream
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -35,7 +35,7 @@ _NAMED = re.compile(
     (?:["'`]?\s*=\s*["'`]?|["'`]?\s*:\s*["'`]|["'`]?\s*:\s*(?=[^\s"'`,;&]*\d)))(?!\s)([^\s"'`,;&<>)}\]]+)""",
     re.VERBOSE | re.IGNORECASE,
 )
-# Runs of letters and digits that no word is: 20 or more with both, hexadecimal ones from 16.
+# Random-looking runs: at least 20 characters with letters and digits, or at least 16 hexadecimal digits.
 _LONG = re.compile(
     r"(?<![A-Za-z0-9+/])(?=[A-Za-z0-9+/]*\d)(?=[A-Za-z0-9+/]*[A-Za-z])(?:[0-9A-Fa-f]{16,}|[A-Za-z0-9+/]{20,}={0,2})"
     r"(?![A-Za-z0-9+/=])"
@@ -64,7 +64,7 @@ _QUOTATIONS = re.compile(rf"(['\"`])((?:(?!\1).){{{_QUOTED},}})\1", re.DOTALL)
 
 
 def secrets(text: str, secret: str | None) -> str:
-    """Strikes out what is, or looks like, a secret; `secret` is the backend's own key."""
+    """Removes everything that looks like a secret, and the backend's own key `secret`."""
     if secret:
         text = text.replace(secret, REDACTED)
     text = _SECRETS.sub(REDACTED, text[: MAX_LENGTH + _BEYOND])
@@ -73,13 +73,13 @@ def secrets(text: str, secret: str | None) -> str:
 
 
 def for_log(text: str, secret: str | None) -> str:
-    """Returns an upstream's words for the log: without secrets, paths and long quotations, which may be of a prompt."""
+    """Returns an upstream message for the log: no secrets, no paths, no long quotations (they may quote a prompt)."""
     text = _QUOTATIONS.sub(lambda found: f"{found.group(1)}{REDACTED}{found.group(1)}", secrets(text, secret))
     return _PATH.sub(REDACTED, _URL.sub(_host_only, text))
 
 
 def for_caller(text: str, secret: str | None) -> str:
-    """Returns an upstream's words for the caller: without secrets, addresses and paths."""
+    """Returns an upstream message for the caller: no secrets, addresses or paths."""
     text = _URL.sub(REDACTED, secrets(text, secret))
     return _PATH.sub(REDACTED, _ADDRESS.sub(REDACTED, text))
 

@@ -1,4 +1,4 @@
-"""How long an upstream asks to wait: read from its headers, else from the words of its body. All in seconds."""
+"""Parses the retry delay of an upstream from its headers or its body. All values are in seconds."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 MAX_DELAY = 86400.0
-"""A longer wait, or one that has passed already, is taken for the nearest of 0 and a day."""
+"""Upper bound of a delay: one day."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = r"(\d+(?:\.\d+)?)\s*(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?|d|days?)(?![a-z])"
@@ -19,7 +19,7 @@ _DURATION = re.compile(rf"(?:{_PART}\s*)+", re.IGNORECASE)
 _WORDS = re.compile(
     rf"(?:try again|retry|wait)\b\W{{0,3}}(?:in|after|for|at least)?:?\s*((?:{_PART}\s*)+)", re.IGNORECASE
 )
-# Of OpenAI and its like, of Anthropic, of draft-ietf-httpapi-ratelimit-headers.
+# OpenAI and compatible servers, Anthropic, draft-ietf-httpapi-ratelimit-headers.
 _LIMITS = ("requests", "tokens", "input-tokens", "output-tokens")
 _RESETS = [
     *((f"x-ratelimit-reset-{name}", f"x-ratelimit-remaining-{name}") for name in _LIMITS),
@@ -33,7 +33,7 @@ _IN_BODY = {"retry_after_ms": 0.001, "retry_after_seconds": 1.0, "retry_after": 
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Reads `retry-after-ms` or `Retry-After` (seconds or a date); at most a day."""
+    """Parses `retry-after-ms` or `Retry-After` (seconds or a date; RFC 9110, 10.2.3); at most MAX_DELAY."""
     known = {name.lower(): value for name, value in headers.items()}
     milliseconds = _number(known.get("retry-after-ms"))
     if milliseconds is not None:
@@ -48,7 +48,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def until_reset(headers: Mapping[str, str]) -> float | None:
-    """Reads when used-up limits are reset: the latest of those of which nothing is left, or is said to be left."""
+    """Parses rate-limit headers; returns the latest reset among limits whose remaining count is 0 or missing."""
     known = {name.lower(): value for name, value in headers.items()}
     waits = [
         _reset(known[reset])
@@ -59,13 +59,13 @@ def until_reset(headers: Mapping[str, str]) -> float | None:
 
 
 def from_text(text: str) -> float | None:
-    """Reads "try again in 20s" and its like."""
+    """Parses phrases such as "try again in 20s"."""
     found = _WORDS.search(text)
     return bounded(_duration(found.group(1))) if found else None
 
 
 def from_body(fields: Mapping[str, Any]) -> float | None:
-    """Reads a field such as `retry_after`, or Google's `retryDelay`, of one object of an error's JSON."""
+    """Parses a field such as `retry_after`, or Google's `retryDelay`, of one JSON object."""
     delay = fields.get("retryDelay")
     if isinstance(delay, str) and _DURATION.fullmatch(delay.strip()):
         return bounded(_duration(delay))
@@ -77,7 +77,7 @@ def from_body(fields: Mapping[str, Any]) -> float | None:
 
 
 def bounded(seconds: float) -> float | None:
-    """Returns the wait within 0 and a day; None for what is no number."""
+    """Returns the delay limited to the range from 0 to MAX_DELAY; None for NaN."""
     return None if math.isnan(seconds) else min(max(seconds, 0.0), MAX_DELAY)
 
 
@@ -105,7 +105,7 @@ def _short(unit: str) -> str:
 
 
 def _seconds_to_date(text: str) -> float | None:
-    """Reads an HTTP date, or one of RFC 3339."""
+    """Parses an HTTP date or an RFC 3339 date; returns the seconds until then."""
     for read in (parsedate_to_datetime, datetime.fromisoformat):
         try:
             return read(text).timestamp() - time.time()

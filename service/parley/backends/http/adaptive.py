@@ -1,8 +1,8 @@
 """Backends that learn from a refusal, and send the same call once more."""
 
 from parley.backends.deadlines import Deadlines
-from parley.backends.http import client as http_client
 from parley.backends.http.backend import HttpBackend
+from parley.backends.http.response import Response
 from parley.core.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from parley.core.offload import offload
 from parley.core.ports import UpstreamCall
@@ -21,7 +21,7 @@ class AdaptiveBackend(HttpBackend):
                 raise
         return await super().complete(call)
 
-    async def _open(self, call: UpstreamCall, body: bytes, deadlines: Deadlines) -> http_client.Response:
+    async def _open(self, call: UpstreamCall, body: bytes, deadlines: Deadlines) -> Response:
         try:
             return await super()._open(call, body, deadlines)
         except UpstreamError as error:

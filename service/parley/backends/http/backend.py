@@ -1,6 +1,6 @@
-"""One call to an upstream over HTTP, whole or as a stream: bounds in time and size, and what each failure means.
+"""Base class of HTTP backends: sends a call, enforces limits on time and size, and classifies failures.
 
-A vendor's backend adds the JSON: what is sent (`_body`), and how an answer is read (`_completion`, `_reader`).
+A subclass defines the vendor's JSON: the request (`_body`) and the response (`_completion`, `_reader`).
 """
 
 import asyncio
@@ -11,35 +11,44 @@ from pathlib import Path
 import aiohttp
 from yarl import URL
 
-from parley.backends.deadlines import TAIL_SECONDS, TICK, Deadlines, SilenceTimer
+from parley.backends.deadlines import Deadlines, SilenceTimer
 from parley.backends.errors import classifier
 from parley.backends.errors.classifier import ErrorFactory, ErrorInBody, MalformedResponse
 from parley.backends.http import body_shapes
 from parley.backends.http import client as http_client
 from parley.backends.http.body_shapes import MAX_ANSWER_SIZE, Reader
+from parley.backends.http.response import FAILURES, Response
+from parley.backends.http.watchdog import SilenceWatchdog
 from parley.config import ConfigError, HttpHealthCheck
 from parley.core.errors import ParleyError, UpstreamTimeout, UpstreamUnavailable
 from parley.core.offload import offload
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 
-_MAX_STREAM_SIZE = 256 * 1024 * 1024  # each token comes in an event of its own, maybe with 20 probabilities
+_MAX_STREAM_SIZE = 256 * 1024 * 1024  # one event per token, with up to 20 log probabilities each
 _MAX_ERROR_SIZE = 64 * 1024
-_WAIT_FOR_CONNECTION = 1.0
-_HEALTH_BODY_SECONDS = 2.0  # seconds: a refusal is told by its status, and should not keep its caller for the rest
-_UNHEALTHY = "The backend does not say that it is well"
+_WAIT_FOR_CONNECTION = 1.0  # seconds; the suggested delay when the pool is exhausted
+_ERROR_BODY_SECONDS = 2.0  # maximum wait for the body of an error; its status alone is enough to classify it
+_UNHEALTHY = "The health check of the backend failed"
 _OK = 200
 
 
 class HttpBackend:
-    """A backend that posts JSON to one address, over a Unix socket where one is given.
+    """A backend that posts JSON to one address.
 
-    `headers` are sent with every request; `secret` is the key among them. At most `connections` are open at a time.
-    `health` says where the server tells how it is. Raises ConfigError for a value that cannot stand in a header, and
-    for a proxy that cannot be used.
+    Args:
+        url: Target of every call.
+        headers: Sent with every request.
+        secret: The API key in `headers`; redacted from errors.
+        unix_socket: Connects over this socket instead of TCP.
+        connections: Maximum number of open connections.
+        health: Path and timeout of the health check.
+
+    Raises:
+        ConfigError: If the key is not a valid header value, or the environment names an unusable proxy.
     """
 
-    def __init__(  # noqa: PLR0913 - what a server is
+    def __init__(  # noqa: PLR0913 - one parameter for each setting of a backend
         self,
         url: str,
         headers: Mapping[str, str],
@@ -57,7 +66,7 @@ class HttpBackend:
         self._errors = ErrorFactory(secret)
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
-        """Answers whole; see the port."""
+        """Returns the complete answer; see the port."""
         body = await offload(self._body, call, stream=False)
         deadlines = Deadlines(call)
         response = None
@@ -71,14 +80,14 @@ class HttpBackend:
             return self._read_completion(data, call)
         except ErrorInBody as error:
             raise self._errors.from_event(error.error, call.request.model, started=False) from None
-        except (*http_client.FAILURES, MalformedResponse) as error:
+        except (*FAILURES, MalformedResponse) as error:
             raise self._failure(error, call, deadlines, started=response is not None) from None
         finally:
             if response is not None:
                 response.close()
 
     async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
-        """Answers in chunks; see the port."""
+        """Yields the answer in chunks; see the port."""
         body = await offload(self._body, call, stream=True)
         deadlines = Deadlines(call)
         reader = self._reader(call)
@@ -86,20 +95,20 @@ class HttpBackend:
         size = 0
         response = await self._open(call, body, deadlines)
         silence_timer = SilenceTimer(call, deadlines)
-        watchdog = _SilenceWatchdog(response, reader, silence_timer, deadlines.first_token)
+        watchdog = SilenceWatchdog(response, reader, silence_timer, deadlines.first_token)
         is_known = False
         try:
             while not reader.ended:
                 try:
                     data = await response.read()
-                except http_client.FAILURES as error:
+                except FAILURES as error:
                     data, failure = b"", classifier.broken(call.request.model, self._cause(error))
                 if not is_known and (body_reader := self._reader_for(reader, data, call)) is not None:
                     reader = watchdog.reader = body_reader
                     is_known = True
                 chunk = reader.feed(data)
                 if chunk is not None:
-                    watchdog.pause(deadlines.end)  # the time that the caller takes is not the upstream's silence
+                    watchdog.pause(deadlines.end)  # the time that the consumer takes does not count as upstream silence
                     yield chunk
                 watchdog.extend(silence_timer.record(chunk, started=reader.started))
                 size += len(data)
@@ -117,7 +126,7 @@ class HttpBackend:
             response.close()
 
     async def check(self) -> None:
-        """Asks the server how it is; see the port."""
+        """Runs the health check; see the port."""
         response, health = None, self._health
         try:
             async with asyncio.timeout(health.timeout):
@@ -126,7 +135,7 @@ class HttpBackend:
                 await response.release()
         except TimeoutError:
             raise UpstreamTimeout(_UNHEALTHY, cause=f"{health.path}: no answer within {health.timeout} s") from None
-        except (*http_client.FAILURES, MalformedResponse) as error:
+        except (*FAILURES, MalformedResponse) as error:
             raise UpstreamUnavailable(_UNHEALTHY, cause=f"{health.path}: {self._cause(error)}") from None
         finally:
             if response is not None:
@@ -140,29 +149,39 @@ class HttpBackend:
         await self._endpoint.close()
 
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
-        """Returns the request's JSON. Raises UnsupportedParameter, InvalidRequest."""
+        """Returns the request body as JSON.
+
+        Raises:
+            UnsupportedParameter: If the vendor has no equivalent of a parameter.
+            InvalidRequest: If a parameter is invalid.
+        """
         raise NotImplementedError
 
     def _completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion:
-        """Reads a whole answer. Raises MalformedResponse, ErrorInBody."""
+        """Parses a complete JSON response.
+
+        Raises:
+            MalformedResponse: If the body is not a valid answer.
+            ErrorInBody: If the body is an error.
+        """
         raise NotImplementedError
 
     def _reader(self, call: UpstreamCall) -> Reader:
-        """Returns what reads the stream of this call's answer."""
+        """Returns a parser for the stream of this call."""
         raise NotImplementedError
 
     def _read_completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion:
-        """Reads a whole answer, which may have come as a stream. Raises MalformedResponse, ErrorInBody."""
+        """Parses a complete body, which may be JSON or events. Raises what `_completion` raises."""
         if body_shapes.are_events(data):
             return body_shapes.accumulate(self._reader(call), data)
         return self._completion(data, call)
 
     def _reader_for(self, reader: Reader, data: bytes, call: UpstreamCall) -> Reader | None:
-        """Returns what reads a body that begins like this; None where it cannot be known yet."""
+        """Returns the parser for a body that starts with `data`; None if more bytes are needed."""
         return body_shapes.reader_for(reader, data, lambda body: self._completion(body, call))
 
-    async def _open(self, call: UpstreamCall, body: bytes, deadlines: Deadlines) -> http_client.Response:
-        """Asks for a stream; returns when its head has come."""
+    async def _open(self, call: UpstreamCall, body: bytes, deadlines: Deadlines) -> Response:
+        """Requests a stream and returns once the response head has arrived."""
         response = None
         try:
             async with asyncio.timeout_at(deadlines.first_token):
@@ -170,19 +189,19 @@ class HttpBackend:
                 if _can_be_read(response):
                     return response
                 raise await self._response_error(response, call)
-        except http_client.FAILURES as error:
+        except FAILURES as error:
             raise self._failure(error, call, deadlines) from None
         finally:
             if response is not None and not _can_be_read(response):
                 response.close()
 
-    async def _response_error(self, response: http_client.Response, call: UpstreamCall) -> ParleyError:
-        """Returns the error for what is no answer to the call."""
+    async def _response_error(self, response: Response, call: UpstreamCall) -> ParleyError:
+        """Returns the error for a response with an error status or an unsupported encoding."""
         if response.status == _OK:
             return classifier.unreadable(call.request.model, _encoding_error(response.unsupported_encoding))
         body = b""
-        with suppress(*http_client.FAILURES, MalformedResponse):
-            async with asyncio.timeout(_HEALTH_BODY_SECONDS):
+        with suppress(*FAILURES, MalformedResponse):
+            async with asyncio.timeout(_ERROR_BODY_SECONDS):
                 body = await _read(response, _MAX_ERROR_SIZE)
             await response.release()
         return self._errors.from_response(response.status, response.headers, body, call.request.model)
@@ -190,7 +209,7 @@ class HttpBackend:
     def _failure(
         self, error: Exception, call: UpstreamCall, deadlines: Deadlines, *, started: bool = False
     ) -> ParleyError:
-        """Puts what went wrong before or, where it has `started`, in a whole answer into the terms of the domain."""
+        """Converts a failure of the client to a domain error; `started`: the response head had arrived."""
         model = call.request.model
         if isinstance(error, http_client.RetriedOnFreshConnection):
             return classifier.without_retries(self._failure(error.error, call, deadlines, started=started))
@@ -208,55 +227,17 @@ class HttpBackend:
         return self._errors.redact(f"{type(error).__name__}: {error}")
 
 
-class _SilenceWatchdog:
-    """Gives an answer up that stays silent past a time of the event loop's clock, and is then `expired`.
+async def _read(response: Response, limit: int, on_chunk: Callable[[], None] = lambda: None) -> bytes:
+    """Reads the complete body.
 
-    One timer serves the whole stream: the time is moved on with every piece, the timer mostly when it goes off. An
-    answer that its reader has whole is waited for no longer than `TAIL_SECONDS` after its latest bytes.
-    """
+    Args:
+        response: The response to read.
+        limit: Maximum size in bytes.
+        on_chunk: Called after each read except the last.
 
-    __slots__ = ("_loop", "_response", "_silence_timer", "_timer", "_until", "expired", "reader")
-
-    def __init__(
-        self, response: http_client.Response, reader: Reader, silence_timer: SilenceTimer, until: float
-    ) -> None:
-        self.expired = False
-        self._response = response
-        self.reader = reader
-        self._loop = asyncio.get_running_loop()
-        self._silence_timer = silence_timer
-        self._until = until
-        self._timer = self._loop.call_at(min(until, silence_timer.since + TAIL_SECONDS), self._on_timer)
-
-    def extend(self, until: float) -> None:
-        """Gives it time until then, as bytes have come."""
-        self._until = until
-        if until < self._timer.when():
-            self._timer.cancel()
-            self._timer = self._loop.call_at(until, self._on_timer)
-
-    def pause(self, until: float) -> None:
-        """Gives it time until then, whatever it has said."""
-        self._until = self._silence_timer.since = until
-
-    def stop(self) -> None:
-        """Ends the watch."""
-        self._timer.cancel()
-
-    def _on_timer(self) -> None:
-        now = self._loop.time() + TICK
-        tail = self._silence_timer.since + TAIL_SECONDS
-        self.expired = now >= self._until or (now >= tail and self.reader.is_complete)
-        if self.expired:
-            self._response.time_out()
-        else:
-            self._timer = self._loop.call_at(min(self._until, max(tail, now + TAIL_SECONDS)), self._on_timer)
-
-
-async def _read(response: http_client.Response, limit: int, on_chunk: Callable[[], None] = lambda: None) -> bytes:
-    """Reads the whole body; `on_chunk` is called with each piece but the last.
-
-    Raises MalformedResponse where it has more than `limit` bytes.
+    Raises:
+        MalformedResponse: If the body exceeds `limit`.
+        FAILURES: If the connection fails; see `http.client`.
     """
     chunks: list[bytes] = []
     size = 0
@@ -271,9 +252,9 @@ async def _read(response: http_client.Response, limit: int, on_chunk: Callable[[
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _can_be_read(response: http_client.Response) -> bool:
+def _can_be_read(response: Response) -> bool:
     return response.status == _OK and not response.unsupported_encoding
 
 
 def _encoding_error(encoding: str | None) -> str:
-    return f"the answer is packed as {encoding!r}, which was not asked for"
+    return f"the answer has the content encoding {encoding!r}, which was not requested"

@@ -1,8 +1,8 @@
-"""The error bodies that are known, by code, type and words: the second half of the failure table.
+"""The second half of the failure table: known error bodies, by code, type and message.
 
-The first row that fits decides. A row fits one of its `codes` (any code, type, status or reason of the body, in lower
-case), or words that `words` finds in its messages, where the status is one of `statuses`. `source` says who sends it;
-`example` is such a message. What no row fits is what its status says (`kinds`).
+The first matching row decides. A row matches if the status is in `statuses`, and either the body has one of `codes`
+(any code, type, status or reason, in lower case) or `pattern` matches its messages. `source` names the servers that
+send it; `example` is such a message. If no row matches, the status decides (`kinds`).
 """
 
 from parley.backends.errors.known_bodies import caller, context, limits, operator, policy
@@ -11,7 +11,7 @@ from parley.backends.errors.known_bodies.rows import Row
 __all__ = ["BODIES", "FALLBACK_ROWS", "Row"]
 
 BODIES: tuple[Row, ...] = (*policy.ROWS, *limits.ROWS, *context.ROWS, *operator.ROWS, *caller.ROWS)
-"""In their order: a quota is no rate limit, and neither is a context."""
+"""All rows in order of precedence; for example, a quota row precedes the rate limits that its message also matches."""
 
 FALLBACK_ROWS = caller.FALLBACK_ROWS
-"""Looked at where a refusal names nothing of the request."""
+"""Rows tried if a rejection names no field of the request."""

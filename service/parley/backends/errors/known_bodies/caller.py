@@ -1,4 +1,4 @@
-"""Known error bodies: the request's fault, and what is looked at last."""
+"""Known error bodies: invalid requests, and the fallback rows."""
 
 from parley.backends.errors.kinds import Kind
 from parley.backends.errors.known_bodies.rows import Row, by_code, by_pattern
@@ -15,7 +15,7 @@ ROWS: tuple[Row, ...] = (
     ),
     by_code(
         Kind.REJECTED,
-        "OpenAI, OpenRouter: an image of the request",
+        "OpenAI, OpenRouter: an image in the request",
         "invalid_image invalid_image_url invalid_image_format image_parse_error image_too_large image_too_small"
         " unsupported_image_format image_not_found image_download_failed invalid_base64_image",
         frozenset({400, 404, 413, 415, 422}),
@@ -25,7 +25,7 @@ ROWS: tuple[Row, ...] = (
 FALLBACK_ROWS: tuple[Row, ...] = (
     by_pattern(
         Kind.MISCONFIGURED,
-        "any refusal that speaks of the operator's key, account or plan",
+        "any rejection that mentions the operator's key, account or plan",
         r"\bapi[-_ ]?keys?\b|\bcredentials?\b|\bsubscription\b|\bbilling\b|\bpayment\b|\borgani[sz]ation\b|\btenant\b"
         r"|\byour (?:account|plan|project|workspace|team|quota|tier)\b|\blicen[cs]e\b|\bunauthori[sz]ed\b"
         r"|\bauthenticat(?:ion|e)\b",
@@ -33,4 +33,4 @@ FALLBACK_ROWS: tuple[Row, ...] = (
         frozenset({400, 409, 422}),
     ),
 )
-"""Looked at where nothing of the request is named."""
+"""Rows tried if a rejection names no field of the request."""

@@ -1,4 +1,4 @@
-"""Known error bodies: a conversation that does not fit the context."""
+"""Known error bodies: the conversation exceeds the context window."""
 
 from parley.backends.errors.kinds import Kind
 from parley.backends.errors.known_bodies.rows import Row, by_code, by_pattern
@@ -169,7 +169,7 @@ ROWS: tuple[Row, ...] = (
     ),
     by_pattern(
         Kind.CONTEXT,
-        "any server that speaks of its context in a refusal",
+        "any server that mentions its context in a rejection",
         r"\bcontext[-_ ](?:length|size|window|limit)\b|\bcontext overflow\b",
         "Not enough space is left in the context window",
     ),

@@ -6,7 +6,7 @@ from parley.backends.errors.known_bodies.rows import ANY, LIMITS, Row, by_code, 
 ROWS: tuple[Row, ...] = (
     by_pattern(
         Kind.OVERSIZED,
-        "Groq 413, OpenAI 429: one request that is more than the tokens of a minute",
+        "Groq 413, OpenAI 429: one request exceeds the tokens per minute",
         r"request too large for",
         "Request too large for model `llama-3.1-8b-instant` on tokens per minute (TPM): Limit 6000, Requested 9000",
         LIMITS,
@@ -20,7 +20,7 @@ ROWS: tuple[Row, ...] = (
     ),
     by_pattern(
         Kind.RATE_LIMITED,
-        "Gemini: the words of a used-up quota, with a wait (google-gemini/gemini-cli#8414, continuedev/continue#10062)",
+        "Gemini: an exhausted quota, with a delay (google-gemini/gemini-cli#8414, continuedev/continue#10062)",
         r"exceeded your current quota[\s\S]*(?:please retry in \d|PerMinute)",
         "You exceeded your current quota, please check your plan and billing details. Please retry in 20.04466179s.",
         LIMITS,

@@ -1,4 +1,4 @@
-"""Known error bodies: the operator's or the provider's fault."""
+"""Known error bodies: faults of the operator's configuration or of the provider."""
 
 from parley.backends.errors.kinds import Kind
 from parley.backends.errors.known_bodies.rows import ANY, Row, by_code, by_pattern
@@ -47,7 +47,7 @@ ROWS: tuple[Row, ...] = (
     ),
     by_pattern(
         Kind.MISCONFIGURED,
-        "OpenAI, Groq, Together, Anthropic: a model that is not there, or no longer",
+        "OpenAI, Groq, Together, Anthropic: a model that does not exist, or no longer exists",
         r"\b(?:model|engine|deployment)\b.{0,160}?\b(?:do(?:es)? not exist|not found|not exist\b|is not available"
         r"|is not supported\b(?! (?:with|for|by|in) (?:this|the) (?:param|request|image|tool))|unavailable"
         r"|decommissioned|deprecated|retired|discontinued|shut ?down|end of (?:its )?life"

@@ -1,4 +1,4 @@
-"""Known error bodies: content that is refused."""
+"""Known error bodies: rejected content."""
 
 from parley.backends.errors.kinds import Kind
 from parley.backends.errors.known_bodies.rows import Row, by_code, by_pattern
