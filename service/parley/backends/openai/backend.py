@@ -1,4 +1,4 @@
-"""Any upstream that speaks OpenAI's chat completions over HTTP."""
+"""Backend for any server with OpenAI's chat completions API over HTTP."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,25 +19,35 @@ from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 
 Prefill = Literal["message", "vllm", "prefix", "off"]
-"""How a server is asked to go on from the beginning of an answer; see the configuration."""
+"""How a request marks its last message as the beginning of the answer; see the configuration."""
 
 _OPTIONS = "stream_options"
-_SHORT = 16  # characters: fewer may come again by chance
+_SHORT = 16  # characters; a shorter prefix may recur in an answer by chance
 _NO_PREFILL_HOSTS = ("api.openai.com", ".openai.azure.com", ".services.ai.azure.com")
 
 
 class OpenAI(AdaptiveBackend):
-    """A backend at `base_url`, which ends before `/chat/completions`; over a Unix socket where one is given.
+    """A backend with OpenAI's chat completions API.
 
-    Without `prefill` it is `off` for OpenAI and Azure, which begin a new answer, and `message` for all others. Without
-    `reasoning` it is what is known of the host; what the server shows besides is kept in `learned`.
-    Raises ConfigError for a key that cannot stand in a header, or a proxy that cannot be used.
+    Args:
+        base_url: URL of the API, without `/chat/completions`.
+        api_key: Sent as a bearer token.
+        unix_socket: Connects over this socket instead of TCP.
+        prefill: How to continue an answer. Default: `off` for OpenAI and Azure, which always start a new answer, else
+            `message`.
+        reasoning: How to send reasoning of earlier turns. Default: the known rule for the host.
+        learned: Stores what the backend learns about each model.
+        connections: Maximum number of open connections.
+        health: Path and timeout of the health check.
+
+    Raises:
+        ConfigError: If the key is not a valid header value, or the environment names an unusable proxy.
     """
 
     capabilities = Capabilities()
-    left_out: frozenset[str] = frozenset()  # members of answers that are not for the caller
+    left_out: frozenset[str] = frozenset()  # fields of responses that are not forwarded to the caller
 
-    def __init__(  # noqa: PLR0913 - what can be configured
+    def __init__(  # noqa: PLR0913 - one parameter for each setting of a backend
         self,
         base_url: str,
         api_key: str | None = None,
@@ -58,7 +68,7 @@ class OpenAI(AdaptiveBackend):
 
     @property
     def can_continue(self) -> bool:
-        """See the port."""
+        """Whether the server continues a prefilled answer; see the port."""
         return self._prefill != "off"
 
     def _adapt_to(self, message: str, call: UpstreamCall) -> bool:
@@ -66,9 +76,9 @@ class OpenAI(AdaptiveBackend):
             self._content(call, stream=False)["messages"], call.model, message
         )
 
-    def _learn_options(self, words: str, call: UpstreamCall) -> bool:
-        """Learns that a server refuses `stream_options`, which is sent for the usage; without, that is estimated."""
-        is_named = _OPTIONS in words and REFUSES.search(words) is not None
+    def _learn_options(self, message: str, call: UpstreamCall) -> bool:
+        """Records that a server rejects `stream_options`; without that field the usage of streams is estimated."""
+        is_named = _OPTIONS in message and REFUSES.search(message) is not None
         if not is_named or call.request.stream_options.extra_json or _OPTIONS in self._learned.of(call.model).refused:
             return False
         self._learned.change(call.model, lambda known: replace(known, refused=known.refused | {_OPTIONS}))
@@ -90,18 +100,18 @@ class OpenAI(AdaptiveBackend):
         return body
 
     def _continue(self, body: dict[str, Any]) -> None:
-        """Says that the last message is the beginning of the answer."""
+        """Marks the last message as the beginning of the answer."""
         if self._prefill == "vllm":
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         elif self._prefill == "prefix":
             body["messages"][-1]["prefix"] = True
 
     def _check(self, body: dict[str, Any], request: CreateChatCompletionRequest) -> None:
-        """Raises UnsupportedParameter for what this server would ignore."""
+        """Raises UnsupportedParameter for a parameter that this server ignores."""
         self.capabilities.check(body, request)
 
     def _adapt(self, body: dict[str, Any]) -> None:
-        """Changes the body to what this server means by the same words."""
+        """Adjusts the body to this server's variant of the API."""
 
     def _completion(self, data: bytes, call: UpstreamCall) -> ChatCompletion:
         return openai_response.completion(data, self._expected(call, _delivered_text(call)))
@@ -109,7 +119,7 @@ class OpenAI(AdaptiveBackend):
     def _reader(self, call: UpstreamCall) -> StreamReader:
         delivered = _delivered_text(call)
         if self._prefill != "prefix" and len(delivered) < _SHORT:
-            delivered = ""  # these repeat nothing in streams, and an answer may well begin "ha" after "ha"
+            delivered = ""  # streams rarely repeat the prefix, and a continuation may start with the same text
         return StreamReader(self._expected(call, delivered))
 
     def _expected(self, call: UpstreamCall, delivered: str) -> ExpectedAnswer:
@@ -122,5 +132,5 @@ def _default_prefill(base_url: str) -> Prefill:
 
 
 def _delivered_text(call: UpstreamCall) -> str:
-    """Returns what the caller has already got of the answer."""
+    """Returns the part of the answer that the caller already has."""
     return call.request.messages[-1].content.string_value if call.is_continuation else ""

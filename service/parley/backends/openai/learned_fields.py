@@ -1,4 +1,4 @@
-"""What the workers of a machine have learned about the fields of a backend's models, in a file that they share."""
+"""Field support of a backend's models, learned from responses and shared by the workers of a machine in a file."""
 
 import os
 import tempfile
@@ -13,20 +13,26 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What is known of one model: its name for reasoning, fields that it refuses, whether it demands reasoning."""
+    """What is known about one model."""
 
     field: str | None = None
+    """Its field name for reasoning; None if unknown."""
     refused: frozenset[str] = frozenset()
+    """Request fields that it rejects."""
     required: bool = False
+    """Whether it requires the reasoning of earlier turns."""
 
 
 _NOTHING = Learned()
 
 
 class LearnedFields:
-    """What is known of each model of a backend; kept in the file `path`, or in memory alone where that is None.
+    """What is known about each model of a backend.
 
-    A file that cannot be read or written is no failure: what it would say is learned again.
+    Errors of the file are ignored: lost entries are learned again.
+
+    Args:
+        path: The shared file; None keeps the entries in memory only.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -35,12 +41,12 @@ class LearnedFields:
         self._models: dict[str, Learned] = {}
 
     def of(self, model: str) -> Learned:
-        """Returns what is known of a model."""
+        """Returns what is known about a model."""
         self._load()
         return self._models.get(model, _NOTHING)
 
     def change(self, model: str, change: Callable[[Learned], Learned]) -> None:
-        """Changes what is known of a model. Of two workers that do so at once, one may have to learn again."""
+        """Updates the entry of a model. Concurrent updates by two workers may lose one; it is learned again."""
         self._models = {**self._models, model: change(self.of(model))}
         if self._path is not None:
             with suppress(OSError):
@@ -64,7 +70,7 @@ def _learned(data: Any) -> Learned:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Writes a file as a whole: a reader sees the old text or the new one."""
+    """Replaces a file atomically: a reader sees the old content or the new one."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     with os.fdopen(handle, "wb") as file:
         file.write(data)

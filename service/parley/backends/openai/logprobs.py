@@ -1,4 +1,4 @@
-"""The probabilities of tokens, from OpenAI's JSON: a decoration, of which what cannot be read is left out."""
+"""Parses log probabilities in OpenAI's JSON. They are optional data: malformed parts are omitted."""
 
 import math
 from collections.abc import Mapping
@@ -8,18 +8,24 @@ from parley.backends.parsing.lenient_json import Source, repair_text
 from parley.core.messages import extra_fields
 from parley.v1.message_pb2 import Logprobs, TokenLogprob, TopLogprob
 
-_UNLIKELY = -9999.0  # how OpenAI writes a probability of next to nothing
+_UNLIKELY = -9999.0  # OpenAI's value for a negligible probability
 _BYTE = range(256)
 _KNOWN = frozenset({"content", "refusal"})
-_KNOWN_OF_RIVAL = frozenset({"token", "logprob", "bytes"})
-_KNOWN_OF_TOKEN = _KNOWN_OF_RIVAL | {"top_logprobs"}
+_KNOWN_OF_ALTERNATIVE = frozenset({"token", "logprob", "bytes"})
+_KNOWN_OF_TOKEN = _KNOWN_OF_ALTERNATIVE | {"top_logprobs"}
 
 
 def logprobs(data: Any, top: int, source: Source, *path: str | int) -> Logprobs | None:
-    """Reads the probabilities of tokens, the object at a path of `source`.
+    """Parses the log probabilities of a choice.
+
+    Args:
+        data: The parsed JSON of `logprobs`.
+        top: Maximum number of alternatives for each token.
+        source: The document that contains it, for the exact text of unknown fields.
+        *path: Path of `logprobs` in the document.
 
     Returns:
-        At most `top` rivals of each token; None where there are no probabilities.
+        The log probabilities; None if there are none.
     """
     if not isinstance(data, dict):
         return None
@@ -39,15 +45,15 @@ def _tokens(data: Any, top: int, source: Source, *path: str | int) -> list[Token
 
 
 def _token(data: Mapping[str, Any], top: int, source: Source, *path: str | int) -> TokenLogprob:
-    """Reads a token, and as many of its rivals as were asked for: llama.cpp sends 20 unasked."""
-    rivals = data.get("top_logprobs")
+    """Parses a token and at most `top` alternatives; llama.cpp sends 20 regardless of the request."""
+    alternatives = data.get("top_logprobs")
     token = TokenLogprob(token=_text(data), logprob=_logprob(data), bytes=_bytes(data))
-    if top and isinstance(rivals, list):
-        for place, rival in enumerate(rivals[:top]):
-            if isinstance(rival, dict):
-                read = token.top_logprobs.add(token=_text(rival), logprob=_logprob(rival), bytes=_bytes(rival))
-                if not rival.keys() <= _KNOWN_OF_RIVAL:
-                    _add_unknown(read, rival, _KNOWN_OF_RIVAL, source, *path, "top_logprobs", place)
+    if top and isinstance(alternatives, list):
+        for position, item in enumerate(alternatives[:top]):
+            if isinstance(item, dict):
+                read = token.top_logprobs.add(token=_text(item), logprob=_logprob(item), bytes=_bytes(item))
+                if not item.keys() <= _KNOWN_OF_ALTERNATIVE:
+                    _add_unknown(read, item, _KNOWN_OF_ALTERNATIVE, source, *path, "top_logprobs", position)
     if not data.keys() <= _KNOWN_OF_TOKEN:
         _add_unknown(token, data, _KNOWN_OF_TOKEN, source, *path)
     return token

@@ -1,9 +1,9 @@
-"""Reasoning of earlier turns: the name that a server has for it, and whether the server takes it back.
+"""Sends the reasoning of earlier turns in the form that a server accepts.
 
-Parley's own name is `reasoning_content`. Servers differ: some demand the reasoning of earlier turns, some refuse it,
-some take it under another name only. The table below says what is documented or reported of a host; the configuration
-overrides it. Of any other server Parley learns it: the name from its answers, and what it refuses or demands from its
-errors, after which the same call is sent once more without the field, or with it.
+Parley's field is `reasoning_content`. Some servers require the reasoning of earlier turns, some reject it, and some
+accept it under another name only. The table below lists what is documented or reported for each host; the configuration
+overrides it. For other servers Parley learns the field name from responses, and rejected or required fields from error
+messages; the call is then retried once with a corrected body.
 """
 
 import re
@@ -24,10 +24,10 @@ _IN_PIECES = {"reasoning.text": "text", "reasoning.summary": "summary"}
 _TEXTS: tuple[Field, ...] = ("reasoning_content", "reasoning")
 _DETAILS = frozenset({DETAILS, "reasoning_opaque", "reasoning_text", "thinking_blocks"})
 _FAMILY = _DETAILS | {*_TEXTS}
-# Fields of answers that a strict server may refuse in a request. A caller's own fields are not among them.
+# Response fields that a strict server may reject in a request. Fields that only callers set are not among them.
 _OF_ANSWERS = _FAMILY | {"refusal", "annotations", "citations", "executed_tools", "images", "search_results"}
 _PLACEHOLDER = (
-    " "  # DeepSeek and Kimi refuse an empty text, too (NousResearch/hermes-agent#17341, charmbracelet/crush#2696)
+    " "  # DeepSeek and Kimi also reject an empty text (NousResearch/hermes-agent#17341, charmbracelet/crush#2696)
 )
 
 REFUSES = re.compile(
@@ -35,7 +35,7 @@ REFUSES = re.compile(
     r"|forbid|additional propert|cannot find field|extra (?:inputs|fields)",
     re.IGNORECASE,
 )
-"""The words of a server that does not take a field."""
+"""Matches the error message of a server that rejects a field."""
 _NULL = re.compile(r"\bcontent\b.{0,80}(?:null|none|string|required|missing|empty)", re.IGNORECASE)
 _REQUIREMENT = re.compile(
     r"must be (?:passed|provided|present|included)|missing|is required|field required", re.IGNORECASE
@@ -44,22 +44,21 @@ _REQUIREMENT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a server takes: the name of the text (None: as its answers have it), whether, and which other fields.
-
-    `require` adds a placeholder to messages that have no reasoning. `details` are the other fields that may carry
-    reasoning; None is any.
-    """
+    """How a server accepts the reasoning of earlier turns."""
 
     field: Field | None = None
+    """Name of the text field; None uses the name in its responses."""
     history: History = "send"
+    """`require` adds a placeholder to messages without reasoning; `omit` sends no reasoning."""
     details: frozenset[str] | None = None
+    """Other reasoning fields that are sent; None sends all."""
 
 
 _NONE: frozenset[str] = frozenset()
 _OMIT = Rule(history="omit")
 _DEMANDED = Rule("reasoning_content", "require", _NONE)
 
-# Each host with all of its subdomains, what it takes, and who says so.
+# Host (with its subdomains), rule, source.
 _HOSTS: tuple[tuple[str, Rule, str], ...] = (
     ("api.deepseek.com", _DEMANDED, "api-docs.deepseek.com/guides/thinking_mode; openclaw/openclaw#73417"),
     ("api.moonshot.ai", _DEMANDED, "charmbracelet/crush#2696; HKUDS/nanobot#946"),
@@ -74,7 +73,7 @@ _HOSTS: tuple[tuple[str, Rule, str], ...] = (
     ),
     ("api.fireworks.ai", Rule("reasoning_content", details=_NONE), "BerriAI/litellm#39962"),
     ("api.mistral.ai", _OMIT, "BerriAI/litellm#30835; co-l/openfox#220"),
-    ("generativelanguage.googleapis.com", _OMIT, "ai.google.dev/gemini-api/docs/openai: unknown names are refused"),
+    ("generativelanguage.googleapis.com", _OMIT, "ai.google.dev/gemini-api/docs/openai: rejects unknown fields"),
     ("api.openai.com", _OMIT, "platform.openai.com/docs/api-reference/chat: no such field"),
     ("openai.azure.com", _OMIT, "as OpenAI"),
     ("services.ai.azure.com", _OMIT, "as OpenAI"),
@@ -83,20 +82,20 @@ ANY = Rule()
 
 
 def rule_for(base_url: str) -> Rule:
-    """Returns what is known of the server at this URL."""
+    """Returns the known rule for the host of a URL, or `ANY`."""
     host = urlsplit(base_url).hostname or ""
     return next((rule for name, rule, _ in _HOSTS if f".{host}".endswith(f".{name}")), ANY)
 
 
 class ReasoningHistory:
-    """Writes the reasoning of earlier turns as one backend takes it."""
+    """Converts the reasoning of earlier turns to the form that one backend accepts."""
 
     def __init__(self, rule: Rule, learned: LearnedFields) -> None:
         self._rule = rule
         self._learned = learned
 
     def write(self, messages: Sequence[Message], model: str) -> None:
-        """Changes the assistant messages of a body for `model`, the target's own name."""
+        """Rewrites the assistant messages of a body in place; `model` is the upstream's model name."""
         assistant_messages = [message for message in messages if message.get("role") == "assistant"]
         if not any(not _OF_ANSWERS.isdisjoint(message) or "tool_calls" in message for message in assistant_messages):
             return
@@ -110,17 +109,23 @@ class ReasoningHistory:
                 message[DETAILS] = _merge_fragments(message[DETAILS])
             _leave_out(message, known.refused)
         if rule.history == "require":
-            _fill_in(messages[:-1], rule.field or "reasoning_content")  # the last may be the beginning of the answer
+            _fill_in(messages[:-1], rule.field or "reasoning_content")  # excludes a prefilled answer
 
     def record_field(self, model: str, field: str) -> None:
-        """Learns the name of reasoning from an answer."""
+        """Records the field name that a response uses for reasoning."""
         if self._rule.field is None and self._learned.of(model).field != field:
             self._learned.change(model, lambda known: replace(known, field=field))
 
     def learn(self, messages: Iterable[Message], model: str, error_text: str) -> bool:
-        """Learns from a refusal in these words; False where it is about something else, or says nothing new.
+        """Learns from a rejected request.
 
-        `messages` are those that were refused.
+        Args:
+            messages: The messages of the rejected request.
+            model: The upstream's model name.
+            error_text: The upstream's error message.
+
+        Returns:
+            Whether something new was learned, so that the next body differs.
         """
         named = {name for name in _OF_ANSWERS if re.search(rf"\b{name}\b", error_text)}
         known = self._learned.of(model)
@@ -146,7 +151,7 @@ class ReasoningHistory:
 
 
 def _merge_fragments(details: Any) -> Any:
-    """Puts the pieces together in which OpenRouter streams each of its details: vendors take back whole ones only."""
+    """Merges the fragments in which OpenRouter streams each detail; vendors accept complete details only."""
     items = loads(dump_bytes(details))
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         return details
@@ -160,7 +165,7 @@ def _merge_fragments(details: Any) -> Any:
 
 
 def _continues_detail(previous: dict[str, Any], item: dict[str, Any]) -> bool:
-    """Tells whether a detail is the next piece of the one before."""
+    """Returns whether a detail is the next fragment of the previous one."""
     same = all(item.get(name) == previous.get(name) for name in ("type", "index"))
     return same and item.get("index") is not None and item.get("type") in _IN_PIECES
 
@@ -172,7 +177,7 @@ def _append(previous: dict[str, Any], item: dict[str, Any]) -> None:
 
 
 def _rename(message: Message, rule: Rule) -> None:
-    """Leaves out what the rule does not have, and gives the text its name."""
+    """Removes the fields that the rule excludes, and renames the text field."""
     if rule.history == "omit":
         _leave_out(message, _FAMILY)
         return

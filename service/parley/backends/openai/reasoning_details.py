@@ -1,8 +1,8 @@
-"""The text of `reasoning_details`, which MiniMax and OpenRouter send.
+"""Parses the text of `reasoning_details`, which MiniMax and OpenRouter send.
 
 Each detail is an object of the type `reasoning.text` (`text`, `signature`), `reasoning.summary` (`summary`) or
-`reasoning.encrypted` (`data`). OpenRouter repeats the text in `reasoning`; MiniMax sends it in the details alone.
-(OpenRouter's documentation, reasoning tokens; MiniMax's of its OpenAI-compatible API, `reasoning_split`.)
+`reasoning.encrypted` (`data`). OpenRouter repeats the text in `reasoning`; MiniMax sends it in the details only.
+Sources: OpenRouter's documentation, reasoning tokens; MiniMax's OpenAI-compatible API, `reasoning_split`.
 """
 
 from collections.abc import Iterator
@@ -13,18 +13,18 @@ _TEXTS = ("text", "summary")
 
 
 class DetailsReader:
-    """Reads the details of one choice, from one message or from many deltas.
+    """Parses the details of one choice, from one message or from many deltas.
 
-    MiniMax documents that each delta has all the text so far, and sends only what is new (MiniMax-AI/MiniMax-M2#95).
-    Both are read: a text that begins with the whole text before it repeats that text.
+    MiniMax documents cumulative deltas but sends incremental ones (MiniMax-AI/MiniMax-M2#95). Both work: deltas
+    are cumulative if the second starts with the first.
     """
 
     def __init__(self) -> None:
         self._text = ""
-        self._repeats: bool | None = None  # None: not known yet
+        self._repeats: bool | None = None  # whether deltas are cumulative; None until known
 
     def read(self, details: Any) -> str:
-        """Returns the text that is new; "" for what has none or another shape."""
+        """Returns the new text; "" if the details have none or are malformed."""
         return "".join(map(self._new, _texts(details)))
 
     def _new(self, text: str) -> str:

@@ -1,8 +1,8 @@
-"""From the messages to the JSON body of OpenAI's chat completions.
+"""Converts requests to the JSON body of OpenAI's chat completions.
 
-Every field of the request is sent under its own name, and only what is set: the protos follow OpenAI's API. Fields that
-Parley does not know (`extra_json`) are written into their object exactly as they came. What is Parley's own is not
-sent: the session, and with it `store` and `metadata` (OpenAI takes labels only for what it stores).
+The protos follow OpenAI's API: each field that is set is sent under its own name. Unknown fields (`extra_json`) keep
+their exact text. Parley's own fields are not sent: the session, `store` and `metadata` (OpenAI accepts metadata only
+for stored completions).
 """
 
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest, StreamOptions
 
 NOT_SENT = PARLEY_FIELDS | {"extra_body", "extra_body_json"}
-"""Fields of the request that are not sent as they are."""
+"""Fields of the request that are not sent under their own name."""
 
 _Convert = Callable[[Any], Any]
 _CARRIERS = frozenset({"extra", "extra_json"})
@@ -28,7 +28,11 @@ _JSON_TYPES = frozenset({"google.protobuf.Value", "google.protobuf.Struct"})
 
 
 def body(call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
-    """Returns the body, for `extra_fields.dump_bytes`. Raises InvalidRequest for a bad `extra_body` or schema."""
+    """Returns the body, to be serialized by `extra_fields.dump_bytes`.
+
+    Raises:
+        InvalidRequest: If `extra_body`, `extra_json` or a schema is invalid.
+    """
     request = call.request
     sent: dict[str, Any] = _request(request)
     sent["model"] = call.model or request.model
@@ -41,7 +45,7 @@ def body(call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
 
 
 def _converter(kind: Descriptor, omit: Iterable[str] = ()) -> _Convert:
-    """Makes the function that turns a message of this type into JSON data."""
+    """Creates a function that converts messages of this type to JSON data, without the fields in `omit`."""
     fields = {field.name: _field(field) for field in kind.fields if field.name not in {*omit, *_CARRIERS}}
     typed = frozenset(field.name for field in kind.fields if not _holds_json(field)) - _CARRIERS
     unsent = frozenset(omit) - typed
@@ -68,11 +72,16 @@ def _holds_json(field: FieldDescriptor) -> bool:
 
 
 def _add_extra(data: dict[str, Any], text: str, typed: frozenset[str], unsent: frozenset[str]) -> None:
-    """Adds unknown fields to an object.
+    """Merges unknown fields into an object.
 
-    A field of any JSON type may be among them, where its text is more exact. Those that are `unsent` are left out.
+    Args:
+        data: The object; modified in place.
+        text: JSON text of the unknown fields. It may repeat a field of any JSON type with its exact text.
+        typed: Fields of the message that must not be repeated.
+        unsent: Fields that are dropped.
 
-    Raises InvalidRequest for one of the `typed` fields, and for text that is no JSON object.
+    Raises:
+        InvalidRequest: If the text is not a JSON object, or repeats one of `typed`.
     """
     extra = members(text, "extra_json")
     for key in sorted(extra.keys() & typed):
@@ -81,7 +90,7 @@ def _add_extra(data: dict[str, Any], text: str, typed: frozenset[str], unsent: f
 
 
 def _field(field: FieldDescriptor) -> _Convert | None:
-    """Makes the function that turns a field's value into JSON data; None where it is that already."""
+    """Creates a function that converts a field's value to JSON data; None if no conversion is needed."""
     kind = field.message_type
     if kind is None:
         return list if field.is_repeated else None
@@ -96,7 +105,15 @@ def _map(values: Any) -> dict[str, Any]:
 
 
 def _with_schema(kind: str, struct: str, text: str) -> tuple[str, _Convert]:
-    """A message whose JSON Schema comes as a Struct or as JSON text; the text wins, and keeps the order of keys."""
+    """Creates the converter of a message whose JSON Schema is a Struct or JSON text.
+
+    The text takes precedence, because it keeps the order of keys.
+
+    Args:
+        kind: Full name of the message type.
+        struct: Name of its Struct field.
+        text: Name of its text field.
+    """
     descriptor = CreateChatCompletionRequest.DESCRIPTOR.file.pool.FindMessageTypeByName(kind)
     convert_fields = _converter(descriptor, {text})
     order = [field.name for field in descriptor.fields if field.name not in _CARRIERS]
@@ -111,10 +128,10 @@ def _with_schema(kind: str, struct: str, text: str) -> tuple[str, _Convert]:
 
 
 def _message(message: Any) -> dict[str, Any]:
-    """Sends empty text where an assistant message says nothing that a server must accept in its place.
+    """Adds an empty content to an assistant message that has neither content nor a permitted substitute.
 
-    OpenAI's API demands a text beside everything but calls, audio and refusals: an answer cut off in its reasoning has
-    none.
+    OpenAI's API requires `content` unless the message has tool calls, audio or a refusal. An answer that was truncated
+    during its reasoning has none of these.
     """
     data: dict[str, Any] = _plain_message(message)
     if data.get("content") is None and message.role == "assistant" and data.keys().isdisjoint(_IN_PLACE_OF_TEXT):
@@ -129,7 +146,7 @@ def _tool_call(message: Any) -> dict[str, Any]:
 
 
 def _function_call(message: Any) -> dict[str, Any]:
-    """Sends an empty object where a call has no arguments: the field is required, and servers read it as JSON."""
+    """Adds an empty object if a call has no arguments: the field is required, and servers parse it as JSON."""
     data: dict[str, Any] = _plain_function_call(message)
     data.setdefault("arguments", "{}")
     return data
@@ -147,12 +164,12 @@ _SPECIAL |= dict(
     ]
 )
 _find = CreateChatCompletionRequest.DESCRIPTOR.file.pool.FindMessageTypeByName
-# In a request, earlier audio is only named.
+# A request refers to earlier audio by its id only.
 _SPECIAL["parley.v1.Audio"] = _converter(_find("parley.v1.Audio"), {"expires_at", "data", "transcript"})
 _plain_function_call = _converter(_find("parley.v1.FunctionCall"))
 _SPECIAL["parley.v1.FunctionCall"] = _function_call
 _plain_tool_call = _converter(_find("parley.v1.ToolCall"))
-# `annotations` are no part of a request.
+# `annotations` is not a field of request messages.
 _plain_message = _converter(_find("parley.v1.Message"), {"annotations"})
 _SPECIAL["parley.v1.Message"] = _message
 _stream_options = _converter(StreamOptions.DESCRIPTOR)

@@ -1,7 +1,7 @@
-"""From the JSON of OpenAI's chat completions to the messages.
+"""Parses complete responses of OpenAI's chat completions.
 
-Many servers speak this JSON, each a little differently: a choice is read by `choice`, in streams as in whole
-answers. What decorates an answer and is not as it should be is left out.
+Servers differ in their details; `choice` parses one choice, in streams and in complete responses alike. Malformed
+optional data (usage, log probabilities, annotations) is omitted.
 """
 
 from collections.abc import Collection, Mapping
@@ -26,11 +26,16 @@ TEXT_ONLY_FIELDS = frozenset(
     {"id", "object", "created", "model", "choices", "usage", "error", "obfuscation", *TAGS[:2]}
 )
 KNOWN = TEXT_ONLY_FIELDS | frozenset(TAGS)
-"""Members of an answer and of a chunk. `obfuscation` pads an event of OpenAI's to a length that tells nothing."""
+"""Known fields of a response and of a chunk. OpenAI pads events with `obfuscation` to hide the length of tokens."""
 
 
 def completion(data: bytes, expected_answer: ExpectedAnswer) -> ChatCompletion:
-    """Reads a whole answer. Raises MalformedResponse, ErrorInBody."""
+    """Parses a complete response.
+
+    Raises:
+        MalformedResponse: If the body is not a valid answer.
+        ErrorInBody: If the body is an error.
+    """
     try:
         try:
             answer, is_repaired = orjson.loads(data), False
@@ -65,7 +70,7 @@ def _completion(answer: Any, source: Source, expected_answer: ExpectedAnswer, *,
 
 
 def _text_choice(choices: Any) -> Choice | None:
-    """Returns the only choice of an answer that is a text and no more, as nearly every one is; None for any other."""
+    """Fast path: returns the choice if there is exactly one, with plain text only; else None."""
     [choice, *others] = choices
     message = choice.get("message")
     if others or not message or choice.get("finish_reason") != STOP or choice.get("logprobs"):
@@ -107,15 +112,15 @@ def _accumulated(index: int, reader: ChoiceReader, message: Any) -> Choice:
 
 
 def index_of(choice: Mapping[str, Any], position: int) -> int:
-    """Returns a choice's index; its place, where it has none that can be."""
+    """Returns the index of a choice, or its position if the index is missing or invalid."""
     index = count(choice.get("index"))
     return position if index is None else index
 
 
 def require_output(choices: Collection[ChoiceReader], expected_answer: ExpectedAnswer) -> None:
-    """Raises MalformedResponse where an answer has ended without saying anything, though nothing explains that.
+    """Raises MalformedResponse if an answer is empty for no valid reason.
 
-    The limit on tokens and a filter may leave nothing; so may `stop`, and an answer that had been said already.
+    Valid reasons are the token limit, a content filter, `stop`, and a continuation of an answer that was complete.
     """
     if any(choice.has_output for choice in choices):
         return
@@ -125,7 +130,7 @@ def require_output(choices: Collection[ChoiceReader], expected_answer: ExpectedA
 
 
 def tag(answer: Any, data: Mapping[str, Any]) -> None:
-    """Copies what the upstream says about itself."""
+    """Copies fingerprint, service tier and moderation result to `answer`, a completion or a chunk."""
     for name in ("system_fingerprint", "service_tier"):
         if (text := text_or_none(data.get(name))) is not None:
             setattr(answer, name, text)
@@ -134,7 +139,7 @@ def tag(answer: Any, data: Mapping[str, Any]) -> None:
 
 
 def hidden_usage(answer: Mapping[str, Any], source: Source) -> Usage | None:
-    """Reads a usage that stands elsewhere: in the last choice (Moonshot), or in `x_groq` (Groq)."""
+    """Parses a usage outside of its usual field: in a choice (Moonshot), or in `x_groq` (Groq)."""
     for place, choice in enumerate(answer.get("choices") or ()):
         if isinstance(choice, dict) and choice.get("usage"):
             return usage(choice["usage"], source, "choices", place, "usage")
@@ -143,7 +148,7 @@ def hidden_usage(answer: Mapping[str, Any], source: Source) -> Usage | None:
 
 
 def raise_unmarked_error(answer: Mapping[str, Any]) -> None:
-    """Raises ErrorInBody for an object without choices that says in another way that it is an error."""
+    """Raises ErrorInBody for an object without choices that is an error without an `error` field."""
     if "error" in (answer.get("object"), answer.get("type")) or answer.get("detail"):  # FastChat, vLLM; FastAPI
         raise ErrorInBody(answer)
     status = answer.get("base_resp")  # MiniMax
@@ -152,7 +157,7 @@ def raise_unmarked_error(answer: Mapping[str, Any]) -> None:
 
 
 def raise_named_error(name: bytes, event: Any, text: bytes) -> None:
-    """Raises ErrorInBody for an event or a body that is no object but an error all the same (Gemini sends a list)."""
+    """Raises ErrorInBody for an event or body that is an error but not an object (Gemini sends a list)."""
     if isinstance(event, list) and event and isinstance(event[0], dict) and event[0].get("error"):
         raise ErrorInBody(event[0])
     if name == b"error":

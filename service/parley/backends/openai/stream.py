@@ -1,7 +1,7 @@
-"""From the events of an OpenAI stream to chunks: what arrives together becomes one chunk.
+"""Converts the events of an OpenAI stream to chunks; events that arrive together become one chunk.
 
-A chunk has the pieces of each choice in the order of their arrival. The finish reason of a choice comes behind them
-when the answer has ended, once, and the usage after all choices.
+A chunk holds the deltas of each choice in order of arrival. Each choice gets its finish reason once, after its last
+delta, and the usage follows all choices.
 """
 
 from collections.abc import Mapping
@@ -25,10 +25,10 @@ _MAX_DONE_LENGTH = 16  # bytes, white space included
 
 
 class StreamReader:
-    """Reads the stream of one answer; see `body_shapes.Reader`.
+    """Parses the stream of one answer; see `body_shapes.Reader`.
 
-    An event that is no JSON object is skipped, as heartbeats are. One that begins as an object carries the answer:
-    where it cannot be read the stream is broken.
+    Events that are not JSON objects, such as heartbeats, are skipped. An event that starts like an object but cannot
+    be parsed is a failure.
     """
 
     def __init__(self, expected_answer: ExpectedAnswer) -> None:
@@ -48,14 +48,14 @@ class StreamReader:
 
     @property
     def is_complete(self) -> bool:
-        """Tells whether every choice has ended well; nothing that follows can take that back."""
+        """Whether every choice has finished successfully; later bytes cannot change this."""
         if self.ended:
             return self._is_complete
         ended = sum(choice.has_finished(done=False) for choice in self._choices.values())
         return ended == len(self._choices) and ended >= self._n
 
     def feed(self, data: bytes) -> ChatCompletionChunk | None:
-        """Returns what these bytes add up to; None where that is nothing. b"" is the end of the stream."""
+        """Returns the output of these bytes as one chunk, or None; b"" marks the end of the stream."""
         try:
             for name, text in self._events.feed(data) if data else self._events.end():
                 if len(text) <= _MAX_DONE_LENGTH and text.strip() == _DONE:
@@ -97,7 +97,7 @@ class StreamReader:
         self._tags.read(event, source)
 
     def _repair(self, text: bytes) -> Any:
-        """Reads what is not strictly JSON; returns None where it does not even begin as an object."""
+        """Parses invalid JSON leniently; returns None for an event that does not start like an object."""
         if not text.lstrip(b" \t\xef\xbb\xbf").startswith(b"{"):
             return None
         self._is_repaired = True
@@ -106,13 +106,13 @@ class StreamReader:
         return lenient_json.repaired(text)
 
     def _is_text_only(self, event: Mapping[str, Any], choices: Any) -> bool:
-        """Tells whether an event has one choice and nothing else that is new, as nearly every one has."""
+        """Returns whether an event has one choice and no other new data, as almost all have."""
         if len(choices) != 1 or event.get("usage") or not event.keys() <= answer.TEXT_ONLY_FIELDS:
             return False
         return self._tags.are_known(event)
 
     def _adds_text(self, item: Mapping[str, Any]) -> bool:
-        """Adds the text of a choice that has a text and nothing else; returns whether it is such a one."""
+        """Fast path: adds the text of a choice if it has text only; returns whether it did."""
         delta = item.get("delta") if item else None
         if not delta or len(delta) != 1 or item.get("finish_reason") or item.get("logprobs"):
             return False
@@ -140,7 +140,7 @@ class StreamReader:
         return choice
 
     def _end(self) -> None:
-        """Ends every choice that has ended well, and judges whether that makes a whole answer."""
+        """Finishes every choice that succeeded, and determines whether the answer is complete."""
         ended = [choice for choice in self._choices.values() if choice.has_finished(done=self._done)]
         are_all = bool(ended) and len(ended) == len(self._choices) and (self._done or len(ended) >= self._n)
         try:
@@ -170,9 +170,9 @@ class StreamReader:
 
 
 class _Usage:
-    """What the answer costs, wherever the vendor says it: each count is of all that has come so far.
+    """The latest usage, wherever the vendor sends it. Counts are cumulative.
 
-    llama.cpp counts each of several choices by itself, in an event of its own: those are added up.
+    Exception: llama.cpp sends the usage of each of several choices in a separate event; these are added up.
     """
 
     def __init__(self, n: int) -> None:
@@ -189,7 +189,7 @@ class _Usage:
             self._record(answer.hidden_usage(event, source), alone=False)
 
     def drain(self, *, last: bool) -> Usage | None:
-        """Returns the count that is new; with the last pieces of the answer the count of all of it, once more."""
+        """Returns the usage if it has changed; with the last chunk (`last`) the final usage, even if unchanged."""
         due, self._due = self._latest if last else self._due, None
         return due
 
@@ -205,7 +205,7 @@ class _Usage:
 
 
 class _Tags:
-    """What the upstream says about itself and the whole answer; each value is told once, until it changes."""
+    """Fields that describe the response as a whole; a value is emitted once, and again when it changes."""
 
     def __init__(self, left_out: AbstractSet[str]) -> None:
         self.are_due = False
@@ -215,7 +215,7 @@ class _Tags:
         self._extra: dict[str, Any] = {}
 
     def are_known(self, event: Mapping[str, Any]) -> bool:
-        """Tells whether an event says nothing new of these."""
+        """Returns whether fingerprint and tier of an event are unchanged."""
         fingerprint, tier, known = event.get("system_fingerprint"), event.get("service_tier"), self._known
         is_known = not fingerprint or fingerprint == known.get("system_fingerprint")
         return is_known and (not tier or tier == known.get("service_tier"))

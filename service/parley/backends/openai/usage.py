@@ -1,4 +1,4 @@
-"""What an answer cost in tokens, from OpenAI's JSON and its dialects."""
+"""Parses the usage of a response, in OpenAI's JSON and its dialects."""
 
 import math
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from parley.backends.parsing.lenient_json import MAX_COUNT, Source, count, struc
 from parley.core.messages import extra_fields
 from parley.v1.message_pb2 import CompletionTokensDetails, PromptTokensDetails, Usage
 
-# `cost_details` is kept as text, too, which is exact.
+# `cost_details` is also kept in `extra_json`, with exact numbers.
 _FIELDS = frozenset(field.json_name for field in Usage.DESCRIPTOR.fields) - {"extra", "extra_json", "cost_details"}
 _PLAIN = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 _OTHER_NAMES = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
@@ -20,10 +20,18 @@ _COUNTS = {
 
 
 def usage(data: Any, source: Source, *path: str | int) -> Usage | None:
-    """Reads a usage, the one at a path; None where it tells nothing.
+    """Parses a usage.
 
-    Numbers that cannot be right are left out, and where two of three are there the third is worked out. A total of more
-    than both its parts has tokens of reasoning that the parts leave out (xAI, Gemini): they count as completion tokens.
+    Invalid numbers are ignored; a missing count is derived from the other two. If the total exceeds the sum of its
+    parts, the difference is reasoning tokens (xAI, Gemini), which count as completion tokens.
+
+    Args:
+        data: The parsed JSON of the usage.
+        source: The document that contains it, for the exact text of unknown fields.
+        *path: Path of the usage in the document.
+
+    Returns:
+        The usage; None if no count is known.
     """
     if not isinstance(data, dict):
         return None
