@@ -35,12 +35,23 @@ def exact(text: str, name: str) -> orjson.Fragment:
     return orjson.Fragment(text)
 
 
+def exact_schema(text: str, name: str) -> orjson.Fragment:
+    """Returns the text of a JSON Schema, to be sent as it is; see `exact`. Raises InvalidRequest."""
+    if not extra_fields.is_schema(text):
+        raise _not_an_object(name)
+    return orjson.Fragment(text)
+
+
 def json_object(text: str, name: str) -> dict[str, Any]:
     """Reads the text of a JSON object, the field `name` of a request. Raises InvalidRequest where it is none."""
     data = extra_fields.read_object(text)
     if data is None:
-        raise InvalidRequest(f"`{name}` must be a JSON object", param=name)
+        raise _not_an_object(name)
     return data
+
+
+def _not_an_object(name: str) -> InvalidRequest:
+    return InvalidRequest(f"`{name}` must be a JSON object", param=name)
 
 
 def members(text: str, name: str) -> dict[str, orjson.Fragment]:

@@ -211,7 +211,7 @@ def _functions(request: CreateChatCompletionRequest) -> Iterator[Fault]:
 def _function(function: Any, path: str) -> Iterator[Fault]:
     if not _NAME.fullmatch(function.name):
         yield f"{path}.name", f"`{path}.name` is required: {_NAME_RULE}"
-    if function.HasField("parameters_json") and not _is_object(function.parameters_json):
+    if function.HasField("parameters_json") and not extra_fields.is_schema(function.parameters_json):
         yield f"{path}.parameters_json", f"`{path}.parameters_json` must be the text of a JSON object"
 
 
@@ -237,7 +237,7 @@ def _response_format(request: CreateChatCompletionRequest) -> Iterator[Fault]:
         path = "response_format.json_schema"
         if not _NAME.fullmatch(response_format.json_schema.name):
             yield f"{path}.name", f"`{path}.name` is required: {_NAME_RULE}"
-        if response_format.json_schema.HasField("schema_json") and not _is_object(
+        if response_format.json_schema.HasField("schema_json") and not extra_fields.is_schema(
             response_format.json_schema.schema_json
         ):
             yield f"{path}.schema_json", f"`{path}.schema_json` must be the text of a JSON object"

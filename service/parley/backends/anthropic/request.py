@@ -10,7 +10,7 @@ from typing import Any
 from parley.backends.anthropic.messages import conversation
 from parley.backends.anthropic.tools import tools
 from parley.backends.capabilities import unsupported
-from parley.backends.json_fidelity import PARLEY_FIELDS, exact, json_object, merge_extra
+from parley.backends.json_fidelity import PARLEY_FIELDS, exact_schema, json_object, merge_extra
 from parley.core.errors import InvalidRequest
 from parley.core.messages.proto_json import from_struct, from_value
 from parley.core.ports import UpstreamCall
@@ -135,7 +135,7 @@ def _schema(request: CreateChatCompletionRequest) -> Any:
     _reject_unknown(response_format.extra_json, "response_format", request.model)
     _reject_unknown(response_format.json_schema.extra_json, path, request.model, "schema")
     if response_format.json_schema.HasField("schema_json"):
-        return exact(response_format.json_schema.schema_json, "schema_json")
+        return exact_schema(response_format.json_schema.schema_json, "schema_json")
     if not response_format.json_schema.HasField("schema"):
         raise InvalidRequest(f"`{path}.schema` is required and must be an object", param=f"{path}.schema")
     return from_struct(response_format.json_schema.schema)

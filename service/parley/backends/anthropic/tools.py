@@ -8,14 +8,14 @@ import re
 from typing import Any
 
 from parley.backends.capabilities import unsupported
-from parley.backends.json_fidelity import exact, exact_texts, members
+from parley.backends.json_fidelity import exact_schema, exact_texts, members
 from parley.core.errors import InvalidRequest
-from parley.core.messages import extra_fields
 from parley.core.messages.proto_json import from_struct, from_value
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import FunctionDefinition, Tool
 
 _NO_PARAMETERS = {"type": "object", "properties": {}}
+_EMPTY_OBJECT = re.compile(r"\s*\{\s*\}\s*")
 _CHOICES = {"auto": "auto", "required": "any", "any": "any", "none": "none"}
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _NATIVE = re.compile(r"[a-z0-9_]+_\d{8}|mcp_toolset")
@@ -76,8 +76,8 @@ def _known(extra: dict[str, Any], path: str, model: str) -> dict[str, Any]:
 def _parameters(function: FunctionDefinition) -> Any:
     """Returns the schema of a function's parameters, keys in order; where there is none, that of an empty object."""
     if function.HasField("parameters_json"):
-        schema = exact(function.parameters_json, "parameters_json")
-        return _NO_PARAMETERS if extra_fields.loads(function.parameters_json) == {} else schema
+        schema = exact_schema(function.parameters_json, "parameters_json")
+        return _NO_PARAMETERS if _EMPTY_OBJECT.fullmatch(function.parameters_json) else schema
     return from_struct(function.parameters) or _NO_PARAMETERS
 
 

@@ -12,7 +12,7 @@ import orjson
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from parley.backends.json_fidelity import PARLEY_FIELDS, exact, exact_texts, members, merge_extra
+from parley.backends.json_fidelity import PARLEY_FIELDS, exact_schema, exact_texts, members, merge_extra
 from parley.core.errors import InvalidRequest
 from parley.core.messages.proto_json import from_struct, from_value, number
 from parley.core.ports import UpstreamCall
@@ -121,7 +121,7 @@ def _with_schema(kind: str, struct: str, text: str) -> tuple[str, _Convert]:
     def convert(message: Message) -> dict[str, Any]:
         data: dict[str, Any] = convert_fields(message)
         if message.HasField(text):
-            data[struct] = exact(getattr(message, text), text)
+            data[struct] = exact_schema(getattr(message, text), text)
         return {name: data[name] for name in order if name in data} | data
 
     return kind, convert

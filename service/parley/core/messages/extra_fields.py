@@ -5,10 +5,12 @@
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
+_MAX_CACHED_LENGTH = 16 * 1024  # characters; with 256 entries, a few MiB in all
 _LONG = 18  # characters of an integer that certainly fits into 64 bits
 _LONGEST = 300  # characters of an integer that a double comes near; Python reads no more than 4,300 digits
 
@@ -40,6 +42,20 @@ def read_object(text: str) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         data = _read_large(text)
     return data if isinstance(data, dict) else None
+
+
+def is_schema(text: str) -> bool:
+    """Reports whether a JSON Schema is the text of a JSON object; recent results are cached.
+
+    Validation and the request builder of every attempt check the same text, and agents send the same tools with each
+    call. So a schema is parsed once.
+    """
+    return _is_object(text) if len(text) <= _MAX_CACHED_LENGTH else read_object(text) is not None
+
+
+@lru_cache(maxsize=256)
+def _is_object(text: str) -> bool:
+    return read_object(text) is not None
 
 
 def _read_large(text: str) -> Any:
