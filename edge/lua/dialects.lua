@@ -11,6 +11,7 @@
 --   events                          the form of an error in mid-stream, which the service renders: `text` is
 --                                   {"error": message}, `detail` is {"detail": message}, nil is OpenAI's
 
+local fields = require("fields")
 local openai_codes = require("error_catalogue").openai_codes
 local text = require("text")
 local quote = text.quote
@@ -92,10 +93,12 @@ end
 
 -- -------------------------------------------------------------------------------------------------------- upchatty
 
+local LOW, HIGH = unpack(fields.CreateChatCompletionRequest.fields.temperature.ranges.upchatty)
+
 local function upchatty_check(request)
   local temperature = tonumber(request.temperature)
-  if request.temperature and not (temperature and temperature >= 0 and temperature <= 1) then
-    return { "temperature", "`temperature` must be between 0 and 1", "value_error" }
+  if request.temperature and not (temperature and temperature >= LOW and temperature <= HIGH) then
+    return { "temperature", ("`temperature` must be between %d and %d"):format(LOW, HIGH), "value_error" }
   end
 end
 

@@ -1,7 +1,8 @@
 -- GENERATED from protos/ by `make gen`: the JSON objects of the bodies that the transcoder reads. A row for each type:
 --   extra    the field that takes the members without a row; without it they stay where they are, and are dropped
 --   fields   by name: the kind of its value (see body.lua); `of` is the type of an object, `text` the field that takes
---            the exact text of the value, `name` the name that the documents use where it is another one
+--            the exact text of the value, `name` the name that the documents use where it is another one,
+--            `ranges` the lowest and the highest value of the dialects that have a range of their own
 return {
   ApproximateLocation = {
     extra = "extra_json",
@@ -65,7 +66,7 @@ return {
       store = { "bool" },
       stream = { "bool" },
       stream_options = { "object", of = "StreamOptions" },
-      temperature = { "double" },
+      temperature = { "double", ranges = { upchatty = { 0, 1 } } },
       tool_choice = { "value" },
       tools = { "objects", of = "Tool" },
       top_logprobs = { "uint32" },

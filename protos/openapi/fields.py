@@ -7,15 +7,18 @@ from pathlib import Path
 from google.protobuf.descriptor_pb2 import DescriptorProto
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
 
+from parley.rpc.field_rules import DIALECT_RANGES
 from protos.openapi.descriptor import Protos, local_name, map_value, read
 
 _HEAD = """\
 -- GENERATED from protos/ by `make gen`: the JSON objects of the bodies that the transcoder reads. A row for each type:
 --   extra    the field that takes the members without a row; without it they stay where they are, and are dropped
 --   fields   by name: the kind of its value (see body.lua); `of` is the type of an object, `text` the field that takes
---            the exact text of the value, `name` the name that the documents use where it is another one
+--            the exact text of the value, `name` the name that the documents use where it is another one,
+--            `ranges` the lowest and the highest value of the dialects that have a range of their own
 """
-_REQUESTS = ("CreateChatCompletionRequest", "ForkSessionRequest")
+_CHAT = "CreateChatCompletionRequest"
+_REQUESTS = (_CHAT, "ForkSessionRequest")
 _SCALARS = {
     Field.TYPE_STRING: "string",
     Field.TYPE_BOOL: "bool",
@@ -24,7 +27,7 @@ _SCALARS = {
     Field.TYPE_INT64: "int64",
 }
 # Where members without a row go, and how a caller may give them himself.
-_EXTRA = {"CreateChatCompletionRequest": "extra_body_json"}
+_EXTRA = {_CHAT: "extra_body_json"}
 _KEYWORDS = frozenset({"end", "for", "function", "in", "repeat", "until"})
 _CARRIERS = ("extra", "extra_json")
 
@@ -65,7 +68,16 @@ def _lines(message: DescriptorProto, field: Field) -> Iterator[str]:
     renamed = f', name = "{field.json_name}"' if field.json_name != field.name else ""
     for name in {field.name, field.json_name}:
         key = f'["{name}"]' if name in _KEYWORDS else name
-        yield f"{key} = {{ {_kind(message, field)}{more}{renamed} }}"
+        yield f"{key} = {{ {_kind(message, field)}{more}{renamed}{_ranges(message, field)} }}"
+
+
+def _ranges(message: DescriptorProto, field: Field) -> str:
+    """The field's narrower ranges by dialect, as Lua."""
+    if message.name != _CHAT:
+        return ""
+    found = {dialect: ranges[field.name] for dialect, ranges in DIALECT_RANGES.items() if field.name in ranges}
+    rows = ", ".join(f"{dialect} = {{ {low}, {high} }}" for dialect, (low, high) in found.items())
+    return f", ranges = {{ {rows} }}" if rows else ""
 
 
 def _kind(message: DescriptorProto, field: Field) -> str:

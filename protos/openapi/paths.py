@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, MethodDescriptorProto
 
+from parley.rpc.field_rules import DIALECT_RANGES
 from protos.openapi import errors
 from protos.openapi.descriptor import Protos, http_rules, local_name
 from protos.openapi.schemas import Schemas, reference
@@ -34,6 +35,12 @@ class Dialect:
 _MODEL = {"not": {"type": "null"}}
 _MODEL_REQUIRED = {"required": ["model"], "properties": {"model": _MODEL}}
 
+
+def _narrower(dialect: str) -> dict[str, Any]:
+    """Returns the highest values of a dialect; the lowest are those of the request's schema."""
+    return {name: {"maximum": high} for name, (_, high) in DIALECT_RANGES[dialect].items()}
+
+
 # As edge/envoy.yaml and edge/lua/dialects.lua have them.
 DIALECTS = (
     Dialect("openai", "/v1/", errors.OPENAI),
@@ -43,7 +50,7 @@ DIALECTS = (
         "/api/v1/",
         errors.PLAIN,
         "/upchatty",
-        demands={"required": ["model"], "properties": {"model": _MODEL, "temperature": {"maximum": 1}}},
+        demands={"required": ["model"], "properties": {"model": _MODEL, **_narrower("upchatty")}},
     ),
     Dialect(
         "fastapi",

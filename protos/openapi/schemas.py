@@ -6,6 +6,8 @@ from typing import Any
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
 
+from parley.rpc import field_rules
+from protos.openapi import rules
 from protos.openapi.descriptor import Protos, local_name, map_value
 
 Schema = dict[str, Any]
@@ -30,11 +32,11 @@ VALUES: dict[str, list[Schema]] = {
         {"type": "array", "items": {"type": "string"}},
     ],
     "CreateChatCompletionRequest.tool_choice": [
-        {"type": "string", "enum": ["none", "auto", "required"]},
+        {"type": "string", "enum": [*field_rules.TOOL_CHOICES]},
         _CHOICE,
     ],
     "CreateChatCompletionRequest.function_call": [
-        {"type": "string", "enum": ["none", "auto"]},
+        {"type": "string", "enum": [*field_rules.FUNCTION_CALLS]},
         _OBJECT | {"properties": {"name": {"type": "string"}}},
     ],
     "Prediction.content": [{"type": "string"}, {"type": "array", "items": _PART}],
@@ -80,11 +82,6 @@ _MORE: dict[str, Schema] = {
     "Tool.type": {"minLength": 1},
 }
 
-_RANGE = re.compile(r"(-?\d+) to (-?\d+)(?! characters)")
-_NAME = "up to 256 characters without spaces"
-_CONSTANT = re.compile(r"^Always `([^`]+)`\.")
-_WORDS = re.compile(r"((?:`\w+`(?:, | or )?)+)\. Required\.$")
-_LABELS = re.compile(r"up to (\d+), keys to (\d+) characters, values to (\d+)")
 _REQUIRED = re.compile(r"\bRequired(\.|, at least)|\bAlways (set|true|`)")
 _GRPC_ONLY = "gRPC only"
 _NULL = "over REST: null"
@@ -130,12 +127,13 @@ class Schemas:
     def property(self, name: str, field: Field) -> Schema:
         """Returns the schema of a message's field, with its comment as the description."""
         comment = self.comment(name, field)
-        described = {"description": comment + _other_name(field), **_MORE.get(f"{name}.{field.name}", {})}
+        place = f"{name}.{field.name}"
+        described = {"description": comment + _other_name(field), **_MORE.get(place, {})}
         value = map_value(self._protos.messages[name], field)
         if value:
-            values = self._plain(f"{name}.{field.name}", value) | _said(value, comment)
-            return described | {"type": "object", "additionalProperties": values} | _labels(comment)
-        schema = self._plain(f"{name}.{field.name}", field) | _said(field, comment)
+            values = self._plain(place, value) | rules.of_value(place, value, comment)
+            return described | {"type": "object", "additionalProperties": values} | rules.of_labels(place, comment)
+        schema = self._plain(place, field) | rules.of_value(place, field, comment)
         if field.label == Field.LABEL_REPEATED:
             several = {"minItems": 1} if "at least one" in comment else {}
             schema = {"type": "array", "items": schema} | several
@@ -191,35 +189,6 @@ def _or_null(schema: Schema) -> Schema:
         return schema | {"type": [*kinds, "null"] if "null" not in kinds else kinds}
     rest = {key: value for key, value in schema.items() if key not in ("anyOf", "$ref")}
     return rest | {"anyOf": [*(schema.get("anyOf") or [{"$ref": schema["$ref"]}]), {"type": "null"}]}
-
-
-def _said(field: Field, comment: str) -> Schema:
-    """What the comment says of the values: a range, one constant, a choice of words, the form of a name."""
-    if field.type in (Field.TYPE_UINT32, Field.TYPE_DOUBLE):
-        found = _RANGE.search(comment)
-        return {"minimum": int(found[1]), "maximum": int(found[2])} if found else {}
-    if field.type == Field.TYPE_BOOL:
-        return {"const": True} if comment == "Always true." else {}
-    if field.type == Field.TYPE_STRING:
-        return _said_of_text(comment)
-    return {}
-
-
-def _said_of_text(comment: str) -> Schema:
-    if constant := _CONSTANT.search(comment):
-        return {"const": constant[1]}
-    if words := _WORDS.search(comment):
-        return {"enum": re.findall(r"\w+", words[1].replace(" or ", " "))}
-    return {"pattern": r"^[!-~]{1,256}$"} if _NAME in comment else {}
-
-
-def _labels(comment: str) -> Schema:
-    found = _LABELS.search(comment)
-    if not found:
-        return {}
-    most, key, value = (int(number) for number in found.groups())
-    values = {"type": "string", "maxLength": value}
-    return {"maxProperties": most, "propertyNames": {"maxLength": key}, "additionalProperties": values}
 
 
 def _other_name(field: Field) -> str:

@@ -14,27 +14,25 @@ from google.protobuf.struct_pb2 import Value
 
 from parley.core.errors import InvalidRequest, Violation
 from parley.core.messages import extra_fields, functions
+from parley.rpc.field_rules import (
+    CHAT_RANGES,
+    FUNCTION_CALLS,
+    LABELS,
+    LOGIT_BIAS,
+    MAX_NAME_LENGTH,
+    ROLES,
+    TOOL_CHOICES,
+)
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 
 Fault = tuple[str, str] | tuple[str, str, str]  # a Violation's field, message and, unless it is another value, kind
 
 _FIRST = ("model", "messages")
-_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-_NAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,256}")  # what a backend takes is narrower, and its own to say
-_NAME_RULE = "letters, digits and signs such as _ - and ., without spaces, at most 256"
-_RANGES: dict[str, tuple[float, float]] = {
-    "temperature": (0, 2),
-    "top_p": (0, 1),
-    "n": (1, 128),
-    "presence_penalty": (-2, 2),
-    "frequency_penalty": (-2, 2),
-    "top_logprobs": (0, 20),
-}
+# A backend may accept less, and then refuses the name itself.
+_NAME = re.compile(rf"[^\s\x00-\x1f\x7f]{{1,{MAX_NAME_LENGTH}}}")
+_NAME_RULE = f"letters, digits and signs such as _ - and ., without spaces, at most {MAX_NAME_LENGTH}"
 _ALLOWED = "a string or an array of content parts"
-_MAX_LABELS = 16
-_LABEL_LENGTHS = (64, 512)
-_MAX_BIAS = 100
 _AUDIO_FORMATS = "wav, aac, mp3, flac, opus, pcm16"
 _OR_BACKEND_SPECIFIC = "or a word of the backend's own"
 
@@ -103,7 +101,7 @@ def _continued(request: CreateChatCompletionRequest) -> Iterator[Fault]:
 
 
 def _ranges(request: CreateChatCompletionRequest) -> Iterator[Fault]:
-    for name, (low, high) in _RANGES.items():
+    for name, (low, high) in CHAT_RANGES.items():
         if request.HasField(name) and not low <= (value := getattr(request, name)) <= high:  # type: ignore[arg-type]
             kind = "greater_than_equal" if value < low else "less_than_equal"
             yield name, f"`{name}` must be between {low} and {high}", kind
@@ -119,9 +117,9 @@ def _integers(request: CreateChatCompletionRequest) -> Iterator[Fault]:
 
 
 def _message(message: Message, path: str) -> Iterator[Fault]:
-    if message.role not in _ROLES:
+    if message.role not in ROLES:
         kind = "literal_error" if message.role else "missing"
-        yield f"{path}.role", f"`{path}.role` must be one of {', '.join(_ROLES)}", kind
+        yield f"{path}.role", f"`{path}.role` must be one of {', '.join(ROLES)}", kind
         return
     yield from _content(message, f"{path}.content")
     if _has_nul(message.content):
@@ -196,7 +194,7 @@ def _tools(request: CreateChatCompletionRequest) -> Iterator[Fault]:
             yield f"{path}.custom.name", f"`{path}.custom.name` is required", "missing"
         elif tool.type == "function":
             yield from _function(tool.function, f"{path}.function")
-    yield from _choice(request.tool_choice, "tool_choice", ("none", "auto", "required"), bool(request.tools))
+    yield from _choice(request.tool_choice, "tool_choice", TOOL_CHOICES, bool(request.tools))
 
 
 def _functions(request: CreateChatCompletionRequest) -> Iterator[Fault]:
@@ -205,7 +203,7 @@ def _functions(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     for index in functions.conflicts(request):
         path = f"functions[{index}].name"
         yield path, f"`{path}` is already the name of another tool or function; rename it, or define both alike"
-    yield from _choice(request.function_call, "function_call", ("none", "auto"), bool(request.functions))
+    yield from _choice(request.function_call, "function_call", FUNCTION_CALLS, bool(request.functions))
 
 
 def _function(function: Any, path: str) -> Iterator[Fault]:
@@ -244,14 +242,13 @@ def _response_format(request: CreateChatCompletionRequest) -> Iterator[Fault]:
 
 
 def _maps(request: CreateChatCompletionRequest) -> Iterator[Fault]:
-    for token, bias in request.logit_bias.items():
-        if not (token and abs(bias) <= _MAX_BIAS):
-            yield "logit_bias", "`logit_bias` must map token ids to numbers between -100 and 100"
-            break
-    longest_key, longest_value = _LABEL_LENGTHS
+    low, high = LOGIT_BIAS
+    if not all(token and low <= bias <= high for token, bias in request.logit_bias.items()):
+        yield "logit_bias", f"`logit_bias` must map token ids to numbers between {low} and {high}"
+    count, key_length, value_length = LABELS
     labels = request.metadata.items()
-    if len(labels) > _MAX_LABELS or any(len(k) > longest_key or len(v) > longest_value for k, v in labels):
-        limits = f"{_MAX_LABELS} labels, keys to {longest_key} characters, values to {longest_value}"
+    if len(labels) > count or any(len(key) > key_length or len(value) > value_length for key, value in labels):
+        limits = f"{count} labels, keys to {key_length} characters, values to {value_length}"
         yield "metadata", f"`metadata` may have at most {limits}"
 
 
@@ -306,7 +303,7 @@ _CHECKS: tuple[tuple[Callable[[CreateChatCompletionRequest], Iterator[Fault]], f
     (_model, frozenset({"model"})),
     (_messages, frozenset()),
     (_continued, frozenset({"continue_final_message"})),
-    (_ranges, frozenset(_RANGES)),
+    (_ranges, frozenset(CHAT_RANGES)),
     (_stop, frozenset({"stop"})),
     (_tools, frozenset({"tools", "tool_choice"})),
     (_functions, frozenset({"functions", "function_call"})),

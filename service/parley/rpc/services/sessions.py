@@ -17,14 +17,14 @@ from parley.core.sessions import export
 from parley.core.sessions.idempotency import KeyedWrites
 from parley.rpc import errors
 from parley.rpc.call import caller, current, record_replay
+from parley.rpc.field_rules import PAGE_SIZE
 from parley.rpc.interceptors import Context, record_failure
 from parley.rpc.metadata.idempotency import REPLAYED, idempotency_key
 from parley.rpc.unknown_fields import fill_structs
 from parley.v1 import sessions_pb2 as messages
 from parley.v1 import sessions_pb2_grpc as services
 
-_PAGE_SIZE = 100
-_MAX_PAGE_SIZE = 1000
+_DEFAULT_PAGE_SIZE = 100
 _CHUNK_SIZE = 256 * 1024  # bytes of an export in one message: callers take 4 MiB by default, and a line may be longer
 _SESSION = "x-chat-session-id"
 
@@ -196,7 +196,8 @@ def _chosen(request: messages.ListSessionsRequest) -> SessionFilter:
 
 
 def _page_size(request: messages.ListSessionsRequest | messages.ListSessionMessagesRequest) -> int:
-    size = request.page_size if request.HasField("page_size") else _PAGE_SIZE
-    if not 1 <= size <= _MAX_PAGE_SIZE:
-        raise InvalidRequest(f"`page_size` must be between 1 and {_MAX_PAGE_SIZE}", param="page_size")
+    size = request.page_size if request.HasField("page_size") else _DEFAULT_PAGE_SIZE
+    least, most = PAGE_SIZE
+    if not least <= size <= most:
+        raise InvalidRequest(f"`page_size` must be between {least} and {most}", param="page_size")
     return size

@@ -1,0 +1,60 @@
+"""The rules of fields as JSON Schema: ranges and words of the service's table, constants of the protos' comments."""
+
+import re
+from typing import Any
+
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
+
+from parley.rpc.field_rules import LABEL_FIELDS, LABELS, MAX_NAME_LENGTH, NAME_FIELDS, RANGES, WORDS
+
+Schema = dict[str, Any]
+
+_CONSTANT = re.compile(r"^Always `([^`]+)`\.")
+
+
+def of_value(place: str, field: Field, comment: str) -> Schema:
+    """Returns what a field's values must be besides its type.
+
+    Args:
+        place: The field, as `Message.role`.
+        field: The field, or the one of a map's values.
+        comment: The field's comment.
+
+    Raises:
+        ValueError: The comment does not show the range or the words of the table.
+    """
+    if field.type == Field.TYPE_BOOL:
+        return {"const": True} if comment == "Always true." else {}
+    if place in RANGES:
+        low, high = RANGES[place]
+        _require(place, comment, f"{low} to {high}")
+        return {"minimum": low, "maximum": high}
+    return _of_text(place, comment) if field.type == Field.TYPE_STRING else {}
+
+
+def of_labels(place: str, comment: str) -> Schema:
+    """Returns what a map of labels must be, likewise."""
+    if place not in LABEL_FIELDS:
+        return {}
+    count, key_length, value_length = LABELS
+    _require(place, comment, f"up to {count}, keys to {key_length} characters, values to {value_length}")
+    values = {"type": "string", "maxLength": value_length}
+    return {"maxProperties": count, "propertyNames": {"maxLength": key_length}, "additionalProperties": values}
+
+
+def _of_text(place: str, comment: str) -> Schema:
+    if constant := _CONSTANT.search(comment):
+        return {"const": constant[1]}
+    if place in WORDS:
+        *words, last = (f"`{word}`" for word in WORDS[place])
+        _require(place, comment, f"{', '.join(words)} or {last}")
+        return {"enum": [*WORDS[place]]}
+    if place in NAME_FIELDS:
+        _require(place, comment, f"up to {MAX_NAME_LENGTH} characters without spaces")
+        return {"pattern": f"^[!-~]{{1,{MAX_NAME_LENGTH}}}$"}
+    return {}
+
+
+def _require(place: str, comment: str, text: str) -> None:
+    if text not in comment:
+        raise ValueError(f"the comment of {place} must contain {text!r}, as in the table of rules: {comment}")
