@@ -1,9 +1,10 @@
-"""The one use case: answer a conversation, whole or as a stream, as a turn of its session."""
+"""The one use case: answers a conversation, whole or as a stream, as a turn of its session."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from types import TracebackType
 
 from parley.config import Model
 from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
@@ -17,39 +18,46 @@ from parley.core.sessions.turns import CallLease, Turns
 from parley.core.streaming.accumulator import CompletionAccumulator
 from parley.core.streaming.replay import completion_to_chunks
 from parley.core.streaming.shaper import StreamShaper, stamp
-from parley.core.usage.limits import UNLIMITED, Admission, OnRateLimit, RateLimiter, RateLimitStatus
+from parley.core.usage.limits import RateLimiter, RateLimitStatus
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.receipt_pb2 import Receipt
 
-_CLOCK_SECONDS = 0.1  # how far the caller's clock and ours may be apart when a deadline passes
-
-
-def _ignore(*_: object) -> None:
-    """Tells nobody."""
+_CLOCK_SKEW_SECONDS = 0.1  # allowed between the clocks of caller and service when a deadline passes
 
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
-    """What a call says beside its request.
+    """What a call sets besides its request.
 
-    `deadline` is a time of the event loop's clock in seconds, `key` the call's `Idempotency-Key`. `on_rate_limit` is
-    told how the caller stands with its limits; `on_replay` is called where the key has its answer already, which costs
-    nothing. `on_receipt` is told once what was asked of whom, however the call ended, with why each attempt failed, in
-    words for the log.
+    Attributes:
+        deadline: When the caller gives up, in seconds of the event loop's clock; None without a deadline.
+        key: The `Idempotency-Key`; None where the call has none.
     """
 
     deadline: float | None = None
     key: Key | None = None
-    on_rate_limit: OnRateLimit = _ignore
-    on_replay: Callable[[], None] = _ignore
-    on_receipt: Callable[[Receipt, Sequence[str | None]], None] = _ignore
 
 
-_DEFAULT_OPTIONS = CallOptions()
+@dataclass(slots=True, eq=False)
+class CallOutcome:
+    """What a call returns besides its answer. Filled in while the call runs, and also when it fails.
+
+    Attributes:
+        rate_limits: The caller's limits, set when the call is admitted or rejected, before the first chunk of a
+            stream; None until then. Empty without configured limits.
+        replayed: Whether the answer is the stored one of the `Idempotency-Key`. It costs nothing.
+        receipt: The attempts and their cost, set when the call ends; None where it ends before the routing.
+        failure_causes: For each attempt of the receipt the cause of its failure. For the log only.
+    """
+
+    rate_limits: Sequence[RateLimitStatus] | None = None
+    replayed: bool = False
+    receipt: Receipt | None = None
+    failure_causes: Sequence[str | None] = ()
 
 
 class Chat:
-    """Answers conversations: model, key, limits, session, target, backend, session."""
+    """Answers conversations: resolves the model, claims the key, admits the call, runs it as a turn of its session."""
 
     def __init__(self, router: Router, turns: Turns, limits: RateLimiter, store: SessionStore) -> None:
         self._router = router
@@ -64,174 +72,215 @@ class Chat:
         return self._router.has_default
 
     def stop(self) -> None:
-        """Says that what is cancelled from now on is so because this worker stops."""
+        """Marks the worker as stopping: calls cancelled from now on are recorded as `shutdown`."""
         self._stopping = True
 
     async def rate_limit_statuses(self, caller: Caller) -> Sequence[RateLimitStatus]:
-        """Tells how a caller stands with its limits. Raises StoreUnavailable."""
+        """Returns the caller's limits without charging them. Raises StoreUnavailable."""
         return await self._limits.statuses(caller)
 
     async def complete(
-        self,
-        request: CreateChatCompletionRequest,
-        caller: Caller,
-        options: CallOptions = _DEFAULT_OPTIONS,
+        self, request: CreateChatCompletionRequest, caller: Caller, options: CallOptions, outcome: CallOutcome
     ) -> ChatCompletion:
-        """Returns the whole answer; where a session or a key keeps it, it is on disk. Raises every ParleyError."""
-        model = await self._model(request, caller)
-        lease, reply = await self._turns.claim(options.key, request, caller)
-        if reply:
-            options.on_replay()
-            return reply
-        progress = _Progress()
-        with await self._admit(lease, request, caller, model, options.on_rate_limit) as admission:
-            try:
-                execution = progress.execution = await self._begin(lease, request, caller, model, options.deadline)
-                admission.add_history(lease.prior_messages(request))
-                completion = await execution.complete()
-                admission.record_answer(completion)
-                if functions.uses_functions(request):
-                    functions.to_functions(completion)
-                stamp(completion, execution.model_id, lease.session_id)
-            except BaseException as error:
-                await self._fail(lease, error, request, options, progress)
-                raise
-            await self._turns.commit(lease, completion, _report_receipt(execution, options))
-        return completion
+        """Returns the whole answer, after it is on disk where a session or a key stores it.
+
+        Args:
+            request: The validated request.
+            caller: The authenticated caller.
+            options: What the call sets besides the request.
+            outcome: Filled in while the call runs.
+
+        Raises:
+            ParleyError: Any subclass.
+        """
+        call = await self._open(request, caller, options, outcome)
+        if not outcome.replayed:
+            async with call as execution:
+                call.record_completion(await execution.complete(), execution.model_id)
+        return call.completion
 
     async def stream(
-        self,
-        request: CreateChatCompletionRequest,
-        caller: Caller,
-        options: CallOptions = _DEFAULT_OPTIONS,
+        self, request: CreateChatCompletionRequest, caller: Caller, options: CallOptions, outcome: CallOutcome
     ) -> AsyncGenerator[list[ChatCompletionChunk], None]:
-        """Yields the answer's chunks, those together that came together; the last one, alone, has no choices.
+        """Yields the chunks of the answer, in one batch those that arrived together.
 
-        It comes, and the iterator ends, only when the answer is whole and, where it is kept, on disk. Raises every
-        ParleyError. Closing the iterator closes the connection to the backend.
+        The last batch is one chunk without choices. It is yielded only after the answer is complete and, where it is
+        stored, on disk. Closing the iterator closes the connection to the backend.
+
+        Args:
+            request: The validated request.
+            caller: The authenticated caller.
+            options: What the call sets besides the request.
+            outcome: Filled in while the call runs.
+
+        Raises:
+            ParleyError: Any subclass.
         """
-        model = await self._model(request, caller)
-        lease, reply = await self._turns.claim(options.key, request, caller)
-        if reply:
-            options.on_replay()
-            for batch in completion_to_chunks(reply):
+        call = await self._open(request, caller, options, outcome)
+        if outcome.replayed:
+            for batch in completion_to_chunks(call.completion):
                 yield batch
             return
-        progress = _Progress()
-        shaper: StreamShaper | None = None
-        legacy = functions.uses_functions(request)
-        answer = ChatCompletion()
-        with await self._admit(lease, request, caller, model, options.on_rate_limit) as admission:
-            try:
-                execution = progress.execution = await self._begin(lease, request, caller, model, options.deadline)
-                admission.add_history(lease.prior_messages(request))
-                async with aclosing(execution.stream()) as chunks:
-                    async for chunk in chunks:
-                        if shaper is None:
-                            stamp(answer, execution.model_id, lease.session_id)
-                            shaper = StreamShaper(answer)
-                            progress.accumulator = CompletionAccumulator(answer) if lease.is_persisted else None
-                        admission.record_answer(chunk)
-                        if legacy:
-                            functions.to_function_deltas(chunk)
-                        if progress.accumulator:
-                            progress.accumulator.add(chunk)
-                        yield shaper.shape(chunk)
-            except BaseException as error:
-                await self._fail(lease, error, request, options, progress)
-                raise
-            await self._turns.commit(lease, progress.partial() or answer, _report_receipt(execution, options))
-        if shaper:
-            yield [shaper.end()]
+        async with call as execution, aclosing(execution.stream()) as chunks:
+            async for chunk in chunks:
+                yield call.shape(chunk)
+        if call.shaper:
+            yield [call.shaper.end()]
+
+    async def _open(
+        self, request: CreateChatCompletionRequest, caller: Caller, options: CallOptions, outcome: CallOutcome
+    ) -> "_RunningCall":
+        """Resolves the model and claims the key; `outcome.replayed` where the key already has its answer."""
+        model = await self._model(request, caller)
+        lease, reply = await self._turns.claim(options.key, request, caller)
+        outcome.replayed = reply is not None
+        uses_functions = functions.uses_functions(request)
+        return _RunningCall(
+            self, request, caller, options, outcome, model, lease, reply or ChatCompletion(), uses_functions
+        )
 
     async def _model(self, request: CreateChatCompletionRequest, caller: Caller) -> Model:
-        """Returns the model that the request names; where it names none, its session's, or the default one."""
+        """Returns the model that the request names; without a name that of its session, or the default model."""
         if request.model or not request.HasField("session_id"):
             return self._router.model(caller, request.model)
         session = await self._store.get_session(caller.account, request.session_id)
         return self._router.model(caller, session.model)
 
-    async def _admit(
-        self,
-        lease: CallLease,
-        request: CreateChatCompletionRequest,
-        caller: Caller,
-        model: Model,
-        on_rate_limit: OnRateLimit,
-    ) -> Admission:
-        """Lets the call in, or lets go of what is held."""
-        if not self._limits.enabled:
-            on_rate_limit(())
-            return UNLIMITED
-        max_tokens = self._router.max_tokens(model, request)
-        try:
-            lease.admission = await self._limits.admit(
-                request, caller, model.instructions or "", max_tokens, on_rate_limit
-            )
-        except BaseException as error:
-            await self._turns.fail(lease, self._reason(error, None), None, wait=_caller_is_present(error))
-            raise
-        return lease.admission
-
-    async def _begin(
-        self,
-        lease: CallLease,
-        request: CreateChatCompletionRequest,
-        caller: Caller,
-        model: Model,
-        deadline: float | None,
-    ) -> Execution:
-        await self._turns.begin(lease, request, caller, model, deadline)
-        conversation = lease.conversation(request)
+    async def begin(self, call: "_RunningCall") -> Execution:
+        """Admits the call, begins its turn and makes its execution."""
+        await self._admit(call)
+        await self._turns.begin(call.lease, call.request, call.caller, call.model, call.options.deadline)
+        conversation = call.lease.conversation(call.request)
         record_size(messages=len(conversation))
+        call.lease.admission.add_history(call.lease.prior_messages(call.request))
         return self._router.new_execution(
-            model, request, conversation, session_id=lease.session_id, deadline=deadline, account=caller.account
+            call.model,
+            call.request,
+            conversation,
+            session_id=call.lease.session_id,
+            deadline=call.options.deadline,
+            account=call.caller.account,
         )
 
-    async def _fail(
-        self,
-        lease: CallLease,
-        error: BaseException,
-        request: CreateChatCompletionRequest,
-        options: CallOptions,
-        progress: "_Progress",
-    ) -> None:
-        if isinstance(error, UnsupportedParameter) and functions.uses_functions(request):
+    async def end(self, call: "_RunningCall", error: BaseException | None) -> None:
+        """Commits the answer, or records why there is none; then settles the limits."""
+        try:
+            call.record_receipt()
+            if error is None:
+                await self._turns.commit(call.lease, call.partial() or call.completion, call.outcome.receipt)
+            else:
+                await self._fail(call, error)
+        finally:
+            call.lease.admission.settle()
+
+    async def _admit(self, call: "_RunningCall") -> None:
+        if not self._limits.enabled:
+            call.outcome.rate_limits = ()
+            return
+        max_tokens = self._router.max_tokens(call.model, call.request)
+        admission = await self._limits.admit(call.request, call.caller, call.model.instructions or "", max_tokens)
+        call.outcome.rate_limits = admission.statuses
+        admission.require_granted()
+        call.lease.admission = admission
+
+    async def _fail(self, call: "_RunningCall", error: BaseException) -> None:
+        """Records the failure. Waits for the write where the caller is still connected, as it may retry at once."""
+        if isinstance(error, UnsupportedParameter) and call.uses_functions:
             functions.use_function_names(error)
-        receipt = _report_receipt(progress.execution, options) if progress.execution else None
-        reason = self._reason(error, options.deadline)
-        await self._turns.fail(lease, reason, progress.partial(), receipt, wait=_caller_is_present(error))
+        reason = self._reason(error, call.options.deadline)
+        is_connected = isinstance(error, Exception)
+        await self._turns.fail(call.lease, reason, call.partial(), call.outcome.receipt, wait=is_connected)
 
     def _reason(self, error: BaseException, deadline: float | None) -> str:
-        """Says in a word why a turn stays incomplete."""
+        """Returns the reason that an incomplete turn is stored with."""
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
             if self._stopping:
                 return "shutdown"
             now = asyncio.get_running_loop().time()
-            return "cancelled" if deadline is None or now < deadline - _CLOCK_SECONDS else "deadline"
+            return "cancelled" if deadline is None or now < deadline - _CLOCK_SKEW_SECONDS else "deadline"
         if isinstance(error, DeadlineExceeded):
             return "deadline"
         return "failed" if isinstance(error, ParleyError) else "internal"
 
 
-@dataclass(slots=True)
-class _Progress:
-    """How far a call came: who was asked, and what a stream said, where it is kept."""
+@dataclass(slots=True, eq=False)
+class _RunningCall:
+    """A call and what is known of its answer so far.
 
+    Its `async with` block begins the call and ends it, also when beginning fails.
+
+    Attributes:
+        chat: Begins and ends the call.
+        request: The request.
+        caller: The authenticated caller.
+        options: What the call sets besides the request.
+        outcome: What the call returns besides the answer.
+        model: The model that the request resolves to.
+        lease: What the call holds in the store.
+        completion: The answer; of a stream only its stamp (id, time, model, session).
+        uses_functions: Whether the request uses `functions` instead of `tools`.
+        execution: Runs the attempts; None before the turn has begun.
+        shaper: Shapes the chunks of a stream; None before the first chunk.
+        accumulator: Collects the chunks of a stream; None where nothing is stored.
+    """
+
+    chat: Chat
+    request: CreateChatCompletionRequest
+    caller: Caller
+    options: CallOptions
+    outcome: CallOutcome
+    model: Model
+    lease: CallLease
+    completion: ChatCompletion
+    uses_functions: bool
     execution: Execution | None = None
+    shaper: StreamShaper | None = None
     accumulator: CompletionAccumulator | None = None
 
+    async def __aenter__(self) -> Execution:
+        try:
+            self.execution = await self.chat.begin(self)
+        except BaseException as error:
+            await self.chat.end(self, error)
+            raise
+        return self.execution
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.chat.end(self, error)
+
+    def record_completion(self, completion: ChatCompletion, model_id: str) -> None:
+        """Takes the whole answer of a backend as the answer of `model_id`."""
+        self.lease.admission.record_answer(completion)
+        if self.uses_functions:
+            functions.to_functions(completion)
+        stamp(completion, model_id, self.lease.session_id)
+        self.completion = completion
+
+    def shape(self, chunk: ChatCompletionChunk) -> list[ChatCompletionChunk]:
+        """Records a chunk of the backend and returns the chunks for the caller."""
+        shaper = self.shaper or self._start_stream()
+        self.lease.admission.record_answer(chunk)
+        if self.uses_functions:
+            functions.to_function_deltas(chunk)
+        if self.accumulator:
+            self.accumulator.add(chunk)
+        return shaper.shape(chunk)
+
+    def _start_stream(self) -> StreamShaper:
+        assert self.execution is not None  # noqa: S101 - only an execution yields chunks
+        stamp(self.completion, self.execution.model_id, self.lease.session_id)
+        self.accumulator = CompletionAccumulator(self.completion) if self.lease.is_persisted else None
+        self.shaper = StreamShaper(self.completion)
+        return self.shaper
+
     def partial(self) -> ChatCompletion | None:
+        """Returns what a stream has yielded so far, where it is stored."""
         return self.accumulator.completion() if self.accumulator else None
 
-
-def _report_receipt(execution: Execution, options: CallOptions) -> Receipt:
-    """Tells the caller what was asked of whom, and returns it."""
-    receipt = execution.receipt()
-    options.on_receipt(receipt, execution.failure_causes())
-    return receipt
-
-
-def _caller_is_present(error: BaseException) -> bool:
-    """Tells whether the caller is there to hear of it."""
-    return isinstance(error, Exception)
+    def record_receipt(self) -> None:
+        """Writes the attempts to the outcome."""
+        if self.execution:
+            self.outcome.receipt = self.execution.receipt()
+            self.outcome.failure_causes = self.execution.failure_causes()

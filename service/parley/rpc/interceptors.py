@@ -16,6 +16,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
+from parley.core.chat import CallOutcome
 from parley.core.errors import DeadlineExceeded, InvalidRequest, ParleyError, ShuttingDown, Unauthenticated
 from parley.core.offload import offload, record_size
 from parley.core.ports import Authenticator, Caller
@@ -117,7 +118,7 @@ class ContextInterceptor(_Interceptor):
             self._running.add(call)
             try:
                 answer = await inner(request, context)
-                context.set_trailing_metadata((*_ids(call), *receipts.metadata(call.receipt)))
+                context.set_trailing_metadata((*_ids(call), *receipts.metadata(call.outcome.receipt)))
                 return answer
             finally:
                 self._running.discard(call)
@@ -151,8 +152,7 @@ class ErrorInterceptor(_Interceptor):
                 failure = record_failure(call, error)
                 if failure is None:
                     raise
-                call_metadata = (*rate_limits.metadata(call.rate_limits or ()), *receipts.metadata(call.receipt))
-                trailing = (*_ids(call), *call_metadata, *errors.trailing_metadata(failure))
+                trailing = (*_ids(call), *_outcome_metadata(call.outcome), *errors.trailing_metadata(failure))
                 await context.abort(errors.status(failure), failure.message, trailing)
 
         return handle
@@ -196,10 +196,10 @@ class RateLimitsInterceptor(_Interceptor):
             try:
                 return await inner(request, context)
             except ParleyError:
-                call = current()
-                if call.rate_limits is None:
+                outcome = current().outcome
+                if outcome.rate_limits is None:
                     with suppress(ParleyError):  # the call has failed already
-                        call.rate_limits = await self._read_rate_limits(caller())
+                        outcome.rate_limits = await self._read_rate_limits(caller())
                 raise
 
         return handle
@@ -243,10 +243,10 @@ def record_failure(call: Call, error: BaseException) -> ParleyError | None:
         call.task.uncancel()
         error = ShuttingDown()
     elif not isinstance(error, Exception) or isinstance(error, grpc.aio.InternalError):  # gRPC's word for a lost caller
-        call.outcome = "CANCELLED"
+        call.status = "CANCELLED"
         return None
     call.failure = errors.as_parley_error(error, call.request_id)
-    call.outcome = errors.status(call.failure).name
+    call.status = errors.status(call.failure).name
     return call.failure
 
 
@@ -278,12 +278,16 @@ def _ids(call: Call) -> tuple[tuple[str, str], ...]:
     return (("x-request-id", call.request_id), ("x-correlation-id", call.correlation_id))
 
 
+def _outcome_metadata(outcome: CallOutcome) -> tuple[tuple[str, str | bytes], ...]:
+    return (*rate_limits.metadata(outcome.rate_limits or ()), *receipts.metadata(outcome.receipt))
+
+
 def _write_line(call: Call, milliseconds: float) -> None:
     operation = _OPERATION.fullmatch(call.method)
     name, form = operation.groups() if operation else (call.method, None)
     fields = {
         "method": name,
-        "status": call.outcome,
+        "status": call.status,
         "ms": round(milliseconds, 1),
         "request_id": call.request_id,
     }
@@ -295,11 +299,13 @@ def _write_line(call: Call, milliseconds: float) -> None:
         fields["account"] = call.caller.account
         fields["key"] = call.caller.key_id
     fields.update(call.log_fields)
-    if call.receipt is not None:
-        fields.update(receipts.fields(call.receipt, call.causes))
+    if call.outcome.replayed:
+        fields["replayed"] = True
+    if call.outcome.receipt is not None:
+        fields.update(receipts.fields(call.outcome.receipt, call.outcome.failure_causes))
     if call.failure is not None:
         fields["reason"] = errors.name(call.failure)
         fields["error"] = call.failure.message
         if call.failure.cause:
             fields["cause"] = call.failure.cause
-    getattr(_log, _LEVELS.get(call.outcome, "info"))("call", **fields)
+    getattr(_log, _LEVELS.get(call.status, "info"))("call", **fields)

@@ -83,8 +83,10 @@ async def admit(
     limits: RateLimiter, most: int = 0, asked: CreateChatCompletionRequest | None = None, **more: Any
 ) -> Any:
     """Lets a call in; `reported` gets how its caller stands."""
-    reported = more.get("told", lambda _: None)
-    return await limits.admit(asked or request(), more.get("caller", ADA), more.get("instructions", ""), most, reported)
+    admission = await limits.admit(asked or request(), more.get("caller", ADA), more.get("instructions", ""), most)
+    more.get("told", lambda _: None)(admission.statuses)
+    admission.require_granted()
+    return admission
 
 
 def tokens(store: MemoryStore, subject: str = "account:ada") -> float:

@@ -41,20 +41,40 @@ class RateLimitStatus:
     reset: float
 
 
-OnRateLimit = Callable[[Sequence[RateLimitStatus]], None]
-"""Is told how the caller stands, as soon as a call is let in or refused."""
-
-
 class Admission:
-    """A call that was let in. Leaving its `with` block settles what was reserved with what was used."""
+    """The limiter's answer to one call: its caller's limits, and what is reserved for it.
 
-    def __init__(self, charges: Sequence[Charge], prompt: int, settle: Callable[[Sequence[Charge]], None]) -> None:
+    Leaving the `with` block settles the reservation with what the call has used.
+
+    Args:
+        charges: What is reserved; empty where the call is rejected.
+        prompt: The estimated tokens of the request's prompt.
+        settle: Writes corrections of the reserved charges.
+        statuses: The caller's limits after the reservation.
+        rejection: Why the call is rejected; None where it is admitted.
+    """
+
+    def __init__(
+        self,
+        charges: Sequence[Charge],
+        prompt: int,
+        settle: Callable[[Sequence[Charge]], None],
+        statuses: Sequence[RateLimitStatus] = (),
+        rejection: RateLimited | None = None,
+    ) -> None:
+        self.statuses = statuses
+        self._rejection = rejection
         self._charges = [charge for charge in charges if charge.kind == TOKENS]
         self._prompt = prompt
         self._settle = settle
         self._history: Sequence[Message] = ()
         self._answer_size: int | None = None
         self._usage: Usage | None = None
+
+    def require_granted(self) -> None:
+        """Raises RateLimited where the call is rejected."""
+        if self._rejection is not None:
+            raise self._rejection
 
     @property
     def reserved(self) -> Sequence[Charge]:
@@ -96,6 +116,10 @@ class Admission:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.settle()
+
+    def settle(self) -> None:
+        """Settles the reservation, unless that is done already."""
         if self._charges:
             self._settle(self.take_charges())
 
@@ -125,11 +149,21 @@ class RateLimiter:
         caller: Caller,
         instructions: str,
         max_tokens: int,
-        on_rate_limit: OnRateLimit,
     ) -> Admission:
-        """Reserves a request, and the tokens of the prompt and of the answer: `max_tokens`, or 0 where unbounded.
+        """Reserves one request, and tokens for the prompt and the answer.
 
-        Raises RateLimited, InvalidRequest for what can never be let in, StoreUnavailable.
+        Args:
+            request: The request.
+            caller: The account and the key to charge.
+            instructions: The model's own instructions, which are part of the prompt.
+            max_tokens: The most tokens that the answer can have; 0 where unbounded.
+
+        Returns:
+            The admission, which is a rejection where the limits are exhausted.
+
+        Raises:
+            InvalidRequest: The request needs more tokens than the limits ever allow.
+            StoreUnavailable: The store cannot be reached.
         """
         if not self.enabled:
             return UNLIMITED
@@ -138,10 +172,10 @@ class RateLimiter:
         charges = [replace(bucket, amount=amounts[bucket.kind]) for bucket in self._buckets(caller)]
         _require_possible(request, charges, prompt)
         reservation = await self._reserve(charges)
-        on_rate_limit(_statuses(charges, reservation.remaining))
-        if not reservation.granted:
-            raise _rate_limited_error(charges, reservation.remaining)
-        return Admission(charges, prompt, self._settle)
+        statuses = _statuses(charges, reservation.remaining)
+        if reservation.granted:
+            return Admission(charges, prompt, self._settle, statuses)
+        return Admission((), prompt, self._settle, statuses, _rate_limited_error(charges, reservation.remaining))
 
     async def statuses(self, caller: Caller) -> Sequence[RateLimitStatus]:
         """Tells how a caller stands, at no charge. Raises StoreUnavailable."""

@@ -15,7 +15,7 @@ from parley.core.messages.proto_json import dumps, from_message
 from parley.core.offload import offload
 from parley.core.sessions.idempotency import COMPLETIONS, Key
 from parley.rpc import errors, sse
-from parley.rpc.call import Call, caller, current, record_rate_limits, record_receipt, record_replay
+from parley.rpc.call import Call, caller, current
 from parley.rpc.interceptors import Context, record_failure, remaining
 from parley.rpc.metadata import rate_limits
 from parley.rpc.metadata.idempotency import REPLAYED, idempotency_key
@@ -53,9 +53,10 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
 
     async def _complete(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         key = await self._prepare(request, is_stream=False)
-        completion = await self._chat.complete(request, caller(), _call_options(context, key))
+        call, options = current(), CallOptions(remaining(context), key)
+        completion = await self._chat.complete(request, caller(), options, call.outcome)
         await _send_headers(context, completion)
-        _record_answer(current(), completion)
+        _record_answer(call, completion)
         return completion
 
     async def StreamChatCompletion(  # type: ignore[override] # gRPC's reader/writer form
@@ -109,10 +110,11 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     async def _chunks(
         self, request: CreateChatCompletionRequest, context: Context, key: Key | None
     ) -> AsyncGenerator[list[ChatCompletionChunk], None]:
-        async with aclosing(self._chat.stream(request, caller(), _call_options(context, key))) as chunks:
+        call, options = current(), CallOptions(remaining(context), key)
+        async with aclosing(self._chat.stream(request, caller(), options, call.outcome)) as chunks:
             async for batch in chunks:
                 if batch and not batch[-1].choices:
-                    _record_answer(current(), batch[-1])
+                    _record_answer(call, batch[-1])
                 yield batch
 
 
@@ -147,7 +149,7 @@ class _EventOutput:
         while True:
             silent = self._loop.time() - self._last
             await asyncio.sleep(self._interval - silent)
-            if current().rate_limits is None:
+            if current().outcome.rate_limits is None:
                 self._last = self._loop.time()  # not let in yet: a refusal must still find the headers unsent
             elif self._loop.time() - self._last >= self._interval:
                 with suppress(grpc.aio.InternalError):  # the caller has left: the handler is told so itself
@@ -177,16 +179,13 @@ def _has_nulls() -> bool:
     return _NULLS in current().metadata
 
 
-def _call_options(context: Context, key: Key | None) -> CallOptions:
-    return CallOptions(remaining(context), key, record_rate_limits, record_replay, record_receipt)
-
-
 async def _send_headers(context: Context, answer: ChatCompletion | ChatCompletionChunk | None) -> None:
     """Sends ahead how the caller stands with its limits, the session's id, and that the answer comes again."""
-    headers = rate_limits.metadata(current().rate_limits or ())
+    outcome = current().outcome
+    headers = rate_limits.metadata(outcome.rate_limits or ())
     if answer is not None and answer.HasField("session_id"):
         headers = (*headers, (_SESSION, answer.session_id))
-    if current().replayed:
+    if outcome.replayed:
         headers = (*headers, REPLAYED)
     if headers:
         await context.send_initial_metadata(headers)

@@ -16,7 +16,7 @@ from parley.core.ports import Claim, SessionFilter, Store
 from parley.core.sessions import export
 from parley.core.sessions.idempotency import KeyedWrites
 from parley.rpc import errors
-from parley.rpc.call import caller, current, record_replay
+from parley.rpc.call import caller, current
 from parley.rpc.field_rules import PAGE_SIZE
 from parley.rpc.interceptors import Context, record_failure
 from parley.rpc.metadata.idempotency import REPLAYED, idempotency_key
@@ -148,7 +148,7 @@ class SessionsServicer(services.SessionsServicer):
         """Makes a write once for the call's `Idempotency-Key`, and sends ahead that the answer comes again."""
         answer, replayed = await self._keyed.once(idempotency_key(endpoint), caller().account, request, write, read)
         if replayed:
-            record_replay()
+            current().outcome.replayed = True
             await context.send_initial_metadata((REPLAYED,))
         return answer
 
