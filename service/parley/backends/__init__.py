@@ -1,1 +1,1 @@
-"""Upstreams that answer conversations: each turns the messages into its vendor's JSON and back."""
+"""Backends: clients of upstream chat-completion APIs, which convert requests and responses."""

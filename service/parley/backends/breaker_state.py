@@ -1,4 +1,4 @@
-"""What the workers of a machine share about a target: five numbers, in a small file of the folder they run in."""
+"""Breaker state of a target, shared by the workers of a machine in a small file of their run directory."""
 
 import hashlib
 import os
@@ -14,19 +14,23 @@ _FORM = struct.Struct("=ddddd")
 
 
 class FileState:
-    """A cell in the file `path`, which is made where there is none. Whoever changes it holds the file's lock."""
+    """Shared state in a file; `update` holds an exclusive file lock.
+
+    Args:
+        path: The file; created if it does not exist.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         weakref.finalize(self, os.close, self._file)
 
     def read(self) -> ProbeTimes:
-        """Returns the numbers; those of the beginning where the file has none, or has lost them."""
+        """Returns the stored state; the initial state if the file is empty or truncated."""
         data = os.pread(self._file, _FORM.size, 0)
         return ProbeTimes(*_FORM.unpack(data)) if len(data) == _FORM.size else ProbeTimes()
 
     def update(self, change: Callable[[ProbeTimes], ProbeTimes]) -> ProbeTimes:
-        """Changes them under the lock, which nobody holds for longer than this; returns what they were before."""
+        """Applies `change` under the lock, which is held only for this update; returns the previous state."""
         flock(self._file, LOCK_EX)
         try:
             previous = self.read()
@@ -37,5 +41,5 @@ class FileState:
 
 
 def shared_states(folder: Path) -> Callable[[str], FileState]:
-    """Returns what finds the cell of a target, by its name, in a folder that all workers of the machine have."""
+    """Returns a factory of shared states by target name, in a folder that all workers of the machine share."""
     return lambda name: FileState(folder / f"target-{hashlib.sha256(name.encode()).hexdigest()[:16]}")

@@ -1,4 +1,4 @@
-"""What a backend cannot do, though its server would take the parameter and say nothing."""
+"""Parameters that a server silently ignores; they are rejected instead."""
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
@@ -13,25 +13,32 @@ _TOOL_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """Parameters that a backend ignores.
-
-    `parameters` maps each to the JSON values that ask for nothing, and so may stand. `parts` are the types of content
-    parts that it cannot read. `tools` are the types of tools that it has, `formats` those of `response_format`,
-    `choices` the words that `tool_choice` may be; None is any. `ranges` has the least and the greatest value of
-    numbers.
-    """
+    """The supported values of a backend's parameters."""
 
     parameters: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Unsupported parameters, with the JSON values that have no effect and are therefore accepted."""
     parts: Container[str] = frozenset()
+    """Unsupported types of content parts."""
     tools: Container[str] | None = None
+    """Supported types of tools; None: all."""
     formats: Container[str] | None = None
+    """Supported types of `response_format`; None: all."""
     choices: Container[str] | None = None
+    """Supported string values of `tool_choice`; None: all."""
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Minimum and maximum of numeric parameters, inclusive."""
 
     def check(self, body: dict[str, Any], request: CreateChatCompletionRequest) -> None:
-        """Raises UnsupportedParameter for what this backend would ignore.
+        """Rejects what this backend does not support.
 
-        Tools that must not be called (`tool_choice` is `none`) are left out of the body, where it cannot have them.
+        Unsupported tools are removed from the body if `tool_choice` is `none`.
+
+        Args:
+            body: The JSON body; may be modified.
+            request: The request of the caller.
+
+        Raises:
+            UnsupportedParameter: If the request depends on something unsupported.
         """
         if body.get("tool_choice") == "none":
             self._leave_out_tools(body)
@@ -81,5 +88,11 @@ class Capabilities:
 
 
 def unsupported(what: str, model: str, param: str) -> UnsupportedParameter:
-    """Returns the error for what a backend cannot do; `model` is the caller's name for it, `param` the field's path."""
+    """Creates the error for an unsupported parameter.
+
+    Args:
+        what: Subject of the message, for example "`logprobs`".
+        model: The caller's name for the model.
+        param: Path of the field.
+    """
     return UnsupportedParameter(f'{what} is not supported by the model "{model}"', param=param)

@@ -1,4 +1,4 @@
-"""JSON text of callers: schemas and unknown fields, which are sent exactly as they came."""
+"""Forwards JSON text of callers (schemas, unknown fields) without changing it."""
 
 import json
 import re
@@ -14,10 +14,10 @@ from parley.core.messages.proto_json import from_struct
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 FIELDS = frozenset(field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields) | {"chatSessionId"}
-"""The names that a request's fields have in JSON."""
+"""The JSON names of all request fields."""
 
 PARLEY_FIELDS = frozenset({"session_id", "store", "metadata", "stream", "stream_options", "continue_final_message"})
-"""Fields of a request that are Parley's own, or that a backend says in its vendor's way: no vendor is sent them."""
+"""Request fields that are specific to Parley or that a backend translates; they are not sent under these names."""
 
 _ANY_JSON = frozenset(
     field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields if field.message_type == Value.DESCRIPTOR
@@ -27,9 +27,16 @@ _value_at = json.JSONDecoder(parse_int=lambda _: None, parse_float=lambda _: Non
 
 
 def exact(text: str, name: str) -> orjson.Fragment:
-    """Returns the text of a JSON object, to be sent as it is. Raises InvalidRequest where it is none.
+    """Returns the text of a JSON object as a fragment that is sent unchanged.
 
-    Checked first: it must not be able to end the object around it.
+    The text is validated first: invalid text could close the enclosing object.
+
+    Args:
+        text: The JSON text.
+        name: The request field that contains it, for the error.
+
+    Raises:
+        InvalidRequest: If the text is not a JSON object.
     """
     json_object(text, name)
     return orjson.Fragment(text)
@@ -43,7 +50,7 @@ def exact_schema(text: str, name: str) -> orjson.Fragment:
 
 
 def json_object(text: str, name: str) -> dict[str, Any]:
-    """Reads the text of a JSON object, the field `name` of a request. Raises InvalidRequest where it is none."""
+    """Parses the JSON object in the request field `name`. Raises InvalidRequest if it is not a JSON object."""
     data = extra_fields.read_object(text)
     if data is None:
         raise _not_an_object(name)
@@ -55,9 +62,10 @@ def _not_an_object(name: str) -> InvalidRequest:
 
 
 def members(text: str, name: str) -> dict[str, orjson.Fragment]:
-    """Splits the text of a JSON object into its members; each value keeps its exact text, numbers of any size included.
+    """Splits the text of a JSON object into its members; each value keeps its exact text, including large numbers.
 
-    Raises InvalidRequest where the text of the field `name` is no JSON object.
+    Raises:
+        InvalidRequest: If the text of the field `name` is not a JSON object, or nests too deeply.
     """
     if not json_object(text, name):
         return {}
@@ -68,7 +76,7 @@ def members(text: str, name: str) -> dict[str, orjson.Fragment]:
 
 
 def _members(text: str) -> Iterator[tuple[str, str]]:
-    """Yields the keys of an object that was found to be valid, with the text of their values."""
+    """Yields the keys of a validated JSON object with the text of their values."""
     at = text.index("{")
     while text[at] != "}":
         key, at = _value_at(text, text.index('"', at))
@@ -84,9 +92,9 @@ def _skip_space(text: str, at: int) -> int:
 
 
 def exact_texts(request: CreateChatCompletionRequest) -> dict[str, str]:
-    """Returns the text of every field that is an object of any JSON and has numbers that a double may not hold.
+    """Returns the exact text of object-valued `Value` fields with numbers that a double cannot represent.
 
-    The edge puts such a field into `extra_body_json`; the service has filled in the field from there.
+    The edge moves such a field to `extra_body_json`; the service has filled in the field itself from there.
     """
     names = _exact_names(request)
     if not names:
@@ -102,10 +110,17 @@ def _exact_names(request: CreateChatCompletionRequest) -> set[str]:
 
 
 def merge_extra(sent: dict[str, Any], request: CreateChatCompletionRequest, reserved: Iterable[str] = ()) -> None:
-    """Merges the request's `extra_body` into the body; text wins over the Struct, and is sent exactly as it is.
+    """Merges the request's `extra_body` into the body.
 
-    Fields of `exact_texts` are not merged here. Raises InvalidRequest for a key that is another field of the request,
-    or one of `reserved`.
+    `extra_body_json` takes precedence over the Struct and is sent unchanged. Fields of `exact_texts` are not merged.
+
+    Args:
+        sent: The body; modified in place.
+        request: The request.
+        reserved: Further keys that are not allowed.
+
+    Raises:
+        InvalidRequest: If a key is another field of the request, or one of `reserved`.
     """
     extra: dict[str, Any] = {}
     if request.HasField("extra_body_json"):

@@ -1,4 +1,4 @@
-"""Anthropic's Messages API, and any server that speaks it."""
+"""Backend for Anthropic's Messages API and compatible servers."""
 
 import re
 from pathlib import Path
@@ -13,19 +13,26 @@ from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion
 
 _VERSION = "2023-06-01"
-# Another model's thinking, or one whose text was changed on its way.
+# The error for thinking blocks of another model, or with modified text.
 _SIGNATURE = re.compile(r"signature|thinking.{0,40}cannot be modified", re.IGNORECASE)
 
 
 class Anthropic(AdaptiveBackend):
-    """A backend at `base_url`, which ends before `/v1/messages`; over a Unix socket where one is given.
+    """A backend with Anthropic's Messages API.
 
-    `max_tokens` goes with requests that set no limit; at most `connections` are open at a time. A call that continues
-    is asked by prefill, unless `prefill` says that its models refuse that. Raises ConfigError for a key that fits no
-    header.
+    Args:
+        base_url: URL of the API, without `/v1/messages`.
+        api_key: Sent as `x-api-key`.
+        max_tokens: Token limit of requests that set none.
+        connections: Maximum number of open connections.
+        prefill: Whether the models accept prefill.
+        unix_socket: Connects over this socket instead of TCP.
+
+    Raises:
+        ConfigError: If the key is not a valid header value, or the environment names an unusable proxy.
     """
 
-    def __init__(  # noqa: PLR0913 - what a server is
+    def __init__(  # noqa: PLR0913 - one parameter for each setting of a backend
         self,
         base_url: str,
         api_key: str | None,

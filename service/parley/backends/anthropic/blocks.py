@@ -1,9 +1,8 @@
-"""Content blocks of Anthropic's answers that OpenAI's shape has no place for, kept so that they can be sent back.
+"""Preserves content blocks of Anthropic's responses without an equivalent in OpenAI's format, to send them back later.
 
-Thinking carries a signature, without which the API refuses it in a tool loop; it is kept under the name that clients of
-LiteLLM know, `thinking_blocks`. Where the order of the blocks means something, because the vendor's own tools took part
-or a text has citations, all blocks are kept as they came, in `content_blocks`. (Messages API reference: extended
-thinking, server tools, citations.)
+The API requires the signature of thinking blocks in a tool loop; they are kept in `thinking_blocks`, the field name
+that LiteLLM uses. If the order of blocks matters (server tools, citations), all blocks are kept unchanged in
+`content_blocks`. Source: Messages API reference; extended thinking, server tools, citations.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,20 +22,20 @@ THINKING_BLOCKS = "thinking_blocks"
 
 
 def unknown_fields(blocks: Sequence[Block]) -> dict[str, Any]:
-    """Returns the fields of a message that keep what its other fields cannot say of these blocks."""
+    """Returns the unknown fields of a message that preserve these blocks."""
     thinking = [block for block in blocks if block["type"] in THINKING]
     fields: dict[str, Any] = {THINKING_BLOCKS: thinking} if thinking else {}
     return fields | every_block(blocks)
 
 
 def every_block(blocks: Sequence[Block]) -> dict[str, Any]:
-    """Returns the field with all blocks, where their order says more than the message does."""
+    """Returns the field with all blocks if the message's own fields lose their order or citations, else {}."""
     order = [_ORDER.get(block["type"], -1) for block in blocks]
-    is_plain = order == sorted(order) and -1 not in order and not any(block.get("citations") for block in blocks)
-    return {} if is_plain else {_EVERY: list(blocks)}
+    is_lossless = order == sorted(order) and -1 not in order and not any(block.get("citations") for block in blocks)
+    return {} if is_lossless else {_EVERY: list(blocks)}
 
 
-# The field of each type of piece, and that of the block to which it is appended.
+# Delta type: field of the delta, and field of the block to which it is appended.
 _FIELDS = {
     "text_delta": ("text", "text"),
     "thinking_delta": ("thinking", "thinking"),
@@ -47,26 +46,26 @@ _FIELDS = {
 
 
 class Blocks:
-    """The blocks of a streamed answer, put together from their pieces."""
+    """Assembles the blocks of a streamed answer from their deltas."""
 
     def __init__(self) -> None:
         self._blocks: list[Block] = []
         self._open: dict[int, tuple[Block, dict[str, list[Any]]]] = {}
 
     def begin(self, index: int, block: Mapping[str, Any]) -> None:
-        """Begins a block. An index may come again: some servers count each block as the first."""
+        """Begins a block. An index may recur: some servers number every block 0."""
         started = dict(block)
         self._blocks.append(started)
         self._open[index] = (started, {})
 
     def add(self, index: int, delta: Mapping[str, Any]) -> None:
-        """Adds a piece of a block; one of an unknown type, or of no block, is passed over."""
+        """Adds a delta to a block; a delta of an unknown type or block is ignored."""
         field, found = _FIELDS.get(delta["type"]), self._open.get(index)
         if field is not None and found is not None:
             found[1].setdefault(field[1], []).append(delta[field[0]])
 
     def close(self, index: int) -> list[Block]:
-        """Ends a block; returns it where it is one of thinking."""
+        """Ends a block; returns it in a list if it is a thinking block, else []."""
         found = self._open.pop(index, None)
         if found is None:
             return []
@@ -76,7 +75,7 @@ class Blocks:
         return [block] if block["type"] in THINKING else []
 
     def end(self) -> dict[str, Any]:
-        """Returns what `every_block` does of the whole answer."""
+        """Ends all blocks; returns `every_block` of the complete answer."""
         for index in list(self._open):
             self.close(index)
         return every_block(self._blocks)
@@ -90,12 +89,12 @@ def _joined(start: Any, name: str, parts: list[Any]) -> Any:
         return (start or "") + text
     try:
         return orjson.Fragment(text) if isinstance(orjson.loads(text), dict) else start
-    except orjson.JSONDecodeError:  # cut off, or empty
+    except orjson.JSONDecodeError:  # truncated or empty
         return start
 
 
 def received(message: Message, fields: dict[str, Any]) -> list[Block] | None:
-    """Returns an assistant's message as its blocks were received; None where they are not kept, or it was changed."""
+    """Returns the original blocks of an assistant message; None if they were not kept or the message was modified."""
     blocks = _objects(fields.get(_EVERY))
     texts = [block.get("text") for block in blocks if block.get("type") == "text"]
     calls = [block.get("id") for block in blocks if block.get("type") == "tool_use"]
@@ -104,12 +103,12 @@ def received(message: Message, fields: dict[str, Any]) -> list[Block] | None:
 
 
 def thinking(fields: dict[str, Any]) -> list[Block]:
-    """Returns the blocks of thinking that can be sent back: those with a signature, and those that are redacted."""
+    """Returns the thinking blocks that can be sent back: those with a signature, and redacted ones."""
     return [block for block in _objects(fields.get(THINKING_BLOCKS)) if _is_signed(block)]
 
 
 def forget_thinking(messages: Iterable[Message]) -> bool:
-    """Removes the blocks of earlier answers from a conversation; returns whether there were any."""
+    """Removes the preserved blocks from a conversation in place; returns whether there were any."""
     found = False
     for message in messages:
         fields = extra_fields.loads(message.extra_json) if message.role == "assistant" and message.extra_json else {}

@@ -1,12 +1,12 @@
-"""From a conversation to the messages of Anthropic's Messages API.
+"""Converts a conversation to the messages of Anthropic's Messages API.
 
-System messages become the one system prompt. Everyone else's words become blocks of `user` and `assistant` messages in
-turn: what neighbours of one side say is one message, so all results of one round of tool calls stand in one. Reasoning
-of earlier turns goes along where it has its signature: the API takes none without.
+System messages are merged into the system prompt. Other messages become alternating `user` and `assistant` messages:
+adjacent messages of one role are merged, so that one message holds all results of a round of tool calls. Reasoning of
+earlier turns is sent only with its signature, which the API requires.
 
-Unknown fields: `cache_control` goes to the last block of its message, `is_error` to a tool's result. Others are refused
-by name; those of an assistant's message are another vendor's, mean nothing here, and are left out. (Messages API
-reference: messages, tool use, extended thinking, prompt caching.)
+Unknown fields: `cache_control` moves to the last block of its message, `is_error` to the tool result. Others are
+rejected, except in assistant messages, where they come from other vendors and are dropped. Source: Messages API
+reference; messages, tool use, extended thinking, prompt caching.
 """
 
 import re
@@ -31,7 +31,15 @@ _NONE: frozenset[str] = frozenset()
 
 
 def conversation(call: UpstreamCall) -> tuple[list[Block], list[Block]]:
-    """Returns the system prompt's blocks, and the messages. Raises InvalidRequest, UnsupportedParameter."""
+    """Converts a conversation.
+
+    Returns:
+        The blocks of the system prompt, and the messages.
+
+    Raises:
+        InvalidRequest: If a message is invalid.
+        UnsupportedParameter: If the API has no equivalent of a field.
+    """
     writer = _Writer(call.request.model)
     for index, message in enumerate(call.request.messages):
         writer.add(message, f"messages[{index}]")
@@ -49,7 +57,7 @@ def _continuation_error(model: str, index: int) -> UnsupportedParameter:
 
 
 class _Writer:
-    """Writes one conversation down, message by message. `model` is the caller's name for the model."""
+    """Converts one conversation, message by message. `model` is the caller's name for the model, for errors."""
 
     def __init__(self, model: str) -> None:
         self.system: list[Block] = []
@@ -57,7 +65,7 @@ class _Writer:
         self._model = model
 
     def add(self, message: Message, path: str) -> None:
-        """Adds a message; `path` is where it stands in the request."""
+        """Adds a message; `path` is its path in the request, for errors."""
         self._reject_unsupported(message, path)
         if message.role == "assistant":
             self._append("assistant", self._assistant(message, path))
@@ -81,7 +89,7 @@ class _Writer:
             self.messages.append({"role": role, "content": blocks})
 
     def _reject_unsupported(self, message: Message, path: str) -> None:
-        """Raises UnsupportedParameter for what has no counterpart. A tool's name is known from its call."""
+        """Raises UnsupportedParameter for fields without an equivalent; the name of a tool result is redundant."""
         fields: tuple[Literal["name", "audio", "function_call"], ...] = ("name", "audio", "function_call")
         for name in fields:
             if message.HasField(name) and not (name == "name" and message.role == "tool"):
@@ -90,7 +98,7 @@ class _Writer:
             raise unsupported("A message of the role `function`", self._model, f"{path}.role")
 
     def _extra(self, message: Message, path: str) -> dict[str, Any]:
-        """Returns a message's unknown fields. Raises UnsupportedParameter for what the API does not have."""
+        """Returns a message's unknown fields. Raises UnsupportedParameter for one that the API does not have."""
         extra = _members(message.extra_json, path)
         for key in sorted(extra.keys() - (_OF_RESULTS if message.role == "tool" else _KNOWN_FIELDS)):
             raise unsupported(f"`{path}.{key}`", self._model, f"{path}.{key}")
@@ -131,12 +139,12 @@ def _named(extra: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
 
 
 def _cached(blocks: list[Block], extra: dict[str, Any]) -> list[Block]:
-    """Moves `cache_control` of a message to its last block, unless that has its own."""
+    """Copies `cache_control` of a message to its last block, unless the block has one."""
     if blocks and _CACHE in extra:
         blocks[-1].setdefault(_CACHE, extra[_CACHE])
     return blocks
 
 
 def _call_id(name: str) -> str:
-    """Returns the id of a tool call in the letters that the API takes; another vendor may have made it."""
+    """Replaces the characters of a tool call id that the API rejects; ids of other vendors may have some."""
     return _NOT_IN_AN_ID.sub("_", name)

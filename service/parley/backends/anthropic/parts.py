@@ -1,7 +1,7 @@
-"""From the parts of a message's content to the content blocks of Anthropic's Messages API.
+"""Converts content parts to the content blocks of Anthropic's Messages API.
 
-Parts of OpenAI's types are translated; blocks of Anthropic's own types are sent as they are. (Messages API reference:
-vision, PDF support, search results, citations.)
+Parts of OpenAI's types are translated; blocks of Anthropic's types are sent unchanged. Source: Messages API reference;
+vision, PDF support, search results, citations.
 """
 
 import re
@@ -18,7 +18,7 @@ Block = dict[str, Any]
 
 _IMAGES = {"image/jpeg", "image/jpg", "image/png", "image/gif", "image/webp"}
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^;,]*)*;base64,", re.IGNORECASE)
-_DETAILS = frozenset({None, "auto", "high"})  # an image is always read as finely as the model can
+_DETAILS = frozenset({None, "auto", "high"})  # images are always processed in the highest detail
 _NATIVE = frozenset({"image", "document", "search_result", "container_upload", "tool_reference"})
 _Convert = Callable[[Any, str, str], Block]
 Parts = dict[str, _Convert]
@@ -27,9 +27,18 @@ Parts = dict[str, _Convert]
 def content_blocks(
     content: Value, path: str, model: str, parts: Parts, native: frozenset[str] = _NATIVE
 ) -> list[Block]:
-    """Returns the blocks of a message's content, where these types of parts and of Anthropic's own blocks may stand.
+    """Converts a message's content; empty texts are dropped because the API rejects them.
 
-    Empty texts are left out, as the API refuses them. Raises InvalidRequest, UnsupportedParameter.
+    Args:
+        content: A string or a list of parts.
+        path: Path of the message in the request, for errors.
+        model: The caller's name for the model, for errors.
+        parts: Converters of the accepted part types.
+        native: Accepted block types of Anthropic.
+
+    Raises:
+        InvalidRequest: If a part is invalid.
+        UnsupportedParameter: If a part's type or one of its fields has no equivalent.
     """
     if content.HasField("string_value"):
         return _not_empty([{"type": "text", "text": content.string_value}])
@@ -47,7 +56,7 @@ def content_blocks(
 
 
 def _part(part: Block, kind: str, at: str, model: str, convert: _Convert) -> Block:
-    """Returns a part's block. `cache_control` is Anthropic's own, and goes along where a caller sets it."""
+    """Converts a part; `cache_control`, an Anthropic field, is copied."""
     for key in sorted(part.keys() - {"type", kind, "cache_control"}):
         raise unsupported(f"`{at}.{key}`", model, f"{at}.{key}")
     block = convert(part.get(kind), f"{at}.{kind}", model)
@@ -90,7 +99,7 @@ OF_USERS: Parts = {"text": _text, "image_url": _image, "file": _file}
 
 
 def _object(value: Any, path: str, known: set[str], model: str) -> dict[str, Any]:
-    """Returns an object. Raises UnsupportedParameter for keys that have no counterpart."""
+    """Validates an object. Raises InvalidRequest, or UnsupportedParameter for keys without an equivalent."""
     if not isinstance(value, dict):
         raise InvalidRequest(f"`{path}` is required and must be an object", param=path)
     for key in sorted(value.keys() - known):
@@ -105,7 +114,7 @@ def _string(value: Any, path: str) -> str:
 
 
 def _data(url: str, path: str) -> tuple[str, str]:
-    """Returns the media type and the base64 of a `data:` URL."""
+    """Returns the media type and the base64 text of a `data:` URL (RFC 2397). Raises InvalidRequest."""
     match = _DATA_URL.match(url)
     if match is None:
         raise InvalidRequest(f"`{path}` must be a URL of the form data:TYPE;base64,…", param=path)

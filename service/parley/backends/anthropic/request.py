@@ -1,8 +1,8 @@
-"""From the messages to the JSON body of Anthropic's Messages API.
+"""Converts requests to the JSON body of Anthropic's Messages API.
 
-What has a counterpart there is sent under its name. What asks for something that the API cannot do is refused, and so
-is every field that this module does not know: none is ignored. What is Parley's own is not sent. (Messages API
-reference; effort; structured outputs; service tiers.)
+Fields with an equivalent are translated. Fields without one are rejected unless their value has no effect; no field is
+silently ignored. Parley's own fields are not sent. Source: Messages API reference; effort, structured outputs, service
+tiers.
 """
 
 from typing import Any
@@ -37,7 +37,7 @@ SENT = frozenset(
         "extra_body_json",
     }
 )
-"""Fields of the request that are sent, mostly under other names."""
+"""Request fields that are translated."""
 
 _NO_OP_VALUES: dict[str, tuple[Any, ...]] = {
     "n": (1,),
@@ -52,9 +52,16 @@ _TIERS = {"auto": "auto", "default": "standard_only", "standard_only": "standard
 
 
 def body(call: UpstreamCall, max_tokens: int, *, stream: bool) -> dict[str, Any]:
-    """Returns the body, to be written with `extra_fields.dump_bytes`; `max_tokens` is for requests without a limit.
+    """Returns the body, to be serialized by `extra_fields.dump_bytes`.
 
-    Raises UnsupportedParameter, and InvalidRequest for a bad schema, `extra_body`, content part or tool call.
+    Args:
+        call: The call.
+        max_tokens: Token limit of a request that sets none.
+        stream: Whether the answer is streamed.
+
+    Raises:
+        UnsupportedParameter: If the API has no equivalent of a field.
+        InvalidRequest: If a schema, `extra_body`, a content part or a tool call is invalid.
     """
     request = call.request
     _reject_unsupported(request)
@@ -71,7 +78,7 @@ def body(call: UpstreamCall, max_tokens: int, *, stream: bool) -> dict[str, Any]
 
 
 def _reject_unsupported(request: CreateChatCompletionRequest) -> None:
-    """Raises UnsupportedParameter for what the API cannot do, unless the value asks for nothing."""
+    """Raises UnsupportedParameter for a field without an equivalent, unless its value has no effect."""
     for field, value in request.ListFields():
         if field.name in SENT or field.name in PARLEY_FIELDS:
             continue
@@ -82,7 +89,7 @@ def _reject_unsupported(request: CreateChatCompletionRequest) -> None:
 
 
 def _limit(request: CreateChatCompletionRequest, default: int) -> int:
-    """Returns the most tokens to produce. Where both names of the limit are set, both hold."""
+    """Returns the token limit: the smaller one if both `max_tokens` and `max_completion_tokens` are set."""
     limits = [request.max_completion_tokens] if request.HasField("max_completion_tokens") else []
     limits += [request.max_tokens] if request.HasField("max_tokens") else []
     return min(limits, default=default)
@@ -102,7 +109,7 @@ def _sampling(request: CreateChatCompletionRequest) -> dict[str, Any]:
 
 
 def _output(request: CreateChatCompletionRequest) -> dict[str, Any]:
-    """Returns the form of the answer, and how much to think about it."""
+    """Returns the fields for the output format and the reasoning effort."""
     sent: dict[str, Any] = {}
     config: dict[str, Any] = {}
     effort = request.reasoning_effort
@@ -118,9 +125,9 @@ def _output(request: CreateChatCompletionRequest) -> dict[str, Any]:
 
 
 def _schema(request: CreateChatCompletionRequest) -> Any:
-    """Returns the schema that the answer must follow; None where it may be any text.
+    """Returns the JSON Schema of the answer; None for text.
 
-    It is always followed, whatever `strict` says; its `name` is only a label.
+    The API always enforces the schema, so `strict` has no effect; `name` is only a label.
     """
     response_format = request.response_format
     if response_format.type in ("", "text"):
@@ -142,13 +149,13 @@ def _schema(request: CreateChatCompletionRequest) -> Any:
 
 
 def _reject_unknown(extra_json: str, path: str, model: str, *but: str) -> None:
-    """Raises UnsupportedParameter for unknown fields of an object that is translated."""
+    """Raises UnsupportedParameter for unknown fields of a translated object, except those in `but`."""
     for key in sorted(json_object(extra_json or "{}", f"{path}.extra_json").keys() - set(but)):
         raise unsupported(f"`{path}.{key}`", model, f"{path}.{key}")
 
 
 def _caller(request: CreateChatCompletionRequest) -> dict[str, Any]:
-    """Returns who asks, and in which tier of service."""
+    """Returns the fields for the user id and the service tier."""
     sent: dict[str, Any] = {}
     if request.HasField("service_tier"):
         if request.service_tier not in _TIERS:

@@ -1,8 +1,8 @@
-"""From the JSON of Anthropic's Messages API to the messages.
+"""Parses complete responses of Anthropic's Messages API.
 
-What OpenAI's shape has no place for is kept in `extra_json`: of a message as `blocks` says, of other objects
-under its own name. What has the wrong shape raises Malformed.
-(Messages API reference; handling stop reasons.)
+Fields without an equivalent in OpenAI's format are kept in `extra_json`: those of a message as in `blocks`, those of
+other objects under their own name. Malformed JSON raises MalformedResponse. Source: Messages API reference; handling
+stop reasons.
 """
 
 from collections.abc import Iterable, Mapping
@@ -46,7 +46,16 @@ _KNOWN_COUNTS = frozenset(
 
 
 def completion(data: bytes, *, may_be_empty: bool = False) -> ChatCompletion:
-    """Reads a whole answer; `may_be_empty` says that it may have no output. Raises MalformedResponse, ErrorInBody."""
+    """Parses a complete response.
+
+    Args:
+        data: The response body.
+        may_be_empty: Whether an answer without output is valid.
+
+    Raises:
+        MalformedResponse: If the body is not a valid answer.
+        ErrorInBody: If the body is an error.
+    """
     try:
         return _completion(lenient_json.loads(data), Source(data), may_be_empty=may_be_empty)
     except SHAPE_ERRORS as error:
@@ -75,7 +84,7 @@ def _completion(answer: Mapping[str, Any], source: Source, *, may_be_empty: bool
 
 
 def message(answer: Mapping[str, Any], source: Source) -> Message:
-    """Reads the blocks of a whole answer. Without text, content is null beside tool calls, else empty."""
+    """Parses the blocks of a complete response. Content without text is null beside tool calls, else empty."""
     read = Message(role="assistant")
     texts = []
     for place, block in enumerate(answer["content"]):
@@ -87,8 +96,8 @@ def message(answer: Mapping[str, Any], source: Source) -> Message:
                 read.reasoning_content += repair_text(block["thinking"])
             case "tool_use":
                 read.tool_calls.append(_tool_call(block, source, place))
-    silent = read.tool_calls and not texts
-    read.content.CopyFrom(Value(null_value=NULL_VALUE) if silent else Value(string_value="".join(texts)))
+    is_null = read.tool_calls and not texts
+    read.content.CopyFrom(Value(null_value=NULL_VALUE) if is_null else Value(string_value="".join(texts)))
     if refusal_text := refusal(answer):
         read.refusal = refusal_text
     if fields := blocks.unknown_fields(answer["content"]):
@@ -97,35 +106,32 @@ def message(answer: Mapping[str, Any], source: Source) -> Message:
 
 
 def finish_reason(stop_reason: Any) -> str:
-    """Returns why the answer ended, in OpenAI's words.
-
-    Raises MalformedResponse for a reason that is not known to be good.
-    """
+    """Converts a stop reason to OpenAI's finish reason. Raises MalformedResponse for an unknown one."""
     return finish_reasons.to_openai(finish_reasons.normalized(stop_reason) or "end_turn")
 
 
 def require_output(reason: str | None, *, has_output: bool, may_be_empty: bool) -> None:
-    """Raises MalformedResponse where an answer has ended without saying anything, though nothing explains that."""
+    """Raises MalformedResponse if an answer is empty for no valid reason."""
     if not (has_output or reason in finish_reasons.MAY_BE_EMPTY or (may_be_empty and reason)):
         raise MalformedResponse("the answer is empty")
 
 
 def refusal(ended: Mapping[str, Any]) -> str | None:
-    """Returns why the content was refused, where the API explains it."""
+    """Returns the explanation of a refusal, if any; `ended` is the object with `stop_details`."""
     details = ended.get("stop_details")
     return text_or_none(details.get("explanation")) if isinstance(details, Mapping) else None
 
 
 def annotations(citations: Any) -> list[Struct]:
-    """Returns what a text refers to, as the API told it."""
+    """Converts citations to annotations, unchanged; malformed ones are dropped."""
     found = citations if isinstance(citations, list) else ()
     return [read for read in map(struct, found) if read is not None]
 
 
 def usage(data: Mapping[str, Any]) -> Usage | None:
-    """Reads what the answer cost; None where it is not told.
+    """Parses the usage; None if the response has none.
 
-    The API counts the tokens of the prompt that its cache had, or got, by themselves.
+    Prompt tokens that were read from or written to the cache are separate counts in the API; here they are included.
     """
     prompt, produced = count(data.get("input_tokens")), count(data.get("output_tokens"))
     cached, written = count(data.get("cache_read_input_tokens")), count(data.get("cache_creation_input_tokens"))
@@ -151,25 +157,25 @@ def add_unknown(
     data: Mapping[str, Any],
     names: Iterable[str],
 ) -> None:
-    """Adds those of these fields of an object that are set: Parley has no place of its own for them."""
+    """Copies the named fields that are set from `data` to `extra_json`."""
     fields = {name: data[name] for name in names if data.get(name) is not None}
     if fields:
         read.extra_json = dumps(fields)
 
 
 def tier(usage: Mapping[str, Any]) -> str | None:
-    """Returns the tier of service that answered, in OpenAI's words where it has any."""
+    """Returns the service tier, under OpenAI's name if there is one."""
     found = text_or_none(usage.get("service_tier"))
     return _TIERS.get(found, found) if found else None
 
 
 def id_of_call(block: Mapping[str, Any]) -> str:
-    """Returns the id of a tool call; one of our own, where it has none."""
+    """Returns the id of a tool call; a generated one if it is missing."""
     return text_or_none(block.get("id")) or new_id()
 
 
 def name_of_call(block: Mapping[str, Any]) -> str:
-    """Returns the name of the tool that is called. Raises MalformedResponse where there is none."""
+    """Returns the name of the called tool. Raises MalformedResponse if it is missing."""
     name = text_or_none(block.get("name"))
     if name is None:
         raise MalformedResponse("a tool call has no name")
@@ -185,5 +191,5 @@ def _tool_call(block: Mapping[str, Any], source: Source, place: int) -> ToolCall
 
 
 def dumps(data: Any) -> str:
-    """Returns the JSON text of unknown fields."""
+    """Serializes unknown fields to JSON text."""
     return extra_fields.dumps(data)

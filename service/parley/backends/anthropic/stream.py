@@ -1,7 +1,7 @@
-"""From the events of an Anthropic stream to chunks: what arrives together becomes one chunk.
+"""Converts the events of an Anthropic stream to chunks; events that arrive together become one chunk.
 
-The first event tells what the prompt costs, and leaves as a chunk of its own where nothing else comes with it: whoever
-counts a stream that breaks has it by then. (Messages API reference, streaming.)
+The first event holds the prompt's usage, which is emitted immediately, so that it is known if the stream breaks.
+Source: Messages API reference, streaming.
 """
 
 from collections.abc import Mapping
@@ -26,9 +26,10 @@ _NOT_AN_EVENT: dict[str, Any] = {}
 
 
 class StreamReader:
-    """Reads the stream of one answer; see `body_shapes.Reader`.
+    """Parses the stream of one answer; see `body_shapes.Reader`.
 
-    `may_be_empty` says that an answer may end well without any output.
+    Args:
+        may_be_empty: Whether an answer without output is valid.
     """
 
     def __init__(self, *, may_be_empty: bool = False) -> None:
@@ -42,16 +43,16 @@ class StreamReader:
         self._stopped = False
         self._is_complete = False
         self._counts: dict[str, Any] = {}
-        self._counted: ChatCompletionChunk | None = None  # has the usage that is still to be told
-        self._unknown: dict[str, Any] = {}  # fields of the answer that Parley does not know
+        self._counted: ChatCompletionChunk | None = None  # holds usage that has not been emitted
+        self._unknown: dict[str, Any] = {}  # unknown fields that have not been emitted
 
     @property
     def is_complete(self) -> bool:
-        """Tells whether the answer has ended for a reason; `message_stop` adds nothing to that."""
+        """Whether the answer has a stop reason; `message_stop` is not required."""
         return self._is_complete if self.ended else self._reason is not None
 
     def feed(self, data: bytes) -> ChatCompletionChunk | None:
-        """Returns what these bytes add up to; None where that is nothing. b"" is the end of the stream."""
+        """Returns the output of these bytes as one chunk, or None; b"" marks the end of the stream."""
         try:
             for name, text in self._events.feed(data) if data else self._events.end():
                 self._event(self._read(text), name, Source(text))
@@ -69,7 +70,7 @@ class StreamReader:
         self.failure = self.failure or failure
 
     def _read(self, text: bytes) -> Mapping[str, Any]:
-        """Reads an event; what is no JSON object is none, as a heartbeat."""
+        """Parses an event; returns an empty one for anything but a JSON object, such as a heartbeat."""
         try:
             event = orjson.loads(text)
         except orjson.JSONDecodeError:
@@ -80,7 +81,7 @@ class StreamReader:
         return event if isinstance(event, dict) else _NOT_AN_EVENT
 
     def _event(self, event: Mapping[str, Any], name: bytes, source: Source) -> None:
-        """Takes an event in. Those of an unknown type, as `ping`, are passed over."""
+        """Handles an event; unknown types, such as `ping`, are ignored."""
         if name == b"error" or event.get("error"):
             raise ErrorInBody(event)
         match event.get("type"):
@@ -100,7 +101,7 @@ class StreamReader:
                 self._stopped = True
 
     def _count(self, usage: Any) -> None:
-        """Keeps the latest counts; each is of all that has come so far."""
+        """Stores the latest counts, which are cumulative."""
         if isinstance(usage, Mapping):
             self._counts |= {name: count for name, count in usage.items() if count is not None}
             self._counted = ChatCompletionChunk(
@@ -117,7 +118,7 @@ class StreamReader:
             self._answer.text(REFUSAL, refusal_text)
 
     def _end(self) -> None:
-        """Ends the answer, and judges whether it is whole."""
+        """Finishes the answer, and determines whether it is complete."""
         if self.ended:
             return
         self.ended = True
@@ -146,19 +147,19 @@ class StreamReader:
 
 
 class _AnswerBuilder:
-    """What has come of the answer."""
+    """Assembles the answer from its blocks."""
 
     def __init__(self) -> None:
         self.deltas = DeltaBuffer(0)
         self.has_output = False
-        self._tools: dict[int, int] = {}  # block to tool call
-        self._without_arguments: set[int] = set()  # tool calls
+        self._tools: dict[int, int] = {}  # block index to tool call index
+        self._without_arguments: set[int] = set()  # indexes of tool calls
         self._tool_count = 0
-        self._pending_text = ""  # the first part of a character at the end of some arguments
+        self._pending_text = ""  # an incomplete surrogate pair at the end of the latest arguments
         self._blocks = Blocks()
 
     def begin(self, index: int, block: Mapping[str, Any], source: Source) -> None:
-        """Begins a block. The documented API sends what is in it later; others speak here already."""
+        """Begins a block. Compatible servers may include content that the documented API sends in later events."""
         self._blocks.begin(index, block)
         match block["type"]:
             case "tool_use":
@@ -169,7 +170,7 @@ class _AnswerBuilder:
                 self.text(REASONING, block["thinking"])
 
     def add(self, index: int, delta: Mapping[str, Any]) -> None:
-        """Adds a piece of a block."""
+        """Adds a delta to a block."""
         self._blocks.add(index, delta)
         match delta["type"]:
             case "text_delta":
@@ -184,13 +185,13 @@ class _AnswerBuilder:
                     self.deltas.delta(Delta(annotations=read))
 
     def text(self, kind: str, text: Any) -> None:
-        """Adds text of a kind."""
+        """Adds text of a kind: CONTENT, REASONING or REFUSAL."""
         if _text(text):
             self.has_output = True
             self.deltas.text(kind, text)
 
     def close(self, index: int) -> None:
-        """Ends a block. A call without arguments has those of an empty object."""
+        """Ends a block. A call without arguments gets an empty object."""
         if thinking := self._blocks.close(index):
             self._add_unknown({THINKING_BLOCKS: thinking})
         if self._tools.get(index) in self._without_arguments:
@@ -228,5 +229,5 @@ class _AnswerBuilder:
 
 def _text(text: Any) -> str:
     if not isinstance(text, str):
-        raise TypeError("a piece of text is no text")
+        raise TypeError("a text delta is not a string")
     return text

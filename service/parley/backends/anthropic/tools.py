@@ -1,7 +1,7 @@
-"""From tools and the choice among them to those of Anthropic's Messages API.
+"""Converts tools and `tool_choice` to Anthropic's Messages API.
 
-Functions are translated. Tools of the vendor's own, whose types end in a date, are sent as they are; all other types
-are refused by name. (Messages API reference: tool use, server tools, prompt caching.)
+Functions are translated. Anthropic's own tools, whose types end in a date, are sent unchanged. Other types are
+rejected. Source: Messages API reference; tool use, server tools, prompt caching.
 """
 
 import re
@@ -26,9 +26,13 @@ _FIELDS = frozenset(
 
 
 def tools(request: CreateChatCompletionRequest) -> dict[str, Any]:
-    """Returns the tools and how to choose among them; without tools there is nothing to choose.
+    """Returns the fields `tools` and `tool_choice`; neither without tools.
 
-    Tools that the API does not have are left out where none may be called. Raises InvalidRequest, UnsupportedParameter.
+    With `tool_choice: none`, unsupported tools are dropped.
+
+    Raises:
+        InvalidRequest: If a tool or `tool_choice` is invalid.
+        UnsupportedParameter: If the API has no equivalent.
     """
     choice = _choice(request) if request.tools else None
     may_call = choice is None or choice["type"] != "none"
@@ -67,14 +71,14 @@ def _tool(tool: Tool, path: str, model: str) -> dict[str, Any]:
 
 
 def _known(extra: dict[str, Any], path: str, model: str) -> dict[str, Any]:
-    """Returns unknown fields that the API has under the same name. Raises UnsupportedParameter for all others."""
+    """Returns the unknown fields that the API supports. Raises UnsupportedParameter for others."""
     for key in sorted(extra.keys() - _FIELDS):
         raise unsupported(f"`{path}.{key}`", model, f"{path}.{key}")
     return {key: value for key, value in extra.items() if key != "parameters"}
 
 
 def _parameters(function: FunctionDefinition) -> Any:
-    """Returns the schema of a function's parameters, keys in order; where there is none, that of an empty object."""
+    """Returns the schema of a function's parameters with its key order; by default that of an empty object."""
     if function.HasField("parameters_json"):
         schema = exact_schema(function.parameters_json, "parameters_json")
         return _NO_PARAMETERS if _EMPTY_OBJECT.fullmatch(function.parameters_json) else schema

@@ -1,1 +1,1 @@
-"""The providers of the package any-llm-sdk."""
+"""Providers of the any-llm-sdk package."""

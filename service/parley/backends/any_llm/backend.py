@@ -1,8 +1,7 @@
-"""The providers of the any-llm-sdk package: the long tail. Needs the extra `any-llm`; app.py imports this late.
+"""Backend for providers of the any-llm-sdk package. Requires the extra `any-llm`; app.py imports this module lazily.
 
-What goes over the wire is the provider's own package's business. It is asked and answers in OpenAI's terms, which are
-read here as those of an OpenAI server are. Connections, proxies and how much of an answer is read into memory are the
-package's, too.
+The package converts between OpenAI's API and the provider's; its responses are parsed like those of an OpenAI server.
+The package also controls connections, proxies and the maximum size of a response.
 """
 
 import asyncio
@@ -30,12 +29,18 @@ _CLOSING_SECONDS = 1.0
 
 
 class AnyLLM:
-    """A provider by its name in any-llm-sdk. Raises ConfigError where it cannot be made, for want of a key for example.
+    """A provider of any-llm-sdk.
 
-    Without `api_key` and `base_url` the package takes what it knows of the provider, and from the environment.
+    Args:
+        provider: Its name in any-llm-sdk.
+        api_key: Its API key; by default the package reads it from the environment.
+        base_url: URL of its API; by default the package's.
+
+    Raises:
+        ConfigError: If the package cannot create the provider, for example without a key.
     """
 
-    can_continue = False  # each provider does so in its own way, or not at all
+    can_continue = False  # support for prefill differs between providers
 
     def __init__(self, provider: str, api_key: str | None = None, base_url: str | None = None) -> None:
         self._provider = _make(provider, api_key, base_url)
@@ -43,7 +48,7 @@ class AnyLLM:
         self._errors = ProviderErrorFactory(api_key)
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
-        """Answers whole; see the port."""
+        """Returns the complete answer; see the port."""
         provider_arguments = arguments(call, stream=False, translates=self._translates)
         deadlines = Deadlines(call)
         try:
@@ -58,7 +63,7 @@ class AnyLLM:
             raise self._errors.from_provider(error, call.request.model) from None
 
     async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
-        """Answers in chunks; see the port."""
+        """Yields the answer in chunks; see the port."""
         provider_arguments = arguments(call, stream=True, translates=self._translates)
         deadlines = Deadlines(call)
         reader = StreamReader(expected(call))
@@ -87,10 +92,10 @@ class AnyLLM:
             raise self._errors.from_incomplete_stream(reader.failure, call.request.model, started=reader.started)
 
     async def check(self) -> None:
-        """Is never asked: these backends have no `health`."""
+        """Does nothing: these backends have no health check."""
 
     async def close(self) -> None:
-        """Closes every connection, where the provider's package can."""
+        """Closes every connection, if the provider's package supports it."""
         await _close(getattr(self._provider, "client", None))
 
 
@@ -99,7 +104,7 @@ def _speaks_openai(provider: any_llm.AnyLLM) -> bool:
 
 
 def _make(provider: str, api_key: str | None, base_url: str | None) -> any_llm.AnyLLM:
-    """Makes the provider, which is to repeat no call and to follow no redirect, where it can be told so."""
+    """Creates the provider, without retries and redirects if its package allows that."""
     try:
         try:
             provider_client = any_llm.AnyLLM.create(provider, api_key, base_url, unified_exceptions=True, max_retries=0)
@@ -107,29 +112,27 @@ def _make(provider: str, api_key: str | None, base_url: str | None) -> any_llm.A
             provider_client = any_llm.AnyLLM.create(provider, api_key, base_url, unified_exceptions=True)
     except (AnyLLMError, ImportError, ValueError, TypeError) as error:
         raise ConfigError(f"provider: any-llm-sdk cannot make {provider!r}: {error}") from error
-    http: Any = getattr(
-        getattr(provider_client, "client", None), "_client", None
-    )  # httpx, in the packages of most vendors
+    http: Any = getattr(getattr(provider_client, "client", None), "_client", None)  # httpx in most packages
     if hasattr(http, "follow_redirects"):
         http.follow_redirects = False
     return provider_client
 
 
 async def _next(answer: Any) -> bytes:
-    """Returns the next chunk as an event, b"" at the end."""
+    """Returns the next chunk as a server-sent event; b"" at the end."""
     chunk = await anext(answer, None)
     return b"" if chunk is None else b"data: %b\n\n" % _json(chunk)
 
 
 def _json(answer: Any) -> bytes:
-    """Writes an answer of the package's as the JSON that an OpenAI server would have sent."""
+    """Serializes a response of the package as OpenAI's JSON."""
     if not isinstance(answer, BaseModel):
         raise MalformedResponse(f"the package answered with {type(answer).__name__}")
     return answer.model_dump_json(exclude_none=True).encode()
 
 
 async def _close(what: Any) -> None:
-    """Closes a stream or a client in whatever way it has."""
+    """Closes a stream or a client by its `aclose` or `close` method, if any."""
     close = getattr(what, "aclose", None) or getattr(what, "close", None)
     if close is None:
         return
@@ -138,5 +141,5 @@ async def _close(what: Any) -> None:
             closing = close()
             if inspect.isawaitable(closing):
                 await closing
-    except Exception:  # noqa: BLE001, S110 - there is nothing to be done about it, and nobody to be told
+    except Exception:  # noqa: BLE001, S110 - a failure to close needs no handling
         pass

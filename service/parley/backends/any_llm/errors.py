@@ -1,7 +1,7 @@
-"""What went wrong at a provider of any-llm-sdk, in the terms of the domain.
+"""Converts failures of providers of any-llm-sdk to domain errors.
 
-The package tells kinds of errors apart by their status and, where there is none, by their words. Here the status and
-what the provider said are read as an OpenAI server's; the package's word counts where they say too little.
+Status and body of the provider are classified like those of an OpenAI server. If they are not specific enough, the
+package's own exception type decides.
 """
 
 import re
@@ -25,16 +25,16 @@ from parley.core.errors import (
 
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 _MISCONFIGURED = any_llm.AuthenticationError, any_llm.MissingApiKeyError, any_llm.ModelNotFoundError
-_FIRST_REFUSAL = 300  # a redirect is one, too
+_FIRST_REFUSAL = 300  # statuses from here on are failures, redirects included
 
 
 class ProviderErrorFactory(ErrorFactory):
-    """Makes the errors of one provider. The secret never appears in any of them."""
+    """Creates the errors of one provider; its API key is redacted from each."""
 
     __slots__ = ()
 
     def from_provider(self, error: Exception, model: str, *, started: bool = False) -> ParleyError:
-        """Returns the error for what a provider's package has raised; `started`: its first token had come."""
+        """Returns the error for an exception of the package; `started`: the first token had arrived."""
         original = getattr(error, "original_exception", None) or error
         cause = self.redact(f"{type(original).__name__}: {error}")
         if started:
@@ -55,14 +55,14 @@ class ProviderErrorFactory(ErrorFactory):
             )
             return self._finer(upstream_error, error)
         body = getattr(original, "body", None)
-        if isinstance(body, dict) and (status is None or body.get("error")):  # as an event of a stream
+        if isinstance(body, dict) and (status is None or body.get("error")):  # an error event of a stream
             return self.from_event({"error": error_body}, model, started=False)
         if isinstance(status, int) or isinstance(original, SHAPE_ERRORS) or type(original) is any_llm.ProviderError:
-            return classifier.unreadable(model, cause)  # there was an answer, and the package could not read it
+            return classifier.unreadable(model, cause)  # the package could not parse a response
         return self._by_kind(error, original, model, cause)
 
     def _finer(self, upstream_error: ParleyError, error: Exception) -> ParleyError:
-        """Takes the package's word for why a request was rejected, where the provider's code does not say it."""
+        """Refines a rejection by the package's exception type if the provider's code is not specific."""
         if type(upstream_error) is not UpstreamRejected:
             return upstream_error
         kind = _rejection(error)
@@ -87,7 +87,7 @@ class ProviderErrorFactory(ErrorFactory):
         return classifier.unavailable(model, cause)
 
     def _invalid(self, error: ValidationError, model: str, cause: str) -> ParleyError:
-        """The package checks what it is asked, and what it is answered, with the same means."""
+        """Returns the error for a failed validation of the request (`CompletionParams`) or of the response."""
         if error.title != "CompletionParams":
             return classifier.unreadable(model, cause)
         first = error.errors(include_url=False, include_input=False)[0]
@@ -102,7 +102,7 @@ def _rejection(error: Exception) -> type[UpstreamRejected]:
 
 
 def _unsupported(error: Exception, original: Exception) -> str | None:
-    """Returns the parameter that the provider, or its package, does not know."""
+    """Returns the parameter that the provider or its package does not support, if any."""
     if isinstance(error, any_llm.UnsupportedParameterError):
         return error.parameter_name
     if isinstance(error, NotImplementedError):
@@ -112,7 +112,7 @@ def _unsupported(error: Exception, original: Exception) -> str | None:
 
 
 def _error_body(error: Exception, original: Exception) -> dict[str, Any]:
-    """Returns what the provider said, in the shape of OpenAI's errors."""
+    """Returns the provider's error in the format of OpenAI's errors."""
     body = getattr(original, "body", None)
     inner = body.get("error") if isinstance(body, dict) else None
     error_body = dict(inner if isinstance(inner, dict) else body) if isinstance(body, dict) else {}

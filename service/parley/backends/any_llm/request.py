@@ -1,8 +1,8 @@
-"""From a call to the arguments of any-llm-sdk, and what its packages would lose of it.
+"""Converts a call to the arguments of any-llm-sdk, and rejects fields that its packages would silently drop.
 
-Packages that speak OpenAI's API send a message as it is. All others translate it, and what they do not know is gone
-without a word: that is refused by name here. Fields of earlier answers may stay: the packages keep in `extra_content`
-what their vendor wants back, and those of another vendor mean nothing to it.
+Packages for OpenAI's API send messages unchanged. Other packages translate them and drop unknown fields; such fields
+are rejected here. Unknown fields of assistant messages are accepted: `extra_content` holds data that a vendor needs
+back, and fields of other vendors have no meaning for it.
 """
 
 import json
@@ -23,12 +23,20 @@ _KEPT = frozenset({"extra_content"})
 
 
 def arguments(call: UpstreamCall, *, stream: bool, translates: bool) -> dict[str, Any]:
-    """Returns what the package is asked; `translates` tells whether it changes the messages. Raises InvalidRequest.
+    """Returns the keyword arguments for the package.
 
-    A backend's own parameters stay in `extra_body`, which becomes part of the JSON and nothing else: as arguments they
-    could say where the call goes.
+    Vendor parameters stay in `extra_body`, which only affects the JSON body; as arguments they could redirect the call.
+
+    Args:
+        call: The call.
+        stream: Whether the answer is streamed.
+        translates: Whether the package translates the messages.
+
+    Raises:
+        InvalidRequest: If a field is invalid.
+        UnsupportedParameter: If the package would drop a field.
     """
-    # Python's own reader has integers of any size.
+    # Python's json module supports integers of any size.
     body: dict[str, Any] = json.loads(dump_bytes(openai_request.body(call, stream=stream)))
     if translates:
         _check(call.request)
@@ -40,7 +48,7 @@ def arguments(call: UpstreamCall, *, stream: bool, translates: bool) -> dict[str
 
 
 def _check(request: CreateChatCompletionRequest) -> None:
-    """Raises UnsupportedParameter for what a package that translates would lose."""
+    """Raises UnsupportedParameter for a field that a translating package would drop."""
     for path in _unknown(request, ""):
         raise unsupported(f"`{path}`", request.model, path)
     if request.tool_choice.string_value != "none":
@@ -50,7 +58,7 @@ def _check(request: CreateChatCompletionRequest) -> None:
 
 
 def _unknown(message: Any, path: str) -> Iterator[str]:
-    """Yields the paths of unknown fields, but those of assistant messages."""
+    """Yields the paths of unknown fields, except those of assistant messages."""
     if getattr(message, "extra_json", ""):
         typed = message.DESCRIPTOR.fields_by_name.keys()
         extra = json_object(message.extra_json, f"{path}extra_json")

@@ -1,1 +1,1 @@
-"""HTTP/1.1 to an upstream: connections, requests, server-sent events."""
+"""HTTP/1.1 client: connections, requests, server-sent events."""

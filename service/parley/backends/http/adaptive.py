@@ -1,4 +1,4 @@
-"""Backends that learn from a refusal, and send the same call once more."""
+"""Base class of backends that retry a rejected call once with a corrected body."""
 
 from parley.backends.deadlines import Deadlines
 from parley.backends.http.backend import HttpBackend
@@ -10,10 +10,10 @@ from parley.v1.chat_completions_pb2 import ChatCompletion
 
 
 class AdaptiveBackend(HttpBackend):
-    """Sends a call once more where its server refused it for something that the call can do without."""
+    """Retries a call once if its server rejected an optional part of the request."""
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
-        """Answers whole; see the port."""
+        """Returns the complete answer; see the port."""
         try:
             return await super().complete(call)
         except UpstreamError as error:
@@ -35,5 +35,5 @@ class AdaptiveBackend(HttpBackend):
         return self._adapt_to(error.cause, call)
 
     def _adapt_to(self, message: str, call: UpstreamCall) -> bool:
-        """Takes in why a call was refused; returns whether its next body will be another one."""
+        """Learns from the error message of a rejected call; returns whether the next body will differ."""
         raise NotImplementedError

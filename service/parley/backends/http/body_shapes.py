@@ -1,6 +1,6 @@
-"""Bodies of another shape than was asked for: JSON in answer to a stream, events in answer to a whole answer.
+"""Handles bodies of the other format: JSON in response to a streaming request, events to a non-streaming one.
 
-A body is read by what it is; its content type is not asked, as it is wrong as often.
+The first bytes determine the format; the content type is ignored because servers often set it wrong.
 """
 
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from parley.core.streaming.replay import choice_chunks
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 
 Complete = Callable[[bytes], ChatCompletion]
-"""Reads a whole answer. Raises MalformedResponse, ErrorInBody."""
+"""Parses a complete JSON response. Raises MalformedResponse, ErrorInBody."""
 
 MAX_ANSWER_SIZE = 64 * 1024 * 1024
-"""The longest JSON of an answer that is read into memory, in bytes."""
+"""Maximum size of a JSON response, in bytes."""
 
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 _JSON = (b"{", b"[")
@@ -23,11 +23,12 @@ _EVENTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
 class Reader(Protocol):
-    """Reads the stream of one answer.
+    """Parses the stream of one answer.
 
-    `started` tells that the first token has come, `ended` that there is nothing more to read: after the vendor's own
-    end, at the end of the bytes, or after an error. That is kept in `failure`, so that what came before it can still be
-    delivered.
+    Attributes:
+        started: Whether the first token has arrived.
+        ended: Whether parsing has ended: after the vendor's end marker, at the end of the bytes, or after an error.
+        failure: The error, if any; stored rather than raised so that output before it is still delivered.
     """
 
     started: bool
@@ -36,33 +37,42 @@ class Reader(Protocol):
 
     @property
     def is_complete(self) -> bool:
-        """Tells whether the answer is whole as far as it has come."""
+        """Whether the answer is complete, even if the stream has not ended."""
         ...
 
     def feed(self, data: bytes) -> ChatCompletionChunk | None:
-        """Returns what these bytes add up to; None where that is nothing. b"" is the end of the stream."""
+        """Returns the output of these bytes as one chunk, or None; b"" marks the end of the stream."""
         ...
 
 
 def are_events(data: bytes) -> bool:
-    """Tells whether a whole body is a stream of server-sent events."""
+    """Returns whether a complete body consists of server-sent events."""
     return data[:256].lstrip(_BLANK).startswith(_EVENTS)
 
 
 def accumulate(reader: Reader, data: bytes) -> ChatCompletion:
-    """Reads a whole stream of events as one answer. Raises MalformedResponse, ErrorInBody."""
+    """Parses a complete body of events as one answer.
+
+    Raises:
+        MalformedResponse: If the answer is malformed or incomplete.
+        ErrorInBody: If an event is an error.
+    """
     accumulator = CompletionAccumulator(ChatCompletion())
     for part in (data, b""):
         chunk = None if reader.ended else reader.feed(part)
         if chunk is not None:
             accumulator.add(chunk)
     if not reader.is_complete:
-        raise reader.failure or MalformedResponse("the events end without saying that the answer is whole")
+        raise reader.failure or MalformedResponse("the events ended without a finish reason or an end marker")
     return accumulator.completion()
 
 
 def reader_for(reader: Reader, data: bytes, complete: Complete) -> Reader | None:
-    """Returns what reads a body that begins with these bytes: `reader`, or a WholeReader; None: not known yet."""
+    """Returns the parser for a body that starts with `data`.
+
+    Returns:
+        `reader` for events, a CompletionReader for JSON; None if more bytes are needed.
+    """
     first = data.lstrip(_BLANK)
     if not first:
         return None
@@ -70,7 +80,7 @@ def reader_for(reader: Reader, data: bytes, complete: Complete) -> Reader | None
 
 
 class CompletionReader:
-    """Reads a whole answer that comes where a stream was expected."""
+    """Parses a JSON response to a streaming request."""
 
     def __init__(self, complete: Complete) -> None:
         self.started = False
@@ -81,7 +91,7 @@ class CompletionReader:
         self._data = bytearray()
 
     def feed(self, data: bytes) -> ChatCompletionChunk | None:
-        """Returns the answer at the end of the bytes, which is b""."""
+        """Buffers the bytes; returns the answer as one chunk at the end of the stream, b""."""
         self._data += data
         if len(self._data) > MAX_ANSWER_SIZE:
             self._fail(MalformedResponse(f"the answer is longer than {MAX_ANSWER_SIZE} bytes"))

@@ -1,4 +1,4 @@
-"""Which proxy the environment names for an address: http_proxy, https_proxy, all_proxy; no_proxy has the exceptions."""
+"""Selects the proxy for an address from the environment: http_proxy, https_proxy, all_proxy and no_proxy."""
 
 import ipaddress
 from contextlib import suppress
@@ -10,7 +10,7 @@ from parley.config import ConfigError
 
 
 def proxy_for(url: URL) -> URL | None:
-    """Returns the proxy for this address; None where there is none. Raises ConfigError for one that cannot be used."""
+    """Returns the proxy for a URL, or None. Raises ConfigError if its scheme is not HTTP or HTTPS."""
     proxies = getproxies()
     address = proxies.get(url.scheme) or proxies.get("all")
     if not address or url.host is None or _is_excepted(url.host, url.port, proxies):
@@ -18,14 +18,14 @@ def proxy_for(url: URL) -> URL | None:
     proxy = URL(address if "://" in address else f"http://{address}")
     if proxy.scheme not in {"http", "https"} or not proxy.host:
         raise ConfigError(
-            f"{url.scheme}_proxy: only http:// and https:// proxies can be used; set another, or except {url.host}"
-            " with no_proxy"
+            f"{url.scheme}_proxy: only http:// and https:// proxies are supported; set another one, or add"
+            f" {url.host} to no_proxy"
         )
     return proxy
 
 
 def _is_excepted(host: str, port: int | None, proxies: dict[str, str]) -> bool:
-    """Understands names, domains, addresses with and without a port, `*`, and networks (10.0.0.0/8)."""
+    """Returns whether no_proxy matches: a name, a domain, an address with or without port, `*`, or a CIDR network."""
     if proxy_bypass(host) or proxy_bypass(f"{host}:{port}"):
         return True
     with suppress(ValueError):

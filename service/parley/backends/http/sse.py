@@ -1,31 +1,32 @@
-"""Server-sent events, read from bytes as they come (WHATWG HTML, "Server-sent events")."""
+"""Incremental parser for server-sent events (WHATWG HTML, "Server-sent events")."""
 
 MAX_EVENT = 1024 * 1024
-"""The longest line, and the longest event, in bytes."""
+"""Maximum length of a line and of an event, in bytes."""
 
 _BOM = b"\xef\xbb\xbf"
 
 
 class EventTooLong(ValueError):
-    """A line or an event is longer than MAX_EVENT."""
+    """A line or an event exceeds MAX_EVENT."""
 
 
 class EventReader:
-    """Cuts bytes into events. Chunk boundaries may fall anywhere; lines end in LF, CRLF or CR."""
+    """Splits a byte stream into events. Chunk boundaries may be anywhere; lines end in LF, CRLF or CR."""
 
     def __init__(self) -> None:
-        self._rest: list[bytes] = []  # an unfinished line, in the pieces that it came in
+        self._rest: list[bytes] = []  # the chunks of an incomplete line
         self._rest_size = 0
-        self._after_cr = False  # an LF that comes next belongs to the CR before it
+        self._after_cr = False  # an LF at the start of the next chunk completes a CRLF
         self._first = True
         self._name = b""
         self._data: list[bytes] = []
         self._data_size = 0
 
     def feed(self, data: bytes) -> list[tuple[bytes, bytes]]:
-        """Returns the events that these bytes complete, each as (name, data); the name is mostly empty.
+        """Returns the events that these bytes complete, as (name, data); the name is empty for most vendors.
 
-        Raises EventTooLong.
+        Raises:
+            EventTooLong: If a line or an event exceeds MAX_EVENT.
         """
         if self._after_cr and data:
             self._after_cr = False
@@ -46,7 +47,7 @@ class EventReader:
         return self._events(lines)
 
     def end(self) -> list[tuple[bytes, bytes]]:
-        """Returns what the end of the stream completes: servers are known to leave out the last empty line."""
+        """Returns the event that the end of the stream completes: some servers omit the last blank line."""
         return self.feed(b"\n\n")
 
     def _keep(self, piece: bytes) -> None:
@@ -75,7 +76,7 @@ class EventReader:
         return events
 
     def _field(self, line: bytes) -> None:
-        """Reads a line in one of its rarer forms; comments and fields that mean nothing here are passed over."""
+        """Parses a line other than `data: …`; comments and other fields are ignored."""
         name, _, value = line.partition(b":")
         if name == b"data":
             self._add(value.removeprefix(b" "))

@@ -1,1 +1,1 @@
-"""The embedded model: a llama.cpp server."""
+"""The embedded model, served by llama.cpp."""

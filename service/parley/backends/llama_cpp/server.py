@@ -1,8 +1,8 @@
-"""The process of the embedded model: `python -m parley.backends.llama_cpp.server --socket … --model … …`.
+"""Server process of the embedded model: `python -m parley.backends.llama_cpp.server --socket … --model … …`.
 
-Prints one line once the model is loaded, and has written beside the socket, into a file that ends in `.json`, what the
-model's chat template can do, and how many requests and choices (`slots`) the server answers at a time. A SIGTERM, a
-SIGINT or the end of its parent ends it at once: nothing is kept.
+After the model is loaded, the server writes a JSON file beside the socket, with the capabilities of the model's chat
+template and the number of concurrent requests and choices (`slots`), and prints one line. SIGTERM, SIGINT and the exit
+of its parent terminate it immediately.
 """
 
 import argparse
@@ -22,7 +22,7 @@ _POLL_SECONDS = 0.5
 
 
 def main() -> None:
-    """Serves until a signal comes or the parent is gone."""
+    """Serves until a signal arrives or the parent exits."""
     arguments = _arguments()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _end_with(arguments.parent)
@@ -51,7 +51,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _end_with(parent: int) -> None:
-    """Ends this process when its parent ends: at once on Linux, elsewhere within the poll of `main`."""
+    """Ends this process when its parent exits: immediately on Linux, elsewhere by the poll in `main`."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
@@ -59,7 +59,7 @@ def _end_with(parent: int) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> object:
-    """Loads the model and starts the server in threads of this process. Returns what keeps it alive."""
+    """Loads the model and starts the server in threads; the server runs as long as the returned object exists."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -69,7 +69,7 @@ def _serve(arguments: argparse.Namespace) -> object:
     params.n_parallel = arguments.slots
     for threads in (params.cpuparams, params.cpuparams_batch):
         threads.n_threads = arguments.threads
-        threads.poll = 0  # threads that wait by spinning made it 10 times slower beside any other load
+        threads.poll = 0  # with busy-waiting threads the server is 10 times slower under other load
     params.cache_ram_mib = _PROMPT_CACHE_MIB
     params.ui = False
     params.verbosity = 0
@@ -77,7 +77,7 @@ def _serve(arguments: argparse.Namespace) -> object:
 
 
 def _abilities(path: Path) -> dict[str, object]:
-    """Asks the server what the model's chat template can do."""
+    """Requests the capabilities of the model's chat template from the server."""
     connection = http.client.HTTPConnection("localhost")
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.connect(str(path))

@@ -1,1 +1,1 @@
-"""OpenAI's chat completions, and any server that speaks them."""
+"""OpenAI's chat completions API and compatible servers."""

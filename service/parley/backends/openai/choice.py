@@ -1,16 +1,17 @@
-"""One choice of an answer in OpenAI's JSON: whole messages and deltas are read by the same code.
+"""Parses one choice in OpenAI's JSON; complete messages and deltas share the same code.
 
-Servers differ in where they put what. Text may be a string, a list of parts, or nested lists; reasoning has two names;
-the finish reason may stand in every chunk; ids and names of tool calls come in many ways. What carries the answer must
-be right, else TypeError or Malformed is raised. What decorates it is repaired or left out.
+Servers differ: text may be a string, a list of parts or nested lists; reasoning has two names; the finish reason may
+be in every chunk; ids and names of tool calls vary. Malformed output raises TypeError or MalformedResponse. Malformed
+optional data is repaired or omitted.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
 from parley.backends.errors.classifier import ErrorInBody, MalformedResponse
+from parley.backends.openai.content import REFERENCE, texts
 from parley.backends.openai.logprobs import logprobs
 from parley.backends.openai.reasoning_details import DETAILS, DetailsReader
 from parley.backends.parsing import finish_reasons
@@ -36,49 +37,31 @@ KNOWN_OF_MESSAGE = TEXT_ONLY | {
 _KNOWN_AUDIO = frozenset({"id", "expires_at", "data", "transcript"})
 USUAL = frozenset({"index", "delta", "message", "finish_reason", "logprobs"})
 _KNOWN_OF_CHOICE = USUAL | {"error", "usage"}
-_REFERENCE = "annotation"
-
-# What the parts of a content are: the kind of text, and the members that may hold it. (OpenAI, Responses and chat
-# completions; Mistral, reasoning; Anthropic, as proxies pass it on.)
-_PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "text": (CONTENT, ("text", "content")),
-    "output_text": (CONTENT, ("text", "content")),
-    "input_text": (CONTENT, ("text", "content")),
-    "thinking": (REASONING, ("thinking", "text", "content")),
-    "reasoning": (REASONING, ("reasoning", "text", "content", "summary")),
-    "reasoning_text": (REASONING, ("text", "content")),
-    "reasoning_content": (REASONING, ("reasoning_content", "text", "content")),
-    "summary_text": (REASONING, ("text", "content")),
-    "refusal": (REFUSAL, ("refusal", "text", "content")),
-}
 
 
 @dataclass(slots=True)
 class ExpectedAnswer:
-    """What a call lets its answer be.
-
-    Args:
-        request: What was sent.
-        delivered: What the caller has got of the answer already.
-        may_be_empty: Whether an answer may end well without any output.
-        on_reasoning: Is called with the server's name for reasoning, once there is some.
-        left_out: Members of the answer that are not for the caller.
-    """
+    """Properties of a call that affect the parsing of its answer."""
 
     request: CreateChatCompletionRequest
+    """The request."""
     delivered: str = ""
+    """The part of the answer that the caller already has; a repetition of it is removed."""
     may_be_empty: bool = False
+    """Whether an answer without output is valid."""
     on_reasoning: Callable[[str], None] | None = None
+    """Called with the server's field name for reasoning when the first reasoning of a choice arrives."""
     left_out: AbstractSet[str] = frozenset()
+    """Unknown fields of the response that are not forwarded to the caller."""
 
     @property
     def n(self) -> int:
-        """How many choices the answer has."""
+        """The number of requested choices."""
         return self.request.n or 1
 
     @property
     def names(self) -> AbstractSet[str]:
-        """The names of the tools that are offered."""
+        """The names of the tools and functions in the request."""
         names = [function.name for function in self.request.functions]
         return frozenset(names).union(tool.function.name or tool.custom.name for tool in self.request.tools)
 
@@ -89,19 +72,26 @@ def expected(
     on_reasoning: Callable[[str], None] | None = None,
     left_out: AbstractSet[str] = frozenset(),
 ) -> ExpectedAnswer:
-    """Returns what a call lets its answer be: an empty one where it may stop at once, or has been said already."""
+    """Creates the expectation of a call; an empty answer is valid for a continuation and with `stop`.
+
+    Args:
+        call: The call.
+        delivered: See ExpectedAnswer.
+        on_reasoning: See ExpectedAnswer.
+        left_out: See ExpectedAnswer.
+    """
     may_be_empty = call.is_continuation or call.request.HasField("stop")
     return ExpectedAnswer(call.request, delivered, may_be_empty, on_reasoning, left_out)
 
 
 class ChoiceReader:
-    """Reads one choice, from one message or from many deltas."""
+    """Parses one choice, from one message or from many deltas."""
 
     def __init__(self, index: int, expected_answer: ExpectedAnswer) -> None:
         self.has_output = False
         self.has_failed = False
-        self.reason: str | None = None  # in the vendor's words
-        self.continued = False  # said more after it had given its reason
+        self.reason: str | None = None  # the vendor's finish reason, normalized
+        self.continued = False  # whether output followed the finish reason
         self.pieces = DeltaBuffer(
             index, PrefixStripper(expected_answer.delivered) if expected_answer.delivered else None
         )
@@ -115,7 +105,12 @@ class ChoiceReader:
         self._nulls_of_choice: set[str] = set()
 
     def read(self, choice: Mapping[str, Any], source: Source, *path: str | int) -> None:
-        """Reads a choice of a whole answer, or what a chunk adds to one. Raises ErrorInBody, MalformedResponse."""
+        """Parses a choice of a complete response or of a chunk, at `path` in `source`.
+
+        Raises:
+            ErrorInBody: If the choice holds an error.
+            MalformedResponse: If the choice ended with a failure.
+        """
         name = "delta" if choice.get("delta") is not None else "message"
         message = choice.get(name)
         if message:
@@ -128,21 +123,21 @@ class ChoiceReader:
             self._record_reason(choice["finish_reason"])
 
     def add_text(self, text: str) -> None:
-        """Adds text of a delta that has nothing else."""
+        """Fast path: adds the text of a delta without other fields."""
         self._record_output()
         self.pieces.text(CONTENT, text)
 
     def has_finished(self, *, done: bool) -> bool:
-        """Tells whether the choice has ended; `done` says that the whole answer has.
+        """Returns whether the choice has finished successfully; `done`: the whole answer has ended.
 
-        A reason behind which more was said was no end: only the end of the whole answer is one then.
+        A finish reason that is followed by output is ignored; the choice then finishes with the whole answer.
         """
         if self.has_failed:
             return False
         return done or (self.reason is not None and not self.continued)
 
     def finish_reason(self) -> str:
-        """Returns why the choice ended, in OpenAI's words. Raises MalformedResponse for no good reason."""
+        """Returns OpenAI's finish reason. Raises MalformedResponse if the vendor's reason is not known as a success."""
         call_reason = finish_reasons.TOOL_CALLS if self._calls else finish_reasons.STOP
         call_reason = finish_reasons.FUNCTION_CALL if self._function else call_reason
         if self.reason is None:
@@ -153,17 +148,17 @@ class ChoiceReader:
         return reason
 
     def end(self) -> None:
-        """Ends the choice well: what was held back comes, and the reason. Raises MalformedResponse."""
+        """Finishes the choice: flushes held-back output and adds the finish reason. Raises MalformedResponse."""
         reason = self.finish_reason()
         self._drain_calls()
         self.pieces.finish(reason)
 
     def drain(self) -> list[ChunkChoice]:
-        """Returns what the choice says, since the last time."""
+        """Returns the deltas since the last call."""
         return self.pieces.drain()
 
     def _add(self, message: Mapping[str, Any], source: Source, *path: str | int) -> None:
-        """Adds a message or a delta. Nearly all deltas have content and nothing else."""
+        """Adds a message or a delta. The first branch is the fast path: almost all deltas have content only."""
         content = message.get("content")
         if content.__class__ is str and message.keys() <= TEXT_ONLY:
             if content:
@@ -185,7 +180,7 @@ class ChoiceReader:
             self._add_text(message["refusal"], REFUSAL, source, *path, "refusal")
 
     def _add_reasoning(self, message: Mapping[str, Any], source: Source, *path: str | int) -> None:
-        """Adds reasoning; the details count only where no other field of the choice has it."""
+        """Adds reasoning; `reasoning_details` is used only if no other field of the choice has any."""
         field = "reasoning_content" if message.get("reasoning_content") else "reasoning"
         reasoning = message.get(field)
         if self._details is not None and message.get(DETAILS) and not reasoning:
@@ -199,11 +194,11 @@ class ChoiceReader:
                 self._on_reasoning = None
 
     def _add_text(self, data: Any, kind: str, source: Source, *path: str | int) -> None:
-        for found, text, at in _texts(data, kind, path):
+        for found, text, at in texts(data, kind, path):
             if not text:
                 continue
             self._record_output()
-            if found is not _REFERENCE:
+            if found is not REFERENCE:
                 self.pieces.text(found, text)
             else:
                 self._add_annotations([source.at(*at)])
@@ -211,7 +206,7 @@ class ChoiceReader:
     def _add_calls(self, message: Mapping[str, Any], source: Source, *path: str | int) -> None:
         calls = message.get("tool_calls") or ()
         if isinstance(calls, dict):
-            raise TypeError("tool_calls is no list")
+            raise TypeError("tool_calls is not a list")
         for place, data in enumerate(calls):
             self._record_output()
             for fragment in self._calls.add(Fragment(data, source, *path, "tool_calls", place)):
@@ -238,14 +233,14 @@ class ChoiceReader:
             self.pieces.delta(Delta(audio=audio(message["audio"], source, *path, "audio")))
 
     def _add_annotations(self, data: list[Any]) -> None:
-        """Adds annotations as text, which keeps their numbers and the order of their keys, and as Structs."""
+        """Adds annotations as Structs, and as JSON text, which keeps numbers and key order exact."""
         kept = [item for item in data if isinstance(item, dict) and not is_deep(item, DEEPEST_TEXT)]
         if kept:
             structs = [made for made in map(struct, kept) if made is not None]
             self.pieces.delta(Delta(annotations=structs, extra_json=extra_fields.dumps({"annotations": kept})))
 
     def _add_unknown(self, fields: dict[str, Any], mark: int) -> None:
-        """Adds members of a message that Parley does not know; a list or an object may be the output, as images are."""
+        """Adds unknown fields of a message; a list or an object counts as output, for example `images`."""
         if any(isinstance(value, list | dict) and value for value in fields.values()):
             self._record_output()
         self.pieces.unknown(fields, mark)
@@ -276,7 +271,7 @@ class ChoiceReader:
 
 
 def _without_repeated(fields: dict[str, Any], nulls: set[str]) -> dict[str, Any]:
-    """Leaves out the nulls that have come before: some servers have the same ones in each delta."""
+    """Drops null fields that were seen before: some servers repeat them in each delta."""
     if None not in fields.values():
         return fields
     new = {name: value for name, value in fields.items() if value is not None or name not in nulls}
@@ -284,29 +279,8 @@ def _without_repeated(fields: dict[str, Any], nulls: set[str]) -> dict[str, Any]
     return new
 
 
-_Path = tuple[str | int, ...]
-
-
-def _texts(data: Any, kind: str, path: _Path) -> Iterator[tuple[str, Any, _Path]]:
-    """Yields the texts of a content in order, with their kinds and paths; what is no text is a reference, an object."""
-    if isinstance(data, str):
-        yield kind, data, path
-    elif isinstance(data, list):
-        for place, item in enumerate(data):
-            yield from _texts(item, kind, (*path, place))
-    elif isinstance(data, dict):
-        inner, names = _PARTS.get(data.get("type") or "text", ("", ()))
-        found = next((name for name in names if data.get(name)), None)
-        if not inner:
-            yield _REFERENCE, data, path
-        elif found is not None:
-            yield from _texts(data[found], kind if inner is CONTENT else inner, (*path, found))
-    elif data is not None:
-        raise TypeError(f"a text is of the type {type(data).__name__}")
-
-
 def audio(data: Mapping[str, Any], source: Source, *path: str | int) -> Audio:
-    """Reads spoken output, or a piece of it, the object at a path of `source`."""
+    """Parses audio output, or a part of it, at `path` in `source`."""
     fields = source.unknown(data, _KNOWN_AUDIO, *path)
     return Audio(
         id=text_or_none(data.get("id")) or "",

@@ -26,24 +26,27 @@ from parley.v1.chat_completions_pb2 import (
 )
 
 _SERVICE = DESCRIPTOR.services_by_name["ChatCompletions"].full_name
-_MAX_BUFFERED = 1024 * 1024  # bytes of a stream that are kept for a reader who is slower than the network
+_MAX_BUFFERED = 1024 * 1024  # bytes of a stream that are buffered for a slow consumer
 _OPTIONS = (
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-    ("grpc.max_metadata_size", 16384),  # errors travel in metadata; what is larger would end the whole connection
+    ("grpc.max_metadata_size", 16384),  # errors are sent in metadata; exceeding the limit would close the connection
     ("grpc.absolute_max_metadata_size", 24576),
-    ("grpc.compression_enabled_algorithms_bitset", 1),  # none: what a message unpacks to would not be bounded
+    ("grpc.compression_enabled_algorithms_bitset", 1),  # none: decompressed messages have no size limit
     ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
-    ("grpc.service_config_disable_resolution", 1),  # nobody's DNS records say how to repeat calls
-    ("grpc.initial_reconnect_backoff_ms", 100),  # gRPC's own go up to 2 minutes, and calls fail meanwhile
+    ("grpc.service_config_disable_resolution", 1),  # DNS records must not configure retries
+    ("grpc.initial_reconnect_backoff_ms", 100),  # calls fail during the backoff; gRPC's default is up to 2 minutes
     ("grpc.max_reconnect_backoff_ms", 2000),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.use_local_subchannel_pool", 1),  # two backends at one address share nothing, and closing one closes it
+    (
+        "grpc.use_local_subchannel_pool",
+        1,
+    ),  # backends at one address share no connection, so that closing one has no effect on the other
     ("grpc.primary_user_agent", "parley"),
 )
-_UNHEALTHY = "The backend does not say that it is well"
+_UNHEALTHY = "The health check of the backend failed"
 _NOT_SENT: tuple[Literal["session_id", "stream", "metadata", "continue_final_message"], ...] = (
     "session_id",
     "stream",
@@ -63,11 +66,19 @@ _UNSETTLED = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING
 
 
 class Parley:
-    """A backend at `target`, an address as gRPC names it; it must be made where an event loop runs.
+    """A backend that is another Parley.
 
-    `tls` checks the server's certificate, against the authorities in the file `ca` or the system's. Raises ConfigError
-    for a file that cannot be read. Nothing of a call is kept on the other side: it is asked with `store: false`,
-    without the session and without `metadata`, which label what is kept.
+    Calls are sent with `store: false`, without session and without `metadata`, so the other side stores nothing. The
+    constructor requires a running event loop.
+
+    Args:
+        target: Address in gRPC's syntax.
+        api_key: Sent as a bearer token.
+        tls: Whether to use TLS; the server's certificate is verified.
+        ca: PEM file of certificate authorities; default: the system's.
+
+    Raises:
+        ConfigError: If `ca` cannot be read.
     """
 
     can_continue = True
@@ -79,14 +90,14 @@ class Parley:
             self._channel = grpc.aio.insecure_channel(target, _OPTIONS)
         self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
         self._errors = RpcErrorFactory(api_key)
-        # Answers come as bytes: gRPC itself would make nothing of those that cannot be read.
+        # Responses are deserialized here: gRPC would turn a decode error into None.
         self._create: _Whole = self._channel.unary_unary(f"/{_SERVICE}/CreateChatCompletion")
         self._stream: _Streamed = self._channel.unary_stream(f"/{_SERVICE}/StreamChatCompletion")
         self._check: _Whole = self._channel.unary_unary("/grpc.health.v1.Health/Check")
         self._connecting: asyncio.Task[None] | None = None
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
-        """Answers whole; see the port."""
+        """Returns the complete answer; see the port."""
         deadlines = Deadlines(call)
         await self._connected(deadlines)
         rpc = self._create(_request(call, stream=False), timeout=deadlines.remaining(), metadata=self._metadata)
@@ -98,7 +109,7 @@ class Parley:
             raise classifier.unreadable(call.request.model, f"DecodeError: {error}") from None
 
     async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
-        """Answers in chunks; see the port."""
+        """Yields the answer in chunks; see the port."""
         deadlines = Deadlines(call)
         await self._connected(deadlines)
         answer = _StreamState()
@@ -124,7 +135,7 @@ class Parley:
             raise classifier.broken(call.request.model, "the stream ended without a finish_reason for every choice")
 
     async def check(self) -> None:
-        """Asks the server how it is; see the port."""
+        """Runs gRPC's health check; see the port."""
         request = health_pb2.HealthCheckRequest(service=_SERVICE)
         try:
             data = await self._check(request.SerializeToString(), metadata=self._metadata)
@@ -142,7 +153,7 @@ class Parley:
         await self._channel.close()
 
     async def _connected(self, deadlines: Deadlines) -> None:
-        """Waits until a connection is made or refused; where it is refused the call itself fails, at once."""
+        """Waits until the channel is connected or has failed; in the latter case the call fails immediately."""
         if self._channel.get_state(try_to_connect=True) not in _UNSETTLED:
             return
         if self._connecting is None or self._connecting.done():
@@ -159,9 +170,9 @@ class Parley:
 
 
 class _MessageBuffer:
-    """Takes a stream's messages off the network as they come, up to a bound in bytes.
+    """Receives the messages of a stream in the background, up to `_MAX_BUFFERED` bytes.
 
-    What is left unread when a connection is cut, gRPC forgets.
+    gRPC discards unread messages when the connection breaks; buffered ones are still delivered.
     """
 
     def __init__(self, rpc: Any) -> None:
@@ -173,9 +184,14 @@ class _MessageBuffer:
         self._receiver = asyncio.create_task(self._receive())
 
     async def next(self, until: float) -> bytes | None:
-        """Returns the next message, waiting until that time of the loop's clock; None at the end.
+        """Returns the next message; None at the end of the stream.
 
-        Raises TimeoutError, and AioRpcError where the stream did not end well.
+        Args:
+            until: Deadline, as a time of the event loop's clock.
+
+        Raises:
+            TimeoutError: If no message arrives before the deadline.
+            AioRpcError: If the stream ended with an error.
         """
         if self._messages.empty():
             async with asyncio.timeout_at(until):
@@ -189,7 +205,7 @@ class _MessageBuffer:
         return data
 
     def close(self) -> None:
-        """Cancels the call, if it still runs."""
+        """Cancels the call if it has not ended."""
         self._rpc.cancel()
         self._receiver.cancel()
 
@@ -208,7 +224,7 @@ class _MessageBuffer:
 
 
 class _StreamState:
-    """Reads the chunks of one answer, and knows whether its end has come."""
+    """Parses the chunks of one answer, and tracks whether it is complete."""
 
     def __init__(self) -> None:
         self._started: set[int] = set()
@@ -216,11 +232,11 @@ class _StreamState:
 
     @property
     def is_complete(self) -> bool:
-        """Tells whether every choice was finished."""
+        """Whether every choice has a finish reason."""
         return bool(self._started) and self._started == self._finished
 
     def read(self, data: bytes) -> ChatCompletionChunk:
-        """Returns a chunk, without what is the core's to set. Raises DecodeError."""
+        """Parses a chunk and clears the fields that the core sets. Raises DecodeError."""
         chunk = ChatCompletionChunk.FromString(data)
         _forget_names(chunk)
         chunk.ClearField("sequence")
@@ -237,7 +253,7 @@ def _error_text(error: Exception) -> str:
 
 
 def _request(call: UpstreamCall, *, stream: bool) -> bytes:
-    """Returns the request as it goes to the other side."""
+    """Returns the serialized request to send."""
     request = CreateChatCompletionRequest()
     request.CopyFrom(call.request)
     for name in _NOT_SENT:
@@ -253,7 +269,7 @@ def _request(call: UpstreamCall, *, stream: bool) -> bytes:
 
 
 def _completion(data: bytes) -> ChatCompletion:
-    """Reads a whole answer. Raises DecodeError."""
+    """Parses a complete response. Raises DecodeError."""
     completion = ChatCompletion.FromString(data)
     if not completion.choices:
         raise DecodeError("the answer has no choices")
@@ -268,7 +284,7 @@ def _forget_names(answer: ChatCompletion | ChatCompletionChunk) -> None:
 
 
 def _authorities(ca: Path | None) -> bytes | None:
-    """Returns the certificates that sign the server's. None: gRPC's own list, where the system has none."""
+    """Returns the PEM certificates of the authorities; None selects gRPC's own list if the system has none."""
     path = ca or ssl.get_default_verify_paths().cafile
     try:
         return Path(path).read_bytes() if path else None

@@ -1,7 +1,7 @@
-"""What went wrong at another Parley, in the terms of the domain.
+"""Converts failures of another Parley to domain errors.
 
-Its failures name their reason (google.rpc.ErrorInfo of the domain `parley`), and most become here what they were there.
-A failure without a reason is gRPC's own, or of some server in between; its status is read as the nearest reason.
+Its errors carry a reason (google.rpc.ErrorInfo of the domain `parley`), which usually maps to the same error here. An
+error without a reason comes from gRPC itself or from an intermediary; its status maps to the nearest reason.
 """
 
 from dataclasses import dataclass
@@ -42,9 +42,9 @@ _REASONS: dict[ErrorReason.ValueType, Classification] = {
     reasons.ERROR_REASON_SESSION_BUSY: Classification(Kind.UNAVAILABLE, is_suspect=True),
     reasons.ERROR_REASON_IDEMPOTENCY_KEY_IN_USE: Classification(Kind.UNAVAILABLE, is_suspect=True),
 }
-"""What the other side's reasons stand for; protos/parley/v1/error_reason.proto."""
+"""Classification of each reason in protos/parley/v1/error_reason.proto."""
 _CUT = frozenset({reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE, reasons.ERROR_REASON_INTERNAL})
-"""What gRPC's own statuses are read as that may end an answer in its middle."""
+"""Inferred reasons of the statuses with which gRPC may end a partially received response."""
 _UNLISTED = Classification(Kind.UNRECOGNIZED, is_suspect=True)
 
 _NEAREST: dict[grpc.StatusCode, ErrorReason.ValueType] = {
@@ -64,8 +64,8 @@ _NEAREST: dict[grpc.StatusCode, ErrorReason.ValueType] = {
     grpc.StatusCode.ABORTED: reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE,
     grpc.StatusCode.CANCELLED: reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE,
 }
-"""The reason that is nearest to a status of gRPC's own; what is not listed has none."""
-# gRPC has no status of its own for these; it says so in its details.
+"""The nearest reason of each gRPC status; other statuses have none."""
+# gRPC has no distinct status for these; only the details identify them.
 _BAD_TLS = ("SSL_ERROR_SSL", "verification check failed")
 _RESPONSE_TOO_LARGE = "CLIENT: Received message larger than max"
 _REQUEST_TOO_LARGE = "SERVER: Received message larger than max"
@@ -74,14 +74,14 @@ _KNOWN = frozenset(ErrorReason.keys())
 
 
 class RpcErrorFactory(ErrorFactory):
-    """Makes the errors of one backend that is called over gRPC. The secret never appears in any of them."""
+    """Creates the errors of one gRPC backend; its API key is redacted from each."""
 
     __slots__ = ()
 
     def from_call(
         self, error: grpc.aio.AioRpcError, call: UpstreamCall, deadlines: Deadlines, *, started: bool = False
     ) -> ParleyError:
-        """Returns the error for a call that ended with a status; `started` says that its first token had come."""
+        """Returns the error for a failed call; `started`: the first token had arrived."""
         failed_status = _read_status(error)
         status = (
             error.code().name
@@ -114,25 +114,33 @@ class RpcErrorFactory(ErrorFactory):
     def _unsupported(self, failed_status: "_FailedStatus", call: UpstreamCall, cause: str) -> ParleyError:
         message, param = self._message_for_caller(failed_status, call), self._safe_token(failed_status.param)
         if call.is_continuation and param == "continue_final_message":
-            return UpstreamRejected(message, param=param, cause=cause)  # no caller's wish: routing asks from scratch
+            return UpstreamRejected(
+                message, param=param, cause=cause
+            )  # set by Parley, not by the caller: routing sends the original request
         return UnsupportedParameter(message, param=param, cause=cause)
 
     def _message_for_caller(self, failed_status: "_FailedStatus", call: UpstreamCall) -> str:
-        """Returns the other side's words, with the name of the model that our caller knows."""
+        """Returns the upstream's message with the caller's name for the model."""
         model = call.request.model
         return self.message_for_caller(failed_status.message.replace(f'"{call.model}"', f'"{model}"'), model)
 
 
 @dataclass(slots=True)
 class _FailedStatus:
-    """What a failed call says. `is_inferred`: it names no reason, this one is only the nearest to its status."""
+    """Status and details of a failed call."""
 
     message: str
+    """Details of the gRPC status."""
     reason: ErrorReason.ValueType
+    """The reason in ErrorInfo, or the nearest reason to the status."""
     is_inferred: bool = True
+    """Whether the reason was derived from the status."""
     param: str | None = None
+    """Path of the rejected field."""
     upstream_code: str | None = None
+    """Error code of the other side's upstream."""
     retry_after: float | None = None
+    """Seconds to wait."""
 
 
 def _read_status(error: grpc.aio.AioRpcError) -> _FailedStatus:
@@ -149,7 +157,7 @@ def _read_status(error: grpc.aio.AioRpcError) -> _FailedStatus:
 
 
 def _read_details(failed_status: _FailedStatus, details: object) -> None:
-    """Adds what a google.rpc.Status tells; one that cannot be read tells nothing."""
+    """Adds the details of a google.rpc.Status; a malformed one is ignored."""
     try:
         status = status_pb2.Status.FromString(details) if isinstance(details, bytes) else status_pb2.Status()
         for detail in status.details:
@@ -167,6 +175,6 @@ def _read_info(failed_status: _FailedStatus, info: error_details_pb2.ErrorInfo) 
     failed_status.param = info.metadata.get("param")
     failed_status.upstream_code = info.metadata.get("upstream_code")
     name = _PREFIX + info.reason
-    if name in _KNOWN:  # a newer Parley may know more of them
+    if name in _KNOWN:  # a newer Parley may have further reasons
         failed_status.reason = ErrorReason.Value(name)
         failed_status.is_inferred = False

@@ -1,4 +1,4 @@
-"""Unknown fields of another Parley's answers: inside the service they are text alone, `extra_json`."""
+"""Moves unknown fields of another Parley's responses from `extra` to `extra_json`, the form used in the service."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _JSON = (Struct, Value, ListValue)
 
 
 def as_text(message: Message) -> None:
-    """Puts `extra` of a message, and of every message in it, into `extra_json`, unless that is set already."""
+    """Moves `extra` of a message and its submessages to `extra_json`, unless that is already set."""
     for field, value in message.ListFields():
         if field.name == "extra":
             _move(message, value)
@@ -24,7 +24,7 @@ def as_text(message: Message) -> None:
 
 
 def chunk_as_text(chunk: ChatCompletionChunk) -> None:
-    """Does the same for a chunk; nearly all of them are text and nothing else."""
+    """Does the same for a chunk, with a fast path for chunks of text only."""
     if len(chunk.choices) != 1 or chunk.HasField("usage") or chunk.HasField("extra"):
         as_text(chunk)
         return
