@@ -1,1 +1,1 @@
-"""Streamed answers: their shape, joining them into whole answers, and joining streams that broke off."""
+"""Streamed answers: shape, accumulation into completions, and stitching after a failure."""

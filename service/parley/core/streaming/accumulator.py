@@ -1,7 +1,7 @@
-"""A streamed answer, joined into the whole that it makes.
+"""Accumulation of the chunks of a stream into a completion.
 
-Fields that Parley does not know are joined as `extra_fields.merge` says: arrays are appended, objects merged, other
-values replaced by later ones. Text in them is not concatenated: no vendor documents that.
+Unknown fields are merged by `extra_fields.merge`: arrays are appended, objects are merged, other values are replaced by
+later ones. Text in them is not concatenated, as no vendor documents that.
 """
 
 from typing import Any
@@ -25,12 +25,17 @@ from parley.v1.message_pb2 import (
     Usage,
 )
 
-MAX_SIZE = 64 * 1024 * 1024  # bytes of an answer; a backend's whole answers have the same bound
+MAX_SIZE = 64 * 1024 * 1024  # bytes of chunks; whole answers of backends have the same limit
 _TEXTS = ("content", "refusal", "reasoning_content")
 
 
 class CompletionAccumulator:
-    """Joins the chunks of a stream into `answer`, which is stamped and still empty; up to `max_size` bytes of them."""
+    """Accumulates the chunks of a stream.
+
+    Args:
+        answer: The completion to fill: without choices, and stamped if the caller receives it.
+        max_size: The largest total size of the chunks, in bytes of protobuf.
+    """
 
     def __init__(self, answer: ChatCompletion, max_size: int = MAX_SIZE) -> None:
         self._answer = answer
@@ -39,7 +44,7 @@ class CompletionAccumulator:
         self._choices: dict[int, ChoiceAccumulator] = {}
 
     def add(self, chunk: ChatCompletionChunk) -> None:
-        """Takes in a chunk that is not shaped yet. Raises StreamBroken where the answer becomes too large."""
+        """Adds a chunk of a backend, before StreamShaper. Raises StreamBroken if the answer exceeds `max_size`."""
         self._size += chunk.ByteSize()
         if self._size > self._max_size:
             bound = f"{self._max_size // (1024 * 1024)} MiB"
@@ -60,7 +65,7 @@ class CompletionAccumulator:
         _merge_extra(self._answer, chunk)
 
     def completion(self) -> ChatCompletion:
-        """Returns what has been said so far, of all choices."""
+        """Returns the answer so far."""
         del self._answer.choices[:]
         for index, accumulator in sorted(self._choices.items()):
             self._answer.choices.append(accumulator.choice(index))
@@ -68,7 +73,7 @@ class CompletionAccumulator:
 
 
 class ChoiceAccumulator:
-    """Joins what is said of one choice."""
+    """Accumulates the deltas of one choice."""
 
     def __init__(self) -> None:
         self._choice = Choice(message=Message(role="assistant"))
@@ -76,7 +81,7 @@ class ChoiceAccumulator:
         self._calls: dict[int, ToolCall] = {}
 
     def add(self, choice: ChunkChoice) -> None:
-        """Adds a piece."""
+        """Adds a chunk of the choice."""
         delta = choice.delta
         if delta.content:
             self._texts["content"].append(delta.content)
@@ -86,9 +91,9 @@ class ChoiceAccumulator:
             merge_logprobs(self._choice.logprobs, choice.logprobs)
         _merge_extra(self._choice, choice)
         if len(delta.ListFields()) > delta.HasField("content"):
-            self._add_rare(delta)
+            self._add_other_fields(delta)
 
-    def _add_rare(self, delta: Delta) -> None:
+    def _add_other_fields(self, delta: Delta) -> None:
         for name in ("refusal", "reasoning_content"):
             if delta.HasField(name):
                 self._texts[name].append(getattr(delta, name))
@@ -99,11 +104,11 @@ class ChoiceAccumulator:
             merge_audio(message.audio, delta.audio)
         message.annotations.extend(delta.annotations)
         _merge_extra(message, delta)
-        for piece in delta.tool_calls:
-            _merge_call(self._calls.setdefault(piece.index, ToolCall(type="function")), piece)
+        for call in delta.tool_calls:
+            _merge_call(self._calls.setdefault(call.index, ToolCall(type="function")), call)
 
     def choice(self, index: int) -> Choice:
-        """Returns what has been said so far."""
+        """Returns the choice so far."""
         choice = Choice()
         choice.CopyFrom(self._choice)
         choice.index = index
@@ -120,7 +125,7 @@ class ChoiceAccumulator:
 
 
 def _set_no_content(message: Message) -> None:
-    """Sets the content of an answer without text: null beside what stands in its place, else empty."""
+    """Sets the content of a finished choice without text: null beside calls, a refusal or audio, else empty."""
     if message.tool_calls or message.HasField("function_call") or message.refusal or message.HasField("audio"):
         message.content.null_value = NULL_VALUE
     else:
@@ -134,7 +139,7 @@ def _merge_function(call: FunctionCall, delta: FunctionCallDelta) -> None:
 
 
 def merge_logprobs(logprobs: Logprobs, delta: Logprobs) -> None:
-    """Adds the probabilities of the tokens that follow."""
+    """Appends the probabilities of later tokens."""
     logprobs.content.extend(delta.content)
     logprobs.refusal.extend(delta.refusal)
     _merge_extra(logprobs, delta)
@@ -153,13 +158,13 @@ def _merge_call(call: ToolCall, delta: ToolCallDelta) -> None:
 
 
 def _merge_extra(to: Any, delta: Any) -> None:
-    """Merges the fields of a piece that Parley does not know into those of the whole."""
+    """Merges the unknown fields of a delta."""
     if delta.extra_json:
         to.extra_json = merge_text(to.extra_json, delta.extra_json)
 
 
 def merge_audio(audio: Audio, delta: Audio) -> None:
-    """Adds a piece of spoken output to what has come of it."""
+    """Appends a delta of audio output."""
     audio.id = delta.id or audio.id
     if delta.HasField("expires_at"):
         audio.expires_at = delta.expires_at
@@ -171,11 +176,11 @@ def merge_audio(audio: Audio, delta: Audio) -> None:
 
 
 def first_message(completion: ChatCompletion) -> Message | None:
-    """Returns the first choice's message, which is what a session keeps; None where nothing was said."""
+    """Returns the first choice's message, which a session stores; None for an answer with a role only."""
     message = completion.choices[0].message if completion.choices else None
     return message if message is not None and len(message.ListFields()) > 1 else None
 
 
 def reported_usage(completion: ChatCompletion) -> Usage | None:
-    """Returns what an answer cost, where the backend told."""
+    """Returns the usage that the backend reported, if any."""
     return completion.usage if completion.HasField("usage") else None

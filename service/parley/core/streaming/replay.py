@@ -1,4 +1,4 @@
-"""A whole answer, taken apart again into a stream: for those who ask for it once more."""
+"""Splitting of a completion into the chunks of a stream, for idempotent replays and for backends that do not stream."""
 
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -18,12 +18,12 @@ from parley.v1.message_pb2 import (
     ToolCallDelta,
 )
 
-_MAX_TEXT = 4096  # characters of a text in one chunk
-_MAX_TOKENS = 64  # logprobs in one chunk, each with up to twenty more
+_MAX_TEXT = 4096  # characters in one chunk
+_MAX_TOKENS = 64  # token probabilities in one chunk, each with up to 20 alternatives
 
 
 def completion_to_chunks(completion: ChatCompletion) -> Iterator[list[ChatCompletionChunk]]:
-    """Takes a stamped answer apart into the documented sequence of a stream, in chunks of a moderate size."""
+    """Splits a stamped completion into the documented sequence of chunks, each of at most 4,096 characters."""
     shaper = StreamShaper(completion)
     for choice in completion.choices:
         for chunk in choice_chunks(choice):
@@ -32,7 +32,7 @@ def completion_to_chunks(completion: ChatCompletion) -> Iterator[list[ChatComple
 
 
 def choice_chunks(choice: Choice) -> Iterator[ChunkChoice]:
-    """Takes a choice apart into deltas of one kind, of a moderate size, and its end."""
+    """Splits a choice into deltas of one kind each, and a last chunk with the finish reason."""
     message = choice.message
     for text in _cut(message.reasoning_content):
         yield _choice_chunk(choice, Delta(reasoning_content=text))
@@ -68,7 +68,7 @@ def _other_fields(message: Message) -> Delta:
 
 
 def _call_deltas(place: int, call: ToolCall) -> Iterator[ToolCallDelta]:
-    """A tool call begins with its id, type and name; the rest is pieces of its arguments."""
+    """Yields a delta with id, type and name, then deltas with arguments."""
     first = ToolCallDelta(index=place, id=call.id, type=call.type)
     _copy_extra(call, first)
     if call.HasField("custom"):
@@ -84,10 +84,10 @@ def _call_deltas(place: int, call: ToolCall) -> Iterator[ToolCallDelta]:
         yield ToolCallDelta(index=place, function=FunctionCallDelta(arguments=text))
 
 
-def _copy_extra(of: Any, to: Any) -> None:
-    """Copies the fields that Parley does not know."""
-    if of.HasField("extra_json"):
-        to.extra_json = of.extra_json
+def _copy_extra(source: Any, to: Any) -> None:
+    """Copies unknown fields."""
+    if source.HasField("extra_json"):
+        to.extra_json = source.extra_json
 
 
 def _choice_chunk(choice: Choice, delta: Delta) -> ChunkChoice:

@@ -1,10 +1,10 @@
-"""The shape of a streamed answer: what comes first, and what comes last.
+"""The documented sequence of a stream's chunks.
 
-A backend's chunks come in the backend's own way. A caller sees, for each choice: one chunk with the role, then deltas,
-then one chunk with `finish_reason` and an empty delta; at the end of all one chunk without choices that has the usage.
-Each delta is of one kind (text, reasoning, a refusal, one tool call, sound, annotations), because many clients look at
-no more than one in a chunk. The first chunk has empty content where text follows, and no content before anything else.
-All chunks share `id`, `created` and `model`, and count up in `sequence`.
+Backends send chunks of any shape. A caller receives, for each choice: one chunk with the role, deltas, and one chunk
+with `finish_reason` and an empty delta. The last chunk of the stream has no choices and has the usage. Each delta is of
+one kind (text, reasoning, a refusal, one tool call, audio, annotations), because many clients read only one per chunk.
+The first chunk has empty content if text follows, and no content before any other kind. All chunks have the same `id`,
+`created` and `model`; `sequence` counts them from 0.
 """
 
 import time
@@ -20,11 +20,15 @@ from parley.v1.message_pb2 import ChunkChoice, Delta, Usage
 
 _TEXTS = ("reasoning_content", "content", "refusal")
 _OBJECTS: tuple[Literal["function_call", "audio"], ...] = ("function_call", "audio")
-_SILENT = frozenset({"role", "extra", "extra_json"})
+_NO_OUTPUT = frozenset({"role", "extra", "extra_json"})
 
 
 class StreamShaper:
-    """Brings a backend's chunks into the documented sequence, and stamps them as `answer` is stamped."""
+    """Converts a backend's chunks to the documented sequence.
+
+    Args:
+        answer: The stamped completion; its id, time, model, session and usage go into the chunks.
+    """
 
     def __init__(self, answer: ChatCompletion) -> None:
         self._stamp = ChatCompletionChunk(
@@ -35,12 +39,12 @@ class StreamShaper:
                 setattr(self._stamp, field, getattr(answer, field))
         self._started: set[int] = set()
         self._sequence = 0
-        self._extra = answer.extra_json  # fields that Parley does not know, for the next chunk
+        self._extra = answer.extra_json  # unknown fields for the next chunk
         self._usage: Usage | None = answer.usage if answer.HasField("usage") else None
         self._moderation: Struct | None = answer.moderation if answer.HasField("moderation") else None
 
     def shape(self, chunk: ChatCompletionChunk) -> list[ChatCompletionChunk]:
-        """Returns what the caller sees for one chunk of the backend; the chunk itself may become part of it."""
+        """Returns the caller's chunks for one chunk of the backend, which may be reused and modified."""
         if self._is_text_only(chunk):
             return [self._stamped(chunk)]
         if chunk.HasField("usage"):
@@ -56,14 +60,14 @@ class StreamShaper:
         return shaped
 
     def end(self) -> ChatCompletionChunk:
-        """Returns the last chunk: no choices, the usage, and what moderation found."""
+        """Returns the last chunk, with the usage and the result of moderation."""
         last = self._stamped(ChatCompletionChunk(moderation=self._moderation, extra_json=self._extra or None))
         if self._usage is not None:
             last.usage.CopyFrom(self._usage)
         return last
 
     def _is_text_only(self, chunk: ChatCompletionChunk) -> bool:
-        """Tells whether this is more text of one choice and nothing else, as nearly every chunk is."""
+        """Reports whether a chunk has only further text of one choice, as nearly every chunk does."""
         if len(chunk.choices) != 1 or len(chunk.ListFields()) != 1:
             return False
         choice = chunk.choices[0]
@@ -72,30 +76,30 @@ class StreamShaper:
         return bool(choice.delta.content) and not choice.delta.HasField("role")
 
     def _shape_choice(self, choice: ChunkChoice) -> Iterator[ChatCompletionChunk]:
-        deltas = _of_one_kind(choice)
+        deltas = _split_by_kind(choice)
         is_end = choice.HasField("finish_reason")
         if (deltas or is_end) and choice.index not in self._started:
             self._started.add(choice.index)
-            yield self._only(choice.index, _first(deltas))
+            yield self._chunk_with(choice.index, _role_delta(deltas))
         for place, delta in enumerate(deltas):
-            is_output = self._only(choice.index, delta)
+            shaped = self._chunk_with(choice.index, delta)
             if place == 0:
-                _copy(choice, is_output.choices[0], "logprobs")
+                _copy(choice, shaped.choices[0], "logprobs")
             if place == len(deltas) - 1 and not is_end:
-                _copy(choice, is_output.choices[0], "extra_json")
-            yield is_output
+                _copy(choice, shaped.choices[0], "extra_json")
+            yield shaped
         if is_end:
-            last = self._only(choice.index, Delta())
+            last = self._chunk_with(choice.index, Delta())
             _copy(choice, last.choices[0], "finish_reason", "extra_json")
             yield last
 
-    def _only(self, index: int, delta: Delta) -> ChatCompletionChunk:
+    def _chunk_with(self, index: int, delta: Delta) -> ChatCompletionChunk:
         chunk = self._stamped(ChatCompletionChunk())
         chunk.choices.add(index=index).delta.CopyFrom(delta)
         return chunk
 
     def _add_extra(self, more: str, shaped: list[ChatCompletionChunk]) -> None:
-        """Adds fields that Parley does not know to the last chunk, or keeps them for the next one."""
+        """Adds unknown fields to the last of the chunks; without chunks, keeps them for the next one."""
         self._extra = merge_text(self._extra, more)
         if shaped:
             shaped[-1].extra_json, self._extra = self._extra, ""
@@ -107,10 +111,10 @@ class StreamShaper:
         return chunk
 
 
-def _of_one_kind(choice: ChunkChoice) -> list[Delta]:
-    """Takes the delta of a choice apart into those of one kind, in the order in which models produce them.
+def _split_by_kind(choice: ChunkChoice) -> list[Delta]:
+    """Splits the delta of a choice into deltas of one kind, in the order in which models generate them.
 
-    What is empty is left out, as the text beside a role or a finish reason, but for the probabilities of tokens.
+    An empty delta, as beside a role or a finish reason, is omitted unless it has unknown fields or token probabilities.
     """
     delta = choice.delta
     deltas = [Delta(**{kind: getattr(delta, kind)}) for kind in _TEXTS if getattr(delta, kind)]
@@ -127,8 +131,8 @@ def _of_one_kind(choice: ChunkChoice) -> list[Delta]:
     return deltas
 
 
-def _first(deltas: list[Delta]) -> Delta:
-    """Returns the delta with the role, before these."""
+def _role_delta(deltas: list[Delta]) -> Delta:
+    """Returns the delta with the role, which precedes these."""
     first = Delta(role="assistant")
     if not deltas or deltas[0].content or not deltas[0].ListFields():
         first.content = ""
@@ -146,14 +150,14 @@ def _copy(choice: ChunkChoice, to: ChunkChoice, *fields: Literal["logprobs", "fi
 
 
 def has_output(choice: ChunkChoice) -> bool:
-    """Tells whether there is a token in a backend's piece of an answer, or its end, and not only the role."""
+    """Reports whether a backend's chunk has output or a finish reason; a role and unknown fields are neither."""
     return choice.HasField("finish_reason") or any(
-        value for field, value in choice.delta.ListFields() if field.name not in _SILENT
+        value for field, value in choice.delta.ListFields() if field.name not in _NO_OUTPUT
     )
 
 
 def stamp(completion: ChatCompletion, model: str, session_id: str | None) -> None:
-    """Sets what a whole answer has from us and not from the backend."""
+    """Sets the fields of a completion that Parley assigns: id, object type, time, model and session."""
     completion.id = ids.completion_id()
     completion.object = "chat.completion"
     completion.created = int(time.time())

@@ -1,4 +1,4 @@
-"""One stream made of the streams of several attempts: what the caller gets of each, and what all of them cost."""
+"""One stream for the caller, stitched from the streams of several attempts, with their total usage."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,15 @@ from parley.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatComple
 
 
 class StitchedStream:
-    """The stream that answers `request`. `error` is the error with which it broke off at first.
+    """The stream that the caller receives.
 
     Args:
-        attempts: All attempts of the call, to which later ones are added while the stream lasts.
-        request: What is asked.
+        attempts: All attempts of the call; the retry state appends later ones.
+        request: The caller's request.
+
+    Attributes:
+        delivered: The text that the caller has received.
+        error: The first error that interrupted the stream.
     """
 
     def __init__(self, attempts: Sequence[AttemptRecord], request: CreateChatCompletionRequest) -> None:
@@ -24,10 +28,10 @@ class StitchedStream:
         self.error: ParleyError | None = None
         self._attempts = attempts
         self._joining: SkipPrefix | Continue | None = None
-        self._attempt_size = 0  # bytes of text that the present attempt has said, delivered or not
+        self._attempt_size = 0  # bytes of text from the current attempt, delivered or not
 
     def continue_with(self, attempt: AttemptRecord) -> None:
-        """Joins another attempt to what was delivered."""
+        """Joins another attempt to the delivered text."""
         self._attempt_size = 0
         if attempt.is_continuation:
             self._joining = Continue(self.delivered, prefill_text(attempt.call.request, self.delivered))
@@ -35,12 +39,12 @@ class StitchedStream:
             self._joining = SkipPrefix(self.delivered)
 
     def restart(self) -> None:
-        """Forgets what was delivered: another attempt gives the whole answer."""
+        """Discards the delivered text, as another attempt generates the whole answer."""
         self._attempt_size, self._joining = 0, None
         self.delivered = DeliveredText(self._n)
 
     def add(self, attempt: AttemptRecord, chunk: ChatCompletionChunk) -> Sequence[ChatCompletionChunk]:
-        """Returns what the caller gets of an attempt's chunk. Raises PrefixMismatch."""
+        """Returns the chunks that the caller receives for a chunk of an attempt. Raises PrefixMismatch."""
         if chunk.HasField("usage"):
             self._record_usage(attempt, chunk)
         if self._joining is None:
@@ -50,11 +54,11 @@ class StitchedStream:
         return self._deliver(self._joining.add(chunk))
 
     def flush(self) -> Sequence[ChatCompletionChunk]:
-        """Returns what was held back at the end of the present attempt."""
+        """Returns the chunks that were buffered, at the end of the current attempt."""
         return self._deliver(self._joining.flush()) if self._joining else ()
 
     def estimate_usage(self, attempt: AttemptRecord) -> None:
-        """Estimates what an attempt cost that said something, but broke off, or whose target did not report it."""
+        """Estimates the usage of an attempt that generated output but failed, or whose target did not report it."""
         is_complete = attempt.outcome is AttemptOutcome.COMPLETED
         if attempt.first_token is None or (is_complete and usage_cost.is_complete(attempt.usage)):
             return
@@ -65,7 +69,7 @@ class StitchedStream:
         attempt.usage, attempt.estimated = usage_cost.with_total(usage), True
 
     def usage_chunk(self) -> ChatCompletionChunk:
-        """Returns a chunk with what all attempts cost."""
+        """Returns a chunk with the total usage of all attempts."""
         used = usage_cost.total(attempt.usage for attempt in self._attempts if attempt.usage is not None)
         return ChatCompletionChunk(usage=used)
 
@@ -75,7 +79,7 @@ class StitchedStream:
         return chunks
 
     def _record_usage(self, attempt: AttemptRecord, chunk: ChatCompletionChunk) -> None:
-        """Keeps what the attempt has cost; the caller reads what all have cost together."""
+        """Records the usage of the attempt; the caller receives the total of all attempts."""
         attempt.usage = type(chunk.usage)()
         attempt.usage.CopyFrom(chunk.usage)
         if len(self._attempts) > 1:
