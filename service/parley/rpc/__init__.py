@@ -1,1 +1,1 @@
-"""The door: gRPC servicers, interceptors, errors and server-sent events."""
+"""The gRPC server: services, interceptors, errors, server-sent events."""

@@ -1,4 +1,4 @@
-"""What is known of the call that is being answered, from its first byte to its log line."""
+"""The state of the running call, from its first byte to its log line."""
 
 import asyncio
 from contextvars import ContextVar
@@ -48,18 +48,18 @@ _current: ContextVar[Call] = ContextVar("call")
 
 
 def current() -> Call:
-    """Returns the call that this task answers."""
+    """Returns the call of this task."""
     return _current.get()
 
 
 def set_current(call: Call) -> None:
-    """Makes this the call that the task answers."""
+    """Sets the call of this task."""
     _current.set(call)
 
 
 def caller() -> Caller:
-    """Returns who makes the call that this task answers. Authentication has seen to it that there is one."""
+    """Returns the authenticated caller of this task's call."""
     known = _current.get().caller
     if known is None:
-        raise RuntimeError("a method was reached without authentication")
+        raise RuntimeError("the method is not authenticated")
     return known

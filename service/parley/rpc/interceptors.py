@@ -1,6 +1,6 @@
-"""What every call of Parley's passes through, in the order of `interceptors()`.
+"""The interceptors of every call to Parley's services, in the order of `interceptors()`.
 
-Health and reflection belong to the internal listener and pass by all of it.
+Health and reflection are not intercepted: they belong to the internal listener.
 """
 
 import asyncio
@@ -13,7 +13,6 @@ from contextlib import suppress
 from typing import Any
 
 import grpc
-import structlog
 from google.protobuf.message import DecodeError
 
 from parley.core.chat import CallOutcome
@@ -21,7 +20,7 @@ from parley.core.errors import DeadlineExceeded, InvalidRequest, ParleyError, Sh
 from parley.core.offload import offload, record_size
 from parley.core.ports import Authenticator, Caller
 from parley.core.usage.limits import RateLimitStatus
-from parley.rpc import errors, unknown_fields
+from parley.rpc import call_log, errors, unknown_fields
 from parley.rpc.call import Call, caller, current, set_current
 from parley.rpc.metadata import rate_limits, receipts
 from parley.v1.chat_completions_pb2 import DESCRIPTOR, CreateChatCompletionRequest
@@ -33,43 +32,37 @@ ReadRateLimits = Callable[[Caller], Awaitable[Sequence[RateLimitStatus]]]
 
 _COMPLETIONS = frozenset(DESCRIPTOR.services_by_name["ChatCompletions"].methods_by_name)
 _PRINTABLE_ID = re.compile(r"[ -~]{1,256}")  # printable ASCII: it is copied into metadata and into the log
-# What the edge has found wrong with a body that it could not send on. It authenticates nobody, and sends the rest of
-# the call so that a caller without a good key is told of that first.
+# The violations of a body that the edge cannot forward. The edge does not authenticate: it sends the call without the
+# body, so that a missing or invalid key is reported first.
 _EDGE_ERROR = "parley-refusal"
-_KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")  # where other vendors' clients put a key
+_KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")  # headers in which clients of other vendors send the key
 _UNDECODABLE = (
     "The request cannot be read: it is malformed or not UTF-8, or its JSON is nested too deeply; send it less nested"
 )
-_log = structlog.get_logger("parley")
-# REST's own methods are other forms of the same operations, by the ends of their names.
-_OPERATION = re.compile(r"(?P<name>\w+?)(?P<form>Json|Events)?")
-# How severe a failed call is, by the name of its status. What its caller can mend is no concern of the operator.
-_LEVELS = {
-    "INTERNAL": "error",
-    "UNKNOWN": "error",
-    "DATA_LOSS": "error",
-    "UNAVAILABLE": "warning",
-    "DEADLINE_EXCEEDED": "warning",
-    "RESOURCE_EXHAUSTED": "warning",
-}
 
 
 def interceptors(
     authenticator: Authenticator, read_rate_limits: ReadRateLimits, running: set[Call]
 ) -> list[grpc.aio.ServerInterceptor]:
-    """Returns the interceptors, the outermost first. `running` always has the calls that are being answered."""
+    """Returns the interceptors, the outermost first.
+
+    Args:
+        authenticator: Resolves the API key of a call.
+        read_rate_limits: Reads the limits of a caller without charging them.
+        running: Kept up to date with the running calls.
+    """
     return [
-        ContextInterceptor(running),  # first, so that everything after it can be traced
-        LogInterceptor(),  # outside of all that can fail, so that every call has its line
-        ErrorInterceptor(),  # whatever is raised below becomes a status
-        AuthInterceptor(authenticator),  # before the body is read, so that strangers cost little
-        RateLimitsInterceptor(read_rate_limits),  # after it is known who calls, and before anything can be refused
-        DecodeInterceptor(),  # here and not in gRPC, where a malformed request would be INTERNAL
+        ContextInterceptor(running),  # first: the ids are needed by all others
+        LogInterceptor(),  # outside of everything that can fail: every call is logged
+        ErrorInterceptor(),  # turns every exception of the inner ones into a status
+        AuthInterceptor(authenticator),  # before the body is decoded: unauthenticated calls stay cheap
+        RateLimitsInterceptor(read_rate_limits),  # needs the caller; outside of all that can reject the request
+        DecodeInterceptor(),  # not in gRPC, which reports a malformed request as INTERNAL
     ]
 
 
 class _Interceptor(grpc.aio.ServerInterceptor, ABC):
-    """Wraps the behaviour of each of Parley's methods, once a method."""
+    """Wraps the handlers of Parley's methods; each wrapped handler is cached."""
 
     def __init__(self) -> None:
         self._wrapped: dict[str, MethodHandler] = {}
@@ -104,7 +97,7 @@ class _Interceptor(grpc.aio.ServerInterceptor, ABC):
 
 
 class ContextInterceptor(_Interceptor):
-    """Makes the `Call`, and returns its ids and its receipt in the trailing metadata."""
+    """Creates the `Call` and returns its ids and its receipt in the trailing metadata."""
 
     def __init__(self, running: set[Call]) -> None:
         super().__init__()
@@ -127,7 +120,7 @@ class ContextInterceptor(_Interceptor):
 
 
 class LogInterceptor(_Interceptor):
-    """Writes the canonical line: what was asked, by whom, how it ended, how long it took."""
+    """Writes the canonical log line of the call."""
 
     def _wrap(self, inner: Behaviour, handler: MethodHandler, name: str) -> Behaviour:
         async def handle(request: Any, context: Context) -> Any:
@@ -135,7 +128,7 @@ class LogInterceptor(_Interceptor):
             try:
                 return await inner(request, context)
             finally:
-                _write_line(current(), (time.perf_counter() - started) * 1000)
+                call_log.write(current(), (time.perf_counter() - started) * 1000)
 
         return handle
 
@@ -159,7 +152,7 @@ class ErrorInterceptor(_Interceptor):
 
 
 class AuthInterceptor(_Interceptor):
-    """Lets in who has a key."""
+    """Authenticates the caller by its API key."""
 
     def __init__(self, authenticator: Authenticator) -> None:
         super().__init__()
@@ -182,7 +175,7 @@ class AuthInterceptor(_Interceptor):
 
 
 class RateLimitsInterceptor(_Interceptor):
-    """Finds out how the caller of a completion stands where that was refused too early to know it."""
+    """Reads the caller's limits for a completion that fails before it is admitted."""
 
     def __init__(self, read_rate_limits: ReadRateLimits) -> None:
         super().__init__()
@@ -198,7 +191,7 @@ class RateLimitsInterceptor(_Interceptor):
             except ParleyError:
                 outcome = current().outcome
                 if outcome.rate_limits is None:
-                    with suppress(ParleyError):  # the call has failed already
+                    with suppress(ParleyError):  # the first error is the one to report
                         outcome.rate_limits = await self._read_rate_limits(caller())
                 raise
 
@@ -206,7 +199,7 @@ class RateLimitsInterceptor(_Interceptor):
 
 
 class DecodeInterceptor(_Interceptor):
-    """Reads the request from its bytes."""
+    """Decodes the request from its bytes."""
 
     def _reader(self, handler: MethodHandler) -> Any:
         return None  # the bytes as they are
@@ -221,9 +214,9 @@ class DecodeInterceptor(_Interceptor):
             return request
 
         async def handle(data: bytes, context: Context) -> Any:
-            refusal = current().metadata.get(_EDGE_ERROR)
-            if refusal:
-                raise InvalidRequest.of(errors.read_mirror(refusal))
+            violations = current().metadata.get(_EDGE_ERROR)
+            if violations:
+                raise InvalidRequest.of(errors.read_mirror(violations))
             record_size(size=len(data))
             try:
                 request = await offload(decode, data)
@@ -235,14 +228,17 @@ class DecodeInterceptor(_Interceptor):
 
 
 def record_failure(call: Call, error: BaseException) -> ParleyError | None:
-    """Notes why a call failed and returns it as the caller may see it; None where no caller is left to see it.
+    """Records why a call failed.
 
-    A cancelled call is one whose caller has left, unless its deadline has passed or this worker is stopping.
+    A cancellation means that the caller has disconnected, unless this worker is stopping.
+
+    Returns:
+        The error to return to the caller; None where the caller has disconnected.
     """
     if isinstance(error, asyncio.CancelledError) and call.stopping:
         call.task.uncancel()
         error = ShuttingDown()
-    elif not isinstance(error, Exception) or isinstance(error, grpc.aio.InternalError):  # gRPC's word for a lost caller
+    elif not isinstance(error, Exception) or isinstance(error, grpc.aio.InternalError):  # gRPC: connection lost
         call.status = "CANCELLED"
         return None
     call.failure = errors.as_parley_error(error, call.request_id)
@@ -251,7 +247,11 @@ def record_failure(call: Call, error: BaseException) -> ParleyError | None:
 
 
 def remaining(context: Context) -> float | None:
-    """Returns the caller's deadline as a time of the event loop's clock, or None. Raises DeadlineExceeded."""
+    """Returns the caller's deadline in seconds of the event loop's clock; None without a deadline.
+
+    Raises:
+        DeadlineExceeded: The deadline has passed.
+    """
     seconds = context.time_remaining()
     if seconds is None:
         return None
@@ -270,7 +270,7 @@ def _call(method: str, context: Context) -> Call:
 
 
 def _printable_id(text: str | None) -> str | None:
-    """Returns an id that may stand in a log line and in metadata; the edge checks those of REST callers likewise."""
+    """Returns the id if it is safe in a log line and in metadata. The edge applies the same rule to REST callers."""
     return text if text and _PRINTABLE_ID.fullmatch(text) else None
 
 
@@ -280,32 +280,3 @@ def _ids(call: Call) -> tuple[tuple[str, str], ...]:
 
 def _outcome_metadata(outcome: CallOutcome) -> tuple[tuple[str, str | bytes], ...]:
     return (*rate_limits.metadata(outcome.rate_limits or ()), *receipts.metadata(outcome.receipt))
-
-
-def _write_line(call: Call, milliseconds: float) -> None:
-    operation = _OPERATION.fullmatch(call.method)
-    name, form = operation.groups() if operation else (call.method, None)
-    fields = {
-        "method": name,
-        "status": call.status,
-        "ms": round(milliseconds, 1),
-        "request_id": call.request_id,
-    }
-    if form is not None:
-        fields["form"] = form.lower()
-    if call.correlation_id != call.request_id:
-        fields["correlation_id"] = call.correlation_id
-    if call.caller is not None:
-        fields["account"] = call.caller.account
-        fields["key"] = call.caller.key_id
-    fields.update(call.log_fields)
-    if call.outcome.replayed:
-        fields["replayed"] = True
-    if call.outcome.receipt is not None:
-        fields.update(receipts.fields(call.outcome.receipt, call.outcome.failure_causes))
-    if call.failure is not None:
-        fields["reason"] = errors.name(call.failure)
-        fields["error"] = call.failure.message
-        if call.failure.cause:
-            fields["cause"] = call.failure.cause
-    getattr(_log, _LEVELS.get(call.status, "info"))("call", **fields)

@@ -1,18 +1,22 @@
-"""The call's `Idempotency-Key`, and how an answer that is given again says so."""
+"""The `Idempotency-Key` of a call, and the metadata of a replayed answer."""
 
 from parley.core.errors import InvalidRequest
 from parley.core.sessions.idempotency import Key
 from parley.rpc.call import current
 
 REPLAYED = ("idempotent-replayed", "true")
-"""Metadata of an answer that was given before, to the same key."""
+"""Metadata of an answer that is replayed from the store."""
 
 _KEY = "Idempotency-Key"
 _MAX_KEY_LENGTH = 255
 
 
 def idempotency_key(endpoint: str) -> Key | None:
-    """Returns the key of this task's call for an endpoint, if it has one. Raises InvalidRequest."""
+    """Returns the key of this task's call, scoped to `endpoint`; None without a key.
+
+    Raises:
+        InvalidRequest: The key is empty, too long or not printable ASCII.
+    """
     text = current().metadata.get(_KEY.lower())
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""How a caller is told of its limits: the headers of OpenAI's API, with its way to write a time."""
+"""The caller's rate limits as metadata: the headers and the duration format of OpenAI's API."""
 
 import math
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ _SECOND = 1000  # milliseconds
 
 
 def metadata(statuses: Iterable[RateLimitStatus]) -> tuple[tuple[str, str], ...]:
-    """Returns `x-ratelimit-limit-requests` and so on, for each kind of limit that the caller has."""
+    """Returns `x-ratelimit-{limit,remaining,reset}-{requests,tokens}` for the configured limits."""
     return tuple(
         (f"x-ratelimit-{what}-{status.kind}", value)
         for status in statuses
@@ -22,7 +22,7 @@ def metadata(statuses: Iterable[RateLimitStatus]) -> tuple[tuple[str, str], ...]
 
 
 def duration(seconds: float) -> str:
-    """Writes a time, rounded up: `0s`, `20ms`, `1s`, `8.64s`, `6m0s`, `1h0m0s`."""
+    """Formats seconds, rounded up to milliseconds: `0s`, `20ms`, `1s`, `8.64s`, `6m0s`, `1h0m0s`."""
     milliseconds = math.ceil(round(seconds * 1000, 6))
     if 0 < milliseconds < _SECOND:
         return f"{milliseconds}ms"

@@ -1,4 +1,4 @@
-"""The receipt of a call: for its caller in the trailing metadata, for the operator in the log line."""
+"""The receipt of a call as trailing metadata for the caller and as fields of the log line."""
 
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -8,26 +8,32 @@ from parley.config import target_name
 from parley.v1.message_pb2 import Usage
 from parley.v1.receipt_pb2 import Attempt, Receipt
 
-# Trailing metadata of 8 KiB are what every caller takes. Bytes travel as base64, beside an error at its longest.
-_MAX_SIZE = 2048
+# Every gRPC client accepts 8 KiB of trailing metadata. The receipt is sent as base64, beside the longest error.
+_MAX_SIZE = 2048  # bytes
 _KEY = "parley-receipt-bin"
 _DONE = "completed"
 _DETAILS: tuple[Literal["prompt_tokens_details", "completion_tokens_details"], ...] = (
     "prompt_tokens_details",
     "completion_tokens_details",
 )
-_PLACES = 9  # decimals of a cost: sums of doubles have more that say nothing
+_PLACES = 9  # decimals of a cost; further digits of a sum of doubles are rounding errors
 
 
 def metadata(receipt: Receipt | None) -> tuple[tuple[str, str | bytes], ...]:
-    """Returns `parley-receipt-bin`, or nothing where there is no receipt."""
+    """Returns `parley-receipt-bin`; empty without a receipt."""
     return () if receipt is None else ((_KEY, _fitting(receipt).SerializeToString()),)
 
 
 def fields(receipt: Receipt, causes: Sequence[str | None]) -> dict[str, Any]:
-    """Returns what the log line says of it; `causes` are the attempts' own, in words for the operator.
+    """Returns the receipt's fields of the log line.
 
-    `target` is who answered, `tried` the attempts that came to nothing.
+    Args:
+        receipt: The receipt.
+        causes: For each attempt the cause of its failure, for the operator.
+
+    Returns:
+        `target`, which has answered; `cost`; `upstream_ms`; `attempts`, where there is more than one; `tried`, the
+        attempts that did not complete.
     """
     attempts = receipt.attempts
     done = [attempt for attempt in attempts if attempt.outcome == _DONE]
@@ -45,9 +51,9 @@ def fields(receipt: Receipt, causes: Sequence[str | None]) -> dict[str, Any]:
 
 
 def _fitting(receipt: Receipt) -> Receipt:
-    """Returns as much of the receipt as metadata hold: the first attempt and the latest ones, and all sums.
+    """Returns the receipt cut to `_MAX_SIZE`: all sums, the first attempt and the latest ones.
 
-    Unknown fields of a usage are left out first: the answer has them.
+    Unknown fields of a usage are cut first: the answer has them, too.
     """
     if receipt.ByteSize() <= _MAX_SIZE:
         return receipt
@@ -58,7 +64,7 @@ def _fitting(receipt: Receipt) -> Receipt:
         if spent.HasField("usage"):
             _drop_unknown(spent.usage)
     while cut.attempts and cut.ByteSize() > _MAX_SIZE:
-        del cut.attempts[1 if len(cut.attempts) > 2 else 0]  # noqa: PLR2004 - the first and the last go at last
+        del cut.attempts[1 if len(cut.attempts) > 2 else 0]  # noqa: PLR2004 - keeps the first and the last longest
         cut.left_out = len(receipt.attempts) - len(cut.attempts)
     if cut.ByteSize() > _MAX_SIZE:
         cut.usage.ClearField("cost_details")

@@ -1,4 +1,4 @@
-"""The `ChatCompletions` service: check the request, ask the core, answer."""
+"""The `ChatCompletions` service: validates the request, calls the core, returns the answer."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -26,28 +26,28 @@ from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, 
 
 _SESSION = "x-chat-session-id"
 _NULLABLE: tuple[Literal["stop", "tool_choice", "function_call"], ...] = ("stop", "tool_choice", "function_call")
-_ERROR_FORM = "parley-error-form"  # how the edge wants an error in mid-stream; see sse.py
-_MODEL = "parley-model"  # the edge's word where a dialect's document requires `model`, whatever is configured
-_VIOLATIONS = "parley-violations"  # what the edge has found wrong with the JSON; see errors.read_mirror
-_NULLS = "parley-nulls"  # set where the dialect has null for what OpenAI's API always has
-_FORM = "parley-form"  # the edge's word where a dialect lets the Accept header overrule `stream`
+_ERROR_FORM = "parley-error-form"  # the format of an error in mid-stream, set by the edge; see sse.py
+_MODEL = "parley-model"  # set by the edge where the dialect requires `model`, even with a default model
+_VIOLATIONS = "parley-violations"  # violations that the edge has found in the JSON; see errors.read_mirror
+_NULLS = "parley-nulls"  # set by the edge where the dialect writes absent fields as null
+_FORM = "parley-form"  # set by the edge where the Accept header overrules `stream`
 
 
 class ChatCompletionsServicer(services.ChatCompletionsServicer):
-    """Serves the ways to ask for a completion."""
+    """Serves completions: whole or as a stream, as messages or as the bytes of REST."""
 
     def __init__(self, chat: Chat, keep_alive_seconds: float) -> None:
         self._chat = chat
         self._keep_alive_seconds = keep_alive_seconds
 
     async def CreateChatCompletion(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
-        """Answers whole."""
+        """Returns the whole answer."""
         completion = await self._complete(request, context)
         fill_structs(completion)
         return completion
 
     async def CreateChatCompletionJson(self, request: CreateChatCompletionRequest, context: Context) -> HttpBody:
-        """Answers whole, in the JSON of REST."""
+        """Returns the whole answer as the JSON of REST."""
         completion = await self._complete(request, context)
         return HttpBody(content_type="application/json", data=dumps(from_message(completion, nulls=_has_nulls())))
 
@@ -62,7 +62,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     async def StreamChatCompletion(  # type: ignore[override] # gRPC's reader/writer form
         self, request: CreateChatCompletionRequest, context: Context
     ) -> None:
-        """Answers in typed chunks."""
+        """Writes the answer in typed chunks."""
         key = await self._prepare(request, is_stream=True)
         async with aclosing(self._chunks(request, context, key)) as chunks:
             async for batch in chunks:
@@ -75,7 +75,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
     async def StreamChatCompletionEvents(  # type: ignore[override] # gRPC's reader/writer form
         self, request: CreateChatCompletionRequest, context: Context
     ) -> None:
-        """Answers in server-sent events."""
+        """Writes the answer in server-sent events. A failure after the first byte is the last event."""
         key = await self._prepare(request, is_stream=True)
         writer = sse.EventWriter(include_usage=request.stream_options.include_usage, nulls=_has_nulls())
         output = _EventOutput(context, self._keep_alive_seconds)
@@ -92,9 +92,9 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
             output.close()
 
     async def _prepare(self, request: CreateChatCompletionRequest, *, is_stream: bool) -> Key | None:
-        """Takes over what the metadata say, takes null for nothing, and checks the request; returns its key."""
+        """Applies the metadata, drops nulls and validates the request; returns its `Idempotency-Key`."""
         call = current()
-        _name_session(request, call.metadata.get(_SESSION))
+        _set_session(request, call.metadata.get(_SESSION))
         call.log_fields["model"] = request.model[:256]
         if call.metadata.get(_FORM) == "whole":
             request.ClearField("stream")
@@ -102,9 +102,9 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         for name in _NULLABLE:
             if getattr(request, name).HasField("null_value"):
                 request.ClearField(name)
-        needed = _MODEL in call.metadata or not (self._chat.has_default_model or request.session_id)
+        model_required = _MODEL in call.metadata or not (self._chat.has_default_model or request.session_id)
         found = errors.read_mirror(call.metadata.get(_VIOLATIONS, ""))
-        await offload(validate, request, is_stream=is_stream, model_required=needed, found=found)
+        await offload(validate, request, is_stream=is_stream, model_required=model_required, found=found)
         return idempotency_key(COMPLETIONS)
 
     async def _chunks(
@@ -119,7 +119,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
 
 
 class _EventOutput:
-    """Writes events, and comments into silences so that nobody on the way takes the connection for dead."""
+    """Writes events, and keep-alive comments in silences so that proxies keep the connection open."""
 
     def __init__(self, context: Context, keep_alive_seconds: float) -> None:
         self._context = context
@@ -127,11 +127,11 @@ class _EventOutput:
         self._writing = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._last = self._loop.time()
-        self._keeper = self._loop.create_task(self._keep_alive())
+        self._keep_alive_task = self._loop.create_task(self._keep_alive())
         self.started = False
 
     async def write(self, data: bytes, chunk: ChatCompletionChunk | None = None) -> None:
-        """Writes bytes, none is nothing. The headers go with the first ones: what is known then, and of the chunk."""
+        """Writes bytes, if any. The first bytes send the headers, with the session of `chunk`."""
         if not data:
             return
         async with self._writing:
@@ -142,36 +142,40 @@ class _EventOutput:
             await _write(self._context, HttpBody(content_type="text/event-stream", data=data))
 
     def close(self) -> None:
-        """Stops keeping alive."""
-        self._keeper.cancel()
+        """Stops the keep-alive comments."""
+        self._keep_alive_task.cancel()
 
     async def _keep_alive(self) -> None:
         while True:
             silent = self._loop.time() - self._last
             await asyncio.sleep(self._interval - silent)
             if current().outcome.rate_limits is None:
-                self._last = self._loop.time()  # not let in yet: a refusal must still find the headers unsent
+                self._last = self._loop.time()  # not admitted yet: a rejection needs the headers unsent
             elif self._loop.time() - self._last >= self._interval:
-                with suppress(grpc.aio.InternalError):  # the caller has left: the handler is told so itself
+                with suppress(grpc.aio.InternalError):  # the caller has disconnected: the handler is cancelled, too
                     await self.write(sse.KEEP_ALIVE)
 
 
 async def _write(context: Context, message: ChatCompletionChunk | HttpBody) -> None:
-    """Writes a piece of a stream; the call says since when, for whoever looks after callers that do not read."""
+    """Writes a piece of a stream. `writing_since` lets the server find callers that do not read."""
     call = current()
     call.writing_since = asyncio.get_running_loop().time()
     await context.write(message)
     call.writing_since = None
 
 
-def _name_session(request: CreateChatCompletionRequest, header: str | None) -> None:
-    """Takes the session from the body or the header; an empty one is a new session. Raises InvalidRequest."""
-    named = {canonical_session_id(text) for text in (request.session_id, header) if text}
-    if len(named) > 1:
+def _set_session(request: CreateChatCompletionRequest, header: str | None) -> None:
+    """Sets the session from the body or the header; an empty one starts a new session.
+
+    Raises:
+        InvalidRequest: Body and header name different sessions.
+    """
+    session_ids = {canonical_session_id(text) for text in (request.session_id, header) if text}
+    if len(session_ids) > 1:
         message = "`chatSessionId` and the X-Chat-Session-ID header name different sessions; send one of them"
         raise InvalidRequest(message, param="chatSessionId")
     request.ClearField("session_id")
-    for session_id in named:
+    for session_id in session_ids:
         request.session_id = session_id
 
 
@@ -180,7 +184,7 @@ def _has_nulls() -> bool:
 
 
 async def _send_headers(context: Context, answer: ChatCompletion | ChatCompletionChunk | None) -> None:
-    """Sends ahead how the caller stands with its limits, the session's id, and that the answer comes again."""
+    """Sends the caller's rate limits, the session's id and the mark of a replayed answer, if any."""
     outcome = current().outcome
     headers = rate_limits.metadata(outcome.rate_limits or ())
     if answer is not None and answer.HasField("session_id"):
@@ -192,7 +196,7 @@ async def _send_headers(context: Context, answer: ChatCompletion | ChatCompletio
 
 
 def _record_answer(call: Call, answer: Any) -> None:
-    """Notes for the log line what was answered."""
+    """Adds the answer's fields to the log line."""
     call.log_fields["model"] = answer.model
     if answer.HasField("session_id"):
         call.log_fields["session"] = answer.session_id

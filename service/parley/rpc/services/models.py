@@ -1,4 +1,4 @@
-"""The `Models` service: what a request may name."""
+"""The `Models` service: lists the models that a request may name."""
 
 from parley import config
 from parley.core.routing.router import Router
@@ -7,7 +7,7 @@ from parley.rpc.interceptors import Context
 from parley.v1 import models_pb2 as messages
 from parley.v1 import models_pb2_grpc as services
 
-# The configuration has no creation times. A constant is the same in every worker and replica, and after a restart.
+# The configuration has no creation times. A constant is equal in all workers and replicas, and after a restart.
 _CREATED = 1767225600  # 2026-01-01T00:00:00Z
 
 

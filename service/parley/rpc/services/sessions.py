@@ -25,7 +25,7 @@ from parley.v1 import sessions_pb2 as messages
 from parley.v1 import sessions_pb2_grpc as services
 
 _DEFAULT_PAGE_SIZE = 100
-_CHUNK_SIZE = 256 * 1024  # bytes of an export in one message: callers take 4 MiB by default, and a line may be longer
+_CHUNK_SIZE = 256 * 1024  # bytes of an export in one message; clients accept 4 MiB by default, and a line may be longer
 _SESSION = "x-chat-session-id"
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class SessionsServicer(services.SessionsServicer):
         """Lists the account's sessions, the one with the latest turn first."""
         sessions, token = await self._store.list_sessions(
             caller().account,
-            _chosen(request),
+            _session_filter(request),
             page_size=_page_size(request),
             page_token=request.page_token or None,
         )
@@ -91,7 +91,7 @@ class SessionsServicer(services.SessionsServicer):
         request: messages.ExportSessionRequest,
         context: Context,
     ) -> None:
-        """Writes a whole session as JSON Lines. A failure after the first byte is the last line, too."""
+        """Writes a whole session as JSON Lines. A failure after the first byte is also the last line."""
         session_id = canonical_session_id(request.session_id)
         output = _Output(session_id, context)
         try:
@@ -111,7 +111,7 @@ class SessionsServicer(services.SessionsServicer):
         request: messages.ForkSessionRequest,
         context: Context,
     ) -> messages.Session:
-        """Makes a new session of the completed turns of another one."""
+        """Creates a session from the completed turns of another one."""
         account = caller().account
         through = request.through_turn if request.HasField("through_turn") else None
         request.session_id = canonical_session_id(request.session_id)
@@ -126,7 +126,7 @@ class SessionsServicer(services.SessionsServicer):
         request: messages.DeleteSessionRequest,
         context: Context,
     ) -> messages.DeleteSessionResponse:
-        """Deletes a session and every message of it."""
+        """Deletes a session and all its messages."""
         account = caller().account
         session_id = request.session_id = canonical_session_id(request.session_id)
         answer = messages.DeleteSessionResponse(id=session_id, object="chat.session.deleted", deleted=True)
@@ -145,7 +145,7 @@ class SessionsServicer(services.SessionsServicer):
         write: Callable[[Claim | None], Awaitable[T]],
         read: Callable[[bytes], T],
     ) -> T:
-        """Makes a write once for the call's `Idempotency-Key`, and sends ahead that the answer comes again."""
+        """Runs a write once for the call's `Idempotency-Key`; the headers mark a replayed answer."""
         answer, replayed = await self._keyed.once(idempotency_key(endpoint), caller().account, request, write, read)
         if replayed:
             current().outcome.replayed = True
@@ -154,7 +154,7 @@ class SessionsServicer(services.SessionsServicer):
 
 
 class _Output:
-    """Writes an export in pieces, and the name of its session before the first one."""
+    """Writes an export in pieces; the session's id is sent in the headers before the first one."""
 
     def __init__(self, session_id: str, context: Context) -> None:
         self._session_id = session_id
@@ -163,19 +163,19 @@ class _Output:
         self.started = False
 
     async def add(self, line: bytes) -> None:
-        """Takes a line; writes when a piece is full."""
+        """Buffers a line and writes full pieces."""
         self._buffered += line
         if len(self._buffered) >= _CHUNK_SIZE:
             await self.flush()
 
     async def flush(self) -> None:
-        """Writes what has been taken."""
+        """Writes what is buffered."""
         data, self._buffered = self._buffered, bytearray()
         for start in range(0, len(data) or 1, _CHUNK_SIZE):
             await self.write(bytes(data[start : start + _CHUNK_SIZE]))
 
     async def write(self, data: bytes) -> None:
-        """Writes one piece at once."""
+        """Writes one piece without buffering."""
         if not self.started:
             self.started = True
             await self._context.send_initial_metadata(((_SESSION, self._session_id),))
@@ -183,11 +183,11 @@ class _Output:
 
 
 def _error_line(error: ParleyError) -> bytes:
-    """The last line of an export that is not whole: over REST nothing else can tell after the first byte."""
+    """Returns the last line of an incomplete export: over REST no status can follow the first byte."""
     return orjson.dumps({"error": {"message": error.message, "code": errors.name(error).lower()}}) + b"\n"
 
 
-def _chosen(request: messages.ListSessionsRequest) -> SessionFilter:
+def _session_filter(request: messages.ListSessionsRequest) -> SessionFilter:
     return SessionFilter(
         request.model or None,
         request.updated_after if request.HasField("updated_after") else None,

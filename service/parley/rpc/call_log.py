@@ -1,0 +1,52 @@
+"""The canonical log line of a call."""
+
+import re
+
+import structlog
+
+from parley.rpc import errors
+from parley.rpc.call import Call
+from parley.rpc.metadata import receipts
+
+_log = structlog.get_logger("parley")
+# REST has methods of its own for some operations, named after the operation with one of these suffixes.
+_OPERATION = re.compile(r"(?P<name>\w+?)(?P<form>Json|Events)?")
+# The level of a failed call by its gRPC status; `info` for what the caller can correct.
+_LEVELS = {
+    "INTERNAL": "error",
+    "UNKNOWN": "error",
+    "DATA_LOSS": "error",
+    "UNAVAILABLE": "warning",
+    "DEADLINE_EXCEEDED": "warning",
+    "RESOURCE_EXHAUSTED": "warning",
+}
+
+
+def write(call: Call, milliseconds: float) -> None:
+    """Writes one line for a finished call that took so many milliseconds."""
+    operation = _OPERATION.fullmatch(call.method)
+    name, form = operation.groups() if operation else (call.method, None)
+    fields = {
+        "method": name,
+        "status": call.status,
+        "ms": round(milliseconds, 1),
+        "request_id": call.request_id,
+    }
+    if form is not None:
+        fields["form"] = form.lower()
+    if call.correlation_id != call.request_id:
+        fields["correlation_id"] = call.correlation_id
+    if call.caller is not None:
+        fields["account"] = call.caller.account
+        fields["key"] = call.caller.key_id
+    fields.update(call.log_fields)
+    if call.outcome.replayed:
+        fields["replayed"] = True
+    if call.outcome.receipt is not None:
+        fields.update(receipts.fields(call.outcome.receipt, call.outcome.failure_causes))
+    if call.failure is not None:
+        fields["reason"] = errors.name(call.failure)
+        fields["error"] = call.failure.message
+        if call.failure.cause:
+            fields["cause"] = call.failure.cause
+    getattr(_log, _LEVELS.get(call.status, "info"))("call", **fields)
