@@ -167,7 +167,7 @@ class TestCopy:
         copy(file, postgres_url)
         target = await PostgresStore.open(postgres_url)
         await converse(target, "s0001", "more", "here")
-        assert "s0001 has gone on in the database" in copy(file, postgres_url).stderr
+        assert "s0001 has newer turns in the database" in copy(file, postgres_url).stderr
         await target.delete_session("ada", "s0001")
         await converse(target, "own", "q", "a", new=True)
         assert "has sessions of its own" in copy(file, postgres_url).stderr

@@ -48,7 +48,7 @@ class TestOutage:
         file.rename(away)
         with pytest.raises(StoreUnavailable) as rejected:
             await store.find_key(bytes([1]) * 32)
-        assert f"{file}: it is missing or out of reach (No such file or directory)" == rejected.value.cause
+        assert f"{file}: it is missing or inaccessible (No such file or directory)" == rejected.value.cause
         with pytest.raises(StoreUnavailable):
             await begin(store, "s", "two")
         with pytest.raises(StoreUnavailable):
@@ -116,7 +116,7 @@ class TestOutage:
     def test_read_only_file(self) -> None:
         """A file that this user may not write is refused when the store is opened."""
         result = _as_nobody("os.chmod(file, 0o444); os.chmod(file.parent, 0o555)", "SqliteStore(file)")
-        assert "may not be written; check the owner and mode" in result
+        assert "cannot be written; check the owner and mode" in result
 
     async def test_a_file_that_was_deleted_is_not_made_anew(self, file: Path, store: SqliteStore) -> None:
         """Not by the running store, and not by one that is opened later, which finds it when it is back."""

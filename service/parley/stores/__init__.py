@@ -1,1 +1,1 @@
-"""Databases behind the ports: SQLite, PostgreSQL."""
+"""The implementations of the store interface: SQLite and PostgreSQL."""

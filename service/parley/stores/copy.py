@@ -1,6 +1,6 @@
-"""Moves everything from an SQLite file to a PostgreSQL database. It may be killed at any point, and started again.
+"""Copies an SQLite file to a PostgreSQL database. An interrupted copy can be started again.
 
-Sessions go in batches, each in one transaction: what a session has on the other side is whole, or is not there.
+Sessions are copied in batches, each in one transaction, so that the target never contains part of a session.
 """
 
 import json
@@ -23,7 +23,7 @@ from parley.stores.sqlite.database import Database as File
 from parley.stores.sqlite.deletion import find_deleted, purge_batch
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Is told how many of how many sessions are done."""
+"""Receives the number of copied sessions and the number of all sessions."""
 Row: TypeAlias = tuple[Any, ...]
 
 _TIMEOUTS = Timeouts(connect=10.0, command=3600.0)
@@ -37,7 +37,7 @@ _TURN = (
     "metadata, usage, receipt, reserved"
 )
 _MESSAGE = "session_id, turn, position, message, system != 0 AS system"
-_THERE = f"SELECT {_STATE} FROM parley.sessions WHERE id = ANY($1)"
+_TARGET_STATE = f"SELECT {_STATE} FROM parley.sessions WHERE id = ANY($1)"
 _ACCOUNT = """
 INSERT INTO parley.accounts (name, plan) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET plan = excluded.plan
 """
@@ -49,7 +49,7 @@ ON CONFLICT (id) DO UPDATE SET revoked = coalesce(known.revoked, excluded.revoke
 _CLAIM = """
 INSERT INTO parley.claims AS claim (account, method, key, digest, updated, session_id, reply)
 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (account, method, key) DO UPDATE
--- Its session was replaced by a newer copy, and the reply went with it.
+-- A newer copy has replaced the session, which removed the reply.
 SET session_id = excluded.session_id, reply = excluded.reply
 WHERE claim.reply IS NULL AND claim.lease_expires IS NULL AND claim.digest = excluded.digest
 """
@@ -58,14 +58,14 @@ INSERT INTO parley.buckets AS known (subject, kind, used, updated, per_minute) V
 ON CONFLICT (subject, kind) DO UPDATE SET used = excluded.used, updated = excluded.updated
 WHERE known.updated < excluded.updated
 """
-# What is counted on both sides. The other side may have more accounts, keys, replies and buckets: ours are looked up.
+# Counted on both sides. The target may have further accounts, keys, replies and buckets, so those are counted by key.
 _ALL = {
     "sessions": "SELECT count(*) FROM {}sessions",
     "turns": "SELECT count(*) FROM {}turns",
     "messages": "SELECT count(*) FROM {}messages",
     "bytes of messages": "SELECT CAST(coalesce(sum(length(message)), 0) AS bigint) FROM {}messages",
 }
-_OURS = {
+_BY_KEY = {
     "accounts": ("SELECT name FROM accounts", "SELECT count(*) FROM parley.accounts WHERE name = ANY($1)"),
     "keys": ("SELECT id FROM api_keys", "SELECT count(*) FROM parley.api_keys WHERE id = ANY($1)"),
     "kept replies": (
@@ -82,12 +82,18 @@ _OURS = {
 
 
 class CopyError(Exception):
-    """The copy cannot be made, or is not what it should be. Its text says why, for a person."""
+    """The copy is impossible or incomplete. The text states the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many there are of a thing in the file, and how many of these in the database."""
+    """The number of rows of one kind.
+
+    Attributes:
+        name: The kind, in the plural.
+        source: The rows in the file.
+        target: The same rows in the database.
+    """
 
     name: str
     source: int
@@ -95,7 +101,17 @@ class Count:
 
 
 async def copy(source: Path, url: str, progress: Progress) -> list[Count]:
-    """Copies what is not there yet, and counts it all. Raises CopyError, StoreUnavailable."""
+    """Copies the rows that are missing in the target, then compares the counts.
+
+    Args:
+        source: The SQLite file.
+        url: The URL of the PostgreSQL database.
+        progress: Receives the progress after each batch.
+
+    Raises:
+        CopyError: The copy is impossible or incomplete.
+        StoreUnavailable: A database cannot be reached.
+    """
     database = Database(url, _TIMEOUTS)
     with _reading(source) as file:
         await schema.ensure(database)
@@ -106,7 +122,7 @@ async def copy(source: Path, url: str, progress: Progress) -> list[Count]:
             if (cause := outage(error)) is not None and not isinstance(error, StoreUnavailable):
                 raise database.unavailable(cause) from error
             if isinstance(error, asyncpg.PostgresError | asyncpg.DataError):
-                raise CopyError(f"{database.name} refuses a row: {' '.join(str(error).split())}") from error
+                raise CopyError(f"{database.name} rejects a row: {' '.join(str(error).split())}") from error
             raise
         finally:
             connection.terminate()
@@ -114,7 +130,7 @@ async def copy(source: Path, url: str, progress: Progress) -> list[Count]:
 
 @contextmanager
 def _reading(source: Path) -> Iterator[apsw.Connection]:
-    """Lends the file as it is at one moment. Raises CopyError where it is in use, or changes meanwhile."""
+    """Opens the file in one read transaction. Raises CopyError if it is in use or changes during the copy."""
     if not source.is_file():
         raise CopyError(f"{source} is not a file; name the SQLite file to copy, parley.db in the state folder")
     file = File(source)
@@ -122,7 +138,7 @@ def _reading(source: Path) -> Iterator[apsw.Connection]:
         with file.use() as db:
             version = db.pragma("data_version")
             db.execute("BEGIN")
-            _require_rest(db, source)
+            _require_idle(db, source)
             _purge(db)
             yield db
             db.execute("COMMIT")
@@ -132,8 +148,8 @@ def _reading(source: Path) -> Iterator[apsw.Connection]:
         file.close()
 
 
-def _require_rest(db: apsw.Connection, source: Path) -> None:
-    """Raises CopyError while a turn or a key is held by a living worker."""
+def _require_idle(db: apsw.Connection, source: Path) -> None:
+    """Raises CopyError if a running worker holds a turn or a key."""
     now = FileClock().lease_time(db)
     for table in ("sessions", "claims"):
         if _one(db, f"SELECT count(*) FROM {table} WHERE lease_expires > ?", now):
@@ -141,12 +157,12 @@ def _require_rest(db: apsw.Connection, source: Path) -> None:
 
 
 def _purge(db: apsw.Connection) -> None:
-    """Removes what is left of deleted sessions: it is not copied."""
+    """Removes the remaining rows of deleted sessions, which are not copied."""
     now = FileClock().lease_time(db)
     while (session_id := find_deleted(db)) is not None:
-        place: PurgeCursor | None = PurgeCursor()
-        while place is not None:
-            place = purge_batch(db, session_id, place, now)
+        cursor: PurgeCursor | None = PurgeCursor()
+        while cursor is not None:
+            cursor = purge_batch(db, session_id, cursor, now)
 
 
 async def _copy(db: apsw.Connection, target: Connection, progress: Progress) -> list[Count]:
@@ -158,7 +174,7 @@ async def _copy(db: apsw.Connection, target: Connection, progress: Progress) -> 
     progress(done, total)
     rows = iter(db.execute(f"SELECT {_STATE} FROM sessions ORDER BY id"))
     while batch := {row[0]: row for row in islice(rows, _BATCH)}:
-        present = {row["id"]: tuple(row) for row in await target.fetch(_THERE, list(batch))}
+        present = {row["id"]: tuple(row) for row in await target.fetch(_TARGET_STATE, list(batch))}
         missing = [session for session, row in batch.items() if present.get(session) != row]
         if missing:
             await _copy_sessions(db, target, missing)
@@ -169,7 +185,7 @@ async def _copy(db: apsw.Connection, target: Connection, progress: Progress) -> 
 
 
 async def _require_own_sessions(db: apsw.Connection, target: Connection) -> None:
-    """Raises CopyError where the database has sessions that are not of this file, or have gone on since."""
+    """Raises CopyError if the database has sessions that are not in the file, or have newer turns than the file."""
     async with target.transaction():
         async for row in target.cursor(f"SELECT {_STATE} FROM parley.sessions"):
             found = db.execute(f"SELECT {_STATE} FROM sessions WHERE id = ?", (row["id"],)).fetchall()
@@ -177,7 +193,7 @@ async def _require_own_sessions(db: apsw.Connection, target: Connection) -> None
             if tuple(row)[:3] != known[:3]:
                 raise CopyError("the database has sessions of its own; copy into an empty one")
             if (row["turn_count"], row["lease_fence"]) > known[3:5]:
-                raise CopyError(f"session {row['id']} has gone on in the database; it would lose its latest turns")
+                raise CopyError(f"session {row['id']} has newer turns in the database; a copy would remove them")
 
 
 async def _copy_keys(db: apsw.Connection, target: Connection) -> None:
@@ -188,29 +204,29 @@ async def _copy_keys(db: apsw.Connection, target: Connection) -> None:
 
 
 async def _copy_sessions(db: apsw.Connection, target: Connection, sessions: Sequence[str]) -> None:
-    """Copies sessions whole, in the place of what is there of them."""
+    """Copies complete sessions and replaces those in the target."""
     async with target.transaction():
         await target.execute("DELETE FROM parley.sessions WHERE id = ANY($1)", sessions)
-        for table, columns, place in (
+        for table, columns, key in (
             ("sessions", _SESSION, "id"),
             ("turns", _TURN, "session_id"),
             ("messages", _MESSAGE, "session_id"),
         ):
             names = [name.strip().split()[-1] for name in columns.split(",")]
             booleans = [names.index(name) for name in ("continues", "system") if name in names]
-            where = f"{place} IN (SELECT value FROM json_each(?))"
+            where = f"{key} IN (SELECT value FROM json_each(?))"
             rows = db.execute(f"SELECT {columns} FROM {table} WHERE {where}", (json.dumps(sessions),))
             records = (_with_booleans(row, booleans) for row in rows)
             await target.copy_records_to_table(table, schema_name="parley", columns=names, records=records)
 
 
-def _with_booleans(row: Row, places: Sequence[int]) -> Row:
-    """SQLite has no booleans."""
-    return tuple(bool(value) if place in places else value for place, value in enumerate(row)) if places else row
+def _with_booleans(row: Row, indexes: Sequence[int]) -> Row:
+    """Converts the values at the indexes to booleans, which SQLite does not have."""
+    return tuple(bool(value) if index in indexes else value for index, value in enumerate(row)) if indexes else row
 
 
 async def _copy_rest(db: apsw.Connection, target: Connection) -> None:
-    """Copies kept replies, which need their sessions, and what is used of the limits."""
+    """Copies stored replies, which reference sessions, and the rate-limit buckets."""
     replies = """
     SELECT account, method, key, digest, updated, session_id, reply FROM claims WHERE lease_expires IS NULL
     """
@@ -221,16 +237,16 @@ async def _copy_rest(db: apsw.Connection, target: Connection) -> None:
 
 
 async def _counted(db: apsw.Connection, target: Connection) -> list[Count]:
-    """Counts both sides. Raises CopyError where they differ."""
+    """Counts both sides. Raises CopyError if they differ."""
     counts = []
-    for name, (source_rows, target_rows) in _OURS.items():
-        places = [row[0] for row in db.execute(source_rows)]
-        counts.append(Count(name, len(places), await target.fetchval(target_rows, places)))
+    for name, (source_rows, target_rows) in _BY_KEY.items():
+        keys = [row[0] for row in db.execute(source_rows)]
+        counts.append(Count(name, len(keys), await target.fetchval(target_rows, keys)))
     for name, query in _ALL.items():
         counts.append(Count(name, _one(db, query.format("")), await target.fetchval(query.format("parley."))))
     if wrong := [count for count in counts if count.source != count.target]:
         listed = ", ".join(f"{count.target} of {count.source} {count.name}" for count in wrong)
-        raise CopyError(f"the copy is not whole: the database has {listed}")
+        raise CopyError(f"the copy is incomplete: the database has {listed}")
     return counts
 
 

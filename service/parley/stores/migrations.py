@@ -1,4 +1,4 @@
-"""A schema's numbered steps. A database's version is the number of the last step that it has been through."""
+"""Numbered migrations of a schema. The version of a database is the number of the last applied migration."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,12 @@ from importlib.resources import files
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step: its number, from 1, and its SQL."""
+    """One migration.
+
+    Attributes:
+        number: The version of the schema after the migration, from 1.
+        sql: The statements.
+    """
 
     number: int
     sql: str
@@ -16,16 +21,16 @@ class Migration:
 
 @cache
 def migrations(package: str) -> Sequence[Migration]:
-    """Reads the steps of a store's package, in their order: `migrations/0001_….sql` and so on, without a gap."""
+    """Reads the migrations of a store's package in order: `migrations/0001_….sql` and so on, without a gap."""
     found = sorted((file for file in (files(package) / "migrations").iterdir()), key=lambda file: file.name)
     steps = [Migration(int(file.name[:4]), file.read_text(encoding="utf-8")) for file in found]
     if [step.number for step in steps] != list(range(1, len(steps) + 1)):
-        raise RuntimeError(f"{package}: the migrations are not numbered one after another")
+        raise RuntimeError(f"{package}: the migrations are not numbered consecutively")
     return steps
 
 
 def mismatch(found: int, needed: int) -> str | None:
-    """Says what to do about a schema's version; None where it is the one that is needed."""
+    """Returns the error message for the version of a schema; None if it is the needed version."""
     if found == needed:
         return None
     if found == 0:

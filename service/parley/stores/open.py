@@ -1,4 +1,4 @@
-"""Which database keeps the sessions and keys: the one that the configuration names."""
+"""Opens the store that the configuration selects."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,24 +13,30 @@ from parley.stores.sqlite.database import upgrade as upgrade_file
 
 
 def store_file(config: StoreConfig, state_dir: Path) -> Path | None:
-    """Returns where the store's file is, or will be; None where it is no file."""
+    """Returns the path of the SQLite file, which may not exist; None for another store."""
     if not isinstance(config, SqliteConfig):
         return None
     return state_dir / "parley.db" if config.path is None else config.path.expanduser().absolute()
 
 
 def may_exist(config: StoreConfig, state_dir: Path) -> bool:
-    """Tells whether there may be a store already, without making one."""
+    """Returns whether the store may exist, without creating it."""
     file = store_file(config, state_dir)
     return file is None or file.exists()
 
 
 @asynccontextmanager
 async def open_store(config: StoreConfig, state_dir: Path, *, allow_unavailable: bool = False) -> AsyncIterator[Store]:
-    """Opens the store, makes its tables if need be, and closes it in the end.
+    """Opens the store, creates its tables if necessary, and closes it at the end.
 
-    `allow_unavailable`: a server that cannot be reached yet, or a file that was there and is missing, is no error; the
-    store finds it later. Raises StoreUnavailable.
+    Args:
+        config: The configuration of the store.
+        state_dir: The state directory, which holds the SQLite file by default.
+        allow_unavailable: Opens the store even if the server is unreachable or the file is missing; the store connects
+            once it is available.
+
+    Raises:
+        StoreUnavailable: The store cannot be opened.
     """
     store = await _open(config, state_dir, allow_unavailable=allow_unavailable)
     try:
@@ -40,9 +46,10 @@ async def open_store(config: StoreConfig, state_dir: Path, *, allow_unavailable:
 
 
 async def upgrade_store(config: StoreConfig, state_dir: Path) -> tuple[int, int]:
-    """Takes the store through the migrations that it lacks; returns its versions before and after.
+    """Applies pending migrations and returns the schema versions before and after.
 
-    Raises StoreUnavailable, also where the tables are not Parley's, or a later one's.
+    Raises:
+        StoreUnavailable: The store cannot be opened, or its tables belong to another program or a newer version.
     """
     if isinstance(config, SqliteConfig):
         file = _file(config, state_dir)
@@ -58,7 +65,7 @@ async def upgrade_store(config: StoreConfig, state_dir: Path) -> tuple[int, int]
 async def _open(config: StoreConfig, state_dir: Path, *, allow_unavailable: bool) -> Store:
     if isinstance(config, SqliteConfig):
         return SqliteStore(_file(config, state_dir), allow_unavailable=allow_unavailable)
-    # Who keeps to a file needs no driver for a server.
+    # Imported here so that SQLite does not load the PostgreSQL driver.
     from parley.stores.postgres import PostgresStore
 
     pooled = config.pooling == "transaction"

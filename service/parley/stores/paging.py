@@ -1,4 +1,4 @@
-"""Page tokens: where the next page begins, as opaque text."""
+"""Page tokens: the position of the next page as opaque text."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
@@ -7,25 +7,25 @@ import orjson
 from parley.core.errors import InvalidRequest
 
 MAX_PAGE_BYTES = 3 * 1024 * 1024
-"""Of messages on a page with more than one: gRPC's clients take 4 MiB by default."""
+"""The maximum bytes of the messages on a page with more than one; gRPC clients accept 4 MiB by default."""
 _MAX_TOKEN_LENGTH = 512
 _END_INTEGER = 2**63
 
 
-def encode(*place: float | str) -> str:
-    """Makes a token of the last row's sort key."""
-    return urlsafe_b64encode(orjson.dumps(place)).rstrip(b"=").decode()
+def encode(*sort_key: float | str) -> str:
+    """Encodes the sort key of a page's last row as a token."""
+    return urlsafe_b64encode(orjson.dumps(sort_key)).rstrip(b"=").decode()
 
 
 def decode(token: str, *kinds: type) -> list[float | str]:
-    """Reads a token back; `kinds` are the types that its key has. Raises InvalidRequest."""
+    """Decodes a token to a sort key with values of the types `kinds`. Raises InvalidRequest."""
     try:
-        place = orjson.loads(urlsafe_b64decode(_padded(token)))
+        sort_key = orjson.loads(urlsafe_b64decode(_padded(token)))
     except ValueError:
-        place = None
-    if not isinstance(place, list) or list(map(type, place)) != list(kinds) or not all(map(_storable, place)):
+        sort_key = None
+    if not isinstance(sort_key, list) or list(map(type, sort_key)) != list(kinds) or not all(map(_storable, sort_key)):
         raise InvalidRequest("`page_token` must be the `next_page_token` of an earlier page", param="page_token")
-    return place
+    return sort_key
 
 
 def _padded(token: str) -> bytes:
@@ -35,7 +35,7 @@ def _padded(token: str) -> bytes:
 
 
 def _storable(value: float | str) -> bool:
-    """Tells whether a database can compare with this value: its whole numbers have 64 bits, its texts no zeros."""
+    """Returns whether a database can compare with the value: integers have 64 bits, texts have no NUL character."""
     if isinstance(value, str):
         return "\0" not in value
     return not isinstance(value, int) or -_END_INTEGER <= value < _END_INTEGER

@@ -1,7 +1,7 @@
 """Removes the rows of deleted sessions in batches, each in a transaction of its own.
 
-A deletion marks the session, which hides it from every reader at once. The rows follow: in the same call while
-`PURGE_SECONDS` last, then in the reaper of any worker.
+A deletion marks the session, which hides it from all readers at once. The rows are removed afterwards: for up to
+`PURGE_SECONDS` in the same call, then by the reaper of any worker.
 """
 
 import time
@@ -11,25 +11,30 @@ from typing import NamedTuple
 BATCH_ROWS = 2000
 BATCH_BYTES = 8 << 20
 PURGE_SECONDS = 1.0
-"""How long one call goes on to begin new batches."""
+"""The seconds during which one call starts new batches."""
 
 
 class PurgeCursor(NamedTuple):
-    """The key of a message within its session: the first one that a batch removes."""
+    """The key of the first message that a batch removes.
+
+    Attributes:
+        turn: The number of the turn within the session.
+        position: The position of the message within the turn.
+    """
 
     turn: int = 0
     position: int = 0
 
 
 END = PurgeCursor(2**31 - 1, 2**31 - 1)
-"""A place after every message."""
+"""A cursor after all messages."""
 
 
 def batch_end(messages: Sequence[tuple[int, int, int]]) -> PurgeCursor:
-    """Returns the first message that is left to the next batch; `END` where the batch removes all of them.
+    """Returns the cursor of the first message of the following batch; `END` if this batch removes all messages.
 
     Args:
-        messages: Turn, position and bytes of the session's next `BATCH_ROWS + 1` messages, in their order.
+        messages: Turn, position and bytes of the session's next `BATCH_ROWS + 1` messages, in order.
     """
     size = 0
     for count, (turn, position, more) in enumerate(messages):
@@ -40,11 +45,11 @@ def batch_end(messages: Sequence[tuple[int, int, int]]) -> PurgeCursor:
 
 
 async def purge_session(batch: Callable[[PurgeCursor], Awaitable[PurgeCursor | None]], ends: float) -> None:
-    """Runs batches on one session until it is removed.
+    """Runs batches on one session until it is removed or time is up.
 
     Args:
-        batch: Removes rows from a place on. Returns where to go on; None where nothing is left to this caller.
-        ends: The time, of `time.monotonic`, after which no batch begins.
+        batch: Removes the rows from a cursor on. Returns the next cursor, or None if nothing remains for this caller.
+        ends: The time of `time.monotonic` after which no batch starts.
     """
     cursor: PurgeCursor | None = PurgeCursor()
     while cursor is not None and time.monotonic() < ends:
@@ -54,14 +59,14 @@ async def purge_session(batch: Callable[[PurgeCursor], Awaitable[PurgeCursor | N
 async def purge_all(
     find: Callable[[], Awaitable[str | None]], batch: Callable[[str, PurgeCursor], Awaitable[PurgeCursor | None]]
 ) -> bool:
-    """Purges one deleted session after the other, for up to `PURGE_SECONDS`.
+    """Purges deleted sessions one after another, for up to `PURGE_SECONDS`.
 
     Args:
-        find: Returns a deleted session that no other worker is removing at the moment.
+        find: Returns the id of a deleted session that no other worker is purging; None if there is none.
         batch: See `purge_session`.
 
     Returns:
-        Whether there may be more to do.
+        Whether rows may remain.
     """
     ends = time.monotonic() + PURGE_SECONDS
     while time.monotonic() < ends:

@@ -1,4 +1,4 @@
-"""What the rows of sessions and messages stand for, whichever database they are from."""
+"""Conversion between messages and rows, shared by the databases."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,14 +15,17 @@ from parley.v1.receipt_pb2 import Receipt
 from parley.v1.sessions_pb2 import Session, SessionMessage
 
 PIECE_BYTES = 512 * 1024
-"""How much of a history is read and parsed at a time: the event loop and other calls go on in between."""
+"""The bytes of a history that are read and parsed at once; other calls run between two pieces."""
 PIECE_MESSAGES = 500
+"""The messages of a history that are read and parsed at once."""
 FORK_MESSAGES = 20_000
+"""The maximum number of messages that a fork copies."""
 FORK_BYTES = 64 << 20
+"""The maximum bytes that a fork copies."""
 
 
 def session(row: Iterable[Any]) -> Session:
-    """Reads id, model, created, updated, turn_count, forked_from."""
+    """Converts a row of id, model, created, updated, turn_count, forked_from."""
     identifier, model, created, updated, turn_count, forked_from = row
     return Session(
         id=identifier,
@@ -36,7 +39,7 @@ def session(row: Iterable[Any]) -> Session:
 
 
 def session_message(row: Iterable[Any]) -> SessionMessage:
-    """Reads message, turn, position, state, reason, created, usage, metadata, receipt."""
+    """Converts a row of message, turn, position, state, reason, created, usage, metadata, receipt."""
     serialized, turn, _, state, reason, created, usage, metadata, receipt = row
     return SessionMessage(
         message=Message.FromString(serialized),
@@ -50,8 +53,8 @@ def session_message(row: Iterable[Any]) -> SessionMessage:
     )
 
 
-def spent(end: TurnEnd) -> tuple[bytes | None, bytes | None]:
-    """Returns a turn's usage and receipt as they are kept."""
+def usage_and_receipt(end: TurnEnd) -> tuple[bytes | None, bytes | None]:
+    """Returns the serialized usage and receipt of a turn."""
     usage, receipt = end.usage, end.receipt
     return (
         None if usage is None else usage.SerializeToString(),
@@ -60,20 +63,20 @@ def spent(end: TurnEnd) -> tuple[bytes | None, bytes | None]:
 
 
 def size(messages: Iterable[Message]) -> tuple[int, int, int]:
-    """Returns the number, the estimated tokens and the serialized bytes of the messages that a window counts."""
+    """Returns the number, the estimated tokens and the serialized bytes of the messages without system messages."""
     counted = [message for message in messages if not is_system(message)]
     return len(counted), sum(map(message_tokens, counted)), sum(message.ByteSize() for message in counted)
 
 
 def pieces(sizes: Sequence[TurnSize], first: int | None) -> list[tuple[int, int]]:
-    """Divides the turns from `first` on into ranges of turn numbers that are read one after the other, oldest first.
+    """Splits the turns from `first` on into ranges that are read one after another, oldest first.
 
     Args:
-        sizes: The sizes of the session's completed turns, the newest first.
+        sizes: The sizes of the session's completed turns, newest first.
         first: The number of the oldest turn to read; None for none.
 
     Returns:
-        Empty where all of it is small enough to be read at once.
+        The first and last turn number of each range; empty if the history is small enough to be read at once.
     """
     turns = [turn for turn in reversed(sizes) if first is not None and turn.number >= first]
     if sum(turn.bytes for turn in turns) <= PIECE_BYTES and sum(turn.messages for turn in turns) <= PIECE_MESSAGES:
@@ -91,19 +94,19 @@ def pieces(sizes: Sequence[TurnSize], first: int | None) -> list[tuple[int, int]
 
 
 def pack_charges(charges: Sequence[Charge]) -> str | None:
-    """Serializes what a turn has reserved; None for nothing."""
+    """Serializes the reserved charges of a turn; None if there are none."""
     if not charges:
         return None
     return orjson.dumps([(one.subject, one.kind, one.per_minute, one.amount) for one in charges]).decode()
 
 
 def returned_charges(reserved: str) -> list[Charge]:
-    """Reads `pack_charges` back, as charges that give back what was reserved."""
+    """Returns the refunds of the charges that `pack_charges` serialized."""
     return [Charge(subject, kind, size, -amount) for subject, kind, size, amount in orjson.loads(reserved)]
 
 
 def require_forkable(messages: int, size: int) -> None:
-    """Raises InvalidRequest where a fork would copy so much in one transaction that other calls wait for it."""
+    """Raises InvalidRequest if a fork is so large that its transaction would delay other calls."""
     if messages <= FORK_MESSAGES and size <= FORK_BYTES:
         return
     message = (
@@ -114,7 +117,7 @@ def require_forkable(messages: int, size: int) -> None:
 
 
 def last_forked(source: Session, through_turn: int | None) -> int:
-    """Returns the last turn that a fork takes over. Raises InvalidRequest where the session has no such turn."""
+    """Returns the number of the last turn to copy. Raises InvalidRequest if the session has no such turn."""
     last = source.turn_count
     if through_turn is None:
         return last

@@ -211,7 +211,7 @@ async def end_turn(db: Connection, turn: Turn, end: TurnEnd, now: Now) -> None:
         end.state,
         end.reason,
         *records.size(end.answer),
-        *records.spent(end),
+        *records.usage_and_receipt(end),
         turn.number,
         *columns(end.answer),
         end.reply if completed else None,

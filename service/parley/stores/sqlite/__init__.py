@@ -1,4 +1,4 @@
-"""Sessions, keys and limits in one SQLite file, shared by every process on the machine."""
+"""The store in one SQLite file, shared by all processes of the machine."""
 
 import asyncio
 import time
@@ -29,14 +29,13 @@ from parley.v1.sessions_pb2 import Session, SessionMessage
 __all__ = ["SqliteStore"]
 
 T = TypeVar("T")
-_CHECK_SECONDS = 5.0  # between two checks that write
+_CHECK_SECONDS = 5.0  # between two write checks
 
 
 class SqliteStore:
     """Implements `parley.core.ports.Store`. Every method also raises StoreUnavailable.
 
-    A thread writes and a thread reads, so that the event loop never waits for the disk. `clock` (Unix seconds),
-    `uptime` and `boot` take the place of the machine's in tests; see `parley.stores.sqlite.clock`.
+    One thread writes and one reads, so that the event loop never waits for the disk.
     """
 
     def __init__(  # noqa: PLR0913 - the last ones are for tests
@@ -49,10 +48,18 @@ class SqliteStore:
         allow_unavailable: bool = False,
         purge_seconds: float = PURGE_SECONDS,
     ) -> None:
-        """Opens the file; makes it, its folder and its tables if need be. Raises StoreUnavailable.
+        """Opens the file, and creates it, its folder and its tables if necessary.
 
-        `allow_unavailable`: a file that was there before and is missing is no error; it is opened once it is back.
-        `purge_seconds`: for so long a deletion goes on to remove rows before it returns.
+        Args:
+            path: The file.
+            clock: Replaces the wall clock (Unix seconds) in tests; see `parley.stores.sqlite.clock`.
+            uptime: Replaces the machine's uptime (seconds) in tests.
+            boot: Replaces the id of the machine's boot in tests.
+            allow_unavailable: Accepts that an existing file is missing; it is opened once it is available again.
+            purge_seconds: The seconds for which a deletion removes rows before it returns.
+
+        Raises:
+            StoreUnavailable: The file cannot be opened.
         """
         self._clock = FileClock(clock, uptime, boot)
         self._writer = Writer(Database(path, allow_unavailable=allow_unavailable), queue_file(path), self._clock.load)
@@ -65,7 +72,7 @@ class SqliteStore:
 
     @property
     def counts(self) -> Counts:
-        """Tells how many jobs went into how many commits."""
+        """The numbers of commits and of jobs in them."""
         return self._writer.counts
 
     async def begin_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn:
@@ -75,20 +82,20 @@ class SqliteStore:
         def job(db: apsw.Connection) -> tuple[Turn, turns.SerializedHistory]:
             return turns.begin_turn(db, begin, sent, self._times(db, lease_seconds))
 
-        turn, past = await self._writer.submit(job)
-        turn.history = [Message.FromString(message) for message in past.read]
-        for piece in past.pieces:
+        turn, history = await self._writer.submit(job)
+        turn.history = [Message.FromString(message) for message in history.read]
+        for piece in history.pieces:
             read = await self._read(lambda db, piece=piece: turns.read_piece(db, turn, piece))  # type: ignore[misc]
             turn.history += [Message.FromString(message) for message in read]
         return turn
 
     async def end_turn(self, turn: Turn, end: TurnEnd) -> None:
-        """Ends the turn and all that hangs on it. Raises TurnLost."""
+        """Ends the turn, its lease and its claim. Raises TurnLost."""
         await self._writer.submit(lambda db: turns.end_turn(db, turn, end, self._times(db)))
         self._lease_waiters.announce(turn.session_id)
 
     async def renew_leases(self, turns: Iterable[Turn], claims: Iterable[Claim], lease_seconds: float) -> None:
-        """Extends the leases that are not lost, in one transaction."""
+        """Extends the leases that are still held, in one transaction."""
         running, held = list(turns), list(claims)
 
         def job(db: apsw.Connection) -> None:
@@ -100,7 +107,7 @@ class SqliteStore:
             await self._writer.submit(job)
 
     async def wait_for_release(self, session_id: str, seconds: float) -> None:
-        """Wakes up at once when this process ends a turn of the session; looks for what other processes end."""
+        """Returns at once if this process ends a turn of the session; polls for releases by other processes."""
 
         async def is_free() -> bool:
             return not await self._read(lambda db: sessions.is_leased(db, session_id, self._clock.lease_time(db)))
@@ -114,14 +121,14 @@ class SqliteStore:
     async def list_sessions(
         self, account: str, chosen: SessionFilter, *, page_size: int, page_token: str | None
     ) -> tuple[list[Session], str | None]:
-        """Reads a page, the latest turn first. Raises InvalidRequest."""
+        """Reads a page, latest turn first. Raises InvalidRequest."""
         after = paging.decode(page_token, float, str) if page_token else []
         return await self._read(lambda db: sessions.list_sessions(db, account, chosen, page_size, after))
 
     async def list_messages(
         self, account: str, session_id: str, *, page_size: int, page_token: str | None
     ) -> tuple[list[SessionMessage], str | None]:
-        """Reads a page, the oldest first. Raises SessionNotFound, InvalidRequest."""
+        """Reads a page, oldest first. Raises SessionNotFound, InvalidRequest."""
         after = paging.decode(page_token, int, int) if page_token else []
         return await self._read(lambda db: sessions.list_messages(db, account, session_id, page_size, after))
 
@@ -144,7 +151,7 @@ class SqliteStore:
     async def delete_session(
         self, account: str, session_id: str, claim: Claim | None = None, reply: bytes = b""
     ) -> None:
-        """Deletes a session that has no turn in progress. Raises SessionNotFound, SessionBusy, TurnLost."""
+        """Deletes a session without a turn in progress. Raises SessionNotFound, SessionBusy, TurnLost."""
 
         def job(db: apsw.Connection) -> None:
             deletion.mark_deleted(db, account, session_id, self._clock.lease_time(db))
@@ -156,7 +163,7 @@ class SqliteStore:
             await purge_session(lambda cursor: self._purge(session_id, cursor), time.monotonic() + self._purge_seconds)
 
     async def purge(self) -> bool:
-        """Removes rows of deleted sessions in batches. Returns whether there may be more."""
+        """Removes rows of deleted sessions in batches. Returns whether rows may remain."""
 
         async def find() -> str | None:
             return await self._read(deletion.find_deleted)
@@ -164,7 +171,7 @@ class SqliteStore:
         return await purge_all(find, self._purge)
 
     async def reap(self, *, session_age: float | None, claim_age: float, limit: int) -> Reaped:
-        """Clears what is over, each kind in a job of its own, so that turns go on in between."""
+        """Clears what has expired, each kind in a job of its own, so that other jobs run between them."""
         submit, clock = self._writer.submit, self._clock
         crashed = await submit(lambda db: reaper.reap_crashed(db, clock.lease_time(db), limit))
         await submit(lambda db: reaper.refund_reservations(db, clock.lease_time(db), limit))
@@ -178,7 +185,7 @@ class SqliteStore:
         return Reaped(crashed, old, claims)
 
     async def claim(self, account: str, method: str, key: str, digest: bytes, lease_seconds: float) -> Claim | bytes:
-        """Claims a key, or returns what it was answered. Raises KeyInUse, KeyReused, ReplyDeleted."""
+        """Claims a key, or returns its stored reply. Raises KeyInUse, KeyReused, ReplyDeleted."""
 
         def job(db: apsw.Connection) -> Claim | bytes:
             return claims.claim(db, (account, method, key), digest, self._times(db, lease_seconds))
@@ -186,7 +193,7 @@ class SqliteStore:
         return await self._writer.submit(job)
 
     async def end_claim(self, claim: Claim, reply: bytes | None) -> None:
-        """Keeps the reply, or frees the key. Raises TurnLost."""
+        """Stores the reply, or releases the key. Raises TurnLost."""
         await self._writer.submit(lambda db: claims.end_claim(db, claim, reply, None, self._clock.wall()))
 
     async def find_key(self, digest: bytes) -> ApiKey | None:
@@ -194,7 +201,7 @@ class SqliteStore:
         return await self._read(lambda db: keys.find_key(db, digest))
 
     async def add_key(self, key: ApiKey) -> ApiKey:
-        """Adds a key, and its account where that is new."""
+        """Adds a key, and its account if it does not exist."""
         return await self._writer.submit(lambda db: keys.add_key(db, key))
 
     async def plans(self) -> dict[str, str]:
@@ -206,25 +213,26 @@ class SqliteStore:
         return await self._writer.submit(lambda db: keys.set_plan(db, account, plan))
 
     async def list_keys(self) -> list[ApiKey]:
-        """Reads every key, the oldest first."""
+        """Reads all keys, oldest first."""
         return await self._read(keys.list_keys)
 
     async def revoke_key(self, key_id: str, now: int) -> ApiKey | None:
-        """Marks a key revoked."""
+        """Marks a key as revoked."""
         return await self._writer.submit(lambda db: keys.revoke_key(db, key_id, now))
 
     async def reserve(self, charges: Sequence[Charge]) -> Reservation:
-        """Takes all charges, or none."""
+        """Withdraws all charges, or none."""
         return await self._writer.submit(lambda db: limits.reserve(db, charges, self._clock.lease_time(db)))
 
     async def settle(self, charges: Sequence[Charge]) -> None:
-        """Takes or gives back."""
+        """Applies the corrections."""
         await self._writer.submit(lambda db: limits.settle(db, charges, self._clock.lease_time(db)))
 
     async def check(self) -> None:
-        """Reads from the file, sees that its disk has room, and writes to it every few seconds.
+        """Reads the file, checks the free space of its disk, and writes to the file every few seconds.
 
-        Raises StoreUnavailable.
+        Raises:
+            StoreUnavailable: A check failed.
         """
         await self._read(lambda db: db.execute("SELECT 1 FROM sessions LIMIT 1").fetchall())
         await asyncio.get_running_loop().run_in_executor(self._reader, require_space, self._path)
@@ -233,7 +241,7 @@ class SqliteStore:
             self._checked = time.monotonic()
 
     async def close(self) -> None:
-        """Finishes what is being written, then closes."""
+        """Completes pending writes, then closes the file."""
         await self._writer.close()
         self._reader.shutdown()
         self._readable.close()
@@ -242,8 +250,8 @@ class SqliteStore:
         def job(db: apsw.Connection) -> tuple[PurgeCursor | None]:
             return (deletion.purge_batch(db, session_id, cursor, self._clock.lease_time(db)),)
 
-        (next_place,) = await self._writer.submit(job, deletes=True)
-        return next_place
+        (next_cursor,) = await self._writer.submit(job, deletes=True)
+        return next_cursor
 
     def _times(self, db: apsw.Connection, lease_seconds: float = 0.0) -> Times:
         return Times(self._clock.wall(), self._clock.lease_time(db), lease_seconds)
@@ -252,7 +260,7 @@ class SqliteStore:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._reader, self._query, work)
         except RuntimeError as error:
-            # The executor's way to say that it was shut down.
+            # The executor was shut down.
             raise StoreUnavailable("the store is closed") from error
 
     def _query(self, work: Callable[[apsw.Connection], T]) -> T:

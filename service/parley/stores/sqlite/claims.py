@@ -1,4 +1,4 @@
-"""Idempotency-Keys in SQL: each function is one job of the writer, or part of one."""
+"""Idempotency keys in SQL: each function is a job of the writer, or part of one."""
 
 from collections.abc import Sequence
 
@@ -15,48 +15,60 @@ SELECT digest, lease_expires, iif(
 )
 FROM claims WHERE account = ? AND method = ? AND key = ?
 """
-_FREE = "DELETE FROM claims WHERE account = ? AND method = ? AND key = ?"
+_DELETE = "DELETE FROM claims WHERE account = ? AND method = ? AND key = ?"
 _CLAIM = """
 INSERT INTO claims (account, method, key, digest, updated, lease_expires) VALUES (?, ?, ?, ?, ?, ?) RETURNING fence
 """
-# A fence is never given twice, so that it names the claim.
-_KEEP = """
+# A fence is never reused and thus identifies the claim.
+_STORE_REPLY = """
 UPDATE claims SET lease_expires = NULL, reply = ?, session_id = ?, updated = ?
 WHERE fence = ? AND lease_expires IS NOT NULL RETURNING fence
 """
-_GIVE_UP = "DELETE FROM claims WHERE fence = ? AND lease_expires IS NOT NULL RETURNING fence"
+_RELEASE = "DELETE FROM claims WHERE fence = ? AND lease_expires IS NOT NULL RETURNING fence"
 _RENEW = "UPDATE claims SET lease_expires = ? WHERE fence = ? AND lease_expires IS NOT NULL"
 
 
-def claim(db: apsw.Connection, place: tuple[str, str, str], digest: bytes, times: Times) -> Claim | bytes:
-    """Claims an account's key, or returns the reply that it has. Raises KeyInUse, KeyReused, ReplyDeleted."""
-    for known, leased, reply in rows(db, _FIND, place):
+def claim(db: apsw.Connection, key: tuple[str, str, str], digest: bytes, times: Times) -> Claim | bytes:
+    """Claims a key, or returns its stored reply.
+
+    Args:
+        db: The writer's connection.
+        key: Account, method and key.
+        digest: The SHA-256 of the request.
+        times: The current times and the duration of the lease.
+
+    Raises:
+        KeyInUse: Another call holds the key.
+        KeyReused: The key was used with a different request.
+        ReplyDeleted: The reply was deleted with its session.
+    """
+    for known, leased, reply in rows(db, _FIND, key):
         if known != digest:
             raise KeyReused
         if leased is None:
-            return _kept(reply)
+            return _stored(reply)
         if leased > times.lease:
             raise KeyInUse
-        db.execute(_FREE, place)
-    return Claim(*place, rows(db, _CLAIM, (*place, digest, times.wall, times.lease_expires))[0][0])
+        db.execute(_DELETE, key)
+    return Claim(*key, rows(db, _CLAIM, (*key, digest, times.wall, times.lease_expires))[0][0])
 
 
-def _kept(reply: bytes | None) -> bytes:
+def _stored(reply: bytes | None) -> bytes:
     if reply is None:
         raise ReplyDeleted
     return bytes(reply)
 
 
 def end_claim(db: apsw.Connection, claim: Claim, reply: bytes | None, session_id: str | None, now: float) -> None:
-    """Keeps the reply, which goes when its session does; frees the key where there is none. Raises TurnLost."""
+    """Stores the reply, which is deleted with its session, or releases the key if `reply` is None. Raises TurnLost."""
     if reply is None:
-        ended = rows(db, _GIVE_UP, (claim.fence,))
+        ended = rows(db, _RELEASE, (claim.fence,))
     else:
-        ended = rows(db, _KEEP, (reply, session_id, now, claim.fence))
+        ended = rows(db, _STORE_REPLY, (reply, session_id, now, claim.fence))
     if not ended:
         raise TurnLost
 
 
 def renew_claims(db: apsw.Connection, claims: Sequence[Claim], expires: float) -> None:
-    """Extends the leases of those keys that are still held."""
+    """Extends the leases of the keys that are still held."""
     db.executemany(_RENEW, [(expires, claim.fence) for claim in claims])

@@ -1,13 +1,13 @@
-"""Time for an SQLite file. A step of the wall clock neither ends a lease nor deletes anything.
+"""The clocks of an SQLite file. A step of the wall clock neither ends a lease nor deletes anything.
 
-Three times, each in Unix seconds while the wall clock is right:
+There are three clocks, each in Unix seconds as long as the wall clock is correct:
 
-- The wall clock, for what is only shown or sorted by: when a session was made, when its latest turn began.
-- The time of leases and limits advances with the machine's uptime and with nothing else. Every process of the machine
-  reads the same one. When the machine has started anew, the leases from before are void.
-- The time of retention advances with the uptime, too. A step of the wall clock forward does not advance it; a step
-  back sets it back. So nothing is deleted before its age has been measured. Time in which the machine was off looks
-  like a step. After 24 measured hours without another step the wall clock is believed, and retention catches up.
+- The wall clock, for times that are only displayed or sorted by: the creation of a session, the start of a turn.
+- The lease clock, for leases and limits, advances only with the machine's uptime. It is the same for all processes of
+  the machine. A reboot expires all earlier leases.
+- The retention clock also advances with the uptime. A forward step of the wall clock does not advance it; a backward
+  step sets it back. Data is therefore deleted only after its age has been measured. Time during which the machine was
+  off looks like a step. After 24 measured hours without another step, the retention clock is set to the wall clock.
 """
 
 import os
@@ -22,8 +22,8 @@ import structlog
 
 _STEP_SECONDS = 2.0
 _TRUST_AFTER_SECONDS = 24 * 3600.0
-_DRIFT = 5e-4  # of a clock that NTP corrects without a step, per second
-_WRITE_SECONDS = 60.0  # how often the row is written where nothing has changed
+_DRIFT = 5e-4  # seconds per second that NTP may correct without a step
+_WRITE_SECONDS = 60.0  # the interval at which the row is written without a change
 _UPTIME = Path("/proc/uptime")
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -34,7 +34,7 @@ ON CONFLICT DO UPDATE SET boot = excluded.boot, seen = excluded.seen, leases = e
   retention = excluded.retention, unverified = excluded.unverified
 """
 _TOUCH = "UPDATE clock SET id = id"
-_VOID = (
+_EXPIRE_LEASES = (
     "UPDATE sessions SET lease_expires = 0 WHERE lease_expires IS NOT NULL",
     "UPDATE claims SET lease_expires = 0 WHERE lease_expires IS NOT NULL",
 )
@@ -43,7 +43,13 @@ _log = structlog.get_logger()
 
 
 class Times(NamedTuple):
-    """The times that a job writes: the wall clock's, and that of leases and limits, from which a lease is to last."""
+    """The times that a job writes.
+
+    Attributes:
+        wall: The wall clock.
+        lease: The lease clock.
+        lease_seconds: The duration of a new lease.
+    """
 
     wall: float
     lease: float
@@ -51,7 +57,7 @@ class Times(NamedTuple):
 
     @property
     def lease_expires(self) -> float:
-        """When a lease that begins now is over."""
+        """The expiry of a lease that begins now."""
         return self.lease + self.lease_seconds
 
 
@@ -65,13 +71,13 @@ class _Row(NamedTuple):
 
 
 class FileClock:
-    """Reads the times of one file. Methods that take a connection belong inside a transaction that writes.
+    """The clocks of one file. Methods with a connection must run inside a write transaction.
 
     Args:
         wall: Returns the wall clock in Unix seconds; None for the machine's.
-        uptime: Returns seconds that no step of the wall clock changes. Default: the machine's uptime; where only `wall`
-            is given, as in tests, that one.
-        boot: Names the start of the machine that the uptime belongs to. Default: the kernel's id.
+        uptime: Returns seconds that are unaffected by steps of the wall clock. Default: `wall` if given, as in tests,
+            otherwise the machine's uptime.
+        boot: Identifies the boot that the uptime counts from. Default: the kernel's boot id.
     """
 
     def __init__(
@@ -87,23 +93,23 @@ class FileClock:
         self._reported: float | None = None
 
     def load(self, db: apsw.Connection) -> None:
-        """Reads the file's row, or makes it anew after a start of the machine."""
+        """Reads the row of the file, or replaces it after a reboot."""
         row = _read(db)
         if row is None or row.boot != self._boot:
             row = self._start(db, row)
         self._leases = row.leases
 
     def lease_time(self, db: apsw.Connection) -> float:
-        """Returns the time of leases and limits; infinity where no process can hold a lease. Reading is enough."""
+        """Returns the lease clock; infinity if no process can hold a lease. A read transaction suffices."""
         if self._leases is None:
             row = _read(db)
             return inf if row is None or row.boot != self._boot else self._uptime() + row.leases
         return self._uptime() + self._leases
 
     def retention_time(self, db: apsw.Connection) -> float:
-        """Looks at the wall clock, and returns the time that ages are measured by."""
+        """Compares the wall clock with the uptime, and returns the retention clock."""
         uptime, row = self._uptime(), _read(db)
-        if row is None:  # the file was replaced by another one
+        if row is None:  # another file has replaced this one
             return -inf
         wall = self.wall() - uptime
         passed = uptime - row.seen
@@ -119,42 +125,42 @@ class FileClock:
 
     @staticmethod
     def touch(db: apsw.Connection) -> None:
-        """Writes to the file, and changes nothing in it."""
+        """Writes to the file without changing data."""
         db.execute(_TOUCH)
 
     def _report(self, wall: float, before: float) -> None:
-        """Logs a step, once for each position of this process's wall clock."""
+        """Logs a step once, even if it is found again."""
         if self._reported is not None and not _is_step(wall, self._reported, 0.0):
             return
         self._reported = wall
         _log.error(
-            "the wall clock was stepped: nothing is deleted for its age before that age has been measured",
+            "the wall clock was stepped: data is deleted only after its age has been measured",
             seconds=round(wall - before, 1),
         )
 
     def _start(self, db: apsw.Connection, before: _Row | None) -> _Row:
-        """Makes the row of this start of the machine. Every process that held a lease before it has ended."""
+        """Writes the row of this boot and expires the leases of processes from before."""
         uptime = self._uptime()
         wall = self.wall() - uptime
         row = _Row(self._boot, uptime, wall, wall, wall, 0.0)
         if before is not None:
             retention = min(wall, before.seen + before.retention - uptime)
             row = row._replace(retention=retention, unverified=before.unverified or _TRUST_AFTER_SECONDS)
-            for statement in _VOID:
+            for statement in _EXPIRE_LEASES:
                 db.execute(statement)
         db.execute(_WRITE, row)
         return row
 
 
 def _is_step(wall: float, before: float, passed: float) -> bool:
-    """Tells whether the wall clock has moved against the uptime by more than drift explains."""
+    """Returns whether the wall clock has moved relative to the uptime by more than the drift."""
     return abs(wall - before) > _STEP_SECONDS + passed * _DRIFT
 
 
 def machine_uptime() -> float:
-    """Returns the seconds since the machine started, time asleep included, in steps of 10 ms.
+    """Returns the seconds since boot, including suspended time, with a resolution of 10 ms.
 
-    Read from the kernel's file: a process whose clocks are faked (libfaketime) reads what the others read.
+    Reads `/proc/uptime`, so that a process under libfaketime gets the same value as other processes.
     """
     try:
         return float(os.pread(_uptime_file(), 32, 0).split()[0])

@@ -1,4 +1,4 @@
-"""The SQLite file: how it is made and opened, and why it cannot be."""
+"""The SQLite file: creation, connection, schema and errors."""
 
 import os
 import time
@@ -18,34 +18,34 @@ from parley.v1.message_pb2 import Message
 
 _BUSY_SECONDS = 5.0
 _BUSY_POLL = 0.0005
-# apsw forgets a statement once so many others have run after it: more than a batch of one kind of job has.
+# apsw evicts a prepared statement after this many others: more than the statements of a batch.
 _STATEMENTS = 1024
 _INCREMENTAL = 2
 _MIN_FREE_SPACE = 8 * 1024 * 1024
 _FIRST_UNSAFE, _FIRST_SAFE = (3, 7, 0), (3, 51, 3)
 
 _HINTS: dict[type[apsw.Error], str] = {
-    apsw.BusyError: f"another process has kept it locked for {_BUSY_SECONDS:.0f} s; look for one that hangs",
-    apsw.LockedError: "it is locked; look for a process that hangs",
+    apsw.BusyError: f"another process has kept it locked for {_BUSY_SECONDS:.0f} s; look for a hanging process",
+    apsw.LockedError: "it is locked; look for a hanging process",
     apsw.FullError: "the disk is full; free some space",
     apsw.IOError: "the disk fails or is full; see the system's log",
-    apsw.ReadOnlyError: "it may not be written; check the owner and mode of the file and its folder",
-    apsw.PermissionsError: "it may not be read; check the owner and mode of the file and its folder",
+    apsw.ReadOnlyError: "it cannot be written; check the owner and mode of the file and its folder",
+    apsw.PermissionsError: "it cannot be read; check the owner and mode of the file and its folder",
     apsw.CantOpenError: "it cannot be opened; it must be a file in a folder that Parley may write to",
     apsw.NotADBError: "it is not an SQLite database; move it away or name another place",
     apsw.CorruptError: "it is damaged; restore it from a backup",
     apsw.ProtocolError: "its locks do not work; it must be on a local disk",
     apsw.NoMemError: "memory ran out",
 }
-_LOST = "it was here and is missing; restore it from a backup, or remove {} to begin with an empty store"
+_LOST = "it existed before and is missing; restore it from a backup, or remove {} to start with an empty store"
 OUTAGES = tuple(_HINTS)
-"""What apsw raises when the file fails, and not the statement."""
-# After these the connection itself is still good.
+"""The errors of apsw that concern the file and not the statement."""
+# The connection remains usable after these errors.
 _TRANSIENT = (apsw.BusyError, apsw.LockedError, apsw.FullError)
 
 
 def require_safe_library(version: str) -> None:
-    """Refuses an SQLite that can corrupt a file with several writers (the WAL-reset bug). Raises StoreUnavailable."""
+    """Raises StoreUnavailable for an SQLite with the WAL-reset bug, which can corrupt a file with several writers."""
     number = tuple(int(part) for part in version.split("."))
     if _FIRST_UNSAFE <= number < _FIRST_SAFE:
         raise StoreUnavailable(
@@ -54,17 +54,22 @@ def require_safe_library(version: str) -> None:
 
 
 class Database:
-    """A connection to the file for one thread: opened again by itself once the file is back.
+    """A connection to the file for one thread, reopened automatically when the file is available again.
 
-    Every use of the connection belongs inside `use()`. Only the constructor creates the file and the schema: a file
-    that vanishes later is an outage, and not an empty store in which no key is valid.
+    The connection is used only inside `use()`. Only the constructor creates the file and the schema: a file that
+    disappears later is an outage, not an empty store in which no key is valid.
     """
 
     def __init__(self, path: Path, *, check: bool = True, allow_unavailable: bool = False) -> None:
-        """Opens the file, makes it if need be, and checks the version of its schema. Raises StoreUnavailable.
+        """Opens the file and creates it if necessary. A file that existed before and is missing is not created.
 
-        A file that was there before, and is missing, is not made anew. `allow_unavailable`: that is no error; it is
-        opened once it is back.
+        Args:
+            path: The file.
+            check: Whether to check the version of the schema.
+            allow_unavailable: Accepts that an existing file is missing; it is opened once it is available again.
+
+        Raises:
+            StoreUnavailable: The file cannot be opened.
         """
         require_safe_library(apsw.sqlite_lib_version())
         self.path = path
@@ -85,7 +90,7 @@ class Database:
 
     @contextmanager
     def use(self) -> Iterator[apsw.Connection]:
-        """Lends the connection. Failures of the file come out as StoreUnavailable, with their cause."""
+        """Yields the connection. Converts errors of the file to StoreUnavailable."""
         try:
             yield self._connect()
         except OUTAGES as error:
@@ -95,18 +100,18 @@ class Database:
             raise self._unavailable(f"{_hint(error)} ({error})") from error
 
     def close(self) -> None:
-        """Closes the connection; `use` opens it again."""
+        """Closes the connection; `use` reopens it."""
         if self._connection is not None:
             with suppress(apsw.Error):
                 self._connection.close()
         self._connection = None
 
     def _connect(self) -> apsw.Connection:
-        """Returns the open connection; opens it where it is not, or where another file has taken the path's place."""
+        """Returns the open connection; opens it if it is closed or the path leads to another file."""
         try:
             status = self.path.stat()
         except OSError as error:
-            raise self._unavailable(f"it is missing or out of reach ({error.strerror})") from error
+            raise self._unavailable(f"it is missing or inaccessible ({error.strerror})") from error
         identity = (status.st_dev, status.st_ino)
         if self._connection is None or identity != self._identity:
             self.close()
@@ -131,7 +136,7 @@ class Database:
 
 
 def queue_file(path: Path) -> Path:
-    """Returns the file beside the database in which writers queue; it shows that there was a database."""
+    """Returns the lock file of the writer queue beside the database; its existence shows that the database existed."""
     return path.with_name(f"{path.name}-queue")
 
 
@@ -140,55 +145,55 @@ def _is_lost(path: Path) -> bool:
 
 
 def _make_private_file(path: Path) -> None:
-    """Makes the file where there is none, for this user alone: it will hold conversations."""
+    """Creates the file if necessary, with access for the current user only."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # A file that is there is not opened: closing it again would drop the locks of this process's connections to it.
+        # An existing file is not opened: closing it would release the locks of this process's connections to it.
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except OSError as error:
-        raise StoreUnavailable(f"{path}: it cannot be made ({error.strerror}); check its folder") from error
+        raise StoreUnavailable(f"{path}: it cannot be created ({error.strerror}); check its folder") from error
 
 
 def _open(path: Path) -> apsw.Connection:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=_STATEMENTS)
-    # Without it a statement that meets a partial index is planned anew whenever a value is bound to it.
+    # Without it, a statement that uses a partial index is planned again whenever a value is bound to it.
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     connection.set_busy_handler(wait_for_lock)
     if connection.readonly("main"):
         connection.close()
         raise apsw.ReadOnlyError("opened for reading only")
-    # Holds for a file without tables only; an older one is changed by `parley db upgrade`.
+    # Takes effect only in a file without tables; `parley db upgrade` converts an older one.
     connection.pragma("auto_vacuum", _INCREMENTAL)
     connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", "full")
     connection.pragma("foreign_keys", True)
-    # Deleted conversations are overwritten, not only unlinked.
+    # Overwrites deleted conversations instead of only unlinking them.
     connection.pragma("secure_delete", True)
     return connection
 
 
 def wait_for_lock(tries: int) -> bool:
-    """Waits for another process's lock. SQLite's own waits grow to 100 ms, and the patient would starve."""
+    """Waits for another process's lock; SQLite's own waits grow to 100 ms, which starves the longest waiter."""
     time.sleep(_BUSY_POLL)
     return tries * _BUSY_POLL < _BUSY_SECONDS
 
 
 def require_space(path: Path) -> None:
-    """Raises StoreUnavailable where the file's disk has no room for the turns of the next seconds."""
+    """Raises StoreUnavailable if the file's disk has too little free space for the turns of the next seconds."""
     try:
         disk = os.statvfs(path.parent)
     except OSError as error:
-        raise StoreUnavailable(f"{path}: it is missing or out of reach ({error.strerror})") from error
+        raise StoreUnavailable(f"{path}: it is missing or inaccessible ({error.strerror})") from error
     free = disk.f_frsize * (disk.f_bavail if os.geteuid() else disk.f_bfree)
     if free < _MIN_FREE_SPACE:
         raise StoreUnavailable(f"{path}: {_HINTS[apsw.FullError]}")
 
 
 def upgrade(path: Path) -> tuple[int, int]:
-    """Takes the file through the migrations that it lacks, and returns its versions before and after.
+    """Applies pending migrations and returns the schema versions before and after.
 
-    All or none of it is done, also where several processes try at once. Raises StoreUnavailable.
+    The migrations run in one transaction, which also serializes concurrent upgrades. Raises StoreUnavailable.
     """
     database = Database(path, check=False)
     try:
@@ -201,7 +206,7 @@ def upgrade(path: Path) -> tuple[int, int]:
 
 
 def _allow_shrinking(connection: apsw.Connection) -> None:
-    """Rewrites a file that an older Parley made so that it can become smaller. It needs as much free space again."""
+    """Rewrites a file of an older version so that it can shrink. Requires free space of the size of the file."""
     if connection.pragma("auto_vacuum") != _INCREMENTAL:
         connection.pragma("auto_vacuum", _INCREMENTAL)
         connection.execute("VACUUM")
@@ -212,7 +217,7 @@ def _steps() -> Sequence[Migration]:
 
 
 def _make_schema(connection: apsw.Connection) -> None:
-    """Makes the tables in an empty file; one that has tables is left as it is."""
+    """Creates the tables in an empty file; leaves a file with tables unchanged."""
     if connection.pragma("user_version") == 0 and not connection.execute("SELECT 1 FROM sqlite_schema").fetchall():
         _migrate(connection)
 
@@ -235,7 +240,7 @@ def _migrate(connection: apsw.Connection) -> tuple[int, int]:
 
 
 def add_functions(connection: apsw.Connection) -> None:
-    """Gives SQL what it needs to fill in, from messages that are stored already, what later steps keep of them."""
+    """Registers the SQL functions with which migrations fill new columns from stored messages."""
 
     def add(name: str, function: Callable[[Message], int]) -> None:
         def call(*values: Any) -> int:

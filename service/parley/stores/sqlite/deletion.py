@@ -1,4 +1,4 @@
-"""Deletion of sessions in SQL: each function is one job of the writer."""
+"""Deletion of sessions in SQL: each function is a job of the writer."""
 
 import apsw
 
@@ -9,7 +9,7 @@ from parley.stores.sqlite.limits import settle
 from parley.stores.sqlite.rows import column, rows
 from parley.stores.sqlite.sessions import find_session, is_leased
 
-# The new fence keeps a worker that slept past its lease from writing.
+# The new fence prevents writes by a worker that slept past its lease.
 _MARK = "UPDATE sessions SET deleted = ?, lease_fence = lease_fence + 1, lease_expires = NULL WHERE id = ?"
 _MARK_OLD = """
 UPDATE sessions SET deleted = ?, lease_fence = lease_fence + 1
@@ -19,7 +19,7 @@ WHERE id IN (
 """
 _FIND = "SELECT id FROM sessions WHERE deleted IS NOT NULL ORDER BY deleted LIMIT 1"
 _IS_DELETED = "SELECT 1 FROM sessions WHERE id = ? AND deleted IS NOT NULL"
-_FORGET_REPLIES = """
+_CLEAR_REPLIES = """
 UPDATE claims SET reply = NULL, session_id = NULL
 WHERE fence IN (SELECT fence FROM claims WHERE session_id = ? LIMIT ?) RETURNING fence
 """
@@ -35,7 +35,7 @@ _REMOVE_SESSION = "DELETE FROM sessions WHERE id = ?"
 
 
 def mark_deleted(db: apsw.Connection, account: str, session_id: str, now: float) -> None:
-    """Hides the session from every reader. Raises SessionNotFound, SessionBusy."""
+    """Hides the session from all readers. Raises SessionNotFound, SessionBusy."""
     find_session(db, account, session_id)
     if is_leased(db, session_id, now):
         raise SessionBusy(session_id)
@@ -43,24 +43,24 @@ def mark_deleted(db: apsw.Connection, account: str, session_id: str, now: float)
 
 
 def mark_old(db: apsw.Connection, before: float, now: float, limit: int) -> int:
-    """Marks sessions whose latest turn began before then, unless it is running. Returns how many."""
+    """Marks sessions whose latest turn began before `before` and is not in progress. Returns their number."""
     return len(column(db, _MARK_OLD, (now, before, limit)))
 
 
 def find_deleted(db: apsw.Connection) -> str | None:
-    """Returns the session that was deleted first of those that still have rows."""
+    """Returns the session with the earliest deletion that still has rows; None if there is none."""
     return next(iter(column(db, _FIND, ())), None)
 
 
 def purge_batch(db: apsw.Connection, session_id: str, cursor: PurgeCursor, now: float) -> PurgeCursor | None:
-    """Removes rows of a deleted session, beginning with a message; gives back what its crashed turn had reserved.
+    """Removes rows of a deleted session from a cursor on, and refunds the reservations of removed turns.
 
     Returns:
-        Where the next batch begins; None where the session is removed.
+        The cursor of the next batch; None once the session is removed.
     """
     if not rows(db, _IS_DELETED, (session_id,)):
         return None
-    replies = len(column(db, _FORGET_REPLIES, (session_id, BATCH_ROWS)))
+    replies = len(column(db, _CLEAR_REPLIES, (session_id, BATCH_ROWS)))
     end = batch_end(rows(db, _MESSAGES, (session_id, *cursor, BATCH_ROWS + 1)))
     db.execute(_REMOVE_MESSAGES, (session_id, *cursor, *end))
     for reserved in filter(None, column(db, _REMOVE_TURNS, (session_id, end.turn))):

@@ -1,4 +1,4 @@
-"""API keys and their accounts in SQL: each function is one job of the writer, or one read."""
+"""API keys and accounts in SQL: each function is a job of the writer, or a read."""
 
 import json
 from typing import Any
@@ -29,12 +29,12 @@ def find_key(db: apsw.Connection, digest: bytes) -> ApiKey | None:
 
 
 def list_keys(db: apsw.Connection) -> list[ApiKey]:
-    """Reads every key, the oldest first."""
+    """Reads all keys, oldest first."""
     return [_key(row) for row in db.execute(_ALL)]
 
 
 def add_key(db: apsw.Connection, key: ApiKey) -> ApiKey:
-    """Adds the key, and its account where that is new."""
+    """Adds the key, and its account if it does not exist."""
     db.execute(_MAKE_ACCOUNT, (key.account, key.plan))
     models = json.dumps(key.models)
     db.execute(_ADD, (key.id, key.digest, key.name, key.account, models, key.created, key.expires, key.revoked))
@@ -47,13 +47,13 @@ def plans(db: apsw.Connection) -> dict[str, str]:
 
 
 def set_plan(db: apsw.Connection, account: str, plan: str) -> bool:
-    """Changes the plan of an account, if there is one."""
+    """Sets the plan of an account; returns False if it does not exist."""
     db.execute(_SET_PLAN, (plan, account))
     return db.changes() > 0
 
 
 def revoke_key(db: apsw.Connection, key_id: str, now: int) -> ApiKey | None:
-    """Marks the key revoked, unless it is."""
+    """Marks the key as revoked if it is not; returns None if it does not exist."""
     db.execute(_REVOKE, (now, key_id))
     return _first(db.execute(_BY_ID, (key_id,)))
 

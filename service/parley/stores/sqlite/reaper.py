@@ -1,4 +1,4 @@
-"""What the reaper clears, in SQL: each function is one job of the writer, and returns how many it has cleared."""
+"""The reaper in SQL: each function is a job of the writer."""
 
 import apsw
 
@@ -6,7 +6,7 @@ from parley.stores import records
 from parley.stores.sqlite.limits import settle
 from parley.stores.sqlite.rows import column, rows
 
-_TAKE_LEASES = """
+_REVOKE_LEASES = """
 UPDATE sessions SET lease_expires = NULL, lease_fence = lease_fence + 1
 WHERE id IN (SELECT id FROM sessions WHERE lease_expires <= ? ORDER BY lease_expires LIMIT ?)
 RETURNING id, turn_count
@@ -21,29 +21,30 @@ DELETE FROM claims WHERE fence IN (
   WHERE updated < ? AND (lease_expires IS NULL OR lease_expires <= ?) ORDER BY updated LIMIT ?
 ) RETURNING fence
 """
-
-
 _RESERVED = """
 SELECT session_id, number, reserved FROM turns
 WHERE session_id >= '' AND reserved IS NOT NULL AND state <> 'in_progress' LIMIT ?
 """
-_FORGET = "UPDATE turns SET reserved = NULL WHERE session_id = ? AND number = ?"
+_CLEAR_RESERVED = "UPDATE turns SET reserved = NULL WHERE session_id = ? AND number = ?"
 
 
 def reap_crashed(db: apsw.Connection, now: float, limit: int) -> int:
-    """Marks turns whose lease ran out, and takes the lease away: a worker that comes late cannot write."""
-    crashed = rows(db, _TAKE_LEASES, (now, limit))
+    """Marks turns with an expired lease as crashed and returns their number.
+
+    The new fence prevents late writes by their workers.
+    """
+    crashed = rows(db, _REVOKE_LEASES, (now, limit))
     db.executemany(_CRASHED, crashed)
     return len(crashed)
 
 
 def refund_reservations(db: apsw.Connection, now: float, limit: int) -> None:
-    """Gives back what crashed turns had reserved of the limits."""
+    """Refunds the reservations of crashed turns."""
     for session_id, number, reserved in rows(db, _RESERVED, (limit,)):
         settle(db, records.returned_charges(reserved), now)
-        db.execute(_FORGET, (session_id, number))
+        db.execute(_CLEAR_RESERVED, (session_id, number))
 
 
 def reap_claims(db: apsw.Connection, before: float, now: float, limit: int) -> int:
-    """Deletes keys that were answered, or given up by a worker that died, before then."""
+    """Deletes keys that were last updated before `before` and are not held; returns their number."""
     return len(column(db, _DELETE_CLAIMS, (before, now, limit)))

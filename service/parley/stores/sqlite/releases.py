@@ -1,4 +1,4 @@
-"""Waiting until a session is free."""
+"""Waiting for the release of a session's lease."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,23 +9,23 @@ _GROWTH = 1.5
 
 
 class LeaseWaiters:
-    """Wakes those who wait for a session in this process; what other processes release is found by looking."""
+    """The calls of this process that wait for a session. Polls for releases by other processes."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
 
     def __len__(self) -> int:
-        """Counts those who wait."""
+        """Returns the number of waiting calls."""
         return sum(map(len, self._waiting.values()))
 
     def announce(self, session_id: str) -> None:
-        """Wakes everyone who waits for this session."""
+        """Wakes all calls that wait for the session."""
         for waiter in self._waiting.pop(session_id, ()):
             if not waiter.done():
                 waiter.set_result(None)
 
     async def wait(self, session_id: str, seconds: float, is_free: Callable[[], Awaitable[bool]]) -> None:
-        """Returns once the session is announced or found free, at the latest after so many seconds."""
+        """Returns once the session is announced or polled as free, at the latest after `seconds`."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(session_id, set()).add(waiter)
         try:

@@ -1,4 +1,4 @@
-"""Statements that are run to their end."""
+"""Functions that run a statement to completion."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import apsw
 
 
 def rows(db: apsw.Connection, sql: str, values: Any) -> list[tuple[Any, ...]]:
-    """Runs one statement and returns all its rows."""
+    """Runs a statement and returns all rows."""
     return db.execute(sql, values).fetchall()
 
 
 def column(db: apsw.Connection, sql: str, values: Any) -> list[Any]:
-    """Runs one statement and returns the first value of all its rows."""
+    """Runs a statement and returns the first value of each row."""
     return [row[0] for row in db.execute(sql, values)]

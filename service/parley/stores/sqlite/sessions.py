@@ -1,4 +1,4 @@
-"""Sessions in SQL: each function is one job of the writer, or one read."""
+"""Sessions in SQL: each function is a job of the writer, or a read."""
 
 from collections.abc import Sequence
 from math import inf
@@ -73,8 +73,8 @@ def find_session(db: apsw.Connection, account: str, session_id: str) -> Session:
 def list_sessions(
     db: apsw.Connection, account: str, chosen: SessionFilter, page_size: int, after: Sequence[Any]
 ) -> tuple[list[Session], str | None]:
-    """Reads a page: `after` is the place of the row before it, or empty."""
-    # The list runs backwards in time: of the filter's end and the page's beginning the earlier one bounds it.
+    """Reads a page. `after` is the sort key of the preceding row, or empty."""
+    # The list is in descending order, so the earlier of the filter's end and the preceding row is its upper bound.
     newest = (inf if chosen.updated_before is None else float(chosen.updated_before), "")
     before, before_id = min(newest, tuple(after)) if after else newest
     values = {
@@ -94,7 +94,7 @@ def list_sessions(
 def list_messages(
     db: apsw.Connection, account: str, session_id: str, page_size: int, after: Sequence[Any]
 ) -> tuple[list[SessionMessage], str | None]:
-    """Reads a page: `after` is the place of the row before it, or empty. Raises SessionNotFound."""
+    """Reads a page. `after` is the sort key of the preceding row, or empty. Raises SessionNotFound."""
     turn, position = after or (0, 0)
     page: list[Any] = []
     size = 0
@@ -113,7 +113,7 @@ def list_messages(
 
 
 def fork_session(db: apsw.Connection, source: Session, new_id: str, through_turn: int | None, now: float) -> None:
-    """Copies the completed turns up to one into a new session. Raises InvalidRequest."""
+    """Copies the completed turns up to `through_turn` into a new session. Raises InvalidRequest."""
     through = records.last_forked(source, through_turn)
     records.require_forkable(*rows(db, _FORK_SIZE, (source.id, through))[0])
     values = {"new": new_id, "id": source.id, "through": through, "now": now}
@@ -123,5 +123,5 @@ def fork_session(db: apsw.Connection, source: Session, new_id: str, through_turn
 
 
 def is_leased(db: apsw.Connection, session_id: str, now: float) -> bool:
-    """Tells whether a turn of this session holds it."""
+    """Returns whether a turn holds the lease of the session."""
     return bool(column(db, _IS_LEASED, (session_id, now)))

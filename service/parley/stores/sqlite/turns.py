@@ -1,4 +1,4 @@
-"""Turns in SQL: each function is one job of the writer."""
+"""Turns in SQL: each function is a job of the writer."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,9 +44,9 @@ INSERT INTO turns (session_id, number, state, created, asked, messages, tokens, 
 VALUES (?, ?, 'in_progress', ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _ADD_MESSAGE = "INSERT INTO messages (session_id, turn, position, message, system) VALUES (?, ?, ?, ?, ?)"
-# A statement gives the interpreter to other threads and then waits for it, with the database locked: one for many rows.
-_TOGETHER = 500
-_ADD_MESSAGES = _ADD_MESSAGE + ", (?, ?, ?, ?, ?)" * (_TOGETHER - 1)
+# Every statement releases the interpreter lock and reacquires it while the database is locked: one for many rows.
+_ROWS_PER_STATEMENT = 500
+_ADD_MESSAGES = _ADD_MESSAGE + ", (?, ?, ?, ?, ?)" * (_ROWS_PER_STATEMENT - 1)
 _SIZES = """
 SELECT number, messages, tokens, continues, bytes FROM turns
 WHERE session_id = ? AND number < ? AND state = 'completed' ORDER BY number DESC
@@ -86,32 +86,52 @@ _RENEW = "UPDATE sessions SET lease_expires = ? WHERE id = ? AND lease_fence = ?
 
 
 class SerializedHistory(NamedTuple):
-    """The history of a turn, serialized: what has been read, and the ranges of turns that are to be read after it."""
+    """The serialized history of a turn.
+
+    Attributes:
+        read: The messages that have been read.
+        pieces: The first and last numbers of the ranges of turns that remain to be read.
+    """
 
     read: list[bytes]
     pieces: Sequence[tuple[int, int]] = ()
 
 
 class Serialized(NamedTuple):
-    """Messages as they are stored: each with whether it is a system message; and their `records.size`."""
+    """Messages in stored form.
+
+    Attributes:
+        rows: Each serialized message, and whether it is a system message.
+        size: See `records.size`.
+    """
 
     rows: list[tuple[bytes, bool]]
     size: tuple[int, int, int]
 
 
 def serialize(messages: Sequence[Message]) -> Serialized:
-    """Serializes messages. For many this takes longer than anything else of a job, and needs no transaction."""
+    """Serializes messages, which for many messages takes longer than the transaction and does not need it."""
     rows = [(message.SerializeToString(), is_system(message)) for message in messages]
     return Serialized(rows, records.size(messages))
 
 
 def begin_turn(db: apsw.Connection, begin: TurnBegin, sent: Serialized, times: Times) -> tuple[Turn, SerializedHistory]:
-    """Leases the session and adds the turn. Returns it and its history.
+    """Leases the session and adds the turn.
 
-    `sent` are the serialized messages of the request.
+    Args:
+        db: The writer's connection.
+        begin: The turn to begin.
+        sent: The serialized messages of the request.
+        times: The current times and the duration of the lease.
 
-    A long history is left to be read by `read_piece`: this is the job of a writer for whom others wait. Raises
-    SessionNotFound, SessionOfOtherModel, SessionBusy, InvalidRequest.
+    Returns:
+        The turn and its history. `read_piece` reads the rest of a long history outside of the writer.
+
+    Raises:
+        SessionNotFound: The account has no such session.
+        SessionOfOtherModel: The session belongs to another model.
+        SessionBusy: Another turn holds the lease.
+        InvalidRequest: No message is new, the request contradicts the session, or the history is too long.
     """
     number, fence, completed, has_system = _lease(db, begin, times)
     turn = Turn(begin.session_id, number, fence, messages=list(begin.messages))
@@ -127,34 +147,34 @@ def begin_turn(db: apsw.Connection, begin: TurnBegin, sent: Serialized, times: T
 
 
 def read_piece(db: apsw.Connection, turn: Turn, piece: tuple[int, int]) -> list[bytes]:
-    """Reads a range of the turns before this one. Nobody else changes them while the turn has its lease."""
+    """Reads a range of the turns before this one, which do not change while the turn holds the lease."""
     first, last = piece
     return column(db, _HISTORY, (turn.session_id, last + 1, first))
 
 
 def end_turn(db: apsw.Connection, turn: Turn, end: TurnEnd, times: Times) -> None:
-    """Appends the answer, ends the turn, its claim and its lease, and settles the limits. Raises TurnLost."""
+    """Appends the answer, ends the turn and its claim, releases the lease and settles the limits. Raises TurnLost."""
     request_count = len(turn.messages)
     completed = request_count + len(end.answer) if end.state == "completed" else 0
     if not rows(db, _RELEASE, (completed, turn.session_id, turn.fence)):
         raise TurnLost
     answer = serialize(end.answer)
-    ended = (end.state, end.reason, *answer.size, *records.spent(end), turn.session_id, turn.number)
+    ended = (end.state, end.reason, *answer.size, *records.usage_and_receipt(end), turn.session_id, turn.number)
     db.execute(_END_TURN, ended)
     _append(db, turn, request_count, answer)
     if end.claim is not None:
-        # Where the claim is lost, the job's failure takes back what was written until here.
+        # If the claim is lost, the failure of the job rolls back the preceding writes.
         end_claim(db, end.claim, end.reply if end.state == "completed" else None, turn.session_id, times.wall)
     settle(db, end.charges, times.lease)
 
 
 def renew_turns(db: apsw.Connection, turns: Sequence[Turn], expires: float) -> None:
-    """Extends those leases that are still these turns'."""
+    """Extends the leases that the turns still hold."""
     db.executemany(_RENEW, [(expires, turn.session_id, turn.fence) for turn in turns])
 
 
 def _lease(db: apsw.Connection, begin: TurnBegin, times: Times) -> tuple[int, int, int, int]:
-    """Returns the turn's number, its fence, how many messages completed turns have, and if some are the system's."""
+    """Returns the turn's number and fence, the messages of completed turns, and whether some are system messages."""
     values = {
         "id": begin.session_id,
         "account": begin.account,
@@ -170,10 +190,10 @@ def _lease(db: apsw.Connection, begin: TurnBegin, times: Times) -> tuple[int, in
 
 
 def _history(db: apsw.Connection, turn: Turn, window: Window) -> SerializedHistory:
-    """Returns what the window holds of the completed turns, and marks the turn before this one if it has crashed."""
-    place = (turn.session_id, turn.number)
+    """Returns the completed turns within the window, and marks the preceding turn if it has crashed."""
+    key = (turn.session_id, turn.number)
     seen: list[TurnSize] = []
-    with _sizes(db, place) as sizes:
+    with _sizes(db, key) as sizes:
         latest = next(sizes, None)
         known = sizes if latest is None else chain((latest,), sizes)
         first = history.first_turn(
@@ -182,7 +202,7 @@ def _history(db: apsw.Connection, turn: Turn, window: Window) -> SerializedHisto
     if latest is None or latest.number != turn.number - 1:
         db.execute(_CRASHED, (turn.session_id, turn.number - 1))
     pieces = records.pieces(seen, first)
-    return SerializedHistory([] if pieces or first is None else column(db, _HISTORY, (*place, first)), pieces)
+    return SerializedHistory([] if pieces or first is None else column(db, _HISTORY, (*key, first)), pieces)
 
 
 def _recorded(sizes: Iterable[TurnSize], seen: list[TurnSize]) -> Iterator[TurnSize]:
@@ -192,7 +212,7 @@ def _recorded(sizes: Iterable[TurnSize], seen: list[TurnSize]) -> Iterator[TurnS
 
 
 def _bounded(db: apsw.Connection, sql: str, values: tuple[object, ...], window: Window) -> list[bytes]:
-    """Reads messages; no more of them than a turn may load. Raises InvalidRequest."""
+    """Reads messages. Raises InvalidRequest if they exceed what a turn may load."""
     found: list[bytes] = []
     size = 0
     for row in db.execute(sql, values):
@@ -205,14 +225,14 @@ def _bounded(db: apsw.Connection, sql: str, values: tuple[object, ...], window: 
 def _new(
     db: apsw.Connection, turn: Turn, begin: TurnBegin, system_messages: Sequence[bytes], completed: int
 ) -> Sequence[Message]:
-    """Returns what the session does not have yet; reads no more of it than the request has. Raises InvalidRequest."""
+    """Returns the new messages; reads only as many stored messages as the request has. Raises InvalidRequest."""
     sent = begin.messages
     if completed and resent_history.may_repeat(sent):
-        place = (turn.session_id, turn.number)
-        if completed - len(system_messages) <= len(sent):  # system messages may have changed since
-            new = resent_history.new_messages(_parsed(_bounded(db, _STORED, place, begin.window)), sent)
+        key = (turn.session_id, turn.number)
+        if completed - len(system_messages) <= len(sent):  # the request's system messages may have changed
+            new = resent_history.new_messages(_parsed(_bounded(db, _STORED, key, begin.window)), sent)
         else:
-            first, latest = (_bounded(db, query, (*place, len(sent)), begin.window) for query in (_FIRST, _LATEST))
+            first, latest = (_bounded(db, query, (*key, len(sent)), begin.window) for query in (_FIRST, _LATEST))
             past = resent_history.StoredHistory(
                 _parsed(first), _parsed(latest[::-1]), _parsed(system_messages), is_complete=False
             )
@@ -229,9 +249,9 @@ def _parsed(messages: Sequence[bytes]) -> list[Message]:
 
 
 @contextmanager
-def _sizes(db: apsw.Connection, place: tuple[str, int]) -> Iterator[Iterator[TurnSize]]:
-    """Lends the sizes of the completed turns, the newest first, which are read only as they are asked for."""
-    cursor = db.execute(_SIZES, place)
+def _sizes(db: apsw.Connection, key: tuple[str, int]) -> Iterator[Iterator[TurnSize]]:
+    """Yields an iterator over the sizes of the completed turns, newest first, which reads rows on demand."""
+    cursor = db.execute(_SIZES, key)
     try:
         yield map(TurnSize._make, cursor)
     finally:
@@ -247,8 +267,8 @@ def _add(db: apsw.Connection, turn: Turn, begin: TurnBegin, added: Serialized, n
 
 
 def _append(db: apsw.Connection, turn: Turn, position: int, added: Serialized) -> None:
-    values = [(turn.session_id, turn.number, place, *row) for place, row in enumerate(added.rows, position)]
-    first = 0
-    for first in range(_TOGETHER, len(values) + 1, _TOGETHER):
-        db.execute(_ADD_MESSAGES, list(chain.from_iterable(values[first - _TOGETHER : first])))
-    db.executemany(_ADD_MESSAGE, values[first:])
+    values = [(turn.session_id, turn.number, index, *row) for index, row in enumerate(added.rows, position)]
+    end = 0
+    for end in range(_ROWS_PER_STATEMENT, len(values) + 1, _ROWS_PER_STATEMENT):
+        db.execute(_ADD_MESSAGES, list(chain.from_iterable(values[end - _ROWS_PER_STATEMENT : end])))
+    db.executemany(_ADD_MESSAGE, values[end:])

@@ -1,9 +1,6 @@
-"""One thread that writes for the whole process, so that jobs that wait together share one commit and one fsync."""
+"""The writer thread of a process: jobs that are queued together share one commit and one fsync."""
 
 import asyncio
-import fcntl
-import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,20 +13,24 @@ import apsw
 
 from parley.core.errors import StoreUnavailable
 from parley.stores.sqlite.database import OUTAGES, Database, wait_for_lock
-from parley.stores.sqlite.upkeep import Maintenance
+from parley.stores.sqlite.maintenance import Maintenance
+from parley.stores.sqlite.writer_queue import WriterQueue
 
 T = TypeVar("T")
 
 _MAX_BATCH = 256
 _CHECKPOINT_PAGES = 1000
-_QUEUE_SECONDS = 1.0
 _MAINTENANCE_BUSY_MS = 20
-_QUEUE_POLL = 0.0005
 
 
 @dataclass(slots=True)
 class Counts:
-    """What the writer has done: `commits` transactions with `jobs` jobs in them, failed ones included."""
+    """Counters of the writer.
+
+    Attributes:
+        commits: The committed transactions.
+        jobs: The jobs that have run, failed jobs included.
+    """
 
     commits: int = 0
     jobs: int = 0
@@ -44,7 +45,7 @@ class _Job:
     error: Exception | None = None
 
     def settle(self) -> None:
-        """Tells the caller, in its event loop."""
+        """Resolves the caller's future. Runs in the caller's event loop."""
         if self.future.done():
             return
         if self.error is None:
@@ -53,25 +54,31 @@ class _Job:
             self.future.set_exception(self.error)
 
 
-class _HalfDoneError(Exception):
-    """A job failed and left behind what it had written."""
+class _PartialWriteError(Exception):
+    """A job failed after it had written."""
 
 
 class Writer:
-    """Runs jobs in the order in which they came. A job's future resolves only after the commit that holds it."""
+    """Runs jobs in order of arrival. The future of a job resolves only after its commit."""
 
     def __init__(
         self, database: Database, queue_file: Path, prepare: Callable[[apsw.Connection], None] = lambda _: None
     ) -> None:
-        """Starts the thread. `queue_file` is shared by all processes that write. Raises StoreUnavailable.
+        """Starts the thread.
 
-        `prepare` is run before the first jobs on every connection to the file, in their transaction.
+        Args:
+            database: The file.
+            queue_file: The lock file that all writing processes share.
+            prepare: Runs once per connection, in the transaction of its first jobs.
+
+        Raises:
+            StoreUnavailable: The lock file cannot be created.
         """
         self.counts = Counts()
         self._database = database
         self._prepare = prepare
         self._prepared: apsw.Connection | None = None
-        self._writer_queue = _WriterQueue(queue_file)
+        self._writer_queue = WriterQueue(queue_file)
         self._maintenance = Maintenance()
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._closing = False
@@ -80,11 +87,19 @@ class Writer:
         self._thread.start()
 
     def submit(self, work: Callable[[apsw.Connection], T], *, deletes: bool = False) -> asyncio.Future[T]:
-        """Queues a job, whose failure undoes all of it. It may be run again, so it must touch nothing but the database.
+        """Queues a job; a failure rolls back all of it.
 
-        A caller that is cancelled before its job begins has it left out; one that is cancelled later has it done all
-        the same. One that `deletes` conversations has the log truncated soon after. Raises StoreUnavailable once
-        closed, and so does the future.
+        Cancelling the future skips the job if it has not started.
+
+        Args:
+            work: The job, which may run more than once and must therefore change only the database.
+            deletes: Whether the job deletes conversations, so that the log is truncated soon afterwards.
+
+        Returns:
+            The result of the job.
+
+        Raises:
+            StoreUnavailable: The writer is closed.
         """
         if self._closing:
             raise StoreUnavailable("the store is closed")
@@ -93,7 +108,7 @@ class Writer:
         return future
 
     async def close(self) -> None:
-        """Finishes what is queued, then stops the thread and closes the database."""
+        """Completes the queued jobs, then stops the thread and closes the database."""
         if not self._closing:
             self._closing = True
             self._queue.put(None)
@@ -101,16 +116,16 @@ class Writer:
 
     def _run(self) -> None:
         stopping = False
-        self._maintenance.record_deletion()  # of a process that was killed before it had truncated the log
+        self._maintenance.record_deletion()  # an earlier process may have been killed before it truncated the log
         while not stopping and (first := self._next()) is not None:
             jobs: list[_Job] = []
             try:
                 with self._transaction() as connection:
-                    # Taken only now: what came while another process wrote joins this commit.
+                    # Collected inside the transaction: jobs queued while another process wrote join this commit.
                     jobs, stopping = self._collect_batch(first)
                     self._perform(connection, jobs)
                 self._prepared = connection
-            except Exception as error:  # noqa: BLE001 - it belongs to the jobs, and the thread must live
+            except Exception as error:  # noqa: BLE001 - reported by the jobs; the thread must survive
                 jobs, stopping = (jobs, stopping) if jobs else self._collect_batch(first)
                 _fail(jobs, error)
             self.counts.jobs += len(jobs)
@@ -122,7 +137,7 @@ class Writer:
         self._writer_queue.close()
 
     def _next(self) -> _Job | None:
-        """Returns the next job; while there is none, keeps the file small. None where the writer is to end."""
+        """Returns the next job, or None if the writer must end. Runs maintenance while the queue is empty."""
         while True:
             wait = self._maintenance.wait()
             if self._maintenance.is_overdue():
@@ -133,7 +148,7 @@ class Writer:
                 self._maintain()
 
     def _maintain(self) -> None:
-        """Makes one step of the upkeep. It does not wait for other processes: jobs may come meanwhile."""
+        """Runs one maintenance step. Does not wait for other processes, because jobs may arrive meanwhile."""
         try:
             with self._database.use() as connection:
                 connection.set_busy_timeout(_MAINTENANCE_BUSY_MS)
@@ -145,19 +160,19 @@ class Writer:
             self._maintenance.postpone()
 
     def _perform(self, connection: apsw.Connection, jobs: Sequence[_Job]) -> None:
-        """Runs jobs so that one's failure undoes nothing but itself. A failing database fails them all."""
+        """Runs jobs so that a failed job rolls back only itself. A failure of the database fails all jobs."""
         try:
             self._make_ready(connection)
-            _try(connection, jobs)
-        except _HalfDoneError:
+            _run_together(connection, jobs)
+        except _PartialWriteError:
             connection.execute("ROLLBACK")
             connection.execute("BEGIN IMMEDIATE")
             self._make_ready(connection)
             for job in jobs:
-                _try_apart(connection, job)
+                _run_in_savepoint(connection, job)
 
     def _make_ready(self, connection: apsw.Connection) -> None:
-        """Prepares a connection in which nothing has been committed yet."""
+        """Runs `prepare` on a connection without a commit so far."""
         if connection is not self._prepared:
             self._prepare(connection)
 
@@ -177,7 +192,7 @@ class Writer:
             self.counts.commits += 1
 
     def _collect_batch(self, first: _Job) -> tuple[list[_Job], bool]:
-        """Returns the jobs of one batch, and whether the last of all has been queued."""
+        """Returns the jobs of one batch, and whether the writer must end after it."""
         jobs: list[_Job] = []
         job: _Job | None = first
         while job is not None:
@@ -195,7 +210,7 @@ class Writer:
         return apsw.SQLITE_OK
 
     def _checkpoint(self) -> None:
-        """Moves the log into the file when it has grown; after the callers were told, so that none waits for it."""
+        """Checkpoints a long log. Runs after the futures are resolved, so that no caller waits for it."""
         if self._wal_pages < _CHECKPOINT_PAGES:
             return
         self._wal_pages = 0
@@ -203,19 +218,20 @@ class Writer:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
 
-def _try(connection: apsw.Connection, jobs: Sequence[_Job]) -> None:
-    """Runs jobs without a savepoint for each, which would cost as much as a statement that writes.
+def _run_together(connection: apsw.Connection, jobs: Sequence[_Job]) -> None:
+    """Runs jobs without a savepoint for each, because a savepoint costs as much as a write.
 
-    Raises _HalfDoneError where one failed after it had written.
+    Raises:
+        _PartialWriteError: A job failed after it had written.
     """
     for job in jobs:
         before = connection.total_changes()
         _run(connection, job)
         if job.error is not None and connection.total_changes() != before:
-            raise _HalfDoneError
+            raise _PartialWriteError
 
 
-def _try_apart(connection: apsw.Connection, job: _Job) -> None:
+def _run_in_savepoint(connection: apsw.Connection, job: _Job) -> None:
     connection.execute("SAVEPOINT job")
     _run(connection, job)
     if job.error is not None:
@@ -224,7 +240,7 @@ def _try_apart(connection: apsw.Connection, job: _Job) -> None:
 
 
 def _run(connection: apsw.Connection, job: _Job) -> None:
-    """Does the work, unless its caller left before. Raises what is about the database, and not about the job."""
+    """Runs a job unless its caller was cancelled. Raises errors that concern the database and not the job."""
     job.result = job.error = None
     if job.future.cancelled():
         return
@@ -237,59 +253,22 @@ def _run(connection: apsw.Connection, job: _Job) -> None:
 
 
 def _fail(jobs: list[_Job], error: Exception) -> None:
-    """Gives the jobs of a batch the reason why none of them is on disk; those that failed by themselves keep theirs."""
+    """Fails all jobs of a batch that was not committed; jobs that failed by themselves keep their error."""
     cause = error.cause if isinstance(error, StoreUnavailable) else repr(error)
     for job in jobs:
         job.error = job.error or StoreUnavailable(cause or str(error))
 
 
 def _deliver(jobs: list[_Job]) -> None:
-    """Wakes every event loop once, however many of its jobs are done."""
+    """Wakes each event loop once for all of its jobs."""
     loops: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
     for job in jobs:
         loops.setdefault(job.future.get_loop(), []).append(job)
     for loop, settled in loops.items():
-        # A loop that is closed has nobody left to tell.
-        with suppress(RuntimeError):
+        with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(_settle, settled)
 
 
 def _settle(jobs: list[_Job]) -> None:
     for job in jobs:
         job.settle()
-
-
-class _WriterQueue:
-    """Makes the writers of several processes take turns.
-
-    SQLite's write lock goes to whoever asks at the right moment, which is mostly the process that has just given it
-    back. So one waiter at a time asks for it; the others wait for that place, the last writer with them. A process that
-    was stopped in that place costs the others a short wait, and nothing else.
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreUnavailable(f"{path}: it cannot be made ({error.strerror}); check its folder") from error
-
-    @contextmanager
-    def queue(self) -> Iterator[None]:
-        """Holds the place of the next writer."""
-        deadline = time.monotonic() + _QUEUE_SECONDS
-        while not self._try() and time.monotonic() < deadline:
-            time.sleep(_QUEUE_POLL)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
-
-    def close(self) -> None:
-        os.close(self._file)
-
-    def _try(self) -> bool:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True

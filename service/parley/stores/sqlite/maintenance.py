@@ -1,7 +1,7 @@
-"""What keeps a file small, and free of deleted text, while nobody waits for the writer.
+"""Maintenance of a file while the writer is idle: removes deleted text and shrinks the file.
 
-Deleted rows are overwritten in the file (`secure_delete`), and stay in the write-ahead log until a checkpoint
-truncates it. Free pages are given back to the disk in small steps (`auto_vacuum = INCREMENTAL`); between two steps
+Deleted rows are overwritten in the file (`secure_delete`), but remain in the write-ahead log until a checkpoint
+truncates it. Free pages are returned to the file system in small steps (`auto_vacuum = INCREMENTAL`), between which
 other jobs run.
 """
 
@@ -11,40 +11,40 @@ import apsw
 
 _DELAY_SECONDS = 1.0
 _STEP_PAGES = 128
-_KEPT_PAGES = 256  # free pages that stay in the file, for what is written next
+_KEPT_PAGES = 256  # free pages that remain in the file for the next writes
 
 
 class Maintenance:
-    """Decides when one writer's file needs a step. All methods belong to the writer's thread."""
+    """Schedules and runs the maintenance steps of one writer. All methods run in the writer's thread."""
 
     def __init__(self) -> None:
         self._due: float | None = None
         self._shrinks = False
 
     def record_deletion(self) -> None:
-        """Asks for a truncated log, soon."""
+        """Schedules a truncation of the log."""
         if self._due is None:
             self._due = time.monotonic() + _DELAY_SECONDS
 
     def wait(self) -> float | None:
-        """Returns how many seconds to wait for jobs before `step`; None where nothing is to be done."""
+        """Returns the seconds to wait for jobs before `step`; None if no step is due."""
         if self._shrinks:
             return 0.0
         return None if self._due is None else max(0.0, self._due - time.monotonic())
 
     def is_overdue(self) -> bool:
-        """Tells whether a step is to be made although jobs are waiting."""
+        """Returns whether a step must run even if jobs are waiting."""
         return self._due is not None and time.monotonic() > self._due + _DELAY_SECONDS
 
     def step(self, db: apsw.Connection) -> None:
-        """Truncates the log, or gives a few free pages back. Outside of a transaction."""
+        """Truncates the log, or releases a few free pages. Runs outside of a transaction."""
         if self._shrinks:
             self._shrink(db)
         elif self._due is not None:
             self._truncate(db)
 
     def postpone(self) -> None:
-        """Tries again later: another process is at work in the file, or it failed."""
+        """Schedules another attempt after a failed step, or while another process uses the file."""
         self._shrinks = False
         self._due = time.monotonic() + _DELAY_SECONDS
 
@@ -59,7 +59,7 @@ class Maintenance:
         after = _free_pages(db)
         if after <= _KEPT_PAGES or after == before:
             self._shrinks = False
-            self.record_deletion()  # the file itself becomes shorter by a checkpoint
+            self.record_deletion()  # only a checkpoint shortens the file itself
 
 
 def _free_pages(db: apsw.Connection) -> int:

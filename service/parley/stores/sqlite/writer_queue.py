@@ -1,0 +1,51 @@
+"""The order in which the processes of a machine write to one SQLite file."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from parley.core.errors import StoreUnavailable
+
+_QUEUE_SECONDS = 1.0
+_QUEUE_POLL = 0.0005
+
+
+class WriterQueue:
+    """Distributes the write lock fairly among processes.
+
+    SQLite's write lock has no queue, so the process that has just released it usually acquires it again. Therefore only
+    the holder of a second lock, on a file of its own, requests the write lock. If that holder is suspended, the others
+    proceed after a short timeout.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Opens the lock file and creates it if necessary. Raises StoreUnavailable."""
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreUnavailable(f"{path}: it cannot be created ({error.strerror}); check its folder") from error
+
+    @contextmanager
+    def queue(self) -> Iterator[None]:
+        """Holds the second lock, or proceeds without it after `_QUEUE_SECONDS`."""
+        deadline = time.monotonic() + _QUEUE_SECONDS
+        while not self._try_lock() and time.monotonic() < deadline:
+            time.sleep(_QUEUE_POLL)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Closes the lock file."""
+        os.close(self._file)
+
+    def _try_lock(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
