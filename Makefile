@@ -12,7 +12,7 @@ JOBS ?= $(shell expr 2 \* $$(nproc))
 BASE ?= origin/main main
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz faults bench gen lock check fix clean
+.PHONY: help install run test test-unit fuzz faults bench gen lock check fix clean
 .PHONY: check-code check-types check-imports check-protos
 
 help: ## Show this list
@@ -40,6 +40,11 @@ run: install ## Start Parley here, with its data in .parley (ARGS="--config my.y
 
 test: install ## Run every test, several files at a time (ARGS="tests/unit -k settings", JOBS=1)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# What takes longest is drawn at random; here fewer cases are drawn than in `make test`.
+test-unit: install ## Run the unit tests, with fewer random cases; under 20 s on two cores (ARGS="-k settings")
+	@HYPOTHESIS_EXAMPLES=10 SIMULATED_FAILURES=10000 \
+		$(BIN)/python -m pytest -n $$(nproc) --dist loadfile --no-loadscope-reorder tests/unit $(ARGS)
 
 fuzz: install ## Send 10,000 odd bodies to each dialect (BODIES=50000)
 	@FUZZ_BODIES=$(or $(BODIES),10000) $(BIN)/python -m pytest tests/e2e/test_fuzz.py
