@@ -1,1 +1,1 @@
-"""What the readers of vendors' answers share: lenient JSON, deltas, tool calls, finish reasons."""
+"""Parsing shared by the readers of vendors' answers: lenient JSON, deltas, tool calls, finish reasons."""

@@ -1,4 +1,4 @@
-"""What one choice of a streamed answer says, as the pieces that leave: in order of arrival, each of one kind."""
+"""The outgoing deltas of one choice of a streamed answer, in order of arrival, each of one kind."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,16 +13,24 @@ CONTENT, REASONING, REFUSAL = "content", "reasoning_content", "refusal"
 
 
 class DeltaBuffer:
-    """The pieces of one choice that have not been taken yet.
+    """Buffers the deltas of one choice until `drain`.
 
-    Text of one kind is joined; `stripper` cuts its beginning.
+    Adjacent text of one kind becomes one delta, so that what arrives together is sent together. It keeps no delta that
+    was drained: CompletionAccumulator accumulates whole answers.
+
+    Args:
+        index: The index of the choice.
+        stripper: Removes a repeated prefill from the beginning of the content.
+
+    Attributes:
+        is_repaired: Whether texts may end in a part of a character; see `lenient_json`.
     """
 
     def __init__(self, index: int, stripper: PrefixStripper | None = None) -> None:
-        self.is_repaired = False  # texts may hold parts of characters; see lenient_json
+        self.is_repaired = False
         self._index = index
         self._stripper = stripper
-        self._kind = CONTENT  # of the text that is open
+        self._kind = CONTENT  # of the open text
         self._texts: list[str] = []
         self._buffered = ""
         self._logprobs: list[Logprobs] = []
@@ -30,23 +38,23 @@ class DeltaBuffer:
         self._extra: dict[str, Any] = {}
 
     def text(self, kind: str, text: str) -> None:
-        """Adds to the text of a kind, a field's name in Delta."""
+        """Appends text of a kind, which is the name of a field of Delta."""
         if kind is not self._kind:
             self._close(end=True)
             self._kind = kind
         self._texts.append(text)
 
     def logprobs(self, logprobs: Logprobs) -> None:
-        """Adds the probabilities of the tokens of the text that came last."""
+        """Appends the probabilities of the tokens of the latest text."""
         self._logprobs.append(logprobs)
 
     def delta(self, delta: Delta) -> None:
-        """Adds what is no text."""
+        """Appends a delta that is no text."""
         self._close(end=True)
         self._closed.append(ChunkChoice(index=self._index, delta=delta))
 
     def tool_call(self, fragment: ToolCallDelta) -> None:
-        """Adds a piece of a tool call, to the one before it where both only add to the same text."""
+        """Appends a fragment of a tool call; further arguments of the previous fragment's call are joined to it."""
         self._close(end=True)
         previous = self._closed[-1].delta.tool_calls if self._closed else ()
         if previous and previous[0].index == fragment.index and not fragment.id and not _has_extra(fragment):
@@ -55,12 +63,12 @@ class DeltaBuffer:
             self.delta(Delta(tool_calls=[fragment]))
 
     def separate(self) -> int:
-        """Ends the open text for a delta with unknown fields; returns a mark for `unknown`."""
+        """Ends the open text before a delta with unknown fields. Returns a mark for `unknown`."""
         self._close(end=False)
         return len(self._closed)
 
     def unknown(self, fields: Mapping[str, Any], mark: int) -> None:
-        """Adds unknown fields to what came since the mark, or as a piece of their own."""
+        """Adds unknown fields to the latest delta since the mark, or as a separate delta."""
         self._close(end=False)
         if len(self._closed) == mark:
             self._closed.append(ChunkChoice(index=self._index, delta=Delta()))
@@ -68,11 +76,11 @@ class DeltaBuffer:
         delta.extra_json = extra_fields.merge_text(delta.extra_json, extra_fields.dumps(fields))
 
     def unknown_of_choice(self, fields: Mapping[str, Any]) -> None:
-        """Adds unknown fields of the choice, which leave with the next piece."""
+        """Adds unknown fields of the choice, which are sent with the next delta."""
         extra_fields.merge(self._extra, fields)
 
     def drain(self) -> list[ChunkChoice]:
-        """Returns the pieces since the last time."""
+        """Returns the deltas since the previous call."""
         if self._texts or self._logprobs:
             self._close(end=False)
         choices, self._closed = self._closed, []
@@ -82,7 +90,7 @@ class DeltaBuffer:
         return choices
 
     def finish(self, reason: str) -> None:
-        """Adds the reason why the choice ended, behind all that was held back."""
+        """Appends the finish reason, after all buffered text."""
         self._close(end=True)
         if self._logprobs:
             self._stripper = None
@@ -90,7 +98,7 @@ class DeltaBuffer:
         self._closed.append(ChunkChoice(index=self._index, delta=Delta(), finish_reason=reason))
 
     def _close(self, *, end: bool) -> None:
-        """Ends the open text; `end` says that nothing more of it comes, so that nothing of it is held back."""
+        """Ends the open text. With `end` no more text of its kind follows, so that buffered parts are flushed too."""
         if not (self._texts or self._logprobs or self._buffered or self._stripper):
             return
         text = "".join(self._texts)

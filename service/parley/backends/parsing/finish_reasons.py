@@ -1,7 +1,6 @@
-"""Why an answer ended: the words of vendors, and OpenAI's words for them.
+"""Finish reasons of vendors, mapped to OpenAI's.
 
-Only a reason that is known to be good ends an answer well. A word that no table has is a failure, as is every word for
-one.
+Only a known reason completes an answer. An unknown reason is a failure, as is every reason that names one.
 """
 
 from typing import Any
@@ -35,10 +34,10 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
         "max_length",  # xAI
         "max_output_tokens",  # OpenAI Responses
         "max_completion_tokens",
-        "model_length",  # Mistral: the model's window is full
+        "model_length",  # Mistral: the context window is full
         "max_context",  # xAI
         "model_context_window_exceeded",  # Anthropic
-        "pause_turn",  # Anthropic: the vendor's own tools were stopped in mid-turn; there would be more
+        "pause_turn",  # Anthropic: a turn with the vendor's own tools is paused, and the answer is not complete
         "time_limit",  # xAI
     ),
     TOOL_CALLS: (
@@ -53,7 +52,7 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
         "content_filtered",  # Bedrock
         "guardrail_intervened",  # Bedrock
         "refusal",  # Anthropic
-        "safety",  # Gemini, and the next ones: its enumeration passes through its OpenAI endpoint
+        "safety",  # Gemini, with the next seven: its OpenAI endpoint passes on its own enumeration
         "recitation",
         "blocklist",
         "prohibited_content",
@@ -65,21 +64,21 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     ),
 }
 CALLS = frozenset({TOOL_CALLS, FUNCTION_CALL})
-"""The reasons that only an answer with calls can have."""
+"""Reasons that require an answer with calls."""
 
 MAY_BE_EMPTY = frozenset({LENGTH, CONTENT_FILTER})
-"""The reasons with which an answer may end well though it says nothing."""
+"""Reasons that complete an answer without output."""
 
 _KNOWN = {word: reason for reason, words in _SYNONYMS.items() for word in words}
 
 _NOT_YET = frozenset({"null", "none", "not_finished", "in_progress", "finish_reason_unspecified", "unspecified"})
-"""Words that stand where `null` belongs, in chunks of an answer that goes on."""
+"""Placeholders for `null`, in chunks before the last."""
 
 _FAILED = frozenset(
     {
         "error",  # OpenRouter, Mistral, vLLM
         "error_toxic",  # Cohere
-        "abort",  # vLLM, SGLang: the engine gave the request up
+        "abort",  # vLLM, SGLang: the engine aborted the request
         "aborted",
         "cancelled",
         "insufficient_system_resource",  # DeepSeek
@@ -88,16 +87,16 @@ _FAILED = frozenset(
         "timeout",
     }
 )
-"""Words for a failure. None of them is a placeholder: the answer ends there."""
+"""Reasons that name a failure. None is a placeholder: the answer ends."""
 
 
 def is_failure(raw: Any) -> bool:
-    """Tells whether this reason says that the answer has failed."""
+    """Reports whether a reason names a failure."""
     return isinstance(raw, str) and raw.lower() in _FAILED
 
 
 def normalized(raw: Any) -> str | None:
-    """Returns a reason as the vendor words it, in small letters; None for a placeholder."""
+    """Returns a vendor's reason in lower case, with underscores; None for a placeholder."""
     if isinstance(raw, dict):  # SGLang: {"type": "stop", "matched": 2}
         raw = raw.get("type")
     if not raw:
@@ -107,10 +106,7 @@ def normalized(raw: Any) -> str | None:
 
 
 def to_openai(reason_text: str) -> str:
-    """Returns the reason that `normalized` has read, in OpenAI's words.
-
-    Raises MalformedResponse for one that is not a good one.
-    """
+    """Returns OpenAI's reason for one that `normalized` returned. Raises MalformedResponse for an unknown one."""
     known = _KNOWN.get(reason_text) or _KNOWN.get(
         reason_text.partition(":")[0]
     )  # Gemini: `content_filter: PROHIBITED_CONTENT`

@@ -1,9 +1,9 @@
-"""JSON as upstreams really send it: what is not strictly JSON, or not Unicode, is repaired.
+"""Reading of upstreams' JSON, with repair of what is not strict JSON or not Unicode.
 
-Strict JSON, which nearly everything is, is read by orjson. The rest is read again tolerantly: a byte order mark, NaN
-and infinities (null), control characters in strings, bytes that are no UTF-8, halves of surrogate pairs. A character
-whose parts came in two strings stays in parts at the end of the one and the beginning of the other, in fields that hold
-text which comes in pieces; `repair_surrogates` joins them. Everywhere else what is no character becomes U+FFFD.
+orjson reads strict JSON, which is nearly all. A second, tolerant reader accepts a byte order mark, NaN and infinities
+(as null), control characters in strings, bytes that are not UTF-8, and unpaired surrogates. In fields whose text
+arrives in pieces, a character that is split between two strings stays split, and `repair_surrogates` joins it. In all
+other text, what is not a character becomes U+FFFD.
 """
 
 import codecs
@@ -20,19 +20,19 @@ from google.protobuf.struct_pb2 import Struct
 from parley.core.messages import extra_fields
 
 MAX_COUNT = 2**32 - 1
-"""The largest count that a message can hold."""
+"""The largest value of a uint32 field."""
 
 DEEPEST_TEXT = 101
-"""Levels of JSON in text, the innermost value included: the edge takes as many from a caller who sends them back."""
+"""The deepest JSON kept as text, innermost value included: the edge accepts as many levels in a later request."""
 
 _BOM = codecs.BOM_UTF8
-_LONGEST = 300  # characters of an integer that a double comes near; Python reads no more than 4,300 digits
-_MAX_DEPTH = 24  # levels of JSON in a Struct: each takes three of messages, which may have 100
+_LONGEST = 300  # digits of an integer within the range of a double; Python parses at most 4,300
+_MAX_DEPTH = 24  # levels of JSON in a Struct: each is three levels of messages, of which protobuf allows 100
 _IN_PIECES = frozenset(
     {"content", "text", "thinking", "reasoning", "reasoning_content", "refusal", "arguments", "input", "partial_json"}
 )
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
-_BYTES = re.compile("[\udc80-\udcff]+")  # bytes that are no UTF-8, as `surrogateescape` decodes them
+_BYTES = re.compile("[\udc80-\udcff]+")  # bytes that are not UTF-8, as `surrogateescape` decodes them
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -50,14 +50,14 @@ def repaired(data: bytes) -> Any:
 
 
 class Source:
-    """The bytes of a JSON text, for what must be taken from it exactly: integers of any size, decimals as written."""
+    """The bytes of a JSON text, to read values exactly: integers of any size, decimals as written."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._read: Any = None
 
     def at(self, *path: str | int) -> Any:
-        """Returns the value at a path, which must be there. `extra_fields.dumps` writes it as it came."""
+        """Returns the value at a path, which must exist. `extra_fields.dumps` writes it as it was received."""
         if self._read is None:
             text = self._data.removeprefix(_BOM).decode(errors="surrogateescape")
             self._read = clean(extra_fields.loads(text), in_pieces=False)
@@ -67,7 +67,7 @@ class Source:
         return found
 
     def unknown(self, data: Mapping[str, Any], known: AbstractSet[str], *path: str | int) -> dict[str, Any]:
-        """Returns the members of an object, the one at a path, that are not `known`."""
+        """Returns the members of `data`, an object at a path, that are not `known`; those too deep are omitted."""
         if data.keys() <= known:
             return {}
         members = {name: value for name, value in data.items() if name not in known}
@@ -83,9 +83,10 @@ class Source:
 
 
 def repair_surrogates(text: str) -> tuple[str, str]:
-    """Joins the parts of characters in a text, in order.
+    """Joins the split characters of a text.
 
-    Returns the text, and what of its end may be the first part of a character. What is no character is U+FFFD.
+    Returns:
+        The text, with U+FFFD for what is not a character, and the end of it that may be the first part of a character.
     """
     text = _PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text)
     end = _end(text)
@@ -95,7 +96,7 @@ def repair_surrogates(text: str) -> tuple[str, str]:
 
 
 def repair_text(text: str) -> str:
-    """Returns a text that no other piece follows."""
+    """Repairs a text that no other piece follows."""
     if text.isascii() or not _HALF.search(text):
         return text
     mended, rest = repair_surrogates(text)
@@ -103,7 +104,7 @@ def repair_text(text: str) -> str:
 
 
 def count(value: Any) -> int | None:
-    """Reads a number of something; None for what cannot be one, as a negative or an absurdly large number."""
+    """Reads a count; None for what is none, as a negative number or one above 2³²-1."""
     if value.__class__ is int:
         return value if 0 <= value <= MAX_COUNT else None
     if isinstance(value, str):
@@ -117,12 +118,12 @@ def count(value: Any) -> int | None:
 
 
 def text_or_none(value: Any) -> str | None:
-    """Returns a text that is not empty; None for anything else."""
+    """Returns the repaired text if `value` is a text that is not empty, else None."""
     return repair_text(value) if isinstance(value, str) and value else None
 
 
 def struct(data: Any) -> Struct | None:
-    """Returns a JSON object as a Struct; None for what is none, or nests more deeply than messages may."""
+    """Returns a JSON object as a Struct; None for any other value, and for one that nests too deeply."""
     if not isinstance(data, dict) or is_deep(data):
         return None
     read = Struct()
@@ -131,7 +132,7 @@ def struct(data: Any) -> Struct | None:
 
 
 def is_deep(data: Any, levels: int = _MAX_DEPTH) -> bool:
-    """Tells whether JSON has more levels than that, by default than a Struct may have."""
+    """Reports whether JSON has at least so many levels, by default those that a Struct cannot have."""
     if levels == 0:
         return True
     values = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
@@ -139,7 +140,12 @@ def is_deep(data: Any, levels: int = _MAX_DEPTH) -> bool:
 
 
 def clean(data: Any, *, in_pieces: bool = True) -> Any:
-    """Repairs every text; those `in_pieces` keep the parts of characters at their ends."""
+    """Repairs every text of JSON data.
+
+    Args:
+        data: The data.
+        in_pieces: Whether the ends of texts that arrive in pieces keep split characters.
+    """
     if isinstance(data, str):
         return repair_text(data)
     if isinstance(data, list):
@@ -155,7 +161,7 @@ def clean(data: Any, *, in_pieces: bool = True) -> Any:
 
 
 def _end(text: str) -> int:
-    """Returns how many characters at the end of a text may be the first part of one."""
+    """Returns how many code points at the end of a text may be the first part of a character."""
     if "\ud800" <= text[-1:] <= "\udbff":
         return 1
     found = _BYTES.search(text, max(0, len(text) - 3))

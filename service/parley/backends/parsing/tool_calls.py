@@ -1,9 +1,9 @@
-"""Which pieces of a streamed answer make up one tool call, and which begin another.
+"""Assignment of streamed fragments to tool calls.
 
-OpenAI tells calls apart by `index`, and gives id and name once. Others give every call the same index or none, repeat
-id and name in each piece, send a new id with each piece, or send a name bit by bit or as far as it is known. Here a
-call is what a reader of the finished answer would take for one: a new id together with a name begins a call, and so
-does another name, or a second object behind arguments that are whole.
+OpenAI identifies calls by `index`, and sends id and name once. Other servers send the same index for every call or
+none, repeat id and name in each fragment, send a new id with each fragment, or send a name in pieces, each alone or
+with the previous ones. Here a call begins with a new id beside a name, with another name, or with a second JSON object
+after complete arguments.
 """
 
 from collections.abc import Mapping
@@ -25,21 +25,28 @@ _OPENING = ("{", "[")
 
 
 def new_id() -> str:
-    """Makes an id for a call that came without."""
+    """Returns a new id, for a call without one."""
     return f"call_{uuid4().hex[:24]}"
 
 
 class Fragment:
-    """What one entry of `tool_calls` says, at a path of `source`; or, as `field`, an object's older `function_call`."""
+    """One entry of `tool_calls`.
+
+    Args:
+        data: The entry, or the message with a deprecated `function_call`.
+        source: The JSON text that it comes from.
+        path: The path of `data` in `source`.
+        field: The member with the function: `function`, or `function_call`.
+    """
 
     def __init__(self, data: Mapping[str, Any], source: Source, *path: str | int, field: str = "function") -> None:
         self.is_custom = isinstance(data.get("custom"), dict)
         field = "custom" if self.is_custom else field
         function, place, known = data.get(field) or {}, (*path, field), _KNOWN
         if not isinstance(function, dict):
-            raise TypeError("a called function is no object")
+            raise TypeError("a called function is not an object")
         name = "input" if self.is_custom else "arguments"
-        if not function and "name" in data:  # name and arguments stand beside the id
+        if not function and "name" in data:  # name and arguments are beside the id
             function, place, known = data, path, _KNOWN | _KNOWN_CALLED[name]
         self.index = count(data.get("index"))
         self.id = text_or_none(data.get("id"))
@@ -53,28 +60,28 @@ class Fragment:
 
 
 def _text(value: Any, source: Source, *path: str | int) -> str:
-    """Returns arguments as the text that they should be; some servers send the JSON itself."""
+    """Returns arguments as text; some servers send a JSON object."""
     return "" if value is None else extra_fields.dumps(source.at(*path))
 
 
 class _Call:
-    """A call, as far as it has come."""
+    """A call, as far as it was received."""
 
-    def __init__(self, place: int, fragment: Fragment, call_id: str | None) -> None:
-        self.index = place
+    def __init__(self, index: int, fragment: Fragment, call_id: str | None) -> None:
+        self.index = index
         self.id = call_id
         self.given_id = fragment.id
         self.type = fragment.type or ("custom" if fragment.is_custom else "function")
         self.is_custom = fragment.is_custom
         self.has_function = fragment.has_function or self.type in {"function", "custom"}
-        self.is_empty = False  # its arguments are an empty object, which may only stand for those to come
+        self.is_empty = False  # its arguments are an empty object, which may be a placeholder
         self.name = ""
         self.text: list[str] = []
-        self.buffered = ""  # the first part of a character at the end of the text
+        self.buffered = ""  # the first part of a split character at the end of the text
         self.is_announced = False
 
     def is_complete(self) -> bool:
-        """Tells whether the text is a whole JSON value, so that nothing can follow it."""
+        """Reports whether the text is a complete JSON value, so that nothing can follow it."""
         if self.is_empty:
             return True
         text = "".join(self.text)
@@ -89,7 +96,11 @@ class _Call:
 
 
 class ToolCalls:
-    """The tool calls of one choice. `names` are those of the tools that the caller offered."""
+    """The tool calls of one choice.
+
+    Args:
+        names: The names of the tools that the request offers.
+    """
 
     def __init__(self, names: AbstractSet[str] = frozenset()) -> None:
         self._names = names
@@ -102,7 +113,7 @@ class ToolCalls:
         return bool(self._calls)
 
     def add(self, fragment: Fragment) -> list[ToolCallDelta]:
-        """Returns what of a piece the caller gets, and what was held back before it."""
+        """Returns the deltas for a fragment, after those that were buffered before it. Raises MalformedResponse."""
         out: list[ToolCallDelta] = []
         call = self._find(fragment)
         if call is None:
@@ -120,7 +131,7 @@ class ToolCalls:
         return out
 
     def close(self) -> list[ToolCallDelta]:
-        """Ends the call that came last: it has a name, and arguments, by now. Raises MalformedResponse."""
+        """Ends the latest call; without arguments it gets an empty object. Raises MalformedResponse without a name."""
         call = self._last
         if call is None:
             return []
@@ -135,7 +146,7 @@ class ToolCalls:
         return out
 
     def end(self) -> list[ToolCallDelta]:
-        """Ends every call. Raises MalformedResponse for one that has no name."""
+        """Ends every call. Raises MalformedResponse for a call without a name."""
         out: list[ToolCallDelta] = []
         for call in self._calls:
             self._last = call
@@ -143,7 +154,7 @@ class ToolCalls:
         return out
 
     def _find(self, fragment: Fragment) -> _Call | None:
-        """Returns the call that a piece goes on with; None where it begins one."""
+        """Returns the call that a fragment belongs to; None if it begins a call."""
         call = self._by_id.get(fragment.id) if fragment.id else None
         if call is None:
             call = self._last if fragment.index is None else self._by_index.get(fragment.index)
@@ -160,7 +171,7 @@ class ToolCalls:
         return call if call is not None and self._belongs_to(call, fragment) else None
 
     def _belongs_to(self, call: _Call, fragment: Fragment) -> bool:
-        """Tells whether a piece that may belong to a call does so, by its name and its text."""
+        """Reports whether a fragment belongs to a candidate call, by its name and its text."""
         if not fragment.name or not call.name:
             return True
         if fragment.name != call.name:
@@ -170,7 +181,7 @@ class ToolCalls:
         return True
 
     def _continues_name(self, call: _Call, fragment: Fragment) -> bool:
-        """Tells whether another name is more of the same one: the rest of it, or all of it as far as it is known."""
+        """Reports whether a different name is a piece of the call's name: the next piece, or all pieces so far."""
         if fragment.name is None or fragment.name.startswith(call.name):
             return True
         joined = call.name + fragment.name
@@ -181,7 +192,7 @@ class ToolCalls:
         return fragment.index is not None or bool(fragment.id)
 
     def _begin(self, fragment: Fragment) -> _Call:
-        known = fragment.id in self._by_id  # a server that gives every call the same id
+        known = fragment.id in self._by_id  # a server that sends the same id for every call
         call = _Call(len(self._calls), fragment, new_id() if known or not fragment.id else fragment.id)
         self._calls.append(call)
         if fragment.id and not known:
@@ -202,9 +213,9 @@ class ToolCalls:
         text = fragment.text
         call.is_empty = not call.text and text == NO_ARGUMENTS
         if call.is_empty:
-            text = ""  # until it is known that no others come
+            text = ""  # until the end shows that no other arguments follow
         if text and fragment.id and fragment.name and text == "".join(call.text) and call.is_complete():
-            text = ""  # the whole call once more
+            text = ""  # a repetition of the whole call
         if text:
             text, call.buffered = (
                 repair_surrogates(call.buffered + text) if call.buffered or not text.isascii() else (text, "")
@@ -222,13 +233,13 @@ class ToolCalls:
         return out
 
     def _is_named(self, call: _Call) -> bool:
-        """Tells whether a name is one that was offered, and the beginning of no other."""
+        """Reports whether a name is an offered one, and not the beginning of another."""
         if call.name not in self._names:
             return False
         return not any(name != call.name and name.startswith(call.name) for name in self._names)
 
     def _announce(self, call: _Call) -> list[ToolCallDelta]:
-        """Returns the first piece of a call, unless it has been there: id, type and name. Raises MalformedResponse."""
+        """Returns the first delta of a call, with id, type and name, if it was not sent. Raises MalformedResponse."""
         if call.is_announced:
             return []
         if call.has_function and not call.name:
@@ -243,7 +254,7 @@ class ToolCalls:
 
 
 def _continues_call(call: _Call, fragment: Fragment) -> bool:
-    """Tells whether a piece with another id goes on with a call: by the same name, while the text is not whole."""
+    """Reports whether a fragment with another id belongs to a call: same name, and text that is not complete."""
     is_same = fragment.name == call.name and fragment.index is not None
     return is_same and bool(call.text) and not fragment.text.startswith(_OPENING) and not call.is_complete()
 

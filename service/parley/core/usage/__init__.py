@@ -1,1 +1,1 @@
-"""What calls use: tokens, cost, limits and receipts."""
+"""Usage of calls: tokens, cost, rate limits and receipts."""

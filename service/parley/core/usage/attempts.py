@@ -1,4 +1,4 @@
-"""What a receipt says of one request to one target: why it was made, how it ended, what it cost."""
+"""The record of one request to one target, for receipts: its reason, outcome and usage."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -10,7 +10,7 @@ from parley.v1.message_pb2 import Usage
 
 
 class AttemptKind(Enum):
-    """Why an attempt is made; the words of the receipt."""
+    """The reason for an attempt, as receipts name it."""
 
     FIRST = "first"
     RETRY = "retry"
@@ -21,7 +21,7 @@ class AttemptKind(Enum):
 
 
 class AttemptOutcome(Enum):
-    """How an attempt ended; the words of the receipt."""
+    """The outcome of an attempt, as receipts name it."""
 
     COMPLETED = "completed"
     FAILED = "failed"
@@ -31,22 +31,22 @@ class AttemptOutcome(Enum):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class AttemptRecord:
-    """One attempt. Times are of the routing's clock, in seconds.
+    """One attempt. Times are seconds of the routing clock.
 
     Attributes:
-        model_id: The model whose target it is.
-        backend: The target's backend.
-        target_model: The name of the model at the backend; empty where it is `model_id`.
-        price: What the target's tokens cost; None where that is not configured.
-        call: The request.
-        kind: Why the attempt is made.
-        started: When it began.
-        is_continuation: Whether the target is asked to go on from what was delivered.
-        first_token: When its first token came.
-        ended: When it ended.
-        outcome: How it ended.
-        error: Why it failed.
-        usage: The target's own count, or an estimate.
+        model_id: The id of the model that the target belongs to.
+        backend: The name of the target's backend.
+        target_model: The name of the model at the backend; empty if it is `model_id`.
+        price: The price of the target's tokens; None if it is not configured.
+        call: The upstream request.
+        kind: The reason for the attempt.
+        started: The time of the request.
+        is_continuation: Whether the request has the delivered text as a prefill.
+        first_token: The time of the first token; None before it.
+        ended: The time of the end; None while the attempt runs.
+        outcome: The outcome; None while the attempt runs.
+        error: The error of a failed attempt.
+        usage: The usage that the target reported, or an estimate.
         estimated: Whether `usage` is an estimate.
     """
 

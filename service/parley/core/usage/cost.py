@@ -1,4 +1,4 @@
-"""What attempts cost: in tokens, told or estimated, and in money."""
+"""The usage of attempts, reported or estimated, and its price."""
 
 from collections.abc import Iterable
 
@@ -9,22 +9,22 @@ from parley.core.usage.tokens import estimate_tokens, message_tokens
 from parley.v1.message_pb2 import Message, Usage
 
 _MILLION = 1_000_000
-_MAX_COUNT = 2**32 - 1  # what a count can be
+_MAX_COUNT = 2**32 - 1  # counts are uint32 fields
 
 
 def estimate(prompt: Iterable[Message], size: int) -> Usage:
-    """Estimates what an answer of `size` bytes cost whose backend did not report it: a token for four bytes of text."""
+    """Estimates the usage of an answer of `size` bytes of text."""
     usage = Usage(prompt_tokens=sum(map(message_tokens, prompt)), completion_tokens=estimate_tokens(size))
     return with_total(usage)
 
 
 def is_complete(usage: Usage | None) -> bool:
-    """Tells whether a backend has reported the tokens of the prompt and those of the answer."""
+    """Reports whether a usage has the tokens of the prompt and of the answer."""
     return usage is not None and usage.HasField("prompt_tokens") and usage.HasField("completion_tokens")
 
 
 def with_estimates(reported: Usage | None, prompt: Iterable[Message], size: int) -> Usage:
-    """Returns what a backend has reported of an answer of `size` bytes, with estimates for what is missing."""
+    """Returns the reported usage of an answer of `size` bytes, with estimates in place of missing counts."""
     usage = Usage()
     if reported is not None:
         usage.CopyFrom(reported)
@@ -37,13 +37,16 @@ def with_estimates(reported: Usage | None, prompt: Iterable[Message], size: int)
 
 
 def with_total(usage: Usage) -> Usage:
-    """Sets the total of a usage, and returns it."""
+    """Sets the total of a usage, and returns the usage."""
     usage.total_tokens = min(usage.prompt_tokens + usage.completion_tokens, _MAX_COUNT)
     return usage
 
 
 def total(usages: Iterable[Usage]) -> Usage | None:
-    """Adds usages up, each detail by itself, as far as a count can go; None where there are none."""
+    """Returns the sum of usages, each detail added separately and capped at 2³²-1; None without usages.
+
+    `cost_details` of a backend are dropped from a sum of several.
+    """
     added: Usage | None = None
     for usage in usages:
         if added is None:
@@ -56,7 +59,7 @@ def total(usages: Iterable[Usage]) -> Usage | None:
 
 
 def cost(usage: Usage, price: Price) -> float:
-    """Returns what these tokens cost, in the currency of the prices."""
+    """Returns the price of a usage, in the currency of the configured prices per million tokens."""
     cached = min(usage.prompt_tokens_details.cached_tokens, usage.prompt_tokens)
     per_cached = price.prompt if price.cached_prompt is None else price.cached_prompt
     prompt = (usage.prompt_tokens - cached) * price.prompt + cached * per_cached

@@ -1,8 +1,8 @@
-"""Limits a minute: what a call may use, what it has used, and how its caller stands.
+"""Rate limits per minute, of requests and tokens, for keys and accounts.
 
-A call reserves one request and the tokens that it may need from the buckets of its key and of its account; in the end
-it gives back the tokens that it did not use. What a call's end writes runs in a task of its own: nobody waits for it,
-and the call that it belongs to may be cancelled.
+A call reserves one request and the tokens that it may need from the buckets of its key and of its account. At its end
+the reservation is settled with the tokens used, in a background task, so that neither the caller waits for it nor a
+cancellation stops it.
 """
 
 import asyncio
@@ -30,9 +30,13 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class RateLimitStatus:
-    """What is left of a limit: of the key's and the account's the one of which less is left.
+    """The state of a limit: of the key's and the account's, the one with less remaining.
 
-    `kind` is `requests` or `tokens`, `limit` how many there are a minute; all are there again after `reset` seconds.
+    Attributes:
+        kind: `requests` or `tokens`.
+        limit: The limit per minute.
+        remaining: Requests or tokens that are available now.
+        reset: Seconds until the whole limit is available again.
     """
 
     kind: str
@@ -78,16 +82,16 @@ class Admission:
 
     @property
     def reserved(self) -> Sequence[Charge]:
-        """The tokens that are reserved and not settled yet."""
+        """The charges of tokens that are not settled yet."""
         return self._charges
 
     def add_history(self, history: Sequence[Message]) -> None:
-        """Takes note of what the prompt has besides the request's messages."""
+        """Records messages of the session that the prompt has besides those of the request."""
         if self._charges:
             self._history = history
 
     def record_answer(self, answer: ChatCompletion | ChatCompletionChunk) -> None:
-        """Takes note of an answer, or of a piece of one."""
+        """Records an answer, or a chunk of one."""
         if not self._charges:
             return
         self._answer_size = self._answer_size or 0
@@ -98,9 +102,9 @@ class Admission:
             self._answer_size += charged_size(choice.message if isinstance(answer, ChatCompletion) else choice.delta)  # type: ignore[union-attr]
 
     def used(self) -> int:
-        """Returns how many tokens the call has used: what the backend says, else an estimate; 0 before it answered.
+        """Returns the tokens used: as the backend reported, else an estimate; 0 without an answer.
 
-        Some backends count the prompt ahead: what was said since the latest count is estimated.
+        Some backends report the prompt first, so output since the latest report is estimated and added.
         """
         if self._answer_size is None:
             return 0
@@ -124,18 +128,21 @@ class Admission:
             self._settle(self.take_charges())
 
     def take_charges(self) -> Sequence[Charge]:
-        """Returns what settles the reservation, for whoever writes it with the end of a turn. It is done once only."""
+        """Returns the corrections that settle the reservation, to be written with the end of a turn.
+
+        A reservation is settled once: later calls return nothing.
+        """
         charges, self._charges = self._charges, []
         used = self.used() if charges else 0
         return [replace(charge, amount=used - charge.amount) for charge in charges]
 
 
 UNLIMITED = Admission((), 0, lambda _: None)
-"""Of calls that are not counted."""
+"""The admission of calls that have no limits."""
 
 
 class RateLimiter:
-    """Lets calls in, for one worker; the store counts for all of them. Without a configuration nothing is counted."""
+    """Admits calls of one worker. The store counts for all workers. Without a configuration nothing is limited."""
 
     def __init__(self, config: LimitsConfig | None, store: LimitStore) -> None:
         self._per_minute = _per_minute(config) if config else []
@@ -178,14 +185,14 @@ class RateLimiter:
         return Admission((), prompt, self._settle, statuses, _rate_limited_error(charges, reservation.remaining))
 
     async def statuses(self, caller: Caller) -> Sequence[RateLimitStatus]:
-        """Tells how a caller stands, at no charge. Raises StoreUnavailable."""
+        """Returns the limits of a caller, at no charge. Raises StoreUnavailable."""
         if not self.enabled:
             return ()
         buckets = self._buckets(caller)
         return _statuses(buckets, (await self._store.reserve(buckets)).remaining)
 
     async def close(self) -> None:
-        """Waits for what is being settled."""
+        """Waits for settlements in progress."""
         if self._settling:
             await asyncio.wait(self._settling)
 
@@ -194,7 +201,7 @@ class RateLimiter:
         return [Charge(subjects[subject], kind, per_minute, 0) for subject, kind, per_minute in self._per_minute]
 
     async def _reserve(self, charges: Sequence[Charge]) -> Reservation:
-        """Reserves; a caller who leaves meanwhile leaves no tokens reserved."""
+        """Reserves; the tokens are refunded if the caller cancels meanwhile."""
         task = asyncio.create_task(self._store.reserve(charges))
         try:
             return await asyncio.shield(task)
@@ -220,7 +227,7 @@ class RateLimiter:
 
 
 def _per_minute(config: LimitsConfig) -> list[tuple[str, str, int]]:
-    """Returns the limits that are set: whose it is, what it counts, how many a minute."""
+    """Returns the configured limits: `key` or `account`, the kind, and the limit per minute."""
     limits = [
         (subject, kind, per_minute)
         for subject, limit in (("key", config.key), ("account", config.account))
@@ -230,7 +237,7 @@ def _per_minute(config: LimitsConfig) -> list[tuple[str, str, int]]:
 
 
 def _require_possible(request: CreateChatCompletionRequest, charges: Sequence[Charge], prompt: int) -> None:
-    """Raises InvalidRequest where a request needs more tokens than there ever are: waiting would not help."""
+    """Raises InvalidRequest if a request needs more tokens than the limit of a minute: waiting would not help."""
     of_tokens = [charge for charge in charges if charge.kind == TOKENS]
     tightest = min(of_tokens, key=lambda charge: charge.per_minute, default=None)
     if tightest is None or tightest.amount <= tightest.per_minute:
@@ -244,7 +251,7 @@ def _require_possible(request: CreateChatCompletionRequest, charges: Sequence[Ch
 
 
 def _rate_limited_error(charges: Sequence[Charge], remaining_by_bucket: Sequence[float]) -> RateLimited:
-    """Names the limit that makes the caller wait longest."""
+    """Returns the error that names the limit with the longest wait."""
     waits = [
         ((charge.amount - remaining) * 60 / charge.per_minute, charge, remaining)
         for charge, remaining in zip(charges, remaining_by_bucket, strict=True)
@@ -275,12 +282,12 @@ def _subject_name(charge: Charge) -> str:
 
 
 def _whole_units(remaining: float) -> int:
-    """Returns how many whole ones are left."""
+    """Returns a remainder rounded down, at least 0."""
     return max(0, math.floor(remaining + _ROUNDING))
 
 
 def _prompt_size(request: CreateChatCompletionRequest) -> int:
-    """Returns what a request sends along, in bytes of text."""
+    """Returns the size of a request's prompt, in bytes of text and of serialized tools."""
     offered = sum(tool.ByteSize() for tool in request.tools) + sum(
         function.ByteSize() for function in request.functions
     )

@@ -1,4 +1,4 @@
-"""The receipt of a call: who was asked, what came of it, what it cost."""
+"""The receipt of a call: its attempts, their outcomes and their cost."""
 
 from collections.abc import Sequence
 
@@ -12,24 +12,24 @@ _PREFIX = "ERROR_REASON_"
 
 
 def receipt(attempts: Sequence[AttemptRecord]) -> Receipt:
-    """Writes down attempts that have all ended."""
-    written = Receipt(duration_ms=0)
+    """Returns the receipt of attempts that have all ended."""
+    result = Receipt(duration_ms=0)
     if not attempts:
-        return written
+        return result
     start = attempts[0].started
-    written.attempts.extend(_attempt(attempt, start) for attempt in attempts)
+    result.attempts.extend(_attempt(attempt, start) for attempt in attempts)
     used = usage_cost.total(attempt.usage for attempt in attempts if attempt.usage is not None)
     if used is not None:
-        written.usage.CopyFrom(used)
-    costs = [attempt.cost for attempt in written.attempts if attempt.HasField("cost")]
+        result.usage.CopyFrom(used)
+    costs = [attempt.cost for attempt in result.attempts if attempt.HasField("cost")]
     if costs:
-        written.cost = sum(costs)
-    written.duration_ms = max(_ms(start, attempt.ended) for attempt in attempts)
-    return written
+        result.cost = sum(costs)
+    result.duration_ms = max(_ms(start, attempt.ended) for attempt in attempts)
+    return result
 
 
 def _attempt(attempt: AttemptRecord, start: float) -> receipt_pb2.Attempt:
-    written = receipt_pb2.Attempt(
+    result = receipt_pb2.Attempt(
         model=attempt.model_id,
         backend=attempt.backend,
         target_model=attempt.target_model or None,
@@ -41,12 +41,12 @@ def _attempt(attempt: AttemptRecord, start: float) -> receipt_pb2.Attempt:
         estimated=attempt.estimated or None,
     )
     if attempt.error is not None:
-        written.reason = ErrorReason.Name(attempt.error.reason).removeprefix(_PREFIX)
+        result.reason = ErrorReason.Name(attempt.error.reason).removeprefix(_PREFIX)
     if attempt.first_token is not None:
-        written.first_token_ms = _ms(attempt.started, attempt.first_token)
+        result.first_token_ms = _ms(attempt.started, attempt.first_token)
     if attempt.usage is not None and attempt.price is not None:
-        written.cost = usage_cost.cost(attempt.usage, attempt.price)
-    return written
+        result.cost = usage_cost.cost(attempt.usage, attempt.price)
+    return result
 
 
 def _ms(start: float, end: float | None) -> int:
