@@ -1,1 +1,1 @@
-"""Messages: their JSON, ids, unknown fields, and when two of them mean the same."""
+"""Messages: JSON, ids, unknown fields, and equivalence."""

@@ -1,8 +1,8 @@
-"""Whether two messages mean the same, however a client has rewritten what it received. Pure functions.
+"""Equivalence of messages that a client received, rewrote and sent back. Pure functions.
 
-Clients rewrite histories: they parse tool arguments and serialize them anew (LangChain, the AI SDK), join or split text
-parts (the OpenAI Agents SDK), trim text, add `name`, move cache markers, and drop reasoning and fields that they do not
-know. None of that changes what a message means.
+Clients rewrite histories: they parse tool arguments and serialize them again (LangChain, the AI SDK), join or split
+text parts (the OpenAI Agents SDK), trim text, add `name`, move cache markers, and drop reasoning and unknown fields.
+None of that changes the meaning of a message.
 """
 
 import json
@@ -20,19 +20,19 @@ from parley.v1.message_pb2 import FunctionCall, Message, ToolCall
 _TEXT: Final = frozenset({"text", "input_text", "output_text"})
 _REASONING: Final = frozenset(
     {"thinking", "redacted_thinking", "reasoning"}
-)  # like `reasoning_content`: may be dropped
-_IGNORED_FIELDS: Final = frozenset({"cache_control", "annotations"})  # of a part: instructions to a backend, no content
+)  # clients may drop it, like `reasoning_content`
+_IGNORED_FIELDS: Final = frozenset({"cache_control", "annotations"})  # of a part: they are not content
 _SEPARATORS: Final = ("", "\n", "\n\n", " ")  # between text parts that a client has joined
 _THINKING: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _RESULTS: Final = frozenset({"tool", "function"})
 
 
 def is_equivalent(one: Message, other: Message) -> bool:
-    """Reports whether two messages mean the same.
+    """Reports whether two messages have the same meaning.
 
-    Compared are the role, the content without outer white space, the tool calls with their arguments as JSON values,
-    and `name`, `refusal` and the audio's id where both messages have them. Reasoning, annotations and unknown fields
-    are not compared: clients drop them.
+    It compares the role, the content without outer white space, the tool calls with their arguments as JSON values, and
+    `name`, `refusal` and the id of audio if both messages have them. It ignores reasoning, annotations and unknown
+    fields, as clients drop them.
     """
     if one.role != other.role or one.tool_call_id != other.tool_call_id:
         return False
@@ -47,9 +47,9 @@ def is_equivalent(one: Message, other: Message) -> bool:
 
 
 def fingerprint(message: Message) -> tuple[str, ...] | None:
-    """Returns a key that messages of the same meaning mostly share; None for a message without text or tool calls.
+    """Returns a key that most equivalent messages share; None for a message without text or tool calls.
 
-    Two messages with different keys may still mean the same, so a key may prove a repetition but not disprove it.
+    Equivalent messages may have different keys, so only equal keys are evidence.
     """
     calls = sorted(call.id for call in message.tool_calls)
     if any(calls):
@@ -59,13 +59,13 @@ def fingerprint(message: Message) -> tuple[str, ...] | None:
 
 
 def is_empty(message: Message) -> bool:
-    """Reports whether an assistant message has nothing that a client would keep, as one with reasoning alone."""
+    """Reports whether an assistant message has no content that a client would keep, as one with reasoning only."""
     has_content = message.tool_calls or message.HasField("function_call") or message.audio.id or refusal(message)
     return message.role == "assistant" and not has_content and not _parts(message.content)
 
 
 def refusal(message: Message) -> str:
-    """Returns the refusal, which stands in its own field or in a part of the content."""
+    """Returns the refusal, from its own field or from a part of the content."""
     text = (part.fields["refusal"].string_value for part in _structs(message.content) if _kind(part) == "refusal")
     return (message.refusal or "".join(text)).strip()
 
@@ -102,12 +102,12 @@ def _same_part(one: Any, other: Any) -> bool:
 
 
 def _without_thinking(texts: Sequence[str]) -> list[str]:
-    """Leaves out reasoning that a model writes before its answer, which clients drop (model cards of R1, Qwen3)."""
+    """Removes reasoning that a model writes before its answer; clients drop it (model cards of R1 and Qwen3)."""
     return [_THINKING.sub("", texts[0]), *texts[1:]] if texts else []
 
 
 def _same_text(one: Sequence[str], other: Sequence[str], *, is_result: bool) -> bool:
-    """Compares texts that may have been joined; a tool's result also as JSON, which some clients serialize anew."""
+    """Compares texts that may have been joined; a tool's result also as JSON, as some clients serialize it again."""
     if {separator.join(one).strip() for separator in _SEPARATORS} & {
         separator.join(other).strip() for separator in _SEPARATORS
     }:
@@ -116,7 +116,7 @@ def _same_text(one: Sequence[str], other: Sequence[str], *, is_result: bool) -> 
 
 
 def _same_calls(one: Sequence[ToolCall], other: Sequence[ToolCall]) -> bool:
-    """Compares tool calls by id, in any order; where some have no id, in their order."""
+    """Compares tool calls by id in any order, or, if some have no id, in their order."""
     if len(one) != len(other):
         return False
     if all(call.id for call in (*one, *other)):
@@ -149,7 +149,7 @@ def _parts(content: Value) -> list[Any]:
 
 
 def _part(part: Struct) -> Any:
-    """Returns a part's text, or what it has besides markers; None for parts that clients drop."""
+    """Returns a part's text, or its fields without markers; None for parts that clients drop."""
     kind = _kind(part)
     if kind in _TEXT:
         text = part.fields["text"].string_value
@@ -176,7 +176,7 @@ def _texts(content: Value) -> list[str]:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Compares JSON values: objects without the order of their keys, numbers by value."""
+    """Compares JSON values: objects in any order of keys, numbers by value."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_equal(value, other[name]) for name, value in one.items())
     if isinstance(one, list) and isinstance(other, list):
@@ -191,5 +191,5 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _rounded(number: int) -> int:
-    """Returns an integer as a client writes it whose numbers are all doubles (JavaScript)."""
+    """Returns an integer as JavaScript writes it, whose numbers are doubles."""
     return int(Decimal(repr(float(number))))

@@ -1,6 +1,6 @@
-"""Fields that Parley does not know: read, merged and written as JSON without loss.
+"""Unknown fields, read, merged and written as JSON without loss.
 
-`extra_json` of a message holds them as text. Integers of any size and the digits of decimal numbers stay as they came.
+A message has them as text in `extra_json`. Integers of any size and the digits of decimal numbers are kept.
 """
 
 import json
@@ -11,31 +11,31 @@ from typing import Any
 import orjson
 
 _MAX_CACHED_LENGTH = 16 * 1024  # characters; with 256 entries, a few MiB in all
-_LONG = 18  # characters of an integer that certainly fits into 64 bits
-_LONGEST = 300  # characters of an integer that a double comes near; Python reads no more than 4,300 digits
+_LONG = 18  # characters of an integer that always fits into 64 bits
+_LONGEST = 300  # digits of an integer within the range of a double; Python parses at most 4,300
 
 
 class _Integer(int):
-    """An integer that may not fit into 64 bits, and its text."""
+    """An integer that may not fit into 64 bits, with its text."""
 
     text: str
 
 
 class _Decimal(float):
-    """A number with a fraction or an exponent, and its text."""
+    """A number with a fraction or an exponent, with its text."""
 
     text: str
 
 
 def loads(text: str | bytes) -> Any:
-    """Reads JSON so that `dumps` writes its numbers as they came. Raises ValueError, RecursionError."""
+    """Reads JSON so that `dumps` writes its numbers unchanged. Raises ValueError, RecursionError."""
     return _decode(text.decode() if isinstance(text, bytes) else text)
 
 
 def read_object(text: str) -> dict[str, Any] | None:
     """Reads the text of a JSON object; returns None for any other text.
 
-    Numbers of any size are JSON. orjson refuses those that no double comes near, so that `loads` reads them.
+    JSON allows numbers of any size. orjson rejects those beyond the range of a double; a slower reader accepts them.
     """
     try:
         data = orjson.loads(text)
@@ -61,14 +61,14 @@ def _is_object(text: str) -> bool:
 def _read_large(text: str) -> Any:
     try:
         data = _decode_strictly(text)
-        dumps(data)  # refuses halves of surrogate pairs
+        dumps(data)  # rejects unpaired surrogates
     except (ValueError, TypeError, RecursionError):
         return None
     return data
 
 
 def dumps(data: Any) -> str:
-    """Writes JSON. Raises TypeError for what JSON cannot express, and for text that is no Unicode."""
+    """Writes JSON. Raises TypeError for data that JSON cannot express, and for text that is not Unicode."""
     return dump_bytes(data).decode()
 
 
@@ -78,7 +78,7 @@ def dump_bytes(data: Any) -> bytes:
 
 
 def merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
-    """Merges members of a later piece of an answer: arrays are appended, objects merged, other values replaced."""
+    """Merges members of a later chunk: arrays are appended, objects are merged, other values are replaced."""
     for name, value in more.items():
         known = into.get(name)
         if isinstance(known, dict) and isinstance(value, dict):
@@ -90,7 +90,7 @@ def merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
 
 
 def merge_text(text: str, more: str) -> str:
-    """Returns two texts of JSON objects as one, merged as `merge` does; "" is an empty object."""
+    """Merges the texts of two JSON objects by `merge`; "" is an empty object."""
     if not text or not more:
         return text or more
     merged: dict[str, Any] = loads(text)

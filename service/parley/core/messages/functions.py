@@ -1,8 +1,8 @@
-"""The older form of tools, `functions` and `function_call`, for backends that know only tools.
+"""Translation of the deprecated `functions` and `function_call` to tools, and back.
 
-A request is translated before a backend sees it, messages of earlier turns included; what comes back to a caller who
-spoke of functions speaks of functions again. A session keeps what its callers saw. (OpenAI API reference, chat
-completions: `functions` is deprecated in favour of `tools`, `function_call` of `tool_choice`.)
+Backends receive tools only, in messages of earlier turns too. The answer to a request with functions is translated
+back, and a session stores it as the caller receives it. (OpenAI API reference, chat completions: `functions` is
+deprecated in favor of `tools`, `function_call` of `tool_choice`.)
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,14 +20,14 @@ _OLD_CHOICES = frozenset({"tool_choice", "function_call"})
 
 
 def uses_functions(request: CreateChatCompletionRequest) -> bool:
-    """Tells whether the caller offers functions, and so expects calls of functions."""
+    """Reports whether a request uses the deprecated form, and so expects it in the answer."""
     return bool(request.functions) or request.HasField("function_call")
 
 
 def conflicts(request: CreateChatCompletionRequest) -> Iterator[int]:
-    """Yields the index of each function that has the name of a tool or function before it, but another definition.
+    """Yields the index of each function with the name of an earlier tool or function, but another definition.
 
-    Backends get one list of tools, in which a name can stand only once.
+    Backends receive one list of tools, with unique names.
     """
     known = _by_name(request.tools)
     for index, function in enumerate(request.functions):
@@ -37,7 +37,7 @@ def conflicts(request: CreateChatCompletionRequest) -> Iterator[int]:
 
 
 def to_tools(request: CreateChatCompletionRequest) -> None:
-    """Puts tools in the place of functions, in the offer, the choice and the conversation."""
+    """Replaces functions with tools: in the offer, the choice and the conversation."""
     if uses_functions(request):
         known = _by_name(request.tools)
         added = [function for function in request.functions if known.setdefault(function.name, function) is function]
@@ -46,14 +46,14 @@ def to_tools(request: CreateChatCompletionRequest) -> None:
             request.tool_choice.CopyFrom(_choice(request.function_call))
             _drop_exact_choices(request)
         if request.functions and not request.HasField("parallel_tool_calls"):
-            request.parallel_tool_calls = False  # the older form has room for one call only
+            request.parallel_tool_calls = False  # a message has only one `function_call`
         request.ClearField("functions")
         request.ClearField("function_call")
     _messages_to_tools(request.messages)
 
 
 def to_functions(completion: ChatCompletion) -> None:
-    """Puts calls of functions in the place of tool calls in a whole answer."""
+    """Replaces tool calls with function calls in a completion."""
     for choice in completion.choices:
         if choice.message.tool_calls:
             choice.message.function_call.CopyFrom(choice.message.tool_calls[0].function)
@@ -63,18 +63,18 @@ def to_functions(completion: ChatCompletion) -> None:
 
 
 def to_function_deltas(chunk: ChatCompletionChunk) -> None:
-    """Puts pieces of calls of functions in the place of pieces of tool calls."""
+    """Replaces tool calls with function calls in a chunk."""
     for choice in chunk.choices:
-        first = [piece.function for piece in choice.delta.tool_calls if piece.index == 0]
+        first = [call.function for call in choice.delta.tool_calls if call.index == 0]
         choice.delta.ClearField("tool_calls")
-        for piece in first:
-            choice.delta.function_call.CopyFrom(piece)
+        for function in first:
+            choice.delta.function_call.CopyFrom(function)
         if choice.finish_reason == "tool_calls":
             choice.finish_reason = "function_call"
 
 
 def use_function_names(error: UnsupportedParameter) -> None:
-    """Makes the error name the parameter that the caller sent."""
+    """Changes an error to name the parameter that the caller sent."""
     old = _OLD_NAMES.get(error.param or "")
     if old is not None:
         error.message = error.message.replace(f"`{error.param}`", f"`{old}`")
@@ -86,7 +86,7 @@ def _by_name(tools: Iterable[Tool]) -> dict[str, FunctionDefinition]:
 
 
 def _definition(function: FunctionDefinition) -> tuple[object, ...]:
-    """Returns what a function is, however its JSON is written."""
+    """Returns a function's definition, with its JSON as values."""
     text = function.parameters_json
     parameters = _read(text) if function.HasField("parameters_json") else from_struct(function.parameters)
     return (function.description, parameters, function.strict, _read(function.extra_json or "{}"))
@@ -107,7 +107,7 @@ def _choice(choice: Value) -> Value:
 
 
 def _drop_exact_choices(request: CreateChatCompletionRequest) -> None:
-    """Takes the exact text of the choices out of the unknown fields: another choice is in their place."""
+    """Removes the exact text of the old choices from the unknown fields, as another choice replaces them."""
     text = request.extra_body_json
     fields = extra_fields.loads(text or "{}")
     if not _OLD_CHOICES.isdisjoint(fields):
@@ -116,11 +116,11 @@ def _drop_exact_choices(request: CreateChatCompletionRequest) -> None:
 
 
 def _messages_to_tools(messages: Iterable[Message]) -> None:
-    """Gives each function call an id, and the `function` message after it that id."""
+    """Replaces function calls with tool calls; each gets an id, which the `function` message after it gets too."""
     answered = ""
-    for place, message in enumerate(messages):
+    for index, message in enumerate(messages):
         if message.HasField("function_call"):
-            answered = f"call_{place}"
+            answered = f"call_{index}"
             call = FunctionCall()
             call.CopyFrom(message.function_call)
             message.tool_calls.append(ToolCall(id=answered, type="function", function=call))

@@ -1,4 +1,4 @@
-"""Names for what is made here."""
+"""Ids of sessions and completions."""
 
 import os
 import re
@@ -9,7 +9,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def session_id() -> str:
-    """Returns a new UUID, version 7: its first 48 bits are the Unix time in milliseconds (RFC 9562, 5.7)."""
+    """Returns a new UUID of version 7; its first 48 bits are the Unix time in milliseconds (RFC 9562, 5.7)."""
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
@@ -17,10 +17,10 @@ def session_id() -> str:
 
 
 def canonical_session_id(text: str) -> str:
-    """Returns a session's id as it is stored: a UUID in lower case (RFC 9562, 4: input is case-insensitive)."""
+    """Returns a session's id as stored, a UUID in lower case (RFC 9562, 4: input is case-insensitive)."""
     return text.lower() if _UUID.fullmatch(text) else text
 
 
 def completion_id() -> str:
-    """Returns a new id for an answer: `chatcmpl-` and 24 hexadecimal digits."""
+    """Returns a new id of a completion: `chatcmpl-` and 24 hexadecimal digits."""
     return f"chatcmpl-{os.urandom(12).hex()}"

@@ -1,7 +1,7 @@
 """A model's `instructions`, joined with the system messages of the conversation.
 
-Many chat templates (those of Qwen, Gemma and Mistral among them) refuse a second system message, and one that is not
-the first message. Parley adds a system message of its own, so it joins all of them into one by default.
+Many chat templates, such as those of Qwen, Gemma and Mistral, reject a second system message, and one that is not the
+first message. As the instructions add a system message, all system messages are joined into one by default.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,10 +17,10 @@ _SEPARATOR = "\n\n"
 
 
 def with_instructions(instructions: str, messages: Sequence[Message], *, join: bool) -> list[Message]:
-    """Returns the conversation with the instructions at its beginning.
+    """Returns the conversation with the instructions in front.
 
     Args:
-        instructions: The model's instructions; without them the conversation stays as it is.
+        instructions: The model's instructions; if empty, the conversation is not changed.
         messages: The conversation.
         join: Whether the instructions and every system and developer message become one system message, in the order
             of the conversation. Otherwise the instructions are a message of their own before it.
@@ -35,7 +35,7 @@ def with_instructions(instructions: str, messages: Sequence[Message], *, join: b
 
 
 def _joined(messages: Sequence[Message]) -> Message:
-    """Returns one system message with the content of all; later names and unknown fields replace earlier ones."""
+    """Returns one system message with all contents; later names and unknown fields replace earlier ones."""
     joined = Message(role="system", content=_content([message.content for message in messages]))
     for message in messages:
         if message.HasField("name"):
@@ -47,7 +47,7 @@ def _joined(messages: Sequence[Message]) -> Message:
 
 
 def _content(contents: Sequence[Value]) -> Value:
-    """Returns text as long as all of them are text, else the parts of all."""
+    """Returns one text if all contents are texts, else the parts of all."""
     if all(content.HasField("string_value") for content in contents):
         return Value(string_value=_SEPARATOR.join(content.string_value for content in contents if content.string_value))
     made = Value()
@@ -61,7 +61,7 @@ def _content(contents: Sequence[Value]) -> Value:
 
 
 def _merged(texts: Iterable[str]) -> str:
-    """Merges JSON objects; a single one stays exactly as it is."""
+    """Merges JSON objects; a single one is not changed."""
     first, *others = [*texts, ""]
     if others in ([], [""]):
         return first

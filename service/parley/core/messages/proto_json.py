@@ -1,4 +1,4 @@
-"""Messages as JSON data, under their JSON names: set fields, and where asked null for what OpenAI's API always has."""
+"""Conversion of protobuf messages to JSON data, with JSON names and, on request, the nulls of OpenAI's API."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,12 +9,12 @@ from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
 from parley.core.messages import extra_fields
 
-_MIN_INTEGER, _END_INTEGER = -(2**63), 2**64  # the integers that JSON writers and readers have in common
+_MIN_INTEGER, _END_INTEGER = -(2**63), 2**64  # the integers that orjson writes
 
 _Convert = Callable[[Any], Any]
 
-# The fields of answers that are always there, in OpenAI's order, with what stands for nothing. (OpenAI's OpenAPI
-# document: `required` of CreateChatCompletionResponse, ChatCompletionResponseMessage, ChatCompletionTokenLogprob.)
+# Required fields of answers, in OpenAI's order, with their values if they are not set. (OpenAI's OpenAPI document:
+# `required` of CreateChatCompletionResponse, ChatCompletionResponseMessage, ChatCompletionTokenLogprob.)
 _ALWAYS: dict[str, dict[str, Any]] = {
     "parley.v1.Choice": {"index": 0, "message": None, "logprobs": None, "finish_reason": None},
     "parley.v1.ChunkChoice": {"index": 0, "delta": {}, "logprobs": None, "finish_reason": None},
@@ -27,15 +27,15 @@ _CARRIERS = frozenset({"extra", "extra_json"})
 
 
 def number(value: float) -> float | int:
-    """Returns a whole double as an integer: JSON in protobuf has no other numbers than doubles.
+    """Returns a whole double as an integer, as all numbers of JSON in protobuf are doubles.
 
-    Beyond 2⁵³ an integer has been rounded to the nearest double; it stays an integer all the same.
+    Beyond 2⁵³ the integer is the nearest double.
     """
     return int(value) if _MIN_INTEGER <= value < _END_INTEGER and value.is_integer() else value
 
 
 def from_value(value: Value) -> Any:
-    """Returns what a `google.protobuf.Value` stands for; None where it is null or unset."""
+    """Returns the JSON value of a `google.protobuf.Value`; None if it is null or not set."""
     kind = value.WhichOneof("kind")
     if kind == "string_value":
         return value.string_value
@@ -49,29 +49,29 @@ def from_value(value: Value) -> Any:
 
 
 def from_struct(struct: Struct) -> dict[str, Any]:
-    """Returns what a `google.protobuf.Struct` stands for. The order of its keys is lost already."""
+    """Returns the JSON object of a `google.protobuf.Struct`, whose keys have no order."""
     return {key: from_value(value) for key, value in struct.fields.items()}
 
 
 def from_message(message: Message, *, nulls: bool = False) -> Any:
-    """Returns a message as JSON data: a dict, or for the types of `struct.proto` what they stand for.
+    """Returns a message as JSON data: a dict, or for the types of `struct.proto` their JSON value.
 
-    Fields that Parley does not know stand among the others, as they came; `dumps` writes them without loss.
+    Unknown fields are among the others, unchanged; `dumps` writes them without loss.
 
     Args:
         message: The message.
-        nulls: Whether fields that OpenAI's API always has are there without a value, too.
+        nulls: Whether to include the fields that OpenAI's API requires and that are not set.
     """
     return _converter(message.DESCRIPTOR, nulls)(message)  # type: ignore[arg-type] # its other implementation's type
 
 
 def dumps(data: Any) -> bytes:
-    """Writes what `from_message` returned."""
+    """Writes data from `from_message` as JSON in UTF-8."""
     return extra_fields.dump_bytes(data)
 
 
 def _converter(kind: Descriptor, nulls: bool) -> _Convert:
-    """Returns the function that turns a message of this type into JSON data."""
+    """Returns the converter of a message type."""
     found = _VALUES.get(kind.full_name) or _CONVERTERS.get((kind.full_name, nulls))
     if found is None:
         found = _CONVERTERS[kind.full_name, nulls] = _make(kind, nulls)
@@ -100,7 +100,7 @@ def _make(kind: Descriptor, nulls: bool) -> _Convert:
 
 
 def _field(field: FieldDescriptor, nulls: bool) -> _Convert | None:
-    """Returns the function that turns a field's value into JSON data; None where it is that already."""
+    """Returns the converter of a field's value; None if the value needs no conversion."""
     kind = field.message_type
     if kind is None:
         return list if field.is_repeated else None
@@ -111,7 +111,7 @@ def _field(field: FieldDescriptor, nulls: bool) -> _Convert | None:
 
 
 def _unknown(text: str, known_names: set[str]) -> dict[str, Any]:
-    """Reads the fields that Parley does not know; those that it does know are not theirs to set."""
+    """Reads unknown fields; they cannot replace known ones."""
     return {name: value for name, value in extra_fields.loads(text).items() if name not in known_names}
 
 

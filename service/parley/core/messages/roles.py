@@ -6,5 +6,5 @@ _SYSTEM = frozenset({"system", "developer"})
 
 
 def is_system(message: Message) -> bool:
-    """Tells whether this is a system or developer message, which is never trimmed."""
+    """Reports whether a message has the role system or developer; such messages are never trimmed."""
     return message.role in _SYSTEM
