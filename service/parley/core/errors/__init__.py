@@ -1,0 +1,101 @@
+"""Why a call fails, in the terms of the domain.
+
+ParleyError
+├── InvalidRequest            a field is missing, of the wrong type or out of range
+│   └── SessionOfOtherModel
+├── UnsupportedParameter      the backend does not support a parameter
+├── ModelNotFound             no such model for this caller
+├── Unauthenticated           no API key
+├── InvalidApiKey             an unknown, expired or revoked API key
+├── PlanRequired              a key of the free plan
+├── RateLimited               the key or its account has used up its limit a minute
+├── SessionNotFound           no such session for this caller
+├── SessionBusy               another turn of the session is running
+├── TurnLost                  this worker has lost its lease
+├── KeyInUse                  the call with this Idempotency-Key is still running
+├── KeyReused                 an earlier, different request had this Idempotency-Key
+├── ReplyDeleted              the answer to this Idempotency-Key was deleted with its session
+├── DeadlineExceeded          the caller's deadline passed
+├── StoreUnavailable          sessions and keys cannot be read or written
+│   └── StoreMisconfigured
+├── ShuttingDown              this worker is stopping
+└── UpstreamError             a backend failed
+    ├── UpstreamRejected      it refuses the request itself
+    │   ├── ContextLengthExceeded
+    │   └── ContentPolicy
+    ├── UpstreamRateLimited   429
+    ├── UpstreamQuotaExhausted  402, 429: no credit or quota is left
+    ├── UpstreamMisconfigured 401, 403, 404: the operator's key, address or model
+    │   └── AddedParameterRejected  a parameter that the operator or Parley has added
+    ├── UpstreamUnavailable   refused, reset, 408, 5xx
+    │   └── UpstreamUnreadable  an answer that was cut or has another shape
+    ├── UpstreamUnrecognized  a status or body that the failure table does not list
+    ├── UpstreamTimeout       no answer, or no token, in time
+    └── StreamBroken          cut, stalled or unparsable after the first token
+
+A message is for the caller: it names the field or the cause and says what to do. What only the operator may see
+(addresses, an upstream's text about the operator's key) goes into `cause`, which is only logged.
+"""
+
+from parley.core.errors.access import InvalidApiKey, PlanRequired, RateLimited, Unauthenticated
+from parley.core.errors.base import ParleyError
+from parley.core.errors.request import (
+    InvalidRequest,
+    ModelNotFound,
+    SessionOfOtherModel,
+    UnsupportedParameter,
+    Violation,
+)
+from parley.core.errors.service import DeadlineExceeded, ShuttingDown, StoreMisconfigured, StoreUnavailable
+from parley.core.errors.sessions import KeyInUse, KeyReused, ReplyDeleted, SessionBusy, SessionNotFound, TurnLost
+from parley.core.errors.upstream import (
+    AddedParameterRejected,
+    ContentPolicy,
+    ContextLengthExceeded,
+    StreamBroken,
+    UpstreamError,
+    UpstreamMisconfigured,
+    UpstreamQuotaExhausted,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    UpstreamUnreadable,
+    UpstreamUnrecognized,
+)
+
+__all__ = [
+    "AddedParameterRejected",
+    "ContentPolicy",
+    "ContextLengthExceeded",
+    "DeadlineExceeded",
+    "InvalidApiKey",
+    "InvalidRequest",
+    "KeyInUse",
+    "KeyReused",
+    "ModelNotFound",
+    "ParleyError",
+    "PlanRequired",
+    "RateLimited",
+    "ReplyDeleted",
+    "SessionBusy",
+    "SessionNotFound",
+    "SessionOfOtherModel",
+    "ShuttingDown",
+    "StoreMisconfigured",
+    "StoreUnavailable",
+    "StreamBroken",
+    "TurnLost",
+    "Unauthenticated",
+    "UnsupportedParameter",
+    "UpstreamError",
+    "UpstreamMisconfigured",
+    "UpstreamQuotaExhausted",
+    "UpstreamRateLimited",
+    "UpstreamRejected",
+    "UpstreamTimeout",
+    "UpstreamUnavailable",
+    "UpstreamUnreadable",
+    "UpstreamUnrecognized",
+    "Violation",
+]
