@@ -13,7 +13,7 @@ BASE ?= origin/main main
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-unit fuzz faults bench gen lock check fix clean
-.PHONY: check-code check-types check-imports check-protos
+.PHONY: check-code check-types check-imports check-protos check-docs
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,18 +77,24 @@ define catalogue
 $(BIN)/python -m protos.openapi.error_catalogue "$(1)"
 endef
 
-gen: install ## Regenerate the Python code and edge/{parley.binpb,openapi.json,lua/{fields,error_catalogue}.lua}
+# $(call refer,the page with the reference of the configuration)
+define refer
+$(BIN)/python -m docs.reference docs/configuration.md "$(1)"
+endef
+
+gen: install ## Regenerate code, edge/{parley.binpb,openapi.json,lua/…}, docs/configuration.md
 	@rm -f $(foreach folder,$(GENERATED),$(wildcard $(folder)/*_pb2*.py $(folder)/*_pb2*.pyi $(folder)/*/*_pb2*.py*))
 	@$(call generate,service,edge/parley.binpb)
 	@$(call describe,edge/parley.binpb,edge/openapi.json)
 	@$(call name,edge/parley.binpb,edge/lua/fields.lua)
 	@$(call catalogue,edge/lua/error_catalogue.lua)
+	@$(call refer,docs/configuration.md)
 
 lock: install ## Bring requirements.lock up to date with pyproject.toml
 	@$(BIN)/uv pip compile -q pyproject.toml --group dev --group model --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header -o requirements.lock
 
-check: install check-code check-types check-imports check-protos ## Run every check
+check: install check-code check-types check-imports check-protos check-docs ## Run every check
 	@echo "All checks passed"
 
 check-code: install
@@ -100,6 +106,10 @@ check-types: install
 
 check-imports: install
 	@$(BIN)/lint-imports
+
+check-docs: install
+	@new=$$(mktemp) && trap 'rm -f "$$new"' EXIT && $(call refer,$$new) && cmp "$$new" docs/configuration.md || \
+		{ echo "docs/configuration.md is stale: run 'make gen' and commit what it changes" >&2; exit 1; }
 
 # All of these look at what protos/ make now, in a folder of their own: the checkout is only read.
 check-protos: install

@@ -79,7 +79,7 @@ def test_node_reads_the_folder(stack: Parley, protos: Path, installed: Path) -> 
 
 @pytest.mark.usefixtures("answers")
 def test_typescript_is_generated(stack: Parley, protos: Path, installed: Path) -> None:
-    """As the README says: protoc-gen-es by buf, compiled in strict mode."""
+    """protoc-gen-es generates the client by buf, and it compiles in strict mode."""
     folder = protos.parent
     (folder / "node_modules").symlink_to(installed / "node_modules")
     (folder / "package.json").write_text('{"type": "module"}')
@@ -93,7 +93,7 @@ def test_typescript_is_generated(stack: Parley, protos: Path, installed: Path) -
 
 @pytest.mark.usefixtures("answers")
 def test_go_is_generated(stack: Parley, protos: Path) -> None:
-    """As the README says: protoc-gen-go and protoc-gen-go-grpc by buf; with Debian's packages of Go and gRPC."""
+    """protoc-gen-go and protoc-gen-go-grpc generate the client by buf, with Debian's packages of Go and gRPC."""
     for program in ("go", "protoc-gen-go", "protoc-gen-go-grpc"):
         if shutil.which(program) is None:
             unavailable(f"{program} is not installed (Debian: apt-get install {' '.join(GO_PACKAGES)})")

@@ -1,8 +1,8 @@
-"""The configuration: one YAML file, read and checked as a whole. Errors name the path of the line at fault."""
+"""The configuration: one YAML file, validated as a whole. Errors name file, line and path."""
 
 import os
 
-# Nobody extends these models. To look for plugins, pydantic reads the metadata of every package, at every start.
+# No plugin extends these models. Searching for plugins reads the metadata of every package at every start.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 from parley.config.backends import (

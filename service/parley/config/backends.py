@@ -1,4 +1,4 @@
-"""The backends: who can be asked, and how."""
+"""The backends: the servers that answer requests, and how to call them."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ _PRINTABLE = re.compile(r"[!-~]+")
 
 
 def _base_url(text: str) -> str:
-    """Refuses what is no base of `…/chat/completions`. What was written may be secret, and is not repeated."""
+    """Rejects text that is not an HTTP base URL. The error never repeats the text: it may hold a secret."""
     try:
         parts = urlsplit(text)
         is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
@@ -29,7 +29,7 @@ def _base_url(text: str) -> str:
 
 
 def _printable_key(text: str) -> str:
-    """Refuses what no header can carry."""
+    """Rejects text that an HTTP header cannot carry."""
     if not _PRINTABLE.fullmatch(text):
         raise ValueError("must be one word of printable ASCII, without line breaks; look where it comes from")
     return text
@@ -41,103 +41,149 @@ Connections = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class HealthCheck(Strict):
-    """Asks a backend every `interval` seconds how it is; one that does not say it is well is left out until it does."""
+    """An active health check. An unhealthy backend gets no calls until a check succeeds."""
 
     interval: Duration = 5.0
+    """Time between checks."""
     timeout: Duration = 2.0
+    """Time limit of one check."""
 
 
 class HttpHealthCheck(HealthCheck):
-    """The same over HTTP: `path`, from the root of the server, must answer 200."""
+    """An active health check over HTTP. The backend is healthy while `path` answers 200."""
 
     path: Annotated[str, matching(r"/[!-~]*", 'must be a path from the root of the server, for example "/health"')] = (
         "/health"
     )
+    """Path to request, from the root of the server."""
 
 
 class Reasoning(Strict):
-    """How a server takes the reasoning of earlier turns.
+    """How a server receives the reasoning of earlier turns.
 
-    `field` is its name in messages; without it, the name that the server's own answers use. `history`: whether earlier
-    turns are sent with their reasoning (`send`), must all have some (`require`: DeepSeek, Kimi), or go without (`omit`:
-    OpenAI, Mistral).
+    Example:
+        backends:
+          kimi: {kind: openai, base_url: "http://llm.internal/v1", reasoning: {history: require}}
     """
 
     field: Literal["reasoning_content", "reasoning"] | None = None
+    """Field of a message that holds the reasoning. Default: the field that the server's own answers use."""
     history: Literal["send", "require", "omit"] = "send"
+    """Whether earlier turns are sent with their reasoning (`send`), with a placeholder where they have none (`require`:
+    DeepSeek, Kimi), or without it (`omit`: OpenAI, Mistral)."""
 
 
 class OpenAIBackend(Strict):
-    """Any endpoint that speaks OpenAI's chat completions: `base_url` ends before `/chat/completions`.
+    """Any server with OpenAI's chat completions API: OpenAI, vLLM, Ollama, OpenRouter and others.
 
-    `connections` bounds those of one worker. `prefill` says how the server is asked to go on from the beginning of an
-    answer: by an assistant message at the end (`message`: llama.cpp, Ollama, OpenRouter), with vLLM's
-    `continue_final_message` (`vllm`), with `prefix: true` in that message (`prefix`: Mistral, DeepSeek), or not at all
-    (`off`: OpenAI). Without it: `off` for api.openai.com and Azure, else `message`. `reasoning` says how it takes the
-    reasoning of earlier turns; without it, that is known of the larger hosts, and learned of all others.
+    Example:
+        backends:
+          openai: {kind: openai, base_url: "https://api.openai.com/v1", api_key: "${OPENAI_API_KEY}"}
+          vllm: {kind: openai, base_url: "http://10.0.0.5:8000/v1", prefill: vllm, health: {path: /health}}
     """
 
     kind: Literal["openai"]
+    """Selects this kind of backend."""
     base_url: BaseUrl
+    """URL without `/chat/completions`, for example `https://api.openai.com/v1`."""
     api_key: ApiKey | None = Field(default=None, repr=False)
+    """Key, sent as `Authorization: Bearer`. Default: no key is sent."""
     connections: Connections = 1000
+    """Largest number of connections of one worker."""
     prefill: Annotated[Literal["message", "vllm", "prefix", "off"], BeforeValidator(off)] | None = None
+    """How the server is asked to continue the beginning of an answer: an assistant message at the end (`message`:
+    llama.cpp, Ollama, OpenRouter), vLLM's `continue_final_message` (`vllm`), `prefix: true` in that message (`prefix`:
+    Mistral, DeepSeek), or not at all (`off`: OpenAI). Default: `off` for api.openai.com and Azure, else `message`."""
     reasoning: Reasoning | None = None
+    """How the server receives the reasoning of earlier turns. Default: known for large vendors by host name, learned
+    from answers and errors for all others."""
     health: HttpHealthCheck | None = None
+    """Active health check. Default: none; calls alone decide."""
 
 
 class AnthropicBackend(Strict):
-    """Anthropic's Messages API, or an endpoint that speaks it: `base_url` ends before `/v1/messages`.
+    """Anthropic's Messages API, or another server with that API.
 
-    `max_tokens` goes with requests that set no limit: this API demands one. Models that refuse to go on from the
-    beginning of an answer are not asked to where `prefill` is `off`.
+    Example:
+        backends:
+          claude: {kind: anthropic, api_key: "${ANTHROPIC_API_KEY}", max_tokens: 8192}
     """
 
     kind: Literal["anthropic"]
+    """Selects this kind of backend."""
     base_url: BaseUrl = "https://api.anthropic.com"
+    """URL without `/v1/messages`."""
     api_key: ApiKey | None = Field(default=None, repr=False)
+    """Key, sent as `x-api-key`. Default: no key is sent."""
     connections: Connections = 1000
+    """Largest number of connections of one worker."""
     max_tokens: int = Field(default=4096, ge=1)
+    """Limit on completion tokens for requests without one. The API requires a limit."""
     prefill: Annotated[Literal["message", "off"], BeforeValidator(off)] = "message"
+    """Whether the server is asked to continue the beginning of an answer (`message`) or not (`off`, for models that
+    reject it)."""
 
 
 class ParleyBackend(Strict):
-    """Another Parley, over gRPC: `target` is `host:port`, or an address as gRPC names it (`dns:///parley.eu:50051`).
+    """Another Parley, over gRPC.
 
-    `tls` checks the server's certificate, against the system's authorities or those in the file `ca`.
+    Example:
+        backends:
+          eu: {kind: parley, target: "dns:///parley.eu:50051", tls: true, api_key: "${PARLEY_EU_KEY}"}
     """
 
     kind: Literal["parley"]
+    """Selects this kind of backend."""
     target: Annotated[str, matching("[!-~]+", 'must be an address without spaces, for example "parley.eu:50051"')]
+    """`host:port` or a gRPC target name, for example `dns:///parley.eu:50051`."""
     api_key: ApiKey | None = Field(default=None, repr=False)
+    """API key of that Parley."""
     tls: bool = False
+    """Whether the connection uses TLS and checks the server's certificate."""
     ca: Path | None = None
+    """PEM file of the certificate authorities. Default: those of the system."""
     health: HealthCheck | None = None
+    """Active health check. Default: none; calls alone decide."""
 
 
 class AnyLLMBackend(Strict):
-    """A provider of the any-llm-sdk package, by its name there; needs `pip install parley-gateway[any-llm]`."""
+    """A provider of the any-llm-sdk package. Needs `pip install 'parley-gateway[any-llm]'`.
+
+    Example:
+        backends:
+          mistral: {kind: any_llm, provider: mistral, api_key: "${MISTRAL_API_KEY}"}
+    """
 
     kind: Literal["any_llm"]
+    """Selects this kind of backend."""
     provider: str = Field(min_length=1)
+    """Name of the provider in any-llm-sdk, for example `mistral`."""
     api_key: ApiKey | None = Field(default=None, repr=False)
+    """Key of the provider. Default: the environment variable that any-llm-sdk reads."""
     base_url: BaseUrl | None = None
+    """URL of the provider's API. Default: that of the package."""
 
 
 class LlamaCppBackend(Strict):
-    """llama.cpp's own server, started and watched by Parley. Without `model_path`: the model in the package.
+    """llama.cpp's server, started and restarted by Parley.
 
-    `context` is the number of tokens that each of the `slots` parallel requests may use, at most what the model was
-    trained with; `threads` defaults to half of the machine's cores: more only slow each other down beside the workers.
-    Its health is asked for each second, so that it is used again as soon as a restarted one has loaded its model.
+    Example:
+        backends:
+          local: {kind: llama_cpp, model_path: /models/qwen3.gguf, context: 8192, slots: 2}
     """
 
     kind: Literal["llama_cpp"]
+    """Selects this kind of backend."""
     model_path: Path | None = None
+    """GGUF file of the model. Default: SmolLM2-135M-Instruct, which is installed with Parley."""
     context: int = Field(default=4096, ge=256)
+    """Tokens of prompt and answer of one request, at most the length that the model was trained with."""
     slots: int = Field(default=4, ge=1, le=64)
+    """Number of requests that are answered at a time."""
     threads: int | None = Field(default=None, ge=1)
+    """Threads of the server. Default: half of the machine's cores; more slow down the workers and each other."""
     health: HealthCheck | None = HealthCheck(interval=1.0, timeout=10.0)
+    """Active health check. The short interval makes a restarted server usable as soon as its model is loaded."""
 
 
 BackendConfig = Annotated[

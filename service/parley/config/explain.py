@@ -1,4 +1,4 @@
-"""Errors of pydantic in the words of a configuration file: what is wrong, what is allowed, which name comes nearest."""
+"""Turns pydantic's errors into texts about the configuration file: the fault, the allowed values, the nearest name."""
 
 import types
 from collections.abc import Iterable
@@ -45,7 +45,7 @@ def explain(item: Any, root: type[BaseModel]) -> tuple[FieldPath, str]:
         root: The model that was validated.
 
     Returns:
-        The place in the file and the text of the error. The text never repeats a value: it may be secret.
+        The path in the file and the text of the error. The text never repeats a value: it may be secret.
     """
     field_path, owner, kind = _locate(item["loc"], root)
     code, context = item["type"], item.get("ctx", {})
@@ -64,17 +64,17 @@ def explain(item: Any, root: type[BaseModel]) -> tuple[FieldPath, str]:
 
 
 def _choice(name: str, known: Iterable[str]) -> str:
-    """Names the nearest of the known names, or else all of them."""
+    """Returns a hint with the nearest known name, or with all known names if none is near."""
     names = list(known)
     nearest = get_close_matches(name, names, 1)
     return f'did you mean "{nearest[0]}"?' if nearest else f"use one of: {', '.join(names)}"
 
 
 def _locate(loc: FieldPath, root: type[BaseModel]) -> tuple[FieldPath, type[BaseModel] | None, Any]:
-    """Follows pydantic's path, which has the tags of unions in it, through the models.
+    """Resolves pydantic's path, which contains the tags of unions, against the models.
 
     Returns:
-        The place without tags, the model that its last part is a field of, and the type of the value there.
+        The path without tags, the model whose field its last part is, and the type of that field.
     """
     field_path: list[str | int] = []
     owner: type[BaseModel] | None = None

@@ -1,4 +1,4 @@
-"""The whole configuration: one YAML file, read and checked as a whole. Errors name the path of the line at fault."""
+"""Loads and validates the configuration. Errors name file, line and path."""
 
 import os
 import re
@@ -20,22 +20,26 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class Config(Strict):
-    """The whole configuration. Without a file: the model in the package, under the id `smollm2`.
-
-    `prices` are those of targets, by their names: `backend/model`.
-    """
+    """The top level of the file."""
 
     backends: dict[str, BackendConfig] = Field(min_length=1)
+    """Backends by name: up to 32 letters, digits, `.`, `_` and `-`."""
     models: list[Model] = Field(min_length=1)
+    """Models that requests can name."""
     default_model: str | None = None
+    """Id of the model for requests without `model`. Default: `model` is required."""
     store: StoreConfig = SqliteConfig()
+    """Where sessions, keys and limits are kept."""
     sessions: Retention = Retention()
+    """Retention of sessions."""
     limits: RateLimits | None = None
+    """Rate limits. Default: none."""
     prices: dict[str, Price] = Field(default={})
+    """Prices by target: `backend/model`, or the backend alone. Receipts add them up."""
 
     @model_validator(mode="after")
     def _references(self) -> Self:
-        """Checks that every name that is used is defined, once."""
+        """Checks that every name in use is defined exactly once."""
         for name in self.backends:
             if not _NAME.fullmatch(name):
                 raise ValueError(f'backends: "{name}" is not a name; use up to 32 letters, digits, ".", "_", "-"')
@@ -43,10 +47,10 @@ class Config(Strict):
         for index, model in enumerate(self.models):
             if model.id in ids[:index]:
                 raise ValueError(f'models[{index}].id: "{model.id}" is used twice; give each model its own id')
-            for field_path, target in enumerate(model.targets):
+            for position, target in enumerate(model.targets):
                 if target.backend not in self.backends:
                     known = ", ".join(self.backends)
-                    where = f"models[{index}].targets[{field_path}].backend"
+                    where = f"models[{index}].targets[{position}].backend"
                     raise ValueError(f'{where}: no backend is named "{target.backend}"; use one of: {known}')
         if self.default_model is not None and self.default_model not in ids:
             raise ValueError(f'default_model: no model has the id "{self.default_model}"; use one of: {", ".join(ids)}')
@@ -58,20 +62,20 @@ class Config(Strict):
 def _check_fallbacks(models: Sequence[Model]) -> None:
     ids = [model.id for model in models]
     for index, model in enumerate(models):
-        for field_path, fallback in enumerate(model.fallbacks):
-            where = f"models[{index}].fallbacks[{field_path}]"
+        for position, fallback in enumerate(model.fallbacks):
+            where = f"models[{index}].fallbacks[{position}]"
             if fallback not in ids:
                 raise ValueError(f'{where}: no model has the id "{fallback}"; use one of: {", ".join(ids)}')
-            if fallback == model.id or fallback in model.fallbacks[:field_path]:
+            if fallback == model.id or fallback in model.fallbacks[:position]:
                 raise ValueError(f'{where}: "{fallback}" is asked already; remove it')
 
 
 def _check_targets(models: Sequence[Model], prices: Mapping[str, Price]) -> None:
-    """Checks that a target says the same of itself wherever it is named, and that prices are those of targets."""
+    """Checks that equal targets have equal limits, and that every price belongs to a target."""
     known: dict[str, tuple[str, Target]] = {}
     for index, model in enumerate(models):
-        for field_path, target in enumerate(model.targets):
-            where = f"models[{index}].targets[{field_path}]"
+        for position, target in enumerate(model.targets):
+            where = f"models[{index}].targets[{position}]"
             first, same = known.setdefault(target.name, (where, target))
             capacity = (target.max_concurrent, target.max_queued)
             if capacity != (same.max_concurrent, same.max_queued):
@@ -96,18 +100,30 @@ default_model: smollm2
 
 
 def load(path: Path | None) -> Config:
-    """Reads and checks the file, or the default configuration where `path` is None. Raises ConfigError."""
+    """Loads and validates a file, or the default configuration if `path` is None.
+
+    Raises:
+        ConfigError: The file cannot be read or is not a valid configuration.
+    """
     return _checked(_source(path))
 
 
 def located(path: Path | None, problems: Sequence[str]) -> ConfigError:
-    """Returns the error for problems that are found later in this file; each text begins with its place."""
+    """Returns an error for problems found after loading. Each begins with its path, such as `models[0].id: `."""
     source = _source(path)
     return ConfigError("\n".join(source.error(*split(problem)) for problem in problems))
 
 
 def parse(text: str, name: str) -> Config:
-    """Reads and checks YAML text; `name` is how errors call it. Raises ConfigError."""
+    """Parses and validates YAML text.
+
+    Args:
+        text: The YAML.
+        name: The name of the file in errors.
+
+    Raises:
+        ConfigError: The text is not a valid configuration.
+    """
     return _checked(Source.read(text, name))
 
 
@@ -133,7 +149,7 @@ def _checked(source: Source) -> Config:
 
 
 def _expand(value: Any, field_path: FieldPath, source: Source) -> Any:
-    """Puts environment variables in place of `${NAME}` in every string. Raises ConfigError for one that is not set."""
+    """Replaces `${NAME}` in every string by the environment variable. Raises ConfigError if one is not set."""
     if isinstance(value, dict):
         return {key: _expand(item, (*field_path, str(key)), source) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The models: what a request may name, and who answers it."""
+"""The models: the ids that requests name, and the targets that answer them."""
 
 from typing import Annotated, Any, Literal
 
@@ -10,75 +10,107 @@ _MAX_PER_MINUTE = 10**12
 
 
 class Timeouts(Strict):
-    """How long a target may take, in seconds. The defaults fit models that reason before they answer.
+    """Time limits of a call to a target. The defaults suit models that reason before they answer.
 
-    `connect` and `total` bound every call. `first_token`, `stream_idle` and `stall` bound what is asked for as a
-    stream: the time to the first token, then the time without a byte (comments and blank lines are bytes), and the
-    time without a token. A server that buffers the arguments of a tool call sends bytes and no tokens: from the start
-    of a tool call to the next token `stall` does not count. Between the bytes of a whole answer `stream_idle` counts.
+    Example:
+        models:
+          - id: support
+            targets: [{backend: local}]
+            timeouts: {connect: 2s, first_token: 30s, total: 5m}
     """
 
     connect: Duration = 5.0
+    """Time to connect, and to wait for a free slot of the target (`max_queued`)."""
     first_token: Duration = 120.0
+    """Time to the first token of a stream."""
     stream_idle: Duration = 120.0
+    """Time without a byte, in a stream after its first token or within a non-streaming answer. Comments and blank lines
+    count as bytes."""
     stall: Duration = 120.0
+    """Time without a token, in a stream after its first token. Does not apply between the start of a tool call and the
+    next token: some servers buffer the arguments and send only comments."""
     total: Duration = 600.0
+    """Time of one attempt, from its start to the end of the answer."""
 
 
 class History(Strict):
-    """How much of a session's past goes with a turn: the newest whole turns that fit. System messages always go.
+    """The part of a session's history that is sent: the newest whole turns that fit, and all system messages.
 
-    Tokens are estimated: four bytes of text are one, an image is a thousand. None is no bound. A turn for which more
-    than `load_messages` messages or `load_bytes` bytes would go is refused: no caller may fill a worker's memory.
+    Example:
+        models:
+          - id: support
+            targets: [{backend: local}]
+            history: {max_messages: 40, max_tokens: 20000}
     """
 
     max_messages: int | None = Field(default=None, ge=1)
+    """Largest number of messages. Default: no limit."""
     max_tokens: int | None = Field(default=None, ge=1)
+    """Largest number of tokens, by estimate: four bytes of text are a token, an image is a thousand. Default: no
+    limit."""
     load_messages: int = Field(default=10_000, ge=1)
+    """Messages above which a turn is rejected, so that no caller fills a worker's memory."""
     load_bytes: Size = Field(default=32 * 1024 * 1024, ge=1)
+    """Bytes above which a turn is rejected."""
 
 
 class Target(Strict):
-    """One backend that can answer a model, its own name for it, and its share of the calls.
+    """A backend that answers a model, with the backend's own name of that model.
 
-    `max_concurrent` bounds the calls that one worker has there at a time, `max_queued` those that wait for a place: for
-    up to `timeouts.connect`, then the next target is asked. The same backend and model have the same bounds everywhere.
+    Example:
+        models:
+          - id: support
+            targets:
+              - {backend: vllm, model: qwen3-8b, weight: 3, max_concurrent: 32, max_queued: 8}
+              - {backend: openai, model: gpt-5-mini}
     """
 
     backend: str
+    """Name of the backend, a key of `backends`."""
     model: str = ""
+    """Name of the model at the backend. Default: none is sent."""
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Share of the calls, relative to the other targets of the model."""
     max_concurrent: int | None = Field(default=None, ge=1)
+    """Largest number of calls of one worker at a time. Default: no limit. The same in every place that names the same
+    backend and model."""
     max_queued: int = Field(default=0, ge=0)
+    """Largest number of calls of one worker that wait for a free slot, for up to `timeouts.connect`. The same in every
+    place that names the same backend and model."""
 
     @property
     def name(self) -> str:
-        """What the log, the receipts and the price table call it: `backend/model`, or the backend alone."""
+        """The name in the log, in receipts and in `prices`: `backend/model`, or the backend alone."""
         return target_name(self.backend, self.model)
 
 
 def target_name(backend: str, model: str) -> str:
-    """Names a target: `openai/gpt-5-mini`, or the backend alone where it has no name of its own for the model."""
+    """Returns the name of a target: `openai/gpt-5-mini`, or the backend alone if `model` is empty."""
     return f"{backend}/{model}" if model else backend
 
 
 class Retries(Strict):
-    """What failures may cost.
+    """Limits on retries and hedges.
 
-    `attempts` bounds what one call asks of all its targets and fallbacks together, continuations of broken streams
-    included. `share` bounds how many calls of a worker may be repeated at the same target, or hedged: so many to one
-    first attempt, beside a few a second that are always free; a backend that is down is not buried under them.
+    Example:
+        models:
+          - id: support
+            targets: [{backend: local}]
+            retries: {attempts: 3, share: 0.1}
     """
 
     attempts: int = Field(default=6, ge=1, le=32)
+    """Largest number of attempts of a call, at all targets and fallbacks together, with continuations."""
     share: float = Field(default=0.2, ge=0, le=10, allow_inf_nan=False)
+    """Retries at the same target and hedges of a worker, in proportion to first attempts. A few a second are allowed in
+    addition."""
 
 
 _DURATION: TypeAdapter[float] = TypeAdapter(Duration)
 
 
 def _hedge(value: object) -> object:
-    """Reads `auto`, `off` or a time span, in seconds; null is `off`."""
+    """Parses `auto`, `off` or a duration in seconds; null is `off`."""
     if isinstance(value, str) and value in {"auto", "off"}:
         return value
     if value is None or value is False:
@@ -90,59 +122,93 @@ def _hedge(value: object) -> object:
 
 
 class Model(Strict):
-    """What a request may name, and who answers it.
+    """A model that requests can name.
 
-    `instructions` go before the conversation. `instructions_mode`: whether they and the conversation's system and
-    developer messages are sent as one system message (`join`), which every chat template takes, or as a system message
-    of their own (`separate`). `defaults` are request parameters for requests
-    that leave them out. `sessions`: `auto` keeps every conversation, `on_request` those with an id or `store: true`,
-    `off` none. `concurrent_turns`: whether a request to a session that is busy fails at once (`reject`), or waits for
-    up to `queue_timeout` seconds (`queue`). `fallbacks` are ids of models that answer when no target can, in order; one
-    without `instructions` gets this model's. `on_stream_failure`: whether a stream that breaks off goes on at the next
-    target (`continue`), or ends with an error (`fail`). `hedge`: after so many seconds without a first token a stream
-    is asked of the next target too, and the faster one answers; `auto` does so when the first token is late: after 10
-    s, and once five first tokens of the target are known, after 1.5 times what nearly all of its latest twenty took, at
-    least 2 s. Models that take longer than 10 s for every first token, and have a faster fallback, need a longer time
-    here, or `off`. `whole_answers`: how an answer that the caller wants
-    whole is asked for upstream: as a stream that is joined (`stream`), so that what protects streams protects it too
-    (`first_token`, `stream_idle`, `stall`, `hedge`, continuation), or as it is (`whole`); `auto` asks for a stream
-    where the model has another target or a fallback. A target that cannot stream is asked for the whole answer.
+    Example:
+        models:
+          - id: support
+            targets: [{backend: vllm, model: qwen3-8b}]
+            fallbacks: [backup]
+            instructions: "You are the support assistant of Example Ltd."
+            defaults: {temperature: 0.7, max_tokens: 512}
+            hedge: 2s
+          - {id: backup, targets: [{backend: local}]}
     """
 
     id: str = Field(min_length=1)
+    """Id of the model, as in a request's `model`."""
     targets: list[Target] = Field(min_length=1)
+    """Targets that answer; one is chosen by weight among the healthy ones."""
     instructions: str | None = None
+    """System prompt before every conversation. Default: none; as a fallback, that of the requested model."""
     instructions_mode: Literal["join", "separate"] = "join"
+    """Whether the instructions and the conversation's system and developer messages become one system message (`join`,
+    which every chat template accepts), or the instructions are a system message of their own (`separate`)."""
     defaults: dict[str, Any] = Field(default={})
+    """Request parameters for requests that leave them out."""
     timeouts: Timeouts = Timeouts()
+    """Time limits of a call to a target."""
     sessions: Annotated[Literal["auto", "on_request", "off"], BeforeValidator(off)] = "auto"
+    """Which conversations are kept: all (`auto`), those with a session id or `"store": true` (`on_request`), or none
+    (`off`)."""
     history: History = History()
+    """The part of a session's history that is sent with a turn."""
     concurrent_turns: Literal["reject", "queue"] = "reject"
+    """Whether a turn in a busy session fails at once with 409 (`reject`) or waits (`queue`)."""
     queue_timeout: Duration = 30.0
+    """Longest wait with `concurrent_turns: queue`."""
     fallbacks: list[str] = Field(default=[])
+    """Ids of models that answer if no target can, in order."""
     retries: Retries = Retries()
+    """Limits on retries and hedges."""
     on_stream_failure: Literal["continue", "fail"] = "continue"
+    """Whether a stream that breaks is continued at the next target (`continue`) or ends with an error (`fail`)."""
     hedge: Annotated[Literal["auto", "off"] | float, PlainValidator(_hedge)] = "auto"
+    """Time without a first token after which the next target is called in parallel; the faster one answers. `auto`: 10
+    s, and once five first tokens of the target are known, 1.5 times what nearly all of its latest twenty took, at least
+    2 s. `off`: never. Models whose every first token takes more than 10 s, and whose fallback is faster, need a longer
+    time or `off`."""
     whole_answers: Literal["auto", "stream", "whole"] = "auto"
+    """How a non-streaming answer is requested from the backend: as a stream that Parley joins, so that `first_token`,
+    `stream_idle`, `stall`, `hedge` and continuation apply (`stream`), or as it is (`whole`). `auto`: as a stream if the
+    model has another target or a fallback. A target that cannot stream always gets a non-streaming request."""
 
 
 class RateLimit(Strict):
-    """How many requests and tokens a minute; what is not set is not limited."""
+    """Rate limits; one that is not set does not apply."""
 
     requests_per_minute: int | None = Field(default=None, ge=1, le=_MAX_PER_MINUTE)
+    """Requests a minute."""
     tokens_per_minute: int | None = Field(default=None, ge=1, le=_MAX_PER_MINUTE)
+    """Tokens a minute, of prompts and answers together."""
 
 
 class RateLimits(Strict):
-    """What each API key, and each account with all its keys together, may use. One count serves all workers."""
+    """Rate limits of keys and accounts. All workers and replicas share one count.
+
+    Example:
+        limits:
+          key: {requests_per_minute: 60, tokens_per_minute: 100000}
+          account: {requests_per_minute: 600, tokens_per_minute: 1000000}
+    """
 
     key: RateLimit = RateLimit()
+    """Limits of each API key."""
     account: RateLimit = RateLimit()
+    """Limits of each account, all its keys together."""
 
 
 class Price(Strict):
-    """What a million tokens cost, in the currency that all prices share. Without `cached_prompt` it is `prompt`."""
+    """Prices of a million tokens. All prices have the same currency.
+
+    Example:
+        prices:
+          openai/gpt-5-mini: {prompt: 0.25, cached_prompt: 0.025, completion: 2}
+    """
 
     prompt: float = Field(ge=0, allow_inf_nan=False)
+    """Price of a million prompt tokens."""
     completion: float = Field(ge=0, allow_inf_nan=False)
+    """Price of a million completion tokens."""
     cached_prompt: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Price of a million prompt tokens that the backend had cached. Default: `prompt`."""

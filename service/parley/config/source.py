@@ -1,4 +1,4 @@
-"""The text of a configuration file: its data, and the line in which each value stands."""
+"""The text of a configuration file: its data and the line of each value."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,20 +9,23 @@ import yaml
 from parley.config.types import ConfigError
 
 FieldPath = tuple[str | int, ...]
-"""Where a value stands: `("models", 0, "id")` is written as `models[0].id`."""
+"""The path of a value: `("models", 0, "id")` for `models[0].id`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One YAML file. `name` is its name in errors, `data` what it says, `lines` the line of each place, from 1."""
+    """One YAML file."""
 
     name: str
+    """The name of the file in errors."""
     data: Any
+    """The parsed YAML."""
     lines: Mapping[FieldPath, int]
+    """The line of each path, from 1."""
 
     @classmethod
     def read(cls, text: str, name: str) -> Self:
-        """Reads YAML text. Raises ConfigError for text that is no YAML and for repeated keys."""
+        """Parses YAML text. Raises ConfigError for invalid YAML and repeated keys."""
         loader = yaml.SafeLoader(text)
         try:
             node = loader.get_single_node()
@@ -45,7 +48,7 @@ class Source:
         return f"{self._at(field_path)}: {where}: {text}" if where else f"{self._at(field_path)}: {text}"
 
     def _at(self, field_path: FieldPath) -> str:
-        """Returns file and line of a place; of one that is not in the file, those of what it belongs to."""
+        """Returns file and line of a path; for a path that is not in the file, those of its nearest parent."""
         for size in range(len(field_path), 0, -1):
             if field_path[:size] in self.lines:
                 return f"{self.name}:{self.lines[field_path[:size]]}"
@@ -53,7 +56,7 @@ class Source:
 
 
 class _LineCollector:
-    """Collects the line of every place, and the places of repeated keys with the line of the first one."""
+    """Collects the line of every path, and the paths of repeated keys with the line of the first one."""
 
     def __init__(self) -> None:
         self.lines: dict[FieldPath, int] = {}
@@ -84,12 +87,12 @@ def _entries(node: yaml.Node) -> Iterator[tuple[str | int, int, yaml.Node]]:
 
 
 def written(field_path: FieldPath) -> str:
-    """Writes a place as errors do: `models[0].timeouts.connect`."""
+    """Formats a path as in errors: `models[0].timeouts.connect`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in field_path).lstrip(".")
 
 
 def split(text: str) -> tuple[FieldPath, str]:
-    """Takes off the place with which a text begins, where it begins with one: `models[0].id: must be text`."""
+    """Splits a text such as `models[0].id: must be text` into path and rest; the path is empty if there is none."""
     where, colon, rest = text.partition(": ")
     if not colon or " " in where:
         return (), text
@@ -102,7 +105,7 @@ def _repeated(first: int) -> str:
 
 
 def _syntax_error(name: str, error: yaml.YAMLError) -> str:
-    """Says where the YAML is wrong, and why; without the text there, which may be secret."""
+    """Returns the place and the reason of a syntax error, without the text there, which may be secret."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     if mark is None:
         return f"{name}: not valid YAML: {' '.join(str(error).split())}"

@@ -1,4 +1,4 @@
-"""The store, and how long it keeps sessions."""
+"""The store, and the retention of sessions."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,30 +9,46 @@ from parley.config.types import Duration, Strict, matching
 
 
 class SqliteConfig(Strict):
-    """One file for one machine; without `path`: `parley.db` in the state folder."""
+    """One SQLite file, for all workers of one machine.
+
+    Example:
+        store: {kind: sqlite, path: /var/lib/parley/parley.db}
+    """
 
     kind: Literal["sqlite"] = "sqlite"
+    """Selects this kind of store."""
     path: Path | None = None
+    """File of the database, on a local disk. Default: `parley.db` in the state folder."""
 
 
 class PostgresConfig(Strict):
-    """A PostgreSQL database for any number of machines.
+    """A PostgreSQL database, for any number of machines.
 
-    Each worker opens up to `pool` connections while calls need them, and one that listens from when a caller first
-    waits for a session. `pooling: transaction` is for a pooler in that mode, such as PgBouncer: then nothing listens,
-    and every call costs more round trips.
+    Example:
+        store: {kind: postgres, url: "postgresql://parley:${PGPASSWORD}@db.internal/parley"}
     """
 
     kind: Literal["postgres"]
+    """Selects this kind of store."""
     url: Annotated[str, matching(r"postgres(ql)?://.*", 'must begin with "postgresql://"')] = Field(repr=False)
+    """Connection URL, for example `postgresql://parley:${PGPASSWORD}@db.internal/parley`."""
     pool: int = Field(default=10, ge=2, le=100)
+    """Largest number of connections that calls of one worker use at a time. One more connection listens for released
+    sessions as soon as a caller waits for one."""
     pooling: Literal["session", "transaction"] = "session"
+    """Mode of the connection pooler. With `transaction` (PgBouncer in that mode) no connection listens, and each call
+    needs more round trips."""
 
 
 StoreConfig = Annotated[SqliteConfig | PostgresConfig, Field(discriminator="kind")]
 
 
 class Retention(Strict):
-    """How long a session is kept after its latest turn; None (in YAML `null`) is for ever."""
+    """Retention of sessions.
+
+    Example:
+        sessions: {ttl: 7d}
+    """
 
     ttl: Duration | None = 30 * 86400.0
+    """Time after its latest turn at which a session is deleted. `null`: never."""

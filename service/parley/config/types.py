@@ -1,4 +1,4 @@
-"""What every part of the configuration is made of."""
+"""Types shared by all parts of the configuration."""
 
 import re
 from typing import Annotated
@@ -12,11 +12,11 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. Its text is one line a problem: file, path, what to change."""
+    """The configuration is invalid. The text has one line for each problem: file, line, path and what to change."""
 
 
 def _seconds(value: object) -> object:
-    """Reads `500ms`, `5s`, `10m`, `2h`, `30d` or a number of seconds."""
+    """Parses `500ms`, `5s`, `10m`, `2h`, `30d` or a number of seconds."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
     match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
@@ -26,11 +26,11 @@ def _seconds(value: object) -> object:
 
 
 Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
-"""A time span in seconds; in YAML a number of seconds or text like `500ms`, `5s`, `10m`."""
+"""A duration in seconds, above 0. In YAML: a number of seconds, or text such as `500ms`, `5s`, `10m`, `2h`, `30d`."""
 
 
 def _bytes(value: object) -> object:
-    """Reads `64KiB`, `32MiB`, `1GiB` or a number of bytes."""
+    """Parses `64KiB`, `32MiB`, `1GiB` or a number of bytes."""
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None and isinstance(value, str):
         raise ValueError("must be a size: a number of bytes, or text such as 64KiB, 32MiB, 1GiB")
@@ -38,11 +38,11 @@ def _bytes(value: object) -> object:
 
 
 Size = Annotated[int, BeforeValidator(_bytes)]
-"""A number of bytes; in YAML a number or text like `32MiB`."""
+"""A size in bytes. In YAML: a number of bytes, or text such as `64KiB`, `32MiB`, `1GiB`."""
 
 
 def matching(pattern: str, message: str) -> AfterValidator:
-    """Checks that a whole text matches a regular expression; the error is in `message`."""
+    """Returns a validator that rejects text that `pattern` does not match completely, with the error `message`."""
 
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -53,11 +53,11 @@ def matching(pattern: str, message: str) -> AfterValidator:
 
 
 def off(value: object) -> object:
-    """Gives `off` back its meaning: YAML reads it as false."""
+    """Restores `off`, which YAML parses as false."""
     return "off" if value is False else value
 
 
 class Strict(BaseModel):
-    """Knows its fields and no others."""
+    """An immutable model that rejects unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""What a failure means for what is done next: the table of README's "When a backend fails", row by row."""
+"""The failure policy: the rows of the table in docs/routing-and-failures.md."""
 
 from dataclasses import dataclass, replace
 from enum import Enum, auto

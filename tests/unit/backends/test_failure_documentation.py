@@ -1,4 +1,4 @@
-"""README's table of what is done when a backend fails, held against the code."""
+"""The table of failures in docs/routing-and-failures.md agrees with the code."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from parley.core.errors import AddedParameterRejected, ParleyError, UnsupportedP
 from parley.core.routing.failure_policy import HealthEffect, NextTargets, Retry, policy_for
 from tests.unit.backends.test_failure_table import refusal, refused
 
-README = Path(__file__).parents[3] / "README.md"
+PAGE = Path(__file__).parents[3] / "docs" / "routing-and-failures.md"
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
-    for line in README.read_text(encoding="utf-8")
-    .partition("| what the target does")[2]
+    for line in PAGE.read_text(encoding="utf-8")
+    .partition("| failure of the target")[2]
     .partition("\n\n")[0]
     .splitlines()[2:]
 ]
@@ -24,7 +24,7 @@ EXAMPLES: dict[str, ParleyError] = {
     "429, 408 or 5xx with a longer": refusal(503, "", {"Retry-After": "60"}),
     "no quota or credit": refusal(402, ""),
     "500": refusal(500, ""),
-    "a request larger than its rate limit": refused(413, "Request too large for model `x`"),
+    "a request larger than the rate limit": refused(413, "Request too large for model `x`"),
     "the conversation is too long": refused(400, "maximum context length is 8192"),
     "content policy": refused(400, "x", param="temperature"),
     "400, 413, 422 that says neither": refused(400, "x"),
@@ -38,8 +38,8 @@ EXAMPLES: dict[str, ParleyError] = {
 
 
 @pytest.mark.parametrize("begins", EXAMPLES)
-def test_a_row_of_the_readme(begins: str) -> None:
-    """Whether the target is asked again, who is asked next, and whether it counts are as the row says."""
+def test_a_row_of_the_documentation(begins: str) -> None:
+    """Retry, next target and effect on the target's health are as the row says."""
     [(_, again, following, counts)] = [row for row in ROWS if row[0].startswith(begins)]
     row = policy_for(EXAMPLES[begins])
     assert {Retry.NO: "no", Retry.BACKOFF: "twice", Retry.AFTER_DELAY: "once"}[row.retry] == again.split(",")[0]

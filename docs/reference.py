@@ -1,0 +1,161 @@
+"""Writes the reference of the configuration into a page: `python -m docs.reference docs/configuration.md OUTPUT`.
+
+The reference is made from the models in parley.config: types, ranges and defaults from their fields, descriptions from
+the docstrings under the fields, examples from the docstrings of the classes. It replaces what stands in the page
+between the two markers.
+"""
+
+import ast
+import inspect
+import sys
+import textwrap
+import types
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le
+from pydantic import BaseModel, PlainValidator
+from pydantic.fields import FieldInfo
+
+from parley.config import Config
+from parley.config.types import Duration, Size
+
+BEGIN = "<!-- generated from service/parley/config by make gen: begin -->\n"
+END = "<!-- generated: end -->"
+_UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+_SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+_PLAIN = {str: "text", int: "integer", float: "number", bool: "`true` or `false`", Path: "path", Any: "any value"}
+_SECONDS, _BYTES = (get_args(kind)[1].func for kind in (Duration, Size))
+_RANGES = ((Ge, "ge", "at least"), (Gt, "gt", "above"), (Le, "le", "at most"))
+
+
+def reference() -> str:
+    """Returns the reference: a section for each model, in the order of the file."""
+    return "\n".join(_section(title, model) for title, model in _sections("", Config))
+
+
+def page(text: str) -> str:
+    """Returns a page with the reference between its markers."""
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    return f"{before}{BEGIN}\n{reference()}\n{END}{after}"
+
+
+def _sections(path: str, model: type[BaseModel], kind: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yields a model and all that it contains, each with its title: its path, and the kind that it belongs to."""
+    if "kind" in model.model_fields:
+        kind = "".join(f" of kind `{tag}`" for tag in get_args(model.model_fields["kind"].annotation))
+    yield (f"`{path}`{kind}" if path else "The top level"), model
+    for name, field in model.model_fields.items():
+        for suffix, child in _models(field.annotation):
+            yield from _sections(f"{path}.{name}{suffix}".lstrip("."), child, kind)
+
+
+def _models(annotation: Any) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yields the models that a type contains, each with the rest of its path."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield "", annotation
+        return
+    suffix = {list: "[]", dict: ".NAME"}.get(get_origin(annotation), "")
+    for argument in get_args(annotation):
+        for rest, child in _models(argument):
+            yield f"{suffix}{rest}", child
+
+
+def _section(title: str, model: type[BaseModel]) -> str:
+    text, _, example = inspect.cleandoc(model.__doc__ or "").partition("\n\nExample:\n")
+    described = _descriptions(model)
+    rows = [
+        f"| `{name}` | {_type(field.annotation, field.metadata)} | {_default(field)} | {described[name]} |"
+        for name, field in model.model_fields.items()
+    ]
+    table = ["| key | type | default | meaning |", "|---|---|---|---|", *rows]
+    block = ["", "```yaml", textwrap.dedent(example), "```"] if example else []
+    return "\n".join([f"### {title}", "", " ".join(text.split()), "", *table, *block, ""])
+
+
+def _descriptions(model: type[BaseModel]) -> dict[str, str]:
+    """Returns the docstrings under the fields of a model and of the models that it extends."""
+    found: dict[str, str] = {}
+    for owner in reversed([base for base in model.__mro__ if issubclass(base, BaseModel) and base is not BaseModel]):
+        [body] = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+        assert isinstance(body, ast.ClassDef)  # noqa: S101 - for the type checker
+        for statement, following in zip(body.body, body.body[1:], strict=False):
+            if isinstance(statement, ast.AnnAssign) and isinstance(following, ast.Expr):
+                found[ast.unparse(statement.target)] = " ".join(ast.literal_eval(following.value).split())
+    return found
+
+
+def _type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
+    """Returns the name of a type, with its unit, values and range."""
+    if get_origin(annotation) is Annotated:
+        annotation, *metadata = get_args(annotation)
+    if get_origin(annotation) in (Union, types.UnionType):
+        members = [member for member in get_args(annotation) if member is not type(None)]
+        if all(_is_model(member) for member in members):
+            return "mapping"
+        names = [_type(member, metadata) for member in members]
+        return " or ".join(names)
+    return _name(annotation, metadata) + _range(metadata)
+
+
+def _name(annotation: Any, metadata: Sequence[Any]) -> str:
+    functions = [getattr(item, "func", None) for item in metadata]
+    if _SECONDS in functions or (annotation is float and any(isinstance(item, PlainValidator) for item in metadata)):
+        return "duration"
+    if _BYTES in functions:
+        return "size"
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(annotation))
+    if get_origin(annotation) is list:
+        item = get_args(annotation)[0]
+        return "list of mappings" if _is_model(item) else f"list of {_type(item)}"
+    if get_origin(annotation) is dict or _is_model(annotation):
+        return "mapping"
+    return _PLAIN[annotation]
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _range(metadata: Iterable[Any]) -> str:
+    """Returns the bounds of a number that are not part of its unit."""
+    items = [item for item in metadata if isinstance(item, Ge | Gt | Le)]
+    bounds = [
+        f"{word} {getattr(item, name):,}" for kind, name, word in _RANGES for item in items if isinstance(item, kind)
+    ]
+    return f", {', '.join(bounds)}" if bounds else ""
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.default
+    if value is None or value in ("", [], {}):
+        return ""
+    if isinstance(value, BaseModel):
+        changed = value.model_dump(exclude_defaults=True, exclude={"kind"}).items()
+        values = ", ".join(f"{name}: {_written(one, 'duration')}" for name, one in changed)
+        return f"`{{{values}}}`" if values else ""
+    return f"`{_written(value, _type(field.annotation, field.metadata))}`"
+
+
+def _written(value: Any, kind: str) -> str:
+    """Writes a value as YAML does, with the largest unit that divides it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    for units, name in ((_UNITS, "duration"), (_SIZES, "size")):
+        if kind.startswith(name):
+            return next(f"{value / size:g}{unit}" for size, unit in units if value % size == 0)
+    return str(value)
+
+
+def main(source: Path, output: Path) -> None:
+    """Writes the page `source`, with the reference, to `output`."""
+    output.write_text(page(source.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

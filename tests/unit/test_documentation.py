@@ -1,0 +1,76 @@
+"""The documentation without a running Parley: its links, its configurations and its make targets."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from docs import reference
+from parley.config import parse
+from tests.pages import PAGES, ROOT, blocks, configurations, shell_lines
+
+LINKED = [*PAGES, ROOT / "tests" / "load" / "README.md", ROOT / "tests" / "faults" / "README.md"]
+LANGUAGES = {"", "sh", "python", "yaml"}
+"""The languages that a test checks."""
+
+
+def name(page: Path) -> str:
+    """Returns the path of a page in the repository."""
+    return str(page.relative_to(ROOT))
+
+
+def anchors(page: Path) -> set[str]:
+    """Returns the anchors that GitHub makes of the headings."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", LINKED, ids=name)
+def test_every_relative_link_has_a_target(page: Path) -> None:
+    """Each relative link names a file or a folder, and each anchor a heading."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    for link in links:
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_block_is_of_a_language_that_is_tested(page: Path) -> None:
+    """No code block escapes the tests by its language."""
+    assert {language for language, _ in blocks(page)} <= LANGUAGES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_yaml_block_is_a_configuration(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each YAML block is accepted by the loader, completed if it shows only a part."""
+    for text in configurations(page):
+        for variable in re.findall(r"\$\{(\w+)\}", text):
+            monkeypatch.setenv(variable, "secret")
+        assert parse(text, name(page)).models
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_make_target_exists(page: Path) -> None:
+    """Each `make` line, except `make run`, is a target with its arguments; make only prints what it would do."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    for line in shell_lines(page):
+        if line.split()[0] == "make" and "make run" not in line:
+            command = line.replace("make", "make -n", 1)
+            done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, check=False)
+            assert 0 == done.returncode, (line, done.stderr)
+
+
+def test_every_configuration_key_is_described() -> None:
+    """The reference in docs/configuration.md is that of the models, and no key is without a description."""
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert page == reference.page(page)
+    rows = [line for line in reference.reference().splitlines() if line.startswith("| `")]
+    assert all(row.split("|")[-2].strip() for row in rows)
