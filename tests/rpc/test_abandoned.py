@@ -18,10 +18,10 @@ import grpc
 import uvloop
 
 from parley.backends.openai.backend import OpenAI
+from parley.core.routing.active_attempt import ActiveAttempt
 from parley.core.routing.attempts import Attempt
 from parley.core.routing.execution import Execution
 from parley.core.routing.retry_state import RetryState
-from parley.core.routing.upstream_stream import UpstreamStream
 from parley.core.sessions.turns import CallLease
 from parley.rpc.call import Call
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
@@ -39,7 +39,7 @@ BLOCKS, BYTES = 3, 10_000
 """What a stream may leave behind at the most: less than any object of it, and what allocators may keep for later."""
 KEPT = 1
 """Calls that are kept for good: the task that renews leases has the context of the call that began it."""
-OF_A_CALL = (CallLease, Execution, RetryState, Attempt, UpstreamStream, Call)
+OF_A_CALL = (CallLease, Execution, RetryState, Attempt, ActiveAttempt, Call)
 
 CONFIG = f"""
 backends: {{real: {{kind: openai, base_url: "http://127.0.0.1:1/v1"}}}}

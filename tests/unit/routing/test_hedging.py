@@ -8,10 +8,10 @@ import pytest
 
 from parley.config import Retries
 from parley.core.routing import hedging
+from parley.core.routing.active_attempt import ActiveAttempt
 from parley.core.routing.attempts import Attempt
 from parley.core.routing.budget import RetryBudget
 from parley.core.routing.retry_state import RetryState
-from parley.core.routing.upstream_stream import UpstreamStream
 from parley.core.usage.attempts import AttemptKind, AttemptOutcome
 from tests.rpc.scripted import ScriptedBackend, chunks
 from tests.unit.routing.routes import CALL, Clock, candidates
@@ -29,12 +29,12 @@ class Race:
         for candidate in self.candidates:
             self._backend(candidate.target.backend).answer = lambda _: [chunks("Hi")[0], asyncio.Event()]
 
-    async def asked(self, place: int) -> UpstreamStream:
+    async def asked(self, place: int) -> ActiveAttempt:
         """Asks one of them, up to its token."""
-        attempt = self.retry_state.start_attempt(self.candidates[place], CALL, AttemptKind.FIRST)
-        upstream = UpstreamStream(self.retry_state, cast(Attempt, attempt))
-        await upstream.wait_first_token()
-        return upstream
+        record = self.retry_state.start_attempt(self.candidates[place], CALL, AttemptKind.FIRST)
+        attempt = ActiveAttempt(self.retry_state, cast(Attempt, record))
+        await attempt.wait_first_token()
+        return attempt
 
     def closed(self) -> list[bool]:
         """Tells whose stream is closed."""
@@ -55,7 +55,7 @@ async def test_a_tie_has_one_winner(race: Race) -> None:
     """Of two tokens that come at the same moment one is taken; the other stream is closed, its attempt over."""
     start = asyncio.Event()
 
-    async def lane(kind: AttemptKind) -> UpstreamStream:
+    async def lane(kind: AttemptKind) -> ActiveAttempt:
         upstream = await race.asked(0 if kind is AttemptKind.FIRST else 1)
         await start.wait()
         return upstream
@@ -65,8 +65,8 @@ async def test_a_tie_has_one_winner(race: Race) -> None:
         await asyncio.sleep(0)
     start.set()
     winner = await racing
-    lost = next(attempt for attempt in race.retry_state.attempts if attempt is not winner.attempt)
-    assert (None, AttemptOutcome.CANCELLED) == (winner.attempt.outcome, lost.outcome)
+    lost = next(attempt for attempt in race.retry_state.attempts if attempt is not winner.record)
+    assert (None, AttemptOutcome.CANCELLED) == (winner.record.outcome, lost.outcome)
     assert [False, True] == sorted(race.closed())
 
 
@@ -74,7 +74,7 @@ async def test_a_caller_who_leaves_while_the_loser_is_ended_leaves_nothing(race:
     """The winner's stream is closed too: nobody is there any more to read it."""
     ending, ended = asyncio.Event(), asyncio.Event()
 
-    async def lane(kind: AttemptKind) -> UpstreamStream:
+    async def lane(kind: AttemptKind) -> ActiveAttempt:
         if kind is AttemptKind.HEDGE:
             return await race.asked(1)
         try:
@@ -98,7 +98,7 @@ async def test_a_call_that_is_cancelled_twice_leaves_nothing(race: Race) -> None
     """The second time may come while the lanes are being ended: a token that has just come is given up all the same."""
     ending, ended = asyncio.Event(), asyncio.Event()
 
-    async def lane(kind: AttemptKind) -> UpstreamStream:
+    async def lane(kind: AttemptKind) -> ActiveAttempt:
         if kind is AttemptKind.HEDGE:
             upstream = await race.asked(1)
             racing.cancel()

@@ -1,23 +1,22 @@
-"""One call on its course: asked of one target after another until it is answered, a broken stream to its end."""
+"""The execution of one call: tries one target after another until one answers, and continues a broken stream."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 
 from parley.config import Model
-from parley.core.errors import ContentPolicy, DeadlineExceeded, ParleyError, UnsupportedParameter, UpstreamRejected
+from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
 from parley.core.offload import offload
 from parley.core.ports import UpstreamCall
-from parley.core.routing import hedging, stream_support, upstream_stream
+from parley.core.routing import hedging
+from parley.core.routing.active_attempt import ActiveAttempt, RejectedMode
 from parley.core.routing.attempts import Attempt
 from parley.core.routing.request import RequestBuilder
 from parley.core.routing.retry_state import RetryState
 from parley.core.routing.targets import Candidate
-from parley.core.routing.upstream_stream import UpstreamStream
 from parley.core.streaming import prefix
 from parley.core.streaming.accumulator import CompletionAccumulator
-from parley.core.streaming.prefix import PrefixMismatch
 from parley.core.streaming.stitching import StitchedStream
 from parley.core.usage import receipts
 from parley.core.usage.attempts import AttemptKind, AttemptOutcome
@@ -26,9 +25,16 @@ from parley.v1.receipt_pb2 import Receipt
 
 
 class Execution:
-    """The answer to one call of `model`. `model_id` is the id of the model that answers, once it has begun to.
+    """The execution of one call.
 
-    `streamable` tells whether a stream can carry all that a whole answer has.
+    Args:
+        retry_state: The state of the call's attempts.
+        model: The requested model.
+        builder: Builds the request to each target.
+        streamable: Whether a stream can carry everything that a whole answer may contain.
+
+    Attributes:
+        model_id: The model that answers: the requested one or a fallback. Final once the answer has begun.
     """
 
     def __init__(
@@ -39,92 +45,85 @@ class Execution:
         self._model = model
         self._builder = builder
         self._streamable = streamable
-        self._accumulator: CompletionAccumulator | None = None  # of a whole answer that is asked for as a stream
-        self._completion: ChatCompletion | None = None  # a whole answer of a target that cannot stream
+        self._accumulator: CompletionAccumulator | None = None  # of a whole answer that is requested as a stream
+        self._completion: ChatCompletion | None = None  # the whole answer of a target that cannot stream
 
     def receipt(self) -> Receipt:
-        """Returns the receipt, once the call is over."""
+        """Returns the receipt of a call that has ended."""
         return receipts.receipt(self._retry_state.attempts)
 
     def failure_causes(self) -> list[str | None]:
-        """Returns for each attempt of the receipt what only the log may say of its failure."""
+        """Returns for each attempt of the receipt the internal cause of its failure, which only the log may show."""
         return [attempt.error.cause if attempt.error else None for attempt in self._retry_state.attempts]
 
     async def complete(self) -> ChatCompletion:
-        """Returns the whole answer. Raises the ParleyError that the caller is told where nobody gives one."""
+        """Returns the whole answer.
+
+        Raises:
+            ParleyError: No target has answered.
+        """
         if self._uses_stream():
             return await self._accumulate()
         attempt = await self._start_next(AttemptKind.FIRST)
         while True:
-            try:
-                completion = await upstream_stream.complete(self._retry_state, attempt)
-            except ParleyError as error:
-                attempt = await self._next_attempt(attempt, error)
-            else:
-                self.model_id = attempt.candidate.model.id
+            async with attempt:
+                completion = await attempt.complete()
+                self.model_id = attempt.record.model_id
                 return completion
+            attempt = await self._next_attempt(attempt)
 
     def _uses_stream(self) -> bool:
-        """Tells whether this whole answer is asked for as a stream, so that what protects streams protects it too."""
+        """Returns whether the whole answer is requested as a stream, so that it can be hedged and continued."""
         mode = self._model.whole_answers
         return self._streamable and (self._retry_state.has_alternatives if mode == "auto" else mode == "stream")
 
     async def _accumulate(self) -> ChatCompletion:
-        """Returns the whole answer that a stream makes."""
+        """Returns the whole answer, accumulated from a stream."""
         self._accumulator = CompletionAccumulator(ChatCompletion(model=self._model.id))
         async with aclosing(self.stream()) as chunks:
             async for chunk in chunks:
                 self._accumulator.add(chunk)
         completion = self._accumulator.completion()
         if self._completion is None:
-            completion.ClearField("model")  # which is for the joiner's errors; the answer's own is set later
+            completion.ClearField("model")  # only for errors of the accumulator; the answer's model is set later
             return completion
         if completion.HasField("usage"):
             self._completion.usage.CopyFrom(completion.usage)
         return self._completion
 
     async def stream(self) -> AsyncGenerator[ChatCompletionChunk, None]:
-        """Yields the chunks of the answer, as one stream wherever they come from. Raises ParleyErrors."""
-        upstream = await self._open_stream()
-        self.model_id = upstream.attempt.candidate.model.id
-        stitched = StitchedStream(self._retry_state.attempts, upstream.attempt.call.request)
+        """Yields the chunks of the answer as one stream, however many attempts it takes.
+
+        Raises:
+            ParleyError: No target has answered, or the stream broke and could not be continued.
+        """
+        attempt = await self._open_stream()
+        self.model_id = attempt.record.model_id
+        stitched = StitchedStream(self._retry_state.attempts, attempt.record.call.request)
         while True:
-            attempt = upstream.attempt
-            async with self._recording(upstream, stitched):
-                for chunk in upstream.head:
-                    for output in stitched.add(attempt, chunk):
+            record = attempt.record
+            try:
+                async with attempt:
+                    for chunk in attempt.head:
+                        for output in stitched.add(record, chunk):
+                            yield output
+                    async for chunk in attempt.rest:
+                        for output in stitched.add(record, chunk):
+                            yield output
+                    for output in stitched.flush():
                         yield output
-                async for chunk in upstream.rest:
-                    for output in stitched.add(attempt, chunk):
-                        yield output
-                for output in stitched.flush():
-                    yield output
-            if attempt.outcome is AttemptOutcome.COMPLETED or stitched.delivered.is_complete:
-                if attempt.estimated:
+            finally:
+                stitched.estimate_usage(record)
+            if record.outcome is AttemptOutcome.COMPLETED or stitched.delivered.is_complete:
+                if record.estimated:
                     yield stitched.usage_chunk()
-                self._completion = upstream.completion
+                self._completion = attempt.completion
                 return
-            upstream = await self._continue(stitched)
+            stitched.error = stitched.error or attempt.error
+            attempt = await self._continue(stitched)
 
-    @asynccontextmanager
-    async def _recording(self, upstream: UpstreamStream, stitched: StitchedStream) -> AsyncIterator[None]:
-        """Notes how an attempt ended that was listened to; swallows that it failed, unless that ends the call."""
-        attempt = upstream.attempt
-        try:
-            yield
-            self._retry_state.completed(attempt)
-        except PrefixMismatch:
-            self._retry_state.cancelled(attempt, AttemptOutcome.PREFIX_MISMATCH)
-        except ParleyError as error:
-            stitched.error = stitched.error or error
-            self._retry_state.failed(attempt, error)
-        finally:
-            self._retry_state.cancelled(attempt)
-            stitched.estimate_usage(attempt)
-            await upstream.close()
-
-    async def _open_stream(self, stitched: StitchedStream | None = None) -> UpstreamStream:
-        """Asks for a stream, or for the rest of one that has broken off, until somebody has said a token of it."""
+    async def _open_stream(self, stitched: StitchedStream | None = None) -> ActiveAttempt:
+        """Opens a stream, or the rest of `stitched`, up to its first token; hedges it if the model is hedged."""
         hedge, retry_state = self._model.hedge, self._retry_state
         if hedge == "off" or not retry_state.has_alternatives:
             return await self._first_token_stream(AttemptKind.FIRST, stitched)
@@ -135,88 +134,69 @@ class Execution:
             retry_state.try_hedge,
         )
 
-    async def _continue(self, stitched: StitchedStream) -> UpstreamStream:
-        """Asks others for the rest of a stream that has broken off. Raises how it broke off where nobody has it.
+    async def _continue(self, stitched: StitchedStream) -> ActiveAttempt:
+        """Opens the rest of a broken stream at another target. Raises the first error if no target has it.
 
-        A whole answer can also be begun anew: its caller has nothing of it yet.
+        A whole answer may also restart, because its caller has received nothing yet.
         """
         error = stitched.error
         if error is None:
-            raise RuntimeError("a stream is gone on with that has not broken off")
+            raise RuntimeError("only a broken stream can be continued")
         if self._accumulator is None and not self._may_continue(stitched):
             raise error
         try:
-            upstream = await self._open_stream(stitched)
+            attempt = await self._open_stream(stitched)
         except DeadlineExceeded:
             raise
         except ParleyError:
             raise error from None
-        if self._accumulator is None or upstream.attempt.is_continuation:
-            stitched.continue_with(upstream.attempt)
+        if self._accumulator is None or attempt.record.is_continuation:
+            stitched.continue_with(attempt.record)
         else:
             stitched.restart()
-            self.model_id = upstream.attempt.candidate.model.id
+            self.model_id = attempt.record.model_id
             self._accumulator = CompletionAccumulator(ChatCompletion(model=self._model.id))
-        return upstream
+        return attempt
 
     def _may_continue(self, stitched: StitchedStream) -> bool:
         return self._model.on_stream_failure == "continue" and stitched.delivered.is_continuable
 
-    async def _first_token_stream(self, kind: AttemptKind, stitched: StitchedStream | None = None) -> UpstreamStream:
-        """Asks one target after another for a stream until one has said its first token."""
+    async def _first_token_stream(self, kind: AttemptKind, stitched: StitchedStream | None = None) -> ActiveAttempt:
+        """Tries one target after another until one has sent its first token."""
         attempt = await self._start_next(kind, stitched)
-        while True:
-            upstream = UpstreamStream(self._retry_state, attempt)
-            try:
-                await upstream.wait_first_token()
-            except ParleyError as error:
-                attempt = await self._next_attempt(attempt, error, stitched)
-            else:
-                return upstream
+        while not await attempt.wait_first_token():
+            attempt = await self._next_attempt(attempt, stitched)
+        return attempt
 
-    async def _next_attempt(
-        self, attempt: Attempt, error: ParleyError, stitched: StitchedStream | None = None
-    ) -> Attempt:
-        """Begins what comes after a failure: the same target again, or the next one. Raises where there is nothing."""
-        if self._accumulator is not None and not attempt.non_streaming and stream_support.cannot_stream(error):
-            return await self._reissue(attempt, error, AttemptKind.RETRY, stitched, non_streaming=True)
-        if attempt.is_continuation and _rejects_prefill(error):
-            return await self._reissue(attempt, error, self._restart_kind, stitched)
-        delay = self._retry_state.failed(attempt, error)
-        if delay is not None:
-            await asyncio.sleep(delay)
-            retry = await upstream_stream.start_attempt(
-                self._retry_state, attempt.candidate, attempt.call, AttemptKind.RETRY, attempt
-            )
+    async def _next_attempt(self, previous: ActiveAttempt, stitched: StitchedStream | None = None) -> ActiveAttempt:
+        """Starts what follows a failed attempt: the same target in another way or again, or the next target."""
+        if previous.rejected_mode is not None:
+            return await self._reissue(previous.record.candidate, previous.rejected_mode, stitched)
+        if previous.retry_delay is not None:
+            await asyncio.sleep(previous.retry_delay)
+            record = previous.record
+            retry = await self._start(record.candidate, record.call, AttemptKind.RETRY, record)
             if retry is not None:
                 return retry
         return await self._start_next(AttemptKind.FALLBACK, stitched)
 
     async def _reissue(
-        self,
-        attempt: Attempt,
-        error: ParleyError,
-        kind: AttemptKind,
-        stitched: StitchedStream | None,
-        *,
-        non_streaming: bool = False,
-    ) -> Attempt:
-        """Asks a target in another way that has refused the first one: from the beginning, or for a whole answer."""
-        self._retry_state.prefill_rejected(attempt, error)
-        call = await offload(self._builder.build, attempt.candidate)
-        retry = await upstream_stream.start_attempt(self._retry_state, attempt.candidate, call, kind)
-        if retry is None:
-            return await self._start_next(AttemptKind.FALLBACK, stitched)
-        retry.non_streaming = non_streaming
-        return retry
+        self, candidate: Candidate, rejected: RejectedMode, stitched: StitchedStream | None
+    ) -> ActiveAttempt:
+        """Calls a target without what it has rejected: for the whole answer, or from the beginning."""
+        non_streaming = rejected is RejectedMode.STREAM
+        kind = AttemptKind.RETRY if non_streaming else self._restart_kind
+        call = await offload(self._builder.build, candidate)
+        attempt = await self._start(candidate, call, kind, non_streaming=non_streaming)
+        return attempt or await self._start_next(AttemptKind.FALLBACK, stitched)
 
     @property
     def _restart_kind(self) -> AttemptKind:
-        """Why a target is asked for all of an answer of which there is a part."""
+        """The kind of an attempt that answers from the beginning although a part of the answer exists."""
         return AttemptKind.SKIP_PREFIX if self._accumulator is None else AttemptKind.FALLBACK
 
-    async def _start_next(self, kind: AttemptKind, stitched: StitchedStream | None = None) -> Attempt:
-        """Begins an attempt at the next target that can be asked. Raises what the caller is told where none is left."""
+    async def _start_next(self, kind: AttemptKind, stitched: StitchedStream | None = None) -> ActiveAttempt:
+        """Starts an attempt at the next target that admits the call. Raises the call's final error if none does."""
         while True:
             candidate = self._retry_state.next_candidate()
             try:
@@ -227,21 +207,31 @@ class Execution:
             non_streaming = self._accumulator is not None and not candidate.target.can_stream
             if stitched is not None:
                 call, kind = self._prepare_continuation(stitched, candidate, call, non_streaming=non_streaming)
-            attempt = await upstream_stream.start_attempt(self._retry_state, candidate, call, kind)
+            attempt = await self._start(candidate, call, kind, non_streaming=non_streaming)
             if attempt is not None:
-                attempt.non_streaming = non_streaming
                 return attempt
+
+    async def _start(
+        self,
+        candidate: Candidate,
+        call: UpstreamCall,
+        kind: AttemptKind,
+        previous: Attempt | None = None,
+        *,
+        non_streaming: bool = False,
+    ) -> ActiveAttempt | None:
+        attempt = await ActiveAttempt.start(self._retry_state, candidate, call, kind, previous)
+        if attempt is not None:
+            attempt.accepts_completion = self._accumulator is not None
+            attempt.record.non_streaming |= non_streaming
+        return attempt
 
     def _prepare_continuation(
         self, stitched: StitchedStream, candidate: Candidate, call: UpstreamCall, *, non_streaming: bool
     ) -> tuple[UpstreamCall, AttemptKind]:
-        """Asks a target to go on from what was delivered, or from the beginning where it cannot."""
+        """Adds the delivered text as a prefill if the target can continue from it; else requests the whole answer."""
         may_continue = self._may_continue(stitched) and candidate.target.backend.can_continue and not non_streaming
         if may_continue and stitched.delivered.can_prefill(call.request):
             prefix.append_prefill(call.request, stitched.delivered)
             return replace(call, is_continuation=True), AttemptKind.CONTINUATION
         return call, self._restart_kind
-
-
-def _rejects_prefill(error: ParleyError) -> bool:
-    return isinstance(error, UpstreamRejected) and not isinstance(error, ContentPolicy)

@@ -5,19 +5,19 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from parley.core.errors import ParleyError
+from parley.core.routing.active_attempt import ActiveAttempt
 from parley.core.routing.failure_policy import NextTargets, policy_for
-from parley.core.routing.upstream_stream import UpstreamStream
 from parley.core.usage.attempts import AttemptKind
 
 _RECHECK_SECONDS = 1.0
 
-OpenStream = Callable[[AttemptKind], Coroutine[Any, Any, UpstreamStream]]
+OpenStream = Callable[[AttemptKind], Coroutine[Any, Any, ActiveAttempt]]
 """Asks one target after another until one of them has said its first token."""
 
 
 async def race(
     open_stream: OpenStream, hedge_delay: Callable[[], float], try_hedge: Callable[[], bool]
-) -> UpstreamStream:
+) -> ActiveAttempt:
     """Returns the stream whose first token comes first.
 
     A second lane is opened in as many seconds as `hedge_delay` says, if `try_hedge`; if not, a second later.
@@ -40,7 +40,7 @@ async def race(
     return winner.result()
 
 
-async def _first_success(attempts: list[asyncio.Task[UpstreamStream]]) -> asyncio.Task[UpstreamStream]:
+async def _first_success(attempts: list[asyncio.Task[ActiveAttempt]]) -> asyncio.Task[ActiveAttempt]:
     """Waits for a lane that succeeds, or for the first one to be refused; returns one that failed where all have."""
     waiting = set(attempts)
     while waiting:
@@ -55,10 +55,10 @@ def _is_final(error: BaseException | None) -> bool:
     return isinstance(error, ParleyError) and policy_for(error).next is NextTargets.NONE
 
 
-async def _cancel(attempts: list[asyncio.Task[UpstreamStream]]) -> None:
+async def _cancel(attempts: list[asyncio.Task[ActiveAttempt]]) -> None:
     """Ends the lanes that have lost; one may have its token at the same moment."""
     for task in attempts:
         task.cancel()
     for ended in await asyncio.gather(*attempts, return_exceptions=True):
-        if isinstance(ended, UpstreamStream):
+        if isinstance(ended, ActiveAttempt):
             await ended.cancel()

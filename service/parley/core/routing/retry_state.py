@@ -189,7 +189,7 @@ class RetryState:
             if outcome is AttemptOutcome.CANCELLED:
                 self._pending.append(attempt.candidate)
 
-    def prefill_rejected(self, attempt: Attempt, error: ParleyError) -> None:
+    def mode_rejected(self, attempt: Attempt, error: ParleyError) -> None:
         """Notes that a target does not go on from the beginning of an answer, which is no fault of it."""
         self._finish(attempt, AttemptOutcome.FAILED, error)
         self._record_health(attempt, HealthEffect.SUCCESS, error)

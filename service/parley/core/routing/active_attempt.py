@@ -1,0 +1,226 @@
+"""An attempt in progress: the one owner of its slot, its permit and its upstream stream, which records its result."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from enum import Enum, auto
+from types import TracebackType
+from typing import Self
+
+from parley.core.errors import ContentPolicy, ParleyError, UpstreamRejected
+from parley.core.ports import UpstreamCall
+from parley.core.routing.attempts import Attempt
+from parley.core.routing.retry_state import RetryState
+from parley.core.routing.stream_support import cannot_stream
+from parley.core.routing.targets import Candidate
+from parley.core.streaming.accumulator import reported_usage
+from parley.core.streaming.prefix import PrefixMismatch
+from parley.core.streaming.shaper import has_output
+from parley.core.usage import cost as usage_cost
+from parley.core.usage.attempts import AttemptKind, AttemptOutcome
+from parley.core.usage.tokens import output_size
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+
+
+class RejectedMode(Enum):
+    """A way of calling a target that the target rejects, while it may accept the request in another way."""
+
+    STREAM = auto()
+    """The target cannot stream; it may return the whole answer."""
+    PREFILL = auto()
+    """The target cannot continue a partial answer; it may answer from the beginning."""
+
+
+class ActiveAttempt:
+    """Holds a slot of the target and a permit of its breaker until the attempt ends, and records exactly one result.
+
+    The attempt ends at the end of its `async with` block: completed without an exception, else failed, prefix mismatch
+    or cancelled. The block suppresses a failure after which the call may go on; `rejected_mode` and `retry_delay` then
+    say how. A failure that ends the call is raised.
+
+    Attributes:
+        record: The attempt as the receipt and the next decisions see it.
+        accepts_completion: Whether a whole answer may replace the stream if the target cannot stream.
+        head: The chunks up to the first token.
+        completion: The whole answer, if the attempt requests one in place of a stream. The only chunk then has its
+            finish reasons and its usage.
+        error: The failure that the backend raised.
+        rejected_mode: The way of calling that the target rejected.
+        retry_delay: After how many seconds the same target is retried; None for not at all.
+    """
+
+    def __init__(self, retry_state: RetryState, record: Attempt) -> None:
+        self.record = record
+        self.accepts_completion = False
+        self.head: Sequence[ChatCompletionChunk] = ()
+        self.completion: ChatCompletion | None = None
+        self.error: ParleyError | None = None
+        self.rejected_mode: RejectedMode | None = None
+        self.retry_delay: float | None = None
+        self._retry_state = retry_state
+        self._stream: AsyncGenerator[ChatCompletionChunk, None] | None = None
+        self._holds_slot = True
+
+    @classmethod
+    async def start(
+        cls,
+        retry_state: RetryState,
+        candidate: Candidate,
+        call: UpstreamCall,
+        kind: AttemptKind,
+        previous: Attempt | None = None,
+    ) -> Self | None:
+        """Acquires a slot, waiting for at most the model's connect timeout, and a permit.
+
+        Args:
+            retry_state: The state of the call.
+            candidate: The target.
+            call: The request.
+            kind: Why the attempt is made.
+            previous: The attempt that this one retries.
+
+        Returns:
+            The attempt; None if the target has no free slot, or its breaker has opened meanwhile.
+
+        Raises:
+            DeadlineExceeded: The caller's deadline has passed.
+        """
+        target = candidate.target
+        if not await target.acquire_slot(retry_state.remaining_seconds(candidate.model.timeouts.connect)):
+            retry_state.no_capacity()
+            return None
+        record = None
+        try:
+            record = retry_state.start_attempt(candidate, call, kind, previous)
+        finally:
+            if record is None:
+                target.release_slot()
+        return None if record is None else cls(retry_state, record)
+
+    async def __aenter__(self) -> Self:
+        """Returns the attempt, which the block ends."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        """Ends the attempt. Returns whether the exception is suppressed."""
+        return await self._end(error)
+
+    async def complete(self) -> ChatCompletion:
+        """Requests the whole answer. Raises the errors of the backend."""
+        completion = await self.record.candidate.target.backend.complete(self.record.call)
+        _record_usage(self.record, completion)
+        return completion
+
+    async def wait_first_token(self) -> bool:
+        """Opens the stream and reads `head`.
+
+        Returns:
+            Whether the attempt is still active; False if it has failed and the call may go on.
+
+        Raises:
+            ParleyError: The attempt has failed and this ends the call.
+        """
+        try:
+            await self._read_head()
+        except BaseException as error:
+            if await self._end(error):
+                return False
+            raise
+        return True
+
+    @property
+    def rest(self) -> AsyncGenerator[ChatCompletionChunk, None]:
+        """The chunks after `head`."""
+        if self._stream is None:
+            raise RuntimeError("the stream is not open")
+        return self._stream
+
+    async def cancel(self) -> None:
+        """Ends the attempt as cancelled, unless it has ended."""
+        self._retry_state.cancelled(self.record)
+        await self._release()
+
+    async def _read_head(self) -> None:
+        state, record = self._retry_state, self.record
+        seconds = state.first_token_threshold(record)
+        loop = asyncio.get_running_loop()
+        timer = None if seconds is None else loop.call_later(seconds, state.first_token_late, record)
+        head: list[ChatCompletionChunk] = []
+        self.head = head
+        target = record.candidate.target
+        self._stream = self._stream_completion() if record.non_streaming else target.backend.stream(record.call)
+        try:
+            async for chunk in self._stream:
+                head.append(chunk)
+                if any(map(has_output, chunk.choices)):
+                    if not record.non_streaming:
+                        state.first_token_received(record)
+                    break
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def _stream_completion(self) -> AsyncGenerator[ChatCompletionChunk, None]:
+        self.completion = await self.complete()
+        self.record.candidate.target.record_streams_unsupported()
+        end = ChatCompletionChunk(usage=self.completion.usage)
+        for choice in self.completion.choices:
+            end.choices.add(index=choice.index, finish_reason=choice.finish_reason)
+        yield end
+
+    async def _end(self, error: BaseException | None) -> bool:
+        """Records the result and releases what the attempt holds. Returns whether the call may go on after `error`."""
+        try:
+            return self._record_result(error)
+        finally:
+            await self._release()
+
+    def _record_result(self, error: BaseException | None) -> bool:
+        if error is None:
+            self._retry_state.completed(self.record)
+        elif isinstance(error, PrefixMismatch):
+            self._retry_state.cancelled(self.record, AttemptOutcome.PREFIX_MISMATCH)
+        elif isinstance(error, ParleyError):
+            self._record_failure(error)
+        else:
+            self._retry_state.cancelled(self.record)
+        return isinstance(error, PrefixMismatch | ParleyError)
+
+    def _record_failure(self, error: ParleyError) -> None:
+        self.error = error
+        self.rejected_mode = self._mode_rejected_by(error)
+        if self.rejected_mode is None:
+            self.retry_delay = self._retry_state.failed(self.record, error)
+        else:
+            self._retry_state.mode_rejected(self.record, error)
+
+    def _mode_rejected_by(self, error: ParleyError) -> RejectedMode | None:
+        """Returns the way of calling that the target rejects; None after the first token, and for other failures."""
+        if self.record.first_token is not None or self.record.non_streaming:
+            return None
+        if self.accepts_completion and cannot_stream(error):
+            return RejectedMode.STREAM
+        is_rejection = isinstance(error, UpstreamRejected) and not isinstance(error, ContentPolicy)
+        return RejectedMode.PREFILL if is_rejection and self.record.is_continuation else None
+
+    async def _release(self) -> None:
+        """Closes the stream and releases the slot, once."""
+        if not self._holds_slot:
+            return
+        self._holds_slot = False
+        try:
+            if self._stream is not None:
+                await self._stream.aclose()
+        finally:
+            self.record.candidate.target.release_slot()
+
+
+def _record_usage(attempt: Attempt, completion: ChatCompletion) -> None:
+    """Records the usage of a whole answer; estimates what the target does not report."""
+    attempt.usage = reported_usage(completion)
+    if not usage_cost.is_complete(attempt.usage):
+        size = sum(output_size(choice.message) for choice in completion.choices)
+        attempt.usage = usage_cost.with_estimates(attempt.usage, attempt.call.request.messages, size)
+        attempt.estimated = True
+        completion.usage.CopyFrom(attempt.usage)
