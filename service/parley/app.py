@@ -1,4 +1,4 @@
-"""The composition root: what a worker is made of."""
+"""The composition root: builds and runs one worker."""
 
 import asyncio
 import gc
@@ -37,11 +37,13 @@ from parley.rpc.server import Server
 from parley.stores.open import open_store
 
 GRACE_SECONDS = 10.0
-_SWITCH_SECONDS = 0.0005  # the store's thread waits this long for the loop, after each statement; Python's own: 5 ms
+_SWITCH_SECONDS = (
+    0.0005  # how long the store's thread waits for the loop after each statement; Python's default is 5 ms
+)
 
 
 def _backend(name: str, config: BackendConfig, run_dir: Path) -> Backend:
-    """Makes a configured backend; it does not connect before it is asked. Raises ConfigError."""
+    """Creates a configured backend, which connects at its first call. Raises ConfigError."""
     try:
         return _make(name, config, run_dir)
     except ConfigError as error:
@@ -86,7 +88,7 @@ def _any_llm(config: AnyLLMBackend) -> Backend:
     return AnyLLM(config.provider, config.api_key, config.base_url)
 
 
-async def serve(  # noqa: PLR0913 - what a worker is made of
+async def serve(  # noqa: PLR0913 - the parts of a worker
     config: Config,
     *,
     state_dir: Path,
@@ -96,10 +98,21 @@ async def serve(  # noqa: PLR0913 - what a worker is made of
     stop: asyncio.Event,
     grace: Callable[[], float] = lambda: GRACE_SECONDS,
 ) -> None:
-    """Runs one worker on `address` until `stop` is set, then drains it. `on_ready` is told the bound address.
+    """Runs one worker until `stop` is set, then drains it.
 
-    `grace` tells, once `stop` is set, how many seconds running calls may take to finish.
-    Raises ConfigError, StoreUnavailable, and RuntimeError where the address cannot be listened on.
+    Args:
+        config: The validated configuration.
+        state_dir: Holds the embedded store.
+        run_dir: Holds sockets and the state that the workers of a machine share.
+        address: Where to listen: `unix:/path` or `HOST:PORT`, port 0 for any.
+        on_ready: Called once with the bound address, when the worker serves.
+        stop: Stops the worker when set.
+        grace: Returns, once `stop` is set, how many seconds running calls may take to finish.
+
+    Raises:
+        ConfigError: A backend cannot be created from its configuration.
+        StoreUnavailable: The store cannot be opened.
+        RuntimeError: The address cannot be bound.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
     backends = {name: _backend(name, backend, run_dir) for name, backend in config.backends.items()}
@@ -123,7 +136,7 @@ async def serve(  # noqa: PLR0913 - what a worker is made of
 
 @asynccontextmanager
 async def _store_tasks(store: Store, server: Server, config: Config) -> AsyncIterator[None]:
-    """Reaps what is due, and watches whether the store is there."""
+    """Runs the reaper and the monitor of the store."""
     reaper, monitor = Reaper(store, config.sessions.ttl), StoreMonitor(store, server.store_changed)
     await monitor.check()
     reaper.start()
@@ -137,7 +150,7 @@ async def _store_tasks(store: Store, server: Server, config: Config) -> AsyncIte
 
 @asynccontextmanager
 async def _health_checks(config: Config, backends: Mapping[str, Backend], router: Router) -> AsyncIterator[None]:
-    """Asks the backends that can say so how they are."""
+    """Runs the health checks of the backends that have one configured."""
     checks = {name: check for name, one in config.backends.items() if (check := getattr(one, "health", None))}
     checker = HealthChecker(backends, checks, router.targets)
     checker.start()
@@ -148,7 +161,7 @@ async def _health_checks(config: Config, backends: Mapping[str, Backend], router
 
 
 def _tune_garbage_collector() -> None:
-    """Leaves what start-up made out of every later collection, and collects the rest less often."""
+    """Excludes the objects of the start-up from garbage collection, and collects the rest less often."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 50)

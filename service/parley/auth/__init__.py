@@ -1,1 +1,1 @@
-"""Who calls: API keys."""
+"""Authentication of callers by API keys."""

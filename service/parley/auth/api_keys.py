@@ -1,4 +1,4 @@
-"""API keys: `sk-` and 32 random bytes, kept as a SHA-256."""
+"""API keys: `sk-` and 32 random bytes, stored as their SHA-256."""
 
 import hashlib
 import hmac
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from parley.core.errors import InvalidApiKey, PlanRequired, Unauthenticated
 from parley.core.ports import ApiKey, Caller, KeyStore
 
-_FRESH_SECONDS = 0.5
-_MAX_CACHED = 10_000
+_CACHE_SECONDS = 0.5  # less than the second within which a revocation takes effect
+_MAX_CACHED = 10_000  # keys
 _FIRST_PLAN = "pro"
 
 
 @dataclass(frozen=True, slots=True)
 class _CachedKey:
-    """A key as it was read from the store at a time, and who calls with it."""
+    """A key and its caller, as read from the store at the Unix time `read`."""
 
     key: ApiKey
     caller: Caller
@@ -25,10 +25,14 @@ class _CachedKey:
 
 
 class ApiKeys:
-    """Makes and checks API keys; implements `parley.core.ports.Authenticator`.
+    """Creates and checks API keys; implements `parley.core.ports.Authenticator`.
 
-    What was read of a key holds for half a second, so that a revocation holds everywhere within one. Only keys that
-    exist are remembered. `clock` gives Unix seconds.
+    A key is cached for half a second, so a revocation takes effect in all workers within one second. Only existing keys
+    are cached.
+
+    Args:
+        store: Holds the keys.
+        clock: Returns Unix seconds.
     """
 
     def __init__(self, store: KeyStore, clock: Callable[[], float] = time.time) -> None:
@@ -37,12 +41,19 @@ class ApiKeys:
         self._known: dict[bytes, _CachedKey] = {}
 
     async def authenticate(self, authorization: str | None) -> Caller:
-        """Reads `Bearer sk-…`. Raises Unauthenticated, InvalidApiKey, PlanRequired, StoreUnavailable."""
+        """Returns the caller of an `Authorization` header, `Bearer sk-…`.
+
+        Raises:
+            Unauthenticated: There is no header.
+            InvalidApiKey: The key is malformed, unknown, expired or revoked.
+            PlanRequired: The account's plan has no access to the API.
+            StoreUnavailable: The store cannot be reached.
+        """
         digest = _digest(_secret(authorization))
         now = self._clock()
         known = self._known.get(digest)
-        # A clock that was set back must not keep a revoked key alive.
-        if known is None or not 0 <= now - known.read < _FRESH_SECONDS:
+        # The lower bound: a clock that is set back must not keep a revoked key valid.
+        if known is None or not 0 <= now - known.read < _CACHE_SECONDS:
             known = await self._look_up(digest, now)
         key = known.key
         if key.revoked is not None or (key.expires is not None and key.expires <= now):
@@ -54,10 +65,20 @@ class ApiKeys:
     async def create(
         self, name: str, account: str, plan: str | None = None, models: Sequence[str] = (), expires: int | None = None
     ) -> tuple[ApiKey, str]:
-        """Stores a new key, and returns it with its secret, which nothing can tell again. Raises StoreUnavailable.
+        """Stores a new key.
 
-        `plan`, `free` or `pro`, is that of a new account; without it a new account is `pro`. `models` are the model
-        ids that the key is good for, none for all; `expires` is in Unix seconds.
+        Args:
+            name: What the operator calls the key.
+            account: The account of the key; it is created if it does not exist.
+            plan: The plan of a new account, `free` or `pro`; None for `pro`.
+            models: The ids of the models that the key may use; empty for all.
+            expires: When the key expires, in Unix seconds; None for never.
+
+        Returns:
+            The key and its secret, which is not stored and cannot be read again.
+
+        Raises:
+            StoreUnavailable: The store cannot be reached.
         """
         secret = f"sk-{secrets.token_urlsafe(32)}"
         key = ApiKey(
@@ -73,18 +94,18 @@ class ApiKeys:
         return await self._store.add_key(key), secret
 
     async def list(self) -> Sequence[ApiKey]:
-        """Returns every key, the oldest first. Raises StoreUnavailable."""
+        """Returns all keys, the oldest first. Raises StoreUnavailable."""
         return await self._store.list_keys()
 
     async def revoke(self, key_id: str) -> ApiKey | None:
-        """Makes a key invalid for good, and returns it; None where there is no such key. Raises StoreUnavailable."""
+        """Revokes a key and returns it; None where it does not exist. Raises StoreUnavailable."""
         key = await self._store.revoke_key(key_id, int(self._clock()))
         if key is not None:
             self._known.pop(key.digest, None)
         return key
 
     async def _look_up(self, digest: bytes, now: float) -> _CachedKey:
-        """Reads a key and remembers it. `now` is from before the read: what is read may be older than its end."""
+        """Reads a key and caches it. `now` is taken before the read, so that the key is never cached for too long."""
         self._known.pop(digest, None)
         key = await self._store.find_key(digest)
         if key is None or not hmac.compare_digest(key.digest, digest):
@@ -97,7 +118,7 @@ class ApiKeys:
 
 
 def _secret(authorization: str | None) -> str:
-    """Takes the secret out of `Bearer sk-…`. Raises Unauthenticated, InvalidApiKey."""
+    """Returns the secret of `Bearer sk-…`. Raises Unauthenticated, InvalidApiKey."""
     if not authorization:
         raise Unauthenticated
     scheme, _, secret = authorization.partition(" ")

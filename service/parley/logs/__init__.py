@@ -1,4 +1,4 @@
-"""Log lines: JSON, or one short line an event on a terminal."""
+"""Log lines: JSON, or one short line for each event on a terminal."""
 
 import logging
 import sys
@@ -17,9 +17,9 @@ def configure(*, level: Level = "info", human: bool | None = None, output: Outpu
     """Sets up structlog for this process.
 
     Args:
-        level: Lines of lower levels are left out.
-        human: Whether lines are for a person instead of JSON. Default: where stdout is a terminal.
-        output: Where lines go. Default: stdout.
+        level: The lowest level that is written.
+        human: Whether to write readable lines instead of JSON; None where stdout is a terminal.
+        output: Where to write; None for stdout.
     """
     if human is None:
         human = sys.stdout.isatty()

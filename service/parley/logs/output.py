@@ -1,4 +1,4 @@
-"""A descriptor that is written to without ever waiting or failing: a log must not stop what it reports on."""
+"""Writes log lines to a descriptor without blocking or failing, so that a log cannot stop the service."""
 
 import os
 import stat
@@ -8,9 +8,9 @@ _LOST = b"(%d log lines were lost: the output could not be written)\n"
 
 
 class Output:
-    """Writes whole lines to a descriptor; lines that it does not take at once are dropped and counted.
+    """Writes whole lines to a descriptor. Lines that cannot be written at once are dropped and counted.
 
-    A reader that has gone, that is stuck, a terminal that is stopped and a full disk cost log lines and nothing else.
+    A closed pipe, a blocked reader, a stopped terminal and a full disk lose log lines and have no other effect.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -19,7 +19,7 @@ class Output:
         self._torn = False
 
     def write(self, line: bytes) -> None:
-        """Writes bytes that end in a line feed, or drops them."""
+        """Writes a line with its line feed, or drops it."""
         is_whole = self._lost == 0 and not self._torn
         if not ((is_whole or self._report()) and self._put(line)):
             self._lost += 1
@@ -28,7 +28,7 @@ class Output:
         """Does nothing: nothing is buffered."""
 
     def _report(self) -> bool:
-        """Writes how many lines were lost before the next one; False where that cannot be written either."""
+        """Writes how many lines are lost. Returns False where that cannot be written either."""
         if not self._put((b"\n" if self._torn else b"") + (_LOST % self._lost if self._lost else b"")):
             return False
         self._lost = 0
@@ -44,10 +44,10 @@ class Output:
 
 
 def _nonblocking(descriptor: int) -> int:
-    """Opens a pipe or a terminal a second time, so that only this process's writes do not wait.
+    """Opens a pipe or a terminal again without blocking.
 
-    The flag on the descriptor itself would be shared with every process that has it. Files never wait; where the second
-    opening fails, for a socket for example, the descriptor is used as it is.
+    O_NONBLOCK on the descriptor itself would affect all processes that share it. Files never block. Where it cannot be
+    opened again, for example a socket, the descriptor is returned unchanged.
     """
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):

@@ -1,15 +1,15 @@
-"""Log lines for a person at a terminal: a call is one line of at most 120 columns, the most important things first."""
+"""Log lines for a terminal: a call is one line of at most 120 columns, the most important fields first."""
 
 from collections.abc import MutableMapping
 from typing import Any
 
 _COLUMNS = 120
-_SHORT_ID = 8  # characters of a request's id: as many as a person compares
+_SHORT_ID = 8  # characters of a request id, enough to compare by eye
 _COLOURS = {"warning": "33", "error": "31", "critical": "31"}
 
 
 def render(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> bytes:
-    """Renders an event as the last processor of structlog."""
+    """Renders an event; the last processor of structlog."""
     level, exception = event.pop("level", "info"), event.pop("exception", None)
     time = str(event.pop("timestamp", ""))[11:19]
     name = event.pop("event")
@@ -23,7 +23,7 @@ def render(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> bytes:
 
 
 def _call(event: MutableMapping[str, Any]) -> str:
-    """Writes a call: method, time, status, then for an answer its parts, for a failure its reason."""
+    """Formats a call: method, time and status; then the model and tokens, or the reason of the failure."""
     parts = [str(event.get("method", "")), f"{event.get('ms', 0):.0f} ms", str(event.get("status", ""))]
     parts.append(str(event.get("request_id", ""))[:_SHORT_ID])
     parts += _failure(event) if "reason" in event else _answer(event)
@@ -47,7 +47,7 @@ def _fields(event: MutableMapping[str, Any]) -> str:
 
 
 def _printable(text: str) -> str:
-    """Replaces what would move the cursor or change the colours: text of callers and models is in log lines."""
+    """Replaces control characters: log lines contain text of callers and models, which could control the terminal."""
     return "".join(character if character.isprintable() else "�" for character in text)
 
 

@@ -1,4 +1,4 @@
-"""A caller of Parley: its completions as a stream, its failures as one kind of error."""
+"""A client of Parley: streams completions and raises one type of error."""
 
 from collections.abc import Callable, Generator
 from types import TracebackType
@@ -11,7 +11,12 @@ from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 
 
 class CallFailed(Exception):
-    """A call failed. `reason` is the service's, as in ErrorReason without its prefix; None: it was not reached."""
+    """A call failed.
+
+    Args:
+        message: The message of the service or of gRPC.
+        reason: The service's ErrorReason without its prefix; None where the service was not reached.
+    """
 
     def __init__(self, message: str, reason: str | None) -> None:
         super().__init__(message)
@@ -19,7 +24,7 @@ class CallFailed(Exception):
 
 
 class Client:
-    """Calls the service at a gRPC address, without TLS, with an API key. Closed at the end of its `with`."""
+    """Calls the service at a gRPC address, without TLS, with an API key. The `with` block closes the channel."""
 
     def __init__(self, address: str, key: str) -> None:
         self._channel = grpc.insecure_channel(address)
@@ -57,6 +62,6 @@ class Client:
 
 
 def _failure(error: Any) -> CallFailed:
-    """The error of gRPC in the service's words, where they came from it."""
+    """Converts an error of gRPC, with the service's message and reason where it has them."""
     trailing = dict(error.trailing_metadata() or ())
     return CallFailed(error.details() or error.code().name, trailing.get("parley-error-reason"))

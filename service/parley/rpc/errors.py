@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 from parley.core.errors import InvalidRequest, ParleyError, UpstreamQuotaExhausted, UpstreamRejected, Violation
 from parley.rpc.error_catalogue import SERVICE, reason_name
 
-_MAX_MIRROR = 1400  # bytes of violations: more would not fit beside the rest into what every caller takes
+_MAX_MIRROR = 1400  # bytes of violations: with the rest they fit the 8 KiB of metadata that every client accepts
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _log = structlog.get_logger()
 
@@ -27,7 +27,7 @@ def status(error: ParleyError) -> grpc.StatusCode:
 
 
 def code(error: ParleyError) -> str:
-    """Returns the word for programs: the upstream's own where it has one for the caller, else the reason's name."""
+    """Returns the machine-readable code: the upstream's where it is public, else the reason in lower case."""
     own = error.code if isinstance(error, UpstreamRejected | UpstreamQuotaExhausted) else None
     return own or name(error).lower()
 
@@ -38,7 +38,7 @@ def wait(error: ParleyError) -> float | None:
 
 
 def as_parley_error(error: BaseException, request_id: str) -> ParleyError:
-    """Returns the error as the caller may see it. What nobody foresaw is logged here, once, and told as `INTERNAL`."""
+    """Returns the error for the caller. An unexpected exception is logged here, once, and becomes `INTERNAL`."""
     if isinstance(error, ParleyError):
         return error
     _log.error("internal error", request_id=request_id, exc_info=error)
@@ -46,9 +46,9 @@ def as_parley_error(error: BaseException, request_id: str) -> ParleyError:
 
 
 def details(error: ParleyError) -> bytes:
-    """Returns the `google.rpc.Status` with ErrorInfo, and BadRequest or RetryInfo where they say more."""
+    """Returns the `google.rpc.Status` with ErrorInfo, and with BadRequest and RetryInfo where they apply."""
     rich = status_pb2.Status(code=status(error).value[0], message=error.message)
-    rich.details.add().Pack(error_details_pb2.ErrorInfo(reason=name(error), domain="parley", metadata=_facts(error)))
+    rich.details.add().Pack(error_details_pb2.ErrorInfo(reason=name(error), domain="parley", metadata=_info(error)))
     if isinstance(error, InvalidRequest) and error.violations:
         bad = error_details_pb2.BadRequest()
         for field, text, kind in error.violations:
@@ -63,7 +63,7 @@ def details(error: ParleyError) -> bytes:
 
 
 def trailing_metadata(error: ParleyError) -> tuple[tuple[str, str | bytes], ...]:
-    """Returns what a failed call carries: the details for gRPC callers, the plain mirror for the edge."""
+    """Returns the error as metadata: the details for gRPC callers, plain entries for the edge."""
     pairs: list[tuple[str, str | bytes]] = [
         ("parley-error-reason", name(error)),
         ("parley-error-code", _percent_encoded(code(error))),
@@ -80,12 +80,12 @@ def trailing_metadata(error: ParleyError) -> tuple[tuple[str, str | bytes], ...]
 
 
 def _percent_encoded(text: str) -> str:
-    """Returns a text as metadata take it: all but printable ASCII percent-encoded, as in `grpc-message`."""
+    """Returns the text with all but printable ASCII percent-encoded, as in `grpc-message`."""
     return quote(text, safe=_PRINTABLE)
 
 
 def _mirror(violations: Sequence[Violation]) -> str:
-    """Returns the first violations as a URL's query has them: `field=kind:message&…`."""
+    """Returns the violations as a URL query, `field=kind:message&…`, cut to `_MAX_MIRROR` bytes."""
     pairs = [(field, f"{kind}:{text}") for field, text, kind in violations]
     while len(text := urlencode(pairs, quote_via=quote)) > _MAX_MIRROR:
         pairs.pop()
@@ -93,13 +93,13 @@ def _mirror(violations: Sequence[Violation]) -> str:
 
 
 def read_mirror(text: str) -> list[Violation]:
-    """Reads violations as `_mirror` writes them: those that the edge has found."""
+    """Parses violations that the edge has found, in the format of `_mirror`."""
     pairs = ((field, *violations.partition(":")) for field, violations in parse_qsl(text, keep_blank_values=True))
     return [Violation(field, message, kind) for field, kind, _, message in pairs]
 
 
-def _facts(error: ParleyError) -> dict[str, str]:
-    facts = {"param": error.param} if error.param else {}
+def _info(error: ParleyError) -> dict[str, str]:
+    info = {"param": error.param} if error.param else {}
     if isinstance(error, UpstreamRejected | UpstreamQuotaExhausted) and error.code:
-        facts["upstream_code"] = error.code
-    return facts
+        info["upstream_code"] = error.code
+    return info

@@ -1,8 +1,8 @@
-"""Keeps the order of keys in JSON Schemas, where it is meaning to a model, and in a backend's own parameters.
+"""Keeps the order of keys in JSON Schemas, which matters to models, and in parameters for one backend.
 
-A Struct's fields are a protobuf map, and Python's maps lose the order that the wire has. The same bytes read as a
-repeated field of entries keep it: on the wire a map is just that (protobuf encoding, "Maps"). So requests that have
-such objects are read a second time, by a twin of the protos in which Struct's map is a plain repeated entry.
+The fields of a Struct are a protobuf map, whose order is lost in Python. On the wire a map is a repeated field of
+entries (protobuf encoding, "Maps"), which keeps it. So a request with such objects is decoded a second time by a twin
+of the protos in which the map of Struct is declared as a repeated field.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 
 def _structs(kind: Descriptor) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
-    """Yields each type that this one is made of, with those of its Structs that have a text beside them."""
+    """Yields this type and those nested in it, each with its Structs that have a text field beside them."""
     names = {field.name for field in kind.fields}
     yield kind.full_name, tuple((name, f"{name}_json") for name in sorted(names) if f"{name}_json" in names)
     for field in kind.fields:
@@ -27,13 +27,18 @@ def _structs(kind: Descriptor) -> Iterator[tuple[str, tuple[tuple[str, str], ...
 
 
 STRUCTS = dict(_structs(CreateChatCompletionRequest.DESCRIPTOR))
-"""By type: the fields that are Structs, and for each the field that has the same as text."""
+"""By the full name of a type: its Struct fields, each with the field that has the same object as text."""
 
 
 def keep_key_order(request: CreateChatCompletionRequest, data: bytes) -> None:
-    """Fills in the text beside every Struct that has one, where it is left to the Struct, and drops the Struct.
+    """Replaces every Struct that has a text field beside it by that text, unless the text is set already.
 
-    `data` are the bytes that the request was read from. Raises google.protobuf.message.DecodeError.
+    Args:
+        request: The request, which is changed.
+        data: The bytes that the request was decoded from.
+
+    Raises:
+        google.protobuf.message.DecodeError: The bytes cannot be decoded.
     """
     _copy_order(request, _TWIN.FromString(data))
 
@@ -74,13 +79,13 @@ def _twin() -> Any:
     for module in (struct_pb2, message_pb2, chat_completions_pb2):
         file = descriptor_pb2.FileDescriptorProto()
         module.DESCRIPTOR.CopyToProto(file)
-        _plain(file)
+        _without_maps(file)
         pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(CreateChatCompletionRequest.DESCRIPTOR.full_name))
 
 
-def _plain(file: descriptor_pb2.FileDescriptorProto) -> None:
-    """Leaves only messages, and makes Struct's map a repeated entry."""
+def _without_maps(file: descriptor_pb2.FileDescriptorProto) -> None:
+    """Drops the services, and makes the map of Struct a repeated field."""
     file.ClearField("service")
     kept = [name for name in file.dependency if not name.startswith("google/api/")]
     file.dependency[:] = kept

@@ -1,6 +1,6 @@
-"""Server reflection, versions v1 and v1alpha, which also finds methods by name.
+"""Server reflection, v1 and v1alpha, which also finds methods by name.
 
-The two versions differ in the name of their package alone, and grpcio has only the older one.
+The versions differ only in the name of their package; grpcio has only v1alpha.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _SERVICE = f"{_NEW}.ServerReflection"
 
 
 class _Symbols:
-    """A descriptor pool that also finds the file of a method, `package.Service.Method`; Python's own does not."""
+    """A descriptor pool that also finds the file of a method, `package.Service.Method`, unlike Python's own."""
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
@@ -37,7 +37,7 @@ class _Symbols:
 
 
 def add_reflection(services: Sequence[str], server: grpc.aio.Server) -> None:
-    """Adds reflection of these services, by full name, and of itself to a server."""
+    """Adds reflection of the services, given by their full names, and of reflection itself."""
     pool = descriptor_pool.Default()
     pool.AddSerializedFile(_renamed().SerializeToString())
     names = (*services, reflection.SERVICE_NAME, _SERVICE)
@@ -53,7 +53,7 @@ def add_reflection(services: Sequence[str], server: grpc.aio.Server) -> None:
 
 
 def _renamed() -> FileDescriptorProto:
-    """Returns the description of v1: that of v1alpha under the other name."""
+    """Returns the file descriptor of v1: that of v1alpha with the package renamed."""
     file = FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(file)
     file.name, file.package = file.name.replace("v1alpha", "v1"), _NEW

@@ -1,4 +1,4 @@
-"""One worker's gRPC server: what it serves, its limits, and how it stops."""
+"""The gRPC server of one worker: its services, its limits, and its shutdown."""
 
 import asyncio
 
@@ -30,23 +30,35 @@ _SERVICES = tuple(
 )
 
 _OPTIONS = (
-    ("grpc.max_receive_message_length", 32 * 1024 * 1024),  # above the edge's limit: too large is 413 there, never 429
-    ("grpc.max_metadata_size", 20480),  # the edge's 12 KiB in 100 headers, and what it adds; above it grpc-core
-    ("grpc.absolute_max_metadata_size", 28672),  # refuses at random
+    (
+        "grpc.max_receive_message_length",
+        32 * 1024 * 1024,
+    ),  # above the edge's limit: 413 there, not 429 here
+    ("grpc.max_metadata_size", 20480),  # the edge's 12 KiB in 100 headers and what it adds; between
+    ("grpc.absolute_max_metadata_size", 28672),  # the two limits grpc-core rejects at random
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # Envoy pings every 30 s, the default allows 5 minutes
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.so_reuseport", 0),  # two workers on one port would share it unevenly, and hide a mistake
+    ("grpc.so_reuseport", 0),  # two workers on one port are a mistake, and share it unevenly
 )
-_NOTICE_SECONDS = 1.5  # until every Envoy has seen NOT_SERVING and sends nothing new
-_KEEP_ALIVE_SECONDS = 15.0  # of silence in a stream of events, after which proxies begin to give up on it
-_STALLED_SECONDS = 60.0  # that a caller may leave a piece of its stream unread; it holds a session meanwhile
+_NOTICE_SECONDS = 1.5  # until every Envoy has seen NOT_SERVING and sends no new calls
+_KEEP_ALIVE_SECONDS = 15.0  # of silence in a stream of events; some proxies close it soon after
+_STALLED_SECONDS = 60.0  # that a piece of a stream may stay unread; the call holds its session meanwhile
 _ERROR_SECONDS = 2.0  # for the error event of a stream that is cut off
 
 
 class Server:
-    """Serves Parley's services, health and reflection on one address."""
+    """Serves Parley's services, health and reflection on one address.
 
-    def __init__(  # noqa: PLR0913 - what a server is made of
+    Args:
+        chat: The core.
+        router: Lists the models.
+        store: Holds the sessions.
+        authenticator: Resolves API keys.
+        keep_alive_seconds: Silence in a stream of events before a keep-alive comment.
+        stalled_seconds: How long a piece of a stream may stay unread before its call is cancelled.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts of a server
         self,
         chat: Chat,
         router: Router,
@@ -61,9 +73,7 @@ class Server:
         self._server = grpc.aio.server(interceptors=chain, options=_OPTIONS)
         self._chat = chat
         self._stalled_seconds = stalled_seconds
-        self._stall_check = PeriodicTask(
-            "the look for callers who do not read", self._cancel_stalled, stalled_seconds / 4
-        )
+        self._stall_check = PeriodicTask("the check for stalled streams", self._cancel_stalled, stalled_seconds / 4)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_ChatCompletionsServicer_to_server(ChatCompletionsServicer(chat, keep_alive_seconds), self._server)
@@ -72,7 +82,17 @@ class Server:
         add_reflection((*_SERVICES, health.SERVICE_NAME), self._server)
 
     async def start(self, address: str) -> str:
-        """Listens on `unix:/path` or `HOST:PORT` (port 0: any), and returns the address. Raises RuntimeError."""
+        """Starts the server.
+
+        Args:
+            address: `unix:/path` or `HOST:PORT`; port 0 picks a free one.
+
+        Returns:
+            The bound address.
+
+        Raises:
+            RuntimeError: The address cannot be bound.
+        """
         port = self._server.add_insecure_port(address)
         await self._server.start()
         self._stall_check.start()
@@ -83,17 +103,17 @@ class Server:
         return f"{address.rpartition(':')[0]}:{port}"
 
     async def store_changed(self, is_available: bool) -> None:
-        """Lets health say of every service whether it can serve, which without a store none can.
+        """Sets the health of all services to that of the store.
 
-        The worker as a whole (the service named "") stays SERVING: Envoy asks for that one, and must still pass calls
-        on, so that callers are told at once what is wrong. Once the worker stops nothing is SERVING again.
+        The worker as a whole (the service named "") stays SERVING: Envoy checks that one, and must keep sending calls,
+        so that callers get the reason at once. After a shutdown has begun this has no effect.
         """
         status = health_pb2.HealthCheckResponse
         for service in _SERVICES:
             await self._health.set(service, status.SERVING if is_available else status.NOT_SERVING)
 
     async def stop(self, grace: float) -> None:
-        """Says NOT_SERVING, lets calls finish for `grace` seconds, then ends the rest with an error."""
+        """Reports NOT_SERVING, waits `grace` seconds for running calls, then ends the rest with an error."""
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(min(grace, _NOTICE_SECONDS))
         stopping = asyncio.create_task(self._server.stop(grace + _ERROR_SECONDS))
@@ -106,7 +126,7 @@ class Server:
         await self._stall_check.stop()
 
     async def _cancel_stalled(self) -> None:
-        """Cancels the calls of callers who have stopped to read without hanging up."""
+        """Cancels the calls of callers that have stopped reading without closing the connection."""
         latest = asyncio.get_running_loop().time() - self._stalled_seconds
         for call in list(self._running):
             if call.writing_since is not None and call.writing_since < latest:

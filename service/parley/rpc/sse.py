@@ -1,6 +1,6 @@
 """Server-sent events (WHATWG HTML, 9.2), with `finish_reason: null` as OpenAI sends it.
 
-Almost every chunk of a stream is a piece of text, so those are put together from bytes that stay the same.
+Almost every chunk of a stream is a piece of text: its event is built from constant bytes around the text.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.message_pb2 import ChunkChoice
 
 DONE = b"data: [DONE]\n\n"
-# A comment, and no empty line after it: that would be the end of an event without data, which is to be ignored (WHATWG
-# HTML, 9.2.6), but some clients try to read it as JSON (openai-go before pull request 621).
+# A comment without an empty line after it. The empty line would end an event without data, which clients must ignore
+# (WHATWG HTML, 9.2.6), but some parse it as JSON (openai-go before pull request 621).
 KEEP_ALIVE = b": keep-alive\n"
 
 _ALWAYS = {"index": 0, "delta": {}, "finish_reason": None}
@@ -24,9 +24,11 @@ _STAMPS = ("session_id", "id", "object", "created", "model")
 
 
 class EventWriter:
-    """Writes the chunks of one stream as events; without `include_usage`, nothing for a chunk of usage only.
+    """Writes the chunks of one stream as events.
 
-    With `nulls`, the other fields that OpenAI always sends are there, too.
+    Args:
+        include_usage: Whether to write usage; without it a chunk of usage only has no event.
+        nulls: Whether absent fields that OpenAI always sends are written as null.
     """
 
     def __init__(self, *, include_usage: bool, nulls: bool = False) -> None:
@@ -36,12 +38,12 @@ class EventWriter:
         self._head: bytes | None = None
 
     def events(self, chunks: Sequence[ChatCompletionChunk]) -> bytes:
-        """Returns the events of chunks that leave together; `[DONE]` follows the last chunk of a stream."""
+        """Returns the events of a batch of chunks; `[DONE]` follows the last chunk of a stream."""
         text = b"".join([self.event(chunk) for chunk in chunks])
         return text + DONE if chunks and not chunks[-1].choices else text
 
     def event(self, chunk: ChatCompletionChunk) -> bytes:
-        """Returns the chunk's event, or no bytes."""
+        """Returns the chunk's event; empty where the caller gets none."""
         hidden = not self._include_usage
         if hidden and not chunk.choices and not (chunk.HasField("moderation") or chunk.HasField("extra_json")):
             return b""
@@ -59,9 +61,12 @@ class EventWriter:
 
 
 def error_event(error: ParleyError, form: str | None = None) -> bytes:
-    """Returns the event that ends a stream which failed after its first byte.
+    """Returns the last event of a stream that fails after its first byte.
 
-    `form` is how the edge wants it: `text` for `{"error": message}`, `detail` for `{"detail": message}`, else OpenAI's.
+    Args:
+        error: The failure.
+        form: The format of the dialect: `text` for `{"error": message}`, `detail` for `{"detail": message}`, else
+            OpenAI's.
     """
     if form == "text":
         body: dict[str, object] = {"error": error.message}

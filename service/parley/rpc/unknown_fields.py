@@ -1,8 +1,7 @@
-"""Fields that the protos do not know: `extra` and `extra_json`, on their way in and on their way out.
+"""Fields that are not in the protos: `extra` and `extra_json`, in requests and in answers.
 
-Inside the service only the text counts (see message.proto). On the way in a Struct becomes text, and a field of any
-JSON type that came as text is filled in, so that the core can read it; on the way out a gRPC caller gets the Struct,
-too.
+The service uses only the text (see message.proto). In a request a Struct becomes text, and a field of any JSON type
+that is sent as text is set, so that the core can read it. In an answer gRPC callers get the Struct, too.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,10 +28,15 @@ _Finder = Callable[[Any], int]
 
 
 def read(request: CreateChatCompletionRequest, data: bytes) -> None:
-    """Turns every Struct that has a text beside it into this text, and fills in what came as text only.
+    """Replaces every Struct that has a text field beside it by that text, and sets fields that are sent as text only.
 
-    `data` are the bytes that the request was read from. Raises InvalidRequest with every violation, and
-    google.protobuf.message.DecodeError.
+    Args:
+        request: The request, which is changed.
+        data: The bytes that the request was decoded from.
+
+    Raises:
+        InvalidRequest: With all violations.
+        google.protobuf.message.DecodeError: The bytes cannot be decoded.
     """
     found = _find_in_request(request)
     if found & _STRUCT:
@@ -44,15 +48,16 @@ def read(request: CreateChatCompletionRequest, data: bytes) -> None:
 
 
 def fill_structs(answer: ChatCompletion | ChatCompletionChunk | ListSessionMessagesResponse) -> None:
-    """Fills in every `extra` from its `extra_json`, as far as a Struct can hold it."""
+    """Sets every `extra` from its `extra_json`, unless that is nested too deeply for a Struct."""
     if _FIND[type(answer)](answer):
         _fill_structs(answer)
 
 
 def _finder(kind: Descriptor) -> _Finder | None:
-    """Makes the function that tells whether a message of this type has Structs or texts of unknown fields in it.
+    """Returns a function that finds Structs (`_STRUCT`) and texts (`_TEXT`) of unknown fields in a message.
 
-    Every message of every call passes by here, hardly any has one. None: this type cannot have any.
+    It is compiled once a type, because every message of every call is searched and almost none has any. None where the
+    type cannot have any.
     """
     flags = {struct: _STRUCT for struct, _ in STRUCTS.get(kind.full_name, ())}
     flags |= {field.name: _TEXT for field in kind.fields if field.name in _TEXTS}
@@ -77,14 +82,14 @@ def _finder(kind: Descriptor) -> _Finder | None:
 
 
 def _type(field: FieldDescriptor) -> Descriptor | None:
-    """The message type of a field if it is one of Parley's, and no map."""
+    """Returns the message type of a field if it is one of Parley's and not a map."""
     kind = field.message_type
     message_type = kind is not None and kind.full_name.startswith("parley.") and not kind.GetOptions().map_entry
     return kind if message_type else None
 
 
 def _inner(message: Message) -> Iterator[tuple[str, Any]]:
-    """Yields the messages in a message, with their places."""
+    """Yields the messages nested directly in a message, with their paths."""
     for field, value in message.ListFields():
         if _type(field) is None:
             continue
@@ -130,10 +135,10 @@ def _is_any_json(field: FieldDescriptor) -> bool:
 
 
 def _is_more_exact(request: Any, field: FieldDescriptor, data: Any) -> bool:
-    """Tells whether a field of the request among its unknown ones is that field's exact text, and no second value.
+    """Returns whether a known field among the unknown ones is the exact text of that field, not a second value.
 
-    Text keeps more digits of numbers, and the order of an object's keys. A field that is filled in already, by another
-    Parley, has the same value.
+    Text keeps more digits of numbers, and the order of an object's keys. A field that another Parley has set already
+    has the same value.
     """
     can_be = isinstance(data, dict) or _has_number(data)
     return can_be and (not request.HasField(field.name) or getattr(request, field.name) == _value(data, _MAX_DEPTH))
@@ -146,9 +151,9 @@ def _has_number(data: Any) -> bool:
 
 
 def _fill(message: Any, field: FieldDescriptor, data: Any) -> bool:
-    """Sets a field of any JSON type, whatever it was. Tells whether its type can hold the data.
+    """Sets a field of any JSON type. Returns whether its type can hold the data.
 
-    What is too deep for the field is null there; the text has it.
+    Values that are nested too deeply become null in the field; the text keeps them.
     """
     message.ClearField(field.name)
     if field.is_repeated:
@@ -165,7 +170,7 @@ def _fill(message: Any, field: FieldDescriptor, data: Any) -> bool:
 
 
 def _value(data: Any, levels: int) -> Value:
-    """Returns JSON data as a Value, numbers as doubles; what is below so many levels is null."""
+    """Returns JSON data as a Value, with numbers as doubles and null below so many levels."""
     value_ = Value()
     if data is None or levels < 0:
         value_.null_value = 0  # type: ignore[assignment]
@@ -185,7 +190,7 @@ def _value(data: Any, levels: int) -> Value:
 
 
 def _is_deep(data: Any, levels: int) -> bool:
-    """Tells whether JSON has more levels than that."""
+    """Returns whether JSON data has more levels."""
     if levels < 0:
         return True
     values = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
@@ -210,7 +215,7 @@ def _fill_structs(message: Any) -> None:
 
 def _required(kind: Descriptor) -> _Finder:
     find = _finder(kind)
-    assert find is not None  # noqa: S101 - every one of these has unknown fields
+    assert find is not None  # noqa: S101 - these types have unknown fields
     return find
 
 

@@ -1,8 +1,8 @@
-"""What a request must look like. Messages are written as the API documents write them.
+"""Validation of requests. The messages are those of the API documents.
 
-Words that Parley itself reads are a closed list: the roles, by which sessions are kept and trimmed and messages are
-translated. Words that only a backend reads (`tool_choice`, formats, modes, tiers, types of objects) may be any: a
-backend that does not know one refuses it by name. What goes with a word that is known must be there.
+Words that Parley reads are closed lists: the roles, which sessions and translations depend on. Words that only a
+backend reads (`tool_choice`, formats, modes, tiers, types of objects) are open: a backend rejects those that it does
+not support. The fields that belong to a known word are required.
 """
 
 import re
@@ -26,7 +26,7 @@ from parley.rpc.field_rules import (
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 
-Fault = tuple[str, str] | tuple[str, str, str]  # a Violation's field, message and, unless it is another value, kind
+Fault = tuple[str, str] | tuple[str, str, str]  # the field, the message and optionally the kind of a Violation
 
 _FIRST = ("model", "messages")
 # A backend may accept less, and then refuses the name itself.
@@ -37,7 +37,7 @@ _AUDIO_FORMATS = "wav, aac, mp3, flac, opus, pcm16"
 _OR_BACKEND_SPECIFIC = "or a word of the backend's own"
 
 
-_MOST_VIOLATIONS = 100  # of one request; a body has room for a million
+_MOST_VIOLATIONS = 100  # in one error; a body has room for a million
 MODEL_REQUIRED = Violation("model", "`model` is required and must be a string", "missing")
 
 
@@ -48,13 +48,16 @@ def validate(
     model_required: bool = False,
     found: Sequence[Violation] = (),
 ) -> None:
-    """Raises InvalidRequest with the violations where there are any: all of them, or the first hundred.
+    """Checks a request.
 
     Args:
-        request: The request, without the values that are `found` to be wrong.
-        is_stream: Whether the method answers in a stream.
+        request: The request, without the values that are in `found`.
+        is_stream: Whether the method returns a stream.
         model_required: Whether the request must name a model.
-        found: What the edge has found, which saw the JSON. It wins over what is found here about the same field.
+        found: Violations that the edge has found in the JSON. They replace those found here about the same field.
+
+    Raises:
+        InvalidRequest: With all violations, or the first hundred.
     """
     named = {field.name for field, _ in request.ListFields()}
     checks = (check for check, fields in _CHECKS if not (fields and fields.isdisjoint(named)))
@@ -75,7 +78,7 @@ def _is_within(violation: Violation, other: Violation) -> bool:
 
 
 def _rank(violation: Violation) -> int:
-    """The documents' order: the model comes first, then the messages."""
+    """Returns the sort key of the documents' order: first the model, then the messages."""
     name = violation.field.partition(".")[0].partition("[")[0]
     return _FIRST.index(name) if name in _FIRST else len(_FIRST)
 
@@ -298,7 +301,7 @@ def _extra_body(request: CreateChatCompletionRequest) -> Iterator[Fault]:
         yield "extra_body_json", "`extra_body_json` must be the text of a JSON object"
 
 
-# Each check with the fields that it reads: it finds nothing where none of them is set. No fields: it always applies.
+# Each check with the fields that it depends on: it is skipped where none of them is set. Without fields it always runs.
 _CHECKS: tuple[tuple[Callable[[CreateChatCompletionRequest], Iterator[Fault]], frozenset[str]], ...] = (
     (_model, frozenset({"model"})),
     (_messages, frozenset()),
