@@ -1,4 +1,4 @@
-"""Messages of conversations, for the tests of what a session keeps."""
+"""Messages for tests of sessions."""
 
 from google.protobuf.json_format import ParseDict
 

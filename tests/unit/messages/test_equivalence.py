@@ -1,4 +1,4 @@
-"""Whether two messages mean the same, however a client has rewritten them."""
+"""Equivalence of messages that clients rewrite."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def _image(url: str, detail: str | None = None) -> dict[str, object]:
 
 
 class TestSame:
-    """Whether two messages say the same."""
+    """Equivalence of two messages."""
 
     @pytest.mark.parametrize(
         ("one", "other"),
@@ -78,8 +78,8 @@ class TestSame:
             (message("tool", '{"a": 1}', tool_call_id="c"), message("tool", '{"a":1}', tool_call_id="c")),
         ],
     )
-    def test_other_writing_samemessage(self, one: Message, other: Message) -> None:
-        """However a client has written down what it once received."""
+    def test_rewritten_messages_are_equivalent(self, one: Message, other: Message) -> None:
+        """A message is equivalent to every form that a client rewrites it to."""
         assert is_equivalent(one, other)
         assert is_equivalent(other, one)
 
@@ -122,13 +122,13 @@ class TestSame:
             (message("assistant", refusal="No"), message("assistant", refusal="Never")),
         ],
     )
-    def test_other_messages(self, one: Message, other: Message) -> None:
-        """A difference in who speaks, what is said or what is called is a difference."""
+    def test_different_messages_are_not_equivalent(self, one: Message, other: Message) -> None:
+        """Messages that differ in role, content or calls are not equivalent."""
         assert not is_equivalent(one, other)
 
 
 class TestSameJson:
-    """Tool arguments, which clients parse and serialize anew."""
+    """Tool arguments, which clients parse and serialize again."""
 
     @pytest.mark.parametrize(
         ("one", "other"),
@@ -149,7 +149,7 @@ class TestSameJson:
         ],
     )
     def test_same_value(self, one: str, other: str) -> None:
-        """Spaces, the order of keys, escapes and the form of numbers change nothing; nor does JavaScript's rounding."""
+        """White space, order of keys, escapes, number formats and the rounding of JavaScript do not matter."""
         assert same_json(one, other)
         assert same_json(other, one)
 
@@ -171,28 +171,28 @@ class TestSameJson:
         ],
     )
     def test_another_value(self, one: str, other: str) -> None:
-        """Another value, type or order of items is another value; what is not JSON must be equal."""
+        """Values, types and the order of items matter; texts that are not JSON must be equal."""
         assert not same_json(one, other)
 
 
 class TestFingerprint:
-    """Keys by which a repetition is found."""
+    """Keys that find repeated messages."""
 
     def test_of_rewritten_messages(self) -> None:
-        """Rewriting a text or its calls' arguments keeps the key."""
+        """Rewriting a text or the arguments of calls does not change the key."""
         assert fingerprint(message("user", " Hi")) == fingerprint(message("user", _texts("Hi"), name="ada"))
         assert fingerprint(_call_with("{}")) == fingerprint(_call_with("[]"))
 
     @pytest.mark.parametrize(
         "message", [message("assistant"), message("assistant", ""), message("user", [_image("u")])]
     )
-    def test_of_nothing(self, message: Message) -> None:
-        """What has neither text nor tool calls proves nothing."""
+    def test_of_empty_messages(self, message: Message) -> None:
+        """A message with neither text nor tool calls has no key."""
         assert fingerprint(message) is None
 
 
 class TestIsEmpty:
-    """Answers that have nothing to keep."""
+    """Answers without content that a client keeps."""
 
     @pytest.mark.parametrize(
         ("message", "expected"),
@@ -210,5 +210,5 @@ class TestIsEmpty:
         ],
     )
     def test_kinds(self, message: Message, expected: bool) -> None:
-        """Reasoning alone is nothing; a text, a call, a refusal or audio is something."""
+        """Reasoning alone is no content; a text, a call, a refusal or audio is."""
         assert expected is is_empty(message)

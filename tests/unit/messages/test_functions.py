@@ -1,4 +1,4 @@
-"""Functions, the older form of tools, there and back."""
+"""Translation of deprecated functions to tools, and back."""
 
 from typing import Any
 
@@ -10,38 +10,40 @@ from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, 
 USER = {"role": "user", "content": "Weather?"}
 
 
-def _asked(**fields: Any) -> Any:
+def _translated(**fields: Any) -> Any:
     request = ParseDict({"messages": [USER], **fields}, CreateChatCompletionRequest())
     functions.to_tools(request)
     return MessageToDict(request)
 
 
 def test_functions_become_tools() -> None:
-    """The offer and the choice mean the same; one call at a time, because the older form has room for one."""
+    """Offer and choice are translated; parallel calls are disabled, as a message has one `function_call`."""
     function = {"name": "f", "description": "d", "parameters": {"type": "object"}, "strict": True}
-    asked = _asked(functions=[function], function_call={"name": "f"})
-    assert [{"type": "function", "function": function}] == asked["tools"]
-    assert {"type": "function", "function": {"name": "f"}} == asked["tool_choice"]
-    assert asked["parallel_tool_calls"] is False
-    assert not {"functions", "function_call"} & asked.keys()
+    request = _translated(functions=[function], function_call={"name": "f"})
+    assert [{"type": "function", "function": function}] == request["tools"]
+    assert {"type": "function", "function": {"name": "f"}} == request["tool_choice"]
+    assert request["parallel_tool_calls"] is False
+    assert not {"functions", "function_call"} & request.keys()
 
 
-def test_a_choice_in_a_word_stays_a_word() -> None:
+def test_a_choice_that_is_a_word_is_kept() -> None:
     """`none` and `auto` are the same in both forms."""
-    assert "none" == _asked(functions=[{"name": "f"}], function_call="none")["tool_choice"]
+    assert "none" == _translated(functions=[{"name": "f"}], function_call="none")["tool_choice"]
 
 
-def test_the_exact_text_of_a_choice_goes_with_it() -> None:
-    """What a tool takes the place of is sent in no form."""
-    asked = _asked(function_call={"name": "f", "n": 2**64}, extra_body_json='{"function_call":{"name":"f"},"n":1.0}')
-    assert '{"n":1.0}' == asked["extra_body_json"]
+def test_the_exact_text_of_a_replaced_choice_is_removed() -> None:
+    """The exact text of a translated `function_call` is not sent."""
+    request = _translated(
+        function_call={"name": "f", "n": 2**64}, extra_body_json='{"function_call":{"name":"f"},"n":1.0}'
+    )
+    assert '{"n":1.0}' == request["extra_body_json"]
 
 
-def test_the_conversation_is_translated_with_ids_that_match() -> None:
+def test_the_conversation_is_translated_with_matching_ids() -> None:
     """Each function message answers the call before it."""
     call = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
     answer = {"role": "function", "name": "f", "content": "42"}
-    _, first, one, second, two = _asked(messages=[USER, call, answer, call, answer])["messages"]
+    _, first, one, second, two = _translated(messages=[USER, call, answer, call, answer])["messages"]
     assert [first["tool_calls"][0]["id"], second["tool_calls"][0]["id"]] == [one["tool_call_id"], two["tool_call_id"]]
     assert one["tool_call_id"] != two["tool_call_id"]
     assert {"role": "tool", "content": "42", "tool_call_id": one["tool_call_id"]} == one
@@ -49,14 +51,14 @@ def test_the_conversation_is_translated_with_ids_that_match() -> None:
     assert "function_call" not in first
 
 
-def test_a_request_with_tools_stays_as_it_is() -> None:
-    """Nothing of the newer form is touched."""
+def test_a_request_with_tools_is_not_changed() -> None:
+    """A request that uses tools is not changed."""
     fields = {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "required"}
-    assert {"messages": [USER], **fields} == _asked(**fields)
+    assert {"messages": [USER], **fields} == _translated(**fields)
 
 
 def test_tool_calls_of_an_answer_become_a_function_call() -> None:
-    """The caller who offered functions gets what the older documents show."""
+    """The answer to a request with functions has a `function_call`."""
     calls = [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]
     message = {"role": "assistant", "content": None, "tool_calls": calls}
     completion = ParseDict({"choices": [{"message": message, "finish_reason": "tool_calls"}]}, ChatCompletion())
@@ -65,8 +67,8 @@ def test_tool_calls_of_an_answer_become_a_function_call() -> None:
     assert [{"message": expected, "finish_reason": "function_call"}] == MessageToDict(completion)["choices"]
 
 
-def test_pieces_of_tool_calls_become_pieces_of_a_function_call() -> None:
-    """In a stream too: name first, arguments in pieces, the finish reason renamed."""
+def test_tool_call_deltas_become_function_call_deltas() -> None:
+    """A stream has the name first, then arguments in pieces, and the translated finish reason."""
     deltas: list[dict[str, Any]] = [
         {"delta": {"tool_calls": [{"index": 0, "id": "1", "type": "function", "function": {"name": "f"}}]}},
         {"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}},
@@ -85,15 +87,15 @@ def test_pieces_of_tool_calls_become_pieces_of_a_function_call() -> None:
 
 
 def test_a_function_that_is_a_tool_already_is_offered_once() -> None:
-    """However its JSON Schema is written."""
+    """A function that equals a tool is offered once, however its JSON Schema is written."""
     tool = {"type": "function", "function": {"name": "f", "parameters": {"a": 1, "b": [2]}}}
     same = {"name": "f", "parameters_json": '{"b": [2], "a": 1}'}
-    asked = _asked(tools=[tool], functions=[same, {"name": "g"}, {"name": "g"}])
-    assert [tool, {"type": "function", "function": {"name": "g"}}] == asked["tools"]
+    request = _translated(tools=[tool], functions=[same, {"name": "g"}, {"name": "g"}])
+    assert [tool, {"type": "function", "function": {"name": "g"}}] == request["tools"]
 
 
-def test_a_name_with_two_meanings() -> None:
-    """Each function that defines a name differently is found, with its place."""
+def test_conflicting_definitions_of_a_name() -> None:
+    """Each function that defines a known name differently is reported by its index."""
     request = ParseDict(
         {
             "tools": [{"type": "function", "function": {"name": "f"}}, {"type": "custom", "custom": {"name": "g"}}],

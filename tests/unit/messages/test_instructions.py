@@ -1,4 +1,4 @@
-"""A model's instructions and the conversation's own system messages."""
+"""Joining of a model's instructions with system messages."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ def system(content: Any, role: str = "system", **more: Any) -> dict[str, Any]:
 
 def sent(*messages: dict[str, Any], instructions: str = "Be brief.", join: bool = True) -> list[dict[str, Any]]:
     """Returns the conversation as a backend gets it."""
-    asked = [ParseDict(message, Message()) for message in messages]
-    made = with_instructions(instructions, asked, join=join)
+    parsed = [ParseDict(message, Message()) for message in messages]
+    made = with_instructions(instructions, parsed, join=join)
     return [MessageToDict(message, preserving_proto_field_name=True) for message in made]
 
 
@@ -39,13 +39,13 @@ def sent(*messages: dict[str, Any], instructions: str = "Be brief.", join: bool 
     ],
     ids=["none", "one", "a developer's", "several", "an empty one", "parts"],
 )
-def test_one_system_message_goes_first(messages: list[dict[str, Any]], expected: Any) -> None:
-    """Chat templates refuse a second system message, and one that is not the first."""
+def test_one_system_message_is_first(messages: list[dict[str, Any]], expected: Any) -> None:
+    """Instructions and all system messages become one message, as templates reject a second or a later one."""
     assert [system(expected), USER] == sent(*messages)
 
 
-def test_what_else_a_system_message_has_is_kept() -> None:
-    """A name and unknown fields stay; a single message's unknown fields exactly as they came."""
+def test_other_fields_of_a_system_message_are_kept() -> None:
+    """A name and unknown fields are kept; those of a single message are not changed."""
     exact = '{"cache_control": {"ttl": 18446744073709551616}}'
     [joined, _] = sent(system("a", name="boss", extra_json=exact), USER)
     assert ("boss", exact) == (joined["name"], joined["extra_json"])
@@ -53,13 +53,13 @@ def test_what_else_a_system_message_has_is_kept() -> None:
     assert '{"x":1,"y":2}' == joined["extra_json"]
 
 
-def test_separate() -> None:
-    """Where the model says so, the instructions are a message of their own, and the caller's stay where they are."""
+def test_instructions_can_be_a_separate_message() -> None:
+    """Without joining, the instructions are a separate message, and the caller's messages are not changed."""
     messages = [system("a"), USER, system("b")]
     assert [system("Be brief."), *messages] == sent(*messages, join=False)
 
 
-def test_without_instructions_nothing_is_changed() -> None:
-    """System messages that the caller wrote are joined only because Parley adds one."""
+def test_without_instructions_no_message_is_changed() -> None:
+    """Without instructions the conversation is not changed, however many system messages it has."""
     messages = [system("a"), USER, system("b", "developer")]
     assert messages == sent(*messages, instructions="")

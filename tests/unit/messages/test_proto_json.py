@@ -1,4 +1,4 @@
-"""Messages as plain JSON data."""
+"""Conversion of messages to JSON data."""
 
 from typing import Any
 
@@ -22,26 +22,26 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.text(), JSON, max_size=4))
-def test_a_struct_is_what_it_was_made_from(value: dict[str, Any]) -> None:
-    """JSON goes into a Struct and comes out equal, whole numbers as integers."""
+def test_a_struct_converts_to_its_source(value: dict[str, Any]) -> None:
+    """JSON that was converted to a Struct converts back to an equal value."""
     struct = Struct()
     json_format.ParseDict(value, struct)
     assert value == from_message(struct)
 
 
-def test_whole_numbers_come_out_as_integers() -> None:
-    """`5`, which a Struct holds as 5.0, is 5 again."""
+def test_whole_numbers_become_integers() -> None:
+    """A whole double within the range of 64 bits becomes an integer."""
     struct = Struct()
     struct.update({"a": 5, "b": [2.5, 1e300], "c": [2**63 - 1, -(2**63), 2.0**64, -(2.0**64)]})
-    plain_text = from_message(struct)
-    assert "5" == repr(plain_text["a"])
-    assert [2.5, 1e300] == plain_text["b"]
+    converted = from_message(struct)
+    assert "5" == repr(converted["a"])
+    assert [2.5, 1e300] == converted["b"]
     rounded = "[9223372036854775808, -9223372036854775808, 1.8446744073709552e+19, -1.8446744073709552e+19]"
-    assert rounded == repr(plain_text["c"])
+    assert rounded == repr(converted["c"])
 
 
-def test_an_answer_is_printed_as_openai_prints_it() -> None:
-    """Names and set zeros are those of protobuf's own JSON; with nulls, there is what OpenAI's API always has."""
+def test_an_answer_has_the_fields_of_openai() -> None:
+    """Names and set zeros equal those of protobuf; with nulls, the required fields of OpenAI are included."""
     completion = ChatCompletion(session_id="s", id="i", created=1)
     completion.choices.add(index=0, finish_reason="stop").message.content.string_value = ""
     completion.usage.prompt_tokens = 0
@@ -54,8 +54,8 @@ def test_an_answer_is_printed_as_openai_prints_it() -> None:
     assert ["index", "message", "logprobs", "finish_reason"] == list(made["choices"][0])
 
 
-def test_unknown_fields_stand_among_the_others() -> None:
-    """With every digit, and in place of a field of any JSON type; never in place of another one."""
+def test_unknown_fields_are_among_the_others() -> None:
+    """Unknown fields keep every digit, and replace only fields of any JSON type."""
     text = '{"content": [{"n": 18446744073709551617}], "cache_control": {"x": 0.10000000000000000001}, "role": "r"}'
     message = Message(role="user", extra_json=text)
     message.content.string_value = "rounded"

@@ -1,4 +1,4 @@
-"""Streams joined into whole answers, and whole answers taken apart into streams again."""
+"""Accumulation of chunks into completions, and splitting of completions into chunks."""
 
 import pytest
 from google.protobuf.json_format import ParseDict
@@ -37,7 +37,7 @@ def _stamped() -> ChatCompletion:
     return answer
 
 
-def _joined(*chunks: ChatCompletionChunk) -> ChatCompletion:
+def _accumulated(*chunks: ChatCompletionChunk) -> ChatCompletion:
     accumulator = CompletionAccumulator(_stamped())
     for chunk in chunks:
         accumulator.add(chunk)
@@ -49,8 +49,8 @@ def _chunk(*deltas: Delta, finish: str | None = None) -> ChatCompletionChunk:
     return ChatCompletionChunk(choices=choices)
 
 
-def test_text_and_tool_calls_come_together_again() -> None:
-    """Pieces of a text join in their order, tool calls in the order of their index."""
+def test_text_and_tool_calls_are_accumulated() -> None:
+    """Pieces of text are joined in order of arrival, tool calls in order of their index."""
     pieces = (
         ToolCallDelta(index=1, id="b", type="function", function=FunctionCallDelta(name="g", arguments="")),
         ToolCallDelta(index=0, id="a", type="function", function=FunctionCallDelta(name="f", arguments='{"x"')),
@@ -59,7 +59,7 @@ def test_text_and_tool_calls_come_together_again() -> None:
         ToolCallDelta(index=2, custom=CustomCallDelta(input="it")),
     )
     texts = [_chunk(Delta(role="assistant", content="Let ")), _chunk(Delta(content="me see"))]
-    answer = _joined(*texts, *(_chunk(Delta(tool_calls=[piece])) for piece in pieces))
+    answer = _accumulated(*texts, *(_chunk(Delta(tool_calls=[piece])) for piece in pieces))
     message = answer.choices[0].message
     assert ("assistant", "Let me see") == (message.role, message.content.string_value)
     assert [("a", "f", '{"x":1}'), ("b", "g", ""), ("c", "", "")] == [
@@ -72,15 +72,15 @@ def _custom(call: ToolCall) -> tuple[str, str]:
     return call.custom.name, call.custom.input
 
 
-def test_all_choices_join_with_what_belongs_to_them() -> None:
-    """Each has its own text, probabilities and finish reason; a session keeps the first one's message."""
+def test_choices_are_accumulated_separately() -> None:
+    """Each choice has its own text, probabilities and finish reason; a session stores the first message."""
     first, second, last = _chunk(Delta(content="a"), Delta(content="b")), _chunk(Delta(content="c")), _chunk()
     for token, choice in zip("xy", first.choices, strict=True):
         choice.logprobs.CopyFrom(Logprobs(content=[TokenLogprob(token=token)]))
     second.choices[0].logprobs.CopyFrom(Logprobs(content=[TokenLogprob(token="z")]))
     last.choices.add(index=1, finish_reason="length")
     last.choices.add(index=0, finish_reason="stop")
-    answer = _joined(first, second, last)
+    answer = _accumulated(first, second, last)
     assert [(0, "ac", "stop", ["x", "z"]), (1, "b", "length", ["y"])] == [
         (c.index, c.message.content.string_value, c.finish_reason, [token.token for token in c.logprobs.content])
         for c in answer.choices
@@ -90,8 +90,8 @@ def test_all_choices_join_with_what_belongs_to_them() -> None:
     assert "ac" == kept.content.string_value
 
 
-def test_everything_else_of_a_message_joins_too() -> None:
-    """Reasoning, refusals, functions of the older form, sounds and annotations."""
+def test_other_fields_of_a_message_are_accumulated() -> None:
+    """Reasoning, refusals, function calls, audio and annotations are accumulated too."""
     deltas = (
         Delta(reasoning_content="Hm", refusal="No"),
         Delta(reasoning_content="m.", refusal=", thanks"),
@@ -101,36 +101,36 @@ def test_everything_else_of_a_message_joins_too() -> None:
         Delta(audio=Audio(expires_at=9, data="BB", transcript="la")),
         Delta(annotations=[ParseDict({"type": "url_citation"}, Delta().annotations.add())]),
     )
-    message = _joined(*map(_chunk, deltas)).choices[0].message
+    message = _accumulated(*map(_chunk, deltas)).choices[0].message
     assert ("Hmm.", "No, thanks") == (message.reasoning_content, message.refusal)
     assert ("f", "{}") == (message.function_call.name, message.function_call.arguments)
     assert Audio(id="sound", expires_at=9, data="AABB", transcript="la la") == message.audio
     assert 1 == len(message.annotations)
 
 
-def test_the_answer_keeps_its_stamp_and_what_the_backend_told_of_itself() -> None:
-    """Id, time, model and session as they were set before; usage, fingerprint and tier as they came."""
+def test_the_answer_keeps_its_stamp() -> None:
+    """The answer keeps its id, time, model and session, and gets the backend's usage, fingerprint and tier."""
     answer = _stamped()
     accumulator = CompletionAccumulator(answer)
     accumulator.add(ChatCompletionChunk(system_fingerprint="fp", service_tier="flex", usage=USAGE))
-    non_streaming = accumulator.completion()
-    assert ("m", "session", "chat.completion") == (non_streaming.model, non_streaming.session_id, non_streaming.object)
+    completion = accumulator.completion()
+    assert ("m", "session", "chat.completion") == (completion.model, completion.session_id, completion.object)
     assert ("fp", "flex", USAGE) == (
-        non_streaming.system_fingerprint,
-        non_streaming.service_tier,
-        reported_usage(non_streaming),
+        completion.system_fingerprint,
+        completion.service_tier,
+        reported_usage(completion),
     )
 
 
-def test_nothing_said_is_nothing_to_keep() -> None:
-    """A stream that broke before its first token, or said nothing at all, has no message and no cost."""
-    empty = _joined(_chunk(Delta(role="assistant", content="")))
+def test_an_empty_answer_has_no_message() -> None:
+    """A stream that fails before its first token, or without output, has no message and no usage."""
+    empty = _accumulated(_chunk(Delta(role="assistant", content="")))
     assert (None, None) == (first_message(empty), reported_usage(empty))
-    assert first_message(_joined()) is None
+    assert first_message(_accumulated()) is None
 
 
-def test_the_parts_of_an_answer_can_be_asked_for_again_and_again() -> None:
-    """What has been said so far does not grow by being read."""
+def test_the_answer_so_far_can_be_read_repeatedly() -> None:
+    """Reading the answer so far does not change it."""
     accumulator = CompletionAccumulator(_stamped())
     accumulator.add(_chunk(Delta(content="a")))
     assert 1 == len(accumulator.completion().choices)
@@ -138,8 +138,8 @@ def test_the_parts_of_an_answer_can_be_asked_for_again_and_again() -> None:
     assert ["ab"] == [choice.message.content.string_value for choice in accumulator.completion().choices]
 
 
-def test_an_answer_that_is_too_large_ends() -> None:
-    """What is kept must be held in memory: the stream breaks, with a clear word, before it is more than that."""
+def test_an_answer_that_is_too_large_fails() -> None:
+    """An answer above the size limit raises StreamBroken, and the answer so far is kept."""
     accumulator = CompletionAccumulator(_stamped(), max_size=2 * 1024 * 1024)
     accumulator.add(_chunk(Delta(content="x" * 1024 * 1024)))
     with pytest.raises(StreamBroken, match=r'^The answer of the model "m" is larger than 2 MiB; ask for less$'):
@@ -147,7 +147,7 @@ def test_an_answer_that_is_too_large_ends() -> None:
     assert 1024 * 1024 == len(accumulator.completion().choices[0].message.content.string_value)
 
 
-# -------------------------------------------------------------------------------------------------- taken apart again
+# -------------------------------------------------------------------------------------------------- splitting
 
 _TEXTS = st.text(max_size=20) | st.sampled_from([4096, 4097, 9000]).map("ü".__mul__)
 _CALLS = st.builds(
@@ -178,13 +178,13 @@ def _choices(draw: st.DrawFn, index: int) -> Choice:
 
 
 @given(st.integers(1, 3).flatmap(lambda count: st.tuples(*(_choices(index) for index in range(count)))))
-def test_what_is_taken_apart_joins_into_the_same(choices: tuple[Choice, ...]) -> None:
-    """Whatever an answer holds, its stream holds it too, in order, in pieces of a moderate size."""
+def test_splitting_and_accumulating_restores_a_completion(choices: tuple[Choice, ...]) -> None:
+    """The chunks of any completion are in order, at most 32 KiB each, and accumulate to the same completion."""
     answer = _stamped()
     answer.choices.extend(choices)
     answer.usage.CopyFrom(USAGE)
     answer.system_fingerprint = "fp"
-    chunks = [chunk for together in completion_to_chunks(answer) for chunk in together]
+    chunks = [chunk for batch in completion_to_chunks(answer) for chunk in batch]
     assert list(range(len(chunks))) == [chunk.sequence for chunk in chunks]
     assert max(chunk.ByteSize() for chunk in chunks) < 32 * 1024
     assert {(answer.id, answer.created, "m", "session", "fp")} == {
@@ -200,10 +200,10 @@ def test_what_is_taken_apart_joins_into_the_same(choices: tuple[Choice, ...]) ->
 
 
 def test_the_replayed_stream_has_the_documented_sequence() -> None:
-    """For each choice the role first and the finish reason last; at the end of all the usage, without choices."""
-    answer = _joined(_chunk(Delta(content="a"), Delta(content="b"), finish="stop"))
+    """A replay has, for each choice, the role first and the finish reason last; the last chunk has the usage."""
+    answer = _accumulated(_chunk(Delta(content="a"), Delta(content="b"), finish="stop"))
     answer.usage.CopyFrom(USAGE)
-    chunks = [chunk for together in completion_to_chunks(answer) for chunk in together]
+    chunks = [chunk for batch in completion_to_chunks(answer) for chunk in batch]
     assert [(0, "assistant"), (0, ""), (0, ""), (1, "assistant"), (1, ""), (1, "")] == [
         (chunk.choices[0].index, chunk.choices[0].delta.role) for chunk in chunks[:-1]
     ]
@@ -211,20 +211,20 @@ def test_the_replayed_stream_has_the_documented_sequence() -> None:
     assert ([], USAGE) == (list(chunks[-1].choices), chunks[-1].usage)
 
 
-def test_functions_and_sounds_come_again() -> None:
-    """The rarer parts of a message are not lost on the way."""
+def test_functions_and_audio_are_replayed() -> None:
+    """Function calls, audio and annotations are replayed."""
     deltas = (
         Delta(function_call=FunctionCallDelta(name="f", arguments="{}")),
         Delta(audio=Audio(id="sound", data="AA")),
         Delta(annotations=[ParseDict({"type": "url_citation"}, Delta().annotations.add())]),
     )
-    answer = _joined(*map(_chunk, deltas))
-    again = _joined(*(chunk for together in completion_to_chunks(answer) for chunk in together))
+    answer = _accumulated(*map(_chunk, deltas))
+    again = _accumulated(*(chunk for batch in completion_to_chunks(answer) for chunk in batch))
     assert answer.choices[0].message == again.choices[0].message
 
 
-def test_a_shaped_stream_and_its_replay_say_the_same() -> None:
-    """What the first caller was streamed is what the second is."""
+def test_a_shaped_stream_and_its_replay_have_the_same_text() -> None:
+    """A replay has the same text and id as the original stream."""
     answer = _stamped()
     accumulator, shaper = CompletionAccumulator(answer), StreamShaper(answer)
     first = []
@@ -232,14 +232,14 @@ def test_a_shaped_stream_and_its_replay_say_the_same() -> None:
         accumulator.add(chunk)
         first += shaper.shape(chunk)
     first.append(shaper.end())
-    again = [chunk for together in completion_to_chunks(accumulator.completion()) for chunk in together]
+    again = [chunk for batch in completion_to_chunks(accumulator.completion()) for chunk in batch]
     assert "Hello" == "".join(c.delta.content for chunk in first for c in chunk.choices)
     assert "Hello" == "".join(c.delta.content for chunk in again for c in chunk.choices)
     assert {chunk.id for chunk in first} == {chunk.id for chunk in again}
 
 
-def test_a_replay_has_one_kind_of_delta_a_chunk() -> None:
-    """As the first stream had: one tool call a chunk, no content before tool calls."""
+def test_a_replay_has_one_kind_of_delta_per_chunk() -> None:
+    """A replay has one tool call or other kind per chunk, and no content before tool calls."""
     message = Message(role="assistant", reasoning_content="hm", refusal="no", extra_json='{"details":[1]}')
     message.tool_calls.extend(
         ToolCall(id=name, type="function", function=FunctionCall(name=name, arguments="{}")) for name in "fg"
@@ -249,7 +249,7 @@ def test_a_replay_has_one_kind_of_delta_a_chunk() -> None:
     answer = _stamped()
     answer.choices.append(Choice(index=0, message=message, finish_reason="tool_calls", extra_json='{"flags":1}'))
     answer.extra_json = '{"provider":"x"}'
-    chunks = [chunk for together in completion_to_chunks(answer) for chunk in together]
+    chunks = [chunk for batch in completion_to_chunks(answer) for chunk in batch]
     for chunk in chunks[:-1]:
         delta = chunk.choices[0].delta
         assert sum(field.name not in {"role", "extra_json"} for field, _ in delta.ListFields()) <= 1
@@ -257,23 +257,23 @@ def test_a_replay_has_one_kind_of_delta_a_chunk() -> None:
     assert not chunks[0].choices[0].delta.HasField("content")
     firsts = [call for chunk in chunks for choice in chunk.choices for call in choice.delta.tool_calls if call.id]
     assert [("f", ""), ("g", "")] == [(call.function.name, call.function.arguments) for call in firsts]
-    again = _joined(*chunks)
+    again = _accumulated(*chunks)
     assert ('{"details":[1]}', '{"flags":1}') == (again.choices[0].message.extra_json, again.choices[0].extra_json)
     assert '{"provider":"x"}' == again.extra_json
 
 
 def test_unknown_fields_are_merged() -> None:
-    """Arrays are appended, objects merged, other values replaced; large integers stay as they are."""
+    """Arrays are appended, objects are merged, other values are replaced, and large integers are kept."""
     pieces = ['{"a":[1],"o":{"x":1},"s":"one"}', '{"a":[2],"o":{"y":123456789012345678901234567890},"s":"two"}']
-    message = _joined(*(_chunk(Delta(content="a", extra_json=piece)) for piece in pieces)).choices[0].message
+    message = _accumulated(*(_chunk(Delta(content="a", extra_json=piece)) for piece in pieces)).choices[0].message
     assert '{"a":[1,2],"o":{"x":1,"y":123456789012345678901234567890},"s":"two"}' == message.extra_json
 
 
-def test_an_answer_that_calls_tools_has_null_for_content() -> None:
-    """And one that ends without any text an empty one."""
-    called = _joined(_chunk(Delta(tool_calls=[ToolCallDelta(index=0, id="a")]), finish="tool_calls"))
+def test_content_of_an_answer_without_text() -> None:
+    """Content is null in an answer with tool calls, and empty in one without any text or call."""
+    called = _accumulated(_chunk(Delta(tool_calls=[ToolCallDelta(index=0, id="a")]), finish="tool_calls"))
     assert "null_value" == called.choices[0].message.content.WhichOneof("kind")
-    cut = _joined(_chunk(Delta(reasoning_content="hm"), finish="length"))
+    cut = _accumulated(_chunk(Delta(reasoning_content="hm"), finish="length"))
     assert ("string_value", "") == (
         cut.choices[0].message.content.WhichOneof("kind"),
         cut.choices[0].message.content.string_value,

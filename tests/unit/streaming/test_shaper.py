@@ -1,4 +1,4 @@
-"""The sequence of a stream's chunks."""
+"""The documented sequence of a stream's chunks."""
 
 import json
 
@@ -35,11 +35,11 @@ def _shape(*chunks: ChatCompletionChunk) -> list[ChatCompletionChunk]:
     return [shaped for chunk in chunks for shaped in shaper.shape(chunk)] + [shaper.end()]
 
 
-def test_one_crammed_chunk_becomes_the_documented_sequence() -> None:
-    """Role, text and finish in one chunk of the backend leave as role, text, finish, usage."""
-    crammed = _chunk(Delta(role="assistant", content="Hi"), finish="stop")
-    crammed.usage.CopyFrom(Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3))
-    role, text, finish, usage = _shape(crammed)
+def test_one_chunk_becomes_the_documented_sequence() -> None:
+    """Role, text and finish reason in one chunk become four: role, text, finish reason, usage."""
+    combined = _chunk(Delta(role="assistant", content="Hi"), finish="stop")
+    combined.usage.CopyFrom(Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3))
+    role, text, finish, usage = _shape(combined)
     assert Delta(role="assistant", content="") == role.choices[0].delta
     assert Delta(content="Hi") == text.choices[0].delta
     assert not text.choices[0].HasField("finish_reason")
@@ -49,15 +49,15 @@ def test_one_crammed_chunk_becomes_the_documented_sequence() -> None:
 
 
 def test_all_chunks_carry_the_same_stamp_and_count_up() -> None:
-    """`id`, `created`, `model` and the session are the same; `sequence` counts from 0."""
+    """`id`, `created`, `model` and the session are the same in every chunk, and `sequence` counts from 0."""
     shaped = _shape(_chunk(Delta(role="assistant", content="")), _chunk(Delta(content="a")), _chunk(Delta(content="b")))
     assert [0, 1, 2, 3] == [chunk.sequence for chunk in shaped]
     assert 1 == len({(chunk.id, chunk.created, chunk.model, chunk.session_id, chunk.object) for chunk in shaped})
     assert ("m", "session", "chat.completion.chunk") == (shaped[0].model, shaped[0].session_id, shaped[0].object)
 
 
-def test_the_role_is_sent_once_a_choice() -> None:
-    """Backends that repeat the role in every delta are put right, for each choice by itself."""
+def test_the_role_is_sent_once_per_choice() -> None:
+    """A role that a backend repeats in every delta is sent once for each choice."""
     first, second = (Delta(role="assistant", content=text) for text in "ab")
     shaped = _shape(_chunk(first, second), _chunk(first, second))[:-1]
     roles = [(chunk.choices[0].index, chunk.choices[0].delta.role) for chunk in shaped]
@@ -65,7 +65,7 @@ def test_the_role_is_sent_once_a_choice() -> None:
 
 
 def test_moderation_is_in_the_last_chunk() -> None:
-    """Whatever a backend tells after it."""
+    """The result of moderation is in the last chunk only, whatever the backend sends after it."""
     reported = ChatCompletionChunk()
     reported.moderation.update({"input": {"type": "moderation_results"}})
     *others, last = _shape(_chunk(Delta(content="a")), reported, _chunk(Delta(content="b")))
@@ -74,15 +74,15 @@ def test_moderation_is_in_the_last_chunk() -> None:
 
 
 def test_logprobs_stay_with_their_delta() -> None:
-    """Token probabilities leave in the chunk of the text that they belong to."""
+    """Token probabilities are in the chunk of their text."""
     chunk = _chunk(Delta(content="a"))
     chunk.choices[0].logprobs.CopyFrom(Logprobs(content=[TokenLogprob(token="a", logprob=-1.0)]))
-    _, said, _ = _shape(chunk)
-    assert "a" == said.choices[0].logprobs.content[0].token
+    _, text, _ = _shape(chunk)
+    assert "a" == text.choices[0].logprobs.content[0].token
 
 
 def test_logprobs_without_text_are_not_lost() -> None:
-    """A token that is only part of a character has no text yet, and the last one may come with the finish reason."""
+    """Probabilities without text are kept: a token may be a part of a character, or come with the finish reason."""
     half, last = _chunk(Delta(content="")), _chunk(Delta(), finish="stop")
     for chunk, token in ((half, "a"), (last, "b")):
         chunk.choices[0].logprobs.CopyFrom(Logprobs(content=[TokenLogprob(token=token, logprob=-1.0)]))
@@ -91,8 +91,8 @@ def test_logprobs_without_text_are_not_lost() -> None:
     assert ("stop", False) == (finish.choices[0].finish_reason, finish.choices[0].HasField("logprobs"))
 
 
-def test_a_fingerprint_is_passed_on_from_where_it_appears() -> None:
-    """What the backend says of itself reaches the caller."""
+def test_a_fingerprint_is_in_every_later_chunk() -> None:
+    """The fingerprint that a backend sends is in every chunk from then on."""
     chunk = _chunk(Delta(content="a"))
     chunk.system_fingerprint = "fp"
     assert ["fp", "fp", "fp"] == [shaped.system_fingerprint for shaped in _shape(chunk)]
@@ -103,13 +103,13 @@ def _call(index: int, name: str) -> ToolCallDelta:
 
 
 def test_each_delta_is_of_one_kind() -> None:
-    """A backend's delta of many kinds becomes one chunk for each, and each tool call has its own."""
+    """A backend's delta of many kinds becomes one chunk for each kind and each tool call."""
     delta = Delta(content="Hi", reasoning_content="hm", refusal="no", tool_calls=[_call(0, "f"), _call(1, name="g")])
     delta.audio.CopyFrom(Audio(id="a"))
     delta.function_call.name = "h"
     delta.annotations.append(Struct())
-    role, *said, _ = _shape(_chunk(delta))
-    kinds = [[field.name for field, _ in chunk.choices[0].delta.ListFields()] for chunk in said]
+    role, *shaped, _ = _shape(_chunk(delta))
+    kinds = [[field.name for field, _ in chunk.choices[0].delta.ListFields()] for chunk in shaped]
     calls = ["tool_calls", "tool_calls", "function_call"]
     assert [
         ["reasoning_content"],
@@ -119,18 +119,18 @@ def test_each_delta_is_of_one_kind() -> None:
         ["audio"],
         ["annotations"],
     ] == kinds
-    assert ["f", "g"] == [chunk.choices[0].delta.tool_calls[0].function.name for chunk in said[3:5]]
+    assert ["f", "g"] == [chunk.choices[0].delta.tool_calls[0].function.name for chunk in shaped[3:5]]
     assert Delta(role="assistant") == role.choices[0].delta
 
 
-def test_what_comes_together_keeps_its_order() -> None:
-    """Pieces of one choice in one chunk of the backend leave one after another."""
+def test_deltas_of_one_chunk_keep_their_order() -> None:
+    """Deltas of one choice in one chunk of the backend are sent in the same order."""
     chunk = _chunk(Delta(reasoning_content="hm"))
     chunk.choices.extend(
         ChunkChoice(index=0, delta=delta) for delta in (Delta(content="a"), Delta(reasoning_content="m"))
     )
-    said = [shaped.choices[0].delta for shaped in _shape(chunk)[1:-1]]
-    assert [Delta(reasoning_content="hm"), Delta(content="a"), Delta(reasoning_content="m")] == said
+    deltas = [shaped.choices[0].delta for shaped in _shape(chunk)[1:-1]]
+    assert [Delta(reasoning_content="hm"), Delta(content="a"), Delta(reasoning_content="m")] == deltas
 
 
 @pytest.mark.parametrize(
@@ -143,35 +143,35 @@ def test_what_comes_together_keeps_its_order() -> None:
         (Delta(function_call=FunctionCallDelta(name="f")), None),
     ],
 )
-def test_the_first_chunk_says_what_follows(delta: Delta, content: str | None) -> None:
-    """It has empty content before text; before anything else it has none, so that clients rebuild null."""
+def test_the_content_of_the_first_chunk(delta: Delta, content: str | None) -> None:
+    """The first chunk has empty content before text and none before other kinds, so that clients build null."""
     role_only = _chunk(Delta(role="assistant", content=""))
-    first, said, *_ = _shape(role_only, _chunk(delta))
+    first, second, *_ = _shape(role_only, _chunk(delta))
     found = first.choices[0].delta
     assert ("assistant", content) == (found.role, found.content if found.HasField("content") else None)
-    assert not said.choices[0].delta.HasField("content") or content == ""
+    assert not second.choices[0].delta.HasField("content") or content == ""
 
 
-def test_an_answer_without_a_token_has_the_role_and_its_reason() -> None:
-    """A limit may end it before the first token."""
+def test_an_answer_without_a_token_has_role_and_finish_reason() -> None:
+    """An answer that a limit ends before its first token has the role and the finish reason."""
     role, finish, _ = _shape(_chunk(Delta(role="assistant")), _chunk(Delta(), finish="length"))
     assert Delta(role="assistant", content="") == role.choices[0].delta
     assert ("length", Delta()) == (finish.choices[0].finish_reason, finish.choices[0].delta)
 
 
 def test_unknown_fields_travel_with_their_object() -> None:
-    """Those of a delta and of a choice with its piece, those of the answer with the next chunk or the last one."""
+    """Unknown fields of a delta or a choice are in its chunk; those of the answer in the next or the last chunk."""
     first = ChatCompletionChunk(extra_json='{"provider":"x"}')
     reported = _chunk(Delta(content="a", extra_json='{"details":[1]}'))
     reported.choices[0].extra_json = '{"flags":{}}'
     last = ChatCompletionChunk(extra_json='{"timings":1}')
-    _, said, end = _shape(first, reported, last)
-    assert {"provider": "x"} == json.loads(said.extra_json)
-    assert ('{"flags":{}}', '{"details":[1]}') == (said.choices[0].extra_json, said.choices[0].delta.extra_json)
+    _, text, end = _shape(first, reported, last)
+    assert {"provider": "x"} == json.loads(text.extra_json)
+    assert ('{"flags":{}}', '{"details":[1]}') == (text.choices[0].extra_json, text.choices[0].delta.extra_json)
     assert {"timings": 1} == json.loads(end.extra_json)
 
 
-def test_unknown_fields_are_no_token() -> None:
-    """Nor is a role; anything else of a delta is one, and so is the end."""
+def test_output_of_a_choice() -> None:
+    """Unknown fields and a role are no output; any other field of a delta and the finish reason are."""
     assert not any(map(has_output, (ChunkChoice(delta=Delta(role="assistant", extra_json="{}")), ChunkChoice())))
     assert all(map(has_output, (ChunkChoice(delta=Delta(content="a")), ChunkChoice(finish_reason="stop"))))

@@ -1,4 +1,4 @@
-"""What calls reserve, how callers stand, and what is given back: against a store in memory with a settable clock."""
+"""Reservation and settlement of rate limits, with a store in memory and a settable clock."""
 
 import asyncio
 import json
@@ -28,12 +28,12 @@ CONFIG = LimitsConfig(
 
 
 class MemoryStore:
-    """Buckets in memory. While `gate` is unset nothing is answered; `away` makes every call fail."""
+    """Buckets in memory. While `gate` is not set, calls wait; with `is_unavailable` they fail."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.rows: dict[tuple[str, str], tuple[float, float]] = {}
-        self.away = False
+        self.is_unavailable = False
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -57,13 +57,13 @@ class MemoryStore:
 
     async def _answer(self) -> None:
         await self.gate.wait()
-        if self.away:
-            raise StoreUnavailable("away")
+        if self.is_unavailable:
+            raise StoreUnavailable("unavailable")
 
 
 @pytest.fixture
 def store() -> MemoryStore:
-    """The store."""
+    """Buckets without charges."""
     return MemoryStore()
 
 
@@ -74,23 +74,23 @@ def limits(store: MemoryStore) -> RateLimiter:
 
 
 def request(**fields: Any) -> CreateChatCompletionRequest:
-    """A request whose prompt is about ten tokens."""
+    """Returns a request whose prompt has about ten tokens."""
     message = {"role": "user", "content": "x" * 40}
     return ParseDict({"messages": [message], **fields}, CreateChatCompletionRequest())
 
 
 async def admit(
-    limits: RateLimiter, most: int = 0, asked: CreateChatCompletionRequest | None = None, **more: Any
+    limits: RateLimiter, max_tokens: int = 0, call: CreateChatCompletionRequest | None = None, **more: Any
 ) -> Any:
-    """Lets a call in; `reported` gets how its caller stands."""
-    admission = await limits.admit(asked or request(), more.get("caller", ADA), more.get("instructions", ""), most)
-    more.get("told", lambda _: None)(admission.statuses)
+    """Admits a call; `on_statuses` receives the limits of the caller."""
+    admission = await limits.admit(call or request(), more.get("caller", ADA), more.get("instructions", ""), max_tokens)
+    more.get("on_statuses", lambda _: None)(admission.statuses)
     admission.require_granted()
     return admission
 
 
 def tokens(store: MemoryStore, subject: str = "account:ada") -> float:
-    """How many tokens are used."""
+    """Returns the tokens that are used."""
     return store.used(Charge(subject, "tokens", 1000, 0))
 
 
@@ -122,15 +122,15 @@ def tokens(store: MemoryStore, subject: str = "account:ada") -> float:
 async def test_a_prompt_is_estimated_by_its_text(
     limits: RateLimiter, store: MemoryStore, fields: dict[str, Any], instructions: str, expected: int
 ) -> None:
-    """Four bytes are a token; pictures are none."""
-    await admit(limits, asked=request(**fields), instructions=instructions)
+    """A prompt is estimated as one token per four bytes of text."""
+    await admit(limits, call=request(**fields), instructions=instructions)
     assert expected == tokens(store)
 
 
-async def test_what_is_offered_to_call_is_part_of_the_prompt(limits: RateLimiter, store: MemoryStore) -> None:
-    """Definitions of tools and functions are read by the model, and counted."""
+async def test_tools_are_part_of_the_prompt(limits: RateLimiter, store: MemoryStore) -> None:
+    """Definitions of tools and functions count as part of the prompt."""
     function = {"name": "f", "description": "d" * 400}
-    await admit(limits, asked=request(tools=[{"type": "function", "function": function}], functions=[function]))
+    await admit(limits, call=request(tools=[{"type": "function", "function": function}], functions=[function]))
     assert 210 <= tokens(store) <= 225
 
 
@@ -149,7 +149,7 @@ async def test_what_is_offered_to_call_is_part_of_the_prompt(limits: RateLimiter
 def test_an_answer_is_bounded_by_the_request_or_the_model_s_defaults(
     defaults: dict[str, int], fields: dict[str, int], expected: int
 ) -> None:
-    """Each choice may have as many; the request's own word wins."""
+    """Each choice may have the request's limit of tokens, or else the default of the model."""
     config = parse(
         'backends: {a: {kind: openai, base_url: "http://127.0.0.1:1"}}\n'
         f"models: [{{id: m, targets: [{{backend: a}}], defaults: {json.dumps(defaults)}}}]",
@@ -159,18 +159,18 @@ def test_an_answer_is_bounded_by_the_request_or_the_model_s_defaults(
     assert expected == router.max_tokens(config.models[0], request(**fields))
 
 
-async def test_a_limit_that_cannot_be_counted_lets_no_call_in(limits: RateLimiter, store: MemoryStore) -> None:
-    """Stateless calls too: a store that is away, or cannot be written, would lift the limit."""
-    store.away = True
+async def test_an_unavailable_store_admits_no_call(limits: RateLimiter, store: MemoryStore) -> None:
+    """A store that is unavailable rejects stateless calls too, as the limit would not hold."""
+    store.is_unavailable = True
     with pytest.raises(StoreUnavailable):
-        await admit(limits, asked=request(store=False))
+        await admit(limits, call=request(store=False))
     await admit(RateLimiter(None, store))
 
 
 async def test_a_call_charges_its_key_and_its_account(limits: RateLimiter, store: MemoryStore) -> None:
-    """A request each, and prompt and answer each; the caller is told of the tighter one."""
+    """A call charges one request and its tokens to key and account, and reports the tighter limit."""
     reported: list[Any] = []
-    await admit(limits, most=90, told=reported.append)
+    await admit(limits, max_tokens=90, on_statuses=reported.append)
     assert {("key:key_1", "requests"): 1, ("key:key_1", "tokens"): 100} | {
         ("account:ada", "requests"): 1,
         ("account:ada", "tokens"): 100,
@@ -178,35 +178,35 @@ async def test_a_call_charges_its_key_and_its_account(limits: RateLimiter, store
     assert [[RateLimitStatus("requests", 60, 59, 1.0), RateLimitStatus("tokens", 1000, 900, 6.0)]] == reported
 
 
-async def test_the_tighter_one_is_that_with_less_left(limits: RateLimiter) -> None:
-    """A second key finds its own bucket full and the account's not."""
+async def test_the_tighter_limit_has_less_remaining(limits: RateLimiter) -> None:
+    """A second key has its own full bucket, so the limit of the account is reported."""
     for _ in range(40):
         await admit(limits)
     reported: list[Any] = []
-    await admit(limits, caller=Caller("ada", "key_2"), told=reported.append)
+    await admit(limits, caller=Caller("ada", "key_2"), on_statuses=reported.append)
     assert [("requests", 90, 49), ("tokens", 1000, 590)] == [
         (one.kind, one.limit, one.remaining) for one in reported[0]
     ]
 
 
-async def test_a_refused_call_is_told_when_to_come_back(limits: RateLimiter, store: MemoryStore) -> None:
-    """The wait is long enough and no second too long, and a refusal is not charged."""
-    await admit(limits, most=990)
+async def test_a_rejected_call_has_a_retry_delay(limits: RateLimiter, store: MemoryStore) -> None:
+    """A rejected call is not charged, and its delay is the shortest whole number of seconds that suffices."""
+    await admit(limits, max_tokens=990)
     store.now += 1.5
     reported: list[Any] = []
     with pytest.raises(RateLimited, match="This account may use 1000 tokens a minute: 25 are left") as rejected:
-        await admit(limits, most=50, told=reported.append)
+        await admit(limits, max_tokens=50, on_statuses=reported.append)
     assert 3 == rejected.value.retry_after
     assert [25] == [one.remaining for one in reported[0] if one.kind == "tokens"]
     store.now += 2
     with pytest.raises(RateLimited):
-        await admit(limits, most=50)
+        await admit(limits, max_tokens=50)
     store.now += 1
-    await admit(limits, most=50)
+    await admit(limits, max_tokens=50)
 
 
-async def test_the_longest_wait_is_told(store: MemoryStore) -> None:
-    """Where both kinds are used up, coming back for one would be in vain."""
+async def test_the_longest_delay_is_reported(store: MemoryStore) -> None:
+    """If both kinds are used up, the error names the limit with the longer delay."""
     limits = RateLimiter(LimitsConfig(key=RateLimit(requests_per_minute=2, tokens_per_minute=20)), store)
     await admit(limits)
     await admit(limits)
@@ -214,31 +214,33 @@ async def test_the_longest_wait_is_told(store: MemoryStore) -> None:
         await admit(limits)
 
 
-@pytest.mark.parametrize(("most", "param"), [(991, "max_tokens"), (0, None)])
-async def test_what_can_never_be_let_in(limits: RateLimiter, store: MemoryStore, most: int, param: str | None) -> None:
-    """A request that needs more than a minute's tokens is refused for good; one that needs all of them is not."""
+@pytest.mark.parametrize(("max_tokens", "param"), [(991, "max_tokens"), (0, None)])
+async def test_a_request_that_can_never_be_admitted(
+    limits: RateLimiter, store: MemoryStore, max_tokens: int, param: str | None
+) -> None:
+    """A request that needs more than a minute's tokens is invalid; one that needs all of them is admitted."""
     if param is None:
-        await admit(limits, most=990)
+        await admit(limits, max_tokens=990)
         return
     with pytest.raises(InvalidRequest) as rejected:
-        await admit(limits, most=most)
+        await admit(limits, max_tokens=max_tokens)
     assert param == rejected.value.param
     assert {} == store.rows
 
 
-async def test_an_image_weighs_as_much_as_a_thousand_tokens(limits: RateLimiter) -> None:
-    """It cannot be let in where there are a thousand a minute; its own bytes do not matter."""
+async def test_an_image_counts_as_a_thousand_tokens(limits: RateLimiter) -> None:
+    """An image counts as a thousand tokens, whatever its size in bytes."""
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 9000}}
-    asked = request(messages=[{"role": "user", "content": [{"type": "text", "text": "x" * 40}, image]}])
+    call = request(messages=[{"role": "user", "content": [{"type": "text", "text": "x" * 40}, image]}])
     with pytest.raises(InvalidRequest, match="about 1010 tokens"):
-        await admit(limits, asked=asked)
+        await admit(limits, call=call)
 
 
 async def test_limits_that_are_not_set_are_not_counted(store: MemoryStore) -> None:
-    """A section may limit one thing alone."""
+    """A configuration may limit one kind only; the others are neither stored nor reported."""
     limits = RateLimiter(LimitsConfig(account=RateLimit(requests_per_minute=1)), store)
     reported: list[Any] = []
-    with await admit(limits, most=10**9, told=reported.append) as admission:
+    with await admit(limits, max_tokens=10**9, on_statuses=reported.append) as admission:
         admission.record_answer(ChatCompletion())
     await limits.close()
     assert [("account:ada", "requests")] == list(store.rows)
@@ -246,18 +248,18 @@ async def test_limits_that_are_not_set_are_not_counted(store: MemoryStore) -> No
 
 
 @pytest.mark.parametrize("config", [None, LimitsConfig()])
-async def test_without_limits_the_store_is_not_asked(store: MemoryStore, config: LimitsConfig | None) -> None:
-    """A store that is away does not matter."""
-    store.away = True
+async def test_without_limits_the_store_is_not_used(store: MemoryStore, config: LimitsConfig | None) -> None:
+    """Without limits an unavailable store does not matter."""
+    store.is_unavailable = True
     limits = RateLimiter(config, store)
-    with await admit(limits, most=10**9) as admission:
+    with await admit(limits, max_tokens=10**9) as admission:
         admission.record_answer(ChatCompletion())
     assert () == await limits.statuses(ADA)
 
 
-async def test_the_usage_settles(limits: RateLimiter, store: MemoryStore) -> None:
-    """What the backend says counts, be it more or less than was reserved; its last word of a stream wins."""
-    with await admit(limits, most=500) as admission:
+async def test_a_reservation_is_settled_with_the_usage(limits: RateLimiter, store: MemoryStore) -> None:
+    """The reported usage replaces the reservation, higher or lower; the last report of a stream counts."""
+    with await admit(limits, max_tokens=500) as admission:
         for count in (1, 20):
             admission.record_answer(ChatCompletionChunk(usage=Usage(prompt_tokens=7, completion_tokens=count)))
     await limits.close()
@@ -268,28 +270,28 @@ async def test_the_usage_settles(limits: RateLimiter, store: MemoryStore) -> Non
     assert 2027 == tokens(store)
 
 
-async def test_what_was_said_since_the_latest_count_is_estimated(limits: RateLimiter, store: MemoryStore) -> None:
-    """A backend may count the prompt ahead; a caller who leaves then pays for what he has heard all the same."""
-    said = ChatCompletionChunk()
-    said.choices.add().delta.content = "x" * 40
-    with await admit(limits, most=500) as admission:
+async def test_output_since_the_latest_report_is_estimated(limits: RateLimiter, store: MemoryStore) -> None:
+    """Output after the latest usage of a cancelled stream is estimated and added to it."""
+    chunk = ChatCompletionChunk()
+    chunk.choices.add().delta.content = "x" * 40
+    with await admit(limits, max_tokens=500) as admission:
         admission.record_answer(ChatCompletionChunk(usage=Usage(prompt_tokens=7, completion_tokens=1)))
-        admission.record_answer(said)
+        admission.record_answer(chunk)
     await limits.close()
     assert 18 == tokens(store)
 
 
-async def test_time_that_passed_is_not_given_back_twice(limits: RateLimiter, store: MemoryStore) -> None:
-    """A long call that used little leaves a full bucket and not more."""
-    with await admit(limits, most=600):
+async def test_refilled_tokens_are_not_refunded_twice(limits: RateLimiter, store: MemoryStore) -> None:
+    """A long call that used few tokens leaves a full bucket, and not more."""
+    with await admit(limits, max_tokens=600):
         store.now += 59
     await limits.close()
     assert 0 == tokens(store)
 
 
-async def test_nobody_waits_for_settling(limits: RateLimiter, store: MemoryStore) -> None:
-    """A call ends while the store is slow; closing waits."""
-    with await admit(limits, most=500):
+async def test_a_call_does_not_wait_for_settlement(limits: RateLimiter, store: MemoryStore) -> None:
+    """A call ends while the store is slow; closing the limiter waits for the settlement."""
+    with await admit(limits, max_tokens=500):
         store.gate.clear()
     assert 510 == tokens(store)
     closing = asyncio.create_task(limits.close())
@@ -300,18 +302,18 @@ async def test_nobody_waits_for_settling(limits: RateLimiter, store: MemoryStore
     assert 0 == tokens(store)
 
 
-async def test_a_store_that_is_away_when_a_call_ends_harms_nobody(limits: RateLimiter, store: MemoryStore) -> None:
-    """The answer is out already: the reservation stays, until time has undone it."""
-    with await admit(limits, most=500):
-        store.away = True
+async def test_an_unavailable_store_does_not_fail_a_finished_call(limits: RateLimiter, store: MemoryStore) -> None:
+    """The end of a call succeeds without the store; the reservation remains until it is refilled."""
+    with await admit(limits, max_tokens=500):
+        store.is_unavailable = True
     await limits.close()
     assert 510 == tokens(store)
 
 
-async def test_a_caller_who_leaves_while_it_is_let_in_keeps_no_tokens(limits: RateLimiter, store: MemoryStore) -> None:
-    """It costs a request, as every call that was made."""
+async def test_a_call_cancelled_during_admission_keeps_no_tokens(limits: RateLimiter, store: MemoryStore) -> None:
+    """A call that is cancelled during admission is charged one request and no tokens."""
     store.gate.clear()
-    task = asyncio.create_task(admit(limits, most=500))
+    task = asyncio.create_task(admit(limits, max_tokens=500))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -339,13 +341,13 @@ async def test_a_caller_who_leaves_while_it_is_let_in_keeps_no_tokens(limits: Ra
         (90_061, "25h1m1s"),
     ],
 )
-def test_a_time_is_written_as_openai_writes_it(seconds: float, text: str) -> None:
-    """Milliseconds below a second, then seconds, minutes and hours."""
+def test_durations_have_the_format_of_openai(seconds: float, text: str) -> None:
+    """A duration has milliseconds below a second, else seconds, minutes and hours."""
     assert text == duration(seconds)
 
 
-def test_the_headers_have_openai_s_names() -> None:
-    """Three for each kind that is limited."""
+def test_the_headers_have_the_names_of_openai() -> None:
+    """Each limited kind has three headers."""
     assert {
         "x-ratelimit-limit-tokens": "150000",
         "x-ratelimit-remaining-tokens": "149984",
