@@ -37,9 +37,7 @@ from parley.rpc.server import Server
 from parley.stores.open import open_store
 
 GRACE_SECONDS = 10.0
-_SWITCH_SECONDS = (
-    0.0005  # how long the store's thread waits for the loop after each statement; Python's default is 5 ms
-)
+_SWITCH_SECONDS = 0.0005  # how long the store's thread waits for the loop after a statement; Python's default: 5 ms
 
 
 def _backend(name: str, config: BackendConfig, run_dir: Path) -> Backend:

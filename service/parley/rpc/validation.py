@@ -20,23 +20,17 @@ from parley.rpc.field_rules import (
     LABELS,
     LOGIT_BIAS,
     MAX_NAME_LENGTH,
-    ROLES,
     TOOL_CHOICES,
 )
+from parley.rpc.message_validation import CONTENT_TYPES, Fault, message_faults, part_faults
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
-from parley.v1.message_pb2 import Message
-
-Fault = tuple[str, str] | tuple[str, str, str]  # the field, the message and optionally the kind of a Violation
 
 _FIRST = ("model", "messages")
 # A backend may accept less, and then refuses the name itself.
 _NAME = re.compile(rf"[^\s\x00-\x1f\x7f]{{1,{MAX_NAME_LENGTH}}}")
 _NAME_RULE = f"letters, digits and signs such as _ - and ., without spaces, at most {MAX_NAME_LENGTH}"
-_ALLOWED = "a string or an array of content parts"
 _AUDIO_FORMATS = "wav, aac, mp3, flac, opus, pcm16"
 _OR_BACKEND_SPECIFIC = "or a word of the backend's own"
-
-
 _MOST_VIOLATIONS = 100  # in one error; a body has room for a million
 MODEL_REQUIRED = Violation("model", "`model` is required and must be a string", "missing")
 
@@ -64,7 +58,7 @@ def validate(
     faults = (fault for check in checks for fault in check(request))
     violations = [Violation(*fault) for fault in islice(faults, _MOST_VIOLATIONS)]
     if not is_stream:
-        violations += [Violation(*fault) for fault in _integers(request)]
+        violations += [Violation(*fault) for fault in _stream_fields(request)]
     if model_required and not request.HasField("model"):
         violations.append(MODEL_REQUIRED)
     if found:
@@ -92,10 +86,10 @@ def _messages(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     if not request.messages:
         yield "messages", "`messages` must be a non-empty array", "too_short"
     for index, message in enumerate(request.messages):
-        yield from _message(message, f"messages[{index}]")
+        yield from message_faults(message, f"messages[{index}]")
 
 
-def _continued(request: CreateChatCompletionRequest) -> Iterator[Fault]:
+def _continuation(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     if not (request.continue_final_message and request.messages):
         return
     path, last = f"messages[{len(request.messages) - 1}]", request.messages[-1]
@@ -112,67 +106,11 @@ def _ranges(request: CreateChatCompletionRequest) -> Iterator[Fault]:
         yield "top_logprobs", "`top_logprobs` needs `logprobs` to be true"
 
 
-def _integers(request: CreateChatCompletionRequest) -> Iterator[Fault]:
+def _stream_fields(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     if request.stream:
         yield "stream", "`stream` is true, but this method answers whole; call StreamChatCompletion"
     if request.HasField("stream_options"):
         yield "stream_options", "`stream_options` needs `stream` to be true"
-
-
-def _message(message: Message, path: str) -> Iterator[Fault]:
-    if message.role not in ROLES:
-        kind = "literal_error" if message.role else "missing"
-        yield f"{path}.role", f"`{path}.role` must be one of {', '.join(ROLES)}", kind
-        return
-    yield from _content(message, f"{path}.content")
-    if _has_nul(message.content):
-        yield f"{path}.content", f"`{path}.content` must not contain the character U+0000"
-    if message.role == "tool" and not message.tool_call_id:
-        yield f"{path}.tool_call_id", f"`{path}.tool_call_id` is required where `role` is tool", "missing"
-    if message.role == "function" and not message.name:
-        yield f"{path}.name", f"`{path}.name` is required where `role` is function", "missing"
-
-
-def _content(message: Message, path: str) -> Iterator[Fault]:
-    kind = message.content.WhichOneof("kind") if message.HasField("content") else None
-    is_assistant = message.role == "assistant"
-    if kind == "list_value":
-        yield from _parts(message.content, path)
-    elif kind not in (None, "null_value", "string_value"):
-        allowed = (
-            "a string, an array of content parts or null" if is_assistant else "a string or an array of content parts"
-        )
-        yield path, f"`{path}` must be {allowed}", "string_type"
-    elif kind != "string_value" and not is_assistant:
-        requirement = "missing" if kind is None else "string_type"
-        yield path, f"`{path}` is required and must be {_ALLOWED}", requirement
-    elif kind is None and not _has_other_output(message):
-        yield path, f"`{path}` may be null only beside `tool_calls` or `function_call`", "missing"
-
-
-def _has_nul(value: Value) -> bool:
-    if value.HasField("struct_value"):
-        return any("\0" in key or _has_nul(item) for key, item in value.struct_value.fields.items())
-    if value.HasField("list_value"):
-        return any(_has_nul(item) for item in value.list_value.values)
-    return "\0" in value.string_value
-
-
-def _has_other_output(message: Message) -> bool:
-    return bool(message.tool_calls) or any(
-        message.HasField(name) for name in ("function_call", "refusal", "audio", "reasoning_content")
-    )
-
-
-def _parts(content: Value, path: str) -> Iterator[Fault]:
-    for index, part in enumerate(content.list_value.values):
-        at = f"{path}[{index}]"
-        if not part.HasField("struct_value"):
-            yield at, f"`{at}` must be an object with a `type`, for example text or image_url", "dict_type"
-        elif part.struct_value.fields["type"].WhichOneof("kind") != "string_value":
-            yield at, f"`{at}` must be an object with a `type`, for example text or image_url"
-    if not content.list_value.values:
-        yield path, f"`{path}` must not be an empty array", "too_short"
 
 
 def _stop(request: CreateChatCompletionRequest) -> Iterator[Fault]:
@@ -273,8 +211,8 @@ def _prediction(request: CreateChatCompletionRequest) -> Iterator[Fault]:
         yield "prediction.type", f"`prediction.type` must be content {_OR_BACKEND_SPECIFIC}"
     elif request.prediction.type == "content" and not request.prediction.content.HasField("string_value"):
         path = "prediction.content"
-        if any(_parts(request.prediction.content, path)):
-            yield path, f"`{path}` is required and must be {_ALLOWED}"
+        if any(part_faults(request.prediction.content, path)):
+            yield path, f"`{path}` is required and must be {CONTENT_TYPES}"
 
 
 def _user_location(request: CreateChatCompletionRequest) -> Iterator[Fault]:
@@ -305,7 +243,7 @@ def _extra_body(request: CreateChatCompletionRequest) -> Iterator[Fault]:
 _CHECKS: tuple[tuple[Callable[[CreateChatCompletionRequest], Iterator[Fault]], frozenset[str]], ...] = (
     (_model, frozenset({"model"})),
     (_messages, frozenset()),
-    (_continued, frozenset({"continue_final_message"})),
+    (_continuation, frozenset({"continue_final_message"})),
     (_ranges, frozenset(CHAT_RANGES)),
     (_stop, frozenset({"stop"})),
     (_tools, frozenset({"tools", "tool_choice"})),

@@ -266,7 +266,7 @@ def test_a_hundred_violations_are_enough(monkeypatch: pytest.MonkeyPatch) -> Non
         looked.append(place)
         yield place, "is wrong"
 
-    monkeypatch.setattr(validation, "_message", check)
+    monkeypatch.setattr(validation, "message_faults", check)
     asked = CreateChatCompletionRequest()
     for _ in range(300):
         asked.messages.add()
