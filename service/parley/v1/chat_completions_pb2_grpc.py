@@ -65,32 +65,32 @@ class ChatCompletionsServicer:
     """
 
     def CreateChatCompletion(self, request, context):
-        """Answers with the whole completion. Where the model keeps sessions, the turn is on disk before this returns.
+        """Returns the complete answer. Where the model keeps sessions, the turn is stored before this returns.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateChatCompletionJson(self, request, context):
-        """The same answer as the JSON of REST, in an HttpBody: null where OpenAI's API demands a field, and fields that Parley does
-        not know in their places. For the edge, which sends REST calls here that ask for a whole answer.
+        """Returns the same answer as the JSON of REST, in an HttpBody: null where OpenAI's API requires a field, unknown fields in
+        their original places. The edge routes unary REST calls here.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamChatCompletion(self, request, context):
-        """Answers in chunks while the model produces them: role, deltas, `finish_reason`, usage. OK as the final status means
-        that the answer is whole and, where the model keeps sessions, on disk.
+        """Returns chunks while the model produces them: role, deltas, `finish_reason`, usage. The final status OK means that the
+        answer is complete and, where the model keeps sessions, stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamChatCompletionEvents(self, request, context):
-        """The same stream as server-sent events, one or more to an HttpBody. For the edge, which sends REST calls here that
-        ask for a stream. `data: [DONE]` comes only after the answer is whole and on disk; a failure after the first byte
-        comes as `data: {"error": …}`.
+        """Returns the same stream as server-sent events, one or more in each HttpBody. The edge routes streaming REST calls
+        here. `data: [DONE]` is sent only after the answer is complete and stored; a failure after the first byte is sent as
+        `data: {"error": …}`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

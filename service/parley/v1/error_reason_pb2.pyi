@@ -46,16 +46,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: NOT_FOUND, 404, "Unknown model "myapp-999"".
     """
     ERROR_REASON_SESSION_NOT_FOUND: _ErrorReason.ValueType  # 6
-    """The session does not exist, or belongs to another account; or it was deleted, and with it the answer that an
-    `Idempotency-Key` asks for again.
+    """The session does not exist, or belongs to another account; or it was deleted together with the answer to an
+    `Idempotency-Key`.
     Example: NOT_FOUND, 404, "Unknown session "0192…"".
     """
     ERROR_REASON_SESSION_BUSY: _ErrorReason.ValueType  # 7
-    """Another turn of the session is running. Try again after it.
+    """Another turn of the session is running. Try again when it has finished.
     Example: ABORTED, 409, "Session "0192…" is answering another request; try again when it has finished".
     """
     ERROR_REASON_UNSUPPORTED_PARAMETER: _ErrorReason.ValueType  # 8
-    """The backend cannot honour a parameter of the request.
+    """The backend does not support a parameter of the request.
     Example: INVALID_ARGUMENT, 400, "`audio` is not supported by the model "smollm2"".
     """
     ERROR_REASON_CONTEXT_LENGTH_EXCEEDED: _ErrorReason.ValueType  # 9
@@ -71,11 +71,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: INVALID_ARGUMENT, 400, "This model does not support tools".
     """
     ERROR_REASON_UPSTREAM_RATE_LIMITED: _ErrorReason.ValueType  # 12
-    """Every backend of the model asks to slow down. Try again after `retry-after`.
+    """Every backend of the model limits the rate of requests. Try again after `retry-after`.
     Example: RESOURCE_EXHAUSTED, 429, "The model "smollm2" is receiving too many requests; try again later".
     """
     ERROR_REASON_UPSTREAM_UNAVAILABLE: _ErrorReason.ValueType  # 13
-    """No backend of the model can be reached, or none is well. Try again.
+    """No backend of the model is reachable and healthy. Try again.
     Example: UNAVAILABLE, 503, "The model "smollm2" is not available; try again later".
     """
     ERROR_REASON_UPSTREAM_TIMEOUT: _ErrorReason.ValueType  # 14
@@ -83,7 +83,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: DEADLINE_EXCEEDED, 504, "The model "smollm2" did not answer in time".
     """
     ERROR_REASON_STREAM_BROKEN: _ErrorReason.ValueType  # 15
-    """The backend broke off in the middle of an answer: what was delivered is not whole. Try again.
+    """The backend's stream broke: the delivered answer is incomplete. Try again.
     Example: UNAVAILABLE, 503, "The model "smollm2" broke off before its answer was whole; try again".
     """
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 16
@@ -95,40 +95,40 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: UNAVAILABLE, 503, "The store is not available; try again later".
     """
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 18
-    """This worker is being stopped. Try again: another one answers.
+    """The worker is stopping. Try again: another worker serves the retry.
     Example: UNAVAILABLE, 503, "The service is shutting down; try again".
     """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 19
-    """Something failed inside; the cause is in the service's log.
+    """An internal error; the cause is in the service's log.
     Example: INTERNAL, 500, "Internal Server Error".
     """
     ERROR_REASON_TURN_LOST: _ErrorReason.ValueType  # 20
-    """The turn was lost to another worker: this one stalled for longer than its lease. Try again.
+    """The worker stalled for longer than its lease, and another worker took over the turn. Try again.
     Example: ABORTED, 409, "The turn was taken over by another worker; try again".
     """
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 21
-    """The key, or its account, has used up its requests or tokens of a minute. Try again after `retry-after`.
+    """The key, or its account, has used up its requests or tokens for this minute. Try again after `retry-after`.
     Example: RESOURCE_EXHAUSTED, 429, "This key may make 60 requests a minute, and 0 are left; try again in 1 s".
     """
     ERROR_REASON_IDEMPOTENCY_KEY_IN_USE: _ErrorReason.ValueType  # 22
-    """The `Idempotency-Key` belongs to a call that is still running. Try again after it: its answer is then yours.
+    """The call with this `Idempotency-Key` is still running. Try again when it has finished, to get its answer.
     Example: ABORTED, 409, "The request with this `Idempotency-Key` is still running; try again when it has finished".
     """
     ERROR_REASON_IDEMPOTENCY_KEY_REUSED: _ErrorReason.ValueType  # 23
-    """The `Idempotency-Key` came with another request before.
+    """An earlier, different request had this `Idempotency-Key`.
     Example: FAILED_PRECONDITION, 422, "This `Idempotency-Key` came with another request; use a new key for a new
     request".
     """
     ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED: _ErrorReason.ValueType  # 24
-    """The operator's credit or quota at the provider is used up. Trying again soon does not help.
+    """The operator's credit or quota at the provider is used up. Retrying soon does not help.
     Example: RESOURCE_EXHAUSTED, 429, "The provider's quota for the model "gpt-5" is used up; use another model".
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` (domain `parley`) in every failed call, without the prefix
-    `ERROR_REASON_`. Its metadata have `param`, the field at fault, and `upstream_code`, the backend's own word where it
-    refused the request or has no quota left; each only where there is one. Each value shows an example: the gRPC status, the HTTP status at
-    the edge, and a message.
+    `ERROR_REASON_`. Its metadata may contain `param`, the field at fault, and `upstream_code`, the backend's own code for
+    a refusal or an exhausted quota. Each value shows an example: the gRPC status, the HTTP status at the edge, and a
+    message.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
@@ -155,16 +155,16 @@ ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 5
 Example: NOT_FOUND, 404, "Unknown model "myapp-999"".
 """
 ERROR_REASON_SESSION_NOT_FOUND: ErrorReason.ValueType  # 6
-"""The session does not exist, or belongs to another account; or it was deleted, and with it the answer that an
-`Idempotency-Key` asks for again.
+"""The session does not exist, or belongs to another account; or it was deleted together with the answer to an
+`Idempotency-Key`.
 Example: NOT_FOUND, 404, "Unknown session "0192…"".
 """
 ERROR_REASON_SESSION_BUSY: ErrorReason.ValueType  # 7
-"""Another turn of the session is running. Try again after it.
+"""Another turn of the session is running. Try again when it has finished.
 Example: ABORTED, 409, "Session "0192…" is answering another request; try again when it has finished".
 """
 ERROR_REASON_UNSUPPORTED_PARAMETER: ErrorReason.ValueType  # 8
-"""The backend cannot honour a parameter of the request.
+"""The backend does not support a parameter of the request.
 Example: INVALID_ARGUMENT, 400, "`audio` is not supported by the model "smollm2"".
 """
 ERROR_REASON_CONTEXT_LENGTH_EXCEEDED: ErrorReason.ValueType  # 9
@@ -180,11 +180,11 @@ ERROR_REASON_UPSTREAM_REJECTED: ErrorReason.ValueType  # 11
 Example: INVALID_ARGUMENT, 400, "This model does not support tools".
 """
 ERROR_REASON_UPSTREAM_RATE_LIMITED: ErrorReason.ValueType  # 12
-"""Every backend of the model asks to slow down. Try again after `retry-after`.
+"""Every backend of the model limits the rate of requests. Try again after `retry-after`.
 Example: RESOURCE_EXHAUSTED, 429, "The model "smollm2" is receiving too many requests; try again later".
 """
 ERROR_REASON_UPSTREAM_UNAVAILABLE: ErrorReason.ValueType  # 13
-"""No backend of the model can be reached, or none is well. Try again.
+"""No backend of the model is reachable and healthy. Try again.
 Example: UNAVAILABLE, 503, "The model "smollm2" is not available; try again later".
 """
 ERROR_REASON_UPSTREAM_TIMEOUT: ErrorReason.ValueType  # 14
@@ -192,7 +192,7 @@ ERROR_REASON_UPSTREAM_TIMEOUT: ErrorReason.ValueType  # 14
 Example: DEADLINE_EXCEEDED, 504, "The model "smollm2" did not answer in time".
 """
 ERROR_REASON_STREAM_BROKEN: ErrorReason.ValueType  # 15
-"""The backend broke off in the middle of an answer: what was delivered is not whole. Try again.
+"""The backend's stream broke: the delivered answer is incomplete. Try again.
 Example: UNAVAILABLE, 503, "The model "smollm2" broke off before its answer was whole; try again".
 """
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 16
@@ -204,32 +204,32 @@ ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 17
 Example: UNAVAILABLE, 503, "The store is not available; try again later".
 """
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 18
-"""This worker is being stopped. Try again: another one answers.
+"""The worker is stopping. Try again: another worker serves the retry.
 Example: UNAVAILABLE, 503, "The service is shutting down; try again".
 """
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 19
-"""Something failed inside; the cause is in the service's log.
+"""An internal error; the cause is in the service's log.
 Example: INTERNAL, 500, "Internal Server Error".
 """
 ERROR_REASON_TURN_LOST: ErrorReason.ValueType  # 20
-"""The turn was lost to another worker: this one stalled for longer than its lease. Try again.
+"""The worker stalled for longer than its lease, and another worker took over the turn. Try again.
 Example: ABORTED, 409, "The turn was taken over by another worker; try again".
 """
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 21
-"""The key, or its account, has used up its requests or tokens of a minute. Try again after `retry-after`.
+"""The key, or its account, has used up its requests or tokens for this minute. Try again after `retry-after`.
 Example: RESOURCE_EXHAUSTED, 429, "This key may make 60 requests a minute, and 0 are left; try again in 1 s".
 """
 ERROR_REASON_IDEMPOTENCY_KEY_IN_USE: ErrorReason.ValueType  # 22
-"""The `Idempotency-Key` belongs to a call that is still running. Try again after it: its answer is then yours.
+"""The call with this `Idempotency-Key` is still running. Try again when it has finished, to get its answer.
 Example: ABORTED, 409, "The request with this `Idempotency-Key` is still running; try again when it has finished".
 """
 ERROR_REASON_IDEMPOTENCY_KEY_REUSED: ErrorReason.ValueType  # 23
-"""The `Idempotency-Key` came with another request before.
+"""An earlier, different request had this `Idempotency-Key`.
 Example: FAILED_PRECONDITION, 422, "This `Idempotency-Key` came with another request; use a new key for a new
 request".
 """
 ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED: ErrorReason.ValueType  # 24
-"""The operator's credit or quota at the provider is used up. Trying again soon does not help.
+"""The operator's credit or quota at the provider is used up. Retrying soon does not help.
 Example: RESOURCE_EXHAUSTED, 429, "The provider's quota for the model "gpt-5" is used up; use another model".
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ModelsStub:
-    """Tells which models the caller may use.
+    """Lists the models that the caller may use.
     """
 
     def __init__(self, channel):
@@ -48,7 +48,7 @@ class ModelsStub:
 
 
 class ModelsServicer:
-    """Tells which models the caller may use.
+    """Lists the models that the caller may use.
     """
 
     def ListModels(self, request, context):
@@ -87,7 +87,7 @@ def add_ModelsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Models:
-    """Tells which models the caller may use.
+    """Lists the models that the caller may use.
     """
 
     @staticmethod

@@ -38,15 +38,15 @@ class Session(_message.Message):
     object: _builtins.str
     """Always `chat.session`."""
     model: _builtins.str
-    """The id of the model that the session was made with."""
+    """The id of the session's model."""
     created: _builtins.int
-    """When it was made: Unix time in seconds."""
+    """When it was created: Unix time in seconds."""
     updated: _builtins.int
-    """When its latest turn began: Unix time in seconds."""
+    """When its latest turn started: Unix time in seconds."""
     turn_count: _builtins.int
-    """How many turns it has, those that did not complete included. Always set."""
+    """The number of turns, incomplete ones included. Always set."""
     forked_from: _builtins.str
-    """The session that it was forked from. That one may have been deleted since."""
+    """The session that it was forked from, which may have been deleted since."""
     def __init__(
         self,
         *,
@@ -75,7 +75,7 @@ Global___Session: _TypeAlias = Session  # noqa: Y015
 
 @_typing.final
 class SessionMessage(_message.Message):
-    """A message of a session, and the turn it came with."""
+    """A message of a session, and its turn."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -110,18 +110,18 @@ class SessionMessage(_message.Message):
     turn: _builtins.int
     """The number of its turn, from 1."""
     state: _builtins.str
-    """How far its turn came: `in_progress`, `completed` or `incomplete`."""
+    """The state of its turn: `in_progress`, `completed` or `incomplete`."""
     reason: _builtins.str
     """Why its turn is incomplete, for example `cancelled`, `failed` or `crashed`."""
     created: _builtins.int
-    """When its turn began: Unix time in seconds."""
+    """When its turn started: Unix time in seconds."""
     @_builtins.property
     def message(self) -> _message_pb2.Message:
         """The message."""
 
     @_builtins.property
     def usage(self) -> _message_pb2.Usage:
-        """What its turn cost, on the message that the model answered with, as far as the backend told."""
+        """The token usage of its turn, on the model's answer, where it is known."""
 
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -129,8 +129,8 @@ class SessionMessage(_message.Message):
 
     @_builtins.property
     def receipt(self) -> _receipt_pb2.Receipt:
-        """Who was asked for its turn's answer and what came of it: on the message that the model answered with, and where it
-        has said nothing on the turn's last message. Absent for turns that nobody was asked for, or whose worker crashed.
+        """The attempts of its turn: on the model's answer, or, without an answer, on the turn's last message. Absent for turns
+        without an attempt, and for turns whose worker crashed.
         """
 
     def __init__(
@@ -166,7 +166,7 @@ Global___SessionMessage: _TypeAlias = SessionMessage  # noqa: Y015
 
 @_typing.final
 class ListSessionsRequest(_message.Message):
-    """Which sessions to list."""
+    """The sessions to list."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -176,15 +176,15 @@ class ListSessionsRequest(_message.Message):
     UPDATED_AFTER_FIELD_NUMBER: _builtins.int
     UPDATED_BEFORE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many at the most, 1 to 1000. Default 100."""
+    """The maximum number of items, 1 to 1000. Default 100."""
     page_token: _builtins.str
-    """`next_page_token` of the page before. Absent: the first page. Anything else is INVALID_ARGUMENT."""
+    """The `next_page_token` of the previous page. Absent: the first page. Any other value is INVALID_ARGUMENT."""
     model: _builtins.str
     """Only sessions of this model."""
     updated_after: _builtins.int
-    """Only sessions whose latest turn began at this Unix time in seconds, or later."""
+    """Only sessions whose latest turn started at this Unix time in seconds, or later."""
     updated_before: _builtins.int
-    """Only sessions whose latest turn began before this Unix time in seconds."""
+    """Only sessions whose latest turn started before this Unix time in seconds."""
     def __init__(
         self,
         *,
@@ -230,10 +230,10 @@ class ListSessionsResponse(_message.Message):
     SESSIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Asks for the next page; absent on the last."""
+    """The `page_token` of the next page; absent on the last page."""
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Session]:
-        """The sessions. Always set over REST, even where there is none."""
+        """The sessions. Always set over REST, even if empty."""
 
     def __init__(
         self,
@@ -253,7 +253,7 @@ Global___ListSessionsResponse: _TypeAlias = ListSessionsResponse  # noqa: Y015
 
 @_typing.final
 class GetSessionRequest(_message.Message):
-    """Which session to read."""
+    """The session to read."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -275,7 +275,7 @@ Global___GetSessionRequest: _TypeAlias = GetSessionRequest  # noqa: Y015
 
 @_typing.final
 class ListSessionMessagesRequest(_message.Message):
-    """Which messages to list."""
+    """The messages to list."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -285,9 +285,9 @@ class ListSessionMessagesRequest(_message.Message):
     session_id: _builtins.str
     """The session's id. Required."""
     page_size: _builtins.int
-    """How many at the most, 1 to 1000. Default 100."""
+    """The maximum number of items, 1 to 1000. Default 100."""
     page_token: _builtins.str
-    """`next_page_token` of the page before. Absent: the first page. Anything else is INVALID_ARGUMENT."""
+    """The `next_page_token` of the previous page. Absent: the first page. Any other value is INVALID_ARGUMENT."""
     def __init__(
         self,
         *,
@@ -319,10 +319,10 @@ class ListSessionMessagesResponse(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Asks for the next page; absent on the last."""
+    """The `page_token` of the next page; absent on the last page."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionMessage]:
-        """The messages. Always set over REST, even where there is none."""
+        """The messages. Always set over REST, even if empty."""
 
     def __init__(
         self,
@@ -342,7 +342,7 @@ Global___ListSessionMessagesResponse: _TypeAlias = ListSessionMessagesResponse  
 
 @_typing.final
 class ExportSessionRequest(_message.Message):
-    """Which session to export."""
+    """The session to export."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -364,7 +364,7 @@ Global___ExportSessionRequest: _TypeAlias = ExportSessionRequest  # noqa: Y015
 
 @_typing.final
 class ForkSessionRequest(_message.Message):
-    """Which session to fork, and where."""
+    """The session to fork, and its last turn."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -373,7 +373,7 @@ class ForkSessionRequest(_message.Message):
     session_id: _builtins.str
     """The session's id. Required."""
     through_turn: _builtins.int
-    """The last turn to take over. Default: the latest. Failure: INVALID_ARGUMENT where there is no such turn."""
+    """The last turn to copy. Default: the latest. Failure: INVALID_ARGUMENT where the turn does not exist."""
     def __init__(
         self,
         *,
@@ -392,7 +392,7 @@ Global___ForkSessionRequest: _TypeAlias = ForkSessionRequest  # noqa: Y015
 
 @_typing.final
 class DeleteSessionRequest(_message.Message):
-    """Which session to delete."""
+    """The session to delete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -414,7 +414,7 @@ Global___DeleteSessionRequest: _TypeAlias = DeleteSessionRequest  # noqa: Y015
 
 @_typing.final
 class DeleteSessionResponse(_message.Message):
-    """A session is deleted."""
+    """The deleted session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -27,8 +27,8 @@ if _version_not_supported:
 
 
 class SessionsStub:
-    """Reads, forks and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), just as
-    one that never existed. A session is made and continued by `ChatCompletions`.
+    """Reads, forks and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), like a
+    session that does not exist. `ChatCompletions` creates and continues sessions.
     """
 
     def __init__(self, channel):
@@ -75,19 +75,19 @@ class SessionsStub:
 
 
 class SessionsServicer:
-    """Reads, forks and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), just as
-    one that never existed. A session is made and continued by `ChatCompletions`.
+    """Reads, forks and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), like a
+    session that does not exist. `ChatCompletions` creates and continues sessions.
     """
 
     def ListSessions(self, request, context):
-        """Lists the account's sessions, the one with the latest turn first.
+        """Lists the account's sessions, the latest turn first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSession(self, request, context):
-        """Reads one session's particulars.
+        """Reads the properties of one session.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,30 +101,30 @@ class SessionsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListSessionMessagesJson(self, request, context):
-        """The same page as the JSON of REST, in an HttpBody, with fields of messages that Parley does not know in their places. For
-        the edge, which sends REST calls here.
+        """Returns the same page as the JSON of REST, in an HttpBody, with unknown fields of messages in their original places. The
+        edge routes REST calls here.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportSession(self, request, context):
-        """Returns a whole session as JSON Lines, a message a line: `{"role", "content", "turn", "state", …}`. Over REST and
-        gRPC alike; the pieces, joined, are the text.
+        """Returns all messages of a session as JSON Lines, one message per line: `{"role", "content", "turn", "state", …}`, over
+        REST and gRPC. The concatenated parts are the text.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ForkSession(self, request, context):
-        """Makes a new session of another one's completed turns, of all or of the first ones. Both go on apart from each other.
+        """Creates a session from all, or the first, completed turns of another session. The two are independent afterwards.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSession(self, request, context):
-        """Deletes a session and every message of it. While a turn is in progress: ABORTED, `SESSION_BUSY`.
+        """Deletes a session and all its messages. While a turn is in progress: ABORTED, `SESSION_BUSY`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -177,8 +177,8 @@ def add_SessionsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Sessions:
-    """Reads, forks and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), just as
-    one that never existed. A session is made and continued by `ChatCompletions`.
+    """Reads, forks and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), like a
+    session that does not exist. `ChatCompletions` creates and continues sessions.
     """
 
     @staticmethod

@@ -28,8 +28,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SessionsStub:
-    """Reads, forks and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), just as
-    one that never existed. A session is made and continued by `ChatCompletions`.
+    """Reads, forks and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), like a
+    session that does not exist. `ChatCompletions` creates and continues sessions.
     """
 
     @_typing.overload
@@ -37,53 +37,53 @@ class SessionsStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SessionsAsyncStub: ...
     ListSessions: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.ListSessionsRequest, _sessions_pb2.ListSessionsResponse]
-    """Lists the account's sessions, the one with the latest turn first."""
+    """Lists the account's sessions, the latest turn first."""
     GetSession: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.GetSessionRequest, _sessions_pb2.Session]
-    """Reads one session's particulars."""
+    """Reads the properties of one session."""
     ListSessionMessages: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.ListSessionMessagesRequest, _sessions_pb2.ListSessionMessagesResponse]
     """Lists a session's messages, the oldest first."""
     ListSessionMessagesJson: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.ListSessionMessagesRequest, _httpbody_pb2.HttpBody]
-    """The same page as the JSON of REST, in an HttpBody, with fields of messages that Parley does not know in their places. For
-    the edge, which sends REST calls here.
+    """Returns the same page as the JSON of REST, in an HttpBody, with unknown fields of messages in their original places. The
+    edge routes REST calls here.
     """
     ExportSession: _grpc.UnaryStreamMultiCallable[_sessions_pb2.ExportSessionRequest, _httpbody_pb2.HttpBody]
-    """Returns a whole session as JSON Lines, a message a line: `{"role", "content", "turn", "state", …}`. Over REST and
-    gRPC alike; the pieces, joined, are the text.
+    """Returns all messages of a session as JSON Lines, one message per line: `{"role", "content", "turn", "state", …}`, over
+    REST and gRPC. The concatenated parts are the text.
     """
     ForkSession: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.ForkSessionRequest, _sessions_pb2.Session]
-    """Makes a new session of another one's completed turns, of all or of the first ones. Both go on apart from each other."""
+    """Creates a session from all, or the first, completed turns of another session. The two are independent afterwards."""
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.DeleteSessionRequest, _sessions_pb2.DeleteSessionResponse]
-    """Deletes a session and every message of it. While a turn is in progress: ABORTED, `SESSION_BUSY`."""
+    """Deletes a session and all its messages. While a turn is in progress: ABORTED, `SESSION_BUSY`."""
 
 @_typing.type_check_only
 class SessionsAsyncStub(SessionsStub):
-    """Reads, forks and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), just as
-    one that never existed. A session is made and continued by `ChatCompletions`.
+    """Reads, forks and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), like a
+    session that does not exist. `ChatCompletions` creates and continues sessions.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListSessions: _aio.UnaryUnaryMultiCallable[_sessions_pb2.ListSessionsRequest, _sessions_pb2.ListSessionsResponse]  # type: ignore[assignment]
-    """Lists the account's sessions, the one with the latest turn first."""
+    """Lists the account's sessions, the latest turn first."""
     GetSession: _aio.UnaryUnaryMultiCallable[_sessions_pb2.GetSessionRequest, _sessions_pb2.Session]  # type: ignore[assignment]
-    """Reads one session's particulars."""
+    """Reads the properties of one session."""
     ListSessionMessages: _aio.UnaryUnaryMultiCallable[_sessions_pb2.ListSessionMessagesRequest, _sessions_pb2.ListSessionMessagesResponse]  # type: ignore[assignment]
     """Lists a session's messages, the oldest first."""
     ListSessionMessagesJson: _aio.UnaryUnaryMultiCallable[_sessions_pb2.ListSessionMessagesRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """The same page as the JSON of REST, in an HttpBody, with fields of messages that Parley does not know in their places. For
-    the edge, which sends REST calls here.
+    """Returns the same page as the JSON of REST, in an HttpBody, with unknown fields of messages in their original places. The
+    edge routes REST calls here.
     """
     ExportSession: _aio.UnaryStreamMultiCallable[_sessions_pb2.ExportSessionRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """Returns a whole session as JSON Lines, a message a line: `{"role", "content", "turn", "state", …}`. Over REST and
-    gRPC alike; the pieces, joined, are the text.
+    """Returns all messages of a session as JSON Lines, one message per line: `{"role", "content", "turn", "state", …}`, over
+    REST and gRPC. The concatenated parts are the text.
     """
     ForkSession: _aio.UnaryUnaryMultiCallable[_sessions_pb2.ForkSessionRequest, _sessions_pb2.Session]  # type: ignore[assignment]
-    """Makes a new session of another one's completed turns, of all or of the first ones. Both go on apart from each other."""
+    """Creates a session from all, or the first, completed turns of another session. The two are independent afterwards."""
     DeleteSession: _aio.UnaryUnaryMultiCallable[_sessions_pb2.DeleteSessionRequest, _sessions_pb2.DeleteSessionResponse]  # type: ignore[assignment]
-    """Deletes a session and every message of it. While a turn is in progress: ABORTED, `SESSION_BUSY`."""
+    """Deletes a session and all its messages. While a turn is in progress: ABORTED, `SESSION_BUSY`."""
 
 class SessionsServicer(metaclass=_abc_1.ABCMeta):
-    """Reads, forks and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), just as
-    one that never existed. A session is made and continued by `ChatCompletions`.
+    """Reads, forks and deletes the caller's own sessions. Another account's session is NOT_FOUND (`SESSION_NOT_FOUND`), like a
+    session that does not exist. `ChatCompletions` creates and continues sessions.
     """
 
     @_abc_1.abstractmethod
@@ -92,7 +92,7 @@ class SessionsServicer(metaclass=_abc_1.ABCMeta):
         request: _sessions_pb2.ListSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sessions_pb2.ListSessionsResponse, _abc.Awaitable[_sessions_pb2.ListSessionsResponse]]:
-        """Lists the account's sessions, the one with the latest turn first."""
+        """Lists the account's sessions, the latest turn first."""
 
     @_abc_1.abstractmethod
     def GetSession(
@@ -100,7 +100,7 @@ class SessionsServicer(metaclass=_abc_1.ABCMeta):
         request: _sessions_pb2.GetSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sessions_pb2.Session, _abc.Awaitable[_sessions_pb2.Session]]:
-        """Reads one session's particulars."""
+        """Reads the properties of one session."""
 
     @_abc_1.abstractmethod
     def ListSessionMessages(
@@ -116,8 +116,8 @@ class SessionsServicer(metaclass=_abc_1.ABCMeta):
         request: _sessions_pb2.ListSessionMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
-        """The same page as the JSON of REST, in an HttpBody, with fields of messages that Parley does not know in their places. For
-        the edge, which sends REST calls here.
+        """Returns the same page as the JSON of REST, in an HttpBody, with unknown fields of messages in their original places. The
+        edge routes REST calls here.
         """
 
     @_abc_1.abstractmethod
@@ -126,8 +126,8 @@ class SessionsServicer(metaclass=_abc_1.ABCMeta):
         request: _sessions_pb2.ExportSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
-        """Returns a whole session as JSON Lines, a message a line: `{"role", "content", "turn", "state", …}`. Over REST and
-        gRPC alike; the pieces, joined, are the text.
+        """Returns all messages of a session as JSON Lines, one message per line: `{"role", "content", "turn", "state", …}`, over
+        REST and gRPC. The concatenated parts are the text.
         """
 
     @_abc_1.abstractmethod
@@ -136,7 +136,7 @@ class SessionsServicer(metaclass=_abc_1.ABCMeta):
         request: _sessions_pb2.ForkSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sessions_pb2.Session, _abc.Awaitable[_sessions_pb2.Session]]:
-        """Makes a new session of another one's completed turns, of all or of the first ones. Both go on apart from each other."""
+        """Creates a session from all, or the first, completed turns of another session. The two are independent afterwards."""
 
     @_abc_1.abstractmethod
     def DeleteSession(
@@ -144,6 +144,6 @@ class SessionsServicer(metaclass=_abc_1.ABCMeta):
         request: _sessions_pb2.DeleteSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sessions_pb2.DeleteSessionResponse, _abc.Awaitable[_sessions_pb2.DeleteSessionResponse]]:
-        """Deletes a session and every message of it. While a turn is in progress: ABORTED, `SESSION_BUSY`."""
+        """Deletes a session and all its messages. While a turn is in progress: ABORTED, `SESSION_BUSY`."""
 
 def add_SessionsServicer_to_server(servicer: SessionsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
