@@ -165,8 +165,10 @@ def _start(shell: Shell, line: str) -> None:
 
 
 def _run_page(shell: Shell, page: Path) -> None:
-    """Runs the lines of a page in their order; those that need Parley and do not start it get that of `make run`."""
+    """Runs the lines of a page in their order. Lines that need Parley get that of `make run`, unless one runs."""
     session = ""
+    if any(line.startswith("make run") for line in shell_lines(page)):
+        shell.stop()
     for line, shown in _examples(page):
         if line.startswith("make run"):
             _start(shell, line)
@@ -177,7 +179,9 @@ def _run_page(shell: Shell, page: Path) -> None:
             _check_output(line, shown, output)
             created = re.search(r'"chatSessionId":"([^"]+)"', output)
             session = session or (created[1] if created else "")
-    shell.stop()
+    if (shell.clone / "parley.yaml").exists():
+        shell.stop()
+        (shell.clone / "parley.yaml").unlink()
 
 
 def _write_configuration(folder: Path, page: Path, database: str) -> None:

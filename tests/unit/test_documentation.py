@@ -42,6 +42,16 @@ def test_every_relative_link_has_a_target(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+def test_the_architecture_names_code_that_exists() -> None:
+    """Each class or function that links to a Python file is defined in it."""
+    page = ROOT / "docs" / "architecture.md"
+    links = re.findall(r"\[`([\w.]+)`\]\((\S+\.py)\)", page.read_text(encoding="utf-8"))
+    for path, file in links:
+        code = (page.parent / file).read_text(encoding="utf-8")
+        for part in () if path.endswith(".py") or "/" in path else path.split("."):
+            assert re.search(rf"\b(?:class|def) {part}\b", code), path
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_block_is_of_a_language_that_is_tested(page: Path) -> None:
     """No code block escapes the tests by its language."""
