@@ -89,7 +89,7 @@ def repair_surrogates(text: str) -> tuple[str, str]:
         The text, with U+FFFD for what is not a character, and the end of it that may be the first part of a character.
     """
     text = _PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text)
-    end = _end(text)
+    end = _incomplete_length(text)
     text, rest = (text[:-end], text[-end:]) if end else (text, "")
     text = _BYTES.sub(lambda found: found[0].encode(errors="surrogateescape").decode(errors="replace"), text)
     return _HALF.sub("\ufffd", text), rest
@@ -99,8 +99,8 @@ def repair_text(text: str) -> str:
     """Repairs a text that no other piece follows."""
     if text.isascii() or not _HALF.search(text):
         return text
-    mended, rest = repair_surrogates(text)
-    return mended + "\ufffd" if rest else mended
+    repaired_text, rest = repair_surrogates(text)
+    return repaired_text + "\ufffd" if rest else repaired_text
 
 
 def count(value: Any) -> int | None:
@@ -132,7 +132,7 @@ def struct(data: Any) -> Struct | None:
 
 
 def is_deep(data: Any, levels: int = _MAX_DEPTH) -> bool:
-    """Reports whether JSON has at least so many levels, by default those that a Struct cannot have."""
+    """Reports whether JSON has more than `levels` levels, by default more than a Struct may have."""
     if levels == 0:
         return True
     values = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
@@ -160,7 +160,7 @@ def clean(data: Any, *, in_pieces: bool = True) -> Any:
     }
 
 
-def _end(text: str) -> int:
+def _incomplete_length(text: str) -> int:
     """Returns how many code points at the end of a text may be the first part of a character."""
     if "\ud800" <= text[-1:] <= "\udbff":
         return 1

@@ -64,9 +64,9 @@ def new_tokens(tokens: Sequence[TokenLogprob], repeated: str) -> Sequence[TokenL
     SkipPrefix removes tokens by their length alone, as it compares the text itself.
     """
     rest = repeated.encode()
-    for place, token in enumerate(tokens):
+    for index, token in enumerate(tokens):
         if not rest:
-            return tokens[place:]
+            return tokens[index:]
         spelled = bytes(token.bytes) or token.token.encode()
         if not rest.startswith(spelled):
             return tokens

@@ -20,7 +20,7 @@ class PrefixMatcher:
         return self._prefix[: len(self._prefix) - self.remaining]
 
     def matches(self, piece: str) -> bool:
-        """Reports whether the text may go on with `piece`, which may extend beyond the prefix."""
+        """Reports whether `piece` is the next part of the prefix, beyond whose end it may extend."""
         return self._prefix.startswith(piece[: self.remaining], len(self._prefix) - self.remaining)
 
     def advance(self, piece: str) -> None:

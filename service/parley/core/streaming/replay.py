@@ -34,17 +34,17 @@ def completion_to_chunks(completion: ChatCompletion) -> Iterator[list[ChatComple
 def choice_chunks(choice: Choice) -> Iterator[ChunkChoice]:
     """Splits a choice into deltas of one kind each, and a last chunk with the finish reason."""
     message = choice.message
-    for text in _cut(message.reasoning_content):
+    for text in _split(message.reasoning_content):
         yield _choice_chunk(choice, Delta(reasoning_content=text))
-    for text in _cut(message.refusal):
+    for text in _split(message.refusal):
         yield _choice_chunk(choice, Delta(refusal=text))
-    for text, logprobs in zip_longest(_cut(message.content.string_value), _batches(choice.logprobs)):
+    for text, logprobs in zip_longest(_split(message.content.string_value), _batches(choice.logprobs)):
         chunk = _choice_chunk(choice, Delta(content=text))
         if logprobs is not None:
             chunk.logprobs.CopyFrom(logprobs)
         yield chunk
-    for place, call in enumerate(message.tool_calls):
-        for part in _call_deltas(place, call):
+    for index, call in enumerate(message.tool_calls):
+        for part in _call_deltas(index, call):
             yield _choice_chunk(choice, Delta(tool_calls=[part]))
     yield _choice_chunk(choice, _other_fields(message))
     last = _choice_chunk(choice, Delta())
@@ -67,9 +67,9 @@ def _other_fields(message: Message) -> Delta:
     return rest
 
 
-def _call_deltas(place: int, call: ToolCall) -> Iterator[ToolCallDelta]:
+def _call_deltas(index: int, call: ToolCall) -> Iterator[ToolCallDelta]:
     """Yields a delta with id, type and name, then deltas with arguments."""
-    first = ToolCallDelta(index=place, id=call.id, type=call.type)
+    first = ToolCallDelta(index=index, id=call.id, type=call.type)
     _copy_extra(call, first)
     if call.HasField("custom"):
         first.custom.name, first.custom.input = call.custom.name, ""
@@ -78,10 +78,10 @@ def _call_deltas(place: int, call: ToolCall) -> Iterator[ToolCallDelta]:
         first.function.name, first.function.arguments = call.function.name, ""
         _copy_extra(call.function, first.function)
     yield first
-    for text in _cut(call.custom.input):
-        yield ToolCallDelta(index=place, custom=CustomCallDelta(input=text))
-    for text in _cut(call.function.arguments):
-        yield ToolCallDelta(index=place, function=FunctionCallDelta(arguments=text))
+    for text in _split(call.custom.input):
+        yield ToolCallDelta(index=index, custom=CustomCallDelta(input=text))
+    for text in _split(call.function.arguments):
+        yield ToolCallDelta(index=index, function=FunctionCallDelta(arguments=text))
 
 
 def _copy_extra(source: Any, to: Any) -> None:
@@ -94,7 +94,7 @@ def _choice_chunk(choice: Choice, delta: Delta) -> ChunkChoice:
     return ChunkChoice(index=choice.index, delta=delta)
 
 
-def _cut(text: str) -> Iterator[str]:
+def _split(text: str) -> Iterator[str]:
     return (text[start : start + _MAX_TEXT] for start in range(0, len(text), _MAX_TEXT))
 
 
@@ -102,6 +102,6 @@ def _batches(logprobs: Logprobs) -> Iterator[Logprobs]:
     count = max(len(logprobs.content), len(logprobs.refusal))
     extra = logprobs.extra_json or None
     for start in range(0, count or bool(extra), _MAX_TOKENS):
-        place = slice(start, start + _MAX_TOKENS)
-        yield Logprobs(content=logprobs.content[place], refusal=logprobs.refusal[place], extra_json=extra)
+        batch = slice(start, start + _MAX_TOKENS)
+        yield Logprobs(content=logprobs.content[batch], refusal=logprobs.refusal[batch], extra_json=extra)
         extra = None

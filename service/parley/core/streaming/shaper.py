@@ -81,11 +81,11 @@ class StreamShaper:
         if (deltas or is_end) and choice.index not in self._started:
             self._started.add(choice.index)
             yield self._chunk_with(choice.index, _role_delta(deltas))
-        for place, delta in enumerate(deltas):
+        for index, delta in enumerate(deltas):
             shaped = self._chunk_with(choice.index, delta)
-            if place == 0:
+            if index == 0:
                 _copy(choice, shaped.choices[0], "logprobs")
-            if place == len(deltas) - 1 and not is_end:
+            if index == len(deltas) - 1 and not is_end:
                 _copy(choice, shaped.choices[0], "extra_json")
             yield shaped
         if is_end:

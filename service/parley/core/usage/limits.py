@@ -51,11 +51,11 @@ class Admission:
     Leaving the `with` block settles the reservation with what the call has used.
 
     Args:
-        charges: What is reserved; empty where the call is rejected.
+        charges: The reserved charges; empty for a rejected call.
         prompt: The estimated tokens of the request's prompt.
         settle: Writes corrections of the reserved charges.
         statuses: The caller's limits after the reservation.
-        rejection: Why the call is rejected; None where it is admitted.
+        rejection: The error of a rejected call; None for an admitted call.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Admission:
         self._usage: Usage | None = None
 
     def require_granted(self) -> None:
-        """Raises RateLimited where the call is rejected."""
+        """Raises RateLimited for a rejected call."""
         if self._rejection is not None:
             raise self._rejection
 
