@@ -1,4 +1,4 @@
-"""One request to one target, from the decision to make it to what it cost."""
+"""The record of one attempt, as the receipt and the decisions about its call see it."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,13 @@ from parley.core.usage.attempts import AttemptKind, AttemptRecord
 class Attempt(AttemptRecord):
     """One attempt, with what the next decisions about its call depend on.
 
-    `permit` is its breaker's. `retries` counts the repetitions at this target that led to it, `honored_retry_after`
-    says whether one of them waited as the target had told. `non_streaming`: it is asked for a whole answer, as the
-    target cannot stream. `is_late`: its breaker was told that its first token is late.
+    Attributes:
+        candidate: The target.
+        permit: The permit of the target's breaker.
+        retries: How many retries at this target preceded the attempt.
+        honored_retry_after: Whether one of these retries waited for the target's `Retry-After`.
+        non_streaming: Whether a whole answer is requested because the target cannot stream.
+        is_late: Whether the breaker has recorded the first token as late.
     """
 
     candidate: Candidate
@@ -23,9 +27,27 @@ class Attempt(AttemptRecord):
     non_streaming: bool = False
     is_late: bool = False
 
+    @property
+    def was_slow(self) -> bool:
+        """Whether the attempt failed so slowly that it is not retried at the same target.
+
+        That is after more than the connect timeout, or more than a sixtieth of the total timeout but at least a second.
+        """
+        timeouts = self.candidate.model.timeouts
+        limit = min(timeouts.connect, max(1.0, timeouts.total / 60))
+        return self.ended is not None and self.ended - self.started > limit
+
 
 def new_attempt(candidate: Candidate, call: UpstreamCall, kind: AttemptKind, *, started: float, permit: int) -> Attempt:
-    """Returns an attempt that has begun at a candidate."""
+    """Returns the record of an attempt that starts now.
+
+    Args:
+        candidate: The target.
+        call: The request.
+        kind: Why the attempt is made.
+        started: The time of the routing's clock in seconds.
+        permit: The permit of the target's breaker.
+    """
     target = candidate.target
     return Attempt(
         candidate=candidate,
