@@ -1,1 +1,1 @@
-"""Which target answers a call, and what is done when it fails."""
+"""Routing: which target answers a call, and what follows a failure."""

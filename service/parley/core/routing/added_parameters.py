@@ -1,6 +1,6 @@
-"""Parameters that a request to a target has and the caller has not sent: a model's `defaults`, and what Parley adds.
+"""Parameters of an upstream request that the caller did not send: a model's `defaults`, and what Parley adds.
 
-A target that refuses one of them is misconfigured: the caller cannot change it.
+A target that rejects one of them is misconfigured, because the caller cannot change it.
 """
 
 from collections.abc import Iterable
@@ -19,15 +19,15 @@ from parley.core.errors import (
 from parley.core.ports import UpstreamCall
 
 SAME_LIMIT = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
-"""The two names of one limit: a request that has either needs no default for the other."""
+"""The two names of one limit. A request that sets one gets no default for the other."""
 
 _EXTRA = "extra_body_json"
 
 
 def as_misconfigured(call: UpstreamCall, error: ParleyError) -> ParleyError:
-    """Returns the error of a target; where it blames the caller for an added parameter, one that does not.
+    """Replaces an error that blames the caller for an added parameter with AddedParameterRejected.
 
-    What is too long or not allowed is the conversation, whatever parameter a target names.
+    Errors about the length or the content of the conversation stay, whatever parameter the target names.
     """
     blames = isinstance(error, UpstreamRejected | UnsupportedParameter | InvalidRequest)
     if not blames or isinstance(error, ContextLengthExceeded | ContentPolicy) or not error.param:
@@ -38,7 +38,7 @@ def as_misconfigured(call: UpstreamCall, error: ParleyError) -> ParleyError:
 
 
 def _origin(call: UpstreamCall, name: str) -> str | None:
-    """Returns where a parameter comes from, in words for the log; None where it is the caller's."""
+    """Returns the origin of an added parameter as text for the log; None if the caller sent the parameter."""
     for default in call.defaults:
         if name in (default, SAME_LIMIT.get(default)):
             return f"`defaults.{default}`"

@@ -1,15 +1,16 @@
-"""The circuit breaker of one target: keeps calls away from it while it fails.
+"""The circuit breaker of one target: rejects calls while the target fails.
 
     closed ── 5 failures in a row, or half of 20 within 30 s ──→ open, for 10 s
-    open ── the time is over ──→ half open: one call is let through, the probe
+    open ── the interval has passed ──→ half open: one call is admitted, the probe
     half open ── the probe succeeds ──→ closed;  the probe fails ──→ open, for longer, up to 15 s
 
-Each worker counts by itself, but they share the pause: one of them probes, and closes the breakers of all.
+Each worker counts failures by itself, but the workers share the probe schedule: one worker probes and its success
+closes the breakers of all.
 
-A call enters with a permit, and says with it how it ended. What a permit says that was given before the last change of
-state is not heard: it tells of another time.
+A call acquires a permit and records its result with it. The breaker ignores results for permits issued before the last
+state change.
 
-Apart from these states, a target may be held: it has asked not to be called before some time (`Retry-After`).
+Apart from these states, a target may be on hold: it has requested no calls before some time (`Retry-After`).
 """
 
 import time
@@ -20,7 +21,7 @@ from parley.core.errors import ParleyError, UpstreamRateLimited, UpstreamTimeout
 from parley.core.routing.probe_schedule import InMemoryState, ProbeSchedule
 
 Clock = Callable[[], float]
-"""Tells the time in seconds, from any beginning."""
+"""Returns a monotonic time in seconds."""
 
 IGNORED_PERMIT = -1
 """A permit whose results are ignored."""
@@ -31,53 +32,58 @@ WINDOW_SECONDS = 30.0
 
 
 class Breaker:
-    """One target's. Times are those of `clock`, which all who share the pause have in common.
+    """The breaker of one target.
 
-    `only_late` tells that it is open because calls wait longer than usual, and for no other reason: a call that
-    has nowhere else to go may be made all the same.
+    Args:
+        clock: Returns the time in seconds; the same clock in all workers that share the schedule.
+        schedule: The shared probe schedule; by default the breaker has its own.
+
+    Attributes:
+        only_late: Whether the breaker is open only because first tokens are late. A call without an alternative may
+            then be made all the same.
     """
 
     def __init__(self, clock: Clock = time.monotonic, schedule: ProbeSchedule | None = None) -> None:
         self._clock = clock
         self._schedule = schedule or ProbeSchedule(InMemoryState())
-        self._permit = 0  # of the present state
+        self._permit = 0  # of the current state
         self._half_open = False
         self._opened_at: float | None = None  # None: closed
-        self._cause: type[ParleyError] | None = None  # the kind of the latest failure
+        self._cause: type[ParleyError] | None = None  # the type of the latest failure
         self._close()
 
     @property
     def is_closed(self) -> bool:
-        """Tells whether every call is let through."""
+        """Whether every call is admitted, apart from a hold."""
         if self._opened_at is not None and self._schedule.recovered_since(self._opened_at):
             self._close()
         return self._opened_at is None
 
     def admits(self) -> bool:
-        """Tells whether a call would be let through now."""
+        """Returns whether a call would be admitted now."""
         now = self._clock()
         if self._schedule.hold_remaining(now)[0]:
             return False
         return self.is_closed or (not self._half_open and now >= self._schedule.due())
 
     def remaining_delay(self) -> float:
-        """Returns in how many seconds a call may be let through; 0 for now."""
+        """Returns after how many seconds a call may be admitted; 0 for now."""
         now = self._clock()
         held, _ = self._schedule.hold_remaining(now)
         return held if self.is_closed else max(held, self._schedule.due() - now)
 
     def cause(self) -> type[ParleyError] | None:
-        """Returns the kind of failure that keeps calls away; None where none does, or it is not known."""
+        """Returns the type of failure because of which calls are rejected; None if none are, or it is unknown."""
         if self._schedule.hold_remaining(self._clock())[1]:
             return UpstreamRateLimited
         return None if self.is_closed else self._cause
 
     def hold(self, seconds: float, cause: type[ParleyError]) -> None:
-        """Keeps all calls away for so many seconds, because the target asked for it with this kind of failure."""
+        """Rejects all calls for `seconds`, as the target has requested with a failure of type `cause`."""
         self._schedule.hold(self._clock(), seconds, limited=issubclass(cause, UpstreamRateLimited))
 
     def try_acquire_permit(self) -> int | None:
-        """Lets a call through and returns its permit; None where it must go elsewhere."""
+        """Admits a call and returns its permit; None if the call is rejected."""
         if self._schedule.hold_remaining(self._clock())[0]:
             return None
         if self.is_closed:
@@ -89,14 +95,14 @@ class Breaker:
         return self._permit
 
     def record_first_token(self, permit: int) -> int:
-        """Notes that an answer has begun: a probe has succeeded then. Returns the permit to say with how it ends."""
+        """Records a first token, with which a probe succeeds. Returns the permit for the call's result."""
         if self._half_open and permit == self._permit:
             self._recover()
             return self._permit
         return permit
 
     def record_success(self, permit: int) -> None:
-        """Notes that the target answered, be it that the request is wrong."""
+        """Records that the target answered, even if it rejected the request."""
         if permit != self._permit:
             return
         if self._half_open:
@@ -106,7 +112,7 @@ class Breaker:
             self._record(failed=False)
 
     def record_failure(self, permit: int, cause: type[ParleyError] | None = None) -> None:
-        """Notes a failure that counts against the target; its kind is kept as the cause while the breaker is open."""
+        """Records a failure of the target. Its type is the breaker's cause while the breaker is open."""
         if permit != self._permit:
             return
         self._cause = cause
@@ -122,7 +128,7 @@ class Breaker:
             self._open()
 
     def record_late(self, permit: int) -> None:
-        """Notes that a call waits longer than usual, which counts as a failure until its first token comes."""
+        """Records a late first token, which counts as a failure until the token arrives."""
         if permit != self._permit:
             return
         self._late_calls += 1
@@ -132,23 +138,23 @@ class Breaker:
         self.only_late = before and self._opened_at is not None
 
     def clear_late(self, permit: int) -> None:
-        """Notes that the first token of a suspected call has come: the suspicion was wrong, or may be over."""
+        """Records the first token of a late call: the late failure no longer counts, or an open breaker probes now."""
         if permit == self._permit:
             self._consecutive_failures = self._late_calls = 0
-            last = max((place for place, (_, failed) in enumerate(self._results) if failed), default=None)
+            last = max((index for index, (_, failed) in enumerate(self._results) if failed), default=None)
             if last is not None:
                 self._results[last] = (self._results[last][0], False)
         elif self.only_late:
             self.probe_now()
 
     def release(self, permit: int) -> None:
-        """Notes that a call ended without a word about the target, for example because its caller left."""
+        """Records that a call ended without a result for the target, for example because it was cancelled."""
         if self._half_open and permit == self._permit:
             self._schedule.reschedule(self._clock())
             self._open()
 
     def probe_now(self) -> None:
-        """Lets a probe be made at once: something else has found the target well."""
+        """Makes the next probe due now, for example because a health check has succeeded."""
         if not self.is_closed and not self._half_open:
             self._schedule.probe_now(self._clock())
 

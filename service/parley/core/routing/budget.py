@@ -1,4 +1,4 @@
-"""How many calls of a model may be repeated at the same target: a backend that is ill is not given twice the work."""
+"""The retry budget of a model: bounds the extra load that retries and hedges put on failing backends."""
 
 import time
 
@@ -6,11 +6,16 @@ from parley.core.routing.breaker import Clock
 
 MIN_RETRIES_PER_SECOND = 3.0
 MAX_BALANCE = 30.0
-"""How many repetitions can be saved up: those of ten quiet seconds."""
+"""The largest balance: the free retries of ten seconds without retries."""
 
 
 class RetryBudget:
-    """Repetitions of one model's calls in this worker: a `share` of its calls, and a few a second that are free."""
+    """The retry budget of one model in this worker.
+
+    Args:
+        share: The part of a retry that each call deposits. `MIN_RETRIES_PER_SECOND` retries are free.
+        clock: Returns the time in seconds.
+    """
 
     def __init__(self, share: float, clock: Clock = time.monotonic) -> None:
         self._share = share
@@ -19,11 +24,11 @@ class RetryBudget:
         self._updated = clock()
 
     def deposit(self) -> None:
-        """Notes a call."""
+        """Deposits the share of one call."""
         self._balance = min(MAX_BALANCE, self._balance + self._share)
 
     def try_withdraw(self) -> bool:
-        """Takes a repetition; False where there is none left."""
+        """Withdraws one retry. Returns False if the balance does not cover it."""
         now = self._clock()
         self._balance = min(MAX_BALANCE, self._balance + MIN_RETRIES_PER_SECOND * (now - self._updated))
         self._updated = now

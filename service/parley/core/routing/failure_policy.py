@@ -21,21 +21,21 @@ from parley.core.errors import (
 )
 
 MAX_INLINE_WAIT = 3.0
-"""Up to so many seconds a backend's `Retry-After` is waited for."""
+"""The longest `Retry-After` in seconds that a call waits for."""
 
 
 class Retry(Enum):
-    """Whether the same target is asked again."""
+    """Whether the same target is retried."""
 
     NO = auto()
     BACKOFF = auto()
-    """After a pause that grows, at most twice."""
+    """With exponential backoff, at most twice."""
     AFTER_DELAY = auto()
-    """When the backend said so, once."""
+    """Once, after the backend's `Retry-After`."""
 
 
 class NextTargets(Enum):
-    """Who may be asked then."""
+    """Which targets may be tried next."""
 
     NONE = auto()
     TARGETS = auto()
@@ -44,18 +44,25 @@ class NextTargets(Enum):
 
 
 class HealthEffect(Enum):
-    """What the failure says about the target."""
+    """How the failure counts for the health of the target."""
 
     FAILURE = auto()
     SUCCESS = auto()
     NEUTRAL = auto()
     SUSPECT = auto()
-    """A failure that the request may have caused: it counts where several accounts see one (`suspect_failures`)."""
+    """A failure that the request may have caused: it counts if several accounts see one (`suspect_failures`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailurePolicy:
-    """One row of the table. `hold`: the target is not called before the time that it has named, by any call."""
+    """One row of the table.
+
+    Attributes:
+        retry: Whether the same target is retried.
+        next: Which targets may be tried next.
+        health_effect: How the failure counts for the target.
+        hold: Whether no call may use the target before the end of its `Retry-After`.
+    """
 
     retry: Retry
     next: NextTargets
@@ -73,7 +80,7 @@ _REJECTED = FailurePolicy(Retry.NO, NextTargets.NONE, HealthEffect.SUCCESS)
 _FINAL = FailurePolicy(Retry.NO, NextTargets.NONE, HealthEffect.NEUTRAL)
 
 
-_TABLE: tuple[tuple[type[ParleyError], FailurePolicy], ...] = (  # the first row that fits
+_TABLE: tuple[tuple[type[ParleyError], FailurePolicy], ...] = (  # the first matching row
     (UpstreamUnreadable, _UNUSABLE),
     (UpstreamUnavailable, _TRANSIENT),
     (UpstreamUnrecognized, _UNUSABLE),
@@ -91,10 +98,10 @@ _TABLE: tuple[tuple[type[ParleyError], FailurePolicy], ...] = (  # the first row
 
 
 def policy_for(error: ParleyError) -> FailurePolicy:
-    """Finds the row of a failure."""
+    """Returns the policy for a failure."""
     wait = error.retry_after
     if isinstance(error, UpstreamRateLimited) and error.is_suspect:
-        return _UNSUPPORTED  # one request alone is more than the limit allows
+        return _UNSUPPORTED  # this request alone exceeds the limit
     if isinstance(error, UpstreamRateLimited | UpstreamUnavailable) and wait is not None and wait > MAX_INLINE_WAIT:
         return _SUSPENDED
     if isinstance(error, UpstreamRateLimited) and wait is not None:

@@ -1,4 +1,4 @@
-"""Active health checks: a backend that does not say that it is well is left out until it does."""
+"""Active health checks: the targets of a backend get no calls while its check fails."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,13 @@ _log = structlog.get_logger()
 
 
 class HealthChecker:
-    """Asks the backends that `checks` names, and tells their targets what they said."""
+    """Checks backends periodically and updates the health of their targets.
+
+    Args:
+        backends: The backends, by name.
+        checks: The configured checks, by the name of the backend.
+        targets: The targets of all models.
+    """
 
     def __init__(
         self, backends: Mapping[str, Backend], checks: Mapping[str, HealthCheck], targets: Sequence[LiveTarget]
@@ -28,18 +34,18 @@ class HealthChecker:
         ]
 
     def start(self) -> None:
-        """Begins to ask, each backend in its own interval."""
+        """Starts the checks, each in its own interval."""
         for check in self._checks:
             check.task.start()
 
     async def stop(self) -> None:
-        """Stops asking."""
+        """Stops the checks."""
         for check in self._checks:
             await check.task.stop()
 
 
 class _BackendCheck:
-    """The watch on one backend."""
+    """The periodic check of one backend."""
 
     def __init__(self, name: str, backend: Backend, check: HealthCheck, targets: Sequence[LiveTarget]) -> None:
         self._name = name
@@ -62,7 +68,7 @@ class _BackendCheck:
                 target.breaker.probe_now()
 
     async def _failure(self) -> str | None:
-        """Asks; returns why the backend is not well, None where it is."""
+        """Checks the backend. Returns the cause of a failure; None if the backend is healthy."""
         try:
             async with asyncio.timeout(self._seconds):
                 await self._backend.check()

@@ -1,4 +1,4 @@
-"""Hedging: when a first token is slow to come, another target is asked for it too, and the faster one answers."""
+"""Hedging: if a first token is late, another target is called too, and the faster one answers."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -12,17 +12,21 @@ from parley.core.usage.attempts import AttemptKind
 _RECHECK_SECONDS = 1.0
 
 OpenStream = Callable[[AttemptKind], Coroutine[Any, Any, ActiveAttempt]]
-"""Asks one target after another until one of them has said its first token."""
+"""Tries one target after another until one has sent its first token."""
 
 
 async def race(
     open_stream: OpenStream, hedge_delay: Callable[[], float], try_hedge: Callable[[], bool]
 ) -> ActiveAttempt:
-    """Returns the stream whose first token comes first.
+    """Returns the attempt whose first token arrives first; the other one is cancelled.
 
-    A second lane is opened in as many seconds as `hedge_delay` says, if `try_hedge`; if not, a second later.
-    The other lane is ended, and its stream closed. Raises what the first lane raises where neither has a token, and at
-    once where the request itself was refused there.
+    Args:
+        open_stream: Opens a stream up to its first token.
+        hedge_delay: Returns after how many seconds the hedge starts. It is called again if `try_hedge` returns False.
+        try_hedge: Acquires the hedge; if it returns False, it is called again a second later.
+
+    Raises:
+        ParleyError: The error of the first stream, if neither has a token, or at once if it rejects the request.
     """
     attempts = [asyncio.create_task(open_stream(AttemptKind.FIRST))]
     try:
@@ -34,14 +38,14 @@ async def race(
                 await asyncio.wait(attempts, timeout=seconds if seconds > 0 else _RECHECK_SECONDS)
         winner = await _first_success(attempts)
         await _cancel([task for task in attempts if task is not winner])
-    except BaseException:  # a caller who leaves now leaves the winner too
+    except BaseException:  # a cancelled call cancels the winner too
         await asyncio.shield(_cancel(attempts))  # it may be cancelled again meanwhile
         raise
     return winner.result()
 
 
 async def _first_success(attempts: list[asyncio.Task[ActiveAttempt]]) -> asyncio.Task[ActiveAttempt]:
-    """Waits for a lane that succeeds, or for the first one to be refused; returns one that failed where all have."""
+    """Waits for a success, or for the first stream to reject the request. Returns the first one if all have failed."""
     waiting = set(attempts)
     while waiting:
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -56,7 +60,7 @@ def _is_final(error: BaseException | None) -> bool:
 
 
 async def _cancel(attempts: list[asyncio.Task[ActiveAttempt]]) -> None:
-    """Ends the lanes that have lost; one may have its token at the same moment."""
+    """Cancels the streams that have lost. One may have received its first token at the same moment."""
     for task in attempts:
         task.cancel()
     for ended in await asyncio.gather(*attempts, return_exceptions=True):

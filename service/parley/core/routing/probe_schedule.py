@@ -1,25 +1,29 @@
-"""When a target that fails is tried again. The workers of a machine share it, so that one of them probes for all."""
+"""The schedule of probes of a failing target, shared by the workers of a machine so that one probes for all."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 INITIAL_INTERVAL = 10.0
 MAX_INTERVAL = 15.0
-"""Seconds between two probes: they double with each probe that fails, from the first pause to the longest."""
+"""Seconds between two probes. The interval doubles with each failed probe, from the initial one to the longest."""
 
 
 MAX_HOLD = 300.0
-"""Seconds for which a target's own `Retry-After` keeps calls away from it, at the most."""
+"""The longest hold in seconds, whatever `Retry-After` the target sends."""
 
 
-_REFRESH_SECONDS = 0.02  # seconds: the hold of another worker is seen that late, and most calls read no file
+_REFRESH_SECONDS = 0.02  # delay until the hold of another worker is seen; it saves most calls reading a file
 
 
 class ProbeTimes(NamedTuple):
-    """When the next probe is due, how long the pause to it is, and when a pause was last ended: seconds of a clock.
+    """The shared times of one target, in seconds of the common clock.
 
-    `held_until` is the time before which the target has asked not to be called, `rate_limited` is 1 where its rate
-    limit is why.
+    Attributes:
+        next_probe: When the next probe is due.
+        interval: The current interval between probes.
+        recovered_at: When a probe last succeeded.
+        held_until: The end of the hold.
+        rate_limited: 1 if a rate limit is the reason for the hold, else 0.
     """
 
     next_probe: float = 0.0
@@ -30,36 +34,36 @@ class ProbeTimes(NamedTuple):
 
 
 class SharedState(Protocol):
-    """Where the numbers of one target are."""
+    """Stores the times of one target."""
 
     def read(self) -> ProbeTimes:
-        """Returns them."""
+        """Returns the times."""
         ...
 
     def update(self, change: Callable[[ProbeTimes], ProbeTimes]) -> ProbeTimes:
-        """Changes them, while nobody else does; returns what they were before."""
+        """Changes the times atomically. Returns the previous times."""
         ...
 
 
 class InMemoryState:
-    """The cell of a worker that shares with nobody."""
+    """The state of a worker that shares nothing."""
 
     def __init__(self) -> None:
         self._times = ProbeTimes()
 
     def read(self) -> ProbeTimes:
-        """Returns the numbers."""
+        """Returns the times."""
         return self._times
 
     def update(self, change: Callable[[ProbeTimes], ProbeTimes]) -> ProbeTimes:
-        """Changes them; returns what they were before."""
+        """Changes the times. Returns the previous times."""
         previous = self._times
         self._times = change(previous)
         return previous
 
 
 class ProbeSchedule:
-    """One target's pause. `now` is everywhere the time of a clock that all who share the cell have in common."""
+    """The probe schedule of one target. `now` is the time of the clock that all sharing workers have in common."""
 
     def __init__(self, state: SharedState) -> None:
         self._state = state
@@ -67,44 +71,47 @@ class ProbeSchedule:
         self._cached_at = float("-inf")
 
     def open(self, now: float) -> None:
-        """Begins the first pause, unless one is running; a time too far away is of the clock before a restart."""
+        """Starts the first interval unless one is running.
+
+        A time further away than the longest interval was set before a restart of the clock, and is replaced.
+        """
         self._state.update(
             lambda old: old if now < old.next_probe <= now + MAX_INTERVAL else self._times(now, INITIAL_INTERVAL, old)
         )
 
     def due(self) -> float:
-        """Returns when the next probe may be made."""
+        """Returns when the next probe is due."""
         return self._state.read().next_probe
 
     def try_acquire_probe(self, now: float) -> bool:
-        """Takes the probe, so that nobody else makes one within the pause; False where it is not due."""
+        """Acquires the probe, so that no other worker probes within the interval. Returns False if it is not due."""
         previous = self._state.update(
             lambda old: old if now < old.next_probe else old._replace(next_probe=now + old.interval)
         )
         return now >= previous.next_probe
 
     def record_failure(self, now: float) -> None:
-        """Begins a pause twice as long: the probe has failed."""
+        """Starts an interval twice as long, because the probe has failed."""
         self._state.update(lambda old: self._times(now, min(2 * old.interval, MAX_INTERVAL), old))
 
     def reschedule(self, now: float) -> None:
-        """Begins the same pause again: the probe has said nothing."""
+        """Starts the same interval again, because the probe had no result."""
         self._state.update(lambda old: self._times(now, old.interval, old))
 
     def probe_now(self, now: float) -> None:
-        """Lets a probe be made at once."""
+        """Makes the next probe due now."""
         self._state.update(lambda old: old._replace(next_probe=now))
 
     def recover(self, now: float) -> None:
-        """Ends the pause for all who share it: the target answers."""
+        """Closes the breakers of all workers, because the target answers."""
         self._state.update(lambda old: old._replace(next_probe=0.0, interval=INITIAL_INTERVAL, recovered_at=now))
 
     def recovered_since(self, then: float) -> bool:
-        """Tells whether a pause was ended since then."""
+        """Returns whether the target has recovered since the time `then`."""
         return self._state.read().recovered_at > then
 
     def hold(self, now: float, seconds: float, *, limited: bool) -> None:
-        """Keeps all calls away for so many seconds, at most LONGEST_HOLD; a longer hold that is running stays."""
+        """Rejects all calls for `seconds`, at most `MAX_HOLD`. A longer hold that is running stays."""
         self._cached_at = float("-inf")
         until = now + min(seconds, MAX_HOLD)
         self._state.update(
@@ -116,7 +123,7 @@ class ProbeSchedule:
         )
 
     def hold_remaining(self, now: float) -> tuple[float, bool]:
-        """Returns for how many seconds calls are kept away, 0 for none, and whether a rate limit is why."""
+        """Returns the rest of the hold in seconds, 0 for none, and whether a rate limit is its reason."""
         if not 0 <= now - self._cached_at < _REFRESH_SECONDS:
             self._cached, self._cached_at = self._state.read(), now
         seconds = self._cached.held_until - now

@@ -94,11 +94,7 @@ class RetryState:
         return limit if self._deadline is None else max(0.0, min(limit, self._deadline - self._clock()))
 
     def hedge_delay(self, after: float | None) -> float:
-        """Returns in how many seconds to hedge the call.
-
-        Args:
-            after: The configured delay in seconds; None to hedge when the first token is late.
-        """
+        """Returns in how many seconds the call is hedged: `after` the start, or if that is None, when it is late."""
         waiting = self._awaiting_first_token()
         if waiting is None or waiting.non_streaming:
             return min(after or _POLL_SECONDS, _POLL_SECONDS)
@@ -108,8 +104,7 @@ class RetryState:
     def try_hedge(self) -> bool:
         """Acquires a hedge. Returns False if no candidate is left or the retry budget is empty.
 
-        A call that waits at a target whose breaker is not closed needs no budget: the hedge adds no load that a
-        healthy target would not have had.
+        A call that waits at a target whose breaker is not closed needs no budget: the hedge replaces that attempt.
         """
         waiting = self._awaiting_first_token()
         is_free = waiting is not None and not waiting.candidate.target.breaker.is_closed

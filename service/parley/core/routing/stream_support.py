@@ -1,4 +1,4 @@
-"""Whole answers that are asked for as streams and joined: which requests may be, and which targets cannot stream."""
+"""Decides which whole answers may be requested as streams, and recognizes targets that cannot stream."""
 
 import re
 
@@ -20,18 +20,18 @@ _UNABLE = re.compile(r"HTTP 501|unsupported|disabled|(?:no[tr]?|n't) (?:support|
 
 
 def may_be_streamed(request: CreateChatCompletionRequest) -> bool:
-    """Tells whether a stream can carry the answer as it would be whole.
+    """Returns whether a stream can carry the same answer as a request without streaming.
 
-    It cannot carry speech: OpenAI streams it in one format only (`pcm16`), and in pieces that are no file.
+    It cannot carry audio: OpenAI streams audio only as `pcm16`, in parts that are not a file.
     """
     return not request.HasField("audio") and "audio" not in request.modalities
 
 
 def cannot_stream(error: ParleyError) -> bool:
-    """Tells whether a target refuses to stream, and might give the whole answer.
+    """Returns whether a target rejects streaming and may return the whole answer.
 
-    OpenAI refuses accounts that are not verified (`param: "stream"`), Groq some formats, others models or endpoints;
-    servers that do not know `stream_options` refuse that. What they have in common is the word.
+    OpenAI rejects accounts that are not verified (`param: "stream"`), Groq some formats, other backends some models or
+    endpoints; servers without `stream_options` reject that field. All of these errors contain the word "stream".
     """
     if isinstance(error, ContentPolicy | ContextLengthExceeded | UpstreamUnreadable):
         return False

@@ -1,19 +1,19 @@
-"""Doubtful failures of one target: those that may be caused by the request of one caller, such as a status of 500.
+"""Suspect failures of one target: failures that a caller's request may have caused, such as a status of 500.
 
-An account that sees five of them in a row, without a success of any account in between, no longer reaches the target:
-only one of its calls in ten seconds does. For all other accounts nothing changes, until a second account sees one, too.
-From then on, and until the next success, each of them counts as a failure of the target in its circuit breaker.
+After five suspect failures in a row, without a success of any account in between, the target is blocked for that
+account: only one of its calls in ten seconds is admitted. Other accounts are not affected until a second account gets a
+suspect failure. From then on, and until the next success, each one counts as a failure in the target's circuit breaker.
 """
 
 from parley.core.errors import ParleyError, UpstreamRejected
 from parley.core.routing.breaker import CONSECUTIVE_FAILURES, Clock
 
 PROBE_INTERVAL = 10.0
-"""Seconds between two calls of an account that is kept away from the target."""
+"""Seconds between two calls of a blocked account."""
 
 
 class SuspectFailures:
-    """The doubtful failures since the target's latest success, by account."""
+    """The suspect failures since the target's latest success, by account."""
 
     __slots__ = ("_cause", "_clock", "_counts", "_due")
 
@@ -24,12 +24,12 @@ class SuspectFailures:
         self._cause: type[ParleyError] | None = None
 
     def remaining_delay(self, account: str) -> float:
-        """Returns in how many seconds a call of this account may be made; 0 for now."""
+        """Returns after how many seconds a call of this account is admitted; 0 for now."""
         due = self._due.get(account) if self._due else None
         return 0.0 if due is None else max(0.0, due - self._clock())
 
     def try_acquire_permit(self, account: str) -> bool:
-        """Admits a call. An account that is kept away gets one admitted in each pause."""
+        """Returns whether a call is admitted. A blocked account gets one call in each interval."""
         if self.remaining_delay(account) > 0:
             return False
         if account in self._due:
@@ -37,13 +37,13 @@ class SuspectFailures:
         return True
 
     def cause(self, account: str) -> type[ParleyError] | None:
-        """Returns the kind of failure that keeps this account away; None where none does."""
+        """Returns the type of failure that blocks this account; None if it is not blocked."""
         return self._cause if self.remaining_delay(account) else None
 
     def record_failure(self, account: str, cause: type[ParleyError]) -> bool:
-        """Records a doubtful failure. Returns whether it counts against the target for all accounts.
+        """Records a suspect failure. Returns whether it counts as a failure of the target for all accounts.
 
-        A request that was refused keeps no account away: its next request may be a good one.
+        A rejected request does not block its account, whose next request may be valid.
         """
         rejected = issubclass(cause, UpstreamRejected)
         self._counts[account] = self._counts.get(account, 0) + (not rejected)
@@ -53,7 +53,7 @@ class SuspectFailures:
         return len(self._counts) > 1
 
     def record_success(self) -> None:
-        """Forgets all of them: the target works."""
+        """Forgets all suspect failures, because the target works."""
         if self._counts:
             self._counts.clear()
             self._due.clear()

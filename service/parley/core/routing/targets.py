@@ -1,4 +1,4 @@
-"""A target as it is now: its backend, whether it is well, and how many calls it has."""
+"""The live state of a target: its backend, its health and its slots."""
 
 import asyncio
 import time
@@ -15,9 +15,17 @@ _UNSTREAMED_SECONDS = 300.0
 
 
 class LiveTarget:
-    """One backend and model of this worker, shared by all models that name it.
+    """A backend and a model name at it, shared by all models of this worker that name it.
 
-    `healthy` is what its health checks say; without them it stays true.
+    Args:
+        target: The configuration of the target.
+        backend: The backend.
+        price: What tokens cost; None if that is not configured.
+        clock: Returns the time in seconds.
+        state: The probe times that workers share; by default the target has its own.
+
+    Attributes:
+        healthy: The result of the latest health check; true without health checks.
     """
 
     def __init__(
@@ -44,11 +52,11 @@ class LiveTarget:
         self._queued = 0
 
     def admits(self, account: str = "") -> bool:
-        """Tells whether a call of this account would be let through now, if there is a place for it."""
+        """Returns whether a call of this account would be admitted now, if a slot is free."""
         return self.healthy and self.breaker.admits() and not self.suspect_failures.remaining_delay(account)
 
     def try_acquire_permit(self, account: str = "") -> int | None:
-        """Lets a call of this account through and returns its permit; None where it must go elsewhere."""
+        """Admits a call of this account and returns its breaker permit; None if the call is rejected."""
         return (
             self.breaker.try_acquire_permit()
             if self.healthy and self.suspect_failures.try_acquire_permit(account)
@@ -56,29 +64,29 @@ class LiveTarget:
         )
 
     def is_only_slow(self, account: str = "") -> bool:
-        """Tells whether calls of this account are kept away for no other reason than that the target is slow."""
+        """Returns whether calls of this account are rejected only because the target is slow."""
         return self.healthy and self.breaker.only_late and not self.suspect_failures.remaining_delay(account)
 
     def remaining_delay(self, account: str = "") -> float:
-        """Returns in how many seconds a call of this account may be let through; 0 for now."""
+        """Returns after how many seconds a call of this account may be admitted; 0 for now."""
         return max(self.breaker.remaining_delay(), self.suspect_failures.remaining_delay(account))
 
     @property
     def can_stream(self) -> bool:
-        """Tells whether a whole answer may be asked for as a stream: not where the target refused that lately."""
+        """Whether a whole answer may be requested as a stream, which the target has not rejected lately."""
         return self._clock() >= self._streams_retried_at
 
     def record_streams_unsupported(self) -> None:
-        """Notes that the target gives whole answers only, which holds for some minutes."""
+        """Records that the target cannot stream, which holds for some minutes."""
         if self.can_stream:
             self._streams_retried_at = self._clock() + _UNSTREAMED_SECONDS
 
     def cause(self, account: str = "") -> type[ParleyError] | None:
-        """Returns the kind of failure that keeps calls of this account away; None where it is not known."""
+        """Returns the type of failure because of which calls of this account are rejected; None if it is unknown."""
         return self.breaker.cause() or self.suspect_failures.cause(account)
 
     async def acquire_slot(self, seconds: float) -> bool:
-        """Takes one of the places for calls, waiting for up to so many seconds; False where there was none."""
+        """Acquires a slot, waiting up to `seconds`. Returns False if none was free or the queue is full."""
         if self._slots is None:
             return True
         if not self._slots.locked():
@@ -95,13 +103,13 @@ class LiveTarget:
             self._queued -= 1
 
     def release_slot(self) -> None:
-        """Gives a place back."""
+        """Releases a slot."""
         if self._slots is not None:
             self._slots.release()
 
 
 class Candidate:
-    """A target that may answer a call, for the model that names it: the one that was asked for, or a fallback."""
+    """A target that may answer a call, with the model that names it: the requested one or a fallback."""
 
     __slots__ = ("model", "target", "weight")
 
