@@ -1,7 +1,7 @@
-"""What the contract suite of backends needs of a vendor, and how to make calls.
+"""Types and helpers of the contract suite for backends.
 
-A vendor joins by an object with the methods of `Vendor`: how its server is run and its backend made, and how its server
-says what the suite has to say. A script is the vendor's own, made by it and given to its server.
+A vendor implements `Vendor`: it runs its server, creates its backend, and expresses the suite's scenarios in its own
+API as scripts for its server.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ QUESTION = {"model": "myapp-123", "messages": [{"role": "user", "content": "hi"}
 
 
 class Mark(Enum):
-    """In a stream: what every vendor says in its own way."""
+    """Events of a stream that each vendor encodes differently."""
 
     END = "the answer is whole: why it ended, and that it cost 9 + 3 tokens"
     FAULT = "an error that says `the GPU is gone`"
@@ -39,34 +39,34 @@ Piece = str | bytes | Mark | Signal | Delay | Cut | Stall
 
 
 class Received(Protocol):
-    """A call as the vendor's server got it. `closed` is set when the client has given it up."""
+    """A call as received by the vendor's server. `closed` is set when the client abandons the call."""
 
     @property
     def closed(self) -> Signal:
-        """Whether the client has closed the connection, or cancelled the call."""
+        """Set when the client closes the connection or cancels the call."""
         ...
 
 
 class Upstream(Protocol):
-    """A vendor's server, which follows scripts in the order given."""
+    """A vendor's server, which follows scripts in the given order."""
 
     @property
     def address(self) -> str:
-        """Where it listens: `host:port`."""
+        """The address on which it listens, `host:port`."""
         ...
 
     @property
     def connections(self) -> int:
-        """How many connections it has accepted."""
+        """The number of accepted connections."""
         ...
 
     @property
     def requests(self) -> Sequence[Received]:
-        """The calls that have come."""
+        """The received calls."""
         ...
 
     def answer(self, *scripts: Any) -> None:
-        """Adds scripts, one for each call to come."""
+        """Adds scripts, one for each expected call."""
         ...
 
     async def arrives(self, index: int = 0) -> Received:
@@ -75,11 +75,11 @@ class Upstream(Protocol):
 
 
 class Vendor(Protocol):
-    """A vendor's server and backend, and its way of saying things."""
+    """A vendor's server and backend, and its encoding of each scenario."""
 
     @property
     def name(self) -> str:
-        """What pytest shows."""
+        """The id that pytest shows."""
         ...
 
     def serve(self) -> AbstractContextManager[Upstream]:
@@ -87,43 +87,43 @@ class Vendor(Protocol):
         ...
 
     def backend(self, address: str) -> Backend:
-        """Makes the backend for a server at `host:port`, with the key KEY."""
+        """Creates the backend for a server at `host:port`, with the key KEY."""
         ...
 
     def asked_model(self, received: Any) -> str:
-        """Returns the model that a call asked for."""
+        """Returns the model that a call requested."""
         ...
 
     def complete_answer(self, words: str) -> Any:
-        """Answers whole, at the cost of 9 + 3 tokens."""
+        """Scripts a complete response with a usage of 9 + 3 tokens."""
         ...
 
     def stream(self, *pieces: Piece) -> Any:
-        """Answers with a stream: its beginning, and the pieces. Without Mark.END it says nowhere that it is whole."""
+        """Scripts a stream: its start and the pieces. Without Mark.END the answer is incomplete."""
         ...
 
     def refuses(self, kind: type[UpstreamError], words: str, retry_after: float | None = None) -> Any:
-        """Refuses the call as the vendor does what is to become an error of this kind; says the words, or more."""
+        """Scripts the rejection that maps to the error `kind`; its message contains `words`."""
         ...
 
     def silence(self) -> Any:
-        """Takes the call and never says anything."""
+        """Scripts a server that accepts the call and never responds."""
         ...
 
     def hangs_up(self) -> Any:
-        """Takes the call and closes the connection."""
+        """Scripts a server that accepts the call and closes the connection."""
         ...
 
 
 def request(**fields: Any) -> CreateChatCompletionRequest:
-    """Returns a request from its JSON; without `messages` it asks a short question."""
+    """Creates a request from its JSON, by default with one short message."""
     return json_format.ParseDict(QUESTION | fields, CreateChatCompletionRequest())
 
 
 def call(
     *, deadline: float | None = None, timeouts: dict[str, float] | None = None, continues: bool = False, **fields: Any
 ) -> UpstreamCall:
-    """Returns a call of the target `target-1`. `deadline` is in seconds from now, `timeouts` replaces defaults."""
+    """Creates a call of the target `target-1`. `deadline` is in seconds from now; `timeouts` overrides defaults."""
     until = None if deadline is None else asyncio.get_running_loop().time() + deadline
     return UpstreamCall(request(**fields), "target-1", Timeouts(**(timeouts or {})), until, continues)
 
@@ -134,7 +134,7 @@ async def collect(backend: Backend, asked: UpstreamCall) -> list[ChatCompletionC
 
 
 def completion_of(chunks: Iterable[ChatCompletionChunk]) -> ChatCompletion:
-    """Returns the answer that a stream adds up to."""
+    """Returns the accumulated answer of a stream."""
     accumulator = CompletionAccumulator(ChatCompletion())
     for chunk in chunks:
         accumulator.add(chunk)
@@ -142,12 +142,12 @@ def completion_of(chunks: Iterable[ChatCompletionChunk]) -> ChatCompletion:
 
 
 def joined(chunks: Iterable[ChatCompletionChunk]) -> Message:
-    """Returns the message that a stream of one choice adds up to."""
+    """Returns the accumulated message of a stream with one choice."""
     return completion_of(chunks).choices[0].message
 
 
 def text(chunks: list[ChatCompletionChunk], index: int = 0) -> str:
-    """Returns what the chunks say in one choice."""
+    """Returns the accumulated text of one choice."""
     return "".join(choice.delta.content for chunk in chunks for choice in chunk.choices if choice.index == index)
 
 
@@ -157,7 +157,7 @@ def reasons(chunks: list[ChatCompletionChunk]) -> list[str]:
 
 
 async def failure(backend: Backend, asked: UpstreamCall, *, stream: bool = False) -> ParleyError:
-    """Returns the error that a call ends with."""
+    """Returns the error with which a call ends."""
     with pytest.raises(ParleyError) as caught:
         await (collect(backend, asked) if stream else backend.complete(asked))
     return caught.value
@@ -166,7 +166,7 @@ async def failure(backend: Backend, asked: UpstreamCall, *, stream: bool = False
 async def broken_off(
     backend: Backend, asked: UpstreamCall, gate: Gate | None = None
 ) -> tuple[list[ChatCompletionChunk], ParleyError | None]:
-    """Returns a stream's chunks and the error that it ends with; opens the gate at the first text."""
+    """Returns a stream's chunks and its error, if any; opens the gate at the first text."""
     chunks = []
     try:
         async for chunk in backend.stream(asked):

@@ -1,4 +1,4 @@
-"""The vendors that speak HTTP, on the scripted upstream: for the contract suite of backends."""
+"""HTTP vendors for the contract suite of backends, on the scripted upstream."""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -36,9 +36,9 @@ _INVALID = "invalid_request_error"
 class HttpVendor:
     """A vendor whose server is the scripted upstream.
 
-    `make` makes its backend for a server's root; `begins` and `ends` stand around the pieces of a stream, each made by
-    `piece`. `fault` is an error's body with the given words; `faults` are those for kinds with words of their own;
-    `event` makes of one what stands in a stream.
+    `make` creates its backend from the server's root URL. `begins` and `ends` are the steps around the pieces of a
+    stream, each created by `piece`. `fault` creates an error body with the given message; `faults` overrides it by
+    kind; `event` converts such a body to an event.
     """
 
     name: str
@@ -52,7 +52,7 @@ class HttpVendor:
     event: Callable[[dict[str, Any]], Step] = dict
 
     def __repr__(self) -> str:
-        """Returns the name that pytest shows."""
+        """Returns the id that pytest shows."""
         return self.name
 
     def serve(self) -> ScriptedUpstream:
@@ -60,37 +60,37 @@ class HttpVendor:
         return ScriptedUpstream()
 
     def backend(self, address: str) -> Backend:
-        """Makes the backend for a server at `host:port`."""
+        """Creates the backend for a server at `host:port`."""
         return self.make(f"http://{address}")
 
     def asked_model(self, received: Received) -> str:
-        """Returns the model that a call asked for."""
+        """Returns the model that a call requested."""
         return str(received.json["model"])
 
     def complete_answer(self, words: str) -> Json:
-        """Answers whole."""
+        """Scripts a complete response."""
         return Json(self.answer(words))
 
     def stream(self, *pieces: Piece, together: bool = False) -> Events:
-        """Answers with a stream; `together` as Events have it."""
+        """Scripts a stream; `together` as in Events."""
         return Events([*self.begins(), *(step for piece in pieces for step in self._steps(piece))], together=together)
 
     def refuses(self, kind: type[UpstreamError], words: str, retry_after: float | None = None) -> Json:
-        """Refuses the call as what is to become an error of this kind."""
+        """Scripts the rejection that maps to the error `kind`."""
         body = self.faults.get(kind, self.fault)(words)
         headers = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
         return Json(body, _STATUS.get(kind, 400), headers)
 
     def answers(self, status: int, words: str = "no", **headers: str) -> Json:
-        """Answers with an error of any status; `_` in a header's name stands for `-`."""
+        """Scripts an error with any status; `_` in a header's name stands for `-`."""
         return Json(self.fault(words), status, {name.replace("_", "-"): value for name, value in headers.items()})
 
     def silence(self) -> Raw:
-        """Takes the call and never says anything."""
+        """Scripts a server that accepts the call and never responds."""
         return Raw([Stall()])
 
     def hangs_up(self) -> Raw:
-        """Takes the call and closes the connection."""
+        """Scripts a server that accepts the call and closes the connection."""
         return Raw([Cut()])
 
     def _steps(self, piece: Piece) -> list[Step]:
@@ -146,7 +146,7 @@ ANTHROPIC = HttpVendor(
 
 
 class _OnSocket(ScriptedUpstream):
-    """The scripted upstream on a Unix socket, in a folder of its own."""
+    """The scripted upstream on a Unix socket in a temporary folder."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="parley-test-")
@@ -158,7 +158,7 @@ class _OnSocket(ScriptedUpstream):
 
 
 class LlamaCppVendor(HttpVendor):
-    """llama.cpp's own server says the same as OpenAI's, on a Unix socket."""
+    """llama.cpp's server uses OpenAI's API on a Unix socket."""
 
     def serve(self) -> ScriptedUpstream:
         """Runs a server on a socket."""

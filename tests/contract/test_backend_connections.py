@@ -1,4 +1,4 @@
-"""The connections to a backend: how many, how long they are kept, where names lead, whom TLS trusts, which proxy."""
+"""Connections of a backend: limits, reuse, DNS, TLS and proxies."""
 
 import asyncio
 import base64
@@ -29,7 +29,7 @@ from tests.upstream import Cut, Events, Gate, Json, Raw, ScriptedUpstream, Stall
 
 
 class Names(AbstractResolver):
-    """A name service with one name, whose addresses a test changes."""
+    """A resolver with one name, whose addresses a test can change."""
 
     def __init__(self, *addresses: str) -> None:
         self.addresses = addresses
@@ -38,7 +38,7 @@ class Names(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Returns the addresses of the moment."""
+        """Returns the current addresses."""
         self.asked += 1
         return [
             ResolveResult(hostname=host, host=address, port=port, family=socket.AF_INET, proto=0, flags=0)
@@ -50,7 +50,7 @@ class Names(AbstractResolver):
 
 
 async def ask(endpoint: Endpoint) -> bytes:
-    """Asks, and returns the whole answer."""
+    """Sends a request and returns the complete response body."""
     answer = await endpoint.post(b"{}", 5)
     data = b""
     while piece := await answer.read():
@@ -60,8 +60,8 @@ async def ask(endpoint: Endpoint) -> bytes:
 
 
 @pytest_asyncio.fixture
-async def two_places() -> AsyncIterator[tuple[int, dict[str, int]]]:
-    """A port on which two addresses of this machine answer with their name; and how many connections each has had."""
+async def two_addresses() -> AsyncIterator[tuple[int, dict[str, int]]]:
+    """A port on which two loopback addresses respond with their address, and their connection counts."""
     had = {"127.0.0.1": 0, "127.0.0.2": 0}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -82,9 +82,9 @@ async def two_places() -> AsyncIterator[tuple[int, dict[str, int]]]:
     second.close()
 
 
-async def test_names_that_move(two_places: tuple[int, dict[str, int]]) -> None:
-    """New connections go where the name leads now; one that is kept is replaced when it is old."""
-    port, had = two_places
+async def test_changed_dns_records(two_addresses: tuple[int, dict[str, int]]) -> None:
+    """New connections use the current address; an old connection is replaced."""
+    port, had = two_addresses
     names = Names("127.0.0.1")
     kept, short = (
         Endpoint(URL(f"http://upstream:{port}/"), {}, dns_seconds=0, resolver=names, max_age=oldest)
@@ -98,9 +98,9 @@ async def test_names_that_move(two_places: tuple[int, dict[str, int]]) -> None:
     await short.close()
 
 
-async def test_names_are_not_asked_for_each_connection(two_places: tuple[int, dict[str, int]]) -> None:
-    """What a name leads to holds for a while."""
-    port, _ = two_places
+async def test_dns_cache(two_addresses: tuple[int, dict[str, int]]) -> None:
+    """A resolved address is cached."""
+    port, _ = two_addresses
     names = Names("127.0.0.1")
     endpoint = Endpoint(URL(f"http://upstream:{port}/"), {}, resolver=names, max_age=0)
     for _ in range(3):
@@ -110,9 +110,9 @@ async def test_names_are_not_asked_for_each_connection(two_places: tuple[int, di
 
 
 @pytest.mark.parametrize("dead", ["refused", "silent"])
-async def test_several_addresses(two_places: tuple[int, dict[str, int]], dead: str) -> None:
-    """Where a name has several addresses and the first does not answer, the next one is used, without a long wait."""
-    port, _ = two_places
+async def test_several_addresses(two_addresses: tuple[int, dict[str, int]], dead: str) -> None:
+    """If the first address does not respond, the next one is used without a long delay."""
+    port, _ = two_addresses
     with ExitStack() as sockets:
         if dead == "silent":
             full = sockets.enter_context(socket.create_server(("127.0.0.3", port), backlog=0))
@@ -125,8 +125,8 @@ async def test_several_addresses(two_places: tuple[int, dict[str, int]], dead: s
         await endpoint.close()
 
 
-async def test_connections_are_bounded() -> None:
-    """Calls beyond the bound wait for a connection that becomes free."""
+async def test_connection_limit() -> None:
+    """Calls over the limit wait for a free connection."""
     with ScriptedUpstream() as upstream:
         backend = OpenAI(upstream.url, connections=2)
         gate = Gate()
@@ -142,8 +142,8 @@ async def test_connections_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_no_connection_becomes_free(stream: bool) -> None:
-    """A call that waits in vain is told to come back: its backend is well, so this does not count against it."""
+async def test_exhausted_pool(stream: bool) -> None:
+    """A call that gets no connection is rate limited; this is no failure of the backend."""
     with ScriptedUpstream() as upstream:
         backend = OpenAI(upstream.url, connections=1)
         upstream.answer(Raw([Stall()]))
@@ -161,7 +161,7 @@ async def test_no_connection_becomes_free(stream: bool) -> None:
         await backend.close()
 
 
-async def test_waiting_calls_that_give_up() -> None:
+async def test_cancelled_waits() -> None:
     """A call that is cancelled while it waits for a connection leaves nothing behind."""
     with ScriptedUpstream() as upstream:
         endpoint = Endpoint(URL(upstream.url), {}, connections=1)
@@ -179,9 +179,9 @@ async def test_waiting_calls_that_give_up() -> None:
 
 
 async def test_one_stale_connection_is_enough() -> None:
-    """Where one kept connection turns out to be dead, the others are not tried, by later calls neither.
+    """After one stale connection, no older pooled connection is reused.
 
-    The call is sent twice at most; its error says so, as the second time counts as a repetition.
+    A call is sent at most twice; the error records the second attempt, which counts as a retry.
     """
     with ScriptedUpstream() as upstream:
         endpoint = Endpoint(URL(upstream.url), {})
@@ -202,8 +202,8 @@ async def test_one_stale_connection_is_enough() -> None:
 
 
 @pytest.mark.parametrize("warm", [0, 4])
-async def test_the_upstream_sees_no_more_than_the_table_allows(warm: int) -> None:
-    """Three requests where connections were kept that are dead now, as many as where there were none."""
+async def test_stale_connections_cause_no_extra_attempts(warm: int) -> None:
+    """The upstream receives three requests, with or without stale pooled connections."""
     with ScriptedUpstream() as upstream:
         backend = OpenAI(upstream.url)
         config = f"""{{backends: {{a: {{kind: openai, base_url: "{upstream.url}"}}}},
@@ -230,8 +230,8 @@ async def test_the_upstream_sees_no_more_than_the_table_allows(warm: int) -> Non
         "HTTP/1.1 200 OK\r\n" + "".join(f"X-{number}: x\r\n" for number in range(10_000)),
     ],
 )
-async def test_heads_are_bounded(head: str) -> None:
-    """A head that is larger than 64 KiB in one line, or has too many lines, is refused at once."""
+async def test_limits_of_the_response_head(head: str) -> None:
+    """A header over 64 KiB, or too many headers, fails immediately."""
     with ScriptedUpstream() as upstream:
         backend = OpenAI(upstream.url)
         upstream.answer(Raw([head, Stall()]))
@@ -243,8 +243,8 @@ async def test_heads_are_bounded(head: str) -> None:
 
 
 @pytest.mark.parametrize(("stream", "bound"), [(False, "total"), (True, "first_token")])
-async def test_a_head_without_an_end(stream: bool, bound: str) -> None:
-    """A small head that never ends is given up when the answer is due, and its connection closed."""
+async def test_incomplete_response_head(stream: bool, bound: str) -> None:
+    """An incomplete response head times out, and its connection is closed."""
     with ScriptedUpstream() as upstream:
         backend = OpenAI(upstream.url)
         upstream.answer(Raw(["HTTP/1.1 200 OK\r\nX: x\r\n", Stall()]))
@@ -273,7 +273,7 @@ asyncio.run(main())
 
 
 def ask_elsewhere(url: str, **variables: str) -> str:
-    """Asks in a process with this environment. Returns what it prints."""
+    """Makes a call in a process with this environment. Returns its output."""
     environment = os.environ | {"PYTHONPATH": ".", "no_proxy": ""} | variables
     done = subprocess.run([sys.executable, "-c", ASK, url], env=environment, capture_output=True, text=True, check=True)
     assert not done.stderr
@@ -282,7 +282,7 @@ def ask_elsewhere(url: str, **variables: str) -> str:
 
 @pytest_asyncio.fixture
 async def tls_port(tmp_path: Path) -> AsyncIterator[int]:
-    """The port of a server with a certificate for localhost that only itself has signed."""
+    """The port of a server with a self-signed certificate for localhost."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     (tmp_path / "server.pem").write_text(CERTIFICATE)
     context.load_cert_chain(tmp_path / "server.pem")
@@ -300,7 +300,7 @@ async def tls_port(tmp_path: Path) -> AsyncIterator[int]:
 
 
 async def test_untrusted_certificate(tls_port: int) -> None:
-    """A server whose certificate is not signed by anybody trusted is not asked; that is for the operator to mend."""
+    """An untrusted certificate maps to UpstreamMisconfigured."""
     backend = OpenAI(f"https://localhost:{tls_port}/v1", KEY)
     with pytest.raises(UpstreamMisconfigured) as caught:
         await backend.complete(call())
@@ -309,7 +309,7 @@ async def test_untrusted_certificate(tls_port: int) -> None:
 
 
 async def test_trusted_certificate(tls_port: int, tmp_path: Path) -> None:
-    """The authorities in the file SSL_CERT_FILE are trusted, for the names that they have signed."""
+    """Authorities in SSL_CERT_FILE are trusted for the names in the certificate."""
     trust = {"SSL_CERT_FILE": str(tmp_path / "server.pem")}
     good = await asyncio.to_thread(ask_elsewhere, f"https://localhost:{tls_port}/v1", **trust)
     other = await asyncio.to_thread(ask_elsewhere, f"https://127.0.0.1:{tls_port}/v1", **trust)
@@ -318,7 +318,7 @@ async def test_trusted_certificate(tls_port: int, tmp_path: Path) -> None:
 
 
 async def test_plain_http_where_tls_is_expected() -> None:
-    """A server that does not speak TLS where it should is for the operator to mend."""
+    """A server without TLS at an https:// URL maps to UpstreamMisconfigured."""
 
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -333,7 +333,7 @@ async def test_plain_http_where_tls_is_expected() -> None:
 
 
 async def test_tunnel(tls_port: int, tmp_path: Path) -> None:
-    """An address of TLS is reached through the proxy's tunnel, and it is the server's certificate that counts."""
+    """TLS passes through the proxy's tunnel, and the server's certificate is verified."""
     seen: list[str] = []
 
     async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -355,7 +355,7 @@ async def test_tunnel(tls_port: int, tmp_path: Path) -> None:
 
 
 async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Passes bytes on until there are no more."""
+    """Copies bytes until the end of the stream."""
     while data := await reader.read(65536):
         writer.write(data)
     writer.close()
@@ -364,7 +364,7 @@ async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("status", [None, 407])
 def test_credentials_of_a_proxy_stay_secret(scheme: str, status: int | None) -> None:
-    """What a proxy's failure tells the log has neither its user nor its password in it."""
+    """Errors of a proxy contain neither its user nor its password."""
     with ScriptedUpstream() as upstream:
         upstream.default = Json({}, status) if status else Raw([])
         proxy = upstream.url.removesuffix("/v1").replace("http://", "http://ada:lovelace@")
@@ -396,8 +396,8 @@ def test_credentials_of_a_proxy_stay_secret(scheme: str, status: int | None) -> 
         ("http://a.test/v1", {}, "None"),
     ],
 )
-def test_which_proxy(url: str, variables: dict[str, str], expected: str) -> None:
-    """The environment says which proxy an address is reached by, as it does for other programs."""
+def test_proxy_selection(url: str, variables: dict[str, str], expected: str) -> None:
+    """The proxy is selected by the environment, with the usual rules."""
     code = """
 import sys
 from parley.backends.http.proxies import ConfigError, URL, proxy_for

@@ -1,4 +1,4 @@
-"""The HTTP client of the backends: what it does beyond asking and reading."""
+"""Behavior of the HTTP client: proxies, connections, framing and timeouts."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ asyncio.run(main())
 
 
 def ask_through_proxy(upstream: ScriptedUpstream, url: str, **more: str) -> str:
-    """Asks twice in a process whose environment names the upstream as its proxy. Returns what it prints."""
+    """Makes two calls in a process whose proxy is the upstream. Returns its output."""
     proxy = upstream.url.removesuffix("/v1").replace("http://", "http://ada:secret@")
     variables = {"http_proxy": proxy, "https_proxy": proxy, "no_proxy": "", "PYTHONPATH": ".", **more}
     done = subprocess.run(
@@ -48,7 +48,7 @@ def ask_through_proxy(upstream: ScriptedUpstream, url: str, **more: str) -> str:
 
 
 def test_proxy_of_plain_http() -> None:
-    """A plain address is asked for at the environment's proxy, whole, with the proxy's own credentials."""
+    """An http:// request goes to the proxy with the absolute URL and the proxy's credentials."""
     with ScriptedUpstream() as upstream:
         assert "Hello there.\nHello there.\n" == ask_through_proxy(upstream, "http://upstream.invalid/v1")
         first = upstream.requests[0]
@@ -58,7 +58,7 @@ def test_proxy_of_plain_http() -> None:
 
 
 def test_proxy_of_https() -> None:
-    """A TLS address is reached by a tunnel; the proxy sees neither the key nor the path."""
+    """An https:// request uses a tunnel; the proxy sees neither the key nor the path."""
     with ScriptedUpstream() as upstream:
         upstream.answer(Json({}, 502))
         printed = ask_through_proxy(upstream, "https://upstream.invalid/v1")
@@ -69,14 +69,14 @@ def test_proxy_of_https() -> None:
 
 
 def test_no_proxy() -> None:
-    """An address that the environment excepts is asked directly."""
+    """An address in no_proxy is connected directly."""
     with ScriptedUpstream() as upstream:
         assert "Hello there." in ask_through_proxy(upstream, upstream.url, no_proxy="127.0.0.1")
     assert "/v1/chat/completions" == upstream.requests[0].path
 
 
 async def test_stale_connection() -> None:
-    """A kept connection that the upstream drops instead of answering is replaced, once, by a fresh one."""
+    """A pooled connection that the upstream closes is replaced once by a fresh one."""
     with ScriptedUpstream() as upstream:
         backend = OpenAI(upstream.url)
         upstream.answer(completion("one"), Raw([Cut()]), completion("two"), Raw([Cut(reset=True)]), Raw([Cut()]))
@@ -90,8 +90,8 @@ async def test_stale_connection() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_kept_connection_that_closes_after_a_silence(stream: bool) -> None:
-    """It was not stale, and is not replaced: the upstream has had the call for more than a second."""
+async def test_no_retry_after_a_delayed_close(stream: bool) -> None:
+    """A connection that closes after more than a second is not stale, so the call is not retried."""
     with ScriptedUpstream() as upstream:
         backend = OpenAI(upstream.url)
         upstream.answer(completion("one"), Raw([Delay(1.2), Cut()]))
@@ -103,7 +103,7 @@ async def test_a_kept_connection_that_closes_after_a_silence(stream: bool) -> No
 
 
 async def test_concurrent_calls() -> None:
-    """Calls at the same time have connections of their own, and are answered in any order."""
+    """Concurrent calls use separate connections and may complete in any order."""
     with ScriptedUpstream() as upstream:
         backend = OpenAI(upstream.url)
         gate = Gate()
@@ -119,8 +119,8 @@ async def test_concurrent_calls() -> None:
         await backend.close()
 
 
-async def test_interim_answers() -> None:
-    """Answers of the 100s are passed over."""
+async def test_informational_responses() -> None:
+    """1xx responses are skipped."""
     with ScriptedUpstream() as upstream:
         backend = OpenAI(upstream.url)
         body = b'{"choices": [{"message": {"content": "x"}}]}'
@@ -135,7 +135,7 @@ async def test_interim_answers() -> None:
 
 @pytest.mark.parametrize("garbage", ["SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1.1 OK\r\n\r\n", "\x16\x03\x01", "HTTP/1.1 20"])
 async def test_no_http(garbage: str) -> None:
-    """A server that does not speak HTTP is an unavailable upstream."""
+    """A server that does not speak HTTP maps to UpstreamUnavailable."""
     with ScriptedUpstream() as upstream:
         upstream.answer(Raw([garbage]))
         backend = OpenAI(upstream.url)
@@ -145,7 +145,7 @@ async def test_no_http(garbage: str) -> None:
 
 
 async def test_bad_framing() -> None:
-    """A stream whose HTTP chunks make no sense is broken."""
+    """Invalid chunked framing in a stream raises StreamBroken."""
     event = b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n'
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     with ScriptedUpstream() as upstream:
@@ -161,8 +161,8 @@ async def test_bad_framing() -> None:
         await backend.close()
 
 
-async def test_a_stream_without_end() -> None:
-    """One that is always ahead of its reader ends with `total` too."""
+async def test_endless_stream() -> None:
+    """`total` ends a stream that always has data buffered."""
     many = f"data: {json.dumps(chunks('x')[1])}\n\n" * 10_000
     with ScriptedUpstream() as upstream:
         upstream.answer(Events([many] * 20))
@@ -177,8 +177,8 @@ async def test_a_stream_without_end() -> None:
         await backend.close()
 
 
-async def test_a_refusal_without_end() -> None:
-    """The status says enough where the words do not come."""
+async def test_incomplete_error_body() -> None:
+    """An error response is classified by its status if its body does not arrive."""
     with ScriptedUpstream() as upstream:
         upstream.answer(Raw(["HTTP/1.1 503 Service Unavailable\r\nContent-Length: 100\r\n\r\nso", Stall()]))
         backend = OpenAI(upstream.url)
@@ -188,7 +188,7 @@ async def test_a_refusal_without_end() -> None:
 
 
 async def test_silence_after_the_first_token() -> None:
-    """A stream that falls silent is given up after `stream_idle`, though its first token had more time."""
+    """After the first token, `stream_idle` applies instead of a longer `first_token`."""
     with ScriptedUpstream() as upstream:
         upstream.answer(Events([*chunks("Hel"), Stall()]))
         backend = OpenAI(upstream.url)
@@ -198,8 +198,8 @@ async def test_silence_after_the_first_token() -> None:
         await backend.close()
 
 
-async def test_body_until_the_end() -> None:
-    """A body without a length ends with its connection, which is not used again."""
+async def test_body_without_a_length() -> None:
+    """A body without a length ends with its connection, which is not reused."""
     with ScriptedUpstream() as upstream:
         backend = OpenAI(upstream.url)
         upstream.answer(Raw(['HTTP/1.1 200 OK\r\n\r\n{"choices": [{"message": {"content": "x"}}]}']))
@@ -210,7 +210,7 @@ async def test_body_until_the_end() -> None:
 
 
 async def test_unread_body() -> None:
-    """A connection whose answer was not read to its end is not used again."""
+    """A connection with an unread body is not reused."""
     with ScriptedUpstream() as upstream:
         endpoint = Endpoint(URL(upstream.url), {})
         upstream.answer(stream("a"))
@@ -222,7 +222,7 @@ async def test_unread_body() -> None:
 
 
 async def test_unknown_host() -> None:
-    """A name that nobody knows is an unavailable upstream."""
+    """An unknown host name maps to UpstreamUnavailable."""
     backend = OpenAI("http://upstream.invalid/v1")
     with pytest.raises(UpstreamUnavailable):
         await backend.complete(call())
@@ -230,7 +230,7 @@ async def test_unknown_host() -> None:
 
 
 async def test_used_again_after_close() -> None:
-    """A client that was closed opens its pool again when it is asked."""
+    """A closed client opens a new pool on the next call."""
     with ScriptedUpstream() as upstream:
         backend = OpenAI(upstream.url)
         for _ in range(2):
@@ -240,15 +240,15 @@ async def test_used_again_after_close() -> None:
 
 
 @pytest.mark.parametrize("key", ["sk-a\nX-Evil: 1", "sk-ü", "sk-a\r"])
-def test_key_that_is_no_key(key: str) -> None:
-    """A key that would break the header is a mistake in the configuration; the error does not repeat it."""
+def test_invalid_key(key: str) -> None:
+    """A key that is not a valid header value raises ConfigError, which does not contain the key."""
     with pytest.raises(ConfigError) as caught:
         OpenAI("http://127.0.0.1/v1", key)
     assert key not in str(caught.value)
 
 
-async def test_nobody_accepts() -> None:
-    """A connection that does not come about within `connect` is a timeout, long before the call's other bounds."""
+async def test_connect_timeout() -> None:
+    """A connection that is not established within `connect` maps to UpstreamTimeout."""
     with ExitStack() as sockets:
         full = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(4):
@@ -262,6 +262,6 @@ async def test_nobody_accepts() -> None:
 
 
 def test_timeouts_are_failures() -> None:
-    """Whoever catches FAILURES catches timeouts."""
+    """FAILURES includes TimeoutError."""
     assert issubclass(TimeoutError, FAILURES)
     assert not issubclass(ParleyError, FAILURES)

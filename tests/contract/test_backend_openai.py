@@ -1,4 +1,4 @@
-"""What is particular to OpenAI's API and the many servers that speak it: the body sent, the answers understood."""
+"""The OpenAI backend: request bodies, responses and streams, with the variants of compatible servers."""
 
 import asyncio
 import dataclasses
@@ -121,40 +121,40 @@ EVERYTHING: dict[str, Any] = {
 
 
 async def refused(backend: OpenAI, **fields: Any) -> ParleyError:
-    """Returns the error that a whole answer ends with."""
+    """Returns the error of a non-streaming call."""
     with pytest.raises(ParleyError) as caught:
         await backend.complete(call(**fields))
     return caught.value
 
 
 async def test_every_field_is_sent(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Every documented field that is set reaches the upstream as it was given, and nothing else does."""
+    """Every documented field that is set is sent unchanged, and nothing else."""
     await backend.complete(call(**EVERYTHING))
     assert EVERYTHING | {"model": "target-1"} == upstream.requests[0].json
 
 
 def test_no_field_is_forgotten() -> None:
-    """The test above sets every field of a request and of its messages that is for the upstream."""
+    """The test above covers every field of requests and messages that is sent to the upstream."""
     fields = {field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields}
     assert fields == {*EVERYTHING, *NOT_SENT, "model"}
     said = {name for message in EVERYTHING["messages"] for name in message}
     assert {field.name for field in Message.DESCRIPTOR.fields} == {*said, "annotations", "extra", "extra_json"}
 
 
-async def test_only_what_is_set_is_sent(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """A field that the caller left out is left out."""
+async def test_unset_fields_are_not_sent(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Unset fields are not sent."""
     await backend.complete(call())
     assert {"model": "target-1", "messages": QUESTION["messages"]} == upstream.requests[0].json
 
 
-async def test_what_is_ours_is_not_sent(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """The session, `store` and `metadata` are Parley's own."""
+async def test_parley_fields_are_not_sent(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """The session, `store` and `metadata` are not sent."""
     await backend.complete(call(chatSessionId="s", store=True, metadata={"a": "b"}, stream=False))
     assert {"model", "messages"} == set(upstream.requests[0].json)
 
 
 async def test_request_line_and_headers(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """The key goes into `authorization`; the path is the base URL's with `/chat/completions` after it."""
+    """The key is sent in `authorization`; the path is the base URL's plus `/chat/completions`."""
     await backend.complete(call())
     request = upstream.requests[0]
     assert ("POST", "/v1/chat/completions") == (request.method, request.path)
@@ -164,7 +164,7 @@ async def test_request_line_and_headers(backend: OpenAI, upstream: ScriptedUpstr
 
 
 async def test_no_key(upstream: ScriptedUpstream) -> None:
-    """Without a key there is no `authorization`; a slash at the end of the base URL does not matter."""
+    """Without a key there is no `authorization` header; a trailing slash of the base URL is ignored."""
     backend = OpenAI(upstream.url + "/")
     await backend.complete(call())
     await backend.close()
@@ -172,23 +172,23 @@ async def test_no_key(upstream: ScriptedUpstream) -> None:
     assert "/v1/chat/completions" == upstream.requests[0].path
 
 
-async def test_cookies_are_not_kept(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """A cookie that the upstream sets with one caller's answer is not sent with another's."""
+async def test_cookies_are_not_stored(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """A cookie from one response is not sent with later requests."""
     upstream.answer(Json(completion(), headers={"Set-Cookie": "who=ada; Path=/"}))
     await backend.complete(call())
     await backend.complete(call())
     assert "cookie" not in upstream.requests[1].headers
 
 
-async def test_stream_asks_for_usage(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """A stream always asks for the usage; whether the caller sees it is decided elsewhere."""
+async def test_streams_request_usage(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """A streaming request always includes `include_usage`."""
     await collect(backend, call(stream=True, stream_options={"include_usage": False}))
     sent = upstream.requests[0].json
     assert (True, {"include_usage": True}) == (sent["stream"], sent["stream_options"])
 
 
 async def test_key_order(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """JSON Schemas given as text are sent as they are, keys in order, and win over the Struct."""
+    """JSON Schemas given as text are sent unchanged and take precedence over the Struct."""
     exact = '{"zebra":{"type":"string"},"apple":1,"mango":[1.5,"ü"]}'
     asked = call(tools=EVERYTHING["tools"], functions=EVERYTHING["functions"])
     asked.request.tools[0].function.parameters_json = exact
@@ -208,7 +208,7 @@ async def test_key_order(backend: OpenAI, upstream: ScriptedUpstream) -> None:
 
 @pytest.mark.parametrize("exact", ["[]", "{", "3", "", '{}, "model": "other"', "{}}"])
 async def test_schema_must_be_an_object(backend: OpenAI, upstream: ScriptedUpstream, exact: str) -> None:
-    """Text that is not one JSON object is refused, and cannot change the body around it."""
+    """Text that is not a JSON object is rejected, so it cannot change the enclosing body."""
     asked = call(tools=[{"type": "function", "function": {"name": "f"}}])
     asked.request.tools[0].function.parameters_json = exact
     with pytest.raises(InvalidRequest):
@@ -216,15 +216,15 @@ async def test_schema_must_be_an_object(backend: OpenAI, upstream: ScriptedUpstr
     assert [] == upstream.requests
 
 
-async def test_whole_numbers(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Whole numbers inside JSON values are sent as integers."""
+async def test_integers(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Integers inside JSON values are sent as integers."""
     await backend.complete(call(extra_body={"top_k": 40, "min_p": 0.05, "nested": {"list": [1, 2.5]}}))
     assert b'"top_k":40' in upstream.requests[0].raw
     assert b"[1,2.5]" in upstream.requests[0].raw
 
 
 async def test_key_order_of_extra_body(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Given as text it wins over the Struct; keys stay in order, and integers integers."""
+    """`extra_body_json` takes precedence over the Struct and keeps key order and integers."""
     exact = '{"zebra":{"b":1,"a":[2.5,9007199254740993]},"apple":null}'
     asked = call(extra_body={"top_k": 40})
     asked.request.extra_body_json = exact
@@ -236,8 +236,8 @@ async def test_key_order_of_extra_body(backend: OpenAI, upstream: ScriptedUpstre
 
 
 @pytest.mark.parametrize("exact", ["[]", "{", "3", "", "{}}", '{"model": "other"}', r'{"mod\u0065l": "other"}'])
-async def test_extra_body_as_text_is_checked(backend: OpenAI, upstream: ScriptedUpstream, exact: str) -> None:
-    """Text that is not one JSON object, or repeats a field, is refused."""
+async def test_extra_body_json_is_validated(backend: OpenAI, upstream: ScriptedUpstream, exact: str) -> None:
+    """Text that is not a JSON object, or repeats a field, is rejected."""
     asked = call()
     asked.request.extra_body_json = exact
     with pytest.raises(InvalidRequest):
@@ -245,8 +245,8 @@ async def test_extra_body_as_text_is_checked(backend: OpenAI, upstream: Scripted
     assert [] == upstream.requests
 
 
-async def test_a_choice_with_large_numbers(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """The exact text of a field stands for the field, in its place; another field is refused beside it."""
+async def test_tool_choice_with_large_numbers(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """The exact text of a `Value` field replaces the field; other repeated fields are rejected."""
     choice = '{"type":"x","n":18446744073709551617,"d":0.10000000000000000001}'
     asked = call(tool_choice={"type": "x", "n": 2**64, "d": 0.1})
     asked.request.extra_body_json = f'{{"tool_choice": {choice}, "top_k": 1}}'
@@ -267,7 +267,7 @@ async def test_extra_body(backend: OpenAI, upstream: ScriptedUpstream) -> None:
 
 @pytest.mark.parametrize("key", ["model", "messages", "temperature", "stream", "store", "chatSessionId"])
 async def test_extra_body_repeats_a_field(backend: OpenAI, upstream: ScriptedUpstream, key: str) -> None:
-    """`extra_body` must not say again what the request has a field for."""
+    """A key of `extra_body` that is a field of the request is rejected."""
     failed = await refused(backend, extra_body={key: 1})
     assert (InvalidRequest, f"extra_body.{key}") == (type(failed), failed.param)
     assert [] == upstream.requests
@@ -288,8 +288,8 @@ LOGPROBS = {"content": [{"token": "Hi", "logprob": 0.0, "bytes": [72, 105], "top
 MODERATION = {"input": {"type": "moderation_results", "results": [{"flagged": False, "category_scores": {"x": 0.5}}]}}
 
 
-async def test_rich_answer(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Everything that OpenAI puts into an answer arrives."""
+async def test_full_answer(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Every documented field of a response is parsed."""
     body = completion(
         None,
         tool_calls=[
@@ -348,7 +348,7 @@ async def test_rich_answer(backend: OpenAI, upstream: ScriptedUpstream) -> None:
 
 
 async def test_a_token_without_text(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """It is told as empty, not left out."""
+    """An empty token of logprobs is kept as an empty string."""
     empty = {"token": "", "logprob": -1.0, "bytes": []}
     body = completion()
     body["choices"][0]["logprobs"] = {"content": [empty | {"top_logprobs": [empty]}]}
@@ -357,8 +357,8 @@ async def test_a_token_without_text(backend: OpenAI, upstream: ScriptedUpstream)
     assert (True, True) == (token.HasField("token"), token.top_logprobs[0].HasField("token"))
 
 
-async def test_rivals_that_were_not_asked_for(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """No more rival tokens come back than `top_logprobs` asked for."""
+async def test_unrequested_alternatives(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Alternative tokens beyond `top_logprobs` are dropped."""
     body = completion()
     body["choices"][0]["logprobs"] = LOGPROBS
     upstream.answer(body, body)
@@ -372,7 +372,7 @@ async def test_rivals_that_were_not_asked_for(backend: OpenAI, upstream: Scripte
 
 
 async def test_sparse_answer(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """What a server leaves out or sets to null is no error; the finish reason is there all the same."""
+    """Missing or null fields of a response are accepted; the finish reason is always set."""
     upstream.answer({"choices": [{"message": {"content": "a"}}, {"message": {}, "index": None}], "usage": None})
     answer = await backend.complete(call())
     assert [0, 1] == [choice.index for choice in answer.choices]
@@ -381,8 +381,8 @@ async def test_sparse_answer(backend: OpenAI, upstream: ScriptedUpstream) -> Non
     assert not answer.HasField("usage")
 
 
-async def test_other_servers_habits(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """`reasoning`, content in parts and arguments as an object are understood."""
+async def test_variants_of_other_servers(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """`reasoning`, content parts and arguments as an object are accepted."""
     call_ = {"id": "c", "function": {"name": "f", "arguments": {"a": 1}}}
     upstream.answer(completion([{"type": "text", "text": "x"}], reasoning="hm", tool_calls=[call_]))  # type: ignore[arg-type]
     message = (await backend.complete(call())).choices[0].message
@@ -391,15 +391,15 @@ async def test_other_servers_habits(backend: OpenAI, upstream: ScriptedUpstream)
     assert ("function", '{"a":1}') == (message.tool_calls[0].type, message.tool_calls[0].function.arguments)
 
 
-async def test_a_cost_that_is_no_number_is_passed_over(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Vendors disagree about `cost`; that must not spoil an answer."""
+async def test_malformed_cost_is_ignored(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """A malformed `cost` is ignored, because vendors differ in its format."""
     upstream.answer(completion() | {"usage": USAGE | {"cost": {"total_cost": 0.005}, "cost_details": "none"}})
     usage = (await backend.complete(call())).usage
     assert (False, False) == (usage.HasField("cost"), usage.HasField("cost_details"))
 
 
 async def test_error_with_status_200(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """An error in place of an answer is one, whatever the status says."""
+    """An error body with status 200 is an error."""
     upstream.answer({"error": {"message": "please reduce the length of the messages", "code": 400}})
     assert ContextLengthExceeded is type(await refused(backend))
 
@@ -417,10 +417,8 @@ async def test_error_with_status_200(backend: OpenAI, upstream: ScriptedUpstream
         (400, [{"error": {"message": "The input token count (9) exceeds the maximum number of tokens allowed (8)."}}]),
     ],
 )
-async def test_context_length_as_servers_say_it(
-    backend: OpenAI, upstream: ScriptedUpstream, status: int, body: Any
-) -> None:
-    """Each server has its own words for a conversation that is too long."""
+async def test_context_length_messages(backend: OpenAI, upstream: ScriptedUpstream, status: int, body: Any) -> None:
+    """Each server's message for an exceeded context is recognized."""
     upstream.answer(Json(body, status))
     assert ContextLengthExceeded is type(await refused(backend))
 
@@ -438,17 +436,15 @@ async def test_context_length_as_servers_say_it(
         (None, 'The model "myapp-123" refused the request'),
     ],
 )
-async def test_rejection_as_servers_say_it(
-    backend: OpenAI, upstream: ScriptedUpstream, body: Any, message: str
-) -> None:
-    """The words of a rejection are found wherever the server puts them."""
+async def test_rejection_messages(backend: OpenAI, upstream: ScriptedUpstream, body: Any, message: str) -> None:
+    """The message of a rejection is found in each server's format."""
     upstream.answer(Json(body, 400))
     failed = await refused(backend)
     assert (UpstreamRejected, message) == (type(failed), failed.message)
 
 
 async def test_rejected_parameter(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """The parameter and the code that the upstream names are passed on."""
+    """The rejected parameter and the code are forwarded."""
     upstream.answer(Json({"error": {"message": "bad", "param": "logit_bias[1]", "code": "unsupported_value"}}, 400))
     failed = await refused(backend)
     assert isinstance(failed, UpstreamRejected)
@@ -470,7 +466,7 @@ async def test_rejected_parameter(backend: OpenAI, upstream: ScriptedUpstream) -
         ),
     ],
 )
-async def test_the_upstream_s_own_code(
+async def test_upstream_code(
     backend: OpenAI,
     upstream: ScriptedUpstream,
     fault: dict[str, Any],
@@ -478,7 +474,7 @@ async def test_the_upstream_s_own_code(
     param: str | None,
     code: str,
 ) -> None:
-    """Whatever kind of refusal it is, its code is the upstream's, or its type where there is no code."""
+    """The code of an error is the upstream's code, or else its type."""
     upstream.answer(Json({"error": {"message": "bad", **fault}}, 400))
     failed = await refused(backend)
     assert isinstance(failed, UpstreamRejected)
@@ -486,8 +482,8 @@ async def test_the_upstream_s_own_code(
 
 
 @pytest.mark.parametrize("odd", ["", "a b", "a\r\nb: c", "ü", "x" * 65, KEY, "sk-proj-0815", 7, None, ["a"], {"a": 1}])
-async def test_what_is_no_plain_word_is_no_code(backend: OpenAI, upstream: ScriptedUpstream, odd: Any) -> None:
-    """Codes and parameters go into headers: anything but a short plain word is left out, and so are keys."""
+async def test_unsafe_codes_are_dropped(backend: OpenAI, upstream: ScriptedUpstream, odd: Any) -> None:
+    """Codes and parameters that are not short words, or look like keys, are dropped: they are sent in headers."""
     upstream.answer(Json({"error": {"message": "bad", "param": odd, "code": odd}}, 400))
     failed = await refused(backend)
     assert isinstance(failed, UpstreamRejected)
@@ -495,21 +491,21 @@ async def test_what_is_no_plain_word_is_no_code(backend: OpenAI, upstream: Scrip
 
 
 async def test_html_error_page(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """A proxy's error page is not shown to the caller."""
+    """An HTML error page of a proxy is not shown to the caller."""
     page = "<html>nginx at 10.0.0.7</html>"
     upstream.answer(Raw([f"HTTP/1.1 400 Bad\r\nContent-Length: {len(page)}\r\n\r\n{page}"]))
     assert 'The model "myapp-123" refused the request' == (await refused(backend)).message
 
 
 async def test_moderated_with_another_status(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """A refusal of the content is told by its code, not by its status; a plain 403 is our key."""
+    """Rejected content is recognized by its code; another 403 means a wrong key."""
     upstream.answer(Json({"error": {"message": "flagged", "code": "content_filter"}}, 403), Json({}, 403))
     assert ContentPolicy is type(await refused(backend))
     assert UpstreamMisconfigured is type(await refused(backend))
 
 
-def tool_piece(index: int | None, arguments: str, **first: Any) -> dict[str, Any]:
-    """Returns a chunk with a piece of a tool call."""
+def tool_call_chunk(index: int | None, arguments: str, **first: Any) -> dict[str, Any]:
+    """Creates a chunk with a fragment of a tool call."""
     name = {"name": first.pop("name")} if first else {}
     place = {} if index is None else {"index": index}
     return chunk({"tool_calls": [{**place, **first, "function": {**name, "arguments": arguments}}]})
@@ -517,13 +513,13 @@ def tool_piece(index: int | None, arguments: str, **first: Any) -> dict[str, Any
 
 @pytest.mark.parametrize("together", [False, True])
 async def test_tool_calls_in_a_stream(backend: OpenAI, upstream: ScriptedUpstream, together: bool) -> None:
-    """Pieces of tool calls are joined by their index, in one chunk or in many."""
+    """Fragments of tool calls are merged by index, from one chunk or many."""
     pieces = [
-        tool_piece(0, "", id="c1", type="function", name="f"),
-        tool_piece(0, '{"a"'),
-        tool_piece(0, ":1}"),
-        tool_piece(1, "", id="c2", type="function", name="g"),
-        tool_piece(1, "{}"),
+        tool_call_chunk(0, "", id="c1", type="function", name="f"),
+        tool_call_chunk(0, '{"a"'),
+        tool_call_chunk(0, ":1}"),
+        tool_call_chunk(1, "", id="c2", type="function", name="g"),
+        tool_call_chunk(1, "{}"),
     ]
     upstream.answer(Events([*chunks(), *pieces, *ending("tool_calls")], together=together))
     calls: dict[int, list[str]] = {}
@@ -537,11 +533,11 @@ async def test_tool_calls_in_a_stream(backend: OpenAI, upstream: ScriptedUpstrea
 
 
 async def test_tool_calls_without_an_index(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Where a server leaves the index out, a new id begins a new call."""
+    """Without an index, a new id starts a new call."""
     pieces = [
-        tool_piece(None, "{", id="c1", name="f"),
-        tool_piece(None, "}"),
-        tool_piece(None, "{}", id="c2", name="g"),
+        tool_call_chunk(None, "{", id="c1", name="f"),
+        tool_call_chunk(None, "}"),
+        tool_call_chunk(None, "{}", id="c2", name="g"),
     ]
     upstream.answer(Events([*pieces, *ending("tool_calls")], together=True))
     calls = joined(await collect(backend, call())).tool_calls
@@ -549,7 +545,7 @@ async def test_tool_calls_without_an_index(backend: OpenAI, upstream: ScriptedUp
 
 
 async def test_other_deltas(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Refusals, reasoning, function calls, audio, annotations and custom calls are joined as text is."""
+    """Refusals, reasoning, function calls, audio, annotations and custom calls are merged like text."""
     custom = {"index": 0, "id": "c", "type": "custom", "custom": {"name": "g", "input": "a"}}
     deltas: list[dict[str, Any]] = [
         {"reasoning_content": "h", "content": None},
@@ -585,7 +581,7 @@ async def test_other_deltas(backend: OpenAI, upstream: ScriptedUpstream) -> None
 
 
 async def test_logprobs_in_a_stream(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Probabilities of deltas that are joined are joined, too."""
+    """The logprobs of merged deltas are merged."""
     pieces = []
     for piece in ("a", "b", "c"):
         event = chunk({"content": piece})
@@ -598,7 +594,7 @@ async def test_logprobs_in_a_stream(backend: OpenAI, upstream: ScriptedUpstream)
 
 
 async def test_several_choices_in_a_stream(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Each choice has its own text and its own end."""
+    """Each choice has its own text and finish reason."""
     pieces = [chunk({"content": f"{index}{piece}"}, index=index) for piece in "ab" for index in (1, 0)]
     upstream.answer(Events([*pieces, chunk(finish="stop", index=1), chunk(finish="length"), DONE], together=True))
     found = await collect(backend, call(n=2))
@@ -607,7 +603,7 @@ async def test_several_choices_in_a_stream(backend: OpenAI, upstream: ScriptedUp
 
 
 async def test_usage_of_each_choice(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """llama.cpp counts each of several choices by itself: the last chunk has the sum, the prompt counted once."""
+    """llama.cpp's usage per choice is summed, with the prompt counted once."""
     said = [chunk({"content": "a"}, "stop", index) for index in (0, 1)]
     ends = [event for one in said for event in (one, chunk(choices=[], usage=USAGE))]
     upstream.answer(Events([*ends, DONE]))
@@ -616,7 +612,7 @@ async def test_usage_of_each_choice(backend: OpenAI, upstream: ScriptedUpstream)
 
 
 async def test_moderation_of_a_stream(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """What moderation found comes in a chunk of its own, and is told once."""
+    """The moderation result is emitted once, in a chunk of its own."""
     pieces = [*chunks("a"), chunk(choices=[], moderation=MODERATION), *ending()]
     upstream.answer(Events(pieces))
     reported = [found.moderation for found in await collect(backend, call()) if found.HasField("moderation")]
@@ -624,23 +620,23 @@ async def test_moderation_of_a_stream(backend: OpenAI, upstream: ScriptedUpstrea
 
 
 async def test_running_usage(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Where a server counts as it goes, the last count stands."""
+    """Cumulative usage is replaced by the latest count."""
     counts = [USAGE | {"completion_tokens": number} for number in (1, 2, 3)]
     pieces = [chunk({"content": "x"}, usage=usage) for usage in counts]
     upstream.answer(Events([*pieces, *ending()]))
     assert 3 == (await collect(backend, call()))[-1].usage.completion_tokens
 
 
-async def test_whole_without_done(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Where `[DONE]` is missing, an answer is whole if every choice gave the reason that it ended."""
+async def test_complete_without_done(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Without `[DONE]`, an answer is complete if every choice has a finish reason."""
     upstream.answer(Events([*chunks("a"), chunk(finish="stop")]), Events([*chunks("a"), chunk(finish="stop")]))
     assert ["stop"] == reasons(await collect(backend, call()))
     with pytest.raises(StreamBroken):
         await collect(backend, call(n=2))
 
 
-async def test_a_decoration_that_nests_too_deeply(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """No message can hold it; the answer comes without."""
+async def test_deeply_nested_optional_data(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Optional data that nests too deeply for a message is dropped."""
     deep: dict[str, Any] = {}
     for _ in range(50):
         deep = {"a": deep}
@@ -664,8 +660,8 @@ async def test_a_decoration_that_nests_too_deeply(backend: OpenAI, upstream: Scr
         [chunk(choices=[]), DONE],
     ],
 )
-async def test_what_comes_after_the_reason(backend: OpenAI, upstream: ScriptedUpstream, after: list[Any]) -> None:
-    """Once every choice has said why it ended the answer is whole, whatever becomes of the stream then."""
+async def test_failures_after_the_finish_reason(backend: OpenAI, upstream: ScriptedUpstream, after: list[Any]) -> None:
+    """Once every choice has a finish reason, later failures of the stream are ignored."""
     gate = Gate()
     upstream.answer(Events([*chunks("a", "b"), chunk(finish="length"), gate, *after]))
     said = []
@@ -678,8 +674,8 @@ async def test_what_comes_after_the_reason(backend: OpenAI, upstream: ScriptedUp
 
 
 @pytest.mark.parametrize("end", [[Cut()], [Cut(reset=True)], [Stall()], ["data: {oops\n\n"], [], [chunk({}, "stop")]])
-async def test_cut_without_a_reason(backend: OpenAI, upstream: ScriptedUpstream, end: list[Any]) -> None:
-    """An answer of which one choice has not said why it ended is broken; the count that came is told."""
+async def test_truncated_without_a_finish_reason(backend: OpenAI, upstream: ScriptedUpstream, end: list[Any]) -> None:
+    """A stream with an unfinished choice raises StreamBroken; its usage is delivered."""
     gate = Gate()
     first = [chunk({"content": "a"}), chunk({"content": "b"}, index=1, usage=USAGE)]
     upstream.answer(Events([*first, gate, *end]))
@@ -689,8 +685,8 @@ async def test_cut_without_a_reason(backend: OpenAI, upstream: ScriptedUpstream,
     assert USAGE["total_tokens"] == max(part.usage.total_tokens for part in said)
 
 
-async def test_count_beside_the_failure(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """What was counted before an error is told before the error, though both came together."""
+async def test_usage_before_a_failure(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Usage that arrives together with an error is delivered before the error."""
     pieces = [*chunks("a"), chunk({"content": "b"}, usage=USAGE), {"error": {"message": "x"}}]
     upstream.answer(Events(pieces, together=True))
     chunks_of = backend.stream(call())
@@ -700,7 +696,7 @@ async def test_count_beside_the_failure(backend: OpenAI, upstream: ScriptedUpstr
 
 
 async def test_done_without_a_reason(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """`[DONE]` ends choices whose server never says why; with no choice at all it ends nothing."""
+    """`[DONE]` finishes choices without a finish reason, but an answer without choices is not complete."""
     upstream.answer(Events([*chunks("a"), DONE]), Events([DONE]))
     assert ["stop"] == reasons(await collect(backend, call()))
     with pytest.raises(StreamBroken):
@@ -708,7 +704,7 @@ async def test_done_without_a_reason(backend: OpenAI, upstream: ScriptedUpstream
 
 
 async def test_nothing_after_done(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """What follows `[DONE]` is no part of the answer."""
+    """Events after `[DONE]` are ignored."""
     upstream.answer(Events([*chunks("a"), *ending(), *chunks("b")], together=True))
     assert "a" == text(await collect(backend, call()))
 
@@ -718,15 +714,15 @@ async def test_nothing_after_done(backend: OpenAI, upstream: ScriptedUpstream) -
     ['{"choices": 3}', '{"choices": [3]}', '{"choices": [{"delta": 3}]}', '{"choices": [{"delta": {"content": 3}}]}',
      '{"choices": [{"delta": {"tool_calls": 3}}]}', '{"choices": [{"delta": {"content": "a', "{", '{"a":' * 2000],
 )  # fmt: skip
-async def test_misshapen_events(backend: OpenAI, upstream: ScriptedUpstream, event: str) -> None:
-    """An event of another shape breaks the stream; it does not break Parley."""
+async def test_malformed_events(backend: OpenAI, upstream: ScriptedUpstream, event: str) -> None:
+    """A malformed event raises StreamBroken and no other exception."""
     upstream.answer(Events([*chunks("a"), f"data: {event}\n\n", *ending()]))
     with pytest.raises(StreamBroken):
         await collect(backend, call())
 
 
-async def test_harmless_oddities_in_a_stream(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Comments, unknown events, null fields, empty choices and empty deltas are passed over."""
+async def test_ignored_events(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Comments, unknown events, null fields, empty choices and empty deltas are ignored."""
     odd = [
         ": OPENROUTER PROCESSING\n\n",
         {"choices": [], "prompt_filter_results": []},
@@ -742,7 +738,7 @@ async def test_harmless_oddities_in_a_stream(backend: OpenAI, upstream: Scripted
 
 @pytest.mark.parametrize("piece", ['"', "\\", "\n\t", "€ü\U0001f600", '","role":"x', "\u2028", "", '"}]}'])
 async def test_text_that_needs_escapes(backend: OpenAI, upstream: ScriptedUpstream, piece: str) -> None:
-    """Text arrives as it was sent, whatever it has in it."""
+    """Text with any characters is delivered unchanged."""
     pieces = ["plain", piece, "plain", piece, "more"] * 3
     upstream.answer(Events([*chunks(*pieces), *ending()], together=True))
     assert "".join(pieces) == text(await collect(backend, call()))
@@ -751,8 +747,8 @@ async def test_text_that_needs_escapes(backend: OpenAI, upstream: ScriptedUpstre
 SAID = "The wine-dark sea is"
 
 
-def continued(said: str = SAID, **fields: Any) -> UpstreamCall:
-    """Returns a call that goes on from the beginning of an answer."""
+def continuation(said: str = SAID, **fields: Any) -> UpstreamCall:
+    """Creates a call that continues an answer from its beginning."""
     messages = [*QUESTION["messages"], {"role": "assistant", "content": said}]
     return dataclasses.replace(call(messages=messages, **fields), is_continuation=True)
 
@@ -766,12 +762,12 @@ def continued(said: str = SAID, **fields: Any) -> UpstreamCall:
         ("prefix", {}, {"prefix": True}),
     ],
 )
-async def test_how_servers_are_asked_to_go_on(
+async def test_prefill_modes(
     upstream: ScriptedUpstream, prefill: Prefill, more: dict[str, Any], last: dict[str, Any], stream: bool
 ) -> None:
-    """A call that continues says so as its server wants it; any other call says nothing of the kind."""
+    """A continuation is marked as each server requires; other calls have no mark."""
     backend = OpenAI(upstream.url, prefill=prefill)
-    for asked in (continued(), call()):
+    for asked in (continuation(), call()):
         await (collect(backend, asked) if stream else backend.complete(asked))
     await backend.close()
     sent, usual = (request.json for request in upstream.requests)
@@ -795,8 +791,8 @@ async def test_how_servers_are_asked_to_go_on(
         ("http://127.0.0.1:8000/v1", "off", False),
     ],
 )
-def test_who_can_continue(url: str, prefill: Prefill | None, expected: bool) -> None:
-    """OpenAI and Azure begin a new answer whatever stands last; others go on, unless the configuration knows better."""
+def test_default_prefill(url: str, prefill: Prefill | None, expected: bool) -> None:
+    """Prefill is off for OpenAI and Azure and on for others, unless configured."""
     assert expected is OpenAI(url, prefill=prefill).can_continue
 
 
@@ -812,25 +808,25 @@ def test_who_can_continue(url: str, prefill: Prefill | None, expected: bool) -> 
         ("", ""),
     ],
 )
-async def test_what_was_said_is_not_repeated(
+async def test_repeated_prefix_is_removed(
     backend: OpenAI, upstream: ScriptedUpstream, answered: str, expected: str
 ) -> None:
-    """A server that repeats the beginning of the answer, all of it, has it taken off; whole and streamed alike."""
+    """A full repetition of the delivered text is removed, streaming or not."""
     upstream.answer(completion(answered), stream(answered), stream(*answered), completion(answered))
-    assert expected == (await backend.complete(continued())).choices[0].message.content.string_value
-    assert expected == text(await collect(backend, continued()))
-    chunks = await collect(backend, continued())
+    assert expected == (await backend.complete(continuation())).choices[0].message.content.string_value
+    assert expected == text(await collect(backend, continuation()))
+    chunks = await collect(backend, continuation())
     assert (expected, ["stop"]) == (text(chunks), reasons(chunks))
     if answered:
         assert answered == (await backend.complete(call())).choices[0].message.content.string_value
 
 
 @pytest.mark.parametrize(("prefill", "expected"), [("message", "haha!"), ("vllm", "haha!"), ("prefix", "ha!")])
-async def test_a_word_that_comes_again(upstream: ScriptedUpstream, prefill: Prefill, expected: str) -> None:
-    """In a stream a few letters are no sign of a repetition, but with servers that are known for it."""
+async def test_short_prefix(upstream: ScriptedUpstream, prefill: Prefill, expected: str) -> None:
+    """A repetition of a short text in a stream is kept, except for servers known to repeat the prefix."""
     backend = OpenAI(upstream.url, prefill=prefill)
     upstream.answer(stream("ha", "ha", "!"))
-    assert expected == text(await collect(backend, continued("ha")))
+    assert expected == text(await collect(backend, continuation("ha")))
     await backend.close()
 
 
@@ -842,10 +838,10 @@ async def test_a_word_that_comes_again(upstream: ScriptedUpstream, prefill: Pref
         (["The wine-dark sea is"], []),
     ],
 )
-async def test_the_tokens_of_what_was_said_are_not_repeated(
+async def test_logprobs_of_a_repeated_prefix(
     backend: OpenAI, upstream: ScriptedUpstream, tokens: list[str], expected: list[str]
 ) -> None:
-    """In a stream the probabilities of what is taken off are taken off too, whether the server gives bytes or not."""
+    """The logprobs of a removed prefix are removed, too, with or without bytes."""
     for as_bytes in (True, False):
         steps = [chunk({"content": token}) for token in tokens]
         for step, token in zip(steps, tokens, strict=True):
@@ -853,33 +849,33 @@ async def test_the_tokens_of_what_was_said_are_not_repeated(
             step["choices"][0]["logprobs"] = {"content": [known]}
         upstream.answer(Events([*steps, *ending()]), Events([*steps, *ending()], together=True))
         for _ in range(2):
-            chunks = await collect(backend, continued(logprobs=True))
+            chunks = await collect(backend, continuation(logprobs=True))
             choices = [choice for one in chunks for choice in one.choices]
             assert expected == [item.token for choice in choices for item in choice.logprobs.content]
             assert "".join(expected) == text(chunks)
 
 
-async def test_what_was_said_is_taken_off_each_choice(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Every choice of a stream is looked at by itself, and null stays null in a whole answer."""
+async def test_prefix_of_each_choice(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """The prefix is removed from each choice independently; null content stays null."""
     first, second = chunk({"content": "The wine-dark sea is wet"}), chunk({"content": "The"}, index=1)
     upstream.answer(Events([first, second, chunk({"content": "y"}, "stop", 1), *ending()]), completion(None))
-    chunks = await collect(backend, continued(n=2))
+    chunks = await collect(backend, continuation(n=2))
     assert (" wet", "They") == (text(chunks), text(chunks, 1))
-    answer = await backend.complete(continued())
+    answer = await backend.complete(continuation())
     assert answer.choices[0].message.content.HasField("null_value")
 
 
-async def test_prefill_that_is_refused(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """A server that cannot go on says so as a rejection of the request."""
+async def test_rejected_prefill(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """A server without prefill rejects the request."""
     words = "Assistant response prefill is incompatible with enable_thinking."
     upstream.answer(Json({"error": {"code": 400, "message": words, "type": "invalid_request_error"}}, 400))
     with pytest.raises(UpstreamRejected) as caught:
-        await collect(backend, continued())
+        await collect(backend, continuation())
     assert (UpstreamRejected, words) == (type(caught.value), caught.value.message)
 
 
 async def test_check(upstream: ScriptedUpstream) -> None:
-    """A server is well that answers 200 to a GET of its health's path, from the root, with our key."""
+    """A health check succeeds on status 200 of a GET for the configured path, sent with the key."""
     backend = OpenAI(upstream.url, KEY, health=HttpHealthCheck(path="/healthz?deep=1"))
     upstream.answer(Json({"status": "ok"}))
     await backend.check()
@@ -900,10 +896,10 @@ async def test_check(upstream: ScriptedUpstream) -> None:
         (Raw(["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", Stall()]), UpstreamTimeout, "no answer within"),
     ],
 )
-async def test_check_of_what_is_ill(
+async def test_failed_check(
     upstream: ScriptedUpstream, answer: Json | Raw, error: type[ParleyError], cause: str
 ) -> None:
-    """Everything else is not well, and the log says why; our key stays out of it."""
+    """Any other result fails the health check; its cause does not contain the key."""
     backend = OpenAI(upstream.url, KEY, health=HttpHealthCheck(timeout=0.1 if isinstance(answer, Raw) else 10))
     upstream.answer(answer)
     with pytest.raises(error) as caught:

@@ -1,4 +1,4 @@
-"""The body that a server of OpenAI's API gets: unknown fields, vendors' own tools, and answers that come back."""
+"""Request bodies of the OpenAI backend: unknown fields, vendors' tools, and resent responses."""
 
 import json
 from typing import Any
@@ -15,13 +15,13 @@ SIGNED = '{"google":{"thought_signature":"CsAB"}}'
 
 
 async def sent(backend: OpenAI, upstream: ScriptedUpstream, **fields: Any) -> Any:
-    """Returns the body that the upstream gets."""
+    """Returns the body that the upstream receives."""
     await backend.complete(call(**fields))
     return upstream.requests[-1].json
 
 
 async def test_unknown_fields_are_sent_exactly(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """At every level, after the known fields: keys in order, numbers of any size and form."""
+    """Unknown fields are sent after the known ones, with exact key order and numbers, at every level."""
     function = {"name": "f", "arguments": "{}", "extra_json": BIG}
     called = [{"id": "c", "type": "function", "function": function, "extra_json": f'{{"extra_content":{SIGNED}}}'}]
     await backend.complete(
@@ -61,14 +61,14 @@ async def test_unknown_fields_are_sent_exactly(backend: OpenAI, upstream: Script
 
 
 async def test_unknown_stream_options(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """They go beside the option that Parley sets."""
+    """Unknown stream options are sent with the option that Parley sets."""
     options = {"include_usage": False, "extra_json": '{"continuous_usage_stats":true}'}
     await collect(backend, call(stream=True, stream_options=options))
     assert {"include_usage": True, "continuous_usage_stats": True} == upstream.requests[0].json["stream_options"]
 
 
-async def test_a_value_that_is_more_exact_as_text(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """The text of a field of any JSON type is sent in place of the field."""
+async def test_exact_text_of_a_value(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """The exact text of a `Value` field is sent in place of the field."""
     parts = '[{"type":"x","n":18446744073709551616}]'
     message = {
         "role": "user",
@@ -85,14 +85,14 @@ async def test_a_value_that_is_more_exact_as_text(backend: OpenAI, upstream: Scr
 async def test_unknown_fields_cannot_replace_known_ones(
     backend: OpenAI, upstream: ScriptedUpstream, extra: str
 ) -> None:
-    """A repeated field, and text that is no JSON object, is refused."""
+    """A repeated field, or text that is not a JSON object, is rejected."""
     with pytest.raises(InvalidRequest, match="extra_json"):
         await backend.complete(call(messages=[{"role": "user", "content": "hi", "extra_json": extra}]))
     assert [] == upstream.requests
 
 
 async def test_extra_members_of_every_shape(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """White space, escapes in keys, and empty objects."""
+    """White space, escaped keys and empty objects in `extra_json` are accepted."""
     text = ' \n{ "a b" : [ ] ,\t"\\u00fc\\"" : { } , "c":-1.50e+3 , "d" : "{,}" }\r\n'
     await backend.complete(call(messages=[{"role": "user", "content": "hi", "extra_json": text}]))
     message = upstream.requests[0].json["messages"][0]
@@ -100,8 +100,8 @@ async def test_extra_members_of_every_shape(backend: OpenAI, upstream: ScriptedU
     assert b'"c":-1.50e+3' in upstream.requests[0].raw
 
 
-async def test_what_vendors_have_is_passed_on(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Tools, formats and numbers of stops that OpenAI does not have reach a server that may."""
+async def test_vendor_values_are_forwarded(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Tools, formats and stop counts beyond OpenAI's are sent."""
     body = await sent(
         backend,
         upstream,
@@ -143,10 +143,10 @@ async def test_what_vendors_have_is_passed_on(backend: OpenAI, upstream: Scripte
     ],
     ids=["nothing", "null", "empty", "reasoning alone", "a refusal", "sound", "calls"],
 )
-async def test_an_answer_comes_back(
+async def test_resent_answer(
     backend: OpenAI, upstream: ScriptedUpstream, said: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    """An assistant message without text has an empty one, as strict servers demand."""
+    """An assistant message without text gets an empty content, which strict servers require."""
     asked = [QUESTION["messages"][0], {"role": "assistant", **said}, {"role": "user", "content": "go on"}]
     body = await sent(backend, upstream, messages=asked)
     assert {"role": "assistant", **expected} == body["messages"][1]
@@ -156,18 +156,16 @@ async def test_an_answer_comes_back(
     "words",
     ["Unrecognized request argument supplied: stream_options", "Extra inputs are not permitted: body.stream_options"],
 )
-async def test_a_server_that_does_not_know_stream_options(
-    backend: OpenAI, upstream: ScriptedUpstream, words: str
-) -> None:
-    """Parley sends them for the usage: the stream is asked for once more without, and later ones at once."""
+async def test_rejected_stream_options(backend: OpenAI, upstream: ScriptedUpstream, words: str) -> None:
+    """A stream is retried without Parley's `stream_options`; later streams omit them from the start."""
     upstream.answer(Json({"error": {"message": words}}, status=400))
     for _ in range(2):
         assert text(await collect(backend, call()))
     assert [True, False, False] == ["stream_options" in one.json for one in upstream.requests]
 
 
-async def test_a_stream_option_of_the_callers_that_is_refused(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """It is an error, and the option is not left out unseen."""
+async def test_rejected_stream_option_of_the_caller(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """A rejected stream option of the caller is an error and is not dropped."""
     upstream.answer(Json({"error": {"message": "Unknown parameter: stream_options.padding"}}, status=400))
     with pytest.raises(UpstreamRejected):
         await collect(backend, call(stream_options={"extra_json": '{"padding": true}'}))
@@ -178,7 +176,7 @@ async def test_a_stream_option_of_the_callers_that_is_refused(backend: OpenAI, u
 async def test_a_call_without_arguments_is_sent_with_an_empty_object(
     backend: OpenAI, upstream: ScriptedUpstream, said: dict[str, Any]
 ) -> None:
-    """`arguments` is required, and servers read it as JSON: clients that resend a call may have left it out."""
+    """A call without `arguments` is sent with an empty object, because servers require the field."""
     called = {"name": "f", **said}
     messages = [
         {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": called}]},
@@ -188,8 +186,8 @@ async def test_a_call_without_arguments_is_sent_with_an_empty_object(
     assert {"name": "f", "arguments": "{}"} == one["tool_calls"][0]["function"] == other["function_call"]
 
 
-async def test_an_unknown_member_may_have_the_name_of_its_carrier(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """It stays in its place among the other unknown members, beside a schema, too."""
+async def test_unknown_field_named_extra_json(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """An unknown field may have the name of the field that carries it, also beside a schema."""
     members = '{"z":1,"extra":"x","extra_json":{},"a":2}'
     function = {"name": "f", "parameters_json": "{}", "extra_json": members}
     body = await sent(backend, upstream, tools=[{"type": "function", "function": function}])
@@ -197,7 +195,7 @@ async def test_an_unknown_member_may_have_the_name_of_its_carrier(backend: OpenA
 
 
 async def test_annotations_are_never_sent(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Neither from their field nor from the text of a message's unknown fields."""
+    """`annotations` are not sent, whether from the field or from unknown fields."""
     said = {
         "role": "assistant",
         "content": "a",

@@ -1,4 +1,4 @@
-"""Packed answers: gzip, deflate and zstd, whole and streamed, and what they may unpack to."""
+"""Compressed responses: gzip, deflate and zstd, streaming and not, and limits on decompression."""
 
 import asyncio
 import json
@@ -24,8 +24,8 @@ Bomb = tuple[bytes, bytes, int]
 """The beginning of what is packed, a piece that may follow any number of times, and the bytes that this unpacks to."""
 
 
-def packer(encoding: str) -> tuple[Any, int, int]:
-    """Returns a packer, and its modes of flushing: in the middle, and at the end."""
+def compressor(encoding: str) -> tuple[Any, int, int]:
+    """Returns a compressor, and its flush modes: mid-stream and final."""
     if encoding == "zstd":
         return zstd.ZstdCompressor(), zstd.ZstdCompressor.FLUSH_BLOCK, zstd.ZstdCompressor.FLUSH_FRAME
     bits = {"gzip": 31, "deflate": 15, "raw deflate": -15}[encoding]
@@ -33,14 +33,14 @@ def packer(encoding: str) -> tuple[Any, int, int]:
 
 
 def compressed(encoding: str, *pieces: bytes) -> list[bytes]:
-    """Packs the pieces as one stream that can be unpacked piece by piece."""
-    made, middle, end = packer(encoding)
+    """Compresses the parts as one stream that can be decompressed incrementally."""
+    made, middle, end = compressor(encoding)
     parts = [made.compress(piece) + made.flush(middle) for piece in pieces]
     return [*parts, made.flush(end)]
 
 
 def head(encoding: str, status: int = 200) -> str:
-    """Returns the head of an answer whose body is packed."""
+    """Returns the head of a compressed response."""
     name = encoding.removeprefix("raw ")
     return f"HTTP/1.1 {status} Scripted\r\nContent-Encoding: {name}\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -51,21 +51,21 @@ def framed(body: bytes) -> bytes:
 
 
 def answer(encoding: str, body: Any, status: int = 200) -> Raw:
-    """Returns a packed JSON answer."""
+    """Creates a compressed JSON response."""
     parts = compressed(encoding, json.dumps(body).encode())
     return Raw([head(encoding, status), framed(b"".join(parts)), b"0\r\n\r\n"])
 
 
 def lines(steps: list[Step]) -> bytes:
-    """Returns a stream's events as they are before they are packed."""
+    """Returns a stream's events before compression."""
     return b"".join(
         b"data: %s\n\n" % json.dumps(step).encode() if isinstance(step, dict) else str(step).encode() for step in steps
     )
 
 
 def events(encoding: str, *steps: Step | list[Step]) -> Raw:
-    """Returns a packed stream: each list of events is let out at once, gates and the like stand between them."""
-    made, middle, end = packer(encoding)
+    """Creates a compressed stream; each list of events is flushed at once, with gates and other steps between them."""
+    made, middle, end = compressor(encoding)
     pieces: list[Step] = [
         framed(made.compress(lines(step)) + made.flush(middle)) if isinstance(step, list) else step for step in steps
     ]
@@ -74,14 +74,14 @@ def events(encoding: str, *steps: Step | list[Step]) -> Raw:
 
 @pytest_asyncio.fixture
 async def backend(upstream: ScriptedUpstream) -> AsyncIterator[OpenAI]:
-    """The backend, on the scripted upstream."""
+    """The backend, connected to the scripted upstream."""
     made = OpenAI(upstream.url)
     yield made
     await made.close()
 
 
-async def test_what_is_asked_for(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """A whole answer may come packed; a stream should not, as whatever packs it might hold it back."""
+async def test_accept_encoding(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """A non-streaming request accepts compression; a streaming one does not, because it may delay events."""
     await backend.complete(call())
     await collect(backend, call())
     await backend.complete(call())
@@ -90,15 +90,15 @@ async def test_what_is_asked_for(backend: OpenAI, upstream: ScriptedUpstream) ->
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-async def test_whole_answer(backend: OpenAI, upstream: ScriptedUpstream, encoding: str) -> None:
-    """A packed answer is read, and its connection kept."""
+async def test_complete_answer(backend: OpenAI, upstream: ScriptedUpstream, encoding: str) -> None:
+    """A compressed response is decompressed, and its connection is reused."""
     upstream.answer(answer(encoding, completion("Hello.")))
     assert "Hello." == (await backend.complete(call())).choices[0].message.content.string_value
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 async def test_error(backend: OpenAI, upstream: ScriptedUpstream, encoding: str) -> None:
-    """The words of a packed rejection are read."""
+    """The message of a compressed error is parsed."""
     upstream.answer(answer(encoding, {"error": {"message": "no tools"}}, 400))
     with pytest.raises(UpstreamRejected) as caught:
         await backend.complete(call())
@@ -106,8 +106,8 @@ async def test_error(backend: OpenAI, upstream: ScriptedUpstream, encoding: str)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-async def test_stream_is_not_held_back(backend: OpenAI, upstream: ScriptedUpstream, encoding: str) -> None:
-    """A packed stream is delivered piece by piece, as far as the upstream lets it out."""
+async def test_stream_is_not_buffered(backend: OpenAI, upstream: ScriptedUpstream, encoding: str) -> None:
+    """A compressed stream is delivered incrementally."""
     gate = Gate()
     upstream.answer(events(encoding, chunks("Hel"), gate, [*chunks("lo."), *ending()]))
     said = []
@@ -119,8 +119,8 @@ async def test_stream_is_not_held_back(backend: OpenAI, upstream: ScriptedUpstre
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
-async def test_cut_stream(backend: OpenAI, upstream: ScriptedUpstream, encoding: str) -> None:
-    """A packed stream that is cut is broken, after what it said was delivered."""
+async def test_truncated_stream(backend: OpenAI, upstream: ScriptedUpstream, encoding: str) -> None:
+    """A truncated compressed stream raises StreamBroken after its text was delivered."""
     upstream.answer(events(encoding, chunks("Hel"), Cut()))
     said, failed = await broken_off(backend)
     assert ("Hel", StreamBroken) == (text(said), type(failed))
@@ -128,7 +128,7 @@ async def test_cut_stream(backend: OpenAI, upstream: ScriptedUpstream, encoding:
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 async def test_garbage(backend: OpenAI, upstream: ScriptedUpstream, encoding: str) -> None:
-    """What cannot be unpacked is an unreadable answer, or a broken stream after what could be."""
+    """Invalid compressed data is unreadable, or raises StreamBroken after the valid part."""
     broken: list[Step] = [head(encoding), framed(b"\x00garbage" * 9), b"0\r\n\r\n"]
     good = events(encoding, chunks("Hel")).pieces[:2]
     late = Gate()
@@ -139,15 +139,15 @@ async def test_garbage(backend: OpenAI, upstream: ScriptedUpstream, encoding: st
     assert "content-encoding" in (failed.cause or "").lower()
 
 
-async def test_cut_in_the_packing(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """An answer whose packing ends too early is unreadable, though its HTTP is in order."""
+async def test_truncated_compression(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Truncated compressed data is unreadable even if the HTTP framing is complete."""
     parts = compressed("gzip", json.dumps(completion("Hello.")).encode())
     upstream.answer(Raw([head("gzip"), framed(parts[0][:-20]), b"0\r\n\r\n"]))
     assert isinstance(await failure(backend.complete(call())), UpstreamUnreadable)
 
 
-async def test_packed_as_nobody_asked(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """An encoding that we do not know is named in the log, for whole answers and streams."""
+async def test_unsupported_encoding(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """An unsupported encoding is named in the cause, streaming or not."""
     script = Raw([head("snappy"), framed(b"xyz"), b"0\r\n\r\n"])
     upstream.answer(script, script)
     for asked in (backend.complete(call()), collect(backend, call())):
@@ -157,14 +157,14 @@ async def test_packed_as_nobody_asked(backend: OpenAI, upstream: ScriptedUpstrea
 
 
 def deflate_bomb() -> Bomb:
-    """Returns a bomb of gzip: 8 KiB become 8 MiB."""
+    """Creates a gzip bomb: 8 KiB decompress to 8 MiB."""
     made = zlib.compressobj(9, wbits=31)
     start = made.compress(b" " * MIB) + made.flush(zlib.Z_FULL_FLUSH)
     return start, made.compress(b" " * 8 * MIB) + made.flush(zlib.Z_FULL_FLUSH), 8 * MIB
 
 
 def zstd_bomb() -> Bomb:
-    """Returns a bomb of zstd: 4 bytes become 128 KiB (RFC 8878: blocks of one byte that is repeated)."""
+    """Creates a zstd bomb: 4 bytes decompress to 128 KiB (RFC 8878, RLE blocks)."""
     frame = b"\x28\xb5\x2f\xfd\x00\x38"
     block = ((128 * 1024) << 3 | 1 << 1).to_bytes(3, "little") + b" "
     return frame, block * 512, 64 * MIB
@@ -175,7 +175,7 @@ def zstd_bomb() -> Bomb:
 async def test_bomb(
     backend: OpenAI, upstream: ScriptedUpstream, encoding: str, bomb: Callable[[], Bomb], stream: bool
 ) -> None:
-    """An answer that unpacks to 10 GiB fills no memory, and is given up; others have their turns meanwhile."""
+    """A response that decompresses to 10 GiB fails without filling memory or blocking the event loop."""
     start, piece, size = bomb()
     pieces: list[Step] = [framed(piece)] * (10 * 1024 * MIB // size)
     upstream.answer(Raw([head(encoding), framed(start), *pieces, b"0\r\n\r\n"]))
@@ -192,7 +192,7 @@ async def test_bomb(
 
 
 async def test_bomb_of_short_events(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """A stream that unpacks to events without end, each of them short, is given up as well."""
+    """A stream that decompresses to endless short events fails in the same way."""
     made = zlib.compressobj(9, wbits=31)
     comments = b": %s\n\n" % (b"x" * 4096) * 256
     start = made.compress(comments) + made.flush(zlib.Z_FULL_FLUSH)
@@ -204,7 +204,7 @@ async def test_bomb_of_short_events(backend: OpenAI, upstream: ScriptedUpstream)
 
 
 async def test_bomb_behind_the_end(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """What follows a whole stream is not unpacked for long: the answer is there, and the connection is closed."""
+    """Data after a complete stream is not decompressed for long; the connection is closed."""
     _, piece, _ = deflate_bomb()
     made = zlib.compressobj(wbits=31)
     non_streaming = made.compress(lines([*chunks("Hello."), *ending()])) + made.flush(zlib.Z_FULL_FLUSH)
@@ -214,7 +214,7 @@ async def test_bomb_behind_the_end(backend: OpenAI, upstream: ScriptedUpstream) 
 
 
 class Turns:
-    """Counts how often others have their turn on the event loop."""
+    """Counts iterations of the event loop."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -232,14 +232,14 @@ class Turns:
 
 
 async def failure(asked: Any) -> ParleyError:
-    """Returns the error that a call ends with."""
+    """Returns the error with which a call ends."""
     with pytest.raises(ParleyError) as caught:
         await asked
     return caught.value
 
 
 async def broken_off(backend: OpenAI, gate: Gate | None = None) -> tuple[list[Any], ParleyError]:
-    """Returns a stream's chunks and the error that it ends with; opens the gate at the first chunk."""
+    """Returns a stream's chunks and its error; opens the gate at the first chunk."""
     said = []
     try:
         async for chunk in backend.stream(call()):

@@ -1,4 +1,4 @@
-"""Reasoning of earlier turns: the name under which a server takes it back, and servers that refuse or demand it."""
+"""Reasoning of earlier turns: field names, and servers that reject or require it."""
 
 import json
 from pathlib import Path
@@ -24,18 +24,18 @@ KIMI = "thinking is enabled but reasoning_content is missing in assistant tool c
 
 
 def conversation(**said: Any) -> dict[str, Any]:
-    """Returns a conversation whose assistant has said this."""
+    """Creates a conversation with this assistant message."""
     answer = {"role": "assistant", "content": "a", **said}
     return {"messages": [USER, answer, {"role": "user", "content": "go on"}]}
 
 
-def refusal(words: str, status: int = 400) -> Json:
-    """Refuses a call in these words."""
+def rejection(words: str, status: int = 400) -> Json:
+    """Scripts a rejection with this message."""
     return Json({"error": {"message": words, "type": "invalid_request_error", "code": "wrong_api_format"}}, status)
 
 
-async def asked(backend: OpenAI, upstream: ScriptedUpstream, **said: Any) -> Any:
-    """Returns the assistant's message as the upstream gets it."""
+async def sent_message(backend: OpenAI, upstream: ScriptedUpstream, **said: Any) -> Any:
+    """Returns the assistant message that the upstream receives."""
     await backend.complete(call(**conversation(**said)))
     return upstream.requests[-1].json["messages"][1]
 
@@ -63,29 +63,29 @@ DETAILS = {"reasoning_details": [{"n": 1}]}
         (rule_for("https://notapi.openai.com.example.com/v1"), {"reasoning_content": "hm"} | DETAILS),
     ],
 )
-async def test_what_a_server_takes(upstream: ScriptedUpstream, rule: Rule, expected: dict[str, Any]) -> None:
-    """Each gets the reasoning under its own name, and no other field of reasoning that it does not know."""
+async def test_rules_of_known_hosts(upstream: ScriptedUpstream, rule: Rule, expected: dict[str, Any]) -> None:
+    """Each server receives reasoning under its own name, and no unsupported reasoning field."""
     backend = OpenAI(upstream.url, KEY, reasoning=rule)
-    assert {"role": "assistant", "content": "a"} | expected == await asked(backend, upstream, **SAID)
+    assert {"role": "assistant", "content": "a"} | expected == await sent_message(backend, upstream, **SAID)
     await backend.close()
 
 
-async def test_a_caller_who_uses_the_server_s_own_name(upstream: ScriptedUpstream) -> None:
-    """The text is sent once, under the name that the server has, whichever the caller used."""
+async def test_either_name_is_accepted_from_callers(upstream: ScriptedUpstream) -> None:
+    """The text is sent once, under the server's name, whichever name the caller used."""
     for field, given in (("reasoning_content", "reasoning"), ("reasoning", "reasoning")):
         backend = OpenAI(upstream.url, KEY, reasoning=Rule(field))  # type: ignore[arg-type]
-        found = await asked(backend, upstream, extra_json=f'{{"{given}":"hm"}}')
+        found = await sent_message(backend, upstream, extra_json=f'{{"{given}":"hm"}}')
         assert {"role": "assistant", "content": "a", field: "hm"} == found
         await backend.close()
 
 
-async def test_messages_that_must_have_reasoning(upstream: ScriptedUpstream) -> None:
-    """Where a server demands it, messages of other backends get a placeholder; a conversation without any gets none."""
+async def test_required_reasoning(upstream: ScriptedUpstream) -> None:
+    """If reasoning is required, messages without it get a placeholder, but only in conversations with reasoning."""
     backend = OpenAI(upstream.url, KEY, reasoning=Rule("reasoning_content", "require"))
-    assert {"role": "assistant", "content": "a"} == await asked(backend, upstream)
-    found = await asked(backend, upstream, tool_calls=CALLS)
+    assert {"role": "assistant", "content": "a"} == await sent_message(backend, upstream)
+    found = await sent_message(backend, upstream, tool_calls=CALLS)
     assert " " == found["reasoning_content"]
-    assert " " == (await asked(backend, upstream, tool_calls=CALLS, reasoning_content=""))["reasoning_content"]
+    assert " " == (await sent_message(backend, upstream, tool_calls=CALLS, reasoning_content=""))["reasoning_content"]
     await backend.close()
 
 
@@ -93,12 +93,10 @@ async def test_messages_that_must_have_reasoning(upstream: ScriptedUpstream) -> 
     "words", [GROQ, CEREBRAS, "{}: Extra inputs are not permitted", "Unknown parameter: 'messages[1].{}'"]
 )
 @pytest.mark.parametrize("is_stream", [False, True])
-async def test_a_server_that_refuses_reasoning(
-    backend: OpenAI, upstream: ScriptedUpstream, words: str, is_stream: bool
-) -> None:
-    """The call is sent once more without the field that the error names, and so is every later one from the start."""
+async def test_rejected_field(backend: OpenAI, upstream: ScriptedUpstream, words: str, is_stream: bool) -> None:
+    """A call is retried without the field that the error names; later calls omit it from the start."""
     for _ in range(2):
-        upstream.answer(refusal(words.format("reasoning_content"))) if not upstream.requests else None
+        upstream.answer(rejection(words.format("reasoning_content"))) if not upstream.requests else None
         upstream_call = call(**conversation(**SAID))
         assert await collect(backend, upstream_call) if is_stream else await backend.complete(upstream_call)
     expected = {"role": "assistant", "content": "a"} | DETAILS
@@ -106,44 +104,45 @@ async def test_a_server_that_refuses_reasoning(
     assert ("hm", [expected, expected]) == (first["reasoning_content"], others)
 
 
-async def test_a_refusal_of_something_else(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """It is the caller's to hear, and the call is not repeated; a field that was not sent is not left out."""
+async def test_other_rejections(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Other rejections are returned without a retry; fields that were not sent are not learned."""
     for words in (GROQ.format("foo"), "temperature is not supported", GROQ.format("reasoning")):
-        upstream.answer(refusal(words))
+        upstream.answer(rejection(words))
         with pytest.raises(UpstreamRejected):
             await backend.complete(call(**conversation(**SAID)))
     assert 3 == len(upstream.requests)
 
 
-async def test_a_server_that_refuses_again(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """A call is repeated once; the next one goes on from what is known by then."""
-    upstream.answer(refusal(GROQ.format("reasoning_content")), refusal(GROQ.format("reasoning_details")))
+async def test_second_rejection(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """A call is retried once; the next call starts from what was learned."""
+    upstream.answer(rejection(GROQ.format("reasoning_content")), rejection(GROQ.format("reasoning_details")))
     with pytest.raises(UpstreamRejected):
         await backend.complete(call(**conversation(**SAID)))
     assert {"role": "assistant", "content": "a"} | DETAILS == upstream.requests[1].json["messages"][1]
 
 
 @pytest.mark.parametrize("words", [DEEPSEEK, KIMI])
-async def test_a_server_that_demands_reasoning(backend: OpenAI, upstream: ScriptedUpstream, words: str) -> None:
-    """The call is sent once more with a placeholder in every message that has none."""
-    upstream.answer(refusal(words))
+async def test_learned_requirement(backend: OpenAI, upstream: ScriptedUpstream, words: str) -> None:
+    """A call is retried with a placeholder in every message without reasoning."""
+    upstream.answer(rejection(words))
     await backend.complete(call(**conversation(tool_calls=CALLS)))
     assert [None, " "] == [received.json["messages"][1].get("reasoning_content") for received in upstream.requests]
 
 
 @pytest.mark.parametrize(
-    "words", [CEREBRAS.format("refusal"), "messages.1.content: Input should be a valid string", "'content' is required"]
+    "words",
+    [CEREBRAS.format("rejection"), "messages.1.content: Input should be a valid string", "'content' is required"],
 )
-async def test_a_refusal_field_that_is_refused(backend: OpenAI, upstream: ScriptedUpstream, words: str) -> None:
-    """What the assistant said in it becomes its text, also where a server demands one beside it."""
-    upstream.answer(refusal(words))
-    await backend.complete(call(**conversation(content=None, refusal="no")))
+async def test_rejected_refusal_field(backend: OpenAI, upstream: ScriptedUpstream, words: str) -> None:
+    """A rejected `rejection` is moved to `content`, also if the server requires `content` with it."""
+    upstream.answer(rejection(words))
+    await backend.complete(call(**conversation(content=None, rejection="no")))
     assert {"role": "assistant", "content": "no"} == upstream.requests[1].json["messages"][1]
 
 
-async def test_models_are_told_apart(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Groq refuses reasoning for some of its models only."""
-    upstream.answer(refusal(GROQ.format("reasoning_content")))
+async def test_rules_per_model(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Fields are learned for each model, because Groq rejects reasoning for some models only."""
+    upstream.answer(rejection(GROQ.format("reasoning_content")))
     await backend.complete(call(**conversation(**SAID)))
     other = call(**conversation(**SAID))
     await backend.complete(type(other)(other.request, "target-2", other.timeouts))
@@ -152,10 +151,8 @@ async def test_models_are_told_apart(backend: OpenAI, upstream: ScriptedUpstream
 
 @pytest.mark.parametrize("is_stream", [False, True])
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
-async def test_the_name_that_a_server_uses(
-    backend: OpenAI, upstream: ScriptedUpstream, field: str, is_stream: bool
-) -> None:
-    """Reasoning goes back under the name that it came with."""
+async def test_learned_name(backend: OpenAI, upstream: ScriptedUpstream, field: str, is_stream: bool) -> None:
+    """Reasoning is sent under the name in the server's responses."""
     said = [{field: "h"}, {field: "m", "content": "a"}]
     if is_stream:
         upstream.answer(Events([*(chunk(delta) for delta in said), *ending()]))
@@ -165,7 +162,9 @@ async def test_the_name_that_a_server_uses(
         upstream.answer(completion("a", **{field: "hm"}))
         found = (await backend.complete(call())).choices[0].message.reasoning_content
     assert "hm" == found
-    assert {"role": "assistant", "content": "a", field: "hm"} == await asked(backend, upstream, reasoning_content="hm")
+    assert {"role": "assistant", "content": "a", field: "hm"} == await sent_message(
+        backend, upstream, reasoning_content="hm"
+    )
 
 
 @pytest.mark.parametrize(
@@ -208,43 +207,43 @@ async def test_the_name_that_a_server_uses(
         ([], None),
     ],
 )
-async def test_details_that_came_in_pieces(
+async def test_streamed_details_are_merged(
     backend: OpenAI, upstream: ScriptedUpstream, details: Any, expected: Any
 ) -> None:
-    """The pieces of a stream go back as the whole that they make; everything else as it is."""
-    found = await asked(backend, upstream, extra_json=json.dumps({"reasoning_details": details}))
+    """Streamed fragments of details are sent back merged; other data is unchanged."""
+    found = await sent_message(backend, upstream, extra_json=json.dumps({"reasoning_details": details}))
     assert (details if expected is None else expected) == found["reasoning_details"]
 
 
-async def test_reasoning_that_came_in_details_alone_goes_back_there_alone(
-    backend: OpenAI, upstream: ScriptedUpstream
-) -> None:
-    """A server with details alone (MiniMax) is not sent the text under a name that it has never used."""
+async def test_reasoning_in_details_only(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """A server that sends only details (MiniMax) receives no other reasoning field."""
     details = [{"type": "reasoning.text", "text": "hm"}]
     upstream.answer(completion("a", reasoning_details=details))
     message = (await backend.complete(call())).choices[0].message
     assert "hm" == message.reasoning_content
     said = {"reasoning_content": "hm", "extra_json": message.extra_json}
-    assert {"role": "assistant", "content": "a", "reasoning_details": details} == await asked(backend, upstream, **said)
-    assert "hm" == (await asked(backend, upstream, reasoning_content="hm"))["reasoning_content"]
+    assert {"role": "assistant", "content": "a", "reasoning_details": details} == await sent_message(
+        backend, upstream, **said
+    )
+    assert "hm" == (await sent_message(backend, upstream, reasoning_content="hm"))["reasoning_content"]
 
 
-async def test_a_server_that_changes_its_name(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """vLLM has done so: its latest answer counts."""
+async def test_changed_name(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """The name in the latest response is used, because vLLM changed its name."""
     for field in ("reasoning_content", "reasoning"):
         upstream.answer(completion("a", **{field: "hm"}))
         await backend.complete(call())
-        assert field in await asked(backend, upstream, reasoning_content="hm")
+        assert field in await sent_message(backend, upstream, reasoning_content="hm")
 
 
-async def test_workers_share_what_they_learn(upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """Through a file; one that is spoilt is learned again."""
+async def test_workers_share_learned_fields(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """Workers share learned fields in a file; a corrupt file is replaced."""
     file = tmp_path / "fields.json"
     first, second = (OpenAI(upstream.url, KEY, learned=LearnedFields(file)) for _ in range(2))
-    upstream.answer(refusal(GROQ.format("reasoning_content")))
+    upstream.answer(rejection(GROQ.format("reasoning_content")))
     await first.complete(call(**conversation(**SAID)))
-    assert {"role": "assistant", "content": "a"} | DETAILS == await asked(second, upstream, **SAID)
+    assert {"role": "assistant", "content": "a"} | DETAILS == await sent_message(second, upstream, **SAID)
     file.write_text("spoilt")
-    await asked(second, upstream, **SAID)
+    await sent_message(second, upstream, **SAID)
     await first.close()
     await second.close()

@@ -1,4 +1,4 @@
-"""Unknown members in every object of an answer, from an upstream's bytes to the caller's, in this process."""
+"""Unknown fields in every object of a response are preserved from the upstream's bytes to the caller's."""
 
 import json
 from collections.abc import Iterator
@@ -24,19 +24,19 @@ WANTED = ExpectedAnswer(CreateChatCompletionRequest(top_logprobs=2))
 
 
 def stamped(answer: ChatCompletion) -> ChatCompletion:
-    """Sets what Parley sets."""
+    """Sets the fields that Parley sets."""
     stamp(answer, "m", None)
     return answer
 
 
 def shown(answer: ChatCompletion, *, nulls: bool) -> Any:
-    """Returns an answer as a caller reads it over REST, after a store has kept it."""
+    """Returns an answer as REST JSON, after a store has saved and loaded it."""
     kept = ChatCompletion.FromString(answer.SerializeToString())
     return lossless.read(dumps(from_message(kept, nulls=nulls)))
 
 
 def events(chunks: list[ChatCompletionChunk], *, nulls: bool) -> list[Any]:
-    """Returns the events of a stream as a caller reads them."""
+    """Returns the events of a stream as REST JSON."""
     text = EventWriter(include_usage=True, nulls=nulls).events(chunks).decode()
     # by line feeds alone: other separators stand in strings as they are
     *reported, done, nothing = text.split("\n\n")
@@ -46,14 +46,14 @@ def events(chunks: list[ChatCompletionChunk], *, nulls: bool) -> list[Any]:
 
 
 def expected(sent: Any) -> Any:
-    """Returns what of an upstream's answer Parley passes on."""
+    """Returns the part of an upstream's response that Parley forwards."""
     return {name: value for name, value in sent.items() if name not in lossless.OURS}
 
 
 @lossless.examples(200, shrinks=True)
 @given(sent=lossless.with_members(lossless.ANSWER), nulls=st.booleans())
-def test_a_whole_answer(sent: Any, nulls: bool) -> None:
-    """Whole, kept and read again, and taken apart into a stream for the same `Idempotency-Key`."""
+def test_complete_answer(sent: Any, nulls: bool) -> None:
+    """A complete answer is preserved when stored, and when replayed as a stream for its `Idempotency-Key`."""
     answer = stamped(completion(lossless.write(sent).encode(), WANTED))
     lossless.require_in(expected(sent), shown(answer, nulls=nulls))
     chunks = [chunk for together in replay.completion_to_chunks(answer) for chunk in together]
@@ -63,8 +63,8 @@ def test_a_whole_answer(sent: Any, nulls: bool) -> None:
 
 @lossless.examples(200, shrinks=True)
 @given(sent=lossless.streams(), cuts=st.randoms(use_true_random=True), nulls=st.booleans(), together=st.booleans())
-def test_a_streamed_answer(sent: list[Any], cuts: Random, nulls: bool, together: bool) -> None:
-    """As events, joined for a session, and joined for whoever asked for a whole answer, however the bytes are cut."""
+def test_streamed_answer(sent: list[Any], cuts: Random, nulls: bool, together: bool) -> None:
+    """A stream is preserved as events and when accumulated, for any split of its bytes."""
     answer = stamped(ChatCompletion())
     shaper, accumulator = StreamShaper(answer), CompletionAccumulator(answer)
     reported: list[ChatCompletionChunk] = []
@@ -78,7 +78,7 @@ def test_a_streamed_answer(sent: list[Any], cuts: Random, nulls: bool, together:
 
 
 def read(sent: list[Any], cuts: Random, *, together: bool) -> Iterator[ChatCompletionChunk]:
-    """Reads a stream whose bytes come in pieces of any size; `together`: in one."""
+    """Parses a stream whose bytes arrive in chunks of any size, or in one chunk with `together`."""
     data = b"".join(b"data: %b\n\n" % lossless.write(event).encode() for event in sent) + b"data: [DONE]\n\n"
     reader = StreamReader(WANTED)
     while data:
@@ -115,7 +115,7 @@ LARGE = lossless.read('{"z":-0,"n":1e400,"a":' + "9" * 5000 + ',"m":1.50,"b":' +
     ],
 )
 def test_large_numbers_and_deep_objects(path: tuple[str | int, ...]) -> None:
-    """They are kept in every object of an answer, and cost no answer; also where the answer is made a stream again."""
+    """Large numbers and deep objects are preserved in every object, also when replayed as a stream."""
     sent = place = lossless.read(json.dumps(lossless.ANSWER))
     for step in path:
         place = place[step]
@@ -127,7 +127,7 @@ def test_large_numbers_and_deep_objects(path: tuple[str | int, ...]) -> None:
 
 
 def test_a_function_s_input_and_a_custom_tool_s_arguments_are_unknown() -> None:
-    """Each has the name of the other's text."""
+    """`input` of a function call and `arguments` of a custom call are unknown fields."""
     function = '{"name":"f","arguments":"{}","input":{"a":1}}'
     call = f'{{"id":"c","type":"function","function":{function}}}'
     message = f'{{"role":"assistant","content":null,"tool_calls":[{call}]}}'

@@ -1,4 +1,4 @@
-"""When an answer in OpenAI's JSON counts as one, what it costs, and what decorates it: whole and streamed alike."""
+"""Completeness, usage and optional data of OpenAI responses, streaming and not."""
 
 import json
 from typing import Any
@@ -44,35 +44,35 @@ BAD = (
 
 
 def complete_answer(reason: Any, content: str | None = "Hi", **choice: Any) -> dict[str, Any]:
-    """Returns a whole answer that ended for this reason."""
+    """Returns a response with this finish reason."""
     body = completion(content)
     body["choices"][0] |= {"finish_reason": reason, **choice}
     return body
 
 
 async def both(backend: OpenAI, **asks: Any) -> list[ChatCompletion]:
-    """Returns the whole answer, and what the stream adds up to."""
+    """Returns the complete answer, and the accumulated stream."""
     return [await backend.complete(call(**asks)), completion_of(await collect(backend, call(**asks)))]
 
 
 @pytest.mark.parametrize(("word", "expected"), [(word, reason) for reason, words in GOOD.items() for word in words])
-async def test_good_reasons(backend: OpenAI, upstream: ScriptedUpstream, word: str, expected: str) -> None:
-    """A vendor's word for a good end becomes OpenAI's."""
+async def test_known_finish_reasons(backend: OpenAI, upstream: ScriptedUpstream, word: str, expected: str) -> None:
+    """A vendor's finish reason is converted to OpenAI's."""
     upstream.answer(complete_answer(word), Events([*chunks("Hi"), chunk(finish=word), DONE]))
     assert [expected] * 2 == [answer.choices[0].finish_reason for answer in await both(backend)]
 
 
 @pytest.mark.parametrize("word", BAD)
-async def test_bad_reasons(backend: OpenAI, upstream: ScriptedUpstream, word: Any) -> None:
-    """Any other word is a failure: what was said before it is delivered, and no reason."""
+async def test_unknown_finish_reasons(backend: OpenAI, upstream: ScriptedUpstream, word: Any) -> None:
+    """Any other finish reason is a failure; earlier text is delivered without a finish reason."""
     upstream.answer(complete_answer(word), Events([*chunks("H", "i"), chunk({"content": ""}, word), DONE]))
     assert UpstreamUnreadable is type(await failure(backend, call()))
     said, error = await broken_off(backend, call())
     assert ("Hi", [], StreamBroken) == (text(said), reasons(said), type(error))
 
 
-async def test_bad_reason_beside_good_choices(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Two answers were asked for, and one of them failed: that is no whole answer."""
+async def test_one_failed_choice(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """One failed choice makes the whole answer a failure."""
     body = complete_answer("stop")
     body["choices"].append(body["choices"][0] | {"index": 1, "finish_reason": "error"})
     ends = [chunk(finish="stop"), chunk(finish="error", index=1)]
@@ -119,14 +119,14 @@ async def test_errors_with_status_200_keep_their_class(
     ],
 )
 async def test_errors_of_other_shapes(backend: OpenAI, upstream: ScriptedUpstream, body: Any) -> None:
-    """FastChat, Gemini and MiniMax each mark them in their own way."""
+    """The error formats of FastChat, Gemini and MiniMax are recognized."""
     upstream.answer(Json(body), Json(body), Events([f"data: {json.dumps(body)}\n\n"]))
     for stream in (False, True, True):
         assert UpstreamRateLimited is type(await failure(backend, call(), stream=stream))
 
 
 async def test_a_named_error_that_is_no_json(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """An event called `error` is one, whatever its data."""
+    """An event named `error` is an error even if its data is not JSON."""
     upstream.answer(Events([*chunks("a"), "event: error\ndata: out of memory\n\n", *ending()]))
     said, error = await broken_off(backend, call())
     assert ("a", StreamBroken) == (text(said), type(error))
@@ -146,8 +146,8 @@ NOTHING: dict[str, list[Step]] = {
 
 
 @pytest.mark.parametrize("steps", NOTHING.values(), ids=NOTHING)
-async def test_an_answer_that_says_nothing(backend: OpenAI, upstream: ScriptedUpstream, steps: list[Step]) -> None:
-    """A stream that ends without any output is broken, however it ends."""
+async def test_empty_stream(backend: OpenAI, upstream: ScriptedUpstream, steps: list[Step]) -> None:
+    """A stream without output raises StreamBroken."""
     upstream.answer(Events(steps), Events(steps, together=True))
     for _ in range(2):
         assert StreamBroken is type(await failure(backend, call(), stream=True))
@@ -155,16 +155,16 @@ async def test_an_answer_that_says_nothing(backend: OpenAI, upstream: ScriptedUp
 
 @pytest.mark.parametrize("message", [{}, {"content": ""}, {"content": None, "tool_calls": [], "annotations": []}])
 @pytest.mark.parametrize("reason", ["stop", "tool_calls", None])
-async def test_a_whole_answer_that_says_nothing(
+async def test_empty_answer(
     backend: OpenAI, upstream: ScriptedUpstream, reason: str | None, message: dict[str, Any]
 ) -> None:
-    """It cannot be used, and is asked for elsewhere."""
+    """A complete answer without output is unreadable, so another target is tried."""
     upstream.answer(complete_answer(reason, message=message))
     assert UpstreamUnreadable is type(await failure(backend, call()))
 
 
-async def test_one_of_two_answers_is_empty(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """What the other one says is not thrown away."""
+async def test_one_empty_choice(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """An empty choice does not invalidate the other one."""
     body = complete_answer("stop")
     body["choices"].append(complete_answer("stop", "")["choices"][0] | {"index": 1})
     steps: list[Step] = [chunk({"content": "Hi"}, "stop"), chunk(finish="stop", index=1), DONE]
@@ -174,22 +174,22 @@ async def test_one_of_two_answers_is_empty(backend: OpenAI, upstream: ScriptedUp
 
 
 async def test_a_call_without_a_name(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Nothing can be called: that carries the answer, and is a failure."""
+    """A tool call without a name is a failure."""
     nameless = {"index": 0, "id": "a", "type": "function", "function": {"arguments": "{}"}}
     upstream.answer(completion(None, tool_calls=[nameless]), Events([chunk({"tool_calls": [nameless]}), DONE]))
     assert UpstreamUnreadable is type(await failure(backend, call()))
     assert StreamBroken is type(await failure(backend, call(), stream=True))
 
 
-async def test_the_reason_in_every_chunk_of_a_stream_that_is_cut(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Where more follows a reason it was none, and without [DONE] nothing says that the answer is whole."""
+async def test_finish_reason_in_every_chunk(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """A finish reason followed by output is ignored; without [DONE] the answer is incomplete."""
     upstream.answer(Events([chunk({"content": piece}, "stop") for piece in "Hi"]))
     said, error = await broken_off(backend, call())
     assert ("Hi", [], StreamBroken) == (text(said), reasons(said), type(error))
 
 
-async def test_the_more_telling_reason_stays(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """A server that says `length`, and then `stop` in its last chunk."""
+async def test_specific_finish_reason_is_kept(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """A `stop` after `length` does not replace it."""
     upstream.answer(Events([*chunks("Hi"), chunk(finish="length"), chunk(finish="stop"), DONE]))
     assert ["length"] == reasons(await collect(backend, call()))
 
@@ -228,7 +228,7 @@ COUNTS: list[tuple[Any, tuple[int | None, int | None]]] = [
 
 
 def counted(answer: ChatCompletion) -> tuple[int | None, int | None]:
-    """Returns the counts of the prompt and of the answer; None for one that is not known."""
+    """Returns prompt and completion tokens; None if unknown."""
     usage = answer.usage
     return (
         usage.prompt_tokens if usage.HasField("prompt_tokens") else None,
@@ -237,10 +237,10 @@ def counted(answer: ChatCompletion) -> tuple[int | None, int | None]:
 
 
 @pytest.mark.parametrize(("usage", "expected"), COUNTS)
-async def test_odd_usage(
+async def test_malformed_usage(
     backend: OpenAI, upstream: ScriptedUpstream, usage: Any, expected: tuple[int | None, int | None]
 ) -> None:
-    """The answer is delivered; a count is repaired, or not known, in which case the core estimates it."""
+    """A malformed count is repaired or dropped; the answer is delivered."""
     steps = [*chunks("Hi"), chunk(finish="stop"), chunk(choices=[], usage=usage), DONE]
     upstream.answer(complete_answer("stop") | {"usage": usage}, Events(steps))
     for answer in await both(backend):
@@ -265,7 +265,7 @@ def _in_choice() -> dict[str, Any]:
     ids=["last chunk", "x_groq", "choice"],
 )
 async def test_usage_in_other_places(backend: OpenAI, upstream: ScriptedUpstream, event: dict[str, Any]) -> None:
-    """Groq has it in `x_groq`, Moonshot in the last choice."""
+    """Usage in `x_groq` (Groq) or in the last choice (Moonshot) is found."""
     body = complete_answer("stop")
     body.pop("usage")
     if "usage" in event["choices"][0]:
@@ -276,14 +276,14 @@ async def test_usage_in_other_places(backend: OpenAI, upstream: ScriptedUpstream
 
 
 async def test_usage_of_several_choices(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """vLLM counts all that has come, in each chunk and at the end: nothing is added up."""
+    """vLLM's usage is cumulative in each chunk, so it is not summed."""
     said = [chunk({"content": "a"}, "stop", index, usage=USAGE) for index in (0, 1)]
     upstream.answer(Events([*said, chunk(choices=[], usage=USAGE), DONE]))
     assert (9, 3) == counted(completion_of(await collect(backend, call(n=2))))
 
 
-async def test_a_whole_answer_of_llama_cpp_counts_one_choice(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Of several choices its server counts the tokens of one: they are not known."""
+async def test_usage_of_several_choices_of_llama_cpp(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """llama.cpp counts one of several choices, so completion tokens are unknown."""
     body = complete_answer("stop") | {"timings": {"predicted_n": 7}}
     body["choices"] *= 2
     upstream.answer(body)
@@ -315,22 +315,24 @@ ODD_TOKENS: list[Any] = [
 
 
 @pytest.mark.parametrize("odd", DECORATIONS)
-async def test_odd_decorations(backend: OpenAI, upstream: ScriptedUpstream, odd: dict[str, Any]) -> None:
-    """They are left out, and the answer is delivered."""
+async def test_malformed_optional_data(backend: OpenAI, upstream: ScriptedUpstream, odd: dict[str, Any]) -> None:
+    """Malformed optional data of a response is dropped."""
     upstream.answer(complete_answer("stop") | odd, Events([chunk({"content": "Hi"}, "stop") | odd, DONE]))
     assert ["Hi"] * 2 == [answer.choices[0].message.content.string_value for answer in await both(backend)]
 
 
 @pytest.mark.parametrize("odd", OF_MESSAGE)
-async def test_odd_decorations_of_a_message(backend: OpenAI, upstream: ScriptedUpstream, odd: dict[str, Any]) -> None:
-    """They are left out, and the answer is delivered."""
+async def test_malformed_optional_data_of_a_message(
+    backend: OpenAI, upstream: ScriptedUpstream, odd: dict[str, Any]
+) -> None:
+    """Malformed optional data of a message is dropped."""
     upstream.answer(completion("Hi", **odd), Events([chunk({"content": "Hi", **odd}, "stop"), DONE]))
     assert ["Hi"] * 2 == [answer.choices[0].message.content.string_value for answer in await both(backend)]
 
 
 @pytest.mark.parametrize("odd", ODD_TOKENS)
-async def test_odd_probabilities(backend: OpenAI, upstream: ScriptedUpstream, odd: Any) -> None:
-    """What cannot be read of them is left out."""
+async def test_malformed_logprobs(backend: OpenAI, upstream: ScriptedUpstream, odd: Any) -> None:
+    """Malformed parts of logprobs are dropped."""
     event = chunk({"content": "Hi"}, "stop")
     event["choices"][0]["logprobs"] = odd
     upstream.answer(complete_answer("stop", logprobs=odd), Events([event, DONE]))
@@ -345,7 +347,7 @@ EXACT = f'{{"zebra":{BIG},"apple":{{"b":1.50,"a":[null,true,"ü"]}}}}'
 
 
 async def test_unknown_fields_at_every_level(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Each object's are kept with it, exactly as they came, in order: whole and streamed."""
+    """Unknown fields of each object are kept exactly and in order, streaming or not."""
     place = UNKNOWN[1:-1]
     call_ = f'{{"id":"a","type":"function","function":{{"name":"f","arguments":"{{}}",{place}}},{place}}}'
     usage = f'{{"prompt_tokens":9,"completion_tokens":3,"prompt_tokens_details":{{"cached_tokens":1,{place}}},{place}}}'
@@ -371,7 +373,7 @@ async def test_unknown_fields_at_every_level(backend: OpenAI, upstream: Scripted
 
 
 async def test_unknown_fields_of_a_stream_are_merged(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Arrays are appended, objects merged, other values replaced; text is not concatenated."""
+    """Unknown arrays are appended, objects merged, and other values, including strings, replaced."""
     parts: list[dict[str, Any]] = [
         {"content": "H", "details": [{"a": 1}], "state": {"x": 1}, "mark": "one", "nothing": None},
         {"content": "", "details": [{"b": 2}], "state": {"y": 2}, "mark": "two", "nothing": None},
@@ -385,8 +387,8 @@ async def test_unknown_fields_of_a_stream_are_merged(backend: OpenAI, upstream: 
     )
 
 
-async def test_what_each_chunk_repeats_is_told_once(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Fields of the answer as a whole, as OpenRouter's `provider` and Perplexity's `citations`."""
+async def test_repeated_fields_are_emitted_once(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Repeated fields of the whole response, such as OpenRouter's `provider`, are emitted once."""
     more: dict[str, Any] = {"provider": "Up", "citations": ["u", "v"]}
     upstream.answer(
         Events([*(chunk({"content": piece}, **more) for piece in "abc"), chunk(finish="stop", **more), DONE])
@@ -396,8 +398,8 @@ async def test_what_each_chunk_repeats_is_told_once(backend: OpenAI, upstream: S
     assert more == json.loads(completion_of(chunks_).extra_json)
 
 
-async def test_nulls_that_each_delta_repeats(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """vLLM's deltas have members that are always null: they make no pieces of their own."""
+async def test_repeated_nulls(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """Null fields that vLLM repeats in each delta are dropped."""
     nulls = {"token_ids": None, "stop_reason": None}
     events = [chunk({"content": piece, **nulls}) for piece in "abcdef"]
     for event in events:
@@ -415,7 +417,7 @@ TYPES = ["application/json", "text/event-stream", "text/plain", "application/oct
 @pytest.mark.parametrize("content_type", TYPES)
 @pytest.mark.parametrize("before", ["", "\n\n \n"])
 async def test_json_for_a_stream(backend: OpenAI, upstream: ScriptedUpstream, content_type: str, before: str) -> None:
-    """An answer that comes whole is streamed all the same, whatever its content type."""
+    """A JSON response to a streaming request is streamed, whatever its content type."""
     tool = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     body = before + json.dumps(completion("Hi", tool_calls=[tool], reasoning_content="hm"))
     head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -432,8 +434,8 @@ async def test_json_for_a_stream(backend: OpenAI, upstream: ScriptedUpstream, co
 
 
 @pytest.mark.parametrize("content_type", TYPES)
-async def test_events_for_a_whole_answer(backend: OpenAI, upstream: ScriptedUpstream, content_type: str) -> None:
-    """An answer that comes as a stream is joined; one that is not whole is none."""
+async def test_events_for_a_complete_answer(backend: OpenAI, upstream: ScriptedUpstream, content_type: str) -> None:
+    """Events for a non-streaming request are accumulated; an incomplete stream is a failure."""
     headers = {"Content-Type": content_type}
     upstream.answer(Events([": hi\n\n", *chunks("H", "i"), *ending()], headers=headers))
     upstream.answer(Events([*chunks("H", "i")], headers=headers), Events([{"error": {"code": 429}}], headers=headers))
@@ -447,8 +449,8 @@ async def test_events_for_a_whole_answer(backend: OpenAI, upstream: ScriptedUpst
     assert UpstreamRateLimited is type(await failure(backend, call()))
 
 
-async def test_json_that_breaks_off_for_a_stream(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """It is broken, cut in its body or ended too early."""
+async def test_truncated_json_for_a_stream(backend: OpenAI, upstream: ScriptedUpstream) -> None:
+    """A truncated JSON response to a streaming request raises StreamBroken."""
     body = json.dumps(completion("Hi"))[:-9]
     upstream.answer(Events([body]), Raw([f"HTTP/1.1 200 OK\r\nContent-Length: {len(body) + 9}\r\n\r\n{body}"]))
     for _ in range(2):
@@ -457,7 +459,7 @@ async def test_json_that_breaks_off_for_a_stream(backend: OpenAI, upstream: Scri
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_large_headers(backend: OpenAI, upstream: ScriptedUpstream, stream: bool) -> None:
-    """Headers of 60 KB, and two hundred of them, are taken."""
+    """Headers of 60 KB, and two hundred headers, are accepted."""
     headers = {"x-large": "x" * 60_000} | {f"x-{number}": "y" for number in range(200)}
     upstream.answer(
         Events([*chunks("Hi"), *ending()], headers=headers) if stream else Json(completion("Hi"), 200, headers)

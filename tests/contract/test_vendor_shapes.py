@@ -1,4 +1,4 @@
-"""Every vendor's shape is understood, whole and streamed, however the bytes fall; both add up to the same."""
+"""Each vendor's variant of responses is parsed, streaming and not, for any split of the bytes, with equal results."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ every_text = pytest.mark.parametrize("shape", ALL.values(), ids=ALL)
 every_call = pytest.mark.parametrize("shape", CALLS.values(), ids=CALLS)
 
 
-def joined(chunks: list[ChatCompletionChunk]) -> Choice:
-    """Returns the choice that a stream adds up to, as a caller gets it: shaped first."""
+def accumulated(chunks: list[ChatCompletionChunk]) -> Choice:
+    """Returns the accumulated choice of a shaped stream."""
     shaper, accumulator = (
         StreamShaper(ChatCompletion(id="i", object="o", model="m")),
         CompletionAccumulator(ChatCompletion()),
@@ -42,14 +42,14 @@ def _check_kind(chunk: ChatCompletionChunk) -> None:
     assert not (choice.HasField("finish_reason") and kinds)
 
 
-def said(choice: Choice) -> dict[str, Any]:
-    """Returns a choice's message as the JSON of REST, without role and tool calls."""
+def message_json(choice: Choice) -> dict[str, Any]:
+    """Returns a choice's message as REST JSON, without role and tool calls."""
     message = from_message(choice.message)
     return {name: value for name, value in message.items() if name not in {"role", "tool_calls"}}
 
 
 def calls(choice: Choice) -> list[tuple[str, str, str]]:
-    """Returns a choice's tool calls; an id that Parley has made is GENERATED."""
+    """Returns a choice's tool calls; an id that Parley generated is GENERATED."""
     assert len({made.id for made in choice.message.tool_calls}) == len(choice.message.tool_calls)
     return [
         (GENERATED if len(made.id) > 20 else made.id, made.function.name, made.function.arguments)
@@ -58,7 +58,7 @@ def calls(choice: Choice) -> list[tuple[str, str, str]]:
 
 
 async def complete_answer(backend: OpenAI, upstream: ScriptedUpstream, shape: Shape, **asks: Any) -> Choice:
-    """Returns the choice of a whole answer with the shape's message."""
+    """Returns the choice of a complete response with the variant's message."""
     body = completion()
     body["choices"][0] |= {
         "message": {"role": "assistant", **(shape.complete_answer or {})},
@@ -71,27 +71,27 @@ async def complete_answer(backend: OpenAI, upstream: ScriptedUpstream, shape: Sh
 @pytest.mark.parametrize("together", [False, True])
 @every_text
 async def test_a_stream_of_text(backend: OpenAI, upstream: ScriptedUpstream, shape: Shape, together: bool) -> None:
-    """It adds up to the message, and its reason comes once."""
+    """The stream adds up to the message, with one finish reason."""
     upstream.answer(Events(with_end(shape, "stop"), together=together))
-    choice = joined(await collect(backend, call(**shape.asks)))
-    assert (shape.message, shape.reason) == (said(choice), choice.finish_reason)
+    choice = accumulated(await collect(backend, call(**shape.asks)))
+    assert (shape.message, shape.reason) == (message_json(choice), choice.finish_reason)
 
 
 @every_text
 async def test_a_stream_of_text_byte_by_byte(backend: OpenAI, upstream: ScriptedUpstream, shape: Shape) -> None:
-    """It makes no difference where the pieces of the network end."""
+    """A stream that arrives byte by byte gives the same result."""
     data = b"".join(map(event, with_end(shape, "stop")))
     upstream.answer(Events([data[place : place + 7] for place in range(0, len(data), 7)]))
-    assert shape.message == said(joined(await collect(backend, call(**shape.asks))))
+    assert shape.message == message_json(accumulated(await collect(backend, call(**shape.asks))))
 
 
 @every_text
-async def test_a_whole_text(backend: OpenAI, upstream: ScriptedUpstream, shape: Shape) -> None:
-    """The same vendor's whole answer is the same message."""
+async def test_complete_text(backend: OpenAI, upstream: ScriptedUpstream, shape: Shape) -> None:
+    """The complete response of the vendor gives the same message."""
     if shape.complete_answer is None:
         return
     choice = await complete_answer(backend, upstream, shape, **shape.asks)
-    assert (shape.message, shape.reason) == (said(choice), choice.finish_reason)
+    assert (shape.message, shape.reason) == (message_json(choice), choice.finish_reason)
 
 
 @pytest.mark.parametrize("offers", [OFFER, {}], ids=["offered", "unknown"])
@@ -100,19 +100,19 @@ async def test_a_whole_text(backend: OpenAI, upstream: ScriptedUpstream, shape: 
 async def test_a_stream_of_tool_calls(
     backend: OpenAI, upstream: ScriptedUpstream, shape: Shape, together: bool, offers: dict[str, Any]
 ) -> None:
-    """Each call comes once, with id, name and arguments."""
+    """Each tool call has id, name and arguments exactly once."""
     upstream.answer(Events(with_end(shape, "tool_calls"), together=together))
     chunks = await collect(backend, call(**offers))
-    choice = joined(chunks)
+    choice = accumulated(chunks)
     assert (list(shape.calls), "tool_calls") == (calls(choice), choice.finish_reason)
-    assert shape.message == said(choice)
+    assert shape.message == message_json(choice)
     pieces = [made for chunk in chunks for one in chunk.choices for made in one.delta.tool_calls]
     assert len(shape.calls) == sum(bool(piece.id) for piece in pieces) == sum(bool(p.function.name) for p in pieces)
 
 
 @every_call
-async def test_whole_tool_calls(backend: OpenAI, upstream: ScriptedUpstream, shape: Shape) -> None:
-    """The same calls come in the same vendor's whole answer."""
+async def test_complete_tool_calls(backend: OpenAI, upstream: ScriptedUpstream, shape: Shape) -> None:
+    """The complete response of the vendor gives the same tool calls."""
     if shape.complete_answer is None:
         return
     for reason in ("tool_calls", None):
@@ -121,4 +121,4 @@ async def test_whole_tool_calls(backend: OpenAI, upstream: ScriptedUpstream, sha
         upstream.answer(body)
         choice = (await backend.complete(call(**OFFER))).choices[0]
         assert (list(shape.calls), "tool_calls") == (calls(choice), choice.finish_reason)
-        assert shape.message == said(choice)
+        assert shape.message == message_json(choice)

@@ -1,4 +1,4 @@
-"""A whole answer that is asked for as a stream is the same as one that is asked for whole, field by field."""
+"""A streamed answer equals the complete answer, field by field."""
 
 from typing import Any
 
@@ -112,7 +112,7 @@ SAID: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
 
 
 def _deltas(message: dict[str, Any]) -> list[dict[str, Any]]:
-    """Takes a message apart as servers do."""
+    """Splits a message into deltas, as servers do."""
     deltas: list[dict[str, Any]] = [{"role": "assistant"}]
     for name in ("reasoning_content", "refusal", "content"):
         text = message.get(name)
@@ -142,7 +142,7 @@ def _events(choices: list[dict[str, Any]], **tags: Any) -> list[Step]:
 
 
 async def _both(backend: Backend, **asked: Any) -> list[dict[str, Any]]:
-    """Returns the answer to one request, asked for whole and as a stream."""
+    """Returns the answer to one request, non-streaming and streaming."""
     router = Router(parse(CONFIG, "f"), {"up": backend})
     answers = []
     for model_id in ("whole", "stream"):
@@ -159,7 +159,7 @@ async def _both(backend: Backend, **asked: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("case", SAID)
 async def test_openai(case: str) -> None:
-    """Texts, choices, probabilities, calls, refusals, annotations, usage with its details, tier and fingerprint."""
+    """Texts, choices, logprobs, calls, refusals, annotations, usage, tier and fingerprint are equal."""
     asked, choices = SAID[case]
     tags = {"system_fingerprint": "fp_1", "service_tier": "flex"}
     listed = [{"index": index, **choice} for index, choice in enumerate(choices)]
@@ -179,8 +179,8 @@ async def test_openai(case: str) -> None:
     assert {"choices", "usage", "system_fingerprint", "service_tier"} <= joined.keys()
 
 
-async def test_fields_that_parley_does_not_know() -> None:
-    """Those of the answer, of a choice, of its message and of a tool call."""
+async def test_unknown_fields() -> None:
+    """Unknown fields of the response, a choice, its message and a tool call are equal."""
     call = {**_call(1), "extra_content": {"google": {"thought_signature": "sig"}}}
     message = {"role": "assistant", "content": None, "tool_calls": [call], "images": [{"url": "https://b.example"}]}
     choice = {"index": 0, "finish_reason": "tool_calls", "native_finish_reason": "STOP"}
@@ -203,7 +203,7 @@ async def test_fields_that_parley_does_not_know() -> None:
 
 
 async def test_a_server_that_does_not_stream() -> None:
-    """It answers a stream's request with the whole answer, which is taken as it is."""
+    """A complete response to a streaming request gives the same answer."""
     with ScriptedUpstream() as upstream:
         upstream.default = lambda _: Json(openai.completion())
         non_streaming, joined = await _both(OpenAI(upstream.url))
@@ -212,7 +212,7 @@ async def test_a_server_that_does_not_stream() -> None:
 
 
 async def test_anthropic() -> None:
-    """Thinking, text and a tool call, and what they cost."""
+    """Thinking, text, a tool call and usage are equal."""
     tool = {"type": "tool_use", "id": "toolu_1", "name": "find", "input": {"place": "Rome"}}
     blocks = [{"type": "thinking", "thinking": "Where?", "signature": "s1"}, anthropic.text_block("Let me look."), tool]
     steps: list[Step] = [

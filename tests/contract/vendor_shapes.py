@@ -1,7 +1,7 @@
-"""How vendors shape the chunks and answers that OpenAI's clients are to understand: one row for each habit.
+"""Vendors' variants of chunks and responses in OpenAI's format: one row for each variant.
 
-Each row has the chunks of a stream and, where the vendor has such a form, the message of a whole answer, and what both
-add up to. The shapes are those of the vendors' documents and of public reports; the texts are ours.
+Each row has the chunks of a stream, the message of a complete response if the vendor has that form, and the expected
+result. The formats come from the vendors' documentation and public reports.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ GENERATED = "call_generated"
 
 @dataclass(frozen=True)
 class Shape:
-    """A habit: the stream's `steps`, up to `[DONE]`, and the `complete_answer` message; what they add up to.
+    """One variant: the `steps` of a stream before `[DONE]`, the `complete_answer` message, and the expected result.
 
-    `message` is the answer's as JSON, without its role; calls are `(id, name, arguments)`.
+    `message` is the expected message as JSON, without its role; `calls` are `(id, name, arguments)`.
     """
 
     steps: Sequence[Step]
@@ -32,20 +32,20 @@ class Shape:
 
 
 def called(index: int | None, **fields: Any) -> dict[str, Any]:
-    """Returns a chunk with a piece of a tool call: its `id`, `name` and `arguments`, where they are given."""
+    """Creates a chunk with a fragment of a tool call, from the given `id`, `name` and `arguments`."""
     function = {name: fields.pop(name) for name in ("name", "arguments") if name in fields}
     place = {} if index is None else {"index": index}
     return chunk({"tool_calls": [{**place, **fields, "function": function}]})
 
 
 def tool(call_id: str | None, name: str = TOOL, arguments: Any = ARGUMENTS) -> dict[str, Any]:
-    """Returns a tool call of a whole answer."""
+    """Creates a tool call of a complete response."""
     known = {} if call_id is None else {"id": call_id}
     return {**known, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def _text(*parts: Any, **asks: Any) -> Shape:
-    """Parts of a text that says "Hi"."""
+    """Creates the content parts of the text "Hi"."""
     return Shape([*(chunk({"content": part}) for part in parts), chunk(finish="stop")], {"content": "Hi"}, asks=asks)
 
 
@@ -264,7 +264,7 @@ _MARK = b"\xef\xbb\xbf"
 
 
 def _raw(*texts: bytes) -> list[Step]:
-    """Returns chunks whose contents are these bytes, unescaped."""
+    """Creates chunks whose contents are these bytes, unescaped."""
     said: list[Step] = [b'data: {"choices": [{"delta": {"content": "%b"}}]}\n\n' % text for text in texts]
     return [*said, chunk(finish="stop")]
 
@@ -458,7 +458,7 @@ CALLS: dict[str, Shape] = {
 
 
 def with_end(shape: Shape, reason: str) -> list[Step]:
-    """Returns a stream's steps with its end, which some have already."""
+    """Appends the end of a stream, unless the steps have one."""
     choices = [choice for step in shape.steps if isinstance(step, dict) for choice in step["choices"]]
     has_end = any(choice and choice.get("finish_reason") for choice in choices)
     return [*shape.steps, *([] if has_end else [chunk(finish=reason)]), DONE]

@@ -41,7 +41,7 @@ class Capabilities:
             UnsupportedParameter: If the request depends on something unsupported.
         """
         if body.get("tool_choice") == "none":
-            self._leave_out_tools(body)
+            self._remove_tools(body)
         for name in self.parameters.keys() & body.keys():
             if body[name] not in self.parameters[name]:
                 raise unsupported(f"`{name}`", request.model, name)
@@ -65,7 +65,7 @@ class Capabilities:
         if self.parts:
             self._check_parts(request)
 
-    def _leave_out_tools(self, body: dict[str, Any]) -> None:
+    def _remove_tools(self, body: dict[str, Any]) -> None:
         allowed = [tool for tool in body.get("tools", ()) if self.tools is None or tool.get("type") in self.tools]
         if "tools" in self.parameters or not allowed:
             for name in _TOOL_FIELDS:
@@ -80,10 +80,10 @@ class Capabilities:
 
     def _check_parts(self, request: CreateChatCompletionRequest) -> None:
         for index, message in enumerate(request.messages):
-            for place, part in enumerate(message.content.list_value.values):
+            for position, part in enumerate(message.content.list_value.values):
                 kind = from_value(part.struct_value.fields["type"]) if "type" in part.struct_value.fields else None
                 if kind in self.parts:
-                    param = f"messages[{index}].content[{place}].type"
+                    param = f"messages[{index}].content[{position}].type"
                     raise unsupported(f"A content part of the type `{kind}`", request.model, param)
 
 

@@ -1,4 +1,4 @@
-"""The backend of each vendor in turn, on a server of that vendor that follows a script."""
+"""Fixtures that run each test with every vendor's backend and a scripted server of that vendor."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -12,21 +12,21 @@ from tests.contract.http_vendors import HTTP_VENDORS
 
 @pytest.fixture(params=HTTP_VENDORS, ids=lambda vendor: vendor.name)
 def vendor(request: pytest.FixtureRequest) -> Vendor:
-    """Each vendor that speaks HTTP; a module may take others."""
+    """Each HTTP vendor in turn; a module may override the list."""
     found: Vendor = request.param
     return found
 
 
 @pytest.fixture
 def upstream(vendor: Vendor) -> Iterator[Upstream]:
-    """The vendor's server, which follows a script."""
+    """The vendor's scripted server."""
     with vendor.serve() as server:
         yield server
 
 
 @pytest_asyncio.fixture
 async def backend(vendor: Vendor, upstream: Upstream) -> AsyncIterator[Backend]:
-    """The vendor's backend, on the scripted upstream."""
+    """The vendor's backend, connected to the scripted server."""
     made = vendor.backend(upstream.address)
     yield made
     await made.close()

@@ -1,4 +1,4 @@
-"""What every backend must do, whatever its vendor and however its server is spoken to."""
+"""Behavior that every backend must have, regardless of vendor and protocol."""
 
 import asyncio
 import socket
@@ -48,8 +48,8 @@ def vendor(request: pytest.FixtureRequest) -> Vendor:
     return found
 
 
-async def test_whole_answer(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
-    """A whole answer has the text, the reason it ended and what it cost."""
+async def test_complete_answer(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
+    """A complete answer has its text, finish reason and usage."""
     upstream.answer(vendor.complete_answer("Hello."))
     answer = await backend.complete(call())
     assert "Hello." == answer.choices[0].message.content.string_value
@@ -58,15 +58,15 @@ async def test_whole_answer(vendor: Vendor, backend: Backend, upstream: Upstream
     assert (9, 3, 12) == (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens)
 
 
-async def test_target_model_is_asked(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
-    """The upstream is asked for the target's model, not for the caller's name of it."""
+async def test_target_model_is_requested(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
+    """The upstream receives the target's model name, not the caller's."""
     upstream.answer(vendor.complete_answer("Hello."))
     await backend.complete(call())
     assert "target-1" == vendor.asked_model(upstream.requests[0])
 
 
 async def test_stream(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
-    """A stream's chunks add up to the text; the last one with usage has the whole of it."""
+    """The chunks of a stream add up to the text; the last usage is the total."""
     upstream.answer(vendor.stream("Hel", "lo.", Mark.END))
     chunks = await collect(backend, call())
     assert "Hello." == text(chunks)
@@ -75,8 +75,8 @@ async def test_stream(vendor: Vendor, backend: Backend, upstream: Upstream) -> N
     assert (9, 3, 12) == (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
 
 
-async def test_stream_is_not_held_back(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
-    """A piece is delivered while the upstream still waits to send the next."""
+async def test_stream_is_not_buffered(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
+    """A delta is delivered before the upstream sends the next one."""
     gate = Gate()
     upstream.answer(vendor.stream("Hel", gate, "lo.", Mark.END))
     chunks = []
@@ -87,8 +87,8 @@ async def test_stream_is_not_held_back(vendor: Vendor, backend: Backend, upstrea
     assert "Hello." == text(chunks)
 
 
-async def test_connections_are_kept(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
-    """Calls one after another, whole and streamed, share one connection."""
+async def test_connections_are_reused(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
+    """Sequential calls, streaming or not, share one connection."""
     for _ in range(3):
         upstream.answer(vendor.complete_answer("Hello."), vendor.stream("Hello.", Mark.END))
         await backend.complete(call())
@@ -108,10 +108,10 @@ async def test_connections_are_kept(vendor: Vendor, backend: Backend, upstream: 
         UpstreamUnavailable,
     ],
 )
-async def test_refusal(
+async def test_rejection_kinds(
     vendor: Vendor, backend: Backend, upstream: Upstream, kind: type[UpstreamError], stream: bool
 ) -> None:
-    """Each kind of refusal is told apart, for whole answers and streams alike, after one call."""
+    """Each kind of rejection maps to its own error, streaming or not, without a retry."""
     upstream.answer(vendor.refuses(kind, "because"))
     failed = await failure(backend, call(), stream=stream)
     assert kind is type(failed)
@@ -120,19 +120,19 @@ async def test_refusal(
 
 
 @pytest.mark.parametrize("kind", [UpstreamRejected, ContextLengthExceeded, ContentPolicy])
-async def test_words_of_a_rejection(
+async def test_message_of_a_rejection(
     vendor: Vendor, backend: Backend, upstream: Upstream, kind: type[UpstreamError]
 ) -> None:
-    """Where the request itself is refused, the caller reads the upstream's own words."""
+    """The caller of an invalid request receives the upstream's message."""
     upstream.answer(vendor.refuses(kind, "this model does not like it"))
     assert "this model does not like it" in (await failure(backend, call())).message
 
 
 @pytest.mark.parametrize("kind", [UpstreamMisconfigured, UpstreamUnavailable])
-async def test_words_that_stay_inside(
+async def test_internal_messages_are_not_exposed(
     vendor: Vendor, backend: Backend, upstream: Upstream, kind: type[UpstreamError]
 ) -> None:
-    """What an upstream says about itself or our key is for the log; the caller reads that the model is not there."""
+    """Messages about the upstream or its key are logged; the caller receives a generic message."""
     upstream.answer(vendor.refuses(kind, "go to the billing page"))
     failed = await failure(backend, call())
     assert NOT_AVAILABLE == failed.message
@@ -143,9 +143,9 @@ async def test_words_that_stay_inside(
 async def test_key_never_appears(
     vendor: Vendor, backend: Backend, upstream: Upstream, kind: type[UpstreamError]
 ) -> None:
-    """Our key is in no error, even where the upstream repeats it; nor is anything that looks like a key.
+    """No error contains the API key or anything that looks like a key.
 
-    llama.cpp's server runs beside us and has no key, so that nothing is ours there but what looks like one.
+    llama.cpp's server has no key of ours, so only the key-like texts are checked there.
     """
     upstream.answer(vendor.refuses(kind, f"Incorrect API key provided: {KEY}, not sk-proj-0815 or Bearer 4711."))
     failed = await failure(backend, call())
@@ -157,7 +157,7 @@ async def test_key_never_appears(
 
 @pytest.mark.parametrize("seconds", [7.0, 0.5, None])
 async def test_retry_after(vendor: Vendor, backend: Backend, upstream: Upstream, seconds: float | None) -> None:
-    """How long an upstream asks to wait is passed on."""
+    """The upstream's retry delay is part of the error."""
     upstream.answer(vendor.refuses(UpstreamRateLimited, "slow down", retry_after=seconds))
     failed = await failure(backend, call())
     assert seconds == failed.retry_after
@@ -166,7 +166,7 @@ async def test_retry_after(vendor: Vendor, backend: Backend, upstream: Upstream,
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_refused_connection(vendor: Vendor, stream: bool) -> None:
-    """Nobody listening is an unavailable upstream."""
+    """A refused connection maps to UpstreamUnavailable."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         backend = vendor.backend(f"127.0.0.1:{unused.getsockname()[1]}")
@@ -176,29 +176,31 @@ async def test_refused_connection(vendor: Vendor, stream: bool) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_hung_up_before_the_answer(vendor: Vendor, backend: Backend, upstream: Upstream, stream: bool) -> None:
-    """A connection that ends before the answer begins is an unavailable upstream."""
+async def test_connection_closed_before_the_response(
+    vendor: Vendor, backend: Backend, upstream: Upstream, stream: bool
+) -> None:
+    """A connection that closes before the response maps to UpstreamUnavailable."""
     upstream.answer(vendor.hangs_up())
     assert UpstreamUnavailable is type(await failure(backend, call(), stream=stream))
 
 
-async def test_no_answer_in_time(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
-    """A whole answer that takes longer than `total` is a timeout."""
+async def test_total_timeout(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
+    """A complete answer that exceeds `total` maps to UpstreamTimeout."""
     upstream.answer(vendor.silence())
     failed = await failure(backend, call(timeouts={"total": 0.05}))
     assert (UpstreamTimeout, 'The model "myapp-123" did not answer in time') == (type(failed), failed.message)
 
 
 @pytest.mark.parametrize("head", [False, True])
-async def test_no_first_token_in_time(vendor: Vendor, backend: Backend, upstream: Upstream, head: bool) -> None:
-    """A stream without its first token within `first_token` is a timeout, whether it has begun or not."""
+async def test_first_token_timeout(vendor: Vendor, backend: Backend, upstream: Upstream, head: bool) -> None:
+    """A stream without a token within `first_token` maps to UpstreamTimeout."""
     upstream.answer(vendor.stream(Stall()) if head else vendor.silence())
     failed = await failure(backend, call(timeouts={"first_token": 0.05}), stream=True)
     assert UpstreamTimeout is type(failed)
 
 
 async def test_silent_stream(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
-    """A stream that falls silent for longer than `stream_idle` is broken, after what it said was delivered."""
+    """A stream that exceeds `stream_idle` raises StreamBroken after its text was delivered."""
     upstream.answer(vendor.stream("Hel", Stall()))
     said, failed = await broken_off(backend, call(timeouts={"stream_idle": 0.05}))
     assert isinstance(failed, StreamBroken)
@@ -208,20 +210,20 @@ async def test_silent_stream(vendor: Vendor, backend: Backend, upstream: Upstrea
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_callers_deadline(vendor: Vendor, backend: Backend, upstream: Upstream, stream: bool) -> None:
-    """The caller's own deadline is told apart from the upstream's slowness."""
+    """The caller's deadline maps to DeadlineExceeded rather than to an upstream timeout."""
     upstream.answer(vendor.silence())
     assert DeadlineExceeded is type(await failure(backend, call(deadline=0.05), stream=stream))
 
 
 async def test_callers_deadline_in_mid_stream(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
-    """The caller's deadline ends a stream that is well, too."""
+    """The caller's deadline also ends a stream after its first token."""
     upstream.answer(vendor.stream("Hel", Stall()))
     assert DeadlineExceeded is type(await failure(backend, call(deadline=0.3), stream=True))
 
 
 @pytest.mark.parametrize("reset", [False, True])
-async def test_cut_stream(vendor: Vendor, backend: Backend, upstream: Upstream, reset: bool) -> None:
-    """A stream that is cut is broken, after what it said was delivered."""
+async def test_truncated_stream(vendor: Vendor, backend: Backend, upstream: Upstream, reset: bool) -> None:
+    """A truncated stream raises StreamBroken after its text was delivered."""
     gate = Gate()
     upstream.answer(vendor.stream("Hel", gate, Cut(reset=reset)))
     said, failed = await broken_off(backend, call(), gate)
@@ -229,15 +231,15 @@ async def test_cut_stream(vendor: Vendor, backend: Backend, upstream: Upstream, 
     assert "Hel" == text(said)
 
 
-async def test_stream_without_an_end(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
-    """A stream that ends in good order, but says nowhere that its answer is whole, is broken."""
+async def test_stream_without_an_end_marker(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
+    """A stream that ends without a finish reason or an end marker raises StreamBroken."""
     upstream.answer(vendor.stream("Hel", "lo."))
     said, failed = await broken_off(backend, call())
     assert ("Hello.", StreamBroken) == (text(said), type(failed))
 
 
 async def test_error_in_mid_stream(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
-    """An error after the first token breaks the stream; its words are for the log."""
+    """An error after the first token raises StreamBroken; its message is logged only."""
     upstream.answer(vendor.stream("Hel", Mark.FAULT))
     said, failed = await broken_off(backend, call())
     assert isinstance(failed, StreamBroken)
@@ -247,7 +249,7 @@ async def test_error_in_mid_stream(vendor: Vendor, backend: Backend, upstream: U
 
 
 async def test_error_before_the_first_token(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
-    """An error in a stream in place of an answer is what the same error would be in place of the stream."""
+    """An error event before the first token maps to the same error as an error response."""
     upstream.answer(vendor.stream(Mark.FAULT), vendor.stream(Mark.TOO_LONG))
     assert UpstreamUnavailable is type(await failure(backend, call(), stream=True))
     assert ContextLengthExceeded is type(await failure(backend, call(), stream=True))
@@ -277,17 +279,17 @@ async def test_closing_the_iterator_reaches_the_upstream(vendor: Vendor, backend
 
 
 @pytest.mark.parametrize(("stream_idle", "deadline"), [(0.05, None), (15.0, 0.3)])
-async def test_given_up_stream_reaches_the_upstream(
+async def test_timed_out_stream_is_cancelled_at_the_upstream(
     vendor: Vendor, backend: Backend, upstream: Upstream, stream_idle: float, deadline: float | None
 ) -> None:
-    """A stream that took too long is ended at the upstream, too."""
+    """A stream that times out is cancelled at the upstream."""
     upstream.answer(vendor.stream("Hel", Stall()))
     await failure(backend, call(deadline=deadline, timeouts={"stream_idle": stream_idle}), stream=True)
     assert await upstream.requests[0].closed.arrives(1)
 
 
 async def test_close(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
-    """Closing the backend closes its idle connections; closing it again does nothing."""
+    """Closing the backend closes its idle connections; closing it again has no effect."""
     upstream.answer(vendor.complete_answer("Hello."))
     await backend.complete(call())
     await backend.close()

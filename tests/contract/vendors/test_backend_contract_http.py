@@ -1,4 +1,4 @@
-"""What every backend must do whose vendor speaks HTTP: bytes, status codes and headers as they come off the socket."""
+"""Behavior of every HTTP backend: body bytes, status codes and headers."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -63,7 +63,7 @@ async def test_status(
     error: type[ParleyError],
     stream: bool,
 ) -> None:
-    """Each status is its own kind of failure, for whole answers and streams alike."""
+    """Each status maps to its error, streaming or not."""
     upstream.answer(vendor.answers(status, "because", Location=upstream.url))
     failed = await failure(backend, call(), stream=stream)
     assert error is type(failed)
@@ -85,13 +85,13 @@ async def test_status(
 async def test_forms_of_retry_after(
     vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream, headers: dict[str, str], expected: float | None
 ) -> None:
-    """How long to wait is read from the headers."""
+    """The retry delay is parsed from the headers."""
     upstream.answer(vendor.answers(429, **headers))
     assert expected == (await failure(backend, call())).retry_after
 
 
 async def test_retry_after_date(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:
-    """How long to wait may be an HTTP date."""
+    """The retry delay may be an HTTP date."""
     date = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
     upstream.answer(vendor.answers(429, Retry_After=date))
     waits = (await failure(backend, call())).retry_after
@@ -100,7 +100,7 @@ async def test_retry_after_date(vendor: HttpVendor, backend: Backend, upstream: 
 
 
 async def test_burst_is_one_chunk(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:
-    """Deltas that arrive together leave together."""
+    """Deltas that arrive together become few chunks."""
     pieces = [f"{number} " for number in range(100)]
     upstream.answer(vendor.stream(*pieces, Mark.END, together=True))
     chunks = await collect(backend, call())
@@ -109,7 +109,7 @@ async def test_burst_is_one_chunk(vendor: HttpVendor, backend: Backend, upstream
 
 
 async def test_connection_closed_while_idle(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:
-    """A kept connection that the upstream has closed is replaced, and the caller does not notice."""
+    """A pooled connection that the upstream has closed is replaced without an error."""
     body = Json(vendor.answer("Hello."), headers={"Connection": "close"})
     upstream.answer(body, body)
     await backend.complete(call())
@@ -121,14 +121,16 @@ async def test_connection_closed_while_idle(vendor: HttpVendor, backend: Backend
 async def test_reset_before_the_head(
     vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream, stream: bool
 ) -> None:
-    """A connection that is reset before the answer begins is an unavailable upstream."""
+    """A connection that is reset before the response maps to UpstreamUnavailable."""
     upstream.answer(Raw([Cut(reset=True)]))
     assert UpstreamUnavailable is type(await failure(backend, call(), stream=stream))
 
 
 @pytest.mark.parametrize("reset", [False, True])
-async def test_cut_whole_answer(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream, reset: bool) -> None:
-    """A whole answer whose body breaks off cannot be read: it was made, and is not asked for again."""
+async def test_truncated_complete_answer(
+    vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream, reset: bool
+) -> None:
+    """A truncated JSON response maps to UpstreamUnreadable, which is not retried."""
     upstream.answer(Raw(["HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", Cut(reset=reset)]))
     assert UpstreamUnreadable is type(await failure(backend, call()))
 
@@ -148,24 +150,26 @@ async def test_cut_whole_answer(vendor: HttpVendor, backend: Backend, upstream: 
         "<html>",
     ],
 )
-async def test_misshapen_answer(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream, body: str) -> None:
-    """An answer of another shape cannot be read; the cause is for the log."""
+async def test_malformed_answer(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream, body: str) -> None:
+    """A malformed response maps to UpstreamUnreadable, with a cause for the log."""
     upstream.answer(Raw([f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}"]))
     failed = await failure(backend, call())
     assert (UpstreamUnreadable, NOT_AVAILABLE) == (type(failed), failed.message)
     assert failed.cause
 
 
-async def test_bounded_answer(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:
-    """An answer longer than 64 MiB is not read into memory."""
+async def test_size_limit_of_an_answer(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:
+    """A response over 64 MiB is not read into memory."""
     piece = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
     upstream.answer(Raw(["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", *[piece] * 65, Stall()]))
     failed = await failure(backend, call())
     assert "longer than" in (failed.cause or "")
 
 
-async def test_cut_right_behind_the_text(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:
-    """What came before the cut is delivered, though the connection's end is there before anyone has read it."""
+async def test_text_before_a_truncation_is_delivered(
+    vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream
+) -> None:
+    """Text that arrives together with the end of the connection is still delivered."""
     late = Gate()
     upstream.answer(vendor.stream("Hel", late, "lo", Cut(), together=True))
     stream = backend.stream(call())
@@ -183,17 +187,17 @@ async def test_cut_right_behind_the_text(vendor: HttpVendor, backend: Backend, u
 
 
 async def test_silence_is_noticed_in_time(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:
-    """A stream may be silent for `stream_idle`, and not for what is left of a longer `first_token`."""
+    """After the first token, `stream_idle` applies instead of a longer `first_token`."""
     upstream.answer(vendor.stream("Hel", Stall()))
     async with asyncio.timeout(PATIENCE):
         failed = await failure(backend, call(timeouts={"first_token": 60.0, "stream_idle": 0.05}), stream=True)
     assert StreamBroken is type(failed)
 
 
-async def test_a_caller_who_takes_long_is_not_the_upstream(
+async def test_slow_consumer_is_not_upstream_silence(
     vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream
 ) -> None:
-    """Only the time that the upstream is silent counts, not that which the caller takes over a chunk."""
+    """The time that the consumer takes for a chunk does not count as upstream silence."""
     first, second = Gate(), Gate()
     upstream.answer(vendor.stream("Hel", first, "lo", second, ".", Mark.END))
     chunks = []
@@ -207,22 +211,22 @@ async def test_a_caller_who_takes_long_is_not_the_upstream(
 
 
 async def test_unparsable_stream(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:
-    """A stream with something else than JSON in it is broken, after what came before was delivered."""
+    """Invalid JSON in a stream raises StreamBroken after the earlier text was delivered."""
     upstream.answer(vendor.stream("Hel", b"data: {oops\n\n", Mark.END, together=True))
     said, failed = await broken_off(backend, call())
     assert isinstance(failed, StreamBroken)
     assert "Hel" == text(said)
 
 
-async def test_error_beside_the_text(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:
-    """An error that comes in one piece with text breaks the stream after that text; what follows it is not read."""
+async def test_error_event_behind_text(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:
+    """An error event that arrives with text ends the stream after that text."""
     upstream.answer(vendor.stream("Hel", Mark.FAULT, "lo", Mark.END, together=True))
     said, failed = await broken_off(backend, call())
     assert ("Hel", StreamBroken) == (text(said), type(failed))
 
 
 async def test_endless_line(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:
-    """A line of more than 1 MiB breaks the stream instead of filling the memory."""
+    """A line over 1 MiB raises StreamBroken."""
     upstream.answer(vendor.stream("Hel", b"data: ", *[b"x" * 65536] * 20, Stall()))
     failed = await failure(backend, call(), stream=True)
     assert StreamBroken is type(failed)
@@ -232,7 +236,7 @@ async def test_endless_line(vendor: HttpVendor, backend: Backend, upstream: Scri
 async def test_failed_stream_closes_the_socket(
     vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream
 ) -> None:
-    """A stream that ends in an error does not keep its connection."""
+    """A failed stream closes its connection."""
     upstream.answer(vendor.stream("Hel", b"data: {oops\n\n", Stall()))
     await failure(backend, call(), stream=True)
     assert await upstream.requests[0].closed.arrives(1)

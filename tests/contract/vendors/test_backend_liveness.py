@@ -1,4 +1,4 @@
-"""When a backend's silence is a failure: no first token, no bytes, no tokens; and when it is not."""
+"""Timeouts of silent streams: no first token, no bytes, no further tokens."""
 
 import asyncio
 import time
@@ -35,12 +35,12 @@ LONG = 8.0
 
 
 def _beats(beat: Step, count: int) -> list[Step]:
-    """A sign of life every 50 ms."""
+    """Returns `count` keep-alive steps at intervals of 50 ms."""
     return [step for _ in range(count) for step in (Delay(0.05), beat)]
 
 
 def test_the_defaults_fit_models_that_reason() -> None:
-    """Servers were measured silent for 32 s over arguments, and for 94 s before the first token."""
+    """The defaults exceed measured silences: 32 s in tool arguments, 94 s before the first token."""
     times = Timeouts()
     assert (5, 120, 120, 120, 600) == (
         times.connect,
@@ -52,10 +52,10 @@ def test_the_defaults_fit_models_that_reason() -> None:
 
 
 @pytest.mark.parametrize("beat", [COMMENT, BLANK, b":\n"], ids=["comments", "blank lines", "bare colons"])
-async def test_any_byte_is_a_sign_of_life(
+async def test_any_byte_resets_stream_idle(
     vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream, beat: bytes
 ) -> None:
-    """A stream lives on comments and blank lines for longer than `stream_idle`, before its first token and after."""
+    """Comments and blank lines reset `stream_idle`, before and after the first token."""
     upstream.answer(Events([*_beats(beat, 8), *vendor.stream("Hel", *_beats(beat, 8), "lo.", Mark.END).events]))  # type: ignore[arg-type]
     timeouts = {"stream_idle": 0.3, "first_token": LONG, "stall": LONG}
     assert "Hello." == text(await collect(backend, call(timeouts=timeouts)))
@@ -64,7 +64,7 @@ async def test_any_byte_is_a_sign_of_life(
 async def test_comments_do_not_replace_the_first_token(
     vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream
 ) -> None:
-    """However lively a stream is, its first token must come within `first_token`."""
+    """`first_token` applies even if the stream sends comments."""
     upstream.answer(Events([*_beats(COMMENT, 100), Stall()]))
     timeouts = {"first_token": 0.2, "stream_idle": LONG, "stall": LONG}
     failed = await failure(backend, call(timeouts=timeouts), stream=True)
@@ -72,7 +72,7 @@ async def test_comments_do_not_replace_the_first_token(
 
 
 async def test_comments_do_not_replace_tokens(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:
-    """A stream that says something and then only comments is broken off after `stall`."""
+    """`stall` applies if only comments follow a token."""
     upstream.answer(vendor.stream("Hel", *_beats(COMMENT, 100), Stall()))  # type: ignore[arg-type]
     started = time.monotonic()
     said, failed = await broken_off(backend, call(timeouts={"stall": 0.3, "stream_idle": LONG}))
@@ -81,8 +81,8 @@ async def test_comments_do_not_replace_tokens(vendor: HttpVendor, backend: Backe
     assert await upstream.requests[0].closed.arrives(1)
 
 
-async def test_a_token_in_time_is_enough(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:
-    """`stall` begins anew with each token."""
+async def test_each_token_resets_stall(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:
+    """Each token resets `stall`."""
     pieces = [step for word in ("Hel", "lo", ", ", "you", ".") for step in (word, *_beats(COMMENT, 4))]
     upstream.answer(vendor.stream(*pieces, Mark.END))  # type: ignore[arg-type]
     assert "Hello, you." == text(await collect(backend, call(timeouts={"stall": 0.5})))
@@ -102,7 +102,7 @@ EMPTY_DELTAS = [
 async def test_events_without_a_token_are_a_stall(
     vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream, beat: Step
 ) -> None:
-    """Pings and empty deltas are bytes, and no tokens."""
+    """Pings and empty deltas do not reset `stall`."""
     upstream.answer(Events([*vendor.stream("Hel").events, *_beats(beat, 100), Stall()]))
     said, failed = await broken_off(backend, call(timeouts={"stall": 0.3, "stream_idle": LONG}))
     assert ("Hel", StreamBroken) == (text(said), type(failed))
@@ -135,30 +135,30 @@ buffering = pytest.mark.parametrize(("vendor", "start", "rest"), TOOL_CALLS, ids
 
 
 @buffering
-async def test_arguments_that_are_buffered_are_no_stall(
+async def test_stall_does_not_apply_to_buffered_arguments(
     vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream, start: list[Step], rest: list[Step]
 ) -> None:
-    """From the start of a tool call on, comments say that the server is at work on its arguments."""
+    """`stall` does not apply after the start of a tool call, while comments arrive."""
     upstream.answer(Events([*start, *_beats(COMMENT, 10), *rest]))
     said = await collect(backend, call(timeouts={"stall": 0.2, "stream_idle": LONG}))
     assert 1 == len(reasons(said))
 
 
 @buffering
-async def test_a_server_that_says_nothing_buffers_nothing(
+async def test_stream_idle_applies_to_tool_calls(
     vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream, start: list[Step], rest: list[Step]
 ) -> None:
-    """Without a byte, `stream_idle` bounds a tool call too."""
+    """`stream_idle` applies to a tool call, too."""
     upstream.answer(Events([*start, Stall(), *rest]))
     _, failed = await broken_off(backend, call(timeouts={"stream_idle": 0.2}))
     assert StreamBroken is type(failed)
 
 
 @pytest.mark.parametrize("vendor", [OPENAI], ids=repr)
-async def test_a_complete_answer_does_not_wait_for_a_stream_left_open(
+async def test_complete_answer_ends_a_stream_left_open(
     vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the last `finish_reason` the usage and `[DONE]` have ten seconds, here 0.2; then the answer is whole."""
+    """A stream left open ends TAIL_SECONDS after the last `finish_reason`, without an error."""
     monkeypatch.setattr(watchdog, "TAIL_SECONDS", 0.2)
     upstream.answer(Events([*openai.chunks("Hello."), openai.chunk(finish="stop"), *_beats(COMMENT, 1), Stall()]))
     async with asyncio.timeout(LONG):
@@ -170,10 +170,10 @@ _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding
 _BLANK_LINE = b"1\r\n\n\r\n"
 
 
-async def test_blank_lines_before_a_whole_answer(
+async def test_blank_lines_before_a_complete_answer(
     vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream
 ) -> None:
-    """They are signs of life, as DeepSeek sends them, and no part of the answer."""
+    """Blank lines before a JSON response, as DeepSeek sends them, reset the timeouts and are ignored."""
     body = vendor.complete_answer("Hello.").steps()[1]
     assert isinstance(body, bytes)
     data = body.partition(b"\r\n\r\n")[2]
@@ -183,18 +183,18 @@ async def test_blank_lines_before_a_whole_answer(
     assert "Hello." == answer.choices[0].message.content.string_value
 
 
-async def test_a_whole_answer_that_falls_silent(
+async def test_stream_idle_applies_to_a_complete_answer(
     vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream
 ) -> None:
-    """Once it has sent bytes, `stream_idle` bounds the silence between them, not what is left of `total`."""
+    """`stream_idle` applies between the bytes of a non-streaming response."""
     upstream.answer(Raw([_HEAD, _BLANK_LINE, Stall()]))
     async with asyncio.timeout(LONG):
         failed = await failure(backend, call(timeouts={"stream_idle": 0.2}))
     assert UpstreamTimeout is type(failed)
 
 
-async def test_another_parley_that_sends_no_tokens() -> None:
-    """Empty deltas are messages, and no tokens."""
+async def test_empty_deltas_of_another_parley() -> None:
+    """Empty deltas of another Parley do not reset `stall`."""
     empty = [step for _ in range(100) for step in (Delay(0.05), chunk(Delta()))]
     with ScriptedParley() as upstream:
         backend = Parley(upstream.address, KEY)
@@ -205,7 +205,7 @@ async def test_another_parley_that_sends_no_tokens() -> None:
 
 
 async def test_another_parley_that_leaves_its_stream_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer is complete with its last `finish_reason`."""
+    """A stream of another Parley is complete with its last `finish_reason`."""
     monkeypatch.setattr(deadlines, "TAIL_SECONDS", 0.2)
     gate = Gate()
     with ScriptedParley() as upstream:

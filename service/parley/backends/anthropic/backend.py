@@ -51,7 +51,7 @@ class Anthropic(AdaptiveBackend):
         self._max_tokens = max_tokens
 
     def _adapt_to(self, message: str, call: UpstreamCall) -> bool:
-        return bool(_SIGNATURE.search(message)) and blocks.forget_thinking(call.request.messages)
+        return bool(_SIGNATURE.search(message)) and blocks.remove_thinking(call.request.messages)
 
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
         return dump_bytes(anthropic_request.body(call, self._max_tokens, stream=stream))

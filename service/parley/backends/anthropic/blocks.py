@@ -17,7 +17,7 @@ Block = dict[str, Any]
 
 THINKING = frozenset({"thinking", "redacted_thinking"})
 _ORDER = {"thinking": 0, "redacted_thinking": 0, "text": 1, "tool_use": 2}
-_EVERY = "content_blocks"
+CONTENT_BLOCKS = "content_blocks"
 THINKING_BLOCKS = "thinking_blocks"
 
 
@@ -25,14 +25,14 @@ def unknown_fields(blocks: Sequence[Block]) -> dict[str, Any]:
     """Returns the unknown fields of a message that preserve these blocks."""
     thinking = [block for block in blocks if block["type"] in THINKING]
     fields: dict[str, Any] = {THINKING_BLOCKS: thinking} if thinking else {}
-    return fields | every_block(blocks)
+    return fields | all_blocks(blocks)
 
 
-def every_block(blocks: Sequence[Block]) -> dict[str, Any]:
+def all_blocks(blocks: Sequence[Block]) -> dict[str, Any]:
     """Returns the field with all blocks if the message's own fields lose their order or citations, else {}."""
     order = [_ORDER.get(block["type"], -1) for block in blocks]
     is_lossless = order == sorted(order) and -1 not in order and not any(block.get("citations") for block in blocks)
-    return {} if is_lossless else {_EVERY: list(blocks)}
+    return {} if is_lossless else {CONTENT_BLOCKS: list(blocks)}
 
 
 # Delta type: field of the delta, and field of the block to which it is appended.
@@ -75,10 +75,10 @@ class Blocks:
         return [block] if block["type"] in THINKING else []
 
     def end(self) -> dict[str, Any]:
-        """Ends all blocks; returns `every_block` of the complete answer."""
+        """Ends all blocks; returns `all_blocks` of the complete answer."""
         for index in list(self._open):
             self.close(index)
-        return every_block(self._blocks)
+        return all_blocks(self._blocks)
 
 
 def _joined(start: Any, name: str, parts: list[Any]) -> Any:
@@ -95,7 +95,7 @@ def _joined(start: Any, name: str, parts: list[Any]) -> Any:
 
 def received(message: Message, fields: dict[str, Any]) -> list[Block] | None:
     """Returns the original blocks of an assistant message; None if they were not kept or the message was modified."""
-    blocks = _objects(fields.get(_EVERY))
+    blocks = _objects(fields.get(CONTENT_BLOCKS))
     texts = [block.get("text") for block in blocks if block.get("type") == "text"]
     calls = [block.get("id") for block in blocks if block.get("type") == "tool_use"]
     same_text = "".join(map(str, texts)) == message.content.string_value
@@ -107,12 +107,12 @@ def thinking(fields: dict[str, Any]) -> list[Block]:
     return [block for block in _objects(fields.get(THINKING_BLOCKS)) if _is_signed(block)]
 
 
-def forget_thinking(messages: Iterable[Message]) -> bool:
+def remove_thinking(messages: Iterable[Message]) -> bool:
     """Removes the preserved blocks from a conversation in place; returns whether there were any."""
     found = False
     for message in messages:
         fields = extra_fields.loads(message.extra_json) if message.role == "assistant" and message.extra_json else {}
-        others = {name: value for name, value in fields.items() if name not in (THINKING_BLOCKS, _EVERY)}
+        others = {name: value for name, value in fields.items() if name not in (THINKING_BLOCKS, CONTENT_BLOCKS)}
         if len(others) < len(fields):
             found = True
             message.extra_json = extra_fields.dumps(others)

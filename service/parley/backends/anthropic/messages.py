@@ -72,12 +72,12 @@ class _Writer:
             return
         extra = self._extra(message, path)
         if message.role in ("system", "developer"):
-            parts = content_blocks(message.content, path, self._model, anthropic_parts.TEXTS, _NONE)
+            parts = content_blocks(message.content, path, self._model, anthropic_parts.SYSTEM_PARTS, _NONE)
             self.system += _cached(parts, extra)
         elif message.role == "tool":
             self._append("user", [self._result(message, path) | _named(extra, _OF_RESULTS)])
         else:
-            parts = content_blocks(message.content, path, self._model, anthropic_parts.OF_USERS)
+            parts = content_blocks(message.content, path, self._model, anthropic_parts.USER_PARTS)
             self._append("user", _cached(parts, extra))
 
     def _append(self, role: str, blocks: list[Block]) -> None:
@@ -110,7 +110,7 @@ class _Writer:
         received = anthropic_blocks.received(message, fields)
         if received is not None:
             return received
-        blocks = content_blocks(message.content, path, self._model, anthropic_parts.OF_ASSISTANTS, _NONE)
+        blocks = content_blocks(message.content, path, self._model, anthropic_parts.ASSISTANT_PARTS, _NONE)
         if message.refusal.strip():
             blocks.append({"type": "text", "text": message.refusal})
         blocks += [self._call(call, f"{path}.tool_calls[{index}]") for index, call in enumerate(message.tool_calls)]
@@ -126,7 +126,7 @@ class _Writer:
 
     def _result(self, message: Message, path: str) -> Block:
         result = {"type": "tool_result", "tool_use_id": _call_id(message.tool_call_id)}
-        blocks = content_blocks(message.content, path, self._model, anthropic_parts.OF_USERS)
+        blocks = content_blocks(message.content, path, self._model, anthropic_parts.USER_PARTS)
         return result | {"content": blocks} if blocks else result
 
 

@@ -93,9 +93,9 @@ def _file(file: Any, path: str, model: str) -> Block:
     return block | {"title": file["filename"]} if file.get("filename") else block
 
 
-TEXTS: Parts = {"text": _text}
-OF_ASSISTANTS: Parts = {"text": _text, "refusal": _text}
-OF_USERS: Parts = {"text": _text, "image_url": _image, "file": _file}
+SYSTEM_PARTS: Parts = {"text": _text}
+ASSISTANT_PARTS: Parts = {"text": _text, "refusal": _text}
+USER_PARTS: Parts = {"text": _text, "image_url": _image, "file": _file}
 
 
 def _object(value: Any, path: str, known: set[str], model: str) -> dict[str, Any]:

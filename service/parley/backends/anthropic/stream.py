@@ -134,12 +134,12 @@ class StreamReader:
         self._is_complete = True
 
     def _drain(self) -> ChatCompletionChunk | None:
-        pieces = self._answer.deltas.drain()
-        self.started = self.started or bool(pieces)
-        if not (pieces or self._counted):
+        deltas = self._answer.deltas.drain()
+        self.started = self.started or bool(deltas)
+        if not (deltas or self._counted):
             return None
         chunk = self._counted or ChatCompletionChunk()
-        chunk.choices.extend(pieces)
+        chunk.choices.extend(deltas)
         answer.add_unknown(chunk, self._unknown, self._unknown)
         self._unknown = {}
         self._counted = None

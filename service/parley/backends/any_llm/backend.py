@@ -43,7 +43,7 @@ class AnyLLM:
     can_continue = False  # support for prefill differs between providers
 
     def __init__(self, provider: str, api_key: str | None = None, base_url: str | None = None) -> None:
-        self._provider = _make(provider, api_key, base_url)
+        self._provider = _create(provider, api_key, base_url)
         self._translates = not _speaks_openai(self._provider)
         self._errors = ProviderErrorFactory(api_key)
 
@@ -103,7 +103,7 @@ def _speaks_openai(provider: any_llm.AnyLLM) -> bool:
     return any(kind.__name__ == "BaseOpenAIProvider" for kind in type(provider).__mro__)
 
 
-def _make(provider: str, api_key: str | None, base_url: str | None) -> any_llm.AnyLLM:
+def _create(provider: str, api_key: str | None, base_url: str | None) -> any_llm.AnyLLM:
     """Creates the provider, without retries and redirects if its package allows that."""
     try:
         try:

@@ -53,7 +53,7 @@ class ProviderErrorFactory(ErrorFactory):
             upstream_error: ParleyError = self.from_response(
                 status, _headers(error, original), orjson.dumps({"error": error_body}), model
             )
-            return self._finer(upstream_error, error)
+            return self._refine(upstream_error, error)
         body = getattr(original, "body", None)
         if isinstance(body, dict) and (status is None or body.get("error")):  # an error event of a stream
             return self.from_event({"error": error_body}, model, started=False)
@@ -61,7 +61,7 @@ class ProviderErrorFactory(ErrorFactory):
             return classifier.unreadable(model, cause)  # the package could not parse a response
         return self._by_kind(error, original, model, cause)
 
-    def _finer(self, upstream_error: ParleyError, error: Exception) -> ParleyError:
+    def _refine(self, upstream_error: ParleyError, error: Exception) -> ParleyError:
         """Refines a rejection by the package's exception type if the provider's code is not specific."""
         if type(upstream_error) is not UpstreamRejected:
             return upstream_error

@@ -18,8 +18,8 @@ from parley.core.messages.extra_fields import dump_bytes
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
-_OF_TOOLS = ("tools", "tool_choice", "parallel_tool_calls")
-_KEPT = frozenset({"extra_content"})
+_TOOL_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
+_KEPT_FIELDS = frozenset({"extra_content"})
 
 
 def arguments(call: UpstreamCall, *, stream: bool, translates: bool) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def arguments(call: UpstreamCall, *, stream: bool, translates: bool) -> dict[str
     if translates:
         _check(call.request)
         if body.get("tool_choice") == "none" and all(message["role"] != "tool" for message in body["messages"]):
-            for name in _OF_TOOLS:
+            for name in _TOOL_FIELDS:
                 body.pop(name, None)
     extra = {name: body.pop(name) for name in body.keys() - FIELDS}
     return body | ({"extra_body": extra} if extra else {})
@@ -62,7 +62,7 @@ def _unknown(message: Any, path: str) -> Iterator[str]:
     if getattr(message, "extra_json", ""):
         typed = message.DESCRIPTOR.fields_by_name.keys()
         extra = json_object(message.extra_json, f"{path}extra_json")
-        yield from (f"{path}{key}" for key in sorted(extra.keys() - typed - _KEPT))
+        yield from (f"{path}{key}" for key in sorted(extra.keys() - typed - _KEPT_FIELDS))
     for field, value in message.ListFields():
         if field.message_type is None or not field.message_type.full_name.startswith("parley."):
             continue

@@ -80,7 +80,7 @@ def _layers(value: Any, depth: int) -> Iterator[dict[str, Any] | str]:
         else:
             yield from _layers(inner, depth + 1)
     elif isinstance(value, list):
-        yield from _of_list(value, depth)
+        yield from _layers_of_list(value, depth)
     elif isinstance(value, dict):
         yield value
         for name in _INNER:
@@ -90,21 +90,21 @@ def _layers(value: Any, depth: int) -> Iterator[dict[str, Any] | str]:
                 yield from _layers(_json(value[name]), depth + 1)
 
 
-def _of_list(value: list[Any], depth: int) -> Iterator[dict[str, Any] | str]:
+def _layers_of_list(value: list[Any], depth: int) -> Iterator[dict[str, Any] | str]:
     """Yields the layers of the first item; FastAPI's validation errors are joined into one message."""
     if value and all(isinstance(item, dict) and "msg" in item and "loc" in item for item in value):
-        yield {"message": "; ".join(_detail(item) for item in value), "param": _place(value[0]), "validated": True}
+        yield {"message": "; ".join(_detail(item) for item in value), "param": _location(value[0]), "validated": True}
     elif value:
         yield from _layers(value[0], depth + 1)
 
 
 def _detail(item: Mapping[str, Any]) -> str:
     """Formats one of FastAPI's validation errors, without its `input`."""
-    place = _place(item)
-    return f"{place}: {item.get('msg')}" if place else str(item.get("msg"))
+    location = _location(item)
+    return f"{location}: {item.get('msg')}" if location else str(item.get("msg"))
 
 
-def _place(item: Mapping[str, Any]) -> str:
+def _location(item: Mapping[str, Any]) -> str:
     loc = item.get("loc")
     return ".".join(str(part) for part in (loc if isinstance(loc, list) else ()) if part != "body")
 

@@ -33,10 +33,10 @@ from parley.core.errors import (
 
 retry_after = retry_delay.retry_after
 
-_REFUSED = frozenset({400, 413, 422})
+_REJECTION_STATUSES = frozenset({400, 413, 422})
 _CERTAIN = frozenset({Kind.REJECTED, Kind.CONTEXT, Kind.POLICY})
 _CONTEXT_CODES = frozenset(code for row in BODIES if row.kind is Kind.CONTEXT for code in row.codes)
-_MODEL_LACKS = frozenset({"unsupported_parameter", "unsupported_value"})
+_UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value"})
 
 _WORD = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 _PATH = r"[A-Za-z_]\w*(?:\.\w+|\[\w+\])*"
@@ -85,11 +85,11 @@ def classify(status: int, body: ErrorBody) -> Classification:
     if row is not None:
         is_certain = row.kind is Kind.QUOTA and not row.codes.isdisjoint(codes)
         return Classification(row.kind, by_status.is_suspect and not is_certain, row)
-    if status in _REFUSED:
+    if status in _REJECTION_STATUSES:
         field = _field(body.param)
         if field == "model":
             return Classification(Kind.MISCONFIGURED, by_status.is_suspect)
-        if field in FIELDS and codes.isdisjoint(_MODEL_LACKS):
+        if field in FIELDS and codes.isdisjoint(_UNSUPPORTED_CODES):
             return Classification(Kind.REJECTED, by_status.is_suspect)
         last = next((row for row in FALLBACK_ROWS if field is None and row.matches(status, codes, body.text)), None)
         if last is not None:
@@ -169,7 +169,7 @@ class ErrorFactory:
             model: The caller's name for the model.
             wait: Seconds after which the upstream accepts a retry, if known.
         """
-        error = self._rejection(classification, body, cause, model) or _failed(classification.kind, cause, model, wait)
+        error = self._rejection(classification, body, cause, model) or _failure(classification.kind, cause, model, wait)
         if isinstance(error, UpstreamQuotaExhausted):
             error.code = self._code(classification, body) or error.code
         error.is_suspect = classification.kind is Kind.OVERSIZED or (
@@ -186,7 +186,7 @@ class ErrorFactory:
         if kind is Kind.TOO_LARGE:
             message = f'The request is too large for the model "{model}"; send shorter messages'
             return UpstreamRejected(message, param=param or "messages", code="request_too_large", cause=cause)
-        error_class = _OF_REQUEST.get(kind)
+        error_class = _REJECTIONS.get(kind)
         if error_class is None:
             return None
         code = self._code(classification, body)
@@ -206,7 +206,7 @@ class ErrorFactory:
         return word if is_safe else None
 
 
-_OF_REQUEST: dict[Kind, type[UpstreamRejected]] = {
+_REJECTIONS: dict[Kind, type[UpstreamRejected]] = {
     Kind.REJECTED: UpstreamRejected,
     Kind.UNCLEAR: UpstreamRejected,
     Kind.CONTEXT: ContextLengthExceeded,
@@ -214,7 +214,7 @@ _OF_REQUEST: dict[Kind, type[UpstreamRejected]] = {
 }
 
 
-def _failed(  # noqa: PLR0911 - one case per kind
+def _failure(  # noqa: PLR0911 - one case per kind
     kind: Kind, cause: str, model: str, wait: float | None
 ) -> UpstreamError:
     """Returns the error for a failure that the request did not cause."""

@@ -14,8 +14,8 @@ class EventReader:
     """Splits a byte stream into events. Chunk boundaries may be anywhere; lines end in LF, CRLF or CR."""
 
     def __init__(self) -> None:
-        self._rest: list[bytes] = []  # the chunks of an incomplete line
-        self._rest_size = 0
+        self._partial: list[bytes] = []  # the chunks of an incomplete line
+        self._partial_size = 0
         self._after_cr = False  # an LF at the start of the next chunk completes a CRLF
         self._first = True
         self._name = b""
@@ -36,10 +36,10 @@ class EventReader:
         if b"\n" not in data and b"\r" not in data:
             self._keep(data)
             return []
-        if self._rest:
-            data = b"".join((*self._rest, data))
-            self._rest.clear()
-            self._rest_size = 0
+        if self._partial:
+            data = b"".join((*self._partial, data))
+            self._partial.clear()
+            self._partial_size = 0
         lines = data.splitlines()
         self._after_cr = data.endswith(b"\r")
         if not data.endswith((b"\n", b"\r")):
@@ -50,10 +50,10 @@ class EventReader:
         """Returns the event that the end of the stream completes: some servers omit the last blank line."""
         return self.feed(b"\n\n")
 
-    def _keep(self, piece: bytes) -> None:
-        self._rest.append(piece)
-        self._rest_size += len(piece)
-        if self._rest_size > MAX_EVENT:
+    def _keep(self, data: bytes) -> None:
+        self._partial.append(data)
+        self._partial_size += len(data)
+        if self._partial_size > MAX_EVENT:
             raise EventTooLong(f"a line of the stream is longer than {MAX_EVENT} bytes")
 
     def _events(self, lines: list[bytes]) -> list[tuple[bytes, bytes]]:

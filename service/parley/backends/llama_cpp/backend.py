@@ -52,7 +52,7 @@ class LlamaCpp(OpenAI):
         health: Timeout and interval of the health check.
     """
 
-    left_out = frozenset({"timings"})  # the speed of this machine
+    hidden_fields = frozenset({"timings"})  # the speed of this machine
     capabilities = Capabilities(_IGNORED, _NO_PARTS, _TOOLS, _FORMATS, _CHOICES)
 
     def __init__(self, unix_socket: Path, health: HealthCheck | None = None) -> None:

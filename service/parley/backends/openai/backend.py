@@ -45,7 +45,7 @@ class OpenAI(AdaptiveBackend):
     """
 
     capabilities = Capabilities()
-    left_out: frozenset[str] = frozenset()  # fields of responses that are not forwarded to the caller
+    hidden_fields: frozenset[str] = frozenset()  # fields of responses that are not forwarded to the caller
 
     def __init__(  # noqa: PLR0913 - one parameter for each setting of a backend
         self,
@@ -79,9 +79,9 @@ class OpenAI(AdaptiveBackend):
     def _learn_options(self, message: str, call: UpstreamCall) -> bool:
         """Records that a server rejects `stream_options`; without that field the usage of streams is estimated."""
         is_named = _OPTIONS in message and REFUSES.search(message) is not None
-        if not is_named or call.request.stream_options.extra_json or _OPTIONS in self._learned.of(call.model).refused:
+        if not is_named or call.request.stream_options.extra_json or _OPTIONS in self._learned.get(call.model).refused:
             return False
-        self._learned.change(call.model, lambda known: replace(known, refused=known.refused | {_OPTIONS}))
+        self._learned.update(call.model, lambda known: replace(known, refused=known.refused | {_OPTIONS}))
         return True
 
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
@@ -95,7 +95,7 @@ class OpenAI(AdaptiveBackend):
     def _content(self, call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
         body = openai_request.body(call, stream=stream)
         self._reasoning.write(body["messages"], call.model)
-        if stream and _OPTIONS in self._learned.of(call.model).refused and not call.request.stream_options.extra_json:
+        if stream and _OPTIONS in self._learned.get(call.model).refused and not call.request.stream_options.extra_json:
             del body[_OPTIONS]
         return body
 
@@ -123,7 +123,9 @@ class OpenAI(AdaptiveBackend):
         return StreamReader(self._expected(call, delivered))
 
     def _expected(self, call: UpstreamCall, delivered: str) -> ExpectedAnswer:
-        return expected(call, delivered, lambda field: self._reasoning.record_field(call.model, field), self.left_out)
+        return expected(
+            call, delivered, lambda field: self._reasoning.record_field(call.model, field), self.hidden_fields
+        )
 
 
 def _default_prefill(base_url: str) -> Prefill:

@@ -51,7 +51,7 @@ class ExpectedAnswer:
     """Whether an answer without output is valid."""
     on_reasoning: Callable[[str], None] | None = None
     """Called with the server's field name for reasoning when the first reasoning of a choice arrives."""
-    left_out: AbstractSet[str] = frozenset()
+    hidden_fields: AbstractSet[str] = frozenset()
     """Unknown fields of the response that are not forwarded to the caller."""
 
     @property
@@ -70,7 +70,7 @@ def expected(
     call: UpstreamCall,
     delivered: str = "",
     on_reasoning: Callable[[str], None] | None = None,
-    left_out: AbstractSet[str] = frozenset(),
+    hidden_fields: AbstractSet[str] = frozenset(),
 ) -> ExpectedAnswer:
     """Creates the expectation of a call; an empty answer is valid for a continuation and with `stop`.
 
@@ -78,10 +78,10 @@ def expected(
         call: The call.
         delivered: See ExpectedAnswer.
         on_reasoning: See ExpectedAnswer.
-        left_out: See ExpectedAnswer.
+        hidden_fields: See ExpectedAnswer.
     """
     may_be_empty = call.is_continuation or call.request.HasField("stop")
-    return ExpectedAnswer(call.request, delivered, may_be_empty, on_reasoning, left_out)
+    return ExpectedAnswer(call.request, delivered, may_be_empty, on_reasoning, hidden_fields)
 
 
 class ChoiceReader:
@@ -92,7 +92,7 @@ class ChoiceReader:
         self.has_failed = False
         self.reason: str | None = None  # the vendor's finish reason, normalized
         self.continued = False  # whether output followed the finish reason
-        self.pieces = DeltaBuffer(
+        self.deltas = DeltaBuffer(
             index, PrefixStripper(expected_answer.delivered) if expected_answer.delivered else None
         )
         self._on_reasoning = expected_answer.on_reasoning
@@ -125,7 +125,7 @@ class ChoiceReader:
     def add_text(self, text: str) -> None:
         """Fast path: adds the text of a delta without other fields."""
         self._record_output()
-        self.pieces.text(CONTENT, text)
+        self.deltas.text(CONTENT, text)
 
     def has_finished(self, *, done: bool) -> bool:
         """Returns whether the choice has finished successfully; `done`: the whole answer has ended.
@@ -151,11 +151,11 @@ class ChoiceReader:
         """Finishes the choice: flushes held-back output and adds the finish reason. Raises MalformedResponse."""
         reason = self.finish_reason()
         self._drain_calls()
-        self.pieces.finish(reason)
+        self.deltas.finish(reason)
 
     def drain(self) -> list[ChunkChoice]:
         """Returns the deltas since the last call."""
-        return self.pieces.drain()
+        return self.deltas.drain()
 
     def _add(self, message: Mapping[str, Any], source: Source, *path: str | int) -> None:
         """Adds a message or a delta. The first branch is the fast path: almost all deltas have content only."""
@@ -165,7 +165,7 @@ class ChoiceReader:
                 self.add_text(content)
             return
         fields = _without_repeated(source.unknown(message, KNOWN_OF_MESSAGE, *path), self._nulls)
-        mark = self.pieces.separate() if fields else 0
+        mark = self.deltas.separate() if fields else 0
         self._add_texts(message, content, source, *path)
         self._add_calls(message, source, *path)
         self._add_others(message, source, *path)
@@ -199,7 +199,7 @@ class ChoiceReader:
                 continue
             self._record_output()
             if found is not REFERENCE:
-                self.pieces.text(found, text)
+                self.deltas.text(found, text)
             else:
                 self._add_annotations([source.at(*at)])
 
@@ -207,21 +207,21 @@ class ChoiceReader:
         calls = message.get("tool_calls") or ()
         if isinstance(calls, dict):
             raise TypeError("tool_calls is not a list")
-        for place, data in enumerate(calls):
+        for position, data in enumerate(calls):
             self._record_output()
-            for fragment in self._calls.add(Fragment(data, source, *path, "tool_calls", place)):
-                self.pieces.tool_call(fragment)
+            for fragment in self._calls.add(Fragment(data, source, *path, "tool_calls", position)):
+                self.deltas.tool_call(fragment)
         if message.get("function_call"):
             self._record_output()
             self._add_function(self._function.add(Fragment(message, source, *path, field="function_call")))
 
     def _add_function(self, fragments: list[Any]) -> None:
         for fragment in fragments:
-            self.pieces.delta(Delta(function_call=fragment.function))
+            self.deltas.delta(Delta(function_call=fragment.function))
 
     def _drain_calls(self) -> None:
-        for piece in self._calls.end():
-            self.pieces.tool_call(piece)
+        for delta in self._calls.end():
+            self.deltas.tool_call(delta)
         self._add_function(self._function.end())
 
     def _add_others(self, message: Mapping[str, Any], source: Source, *path: str | int) -> None:
@@ -230,31 +230,31 @@ class ChoiceReader:
             self._add_annotations(source.at(*path, "annotations"))
         if isinstance(message.get("audio"), dict) and message["audio"]:
             self._record_output()
-            self.pieces.delta(Delta(audio=audio(message["audio"], source, *path, "audio")))
+            self.deltas.delta(Delta(audio=audio(message["audio"], source, *path, "audio")))
 
     def _add_annotations(self, data: list[Any]) -> None:
         """Adds annotations as Structs, and as JSON text, which keeps numbers and key order exact."""
         kept = [item for item in data if isinstance(item, dict) and not is_deep(item, DEEPEST_TEXT)]
         if kept:
             structs = [made for made in map(struct, kept) if made is not None]
-            self.pieces.delta(Delta(annotations=structs, extra_json=extra_fields.dumps({"annotations": kept})))
+            self.deltas.delta(Delta(annotations=structs, extra_json=extra_fields.dumps({"annotations": kept})))
 
     def _add_unknown(self, fields: dict[str, Any], mark: int) -> None:
         """Adds unknown fields of a message; a list or an object counts as output, for example `images`."""
         if any(isinstance(value, list | dict) and value for value in fields.values()):
             self._record_output()
-        self.pieces.unknown(fields, mark)
+        self.deltas.unknown(fields, mark)
 
     def _add_logprobs(self, data: Any, source: Source, *path: str | int) -> None:
         if (read := logprobs(data, self._top, source, *path)) is not None:
-            self.pieces.logprobs(read)
+            self.deltas.logprobs(read)
 
     def _add_rest(self, choice: Mapping[str, Any], source: Source, *path: str | int) -> None:
         if choice.get("error"):
             self.has_failed = True
             raise ErrorInBody({"error": choice["error"]})
         if fields := _without_repeated(source.unknown(choice, _KNOWN_OF_CHOICE, *path), self._nulls_of_choice):
-            self.pieces.unknown_of_choice(fields)
+            self.deltas.unknown_of_choice(fields)
 
     def _record_output(self) -> None:
         self.has_output = True

@@ -29,8 +29,8 @@ def texts(data: Any, kind: str, path: _Path) -> Iterator[tuple[str, Any, _Path]]
     if isinstance(data, str):
         yield kind, data, path
     elif isinstance(data, list):
-        for place, item in enumerate(data):
-            yield from texts(item, kind, (*path, place))
+        for position, item in enumerate(data):
+            yield from texts(item, kind, (*path, position))
     elif isinstance(data, dict):
         inner, names = _PARTS.get(data.get("type") or "text", ("", ()))
         found = next((name for name in names if data.get(name)), None)

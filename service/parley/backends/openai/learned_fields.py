@@ -40,14 +40,14 @@ class LearnedFields:
         self._read_at = 0
         self._models: dict[str, Learned] = {}
 
-    def of(self, model: str) -> Learned:
+    def get(self, model: str) -> Learned:
         """Returns what is known about a model."""
         self._load()
         return self._models.get(model, _NOTHING)
 
-    def change(self, model: str, change: Callable[[Learned], Learned]) -> None:
+    def update(self, model: str, change: Callable[[Learned], Learned]) -> None:
         """Updates the entry of a model. Concurrent updates by two workers may lose one; it is learned again."""
-        self._models = {**self._models, model: change(self.of(model))}
+        self._models = {**self._models, model: change(self.get(model))}
         if self._path is not None:
             with suppress(OSError):
                 _replace(

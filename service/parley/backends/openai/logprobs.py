@@ -41,7 +41,7 @@ def logprobs(data: Any, top: int, source: Source, *path: str | int) -> Logprobs 
 def _tokens(data: Any, top: int, source: Source, *path: str | int) -> list[TokenLogprob]:
     if not isinstance(data, list):
         return []
-    return [_token(item, top, source, *path, place) for place, item in enumerate(data) if isinstance(item, dict)]
+    return [_token(item, top, source, *path, position) for position, item in enumerate(data) if isinstance(item, dict)]
 
 
 def _token(data: Mapping[str, Any], top: int, source: Source, *path: str | int) -> TokenLogprob:

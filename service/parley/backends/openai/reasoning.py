@@ -20,12 +20,12 @@ Field = Literal["reasoning_content", "reasoning"]
 History = Literal["send", "require", "omit"]
 Message = dict[str, Any]
 
-_IN_PIECES = {"reasoning.text": "text", "reasoning.summary": "summary"}
+_FRAGMENTED = {"reasoning.text": "text", "reasoning.summary": "summary"}
 _TEXTS: tuple[Field, ...] = ("reasoning_content", "reasoning")
 _DETAILS = frozenset({DETAILS, "reasoning_opaque", "reasoning_text", "thinking_blocks"})
 _FAMILY = _DETAILS | {*_TEXTS}
 # Response fields that a strict server may reject in a request. Fields that only callers set are not among them.
-_OF_ANSWERS = _FAMILY | {"refusal", "annotations", "citations", "executed_tools", "images", "search_results"}
+_RESPONSE_FIELDS = _FAMILY | {"refusal", "annotations", "citations", "executed_tools", "images", "search_results"}
 _PLACEHOLDER = (
     " "  # DeepSeek and Kimi also reject an empty text (NousResearch/hermes-agent#17341, charmbracelet/crush#2696)
 )
@@ -56,14 +56,14 @@ class Rule:
 
 _NONE: frozenset[str] = frozenset()
 _OMIT = Rule(history="omit")
-_DEMANDED = Rule("reasoning_content", "require", _NONE)
+_REQUIRED = Rule("reasoning_content", "require", _NONE)
 
 # Host (with its subdomains), rule, source.
 _HOSTS: tuple[tuple[str, Rule, str], ...] = (
-    ("api.deepseek.com", _DEMANDED, "api-docs.deepseek.com/guides/thinking_mode; openclaw/openclaw#73417"),
-    ("api.moonshot.ai", _DEMANDED, "charmbracelet/crush#2696; HKUDS/nanobot#946"),
-    ("api.moonshot.cn", _DEMANDED, "charmbracelet/crush#2696"),
-    ("api.kimi.com", _DEMANDED, "charmbracelet/crush#2696"),
+    ("api.deepseek.com", _REQUIRED, "api-docs.deepseek.com/guides/thinking_mode; openclaw/openclaw#73417"),
+    ("api.moonshot.ai", _REQUIRED, "charmbracelet/crush#2696; HKUDS/nanobot#946"),
+    ("api.moonshot.cn", _REQUIRED, "charmbracelet/crush#2696"),
+    ("api.kimi.com", _REQUIRED, "charmbracelet/crush#2696"),
     ("api.groq.com", Rule("reasoning", details=_NONE), "console.groq.com/docs/reasoning; vercel/ai#8057"),
     ("api.cerebras.ai", Rule("reasoning", details=_NONE), "QwenLM/qwen-code#11045; proxysoul/Empryo#209"),
     (
@@ -97,24 +97,26 @@ class ReasoningHistory:
     def write(self, messages: Sequence[Message], model: str) -> None:
         """Rewrites the assistant messages of a body in place; `model` is the upstream's model name."""
         assistant_messages = [message for message in messages if message.get("role") == "assistant"]
-        if not any(not _OF_ANSWERS.isdisjoint(message) or "tool_calls" in message for message in assistant_messages):
+        if not any(
+            not _RESPONSE_FIELDS.isdisjoint(message) or "tool_calls" in message for message in assistant_messages
+        ):
             return
-        known = self._learned.of(model)
+        known = self._learned.get(model)
         rule = self._known_rule(known)
         for message in assistant_messages:
             _rename(message, rule)
             if DETAILS in message:
                 if rule.field is None and known.field == DETAILS:
-                    _leave_out(message, _TEXTS)
+                    _remove(message, _TEXTS)
                 message[DETAILS] = _merge_fragments(message[DETAILS])
-            _leave_out(message, known.refused)
+            _remove(message, known.refused)
         if rule.history == "require":
-            _fill_in(messages[:-1], rule.field or "reasoning_content")  # excludes a prefilled answer
+            _add_placeholders(messages[:-1], rule.field or "reasoning_content")  # excludes a prefilled answer
 
     def record_field(self, model: str, field: str) -> None:
         """Records the field name that a response uses for reasoning."""
-        if self._rule.field is None and self._learned.of(model).field != field:
-            self._learned.change(model, lambda known: replace(known, field=field))
+        if self._rule.field is None and self._learned.get(model).field != field:
+            self._learned.update(model, lambda known: replace(known, field=field))
 
     def learn(self, messages: Iterable[Message], model: str, error_text: str) -> bool:
         """Learns from a rejected request.
@@ -127,10 +129,10 @@ class ReasoningHistory:
         Returns:
             Whether something new was learned, so that the next body differs.
         """
-        named = {name for name in _OF_ANSWERS if re.search(rf"\b{name}\b", error_text)}
-        known = self._learned.of(model)
+        named = {name for name in _RESPONSE_FIELDS if re.search(rf"\b{name}\b", error_text)}
+        known = self._learned.get(model)
         if not known.required and named & {*_TEXTS} and _REQUIREMENT.search(error_text):
-            self._learned.change(model, lambda old: replace(old, required=True))
+            self._learned.update(model, lambda old: replace(old, required=True))
             return True
         assistant_messages = [message for message in messages if message.get("role") == "assistant"]
         sent = {name for message in assistant_messages for name in message}
@@ -141,7 +143,7 @@ class ReasoningHistory:
             refused.add("refusal")
         refused -= known.refused
         if refused:
-            self._learned.change(model, lambda old: replace(old, refused=old.refused | refused))
+            self._learned.update(model, lambda old: replace(old, refused=old.refused | refused))
         return bool(refused)
 
     def _known_rule(self, known: Learned) -> Rule:
@@ -167,11 +169,11 @@ def _merge_fragments(details: Any) -> Any:
 def _continues_detail(previous: dict[str, Any], item: dict[str, Any]) -> bool:
     """Returns whether a detail is the next fragment of the previous one."""
     same = all(item.get(name) == previous.get(name) for name in ("type", "index"))
-    return same and item.get("index") is not None and item.get("type") in _IN_PIECES
+    return same and item.get("index") is not None and item.get("type") in _FRAGMENTED
 
 
 def _append(previous: dict[str, Any], item: dict[str, Any]) -> None:
-    field = _IN_PIECES[item["type"]]
+    field = _FRAGMENTED[item["type"]]
     text = f"{previous.get(field) or ''}{item.get(field) or ''}"
     previous |= {name: value for name, value in item.items() if value is not None} | {field: text}
 
@@ -179,10 +181,10 @@ def _append(previous: dict[str, Any], item: dict[str, Any]) -> None:
 def _rename(message: Message, rule: Rule) -> None:
     """Removes the fields that the rule excludes, and renames the text field."""
     if rule.history == "omit":
-        _leave_out(message, _FAMILY)
+        _remove(message, _FAMILY)
         return
     if rule.details is not None:
-        _leave_out(message, _DETAILS - rule.details)
+        _remove(message, _DETAILS - rule.details)
     if rule.field is not None:
         other = _TEXTS[rule.field == _TEXTS[0]]
         if other in message:
@@ -190,14 +192,14 @@ def _rename(message: Message, rule: Rule) -> None:
             message.pop(other, None)
 
 
-def _leave_out(message: Message, names: Iterable[str]) -> None:
+def _remove(message: Message, names: Iterable[str]) -> None:
     for name in names:
         value = message.pop(name, None)
         if name == "refusal" and value and not message.get("content"):
             message["content"] = value
 
 
-def _fill_in(messages: Iterable[Message], field: Field) -> None:
+def _add_placeholders(messages: Iterable[Message], field: Field) -> None:
     for message in messages:
         if message.get("role") == "assistant":
             message[field] = message.get(field) or _PLACEHOLDER

@@ -22,8 +22,8 @@ NOT_SENT = PARLEY_FIELDS | {"extra_body", "extra_body_json"}
 """Fields of the request that are not sent under their own name."""
 
 _Convert = Callable[[Any], Any]
-_CARRIERS = frozenset({"extra", "extra_json"})
-_IN_PLACE_OF_TEXT = frozenset({"tool_calls", "function_call", "audio", "refusal"})
+_EXTRA_FIELDS = frozenset({"extra", "extra_json"})
+_CONTENT_SUBSTITUTES = frozenset({"tool_calls", "function_call", "audio", "refusal"})
 _JSON_TYPES = frozenset({"google.protobuf.Value", "google.protobuf.Struct"})
 
 
@@ -46,8 +46,8 @@ def body(call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
 
 def _converter(kind: Descriptor, omit: Iterable[str] = ()) -> _Convert:
     """Creates a function that converts messages of this type to JSON data, without the fields in `omit`."""
-    fields = {field.name: _field(field) for field in kind.fields if field.name not in {*omit, *_CARRIERS}}
-    typed = frozenset(field.name for field in kind.fields if not _holds_json(field)) - _CARRIERS
+    fields = {field.name: _field(field) for field in kind.fields if field.name not in {*omit, *_EXTRA_FIELDS}}
+    typed = frozenset(field.name for field in kind.fields if not _holds_json(field)) - _EXTRA_FIELDS
     unsent = frozenset(omit) - typed
 
     def convert(message: Message) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def _field(field: FieldDescriptor) -> _Convert | None:
         return list if field.is_repeated else None
     if kind.GetOptions().map_entry:
         return _map
-    convert = _SPECIAL.get(kind.full_name) or _converter(kind)
+    convert = _CONVERTERS.get(kind.full_name) or _converter(kind)
     return (lambda values: [convert(value) for value in values]) if field.is_repeated else convert
 
 
@@ -116,7 +116,7 @@ def _with_schema(kind: str, struct: str, text: str) -> tuple[str, _Convert]:
     """
     descriptor = CreateChatCompletionRequest.DESCRIPTOR.file.pool.FindMessageTypeByName(kind)
     convert_fields = _converter(descriptor, {text})
-    order = [field.name for field in descriptor.fields if field.name not in _CARRIERS]
+    order = [field.name for field in descriptor.fields if field.name not in _EXTRA_FIELDS]
 
     def convert(message: Message) -> dict[str, Any]:
         data: dict[str, Any] = convert_fields(message)
@@ -133,44 +133,44 @@ def _message(message: Any) -> dict[str, Any]:
     OpenAI's API requires `content` unless the message has tool calls, audio or a refusal. An answer that was truncated
     during its reasoning has none of these.
     """
-    data: dict[str, Any] = _plain_message(message)
-    if data.get("content") is None and message.role == "assistant" and data.keys().isdisjoint(_IN_PLACE_OF_TEXT):
+    data: dict[str, Any] = _convert_message(message)
+    if data.get("content") is None and message.role == "assistant" and data.keys().isdisjoint(_CONTENT_SUBSTITUTES):
         data = {"role": "assistant", "content": ""} | data | {"content": ""}
     return data
 
 
 def _tool_call(message: Any) -> dict[str, Any]:
-    data: dict[str, Any] = _plain_tool_call(message)
+    data: dict[str, Any] = _convert_tool_call(message)
     data.setdefault("type", "function")
     return data
 
 
 def _function_call(message: Any) -> dict[str, Any]:
     """Adds an empty object if a call has no arguments: the field is required, and servers parse it as JSON."""
-    data: dict[str, Any] = _plain_function_call(message)
+    data: dict[str, Any] = _convert_function_call(message)
     data.setdefault("arguments", "{}")
     return data
 
 
-_SPECIAL: dict[str, _Convert] = {
+_CONVERTERS: dict[str, _Convert] = {
     "google.protobuf.Value": from_value,
     "google.protobuf.Struct": from_struct,
     "parley.v1.ToolCall": _tool_call,
 }
-_SPECIAL |= dict(
+_CONVERTERS |= dict(
     [
         _with_schema("parley.v1.FunctionDefinition", "parameters", "parameters_json"),
         _with_schema("parley.v1.JsonSchema", "schema", "schema_json"),
     ]
 )
-_find = CreateChatCompletionRequest.DESCRIPTOR.file.pool.FindMessageTypeByName
+_find_type = CreateChatCompletionRequest.DESCRIPTOR.file.pool.FindMessageTypeByName
 # A request refers to earlier audio by its id only.
-_SPECIAL["parley.v1.Audio"] = _converter(_find("parley.v1.Audio"), {"expires_at", "data", "transcript"})
-_plain_function_call = _converter(_find("parley.v1.FunctionCall"))
-_SPECIAL["parley.v1.FunctionCall"] = _function_call
-_plain_tool_call = _converter(_find("parley.v1.ToolCall"))
+_CONVERTERS["parley.v1.Audio"] = _converter(_find_type("parley.v1.Audio"), {"expires_at", "data", "transcript"})
+_convert_function_call = _converter(_find_type("parley.v1.FunctionCall"))
+_CONVERTERS["parley.v1.FunctionCall"] = _function_call
+_convert_tool_call = _converter(_find_type("parley.v1.ToolCall"))
 # `annotations` is not a field of request messages.
-_plain_message = _converter(_find("parley.v1.Message"), {"annotations"})
-_SPECIAL["parley.v1.Message"] = _message
+_convert_message = _converter(_find_type("parley.v1.Message"), {"annotations"})
+_CONVERTERS["parley.v1.Message"] = _message
 _stream_options = _converter(StreamOptions.DESCRIPTOR)
 _request = _converter(CreateChatCompletionRequest.DESCRIPTOR, NOT_SENT)

@@ -21,11 +21,11 @@ from parley.core.streaming.accumulator import ChoiceAccumulator
 from parley.v1.chat_completions_pb2 import ChatCompletion
 from parley.v1.message_pb2 import Choice, Message, Usage
 
-TAGS = ("system_fingerprint", "service_tier", "moderation")
+METADATA_FIELDS = ("system_fingerprint", "service_tier", "moderation")
 TEXT_ONLY_FIELDS = frozenset(
-    {"id", "object", "created", "model", "choices", "usage", "error", "obfuscation", *TAGS[:2]}
+    {"id", "object", "created", "model", "choices", "usage", "error", "obfuscation", *METADATA_FIELDS[:2]}
 )
-KNOWN = TEXT_ONLY_FIELDS | frozenset(TAGS)
+KNOWN = TEXT_ONLY_FIELDS | frozenset(METADATA_FIELDS)
 """Known fields of a response and of a chunk. OpenAI pads events with `obfuscation` to hide the length of tokens."""
 
 
@@ -63,8 +63,8 @@ def _completion(answer: Any, source: Source, expected_answer: ExpectedAnswer, *,
         read.choices.append(text_choice)
     else:
         read.choices.extend(_choices(answer["choices"], source, expected_answer, is_repaired=is_repaired))
-    tag(read, answer)
-    if fields := source.unknown(answer, KNOWN | expected_answer.left_out):
+    copy_metadata(read, answer)
+    if fields := source.unknown(answer, KNOWN | expected_answer.hidden_fields):
         read.extra_json = extra_fields.dumps(fields)
     return read
 
@@ -90,7 +90,7 @@ def _choices(data: Any, source: Source, expected_answer: ExpectedAnswer, *, is_r
         index = index_of(item, position)
         index = position if index in readers else index
         reader = readers[index] = ChoiceReader(index, expected_answer)
-        reader.pieces.is_repaired = is_repaired
+        reader.deltas.is_repaired = is_repaired
         reader.read(item, source, "choices", position)
         reader.end()
         choices_read.append(_accumulated(index, reader, item.get("message")))
@@ -129,7 +129,7 @@ def require_output(choices: Collection[ChoiceReader], expected_answer: ExpectedA
         raise MalformedResponse("the answer is empty")
 
 
-def tag(answer: Any, data: Mapping[str, Any]) -> None:
+def copy_metadata(answer: Any, data: Mapping[str, Any]) -> None:
     """Copies fingerprint, service tier and moderation result to `answer`, a completion or a chunk."""
     for name in ("system_fingerprint", "service_tier"):
         if (text := text_or_none(data.get(name))) is not None:
@@ -140,9 +140,9 @@ def tag(answer: Any, data: Mapping[str, Any]) -> None:
 
 def hidden_usage(answer: Mapping[str, Any], source: Source) -> Usage | None:
     """Parses a usage outside of its usual field: in a choice (Moonshot), or in `x_groq` (Groq)."""
-    for place, choice in enumerate(answer.get("choices") or ()):
+    for position, choice in enumerate(answer.get("choices") or ()):
         if isinstance(choice, dict) and choice.get("usage"):
-            return usage(choice["usage"], source, "choices", place, "usage")
+            return usage(choice["usage"], source, "choices", position, "usage")
     groq = answer.get("x_groq")
     return usage(groq.get("usage"), source, "x_groq", "usage") if isinstance(groq, dict) else None
 

@@ -44,7 +44,7 @@ class StreamReader:
         self._choices: dict[int, ChoiceReader] = {}
         self._changed: dict[int, ChoiceReader] = {}
         self._usage = _Usage(self._n)
-        self._tags = _Tags(expected_answer.left_out)
+        self._metadata = _Metadata(expected_answer.hidden_fields)
 
     @property
     def is_complete(self) -> bool:
@@ -94,7 +94,7 @@ class StreamReader:
         else:
             answer.raise_unmarked_error(event)
         self._usage.read(event, source)
-        self._tags.read(event, source)
+        self._metadata.read(event, source)
 
     def _repair(self, text: bytes) -> Any:
         """Parses invalid JSON leniently; returns None for an event that does not start like an object."""
@@ -102,14 +102,14 @@ class StreamReader:
             return None
         self._is_repaired = True
         for choice in self._choices.values():
-            choice.pieces.is_repaired = True
+            choice.deltas.is_repaired = True
         return lenient_json.repaired(text)
 
     def _is_text_only(self, event: Mapping[str, Any], choices: Any) -> bool:
         """Returns whether an event has one choice and no other new data, as almost all have."""
         if len(choices) != 1 or event.get("usage") or not event.keys() <= answer.TEXT_ONLY_FIELDS:
             return False
-        return self._tags.are_known(event)
+        return self._metadata.are_known(event)
 
     def _adds_text(self, item: Mapping[str, Any]) -> bool:
         """Fast path: adds the text of a choice if it has text only; returns whether it did."""
@@ -122,20 +122,20 @@ class StreamReader:
         self._choice(item, 0).add_text(content)
         return True
 
-    def _choice(self, item: Mapping[str, Any], place: int) -> ChoiceReader:
-        index = 0 if self._n == 1 else answer.index_of(item, place)
+    def _choice(self, item: Mapping[str, Any], position: int) -> ChoiceReader:
+        index = 0 if self._n == 1 else answer.index_of(item, position)
         return self._changed.get(index) or self._mark_changed(index)
 
     def _read(self, choices: Any, source: lenient_json.Source) -> None:
-        for place, item in enumerate(choices):
+        for position, item in enumerate(choices):
             if item is not None:
-                self._choice(item, place).read(item, source, "choices", place)
+                self._choice(item, position).read(item, source, "choices", position)
 
     def _mark_changed(self, index: int) -> ChoiceReader:
         choice = self._choices.get(index)
         if choice is None:
             choice = self._choices[index] = ChoiceReader(index, self._expected)
-            choice.pieces.is_repaired = self._is_repaired
+            choice.deltas.is_repaired = self._is_repaired
         self._changed[index] = choice
         return choice
 
@@ -160,12 +160,12 @@ class StreamReader:
             chunk.choices.extend(choice.drain())
             self.started = self.started or choice.has_output or choice.reason is not None
         counted = self._usage.drain(last=self.ended)
-        if not (chunk.choices or counted or (self._tags.are_due and self.ended)):
+        if not (chunk.choices or counted or (self._metadata.are_due and self.ended)):
             return None
         if counted:
             chunk.usage.CopyFrom(counted)
-        if self._tags.are_due:
-            self._tags.drain(chunk)
+        if self._metadata.are_due:
+            self._metadata.drain(chunk)
         return chunk
 
 
@@ -204,12 +204,12 @@ class _Usage:
         self._due = self._latest = counted
 
 
-class _Tags:
+class _Metadata:
     """Fields that describe the response as a whole; a value is emitted once, and again when it changes."""
 
-    def __init__(self, left_out: AbstractSet[str]) -> None:
+    def __init__(self, hidden_fields: AbstractSet[str]) -> None:
         self.are_due = False
-        self._left_out = left_out
+        self._hidden_fields = hidden_fields
         self._known: dict[str, Any] = {}
         self._due: dict[str, Any] = {}
         self._extra: dict[str, Any] = {}
@@ -222,16 +222,16 @@ class _Tags:
 
     def read(self, event: Mapping[str, Any], source: lenient_json.Source) -> None:
         known = self._known
-        for name in answer.TAGS:
+        for name in answer.METADATA_FIELDS:
             value = event.get(name)
             if value and value != known.get(name):
                 known[name] = self._due[name] = value
                 self.are_due = True
         if not event.keys() <= answer.KNOWN:
-            self._read_unknown(source.unknown(event, answer.KNOWN | self._left_out))
+            self._read_unknown(source.unknown(event, answer.KNOWN | self._hidden_fields))
 
     def drain(self, chunk: ChatCompletionChunk) -> None:
-        answer.tag(chunk, self._due)
+        answer.copy_metadata(chunk, self._due)
         if self._extra:
             chunk.extra_json = extra_fields.dumps(self._extra)
         self._due, self._extra, self.are_due = {}, {}, False

@@ -10,7 +10,7 @@ from parley.v1.message_pb2 import CompletionTokensDetails, PromptTokensDetails, 
 
 # `cost_details` is also kept in `extra_json`, with exact numbers.
 _FIELDS = frozenset(field.json_name for field in Usage.DESCRIPTOR.fields) - {"extra", "extra_json", "cost_details"}
-_PLAIN = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+_BASIC_FIELDS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 _OTHER_NAMES = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
 _DEEPSEEK = ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens")
 _DETAILS = (("prompt_tokens_details", PromptTokensDetails), ("completion_tokens_details", CompletionTokensDetails))
@@ -47,7 +47,7 @@ def usage(data: Any, source: Source, *path: str | int) -> Usage | None:
     read = Usage(prompt_tokens=prompt, completion_tokens=produced)
     if prompt is not None and produced is not None:
         read.total_tokens = min(prompt + produced, MAX_COUNT)
-    if not data.keys() <= _PLAIN:
+    if not data.keys() <= _BASIC_FIELDS:
         _add_rest(read, data, source, *path)
     return read
 

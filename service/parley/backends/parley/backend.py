@@ -53,15 +53,15 @@ _NOT_SENT: tuple[Literal["session_id", "stream", "metadata", "continue_final_mes
     "metadata",
     "continue_final_message",
 )
-_NAMES: tuple[Literal["session_id", "id", "object", "created", "model"], ...] = (
+_IDENTITY: tuple[Literal["session_id", "id", "object", "created", "model"], ...] = (
     "session_id",
     "id",
     "object",
     "created",
     "model",
 )
-_Whole = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
-_Streamed = grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
+_UnaryCall = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+_StreamingCall = grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
 _UNSETTLED = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
 
 
@@ -91,9 +91,9 @@ class Parley:
         self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
         self._errors = RpcErrorFactory(api_key)
         # Responses are deserialized here: gRPC would turn a decode error into None.
-        self._create: _Whole = self._channel.unary_unary(f"/{_SERVICE}/CreateChatCompletion")
-        self._stream: _Streamed = self._channel.unary_stream(f"/{_SERVICE}/StreamChatCompletion")
-        self._check: _Whole = self._channel.unary_unary("/grpc.health.v1.Health/Check")
+        self._create: _UnaryCall = self._channel.unary_unary(f"/{_SERVICE}/CreateChatCompletion")
+        self._stream: _StreamingCall = self._channel.unary_stream(f"/{_SERVICE}/StreamChatCompletion")
+        self._check: _UnaryCall = self._channel.unary_unary("/grpc.health.v1.Health/Check")
         self._connecting: asyncio.Task[None] | None = None
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
@@ -114,11 +114,11 @@ class Parley:
         await self._connected(deadlines)
         answer = _StreamState()
         rpc = self._stream(_request(call, stream=True), timeout=deadlines.remaining(), metadata=self._metadata)
-        inbox = _MessageBuffer(rpc)
+        buffer = _MessageBuffer(rpc)
         silence_timer = SilenceTimer(call, deadlines)
         until = deadlines.first_token
         try:
-            while (data := await inbox.next(until)) is not None:
+            while (data := await buffer.next(until)) is not None:
                 chunk = answer.read(data)
                 yield chunk
                 until = silence_timer.record(chunk, is_complete=answer.is_complete)
@@ -130,7 +130,7 @@ class Parley:
         except DecodeError as error:
             raise classifier.broken(call.request.model, f"DecodeError: {error}") from None
         finally:
-            inbox.close()
+            buffer.close()
         if not answer.is_complete:
             raise classifier.broken(call.request.model, "the stream ended without a finish_reason for every choice")
 
@@ -179,7 +179,7 @@ class _MessageBuffer:
         self._rpc = rpc
         self._messages: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._buffered = 0
-        self._room = asyncio.Event()
+        self._has_room = asyncio.Event()
         self._failure: grpc.aio.AioRpcError | None = None
         self._receiver = asyncio.create_task(self._receive())
 
@@ -201,7 +201,7 @@ class _MessageBuffer:
         if data is None and self._failure is not None:
             raise self._failure
         self._buffered -= len(data or b"")
-        self._room.set()
+        self._has_room.set()
         return data
 
     def close(self) -> None:
@@ -215,8 +215,8 @@ class _MessageBuffer:
                 self._buffered += len(data)
                 self._messages.put_nowait(data)
                 while self._buffered > _MAX_BUFFERED:
-                    self._room.clear()
-                    await self._room.wait()
+                    self._has_room.clear()
+                    await self._has_room.wait()
         except grpc.aio.AioRpcError as error:
             self._failure = error
         finally:
@@ -238,7 +238,7 @@ class _StreamState:
     def read(self, data: bytes) -> ChatCompletionChunk:
         """Parses a chunk and clears the fields that the core sets. Raises DecodeError."""
         chunk = ChatCompletionChunk.FromString(data)
-        _forget_names(chunk)
+        _clear_identity(chunk)
         chunk.ClearField("sequence")
         chunk_as_text(chunk)
         for choice in chunk.choices:
@@ -273,13 +273,13 @@ def _completion(data: bytes) -> ChatCompletion:
     completion = ChatCompletion.FromString(data)
     if not completion.choices:
         raise DecodeError("the answer has no choices")
-    _forget_names(completion)
+    _clear_identity(completion)
     as_text(completion)
     return completion
 
 
-def _forget_names(answer: ChatCompletion | ChatCompletionChunk) -> None:
-    for name in _NAMES:
+def _clear_identity(answer: ChatCompletion | ChatCompletionChunk) -> None:
+    for name in _IDENTITY:
         answer.ClearField(name)
 
 

@@ -43,7 +43,7 @@ _REASONS: dict[ErrorReason.ValueType, Classification] = {
     reasons.ERROR_REASON_IDEMPOTENCY_KEY_IN_USE: Classification(Kind.UNAVAILABLE, is_suspect=True),
 }
 """Classification of each reason in protos/parley/v1/error_reason.proto."""
-_CUT = frozenset({reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE, reasons.ERROR_REASON_INTERNAL})
+_MAY_TRUNCATE = frozenset({reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE, reasons.ERROR_REASON_INTERNAL})
 """Inferred reasons of the statuses with which gRPC may end a partially received response."""
 _UNLISTED = Classification(Kind.UNRECOGNIZED, is_suspect=True)
 
@@ -93,8 +93,8 @@ class RpcErrorFactory(ErrorFactory):
             return deadlines.exceeded(TimeoutError(cause), started=started)
         if started:
             return classifier.broken(call.request.model, cause)
-        cut = failed_status.is_inferred and failed_status.reason in _CUT
-        if (cut and error.initial_metadata()) or _RESPONSE_TOO_LARGE in failed_status.message:
+        is_truncated = failed_status.is_inferred and failed_status.reason in _MAY_TRUNCATE
+        if (is_truncated and error.initial_metadata()) or _RESPONSE_TOO_LARGE in failed_status.message:
             return classifier.unreadable(call.request.model, cause)
         return self._from_status(failed_status, call, cause)
 
