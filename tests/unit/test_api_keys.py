@@ -1,4 +1,4 @@
-"""API keys: who gets in, what is remembered and for how long. The store is a fake at its port, the clock is ours."""
+"""API keys: authentication and its cache, with a fake store and a settable clock."""
 
 import hashlib
 from dataclasses import replace
@@ -11,7 +11,7 @@ from parley.core.ports import ApiKey, Caller
 
 
 class FakeKeyStore:
-    """Keys in memory, that counts its reads and can be away."""
+    """Keys in memory. Counts its reads and can be unavailable."""
 
     def __init__(self) -> None:
         self.keys: list[ApiKey] = []
@@ -53,13 +53,13 @@ class FakeKeyStore:
 
 
 class Clock:
-    """Unix seconds that move only when told to."""
+    """A settable clock in Unix seconds."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
 
     def __call__(self) -> float:
-        """Tells the time."""
+        """Returns the time."""
         return self.now
 
 
@@ -71,25 +71,25 @@ def store() -> FakeKeyStore:
 
 @pytest.fixture
 def clock() -> Clock:
-    """The time."""
+    """The clock."""
     return Clock()
 
 
 @pytest.fixture
 def keys(store: FakeKeyStore, clock: Clock) -> ApiKeys:
-    """What is tested."""
+    """The keys under test."""
     return ApiKeys(store, clock)
 
 
-async def test_a_made_key_gets_in(keys: ApiKeys) -> None:
-    """The secret of a made key tells the account, the key's id and its models."""
+async def test_a_created_key_authenticates(keys: ApiKeys) -> None:
+    """The secret of a created key authenticates as its account, key id and models."""
     key, secret = await keys.create("ada's", "acme", "pro", ["m1", "m2"])
     expected = Caller("acme", key.id, frozenset({"m1", "m2"}))
     assert expected == await keys.authenticate(f"Bearer {secret}")
 
 
-async def test_how_a_key_is_made(keys: ApiKeys, store: FakeKeyStore) -> None:
-    """A secret is `sk-` and 32 random bytes; the store gets its SHA-256 alone; ids are short; no two are alike."""
+async def test_the_format_of_a_created_key(keys: ApiKeys, store: FakeKeyStore) -> None:
+    """A secret is `sk-` and 32 random bytes; the store gets only its SHA-256; ids are short and unique."""
     key, secret = await keys.create("n", "acme", "pro", expires=1_800_000_000)
     other, other_secret = await keys.create("n", "acme", "pro")
     assert ("sk-", 3 + 43) == (secret[:3], len(secret))
@@ -105,8 +105,8 @@ async def test_how_a_key_is_made(keys: ApiKeys, store: FakeKeyStore) -> None:
 
 
 @pytest.mark.parametrize("authorization", [None, ""])
-async def test_nothing_given(keys: ApiKeys, authorization: str | None) -> None:
-    """Without an authorization the call has no key."""
+async def test_a_missing_key(keys: ApiKeys, authorization: str | None) -> None:
+    """Without an authorization header the key is missing."""
     with pytest.raises(Unauthenticated, match="Missing API key"):
         await keys.authenticate(authorization)
 
@@ -125,37 +125,37 @@ async def test_nothing_given(keys: ApiKeys, authorization: str | None) -> None:
         "Bearer sk-\xe9\udcff",
     ],
 )
-async def test_not_a_key(keys: ApiKeys, authorization: str) -> None:
-    """Anything that is not the secret of a key is an invalid key."""
+async def test_an_invalid_key(keys: ApiKeys, authorization: str) -> None:
+    """Anything but the secret of a key is an invalid key."""
     await keys.create("n", "acme", "pro")
     with pytest.raises(InvalidApiKey, match="Invalid API key"):
         await keys.authenticate(authorization)
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer "])
-async def test_scheme_has_no_case(keys: ApiKeys, scheme: str) -> None:
-    """The scheme may be written in any case, with more than one space after it."""
+async def test_the_scheme_is_case_insensitive(keys: ApiKeys, scheme: str) -> None:
+    """The scheme is case-insensitive and may be followed by more than one space."""
     key, secret = await keys.create("n", "acme", "pro")
     assert key.id == (await keys.authenticate(f"{scheme} {secret}")).key_id
 
 
-async def test_secret_has_case(keys: ApiKeys) -> None:
-    """A secret in other letters is another secret."""
+async def test_the_secret_is_case_sensitive(keys: ApiKeys) -> None:
+    """A secret is case-sensitive."""
     _, secret = await keys.create("n", "acme", "pro")
     with pytest.raises(InvalidApiKey):
         await keys.authenticate(f"Bearer sk-{secret[3:].swapcase()}")
 
 
-async def test_free_plan(keys: ApiKeys) -> None:
-    """A key of a free account is told about the plan, time and again."""
+async def test_a_free_plan_is_rejected(keys: ApiKeys) -> None:
+    """Each call with a key of a free account is rejected for its plan."""
     _, secret = await keys.create("n", "acme", "free")
     for _ in range(2):
         with pytest.raises(PlanRequired):
             await keys.authenticate(f"Bearer {secret}")
 
 
-async def test_expiry(keys: ApiKeys, clock: Clock) -> None:
-    """A key is good until the second in which it expires, however fresh what is remembered of it."""
+async def test_a_key_expires(keys: ApiKeys, clock: Clock) -> None:
+    """A cached key is valid until the second in which it expires."""
     _, secret = await keys.create("n", "acme", "pro", expires=1_700_000_010)
     clock.now += 9.9
     await keys.authenticate(f"Bearer {secret}")
@@ -164,15 +164,15 @@ async def test_expiry(keys: ApiKeys, clock: Clock) -> None:
         await keys.authenticate(f"Bearer {secret}")
 
 
-async def test_expired_free_key(keys: ApiKeys) -> None:
+async def test_an_expired_key_of_a_free_account(keys: ApiKeys) -> None:
     """An expired key is invalid, whatever its plan."""
     _, secret = await keys.create("n", "acme", "free", expires=1_700_000_000)
     with pytest.raises(InvalidApiKey):
         await keys.authenticate(f"Bearer {secret}")
 
 
-async def test_revoked_here(keys: ApiKeys) -> None:
-    """A revocation holds at once where it was made."""
+async def test_a_revocation_in_this_worker(keys: ApiKeys) -> None:
+    """A revocation takes effect at once in the worker that makes it."""
     key, secret = await keys.create("n", "acme", "pro")
     await keys.authenticate(f"Bearer {secret}")
     revoked = await keys.revoke(key.id)
@@ -182,8 +182,8 @@ async def test_revoked_here(keys: ApiKeys) -> None:
         await keys.authenticate(f"Bearer {secret}")
 
 
-async def test_revoked_elsewhere(keys: ApiKeys, store: FakeKeyStore, clock: Clock) -> None:
-    """A revocation at another worker holds within half a second, under calls without a pause."""
+async def test_a_revocation_in_another_worker(keys: ApiKeys, store: FakeKeyStore, clock: Clock) -> None:
+    """A revocation in another worker takes effect within half a second, under continuous calls."""
     key, secret = await keys.create("n", "acme", "pro")
     await keys.authenticate(f"Bearer {secret}")
     await ApiKeys(store, clock).revoke(key.id)
@@ -196,7 +196,7 @@ async def test_revoked_elsewhere(keys: ApiKeys, store: FakeKeyStore, clock: Cloc
 
 
 async def test_clock_set_back(keys: ApiKeys, store: FakeKeyStore, clock: Clock) -> None:
-    """A clock that is set back does not keep a revoked key alive."""
+    """A clock that is set back does not keep a revoked key valid."""
     key, secret = await keys.create("n", "acme", "pro")
     await keys.authenticate(f"Bearer {secret}")
     await store.revoke_key(key.id, 1)
@@ -205,7 +205,7 @@ async def test_clock_set_back(keys: ApiKeys, store: FakeKeyStore, clock: Clock) 
         await keys.authenticate(f"Bearer {secret}")
 
 
-async def test_reads_are_saved(keys: ApiKeys, store: FakeKeyStore, clock: Clock) -> None:
+async def test_keys_are_cached(keys: ApiKeys, store: FakeKeyStore, clock: Clock) -> None:
     """A key is read once in half a second, however many calls it makes."""
     _, secret = await keys.create("n", "acme", "pro")
     for _ in range(100):
@@ -216,8 +216,8 @@ async def test_reads_are_saved(keys: ApiKeys, store: FakeKeyStore, clock: Clock)
     assert 2 == store.reads
 
 
-async def test_unknown_keys_are_not_remembered(keys: ApiKeys, store: FakeKeyStore) -> None:
-    """A key that is made after it was refused gets in at once; guesses push no real key out of memory."""
+async def test_unknown_keys_are_not_cached(keys: ApiKeys, store: FakeKeyStore) -> None:
+    """Unknown keys are not cached: a key that is created later is valid at once, and guesses evict no key."""
     _, secret = await keys.create("n", "acme", "pro")
     await keys.authenticate(f"Bearer {secret}")
     hidden, store.keys = store.keys, []
@@ -235,13 +235,13 @@ class EveryKey(FakeKeyStore):
     """A store in which every key exists."""
 
     async def find_key(self, digest: bytes) -> ApiKey | None:
-        """Makes the key up."""
+        """Returns a generated key."""
         self.reads += 1
         return ApiKey(digest.hex(), "n", "acme", "pro", digest, (), 1)
 
 
-async def test_memory_is_bounded(clock: Clock) -> None:
-    """Of more keys than are remembered the oldest are read again."""
+async def test_the_cache_is_bounded(clock: Clock) -> None:
+    """The cache is bounded; beyond its size the oldest keys are read again."""
     store = EveryKey()
     keys = ApiKeys(store, clock)
     for number in range(10_001):
@@ -252,8 +252,8 @@ async def test_memory_is_bounded(clock: Clock) -> None:
     assert 10_002 == store.reads
 
 
-async def test_store_away(keys: ApiKeys, store: FakeKeyStore, clock: Clock) -> None:
-    """While the store is away no key is called invalid; what is remembered holds for its half second."""
+async def test_the_store_is_unavailable(keys: ApiKeys, store: FakeKeyStore, clock: Clock) -> None:
+    """While the store is unavailable no key is reported invalid, and cached keys stay valid for their half second."""
     _, secret = await keys.create("n", "acme", "pro")
     await keys.authenticate(f"Bearer {secret}")
     store.away = True
@@ -267,7 +267,7 @@ async def test_store_away(keys: ApiKeys, store: FakeKeyStore, clock: Clock) -> N
 
 
 async def test_list_and_revoke(keys: ApiKeys) -> None:
-    """Keys are listed as the store has them; revoking what does not exist says so."""
+    """Keys are listed in the order of the store; revoking an unknown key returns None."""
     first, _ = await keys.create("n", "acme", "pro")
     second, _ = await keys.create("m", "acme", "pro")
     assert [first, second] == await keys.list()

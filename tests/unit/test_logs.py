@@ -1,4 +1,4 @@
-"""Log lines: what a person sees, and an output that cannot be written."""
+"""Log lines for a terminal, and an output that cannot be written."""
 
 import fcntl
 import os
@@ -34,15 +34,15 @@ def line(**fields: Any) -> str:
 
 
 def test_an_answer_is_one_line() -> None:
-    """Time, level, method, milliseconds, status, request, model and target, tokens, account."""
+    """A call is one line: time, level, method, milliseconds, status, request id, model and target, tokens, account."""
     assert (
         "14:38:50 INFO    CreateChatCompletion  340 ms  OK  dde8f28b  support → local/qwen3  27+17 tokens  default"
         == line()
     )
 
 
-def test_a_failure_says_why() -> None:
-    """Its reason, the message, and what only the operator may read; an error is red."""
+def test_a_failed_call_has_its_reason() -> None:
+    """A failed call has its reason, its message and its cause; its level is red."""
     text = line(
         status="INTERNAL", level="error", reason="INTERNAL", error="Internal Server Error", cause="KeyError('a')"
     )
@@ -51,20 +51,20 @@ def test_a_failure_says_why() -> None:
 
 
 def test_a_line_fits_the_terminal() -> None:
-    """However long a message is, a call is one line of 120 columns."""
+    """A call is one line of 120 columns, however long its message is."""
     text = line(reason="UPSTREAM_REJECTED", error="too long " * 100)
     assert (120, "…", 1) == (len(text), text[-1], len(text.splitlines()))
 
 
-def test_a_callers_text_moves_no_cursor() -> None:
-    """Control characters in what a caller has sent are replaced."""
+def test_control_characters_are_replaced() -> None:
+    """Control characters in a caller's text are replaced."""
     text = line(model="a\x1b[2J\nb\x9b\u202e", event="other")
     assert "model=a�[2J�b��" in text
     assert text.isprintable()
 
 
 def test_other_events_show_their_fields() -> None:
-    """Names and values, in the order in which they are logged."""
+    """Other events have their fields as names and values, in the order of logging."""
     event = {"event": "backend changed", "level": "warning", "timestamp": "2026-11-26T14:38:50Z", "backend": "vllm"}
     text = render(None, "warning", event | {"healthy": False, "cause": None}).decode()
     assert "\x1b[33m14:38:50 WARNING \x1b[0mbackend changed  backend=vllm  healthy=False" == text
@@ -72,15 +72,15 @@ def test_other_events_show_their_fields() -> None:
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
-    """A pipe of one page: its ends to read and to write."""
+    """A pipe of one page: its read end and its write end."""
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     yield reader, writer
     os.close(writer)
 
 
-def test_a_stuck_reader_costs_lines_and_says_so(pipe: tuple[int, int]) -> None:
-    """Lines that do not fit are dropped without waiting; once there is room, their number comes first."""
+def test_a_blocked_reader_loses_lines_and_gets_their_number(pipe: tuple[int, int]) -> None:
+    """Lines that a full pipe cannot hold are dropped without blocking; later their number is written first."""
     reader, writer = pipe
     output = Output(writer)
     for number in range(100):
@@ -97,7 +97,7 @@ def test_a_stuck_reader_costs_lines_and_says_so(pipe: tuple[int, int]) -> None:
     assert 0 == fcntl.fcntl(writer, fcntl.F_GETFL) & os.O_NONBLOCK, "the flag is shared with other processes"
 
 
-def test_a_reader_that_has_gone_costs_lines_and_nothing_else(pipe: tuple[int, int]) -> None:
+def test_a_closed_pipe_loses_lines(pipe: tuple[int, int]) -> None:
     """Writing to a pipe without a reader raises nothing."""
     reader, writer = pipe
     output = Output(writer)
@@ -106,8 +106,8 @@ def test_a_reader_that_has_gone_costs_lines_and_nothing_else(pipe: tuple[int, in
     output.write(b"two\n")
 
 
-def test_a_full_disk_costs_lines_and_nothing_else() -> None:
-    """Writing to a device that is always full raises nothing."""
+def test_a_full_disk_loses_lines() -> None:
+    """Writing to a full device raises nothing."""
     descriptor = os.open("/dev/full", os.O_WRONLY)
     Output(descriptor).write(b"one\n")
     os.close(descriptor)

@@ -1,4 +1,4 @@
-"""The table of errors. Nothing real runs here but the table itself."""
+"""The gRPC status, details and metadata of every error."""
 
 import grpc
 import pytest
@@ -15,17 +15,17 @@ def _leaves(kind: type[domain.ParleyError]) -> list[type[domain.ParleyError]]:
 
 
 def test_every_reason_but_unspecified_has_a_status() -> None:
-    """No reason can be raised that the table does not turn into a status."""
+    """Every reason has a row in the catalogue."""
     assert set(ErrorReason.values()) - {0} == set(SERVICE)
 
 
-def test_every_error_of_the_tree_has_a_reason_of_the_table() -> None:
-    """No class of the tree lacks a row."""
+def test_every_error_class_has_a_reason_of_the_catalogue() -> None:
+    """Every class of the error tree has a reason of the catalogue."""
     assert [] == [kind for kind in _leaves(domain.ParleyError) if kind.reason not in SERVICE]
 
 
 def test_every_reason_is_explained_with_an_example_of_its_status(descriptor_comments: dict[str, str]) -> None:
-    """The proto's comment on a reason shows the status that the table gives it."""
+    """The proto's comment on a reason shows the status of the catalogue."""
     for value in DESCRIPTOR.enum_types_by_name["ErrorReason"].values:
         if value.number:
             comment = descriptor_comments[value.name]
@@ -35,8 +35,8 @@ def test_every_reason_is_explained_with_an_example_of_its_status(descriptor_comm
 WRONG = [domain.Violation("n", "`n` is: = wrong", "missing"), domain.Violation("stop", "also")]
 
 
-def test_a_failed_call_carries_details_and_their_plain_mirror() -> None:
-    """gRPC callers get ErrorInfo, BadRequest and RetryInfo; the edge gets plain metadata."""
+def test_a_failed_call_returns_details_and_plain_metadata() -> None:
+    """A failed call returns ErrorInfo, BadRequest and RetryInfo for gRPC callers, and plain metadata for the edge."""
     error = domain.InvalidRequest("`n` is wrong", param="n", violations=WRONG)
     error.retry_after = 1.2
     metadata = dict(errors.trailing_metadata(error))
@@ -56,8 +56,8 @@ def test_a_failed_call_carries_details_and_their_plain_mirror() -> None:
     assert grpc.StatusCode.INVALID_ARGUMENT.value[0] == status.code
 
 
-def test_an_upstream_s_code_stands_beside_our_reason() -> None:
-    """The reason stays ours; the upstream's own word is there for programs and in the details."""
+def test_an_upstream_code_is_returned_beside_the_reason() -> None:
+    """The reason stays Parley's; the upstream's code is returned as `code` and in the details."""
     metadata = dict(errors.trailing_metadata(domain.ContentPolicy("no", code="content_filter", param="prompt")))
     info = error_details_pb2.ErrorInfo()
     assert status_pb2.Status.FromString(metadata["grpc-status-details-bin"]).details[0].Unpack(info)
@@ -68,8 +68,8 @@ def test_an_upstream_s_code_stands_beside_our_reason() -> None:
 
 
 @pytest.mark.parametrize("reason", SERVICE)
-def test_where_trying_again_helps_it_is_said_when(reason: ErrorReason.ValueType) -> None:
-    """Busy, unavailable and too many: a second unless more is known. Elsewhere nobody is told to wait."""
+def test_a_retryable_error_has_a_retry_delay(reason: ErrorReason.ValueType) -> None:
+    """Busy, unavailable and rate-limited calls return a delay of one second unless a better one is known."""
     error = domain.ParleyError("why")
     error.reason = reason
     metadata = dict(errors.trailing_metadata(error))
@@ -80,22 +80,22 @@ def test_where_trying_again_helps_it_is_said_when(reason: ErrorReason.ValueType)
     assert "8" == dict(errors.trailing_metadata(error))["retry-after"]
 
 
-def test_what_nobody_foresaw_is_told_as_internal_server_error_only() -> None:
-    """A caller never sees the text of an unexpected exception."""
+def test_an_unexpected_exception_becomes_internal_server_error() -> None:
+    """The text of an unexpected exception is never returned to a caller."""
     failure = errors.as_parley_error(RuntimeError("password=1234"), "request-1")
     assert "Internal Server Error" == failure.message
     assert b"1234" not in errors.details(failure)
 
 
-def test_what_metadata_do_not_take_is_encoded() -> None:
-    """An upstream's own words may be of any characters, and long; gRPC would refuse them as they are."""
+def test_metadata_values_are_percent_encoded() -> None:
+    """Metadata is percent-encoded: an upstream's text may have any characters and length, which gRPC would reject."""
     metadata = dict(errors.trailing_metadata(domain.ContentPolicy("no", code="é%", param="messages[0]\n" + "x" * 99)))
     assert "%C3%A9%25" == metadata["parley-error-code"]
     assert "messages[0]%0A" + "x" * 81 + "%E2%80%A6" == metadata["parley-error-param"]
 
 
-def test_an_error_fits_into_the_headers_that_every_caller_takes() -> None:
-    """However long what the caller sent, and however much is wrong with it, gRPC's 8 KiB of metadata are enough."""
+def test_an_error_fits_into_8_kib_of_metadata() -> None:
+    """The metadata of an error stays under gRPC's 8 KiB, however long the request's values and its violations are."""
     text, param = "ü" * 100_000, "x" * 100_000
     invalid = domain.InvalidRequest(text, param=param, violations=[domain.Violation(param, text)] * 1000)
     for error in (invalid, domain.UpstreamRejected(text, param=param, code=param)):

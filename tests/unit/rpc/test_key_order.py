@@ -1,4 +1,4 @@
-"""The order of JSON Schema keys survives the wire."""
+"""The order of the keys in JSON Schemas is kept from the wire."""
 
 import json
 import random
@@ -34,7 +34,7 @@ def _field(number: int, data: bytes) -> bytes:
 
 
 def _struct(value: dict[str, object]) -> bytes:
-    """Writes a Struct as Envoy does: the entries in the order of the JSON."""
+    """Encodes a Struct as Envoy does: its entries in the order of the JSON."""
     entries = (_field(1, key.encode()) + _field(2, _value(item)) for key, item in value.items())
     return b"".join(_field(1, entry) for entry in entries)
 
@@ -62,7 +62,7 @@ def _read(data: bytes) -> CreateChatCompletionRequest:
 
 @given(OBJECTS)
 def test_parameters_keep_their_order_and_integers(schema: dict[str, object]) -> None:
-    """What Envoy wrote comes out as the same JSON text, keys in order and whole numbers whole."""
+    """Parameters decode to the same JSON text: keys in order, integers without a decimal point."""
     data = _field(19, _field(1, b"function") + _field(2, _field(1, b"f") + _field(3, _struct(schema))))
     function = _read(data).tools[0].function
     expected = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
@@ -71,7 +71,7 @@ def test_parameters_keep_their_order_and_integers(schema: dict[str, object]) -> 
 
 
 def test_functions_and_response_formats_keep_their_order() -> None:
-    """All three places where a request has schemas are read in order."""
+    """The schemas of functions, tools and response formats are all decoded in order."""
     keys = [f"k{number}" for number in random.Random(7).sample(range(1000), 40)]
     schema: dict[str, object] = {key: number for number, key in enumerate(keys)}
     function = _field(22, _field(1, b"f") + _field(3, _struct(schema)))
@@ -83,7 +83,7 @@ def test_functions_and_response_formats_keep_their_order() -> None:
 
 @given(OBJECTS, OBJECTS)
 def test_extra_body_keeps_its_order(first: dict[str, object], second: dict[str, object]) -> None:
-    """Also where it comes in pieces, of which the later one holds for a key that both have."""
+    """`extra_body` keeps its order when its encoding comes in parts; the later part wins for a repeated key."""
     request = _read(_field(36, _struct(first)) + _field(1, b"m") + _field(36, _struct(second)))
     expected = json.dumps(first | second, ensure_ascii=False, separators=(",", ":"))
     assert expected == json.dumps(json.loads(request.extra_body_json), ensure_ascii=False, separators=(",", ":"))
@@ -91,7 +91,7 @@ def test_extra_body_keeps_its_order(first: dict[str, object], second: dict[str, 
 
 
 def test_json_text_of_the_caller_wins_over_the_struct() -> None:
-    """A gRPC caller's `parameters_json` is left as it is."""
+    """The `parameters_json` of a gRPC caller is not changed."""
     request = CreateChatCompletionRequest()
     tool = request.tools.add(type="function")
     tool.function.name = "f"
@@ -104,8 +104,8 @@ def test_json_text_of_the_caller_wins_over_the_struct() -> None:
     assert '{"b": 2}' == read.tools[0].function.parameters_json
 
 
-def test_the_twin_leaves_the_real_struct_alone() -> None:
-    """Making the twin does not change the message types that everyone else uses."""
+def test_the_twin_does_not_change_the_real_struct() -> None:
+    """Creating the twin does not change the real message types."""
     file = FileDescriptorProto()
     struct_pb2.DESCRIPTOR.CopyToProto(file)
     entry: DescriptorProto = next(m for m in file.message_type if m.name == "Struct").nested_type[0]
@@ -113,8 +113,8 @@ def test_the_twin_leaves_the_real_struct_alone() -> None:
     assert FieldDescriptorProto.LABEL_OPTIONAL == entry.field[0].label
 
 
-def test_a_request_without_schemas_is_read_once() -> None:
-    """The twin costs nothing where it is not needed: it would refuse these bytes."""
+def test_a_request_without_schemas_is_decoded_once() -> None:
+    """A request without schemas is not decoded by the twin, which would reject these bytes."""
     request = CreateChatCompletionRequest()
     unknown_fields.read(request, b"\xff")
     with pytest.raises(Exception, match="rror"):

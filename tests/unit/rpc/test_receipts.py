@@ -1,4 +1,4 @@
-"""Receipts on their way out: in trailing metadata and in the log line."""
+"""Receipts in trailing metadata and in the log line."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ FAILED: dict[str, Any] = {"kind": "first", "outcome": "failed", "reason": "UPSTR
 
 
 def made(*attempts: dict[str, Any], **more: Any) -> Receipt:
-    """A receipt of these attempts."""
+    """Returns a receipt of the attempts."""
     receipt = Receipt(duration_ms=34, **more)
     for attempt in attempts:
         receipt.attempts.add(**{"model": "m", "backend": "a", "duration_ms": 0, **attempt})
@@ -21,23 +21,23 @@ def made(*attempts: dict[str, Any], **more: Any) -> Receipt:
 
 
 def sent(receipt: Receipt | None) -> Receipt:
-    """The receipt as its caller reads it."""
+    """Returns the receipt as its caller decodes it."""
     ((key, data),) = receipts.metadata(receipt)
     assert "parley-receipt-bin" == key
     assert isinstance(data, bytes)
     return Receipt.FromString(data)
 
 
-def test_the_caller_gets_it_as_it_is() -> None:
-    """A receipt travels whole; a call without one has nothing in its metadata."""
+def test_a_short_receipt_is_sent_unchanged() -> None:
+    """A short receipt is sent unchanged; a call without a receipt has no metadata for it."""
     receipt = made(FAILED, DONE, cost=0.00021, usage=Usage(total_tokens=134))
     assert receipt == sent(receipt)
     assert () == receipts.metadata(None)
 
 
 @pytest.mark.parametrize(("name", "least"), [("m", 30), ("m" * 200, 5), ("m" * 3000, 0)])
-def test_a_long_one_is_cut(name: str, least: int) -> None:
-    """What metadata cannot hold is left out behind the first attempt, and counted; the sums, and the whole, stay."""
+def test_a_long_receipt_is_cut(name: str, least: int) -> None:
+    """A long receipt is cut after its first attempt and counts the attempts left out; its sums are unchanged."""
     receipt = made(*[FAILED | {"model": name, "started_ms": place} for place in range(100)], cost=0.5)
     got = sent(receipt)
     assert got.ByteSize() <= 2048
@@ -48,8 +48,8 @@ def test_a_long_one_is_cut(name: str, least: int) -> None:
     assert least <= len(got.attempts)
 
 
-def test_unknown_fields_of_a_usage_give_way_first() -> None:
-    """The answer has them; the trailing metadata must not become too large for the caller."""
+def test_unknown_fields_of_a_usage_are_cut_first() -> None:
+    """Unknown fields of a usage are cut first: the answer has them, and trailing metadata must stay small."""
     usage = Usage(prompt_tokens=5, extra_json='{"n":' + "9" * 5000 + "}")
     usage.prompt_tokens_details.extra_json = usage.extra_json
     cut = sent(made(DONE | {"usage": usage}, usage=usage))
@@ -58,8 +58,8 @@ def test_unknown_fields_of_a_usage_give_way_first() -> None:
     assert not sent(made(*[FAILED] * 100)).HasField("usage")
 
 
-def test_a_vendors_details_give_way() -> None:
-    """What a vendor says of its price may be too long by itself; the tokens stay."""
+def test_cost_details_of_a_vendor_are_cut() -> None:
+    """Cost details of a vendor are cut where they alone are too long; the tokens are kept."""
     usage = Usage(total_tokens=9)
     usage.cost_details.update({f"detail-{number}": number for number in range(500)})
     assert (9, False) == ((got := sent(made(usage=usage)).usage).total_tokens, got.HasField("cost_details"))
@@ -74,13 +74,13 @@ def test_a_vendors_details_give_way() -> None:
         (made(), {}),
     ],
 )
-def test_the_line_of_what_went_well(receipt: Receipt, expected: dict[str, Any]) -> None:
-    """The log says who answered, what it cost and how long that took, and no more where nothing failed."""
+def test_the_log_fields_of_a_successful_call(receipt: Receipt, expected: dict[str, Any]) -> None:
+    """The log line of a successful call has the target, the cost and the duration, and no attempts."""
     assert expected == receipts.fields(receipt, [None] * len(receipt.attempts))
 
 
-def test_the_line_of_what_failed() -> None:
-    """Each attempt that came to nothing is told with its reason, and the cause that only the operator sees."""
+def test_the_log_fields_of_a_failed_call() -> None:
+    """The log line of a failed call has each attempt with its reason, and the cause, which only the operator sees."""
     lost = {"kind": "hedge", "outcome": "cancelled", "duration_ms": 5}
     receipt = made(FAILED, DONE, lost)
     assert {

@@ -53,7 +53,7 @@ CHUNKS["usage"].system_fingerprint = "fp"
 @pytest.mark.parametrize("nulls", [True, False])
 @pytest.mark.parametrize("kind", CHUNKS)
 def test_an_event_is_the_chunks_json_and_null_until_it_finishes(kind: str, nulls: bool) -> None:
-    """Every kind of chunk is written as protobuf's own JSON, plus `finish_reason: null`, and OpenAI's other nulls."""
+    """Every kind of chunk is written as protobuf's JSON with `finish_reason: null`, and with OpenAI's other nulls."""
     event = EventWriter(include_usage=True, nulls=nulls).event(CHUNKS[kind])
     assert event.startswith(b"data: ")
     assert event.endswith(b"\n\n")
@@ -71,7 +71,7 @@ def test_an_event_is_the_chunks_json_and_null_until_it_finishes(kind: str, nulls
 
 @pytest.mark.parametrize("nulls", [True, False])
 def test_the_stamp_comes_first_and_in_the_order_of_the_proto(nulls: bool) -> None:
-    """Keys stand as the API documents show them."""
+    """The keys of an event are in the order of the API documents."""
     body = json.loads(EventWriter(include_usage=True, nulls=nulls).event(CHUNKS["text"])[6:])
     assert ["chatSessionId", "id", "object", "created", "model", "choices"] == list(body)
     assert ["index", "delta", *(["logprobs"] if nulls else []), "finish_reason"] == list(body["choices"][0])
@@ -79,7 +79,7 @@ def test_the_stamp_comes_first_and_in_the_order_of_the_proto(nulls: bool) -> Non
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_moderation_is_always_written(asked: bool) -> None:
-    """The last chunk has it beside the usage, and alone where nobody asked for that."""
+    """The last chunk has the moderation, beside the usage or alone where no usage is requested."""
     chunk = _chunk()
     chunk.usage.prompt_tokens = 0
     chunk.moderation.update({"input": {"flagged": False}})
@@ -89,8 +89,8 @@ def test_moderation_is_always_written(asked: bool) -> None:
     assert ([], {"input": {"flagged": False}}, asked) == (body["choices"], body["moderation"], "usage" in body)
 
 
-def test_unknown_fields_stand_where_the_backend_had_them() -> None:
-    """In the chunk, its choices and deltas, with every digit; a chunk that has nothing else is written for them."""
+def test_unknown_fields_are_written_at_their_level() -> None:
+    """Unknown fields of chunks, choices and deltas are written exactly, even in a chunk with no other field."""
     chunk = _chunk(Delta(content="a", extra_json='{"x": 18446744073709551616}'), extra_json='{"y": 1.50}')
     chunk.extra_json = '{"z": {}, "id": "not theirs"}'
     event = EventWriter(include_usage=False).event(chunk)
@@ -103,13 +103,13 @@ def test_unknown_fields_stand_where_the_backend_had_them() -> None:
     assert b'"choices":[],"citations":["u"]}' in EventWriter(include_usage=False).event(last)
 
 
-def test_usage_is_written_only_where_it_was_asked_for() -> None:
-    """Without `include_usage` the chunk with the usage makes no event."""
+def test_usage_is_written_only_on_request() -> None:
+    """Without `include_usage` the chunk with the usage has no event."""
     assert b"" == EventWriter(include_usage=False).event(CHUNKS["usage"])
 
 
 def test_several_choices_share_an_event() -> None:
-    """Choices of one chunk stay together, each with its index."""
+    """The choices of one chunk are one event, each with its index."""
     chunk = _chunk(Delta(content="a"))
     chunk.choices.add(index=1, delta=Delta(content="b"))
     body = json.loads(EventWriter(include_usage=False).event(chunk)[6:])
@@ -117,14 +117,14 @@ def test_several_choices_share_an_event() -> None:
 
 
 def test_an_error_event_names_the_reason() -> None:
-    """A stream that fails midway says why, in the shape that OpenAI's SDKs read."""
+    """The error event of a failed stream has the shape that OpenAI's SDKs parse."""
     body = json.loads(error_event(StreamBroken("broke off"))[6:])
     assert {"message": "broke off", "type": "server_error", "param": None, "code": "stream_broken"} == body["error"]
 
 
 @pytest.mark.parametrize("reason", SERVICE)
-def test_an_error_is_called_the_same_before_and_after_the_first_event(reason: Any) -> None:
-    """Type and code of every reason are those that the edge gives it with a status."""
+def test_an_error_is_the_same_before_and_after_the_first_event(reason: Any) -> None:
+    """The type and the code of every reason equal those that the edge returns with a status."""
     error = ParleyError("why")
     error.reason = reason
     shown = json.loads(EDGE_GOLDEN.read_text(encoding="utf-8"))[errors.name(error)]["body"]["error"]
@@ -133,7 +133,7 @@ def test_an_error_is_called_the_same_before_and_after_the_first_event(reason: An
 
 
 def test_an_upstream_s_own_code_is_in_the_event() -> None:
-    """What an upstream refuses is called as the upstream calls it."""
+    """The error event of a rejected request has the upstream's code."""
     error = UpstreamRejected("why", param="messages", code="content_filter")
     expected = {"message": "why", "type": "invalid_request_error", "param": "messages", "code": "content_filter"}
     assert {"error": expected} == json.loads(error_event(error)[6:])
@@ -143,13 +143,13 @@ def test_an_upstream_s_own_code_is_in_the_event() -> None:
     ("form", "body"),
     [("text", {"error": 'broke "off"'}), ("detail", {"detail": 'broke "off"'})],
 )
-def test_an_error_event_has_the_form_that_was_asked_for(form: str, body: dict[str, str]) -> None:
-    """Where a dialect's errors are plain, they are so in mid-stream too."""
+def test_an_error_event_has_the_format_of_the_dialect(form: str, body: dict[str, str]) -> None:
+    """The error event has the format of the dialect."""
     assert body == json.loads(error_event(StreamBroken('broke "off"'), form)[6:])
 
 
 def test_events_are_those_of_the_golden_file() -> None:
-    """Every kind of chunk, and the three events that are none, byte by byte as callers get them."""
+    """Every kind of chunk is written byte by byte as in the golden file; three chunks have no event."""
     writer = EventWriter(include_usage=True)
     events = {kind: writer.event(chunk) for kind, chunk in CHUNKS.items()}
     events |= {"error": error_event(StreamBroken("broke off")), "keep-alive": KEEP_ALIVE, "done": DONE}

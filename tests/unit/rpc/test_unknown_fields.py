@@ -1,4 +1,4 @@
-"""`extra` and `extra_json` on their way in and out: what is inside the service is text."""
+"""`extra` and `extra_json` in requests and answers: inside the service they are text."""
 
 import json
 
@@ -22,7 +22,7 @@ def _request(**message: object) -> CreateChatCompletionRequest:
 
 
 def test_a_struct_becomes_text_at_every_level() -> None:
-    """Backends and stores look at the text only."""
+    """A Struct becomes text at every level of a request, as backends and stores read only the text."""
     request = _request(extra={"cache_control": {"type": "ephemeral"}})
     request.messages[0].tool_calls.add(id="c").function.extra["x"] = 1
     request.tools.add(type="function").extra["y"] = None
@@ -36,14 +36,14 @@ def test_a_struct_becomes_text_at_every_level() -> None:
 
 
 def test_text_wins_over_the_struct() -> None:
-    """A caller that sends both means the exact one."""
+    """Where a request has both forms, the text wins."""
     request = _read(_request(extra={"a": 1}, extra_json='{"a": 2}'))
     assert '{"a": 2}' == request.messages[0].extra_json
     assert not request.messages[0].HasField("extra")
 
 
-def test_a_field_of_any_json_type_may_come_as_text() -> None:
-    """The core reads it as nearly as a double allows; the text stays exact."""
+def test_a_field_of_any_json_type_may_be_sent_as_text() -> None:
+    """A field of any JSON type that is sent as text is set to the nearest doubles; the text stays exact."""
     text = '{"content": [{"type": "t", "n": 18446744073709551617}], "annotations": [{"a": 1}]}'
     request = CreateChatCompletionRequest(model="m")
     request.messages.add(role="user", extra_json=text)
@@ -80,8 +80,8 @@ def test_a_field_of_any_json_type_may_come_as_text() -> None:
         ),
     ],
 )
-def test_what_is_refused_is_named(message: dict[str, object], param: str, text: str) -> None:
-    """No JSON object, a field of the message itself."""
+def test_an_invalid_text_is_rejected_by_name(message: dict[str, object], param: str, text: str) -> None:
+    """Text that is not a JSON object, or repeats a field of its message, is rejected with the name of the field."""
     with pytest.raises(InvalidRequest) as rejected:
         _read(_request(**message))
     assert param == rejected.value.param
@@ -98,8 +98,8 @@ def test_what_is_refused_is_named(message: dict[str, object], param: str, text: 
         {"extra_body": {"stop": True}},
     ],
 )
-def test_a_parameter_that_repeats_a_field_is_refused(fields: dict[str, object]) -> None:
-    """A field of any JSON type, too, unless the text has the digits of its numbers."""
+def test_a_parameter_that_repeats_a_field_is_rejected(fields: dict[str, object]) -> None:
+    """A parameter that repeats a field is rejected, unless it is the exact text of a field of any JSON type."""
     request = json_format.ParseDict({"model": "m", **fields}, CreateChatCompletionRequest())
     with pytest.raises(InvalidRequest) as rejected:
         _read(request)
@@ -107,14 +107,14 @@ def test_a_parameter_that_repeats_a_field_is_refused(fields: dict[str, object]) 
     assert rejected.value.message == "`extra_body.stop` repeats a field of its object; set `stop`"
 
 
-def test_vendors_fields_of_our_names_are_theirs() -> None:
-    """A vendor may have a field that is called `extra`."""
+def test_a_vendor_field_may_be_named_extra() -> None:
+    """A vendor's field may be named `extra`."""
     request = _read(_request(extra_json='{"extra": 1, "extra_json": {}}'))
     assert '{"extra": 1, "extra_json": {}}' == request.messages[0].extra_json
 
 
 def test_answers_have_both_forms() -> None:
-    """A gRPC caller gets the Struct beside the text, whole and in chunks; too deep for a Struct is text alone."""
+    """An answer and a chunk have the Struct beside the text; nested too deeply for a Struct they have only the text."""
     completion = ChatCompletion(extra_json='{"citations": ["u"]}')
     choice = completion.choices.add()
     choice.message.tool_calls.add(id="c", extra_json='{"n": 18446744073709551617}')
@@ -130,8 +130,8 @@ def test_answers_have_both_forms() -> None:
     assert {"images": []} == json_format.MessageToDict(chunk.choices[0].delta.extra)
 
 
-def test_a_number_of_any_size_and_any_depth_may_come_as_text() -> None:
-    """The field holds what it can: infinity for what no double comes near, null below its deepest level."""
+def test_text_may_have_numbers_of_any_size_and_any_depth() -> None:
+    """A number too large for a double is infinity in the field; values nested too deeply are null there."""
     deep = "[" * 60 + "]" * 60
     text = '{"content":[{"type":"t","n":1e400,"m":' + "9" * 5000 + ',"deep":' + deep + "}]}"
     request = CreateChatCompletionRequest(model="m")
@@ -146,7 +146,7 @@ def test_a_number_of_any_size_and_any_depth_may_come_as_text() -> None:
 @pytest.mark.parametrize(
     "text", ['{"a":"\\ud800"}', '{"a":NaN}', '{"a":1e400,}', '{"a":1e400,"b":"\\udc00"}', "[1e400]"]
 )
-def test_what_is_no_json_object_is_refused_beside_large_numbers(text: str) -> None:
-    """Numbers of any size are JSON; halves of surrogate pairs and words for numbers are not."""
+def test_invalid_json_is_rejected_beside_large_numbers(text: str) -> None:
+    """Numbers of any size are JSON; lone surrogates and NaN or Infinity are not."""
     with pytest.raises(InvalidRequest, match="must be the text of a JSON object"):
         _read(_request(extra_json=text))

@@ -1,4 +1,4 @@
-"""What a request must look like."""
+"""Validation of completion requests."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -187,30 +187,30 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize("body", GOOD, ids=str)
-def test_what_the_documents_allow_is_accepted(body: dict[str, Any]) -> None:
-    """No documented form is refused."""
+def test_every_documented_form_is_accepted(body: dict[str, Any]) -> None:
+    """Every documented form of a request is accepted."""
     assert [] == _violations({"messages": [USER], **body})
 
 
 @pytest.mark.parametrize(("body", "field", "text"), BAD, ids=lambda value: str(value)[:60])
-def test_what_is_wrong_is_named_with_its_field(body: dict[str, Any], field: str, text: str) -> None:
-    """Each fault gives exactly one violation, which names the field in the message too."""
+def test_a_violation_names_its_field(body: dict[str, Any], field: str, text: str) -> None:
+    """Each fault is exactly one violation, whose message also names the field."""
     [(found, message)] = _violations({"messages": [USER], **body})
     assert field == found
     assert message.startswith(f"`{field}` ")
     assert text in message
 
 
-def test_every_fault_is_found_and_the_first_is_the_message() -> None:
-    """One round trip shows all that is wrong."""
+def test_every_violation_is_returned_and_the_first_is_the_message() -> None:
+    """One error has all violations; the first one is its message."""
     with pytest.raises(InvalidRequest, match=r"^`messages` must be a non-empty array$") as caught:
         validate(_request({"messages": [], "temperature": 9, "n": 0}), is_stream=True)
     assert ["messages", "temperature", "n"] == [violation.field for violation in caught.value.violations]
 
 
 @pytest.mark.parametrize("body", [{"stream": True}, {"stream_options": {"include_usage": True}}])
-def test_streaming_parameters_are_refused_where_the_answer_is_whole(body: dict[str, Any]) -> None:
-    """A parameter that would be ignored is an error."""
+def test_streaming_parameters_are_rejected_for_a_whole_answer(body: dict[str, Any]) -> None:
+    """A streaming parameter of a whole answer is rejected instead of ignored."""
     assert ["stream" if "stream" in body else "stream_options"] == [
         field for field, _ in _violations({"messages": [USER], **body}, is_stream=False)
     ]
@@ -232,15 +232,15 @@ KINDS: list[tuple[dict[str, Any], dict[str, str]]] = [
 
 
 @pytest.mark.parametrize(("body", "kinds"), KINDS)
-def test_each_fault_has_its_kind(body: dict[str, Any], kinds: dict[str, str]) -> None:
-    """Programs read what is wrong in the words of FastAPI."""
+def test_each_violation_has_its_kind(body: dict[str, Any], kinds: dict[str, str]) -> None:
+    """Each violation has the type that FastAPI uses."""
     with pytest.raises(InvalidRequest) as caught:
         validate(_request(body), is_stream=True)
     assert kinds == {violation.field: violation.kind for violation in caught.value.violations}
 
 
 def test_a_model_may_be_required() -> None:
-    """Where there is no default, or a document asks for it, its absence stands before every other fault."""
+    """A required model that is absent is the first violation."""
     with pytest.raises(InvalidRequest, match=r"^`model` is required and must be a string$") as caught:
         validate(_request({"messages": []}), is_stream=True, model_required=True)
     found = [(violation.field, violation.kind) for violation in caught.value.violations]
@@ -248,8 +248,8 @@ def test_a_model_may_be_required() -> None:
     validate(_request({"messages": [USER], "model": "m"}), is_stream=True, model_required=True)
 
 
-def test_what_the_edge_has_found_is_told_with_the_rest() -> None:
-    """Values that the edge had to leave out are no other faults, and the documents' order holds."""
+def test_violations_of_the_edge_are_merged() -> None:
+    """Violations that the edge has found replace those of the same fields, in the documents' order."""
     found = [Violation("n", "`n` must be a number", "int_type"), Violation("messages", "no array", "list_type")]
     with pytest.raises(InvalidRequest, match=r"^no array$") as caught:
         validate(_request({"temperature": 3}), is_stream=True, found=found)
@@ -258,8 +258,8 @@ def test_what_the_edge_has_found_is_told_with_the_rest() -> None:
     ]
 
 
-def test_a_hundred_violations_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body has room for a million, and the caller is told eight: the others are not looked for."""
+def test_the_checks_stop_after_a_hundred_violations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks stop after a hundred violations: a body has room for a million, and the caller sees eight."""
     looked: list[str] = []
 
     def check(_message: Any, place: str) -> Iterator[tuple[str, str]]:
