@@ -112,7 +112,7 @@ class StreamReader:
         if delta.get("stop_reason"):
             self._reason = answer.finish_reason(delta["stop_reason"])
         of_choice = {name: delta[name] for name in answer.OF_CHOICES if delta.get(name) is not None}
-        self._answer.deltas.unknown_of_choice(of_choice)
+        self._answer.deltas.add_unknown_of_choice(of_choice)
         self._unknown |= {name: delta[name] for name in delta.keys() - _KNOWN_OF_END if delta[name] is not None}
         if refusal_text := answer.refusal(delta):
             self._answer.text(REFUSAL, refusal_text)
@@ -182,13 +182,13 @@ class _AnswerBuilder:
                     self._add_arguments(index, _text(delta["partial_json"]))
             case "citations_delta":
                 if read := answer.annotations([delta["citation"]]):
-                    self.deltas.delta(Delta(annotations=read))
+                    self.deltas.add_delta(Delta(annotations=read))
 
     def text(self, kind: str, text: Any) -> None:
         """Adds text of a kind: CONTENT, REASONING or REFUSAL."""
         if _text(text):
             self.has_output = True
-            self.deltas.text(kind, text)
+            self.deltas.add_text(kind, text)
 
     def close(self, index: int) -> None:
         """Ends a block. A call without arguments gets an empty object."""
@@ -203,7 +203,7 @@ class _AnswerBuilder:
 
     def _add_unknown(self, fields: Mapping[str, Any]) -> None:
         if fields:
-            self.deltas.unknown(fields, self.deltas.separate())
+            self.deltas.add_unknown(fields, self.deltas.separate())
 
     def _begin_call(self, index: int, block: Mapping[str, Any], source: Source) -> None:
         self.has_output = True
@@ -213,7 +213,7 @@ class _AnswerBuilder:
         call = ToolCallDelta(index=place, id=answer.id_of_call(block), type="function")
         call.function.name, call.function.arguments = answer.name_of_call(block), ""
         answer.add_unknown(call, block, block.keys() - answer.KNOWN_OF_CALLS)
-        self.deltas.tool_call(call)
+        self.deltas.add_tool_call(call)
         if block.get("input"):
             self._add_arguments(index, answer.dumps(source.at("content_block", "input")))
 
@@ -224,7 +224,7 @@ class _AnswerBuilder:
             text, self._pending_text = lenient_json.repair_surrogates(self._pending_text + text)
         call = ToolCallDelta(index=place)
         call.function.arguments = text
-        self.deltas.tool_call(call)
+        self.deltas.add_tool_call(call)
 
 
 def _text(text: Any) -> str:

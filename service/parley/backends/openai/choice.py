@@ -125,7 +125,7 @@ class ChoiceReader:
     def add_text(self, text: str) -> None:
         """Fast path: adds the text of a delta without other fields."""
         self._record_output()
-        self.deltas.text(CONTENT, text)
+        self.deltas.add_text(CONTENT, text)
 
     def has_finished(self, *, done: bool) -> bool:
         """Returns whether the choice has finished successfully; `done`: the whole answer has ended.
@@ -199,7 +199,7 @@ class ChoiceReader:
                 continue
             self._record_output()
             if found is not REFERENCE:
-                self.deltas.text(found, text)
+                self.deltas.add_text(found, text)
             else:
                 self._add_annotations([source.at(*at)])
 
@@ -210,18 +210,18 @@ class ChoiceReader:
         for position, data in enumerate(calls):
             self._record_output()
             for fragment in self._calls.add(Fragment(data, source, *path, "tool_calls", position)):
-                self.deltas.tool_call(fragment)
+                self.deltas.add_tool_call(fragment)
         if message.get("function_call"):
             self._record_output()
             self._add_function(self._function.add(Fragment(message, source, *path, field="function_call")))
 
     def _add_function(self, fragments: list[Any]) -> None:
         for fragment in fragments:
-            self.deltas.delta(Delta(function_call=fragment.function))
+            self.deltas.add_delta(Delta(function_call=fragment.function))
 
     def _drain_calls(self) -> None:
         for delta in self._calls.end():
-            self.deltas.tool_call(delta)
+            self.deltas.add_tool_call(delta)
         self._add_function(self._function.end())
 
     def _add_others(self, message: Mapping[str, Any], source: Source, *path: str | int) -> None:
@@ -230,31 +230,31 @@ class ChoiceReader:
             self._add_annotations(source.at(*path, "annotations"))
         if isinstance(message.get("audio"), dict) and message["audio"]:
             self._record_output()
-            self.deltas.delta(Delta(audio=audio(message["audio"], source, *path, "audio")))
+            self.deltas.add_delta(Delta(audio=audio(message["audio"], source, *path, "audio")))
 
     def _add_annotations(self, data: list[Any]) -> None:
         """Adds annotations as Structs, and as JSON text, which keeps numbers and key order exact."""
         kept = [item for item in data if isinstance(item, dict) and not is_deep(item, DEEPEST_TEXT)]
         if kept:
             structs = [made for made in map(struct, kept) if made is not None]
-            self.deltas.delta(Delta(annotations=structs, extra_json=extra_fields.dumps({"annotations": kept})))
+            self.deltas.add_delta(Delta(annotations=structs, extra_json=extra_fields.dumps({"annotations": kept})))
 
     def _add_unknown(self, fields: dict[str, Any], mark: int) -> None:
         """Adds unknown fields of a message; a list or an object counts as output, for example `images`."""
         if any(isinstance(value, list | dict) and value for value in fields.values()):
             self._record_output()
-        self.deltas.unknown(fields, mark)
+        self.deltas.add_unknown(fields, mark)
 
     def _add_logprobs(self, data: Any, source: Source, *path: str | int) -> None:
         if (read := logprobs(data, self._top, source, *path)) is not None:
-            self.deltas.logprobs(read)
+            self.deltas.add_logprobs(read)
 
     def _add_rest(self, choice: Mapping[str, Any], source: Source, *path: str | int) -> None:
         if choice.get("error"):
             self.has_failed = True
             raise ErrorInBody({"error": choice["error"]})
         if fields := _without_repeated(source.unknown(choice, _KNOWN_OF_CHOICE, *path), self._nulls_of_choice):
-            self.deltas.unknown_of_choice(fields)
+            self.deltas.add_unknown_of_choice(fields)
 
     def _record_output(self) -> None:
         self.has_output = True

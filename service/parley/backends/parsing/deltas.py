@@ -37,37 +37,37 @@ class DeltaBuffer:
         self._closed: list[ChunkChoice] = []
         self._extra: dict[str, Any] = {}
 
-    def text(self, kind: str, text: str) -> None:
+    def add_text(self, kind: str, text: str) -> None:
         """Appends text of a kind, which is the name of a field of Delta."""
         if kind is not self._kind:
             self._close(end=True)
             self._kind = kind
         self._texts.append(text)
 
-    def logprobs(self, logprobs: Logprobs) -> None:
+    def add_logprobs(self, logprobs: Logprobs) -> None:
         """Appends the probabilities of the tokens of the latest text."""
         self._logprobs.append(logprobs)
 
-    def delta(self, delta: Delta) -> None:
+    def add_delta(self, delta: Delta) -> None:
         """Appends a delta that is no text."""
         self._close(end=True)
         self._closed.append(ChunkChoice(index=self._index, delta=delta))
 
-    def tool_call(self, fragment: ToolCallDelta) -> None:
+    def add_tool_call(self, fragment: ToolCallDelta) -> None:
         """Appends a fragment of a tool call; further arguments of the previous fragment's call are joined to it."""
         self._close(end=True)
         previous = self._closed[-1].delta.tool_calls if self._closed else ()
         if previous and previous[0].index == fragment.index and not fragment.id and not _has_extra(fragment):
             previous[0].function.arguments += fragment.function.arguments
         else:
-            self.delta(Delta(tool_calls=[fragment]))
+            self.add_delta(Delta(tool_calls=[fragment]))
 
     def separate(self) -> int:
-        """Ends the open text before a delta with unknown fields. Returns a mark for `unknown`."""
+        """Ends the open text before a delta with unknown fields. Returns a mark for `add_unknown`."""
         self._close(end=False)
         return len(self._closed)
 
-    def unknown(self, fields: Mapping[str, Any], mark: int) -> None:
+    def add_unknown(self, fields: Mapping[str, Any], mark: int) -> None:
         """Adds unknown fields to the latest delta since the mark, or as a separate delta."""
         self._close(end=False)
         if len(self._closed) == mark:
@@ -75,7 +75,7 @@ class DeltaBuffer:
         delta = self._closed[-1].delta
         delta.extra_json = extra_fields.merge_text(delta.extra_json, extra_fields.dumps(fields))
 
-    def unknown_of_choice(self, fields: Mapping[str, Any]) -> None:
+    def add_unknown_of_choice(self, fields: Mapping[str, Any]) -> None:
         """Adds unknown fields of the choice, which are sent with the next delta."""
         extra_fields.merge(self._extra, fields)
 
@@ -94,7 +94,7 @@ class DeltaBuffer:
         self._close(end=True)
         if self._logprobs:
             self._stripper = None
-            self._add_text("")
+            self._close_text("")
         self._closed.append(ChunkChoice(index=self._index, delta=Delta(), finish_reason=reason))
 
     def _close(self, *, end: bool) -> None:
@@ -110,9 +110,9 @@ class DeltaBuffer:
         if self._stripper is not None and self._kind is CONTENT:
             text = self._stripper.strip(text) + (self._stripper.flush() if end and self._stripper.has_buffered else "")
         if text or self._logprobs:
-            self._add_text(text)
+            self._close_text(text)
 
-    def _add_text(self, text: str) -> None:
+    def _close_text(self, text: str) -> None:
         choice = ChunkChoice(index=self._index)
         if text:
             setattr(choice.delta, self._kind, text)
