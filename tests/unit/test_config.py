@@ -1,4 +1,4 @@
-"""The configuration: what is read, and how errors name the place."""
+"""The configuration: values, defaults and errors."""
 
 import os
 import re
@@ -31,7 +31,7 @@ limits:
 
 
 def without_lines(error: Any) -> str:
-    """Returns the text of an error without the numbers of lines."""
+    """Returns the text of an error without line numbers."""
     return re.sub(r"^f:\d+", "f", str(error), flags=re.MULTILINE)
 
 
@@ -44,7 +44,7 @@ def test_without_a_file_the_embedded_model_answers() -> None:
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:
-    """Backends, models, targets and time spans arrive as they were written."""
+    """Backends, models, targets and durations have the values of the file."""
     (tmp_path / "parley.yaml").write_text(GOOD)
     config = load(tmp_path / "parley.yaml")
     local, vllm = config.backends["local"], config.backends["vllm"]
@@ -60,7 +60,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
 
 
 def test_a_configuration_survives_json(tmp_path: Path) -> None:
-    """A worker gets the configuration as JSON: it is the same on the other side."""
+    """A configuration that a worker receives as JSON equals the original."""
     config = parse(GOOD, "f")
     assert config == type(config).model_validate_json(config.model_dump_json())
 
@@ -85,8 +85,8 @@ prices:
 """
 
 
-def test_what_routing_needs_is_read() -> None:
-    """Backends of every kind, fallbacks, retries, places and prices; all of it comes through to a worker."""
+def test_routing_settings_are_read() -> None:
+    """Backends of every kind, fallbacks, retries, slots and prices have the values of the file, in a worker too."""
     config = parse(ROUTED, "f")
     one, two = config.models
     assert (["two"], 4, 0.5, "fail", 0.8) == (
@@ -117,12 +117,12 @@ def test_what_routing_needs_is_read() -> None:
             "fallbacks: [six]",
             'models[0].fallbacks[0]: no model has the id "six"; use one of: one, two',
         ),
-        ("fallbacks: [two]", "fallbacks: [one]", 'models[0].fallbacks[0]: "one" is asked already; remove it'),
-        ("fallbacks: [two]", "fallbacks: [two, two]", 'models[0].fallbacks[1]: "two" is asked already; remove it'),
+        ("fallbacks: [two]", "fallbacks: [one]", 'models[0].fallbacks[0]: "one" is listed already; remove it'),
+        ("fallbacks: [two]", "fallbacks: [two, two]", 'models[0].fallbacks[1]: "two" is listed already; remove it'),
         (
             "max_queued: 8}]}",
             "max_queued: 9}]}",
-            "models[1].targets[1]: has other bounds than the same target in models[0]",
+            "models[1].targets[1]: `max_concurrent` and `max_queued` must be equal to those in models[0].targets[0]",
         ),
         ("  eu: {prompt", "  us: {prompt", 'prices: no target is named "us"; use one of: a/x, eu, claude/c'),
         ("prompt: 0.5", "prompt: -1", "prices.a/x.prompt: "),
@@ -144,8 +144,8 @@ def test_what_routing_needs_is_read() -> None:
         ("kind: anthropic", "kind: antropic", 'backends.claude.kind: is unknown; did you mean "anthropic"?'),
     ],
 )
-def test_an_error_of_routing_names_its_place(old: str, new: str, line: str) -> None:
-    """As every error of the configuration does."""
+def test_an_error_in_routing_settings_names_its_path(old: str, new: str, line: str) -> None:
+    """An error in backends, models or prices has its file, line and path, and no secret."""
     assert old in ROUTED
     with pytest.raises(ConfigError) as caught:
         parse(ROUTED.replace(old, new, 1), "f")
@@ -154,7 +154,7 @@ def test_an_error_of_routing_names_its_place(old: str, new: str, line: str) -> N
 
 
 def test_limits_are_read() -> None:
-    """Each limit is optional, and without the section there is none."""
+    """Each limit is optional. Without the section there are no limits."""
     limits = parse(GOOD, "f").limits
     assert limits is not None
     assert (60, None) == (limits.key.requests_per_minute, limits.key.tokens_per_minute)
@@ -163,14 +163,14 @@ def test_limits_are_read() -> None:
 
 
 @pytest.mark.parametrize("word", ["off", "false", '"off"'])
-def test_sessions_off_is_understood_although_yaml_reads_a_boolean(word: str) -> None:
-    """`sessions: off` is what people write, and YAML 1.1 reads it as false."""
+def test_sessions_off_is_accepted_as_a_boolean(word: str) -> None:
+    """`sessions: off` means `off`, although YAML 1.1 parses it as false."""
     config = parse(GOOD.replace("sessions: off", f"sessions: {word}"), "f")
     assert "off" == config.models[1].sessions
 
 
-def test_environment_variables_are_put_in() -> None:
-    """`${NAME}` stands for an environment variable, within text too."""
+def test_environment_variables_are_replaced() -> None:
+    """`${NAME}` is replaced by the environment variable, also within a text."""
     config = parse(GOOD.replace("secret-word", "a-${PATH}-b"), "f")
     vllm = config.backends["vllm"]
     assert isinstance(vllm, OpenAIBackend)
@@ -178,7 +178,7 @@ def test_environment_variables_are_put_in() -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    """Whoever logs a configuration does not log its API keys."""
+    """The text form of a configuration contains no API keys."""
     assert "secret-word" not in repr(parse(GOOD, "f"))
 
 
@@ -187,7 +187,7 @@ def test_secrets_are_not_shown() -> None:
     [
         ("kind: openai", "kind: opnai", 'f: backends.vllm.kind: is unknown; did you mean "openai"?'),
         ("local: {", '"../local": {', 'f: backends: "../local" is not a name; use up to 32 letters'),
-        ("connect: 500ms", "connect: soon", "f: models[0].timeouts.connect: must be a time span: a number of seconds"),
+        ("connect: 500ms", "connect: soon", "f: models[0].timeouts.connect: must be a duration: a number of seconds"),
         ("connect: 500ms", "connect: 0", "f: models[0].timeouts.connect: "),
         ("slots: 2", "slot: 2", 'f: backends.local.slot: is unknown; did you mean "slots"?'),
         ("connect: 500ms", "connect: .inf", "f: models[0].timeouts.connect: "),
@@ -227,8 +227,8 @@ def test_secrets_are_not_shown() -> None:
         ),
     ],
 )
-def test_an_error_names_its_place(old: str, new: str, line: str) -> None:
-    """What is wrong is one line with the file, the path in it, and what is expected."""
+def test_an_error_names_its_path(old: str, new: str, line: str) -> None:
+    """An error is one line with the file, the path and the expected value."""
     assert old in GOOD
     with pytest.raises(ConfigError) as caught:
         parse(GOOD.replace(old, new), "f")
@@ -238,7 +238,7 @@ def test_an_error_names_its_place(old: str, new: str, line: str) -> None:
 
 
 def test_every_error_has_its_line() -> None:
-    """Two mistakes are two lines: nobody has to run a check twice."""
+    """Two errors are reported at once, each on its own line."""
     with pytest.raises(ConfigError) as caught:
         parse(GOOD.replace("weight: 3", "weight: 0").replace("slots: 2", "slots: 0"), "f")
     assert ["f:2: backends.local.slots", "f:6: models[0].targets[0].weight"] == [
@@ -247,14 +247,14 @@ def test_every_error_has_its_line() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "a: [", "models: []\nbackends: {}\n", "\t"])
-def test_what_is_no_configuration_is_refused(text: str) -> None:
-    """Empty, a list, broken YAML: each is an error of the configuration, and in few words."""
+def test_invalid_files_are_rejected(text: str) -> None:
+    """An empty file, a list and broken YAML are errors that name the file."""
     with pytest.raises(ConfigError, match=r"^f(:\d+)?: "):
         parse(text, "f")
 
 
 def test_an_error_never_shows_a_secret() -> None:
-    """A key in the wrong place is named, not printed."""
+    """An error about an API key does not contain the key."""
     with pytest.raises(ConfigError) as caught:
         parse(GOOD.replace("api_key: ", "api_keys: "), "f")
     assert "secret-word" not in str(caught.value)
@@ -265,7 +265,7 @@ def test_an_error_never_shows_a_secret() -> None:
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
-    """The line says why, and which option names the file."""
+    """The error of a missing file has the reason and the option that names the file."""
     missing = tmp_path / "none.yaml"
     with pytest.raises(ConfigError) as caught:
         load(missing)
@@ -293,7 +293,7 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     ],
 )
 def test_an_error_names_its_line_and_what_is_allowed(old: str, new: str, line: str) -> None:
-    """File, line and path come first, then what is allowed or the nearest valid name, in plain words."""
+    """An error has file, line and path, then the allowed values or the nearest valid name."""
     assert old in GOOD
     with pytest.raises(ConfigError) as caught:
         parse(GOOD.replace(old, new), "f")
@@ -313,8 +313,8 @@ WRONG = ["zzz", -1, 0, 1.5, float("nan"), True, None, [], ["zzz"], {}, {"zzz": 1
 
 @pytest.mark.parametrize("path", MODELS)
 @pytest.mark.parametrize("wrong", WRONG, ids=range(len(WRONG)))
-def test_no_error_has_the_words_of_the_library(path: str, wrong: Any) -> None:
-    """Whatever stands at any field, the error is in plain words and repeats no value."""
+def test_errors_contain_no_text_of_pydantic(path: str, wrong: Any) -> None:
+    """For every wrong value at every field, the error is plain and does not repeat the value."""
     data = yaml.safe_load(ROUTED)
     entry = data
     for part in path.split("."):
@@ -326,8 +326,8 @@ def test_no_error_has_the_words_of_the_library(path: str, wrong: Any) -> None:
         assert words not in str(caught.value)
 
 
-def test_a_value_that_is_used_twice_may_be_named_once() -> None:
-    """Anchors, aliases and merged mappings are read; a key of a merged mapping may be set again."""
+def test_anchors_and_merged_mappings_are_read() -> None:
+    """Anchors, aliases and merged mappings are accepted, and a key of a merged mapping may be overridden."""
     text = GOOD.replace("id: one\n", "id: one\n    timeouts: &slow {total: 1h}\n").replace(
         "    timeouts: {connect: 500ms, first_token: 5s, stream_idle: 10m, total: 2h}\n", ""
     )

@@ -31,7 +31,7 @@ def _base_url(text: str) -> str:
 def _printable_key(text: str) -> str:
     """Rejects text that an HTTP header cannot carry."""
     if not _PRINTABLE.fullmatch(text):
-        raise ValueError("must be one word of printable ASCII, without line breaks; look where it comes from")
+        raise ValueError("must be one word of printable ASCII, without line breaks")
     return text
 
 
@@ -91,7 +91,7 @@ class OpenAIBackend(Strict):
     connections: Connections = 1000
     """Largest number of connections of one worker."""
     prefill: Annotated[Literal["message", "vllm", "prefix", "off"], BeforeValidator(off)] | None = None
-    """How the server is asked to continue the beginning of an answer: an assistant message at the end (`message`:
+    """How the server continues the beginning of an answer: an assistant message at the end (`message`:
     llama.cpp, Ollama, OpenRouter), vLLM's `continue_final_message` (`vllm`), `prefix: true` in that message (`prefix`:
     Mistral, DeepSeek), or not at all (`off`: OpenAI). Default: `off` for api.openai.com and Azure, else `message`."""
     reasoning: Reasoning | None = None
@@ -120,7 +120,7 @@ class AnthropicBackend(Strict):
     max_tokens: int = Field(default=4096, ge=1)
     """Limit on completion tokens for requests without one. The API requires a limit."""
     prefill: Annotated[Literal["message", "off"], BeforeValidator(off)] = "message"
-    """Whether the server is asked to continue the beginning of an answer (`message`) or not (`off`, for models that
+    """Whether the server continues the beginning of an answer (`message`) or not (`off`, for models that
     reject it)."""
 
 

@@ -67,7 +67,7 @@ def _check_fallbacks(models: Sequence[Model]) -> None:
             if fallback not in ids:
                 raise ValueError(f'{where}: no model has the id "{fallback}"; use one of: {", ".join(ids)}')
             if fallback == model.id or fallback in model.fallbacks[:position]:
-                raise ValueError(f'{where}: "{fallback}" is asked already; remove it')
+                raise ValueError(f'{where}: "{fallback}" is listed already; remove it')
 
 
 def _check_targets(models: Sequence[Model], prices: Mapping[str, Price]) -> None:
@@ -79,7 +79,7 @@ def _check_targets(models: Sequence[Model], prices: Mapping[str, Price]) -> None
             first, same = known.setdefault(target.name, (where, target))
             capacity = (target.max_concurrent, target.max_queued)
             if capacity != (same.max_concurrent, same.max_queued):
-                raise ValueError(f"{where}: has other bounds than the same target in {first}; make them equal")
+                raise ValueError(f"{where}: `max_concurrent` and `max_queued` must be equal to those in {first}")
     for name in prices:
         if name not in known:
             raise ValueError(f'prices: no target is named "{name}"; use one of: {", ".join(known)}')

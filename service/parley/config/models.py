@@ -118,7 +118,7 @@ def _hedge(value: object) -> object:
     try:
         return _DURATION.validate_python(value)
     except ValidationError:
-        raise ValueError("must be `auto`, `off` or a time span above 0, for example `2s`") from None
+        raise ValueError("must be `auto`, `off` or a duration above 0, for example `2s`") from None
 
 
 class Model(Strict):

@@ -21,7 +21,7 @@ def _seconds(value: object) -> object:
         return value
     match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
-        raise ValueError("must be a time span: a number of seconds, or text such as 500ms, 5s, 10m, 2h, 30d")
+        raise ValueError("must be a duration: a number of seconds, or text such as 500ms, 5s, 10m, 2h, 30d")
     return float(match[1]) * _SECONDS[match[2]]
 
 
