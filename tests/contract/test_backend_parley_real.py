@@ -1,4 +1,4 @@
-"""The backend that calls another Parley, on a real one: its server, core and store; the model behind it is scripted."""
+"""The backend for another Parley, connected to a real one: server, core and store; its model is scripted."""
 
 import asyncio
 import time
@@ -48,14 +48,14 @@ BEGUN: list[dict[str, Any]] = [{"role": "user", "content": "hi"}, {"role": "assi
 
 @pytest_asyncio.fixture
 async def far(tmp_path: Path) -> AsyncIterator[Worker]:
-    """The other Parley. Its model keeps sessions, where it is not told otherwise."""
+    """The other Parley. Its model stores sessions by default."""
     async with serving(tmp_path, FAR) as worker:
         yield worker
 
 
 @pytest_asyncio.fixture
 async def backend(far: Worker) -> AsyncIterator[Parley]:
-    """The backend, with a good key of the other Parley."""
+    """The backend, with a valid key of the other Parley."""
     made = Parley(far.address, far.keys["ada"])
     yield made
     await made.close()
@@ -63,7 +63,7 @@ async def backend(far: Worker) -> AsyncIterator[Parley]:
 
 @pytest_asyncio.fixture
 async def near(backend: Parley, tmp_path: Path) -> AsyncIterator[Worker]:
-    """A Parley in front of the other one, with a backend of its own beside it."""
+    """A Parley in front of the other one, with a further backend."""
     folder = tmp_path / "near"
     folder.mkdir()
     async with serving(folder, NEAR, time.time, {"far": backend}) as worker:
@@ -71,14 +71,14 @@ async def near(backend: Parley, tmp_path: Path) -> AsyncIterator[Worker]:
 
 
 async def failure(backend: Parley, asked: UpstreamCall, *, stream: bool = False) -> ParleyError:
-    """Returns the error that a call ends with."""
+    """Returns the error with which a call ends."""
     with pytest.raises(ParleyError) as caught:
         await (collect(backend, asked) if stream else backend.complete(asked))
     return caught.value
 
 
-async def test_whole_answer(backend: Parley, far: Worker) -> None:
-    """A whole answer comes with its usage; nothing of it is kept on the other side."""
+async def test_complete_answer(backend: Parley, far: Worker) -> None:
+    """A complete answer has its usage; the other side stores nothing."""
     answer = await backend.complete(call(metadata={"k": "v"}))
     assert ("Hello", "stop") == (answer.choices[0].message.content.string_value, answer.choices[0].finish_reason)
     assert scripted.USAGE == answer.usage
@@ -87,7 +87,7 @@ async def test_whole_answer(backend: Parley, far: Worker) -> None:
 
 
 async def test_stream(backend: Parley, far: Worker) -> None:
-    """A stream comes in typed chunks: role, text, reason, usage."""
+    """A stream has typed chunks: role, text, finish reason, usage."""
     far.backend.answer = lambda _: scripted.chunks("Hel", "lo.")
     chunks = await collect(backend, call())
     assert ("Hello.", ["stop"]) == (text(chunks), reasons(chunks))
@@ -96,7 +96,7 @@ async def test_stream(backend: Parley, far: Worker) -> None:
 
 
 async def test_tool_calls(backend: Parley, far: Worker) -> None:
-    """The pieces of a tool call come one by one, as they are."""
+    """The fragments of a tool call are forwarded unchanged."""
     piece = ChatCompletionChunk()
     call_piece = piece.choices.add(index=0, delta=Delta()).delta.tool_calls.add(index=0, id="c", type="function")
     call_piece.function.name, call_piece.function.arguments = "f", '{"x":'
@@ -107,7 +107,7 @@ async def test_tool_calls(backend: Parley, far: Worker) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_deadline_reaches_the_far_backend(backend: Parley, far: Worker, stream: bool) -> None:
-    """What is left of the caller's deadline bounds what the other side's own backend may take."""
+    """The caller's deadline limits the call of the other side's backend."""
     far.backend.answer = lambda _: scripted.chunks("Hello") if stream else scripted.completion("Hello")
     asked = call(deadline=20)
     await (collect(backend, asked) if stream else backend.complete(asked))
@@ -117,7 +117,7 @@ async def test_deadline_reaches_the_far_backend(backend: Parley, far: Worker, st
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_cancellation_reaches_the_far_backend(backend: Parley, far: Worker, stream: bool) -> None:
-    """Cancelling the task ends the call of the other side's own backend within a second."""
+    """Cancelling the task ends the call of the other side's backend within a second."""
     silent = asyncio.Event()
     far.backend.answer = lambda _: [*scripted.chunks("Hel")[:1], silent] if stream else silent
     task = asyncio.ensure_future(collect(backend, call()) if stream else backend.complete(call()))
@@ -131,7 +131,7 @@ async def test_cancellation_reaches_the_far_backend(backend: Parley, far: Worker
 
 
 async def test_closing_the_iterator_reaches_the_far_backend(backend: Parley, far: Worker) -> None:
-    """Closing a stream in the middle ends the call of the other side's own backend within a second."""
+    """Closing a stream ends the call of the other side's backend within a second."""
     far.backend.answer = lambda _: [*scripted.chunks("Hel")[:1], asyncio.Event()]
     chunks = backend.stream(call())
     await anext(chunks)
@@ -154,7 +154,7 @@ async def test_closing_the_iterator_reaches_the_far_backend(backend: Parley, far
     ids=lambda value: type(value).__name__ if isinstance(value, ParleyError) else str(value),
 )
 async def test_error(backend: Parley, far: Worker, error: ParleyError, stream: bool) -> None:
-    """What the other side's backend fails with is here what it is there."""
+    """A failure of the other side's backend maps to the same error here."""
     far.backend.answer = lambda _: error
     failed = await failure(backend, call(), stream=stream)
     assert type(error) is type(failed)
@@ -167,8 +167,8 @@ async def test_error(backend: Parley, far: Worker, error: ParleyError, stream: b
         assert error.retry_after == failed.retry_after
 
 
-async def test_refused_keys_and_models(backend: Parley, far: Worker) -> None:
-    """A wrong key, one of a free plan and an unknown model are for the operator to mend; the key is never told."""
+async def test_rejected_keys_and_models(backend: Parley, far: Worker) -> None:
+    """A wrong key, a key of a free plan and an unknown model are misconfigurations; the key is redacted."""
     for secret in ("sk-wrong-key", far.keys["eve"]):
         other = Parley(far.address, secret)
         failed = await failure(other, call())
@@ -180,13 +180,13 @@ async def test_refused_keys_and_models(backend: Parley, far: Worker) -> None:
 
 
 async def test_invalid_request(backend: Parley) -> None:
-    """What the other side finds wrong in a request names the same field."""
+    """An invalid request is rejected with the field that the other side names."""
     failed = await failure(backend, call(temperature=9))
     assert (UpstreamRejected, "temperature") == (type(failed), failed.param)
 
 
 async def test_stream_that_breaks_there(backend: Parley, far: Worker) -> None:
-    """A stream that breaks off at the other side's backend is broken, after what it said was delivered."""
+    """A stream that breaks at the other side's backend raises StreamBroken after its text was delivered."""
     far.backend.answer = lambda _: [*scripted.chunks("Hel")[:1], StreamBroken("cut")]
     stream = backend.stream(call())
     assert "Hel" == text([await anext(stream), await anext(stream)])
@@ -195,7 +195,7 @@ async def test_stream_that_breaks_there(backend: Parley, far: Worker) -> None:
 
 
 async def test_other_side_stops(backend: Parley, far: Worker) -> None:
-    """A Parley that is stopped in mid-stream breaks it; new calls are refused at once, and it is not well."""
+    """A Parley that stops breaks its streams, refuses new calls immediately, and is unhealthy."""
     far.backend.answer = lambda _: [*scripted.chunks("Hel")[:1], asyncio.Event()]
     stream = backend.stream(call())
     await anext(stream)
@@ -216,7 +216,7 @@ async def _to_the_end(stream: AsyncGenerator[ChatCompletionChunk, None]) -> None
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_continued_answer(backend: Parley, far: Worker, stream: bool) -> None:
-    """The other side's own backend is asked to go on from the beginning of the answer."""
+    """The other side's backend continues the answer from its beginning."""
     far.backend.answer = lambda _: scripted.chunks("lo.") if stream else scripted.completion("lo.")
     asked = call(messages=BEGUN, continues=True)
     await (collect(backend, asked) if stream else backend.complete(asked))
@@ -226,13 +226,13 @@ async def test_continued_answer(backend: Parley, far: Worker, stream: bool) -> N
 
 
 async def test_backend_that_cannot_continue(backend: Parley, far: Worker) -> None:
-    """Where the other side's backend cannot go on from a beginning, it says so as any server that refuses it."""
+    """A backend of the other side without prefill rejects a continuation."""
     far.backend.can_continue = False
     assert UpstreamRejected is type(await failure(backend, call(messages=BEGUN, continues=True)))
 
 
-async def test_broken_stream_goes_on_there(far: Worker, near: Worker) -> None:
-    """A stream that breaks off at the first Parley's own backend is finished by the other Parley's, once and whole."""
+async def test_broken_stream_is_continued_there(far: Worker, near: Worker) -> None:
+    """A stream that breaks at one backend is completed by the other Parley, without repetition."""
     near.backend.answer = lambda _: [*scripted.chunks("Hel")[:1], StreamBroken("cut")]
     far.backend.answer = lambda _: scripted.chunks("lo", ".")
     metadata = (("authorization", f"Bearer {near.keys['bob']}"),)
@@ -245,7 +245,7 @@ async def test_broken_stream_goes_on_there(far: Worker, near: Worker) -> None:
 
 
 async def test_keys_stay_in_order_through_both(far: Worker, near: Worker) -> None:
-    """Through two Parleys one behind the other, schemas and a backend's own parameters keep the order of their keys."""
+    """Schemas and `extra_body` keep their key order through two Parleys."""
     ordered = '{"type":"object","properties":{"zeta":{"type":"string"},"alpha":{"type":"number"},"mid":{}}}'
     function = {"name": "f", "parameters_json": ordered}
     asked = request(
@@ -265,7 +265,7 @@ async def test_keys_stay_in_order_through_both(far: Worker, near: Worker) -> Non
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_unknown_fields_through_both(far: Worker, near: Worker, stream: bool) -> None:
-    """Through two Parleys unknown fields of requests and of answers arrive exactly, at every level."""
+    """Unknown fields of requests and responses are preserved exactly through two Parleys, at every level."""
     exact = '{"zeta":18446744073709551616,"alpha":[1.10,{"x":null}]}'
     answer = scripted.completion("Hello")
     answer.choices[0].message.extra_json = answer.choices[0].extra_json = answer.usage.extra_json = exact

@@ -131,12 +131,12 @@ async def test_learned_requirement(backend: OpenAI, upstream: ScriptedUpstream, 
 
 @pytest.mark.parametrize(
     "words",
-    [CEREBRAS.format("rejection"), "messages.1.content: Input should be a valid string", "'content' is required"],
+    [CEREBRAS.format("refusal"), "messages.1.content: Input should be a valid string", "'content' is required"],
 )
 async def test_rejected_refusal_field(backend: OpenAI, upstream: ScriptedUpstream, words: str) -> None:
-    """A rejected `rejection` is moved to `content`, also if the server requires `content` with it."""
+    """A rejected `refusal` is moved to `content`, also if the server requires `content` with it."""
     upstream.answer(rejection(words))
-    await backend.complete(call(**conversation(content=None, rejection="no")))
+    await backend.complete(call(**conversation(content=None, refusal="no")))
     assert {"role": "assistant", "content": "no"} == upstream.requests[1].json["messages"][1]
 
 

@@ -1,4 +1,4 @@
-"""The backend of Anthropic's Messages API, on a real HTTP server that follows a script."""
+"""Fixtures: the backend for Anthropic's Messages API, connected to a scripted HTTP server."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -13,7 +13,7 @@ from tests.upstream import ScriptedUpstream
 
 @pytest.fixture
 def upstream() -> Iterator[ScriptedUpstream]:
-    """A real HTTP server that follows a script; asked for more, it says "Hello."."""
+    """A scripted HTTP server; by default it answers "Hello."."""
     with ScriptedUpstream() as server:
         server.default = lambda _: message(text_block("Hello."))
         yield server
@@ -21,7 +21,7 @@ def upstream() -> Iterator[ScriptedUpstream]:
 
 @pytest_asyncio.fixture
 async def backend(upstream: ScriptedUpstream) -> AsyncIterator[Anthropic]:
-    """The backend, on the scripted upstream."""
+    """The backend, connected to the scripted upstream."""
     made = Anthropic(f"http://{upstream.address}", KEY, max_tokens=1000)
     yield made
     await made.close()

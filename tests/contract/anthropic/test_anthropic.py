@@ -1,4 +1,4 @@
-"""What Anthropic's Messages API answers, whole, in a stream and in errors, as we understand it."""
+"""Responses of Anthropic's Messages API: complete answers, streams and errors."""
 
 import json
 from typing import Any
@@ -45,14 +45,14 @@ from tests.upstream import Events, Gate, Json, Raw, ScriptedUpstream, Stall
 
 
 async def failed(backend: Anthropic, *, stream: bool = False) -> ParleyError:
-    """Returns the error that a call ends with."""
+    """Returns the error with which a call ends."""
     with pytest.raises(ParleyError) as caught:
         await (collect(backend, call()) if stream else backend.complete(call()))
     return caught.value
 
 
-async def test_rich_answer(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """Text, thinking, tool calls, citations, usage and the tier of service arrive; other blocks are kept."""
+async def test_full_answer(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """Text, thinking, tool calls, citations, usage and service tier are parsed; other blocks are kept."""
     citation = {"type": "char_location", "cited_text": "x", "document_index": 0}
     thinking = [{"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "redacted_thinking", "data": "AA"}]
     blocks = [
@@ -120,7 +120,7 @@ async def test_rich_answer(backend: Anthropic, upstream: ScriptedUpstream) -> No
 
 
 async def test_content_without_text(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """Beside tool calls alone the content is null; an answer that a limit cut at once is an empty text."""
+    """Content is null beside tool calls alone, and empty in an answer that a limit truncated."""
     called = {"type": "tool_use", "id": "c", "name": "f", "input": {}}
     upstream.answer(message(called, stop_reason="tool_use"), message(stop_reason="max_tokens"))
     kinds = [(await backend.complete(call())).choices[0].message.content.WhichOneof("kind") for _ in range(2)]
@@ -139,10 +139,8 @@ REASONS = [
 
 
 @pytest.mark.parametrize("reason", ["something_new", "error"])
-async def test_a_reason_that_is_not_known_to_be_good(
-    backend: Anthropic, upstream: ScriptedUpstream, reason: str
-) -> None:
-    """Such an answer is a failure, whole and streamed; what was said before is delivered."""
+async def test_unknown_stop_reason(backend: Anthropic, upstream: ScriptedUpstream, reason: str) -> None:
+    """An unknown stop reason is a failure, streaming or not; earlier text is delivered."""
     upstream.answer(
         message(text_block("x"), stop_reason=reason), Events([*begins(), delta(text="x"), *stopped(reason)])
     )
@@ -152,8 +150,8 @@ async def test_a_reason_that_is_not_known_to_be_good(
 
 
 @pytest.mark.parametrize("reason", ["end_turn", None])
-async def test_an_answer_that_says_nothing(backend: Anthropic, upstream: ScriptedUpstream, reason: str | None) -> None:
-    """It is a failure, whole and streamed, unless a stop sequence may have ended it at once."""
+async def test_empty_answer(backend: Anthropic, upstream: ScriptedUpstream, reason: str | None) -> None:
+    """An answer without output is a failure, unless a stop sequence may have ended it."""
     empty = message() | {"stop_reason": reason}
     ends = stopped(reason) if reason else [event("message_stop")]
     upstream.answer(empty, Events([start(), *ends]), message(stop_reason="end_turn"), Events([start(), *stopped()]))
@@ -174,10 +172,10 @@ async def test_an_answer_that_says_nothing(backend: Anthropic, upstream: Scripte
         ({"input_tokens": 9, "output_tokens": 3, "service_tier": ["x"]}, (9, 3, 12)),
     ],
 )
-async def test_odd_usage(
+async def test_malformed_usage(
     backend: Anthropic, upstream: ScriptedUpstream, usage: Any, expected: tuple[int, int, int]
 ) -> None:
-    """It costs no answer: what cannot be right is left out, whole and streamed."""
+    """Malformed counts are dropped, streaming or not; the answer is delivered."""
     body = message(text_block("x"), usage=usage)
     upstream.answer(body, Events([event("message_start", message=body), *begins()[1:], delta(text="x"), *ends()]))
     answer = await backend.complete(call())
@@ -186,8 +184,8 @@ async def test_odd_usage(
     assert "x" == text(await collect(backend, call()))
 
 
-async def test_what_is_not_strictly_json(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """Halves of characters are joined, bytes that are no UTF-8 replaced, in texts and in arguments."""
+async def test_invalid_json_text(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """Split surrogates are joined and invalid UTF-8 is replaced, in texts and in arguments."""
     piece = 'data: {"type":"content_block_delta","index":INDEX,"delta":{"type":"KIND","FIELD":"VALUE"}}\n\n'
     text_piece = piece.replace("INDEX", "0").replace("KIND", "text_delta").replace("FIELD", "text")
     of_call = piece.replace("INDEX", "1").replace("KIND", "input_json_delta").replace("FIELD", "partial_json")
@@ -202,8 +200,8 @@ async def test_what_is_not_strictly_json(backend: Anthropic, upstream: ScriptedU
     assert '{"x":"\U0001f600"}' == message_.tool_calls[0].function.arguments
 
 
-async def test_calls_that_lack_something(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """A call without an id gets one, one without input an empty object; large integers stay as they are."""
+async def test_incomplete_tool_calls(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """A call without an id gets one, a call without input an empty object; large integers are preserved."""
     non_streaming = {"type": "tool_use", "id": 3, "name": "g", "input": {"n": 2**70}}
     calls: list[dict[str, Any]] = [{"type": "tool_use", "name": "f"}, non_streaming]
     steps = [start()]
@@ -219,7 +217,7 @@ async def test_calls_that_lack_something(backend: Anthropic, upstream: ScriptedU
 
 @pytest.mark.parametrize(("reason", "expected"), REASONS)
 async def test_stop_reasons(backend: Anthropic, upstream: ScriptedUpstream, reason: str, expected: str) -> None:
-    """Each stop reason has its finish reason, whole and streamed."""
+    """Each stop reason maps to its finish reason, streaming or not."""
     upstream.answer(
         message(text_block("x"), stop_reason=reason), Events([*begins(), delta(text="x"), *stopped(reason)])
     )
@@ -228,7 +226,7 @@ async def test_stop_reasons(backend: Anthropic, upstream: ScriptedUpstream, reas
 
 
 async def test_refusal_is_explained(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """Why the content was refused is told as the refusal, whole and streamed."""
+    """The explanation of a refusal becomes `refusal`, streaming or not."""
     details = {"type": "refusal", "category": "bio", "explanation": "Not that."}
     end = event("message_delta", delta={"stop_reason": "refusal", "stop_details": details}, usage={"output_tokens": 3})
     upstream.answer(
@@ -241,7 +239,7 @@ async def test_refusal_is_explained(backend: Anthropic, upstream: ScriptedUpstre
 
 
 async def test_error_in_place_of_an_answer(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """An error with the status 200 is what its type says."""
+    """An error with status 200 is classified by its type."""
     upstream.answer(error("rate_limit_error", "slow down"))
     assert UpstreamRateLimited is type(await failed(backend))
 
@@ -257,8 +255,8 @@ MISSHAPEN = [
 
 
 @pytest.mark.parametrize("body", MISSHAPEN)
-async def test_misshapen_answers(backend: Anthropic, upstream: ScriptedUpstream, body: dict[str, Any]) -> None:
-    """An answer of another shape cannot be read; it does not break Parley."""
+async def test_malformed_answers(backend: Anthropic, upstream: ScriptedUpstream, body: dict[str, Any]) -> None:
+    """A malformed response maps to UpstreamUnreadable and raises no other exception."""
     upstream.answer(body)
     assert UpstreamUnreadable is type(await failed(backend))
 
@@ -311,7 +309,7 @@ async def test_errors(
     expected: type[ParleyError],
     in_stream: bool,
 ) -> None:
-    """Each error of the API is told apart, as a status and as the first event of a stream alike."""
+    """Each error of the API maps to its error, as a response and as the first event of a stream."""
     body = error(kind, message)
     upstream.answer(Events([start(), event("error", error=body["error"])]) if in_stream else Json(body, status))
     assert expected is type(await failed(backend, stream=in_stream))
@@ -326,8 +324,8 @@ def usages(chunks: list[ChatCompletionChunk]) -> list[tuple[int, int, int]]:
     return [(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) for usage in found]
 
 
-async def test_prompt_is_counted_at_once(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """What the prompt costs is told before the first token, so that a stream that breaks can be counted."""
+async def test_prompt_usage_is_emitted_first(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """The usage of the prompt is emitted before the first token."""
     gate = Gate()
     first = start(cache_read_input_tokens=20, cache_creation_input_tokens=3)
     upstream.answer(Events([first, gate, block_start(), delta(text="x"), Stall()]))
@@ -345,7 +343,7 @@ async def test_prompt_is_counted_at_once(backend: Anthropic, upstream: ScriptedU
 
 
 async def test_usage_is_cumulative(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """The last count stands for what it names; what it does not name stays as it was told before."""
+    """The latest count replaces earlier ones; missing counts keep their value."""
     upstream.answer(
         Events(
             [
@@ -363,7 +361,7 @@ async def test_usage_is_cumulative(backend: Anthropic, upstream: ScriptedUpstrea
 
 
 async def test_tier_of_a_stream(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """The tier of service that answers is told, in OpenAI's words where it has any."""
+    """The service tier of a stream is emitted, under OpenAI's name."""
     started = message(usage={"input_tokens": 9, "service_tier": "priority"})
     upstream.answer(Events([event("message_start", message=started), block_start(), delta(text="x"), *ends()]))
     assert "priority" == (await collect(backend, call()))[0].service_tier
@@ -371,7 +369,7 @@ async def test_tier_of_a_stream(backend: Anthropic, upstream: ScriptedUpstream) 
 
 @pytest.mark.parametrize("together", [False, True])
 async def test_tool_calls_in_a_stream(backend: Anthropic, upstream: ScriptedUpstream, together: bool) -> None:
-    """Blocks of tool use become tool calls, counted from 0; one without arguments has those of an empty object."""
+    """Tool-use blocks become tool calls with indexes from 0; empty arguments become an empty object."""
     pieces = [
         start(),
         block_start(0),
@@ -410,7 +408,7 @@ async def test_tool_calls_in_a_stream(backend: Anthropic, upstream: ScriptedUpst
 
 
 async def test_blocks_that_share_an_index(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """A server that gives every block the same index still has its calls told apart."""
+    """Calls in blocks with the same index stay separate."""
     pieces = []
     for name in ("c1", "c2"):
         pieces += [block_start(type="tool_use", id=name, name="f", input={}), block_stop()]
@@ -420,7 +418,7 @@ async def test_blocks_that_share_an_index(backend: Anthropic, upstream: Scripted
 
 
 async def test_thinking_in_a_stream(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """Thinking becomes reasoning, citations annotations; blocks of thinking are kept with signatures."""
+    """Thinking becomes reasoning and citations annotations; thinking blocks are kept with signatures."""
     citation = {"type": "char_location", "cited_text": "x"}
     upstream.answer(
         Events(
@@ -453,7 +451,7 @@ async def test_thinking_in_a_stream(backend: Anthropic, upstream: ScriptedUpstre
 
 
 async def test_thinking_is_the_first_token(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """A stream that thinks has begun: it is bound by `stream_idle`, not by `first_token`."""
+    """Thinking counts as the first token, so `stream_idle` applies from then on."""
     thinks = [start(), block_start(type="thinking", thinking="", signature=""), delta("thinking_delta", thinking="h")]
     upstream.answer(Events([*thinks, Stall()]))
     with pytest.raises(StreamBroken):
@@ -461,7 +459,7 @@ async def test_thinking_is_the_first_token(backend: Anthropic, upstream: Scripte
 
 
 async def test_unknown_events(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """Pings, comments, events, blocks and pieces of unknown types are passed over."""
+    """Pings, comments, and unknown events, blocks and deltas are ignored."""
     odd = [
         ": comment\n\n",
         event("ping"),
@@ -479,14 +477,14 @@ async def test_unknown_events(backend: Anthropic, upstream: ScriptedUpstream) ->
 
 
 async def test_events_without_names(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """The data says what an event is; the name before it may be missing."""
+    """The event name is optional; the type in the data decides."""
     pieces = [str(piece).partition("\n")[2] for piece in (*begins(), delta(text="x"), *ends())]
     upstream.answer(Events(pieces))
     assert "x" == text(await collect(backend, call()))
 
 
-async def test_whole_without_message_stop(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """The reason it ended makes an answer whole; `message_stop` alone does, too."""
+async def test_complete_without_message_stop(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """A stop reason or `message_stop` is sufficient for a complete answer."""
     reason, stop = stopped()
     upstream.answer(
         Events([*begins(), delta(text="x"), block_stop(), reason]),
@@ -496,15 +494,15 @@ async def test_whole_without_message_stop(backend: Anthropic, upstream: Scripted
     assert ["stop"] == reasons(await collect(backend, call()))
 
 
-async def test_last_empty_line_left_out(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """The last event counts, though the empty line after it is missing."""
+async def test_missing_last_blank_line(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """The last event is parsed even if the blank line after it is missing."""
     reason, _ = stopped()
     upstream.answer(Events([*begins(), delta(text="x"), str(reason).rstrip("\n")]))
     assert ["stop"] == reasons(await collect(backend, call()))
 
 
 async def test_nothing_after_message_stop(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """What follows `message_stop` is no part of the answer."""
+    """Events after `message_stop` are ignored."""
     upstream.answer(Events([*begins(), delta(text="a"), *ends(), delta(text="b"), "data: [DONE]\n\n"], together=True))
     assert "a" == text(await collect(backend, call()))
 
@@ -525,8 +523,8 @@ async def test_nothing_after_message_stop(backend: Anthropic, upstream: Scripted
      '{"type":' * 2000],
 )  # fmt: skip
 @pytest.mark.parametrize("together", [False, True])
-async def test_misshapen_events(backend: Anthropic, upstream: ScriptedUpstream, data: str, together: bool) -> None:
-    """An event of another shape breaks the stream after what was said; it does not break Parley."""
+async def test_malformed_events(backend: Anthropic, upstream: ScriptedUpstream, data: str, together: bool) -> None:
+    """A malformed event raises StreamBroken after the earlier text, and no other exception."""
     tool = block_start(1, type="tool_use", id="c", name="f", input={})
     upstream.answer(Events([*begins(), delta(text="a"), tool, f"data: {data}\n\n", *ends()], together=together))
     chunks, broken = await broken_off(backend, call())
@@ -535,14 +533,14 @@ async def test_misshapen_events(backend: Anthropic, upstream: ScriptedUpstream, 
 
 @pytest.mark.parametrize("piece", ['"', "\\", "\n\t", "€ü\U0001f600", '","role":"x', "\u2028", '"}]}'])
 async def test_text_that_needs_escapes(backend: Anthropic, upstream: ScriptedUpstream, piece: str) -> None:
-    """Text arrives as it was sent, whatever it has in it."""
+    """Text with any characters is delivered unchanged."""
     pieces = ["plain", piece, "plain", piece, "more"] * 3
     upstream.answer(Events([*begins(), *(delta(text=item) for item in pieces), *ends()], together=True))
     assert "".join(pieces) == text(await collect(backend, call()))
 
 
 async def test_error_page(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """A proxy's error page is not shown to the caller."""
+    """An HTML error page of a proxy is not shown to the caller."""
     page = "<html>nginx at 10.0.0.7</html>"
     upstream.answer(Raw([f"HTTP/1.1 400 Bad\r\nContent-Length: {len(page)}\r\n\r\n{page}"]))
     assert 'The model "myapp-123" refused the request' == (await failed(backend)).message

@@ -1,4 +1,4 @@
-"""What becomes of a conversation on its way to Anthropic's Messages API."""
+"""Conversion of conversations to Anthropic's Messages API."""
 
 from typing import Any
 
@@ -18,13 +18,13 @@ RESULT = {"role": "tool", "tool_call_id": "c", "content": "42"}
 
 
 def asks(call_id: str = "c", arguments: str = '{"b":1,"a":2}', **more: Any) -> dict[str, Any]:
-    """Returns an assistant's message with one tool call."""
+    """Creates an assistant message with one tool call."""
     function = {"name": "f", "arguments": arguments}
     return {"role": "assistant", "tool_calls": [{"id": call_id, "type": "function", "function": function}], **more}
 
 
 def use(call_id: str = "c", arguments: Any = None) -> dict[str, Any]:
-    """Returns a tool call as it is sent."""
+    """Creates the expected tool-use block."""
     return {
         "type": "tool_use",
         "id": call_id,
@@ -34,18 +34,18 @@ def use(call_id: str = "c", arguments: Any = None) -> dict[str, Any]:
 
 
 def result(call_id: str = "c", *blocks: dict[str, Any]) -> dict[str, Any]:
-    """Returns a tool's result as it is sent."""
+    """Creates the expected tool-result block."""
     return {"type": "tool_result", "tool_use_id": call_id, "content": list(blocks) or [words("42")]}
 
 
 async def messages_sent(backend: Anthropic, upstream: ScriptedUpstream, *messages: dict[str, Any]) -> list[Any]:
-    """Returns the messages that the upstream gets for these."""
+    """Returns the messages that the upstream receives."""
     found: list[Any] = (await sent(backend, upstream, messages=list(messages)))["messages"]
     return found
 
 
 async def test_system(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """System and developer messages, wherever they stand, become the one system prompt."""
+    """System and developer messages at any position become the system prompt."""
     parts = [{"type": "text", "text": "c"}, {"type": "text", "text": "d", "cache_control": {"type": "ephemeral"}}]
     body = await sent(
         backend,
@@ -62,8 +62,8 @@ async def test_system(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     assert [{"role": "user", "content": [words("hi")]}] == body["messages"]
 
 
-async def test_turns_alternate(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """What neighbours of one side say becomes one message; a message that says nothing is left out."""
+async def test_roles_alternate(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """Adjacent messages of one role are merged; empty messages are dropped."""
     found = await messages_sent(
         backend,
         upstream,
@@ -82,7 +82,7 @@ async def test_turns_alternate(backend: Anthropic, upstream: ScriptedUpstream) -
 
 
 async def test_tool_round(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """Calls follow the text of their message; all results of a round stand in one message, before the user's words."""
+    """Tool calls follow the text of their message; all results of a round precede the user's text in one message."""
     first = asks("c1", content="Let me see.")
     first["tool_calls"] += asks("c2", "")["tool_calls"]
     found = await messages_sent(
@@ -102,15 +102,15 @@ async def test_tool_round(backend: Anthropic, upstream: ScriptedUpstream) -> Non
     ] == found
 
 
-async def test_result_without_words(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """A tool that says nothing still answers its call."""
+async def test_empty_tool_result(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """An empty tool result is sent."""
     found = await messages_sent(backend, upstream, asks(content=""), RESULT | {"content": ""})
     assert [use()] == found[0]["content"]
     assert [{"type": "tool_result", "tool_use_id": "c"}] == found[1]["content"]
 
 
 async def test_ids_of_other_vendors(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """An id that another vendor made is sent in the letters that this API takes, the same in call and result."""
+    """Unsupported characters of a tool call id are replaced, equally in call and result."""
     found = await messages_sent(backend, upstream, asks("functions.f:0"), RESULT | {"tool_call_id": "functions.f:0"})
     assert [use("functions_f_0")] == found[0]["content"]
     assert [result("functions_f_0")] == found[1]["content"]
@@ -118,30 +118,30 @@ async def test_ids_of_other_vendors(backend: Anthropic, upstream: ScriptedUpstre
 
 @pytest.mark.parametrize("arguments", ["{", "[]", "3", '{}, "id": "x"', "{}}", "nonsense"])
 async def test_arguments_must_be_an_object(backend: Anthropic, upstream: ScriptedUpstream, arguments: str) -> None:
-    """Arguments that are not one JSON object are refused, and cannot change the body around them."""
+    """Arguments that are not a JSON object are rejected, so they cannot change the enclosing body."""
     error = await refused(backend, upstream, messages=[asks(arguments=arguments), RESULT])
     assert (InvalidRequest, "messages[0].tool_calls[0].function.arguments") == (type(error), error.param)
 
 
 async def test_reasoning_is_not_sent(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """Reasoning of earlier turns has lost its signature, and the API takes none without."""
+    """Reasoning without a signature is not sent, because the API rejects it."""
     earlier = {"role": "assistant", "content": "b", "reasoning_content": "hm"}
     found = await messages_sent(backend, upstream, earlier, {"role": "user", "content": "c"})
     assert {"role": "assistant", "content": [words("b")]} == found[0]
 
 
 def image(url: str, **more: Any) -> dict[str, Any]:
-    """Returns an image as callers send it."""
+    """Creates an image part of a request."""
     return {"type": "image_url", "image_url": {"url": url, **more}}
 
 
 def file(**fields: Any) -> dict[str, Any]:
-    """Returns a file as callers send it."""
+    """Creates a file part of a request."""
     return {"type": "file", "file": fields}
 
 
 def base64(kind: str, media: str, data: str, **more: Any) -> dict[str, Any]:
-    """Returns an image or a document as it is sent."""
+    """Creates the expected image or document block."""
     return {"type": kind, "source": {"type": "base64", "media_type": media, "data": data}, **more}
 
 
@@ -164,7 +164,7 @@ def base64(kind: str, media: str, data: str, **more: Any) -> dict[str, Any]:
 async def test_parts(
     backend: Anthropic, upstream: ScriptedUpstream, part: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    """Text, images and PDF files are sent as Anthropic's blocks."""
+    """Text, images and PDF files are converted to Anthropic's blocks."""
     found = await messages_sent(backend, upstream, {"role": "user", "content": [part]})
     assert [expected] == found[0]["content"]
 
@@ -186,7 +186,7 @@ async def test_parts(
 async def test_unsupported_parts(
     backend: Anthropic, upstream: ScriptedUpstream, part: dict[str, Any], param: str
 ) -> None:
-    """A part that has no counterpart is refused, and named."""
+    """A part without an equivalent is rejected by path."""
     error = await refused(
         backend, upstream, messages=[{"role": "user", "content": [{"type": "text", "text": "x"}, part]}]
     )
@@ -207,8 +207,8 @@ async def test_unsupported_parts(
         (file(file_data="JVBERi0="), "file.file_data"),
     ],
 )
-async def test_bad_parts(backend: Anthropic, upstream: ScriptedUpstream, part: dict[str, Any], param: str) -> None:
-    """A part without what its type promises is refused, and the place is named."""
+async def test_invalid_parts(backend: Anthropic, upstream: ScriptedUpstream, part: dict[str, Any], param: str) -> None:
+    """An invalid part is rejected by path."""
     error = await refused(backend, upstream, messages=[{"role": "user", "content": [part]}])
     assert (InvalidRequest, f"messages[0].content[0].{param}") == (type(error), error.param)
 
@@ -233,13 +233,13 @@ CUSTOM_CALL = {"id": "c", "type": "custom", "custom": {"name": "g", "input": "x"
 async def test_unsupported_messages(
     backend: Anthropic, upstream: ScriptedUpstream, message: dict[str, Any], param: str
 ) -> None:
-    """What a message has and Anthropic has not is refused, and named."""
+    """A message field without an equivalent is rejected by path."""
     error = await refused(backend, upstream, messages=[message, {"role": "user", "content": "y"}])
     assert (UnsupportedParameter, f"messages[0].{param}") == (type(error), error.param)
 
 
 def test_no_field_of_a_message_is_forgotten() -> None:
-    """The tests above show what becomes of each field of a message; `annotations` are no part of a request."""
+    """The tests above cover each field of a message; `annotations` is not a request field."""
     shown = {"role", "content", "name", "tool_calls", "tool_call_id", "function_call", "refusal", "reasoning_content"}
     assert {field.name for field in Message.DESCRIPTOR.fields} == {
         *shown,
@@ -251,8 +251,8 @@ def test_no_field_of_a_message_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_going_on(backend: Anthropic, upstream: ScriptedUpstream, stream: bool) -> None:
-    """A call that continues ends with the beginning of the answer, and what is answered goes on from there."""
+async def test_continuation(backend: Anthropic, upstream: ScriptedUpstream, stream: bool) -> None:
+    """A continuation ends with the beginning of the answer, and the response continues it."""
     started = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}]
     asked = call(messages=started, continues=True)
     if stream:
@@ -265,16 +265,16 @@ async def test_going_on(backend: Anthropic, upstream: ScriptedUpstream, stream: 
     assert backend.can_continue
 
 
-async def test_going_on_refused(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """A model that takes no prefill says so, and that is a rejection."""
+async def test_rejected_prefill(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """A model without prefill rejects a continuation."""
     upstream.answer(Json(error("invalid_request_error", "This model does not support assistant message prefill."), 400))
     started = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}]
     with pytest.raises(UpstreamRejected, match="does not support assistant message prefill"):
         await backend.complete(call(messages=started, continues=True))
 
 
-async def test_models_that_take_no_prefill_need_not_be_asked() -> None:
-    """`prefill: off` says so of all models of a backend."""
+async def test_prefill_off() -> None:
+    """`prefill: off` disables continuations for a backend."""
     for prefill in (True, False):
         backend = Anthropic("http://127.0.0.1", None, 1, prefill=prefill)
         assert prefill is backend.can_continue
@@ -282,7 +282,7 @@ async def test_models_that_take_no_prefill_need_not_be_asked() -> None:
 
 
 async def test_assistant_last(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """The API would go on from an assistant's message at the end; who did not ask for that is told."""
+    """A final assistant message without `continue_final_message` is rejected, because the API would continue it."""
     started = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}]
     error = await refused(backend, upstream, messages=started)
     assert (UnsupportedParameter, "messages[1].role") == (type(error), error.param)

@@ -1,6 +1,6 @@
-"""A server of another make that speaks the Messages API: llama.cpp's own, with the embedded model behind it.
+"""The Anthropic backend with llama.cpp's implementation of the Messages API and the embedded model.
 
-Nothing here is scripted: what we take from Anthropic's reference, somebody else has read there, too.
+Nothing is scripted: this checks Parley's reading of Anthropic's reference against an independent implementation.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -31,22 +31,22 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest_asyncio.fixture
 async def backend(server: Path) -> AsyncIterator[Anthropic]:
-    """The backend, on the real server."""
+    """The backend, connected to the real server."""
     made = Anthropic("http://local", None, max_tokens=40, unix_socket=server)
     yield made
     await made.close()
 
 
 def asked(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """Returns the fields of a call that is answered the same every time."""
+    """Returns the fields of a deterministic call."""
     return {"temperature": 0, "messages": list(messages), **fields}
 
 
 FRANCE = asked({"role": "user", "content": "Name the capital of France."})
 
 
-async def test_whole_and_streamed(backend: Anthropic) -> None:
-    """The same question is answered the same, whole and in pieces, at the same cost."""
+async def test_complete_and_streamed(backend: Anthropic) -> None:
+    """A complete answer and a stream have equal text and usage."""
     non_streaming = await backend.complete(call(**FRANCE))
     chunks = await collect(backend, call(**FRANCE))
     assert "Paris" in non_streaming.choices[0].message.content.string_value
@@ -66,7 +66,7 @@ async def test_system_prompt(backend: Anthropic) -> None:
 
 
 async def test_limit_and_stop(backend: Anthropic) -> None:
-    """A limit of tokens and a stop sequence end the answer, each for its reason."""
+    """A token limit and a stop sequence end the answer with their finish reasons."""
     short = await backend.complete(call(**FRANCE, max_tokens=3))
     stopped = await backend.complete(call(**FRANCE, stop=["xyz", "Paris"]))
     assert ("length", 3) == (short.choices[0].finish_reason, short.usage.completion_tokens)
@@ -74,14 +74,14 @@ async def test_limit_and_stop(backend: Anthropic) -> None:
     assert "Paris" not in stopped.choices[0].message.content.string_value
 
 
-async def test_going_on(backend: Anthropic) -> None:
-    """The model goes on from the beginning of its answer. Only in a stream: whole, this server repeats it."""
+async def test_continuation(backend: Anthropic) -> None:
+    """The model continues its answer. Streaming only: otherwise this server repeats the prefix."""
     counting = asked({"role": "user", "content": "Count from 1 to 8."}, {"role": "assistant", "content": "1, 2, 3, 4,"})
     assert text(await collect(backend, call(**counting, continues=True))).startswith(" 5, 6")
 
 
 async def test_tool_result(backend: Anthropic) -> None:
-    """What a tool said reaches the model."""
+    """A tool result reaches the model."""
     function = {"name": "get_weather", "arguments": '{"city":"Bern"}'}
     answer = await backend.complete(
         call(
@@ -97,7 +97,7 @@ async def test_tool_result(backend: Anthropic) -> None:
 
 
 async def test_too_long(backend: Anthropic) -> None:
-    """A conversation that does not fit is told apart, whole and streamed."""
+    """A conversation over the context maps to ContextLengthExceeded, streaming or not."""
     long = call(**asked({"role": "user", "content": "word " * 5000}))
     with pytest.raises(ContextLengthExceeded):
         await backend.complete(long)

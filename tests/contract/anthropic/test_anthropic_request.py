@@ -1,4 +1,4 @@
-"""What Anthropic's Messages API is sent: the request's line, headers and parameters."""
+"""Requests to Anthropic's Messages API: headers and parameters."""
 
 import json
 from typing import Any
@@ -20,13 +20,13 @@ TOOL = {"type": "function", "function": {"name": "f", "description": "d", "param
 
 
 async def sent(backend: Anthropic, upstream: ScriptedUpstream, **fields: Any) -> Any:
-    """Returns the body that the upstream gets for a whole answer."""
+    """Returns the body of a non-streaming request."""
     await backend.complete(call(**fields))
     return upstream.requests[-1].json
 
 
 async def refused(backend: Anthropic, upstream: ScriptedUpstream, **fields: Any) -> ParleyError:
-    """Returns the error that a call ends with before the upstream is asked."""
+    """Returns the error of a call that is rejected before the upstream is called."""
     with pytest.raises(ParleyError) as caught:
         await backend.complete(call(**fields))
     assert [] == upstream.requests
@@ -34,12 +34,12 @@ async def refused(backend: Anthropic, upstream: ScriptedUpstream, **fields: Any)
 
 
 def words(value: str, **more: Any) -> dict[str, Any]:
-    """Returns a block of text as it is sent."""
+    """Creates the expected text block."""
     return {"type": "text", "text": value, **more}
 
 
 async def test_request_line_and_headers(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """The key goes into `x-api-key`, the version of the API into its own header."""
+    """The key is sent in `x-api-key`, and the API version in its header."""
     await backend.complete(call())
     request = upstream.requests[0]
     assert ("POST", "/v1/messages") == (request.method, request.path)
@@ -49,7 +49,7 @@ async def test_request_line_and_headers(backend: Anthropic, upstream: ScriptedUp
 
 
 async def test_no_key(upstream: ScriptedUpstream) -> None:
-    """Without a key there is no `x-api-key`; a slash at the end of the base URL does not matter."""
+    """Without a key there is no `x-api-key`; a trailing slash of the base URL is ignored."""
     backend = Anthropic(f"http://{upstream.address}/", None, 1000)
     await backend.complete(call())
     await backend.close()
@@ -57,20 +57,20 @@ async def test_no_key(upstream: ScriptedUpstream) -> None:
     assert "/v1/messages" == upstream.requests[0].path
 
 
-def test_impossible_key() -> None:
-    """A key that cannot stand in a header is refused at the start."""
+def test_invalid_key() -> None:
+    """A key that is not a valid header value raises ConfigError."""
     with pytest.raises(ConfigError):
         Anthropic("http://127.0.0.1", "sk-ant\n", 1000)
 
 
-async def test_least_body(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """Only what is set is sent, and the limit of tokens that the API demands."""
+async def test_minimal_body(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """Only set fields are sent, and the token limit that the API requires."""
     expected = {"model": "target-1", "max_tokens": 1000, "messages": [{"role": "user", "content": [words("hi")]}]}
     assert expected == await sent(backend, upstream)
 
 
-async def test_stream_is_asked_for(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """A stream is asked for by `stream`."""
+async def test_stream_is_requested(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """A streaming request sets `stream`."""
     upstream.answer(Events([*begins(), delta(text="x"), *ends()]))
     await collect(backend, call(stream=True, stream_options={"include_usage": True}))
     assert upstream.requests[0].json["stream"] is True
@@ -123,7 +123,7 @@ PLAIN: list[tuple[dict[str, Any], dict[str, Any]]] = [
 async def test_parameters(
     backend: Anthropic, upstream: ScriptedUpstream, fields: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    """Each parameter is sent under Anthropic's name for it, and nothing else is added."""
+    """Each parameter is sent under Anthropic's name, and nothing else."""
     body = await sent(backend, upstream, **fields)
     base = {"model": "target-1", "max_tokens": 1000, "messages": [{"role": "user", "content": [words("hi")]}]}
     assert base | expected == body
@@ -174,7 +174,7 @@ TOOLS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 async def test_tools(
     backend: Anthropic, upstream: ScriptedUpstream, fields: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    """Tools, and how to choose among them, are sent in Anthropic's form; without tools there is nothing to choose."""
+    """Tools and `tool_choice` are converted; without tools neither is sent."""
     body = await sent(backend, upstream, **({"tools": [TOOL]} | fields))
     assert expected == {name: body[name] for name in ("tools", "tool_choice") if name in body}
 
@@ -183,13 +183,13 @@ async def test_tools(
 async def test_tool_choice_without_a_name(
     backend: Anthropic, upstream: ScriptedUpstream, choice: dict[str, Any]
 ) -> None:
-    """A choice that names no tool is refused."""
+    """A choice that names no tool is rejected."""
     error = await refused(backend, upstream, tools=[TOOL], tool_choice=choice)
     assert (InvalidRequest, "tool_choice") == (type(error), error.param)
 
 
 async def test_key_order(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """Schemas and arguments given as text are sent as they are, keys in order."""
+    """Schemas and arguments given as text keep their key order."""
     exact = '{"zebra":{"type":"string"},"apple":9007199254740993,"mango":[1.5,"ü"]}'
     function = {"id": "c", "function": {"name": "f", "arguments": exact}}
     answer = {"role": "tool", "tool_call_id": "c", "content": "42"}
@@ -207,8 +207,8 @@ async def test_key_order(backend: Anthropic, upstream: ScriptedUpstream) -> None
     assert [exact] * 3 == [json.dumps(item, separators=(",", ":"), ensure_ascii=False) for item in found]
 
 
-async def test_a_choice_with_large_numbers(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """A choice of Anthropic's own form is sent exactly, one of OpenAI's is translated."""
+async def test_tool_choice_with_large_numbers(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """A choice in Anthropic's format is sent exactly; one in OpenAI's format is translated."""
     tools = [{"type": "function", "function": {"name": "f"}}]
     fields: dict[str, Any] = {"tools": tools, "parallel_tool_calls": False}
     native = {"type": "tool", "name": "f", "n": 2**64 + 1}
@@ -223,8 +223,8 @@ async def test_a_choice_with_large_numbers(backend: Anthropic, upstream: Scripte
     assert {"type": "tool", "name": "f", "disable_parallel_tool_use": True} == body["tool_choice"]
 
 
-async def test_extra_body_as_text(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """Given as text, `extra_body` keeps the order of its keys, and integers integers."""
+async def test_extra_body_json(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """`extra_body_json` keeps key order and integers."""
     exact = '{"zebra":{"b":1,"a":[2.5,9007199254740993]},"apple":null}'
     body = await sent(backend, upstream, extra_body_json=exact)
     assert exact == json.dumps({key: body[key] for key in ("zebra", "apple")}, separators=(",", ":"))
@@ -232,7 +232,7 @@ async def test_extra_body_as_text(backend: Anthropic, upstream: ScriptedUpstream
 
 @pytest.mark.parametrize("key", ["model", "messages", "temperature", "stream", "max_tokens", "metadata"])
 async def test_extra_body_repeats_a_field(backend: Anthropic, upstream: ScriptedUpstream, key: str) -> None:
-    """`extra_body` must not say again what the request has a field for."""
+    """A key of `extra_body` that is a field of the request is rejected."""
     error = await refused(backend, upstream, extra_body={key: 1})
     assert (InvalidRequest, f"extra_body.{key}") == (type(error), error.param)
 
@@ -249,7 +249,7 @@ async def test_extra_body_repeats_a_field(backend: Anthropic, upstream: Scripted
 async def test_extra_body_contradicts_a_field(
     backend: Anthropic, upstream: ScriptedUpstream, key: str, fields: dict[str, Any]
 ) -> None:
-    """`extra_body` must not replace what a field of the request has become."""
+    """A key of `extra_body` that a field was converted to is rejected."""
     error = await refused(backend, upstream, extra_body={key: {}}, **fields)
     assert (InvalidRequest, f"extra_body.{key}") == (type(error), error.param)
 
@@ -290,7 +290,7 @@ UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("fields", "param"), UNSUPPORTED)
 async def test_unsupported(backend: Anthropic, upstream: ScriptedUpstream, fields: dict[str, Any], param: str) -> None:
-    """What the API cannot do is refused, and the field is named; nothing is sent."""
+    """A field without an equivalent is rejected by name, and nothing is sent."""
     error = await refused(backend, upstream, **fields)
     assert (UnsupportedParameter, param) == (type(error), error.param)
     assert 'by the model "myapp-123"' in error.message
@@ -300,8 +300,8 @@ async def test_unsupported(backend: Anthropic, upstream: ScriptedUpstream, field
     "fields",
     [{"n": 1}, {"logprobs": False}, {"presence_penalty": 0}, {"frequency_penalty": 0}, {"modalities": ["text"]}],
 )
-async def test_what_asks_for_nothing(backend: Anthropic, upstream: ScriptedUpstream, fields: dict[str, Any]) -> None:
-    """A value that asks for nothing may stand, and is not sent."""
+async def test_values_without_effect(backend: Anthropic, upstream: ScriptedUpstream, fields: dict[str, Any]) -> None:
+    """Values without effect are accepted and not sent."""
     assert {"model", "max_tokens", "messages"} == set(await sent(backend, upstream, **fields))
 
 
@@ -315,13 +315,13 @@ OURS: dict[str, Any] = {
 }
 
 
-async def test_what_is_ours_is_not_sent(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """The session, `store` and `metadata` are Parley's own, and how it streams and continues."""
+async def test_parley_fields_are_not_sent(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """The session, `store`, `metadata` and the stream options are not sent."""
     assert {"model", "max_tokens", "messages"} == set(await sent(backend, upstream, **OURS))
 
 
 def test_no_field_is_forgotten() -> None:
-    """The tests above show of each field of a request that it is sent, Parley's own, or refused."""
+    """The tests above cover each request field: sent, specific to Parley, or rejected."""
     fields = {field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields}
     refused_fields = {param for _, param in UNSUPPORTED if param in fields}
     assert fields == PARLEY_FIELDS | SENT | refused_fields

@@ -1,4 +1,4 @@
-"""Fields beyond OpenAI's on their way to Anthropic and back: caching, signed thinking, the vendor's own tools."""
+"""Anthropic fields without an equivalent in OpenAI's API: caching, signed thinking, Anthropic's own tools."""
 
 import json
 from typing import Any
@@ -40,7 +40,7 @@ CITED = text_block("x") | {"citations": [{"type": "web_search_result_location", 
 
 
 async def test_cache_control_of_messages(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """It goes to the last block of the message, unless that has its own; to a tool's result; to a tool's use."""
+    """`cache_control` is moved to the last block of a message without its own, to tool results and tool calls."""
     called = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra_json": MARK}
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     own = {"type": "text", "text": "c", "cache_control": {"type": "ephemeral"}}
@@ -75,7 +75,7 @@ async def test_cache_control_of_messages(backend: Anthropic, upstream: ScriptedU
 
 
 async def test_unknown_fields_of_tools(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """Those that the API has under the same name are sent, beside a tool's type or within its function."""
+    """Unknown tool fields that the API supports are sent, from the tool or from its function."""
     outside = TOOL | {"extra_json": MARK}
     inside = {"type": "function", "function": {"name": "g", "extra_json": '{"cache_control":{},"defer_loading":true}'}}
     tools = (await sent(backend, upstream, tools=[outside, inside]))["tools"]
@@ -84,7 +84,7 @@ async def test_unknown_fields_of_tools(backend: Anthropic, upstream: ScriptedUps
 
 
 async def test_the_vendor_s_own_tools(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """Types with a date in their name are sent as they are, and a choice in the vendor's own words."""
+    """Anthropic's tools, and a choice in Anthropic's format, are sent unchanged."""
     own = {"type": "web_search_20250305", "extra_json": '{"name":"web_search","max_uses":5}'}
     body = await sent(backend, upstream, tools=[own, TOOL], tool_choice={"type": "tool", "name": "web_search"})
     assert {"type": "web_search_20250305", "name": "web_search", "max_uses": 5} == body["tools"][0]
@@ -99,14 +99,14 @@ async def test_the_vendor_s_own_tools(backend: Anthropic, upstream: ScriptedUpst
     ],
 )
 async def test_the_vendor_s_own_parts(backend: Anthropic, upstream: ScriptedUpstream, block: dict[str, Any]) -> None:
-    """They are sent as they are."""
+    """Anthropic's content blocks are sent unchanged."""
     body = await sent(backend, upstream, messages=[{"role": "user", "content": [block]}])
     assert [block] == body["messages"][0]["content"]
 
 
 @pytest.mark.parametrize("kind", ["custom", "web_search", "builtin_function"])
 async def test_tools_that_must_not_be_called(backend: Anthropic, upstream: ScriptedUpstream, kind: str) -> None:
-    """`tool_choice: none` is honoured: tools that the API does not have are left out."""
+    """With `tool_choice: none`, unsupported tools are dropped."""
     tools = [TOOL, {"type": kind}]
     body = await sent(backend, upstream, tools=tools, tool_choice="none")
     assert (["f"], {"type": "none"}) == ([tool["name"] for tool in body["tools"]], body["tool_choice"])
@@ -154,19 +154,19 @@ async def test_tools_that_must_not_be_called(backend: Anthropic, upstream: Scrip
 async def test_unknown_fields_that_the_api_does_not_have(
     backend: Anthropic, upstream: ScriptedUpstream, fields: dict[str, Any], param: str
 ) -> None:
-    """They are refused by name."""
+    """Unknown fields that the API does not support are rejected by name."""
     failed = await refused(backend, upstream, **fields)
     assert (UnsupportedParameter, param) == (type(failed), failed.param)
 
 
 async def test_text_that_is_no_object(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """It is refused."""
+    """Text that is not a JSON object is rejected."""
     for place in ({"messages": [USER | {"extra_json": "[]"}]}, {"tools": [TOOL | {"extra_json": "{"}]}):
         assert InvalidRequest is type(await refused(backend, upstream, **place))
 
 
 async def test_fields_of_other_vendors_answers(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """What another vendor put into an earlier answer does not keep this one from being asked."""
+    """Unknown fields of another vendor's answers are dropped."""
     called = {
         "id": "c",
         "type": "function",
@@ -184,7 +184,7 @@ async def test_fields_of_other_vendors_answers(backend: Anthropic, upstream: Scr
 
 
 def streamed(*blocks: dict[str, Any]) -> Events:
-    """Returns the stream of an answer with these blocks, each in pieces where it can come so."""
+    """Creates the stream of an answer with these blocks, split into deltas where possible."""
     steps: list[Any] = [start()]
     for index, block in enumerate(blocks):
         match block["type"]:
@@ -206,7 +206,7 @@ def streamed(*blocks: dict[str, Any]) -> Events:
 
 
 def joined(chunks: list[ChatCompletionChunk]) -> Message:
-    """Returns the message that a stream makes."""
+    """Returns the accumulated message of a stream."""
     accumulator = CompletionAccumulator(ChatCompletion())
     for chunk in chunks:
         accumulator.add(chunk)
@@ -214,7 +214,7 @@ def joined(chunks: list[ChatCompletionChunk]) -> Message:
 
 
 async def answered(backend: Anthropic, upstream: ScriptedUpstream, *blocks: dict[str, Any], stream: bool) -> Message:
-    """Returns the message that an answer with these blocks becomes."""
+    """Returns the message parsed from an answer with these blocks."""
     if stream:
         upstream.answer(streamed(*blocks))
         return joined(await collect(backend, call()))
@@ -234,10 +234,10 @@ async def answered(backend: Anthropic, upstream: ScriptedUpstream, *blocks: dict
     ],
     ids=["a call", "redacted", "between", "server tools", "a caller"],
 )
-async def test_what_an_answer_has_is_sent_back(
+async def test_blocks_are_sent_back(
     backend: Anthropic, upstream: ScriptedUpstream, blocks: list[dict[str, Any]], stream: bool
 ) -> None:
-    """Thinking with its signature, the vendor's own tools and citations: the next turn has every block as it came."""
+    """Signed thinking, server tools and citations are sent back unchanged in the next turn."""
     said_before = await answered(backend, upstream, *blocks, stream=stream)
     asked = call(messages=[USER, RESULT])
     asked.request.messages.insert(1, said_before)
@@ -246,7 +246,7 @@ async def test_what_an_answer_has_is_sent_back(
 
 
 async def test_an_answer_that_the_caller_changed(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """The caller's text is sent, with what thinking there was."""
+    """For a modified answer, the caller's text and the thinking blocks are sent."""
     said_before = await answered(backend, upstream, THOUGHT, SEARCH, FOUND, CITED, stream=False)
     said_before.content.string_value = "shorter"
     asked = call(messages=[USER, USER])
@@ -266,15 +266,15 @@ async def test_an_answer_that_the_caller_changed(backend: Anthropic, upstream: S
     ],
 )
 async def test_thinking_without_a_signature(backend: Anthropic, upstream: ScriptedUpstream, found: str) -> None:
-    """The API refuses it: it is left out."""
+    """Thinking without a signature is dropped, because the API rejects it."""
     earlier = {"role": "assistant", "content": "b", "extra_json": f'{{"thinking_blocks":{found}}}'}
     body = await sent(backend, upstream, messages=[USER, earlier, USER])
     assert [words("b")] == body["messages"][1]["content"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_signature_that_is_refused(backend: Anthropic, upstream: ScriptedUpstream, stream: bool) -> None:
-    """Another model's thinking is left out, and the call sent once more."""
+async def test_rejected_signature(backend: Anthropic, upstream: ScriptedUpstream, stream: bool) -> None:
+    """Thinking of another model is dropped, and the call is retried."""
     earlier = {"role": "assistant", "content": "b", "extra_json": json.dumps({"thinking_blocks": [THOUGHT]})}
     asked = call(messages=[USER, earlier, USER])
     words_ = "messages.1.content.0: Invalid `signature` in `thinking` block"
@@ -286,8 +286,8 @@ async def test_a_signature_that_is_refused(backend: Anthropic, upstream: Scripte
     assert [[THOUGHT, words("b")], [words("b")]] == sent_
 
 
-async def test_another_refusal(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """It is not repeated."""
+async def test_other_rejections(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """Other rejections are not retried."""
     upstream.answer(Json(error("invalid_request_error", "Invalid `signature` in `thinking` block"), 400))
     with pytest.raises(UpstreamError):
         await backend.complete(call())
@@ -295,7 +295,7 @@ async def test_another_refusal(backend: Anthropic, upstream: ScriptedUpstream) -
 
 
 async def test_unknown_fields_of_a_streamed_answer(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """What ends the answer says more than why."""
+    """Unknown fields in the final events of a stream are kept."""
     why = {"stop_reason": "stop_sequence", "stop_sequence": "END", "container": {"id": "c"}}
     counted = {"output_tokens": 3, "server_tool_use": {"web_search_requests": 2}}
     edits: dict[str, Any] = {"applied_edits": []}
@@ -307,8 +307,8 @@ async def test_unknown_fields_of_a_streamed_answer(backend: Anthropic, upstream:
     assert {"server_tool_use": {"web_search_requests": 2}} == json.loads(answer.usage.extra_json)
 
 
-async def test_a_call_that_is_cut_off(backend: Anthropic, upstream: ScriptedUpstream) -> None:
-    """Arguments that are no whole JSON do not spoil the answer, whatever blocks there are beside them."""
+async def test_truncated_tool_call(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+    """Truncated arguments do not invalidate the answer, whatever other blocks it has."""
     steps = [start(), block_start(0, **SEARCH), block_stop(0), block_start(1, **USE | {"input": {}})]
     upstream.answer(
         Events([*steps, delta("input_json_delta", 1, partial_json='{"b": 1'), block_stop(1), *stopped("max_tokens")])

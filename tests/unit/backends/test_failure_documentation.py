@@ -6,7 +6,7 @@ import pytest
 
 from parley.core.errors import AddedParameterRejected, ParleyError, UnsupportedParameter
 from parley.core.routing.failure_policy import HealthEffect, NextTargets, Retry, policy_for
-from tests.unit.backends.test_failure_table import refusal, refused
+from tests.unit.backends.test_failure_table import error_for, openai_error
 
 PAGE = Path(__file__).parents[3] / "docs" / "routing-and-failures.md"
 ROWS = [
@@ -18,19 +18,19 @@ ROWS = [
 ]
 
 EXAMPLES: dict[str, ParleyError] = {
-    "refuses or resets": refusal(503, ""),
-    "429 with `Retry-After` up to 3 s": refusal(429, "", {"Retry-After": "2"}),
-    "429 without it": refusal(429, ""),
-    "429, 408 or 5xx with a longer": refusal(503, "", {"Retry-After": "60"}),
-    "no quota or credit": refusal(402, ""),
-    "500": refusal(500, ""),
-    "a request larger than the rate limit": refused(413, "Request too large for model `x`"),
-    "the conversation is too long": refused(400, "maximum context length is 8192"),
-    "content policy": refused(400, "x", param="temperature"),
-    "400, 413, 422 that says neither": refused(400, "x"),
-    "3xx, 401": refusal(401, ""),
-    "403, 404, 410": refused(400, "Incorrect API key provided"),
-    "any other status": refusal(424, ""),
+    "refuses or resets": error_for(503, ""),
+    "429 with `Retry-After` up to 3 s": error_for(429, "", {"Retry-After": "2"}),
+    "429 without it": error_for(429, ""),
+    "429, 408 or 5xx with a longer": error_for(503, "", {"Retry-After": "60"}),
+    "no quota or credit": error_for(402, ""),
+    "500": error_for(500, ""),
+    "a request larger than the rate limit": openai_error(413, "Request too large for model `x`"),
+    "the conversation is too long": openai_error(400, "maximum context length is 8192"),
+    "content policy": openai_error(400, "x", param="temperature"),
+    "400, 413, 422 that says neither": openai_error(400, "x"),
+    "3xx, 401": error_for(401, ""),
+    "403, 404, 410": openai_error(400, "Incorrect API key provided"),
+    "any other status": error_for(424, ""),
     "a parameter that the caller has not sent": AddedParameterRejected(
         "m", "`defaults.n`", UnsupportedParameter("no `n`")
     ),

@@ -1,4 +1,4 @@
-"""The failure table: every HTTP status from 300 to 599, every known body, and what is done about each."""
+"""The failure table: every HTTP status from 300 to 599, every known body, and the handling of each."""
 
 import itertools
 import json
@@ -29,16 +29,16 @@ FAILURES = ErrorFactory("sk-our-own-secret")
 NOT_AVAILABLE = 'The model "m" is not available; try again later'
 
 
-def refusal(status: int, body: Any, headers: dict[str, str] | None = None) -> UpstreamError:
-    """Returns the error for an answer with this status; the body is JSON unless it is a text."""
+def error_for(status: int, body: Any, headers: dict[str, str] | None = None) -> UpstreamError:
+    """Returns the error for a response; `body` is serialized as JSON unless it is a string."""
     data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
     return FAILURES.from_response(status, headers or {}, data, "m")
 
 
-def refused(status: int, message: str, **more: Any) -> UpstreamError:
-    """Returns the error for a body as OpenAI has it."""
+def openai_error(status: int, message: str, **more: Any) -> UpstreamError:
+    """Returns the error for a body in OpenAI's format."""
     error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
-    return refusal(status, {"error": error | more})
+    return error_for(status, {"error": error | more})
 
 
 # The error, whether the same target is asked again, and what it says about the target. Every other status is the last.
@@ -71,9 +71,9 @@ BARE: list[Any] = [
 
 @pytest.mark.parametrize("status", range(300, 600))
 def test_every_status(status: int) -> None:
-    """Each has its row or is unlisted; another target is asked in every case, whatever form the body has."""
+    """Each status has its row or is unlisted; another target is tried in every case, for any body."""
     for body in BARE:
-        failed = refusal(status, body)
+        failed = error_for(status, body)
         row = policy_for(failed)
         assert EXPECTED.get(status, UNLISTED) == (type(failed), row.retry, row.health_effect), body
         assert NextTargets.TARGETS is row.next
@@ -81,7 +81,7 @@ def test_every_status(status: int) -> None:
 
 
 def test_every_listed_status_has_its_source() -> None:
-    """A row without one is a guess."""
+    """Every row names its source."""
     assert [] == [status for status, row in STATUSES.items() if not row.source]
     assert EXPECTED.keys() == STATUSES.keys()
     assert Kind.UNRECOGNIZED is of_status(444).kind
@@ -94,8 +94,8 @@ def _status(row: Row) -> int:
 @pytest.mark.parametrize(
     "row", [row for row in (*BODIES, *FALLBACK_ROWS) if row.example], ids=lambda row: row.example[:40]
 )
-def test_the_example_of_a_row_is_found_by_it(row: Row) -> None:
-    """By no earlier one; and in each of the shapes that errors have."""
+def test_example_matches_its_row(row: Row) -> None:
+    """The example of a row matches that row and no earlier one, in each format of error bodies."""
     assert row.source
     for shape in (
         row.example,
@@ -114,8 +114,8 @@ def test_the_example_of_a_row_is_found_by_it(row: Row) -> None:
 @pytest.mark.parametrize(
     ("row", "code"), [(row, code) for row in BODIES for code in sorted(row.codes)], ids=lambda value: str(value)[:30]
 )
-def test_each_code_is_found_wherever_it_stands(row: Row, code: str) -> None:
-    """As a code, a type, or a reason of Google's details, in upper case, too; by no earlier row."""
+def test_code_matches_its_row(row: Row, code: str) -> None:
+    """A code matches its row and no earlier one, as code, type or reason, in either case."""
     for error in (
         {"error": {"message": "no", "code": code}},
         {"error": {"message": "no", "type": code.upper()}},
@@ -166,9 +166,9 @@ TOO_LONG = [
 
 @pytest.mark.parametrize("words", TOO_LONG)
 @pytest.mark.parametrize("status", [400, 413, 422, 500])
-def test_a_conversation_that_is_too_long(words: str, status: int) -> None:
-    """In each vendor's words, whatever its status: only fallbacks may answer it, and the caller reads why."""
-    failed = refused(status, words)
+def test_context_length_messages(words: str, status: int) -> None:
+    """Only fallbacks are tried after an exceeded context, whatever the status, and the caller sees the message."""
+    failed = openai_error(status, words)
     assert isinstance(failed, ContextLengthExceeded)
     assert (NextTargets.FALLBACKS, HealthEffect.SUCCESS) == (policy_for(failed).next, policy_for(failed).health_effect)
     assert "messages" == (failed.param or "").split("[")[0]
@@ -220,9 +220,9 @@ QUOTAS: list[tuple[int, Any, str]] = [
 
 
 @pytest.mark.parametrize(("status", "body", "code"), QUOTAS)
-def test_a_quota_that_is_used_up(status: int, body: Any, code: str) -> None:
-    """Is no rate limit: the same target is not asked again, the next one is, and no word of it reaches the caller."""
-    failed = refusal(status, body)
+def test_exhausted_quota(status: int, body: Any, code: str) -> None:
+    """An exhausted quota is not retried at the same target, and its message is not shown to the caller."""
+    failed = error_for(status, body)
     assert isinstance(failed, UpstreamQuotaExhausted)
     assert (Retry.NO, NextTargets.TARGETS) == (policy_for(failed).retry, policy_for(failed).next)
     assert failed.retry_after is None
@@ -231,16 +231,16 @@ def test_a_quota_that_is_used_up(status: int, body: Any, code: str) -> None:
         assert failed.code in {code, "billing_hard_limit_reached", "exceeded_current_quota_error", "insufficient_quota"}
 
 
-def test_a_rate_limit_in_the_words_of_a_quota() -> None:
-    """Gemini says the same of a minute's limit, and then how long to wait."""
+def test_gemini_rate_limit() -> None:
+    """Gemini's quota message with a delay is a rate limit."""
     error = {
         "code": 429,
         "message": "You exceeded your current quota, please check your plan and billing details.",
         "details": [{"violations": [{"quotaId": "GenerateRequestsPerMinutePerProject"}]}, {"retryDelay": "7s"}],
     }
-    failed = refusal(429, {"error": error})
+    failed = error_for(429, {"error": error})
     assert (UpstreamRateLimited, 7.0) == (type(failed), failed.retry_after)
-    failed = refused(429, "You exceeded your current quota. Please retry in 20.5s.")
+    failed = openai_error(429, "You exceeded your current quota. Please retry in 20.5s.")
     assert (UpstreamRateLimited, 20.5) == (type(failed), failed.retry_after)
 
 
@@ -264,9 +264,9 @@ OPERATOR: list[tuple[int, str]] = [
 
 
 @pytest.mark.parametrize(("status", "words"), OPERATOR)
-def test_a_refusal_that_is_the_operators_fault(status: int, words: str) -> None:
-    """The next target is asked, the words stay in the log, and one caller alone opens no breaker with it."""
-    failed = refused(status, words)
+def test_misconfiguration(status: int, words: str) -> None:
+    """A misconfiguration is logged, the next target is tried, and one caller alone does not open the breaker."""
+    failed = openai_error(status, words)
     assert (UpstreamMisconfigured, NOT_AVAILABLE) == (type(failed), failed.message)
     assert (NextTargets.TARGETS, HealthEffect.SUSPECT) == (policy_for(failed).next, policy_for(failed).health_effect)
 
@@ -281,9 +281,9 @@ def test_a_refusal_that_is_the_operators_fault(status: int, words: str) -> None:
         ("Provider returned error", {"type": None}),
     ],
 )
-def test_a_refusal_that_is_the_providers_fault(message: str, more: dict[str, Any]) -> None:
-    """A model that makes no sense is not the caller's fault, though the status is 400."""
-    failed = refused(400, message, **more)
+def test_provider_fault(message: str, more: dict[str, Any]) -> None:
+    """Unusable output of a model is not the caller's fault, even with status 400."""
+    failed = openai_error(400, message, **more)
     assert (UpstreamUnrecognized, NOT_AVAILABLE) == (type(failed), failed.message)
 
 
@@ -302,31 +302,31 @@ def test_a_refusal_that_is_the_providers_fault(message: str, more: dict[str, Any
         (403, {"code": "x", "error": "Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE_BIO"}),
     ],
 )
-def test_refused_content(status: int, body: Any) -> None:
-    """No other target is asked, and the caller reads the provider's reason."""
-    failed = refusal(status, body)
+def test_rejected_content(status: int, body: Any) -> None:
+    """Rejected content is not sent to another target, and the caller sees the provider's message."""
+    failed = error_for(status, body)
     assert isinstance(failed, ContentPolicy)
     assert (NextTargets.NONE, HealthEffect.SUCCESS) == (policy_for(failed).next, policy_for(failed).health_effect)
     assert failed.message == read(body).message
 
 
-def test_a_request_that_is_at_fault() -> None:
-    """Only where the server names a field of it, or lists what its validation found; the words reach the caller."""
+def test_invalid_request() -> None:
+    """A request is invalid only if the error names one of its fields or lists validation results."""
     for body in (
         {"error": {"message": "Invalid value", "param": "temperature", "code": "invalid_value"}},
         {"error": {"message": "bad", "param": "messages[0].role", "code": None}},
         {"detail": [{"loc": ["body", "n"], "msg": "too big", "input": "secret prompt"}]},
     ):
-        failed = refusal(400, body)
+        failed = error_for(400, body)
         assert isinstance(failed, UpstreamRejected)
         assert (NextTargets.NONE, HealthEffect.SUCCESS) == (policy_for(failed).next, policy_for(failed).health_effect)
         assert failed.param in {"temperature", "messages[0].role", "n"}
         assert "secret prompt" not in f"{failed.message} {failed.cause}"
 
 
-def test_a_parameter_that_the_model_lacks_goes_to_the_next_target() -> None:
-    """Another model may have it, and an operator's defaults may have set it."""
-    failed = refused(400, "Unsupported parameter: 'max_tokens'", param="max_tokens", code="unsupported_parameter")
+def test_unsupported_parameter() -> None:
+    """An unsupported parameter is tried at the next target."""
+    failed = openai_error(400, "Unsupported parameter: 'max_tokens'", param="max_tokens", code="unsupported_parameter")
     assert isinstance(failed, UpstreamRejected)
     assert (NextTargets.TARGETS, "max_tokens") == (policy_for(failed).next, failed.param)
 
@@ -345,17 +345,17 @@ def test_a_parameter_that_the_model_lacks_goes_to_the_next_target() -> None:
         ("role must be 'user'", None),
     ],
 )
-def test_the_field_is_found_in_the_words(words: str, param: str | None) -> None:
-    """A refusal that names a field only in its words is passed on with it."""
-    failed = refused(400, words)
+def test_field_named_in_the_message(words: str, param: str | None) -> None:
+    """A field that is named only in the message is found."""
+    failed = openai_error(400, words)
     assert isinstance(failed, UpstreamRejected)
     assert param == failed.param
 
 
-def test_a_rate_limit_of_one_request() -> None:
-    """A request of more tokens than a minute has: never asked again here, and no fault of the target."""
+def test_oversized_request() -> None:
+    """A request over the rate limit's size is not retried, and is no failure of the target."""
     for status in (413, 429):
-        failed = refused(
+        failed = openai_error(
             status, "Request too large for model `x` on tokens per minute (TPM): Limit 6000, Requested 9000"
         )
         assert isinstance(failed, UpstreamRateLimited)
@@ -365,7 +365,7 @@ def test_a_rate_limit_of_one_request() -> None:
             policy_for(failed).health_effect,
         )
         assert "6000" not in failed.message
-    assert isinstance(refused(413, "x", code="rate_limit_exceeded", type="tokens"), UpstreamRateLimited)
+    assert isinstance(openai_error(413, "x", code="rate_limit_exceeded", type="tokens"), UpstreamRateLimited)
 
 
 IN_STREAM: list[tuple[Any, type[UpstreamError]]] = [
@@ -404,26 +404,26 @@ IN_STREAM: list[tuple[Any, type[UpstreamError]]] = [
 
 @pytest.mark.parametrize(("error", "expected"), IN_STREAM)
 def test_an_error_inside_of_an_answer_keeps_its_class(error: Any, expected: type[UpstreamError]) -> None:
-    """Before the first token; after it the stream is broken off, unless its content is what was refused."""
+    """An error event keeps its class before the first token; later only rejected content does."""
     assert expected is type(FAILURES.from_event(error, "m", started=False))
     assert StreamBroken is type(FAILURES.from_event(error, "m", started=True))
 
 
-def test_content_that_is_refused_in_the_middle_of_an_answer() -> None:
-    """No other target is asked to go on with it."""
+def test_content_rejected_in_mid_stream() -> None:
+    """Content rejected in mid-stream is not continued by another target."""
     failed = FAILURES.from_event({"error": {"code": "content_filter", "message": "filtered"}}, "m", started=True)
     assert (ContentPolicy, "filtered") == (type(failed), failed.message)
 
 
-def test_odd_bodies_are_read_without_a_failure() -> None:
-    """Whatever stands where a word is due."""
+def test_malformed_bodies() -> None:
+    """Bodies of any shape are parsed without an exception."""
     odd: list[Any] = [None, 7, 1.5, True, "x", "", [], [[]], {}, {"a": {}}, [{"error": 5}]]
     for one, other in itertools.product(odd, odd):
         body = {
             "error": {"message": one, "code": other, "type": one, "param": other, "details": [other]},
             "detail": one,
         }
-        assert isinstance(refusal(400, body), UpstreamError)
+        assert isinstance(error_for(400, body), UpstreamError)
         assert isinstance(read({"error": one, "metadata": other, "message": other, "errors": one}), ErrorBody)
     deep: Any = "x"
     for _ in range(1000):

@@ -1,4 +1,4 @@
-"""What an upstream's words lose before the log and before the caller."""
+"""Redaction of upstream messages for the log and for the caller."""
 
 import pytest
 
@@ -26,7 +26,7 @@ SECRETS = [
 
 @pytest.mark.parametrize("secret", SECRETS)
 def test_a_secret_reaches_neither_the_log_nor_the_caller(secret: str) -> None:
-    """Whatever stands around it."""
+    """Secrets are removed in any surrounding text."""
     for text in (
         f"bad key {secret}.",
         f"key={secret}",
@@ -51,8 +51,8 @@ def test_a_secret_reaches_neither_the_log_nor_the_caller(secret: str) -> None:
         "https://example.com/v1?code=hunter&x=1",
     ],
 )
-def test_what_a_name_says_to_be_a_secret(text: str) -> None:
-    """Is one, though it looks like a word."""
+def test_named_secrets(text: str) -> None:
+    """A value named as a secret is removed even if it looks like a word."""
     assert "hunter" not in redaction.for_log(text, None)
     assert "hunter" not in redaction.for_caller(text, None)
 
@@ -73,7 +73,7 @@ def test_what_a_name_says_to_be_a_secret(text: str) -> None:
     ],
 )
 def test_addresses_and_paths_are_not_for_the_caller(place: str) -> None:
-    """They tell of the operator's network and files."""
+    """Addresses and paths are removed from messages for callers."""
     assert "cannot read … now" == redaction.for_caller(f"cannot read {place} now", None)
 
 
@@ -90,21 +90,21 @@ def test_addresses_and_paths_are_not_for_the_caller(place: str) -> None:
         "password: must be a string",
     ],
 )
-def test_plain_words_stay(text: str) -> None:
-    """What helps a caller is left alone."""
+def test_other_text_is_kept(text: str) -> None:
+    """Text without secrets, addresses and paths is unchanged."""
     assert text == redaction.for_caller(text, None)
     assert text == redaction.for_log(text, None)
 
 
 def test_long_quotations_are_not_logged() -> None:
-    """They may be of a prompt; its own caller may read them."""
+    """Long quotations are removed from the log, because they may quote a prompt; callers see them."""
     text = f"Invalid message: '{'my secret prompt ' * 9}' is odd"
     assert "Invalid message: '…' is odd" == redaction.for_log(text, None)
     assert text == redaction.for_caller(text, None)
 
 
-def test_long_and_odd_texts_take_no_time() -> None:
-    """The work is bounded, whatever an upstream sends."""
+def test_redaction_time_is_bounded() -> None:
+    """Redaction of long and adversarial texts is fast."""
     for piece in ("a", "a.", "a/", "/a", "'", "=", "a@", "sk-", "1234567890abcdef", "x: ", "\\", "…", "http://"):
         text = piece * 20_000
         assert len(redaction.for_caller(text, "k")) <= redaction.MAX_LENGTH

@@ -1,4 +1,4 @@
-"""How long an upstream asks to wait, in each of the forms that vendors use."""
+"""Retry delays in each format that vendors use."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -32,8 +32,8 @@ from parley.backends.errors.classifier import ErrorFactory
         ("Limit 6000, Used 5900, Requested 200", None),
     ],
 )
-def test_words(words: str, expected: float | None) -> None:
-    """A wait in a sentence."""
+def test_text(words: str, expected: float | None) -> None:
+    """A delay in a sentence is parsed."""
     assert expected == retry_delay.from_text(words)
 
 
@@ -51,7 +51,7 @@ def test_words(words: str, expected: float | None) -> None:
     ],
 )
 def test_bodies(error: Any, expected: float | None) -> None:
-    """A wait in a field of the body."""
+    """A delay in a field of the body is parsed."""
     assert expected == read(error).retry_after
 
 
@@ -76,7 +76,7 @@ def test_bodies(error: Any, expected: float | None) -> None:
     ],
 )
 def test_resets(headers: dict[str, str], expected: float | None) -> None:
-    """When a used-up limit is full again, in a header."""
+    """The reset time of an exhausted limit is parsed from headers."""
     found = retry_delay.until_reset(headers)
     assert expected == (None if found is None else round(found, 6))
 
@@ -85,14 +85,14 @@ def test_resets(headers: dict[str, str], expected: float | None) -> None:
     "form", [str, lambda at: str(int(at * 1000)), lambda at: datetime.fromtimestamp(at, UTC).isoformat()]
 )
 def test_resets_at_a_time(form: Any) -> None:
-    """As a Unix time in seconds or milliseconds, or a date of RFC 3339."""
+    """A reset may be a Unix time in seconds or milliseconds, or an RFC 3339 date."""
     found = retry_delay.until_reset({"anthropic-ratelimit-tokens-reset": form(time.time() + 100)})
     assert found is not None
     assert 98 < found <= 100
 
 
-def test_the_header_made_for_it_counts_more() -> None:
-    """`Retry-After`, then the body, then the resets; these only where the status is 429."""
+def test_precedence() -> None:
+    """`Retry-After` precedes the body, which precedes reset headers; those apply to status 429 only."""
     failures = ErrorFactory(None)
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
     headers, body = {"x-ratelimit-reset-requests": "9s"}, b'{"error":{"message":"Please try again in 20s"}}'

@@ -1,4 +1,4 @@
-"""The reader of server-sent events."""
+"""The parser of server-sent events."""
 
 from itertools import pairwise
 
@@ -12,7 +12,7 @@ Found = list[tuple[bytes, bytes]]
 
 
 def read(*pieces: bytes) -> Found:
-    """Returns the events of a stream that comes in these pieces."""
+    """Returns the events of a stream that arrives in these chunks."""
     reader = EventReader()
     events = [event for piece in pieces for event in reader.feed(piece)]
     return events + reader.end()
@@ -40,7 +40,7 @@ def read(*pieces: bytes) -> Found:
     ],
 )
 def test_events(stream: bytes, events: Found) -> None:
-    """Lines become events as the HTML standard says; the end of the stream completes the last one."""
+    """Lines are parsed as in the HTML standard; the end of the stream completes the last event."""
     assert events == read(stream)
 
 
@@ -52,7 +52,7 @@ ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 
 @given(st.lists(st.tuples(LINES, ENDS)), st.lists(st.integers(0, 200)), st.booleans())
 def test_any_split(lines: list[tuple[bytes, bytes]], cuts: list[int], begins_with_bom: bool) -> None:
-    """The same bytes give the same events, wherever they are cut."""
+    """The events do not depend on the split of the bytes."""
     stream = (b"\xef\xbb\xbf" if begins_with_bom else b"") + b"".join(line + end for line, end in lines)
     places = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
     pieces = [stream[start:end] for start, end in pairwise(places)]
@@ -62,18 +62,18 @@ def test_any_split(lines: list[tuple[bytes, bytes]], cuts: list[int], begins_wit
 
 @pytest.mark.parametrize("step", [1000, MAX_EVENT + 1])
 def test_endless_line(step: int) -> None:
-    """A line that does not end is given up, however small its pieces are."""
+    """A line over the limit fails, however small its chunks are."""
     with pytest.raises(EventTooLong):
         read(*[b"x" * step] * (MAX_EVENT // step + 1))
 
 
 def test_endless_event() -> None:
-    """An event of ever more lines is given up."""
+    """An event over the limit fails, however many lines it has."""
     with pytest.raises(EventTooLong):
         read(*[b"data: " + b"x" * 1000 + b"\n"] * (MAX_EVENT // 1000 + 1))
 
 
 def test_longest_event() -> None:
-    """A long event within the bound is read whole."""
+    """An event of the maximum length is parsed."""
     data = b"x" * (MAX_EVENT - len(b"data: "))
     assert [(b"", data)] == read(b"data: " + data[:65530], data[65530:], b"\n\n")
