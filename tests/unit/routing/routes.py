@@ -1,4 +1,4 @@
-"""What the tests of routing have in common: a clock that is set, targets, and failures of every row of the table."""
+"""Shared parts of the routing tests: a settable clock, targets, and failures for every row of the table."""
 
 from collections.abc import Callable
 
@@ -64,18 +64,18 @@ CALL = UpstreamCall(CreateChatCompletionRequest(), "upstream", Timeouts())
 
 
 class Clock:
-    """A clock that stands still until it is set."""
+    """A settable clock."""
 
     def __init__(self) -> None:
         self.now = 1000.0
 
     def __call__(self) -> float:
-        """Tells the time."""
+        """Returns the time in seconds."""
         return self.now
 
 
 def candidates(clock: Clock, *names: str, model_id: str = "m") -> list[Candidate]:
-    """Returns one candidate a name, of one model."""
+    """Returns one candidate per name, all of one model."""
     targets = [Target(backend=name) for name in names]
     model = Model(id=model_id, targets=targets)
     return [Candidate(model, target, LiveTarget(target, ScriptedBackend(), None, clock)) for target in targets]

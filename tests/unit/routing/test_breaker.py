@@ -1,4 +1,4 @@
-"""The circuit breaker's states, on a clock that is set."""
+"""Tests of the states of the circuit breaker, with a settable clock."""
 
 import os
 from pathlib import Path
@@ -13,18 +13,18 @@ from tests.unit.routing.routes import Clock
 
 @pytest.fixture
 def clock() -> Clock:
-    """The breaker's clock."""
+    """The clock of the breaker."""
     return Clock()
 
 
 @pytest.fixture
 def breaker(clock: Clock) -> Breaker:
-    """A breaker that is closed."""
+    """A closed breaker."""
     return Breaker(clock)
 
 
 def _call(breaker: Breaker, *, fails: bool) -> bool:
-    """Makes a call and ends it at once; False where it was not let through."""
+    """Makes a call that ends at once; returns whether it was admitted."""
     permit = breaker.try_acquire_permit()
     if permit is None:
         return False
@@ -38,8 +38,8 @@ def _opened(breaker: Breaker) -> Breaker:
     return breaker
 
 
-def test_five_failures_in_a_row_open_it(breaker: Breaker) -> None:
-    """The fifth one does, and a success in between begins the count anew."""
+def test_five_failures_in_a_row_open_the_breaker(breaker: Breaker) -> None:
+    """The fifth failure opens the breaker; a success in between restarts the count."""
     for fails in (True, True, True, True, False, True, True, True, True):
         assert _call(breaker, fails=fails)
     assert breaker.is_closed
@@ -48,8 +48,8 @@ def test_five_failures_in_a_row_open_it(breaker: Breaker) -> None:
     assert not _call(breaker, fails=True)
 
 
-def test_half_of_twenty_within_thirty_seconds_open_it(breaker: Breaker, clock: Clock) -> None:
-    """Ten failures among the latest twenty, though never two in a row."""
+def test_half_of_twenty_results_within_thirty_seconds_open_the_breaker(breaker: Breaker, clock: Clock) -> None:
+    """Ten failures among the latest twenty results open the breaker, even if no two are consecutive."""
     for number in range(19):
         clock.now += 1
         assert _call(breaker, fails=number % 2 == 0)
@@ -58,16 +58,16 @@ def test_half_of_twenty_within_thirty_seconds_open_it(breaker: Breaker, clock: C
     assert not breaker.is_closed
 
 
-def test_half_of_twenty_in_a_longer_time_leave_it_closed(breaker: Breaker, clock: Clock) -> None:
-    """What lies more than thirty seconds back does not count."""
+def test_half_of_twenty_results_in_a_longer_time_leave_the_breaker_closed(breaker: Breaker, clock: Clock) -> None:
+    """Results older than thirty seconds do not count."""
     for number in range(200):
         clock.now += 1.6
         assert _call(breaker, fails=number % 2 == 0)
     assert breaker.is_closed
 
 
-def test_nothing_is_let_through_for_ten_seconds_then_one_probe(breaker: Breaker, clock: Clock) -> None:
-    """A second call does not pass while the probe is under way."""
+def test_an_open_breaker_admits_nothing_for_ten_seconds_and_then_one_probe(breaker: Breaker, clock: Clock) -> None:
+    """A second call is rejected while the probe is in progress."""
     _opened(breaker)
     clock.now += 9.99
     assert breaker.try_acquire_permit() is None
@@ -78,8 +78,8 @@ def test_nothing_is_let_through_for_ten_seconds_then_one_probe(breaker: Breaker,
     assert breaker.try_acquire_permit() is None
 
 
-def test_the_pause_grows_with_each_probe_that_fails_up_to_15_seconds(breaker: Breaker, clock: Clock) -> None:
-    """10, 15, 15 seconds, so that a target is used again soon after its return; after a success it begins with 10."""
+def test_the_interval_doubles_with_each_failed_probe_up_to_15_seconds(breaker: Breaker, clock: Clock) -> None:
+    """The intervals are 10, 15 and 15 seconds; after a success the first one is 10 seconds again."""
     _opened(breaker)
     for pause in (10, 15, 15, 15):
         assert pause == breaker.remaining_delay()
@@ -92,8 +92,8 @@ def test_the_pause_grows_with_each_probe_that_fails_up_to_15_seconds(breaker: Br
     assert 10 == breaker.remaining_delay()
 
 
-def test_a_probe_that_begins_to_answer_closes_it(breaker: Breaker, clock: Clock) -> None:
-    """A stream may take minutes: its first token is enough. That it breaks off later is one failure of a new count."""
+def test_the_first_token_of_a_probe_closes_the_breaker(breaker: Breaker, clock: Clock) -> None:
+    """The probe succeeds with its first token, as a stream may take minutes. A later break is one failure."""
     _opened(breaker)
     clock.now += 10
     permit = breaker.try_acquire_permit()
@@ -107,8 +107,8 @@ def test_a_probe_that_begins_to_answer_closes_it(breaker: Breaker, clock: Clock)
     assert not breaker.is_closed
 
 
-def test_a_probe_whose_caller_leaves_is_followed_by_the_same_pause(breaker: Breaker, clock: Clock) -> None:
-    """It said nothing; the next probe waits as long as this one did."""
+def test_a_cancelled_probe_is_followed_by_the_same_interval(breaker: Breaker, clock: Clock) -> None:
+    """A cancelled probe has no result, so the interval neither grows nor restarts at ten seconds."""
     _opened(breaker)
     clock.now += 10
     permit = breaker.try_acquire_permit()
@@ -118,8 +118,8 @@ def test_a_probe_whose_caller_leaves_is_followed_by_the_same_pause(breaker: Brea
     assert not breaker.admits()
 
 
-def test_calls_of_an_earlier_time_are_not_heard(breaker: Breaker, clock: Clock) -> None:
-    """Calls that began before it opened neither close it, nor fail its probe, nor count after it has closed."""
+def test_results_of_permits_from_an_earlier_state_are_ignored(breaker: Breaker, clock: Clock) -> None:
+    """Calls from before the breaker opened neither close it, nor fail its probe, nor count after it has closed."""
     early = [breaker.try_acquire_permit() for _ in range(10)]
     _opened(breaker)
     for permit in early[:5]:
@@ -137,8 +137,8 @@ def test_calls_of_an_earlier_time_are_not_heard(breaker: Breaker, clock: Clock) 
     assert breaker.is_closed
 
 
-def test_a_health_check_may_end_the_pause(breaker: Breaker) -> None:
-    """One probe is let through at once then, and decides."""
+def test_a_health_check_may_end_the_interval(breaker: Breaker) -> None:
+    """One probe is admitted at once, and its result decides."""
     _opened(breaker)
     breaker.probe_now()
     assert _call(breaker, fails=True)
@@ -146,8 +146,8 @@ def test_a_health_check_may_end_the_pause(breaker: Breaker) -> None:
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["in memory", "in a file"])
-def test_workers_share_the_pause(clock: Clock, tmp_path: Path, shared: bool) -> None:
-    """One of them probes for all, and what it finds holds for all."""
+def test_workers_share_the_probe_schedule(clock: Clock, tmp_path: Path, shared: bool) -> None:
+    """One worker probes for all, and its result applies to all."""
     memory, cells = InMemoryState(), shared_states(tmp_path)
     one, other = (Breaker(clock, ProbeSchedule(cells("a/b") if shared else memory)) for _ in range(2))
     _opened(one)
@@ -169,8 +169,8 @@ def test_workers_share_the_pause(clock: Clock, tmp_path: Path, shared: bool) -> 
     assert 10 == one.remaining_delay()
 
 
-def test_a_worker_that_dies_with_the_probe_leaves_it_to_others(clock: Clock, tmp_path: Path) -> None:
-    """After another pause."""
+def test_a_worker_that_dies_during_the_probe_leaves_the_next_probe_to_others(clock: Clock, tmp_path: Path) -> None:
+    """The next probe is due after another interval."""
     cells = shared_states(tmp_path)
     one, other = (Breaker(clock, ProbeSchedule(cells("a/b"))) for _ in range(2))
     _opened(one)
@@ -183,23 +183,23 @@ def test_a_worker_that_dies_with_the_probe_leaves_it_to_others(clock: Clock, tmp
     assert other.try_acquire_permit() is not None
 
 
-def test_a_pause_of_an_earlier_boot_does_not_count(clock: Clock, tmp_path: Path) -> None:
-    """The file may outlive the machine's clock, which begins anew."""
+def test_an_interval_of_an_earlier_boot_does_not_count(clock: Clock, tmp_path: Path) -> None:
+    """The file may outlive the clock of the machine, which restarts at boot."""
     cell = shared_states(tmp_path)("a/b")
     cell.update(lambda _: ProbeTimes(clock.now + 5000, 15, clock.now - 1))
     assert 10 == _opened(Breaker(clock, ProbeSchedule(cell))).remaining_delay()
 
 
-def test_targets_have_a_cell_each_that_every_worker_finds(tmp_path: Path) -> None:
-    """By its name, whatever characters it has."""
+def test_each_target_has_a_shared_state_that_every_worker_finds(tmp_path: Path) -> None:
+    """The state is found by the name of the target, whatever characters it contains."""
     cells = shared_states(tmp_path)
     cells("a/../b").update(lambda _: ProbeTimes(1, 2, 3, 4, 1))
     assert (1, 2, 3, 4, 1) == shared_states(tmp_path)("a/../b").read()
     assert ProbeTimes() == cells("a/b").read()
 
 
-def test_a_file_that_is_emptied_or_gone_breaks_nothing(clock: Clock, tmp_path: Path) -> None:
-    """Its pause is forgotten, and the next one is kept again."""
+def test_an_emptied_or_deleted_file_breaks_nothing(clock: Clock, tmp_path: Path) -> None:
+    """The interval in the file is lost, and the next one is stored again."""
     breaker = Breaker(clock, ProbeSchedule(shared_states(tmp_path)("a/b")))
     _opened(breaker)
     (file,) = tmp_path.iterdir()
@@ -210,8 +210,8 @@ def test_a_file_that_is_emptied_or_gone_breaks_nothing(clock: Clock, tmp_path: P
     assert 15 == breaker.remaining_delay()
 
 
-def test_calls_that_wait_too_long_open_it_before_they_end(breaker: Breaker) -> None:
-    """Each counts once, as a failure; that it is open for no other reason is told."""
+def test_late_calls_open_the_breaker_before_they_end(breaker: Breaker) -> None:
+    """Each late call counts once as a failure, and `only_late` is true if there is no other reason."""
     permits = [breaker.try_acquire_permit() or 0 for _ in range(6)]
     for permit in permits[:5]:
         assert breaker.is_closed
@@ -221,8 +221,8 @@ def test_calls_that_wait_too_long_open_it_before_they_end(breaker: Breaker) -> N
     assert 10 == breaker.remaining_delay()
 
 
-def test_a_first_token_takes_the_suspicion_back(breaker: Breaker) -> None:
-    """Neither the count in a row nor that of the latest twenty keeps it."""
+def test_a_first_token_removes_the_late_failure(breaker: Breaker) -> None:
+    """The late failure no longer counts as consecutive, nor among the latest twenty results."""
     for _ in range(30):
         permit = breaker.try_acquire_permit()
         assert permit is not None
@@ -231,8 +231,8 @@ def test_a_first_token_takes_the_suspicion_back(breaker: Breaker) -> None:
     assert breaker.is_closed
 
 
-def test_a_first_token_after_it_opened_lets_a_probe_be_made_at_once(breaker: Breaker) -> None:
-    """Where it was open for suspicions only."""
+def test_a_first_token_of_a_late_call_makes_the_probe_due(breaker: Breaker) -> None:
+    """The probe is due at once if the breaker was open only because of late calls."""
     permits = [breaker.try_acquire_permit() or 0 for _ in range(5)]
     for permit in permits:
         breaker.record_late(permit)
@@ -244,16 +244,16 @@ def test_a_first_token_after_it_opened_lets_a_probe_be_made_at_once(breaker: Bre
     assert not breaker.admits()
 
 
-def test_failures_among_suspicions_are_a_reason_of_their_own(breaker: Breaker) -> None:
-    """A call that has nowhere else to go may be made at a target that is slow, not at one that fails."""
+def test_failures_among_late_calls_clear_only_late(breaker: Breaker) -> None:
+    """A call without an alternative may use a slow target, but not a failing one."""
     for _ in range(4):
         breaker.record_late(breaker.try_acquire_permit() or 0)
     assert _call(breaker, fails=True)
     assert (False, False) == (breaker.is_closed, breaker.only_late)
 
 
-def test_a_probe_that_waits_too_long_has_failed(breaker: Breaker, clock: Clock) -> None:
-    """The next one may be made after the pause, while the first still waits."""
+def test_a_late_probe_has_failed(breaker: Breaker, clock: Clock) -> None:
+    """The next probe is due after the interval, even while the first one still waits."""
     _opened(breaker)
     clock.now += 10
     breaker.record_late(breaker.try_acquire_permit() or 0)

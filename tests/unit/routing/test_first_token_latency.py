@@ -1,4 +1,4 @@
-"""When a call is late for its first token, by what is known of its target."""
+"""Tests of the threshold after which a first token is late."""
 
 import pytest
 
@@ -17,10 +17,10 @@ from parley.core.routing.first_token_latency import FirstTokenLatency
         ([50.0] * 10 + [1.0] * 20, 2.0),
     ],
 )
-def test_late_is_half_as_long_again_as_nearly_all_of_the_latest_twenty(
+def test_the_threshold_is_half_as_long_again_as_nearly_all_samples(
     seconds: list[float], late_after: float | None
 ) -> None:
-    """At least two seconds; one outlier does not count, and less than five are too few."""
+    """The threshold is at least two seconds, ignores one outlier and needs five samples."""
     known = FirstTokenLatency()
     for one in seconds:
         known.add(one)

@@ -1,4 +1,4 @@
-"""Active health checks: what a backend says of itself decides whether its targets are asked."""
+"""Tests of active health checks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -24,7 +24,7 @@ models:
 
 
 class Checked(ScriptedBackend):
-    """A backend that says how it is when it is asked."""
+    """A backend whose health check has a scripted result."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Checked(ScriptedBackend):
         self.checks = 0
 
     async def check(self) -> None:
-        """Says how it is, or nothing."""
+        """Succeeds, fails or hangs as scripted."""
         self.checks += 1
         if self.hangs:
             await asyncio.Event().wait()
@@ -42,7 +42,7 @@ class Checked(ScriptedBackend):
 
 
 class Watched:
-    """A router whose backend `a` is watched, every few milliseconds."""
+    """A router whose backend `a` is checked every few milliseconds."""
 
     def __init__(self) -> None:
         self.a, self.b = Checked(), ScriptedBackend()
@@ -52,7 +52,7 @@ class Watched:
         self.watch = HealthChecker(backends, {"a": HealthCheck(interval=0.005, timeout=0.05)}, self.router.targets)
 
     async def asked(self, model: str) -> str:
-        """Makes a call; returns which backend was asked."""
+        """Makes a call; returns the name of the backend that was called."""
         before = len(self.a.calls)
         found = self.router.model(Caller("default", "key_1"), model)
         await self.router.new_execution(
@@ -63,7 +63,7 @@ class Watched:
 
 @pytest.fixture
 async def watched() -> AsyncIterator[Watched]:
-    """The router, watched while the test runs."""
+    """The router, whose checks run during the test."""
     made = Watched()
     made.watch.start()
     yield made
@@ -71,14 +71,14 @@ async def watched() -> AsyncIterator[Watched]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Waits for the watch to have seen something."""
+    """Waits until the checks have made a condition true."""
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.002)
 
 
-async def test_a_backend_that_is_not_well_is_left_out_until_it_is(watched: Watched) -> None:
-    """All its targets are, and no others; where a model has no other the caller is told at once."""
+async def test_targets_of_an_unhealthy_backend_are_skipped_until_its_check_succeeds(watched: Watched) -> None:
+    """All targets of the backend are skipped and no others; a call without another target fails at once."""
     assert "a" == await watched.asked("m")
     watched.a.cause = "loading"
     await until(lambda: not watched.targets["a/one"].healthy)
@@ -92,16 +92,16 @@ async def test_a_backend_that_is_not_well_is_left_out_until_it_is(watched: Watch
     assert "a" == await watched.asked("m")
 
 
-async def test_a_backend_that_says_nothing_is_not_well(watched: Watched) -> None:
-    """After `timeout`; and it is asked again."""
+async def test_a_check_without_an_answer_fails(watched: Watched) -> None:
+    """The check fails after its `timeout` and is repeated."""
     watched.a.hangs = True
     await until(lambda: not watched.targets["a/one"].healthy)
     watched.a.hangs = False
     await until(lambda: watched.targets["a/one"].healthy)
 
 
-async def test_a_backend_that_is_well_again_need_not_wait_for_its_breaker(watched: Watched) -> None:
-    """Its pause ends when the check says so: the next call is the probe."""
+async def test_a_check_that_succeeds_again_makes_the_probe_due(watched: Watched) -> None:
+    """The next call is the probe, before the end of the breaker's interval."""
     breaker = watched.targets["a/one"].breaker
     watched.a.cause = "down"
     await until(lambda: not watched.targets["a/one"].healthy)
@@ -116,8 +116,8 @@ async def test_a_backend_that_is_well_again_need_not_wait_for_its_breaker(watche
     assert breaker.is_closed
 
 
-async def test_checks_that_go_on_well_leave_an_open_breaker_alone(watched: Watched) -> None:
-    """It fails at calls and not at checks: those say nothing new, and the pause holds."""
+async def test_checks_that_keep_succeeding_leave_an_open_breaker_alone(watched: Watched) -> None:
+    """A target whose calls fail and whose checks succeed keeps the interval between its probes."""
     breaker = watched.targets["a/one"].breaker
     while breaker.is_closed:
         permit = breaker.try_acquire_permit()

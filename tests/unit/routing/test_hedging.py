@@ -1,4 +1,4 @@
-"""Two streams that race for the first token: the one that loses leaves nothing behind, whenever it loses."""
+"""Tests of two streams that race for the first token: the loser releases everything it holds."""
 
 import asyncio
 from contextlib import suppress
@@ -18,7 +18,7 @@ from tests.unit.routing.routes import CALL, Clock, candidates
 
 
 class Race:
-    """A course with two targets, each of which says a token and is silent then."""
+    """A call with two targets, each of which sends one token and then nothing."""
 
     def __init__(self) -> None:
         clock = Clock()
@@ -30,14 +30,14 @@ class Race:
             self._backend(candidate.target.backend).answer = lambda _: [chunks("Hi")[0], asyncio.Event()]
 
     async def asked(self, place: int) -> ActiveAttempt:
-        """Asks one of them, up to its token."""
+        """Starts an attempt at one of the targets and waits for its token."""
         record = self.retry_state.start_attempt(self.candidates[place], CALL, AttemptKind.FIRST)
         attempt = ActiveAttempt(self.retry_state, cast(Attempt, record))
         await attempt.wait_first_token()
         return attempt
 
     def closed(self) -> list[bool]:
-        """Tells whose stream is closed."""
+        """Returns for each target whether its stream is closed."""
         return [self._backend(candidate.target.backend).closed.is_set() for candidate in self.candidates]
 
     @staticmethod
@@ -47,12 +47,12 @@ class Race:
 
 @pytest.fixture
 def race() -> Race:
-    """Two targets, on one course."""
+    """A call with two targets."""
     return Race()
 
 
 async def test_a_tie_has_one_winner(race: Race) -> None:
-    """Of two tokens that come at the same moment one is taken; the other stream is closed, its attempt over."""
+    """If two tokens arrive at the same moment, one stream wins; the other is closed and its attempt has ended."""
     start = asyncio.Event()
 
     async def lane(kind: AttemptKind) -> ActiveAttempt:
@@ -70,8 +70,8 @@ async def test_a_tie_has_one_winner(race: Race) -> None:
     assert [False, True] == sorted(race.closed())
 
 
-async def test_a_caller_who_leaves_while_the_loser_is_ended_leaves_nothing(race: Race) -> None:
-    """The winner's stream is closed too: nobody is there any more to read it."""
+async def test_a_call_cancelled_while_the_loser_ends_leaves_nothing_open(race: Race) -> None:
+    """The stream of the winner is closed too, because the call reads it no more."""
     ending, ended = asyncio.Event(), asyncio.Event()
 
     async def lane(kind: AttemptKind) -> ActiveAttempt:
@@ -94,8 +94,8 @@ async def test_a_caller_who_leaves_while_the_loser_is_ended_leaves_nothing(race:
     assert AttemptOutcome.CANCELLED == race.retry_state.attempts[0].outcome
 
 
-async def test_a_call_that_is_cancelled_twice_leaves_nothing(race: Race) -> None:
-    """The second time may come while the lanes are being ended: a token that has just come is given up all the same."""
+async def test_a_call_that_is_cancelled_twice_leaves_nothing_open(race: Race) -> None:
+    """A token that arrives while the streams are being cancelled does not keep its stream open."""
     ending, ended = asyncio.Event(), asyncio.Event()
 
     async def lane(kind: AttemptKind) -> ActiveAttempt:

@@ -1,6 +1,6 @@
-"""Slow first tokens, silent targets and outages, at default settings and in virtual time: who waits how long.
+"""A simulation of slow first tokens, silent targets and outages, with default settings and a virtual clock.
 
-The backends are scripted at their port; routing, hedging and breakers are the real ones, on the loop's clock.
+The backends are scripted at their port; routing, hedging and breakers are real and use the clock of the loop.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ both_ways = pytest.mark.parametrize("is_stream", [True, False], ids=["streamed",
 
 
 class Backend:
-    """Says its name after `seconds`; silent past `first_token` it times out, and while `is_down` it refuses."""
+    """Sends its name after `seconds`, times out past `first_token`, and fails while `is_down`."""
 
     can_continue = True
 
@@ -46,11 +46,11 @@ class Backend:
         self.most_open = 0
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
-        """Is not asked: the models have somewhere else to go, or are asked for streams."""
+        """Is never called: all models of the test use streams."""
         raise AssertionError
 
     async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
-        """Answers as it is set."""
+        """Answers as scripted."""
         self.asked.append(asyncio.get_running_loop().time())
         self.open += 1
         self.most_open = max(self.most_open, self.open)
@@ -67,10 +67,10 @@ class Backend:
             self.open -= 1
 
     async def check(self) -> None:
-        """Is always well."""
+        """Always succeeds."""
 
     async def close(self) -> None:
-        """Has nothing to close."""
+        """Closes nothing."""
 
 
 class World:
@@ -83,7 +83,7 @@ class World:
         self.answers: list[tuple[float, float, str]] = []  # when it was asked, how long it took, what came
 
     async def call(self, model: str = "m", *, is_stream: bool = True) -> tuple[float, str]:
-        """Makes a call; returns how long it took, and who answered."""
+        """Makes a call; returns how long it took in seconds and which backend answered."""
         found, request = self.router.model(ANYONE, model), CreateChatCompletionRequest()
         started = self.loop.time()
         execution = self.router.new_execution(found, request, request.messages, session_id=None, deadline=None)
@@ -98,7 +98,7 @@ class World:
         return self.answers[-1][1:]
 
     async def calls(self, seconds: float, each: float, model: str = "m", *, is_stream: bool = True) -> None:
-        """Makes a call each so many seconds, for so long, whether or not the earlier ones have ended; then waits."""
+        """Makes a call every `seconds` for a period, whether or not earlier calls have ended; then waits for all."""
         running = []
         for _ in range(round(seconds / each)):
             running.append(asyncio.create_task(self.call(model, is_stream=is_stream)))
@@ -113,7 +113,7 @@ class World:
 @pytest.mark.parametrize("known", [False, True], ids=["fresh", "known to be fast"])
 @both_ways
 def test_s07_a_slow_first_token_is_answered_within_15_seconds(is_stream: bool, known: bool) -> None:
-    """Again and again: a target that is always slow does not become one that is waited for."""
+    """Every call of a target that is always slow is answered in time, so the target does not raise its threshold."""
 
     async def main() -> None:
         world = World()
@@ -131,7 +131,7 @@ def test_s07_a_slow_first_token_is_answered_within_15_seconds(is_stream: bool, k
 
 @both_ways
 def test_s06_no_response_at_all_is_answered_within_15_seconds(is_stream: bool) -> None:
-    """By the next target, and the silent one is asked once a call."""
+    """The next target answers, and the silent one is tried once per call."""
 
     async def main() -> None:
         world = World()
@@ -143,7 +143,7 @@ def test_s06_no_response_at_all_is_answered_within_15_seconds(is_stream: bool) -
 
 
 def test_s15_a_target_that_returns_after_60_seconds_is_used_again_within_30() -> None:
-    """A call each four seconds, as in the benchmark: all are answered, and of the five calls after it one is back."""
+    """With a call every four seconds, as in the benchmark, all are answered, and one of five calls is the probe."""
 
     async def main() -> None:
         for offset in range(0, 40, 3):
@@ -162,8 +162,8 @@ def test_s15_a_target_that_returns_after_60_seconds_is_used_again_within_30() ->
     virtual_time.run(main())
 
 
-def test_f12_a_target_that_falls_silent_under_load_is_left_alone_at_once() -> None:
-    """20 calls a second: the calls that wait are evidence. No caller waits long, and only a probe is made meanwhile."""
+def test_f12_a_target_that_falls_silent_under_load_is_skipped_at_once() -> None:
+    """With 20 calls a second the late calls open the breaker: no call waits long, and only probes are made then."""
 
     async def main() -> None:
         world = World()
@@ -185,8 +185,8 @@ def test_f12_a_target_that_falls_silent_under_load_is_left_alone_at_once() -> No
     virtual_time.run(main())
 
 
-def test_a_target_that_is_silent_from_the_start_is_hedged_and_then_left_alone() -> None:
-    """Nothing is known of it: calls are hedged as far as the budget goes, and after half a minute its breaker opens."""
+def test_a_target_that_is_silent_from_the_start_is_hedged_and_then_skipped() -> None:
+    """Without samples, calls are hedged as far as the budget allows, and after half a minute the breaker opens."""
 
     async def main() -> None:
         world = World()
@@ -199,8 +199,8 @@ def test_a_target_that_is_silent_from_the_start_is_hedged_and_then_left_alone() 
     virtual_time.run(main())
 
 
-def test_models_that_reason_are_not_doubled_in_cost() -> None:
-    """Where first tokens take from 3 to 60 s, `auto` learns to wait: only a few calls are hedged then."""
+def test_reasoning_models_are_not_doubled_in_cost() -> None:
+    """If first tokens take from 3 to 60 s, the `auto` threshold rises and only a few calls are hedged."""
 
     async def main() -> None:
         world = World()
@@ -218,8 +218,8 @@ def test_models_that_reason_are_not_doubled_in_cost() -> None:
     virtual_time.run(main())
 
 
-def test_targets_that_all_become_slow_go_on_answering() -> None:
-    """Slowness keeps calls away from a target only while another one is there."""
+def test_targets_that_all_become_slow_continue_to_answer() -> None:
+    """A slow target is skipped only while another target admits calls."""
 
     async def main() -> None:
         world = World()
@@ -235,8 +235,8 @@ def test_targets_that_all_become_slow_go_on_answering() -> None:
     virtual_time.run(main())
 
 
-def test_the_last_target_that_answers_is_not_suspected() -> None:
-    """A fallback that is down is no place to go to instead of a slow target."""
+def test_the_last_target_that_answers_is_not_late() -> None:
+    """A fallback that is down is not an alternative to a slow target."""
 
     async def main() -> None:
         world = World()
@@ -254,8 +254,8 @@ def test_the_last_target_that_answers_is_not_suspected() -> None:
     virtual_time.run(main())
 
 
-def test_a_call_that_has_nowhere_else_to_go_may_use_a_slow_target() -> None:
-    """Though calls that have are kept away from it."""
+def test_a_call_without_an_alternative_may_use_a_slow_target() -> None:
+    """Calls with an alternative skip the same target."""
 
     async def main() -> None:
         world = World()
@@ -269,8 +269,8 @@ def test_a_call_that_has_nowhere_else_to_go_may_use_a_slow_target() -> None:
     virtual_time.run(main())
 
 
-def test_without_hedging_waiting_calls_are_evidence_too() -> None:
-    """`hedge: off` bounds each call by `first_token` alone, but the breaker hears of it at once."""
+def test_late_calls_open_the_breaker_without_hedging() -> None:
+    """With `hedge: off` only `first_token` bounds each call, but the breaker records a late call at once."""
 
     async def main() -> None:
         world = World()
@@ -285,8 +285,8 @@ def test_without_hedging_waiting_calls_are_evidence_too() -> None:
     virtual_time.run(main())
 
 
-def test_no_more_than_one_probe_at_a_time() -> None:
-    """A probe that is silent is given up as soon as it is late; the caller is answered by the next target."""
+def test_there_is_one_probe_at_a_time() -> None:
+    """A silent probe is cancelled as soon as it is late, and the next target answers the call."""
 
     async def main() -> None:
         world = World()

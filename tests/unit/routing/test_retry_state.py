@@ -1,4 +1,4 @@
-"""What one call tries, row by row of the table of failures: nothing waits and nothing connects here."""
+"""Tests of the retry state, row by row of the table of failures."""
 
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ from tests.unit.routing.routes import CALL, FAILURES, Clock, candidates
 
 @dataclass
 class Play:
-    """A course that is played: every target fails as `failures` says, in turn and then for ever; else it answers."""
+    """A call in which every target fails as `failures` says, in this order, and then answers unless the last is `…`."""
 
     failures: dict[str, list[str]]
     retries: Retries = field(default_factory=Retries)
@@ -41,7 +41,7 @@ class Play:
     account: str = ""
 
     def of(self, waiting: list[Candidate]) -> "Play":
-        """Plays it to its end."""
+        """Runs the call to its end."""
         clock = self.clock
         retry_state = RetryState(
             "m",
@@ -110,7 +110,7 @@ ROWS: dict[str, tuple[list[str], int, bool, bool]] = {
 
 @pytest.mark.parametrize("row", ROWS)
 def test_a_row_of_the_table(row: str) -> None:
-    """How often the same target is asked, whether the next one is, and whether its breaker hears of it."""
+    """A row says how often the target is tried, whether the next one is, and whether the failure counts."""
     failures, times, next_is_asked, counts = ROWS[row]
     clock = Clock()
     waiting = candidates(clock, "one", "two")
@@ -121,8 +121,8 @@ def test_a_row_of_the_table(row: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "opens"), [("timeout", True), ("rejected", False)])
-def test_a_call_that_is_late_and_then_fails_counts_once(kind: str, opens: bool) -> None:
-    """Five of them open the breaker; a refusal of the request shows that the target is there, and takes it back."""
+def test_a_late_call_that_then_fails_counts_once(kind: str, opens: bool) -> None:
+    """Five late calls open the breaker; a rejected request shows that the target works and removes the late failure."""
     clock = Clock()
     waiting = candidates(clock, "one", "two")
     breaker = waiting[0].target.breaker
@@ -138,8 +138,8 @@ def test_a_call_that_is_late_and_then_fails_counts_once(kind: str, opens: bool) 
 
 
 @pytest.mark.parametrize(("seconds", "repeated"), [(4.9, True), (5.1, False)])
-def test_a_failure_that_took_long_is_not_waited_for_again(seconds: float, repeated: bool) -> None:
-    """A server that closes after a long silence is asked once; what fails within `connect`, 5 s, may be repeated."""
+def test_a_slow_failure_is_not_retried(seconds: float, repeated: bool) -> None:
+    """A target that fails after a long silence is tried once; a failure within `connect`, 5 s, may be retried."""
     clock = Clock()
     waiting = candidates(clock, "one")
     retry_state = RetryState("m", waiting, Retries(), RetryBudget(1, clock), deadline=None, clock=clock)
@@ -150,7 +150,7 @@ def test_a_failure_that_took_long_is_not_waited_for_again(seconds: float, repeat
 
 
 def test_a_conversation_that_is_too_long_goes_to_the_fallback_and_not_to_the_next_target() -> None:
-    """Its message reaches the caller where the fallback does not answer either."""
+    """The caller gets the error about the length if the fallback does not answer either."""
     clock = Clock()
     waiting = [*candidates(clock, "one", "two"), *candidates(clock, "three", model_id="fallback")]
     assert ["one", "three"] == Play({"one": ["too long"]}, clock=clock).of(waiting).asked
@@ -161,16 +161,16 @@ def test_a_conversation_that_is_too_long_goes_to_the_fallback_and_not_to_the_nex
     assert ContextLengthExceeded is type(played.error)
 
 
-def test_the_providers_refusal_of_the_content_reaches_the_caller() -> None:
-    """As it is, though a fallback is there."""
+def test_a_content_policy_rejection_reaches_the_caller() -> None:
+    """The error is returned unchanged although there is a fallback."""
     clock = Clock()
     waiting = [*candidates(clock, "one"), *candidates(clock, "two", model_id="fallback")]
     played = Play({"one": ["policy"]}, clock=clock).of(waiting)
     assert (ContentPolicy, "policy", ["one"]) == (type(played.error), str(played.error), played.asked)
 
 
-def test_pauses_grow_from_four_tenths_of_a_second_and_are_jittered() -> None:
-    """0.4 and 0.8 s on average, each from half of it to one and a half; a short Retry-After is waited for."""
+def test_backoff_doubles_from_four_tenths_of_a_second_with_jitter() -> None:
+    """The delays are 0.4 and 0.8 s on average, each times 0.5 to 1.5; a short `Retry-After` is waited for."""
     assert [0.4, 0.8] == Play({"one": ["unavailable", "…"]}).of(candidates(Clock(), "one", "two")).pauses
     clock = Clock()
     assert [2.0] == Play({"one": ["busy for 2 s"]}, clock=clock).of(candidates(clock, "one")).pauses
@@ -180,8 +180,8 @@ def test_pauses_grow_from_four_tenths_of_a_second_and_are_jittered() -> None:
         assert expected == played.pauses
 
 
-def test_attempts_are_bounded_and_everybody_is_asked_once_before_anybody_is_asked_again() -> None:
-    """Six attempts at four targets that all fail: two repetitions are left over."""
+def test_attempts_are_bounded_and_each_candidate_is_tried_before_retries() -> None:
+    """Six attempts at four failing targets leave two retries."""
     failures = {name: ["unavailable", "…"] for name in "abcd"}
     clock = Clock()
     played = Play(failures, clock=clock).of(candidates(clock, *"abcd"))
@@ -191,16 +191,16 @@ def test_attempts_are_bounded_and_everybody_is_asked_once_before_anybody_is_aske
     assert ["a", "b", "c"] == played.asked
 
 
-def test_who_cannot_be_asked_takes_no_attempt() -> None:
-    """Two that cannot honour a parameter leave both attempts to those who can."""
+def test_a_target_that_does_not_support_the_request_uses_no_attempt() -> None:
+    """Two targets that do not support a parameter leave both attempts to the others."""
     clock = Clock()
     failures = {"a": ["unsupported"], "b": ["unsupported"], "c": ["timeout"]}
     played = Play(failures, Retries(attempts=2), clock=clock).of(candidates(clock, *"abcd"))
     assert (["a", "b", "c", "d"], None) == (played.asked, played.error)
 
 
-def test_hedges_are_repetitions_too() -> None:
-    """They are taken from the budget, so that a slow backend does not double the traffic of the next one."""
+def test_hedges_use_the_retry_budget() -> None:
+    """The budget keeps a slow backend from doubling the traffic of the next one."""
     clock = Clock()
     budget = RetryBudget(0, clock)
     retry_state = RetryState("m", candidates(clock, "a"), Retries(), budget, deadline=None, clock=clock)
@@ -210,8 +210,8 @@ def test_hedges_are_repetitions_too() -> None:
     assert not retry_state.try_hedge()
 
 
-def test_nothing_is_begun_past_the_deadline() -> None:
-    """A pause that would end after it is not made: the next target is asked at once."""
+def test_nothing_starts_past_the_deadline() -> None:
+    """A retry whose delay would end past the deadline is skipped, and the next target is tried at once."""
     clock = Clock()
     played = Play({"a": ["unavailable", "…"]}, deadline=clock.now + 0.3, clock=clock).of(candidates(clock, "a", "b"))
     assert (["a", "b"], []) == (played.asked, played.pauses)
@@ -220,8 +220,8 @@ def test_nothing_is_begun_past_the_deadline() -> None:
     assert (DeadlineExceeded, []) == (type(played.error), played.asked)
 
 
-def test_a_target_whose_breaker_is_open_is_passed_over() -> None:
-    """Where all are, the caller is told at once, and after how long it is worth to come again."""
+def test_a_target_with_an_open_breaker_is_skipped() -> None:
+    """If all breakers are open, the call fails at once with the time after which to retry."""
     clock = Clock()
     waiting = candidates(clock, "a", "b")
     for _ in range(2):
@@ -237,8 +237,8 @@ def test_a_target_whose_breaker_is_open_is_passed_over() -> None:
     assert "has failed lately" in (played.error.cause or "")
 
 
-def test_a_target_that_is_not_well_is_not_asked() -> None:
-    """Its health check says so; when it is well again, it is."""
+def test_an_unhealthy_target_is_skipped() -> None:
+    """The target is used again when its health check succeeds."""
     clock = Clock()
     waiting = candidates(clock, "a", "b")
     waiting[0].target.healthy = False
@@ -247,8 +247,8 @@ def test_a_target_that_is_not_well_is_not_asked() -> None:
     assert ["a"] == Play({}, clock=clock).of(waiting).asked
 
 
-def test_repetitions_are_a_share_of_the_calls() -> None:
-    """Thirty are saved up; then it is one for four calls, and three a second."""
+def test_retries_are_a_share_of_the_calls() -> None:
+    """The balance is at most thirty; each call deposits a quarter, and three a second are free."""
     clock = Clock()
     budget = RetryBudget(0.25, clock)
     assert 30 == sum(budget.try_withdraw() for _ in range(100))
@@ -259,8 +259,8 @@ def test_repetitions_are_a_share_of_the_calls() -> None:
     assert 6 == sum(budget.try_withdraw() for _ in range(100))
 
 
-def test_a_caller_who_leaves_says_nothing_of_the_target() -> None:
-    """The attempt is in the receipt as cancelled, and counts for nobody."""
+def test_a_cancelled_attempt_does_not_count_for_the_target() -> None:
+    """The receipt shows the attempt as cancelled, and the breaker records no failure."""
     clock = Clock()
     (one,) = candidates(clock, "a")
     retry_state = RetryState("m", [one], Retries(), RetryBudget(0.2, clock), deadline=None, clock=clock)
@@ -272,8 +272,8 @@ def test_a_caller_who_leaves_says_nothing_of_the_target() -> None:
 
 
 @pytest.mark.parametrize("kind", ["busy for 60 s", "away for 60 s"])
-def test_a_target_is_not_asked_before_the_time_that_it_has_named(kind: str) -> None:
-    """Not by later calls either, nor by another worker's; alone, the caller learns the reason and the time left."""
+def test_a_target_gets_no_calls_before_the_end_of_its_retry_after(kind: str) -> None:
+    """The hold applies to later calls and to other workers; without another target the error has cause and delay."""
     clock, memory = Clock(), InMemoryState()
     waiting = candidates(clock, "a", "b")
     other = candidates(clock, "a")
@@ -293,7 +293,7 @@ def test_a_target_is_not_asked_before_the_time_that_it_has_named(kind: str) -> N
 
 
 def test_a_hold_is_bounded() -> None:
-    """A target that names a day is asked again after five minutes: its operator may have bought more."""
+    """A target that requests a day without calls is tried again after five minutes."""
     clock = Clock()
     (one,) = candidates(clock, "a")
     one.target.breaker.hold(86400, UpstreamRateLimited)
@@ -307,8 +307,8 @@ def test_a_hold_is_bounded() -> None:
     ("kind", "reason"),
     [("busy", UpstreamRateLimited), ("quota", UpstreamQuotaExhausted), ("timeout", UpstreamUnavailable)],
 )
-def test_an_open_breaker_keeps_its_reason(kind: str, reason: type[ParleyError]) -> None:
-    """A rate limit stays one, with the time until the next probe, and so does a quota that is used up."""
+def test_the_error_of_an_open_breaker_has_its_cause(kind: str, reason: type[ParleyError]) -> None:
+    """A rate limit or an exhausted quota stays one, with the time until the next probe."""
     clock = Clock()
     (one,) = candidates(clock, "a")
     for _ in range(5):
@@ -320,8 +320,8 @@ def test_an_open_breaker_keeps_its_reason(kind: str, reason: type[ParleyError]) 
     assert (None if kind == "quota" else 6) == played.error.retry_after
 
 
-def test_the_failure_that_opens_the_breaker_names_the_wait() -> None:
-    """The caller whose own attempts have opened it learns when the next probe is due."""
+def test_the_failure_that_opens_the_breaker_has_its_delay() -> None:
+    """The error of the call that has opened the breaker says when the next probe is due."""
     clock = Clock()
     (one,) = candidates(clock, "a")
     for _ in range(2):
@@ -330,8 +330,8 @@ def test_the_failure_that_opens_the_breaker_names_the_wait() -> None:
     assert 10 == played.error.retry_after
 
 
-def test_of_several_rate_limits_the_one_that_ends_first_counts() -> None:
-    """It is the time at which trying again helps."""
+def test_of_several_rate_limits_the_first_to_reset_is_returned() -> None:
+    """That is the time at which a retry may succeed."""
     clock = Clock()
     failures = {"a": ["busy for 10 s"], "b": ["busy for 60 s"]}
     played = Play(failures, clock=clock).of(candidates(clock, "a", "b"))
@@ -343,8 +343,8 @@ DOUBTFUL = ["500", "404", "unrecognized", "rejected perhaps"]
 
 
 @pytest.mark.parametrize("kind", DOUBTFUL[:-1])
-def test_one_account_s_doubtful_failures_keep_only_that_account_away(kind: str) -> None:
-    """A parameter that makes a server fail must not cost other callers the target."""
+def test_suspect_failures_of_one_account_block_only_that_account(kind: str) -> None:
+    """A request that makes a server fail does not cost other accounts the target."""
     clock = Clock()
     (one,) = candidates(clock, "a")
     for _ in range(5):
@@ -359,8 +359,8 @@ def test_one_account_s_doubtful_failures_keep_only_that_account_away(kind: str) 
 
 
 @pytest.mark.parametrize("kind", DOUBTFUL)
-def test_doubtful_failures_of_two_accounts_open_the_breaker(kind: str) -> None:
-    """A target that fails for everybody is dead."""
+def test_suspect_failures_of_two_accounts_open_the_breaker(kind: str) -> None:
+    """A target that fails for every account is down."""
     clock = Clock()
     (one,) = candidates(clock, "a")
     for number in range(6):
@@ -368,8 +368,8 @@ def test_doubtful_failures_of_two_accounts_open_the_breaker(kind: str) -> None:
     assert [] == Play({}, clock=clock, account="c").of([one]).asked
 
 
-def test_a_dead_target_is_probed_by_its_only_account() -> None:
-    """With one tenant, too, a target that answers 500 to everything gets one call in ten seconds, and is used again."""
+def test_a_failing_target_is_probed_by_its_only_account() -> None:
+    """A target that answers 500 to its only account gets one call in ten seconds until it recovers."""
     clock = Clock()
     (one,) = candidates(clock, "a")
     upstream = 0
@@ -382,8 +382,8 @@ def test_a_dead_target_is_probed_by_its_only_account() -> None:
         assert ["a"] == Play({}, clock=clock, account="only").of([one]).asked
 
 
-def test_a_400_that_does_not_say_why_reaches_the_caller_where_nobody_answers() -> None:
-    """With the words of it; where another target answers, the caller does not hear of it."""
+def test_an_unexplained_400_reaches_the_caller_if_no_target_answers() -> None:
+    """The error has the target's message; if another target answers, the call succeeds."""
     clock = Clock()
     failures = {"a": ["rejected perhaps"]}
     assert ["a", "b"] == Play(failures, clock=clock).of(candidates(clock, "a", "b")).asked
@@ -391,8 +391,8 @@ def test_a_400_that_does_not_say_why_reaches_the_caller_where_nobody_answers() -
     assert (UpstreamRejected, "rejected perhaps") == (type(played.error), str(played.error))
 
 
-def test_refused_requests_keep_no_account_away() -> None:
-    """An account whose requests are wrong learns so each time, and its next good one is answered."""
+def test_rejected_requests_do_not_block_an_account() -> None:
+    """Each invalid request gets its error, and the next valid one is answered."""
     clock = Clock()
     (one,) = candidates(clock, "a")
     for _ in range(10):
@@ -401,8 +401,8 @@ def test_refused_requests_keep_no_account_away() -> None:
     assert ["a"] == Play({}, clock=clock, account="mistaken").of([one]).asked
 
 
-def test_what_keeps_an_account_away_keeps_its_reason() -> None:
-    """A quota that one account alone has seen used up is no outage."""
+def test_the_error_of_a_blocked_account_has_its_cause() -> None:
+    """A quota that only one account has seen exhausted is reported as a quota, not as an outage."""
     clock = Clock()
     (one,) = candidates(clock, "a")
     for _ in range(5):
@@ -412,7 +412,7 @@ def test_what_keeps_an_account_away_keeps_its_reason() -> None:
 
 
 def test_a_request_larger_than_a_rate_limit_goes_to_the_next_target() -> None:
-    """At once; nothing is held, and nothing counts against the target."""
+    """The next target is tried at once; there is no hold, and the failure does not count."""
     clock = Clock()
     waiting = candidates(clock, "a", "b")
     for _ in range(10):

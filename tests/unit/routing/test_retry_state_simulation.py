@@ -1,7 +1,7 @@
-"""A hundred thousand failures through breakers, budgets and courses, on a clock that jumps from event to event.
+"""A simulation of a hundred thousand failures through breakers, budgets and retry states, with a virtual clock.
 
-Many calls run at a time, at targets that are well or ill for a while each; what is due next is in a heap. A call does
-what `run` does with a course, without waiting for anything. What must hold is watched from outside, by what is begun.
+Many calls run concurrently at targets that are healthy, failing or down for a while; a heap holds the next events. A
+call drives a retry state as `Execution` does, without waiting. The invariants are checked from the attempts that start.
 """
 
 import heapq
@@ -32,13 +32,13 @@ HELD = {"busy for 10 s": 10.0, "busy for 60 s": 60.0, "away for 60 s": 60.0}
 COUNTED = REPEATED - {"busy for 2 s"} | {"timeout", "broken", "unreadable", "misconfigured", "quota"}
 SILENT = {"left", "busy for 2 s", "unsupported"} | HELD.keys()
 KINDS = FAILURES.keys() - {"500", "404", "unrecognized", "rejected perhaps", "quota perhaps", "oversized"}
-"""Not the doubtful ones: those are in test_course."""
+"""Without the suspect failures, which are in test_retry_state."""
 STATES = (["fine"] * 45 + sorted(KINDS), ["fine"] * 27 + sorted(KINDS), [*sorted(KINDS), "unavailable", "timeout"])
-"""Targets are well, ill or down: what comes of a call there is drawn from one of these."""
+"""The states of a target: the result of a call is drawn from the failures of the current state."""
 
 
 class Watch:
-    """One target, watched: its breaker is believed only about being closed, and that too is checked."""
+    """An observed target, which verifies each state change of its breaker."""
 
     def __init__(self, candidate: Candidate, clock: Clock) -> None:
         self.breaker = candidate.target.breaker
@@ -53,7 +53,7 @@ class Watch:
         self.lease = 0.0  # until when it has asked not to be called
 
     def begins(self, attempt: Attempt) -> None:
-        """Checks that an attempt may begin."""
+        """Checks that an attempt may start."""
         assert self.clock.now >= self.lease - 1e-6, "a call before the time that the target has named"
         self.epochs[attempt] = self.epoch
         if self.due is not None:
@@ -63,7 +63,7 @@ class Watch:
             self.probes += 1
 
     def ends_with(self, attempt: Attempt, kind: str) -> None:
-        """Checks what its breaker made of how an attempt ended."""
+        """Checks the effect of a result on the breaker."""
         begun_in = self.epochs.pop(attempt)
         self.lease = max(self.lease, self.clock.now + HELD.get(kind, 0.0))
         if attempt is self.probe:
@@ -73,7 +73,7 @@ class Watch:
         assert (self.due is None) == self.breaker.is_closed
 
     def probe_ends(self, kind: str) -> None:
-        """After a probe it is closed, or open for as long as is due."""
+        """After a probe the breaker is closed, or open for the due interval."""
         self.probe = None
         if kind in COUNTED or kind in SILENT:
             self.pause = min(2 * self.pause, MAX_INTERVAL) if kind in COUNTED else self.pause
@@ -82,7 +82,7 @@ class Watch:
             self.due, self.ends, self.epoch = None, [], self.epoch + 1
 
     def closed_call_ends(self, kind: str) -> None:
-        """Five failures in a row open it, or ten of twenty within thirty seconds; nothing else does."""
+        """Only five failures in a row, or ten of twenty results within thirty seconds, open the breaker."""
         if kind in SILENT:
             return
         self.ends = [*self.ends[-19:], (self.clock.now, kind in COUNTED)]
@@ -94,7 +94,7 @@ class Watch:
 
 
 class World:
-    """The targets, the calls under way, and what is due."""
+    """The targets, the calls in progress and the scheduled events."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -111,11 +111,11 @@ class World:
         self.tight = 0.0  # how much of the budget was used at the most
 
     def at(self, seconds: float, act: Callable[[], None]) -> None:
-        """Does something so many seconds from now."""
+        """Schedules an event in so many seconds."""
         heapq.heappush(self.due, (self.clock.now + seconds, next(self.number), act))
 
     def run(self, failures: int) -> None:
-        """Lets calls come until there were so many failures, then lets them end."""
+        """Starts calls until the failures are reached, then lets the calls end."""
         self.at(0, lambda: self.comes(failures))
         self.at(0, lambda: self.turns(failures))
         while self.due:
@@ -123,26 +123,26 @@ class World:
             act()
 
     def comes(self, failures: int) -> None:
-        """A call comes, and later the next one."""
+        """Starts a call and schedules the next one."""
         self.calls += 1
         self.go_on(self.call())
         if self.failures < failures:
             self.at(self.random.expovariate(80), lambda: self.comes(failures))
 
     def turns(self, failures: int) -> None:
-        """A target falls ill, goes down, or is well again; at times all of them are ill."""
+        """Changes the state of a target; sometimes all targets fail."""
         self.states[self.random.choice("abcde")] = self.random.choice(STATES)
         if self.failures < failures:
             self.at(self.random.expovariate(1 / 20), lambda: self.turns(failures))
 
     def go_on(self, call: Generator[float, None, None]) -> None:
-        """Lets a call go on until it waits again."""
+        """Runs a call until it waits again."""
         seconds = next(call, None)
         if seconds is not None:
             self.at(seconds, lambda: self.go_on(call))
 
     def call(self) -> Generator[float, None, None]:
-        """One call: yields how many seconds it waits."""
+        """Runs one call; yields how many seconds it waits."""
         deadline = self.clock.now + self.random.choice([0.05, 0.5, 2, 10, 1000])
         waiting = self.random.sample(self.waiting[:3], 3) + self.waiting[3:]
         retry_state = RetryState(
@@ -164,7 +164,7 @@ class World:
     def tries(
         self, retry_state: RetryState, deadline: float, kinds: list[tuple[str, str]]
     ) -> Generator[float, None, None]:
-        """What `Execution` does: asks, waits, asks again or the next one."""
+        """Does what `Execution` does: tries a target, waits, retries or tries the next one."""
         again: Attempt | None = None
         while True:
             candidate = again.candidate if again else retry_state.next_candidate()
@@ -208,7 +208,7 @@ class World:
                 yield pause
 
     def check_attempts(self, kinds: list[tuple[str, str]]) -> None:
-        """No target is asked more often than its failures allow, and the whole call not more often than is set."""
+        """No target is tried more often than its failures allow, and no call more often than configured."""
         assert sum(kind != "unsupported" for _, kind in kinds) <= ATTEMPTS
         for name in {name for name, _ in kinds}:
             failed = [kind for one, kind in kinds[:-1] if one == name]
@@ -219,7 +219,7 @@ class World:
     def check_error(
         self, error: ParleyError, retry_state: RetryState, kinds: list[tuple[str, str]], deadline: float
     ) -> None:
-        """No call is given up while somebody who may be asked has not been, and there is an attempt left."""
+        """No call fails while an admitting candidate has not been tried and an attempt is left."""
         if isinstance(error, DeadlineExceeded):
             assert self.clock.now >= deadline
             return
@@ -231,7 +231,7 @@ class World:
 
 
 def test_a_hundred_thousand_failures() -> None:
-    """Breakers, budgets and deadlines hold at each of them, and many calls are answered all the same."""
+    """Breakers, budgets and deadlines hold at every failure, and many calls are answered all the same."""
     world = World(seed=20261122)
     with capture_logs():
         world.run(FAILURE_COUNT)

@@ -1,4 +1,4 @@
-"""Which model and target answer, and what they are asked."""
+"""Tests of the router: the model that answers, and the request to its target."""
 
 import asyncio
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def _user(text: str) -> Message:
 def _called(
     model: str, request: CreateChatCompletionRequest, messages: Sequence[Message] = (), config: Config | None = None
 ) -> UpstreamCall:
-    """What the model's backend is called with."""
+    """Returns the call that the backend of the model receives."""
     backend = ScriptedBackend()
     router = _router(config, backend)
     execution = router.new_execution(router.model(ANYONE, model), request, messages, session_id=None, deadline=None)
@@ -57,13 +57,13 @@ def _asked(model: str, request: CreateChatCompletionRequest, *messages: Message)
     return _called(model, request, messages or request.messages).request
 
 
-def test_no_model_is_the_default_model() -> None:
-    """A request may leave `model` out where the configuration names a default."""
+def test_a_request_without_a_model_uses_the_default_model() -> None:
+    """A request may omit `model` if the configuration has a default model."""
     assert "plain" == _router().model(ANYONE, None).id
 
 
-def test_no_model_and_no_default_is_an_error() -> None:
-    """The message is the documented one."""
+def test_a_request_without_a_model_fails_without_a_default() -> None:
+    """The error message is the documented one."""
     config = _config(CONFIG.replace("default_model: plain", ""))
     with pytest.raises(InvalidRequest, match=r"^`model` is required and must be a string$"):
         _router(config).model(ANYONE, "")
@@ -71,26 +71,26 @@ def test_no_model_and_no_default_is_an_error() -> None:
 
 @pytest.mark.parametrize("caller", [ANYONE, Caller("default", "key_2", frozenset({"plain"}))])
 def test_an_unknown_model_and_a_forbidden_one_look_alike(caller: Caller) -> None:
-    """A key that may not use a model cannot learn that it exists."""
+    """A key that may not use a model cannot find out whether the model exists."""
     name = "told" if caller.models else "nosuch"
     with pytest.raises(ModelNotFound, match=f'^Unknown model "{name}"$'):
         _router().model(caller, name)
 
 
-def test_a_keys_models_are_those_it_may_use() -> None:
-    """The list of models is limited as the key is."""
+def test_the_list_of_models_contains_what_the_key_may_use() -> None:
+    """Models that the key may not use are not listed."""
     assert ["told"] == [model.id for model in _router().models(Caller("default", "key_2", frozenset({"told"})))]
 
 
-def test_the_target_is_asked_by_its_own_name_for_the_model() -> None:
-    """The call names the upstream's model; without one, the caller's."""
+def test_a_target_gets_its_own_name_of_the_model() -> None:
+    """The call has the configured upstream name, or else the id of the model."""
     for model, expected in (("plain", "upstream-name"), ("told", "told")):
         call = _called(model, CreateChatCompletionRequest())
         assert (expected, model) == (call.model, call.request.model)
 
 
-def test_instructions_come_before_the_whole_conversation() -> None:
-    """The upstream sees what its session has, not what the request says; the caller's request stays as it was."""
+def test_instructions_precede_the_whole_conversation() -> None:
+    """The upstream request has the conversation of the session, and the caller's request is not modified."""
     request = CreateChatCompletionRequest(messages=[_user("sent")])
     upstream = _asked("told", request, _user("one"), _user("two"))
     assert ["Be brief.", "one", "two"] == [message.content.string_value for message in upstream.messages]
@@ -98,8 +98,8 @@ def test_instructions_come_before_the_whole_conversation() -> None:
     assert 1 == len(request.messages)
 
 
-def test_defaults_fill_in_what_the_request_leaves_out() -> None:
-    """A parameter of the request wins, zero included; lists are replaced and never joined."""
+def test_defaults_set_the_parameters_that_the_request_omits() -> None:
+    """A parameter of the request takes precedence, even if it is zero; lists are replaced and never merged."""
     upstream = _asked("told", CreateChatCompletionRequest())
     assert (0, 10, ["END"]) == (
         upstream.temperature,
@@ -123,8 +123,8 @@ def test_defaults_fill_in_what_the_request_leaves_out() -> None:
         ("{continue_final_message: true}", "continue_final_message"),
     ],
 )
-def test_defaults_that_are_no_request_parameters_are_refused_at_the_start(defaults: str, place: str) -> None:
-    """A wrong default is an error of the configuration that names its place, not of the first caller."""
+def test_defaults_that_are_not_request_parameters_fail_at_startup(defaults: str, place: str) -> None:
+    """A wrong default is a configuration error that names the path of the default."""
     config = _config(CONFIG.replace('{temperature: 0, max_tokens: 10, stop: ["END"]}', defaults))
     with pytest.raises(ConfigError, match=rf"^models\[1\]\.defaults.*{place}"):
         _router(config)
@@ -133,8 +133,8 @@ def test_defaults_that_are_no_request_parameters_are_refused_at_the_start(defaul
 @pytest.mark.parametrize(
     ("mode", "expected"), [("join", ["Be brief.\n\nBe kind.", "hi"]), ("separate", ["Be brief.", "Be kind.", "hi"])]
 )
-def test_instructions_and_the_caller_s_system_message(mode: str, expected: list[str]) -> None:
-    """They are one message, or two where the model says so."""
+def test_instructions_and_the_system_message_of_the_caller(mode: str, expected: list[str]) -> None:
+    """They become one message, or two if the model is configured so."""
     system = Message(role="system", content=Value(string_value="Be kind."))
     own = 'instructions: "Be brief."'
     config = _config(CONFIG.replace(own, f"{own}\n    instructions_mode: {mode}"))

@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps to the next timer: an hour of waiting takes no time."""
+"""An event loop whose clock jumps to the next timer, so that an hour of waiting takes no time."""
 
 import asyncio
 import selectors
@@ -7,14 +7,14 @@ from typing import Any
 
 
 class _Selector(selectors.SelectSelector):
-    """Never waits: what would be waited for passes on the loop's clock."""
+    """A selector that never waits, but advances the clock by the timeout."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 1000.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Returns what is ready, and moves the clock where nothing is."""
+        """Returns the ready events, and advances the clock if there are none."""
         ready = super().select(0)
         if not ready:
             assert timeout is not None, "nothing will ever happen"
@@ -23,18 +23,18 @@ class _Selector(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """The loop. `time()` is its clock."""
+    """An event loop with a virtual clock."""
 
     def __init__(self) -> None:
         self._virtual = _Selector()
         super().__init__(self._virtual)
 
     def time(self) -> float:
-        """Tells the time."""
+        """Returns the virtual time in seconds."""
         return self._virtual.now
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
-    """Runs a coroutine on a loop of its own."""
+    """Runs a coroutine on a new virtual loop."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)
