@@ -1,6 +1,6 @@
-"""RPC tests: the real aio server with Parley's core, a SQLite store on disk and real keys, on a thread of its own.
+"""RPC tests: the real aio server with Parley's core, a SQLite store on disk and real keys, in a thread.
 
-pytest-grpc's fixtures give the stubs; its `grpc_server` is replaced by ours. Only the backend is a fake, at its port.
+pytest-grpc's fixtures make the stubs; its `grpc_server` is replaced by Parley's server. Only the backend is a fake.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ T = TypeVar("T")
 
 @dataclass
 class Worker:
-    """The running server: its address, its fake backend, keys of several accounts by name, and its loop."""
+    """The running server: its address, fake backend, keys by account name, and loop."""
 
     address: str
     backend: ScriptedBackend
@@ -80,11 +80,11 @@ class Worker:
         self.loop.call_soon_threadsafe(function)
 
     def waiting(self, session_id: str) -> int:
-        """How many callers stand in line for a session, behind the turn that runs."""
+        """Returns how many calls wait in the queue of a session."""
         return self.turns.queue.length(session_id)
 
     def asked(self, count: int) -> None:
-        """Waits until the backend has had so many calls."""
+        """Waits until the backend has got so many calls."""
         until(lambda: len(self.backend.calls) >= count, f"{count} calls of the backend")
 
 
@@ -97,9 +97,14 @@ async def serving(
     /,
     **options: float,
 ) -> AsyncIterator[Worker]:
-    """Runs the server on this loop, with its store in the folder and on this clock; `options` are its own.
+    """Runs the server on this loop.
 
-    `others` are backends by name, beside the fake one.
+    Args:
+        folder: Holds the store.
+        config: The configuration.
+        clock: The clock of the store, in Unix seconds.
+        others: Backends by name, beside the fake one.
+        options: Further arguments of the server.
     """
     backend, store = ScriptedBackend(), SqliteStore(folder / "parley.db", clock)
     turns, keys = Turns(store), ApiKeys(store)
@@ -140,7 +145,7 @@ def log(log_file: Path) -> Callable[[str, int], list[dict[str, Any]]]:
 
 @pytest.fixture(scope="module")
 def grpc_server(log_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    """Replaces pytest-grpc's threaded server by Parley's own, on a thread."""
+    """Replaces pytest-grpc's threaded server by Parley's own, in a thread."""
     loop, running = asyncio.new_event_loop(), AsyncExitStack()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -153,13 +158,13 @@ def grpc_server(log_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture(scope="module")
 def grpc_addr(grpc_server: Worker) -> str:
-    """Where pytest-grpc's channel connects to."""
+    """The address of pytest-grpc's channel."""
     return grpc_server.address
 
 
 @pytest.fixture
 def worker(grpc_server: Worker) -> Worker:
-    """The server, with a fresh fake backend's script, and no memory of earlier failures."""
+    """The server with a new script for the fake backend and closed breakers."""
     grpc_server.backend.__init__()  # type: ignore[misc]
     for target in grpc_server.router.targets:
         target.breaker = Breaker()
@@ -187,7 +192,7 @@ def models(grpc_channel: grpc.Channel) -> ModelsStub:
 
 @pytest.fixture
 def ada(worker: Worker) -> tuple[tuple[str, str], ...]:
-    """The metadata of a caller with a good key."""
+    """The metadata of a caller with a valid key."""
     return (("authorization", f"Bearer {worker.keys['ada']}"),)
 
 
@@ -199,6 +204,6 @@ def bob(worker: Worker) -> tuple[tuple[str, str], ...]:
 
 @pytest.fixture
 def tim(worker: Worker) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
-    """The metadata of two keys of one account: the first is good for all models, the second for `kept` alone."""
+    """The metadata of two keys of one account: the first may use all models, the second only `kept`."""
     _, secret = worker.run(ApiKeys(worker.store).create("all", "tim"))
     return (("authorization", f"Bearer {secret}"),), (("authorization", f"Bearer {worker.keys['tim']}"),)

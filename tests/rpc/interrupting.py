@@ -23,7 +23,7 @@ from grpc import _common
 from parley.cli.chat import chat
 
 SECONDS = 20
-"""A run that takes longer hangs."""
+"""After so many seconds a run counts as hanging."""
 CYCLES = 2
 """How often the thread waits before the last point. gRPC waits for a chunk in short cycles."""
 CHECKED = ("CALL", "RESUME", "JUMP_BACKWARD")

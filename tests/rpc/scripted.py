@@ -1,4 +1,4 @@
-"""A backend that says what the test tells it to: the fake at the port."""
+"""A scripted backend: the fake at the port."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
@@ -11,7 +11,7 @@ USAGE = Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5)
 
 
 def completion(text: str) -> ChatCompletion:
-    """A whole answer, as a backend returns it."""
+    """Returns a whole answer as a backend returns it."""
     answer = ChatCompletion(usage=USAGE)
     choice = answer.choices.add(index=0, finish_reason="stop")
     choice.message.role = "assistant"
@@ -20,7 +20,7 @@ def completion(text: str) -> ChatCompletion:
 
 
 def chunks(*texts: str) -> list[ChatCompletionChunk]:
-    """A whole streamed answer, as a backend yields it."""
+    """Returns the chunks of an answer as a backend yields them."""
     made = []
     for text in texts:
         chunk = ChatCompletionChunk()
@@ -32,7 +32,7 @@ def chunks(*texts: str) -> list[ChatCompletionChunk]:
 
 
 def taken_apart(answer: ChatCompletion) -> list[ChatCompletionChunk]:
-    """Returns the stream of a whole answer, as a backend yields it."""
+    """Returns the chunks of a whole answer as a backend yields them."""
     made = [ChatCompletionChunk() for _ in answer.choices]
     for chunk, choice in zip(made, answer.choices, strict=True):
         message = choice.message
@@ -47,8 +47,8 @@ def taken_apart(answer: ChatCompletion) -> list[ChatCompletionChunk]:
 class ScriptedBackend:
     """Answers with `answer(call)`: a completion, chunks, or an exception to raise. A stream may have a completion, too.
 
-    In a stream a `threading.Event`-like gate among the chunks is waited for, an exception is raised. `calls` has what
-    was asked; `closed` is set when a stream or call was ended by its caller.
+    A stream waits for a `threading.Event`-like gate among its chunks, and raises an exception among them. `calls` has
+    the calls; `closed` is set when the caller ends a stream or call.
     """
 
     can_continue = True
@@ -59,13 +59,13 @@ class ScriptedBackend:
         self.closed = asyncio.Event()
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
-        """Answers whole."""
+        """Returns the whole answer."""
         answer = await self._answer(call)
         assert isinstance(answer, ChatCompletion)
         return answer
 
     async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
-        """Answers in chunks."""
+        """Yields the chunks."""
         try:
             answer = await self._answer(call)
             answer = taken_apart(answer) if isinstance(answer, ChatCompletion) else answer
@@ -82,7 +82,7 @@ class ScriptedBackend:
             raise
 
     async def check(self) -> None:
-        """Is always well."""
+        """Is always healthy."""
 
     async def close(self) -> None:
         """Has nothing to close."""

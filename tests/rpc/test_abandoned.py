@@ -1,6 +1,6 @@
-"""A thousand streams that are opened and left: nothing of them stays behind.
+"""A thousand streams that are opened and abandoned leave no object, task, connection or memory.
 
-The server, the store and the backend over HTTP are real, in this process; so what they hold can be counted.
+The server, the store and the backend over HTTP are real and in this process, so that their objects can be counted.
 """
 
 import asyncio
@@ -31,28 +31,28 @@ from tests.upstream import PATIENCE, Answer, Events, Gate, Received, ScriptedUps
 
 STREAMS = 1000
 BATCH = 100
-WARM = 3
-"""So many batches, and everything has been needed once that is kept for the next time."""
-AT_A_TIME = 25
-PLACES = 40
+WARM_UP_BATCHES = 3
+"""After so many batches everything exists that is created once and reused."""
+CONCURRENT = 25
+SLOTS = 40
 BLOCKS, BYTES = 3, 10_000
-"""What a stream may leave behind at the most: less than any object of it, and what allocators may keep for later."""
-KEPT = 1
-"""Calls that are kept for good: the task that renews leases has the context of the call that began it."""
-OF_A_CALL = (CallLease, Execution, RetryState, Attempt, ActiveAttempt, Call)
+"""What an abandoned stream may leave: less than any of its objects, and what allocators keep for reuse."""
+RETAINED = 1
+"""Calls that stay referenced: the task that renews leases holds the context of the call that started it."""
+CALL_TYPES = (CallLease, Execution, RetryState, Attempt, ActiveAttempt, Call)
 
 CONFIG = f"""
 backends: {{real: {{kind: openai, base_url: "http://127.0.0.1:1/v1"}}}}
 models:
   - id: kept
-    targets: [{{backend: real, max_concurrent: {PLACES}}}]
+    targets: [{{backend: real, max_concurrent: {SLOTS}}}]
 """
 
 
-class Left:
-    """What is there at a moment: blocks of Python's memory, bytes of the process's, tasks, objects of calls.
+class Snapshot:
+    """The state at one moment: blocks of Python's memory, bytes of the process, tasks, objects of calls.
 
-    Those of `earlier` calls, which other tests have left in this process, are not counted.
+    Objects of `earlier` calls, which other tests have left in this process, are not counted.
     """
 
     def __init__(self, earlier: Sequence[object]) -> None:
@@ -65,11 +65,11 @@ class Left:
 
 def _of_calls() -> list[object]:
     gc.collect()
-    return [thing for thing in gc.get_objects() if isinstance(thing, OF_A_CALL)]
+    return [thing for thing in gc.get_objects() if isinstance(thing, CALL_TYPES)]
 
 
-class Leaving:
-    """Callers that leave, and what becomes of what they had asked for."""
+class Abandoner:
+    """Abandons streams, and measures what is left of them."""
 
     def __init__(self, worker: Worker, upstream: ScriptedUpstream) -> None:
         self.worker = worker
@@ -81,23 +81,23 @@ class Leaving:
         self.reset()
 
     def reset(self) -> None:
-        """Has the upstream forget what it got."""
+        """Resets the upstream."""
         self.upstream.reset()
         self.upstream.default = self._answer
 
     def _answer(self, request: Received) -> Answer:
-        """Says a token, or nothing, and is silent then."""
+        """Answers with one token or none, then stalls."""
         name = request.json["messages"][0]["content"]
         self._loop.call_soon_threadsafe(self._arrivals.pop(name).set_result, request)
         return Events([Stall()] if name.startswith("early") else [*chunks("Hi"), Stall()])
 
-    async def leave(self, number: int, channel: grpc.aio.Channel) -> None:
-        """Opens a stream and leaves it, before or after its first token: cancels it, or closes its own channel."""
+    async def abandon(self, number: int, channel: grpc.aio.Channel) -> None:
+        """Opens a stream and abandons it before or after its first token: cancels it, or closes its own channel."""
         early = number % 2 == 0
         name = f"{'early' if early else 'late'} {number}"
         arrival = self._arrivals[name] = self._loop.create_future()
         own = grpc.aio.insecure_channel(self.worker.address) if number % 8 > 5 else None
-        call = self.ask(own or channel, name)
+        call = self.open(own or channel, name)
         if not early:
             await call.read()
         request = await arrival
@@ -107,67 +107,67 @@ class Leaving:
             await own.close()
         assert await request.closed.arrives(1.0), f"the connection of {name} stays open"
 
-    def ask(self, channel: grpc.aio.Channel, text: str) -> Any:
+    def open(self, channel: grpc.aio.Channel, text: str) -> Any:
         """Opens a stream."""
         request = CreateChatCompletionRequest(model="kept")
         request.messages.add(role="user").content.string_value = text
         stub: Any = ChatCompletionsStub(channel)
         return stub.StreamChatCompletion(request, metadata=self._metadata)
 
-    async def leave_all(self, numbers: range) -> "Left":
-        """Leaves so many, some at a time; returns what is there then."""
+    async def abandon_all(self, numbers: range) -> "Snapshot":
+        """Abandons so many streams, some concurrently; returns the state after it."""
         waiting = iter(numbers)
 
-        async def leave_some() -> None:
+        async def abandon_some() -> None:
             async with grpc.aio.insecure_channel(self.worker.address) as channel:
                 for number in waiting:
-                    await self.leave(number, channel)
+                    await self.abandon(number, channel)
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(AT_A_TIME):
-                group.create_task(leave_some())
+            for _ in range(CONCURRENT):
+                group.create_task(abandon_some())
         self.reset()
         async with asyncio.timeout(PATIENCE):
-            while (left := Left(self._earlier)).of_calls.total() > KEPT:
+            while (left := Snapshot(self._earlier)).of_calls.total() > RETAINED:
                 await asyncio.sleep(0.05)
         return left
 
 
 @asynccontextmanager
-async def _leaving(tmp_path: Path) -> AsyncIterator[Leaving]:
-    """A server with the real backend on a scripted upstream."""
+async def _abandoner(tmp_path: Path) -> AsyncIterator[Abandoner]:
+    """Runs a server with the real backend on a scripted upstream."""
     with ScriptedUpstream() as upstream:
         backend = OpenAI(upstream.url)
         async with serving(tmp_path, CONFIG, time.time, {"real": backend}) as worker:
-            yield Leaving(worker, upstream)
+            yield Abandoner(worker, upstream)
         await backend.close()
 
 
-def test_a_thousand_streams_that_are_left_leave_nothing_behind(tmp_path: Path, log_file: Path) -> None:
-    """No connection, no task, no object of a call, no place at the target, no memory."""
+def test_a_thousand_abandoned_streams_leave_nothing(tmp_path: Path, log_file: Path) -> None:
+    """Abandoned streams leave no connection, task, object, slot or memory."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as in a worker
-        runner.run(_leave_a_thousand(tmp_path))
+        runner.run(_abandon_a_thousand(tmp_path))
 
 
-async def _leave_a_thousand(folder: Path) -> None:
-    async with _leaving(folder) as leaving:
-        left = [await leaving.leave_all(range(begin, begin + BATCH)) for begin in range(0, STREAMS, BATCH)]
-        before, after = left[WARM - 1], left[-1]
+async def _abandon_a_thousand(folder: Path) -> None:
+    async with _abandoner(folder) as abandoner:
+        left = [await abandoner.abandon_all(range(begin, begin + BATCH)) for begin in range(0, STREAMS, BATCH)]
+        before, after = left[WARM_UP_BATCHES - 1], left[-1]
         assert {"Call"} >= after.of_calls.keys()
         assert before.tasks == after.tasks
-        streams = STREAMS - WARM * BATCH
+        streams = STREAMS - WARM_UP_BATCHES * BATCH
         assert after.blocks - before.blocks < streams * BLOCKS
         assert after.bytes - before.bytes < streams * BYTES
-        await _all_places_are_free(leaving)
+        await _all_slots_are_free(abandoner)
 
 
-async def _all_places_are_free(leaving: Leaving) -> None:
-    """As many calls as there may be are asked of the target at once."""
+async def _all_slots_are_free(abandoner: Abandoner) -> None:
+    """The target accepts as many concurrent calls as it has slots."""
     gate = Gate()
-    leaving.upstream.default = lambda request: Events([gate, *_events(hello(request))])
-    async with grpc.aio.insecure_channel(leaving.worker.address) as channel:
-        calls = [leaving.ask(channel, "Hi") for _ in range(PLACES)]
-        await leaving.upstream.arrives(PLACES - 1)
+    abandoner.upstream.default = lambda request: Events([gate, *_events(hello(request))])
+    async with grpc.aio.insecure_channel(abandoner.worker.address) as channel:
+        calls = [abandoner.open(channel, "Hi") for _ in range(SLOTS)]
+        await abandoner.upstream.arrives(SLOTS - 1)
         gate.set()
         for call in calls:
             assert "Hello there." == "".join([chunk.choices[0].delta.content async for chunk in call if chunk.choices])

@@ -1,4 +1,4 @@
-"""Who gets in, what they may see, and what stands beside the services: health, reflection, log lines."""
+"""Authentication, the models a key may use, health, reflection and log lines."""
 
 import asyncio
 import time
@@ -31,7 +31,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("authorization", "status", "text"), REFUSED)
-def test_no_method_is_reached_without_a_good_key(
+def test_every_method_requires_a_valid_key(
     worker: Worker,
     chat: ChatCompletionsStub,
     sessions: SessionsStub,
@@ -40,7 +40,7 @@ def test_no_method_is_reached_without_a_good_key(
     status: grpc.StatusCode,
     text: str,
 ) -> None:
-    """Every method of every service asks for the key, with the documented messages."""
+    """Every method of every service requires a key, with the documented messages."""
     if authorization in worker.keys:
         authorization = f"Bearer {worker.keys[authorization]}"
     metadata = () if authorization is None else (("authorization", authorization),)
@@ -59,7 +59,7 @@ def test_no_method_is_reached_without_a_good_key(
 
 
 def test_models_are_those_that_the_key_may_use(worker: Worker, models: ModelsStub, ada: Metadata) -> None:
-    """A key limited to a model sees and uses that one only."""
+    """A key that is limited to one model lists and uses only that one."""
     assert ["kept", "on-request", "stateless", "queued", "impatient", "once", "short"] == [
         model.id for model in models.ListModels(messages.ListModelsRequest(), metadata=ada).data
     ]
@@ -72,8 +72,8 @@ def test_models_are_those_that_the_key_may_use(worker: Worker, models: ModelsStu
 
 
 @pytest.mark.parametrize("name", ["x-api-key", "api-key", "x-goog-api-key"])
-def test_a_key_in_another_header_is_told_where_it_belongs(chat: ChatCompletionsStub, name: str) -> None:
-    """Clients of other vendors send their key elsewhere; the documents' text stands first."""
+def test_a_key_in_another_header_is_rejected_with_the_right_one(chat: ChatCompletionsStub, name: str) -> None:
+    """A key in another vendor's header is rejected with the documented text and the name of the right header."""
     with pytest.raises(grpc.RpcError) as caught:
         chat.CreateChatCompletion(ask(), metadata=((name, "sk-secret"),))
     error: Any = caught.value
@@ -81,8 +81,8 @@ def test_a_key_in_another_header_is_told_where_it_belongs(chat: ChatCompletionsS
     assert (grpc.StatusCode.UNAUTHENTICATED, text) == (error.code(), error.details())
 
 
-def test_models_have_one_time_everywhere(tmp_path: Path, models: ModelsStub, ada: Metadata) -> None:
-    """Another worker, started at another time, says the same `created`."""
+def test_models_have_one_creation_time(tmp_path: Path, models: ModelsStub, ada: Metadata) -> None:
+    """`created` is the same in another worker that is started at another time."""
     created = {model.created for model in models.ListModels(messages.ListModelsRequest(), metadata=ada).data}
 
     async def of_another() -> int:
@@ -125,7 +125,7 @@ def _reflected(channel: grpc.Channel, service: str, **request: str) -> reflectio
 def test_both_versions_of_reflection_describe_every_symbol(
     grpc_channel: grpc.Channel, service: str, symbol: str
 ) -> None:
-    """Services, messages, fields and methods: the files that come back are whole, and define the symbol."""
+    """Both versions find the complete files of services, messages, fields and methods."""
     files = _reflected(grpc_channel, service, file_containing_symbol=symbol).file_descriptor_response
     pool = DescriptorPool()
     by_name = {file.name: file for file in map(FileDescriptorProto.FromString, files.file_descriptor_proto)}
@@ -144,7 +144,7 @@ def test_both_versions_of_reflection_describe_every_symbol(
 
 @pytest.mark.parametrize("service", REFLECTION)
 def test_both_versions_of_reflection_list_all_services(grpc_channel: grpc.Channel, service: str) -> None:
-    """Each version lists itself and the other one."""
+    """Each version of reflection lists itself and the other one."""
     listed = _reflected(grpc_channel, service, list_services="*").list_services_response.service
     own = {f"parley.v1.{name}" for name in ("ChatCompletions", "Sessions", "Models")}
     assert {*own, "grpc.health.v1.Health", *REFLECTION} == {each.name for each in listed}
@@ -154,7 +154,7 @@ def test_both_versions_of_reflection_list_all_services(grpc_channel: grpc.Channe
 
 
 def test_health_and_reflection_need_no_key(worker: Worker, grpc_channel: grpc.Channel) -> None:
-    """They belong to the internal listener; grpcurl and Envoy use them."""
+    """Health and reflection need no key: they belong to the internal listener, for grpcurl and Envoy."""
     health = health_pb2_grpc.HealthStub(grpc_channel)
     for service in ("", "parley.v1.ChatCompletions", "parley.v1.Sessions", "parley.v1.Models"):
         answer = health.Check(health_pb2.HealthCheckRequest(service=service))
@@ -166,7 +166,7 @@ def test_health_and_reflection_need_no_key(worker: Worker, grpc_channel: grpc.Ch
 
 
 def test_an_operation_has_one_name_in_the_log(chat: ChatCompletionsStub, ada: Metadata, log: Log) -> None:
-    """The forms in which REST answers are no operations of their own."""
+    """The methods that REST uses are logged under the name of their operation."""
     calls: dict[str, Any] = {
         "CreateChatCompletion": [chat.CreateChatCompletion, chat.CreateChatCompletionJson],
         "StreamChatCompletion": [
@@ -189,7 +189,7 @@ def test_an_operation_has_one_name_in_the_log(chat: ChatCompletionsStub, ada: Me
 def test_every_call_has_one_line_in_the_log_without_secrets(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata, log: Log
 ) -> None:
-    """The line says who asked what and how it ended; neither keys nor texts are in it."""
+    """The line of a call has its caller, method and status, and neither keys nor texts."""
     trace = (("x-request-id", "r-77"), ("x-correlation-id", 'order:42/7 "a" =='))
     chat.CreateChatCompletion(ask("a private matter"), metadata=(*ada, *trace))
     with pytest.raises(grpc.RpcError):

@@ -29,10 +29,8 @@ def ask(text: str = "Hi", **more: Any) -> CreateChatCompletionRequest:
     return ParseDict({"messages": [{"role": "user", "content": text}], **more}, CreateChatCompletionRequest())
 
 
-def test_a_whole_answer_has_everything_the_documents_show(
-    worker: Worker, chat: ChatCompletionsStub, ada: Metadata
-) -> None:
-    """Ids, time, model, session, choices and usage are all there."""
+def test_a_whole_answer_has_the_documented_fields(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """A whole answer has ids, time, model, session, choices and usage."""
     answer = chat.CreateChatCompletion(ask(model="kept"), metadata=ada)
     assert answer.id.startswith("chatcmpl-")
     assert ("chat.completion", "kept") == (answer.object, answer.model)
@@ -44,7 +42,7 @@ def test_a_whole_answer_has_everything_the_documents_show(
 
 
 def test_a_stream_has_the_documented_sequence(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-    """Role, deltas, finish reason and usage, always for gRPC callers."""
+    """A stream has role, deltas, finish reason and, always for gRPC callers, usage."""
     worker.backend.answer = lambda _: chunks("Hel", "lo")
     got = list(chat.StreamChatCompletion(ask(), metadata=ada))
     assert [0, 1, 2, 3, 4] == [chunk.sequence for chunk in got]
@@ -56,7 +54,7 @@ def test_a_stream_has_the_documented_sequence(worker: Worker, chat: ChatCompleti
 def test_events_end_with_done_and_carry_usage_on_request(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata
 ) -> None:
-    """The edge gets server-sent events."""
+    """Server-sent events end with `[DONE]` and have usage on request."""
     worker.backend.answer = lambda _: chunks("Hello")
     usage: dict[str, Any] = {"stream_options": {"include_usage": True}}
     for options, expected in (({}, 3), (usage, 4)):
@@ -68,7 +66,7 @@ def test_events_end_with_done_and_carry_usage_on_request(
 def test_the_session_id_is_in_the_initial_metadata_and_the_ids_in_the_trailing(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata
 ) -> None:
-    """Callers can trace a call and continue a session without reading the body."""
+    """The session id and the ids for tracing are in the metadata, so callers need not read the body."""
     answer, call = chat.CreateChatCompletion.with_call(
         ask(), metadata=(*ada, ("x-request-id", "r-1"), ("x-correlation-id", "c-1"))
     )
@@ -78,7 +76,7 @@ def test_the_session_id_is_in_the_initial_metadata_and_the_ids_in_the_trailing(
 
 
 def test_bad_ids_are_replaced(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-    """What could break a log line is not passed on."""
+    """An id that is unsafe in a log line is replaced."""
     bad = (("x-correlation-id", "x" * 257), ("x-request-id", "x" * 300))
     _, call = chat.CreateChatCompletion.with_call(ask(), metadata=(*ada, *bad))
     trailing = dict(call.trailing_metadata())
@@ -89,7 +87,7 @@ def test_bad_ids_are_replaced(worker: Worker, chat: ChatCompletionsStub, ada: Me
 def test_an_upstream_failure_has_its_status_and_no_cause(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata
 ) -> None:
-    """The caller learns the reason; what only the operator may see stays inside."""
+    """The caller gets the reason of an upstream failure; its cause is only logged."""
     worker.backend.answer = lambda _: UpstreamUnavailable("not available", retry_after=2, cause="10.0.0.5 refused")
     for method in (chat.CreateChatCompletion, lambda *a, **k: list(chat.StreamChatCompletion(*a, **k))):
         with pytest.raises(grpc.RpcError) as caught:
@@ -101,10 +99,10 @@ def test_an_upstream_failure_has_its_status_and_no_cause(
         assert "10.0.0.5" not in str(trailing)
 
 
-def test_an_exception_inside_shows_nothing_of_itself(
+def test_an_unexpected_exception_is_not_returned(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata, log: Log
 ) -> None:
-    """The caller sees `Internal Server Error`; the log has the trace, once."""
+    """The caller gets `Internal Server Error`; the traceback is logged once."""
     worker.backend.answer = lambda _: ZeroDivisionError("secret detail")
     with pytest.raises(grpc.RpcError) as caught:
         chat.CreateChatCompletion(ask(), metadata=(*ada, ("x-request-id", "r-500")))
@@ -114,10 +112,10 @@ def test_an_exception_inside_shows_nothing_of_itself(
     assert 1 == str(log("r-500", 2)).count("Traceback (most recent call last)")
 
 
-def test_a_failure_in_mid_stream_is_an_error_event_without_done(
+def test_a_failure_in_mid_stream_ends_with_an_error_event(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata
 ) -> None:
-    """A truncated stream never looks like a finished one."""
+    """A stream that fails ends with an error event and without `[DONE]`."""
     worker.backend.answer = lambda _: [chunks("Hel")[0], StreamBroken("broke off")]
     events, is_done = sse.read(b"".join(body.data for body in chat.StreamChatCompletionEvents(ask(), metadata=ada)))
     assert ("stream_broken", False) == (events[-1]["error"]["code"], is_done)
@@ -130,7 +128,7 @@ def test_a_failure_in_mid_stream_is_an_error_event_without_done(
 def test_the_edge_may_choose_the_form_of_an_error_in_mid_stream(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata, form: str, key: str
 ) -> None:
-    """A dialect whose errors are plain has them so in a stream too."""
+    """The error event has the format of the dialect."""
     worker.backend.answer = lambda _: [chunks("Hel")[0], StreamBroken("broke off")]
     metadata = (*ada, ("parley-error-form", form))
     events, is_done = sse.read(
@@ -139,24 +137,22 @@ def test_the_edge_may_choose_the_form_of_an_error_in_mid_stream(
     assert ({key: "broke off"}, False) == (events[-1], is_done)
 
 
-def test_stream_true_is_refused_where_the_answer_is_whole(
-    worker: Worker, chat: ChatCompletionsStub, ada: Metadata
-) -> None:
-    """A gRPC caller is told which method streams."""
+def test_stream_true_is_rejected_for_a_whole_answer(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """A gRPC caller gets the name of the streaming method."""
     with pytest.raises(grpc.RpcError, match="StreamChatCompletion"):
         chat.CreateChatCompletion(ask(stream=True), metadata=ada)
     assert [] == worker.backend.calls
 
 
 def test_the_edge_may_overrule_stream(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-    """A dialect in which the Accept header decides sends what asks for a stream here for a whole answer."""
+    """The edge sends a request with `stream: true` as a whole answer where the Accept header decides."""
     request = ask(stream=True, stream_options={"include_usage": True})
     answer = chat.CreateChatCompletion(request, metadata=(*ada, ("parley-form", "whole")))
     assert "Hello" == answer.choices[0].message.content.string_value
 
 
 def test_cancelling_reaches_the_backend(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-    """A caller that leaves frees the upstream, in a stream and in a whole answer."""
+    """A caller that cancels a stream or a whole answer cancels the backend's call."""
     for is_stream in (True, False):
         worker.backend.__init__()  # type: ignore[misc]
         gate = asyncio.Event()
@@ -171,8 +167,8 @@ def test_cancelling_reaches_the_backend(worker: Worker, chat: ChatCompletionsStu
         assert worker.run(asyncio.wait_for(worker.backend.closed.wait(), 10))
 
 
-def test_the_deadline_is_handed_on(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-    """The backend learns how much time is left; the caller gets DEADLINE_EXCEEDED."""
+def test_the_deadline_is_passed_to_the_backend(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """The backend gets the remaining time; the caller gets DEADLINE_EXCEEDED."""
     gate = asyncio.Event()
     worker.backend.answer = lambda _: gate
     with pytest.raises(grpc.RpcError) as caught:
@@ -183,7 +179,7 @@ def test_the_deadline_is_handed_on(worker: Worker, chat: ChatCompletionsStub, ad
 
 
 def test_malformed_bytes_are_the_callers_error(worker: Worker, grpc_channel: grpc.Channel, ada: Metadata) -> None:
-    """What cannot be decoded is INVALID_ARGUMENT: too deep a nesting too."""
+    """Bytes that cannot be decoded, or are nested too deeply, are INVALID_ARGUMENT."""
     deep = CreateChatCompletionRequest()
     value = deep.messages.add(role="user").content
     for _ in range(60):
@@ -196,7 +192,7 @@ def test_malformed_bytes_are_the_callers_error(worker: Worker, grpc_channel: grp
 
 
 def test_an_unknown_model_is_not_found(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-    """The message is the documented one."""
+    """An unknown model has the documented message."""
     with pytest.raises(grpc.RpcError) as caught:
         chat.CreateChatCompletion(ask(model="invalidapp-999"), metadata=ada)
     error: Any = caught.value
@@ -207,7 +203,7 @@ def test_an_unknown_model_is_not_found(worker: Worker, chat: ChatCompletionsStub
 
 
 def test_concurrent_calls_do_not_mix(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-    """Fifty calls at once each get their own answer."""
+    """Each of fifty concurrent calls gets its own answer."""
     worker.backend.answer = lambda call: completion(call.request.messages[-1].content.string_value)
     calls = [chat.CreateChatCompletion.future(ask(str(number)), metadata=ada) for number in range(50)]
     assert [str(number) for number in range(50)] == [
@@ -215,10 +211,10 @@ def test_concurrent_calls_do_not_mix(worker: Worker, chat: ChatCompletionsStub, 
     ]
 
 
-def test_a_caller_who_speaks_of_functions_is_answered_so(
+def test_a_request_with_functions_gets_a_function_call(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata
 ) -> None:
-    """The backend sees tools, the caller a function call, and the session keeps what the caller saw."""
+    """The backend gets tools, the caller a function call, and the session stores what the caller got."""
     answer = completion("")
     answer.choices[0].message.content.null_value = 0  # type: ignore[assignment]
     call = answer.choices[0].message.tool_calls.add(id="call_9", type="function")
@@ -235,10 +231,10 @@ def test_a_caller_who_speaks_of_functions_is_answered_so(
     assert called.tool_calls[0].id == answered.tool_call_id != ""
 
 
-def test_an_unsupported_function_is_named_as_the_caller_named_it(
+def test_an_unsupported_function_is_rejected_by_its_own_name(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata
 ) -> None:
-    """A backend that knows no tools refuses `functions` by that name."""
+    """A backend without tools rejects `functions` by that name."""
     for method in (chat.CreateChatCompletion, lambda *a, **k: list(chat.StreamChatCompletion(*a, **k))):
         worker.backend.answer = lambda _: UnsupportedParameter("`tools` is not supported by the model", param="tools")
         with pytest.raises(grpc.RpcError, match="`functions` is not supported") as caught:
@@ -247,8 +243,8 @@ def test_an_unsupported_function_is_named_as_the_caller_named_it(
         assert "functions" == dict(error.trailing_metadata())["parley-error-param"]
 
 
-def test_null_is_as_if_left_out(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-    """Fields of several types may be null in the documents; the backend never sees that."""
+def test_null_equals_an_absent_field(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """Null in a field of several types is not sent to the backend."""
     chat.CreateChatCompletion(ask(stop=None, tool_choice=None, function_call=None), metadata=ada)
     asked = worker.backend.calls[0].request
     assert [] == [name for name in ("stop", "tool_choice", "function_call") if asked.HasField(name)]

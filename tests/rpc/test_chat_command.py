@@ -1,4 +1,4 @@
-"""`parley chat` as a user runs it: a real process that talks to the real server."""
+"""`parley chat` as a real process that calls the real server."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ BUSY_SECONDS = 9.0  # of which the command takes some to start; releasing a sess
 
 @pytest.fixture
 def talkative(worker: Worker) -> Worker:
-    """The server, whose model says `Hello`."""
+    """The server; its model answers `Hello`."""
     worker.backend.answer = lambda _: chunks("Hel", "lo")
     return worker
 
@@ -47,12 +47,12 @@ def talk(
 
 
 def sent(worker: Worker) -> list[list[str]]:
-    """The texts that the model was sent, call by call."""
+    """Returns the texts that the model got, for each call."""
     return [[m.content.string_value for m in call.request.messages] for call in worker.backend.calls]
 
 
 class Screen:
-    """A terminal in which `parley chat` runs."""
+    """A terminal that runs `parley chat`."""
 
     def __init__(self, descriptor: int, process: "subprocess.Popen[bytes]") -> None:
         self._descriptor = descriptor
@@ -60,7 +60,7 @@ class Screen:
         self.text = ""
 
     def shows(self, text: str, times: int = 1) -> None:
-        """Waits until the text is there."""
+        """Waits for a text."""
         end = time.monotonic() + PATIENCE
         while self.text.count(text) < times:
             assert time.monotonic() < end, f"waited in vain for {text!r}: {self.text}"
@@ -68,13 +68,13 @@ class Screen:
                 self.text += os.read(self._descriptor, 65536).decode()
 
     def press(self, keys: str) -> None:
-        """Types: Ctrl-C is the byte 3, Ctrl-D the byte 4."""
+        """Sends bytes; Ctrl-C is 3, Ctrl-D is 4."""
         os.write(self._descriptor, keys.encode())
 
 
 @contextmanager
 def in_terminal(worker: Worker, *options: str) -> Iterator[Screen]:
-    """Runs `parley chat` in a terminal, until the end of the block at the latest."""
+    """Runs `parley chat` in a terminal, at the latest until the block ends."""
     ours, theirs = os.openpty()
     process = subprocess.Popen(
         [COMMAND, "chat", "--address", worker.address, *options],
@@ -91,7 +91,7 @@ def in_terminal(worker: Worker, *options: str) -> Iterator[Screen]:
 
 
 def test_a_conversation_through_a_pipe(talkative: Worker, tmp_path: Path) -> None:
-    """Answers alone are on stdout; the turns share a session, whose id is on stderr to go on with."""
+    """Only answers are on stdout; the turns share a session, whose id is on stderr."""
     first = talk(talkative, "one\n\ntwo\n", "--model", "kept")
     assert (0, "Hello\nHello\n") == (first.returncode, first.stdout)
     command = first.stderr.strip().removeprefix("To go on: parley ").split()
@@ -104,14 +104,14 @@ def test_a_conversation_through_a_pipe(talkative: Worker, tmp_path: Path) -> Non
 
 
 def test_a_model_that_keeps_no_sessions(talkative: Worker) -> None:
-    """What was said goes along with every call; there is no session to go on with."""
+    """Without sessions every call sends the whole conversation, and no session id is printed."""
     result = talk(talkative, "one\ntwo\n", "--model", "stateless")
     assert (0, "Hello\nHello\n", "") == (result.returncode, result.stdout, result.stderr)
     assert [["one"], ["one", "Hello", "two"]] == sent(talkative)
 
 
-def test_an_answer_moves_no_cursor(worker: Worker) -> None:
-    """Control characters of a model stay out of the terminal."""
+def test_control_characters_are_not_printed(worker: Worker) -> None:
+    """Control characters in an answer are not printed."""
     worker.backend.answer = lambda _: chunks("a\x1b[2J", "\tb\r\nc")
     assert "a[2J\tb\nc\n" == talk(worker, "one").stdout
 
@@ -129,22 +129,22 @@ def test_an_answer_moves_no_cursor(worker: Worker) -> None:
     ],
 )
 def test_mistakes(talkative: Worker, options: tuple[str, ...], key: str | None, message: str) -> None:
-    """One line says what is wrong, and nothing is answered."""
+    """A mistake is reported in one line, without an answer."""
     result = talk(talkative, "one\ntwo\n", *options, key=key)
     assert (1, "") == (result.returncode, result.stdout)
     assert f"parley: {message}" == result.stderr.splitlines()[-1]
     assert [] == talkative.backend.calls
 
 
-def test_nobody_answers(talkative: Worker) -> None:
-    """The address is named, and what to do."""
+def test_an_unreachable_server(talkative: Worker) -> None:
+    """The error of an unreachable server names the address and the remedy."""
     result = talk(talkative, "one", address="127.0.0.1:1")
     assert (1, 1) == (result.returncode, len(result.stderr.splitlines()))
     assert "parley: nothing answers at 127.0.0.1:1 (Connection refused); start `parley up`" in result.stderr
 
 
-def test_a_person_stops_an_answer_and_leaves(talkative: Worker) -> None:
-    """Ctrl-C cancels the answer, and the session goes on without it; Ctrl-D leaves with the session's id."""
+def test_ctrl_c_cancels_an_answer_and_ctrl_d_exits(talkative: Worker) -> None:
+    """Ctrl-C cancels the answer and the session continues without it; Ctrl-D exits and prints the session's id."""
     gate = asyncio.Event()
     with in_terminal(talkative) as screen:
         screen.shows("> ")
@@ -168,8 +168,8 @@ def test_a_person_stops_an_answer_and_leaves(talkative: Worker) -> None:
     assert ["one", "Hello", "three"] == sent(talkative)[-1]
 
 
-def test_a_person_may_try_again(talkative: Worker) -> None:
-    """An error in the middle of a conversation is told, and does not end it."""
+def test_an_error_does_not_end_the_conversation(talkative: Worker) -> None:
+    """An error in the middle of a conversation is printed and does not end it."""
     with in_terminal(talkative) as screen:
         screen.shows("> ")
         screen.press("one\n")
@@ -185,8 +185,8 @@ def test_a_person_may_try_again(talkative: Worker) -> None:
         until(lambda: "three" in sent(talkative)[-1], "the third turn")
 
 
-def test_a_session_that_stays_busy_is_waited_for(talkative: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-    """A turn that was cancelled may keep its session until its lease runs out: the question is asked until then."""
+def test_a_busy_session_is_awaited(talkative: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """A question is sent again until the lease of a cancelled turn has run out."""
     session = talk(talkative, "one").stderr.split()[-1]
     gate = asyncio.Event()
     talkative.backend.answer = lambda _: [chunks("partly")[0], gate]
@@ -206,7 +206,7 @@ def silent(worker: Worker) -> None:
 
 
 def test_an_interrupt_leaves_no_lock_of_grpc_acquired(worker: Worker) -> None:
-    """Wherever in the command or in gRPC Ctrl-C comes, the answer stops and the next question is answered."""
+    """After Ctrl-C at any point of the command or of gRPC the next question is answered."""
     silent(worker)
     result = subprocess.run(
         [sys.executable, "-m", "tests.rpc.interrupting", worker.address],
@@ -223,7 +223,7 @@ def test_an_interrupt_leaves_no_lock_of_grpc_acquired(worker: Worker) -> None:
 
 
 def test_an_interrupt_ends_a_pipe(worker: Worker) -> None:
-    """Ctrl-C ends the command with the usual status; no traceback is printed."""
+    """Ctrl-C ends the command with the usual status and without a traceback."""
     silent(worker)
     process = subprocess.Popen(
         [COMMAND, "chat", "--address", worker.address, "--model", "stateless"],
@@ -242,7 +242,7 @@ def test_an_interrupt_ends_a_pipe(worker: Worker) -> None:
     assert 130 == process.returncode
 
 
-def test_a_person_stops_waiting_for_a_busy_session(talkative: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+def test_ctrl_c_ends_the_wait_for_a_busy_session(talkative: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
     """Ctrl-C ends the wait for a session whose turn still runs."""
     session = talk(talkative, "zero").stderr.split()[-1]
     silent(talkative)

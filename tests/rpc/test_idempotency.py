@@ -1,4 +1,4 @@
-"""`Idempotency-Key` over gRPC: asked again, the same answer; nothing is done twice."""
+"""`Idempotency-Key` over gRPC: a repeated call replays the answer and has no other effect."""
 
 import asyncio
 from typing import Any
@@ -23,7 +23,7 @@ TWICE = pytest.mark.parametrize("model", ["kept", "stateless"])
 
 
 def with_key(metadata: Metadata, key: str) -> Metadata:
-    """The metadata of a call with an `Idempotency-Key`."""
+    """Returns the metadata of a call with an `Idempotency-Key`."""
     return (*metadata, ("idempotency-key", key))
 
 
@@ -44,10 +44,10 @@ def _replayed(call: Any) -> bool:
 
 
 @TWICE
-def test_a_whole_answer_is_given_again(
+def test_a_whole_answer_is_replayed(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata, log: Log, model: str
 ) -> None:
-    """The same id, time, session and usage, without another call of the backend; metadata and log say so."""
+    """A replay has the same id, time, session and usage, calls no backend, and is marked in metadata and log."""
     metadata = with_key(ada, f"whole-{model}")
     first, call = chat.CreateChatCompletion.with_call(ask(model=model), metadata=metadata)
     assert not _replayed(call)
@@ -61,10 +61,10 @@ def test_a_whole_answer_is_given_again(
 
 
 @TWICE
-def test_a_stream_is_given_again_in_the_documented_sequence(
+def test_a_stream_is_replayed_in_the_documented_sequence(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata, model: str
 ) -> None:
-    """Role, text, finish reason, usage; stamped as the first time, though cut in other places."""
+    """A replayed stream has role, text, finish reason and usage with the first stamp, perhaps in other pieces."""
     worker.backend.answer = lambda _: chunks("Hel", "lo")
     metadata = with_key(ada, f"stream-{model}")
     first = list(chat.StreamChatCompletion(ask(model=model), metadata=metadata))
@@ -83,8 +83,8 @@ def _stamps(stream: list[ChatCompletionChunk]) -> set[tuple[str, int, str, str]]
     return {(chunk.id, chunk.created, chunk.model, chunk.session_id) for chunk in stream}
 
 
-def test_events_are_given_again_and_end_with_done(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-    """Over REST too the answer that comes again is whole, with the usage where that was asked for."""
+def test_events_are_replayed_and_end_with_done(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """Replayed events end with `[DONE]`, with usage where it is requested."""
     worker.backend.answer = lambda _: chunks("Hel", "lo")
     request = ask(stream=True, stream_options={"include_usage": True})
     metadata = with_key(ada, "events")
@@ -99,10 +99,10 @@ def test_events_are_given_again_and_end_with_done(worker: Worker, chat: ChatComp
     assert 1 == len(worker.backend.calls)
 
 
-def test_all_choices_logprobs_and_tool_calls_come_again(
+def test_all_choices_logprobs_and_tool_calls_are_replayed(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata
 ) -> None:
-    """Nothing that a stream carried is missing when it comes again."""
+    """A replayed stream has all choices, logprobs and tool calls."""
     token = {"content": [{"token": "x", "logprob": -0.5, "bytes": [120]}]}
     call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     pieces = [
@@ -121,9 +121,7 @@ def test_all_choices_logprobs_and_tool_calls_come_again(
     assert ("c", "f", "{}") == (calls[0].id, calls[0].function.name, "".join(p.function.arguments for p in calls))
 
 
-def test_a_session_gets_the_turn_once(
-    worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
-) -> None:
+def test_a_retry_adds_no_turn(worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata) -> None:
     """A retry in a session adds no turn."""
     session_id = chat.CreateChatCompletion(ask(), metadata=ada).session_id
     for _ in range(2):
@@ -135,7 +133,7 @@ def test_a_session_gets_the_turn_once(
 def test_the_session_in_the_metadata_belongs_to_the_request(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata
 ) -> None:
-    """Named in the body or in the metadata it is the same request, in another session another one."""
+    """A session in the body equals one in the metadata; another session makes another request."""
     one, other = (chat.CreateChatCompletion(ask(), metadata=ada).session_id for _ in range(2))
     metadata = with_key(ada, "merged")
     first = chat.CreateChatCompletion(ask("two", chatSessionId=one), metadata=metadata)
@@ -144,8 +142,8 @@ def test_the_session_in_the_metadata_belongs_to_the_request(
     assert grpc.StatusCode.FAILED_PRECONDITION == error.code()
 
 
-def test_another_request_with_the_key_is_refused(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-    """A key is good for one request."""
+def test_another_request_with_the_key_is_rejected(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """A key cannot be used for another request."""
     metadata = with_key(ada, "reused")
     chat.CreateChatCompletion(ask("one"), metadata=metadata)
     error = _refused(chat.CreateChatCompletion, ask("two"), metadata)
@@ -154,7 +152,7 @@ def test_another_request_with_the_key_is_refused(worker: Worker, chat: ChatCompl
 
 
 def test_while_the_first_call_runs_the_key_is_in_use(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-    """The second is told to come back, and then gets the first one's answer."""
+    """A second call is rejected while the first one runs, and then gets its answer."""
     gate = asyncio.Event()
     worker.backend.answer = lambda _: gate
     metadata = with_key(ada, "running")
@@ -169,8 +167,8 @@ def test_while_the_first_call_runs_the_key_is_in_use(worker: Worker, chat: ChatC
 
 
 @TWICE
-def test_a_failed_call_frees_the_key(worker: Worker, chat: ChatCompletionsStub, ada: Metadata, model: str) -> None:
-    """What has not been answered is done anew, whole or streamed, even as another request."""
+def test_a_failed_call_releases_the_key(worker: Worker, chat: ChatCompletionsStub, ada: Metadata, model: str) -> None:
+    """After a failed call, whole or streamed, the key may be used again, even for another request."""
     metadata = with_key(ada, f"failed-{model}")
     worker.backend.answer = lambda _: UpstreamUnavailable("not available")
     assert grpc.StatusCode.UNAVAILABLE == _refused(chat.CreateChatCompletion, ask(model=model), metadata).code()
@@ -196,10 +194,10 @@ def _streams(chat: ChatCompletionsStub, request: Any, metadata: Metadata) -> boo
         return False
 
 
-def test_a_call_that_its_session_refuses_frees_the_key(
+def test_a_call_that_its_session_rejects_releases_the_key(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata
 ) -> None:
-    """Before the turn begins, too, what fails holds nothing."""
+    """A call that fails before its turn begins releases its key."""
     metadata = with_key(ada, "early")
     request = ask(model="kept", chatSessionId="00000000-0000-7000-8000-000000000000")
     assert grpc.StatusCode.NOT_FOUND == _refused(chat.CreateChatCompletion, request, metadata).code()
@@ -207,8 +205,8 @@ def test_a_call_that_its_session_refuses_frees_the_key(
     until(lambda: _answers(chat, ask(), metadata), "the key to be free")
 
 
-def test_a_caller_who_leaves_frees_the_key(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-    """Who comes back is answered anew."""
+def test_a_disconnected_caller_releases_the_key(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """After a caller has disconnected, the key is answered anew."""
     metadata = with_key(ada, "left")
     worker.backend.answer = lambda _: asyncio.Event()
     call: Any = chat.CreateChatCompletion.future(ask(), metadata=metadata)
@@ -222,17 +220,17 @@ def test_a_caller_who_leaves_frees_the_key(worker: Worker, chat: ChatCompletions
 def test_keys_of_other_accounts_are_other_keys(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata, bob: Metadata
 ) -> None:
-    """Nobody gets what another account was answered."""
+    """The key of another account is another key."""
     first = chat.CreateChatCompletion(ask(), metadata=with_key(ada, "scope"))
     assert first.id != chat.CreateChatCompletion(ask(), metadata=with_key(bob, "scope")).id
 
 
 @TWICE
 @pytest.mark.parametrize("form", ["whole", "typed", "events"])
-def test_another_form_of_the_same_answer(
+def test_every_form_of_the_call_replays_the_answer(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata, model: str, form: str
 ) -> None:
-    """A key covers the endpoint: the answer to one form of the call is given again in every other."""
+    """A key covers the endpoint: every form of the call replays the same answer."""
     worker.backend.answer = lambda _: chunks("Hel", "lo") if form != "whole" else completion("Hello")
     metadata = with_key(ada, f"form-{form}-{model}")
     forms = {"whole": _whole_id, "typed": _typed_id, "events": _events_id}
@@ -265,27 +263,25 @@ def _events_id(chat: ChatCompletionsStub, model: str, metadata: Metadata) -> tup
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
-def test_a_key_must_be_plain_and_of_a_length(
-    worker: Worker, chat: ChatCompletionsStub, ada: Metadata, key: str
-) -> None:
-    """1 to 255 printable ASCII characters; the error names the key."""
+def test_the_format_of_a_key(worker: Worker, chat: ChatCompletionsStub, ada: Metadata, key: str) -> None:
+    """A key is 1 to 255 printable ASCII characters; the error names it."""
     error = _refused(chat.CreateChatCompletion, ask(), with_key(ada, key))
     assert grpc.StatusCode.INVALID_ARGUMENT == error.code()
     assert "`Idempotency-Key` must be 1 to 255 printable ASCII characters" == error.details()
     assert "Idempotency-Key" == dict(error.trailing_metadata())["parley-error-param"]
 
 
-def test_the_longest_key_is_good(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-    """255 characters, spaces among them."""
+def test_the_longest_key_is_valid(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """A key of 255 characters with spaces is valid."""
     metadata = with_key(ada, "k" + " ~" * 127)
     first = chat.CreateChatCompletion(ask(), metadata=metadata)
     assert first == chat.CreateChatCompletion(ask(), metadata=metadata)
 
 
-def test_deleting_a_session_deletes_its_kept_answers(
+def test_deleting_a_session_deletes_its_stored_answers(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
-    """What was deleted is given to nobody again, and is not made anew either: the key stays known."""
+    """Answers of a deleted session are neither replayed nor generated again: the key stays known."""
     metadata = with_key(ada, "deleted")
     first = chat.CreateChatCompletion(ask(), metadata=metadata)
     sessions.DeleteSession(messages.DeleteSessionRequest(session_id=first.session_id), metadata=ada)
@@ -299,7 +295,7 @@ def test_deleting_a_session_deletes_its_kept_answers(
 
 
 def test_a_fork_is_made_once(worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata) -> None:
-    """The same key brings the same fork, as it was; another request with the key is refused."""
+    """The same key returns the same fork; another request with it is rejected."""
     session_id = chat.CreateChatCompletion(ask(), metadata=ada).session_id
     request = messages.ForkSessionRequest(session_id=session_id)
     first, call = sessions.ForkSession.with_call(request, metadata=with_key(ada, "fork"))
@@ -315,10 +311,10 @@ def test_a_fork_is_made_once(worker: Worker, chat: ChatCompletionsStub, sessions
     assert first.id != sessions.ForkSession(request, metadata=ada).id
 
 
-def test_a_deletion_is_acknowledged_again(
+def test_a_deletion_is_replayed(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
-    """The same key brings the same acknowledgement; without it the session is unknown by then."""
+    """The same key returns the same acknowledgement; without it the session is unknown."""
     request = messages.DeleteSessionRequest(session_id=chat.CreateChatCompletion(ask(), metadata=ada).session_id)
     first, call = sessions.DeleteSession.with_call(request, metadata=with_key(ada, "delete"))
     assert (True, False) == (first.deleted, _replayed(call))
@@ -327,10 +323,10 @@ def test_a_deletion_is_acknowledged_again(
     assert grpc.StatusCode.NOT_FOUND == _refused(sessions.DeleteSession, request, ada).code()
 
 
-def test_a_write_that_fails_frees_the_key(
+def test_a_failed_write_releases_the_key(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
-    """After a refusal the key is good for another request at once."""
+    """After a failed write the key may be used for another request at once."""
     unknown = "00000000-0000-7000-8000-000000000000"
     for method, request in (
         (sessions.ForkSession, messages.ForkSessionRequest(session_id=unknown)),

@@ -1,4 +1,4 @@
-"""How a worker's server keeps streams alive, and how it stops."""
+"""Keep-alive comments, shutdown and stalled streams of a worker's server."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ from tests.rpc.test_chat import ask
 
 
 class Running:
-    """A server of the test's own on the test's loop, with a channel to it."""
+    """A server of the test on the test's loop, with a channel to it."""
 
     def __init__(self, worker: Worker, channel: grpc.aio.Channel) -> None:
         self.server = worker.server
@@ -34,7 +34,7 @@ class Running:
 
 @pytest.fixture
 async def running(tmp_path: Path, log_file: Path) -> AsyncIterator[Running]:
-    """A running server that keeps streams alive after 50 ms."""
+    """A running server with a keep-alive interval of 50 ms."""
     async with (
         serving(tmp_path, keep_alive_seconds=0.05) as worker,
         grpc.aio.insecure_channel(worker.address) as channel,
@@ -43,7 +43,7 @@ async def running(tmp_path: Path, log_file: Path) -> AsyncIterator[Running]:
 
 
 async def test_silence_is_filled_with_comments(running: Running) -> None:
-    """Before the first token and between tokens, nobody on the way takes the connection for dead."""
+    """Comments are sent before the first token and between tokens, so that proxies keep the connection open."""
     gates = [asyncio.Event(), asyncio.Event()]
     running.backend.answer = lambda _: [gates[0], chunks("a")[0], gates[1], *chunks("b")]
     bodies = aiter(running.chat.StreamChatCompletionEvents(ask(), metadata=running.metadata))
@@ -57,8 +57,8 @@ async def test_silence_is_filled_with_comments(running: Running) -> None:
     assert b"data: [DONE]\n\n" == rest[-1]
 
 
-async def test_text_that_is_held_back_is_silence(tmp_path: Path, log_file: Path) -> None:
-    """While a second target repeats what the caller has got already, comments keep the connection alive."""
+async def test_repeated_text_counts_as_silence(tmp_path: Path, log_file: Path) -> None:
+    """Comments are sent while a second target repeats the delivered text."""
     config = """
 backends: {scripted: {kind: openai, base_url: "http://127.0.0.1:1/v1"}, other: {kind: openai, base_url: "http://a"}}
 models:
@@ -83,8 +83,8 @@ models:
     assert KEEP_ALIVE in found
 
 
-async def test_a_stopping_server_says_so_and_lets_streams_finish(running: Running) -> None:
-    """Health turns NOT_SERVING first; what is running may end within the grace."""
+async def test_a_stopping_server_is_not_serving_and_lets_streams_finish(running: Running) -> None:
+    """Health turns NOT_SERVING first; running streams may end within the grace period."""
     gate = asyncio.Event()
     running.backend.answer = lambda _: [chunks("a")[0], gate, *chunks("b")]
     bodies = aiter(running.chat.StreamChatCompletionEvents(ask(), metadata=running.metadata))
@@ -101,8 +101,8 @@ async def test_a_stopping_server_says_so_and_lets_streams_finish(running: Runnin
     await stopping
 
 
-async def test_what_outlasts_the_grace_ends_with_an_error(running: Running) -> None:
-    """Streams are told why they are cut off: events by an error event, typed streams and calls by the status."""
+async def test_calls_beyond_the_grace_period_end_with_an_error(running: Running) -> None:
+    """After the grace period events end with an error event, typed streams and whole answers with the status."""
     running.backend.answer = lambda call: (
         [chunks("a")[0], asyncio.Event()] if call.request.HasField("stream_options") else asyncio.Event()
     )
@@ -127,8 +127,8 @@ async def test_what_outlasts_the_grace_ends_with_an_error(running: Running) -> N
         )
 
 
-async def test_what_is_cut_off_is_kept_as_such(running: Running) -> None:
-    """The turns of calls that outlast the grace say that it was this worker that stopped."""
+async def test_cut_off_turns_are_stored_as_shutdown(running: Running) -> None:
+    """Turns that are cut off after the grace period are stored as incomplete with `shutdown`."""
     first = await running.chat.CreateChatCompletion(ask(), metadata=running.metadata)
     running.backend.answer = lambda _: [chunks("par")[0], asyncio.Event()]
     call = running.chat.StreamChatCompletion(ask("two", chatSessionId=first.session_id), metadata=running.metadata)
@@ -146,8 +146,8 @@ async def _rest(call: Any) -> list[Any]:
     return [chunk async for chunk in call]
 
 
-async def test_slow_readers_do_not_hold_up_others(running: Running) -> None:
-    """A stream that nobody reads leaves the worker free for everyone else, and ends with its caller."""
+async def test_slow_readers_do_not_block_others(running: Running) -> None:
+    """An unread stream does not block the worker and ends with its caller."""
     running.backend.answer = lambda call: chunks(*(["x" * 100_000] * 200 if call.request.user else ["quick"]))
     slow = running.chat.StreamChatCompletion(ask(user="slow"), metadata=running.metadata)
     await slow.read()
@@ -157,8 +157,8 @@ async def test_slow_readers_do_not_hold_up_others(running: Running) -> None:
     await asyncio.wait_for(running.backend.closed.wait(), 10)
 
 
-async def test_a_caller_who_never_reads_gives_its_session_back(tmp_path: Path, log_file: Path) -> None:
-    """A stream that stays unread for too long is cancelled, typed or in events; backend and session are free."""
+async def test_an_unread_stream_releases_its_session(tmp_path: Path, log_file: Path) -> None:
+    """A stream that stays unread too long is cancelled, typed or in events; backend and session are released."""
     async with (
         serving(tmp_path, stalled_seconds=0.5) as worker,
         grpc.aio.insecure_channel(worker.address) as channel,

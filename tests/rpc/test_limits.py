@@ -1,4 +1,4 @@
-"""Limits a minute, as gRPC callers meet them: headers, refusals, and what is settled in the end."""
+"""Rate limits over gRPC: headers, rejections and settlement."""
 
 import asyncio
 import time
@@ -35,7 +35,7 @@ OF_A_MESSAGE = 4  # tokens that each message has beside its text, by the estimat
 
 
 class Limited:
-    """A server with limits whose clock stands still until it is told to move, and another worker's store beside it."""
+    """A server with limits and a settable clock, and the store of another worker."""
 
     def __init__(self, folder: Path) -> None:
         self.now = NOW
@@ -47,11 +47,11 @@ class Limited:
 
     @property
     def ada(self) -> Any:
-        """The metadata of a caller."""
+        """Returns the metadata of a caller."""
         return (("authorization", f"Bearer {self.worker.keys['ada']}"),)
 
     async def used(self, kind: str) -> float:
-        """What ada's account has used of a kind."""
+        """Returns the usage of ada's account for a kind of limit."""
         left = (await self.store.reserve([Charge("account:ada", kind, ACCOUNT[kind], 0)])).remaining
         return ACCOUNT[kind] - left[0]
 
@@ -90,13 +90,13 @@ async def limited(tmp_path: Path, log_file: Path) -> AsyncIterator[Limited]:
 
 
 def rate_limit_headers(metadata: Any) -> dict[str, str]:
-    """The headers of limits, by what follows `x-ratelimit-`."""
+    """Returns the headers of the limits by what follows `x-ratelimit-`."""
     prefix = "x-ratelimit-"
     return {name.removeprefix(prefix): value for name, value in metadata if name.startswith(prefix)}
 
 
-async def test_a_whole_answer_tells_how_the_caller_stands(limited: Limited) -> None:
-    """Of key and account the tighter one, with the tokens that the call has reserved."""
+async def test_a_whole_answer_has_the_limits(limited: Limited) -> None:
+    """The headers have the tighter limit of key and account, with the tokens that the call has reserved."""
     call = limited.chat.CreateChatCompletion(ask(max_tokens=99), metadata=limited.ada)
     await call
     assert {
@@ -112,8 +112,8 @@ async def test_a_whole_answer_tells_how_the_caller_stands(limited: Limited) -> N
 
 
 @pytest.mark.parametrize("method", ["StreamChatCompletion", "StreamChatCompletionEvents"])
-async def test_a_stream_tells_it_before_it_begins(limited: Limited, method: str) -> None:
-    """The headers of a stream have it too, beside the session."""
+async def test_a_stream_has_the_limits_before_its_first_chunk(limited: Limited, method: str) -> None:
+    """The headers of a stream have the limits and the session."""
     limited.worker.backend.answer = lambda _: chunks("Hel", "lo")
     call = getattr(limited.chat, method)(ask(), metadata=limited.ada)
     headers = dict(await call.initial_metadata())
@@ -122,8 +122,8 @@ async def test_a_stream_tells_it_before_it_begins(limited: Limited, method: str)
     assert [one async for one in call]
 
 
-async def test_a_comment_before_the_answer_carries_it(tmp_path: Path, log_file: Path) -> None:
-    """Where a stream is silent for long the first comment takes the headers along."""
+async def test_a_comment_before_the_answer_sends_the_limits(tmp_path: Path, log_file: Path) -> None:
+    """The first keep-alive comment of a silent stream sends the headers."""
     gate = asyncio.Event()
     async with serving_limited(tmp_path, keep_alive_seconds=0.01) as limited:
         limited.worker.backend.answer = lambda _: [gate, *chunks("late")]
@@ -134,8 +134,8 @@ async def test_a_comment_before_the_answer_carries_it(tmp_path: Path, log_file: 
         assert b"data: [DONE]\n\n" == [body async for body in bodies][-1].data
 
 
-async def test_a_limit_of_requests_refuses(limited: Limited) -> None:
-    """What is over the limit reaches no backend, and learns which limit, how much is left and when to come back."""
+async def test_a_limit_of_requests_rejects(limited: Limited) -> None:
+    """A call over the limit reaches no backend; its error has the limit, what is left and the delay."""
     for _ in range(KEY["requests"]):
         await limited.chat.CreateChatCompletion(ask(), metadata=limited.ada)
     limited.now += 3
@@ -155,7 +155,7 @@ async def test_a_limit_of_requests_refuses(limited: Limited) -> None:
 
 
 async def test_keys_of_an_account_share_its_limit(limited: Limited) -> None:
-    """A second key has requests of its own, but no tokens that the first one has reserved."""
+    """A second key has its own requests, and shares the account's tokens that the first one has reserved."""
     gate = asyncio.Event()
     limited.worker.backend.answer = lambda _: gate
     first = limited.chat.CreateChatCompletion(ask(max_tokens=450), metadata=limited.ada)
@@ -177,8 +177,8 @@ async def _called(worker: Worker) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_what_was_not_used_is_given_back(limited: Limited) -> None:
-    """Whole answers and streams cost in the end what the backend says that they did."""
+async def test_unused_tokens_are_returned(limited: Limited) -> None:
+    """Whole answers and streams are charged the usage that the backend reports."""
     await limited.chat.CreateChatCompletion(ask(max_tokens=400), metadata=limited.ada)
     await limited.settles(5)
     limited.worker.backend.answer = lambda _: chunks("Hel", "lo")
@@ -187,8 +187,8 @@ async def test_what_was_not_used_is_given_back(limited: Limited) -> None:
     assert 2 == await limited.used("requests")
 
 
-async def test_without_usage_the_estimate_is_kept(limited: Limited) -> None:
-    """Where the backend does not report what was used, the caller is charged the estimate that the answer shows."""
+async def test_without_usage_the_estimate_is_charged(limited: Limited) -> None:
+    """Without a reported usage the caller is charged the estimate of the answer."""
     answer = completion("x" * 40)
     answer.ClearField("usage")
     limited.worker.backend.answer = lambda _: answer
@@ -198,7 +198,7 @@ async def test_without_usage_the_estimate_is_kept(limited: Limited) -> None:
 
 
 async def test_a_failure_costs_a_request_and_no_tokens(limited: Limited) -> None:
-    """What never was answered gives back all that it had reserved."""
+    """A call that is not answered returns all its reserved tokens."""
     limited.worker.backend.answer = lambda _: UpstreamUnavailable("away")
     for method in ("CreateChatCompletion", "StreamChatCompletionEvents"):
         _, trailing = await limited.refused(ask(max_tokens=400), method)
@@ -208,8 +208,8 @@ async def test_a_failure_costs_a_request_and_no_tokens(limited: Limited) -> None
     assert 2 == await limited.used("requests")
 
 
-async def test_a_caller_who_leaves_pays_for_what_was_said(limited: Limited) -> None:
-    """A partial answer costs the prompt and what was delivered; the rest is given back without the caller."""
+async def test_a_cancelled_call_is_charged_the_delivered_text(limited: Limited) -> None:
+    """A cancelled call is charged the prompt and the delivered text; the rest of the reservation is returned."""
     limited.worker.backend.answer = lambda _: [chunks("x" * 40)[0], asyncio.Event()]
     call = limited.chat.StreamChatCompletion(ask(max_tokens=400), metadata=limited.ada)
     while (chunk := await call.read()).choices[0].delta.content == "":
@@ -220,8 +220,8 @@ async def test_a_caller_who_leaves_pays_for_what_was_said(limited: Limited) -> N
     await limited.settles(HI + 10)
 
 
-async def test_a_partial_answer_costs_its_session_s_history_too(limited: Limited) -> None:
-    """What is not counted when a call is let in is counted in the end: leaving early is no way around a limit."""
+async def test_a_partial_answer_is_charged_the_history(limited: Limited) -> None:
+    """History that is not reserved at admission is charged at the end, even for a caller that disconnects."""
     limited.worker.backend.answer = lambda _: chunks("y" * 400)
     first = [one async for one in limited.chat.StreamChatCompletion(ask(), metadata=limited.ada)]
     await limited.settles(5)
@@ -230,8 +230,8 @@ async def test_a_partial_answer_costs_its_session_s_history_too(limited: Limited
     await limited.settles(5 + HI + 110)  # "Hi" and 400 bytes before, 38 now
 
 
-async def test_a_stream_that_breaks_costs_what_was_said(limited: Limited) -> None:
-    """A failure after the first token is a partial answer."""
+async def test_a_broken_stream_is_charged_the_delivered_text(limited: Limited) -> None:
+    """A stream that fails after its first token is charged as a partial answer."""
     limited.worker.backend.answer = lambda _: [chunks("x" * 40)[0], UpstreamUnavailable("gone")]
     await limited.refused(ask(max_tokens=400), "StreamChatCompletion")
     await limited.settles(HI + 10)
@@ -257,10 +257,10 @@ async def test_a_stream_that_breaks_costs_what_was_said(limited: Limited) -> Non
         ),
     ],
 )
-async def test_what_can_never_be_let_in_is_the_request_s_own_fault(
+async def test_a_request_above_the_limit_is_invalid(
     limited: Limited, fields: dict[str, Any], param: str, message: str
 ) -> None:
-    """It is refused for good, so that nobody tries again for ever, and costs nothing."""
+    """A request above the limit itself is rejected without a retry delay, and charged nothing."""
     error, trailing = await limited.refused(ask(**fields))
     assert grpc.StatusCode.INVALID_ARGUMENT == error.code()
     assert message in error.details()
@@ -274,10 +274,10 @@ async def test_what_can_never_be_let_in_is_the_request_s_own_fault(
     ("fields", "reason"),
     [({"temperature": 3}, "INVALID_REQUEST"), ({"model": "none"}, "MODEL_NOT_FOUND")],
 )
-async def test_what_is_refused_before_admission_costs_nothing(
+async def test_a_rejection_before_admission_is_not_charged(
     limited: Limited, fields: dict[str, Any], reason: str
 ) -> None:
-    """It tells how the caller stands all the same."""
+    """A call that is rejected before admission is charged nothing, and has the headers."""
     await limited.chat.CreateChatCompletion(ask(), metadata=limited.ada)
     await limited.settles(5)
     for method in ("CreateChatCompletion", "StreamChatCompletionEvents"):
@@ -288,23 +288,23 @@ async def test_what_is_refused_before_admission_costs_nothing(
     assert (1, 5) == (await limited.used("requests"), await limited.used("tokens"))
 
 
-async def test_only_completions_tell_of_limits(limited: Limited) -> None:
-    """Other calls are neither counted nor told."""
+async def test_only_completions_have_limits(limited: Limited) -> None:
+    """Other calls are not charged and have no headers."""
     call = limited.models.ListModels(ListModelsRequest(), metadata=limited.ada)
     await call
     assert {} == rate_limit_headers(await call.initial_metadata()) | rate_limit_headers(await call.trailing_metadata())
     assert 0 == await limited.used("requests")
 
 
-async def test_strangers_learn_nothing(limited: Limited) -> None:
-    """Without a key there is no standing to tell."""
+async def test_a_call_without_a_key_has_no_limits(limited: Limited) -> None:
+    """A call without a key has no headers."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await limited.chat.CreateChatCompletion(ask())
     assert {} == rate_limit_headers(caught.value.trailing_metadata())
 
 
 async def test_without_limits_nothing_is_counted(tmp_path: Path, log_file: Path) -> None:
-    """Neither headers nor rows."""
+    """Without configured limits there are neither headers nor rows."""
     async with serving(tmp_path) as worker, grpc.aio.insecure_channel(worker.address) as channel:
         chat: Any = ChatCompletionsStub(channel)
         call = chat.CreateChatCompletion(

@@ -1,4 +1,4 @@
-"""The store away: what health and callers are told, and that all goes on by itself."""
+"""An unavailable store: health, errors and recovery."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ SERVICES = ("parley.v1.ChatCompletions", "parley.v1.Sessions", "parley.v1.Models
 
 
 class Watched(Running):
-    """A running server whose store is a file that can be moved away, and is watched."""
+    """A running server with a store monitor and a store file that can be moved away."""
 
     def __init__(self, worker: Worker, channel: grpc.aio.Channel, file: Path) -> None:
         super().__init__(worker, channel)
@@ -40,13 +40,13 @@ class Watched(Running):
         self._away.rename(self._file)
 
     async def health(self, service: str) -> int:
-        """What health says of a service."""
+        """Returns the health of a service."""
         stub: Any = health_pb2_grpc.HealthStub(self.channel)
         answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
         return answer.status  # type: ignore[no-any-return]
 
     async def becomes(self, status: int) -> None:
-        """Waits until health says this of every service."""
+        """Waits until every service has this health."""
         async with asyncio.timeout(30):
             while {status} != {await self.health(service) for service in SERVICES}:
                 await asyncio.sleep(0.01)
@@ -62,8 +62,8 @@ async def watched(tmp_path: Path, log_file: Path) -> AsyncIterator[Watched]:
         await made.watch.stop()
 
 
-async def test_health_says_so_while_the_store_is_away(watched: Watched) -> None:
-    """The services turn NOT_SERVING and back; the worker itself stays SERVING, so that the edge passes calls on."""
+async def test_health_follows_the_store(watched: Watched) -> None:
+    """The services turn NOT_SERVING and back; the worker itself stays SERVING, so that Envoy keeps sending calls."""
     await watched.becomes(SERVING)
     watched.take_away()
     await watched.becomes(NOT_SERVING)
@@ -72,8 +72,8 @@ async def test_health_says_so_while_the_store_is_away(watched: Watched) -> None:
     await watched.becomes(SERVING)
 
 
-async def test_calls_are_told_at_once_what_is_wrong(watched: Watched) -> None:
-    """UNAVAILABLE with its reason for whoever calls whatever; no key is called unknown. Then all is well again."""
+async def test_calls_fail_at_once_with_the_reason(watched: Watched) -> None:
+    """Every method fails with UNAVAILABLE and its reason, no key is called invalid, and all methods recover."""
     await watched.chat.CreateChatCompletion(ask(), metadata=watched.metadata)
     watched.take_away()
     await watched.becomes(NOT_SERVING)
@@ -102,8 +102,8 @@ async def test_calls_are_told_at_once_what_is_wrong(watched: Watched) -> None:
     assert grpc.StatusCode.UNAUTHENTICATED == caught.value.code()
 
 
-async def test_a_stream_whose_store_goes_away_is_not_said_to_be_whole(watched: Watched) -> None:
-    """The text comes, and then the failure: nothing is acknowledged that is not on disk."""
+async def test_a_stream_that_cannot_be_stored_fails(watched: Watched) -> None:
+    """A stream whose turn cannot be stored delivers its text and fails: it is not acknowledged."""
     gate = asyncio.Event()
     watched.backend.answer = lambda _: [chunks("a")[0], gate, *chunks("b")]
     bodies = aiter(watched.chat.StreamChatCompletionEvents(ask(), metadata=watched.metadata))
@@ -116,8 +116,8 @@ async def test_a_stream_whose_store_goes_away_is_not_said_to_be_whole(watched: W
     assert b"[DONE]" not in text
 
 
-async def test_a_stopping_worker_is_not_called_well_again(watched: Watched) -> None:
-    """The store's return does not undo the notice of a worker that drains."""
+async def test_a_stopping_worker_stays_not_serving(watched: Watched) -> None:
+    """The recovery of the store does not make a stopping worker SERVING."""
     gate = asyncio.Event()
     watched.backend.answer = lambda _: [chunks("a")[0], gate, *chunks("b")]
     running = aiter(watched.chat.StreamChatCompletion(ask(), metadata=watched.metadata))

@@ -1,4 +1,4 @@
-"""Receipts over gRPC: in the trailing metadata, in the log line, and with the session's messages."""
+"""Receipts over gRPC: in the trailing metadata, in the log line and in the session."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ SLOW = UpstreamTimeout("The model is slow", cause="10.0.0.5 said nothing")
 
 
 class Caller:
-    """A caller of a server of the test's own."""
+    """A caller of a server of the test."""
 
     def __init__(self, worker: Worker, channel: grpc.aio.Channel) -> None:
         self.backend = worker.backend
@@ -53,7 +53,7 @@ class Caller:
         self._sessions: Any = SessionsStub(channel)
 
     async def ask(self, method: str, *more: tuple[str, str], model: str = "m") -> tuple[dict[str, Any], str]:
-        """Calls a method to its end; returns its trailing metadata, and the id of the session where it has one."""
+        """Calls a method to its end; returns its trailing metadata and the session id, if any."""
         call = getattr(self._chat, method)(ask(model=model), metadata=(self._key, *more))
         try:
             if method == "CreateChatCompletion":
@@ -84,12 +84,12 @@ async def caller(tmp_path: Path, log_file: Path) -> AsyncIterator[Caller]:
 
 
 def read(trailing: dict[str, Any]) -> Receipt:
-    """Reads the receipt as callers do."""
+    """Decodes the receipt as callers do."""
     return Receipt.FromString(trailing["parley-receipt-bin"])
 
 
 def second_answers(call: UpstreamCall, answer: Any) -> Any:
-    """The first target is too slow, the second one answers."""
+    """The first target times out, the second one answers."""
     return SLOW if call.model == "one" else answer
 
 
@@ -99,8 +99,8 @@ METHODS = pytest.mark.parametrize(
 
 
 @METHODS
-async def test_who_answered(caller: Caller, log: Log, method: str) -> None:
-    """The caller, the session and the log learn who was asked, what it cost, and how long it took."""
+async def test_the_receipt_of_a_fallback(caller: Caller, log: Log, method: str) -> None:
+    """The metadata, the session and the log have the attempts, their cost and their duration."""
     answer = completion("Hi") if method == "CreateChatCompletion" else chunks("Hi")
     caller.backend.answer = lambda call: second_answers(call, answer)
     trailing, session = await caller.ask(method, ("x-request-id", f"r-{method}"))
@@ -119,8 +119,8 @@ async def test_who_answered(caller: Caller, log: Log, method: str) -> None:
 
 
 @METHODS
-async def test_the_plain_case_has_a_short_line(caller: Caller, log: Log, method: str) -> None:
-    """Where the first attempt answers, the log names it and no more; the ids are in the metadata as ever."""
+async def test_a_first_attempt_that_answers_has_a_short_line(caller: Caller, log: Log, method: str) -> None:
+    """Where the first attempt answers, the log line has only its target; the ids are in the metadata."""
     caller.backend.answer = lambda _: completion("Hi") if method == "CreateChatCompletion" else chunks("Hi")
     trailing, _ = await caller.ask(method, ("x-request-id", f"p-{method}"))
     assert (f"p-{method}", 1) == (trailing["x-request-id"], len(read(trailing).attempts))
@@ -130,8 +130,8 @@ async def test_the_plain_case_has_a_short_line(caller: Caller, log: Log, method:
 
 
 @METHODS
-async def test_nobody_answers(caller: Caller, log: Log, method: str) -> None:
-    """A failed call has its receipt beside its error, and its log line tells every attempt."""
+async def test_the_receipt_of_a_failed_call(caller: Caller, log: Log, method: str) -> None:
+    """A failed call has its receipt beside its error, and every attempt in its log line."""
     caller.backend.answer = lambda _: SLOW
     trailing, _ = await caller.ask(method, ("x-request-id", f"n-{method}"))
     assert "UPSTREAM_TIMEOUT" == trailing["parley-error-reason"]
@@ -141,14 +141,14 @@ async def test_nobody_answers(caller: Caller, log: Log, method: str) -> None:
 
 
 async def test_a_stream_that_ends_with_an_error_event(caller: Caller) -> None:
-    """The edge's stream has its receipt too where its error is an event."""
+    """A stream that ends with an error event has its receipt."""
     caller.backend.answer = lambda call: [chunks("Hi")[0], StreamBroken("broke off")] if call.model == "one" else SLOW
     trailing, _ = await caller.ask("StreamChatCompletionEvents")
     assert "STREAM_BROKEN" == read(trailing).attempts[0].reason
 
 
-async def test_an_answer_that_is_given_again(caller: Caller, log: Log) -> None:
-    """Nobody is asked for it, so that it has no receipt, and no target in the log."""
+async def test_a_replayed_answer_has_no_receipt(caller: Caller, log: Log) -> None:
+    """A replayed answer has no receipt, and no target in the log."""
     for request_id, expected in (("first", True), ("again", False)):
         headers = (("idempotency-key", "k"), ("x-request-id", request_id))
         trailing, _ = await caller.ask("CreateChatCompletion", *headers)
@@ -156,15 +156,15 @@ async def test_an_answer_that_is_given_again(caller: Caller, log: Log) -> None:
         assert expected == ("target" in (await asyncio.to_thread(log, request_id, 1))[0])
 
 
-async def test_a_refusal_has_none(caller: Caller) -> None:
-    """A call that was refused before anybody was asked has no receipt."""
+async def test_a_rejected_call_has_no_receipt(caller: Caller) -> None:
+    """A call that is rejected before its first attempt has no receipt."""
     trailing, _ = await caller.ask("CreateChatCompletion", model="unknown")
     assert "parley-receipt-bin" not in trailing
 
 
 @METHODS
-async def test_the_longest_fits_into_what_callers_take(caller: Caller, method: str) -> None:
-    """With as many attempts as there can be, and an error at its longest, all metadata stay under gRPC's 8 KiB."""
+async def test_the_longest_receipt_fits_into_8_kib(caller: Caller, method: str) -> None:
+    """With the most attempts and the longest error all metadata stays under gRPC's 8 KiB."""
     caller.backend.answer = lambda _: ContextLengthExceeded("\u00e9" * 999, param="p" * 999, code="c" * 999)
     trailing, _ = await caller.ask(method, model="stubborn")
     receipt = read(trailing)

@@ -1,4 +1,4 @@
-"""Sessions over gRPC: what is kept, who sees it, and what the model is sent of it."""
+"""Sessions over gRPC: what is stored, which account reads it, and what the model gets of it."""
 
 import asyncio
 from typing import Any
@@ -18,7 +18,7 @@ from tests.rpc.test_chat import Metadata, ask
 
 
 def _texts(worker: Worker, call: int = -1) -> list[tuple[str, str]]:
-    """What the backend was sent: roles and texts."""
+    """Returns the roles and texts that the backend got."""
     return [(m.role, m.content.string_value) for m in worker.backend.calls[call].request.messages]
 
 
@@ -37,10 +37,10 @@ def _kept(sessions: SessionsStub, session_id: str, metadata: Metadata) -> list[t
 
 
 @pytest.mark.parametrize("by_header", [False, True])
-def test_a_continued_session_sends_the_whole_conversation(
+def test_a_continued_session_sends_its_history(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata, by_header: bool
 ) -> None:
-    """Named in the body or in the metadata, the session's history comes before the new message."""
+    """The history of a session, named in the body or in the metadata, is sent before the new message."""
     worker.backend.answer = lambda _: completion("Hello Ada")
     first = chat.CreateChatCompletion(ask("My name is Ada."), metadata=ada)
     second = ask("What is my name?") if by_header else ask("What is my name?", chatSessionId=first.session_id)
@@ -54,7 +54,7 @@ def test_a_continued_session_sends_the_whole_conversation(
 def test_an_empty_session_id_is_a_new_session(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata, by_header: bool
 ) -> None:
-    """An empty field is as good as none, and as an empty header."""
+    """An empty session id in the body or in the header starts a new session."""
     request = ask() if by_header else ask(chatSessionId="")
     header = (("x-chat-session-id", ""),) if by_header else ()
     ids = {chat.CreateChatCompletion(request, metadata=(*ada, *header)).session_id for _ in range(2)}
@@ -64,7 +64,7 @@ def test_an_empty_session_id_is_a_new_session(
 def test_a_session_id_ignores_case(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
-    """A UUID is the same in upper case, in the body, in the header and in every call of a session; others are not."""
+    """A session id is case-insensitive in the body, in the header and in every method; another id is not found."""
     session = chat.CreateChatCompletion(ask(), metadata=ada).session_id
     upper = session.upper()
     header = (("x-chat-session-id", session),)
@@ -81,20 +81,20 @@ def test_a_session_id_ignores_case(
     assert session == sessions.DeleteSession(messages.DeleteSessionRequest(session_id=upper), metadata=ada).id
 
 
-def test_a_streamed_turn_is_kept_as_the_whole_it_makes(
+def test_a_streamed_turn_is_stored_as_one_message(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
-    """Deltas are joined into one message."""
+    """The deltas of a streamed answer are stored as one message."""
     worker.backend.answer = lambda _: chunks("Hel", "lo")
     got = list(chat.StreamChatCompletion(ask(), metadata=ada))
     expected = [(1, "completed", "user", "Hi"), (1, "completed", "assistant", "Hello")]
     assert expected == _kept(sessions, got[0].session_id, ada)
 
 
-def test_a_foreign_session_and_an_unknown_one_look_alike(
+def test_another_accounts_session_is_not_found(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata, bob: Metadata
 ) -> None:
-    """Nothing tells another account that a session exists."""
+    """Another account's session is reported exactly as one that does not exist."""
     session_id = chat.CreateChatCompletion(ask(), metadata=ada).session_id
     for named in (session_id, "00000000-0000-7000-8000-000000000000", "no-uuid"):
         expected = (grpc.StatusCode.NOT_FOUND, f'Unknown session "{named}"')
@@ -111,14 +111,14 @@ def test_a_foreign_session_and_an_unknown_one_look_alike(
 def test_body_and_header_must_not_name_different_sessions(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata
 ) -> None:
-    """A contradiction is an error and not a guess."""
+    """Different sessions in body and header are rejected."""
     status, text = _refused(chat.CreateChatCompletion, ask(chatSessionId="a"), (*ada, ("x-chat-session-id", "b")))
     assert grpc.StatusCode.INVALID_ARGUMENT == status
     assert "different sessions" in text
 
 
-def test_a_second_turn_at_once_is_told_to_wait(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-    """One turn at a time; the session is free again after it."""
+def test_a_second_concurrent_turn_is_rejected(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """A second concurrent turn is rejected; after the first one the session is free."""
     session_id = chat.CreateChatCompletion(ask(), metadata=ada).session_id
     gate = asyncio.Event()
     worker.backend.answer = lambda _: gate
@@ -132,10 +132,10 @@ def test_a_second_turn_at_once_is_told_to_wait(worker: Worker, chat: ChatComplet
     assert session_id == chat.CreateChatCompletion(ask(chatSessionId=session_id), metadata=ada).session_id
 
 
-def test_a_broken_turn_is_readable_but_not_history(
+def test_a_broken_turn_is_stored_but_not_history(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
-    """What was said before the break is kept as incomplete, and left out of what the model is sent."""
+    """A broken turn is stored as incomplete with its text, and left out of the history for the model."""
     session_id = chat.CreateChatCompletion(ask("one"), metadata=ada).session_id
     worker.backend.answer = lambda _: [chunks("par")[0], StreamBroken("broke off")]
     with pytest.raises(grpc.RpcError):
@@ -148,10 +148,10 @@ def test_a_broken_turn_is_readable_but_not_history(
     ]
 
 
-def test_a_callers_leaving_is_kept_as_cancelled(
+def test_a_cancelled_turn_is_stored(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
-    """The partial answer stays, and the session is free at once."""
+    """A cancelled turn is stored with its partial answer, and the session is free at once."""
     gate = asyncio.Event()
     worker.backend.answer = lambda _: [chunks("par")[0], gate]
     call: Any = chat.StreamChatCompletion(ask(), metadata=ada)
@@ -178,10 +178,10 @@ def test_a_callers_leaving_is_kept_as_cancelled(
         ("stateless", False, False),
     ],
 )
-def test_the_model_and_store_decide_what_is_kept(
+def test_the_model_and_store_decide_what_is_stored(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata, model: str, store: bool | None, kept: bool
 ) -> None:
-    """`sessions` of the model is the default, `store` of the request decides."""
+    """The model's `sessions` is the default, and the request's `store` overrides it."""
     answer = chat.CreateChatCompletion(ask(model=model, store=store), metadata=ada)
     assert kept is answer.HasField("session_id")
 
@@ -194,18 +194,16 @@ def test_the_model_and_store_decide_what_is_kept(
         ({"model": "stateless", "chatSessionId": "x"}, "`chatSessionId`"),
     ],
 )
-def test_contradictions_about_keeping_are_errors(
+def test_contradictions_about_storing_are_rejected(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata, more: dict[str, Any], field: str
 ) -> None:
-    """A session that cannot be kept or continued is refused, and not silently forgotten."""
+    """A request for a session that cannot be stored or continued is rejected."""
     status, text = _refused(chat.CreateChatCompletion, ask(**more), ada)
     assert (grpc.StatusCode.INVALID_ARGUMENT, True) == (status, text.startswith(field))
 
 
-def test_the_rest_of_an_answer_is_no_turn_of_a_session(
-    worker: Worker, chat: ChatCompletionsStub, ada: Metadata
-) -> None:
-    """`continue_final_message` reaches the backend, and the call is not kept; where it should be, it is refused."""
+def test_a_continued_message_is_not_a_turn(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+    """`continue_final_message` reaches the backend and is not stored; with a session it is rejected."""
     started = ask(continue_final_message=True)
     started.messages.add(role="assistant").content.string_value = "Hel"
     answer = chat.CreateChatCompletion(started, metadata=ada)
@@ -220,7 +218,7 @@ def test_the_rest_of_an_answer_is_no_turn_of_a_session(
 def test_sessions_are_listed_read_and_deleted(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, bob: Metadata
 ) -> None:
-    """The `Sessions` service sees the account's own sessions, page by page, and deletes whole."""
+    """The `Sessions` service lists, reads and deletes the account's own sessions, page by page."""
     made = [chat.CreateChatCompletion(ask(), metadata=bob).session_id for _ in range(3)]
     page = sessions.ListSessions(messages.ListSessionsRequest(page_size=2), metadata=bob)
     rest = sessions.ListSessions(
@@ -244,10 +242,10 @@ def test_sessions_are_listed_read_and_deleted(
         (messages.ListSessionsRequest(page_token="nonsense"), "`page_token`"),
     ],
 )
-def test_bad_paging_is_refused(
+def test_invalid_paging_is_rejected(
     worker: Worker, sessions: SessionsStub, ada: Metadata, request_: messages.ListSessionsRequest, field: str
 ) -> None:
-    """The error names the field."""
+    """The error of invalid paging names the field."""
     status, text = _refused(sessions.ListSessions, request_, ada)
     assert grpc.StatusCode.INVALID_ARGUMENT == status
     assert field in text

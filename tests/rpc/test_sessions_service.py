@@ -1,4 +1,4 @@
-"""The `Sessions` service: filters, forks, and exports that are whole or say that they are not."""
+"""The `Sessions` service: filters, forks, and exports that are complete or end with an error."""
 
 import asyncio
 import json
@@ -22,19 +22,19 @@ UNKNOWN = "00000000-0000-7000-8000-000000000000"
 
 
 def exported(sessions: SessionsStub, session_id: str, metadata: Metadata) -> list[dict[str, Any]]:
-    """The lines of a session's export."""
+    """Returns the lines of a session's export."""
     pieces = list(sessions.ExportSession(messages.ExportSessionRequest(session_id=session_id), metadata=metadata))
     assert {"application/jsonl"} == {piece.content_type for piece in pieces}
     return [json.loads(line) for line in b"".join(piece.data for piece in pieces).splitlines()]
 
 
 def texts(sessions: SessionsStub, session_id: str, metadata: Metadata) -> list[tuple[int, Any]]:
-    """Turns and texts of a session."""
+    """Returns the turns and texts of a session."""
     return [(line["turn"], line["content"]) for line in exported(sessions, session_id, metadata)]
 
 
 def talked(chat: ChatCompletionsStub, metadata: Metadata, *said: str, **more: Any) -> str:
-    """Makes a session with a turn for each text; the model answers `Hello`. Returns its id."""
+    """Creates a session with a turn for each text; the model answers `Hello`. Returns its id."""
     session: dict[str, Any] = {}
     for text in said:
         answer = chat.CreateChatCompletion(ask(text, **session, **more), metadata=metadata)
@@ -49,7 +49,7 @@ def fork(sessions: SessionsStub, session_id: str, metadata: Metadata, through: i
 
 
 def refused(call: Any) -> tuple[grpc.StatusCode, str]:
-    """The status and the message of a call that fails."""
+    """Returns the status and the message of a call that fails."""
     with pytest.raises(grpc.RpcError) as caught:
         call()
     error: Any = caught.value
@@ -59,7 +59,7 @@ def refused(call: Any) -> tuple[grpc.StatusCode, str]:
 def test_an_export_has_every_field_of_every_message(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
-    """Parts, calls of tools and their results, labels, usage, receipts and incomplete turns are all there, in order."""
+    """An export has parts, tool calls and results, labels, usage, receipts and incomplete turns, in order."""
     call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
     asked: list[dict[str, Any]] = [
         {"role": "user", "content": [{"type": "text", "text": "Is it warm?"}], "name": "ada"},
@@ -91,15 +91,15 @@ def test_an_export_has_every_field_of_every_message(
 def test_a_line_may_be_longer_than_a_message_of_grpc(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
-    """A caller with gRPC's own limits reads a message of 5 MB: it comes in pieces."""
+    """A message of 5 MB is exported in pieces that a client with gRPC's default limits accepts."""
     session_id = talked(chat, ada, "x" * 5_000_000)
     assert [5_000_000, 5] == [len(text) for _, text in texts(sessions, session_id, ada)]
 
 
-def test_an_export_that_cannot_go_on_says_so(
+def test_an_interrupted_export_ends_with_an_error(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
-    """Of a session that is deleted meanwhile the last line is an error, and the call fails: it does not look whole."""
+    """The export of a session that is deleted meanwhile ends with an error line, and the call fails."""
     said = [{"role": "user", "content": f"{number:04}" * 100_000} for number in range(40)]
     request = ParseDict({"messages": said}, CreateChatCompletionRequest())
     session_id = chat.CreateChatCompletion(request, metadata=ada).session_id
@@ -117,8 +117,8 @@ def test_an_export_that_cannot_go_on_says_so(
     assert text.endswith(b"\n")
 
 
-def test_forks_go_on_apart(worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata) -> None:
-    """A fork has the turns of its origin up to one, with their numbers; what comes after is each one's own."""
+def test_forks_diverge(worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata) -> None:
+    """A fork has the turns up to one, with their numbers; later turns belong to one session only."""
     origin = talked(chat, ada, "one", "two", "three")
     early, late = fork(sessions, origin, ada, 2), fork(sessions, origin, ada)
     assert (origin, 2, "kept", "7") == (early.forked_from, early.turn_count, early.model, early.id[14])
@@ -136,10 +136,10 @@ def test_forks_go_on_apart(worker: Worker, chat: ChatCompletionsStub, sessions: 
     assert origin == sessions.GetSession(messages.GetSessionRequest(session_id=early.id), metadata=ada).forked_from
 
 
-def test_a_fork_of_a_busy_session_takes_what_is_completed(
+def test_a_fork_of_a_busy_session_has_its_completed_turns(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
-    """The turn that runs stays with its session, and the fork is free at once; deleting the busy one is refused."""
+    """A fork of a busy session has its completed turns and is free at once; deleting the busy session is rejected."""
     session_id = talked(chat, ada, "one")
     gate = asyncio.Event()
     worker.backend.answer = lambda _: gate
@@ -158,18 +158,18 @@ def test_a_fork_of_a_busy_session_takes_what_is_completed(
 
 
 @pytest.mark.parametrize("through", [0, 2, 4_000_000_000])
-def test_a_fork_at_no_turn_is_refused(
+def test_a_fork_at_a_missing_turn_is_rejected(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata, through: int
 ) -> None:
-    """The error names the field."""
+    """The error of a fork at a missing turn names the field."""
     status, text = refused(lambda: fork(sessions, talked(chat, ada, "one"), ada, through))
     assert (grpc.StatusCode.INVALID_ARGUMENT, True) == (status, text.startswith("`through_turn`"))
 
 
-def test_foreign_sessions_are_neither_forked_nor_exported(
+def test_another_accounts_sessions_are_not_found(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata, bob: Metadata
 ) -> None:
-    """They are unknown, as those that never existed."""
+    """Another account's sessions are not found by forks and exports."""
     for named in (talked(chat, ada, "one"), UNKNOWN, "no-uuid", ""):
         expected = (grpc.StatusCode.NOT_FOUND, f'Unknown session "{named}"')
         assert expected == refused(lambda named=named: fork(sessions, named, bob))
@@ -179,7 +179,7 @@ def test_foreign_sessions_are_neither_forked_nor_exported(
 def test_sessions_are_listed_by_model_and_time(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
-    """Filters hold together, page by page; the first time belongs to the span, the last does not."""
+    """The filters of a list combine, page by page; the time span includes its start and not its end."""
     kept = [talked(chat, ada, "one") for _ in range(3)]
     other = talked(chat, ada, "one", model="on-request", store=True)
     last = sessions.GetSession(messages.GetSessionRequest(session_id=other), metadata=ada).updated

@@ -1,4 +1,4 @@
-"""Turns over gRPC: whose model answers, what goes to it, who waits, and what is kept of an answer that breaks off."""
+"""Turns over gRPC: the session's model, the history for the model, the queue, and incomplete answers."""
 
 import asyncio
 from typing import Any
@@ -17,7 +17,7 @@ from tests.rpc.test_chat import Metadata, ask
 
 
 def _sent(worker: Worker) -> list[str]:
-    """The texts that the backend was sent last."""
+    """Returns the texts that the backend got last."""
     return [message.content.string_value for message in worker.backend.calls[-1].request.messages]
 
 
@@ -27,7 +27,7 @@ def _kept(sessions: SessionsStub, session_id: str, metadata: Metadata) -> list[m
 
 
 def _ended(sessions: SessionsStub, session_id: str, metadata: Metadata) -> list[messages.SessionMessage]:
-    """The messages of a session whose turns have all ended."""
+    """Returns the messages of a session after all its turns have ended."""
     until(
         lambda: all(kept.state != "in_progress" for kept in _kept(sessions, session_id, metadata)),
         "the end of the turn",
@@ -43,25 +43,25 @@ def _refused(method: Any, request: Any, metadata: Metadata, **options: Any) -> t
 
 
 class TestModel:
-    """Which model answers in a session."""
+    """The model of a session."""
 
-    def test_a_session_knows_its_model(self, worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-        """A request that names a session and no model means the session's, and not the default one."""
+    def test_a_session_has_its_model(self, worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+        """A request with a session and without a model uses the session's model, not the default one."""
         first = chat.CreateChatCompletion(ask(model="short"), metadata=ada)
         answer = chat.CreateChatCompletion(ask("two", chatSessionId=first.session_id), metadata=ada)
         assert "short" == answer.model
 
-    def test_another_model_is_refused(self, worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-        """A model that is named must be the session's."""
+    def test_another_model_is_rejected(self, worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+        """Another model than the session's is rejected."""
         first = chat.CreateChatCompletion(ask(model="short"), metadata=ada)
         request = ask("two", model="kept", chatSessionId=first.session_id)
         status, text = _refused(chat.CreateChatCompletion, request, ada)
         assert (grpc.StatusCode.INVALID_ARGUMENT, True) == (status, 'belongs to the model "short"' in text)
 
-    def test_a_key_must_be_good_for_the_sessions_model(
+    def test_a_key_must_be_valid_for_the_sessions_model(
         self, worker: Worker, chat: ChatCompletionsStub, tim: tuple[Metadata, Metadata]
     ) -> None:
-        """A session does not widen what a key may use."""
+        """A key that may not use the session's model cannot continue the session."""
         all_models, kept_only = tim
         first = chat.CreateChatCompletion(ask(model="short"), metadata=all_models)
         request = ask("two", chatSessionId=first.session_id)
@@ -70,12 +70,12 @@ class TestModel:
 
 
 class TestHistory:
-    """What goes to the model."""
+    """The history that the model gets."""
 
-    def test_a_resent_history_goes_once(
+    def test_a_resent_history_is_stored_once(
         self, worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
     ) -> None:
-        """A client that sends all that was said gets its new message added, and nothing stored twice."""
+        """A client that resends the history gets only its new message stored."""
         session_id = chat.CreateChatCompletion(ask("one"), metadata=ada).session_id
         request = ask("one", chatSessionId=session_id)
         for role, text in (("assistant", "Hello"), ("user", "two")):
@@ -86,8 +86,8 @@ class TestHistory:
             kept.message.content.string_value for kept in _kept(sessions, session_id, ada)
         ]
 
-    def test_nothing_new_is_refused(self, worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-        """A request that only repeats is a mistake, and leaves the session free."""
+    def test_no_new_message_is_rejected(self, worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+        """A request without a new message is rejected and leaves the session free."""
         session_id = chat.CreateChatCompletion(ask("one"), metadata=ada).session_id
         request = ask("one", chatSessionId=session_id)
         request.messages.add(role="assistant").content.string_value = "Hello"
@@ -95,8 +95,8 @@ class TestHistory:
         assert (grpc.StatusCode.INVALID_ARGUMENT, True) == (status, text.startswith("`messages`"))
         assert session_id == chat.CreateChatCompletion(ask("two", chatSessionId=session_id), metadata=ada).session_id
 
-    def test_only_the_window_goes(self, worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-        """Of a long session the newest turns that fit, and its system message always."""
+    def test_only_the_window_is_sent(self, worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+        """A long session sends the newest turns that fit, and always its system message."""
         request = ask("be brief", model="short")
         request.messages[0].role = "system"
         request.messages.add(role="user").content.string_value = "one"
@@ -105,10 +105,10 @@ class TestHistory:
             chat.CreateChatCompletion(ask(text, chatSessionId=session_id), metadata=ada)
         assert ["be brief", "three", "Hello", "four"] == _sent(worker)
 
-    def test_labels_and_cost_are_kept_with_the_turn(
+    def test_labels_and_usage_are_stored_with_the_turn(
         self, worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
     ) -> None:
-        """The request's metadata stand with its messages, the usage with the answer, whole or streamed."""
+        """The request's metadata is stored with its messages, the usage with the answer, whole or streamed."""
         answer = chat.CreateChatCompletion(ask(metadata={"team": "red"}), metadata=ada)
         worker.backend.answer = lambda _: chunks("Hello")
         list(chat.StreamChatCompletion(ask("two", chatSessionId=answer.session_id), metadata=ada))
@@ -119,10 +119,10 @@ class TestHistory:
 
 
 class TestQueue:
-    """A model that lets its callers wait."""
+    """A model that queues concurrent turns."""
 
-    def test_callers_wait_for_each_other(self, worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-        """The turns come one after the other, in the order of their arrival."""
+    def test_queued_turns_run_in_order(self, worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+        """Queued turns run one after the other, in the order of their arrival."""
         session_id = chat.CreateChatCompletion(ask(model="queued"), metadata=ada).session_id
         gates = [asyncio.Event() for _ in range(3)]
         remaining = iter(gates)
@@ -142,8 +142,8 @@ class TestQueue:
             assert session_id == running[place].result().session_id
         assert 0 == worker.waiting(session_id)
 
-    def test_patience_ends(self, worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-        """After `queue_timeout` the session is busy, as it is where nobody waits."""
+    def test_the_queue_has_a_timeout(self, worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+        """After `queue_timeout` the call fails as busy."""
         session_id = chat.CreateChatCompletion(ask(model="impatient"), metadata=ada).session_id
         gate = asyncio.Event()
         worker.backend.answer = lambda _: gate
@@ -154,8 +154,8 @@ class TestQueue:
         worker.call_soon(gate.set)
         running.result()
 
-    def test_a_deadline_bounds_the_wait(self, worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-        """Who has less time than the queue gives up earlier, and leaves nothing behind."""
+    def test_a_deadline_limits_the_wait(self, worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
+        """A call whose deadline is earlier than `queue_timeout` fails at its deadline and leaves the queue."""
         session_id = chat.CreateChatCompletion(ask(model="queued"), metadata=ada).session_id
         gate = asyncio.Event()
         worker.backend.answer = lambda _: gate
@@ -167,10 +167,10 @@ class TestQueue:
         worker.call_soon(gate.set)
         running.result()
 
-    def test_who_leaves_the_line_leaves_nothing(
+    def test_a_cancelled_call_leaves_the_queue(
         self, worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
     ) -> None:
-        """No turn, no claim, and no gap for those behind."""
+        """A cancelled call leaves the queue without a turn, a claim or a gap."""
         session_id = chat.CreateChatCompletion(ask(model="queued"), metadata=ada).session_id
         gate = asyncio.Event()
         worker.backend.answer = lambda _: gate
@@ -203,12 +203,12 @@ def _succeeds(chat: ChatCompletionsStub, request: Any, metadata: Metadata) -> bo
 
 
 class TestPartial:
-    """What stays of an answer that breaks off."""
+    """What is stored of an incomplete answer."""
 
-    def test_a_whole_answers_caller_leaves(
+    def test_a_cancelled_whole_answer(
         self, worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
     ) -> None:
-        """What was asked stays, as cancelled, and the session is free."""
+        """A cancelled whole answer is stored as cancelled with its question, and the session is free."""
         session_id = chat.CreateChatCompletion(ask(), metadata=ada).session_id
         worker.backend.answer = lambda _: asyncio.Event()
         call: Any = chat.CreateChatCompletion.future(ask("two", chatSessionId=session_id), metadata=ada)
@@ -228,7 +228,7 @@ class TestPartial:
             (ZeroDivisionError("a mistake"), "internal"),
         ],
     )
-    def test_the_reason_is_kept(
+    def test_the_reason_is_stored(
         self,
         worker: Worker,
         chat: ChatCompletionsStub,
@@ -237,7 +237,7 @@ class TestPartial:
         error: Exception,
         reason: str,
     ) -> None:
-        """What was said before stays, with what it cost as far as that is known."""
+        """An incomplete turn has its text, its reason and its usage as far as it is known."""
         early = chunks("par")[0]
         early.usage.CopyFrom(USAGE)
         worker.backend.answer = lambda _: [early, error]
@@ -252,7 +252,7 @@ class TestPartial:
     def test_a_deadline_that_cancels_is_a_deadline(
         self, worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
     ) -> None:
-        """gRPC cancels what outlives its caller's deadline; the turn says what it was."""
+        """A turn that gRPC cancels at its deadline is stored as `deadline`."""
         session_id = chat.CreateChatCompletion(ask(), metadata=ada).session_id
         worker.backend.answer = lambda _: asyncio.Event()
         request = ask("two", chatSessionId=session_id)
