@@ -1,4 +1,4 @@
-"""A real PgBouncer, Debian's, in front of a PostgreSQL server of `tests.postgres`; to be stopped and started again.
+"""A real PgBouncer, Debian's package, in front of a server of `tests.postgres`.
 
 with pooling(server, default_pool_size=2) as pooler:
     url = pooler.url("parley")
@@ -35,7 +35,7 @@ max_client_conn = 1000
 
 
 class PgBouncer:
-    """A pooler that is running, or not. Every setting of `pgbouncer.ini` may be given."""
+    """A pooler, running or stopped, with any settings of `pgbouncer.ini`."""
 
     def __init__(self, server: Server, **settings: object) -> None:
         self.port = steady_port()
@@ -44,7 +44,7 @@ class PgBouncer:
         self._config = self._folder / "pgbouncer.ini"
         lines = "\n".join(f"{name} = {value}" for name, value in settings.items())
         self._config.write_text(_CONFIG.format(server=server.port, port=self.port, settings=lines))
-        self._owner = "pgserver" if os.geteuid() == 0 else None  # it refuses to be root, too
+        self._owner = "pgserver" if os.geteuid() == 0 else None  # PgBouncer does not run as root
         if self._owner is not None:
             shutil.chown(self._folder, self._owner)
             shutil.chown(self._config, self._owner)
@@ -52,15 +52,15 @@ class PgBouncer:
 
     @property
     def log(self) -> str:
-        """What it has logged."""
+        """The pooler's log."""
         return (self._folder / "log").read_text()
 
     def url(self, database: str) -> str:
-        """Where a database of the server is, through the pooler."""
+        """Returns the URL of a database through the pooler."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
-        """Starts it and waits until it takes connections."""
+        """Starts the pooler and waits for connections."""
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [_program(), str(self._config)],
@@ -79,13 +79,13 @@ class PgBouncer:
             time.sleep(0.01)
 
     def kill(self) -> None:
-        """Cuts all its connections at once."""
+        """Kills the pooler, which closes all connections."""
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(PATIENCE)
 
     def remove(self) -> None:
-        """Stops it and throws its files away."""
+        """Stops the pooler and removes its files."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -97,7 +97,7 @@ class PgBouncer:
 
 @contextmanager
 def pooling(server: Server, **settings: object) -> Iterator[PgBouncer]:
-    """Runs a pooler in front of the server, and removes it in the end."""
+    """Runs a pooler in front of the server and removes it at the end."""
     pooler = PgBouncer(server, **settings)
     try:
         pooler.start()
@@ -107,7 +107,7 @@ def pooling(server: Server, **settings: object) -> Iterator[PgBouncer]:
 
 
 def _program() -> str:
-    """Finds Debian's program, which is not in everyone's PATH. Skips the test where there is none, except in CI."""
+    """Finds Debian's program, which may not be in PATH. Skips the test without it, except in CI."""
     found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if found is None:
         missing = "pgbouncer is not installed; Debian has a package of that name"

@@ -1,12 +1,12 @@
-"""A real PostgreSQL from a wheel, in a temporary folder, on a free port of 127.0.0.1, to be killed and frozen.
+"""A real PostgreSQL server from a wheel, in a temporary folder and on a free port of 127.0.0.1, for fault tests.
 
 with serving() as server:
     url = server.empty()
     server.kill()
     server.start()
 
-As root it runs as the user `pgserver`, whom the wheel makes: PostgreSQL refuses to be root. The wheel then lets all
-users pass through the folders that lead to its programs.
+PostgreSQL does not run as root. For root it runs as the user `pgserver`, which the wheel creates; the wheel also lets
+all users traverse the folders of its programs.
 """
 
 import ctypes
@@ -31,10 +31,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Server:
-    """A server that is running, or not: its data stay until `remove`."""
+    """A server, running or stopped, whose data exist until `remove`."""
 
     def __init__(self, *settings: str) -> None:
-        """Makes the data folder. `settings` are of the form `max_connections=20`."""
+        """Creates the data folder. `settings` have the form `max_connections=20`."""
         self._folder = Path(tempfile.mkdtemp(prefix="parley-postgres-"))
         self._settings = settings
         self._owner = "pgserver" if os.geteuid() == 0 else None
@@ -55,22 +55,22 @@ class Server:
 
     @property
     def log(self) -> str:
-        """What it has logged."""
+        """The server's log."""
         return (self._folder / "log").read_text()
 
     def url(self, database: str) -> str:
-        """Where a database is."""
+        """Returns the URL of a database."""
         return f"postgresql://{_USER}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
-        """Starts it and waits until it takes connections; after a kill that may take a few attempts."""
+        """Starts the server and waits for connections; after a kill this may take several attempts."""
         ends = time.monotonic() + PATIENCE
         while not self._try():
             assert time.monotonic() < ends, f"PostgreSQL does not start\n{self.log}"
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """Kills the postmaster and all its processes, as a power failure would."""
+        """Kills the postmaster and all its processes, like a power failure."""
         victims = [*self._children(), self.pid]
         for pid in (self.pid, *victims):
             with suppress(ProcessLookupError):
@@ -82,22 +82,22 @@ class Server:
             time.sleep(0.005)
 
     def stop(self) -> None:
-        """Shuts it down, with all its connections."""
+        """Shuts the server down and closes its connections."""
         if self._process is not None and self._process.poll() is None:
             self._signal(signal.SIGCONT)
             self._process.send_signal(signal.SIGINT)
         self._wait()
 
     def freeze(self) -> None:
-        """Lets it hang: it has its sockets, and does not answer."""
+        """Suspends all processes: connections stay open without answers."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Ends `freeze`."""
+        """Resumes all processes."""
         self._signal(signal.SIGCONT)
 
     def empty(self, database: str = "parley") -> str:
-        """Makes a database, or removes Parley's tables from it; returns its URL. That is faster than dropping it."""
+        """Creates a database, or removes Parley's tables, which is faster than dropping it; returns its URL."""
         if database in self._databases:
             self.sql("DROP SCHEMA IF EXISTS parley CASCADE", database)
         else:
@@ -106,13 +106,13 @@ class Server:
         return self.url(database)
 
     def sql(self, statement: str, database: str = "postgres") -> str:
-        """Runs SQL as the owner of everything; returns the values, a row a line."""
+        """Runs SQL as the superuser; returns the values, one row per line."""
         command = [str(self._bin / "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statement, self.url(database)]
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout.strip()
 
     @contextmanager
     def receiving(self, folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Streams its log into a folder, as to a standby, until the context ends."""
+        """Streams the write-ahead log to a folder, as to a standby, until the context ends."""
         command = [str(self._bin / "pg_receivewal"), "-D", str(folder), "-d", self.url(_USER), "--no-loop", *options]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             try:
@@ -121,12 +121,12 @@ class Server:
                 process.kill()
 
     def remove(self) -> None:
-        """Stops it and throws its data away."""
+        """Stops the server and removes its data."""
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _try(self) -> bool:
-        """Starts it once; tells whether it serves."""
+        """Starts the server once; returns whether it accepts connections."""
         (self._folder / "data" / "postmaster.pid").unlink(missing_ok=True)
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -183,7 +183,7 @@ class Server:
 
 @contextmanager
 def serving(*settings: str) -> Iterator[Server]:
-    """Runs a server, and removes it in the end."""
+    """Runs a server and removes it at the end."""
     server = Server(*settings)
     try:
         server.start()
@@ -193,7 +193,7 @@ def serving(*settings: str) -> Iterator[Server]:
 
 
 def _is_alive(pid: int) -> bool:
-    """Tells whether a process still runs; one that nobody has asked for its exit code does not."""
+    """Returns whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -201,5 +201,5 @@ def _is_alive(pid: int) -> bool:
 
 
 def _die_with_parent() -> None:
-    """Has the server shut down at once where the tests are killed."""
+    """Makes the kernel shut the server down when the tests are killed."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)

@@ -1,4 +1,4 @@
-"""A worker process that deletes one session of "ada", for tests that kill it.
+"""A worker process that deletes one session of the account `ada`, for tests that kill it.
 
     python -m tests.contract.deleting_worker PLACE SESSION
 

@@ -1,8 +1,8 @@
-"""A worker process that does nothing but turns, for tests that kill it.
+"""A worker process that only runs turns, for tests that kill it.
 
     python -m tests.contract.store_worker FILE NAME CONCURRENCY
 
-Each of its sessions makes turn after turn. A line `session number` on stdout acknowledges a committed turn, with the
+Each session runs one turn after another. A line `session number` on stdout acknowledges a committed turn with the
 messages `q number` and `a number`. It runs until it is killed, or its stdin is closed.
 """
 

@@ -1,4 +1,4 @@
-"""When a turn is acknowledged: the system calls of a real worker show it."""
+"""Tests of when a turn is acknowledged, by the system calls of a real worker."""
 
 import os
 import re
@@ -23,7 +23,7 @@ _SENT = re.compile(r"(?:write|writev|sendmsg|sendto)\(\d+<(?:TCP|socket|UNIX)")
 
 
 class Worker(NamedTuple):
-    """A worker under strace: the way to it, a key, and what it has called so far."""
+    """A worker under strace: its address, a key and its system calls."""
 
     channel: grpc.Channel
     key: str
@@ -39,7 +39,7 @@ def upstream() -> Iterator[ScriptedUpstream]:
 
 @pytest.fixture
 def worker(upstream: ScriptedUpstream, tmp_path: Path) -> Iterator[Worker]:
-    """Runs `parley serve` with every write and sync of it written down."""
+    """Runs `parley serve` and records its writes and syncs."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     config, trace = tmp_path / "parley.yaml", tmp_path / "trace"
@@ -74,7 +74,7 @@ def worker(upstream: ScriptedUpstream, tmp_path: Path) -> Iterator[Worker]:
 def test_the_commit_is_synced_before_the_answer_is_acknowledged(
     worker: Worker, upstream: ScriptedUpstream, *, is_stream: bool
 ) -> None:
-    """Between the backend's answer and the bytes that acknowledge it, an fsync of the log has completed."""
+    """An fsync of the log completes between the backend's answer and the bytes that acknowledge it."""
     upstream.default = stream(ANSWER) if is_stream else Json(completion(ANSWER))
     request = CreateChatCompletionRequest(model="scripted")
     request.messages.add(role="user").content.string_value = "Hi"
@@ -93,7 +93,7 @@ def test_the_commit_is_synced_before_the_answer_is_acknowledged(
 
 
 def _events(trace: str, acknowledgement: str) -> list[str]:
-    """Reads the trace: `answered` by the backend, `synced`, `acknowledged`; only the first and last of each run."""
+    """Returns the trace's events `answered` (by the backend), `synced`, `acknowledged`; the ends of each run."""
     events: list[str] = []
     for line in trace.splitlines():
         if ANSWER in line and re.search(r"\b(?:recvfrom|recvmsg|read)\b", line):

@@ -1,4 +1,4 @@
-"""How many connections a worker opens, and several workers that have fewer than they could use."""
+"""Tests of the number of connections of a worker, and of workers with fewer connections than they could use."""
 
 import asyncio
 
@@ -11,18 +11,18 @@ from tests.postgres import Server
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import begin, complete, converse  # noqa: E402 - only now are its asserts rewritten
+from tests.contract.stores import begin, complete, converse  # noqa: E402 - after the registration of its asserts
 
 _COUNT = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'parley'"
 
 
 async def burst(store: PostgresStore, name: str) -> None:
-    """Makes many turns at once."""
+    """Runs many turns concurrently."""
     await asyncio.gather(*[converse(store, f"{name}-{number}", "q", "a", new=True) for number in range(40)])
 
 
 async def test_connections_of_a_worker(postgres_server: Server, postgres_url: str) -> None:
-    """Up to `size` under load, and one that listens from when a caller first waits; afterwards one, and that one."""
+    """A worker opens up to `size` connections and a listener under load; afterwards it keeps one of each."""
     store = await PostgresStore.open(postgres_url, 4)
     turn = await begin(store, "s", "q", new=True)
     waiting = asyncio.create_task(store.wait_for_release("s", 30))
@@ -42,7 +42,7 @@ async def test_connections_of_a_worker(postgres_server: Server, postgres_url: st
 
 
 async def test_session_mode_with_a_small_pool(postgres_server: Server, postgres_url: str) -> None:
-    """Workers share four connections: what one has used in a burst, another one can use after it."""
+    """Workers share four connections: after a burst of one worker, another can use them."""
     del postgres_url
     with pooling(postgres_server, pool_mode="session", default_pool_size=4) as pooler:
         stores = [await PostgresStore.open(pooler.url("parley")) for _ in range(2)]
@@ -53,7 +53,7 @@ async def test_session_mode_with_a_small_pool(postgres_server: Server, postgres_
 
 
 async def test_session_mode_under_load(postgres_server: Server, postgres_url: str) -> None:
-    """Workers that could each use up all connections of a pooler share them: calls wait, and none fails."""
+    """Workers whose pools could each exhaust a pooler share its connections: calls wait, and none fails."""
     del postgres_url
     with pooling(postgres_server, pool_mode="session", default_pool_size=3) as pooler:
         stores = [await PostgresStore.open(pooler.url("parley")) for _ in range(2)]
@@ -65,7 +65,7 @@ async def test_session_mode_under_load(postgres_server: Server, postgres_url: st
                 await converse(stores[number], f"{name}-{turns[number]}", "q", "a", new=True)
 
         first = [asyncio.create_task(talk(0, f"a{place}")) for place in range(20)]
-        await asyncio.sleep(0.5)  # the first worker has taken all connections
+        await asyncio.sleep(0.5)  # until the first worker uses all connections
         async with asyncio.timeout(60):
             await asyncio.gather(*first, *[talk(1, f"b{place}") for place in range(20)])
         for store in stores:

@@ -1,5 +1,5 @@
 # ruff: noqa: ASYNC220 - a test may wait for its processes
-"""`parley db`: copies that lose and repeat nothing, and refusals in one line."""
+"""Tests of `parley db`: complete copies, and errors in one line."""
 
 import asyncio
 import subprocess
@@ -18,7 +18,7 @@ from tests.postgres import Server
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import (  # noqa: E402 - now they are rewritten
+from tests.contract.stores import (  # noqa: E402 - after the registration of its asserts
     begin,
     charge,
     converse,
@@ -32,7 +32,7 @@ DIGEST = b"d" * 32
 
 
 async def fill(file: Path, sessions: int) -> None:
-    """Makes a store with something of everything in it."""
+    """Creates a store with data of every kind."""
     store = SqliteStore(file)
     await store.add_key(key(2, plan="free", account="bob", expires=1_900_000_000))
     await store.add_key(key(1))
@@ -61,7 +61,7 @@ def copy(file: Path, url: str) -> subprocess.CompletedProcess[str]:
 
 
 async def everything(store: Store, sessions: int) -> list[object]:
-    """Reads all that a store has, as its callers see it."""
+    """Reads all data of a store through its methods."""
     found: list[object] = list(await store.list_keys())
     for session in [*(f"s{number:04}" for number in range(sessions)), "fork"]:
         found += [await store.get_session("ada", session)]
@@ -72,10 +72,10 @@ async def everything(store: Store, sessions: int) -> list[object]:
 
 
 class TestCopy:
-    """Copying."""
+    """Tests of `parley db copy`."""
 
     async def test_everything(self, tmp_path: Path, postgres_url: str) -> None:
-        """What was in the file is in the database, and is used there as it was here."""
+        """All data of the file are in the database and usable."""
         file = tmp_path / "parley.db"
         await fill(file, 5)
         done = copy(file, postgres_url)
@@ -92,7 +92,7 @@ class TestCopy:
         await target.close()
 
     async def test_killed_in_the_middle(self, tmp_path: Path, postgres_server: Server, postgres_url: str) -> None:
-        """Killed again and again, it goes on where it was; in the end nothing is missing or there twice."""
+        """A copy that is killed repeatedly continues; at the end nothing is missing or duplicated."""
         file = tmp_path / "parley.db"
         await fill(file, 600)
         for tenth in ("120", "240", "480"):
@@ -117,7 +117,7 @@ class TestCopy:
         await target.close()
 
     async def test_twice(self, tmp_path: Path, postgres_url: str) -> None:
-        """A second copy brings what has come since, and leaves the rest."""
+        """A second copy adds newer data and leaves the rest unchanged."""
         file = tmp_path / "parley.db"
         await fill(file, 3)
         copy(file, postgres_url)
@@ -137,7 +137,7 @@ class TestCopy:
         await target.close()
 
     async def test_in_use(self, tmp_path: Path, postgres_url: str) -> None:
-        """A file with a turn in progress is not copied."""
+        """A file with a turn in progress is rejected."""
         file = tmp_path / "parley.db"
         store = SqliteStore(file)
         turn = await begin(store, "s", "q", new=True)
@@ -149,7 +149,7 @@ class TestCopy:
         assert 0 == copy(file, postgres_url).returncode
 
     async def test_rows_of_deleted_sessions(self, tmp_path: Path, postgres_server: Server, postgres_url: str) -> None:
-        """What a killed deletion left in the file is not copied."""
+        """Rows that an interrupted deletion left in the file are not copied."""
         file = tmp_path / "parley.db"
         await fill(file, 3)
         store = SqliteStore(file, purge_seconds=0)
@@ -161,7 +161,7 @@ class TestCopy:
         assert "0" == postgres_server.sql("SELECT count(*) FROM parley.messages WHERE session_id = 's0001'", "parley")
 
     async def test_sessions_of_its_own(self, tmp_path: Path, postgres_url: str) -> None:
-        """A database with other sessions, or whose sessions have gone on, is left as it is."""
+        """A database with other sessions or newer turns is rejected and remains unchanged."""
         file = tmp_path / "parley.db"
         await fill(file, 2)
         copy(file, postgres_url)
@@ -176,13 +176,13 @@ class TestCopy:
 
     @pytest.mark.parametrize("name", ["missing.db", "."])
     def test_no_file(self, tmp_path: Path, name: str, postgres_url: str) -> None:
-        """A file that is not there is refused, and not made."""
+        """A missing file is rejected and not created."""
         rejected = copy(tmp_path / name, postgres_url)
         assert (1, True) == (rejected.returncode, "is not a file" in rejected.stderr)
         assert [] == list(tmp_path.iterdir())
 
     def test_a_pooler(self, tmp_path: Path) -> None:
-        """A copy through a pooler in transaction mode is refused with what to do."""
+        """A copy through a pooler in transaction mode is rejected with the remedy."""
         asyncio.run(SqliteStore(tmp_path / "parley.db").close())
         config = configured(tmp_path, "postgresql://127.0.0.1:1/parley", pooling="transaction")
         source = ["--from", str(tmp_path / "parley.db")]
@@ -192,7 +192,7 @@ class TestCopy:
         )
 
     def test_no_server(self, tmp_path: Path) -> None:
-        """A server that is not there is one line, without the password."""
+        """The error for an unreachable server is one line without the password."""
         file = tmp_path / "parley.db"
         asyncio.run(SqliteStore(file).close())
         rejected = copy(file, "postgresql://me:very-secret@127.0.0.1:1/parley")
@@ -202,23 +202,23 @@ class TestCopy:
 
 
 class TestUpgrade:
-    """`parley db upgrade`, and starting without it."""
+    """Tests of `parley db upgrade`, and of starting without it."""
 
     def test_postgres(self, tmp_path: Path, postgres_url: str) -> None:
-        """The tables are made, and the second time there is nothing to do."""
+        """The first upgrade creates the tables, and the second does nothing."""
         config = configured(tmp_path, postgres_url)
         lines = [processes.run_here("db", "upgrade", "--config", config).stdout for _ in range(2)]
         assert ["Upgraded the schema from version 0 to 5.\n", "Nothing to do: the schema has version 5.\n"] == lines
 
     def test_sqlite(self, tmp_path: Path) -> None:
-        """A file of a later Parley is refused with what to do."""
+        """A file of a newer version is rejected with the remedy."""
         assert 0 == processes.run_here("db", "upgrade", "--state-dir", str(tmp_path)).returncode
         apsw.Connection(str(tmp_path / "parley.db")).pragma("user_version", 99)
         rejected = processes.run_here("db", "upgrade", "--state-dir", str(tmp_path))
         assert (1, True) == (rejected.returncode, "install the Parley that made it" in rejected.stderr)
 
     def test_keys_in_postgres(self, tmp_path: Path, postgres_url: str) -> None:
-        """`parley keys` and `parley sessions` work on the store that the configuration names."""
+        """`parley keys` and `parley sessions` use the configured store."""
         config = configured(tmp_path, postgres_url)
         assert 0 == processes.run_here("keys", "create", "--name", "ada", "--config", config).returncode
         assert "ada" in processes.run_here("keys", "list", "--config", config).stdout
@@ -226,7 +226,7 @@ class TestUpgrade:
         assert not (tmp_path / "parley.db").exists()
 
     def test_config_check(self, tmp_path: Path) -> None:
-        """A store's URL is checked for its form alone, and never shown."""
+        """Only the form of a store's URL is checked, and the URL is never shown."""
         good = processes.run_here("config", "check", configured(tmp_path, "postgresql://me:very-secret@nowhere/x"))
         assert 0 == good.returncode, good.stderr
         bad = processes.run_here("config", "check", configured(tmp_path, "mysql://me:very-secret@nowhere/x"))

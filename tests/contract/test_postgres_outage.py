@@ -1,4 +1,4 @@
-"""How PostgreSQL may fail under a store: one kind of error, soon, and no restart of ours when it is back."""
+"""Tests of failures of PostgreSQL: calls raise StoreUnavailable soon, and recover without a restart."""
 
 import asyncio
 import socket
@@ -15,14 +15,14 @@ from tests.processes import until
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import all_messages, begin, complete, converse, key, message  # noqa: E402 - rewritten now
+from tests.contract.stores import all_messages, begin, complete, converse, key, message  # noqa: E402 - after the registration of its asserts
 
 SHORT = Timeouts(connect=1.0, command=1.0, probe=0.05)
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """A server that may be harmed; each test leaves it running."""
+    """A server that tests may stop; each test leaves it running."""
     with serving("max_connections=20") as running:
         yield running
 
@@ -35,14 +35,14 @@ def url(server: Server) -> str:
 
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[PostgresStore]:
-    """A store that does not wait for long."""
+    """A store with short timeouts."""
     new_store = await PostgresStore.open(url, 8, timeouts=SHORT)
     yield new_store
     await new_store.close()
 
 
 async def back(store: PostgresStore) -> None:
-    """Waits until the store has found its server again. Every refusal until then must be the one kind."""
+    """Waits until the store has recovered. Every error until then must be StoreUnavailable."""
     async with asyncio.timeout(60):
         while True:
             with suppress(StoreUnavailable):
@@ -52,7 +52,7 @@ async def back(store: PostgresStore) -> None:
 
 
 async def talk(store: PostgresStore, session: str, acknowledged: dict[str, int], stop: asyncio.Event) -> None:
-    """Makes turn after turn; what goes wrong must be what the port says. Notes what was acknowledged."""
+    """Runs turn after turn and records the acknowledged ones. Errors must be those of the port."""
     number = 0
     new = True
     while not stop.is_set():
@@ -64,23 +64,23 @@ async def talk(store: PostgresStore, session: str, acknowledged: dict[str, int],
             acknowledged[session] = turn.number
         except (StoreUnavailable, SessionBusy, TurnLost):
             if new:
-                # Whether the session was made is not known.
+                # The session may or may not have been created.
                 session = f"{session}'"
             await asyncio.sleep(0.01)
 
 
 async def check_acknowledged(store: PostgresStore, acknowledged: dict[str, int]) -> None:
-    """Checks that every turn that was acknowledged is there, whole and completed."""
+    """Checks that every acknowledged turn is stored completely."""
     for session, last in acknowledged.items():
         states = {turn: state for _, turn, state, _ in await all_messages(store, session)}
         assert "completed" == states[last]
 
 
 class TestAway:
-    """The server is not there."""
+    """Tests of an unavailable server."""
 
     async def test_killed_and_started(self, server: Server, store: PostgresStore) -> None:
-        """Killed under load, it makes calls unavailable and nothing else; back again, all that was told is there."""
+        """A server that is killed under load causes only StoreUnavailable and loses no acknowledged turn."""
         acknowledged: dict[str, int] = {}
         stop = asyncio.Event()
         talks = [asyncio.create_task(talk(store, f"s{number}", acknowledged, stop)) for number in range(8)]
@@ -96,11 +96,11 @@ class TestAway:
         stop.set()
         await asyncio.gather(*talks)
         assert acknowledged
-        await back(store)  # a call that the last kill had cut off may have found it away once more
+        await back(store)  # a call interrupted by the last kill may have marked the server as unavailable again
         await check_acknowledged(store, acknowledged)
 
     async def test_at_once_while_it_is_known(self, server: Server, store: PostgresStore) -> None:
-        """While the server is known to be away a call fails without a try of its own."""
+        """While the server is known to be unavailable, a call fails without an attempt."""
         server.kill()
         try:
             with pytest.raises(StoreUnavailable):
@@ -114,7 +114,7 @@ class TestAway:
         await back(store)
 
     async def test_hangs(self, server: Server, store: PostgresStore) -> None:
-        """A server that hangs is given up after a while, by those who wait for a connection too; later it is found."""
+        """Calls to a hanging server fail after a timeout, waiting calls included; later the store recovers."""
         await converse(store, "s", "q", "a", new=True)
         server.freeze()
         try:
@@ -128,7 +128,7 @@ class TestAway:
         assert 1 == (await store.get_session("ada", "s")).turn_count
 
     async def test_connections_cut(self, server: Server, store: PostgresStore) -> None:
-        """Cut connections in the middle of load cost calls, never an acknowledged turn, and are opened again."""
+        """Cut connections fail calls, but lose no acknowledged turn, and are opened again."""
         acknowledged: dict[str, int] = {}
         stop = asyncio.Event()
         talks = [asyncio.create_task(talk(store, f"s{number}", acknowledged, stop)) for number in range(8)]
@@ -143,14 +143,14 @@ class TestAway:
         await check_acknowledged(store, acknowledged)
 
     async def test_idle_connections_cut(self, server: Server, store: PostgresStore) -> None:
-        """A read that finds its connection cut is done again on another one."""
+        """A read on a cut connection is repeated on another one."""
         await store.add_key(key(1))
         await asyncio.gather(*[store.check() for _ in range(8)])
         server.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'parley'")
         assert key(1) == await store.find_key(bytes([1]) * 32)
 
     async def test_no_room(self, server: Server, url: str) -> None:
-        """A server without room for as many connections as we like is used with fewer."""
+        """The pool works with fewer connections than its size if the server accepts no more."""
         eager = await PostgresStore.open(url, 40, timeouts=SHORT)
         results = await asyncio.gather(*[begin(eager, f"s{number}", "q", new=True) for number in range(60)])
         assert 60 == len(results)
@@ -160,7 +160,7 @@ class TestAway:
         await other.close()
 
     async def test_read_only(self, server: Server, url: str, store: PostgresStore) -> None:
-        """A server that became a standby is away, and says so; when it takes writes again it is found."""
+        """A server that has become a standby is unavailable with that cause until it accepts writes."""
         await converse(store, "s", "q", "a", new=True)
         server.sql("ALTER DATABASE parley SET default_transaction_read_only = on")
         server.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'parley'")
@@ -168,13 +168,13 @@ class TestAway:
             await begin(store, "t", "q", new=True)
         with pytest.raises(StoreUnavailable) as rejected:
             await PostgresStore.open(url, timeouts=SHORT)
-        assert "it can only be read" in str(rejected.value.cause)
+        assert "it is read-only" in str(rejected.value.cause)
         server.sql("SET default_transaction_read_only = off; ALTER DATABASE parley RESET default_transaction_read_only")
         await back(store)
         assert 1 <= (await store.get_session("ada", "s")).turn_count
 
     async def test_nobody_listens(self) -> None:
-        """Where nothing listens the store does not open, and says where it looked; a worker may start all the same."""
+        """Without a server the store does not open and names the address; a worker can start nevertheless."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -189,10 +189,10 @@ class TestAway:
 
 
 class TestUnwritable:
-    """Reads work, and writes hang: a synchronous standby is gone."""
+    """Tests of a server whose reads work and whose writes hang, because a synchronous standby is gone."""
 
     async def test_writes_fail_at_once_and_reads_go_on(self, server: Server, store: PostgresStore) -> None:
-        """Once the first call has waited, none that writes waits again; it costs no connections; it recovers alone."""
+        """After a write has timed out, later writes fail at once, use no connections, and then recover."""
         await converse(store, "s", "q", "a", new=True)
         with _without_its_standby(server):
             with pytest.raises(StoreUnavailable):
@@ -215,7 +215,7 @@ class TestUnwritable:
         await converse(store, "s", "q2", "a2")
 
     async def test_an_idle_store_finds_out(self, server: Server, store: PostgresStore) -> None:
-        """The check writes: it does not take an answer to a read for health."""
+        """The check fails if only reads work."""
         with _without_its_standby(server), pytest.raises(StoreUnavailable):
             await store.check()
         await back(store)
@@ -231,10 +231,10 @@ class TestUnwritable:
 
 
 class TestSlow:
-    """One call takes too long, and the server is well."""
+    """Tests of single slow calls to a healthy server."""
 
     async def test_a_call_that_takes_too_long_fails_alone(self, server: Server, store: PostgresStore) -> None:
-        """Calls beside it and after it are answered."""
+        """Calls during and after a slow call succeed."""
         await converse(store, "s", "q", "a", new=True)
         slow = asyncio.create_task(_sleep(store))
         for _ in range(60):
@@ -246,7 +246,7 @@ class TestSlow:
         await converse(store, "s", "q2", "a2")
 
     async def test_many_calls_that_take_too_long(self, server: Server, store: PostgresStore) -> None:
-        """Also where they hold every connection: others wait for one, and the server is not declared away."""
+        """Slow calls on all connections make others wait, and the server stays available."""
         await converse(store, "s", "q", "a", new=True)
         slow = [asyncio.create_task(_sleep(store)) for _ in range(8)]
         assert {StoreUnavailable} == {type(one) for one in await asyncio.gather(*slow, return_exceptions=True)}
@@ -258,10 +258,10 @@ class TestSlow:
 
 @contextmanager
 def _without_its_standby(server: Server) -> Iterator[None]:
-    """Lets every commit wait for a standby that is not there."""
+    """Makes every commit wait for a missing standby."""
     server.sql("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
     server.sql("SELECT pg_reload_conf()")
-    # A new connection that has the setting shows that the server has told it to all others.
+    # A new connection with the setting shows that the server has applied it to all others.
     until(lambda: "gone" == server.sql("SHOW synchronous_standby_names"), "the setting")
     try:
         yield
@@ -271,26 +271,26 @@ def _without_its_standby(server: Server) -> Iterator[None]:
 
 
 async def _until_known(store: PostgresStore) -> None:
-    """Waits until the store knows that writes hang and reads do not."""
+    """Waits until the store has detected that writes hang and reads do not."""
     async with asyncio.timeout(10):
         while True:
             with suppress(StoreUnavailable):
                 await store.get_session("ada", "s")
-                if store._pool._unwritable is not None:  # noqa: SLF001 - asked without a call that would wait
+                if not store._pool.is_writable:  # noqa: SLF001 - read without a call that would wait
                     return
             await asyncio.sleep(0.02)
 
 
 async def _sleep(store: PostgresStore) -> None:
-    """Makes a call that takes longer than a call may."""
-    await store._pool.run(lambda db: db.execute("SELECT pg_sleep(30)"))  # noqa: SLF001 - no method of a store is so slow
+    """Runs a call that exceeds the timeout."""
+    await store._pool.run(lambda db: db.execute("SELECT pg_sleep(30)"))  # noqa: SLF001 - no method of a store is slow enough
 
 
 class TestUnknownOutcome:
-    """A commit of which nobody knows."""
+    """Tests of commits with an unknown result."""
 
     async def test_end_whose_answer_is_lost(self, server: Server, store: PostgresStore, url: str) -> None:
-        """A turn whose end got no answer is not told as a success, and is afterwards either whole or not there."""
+        """The end of a turn without an answer raises an error, and is afterwards stored completely or not at all."""
         other = await PostgresStore.open(url, timeouts=SHORT)
         turn = await begin(store, "s", "q", new=True)
         server.freeze()
@@ -303,7 +303,7 @@ class TestUnknownOutcome:
         await other.close()
 
     async def test_stopped_past_the_lease(self, store: PostgresStore, url: str) -> None:
-        """By the database's clock: who comes back after its lease was taken over writes nothing."""
+        """A worker whose lease was taken over by the database's clock writes nothing."""
         turn = await store.begin_turn(TurnBegin("ada", "m", "s", new=True, messages=[message("user", "q")]), 0.001)
         while True:
             with suppress(SessionBusy):
@@ -315,10 +315,10 @@ class TestUnknownOutcome:
 
 
 class TestWaiting:
-    """Waiting for a session over an outage."""
+    """Tests of waiting for a session during an outage."""
 
     async def test_listener_that_was_cut(self, server: Server, store: PostgresStore, url: str) -> None:
-        """Who waits is woken although the listening connection was lost meanwhile."""
+        """A wait ends even if the listening connection was lost meanwhile."""
         other = await PostgresStore.open(url, timeouts=SHORT)
         turn = await begin(store, "s", "q", new=True)
         wait = asyncio.create_task(other.wait_for_release("s", 3600))
@@ -332,7 +332,7 @@ class TestWaiting:
 
 
 class TestSecrets:
-    """The password stays where it is."""
+    """Tests that the password is never shown."""
 
     @pytest.mark.parametrize(
         "url",
@@ -347,15 +347,15 @@ class TestSecrets:
         ],
     )
     async def test_no_password_in_errors(self, url: str) -> None:
-        """Neither errors nor what the store says of itself show any part of a password."""
+        """Neither errors nor the representation of a store contain any part of a password."""
         with pytest.raises(StoreUnavailable) as rejected:
             await PostgresStore.open(url, timeouts=SHORT)
         shown = f"{rejected.value.cause} {rejected.value} {rejected.value!r} {PostgresStore(url)!r}"
-        if url != "postgresql://very-secret":  # here it is a host's name
+        if url != "postgresql://very-secret":  # here it is the name of a host
             assert "very" not in shown
 
     async def test_wrong_password(self, server: Server) -> None:
-        """A server that wants to see another user or database is unavailable, with its own words."""
+        """A server that rejects the user or the database is unavailable, with its own message."""
         with pytest.raises(StoreUnavailable) as rejected:
             await PostgresStore.open(server.url("nowhere"), timeouts=SHORT)
         assert 'database "nowhere" does not exist' in str(rejected.value.cause)

@@ -1,4 +1,4 @@
-"""PostgreSQL behind a real PgBouncer in transaction mode, with fewer server connections than Parley's workers open."""
+"""Tests of PostgreSQL behind a real PgBouncer in transaction mode, with few server connections."""
 
 import asyncio
 import re
@@ -15,7 +15,7 @@ from tests.postgres import Server, serving
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import (  # noqa: E402 - only now are its asserts rewritten
+from tests.contract.stores import (  # noqa: E402 - after the registration of its asserts
     ClaimContract,
     Clock,
     DeletionContract,
@@ -30,27 +30,27 @@ from tests.contract.stores import (  # noqa: E402 - only now are its asserts rew
 )
 from tests.contract.stores.deletion import HIDDEN  # noqa: E402
 
-# asyncpg's advice about poolers, and PostgreSQL's errors about statements that are in another session.
+# asyncpg's hint about poolers, and PostgreSQL's errors about statements of another session.
 ADVICE = re.compile("pgbouncer|prepared statement|statement_cache", re.IGNORECASE)
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """A server that logs each statement, with the process that ran it."""
+    """A server that logs each statement with its process."""
     with serving("log_statement=all", "log_line_prefix=%p|") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def transactions(server: Server) -> Iterator[PgBouncer]:
-    """A pooler with two connections to the server, whose clients get one for each transaction."""
+    """A pooler in transaction mode with two server connections."""
     with pooling(server, pool_mode="transaction", default_pool_size=2) as pooler:
         yield pooler
 
 
 @pytest.fixture
 def pooler(transactions: PgBouncer, server: Server) -> Iterator[PgBouncer]:
-    """A pooler before an empty database; afterwards its log and the server's have no complaint."""
+    """A pooler in front of an empty database; afterwards neither its log nor the server's contains an error."""
     server.empty()
     before = len(server.log), len(transactions.log)
     yield transactions
@@ -60,7 +60,7 @@ def pooler(transactions: PgBouncer, server: Server) -> Iterator[PgBouncer]:
 
 @pytest.fixture
 def clock() -> Clock:
-    """Time, as the stores see it."""
+    """The clock of the stores."""
     return Clock()
 
 
@@ -80,14 +80,14 @@ async def store(pooler: PgBouncer, clock: Clock) -> AsyncIterator[Store]:
 @pytest.fixture
 async def second(store: Store, pooler: PgBouncer, clock: Clock) -> AsyncIterator[Store]:
     """Another worker's store on the same database."""
-    del store  # It makes the database.
+    del store  # creates the database
     async for one in _opened(pooler, clock):
         yield one
 
 
 @pytest.fixture
 async def marking(store: Store, pooler: PgBouncer, clock: Clock) -> AsyncIterator[Store]:
-    """Another worker's store, which dies after every deletion before it has removed a row."""
+    """The store of a worker that removes no rows after a deletion, as if it were killed."""
     del store
     async for one in _opened(pooler, clock, purge_seconds=0.0):
         yield one
@@ -95,44 +95,44 @@ async def marking(store: Store, pooler: PgBouncer, clock: Clock) -> AsyncIterato
 
 @pytest.fixture
 def hidden_rows(server: Server) -> Callable[[], int]:
-    """Counts the messages of deleted sessions that are still in the database."""
+    """Counts the remaining messages of deleted sessions."""
     return lambda: int(server.sql(HIDDEN.format("parley."), "parley"))
 
 
 class TestTurns(TurnContract):
-    """Turns."""
+    """Runs the contract of turns."""
 
 
 class TestClaims(ClaimContract):
-    """Idempotency-Keys."""
+    """Runs the contract of idempotency keys."""
 
 
 class TestDeletion(DeletionContract):
-    """Deletion of large sessions."""
+    """Runs the contract of deletion."""
 
 
 class TestReaper(ReaperContract):
-    """What is cleared when it is over."""
+    """Runs the contract of the reaper."""
 
 
 class TestWaiting(WaitContract):
-    """Waiting until a session is free: by asking, as nothing can listen."""
+    """Runs the contract of waiting, which polls without a listening connection."""
 
 
 class TestKeys(KeyContract):
-    """Keys."""
+    """Runs the contract of keys."""
 
 
 class TestLimits(LimitContract):
-    """Limits."""
+    """Runs the contract of limits."""
 
 
 class TestTransactionMode:
-    """What a pooler in transaction mode asks of its clients."""
+    """Tests of the requirements of a pooler in transaction mode."""
 
     @pytest.mark.parametrize("size", [1, 2])
     async def test_a_small_pool(self, server: Server, size: int, caplog: pytest.LogCaptureFixture) -> None:
-        """Many turns of three workers share one or two connections: they wait for one another, and none fails."""
+        """Many turns of three workers share one or two connections: they wait, and none fails."""
         server.empty()
         with pooling(server, pool_mode="transaction", default_pool_size=size) as pooler:
             stores = [await PostgresStore.open(pooler.url("parley"), pooled=True) for _ in range(3)]
@@ -149,10 +149,10 @@ class TestTransactionMode:
         assert [] == [record for record in caplog.records if ADVICE.search(record.getMessage())]
 
     async def test_statements_need_no_session(self, server: Server, pooler: PgBouncer) -> None:
-        """Statements have no name and run within transactions.
+        """Statements are unnamed and run within transactions.
 
-        Versions from 1.21 on keep track of named statements (`max_prepared_statements`), older ones do not; both send
-        all of a transaction to one connection, which is all that a statement without a name needs.
+        PgBouncer tracks named statements from 1.21 on only (`max_prepared_statements`). All versions run a transaction
+        on one server connection, which suffices for unnamed statements.
         """
         before = len(server.log)
         store = await PostgresStore.open(pooler.url("parley"), pooled=True)
@@ -179,7 +179,7 @@ class TestTransactionMode:
         assert executed > 10
 
     async def test_a_restart(self, server: Server) -> None:
-        """A pooler that is killed under load costs the calls of that moment, and no acknowledged turn."""
+        """A pooler that is killed under load fails the current calls, but loses no acknowledged turn."""
         server.empty()
         with pooling(server, pool_mode="transaction", default_pool_size=2) as pooler:
             store = await PostgresStore.open(pooler.url("parley"), pooled=True)
@@ -210,7 +210,7 @@ class TestTransactionMode:
             await store.close()
 
     async def test_the_wrong_mode(self, server: Server, transactions: PgBouncer) -> None:
-        """Without `pooling: transaction` the error says what to set, in one line."""
+        """Without `pooling: transaction` the error names the setting in one line."""
         server.empty()
         await (await PostgresStore.open(transactions.url("parley"), pooled=True)).close()
         store = PostgresStore(transactions.url("parley"))

@@ -1,4 +1,4 @@
-"""What a failover would lose, and that start-up says so; with a real receiver of the server's log."""
+"""Tests of the warning at start that a failover may lose turns, with a real receiver of the write-ahead log."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +16,13 @@ WORDS = "synchronous_standby_names"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """A server of this file's own."""
+    """A server of this module."""
     with serving("wal_level=logical") as running:
         yield running
 
 
 async def _warnings(url: str, *, allow_unavailable: bool = True) -> list[str]:
-    """Returns the warnings of a store's start."""
+    """Returns the warnings at the start of a store."""
     with structlog.testing.capture_logs() as logs:
         store = await PostgresStore.open(url, allow_unavailable=allow_unavailable)
         await store.close()
@@ -31,7 +31,7 @@ async def _warnings(url: str, *, allow_unavailable: bool = True) -> list[str]:
 
 @contextmanager
 def _standby(server: Server, folder: Path, *options: str) -> Iterator[None]:
-    """Streams the server's log to a folder, as a standby does."""
+    """Streams the write-ahead log to a folder, as to a standby."""
     with server.receiving(folder, *options) as process:
         until(lambda: "1" == server.sql("SELECT count(*) FROM pg_stat_replication"), "the receiver")
         yield
@@ -41,12 +41,12 @@ def _standby(server: Server, folder: Path, *options: str) -> Iterator[None]:
 
 
 async def test_no_standby(server: Server) -> None:
-    """Without one there is nothing to say."""
+    """Without a standby there is no warning."""
     assert [] == await _warnings(server.empty())
 
 
 async def test_an_asynchronous_standby(server: Server, tmp_path: Path) -> None:
-    """One line names the setting; a command that opens the store says nothing."""
+    """An asynchronous standby causes a warning that names the setting; a command logs none."""
     url = server.empty()
     with _standby(server, tmp_path):
         (warning,) = await _warnings(url)
@@ -55,7 +55,7 @@ async def test_an_asynchronous_standby(server: Server, tmp_path: Path) -> None:
 
 
 async def test_without_privileges(server: Server, tmp_path: Path) -> None:
-    """A user that may not see the state of replication sees that there is one."""
+    """A user without the privilege to read the state of replication still gets the warning."""
     url = server.empty()
     await (await PostgresStore.open(url)).close()
     server.sql("DROP ROLE IF EXISTS plain")
@@ -71,7 +71,7 @@ async def test_without_privileges(server: Server, tmp_path: Path) -> None:
 
 
 async def test_a_synchronous_standby(server: Server, tmp_path: Path) -> None:
-    """Where commits wait for it all is well."""
+    """A synchronous standby causes no warning."""
     url = server.empty()
     with _standby(server, tmp_path, "--synchronous"):
         server.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
@@ -84,5 +84,5 @@ async def test_a_synchronous_standby(server: Server, tmp_path: Path) -> None:
 
 
 async def test_a_server_that_is_away() -> None:
-    """Then there is nothing to see, and the start goes on."""
+    """A failure of the query causes no warning, and the store opens."""
     assert [] == await _warnings("postgresql://postgres@127.0.0.1:1/parley")

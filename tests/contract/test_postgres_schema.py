@@ -1,5 +1,5 @@
-# ruff: noqa: SLF001 - what a connection is set to is seen on that connection alone
-"""The schema in PostgreSQL: made, checked, upgraded; and what the connections are set to."""
+# ruff: noqa: SLF001 - the settings of a connection are visible on that connection only
+"""Tests of the PostgreSQL schema and of the settings of connections."""
 
 import asyncio
 import re
@@ -14,7 +14,7 @@ from tests.postgres import Server
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import (  # noqa: E402 - only now are its asserts rewritten
+from tests.contract.stores import (  # noqa: E402 - after the registration of its asserts
     begin,
     charge,
     complete,
@@ -27,10 +27,10 @@ VERSION = 5
 
 
 class TestSchema:
-    """Making and checking the tables."""
+    """Tests of the creation and the check of the tables."""
 
     async def test_many_at_once(self, postgres_url: str) -> None:
-        """Stores that open an empty database at the same time make its tables once."""
+        """Stores that open an empty database at the same time create its tables once."""
         stores = await asyncio.gather(*[PostgresStore.open(postgres_url) for _ in range(8)])
         await stores[0].add_key(key(1))
         assert [[key(1)]] * 8 == [await store.list_keys() for store in stores]
@@ -38,12 +38,12 @@ class TestSchema:
             await store.close()
 
     async def test_upgrades_at_once(self, postgres_url: str) -> None:
-        """Of several upgrades at the same time one does the work, and the others find it done."""
+        """Of concurrent upgrades one applies the migrations."""
         done = await asyncio.gather(*[upgrade(postgres_url) for _ in range(5)])
         assert [(0, VERSION), *[(VERSION, VERSION)] * 4] == sorted(done)
 
     async def test_beside_other_tables(self, postgres_server: Server, postgres_url: str) -> None:
-        """Other tables in the database are no matter."""
+        """Other tables in the database do not matter."""
         postgres_server.sql("CREATE TABLE IF NOT EXISTS public.sessions (theirs int)", "parley")
         store = await PostgresStore.open(postgres_url)
         await converse(store, "s", "q", "a", new=True)
@@ -51,12 +51,12 @@ class TestSchema:
         assert "0" == postgres_server.sql("SELECT count(*) FROM public.sessions", "parley")
 
     async def test_somebody_elses_schema(self, postgres_server: Server, postgres_url: str) -> None:
-        """A schema of the same name that is not ours is refused and left alone."""
+        """A schema of the same name from another program is rejected and remains unchanged."""
         postgres_server.sql("CREATE SCHEMA parley", "parley")
         for attempt in (PostgresStore.open(postgres_url, allow_unavailable=True), upgrade(postgres_url)):
             with pytest.raises(StoreUnavailable) as rejected:
                 await attempt
-            assert "that Parley did not make" in str(rejected.value.cause)
+            assert "that Parley did not create" in str(rejected.value.cause)
 
     @pytest.mark.parametrize(
         ("change", "hint"),
@@ -66,7 +66,7 @@ class TestSchema:
         ],
     )
     async def test_another_version(self, postgres_server: Server, postgres_url: str, change: str, hint: str) -> None:
-        """An older or a newer schema is refused with what to do, also where the server may be away."""
+        """An older or a newer schema is rejected with the remedy, even with `allow_unavailable`."""
         await upgrade(postgres_url)
         postgres_server.sql(change, "parley")
         with pytest.raises(StoreUnavailable) as rejected:
@@ -79,7 +79,7 @@ class TestSchema:
         await store.close()
 
     async def test_an_older_version(self, postgres_server: Server, postgres_url: str) -> None:
-        """What an older Parley has written is there after the upgrade; its turns have no receipt, the next one has."""
+        """Data of an older version remain after the upgrade; older turns have no receipt, the next one has one."""
         await upgrade(postgres_url)
         store = await PostgresStore.open(postgres_url)
         await converse(store, "s", "q1", "a1", new=True)
@@ -104,15 +104,15 @@ class TestSchema:
         await store.close()
 
     async def test_a_schema_in_ruins(self, postgres_server: Server, postgres_url: str) -> None:
-        """An upgrade of tables without a version says so."""
+        """An upgrade of tables without a version is rejected."""
         await upgrade(postgres_url)
         postgres_server.sql("DELETE FROM parley.migrations", "parley")
         with pytest.raises(StoreUnavailable) as rejected:
             await upgrade(postgres_url)
-        assert "not whole" in str(rejected.value.cause)
+        assert "is incomplete" in str(rejected.value.cause)
 
     async def test_tables_that_vanish(self, postgres_server: Server, postgres_url: str) -> None:
-        """Tables that vanish are an outage, and not an empty store in which no key is valid."""
+        """Missing tables are an outage, not an empty store in which no key is valid."""
         store = await PostgresStore.open(postgres_url)
         await store.add_key(key(1))
         postgres_server.sql("DROP SCHEMA parley CASCADE", "parley")
@@ -123,17 +123,17 @@ class TestSchema:
 
 
 class TestSettings:
-    """What a connection is set to."""
+    """Tests of the settings of connections."""
 
     @pytest.mark.parametrize(("default", "used"), [("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")])
     async def test_acknowledged_is_on_disk(
         self, postgres_server: Server, postgres_url: str, default: str, used: str
     ) -> None:
-        """A database that does not wait for the disk is made to, for us; one that waits for more goes on to."""
+        """A weaker default of `synchronous_commit` is overridden, and a stronger one is kept."""
         postgres_server.sql(f"ALTER DATABASE parley SET synchronous_commit = {default}")
         try:
             store = await PostgresStore.open(postgres_url)
-            # Counting a limit does not wait for the disk; nothing after it may be the same.
+            # A reservation does not wait for the disk; the following statement must.
             await store.reserve([])
             found = await store._pool.run(lambda db: db.fetchval("SHOW synchronous_commit"))
             await store.close()
@@ -142,7 +142,7 @@ class TestSettings:
         assert used == found
 
     async def test_limits_leave_it_on(self, postgres_url: str) -> None:
-        """Counting limits does not wait for the disk, and the next statement of its connection does."""
+        """A reservation does not wait for the disk, and the next statement of its connection does."""
         store = await PostgresStore.open(postgres_url, 2)
         await store.reserve([charge(1)])
         await store.settle([charge(1)])
@@ -152,10 +152,10 @@ class TestSettings:
 
 
 class TestPooler:
-    """A pooler in transaction mode gives each transaction any session of the server."""
+    """Tests of a pooler in transaction mode, which assigns a server session to each transaction."""
 
     async def test_nothing_is_left_in_a_session(self, postgres_server: Server, postgres_url: str) -> None:
-        """With `pooling: transaction` no statement, setting or listener outlives a call; waiting and limits work."""
+        """With `pooling: transaction` no statement, setting or listener outlasts a call; waiting and limits work."""
         store = await PostgresStore.open(postgres_url, 2, pooled=True)
         await converse(store, "s", "q", "a", new=True)
         await store.reserve([charge(1)])
@@ -179,7 +179,7 @@ class TestPooler:
         await store.close()
 
     async def test_a_pooler_that_is_not_configured(self, postgres_server: Server, postgres_url: str) -> None:
-        """Settings of another connection in a new session are the sign of one; the error says what to set."""
+        """A setting of another connection in a new session reveals a pooler; the error names the setting."""
         await upgrade(postgres_url)
         postgres_server.sql("ALTER DATABASE parley SET parley.session = 'on'")
         try:
@@ -194,7 +194,7 @@ class TestPooler:
             postgres_server.sql("ALTER DATABASE parley RESET parley.session")
 
     async def test_a_lost_statement(self, postgres_url: str) -> None:
-        """The server's words about a statement that it does not know become the same line."""
+        """The server's error about an unknown statement becomes the same message."""
         store = await PostgresStore.open(postgres_url)
         with pytest.raises(StoreUnavailable) as rejected:
             await store._pool.run(lambda db: db.execute("DEALLOCATE nothing"))
@@ -203,10 +203,10 @@ class TestPooler:
 
 
 class TestCost:
-    """What a turn costs."""
+    """Tests of the cost of turns."""
 
     async def test_no_scan(self, postgres_server: Server, postgres_url: str) -> None:
-        """No statement of a turn or a list has to read a table from end to end."""
+        """No statement of a turn or a list scans a table."""
         await upgrade(postgres_url)
         for module in (turns, session_statements):
             for name, statement in vars(module).items():
@@ -216,7 +216,7 @@ class TestCost:
                     assert [] == re.findall(r"Seq Scan on (?:sessions|turns|messages|claims)", plan), (name, plan)
 
     async def test_a_long_sessions_window(self, postgres_url: str) -> None:
-        """A turn reads as many sizes as its window has turns, and not those of the whole past, in two round trips."""
+        """A turn reads only the sizes of the turns within its window, in two round trips."""
         store = await PostgresStore.open(postgres_url)
         for number in range(200):
             await converse(store, "s", f"q{number}", f"a{number}", new=number == 0)

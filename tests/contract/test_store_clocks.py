@@ -1,4 +1,4 @@
-"""Clocks that are wrong or are stepped: no session, key, lease or limit may depend on the clock of one process."""
+"""Tests of wrong and stepped clocks: no session, key, lease or limit depends on the clock of one process."""
 
 import time
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from parley.stores.sqlite import SqliteStore
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import LEASE, Clock, all_messages, begin, charge, complete, converse  # noqa: E402 - rewritten
+from tests.contract.stores import LEASE, Clock, all_messages, begin, charge, complete, converse  # noqa: E402 - after the registration of its asserts
 
 HOUR, DAY = 3600.0, 86_400.0
 STEPS = [31 * DAY, 25 * HOUR, -31 * DAY, -25 * HOUR]
@@ -22,36 +22,36 @@ DIGEST = b"1" * 32
 
 
 async def reap(store: Store) -> Reaped:
-    """Reaps as the reaper does, with the default retention."""
+    """Runs the reaper with the default retention."""
     return await store.reap(session_age=30 * DAY, claim_age=DAY, limit=50)
 
 
 async def answer(store: Store, key: str) -> None:
-    """Has a key answered by a turn of the session "s"."""
+    """Stores the reply of a key with a turn of the session "s"."""
     lease = await store.claim("ada", "m", key, DIGEST, LEASE)
     assert isinstance(lease, Claim)
     await store.end_claim(lease, b"reply")
 
 
 async def check_kept(store: Store) -> None:
-    """Checks that the session "s" and the key "k" are still there."""
+    """Checks that the session "s" and the key "k" exist."""
     assert 2 == len(await all_messages(store, "s"))
     assert b"reply" == await store.claim("ada", "m", "k", DIGEST, LEASE)
 
 
 class TestReplicas:
-    """Two replicas on one PostgreSQL; the clock of one is wrong."""
+    """Tests of two replicas with one PostgreSQL server, where the clock of one replica is wrong."""
 
     @pytest.fixture
     async def right(self, postgres_url: str) -> AsyncIterator[PostgresStore]:
-        """The replica whose clock is right."""
+        """The replica with the correct clock."""
         new_store = await PostgresStore.open(postgres_url, 2)
         yield new_store
         await new_store.close()
 
     @pytest.mark.parametrize("step", STEPS)
     async def test_a_wrong_clock_deletes_nothing(self, right: PostgresStore, postgres_url: str, step: float) -> None:
-        """The replica says once that its clock is wrong, and reaps neither sessions nor keys of either replica."""
+        """The replica logs once that its clock is wrong, and reaps neither sessions nor keys."""
         skewed = Clock()
         wrong = PostgresStore(postgres_url, 2, wall=skewed)
         skewed.now = time.time() + step
@@ -68,7 +68,7 @@ class TestReplicas:
         await wrong.close()
 
     async def test_crashed_turns_are_marked_by_either(self, right: PostgresStore, postgres_url: str) -> None:
-        """Leases are the database's: a replica with a wrong clock marks what has crashed, and nothing that runs."""
+        """Leases follow the database's clock: a replica with a wrong clock marks only crashed turns."""
         wrong = PostgresStore(postgres_url, 2, wall=Clock())
         await begin(right, "s", "runs", new=True)
         assert Reaped() == await reap(wrong)
@@ -77,7 +77,7 @@ class TestReplicas:
         await wrong.close()
 
     async def test_it_reaps_again_when_its_clock_is_right(self, right: PostgresStore, postgres_url: str) -> None:
-        """A clock that is set right needs no restart."""
+        """A replica with a corrected clock works without a restart."""
         clock, wall = Clock(), Clock()
         store = PostgresStore(postgres_url, 2, clock=clock, wall=wall)
         await converse(store, "s", "q", "a", new=True)
@@ -89,7 +89,7 @@ class TestReplicas:
 
 
 class TestMachine:
-    """An SQLite file on a machine whose wall clock is stepped."""
+    """Tests of an SQLite file on a machine whose wall clock is stepped."""
 
     @pytest.fixture
     def wall(self) -> Clock:
@@ -98,14 +98,14 @@ class TestMachine:
 
     @pytest.fixture
     def uptime(self) -> Clock:
-        """What no step of the wall clock changes."""
+        """The uptime, which a step of the wall clock does not change."""
         made = Clock()
         made.now = 5000.0
         return made
 
     @pytest.fixture
     async def store(self, file: Path, wall: Clock, uptime: Clock) -> AsyncIterator[SqliteStore]:
-        """A store that reads the two."""
+        """A store with both clocks."""
         new_store = SqliteStore(file, wall, uptime, "boot")
         yield new_store
         await new_store.close()
@@ -114,7 +114,7 @@ class TestMachine:
     async def test_a_step_deletes_nothing(
         self, file: Path, store: SqliteStore, wall: Clock, uptime: Clock, step: float
     ) -> None:
-        """Neither where all processes see it, nor where one does, nor when the clock is stepped back."""
+        """A step deletes nothing, whether all processes see it or one, and after a step back."""
         other_wall = Clock()
         other = SqliteStore(file, other_wall, uptime, "boot")
         await converse(store, "s", "q", "a", new=True)
@@ -134,7 +134,7 @@ class TestMachine:
     async def test_a_step_changes_no_lease_and_no_limit(
         self, store: SqliteStore, wall: Clock, uptime: Clock, step: float
     ) -> None:
-        """A turn in progress stays in progress, and its session is free when its lease is over by measured time."""
+        """A step leaves a turn in progress, and its lease expires by measured time."""
         turn = await begin(store, "s", "q", new=True)
         await store.reserve([charge(60)])
         wall.advance(step)
@@ -149,7 +149,7 @@ class TestMachine:
         assert (10,) == (await store.reserve([charge(0)])).remaining
 
     async def test_ages_are_measured(self, store: SqliteStore, wall: Clock, uptime: Clock) -> None:
-        """Retention ends when it has been measured, whatever the wall clock did in between."""
+        """Retention ends after its measured duration, regardless of steps of the wall clock."""
         await converse(store, "s", "q", "a", new=True)
         await reap(store)
         for step in (40 * DAY, -40 * DAY):
@@ -165,7 +165,7 @@ class TestMachine:
         assert Reaped(sessions=1) == await reap(store)
 
     async def test_a_clock_that_stays_is_believed(self, store: SqliteStore, wall: Clock, uptime: Clock) -> None:
-        """A step after which the clock goes on for a day was right: a clock that was behind is set once."""
+        """A stepped clock is trusted after a day without another step."""
         await converse(store, "s", "q", "a", new=True)
         await reap(store)
         wall.advance(40 * DAY)
@@ -176,7 +176,7 @@ class TestMachine:
         assert Reaped(sessions=1) == await reap(store)
 
     async def test_a_machine_that_was_off(self, file: Path, store: SqliteStore, wall: Clock, uptime: Clock) -> None:
-        """After a start nothing holds a lease, whatever the clocks say; ages go on once a day has been measured."""
+        """A reboot expires all leases, and ages are trusted again after a measured day."""
         await begin(store, "s", "cut", new=True)
         await reap(store)
         await store.close()

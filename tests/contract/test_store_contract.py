@@ -1,4 +1,4 @@
-"""The contract of stores, on every store that there is. Real databases on disk; only the clock is ours."""
+"""Runs the contract of stores on SQLite and PostgreSQL: real databases on disk, with a settable clock."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ from tests.postgres import Server
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import (  # noqa: E402 - only now are its asserts rewritten
+from tests.contract.stores import (  # noqa: E402 - after the registration of its asserts
     ClaimContract,
     Clock,
     DeletionContract,
@@ -43,18 +43,18 @@ from tests.contract.stores.deletion import HIDDEN, MANY, Rows  # noqa: E402
 
 @pytest.fixture
 def clock() -> Clock:
-    """Time, as both stores see it."""
+    """The clock of both stores."""
     return Clock()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
-    """Where the test's database is: a file, or a URL."""
+    """The path or the URL of the test's database."""
     return tmp_path / "parley.db" if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
 
 
 async def _open(place: Path | str, clock: Clock, purge_seconds: float = PURGE_SECONDS) -> Store:
-    """Opens one more worker's store on the test's database."""
+    """Opens the store of another worker on the test's database."""
     if isinstance(place, Path):
         return SqliteStore(place, clock, purge_seconds=purge_seconds)
     return await PostgresStore.open(place, clock=clock, purge_seconds=purge_seconds)
@@ -71,7 +71,7 @@ async def store(place: Path | str, clock: Clock) -> AsyncIterator[Store]:
 @pytest.fixture
 async def second(store: Store, place: Path | str, clock: Clock) -> AsyncIterator[Store]:
     """Another worker's store on the same database."""
-    del store  # It makes the database.
+    del store  # creates the database
     new_store = await _open(place, clock)
     yield new_store
     await new_store.close()
@@ -79,7 +79,7 @@ async def second(store: Store, place: Path | str, clock: Clock) -> AsyncIterator
 
 @pytest.fixture
 async def marking(store: Store, place: Path | str, clock: Clock) -> AsyncIterator[Store]:
-    """Another worker's store, which dies after every deletion before it has removed a row."""
+    """The store of a worker that removes no rows after a deletion, as if it were killed."""
     del store
     new_store = await _open(place, clock, 0.0)
     yield new_store
@@ -88,7 +88,7 @@ async def marking(store: Store, place: Path | str, clock: Clock) -> AsyncIterato
 
 @pytest.fixture
 def hidden_rows(store: Store, place: Path | str, request: pytest.FixtureRequest) -> Rows:
-    """Counts the messages of deleted sessions that are still in the database."""
+    """Counts the remaining messages of deleted sessions."""
     del store
 
     def count() -> int:
@@ -101,22 +101,22 @@ def hidden_rows(store: Store, place: Path | str, request: pytest.FixtureRequest)
 
 
 class TestTurns(TurnContract):
-    """Turns."""
+    """Runs the contract of turns."""
 
 
 class TestSessions(SessionContract):
-    """Sessions."""
+    """Runs the contract of sessions."""
 
 
 class TestDeletion(DeletionContract):
-    """Deletion of large sessions."""
+    """Runs the contract of deletion."""
 
     async def test_killed_in_the_middle(self, store: Store, place: Path | str, hidden_rows: Rows) -> None:
-        """A session is gone though the worker that deletes it is killed; the reaper of another one removes its rows."""
+        """A session is gone even if the deleting worker is killed; the reaper of another worker removes its rows."""
         for number in range(4):
             await complete(store, await begin(store, "s", *["q"] * MANY, new=number == 0), "a")
         command = [sys.executable, "-m", "tests.contract.deleting_worker", str(place), "s"]
-        worker = subprocess.Popen(command, cwd=Path(__file__).parents[2])  # noqa: ASYNC220 - it is started at once
+        worker = subprocess.Popen(command, cwd=Path(__file__).parents[2])  # noqa: ASYNC220 - it starts at once
         processes.until(lambda: hidden_rows() > 0 or worker.poll() is not None, "the session is marked")
         worker.kill()
         worker.wait()
@@ -127,44 +127,44 @@ class TestDeletion(DeletionContract):
 
 
 class TestWindows(WindowContract):
-    """How much of the past goes with a turn."""
+    """Runs the contract of windows."""
 
 
 class TestResent(ResentContract):
-    """Requests that repeat what the session has already."""
+    """Runs the contract of resent histories."""
 
 
 class TestForks(ForkContract):
-    """Forks."""
+    """Runs the contract of forks."""
 
 
 class TestClaims(ClaimContract):
-    """Idempotency-Keys."""
+    """Runs the contract of idempotency keys."""
 
 
 class TestReaper(ReaperContract):
-    """What is cleared when it is over."""
+    """Runs the contract of the reaper."""
 
 
 class TestReceipts(ReceiptContract):
-    """Who was asked for a turn's answer, and what came of it."""
+    """Runs the contract of receipts."""
 
 
 class TestWaiting(WaitContract):
-    """Waiting until a session is free."""
+    """Runs the contract of waiting."""
 
 
 class TestKeys(KeyContract):
-    """Keys."""
+    """Runs the contract of keys."""
 
 
 class TestLimits(LimitContract):
-    """Limits."""
+    """Runs the contract of limits."""
 
 
 class TestLong(LongContract):
-    """Sessions that are too long to be loaded."""
+    """Runs the contract of long sessions."""
 
 
 class TestLife(LifeContract):
-    """Opening and closing."""
+    """Runs the contract of opening and closing."""

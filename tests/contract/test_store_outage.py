@@ -1,5 +1,5 @@
 # ruff: noqa: ASYNC240 - a test may wait for its files
-"""How SQLite must fail: in one line that tells the operator why, and not for longer than the cause lasts."""
+"""Tests of failures of SQLite: one line states the cause, and the store recovers with the cause."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from parley.stores.sqlite.database import require_safe_library
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import begin, converse, key  # noqa: E402 - only now are its asserts rewritten
+from tests.contract.stores import begin, converse, key  # noqa: E402 - after the registration of its asserts
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,10 +38,10 @@ asyncio.run(main())
 
 
 class TestOutage:
-    """A store that is away says why, and comes back by itself."""
+    """Tests of an unavailable store, which states the cause and recovers by itself."""
 
     async def test_file_away_and_back(self, file: Path, store: SqliteStore) -> None:
-        """While the file is gone everything is unavailable, and no key is called unknown; then all goes on."""
+        """While the file is missing, every call, also a key lookup, raises StoreUnavailable until it is back."""
         await store.add_key(key(1))
         await converse(store, "s", "q", "a", new=True)
         away = file.with_name("away.db")
@@ -59,7 +59,7 @@ class TestOutage:
         assert 2 == (await begin(store, "s", "two")).number
 
     async def test_another_file_in_its_place(self, file: Path, store: SqliteStore, tmp_path: Path) -> None:
-        """A file that takes the place of the old one is opened, and an empty one is refused."""
+        """A file that replaces the old one is opened, and an empty one is rejected."""
         await store.add_key(key(1))
         restored = SqliteStore(tmp_path / "backup" / "parley.db")
         await restored.add_key(key(2))
@@ -76,7 +76,7 @@ class TestOutage:
 
     @pytest.mark.parametrize("content", [b"this is no database, " * 500, b"SQLite format 3\0" + b"\xff" * 5000])
     def test_not_a_database(self, file: Path, content: bytes) -> None:
-        """A file that is no database is refused in one line, and left as it is."""
+        """A file that is not a database is rejected in one line and remains unchanged."""
         file.write_bytes(content)
         with pytest.raises(StoreUnavailable) as rejected:
             SqliteStore(file)
@@ -84,7 +84,7 @@ class TestOutage:
         assert content == file.read_bytes()
 
     def test_another_programs_database(self, file: Path) -> None:
-        """Another program's database is refused, and gets no tables of ours."""
+        """The database of another program is rejected and remains unchanged."""
         apsw.Connection(str(file)).execute("CREATE TABLE theirs (x)")
         with pytest.raises(StoreUnavailable) as rejected:
             SqliteStore(file)
@@ -92,7 +92,7 @@ class TestOutage:
         assert [("theirs",)] == apsw.Connection(str(file)).execute("SELECT name FROM sqlite_schema").fetchall()
 
     def test_newer_schema(self, file: Path) -> None:
-        """A file of a later Parley is refused."""
+        """A file of a newer version is rejected."""
         apsw.Connection(str(file)).pragma("user_version", 99)
         with pytest.raises(StoreUnavailable) as rejected:
             SqliteStore(file)
@@ -100,26 +100,26 @@ class TestOutage:
         assert "install the Parley that made it" in str(rejected.value.cause)
 
     def test_folder_in_its_place(self, file: Path) -> None:
-        """A folder where the file should be is refused in one line."""
+        """A folder in place of the file is rejected in one line."""
         file.mkdir()
         with pytest.raises(StoreUnavailable) as rejected:
             SqliteStore(file)
         assert f"{file}: it cannot be opened" in str(rejected.value.cause)
 
     def test_file_in_the_folders_place(self, tmp_path: Path) -> None:
-        """A file where the folder should be is refused in one line."""
+        """A file in place of the folder is rejected in one line."""
         (tmp_path / "state").touch()
         with pytest.raises(StoreUnavailable) as rejected:
             SqliteStore(tmp_path / "state" / "parley.db")
         assert "check its folder" in str(rejected.value.cause)
 
     def test_read_only_file(self) -> None:
-        """A file that this user may not write is refused when the store is opened."""
+        """A file without write permission is rejected when the store is opened."""
         result = _as_nobody("os.chmod(file, 0o444); os.chmod(file.parent, 0o555)", "SqliteStore(file)")
         assert "cannot be written; check the owner and mode" in result
 
     async def test_a_file_that_was_deleted_is_not_made_anew(self, file: Path, store: SqliteStore) -> None:
-        """Not by the running store, and not by one that is opened later, which finds it when it is back."""
+        """A missing file is not created by a running store or a later one, which opens it once it is available."""
         await store.add_key(key(1))
         kept = file.with_name("kept")
         shutil.copy(file, kept)
@@ -145,7 +145,7 @@ class TestOutage:
     async def test_a_check_of_a_full_disk(
         self, file: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A disk without room is found by the check, while all can still be read; it recovers by itself."""
+        """The check fails on a full disk while reads succeed, and recovers by itself."""
         await store.add_key(key(1))
         await store.check()
         full = os.statvfs_result((4096, 4096, 1000, 1, 1, 100, 50, 50, 0, 255))
@@ -158,9 +158,9 @@ class TestOutage:
         await store.check()
 
     async def test_a_check_writes(self, file: Path, store: SqliteStore) -> None:
-        """A file that can be read and not written is not healthy."""
+        """The check fails for a file that can be read and not written."""
         await store.check()
-        store._checked = -inf  # noqa: SLF001 - as if seconds had passed
+        store._checked = -inf  # noqa: SLF001 - as if the interval had passed
         holder = apsw.Connection(str(file))
         holder.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable):
@@ -169,7 +169,7 @@ class TestOutage:
         await store.check()
 
     def test_full_disk(self, file: Path) -> None:
-        """A disk without room makes writes unavailable and keeps reads; with room again, writes go on."""
+        """On a full disk writes fail and reads succeed; with free space writes succeed again."""
         script = (
             "import resource\n"
             "size = resource.RLIMIT_FSIZE\n"
@@ -191,7 +191,7 @@ class TestOutage:
 
     @pytest.mark.parametrize("version", ["3.7.0", "3.40.1", "3.51.2"])
     def test_unsafe_library(self, version: str) -> None:
-        """An SQLite that can corrupt a shared file is refused, with what to install."""
+        """An SQLite that can corrupt a shared file is rejected, with the version to install."""
         with pytest.raises(StoreUnavailable) as rejected:
             require_safe_library(version)
         assert version in str(rejected.value.cause)
@@ -199,20 +199,20 @@ class TestOutage:
 
     @pytest.mark.parametrize("version", ["3.6.23", "3.51.3", "3.54.1", "4.0.0"])
     def test_safe_library(self, version: str) -> None:
-        """An SQLite without that fault is taken."""
+        """An SQLite without that bug is accepted."""
         require_safe_library(version)
 
 
 def _run_script(file: Path, body: str) -> str:
-    """Runs lines with a store in a process of their own; returns what they print."""
+    """Runs code with a store in a process of its own; returns its output."""
     indented = "".join(f"    {line}\n" for line in body.splitlines())
     command = [sys.executable, "-c", _SCRIPT.format(body=indented), str(file)]
     return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def _as_nobody(prepare: str, action: str) -> str:
-    """Makes a store, then acts on it as a user without rights; returns the cause that the action fails with."""
-    # Not pytest's folder: only the user who runs the tests may enter that one.
+    """Creates a store, then runs an action as an unprivileged user; returns the cause of its failure."""
+    # Not pytest's folder, which only the user of the tests can access.
     folder = Path(tempfile.mkdtemp(prefix="parley-"))
     folder.chmod(0o755)
     body = (

@@ -1,5 +1,5 @@
 # ruff: noqa: ASYNC221 - a test may wait for its processes
-"""What SQLite must do under several processes: take turns, and survive their deaths."""
+"""Tests of an SQLite store with several processes: fairness, and durability when they are killed."""
 
 import signal
 import subprocess
@@ -17,16 +17,16 @@ from parley.stores.sqlite.clock import machine_uptime
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import LEASE, begin, charge, converse, texts  # noqa: E402 - only now are its asserts rewritten
+from tests.contract.stores import LEASE, begin, charge, converse, texts  # noqa: E402 - after the registration of its asserts
 
 ROOT = Path(__file__).parents[2]
 
 
 class TestDurability:
-    """What is acknowledged is on disk."""
+    """Tests of the durability of acknowledged turns."""
 
     async def test_every_commit_is_synced(self, tmp_path: Path) -> None:
-        """Each commit is written through to the disk before it is acknowledged, as the system calls show."""
+        """Each commit is synced to disk before its acknowledgement, as the system calls show."""
         trace = tmp_path / "trace"
         if not _has_strace():
             pytest.skip("strace is not installed")
@@ -53,7 +53,7 @@ class TestDurability:
             assert "sync" == event or "sync" == events[place - 1]
 
     async def test_kills_lose_nothing(self, file: Path) -> None:
-        """Of several processes that write and are killed, no acknowledged turn is lost, repeated or out of order."""
+        """No acknowledged turn of killed writers is lost, repeated or out of order."""
         acknowledged: dict[str, int] = {}
         for life in range(4):
             workers = [_start(file, f"{life}-{number}", sessions=4) for number in range(3)]
@@ -71,7 +71,7 @@ class TestDurability:
         assert "ok" == apsw.Connection(str(file)).pragma("integrity_check")
 
     async def test_a_crash_leaves_sessions_usable(self, file: Path) -> None:
-        """After a worker was killed in mid-turn, others write at once, and its session once the lease has run out."""
+        """After a worker is killed during a turn, others write at once, and in its session after the lease expires."""
         code = (
             "import asyncio, os, pathlib, signal, sys\n"
             "from parley.stores.sqlite import SqliteStore\n"
@@ -97,10 +97,10 @@ class TestDurability:
 
 
 class TestManyProcesses:
-    """Several processes, one file."""
+    """Tests of several processes with one file."""
 
     async def test_first_opening_races(self, file: Path) -> None:
-        """Processes that open a new file at the same moment all come up with the same store."""
+        """Processes that create the file at the same time share one store."""
         workers = [_start(file, f"w{number}", sessions=1) for number in range(4)]
         for worker in workers:
             _read_turns(worker, 1, {})
@@ -109,7 +109,7 @@ class TestManyProcesses:
             assert (0, "") == (worker.returncode, errors)
 
     async def test_one_bucket_for_all(self, file: Path) -> None:
-        """Processes that use up a limit at the same moment get as much as one bucket holds, and no more."""
+        """Processes that exhaust a limit at the same time get no more than one bucket holds."""
         code = (
             "import asyncio, pathlib, sys\n"
             "from parley.stores.sqlite import SqliteStore\n"
@@ -130,14 +130,14 @@ class TestManyProcesses:
         await store.close()
 
     async def test_writers_take_turns(self, file: Path) -> None:
-        """A process that always has something to write does not keep the others from writing."""
+        """A process that writes continuously does not starve other writers."""
         store = SqliteStore(file)
         busy = _start(file, "busy", sessions=64)
         _read_turns(busy, 1, {})
         before = await _turns_of(store, "busy-")
         for number in range(30):
             await converse(store, f"mine-{number}", "q", "a", new=True)
-        # 60 commits of ours; a fair share of the other's are 60 more, of 64 jobs at the most.
+        # 60 commits of this process; the fair share of the other is 60 more, with up to 64 jobs each.
         others = await _turns_of(store, "busy-") - before
         busy.communicate()
         await store.close()
@@ -152,7 +152,7 @@ def _has_strace() -> bool:
 
 
 def _start(file: Path, name: str, *, sessions: int) -> "subprocess.Popen[str]":
-    """Starts a process that makes turns in its sessions."""
+    """Starts a process that runs turns in its sessions."""
     return _popen("-m", "tests.contract.store_worker", str(file), name, str(sessions))
 
 
@@ -162,7 +162,7 @@ def _popen(*arguments: str) -> "subprocess.Popen[str]":
 
 
 def _read_turns(worker: "subprocess.Popen[str]", count: int | None, acknowledged: dict[str, int]) -> None:
-    """Reads this many acknowledgements, or all that are left; a line cut by the kill acknowledges nothing."""
+    """Reads the given number of acknowledgements, or all; an incomplete line is not an acknowledgement."""
     assert worker.stdout is not None
     while count is None or count > 0:
         line = worker.stdout.readline()
@@ -175,7 +175,7 @@ def _read_turns(worker: "subprocess.Popen[str]", count: int | None, acknowledged
 
 
 async def _check_session(store: SqliteStore, session: str, last: int) -> None:
-    """Checks that the turns 1 to `last` are there, completed and in order; at most one more was not acknowledged."""
+    """Checks that the turns 1 to `last` are completed and in order; at most one more is unacknowledged."""
     page, token = await store.list_messages("ada", session, page_size=1000, page_token=None)
     assert token is None
     completed = [one for one in page if one.state == "completed"]
@@ -187,6 +187,6 @@ async def _check_session(store: SqliteStore, session: str, last: int) -> None:
 
 
 async def _turns_of(store: SqliteStore, prefix: str) -> int:
-    """Counts the turns of all sessions whose ids begin so."""
+    """Counts the turns of all sessions with this prefix."""
     page, _ = await store.list_sessions("ada", SessionFilter(), page_size=1000, page_token=None)
     return sum(session.turn_count for session in page if session.id.startswith(prefix))

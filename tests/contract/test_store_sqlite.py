@@ -1,5 +1,5 @@
 # ruff: noqa: ASYNC230, ASYNC240 - a test may wait for its files, and keep its loop waiting
-"""What SQLite alone must do in one process: share commits, keep its file in order."""
+"""Tests of an SQLite store in one process: shared commits, and maintenance of the file."""
 
 import asyncio
 import fcntl
@@ -21,12 +21,12 @@ from parley.stores.sqlite import SqliteStore, claims, deletion, reaper, sessions
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import begin, complete, converse, key, message  # noqa: E402 - only now are its asserts rewritten
+from tests.contract.stores import begin, complete, converse, key, message  # noqa: E402 - after the registration of its asserts
 
 
 @contextmanager
 def write_locked(file: Path) -> Iterator[None]:
-    """Holds the file's write lock, as another process does while it commits."""
+    """Holds the file's write lock, as another process does during a commit."""
     connection = apsw.Connection(str(file))
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -37,20 +37,20 @@ def write_locked(file: Path) -> Iterator[None]:
 
 
 async def queued(store: SqliteStore, file: Path, *writes: Coroutine[Any, Any, object]) -> list[object]:
-    """Starts writes while nothing can be written, so that all of them wait together; returns their results."""
+    """Starts writes while the file is locked, so that they wait together; returns their results."""
     with write_locked(file):
         tasks = [asyncio.create_task(write) for write in writes]
-        # One turn of the loop lets every task put its job into the queue.
+        # One iteration of the loop lets every task queue its job.
         await asyncio.sleep(0)
         assert not any(task.done() for task in tasks)
     return list(await asyncio.gather(*tasks, return_exceptions=True))
 
 
 class TestGroupCommit:
-    """Jobs that wait together share a commit."""
+    """Tests of jobs that wait together and share a commit."""
 
     async def test_waiting_jobs_share_a_commit(self, store: SqliteStore, file: Path) -> None:
-        """64 turns that wait together begin in one transaction, and end in one."""
+        """64 turns that wait together begin in one transaction and end in another."""
         before = store.counts.commits
         turns = await queued(store, file, *[begin(store, f"s{number}", "hi", new=True) for number in range(64)])
         assert 1 == store.counts.commits - before
@@ -60,7 +60,7 @@ class TestGroupCommit:
         assert 128 == store.counts.jobs
 
     async def test_a_failing_job_fails_alone(self, store: SqliteStore, file: Path) -> None:
-        """In one transaction, refused jobs leave those before and after them as they are."""
+        """Rejected jobs do not affect the other jobs of their transaction."""
         await converse(store, "s", "q", "a", new=True)
         before = store.counts.commits
         results = await queued(
@@ -79,14 +79,14 @@ class TestGroupCommit:
         assert ["q", "a", "first"] == [one.message.content.string_value for one in page]
 
     async def test_a_failing_job_leaves_nothing(self, store: SqliteStore, file: Path) -> None:
-        """A job that fails after it has written something has that undone, and the job beside it has not."""
+        """A job that fails after a write is rolled back, and other jobs of its transaction are not."""
         await store.add_key(key(1, plan="pro"))
         results = await queued(store, file, store.add_key(key(1, plan="free")), store.add_key(key(2, account="bob")))
         assert [apsw.ConstraintError, ApiKey] == [type(result) for result in results]
         assert [key(1, plan="pro"), key(2, account="bob")] == await store.list_keys()
 
     async def test_what_is_done_again(self, store: SqliteStore, file: Path) -> None:
-        """A turn that is refused after its lease was written changes nothing in the turns around it."""
+        """A turn that is rejected after the write of its lease does not affect other turns of its transaction."""
         for session in ("s", "t", "u"):
             await converse(store, session, "q", "a", new=True)
         commits = store.counts.commits
@@ -100,7 +100,7 @@ class TestGroupCommit:
         assert 2 == (await begin(store, "t", "z")).fence
 
     async def test_cancelled_before_it_began(self, store: SqliteStore, file: Path) -> None:
-        """A caller that goes away while its job waits has it left out."""
+        """A job whose caller is cancelled before it starts is skipped."""
         with write_locked(file):
             task = asyncio.create_task(begin(store, "s", "hi", new=True))
             other = asyncio.create_task(begin(store, "t", "hi", new=True))
@@ -111,7 +111,7 @@ class TestGroupCommit:
             await store.get_session("ada", "s")
 
     async def test_close_finishes_what_is_queued(self, file: Path) -> None:
-        """What was queued before the store closes is on disk after it."""
+        """Jobs that are queued before the store is closed are on disk afterwards."""
         store = SqliteStore(file)
         with write_locked(file):
             task = asyncio.create_task(begin(store, "s", "hi", new=True))
@@ -125,7 +125,7 @@ class TestGroupCommit:
         await again.close()
 
     async def test_closed_store(self, file: Path) -> None:
-        """A closed store refuses reads and writes, and may be closed again."""
+        """A closed store rejects reads and writes, and can be closed again."""
         store = SqliteStore(file)
         await store.close()
         await store.close()
@@ -135,7 +135,7 @@ class TestGroupCommit:
             await begin(store, "s", "hi", new=True)
 
     async def test_the_loop_goes_on(self, store: SqliteStore, file: Path) -> None:
-        """While a write waits for another process, reads and everything else in the loop go on."""
+        """While a write waits for another process, reads and the event loop continue."""
         await store.add_key(key(1))
         with write_locked(file):
             task = asyncio.create_task(begin(store, "s", "hi", new=True))
@@ -146,10 +146,10 @@ class TestGroupCommit:
 
 
 class TestTurnsOfWriters:
-    """Writers of several processes go one after the other."""
+    """Tests of the order of writers of several processes."""
 
     async def test_who_waits_first_goes_first(self, store: SqliteStore, file: Path) -> None:
-        """Of two that wait for a third, the one that came first writes first, every time."""
+        """Of two waiting writers, the first always writes first."""
         other = SqliteStore(file)
         for number in range(10):
             with write_locked(file):
@@ -164,14 +164,14 @@ class TestTurnsOfWriters:
         await other.close()
 
     async def test_stopped_in_the_place(self, store: SqliteStore, file: Path) -> None:
-        """A process that was stopped while it was next keeps nobody from writing."""
+        """A process that is suspended as the next writer does not block other writers."""
         with Path(f"{file}-queue").open("rb") as place:
             fcntl.flock(place, fcntl.LOCK_EX)
             await converse(store, "s", "q", "a", new=True)
 
 
 def _wait_for_the_place(file: Path) -> None:
-    """Returns once some writer has the place of the next one."""
+    """Returns once a writer holds the lock of the queue."""
     with Path(f"{file}-queue").open("rb") as place:
         for _ in range(10_000):
             try:
@@ -184,17 +184,17 @@ def _wait_for_the_place(file: Path) -> None:
 
 
 class TestFile:
-    """The file itself."""
+    """Tests of the file."""
 
     async def test_private(self, file: Path, store: SqliteStore) -> None:
-        """Nobody else on the machine may read conversations."""
+        """Other users of the machine cannot read the files."""
         await converse(store, "s", "q", "a", new=True)
         modes = {name.name: name.stat().st_mode & 0o777 for name in file.parent.iterdir() if name.is_file()}
         assert {"parley.db", "parley.db-queue", "parley.db-shm", "parley.db-wal"} == set(modes)
         assert {0o600} == set(modes.values())
 
     async def test_deleted_text_is_gone(self, file: Path) -> None:
-        """What was in a deleted session is not in the file any more, once the store is closed."""
+        """The text of a deleted session is not in the file after the store is closed."""
         store = SqliteStore(file)
         await converse(store, "s", "a very private thing", "indeed", new=True)
         await store.close()
@@ -206,7 +206,7 @@ class TestFile:
 
     @pytest.mark.parametrize("reaped", [False, True])
     async def test_deleted_text_leaves_the_log(self, file: Path, reaped: bool) -> None:
-        """Within seconds after a deletion no file of a running store has the text, though others write to it."""
+        """Within seconds after a deletion no file of a running store contains the text, even during other writes."""
         now = 1.7e9
         store, other = SqliteStore(file, lambda: now), SqliteStore(file, lambda: now)
         await converse(store, "s", "a very private thing", "indeed", new=True)
@@ -225,7 +225,7 @@ class TestFile:
         await other.close()
 
     async def test_the_file_becomes_smaller(self, file: Path, store: SqliteStore) -> None:
-        """Space that deleted sessions had is given back, in steps that turns go on between."""
+        """The space of deleted sessions is released in steps, between which turns run."""
         for number in range(20):
             await converse(store, f"s{number}", "q" * 1_000_000, "a", new=True)
         await store.check()
@@ -242,17 +242,17 @@ class TestFile:
         assert "ok" == apsw.Connection(str(file)).pragma("integrity_check")
 
     async def test_a_long_log_is_moved_into_the_file(self, file: Path, store: SqliteStore) -> None:
-        """The write-ahead log does not grow for ever."""
+        """The size of the write-ahead log is bounded."""
         for number in range(40):
             await converse(store, f"s{number}", "q" * 200_000, "a", new=True)
         assert Path(f"{file}-wal").stat().st_size < 7_000_000
 
     async def test_queries_search(self, store: SqliteStore, file: Path) -> None:
-        """The statements of turns, lists, claims and the reaper search by key: none scans a table or sorts."""
+        """The statements of turns, lists, claims and the reaper use keys: none scans a table or sorts."""
         await store.check()
         modules = (sessions, turns, claims, deletion, reaper)
         found = [value for module in modules for value in vars(module).values() if isinstance(value, str)]
-        # The last one is what SQLite itself asks when a session is deleted.
+        # SQLite itself runs the last one when a session is deleted.
         queries = [value for value in found if "WHERE " in value] + ["DELETE FROM claims WHERE session_id = ?"]
         connection = apsw.Connection(str(file))
         assert len(queries) > 20
@@ -262,7 +262,7 @@ class TestFile:
             assert [] == [step for step in steps if step.startswith(("SCAN", "USE TEMP"))], query
 
     async def test_large_messages_are_read_by_those_who_ask_for_them(self, store: SqliteStore, file: Path) -> None:
-        """Ending a turn beside messages of a megabyte reads a few pages, and no message."""
+        """The end of a turn next to messages of a megabyte reads a few pages and no message."""
         for number in range(8):
             await converse(store, f"s{number}", "q" * 1_000_000, "a", new=True)
         await store.close()
@@ -274,14 +274,14 @@ class TestFile:
 
     @pytest.mark.parametrize("window", [Window(max_messages=20), Window(max_tokens=20 * 260)])
     async def test_a_turn_reads_its_window_only(self, file: Path, window: Window) -> None:
-        """A turn after 10,000 others reads no more of the file than one after 100, whatever became of the others."""
+        """A turn after 10,000 others, completed or not, reads no more of the file than one after 100."""
         await SqliteStore(file).close()
         sizes = [await _read_by_a_turn(file, f"s{turns}", turns, window) for turns in (100, 10_000)]
         assert sizes[1] < 1.2 * sizes[0] + 8 * 4096, "a few pages more, where trees are deeper"
 
     @pytest.mark.parametrize("incomplete", [True, False])
     async def test_a_resent_history_of_a_long_session(self, file: Path, incomplete: bool) -> None:
-        """Only a request that is as long as the session could be one that repeats it, and makes a turn read it all."""
+        """Only a request as long as the session can repeat it, and makes a turn read the complete session."""
         await SqliteStore(file).close()
         _fill(file, "s", 5000, state="incomplete" if incomplete else "completed")
         store = SqliteStore(file)
@@ -292,7 +292,7 @@ class TestFile:
 
 
 def _fill(file: Path, session: str, turns: int, state: str = "completed") -> None:
-    """Gives a session so many turns, the first with a system message."""
+    """Creates a session with the given number of turns, the first with a system message."""
     system, said = (message(role, "a thousand bytes" * 60) for role in ("system", "user"))
     connection = apsw.Connection(str(file))
     with connection:
@@ -318,7 +318,7 @@ def _fill(file: Path, session: str, turns: int, state: str = "completed") -> Non
 
 
 async def _read_by_a_turn(file: Path, session: str, turns: int, window: Window) -> int:
-    """Makes a turn in a session that has so many; returns how many bytes that read from the file."""
+    """Runs a turn in a session with the given number of turns; returns the bytes read from the file."""
     _fill(file, session, turns)
     store = SqliteStore(file)
     before = _bytes_read()
@@ -331,12 +331,12 @@ async def _read_by_a_turn(file: Path, session: str, turns: int, window: Window) 
 
 
 def _bytes_read() -> int:
-    """How much this process has read from files, the cache of the system included."""
+    """Returns the bytes that this process has read from files, the page cache included."""
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
 def _anything(query: str) -> Any:
-    """Gives every parameter of a query a value."""
+    """Returns a value for each parameter of a query."""
     if ":" in query:
         return dict.fromkeys(re.findall(r":(\w+)", query), 1)
     return (1,) * query.count("?")

@@ -1,4 +1,4 @@
-"""Files that an older Parley made: what must come out of the migrations."""
+"""Tests of the migrations of files of older versions."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from parley.v1.message_pb2 import Message
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import begin, key, message, receipt, texts  # noqa: E402 - only now are its asserts rewritten
+from tests.contract.stores import begin, key, message, receipt, texts  # noqa: E402 - after the registration of its asserts
 
 STEPS = migrations("parley.stores.sqlite")
 
@@ -32,7 +32,7 @@ def _image() -> Message:
     return made
 
 
-# State, reason, what was asked, what was answered.
+# State, reason, request messages, answer messages.
 TURNS: list[tuple[str, str | None, list[Message], list[Message]]] = [
     ("completed", None, [message("system", "be kind"), message("user", "q1")], [message("assistant", "a1" * 99)]),
     ("incomplete", "failed", [message("system", "never said"), message("user", "q2")], [message("assistant", "half")]),
@@ -44,9 +44,9 @@ TURNS: list[tuple[str, str | None, list[Message], list[Message]]] = [
 
 
 def _old_file(file: Path, version: int) -> None:
-    """Makes a file as the Parley of that version made it, with a session, a crashed turn, a key and a limit.
+    """Creates a file of an older version, with a session, a crashed turn, a key and a limit.
 
-    Rows are written as the first two versions wrote them; to later ones the file came by their own steps.
+    The rows have the form of the first two versions; for later versions, their migrations are applied.
     """
     db = apsw.Connection(str(file))
     db.pragma("journal_mode", "wal")
@@ -71,7 +71,7 @@ def _old_file(file: Path, version: int) -> None:
 
 
 async def _new_file(file: Path) -> None:
-    """Makes a file with the same session as this Parley writes it."""
+    """Creates a file with the same session in the current version."""
     store = SqliteStore(file)
     for number, (state, reason, asked, answer) in enumerate(TURNS, 1):
         turn = await begin(store, "s", *asked, new=number == 1)
@@ -82,16 +82,16 @@ async def _new_file(file: Path) -> None:
 
 @pytest.fixture(params=range(1, len(STEPS)))
 def old(request: pytest.FixtureRequest, file: Path) -> Path:
-    """A file of each older version."""
+    """A file of an older version, for each version."""
     _old_file(file, request.param)
     return file
 
 
 class TestUpgrade:
-    """The migrations of a file with data in it."""
+    """Tests of migrations of a file with data."""
 
     def test_an_old_file_is_not_opened(self, old: Path) -> None:
-        """Before the upgrade the file is refused, with what to do about it, and left as it is."""
+        """Before the upgrade the file is rejected with the remedy, and remains unchanged."""
         before = apsw.Connection(str(old)).pragma("user_version")
         with pytest.raises(StoreUnavailable) as rejected:
             SqliteStore(old)
@@ -100,13 +100,13 @@ class TestUpgrade:
         assert before == apsw.Connection(str(old)).pragma("user_version")
 
     def test_versions_are_told(self, old: Path) -> None:
-        """An upgrade tells the versions before and after, and does nothing a second time."""
+        """An upgrade returns the versions before and after, and a second upgrade does nothing."""
         before = apsw.Connection(str(old)).pragma("user_version")
         assert (before, len(STEPS)) == upgrade(old)
         assert (len(STEPS), len(STEPS)) == upgrade(old)
 
     async def test_rows_are_as_if_written_now(self, old: Path, tmp_path: Path) -> None:
-        """What later versions keep of messages, turns and sessions is filled in as they would have written it."""
+        """New columns of messages, turns and sessions have the values that the current version writes."""
         upgrade(old)
         await _new_file(tmp_path / "new.db")
         for query in (
@@ -120,7 +120,7 @@ class TestUpgrade:
             assert now == was
 
     async def test_sessions_go_on(self, old: Path) -> None:
-        """An old session is listed, its crashed turn gives way, and windows and resent histories hold in it."""
+        """Listing, crashed turns, windows and resent histories work with an upgraded session."""
         upgrade(old)
         store = SqliteStore(old)
         listed, _ = await store.list_sessions("ada", SessionFilter(), page_size=9, page_token=None)
@@ -135,7 +135,7 @@ class TestUpgrade:
         await store.close()
 
     async def test_turns_have_receipts(self, old: Path) -> None:
-        """Turns from before have no receipt; the next one has."""
+        """Older turns have no receipt; the next turn has one."""
         upgrade(old)
         store = SqliteStore(old)
         turn = await begin(store, "s", "q7")
@@ -147,17 +147,17 @@ class TestUpgrade:
         await store.close()
 
     async def test_keys_stay(self, old: Path) -> None:
-        """Keys and accounts are as they were."""
+        """Keys and accounts remain unchanged."""
         upgrade(old)
         store = SqliteStore(old)
         assert [key(1)] == await store.list_keys()
         await store.close()
 
     def test_a_failing_upgrade_changes_nothing(self, old: Path) -> None:
-        """A file that cannot be upgraded stays as it is: all steps are done, or none."""
+        """A failed upgrade leaves the file unchanged."""
         db = apsw.Connection(str(old))
         before = db.pragma("user_version")
-        db.execute("CREATE INDEX sessions_deleted ON sessions (created)")  # the last step fails
+        db.execute("CREATE INDEX sessions_deleted ON sessions (created)")  # makes the last migration fail
         schema = db.execute("SELECT sql FROM sqlite_schema").fetchall()
         with pytest.raises(apsw.SQLError):
             upgrade(old)

@@ -1,4 +1,4 @@
-"""How a store on SQLite waits for other processes: it looks now and then, and leaves nothing behind."""
+"""Tests of waiting for other processes with SQLite, which polls and removes finished waits."""
 
 import asyncio
 from pathlib import Path
@@ -11,14 +11,14 @@ from parley.stores.sqlite.releases import LeaseWaiters
 
 pytest.register_assert_rewrite("tests.contract.stores")
 
-from tests.contract.stores import begin  # noqa: E402 - only now are its asserts rewritten
+from tests.contract.stores import begin  # noqa: E402 - after the registration of its asserts
 
 
 class TestWaiting:
-    """Waiting for a session to be free, where it is another process that frees it."""
+    """Tests of waiting for a session that another process releases."""
 
     async def test_looks_now_and_then(self) -> None:
-        """Who waits looks at once, then less and less often, and is not told before time is up."""
+        """A wait polls at once, then at increasing intervals until its timeout."""
         looks = 0
 
         async def is_free() -> bool:
@@ -31,7 +31,7 @@ class TestWaiting:
         assert 2 <= looks <= 7
 
     async def test_what_is_announced_while_looking(self) -> None:
-        """A release that comes between the look and the wait is not missed."""
+        """A release between the poll and the wait is not missed."""
         releases = LeaseWaiters()
 
         async def is_free() -> bool:
@@ -42,7 +42,7 @@ class TestWaiting:
         await asyncio.wait_for(releases.wait("s", 3600, is_free), 60)
 
     async def test_nothing_is_left_behind(self) -> None:
-        """Nobody is in the list of those who wait after a time-out, a release, a cancellation or a failure."""
+        """No wait remains registered after a timeout, a release, a cancellation or a failure."""
         releases = LeaseWaiters()
 
         async def never() -> bool:
@@ -65,7 +65,7 @@ class TestWaiting:
         assert 0 == len(releases)
 
     async def test_a_closed_store(self, file: Path) -> None:
-        """Who waits at a store that is closed meanwhile is told so."""
+        """A wait raises StoreUnavailable if the store is closed."""
         store = SqliteStore(file)
         await begin(store, "s", "q", new=True)
         wait = asyncio.create_task(store.wait_for_release("s", 3600))

@@ -1,6 +1,6 @@
-"""Random interleavings of turns, retries, crashes, expiries, forks and deletes, on each store and on a plain model.
+"""Random interleavings of turns, retries, crashes, expiries, forks and deletions, on each store and on a model.
 
-`INTERLEAVINGS=1000` makes a longer run than the 25 of every test run.
+`INTERLEAVINGS` sets the number of runs, 25 by default.
 """
 
 import asyncio
@@ -42,17 +42,17 @@ RECEIPTS = st.none() | st.sampled_from([0, 7])
 
 
 class Machine(RuleBasedStateMachine):
-    """Two workers' stores on one database, beside the model."""
+    """The stores of two workers on one database, and the model."""
 
     sessions = Bundle("sessions")
     turns = Bundle("turns")
     claims = Bundle("claims")
 
     def prepare(self) -> None:
-        """Makes room for a new database."""
+        """Creates an empty database."""
 
     async def open(self) -> Store:
-        """Opens one more worker's store on it."""
+        """Opens the store of another worker."""
         raise NotImplementedError
 
     @initialize()
@@ -68,7 +68,7 @@ class Machine(RuleBasedStateMachine):
         self.stores = [self._run(self.open()), self._run(self.open())]
 
     def teardown(self) -> None:
-        """Closes them."""
+        """Closes the stores."""
         if hasattr(self, "loop"):
             for store in self.stores:
                 self.loop.run_until_complete(store.close())
@@ -77,12 +77,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule(target=turns, worker=WORKERS, asked=WORDS, system=st.booleans())
     def begin_new(self, worker: int, asked: str, *, system: bool) -> Any:
-        """A new session begins with its first turn."""
+        """Begins the first turn of a new session."""
         return self._begin(worker, self._new_id(), [*([("system", "s")] if system else []), ("user", asked)], new=True)
 
     @rule(target=turns, worker=WORKERS, session=sessions, asked=WORDS, resent=st.booleans(), system=st.booleans())
     def begin(self, worker: int, session: str, asked: str, *, resent: bool, system: bool) -> Any:
-        """A session goes on, with what is new or with all of it again."""
+        """Begins a turn of a session, with the new messages or with the complete history."""
         sent = [*([("system", "s")] if system else []), ("user", asked)]
         if resent and session in self.model.sessions:
             talks = self.model.sessions[session].completed()
@@ -91,22 +91,22 @@ class Machine(RuleBasedStateMachine):
 
     @rule(target=sessions, turn=turns)
     def remember(self, turn: Turn) -> str:
-        """A session is known to clients once its turn has begun."""
+        """Makes a session known to clients once its turn has begun."""
         return turn.session_id
 
     @rule(turn=turns, worker=WORKERS, answered=WORDS, receipt=RECEIPTS)
     def complete(self, turn: Turn, worker: int, answered: str, receipt: int | None) -> None:
-        """A worker has the answer, in time or not."""
+        """Ends a turn with an answer, in time or late."""
         self._end(worker, turn, "completed", [("assistant", answered)], receipt)
 
     @rule(turn=turns, worker=WORKERS, answered=st.none() | WORDS, receipt=RECEIPTS)
     def abandon(self, turn: Turn, worker: int, answered: str | None, receipt: int | None) -> None:
-        """A worker has a part of the answer, or nothing of it."""
+        """Ends a turn as incomplete, with a partial answer or none."""
         self._end(worker, turn, "incomplete", [("assistant", answered)] if answered else [], receipt)
 
     @rule(turn=turns, claim=claims, worker=WORKERS, answered=WORDS)
     def complete_claimed(self, turn: Turn, claim: Claim, worker: int, answered: str) -> None:
-        """A turn and the claim that it came with end together, or not at all."""
+        """Ends a turn and its claim together."""
         model = self.model
 
         def expected() -> None:
@@ -120,7 +120,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(target=sessions, key=KEYS, worker=WORKERS, asked=WORDS, answered=WORDS)
     def call(self, key: str, worker: int, asked: str, answered: str) -> Any:
-        """A whole call with a key: claimed, begun in a new session, answered."""
+        """Runs a complete call with a key in a new session."""
         claim = self._claim(worker, key, b"1" * 32)
         if claim is None:
             return multiple()
@@ -130,24 +130,24 @@ class Machine(RuleBasedStateMachine):
 
     @rule(turn=turns, worker=WORKERS)
     def renew(self, turn: Turn, worker: int) -> None:
-        """A worker is alive."""
+        """Renews the leases of a worker."""
         self.model.renew(turn.session_id, turn.number, self.now)
         self._run(self.stores[worker].renew_leases([turn], [], LEASE))
 
     @rule(seconds=st.sampled_from([1.0, 6.0, 11.0, 2 * DAY]))
     def wait(self, seconds: float) -> None:
-        """Time passes: leases run out."""
+        """Advances the clock, so that leases expire."""
         self.now += seconds
 
     @rule(worker=WORKERS, days=st.sampled_from([1, 30]))
     def reap(self, worker: int, days: int) -> None:
-        """A reaper clears."""
+        """Runs the reaper."""
         self.model.reap(self.now, self.now - days * DAY, self.now - DAY)
         self._run(self.stores[worker].reap(session_age=days * DAY, claim_age=DAY, limit=100))
 
     @rule(target=sessions, session=sessions, worker=WORKERS, through=st.none() | st.integers(0, 4))
     def fork(self, session: str, worker: int, through: int | None) -> Any:
-        """A session is forked."""
+        """Forks a session."""
         new = self._new_id()
         reported, _ = self._both(
             lambda: self.model.fork(session, new, through, self.now),
@@ -157,30 +157,30 @@ class Machine(RuleBasedStateMachine):
 
     @rule(session=sessions, worker=WORKERS)
     def delete(self, session: str, worker: int) -> None:
-        """A session is deleted."""
+        """Deletes a session."""
         self._delete(session, worker)
 
     @rule(key=KEYS, worker=WORKERS)
     def delete_answered(self, key: str, worker: int) -> None:
-        """A session is deleted that has the answer of a kept key."""
+        """Deletes a session with a stored reply."""
         lease = self.model.claims.get(key)
         if lease is not None and lease.session is not None:
             self._delete(lease.session, worker)
 
     @rule(target=claims, worker=WORKERS, key=KEYS, digest=DIGESTS)
     def claim(self, worker: int, key: str, digest: bytes) -> Any:
-        """A call comes with a key."""
+        """Claims a key."""
         return self._claim(worker, key, digest) or multiple()
 
     @rule(claim=consumes(claims), worker=WORKERS, reply=st.none() | WORDS)
     def end_claim(self, claim: Claim, worker: int, reply: str | None) -> None:
-        """A call that no session keeps ends."""
+        """Ends a claim without a session."""
         reported = reply.encode() if reply is not None else None
         self._both(lambda: self._end_held(claim, reported, None), self.stores[worker].end_claim(claim, reported))
 
     @invariant()
     def same(self) -> None:
-        """Both workers see exactly what the model says."""
+        """Compares what both workers read with the model."""
         if not hasattr(self, "stores"):
             return
         for store in self.stores:
@@ -245,7 +245,7 @@ class Machine(RuleBasedStateMachine):
         self.model.end_claim(claim.key, self.fences[claim.key, claim.fence], reply, session, self.now)
 
     def _both(self, expected: Callable[[], Any], actual: Coroutine[Any, Any, Any]) -> tuple[type | None, Any]:
-        """Does the same on the model and on a store: both must succeed, or fail alike."""
+        """Runs an operation on the model and on a store: both must succeed, or raise the same error."""
         wanted, failure = _outcome(expected)
         got, refusal = _outcome(lambda: self._run(actual))
         assert failure == refusal
@@ -289,7 +289,7 @@ SETTINGS = settings(
 
 
 def test_sqlite() -> None:
-    """Whatever happens in whatever order, SQLite and the model agree."""
+    """SQLite and the model agree after any sequence of operations."""
 
     class SqliteMachine(Machine):
         async def open(self) -> Store:
@@ -299,7 +299,7 @@ def test_sqlite() -> None:
 
 
 def test_postgres(postgres_server: Server) -> None:
-    """Whatever happens in whatever order, PostgreSQL and the model agree."""
+    """PostgreSQL and the model agree after any sequence of operations."""
 
     class PostgresMachine(Machine):
         def prepare(self) -> None:

@@ -1,7 +1,7 @@
-"""What every store must do, whichever database it is. A store is done when these classes pass on it.
+"""The contract of stores. An implementation is complete when these classes pass on it.
 
-A test module gives the fixtures: `clock`, a `Clock`; `store`, an empty store that reads it; `second`, another store on
-the same database, as another worker process has it.
+A test module provides the fixtures: `clock`, a `Clock`; `store`, an empty store with that clock; `second`, a store of
+another worker on the same database.
 """
 
 from tests.contract.stores.claims import ClaimContract

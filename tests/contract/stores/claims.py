@@ -1,4 +1,4 @@
-"""Idempotency-Keys."""
+"""Contract of idempotency keys."""
 
 import asyncio
 
@@ -19,23 +19,23 @@ ONE, OTHER = b"\1" * 32, b"\2" * 32
 
 
 async def claim(store: Store, digest: bytes = ONE, *, account: str = "ada", method: str = "m", key: str = "k") -> Claim:
-    """Claims a key that is free."""
+    """Claims a free key."""
     got = await store.claim(account, method, key, digest, LEASE)
     assert isinstance(got, Claim)
     return got
 
 
 async def answer(store: Store, session: str, lease: Claim, reply: bytes, *, new: bool = True) -> None:
-    """Makes a turn that keeps its reply."""
+    """Completes a turn that stores its reply."""
     turn = await begin(store, session, "q", new=new)
     await store.end_turn(turn, TurnEnd("completed", answer=[message("assistant", "a")], claim=lease, reply=reply))
 
 
 class ClaimContract:
-    """Claims: one call at a time for a key, and the same answer for whoever asks again."""
+    """Contract of claims: one call at a time per key, and the same reply for repeated calls."""
 
     async def test_in_use(self, store: Store, second: Store) -> None:
-        """While a call holds a key, no other gets it, at this worker or another."""
+        """While a call holds a key, no other call of any worker can claim it."""
         lease = await claim(store)
         assert ("ada", "m", "k") == (lease.account, lease.method, lease.key)
         for worker in (store, second):
@@ -43,20 +43,20 @@ class ClaimContract:
                 await claim(worker)
 
     async def test_racing_claims(self, store: Store, second: Store) -> None:
-        """Of many calls that come with a key exactly one gets it."""
+        """Of many concurrent calls with a key exactly one claims it."""
         results = await asyncio.gather(*[claim(one) for one in [store, second] * 25], return_exceptions=True)
         assert 1 == sum(isinstance(result, Claim) for result in results)
         assert 49 == sum(isinstance(result, KeyInUse) for result in results)
 
     async def test_replay(self, store: Store, second: Store, clock: Clock) -> None:
-        """Once the turn is completed, the same request gets the same reply, everywhere and every time."""
+        """After the turn is completed, the same request gets the same reply from every worker."""
         await answer(store, "s", await claim(store), b"the \0 reply")
         clock.advance(100 * LEASE)
         for worker in (store, second, store):
             assert b"the \0 reply" == await worker.claim("ada", "m", "k", ONE, LEASE)
 
     async def test_reused(self, store: Store, clock: Clock) -> None:
-        """Another request cannot come with the key: not while it is held, not after that, not when it is answered."""
+        """A different request with the key is rejected: while it is held, after its lease, and after the reply."""
         lease = await claim(store)
         with pytest.raises(KeyReused):
             await claim(store, OTHER)
@@ -69,7 +69,7 @@ class ClaimContract:
         assert b"reply" == await store.claim("ada", "m", "k", ONE, LEASE)
 
     async def test_keys_are_apart(self, store: Store) -> None:
-        """Neither another account's key, nor another method's, nor another key is the same one."""
+        """Keys of different accounts, methods or texts are independent."""
         await answer(store, "s", await claim(store), b"reply")
         others = [
             await claim(store, OTHER, account="bob"),
@@ -84,7 +84,7 @@ class ClaimContract:
             await claim(store, OTHER, key="l")
 
     async def test_a_lease_that_ran_out(self, store: Store, second: Store, clock: Clock) -> None:
-        """The key of a worker that died can be claimed anew by the same request, with a higher fence."""
+        """The key of a crashed worker can be claimed again by the same request, with a higher fence."""
         first = await claim(store)
         clock.advance(LEASE - 0.01)
         with pytest.raises(KeyInUse):
@@ -93,7 +93,7 @@ class ClaimContract:
         assert (await claim(second)).fence > first.fence
 
     async def test_late_worker_cannot_write(self, store: Store, second: Store, clock: Clock) -> None:
-        """A worker that lost its key to another can end neither turn nor key, and nothing of what it says is kept."""
+        """A worker that has lost its key to another can end neither the turn nor the key, and writes nothing."""
         late = await claim(store)
         turn = await begin(store, "s", "q", new=True)
         clock.advance(LEASE)
@@ -117,14 +117,14 @@ class ClaimContract:
         assert b"in time" == await store.claim("ada", "m", "k", ONE, LEASE)
 
     async def test_late_but_alone(self, store: Store, clock: Clock) -> None:
-        """A worker that slept past its lease keeps its key where nobody else came with it."""
+        """A worker that slept past its lease keeps its key if no other call has claimed it."""
         lease = await claim(store)
         clock.advance(10 * LEASE)
         await store.end_claim(lease, b"reply")
         assert b"reply" == await store.claim("ada", "m", "k", ONE, LEASE)
 
     async def test_lost_turn_keeps_the_key_held(self, store: Store, second: Store, clock: Clock) -> None:
-        """Where the turn is lost, its key is not answered."""
+        """A lost turn does not store a reply under its key."""
         turn = await begin(store, "s", "q", new=True)
         clock.advance(LEASE)
         lease = await claim(store)
@@ -135,14 +135,14 @@ class ClaimContract:
             await claim(store)
 
     async def test_an_incomplete_turn_frees_the_key(self, store: Store) -> None:
-        """After a turn that did not complete the key is as if it had never come."""
+        """An incomplete turn releases its key."""
         turn = await begin(store, "s", "q", new=True)
         lease = await claim(store)
         await store.end_turn(turn, TurnEnd("incomplete", "failed", claim=lease, reply=b"not kept"))
         assert isinstance(await claim(store, OTHER), Claim)
 
     async def test_a_fence_is_not_given_twice(self, store: Store, second: Store, clock: Clock) -> None:
-        """A worker that lost its key stays locked out when the key has been freed and claimed again meanwhile."""
+        """A worker that has lost its key cannot end it even after it was released and claimed again."""
         late = await claim(store)
         clock.advance(LEASE)
         await second.end_claim(await claim(second), None)
@@ -155,13 +155,13 @@ class ClaimContract:
         assert b"in time" == await store.claim("ada", "m", "k", ONE, LEASE)
 
     async def test_without_a_session(self, store: Store, second: Store) -> None:
-        """A call that no session keeps may keep its reply, or free its key."""
+        """A call without a session can store its reply, or release its key."""
         await store.end_claim(await claim(store), None)
         await store.end_claim(await claim(store, OTHER), b"reply")
         assert b"reply" == await second.claim("ada", "m", "k", OTHER, LEASE)
 
     async def test_a_key_ends_once(self, store: Store) -> None:
-        """A key that was answered or freed cannot end again."""
+        """A key with a stored reply, or a released key, cannot be ended again."""
         answered, freed = await claim(store), await claim(store, key="l")
         await store.end_claim(answered, b"reply")
         await store.end_claim(freed, None)
@@ -172,7 +172,7 @@ class ClaimContract:
         assert b"reply" == await store.claim("ada", "m", "k", ONE, LEASE)
 
     async def test_replies_go_with_their_session(self, store: Store, second: Store) -> None:
-        """Deleting a session deletes the replies of its turns, and no other; their keys stay known."""
+        """Deleting a session deletes the replies of its turns and no others; their keys remain used."""
         await answer(store, "s", await claim(store, key="1"), b"1")
         await answer(store, "s", await claim(store, key="2"), b"2", new=False)
         await answer(store, "t", await claim(store, key="3"), b"3")
@@ -188,7 +188,7 @@ class ClaimContract:
             assert kept.encode() == await store.claim("ada", "m", kept, ONE, LEASE)
 
     async def test_keys_of_expired_sessions(self, store: Store, clock: Clock) -> None:
-        """Retention deletes the reply with the session, too, and the key for itself, a day after it was answered."""
+        """Retention deletes the reply with the session, and the key a day after its reply."""
         await answer(store, "s", await claim(store), b"reply")
         clock.advance(60)
         await store.reap(session_age=30, claim_age=3600, limit=10)
@@ -200,7 +200,7 @@ class ClaimContract:
         await claim(store, OTHER)
 
     async def test_a_fork_keeps_its_reply(self, store: Store, second: Store) -> None:
-        """A fork and the reply to its key are stored together; the reply goes when the fork is deleted."""
+        """A fork and the reply of its key are stored together; deleting the fork deletes the reply."""
         await answer(store, "s", await claim(store), b"reply")
         made = await store.fork_session("ada", "s", "f", None, await claim(store, key="fork"))
         assert made.SerializeToString() == await second.claim("ada", "m", "fork", ONE, LEASE)
@@ -211,7 +211,7 @@ class ClaimContract:
             await store.claim("ada", "m", "fork", ONE, LEASE)
 
     async def test_a_deletion_keeps_its_reply(self, store: Store, second: Store) -> None:
-        """A deletion and the reply to its key are stored together."""
+        """A deletion and the reply of its key are stored together."""
         await answer(store, "s", await claim(store), b"reply")
         await store.delete_session("ada", "s", await claim(store, key="delete"), b"deleted")
         assert b"deleted" == await second.claim("ada", "m", "delete", ONE, LEASE)
@@ -219,7 +219,7 @@ class ClaimContract:
             await second.get_session("ada", "s")
 
     async def test_without_the_claim_nothing_is_written(self, store: Store, second: Store, clock: Clock) -> None:
-        """A fork or a deletion whose key another worker has taken over leaves everything as it was."""
+        """A fork or deletion whose key another worker has claimed changes nothing."""
         await answer(store, "s", await claim(store), b"reply")
         late = await claim(store, key="late")
         clock.advance(LEASE)
@@ -235,7 +235,7 @@ class ClaimContract:
         await second.end_claim(lease, b"in time")
 
     async def test_refused_writes_leave_the_claim(self, store: Store) -> None:
-        """A fork or a deletion of an unknown session ends no claim."""
+        """A fork or deletion of an unknown session does not end its claim."""
         lease = await claim(store)
         with pytest.raises(SessionNotFound):
             await store.fork_session("ada", "s", "f", None, lease)
@@ -245,7 +245,7 @@ class ClaimContract:
         await claim(store, OTHER)
 
     async def test_renewed(self, store: Store, second: Store, clock: Clock) -> None:
-        """A renewed lease lasts from the renewal on, with a turn's or alone."""
+        """A renewed lease of a key counts from its renewal, with a turn or alone."""
         turn, lease = await begin(store, "s", "q", new=True), [await claim(store, key=key) for key in "12"]
         clock.advance(LEASE - 1)
         await store.renew_leases([turn], lease[:1], LEASE)
@@ -261,7 +261,7 @@ class ClaimContract:
             await claim(second, key=key)
 
     async def test_renewing_what_is_lost(self, store: Store, second: Store, clock: Clock) -> None:
-        """Renewing leaves alone a key that another worker has by now, and keys that have ended."""
+        """A renewal does not change the claim of another worker, or ended claims."""
         lost, answered, freed = [await claim(store, key=key) for key in "123"]
         await store.end_claim(answered, b"reply")
         await store.end_claim(freed, None)

@@ -1,4 +1,4 @@
-"""Deletion of sessions that are too large for one transaction."""
+"""Contract of the deletion of sessions that are too large for one transaction."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,24 +12,24 @@ from parley.core.sessions import export
 from tests.contract.stores.making import LEASE, Clock, all_messages, begin, charge, complete, converse, message
 
 Rows: TypeAlias = Callable[[], int]
-"""Counts the messages in the database whose session is deleted."""
+"""Counts the remaining messages of deleted sessions."""
 HIDDEN = """
 SELECT count(*) FROM {0}messages WHERE session_id NOT IN (SELECT id FROM {0}sessions WHERE deleted IS NULL)
 """
-"""SQL for that number, where the schema's name and a dot are put in."""
+"""SQL for that number, with a placeholder for the schema's name and a dot."""
 MANY = 5000
 """More messages than two batches remove."""
 
 
 async def fill(store: Store, session: str = "s", *, claim: Claim | None = None) -> None:
-    """Makes a session of many messages in one turn, and one more turn."""
+    """Creates a session with many messages in one turn, and one more turn."""
     turn = await begin(store, session, *["q"] * MANY, new=True)
     await store.end_turn(turn, TurnEnd("completed", answer=[message("assistant", "a")], claim=claim, reply=b"reply"))
     await converse(store, session, "q2", "a2")
 
 
 async def count(store: Store, session: str) -> int:
-    """Counts the messages of a session by exporting it."""
+    """Counts the messages of a session by an export."""
     return sum([1 async for _ in export.messages(store, "ada", session)])
 
 
@@ -40,10 +40,10 @@ async def purge(store: Store) -> None:
 
 
 class DeletionContract:
-    """A session is gone when its deletion is acknowledged; its rows follow. `marking` leaves all of them to `purge`."""
+    """A session is gone when its deletion is acknowledged; `marking` leaves all of its rows to `purge`."""
 
     async def test_deleted_at_once(self, store: Store, marking: Store, hidden_rows: Rows) -> None:
-        """No method of any worker finds a deleted session, though all its rows are there still."""
+        """No method of any worker finds a deleted session, even while all its rows exist."""
         await fill(store)
         await converse(store, "other", "q", "a", new=True)
         await marking.delete_session("ada", "s")
@@ -66,7 +66,7 @@ class DeletionContract:
         assert Reaped(sessions=1) == await store.reap(session_age=-1, claim_age=3600, limit=9), "the other one alone"
 
     async def test_no_page_of_a_deleted_session(self, store: Store, marking: Store) -> None:
-        """A reader between two pages finds the session gone, and no page without its messages."""
+        """A deletion between two pages raises SessionNotFound instead of returning an incomplete page."""
         await fill(store)
         _, token = await store.list_messages("ada", "s", page_size=9, page_token=None)
         await marking.delete_session("ada", "s")
@@ -76,7 +76,7 @@ class DeletionContract:
             await store.purge()
 
     async def test_readers_meanwhile(self, store: Store, second: Store, hidden_rows: Rows) -> None:
-        """A reader sees the whole first page, or no session."""
+        """A reader during a deletion gets the complete first page, or SessionNotFound."""
         await fill(store)
         deletion = asyncio.create_task(second.delete_session("ada", "s"))
         seen: set[int | str] = set()
@@ -91,7 +91,7 @@ class DeletionContract:
         assert not hidden_rows()
 
     async def test_turns_meanwhile(self, store: Store, second: Store) -> None:
-        """Either the turn is refused, or the deletion, which then has removed nothing."""
+        """Of a concurrent turn and deletion one is rejected; a rejected deletion removes nothing."""
         for number in range(10):
             session = f"s{number}"
             await converse(store, session, "q", "a", new=True)
@@ -108,7 +108,7 @@ class DeletionContract:
             assert 4 == len(await all_messages(store, session))
 
     async def test_a_running_turn_loses_nothing(self, store: Store) -> None:
-        """A deletion that is refused because of a turn has removed no message of a large session."""
+        """A deletion that is rejected because of a running turn removes no message."""
         await fill(store)
         turn = await begin(store, "s", "q3")
         with pytest.raises(SessionBusy):
@@ -117,7 +117,7 @@ class DeletionContract:
         assert MANY + 5 == await count(store, "s")
 
     async def test_a_worker_that_slept(self, store: Store, marking: Store, clock: Clock) -> None:
-        """A turn whose lease ran out before its session was deleted writes nothing, before and after the purge."""
+        """A turn whose lease expired before the deletion of its session writes nothing, before and after the purge."""
         await fill(store)
         turn = await begin(store, "s", "q3", reserved=[charge(30)])
         await store.reserve([charge(30)])
@@ -132,7 +132,7 @@ class DeletionContract:
         assert (40,) == (await store.reserve([charge(0)])).remaining, "the 30 that it had reserved are given back, once"
 
     async def test_kept_replies(self, store: Store, marking: Store) -> None:
-        """Replies of a deleted session are not given any more, and their keys stay known."""
+        """Replies of a deleted session are no longer returned, and their keys remain used."""
         lease = await store.claim("ada", "m", "k", b"1", LEASE)
         assert isinstance(lease, Claim)
         await fill(store, claim=lease)
@@ -144,7 +144,7 @@ class DeletionContract:
             await purge(store)
 
     async def test_the_purge(self, store: Store, second: Store, marking: Store, hidden_rows: Rows) -> None:
-        """Any worker removes every row of what others deleted, and nothing else; several may do so at once."""
+        """Several workers at once remove all rows of deleted sessions and no others."""
         for number in range(4):
             await fill(store, f"s{number}")
         await fill(store, "kept")
@@ -156,7 +156,7 @@ class DeletionContract:
         assert MANY + 3 == await count(second, "kept")
 
     async def test_expired_sessions(self, store: Store, clock: Clock, hidden_rows: Rows) -> None:
-        """Sessions past their retention are gone at once, too, and their rows with the purge."""
+        """Sessions past their retention are hidden at once, and the purge removes their rows."""
         await fill(store, "old")
         clock.advance(60)
         await fill(store, "new")
@@ -169,7 +169,7 @@ class DeletionContract:
         assert MANY + 3 == await count(store, "new")
 
     async def test_forks_keep_theirs(self, store: Store, marking: Store) -> None:
-        """A fork of a deleted session has all its messages."""
+        """A fork of a deleted session keeps all its messages."""
         await fill(store)
         await store.fork_session("ada", "s", "f", None)
         await marking.delete_session("ada", "s")

@@ -1,4 +1,4 @@
-"""Forks."""
+"""Contract of forks."""
 
 import pytest
 
@@ -19,15 +19,15 @@ from tests.contract.stores.making import (
 
 
 async def fork(store: Store, session: str = "s", new: str = "f", through: int | None = None) -> Session:
-    """Forks a session of ada's."""
+    """Forks a session of the account `ada`."""
     return await store.fork_session("ada", session, new, through)
 
 
 class ForkContract:
-    """Forks: copies of completed turns that go on apart."""
+    """Contract of forks: independent copies of completed turns."""
 
     async def test_particulars(self, store: Store, second: Store, clock: Clock) -> None:
-        """A fork is a session of the same account and model that begins now, and tells where it comes from."""
+        """A fork is a new session of the same account and model, with the id of its origin."""
         await converse(store, "s", "q1", "a1", new=True)
         await converse(store, "s", "q2", "a2")
         clock.advance(60)
@@ -38,7 +38,7 @@ class ForkContract:
         assert not (await store.get_session("ada", "s")).HasField("forked_from")
 
     async def test_all_comes_along(self, store: Store) -> None:
-        """Messages come with the numbers, the times, the labels and the cost of their turns."""
+        """Messages keep the numbers, times, metadata and usage of their turns."""
         turn = await begin(store, "s", "q1", new=True, metadata={"team": "π"})
         await store.end_turn(
             turn, TurnEnd("completed", answer=[message("assistant", "a1")], usage=Usage(total_tokens=7))
@@ -48,7 +48,7 @@ class ForkContract:
         assert await self._messages(store, "s") == await self._messages(store, "f")
 
     async def test_both_go_on_apart(self, store: Store, second: Store) -> None:
-        """What is said in one of the two is not in the other."""
+        """New turns of a fork and its origin are independent."""
         await converse(store, "s", "q1", "a1", new=True)
         await fork(store)
         await converse(second, "f", "left", "to the left")
@@ -57,7 +57,7 @@ class ForkContract:
         assert ["q1", "a1", "right", "to the right"] == texts((await begin(store, "s", "?")).history)
 
     async def test_deleting_one_keeps_the_other(self, store: Store) -> None:
-        """A fork outlives its origin, and an origin its fork."""
+        """A fork remains after its origin is deleted, and the reverse."""
         await converse(store, "s", "q1", "a1", new=True)
         await fork(store, "s", "f")
         await fork(store, "s", "g")
@@ -68,7 +68,7 @@ class ForkContract:
         assert "s" == (await store.get_session("ada", "g")).forked_from
 
     async def test_incomplete_turns_are_left_out(self, store: Store) -> None:
-        """Only completed turns are copied; the count is the last one's number, and the next turn follows it."""
+        """Only completed turns are copied; the turn count is the last number, and the next turn follows it."""
         await end_incomplete(store, await begin(store, "s", "q1", new=True), "failed", "half")
         await converse(store, "s", "q2", "a2")
         await end_incomplete(store, await begin(store, "s", "q3"), "cancelled")
@@ -78,13 +78,13 @@ class ForkContract:
         assert (3, ["q2", "a2"]) == (turn.number, texts(turn.history))
 
     async def test_nothing_completed(self, store: Store) -> None:
-        """A fork of a session in which nothing is completed is empty, and can be used."""
+        """A fork of a session without completed turns is empty and usable."""
         await end_incomplete(store, await begin(store, "s", "q1", new=True), "failed")
         assert 0 == (await fork(store)).turn_count
         assert 1 == (await begin(store, "f", "q")).number
 
     async def test_while_a_turn_runs(self, store: Store) -> None:
-        """A turn in progress is neither copied nor disturbed, and the fork is free."""
+        """A turn in progress is neither copied nor affected, and the fork is free."""
         await converse(store, "s", "q1", "a1", new=True)
         turn = await begin(store, "s", "q2")
         await fork(store)
@@ -95,7 +95,7 @@ class ForkContract:
 
     @pytest.mark.parametrize(("through", "last"), [(1, 1), (2, 1), (3, 3), (4, 3), (None, 3)])
     async def test_through_turn(self, store: Store, through: int | None, last: int) -> None:
-        """Only turns up to the given one are copied; one that did not complete may be given too."""
+        """Only turns up to the given number are copied, which may be that of an incomplete turn."""
         await converse(store, "s", "q1", "a1", new=True)
         await end_incomplete(store, await begin(store, "s", "q2"), "failed")
         await converse(store, "s", "q3", "a3")
@@ -105,7 +105,7 @@ class ForkContract:
 
     @pytest.mark.parametrize("through", [-1, 0, 2, 2**31, 2**32 - 1])
     async def test_no_such_turn(self, store: Store, through: int) -> None:
-        """A turn that the session does not have is the caller's mistake, and no session is made."""
+        """A turn number that the session does not have is rejected, and no session is created."""
         await converse(store, "s", "q1", "a1", new=True)
         with pytest.raises(InvalidRequest) as rejected:
             await fork(store, through=through)
@@ -114,7 +114,7 @@ class ForkContract:
             await store.get_session("ada", "f")
 
     async def test_foreign_session(self, store: Store) -> None:
-        """Another account's session cannot be forked, just as one that never existed; a fork is its account's own."""
+        """A session of another account cannot be forked, and a fork is hidden from other accounts."""
         await converse(store, "s", "q1", "a1", new=True)
         for session in ("s", "t"):
             for through in (None, 1, 9):
@@ -125,7 +125,7 @@ class ForkContract:
             await store.get_session("bob", "f")
 
     async def test_fork_of_a_fork(self, store: Store) -> None:
-        """A fork can be forked, and names the one it was made of."""
+        """A fork can be forked, and names its direct origin."""
         await converse(store, "s", "q1", "a1", new=True)
         await fork(store, "s", "f")
         await converse(store, "f", "q2", "a2")
@@ -133,7 +133,7 @@ class ForkContract:
         assert ["q1", "a1", "q2", "a2"] == texts((await begin(store, "g", "?")).history)
 
     async def test_windows_hold_in_forks(self, store: Store) -> None:
-        """A fork knows the sizes of its turns, its system messages and its calls."""
+        """Windows apply to forks, including system messages and tool calls."""
         turn = await begin(store, "s", message("system", "be kind"), "q1", new=True)
         await complete(store, turn, "a1")
         await converse(store, "s", "q2", "a2")
@@ -146,7 +146,7 @@ class ForkContract:
             await end_incomplete(store, turn, "failed")
 
     async def test_a_resent_history_is_known_to_forks(self, store: Store) -> None:
-        """A client that resends the whole history to a fork is recognised there."""
+        """A resent history is recognized in a fork."""
         await converse(store, "s", "q1", "a1", new=True)
         await converse(store, "s", "q2", "a2")
         await fork(store, through=1)

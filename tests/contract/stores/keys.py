@@ -1,4 +1,4 @@
-"""API keys and accounts."""
+"""Contract of API keys and accounts."""
 
 from parley.core.ports import Store
 from tests.contract.stores.making import (
@@ -7,23 +7,23 @@ from tests.contract.stores.making import (
 
 
 class KeyContract:
-    """API keys and accounts."""
+    """Contract of API keys and accounts."""
 
     async def test_key_comes_back_whole(self, store: Store, second: Store) -> None:
-        """A key is found by its digest at every worker, with all that it was stored with."""
+        """Every worker finds a key by its digest, with all fields."""
         await store.add_key(key(1, expires=1_800_000_000))
         assert key(1, expires=1_800_000_000) == await second.find_key(bytes([1]) * 32)
         assert None is await second.find_key(bytes([2]) * 32)
 
     async def test_keys_are_listed(self, store: Store) -> None:
-        """Keys are listed the oldest first, those of one second in the order in which they were made."""
+        """Keys are listed oldest first, those of one second in order of creation."""
         made = [key(number) for number in (5, 3, 4)]
         for one in made:
             await store.add_key(one)
         assert made == await store.list_keys()
 
     async def test_plan_is_the_accounts(self, store: Store) -> None:
-        """The plan belongs to the account: its first key sets it, and no later key changes it."""
+        """The first key of an account sets its plan; later keys do not change it."""
         added = [
             await store.add_key(key(1, plan="free")),
             await store.add_key(key(2, plan="pro")),
@@ -33,7 +33,7 @@ class KeyContract:
         assert added == await store.list_keys()
 
     async def test_plan_is_changed(self, store: Store, second: Store) -> None:
-        """A changed plan is that of all keys of the account, and of no other; an unknown account has none."""
+        """A changed plan applies to all keys of the account and to no other; an unknown account is reported."""
         await store.add_key(key(1, plan="pro"))
         await store.add_key(key(2, plan="pro", account="bob"))
         await store.add_key(key(3, plan="pro"))
@@ -43,7 +43,7 @@ class KeyContract:
         assert ["free", "pro", "free"] == [one.plan for one in await second.list_keys()]
 
     async def test_revoked_once(self, store: Store, second: Store) -> None:
-        """A revoked key stays, marked with the time of the first revocation."""
+        """A revoked key remains, with the time of its first revocation."""
         await store.add_key(key(1))
         await store.add_key(key(2))
         revoked = await store.revoke_key("key_1", 1_700_000_100)
@@ -52,5 +52,5 @@ class KeyContract:
         assert [1_700_000_100, None] == [one.revoked for one in await store.list_keys()]
 
     async def test_unknown_key_is_not_revoked(self, store: Store) -> None:
-        """Revoking a key that does not exist says so."""
+        """Revoking an unknown key returns None."""
         assert None is await store.revoke_key("key_9", 1)

@@ -1,11 +1,11 @@
-"""Opening and closing."""
+"""Contract of opening and closing."""
 
 from parley.core.ports import Store
 
 
 class LifeContract:
-    """Opening and closing."""
+    """Contract of opening and closing."""
 
     async def test_check(self, store: Store) -> None:
-        """A healthy store says nothing."""
+        """The check of a healthy store succeeds."""
         await store.check()

@@ -1,4 +1,4 @@
-"""Limits a minute."""
+"""Contract of rate-limit buckets."""
 
 import asyncio
 
@@ -12,17 +12,17 @@ from tests.contract.stores.making import (
 
 
 class LimitContract:
-    """Limits a minute."""
+    """Contract of rate-limit buckets."""
 
     async def test_a_bucket_is_full_at_first_and_empties(self, store: Store) -> None:
-        """What is reserved is taken until nothing is left, and what does not fit is not."""
+        """Reservations are granted until the bucket is empty; a reservation that does not fit withdraws nothing."""
         first, second, third = [await store.reserve([charge(amount)]) for amount in (40, 21, 20)]
         assert (True, (20,)) == (first.granted, first.remaining)
         assert (False, (20,)) == (second.granted, second.remaining)
         assert (True, (0,)) == (third.granted, third.remaining)
 
     async def test_a_bucket_fills_evenly(self, store: Store, clock: Clock) -> None:
-        """Each second gives back its share, until the bucket is full."""
+        """The bucket refills at a constant rate until it is full."""
         await store.reserve([charge(60)])
         clock.advance(10)
         assert pytest.approx((10,)) == (await store.reserve([charge(0)])).remaining
@@ -32,7 +32,7 @@ class LimitContract:
         assert (60,) == (await store.reserve([charge(0)])).remaining
 
     async def test_waiting_as_long_as_it_takes_is_enough(self, store: Store, clock: Clock) -> None:
-        """Whoever comes back just when the next unit has come is let in, however often."""
+        """A reservation after exactly one refill interval is granted, despite rounding errors."""
         await store.reserve([charge(7, per_minute=7)])
         for _ in range(100):
             clock.advance(60 / 7)
@@ -41,7 +41,7 @@ class LimitContract:
         assert not (await store.reserve([charge(1, per_minute=7)])).granted
 
     async def test_all_or_nothing(self, store: Store) -> None:
-        """Where one bucket lacks something, none is charged."""
+        """If one bucket has too little left, no bucket is charged."""
         key, account = charge(10), charge(10, subject="account:a")
         await store.reserve([charge(55, subject="account:a")])
         rejected = await store.reserve([key, account])
@@ -49,13 +49,13 @@ class LimitContract:
         assert (60, 5) == (await store.reserve([charge(0), charge(0, subject="account:a")])).remaining
 
     async def test_buckets_are_apart(self, store: Store) -> None:
-        """Neither another subject nor another kind shares a bucket."""
+        """Different subjects and different kinds have different buckets."""
         await store.reserve([charge(60)])
         others = [charge(60, subject="key:2"), charge(60, kind="requests"), charge(60, subject="account:1")]
         assert (True, (0, 0, 0)) == ((made := await store.reserve(others)).granted, made.remaining)
 
     async def test_workers_share_a_bucket(self, store: Store, second: Store) -> None:
-        """Of many calls at several workers exactly as many are let in as one bucket holds."""
+        """Concurrent reservations of several workers are granted up to the capacity of one bucket."""
         calls = [
             one.reserve([charge(1), charge(1, subject="account:a", per_minute=100)]) for one in [store, second] * 50
         ]
@@ -64,7 +64,7 @@ class LimitContract:
         assert (0, 40) == (await second.reserve([charge(0), charge(0, subject="account:a", per_minute=100)])).remaining
 
     async def test_settling_gives_back_and_takes_more(self, store: Store, second: Store) -> None:
-        """What was not used comes back; what was used beyond the reservation is owed, and waited for."""
+        """Unused tokens are refunded; use beyond the reservation overdraws the bucket."""
         await store.reserve([charge(50)])
         await second.settle([charge(-40)])
         assert (50,) == (await store.reserve([charge(0)])).remaining
@@ -73,13 +73,13 @@ class LimitContract:
         assert (False, (-30,)) == (owed.granted, owed.remaining)
 
     async def test_a_debt_is_paid_by_time(self, store: Store, clock: Clock) -> None:
-        """After a debt the bucket fills no faster and no slower."""
+        """An overdrawn bucket refills at the same rate."""
         await store.settle([charge(90)])
         clock.advance(31)
         assert pytest.approx((1,)) == (await store.reserve([charge(0)])).remaining
 
     async def test_settling_does_not_overflow(self, store: Store, clock: Clock) -> None:
-        """What has drained while the call ran is not given back a second time."""
+        """A refund never exceeds the capacity of a bucket that has refilled meanwhile."""
         await store.reserve([charge(50)])
         clock.advance(30)
         await store.settle([charge(-50)])
@@ -87,18 +87,18 @@ class LimitContract:
         assert not (await store.reserve([charge(61)])).granted
 
     async def test_another_size(self, store: Store) -> None:
-        """Where the limit is changed, what was used stays used."""
+        """A change of the limit keeps the used amount."""
         await store.reserve([charge(50)])
         assert (950,) == (await store.reserve([charge(0, per_minute=1000)])).remaining
         assert (-10,) == (await store.reserve([charge(0, per_minute=40)])).remaining
 
     async def test_a_clock_that_was_set_back(self, store: Store, clock: Clock) -> None:
-        """Nobody is locked out because the time was wrong for a while."""
+        """A backward step of the clock does not keep a bucket empty."""
         await store.reserve([charge(60)])
         clock.advance(-3600)
         assert (await store.reserve([charge(60)])).granted
 
     async def test_nothing_to_count(self, store: Store) -> None:
-        """Without charges a call is let in."""
+        """A reservation without charges is granted."""
         assert (True, ()) == ((made := await store.reserve([])).granted, made.remaining)
         await store.settle([])

@@ -1,4 +1,4 @@
-"""Sessions that are longer than what may be loaded for one turn."""
+"""Contract of sessions that exceed what a turn may load."""
 
 import pytest
 
@@ -11,11 +11,11 @@ MEGABYTE = 1024 * 1024
 
 
 class LongContract:
-    """Long sessions cost a turn what its window holds, and are refused where that is too much."""
+    """A turn of a long session costs as much as its window, and is rejected if that is too much."""
 
     @pytest.mark.parametrize("window", [Window(load_messages=9), Window(load_bytes=4 * MEGABYTE)])
     async def test_too_much_is_refused(self, store: Store, window: Window) -> None:
-        """The error names `history`; nothing is written, and the session is free."""
+        """The error names `history`, nothing is written, and the session is free."""
         for number in range(5):
             await converse(store, "s", "q" * MEGABYTE, "a", new=number == 0)
         for _ in range(2):
@@ -27,7 +27,7 @@ class LongContract:
         assert 4 == len(turn.history)
 
     async def test_as_much_as_is_allowed(self, store: Store) -> None:
-        """A long history arrives whole and in order, in whatever pieces it is read."""
+        """A long history is complete and in order, although it is read in pieces."""
         expected = []
         for number in range(8):
             await converse(store, "s", f"q{number}" + "x" * (MEGABYTE // 3), f"a{number}", new=number == 0)
@@ -40,7 +40,7 @@ class LongContract:
 
     @pytest.mark.parametrize("count", [499, 500, 900, 1001])
     async def test_many_messages(self, store: Store, count: int) -> None:
-        """Many small messages are written together and read in pieces, too."""
+        """Many small messages are written together and read in pieces."""
         asked = [f"{number}" for number in range(count)]
         turn = await begin(store, "s", *asked, new=True)
         await complete(store, turn, "a")
@@ -49,7 +49,7 @@ class LongContract:
         assert [*asked, "a", "q", "a2"] == texts(turn.history)
 
     async def test_system_messages_count(self, store: Store) -> None:
-        """System messages always go, and cannot be trimmed: too many of them are refused as well."""
+        """Too many system messages are rejected, because they cannot be trimmed."""
         for number in range(5):
             opening = message("system", f"{number}" * MEGABYTE)
             await complete(store, await begin(store, "s", opening, "q", new=number == 0), "a")
@@ -60,7 +60,7 @@ class LongContract:
 
     @pytest.mark.parametrize("resent", [4, 40])
     async def test_a_resent_history_that_is_too_long(self, store: Store, resent: int) -> None:
-        """A request that may repeat the session is compared with no more of it than may be loaded."""
+        """A request that may repeat the session is compared only with as much as may be loaded."""
         for number in range(10):
             await converse(store, "s", "q" * MEGABYTE, "a", new=number == 0)
         sent: list[str | Message] = [message("assistant", "a") if place % 2 else "q" for place in range(resent)]
@@ -69,7 +69,7 @@ class LongContract:
         assert "`history`" in rejected.value.message
 
     async def test_a_page_of_large_messages(self, store: Store) -> None:
-        """A page ends early where its messages are large; every message comes once, a very large one alone."""
+        """A page with large messages is shorter; every message is returned once, a very large one alone."""
         turn = await begin(
             store, "s", *(f"{number}" * (2 * MEGABYTE) for number in range(3)), "x" * 5_000_000, new=True
         )
@@ -83,7 +83,7 @@ class LongContract:
         assert [["0"], ["1"], ["2"], ["x"], ["a"]] == pages
 
     async def test_large_messages_are_deleted_in_parts(self, store: Store) -> None:
-        """A session of few messages that are large is deleted by several transactions."""
+        """A session with few large messages is deleted in several transactions."""
         for number in range(4):
             await converse(store, "s", "q" * (4 * MEGABYTE), "a", new=number == 0)
         await store.delete_session("ada", "s")
@@ -92,7 +92,7 @@ class LongContract:
         assert not await store.purge()
 
     async def test_a_fork_that_is_too_large(self, store: Store) -> None:
-        """It is refused with what to do: others would wait for it."""
+        """A fork that is too large for one transaction is rejected with a remedy."""
         turn = await begin(store, "s", "q", new=True)
         await complete(store, turn, "a")
         turn = await begin(store, "s", *["q"] * 20_000)

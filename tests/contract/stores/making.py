@@ -1,4 +1,4 @@
-"""What the contract makes its tests of."""
+"""Helpers of the store contract."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,29 +10,29 @@ WHOLE = Window()
 
 
 class Clock:
-    """Unix seconds that move only when told to."""
+    """A clock in Unix seconds that only `advance` moves."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.25
 
     def __call__(self) -> float:
-        """Tells the time."""
+        """Returns the time."""
         return self.now
 
     def advance(self, seconds: float) -> None:
-        """Lets time pass."""
+        """Advances the clock."""
         self.now += seconds
 
 
 def message(role: str, text: str) -> Message:
-    """Makes a plain message."""
+    """Returns a message with text content."""
     made = Message(role=role)
     made.content.string_value = text
     return made
 
 
 def texts(messages: Sequence[Message]) -> list[str]:
-    """Reads the texts of messages."""
+    """Returns the texts of messages."""
     return [one.content.string_value for one in messages]
 
 
@@ -47,7 +47,7 @@ async def begin(
     metadata: Mapping[str, str] | None = None,
     reserved: Sequence[Charge] = (),
 ) -> Turn:
-    """Begins a turn with messages; plain text is the user's."""
+    """Begins a turn with messages; a string becomes a user message."""
     messages = [message("user", one) if isinstance(one, str) else one for one in asked]
     opening = TurnBegin(account, model, session, new, messages, window, metadata or {}, reserved)
     return await store.begin_turn(opening, LEASE)
@@ -65,13 +65,13 @@ async def end_incomplete(store: Store, turn: Turn, reason: str, *answered: str) 
 
 
 async def converse(store: Store, session: str, asked: str, answered: str, *, new: bool = False) -> None:
-    """Makes one whole turn."""
+    """Begins and completes a turn."""
     turn = await begin(store, session, asked, new=new)
     await complete(store, turn, answered)
 
 
 async def all_messages(store: Store, session: str, account: str = "ada") -> list[tuple[str, int, str, str | None]]:
-    """Reads text, turn, state and reason of every message."""
+    """Returns text, turn, state and reason of every message."""
     found, _ = await store.list_messages(account, session, page_size=1000, page_token=None)
     return [
         (one.message.content.string_value, one.turn, one.state, one.reason if one.HasField("reason") else None)
@@ -80,11 +80,11 @@ async def all_messages(store: Store, session: str, account: str = "ada") -> list
 
 
 def key(number: int, *, account: str = "ada", plan: str = "pro", expires: int | None = None) -> ApiKey:
-    """Makes a key as the store gets it."""
+    """Returns a key as passed to the store."""
     digest = bytes([number]) * 32
     return ApiKey(f"key_{number}", f"name {number}", account, plan, digest, ("m1", "m2"), 1_700_000_000, expires)
 
 
 def charge(amount: int, *, subject: str = "key:1", kind: str = "tokens", per_minute: int = 60) -> Charge:
-    """Makes a charge on a bucket that fills by one a second."""
+    """Returns a charge on a bucket that refills by one per second."""
     return Charge(subject, kind, per_minute, amount)

@@ -1,4 +1,4 @@
-"""The reaper."""
+"""Contract of the reaper."""
 
 import asyncio
 from dataclasses import replace
@@ -23,15 +23,15 @@ DAY = 86_400.0
 
 
 async def reap(store: Store, *, sessions: float | None = None, claims: float = inf, limit: int = 100) -> Reaped:
-    """Reaps at the store: what is older than so many seconds."""
+    """Runs the reaper with the given ages in seconds."""
     return await store.reap(session_age=sessions, claim_age=claims, limit=limit)
 
 
 class ReaperContract:
-    """The reaper: crashed turns, retention, old keys."""
+    """Contract of the reaper: crashed turns, retention and old keys."""
 
     async def test_crashed_turn(self, store: Store, second: Store, clock: Clock) -> None:
-        """The turn of a worker that died is marked once its lease has run out, and not before."""
+        """The turn of a crashed worker is marked after its lease expires, and not before."""
         await begin(store, "s", "one", new=True)
         clock.advance(LEASE - 0.01)
         assert Reaped() == await reap(second)
@@ -42,7 +42,7 @@ class ReaperContract:
         assert (2, []) == ((turn := await begin(store, "s", "two")).number, turn.history)
 
     async def test_late_worker_cannot_write(self, store: Store, second: Store, clock: Clock) -> None:
-        """A turn that the reaper has marked cannot end any more, though nobody else has the session."""
+        """A turn that the reaper has marked cannot end, even if no other turn holds the session."""
         turn = await begin(store, "s", "one", new=True)
         clock.advance(LEASE)
         await reap(second)
@@ -55,7 +55,7 @@ class ReaperContract:
         await converse(second, "s", "two", "done")
 
     async def test_running_turns_stay(self, store: Store, clock: Clock) -> None:
-        """A turn whose lease is renewed is left alone, and so are turns that have ended."""
+        """Turns with a renewed lease and ended turns remain unchanged."""
         turn = await begin(store, "s", "one", new=True)
         await converse(store, "t", "q", "a", new=True)
         for _ in range(3):
@@ -65,7 +65,7 @@ class ReaperContract:
         await complete(store, turn, "done")
 
     async def test_retention(self, store: Store, second: Store, clock: Clock) -> None:
-        """Sessions whose latest turn is older than the given time are deleted, with every message and reply."""
+        """Sessions whose latest turn is older than the retention are deleted, with their messages and replies."""
         lease = await store.claim("ada", "m", "k", b"1", LEASE)
         assert isinstance(lease, Claim)
         turn = await begin(store, "old", "q", new=True)
@@ -83,14 +83,14 @@ class ReaperContract:
         assert (4, 2) == (len(await all_messages(second, "used")), len(await all_messages(second, "new")))
 
     async def test_no_retention(self, store: Store, clock: Clock) -> None:
-        """Without a time sessions are kept for ever."""
+        """Without a retention, sessions are kept."""
         await converse(store, "s", "q", "a", new=True)
         clock.advance(10_000 * DAY)
         assert Reaped() == await reap(store, sessions=None, claims=0)
         assert 2 == len(await all_messages(store, "s"))
 
     async def test_a_running_turn_keeps_its_session(self, store: Store, clock: Clock) -> None:
-        """A session in which a turn runs is not deleted, however long ago that turn began; after a crash it is."""
+        """A session with a running turn is not deleted, however old; after a crash it is."""
         turn = await begin(store, "s", "q", new=True)
         clock.advance(DAY)
         await store.renew_leases([turn], [], LEASE)
@@ -99,7 +99,7 @@ class ReaperContract:
         assert Reaped(crashed=1, sessions=1) == await reap(store, sessions=0)
 
     async def test_a_fork_is_as_old_as_itself(self, store: Store, clock: Clock) -> None:
-        """A fork is kept from when it was made, not from when its turns were."""
+        """The age of a fork counts from its creation, not from its turns."""
         await converse(store, "s", "q", "a", new=True)
         clock.advance(DAY)
         await store.fork_session("ada", "s", "f", None)
@@ -107,7 +107,7 @@ class ReaperContract:
         assert 2 == len(await all_messages(store, "f"))
 
     async def test_limits(self, store: Store, clock: Clock) -> None:
-        """At most so many of each kind are cleared at once."""
+        """At most `limit` of each kind are cleared at once."""
         for number in range(5):
             await begin(store, f"s{number}", "q", new=True)
             await store.claim("ada", "m", f"k{number}", b"1", LEASE)
@@ -118,7 +118,7 @@ class ReaperContract:
         assert Reaped(0, 2, 0) == await reap(store, sessions=0, claims=0, limit=2)
 
     async def test_the_oldest_go_first(self, store: Store, clock: Clock) -> None:
-        """Where not all can go, the sessions with the oldest turns do."""
+        """The sessions with the oldest turns are deleted first."""
         for session in "cab":
             await converse(store, session, "q", "a", new=True)
             clock.advance(1)
@@ -127,7 +127,7 @@ class ReaperContract:
         assert ["b"] == [one.id for one in page]
 
     async def test_reapers_together(self, store: Store, second: Store, clock: Clock) -> None:
-        """Of several reapers each clears what the others have not."""
+        """Concurrent reapers clear each item once."""
         for number in range(10):
             await begin(store, f"s{number}", "q", new=True)
         clock.advance(LEASE)
@@ -135,7 +135,7 @@ class ReaperContract:
         assert 10 == sum(one.crashed for one in reaped)
 
     async def test_old_keys(self, store: Store, clock: Clock) -> None:
-        """A reply is kept until it is older than the given time, from when it was answered; then its key is free."""
+        """A reply is kept for the given time after its storage; then its key can be used again."""
         lease = await store.claim("ada", "m", "k", b"1", DAY)
         assert isinstance(lease, Claim)
         clock.advance(60)
@@ -147,7 +147,7 @@ class ReaperContract:
         assert isinstance(await store.claim("ada", "m", "k", b"2", LEASE), Claim)
 
     async def test_keys_in_use_stay(self, store: Store, clock: Clock) -> None:
-        """A key that a call holds is kept, however long; the key of a call that crashed is not."""
+        """A key that a call holds is kept, however old; the key of a crashed call is not."""
         lease = await store.claim("ada", "m", "k", b"1", LEASE)
         assert isinstance(lease, Claim)
         clock.advance(DAY)
@@ -159,7 +159,7 @@ class ReaperContract:
             await store.end_claim(lease, b"late")
 
     async def test_a_reply_goes_before_its_session(self, store: Store, clock: Clock) -> None:
-        """A session is not touched when the replies of its turns have become old."""
+        """Deleting old replies does not change their sessions."""
         lease = await store.claim("ada", "m", "k", b"1", LEASE)
         assert isinstance(lease, Claim)
         turn = await begin(store, "s", "q", new=True)
@@ -169,7 +169,7 @@ class ReaperContract:
         assert 1 == len(await all_messages(store, "s"))
 
     async def test_a_crashed_turn_gives_back_what_it_reserved(self, store: Store, second: Store, clock: Clock) -> None:
-        """Tokens that a killed worker had reserved are free again once its turn is reaped, and are given back once."""
+        """The tokens reserved by a killed worker are refunded once, when its turn is reaped."""
         charges = [charge(40), charge(40, subject="account:a", per_minute=6000)]
         await store.reserve(charges)
         await begin(store, "s", "q", new=True, reserved=charges)
@@ -182,7 +182,7 @@ class ReaperContract:
         assert (10,) == (await second.reserve([charge(0)])).remaining
 
     async def test_a_turn_that_was_taken_over_gives_back_what_it_reserved(self, store: Store, clock: Clock) -> None:
-        """Also where the next turn of the session finds the crashed one before the reaper does."""
+        """The reservation is also refunded if the next turn finds the crashed turn before the reaper."""
         await store.reserve([charge(60)])
         await begin(store, "s", "q", new=True, reserved=[charge(60)])
         clock.advance(LEASE)
@@ -191,7 +191,7 @@ class ReaperContract:
         assert (60,) == (await store.reserve([charge(0)])).remaining
 
     async def test_a_turn_that_ends_keeps_no_reservation(self, store: Store) -> None:
-        """What a turn settles itself, the reaper does not give back again."""
+        """The reaper refunds no reservation of a turn that has ended."""
         for state in ("completed", "incomplete"):
             turn = await begin(store, state, "q", new=True, reserved=[charge(30)])
             await store.reserve([charge(30)])

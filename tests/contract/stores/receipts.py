@@ -1,4 +1,4 @@
-"""Receipts: kept with their turns, and shown on one message of each."""
+"""Contract of receipts, which are stored with a turn and shown on one of its messages."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.contract.stores.making import LEASE, Clock, begin, converse, message
 
 
 def receipt(number: int) -> Receipt:
-    """Makes a receipt of one failed attempt and one that was done, with a field that this version does not know."""
+    """Returns a receipt of a failed and a completed attempt, with a field unknown to this version."""
     made = Receipt(cost=0.00021, duration_ms=number)
     made.attempts.add(model="m", backend="a", kind="first", outcome="failed", reason="UPSTREAM_UNAVAILABLE")
     made.attempts.add(model="m", backend="b", kind="fallback", outcome="completed", started_ms=7, duration_ms=0)
@@ -18,7 +18,7 @@ def receipt(number: int) -> Receipt:
 
 
 async def shown(store: Store, session: str = "s", page_size: int = 100) -> list[tuple[str, Receipt | None]]:
-    """Reads the text of every message, and its receipt where it has one."""
+    """Returns the text of every message, and its receipt or None."""
     found = []
     token: str | None = None
     while True:
@@ -30,10 +30,10 @@ async def shown(store: Store, session: str = "s", page_size: int = 100) -> list[
 
 
 class ReceiptContract:
-    """Receipts: written with the end of a turn, read with its messages."""
+    """Contract of receipts, which are written at the end of a turn and read with its messages."""
 
     async def test_on_the_answer(self, store: Store, second: Store) -> None:
-        """A receipt comes back whole on the message that the model answered with, also where that broke off."""
+        """The answer message has the complete receipt, even if the answer is incomplete."""
         turn = await begin(store, "s", message("system", "be kind"), "q1", new=True)
         await store.end_turn(turn, TurnEnd("completed", answer=[message("assistant", "a1")], receipt=receipt(1)))
         turn = await begin(store, "s", "q2")
@@ -44,7 +44,7 @@ class ReceiptContract:
 
     @pytest.mark.parametrize("page_size", [1, 2, 100])
     async def test_without_an_answer(self, store: Store, page_size: int) -> None:
-        """Where the model has said nothing the turn's last message has the receipt, wherever pages end."""
+        """Without an answer, the last message of the turn has the receipt, for any page size."""
         turn = await begin(store, "s", "q1", "and", new=True)
         await store.end_turn(turn, TurnEnd("incomplete", "failed", receipt=receipt(1)))
         turn = await begin(store, "s", "q2")
@@ -54,7 +54,7 @@ class ReceiptContract:
         assert expected == await shown(store, page_size=page_size)
 
     async def test_none_and_empty(self, store: Store) -> None:
-        """A turn without a receipt shows none; one of nothing is still one."""
+        """A turn without a receipt has none; an empty receipt is returned."""
         await converse(store, "s", "q1", "a1", new=True)
         turn = await begin(store, "s", "q2")
         await store.end_turn(turn, TurnEnd("completed", answer=[message("assistant", "a2")], receipt=Receipt()))
@@ -62,7 +62,7 @@ class ReceiptContract:
         assert [None, None, None, Receipt(), None] == [kept for _, kept in await shown(store)]
 
     async def test_a_fork_has_them(self, store: Store) -> None:
-        """A fork shows the receipts of the turns that it has, also once its origin is gone."""
+        """A fork contains the receipts of its turns, even after its origin is deleted."""
         turn = await begin(store, "s", "q1", new=True)
         await store.end_turn(turn, TurnEnd("completed", answer=[message("assistant", "a1")], receipt=receipt(1)))
         await store.fork_session("ada", "s", "f", None)
@@ -70,7 +70,7 @@ class ReceiptContract:
         assert [("q1", None), ("a1", receipt(1))] == await shown(store, "f")
 
     async def test_of_a_lost_turn(self, store: Store, second: Store, clock: Clock) -> None:
-        """A worker that has lost its turn leaves no receipt there."""
+        """A worker that has lost its turn writes no receipt."""
         late = await begin(store, "s", "q1", new=True)
         clock.advance(LEASE)
         await begin(second, "s", "q2")

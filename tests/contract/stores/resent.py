@@ -1,4 +1,4 @@
-"""Requests that repeat what the session has already."""
+"""Contract of requests that repeat the history of their session."""
 
 import pytest
 
@@ -17,7 +17,7 @@ from tests.contract.stores.making import (
 
 
 def parts(role: str, text: str) -> Message:
-    """Makes a message with its text in a part, as some clients send it."""
+    """Returns a message whose text is a content part, as some clients send it."""
     made = Message(role=role)
     part = made.content.list_value.values.add().struct_value
     part["type"], part["text"] = "text", text
@@ -25,15 +25,15 @@ def parts(role: str, text: str) -> Message:
 
 
 def answered(text: str) -> Message:
-    """Makes the assistant's message."""
+    """Returns an assistant message."""
     return message("assistant", text)
 
 
 class ResentContract:
-    """Resent histories: only what is new is stored, and nothing goes to the model twice."""
+    """Contract of resent histories: only new messages are stored, and the model receives no message twice."""
 
     async def test_only_the_rest_is_new(self, store: Store, second: Store) -> None:
-        """Where the request begins with all that is stored, only the rest of it is stored."""
+        """If the request starts with all stored messages, only the rest is stored."""
         sent: list[str | Message] = [message("system", "be kind")]
         for number, worker in enumerate((store, second, store, second), 1):
             sent.append(f"q{number}")
@@ -46,14 +46,14 @@ class ResentContract:
         assert expected == [text for text, *_ in await all_messages(store, "s")]
 
     async def test_several_new_messages(self, store: Store) -> None:
-        """The new rest may be several messages, of any role."""
+        """The new rest may consist of several messages with any roles."""
         await converse(store, "s", "q1", "a1", new=True)
         turn = await begin(store, "s", "q1", answered("a1"), "q2", answered("mine"), "q3")
         assert ["q2", "mine", "q3"] == texts(turn.messages)
         assert ["q1", "a1"] == texts(turn.history)
 
     async def test_another_spelling(self, store: Store) -> None:
-        """A text is the same as a string and as a part, and so is no content as null and left out."""
+        """A text equals its content part, and null content equals absent content."""
         asked, called = message("user", "q1"), Message(role="assistant")
         called.tool_calls.add(id="c", type="function").function.name = "look"
         turn = await begin(store, "s", asked, new=True)
@@ -66,7 +66,7 @@ class ResentContract:
 
     @pytest.mark.parametrize("field", ["role", "name", "text", "arguments", "call"])
     async def test_a_different_beginning(self, store: Store, field: str) -> None:
-        """Where anything that was said differs, the request contradicts the session and leaves it as it was."""
+        """A request with a different message contradicts the session, which remains unchanged."""
         said, called = message("user", "q1"), answered("a1")
         said.name = "ada"
         called.tool_calls.add(id="c", type="function").function.arguments = "{}"
@@ -89,7 +89,7 @@ class ResentContract:
         assert 2 == (await begin(store, "s", "q2")).number
 
     async def test_a_part_of_the_history(self, store: Store) -> None:
-        """A request that repeats only the beginning of the history is refused."""
+        """A request that repeats only the start of the history is rejected."""
         for number in (1, 2, 3):
             await converse(store, "s", f"q{number}", f"a{number}", new=number == 1)
         first, second = answered("a1"), answered("a2")
@@ -105,7 +105,7 @@ class ResentContract:
         assert 4 == (await begin(store, "s", "q1")).number
 
     async def test_the_end_of_the_history(self, store: Store, second: Store) -> None:
-        """A client that has cut the history at its front is recognised by the end of it."""
+        """A history that a client has trimmed at the front is recognized by its end."""
         for number in range(1, 8):
             await converse(store, "s", f"q{number}", f"a{number}", new=number == 1)
         for worker, sent in ((store, [answered("a7")]), (second, [answered("a6"), "q7", answered("a7")])):
@@ -114,7 +114,7 @@ class ResentContract:
             await end_incomplete(worker, turn, "failed")
 
     async def test_rewritten(self, store: Store) -> None:
-        """Tool arguments written anew, trimmed text and an added name are recognised."""
+        """A history with reformatted tool arguments, trimmed text and an added name is recognized."""
         called = Message(role="assistant")
         called.tool_calls.add(id="c", type="function").function.arguments = '{"a": 1, "b": 2}'
         turn = await begin(store, "s", " q1\n", new=True)
@@ -127,7 +127,7 @@ class ResentContract:
         assert '{"a": 1, "b": 2}' == turn.history[1].tool_calls[0].function.arguments
 
     async def test_said_again(self, store: Store) -> None:
-        """A user who says the same again, as often as he likes, is not taken for a history."""
+        """Repeated user messages without an answer are new, however often."""
         for number in range(1, 5):
             turn = await begin(store, "s", "yes", new=number == 1)
             assert (["yes"], 2 * (number - 1)) == (texts(turn.messages), len(turn.history))
@@ -135,7 +135,7 @@ class ResentContract:
 
     @pytest.mark.parametrize("turns", [1, 3])
     async def test_nothing_new(self, store: Store, turns: int) -> None:
-        """A request that adds nothing to what is stored is refused, and leaves the session as it was."""
+        """A request without a new message is rejected, and the session remains unchanged."""
         sent: list[str | Message] = []
         for number in range(turns):
             await converse(store, "s", f"q{number}", f"a{number}", new=number == 0)
@@ -150,7 +150,7 @@ class ResentContract:
         assert turns + 1 == (await begin(store, "s", "next")).number
 
     async def test_incomplete_turns_are_not_compared(self, store: Store) -> None:
-        """What was said in turns that did not complete is not part of what a request repeats."""
+        """Messages of incomplete turns are not compared with a request."""
         await converse(store, "s", "q1", "a1", new=True)
         await end_incomplete(store, await begin(store, "s", "q2"), "failed", "half")
         turn = await begin(store, "s", "q1", answered("a1"), "q2")
@@ -161,7 +161,7 @@ class ResentContract:
         assert "messages[3]" == rejected.value.param
 
     async def test_beyond_the_window(self, store: Store) -> None:
-        """A resent history is recognised beyond the window, which bounds what goes to the model all the same."""
+        """A resent history is recognized beyond the window, which still limits what the model receives."""
         for number in (1, 2, 3):
             await converse(store, "s", f"q{number}", f"a{number}", new=number == 1)
         sent = [one for number in (1, 2, 3) for one in (f"q{number}", answered(f"a{number}"))]
@@ -169,7 +169,7 @@ class ResentContract:
         assert (["q4"], ["q3", "a3"]) == (texts(turn.messages), texts(turn.history))
 
     async def test_system_messages_that_change(self, store: Store, second: Store) -> None:
-        """A history that is resent under another system message each time is recognised all the same, however often."""
+        """A history that is resent with a different system message each time is recognized."""
         sent: list[str | Message] = []
         for number, worker in enumerate((store, second, store, second, store), 1):
             sent.append(f"q{number}")
@@ -182,7 +182,7 @@ class ResentContract:
         assert 15 == len(turn.history)
 
     async def test_known_system_messages_are_left_out(self, store: Store) -> None:
-        """A system message that begins every request is stored once; a new one is stored too."""
+        """A system message that starts every request is stored once; a new one is stored too."""
         kind, short = message("system", "be kind"), message("developer", "be short")
         for number, leading in enumerate(([kind], [kind], [kind, short], [short, kind]), 1):
             turn = await begin(store, "s", *leading, f"q{number}", new=number == 1)
@@ -191,20 +191,20 @@ class ResentContract:
         assert expected == [text for text, *_ in await all_messages(store, "s")]
 
     async def test_known_system_messages_before_much_that_is_new(self, store: Store) -> None:
-        """A known system message is left out too where the request could be long enough to repeat the session."""
+        """A known system message is not stored again even if the request is long enough to repeat the session."""
         await complete(store, await begin(store, "s", message("system", "be kind"), "q1", new=True), "a1")
         turn = await begin(store, "s", message("system", "be kind"), "q2", answered("mine"), "q3")
         assert ["q2", "mine", "q3"] == texts(turn.messages)
 
     async def test_system_messages_of_incomplete_turns_are_unknown(self, store: Store) -> None:
-        """A system message whose turn did not complete is stored again."""
+        """A system message of an incomplete turn is stored again."""
         await converse(store, "s", "q1", "a1", new=True)
         await end_incomplete(store, await begin(store, "s", message("system", "be kind"), "q2"), "failed")
         turn = await begin(store, "s", message("system", "be kind"), "q2")
         assert ["be kind", "q2"] == texts(turn.messages)
 
     async def test_a_system_message_alone(self, store: Store) -> None:
-        """A known system message is stored again where the request has nothing else, or says it in between."""
+        """A known system message is stored again if it is the only message, or is not at the start."""
         kind = message("system", "be kind")
         turn = await begin(store, "s", kind, "q1", new=True)
         await complete(store, turn, "a1")
@@ -214,7 +214,7 @@ class ResentContract:
         assert ["q2", "be kind"] == texts((await begin(store, "s", "q2", kind)).messages)
 
     async def test_a_new_session_stores_all(self, store: Store) -> None:
-        """In a new session all is new, also what is said twice."""
+        """All messages of a new session are stored, repeated ones included."""
         turn = await begin(store, "s", message("system", "x"), message("system", "x"), "q", "q", new=True)
         assert ["x", "x", "q", "q"] == texts(turn.messages)
         assert 4 == len(await all_messages(store, "s"))

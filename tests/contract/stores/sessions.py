@@ -1,4 +1,4 @@
-"""Sessions: reading, listing, deleting."""
+"""Contract of reading, listing and deleting sessions."""
 
 import asyncio
 
@@ -16,17 +16,17 @@ from tests.contract.stores.making import (
     end_incomplete,
 )
 
-# The token [9223372036854775808,1]: a number that no database can compare with.
+# The token [9223372036854775808,1], whose number exceeds 64 bits.
 _HUGE = "WzkyMjMzNzIwMzY4NTQ3NzU4MDgsMV0"
-# The token [1.5,"a\u0000"]: a text that PostgreSQL has no place for.
+# The token [1.5,"a\u0000"], whose text PostgreSQL cannot store.
 _ZERO = "WzEuNSwiYVx1MDAwMCJd"
 
 
 class SessionContract:
-    """Sessions: reading, listing, deleting."""
+    """Contract of reading, listing and deleting sessions."""
 
     async def test_particulars(self, store: Store, clock: Clock) -> None:
-        """A session tells its model, when it was made, when its latest turn began, and how many turns it has."""
+        """A session has its model, its creation time, the start of its latest turn and the number of its turns."""
         await converse(store, "s", "one", "first", new=True)
         clock.advance(60)
         turn = await begin(store, "s", "two")
@@ -49,7 +49,7 @@ class SessionContract:
         assert 2 == len(await all_messages(store, "s"))
 
     async def test_list_pages(self, store: Store, clock: Clock) -> None:
-        """Pages follow one another without gap or repetition, the latest turn first, equal times included."""
+        """Pages continue without gap or repetition, latest turn first, even with equal times."""
         for number in range(7):
             await converse(store, f"s{number}", "q", "a", new=True)
             clock.advance(number % 2)
@@ -58,7 +58,7 @@ class SessionContract:
             assert ["s6", "s5", "s4", "s3", "s2", "s1", "s0"] == await self._listed(store, page_size=size)
 
     async def test_a_turn_moves_a_session_up(self, store: Store, clock: Clock) -> None:
-        """A new turn puts its session first, and no page shows it a second time."""
+        """A new turn moves its session to the front, and no later page repeats the session."""
         for number in range(4):
             await converse(store, f"s{number}", "q", "a", new=True)
             clock.advance(1)
@@ -71,7 +71,7 @@ class SessionContract:
         assert "s0" == (await self._listed(store, page_size=1))[0]
 
     async def test_list_by_model(self, store: Store, clock: Clock) -> None:
-        """The list can be narrowed to a model, over page boundaries."""
+        """The list can be filtered by model, across pages."""
         for number in range(6):
             turn = await begin(store, f"s{number}", "q", new=True, model=f"m{number % 2}")
             await complete(store, turn)
@@ -80,7 +80,7 @@ class SessionContract:
         assert [] == await self._listed(store, page_size=2, model="m2")
 
     async def test_list_by_time(self, store: Store, clock: Clock) -> None:
-        """The list can be narrowed to a span of time, its begin included and its end not, over page boundaries."""
+        """The list can be filtered by time, start inclusive and end exclusive, across pages."""
         clock.now = 1_700_000_000
         for number in range(8):
             await converse(store, f"s{number}", "q", "a", new=True)
@@ -102,7 +102,7 @@ class SessionContract:
                 assert [f"s{number}" for number in expected] == await self._chosen(store, chosen, size)
 
     async def test_list_by_the_latest_turn(self, store: Store, clock: Clock) -> None:
-        """It is the time of the latest turn that counts, and all filters hold together."""
+        """The filter applies to the time of the latest turn, and all filters can be combined."""
         for number in range(4):
             await complete(store, await begin(store, f"s{number}", "q", new=True, model=f"m{number % 2}"))
         clock.advance(10)
@@ -115,7 +115,7 @@ class SessionContract:
         assert ["s0"] == await self._chosen(store, SessionFilter("m0", updated_before=now), 1)
 
     async def test_a_filter_and_a_token(self, store: Store, clock: Clock) -> None:
-        """A page's token and a filter that ends before it hold together."""
+        """A page token can be combined with a filter that ends before it."""
         for number in range(6):
             await converse(store, f"s{number}", "q", "a", new=True)
             clock.advance(1)
@@ -125,7 +125,7 @@ class SessionContract:
         assert ["s2", "s1"] == [one.id for one in page]
 
     async def test_message_pages(self, store: Store) -> None:
-        """Pages of messages follow one another without gap or repetition, the oldest first."""
+        """Pages of messages continue without gap or repetition, oldest first."""
         for number in range(3):
             await converse(store, "s", f"q{number}", f"a{number}", new=number == 0)
         for size in (1, 2, 4, 6):
@@ -140,7 +140,7 @@ class SessionContract:
             assert ["q0", "a0", "q1", "a1", "q2", "a2"] == found
 
     async def test_a_page_shows_one_state_of_a_turn(self, store: Store, second: Store) -> None:
-        """However a read races with the end of a turn, it shows the turn before or after it, and all of it."""
+        """A read that races with the end of a turn returns the complete turn either before or after its end."""
         for number in range(1, 41):
             turn = await begin(store, "s", "q", new=number == 1)
             (page, token), _ = await asyncio.gather(
@@ -155,7 +155,7 @@ class SessionContract:
         ["x", "!!", "WzFd", "bnVsbA", "WzEsImEiLDJd", "W251bGwsbnVsbF0", "WzFlOTk5LDFd", "A" * 9999, "é", _HUGE, _ZERO],
     )
     async def test_bad_page_token(self, store: Store, token: str) -> None:
-        """A token that is not ours is the caller's mistake."""
+        """An invalid page token is rejected."""
         await converse(store, "s", "q", "a", new=True)
         with pytest.raises(InvalidRequest) as rejected:
             await store.list_sessions("ada", SessionFilter(), page_size=2, page_token=token)
@@ -165,7 +165,7 @@ class SessionContract:
         assert "page_token" == rejected.value.param
 
     async def test_tokens_do_not_cross(self, store: Store) -> None:
-        """A token of one list is not good for the other."""
+        """A token of one list is rejected by the other."""
         for session in ("s", "t"):
             await converse(store, session, "q", "a", new=True)
         _, of_sessions = await store.list_sessions("ada", SessionFilter(), page_size=1, page_token=None)
@@ -176,7 +176,7 @@ class SessionContract:
             await store.list_sessions("ada", SessionFilter(), page_size=1, page_token=of_messages)
 
     async def test_delete(self, store: Store, second: Store) -> None:
-        """A deleted session is gone with all its messages, everywhere, and its id may be used anew."""
+        """A deleted session and its messages are gone for all workers, and its id can be used again."""
         await converse(store, "s", "one", "first", new=True)
         await converse(store, "t", "other", "kept", new=True)
         await store.delete_session("ada", "s")
@@ -193,7 +193,7 @@ class SessionContract:
         assert 2 == len(await all_messages(store, "t"))
 
     async def test_delete_while_busy(self, store: Store, second: Store, clock: Clock) -> None:
-        """A session is not deleted under a running turn; once that turn's lease has run out, it is."""
+        """A session with a running turn is not deleted; after the lease expires, it can be."""
         turn = await begin(store, "s", "one", new=True)
         with pytest.raises(SessionBusy):
             await second.delete_session("ada", "s")
@@ -208,7 +208,7 @@ class SessionContract:
 
     @staticmethod
     async def _chosen(store: Store, chosen: SessionFilter, page_size: int) -> list[str]:
-        """Reads every page of the sessions that a filter lets through."""
+        """Reads every page of the filtered sessions."""
         found: list[str] = []
         token = None
         while True:

@@ -1,4 +1,4 @@
-"""Turns: leases, order, fencing."""
+"""Contract of turns: leases, order and fencing."""
 
 import asyncio
 
@@ -22,15 +22,15 @@ from tests.contract.stores.making import (
 
 
 class TurnContract:
-    """Turns: leases, history, fencing."""
+    """Contract of turns: leases, history and fencing."""
 
     async def test_first_turn_has_no_history(self, store: Store) -> None:
-        """A new session begins with turn 1 and nothing before it."""
+        """A new session starts with turn 1 and an empty history."""
         turn = await begin(store, "s", "hi", new=True)
         assert ("s", 1, []) == (turn.session_id, turn.number, turn.history)
 
     async def test_history_is_completed_turns(self, store: Store) -> None:
-        """A turn gets the messages of the completed turns before it, the oldest first, without its own."""
+        """A turn gets the messages of the preceding completed turns, oldest first, without its own."""
         await converse(store, "s", "my name is Ada", "hello Ada", new=True)
         await converse(store, "s", "I am 36", "noted")
         turn = await begin(store, "s", "who am I?")
@@ -39,7 +39,7 @@ class TurnContract:
         assert 3 == turn.number
 
     async def test_another_worker_continues(self, store: Store, second: Store) -> None:
-        """What one worker was told is complete, the next call at another one builds on."""
+        """A turn at one worker gets the completed turns of another."""
         for number in range(1, 21):
             here, there = (store, second) if number % 2 else (second, store)
             await converse(here, "s", f"q{number}", f"a{number}", new=number == 1)
@@ -47,7 +47,7 @@ class TurnContract:
             assert (2 * number, f"a{number}") == (len(found), found[-1].message.content.string_value)
 
     async def test_messages_come_back_whole(self, store: Store) -> None:
-        """Every field of a message survives, and so do fields that this version does not know."""
+        """Every field of a message is preserved, including fields unknown to this version."""
         rich = message("assistant", "π \0 é")
         rich.tool_calls.add(id="call_1", type="function").function.name = "look"
         rich.content.list_value.values.add().struct_value["type"] = "text"
@@ -63,7 +63,7 @@ class TurnContract:
         assert [] == (await begin(store, "s", "hi")).history
 
     async def test_second_turn_is_refused(self, store: Store, second: Store) -> None:
-        """While a turn is in progress no other begins, at this worker or another, and the refusal changes nothing."""
+        """While a turn is in progress, a second turn is rejected at any worker without a change."""
         turn = await begin(store, "s", "one", new=True)
         for other in (store, second):
             with pytest.raises(SessionBusy):
@@ -73,7 +73,7 @@ class TurnContract:
         assert 2 == (await begin(second, "s", "two")).number
 
     async def test_racing_turns(self, store: Store, second: Store) -> None:
-        """Of many turns that race for a session exactly one begins."""
+        """Of many concurrent turns of a session exactly one begins."""
         await converse(store, "s", "hi", "ho", new=True)
         stores = [store, second] * 25
         results = await asyncio.gather(*[begin(one, "s", "me!") for one in stores], return_exceptions=True)
@@ -81,14 +81,14 @@ class TurnContract:
         assert 49 == sum(isinstance(result, SessionBusy) for result in results)
 
     async def test_unknown_session(self, store: Store) -> None:
-        """A session that never existed cannot be continued, and the attempt does not make it."""
+        """An unknown session cannot be continued, and the attempt does not create it."""
         with pytest.raises(SessionNotFound):
             await begin(store, "s", "hi")
         with pytest.raises(SessionNotFound):
             await store.get_session("ada", "s")
 
     async def test_foreign_session_is_unknown(self, store: Store) -> None:
-        """Another account's session is refused as one that does not exist, whether it is busy or not."""
+        """A session of another account is treated as unknown, busy or not."""
         turn = await begin(store, "s", "secret", new=True)
         with pytest.raises(SessionNotFound):
             await begin(store, "s", "hi", account="bob")
@@ -100,7 +100,7 @@ class TurnContract:
         assert str(missing.value).replace('"t"', '"s"') == str(rejected.value)
 
     async def test_session_of_another_model(self, store: Store) -> None:
-        """A session belongs to the model that it was made with; another one is told which."""
+        """A session belongs to its first model; the error for another model names it."""
         turn = await begin(store, "s", "hi", new=True)
         await complete(store, turn)
         with pytest.raises(InvalidRequest, match=r'belongs to the model "m"; name that model') as rejected:
@@ -109,7 +109,7 @@ class TurnContract:
         assert 1 == (await store.get_session("ada", "s")).turn_count
 
     async def test_abandoned_turn(self, store: Store) -> None:
-        """A turn that was given up stays readable with its reason, and out of the history."""
+        """An incomplete turn is readable with its reason, and not part of the history."""
         turn = await begin(store, "s", "one", new=True)
         await end_incomplete(store, turn, "cancelled", "half an")
         expected = [("one", 1, "incomplete", "cancelled"), ("half an", 1, "incomplete", "cancelled")]
@@ -118,13 +118,13 @@ class TurnContract:
         assert (2, []) == (following.number, following.history)
 
     async def test_in_progress_is_readable(self, store: Store, second: Store) -> None:
-        """The messages of a turn are on disk as soon as it has begun."""
+        """The messages of a turn are stored when it begins."""
         await begin(store, "s", "one", "two", new=True)
         expected = [("one", 1, "in_progress", None), ("two", 1, "in_progress", None)]
         assert expected == await all_messages(second, "s")
 
     async def test_crashed_turn(self, store: Store, second: Store, clock: Clock) -> None:
-        """The turn of a worker that died gives way when its lease has run out, and is marked so."""
+        """After its lease expires, the turn of a crashed worker is marked and a new one can begin."""
         await converse(store, "s", "one", "first", new=True)
         await begin(store, "s", "two")
         clock.advance(LEASE - 0.01)
@@ -138,7 +138,7 @@ class TurnContract:
         assert ("three", "in_progress", None) == states[3]
 
     async def test_late_worker_cannot_write(self, store: Store, second: Store, clock: Clock) -> None:
-        """A worker that slept past its lease can neither commit nor abandon once another one has taken over."""
+        """A worker that slept past its lease cannot end its turn once another turn has begun."""
         late = await begin(store, "s", "one", new=True)
         clock.advance(LEASE)
         turn = await begin(second, "s", "two")
@@ -153,7 +153,7 @@ class TurnContract:
         assert expected == [(text, state) for text, _, state, _ in await all_messages(store, "s")]
 
     async def test_late_but_alone(self, store: Store, clock: Clock) -> None:
-        """A worker that slept past its lease may still commit where nobody took the session over."""
+        """A worker that slept past its lease can end its turn if no other turn has begun."""
         turn = await begin(store, "s", "one", new=True)
         clock.advance(10 * LEASE)
         await complete(store, turn, "done")
@@ -170,7 +170,7 @@ class TurnContract:
         assert 2 == len(await all_messages(store, "s"))
 
     async def test_renewed_lease(self, store: Store, second: Store, clock: Clock) -> None:
-        """A renewed lease lasts from the renewal on."""
+        """A renewed lease counts from its renewal."""
         turns = [await begin(store, session, "one", new=True) for session in ("s", "t")]
         clock.advance(LEASE - 1)
         await store.renew_leases(turns, [], LEASE)
@@ -182,7 +182,7 @@ class TurnContract:
         assert 2 == (await begin(second, "s", "two")).number
 
     async def test_renewing_what_is_lost(self, store: Store, second: Store, clock: Clock) -> None:
-        """Renewing leaves alone a lease that another worker has by now, and turns that have ended."""
+        """A renewal does not change the lease of another worker, or ended turns."""
         lost = await begin(store, "s", "one", new=True)
         ended = await begin(store, "t", "one", new=True)
         await complete(store, ended)
@@ -195,7 +195,7 @@ class TurnContract:
         assert 3 == (await begin(store, "s", "three")).number
 
     async def test_the_end_settles_limits(self, store: Store, second: Store, clock: Clock) -> None:
-        """The end of a turn settles its charges, completed or not; a turn that is lost settles nothing."""
+        """The end of a turn settles its charges, completed or not; a lost turn settles nothing."""
         await store.reserve([charge(50), charge(50, subject="account:a")])
         turn = await begin(store, "s", "one", new=True)
         await store.end_turn(turn, TurnEnd("completed", charges=[charge(-40), charge(5, subject="account:a")]))
@@ -208,7 +208,7 @@ class TurnContract:
         assert (30,) == (await second.reserve([charge(0)])).remaining
 
     async def test_metadata_and_usage_come_back(self, store: Store) -> None:
-        """Every message of a turn has its labels; the one that the model answered with has what the turn cost."""
+        """Every message of a turn has the metadata; the answer has the usage."""
         usage = Usage(prompt_tokens=5, completion_tokens=2, total_tokens=7)
         usage.prompt_tokens_details.cached_tokens = 3
         labels = {"team": "π \0", "": "empty"}
@@ -223,13 +223,13 @@ class TurnContract:
         assert [None, None, usage, None, Usage(), None, None] == costs
 
     async def test_metadata_of_a_running_turn(self, store: Store) -> None:
-        """A turn's labels are there as soon as it has begun."""
+        """The metadata of a turn is readable as soon as it begins."""
         await begin(store, "s", "q", new=True, metadata={"team": "blue"})
         found, _ = await store.list_messages("ada", "s", page_size=1, page_token=None)
         assert {"team": "blue"} == dict(found[0].metadata)
 
     async def test_a_turn_is_the_callers(self, store: Store) -> None:
-        """What is done to the messages of a turn changes nothing of the session."""
+        """Changing the messages of a turn object does not change the session."""
         asked = message("user", "one")
         turn = await begin(store, "s", asked, new=True)
         await complete(store, turn, "first")

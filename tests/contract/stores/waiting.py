@@ -1,4 +1,4 @@
-"""Waiting until a session is free."""
+"""Contract of waiting for a session."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -16,21 +16,21 @@ from tests.contract.stores.making import (
     converse,
 )
 
-# Far longer than anything here takes: who waits so long was not woken.
+# Far longer than any test: a wait of this duration was not woken.
 _LONG = 3600.0
 
 
 async def returned(wait: Coroutine[Any, Any, None]) -> None:
-    """Waits until a wait has returned. Raises TimeoutError where it never does."""
+    """Awaits a wait. Raises TimeoutError if it does not return."""
     async with asyncio.timeout(60):
         await wait
 
 
 class WaitContract:
-    """Waiting: woken by the end of a turn wherever it ends, or by time."""
+    """Contract of waiting, which ends with the turn of any worker or with the timeout."""
 
     async def test_a_free_session(self, store: Store) -> None:
-        """Nobody waits for a session that is free, or that does not exist."""
+        """A wait for a free or unknown session returns at once."""
         await converse(store, "s", "q", "a", new=True)
         await returned(store.wait_for_release("s", _LONG))
         await returned(store.wait_for_release("nowhere", _LONG))
@@ -38,7 +38,7 @@ class WaitContract:
     @pytest.mark.parametrize("ending", ["completed", "incomplete"])
     @pytest.mark.parametrize("here", [True, False])
     async def test_released(self, store: Store, second: Store, ending: str, here: bool) -> None:
-        """Everyone who waits goes on when the turn ends, at the same worker or another."""
+        """All waits return when the turn ends, at the same worker or another."""
         turn = await begin(store, "s", "q", new=True)
         worker = store if here else second
         waits = [asyncio.create_task(worker.wait_for_release("s", _LONG)) for _ in range(8)]
@@ -51,7 +51,7 @@ class WaitContract:
         assert 2 == (await begin(worker, "s", "q2")).number
 
     async def test_time_out(self, store: Store) -> None:
-        """Who has waited long enough goes on although the session is busy."""
+        """A wait returns after its timeout while the session is busy."""
         await begin(store, "s", "q", new=True)
         for seconds in (0.05, 0, -1):
             await returned(store.wait_for_release("s", seconds))
@@ -59,7 +59,7 @@ class WaitContract:
             await begin(store, "s", "q2")
 
     async def test_lease_that_runs_out(self, store: Store, second: Store, clock: Clock) -> None:
-        """A lease that has run out is as good as one given back."""
+        """A wait returns when the lease expires."""
         await begin(store, "s", "q", new=True)
         wait = asyncio.create_task(second.wait_for_release("s", _LONG))
         await second.get_session("ada", "s")
@@ -67,7 +67,7 @@ class WaitContract:
         await returned(asyncio.wait_for(wait, None))
 
     async def test_another_session(self, store: Store) -> None:
-        """The end of another session's turn wakes nobody."""
+        """The end of another session's turn does not end a wait."""
         await begin(store, "s", "q", new=True)
         wait = asyncio.create_task(store.wait_for_release("s", _LONG))
         for number in range(10):
@@ -77,7 +77,7 @@ class WaitContract:
         await asyncio.wait([wait])
 
     async def test_cancelled(self, store: Store) -> None:
-        """Who stops waiting is let go, and the others wait on."""
+        """A cancelled wait ends, and other waits continue."""
         turn = await begin(store, "s", "q", new=True)
         leaves, stays = (asyncio.create_task(store.wait_for_release("s", _LONG)) for _ in range(2))
         await store.get_session("ada", "s")

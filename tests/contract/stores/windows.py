@@ -1,4 +1,4 @@
-"""Windows: how much of the past goes with a turn."""
+"""Contract of windows: how much of the history is sent with a turn."""
 
 import pytest
 
@@ -17,48 +17,48 @@ from tests.contract.stores.making import (
 
 
 def call(identifier: str) -> Message:
-    """Makes an assistant's message that calls a function."""
+    """Returns an assistant message with a tool call."""
     made = Message(role="assistant")
     made.tool_calls.add(id=identifier, type="function").function.name = "look"
     return made
 
 
 def result(identifier: str, text: str) -> Message:
-    """Makes the result of a call."""
+    """Returns the result of a tool call."""
     made = message("tool", text)
     made.tool_call_id = identifier
     return made
 
 
 async def exchange(store: Store, *asked: str | Message, answer: Message, new: bool = False) -> None:
-    """Makes one whole turn of the session `s`."""
+    """Completes a turn of the session `s`."""
     turn = await begin(store, "s", *asked, new=new)
     await store.end_turn(turn, TurnEnd("completed", answer=[answer]))
 
 
 async def past(store: Store, window: Window, *asked: str | Message) -> list[str]:
-    """Begins a turn of the session `s` only to see its history, and gives it up."""
+    """Returns the history of a turn of the session `s`, which is then ended as incomplete."""
     turn = await begin(store, "s", *asked or ("now",), window=window)
     await end_incomplete(store, turn, "failed")
     return texts(turn.history)
 
 
 class WindowContract:
-    """Windows: the newest turns that fit, whole, and every system message."""
+    """Contract of windows: the newest complete turns that fit, and every system message."""
 
     @pytest.mark.parametrize(
         ("most", "expected"),
         [(0, ""), (1, ""), (2, "q3 a3"), (3, "q3 a3"), (4, "q2 a2 q3 a3"), (6, "q1 a1 q2 a2 q3 a3"), (99, None)],
     )
     async def test_messages(self, store: Store, most: int, expected: str | None) -> None:
-        """A window of so many messages holds the newest turns that fit into it, each of them whole."""
+        """A window of messages includes the newest complete turns that fit."""
         for number in (1, 2, 3):
             await converse(store, "s", f"q{number}", f"a{number}", new=number == 1)
         expected = "q1 a1 q2 a2 q3 a3" if expected is None else expected
         assert expected.split() == await past(store, Window(max_messages=most))
 
     async def test_tokens(self, store: Store) -> None:
-        """A window of so many tokens holds the newest turns whose estimates fit."""
+        """A window of tokens includes the newest turns whose estimates fit."""
         for number in (1, 2, 3):
             await converse(store, "s", f"q{number}" * 50, f"a{number}" * 50, new=number == 1)
         turn = sum(message_tokens(message("user", f"{kind}1" * 50)) for kind in "qa")
@@ -66,7 +66,7 @@ class WindowContract:
             assert expected == len(await past(store, Window(max_tokens=most)))
 
     async def test_both(self, store: Store) -> None:
-        """Of two bounds the tighter one holds."""
+        """The tighter of two limits applies."""
         for number in (1, 2, 3):
             await converse(store, "s", f"q{number}", f"a{number}", new=number == 1)
         turn = 2 * message_tokens(message("user", "q1"))
@@ -74,7 +74,7 @@ class WindowContract:
         assert ["q3", "a3"] == await past(store, Window(max_messages=2, max_tokens=3 * turn))
 
     async def test_nothing_goes_past_a_turn_that_does_not_fit(self, store: Store) -> None:
-        """A window has no holes: what is older than a turn that does not fit does not go."""
+        """No turn older than one that does not fit is sent."""
         await converse(store, "s", "small", "a", new=True)
         await converse(store, "s", "large" * 1000, "a")
         await converse(store, "s", "small too", "a")
@@ -82,7 +82,7 @@ class WindowContract:
 
     @pytest.mark.parametrize("role", ["system", "developer"])
     async def test_system_messages_always_go(self, store: Store, role: str) -> None:
-        """System messages go first, however old their turn is, and count for nothing."""
+        """System messages are sent first, however old they are, and do not count."""
         await exchange(store, message(role, "be kind"), "q1", answer=message("assistant", "a1"), new=True)
         await exchange(store, message(role, "be short"), "q2", answer=message("assistant", "a2"))
         await exchange(store, "q3", answer=message("assistant", "a3"))
@@ -92,7 +92,7 @@ class WindowContract:
         assert ["be kind", "be short", "q1", "a1", "q2", "a2", "q3", "a3"] == await past(store, WHOLE)
 
     async def test_incomplete_turns_do_not_go(self, store: Store) -> None:
-        """Turns that did not complete neither go nor take room, and nor do their system messages."""
+        """Incomplete turns and their system messages are neither sent nor counted."""
         await converse(store, "s", "q1", "a1", new=True)
         turn = await begin(store, "s", message("system", "never said"), "q2")
         await end_incomplete(store, turn, "cancelled", "half")
@@ -100,7 +100,7 @@ class WindowContract:
         assert ["q1", "a1", "q3", "a3"] == await past(store, Window(max_messages=4))
 
     async def test_tool_exchange_stays_whole(self, store: Store) -> None:
-        """A call and its result go together, or neither does."""
+        """A tool call and its result are sent together or not at all."""
         await converse(store, "s", "q1", "a1", new=True)
         await exchange(store, "q2", answer=call("c"))
         await exchange(store, result("c", "found"), answer=message("assistant", "a3"))
@@ -108,7 +108,7 @@ class WindowContract:
             assert expected == await past(store, Window(max_messages=most))
 
     async def test_a_result_takes_its_call_along(self, store: Store) -> None:
-        """A turn that brings a call's result gets the call, whatever the window says, and the calls before it."""
+        """A turn with a tool result gets the call and the preceding calls, regardless of the window."""
         await converse(store, "s", "q1", "a1", new=True)
         await exchange(store, "q2", answer=call("c"))
         assert ["q2", ""] == await past(store, Window(max_messages=0), result("c", "found"))
@@ -117,7 +117,7 @@ class WindowContract:
         assert [] == await past(store, Window(max_tokens=0), "something else")
 
     async def test_the_window_is_each_turns_own(self, store: Store) -> None:
-        """What one turn left out is there for the next one."""
+        """A turn can include history that the preceding turn left out."""
         for number in (1, 2, 3):
             await converse(store, "s", f"q{number}", f"a{number}", new=number == 1)
         assert [] == await past(store, Window(max_messages=0))

@@ -1,4 +1,4 @@
-"""What a worker does again and again: the reaper, the watch over the store, and what both stand on."""
+"""Tests of the background tasks of a worker: periodic tasks, the reaper and the store monitor."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,7 +17,7 @@ DAY = 86400.0
 
 
 class Work:
-    """Does what its script says, one step a time: an exception is raised; `over` is set after the last step."""
+    """Runs scripted steps, one per call; an exception is raised, and `over` is set after the last step."""
 
     def __init__(self, *steps: Exception | None) -> None:
         self.steps = list(steps)
@@ -32,7 +32,7 @@ class Work:
 
 
 async def _run(work: Work) -> Sequence[Any]:
-    """Lets it be done to its end, and once more; returns what was logged."""
+    """Runs all steps and one more call; returns the log."""
     with capture_logs() as logs:
         repeating = PeriodicTask("the work", work, 0.0)
         repeating.start()
@@ -45,23 +45,23 @@ async def _run(work: Work) -> Sequence[Any]:
 
 
 class TestRepeating:
-    """Work that goes on."""
+    """Tests of periodic tasks."""
 
     async def test_an_outage_is_logged_once_and_its_end_too(self) -> None:
-        """However many tries fail; and the next outage is another one."""
+        """Consecutive failures are logged once and their end once; a later outage is logged again."""
         away = StoreUnavailable("refused")
         logs = await _run(Work(away, away, away, None, None, away, None))
         assert ["failing", "working again"] * 2 == [line["event"] for line in logs]
         assert {"what": "the work", "cause": "refused"}.items() <= logs[0].items()
 
     async def test_what_nobody_foresaw_ends_nothing(self) -> None:
-        """It is logged with its trace, and the work goes on."""
+        """An unexpected error is logged with its traceback, and the task continues."""
         error = ZeroDivisionError("a mistake")
         logs = await _run(Work(error, None))
         assert [("failing", error), ("working again", None)] == [(line["event"], line.get("exc_info")) for line in logs]
 
     async def test_stopping_ends_the_work_itself(self) -> None:
-        """Nothing runs on after it, and one that never began can be stopped too."""
+        """Stopping cancels the running work; a task that was never started can be stopped as well."""
         started, ended = asyncio.Event(), []
 
         async def work() -> None:
@@ -80,7 +80,7 @@ class TestRepeating:
 
 
 class ReapingStore:
-    """A store that has cleared what its script says."""
+    """A store whose `reap` returns scripted results."""
 
     def __init__(self, *reaped: Reaped | Exception) -> None:
         self.reaped = list(reaped)
@@ -103,21 +103,21 @@ class ReapingStore:
 
 
 def _reaper(store: ReapingStore, ttl: float | None = 30 * DAY) -> Reaper:
-    return Reaper(store, ttl, 0.001)  # type: ignore[arg-type] # the part that it needs
+    return Reaper(store, ttl, 0.001)  # type: ignore[arg-type] # implements only the used part
 
 
 class TestReaper:
-    """What is due is cleared."""
+    """Tests of the reaper."""
 
     @pytest.mark.parametrize("ttl", [30 * DAY, None])
     async def test_ages(self, ttl: float | None) -> None:
-        """Sessions past their retention, or none where they are kept for ever; kept answers after a day."""
+        """The reaper passes the retention of sessions, None to keep all, and one day for stored replies."""
         store = ReapingStore()
         await _reaper(store, ttl).reap()
         assert [(ttl, DAY)] == store.asked
 
     async def test_what_was_cleared_is_logged_and_nothing_else(self) -> None:
-        """A line with the counts where there was anything to clear."""
+        """The counts are logged only if something was cleared."""
         reaper = _reaper(ReapingStore(Reaped(crashed=2, claims=1)))
         with capture_logs() as logs:
             await reaper.reap()
@@ -125,7 +125,7 @@ class TestReaper:
         assert [{"event": "reaped", "log_level": "info", "crashed": 2, "sessions": 0, "claims": 1}] == logs
 
     async def test_much_is_cleared_in_parts_without_a_pause(self) -> None:
-        """A full part is followed by the next one at once."""
+        """After a full batch the next one starts without a pause."""
         store = ReapingStore()
         await _reaper(store).reap()
         store.asked.clear()
@@ -134,7 +134,7 @@ class TestReaper:
         assert 3 == len(store.asked)
 
     async def test_deleted_rows_are_removed_without_a_pause(self) -> None:
-        """As long as rows of deleted sessions are left; crashed turns are cleared in between."""
+        """The purge is repeated while rows remain, and crashed turns are cleared between two purges."""
         store = ReapingStore()
         store.purges = [True, True, False]
         await _reaper(store).reap()
@@ -142,7 +142,7 @@ class TestReaper:
         assert [] == store.purges
 
     async def test_it_goes_on_until_it_is_stopped(self) -> None:
-        """Through failures of the store, which are logged once."""
+        """The reaper continues after failures of the store, which are logged once."""
         away = StoreUnavailable("away")
         store = ReapingStore(away, away)
         reaper = _reaper(store)
@@ -159,27 +159,27 @@ class TestReaper:
 
 
 class CheckedStore:
-    """A store whose check does what `check` says."""
+    """A store whose `check` runs a scripted function."""
 
     def __init__(self) -> None:
         self.answer: Callable[[], Awaitable[None]] = self._fine
 
     async def _fine(self) -> None:
-        """Is there."""
+        """Succeeds."""
 
     async def check(self) -> None:
         await self.answer()
 
 
 class TestWatch:
-    """Whether the store is there."""
+    """Tests of the store monitor."""
 
     async def test_changes_are_told_and_logged_once(self) -> None:
-        """Not each check: when it goes, and when it comes back."""
+        """Only changes of the availability are reported and logged, not each check."""
         store, reported = CheckedStore(), []
 
-        async def changed(is_there: bool) -> None:
-            reported.append(is_there)
+        async def changed(is_available: bool) -> None:
+            reported.append(is_available)
 
         async def refuse() -> None:
             raise StoreUnavailable("refused")
@@ -197,11 +197,11 @@ class TestWatch:
         assert watch.is_available
 
     async def test_silence_is_absence(self) -> None:
-        """A store that does not answer is away, and the watch goes on."""
+        """A check without an answer in time counts as a failure."""
         store, reported = CheckedStore(), []
 
-        async def changed(is_there: bool) -> None:
-            reported.append(is_there)
+        async def changed(is_available: bool) -> None:
+            reported.append(is_available)
 
         async def silent() -> None:
             await asyncio.Event().wait()

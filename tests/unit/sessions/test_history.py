@@ -1,4 +1,4 @@
-"""How much of a session's past is sent with a turn."""
+"""Tests of how much of a session's history is sent with a turn."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,11 +15,11 @@ from tests.unit.messages.making import RESULT, SYSTEM, USER, call, message
 
 
 class TestKinds:
-    """What a message is."""
+    """Tests of the classification of messages."""
 
     @pytest.mark.parametrize("role", ["system", "developer", "user", "assistant", "tool", "function"])
     def test_system_messages(self, role: str) -> None:
-        """System and developer messages are never trimmed."""
+        """Messages with the roles system and developer are system messages."""
         assert (role in {"system", "developer"}) is is_system(message(role, "x"))
 
     @pytest.mark.parametrize(
@@ -34,12 +34,12 @@ class TestKinds:
         ],
     )
     def test_continuing_a_toolcall(self, messages: Sequence[Message], expected: bool) -> None:
-        """What begins with a result means nothing without the call; a system message before it changes nothing."""
+        """Messages start with a tool result even if system messages precede it."""
         assert expected is starts_with_tool_result(messages)
 
 
 class TestTokens:
-    """What a message costs, roughly."""
+    """Tests of the token estimate."""
 
     @pytest.mark.parametrize(
         ("message", "expected"),
@@ -64,7 +64,7 @@ class TestTokens:
         ],
     )
     def test_estimate(self, message: Message, expected: int) -> None:
-        """Four bytes of text are a token, an image, sound or file a thousand, and four more a message."""
+        """Four bytes of text count as one token, an image, sound or file as 1000, and each message adds four."""
         assert expected == message_tokens(message)
 
 
@@ -73,7 +73,7 @@ class TestTokens:
 
 @st.composite
 def _turns(draw: st.DrawFn) -> list[TurnSize]:
-    """Completed turns, the newest first; the oldest continues nothing, and numbers may be left out."""
+    """Generates completed turns, newest first; the oldest starts no tool result, and numbers may have gaps."""
     count = draw(st.integers(0, 12))
     numbers = sorted(draw(st.sets(st.integers(1, 100), min_size=count, max_size=count)))
     sizes = [
@@ -84,7 +84,7 @@ def _turns(draw: st.DrawFn) -> list[TurnSize]:
 
 
 def _groups(turns: Sequence[TurnSize]) -> list[list[TurnSize]]:
-    """Turns that a tool exchange joins, together; the newest first."""
+    """Groups the turns that share a tool-call exchange, newest first."""
     groups: list[list[TurnSize]] = [[]]
     for turn in turns:
         groups[-1].append(turn)
@@ -107,22 +107,22 @@ def _going(turns: Sequence[TurnSize], window: Window, *, continued: bool) -> lis
 
 
 class TestFirstTurn:
-    """How much of the past goes."""
+    """Tests of the oldest turn that is sent."""
 
     @given(_turns(), st.builds(Window, _BOUND, _BOUND), st.booleans())
     def test_whole_exchanges_go(self, turns: list[TurnSize], window: Window, continued: bool) -> None:
-        """Never half of a tool exchange: the oldest turn that goes does not continue an older one."""
+        """The oldest turn that is sent does not start with a tool result."""
         going = _going(turns, window, continued=continued)
         assert not going or not going[-1].starts_with_tool_result
 
     @given(_turns(), st.builds(Window, _BOUND, _BOUND))
     def test_the_window_holds(self, turns: list[TurnSize], window: Window) -> None:
-        """What goes is never more than the window, in messages and in tokens."""
+        """The history never exceeds the window, in messages or in tokens."""
         assert _fits(_going(turns, window, continued=False), window)
 
     @given(_turns(), st.builds(Window, _BOUND, _BOUND))
     def test_what_is_continued_goes_always(self, turns: list[TurnSize], window: Window) -> None:
-        """The exchange that the new turn goes on with, however large; more only where it fits beside that."""
+        """The exchange that the new turn continues is always sent; further turns only if all fit together."""
         going = _going(turns, window, continued=True)
         bound = (_groups(turns) or [[]])[0]
         assert bound == going[: len(bound)]
@@ -130,7 +130,7 @@ class TestFirstTurn:
 
     @given(_turns(), st.builds(Window, _BOUND, _BOUND), st.booleans())
     def test_as_much_goes_as_fits(self, turns: list[TurnSize], window: Window, continued: bool) -> None:
-        """The newest whole exchanges, up to the first one that does not fit."""
+        """The history consists of the newest complete exchanges up to the first that does not fit."""
         going = _going(turns, window, continued=continued)
         assert turns[: len(going)] == going
         rest = _groups(turns[len(going) :])
@@ -138,11 +138,11 @@ class TestFirstTurn:
 
     @given(_turns(), st.booleans())
     def test_without_a_bound_all_go(self, turns: list[TurnSize], continued: bool) -> None:
-        """None is no bound."""
+        """A window without limits includes all turns."""
         assert turns == _going(turns, Window(), continued=continued)
 
     def test_no_more_is_read_than_is_needed(self) -> None:
-        """A session of any length costs what its window holds, and one turn more."""
+        """Only the turns within the window and one more are read, however long the session is."""
         read = []
 
         def sizes() -> Iterator[TurnSize]:
@@ -154,7 +154,7 @@ class TestFirstTurn:
         assert [10_000, 9999, 9998, 9997] == read
 
     def test_an_exchange_that_is_too_large_is_not_read_to_its_end(self) -> None:
-        """Turns that continue one another without end are left at the window's edge as well."""
+        """A chain of tool results that exceeds the window is not read to its end."""
         read = []
 
         def sizes() -> Iterator[TurnSize]:

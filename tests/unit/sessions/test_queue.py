@@ -1,4 +1,4 @@
-"""Who waits for a session, and for how long; the session is a flag, and begins are functions."""
+"""Tests of the queue of a session, which is replaced by a flag."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from parley.core.sessions.queue import Queue
 
 
 class Session:
-    """A session that is busy until `free` is set; the part of a store that a queue needs."""
+    """A session that is busy until `free` is set, with the part of a store that a queue uses."""
 
     def __init__(self) -> None:
         self.free = asyncio.Event()
@@ -18,7 +18,7 @@ class Session:
         self.started: list[str] = []
 
     async def begin(self, name: str) -> Turn:
-        """Begins a turn, and so makes the session busy again."""
+        """Begins a turn, which makes the session busy."""
         if not self.free.is_set():
             raise SessionBusy("s")
         self.free.clear()
@@ -26,7 +26,7 @@ class Session:
         return Turn("s", len(self.started), len(self.started))
 
     async def wait_for_release(self, session_id: str, seconds: float) -> None:
-        """Waits."""
+        """Waits until the session is free or time is up."""
         self.waits.append(seconds)
         try:
             async with asyncio.timeout(seconds):
@@ -52,7 +52,7 @@ async def _until_length(queue: Queue, length: int) -> None:
 
 
 async def test_first_come_first_served(session: Session) -> None:
-    """Each gets its turn in the order of arrival, and only the first one asks the store."""
+    """Calls begin in order of arrival, and only the first waiting call polls the store."""
     queue = Queue(session)  # type: ignore[arg-type] # the part that it needs
     tasks = [_enter(queue, session, name) for name in "abc"]
     await _until_length(queue, 3)
@@ -66,7 +66,7 @@ async def test_first_come_first_served(session: Session) -> None:
 
 
 async def test_who_leaves_does_not_hold_up_the_others(session: Session) -> None:
-    """From the middle of the line and from its head."""
+    """A cancelled call, in the middle or at the head of the queue, does not block the others."""
     queue = Queue(session)  # type: ignore[arg-type]
     first, second, third = (_enter(queue, session, name) for name in "abc")
     await _until_length(queue, 3)
@@ -79,7 +79,7 @@ async def test_who_leaves_does_not_hold_up_the_others(session: Session) -> None:
 
 
 async def test_patience_ends_at_the_head_and_in_the_line(session: Session) -> None:
-    """Both find the session busy, and no wait is longer than the patience."""
+    """Both the first and the second call raise SessionBusy after the timeout, and no wait exceeds it."""
     queue = Queue(session)  # type: ignore[arg-type]
     tasks = [_enter(queue, session, name, 0.02) for name in "ab"]
     for task in tasks:
@@ -90,7 +90,7 @@ async def test_patience_ends_at_the_head_and_in_the_line(session: Session) -> No
 
 
 async def test_the_callers_deadline_comes_first(session: Session) -> None:
-    """Who has less time than the queue is told that it is over."""
+    """A call whose deadline precedes the timeout of the queue raises DeadlineExceeded."""
     queue = Queue(session)  # type: ignore[arg-type]
     deadline = asyncio.get_running_loop().time() + 0.02
     with pytest.raises(DeadlineExceeded):
@@ -98,7 +98,7 @@ async def test_the_callers_deadline_comes_first(session: Session) -> None:
 
 
 async def test_a_late_deadline_does_not_lengthen_the_patience(session: Session) -> None:
-    """The model's `queue_timeout` still holds."""
+    """A deadline after the timeout of the queue does not extend it."""
     queue = Queue(session)  # type: ignore[arg-type]
     deadline = asyncio.get_running_loop().time() + 60
     with pytest.raises(SessionBusy):
@@ -106,7 +106,7 @@ async def test_a_late_deadline_does_not_lengthen_the_patience(session: Session) 
 
 
 async def test_other_failures_end_the_wait(session: Session) -> None:
-    """A session that is deleted meanwhile is not waited for."""
+    """An error other than SessionBusy, such as a deleted session, ends the wait."""
     queue = Queue(session)  # type: ignore[arg-type]
 
     async def gone() -> Turn:
@@ -118,7 +118,7 @@ async def test_other_failures_end_the_wait(session: Session) -> None:
 
 
 async def test_a_notice_that_was_missed_costs_a_second_at_most(session: Session) -> None:
-    """The store is asked again whatever became of its notice."""
+    """The store is polled after a second even if the notification of a release is lost."""
     queue = Queue(session)  # type: ignore[arg-type]
     task = _enter(queue, session, "a")
     async with asyncio.timeout(10):

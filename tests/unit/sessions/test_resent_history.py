@@ -1,4 +1,4 @@
-"""Which messages of a request are new to its session."""
+"""Tests of which messages of a request are new to its session."""
 
 from collections.abc import Sequence
 
@@ -13,17 +13,17 @@ from tests.unit.messages.making import ANSWER, DEVELOPER, RESULT, SYSTEM, USER, 
 
 
 class TestNewMessages:
-    """Which messages a session has already."""
+    """Tests of requests to a session with three messages."""
 
     stored = (SYSTEM, USER, ANSWER)
 
     def test_a_resent_conversation(self) -> None:
-        """Where the request begins with all that is stored, the rest is new."""
+        """If the request starts with all stored messages, the rest is new."""
         assert [USER] == list(new_messages(self.stored, [*self.stored, USER]))
 
     @pytest.mark.parametrize("sent", [[USER], [SYSTEM, USER], [USER, USER], [RESULT], [USER, SYSTEM, USER], [SYSTEM]])
     def test_without_an_answer_all_is_new(self, sent: list[Message]) -> None:
-        """A user may say the same again, and only an answer proves that a request repeats the history."""
+        """All messages of a request without an answer are new, because a user may send the same text twice."""
         assert sent == list(new_messages(self.stored, sent))
 
     @pytest.mark.parametrize(
@@ -37,23 +37,23 @@ class TestNewMessages:
         ],
     )
     def test_other_system_messages(self, sent: list[Message], expected: list[Message]) -> None:
-        """Where nothing but system messages has changed, those that have and the rest are new."""
+        """If only system messages have changed, the changed ones and the rest are new."""
         assert expected == list(new_messages(self.stored, sent))
 
     def test_an_empty_session_has_nothing(self) -> None:
-        """Then all is new."""
+        """All messages are new to an empty session."""
         assert [USER] == list(new_messages([], [USER]))
 
     @pytest.mark.parametrize("sent", [stored, (USER, ANSWER)])
     def test_nothing_new_is_an_error(self, sent: Sequence[Message]) -> None:
-        """The error names the field."""
+        """A request without a new message is rejected with an error that names the field."""
         with pytest.raises(InvalidRequest, match=r"^`messages` only repeats") as rejected:
             new_messages(self.stored, sent)
         assert "messages" == rejected.value.param
 
     @given(st.lists(st.sampled_from([SYSTEM, USER, ANSWER, RESULT]), max_size=5), st.lists(st.just(USER), min_size=1))
     def test_what_is_added_is_what_is_new(self, stored: list[Message], added: list[Message]) -> None:
-        """Whatever the session has, and however much comes after it."""
+        """Messages after the stored ones are new, for any session."""
         assert added == list(new_messages(stored, [*stored, *added]))
 
 
@@ -74,7 +74,7 @@ FOUR = (Q1, A1, Q2, A2)
 
 
 def _new(stored: Sequence[Message], sent: Sequence[Message]) -> list[Message]:
-    """Compares as a store does: with all that is stored, or with as much of its ends as the request has."""
+    """Compares as a store does: with all stored messages, or with as many from either end as the request has."""
     spoken = [message for message in stored if message.role != "system"]
     if len(spoken) <= len(sent):
         return list(new_messages(stored, sent))
@@ -83,7 +83,7 @@ def _new(stored: Sequence[Message], sent: Sequence[Message]) -> list[Message]:
 
 
 class TestEndOfHistory:
-    """Histories that a client has cut at the front."""
+    """Tests of histories that a client has trimmed at the front."""
 
     @pytest.mark.parametrize(
         ("stored", "sent", "expected"),
@@ -99,17 +99,17 @@ class TestEndOfHistory:
         ],
     )
     def test_the_rest_is_new(self, stored: Sequence[Message], sent: list[Message], expected: list[Message]) -> None:
-        """Where a request starts with the session's end, its last answer included, the rest is new."""
+        """If a request starts with the end of the session, its last answer included, the rest is new."""
         assert expected == _new(stored, sent)
 
     def test_nothing_new(self) -> None:
-        """The end alone adds nothing."""
+        """A request that contains only the end of the session is rejected."""
         with pytest.raises(InvalidRequest, match=r"^`messages` only repeats"):
             _new(FOUR, [Q2, A2])
 
 
 class TestContradictions:
-    """Histories that are not the session's."""
+    """Tests of histories that contradict the session."""
 
     @pytest.mark.parametrize(
         ("stored", "sent", "place"),
@@ -131,7 +131,7 @@ class TestContradictions:
         ],
     )
     def test_refused(self, stored: Sequence[Message], sent: list[Message], place: int) -> None:
-        """The error names the first message that differs, and says what to do."""
+        """The error names the first differing message and the remedy."""
         with pytest.raises(InvalidRequest, match=r"send only what is new, resend .* or fork") as rejected:
             _new(stored, sent)
         assert f"messages[{place}]" == rejected.value.param
@@ -155,25 +155,25 @@ class TestContradictions:
         ],
     )
     def test_new_messages_are_no_history(self, stored: Sequence[Message], sent: list[Message]) -> None:
-        """New messages alone are never refused: said again, with results, with foreign answers, with a prefix."""
+        """New messages alone are accepted: repeated texts, tool results, answers of other models, a prefill."""
         assert sent == _new(stored, sent)
 
 
 class TestEmptyAnswers:
-    """Answers of reasoning alone, which clients keep empty or drop."""
+    """Tests of answers that consist of reasoning, which clients resend empty or omit."""
 
     @pytest.mark.parametrize("empty", [[], [SILENT], [message("assistant", "")], [message("assistant")]])
     @pytest.mark.parametrize("leading", [[], [DEVELOPER]])
     def test_do_not_decide(self, empty: list[Message], leading: list[Message]) -> None:
-        """A history is recognised with and without them."""
+        """A history is recognized with and without empty answers."""
         assert [*leading, Q2] == _new((Q1, A1, SILENT), [*leading, Q1, A1, *empty, Q2])
 
 
 class TestCost:
-    """What a comparison costs."""
+    """Tests of the cost of a comparison."""
 
     def test_of_many_equal_messages(self) -> None:
-        """A history in which every message is the same is compared in linear time, also where it does not match."""
+        """A history of equal messages is compared in linear time, even without a match."""
         stored = [YES, OK] * 2000
         sent = [*[YES, OK] * 900, Q1, OK, *[YES, OK] * 900]
         with pytest.raises(InvalidRequest):
@@ -186,7 +186,7 @@ class TestCost:
 
 
 class TestWithoutKnown:
-    """System messages that come with every request."""
+    """Tests of system messages that are part of every request."""
 
     @pytest.mark.parametrize(
         ("status", "sent", "expected"),
@@ -203,5 +203,5 @@ class TestWithoutKnown:
     def test_leading_ones_are_left_out(
         self, status: list[Message], sent: list[Message], expected: list[Message]
     ) -> None:
-        """Where the session has them; later ones stay in their place, and a request is never left empty."""
+        """Leading system messages that the session contains are removed, unless the request would be empty."""
         assert expected == list(without_known_system(status, sent))

@@ -1,4 +1,4 @@
-"""The life of what a call holds, against a store that records."""
+"""Tests of the leases of calls, against a store that records its calls."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ def _model(more: str = "") -> Model:
 
 
 class RecordingStore:
-    """The part of the store that turns need; `gate` holds writes back until it is set, `errors` are raised by name."""
+    """The part of a store that turns use; writes block until `gate` is set, and `errors` are raised by operation."""
 
     def __init__(self) -> None:
         self.log: list[Any] = []
@@ -98,7 +98,7 @@ async def _claimed(turns: Turns) -> CallLease:
 
 
 async def _cancelled(task: asyncio.Task[Any]) -> None:
-    """Cancels a task in the middle of its first write."""
+    """Cancels a task during its first write."""
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -106,7 +106,7 @@ async def _cancelled(task: asyncio.Task[Any]) -> None:
 
 
 async def test_leases_are_renewed_while_calls_run_and_no_longer(store: RecordingStore) -> None:
-    """Running turns and claims are renewed together, through a failure of the store; ended ones are not."""
+    """Running turns and claims are renewed together, also after a failure of the store; ended ones are not."""
     turns = _turns(store, renew_seconds=0.01)
     lease = await _begin(turns, "a", await _claimed(turns))
     await _begin(turns, "b")
@@ -122,7 +122,7 @@ async def test_leases_are_renewed_while_calls_run_and_no_longer(store: Recording
 
 
 async def test_a_claim_is_renewed_before_its_turn_begins(store: RecordingStore) -> None:
-    """A call that stands in line for its session keeps its key."""
+    """The claim of a call that waits for its session is renewed."""
     turns = _turns(store, renew_seconds=0.01)
     await _claimed(turns)
     await asyncio.wait_for(store.renewed.wait(), 10)
@@ -131,7 +131,7 @@ async def test_a_claim_is_renewed_before_its_turn_begins(store: RecordingStore) 
 
 
 async def test_a_caller_who_leaves_while_the_turn_begins_leaves_no_lease(store: RecordingStore) -> None:
-    """The turn that comes into being without its caller is abandoned."""
+    """A turn that begins after the cancellation of its call is ended as incomplete."""
     turns = _turns(store)
     store.gate.clear()
     await _cancelled(asyncio.create_task(_begin(turns, "a")))
@@ -142,7 +142,7 @@ async def test_a_caller_who_leaves_while_the_turn_begins_leaves_no_lease(store: 
 
 
 async def test_a_caller_who_leaves_while_the_key_is_claimed_leaves_no_claim(store: RecordingStore) -> None:
-    """The claim that comes into being without its caller is freed."""
+    """A claim that is acquired after the cancellation of its call is released."""
     turns = _turns(store)
     store.gate.clear()
     await _cancelled(asyncio.create_task(_claimed(turns)))
@@ -153,7 +153,7 @@ async def test_a_caller_who_leaves_while_the_key_is_claimed_leaves_no_claim(stor
 
 
 async def test_a_commit_outlives_its_cancelled_caller(store: RecordingStore) -> None:
-    """Once the answer is whole it is kept, and closing waits for that."""
+    """A commit continues after the cancellation of its call, and `close` waits for it."""
     turns = _turns(store)
     lease = await _begin(turns, "a")
     store.gate.clear()
@@ -164,7 +164,7 @@ async def test_a_commit_outlives_its_cancelled_caller(store: RecordingStore) -> 
 
 
 async def test_turn_and_key_end_together(store: RecordingStore) -> None:
-    """The message, its cost and the whole answer for the key go into one write."""
+    """The message, the usage and the reply of the key are stored in one write."""
     turns = _turns(store)
     lease = await _begin(turns, "a", await _claimed(turns))
     answer = ChatCompletion(id="x", usage=Usage(total_tokens=5))
@@ -177,7 +177,7 @@ async def test_turn_and_key_end_together(store: RecordingStore) -> None:
 
 
 async def test_without_a_key_no_reply_is_made(store: RecordingStore) -> None:
-    """Nobody can ask for it."""
+    """A call without an idempotency key stores no reply."""
     turns = _turns(store)
     await turns.commit(await _begin(turns, "a"), ChatCompletion(id="x"))
     assert (None, b"") == (store.ends[0].claim, store.ends[0].reply)
@@ -185,7 +185,7 @@ async def test_without_a_key_no_reply_is_made(store: RecordingStore) -> None:
 
 @pytest.mark.parametrize(("is_whole", "expected"), [(True, "kept"), (False, "freed")])
 async def test_a_key_without_a_turn_ends_by_itself(store: RecordingStore, is_whole: bool, expected: str) -> None:
-    """A call that no session keeps is kept for its key when it is whole, and the key is free when it is not."""
+    """Without a session, the reply of a complete call is stored, and the key of an incomplete call is released."""
     turns = _turns(store)
     lease = await _claimed(turns)
     if is_whole:
@@ -197,7 +197,7 @@ async def test_a_key_without_a_turn_ends_by_itself(store: RecordingStore, is_who
 
 
 async def test_what_is_not_kept_writes_nothing(store: RecordingStore) -> None:
-    """Neither turn nor key: there is nothing to end."""
+    """A call without a turn and a key writes nothing."""
     turns = _turns(store)
     await turns.commit(CallLease(), ChatCompletion())
     turns.abandon(CallLease(), "failed", None)
@@ -206,7 +206,7 @@ async def test_what_is_not_kept_writes_nothing(store: RecordingStore) -> None:
 
 
 async def test_a_lost_turn_frees_its_key(store: RecordingStore) -> None:
-    """The caller learns that the turn was lost, and can ask again with the same key."""
+    """A lost turn raises TurnLost and releases the key, so that the call can be repeated with it."""
     turns = _turns(store)
     for end in ("commit", "abandon"):
         store.log.clear()
@@ -223,7 +223,7 @@ async def test_a_lost_turn_frees_its_key(store: RecordingStore) -> None:
 
 @pytest.mark.parametrize("is_told", [True, False])
 async def test_who_is_told_of_a_failure_finds_session_and_key_free(store: RecordingStore, is_told: bool) -> None:
-    """The call fails only when both are given back; for a caller who has left nobody waits."""
+    """With `wait`, `fail` returns after the session and the key are released; without it, it returns at once."""
     turns = _turns(store)
     lease = await _begin(turns, "a", await _claimed(turns))
     store.gate.clear()
@@ -238,7 +238,7 @@ async def test_who_is_told_of_a_failure_finds_session_and_key_free(store: Record
 
 
 async def test_a_store_that_hangs_does_not_keep_the_caller(store: RecordingStore) -> None:
-    """A failure is told soon all the same, and the turn is still settled once that is possible."""
+    """`fail` returns within its timeout while the store hangs, and the turn is ended later."""
     turns = _turns(store)
     lease = await _begin(turns, "a")
     store.gate.clear()
@@ -250,7 +250,7 @@ async def test_a_store_that_hangs_does_not_keep_the_caller(store: RecordingStore
 
 
 def _admitted(settled: list[list[int]]) -> Admission:
-    """Ten tokens were reserved, and three were used."""
+    """Returns an admission with ten reserved and three used tokens."""
     admission = Admission(
         [Charge("key:1", "tokens", 100, 10)], 0, lambda charges: settled.append([charge.amount for charge in charges])
     )
@@ -260,7 +260,7 @@ def _admitted(settled: list[list[int]]) -> Admission:
 
 @pytest.mark.parametrize("is_whole", [True, False])
 async def test_the_limits_are_settled_with_the_turn(store: RecordingStore, is_whole: bool) -> None:
-    """In the same write, whole or not, and only there."""
+    """The limits are settled only in the write that ends the turn, completed or incomplete."""
     turns, settled = _turns(store), list[list[int]]()
     lease = await _begin(turns, "a", CallLease(admission=_admitted(settled)))
     with lease.admission:
@@ -273,7 +273,7 @@ async def test_the_limits_are_settled_with_the_turn(store: RecordingStore, is_wh
 
 
 async def test_without_a_turn_the_limits_settle_themselves(store: RecordingStore) -> None:
-    """A key alone, or nothing, has no such write."""
+    """Without a turn, the admission settles the limits itself."""
     turns, settled = _turns(store), list[list[int]]()
     lease = await _claimed(turns)
     lease.admission = _admitted(settled)
@@ -283,7 +283,7 @@ async def test_without_a_turn_the_limits_settle_themselves(store: RecordingStore
 
 
 async def test_a_lost_turn_still_settles_the_limits(store: RecordingStore) -> None:
-    """What was used is charged; the store gives back the reservation, which it has kept with the turn."""
+    """A lost turn charges the full use, because the store refunds the reservation with the turn."""
     turns = _turns(store)
     store.errors["end"] = [TurnLost()]
     with pytest.raises(TurnLost):
@@ -292,7 +292,7 @@ async def test_a_lost_turn_still_settles_the_limits(store: RecordingStore) -> No
 
 
 async def test_a_store_that_is_away_at_the_end_harms_nobody_else(store: RecordingStore) -> None:
-    """What cannot be given back runs out by itself."""
+    """If the store is unavailable at the end, the error is logged and the leases expire."""
     turns = _turns(store)
     store.errors = {"end": [StoreUnavailable("away")], "end_claim": [StoreUnavailable("away")]}
     turns.abandon(await _begin(turns, "a", await _claimed(turns)), "failed", None)
@@ -301,7 +301,7 @@ async def test_a_store_that_is_away_at_the_end_harms_nobody_else(store: Recordin
 
 
 async def test_the_turn_is_begun_with_what_the_model_and_the_request_say(store: RecordingStore) -> None:
-    """The window from the configuration, the labels and messages from the request."""
+    """The turn has the window of the configuration, and the metadata and messages of the request."""
     turns = _turns(store)
     request = CreateChatCompletionRequest(metadata={"team": "red"})
     request.messages.add(role="user").content.string_value = "Hi"
@@ -314,7 +314,7 @@ async def test_the_turn_is_begun_with_what_the_model_and_the_request_say(store: 
 
 
 async def test_the_conversation_is_the_history_and_what_is_new(store: RecordingStore) -> None:
-    """In a session what the store says, else what the request says."""
+    """The conversation is the history and the new messages in a session, otherwise the request's messages."""
     request = CreateChatCompletionRequest()
     for text in ("old", "new"):
         request.messages.add(role="user", name=text)
@@ -324,7 +324,7 @@ async def test_the_conversation_is_the_history_and_what_is_new(store: RecordingS
 
 
 async def test_a_busy_session_is_waited_for_only_where_the_model_says_so(store: RecordingStore) -> None:
-    """`queue` waits for the release and tries again; `reject` does not."""
+    """A call waits for the release of a busy session with `queue`, and raises SessionBusy with `reject`."""
     turns = _turns(store)
     store.errors["begin"] = [SessionBusy("a"), SessionBusy("a")]
     lease = await _begin(turns, "a", model=_model(", concurrent_turns: queue"))
@@ -336,7 +336,7 @@ async def test_a_busy_session_is_waited_for_only_where_the_model_says_so(store: 
 
 
 async def test_a_key_that_has_its_answer_returns_it(store: RecordingStore) -> None:
-    """Nothing is held then."""
+    """A key with a stored reply returns it, and the call holds nothing."""
     answer = ChatCompletion(id="x")
     store.claimed = answer.SerializeToString()
     lease, reply = await _turns(store).claim(KEY, CreateChatCompletionRequest(), CALLER)
@@ -344,14 +344,14 @@ async def test_a_key_that_has_its_answer_returns_it(store: RecordingStore) -> No
 
 
 async def test_a_key_is_claimed_for_the_account_the_method_and_the_request(store: RecordingStore) -> None:
-    """All of them belong to the claim."""
+    """The claim contains the account, the method, the key and the digest of the request."""
     request = CreateChatCompletionRequest(model="m")
     await _turns(store).claim(KEY, request, CALLER)
     assert [("claim", "default", "CreateChatCompletion", "k", digest(request))] == store.log
 
 
 def test_equal_requests_have_equal_digests() -> None:
-    """However their maps came to be, and 32 bytes long; another value makes another digest."""
+    """The digest has 32 bytes, and depends on the values but not on the insertion order of maps."""
     one, other = CreateChatCompletionRequest(), CreateChatCompletionRequest()
     pairs = [(str(number), str(number)) for number in range(16)]
     for request, ordered in ((one, pairs), (other, pairs[::-1])):
@@ -363,7 +363,7 @@ def test_equal_requests_have_equal_digests() -> None:
 
 
 def test_the_form_of_the_answer_and_spaces_in_json_make_no_other_digest() -> None:
-    """A stream asks for the same as a whole answer, and a JSON text says the same however it is spaced."""
+    """The digest ignores the form of the answer and the whitespace of JSON texts."""
     one, other = CreateChatCompletionRequest(model="m"), CreateChatCompletionRequest(model="m", stream=True)
     other.stream_options.include_usage = True
     one.tools.add().function.parameters_json = '{"type": "object", "id": 18446744073709551615}'

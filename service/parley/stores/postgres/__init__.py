@@ -1,4 +1,4 @@
-"""Sessions, keys and limits in a PostgreSQL database, shared by any number of machines."""
+"""The store in a PostgreSQL database, shared by any number of machines."""
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -33,9 +33,7 @@ _log = structlog.get_logger()
 class PostgresStore:
     """Implements `parley.core.ports.Store`. Every method also raises StoreUnavailable.
 
-    Leases, limits and ages are judged by the database's clock, which all replicas share; `clock` takes its place in
-    tests. `wall` is this process's own clock.
-    `pooled` says that a pooler in transaction mode is between, see `Database`.
+    Leases, limits and ages are measured by the database's clock, which all replicas share.
     """
 
     def __init__(  # noqa: PLR0913 - see `open`
@@ -49,10 +47,7 @@ class PostgresStore:
         pooled: bool = False,
         purge_seconds: float = PURGE_SECONDS,
     ) -> None:
-        """Connects when it is first used, with up to `size` connections and one that listens. See `open`.
-
-        `purge_seconds`: for so long a deletion goes on to remove rows before it returns.
-        """
+        """Creates a store that connects on first use. See `open` for the arguments."""
         self._purge_seconds = purge_seconds
         self._clock: Callable[[], Now] = clock or (lambda: None)
         self._wall = wall or clock or time.time
@@ -74,9 +69,21 @@ class PostgresStore:
         allow_unavailable: bool = False,
         purge_seconds: float = PURGE_SECONDS,
     ) -> Self:
-        """Makes the schema in a database that has none, checks it in one that has. Raises StoreUnavailable.
+        """Opens a store, creates its schema if it does not exist, and checks the schema's version.
 
-        `allow_unavailable`: where the server cannot be reached, the store is opened all the same, and finds it later.
+        Args:
+            url: The URL of the database.
+            size: The maximum number of connections, in addition to one that listens.
+            clock: Replaces the database's clock (Unix seconds) in tests.
+            wall: Replaces this process's wall clock (Unix seconds) in tests.
+            timeouts: The timeouts of the server.
+            pooled: Whether a pooler in transaction mode is in front of the server; see `Database`.
+            allow_unavailable: Opens the store even if the server is unreachable; it connects once the server is
+                available.
+            purge_seconds: The seconds for which a deletion removes rows before it returns.
+
+        Raises:
+            StoreUnavailable: The server is unreachable, or its schema cannot be used.
         """
         store = cls(url, size, clock=clock, wall=wall, timeouts=timeouts, pooled=pooled, purge_seconds=purge_seconds)
         try:
@@ -87,21 +94,21 @@ class PostgresStore:
             if not allow_unavailable:
                 raise
             return store
-        if allow_unavailable:  # a service, which makes promises; a command makes none
+        if allow_unavailable:  # set for a service, which acknowledges turns, and not for a command
             await warn_of_asynchronous_standbys(store._database)
         return store
 
     async def begin_turn(self, begin: TurnBegin, lease_seconds: float) -> Turn:
         """Leases the session and adds the turn. Raises SessionNotFound, SessionBusy, InvalidRequest."""
-        _known(begin.session_id)
+        _require_valid_id(begin.session_id)
         return await self._pool.run(lambda db: turns.begin_turn(db, begin, self._clock(), lease_seconds))
 
     async def end_turn(self, turn: Turn, end: TurnEnd) -> None:
-        """Ends the turn and all that hangs on it. Raises TurnLost."""
+        """Ends the turn, its lease and its claim. Raises TurnLost."""
         await self._pool.run(lambda db: turns.end_turn(db, turn, end, self._clock()))
 
     async def renew_leases(self, turns: Iterable[Turn], claims: Iterable[Claim], lease_seconds: float) -> None:
-        """Extends the leases that are not lost."""
+        """Extends the leases that are still held."""
         held, keys_held = list(turns), list(claims)
 
         async def work(db: Connection) -> None:
@@ -114,19 +121,19 @@ class PostgresStore:
             await self._pool.run(work)
 
     async def wait_for_release(self, session_id: str, seconds: float) -> None:
-        """Waits until the database tells that the session is free."""
-        _known(session_id)
+        """Waits for the database's notification that the session is free."""
+        _require_valid_id(session_id)
         await self._lease_waiters.wait(session_id, seconds)
 
     async def get_session(self, account: str, session_id: str) -> Session:
         """Reads one session. Raises SessionNotFound."""
-        _known(session_id)
+        _require_valid_id(session_id)
         return await self._read(lambda db: sessions.find_session(db, account, session_id))
 
     async def list_sessions(
         self, account: str, chosen: SessionFilter, *, page_size: int, page_token: str | None
     ) -> tuple[list[Session], str | None]:
-        """Reads a page, the latest turn first. Raises InvalidRequest."""
+        """Reads a page, latest turn first. Raises InvalidRequest."""
         after = paging.decode(page_token, float, str) if page_token else []
         if chosen.model is not None and "\0" in chosen.model:
             return [], None
@@ -135,8 +142,8 @@ class PostgresStore:
     async def list_messages(
         self, account: str, session_id: str, *, page_size: int, page_token: str | None
     ) -> tuple[list[SessionMessage], str | None]:
-        """Reads a page, the oldest first. Raises SessionNotFound, InvalidRequest."""
-        _known(session_id)
+        """Reads a page, oldest first. Raises SessionNotFound, InvalidRequest."""
+        _require_valid_id(session_id)
         after = paging.decode(page_token, int, int) if page_token else []
         return await self._read(lambda db: sessions.list_messages(db, account, session_id, page_size, after))
 
@@ -144,7 +151,7 @@ class PostgresStore:
         self, account: str, session_id: str, new_id: str, through_turn: int | None, claim: Claim | None = None
     ) -> Session:
         """Copies completed turns into a new session. Raises SessionNotFound, InvalidRequest, TurnLost."""
-        _known(session_id)
+        _require_valid_id(session_id)
         return await self._pool.run(
             lambda db: sessions.fork_session(db, account, session_id, new_id, through_turn, self._clock(), claim)
         )
@@ -152,20 +159,20 @@ class PostgresStore:
     async def delete_session(
         self, account: str, session_id: str, claim: Claim | None = None, reply: bytes = b""
     ) -> None:
-        """Deletes a session that has no turn in progress. Raises SessionNotFound, SessionBusy, TurnLost."""
-        _known(session_id)
+        """Deletes a session without a turn in progress. Raises SessionNotFound, SessionBusy, TurnLost."""
+        _require_valid_id(session_id)
         await self._pool.run(lambda db: deletion.mark_deleted(db, account, session_id, self._clock(), claim, reply))
         with suppress(StoreUnavailable):  # the session is deleted; `purge` removes the rest
             await purge_session(lambda cursor: self._purge(session_id, cursor), time.monotonic() + self._purge_seconds)
 
     async def purge(self) -> bool:
-        """Removes rows of deleted sessions in batches. Returns whether there may be more."""
+        """Removes rows of deleted sessions in batches. Returns whether rows may remain."""
         return await purge_all(lambda: self._pool.run(deletion.find_deleted), self._purge)
 
     async def reap(self, *, session_age: float | None, claim_age: float, limit: int) -> Reaped:
-        """Clears what is over, each kind in a transaction of its own.
+        """Clears what has expired, each kind in a transaction of its own.
 
-        Nothing is deleted for its age while this process's clock and the database's differ: one of them is wrong.
+        Deletes nothing by age while the clocks of this process and the database differ, because one of them is wrong.
         """
         crashed = await self._pool.run(lambda db: reaper.reap_crashed(db, self._clock(), limit))
         await self._pool.run(lambda db: reaper.refund_reservations(db, self._clock(), limit))
@@ -178,13 +185,13 @@ class PostgresStore:
         return Reaped(crashed, old, claimed)
 
     async def claim(self, account: str, method: str, key: str, digest: bytes, lease_seconds: float) -> Claim | bytes:
-        """Claims a key, or returns what it was answered. Raises KeyInUse, KeyReused, ReplyDeleted."""
+        """Claims a key, or returns its stored reply. Raises KeyInUse, KeyReused, ReplyDeleted."""
         return await self._pool.run(
             lambda db: claims.claim(db, account, method, key, digest, self._clock(), lease_seconds)
         )
 
     async def end_claim(self, claim: Claim, reply: bytes | None) -> None:
-        """Keeps the reply, or frees the key. Raises TurnLost."""
+        """Stores the reply, or releases the key. Raises TurnLost."""
         await self._pool.run(lambda db: claims.end_claim(db, claim, reply, self._clock()))
 
     async def find_key(self, digest: bytes) -> ApiKey | None:
@@ -192,7 +199,7 @@ class PostgresStore:
         return await self._read(lambda db: keys.find_key(db, digest))
 
     async def add_key(self, key: ApiKey) -> ApiKey:
-        """Adds a key, and its account where that is new."""
+        """Adds a key, and its account if it does not exist."""
         return await self._pool.run(lambda db: keys.add_key(db, key))
 
     async def plans(self) -> dict[str, str]:
@@ -204,42 +211,42 @@ class PostgresStore:
         return await self._pool.run(lambda db: keys.set_plan(db, account, plan))
 
     async def list_keys(self) -> list[ApiKey]:
-        """Reads every key, the oldest first."""
+        """Reads all keys, oldest first."""
         return await self._read(keys.list_keys)
 
     async def revoke_key(self, key_id: str, now: int) -> ApiKey | None:
-        """Marks a key revoked."""
+        """Marks a key as revoked."""
         return await self._pool.run(lambda db: keys.revoke_key(db, key_id, now))
 
     async def reserve(self, charges: Sequence[Charge]) -> Reservation:
-        """Takes all charges, or none."""
+        """Withdraws all charges, or none."""
         if not charges:
             return Reservation(granted=True, remaining=())
         return await self._pool.run(lambda db: limits.reserve(db, charges, self._clock()))
 
     async def settle(self, charges: Sequence[Charge]) -> None:
-        """Takes or gives back."""
+        """Applies the corrections."""
         if charges:
             await self._pool.run(lambda db: limits.settle(db, charges, self._clock()))
 
     async def check(self) -> None:
-        """Writes to the database, unless a call has done so within seconds. Raises StoreUnavailable."""
+        """Checks that the server is available, with a write every few seconds. Raises StoreUnavailable."""
         await self._pool.check()
 
     async def close(self) -> None:
-        """Finishes what is being written, then closes."""
+        """Completes pending writes, then closes the connections."""
         await self._lease_waiters.close()
         await self._pool.close()
 
     async def _clocks_agree(self) -> bool:
-        """Compares this process's wall clock with the database's, and logs once where they begin to differ."""
+        """Compares this process's wall clock with the database's, and logs the start of a difference."""
         before = self._wall()
         database_time = await self._read(lambda db: reaper.database_time(db, self._clock()))
         differs = not before - _SKEW_SECONDS < database_time < self._wall() + _SKEW_SECONDS
         if differs and not self._skewed:
             _log.error(
-                "this machine's clock differs from the database's: this process deletes nothing for its age; "
-                "set the clocks by NTP",
+                "this machine's clock differs from the database's: this process deletes nothing by age; "
+                "synchronize the clocks by NTP",
                 seconds=round(before - database_time, 1),
             )
         self._skewed = differs
@@ -253,14 +260,11 @@ class PostgresStore:
 
 
 async def upgrade(url: str, *, pooled: bool = False) -> tuple[int, int]:
-    """Takes a database through the migrations that it lacks; returns its versions before and after.
-
-    Raises StoreUnavailable.
-    """
+    """Applies pending migrations and returns the schema versions before and after. Raises StoreUnavailable."""
     return await schema.upgrade(Database(url, _TIMEOUTS, pooled=pooled))
 
 
-def _known(session_id: str) -> None:
-    """Refuses an id that cannot be in the database: its texts have no zeros. Raises SessionNotFound."""
+def _require_valid_id(session_id: str) -> None:
+    """Raises SessionNotFound for an id with a NUL character, which PostgreSQL cannot store."""
     if "\0" in session_id:
         raise SessionNotFound(session_id)

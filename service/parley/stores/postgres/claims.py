@@ -1,4 +1,4 @@
-"""Idempotency-Keys in SQL."""
+"""Idempotency keys in SQL."""
 
 from collections.abc import Sequence
 
@@ -22,11 +22,11 @@ SELECT digest, lease_expires, CASE WHEN NOT EXISTS (
 FROM parley.claims WHERE account = $1 AND method = $2 AND key = $3
 """
 _HELD = "account = $1 AND method = $2 AND key = $3 AND fence = $4 AND lease_expires IS NOT NULL"
-_KEEP = f"""
+_STORE_REPLY = f"""
 UPDATE parley.claims SET lease_expires = NULL, reply = $5, session_id = $6, updated = {now(7)}
 WHERE {_HELD} RETURNING fence
 """
-_FREE = f"DELETE FROM parley.claims WHERE {_HELD} RETURNING fence"
+_RELEASE = f"DELETE FROM parley.claims WHERE {_HELD} RETURNING fence"
 _RENEW = f"""
 UPDATE parley.claims AS claim SET lease_expires = {now(1)} + $2
 FROM unnest($3::text[], $4::text[], $5::text[], $6::bigint[]) AS held (account, method, key, fence)
@@ -39,37 +39,40 @@ _MAX_TRIES = 10
 async def claim(  # noqa: PLR0913, PLR0917 - the port's arguments
     db: Connection, account: str, method: str, key: str, digest: bytes, now: Now, lease_seconds: float
 ) -> Claim | bytes:
-    """Claims the key, or returns the reply that it has. Raises KeyInUse, KeyReused, ReplyDeleted."""
-    place = (account, method, key)
+    """Claims the key, or returns its stored reply. Raises KeyInUse, KeyReused, ReplyDeleted."""
+    full_key = (account, method, key)
     for _ in range(_MAX_TRIES):
-        fence = await db.fetchval(_CLAIM, now, *place, digest, lease_seconds)
+        fence = await db.fetchval(_CLAIM, now, *full_key, digest, lease_seconds)
         if fence is not None:
-            return Claim(*place, fence)
-        if (found := await db.fetchrow(_FIND, *place)) is None:
-            continue  # it was freed in between
+            return Claim(*full_key, fence)
+        if (found := await db.fetchrow(_FIND, *full_key)) is None:
+            continue  # released between the two statements
         if found["digest"] != digest:
             raise KeyReused
         if found["lease_expires"] is None:
-            return _kept(found["reply"])
+            return _stored(found["reply"])
         break
     raise KeyInUse
 
 
-def _kept(reply: bytes | None) -> bytes:
+def _stored(reply: bytes | None) -> bytes:
     if reply is None:
         raise ReplyDeleted
     return bytes(reply)
 
 
 async def end_claim(db: Connection, claim: Claim, reply: bytes | None, now: Now, session_id: str | None = None) -> None:
-    """Keeps the reply, which goes when its session does; frees the key where there is none. Raises TurnLost."""
+    """Stores the reply, which is deleted with its session, or releases the key if `reply` is None. Raises TurnLost."""
     held = (claim.account, claim.method, claim.key, claim.fence)
-    ended = await (db.fetchval(_FREE, *held) if reply is None else db.fetchval(_KEEP, *held, reply, session_id, now))
+    if reply is None:
+        ended = await db.fetchval(_RELEASE, *held)
+    else:
+        ended = await db.fetchval(_STORE_REPLY, *held, reply, session_id, now)
     if ended is None:
         raise TurnLost
 
 
 async def renew_claims(db: Connection, claims: Sequence[Claim], now: Now, lease_seconds: float) -> None:
-    """Extends the leases of those keys that are still held."""
+    """Extends the leases of the keys that are still held."""
     held = sorted((claim.account, claim.method, claim.key, claim.fence) for claim in claims)
     await db.execute(_RENEW, now, lease_seconds, *map(list, zip(*held, strict=True)))

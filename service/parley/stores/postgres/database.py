@@ -1,4 +1,4 @@
-"""The PostgreSQL server: how it is reached, and why it cannot be."""
+"""The PostgreSQL server: connections, and the classification of errors."""
 
 import asyncio
 import re
@@ -14,44 +14,47 @@ from parley.stores.migrations import migrations, mismatch
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
-# A setting of one connection that another one finds shows that they share a session of the server.
+# A connection that finds the marker of another one shares its server session, as behind a pooler.
 _PREPARE = """
 SELECT current_setting('parley.session', true) AS marker, set_config('parley.session', 'on', {local}),
   pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS read_only,
   to_regclass('parley.migrations') IS NOT NULL AS made,
-  -- An acknowledged turn is on disk, whatever the database's default; a stronger one (remote_apply) stays.
+  -- An acknowledged turn must be on disk, so a weaker default is overridden; a stronger one (remote_apply) is kept.
   CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN
     set_config('synchronous_commit', 'on', {local}) END,
   set_config('default_transaction_isolation', 'read committed', {local}),
   set_config('statement_timeout', $1, {local}),
   set_config('jit', 'off', {local}),
-  -- Every statement finds its rows by key. Planned once, and never from what a table happened to be like when it was
-  -- small: reading a table or a session's whole past to join it would cost more with every turn.
+  -- Every statement finds its rows by key. Plans must not depend on the size of the tables at planning time: a scan of
+  -- a table, or of a session's complete history for a join, would cost more with every turn.
   set_config('plan_cache_mode', 'force_generic_plan', {local}), set_config('enable_seqscan', 'off', {local}),
   set_config('enable_hashjoin', 'off', {local}), set_config('enable_mergejoin', 'off', {local})
 """
 _PREPARE_SESSION, _PREPARE_TRANSACTION = _PREPARE.format(local="false"), _PREPARE.format(local="true")
 _VERSION = "SELECT coalesce(max(number), 0) FROM parley.migrations"
 
-# PostgreSQL's classes of errors that are not about the statement: connection, state, authorization, catalog, resources,
-# intervention, system, internal; and missing tables or rights.
+# PostgreSQL's error classes that do not concern the statement: connection, transaction state, authorization, catalog,
+# resources, operator intervention, system, internal. Then single codes: missing tables and privileges.
 _OUTAGE_CLASSES = frozenset({"08", "25", "28", "3D", "3F", "40", "53", "57", "58", "F0", "XX"})
 _OUTAGES = frozenset({"42P01", "42501", "42703", "42883", "55P03"})
 _STATEMENT_LOST = ("26000", "42P05")
 _POOLER = "a pooler in transaction mode is between Parley and the server; set `pooling: transaction` under `store`"
-_REFUSALS = ("28", "3D000", "42501")
-_POOLER_FULL = "no more connections allowed"  # PgBouncer's max_client_conn, with a code of its own protocol
+_MISCONFIGURED = ("28", "3D000", "42501")
+_POOLER_FULL = "no more connections allowed"  # PgBouncer at its max_client_conn, which has no code of its own
 _CONTENTION = ("40001", "40P01")
 _URL_HINT = "its URL cannot be used; write postgresql://USER:PASSWORD@HOST:PORT/NAME, and special characters as %XX"
-_SAFE_PLACE = re.compile(r"[\w.,:\[\]%-]*(/[\w.%-]*)?")
+_SAFE_LOCATION = re.compile(r"[\w.,:\[\]%-]*(/[\w.%-]*)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How many seconds the server may take.
+    """Timeouts in seconds.
 
-    `connect` bounds a connection, `command` all of one call, `verify` the probe after a call that was not finished in
-    time. `probe` is the pause between probes while it is away.
+    Attributes:
+        connect: The maximum time to open a connection.
+        command: The maximum time of one call.
+        probe: The average pause between two probes while the server is unavailable.
+        verify: The maximum time of each probe after a call that timed out.
     """
 
     connect: float = 3.0
@@ -61,17 +64,18 @@ class Timeouts:
 
 
 class WrongSchema(StoreMisconfigured):
-    """The server is there, and its tables are not those that this Parley needs."""
+    """The server is available, but its tables do not fit this version of Parley."""
 
 
 class Database:
-    """One database on a server. It opens connections that are fit for use, and names causes without the password.
+    """One database on a server. Opens configured connections, and describes errors without the password.
 
-    `pooled`: the connections lead to a pooler in transaction mode, such as PgBouncer. Then no state is kept in a
-    session of the server: nothing is prepared, and every call is a transaction that brings its settings along.
+    Behind a pooler in transaction mode, such as PgBouncer, no state is kept in a server session: there are no prepared
+    statements, and every call is a transaction that includes its settings.
     """
 
     def __init__(self, url: str, timeouts: Timeouts, *, pooled: bool = False) -> None:
+        """Does not connect. `pooled` states that a pooler in transaction mode is in front of the server."""
         self.timeouts = timeouts
         self.pooled = pooled
         self.name = _name(url)
@@ -81,9 +85,13 @@ class Database:
         return f"Database({self.name!r})"
 
     async def connect(self, *, check: bool = True) -> Connection:
-        """Opens a connection to a server that can be written to, and checks the schema's version.
+        """Opens a connection to a writable server.
 
-        Raises StoreUnavailable.
+        Args:
+            check: Whether to check the version of the schema.
+
+        Raises:
+            StoreUnavailable: The server cannot be reached or is read-only, or the schema has another version.
         """
         try:
             async with asyncio.timeout(self.timeouts.connect):
@@ -104,7 +112,7 @@ class Database:
             raise
         except Exception as error:
             if isinstance(error, ValueError) and not isinstance(error, OSError):
-                # asyncpg's about the URL, any part of which may be in its text.
+                # An error of asyncpg about the URL, whose text may contain the password.
                 raise StoreMisconfigured(f"{self.name}: {_URL_HINT}") from None
             if (cause := outage(error)) is None:
                 raise
@@ -113,16 +121,16 @@ class Database:
             raise self.unavailable(cause) from error
 
     def unavailable(self, why: str) -> StoreUnavailable:
-        """Makes the error that tells why this database cannot be used."""
+        """Returns the error for a database that cannot be used."""
         return StoreUnavailable(f"{self.name}: {why}")
 
     def wrong(self, why: str) -> WrongSchema:
-        """Makes the error that tells why these tables cannot be used."""
+        """Returns the error for tables that cannot be used."""
         return WrongSchema(f"{self.name}: {why}")
 
     @asynccontextmanager
     async def prepared(self, connection: Connection) -> AsyncIterator[None]:
-        """Makes a connection ready for one call; behind a pooler the call is one transaction."""
+        """Prepares a connection for one call; behind a pooler, wraps the call in a transaction."""
         if not self.pooled:
             yield
             return
@@ -133,17 +141,17 @@ class Database:
     async def _prepare(self, connection: Connection, *, check: bool) -> None:
         if self.pooled:
             async with connection.transaction():
-                await self._require_fit(connection, _PREPARE_TRANSACTION, check=check)
+                await self._require_usable(connection, _PREPARE_TRANSACTION, check=check)
         else:
-            await self._require_fit(connection, _PREPARE_SESSION, check=check)
+            await self._require_usable(connection, _PREPARE_SESSION, check=check)
 
-    async def _require_fit(self, connection: Connection, prepare: str, *, check: bool) -> None:
+    async def _require_usable(self, connection: Connection, prepare: str, *, check: bool) -> None:
         settings = await connection.fetchrow(prepare, f"{self.timeouts.command:.3f}s")
         assert settings is not None  # noqa: S101 - for the type checker
         if settings["marker"] and not self.pooled:
             raise StoreMisconfigured(f"{self.name}: {_POOLER}")
         if settings["read_only"]:
-            raise self.unavailable("it can only be read (a standby, or one that recovers); name the one to write to")
+            raise self.unavailable("it is read-only (a standby, or in recovery); configure the primary server")
         if check:
             version = await connection.fetchval(_VERSION) if settings["made"] else 0
             if wrong := _mismatch(version):
@@ -151,7 +159,7 @@ class Database:
 
 
 def outage(error: BaseException) -> str | None:
-    """Says why the server failed, in one line; None where the error is about something else."""
+    """Returns why the server failed, in one line; None if the error does not concern the server."""
     if isinstance(error, StoreUnavailable):
         return error.cause
     if isinstance(error, TimeoutError):
@@ -173,40 +181,40 @@ def _server_outage(error: asyncpg.PostgresError, code: str) -> str | None:
 
 
 def is_misconfigured(error: BaseException) -> bool:
-    """Tells whether the server refuses the user, the password, the database or a privilege."""
-    return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith(_REFUSALS)
+    """Returns whether the server rejects the user, the password, the database or a privilege."""
+    return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith(_MISCONFIGURED)
 
 
 def is_timeout(error: BaseException) -> bool:
-    """Tells whether one call was not finished in time, which says little about the server."""
+    """Returns whether one call timed out, which does not imply a failure of the server."""
     return isinstance(error, TimeoutError | asyncpg.QueryCanceledError)
 
 
 def is_at_connection_limit(error: BaseException | None) -> bool:
-    """Tells whether the server, or a pooler before it, has no room for one more connection."""
+    """Returns whether the server, or a pooler in front of it, accepts no further connection."""
     if isinstance(error, asyncpg.PostgresError) and _POOLER_FULL in str(error):
         return True
     return isinstance(error, asyncpg.TooManyConnectionsError | TimeoutError)
 
 
 def is_contention(error: BaseException) -> bool:
-    """Tells whether the statement lost against another one, and may succeed if it is done again."""
+    """Returns whether the statement conflicted with another one and may succeed if it is repeated."""
     return isinstance(error, asyncpg.PostgresError) and error.sqlstate in _CONTENTION
 
 
 def is_read_only_server(error: BaseException) -> bool:
-    """Tells whether the server has stopped to take writes."""
+    """Returns whether the server has become read-only."""
     return isinstance(error, asyncpg.ReadOnlySQLTransactionError)
 
 
 def steps() -> int:
-    """The version of the schema that this Parley needs."""
+    """Returns the version of the schema that this version of Parley needs."""
     return len(migrations(__package__))
 
 
 def _mismatch(version: int) -> str | None:
     if version == 0:
-        return "it has no tables of Parley's (any more); restore them, or run `parley db upgrade`"
+        return "it has no tables of Parley; restore them, or run `parley db upgrade`"
     return mismatch(version, steps())
 
 
@@ -215,8 +223,8 @@ def _one_line(error: BaseException) -> str:
 
 
 def _name(url: str) -> str:
-    """Returns the host and the database of a URL, and nothing that may be a password."""
-    place = url.partition("://")[2].rpartition("@")[2].partition("?")[0]
-    if "password" in url.lower() or not place or not _SAFE_PLACE.fullmatch(place):
+    """Returns the host and the database of a URL, without anything that may be a password."""
+    location = url.partition("://")[2].rpartition("@")[2].partition("?")[0]
+    if "password" in url.lower() or not location or not _SAFE_LOCATION.fullmatch(location):
         return "PostgreSQL"
-    return f"PostgreSQL at {place}"
+    return f"PostgreSQL at {location}"

@@ -9,7 +9,7 @@ from parley.stores.postgres.database import Connection
 from parley.stores.postgres.rows import Now, now
 from parley.stores.purging import BATCH_ROWS, END, PurgeCursor, batch_end
 
-# The new fence keeps a worker that slept past its lease from writing.
+# The new fence prevents writes by a worker that slept past its lease.
 _MARK = f"""
 WITH found AS MATERIALIZED (
   SELECT id, coalesce(lease_expires > {now(3)}, false) AS leased
@@ -30,7 +30,7 @@ FROM old WHERE sessions.id = old.id RETURNING sessions.id
 """
 _FIND = "SELECT id FROM parley.sessions WHERE deleted IS NOT NULL ORDER BY deleted LIMIT 1 FOR UPDATE SKIP LOCKED"
 _LOCK = "SELECT id FROM parley.sessions WHERE id = $1 AND deleted IS NOT NULL FOR UPDATE SKIP LOCKED"
-_FORGET_REPLIES = f"""
+_CLEAR_REPLIES = f"""
 WITH kept AS MATERIALIZED (
   SELECT account, method, key FROM parley.claims WHERE session_id = $1 LIMIT {BATCH_ROWS} FOR UPDATE
 )
@@ -51,7 +51,7 @@ _REMOVE_SESSION = "DELETE FROM parley.sessions WHERE id = $1"
 async def mark_deleted(  # noqa: PLR0913, PLR0917 - the port's arguments
     db: Connection, account: str, session_id: str, now: Now, claim: Claim | None, reply: bytes
 ) -> None:
-    """Hides the session from every reader, and keeps the reply. Raises SessionNotFound, SessionBusy, TurnLost."""
+    """Hides the session from all readers and stores the reply. Raises SessionNotFound, SessionBusy, TurnLost."""
     if claim is None:
         await _mark(db, account, session_id, now)
         return
@@ -69,27 +69,27 @@ async def _mark(db: Connection, account: str, session_id: str, now: Now) -> None
 
 
 async def mark_old(db: Connection, age: float, now: Now, limit: int) -> int:
-    """Marks sessions whose latest turn began longer ago than `age` seconds, unless it is running. Returns how many."""
+    """Marks sessions whose latest turn began over `age` seconds ago and is not in progress. Returns their number."""
     return len(await db.fetch(_MARK_OLD, now, age, limit))
 
 
 async def find_deleted(db: Connection) -> str | None:
-    """Returns the session that was deleted first of those that have rows and are in no other worker's batch."""
+    """Returns the session with the earliest deletion that has rows and that no other worker is purging, or None."""
     session_id: str | None = await db.fetchval(_FIND)
     return session_id
 
 
 async def purge_batch(db: Connection, session_id: str, cursor: PurgeCursor, now: Now) -> PurgeCursor | None:
-    """Removes rows of a deleted session, beginning with a message; gives back what its crashed turn had reserved.
+    """Removes rows of a deleted session from a cursor on, and refunds the reservations of removed turns.
 
     Returns:
-        Where the next batch begins: what has been removed is not scanned again. None where the session is removed, or
-        is in another worker's batch.
+        The cursor of the next batch, which skips the removed rows; None once the session is removed, or while another
+        worker is purging it.
     """
     async with db.transaction():
         if await db.fetchval(_LOCK, session_id) is None:
             return None
-        replies = await db.fetch(_FORGET_REPLIES, session_id)
+        replies = await db.fetch(_CLEAR_REPLIES, session_id)
         end = batch_end([tuple(row) for row in await db.fetch(_MESSAGES, session_id, *cursor)])
         await db.execute(_REMOVE_MESSAGES, session_id, *cursor, *end)
         turns = await db.fetch(_REMOVE_TURNS, session_id, cursor.turn, end.turn)

@@ -1,4 +1,4 @@
-"""API keys and their accounts in SQL."""
+"""API keys and accounts in SQL."""
 
 import asyncpg
 
@@ -39,12 +39,12 @@ async def find_key(db: Connection, digest: bytes) -> ApiKey | None:
 
 
 async def list_keys(db: Connection) -> list[ApiKey]:
-    """Reads every key, the oldest first."""
+    """Reads all keys, oldest first."""
     return [key for row in await db.fetch(_ALL) if (key := _key(row)) is not None]
 
 
 async def add_key(db: Connection, key: ApiKey) -> ApiKey:
-    """Adds the key, and its account where that is new."""
+    """Adds the key, and its account if it does not exist."""
     values = (key.id, key.digest, key.name, key.account, list(key.models), key.created, key.expires, key.revoked)
     added = _key(await db.fetchrow(_ADD, *values, key.plan))
     assert added is not None  # noqa: S101 - for the type checker
@@ -57,12 +57,12 @@ async def plans(db: Connection) -> dict[str, str]:
 
 
 async def set_plan(db: Connection, account: str, plan: str) -> bool:
-    """Changes the plan of an account, if there is one."""
+    """Sets the plan of an account; returns False if it does not exist."""
     return await db.fetchval(_SET_PLAN, account, plan) is not None
 
 
 async def revoke_key(db: Connection, key_id: str, now: int) -> ApiKey | None:
-    """Marks the key revoked, unless it is."""
+    """Marks the key as revoked if it is not; returns None if it does not exist."""
     return _key(await db.fetchrow(_REVOKE, key_id, now))
 
 

@@ -1,10 +1,10 @@
-"""What the reaper clears, in SQL. Rows that another reaper has at hand are left to it."""
+"""The reaper in SQL. Rows that another reaper has locked are skipped."""
 
 from parley.stores import records
 from parley.stores.postgres import limits
 from parley.stores.postgres.database import Connection
 from parley.stores.postgres.rows import Now, now
-from parley.stores.postgres.turns import CHANNEL
+from parley.stores.postgres.turn_statements import CHANNEL
 
 _CRASHED = f"""
 WITH over AS MATERIALIZED (
@@ -48,12 +48,15 @@ async def database_time(db: Connection, now: Now) -> float:
 
 
 async def reap_crashed(db: Connection, now: Now, limit: int) -> int:
-    """Marks turns whose lease ran out, and takes the lease away: a worker that comes late cannot write."""
+    """Marks turns with an expired lease as crashed and returns their number.
+
+    The new fence prevents late writes by their workers.
+    """
     return len(await db.fetch(_CRASHED, now, limit))
 
 
 async def refund_reservations(db: Connection, now: Now, limit: int) -> None:
-    """Gives back what crashed turns had reserved of the limits."""
+    """Refunds the reservations of crashed turns."""
     async with db.transaction():
         reserved = [row["reserved"] for row in await db.fetch(_RESERVED, limit)]
         charges = [charge for one in reserved for charge in records.returned_charges(one)]
@@ -62,5 +65,5 @@ async def refund_reservations(db: Connection, now: Now, limit: int) -> None:
 
 
 async def reap_claims(db: Connection, age: float, now: Now, limit: int) -> int:
-    """Deletes keys that were answered, or given up by a worker that died, longer ago than `age` seconds."""
+    """Deletes keys that were last updated more than `age` seconds ago and are not held; returns their number."""
     return len(await db.fetch(_CLAIMS, now, age, limit))

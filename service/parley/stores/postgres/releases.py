@@ -1,4 +1,4 @@
-"""Waiting until a session is free: the database tells every process that listens."""
+"""Waiting for the release of a session's lease, of which the database notifies all listening processes."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,15 +8,15 @@ from parley.core.errors import StoreUnavailable
 from parley.stores.postgres.database import Database, outage
 from parley.stores.postgres.pool import Pool
 from parley.stores.postgres.rows import Now, now
-from parley.stores.postgres.turns import CHANNEL
+from parley.stores.postgres.turn_statements import CHANNEL
 
-_POLL_LISTENING = 5.0  # all that it finds is what nobody tells: a listener that is cut off without knowing
-_POLL_DEAF = 0.25
+_POLL_LISTENING = 5.0  # detects a connection that was lost without an error
+_POLL_NOT_LISTENING = 0.25
 _RECONNECT_SECONDS = 0.5
-_LEAST = 0.01
+_MIN_WAIT = 0.01
 
-# Only a lease that somebody waits for is told of: PostgreSQL lets one transaction at a time commit that notifies, and
-# turns would stand in line for the disk. The mark is no news to keep: it need not be on disk.
+# Only releases that a call waits for are notified: PostgreSQL commits transactions with a notification one at a time,
+# which would serialize the commits of all turns. The mark `awaited` is temporary and need not be on disk.
 _AWAIT = f"""
 WITH clock AS MATERIALIZED (SELECT {now(2)} AS now, set_config('synchronous_commit', 'off', true)), marked AS (
   UPDATE parley.sessions SET awaited = lease_fence FROM clock
@@ -27,9 +27,10 @@ SELECT lease_expires - now FROM clock, parley.sessions WHERE id = $1 AND lease_e
 
 
 class LeaseWaiters:
-    """Wakes those who wait for a session, by one connection that listens for the whole process."""
+    """The calls of this process that wait for a session, with one listening connection for all of them."""
 
     def __init__(self, database: Database, pool: Pool, clock: Callable[[], Now]) -> None:
+        """Starts to listen at the first `wait`."""
         self._database = database
         self._pool = pool
         self._clock = clock
@@ -38,8 +39,8 @@ class LeaseWaiters:
         self._listening = False
 
     async def wait(self, session_id: str, seconds: float) -> None:
-        """Returns once the session may be free, at the latest after so many seconds. Raises StoreUnavailable."""
-        if self._listener is None and not self._database.pooled:  # LISTEN needs a session of the server
+        """Returns once the session may be free, at the latest after `seconds`. Raises StoreUnavailable."""
+        if self._listener is None and not self._database.pooled:  # LISTEN needs a server session
             self._listener = asyncio.create_task(self._listen())
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -53,15 +54,15 @@ class LeaseWaiters:
             await asyncio.wait([self._listener])
 
     async def _wait_once(self, session_id: str) -> bool:
-        """Tells whether the session is free; where it is not, waits until it is worth to look again."""
-        # Before the question: what is told between the two must not be missed.
+        """Returns whether the session is free; otherwise waits for a notification or the next poll."""
+        # Registered before the query, so that a notification between the two is not missed.
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(session_id, set()).add(waiter)
         try:
             lease = await self._pool.read(lambda db: db.fetchval(_AWAIT, session_id, self._clock()))
             if lease is not None:
-                poll = _POLL_LISTENING if self._listening else _POLL_DEAF
-                await asyncio.wait([waiter], timeout=min(poll, max(lease, _LEAST)))
+                poll = _POLL_LISTENING if self._listening else _POLL_NOT_LISTENING
+                await asyncio.wait([waiter], timeout=min(poll, max(lease, _MIN_WAIT)))
             return lease is None
         finally:
             self._forget(session_id, waiter)
@@ -73,7 +74,7 @@ class LeaseWaiters:
             self._waiting.pop(session_id, None)
 
     async def _listen(self) -> None:
-        """Listens for as long as the store is open."""
+        """Listens until the store is closed."""
         while True:
             with suppress(StoreUnavailable):
                 await self._listen_until_lost()
@@ -87,7 +88,7 @@ class LeaseWaiters:
         try:
             await connection.add_listener(CHANNEL, self._on_notification)
             self._listening = True
-            self._wake_all()  # what was released before is not told again
+            self._wake_all()  # earlier releases are not notified again
             while not connection.is_closed():
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_POLL_LISTENING):

@@ -1,4 +1,4 @@
-"""Whether a failover would keep what was acknowledged."""
+"""A warning if a failover may lose acknowledged turns."""
 
 from contextlib import suppress
 
@@ -8,7 +8,7 @@ import structlog
 from parley.core.errors import StoreUnavailable
 from parley.stores.postgres.database import Database
 
-# Every user sees a row for each standby, though not its state. Logical subscribers and backups are no standbys.
+# Every user sees a row per standby, but not its state. Logical subscribers and backups are not standbys.
 _UNSAFE = """
 SELECT count(*) FROM pg_catalog.pg_stat_replication AS sender
 WHERE current_setting('synchronous_standby_names') = '' AND state IS DISTINCT FROM 'backup'
@@ -24,7 +24,7 @@ _log = structlog.get_logger()
 
 
 async def warn_of_asynchronous_standbys(database: Database) -> None:
-    """Logs a line where the server has a standby that commits do not wait for. Says nothing where it cannot be seen."""
+    """Logs a warning if the server has a standby that commits do not wait for. Ignores all errors of the server."""
     with suppress(StoreUnavailable, asyncpg.PostgresError, OSError, TimeoutError):
         connection = await database.connect()
         try:

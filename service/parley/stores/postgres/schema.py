@@ -4,10 +4,10 @@ from parley.core.errors import StoreMisconfigured, StoreUnavailable
 from parley.stores.migrations import migrations, mismatch
 from parley.stores.postgres.database import Connection, Database, is_misconfigured, outage, steps
 
-# One migration at a time, whoever starts it; the number is arbitrary.
+# Serializes migrations of all processes; the number is arbitrary.
 _LOCK = "SELECT pg_advisory_xact_lock(7012640071583061)"
-_PATIENT = "SET LOCAL statement_timeout = 0"
-# Read from the catalogs themselves: what to_regclass looks up may be older than the lock that we have waited for.
+_NO_TIMEOUT = "SET LOCAL statement_timeout = 0"
+# Reads the catalogs, because a lookup by to_regclass may be older than the acquisition of the lock.
 _STATE = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'parley') AS named, EXISTS (
     SELECT FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace AS space ON space.oid = relnamespace
@@ -23,28 +23,25 @@ _STEP = "INSERT INTO parley.migrations (number) VALUES ($1)"
 
 
 async def upgrade(database: Database) -> tuple[int, int]:
-    """Takes the schema through the migrations that it lacks, and returns its versions before and after.
+    """Applies pending migrations and returns the schema versions before and after.
 
-    All or none of it is done, also where several processes try at once. A newer schema is left as it is.
+    The migrations run in one transaction, which also serializes concurrent upgrades. A newer schema is left unchanged.
     Raises StoreUnavailable.
     """
-    before, after = await _migrated(database, only_new=False)
+    before, after = await _connect_and_migrate(database, only_new=False)
     if wrong := mismatch(after, steps()):
         raise database.wrong(wrong)
     return before, after
 
 
 async def ensure(database: Database) -> None:
-    """Makes the schema in a database that has none, and checks the version of one that is there.
-
-    Raises StoreUnavailable.
-    """
-    _, version = await _migrated(database, only_new=True)
+    """Creates the schema if it does not exist, and checks its version. Raises StoreUnavailable."""
+    _, version = await _connect_and_migrate(database, only_new=True)
     if wrong := mismatch(version, steps()):
         raise database.wrong(wrong)
 
 
-async def _migrated(database: Database, *, only_new: bool) -> tuple[int, int]:
+async def _connect_and_migrate(database: Database, *, only_new: bool) -> tuple[int, int]:
     connection = await database.connect(check=False)
     try:
         async with connection.transaction():
@@ -67,17 +64,17 @@ async def _migrate(connection: Connection, database: Database, *, only_new: bool
     if only_new and state["made"]:
         version = await connection.fetchval(_VERSION)
         return version, version
-    await connection.execute(_PATIENT)
+    await connection.execute(_NO_TIMEOUT)
     await connection.execute(_LOCK, timeout=None)
     state = await connection.fetchrow(_STATE)
     assert state is not None  # noqa: S101 - for the type checker
     if not state["made"]:
         if state["named"]:
-            raise database.wrong('it has a schema "parley" that Parley did not make; rename or remove it')
+            raise database.wrong('it has a schema "parley" that Parley did not create; rename or remove it')
         await connection.execute(_BEGIN)
     before = await connection.fetchval(_VERSION)
-    if before == 0 and state["made"]:  # the table comes with its first row
-        raise database.wrong('the schema "parley" is not whole; restore it, or remove it')
+    if before == 0 and state["made"]:  # the table and its first row are created in one transaction
+        raise database.wrong('the schema "parley" is incomplete; restore it, or remove it')
     if before == 0 or not only_new:
         for step in migrations(__package__)[before:]:
             await connection.execute(step.sql, timeout=None)

@@ -1,4 +1,4 @@
-"""Sessions in SQL: reading, forking, deleting."""
+"""Sessions in SQL: listing, reading and forking."""
 
 from collections.abc import Sequence
 from math import inf
@@ -20,7 +20,7 @@ WHERE account = $1 AND (updated, id) < ($2, $3) AND updated >= $4 AND ($5::text 
 AND deleted IS NULL
 ORDER BY updated DESC, id DESC LIMIT $6
 """
-# One statement sees one state of the session: in two, a turn could end between its question and its answer.
+# One statement reads one snapshot: between two statements, a turn could end after its request messages were read.
 _MESSAGES = """
 SELECT message, turn, position, state, reason, created, usage, metadata, receipt, found
 FROM (
@@ -44,8 +44,8 @@ FROM (
       ) IS NULL THEN receipt
     END AS receipt
   FROM parley.turns WHERE session_id = $1 AND number = turn
-  OFFSET 0 -- looked up by its key for each message, also where the planner knows nothing of the tables yet
-) AS its_turn
+  OFFSET 0 -- forces a lookup by key for each message, even without statistics of the tables
+) AS turn_of_message
 ORDER BY turn, position
 """
 _FORK = f"""
@@ -53,13 +53,13 @@ WITH origin AS (
   SELECT * FROM parley.sessions WHERE id = $1 AND account = $2 AND deleted IS NULL
 ), copied AS MATERIALIZED (
   SELECT turns.* FROM origin, parley.turns WHERE session_id = $1 AND number <= $4 AND state = 'completed'
-), said AS MATERIALIZED (
+), copied_messages AS MATERIALIZED (
   SELECT messages.* FROM copied JOIN parley.messages ON messages.session_id = $1 AND turn = number
 ), made AS (
   INSERT INTO parley.sessions
     (id, account, model, created, updated, turn_count, completed_messages, lease_fence, forked_from)
   SELECT $3, account, model, clock.now, clock.now, (SELECT coalesce(max(number), 0) FROM copied),
-    (SELECT count(*) FROM said), 0, id
+    (SELECT count(*) FROM copied_messages), 0, id
   FROM origin, (SELECT {now(5)} AS now) AS clock
   RETURNING {_FIELDS}
 ), turns AS (
@@ -68,7 +68,7 @@ WITH origin AS (
   SELECT $3, number, state, created, asked, messages, tokens, bytes, continues, metadata, usage, receipt FROM copied
 ), messages AS (
   INSERT INTO parley.messages (session_id, turn, position, message, system)
-  SELECT $3, turn, position, message, system FROM said
+  SELECT $3, turn, position, message, system FROM copied_messages
 )
 SELECT * FROM made
 """
@@ -89,8 +89,8 @@ async def find_session(db: Connection, account: str, session_id: str) -> Session
 async def list_sessions(
     db: Connection, account: str, chosen: SessionFilter, page_size: int, after: Sequence[Any]
 ) -> tuple[list[Session], str | None]:
-    """Reads a page: `after` is the place of the row before it, or empty."""
-    # The list runs backwards in time: of the filter's end and the page's beginning the earlier one bounds it.
+    """Reads a page. `after` is the sort key of the preceding row, or empty."""
+    # The list is in descending order, so the earlier of the filter's end and the preceding row is its upper bound.
     newest = (inf if chosen.updated_before is None else float(chosen.updated_before), "")
     before = min(newest, tuple(after)) if after else newest
     oldest = -inf if chosen.updated_after is None else float(chosen.updated_after)
@@ -103,7 +103,7 @@ async def list_sessions(
 async def list_messages(
     db: Connection, account: str, session_id: str, page_size: int, after: Sequence[Any]
 ) -> tuple[list[SessionMessage], str | None]:
-    """Reads a page: `after` is the place of the row before it, or empty. Raises SessionNotFound."""
+    """Reads a page. `after` is the sort key of the preceding row, or empty. Raises SessionNotFound."""
     turn, position = after or (0, 0)
     page = await db.fetch(_MESSAGES, session_id, turn, position, page_size, paging.MAX_PAGE_BYTES, account)
     if not page:
@@ -116,7 +116,7 @@ async def list_messages(
 async def fork_session(  # noqa: PLR0913, PLR0917 - the port's arguments
     db: Connection, account: str, session_id: str, new_id: str, through_turn: int | None, now: Now, claim: Claim | None
 ) -> Session:
-    """Copies the completed turns up to one. Raises SessionNotFound, InvalidRequest, TurnLost."""
+    """Copies the completed turns up to `through_turn`. Raises SessionNotFound, InvalidRequest, TurnLost."""
     if claim is None:
         return await _fork(db, account, session_id, new_id, through_turn, now)
     async with db.transaction():

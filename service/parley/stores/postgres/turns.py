@@ -1,7 +1,4 @@
-"""Turns in SQL.
-
-Each statement is a transaction of its own: no lock is held over a round trip.
-"""
+"""Turns. Each statement is a transaction of its own, so that no lock is held over a round trip."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,194 +12,83 @@ from parley.core.ports import Claim, Turn, TurnBegin, TurnEnd, Window
 from parley.core.sessions import history, resent_history
 from parley.core.sessions.history import TurnSize
 from parley.stores import records
+from parley.stores.postgres import turn_statements as statements
 from parley.stores.postgres.database import Connection
-from parley.stores.postgres.limits import SETTLE, settle_columns
-from parley.stores.postgres.rows import Now, columns, now
+from parley.stores.postgres.limits import settle_columns
+from parley.stores.postgres.rows import Now, columns
 from parley.v1.message_pb2 import Message
 
-CHANNEL = "parley_released"
 _MAX_TRIES = 10
 _FIRST_SIZES = 64
 _GROWTH = 8
-_MOST = 2**40
-_NO_TURN = 2**31 - 1  # turn numbers end long before this one
-
-_ADD = """
-turn AS (
-  INSERT INTO parley.turns
-    (session_id, number, state, created, asked, messages, tokens, bytes, continues, metadata, reserved)
-  SELECT $1, turn_count, 'in_progress', now, $5, $6, $7, $8, $9, $10, $11 FROM leased
-), added AS (
-  INSERT INTO parley.messages (session_id, turn, position, message, system)
-  SELECT $1, turn_count, place - 1, message, system
-  FROM leased, unnest($12::bytea[], $13::boolean[]) WITH ORDINALITY AS sent (message, system, place)
-)
-"""
-_CREATE = f"""
-WITH clock AS (SELECT {now(3)} AS now), leased AS (
-  INSERT INTO parley.sessions (id, account, model, created, updated, turn_count, lease_fence, lease_expires)
-  SELECT $1, $2, $14, now, now, 1, 1, now + $4 FROM clock
-  RETURNING turn_count, lease_fence, updated AS now
-), {_ADD}
-SELECT turn_count, lease_fence FROM leased
-"""
-# What a session was when it was looked at, it still is: with another fence or lease nothing is written. So what was
-# decided from the look holds.
-_LEASE = f"""
-WITH clock AS (SELECT {now(3)} AS now), leased AS (
-  UPDATE parley.sessions
-  SET updated = now, turn_count = turn_count + 1, lease_fence = lease_fence + 1, lease_expires = now + $4
-  FROM clock
-  WHERE id = $1 AND account = $2 AND created = $14 AND lease_fence = $15 AND lease_expires IS NOT DISTINCT FROM $16
-  AND (lease_expires IS NULL OR lease_expires <= now)
-  RETURNING turn_count, lease_fence, now
-), crashed AS (
-  UPDATE parley.turns SET state = 'incomplete', reason = 'crashed' FROM leased
-  WHERE session_id = $1 AND number = turn_count - 1 AND state = 'in_progress'
-), {_ADD}
-SELECT turn_count, lease_fence, ARRAY(
-  SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
-  WHERE session_id = $1 AND number = turn AND turn >= $17 AND number >= $17 AND state = 'completed' AND NOT system
-  ORDER BY turn, position
-) AS said
-FROM leased
-"""
-_HISTORY = """
-SELECT message FROM parley.messages JOIN parley.turns USING (session_id)
-WHERE session_id = $1 AND number = turn AND turn BETWEEN $2 AND $3 AND number BETWEEN $2 AND $3
-AND state = 'completed' AND NOT system
-ORDER BY turn, position
-"""
-
-
-def _bounded(messages: str, order: str) -> str:
-    """Returns SQL for an array of messages, up to the one with which they have more than $6 bytes."""
-    return f"""ARRAY(
-    SELECT message FROM (
-      SELECT message, turn, position, octet_length(message) AS size,
-        sum(octet_length(message)) OVER (ORDER BY {order}) AS total
-      FROM ({messages}) AS found
-    ) AS sized WHERE total - size <= $6::bigint ORDER BY {order}
-  )"""
-
-
-_OLDEST, _NEWEST = "turn, position", "turn DESC, position DESC"
-# No join: one that begins with the turns would read all of them.
-_SYSTEM = """
-SELECT message, turn, position FROM parley.messages
-WHERE session_id = $1 AND system
-AND (SELECT state FROM parley.turns WHERE session_id = $1 AND number = turn) = 'completed'
-ORDER BY turn, position LIMIT $7
-"""
-_COMPLETED = """
-SELECT message, turn, position FROM parley.messages JOIN parley.turns USING (session_id)
-WHERE session_id = $1 AND number = turn AND state = 'completed'
-"""
-_LOOK = f"""
-SELECT model, created, lease_fence, lease_expires, coalesce(lease_expires > {now(3)}, false) AS leased, standing,
-  -- What is compared with a request of $4 messages: all, where it may repeat all, else as many from either end.
-  CASE WHEN $4 > 0 AND completed_messages > 0 AND completed_messages - cardinality(standing) <= $4
-    THEN {_bounded(f"{_COMPLETED} ORDER BY {_OLDEST}", _OLDEST)} END AS stored,
-  CASE WHEN $4 > 0 AND completed_messages - cardinality(standing) > $4
-    THEN {_bounded(f"{_COMPLETED} AND NOT system ORDER BY {_OLDEST} LIMIT $4", _OLDEST)} END AS first,
-  CASE WHEN $4 > 0 AND completed_messages - cardinality(standing) > $4
-    THEN {_bounded(f"{_COMPLETED} AND NOT system ORDER BY {_NEWEST} LIMIT $4", _NEWEST)} END AS latest,
-  sizes.*
-FROM parley.sessions, LATERAL (
-  SELECT {_bounded(_SYSTEM, _OLDEST)} AS standing OFFSET 0
-) AS said_by_system, LATERAL (
-  SELECT array_agg(number) AS numbers, array_agg(messages) AS messages, array_agg(tokens) AS tokens,
-    array_agg(continues) AS continues, array_agg(bytes) AS bytes
-  FROM (
-    SELECT number, messages, tokens, continues, bytes FROM parley.turns
-    WHERE session_id = $1 AND state = 'completed' ORDER BY number DESC LIMIT $5
-  ) AS latest
-) AS sizes
-WHERE id = $1 AND account = $2 AND deleted IS NULL
-"""
-_END = f"""
-WITH clock AS (SELECT {now(1)} AS now), held AS MATERIALIZED (
-  SELECT FROM parley.claims
-  WHERE account = $2 AND method = $3 AND key = $4 AND fence = $5 AND lease_expires IS NOT NULL FOR UPDATE
-), released AS (
-  UPDATE parley.sessions SET lease_expires = NULL, completed_messages = completed_messages + $8
-  WHERE id = $6 AND lease_fence = $7 AND lease_expires IS NOT NULL AND ($5::bigint IS NULL OR EXISTS (SELECT FROM held))
-  RETURNING id, awaited = lease_fence AS awaited
-), ended AS (
-  UPDATE parley.turns
-  SET state = $9, reason = $10, messages = messages + $11, tokens = tokens + $12, bytes = bytes + $13, usage = $14,
-    receipt = $15, reserved = NULL
-  FROM released WHERE session_id = released.id AND number = $16
-  RETURNING asked
-), added AS (
-  INSERT INTO parley.messages (session_id, turn, position, message, system)
-  SELECT $6, $16, asked + place - 1, message, system
-  FROM ended, unnest($17::bytea[], $18::boolean[]) WITH ORDINALITY AS answer (message, system, place)
-), kept AS (
-  UPDATE parley.claims SET lease_expires = NULL, reply = $19, session_id = $6, updated = clock.now
-  FROM clock, released
-  WHERE account = $2 AND method = $3 AND key = $4 AND fence = $5 AND $19::bytea IS NOT NULL
-), freed AS (
-  DELETE FROM parley.claims USING released
-  WHERE account = $2 AND method = $3 AND key = $4 AND fence = $5 AND $19::bytea IS NULL
-), settled AS ({SETTLE.format(rows="clock, released", subjects="$20", kinds="$21", sizes="$22", amounts="$23")})
-SELECT CASE WHEN awaited THEN pg_notify('{CHANNEL}', id) END FROM released
-"""
-_RENEW = f"""
-UPDATE parley.sessions SET lease_expires = {now(1)} + $2
-FROM unnest($3::text[], $4::bigint[]) AS held (session_id, fence)
-WHERE id = held.session_id AND lease_fence = held.fence AND lease_expires IS NOT NULL
-"""
+_UNLIMITED = 2**40
+_NO_TURN = 2**31 - 1  # above all turn numbers
 
 
 async def begin_turn(db: Connection, begin: TurnBegin, now: Now, lease_seconds: float) -> Turn:
-    """Leases the session and adds the turn, in one round trip where the session is new, else in two.
+    """Leases the session and adds the turn, in one round trip for a new session, otherwise in two.
 
-    Raises SessionNotFound, SessionOfOtherModel, SessionBusy, InvalidRequest.
+    Args:
+        db: The connection.
+        begin: The turn to begin.
+        now: The current time.
+        lease_seconds: The duration of the lease.
+
+    Returns:
+        The turn with its history.
+
+    Raises:
+        SessionNotFound: The account has no such session.
+        SessionOfOtherModel: The session belongs to another model.
+        SessionBusy: Another turn holds the lease.
+        InvalidRequest: No message is new, the request contradicts the session, or the history is too long.
     """
     if begin.new:
         turn = Turn(begin.session_id, 0, 0, messages=list(begin.messages))
-        await _lease(db, _CREATE, begin, turn, now, lease_seconds, begin.model)
+        await _lease(db, statements.CREATE, begin, turn, now, lease_seconds, begin.model)
         return turn
     sizes = _first_sizes(begin.window)
     for _ in range(_MAX_TRIES):
-        past = await _read_state(db, begin, now, sizes)
-        turn = Turn(begin.session_id, 0, 0, past["standing"], _new(begin.messages, past))
-        latest = _Sizes(past, sizes)
+        state = await _read_state(db, begin, now, sizes)
+        turn = Turn(begin.session_id, 0, 0, state["system_messages"], _new(begin.messages, state))
+        latest = _Sizes(state, sizes)
         first = history.first_turn(latest, begin.window, continued=history.starts_with_tool_result(turn.messages))
         if latest.ran_out:
             sizes = (sizes or 1) * _GROWTH
             continue
-        version = (past["created"], past["lease_fence"], past["lease_expires"])
+        version = (state["created"], state["lease_fence"], state["lease_expires"])
         pieces = records.pieces(latest.seen, first)
         from_turn = _NO_TURN if pieces or first is None else first
-        if await _lease(db, _LEASE, begin, turn, now, lease_seconds, *version, from_turn):
+        if await _lease(db, statements.LEASE, begin, turn, now, lease_seconds, *version, from_turn):
             await _read_pieces(db, turn, pieces)
             return turn
     raise SessionBusy(begin.session_id)
 
 
 async def _read_pieces(db: Connection, turn: Turn, pieces: Sequence[tuple[int, int]]) -> None:
-    """Reads a long history. Nobody else changes it while the turn has its lease."""
+    """Reads a long history, which does not change while the turn holds the lease."""
     for first, last in pieces:
-        turn.history += _parsed([row["message"] for row in await db.fetch(_HISTORY, turn.session_id, first, last)])
+        turn.history += _parsed(
+            [row["message"] for row in await db.fetch(statements.HISTORY, turn.session_id, first, last)]
+        )
 
 
 def _first_sizes(window: Window) -> int | None:
-    """Returns how many turns to look at first: a window that trims rarely holds more."""
+    """Returns how many turn sizes to read first, or None for all: a window that trims rarely includes more."""
     if window == Window():
         return None
     return _FIRST_SIZES if window.max_messages or window.max_tokens else _GROWTH * _FIRST_SIZES
 
 
 async def end_turn(db: Connection, turn: Turn, end: TurnEnd, now: Now) -> None:
-    """Appends the answer, ends the turn, its claim and its lease, settles the limits, tells who waits; at once.
+    """Ends the turn in one statement.
 
-    Raises TurnLost.
+    Appends the answer, ends the claim, releases the lease, settles the limits and notifies waiting calls. Raises
+    TurnLost.
     """
     completed = end.state == "completed"
     ended = await db.fetch(
-        _END,
+        statements.END,
         now,
         *_key(end.claim),
         turn.session_id,
@@ -222,44 +108,46 @@ async def end_turn(db: Connection, turn: Turn, end: TurnEnd, now: Now) -> None:
 
 
 async def renew_turns(db: Connection, turns: Sequence[Turn], now: Now, lease_seconds: float) -> None:
-    """Extends those leases that are still these turns'."""
+    """Extends the leases that the turns still hold."""
     held = sorted((turn.session_id, turn.fence) for turn in turns)
-    await db.execute(_RENEW, now, lease_seconds, [place for place, _ in held], [fence for _, fence in held])
+    await db.execute(
+        statements.RENEW, now, lease_seconds, [session for session, _ in held], [fence for _, fence in held]
+    )
 
 
 async def _read_state(db: Connection, begin: TurnBegin, now: Now, sizes: int | None) -> asyncpg.Record:
-    """Reads what decides about a turn. Raises SessionNotFound, SessionOfOtherModel, SessionBusy."""
+    """Reads the state of the session before a turn. Raises SessionNotFound, SessionOfOtherModel, SessionBusy."""
     compared = len(begin.messages) if resent_history.may_repeat(begin.messages) else 0
-    bytes_most, messages_most = begin.window.load_bytes or _MOST, begin.window.load_messages or _MOST
-    values = (begin.session_id, begin.account, now, compared, sizes, bytes_most, messages_most + 1)
-    past = await db.fetchrow(_LOOK, *values)
-    if past is None:
+    max_bytes, max_messages = begin.window.load_bytes or _UNLIMITED, begin.window.load_messages or _UNLIMITED
+    values = (begin.session_id, begin.account, now, compared, sizes, max_bytes, max_messages + 1)
+    state = await db.fetchrow(statements.STATE, *values)
+    if state is None:
         raise SessionNotFound(begin.session_id)
-    if past["model"] != begin.model:
-        raise SessionOfOtherModel(begin.session_id, past["model"])
-    if past["leased"]:
+    if state["model"] != begin.model:
+        raise SessionOfOtherModel(begin.session_id, state["model"])
+    if state["leased"]:
         raise SessionBusy(begin.session_id)
-    for read in ("standing", "stored", "first", "latest"):
-        if past[read]:
-            history.require_loadable(begin.window, len(past[read]), sum(map(len, past[read])))
-    return past
+    for read in ("system_messages", "stored", "first", "latest"):
+        if state[read]:
+            history.require_loadable(begin.window, len(state[read]), sum(map(len, state[read])))
+    return state
 
 
-def _new(sent: Sequence[Message], past: asyncpg.Record) -> list[Message]:
-    """Returns what the session does not have yet. Raises InvalidRequest."""
+def _new(sent: Sequence[Message], state: asyncpg.Record) -> list[Message]:
+    """Returns the messages that are new to the session. Raises InvalidRequest."""
     new = sent
-    if past["stored"] is not None:
-        new = resent_history.new_messages(_parsed(past["stored"]), sent)
-    elif past["first"] is not None:
-        first, latest = _parsed(past["first"]), _parsed(past["latest"][::-1])
+    if state["stored"] is not None:
+        new = resent_history.new_messages(_parsed(state["stored"]), sent)
+    elif state["first"] is not None:
+        first, latest = _parsed(state["first"]), _parsed(state["latest"][::-1])
         new = resent_history.new_to(
-            resent_history.StoredHistory(first, latest, _parsed(past["standing"]), is_complete=False), sent
+            resent_history.StoredHistory(first, latest, _parsed(state["system_messages"]), is_complete=False), sent
         )
     if len(new) < len(sent):
         return list(new)
     if not sent or not is_system(sent[0]):
         return list(sent)
-    return list(resent_history.without_known_system(_parsed(past["standing"]), sent))
+    return list(resent_history.without_known_system(_parsed(state["system_messages"]), sent))
 
 
 def _parsed(messages: Sequence[bytes]) -> list[Message]:
@@ -269,7 +157,7 @@ def _parsed(messages: Sequence[bytes]) -> list[Message]:
 async def _lease(  # noqa: PLR0913, PLR0917 - the statement's parameters
     db: Connection, sql: str, begin: TurnBegin, turn: Turn, now: Now, lease_seconds: float, *more: object
 ) -> bool:
-    """Writes the turn and fills in its number, fence and history; False where the session is another by now."""
+    """Writes the turn and sets its number, fence and history; returns False if the session has changed."""
     metadata = orjson.dumps(dict(begin.metadata)).decode() if begin.metadata else None
     shape = (len(turn.messages), *records.size(turn.messages), history.starts_with_tool_result(turn.messages), metadata)
     reserved = records.pack_charges(begin.reserved)
@@ -278,19 +166,24 @@ async def _lease(  # noqa: PLR0913, PLR0917 - the statement's parameters
     if leased is None:
         return False
     turn.number, turn.fence = leased["turn_count"], leased["lease_fence"]
-    past = [*turn.history, *leased.get("said", ())]
-    turn.history = [Message.FromString(message) for message in past]
+    serialized = [*turn.history, *leased.get("history", ())]
+    turn.history = [Message.FromString(message) for message in serialized]
     return True
 
 
 class _Sizes:
-    """The sizes of the latest turns, the newest first. `ran_out` tells whether more would have been read."""
+    """The sizes of the latest turns, newest first.
 
-    def __init__(self, past: asyncpg.Record, limit: int | None) -> None:
+    Attributes:
+        ran_out: Whether the iteration reached the end although the session may have more turns.
+        seen: The sizes that were iterated over.
+    """
+
+    def __init__(self, state: asyncpg.Record, limit: int | None) -> None:
         self.ran_out = False
         self.seen: list[TurnSize] = []
         self._limit = limit
-        self._columns = [past[name] or () for name in ("numbers", "messages", "tokens", "continues", "bytes")]
+        self._columns = [state[name] or () for name in ("numbers", "messages", "tokens", "continues", "bytes")]
 
     def __iter__(self) -> Iterator[TurnSize]:
         for row in zip(*self._columns, strict=True):

@@ -1,0 +1,185 @@
+"""Whether the PostgreSQL server is reachable and completes writes."""
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from math import inf
+from typing import Any, Protocol, TypeVar
+
+from parley.core.errors import StoreUnavailable
+from parley.stores.postgres.database import Connection, Database, outage
+
+T = TypeVar("T")
+
+_MAX_PROBE_SECONDS = 15.0  # a hanging write probe is given up after this time and repeated
+_UNWRITABLE = "it answers reads, and does not complete writes; see whether a synchronous standby is gone"
+# Waits for the disk and for synchronous standbys as the commit of a turn does, and needs no table.
+_WRITE = "SELECT pg_logical_emit_message(true, 'parley', '')"
+
+
+class Connections(Protocol):
+    """The part of a pool that the availability check uses."""
+
+    async def borrow(self) -> Connection:
+        """Returns an idle connection, or opens one. Raises StoreUnavailable."""
+        ...
+
+    def add(self, connection: Connection) -> None:
+        """Adds an open connection to the pool."""
+        ...
+
+    def release(self, connection: Connection) -> None:
+        """Returns a borrowed connection to the pool."""
+        ...
+
+    def abort(self, cause: str) -> None:
+        """Fails all waiting calls and closes the idle connections."""
+        ...
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Runs a coroutine in a task of the pool."""
+        ...
+
+
+class Availability:
+    """The availability of the server for reads and writes.
+
+    While the server is unavailable, one task probes it. A server that answers reads and does not complete writes, for
+    example because a synchronous standby is gone, is unavailable only for writes. One slow call is not a failure of
+    the server: it starts a verification, and the server is unavailable only if the verification fails too.
+    """
+
+    def __init__(self, database: Database, connections: Connections) -> None:
+        """Regards the server as available."""
+        self._database = database
+        self._connections = connections
+        self._unavailable: str | None = None
+        self._unwritable: str | None = None
+        self._verification: asyncio.Task[None] | None = None
+        self._prober: asyncio.Task[None] | None = None
+        self._last_success = 0.0
+        self._closed = False
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether the server answers reads."""
+        return self._unavailable is None
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the server completes writes, as far as it answers at all."""
+        return self._unwritable is None
+
+    def check(self, *, writes: bool) -> None:
+        """Raises StoreUnavailable if the server is unavailable or the pool is closed."""
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        if (cause := self._unavailable or (self._unwritable if writes else None)) is not None:
+            raise StoreUnavailable(cause)
+
+    async def wait_verified(self) -> None:
+        """Waits for a running verification, which ends sooner than a call to a hanging server."""
+        if self._verification is not None:
+            await asyncio.wait({self._verification})
+
+    def record_success(self, time: float) -> None:
+        """Records that the server was available at a time of the event loop's clock."""
+        self._last_success = max(self._last_success, time)
+
+    def suspect(self, cause: str) -> None:
+        """Starts a verification after a slow call."""
+        known = self._verification is not None or self._unavailable is not None or self._unwritable is not None
+        if not known and not self._closed:
+            self._verification = self._connections.spawn(self._verify(cause))
+
+    def mark_unavailable(self, cause: str, began: float) -> bool:
+        """Marks the server as unavailable, fails all waiting calls and starts the probes.
+
+        Args:
+            cause: Why the server is unavailable.
+            began: The start of the failed operation, a time of the event loop's clock.
+
+        Returns:
+            False if a success since `began` makes the failure obsolete.
+        """
+        if began < self._last_success:
+            return False
+        if self._unavailable is not None or self._closed:
+            return True
+        name = self._database.name
+        self._unavailable = cause if cause.startswith(name) else f"{name}: {cause}"
+        self._connections.abort(self._unavailable)
+        self._start_prober()
+        return True
+
+    def close(self) -> None:
+        """Stops the probes and fails all later checks."""
+        self._closed = True
+        if self._prober is not None:
+            self._prober.cancel()
+
+    async def _verify(self, cause: str) -> None:
+        """Probes reads, then writes. Marks as unavailable what is not completed within `Timeouts.verify`."""
+        began, seconds = _now(), self._database.timeouts.verify
+        connection: Connection | None = None
+        try:
+            async with asyncio.timeout(seconds):
+                connection = await self._connections.borrow()
+                await connection.execute("SELECT 1")
+            cause, began = self._cannot_write(), inf
+            async with asyncio.timeout(seconds):
+                await probe_write(connection)
+        except Exception as error:
+            if outage(error) is None:
+                raise
+            if connection is not None:
+                connection.terminate()
+            if began < inf:
+                self.mark_unavailable(cause, began)
+            else:
+                self._unwritable = cause
+                self._start_prober()
+        finally:
+            self._verification = None
+            if connection is not None:
+                self._connections.release(connection)
+
+    def _start_prober(self) -> None:
+        if not self._closed and (self._prober is None or self._prober.done()):
+            self._prober = self._connections.spawn(self._probe())
+
+    def _cannot_write(self) -> str:
+        return f"{self._database.name}: {_UNWRITABLE}"
+
+    async def _probe(self) -> None:
+        """Connects and writes periodically until both succeed."""
+        while not self._closed:
+            await asyncio.sleep(self._database.timeouts.probe * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+            try:
+                connection = await self._database.connect()
+            except StoreUnavailable as error:
+                self._unavailable = error.cause or str(error)
+                continue
+            self._unavailable, self._last_success = None, _now()
+            self._unwritable = self._cannot_write()
+            try:
+                await probe_write(connection)
+            except Exception as error:
+                if outage(error) is None:
+                    raise
+            else:
+                self._unavailable = self._unwritable = None
+                self._connections.add(connection)
+                return
+            finally:
+                if self._unwritable is not None:
+                    connection.terminate()
+
+
+async def probe_write(connection: Connection) -> None:
+    """Completes a write that changes no table."""
+    await connection.execute(_WRITE, timeout=_MAX_PROBE_SECONDS)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
