@@ -1,5 +1,5 @@
--- The first script that a request meets, when its headers are in: its ids, its dialect, and whether it comes from a web
--- page that may read the answer. What it finds is kept under `parley`, where edge.lua reads it.
+-- The first script, run when the request headers have arrived: sets the ids, and finds the dialect and whether the request
+-- is from an allowed origin. The results are in the dynamic metadata `parley`, which edge.lua reads.
 
 package.path = "lua/?.lua"
 
@@ -9,7 +9,7 @@ local excess = require("headers").excess
 
 math.randomseed(os.time() + tonumber(tostring({}):match("0x(%x+)"), 16) % 2 ^ 31)
 
--- An id is copied into logs and into headers: it must be printable ASCII, up to 256 bytes.
+-- An id is copied to logs and headers: it must be printable ASCII, up to 256 bytes.
 local function is_plain(id)
   return id ~= nil and #id <= 256 and id:find("^[ -~]+$") ~= nil
 end
@@ -30,9 +30,9 @@ local function name_ids(headers)
   end
 end
 
--- The path's first part names the dialect; a path that names none has its host's. Where the route leads to a worker, a
--- name is taken off. What has no such route keeps its path: the transcoder must not find a method for it. There, more slashes
--- and capitals make no difference to the form of the error.
+-- The first segment of the path names the dialect; without a name, the host decides. The name is removed where a route
+-- serves the path. A path without a route is kept, so that the transcoder does not find a method for it; extra slashes and
+-- capital letters do not change the dialect of its error.
 local function choose_dialect(headers, of_host, is_served)
   local first, rest = (headers:get(":path") or ""):match("^/+(%w+)(/.*)$")
   first = first and first:lower()
@@ -46,7 +46,7 @@ local function choose_dialect(headers, of_host, is_served)
   return first
 end
 
--- The transcoder takes what follows a colon in the last segment for a verb; an id may have one.
+-- The transcoder reads a colon in the last segment as the start of a custom verb; an id may contain one.
 local function escape_colons(headers)
   local path = headers:get(":path") or ""
   if path:find(":", 1, true) then
@@ -54,7 +54,7 @@ local function escape_colons(headers)
   end
 end
 
--- The transcoder would put a query over what the path and the body say. Only lists have one.
+-- The transcoder would let a query override the path and the body. Only lists have query parameters.
 local function drop_query(headers)
   local path, query = (headers:get(":path") or ""):match("^([^?]*)%?(.*)$")
   if not path or path == "/api/v1/sessions" then
@@ -78,7 +78,7 @@ local LISTS = {
   { "^/api/v1/sessions/[^/]+/messages$", "messages" },
 }
 
--- The key of the list that is asked for, nil if it is none.
+-- Returns the key of the requested list, nil for other paths.
 local function list_of(path)
   path = path:match("^[^?]*")
   for _, row in ipairs(LISTS) do
@@ -88,7 +88,7 @@ local function list_of(path)
   end
 end
 
--- What the headers alone are refused for: the status and, where it is not that status's usual one, the message.
+-- Returns the status for headers that are rejected, and the message if the status has another one by default.
 local function refusal(headers)
   local message = excess(headers)
   if message then
@@ -98,7 +98,7 @@ local function refusal(headers)
   end
 end
 
--- Returns the coding of a body, `gzip` or `identity`, or nil if it is another one. RFC 9110, 8.4.1.3, has a second name.
+-- Returns the coding of a body, `gzip` or `identity`, or nil for any other. `x-gzip` is an alias (RFC 9110, 8.4.1.3).
 local function coding_of(headers)
   local coding = (headers:get("content-encoding") or "identity"):lower()
   if coding == "identity" then
@@ -110,11 +110,11 @@ local function coding_of(headers)
   end
 end
 
--- A body up to this many times the limit is read, dropped and then refused: a client that cannot write the rest of its
--- request seldom reads the answer.
+-- A body up to this many times the limit is read and discarded before it is rejected: a client that cannot finish writing
+-- its request seldom reads the response.
 local DROPPED = 4
 
--- Refuses a body by its declared length, at once or at its end.
+-- Rejects a body by its declared length, at once or at its end.
 local function refuse_large(handle, length, limit, found)
   if length > DROPPED * limit then
     handle:respond({ [":status"] = "413" }, "")

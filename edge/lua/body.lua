@@ -1,12 +1,12 @@
--- Reads the body of a request once, before the transcoder does, and makes of it what the transcoder can carry without loss:
+-- Parses the body of a request once, before the transcoder, and rewrites what the transcoder would lose:
 --
--- * members that an object of the protos does not know go, as their exact text, into one string field of that object
---   (`extra_json`, at the top `extra_body_json`), in their order; the transcoder would drop them;
--- * JSON Schemas go as text into `parameters_json` and `schema_json`, and whatever else has numbers that a double does not
---   hold as they are written, or keys that OpenAI's API does not have there, goes the way of the unknown members, since the
---   transcoder makes doubles of all numbers, and the order of keys is lost;
--- * a value of a wrong type, and a field that is given twice, is told with its path. The value is left out, so that the
---   service can look at the rest.
+-- * Unknown members of an object move, as their exact text and in their order, to one string field of that object
+--   (`extra_json`, at the top `extra_body_json`). The transcoder would drop them.
+-- * JSON Schemas move as text to `parameters_json` and `schema_json`. Other values move like unknown members if they have
+--   numbers that a double does not represent as written, or keys that OpenAI's API does not have there: the transcoder
+--   converts all numbers to doubles, and loses the order of keys.
+-- * A value of a wrong type, or a duplicate field, is reported with its path. The value is removed, so that the service can
+--   validate the rest.
 
 local TYPES = require("fields")
 local json = require("json")
@@ -17,8 +17,8 @@ local QUOTE, OPENING_BRACE, OPENING_BRACKET, CLOSING_BRACE, CLOSING_BRACKET, COM
 local TRUE, FALSE, NULL, MINUS, ZERO, NINE = ("tfn-09"):byte(1, 6)
 local MAX_FAULTS = 100
 
--- The keys that content parts, annotations, choices of a tool, voices and formats of custom tools have in OpenAI's API, and
--- the marks of Anthropic's caches: their order says nothing. Objects with other keys are passed on as text.
+-- The keys of content parts, annotations, tool choices, voices and formats of custom tools in OpenAI's API, and those of
+-- Anthropic's cache breakpoints: their order has no meaning. Objects with other keys are forwarded as text.
 local USUAL = {}
 for key in
   ([[type text refusal image_url url detail input_audio data format file filename file_data file_id function name custom id
@@ -29,11 +29,11 @@ end
 
 local body = {}
 
--- What the body is, where it is in it, and what has come of it. One body at a time is read, without a pause.
+-- The body, the position in it, and the results. Bodies are parsed one at a time, without yielding.
 local text, pieces, count, done, faults, notes
 local path, depth = {}, 0
-local half_pair -- where the first half of a surrogate pair is that has not been told, or nil
-local objects = 0 -- how many have been read, ever: each field knows the one that it was last seen in
+local half_pair -- the position of an unpaired surrogate that is not yet reported, or nil
+local objects = 0 -- the number of objects parsed so far, over all bodies: each field keeps that of its last object
 
 local function add_fault(rule, sort, name)
   if #faults == MAX_FAULTS then
@@ -48,14 +48,14 @@ local function add_fault(rule, sort, name)
   faults[#faults + 1] = { concat(parts), rule, sort or "value_error" }
 end
 
--- Passes on what is before `first` and not yet passed on, and puts `replacement` in the place of what is from there to `last`.
+-- Copies the text from `done` to before `first`, and replaces `first` to `last` with `replacement`.
 local function replace(first, last, replacement)
   pieces[count + 1] = sub(text, done + 1, first - 1)
   pieces[count + 2] = replacement
   count, done = count + 2, last
 end
 
--- From the end of an item to the next one, or to the bracket that closes them all; returns what stands there, too.
+-- Moves from the end of an item to the next item or to the closing bracket; returns the position and the byte there.
 local function next_item(last, closing)
   local at, character = skip_space(text, last + 1)
   if character ~= COMMA then
@@ -69,8 +69,8 @@ local function next_item(last, closing)
 end
 
 -- -------------------------------------------------------------------------------------------- values of known fields
--- Each takes where a value begins, with which byte, and its field. It returns where the value ends, and whether the
--- transcoder would change it. What is null is as good as left out, unless the field is required.
+-- Each function takes the position of a value, its first byte, and its field. It returns the position of the value's end,
+-- and whether the transcoder would change the value. Null is equivalent to an absent field, unless the field is required.
 
 local function field_error(at, first, field)
   local last = value_end(text, at, first)
@@ -95,14 +95,14 @@ end
 
 local COUNT, LEAST, MOST = 2 ^ 32 - 1, "9223372036854775808", "9223372036854775807"
 
--- Whether the digits, which tonumber rounds, are more than an int64 holds.
+-- Whether the digits exceed the range of an int64; tonumber would round them.
 local function is_beyond_int64(token)
   local sign, digits = token:match("^(-?)0*(%d+)$")
   local most = sign == "-" and LEAST or MOST
   return digits == nil or #digits > #most or #digits == #most and digits > most
 end
 
--- What is wrong with a number, and the kind of fault; nil if nothing is.
+-- Each returns the rule that a number violates and the kind of fault, or nil.
 local BREACHES = {
   double = function(value)
     if value ~= value or math.abs(value) == math.huge then
@@ -128,7 +128,7 @@ local BREACHES = {
   end,
 }
 
--- Numbers may stand in quotes, as protobuf's JSON has them.
+-- Numbers may be strings, as in protobuf's JSON mapping.
 local function read_number(at, first, field)
   if first == NULL then
     return scalar_end(text, at, first)
@@ -153,7 +153,7 @@ local function read_value(at, first)
   return value_end(text, at, first, USUAL)
 end
 
--- Reads the items of an array with `read_item`; anything else breaks the field's rule.
+-- Reads the items of an array with `read_item`; any other value is a fault.
 local function read_items(at, first, field, read_item)
   if first == NULL and not field.required then
     return scalar_end(text, at, first)
@@ -173,7 +173,7 @@ local function read_items(at, first, field, read_item)
   return at
 end
 
--- An array of anything, which is kept as it is.
+-- An array of any values, which is kept unchanged.
 local function read_values(at, first, field)
   if first ~= OPENING_BRACKET and first ~= NULL then
     return field_error(at, first, field)
@@ -221,7 +221,7 @@ local function read_strings(at, first, field)
   return read_items(at, first, field, read_string_item)
 end
 
--- An object of any keys. One value that is not what it must be is told, and no more.
+-- An object with any keys. Only the first value of a wrong type is reported.
 local function read_map(at, first, field)
   if first == NULL then
     return scalar_end(text, at, first)
@@ -252,8 +252,8 @@ local function is_double(at, first, last)
   return value and math.abs(value) < math.huge
 end
 
--- How each kind of value is read, what to tell of one that is not of its kind, and of an item; the kinds of fault are
--- pydantic's, which FastAPI's clients know.
+-- For each kind of value: its reader, the rule for a value and for an item, and the kinds of faults, which are pydantic's, as
+-- FastAPI sends them.
 local KINDS = {
   string = { read_string, "a string", sort = "string_type" },
   strings = { read_strings, "an array", "a string", sort = "list_type", item = { sort = "string_type", neutral = '""' } },
@@ -276,11 +276,11 @@ local KINDS = {
   double_map = { read_map, "an object whose values are each a number", sort = "dict_type", fits = is_double },
 }
 
-local FIELDS = {} -- the fields of each type by name, both of a field's names for the same one
+local FIELDS = {} -- the fields of each type by name; both names of a field have the same entry
 
 local NOTED = { stream = true, temperature = true }
 
--- Fields that are never absent: null is a value of a wrong type there.
+-- Fields that must not be null.
 local REQUIRED = {
   CreateChatCompletionRequest = { messages = true },
   Message = { role = true },
@@ -328,8 +328,8 @@ end
 
 -- ------------------------------------------------------------------------------------------------------------ objects
 
--- Collects what goes into the object's text. The first one leaves its place to it, the others vanish with their commas:
--- `before` is where the member before ends.
+-- Collects the members for the object's text. The text replaces the first of them; the others are removed with their commas.
+-- `before` is the end of the previous member.
 local function move(extra, member, before, first, last)
   if extra then
     replace(before + 1, last, "")
@@ -340,7 +340,7 @@ local function move(extra, member, before, first, last)
   return { member, slot = count }
 end
 
--- Takes the members of an `extra_body`, none if it is empty.
+-- Returns the text of the members of an `extra_body`, empty if there are none.
 local function members(first, last)
   return find(text, "^[ \t\r\n]*}", first + 1) and "" or sub(text, first + 1, last - 1)
 end
@@ -357,13 +357,13 @@ local function finish(kind, extra, id)
       return
     end
     add_fault("is given beside other parameters of the backend; put them all into one place", "value_error", kind.extra)
-    notes.hopeless = true
+    notes.is_unusable = true
   end
   pieces[extra.slot] = ('"%s":%s'):format(kind.extra, json.text("{" .. concat(texts, ",") .. "}"))
 end
 
--- Reads the field whose key begins at `first`. Returns where its value ends, and the text that is to be moved, if any. Where
--- a caller gives an object and its text, the object stays one: the service uses the text.
+-- Reads the field whose key begins at `first`. Returns the end of its value, and the text to move, if any. If a request has
+-- both an object and its text, the object stays: the service uses the text.
 local function read_field(kind, field, at, character, first, id)
   path[depth] = field.name
   local last, is_changed = field.read(at, character, field)
@@ -383,7 +383,7 @@ local function read_field(kind, field, at, character, first, id)
   return last
 end
 
--- Reads the object that begins at `at`, and returns where it ends.
+-- Reads the object that begins at `at`, and returns its end.
 function read_object(at, kind)
   objects = objects + 1
   local id, extra, character = objects, nil, nil
@@ -400,7 +400,7 @@ function read_object(at, kind)
       if field.seen == id then
         path[depth] = field.name
         add_fault("is given twice")
-        notes.hopeless = true
+        notes.is_unusable = true
       elseif field.replaced == id then
         pieces[field.place] = field.original
       end
@@ -417,7 +417,7 @@ function read_object(at, kind)
     if half_pair and half_pair < last then
       path[depth] = field and field.name or sub(text, first + 1, find(text, '"', first + 1, true) - 1)
       add_fault("has half of a surrogate pair, which is no character: " .. sub(text, half_pair, half_pair + 5))
-      half_pair, notes.hopeless = nil, true
+      half_pair, notes.is_unusable = nil, true
     end
     before = last
     at, character = next_item(last, CLOSING_BRACE)
@@ -431,7 +431,7 @@ end
 
 local BOM = "\239\187\191"
 
--- Whether this is UTF-16 or UTF-32, which have a null byte in each character of JSON's own, or a mark at the beginning.
+-- Whether the content is UTF-16 or UTF-32: it begins with a byte order mark, or has null bytes in JSON's ASCII characters.
 local function is_wide(content)
   return find(content, "^[^%z]?[^%z]?[^%z]?%z") ~= nil or find(content, "^\255\254") ~= nil or find(content, "^\254\255") ~= nil
 end
@@ -452,17 +452,21 @@ local function read_body(kind)
   return first ~= OPENING_BRACE and json.NO_OBJECT or nil
 end
 
--- Reads a body of the type; a byte order mark is ignored (RFC 8259, 8.1). Returns what there is to tell: `failure`, one of
--- json's, nil if it can be read; `faults`, {path, rule, kind} each; `hopeless` where the transcoder could not read what is left without
--- them; `json`, what to send in its place, nil if it stays as it is; `stream` and the text of `temperature`, nil where they
--- are not there, or null; and whether it has `no_messages`, not even none.
+-- Reads a body of the type; a byte order mark is ignored (RFC 8259, 8.1). Returns a table:
+--   failure       a constant of json.lua, nil if the body can be parsed
+--   faults        the faults, {path, rule, kind} each
+--   is_unusable   whether the transcoder cannot read the rest of the body
+--   json          the rewritten body, nil if it is unchanged
+--   stream        the value of `stream`, nil if absent or null
+--   temperature   the text of `temperature`, nil if absent or null
+--   no_messages   whether `messages` is absent
 function body.read(content, kind)
   local has_mark = sub(content, 1, 3) == BOM
   text, pieces, count, done, depth, faults, notes = has_mark and sub(content, 4) or content, {}, 0, 0, 0, {}, {}
   half_pair = json.half_pair(text)
   local root, messages = objects + 1, FIELDS[kind].fields.messages
   local could, failure = pcall(read_body, FIELDS[kind])
-  local result = { failure = failure, faults = faults, temperature = notes.temperature, hopeless = notes.hopeless }
+  local result = { failure = failure, faults = faults, temperature = notes.temperature, is_unusable = notes.is_unusable }
   result.no_messages = messages and messages.seen ~= root
   if notes.stream then
     result.stream = notes.stream == "true"

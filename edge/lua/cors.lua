@@ -1,4 +1,4 @@
--- Which web pages may call, and what their scripts may send and read. Only the origins that the configuration lists.
+-- CORS: the origins of the configuration, and the headers that their scripts may send and read.
 
 local cors = {}
 
@@ -26,12 +26,12 @@ function cors.allows(origins, origin)
   return false
 end
 
--- A browser asks before it calls.
+-- Browsers send a preflight request before a call.
 function cors.is_preflight(headers)
   return headers:get(":method") == "OPTIONS" and headers:get("access-control-request-method") ~= nil
 end
 
--- OpenAI's SDK sends a dozen `x-stainless-…` headers, and more with each release.
+-- OpenAI's SDK sends a dozen `x-stainless-…` headers, and adds new ones with each release.
 function cors.preflight(headers)
   local names = {}
   for name in (headers:get("access-control-request-headers") or ""):lower():gmatch("[%w-]+") do

@@ -1,14 +1,14 @@
--- The ways to ask and to be told of errors. A row for each dialect:
---   body(failure)                   the JSON of an error (a failure is described in errors.lua)
---   adapt(failure)                  changes what the dialect's document has otherwise; called before the two below
---   headers(headers, failure)       the headers that go with it
+-- The dialects: how streams are requested and how errors look. A row for each dialect:
+--   body(failure)                   returns the JSON of an error (errors.lua describes a failure)
+--   adapt(failure)                  applies the statuses and messages of the dialect's document, before the other two
+--   headers(headers, failure)       sets the headers of an error
 --   requires_model                  whether the document requires `model`, even where a default is configured
---   tells_missing                   whether to tell of `messages` that are not there apart from those that are none
---   check(request)                  what the dialect alone demands: the {field, message, kind} of a breach, or nothing
---   streams(accept, is_set, stream) whether to stream; `is_set` is whether the body's `stream` says anything
---   nulls                           whether answers have null for what OpenAI's API always has, as its clients' types demand;
---                                   the documents of the other dialects show answers without
---   events                          the form of an error in mid-stream, which the service renders: `text` is
+--   reports_missing                 whether absent `messages` are a fault of their own, besides empty `messages`
+--   check(request)                  checks the dialect's own rules: returns {field, message, kind} of a violation, or nil
+--   streams(accept, is_set, stream) returns whether to stream; `is_set`: whether the body has a `stream` that is not null
+--   nulls                           whether answers have null for absent fields that OpenAI's API always sends and its
+--                                   clients' types require; the documents of the other dialects omit them
+--   events                          the format of an error within a stream, which the service writes: `text` is
 --                                   {"error": message}, `detail` is {"detail": message}, nil is OpenAI's
 
 local fields = require("fields")
@@ -16,7 +16,7 @@ local openai_codes = require("error_catalogue").openai_codes
 local text = require("text")
 local quote = text.quote
 
--- RFC 9110, 11.6.1 and RFC 6750, 3: what a 401 asks for. A request without a key gets no error code.
+-- The challenge of a 401 (RFC 9110, 11.6.1 and RFC 6750, 3). A request without a key gets no error code.
 local CHALLENGE = 'Bearer realm="parley"'
 local INVALID_TOKEN = CHALLENGE .. ', error="invalid_token", error_description="Invalid API key"'
 
@@ -39,15 +39,15 @@ local function no_check() end
 
 local function as_it_is() end
 
--- Documents 000 and 001 list 500 as their only server error, 000 with this text.
+-- Documents 000 and 001 have 500 as the only server error; 000 has this text.
 local function only_500(failure)
   if failure.status >= 500 then
     failure.status, failure.message = 500, "Internal Server Error"
   end
 end
 
--- Tells whether an Accept header names event streams, JSON, and everything: what has a weight of 0 is not accepted, and of
--- two that are named, the one with the lesser weight does not count (RFC 9110, 12.5.1).
+-- Returns whether an Accept header accepts event streams, JSON, and any type. A weight of 0 excludes a type, and of event
+-- streams and JSON, the one with the lower weight does not count (RFC 9110, 12.5.1).
 local function accepted(accept)
   local weights = {}
   for entry in (accept or "*/*"):lower():gmatch("[^,]+") do
@@ -61,7 +61,7 @@ local function accepted(accept)
   return events > 0 and events >= json, json > 0 and json >= events, (weights["*/*"] or 0) > 0
 end
 
--- The body decides where it says something; else an `Accept` that names event streams and not JSON.
+-- A `stream` in the body decides; otherwise, an `Accept` with event streams and without JSON.
 local function streams(accept, is_set, stream)
   if is_set then
     return stream
@@ -72,10 +72,10 @@ end
 
 -- ---------------------------------------------------------------------------------------------------------- openai
 
--- OpenAI's SDKs wait no longer than this, in seconds: told to wait longer they would try again at once, and in vain.
+-- The longest `retry-after` that OpenAI's SDKs obey, in seconds: for a longer one they would retry at once, in vain.
 local MAX_WAIT = 60
 
--- OpenAI's SDKs obey `x-should-retry` before anything else.
+-- OpenAI's SDKs obey `x-should-retry` before `retry-after` and the status.
 local function openai_headers(headers, failure)
   plain_headers(headers, failure)
   local wait = tonumber(headers:get("retry-after") or "0") or 0
@@ -104,7 +104,7 @@ end
 
 -- --------------------------------------------------------------------------------------------------------- fastapi
 
--- `Accept` decides, the body only where it leaves the choice.
+-- `Accept` decides; the body, only where both are accepted.
 local function fastapi_streams(accept, _, stream)
   local events, json, any = accepted(accept)
   if any or events == json then
@@ -123,7 +123,7 @@ local function fastapi_adapt(failure)
   end
 end
 
--- The document's names of fields that the others call otherwise.
+-- The names of fields that differ in the document.
 local FASTAPI_NAMES = { chatSessionId = "session_id" }
 
 -- `messages[0].role` in the body becomes ["body","messages",0,"role"].
@@ -182,7 +182,7 @@ return {
   chipp = plain(no_check),
   upchatty = plain(upchatty_check),
   fastapi = {
-    tells_missing = true,
+    reports_missing = true,
     adapt = fastapi_adapt,
     body = fastapi_body,
     headers = plain_headers,

@@ -1,5 +1,5 @@
--- The second script. Envoy calls `envoy_on_request` when the body is in, and `envoy_on_response` for every answer, its
--- own included. An answer that is none of an error passes with a few look-ups.
+-- The second script. Envoy calls `envoy_on_request` for every request, and `envoy_on_response` for every response, its own
+-- included. A successful response costs only a few lookups.
 
 package.path = "lua/?.lua"
 
@@ -12,13 +12,13 @@ local text = require("text")
 local NOTHING = {}
 local COMPLETION = "CreateChatCompletionRequest"
 
--- What arrival.lua found.
+-- Returns the results of arrival.lua.
 local function known(handle)
   return handle:streamInfo():dynamicMetadata():get("parley") or NOTHING
 end
 
--- What is wrong with the body, {field, message, kind} each, and whether the service is to look at no more of it.
-local function breaches(read, kind, dialect, is_gzip)
+-- Returns the violations of the body, {field, message, kind} each, and whether the service should not validate the rest.
+local function violations(read, kind, dialect, is_gzip)
   if read.failure then
     return { { "", errors.unreadable(read.failure, is_gzip) } }, true
   end
@@ -30,23 +30,23 @@ local function breaches(read, kind, dialect, is_gzip)
       found[#found + 1] = { param, message, fault[3] }
     end
   end
-  if read.no_messages and dialect.tells_missing then
+  if read.no_messages and dialect.reports_missing then
     found[#found + 1] = { "messages", errors.NO_MESSAGES, "missing" }
   end
-  return found, read.hopeless or kind ~= COMPLETION
+  return found, read.is_unusable or kind ~= COMPLETION
 end
 
--- How many violations are told, so that the worker takes the header.
+-- The most violations that are sent, to limit the size of the header.
 local MAX_FAULTS = 20
 
--- Has the service refuse the call, which first looks at the key. It gets what is left of the body, or nothing.
+-- Makes the service reject the call after it has checked the key. The service gets the rest of the body, or an empty one.
 local function refuse(handle, buffer, read, found, is_final)
-  local pairs_told = {}
+  local sent = {}
   for place = 1, math.min(#found, MAX_FAULTS) do
-    pairs_told[place] = { found[place][1], found[place][3] .. ":" .. found[place][2] }
+    sent[place] = { found[place][1], found[place][3] .. ":" .. found[place][2] }
   end
   local headers = handle:headers()
-  headers:replace(is_final and "parley-refusal" or "parley-violations", text.form_encode(pairs_told))
+  headers:replace(is_final and "parley-refusal" or "parley-violations", text.form_encode(sent))
   headers:replace("parley-form", "whole")
   if is_final then
     buffer:setBytes("{}")
@@ -55,13 +55,13 @@ local function refuse(handle, buffer, read, found, is_final)
   end
 end
 
--- Chooses the method that writes the answer as it leaves. Its path has no route: it cannot be asked for from outside.
+-- Selects the method that writes the JSON or the events of REST. Its path has no route, so that clients cannot request it.
 local function choose_method(headers, verb)
   local path, query = headers:get(":path"):match("^([^?]*)(.*)$")
   headers:replace(":path", path .. verb .. query)
 end
 
--- A completion is answered whole or as a stream.
+-- Selects the unary or the streaming method of a completion.
 local function choose_form(handle, dialect, accept, stream)
   local headers = handle:headers()
   local streams = dialect.streams(accept, stream ~= nil, stream == true)
@@ -98,7 +98,7 @@ function envoy_on_request(handle)
   if request.gzip and content == "" then
     read.failure = "empty"
   end
-  local found, is_final = breaches(read, kind, dialect, request.gzip)
+  local found, is_final = violations(read, kind, dialect, request.gzip)
   if found[1] then
     return refuse(handle, buffer or handle:body(true), read, found, is_final)
   elseif kind == COMPLETION then
@@ -109,7 +109,7 @@ function envoy_on_request(handle)
   end
 end
 
--- Waiting for the body ends the life of the headers object. There is no body where a worker sends headers before it fails.
+-- Waiting for the body invalidates the headers object. There is no body where a worker sends headers before it fails.
 local function write_body(handle, dialect, failure)
   local buffer = handle:body(true)
   if buffer and failure.message == nil then
@@ -127,7 +127,7 @@ local function is_success(status, grpc_status)
   return status == "204" or status == "200" and (grpc_status == nil or grpc_status == "0")
 end
 
--- The transcoder leaves empty lists out; callers count on them.
+-- The transcoder omits empty lists; the API always has them.
 local function complete_list(handle, field)
   local buffer = handle:body(true)
   if buffer == nil then

@@ -1,10 +1,16 @@
--- What went wrong, read from an answer: the service's own errors from its metadata, Envoy's from their status and text.
---
--- A failure is {status, message, param, code, type, retry, retry_after, invalid, violations, kind, place, served}: the
--- HTTP status; what to tell the caller; the field at fault; a word for programs (nil if there is none); its type in
--- the openai dialects; whether sending the same again may help, and after how many seconds; whether it is the request that breaks the rules, and every {field, message, kind}
--- that the service found; the kind where there are none; where the fields stand, `body` or `query`; whether a route serves
--- the path.
+-- Failures, from responses: the service's own errors from their headers, Envoy's from their status and text. A failure:
+--   status        the HTTP status
+--   message       the message for the caller
+--   param         the field at fault
+--   code          the code for programs, nil if there is none
+--   type          the type in the openai dialects
+--   retry         whether the same request may succeed later
+--   retry_after   the seconds until then
+--   invalid       whether the request violates a rule
+--   violations    the violations that the service found, {field, message, kind} each
+--   kind          the kind of the violation where there is no list of them
+--   place         where the fields are, `body` or `query`
+--   served        whether a route serves the path
 
 local catalogue = require("error_catalogue")
 local json = require("json")
@@ -23,15 +29,15 @@ local UNREADABLE = {
 local MALFORMED = { "The request body is not valid JSON", JSON_INVALID }
 local MALFORMED_GZIP = { "The request body is not valid gzip, or its content is not valid JSON", JSON_INVALID }
 
--- What to tell of a body that body.lua could not read: the message, and the kind of fault.
+-- Returns the message and the kind of fault for a body that body.lua could not parse.
 function errors.unreadable(failure, is_gzip)
   return unpack(UNREADABLE[failure] or is_gzip and MALFORMED_GZIP or MALFORMED)
 end
 
--- Of a request that no script has seen before it was refused.
+-- For a request that Envoy rejects before any script has run.
 local NO_HTTP = "Bad request: its first line or a header is not valid HTTP"
 
--- The row of a failure without a reason. A status that the catalogue does not list shows no more than its class.
+-- Returns the row of a failure without a reason. A status that the catalogue does not list has the row of its class.
 local UNLISTED = {
   [false] = { message = "Bad request", type = "invalid_request_error", should_retry = false },
   [true] = { message = "Internal Server Error", type = "server_error", should_retry = false },
@@ -45,23 +51,23 @@ local function http_status(status, grpc_status, reason)
   if catalogue.reasons[reason] then
     return catalogue.reasons[reason].status
   end
-  -- The worker's gRPC library took no message of this size: small numbers in JSON grow on their way.
+  -- The worker's gRPC library rejects a message of this size: small JSON numbers are larger in protobuf.
   if reason == nil and grpc_status == "8" then
     return 413
   end
-  -- Envoy answers native gRPC in its own way, as a 200 with a gRPC status.
+  -- Envoy rejects native gRPC with HTTP status 200 and a gRPC status.
   if status == 200 then
     return grpc_status == "12" and 404 or 415
   end
   return status
 end
 
--- What the service had to encode so that a header could hold it.
+-- Decodes a percent-encoded header of the service.
 local function decoded(header)
   return header and text.percent_decode(header)
 end
 
--- What the service tells of its own errors.
+-- Reads the service's own errors from the headers.
 local function read_service(failure, headers)
   failure.message = text.percent_decode(headers:get("grpc-message") or "")
   failure.param = decoded(headers:get("parley-error-param"))
@@ -73,10 +79,10 @@ local function read_service(failure, headers)
   end
 end
 
--- The start of a request line, as it may stand in a message.
+-- The longest part of a request line that is copied into a message, in bytes.
 local MAX_LINE_LENGTH = 200
 
--- The message for a URL that no route serves.
+-- Returns the message for a URL that no route serves.
 local function unknown_url(line)
   local shown = #line > MAX_LINE_LENGTH and line:sub(1, MAX_LINE_LENGTH) .. "…" or line
   local served = line:lower():find("/api/", 1, true) and "/api/v1/chat/completions, /api/v1/models and /api/v1/sessions"
@@ -84,7 +90,7 @@ local function unknown_url(line)
   return ("Unknown request URL: %s; this service serves %s (see /openapi.json)"):format(shown, served)
 end
 
--- Envoy's errors. The message of a 400 is in the body.
+-- Reads Envoy's own errors. The message of a 400 is in the body.
 local function read_own(failure, headers, request, largest)
   local own = entry(failure.status)
   failure.code, failure.retry_after = own.code, own.retry_after
@@ -103,8 +109,8 @@ local function read_own(failure, headers, request, largest)
   end
 end
 
--- Reads the headers of an answer that failed, and what is known of the request; `largest` is how a person writes the limit
--- of a body. Where the message is still missing, `explain` finds it in the body.
+-- Returns the failure of a response from its headers and from what is known of the request. `largest` is the limit of a body
+-- as text, for example `8 MiB`. If the message is nil, `explain` reads it from the body.
 function errors.read(headers, request, largest)
   local reason, grpc_status = headers:get("parley-error-reason"), headers:get("grpc-status")
   local failure = { status = http_status(tonumber(headers:get(":status")), grpc_status, reason) }
@@ -130,19 +136,19 @@ local TYPES = {
 
 errors.NO_MESSAGES = "`messages` must be a non-empty array"
 
--- What the documents say of these, whatever is wrong with their type.
+-- The API documents have one message for any wrong type of these fields.
 local DOCUMENTED = {
   model = "`model` is required and must be a string",
   messages = errors.NO_MESSAGES,
 }
 
--- The message for a field that breaks the rule, and its name.
+-- Returns the message for a field that violates the rule, and the field's name.
 function errors.field_error(field, rule)
   local documented = rule:find("^must be") and DOCUMENTED[field]
   return documented or ("`%s` %s"):format(field, rule), field
 end
 
--- Each reads one form of the transcoder's messages, and returns true where it has told the failure.
+-- Each parses one format of the transcoder's messages, and returns true if it has set the failure's message.
 local FORMS = {
   -- page_size: invalid value x for type TYPE_UINT32
   function(failure, message)
@@ -180,7 +186,7 @@ local FORMS = {
   end,
 }
 
--- Rewrites the text of Envoy's 400 as the documents put it.
+-- Replaces the text of Envoy's 400 with the message of the API documents.
 function errors.explain(failure, message)
   failure.code, failure.kind, failure.invalid = INVALID, "value_error", true
   for _, form in ipairs(FORMS) do

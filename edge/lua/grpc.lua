@@ -1,4 +1,4 @@
--- The script of the gRPC listener: refuses what is no gRPC, and headers that no worker takes, in a way that callers can read.
+-- The script of the gRPC listener: rejects requests that are not gRPC, and too large headers, with a readable error.
 
 package.path = "lua/?.lua"
 
@@ -18,7 +18,7 @@ function envoy_on_request(handle)
   end
   local message = excess(headers)
   if message then
-    -- RESOURCE_EXHAUSTED, as gRPC's own libraries answer.
+    -- RESOURCE_EXHAUSTED, as in gRPC's own libraries.
     return handle:respond({
       [":status"] = "200",
       ["content-type"] = "application/grpc",

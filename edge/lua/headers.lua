@@ -1,14 +1,14 @@
 -- The limits of request headers, for both listeners.
 --
--- A worker's gRPC library refuses headers at random once they exceed 20 KiB, each counted as 32 bytes longer than it is:
--- 12 KiB in 100 headers, and what the edge adds, always fit. Envoy's own limits are higher, because a request that exceeds those gets no answer in
--- HTTP/2, and in HTTP/1.1 one without a dialect.
+-- A worker's gRPC library rejects headers at random above 20 KiB, and adds 32 bytes for each header. 12 KiB in 100 headers,
+-- and those that the edge adds, always fit. Envoy's own limits are higher, because a request that exceeds them gets no
+-- response in HTTP/2, and one without a dialect in HTTP/1.1.
 
 local headers = {}
 
 local MAX_SIZE, MAX_COUNT = 12 * 1024, 100
 
--- Returns what is wrong with the size of a request's headers, or nil.
+-- Returns the error message for headers that exceed the limits, or nil.
 function headers.excess(of)
   local size, count = 0, 0
   for name, value in pairs(of) do

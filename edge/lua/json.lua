@@ -1,15 +1,15 @@
--- JSON text by position: where a token ends, and whether it is JSON at all (RFC 8259). Everything that is no JSON raises
--- `json.MALFORMED`, everything nested deeper than the transcoder reads raises `json.TOO_DEEP`.
+-- A scanner of JSON text (RFC 8259): finds the ends of tokens and validates them. Text that is not JSON raises
+-- `json.MALFORMED`; text nested deeper than the transcoder supports raises `json.TOO_DEEP`.
 --
--- Loops over bytes and searches for plain text are fast here, since LuaJIT compiles them; patterns it does not.
+-- LuaJIT compiles loops over bytes and searches for plain text, but not patterns.
 
 local byte, find, gsub, match, sub = string.byte, string.find, string.gsub, string.match, string.sub
 local QUOTE, BACKSLASH, OPENING_BRACE, OPENING_BRACKET, CLOSING_BRACE, CLOSING_BRACKET = ('"\\{[}]'):byte(1, 6)
 local COMMA, COLON, MINUS, POINT, ZERO, NINE = (",:-.09"):byte(1, 6)
 local MAX_DEPTH = 100
--- A number of so many characters is the same as a double.
+-- A double represents any number of up to this many characters.
 local EXACT_DIGITS = 15
--- Levels of JSON that a google.protobuf.Value surely holds: each takes three of protobuf's 100.
+-- The levels of JSON that always fit in a google.protobuf.Value: each takes three of protobuf's 100.
 local DEEPEST_VALUE = 24
 
 local json = {
@@ -23,7 +23,7 @@ local function malformed()
   error(json.MALFORMED, 0)
 end
 
--- The first position from `at` that is no white space, and the byte there.
+-- Returns the first position from `at` that is not white space, and the byte there.
 local function skip_space(text, at)
   local character = byte(text, at)
   while character == 32 or character == 10 or character == 13 or character == 9 do
@@ -33,7 +33,7 @@ local function skip_space(text, at)
   return at, character
 end
 
--- Where the string ends whose first quote is at `at`: at the next quote that has no odd number of backslashes before it.
+-- Returns the end of the string that begins at `at`: the next quote after an even number of backslashes.
 local function string_end(text, at)
   while true do
     at = find(text, '"', at + 1, true) or malformed()
@@ -55,7 +55,7 @@ local function is_number(token)
   return rest == "" or find(gsub(rest, "^%.%d+", ""), "^[eE][+-]?%d+$") ~= nil or find(rest, "^%.%d+$") ~= nil
 end
 
--- Where the digits end that begin at `at`; before it where there are none. Runs as machine code, unlike a pattern.
+-- Returns the last of the digits that begin at `at`, `at - 1` if there are none. LuaJIT compiles this, unlike a pattern.
 local function digits_end(text, at)
   local character = byte(text, at)
   while character and character >= ZERO and character <= NINE do
@@ -65,7 +65,7 @@ local function digits_end(text, at)
   return at - 1, character
 end
 
--- Where the number ends that begins at `at`.
+-- Returns the end of the number that begins at `at`.
 local function number_end(text, at)
   if byte(text, at) ~= ZERO then
     local last, following = digits_end(text, at)
@@ -86,7 +86,7 @@ local function is_digit_or_minus(character)
   return character == MINUS or character >= ZERO and character <= NINE
 end
 
--- Where the value ends that begins with this character at `at` and is no object and no array.
+-- Returns the end of the scalar that begins with this character at `at`.
 local function scalar_end(text, at, character)
   if character == QUOTE then
     return string_end(text, at)
@@ -101,7 +101,7 @@ local function scalar_end(text, at, character)
   return last
 end
 
--- Where the key ends that begins at `at`, and where its value begins, with the byte there.
+-- Returns the end of the key that begins at `at`, and the position of its value with the byte there.
 local function key_end(text, at, character)
   if character ~= QUOTE then
     malformed()
@@ -114,8 +114,8 @@ local function key_end(text, at, character)
   return last, skip_space(text, colon + 1)
 end
 
--- Whether this is a number that a double does not stand for, or that is written in another way than a double would be:
--- with many digits, an exponent, a last zero behind the point, or as -0.
+-- Whether a number is not exact as a double, or would be formatted differently: many digits, an exponent, a trailing zero
+-- after the point, or -0.
 local function is_inexact(text, at, last, character)
   if not is_digit_or_minus(character) then
     return false
@@ -133,8 +133,8 @@ local function is_inexact(text, at, last, character)
   return byte(token, point) ~= POINT or find(token, "[eE]") ~= nil or byte(token, -1) == ZERO or find(token, "^-?0%.0000") ~= nil
 end
 
--- Where the value ends that begins with this character at `at`; and whether a double, or a map whose keys have no order,
--- does not keep it as it is. `usual` has the keys whose order says nothing; without it all have.
+-- Returns the end of the value that begins with this character at `at`, and whether doubles or unordered maps would change
+-- it. `usual` is the set of keys whose order has no meaning; without it, the order of no key has.
 local function value_end(text, at, character, usual)
   if character ~= OPENING_BRACE and character ~= OPENING_BRACKET then
     local last = scalar_end(text, at, character)
@@ -181,7 +181,7 @@ local function value_end(text, at, character, usual)
   end
 end
 
--- Where the first escape is that stands for half of a surrogate pair, which is no character; nil if there is none.
+-- Returns the position of the first escape that is an unpaired surrogate, which is not a character; nil if there is none.
 function json.half_pair(text)
   if not (find(text, "\\ud", 1, true) or find(text, "\\uD", 1, true)) then
     return nil
@@ -199,7 +199,7 @@ function json.half_pair(text)
   end
 end
 
--- Strings are taken as they are above. Raises json.MALFORMED for control characters and for escapes that JSON does not have.
+-- The scanner above does not validate strings. Raises json.MALFORMED for control characters and for invalid escapes.
 local function check_strings(text)
   local has_control = find(text, "[%z\1-\31]")
   if not has_control and not find(text, "\\", 1, true) then
@@ -227,7 +227,7 @@ for _, character in ipairs({ byte('"\\/bfnrtu', 1, -1) }) do
   ESCAPED[character] = true
 end
 
--- Raises json.MALFORMED for a backslash before a character that JSON does not escape: the transcoder would drop it.
+-- Raises json.MALFORMED for an invalid escape, because the transcoder would drop its backslash.
 function json.check_escapes(text)
   local at = find(text, "\\", 1, true)
   while at do
@@ -240,13 +240,13 @@ end
 
 local ESCAPES = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
 
--- A JSON string that holds the JSON text. Raises json.MALFORMED for a text whose strings are none.
+-- Returns a JSON string that contains the JSON text. Raises json.MALFORMED for text with invalid strings.
 function json.text(text)
   check_strings(text)
   return '"' .. gsub(text, '["\\\n\r\t]', ESCAPES) .. '"'
 end
 
--- A key as it is meant. Those that anybody knows are all ASCII, which JSON may also write as \u00XX.
+-- Returns the decoded key. All known keys are ASCII, which JSON may also write as \u00XX.
 function json.key(text, first, last)
   local key = sub(text, first + 1, last - 1)
   if find(key, "\\", 1, true) then

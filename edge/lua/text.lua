@@ -1,15 +1,15 @@
--- Text as gRPC sends it and as JSON takes it.
+-- Conversions of text: percent-encoding of gRPC, forms, and JSON strings.
 
 local text = {}
 
--- `grpc-message` is UTF-8 with all but printable ASCII percent-encoded.
+-- Decodes a `grpc-message`: UTF-8 in which all but printable ASCII is percent-encoded.
 function text.percent_decode(value)
   return (value:gsub("%%(%x%x)", function(hex)
     return string.char(tonumber(hex, 16))
   end))
 end
 
--- The pairs of `name=value&name=value` in their order, each as {name, value}.
+-- Returns the pairs of `name=value&name=value` in their order, each as {name, value}.
 function text.form_decode(value)
   local pairs_found = {}
   for name, content in value:gmatch("([^=&]*)=([^&]*)") do
@@ -24,7 +24,7 @@ local function form_escape(value)
   return (value:gsub("[%%&=]", FORM))
 end
 
--- What form_decode takes apart.
+-- The inverse of form_decode.
 function text.form_encode(list)
   local parts = {}
   for place, pair in ipairs(list) do
@@ -33,7 +33,7 @@ function text.form_encode(list)
   return table.concat(parts, "&")
 end
 
--- How many bytes of `value` from `at` are one character of UTF-8; nil if none is there.
+-- Returns the number of bytes of the UTF-8 character at `at`; nil if the bytes are not UTF-8.
 local function character_length(value, at)
   if value:find("^[%z\1-\127]", at) then
     return 1
@@ -50,7 +50,7 @@ local function character_length(value, at)
   end
 end
 
--- Puts U+FFFD in place of every byte that is not UTF-8.
+-- Replaces every byte that is not UTF-8 with U+FFFD.
 local function valid_utf8(value)
   if not value:find("[\128-\255]") then
     return value
@@ -66,7 +66,7 @@ end
 
 local ESCAPES = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
 
--- A JSON string, or null for nil.
+-- Returns a JSON string, or null for nil.
 function text.quote(value)
   if value == nil then
     return "null"
