@@ -10,5 +10,5 @@ ANY_LLM = [
     replace(OPENAI, name="any_llm-openai", make=lambda root: AnyLLM("openai", KEY, f"{root}/v1")),
     replace(ANTHROPIC, name="any_llm-anthropic", make=lambda root: AnyLLM("anthropic", KEY, root)),
 ]
-"""They are asked only what holds for any vendor. Of what HTTP has, their packages keep to themselves how much of an
-answer is read, where a whole answer broke off, and which pieces of a stream came together."""
+"""They run only the suite for all vendors: their packages hide details that the suite for HTTP vendors tests, such as
+the maximum size of a response, truncation, and which deltas arrived together."""

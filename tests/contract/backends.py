@@ -29,13 +29,13 @@ QUESTION = {"model": "myapp-123", "messages": [{"role": "user", "content": "hi"}
 class Mark(Enum):
     """Events of a stream that each vendor encodes differently."""
 
-    END = "the answer is whole: why it ended, and that it cost 9 + 3 tokens"
-    FAULT = "an error that says `the GPU is gone`"
-    TOO_LONG = "an error that says that the conversation is too long"
+    END = "the end of a complete answer: finish reason, and a usage of 9 + 3 tokens"
+    FAULT = "an error with the message `the GPU is gone`"
+    TOO_LONG = "an error for a conversation that exceeds the context"
 
 
 Piece = str | bytes | Mark | Signal | Delay | Cut | Stall
-"""A step of a stream: a piece of text; raw bytes, where the vendor speaks HTTP; a mark; what else happens."""
+"""A step of a stream: text; raw bytes (HTTP vendors only); a mark; or a timing or connection event."""
 
 
 class Received(Protocol):
@@ -102,7 +102,7 @@ class Vendor(Protocol):
         """Scripts a stream: its start and the pieces. Without Mark.END the answer is incomplete."""
         ...
 
-    def refuses(self, kind: type[UpstreamError], words: str, retry_after: float | None = None) -> Any:
+    def rejection(self, kind: type[UpstreamError], words: str, retry_after: float | None = None) -> Any:
         """Scripts the rejection that maps to the error `kind`; its message contains `words`."""
         ...
 
@@ -110,7 +110,7 @@ class Vendor(Protocol):
         """Scripts a server that accepts the call and never responds."""
         ...
 
-    def hangs_up(self) -> Any:
+    def connection_closed(self) -> Any:
         """Scripts a server that accepts the call and closes the connection."""
         ...
 

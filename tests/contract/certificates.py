@@ -18,4 +18,4 @@ SAAwRQIgP4GKTxltoCqcngIySo/gugULC02O0rdRAWKn30jt9PoCIQDsa4rcJy/0
 M0jSQmacDNErLkPwGRY5px20tv3P6Cqnwg==
 -----END CERTIFICATE-----
 """
-"""A certificate that nobody has signed but itself, for localhost, and its key: worth nothing outside the tests."""
+"""A self-signed certificate for localhost, and its key; for tests only."""

@@ -75,7 +75,7 @@ class HttpVendor:
         """Scripts a stream; `together` as in Events."""
         return Events([*self.begins(), *(step for piece in pieces for step in self._steps(piece))], together=together)
 
-    def refuses(self, kind: type[UpstreamError], words: str, retry_after: float | None = None) -> Json:
+    def rejection(self, kind: type[UpstreamError], words: str, retry_after: float | None = None) -> Json:
         """Scripts the rejection that maps to the error `kind`."""
         body = self.faults.get(kind, self.fault)(words)
         headers = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
@@ -89,7 +89,7 @@ class HttpVendor:
         """Scripts a server that accepts the call and never responds."""
         return Raw([Stall()])
 
-    def hangs_up(self) -> Raw:
+    def connection_closed(self) -> Raw:
         """Scripts a server that accepts the call and closes the connection."""
         return Raw([Cut()])
 

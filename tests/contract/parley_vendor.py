@@ -95,7 +95,14 @@ class Received:
 
 
 class ScriptedParley:
-    """The server. A context manager; `healthy` is what its health service says of `parley.v1.ChatCompletions`."""
+    """The server, as a context manager; `healthy` is the status of `parley.v1.ChatCompletions` in its health service.
+
+    with ScriptedParley() as upstream:
+        upstream.answer(Answer([message, gate, Cut()]))  # messages, with steps between them
+        upstream.answer(Answer([], Refusal(StatusCode.NOT_FOUND, "no such model", "MODEL_NOT_FOUND")))
+        ... call upstream.address ...
+        assert "target-1" == upstream.requests[0].message.model
+    """
 
     def __init__(self, credentials: grpc.ServerCredentials | None = None, port: int = 0) -> None:
         self.requests: list[Received] = []
@@ -118,7 +125,7 @@ class ScriptedParley:
         self._proxy = _Proxy(port, own, self._hung_up)
 
     def __enter__(self) -> Self:
-        self.says_it_is(serving=True)
+        self.set_health(serving=True)
         self._server.start()
         self._proxy.start()
         return self
@@ -142,7 +149,7 @@ class ScriptedParley:
         """The last bytes sent to clients."""
         return self._proxy.sent
 
-    def says_it_is(self, *, serving: bool) -> None:
+    def set_health(self, *, serving: bool) -> None:
         """Sets the status of the health service."""
         status = health_pb2.HealthCheckResponse
         self.health.set("parley.v1.ChatCompletions", status.SERVING if serving else status.NOT_SERVING)
@@ -368,7 +375,7 @@ class ParleyVendor:
                     steps.append(piece)
         return Answer(steps)
 
-    def refuses(self, kind: type[UpstreamError], words: str, retry_after: float | None = None) -> Answer:
+    def rejection(self, kind: type[UpstreamError], words: str, retry_after: float | None = None) -> Answer:
         """Scripts the rejection that maps to the error `kind`."""
         code, reason = _REFUSALS[kind]
         return Answer([], Refusal(code, words, reason, retry_after))
@@ -377,7 +384,7 @@ class ParleyVendor:
         """Scripts a server that accepts the call and never responds."""
         return Answer([Stall()])
 
-    def hangs_up(self) -> Answer:
+    def connection_closed(self) -> Answer:
         """Scripts a server that accepts the call and closes the connection."""
         return Answer([Cut()])
 

@@ -161,11 +161,11 @@ async def test_signed_thinking(upstream: ScriptedUpstream) -> None:
         anthropic_api.message(anthropic_api.text_block("x")),
     )
     tools = [{"type": "function", "function": {"name": "f"}}]
-    said = (await backend.complete(call(tools=tools))).choices[0].message
+    delivered = (await backend.complete(call(tools=tools))).choices[0].message
     asked = call(
         tools=tools, messages=[{"role": "user", "content": "hi"}, {"role": "tool", "tool_call_id": "c", "content": "1"}]
     )
-    asked.request.messages.insert(1, said)
+    asked.request.messages.insert(1, delivered)
     await backend.complete(asked)
     await backend.close()
     assert [thinking, use] == upstream.requests[1].json["messages"][1]["content"]
@@ -198,10 +198,10 @@ async def test_stream(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
     ]
     upstream.answer(Events([*(chunk(delta) for delta in deltas), *ending("tool_calls")]))
     chunks = await collect(backend, call())
-    said = [choice.delta for one in chunks for choice in one.choices]
+    delivered = [choice.delta for one in chunks for choice in one.choices]
     assert ("Hello.", ["tool_calls"]) == (text(chunks), reasons(chunks))
-    assert "hm" == "".join(delta.reasoning_content for delta in said)
-    assert ["{", "}"] == [found.function.arguments for delta in said for found in delta.tool_calls]
+    assert "hm" == "".join(delta.reasoning_content for delta in delivered)
+    assert ["{", "}"] == [found.function.arguments for delta in delivered for found in delta.tool_calls]
     assert USAGE["total_tokens"] == max(one.usage.total_tokens for one in chunks)
 
 

@@ -133,7 +133,7 @@ async def test_connection_limit() -> None:
         upstream.answer(*[Events([*chunks("a"), gate, *ending()])] * 2)
         running = [asyncio.ensure_future(collect(backend, call())) for _ in range(6)]
         await upstream.arrives(1)
-        await asyncio.sleep(0.05)  # more would have come by now; where they have not, less is proved
+        await asyncio.sleep(0.05)  # without the limit, further requests would have arrived by now
         assert 2 == len(upstream.requests)
         gate.set()
         assert ["a", "a", *["Hello there."] * 4] == [text(chunks) for chunks in await asyncio.gather(*running)]

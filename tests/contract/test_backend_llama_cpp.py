@@ -86,7 +86,7 @@ def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def template_of(weights: bytes) -> tuple[int, int]:
     """Returns length and offset of the chat template in a GGUF file."""
     key = b"tokenizer.chat_template"
-    place = weights.index(key) + len(key) + 4  # behind the type, which is a string's
+    place = weights.index(key) + len(key) + 4  # follows the type, which is string
     return int.from_bytes(weights[place : place + 8], "little"), place + 8
 
 
@@ -174,12 +174,12 @@ async def test_stop(backend: LlamaCpp) -> None:
 
 async def test_seed(backend: LlamaCpp) -> None:
     """The same seed gives the same answer at any temperature; different seeds give different answers."""
-    said = []
+    delivered = []
     for seed in (5, 5, 6, 7, 8):
         answer = await backend.complete(call(**SHORT | {"temperature": 1.5, "seed": seed}))
-        said.append(answer.choices[0].message.content.string_value)
-    assert said[0] == said[1]
-    assert len(set(said)) > 1
+        delivered.append(answer.choices[0].message.content.string_value)
+    assert delivered[0] == delivered[1]
+    assert len(set(delivered)) > 1
 
 
 async def test_max_completion_tokens(backend: LlamaCpp) -> None:
@@ -197,10 +197,10 @@ async def test_logit_bias(backend: LlamaCpp, socket: Path) -> None:
     assert first != other.choices[0].logprobs.content[0].token
 
 
-async def tokens(socket: Path, said: str) -> list[int]:
+async def tokens(socket: Path, delivered: str) -> list[int]:
     """Returns llama.cpp's tokens of a text."""
     reader, writer = await asyncio.open_unix_connection(str(socket))
-    body = orjson.dumps({"content": said})
+    body = orjson.dumps({"content": delivered})
     head = f"POST /tokenize HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
     answer = await reader.read()
@@ -481,7 +481,7 @@ def test_weights_in_the_package() -> None:
         ("empty", "is not a"),
     ],
 )
-def test_files_that_are_no_model(tmp_path: Path, name: str, said: str) -> None:
+def test_files_that_are_no_model(tmp_path: Path, name: str, delivered: str) -> None:
     """An invalid model file raises a one-line error with path, cause and remedy."""
     (tmp_path / "notes.txt").write_text("GGML was the format before")
     (tmp_path / "empty").touch()
@@ -489,7 +489,7 @@ def test_files_that_are_no_model(tmp_path: Path, name: str, said: str) -> None:
         llama_cpp_launch.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp", model_path=tmp_path / name))
     problem, change = str(caught.value).split("; ")
     assert problem.startswith("model_path: ")
-    assert (True, True) == (str(tmp_path / name) in problem, said in problem)
+    assert (True, True) == (str(tmp_path / name) in problem, delivered in problem)
     assert change
     assert "\n" not in str(caught.value)
 

@@ -137,8 +137,8 @@ def test_no_field_is_forgotten() -> None:
     """The test above covers every field of requests and messages that is sent to the upstream."""
     fields = {field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields}
     assert fields == {*EVERYTHING, *NOT_SENT, "model"}
-    said = {name for message in EVERYTHING["messages"] for name in message}
-    assert {field.name for field in Message.DESCRIPTOR.fields} == {*said, "annotations", "extra", "extra_json"}
+    delivered = {name for message in EVERYTHING["messages"] for name in message}
+    assert {field.name for field in Message.DESCRIPTOR.fields} == {*delivered, "annotations", "extra", "extra_json"}
 
 
 async def test_unset_fields_are_not_sent(backend: OpenAI, upstream: ScriptedUpstream) -> None:
@@ -604,8 +604,8 @@ async def test_several_choices_in_a_stream(backend: OpenAI, upstream: ScriptedUp
 
 async def test_usage_of_each_choice(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """llama.cpp's usage per choice is summed, with the prompt counted once."""
-    said = [chunk({"content": "a"}, "stop", index) for index in (0, 1)]
-    ends = [event for one in said for event in (one, chunk(choices=[], usage=USAGE))]
+    delivered = [chunk({"content": "a"}, "stop", index) for index in (0, 1)]
+    ends = [event for one in delivered for event in (one, chunk(choices=[], usage=USAGE))]
     upstream.answer(Events([*ends, DONE]))
     usage = (await collect(backend, call(n=2)))[-1].usage
     assert (9, 6, 15) == (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
@@ -664,13 +664,13 @@ async def test_failures_after_the_finish_reason(backend: OpenAI, upstream: Scrip
     """Once every choice has a finish reason, later failures of the stream are ignored."""
     gate = Gate()
     upstream.answer(Events([*chunks("a", "b"), chunk(finish="length"), gate, *after]))
-    said = []
+    delivered = []
     async for part in backend.stream(call(timeouts={"stream_idle": 0.5})):
-        said.append(part)
-        if text(said) == "ab":
-            await asyncio.sleep(0.05)  # the reason comes with the next bytes
+        delivered.append(part)
+        if text(delivered) == "ab":
+            await asyncio.sleep(0.05)  # the finish reason arrives with the next bytes
             gate.set()
-    assert ("ab", ["length"]) == (text(said), reasons(said))
+    assert ("ab", ["length"]) == (text(delivered), reasons(delivered))
 
 
 @pytest.mark.parametrize("end", [[Cut()], [Cut(reset=True)], [Stall()], ["data: {oops\n\n"], [], [chunk({}, "stop")]])
@@ -679,10 +679,10 @@ async def test_truncated_without_a_finish_reason(backend: OpenAI, upstream: Scri
     gate = Gate()
     first = [chunk({"content": "a"}), chunk({"content": "b"}, index=1, usage=USAGE)]
     upstream.answer(Events([*first, gate, *end]))
-    said, failed = await broken_off(backend, call(n=2, timeouts={"stream_idle": 0.05}), gate)
+    delivered, failed = await broken_off(backend, call(n=2, timeouts={"stream_idle": 0.05}), gate)
     assert isinstance(failed, StreamBroken)
-    assert ("a", "b") == (text(said), text(said, 1))
-    assert USAGE["total_tokens"] == max(part.usage.total_tokens for part in said)
+    assert ("a", "b") == (text(delivered), text(delivered, 1))
+    assert USAGE["total_tokens"] == max(part.usage.total_tokens for part in delivered)
 
 
 async def test_usage_before_a_failure(backend: OpenAI, upstream: ScriptedUpstream) -> None:
@@ -747,9 +747,9 @@ async def test_text_that_needs_escapes(backend: OpenAI, upstream: ScriptedUpstre
 SAID = "The wine-dark sea is"
 
 
-def continuation(said: str = SAID, **fields: Any) -> UpstreamCall:
+def continuation(delivered: str = SAID, **fields: Any) -> UpstreamCall:
     """Creates a call that continues an answer from its beginning."""
-    messages = [*QUESTION["messages"], {"role": "assistant", "content": said}]
+    messages = [*QUESTION["messages"], {"role": "assistant", "content": delivered}]
     return dataclasses.replace(call(messages=messages, **fields), is_continuation=True)
 
 

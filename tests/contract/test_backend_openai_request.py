@@ -144,10 +144,10 @@ async def test_vendor_values_are_forwarded(backend: OpenAI, upstream: ScriptedUp
     ids=["nothing", "null", "empty", "reasoning alone", "a refusal", "sound", "calls"],
 )
 async def test_resent_answer(
-    backend: OpenAI, upstream: ScriptedUpstream, said: dict[str, Any], expected: dict[str, Any]
+    backend: OpenAI, upstream: ScriptedUpstream, delivered: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     """An assistant message without text gets an empty content, which strict servers require."""
-    asked = [QUESTION["messages"][0], {"role": "assistant", **said}, {"role": "user", "content": "go on"}]
+    asked = [QUESTION["messages"][0], {"role": "assistant", **delivered}, {"role": "user", "content": "go on"}]
     body = await sent(backend, upstream, messages=asked)
     assert {"role": "assistant", **expected} == body["messages"][1]
 
@@ -174,10 +174,10 @@ async def test_rejected_stream_option_of_the_caller(backend: OpenAI, upstream: S
 
 @pytest.mark.parametrize("said", [{}, {"arguments": None}])
 async def test_a_call_without_arguments_is_sent_with_an_empty_object(
-    backend: OpenAI, upstream: ScriptedUpstream, said: dict[str, Any]
+    backend: OpenAI, upstream: ScriptedUpstream, delivered: dict[str, Any]
 ) -> None:
     """A call without `arguments` is sent with an empty object, because servers require the field."""
-    called = {"name": "f", **said}
+    called = {"name": "f", **delivered}
     messages = [
         {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": called}]},
         {"role": "assistant", "function_call": called},
@@ -196,11 +196,11 @@ async def test_unknown_field_named_extra_json(backend: OpenAI, upstream: Scripte
 
 async def test_annotations_are_never_sent(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """`annotations` are not sent, whether from the field or from unknown fields."""
-    said = {
+    delivered = {
         "role": "assistant",
         "content": "a",
         "annotations": [{"type": "t"}],
         "extra_json": '{"annotations":[],"x":1}',
     }
-    body = await sent(backend, upstream, messages=[{"role": "user", "content": "hi"}, said])
+    body = await sent(backend, upstream, messages=[{"role": "user", "content": "hi"}, delivered])
     assert {"role": "assistant", "content": "a", "x": 1} == body["messages"][1]

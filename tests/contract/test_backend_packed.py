@@ -21,7 +21,7 @@ ENCODINGS = ["gzip", "deflate", "raw deflate", "zstd"]
 
 
 Bomb = tuple[bytes, bytes, int]
-"""The beginning of what is packed, a piece that may follow any number of times, and the bytes that this unpacks to."""
+"""Start of the compressed data, a part that may be repeated, and the number of bytes to which it decompresses."""
 
 
 def compressor(encoding: str) -> tuple[Any, int, int]:
@@ -110,20 +110,20 @@ async def test_stream_is_not_buffered(backend: OpenAI, upstream: ScriptedUpstrea
     """A compressed stream is delivered incrementally."""
     gate = Gate()
     upstream.answer(events(encoding, chunks("Hel"), gate, [*chunks("lo."), *ending()]))
-    said = []
+    delivered = []
     async for chunk in backend.stream(call()):
-        said.append(chunk)
-        if "Hel" == text(said):
+        delivered.append(chunk)
+        if "Hel" == text(delivered):
             gate.set()
-    assert "Hello." == text(said)
+    assert "Hello." == text(delivered)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
 async def test_truncated_stream(backend: OpenAI, upstream: ScriptedUpstream, encoding: str) -> None:
     """A truncated compressed stream raises StreamBroken after its text was delivered."""
     upstream.answer(events(encoding, chunks("Hel"), Cut()))
-    said, failed = await broken_off(backend)
-    assert ("Hel", StreamBroken) == (text(said), type(failed))
+    delivered, failed = await broken_off(backend)
+    assert ("Hel", StreamBroken) == (text(delivered), type(failed))
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -134,8 +134,8 @@ async def test_garbage(backend: OpenAI, upstream: ScriptedUpstream, encoding: st
     late = Gate()
     upstream.answer(Raw(broken), Raw([*good, late, *broken[1:]]))
     assert isinstance(await failure(backend.complete(call())), UpstreamUnreadable)
-    said, failed = await broken_off(backend, late)
-    assert ("Hel", StreamBroken) == (text(said), type(failed))
+    delivered, failed = await broken_off(backend, late)
+    assert ("Hel", StreamBroken) == (text(delivered), type(failed))
     assert "content-encoding" in (failed.cause or "").lower()
 
 
@@ -240,12 +240,12 @@ async def failure(asked: Any) -> ParleyError:
 
 async def broken_off(backend: OpenAI, gate: Gate | None = None) -> tuple[list[Any], ParleyError]:
     """Returns a stream's chunks and its error; opens the gate at the first chunk."""
-    said = []
+    delivered = []
     try:
         async for chunk in backend.stream(call()):
-            said.append(chunk)
+            delivered.append(chunk)
             if gate is not None:
                 gate.set()
     except ParleyError as error:
-        return said, error
+        return delivered, error
     raise AssertionError("the stream is whole")

@@ -389,15 +389,15 @@ async def test_slow_consumer_loses_nothing(backend: Parley, upstream: ScriptedPa
     pieces, gate = [chunk(Delta(content=f"{place} ")) for place in range(50)], Gate()
     upstream.answer(Answer([*chunks(), *pieces, gate, Cut()]), *[HELLO] * 100)
     stream = backend.stream(call())
-    said = [await anext(stream)]
+    delivered = [await anext(stream)]
     await asyncio.wait_for(_sent(upstream, b"49 "), 10)
     for _ in range(100):
-        await backend.complete(call())  # on the same connection: with each of them something of the stream comes in
+        await backend.complete(call())  # uses the same connection, so that each call also receives part of the stream
     gate.set()
     assert await upstream.requests[0].closed.arrives()
     with pytest.raises(StreamBroken):
-        await _read_rest(stream, said)
-    assert "".join(f"{place} " for place in range(50)) == text(said)
+        await _read_rest(stream, delivered)
+    assert "".join(f"{place} " for place in range(50)) == text(delivered)
 
 
 async def _sent(upstream: ScriptedParley, data: bytes) -> None:
@@ -405,9 +405,9 @@ async def _sent(upstream: ScriptedParley, data: bytes) -> None:
         await asyncio.sleep(0.01)
 
 
-async def _read_rest(stream: AsyncGenerator[ChatCompletionChunk, None], said: list[ChatCompletionChunk]) -> None:
+async def _read_rest(stream: AsyncGenerator[ChatCompletionChunk, None], delivered: list[ChatCompletionChunk]) -> None:
     async for piece in stream:
-        said.append(piece)  # noqa: PERF401 - a comprehension would lose what came before the failure
+        delivered.append(piece)  # noqa: PERF401 - a comprehension would lose what came before the failure
 
 
 async def test_backpressure(backend: Parley, upstream: ScriptedParley) -> None:
@@ -415,11 +415,11 @@ async def test_backpressure(backend: Parley, upstream: ScriptedParley) -> None:
     pieces = [chunk(Delta(content="x" * 200_000))] * 150
     upstream.answer(Answer([*chunks(), *pieces, *ending()]))
     stream = backend.stream(call())
-    said = [await anext(stream)]
-    await asyncio.sleep(0.5)  # time enough to send all, if nothing held it back
+    delivered = [await anext(stream)]
+    await asyncio.sleep(0.5)  # without flow control the server would send everything in this time
     assert not upstream.requests[0].answered
-    said += [piece async for piece in stream]
-    assert 30_000_000 == len(text(said))
+    delivered += [piece async for piece in stream]
+    assert 30_000_000 == len(text(delivered))
 
 
 async def test_connect_timeout() -> None:
@@ -473,11 +473,11 @@ async def test_something_else_listens() -> None:
 async def test_health(backend: Parley, upstream: ScriptedParley) -> None:
     """The health check queries the status of the ChatCompletions service."""
     await backend.check()
-    upstream.says_it_is(serving=False)
+    upstream.set_health(serving=False)
     with pytest.raises(UpstreamUnavailable) as caught:
         await backend.check()
     assert "NOT_SERVING" in (caught.value.cause or "")
-    upstream.says_it_is(serving=True)
+    upstream.set_health(serving=True)
     await backend.check()
 
 

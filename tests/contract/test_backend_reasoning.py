@@ -23,9 +23,9 @@ DEEPSEEK = "The `reasoning_content` in the thinking mode must be passed back to 
 KIMI = "thinking is enabled but reasoning_content is missing in assistant tool call message at index 1"
 
 
-def conversation(**said: Any) -> dict[str, Any]:
+def conversation(**fields: Any) -> dict[str, Any]:
     """Creates a conversation with this assistant message."""
-    answer = {"role": "assistant", "content": "a", **said}
+    answer = {"role": "assistant", "content": "a", **fields}
     return {"messages": [USER, answer, {"role": "user", "content": "go on"}]}
 
 
@@ -34,9 +34,9 @@ def rejection(words: str, status: int = 400) -> Json:
     return Json({"error": {"message": words, "type": "invalid_request_error", "code": "wrong_api_format"}}, status)
 
 
-async def sent_message(backend: OpenAI, upstream: ScriptedUpstream, **said: Any) -> Any:
+async def sent_message(backend: OpenAI, upstream: ScriptedUpstream, **fields: Any) -> Any:
     """Returns the assistant message that the upstream receives."""
-    await backend.complete(call(**conversation(**said)))
+    await backend.complete(call(**conversation(**fields)))
     return upstream.requests[-1].json["messages"][1]
 
 
@@ -153,9 +153,9 @@ async def test_rules_per_model(backend: OpenAI, upstream: ScriptedUpstream) -> N
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
 async def test_learned_name(backend: OpenAI, upstream: ScriptedUpstream, field: str, is_stream: bool) -> None:
     """Reasoning is sent under the name in the server's responses."""
-    said = [{field: "h"}, {field: "m", "content": "a"}]
+    delivered = [{field: "h"}, {field: "m", "content": "a"}]
     if is_stream:
-        upstream.answer(Events([*(chunk(delta) for delta in said), *ending()]))
+        upstream.answer(Events([*(chunk(delta) for delta in delivered), *ending()]))
         chunks = await collect(backend, call())
         found = "".join(choice.delta.reasoning_content for one in chunks for choice in one.choices)
     else:
@@ -221,9 +221,9 @@ async def test_reasoning_in_details_only(backend: OpenAI, upstream: ScriptedUpst
     upstream.answer(completion("a", reasoning_details=details))
     message = (await backend.complete(call())).choices[0].message
     assert "hm" == message.reasoning_content
-    said = {"reasoning_content": "hm", "extra_json": message.extra_json}
+    delivered = {"reasoning_content": "hm", "extra_json": message.extra_json}
     assert {"role": "assistant", "content": "a", "reasoning_details": details} == await sent_message(
-        backend, upstream, **said
+        backend, upstream, **delivered
     )
     assert "hm" == (await sent_message(backend, upstream, reasoning_content="hm"))["reasoning_content"]
 

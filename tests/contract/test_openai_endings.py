@@ -67,8 +67,8 @@ async def test_unknown_finish_reasons(backend: OpenAI, upstream: ScriptedUpstrea
     """Any other finish reason is a failure; earlier text is delivered without a finish reason."""
     upstream.answer(complete_answer(word), Events([*chunks("H", "i"), chunk({"content": ""}, word), DONE]))
     assert UpstreamUnreadable is type(await failure(backend, call()))
-    said, error = await broken_off(backend, call())
-    assert ("Hi", [], StreamBroken) == (text(said), reasons(said), type(error))
+    delivered, error = await broken_off(backend, call())
+    assert ("Hi", [], StreamBroken) == (text(delivered), reasons(delivered), type(error))
 
 
 async def test_one_failed_choice(backend: OpenAI, upstream: ScriptedUpstream) -> None:
@@ -93,9 +93,9 @@ async def test_one_failed_choice(backend: OpenAI, upstream: ScriptedUpstream) ->
 async def test_errors_with_status_200_keep_their_class(
     backend: OpenAI, upstream: ScriptedUpstream, where: str, error: dict[str, Any], kind: type[ParleyError]
 ) -> None:
-    """In a choice or in place of the answer, as JSON or as an event.
+    """An error with status 200 keeps its class: in a choice or as the body, as JSON or as an event.
 
-    After the first token the stream is broken, unless the content is refused: no other target would do better.
+    After the first token it becomes StreamBroken, except for rejected content.
     """
     if where == "choice":
         body, event = complete_answer("error", "", error=error), chunk({"content": ""}, "error")
@@ -106,8 +106,8 @@ async def test_errors_with_status_200_keep_their_class(
     assert kind is type(await failure(backend, call()))
     assert kind is type(await failure(backend, call(), stream=True))
     assert kind is type(await failure(backend, call(), stream=True))
-    said, broken = await broken_off(backend, call())
-    assert ("a", kind if kind is ContentPolicy else StreamBroken) == (text(said), type(broken))
+    delivered, broken = await broken_off(backend, call())
+    assert ("a", kind if kind is ContentPolicy else StreamBroken) == (text(delivered), type(broken))
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ async def test_errors_of_other_shapes(backend: OpenAI, upstream: ScriptedUpstrea
 async def test_a_named_error_that_is_no_json(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """An event named `error` is an error even if its data is not JSON."""
     upstream.answer(Events([*chunks("a"), "event: error\ndata: out of memory\n\n", *ending()]))
-    said, error = await broken_off(backend, call())
-    assert ("a", StreamBroken) == (text(said), type(error))
+    delivered, error = await broken_off(backend, call())
+    assert ("a", StreamBroken) == (text(delivered), type(error))
     assert error is not None
     assert "out of memory" in (error.cause or "")
 
@@ -184,8 +184,8 @@ async def test_a_call_without_a_name(backend: OpenAI, upstream: ScriptedUpstream
 async def test_finish_reason_in_every_chunk(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """A finish reason followed by output is ignored; without [DONE] the answer is incomplete."""
     upstream.answer(Events([chunk({"content": piece}, "stop") for piece in "Hi"]))
-    said, error = await broken_off(backend, call())
-    assert ("Hi", [], StreamBroken) == (text(said), reasons(said), type(error))
+    delivered, error = await broken_off(backend, call())
+    assert ("Hi", [], StreamBroken) == (text(delivered), reasons(delivered), type(error))
 
 
 async def test_specific_finish_reason_is_kept(backend: OpenAI, upstream: ScriptedUpstream) -> None:
@@ -194,7 +194,7 @@ async def test_specific_finish_reason_is_kept(backend: OpenAI, upstream: Scripte
     assert ["length"] == reasons(await collect(backend, call()))
 
 
-# What it costs
+# Usage
 
 COUNTS: list[tuple[Any, tuple[int | None, int | None]]] = [
     ({"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 400}, (100, 300)),
@@ -277,8 +277,8 @@ async def test_usage_in_other_places(backend: OpenAI, upstream: ScriptedUpstream
 
 async def test_usage_of_several_choices(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """vLLM's usage is cumulative in each chunk, so it is not summed."""
-    said = [chunk({"content": "a"}, "stop", index, usage=USAGE) for index in (0, 1)]
-    upstream.answer(Events([*said, chunk(choices=[], usage=USAGE), DONE]))
+    delivered = [chunk({"content": "a"}, "stop", index, usage=USAGE) for index in (0, 1)]
+    upstream.answer(Events([*delivered, chunk(choices=[], usage=USAGE), DONE]))
     assert (9, 3) == counted(completion_of(await collect(backend, call(n=2))))
 
 
@@ -290,7 +290,7 @@ async def test_usage_of_several_choices_of_llama_cpp(backend: OpenAI, upstream: 
     assert (9, None) == counted(await backend.complete(call(n=2)))
 
 
-# What decorates it
+# Optional data
 
 DECORATIONS: list[dict[str, Any]] = [
     {"system_fingerprint": 7},
@@ -351,9 +351,9 @@ async def test_unknown_fields_at_every_level(backend: OpenAI, upstream: Scripted
     place = UNKNOWN[1:-1]
     call_ = f'{{"id":"a","type":"function","function":{{"name":"f","arguments":"{{}}",{place}}},{place}}}'
     usage = f'{{"prompt_tokens":9,"completion_tokens":3,"prompt_tokens_details":{{"cached_tokens":1,{place}}},{place}}}'
-    said = f'{{"content":"Hi","tool_calls":[{call_}],{place}}}'
+    delivered = f'{{"content":"Hi","tool_calls":[{call_}],{place}}}'
     form = '{"choices":[{"index":0,"NAME":SAID,"finish_reason":"tool_calls",PLACE}],"usage":USAGE,PLACE}'
-    form = form.replace("SAID", said).replace("PLACE", place).replace("USAGE", usage)
+    form = form.replace("SAID", delivered).replace("PLACE", place).replace("USAGE", usage)
     body = form.replace("NAME", "message").encode()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     upstream.answer(Raw([head + body]), Events([f"data: {form.replace('NAME', 'delta')}\n\n", DONE]))
@@ -405,11 +405,11 @@ async def test_repeated_nulls(backend: OpenAI, upstream: ScriptedUpstream) -> No
     for event in events:
         event["choices"][0] |= nulls
     upstream.answer(Events([*events, *ending()], together=True))
-    said = [choice for one in await collect(backend, call()) for choice in one.choices]
-    assert ["a", "bcdef", ""] == [choice.delta.content for choice in said]
+    delivered = [choice for one in await collect(backend, call()) for choice in one.choices]
+    assert ["a", "bcdef", ""] == [choice.delta.content for choice in delivered]
 
 
-# Bodies of another shape
+# Bodies of the other format
 
 TYPES = ["application/json", "text/event-stream", "text/plain", "application/octet-stream"]
 

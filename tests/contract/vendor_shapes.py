@@ -13,7 +13,7 @@ from tests.upstream import DONE, USAGE, Step, chunk
 TOOL = "get_weather"
 ARGUMENTS = '{"city":"Bern"}'
 GENERATED = "call_generated"
-"""Stands for an id that Parley has made."""
+"""Stands for an id that Parley has generated."""
 
 
 @dataclass(frozen=True)

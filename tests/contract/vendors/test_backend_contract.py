@@ -112,7 +112,7 @@ async def test_rejection_kinds(
     vendor: Vendor, backend: Backend, upstream: Upstream, kind: type[UpstreamError], stream: bool
 ) -> None:
     """Each kind of rejection maps to its own error, streaming or not, without a retry."""
-    upstream.answer(vendor.refuses(kind, "because"))
+    upstream.answer(vendor.rejection(kind, "because"))
     failed = await failure(backend, call(), stream=stream)
     assert kind is type(failed)
     assert 1 == len(upstream.requests)
@@ -124,7 +124,7 @@ async def test_message_of_a_rejection(
     vendor: Vendor, backend: Backend, upstream: Upstream, kind: type[UpstreamError]
 ) -> None:
     """The caller of an invalid request receives the upstream's message."""
-    upstream.answer(vendor.refuses(kind, "this model does not like it"))
+    upstream.answer(vendor.rejection(kind, "this model does not like it"))
     assert "this model does not like it" in (await failure(backend, call())).message
 
 
@@ -133,7 +133,7 @@ async def test_internal_messages_are_not_exposed(
     vendor: Vendor, backend: Backend, upstream: Upstream, kind: type[UpstreamError]
 ) -> None:
     """Messages about the upstream or its key are logged; the caller receives a generic message."""
-    upstream.answer(vendor.refuses(kind, "go to the billing page"))
+    upstream.answer(vendor.rejection(kind, "go to the billing page"))
     failed = await failure(backend, call())
     assert NOT_AVAILABLE == failed.message
     assert "go to the billing page" in (failed.cause or "")
@@ -147,7 +147,7 @@ async def test_key_never_appears(
 
     llama.cpp's server has no key of ours, so only the key-like texts are checked there.
     """
-    upstream.answer(vendor.refuses(kind, f"Incorrect API key provided: {KEY}, not sk-proj-0815 or Bearer 4711."))
+    upstream.answer(vendor.rejection(kind, f"Incorrect API key provided: {KEY}, not sk-proj-0815 or Bearer 4711."))
     failed = await failure(backend, call())
     shown = f"{failed!r} {failed} {failed.message} {failed.cause} {vars(failed)}"
     ours = () if vendor.name == "llama_cpp" else (KEY,)
@@ -158,7 +158,7 @@ async def test_key_never_appears(
 @pytest.mark.parametrize("seconds", [7.0, 0.5, None])
 async def test_retry_after(vendor: Vendor, backend: Backend, upstream: Upstream, seconds: float | None) -> None:
     """The upstream's retry delay is part of the error."""
-    upstream.answer(vendor.refuses(UpstreamRateLimited, "slow down", retry_after=seconds))
+    upstream.answer(vendor.rejection(UpstreamRateLimited, "slow down", retry_after=seconds))
     failed = await failure(backend, call())
     assert seconds == failed.retry_after
     assert 'The model "myapp-123" is receiving too many requests; try again later' == failed.message
@@ -180,7 +180,7 @@ async def test_connection_closed_before_the_response(
     vendor: Vendor, backend: Backend, upstream: Upstream, stream: bool
 ) -> None:
     """A connection that closes before the response maps to UpstreamUnavailable."""
-    upstream.answer(vendor.hangs_up())
+    upstream.answer(vendor.connection_closed())
     assert UpstreamUnavailable is type(await failure(backend, call(), stream=stream))
 
 
@@ -202,9 +202,9 @@ async def test_first_token_timeout(vendor: Vendor, backend: Backend, upstream: U
 async def test_silent_stream(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
     """A stream that exceeds `stream_idle` raises StreamBroken after its text was delivered."""
     upstream.answer(vendor.stream("Hel", Stall()))
-    said, failed = await broken_off(backend, call(timeouts={"stream_idle": 0.05}))
+    delivered, failed = await broken_off(backend, call(timeouts={"stream_idle": 0.05}))
     assert isinstance(failed, StreamBroken)
-    assert "Hel" == text(said)
+    assert "Hel" == text(delivered)
     assert BROKEN == failed.message
 
 
@@ -226,24 +226,24 @@ async def test_truncated_stream(vendor: Vendor, backend: Backend, upstream: Upst
     """A truncated stream raises StreamBroken after its text was delivered."""
     gate = Gate()
     upstream.answer(vendor.stream("Hel", gate, Cut(reset=reset)))
-    said, failed = await broken_off(backend, call(), gate)
+    delivered, failed = await broken_off(backend, call(), gate)
     assert isinstance(failed, StreamBroken)
-    assert "Hel" == text(said)
+    assert "Hel" == text(delivered)
 
 
 async def test_stream_without_an_end_marker(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
     """A stream that ends without a finish reason or an end marker raises StreamBroken."""
     upstream.answer(vendor.stream("Hel", "lo."))
-    said, failed = await broken_off(backend, call())
-    assert ("Hello.", StreamBroken) == (text(said), type(failed))
+    delivered, failed = await broken_off(backend, call())
+    assert ("Hello.", StreamBroken) == (text(delivered), type(failed))
 
 
 async def test_error_in_mid_stream(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
     """An error after the first token raises StreamBroken; its message is logged only."""
     upstream.answer(vendor.stream("Hel", Mark.FAULT))
-    said, failed = await broken_off(backend, call())
+    delivered, failed = await broken_off(backend, call())
     assert isinstance(failed, StreamBroken)
-    assert "Hel" == text(said)
+    assert "Hel" == text(delivered)
     assert BROKEN == failed.message
     assert "the GPU is gone" in (failed.cause or "")
 

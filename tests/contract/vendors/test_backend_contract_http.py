@@ -173,17 +173,17 @@ async def test_text_before_a_truncation_is_delivered(
     late = Gate()
     upstream.answer(vendor.stream("Hel", late, "lo", Cut(), together=True))
     stream = backend.stream(call())
-    said = [await anext(stream)]
+    delivered = [await anext(stream)]
     late.set()
-    await asyncio.sleep(0.1)  # both have come before the next read; where they have not, less is proved
+    await asyncio.sleep(0.1)  # text and end of connection arrive before the next read
 
     async def go_on() -> None:
         async for chunk in stream:
-            said.append(chunk)  # noqa: PERF401 (a comprehension would lose what came before the failure)
+            delivered.append(chunk)  # noqa: PERF401 (a comprehension would lose the chunks before the failure)
 
     with pytest.raises(StreamBroken):
         await go_on()
-    assert "Hello" == text(said)
+    assert "Hello" == text(delivered)
 
 
 async def test_silence_is_noticed_in_time(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:
@@ -213,16 +213,16 @@ async def test_slow_consumer_is_not_upstream_silence(
 async def test_unparsable_stream(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:
     """Invalid JSON in a stream raises StreamBroken after the earlier text was delivered."""
     upstream.answer(vendor.stream("Hel", b"data: {oops\n\n", Mark.END, together=True))
-    said, failed = await broken_off(backend, call())
+    delivered, failed = await broken_off(backend, call())
     assert isinstance(failed, StreamBroken)
-    assert "Hel" == text(said)
+    assert "Hel" == text(delivered)
 
 
 async def test_error_event_behind_text(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:
     """An error event that arrives with text ends the stream after that text."""
     upstream.answer(vendor.stream("Hel", Mark.FAULT, "lo", Mark.END, together=True))
-    said, failed = await broken_off(backend, call())
-    assert ("Hel", StreamBroken) == (text(said), type(failed))
+    delivered, failed = await broken_off(backend, call())
+    assert ("Hel", StreamBroken) == (text(delivered), type(failed))
 
 
 async def test_endless_line(vendor: HttpVendor, backend: Backend, upstream: ScriptedUpstream) -> None:

@@ -31,7 +31,7 @@ from tests.upstream import Delay, Events, Gate, Raw, ScriptedUpstream, Stall, St
 COMMENT = b": keep-alive\n\n"
 BLANK = b"\n"
 LONG = 8.0
-"""Seconds that no test waits for: what is bounded by it is not bounded by what the test is about."""
+"""Seconds; long enough that a timeout of this length does not fire in a test of another timeout."""
 
 
 def _beats(beat: Step, count: int) -> list[Step]:
@@ -75,8 +75,8 @@ async def test_comments_do_not_replace_tokens(vendor: HttpVendor, backend: Backe
     """`stall` applies if only comments follow a token."""
     upstream.answer(vendor.stream("Hel", *_beats(COMMENT, 100), Stall()))  # type: ignore[arg-type]
     started = time.monotonic()
-    said, failed = await broken_off(backend, call(timeouts={"stall": 0.3, "stream_idle": LONG}))
-    assert ("Hel", StreamBroken) == (text(said), type(failed))
+    delivered, failed = await broken_off(backend, call(timeouts={"stall": 0.3, "stream_idle": LONG}))
+    assert ("Hel", StreamBroken) == (text(delivered), type(failed))
     assert 0.3 <= time.monotonic() - started < LONG / 2
     assert await upstream.requests[0].closed.arrives(1)
 
@@ -104,8 +104,8 @@ async def test_events_without_a_token_are_a_stall(
 ) -> None:
     """Pings and empty deltas do not reset `stall`."""
     upstream.answer(Events([*vendor.stream("Hel").events, *_beats(beat, 100), Stall()]))
-    said, failed = await broken_off(backend, call(timeouts={"stall": 0.3, "stream_idle": LONG}))
-    assert ("Hel", StreamBroken) == (text(said), type(failed))
+    delivered, failed = await broken_off(backend, call(timeouts={"stall": 0.3, "stream_idle": LONG}))
+    assert ("Hel", StreamBroken) == (text(delivered), type(failed))
 
 
 CALL = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "find", "arguments": ""}}
@@ -140,8 +140,8 @@ async def test_stall_does_not_apply_to_buffered_arguments(
 ) -> None:
     """`stall` does not apply after the start of a tool call, while comments arrive."""
     upstream.answer(Events([*start, *_beats(COMMENT, 10), *rest]))
-    said = await collect(backend, call(timeouts={"stall": 0.2, "stream_idle": LONG}))
-    assert 1 == len(reasons(said))
+    delivered = await collect(backend, call(timeouts={"stall": 0.2, "stream_idle": LONG}))
+    assert 1 == len(reasons(delivered))
 
 
 @buffering
@@ -162,8 +162,8 @@ async def test_complete_answer_ends_a_stream_left_open(
     monkeypatch.setattr(watchdog, "TAIL_SECONDS", 0.2)
     upstream.answer(Events([*openai.chunks("Hello."), openai.chunk(finish="stop"), *_beats(COMMENT, 1), Stall()]))
     async with asyncio.timeout(LONG):
-        said = await collect(backend, call())
-    assert ("Hello.", ["stop"]) == (text(said), reasons(said))
+        delivered = await collect(backend, call())
+    assert ("Hello.", ["stop"]) == (text(delivered), reasons(delivered))
 
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -199,8 +199,8 @@ async def test_empty_deltas_of_another_parley() -> None:
     with ScriptedParley() as upstream:
         backend = Parley(upstream.address, KEY)
         upstream.answer(Answer([*chunks("Hel"), *empty]))
-        said, failed = await broken_off(backend, call(timeouts={"stall": 0.3, "stream_idle": LONG}))
-        assert ("Hel", StreamBroken) == (text(said), type(failed))
+        delivered, failed = await broken_off(backend, call(timeouts={"stall": 0.3, "stream_idle": LONG}))
+        assert ("Hel", StreamBroken) == (text(delivered), type(failed))
         await backend.close()
 
 
@@ -212,7 +212,7 @@ async def test_another_parley_that_leaves_its_stream_open(monkeypatch: pytest.Mo
         backend = Parley(upstream.address, KEY)
         upstream.answer(Answer([*chunks("Hello."), chunk(finish="stop"), gate]))
         async with asyncio.timeout(LONG):
-            said = await collect(backend, call())
-        assert ("Hello.", ["stop"]) == (text(said), reasons(said))
+            delivered = await collect(backend, call())
+        assert ("Hello.", ["stop"]) == (text(delivered), reasons(delivered))
         gate.set()
         await backend.close()

@@ -41,7 +41,7 @@ def openai_error(status: int, message: str, **more: Any) -> UpstreamError:
     return error_for(status, {"error": error | more})
 
 
-# The error, whether the same target is asked again, and what it says about the target. Every other status is the last.
+# Error, retry at the same target, and effect on the target's health. Every other status is UNLISTED.
 UNLISTED = (UpstreamUnrecognized, Retry.NO, HealthEffect.SUSPECT)
 EXPECTED: dict[int, tuple[type[UpstreamError], Retry, HealthEffect]] = {
     **dict.fromkeys((*range(300, 400), 401, 405, 407), (UpstreamMisconfigured, Retry.NO, HealthEffect.FAILURE)),

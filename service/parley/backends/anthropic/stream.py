@@ -118,7 +118,7 @@ class StreamReader:
             self._answer.text(REFUSAL, refusal_text)
 
     def _end(self) -> None:
-        """Finishes the answer, and determines whether it is complete."""
+        """Finishes the answer and determines whether it is complete."""
         if self.ended:
             return
         self.ended = True

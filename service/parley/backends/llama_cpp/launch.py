@@ -48,7 +48,7 @@ def _check_gguf(path: Path) -> None:
     except FileNotFoundError:
         raise ConfigError(f"model_path: there is no file {path}; name a GGUF file, or leave it out") from None
     except OSError as error:
-        raise ConfigError(f"model_path: {path} cannot be read ({error.strerror}); let us read it") from None
+        raise ConfigError(f"model_path: {path} cannot be read ({error.strerror}); grant read access") from None
     if magic != _MAGIC:
         raise ConfigError(
             f"model_path: {path} is not a GGUF file; download one, or convert the model with llama.cpp's"
