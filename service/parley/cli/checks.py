@@ -8,7 +8,7 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
-from parley.config import Config, ConfigError, located
+from parley.config import Config, ConfigError, located_error
 from parley.core.errors import InvalidRequest
 from parley.core.routing.request import check_defaults
 from parley.rpc.validation import validate
@@ -25,7 +25,7 @@ def check_config(config: Config, file: Path | None) -> None:
     """
     problems = [*_wrong_defaults(config), *_missing_weights(config)]
     if problems:
-        raise located(file, problems)
+        raise located_error(file, problems)
 
 
 def _wrong_defaults(config: Config) -> Iterator[str]:

@@ -16,7 +16,7 @@ from parley.config.backends import (
     ParleyBackend,
     Reasoning,
 )
-from parley.config.loader import Config, load, located, parse
+from parley.config.loader import Config, load, located_error, parse
 from parley.config.models import History, Model, Price, RateLimit, RateLimits, Retries, Target, Timeouts, target_name
 from parley.config.stores import PostgresConfig, Retention, SqliteConfig, StoreConfig
 from parley.config.types import ConfigError, Duration
@@ -47,7 +47,7 @@ __all__ = [
     "Target",
     "Timeouts",
     "load",
-    "located",
+    "located_error",
     "parse",
     "target_name",
 ]

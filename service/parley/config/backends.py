@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from parley.config.types import Duration, Strict, matching, off
+from parley.config.types import Duration, Strict, matches, restore_off
 
 _PRINTABLE = re.compile(r"[!-~]+")
 
@@ -52,7 +52,7 @@ class HealthCheck(Strict):
 class HttpHealthCheck(HealthCheck):
     """An active health check over HTTP. The backend is healthy while `path` answers 200."""
 
-    path: Annotated[str, matching(r"/[!-~]*", 'must be a path from the root of the server, for example "/health"')] = (
+    path: Annotated[str, matches(r"/[!-~]*", 'must be a path from the root of the server, for example "/health"')] = (
         "/health"
     )
     """Path to request, from the root of the server."""
@@ -90,7 +90,7 @@ class OpenAIBackend(Strict):
     """Key, sent as `Authorization: Bearer`. Default: no key is sent."""
     connections: Connections = 1000
     """Largest number of connections of one worker."""
-    prefill: Annotated[Literal["message", "vllm", "prefix", "off"], BeforeValidator(off)] | None = None
+    prefill: Annotated[Literal["message", "vllm", "prefix", "off"], BeforeValidator(restore_off)] | None = None
     """How the server continues the beginning of an answer: an assistant message at the end (`message`:
     llama.cpp, Ollama, OpenRouter), vLLM's `continue_final_message` (`vllm`), `prefix: true` in that message (`prefix`:
     Mistral, DeepSeek), or not at all (`off`: OpenAI). Default: `off` for api.openai.com and Azure, else `message`."""
@@ -119,7 +119,7 @@ class AnthropicBackend(Strict):
     """Largest number of connections of one worker."""
     max_tokens: int = Field(default=4096, ge=1)
     """Limit on completion tokens for requests without one. The API requires a limit."""
-    prefill: Annotated[Literal["message", "off"], BeforeValidator(off)] = "message"
+    prefill: Annotated[Literal["message", "off"], BeforeValidator(restore_off)] = "message"
     """Whether the server continues the beginning of an answer (`message`) or not (`off`, for models that
     reject it)."""
 
@@ -134,7 +134,7 @@ class ParleyBackend(Strict):
 
     kind: Literal["parley"]
     """Selects this kind of backend."""
-    target: Annotated[str, matching("[!-~]+", 'must be an address without spaces, for example "parley.eu:50051"')]
+    target: Annotated[str, matches("[!-~]+", 'must be an address without spaces, for example "parley.eu:50051"')]
     """`host:port` or a gRPC target name, for example `dns:///parley.eu:50051`."""
     api_key: ApiKey | None = Field(default=None, repr=False)
     """API key of that Parley."""

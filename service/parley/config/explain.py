@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from parley.config.source import FieldPath, split
+from parley.config.source import FieldPath, split_path
 
-_WORDS = {
+_MESSAGES = {
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
     "dict_type": "must be a mapping",
@@ -51,19 +51,19 @@ def explain(item: Any, root: type[BaseModel]) -> tuple[FieldPath, str]:
     code, context = item["type"], item.get("ctx", {})
     if code == "value_error":
         text = str(context["error"])
-        return (field_path, text) if field_path else split(text)
+        return (field_path, text) if field_path else split_path(text)
     if code == "extra_forbidden":
-        return field_path, f"is unknown; {_choice(str(field_path[-1]), owner.model_fields if owner else ())}"
+        return field_path, f"is unknown; {_suggestion(str(field_path[-1]), owner.model_fields if owner else ())}"
     if code in _TAG_ERRORS:
         known = list(_tags(kind))
         field_path = (*field_path, str(context["discriminator"]).strip("'"))
         if code == "union_tag_invalid":
-            return field_path, f"is unknown; {_choice(str(context['tag']), known)}"
+            return field_path, f"is unknown; {_suggestion(str(context['tag']), known)}"
         context = {"known": ", ".join(known)}
-    return field_path, _WORDS[code].format(**context) if code in _WORDS else item["msg"]
+    return field_path, _MESSAGES[code].format(**context) if code in _MESSAGES else item["msg"]
 
 
-def _choice(name: str, known: Iterable[str]) -> str:
+def _suggestion(name: str, known: Iterable[str]) -> str:
     """Returns a hint with the nearest known name, or with all known names if none is near."""
     names = list(known)
     nearest = get_close_matches(name, names, 1)
@@ -80,17 +80,17 @@ def _locate(loc: FieldPath, root: type[BaseModel]) -> tuple[FieldPath, type[Base
     owner: type[BaseModel] | None = None
     kind: Any = root
     for part in loc:
-        kind = _bare(kind)
+        kind = _unwrap(kind)
         member = _tags(kind).get(str(part))
         if member is not None:
             kind = member
             continue
         field_path.append(part)
-        owner, kind = _step(kind, part)
-    return tuple(field_path), owner, _bare(kind)
+        owner, kind = _resolve_part(kind, part)
+    return tuple(field_path), owner, _unwrap(kind)
 
 
-def _step(kind: Any, part: str | int) -> tuple[type[BaseModel] | None, Any]:
+def _resolve_part(kind: Any, part: str | int) -> tuple[type[BaseModel] | None, Any]:
     """Returns the model, if the value is one, and the type of the part."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         field = kind.model_fields.get(str(part))
@@ -99,12 +99,12 @@ def _step(kind: Any, part: str | int) -> tuple[type[BaseModel] | None, Any]:
     return None, arguments[-1] if arguments else None
 
 
-def _bare(kind: Any) -> Any:
+def _unwrap(kind: Any) -> Any:
     """Returns a type without its annotations and without None."""
     while get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     if get_origin(kind) in (Union, types.UnionType):
-        members = [_bare(member) for member in get_args(kind) if member is not type(None)]
+        members = [_unwrap(member) for member in get_args(kind) if member is not type(None)]
         return members[0] if len(members) == 1 else kind
     return kind
 
@@ -113,7 +113,7 @@ def _tags(kind: Any) -> dict[str, type[BaseModel]]:
     """Returns the members of a union of models by their `kind`; empty for every other type."""
     if get_origin(kind) not in (Union, types.UnionType):
         return {}
-    members = [member for member in map(_bare, get_args(kind)) if isinstance(member, type)]
+    members = [member for member in map(_unwrap, get_args(kind)) if isinstance(member, type)]
     fields = [(member, member.model_fields.get("kind")) for member in members if issubclass(member, BaseModel)]
     found = [(field.annotation, member) for member, field in fields if field is not None]
     return {tag: member for kind, member in found if get_origin(kind) is Literal for tag in get_args(kind)}

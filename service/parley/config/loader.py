@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from parley.config.backends import BackendConfig
 from parley.config.explain import explain
 from parley.config.models import Model, Price, RateLimits, Target
-from parley.config.source import FieldPath, Source, split
+from parley.config.source import FieldPath, Source, split_path
 from parley.config.stores import Retention, SqliteConfig, StoreConfig
 from parley.config.types import ConfigError, Strict
 
@@ -38,7 +38,7 @@ class Config(Strict):
     """Prices by target: `backend/model`, or the backend alone. Receipts add them up."""
 
     @model_validator(mode="after")
-    def _references(self) -> Self:
+    def _check_references(self) -> Self:
         """Checks that every name in use is defined exactly once."""
         for name in self.backends:
             if not _NAME.fullmatch(name):
@@ -105,13 +105,13 @@ def load(path: Path | None) -> Config:
     Raises:
         ConfigError: The file cannot be read or is not a valid configuration.
     """
-    return _checked(_source(path))
+    return _validate(_read_source(path))
 
 
-def located(path: Path | None, problems: Sequence[str]) -> ConfigError:
+def located_error(path: Path | None, problems: Sequence[str]) -> ConfigError:
     """Returns an error for problems found after loading. Each begins with its path, such as `models[0].id: `."""
-    source = _source(path)
-    return ConfigError("\n".join(source.error(*split(problem)) for problem in problems))
+    source = _read_source(path)
+    return ConfigError("\n".join(source.error(*split_path(problem)) for problem in problems))
 
 
 def parse(text: str, name: str) -> Config:
@@ -124,10 +124,10 @@ def parse(text: str, name: str) -> Config:
     Raises:
         ConfigError: The text is not a valid configuration.
     """
-    return _checked(Source.read(text, name))
+    return _validate(Source.read(text, name))
 
 
-def _source(path: Path | None) -> Source:
+def _read_source(path: Path | None) -> Source:
     if path is None:
         return Source.read(_DEFAULT, "(default configuration)")
     try:
@@ -138,22 +138,22 @@ def _source(path: Path | None) -> Source:
     return Source.read(text, str(path))
 
 
-def _checked(source: Source) -> Config:
+def _validate(source: Source) -> Config:
     if not isinstance(source.data, dict):
         raise ConfigError(f"{source.name}: must be a mapping with `backends` and `models`")
     try:
-        return Config.model_validate(_expand(source.data, (), source))
+        return Config.model_validate(_expand_variables(source.data, (), source))
     except ValidationError as error:
         problems = [explain(item, Config) for item in error.errors()]
         raise ConfigError("\n".join(source.error(field_path, text) for field_path, text in problems)) from error
 
 
-def _expand(value: Any, field_path: FieldPath, source: Source) -> Any:
+def _expand_variables(value: Any, field_path: FieldPath, source: Source) -> Any:
     """Replaces `${NAME}` in every string by the environment variable. Raises ConfigError if one is not set."""
     if isinstance(value, dict):
-        return {key: _expand(item, (*field_path, str(key)), source) for key, item in value.items()}
+        return {key: _expand_variables(item, (*field_path, str(key)), source) for key, item in value.items()}
     if isinstance(value, list):
-        return [_expand(item, (*field_path, index), source) for index, item in enumerate(value)]
+        return [_expand_variables(item, (*field_path, index), source) for index, item in enumerate(value)]
     if not isinstance(value, str):
         return value
     for variable in _VARIABLE.findall(value):

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, TypeAdapter, ValidationError
 
-from parley.config.types import Duration, Size, Strict, off
+from parley.config.types import Duration, Size, Strict, restore_off
 
 _MAX_PER_MINUTE = 10**12
 
@@ -148,7 +148,7 @@ class Model(Strict):
     """Request parameters for requests that leave them out."""
     timeouts: Timeouts = Timeouts()
     """Time limits of a call to a target."""
-    sessions: Annotated[Literal["auto", "on_request", "off"], BeforeValidator(off)] = "auto"
+    sessions: Annotated[Literal["auto", "on_request", "off"], BeforeValidator(restore_off)] = "auto"
     """Which conversations are kept: all (`auto`), those with a session id or `"store": true` (`on_request`), or none
     (`off`)."""
     history: History = History()

@@ -38,13 +38,13 @@ class Source:
             loader.dispose()
         if found.repeated:
             raise ConfigError(
-                "\n".join(source.error(field_path, _repeated(first)) for field_path, first in found.repeated)
+                "\n".join(source.error(field_path, _repeated_key_error(first)) for field_path, first in found.repeated)
             )
         return source
 
     def error(self, field_path: FieldPath, text: str) -> str:
         """Returns the line of an error message: `parley.yaml:7: models[0].id: must be text`."""
-        where = written(field_path)
+        where = format_path(field_path)
         return f"{self._at(field_path)}: {where}: {text}" if where else f"{self._at(field_path)}: {text}"
 
     def _at(self, field_path: FieldPath) -> str:
@@ -86,12 +86,12 @@ def _entries(node: yaml.Node) -> Iterator[tuple[str | int, int, yaml.Node]]:
             yield index, value.start_mark.line + 1, value
 
 
-def written(field_path: FieldPath) -> str:
+def format_path(field_path: FieldPath) -> str:
     """Formats a path as in errors: `models[0].timeouts.connect`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in field_path).lstrip(".")
 
 
-def split(text: str) -> tuple[FieldPath, str]:
+def split_path(text: str) -> tuple[FieldPath, str]:
     """Splits a text such as `models[0].id: must be text` into path and rest; the path is empty if there is none."""
     where, colon, rest = text.partition(": ")
     if not colon or " " in where:
@@ -100,7 +100,7 @@ def split(text: str) -> tuple[FieldPath, str]:
     return tuple(int(part[1:-1]) if part.startswith("[") else part for part in parts), rest
 
 
-def _repeated(first: int) -> str:
+def _repeated_key_error(first: int) -> str:
     return f"is set twice, first in line {first}; remove one of them"
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from parley.config.types import Duration, Strict, matching
+from parley.config.types import Duration, Strict, matches
 
 
 class SqliteConfig(Strict):
@@ -30,7 +30,7 @@ class PostgresConfig(Strict):
 
     kind: Literal["postgres"]
     """Selects this kind of store."""
-    url: Annotated[str, matching(r"postgres(ql)?://.*", 'must begin with "postgresql://"')] = Field(repr=False)
+    url: Annotated[str, matches(r"postgres(ql)?://.*", 'must begin with "postgresql://"')] = Field(repr=False)
     """Connection URL, for example `postgresql://parley:${PGPASSWORD}@db.internal/parley`."""
     pool: int = Field(default=10, ge=2, le=100)
     """Largest number of connections that calls of one worker use at a time. One more connection listens for released

@@ -41,7 +41,7 @@ Size = Annotated[int, BeforeValidator(_bytes)]
 """A size in bytes. In YAML: a number of bytes, or text such as `64KiB`, `32MiB`, `1GiB`."""
 
 
-def matching(pattern: str, message: str) -> AfterValidator:
+def matches(pattern: str, message: str) -> AfterValidator:
     """Returns a validator that rejects text that `pattern` does not match completely, with the error `message`."""
 
     def check(text: str) -> str:
@@ -52,7 +52,7 @@ def matching(pattern: str, message: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def off(value: object) -> object:
+def restore_off(value: object) -> object:
     """Restores `off`, which YAML parses as false."""
     return "off" if value is False else value
 
