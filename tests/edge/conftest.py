@@ -37,7 +37,7 @@ class Edge:
     process: asyncio.subprocess.Process
 
     async def knows(self, healthy: set[Path]) -> None:
-        """Waits until exactly these workers are found well."""
+        """Waits until exactly these workers are healthy in Envoy."""
         await until(lambda: self._is_healthy(healthy))
 
     async def _is_healthy(self, healthy: set[Path]) -> bool:
@@ -46,7 +46,7 @@ class Edge:
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Asks another process until it says yes, for 20 seconds at the most."""
+    """Polls another process until the condition holds, for at most 20 seconds."""
     async with asyncio.timeout(20):
         while not await holds():
             await asyncio.sleep(0.02)
@@ -74,10 +74,10 @@ async def started(run_dir: Path, sockets: list[Path], settings: EdgeSettings = D
 
 
 def _patient(rendered: str) -> str:
-    """Gives health checks a long timeout: the scripted worker answers only while the event loop of the tests runs.
+    """Sets a long timeout of health checks: the scripted worker answers only while the event loop of the tests runs.
 
-    Between two files of edge tests a process may run others for minutes.
-    A worker that is gone or says NOT_SERVING is still found at once, as neither takes a timeout.
+    Between two files of edge tests a process may run other tests for minutes. A worker that has stopped or is
+    NOT_SERVING is still detected at once, without a timeout.
     """
     config = yaml.safe_load(rendered)
     for cluster in config["static_resources"]["clusters"]:
@@ -88,14 +88,14 @@ def _patient(rendered: str) -> str:
 
 @pytest.fixture(scope="module")
 def run_dir() -> Any:
-    """A folder whose path is short enough for Unix sockets."""
+    """A folder with a path short enough for Unix sockets."""
     with tempfile.TemporaryDirectory(prefix="edge") as path:
         yield Path(path)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def the_worker(run_dir: Path) -> AsyncIterator[tuple[Worker, Path]]:
-    """One scripted worker for all tests of a file, and its socket: between files its loop may stand still."""
+    """One scripted worker for all tests of a file, and its socket; its event loop may pause between files."""
     worker, socket = Worker(), run_dir / "worker.sock"
     server = await worker.serve(socket)
     yield worker, socket
@@ -104,14 +104,14 @@ async def the_worker(run_dir: Path) -> AsyncIterator[tuple[Worker, Path]]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def edge(the_worker: tuple[Worker, Path], run_dir: Path) -> AsyncIterator[Edge]:
-    """One Envoy for all tests of a file that need nothing particular."""
+    """One Envoy with default settings for all tests of a file."""
     async with started(run_dir, [the_worker[1]]) as running:
         yield running
 
 
 @pytest.fixture
 def worker(the_worker: tuple[Worker, Path]) -> Worker:
-    """The scripted worker, as if new."""
+    """The scripted worker, reset."""
     the_worker[0].reset()
     return the_worker[0]
 

@@ -1,4 +1,4 @@
-"""Answers as REST clients see them: whole ones, streams, and what ends them."""
+"""Responses as REST clients see them: unary, streaming, and their ends."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ def load(name: str) -> Any:
 
 
 def unset(message: Any) -> set[str]:
-    """Names the fields of the message, and of the messages in it, that are not set; those without a JSON name aside."""
+    """Returns the names of unset fields of the message and its nested messages, except those without a JSON name."""
     if message.DESCRIPTOR.full_name.startswith("google.protobuf."):
         return set()
     names = set()
@@ -44,7 +44,7 @@ def unset(message: Any) -> set[str]:
 
 
 async def test_every_field_of_a_request_reaches_the_worker(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """The JSON of the documents becomes the message with every one of its fields set."""
+    """The JSON of the documents is parsed into the message with every field set."""
     sent = load("request_every_field")
     async with client.post(CHAT, json=sent) as response:
         assert 200 == response.status
@@ -70,7 +70,7 @@ async def test_every_field_of_an_answer_reaches_the_client(client: aiohttp.Clien
 async def test_a_plain_answer_has_the_documented_form(
     client: aiohttp.ClientSession, worker: Worker, golden: Callable[[str, Any], None]
 ) -> None:
-    """What was not set is left out, and a zero that was set is printed."""
+    """An unset field is omitted, and a zero that is set is printed."""
     text = '{"chatSessionId":"s","id":"c","object":"chat.completion","created":7,"model":"m","choices":[{"index":0,'
     text += '"message":{"role":"assistant","content":"Hé \\"you\\""},"finish_reason":"stop"}],'
     text += '"usage":{"prompt_tokens":0,"completion_tokens":1,"total_tokens":1}}'
@@ -84,7 +84,7 @@ async def test_a_plain_answer_has_the_documented_form(
 
 
 async def test_a_large_answer_arrives_whole(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """Buffers bound what a slow client costs, not how long an answer may be."""
+    """Buffers limit the memory of a slow client, not the length of an answer."""
 
     async def complete(_request: CreateChatCompletionRequest, _context: Context) -> ChatCompletion:
         return ChatCompletion(id="x" * 3_000_000)
@@ -114,7 +114,7 @@ async def test_a_large_answer_arrives_whole(client: aiohttp.ClientSession, worke
 async def test_the_body_or_accept_chooses_the_stream(
     client: aiohttp.ClientSession, worker: Worker, path: str, body: Any, headers: dict[str, str], *, streams: bool
 ) -> None:
-    """`stream` in the body decides; without it, an `Accept` that asks for event streams and not for JSON."""
+    """`stream` in the body decides; without it, an `Accept` with event streams and without JSON."""
     headers = {"content-type": "application/json", **headers}
     async with client.post(path, data=json.dumps(ASK | body), headers=headers) as response:
         await response.read()
@@ -124,7 +124,7 @@ async def test_the_body_or_accept_chooses_the_stream(
 
 
 async def test_events_leave_one_by_one(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """An event reaches the client before the worker has made the next."""
+    """An event reaches the client before the worker produces the next one."""
     second = asyncio.Event()
 
     async def events(_request: CreateChatCompletionRequest, _context: Context) -> AsyncIterator[HttpBody]:
@@ -142,7 +142,7 @@ async def test_events_leave_one_by_one(client: aiohttp.ClientSession, worker: Wo
 
 
 async def test_a_client_that_leaves_cancels_the_call(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """Closing the socket in mid-stream ends the worker's handler."""
+    """Closing the socket during a stream cancels the worker's handler."""
     ended = asyncio.Event()
 
     async def events(_request: CreateChatCompletionRequest, _context: Context) -> AsyncIterator[HttpBody]:
@@ -161,7 +161,7 @@ async def test_a_client_that_leaves_cancels_the_call(client: aiohttp.ClientSessi
 
 
 async def test_a_slow_reader_holds_up_its_worker(edge: Edge, client: aiohttp.ClientSession, worker: Worker) -> None:
-    """What a client does not read is not produced: little of it lies between them."""
+    """A client that stops reading stops the worker: the buffers between them are small."""
     sent = 0
 
     async def events(_request: CreateChatCompletionRequest, _context: Context) -> AsyncIterator[HttpBody]:
@@ -199,7 +199,7 @@ async def test_a_slow_reader_holds_up_its_worker(edge: Edge, client: aiohttp.Cli
 async def test_an_empty_list_is_there(
     client: aiohttp.ClientSession, worker: Worker, path: str, expected: dict[str, Any]
 ) -> None:
-    """Callers loop over what they asked for without a look whether it is there; the length is that of the body."""
+    """An empty list is present in the body, so that callers can iterate over it; the content length is correct."""
     worker.models = ListModelsResponse(object="list")
     async with client.get(path) as response:
         assert expected == await response.json()
@@ -207,14 +207,14 @@ async def test_an_empty_list_is_there(
 
 
 async def test_a_page_can_be_empty_and_not_the_last(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """The token of the next page stays beside an empty list."""
+    """The token of the next page is kept beside an empty list."""
     worker.sessions = ListSessionsResponse(next_page_token='a"sessions":[')
     async with client.get("/api/v1/sessions") as response:
         assert {"sessions": [], "next_page_token": 'a"sessions":['} == await response.json()
 
 
 async def test_a_list_that_is_not_empty_stays(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """What is on the list is printed once, whatever it is called."""
+    """A list with items is printed once, whatever their names are."""
     worker.sessions = ListSessionsResponse(sessions=[Session(id="s", model='"sessions":[')])
     worker.models = ListModelsResponse(object="list", data=[Model(id="m")])
     async with client.get("/api/v1/sessions") as response:
@@ -224,6 +224,6 @@ async def test_a_list_that_is_not_empty_stays(client: aiohttp.ClientSession, wor
 
 
 async def test_a_model_may_be_called_as_a_list(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """Only the lists themselves are completed."""
+    """Only lists are completed."""
     async with client.get("/api/v1/models/a/messages") as response:
         assert {"id": "a/messages", "object": "model", "created": 7, "owned_by": "local"} == await response.json()

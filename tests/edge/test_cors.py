@@ -1,4 +1,4 @@
-"""Browser clients: which web pages may call, and what their scripts may send and read."""
+"""CORS: the allowed origins, and the headers that their scripts may send and read."""
 
 import re
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ ASKING = {"access-control-request-method": "POST", "access-control-request-heade
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def base(run_dir: Path, the_worker: tuple[Worker, Path]) -> AsyncIterator[str]:
-    """The URL of an edge that two web pages may call."""
+    """The URL of an edge with two allowed origins."""
     folder = run_dir / "cors"
     folder.mkdir()
     settings = EdgeSettings(cors_origins=(APP, "http://localhost:3000"))
@@ -39,12 +39,12 @@ async def browser(base: str) -> AsyncIterator[aiohttp.ClientSession]:
 
 
 def cors(response: aiohttp.ClientResponse) -> set[str]:
-    """The headers of an answer that speak to browsers."""
+    """Returns the CORS headers of a response."""
     return {name.lower() for name in response.headers if name.lower().startswith("access-control-")}
 
 
 def listed(response: aiohttp.ClientResponse, name: str) -> set[str]:
-    """A header's list of names."""
+    """Returns a header's list of names."""
     return {part.strip() for part in response.headers[name].split(",")}
 
 
@@ -53,7 +53,7 @@ def listed(response: aiohttp.ClientResponse, name: str) -> set[str]:
 async def test_a_browser_that_asks_first_is_answered(
     browser: aiohttp.ClientSession, worker: Worker, path: str, origin: str
 ) -> None:
-    """The edge answers by itself: methods, headers, and for how long."""
+    """The edge answers a preflight request itself, with methods, headers and the maximum age."""
     async with browser.options(path, headers={"origin": origin, **ASKING}) as response:
         assert 204 == response.status
         assert b"" == await response.read()
@@ -66,7 +66,7 @@ async def test_a_browser_that_asks_first_is_answered(
 
 
 async def test_an_answer_to_a_browser_echoes_no_odd_id(browser: aiohttp.ClientSession) -> None:
-    """What is answered at once is answered with plain ids, too."""
+    """A preflight response has valid ids, too."""
     headers = {"origin": APP, **ASKING, "x-request-id": "a\tb", "x-correlation-id": "a\tb"}
     async with browser.options(CHAT, headers=headers) as response:
         assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-request-id"])
@@ -74,7 +74,7 @@ async def test_an_answer_to_a_browser_echoes_no_odd_id(browser: aiohttp.ClientSe
 
 
 async def test_scripts_may_send_what_the_api_knows(browser: aiohttp.ClientSession) -> None:
-    """Of what a browser asks for, the documented headers and OpenAI's own are allowed, and no others."""
+    """Of the headers that a browser requests, only the documented ones and OpenAI's own are allowed."""
     known = {"authorization", "content-type", "x-chat-session-id", "x-correlation-id", "idempotency-key"}
     known |= {"x-stainless-arch", "x-stainless-retry-count", "x-stainless-some-day"}
     asked = ", ".join([*sorted(known), "cookie", "x-secret", "parley-form", "X-Stainless"])
@@ -100,7 +100,7 @@ async def test_scripts_may_send_what_the_api_knows(browser: aiohttp.ClientSessio
 async def test_scripts_may_read_every_answer(
     browser: aiohttp.ClientSession, worker: Worker, method: str, path: str, arguments: dict[str, Any], status: int
 ) -> None:
-    """Errors too, whoever made them, with the headers that tell something."""
+    """Scripts may read every response, errors included, with its exposed headers."""
     headers = {"origin": APP, **arguments.get("headers", {})}
     async with browser.request(method, path, **(arguments | {"headers": headers})) as response:
         await response.read()
@@ -113,8 +113,10 @@ async def test_scripts_may_read_every_answer(
 @pytest.mark.parametrize(
     "origin", [None, "null", "https://example.com", "http://app.example.com", f"{APP}.evil.example", f"{APP}:444", "*"]
 )
-async def test_other_pages_are_told_nothing(browser: aiohttp.ClientSession, worker: Worker, origin: str | None) -> None:
-    """Without the headers a browser keeps the answer from the page; a client that is none is served as ever."""
+async def test_other_origins_get_no_cors_headers(
+    browser: aiohttp.ClientSession, worker: Worker, origin: str | None
+) -> None:
+    """Another origin gets no CORS headers, so that browsers withhold the response; other clients are served."""
     headers = {} if origin is None else {"origin": origin}
     async with browser.options(CHAT, headers=headers | ASKING) as response:
         assert 405 == response.status
@@ -126,13 +128,13 @@ async def test_other_pages_are_told_nothing(browser: aiohttp.ClientSession, work
 
 @pytest.mark.parametrize("host", ["upchatty.example.com", "fastapi.example.com", "openpipe.example.com"])
 async def test_every_host_has_the_same_origins(browser: aiohttp.ClientSession, host: str) -> None:
-    """The switch is one for the whole edge."""
+    """CORS applies to every host and dialect."""
     async with browser.get("/api/v1/models", headers={"origin": APP, "host": host}) as response:
         assert APP == response.headers["access-control-allow-origin"]
 
 
 async def test_it_is_off_by_default(client: aiohttp.ClientSession) -> None:
-    """Unless it is asked for, no page may call."""
+    """By default no origin is allowed."""
     async with client.options(CHAT, headers={"origin": APP, **ASKING}) as response:
         assert 405 == response.status
         assert set() == cors(response)
@@ -141,7 +143,7 @@ async def test_it_is_off_by_default(client: aiohttp.ClientSession) -> None:
 
 
 async def test_a_star_lets_every_page_in(run_dir: Path, the_worker: tuple[Worker, Path]) -> None:
-    """For a service that is as public as its keys are private."""
+    """An asterisk allows every origin."""
     folder = run_dir / "star"
     folder.mkdir()
     async with (

@@ -1,4 +1,4 @@
-"""What sets the dialects apart: how they are chosen, what they demand, and who decides on a stream."""
+"""The differences between dialects: their selection, their rules, and the choice of a stream."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -29,7 +29,7 @@ FORMS = {
 
 
 def refusing(violations: list[tuple[str, str]], reason: str = "INVALID_REQUEST") -> Unary:
-    """A handler that finds these faults with a request, and tells them as the service does."""
+    """Returns a handler that rejects a request with these violations, as the service does."""
 
     async def refuse(_request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         metadata = [
@@ -77,7 +77,7 @@ def refusing(violations: list[tuple[str, str]], reason: str = "INVALID_REQUEST")
 async def test_the_path_s_first_part_or_else_the_host_chooses(
     client: aiohttp.ClientSession, host: str, path: str, dialect: str
 ) -> None:
-    """A prefix tells the dialect on every host; a host tells it where the path says nothing."""
+    """A prefix of the path selects the dialect on every host; without a prefix, the host does."""
     async with client.get(path, headers={"host": host}) as response:
         body = await response.json()
     form = body["error"].keys() if isinstance(body.get("error"), dict) else body.keys()
@@ -86,7 +86,7 @@ async def test_the_path_s_first_part_or_else_the_host_chooses(
 
 @pytest.mark.parametrize("dialect", ["upchatty", "fastapi", "openpipe"])
 async def test_a_dialect_s_host_needs_no_prefix(client: aiohttp.ClientSession, worker: Worker, dialect: str) -> None:
-    """On its host a dialect has the paths of its document, and streams too."""
+    """A dialect on its own host has the paths of its document, streams included."""
     headers = {"host": f"{dialect}.example.com", "accept": "*/*"}
     for stream in (False, True):
         async with client.post("/api/v1/chat/completions", json=ASK | {"stream": stream}, headers=headers) as response:
@@ -98,7 +98,7 @@ async def test_a_dialect_s_host_needs_no_prefix(client: aiohttp.ClientSession, w
 
 @pytest.mark.parametrize("prefix", ["/upchatty", "/fastapi", "/openpipe"])
 async def test_a_prefix_leads_to_the_same_methods(client: aiohttp.ClientSession, worker: Worker, prefix: str) -> None:
-    """The request comes through with its fields, and its query is no matter."""
+    """The request arrives with its fields, whatever the query is."""
     path = f"{prefix}/api/v1/chat/completions?api-version=1"
     async with client.post(path, json=ASK, headers={"accept": "*/*"}) as response:
         assert 200 == response.status
@@ -115,7 +115,7 @@ async def test_a_prefix_leads_to_the_same_methods(client: aiohttp.ClientSession,
 async def test_upchatty_takes_temperatures_of_0_to_1(
     client: aiohttp.ClientSession, worker: Worker, temperature: str
 ) -> None:
-    """What the document allows goes through; null is as good as nothing."""
+    """Values that the document allows are accepted; null is equivalent to an absent field."""
     body = json.dumps(ASK)[:-1] + f', "temperature": {temperature}}}'
     async with client.post(UPCHATTY, data=body, headers=JSON) as response:
         assert 200 == response.status
@@ -129,7 +129,7 @@ async def test_upchatty_takes_temperatures_of_0_to_1(
 async def test_upchatty_refuses_other_temperatures(
     client: aiohttp.ClientSession, worker: Worker, temperature: str, stream: str
 ) -> None:
-    """A wrong number or type is told by the edge, without a call."""
+    """The edge rejects a wrong number or type without a call of the worker."""
     body = json.dumps(ASK)[:-1] + f', "stream": {stream}, "temperature": {temperature}}}'
     async with client.post(UPCHATTY, data=body, headers=JSON) as response:
         assert 400 == response.status
@@ -141,7 +141,7 @@ async def test_upchatty_refuses_other_temperatures(
 async def test_upchatty_refuses_what_is_no_temperature_at_all(
     client: aiohttp.ClientSession, worker: Worker, temperature: str
 ) -> None:
-    """Arrays, objects, numbers beyond all bounds and a second value do not slip through."""
+    """Arrays, objects, huge numbers and a duplicate value are rejected."""
     body = json.dumps(ASK)[:-1] + f', "temperature": {temperature}}}'
     async with client.post(UPCHATTY, data=body, headers=JSON) as response:
         assert 400 == response.status
@@ -153,7 +153,7 @@ async def test_upchatty_refuses_what_is_no_temperature_at_all(
 async def test_other_dialects_leave_the_temperature_to_the_service(
     client: aiohttp.ClientSession, worker: Worker, prefix: str
 ) -> None:
-    """What one dialect demands is no rule of another's."""
+    """A rule of one dialect does not apply to the others."""
     async with client.post(f"{prefix}/api/v1/chat/completions", json=ASK | {"temperature": 1.5}) as response:
         assert 200 == response.status
     assert 1.5 == worker.request.temperature
@@ -194,7 +194,7 @@ async def test_other_dialects_leave_the_temperature_to_the_service(
 async def test_in_fastapi_accept_decides(
     client: aiohttp.ClientSession, worker: Worker, accept: str | None, *, stream: bool | None, streams: bool
 ) -> None:
-    """`Accept` beats the body, unless it is absent or takes everything; the service is told where it does."""
+    """`Accept` overrides the body, unless it is absent or accepts any type; the service learns of the override."""
     headers = {} if accept is None else {"accept": accept}
     body = ASK if stream is None else ASK | {"stream": stream}
     async with client.post(FASTAPI, json=body, headers=headers, skip_auto_headers=["accept"]) as response:
@@ -204,17 +204,17 @@ async def test_in_fastapi_accept_decides(
 
 
 async def test_a_client_cannot_choose_the_form(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """The edge's own word to the service is not taken from outside."""
+    """The edge removes its internal headers from clients' requests."""
     for path in (FASTAPI, UPCHATTY):
         headers = {"parley-form": "whole", "accept": "*/*"}
         async with client.post(path, json=ASK | {"stream": True}, headers=headers):
             assert "parley-form" not in worker.metadata
 
 
-async def test_fastapi_tells_every_violation(
+async def test_fastapi_reports_every_violation(
     client: aiohttp.ClientSession, worker: Worker, golden: Callable[[str, Any], None]
 ) -> None:
-    """Each has its place, with numbers as numbers, in the service's order; what is missing is called so."""
+    """Each violation has its location, with indexes as numbers, in the service's order; absent fields are `missing`."""
     worker.complete = refusing(
         [
             ("messages[0].role", "`messages[0].role` must be one of user & others = all"),
@@ -231,7 +231,7 @@ async def test_fastapi_tells_every_violation(
 
 
 async def test_only_the_first_violation_shows_elsewhere(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """Other dialects have room for one, and nothing of the list shows in headers."""
+    """Other dialects show one violation, and no headers contain the list."""
     worker.complete = refusing([("n", "`n` must be between 1 and 128"), ("stop", "no")])
     for path in (UPCHATTY, "/api/v1/chat/completions"):
         async with client.post(path, json=ASK) as response:
@@ -240,7 +240,7 @@ async def test_only_the_first_violation_shows_elsewhere(client: aiohttp.ClientSe
 
 
 async def test_what_is_no_validation_is_no_422(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """A model's own refusal is a 400 with a plain detail."""
+    """A backend's rejection is a 400 with a plain detail."""
     worker.complete = refusing([("tools", "This model does not support tools")], "UPSTREAM_REJECTED")
     async with client.post(FASTAPI, json=ASK) as response:
         assert 400 == response.status
@@ -272,7 +272,7 @@ async def test_what_is_no_validation_is_no_422(client: aiohttp.ClientSession, wo
 async def test_statuses_are_those_of_the_tables(
     client: aiohttp.ClientSession, worker: Worker, path: str, reason: str, code: grpc.StatusCode, status: int
 ) -> None:
-    """Row by row: the code of the document for what went wrong."""
+    """Each failure has the status of the document."""
 
     async def fail(_request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         context.set_trailing_metadata((("parley-error-reason", reason), ("parley-error-code", reason.lower())))
@@ -290,7 +290,7 @@ async def test_statuses_are_those_of_the_tables(
 async def test_documents_000_and_001_know_one_server_error(
     client: aiohttp.ClientSession, worker: Worker, path: str, status: str, *, stream: bool
 ) -> None:
-    """Whatever fails in the service or behind it is 500 with the document's text; the wait is kept."""
+    """Every server error is 500 with the document's text; `retry-after` is kept."""
 
     async def fail(_request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         metadata = (("parley-error-reason", "UPSTREAM_UNAVAILABLE"), ("parley-error-code", "x"), ("retry-after", "7"))

@@ -1,4 +1,4 @@
-"""Bodies that come compressed: gzip is decoded within the limit of a body, other codings are refused."""
+"""Compressed bodies: gzip is decoded within the limit of a body, other codings are rejected."""
 
 import asyncio
 import gzip
@@ -28,7 +28,7 @@ def _headers(coding: str) -> dict[str, str]:
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", "x-gzip"])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_gzip_is_decoded(client: aiohttp.ClientSession, worker: Worker, coding: str, *, stream: bool) -> None:
-    """The worker gets what was packed, and what the body says about streams holds."""
+    """The worker gets the decoded body, and its `stream` applies."""
     data = gzip.compress(json.dumps(ASK | {"stream": stream, "unknown": 1}).encode())
     async with client.post(PATHS["openai"], data=data, headers=_headers(coding)) as response:
         assert 200 == response.status
@@ -38,13 +38,13 @@ async def test_gzip_is_decoded(client: aiohttp.ClientSession, worker: Worker, co
 
 
 async def test_identity_is_no_coding(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """The name of no coding at all is allowed."""
+    """The coding `identity` is allowed."""
     async with client.post(PATHS["openai"], data=BODY, headers=_headers("identity")) as response:
         assert 200 == response.status
 
 
 async def test_gzip_in_pieces(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """A chunked body is decoded as it comes, up to the limit of what it says and not of what is sent."""
+    """A chunked body is decoded as it arrives; the limit applies to the decoded size."""
     content = "x" * (7 * MIB)
     data = gzip.compress(json.dumps(ASK | {"user": content}).encode())
 
@@ -62,7 +62,7 @@ async def test_gzip_in_pieces(client: aiohttp.ClientSession, worker: Worker) -> 
 async def test_other_codings_are_refused(
     client: aiohttp.ClientSession, worker: Worker, dialect: str, coding: str
 ) -> None:
-    """415 in the dialect names what is accepted, in words and as RFC 7694 has it."""
+    """A 415 in the dialect names the accepted codings, in the message and in a header (RFC 7694)."""
     async with client.post(PATHS[dialect], data=zlib.compress(BODY), headers=_headers(coding)) as response:
         assert (415, "gzip") == (response.status, response.headers["accept-encoding"])
         assert "`Content-Encoding` must be gzip or identity" == message_of(dialect, await response.json())
@@ -73,7 +73,7 @@ async def test_other_codings_are_refused(
 async def test_what_is_no_gzip_is_refused(
     client: aiohttp.ClientSession, worker: Worker, damage: Callable[[bytes], bytes]
 ) -> None:
-    """A body that is not packed, that breaks off, or that holds no JSON is a 400 that says so."""
+    """A body that is not gzip, is truncated, or does not contain JSON is a 400 with the cause."""
     async with client.post(PATHS["openai"], data=damage(gzip.compress(BODY)), headers=_headers("gzip")) as response:
         message = "The request body is not valid gzip, or its content is not valid JSON"
         assert (400, message) == (response.status, (await response.json())["error"]["message"])
@@ -84,7 +84,7 @@ async def test_what_is_no_gzip_is_refused(
 async def test_a_byte_order_mark_is_ignored(
     client: aiohttp.ClientSession, worker: Worker, pack: Callable[[bytes], bytes]
 ) -> None:
-    """Some clients on Windows begin every body with one (RFC 8259, 8.1)."""
+    """A byte order mark is ignored: some Windows clients send one with every body (RFC 8259, 8.1)."""
     headers = {"content-type": "application/json", "content-encoding": "identity" if pack is bytes else "gzip"}
     for body in (BODY, json.dumps(ASK | {"unknown": 1}).encode()):
         async with client.post(PATHS["openai"], data=pack(b"\xef\xbb\xbf" + body), headers=headers) as response:
@@ -97,7 +97,7 @@ async def test_a_byte_order_mark_is_ignored(
 async def test_other_encodings_of_text_are_refused(
     client: aiohttp.ClientSession, worker: Worker, dialect: str, charset: str
 ) -> None:
-    """JSON is UTF-8, and the message says so."""
+    """A body in another encoding than UTF-8 is rejected with a message that names UTF-8."""
     headers = {"content-type": f"application/json; charset={charset}"}
     async with client.post(PATHS[dialect], data=json.dumps(ASK).encode(charset), headers=headers) as response:
         assert (422 if dialect == "fastapi" else 400) == response.status
@@ -107,7 +107,7 @@ async def test_other_encodings_of_text_are_refused(
 
 @pytest.mark.parametrize("size", [9, 200])
 async def test_a_bomb_is_too_large(edge: Edge, client: aiohttp.ClientSession, worker: Worker, size: int) -> None:
-    """What unpacks to more than the limit is a 413, and is never held as a whole."""
+    """A body that decodes to more than the limit is a 413, and is never buffered as a whole."""
     data = await asyncio.to_thread(_bomb, size)  # the worker lives on this loop, and must answer health checks
     before = _peak(edge)
     async with client.post(PATHS["openai"], data=data, headers=_headers("gzip")) as response:
@@ -123,6 +123,6 @@ def _bomb(mebibytes: int) -> bytes:
 
 
 def _peak(edge: Edge) -> int:
-    """The most memory that Envoy has used, in bytes."""
+    """Returns Envoy's peak memory in bytes."""
     lines = Path(f"/proc/{edge.process.pid}/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

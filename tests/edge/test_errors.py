@@ -1,4 +1,4 @@
-"""Errors as REST clients see them, in each dialect: those that the service tells, and Envoy's own."""
+"""Errors as REST clients see them, in each dialect: those of the service, and Envoy's own."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ SHOWN = ("content-type", "retry-after", "x-should-retry", "allow", "www-authenti
 ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 STATUS = grpc.StatusCode
 
-# reason, status, message, param, seconds to wait: as the service tells them. Every reason but one, which is never sent.
+# reason, status, message, param, seconds to wait: as the service sends them. Every reason except UNSPECIFIED.
 REASONS: list[tuple[str, grpc.StatusCode, str, str | None, str | None]] = [
     ("INVALID_REQUEST", STATUS.INVALID_ARGUMENT, "`messages[0].role` must be one of: user", "messages[0].role", None),
     ("UNSUPPORTED_PARAMETER", STATUS.INVALID_ARGUMENT, "`audio` is not supported by the model", "audio", None),
@@ -64,7 +64,7 @@ REASONS: list[tuple[str, grpc.StatusCode, str, str | None, str | None]] = [
 
 
 def message_of(dialect: str, body: Any) -> str:
-    """Finds the message in an error, and checks the form around it."""
+    """Returns the message of an error, and checks the format around it."""
     if dialect in {"openai", "openpipe"}:
         assert {"message", "type", "param", "code"} == body["error"].keys()
         return str(body["error"]["message"])
@@ -79,7 +79,7 @@ def message_of(dialect: str, body: Any) -> str:
 
 
 async def shown(response: aiohttp.ClientResponse) -> dict[str, Any]:
-    """What a client sees of an error: status, the headers that matter, the JSON."""
+    """Returns what a client sees of an error: the status, the relevant headers, the JSON."""
     headers = {name: response.headers[name] for name in SHOWN if name in response.headers}
     return {"status": response.status, "headers": headers, "body": await response.json()}
 
@@ -87,7 +87,7 @@ async def shown(response: aiohttp.ClientResponse) -> dict[str, Any]:
 def failing(
     case: tuple[str, grpc.StatusCode, str, str | None, str | None], code: str | None = None
 ) -> Callable[[Any, Context], Any]:
-    """A handler that fails as the service does; `code` is an upstream's own."""
+    """Returns a handler that fails as the service does; `code` is an upstream's own."""
     reason, status, message, param, wait = case
 
     async def fail(_request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
@@ -107,7 +107,7 @@ def failing(
 
 
 async def never(_request: CreateChatCompletionRequest, context: Context) -> AsyncIterator[HttpBody]:
-    """A stream that fails before its first event, as an unknown model does."""
+    """Fails before the first event, as for an unknown model."""
     await failing(REASONS[8])(_request, context)
     yield HttpBody()
 
@@ -116,7 +116,7 @@ async def never(_request: CreateChatCompletionRequest, context: Context) -> Asyn
 async def test_every_reason_has_its_status_and_body(
     client: aiohttp.ClientSession, worker: Worker, golden: Callable[[str, Any], None], dialect: str
 ) -> None:
-    """Each error of the service wears the dialect of the path."""
+    """Each error of the service has the format of its dialect."""
     seen = {}
     for case in REASONS:
         worker.complete = failing(case)
@@ -128,13 +128,13 @@ async def test_every_reason_has_its_status_and_body(
 
 
 async def test_every_reason_is_tried_here() -> None:
-    """A new reason needs a row above, and its status, body and headers are then looked at."""
+    """Every reason has a row above, so that its status, body and headers are tested."""
     names = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()}  # noqa: SIM118 - no mapping
     assert names - {"UNSPECIFIED"} == {row[0] for row in REASONS}
 
 
 async def test_an_upstream_s_words_of_any_characters(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """What had to be encoded for a header is shown as it was."""
+    """Values that are encoded in headers are decoded in the error."""
     case = ("CONTENT_POLICY", STATUS.INVALID_ARGUMENT, "no \u00e9", "messages%5B0%5D.%C3%A9%0A%25", None)
     worker.complete = failing(case, code="%C3%A9")
     async with client.post(PATHS["openai"], json=ASK) as response:
@@ -149,7 +149,7 @@ async def test_an_upstream_s_words_of_any_characters(client: aiohttp.ClientSessi
 async def test_a_wait_longer_than_the_sdk_s_own_is_no_reason_to_try_again(
     client: aiohttp.ClientSession, worker: Worker, dialect: str, wait: str, again: str
 ) -> None:
-    """Told to wait for longer than a minute, OpenAI's package would not wait at all; so it is told to give up."""
+    """A `retry-after` above a minute disables retries, because OpenAI's package would retry at once."""
     worker.complete = failing(("UPSTREAM_RATE_LIMITED", STATUS.RESOURCE_EXHAUSTED, "slow", None, wait))
     async with client.post(PATHS[dialect], json=ASK) as response:
         assert (429, wait, again) == (
@@ -164,7 +164,7 @@ async def test_a_wait_longer_than_the_sdk_s_own_is_no_reason_to_try_again(
 async def test_an_upstream_s_own_code_reaches_the_caller(
     client: aiohttp.ClientSession, worker: Worker, dialect: str, code: str
 ) -> None:
-    """Where errors have a code it is the upstream's, and no code of an upstream makes a validation of it."""
+    """An error has the upstream's code where its format has one; no upstream code makes it a validation error."""
     rejected = ("UPSTREAM_REJECTED", STATUS.INVALID_ARGUMENT, "why", "tools[0].type", None)
     worker.complete = failing(rejected, code)
     async with client.post(PATHS[dialect], json=ASK) as response:
@@ -178,10 +178,10 @@ async def test_an_upstream_s_own_code_reaches_the_caller(
 
 
 @pytest.mark.parametrize("dialect", PATHS)
-async def test_the_service_is_told_the_form_of_errors_in_mid_stream(
+async def test_the_service_gets_the_format_of_errors_within_a_stream(
     client: aiohttp.ClientSession, worker: Worker, dialect: str
 ) -> None:
-    """The edge cannot write into a stream; it says how, and takes nobody else's word for it."""
+    """The edge sends the service the format of errors within a stream, and ignores the client's header of that name."""
     headers = {"parley-error-form": "whatever", "accept": "*/*"}
     async with client.post(PATHS[dialect], json=ASK | {"stream": True}, headers=headers) as response:
         assert 200 == response.status
@@ -193,7 +193,7 @@ async def test_the_service_is_told_the_form_of_errors_in_mid_stream(
 async def test_a_stream_that_fails_at_once_has_a_real_status(
     client: aiohttp.ClientSession, worker: Worker, dialect: str
 ) -> None:
-    """Before the first event an error is no event, but the same answer as without a stream."""
+    """An error before the first event has the same response as without a stream."""
     worker.complete, worker.events = failing(REASONS[8]), never
     async with client.post(PATHS[dialect], json=ASK) as response:
         expected = await shown(response)
@@ -223,8 +223,8 @@ async def test_messages_arrive_as_they_were_written(
         assert message == message_of(dialect, await response.json())
 
 
-async def test_a_failure_without_a_reason_tells_nothing(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """What the gRPC library says of a bug in the service stays inside."""
+async def test_a_failure_without_a_reason_exposes_nothing(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """The gRPC library's text about a bug in the service is not exposed."""
 
     async def fail(_request: CreateChatCompletionRequest, _context: Context) -> ChatCompletion:
         raise KeyError("secret")
@@ -342,24 +342,24 @@ GOOD = [
 
 @pytest.mark.parametrize("body", GOOD)
 async def test_what_can_be_read_goes_to_the_worker(client: aiohttp.ClientSession, worker: Worker, body: str) -> None:
-    """Null, arrays where any JSON may stand, and text that looks like more are no mistakes."""
+    """Null, arrays for fields of any JSON, and strings that look like JSON are valid."""
     async with client.post(PATHS["openai"], data=body, headers={"content-type": "application/json"}) as response:
         assert 200 == response.status, await response.text()
     assert ["CreateChatCompletionJson"] == worker.calls
 
 
 def complete_answer(body: str) -> str:
-    """Adds what a request must have, where the body is an object without it."""
+    """Adds the required fields to a body that is an object without them."""
     members = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in ASK.items() if f'"{key}"' not in body]
     is_object = body.startswith('{"') and body.endswith("}") and "mod\\u0065l" not in body
     return "{" + ", ".join([*members, body[1:]]) if is_object else body
 
 
 @pytest.mark.parametrize("dialect", PATHS)
-async def test_every_wrong_body_is_told_as_the_documents_do(
+async def test_every_invalid_body_is_reported_as_in_the_documents(
     client: aiohttp.ClientSession, worker: Worker, golden: Callable[[str, Any], None], dialect: str
 ) -> None:
-    """Broken JSON and wrong types are told with the field, and never reach the worker."""
+    """Malformed JSON and wrong types are reported with the field, and never reach the worker."""
     seen = {}
     for body in BODIES:
         data, headers = complete_answer(body), {"content-type": "application/json"}
@@ -377,7 +377,7 @@ async def test_every_wrong_body_is_told_as_the_documents_do(
 async def test_a_body_that_is_nested_too_deeply_is_a_400(
     client: aiohttp.ClientSession, worker: Worker, depth: int, message: str
 ) -> None:
-    """A hostile body costs an error, not a stack."""
+    """A deeply nested body is an error, not a stack overflow."""
     body = '{"extra_body":' + '{"a":' * depth + "1" + "}" * depth + "}"
     async with client.post(PATHS["chipp"], data=body, headers={"content-type": "application/json"}) as response:
         assert {"error": message} == await response.json()
@@ -386,7 +386,7 @@ async def test_a_body_that_is_nested_too_deeply_is_a_400(
 
 
 async def test_unknown_fields_are_ignored(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """A client's own extras do no harm."""
+    """Unknown fields and query parameters of a client are ignored."""
     async with client.post(
         PATHS["openai"], json=ASK | {"unknown": {"a": [1]}}, params={"api-version": "1"}
     ) as response:
@@ -395,10 +395,10 @@ async def test_unknown_fields_are_ignored(client: aiohttp.ClientSession, worker:
 
 
 @pytest.mark.parametrize("dialect", PATHS)
-async def test_envoy_s_own_errors_wear_the_dialect(
+async def test_envoy_s_own_errors_have_the_format_of_the_dialect(
     client: aiohttp.ClientSession, worker: Worker, golden: Callable[[str, Any], None], dialect: str
 ) -> None:
-    """What Envoy refuses by itself looks like any other error of the path."""
+    """Envoy's own errors have the format of the dialect."""
     path = PATHS[dialect]
     base = path.removesuffix("/chat/completions")
     large = {"data": b'{"user":"' + b"x" * 9_000_000, "headers": {"content-type": "application/json"}}
@@ -448,7 +448,7 @@ async def test_envoy_s_own_errors_wear_the_dialect(
 
 
 async def test_head_has_no_body(client: aiohttp.ClientSession) -> None:
-    """HEAD is refused as any other method, without a body, and the connection stays usable."""
+    """HEAD is rejected like any other method, without a body, and the connection stays usable."""
     async with client.head("/v1/models") as response:
         assert 405 == response.status
         assert b"" == await response.read()
@@ -457,7 +457,7 @@ async def test_head_has_no_body(client: aiohttp.ClientSession) -> None:
 
 
 async def test_upgrades_are_refused(edge: Edge) -> None:
-    """A request for a WebSocket is refused with the reason."""
+    """A request for a WebSocket is rejected with the reason."""
     reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
     writer.write(b"GET /v1/models HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n")
     assert b"HTTP/1.1 403" == (await reader.readline())[:12]
@@ -470,7 +470,7 @@ async def test_upgrades_are_refused(edge: Edge) -> None:
     "head", [b"GET /v1/models HTTP/1.1\r\nHost a", b"GET /v1/models#x HTTP/1.1\r\nHost: a", b"FROB / HTTP/1.1"]
 )
 async def test_broken_http_is_a_400(edge: Edge, head: bytes) -> None:
-    """What is no HTTP gets an answer that says so."""
+    """A request that is not HTTP is a 400 with the cause."""
     reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
     writer.write(head + b"\r\n\r\n")
     assert b"HTTP/1.1 400 Bad Request\r\n" == await reader.readline()
@@ -480,7 +480,7 @@ async def test_broken_http_is_a_400(edge: Edge, head: bytes) -> None:
 
 
 async def test_the_declared_length_alone_does_not_hold_a_large_body_off(client: aiohttp.ClientSession) -> None:
-    """A chunked body without a length is measured as it comes."""
+    """A chunked body without a length is measured as it arrives."""
 
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(140):

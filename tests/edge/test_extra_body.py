@@ -1,4 +1,4 @@
-"""Keys of a completion's body that the service does not know reach it as `extra_body`, and change nothing else."""
+"""Unknown keys of a completion's body reach the service as `extra_body`, and change nothing else."""
 
 import json
 import random
@@ -28,7 +28,7 @@ async def sent(client: aiohttp.ClientSession, worker: Worker, body: str | bytes)
 
 
 def received(worker: Worker) -> dict[str, Any]:
-    """Returns the request that the worker got as JSON, with the text of `extra_body_json` read."""
+    """Returns the request that the worker got as JSON, with the text of `extra_body_json` parsed."""
     got: dict[str, Any] = json_format.MessageToDict(worker.request)
     if "extra_body_json" in got:
         got["extra_body"] = json.loads(got.pop("extra_body_json"))
@@ -36,7 +36,7 @@ def received(worker: Worker) -> dict[str, Any]:
 
 
 def with_keys(text: str) -> str:
-    """Returns a request with more keys, which are put before the others as they are written."""
+    """Returns a request with more keys, which precede the others unchanged."""
     return "{" + text + "," + json.dumps(ASK)[1:]
 
 
@@ -65,7 +65,7 @@ def with_keys(text: str) -> str:
 async def test_unknown_keys_become_extra_body(
     client: aiohttp.ClientSession, worker: Worker, text: str, expected: dict[str, Any]
 ) -> None:
-    """Whatever their values are, and beside an `extra_body`; of the same key twice the later one holds."""
+    """Unknown keys with any values are added to an `extra_body`; of a duplicate key, the later value applies."""
     got = await sent(client, worker, with_keys(text))
     assert expected == got.pop("extra_body")
     got.pop("stream", None)
@@ -95,7 +95,7 @@ async def test_any_json_is_carried(
     indent: int | None,
     seed: int,
 ) -> None:
-    """Keys and values of every kind arrive as they were sent, wherever they stand and however they are written."""
+    """Keys and values of every kind arrive as sent, at every position and in every notation."""
     items = list((extra | ASK).items())
     random.Random(seed).shuffle(items)
     got = await sent(client, worker, json.dumps(dict(items), ensure_ascii=ascii_only, indent=indent))
@@ -104,7 +104,7 @@ async def test_any_json_is_carried(
 
 
 async def test_known_keys_stay_where_they_are(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """Under both of their names, and with letters written as escapes."""
+    """Known keys are recognized under both of their names, and with escapes."""
     known = r'"\u0074emperature": 0.5, "session_id": "s", "mode\u006C": "m", "messages": [{"role": "user"}]'
     got = await sent(client, worker, "{" + known + "}")
     expected = {"temperature": 0.5, "chatSessionId": "s", "model": "m", "messages": [{"role": "user"}]}
@@ -113,7 +113,7 @@ async def test_known_keys_stay_where_they_are(client: aiohttp.ClientSession, wor
 
 
 async def test_the_body_may_come_in_pieces(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """A chunked request, whose length is not known, is changed all the same; so is one that streams."""
+    """A chunked request without a length is rewritten, and so is one that streams."""
     body = json.dumps({"top_k": 5, **ASK, "stream": True, "pad": "x" * 300_000}).encode()
 
     async def pieces() -> Any:
@@ -149,7 +149,7 @@ async def test_the_body_may_come_in_pieces(client: aiohttp.ClientSession, worker
 async def test_what_was_refused_is_refused(
     client: aiohttp.ClientSession, worker: Worker, body: str, message: str
 ) -> None:
-    """A body that is no JSON, or no object, or has a known key of a wrong type, never reaches the worker."""
+    """A body that is not JSON or not an object, or has a known key of a wrong type, never reaches the worker."""
     async with client.post(CHAT, data=body, headers=JSON) as response:
         assert 400 == response.status
         assert message in (await response.json())["error"]["message"]
@@ -158,7 +158,7 @@ async def test_what_was_refused_is_refused(
 
 @pytest.mark.parametrize("body", ["", " \n", "null", "{}", " { \n}"])
 async def test_bodies_with_nothing_in_them(client: aiohttp.ClientSession, worker: Worker, body: str) -> None:
-    """They are answered, by the edge or by the worker, and the edge goes on."""
+    """Odd bodies get a response, from the edge or the worker, and the edge stays available."""
     async with client.post(CHAT, data=body, headers=JSON) as response:
         assert response.status in (200, 400)
     assert {"extra_body": {"a": 1}, **ASK} == await sent(client, worker, with_keys('"a": 1'))

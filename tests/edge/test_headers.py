@@ -1,4 +1,4 @@
-"""Headers that pass, those that do not, and the ids."""
+"""Headers that are forwarded, headers that are removed, and the ids."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 async def test_ids_are_made_where_there_are_none(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """The answer and the worker get one UUID for both ids."""
+    """The response and the worker get one UUID for both ids."""
     async with client.post(CHAT, json=ASK) as response:
         request_id = response.headers["x-request-id"]
         assert UUID.fullmatch(request_id)
@@ -49,7 +49,7 @@ IDS = [
 async def test_the_caller_s_ids_are_kept(
     client: aiohttp.ClientSession, worker: Worker, value: str, *, stream: bool
 ) -> None:
-    """Printable ASCII up to 256 bytes reaches the worker and comes back exactly, in whole answers and in streams."""
+    """An id of up to 256 bytes of printable ASCII reaches the worker and is returned unchanged, unary and streaming."""
     headers = {"x-request-id": value, "x-correlation-id": value[::-1]}
     async with client.post(CHAT, json=ASK | {"stream": stream}, headers=headers) as response:
         assert headers == {name: response.headers[name] for name in headers}
@@ -58,7 +58,7 @@ async def test_the_caller_s_ids_are_kept(
 
 @pytest.mark.parametrize("value", ["", "x" * 257, "é", "a\tb", "a\x80b"])
 async def test_ids_that_are_not_plain_are_replaced(client: aiohttp.ClientSession, worker: Worker, value: str) -> None:
-    """What could confuse a log or another system's header does not come in, and does not go back."""
+    """An id that could break logs or other headers is neither forwarded nor returned."""
     headers = {"x-request-id": value, "x-correlation-id": value}
     async with client.post(CHAT, json=ASK, headers=headers) as response:
         assert re.fullmatch(r"[0-9a-f-]{32,36}", response.headers["x-request-id"])
@@ -68,7 +68,7 @@ async def test_ids_that_are_not_plain_are_replaced(client: aiohttp.ClientSession
 
 
 async def test_made_up_ids_differ(client: aiohttp.ClientSession) -> None:
-    """Two callers with a bad id do not share the one that replaces it."""
+    """Two callers with an invalid id get different replacements."""
     ids = set()
     for _ in range(5):
         async with client.get("/v1/models", headers={"x-request-id": "a\tb"}) as response:
@@ -80,7 +80,7 @@ async def test_made_up_ids_differ(client: aiohttp.ClientSession) -> None:
 async def test_errors_carry_the_ids_too(
     client: aiohttp.ClientSession, worker: Worker, value: str, *, kept: bool
 ) -> None:
-    """Even a request that is refused before it is whole can be traced."""
+    """A request that is rejected before it is complete has ids, too."""
     large = b'{"user":"' + b"x" * 9_000_000
     for url, data in (("/nothing", b"{}"), ("/healthz", b"{}"), (CHAT, b"{"), (CHAT, large)):
         headers = {"content-type": "application/json", "x-correlation-id": value}
@@ -90,7 +90,7 @@ async def test_errors_carry_the_ids_too(
 
 
 async def test_inner_headers_do_not_come_in(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """What only the edge or gRPC may say is dropped, and what callers may say is passed on."""
+    """Headers that only the edge or gRPC may set are removed, and headers for callers are forwarded."""
     dropped = [
         "parley-error-reason",
         "parley-account",
@@ -109,7 +109,7 @@ async def test_inner_headers_do_not_come_in(client: aiohttp.ClientSession, worke
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_inner_headers_do_not_go_out(client: aiohttp.ClientSession, worker: Worker, *, stream: bool) -> None:
-    """An answer shows its session and its ids, and nothing of gRPC, Envoy or the workers."""
+    """A response has its session and its ids, and no headers of gRPC, Envoy or the workers."""
     metadata = (("x-chat-session-id", "s"), ("parley-error-reason", "x"))
 
     async def complete(_request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
@@ -137,7 +137,7 @@ RECEIPT = ("parley-receipt-bin", b"\x0a\x00")
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("fails", [False, True])
 async def test_no_receipt_over_rest(edge: Edge, worker: Worker, *, version: str, stream: bool, fails: bool) -> None:
-    """A receipt is for gRPC callers: neither headers nor trailers of an answer, a stream or an error have it."""
+    """A receipt is for gRPC callers only: no headers or trailers of a REST response, stream or error contain it."""
 
     async def complete(_request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         context.set_trailing_metadata((RECEIPT, ("parley-error-reason", "UPSTREAM_UNAVAILABLE")))
@@ -160,7 +160,7 @@ async def test_no_receipt_over_rest(edge: Edge, worker: Worker, *, version: str,
 
 
 async def test_receipts_over_grpc(edge: Edge, worker: Worker) -> None:
-    """The gRPC listener passes a receipt on, of an answer and of a failure."""
+    """The gRPC listener forwards the receipts of answers and of failures."""
 
     async def refuse(_request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         await context.abort(grpc.StatusCode.UNAVAILABLE, "no", (RECEIPT,))
@@ -188,10 +188,10 @@ LIMITS = (
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_limits_are_told_with_every_answer(
+async def test_rate_limits_are_in_every_response(
     client: aiohttp.ClientSession, worker: Worker, *, stream: bool
 ) -> None:
-    """Whole answers and streams have them ahead, and so has a refusal, which says when to come back."""
+    """Rate limits are in the headers of unary and streaming responses, and of a rejection with its `retry-after`."""
 
     async def complete(_request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
         await context.send_initial_metadata(LIMITS)
@@ -220,14 +220,14 @@ async def test_limits_are_told_with_every_answer(
 
 @pytest.mark.parametrize("path", ["/nothing", "/healthz", "/v1/chat/completions", "/v1/models/m"])
 async def test_no_answer_names_envoy(client: aiohttp.ClientSession, path: str) -> None:
-    """Errors and health have no headers of Envoy either."""
+    """Errors and health checks have no headers of Envoy either."""
     async with client.get(path) as response:
         names = {name.lower() for name in response.headers}
     assert set() == {name for name in names if name == "server" or name.startswith(("x-envoy-", "grpc-"))}
 
 
 async def test_nothing_on_the_way_keeps_a_stream_back(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """Caches and buffering proxies are told to let events pass, and whole answers are left to them."""
+    """Streams have headers against caches and buffering proxies, and unary responses do not."""
     async with client.post(CHAT, json=ASK | {"stream": True}) as response:
         reported = (response.headers["cache-control"], response.headers["x-accel-buffering"])
     assert ("no-cache", "no") == reported
@@ -236,7 +236,7 @@ async def test_nothing_on_the_way_keeps_a_stream_back(client: aiohttp.ClientSess
 
 
 async def test_native_callers_keep_their_metadata(edge: Edge, worker: Worker) -> None:
-    """The gRPC listener passes binary metadata and deadlines, and gives each call an id."""
+    """The gRPC listener forwards binary metadata and deadlines, and sets an id for each call."""
     async with grpc.aio.insecure_channel(edge.grpc) as channel:
         metadata = (("x-data-bin", b"\0\1"), ("authorization", "Bearer sk-1"), ("x-correlation-id", "mine"))
         await ChatCompletionsStub(channel).CreateChatCompletion(
@@ -247,7 +247,7 @@ async def test_native_callers_keep_their_metadata(edge: Edge, worker: Worker) ->
 
 
 async def test_names_that_grpc_does_not_know_are_dropped(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """A header with a name that HTTP allows and gRPC does not is left out, and the call succeeds."""
+    """A header with a name that HTTP allows and gRPC does not is removed, and the call succeeds."""
     odd = {f"x{character}y": "1" for character in "!#$%&'*+^`|~"}
     async with client.post(CHAT, json=ASK, headers=odd | {"x.y-z9": "1"}) as response:
         assert 200 == response.status

@@ -1,4 +1,4 @@
-"""Large bodies take another way through Envoy; callers and workers see no difference."""
+"""Large bodies pass a second listener of Envoy; callers and workers see no difference."""
 
 import json
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ BODIES = {
 
 
 async def _asked(client: aiohttp.ClientSession, worker: Worker, body: dict[str, Any], padding: int) -> tuple[Any, ...]:
-    """Returns what the caller gets and what the worker sees of a body with so many spaces in it."""
+    """Returns what the caller and the worker receive for a body with `padding` spaces."""
     text = json.dumps(body)[:-1] + " " * padding + "}"
     async with client.post(CHAT, data=text, headers={"content-type": "application/json"}) as response:
         headers = {name: value for name, value in response.headers.items() if name.lower() not in OWN}
@@ -39,16 +39,16 @@ async def _asked(client: aiohttp.ClientSession, worker: Worker, body: dict[str, 
 async def test_a_large_body_is_answered_like_a_small_one(
     client: aiohttp.ClientSession, worker: Worker, name: str
 ) -> None:
-    """Status, headers and answer are the same, and so are the request and the metadata's names at the worker."""
+    """Status, headers and body are the same, and so are the request and the names of metadata at the worker."""
     small = await _asked(client, worker, BODIES[name], 0)
     worker.reset()
     assert small == await _asked(client, worker, BODIES[name], PADDING)
 
 
-async def test_a_failure_of_a_large_body_is_told_like_one_of_a_small_body(
+async def test_a_failure_of_a_large_body_is_reported_like_one_of_a_small_body(
     client: aiohttp.ClientSession, worker: Worker
 ) -> None:
-    """The worker's status, its details and its metadata pass the second listener."""
+    """The worker's status, details and metadata pass the second listener."""
 
     async def refuse(_request: CreateChatCompletionRequest, context: Context) -> None:
         error = RateLimited("Too many", 7)
@@ -63,7 +63,7 @@ async def test_a_failure_of_a_large_body_is_told_like_one_of_a_small_body(
 async def test_a_large_body_has_its_stream_cut_where_the_worker_fails(
     client: aiohttp.ClientSession, worker: Worker
 ) -> None:
-    """What was streamed before the failure arrives."""
+    """Events before the failure are delivered."""
 
     async def events(_request: CreateChatCompletionRequest, context: Context) -> AsyncIterator[HttpBody]:
         yield HttpBody(content_type="text/event-stream", data=b"data: 1\n\n")
@@ -76,7 +76,7 @@ async def test_a_large_body_has_its_stream_cut_where_the_worker_fails(
 
 
 async def test_a_fork_with_a_large_body_is_made(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """Its body is read like a small one."""
+    """A large body of a fork is parsed like a small one."""
     text = '{"through_turn": 2' + " " * PADDING + "}"
     async with client.post("/api/v1/sessions/s/fork", data=text) as response:
         assert 200 == response.status

@@ -1,4 +1,4 @@
-"""What a caller writes into any object of a request reaches the worker as it is, whatever it is."""
+"""Unknown members of every object of a request reach the worker unchanged."""
 
 import json
 from typing import Any
@@ -25,7 +25,7 @@ ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 
 
 async def sent(client: aiohttp.ClientSession, worker: Worker, body: str) -> Any:
-    """Sends the body, and returns what the worker got of it."""
+    """Sends the body, and returns what the worker receives."""
     async with client.post(CHAT, data=body.encode(), headers=JSON) as response:
         assert 200 == response.status, await response.text()
     return lossless.of_message(worker.request)
@@ -52,7 +52,7 @@ async def test_unknown_members_of_every_object(client: aiohttp.ClientSession, wo
 
 
 async def test_several_members_keep_their_text_and_order(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """They are one object, wherever they stood; white space and escapes stay as they came."""
+    """Unknown members form one object, whatever their positions; white space and escapes are kept."""
     message = r'{"x\/y" : {"b":1.50, "a":[ ]},"role":"user", "\u0063ontent":"c", "q":"\u00e9"}'
     body = '{"z": 1 , "messages": [' + message + '],"a":null }'
     await sent(client, worker, body)
@@ -86,14 +86,14 @@ async def test_schemas_are_text(client: aiohttp.ClientSession, worker: Worker) -
     ],
 )
 async def test_an_object_beside_its_text_stays_one(client: aiohttp.ClientSession, worker: Worker, body: str) -> None:
-    """Which of the two holds is for the service to say."""
+    """The edge forwards both the object and its text; the service decides."""
     async with client.post(CHAT, data=body, headers=JSON) as response:
         assert 200 == response.status, await response.text()
     assert json.loads(body) == json_format.MessageToDict(worker.request)
 
 
 async def test_numbers_that_a_double_holds_stay_where_they_are(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """Only what would be rounded becomes text: content is content for everything that reads it."""
+    """Only inexact values become text; other content stays a value."""
     await sent(client, worker, '{"messages":[{"role":"user","content":[{"type":"t","detail":1234567890.5}]}]}')
     assert not worker.request.messages[0].HasField("extra_json")
     assert 1234567890.5 == worker.request.messages[0].content.list_value.values[0].struct_value["detail"]
@@ -102,7 +102,7 @@ async def test_numbers_that_a_double_holds_stay_where_they_are(client: aiohttp.C
 
 
 async def test_no_member_stays_in_the_way_of_commas(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """First, last, alone, all: the object around them stays JSON."""
+    """An object stays valid JSON when its first, last, only or all members are moved."""
     for inner in ('"x":1', '"x":1,"role":"u"', '"role":"u","x":1', '"x":1,"y":2', '"x":1,"role":"u","y":2,"name":"n"'):
         body = '{"messages":[{' + inner + "}]}"
         assert lossless.read(body) == await sent(client, worker, body)
@@ -110,7 +110,7 @@ async def test_no_member_stays_in_the_way_of_commas(client: aiohttp.ClientSessio
 
 @pytest.mark.parametrize("text", ["\\ud83d\\ude00", "\\u0000", "\\\\", '\\"', "😀", "\u2028", "\x7f"])
 async def test_odd_strings(client: aiohttp.ClientSession, worker: Worker, text: str) -> None:
-    """Whatever a JSON string may hold is carried with the escapes it came with."""
+    """Strings keep their escapes."""
     members = '{"x":"' + text + '","' + text + '":{}}'
     await sent(client, worker, '{"messages":[' + members + "]}")
     assert members == worker.request.messages[0].extra_json
@@ -130,7 +130,7 @@ async def test_odd_strings(client: aiohttp.ClientSession, worker: Worker, text: 
 async def test_openai_s_nulls_are_openai_s_alone(
     client: aiohttp.ClientSession, worker: Worker, path: str, nulls: bool, stream: bool
 ) -> None:
-    """The documents of the other dialects show answers without them."""
+    """Only the openai dialect has nulls: the documents of the others omit them."""
     headers = {"accept": "text/event-stream" if stream else "application/json", "parley-nulls": "x"}
     async with client.post(path, json=ASK | {"stream": stream}, headers=headers) as response:
         assert 200 == response.status, await response.text()
@@ -149,14 +149,14 @@ async def test_openai_s_nulls_are_openai_s_alone(
 async def test_the_methods_of_the_edge_have_no_path(
     client: aiohttp.ClientSession, worker: Worker, method: str, path: str
 ) -> None:
-    """What the edge makes of a path cannot be asked for from outside."""
+    """Clients cannot request the edge's internal paths."""
     async with client.request(method, path, json={"model": "m"} if method == "POST" else None) as response:
         assert 404 == response.status
     assert [] == worker.calls
 
 
 async def test_a_body_of_eight_megabytes_is_read_in_a_moment(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """The time grows with the length alone, with many objects and with one long text."""
+    """The time of parsing is linear in the length, for many objects and for one long text."""
     small = ",".join('{"role":"user","content":"x","cache_control":{"type":"ephemeral"}}' for _ in range(60_000))
     large = '{"a":"' + 'x\\"' * 1_000_000 + '"}'
     for body in ('{"messages":[' + small + "]}", large):
@@ -180,7 +180,7 @@ async def test_a_body_of_eight_megabytes_is_read_in_a_moment(client: aiohttp.Cli
 async def test_content_is_text_where_a_value_does_not_keep_it(
     client: aiohttp.ClientSession, worker: Worker, part: str, is_text: bool
 ) -> None:
-    """A Value has doubles, no order of keys and few levels; the usual parts are carried as they are."""
+    """Values that a Value cannot represent exactly become text; common content parts do not."""
     await sent(client, worker, '{"messages":[{"role":"user","content":[' + part + "]}]}")
     expected = '{"content":[' + part + "]}" if is_text else ""
     assert expected == worker.request.messages[0].extra_json

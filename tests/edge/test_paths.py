@@ -1,4 +1,4 @@
-"""What the REST listener lets through, and what no trick of paths, headers or protocols gets past it."""
+"""The paths of the REST listener, and attempts to bypass them by paths, headers or protocols."""
 
 import asyncio
 import stat
@@ -47,7 +47,7 @@ REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 async def test_every_listed_path_reaches_its_method(
     client: aiohttp.ClientSession, worker: Worker, method: str, path: str, call: str
 ) -> None:
-    """Each path of the list is answered by the one RPC that belongs to it, under every dialect's prefix."""
+    """Each path calls its RPC, under every dialect's prefix."""
     prefixes = PREFIXES if path.startswith("/api/") else [""]
     for prefix in prefixes:
         async with client.request(method, prefix + path) as response:
@@ -56,7 +56,7 @@ async def test_every_listed_path_reaches_its_method(
 
 
 async def test_the_parts_of_a_path_and_query_reach_the_request(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """Ids and parameters become fields; a model's id may have slashes, as they are or encoded."""
+    """Ids and parameters become fields; a model's id may contain slashes, plain or encoded."""
     async with client.get("/api/v1/sessions?page_size=3&model=a%2Fb"):
         assert ListSessionsRequest(page_size=3, model="a/b") == worker.request
     for path in ("/v1/models/org/name:tag", "/v1/models/org%2Fname:tag", "/fastapi/api/v1/models/org%2Fname:tag"):
@@ -65,7 +65,7 @@ async def test_the_parts_of_a_path_and_query_reach_the_request(client: aiohttp.C
 
 
 async def test_a_query_changes_nothing_that_path_and_body_say(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """Only lists have parameters in the query; no other one reaches the service, whole or streamed."""
+    """Only lists have query parameters; no others reach the service, unary or streaming."""
     async with client.get("/api/v1/sessions/mine?session_id=other&chatSessionId=other"):
         assert GetSessionRequest(session_id="mine") == worker.request
     async with client.get("/fastapi/api/v1/sessions/mine/messages?session_id=other&page_size=2"):
@@ -81,14 +81,14 @@ async def test_a_query_changes_nothing_that_path_and_body_say(client: aiohttp.Cl
 
 
 def _raw(client: aiohttp.ClientSession, path: str) -> Any:
-    """A URL that the client sends as it is."""
+    """Returns a URL that the client sends unchanged."""
     from yarl import URL
 
     return URL(f"{client._base_url}".rstrip("/") + path, encoded=True)  # noqa: SLF001 - it has no public name
 
 
 def _paths(method: str) -> list[str]:
-    """Ways to write a method's path that some server or other takes for the same."""
+    """Yields variants of a method's path that some servers treat as the same."""
     encoded = method.replace("/", "%2F").replace("%2F", "/", 1)
     return [
         method,
@@ -116,7 +116,7 @@ def _paths(method: str) -> list[str]:
 
 
 async def _status(edge: Edge, method: str, path: str, headers: dict[str, str]) -> int:
-    """Sends a request whose path nobody has tidied, and returns the status of the answer."""
+    """Sends a request with an unnormalized path, and returns the status."""
     reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
     lines = [f"{method} {path} HTTP/1.1", "Host: a", "Content-Length: 5", "Connection: close"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -131,7 +131,7 @@ async def _status(edge: Edge, method: str, path: str, headers: dict[str, str]) -
 )
 @pytest.mark.parametrize("name", [CREATE, ADMIN, HEALTH, REFLECTION])
 async def test_no_path_leads_to_a_method_that_is_not_listed(edge: Edge, worker: Worker, kind: str, name: str) -> None:
-    """Native gRPC over HTTP/1.1 reaches nothing, however its path is written."""
+    """Native gRPC over HTTP/1.1 reaches no method, in any variant of its path."""
     headers = {"content-type": kind, "te": "trailers"}
     statuses = {path: await _status(edge, "POST", path, headers) for path in _paths(name)}
     assert set() == {path for path, status in statuses.items() if status not in {400, 404, 405, 415}}
@@ -143,7 +143,7 @@ async def test_no_path_leads_to_a_method_that_is_not_listed(edge: Edge, worker: 
     "path", ["/v1/chat/completions", "/v1/models", "/api/v1/models/m", "/api/v1/sessions", "/api/v1/sessions/s"]
 )
 async def test_a_listed_path_takes_no_native_grpc(edge: Edge, worker: Worker, method: str, path: str) -> None:
-    """The transcoder lets native gRPC pass untouched, so that it must not come that far."""
+    """Native gRPC is rejected before the transcoder, which would forward it unchanged."""
     assert 415 == await _status(edge, method, path, {"content-type": "application/grpc"})
     assert [] == worker.calls
 
@@ -171,13 +171,13 @@ async def test_a_listed_path_takes_no_native_grpc(edge: Edge, worker: Worker, me
     ],
 )
 async def test_only_the_exact_path_is_completions(edge: Edge, worker: Worker, path: str) -> None:
-    """A path that merely looks like the listed one does not exist."""
+    """A path that only resembles a route is a 404."""
     assert 404 == await _status(edge, "POST", path, {"content-type": "application/json"})
     assert [] == worker.calls
 
 
 async def test_headers_cannot_change_the_method_or_the_path(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """Override headers of other servers and of Envoy itself mean nothing here."""
+    """Override headers of other servers and of Envoy have no effect."""
     headers = {
         "x-http-method-override": "DELETE",
         "x-envoy-original-path": CREATE,
@@ -190,7 +190,7 @@ async def test_headers_cannot_change_the_method_or_the_path(client: aiohttp.Clie
 
 
 async def test_native_grpc_over_http2_reaches_nothing_on_the_rest_listener(edge: Edge, worker: Worker) -> None:
-    """A gRPC client that took the REST port fails with every service, health and reflection included."""
+    """A gRPC client on the REST port fails with every service, health and reflection included."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{edge.port}") as channel:
         calls: list[Any] = [
             ChatCompletionsStub(channel).CreateChatCompletion(CreateChatCompletionRequest()),
@@ -229,7 +229,7 @@ async def test_the_grpc_listener_passes_every_service(edge: Edge, worker: Worker
 
 
 async def test_the_grpc_listener_passes_no_admin_service(edge: Edge, worker: Worker) -> None:
-    """Keys and accounts are not administered through the edge."""
+    """The edge does not serve the administration of keys and accounts."""
     async with grpc.aio.insecure_channel(edge.grpc) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await channel.unary_unary(ADMIN)(EMPTY)
@@ -237,6 +237,6 @@ async def test_the_grpc_listener_passes_no_admin_service(edge: Edge, worker: Wor
 
 
 async def test_the_admin_interface_is_a_private_socket_file(edge: Edge) -> None:
-    """It listens on no port, and only its owner may open it."""
+    """The admin interface listens on a socket file that only its owner can open."""
     mode = edge.admin.stat().st_mode
     assert (True, 0o600) == (stat.S_ISSOCK(mode), stat.S_IMODE(mode))

@@ -1,4 +1,4 @@
-"""Versions of HTTP, limits of headers and bodies, and the gRPC port, on the wire."""
+"""Versions of HTTP, limits of headers and bodies, and the gRPC port, at the level of bytes."""
 
 import asyncio
 import http.client
@@ -21,14 +21,14 @@ ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 
 
 async def curl(*arguments: str) -> str:
-    """Runs curl to its end; returns what it prints."""
+    """Runs curl and returns its output."""
     command = ("curl", "--silent", "--show-error", "--max-time", "20", *arguments)
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     return (await process.communicate())[0].decode()
 
 
 async def send_request(port: int, request: bytes) -> tuple[int, bytes]:
-    """Sends bytes and reads to the end of the connection; returns the last status and what follows the headers."""
+    """Sends bytes and reads to the end of the connection; returns the last status and its body."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     async with asyncio.timeout(10):
@@ -44,7 +44,7 @@ async def send_request(port: int, request: bytes) -> tuple[int, bytes]:
 @pytest.mark.parametrize("host", [b"", b"Host: example.com\r\n"])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_http_1_0_is_served(edge: Edge, worker: Worker, host: bytes, *, stream: bool) -> None:
-    """What a plain proxy_pass of nginx sends; a stream ends with the connection."""
+    """HTTP/1.0, the default of nginx's proxy_pass, is served; a stream ends with the connection."""
     body = json.dumps(ASK | {"stream": stream}).encode()
     head = b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
     status, answer = await send_request(
@@ -59,7 +59,7 @@ async def test_http_1_0_is_served(edge: Edge, worker: Worker, host: bytes, *, st
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_curl_speaks_http_1_0(edge: Edge, worker: Worker, *, stream: bool) -> None:
-    """`curl -0` gets its answer."""
+    """`curl -0` gets a response."""
     answer = await curl("-0", "--json", json.dumps(ASK | {"stream": stream}), edge.http + CHAT)
     assert ("data: [DONE]" in answer) if stream else ("chatcmpl-1" == json.loads(answer)["id"])
 
@@ -86,7 +86,7 @@ async def test_large_headers_are_answered_in_both_versions(edge: Edge, version: 
 async def test_a_client_that_writes_first_reads_that_its_body_is_too_large(
     edge: Edge, worker: Worker, size: int
 ) -> None:
-    """A client that reads no answer before it has written everything gets the 413, and no broken connection."""
+    """A client that reads only after it has written its request gets the 413, not a broken connection."""
 
     def post() -> tuple[int, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=20)
@@ -107,7 +107,7 @@ async def test_a_very_large_body_is_refused_before_it_is_sent(edge: Edge) -> Non
 
 @pytest.mark.parametrize("model", ["ok:stream", "llama3:8b", "org/m:stream"])
 async def test_a_model_s_id_may_have_colons(client: aiohttp.ClientSession, worker: Worker, model: str) -> None:
-    """A verb of the transcoder at the end of an id is a part of the id."""
+    """A custom verb of the transcoder at the end of an id is part of the id."""
     async with client.get(f"/v1/models/{model}") as response:
         assert (200, model) == (response.status, (await response.json())["id"])
 
@@ -126,7 +126,7 @@ async def test_a_model_s_id_may_have_colons(client: aiohttp.ClientSession, worke
 async def test_large_metadata_is_resource_exhausted(
     edge: Edge, worker: Worker, metadata: list[tuple[str, str]], says: str
 ) -> None:
-    """As gRPC's own servers answer, with the limit, and the connection goes on."""
+    """Too large headers fail as in gRPC's own servers, with the limit in the message, and the connection stays open."""
     async with grpc.aio.insecure_channel(edge.grpc) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await ModelsStub(channel).ListModels(ListModelsRequest(), metadata=metadata)
@@ -138,8 +138,10 @@ async def test_large_metadata_is_resource_exhausted(
 
 @pytest.mark.parametrize("version", ["-0", "--http1.1", "--http2-prior-knowledge"])
 @pytest.mark.parametrize("header", ["accept: */*", "content-type: application/json"])
-async def test_the_grpc_port_says_that_it_is_one(edge: Edge, worker: Worker, version: str, header: str) -> None:
-    """Whoever takes it for the REST port reads one line that says so."""
+async def test_the_grpc_port_names_itself_to_http_clients(
+    edge: Edge, worker: Worker, version: str, header: str
+) -> None:
+    """An HTTP client on the gRPC port gets one line that names the REST port."""
     answer = await curl(version, "-w", "%{http_code}", "-H", header, f"http://{edge.grpc}/v1/models")
     assert "This port speaks gRPC" in answer
     assert answer.endswith("400")

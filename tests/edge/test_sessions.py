@@ -1,4 +1,4 @@
-"""Sessions through the edge: what of a URL and a body reaches the service, and exports as REST clients see them."""
+"""Sessions through the edge: the parts of a URL and a body that reach the service, and exports of REST clients."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -42,14 +42,14 @@ async def test_filters_reach_the_list(client: aiohttp.ClientSession, worker: Wor
 async def test_a_fork_needs_no_body(
     client: aiohttp.ClientSession, worker: Worker, arguments: dict[str, Any], through_turn: int | None
 ) -> None:
-    """Nothing, an empty object and a turn are all good; which session, the path alone says."""
+    """The body of a fork may be absent, an empty object or a turn; only the path names the session."""
     async with client.post(f"{SESSIONS}/mine/fork?through_turn=9&session_id=other", **arguments) as response:
         assert (200, "mine") == (response.status, (await response.json())["forked_from"])
     assert ForkSessionRequest(session_id="mine", through_turn=through_turn) == worker.request
 
 
 async def test_a_fork_s_body_cannot_name_another_session(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """Of two different names neither is guessed to be the right one."""
+    """Different session ids in path and body are rejected."""
     async with client.post(f"{SESSIONS}/mine/fork", json={"session_id": "other"}) as response:
         expected = {"error": "`session_id` differs from that of the path; leave it out"}
         assert (400, expected) == (response.status, await response.json())
@@ -57,14 +57,14 @@ async def test_a_fork_s_body_cannot_name_another_session(client: aiohttp.ClientS
 
 
 async def test_a_parameter_that_is_given_twice_is_named(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """Which of the two was meant is not guessed."""
+    """A duplicate parameter is rejected."""
     async with client.get("/api/v1/sessions?page_size=1&page_size=2") as response:
         assert (400, {"error": "`page_size` is given twice"}) == (response.status, await response.json())
     assert [] == worker.calls
 
 
 async def test_an_export_is_a_file_of_lines(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """The pieces are sent as they are, with the type of JSON Lines and a name to save them by."""
+    """The parts of an export are sent unchanged, with the type of JSON Lines and a file name."""
     async with client.get(f"{SESSIONS}/mine/export?session_id=other") as response:
         assert b'{"role":"user","turn":1}\n{"role":"assistant","turn":1}\n' == await response.read()
     assert ExportSessionRequest(session_id="mine") == worker.request
@@ -74,7 +74,7 @@ async def test_an_export_is_a_file_of_lines(client: aiohttp.ClientSession, worke
 
 
 async def test_an_empty_export_is_an_empty_file(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """No bytes are not taken for a failure, or for JSON."""
+    """An empty export is neither an error nor JSON."""
 
     async def export(_request: ExportSessionRequest, _context: Context) -> AsyncIterator[HttpBody]:
         yield HttpBody(content_type="application/jsonl")
@@ -89,7 +89,7 @@ async def test_an_empty_export_is_an_empty_file(client: aiohttp.ClientSession, w
 async def test_an_export_that_fails_before_its_first_byte_is_an_error(
     client: aiohttp.ClientSession, worker: Worker, dialect: str
 ) -> None:
-    """It has the status and the form of any other error, and is no file."""
+    """A failed export has the status and the format of any other error, and no file name."""
 
     async def export(_request: ExportSessionRequest, context: Context) -> AsyncIterator[HttpBody]:
         trailing = (("parley-error-reason", "SESSION_NOT_FOUND"), ("parley-error-code", "session_not_found"))
@@ -103,10 +103,10 @@ async def test_an_export_that_fails_before_its_first_byte_is_an_error(
         assert 'Unknown session "mine"' == message_of(dialect, await response.json())
 
 
-async def test_an_export_that_fails_later_says_so_in_its_last_line(
+async def test_an_export_that_fails_later_has_the_error_in_its_last_line(
     client: aiohttp.ClientSession, worker: Worker
 ) -> None:
-    """Over HTTP/1.1 the status is gone by then, and the end looks like any other: the line is what tells."""
+    """An export that fails after its first byte ends with a line that contains the error."""
 
     async def export(_request: ExportSessionRequest, context: Context) -> AsyncIterator[HttpBody]:
         yield HttpBody(content_type="application/jsonl", data=b'{"role":"user","turn":1}\n')

@@ -1,4 +1,4 @@
-"""How large a request may be, as its operator has set it."""
+"""The limit of a request body, as the operator configures it."""
 
 import json
 from pathlib import Path
@@ -18,13 +18,13 @@ MIB = 2**20
 
 
 def sized(size: int) -> bytes:
-    """A request whose body has exactly this many bytes."""
+    """Returns a request body of exactly this many bytes."""
     frame = json.dumps({"model": "m", "messages": [{"role": "user", "content": ""}]}).encode()
     return frame[:-4] + b"x" * (size - len(frame)) + frame[-4:]
 
 
 async def tried(run_dir: Path, worker_socket: Path, limit: int, sizes: list[int]) -> list[int]:
-    """Sends bodies of these sizes through an edge with this limit, whole and chunked; returns the statuses."""
+    """Sends bodies of these sizes through an edge with this limit, with a length and chunked; returns the statuses."""
     folder = run_dir / f"size{limit}"
     folder.mkdir()
     statuses = []
@@ -43,7 +43,7 @@ async def tried(run_dir: Path, worker_socket: Path, limit: int, sizes: list[int]
 
 @pytest.mark.parametrize("limit", [1 * MIB, 30 * MIB])
 async def test_the_limit_is_as_it_was_set(run_dir: Path, the_worker: tuple[Worker, Path], limit: int) -> None:
-    """A body of the largest size arrives whole, even the largest that can be set; one byte more is a 413."""
+    """A body of the largest size arrives, even at the highest limit; one byte more is a 413."""
     worker, socket = the_worker
     worker.reset()
     assert [200, 413] == await tried(run_dir, socket, limit, [limit, limit + 1])
@@ -52,7 +52,7 @@ async def test_the_limit_is_as_it_was_set(run_dir: Path, the_worker: tuple[Worke
 
 
 async def test_what_is_too_large_for_a_worker_is_a_413(client: aiohttp.ClientSession, worker: Worker) -> None:
-    """Short numbers grow on their way: the worker's library refuses them, and nobody should send them again."""
+    """A body that the worker's library rejects is a 413 without retries: short numbers are larger in protobuf."""
     body = '{"model": "m", "stop": [' + "1," * 3_200_000 + "1]}"
     async with client.post(CHAT, data=body, headers=JSON) as response:
         assert 413 == response.status

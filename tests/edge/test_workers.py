@@ -1,4 +1,4 @@
-"""Workers that come, go and die, and the process of Envoy itself."""
+"""Workers that start, stop and crash, and the Envoy process."""
 
 import asyncio
 import sys
@@ -21,7 +21,7 @@ ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 
 @asynccontextmanager
 async def processes(run_dir: Path, *names: str) -> AsyncIterator[dict[str, asyncio.subprocess.Process]]:
-    """Starts workers as processes of their own, each with a socket of its name; kills what is left of them."""
+    """Starts workers as separate processes, each with a socket of its name; kills them at the end."""
     running = {}
     try:
         for name in names:
@@ -39,7 +39,7 @@ async def processes(run_dir: Path, *names: str) -> AsyncIterator[dict[str, async
 
 
 async def ask(edge: Edge, times: int = 1) -> list[str]:
-    """Makes calls, each of which must succeed; returns the names of the workers that answered."""
+    """Makes calls, each of which must succeed; returns the names of the workers."""
     names = []
     async with aiohttp.ClientSession(edge.http) as client:
         for _ in range(times):
@@ -50,7 +50,7 @@ async def ask(edge: Edge, times: int = 1) -> list[str]:
 
 
 async def test_a_dead_worker_costs_no_call(run_dir: Path) -> None:
-    """After kill -9 of one of two workers, every next call is answered by the other."""
+    """After kill -9 of one of two workers, the other one serves every further call."""
     sockets = [run_dir / "one.sock", run_dir / "two.sock"]
     async with AsyncExitStack() as stack:
         workers = await stack.enter_async_context(processes(run_dir, "one", "two"))
@@ -62,7 +62,7 @@ async def test_a_dead_worker_costs_no_call(run_dir: Path) -> None:
 
 
 async def test_the_list_of_workers_is_followed(run_dir: Path) -> None:
-    """A worker that is put in another's place in the file gets its calls."""
+    """A worker that replaces another in the file gets its calls."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(processes(run_dir, "old", "new"))
         edge = await stack.enter_async_context(started(subfolder(run_dir, "list"), [run_dir / "old.sock"]))
@@ -73,7 +73,7 @@ async def test_the_list_of_workers_is_followed(run_dir: Path) -> None:
 
 
 async def test_a_worker_that_dies_in_mid_stream_leaves_it_truncated(run_dir: Path) -> None:
-    """A stream without its end is no whole HTTP body, so that no client takes it for a finished answer."""
+    """A stream that breaks is an incomplete HTTP body, so that clients detect the failure."""
     async with AsyncExitStack() as stack:
         workers = await stack.enter_async_context(processes(run_dir, "mid"))
         edge = await stack.enter_async_context(started(subfolder(run_dir, "mid"), [run_dir / "mid.sock"]))
@@ -86,7 +86,7 @@ async def test_a_worker_that_dies_in_mid_stream_leaves_it_truncated(run_dir: Pat
 
 
 async def test_without_a_worker_calls_fail_in_their_dialect(run_dir: Path) -> None:
-    """503, to be tried again; /healthz says so too."""
+    """Without a worker, calls are a 503 with a retry, and /healthz is a 503, too."""
     async with started(subfolder(run_dir, "none"), []) as edge, aiohttp.ClientSession(edge.http) as client:
         async with client.post(CHAT, json=ASK) as response:
             assert (503, "true", "1") == (
@@ -103,7 +103,7 @@ async def test_without_a_worker_calls_fail_in_their_dialect(run_dir: Path) -> No
 
 
 async def test_health_follows_the_workers(edge: Edge, worker: Worker, client: aiohttp.ClientSession) -> None:
-    """A worker that says NOT_SERVING gets no more calls, and is back when it serves again."""
+    """A worker that is NOT_SERVING gets no calls until it is SERVING again."""
 
     async def healthz() -> int:
         async with client.get("/healthz") as response:
@@ -128,7 +128,7 @@ async def test_health_follows_the_workers(edge: Edge, worker: Worker, client: ai
 
 
 async def test_a_second_envoy_cannot_take_the_same_port(edge: Edge, run_dir: Path) -> None:
-    """It ends with a message, rather than share the port in silence."""
+    """A second Envoy on the same port fails with a message."""
     config = run_dir / "second.yaml"
     text = envoy.render(
         http=("127.0.0.1", edge.port), grpc=("127.0.0.1", 0), endpoints=edge.endpoints, admin=run_dir / "second.sock"
@@ -147,7 +147,7 @@ async def test_a_second_envoy_cannot_take_the_same_port(edge: Edge, run_dir: Pat
 
 
 async def test_envoy_starts_in_silence(run_dir: Path) -> None:
-    """Nothing deprecated is configured, and nothing that Envoy warns of."""
+    """The configuration causes no warnings and uses nothing deprecated."""
     folder = subfolder(run_dir, "silent")
     config = folder / "envoy.yaml"
     envoy.write_endpoints(folder / "workers.yaml", [])
@@ -163,14 +163,14 @@ async def test_envoy_starts_in_silence(run_dir: Path) -> None:
 
 
 async def test_an_envoy_that_is_away_is_not_ready(tmp_path: Path) -> None:
-    """Asking an admin socket that does not exist is a no, or an OSError."""
+    """A request to an admin socket that does not exist returns False or raises OSError."""
     assert not await envoy.ready(tmp_path / "none.sock")
     with pytest.raises(OSError, match="does not answer"):
         await envoy.bound_ports(tmp_path / "none.sock")
 
 
 def subfolder(run_dir: Path, name: str) -> Path:
-    """A folder of its own whose path is short enough for sockets."""
+    """A new folder with a path short enough for sockets."""
     folder = run_dir / name
     folder.mkdir()
     return folder

@@ -1,8 +1,8 @@
 # ruff: noqa: N802 - methods have the names of their RPCs
-"""A worker that does as the test says: a real gRPC server on a Unix socket, with Parley's services and health.
+"""A scripted worker: a real gRPC server on a Unix socket, with Parley's services and health.
 
-Run as a file with the path of a socket, it is a process of its own that answers every completion with its name, and
-whose streams have no end.
+As a script with the path of a socket, it is a separate process that answers every completion with its name, and whose
+streams never end.
 """
 
 import asyncio
@@ -52,9 +52,9 @@ OPTIONS = (
 
 
 class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
-    """Answers with `complete`, `events` and `export`, which tests set; keeps what it was asked and told last.
+    """Answers with `complete`, `events` and `export`, which tests set; keeps the last request and its metadata.
 
-    `calls` counts every call of every service, so that a test can prove that nothing came through.
+    `calls` has every call of every service, so that a test can assert that none arrived.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
         self.health = health.aio.HealthServicer()
 
     def reset(self) -> None:
-        """Forgets what happened and what tests have set."""
+        """Resets the records and the handlers."""
         self.complete: Unary = _complete
         self.events: Stream = _events
         self.export: Stream = _export
@@ -86,12 +86,12 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
         return server
 
     async def set_serving(self, *, serving: bool) -> None:
-        """Changes what the health service says."""
+        """Sets the status of the health service."""
         statuses = health_pb2.HealthCheckResponse
         await self.health.set("", statuses.SERVING if serving else statuses.NOT_SERVING)
 
     async def _enter(self, name: str, request: Any, context: Context) -> None:
-        """Notes the call, unless the edge has found faults with it: those are told as the service does."""
+        """Records the call, or rejects it with the violations that the edge has found, as the service does."""
         self.request = request
         self.metadata = dict(context.invocation_metadata() or ())
         try:
@@ -167,7 +167,7 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
 
 
 def refuse(request: Any, metadata: dict[str, Any]) -> None:
-    """Raises InvalidRequest as the service does for what the edge has found; it looks at the rest, too."""
+    """Raises InvalidRequest for the violations of the edge and of the service, as the service does."""
     if "parley-refusal" in metadata:
         raise InvalidRequest.of(errors.read_mirror(metadata["parley-refusal"]))
     found = errors.read_mirror(metadata.get("parley-violations", ""))
@@ -191,7 +191,7 @@ async def _export(request: ExportSessionRequest, context: Context) -> AsyncItera
 
 
 async def _main(socket: Path) -> None:
-    """Serves until it is killed, and answers with the socket's name as the model."""
+    """Serves until killed, and answers with the socket's name as the model."""
     worker = Worker()
 
     async def complete(_request: CreateChatCompletionRequest, _context: Context) -> ChatCompletion:
