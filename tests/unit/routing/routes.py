@@ -25,7 +25,7 @@ from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from tests.rpc.scripted import ScriptedBackend
 
 
-def _asked_again() -> ParleyError:
+def _retried() -> ParleyError:
     error = UpstreamUnavailable("unavailable on a second connection too")
     error.retries = 1
     return error
@@ -38,7 +38,7 @@ def _doubtful(error: UpstreamError) -> UpstreamError:
 
 FAILURES: dict[str, Callable[[], ParleyError]] = {
     "unavailable": lambda: UpstreamUnavailable("unavailable"),
-    "unavailable twice": _asked_again,
+    "unavailable twice": _retried,
     "busy for 2 s": lambda: UpstreamRateLimited("busy", retry_after=2.0),
     "busy for 10 s": lambda: UpstreamRateLimited("busy", retry_after=10.0),
     "busy for 60 s": lambda: UpstreamRateLimited("busy", retry_after=60.0),

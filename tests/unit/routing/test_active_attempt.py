@@ -72,31 +72,31 @@ async def _streamed(narrow: Narrow) -> None:
     assert AttemptOutcome.COMPLETED is attempt.record.outcome
 
 
-Ask = Callable[[Narrow], Awaitable[None]]
+Run = Callable[[Narrow], Awaitable[None]]
 
 
-@pytest.mark.parametrize(("ask", "answer"), [(_whole, completion("Hi")), (_streamed, chunks("Hi"))])
-async def test_a_completed_attempt_releases_its_slot(narrow: Narrow, ask: Ask, answer: object) -> None:
+@pytest.mark.parametrize(("run", "answer"), [(_whole, completion("Hi")), (_streamed, chunks("Hi"))])
+async def test_a_completed_attempt_releases_its_slot(narrow: Narrow, run: Run, answer: object) -> None:
     """The slot is released once, at the end of the attempt."""
     narrow.backend.answer = lambda _: answer
-    await ask(narrow)
+    await run(narrow)
     assert [True, False] == [await narrow.is_free(), await narrow.is_free()]
 
 
-@pytest.mark.parametrize("ask", [_whole, _streamed])
-async def test_a_failed_attempt_releases_its_slot(narrow: Narrow, ask: Ask) -> None:
+@pytest.mark.parametrize("run", [_whole, _streamed])
+async def test_a_failed_attempt_releases_its_slot(narrow: Narrow, run: Run) -> None:
     """The slot is free before anything else is tried."""
     narrow.backend.answer = lambda _: UpstreamUnavailable("down")
     with pytest.raises(UpstreamUnavailable):
-        await ask(narrow)
+        await run(narrow)
     assert [True, False] == [await narrow.is_free(), await narrow.is_free()]
 
 
-@pytest.mark.parametrize("ask", [_whole, _streamed])
-async def test_a_cancelled_attempt_releases_its_slot(narrow: Narrow, ask: Ask) -> None:
+@pytest.mark.parametrize("run", [_whole, _streamed])
+async def test_a_cancelled_attempt_releases_its_slot(narrow: Narrow, run: Run) -> None:
     """An attempt that is cancelled before its first token releases its slot."""
     narrow.backend.answer = lambda _: asyncio.Event()
-    task = asyncio.ensure_future(ask(narrow))
+    task = asyncio.ensure_future(run(narrow))
     while not narrow.backend.calls:
         await asyncio.sleep(0)
     task.cancel()

@@ -1,4 +1,4 @@
-"""One call through its targets, whole and as a stream; the backends are scripted at their port."""
+"""Tests of the execution of a call, whole and streamed, with backends scripted at their port."""
 
 import asyncio
 from contextlib import aclosing
@@ -54,14 +54,14 @@ ANYONE = Caller("default", "key_1")
 
 
 class Stack:
-    """A router on three scripted backends: `a` with nearly all the weight, then `b`, then the fallback's `c`."""
+    """A router with three scripted backends: `a` has nearly all the weight, then `b`, then the fallback's `c`."""
 
     def __init__(self) -> None:
         self.backends = {name: ScriptedBackend() for name in "abc"}
         self.router = Router(parse(CONFIG, "f"), self.backends)
 
     def answers(self, **answers: object) -> "Stack":
-        """Has backends answer: with a completion, chunks or an exception, or what a function of the call returns."""
+        """Scripts the answers of backends: a completion, chunks, an exception, or a function of the call."""
         for name, answer in answers.items():
             self.backends[name].answer = answer if callable(answer) else lambda _, answer=answer: answer  # type: ignore[misc]
         return self
@@ -69,13 +69,13 @@ class Stack:
     def run(
         self, model: str = "m", request: CreateChatCompletionRequest | None = None, deadline: float | None = None
     ) -> Execution:
-        """Makes ready a call."""
+        """Prepares the execution of a call."""
         upstream = request or CreateChatCompletionRequest()
         found = self.router.model(ANYONE, model)
         return self.router.new_execution(found, upstream, upstream.messages, session_id=None, deadline=deadline)
 
-    def asked(self) -> str:
-        """Returns which backends were asked, sorted: `aab`."""
+    def called(self) -> str:
+        """Returns the called backends, sorted: `aab`."""
         return "".join(name * len(self.backends[name].calls) for name in "abc")
 
 
@@ -86,12 +86,12 @@ def stack() -> Stack:
 
 
 def _broken(*texts: str) -> list[object]:
-    """A stream that breaks off after these pieces."""
+    """Returns a stream that breaks after these texts."""
     return [*chunks(*texts)[:-1], StreamBroken("m broke off", cause="cut")]
 
 
 async def _text(execution: Execution) -> tuple[str, ChatCompletion]:
-    """Listens to a stream; returns its text, and all of it as one answer."""
+    """Reads a stream; returns its text, and the accumulated answer."""
     accumulator = CompletionAccumulator(ChatCompletion())
     text = ""
     async for chunk in execution.stream():
@@ -105,7 +105,7 @@ def _story(execution: Execution) -> list[tuple[str, str, str, str]]:
 
 
 async def test_the_next_target_answers(stack: Stack) -> None:
-    """Then the fallback; `model_id` is the id of the model that answers."""
+    """If all targets of the model fail, its fallback answers; `model_id` is the model that answers."""
     execution = stack.answers(a=UpstreamTimeout("slow")).run()
     assert "Hello" == (await execution.complete()).choices[0].message.content.string_value
     assert "m" == execution.model_id
@@ -118,8 +118,8 @@ async def test_the_next_target_answers(stack: Stack) -> None:
     assert ("c", "fallback", "completed", "") == _story(execution)[2]
 
 
-async def test_a_fallback_is_asked_by_its_own_name_with_its_own_defaults(stack: Stack) -> None:
-    """And with the instructions of the model that was asked for, where it has none; errors name that model."""
+async def test_a_fallback_is_called_with_its_own_name_and_defaults(stack: Stack) -> None:
+    """The instructions are those of the requested model if the fallback has none; errors name that model."""
     stack.answers(a=UpstreamTimeout("slow"), b=UpstreamTimeout("slow"))
     await stack.run().complete()
     (call,) = stack.backends["c"].calls
@@ -133,8 +133,8 @@ async def test_a_fallback_is_asked_by_its_own_name_with_its_own_defaults(stack: 
     assert not stack.backends["a"].calls[0].request.HasField("temperature")
 
 
-async def test_a_failure_that_may_pass_is_tried_again(stack: Stack) -> None:
-    """At the same target, after a pause."""
+async def test_a_temporary_failure_is_retried(stack: Stack) -> None:
+    """The same target is retried after a delay."""
     answers = [UpstreamUnavailable("down", cause="reset"), completion("back")]
     execution = stack.answers(a=lambda _: answers.pop(0)).run("alone")
     assert "back" == (await execution.complete()).choices[0].message.content.string_value
@@ -143,25 +143,25 @@ async def test_a_failure_that_may_pass_is_tried_again(stack: Stack) -> None:
     assert 100 < execution.receipt().attempts[1].started_ms < 2000
 
 
-async def test_a_key_that_is_refused_everywhere_is_an_upstream_that_is_not_there(stack: Stack) -> None:
-    """Each target is asked once."""
+async def test_credentials_that_every_target_rejects_are_a_misconfiguration(stack: Stack) -> None:
+    """Each target is tried once."""
     rejected = UpstreamMisconfigured("not available")
     with pytest.raises(UpstreamMisconfigured):
         await stack.answers(a=rejected, b=rejected, c=rejected).run().complete()
-    assert "abc" == stack.asked()
+    assert "abc" == stack.called()
 
 
-async def test_what_one_target_cannot_do_another_may(stack: Stack) -> None:
-    """Where none can, the caller reads which parameter it was."""
+async def test_a_target_that_does_not_support_a_parameter_is_skipped(stack: Stack) -> None:
+    """If no target supports it, the error names the parameter."""
     unable = UnsupportedParameter("`audio` is not supported", param="audio")
     await stack.answers(a=unable).run().complete()
-    assert "ab" == stack.asked()
+    assert "ab" == stack.called()
     with pytest.raises(UnsupportedParameter):
         await stack.answers(b=unable, c=unable).run().complete()
 
 
-async def test_what_nobody_can_do_now_may_be_possible_later(stack: Stack) -> None:
-    """Where one target cannot do it and others are not well, the caller is told to come again."""
+async def test_an_unsupported_parameter_is_temporary_while_targets_are_unhealthy(stack: Stack) -> None:
+    """The error allows a retry if one target does not support the parameter and the others are unhealthy."""
     stack.answers(a=UnsupportedParameter("`audio` is not supported", param="audio"))
     for target in stack.router.targets:
         target.healthy = target.backend_name == "a"
@@ -170,16 +170,16 @@ async def test_what_nobody_can_do_now_may_be_possible_later(stack: Stack) -> Non
     assert 1 == reported.value.retry_after
 
 
-async def test_nothing_is_asked_past_the_deadline(stack: Stack) -> None:
-    """The caller's own deadline ends the call, whoever might still be asked."""
+async def test_no_target_is_called_past_the_deadline(stack: Stack) -> None:
+    """The caller's deadline ends the call, whichever candidates are left."""
     now = asyncio.get_running_loop().time()
     with pytest.raises(DeadlineExceeded):
         await stack.run(deadline=now - 1).complete()
-    assert not stack.asked()
+    assert not stack.called()
 
 
-async def test_a_broken_stream_goes_on_at_the_next_target(stack: Stack) -> None:
-    """That one is asked to go on from the text delivered, and the usage is that of both."""
+async def test_a_broken_stream_continues_at_the_next_target(stack: Stack) -> None:
+    """The next target continues from the delivered text, and the usage is the sum of both."""
     stack.answers(a=_broken("The capital", " is"), b=chunks(" Paris", "."))
     execution = stack.run()
     text, answer = await _text(execution)
@@ -201,8 +201,8 @@ async def test_a_broken_stream_goes_on_at_the_next_target(stack: Stack) -> None:
     assert "stop" == answer.choices[0].finish_reason
 
 
-async def test_a_target_that_cannot_go_on_is_asked_from_the_beginning(stack: Stack) -> None:
-    """Its answer is spliced in: one that says beforehand that it cannot is asked once, one that refuses twice."""
+async def test_a_target_that_cannot_continue_answers_from_the_beginning(stack: Stack) -> None:
+    """The prefix is skipped. A target that cannot continue is called once, one that rejects prefill twice."""
     stack.answers(a=_broken("The capital"), b=chunks("The cap", "ital is Paris."))
     stack.backends["b"].can_continue = False
     execution = stack.run()
@@ -220,8 +220,8 @@ async def test_a_target_that_cannot_go_on_is_asked_from_the_beginning(stack: Sta
     ]
 
 
-async def test_the_rest_of_an_answer_may_break_off_too(stack: Stack) -> None:
-    """Who begins at the caller's beginning again repeats what was delivered since; who refuses that is not asked on."""
+async def test_a_continuation_of_a_final_message_may_be_continued(stack: Stack) -> None:
+    """A target that starts again repeats the delivered text; one that rejects the request ends the call."""
     request = CreateChatCompletionRequest(continue_final_message=True)
     request.messages.add(role="assistant").content.string_value = '{"a":'
     request.response_format.type = "json_object"
@@ -234,8 +234,8 @@ async def test_the_rest_of_an_answer_may_break_off_too(stack: Stack) -> None:
     assert ["first", "continuation", "skip_prefix"] == [one.kind for one in execution.receipt().attempts]
 
 
-async def test_an_answer_that_does_not_fit_is_a_prefix_mismatch(stack: Stack) -> None:
-    """The next one may fit; where none does, the caller is told how the stream broke off at first."""
+async def test_an_answer_that_does_not_start_with_the_delivered_text_is_a_prefix_mismatch(stack: Stack) -> None:
+    """The next target is tried; if none fits, the caller gets the error with which the stream first broke."""
     for backend in stack.backends.values():
         backend.can_continue = False
     execution = stack.answers(a=_broken("The capital"), b=chunks("A city"), c=chunks("The capital!")).run()
@@ -247,17 +247,17 @@ async def test_an_answer_that_does_not_fit_is_a_prefix_mismatch(stack: Stack) ->
     assert "prefix_mismatch" == execution.receipt().attempts[2].outcome
 
 
-async def test_tool_calls_are_not_gone_on_with(stack: Stack) -> None:
-    """Nobody else is asked."""
+async def test_tool_calls_are_not_continued(stack: Stack) -> None:
+    """A stream that breaks within a tool call fails, and no other target is called."""
     call = ChatCompletionChunk()
     call.choices.add(index=0, delta=Delta()).delta.tool_calls.add(index=0, id="call_1")
     with pytest.raises(StreamBroken):
         await _text(stack.answers(a=[call, StreamBroken("m broke off")]).run())
-    assert "a" == stack.asked()
+    assert "a" == stack.called()
 
 
-async def test_a_whole_answer_that_was_begun_anew_may_be_continued(stack: Stack) -> None:
-    """From its new beginning: what the first target said is forgotten."""
+async def test_a_restarted_whole_answer_may_be_continued(stack: Stack) -> None:
+    """It continues from its new beginning, without the output of the first target."""
     call = ChatCompletionChunk()
     call.choices.add(index=0, delta=Delta()).delta.tool_calls.add(index=0, id="call_1")
     stack.answers(a=[call, StreamBroken("m broke off")], b=_broken("The capital"), c=chunks(" is Paris."))
@@ -269,15 +269,15 @@ async def test_a_whole_answer_that_was_begun_anew_may_be_continued(stack: Stack)
     assert ["first", "fallback", "continuation"] == [one.kind for one in execution.receipt().attempts]
 
 
-async def test_a_model_may_forbid_it(stack: Stack) -> None:
-    """`on_stream_failure: fail`."""
+async def test_a_model_may_forbid_continuation(stack: Stack) -> None:
+    """With `on_stream_failure: fail` no other target is called."""
     with pytest.raises(StreamBroken):
         await _text(stack.answers(a=_broken("The")).run("strict"))
-    assert "a" == stack.asked()
+    assert "a" == stack.called()
 
 
-async def test_counts_that_cannot_be_true_break_nothing(stack: Stack) -> None:
-    """What a backend counts may not fit beside what the others count."""
+async def test_implausible_token_counts_break_nothing(stack: Stack) -> None:
+    """The sum of usages saturates if the count of a backend leaves no room."""
     absurd = ChatCompletionChunk(usage=Usage(prompt_tokens=2**32 - 1, completion_tokens=1, total_tokens=2**32 - 1))
     execution = stack.answers(a=[absurd, *_broken("One")], b=chunks(" two")).run()
     text, answer = await _text(execution)
@@ -285,17 +285,17 @@ async def test_counts_that_cannot_be_true_break_nothing(stack: Stack) -> None:
     assert 2**32 - 1 == execution.receipt().usage.total_tokens
 
 
-async def test_a_stream_that_breaks_after_its_last_word_is_whole(stack: Stack) -> None:
-    """Every choice was finished: nothing is missing but the count, which is estimated."""
+async def test_a_stream_that_breaks_after_its_last_choice_is_complete(stack: Stack) -> None:
+    """All choices have finished; only the usage is missing, and is estimated."""
     last = chunks("Hello")[-1]
     last.ClearField("usage")
     execution = stack.answers(a=[*chunks("Hello")[:-1], last, StreamBroken("m broke off")]).run()
     text, answer = await _text(execution)
-    assert ("Hello", 2, "a") == (text, answer.usage.completion_tokens, stack.asked())
+    assert ("Hello", 2, "a") == (text, answer.usage.completion_tokens, stack.called())
 
 
-async def test_the_continuation_may_break_off_too(stack: Stack) -> None:
-    """Then the next one goes on from all that was delivered."""
+async def test_a_continuation_may_break_too(stack: Stack) -> None:
+    """The next target continues from all of the delivered text."""
     stack.answers(a=_broken("One"), b=_broken(" two"), c=chunks(" three"))
     execution = stack.run()
     assert "One two three" == (await _text(execution))[0]
@@ -303,8 +303,8 @@ async def test_the_continuation_may_break_off_too(stack: Stack) -> None:
     assert "m" == execution.model_id
 
 
-async def test_a_stream_without_a_token_is_another_targets(stack: Stack) -> None:
-    """The role alone is not an answer: it is not delivered, and nothing has to be gone on with."""
+async def test_a_stream_that_breaks_before_its_first_token_falls_back(stack: Stack) -> None:
+    """The role alone is not a token: it is not delivered, and the next attempt is not a continuation."""
     role = ChatCompletionChunk()
     role.choices.add(index=0, delta=Delta(role="assistant"))
     execution = stack.answers(a=[role, StreamBroken("m broke off")], b=chunks("Hello")).run()
@@ -312,8 +312,8 @@ async def test_a_stream_without_a_token_is_another_targets(stack: Stack) -> None
     assert not stack.backends["b"].calls[0].is_continuation
 
 
-async def test_a_refused_request_waits_for_no_rival(stack: Stack) -> None:
-    """The rival's own refusal is no matter: the first one may still answer."""
+async def test_a_rejected_request_does_not_wait_for_the_hedge(stack: Stack) -> None:
+    """A rejection by the hedge does not end the call, because the first target may still answer."""
     upstream, never = asyncio.Event(), asyncio.Event()
 
     def rival(_: UpstreamCall) -> object:
@@ -330,8 +330,8 @@ async def test_a_refused_request_waits_for_no_rival(stack: Stack) -> None:
     assert "late" == (await _text(execution))[0]
 
 
-async def test_a_slow_first_token_is_asked_for_elsewhere_too(stack: Stack) -> None:
-    """The faster one answers, the other is closed; a fast first one has no rival."""
+async def test_a_late_first_token_is_hedged(stack: Stack) -> None:
+    """The faster target answers and the other stream is closed; a fast first token is not hedged."""
     never = asyncio.Event()
     execution = stack.answers(a=lambda _: [never], b=chunks("Hello")).run("hedged")
     assert "Hello" == (await _text(execution))[0]
@@ -342,8 +342,8 @@ async def test_a_slow_first_token_is_asked_for_elsewhere_too(stack: Stack) -> No
     assert 1 == len(execution.receipt().attempts)
 
 
-async def test_a_slow_continuation_is_hedged_too(stack: Stack) -> None:
-    """A target that is asked to go on and is silent does not hold up the rest of the answer."""
+async def test_a_late_continuation_is_hedged(stack: Stack) -> None:
+    """A silent target does not delay the rest of the answer."""
     stack.answers(a=_broken("The capital"), b=lambda _: [asyncio.Event()], c=chunks(" is Paris."))
     execution = stack.run("hasty")
     assert "The capital is Paris." == (await asyncio.wait_for(_text(execution), 10))[0]
@@ -353,8 +353,8 @@ async def test_a_slow_continuation_is_hedged_too(stack: Stack) -> None:
     assert stack.backends["b"].closed.is_set()
 
 
-async def test_a_hedge_that_fails_leaves_the_first_one_to_answer(stack: Stack) -> None:
-    """And where both fail, the caller reads why the first did."""
+async def test_a_failed_hedge_leaves_the_first_target_to_answer(stack: Stack) -> None:
+    """If both fail, the caller gets the error of one of them."""
     gate = asyncio.Event()
     asyncio.get_running_loop().call_later(0.1, gate.set)
     execution = stack.answers(a=lambda _: [gate, *chunks("late")], b=UpstreamTimeout("b")).run("hedged")
@@ -366,8 +366,8 @@ async def test_a_hedge_that_fails_leaves_the_first_one_to_answer(stack: Stack) -
         await _text(execution)
 
 
-async def test_the_slower_one_of_two_may_still_go_on_with_a_broken_stream(stack: Stack) -> None:
-    """It lost the race, and has not failed."""
+async def test_the_loser_of_a_race_may_continue_a_broken_stream(stack: Stack) -> None:
+    """Losing the race is not a failure."""
     slow = [asyncio.Event()]
 
     def second(_: UpstreamCall) -> object:
@@ -381,8 +381,8 @@ async def test_the_slower_one_of_two_may_still_go_on_with_a_broken_stream(stack:
     assert story == [one[:3] for one in _story(execution)]
 
 
-async def test_a_caller_who_leaves_closes_every_stream(stack: Stack) -> None:
-    """Those of a hedge as well; what was said is estimated, and no attempt counts as failed."""
+async def test_a_cancelled_call_closes_every_stream(stack: Stack) -> None:
+    """The streams of hedges are closed too; the delivered output is estimated, and no attempt has failed."""
     never = asyncio.Event()
     stack.answers(a=lambda _: [never], b=lambda _: [never])
     execution = stack.run("hedged")
@@ -402,8 +402,8 @@ async def test_a_caller_who_leaves_closes_every_stream(stack: Stack) -> None:
     assert ("cancelled", True, 3) == (left.outcome, left.estimated, left.usage.completion_tokens)
 
 
-async def test_places_are_bounded(stack: Stack) -> None:
-    """One call runs and one waits for its place, for as long as `connect`; the rest are told to come again."""
+async def test_slots_are_bounded(stack: Stack) -> None:
+    """One call runs and one waits for a slot, for at most `connect`; other calls are rejected as rate limited."""
     gate = asyncio.Event()
     stack.answers(a=lambda _: gate)
     first = asyncio.ensure_future(stack.run("narrow").complete())
@@ -424,8 +424,8 @@ async def test_places_are_bounded(stack: Stack) -> None:
     assert 2 == len(stack.backends["a"].calls)
 
 
-async def test_a_receipt_says_what_it_cost(stack: Stack) -> None:
-    """By the price table: cached tokens at their own price, nothing for a target without one."""
+async def test_a_receipt_shows_the_cost(stack: Stack) -> None:
+    """The cost follows the price table: cached tokens have their own price; without a price there is no cost."""
     answer = completion("Hello")
     answer.usage.CopyFrom(Usage(prompt_tokens=1000, completion_tokens=10, total_tokens=1010))
     answer.usage.prompt_tokens_details.cached_tokens = 400
@@ -452,11 +452,11 @@ _OF_DEFAULTS = [
 
 
 @pytest.mark.parametrize("error", _OF_DEFAULTS, ids=lambda error: f"{type(error).__name__} {error.param}")
-async def test_a_caller_is_not_blamed_for_a_default_of_the_operator(stack: Stack, error: ParleyError) -> None:
-    """The next target is asked; without one the caller gets a server's error, and the log what was refused."""
+async def test_a_rejected_default_is_a_misconfiguration(stack: Stack, error: ParleyError) -> None:
+    """The next target is tried; without one the caller gets a server error, and the log has the rejected default."""
     execution = stack.answers(a=error).run("preset")
     await execution.complete()
-    assert "ab" == stack.asked()
+    assert "ab" == stack.called()
     assert [("a", "first", "failed", "UPSTREAM_UNAVAILABLE"), ("b", "fallback", "completed", "")] == _story(execution)
 
     execution = stack.run("only")
@@ -471,8 +471,8 @@ async def test_a_caller_is_not_blamed_for_a_default_of_the_operator(stack: Stack
 
 
 @pytest.mark.parametrize("error", _OF_DEFAULTS, ids=lambda error: f"{type(error).__name__} {error.param}")
-async def test_a_caller_gets_the_refusal_of_a_parameter_of_their_own(stack: Stack, error: ParleyError) -> None:
-    """A default that the request overrides is not the operator's any more."""
+async def test_a_rejected_parameter_of_the_caller_is_an_error_of_the_caller(stack: Stack, error: ParleyError) -> None:
+    """A default that the request overrides is not an added parameter."""
     upstream = CreateChatCompletionRequest(temperature=1.6, max_completion_tokens=9)
     with pytest.raises(type(error)) as raised:
         await stack.answers(a=error).run("only", upstream).complete()
@@ -482,8 +482,8 @@ async def test_a_caller_gets_the_refusal_of_a_parameter_of_their_own(stack: Stac
 @pytest.mark.parametrize(
     "error", [ContextLengthExceeded("too long", param="max_tokens"), ContentPolicy("no", param="temperature")]
 )
-async def test_a_conversation_is_the_callers_whatever_parameter_is_named(stack: Stack, error: ParleyError) -> None:
-    """A default limit of tokens does not make a conversation shorter."""
+async def test_an_error_about_the_conversation_stays_whatever_it_names(stack: Stack, error: ParleyError) -> None:
+    """A default token limit does not make a conversation shorter."""
     with pytest.raises(type(error)):
         await stack.answers(a=error).run("only").complete()
 
@@ -495,16 +495,16 @@ async def test_a_conversation_is_the_callers_whatever_parameter_is_named(stack: 
         InvalidRequest("`extra_body.n` repeats a field of the request", param="extra_body.n"),
     ],
 )
-async def test_a_default_among_a_backends_own_parameters(stack: Stack, error: ParleyError) -> None:
-    """Each key of `extra_body_json` is one, unless the request has an `extra_body_json` of its own."""
+async def test_a_default_in_extra_body_json_is_an_added_parameter(stack: Stack, error: ParleyError) -> None:
+    """Each key of the default counts, unless the request has an `extra_body_json` of its own."""
     with pytest.raises(UpstreamMisconfigured):
         await stack.answers(a=error).run("extra").complete()
     with pytest.raises(type(error)):
         await stack.run("extra", CreateChatCompletionRequest(extra_body_json='{"top_k": 1}')).complete()
 
 
-async def test_a_caller_is_not_blamed_for_what_parley_adds(stack: Stack) -> None:
-    """`stream_options` is sent for every stream, whether the caller has any or not."""
+async def test_a_rejected_stream_options_is_a_misconfiguration(stack: Stack) -> None:
+    """`stream_options` is sent with every stream, whether or not the caller has set it."""
     error = UpstreamRejected("unknown parameter", param="stream_options")
     with pytest.raises(UpstreamMisconfigured):
         await _text(stack.answers(a=error).run("alone"))

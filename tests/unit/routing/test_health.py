@@ -38,7 +38,7 @@ class Checked(ScriptedBackend):
         if self.hangs:
             await asyncio.Event().wait()
         if self.cause:
-            raise UpstreamUnavailable("not well", cause=self.cause)
+            raise UpstreamUnavailable("unhealthy", cause=self.cause)
 
 
 class Watched:
@@ -51,7 +51,7 @@ class Watched:
         self.targets = {target.name: target for target in self.router.targets}
         self.watch = HealthChecker(backends, {"a": HealthCheck(interval=0.005, timeout=0.05)}, self.router.targets)
 
-    async def asked(self, model: str) -> str:
+    async def called(self, model: str) -> str:
         """Makes a call; returns the name of the backend that was called."""
         before = len(self.a.calls)
         found = self.router.model(Caller("default", "key_1"), model)
@@ -79,17 +79,17 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def test_targets_of_an_unhealthy_backend_are_skipped_until_its_check_succeeds(watched: Watched) -> None:
     """All targets of the backend are skipped and no others; a call without another target fails at once."""
-    assert "a" == await watched.asked("m")
+    assert "a" == await watched.called("m")
     watched.a.cause = "loading"
     await until(lambda: not watched.targets["a/one"].healthy)
     assert (False, True) == (watched.targets["a/two"].healthy, watched.targets["b"].healthy)
-    assert "b" == await watched.asked("m")
+    assert "b" == await watched.called("m")
     with pytest.raises(ParleyError, match="is not available") as caught:
-        await watched.asked("other")
+        await watched.called("other")
     assert "health check" in (caught.value.cause or "")
     watched.a.cause = None
     await until(lambda: watched.targets["a/one"].healthy)
-    assert "a" == await watched.asked("m")
+    assert "a" == await watched.called("m")
 
 
 async def test_a_check_without_an_answer_fails(watched: Watched) -> None:
@@ -112,7 +112,7 @@ async def test_a_check_that_succeeds_again_makes_the_probe_due(watched: Watched)
     watched.a.cause = None
     await until(lambda: watched.targets["a/one"].healthy)
     assert not breaker.is_closed
-    assert "a" == await watched.asked("m")
+    assert "a" == await watched.called("m")
     assert breaker.is_closed
 
 
@@ -125,4 +125,4 @@ async def test_checks_that_keep_succeeding_leave_an_open_breaker_alone(watched: 
         breaker.record_failure(permit)
     checks = watched.a.checks
     await until(lambda: watched.a.checks > checks + 2)
-    assert "b" == await watched.asked("m")
+    assert "b" == await watched.called("m")

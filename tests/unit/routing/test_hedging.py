@@ -29,7 +29,7 @@ class Race:
         for candidate in self.candidates:
             self._backend(candidate.target.backend).answer = lambda _: [chunks("Hi")[0], asyncio.Event()]
 
-    async def asked(self, place: int) -> ActiveAttempt:
+    async def started(self, place: int) -> ActiveAttempt:
         """Starts an attempt at one of the targets and waits for its token."""
         record = self.retry_state.start_attempt(self.candidates[place], CALL, AttemptKind.FIRST)
         attempt = ActiveAttempt(self.retry_state, cast(Attempt, record))
@@ -56,7 +56,7 @@ async def test_a_tie_has_one_winner(race: Race) -> None:
     start = asyncio.Event()
 
     async def lane(kind: AttemptKind) -> ActiveAttempt:
-        upstream = await race.asked(0 if kind is AttemptKind.FIRST else 1)
+        upstream = await race.started(0 if kind is AttemptKind.FIRST else 1)
         await start.wait()
         return upstream
 
@@ -76,7 +76,7 @@ async def test_a_call_cancelled_while_the_loser_ends_leaves_nothing_open(race: R
 
     async def lane(kind: AttemptKind) -> ActiveAttempt:
         if kind is AttemptKind.HEDGE:
-            return await race.asked(1)
+            return await race.started(1)
         try:
             await asyncio.Event().wait()
         finally:
@@ -100,7 +100,7 @@ async def test_a_call_that_is_cancelled_twice_leaves_nothing_open(race: Race) ->
 
     async def lane(kind: AttemptKind) -> ActiveAttempt:
         if kind is AttemptKind.HEDGE:
-            upstream = await race.asked(1)
+            upstream = await race.started(1)
             racing.cancel()
             return upstream
         with suppress(asyncio.CancelledError):

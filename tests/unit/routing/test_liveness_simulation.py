@@ -41,7 +41,7 @@ class Backend:
         self.name = name
         self.seconds: Callable[[], float] = lambda: seconds
         self.is_down = False
-        self.asked: list[float] = []
+        self.called: list[float] = []
         self.open = 0
         self.most_open = 0
 
@@ -51,7 +51,7 @@ class Backend:
 
     async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
         """Answers as scripted."""
-        self.asked.append(asyncio.get_running_loop().time())
+        self.called.append(asyncio.get_running_loop().time())
         self.open += 1
         self.most_open = max(self.most_open, self.open)
         try:
@@ -80,7 +80,7 @@ class World:
         self.a, self.b = Backend("a"), Backend("b")
         self.loop = asyncio.get_running_loop()
         self.router = Router(parse(CONFIG, "f"), {"a": self.a, "b": self.b}, clock=self.loop.time)
-        self.answers: list[tuple[float, float, str]] = []  # when it was asked, how long it took, what came
+        self.answers: list[tuple[float, float, str]] = []  # when it was called, how long it took, what came
 
     async def call(self, model: str = "m", *, is_stream: bool = True) -> tuple[float, str]:
         """Makes a call; returns how long it took in seconds and which backend answered."""
@@ -136,7 +136,7 @@ def test_s06_no_response_at_all_is_answered_within_15_seconds(is_stream: bool) -
     async def main() -> None:
         world = World()
         world.a.seconds = lambda: 10_000.0
-        assert ("b", 1) == ((await world.call(is_stream=is_stream))[1], len(world.a.asked))
+        assert ("b", 1) == ((await world.call(is_stream=is_stream))[1], len(world.a.called))
         assert world.answers[0][1] <= 15
 
     virtual_time.run(main())
@@ -176,7 +176,7 @@ def test_f12_a_target_that_falls_silent_under_load_is_skipped_at_once() -> None:
         assert max(took for took, _ in world.since(silent)) < 4
         slow = [took for took, _ in world.since(silent) if took > 0.5]
         assert len(slow) < 60, "few calls meet the silence"
-        assert len([at for at in world.a.asked if at > silent + 4]) <= 6, "one probe each 10 to 15 s"
+        assert len([at for at in world.a.called if at > silent + 4]) <= 6, "one probe each 10 to 15 s"
         world.a.seconds = lambda: 0.3
         await world.calls(30, 0.05)
         again = next(at for at, _, text in world.answers if at >= back and text == "a")
@@ -194,7 +194,7 @@ def test_a_target_that_is_silent_from_the_start_is_hedged_and_then_skipped() -> 
         await world.calls(60, 0.05)
         assert {"b"} == {text for _, _, text in world.answers}
         assert max(took for _, took, _ in world.answers) < 35
-        assert len([at for at in world.a.asked if at > world.answers[0][0] + 35]) <= 3
+        assert len([at for at in world.a.called if at > world.answers[0][0] + 35]) <= 3
 
     virtual_time.run(main())
 
@@ -210,10 +210,10 @@ def test_reasoning_models_are_not_doubled_in_cost() -> None:
         world.b.seconds = lambda: 2.0
         for _ in range(100):
             await world.call()
-        hedged = len(world.b.asked)
+        hedged = len(world.b.called)
         for _ in range(100):
             await world.call()
-        assert len(world.b.asked) - hedged <= 10
+        assert len(world.b.called) - hedged <= 10
 
     virtual_time.run(main())
 

@@ -35,7 +35,7 @@ class Play:
     jitter: float = 0.5
     deadline: float | None = None
     clock: Clock = field(default_factory=Clock)
-    asked: list[str] = field(default_factory=list)
+    called: list[str] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)
     error: ParleyError | None = None
     account: str = ""
@@ -69,8 +69,8 @@ class Play:
             assert attempt is not None
             name = candidate.target.name
             failures = self.failures.get(name, [])
-            number = sum(one == name for one in self.asked)
-            self.asked.append(name)
+            number = sum(one == name for one in self.called)
+            self.called.append(name)
             if not failures or (number >= len(failures) and failures[-1] != "…"):
                 return retry_state.completed(attempt)
             kind = failures[number] if number < len(failures) - (failures[-1] == "…") else failures[-2]
@@ -81,7 +81,7 @@ class Play:
                 self.clock.now += pause
 
 
-# The failures of the first target; how often it is asked, whether the next one is, and whether it counts against it.
+# The failures of the first target; how often it is called, whether the next one is, and whether it counts against it.
 ROWS: dict[str, tuple[list[str], int, bool, bool]] = {
     "500 once": (["unavailable"], 1 + 1, False, True),
     "503 for ever": (["unavailable", "…"], 1 + 2, True, True),
@@ -111,13 +111,13 @@ ROWS: dict[str, tuple[list[str], int, bool, bool]] = {
 @pytest.mark.parametrize("row", ROWS)
 def test_a_row_of_the_table(row: str) -> None:
     """A row says how often the target is tried, whether the next one is, and whether the failure counts."""
-    failures, times, next_is_asked, counts = ROWS[row]
+    failures, times, next_is_called, counts = ROWS[row]
     clock = Clock()
     waiting = candidates(clock, "one", "two")
     played = Play({"one": failures}, clock=clock).of(waiting)
-    assert ["one"] * times + ["two"] * next_is_asked == played.asked
-    heard = waiting[0].target.breaker._results  # noqa: SLF001 - what its breaker was told
-    assert counts == any(failed for _, failed in heard)
+    assert ["one"] * times + ["two"] * next_is_called == played.called
+    results = waiting[0].target.breaker._results  # noqa: SLF001 - what its breaker recorded
+    assert counts == any(failed for _, failed in results)
 
 
 @pytest.mark.parametrize(("kind", "opens"), [("timeout", True), ("rejected", False)])
@@ -153,7 +153,7 @@ def test_a_conversation_that_is_too_long_goes_to_the_fallback_and_not_to_the_nex
     """The caller gets the error about the length if the fallback does not answer either."""
     clock = Clock()
     waiting = [*candidates(clock, "one", "two"), *candidates(clock, "three", model_id="fallback")]
-    assert ["one", "three"] == Play({"one": ["too long"]}, clock=clock).of(waiting).asked
+    assert ["one", "three"] == Play({"one": ["too long"]}, clock=clock).of(waiting).called
     failures = {"one": ["too long"], "three": ["unavailable", "…"]}
     clock = Clock()
     waiting = [*candidates(clock, "one", "two"), *candidates(clock, "three", model_id="fallback")]
@@ -166,7 +166,7 @@ def test_a_content_policy_rejection_reaches_the_caller() -> None:
     clock = Clock()
     waiting = [*candidates(clock, "one"), *candidates(clock, "two", model_id="fallback")]
     played = Play({"one": ["policy"]}, clock=clock).of(waiting)
-    assert (ContentPolicy, "policy", ["one"]) == (type(played.error), str(played.error), played.asked)
+    assert (ContentPolicy, "policy", ["one"]) == (type(played.error), str(played.error), played.called)
 
 
 def test_backoff_doubles_from_four_tenths_of_a_second_with_jitter() -> None:
@@ -185,10 +185,10 @@ def test_attempts_are_bounded_and_each_candidate_is_tried_before_retries() -> No
     failures = {name: ["unavailable", "…"] for name in "abcd"}
     clock = Clock()
     played = Play(failures, clock=clock).of(candidates(clock, *"abcd"))
-    assert ["a", "a", "a", "b", "c", "d"] == played.asked
+    assert ["a", "a", "a", "b", "c", "d"] == played.called
     clock = Clock()
     played = Play(failures, Retries(attempts=3), clock=clock).of(candidates(clock, *"abcd"))
-    assert ["a", "b", "c"] == played.asked
+    assert ["a", "b", "c"] == played.called
 
 
 def test_a_target_that_does_not_support_the_request_uses_no_attempt() -> None:
@@ -196,7 +196,7 @@ def test_a_target_that_does_not_support_the_request_uses_no_attempt() -> None:
     clock = Clock()
     failures = {"a": ["unsupported"], "b": ["unsupported"], "c": ["timeout"]}
     played = Play(failures, Retries(attempts=2), clock=clock).of(candidates(clock, *"abcd"))
-    assert (["a", "b", "c", "d"], None) == (played.asked, played.error)
+    assert (["a", "b", "c", "d"], None) == (played.called, played.error)
 
 
 def test_hedges_use_the_retry_budget() -> None:
@@ -214,10 +214,10 @@ def test_nothing_starts_past_the_deadline() -> None:
     """A retry whose delay would end past the deadline is skipped, and the next target is tried at once."""
     clock = Clock()
     played = Play({"a": ["unavailable", "…"]}, deadline=clock.now + 0.3, clock=clock).of(candidates(clock, "a", "b"))
-    assert (["a", "b"], []) == (played.asked, played.pauses)
+    assert (["a", "b"], []) == (played.called, played.pauses)
     clock = Clock()
     played = Play({}, deadline=clock.now, clock=clock).of(candidates(clock, "a"))
-    assert (DeadlineExceeded, []) == (type(played.error), played.asked)
+    assert (DeadlineExceeded, []) == (type(played.error), played.called)
 
 
 def test_a_target_with_an_open_breaker_is_skipped() -> None:
@@ -226,11 +226,11 @@ def test_a_target_with_an_open_breaker_is_skipped() -> None:
     waiting = candidates(clock, "a", "b")
     for _ in range(2):
         Play({"a": ["unavailable", "…"]}, clock=clock).of(waiting)
-    assert ["b"] == Play({}, clock=clock).of(waiting).asked
+    assert ["b"] == Play({}, clock=clock).of(waiting).called
     for _ in range(2):
         Play({"b": ["unavailable", "…"]}, clock=clock).of(waiting)
     played = Play({}, clock=clock).of(waiting)
-    assert (UpstreamUnavailable, []) == (type(played.error), played.asked)
+    assert (UpstreamUnavailable, []) == (type(played.error), played.called)
     assert played.error is not None
     assert played.error.retry_after is not None
     assert 1 <= played.error.retry_after <= 10
@@ -242,9 +242,9 @@ def test_an_unhealthy_target_is_skipped() -> None:
     clock = Clock()
     waiting = candidates(clock, "a", "b")
     waiting[0].target.healthy = False
-    assert ["b"] == Play({}, clock=clock).of(waiting).asked
+    assert ["b"] == Play({}, clock=clock).of(waiting).called
     waiting[0].target.healthy = True
-    assert ["a"] == Play({}, clock=clock).of(waiting).asked
+    assert ["a"] == Play({}, clock=clock).of(waiting).called
 
 
 def test_retries_are_a_share_of_the_calls() -> None:
@@ -279,17 +279,17 @@ def test_a_target_gets_no_calls_before_the_end_of_its_retry_after(kind: str) -> 
     other = candidates(clock, "a")
     for candidate in (waiting[0], other[0]):
         candidate.target.breaker = Breaker(clock, ProbeSchedule(memory))
-    assert ["a", "b"] == Play({"a": [kind]}, clock=clock).of(waiting).asked
+    assert ["a", "b"] == Play({"a": [kind]}, clock=clock).of(waiting).called
     clock.now += 20
-    assert ["b"] == Play({}, clock=clock).of(waiting).asked
+    assert ["b"] == Play({}, clock=clock).of(waiting).called
     expected = type(FAILURES[kind]())
     for alone in (waiting[:1], other):
         played = Play({}, clock=clock).of(alone)
-        assert (expected, []) == (type(played.error), played.asked)
+        assert (expected, []) == (type(played.error), played.called)
         assert played.error is not None
         assert 40 == played.error.retry_after
     clock.now += 40
-    assert ["a"] == Play({}, clock=clock).of(other).asked
+    assert ["a"] == Play({}, clock=clock).of(other).called
 
 
 def test_a_hold_is_bounded() -> None:
@@ -315,7 +315,7 @@ def test_the_error_of_an_open_breaker_has_its_cause(kind: str, reason: type[Parl
         Play({"a": [kind, "…"]}, Retries(attempts=1), clock=clock).of([one])
     clock.now += 4
     played = Play({}, clock=clock).of([one])
-    assert (reason, []) == (type(played.error), played.asked)
+    assert (reason, []) == (type(played.error), played.called)
     assert played.error is not None
     assert (None if kind == "quota" else 6) == played.error.retry_after
 
@@ -350,12 +350,12 @@ def test_suspect_failures_of_one_account_block_only_that_account(kind: str) -> N
     for _ in range(5):
         Play({"a": [kind, "…"]}, Retries(attempts=1), clock=clock, account="mistaken").of([one])
     played = Play({}, clock=clock, account="mistaken").of([one])
-    assert (UpstreamUnavailable, []) == (type(played.error), played.asked)
+    assert (UpstreamUnavailable, []) == (type(played.error), played.called)
     assert played.error is not None
     assert 10 == played.error.retry_after
     played = Play({}, clock=clock, account="other").of([one])
-    assert (["a"], None) == (played.asked, played.error)
-    assert ["a"] == Play({}, clock=clock, account="mistaken").of([one]).asked
+    assert (["a"], None) == (played.called, played.error)
+    assert ["a"] == Play({}, clock=clock, account="mistaken").of([one]).called
 
 
 @pytest.mark.parametrize("kind", DOUBTFUL)
@@ -365,7 +365,7 @@ def test_suspect_failures_of_two_accounts_open_the_breaker(kind: str) -> None:
     (one,) = candidates(clock, "a")
     for number in range(6):
         Play({"a": [kind, "…"]}, Retries(attempts=1), clock=clock, account="ab"[number % 2]).of([one])
-    assert [] == Play({}, clock=clock, account="c").of([one]).asked
+    assert [] == Play({}, clock=clock, account="c").of([one]).called
 
 
 def test_a_failing_target_is_probed_by_its_only_account() -> None:
@@ -374,19 +374,19 @@ def test_a_failing_target_is_probed_by_its_only_account() -> None:
     (one,) = candidates(clock, "a")
     upstream = 0
     for _ in range(300):
-        upstream += len(Play({"a": ["500", "…"]}, Retries(attempts=1), clock=clock, account="only").of([one]).asked)
+        upstream += len(Play({"a": ["500", "…"]}, Retries(attempts=1), clock=clock, account="only").of([one]).called)
         clock.now += 0.1
     assert 5 + 2 <= upstream <= 5 + 3
     clock.now += 10
     for _ in range(3):
-        assert ["a"] == Play({}, clock=clock, account="only").of([one]).asked
+        assert ["a"] == Play({}, clock=clock, account="only").of([one]).called
 
 
 def test_an_unexplained_400_reaches_the_caller_if_no_target_answers() -> None:
     """The error has the target's message; if another target answers, the call succeeds."""
     clock = Clock()
     failures = {"a": ["rejected perhaps"]}
-    assert ["a", "b"] == Play(failures, clock=clock).of(candidates(clock, "a", "b")).asked
+    assert ["a", "b"] == Play(failures, clock=clock).of(candidates(clock, "a", "b")).called
     played = Play(failures, clock=clock).of(candidates(clock, "a"))
     assert (UpstreamRejected, "rejected perhaps") == (type(played.error), str(played.error))
 
@@ -398,7 +398,7 @@ def test_rejected_requests_do_not_block_an_account() -> None:
     for _ in range(10):
         played = Play({"a": ["rejected perhaps"]}, clock=clock, account="mistaken").of([one])
         assert isinstance(played.error, UpstreamRejected)
-    assert ["a"] == Play({}, clock=clock, account="mistaken").of([one]).asked
+    assert ["a"] == Play({}, clock=clock, account="mistaken").of([one]).called
 
 
 def test_the_error_of_a_blocked_account_has_its_cause() -> None:
@@ -408,7 +408,7 @@ def test_the_error_of_a_blocked_account_has_its_cause() -> None:
     for _ in range(5):
         Play({"a": ["quota perhaps"]}, clock=clock, account="only").of([one])
     played = Play({}, clock=clock, account="only").of([one])
-    assert (UpstreamQuotaExhausted, []) == (type(played.error), played.asked)
+    assert (UpstreamQuotaExhausted, []) == (type(played.error), played.called)
 
 
 def test_a_request_larger_than_a_rate_limit_goes_to_the_next_target() -> None:
@@ -416,4 +416,4 @@ def test_a_request_larger_than_a_rate_limit_goes_to_the_next_target() -> None:
     clock = Clock()
     waiting = candidates(clock, "a", "b")
     for _ in range(10):
-        assert ["a", "b"] == Play({"a": ["oversized"]}, clock=clock).of(waiting).asked
+        assert ["a", "b"] == Play({"a": ["oversized"]}, clock=clock).of(waiting).called

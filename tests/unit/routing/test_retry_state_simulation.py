@@ -50,7 +50,7 @@ class Watch:
         self.ends: list[tuple[float, bool]] = []  # of calls begun while it was closed as it is now
         self.epochs: dict[Attempt, int] = {}
         self.probes = 0
-        self.lease = 0.0  # until when it has asked not to be called
+        self.lease = 0.0  # the end of its hold
 
     def begins(self, attempt: Attempt) -> None:
         """Checks that an attempt may start."""
@@ -214,7 +214,7 @@ class World:
             failed = [kind for one, kind in kinds[:-1] if one == name]
             upstream = sum(one == name for one, _ in kinds)
             assert upstream <= 1 + 2 + (failed.count("busy for 2 s") > 0)
-        assert all(kind not in FINAL for _, kind in kinds[:-1]), "asked on after a final failure"
+        assert all(kind not in FINAL for _, kind in kinds[:-1]), "called after a final failure"
 
     def check_error(
         self, error: ParleyError, retry_state: RetryState, kinds: list[tuple[str, str]], deadline: float

@@ -20,7 +20,7 @@ backends: {a: {kind: openai, base_url: "http://127.0.0.1:1/v1"}}
 models:
   - id: plain
     targets: [{backend: a, model: upstream-name}]
-  - id: told
+  - id: configured
     targets: [{backend: a}]
     instructions: "Be brief."
     defaults: {temperature: 0, max_tokens: 10, stop: ["END"]}
@@ -42,7 +42,7 @@ def _user(text: str) -> Message:
     return message
 
 
-def _called(
+def _upstream_call(
     model: str, request: CreateChatCompletionRequest, messages: Sequence[Message] = (), config: Config | None = None
 ) -> UpstreamCall:
     """Returns the call that the backend of the model receives."""
@@ -53,8 +53,8 @@ def _called(
     return backend.calls[0]
 
 
-def _asked(model: str, request: CreateChatCompletionRequest, *messages: Message) -> CreateChatCompletionRequest:
-    return _called(model, request, messages or request.messages).request
+def _request(model: str, request: CreateChatCompletionRequest, *messages: Message) -> CreateChatCompletionRequest:
+    return _upstream_call(model, request, messages or request.messages).request
 
 
 def test_a_request_without_a_model_uses_the_default_model() -> None:
@@ -72,27 +72,29 @@ def test_a_request_without_a_model_fails_without_a_default() -> None:
 @pytest.mark.parametrize("caller", [ANYONE, Caller("default", "key_2", frozenset({"plain"}))])
 def test_an_unknown_model_and_a_forbidden_one_look_alike(caller: Caller) -> None:
     """A key that may not use a model cannot find out whether the model exists."""
-    name = "told" if caller.models else "nosuch"
+    name = "configured" if caller.models else "nosuch"
     with pytest.raises(ModelNotFound, match=f'^Unknown model "{name}"$'):
         _router().model(caller, name)
 
 
 def test_the_list_of_models_contains_what_the_key_may_use() -> None:
     """Models that the key may not use are not listed."""
-    assert ["told"] == [model.id for model in _router().models(Caller("default", "key_2", frozenset({"told"})))]
+    assert ["configured"] == [
+        model.id for model in _router().models(Caller("default", "key_2", frozenset({"configured"})))
+    ]
 
 
 def test_a_target_gets_its_own_name_of_the_model() -> None:
     """The call has the configured upstream name, or else the id of the model."""
-    for model, expected in (("plain", "upstream-name"), ("told", "told")):
-        call = _called(model, CreateChatCompletionRequest())
+    for model, expected in (("plain", "upstream-name"), ("configured", "configured")):
+        call = _upstream_call(model, CreateChatCompletionRequest())
         assert (expected, model) == (call.model, call.request.model)
 
 
 def test_instructions_precede_the_whole_conversation() -> None:
     """The upstream request has the conversation of the session, and the caller's request is not modified."""
     request = CreateChatCompletionRequest(messages=[_user("sent")])
-    upstream = _asked("told", request, _user("one"), _user("two"))
+    upstream = _request("configured", request, _user("one"), _user("two"))
     assert ["Be brief.", "one", "two"] == [message.content.string_value for message in upstream.messages]
     assert "system" == upstream.messages[0].role
     assert 1 == len(request.messages)
@@ -100,7 +102,7 @@ def test_instructions_precede_the_whole_conversation() -> None:
 
 def test_defaults_set_the_parameters_that_the_request_omits() -> None:
     """A parameter of the request takes precedence, even if it is zero; lists are replaced and never merged."""
-    upstream = _asked("told", CreateChatCompletionRequest())
+    upstream = _request("configured", CreateChatCompletionRequest())
     assert (0, 10, ["END"]) == (
         upstream.temperature,
         upstream.max_tokens,
@@ -109,7 +111,7 @@ def test_defaults_set_the_parameters_that_the_request_omits() -> None:
     assert upstream.HasField("temperature")
     request = CreateChatCompletionRequest(temperature=1.5, max_completion_tokens=7)
     request.stop.list_value.values.add(string_value="MINE")
-    upstream = _asked("told", request)
+    upstream = _request("configured", request)
     assert (1.5, False, 7) == (upstream.temperature, upstream.HasField("max_tokens"), upstream.max_completion_tokens)
     assert ["MINE"] == [value.string_value for value in upstream.stop.list_value.values]
 
@@ -139,5 +141,5 @@ def test_instructions_and_the_system_message_of_the_caller(mode: str, expected: 
     own = 'instructions: "Be brief."'
     config = _config(CONFIG.replace(own, f"{own}\n    instructions_mode: {mode}"))
     messages = [system, _user("hi")]
-    upstream = _called("told", CreateChatCompletionRequest(messages=messages), messages, config).request
+    upstream = _upstream_call("configured", CreateChatCompletionRequest(messages=messages), messages, config).request
     assert expected == [message.content.string_value for message in upstream.messages]

@@ -1,4 +1,4 @@
-"""Whole answers that are asked for as streams: what protects streams protects them; the backends are scripted."""
+"""Tests of whole answers that are requested as streams, with scripted backends."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -44,7 +44,7 @@ ANYONE = Caller("default", "key_1")
 
 
 class Recorder(ScriptedBackend):
-    """Notes in `ways` how it was asked: for a stream, or for a whole answer."""
+    """Records in `ways` whether each call requests a stream or a whole answer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,12 +52,12 @@ class Recorder(ScriptedBackend):
         self.refuses: ParleyError | None = None
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
-        """Answers whole."""
+        """Returns the whole answer."""
         self.ways.append("whole")
         return await super().complete(call)
 
     async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
-        """Answers in chunks, unless it refuses."""
+        """Yields the chunks, or raises `refuses`."""
         self.ways.append("stream")
         if self.refuses is not None:
             raise self.refuses
@@ -66,7 +66,7 @@ class Recorder(ScriptedBackend):
 
 
 class Stack:
-    """A router on two scripted backends: `a`, then `b`."""
+    """A router with two scripted backends: `a`, then `b`."""
 
     def __init__(self) -> None:
         self.a, self.b = Recorder(), Recorder()
@@ -74,7 +74,7 @@ class Stack:
         self.router = Router(parse(CONFIG, "f"), {"a": self.a, "b": self.b}, clock=self.clock)
 
     def run(self, model: str, **fields: object) -> Execution:
-        """Makes ready a call."""
+        """Prepares the execution of a call."""
         upstream = CreateChatCompletionRequest(**fields)  # type: ignore[arg-type]
         found = self.router.model(ANYONE, model)
         return self.router.new_execution(found, upstream, upstream.messages, session_id=None, deadline=None)
@@ -104,10 +104,10 @@ def _text(answer: ChatCompletion) -> str:
         ("whole", "whole"),
     ],
 )
-async def test_a_whole_answer_is_asked_for_as_a_stream_where_there_is_somewhere_else_to_go(
+async def test_a_whole_answer_is_requested_as_a_stream_if_there_is_an_alternative(
     stack: Stack, model: str, way: str
 ) -> None:
-    """Or as the model says; the answer and its receipt are those of a whole one."""
+    """The configuration of the model may override this; answer and receipt equal those of a call without streaming."""
     execution = stack.run(model)
     answer = await execution.complete()
     assert ([way], "Hello", "stop") == (stack.a.ways, _text(answer), answer.choices[0].finish_reason)
@@ -117,14 +117,14 @@ async def test_a_whole_answer_is_asked_for_as_a_stream_where_there_is_somewhere_
     assert USAGE == execution.receipt().usage
 
 
-async def test_speech_is_asked_for_whole(stack: Stack) -> None:
-    """A stream carries it in another format."""
+async def test_audio_is_requested_without_streaming(stack: Stack) -> None:
+    """A stream carries audio in another format."""
     await stack.run("two", modalities=["text", "audio"]).complete()
     assert ["whole"] == stack.a.ways
 
 
-async def test_a_stream_that_breaks_off_is_continued(stack: Stack) -> None:
-    """The next one is asked to go on from what came; the caller reads one answer, at the cost of both."""
+async def test_a_broken_stream_is_continued(stack: Stack) -> None:
+    """The next target continues from the received text; the caller gets one answer with the usage of both."""
     stack.a.answer = lambda _: [*chunks("The capital", " is")[:-1], StreamBroken("broke off")]
     stack.b.answer = lambda _: chunks(" Paris.")
     execution = stack.run("fallen")
@@ -151,10 +151,10 @@ def _tool_call() -> list[object]:
     ],
     ids=["a tool call", "on_stream_failure: fail", "two choices"],
 )
-async def test_what_cannot_be_continued_is_begun_anew(
+async def test_an_answer_that_cannot_be_continued_restarts(
     stack: Stack, model: str, broken: list[object], fields: dict[str, object]
 ) -> None:
-    """The caller has nothing of it yet: no word of the broken answer is left, and `model` names who answered."""
+    """The caller has received nothing yet: the answer has no part of the broken one, and `model` is the new one."""
     stack.a.answer = lambda _: broken
     execution = stack.run(model, **fields)
     answer = await execution.complete()
@@ -163,8 +163,8 @@ async def test_what_cannot_be_continued_is_begun_anew(
     assert [("a", "first", "failed"), ("b", "fallback", "completed")] == _story(execution)
 
 
-async def test_who_refuses_to_continue_is_asked_for_all_of_it(stack: Stack) -> None:
-    """What it says need not begin with what came before."""
+async def test_a_target_that_rejects_prefill_answers_from_the_beginning(stack: Stack) -> None:
+    """Its answer need not start with the received text."""
 
     def refuse(call: UpstreamCall) -> object:
         return UpstreamRejected("no prefill") if call.is_continuation else completion("Something else.")
@@ -176,16 +176,16 @@ async def test_who_refuses_to_continue_is_asked_for_all_of_it(stack: Stack) -> N
     assert [("b", "continuation", "failed"), ("b", "fallback", "completed")] == _story(execution)[1:]
 
 
-async def test_where_nobody_else_answers_the_caller_reads_how_it_broke_off(stack: Stack) -> None:
-    """No part of an answer is taken for the whole."""
+async def test_without_another_answer_the_caller_gets_the_error_of_the_broken_stream(stack: Stack) -> None:
+    """A part of an answer is never returned as the whole."""
     stack.a.answer = lambda _: [*chunks("The capital")[:-1], StreamBroken("broke off")]
     stack.b.answer = lambda _: UpstreamTimeout("slow")
     with pytest.raises(StreamBroken, match="broke off"):
         await stack.run("fallen").complete()
 
 
-async def test_a_slow_first_token_is_hedged(stack: Stack) -> None:
-    """As that of a stream."""
+async def test_a_late_first_token_is_hedged(stack: Stack) -> None:
+    """A whole answer is hedged like a stream."""
     stack.a.answer = lambda _: [asyncio.Event()]
     execution = stack.run("hedged")
     answer = asyncio.ensure_future(execution.complete())
@@ -209,8 +209,8 @@ NO_STREAMS = {
 
 
 @pytest.mark.parametrize("refusal", NO_STREAMS)
-async def test_a_target_that_cannot_stream_gives_the_whole_answer(stack: Stack, refusal: str) -> None:
-    """It is asked again, for all of it; for some minutes it is asked so at once."""
+async def test_a_target_that_cannot_stream_returns_the_whole_answer(stack: Stack, refusal: str) -> None:
+    """It is called again without streaming; for some minutes later calls do not try streaming."""
     stack.a.refuses = NO_STREAMS[refusal]
     execution = stack.run("fallen")
     answer = await execution.complete()
@@ -235,16 +235,16 @@ async def test_a_target_that_cannot_stream_gives_the_whole_answer(stack: Stack, 
     ],
     ids=str,
 )
-async def test_other_refusals_are_what_they_are(stack: Stack, error: ParleyError) -> None:
-    """No whole answer is asked for in place of the stream."""
+async def test_other_rejections_do_not_disable_streaming(stack: Stack, error: ParleyError) -> None:
+    """No whole answer is requested in place of the stream."""
     stack.a.refuses = error
     with suppress(ParleyError):
         await stack.run("fallen").complete()
     assert {"stream"} == set(stack.a.ways)
 
 
-async def test_a_target_that_cannot_stream_is_not_asked_to_continue(stack: Stack) -> None:
-    """It is asked for all of the answer that another one broke off."""
+async def test_a_target_that_cannot_stream_does_not_continue(stack: Stack) -> None:
+    """It returns the whole answer, from the beginning, in place of the broken one."""
     stack.b.refuses = UpstreamRejected("cannot stream")
     stack.a.answer = lambda _: [*chunks("The capital")[:-1], StreamBroken("broke off")]
     execution = stack.run("fallen")
