@@ -118,7 +118,7 @@ async def cut_answer(backend: LlamaCpp, pieces: int) -> tuple[str, str]:
     return text(chunks), "".join(token.token for token in tokens[:pieces])
 
 
-async def go_on(backend: LlamaCpp, beginning: str, *, stream: bool) -> str:
+async def continuation_of(backend: LlamaCpp, beginning: str, *, stream: bool) -> str:
     """Returns the continuation of an answer."""
     asked = continued(beginning)
     if stream:
@@ -314,7 +314,7 @@ async def test_tools_that_must_not_be_called(backend: LlamaCpp, fields: dict[str
 
 async def test_only_unsupported_tools_are_dropped(thinker: Path, tmp_path: Path) -> None:
     """With `tool_choice: none`, supported tools are still sent."""
-    shutil.copy(llama_cpp_launch.abilities_path(thinker), tmp_path / "llama.json")
+    shutil.copy(llama_cpp_launch.capabilities_path(thinker), tmp_path / "llama.json")
     with ScriptedUpstream(tmp_path / "llama.sock") as upstream:
         backend = LlamaCpp(tmp_path / "llama.sock")
         await backend.complete(call(tools=[TOOL, {"type": "web_search"}], tool_choice="none"))
@@ -388,7 +388,7 @@ async def test_tools_without_a_server(tmp_path: Path) -> None:
 async def test_continues(backend: LlamaCpp, stream: bool, pieces: int) -> None:
     """The model continues an answer as if it had not stopped, without repetition."""
     non_streaming, beginning = await cut_answer(backend, pieces)
-    answered = await go_on(backend, beginning, stream=stream)
+    answered = await continuation_of(backend, beginning, stream=stream)
     assert non_streaming == beginning + answered
 
 
@@ -397,7 +397,7 @@ async def test_a_model_that_thinks_continues(thinker: Path, stream: bool) -> Non
     """A model with a reasoning template continues an answer, too."""
     backend = LlamaCpp(thinker)
     non_streaming, beginning = await cut_answer(backend, 9)
-    answered = await go_on(backend, beginning, stream=stream)
+    answered = await continuation_of(backend, beginning, stream=stream)
     await backend.close()
     assert non_streaming == beginning + answered
 
@@ -422,12 +422,12 @@ async def test_usage_of_what_continues(backend: LlamaCpp) -> None:
 
 async def test_check(socket: Path, tmp_path: Path) -> None:
     """The health check succeeds with a loaded model, and fails without a server."""
-    backend, nobody = LlamaCpp(socket), LlamaCpp(tmp_path / "none.sock", HealthCheck())
+    backend, absent = LlamaCpp(socket), LlamaCpp(tmp_path / "none.sock", HealthCheck())
     await backend.check()
     with pytest.raises(UpstreamUnavailable):
-        await nobody.check()
+        await absent.check()
     await backend.close()
-    await nobody.close()
+    await absent.close()
 
 
 def test_socket_is_private(socket: Path) -> None:
@@ -473,7 +473,7 @@ def test_weights_in_the_package() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "reason"),
     [
         ("none.gguf", "there is no file"),
         (".", "is a folder"),
@@ -481,7 +481,7 @@ def test_weights_in_the_package() -> None:
         ("empty", "is not a"),
     ],
 )
-def test_files_that_are_no_model(tmp_path: Path, name: str, delivered: str) -> None:
+def test_files_that_are_no_model(tmp_path: Path, name: str, reason: str) -> None:
     """An invalid model file raises a one-line error with path, cause and remedy."""
     (tmp_path / "notes.txt").write_text("GGML was the format before")
     (tmp_path / "empty").touch()
@@ -489,7 +489,7 @@ def test_files_that_are_no_model(tmp_path: Path, name: str, delivered: str) -> N
         llama_cpp_launch.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp", model_path=tmp_path / name))
     problem, change = str(caught.value).split("; ")
     assert problem.startswith("model_path: ")
-    assert (True, True) == (str(tmp_path / name) in problem, delivered in problem)
+    assert (True, True) == (str(tmp_path / name) in problem, reason in problem)
     assert change
     assert "\n" not in str(caught.value)
 

@@ -125,7 +125,7 @@ async def test_vendor_values_are_forwarded(backend: OpenAI, upstream: ScriptedUp
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("delivered", "expected"),
     [
         ({}, {"content": ""}),
         ({"content": None}, {"content": ""}),
@@ -172,7 +172,7 @@ async def test_rejected_stream_option_of_the_caller(backend: OpenAI, upstream: S
     assert 1 == len(upstream.requests)
 
 
-@pytest.mark.parametrize("said", [{}, {"arguments": None}])
+@pytest.mark.parametrize("delivered", [{}, {"arguments": None}])
 async def test_a_call_without_arguments_is_sent_with_an_empty_object(
     backend: OpenAI, upstream: ScriptedUpstream, delivered: dict[str, Any]
 ) -> None:

@@ -439,15 +439,15 @@ async def test_thinking_in_a_stream(backend: Anthropic, upstream: ScriptedUpstre
             together=True,
         )
     )
-    said_at_once = joined(await collect(backend, call()))
-    assert ("hm", "x") == (said_at_once.reasoning_content, said_at_once.content.string_value)
-    assert [citation] == [json_format.MessageToDict(found) for found in said_at_once.annotations]
+    answer_message = joined(await collect(backend, call()))
+    assert ("hm", "x") == (answer_message.reasoning_content, answer_message.content.string_value)
+    assert [citation] == [json_format.MessageToDict(found) for found in answer_message.annotations]
     thinking = [
         {"type": "thinking", "thinking": "hm", "signature": "EqQB"},
         {"type": "redacted_thinking", "data": "AA"},
     ]
     blocks = [*thinking, text_block("x") | {"citations": [citation]}]
-    assert {"thinking_blocks": thinking, "content_blocks": blocks} == json.loads(said_at_once.extra_json)
+    assert {"thinking_blocks": thinking, "content_blocks": blocks} == json.loads(answer_message.extra_json)
 
 
 async def test_thinking_is_the_first_token(backend: Anthropic, upstream: ScriptedUpstream) -> None:

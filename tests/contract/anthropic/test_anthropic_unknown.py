@@ -238,19 +238,19 @@ async def test_blocks_are_sent_back(
     backend: Anthropic, upstream: ScriptedUpstream, blocks: list[dict[str, Any]], stream: bool
 ) -> None:
     """Signed thinking, server tools and citations are sent back unchanged in the next turn."""
-    said_before = await answered(backend, upstream, *blocks, stream=stream)
+    previous_answer = await answered(backend, upstream, *blocks, stream=stream)
     asked = call(messages=[USER, RESULT])
-    asked.request.messages.insert(1, said_before)
+    asked.request.messages.insert(1, previous_answer)
     await backend.complete(asked)
     assert blocks == upstream.requests[-1].json["messages"][1]["content"]
 
 
 async def test_an_answer_that_the_caller_changed(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """For a modified answer, the caller's text and the thinking blocks are sent."""
-    said_before = await answered(backend, upstream, THOUGHT, SEARCH, FOUND, CITED, stream=False)
-    said_before.content.string_value = "shorter"
+    previous_answer = await answered(backend, upstream, THOUGHT, SEARCH, FOUND, CITED, stream=False)
+    previous_answer.content.string_value = "shorter"
     asked = call(messages=[USER, USER])
-    asked.request.messages.insert(1, said_before)
+    asked.request.messages.insert(1, previous_answer)
     await backend.complete(asked)
     assert [THOUGHT, words("shorter")] == upstream.requests[-1].json["messages"][1]["content"]
 

@@ -177,12 +177,12 @@ async def test_text_before_a_truncation_is_delivered(
     late.set()
     await asyncio.sleep(0.1)  # text and end of connection arrive before the next read
 
-    async def go_on() -> None:
+    async def read_rest() -> None:
         async for chunk in stream:
             delivered.append(chunk)  # noqa: PERF401 (a comprehension would lose the chunks before the failure)
 
     with pytest.raises(StreamBroken):
-        await go_on()
+        await read_rest()
     assert "Hello" == text(delivered)
 
 

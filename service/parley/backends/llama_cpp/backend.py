@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from parley.backends.capabilities import Capabilities
-from parley.backends.llama_cpp.launch import abilities_path
+from parley.backends.llama_cpp.launch import capabilities_path
 from parley.backends.openai.backend import OpenAI
 from parley.backends.openai.reasoning import Rule
 from parley.config import HealthCheck, HttpHealthCheck
@@ -60,7 +60,7 @@ class LlamaCpp(OpenAI):
         super().__init__(
             "http://llama.cpp/v1", unix_socket=unix_socket, reasoning=Rule("reasoning_content"), health=health_check
         )
-        self._abilities = abilities_path(unix_socket)
+        self._capabilities_path = capabilities_path(unix_socket)
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
         """Returns the complete answer; see the port.
@@ -82,11 +82,11 @@ class LlamaCpp(OpenAI):
     def _server_capabilities(self) -> Capabilities:
         """Reads the capabilities file on each call, because the server may have restarted with another model."""
         try:
-            can = orjson.loads(self._abilities.read_bytes())
+            known = orjson.loads(self._capabilities_path.read_bytes())
         except FileNotFoundError:  # the server is not running; the call itself will fail
             return Capabilities()
-        ignored = {name: none for name, (ability, none) in _BY_TEMPLATE.items() if not can.get(ability)}
-        return Capabilities(ignored, ranges={"n": (1, can["slots"])} if "slots" in can else {})
+        ignored = {name: no_op for name, (capability, no_op) in _BY_TEMPLATE.items() if not known.get(capability)}
+        return Capabilities(ignored, ranges={"n": (1, known["slots"])} if "slots" in known else {})
 
     def _adapt(self, body: dict[str, Any]) -> None:
         """Requests one alternative token if the caller requests none: otherwise the server sends no logprobs."""

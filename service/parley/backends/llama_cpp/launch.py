@@ -19,7 +19,7 @@ def socket_path(run_dir: Path, name: str) -> Path:
     return run_dir / f"llama-{name}.sock"
 
 
-def abilities_path(unix_socket: Path) -> Path:
+def capabilities_path(unix_socket: Path) -> Path:
     """Returns the path of the file to which the server writes the capabilities of the model's chat template."""
     return unix_socket.with_suffix(".json")
 

@@ -26,13 +26,13 @@ def main() -> None:
     arguments = _arguments()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _end_with(arguments.parent)
-    abilities = arguments.socket.with_suffix(".json")
-    for path in (arguments.socket, abilities):
+    capabilities = arguments.socket.with_suffix(".json")
+    for path in (arguments.socket, capabilities):
         path.unlink(missing_ok=True)
     os.umask(0o177)
     server = _serve(arguments)
-    known = _abilities(arguments.socket) | {"slots": arguments.slots}
-    abilities.write_text(json.dumps(known), encoding="utf-8")
+    known = _template_capabilities(arguments.socket) | {"slots": arguments.slots}
+    capabilities.write_text(json.dumps(known), encoding="utf-8")
     print(f"llama.cpp serves {arguments.model.name} on {arguments.socket}", flush=True)  # noqa: T201 - for the log
     while os.getppid() == arguments.parent:
         time.sleep(_POLL_SECONDS)
@@ -76,15 +76,15 @@ def _serve(arguments: argparse.Namespace) -> object:
     return xllamacpp.Server(params)
 
 
-def _abilities(path: Path) -> dict[str, object]:
+def _template_capabilities(path: Path) -> dict[str, object]:
     """Requests the capabilities of the model's chat template from the server."""
     connection = http.client.HTTPConnection("localhost")
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.connect(str(path))
     connection.request("GET", "/props", headers={"Connection": "close"})
-    answer = json.load(connection.getresponse())
+    response = json.load(connection.getresponse())
     connection.close()
-    return dict(answer["chat_template_caps"])
+    return dict(response["chat_template_caps"])
 
 
 if __name__ == "__main__":
