@@ -116,7 +116,7 @@ class TestCopy:
         await source.close()
         await target.close()
 
-    async def test_twice(self, tmp_path: Path, postgres_url: str) -> None:
+    async def test_a_second_copy(self, tmp_path: Path, postgres_url: str) -> None:
         """A second copy adds newer data and leaves the rest unchanged."""
         file = tmp_path / "parley.db"
         await fill(file, 3)

@@ -76,7 +76,7 @@ async def check_acknowledged(store: PostgresStore, acknowledged: dict[str, int])
         assert "completed" == states[last]
 
 
-class TestAway:
+class TestUnavailable:
     """Tests of an unavailable server."""
 
     async def test_killed_and_started(self, server: Server, store: PostgresStore) -> None:
@@ -99,7 +99,7 @@ class TestAway:
         await back(store)  # a call interrupted by the last kill may have marked the server as unavailable again
         await check_acknowledged(store, acknowledged)
 
-    async def test_at_once_while_it_is_known(self, server: Server, store: PostgresStore) -> None:
+    async def test_calls_fail_at_once_while_unavailable(self, server: Server, store: PostgresStore) -> None:
         """While the server is known to be unavailable, a call fails without an attempt."""
         server.kill()
         try:
@@ -173,7 +173,7 @@ class TestAway:
         await back(store)
         assert 1 <= (await store.get_session("ada", "s")).turn_count
 
-    async def test_nobody_listens(self) -> None:
+    async def test_nothing_listens(self) -> None:
         """Without a server the store does not open and names the address; a worker can start nevertheless."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -191,7 +191,7 @@ class TestAway:
 class TestUnwritable:
     """Tests of a server whose reads work and whose writes hang, because a synchronous standby is gone."""
 
-    async def test_writes_fail_at_once_and_reads_go_on(self, server: Server, store: PostgresStore) -> None:
+    async def test_writes_fail_at_once_and_reads_succeed(self, server: Server, store: PostgresStore) -> None:
         """After a write has timed out, later writes fail at once, use no connections, and then recover."""
         await converse(store, "s", "q", "a", new=True)
         with _without_its_standby(server):
@@ -214,7 +214,7 @@ class TestUnwritable:
         await back(store)
         await converse(store, "s", "q2", "a2")
 
-    async def test_an_idle_store_finds_out(self, server: Server, store: PostgresStore) -> None:
+    async def test_an_idle_store_detects_hanging_writes(self, server: Server, store: PostgresStore) -> None:
         """The check fails if only reads work."""
         with _without_its_standby(server), pytest.raises(StoreUnavailable):
             await store.check()
@@ -233,7 +233,7 @@ class TestUnwritable:
 class TestSlow:
     """Tests of single slow calls to a healthy server."""
 
-    async def test_a_call_that_takes_too_long_fails_alone(self, server: Server, store: PostgresStore) -> None:
+    async def test_a_slow_call_fails_by_itself(self, server: Server, store: PostgresStore) -> None:
         """Calls during and after a slow call succeed."""
         await converse(store, "s", "q", "a", new=True)
         slow = asyncio.create_task(_sleep(store))
@@ -245,7 +245,7 @@ class TestSlow:
             await slow
         await converse(store, "s", "q2", "a2")
 
-    async def test_many_calls_that_take_too_long(self, server: Server, store: PostgresStore) -> None:
+    async def test_many_slow_calls(self, server: Server, store: PostgresStore) -> None:
         """Slow calls on all connections make others wait, and the server stays available."""
         await converse(store, "s", "q", "a", new=True)
         slow = [asyncio.create_task(_sleep(store)) for _ in range(8)]

@@ -83,6 +83,6 @@ async def test_a_synchronous_standby(server: Server, tmp_path: Path) -> None:
         until(lambda: server.sql("SHOW synchronous_standby_names") == "", "the end of the setting")
 
 
-async def test_a_server_that_is_away() -> None:
+async def test_an_unavailable_server() -> None:
     """A failure of the query causes no warning, and the store opens."""
     assert [] == await _warnings("postgresql://postgres@127.0.0.1:1/parley")

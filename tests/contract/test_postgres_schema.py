@@ -42,7 +42,7 @@ class TestSchema:
         done = await asyncio.gather(*[upgrade(postgres_url) for _ in range(5)])
         assert [(0, VERSION), *[(VERSION, VERSION)] * 4] == sorted(done)
 
-    async def test_beside_other_tables(self, postgres_server: Server, postgres_url: str) -> None:
+    async def test_other_tables_in_the_database(self, postgres_server: Server, postgres_url: str) -> None:
         """Other tables in the database do not matter."""
         postgres_server.sql("CREATE TABLE IF NOT EXISTS public.sessions (theirs int)", "parley")
         store = await PostgresStore.open(postgres_url)
@@ -50,7 +50,7 @@ class TestSchema:
         await store.close()
         assert "0" == postgres_server.sql("SELECT count(*) FROM public.sessions", "parley")
 
-    async def test_somebody_elses_schema(self, postgres_server: Server, postgres_url: str) -> None:
+    async def test_the_schema_of_another_program(self, postgres_server: Server, postgres_url: str) -> None:
         """A schema of the same name from another program is rejected and remains unchanged."""
         postgres_server.sql("CREATE SCHEMA parley", "parley")
         for attempt in (PostgresStore.open(postgres_url, allow_unavailable=True), upgrade(postgres_url)):
@@ -103,7 +103,7 @@ class TestSchema:
         assert receipt(1) == found[2].receipt
         await store.close()
 
-    async def test_a_schema_in_ruins(self, postgres_server: Server, postgres_url: str) -> None:
+    async def test_an_incomplete_schema(self, postgres_server: Server, postgres_url: str) -> None:
         """An upgrade of tables without a version is rejected."""
         await upgrade(postgres_url)
         postgres_server.sql("DELETE FROM parley.migrations", "parley")
@@ -111,7 +111,7 @@ class TestSchema:
             await upgrade(postgres_url)
         assert "is incomplete" in str(rejected.value.cause)
 
-    async def test_tables_that_vanish(self, postgres_server: Server, postgres_url: str) -> None:
+    async def test_missing_tables(self, postgres_server: Server, postgres_url: str) -> None:
         """Missing tables are an outage, not an empty store in which no key is valid."""
         store = await PostgresStore.open(postgres_url)
         await store.add_key(key(1))
@@ -141,7 +141,7 @@ class TestSettings:
             postgres_server.sql("ALTER DATABASE parley RESET synchronous_commit")
         assert used == found
 
-    async def test_limits_leave_it_on(self, postgres_url: str) -> None:
+    async def test_reservations_do_not_change_later_commits(self, postgres_url: str) -> None:
         """A reservation does not wait for the disk, and the next statement of its connection does."""
         store = await PostgresStore.open(postgres_url, 2)
         await store.reserve([charge(1)])

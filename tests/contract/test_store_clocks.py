@@ -76,7 +76,7 @@ class TestReplicas:
         assert Reaped(crashed=1) == await reap(wrong)
         await wrong.close()
 
-    async def test_it_reaps_again_when_its_clock_is_right(self, right: PostgresStore, postgres_url: str) -> None:
+    async def test_reaping_resumes_with_a_correct_clock(self, right: PostgresStore, postgres_url: str) -> None:
         """A replica with a corrected clock works without a restart."""
         clock, wall = Clock(), Clock()
         store = PostgresStore(postgres_url, 2, clock=clock, wall=wall)
@@ -164,7 +164,7 @@ class TestMachine:
             clock.advance(1)
         assert Reaped(sessions=1) == await reap(store)
 
-    async def test_a_clock_that_stays_is_believed(self, store: SqliteStore, wall: Clock, uptime: Clock) -> None:
+    async def test_a_stepped_clock_is_trusted_after_a_day(self, store: SqliteStore, wall: Clock, uptime: Clock) -> None:
         """A stepped clock is trusted after a day without another step."""
         await converse(store, "s", "q", "a", new=True)
         await reap(store)
@@ -175,7 +175,7 @@ class TestMachine:
                 clock.advance(HOUR)
         assert Reaped(sessions=1) == await reap(store)
 
-    async def test_a_machine_that_was_off(self, file: Path, store: SqliteStore, wall: Clock, uptime: Clock) -> None:
+    async def test_a_rebooted_machine(self, file: Path, store: SqliteStore, wall: Clock, uptime: Clock) -> None:
         """A reboot expires all leases, and ages are trusted again after a measured day."""
         await begin(store, "s", "cut", new=True)
         await reap(store)

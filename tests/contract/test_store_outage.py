@@ -40,7 +40,7 @@ asyncio.run(main())
 class TestOutage:
     """Tests of an unavailable store, which states the cause and recovers by itself."""
 
-    async def test_file_away_and_back(self, file: Path, store: SqliteStore) -> None:
+    async def test_a_missing_file_that_returns(self, file: Path, store: SqliteStore) -> None:
         """While the file is missing, every call, also a key lookup, raises StoreUnavailable until it is back."""
         await store.add_key(key(1))
         await converse(store, "s", "q", "a", new=True)
@@ -118,7 +118,7 @@ class TestOutage:
         result = _as_nobody("os.chmod(file, 0o444); os.chmod(file.parent, 0o555)", "SqliteStore(file)")
         assert "cannot be written; check the owner and mode" in result
 
-    async def test_a_file_that_was_deleted_is_not_made_anew(self, file: Path, store: SqliteStore) -> None:
+    async def test_a_missing_file_is_not_created(self, file: Path, store: SqliteStore) -> None:
         """A missing file is not created by a running store or a later one, which opens it once it is available."""
         await store.add_key(key(1))
         kept = file.with_name("kept")

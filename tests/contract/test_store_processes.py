@@ -129,7 +129,7 @@ class TestManyProcesses:
         assert (0,) == (await store.reserve([charge(0, per_minute=100)])).remaining
         await store.close()
 
-    async def test_writers_take_turns(self, file: Path) -> None:
+    async def test_writers_alternate(self, file: Path) -> None:
         """A process that writes continuously does not starve other writers."""
         store = SqliteStore(file)
         busy = _start(file, "busy", sessions=64)

@@ -59,7 +59,7 @@ class TestGroupCommit:
         assert 2 == store.counts.commits - before
         assert 128 == store.counts.jobs
 
-    async def test_a_failing_job_fails_alone(self, store: SqliteStore, file: Path) -> None:
+    async def test_a_failed_job_affects_no_other(self, store: SqliteStore, file: Path) -> None:
         """Rejected jobs do not affect the other jobs of their transaction."""
         await converse(store, "s", "q", "a", new=True)
         before = store.counts.commits
@@ -85,7 +85,7 @@ class TestGroupCommit:
         assert [apsw.ConstraintError, ApiKey] == [type(result) for result in results]
         assert [key(1, plan="pro"), key(2, account="bob")] == await store.list_keys()
 
-    async def test_what_is_done_again(self, store: SqliteStore, file: Path) -> None:
+    async def test_jobs_that_run_again(self, store: SqliteStore, file: Path) -> None:
         """A turn that is rejected after the write of its lease does not affect other turns of its transaction."""
         for session in ("s", "t", "u"):
             await converse(store, session, "q", "a", new=True)
@@ -134,7 +134,7 @@ class TestGroupCommit:
         with pytest.raises(StoreUnavailable):
             await begin(store, "s", "hi", new=True)
 
-    async def test_the_loop_goes_on(self, store: SqliteStore, file: Path) -> None:
+    async def test_the_event_loop_continues(self, store: SqliteStore, file: Path) -> None:
         """While a write waits for another process, reads and the event loop continue."""
         await store.add_key(key(1))
         with write_locked(file):
@@ -145,10 +145,10 @@ class TestGroupCommit:
         await task
 
 
-class TestTurnsOfWriters:
+class TestWriterQueue:
     """Tests of the order of writers of several processes."""
 
-    async def test_who_waits_first_goes_first(self, store: SqliteStore, file: Path) -> None:
+    async def test_the_first_waiter_writes_first(self, store: SqliteStore, file: Path) -> None:
         """Of two waiting writers, the first always writes first."""
         other = SqliteStore(file)
         for number in range(10):
@@ -163,7 +163,7 @@ class TestTurnsOfWriters:
             await second
         await other.close()
 
-    async def test_stopped_in_the_place(self, store: SqliteStore, file: Path) -> None:
+    async def test_suspended_as_the_next_writer(self, store: SqliteStore, file: Path) -> None:
         """A process that is suspended as the next writer does not block other writers."""
         with Path(f"{file}-queue").open("rb") as place:
             fcntl.flock(place, fcntl.LOCK_EX)
@@ -193,7 +193,7 @@ class TestFile:
         assert {"parley.db", "parley.db-queue", "parley.db-shm", "parley.db-wal"} == set(modes)
         assert {0o600} == set(modes.values())
 
-    async def test_deleted_text_is_gone(self, file: Path) -> None:
+    async def test_deleted_text_is_overwritten(self, file: Path) -> None:
         """The text of a deleted session is not in the file after the store is closed."""
         store = SqliteStore(file)
         await converse(store, "s", "a very private thing", "indeed", new=True)
@@ -241,7 +241,7 @@ class TestFile:
         assert slowest < 2
         assert "ok" == apsw.Connection(str(file)).pragma("integrity_check")
 
-    async def test_a_long_log_is_moved_into_the_file(self, file: Path, store: SqliteStore) -> None:
+    async def test_a_long_log_is_checkpointed(self, file: Path, store: SqliteStore) -> None:
         """The size of the write-ahead log is bounded."""
         for number in range(40):
             await converse(store, f"s{number}", "q" * 200_000, "a", new=True)
@@ -261,7 +261,7 @@ class TestFile:
             steps = [str(step) for _, _, _, step in plan]
             assert [] == [step for step in steps if step.startswith(("SCAN", "USE TEMP"))], query
 
-    async def test_large_messages_are_read_by_those_who_ask_for_them(self, store: SqliteStore, file: Path) -> None:
+    async def test_large_messages_are_read_only_on_demand(self, store: SqliteStore, file: Path) -> None:
         """The end of a turn next to messages of a megabyte reads a few pages and no message."""
         for number in range(8):
             await converse(store, f"s{number}", "q" * 1_000_000, "a", new=True)

@@ -99,7 +99,7 @@ class TestUpgrade:
         assert "parley db upgrade" in str(rejected.value.cause)
         assert before == apsw.Connection(str(old)).pragma("user_version")
 
-    def test_versions_are_told(self, old: Path) -> None:
+    def test_versions_are_returned(self, old: Path) -> None:
         """An upgrade returns the versions before and after, and a second upgrade does nothing."""
         before = apsw.Connection(str(old)).pragma("user_version")
         assert (before, len(STEPS)) == upgrade(old)
@@ -119,7 +119,7 @@ class TestUpgrade:
             was, now = (apsw.Connection(str(file)).execute(query).fetchall() for file in (old, tmp_path / "new.db"))
             assert now == was
 
-    async def test_sessions_go_on(self, old: Path) -> None:
+    async def test_upgraded_sessions_continue(self, old: Path) -> None:
         """Listing, crashed turns, windows and resent histories work with an upgraded session."""
         upgrade(old)
         store = SqliteStore(old)

@@ -17,7 +17,7 @@ from tests.contract.stores import begin  # noqa: E402 - after the registration o
 class TestWaiting:
     """Tests of waiting for a session that another process releases."""
 
-    async def test_looks_now_and_then(self) -> None:
+    async def test_polls_at_increasing_intervals(self) -> None:
         """A wait polls at once, then at increasing intervals until its timeout."""
         looks = 0
 
@@ -30,7 +30,7 @@ class TestWaiting:
         # At 0, 20, 50, 95, 163, 264, 416 ms; on a slow machine less often.
         assert 2 <= looks <= 7
 
-    async def test_what_is_announced_while_looking(self) -> None:
+    async def test_a_release_during_the_poll(self) -> None:
         """A release between the poll and the wait is not missed."""
         releases = LeaseWaiters()
 
@@ -41,7 +41,7 @@ class TestWaiting:
 
         await asyncio.wait_for(releases.wait("s", 3600, is_free), 60)
 
-    async def test_nothing_is_left_behind(self) -> None:
+    async def test_finished_waits_are_removed(self) -> None:
         """No wait remains registered after a timeout, a release, a cancellation or a failure."""
         releases = LeaseWaiters()
 

@@ -1,4 +1,4 @@
-"""Long computations of large calls leave the event loop to others."""
+"""Tests of the offload of long computations of large calls."""
 
 import asyncio
 import contextvars
@@ -15,13 +15,13 @@ def _thread() -> int:
 
 
 async def test_a_small_call_stays_on_the_event_loop() -> None:
-    """A thread would cost it more than it saves others."""
+    """A call below both thresholds runs on the event loop."""
     record_size(size=LARGE_BYTES - 1, messages=LARGE_MESSAGES - 1)
     assert threading.get_ident() == await offload(_thread)
 
 
 async def test_a_large_call_computes_in_a_thread() -> None:
-    """Its bytes, or the messages of its session, make it a large one, in its own tasks only."""
+    """A call that reaches either threshold runs in a thread, and only that call."""
     for size, messages in ((LARGE_BYTES, 0), (0, LARGE_MESSAGES)):
 
         async def call(size: int = size, messages: int = messages) -> int:
@@ -33,7 +33,7 @@ async def test_a_large_call_computes_in_a_thread() -> None:
 
 
 async def test_the_event_loop_runs_while_a_large_call_computes() -> None:
-    """The interpreter is given to it within a fraction of the usual 5 ms, which are usual again afterwards."""
+    """The switch interval is shorter during a large call and restored afterwards, so that the event loop runs."""
     record_size(size=LARGE_BYTES)
     usual, started, stop, seen = sys.getswitchinterval(), threading.Event(), threading.Event(), []
 

@@ -68,7 +68,7 @@ class ClaimContract:
             await claim(store, OTHER)
         assert b"reply" == await store.claim("ada", "m", "k", ONE, LEASE)
 
-    async def test_keys_are_apart(self, store: Store) -> None:
+    async def test_keys_are_independent(self, store: Store) -> None:
         """Keys of different accounts, methods or texts are independent."""
         await answer(store, "s", await claim(store), b"reply")
         others = [
@@ -116,7 +116,7 @@ class ClaimContract:
             await store.end_turn(turn, ends[0])
         assert b"in time" == await store.claim("ada", "m", "k", ONE, LEASE)
 
-    async def test_late_but_alone(self, store: Store, clock: Clock) -> None:
+    async def test_late_end_without_another_turn(self, store: Store, clock: Clock) -> None:
         """A worker that slept past its lease keeps its key if no other call has claimed it."""
         lease = await claim(store)
         clock.advance(10 * LEASE)
@@ -134,14 +134,14 @@ class ClaimContract:
         with pytest.raises(KeyInUse):
             await claim(store)
 
-    async def test_an_incomplete_turn_frees_the_key(self, store: Store) -> None:
+    async def test_an_incomplete_turn_releases_the_key(self, store: Store) -> None:
         """An incomplete turn releases its key."""
         turn = await begin(store, "s", "q", new=True)
         lease = await claim(store)
         await store.end_turn(turn, TurnEnd("incomplete", "failed", claim=lease, reply=b"not kept"))
         assert isinstance(await claim(store, OTHER), Claim)
 
-    async def test_a_fence_is_not_given_twice(self, store: Store, second: Store, clock: Clock) -> None:
+    async def test_a_fence_is_not_reused(self, store: Store, second: Store, clock: Clock) -> None:
         """A worker that has lost its key cannot end it even after it was released and claimed again."""
         late = await claim(store)
         clock.advance(LEASE)
@@ -171,7 +171,7 @@ class ClaimContract:
                     await store.end_claim(lease, reply)
         assert b"reply" == await store.claim("ada", "m", "k", ONE, LEASE)
 
-    async def test_replies_go_with_their_session(self, store: Store, second: Store) -> None:
+    async def test_replies_are_deleted_with_their_session(self, store: Store, second: Store) -> None:
         """Deleting a session deletes the replies of its turns and no others; their keys remain used."""
         await answer(store, "s", await claim(store, key="1"), b"1")
         await answer(store, "s", await claim(store, key="2"), b"2", new=False)
@@ -199,7 +199,7 @@ class ClaimContract:
         await store.reap(session_age=None, claim_age=30, limit=10)
         await claim(store, OTHER)
 
-    async def test_a_fork_keeps_its_reply(self, store: Store, second: Store) -> None:
+    async def test_a_fork_stores_its_reply(self, store: Store, second: Store) -> None:
         """A fork and the reply of its key are stored together; deleting the fork deletes the reply."""
         await answer(store, "s", await claim(store), b"reply")
         made = await store.fork_session("ada", "s", "f", None, await claim(store, key="fork"))
@@ -210,7 +210,7 @@ class ClaimContract:
         with pytest.raises(ReplyDeleted):
             await store.claim("ada", "m", "fork", ONE, LEASE)
 
-    async def test_a_deletion_keeps_its_reply(self, store: Store, second: Store) -> None:
+    async def test_a_deletion_stores_its_reply(self, store: Store, second: Store) -> None:
         """A deletion and the reply of its key are stored together."""
         await answer(store, "s", await claim(store), b"reply")
         await store.delete_session("ada", "s", await claim(store, key="delete"), b"deleted")
@@ -234,7 +234,7 @@ class ClaimContract:
         assert b"reply" == await store.claim("ada", "m", "k", ONE, LEASE)
         await second.end_claim(lease, b"in time")
 
-    async def test_refused_writes_leave_the_claim(self, store: Store) -> None:
+    async def test_rejected_writes_do_not_end_the_claim(self, store: Store) -> None:
         """A fork or deletion of an unknown session does not end its claim."""
         lease = await claim(store)
         with pytest.raises(SessionNotFound):
@@ -260,7 +260,7 @@ class ClaimContract:
         for key in "12":
             await claim(second, key=key)
 
-    async def test_renewing_what_is_lost(self, store: Store, second: Store, clock: Clock) -> None:
+    async def test_renewing_lost_leases(self, store: Store, second: Store, clock: Clock) -> None:
         """A renewal does not change the claim of another worker, or ended claims."""
         lost, answered, freed = [await claim(store, key=key) for key in "123"]
         await store.end_claim(answered, b"reply")

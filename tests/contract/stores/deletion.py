@@ -129,9 +129,9 @@ class DeletionContract:
                 await complete(store, turn, "a3")
             await store.renew_leases([turn], [], LEASE)
             await purge(store)
-        assert (40,) == (await store.reserve([charge(0)])).remaining, "the 30 that it had reserved are given back, once"
+        assert (40,) == (await store.reserve([charge(0)])).remaining, "the reserved 30 are refunded once"
 
-    async def test_kept_replies(self, store: Store, marking: Store) -> None:
+    async def test_stored_replies(self, store: Store, marking: Store) -> None:
         """Replies of a deleted session are no longer returned, and their keys remain used."""
         lease = await store.claim("ada", "m", "k", b"1", LEASE)
         assert isinstance(lease, Claim)
@@ -168,7 +168,7 @@ class DeletionContract:
         assert not hidden_rows()
         assert MANY + 3 == await count(store, "new")
 
-    async def test_forks_keep_theirs(self, store: Store, marking: Store) -> None:
+    async def test_forks_keep_their_messages(self, store: Store, marking: Store) -> None:
         """A fork of a deleted session keeps all its messages."""
         await fill(store)
         await store.fork_session("ada", "s", "f", None)

@@ -26,7 +26,7 @@ async def fork(store: Store, session: str = "s", new: str = "f", through: int | 
 class ForkContract:
     """Contract of forks: independent copies of completed turns."""
 
-    async def test_particulars(self, store: Store, second: Store, clock: Clock) -> None:
+    async def test_fields(self, store: Store, second: Store, clock: Clock) -> None:
         """A fork is a new session of the same account and model, with the id of its origin."""
         await converse(store, "s", "q1", "a1", new=True)
         await converse(store, "s", "q2", "a2")
@@ -37,7 +37,7 @@ class ForkContract:
         assert (1_700_000_060, 1_700_000_060, 2) == (made.created, made.updated, made.turn_count)
         assert not (await store.get_session("ada", "s")).HasField("forked_from")
 
-    async def test_all_comes_along(self, store: Store) -> None:
+    async def test_all_fields_are_copied(self, store: Store) -> None:
         """Messages keep the numbers, times, metadata and usage of their turns."""
         turn = await begin(store, "s", "q1", new=True, metadata={"team": "π"})
         await store.end_turn(
@@ -47,7 +47,7 @@ class ForkContract:
         await fork(store)
         assert await self._messages(store, "s") == await self._messages(store, "f")
 
-    async def test_both_go_on_apart(self, store: Store, second: Store) -> None:
+    async def test_fork_and_origin_are_independent(self, store: Store, second: Store) -> None:
         """New turns of a fork and its origin are independent."""
         await converse(store, "s", "q1", "a1", new=True)
         await fork(store)
@@ -132,7 +132,7 @@ class ForkContract:
         assert ("f", 2) == ((made := await fork(store, "f", "g")).forked_from, made.turn_count)
         assert ["q1", "a1", "q2", "a2"] == texts((await begin(store, "g", "?")).history)
 
-    async def test_windows_hold_in_forks(self, store: Store) -> None:
+    async def test_windows_apply_to_forks(self, store: Store) -> None:
         """Windows apply to forks, including system messages and tool calls."""
         turn = await begin(store, "s", message("system", "be kind"), "q1", new=True)
         await complete(store, turn, "a1")
@@ -145,7 +145,7 @@ class ForkContract:
             assert expected == texts(turn.history)
             await end_incomplete(store, turn, "failed")
 
-    async def test_a_resent_history_is_known_to_forks(self, store: Store) -> None:
+    async def test_a_resent_history_is_recognized_in_forks(self, store: Store) -> None:
         """A resent history is recognized in a fork."""
         await converse(store, "s", "q1", "a1", new=True)
         await converse(store, "s", "q2", "a2")

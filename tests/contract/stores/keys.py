@@ -9,7 +9,7 @@ from tests.contract.stores.making import (
 class KeyContract:
     """Contract of API keys and accounts."""
 
-    async def test_key_comes_back_whole(self, store: Store, second: Store) -> None:
+    async def test_all_fields_of_a_key_are_stored(self, store: Store, second: Store) -> None:
         """Every worker finds a key by its digest, with all fields."""
         await store.add_key(key(1, expires=1_800_000_000))
         assert key(1, expires=1_800_000_000) == await second.find_key(bytes([1]) * 32)
@@ -22,7 +22,7 @@ class KeyContract:
             await store.add_key(one)
         assert made == await store.list_keys()
 
-    async def test_plan_is_the_accounts(self, store: Store) -> None:
+    async def test_the_plan_belongs_to_the_account(self, store: Store) -> None:
         """The first key of an account sets its plan; later keys do not change it."""
         added = [
             await store.add_key(key(1, plan="free")),

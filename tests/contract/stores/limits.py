@@ -48,7 +48,7 @@ class LimitContract:
         assert (False, (60, 5)) == (rejected.granted, rejected.remaining)
         assert (60, 5) == (await store.reserve([charge(0), charge(0, subject="account:a")])).remaining
 
-    async def test_buckets_are_apart(self, store: Store) -> None:
+    async def test_buckets_are_independent(self, store: Store) -> None:
         """Different subjects and different kinds have different buckets."""
         await store.reserve([charge(60)])
         others = [charge(60, subject="key:2"), charge(60, kind="requests"), charge(60, subject="account:1")]
@@ -63,7 +63,7 @@ class LimitContract:
         assert 60 == sum(one.granted for one in made)
         assert (0, 40) == (await second.reserve([charge(0), charge(0, subject="account:a", per_minute=100)])).remaining
 
-    async def test_settling_gives_back_and_takes_more(self, store: Store, second: Store) -> None:
+    async def test_settling_refunds_and_charges(self, store: Store, second: Store) -> None:
         """Unused tokens are refunded; use beyond the reservation overdraws the bucket."""
         await store.reserve([charge(50)])
         await second.settle([charge(-40)])
@@ -72,7 +72,7 @@ class LimitContract:
         owed = await store.reserve([charge(1)])
         assert (False, (-30,)) == (owed.granted, owed.remaining)
 
-    async def test_a_debt_is_paid_by_time(self, store: Store, clock: Clock) -> None:
+    async def test_an_overdrawn_bucket_refills(self, store: Store, clock: Clock) -> None:
         """An overdrawn bucket refills at the same rate."""
         await store.settle([charge(90)])
         clock.advance(31)

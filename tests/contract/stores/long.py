@@ -14,7 +14,7 @@ class LongContract:
     """A turn of a long session costs as much as its window, and is rejected if that is too much."""
 
     @pytest.mark.parametrize("window", [Window(load_messages=9), Window(load_bytes=4 * MEGABYTE)])
-    async def test_too_much_is_refused(self, store: Store, window: Window) -> None:
+    async def test_too_long_a_history_is_rejected(self, store: Store, window: Window) -> None:
         """The error names `history`, nothing is written, and the session is free."""
         for number in range(5):
             await converse(store, "s", "q" * MEGABYTE, "a", new=number == 0)
@@ -26,7 +26,7 @@ class LongContract:
         turn = await begin(store, "s", "and?", window=Window(max_messages=4, load_messages=9, load_bytes=4 * MEGABYTE))
         assert 4 == len(turn.history)
 
-    async def test_as_much_as_is_allowed(self, store: Store) -> None:
+    async def test_a_history_up_to_the_limit(self, store: Store) -> None:
         """A long history is complete and in order, although it is read in pieces."""
         expected = []
         for number in range(8):

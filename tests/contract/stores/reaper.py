@@ -98,7 +98,7 @@ class ReaperContract:
         clock.advance(LEASE)
         assert Reaped(crashed=1, sessions=1) == await reap(store, sessions=0)
 
-    async def test_a_fork_is_as_old_as_itself(self, store: Store, clock: Clock) -> None:
+    async def test_the_age_of_a_fork_counts_from_its_creation(self, store: Store, clock: Clock) -> None:
         """The age of a fork counts from its creation, not from its turns."""
         await converse(store, "s", "q", "a", new=True)
         clock.advance(DAY)
@@ -117,7 +117,7 @@ class ReaperContract:
         assert Reaped(3, 3, 3) == await reap(store, sessions=0, claims=0, limit=3)
         assert Reaped(0, 2, 0) == await reap(store, sessions=0, claims=0, limit=2)
 
-    async def test_the_oldest_go_first(self, store: Store, clock: Clock) -> None:
+    async def test_the_oldest_are_deleted_first(self, store: Store, clock: Clock) -> None:
         """The sessions with the oldest turns are deleted first."""
         for session in "cab":
             await converse(store, session, "q", "a", new=True)
@@ -158,7 +158,7 @@ class ReaperContract:
         with pytest.raises(TurnLost):
             await store.end_claim(lease, b"late")
 
-    async def test_a_reply_goes_before_its_session(self, store: Store, clock: Clock) -> None:
+    async def test_a_reply_expires_before_its_session(self, store: Store, clock: Clock) -> None:
         """Deleting old replies does not change their sessions."""
         lease = await store.claim("ada", "m", "k", b"1", LEASE)
         assert isinstance(lease, Claim)
@@ -168,7 +168,9 @@ class ReaperContract:
         assert Reaped(claims=1) == await reap(store, claims=0)
         assert 1 == len(await all_messages(store, "s"))
 
-    async def test_a_crashed_turn_gives_back_what_it_reserved(self, store: Store, second: Store, clock: Clock) -> None:
+    async def test_the_reservation_of_a_crashed_turn_is_refunded(
+        self, store: Store, second: Store, clock: Clock
+    ) -> None:
         """The tokens reserved by a killed worker are refunded once, when its turn is reaped."""
         charges = [charge(40), charge(40, subject="account:a", per_minute=6000)]
         await store.reserve(charges)
@@ -181,7 +183,7 @@ class ReaperContract:
         await reap(second)
         assert (10,) == (await second.reserve([charge(0)])).remaining
 
-    async def test_a_turn_that_was_taken_over_gives_back_what_it_reserved(self, store: Store, clock: Clock) -> None:
+    async def test_the_reservation_of_a_replaced_turn_is_refunded(self, store: Store, clock: Clock) -> None:
         """The reservation is also refunded if the next turn finds the crashed turn before the reaper."""
         await store.reserve([charge(60)])
         await begin(store, "s", "q", new=True, reserved=[charge(60)])

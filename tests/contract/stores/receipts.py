@@ -61,7 +61,7 @@ class ReceiptContract:
         await begin(store, "s", "q3")
         assert [None, None, None, Receipt(), None] == [kept for _, kept in await shown(store)]
 
-    async def test_a_fork_has_them(self, store: Store) -> None:
+    async def test_a_fork_has_receipts(self, store: Store) -> None:
         """A fork contains the receipts of its turns, even after its origin is deleted."""
         turn = await begin(store, "s", "q1", new=True)
         await store.end_turn(turn, TurnEnd("completed", answer=[message("assistant", "a1")], receipt=receipt(1)))

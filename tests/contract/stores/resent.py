@@ -52,7 +52,7 @@ class ResentContract:
         assert ["q2", "mine", "q3"] == texts(turn.messages)
         assert ["q1", "a1"] == texts(turn.history)
 
-    async def test_another_spelling(self, store: Store) -> None:
+    async def test_equivalent_content(self, store: Store) -> None:
         """A text equals its content part, and null content equals absent content."""
         asked, called = message("user", "q1"), Message(role="assistant")
         called.tool_calls.add(id="c", type="function").function.name = "look"
@@ -88,7 +88,7 @@ class ResentContract:
         assert 2 == len(await all_messages(store, "s"))
         assert 2 == (await begin(store, "s", "q2")).number
 
-    async def test_a_part_of_the_history(self, store: Store) -> None:
+    async def test_a_prefix_of_the_history(self, store: Store) -> None:
         """A request that repeats only the start of the history is rejected."""
         for number in (1, 2, 3):
             await converse(store, "s", f"q{number}", f"a{number}", new=number == 1)
@@ -126,7 +126,7 @@ class ResentContract:
         assert (["found"], 2) == (texts(turn.messages), len(turn.history))
         assert '{"a": 1, "b": 2}' == turn.history[1].tool_calls[0].function.arguments
 
-    async def test_said_again(self, store: Store) -> None:
+    async def test_repeated_user_messages(self, store: Store) -> None:
         """Repeated user messages without an answer are new, however often."""
         for number in range(1, 5):
             turn = await begin(store, "s", "yes", new=number == 1)

@@ -25,7 +25,7 @@ _ZERO = "WzEuNSwiYVx1MDAwMCJd"
 class SessionContract:
     """Contract of reading, listing and deleting sessions."""
 
-    async def test_particulars(self, store: Store, clock: Clock) -> None:
+    async def test_fields(self, store: Store, clock: Clock) -> None:
         """A session has its model, its creation time, the start of its latest turn and the number of its turns."""
         await converse(store, "s", "one", "first", new=True)
         clock.advance(60)

@@ -46,7 +46,7 @@ class TurnContract:
             found, _ = await there.list_messages("ada", "s", page_size=1000, page_token=None)
             assert (2 * number, f"a{number}") == (len(found), found[-1].message.content.string_value)
 
-    async def test_messages_come_back_whole(self, store: Store) -> None:
+    async def test_all_fields_of_messages_are_stored(self, store: Store) -> None:
         """Every field of a message is preserved, including fields unknown to this version."""
         rich = message("assistant", "π \0 é")
         rich.tool_calls.add(id="call_1", type="function").function.name = "look"
@@ -62,7 +62,7 @@ class TurnContract:
         await complete(store, turn)
         assert [] == (await begin(store, "s", "hi")).history
 
-    async def test_second_turn_is_refused(self, store: Store, second: Store) -> None:
+    async def test_a_second_turn_is_rejected(self, store: Store, second: Store) -> None:
         """While a turn is in progress, a second turn is rejected at any worker without a change."""
         turn = await begin(store, "s", "one", new=True)
         for other in (store, second):
@@ -152,7 +152,7 @@ class TurnContract:
         expected = [("one", "incomplete"), ("two", "completed"), ("in time", "completed")]
         assert expected == [(text, state) for text, _, state, _ in await all_messages(store, "s")]
 
-    async def test_late_but_alone(self, store: Store, clock: Clock) -> None:
+    async def test_late_end_without_another_turn(self, store: Store, clock: Clock) -> None:
         """A worker that slept past its lease can end its turn if no other turn has begun."""
         turn = await begin(store, "s", "one", new=True)
         clock.advance(10 * LEASE)
@@ -181,7 +181,7 @@ class TurnContract:
         clock.advance(1)
         assert 2 == (await begin(second, "s", "two")).number
 
-    async def test_renewing_what_is_lost(self, store: Store, second: Store, clock: Clock) -> None:
+    async def test_renewing_lost_leases(self, store: Store, second: Store, clock: Clock) -> None:
         """A renewal does not change the lease of another worker, or ended turns."""
         lost = await begin(store, "s", "one", new=True)
         ended = await begin(store, "t", "one", new=True)
@@ -207,7 +207,7 @@ class TurnContract:
             await store.end_turn(turn, TurnEnd("completed", charges=[charge(20)]))
         assert (30,) == (await second.reserve([charge(0)])).remaining
 
-    async def test_metadata_and_usage_come_back(self, store: Store) -> None:
+    async def test_metadata_and_usage_are_stored(self, store: Store) -> None:
         """Every message of a turn has the metadata; the answer has the usage."""
         usage = Usage(prompt_tokens=5, completion_tokens=2, total_tokens=7)
         usage.prompt_tokens_details.cached_tokens = 3
@@ -228,7 +228,7 @@ class TurnContract:
         found, _ = await store.list_messages("ada", "s", page_size=1, page_token=None)
         assert {"team": "blue"} == dict(found[0].metadata)
 
-    async def test_a_turn_is_the_callers(self, store: Store) -> None:
+    async def test_a_turn_object_is_independent_of_the_store(self, store: Store) -> None:
         """Changing the messages of a turn object does not change the session."""
         asked = message("user", "one")
         turn = await begin(store, "s", asked, new=True)

@@ -73,7 +73,7 @@ class WindowContract:
         assert ["q3", "a3"] == await past(store, Window(max_messages=6, max_tokens=turn))
         assert ["q3", "a3"] == await past(store, Window(max_messages=2, max_tokens=3 * turn))
 
-    async def test_nothing_goes_past_a_turn_that_does_not_fit(self, store: Store) -> None:
+    async def test_nothing_older_than_a_turn_that_does_not_fit_is_sent(self, store: Store) -> None:
         """No turn older than one that does not fit is sent."""
         await converse(store, "s", "small", "a", new=True)
         await converse(store, "s", "large" * 1000, "a")
@@ -81,7 +81,7 @@ class WindowContract:
         assert ["small too", "a"] == await past(store, Window(max_tokens=100))
 
     @pytest.mark.parametrize("role", ["system", "developer"])
-    async def test_system_messages_always_go(self, store: Store, role: str) -> None:
+    async def test_system_messages_are_always_sent(self, store: Store, role: str) -> None:
         """System messages are sent first, however old they are, and do not count."""
         await exchange(store, message(role, "be kind"), "q1", answer=message("assistant", "a1"), new=True)
         await exchange(store, message(role, "be short"), "q2", answer=message("assistant", "a2"))
@@ -91,7 +91,7 @@ class WindowContract:
         assert ["be kind", "be short", "q2", "a2", "q3", "a3"] == await past(store, Window(max_messages=4))
         assert ["be kind", "be short", "q1", "a1", "q2", "a2", "q3", "a3"] == await past(store, WHOLE)
 
-    async def test_incomplete_turns_do_not_go(self, store: Store) -> None:
+    async def test_incomplete_turns_are_not_sent(self, store: Store) -> None:
         """Incomplete turns and their system messages are neither sent nor counted."""
         await converse(store, "s", "q1", "a1", new=True)
         turn = await begin(store, "s", message("system", "never said"), "q2")
@@ -99,7 +99,7 @@ class WindowContract:
         await converse(store, "s", "q3", "a3")
         assert ["q1", "a1", "q3", "a3"] == await past(store, Window(max_messages=4))
 
-    async def test_tool_exchange_stays_whole(self, store: Store) -> None:
+    async def test_tool_exchanges_are_not_split(self, store: Store) -> None:
         """A tool call and its result are sent together or not at all."""
         await converse(store, "s", "q1", "a1", new=True)
         await exchange(store, "q2", answer=call("c"))
@@ -107,7 +107,7 @@ class WindowContract:
         for most, expected in ((2, []), (3, []), (4, ["q2", "", "found", "a3"]), (5, ["q2", "", "found", "a3"])):
             assert expected == await past(store, Window(max_messages=most))
 
-    async def test_a_result_takes_its_call_along(self, store: Store) -> None:
+    async def test_a_result_includes_its_call(self, store: Store) -> None:
         """A turn with a tool result gets the call and the preceding calls, regardless of the window."""
         await converse(store, "s", "q1", "a1", new=True)
         await exchange(store, "q2", answer=call("c"))
@@ -116,7 +116,7 @@ class WindowContract:
         assert ["q2", "", "found", ""] == await past(store, Window(max_tokens=0), result("d", "found too"))
         assert [] == await past(store, Window(max_tokens=0), "something else")
 
-    async def test_the_window_is_each_turns_own(self, store: Store) -> None:
+    async def test_each_turn_has_its_own_window(self, store: Store) -> None:
         """A turn can include history that the preceding turn left out."""
         for number in (1, 2, 3):
             await converse(store, "s", f"q{number}", f"a{number}", new=number == 1)

@@ -44,7 +44,7 @@ async def _run(work: Work) -> Sequence[Any]:
     return logs
 
 
-class TestRepeating:
+class TestPeriodicTask:
     """Tests of periodic tasks."""
 
     async def test_an_outage_is_logged_once_and_its_end_too(self) -> None:
@@ -54,7 +54,7 @@ class TestRepeating:
         assert ["failing", "working again"] * 2 == [line["event"] for line in logs]
         assert {"what": "the work", "cause": "refused"}.items() <= logs[0].items()
 
-    async def test_what_nobody_foresaw_ends_nothing(self) -> None:
+    async def test_an_unexpected_error_does_not_end_the_task(self) -> None:
         """An unexpected error is logged with its traceback, and the task continues."""
         error = ZeroDivisionError("a mistake")
         logs = await _run(Work(error, None))
@@ -116,7 +116,7 @@ class TestReaper:
         await _reaper(store, ttl).reap()
         assert [(ttl, DAY)] == store.asked
 
-    async def test_what_was_cleared_is_logged_and_nothing_else(self) -> None:
+    async def test_only_cleared_items_are_logged(self) -> None:
         """The counts are logged only if something was cleared."""
         reaper = _reaper(ReapingStore(Reaped(crashed=2, claims=1)))
         with capture_logs() as logs:
@@ -124,7 +124,7 @@ class TestReaper:
             await reaper.reap()
         assert [{"event": "reaped", "log_level": "info", "crashed": 2, "sessions": 0, "claims": 1}] == logs
 
-    async def test_much_is_cleared_in_parts_without_a_pause(self) -> None:
+    async def test_full_batches_follow_without_a_pause(self) -> None:
         """After a full batch the next one starts without a pause."""
         store = ReapingStore()
         await _reaper(store).reap()
@@ -141,7 +141,7 @@ class TestReaper:
         assert 3 == len(store.asked)
         assert [] == store.purges
 
-    async def test_it_goes_on_until_it_is_stopped(self) -> None:
+    async def test_the_reaper_runs_until_it_is_stopped(self) -> None:
         """The reaper continues after failures of the store, which are logged once."""
         away = StoreUnavailable("away")
         store = ReapingStore(away, away)
@@ -171,10 +171,10 @@ class CheckedStore:
         await self.answer()
 
 
-class TestWatch:
+class TestStoreMonitor:
     """Tests of the store monitor."""
 
-    async def test_changes_are_told_and_logged_once(self) -> None:
+    async def test_changes_are_reported_and_logged_once(self) -> None:
         """Only changes of the availability are reported and logged, not each check."""
         store, reported = CheckedStore(), []
 
@@ -196,7 +196,7 @@ class TestWatch:
         ]
         assert watch.is_available
 
-    async def test_silence_is_absence(self) -> None:
+    async def test_a_check_that_times_out_fails(self) -> None:
         """A check without an answer in time counts as a failure."""
         store, reported = CheckedStore(), []
 

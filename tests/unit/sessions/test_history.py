@@ -14,7 +14,7 @@ from parley.v1.message_pb2 import Message
 from tests.unit.messages.making import RESULT, SYSTEM, USER, call, message
 
 
-class TestKinds:
+class TestClassification:
     """Tests of the classification of messages."""
 
     @pytest.mark.parametrize("role", ["system", "developer", "user", "assistant", "tool", "function"])
@@ -33,7 +33,7 @@ class TestKinds:
             ([SYSTEM], False),
         ],
     )
-    def test_continuing_a_toolcall(self, messages: Sequence[Message], expected: bool) -> None:
+    def test_starting_with_a_tool_result(self, messages: Sequence[Message], expected: bool) -> None:
         """Messages start with a tool result even if system messages precede it."""
         assert expected is starts_with_tool_result(messages)
 
@@ -110,7 +110,7 @@ class TestFirstTurn:
     """Tests of the oldest turn that is sent."""
 
     @given(_turns(), st.builds(Window, _BOUND, _BOUND), st.booleans())
-    def test_whole_exchanges_go(self, turns: list[TurnSize], window: Window, continued: bool) -> None:
+    def test_only_complete_exchanges_are_sent(self, turns: list[TurnSize], window: Window, continued: bool) -> None:
         """The oldest turn that is sent does not start with a tool result."""
         going = _going(turns, window, continued=continued)
         assert not going or not going[-1].starts_with_tool_result
@@ -121,7 +121,7 @@ class TestFirstTurn:
         assert _fits(_going(turns, window, continued=False), window)
 
     @given(_turns(), st.builds(Window, _BOUND, _BOUND))
-    def test_what_is_continued_goes_always(self, turns: list[TurnSize], window: Window) -> None:
+    def test_the_continued_exchange_is_always_sent(self, turns: list[TurnSize], window: Window) -> None:
         """The exchange that the new turn continues is always sent; further turns only if all fit together."""
         going = _going(turns, window, continued=True)
         bound = (_groups(turns) or [[]])[0]
@@ -129,7 +129,7 @@ class TestFirstTurn:
         assert len(going) == len(bound) or _fits(going, window)
 
     @given(_turns(), st.builds(Window, _BOUND, _BOUND), st.booleans())
-    def test_as_much_goes_as_fits(self, turns: list[TurnSize], window: Window, continued: bool) -> None:
+    def test_all_exchanges_that_fit_are_sent(self, turns: list[TurnSize], window: Window, continued: bool) -> None:
         """The history consists of the newest complete exchanges up to the first that does not fit."""
         going = _going(turns, window, continued=continued)
         assert turns[: len(going)] == going
@@ -137,7 +137,7 @@ class TestFirstTurn:
         assert not rest or not _fits([*going, *rest[0]], window)
 
     @given(_turns(), st.booleans())
-    def test_without_a_bound_all_go(self, turns: list[TurnSize], continued: bool) -> None:
+    def test_without_a_limit_all_turns_are_sent(self, turns: list[TurnSize], continued: bool) -> None:
         """A window without limits includes all turns."""
         assert turns == _going(turns, Window(), continued=continued)
 

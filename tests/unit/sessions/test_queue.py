@@ -65,7 +65,7 @@ async def test_first_come_first_served(session: Session) -> None:
     assert 0 == queue.length("s")
 
 
-async def test_who_leaves_does_not_hold_up_the_others(session: Session) -> None:
+async def test_a_cancelled_call_does_not_block_the_others(session: Session) -> None:
     """A cancelled call, in the middle or at the head of the queue, does not block the others."""
     queue = Queue(session)  # type: ignore[arg-type]
     first, second, third = (_enter(queue, session, name) for name in "abc")
@@ -78,7 +78,7 @@ async def test_who_leaves_does_not_hold_up_the_others(session: Session) -> None:
     assert ["c"] == session.started
 
 
-async def test_patience_ends_at_the_head_and_in_the_line(session: Session) -> None:
+async def test_the_timeout_applies_in_the_whole_queue(session: Session) -> None:
     """Both the first and the second call raise SessionBusy after the timeout, and no wait exceeds it."""
     queue = Queue(session)  # type: ignore[arg-type]
     tasks = [_enter(queue, session, name, 0.02) for name in "ab"]
@@ -97,7 +97,7 @@ async def test_the_callers_deadline_comes_first(session: Session) -> None:
         await queue.wait("s", lambda: session.begin("a"), 60, deadline)
 
 
-async def test_a_late_deadline_does_not_lengthen_the_patience(session: Session) -> None:
+async def test_a_late_deadline_does_not_extend_the_timeout(session: Session) -> None:
     """A deadline after the timeout of the queue does not extend it."""
     queue = Queue(session)  # type: ignore[arg-type]
     deadline = asyncio.get_running_loop().time() + 60
@@ -105,7 +105,7 @@ async def test_a_late_deadline_does_not_lengthen_the_patience(session: Session) 
         await queue.wait("s", lambda: session.begin("a"), 0.02, deadline)
 
 
-async def test_other_failures_end_the_wait(session: Session) -> None:
+async def test_other_errors_end_the_wait(session: Session) -> None:
     """An error other than SessionBusy, such as a deleted session, ends the wait."""
     queue = Queue(session)  # type: ignore[arg-type]
 
@@ -117,7 +117,7 @@ async def test_other_failures_end_the_wait(session: Session) -> None:
     assert 0 == queue.length("s")
 
 
-async def test_a_notice_that_was_missed_costs_a_second_at_most(session: Session) -> None:
+async def test_a_missed_notification_delays_by_at_most_a_second(session: Session) -> None:
     """The store is polled after a second even if the notification of a release is lost."""
     queue = Queue(session)  # type: ignore[arg-type]
     task = _enter(queue, session, "a")

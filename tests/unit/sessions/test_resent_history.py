@@ -52,7 +52,7 @@ class TestNewMessages:
         assert "messages" == rejected.value.param
 
     @given(st.lists(st.sampled_from([SYSTEM, USER, ANSWER, RESULT]), max_size=5), st.lists(st.just(USER), min_size=1))
-    def test_what_is_added_is_what_is_new(self, stored: list[Message], added: list[Message]) -> None:
+    def test_added_messages_are_new(self, stored: list[Message], added: list[Message]) -> None:
         """Messages after the stored ones are new, for any session."""
         assert added == list(new_messages(stored, [*stored, *added]))
 
@@ -130,7 +130,7 @@ class TestContradictions:
             ((SYSTEM, USER, ANSWER), [USER, SYSTEM, USER, ANSWER, USER], 2),
         ],
     )
-    def test_refused(self, stored: Sequence[Message], sent: list[Message], place: int) -> None:
+    def test_rejected(self, stored: Sequence[Message], sent: list[Message], place: int) -> None:
         """The error names the first differing message and the remedy."""
         with pytest.raises(InvalidRequest, match=r"send only what is new, resend .* or fork") as rejected:
             _new(stored, sent)
@@ -164,7 +164,7 @@ class TestEmptyAnswers:
 
     @pytest.mark.parametrize("empty", [[], [SILENT], [message("assistant", "")], [message("assistant")]])
     @pytest.mark.parametrize("leading", [[], [DEVELOPER]])
-    def test_do_not_decide(self, empty: list[Message], leading: list[Message]) -> None:
+    def test_empty_answers_are_ignored(self, empty: list[Message], leading: list[Message]) -> None:
         """A history is recognized with and without empty answers."""
         assert [*leading, Q2] == _new((Q1, A1, SILENT), [*leading, Q1, A1, *empty, Q2])
 
@@ -185,7 +185,7 @@ class TestCost:
         assert expected is may_repeat(sent)
 
 
-class TestWithoutKnown:
+class TestKnownSystemMessages:
     """Tests of system messages that are part of every request."""
 
     @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ class TestWithoutKnown:
             ([SYSTEM], [USER], [USER]),
         ],
     )
-    def test_leading_ones_are_left_out(
+    def test_leading_known_messages_are_removed(
         self, status: list[Message], sent: list[Message], expected: list[Message]
     ) -> None:
         """Leading system messages that the session contains are removed, unless the request would be empty."""

@@ -105,7 +105,7 @@ async def _cancelled(task: asyncio.Task[Any]) -> None:
         await task
 
 
-async def test_leases_are_renewed_while_calls_run_and_no_longer(store: RecordingStore) -> None:
+async def test_leases_are_renewed_while_calls_run(store: RecordingStore) -> None:
     """Running turns and claims are renewed together, also after a failure of the store; ended ones are not."""
     turns = _turns(store, renew_seconds=0.01)
     lease = await _begin(turns, "a", await _claimed(turns))
@@ -130,7 +130,7 @@ async def test_a_claim_is_renewed_before_its_turn_begins(store: RecordingStore) 
     await turns.close()
 
 
-async def test_a_caller_who_leaves_while_the_turn_begins_leaves_no_lease(store: RecordingStore) -> None:
+async def test_a_call_cancelled_during_the_begin_leaves_no_lease(store: RecordingStore) -> None:
     """A turn that begins after the cancellation of its call is ended as incomplete."""
     turns = _turns(store)
     store.gate.clear()
@@ -141,7 +141,7 @@ async def test_a_caller_who_leaves_while_the_turn_begins_leaves_no_lease(store: 
     assert [("incomplete", "a", "cancelled")] == store.log
 
 
-async def test_a_caller_who_leaves_while_the_key_is_claimed_leaves_no_claim(store: RecordingStore) -> None:
+async def test_a_call_cancelled_during_the_claim_leaves_no_claim(store: RecordingStore) -> None:
     """A claim that is acquired after the cancellation of its call is released."""
     turns = _turns(store)
     store.gate.clear()
@@ -152,7 +152,7 @@ async def test_a_caller_who_leaves_while_the_key_is_claimed_leaves_no_claim(stor
     assert ("freed", "k") == store.log[-1]
 
 
-async def test_a_commit_outlives_its_cancelled_caller(store: RecordingStore) -> None:
+async def test_a_commit_continues_after_cancellation(store: RecordingStore) -> None:
     """A commit continues after the cancellation of its call, and `close` waits for it."""
     turns = _turns(store)
     lease = await _begin(turns, "a")
@@ -176,19 +176,19 @@ async def test_turn_and_key_end_together(store: RecordingStore) -> None:
     assert (lease.claim, answer) == (end.claim, ChatCompletion.FromString(end.reply))
 
 
-async def test_without_a_key_no_reply_is_made(store: RecordingStore) -> None:
+async def test_without_a_key_no_reply_is_stored(store: RecordingStore) -> None:
     """A call without an idempotency key stores no reply."""
     turns = _turns(store)
     await turns.commit(await _begin(turns, "a"), ChatCompletion(id="x"))
     assert (None, b"") == (store.ends[0].claim, store.ends[0].reply)
 
 
-@pytest.mark.parametrize(("is_whole", "expected"), [(True, "kept"), (False, "freed")])
-async def test_a_key_without_a_turn_ends_by_itself(store: RecordingStore, is_whole: bool, expected: str) -> None:
+@pytest.mark.parametrize(("is_complete", "expected"), [(True, "kept"), (False, "freed")])
+async def test_a_key_ends_without_a_turn(store: RecordingStore, is_complete: bool, expected: str) -> None:
     """Without a session, the reply of a complete call is stored, and the key of an incomplete call is released."""
     turns = _turns(store)
     lease = await _claimed(turns)
-    if is_whole:
+    if is_complete:
         await turns.commit(lease, ChatCompletion())
     else:
         turns.abandon(lease, "failed", None)
@@ -196,7 +196,7 @@ async def test_a_key_without_a_turn_ends_by_itself(store: RecordingStore, is_who
     assert (expected, "k") == store.log[-1]
 
 
-async def test_what_is_not_kept_writes_nothing(store: RecordingStore) -> None:
+async def test_a_call_without_turn_and_key_writes_nothing(store: RecordingStore) -> None:
     """A call without a turn and a key writes nothing."""
     turns = _turns(store)
     await turns.commit(CallLease(), ChatCompletion())
@@ -205,7 +205,7 @@ async def test_what_is_not_kept_writes_nothing(store: RecordingStore) -> None:
     assert [] == store.log
 
 
-async def test_a_lost_turn_frees_its_key(store: RecordingStore) -> None:
+async def test_a_lost_turn_releases_its_key(store: RecordingStore) -> None:
     """A lost turn raises TurnLost and releases the key, so that the call can be repeated with it."""
     turns = _turns(store)
     for end in ("commit", "abandon"):
@@ -221,23 +221,23 @@ async def test_a_lost_turn_frees_its_key(store: RecordingStore) -> None:
         assert ("freed", "k") == store.log[-1]
 
 
-@pytest.mark.parametrize("is_told", [True, False])
-async def test_who_is_told_of_a_failure_finds_session_and_key_free(store: RecordingStore, is_told: bool) -> None:
+@pytest.mark.parametrize("is_awaited", [True, False])
+async def test_a_failed_call_waits_for_the_release(store: RecordingStore, is_awaited: bool) -> None:
     """With `wait`, `fail` returns after the session and the key are released; without it, it returns at once."""
     turns = _turns(store)
     lease = await _begin(turns, "a", await _claimed(turns))
     store.gate.clear()
-    failing = asyncio.create_task(turns.fail(lease, "failed", None, wait=is_told))
+    failing = asyncio.create_task(turns.fail(lease, "failed", None, wait=is_awaited))
     for _ in range(10):
         await asyncio.sleep(0)
-    assert (not is_told, []) == (failing.done(), store.ends)
+    assert (not is_awaited, []) == (failing.done(), store.ends)
     store.gate.set()
     await failing
-    assert is_told == (("incomplete", "a", "failed") in store.log)
+    assert is_awaited == (("incomplete", "a", "failed") in store.log)
     await turns.close()
 
 
-async def test_a_store_that_hangs_does_not_keep_the_caller(store: RecordingStore) -> None:
+async def test_a_hanging_store_does_not_block_the_caller(store: RecordingStore) -> None:
     """`fail` returns within its timeout while the store hangs, and the turn is ended later."""
     turns = _turns(store)
     lease = await _begin(turns, "a")
@@ -258,13 +258,13 @@ def _admitted(settled: list[list[int]]) -> Admission:
     return admission
 
 
-@pytest.mark.parametrize("is_whole", [True, False])
-async def test_the_limits_are_settled_with_the_turn(store: RecordingStore, is_whole: bool) -> None:
+@pytest.mark.parametrize("is_complete", [True, False])
+async def test_the_limits_are_settled_with_the_turn(store: RecordingStore, is_complete: bool) -> None:
     """The limits are settled only in the write that ends the turn, completed or incomplete."""
     turns, settled = _turns(store), list[list[int]]()
     lease = await _begin(turns, "a", CallLease(admission=_admitted(settled)))
     with lease.admission:
-        if is_whole:
+        if is_complete:
             await turns.commit(lease, ChatCompletion())
         else:
             turns.abandon(lease, "failed", None)
@@ -272,7 +272,7 @@ async def test_the_limits_are_settled_with_the_turn(store: RecordingStore, is_wh
     assert ([-7], []) == ([charge.amount for charge in store.ends[0].charges], settled)
 
 
-async def test_without_a_turn_the_limits_settle_themselves(store: RecordingStore) -> None:
+async def test_without_a_turn_the_admission_settles_the_limits(store: RecordingStore) -> None:
     """Without a turn, the admission settles the limits itself."""
     turns, settled = _turns(store), list[list[int]]()
     lease = await _claimed(turns)
@@ -291,7 +291,7 @@ async def test_a_lost_turn_still_settles_the_limits(store: RecordingStore) -> No
     assert [("settled", [3])] == store.log
 
 
-async def test_a_store_that_is_away_at_the_end_harms_nobody_else(store: RecordingStore) -> None:
+async def test_an_unavailable_store_at_the_end_affects_no_other_call(store: RecordingStore) -> None:
     """If the store is unavailable at the end, the error is logged and the leases expire."""
     turns = _turns(store)
     store.errors = {"end": [StoreUnavailable("away")], "end_claim": [StoreUnavailable("away")]}
@@ -300,7 +300,7 @@ async def test_a_store_that_is_away_at_the_end_harms_nobody_else(store: Recordin
     assert [] == store.ends
 
 
-async def test_the_turn_is_begun_with_what_the_model_and_the_request_say(store: RecordingStore) -> None:
+async def test_the_turn_has_the_window_of_the_model_and_the_messages_of_the_request(store: RecordingStore) -> None:
     """The turn has the window of the configuration, and the metadata and messages of the request."""
     turns = _turns(store)
     request = CreateChatCompletionRequest(metadata={"team": "red"})
@@ -323,7 +323,7 @@ async def test_the_conversation_is_the_history_and_what_is_new(store: RecordingS
     assert [old, old, new] == CallLease(Turn("a", 2, 2, [old, old], [new])).conversation(request)
 
 
-async def test_a_busy_session_is_waited_for_only_where_the_model_says_so(store: RecordingStore) -> None:
+async def test_a_busy_session_is_awaited_only_with_queue(store: RecordingStore) -> None:
     """A call waits for the release of a busy session with `queue`, and raises SessionBusy with `reject`."""
     turns = _turns(store)
     store.errors["begin"] = [SessionBusy("a"), SessionBusy("a")]
@@ -335,7 +335,7 @@ async def test_a_busy_session_is_waited_for_only_where_the_model_says_so(store: 
         await _begin(turns, "a")
 
 
-async def test_a_key_that_has_its_answer_returns_it(store: RecordingStore) -> None:
+async def test_a_key_with_a_stored_reply_returns_it(store: RecordingStore) -> None:
     """A key with a stored reply returns it, and the call holds nothing."""
     answer = ChatCompletion(id="x")
     store.claimed = answer.SerializeToString()
