@@ -1,8 +1,8 @@
--- GENERATED from protos/ by `make gen`: the JSON objects of the bodies that the transcoder reads. A row for each type:
---   extra    the field that takes the members without a row; without it they stay where they are, and are dropped
---   fields   by name: the kind of its value (see body.lua); `of` is the type of an object, `text` the field that takes
---            the exact text of the value, `name` the name that the documents use where it is another one,
---            `ranges` the lowest and the highest value of the dialects that have a range of their own
+-- GENERATED from protos/ by `make gen`: the JSON objects of the bodies that the transcoder parses. A row for each type:
+--   extra    the field for unknown members; without it, the transcoder drops them
+--   fields   by name: the kind of the value (see body.lua); `of` is the type of an object, `text` the field for the
+--            exact text of the value, `name` the documented name where it differs, `ranges` the lowest and the highest
+--            value in the dialects with a range of their own
 return {
   ApproximateLocation = {
     extra = "extra_json",

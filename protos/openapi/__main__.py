@@ -11,11 +11,10 @@ from protos.openapi.schemas import Schemas
 
 _EXAMPLES = Path(__file__).with_name("examples.json")
 _DESCRIPTION = """\
-Chat completions with sessions that the server keeps. The same calls are there in several dialects, chosen by path or
-by host name: a dialect is how errors look, and what chooses a stream. Fields that are not listed are ignored inside
-objects; those of a completion's body itself reach the backend, as `extra_body` does. Unknown query parameters are
-ignored, and null is as good as leaving a field out. Paths that are not listed answer 404, other methods 405 with
-`Allow`."""
+Chat completions with server-side sessions. The same calls exist in several dialects, selected by path or host name. A
+dialect defines the format of errors and how a stream is requested. Unknown fields at the top of a completion's body
+reach the backend, like `extra_body`; unknown query parameters are ignored, and null is equivalent to an absent field.
+Other paths are 404, other methods 405 with `Allow`."""
 
 
 def document(protos: Protos) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The protos as a descriptor has them, each element with its comment."""
+"""The elements of a descriptor of the protos, with their comments."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -54,12 +54,12 @@ def http_rules(method: MethodDescriptorProto) -> Iterator[tuple[str, str]]:
 
 
 def local_name(type_name: str) -> str:
-    """Takes `.parley.v1.` off a type's name; others keep theirs, without the first dot."""
+    """Returns the type's name without `.parley.v1.`, or without the first dot for types of other packages."""
     return type_name.removeprefix(f".{PACKAGE}.").removeprefix(".")
 
 
 def map_value(message: DescriptorProto, field: FieldDescriptorProto) -> FieldDescriptorProto | None:
-    """Returns the field of a map's values; None where the field is no map."""
+    """Returns the field of a map's values, or None if the field is not a map."""
     for nested in message.nested_type:
         if nested.options.map_entry and field.type_name.endswith(f".{message.name}.{nested.name}"):
             return nested.field[1]
@@ -67,13 +67,13 @@ def map_value(message: DescriptorProto, field: FieldDescriptorProto) -> FieldDes
 
 
 def _comments(file: FileDescriptorProto) -> dict[str, str]:
-    """The comments of a file, each as one line."""
-    said = {tuple(place.path): " ".join(place.leading_comments.split()) for place in file.source_code_info.location}
-    return {name: said.get(path, "") for name, path in _places(file)}
+    """Returns the comments of a file by element, each as one line."""
+    comments = {tuple(place.path): " ".join(place.leading_comments.split()) for place in file.source_code_info.location}
+    return {name: comments.get(path, "") for name, path in _places(file)}
 
 
 def _places(file: FileDescriptorProto) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The path of each element in the source info: numbers of fields of FileDescriptorProto, and places in them."""
+    """Yields each element's path in the source info: field numbers of FileDescriptorProto and indexes."""
     members: dict[int, tuple[str, Sequence[Element]]] = {
         4: ("field", file.message_type),
         5: ("value", file.enum_type),

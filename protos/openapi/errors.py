@@ -1,4 +1,4 @@
-"""How calls fail: the reasons of the protos and the edge's own refusals, each as its dialect shows it."""
+"""The documented failures of calls: the reasons of the protos and the edge's own errors, in each dialect."""
 
 import operator
 import re
@@ -16,7 +16,7 @@ _EXAMPLE = re.compile(r'^(?P<meaning>.*) Example: (?P<grpc>[A-Z_]+), (?P<http>\d
 
 @dataclass(frozen=True)
 class Failure:
-    """One way to fail: `name` is a key for its example, `code` the word for programs, `param` the field at fault."""
+    """A documented failure; `name` is the key of its example, and the other fields are those of the catalogue."""
 
     name: str
     status: int
@@ -37,7 +37,7 @@ EDGE = {
     if row.name
 }
 
-# Every call can fail so, and these methods in these ways besides. CreateChatCompletion can in all ways.
+# The failures of every method, and the further ones of these methods. CreateChatCompletion can have all failures.
 _EVERY = [
     "BAD_REQUEST",
     "UPGRADE_NOT_ALLOWED",
@@ -55,7 +55,7 @@ _EVERY = [
     "INTERNAL",
 ]
 _KEY = ("IDEMPOTENCY_KEY_IN_USE", "IDEMPOTENCY_KEY_REUSED")
-_BESIDES = {
+_FURTHER = {
     "ListModels": [],
     "GetModel": ["MODEL_NOT_FOUND"],
     "ListSessions": ["INVALID_REQUEST"],
@@ -92,13 +92,13 @@ def reasons(protos: Protos) -> Iterator[Failure]:
 
 
 def known(protos: Protos) -> dict[str, Failure]:
-    """Returns all ways to fail, by name: the edge's own and the service's."""
+    """Returns all failures by name: the edge's own and the service's."""
     return EDGE | {failure.name: failure for failure in reasons(protos)}
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What errors look like: the name of their schema, the schema, an error's body, own headers, the HTTP status."""
+    """The format of errors: the name of their schema, the schema, the body, additional headers, the HTTP status."""
 
     name: str
     schema: dict[str, Any]
@@ -108,9 +108,9 @@ class Shape:
 
 
 def by_status(protos: Protos, shape: Shape, method: str | None = None) -> dict[int, list[Failure]]:
-    """Returns the ways in which a method, or any, can fail, by their HTTP status in this shape."""
+    """Returns the failures of a method, or of all methods, by their HTTP status in this shape."""
     every = known(protos)
-    names: Iterable[str] = [*_EVERY, *_BESIDES[method]] if method in _BESIDES else every
+    names: Iterable[str] = [*_EVERY, *_FURTHER[method]] if method in _FURTHER else every
     found: dict[int, list[Failure]] = {}
     for failure in sorted((every[name] for name in names), key=shape.status):
         found.setdefault(shape.status(failure), []).append(failure)
@@ -126,17 +126,17 @@ def _object(description: str, properties: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "type": "object", "properties": properties, "required": [*properties]}
 
 
-_MESSAGE = {"description": "What went wrong.", "type": "string"}
+_MESSAGE = {"description": "The message.", "type": "string"}
 _OPENAI_ERROR = {
     "message": _MESSAGE,
     "type": {"type": "string", "enum": list(error_catalogue.OPENAI_TYPES)},
     "param": {"description": "The field at fault, as `messages[0].role`.", "type": ["string", "null"]},
-    "code": {"description": "A word for programs.", "type": ["string", "null"]},
+    "code": {"description": "A machine-readable code.", "type": ["string", "null"]},
 }
 
 OPENAI = Shape(
     "OpenAIError",
-    _object("A failed call, as OpenAI shows it.", {"error": _object("The failure.", _OPENAI_ERROR)}),
+    _object("A failed call, in OpenAI's format.", {"error": _object("The failure.", _OPENAI_ERROR)}),
     _openai_body,
     ("x-should-retry",),
 )
@@ -149,7 +149,7 @@ PLAIN = Shape(
 )
 
 
-# What the fastapi dialect says at length, with the status 422.
+# The code of failures that the fastapi dialect shows with all violations and the status 422.
 _VALIDATION = "invalid_request"
 
 
@@ -162,21 +162,21 @@ def _detail_body(failure: Failure) -> dict[str, Any]:
 
 _VIOLATION = {
     "loc": {
-        "description": 'Where: `["body", "messages", 0, "role"]`.',
+        "description": 'The location: `["body", "messages", 0, "role"]`.',
         "type": "array",
         "items": {"type": ["string", "integer"]},
     },
     "msg": _MESSAGE,
-    "type": {"description": "A word for programs.", "type": "string"},
+    "type": {"description": "A machine-readable code.", "type": "string"},
 }
 _DETAIL = {
-    "description": "What went wrong; for a request that is not valid (422), every violation.",
+    "description": "The message; for an invalid request (422), every violation.",
     "anyOf": [{"type": "string"}, {"type": "array", "items": _object("A violation.", _VIOLATION)}],
 }
 
 DETAIL = Shape(
     "DetailError",
-    _object("A failed call, as FastAPI shows it.", {"detail": _DETAIL}),
+    _object("A failed call, in FastAPI's format.", {"detail": _DETAIL}),
     _detail_body,
     status=lambda failure: 422 if failure.code == _VALIDATION else failure.status,
 )

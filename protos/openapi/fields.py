@@ -1,4 +1,4 @@
-"""Writes what the edge knows of a request's objects: `python -m protos.openapi.fields DESCRIPTOR fields.lua`."""
+"""Writes the edge's table of the fields of requests: `python -m protos.openapi.fields DESCRIPTOR fields.lua`."""
 
 import sys
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from parley.rpc.field_rules import DIALECT_RANGES
 from protos.openapi.descriptor import Protos, local_name, map_value, read
 
 _HEAD = """\
--- GENERATED from protos/ by `make gen`: the JSON objects of the bodies that the transcoder reads. A row for each type:
---   extra    the field that takes the members without a row; without it they stay where they are, and are dropped
---   fields   by name: the kind of its value (see body.lua); `of` is the type of an object, `text` the field that takes
---            the exact text of the value, `name` the name that the documents use where it is another one,
---            `ranges` the lowest and the highest value of the dialects that have a range of their own
+-- GENERATED from protos/ by `make gen`: the JSON objects of the bodies that the transcoder parses. A row for each type:
+--   extra    the field for unknown members; without it, the transcoder drops them
+--   fields   by name: the kind of the value (see body.lua); `of` is the type of an object, `text` the field for the
+--            exact text of the value, `name` the documented name where it differs, `ranges` the lowest and the highest
+--            value in the dialects with a range of their own
 """
 _CHAT = "CreateChatCompletionRequest"
 _REQUESTS = (_CHAT, "ForkSessionRequest")
@@ -26,21 +26,21 @@ _SCALARS = {
     Field.TYPE_UINT32: "uint32",
     Field.TYPE_INT64: "int64",
 }
-# Where members without a row go, and how a caller may give them himself.
+# The fields that contain unknown members, where the name is not `extra_json`.
 _EXTRA = {_CHAT: "extra_body_json"}
 _KEYWORDS = frozenset({"end", "for", "function", "in", "repeat", "until"})
 _CARRIERS = ("extra", "extra_json")
 
 
 def main(descriptor: Path, output: Path) -> None:
-    """Writes the table of a descriptor."""
+    """Writes the table for a descriptor."""
     protos = read(descriptor)
     rows = "".join(_row(protos.messages[name]) for name in sorted(_reached(protos)))
     output.write_text(f"{_HEAD}return {{\n{rows}}}\n", encoding="utf-8")
 
 
 def _reached(protos: Protos) -> set[str]:
-    """The types that the requests are made of."""
+    """Returns the types of the requests and of their fields."""
     found: set[str] = set()
     left = list(_REQUESTS)
     while left:
@@ -60,7 +60,7 @@ def _row(message: DescriptorProto) -> str:
 
 
 def _lines(message: DescriptorProto, field: Field) -> Iterator[str]:
-    """A line for each name of the field."""
+    """Yields a line for each name of the field."""
     if field.name in _CARRIERS:
         return
     text = f"{field.name}_json"
@@ -72,7 +72,7 @@ def _lines(message: DescriptorProto, field: Field) -> Iterator[str]:
 
 
 def _ranges(message: DescriptorProto, field: Field) -> str:
-    """The field's narrower ranges by dialect, as Lua."""
+    """Returns the field's narrower ranges by dialect, as Lua."""
     if message.name != _CHAT:
         return ""
     found = {dialect: ranges[field.name] for dialect, ranges in DIALECT_RANGES.items() if field.name in ranges}
@@ -81,7 +81,7 @@ def _ranges(message: DescriptorProto, field: Field) -> str:
 
 
 def _kind(message: DescriptorProto, field: Field) -> str:
-    """The kind of the field's value, as Lua."""
+    """Returns the kind of the field's value, as Lua."""
     value = map_value(message, field)
     several = "s" if field.label == Field.LABEL_REPEATED else ""
     kind = local_name(field.type_name)

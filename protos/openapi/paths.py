@@ -18,20 +18,20 @@ JSON = "application/json"
 
 @dataclass(frozen=True)
 class Dialect:
-    """Where a dialect is: the protos' paths that begin with `base`, behind `prefix`. `shape` is that of its errors.
+    """A dialect: the protos' paths that begin with `base`, after `prefix`; `shape` is the format of its errors.
 
-    `streams` says what chooses between a whole answer and a stream; `demands` narrows the schema of a request.
+    `streams` describes the choice between a unary response and a stream; `demands` narrows the schema of a request.
     """
 
     name: str
     base: str
     shape: errors.Shape
     prefix: str = ""
-    streams: str = "`stream` chooses between a whole answer and a stream; where it is absent, `Accept` does."
+    streams: str = "`stream` selects a stream; if it is absent, `Accept` does."
     demands: dict[str, Any] | None = None
 
 
-# Not `{"type": "string"}`: generators of clients cannot merge that with a type that null belongs to.
+# Not `{"type": "string"}`: client generators cannot merge that with a nullable type.
 _MODEL = {"not": {"type": "null"}}
 _MODEL_REQUIRED = {"required": ["model"], "properties": {"model": _MODEL}}
 
@@ -41,7 +41,7 @@ def _narrower(dialect: str) -> dict[str, Any]:
     return {name: {"maximum": high} for name, (_, high) in DIALECT_RANGES[dialect].items()}
 
 
-# As edge/envoy.yaml and edge/lua/dialects.lua have them.
+# The dialects of edge/envoy.yaml and edge/lua/dialects.lua.
 DIALECTS = (
     Dialect("openai", "/v1/", errors.OPENAI),
     Dialect("chipp", "/api/v1/", errors.PLAIN, demands=_MODEL_REQUIRED),
@@ -57,18 +57,18 @@ DIALECTS = (
         "/api/v1/",
         errors.DETAIL,
         "/fastapi",
-        streams="`Accept` chooses between a whole answer and a stream; where it allows both, `stream` does.",
+        streams="`Accept` selects a unary response or a stream; if it allows both, `stream` does.",
     ),
     Dialect("openpipe", "/api/v1/", errors.OPENAI, "/openpipe", demands=_MODEL_REQUIRED),
 )
 
-_TRY_AGAIN = (409, 429, 500, 503)
-# The edge rewrites paths to these, for streams and for JSON that the service writes; to clients it is one path.
+_RETRY_AFTER = (409, 429, 500, 503)
+# The suffixes of the edge's internal paths; clients use the path without a suffix.
 _OF_THE_EDGE = (":stream", ":json")
 _STREAMS = {"CreateChatCompletion": "StreamChatCompletionEvents"}
 _CHAT_HEADERS = ["X-Chat-Session-ID", "Idempotency-Key"]
-_KEYED = ("ForkSession", "DeleteSession")  # writes besides completions
-# What a body besides a completion's has, which may be left out; its other fields are in the path.
+_KEYED = ("ForkSession", "DeleteSession")  # the writes other than completions
+# The fields in the optional bodies of methods other than completions; the other fields are in the path.
 _BODIES: dict[str, dict[str, Any]] = {"ForkSession": {"through_turn": 1}}
 _CHUNK = {
     "type": "string",
@@ -76,7 +76,7 @@ _CHUNK = {
     "contentSchema": {"anyOf": [reference("ChatCompletionChunk"), reference(errors.OPENAI.name)]},
 }
 _EVENT = {
-    "description": "Each event: a chunk, or an error, which ends the stream; after a whole answer, `[DONE]`.",
+    "description": "Each event is a chunk, or an error, which ends the stream. `[DONE]` follows a complete answer.",
     "type": "object",
     "properties": {"data": {"anyOf": [{"const": "[DONE]"}, _CHUNK]}},
     "required": ["data"],
@@ -94,7 +94,7 @@ _LINES = (
     '"usage":{"prompt_tokens":14,"completion_tokens":2,"total_tokens":16}}\n'
 )
 _EXPORT = {
-    "description": "JSON Lines, a message a line: its fields, and those of its `SessionMessage`. Each line ends.",
+    "description": "JSON Lines, one message per line: its fields, and those of its `SessionMessage`.",
     "content": {"application/jsonl": {"schema": {"type": "string"}, "example": _LINES}},
 }
 
@@ -102,8 +102,8 @@ PARAMETERS = {
     "X-Correlation-ID": {
         "name": "X-Correlation-ID",
         "in": "header",
-        "description": "The caller's own id of the call, up to 256 characters of printable ASCII; another is replaced. "
-        "It comes back in the answer, and is logged.",
+        "description": "The caller's own id of the call, up to 256 characters of printable ASCII; an invalid id is "
+        "replaced. It is returned in the response, and logged.",
         "schema": {"type": "string"},
     },
     "X-Chat-Session-ID": {
@@ -115,8 +115,8 @@ PARAMETERS = {
     "Idempotency-Key": {
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "The same again with the same key, within 24 hours, gets the answer that it got before, whole "
-        "or as a stream; after its session was deleted, 404.",
+        "description": "The same request with the same key within 24 hours gets the stored answer, unary or as a "
+        "stream; 404 after its session was deleted.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
     },
 }
@@ -127,25 +127,25 @@ def _header(description: str, *, always: bool, **schema: Any) -> dict[str, Any]:
 
 
 HEADERS = {
-    "x-request-id": _header("The call's id: the caller's, or one made for it.", always=True, type="string"),
-    "x-correlation-id": _header("The caller's own id of the call; else its id.", always=False, type="string"),
-    "parley-processing-ms": _header("How long the answer's beginning took.", always=False, type="string"),
-    "x-chat-session-id": _header("The session that the turn belongs to, if any.", always=False, type="string"),
+    "x-request-id": _header("The call's id: the caller's, or a generated one.", always=True, type="string"),
+    "x-correlation-id": _header("The caller's own id of the call, or else the call's id.", always=False, type="string"),
+    "parley-processing-ms": _header("Milliseconds until the start of the response.", always=False, type="string"),
+    "x-chat-session-id": _header("The session of the turn, if any.", always=False, type="string"),
     "idempotent-replayed": _header(
-        "`true`: the answer was given before, to the same `Idempotency-Key`.", always=False, type="string"
+        "`true`: the stored answer of the same `Idempotency-Key`.", always=False, type="string"
     ),
-    "content-disposition": _header("The name of a file to save it in.", always=True, type="string"),
-    "www-authenticate": _header("What the key must be sent as (RFC 9110, 11.6.1).", always=True, type="string"),
-    "retry-after": _header("After how many seconds to try again.", always=False, type="integer"),
-    "x-should-retry": _header("Whether trying again may help.", always=True, type="string", enum=["true", "false"]),
+    "content-disposition": _header("The suggested name of a file.", always=True, type="string"),
+    "www-authenticate": _header("The required form of the key (RFC 9110, 11.6.1).", always=True, type="string"),
+    "retry-after": _header("The number of seconds after which to retry.", always=False, type="integer"),
+    "x-should-retry": _header("Whether a retry may succeed.", always=True, type="string", enum=["true", "false"]),
 }
 _LIMITS = {
     f"x-ratelimit-{what}-{kind}": _header(description.format(kind), always=False, type=schema)
     for kind in ("requests", "tokens")
     for what, description, schema in (
-        ("limit", "Where limits are set: the {} a minute that the key, or its account, may use.", "integer"),
-        ("remaining", "How many {} are left. Each call reserves the tokens that it may need.", "integer"),
-        ("reset", "How long until all {} are there again: `20ms`, `1s`, `6m0s`.", "string"),
+        ("limit", "The limit of {} per minute for the key or its account, where one is set.", "integer"),
+        ("remaining", "The remaining {}. Each call reserves the tokens that it may need.", "integer"),
+        ("reset", "The time until all {} are available again: `20ms`, `1s`, `6m0s`.", "string"),
     )
 }
 HEADERS |= _LIMITS
@@ -153,7 +153,7 @@ _EVERY_HEADER = ["x-request-id", "x-correlation-id", "parley-processing-ms"]
 
 
 class Paths:
-    """Makes the document's `paths`; `examples` has requests and answers by the name of their message."""
+    """Builds the document's `paths`; `examples` has requests and responses by the name of their message."""
 
     def __init__(self, protos: Protos, schemas: Schemas, examples: dict[str, Any]) -> None:
         self._protos = protos
@@ -194,7 +194,7 @@ class Paths:
         return operation
 
     def _fields(self, method: MethodDescriptorProto, path: str) -> list[dict[str, Any]]:
-        """The request's fields that are in the path, or else in the query."""
+        """Returns the parameters for the request's fields, in the path or in the query."""
         if method.name in _STREAMS:
             return []
         name = local_name(method.input_type)
@@ -255,7 +255,7 @@ class Paths:
 
 
 def error_responses(protos: Protos) -> dict[str, Any]:
-    """Returns the answers of failed calls, by shape and status: `PlainError.404`."""
+    """Returns the responses of failed calls by shape and status, as `PlainError.404`."""
     shapes = {dialect.shape.name: dialect.shape for dialect in DIALECTS}
     return {
         f"{name}.{status}": _error(shape, status, together)
@@ -266,7 +266,7 @@ def error_responses(protos: Protos) -> dict[str, Any]:
 
 def _error(shape: errors.Shape, status: int, together: list[errors.Failure]) -> dict[str, Any]:
     examples = {failure.name: {"summary": failure.meaning, "value": shape.body(failure)} for failure in together}
-    again = ("retry-after",) if status in _TRY_AGAIN else ()
+    again = ("retry-after",) if status in _RETRY_AFTER else ()
     asked = ("www-authenticate",) if status == HTTPStatus.UNAUTHORIZED else ()
     limits = _LIMITS if status == HTTPStatus.TOO_MANY_REQUESTS else ()
     return {

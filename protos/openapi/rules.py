@@ -1,4 +1,4 @@
-"""The rules of fields as JSON Schema: ranges and words of the service's table, constants of the protos' comments."""
+"""Rules of fields as JSON Schema: ranges and words of the service's table, constants of the protos' comments."""
 
 import re
 from typing import Any
@@ -13,11 +13,11 @@ _CONSTANT = re.compile(r"^Always `([^`]+)`\.")
 
 
 def of_value(place: str, field: Field, comment: str) -> Schema:
-    """Returns what a field's values must be besides its type.
+    """Returns the constraints on a field's values besides its type.
 
     Args:
-        place: The field, as `Message.role`.
-        field: The field, or the one of a map's values.
+        place: The field's full name, as `Message.role`.
+        field: The field, or the field of a map's values.
         comment: The field's comment.
 
     Raises:
@@ -33,7 +33,7 @@ def of_value(place: str, field: Field, comment: str) -> Schema:
 
 
 def of_labels(place: str, comment: str) -> Schema:
-    """Returns what a map of labels must be, likewise."""
+    """Returns the constraints on a map of labels, or none for another field."""
     if place not in LABEL_FIELDS:
         return {}
     count, key_length, value_length = LABELS

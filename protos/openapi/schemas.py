@@ -1,4 +1,4 @@
-"""A JSON Schema for each message. What a type cannot say, its comment does, in phrases that are read here."""
+"""JSON Schemas of messages, from their types, the table of rules, and phrases such as `Required` in comments."""
 
 import re
 from collections.abc import Iterable
@@ -19,12 +19,12 @@ _PLAIN: dict[int, Schema] = {
     Field.TYPE_UINT32: {"type": "integer", "minimum": 0, "maximum": 2**32 - 1},
     Field.TYPE_INT64: {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
 }
-# Generators of clients take an object for an empty one unless it says that it has properties.
+# Client generators treat an object as empty unless it has `additionalProperties`.
 _OBJECT: Schema = {"type": "object", "additionalProperties": True}
 _PART = _OBJECT | {"properties": {"type": {"type": "string"}}, "required": ["type"]}
 _CHOICE = _OBJECT | {"properties": {"type": {"type": "string"}}}
 
-# The documented forms of what is a google.protobuf.Value in the protos.
+# The documented types of fields that are a google.protobuf.Value in the protos.
 VALUES: dict[str, list[Schema]] = {
     "Message.content": [{"type": "string"}, {"type": "array", "items": _PART, "minItems": 1}],
     "CreateChatCompletionRequest.stop": [
@@ -44,17 +44,17 @@ VALUES: dict[str, list[Schema]] = {
 }
 
 
-_SAID = {"anyOf": VALUES["Message.content"]}
+_CONTENT = {"anyOf": VALUES["Message.content"]}
 _TEXT = {"type": "string", "minLength": 1}
 
-# What fields demand of one another: the field that decides, and what each of its values needs.
+# Dependencies between fields: the deciding field, and the fields that its values require.
 NEEDS: dict[str, tuple[str, list[tuple[list[str], dict[str, Schema]]]]] = {
     "Message": (
         "role",
         [
-            (["system", "developer", "user"], {"content": _SAID}),
-            (["tool"], {"content": _SAID, "tool_call_id": _TEXT}),
-            (["function"], {"content": _SAID, "name": _TEXT}),
+            (["system", "developer", "user"], {"content": _CONTENT}),
+            (["tool"], {"content": _CONTENT, "tool_call_id": _TEXT}),
+            (["function"], {"content": _CONTENT, "name": _TEXT}),
         ],
     ),
     "Tool": ("type", [(["function"], {"function": {"type": "object"}}), (["custom"], {"custom": {"type": "object"}})]),
@@ -63,7 +63,7 @@ NEEDS: dict[str, tuple[str, list[tuple[list[str], dict[str, Schema]]]]] = {
 
 
 def _conditions(field: str, needs: list[tuple[list[str], dict[str, Schema]]]) -> Schema:
-    """Returns nested conditions. Generators of clients pass over them, and make one type of the object."""
+    """Returns nested conditions, which client generators ignore: the object stays one type."""
     if not needs:
         return {}
     (values, required), *rest = needs
@@ -86,12 +86,12 @@ _REQUIRED = re.compile(r"\bRequired(\.|, at least)|\bAlways (set|true|`)")
 _GRPC_ONLY = "gRPC only"
 _NULL = "over REST: null"
 _MAY_BE_NULL = "or null in the `openai` dialect"
-# Carry the fields that the protos do not declare; over REST those fields stand in the object itself.
+# The fields that contain unknown members; over REST, the members are in the object itself.
 _CARRIERS = ("extra", "extra_json")
 
 
 def reference(name: str) -> Schema:
-    """A schema that refers to the one of this name."""
+    """Returns a reference to the schema of this name."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
@@ -101,13 +101,13 @@ class Schemas:
     def __init__(self, protos: Protos) -> None:
         self._protos = protos
         methods = [method for service in protos.services.values() for method in service.method]
-        self._asked = self._reached(local_name(method.input_type) for method in methods)
-        self._answered = self._reached(local_name(method.output_type) for method in methods)
+        self._requests = self._reached(local_name(method.input_type) for method in methods)
+        self._responses = self._reached(local_name(method.output_type) for method in methods)
 
     def components(self) -> dict[str, Schema]:
         """Returns the schemas of all messages that are sent as a body, or are part of one."""
-        names = sorted(self._asked | self._answered)
-        # Those of GET and DELETE are parameters.
+        names = sorted(self._requests | self._responses)
+        # The fields of GET and DELETE requests are parameters.
         return {name: self.message(name) for name in names if name not in self._parameters()}
 
     def message(self, name: str) -> Schema:
@@ -117,7 +117,7 @@ class Schemas:
         schema: Schema = {"description": self._protos.comments[name], "type": "object"}
         required = [field.json_name for field in fields if self.is_required(name, field)]
         properties = {field.json_name: self.property(name, field) for field in fields}
-        if name in self._asked:  # null is as good as leaving a field out
+        if name in self._requests:  # null is equivalent to an absent field
             properties = {key: value if key in required else _or_null(value) for key, value in properties.items()}
         schema["properties"] = properties
         schema |= {"required": required} if required else {}
@@ -142,15 +142,15 @@ class Schemas:
         return described | schema
 
     def is_required(self, name: str, field: Field) -> bool:
-        """Tells whether the field is always there: its comment says so, or it is an answer's and not optional."""
+        """Returns whether the field is always present: by its comment, or as a non-optional field of a response."""
         comment = self.comment(name, field)
         if _REQUIRED.search(comment) or _NULL in comment:
             return True
         single = field.label != Field.LABEL_REPEATED and not field.proto3_optional
-        return single and name not in self._asked and "absent" not in comment
+        return single and name not in self._requests and "absent" not in comment
 
     def _is_hidden(self, name: str, field: Field) -> bool:
-        """Tells whether the field never appears in the JSON of REST."""
+        """Returns whether the field never appears in the JSON of REST."""
         return field.name in _CARRIERS or _GRPC_ONLY in self.comment(name, field)
 
     def comment(self, name: str, field: Field) -> str:
@@ -168,7 +168,7 @@ class Schemas:
         return reference(kind)
 
     def _reached(self, names: Iterable[str]) -> set[str]:
-        """The messages that these are made of, themselves included."""
+        """Returns these messages and the messages of their fields."""
         found: set[str] = set()
         left = [name for name in names if name in self._protos.messages]
         while left:

@@ -117,7 +117,7 @@ EDGE: dict[int, EdgeError] = {
         INVALID_REQUEST,
         "upgrade_not_allowed",
         name="UPGRADE_NOT_ALLOWED",
-        meaning="It asks for a WebSocket.",
+        meaning="The request upgrades to a WebSocket, or has an absolute https URL.",
     ),
     404: EdgeError("Unknown request URL", INVALID_REQUEST, "unknown_url"),
     405: EdgeError("Method not allowed", INVALID_REQUEST, "method_not_allowed"),
@@ -127,7 +127,7 @@ EDGE: dict[int, EdgeError] = {
         "request_timeout",
         should_retry=True,
         name="REQUEST_TIMEOUT",
-        meaning="The request's end did not arrive within a minute.",
+        meaning="The request did not arrive completely within a minute.",
     ),
     409: EdgeError("Bad request", INVALID_REQUEST, should_retry=True),
     413: EdgeError(
@@ -135,7 +135,7 @@ EDGE: dict[int, EdgeError] = {
         INVALID_REQUEST,
         "request_too_large",
         name="REQUEST_TOO_LARGE",
-        meaning="The body is larger than the edge is set to take.",
+        meaning="The body exceeds the configured limit.",
         example="The request body is larger than 8 MiB",
     ),
     415: EdgeError(
@@ -143,7 +143,7 @@ EDGE: dict[int, EdgeError] = {
         INVALID_REQUEST,
         "unsupported_media_type",
         name="UNSUPPORTED_MEDIA_TYPE",
-        meaning="The body is not said to be JSON.",
+        meaning="The `Content-Type` is not JSON.",
     ),
     429: EdgeError(
         "Too many requests; try again later", RATE_LIMIT, "rate_limit_exceeded", should_retry=True, retry_after=1
@@ -163,7 +163,7 @@ EDGE: dict[int, EdgeError] = {
         "bad_gateway",
         should_retry=True,
         name="BAD_GATEWAY",
-        meaning="What a worker sent is not HTTP. Try again.",
+        meaning="A worker's response is not valid HTTP. Try again.",
     ),
     503: EdgeError(
         "The service is not available; try again later",
@@ -172,7 +172,7 @@ EDGE: dict[int, EdgeError] = {
         should_retry=True,
         retry_after=1,
         name="SERVICE_UNAVAILABLE",
-        meaning="No worker serves. Try again after `retry-after`.",
+        meaning="No worker is available. Try again after `retry-after`.",
     ),
     504: EdgeError(
         "The service did not answer in time; try again later",
@@ -180,7 +180,7 @@ EDGE: dict[int, EdgeError] = {
         "timeout",
         should_retry=True,
         name="SERVICE_TIMEOUT",
-        meaning="A worker took too long. Try again.",
+        meaning="A worker did not answer in time. Try again.",
     ),
 }
 
