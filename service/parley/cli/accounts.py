@@ -1,4 +1,4 @@
-"""`parley accounts`: lists accounts and changes their plans. It works on the store and needs no running service."""
+"""`parley accounts`: lists accounts and changes their plans, directly in the store, without a running service."""
 
 import json as jsons
 from typing import Annotated, Literal
@@ -13,7 +13,7 @@ from parley.supervisor.errors import CommandError
 
 app = App(
     name="accounts",
-    help="List accounts and change their plans. It needs no running service.",
+    help="List accounts and change their plans. Needs no running service.",
     help_epilogue="Example:\n  parley accounts set acme --plan free",
     help_format="plaintext",
 )
@@ -21,7 +21,7 @@ app = App(
 
 @app.command(name="list", help_epilogue="Examples:\n  parley accounts list\n  parley accounts list --json")
 def list_(*, json: JsonOption = False, state_dir: StateDirOption = None, config: ConfigOption = None) -> None:
-    """List all accounts with their plans. An account is made with its first key."""
+    """List all accounts with their plans. The first key of an account creates it."""
     checked = load(config)
     plans = key_store.run(checked, key_store.existing(checked, state_dir), lambda store: store.plans())
     if json:
@@ -36,12 +36,12 @@ def set_(
     /,
     *,
     plan: Annotated[
-        Literal["free", "pro"], Parameter(name="--plan", help="The keys of a free account have no access.")
+        Literal["free", "pro"], Parameter(name="--plan", help="The new plan. Keys of a free account have no access.")
     ],
     state_dir: StateDirOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Change the plan of an account, and so of all its keys. A running service follows within a second."""
+    """Change the plan of an account and all its keys. A running service applies it within a second."""
     checked = load(config)
     folder = key_store.existing(checked, state_dir)
     if not key_store.run(checked, folder, lambda store: store.set_plan(name, plan)):

@@ -1,4 +1,4 @@
-"""`parley chat`: talks to a model in the terminal, over gRPC."""
+"""`parley chat`: a conversation with a model in the terminal, over gRPC."""
 
 import os
 import sys
@@ -20,25 +20,30 @@ from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 
 _PROMPT = "> "
-# Seconds that a cancelled turn may take to release its session. Where the store cannot be written meanwhile, that is
-# until its lease of 10 s runs out.
+# Seconds that a cancelled turn may take to release its session. If the store cannot be written meanwhile, the session
+# is busy until the lease of 10 s expires.
 _BUSY_SECONDS = 15.0
 _PAUSE = 0.2
 
 
 def chat(
     *,
-    model: Annotated[str | None, Parameter(name="--model", help="The model. Default: the service's.")] = None,
-    session: Annotated[str | None, Parameter(name="--session", help="The id of a session to go on with.")] = None,
+    model: Annotated[
+        str | None, Parameter(name="--model", help="The model's id. Default: the default model of the service.")
+    ] = None,
+    session: Annotated[str | None, Parameter(name="--session", help="The id of a session to continue.")] = None,
     address: Annotated[
-        str, Parameter(name="--address", env_var="PARLEY_ADDRESS", help="Where gRPC listens, HOST:PORT; without TLS.")
+        str,
+        Parameter(
+            name="--address", env_var="PARLEY_ADDRESS", help="Address of the gRPC listener, HOST:PORT; without TLS."
+        ),
     ] = "127.0.0.1:50051",
     key_file: Annotated[
         Path | None,
-        Parameter(name="--key-file", help="File with an API key. Default: the variable PARLEY_API_KEY has it."),
+        Parameter(name="--key-file", help="File that contains an API key. Default: the variable PARLEY_API_KEY."),
     ] = None,
 ) -> None:
-    """Talk to a model. Ctrl-C stops an answer, Ctrl-D leaves; the session's id is shown then."""
+    """Talk to a model. Ctrl-C stops an answer; Ctrl-D exits and shows the session's id."""
     person = sys.stdin.isatty()
     with Interrupts() as interrupts, Client(address, _key(key_file)) as client:
         conversation = _Conversation(client, interrupts, address, model, session)
@@ -56,7 +61,16 @@ def chat(
 
 @dataclass
 class _Conversation:
-    """A conversation: where the service keeps no session of it, what was said goes along with every call."""
+    """A conversation. Without a session of the service, every call sends the whole history.
+
+    Attributes:
+        client: The gRPC client.
+        interrupts: Handles Ctrl-C; cancels the current call.
+        address: The service's address, for error messages.
+        model: The model's id; None for the service's default.
+        session: The session's id; None until the service returns one.
+        history: The messages so far, sent while there is no session.
+    """
 
     client: Client
     interrupts: Interrupts
@@ -66,7 +80,7 @@ class _Conversation:
     history: list[Message] = field(default_factory=list)
 
     def send(self, text: str) -> Generator[str, None, None]:
-        """Yields the pieces of the answer. Raises CallFailed."""
+        """Sends a user message and yields the text of the answer as it arrives. Raises CallFailed."""
         question = Message(role="user", content=Value(string_value=text))
         request = CreateChatCompletionRequest(model=self.model, session_id=self.session)
         request.messages.extend([question] if self.session else [*self.history, question])
@@ -82,7 +96,7 @@ class _Conversation:
 
 
 def _turn(conversation: _Conversation, text: str, person: bool) -> None:
-    """Says something and prints what comes back. Raises CommandError where talking on would be in vain."""
+    """Sends a line and prints the answer. Raises CommandError if the conversation cannot continue."""
     try:
         _answer(conversation, text)
     except KeyboardInterrupt:
@@ -94,7 +108,7 @@ def _turn(conversation: _Conversation, text: str, person: bool) -> None:
 
 
 def _answer(conversation: _Conversation, text: str) -> None:
-    """Prints the answer as it comes. A turn that was stopped just now is waited for. Raises CallFailed."""
+    """Prints the answer as it arrives. Waits while the session is busy with a cancelled turn. Raises CallFailed."""
     started = time.monotonic()
     while True:
         try:
@@ -113,15 +127,15 @@ def _answer(conversation: _Conversation, text: str) -> None:
 
 
 def _show(conversation: _Conversation, text: str) -> None:
-    """Prints a piece of the answer. Ctrl-C ends this, too: the reader of a pipe may be slow."""
+    """Prints a part of the answer. Interruptible, because a write to a pipe may block."""
     with conversation.interrupts.interruptible():
         print(text, end="", flush=True)
 
 
 def _report_failure(conversation: _Conversation, error: CallFailed, person: bool) -> None:
-    """Says what failed; a person who has had an answer may try again. Raises CommandError for everyone else."""
+    """Prints the failure if the user can try again: at a terminal, after an answer. Otherwise raises CommandError."""
     if error.reason is None:
-        why = str(error).rpartition(": ")[2]  # of gRPC's list of attempts the last one
+        why = str(error).rpartition(": ")[2]  # the last of gRPC's list of attempts
         message = f"nothing answers at {conversation.address} ({why}); start `parley up`, or name another --address"
         raise CommandError(without_control_characters(message)) from error
     if not (person and conversation.history):
@@ -130,10 +144,10 @@ def _report_failure(conversation: _Conversation, error: CallFailed, person: bool
 
 
 def _lines(interrupts: Interrupts, person: bool) -> Iterator[str]:
-    """Yields what is said, a line each, until Ctrl-D or the end of the input."""
+    """Yields the non-empty lines of the input, until Ctrl-D or its end."""
     read: Callable[[], str] = input
     if person:
-        import readline  # noqa: F401 - gives `input` arrow keys and its past
+        import readline  # noqa: F401 - adds arrow keys and a history to `input`
 
         print("Ctrl-C stops an answer, Ctrl-D leaves.", file=sys.stderr)
         read = _ask
@@ -159,7 +173,7 @@ def _ask() -> str:
 
 
 def _key(file: Path | None) -> str:
-    """The API key, which is never an argument: others see those. Raises CommandError."""
+    """Returns the API key. It is never an argument, because other users can list those. Raises CommandError."""
     place, key = "PARLEY_API_KEY", os.environ.get("PARLEY_API_KEY", "").strip()
     if file is not None:
         place, key = str(file), _read(file)

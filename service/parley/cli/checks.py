@@ -1,4 +1,4 @@
-"""What is checked before anything is started, so that an error is one line and not a half-started Parley."""
+"""Checks before any process starts, so that an error is one line and not a partly started Parley."""
 
 import errno
 import socket
@@ -19,9 +19,14 @@ from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 
 def check_config(config: Config, file: Path | None) -> None:
-    """Raises ConfigError for what only using it tells: a model's `defaults`, and a llama.cpp model that is missing.
+    """Checks what the schema cannot: the `defaults` of each model, and the model files of llama.cpp.
 
-    `file` is where the configuration was read from; each problem is a line.
+    Args:
+        config: The configuration.
+        file: The file that it was read from, for the error message.
+
+    Raises:
+        ConfigError: One line for each problem.
     """
     problems = [*_wrong_defaults(config), *_missing_weights(config)]
     if problems:
@@ -29,7 +34,7 @@ def check_config(config: Config, file: Path | None) -> None:
 
 
 def _wrong_defaults(config: Config) -> Iterator[str]:
-    """Looks at the `defaults` of each model as at those of a request."""
+    """Yields the problems of each model's `defaults`, validated as the fields of a request."""
     try:
         check_defaults(config)
     except ConfigError as error:
@@ -56,11 +61,11 @@ def _missing_weights(config: Config) -> Iterator[str]:
 
 
 def check_address(address: Address, option: str) -> None:
-    """Raises CommandError where nothing can listen on the address; `option` is how to choose another."""
+    """Raises CommandError if the address cannot be bound; the message names `option`, which sets another address."""
     try:
         family, kind, _, _, where = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that has just been left is free
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was closed just now is free
             probe.bind(where)
             probe.listen(1)
     except OSError as error:
@@ -68,7 +73,7 @@ def check_address(address: Address, option: str) -> None:
 
 
 def _explain(address: Address, option: str, error: OSError) -> str:
-    """What to change about an address."""
+    """Returns the problem of an address and what to change."""
     if error.errno == errno.EADDRINUSE:
         return f"{address} is in use; stop what uses it or choose another with {option}"
     if error.errno == errno.EACCES:
@@ -77,12 +82,14 @@ def _explain(address: Address, option: str, error: OSError) -> str:
 
 
 def check_ready_file(path: Path | None) -> None:
-    """Removes a ready file that was left behind. Raises CommandError where it cannot be written."""
+    """Removes a stale ready file. Raises CommandError if the file cannot be written."""
     if path is None:
         return
     try:
         path.unlink(missing_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):  # not the file itself: whoever waits for it would read nothing
+        with tempfile.TemporaryFile(
+            dir=path.parent
+        ):  # not the file itself: a program that waits for it would read an empty file
             pass
     except OSError as error:
         message = f"{path} cannot be written ({error.strerror}); choose another file with --ready-file"

@@ -12,7 +12,7 @@ app = App(name="config", help="Check a configuration file.", help_epilogue=_EXAM
 
 @app.command(help_epilogue=_EXAMPLE)
 def check(file: Annotated[Path, Parameter(help="The YAML file.")], /) -> None:
-    """Say whether the file can be used, else every line that must change."""
+    """Check a configuration file; list every problem with its line or field."""
     from parley.cli.checks import check_config
     from parley.config import load
 
@@ -22,6 +22,6 @@ def check(file: Annotated[Path, Parameter(help="The YAML file.")], /) -> None:
 
 
 def _count(things: object, name: str) -> str:
-    """`1 model`, `2 models`."""
+    """Returns the count with the noun: `1 model`, `2 models`."""
     count = len(things)  # type: ignore[arg-type]
     return f"{count} {name}{'' if count == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""`parley db`: brings the database's tables up to date, and moves them from SQLite to PostgreSQL."""
+"""`parley db`: upgrades the schema of the database, and copies the data from SQLite to PostgreSQL."""
 
 import asyncio
 import sys
@@ -28,7 +28,7 @@ app = App(
 
 @app.command(help_epilogue="Example:\n  parley db upgrade --config parley.yaml")
 def upgrade(*, config: ConfigOption = None, state_dir: StateDirOption = None) -> None:
-    """Bring the tables to the version that this Parley needs. Stop Parley first, and keep a backup."""
+    """Upgrade the schema to the version that this Parley needs. Stop Parley first, and keep a backup."""
     checked = load(config)
     folder = _folder(checked, state_dir)
     try:
@@ -48,19 +48,19 @@ def upgrade(*, config: ConfigOption = None, state_dir: StateDirOption = None) ->
 )
 def copy(
     *,
-    source: Annotated[Path, Parameter(name="--from", help="The SQLite file; Parley must not use it meanwhile.")],
+    source: Annotated[Path, Parameter(name="--from", help="The SQLite file. Stop every Parley that uses it first.")],
     to: Annotated[
         str | None,
         Parameter(
             name="--to",
             env_var="PARLEY_DB_TO",
-            help="The PostgreSQL database, postgresql://…; default: the store of --config. Every user of the machine "
-            "sees a password that is given here, and none in the variable.",
+            help="The PostgreSQL database, postgresql://…; default: the store of --config. Put a password into the "
+            "variable instead: other users of the machine can see arguments.",
         ),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Copy accounts, keys, sessions, kept replies and limits. Interrupted, it may be started again, and goes on."""
+    """Copy accounts, keys, sessions, kept replies and limits. An interrupted copy continues when started again."""
     from parley.stores.copy import CopyError
     from parley.stores.copy import copy as run
 
@@ -78,14 +78,14 @@ def copy(
 
 
 def _folder(config: Config, chosen: Path | None) -> Path:
-    """The state folder, made only where the store is a file in it."""
+    """Returns the state folder; creates it only if the store is a file in it."""
     if store_file(config.store, Path()) is None:
         return Path()
     return state_dir(chosen)
 
 
 def _target(to: str | None, config: Path | None) -> str:
-    """The URL to copy to. Raises CommandError."""
+    """Returns the URL of the PostgreSQL database to copy to. Raises CommandError."""
     if to is not None:
         if not to.startswith(("postgresql://", "postgres://")):
             raise CommandError("--to must be a URL: postgresql://USER:PASSWORD@HOST:PORT/NAME")
@@ -100,7 +100,7 @@ def _target(to: str | None, config: Path | None) -> str:
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    """A bar in a terminal; elsewhere a line for every tenth that is done."""
+    """Shows a progress bar on a terminal; otherwise prints a line for every tenth of the sessions."""
     if not sys.stderr.isatty():
         yield _lines()
         return
@@ -117,11 +117,11 @@ def _progress() -> Iterator[Progress]:
 def _lines() -> Progress:
     last_tenth = -1
 
-    def tell(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         nonlocal last_tenth
         tenth = _STEPS * done // total if total else _STEPS
         if tenth > last_tenth:
             last_tenth = tenth
             print(f"{done} of {total} sessions", file=sys.stderr, flush=True)
 
-    return tell
+    return report

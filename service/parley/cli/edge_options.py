@@ -10,17 +10,17 @@ from parley.supervisor.edge_settings import DIALECTS, parse_dialect_host, parse_
 
 
 def _to_size(_type: object, tokens: Sequence[Token]) -> int:
-    """How cyclopts reads a size."""
+    """Converts a size for cyclopts."""
     return parse_size(tokens[0].value)
 
 
 def _to_origins(_type: object, tokens: Sequence[Token]) -> tuple[str, ...]:
-    """How cyclopts reads origins, of which a variable has several with spaces between them."""
+    """Converts origins for cyclopts; a variable separates several by spaces."""
     return tuple(parse_origin(token.value) for token in tokens)
 
 
 def _to_dialect_hosts(_type: object, tokens: Sequence[Token]) -> tuple[str, ...]:
-    """How cyclopts reads hosts, of which a variable has several with spaces between them."""
+    """Converts hosts for cyclopts; a variable separates several by spaces."""
     found = tuple(dict.fromkeys(parse_dialect_host(token.value) for token in tokens))
     host, times = Counter(text.partition("=")[2] for text in found).most_common(1)[0]
     if times > 1:
@@ -36,7 +36,7 @@ CorsOriginOption = Annotated[
         converter=_to_origins,
         negative=(),
         show_default=False,
-        help="Web pages whose scripts may call REST, by origin: https://app.example.com, or * for all. Repeatable. "
+        help="Origins of web pages that may call REST: https://app.example.com, or * for all. Repeatable. "
         "Default: none.",
     ),
 ]
@@ -60,7 +60,7 @@ DialectHostOption = Annotated[
         converter=_to_dialect_hosts,
         negative=(),
         show_default=False,
-        help="Host names that select the form of requests and errors on paths which name none: "
+        help="Host names that select the dialect of requests and errors on paths that name none: "
         f"upchatty=chat.example.com, openpipe=*.pipes.example.com. Dialects: {', '.join(DIALECTS)}. Repeatable.",
     ),
 ]

@@ -39,7 +39,7 @@ class Interrupts:
             cancel()
 
     def raise_pending(self) -> None:
-        """Raises KeyboardInterrupt if an interrupt is pending, which it is no longer then."""
+        """Raises KeyboardInterrupt if an interrupt is pending, and clears it."""
         if self._pending:
             self._pending = False
             raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The store as commands use it: opened for one piece of work, whether or not a service runs."""
+"""Opens the store for one command, whether or not a service runs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def run(config: Config, folder: Path, work: Callable[[Store], Awaitable[T]]) -> T:
-    """Opens the store of a folder, does the work and closes it again. Raises CommandError."""
+    """Opens the store of a state folder, runs `work` on it and closes it. Raises CommandError."""
 
     async def open_and_work() -> T:
         async with open_store(config.store, folder) as store:
@@ -31,13 +31,13 @@ def run(config: Config, folder: Path, work: Callable[[Store], Awaitable[T]]) -> 
 
 
 def existing(config: Config, folder: Path | None, what: str = "keys", hint: str = ", or make a key first") -> Path:
-    """Returns the state folder. Raises CommandError where it has no store, before one is made there.
+    """Returns the state folder. Raises CommandError if it has no store, so that none is created there.
 
     Args:
         config: The configuration, which names the store.
-        folder: The folder that the command names, if any.
-        what: What the command looks for.
-        hint: What else to do than to name another folder.
+        folder: The value of `--state-dir`; None for the default folder.
+        what: What the store should contain, for the error message.
+        hint: A second remedy, appended to the error message.
     """
     found = (folder or default_state_dir()).expanduser().absolute()
     if not may_exist(config.store, found):

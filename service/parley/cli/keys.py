@@ -1,4 +1,4 @@
-"""`parley keys`: make, list and revoke API keys. It works on the store itself and needs no running service."""
+"""`parley keys`: creates, lists and revokes API keys, directly in the store, without a running service."""
 
 import json
 import shlex
@@ -21,7 +21,7 @@ from parley.supervisor.errors import CommandError
 
 app = App(
     name="keys",
-    help="Make, list and revoke API keys. It needs no running service.",
+    help="Create, list and revoke API keys. Needs no running service.",
     help_epilogue="Example:\n  parley keys create --name ada",
     help_format="plaintext",
 )
@@ -29,7 +29,15 @@ app = App(
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key that is to be made. `expires` is in Unix seconds; without `plan` a new account is `pro`."""
+    """The properties of a key to create.
+
+    Attributes:
+        name: What the key is for.
+        account: The account that owns the key's sessions.
+        plan: The plan of a new account; None for `pro`.
+        models: Ids of the models that the key may use; empty for all.
+        expires: When the key expires, in Unix seconds; None for never.
+    """
 
     name: str
     account: str
@@ -46,8 +54,10 @@ class NewKey:
 )
 def create(  # noqa: PLR0913 - the command's options
     *,
-    name: Annotated[str, Parameter(name="--name", help="What the key is for, in lists.")],
-    account: Annotated[str, Parameter(name="--account", help="Who owns its sessions; made if it is new.")] = "default",
+    name: Annotated[str, Parameter(name="--name", help="What the key is for; shown in lists.")],
+    account: Annotated[
+        str, Parameter(name="--account", help="The account that owns its sessions; created if new.")
+    ] = "default",
     model: Annotated[
         list[str] | None, Parameter(name="--model", negative=(), help="A model it may use; repeatable. Default: all.")
     ] = None,
@@ -59,13 +69,13 @@ def create(  # noqa: PLR0913 - the command's options
         ),
     ] = None,
     expires: Annotated[
-        str | None, Parameter(name="--expires", help="How long it is good for: 12h, 30d. Default: until revoked.")
+        str | None, Parameter(name="--expires", help="How long it is valid: 12h, 30d. Default: until revoked.")
     ] = None,
     json: JsonOption = False,
     state_dir: StateDirOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Make a key and print it. It is shown only this once."""
+    """Create a key and print it. The secret cannot be shown again."""
     _require("--name", name)
     _require("--account", account)
     checked = load(config)
@@ -100,7 +110,7 @@ def revoke(
     state_dir: StateDirOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Make a key invalid for good. A running service refuses it within a second."""
+    """Revoke a key permanently. A running service rejects it within a second."""
     checked = load(config)
     key = key_store.run(checked, key_store.existing(checked, state_dir), lambda store: ApiKeys(store).revoke(key_id))
     if key is None:
@@ -109,7 +119,7 @@ def revoke(
 
 
 async def _create(store: KeyStore, key: NewKey) -> tuple[ApiKey, str]:
-    """Makes a key; refuses a plan that is not the one of the account, for it is the account's to change."""
+    """Creates a key. Raises CommandError if `plan` differs from the plan of an existing account."""
     current_plan = (await store.plans()).get(key.account)
     if key.plan and current_plan and current_plan != key.plan:
         change = f"parley accounts set {shlex.quote(key.account)} --plan {key.plan}"
@@ -123,7 +133,7 @@ def _require(option: str, value: str) -> None:
 
 
 def _known_models(models: list[str], config: Config) -> list[str]:
-    """Refuses a model id that the configuration does not have: such a key would be good for nothing."""
+    """Returns the ids without duplicates. Raises CommandError for an id that is not configured."""
     ids = [model.id for model in config.models]
     for model in models:
         if model not in ids:
@@ -132,7 +142,7 @@ def _known_models(models: list[str], config: Config) -> list[str]:
 
 
 def _ends(expires: str | None) -> int | None:
-    """Reads `30d` as a time from now, in Unix seconds. Raises CommandError."""
+    """Converts a time span such as `30d`, from now, to Unix seconds. Raises CommandError."""
     if expires is None:
         return None
     try:
@@ -151,7 +161,7 @@ def _state(key: ApiKey) -> str:
 
 
 def _particulars(key: ApiKey) -> dict[str, Any]:
-    """What may be shown of a key at any time."""
+    """Returns the properties of a key that are not secret."""
     return {
         "name": key.name,
         "account": key.account,

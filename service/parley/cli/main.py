@@ -1,4 +1,4 @@
-"""The command line: which commands there are, and how their errors look."""
+"""The command line: its commands, and the format of their errors."""
 
 import os
 import signal
@@ -9,13 +9,13 @@ from importlib.metadata import version
 from cyclopts import App, CycloptsError
 
 _EXAMPLES = """Examples:
-  parley up                       start everything, make a first key
-  parley keys create --name ada   make another key
-  parley up --help                all options of a command, an example"""
+  parley up                       start everything, create the first key
+  parley keys create --name ada   create another key
+  parley up --help                show all options of a command and an example"""
 
 
 def _version() -> str:
-    """The version of the package."""
+    """Returns the name and the version of the package."""
     return f"parley {version('parley-gateway')}"
 
 
@@ -28,7 +28,7 @@ app = App(
     exit_on_error=False,
     print_error=False,
 )
-# Named by their import paths: a command's modules are imported when it is called, so that `parley --help` is fast.
+# Commands are registered by import path, so that `parley --help` does not import their modules.
 app.command(
     "parley.cli.up:up",
     name="up",
@@ -47,7 +47,7 @@ app.command(
     help="List the configured models.",
     help_epilogue="Example:\n  parley models --config parley.yaml",
 )
-app.command("parley.cli.keys:app", name="keys", help="Make, list and revoke API keys.")
+app.command("parley.cli.keys:app", name="keys", help="Create, list and revoke API keys.")
 app.command("parley.cli.accounts:app", name="accounts", help="List accounts and change their plans.")
 app.command("parley.cli.sessions:app", name="sessions", help="List, show, export and delete sessions.")
 app.command(
@@ -63,9 +63,13 @@ app.command("parley.cli.config:app", name="config", help="Check a configuration 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs `parley` with these arguments, by default the process's own.
+    """Runs `parley`.
 
-    Exits with 0; with 1 and one line on stderr for an error; with 2 for wrong usage.
+    Exit codes: 0 for success, 1 for an error, 2 for wrong usage, 130 after Ctrl-C, 141 if the reader of stdout exits.
+    An error is one line on stderr.
+
+    Args:
+        arguments: The arguments; None for those of the process.
     """
     try:
         app(arguments)
@@ -86,13 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _end_output() -> None:
-    """Ends the command as a program that SIGPIPE ends: `parley … | head -1` has read what it wanted."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered would fail at the exit
+    """Exits like a program that SIGPIPE terminates, as in `parley … | head -1`."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # flushing the buffer at exit would fail
     sys.exit(128 + signal.SIGPIPE)
 
 
 def _fail(text: str, code: int) -> None:
-    """Ends the command: one line on stderr for each line of the text."""
+    """Prints each line of the text to stderr and exits."""
     for line in text.splitlines():
         print(f"parley: {line}", file=sys.stderr)
     sys.exit(code)

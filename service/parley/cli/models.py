@@ -1,4 +1,4 @@
-"""`parley models`: shows the configured models."""
+"""`parley models`: lists the configured models."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from parley.config import Config, load
 
 
 def models(*, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List the configured models, the default one marked with `*`."""
+    """List the configured models. `*` marks the default model."""
     rows = _rows(load(config))
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
@@ -29,7 +29,7 @@ def models(*, config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 def _rows(config: Config) -> list[dict[str, Any]]:
-    """One entry a model, in the order of the configuration; without anything secret."""
+    """Returns an entry for each model, in the order of the configuration, without secrets."""
     return [
         {
             "id": model.id,

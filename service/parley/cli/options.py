@@ -1,4 +1,4 @@
-"""What the commands are told: addresses, folders, and the `PARLEY_…` variable behind every option."""
+"""Options that several commands share, each with its `PARLEY_…` environment variable."""
 
 import os
 import tempfile
@@ -18,14 +18,15 @@ from parley.supervisor.errors import CommandError
 
 
 def _to_address(_type: object, tokens: object) -> Address:
-    """How cyclopts reads an address."""
+    """Converts an address for cyclopts."""
     return parse_address(tokens[0].value)  # type: ignore[index]
 
 
 def default_state_dir() -> Path:
-    """Returns the folder for data where none is named.
+    """Returns the default state folder.
 
-    That is `.parley` here, where `make run` has made it, else `$XDG_STATE_HOME/parley`, else `~/.local/state/parley`.
+    That is `.parley` in the current folder if it exists (`make run` creates it), else `$XDG_STATE_HOME/parley`, else
+    `~/.local/state/parley`.
     """
     here = Path(".parley")
     if here.is_dir():
@@ -34,7 +35,7 @@ def default_state_dir() -> Path:
 
 
 def default_workers() -> int:
-    """As many worker processes as there are cores for us, at most 4: more is a decision."""
+    """Returns the number of cores that this process may use, at most 4."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, 4)
 
@@ -52,19 +53,20 @@ StateDirOption = Annotated[
     Parameter(
         name="--state-dir",
         env_var="PARLEY_STATE_DIR",
-        help="Folder for sessions and keys. Default: .parley here if there is one, else ~/.local/state/parley.",
+        help="Folder for sessions and keys. Default: ./.parley if it exists, else ~/.local/state/parley.",
     ),
 ]
 _ADDRESS_PARAMETER = Parameter(converter=_to_address, show_default=str, n_tokens=1, accepts_keys=False)
-_REST_HELP = "Where REST listens, HOST:PORT; port 0 picks a free one."
-_GRPC_HELP = "Where gRPC listens, HOST:PORT; port 0 picks a free one."
+_REST_HELP = "REST address, HOST:PORT; port 0 picks a free one."
+_GRPC_HELP = "gRPC address, HOST:PORT; port 0 picks a free one."
 HttpOption = Annotated[Address, _ADDRESS_PARAMETER, Parameter(name="--http", env_var="PARLEY_HTTP", help=_REST_HELP)]
 GrpcOption = Annotated[Address, _ADDRESS_PARAMETER, Parameter(name="--grpc", env_var="PARLEY_GRPC", help=_GRPC_HELP)]
 ListenOption = Annotated[
     Address, _ADDRESS_PARAMETER, Parameter(name="--listen", env_var="PARLEY_LISTEN", help=_GRPC_HELP)
 ]
 LogLevelOption = Annotated[
-    Level, Parameter(name="--log-level", env_var="PARLEY_LOG_LEVEL", help="The least severe log lines that are shown.")
+    Level,
+    Parameter(name="--log-level", env_var="PARLEY_LOG_LEVEL", help="The lowest level of log lines that are shown."),
 ]
 QuietOption = Annotated[
     bool,
@@ -72,7 +74,7 @@ QuietOption = Annotated[
         name="--quiet",
         env_var="PARLEY_QUIET",
         negative=(),
-        help="Show warnings and errors only, and no progress.",
+        help="Show only warnings and errors, and no progress.",
     ),
 ]
 WaitForStoreOption = Annotated[
@@ -80,23 +82,23 @@ WaitForStoreOption = Annotated[
     Parameter(
         name="--wait-for-store",
         env_var="PARLEY_WAIT_FOR_STORE",
-        help="How long to wait at the start for a database server that cannot be reached, such as 30s or 5m; calls get "
-        "503 meanwhile. 0: not at all.",
+        help="How long to wait at startup for an unreachable database server: 30s, 5m. Calls get 503 meanwhile. "
+        "0 exits at once.",
     ),
 ]
-JsonOption = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON, for programs.")]
+JsonOption = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
 ReadyFileOption = Annotated[
     Path | None,
     Parameter(
         name="--ready-file",
         env_var="PARLEY_READY_FILE",
-        help="JSON file with the addresses, there while Parley serves.",
+        help="JSON file with the addresses; it exists while Parley serves.",
     ),
 ]
 
 
 def seconds(text: str, option: str) -> float:
-    """Reads a time span, or 0. Raises CommandError."""
+    """Parses a time span such as `30s`, or `0`; returns seconds. Raises CommandError."""
     try:
         return 0.0 if text.strip() == "0" else TypeAdapter(Duration).validate_python(text)
     except ValidationError as error:
@@ -104,12 +106,12 @@ def seconds(text: str, option: str) -> float:
 
 
 def log_level(chosen: Level, quiet: bool) -> Level:
-    """Returns the level of the log: `--quiet` is `--log-level warning`, unless that leaves out even more."""
+    """Returns the log level: `--quiet` raises it to `warning` at least."""
     return "warning" if quiet and chosen != "error" else chosen
 
 
 def state_dir(chosen: Path | None) -> Path:
-    """Makes the folder for data, for its owner alone, and returns it. Raises CommandError."""
+    """Creates the state folder with mode 0700 and returns it. Raises CommandError if it cannot be written."""
     folder = (chosen or default_state_dir()).expanduser().absolute()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -122,7 +124,7 @@ def state_dir(chosen: Path | None) -> Path:
 
 @contextmanager
 def locked(state: Path) -> Iterator[None]:
-    """Holds the state folder for one `parley up`. Raises CommandError while another one holds it."""
+    """Locks the state folder for one `parley up`. Raises CommandError if another process holds the lock."""
     with (state / "parley.lock").open("a+", encoding="ascii") as file:
         try:
             flock(file, LOCK_EX | LOCK_NB)

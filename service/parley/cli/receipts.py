@@ -1,4 +1,4 @@
-"""A turn's receipt, for people: a line for each attempt."""
+"""Formats the receipt of a turn as text, a line for each attempt."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ _PLACES = 9  # decimals of a cost
 
 
 def lines(receipt: dict[str, Any]) -> list[str]:
-    """Says who was asked and what came of it: `openai/gpt-5-mini: 1.2 s, 134 tokens, 0.00021`."""
+    """Returns a line for each attempt, such as `openai/gpt-5-mini: 1.2 s, 134 tokens, 0.00021`."""
     return [
         without_control_characters(f"{_name(attempt)}: {', '.join(_facts(attempt))}")
         for attempt in receipt.get("attempts", [])
@@ -18,7 +18,7 @@ def lines(receipt: dict[str, Any]) -> list[str]:
 
 
 def _name(attempt: dict[str, Any]) -> str:
-    """Returns `backend/model`, and why it was asked where it was not the first."""
+    """Returns `backend/model`, with the kind of the attempt unless it is the first."""
     name = target_name(attempt["backend"], attempt.get("target_model", ""))
     return name if attempt["kind"] == "first" else f"{name} ({attempt['kind']})"
 
@@ -45,6 +45,6 @@ def _end(attempt: dict[str, Any]) -> str:
 
 
 def _money(amount: float) -> str:
-    """Writes an amount without an exponent, and no more decimals than it has: `0.00021`."""
+    """Formats an amount without an exponent or trailing zeros: `0.00021`."""
     integer, _, decimals = f"{amount:.{_PLACES}f}".partition(".")
     return f"{integer}.{decimals.rstrip('0').ljust(2, '0')}"

@@ -22,9 +22,9 @@ def serve(
     log_level: options.LogLevelOption = "info",
     quiet: options.QuietOption = False,
 ) -> None:
-    """Run one worker, gRPC only, without Envoy: for a container per worker. Starts the built-in model if it is used.
+    """Run one worker, gRPC only, without Envoy; for example one per container. Starts the built-in model if configured.
 
-    Several may share a state folder. SIGTERM drains it.
+    Several workers may share a state folder. SIGTERM finishes the running calls and stops.
     """
     checked = load(config)
     check_config(checked, config)

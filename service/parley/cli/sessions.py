@@ -1,4 +1,4 @@
-"""`parley sessions`: list, show, export and delete sessions. It works on the store, and needs no running service."""
+"""`parley sessions`: list, show, export and delete sessions. It reads the store and needs no running service."""
 
 import os
 import sys
@@ -29,12 +29,12 @@ _COMPLETED = "completed"
 
 app = App(
     name="sessions",
-    help="List, show, export and delete sessions. It needs no running service.",
+    help="List, show, export and delete sessions. Needs no running service.",
     help_epilogue="Example:\n  parley sessions list",
     help_format="plaintext",
 )
 
-AccountOption = Annotated[str, Parameter(name="--account", help="Whose sessions.")]
+AccountOption = Annotated[str, Parameter(name="--account", help="The account that owns the sessions.")]
 IdArgument = Annotated[str, Parameter(name="ID", help="The session's id, as `parley sessions list` shows it.")]
 
 
@@ -50,7 +50,7 @@ def list_(  # noqa: PLR0913 - the command's options
         Parameter(
             name="--limit",
             validator=Number(gte=1),
-            help=f"How many at the most. Default: {_TABLE_LIMIT}, or all with --json.",
+            help=f"The largest number of sessions. Default: {_TABLE_LIMIT}, or all with --json.",
         ),
     ] = None,
     account: AccountOption = "default",
@@ -58,7 +58,7 @@ def list_(  # noqa: PLR0913 - the command's options
     state_dir: StateDirOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """List an account's sessions, the one with the latest turn first."""
+    """List an account's sessions, the most recently used first."""
     max_count = limit or (sys.maxsize if json else _TABLE_LIMIT)
     found = _run(state_dir, config, lambda store: _listed(store, account, model, max_count + 1))
     if json:
@@ -83,7 +83,7 @@ def show(
     state_dir: StateDirOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Print a session's conversation, and below each answer who was asked for it, for how long and at what price."""
+    """Print a session's conversation; below each answer, the attempts with their duration, tokens and cost."""
     session_id = canonical_session_id(session_id)
 
     async def read(store: Store) -> tuple[Session, list[dict[str, Any]]]:
@@ -106,7 +106,7 @@ def export(
     state_dir: StateDirOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Print a session as JSON Lines, a message a line, and exit with 1 where it could not be printed whole."""
+    """Print a session as JSON Lines, a message per line. Exit with 1 if the output is incomplete."""
     session_id = canonical_session_id(session_id)
 
     async def write(store: Store) -> None:
@@ -117,7 +117,7 @@ def export(
 
     try:
         _run(state_dir, config, write)
-    except BrokenPipeError:  # of `| head`: who reads has seen enough
+    except BrokenPipeError:  # as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
@@ -132,7 +132,7 @@ def delete(
     state_dir: StateDirOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Delete sessions and every message of them. One that is answering is refused."""
+    """Delete sessions with all their messages. A session with a turn in progress is not deleted."""
     ids = list(dict.fromkeys(canonical_session_id(text) for text in session_ids))
 
     async def find(store: Store) -> None:
@@ -146,13 +146,13 @@ def delete(
         while await store.purge():
             pass
 
-    _run(state_dir, config, find)  # all of them, before one is gone
+    _run(state_dir, config, find)  # every id is checked before the first deletion
     if yes or _confirmed(len(ids)):
         _run(state_dir, config, remove)
 
 
 def _confirmed(count: int) -> bool:
-    """Asks the person at the terminal. Raises CommandError where there is none."""
+    """Asks for confirmation. Raises CommandError if stdin is not a terminal."""
     if not sys.stdin.isatty():
         raise CommandError("nothing was deleted: say --yes where nobody can be asked")
     what = "the session" if count == 1 else f"{count} sessions"
@@ -160,7 +160,7 @@ def _confirmed(count: int) -> bool:
 
 
 def _run(folder: Path | None, config: Path | None, work: Callable[[Store], Awaitable[T]]) -> T:
-    """Does the work on the store of a folder. Raises CommandError, also where there is no store yet."""
+    """Runs `work` on the store of a state folder. Raises CommandError, also if there is no store yet."""
     checked = load(config)
     return key_store.run(checked, key_store.existing(checked, folder, "sessions", ""), work)
 
@@ -215,7 +215,7 @@ def _print_conversation(session: Session, messages: list[dict[str, Any]]) -> Non
 
 
 def _turn_line(message: dict[str, Any]) -> Any:
-    """What is above a turn: its number, when it began, and whether it is whole."""
+    """Returns the heading of a turn: its number, its start, and its state unless completed."""
     from rich.text import Text
 
     state = "" if message["state"] == _COMPLETED else f" · {message['state']}"

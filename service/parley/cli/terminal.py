@@ -1,4 +1,4 @@
-"""Text of others for a terminal: what a model or a caller wrote must not move the cursor or change the colours."""
+"""Prints untrusted text: text of models and callers must not move the cursor or change the colours."""
 
 import os
 import re
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-# Control characters, but for tab and line feed; U+0080 to U+009F among them, and those that turn the writing round.
+# Control characters except tab and line feed, with U+0080 to U+009F and the bidirectional overrides.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 _ANY_WIDTH = 1000
@@ -18,7 +18,7 @@ def without_control_characters(text: str) -> str:
 
 
 def message_text(message: dict[str, Any]) -> str:
-    """Returns what a message says, as a person reads it: text, `[image_url]` for other parts, calls of tools."""
+    """Returns a message as text: its text parts, `[image_url]` for other parts, then its tool calls."""
     content = message.get("content")
     parts = content if isinstance(content, list) else [content] if content else []
     lines = [_part(part) for part in parts]
@@ -39,9 +39,13 @@ def _part(part: Any) -> str:
 def print_table(
     names: Sequence[str], rows: Iterable[Sequence[str]], *, folded: Collection[str], numbers: Collection[str] = ()
 ) -> None:
-    """Prints a table. Only the columns named in `folded` go over several lines where the terminal is narrow.
+    """Prints a table. If stdout is not a terminal, every row is one line.
 
-    What is no terminal has any width: programs that read the table find whole rows.
+    Args:
+        names: The headings.
+        rows: The cells of each row.
+        folded: Columns that wrap if the terminal is narrow.
+        numbers: Columns that are aligned to the right.
     """
     from rich.console import Console
     from rich.table import Table
@@ -55,12 +59,10 @@ def print_table(
             name,
             overflow="fold",
             no_wrap=name not in folded,
-            min_width=None
-            if name in folded
-            else max(widest, len(name)),  # a part of an id or a date is good for nothing
+            min_width=None if name in folded else max(widest, len(name)),  # a truncated id or date is useless
             justify="right" if name in numbers else "left",
         )
     for row in cells:
-        table.add_row(*map(Text, row))  # as text: an id in square brackets is no style
+        table.add_row(*map(Text, row))  # as Text, because square brackets would be read as a style
     is_given = sys.stdout.isatty() or "COLUMNS" in os.environ
     Console(width=None if is_given else _ANY_WIDTH).print(table)

@@ -1,4 +1,4 @@
-"""`parley up`: starts everything, watches it, and stops it."""
+"""`parley up`: starts, supervises and stops all processes."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ def up(  # noqa: PLR0913 - one parameter an option
         Parameter(
             env_var="PARLEY_WORKERS",
             validator=Number(gte=1, lte=256),
-            help="How many worker processes. Default: one a core, at most 4.",
+            help="Number of worker processes. Default: one per core, at most 4.",
         ),
     ] = None,
     cors_origin: CorsOriginOption = (),
@@ -51,9 +51,9 @@ def up(  # noqa: PLR0913 - one parameter an option
     quiet: options.QuietOption = False,
     wait_for_store: options.WaitForStoreOption = "5m",
 ) -> None:
-    """Start everything: workers, Envoy, and the built-in model where a model uses it. Ctrl-C stops it all.
+    """Start everything: workers, Envoy, and the built-in model if configured. Ctrl-C stops everything.
 
-    SIGHUP reads the configuration again and puts new workers in the old ones' place; no request fails.
+    SIGHUP reads the configuration again and replaces the workers; no request fails.
     """
     state = options.state_dir(state_dir)
     wait_seconds = options.seconds(wait_for_store, "--wait-for-store")
@@ -76,7 +76,7 @@ def up(  # noqa: PLR0913 - one parameter an option
 
 
 def _check(config: Path | None, http: Address, grpc: Address, ready_file: Path | None) -> Config:
-    """Everything that could be wrong, before anything is started. Raises ConfigError, CommandError."""
+    """Checks the configuration, the addresses and the ready file. Raises ConfigError, CommandError."""
     checked = _check_again(config)
     if http == grpc and http.port:
         raise CommandError(f"{http} is given to both --http and --grpc; choose another for one of them")
@@ -87,14 +87,14 @@ def _check(config: Path | None, http: Address, grpc: Address, ready_file: Path |
 
 
 def _check_again(config: Path | None) -> Config:
-    """What may change while Parley runs. Raises ConfigError."""
+    """Loads and checks the configuration, also for a reload. Raises ConfigError."""
     checked = load(config)
     check_config(checked, config)
     return checked
 
 
 async def _first_key(config: Config, state: Path) -> str | None:
-    """Makes a key where there is none yet."""
+    """Creates a key if the store has none; returns its secret, else None."""
     from parley.auth.api_keys import ApiKeys
 
     async with open_store(config.store, state) as store:
@@ -106,7 +106,7 @@ async def _first_key(config: Config, state: Path) -> str | None:
 
 
 def _greet(http: Address, grpc: Address, key: str | None, config: Config) -> None:
-    """Prints the addresses, and on the first run a key and what to do with it."""
+    """Prints the addresses; on the first run also a key and an example call."""
     text = f"\nREST  http://{http}\ngRPC  {grpc}\n"
     if key is not None:
         text += f"\nYour first API key, shown only now:\n\n  {key}\n\nTry it:\n\n{_curl(http, key, config)}\n"
@@ -114,7 +114,7 @@ def _greet(http: Address, grpc: Address, key: str | None, config: Config) -> Non
 
 
 def _curl(http: Address, key: str, config: Config) -> str:
-    """A line to paste into a shell."""
+    """Returns an example call as a shell command."""
     model = config.default_model or config.models[0].id
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": _QUESTION}]}, ensure_ascii=False)
     headers = f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'"
@@ -123,7 +123,7 @@ def _curl(http: Address, key: str, config: Config) -> str:
 
 @contextmanager
 def _ready(path: Path | None, http: Address, grpc: Address) -> Iterator[None]:
-    """Has the ready file there, whole from the first moment, while Parley serves."""
+    """Creates the ready file atomically, and removes it when Parley stops."""
     if path is None:
         yield
         return

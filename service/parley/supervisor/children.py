@@ -1,4 +1,4 @@
-"""The processes of Parley: workers, the model servers of llama.cpp, Envoy."""
+"""The child processes of Parley: workers, model servers of llama.cpp, Envoy."""
 
 import asyncio
 import signal
@@ -20,9 +20,12 @@ _SETTLE_SECONDS = 10.0
 
 
 class Worker(Child):
-    """One worker. Each of its processes listens on a socket of its own, so that none is mistaken for the one before.
+    """One worker. Each process that is started for it listens on a new socket, so that Envoy never mixes them up.
 
-    `spec` makes the orders for each process; `changed` is called when `address` (an address, or None) has changed.
+    Args:
+        name: The name in notices.
+        spec: Returns the specification of the next process.
+        changed: Called after each change of `address`, which is None while the worker does not serve.
     """
 
     def __init__(self, name: str, spec: Callable[[], WorkerSpec], changed: Callable[[], None]) -> None:
@@ -33,7 +36,7 @@ class Worker(Child):
         self._bound = ""
 
     async def spawn(self) -> Process:
-        """Starts the process and gives it its orders."""
+        """Starts the process and writes its specification to its stdin."""
         process = await spawn(command(), talks=True)
         assert process.stdin  # noqa: S101 - for the type checker
         with suppress(ConnectionError):
@@ -43,7 +46,7 @@ class Worker(Child):
         return process
 
     async def serving(self, process: Process) -> None:
-        """Reads the worker's answer."""
+        """Waits until the worker reports that it serves. Raises CommandError if it reports an error."""
         assert process.stdout  # noqa: S101 - for the type checker
         answer, _, text = (await process.stdout.readline()).decode().strip().partition(" ")
         if answer == "ready":
@@ -53,18 +56,18 @@ class Worker(Child):
         raise CommandError(text or f"it ended before it served (exit code {process.returncode}); its log says why")
 
     def on_serving(self) -> None:
-        """Lets the edge use it."""
+        """Publishes the address to Envoy."""
         self.address = self._bound
         self._changed()
 
     def on_stopped(self) -> None:
-        """Keeps the edge from using it."""
+        """Withdraws the address from Envoy."""
         if self.address is not None:
             self.address = None
             self._changed()
 
     async def drain(self) -> None:
-        """Gives the worker time to finish what it has begun, as long as that takes; the edge sends it nothing new."""
+        """Withdraws the worker from Envoy and stops it after its running calls have finished."""
         self.on_stopped()
         await self.stop(DRAIN_SECONDS + 10, signal.SIGUSR1)
 
@@ -87,12 +90,12 @@ class ModelServer(Child):
         return process
 
     async def serving(self, _process: Process) -> None:
-        """Asks it until it says that the model is loaded."""
+        """Polls the health check until the model is loaded."""
         await _poll(lambda: _healthy(self._socket))
 
 
 class Envoy(Child):
-    """The edge. Once it serves, `http` and `grpc` are the addresses that it got, and a restart gets the same."""
+    """Envoy. While it serves, `http` and `grpc` are the bound addresses, which a restart binds again."""
 
     def __init__(self, run_dir: Path, http: Address, grpc: Address, settings: EdgeSettings) -> None:
         super().__init__("Envoy")
@@ -104,17 +107,15 @@ class Envoy(Child):
         self.set_workers([])
 
     def set_workers(self, addresses: Iterable[str]) -> None:
-        """Has the workers on these addresses (`unix:/path.sock`) used, and no others."""
+        """Routes calls to the workers at these addresses (`unix:/path.sock`) only."""
         self._sockets = [Path(address.removeprefix("unix:")) for address in addresses]
         try:
             envoy.write_endpoints(self._endpoints, self._sockets)
         except OSError as error:
-            print_notice(
-                f"{self._endpoints} cannot be written ({error.strerror}); Envoy goes on with the workers that it knows"
-            )
+            print_notice(f"{self._endpoints} cannot be written ({error.strerror}); Envoy keeps its current workers")
 
     async def wait_applied(self) -> None:
-        """Returns when Envoy uses the workers it was told of and no others, or will not do so soon."""
+        """Waits until Envoy uses exactly the current workers, for at most 10 seconds."""
         with suppress(TimeoutError):
             await asyncio.wait_for(_poll(self._is_applied), _SETTLE_SECONDS)
 
@@ -124,23 +125,23 @@ class Envoy(Child):
         return False
 
     async def spawn(self) -> Process:
-        """Starts it, and passes on what it logs."""
+        """Renders the configuration, starts Envoy and forwards its log."""
         self._admin.unlink(missing_ok=True)
         text = envoy.render(
             http=self.http, grpc=self.grpc, endpoints=self._endpoints, admin=self._admin, settings=self._settings
         )
         self._config.write_text(text, encoding="utf-8")
         process = await spawn(envoy.command(self._config), cwd=envoy.edge_dir())
-        self.listen(process, self._tell)
+        self.listen(process, self._forward_log)
         return process
 
-    def _tell(self, line: str) -> None:
-        """Passes on what Envoy logs; that it was told to stop is no news."""
+    def _forward_log(self, line: str) -> None:
+        """Forwards a log line, except while Envoy stops."""
         if not self.stopping:
             print_notice(f"envoy: {line}")
 
     async def serving(self, _process: Process) -> None:
-        """Asks it until it is ready, and for its ports."""
+        """Polls until Envoy is ready, then reads the bound ports."""
         await _poll(lambda: envoy.ready(self._admin))
         ports = await envoy.bound_ports(self._admin)
         self.http = self.http._replace(port=ports["http"])
@@ -148,20 +149,20 @@ class Envoy(Child):
 
 
 def model_backends(config: Config) -> dict[str, LlamaCppBackend]:
-    """The llama.cpp backends that a model of the configuration uses, by name."""
+    """Returns the llama.cpp backends that a configured model uses, by name."""
     used = {target.backend for model in config.models for target in model.targets}
     found = ((name, backend) for name, backend in config.backends.items() if name in used)
     return {name: backend for name, backend in found if isinstance(backend, LlamaCppBackend)}
 
 
 async def _poll(ask: Callable[[], Awaitable[bool]]) -> None:
-    """Asks again and again until the answer is yes."""
-    while not await ask():  # noqa: ASYNC110 - it is another process that is waited for
+    """Polls until `ask` returns true."""
+    while not await ask():  # noqa: ASYNC110 - another process has no event to wait for
         await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _healthy(socket: Path) -> bool:
-    """Asks llama.cpp's /health over its socket: 200 once the model is loaded."""
+    """Reports whether llama.cpp's /health returns 200, which it does once the model is loaded."""
     try:
         reader, writer = await asyncio.open_unix_connection(str(socket))
     except OSError:

@@ -1,4 +1,4 @@
-"""What an operator may change about the edge: web pages that may call it, its host names, the largest request."""
+"""Settings of the edge: allowed CORS origins, host names of dialects, the largest request body."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ _HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*(\.\*)?")
 DIALECTS = ("chipp", "upchatty", "fastapi", "openpipe", "openai")
 MAX_BODY = 8 * 2**20
 _MIN_BODY_LIMIT = 2**10
-# A worker's gRPC server takes 32 MiB, a little of which is not the body's.
+# A worker's gRPC server accepts messages of 32 MiB, which hold the body and a little more.
 _MAX_BODY_LIMIT = 30 * 2**20
 
 
@@ -33,7 +33,7 @@ DEFAULT_EDGE = EdgeSettings()
 
 
 def parse_size(text: str) -> int:
-    """Reads `20MiB`, `500KiB`, `1000000`; returns bytes. Raises ValueError."""
+    """Parses `20MiB`, `500KiB` or `1000000`; returns bytes. Raises ValueError."""
     match = _SIZE.fullmatch(text.strip())
     unit = _UNITS.get(match[2].upper()) if match else None
     if match is None or unit is None:
@@ -45,7 +45,7 @@ def parse_size(text: str) -> int:
 
 
 def write_size(size: int) -> str:
-    """The size as a person reads it: `8 MiB`, `500 KiB`, `1000000 bytes`."""
+    """Formats a size in bytes: `8 MiB`, `500 KiB`, `1000000 bytes`."""
     for unit, length in (("MiB", 2**20), ("KiB", 2**10)):
         if size % length == 0:
             return f"{size // length} {unit}"
@@ -53,7 +53,7 @@ def write_size(size: int) -> str:
 
 
 def parse_origin(text: str) -> str:
-    """Returns the origin. Raises ValueError for what no browser sends as its `Origin`, and is not `*`."""
+    """Returns the origin. Raises ValueError unless it is `*` or has the form of an `Origin` header."""
     if not _ORIGIN.fullmatch(text):
         example = "https://app.example.com, without a path, or *"
         raise ValueError(f'"{text}" is not an origin for --cors-origin; write for example {example}.')

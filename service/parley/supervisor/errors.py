@@ -2,4 +2,4 @@
 
 
 class CommandError(Exception):
-    """A command cannot do what it was asked. Its text is one line for a person: what is wrong, what to change."""
+    """A command failed. The message is one line for the operator: the problem and the remedy."""

@@ -1,4 +1,4 @@
-"""Folders for the sockets of one Parley, which only its owner may enter."""
+"""Folders for Unix sockets, accessible to their owner only."""
 
 import hashlib
 import os
@@ -18,16 +18,16 @@ _MAX_RUN_DIR_LENGTH = 49
 
 @contextmanager
 def run_dir(state: Path) -> Iterator[Path]:
-    """Has the folder for Unix sockets there, empty at first: in the state folder unless its path is long.
+    """Creates an empty folder for Unix sockets and removes it afterwards: in the state folder unless its path is long.
 
-    Raises CommandError where the folder is someone else's, or open to others.
+    Raises CommandError if the folder belongs to another user or is accessible to others.
     """
     folder = state / "run"
     if len(os.fsencode(folder)) > _MAX_RUN_DIR_LENGTH:
         name = hashlib.sha256(os.fsencode(state)).hexdigest()[:12]
         folder = _temporary() / f"parley-{os.getuid()}-{name}"
     private_dir(folder)
-    shutil.rmtree(folder)  # what a killed Parley has left
+    shutil.rmtree(folder)  # files of a killed Parley
     private_dir(folder)
     try:
         yield folder
@@ -37,19 +37,19 @@ def run_dir(state: Path) -> Iterator[Path]:
 
 @contextmanager
 def passing_run_dir() -> Iterator[Path]:
-    """A run folder that nobody else uses, and that is gone afterwards."""
+    """Creates a run folder with a unique name and removes it afterwards."""
     with tempfile.TemporaryDirectory(prefix="parley-", dir=_temporary()) as folder:
         yield Path(folder)
 
 
 def _temporary() -> Path:
-    """The folder for temporary files, unless its path is long."""
+    """Returns the folder for temporary files; `/tmp` if its path is long."""
     folder = Path(tempfile.gettempdir())
     return folder if len(os.fsencode(folder)) <= _MAX_RUN_DIR_LENGTH // 2 else Path("/tmp")  # noqa: S108 - ours is private
 
 
 def private_dir(folder: Path) -> None:
-    """Makes a folder that only its owner may enter. Raises CommandError where it is there and is not such a one."""
+    """Creates a folder with mode 0700. Raises CommandError if it exists with another owner or mode."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.lstat()

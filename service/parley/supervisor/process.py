@@ -1,4 +1,4 @@
-"""Child processes that are kept running: started, watched, started again, stopped for certain."""
+"""Supervised child processes: started, monitored, restarted, stopped."""
 
 import asyncio
 import ctypes
@@ -16,15 +16,15 @@ from pathlib import Path
 from parley.logs.output import Output
 from parley.supervisor.errors import CommandError
 
-_START_SECONDS = 60.0  # how long a child may take until it serves
-_STEADY_SECONDS = 30.0  # a child that ran for so long counts as sound: its next restart is at once again
-_MAX_TRIES = 3  # how often a child that has never served is started
+_START_SECONDS = 60.0  # the longest time from the start of a process until it serves
+_STEADY_SECONDS = 30.0  # a child that served for longer restarts without a delay
+_MAX_TRIES = 3  # starts of a child that has never served
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def print_notice(text: str) -> None:
-    """Writes one line to stderr for the operator. One that cannot be written is left out."""
+    """Writes one line to stderr for the operator. Drops the line if it cannot be written."""
     _stderr().write(f"parley: {text}\n".encode(errors="replace"))
 
 
@@ -34,17 +34,17 @@ def _stderr() -> Output:
 
 
 def backoff(failures: int) -> float:
-    """How many seconds to wait before the next start, after so many failures in a row: 0, 0.5, 1, 2, … 10."""
+    """Returns the seconds before the next start after consecutive failures: 0, 0.5, 1, 2, … 10."""
     return 0.0 if failures <= 1 else min(0.5 * 2 ** (failures - 2), 10.0)
 
 
 def describe_end(code: int) -> str:
-    """`exit code 1`, `killed by SIGKILL`."""
+    """Describes a return code: `exit code 1`, `killed by SIGKILL`."""
     return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
 
 
 class Child(ABC):
-    """One kept process. It has a session of its own, so that a terminal's Ctrl-C does not reach it."""
+    """A supervised process. It runs in a session of its own, so that a terminal's Ctrl-C does not reach it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -54,7 +54,7 @@ class Child(ABC):
         self._stopping = asyncio.Event()
         self._served = False
         self._keeper: asyncio.Task[None] | None = None
-        self._hearing: asyncio.Task[None] | None = None
+        self._reader_task: asyncio.Task[None] | None = None
 
     @abstractmethod
     async def spawn(self) -> Process:
@@ -62,23 +62,23 @@ class Child(ABC):
 
     @abstractmethod
     async def serving(self, process: Process) -> None:
-        """Returns once the process serves; raises CommandError with the cause where it says that it cannot."""
+        """Waits until the process serves. Raises CommandError with the cause if the process reports one."""
 
     def on_serving(self) -> None:
-        """Is called when the process serves."""
+        """Called when the process serves."""
         return
 
     def on_stopped(self) -> None:
-        """Is called when a process that served has ended, or is about to be stopped."""
+        """Called when a process that served has ended, or is about to be stopped."""
         return
 
     @property
     def stopping(self) -> bool:
-        """Tells whether it is to end, and not to be started again."""
+        """Reports whether the child is being stopped and is not restarted."""
         return self._stopping.is_set()
 
     async def start(self) -> None:
-        """Returns when the child serves. Raises CommandError when it does not after a few tries."""
+        """Starts the child and waits until it serves. Raises CommandError after three failed starts."""
         self._keeper = asyncio.create_task(self._keep(), name=self.name)
         up = asyncio.create_task(self.up.wait())
         try:
@@ -89,7 +89,7 @@ class Child(ABC):
             self._keeper.result()
 
     async def stop(self, grace: float, number: signal.Signals = signal.SIGTERM) -> None:
-        """Asks the process to end by a signal, kills it after `grace` seconds, and returns when it is gone."""
+        """Sends a signal, kills the process after `grace` seconds, and waits for its end."""
         self._stopping.set()
         if self._keeper is None:
             return
@@ -105,12 +105,12 @@ class Child(ABC):
                 self.process.send_signal(number)
 
     def kill(self) -> None:
-        """Ends the process at once, and does not start it again."""
+        """Kills the process and does not restart it."""
         self._stopping.set()
         self.send(signal.SIGKILL)
 
     async def _keep(self) -> None:
-        """Runs the process again and again until it is told to stop."""
+        """Restarts the process, with a backoff, until the child is stopped."""
         failures = 0
         while not self.stopping:
             began = asyncio.get_running_loop().time()
@@ -126,7 +126,7 @@ class Child(ABC):
                 await asyncio.wait_for(self._stopping.wait(), backoff(failures))
 
     async def _run_once(self) -> str:
-        """Runs one process to its end, and tells how that was."""
+        """Runs one process to its end. Returns the cause of the end."""
         self.last_lines.clear()
         try:
             self.process = process = await self.spawn()
@@ -145,12 +145,12 @@ class Child(ABC):
             ready.cancel()
             self.send(signal.SIGKILL)
             code = await process.wait()
-            if self._hearing is not None:
-                await self._hearing
+            if self._reader_task is not None:
+                await self._reader_task
         return failure or self._cause(code)
 
     def _failure(self, ready: asyncio.Task[None], ended: asyncio.Task[int]) -> str | None:
-        """Why the process does not serve: None where it does, empty where its end says it."""
+        """Returns why the process does not serve: None if it serves, empty if only its return code tells."""
         if ready.done():
             error = ready.exception()
             return None if error is None else str(error) or repr(error)
@@ -159,7 +159,7 @@ class Child(ABC):
         return f"not ready within {_START_SECONDS:.0f} s"
 
     async def _serve(self, ended: asyncio.Task[int]) -> None:
-        """From the moment it serves to its end."""
+        """Marks the child as serving until the process ends."""
         self._served = True
         self.up.set()
         self.on_serving()
@@ -170,28 +170,28 @@ class Child(ABC):
             self.on_stopped()
 
     def _cause(self, code: int) -> str:
-        """How it ended, and the line of its last words that most likely says why."""
+        """Describes the return code, with the last error that the process printed, else its last line."""
         lines = [line for line in self.last_lines if "error" in line.lower()] or list(self.last_lines)[-1:]
-        if not lines or code == -signal.SIGKILL:  # nobody who is killed says why
+        if not lines or code == -signal.SIGKILL:  # output before SIGKILL does not explain it
             return describe_end(code)
         return f"{describe_end(code)}: {lines[-1]}"
 
-    def listen(self, process: Process, tell: Callable[[str], None] | None = None) -> None:
-        """Remembers the last lines that the process prints, and passes each on to `tell`."""
+    def listen(self, process: Process, forward: Callable[[str], None] | None = None) -> None:
+        """Keeps the last lines that the process prints, and passes each line to `forward`."""
         assert process.stdout  # noqa: S101 - for the type checker
-        self._hearing = asyncio.create_task(self._hear(process.stdout, tell))
+        self._reader_task = asyncio.create_task(self._read_output(process.stdout, forward))
 
-    async def _hear(self, stream: asyncio.StreamReader, tell: Callable[[str], None] | None) -> None:
+    async def _read_output(self, stream: asyncio.StreamReader, forward: Callable[[str], None] | None) -> None:
         while line := await _readline(stream):
             text = line.decode(errors="replace").rstrip()
             if text:
                 self.last_lines.append(text)
-                if tell is not None:
-                    tell(text)
+                if forward is not None:
+                    forward(text)
 
 
 async def _readline(stream: asyncio.StreamReader) -> bytes:
-    """One line; of a line beyond the reader's limit whatever is there."""
+    """Returns one line; a placeholder for a line beyond the reader's limit."""
     try:
         return await stream.readline()
     except ValueError:
@@ -199,9 +199,12 @@ async def _readline(stream: asyncio.StreamReader) -> bytes:
 
 
 async def spawn(argv: list[str], *, cwd: Path | None = None, talks: bool = False) -> Process:
-    """Starts a process that dies with this one. Its stdout is a pipe; its stderr goes there too.
+    """Starts a process that ends with this one. Its stdout is a pipe.
 
-    Where it `talks`, its stdin is a pipe as well, and its stderr is ours.
+    Args:
+        argv: The command line.
+        cwd: The working directory; None for the current one.
+        talks: Whether stdin is a pipe and stderr is inherited. Otherwise stdin is empty and stderr goes to stdout.
     """
     return await asyncio.create_subprocess_exec(
         *argv,
@@ -215,14 +218,14 @@ async def spawn(argv: list[str], *, cwd: Path | None = None, talks: bool = False
 
 
 def _die_with_parent(parent: int) -> Callable[[], None] | None:
-    """What a child does before its program starts: it asks the kernel to kill it when its parent ends."""
+    """Returns a `preexec_fn` that has the kernel kill the child when its parent ends; None except on Linux."""
     if _LIBC is None:
         return None
     prctl = _LIBC.prctl
 
     def prepare() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended in between
+        if os.getppid() != parent:  # the parent ended before prctl
             os._exit(1)
 
     return prepare

@@ -1,4 +1,4 @@
-"""How a stack is run from its start to its end, and what signals do meanwhile."""
+"""Runs a stack from start to end, and handles signals."""
 
 import asyncio
 import errno
@@ -23,11 +23,19 @@ async def run(
     quiet: bool = False,
     ready: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> None:
-    """Starts the stack, is inside of `serving` while it serves, and stops it at the first SIGINT or SIGTERM.
+    """Runs the stack until SIGINT or SIGTERM. A second signal kills its processes.
 
-    `ready` is waited for before `serving` is entered. A second signal kills. SIGHUP gives the stack what `read`
-    returns; without `read` it stops the stack, as it does when the terminal is closed. Shows its progress unless
-    `quiet`. Raises CommandError when the stack does not start.
+    SIGHUP reloads the configuration. Without `read`, or if the terminal was closed, SIGHUP stops the stack.
+
+    Args:
+        stack: The processes.
+        serving: A context manager that is entered while the stack serves.
+        read: Returns the configuration for a reload.
+        quiet: Whether to hide the progress of the start.
+        ready: Awaited before `serving` is entered.
+
+    Raises:
+        CommandError: The stack does not start.
     """
     stop, hangup = asyncio.Event(), asyncio.Event()
     terminal = sys.stderr.isatty()
@@ -57,7 +65,7 @@ async def run(
 
 
 async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Does the work until it is done (true) or `stop` is set (false)."""
+    """Runs `work`. Returns true when it is done; cancels it and returns false when `stop` is set."""
     task = asyncio.ensure_future(work)
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -71,13 +79,13 @@ async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
 
 
 async def _start(stack: Stack, quiet: bool) -> None:
-    """Starts the stack, and shows how far it is."""
+    """Starts the stack and shows the progress."""
     with _silence() if quiet else _progress() as show:
         await stack.start(show)
 
 
 async def _reloads(stack: Stack, hangup: asyncio.Event, read: Callable[[], Config] | None) -> None:
-    """Gives the stack a new configuration at every SIGHUP, one after another."""
+    """Reloads the configuration at every SIGHUP, one reload at a time."""
     while True:
         await hangup.wait()
         hangup.clear()
@@ -91,13 +99,13 @@ async def _reloads(stack: Stack, hangup: asyncio.Event, read: Callable[[], Confi
 
 @contextmanager
 def _silence() -> Iterator[Callable[[str], None]]:
-    """Shows nothing."""
+    """Yields a function that shows nothing."""
     yield lambda _: None
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """Shows one step after another: a moving line on a terminal, else a line each."""
+    """Yields a function that shows a step: a spinner on a terminal, otherwise a line."""
     if not sys.stderr.isatty():
         yield lambda text: print_notice(f"{text} …")
         return
@@ -108,7 +116,7 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 
 def _terminal_is_gone() -> bool:
-    """Tells whether the terminal that we wrote to has been closed."""
+    """Reports whether the terminal of stderr has been closed."""
     try:
         os.tcgetpgrp(sys.stderr.fileno())
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A whole Parley: model servers, workers, and Envoy in front of them."""
+"""All processes of one Parley: model servers, workers, and Envoy in front of them."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
@@ -17,13 +17,22 @@ from parley.supervisor.folders import private_dir
 from parley.supervisor.process import Child
 from parley.supervisor.worker import WorkerSpec
 
-_WORKER_GRACE_SECONDS = 20.0  # a worker that is told to stop drains for half of it
+_WORKER_GRACE_SECONDS = 20.0  # a worker drains for half of it after SIGTERM
 _GRACE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Where a Parley keeps its things and listens. Without `http`: no Envoy, one worker, on `grpc`."""
+    """Folders and addresses of one Parley.
+
+    Attributes:
+        state_dir: The folder of the store.
+        run_dir: The folder of Unix sockets and of Envoy's configuration.
+        http: The address of the REST listener. None: one worker listens on `grpc`, without Envoy.
+        grpc: The address of the gRPC listener.
+        edge: Settings of the REST listener.
+        log_level: The log level of the workers.
+    """
 
     state_dir: Path
     run_dir: Path
@@ -34,7 +43,7 @@ class Paths:
 
 
 class Models:
-    """The model servers of one configuration, with their sockets in a folder of their own."""
+    """The model servers of one configuration, with a separate folder for their sockets."""
 
     def __init__(self, config: Config, run_dir: Path) -> None:
         private_dir(run_dir)
@@ -43,7 +52,7 @@ class Models:
         self.servers = [ModelServer(name, backend, run_dir) for name, backend in self.backends.items()]
 
     async def start(self) -> None:
-        """Returns when all are loaded; where one is not, stops all and raises CommandError."""
+        """Starts all and waits until their models are loaded. If one fails, stops all and raises CommandError."""
         try:
             await _all(server.start() for server in self.servers)
         except CommandError:
@@ -51,12 +60,12 @@ class Models:
             raise
 
     async def stop(self) -> None:
-        """Returns when all are gone."""
+        """Stops all and waits for their ends."""
         await _all(server.stop(_GRACE_SECONDS) for server in self.servers)
 
 
 class Stack:
-    """Starts, changes and stops all processes of one Parley. `http` and `grpc` are its addresses once it serves."""
+    """Starts, reloads and stops all processes. `http` and `grpc` are the bound addresses after `start`."""
 
     def __init__(self, config: Config, paths: Paths, workers: int) -> None:
         self.http, self.grpc = paths.http, paths.grpc
@@ -65,13 +74,13 @@ class Stack:
         self._envoy = Envoy(paths.run_dir, paths.http, paths.grpc, paths.edge) if paths.http else None
         self._models = self._make_models(config)
         self._workers = [self._make_worker(f"worker {number + 1}", config, self._models) for number in range(workers)]
-        self._others: list[Models | Worker] = []  # those that are coming or going
+        self._others: list[Models | Worker] = []  # starting or draining
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, progress: Callable[[str], None]) -> None:
-        """Returns when everything serves. Raises CommandError with the cause when something does not."""
+        """Starts all processes and waits until they serve. Raises CommandError with the cause of a failure."""
         if self._models.servers:
-            # First: to the health checks of a worker, a model that is still loading is a backend that has failed.
+            # First, because the health checks of a worker count a model that is loading as a failed backend.
             progress("Loading the model")
             await self._models.start()
         progress("Starting the workers")
@@ -81,13 +90,13 @@ class Stack:
             return
         progress("Starting Envoy")
         await self._envoy.start()
-        await self._envoy.wait_applied()  # until then it knows the workers' addresses, and not that they serve
+        await self._envoy.wait_applied()  # until then, Envoy has not checked the health of the workers
         self.http, self.grpc = self._envoy.http, self._envoy.grpc
 
     async def reload(self, config: Config) -> None:
-        """Puts a worker with the new configuration in each worker's place; no request fails.
+        """Replaces each worker by one with the new configuration; no request fails.
 
-        Raises CommandError when something does not start; what is not yet replaced then stays as it is.
+        Raises CommandError if a process does not start; workers that are not yet replaced continue.
         """
         before = self._models
         if model_backends(config) != before.backends:
@@ -104,21 +113,21 @@ class Stack:
             await self._envoy.wait_applied()
 
     async def stop(self) -> None:
-        """Drains the workers, then stops the rest; returns when every process is gone."""
+        """Drains the workers, then stops the other processes and waits for their ends."""
         await _all(worker.stop(_WORKER_GRACE_SECONDS) for worker in self._all_workers())
         if self._envoy is not None:
             await self._envoy.stop(_GRACE_SECONDS)
         await _all(models.stop() for models in self._all_models())
 
     def kill(self) -> None:
-        """Ends every process at once; `stop` still tells when they are gone."""
+        """Kills every process without waiting for its end; `stop` waits."""
         servers = [server for models in self._all_models() for server in models.servers]
         children: list[Child] = [*self._all_workers(), *servers]
         for child in children if self._envoy is None else [*children, self._envoy]:
             child.kill()
 
     def _all_workers(self) -> list[Worker]:
-        """The workers, and those that come or go."""
+        """Returns the workers, with those that are starting or draining."""
         return [*self._workers, *(other for other in self._others if isinstance(other, Worker))]
 
     def _all_models(self) -> list[Models]:
@@ -138,7 +147,7 @@ class Stack:
         return Worker(name, spec, self._publish)
 
     async def _successor(self, worker: Worker, config: Config) -> Worker:
-        """Starts the worker that takes this one's place, and returns it when the edge uses it. Raises CommandError."""
+        """Starts the replacement of a worker and waits until Envoy uses it. Raises CommandError."""
         successor = self._make_worker(worker.name, config, self._models)
         self._others.append(successor)
         try:
@@ -153,7 +162,7 @@ class Stack:
         return successor
 
     def _retire(self, old: Models | Worker, end: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Lets something end in its own time."""
+        """Runs the end of a worker or of model servers in the background."""
         task = asyncio.create_task(end)
         self._others.append(old)
         self._tasks.add(task)
@@ -162,17 +171,17 @@ class Stack:
         return task
 
     def _publish(self) -> None:
-        """Tells Envoy which workers serve."""
+        """Sends Envoy the addresses of the serving workers."""
         if self._envoy is not None:
             self._envoy.set_workers([worker.address for worker in self._all_workers() if worker.address])
 
 
 async def _all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Runs all; raises the first failure at once, and lets the others be."""
+    """Runs all concurrently. Raises the first failure without cancelling the others."""
     await asyncio.gather(*coroutines)
 
 
 async def _after(tasks: Iterable[asyncio.Task[None]], then: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Waits for the tasks, whatever becomes of them."""
+    """Awaits `then` after all tasks, also after failed ones."""
     await asyncio.gather(*tasks, return_exceptions=True)
     await then()

@@ -1,4 +1,4 @@
-"""What `parley up` does while its database server cannot be reached: it serves, answers 503, and waits."""
+"""Waits at startup for an unreachable database server; calls get 503 meanwhile."""
 
 import asyncio
 from pathlib import Path
@@ -13,7 +13,13 @@ _PAUSE_SECONDS = 1.0
 
 
 class StoreStartup:
-    """Makes the store if it is new, so that workers need not, and waits for a server for up to `seconds`."""
+    """Creates a new store before the workers start, and waits for an unreachable server.
+
+    Args:
+        config: The configuration of the store.
+        state_dir: The state folder.
+        seconds: How long to wait; 0 for not at all.
+    """
 
     def __init__(self, config: StoreConfig, state_dir: Path, seconds: float) -> None:
         self._config = config
@@ -22,7 +28,7 @@ class StoreStartup:
         self._is_available = False
 
     async def begin(self) -> None:
-        """Opens the store once. Raises CommandError where it cannot be used, and waiting would not help."""
+        """Opens the store once. Raises CommandError if the store is unusable and waiting would not help."""
         try:
             await self._open()
         except StoreUnavailable as error:
@@ -32,7 +38,7 @@ class StoreStartup:
             print_notice(f"the store is away: {cause}; calls get 503 until it is there (waiting {self._seconds:.0f} s)")
 
     async def end(self) -> None:
-        """Returns when the store is there. Raises CommandError where it does not come, or cannot be used."""
+        """Waits until the store is available. Raises CommandError after the time limit, or if it is misconfigured."""
         ends = asyncio.get_running_loop().time() + self._seconds
         while not self._is_available:
             try:

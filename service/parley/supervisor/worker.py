@@ -1,7 +1,7 @@
-"""A worker process: one event loop, one gRPC server. `parley up` and `parley serve` start it; it is no command.
+"""A worker process: one event loop, one gRPC server. `parley up` and `parley serve` start it.
 
-Its orders come as one JSON object on stdin (so that no secret stands in a file or an argument); it answers on stdout
-with one line, `ready ADDRESS` or `error TEXT`. What it prints otherwise goes to stderr.
+A worker reads its specification as one JSON object from stdin, so that no secret is in a file or an argument. It
+reports on stdout with one line, `ready ADDRESS` or `error TEXT`. All other output goes to stderr.
 """
 
 import asyncio
@@ -16,12 +16,20 @@ from typing import TextIO
 from parley.config import Config
 from parley.logs import Level
 
-DRAIN_SECONDS = 600.0  # how long a worker that is replaced may finish what it has begun
+DRAIN_SECONDS = 600.0  # how long a replaced worker may finish its running calls
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """What a worker is to do: `address` is `unix:/path.sock` or `HOST:PORT`; `config` is JSON."""
+    """The specification of a worker process.
+
+    Attributes:
+        config: The configuration, as JSON.
+        state_dir: The folder of the store.
+        run_dir: The folder of the model servers' sockets.
+        address: The address to listen on: `unix:/path.sock` or `HOST:PORT`.
+        log_level: The log level.
+    """
 
     config: str
     state_dir: str
@@ -30,17 +38,17 @@ class WorkerSpec:
     log_level: Level = "info"
 
     def to_json(self) -> bytes:
-        """What the worker reads."""
+        """Returns the JSON object that the worker reads."""
         return json.dumps(asdict(self)).encode()
 
 
 def command() -> list[str]:
-    """What starts a worker process."""
+    """Returns the command line of a worker process."""
     return [sys.executable, "-m", "parley.supervisor.worker"]
 
 
 def main() -> None:
-    """Reads the orders and serves, until SIGTERM, or SIGUSR1 when another takes its place. Exits 1 after an `error`."""
+    """Reads the specification and serves until SIGTERM, or SIGUSR1 if replaced. Exits with 1 after an `error`."""
     spec = WorkerSpec(**json.load(sys.stdin))
     output = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
@@ -91,7 +99,7 @@ def _set(*events: asyncio.Event) -> None:
 
 
 def _report(output: TextIO, address: str) -> None:
-    """Says that the worker serves."""
+    """Reports that the worker serves."""
     output.write(f"ready {address}\n")
 
 
