@@ -1,4 +1,4 @@
-"""Makes the API document: OpenAPI 3.1 from the descriptor of the protos, their comments and their HTTP annotations.
+"""Generates the API document (OpenAPI 3.1) from the protos, and the Lua tables of the edge.
 
-`make gen` writes it to `edge/openapi.json`, where the edge serves it from.
+`make gen` writes them to edge/openapi.json, which the edge serves, and to edge/lua/.
 """

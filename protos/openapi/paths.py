@@ -267,11 +267,11 @@ def error_responses(protos: Protos) -> dict[str, Any]:
 def _error(shape: errors.Shape, status: int, together: list[errors.Failure]) -> dict[str, Any]:
     examples = {failure.name: {"summary": failure.meaning, "value": shape.body(failure)} for failure in together}
     again = ("retry-after",) if status in _RETRY_AFTER else ()
-    asked = ("www-authenticate",) if status == HTTPStatus.UNAUTHORIZED else ()
+    challenge = ("www-authenticate",) if status == HTTPStatus.UNAUTHORIZED else ()
     limits = _LIMITS if status == HTTPStatus.TOO_MANY_REQUESTS else ()
     return {
         "description": HTTPStatus(status).phrase,
-        "headers": _headers(*again, *asked, *limits, *shape.headers),
+        "headers": _headers(*again, *challenge, *limits, *shape.headers),
         "content": {JSON: {"schema": reference(shape.name), "examples": examples}},
     }
 

@@ -77,8 +77,8 @@ async def test_scripts_may_send_what_the_api_knows(browser: aiohttp.ClientSessio
     """Of the headers that a browser requests, only the documented ones and OpenAI's own are allowed."""
     known = {"authorization", "content-type", "x-chat-session-id", "x-correlation-id", "idempotency-key"}
     known |= {"x-stainless-arch", "x-stainless-retry-count", "x-stainless-some-day"}
-    asked = ", ".join([*sorted(known), "cookie", "x-secret", "parley-form", "X-Stainless"])
-    headers = {"origin": APP, **ASKING, "access-control-request-headers": asked}
+    requested = ", ".join([*sorted(known), "cookie", "x-secret", "parley-form", "X-Stainless"])
+    headers = {"origin": APP, **ASKING, "access-control-request-headers": requested}
     async with browser.options(CHAT, headers=headers) as response:
         assert known == listed(response, "access-control-allow-headers")
 

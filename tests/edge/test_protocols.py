@@ -116,7 +116,7 @@ async def test_a_model_s_id_may_have_colons(client: aiohttp.ClientSession, worke
 
 
 @pytest.mark.parametrize(
-    ("metadata", "says"),
+    ("metadata", "expected"),
     [
         ([("x", "x" * 13_000)], "The request headers are larger than 12 KiB"),
         ([("x", "x" * 60_000)], "The request headers are larger than 12 KiB"),
@@ -124,14 +124,14 @@ async def test_a_model_s_id_may_have_colons(client: aiohttp.ClientSession, worke
     ],
 )
 async def test_large_metadata_is_resource_exhausted(
-    edge: Edge, worker: Worker, metadata: list[tuple[str, str]], says: str
+    edge: Edge, worker: Worker, metadata: list[tuple[str, str]], expected: str
 ) -> None:
     """Too large headers fail as in gRPC's own servers, with the limit in the message, and the connection stays open."""
     async with grpc.aio.insecure_channel(edge.grpc) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await ModelsStub(channel).ListModels(ListModelsRequest(), metadata=metadata)
         assert grpc.StatusCode.RESOURCE_EXHAUSTED == failed.value.code()
-        assert says in (failed.value.details() or "")
+        assert expected in (failed.value.details() or "")
         await ModelsStub(channel).ListModels(ListModelsRequest(), metadata=[("x", "x" * 10_000)])
     assert ["ListModels"] == worker.calls
 

@@ -1,4 +1,4 @@
-"""The API document, as the protos make it: valid, up to date, and in agreement with the service and the edge."""
+"""The API document: valid, up to date, and consistent with the service and the edge."""
 
 import json
 import re
@@ -26,19 +26,19 @@ CHAT = {
 
 
 def golden(name: str) -> dict[str, Any]:
-    """What the tests of the edge have seen: a case to its status, headers and body."""
+    """Returns a golden file of the edge's tests: the status, headers and body of each case."""
     found: dict[str, Any] = json.loads((ROOT / "tests" / "edge" / "golden" / f"{name}.json").read_text("utf-8"))
     return found
 
 
 def problems(schema: dict[str, Any], instance: Any) -> list[str]:
-    """What breaks a schema of the document."""
+    """Returns the violations of a schema of the document."""
     validator = Draft202012Validator({**schema, "components": DOCUMENT["components"]})
     return [f"{error.instance_path}: {error.message}" for error in validator.iter_errors(instance)]
 
 
 def responses(dialect: str) -> dict[str, Any]:
-    """The documented answers of a chat completion, by status."""
+    """Returns the documented responses of a chat completion by status."""
     found = DOCUMENT["paths"][CHAT[dialect]]["post"]["responses"]
     return {status: _resolved(response) for status, response in found.items()}
 
@@ -49,19 +49,19 @@ def _resolved(response: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_document_is_valid() -> None:
-    """It is OpenAPI 3.1, by the specification's own schema."""
+    """The document is OpenAPI 3.1 by the specification's own schema."""
     assert "3.1.0" == DOCUMENT["openapi"]
     schemathesis.openapi.from_dict(DOCUMENT).validate()
 
 
 def test_a_document_that_is_not_valid_is_noticed() -> None:
-    """The check before can fail."""
+    """The validation of the previous test rejects an invalid document."""
     with pytest.raises(ValueError, match="title"):
         schemathesis.openapi.from_dict({**DOCUMENT, "info": {"version": "1"}}).validate()
 
 
 def test_the_document_is_what_the_protos_make(tmp_path: Path) -> None:
-    """`make gen` would change nothing."""
+    """`make gen` does not change the document."""
     made = tmp_path / "openapi.json"
     command = [sys.executable, "-m", "protos.openapi", "edge/parley.binpb", str(made)]
     subprocess.run(command, cwd=ROOT, check=True)
@@ -76,16 +76,16 @@ def test_the_edge_s_catalogue_of_errors_is_that_of_the_service() -> None:
 def test_ranges_are_those_that_are_enforced() -> None:
     """The document has the ranges that the service checks, and no others."""
     properties = DOCUMENT["components"]["schemas"]["CreateChatCompletionRequest"]["properties"]
-    said = {
+    documented = {
         name: (schema["minimum"], schema["maximum"])
         for name, schema in properties.items()
         if "minimum" in schema and schema["maximum"] < 2**31
     }
-    assert field_rules.CHAT_RANGES == said
+    assert field_rules.CHAT_RANGES == documented
 
 
 def test_every_example_follows_its_schema() -> None:
-    """Requests, answers and errors that are shown as examples are what they are examples of."""
+    """The examples of requests, responses and errors match their schemas."""
     bodies = [*DOCUMENT["components"]["responses"].values()]
     for operations in DOCUMENT["paths"].values():
         for operation in operations.values():
@@ -98,7 +98,7 @@ def test_every_example_follows_its_schema() -> None:
 
 @pytest.mark.parametrize("dialect", CHAT)
 def test_every_reason_is_documented_as_the_edge_shows_it(dialect: str) -> None:
-    """Each reason's example has the status, the code and the form that the edge gives it."""
+    """Each reason's example has the edge's status, code and format."""
     shown = {
         name: (int(status), example["value"])
         for status, response in responses(dialect).items()
@@ -111,7 +111,7 @@ def test_every_reason_is_documented_as_the_edge_shows_it(dialect: str) -> None:
 
 
 def _form(body: dict[str, Any]) -> Any:
-    """An error's body without what differs from case to case: messages, and the field at fault."""
+    """Returns an error's body without its message and the field at fault."""
     if "error" in body and isinstance(body["error"], dict):
         return body["error"]["type"], body["error"]["code"]
     return [(name, type(value)) for name, value in body.items()]
@@ -132,7 +132,7 @@ def test_the_edge_s_own_refusals_are_those_of_its_script() -> None:
 @pytest.mark.parametrize("dialect", CHAT)
 @pytest.mark.parametrize("kind", ["errors", "envoy", "bodies"])
 def test_every_error_of_the_edge_follows_the_document(dialect: str, kind: str) -> None:
-    """What the edge's tests have seen are documented statuses (but those of other paths and methods), and schemas."""
+    """The golden errors of the edge have documented statuses (except other paths and methods) and schemas."""
     documented = responses(dialect)
     for case, seen in golden(f"{kind}_{dialect}").items():
         status = "404" if seen["status"] == 405 else str(seen["status"])
@@ -146,7 +146,7 @@ def test_every_error_of_the_edge_follows_the_document(dialect: str, kind: str) -
     [("/v1/models", "data"), ("/api/v1/sessions", "sessions"), ("/api/v1/sessions/{session_id}/messages", "messages")],
 )
 def test_lists_are_always_there(path: str, field: str) -> None:
-    """Generated clients need not look whether there is a list."""
+    """Lists are required fields, so that generated clients need not check for them."""
     content = DOCUMENT["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]
     name = content["schema"]["$ref"].rpartition("/")[2]
     assert field in DOCUMENT["components"]["schemas"][name]["required"]
