@@ -33,7 +33,7 @@ class ModelDefaults:
     names: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one a call; freezing would double the time to make it
 class RequestBuilder:
     """Builds the upstream calls of one call.
 
