@@ -1,8 +1,7 @@
 """Writes the reference of the configuration into a page: `python -m docs.reference docs/configuration.md OUTPUT`.
 
-The reference is made from the models in parley.config: types, ranges and defaults from their fields, descriptions from
-the docstrings under the fields, examples from the docstrings of the classes. It replaces what stands in the page
-between the two markers.
+Types, ranges and defaults come from the fields of the models in parley.config, descriptions from the docstrings under
+the fields, examples from the docstrings of the classes. The reference replaces the text between the page's two markers.
 """
 
 import ast
@@ -137,13 +136,13 @@ def _default(field: FieldInfo) -> str:
         return ""
     if isinstance(value, BaseModel):
         changed = value.model_dump(exclude_defaults=True, exclude={"kind"}).items()
-        values = ", ".join(f"{name}: {_written(one, 'duration')}" for name, one in changed)
+        values = ", ".join(f"{name}: {_to_yaml(one, 'duration')}" for name, one in changed)
         return f"`{{{values}}}`" if values else ""
-    return f"`{_written(value, _type(field.annotation, field.metadata))}`"
+    return f"`{_to_yaml(value, _type(field.annotation, field.metadata))}`"
 
 
-def _written(value: Any, kind: str) -> str:
-    """Writes a value as YAML does, with the largest unit that divides it."""
+def _to_yaml(value: Any, kind: str) -> str:
+    """Formats a value as in YAML, with the largest unit that divides it."""
     if isinstance(value, bool):
         return str(value).lower()
     for units, name in ((_UNITS, "duration"), (_SIZES, "size")):

@@ -18,7 +18,7 @@ backends:
 models:
   - {id: support, targets: [{backend: local}, {backend: openai, model: gpt-5-mini}]}
 """
-"""What a YAML example that shows one part of a configuration leaves out."""
+"""Completes YAML examples that show only a part of a configuration."""
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str]]:

@@ -31,8 +31,8 @@ OUTPUTS = {
     "parley --help": "Chat completions over gRPC and REST",
     "config check": "parley.yaml is fine: ",
 }
-"""What lines print whose pages show no output."""
-CHATS = "What is the capital of France?\n"
+"""Patterns that the output of a line contains, by a part of the line, for lines whose pages show no output."""
+STDIN = "What is the capital of France?\n"
 """The standard input of every line; `parley chat` reads it."""
 
 
@@ -172,10 +172,10 @@ def _run_page(shell: Shell, page: Path) -> None:
     for line, shown in _examples(page):
         if line.startswith("make run"):
             _start(shell, line)
-        elif not line.startswith("make"):  # tests/unit/test_documentation.py asks make what the others would do
+        elif not line.startswith("make"):  # tests/unit/test_documentation.py checks the others with make -n
             if shell.parley is None and re.search("curl|parley chat", line):
                 _start(shell, "make run")
-            output = shell.run(SESSION.sub(session, line) if session else line, CHATS)
+            output = shell.run(SESSION.sub(session, line) if session else line, STDIN)
             _check_output(line, shown, output)
             created = re.search(r'"chatSessionId":"([^"]+)"', output)
             session = session or (created[1] if created else "")
