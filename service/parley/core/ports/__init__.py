@@ -3,11 +3,10 @@
 from typing import Protocol
 
 from parley.core.ports.backends import Backend, UpstreamCall
+from parley.core.ports.claims import Claim, ClaimStore
 from parley.core.ports.keys import ApiKey, Authenticator, Caller, KeyStore
 from parley.core.ports.limits import Charge, LimitStore, Reservation
 from parley.core.ports.sessions import (
-    Claim,
-    ClaimStore,
     Reaped,
     SessionFilter,
     SessionStore,

@@ -1,9 +1,10 @@
-"""The interface of a store of sessions and idempotency keys."""
+"""The interface of a store of sessions."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from parley.core.ports.claims import Claim
 from parley.core.ports.limits import Charge
 from parley.v1.message_pb2 import Message, Usage
 from parley.v1.receipt_pb2 import Receipt
@@ -72,23 +73,6 @@ class Turn:
     fence: int
     history: list[Message] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """An `Idempotency-Key` in use.
-
-    Attributes:
-        account: The account that the key belongs to.
-        method: The name of the RPC method that the key is used for.
-        key: The key.
-        fence: The fencing token of the claim, which increases with every new claim of the key.
-    """
-
-    account: str
-    method: str
-    key: str
-    fence: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,37 +256,5 @@ class SessionStore(Protocol):
                 turn in progress is kept.
             claim_age: The seconds for which an idempotency key is kept.
             limit: The maximum number of turns, of sessions and of keys to clear.
-        """
-        ...
-
-
-class ClaimStore(Protocol):
-    """Stores idempotency keys and their replies. Every method raises StoreUnavailable if the store is unreachable."""
-
-    async def claim(self, account: str, method: str, key: str, digest: bytes, lease_seconds: float) -> Claim | bytes:
-        """Claims an idempotency key.
-
-        Args:
-            account: The account of the caller.
-            method: The name of the RPC method.
-            key: The idempotency key.
-            digest: The SHA-256 of the request.
-            lease_seconds: The duration of the lease.
-
-        Returns:
-            The claim, or the stored reply of a completed call.
-
-        Raises:
-            KeyInUse: Another call holds the key.
-            KeyReused: The key was used with a different request.
-            ReplyDeleted: The reply was deleted with its session.
-        """
-        ...
-
-    async def end_claim(self, claim: Claim, reply: bytes | None) -> None:
-        """Stores the reply of a call without a session, or releases the key if `reply` is None.
-
-        Raises:
-            TurnLost: The claim is no longer held.
         """
         ...
