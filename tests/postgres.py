@@ -49,7 +49,7 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """The process id of the postmaster."""
+        """Returns the process id of the postmaster."""
         assert self._process is not None
         return self._process.pid
 

@@ -31,19 +31,19 @@ from urllib.parse import urlsplit
 from parley.cli.main import main
 
 PATIENCE = 60.0
-"""Seconds after which a wait gives up: only a failing test waits that long."""
+"""Time limit of every wait, in seconds; only a failing test reaches it."""
 ANY_PORTS = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
-"""Options of `parley up` for tests that must not meet what else runs on this machine."""
+"""Options of `parley up` that select free ports."""
 COMMAND = str(Path(sys.executable).with_name("parley"))
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's environment without Parley's own variables, and with `more`."""
+    """Returns the environment of this process without `PARLEY_…` variables, updated by `more`."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PARLEY_")} | more
 
 
 def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command of Parley's to its end; `more` are environment variables."""
+    """Runs `parley` to its end; `more` are environment variables."""
     return subprocess.run(
         [COMMAND, *arguments], env=environment(**more), capture_output=True, text=True, check=False, timeout=PATIENCE
     )
@@ -81,7 +81,7 @@ def steady_port() -> int:
 
 
 def until(holds: Callable[[], object], what: str) -> None:
-    """Asks other processes until the answer is yes. Raises AssertionError after a minute."""
+    """Polls until the condition holds. Raises AssertionError after a minute."""
     end = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < end, f"waited in vain: {what}"
@@ -100,17 +100,17 @@ class Parley:
 
     @property
     def output(self) -> str:
-        """What it has printed."""
+        """Returns the content of stdout."""
         return (self.folder / "output").read_text()
 
     @property
     def log(self) -> str:
-        """What it has logged."""
+        """Returns the content of stderr."""
         return (self.folder / "log").read_text()
 
     @property
     def key(self) -> str:
-        """The key that it printed on its first run."""
+        """Returns the API key that the first run printed."""
         match = re.search(r"sk-[A-Za-z0-9_-]{43}", self.output)
         assert match, self.output
         return match[0]
@@ -120,7 +120,7 @@ class Parley:
         return children(self.process.pid)
 
     def workers(self) -> list[int]:
-        """The process ids of its workers."""
+        """Returns the process ids of the workers."""
         return [pid for pid, line in self.children().items() if "parley.supervisor.worker" in line]
 
     def request(self, method: str, path: str, body: Any = None, key: str | None = None) -> tuple[int, Any]:
@@ -131,23 +131,23 @@ class Parley:
             return response.status, json.loads(response.read())
 
     def ask(self, question: str, **fields: Any) -> str:
-        """Asks a question, whole; returns the answer's text."""
+        """Sends a question without streaming; returns the text of the answer."""
         body = {"messages": [{"role": "user", "content": question}], **fields}
         status, answer = self.request("POST", "/v1/chat/completions", body)
         assert 200 == status, (answer, self.log)
         return str(answer["choices"][0]["message"]["content"])
 
     def models(self) -> list[str]:
-        """The ids of its models."""
+        """Returns the ids of the models."""
         return [model["id"] for model in self.request("GET", "/v1/models")[1]["data"]]
 
     def headers(self, key: str | None = None) -> dict[str, str]:
-        """What a client sends with every call."""
+        """Returns the headers of every call."""
         return {"Authorization": f"Bearer {key or self.key}", "Content-Type": "application/json"}
 
     @contextmanager
     def connection(self) -> Iterator[HTTPConnection]:
-        """A connection to the REST listener."""
+        """Returns a connection to the REST listener."""
         connection = HTTPConnection(urlsplit(self.http).netloc, timeout=PATIENCE)
         try:
             yield connection
@@ -155,7 +155,7 @@ class Parley:
             connection.close()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Stops it by a signal; returns its exit code."""
+        """Sends a signal and waits for the end; returns the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         self.code = self.process.wait(PATIENCE)
@@ -199,7 +199,7 @@ def started(*options: str, folder: Path | None = None, **more: str) -> Iterator[
 
 def launch(*options: str, folder: Path, pipe: int | None = None, **more: str) -> Parley:
     """Starts `parley up` and does not wait. What it prints and logs goes to `pipe`, where one is given."""
-    (folder / "ready.json").unlink(missing_ok=True)  # a killed one's would be mistaken for this one's
+    (folder / "ready.json").unlink(missing_ok=True)  # a killed Parley may have left one
     with (folder / "output").open("wb") as output, (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             _up(folder, options),
@@ -233,11 +233,11 @@ class Terminal:
         self._reader.start()
 
     def press(self, keys: bytes) -> None:
-        """Types: Ctrl-C is the byte 3."""
+        """Writes to the terminal; Ctrl-C is the byte 3."""
         os.write(self._ours, keys)
 
     def close(self) -> None:
-        """Closes the window."""
+        """Closes the terminal."""
         if not self._gone.is_set():
             self._gone.set()
             self._reader.join()
@@ -249,7 +249,7 @@ class Terminal:
                 if select.select([self._ours], [], [], 0.02)[0]:
                     try:
                         screen.write(os.read(self._ours, 65536))
-                    except OSError:  # nobody has the other end any more
+                    except OSError:  # the other end is closed
                         return
 
 
@@ -312,7 +312,7 @@ def _watch(pid: int) -> int | None:
 
 
 def children(parent: int) -> dict[int, str]:
-    """The children of a process, from the kernel's table."""
+    """Returns the child processes, read from /proc."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:

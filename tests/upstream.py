@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Self
 
 PATIENCE = 10.0
-"""Seconds after which a wait of this module gives up: only a failing test waits that long."""
+"""Time limit of every wait, in seconds; only a failing test reaches it."""
 
 
 class Signal:
@@ -46,7 +46,7 @@ class Signal:
                 self._future.set_result(None)
 
     def is_set(self) -> bool:
-        """Tells whether the event was set."""
+        """Reports whether the event is set."""
         return self._future.done()
 
     def wait(self, timeout: float = PATIENCE) -> bool:
@@ -63,12 +63,12 @@ class Signal:
 
 
 Gate = Signal
-"""In a script: the upstream goes on once the test has set it."""
+"""Script step: the upstream continues after the test sets the event."""
 
 
 @dataclass(frozen=True)
 class Delay:
-    """In a script: the upstream is silent for so many seconds."""
+    """Script step: the upstream sends nothing for the given seconds."""
 
     seconds: float
 
@@ -82,7 +82,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Stall:
-    """In a script: the upstream falls silent for good and keeps the connection open."""
+    """Script step: the upstream sends nothing more and keeps the connection open."""
 
 
 Step = bytes | str | dict[str, Any] | Signal | Delay | Cut | Stall
@@ -151,7 +151,7 @@ class Received:
 
     @property
     def json(self) -> Any:
-        """The body, parsed."""
+        """Returns the parsed body."""
         return json.loads(self.raw)
 
 
@@ -196,7 +196,7 @@ class ScriptedUpstream:
         self._loop.close()
 
     def answer(self, *scripts: Script) -> None:
-        """Adds answers, to be given in order."""
+        """Queues answers, which are sent in order."""
         self._answers.extend(scripts)
 
     def received(self, index: int = 0, timeout: float = PATIENCE) -> Received:
@@ -217,7 +217,7 @@ class ScriptedUpstream:
         self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in self._tasks])
 
     def come_back(self) -> None:
-        """Serves again."""
+        """Accepts connections again."""
         self._is_down = False
 
     def reset(self) -> None:

@@ -1,4 +1,4 @@
-"""What is done to the workers and the database while a recorder runs. Each ends with everything as it was."""
+"""Faults of workers and the database during a recorder run. Each restores the normal state at its end."""
 
 import asyncio
 import os
@@ -67,7 +67,7 @@ class Nemeses:
     chance: random.Random
 
     def all(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        """Returns those that this run can have."""
+        """Returns the nemeses that this run supports."""
         found: dict[str, Callable[[], Awaitable[None]]] = {"kill": self._kill, "stop": self._stop, "hup": self._hup}
         if self.clocks.can_step:
             found["clock"] = self._clock
@@ -107,7 +107,7 @@ class Nemeses:
         self.clocks.step(worker, 0.0)
 
     async def _full(self) -> None:
-        """Lets a worker's files not grow, as on a full disk."""
+        """Limits the size of a worker's files, to simulate a full disk."""
         pids = self._victim().worker_pids()
         for pid in pids:
             with suppress(ProcessLookupError):

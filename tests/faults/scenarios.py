@@ -1,4 +1,4 @@
-"""What is done to the workers and the database, and what must hold then. Each raises WrongError where it does not."""
+"""Fault scenarios: faults of workers and the database under clients. Each raises WrongError for a broken guarantee."""
 
 import asyncio
 import os
@@ -26,15 +26,15 @@ class Database(Protocol):
     url: str
 
     async def kill(self) -> None:
-        """Kills every process of it at once."""
+        """Kills all its processes."""
         ...
 
     async def start(self) -> None:
-        """Starts it on the same data; returns when it serves."""
+        """Starts it on the same data and waits until it serves."""
         ...
 
     async def freeze(self, seconds: float) -> None:
-        """Stops every process of it for a while."""
+        """Suspends all its processes for `seconds`."""
         ...
 
 
@@ -61,7 +61,7 @@ class EchoUpstream:
 
 
 class Stage(NamedTuple):
-    """Running workers, the way to them, and the gates of the questions that are to wait."""
+    """Running workers, their clients, and the gates that delay answers, by question."""
 
     cluster: Cluster
     wire: Wire
@@ -85,7 +85,7 @@ async def stage(folder: Path, store: Database | None, seed: int, workers: int = 
 async def kills(
     folder: Path, seed: int, *, workers: int, databases: int, database: Database | None = None, clients: int = 8
 ) -> dict[str, Any]:
-    """Kills workers, and the database, at random moments under writing clients; compares what was told and kept."""
+    """Kills workers and the database at random times under writing clients; compares acknowledged and stored turns."""
     chance = random.Random(seed)
     tally = Tally()
     async with stage(folder, database, seed) as (running, wire, _):
@@ -141,7 +141,7 @@ def _raise_early(tasks: list[asyncio.Task[None]]) -> None:
 
 
 async def _compare(wire: Wire, reported: dict[str, list[tuple[str, Acknowledged]]]) -> None:
-    """Waits until no turn can be in progress any more, and compares every session there is."""
+    """Waits until no turn is in progress, then compares every session."""
     await _settled(wire)
     for session in await wire.sessions(0):
         check_session(session, reported.pop(session, []), await wire.messages(0, session))
@@ -150,7 +150,7 @@ async def _compare(wire: Wire, reported: dict[str, list[tuple[str, Acknowledged]
 
 
 async def _settled(wire: Wire) -> None:
-    """Returns when no turn is in progress. Raises WrongError where one still is long after its lease."""
+    """Waits until no turn is in progress. Raises WrongError if one remains after 30 seconds."""
     end = asyncio.get_running_loop().time() + _SETTLED_SECONDS
     while True:
         kept = [message for session in await wire.sessions(0) for message in await wire.messages(0, session)]
@@ -163,7 +163,7 @@ async def _settled(wire: Wire) -> None:
 
 
 async def race(folder: Path, seed: int, store: Database | None, clients: int = 50) -> dict[str, Any]:
-    """Clients race for one session; each insists until its turn is acknowledged."""
+    """Runs clients that compete for one session; each retries until its turn is acknowledged."""
     async with stage(folder, store, seed) as (running, wire, _):
         first = await wire.ask(0, "client 0 says 0", None, "race-0")
         answers = await asyncio.gather(
@@ -179,7 +179,7 @@ async def race(folder: Path, seed: int, store: Database | None, clients: int = 5
 
 
 async def stopped(folder: Path, seed: int, store: Database | None) -> dict[str, Any]:
-    """A worker sleeps past its lease; another one takes session and key over; the sleeper wakes and may not write."""
+    """Suspends a worker past its lease while another uses its session; the resumed worker must not write."""
     async with stage(folder, store, seed) as (running, wire, gates):
         started = [await _hold(wire, gates, is_stream=is_stream) for is_stream in (False, True)]
         pids = running.slots[0].worker_pids()
@@ -219,7 +219,7 @@ async def _hold(wire: Wire, gates: dict[str, Gate], *, is_stream: bool) -> _Held
 
 
 async def replicas(folder: Path, seed: int, store: Database | None, times: int) -> dict[str, Any]:
-    """A turn acknowledged by one worker is read by another in the next call; taken in turns, so many times."""
+    """Writes turns at one of two workers and reads each at the other, `times` times."""
     async with stage(folder, store, seed, workers=2) as (_, wire, _):
         sessions: dict[int, str] = {}
 

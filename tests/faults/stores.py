@@ -1,4 +1,4 @@
-"""The stores that the faults are tried on."""
+"""The stores of the fault scenarios."""
 
 import asyncio
 from collections.abc import Iterator
@@ -18,15 +18,15 @@ class _Postgres:
         self._server = server
 
     async def kill(self) -> None:
-        """Kills every process of it at once."""
+        """Kills all its processes."""
         await asyncio.to_thread(self._server.kill)
 
     async def start(self) -> None:
-        """Starts it on the same data; returns when it serves."""
+        """Starts it on the same data and waits until it serves."""
         await asyncio.to_thread(self._server.start)
 
     async def freeze(self, seconds: float) -> None:
-        """Stops every process of it for a while."""
+        """Suspends all its processes for `seconds`."""
         self._server.freeze()
         try:
             await asyncio.sleep(seconds)
@@ -36,7 +36,7 @@ class _Postgres:
 
 @contextmanager
 def database(store: str) -> Iterator[Database | None]:
-    """Runs what the store needs: a PostgreSQL, or nothing for SQLite."""
+    """Runs the database server of a store: PostgreSQL, or none for SQLite."""
     if store == "sqlite":
         yield None
         return

@@ -116,7 +116,7 @@ def _print(result: Result | turns.Durable | turns.Depth) -> None:
 
 
 def _say(text: str) -> None:
-    """Tells the person at the terminal."""
+    """Prints progress to stderr."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 

@@ -35,7 +35,7 @@ class Caller(Protocol):
         ...
 
     async def close(self) -> None:
-        """Hangs up."""
+        """Closes the connection."""
         ...
 
 
@@ -92,7 +92,7 @@ class _Exchange(asyncio.Protocol):
             self._body_end = self._head_end + 4 + int(length[1])
 
     def _complete(self) -> bool:
-        """Tells whether the whole answer is here."""
+        """Reports whether the answer is complete."""
         if self._head_end < 0:
             return False
         if self._body_end is not None:
@@ -128,7 +128,7 @@ class RestCaller:
         return timing
 
     async def close(self) -> None:
-        """Hangs up; the next call connects again."""
+        """Closes the connection; the next call reconnects."""
         if self._exchange:
             self._exchange.transport.abort()
         self._exchange = None
