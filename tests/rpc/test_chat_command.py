@@ -21,6 +21,8 @@ from tests.rpc.conftest import Worker
 from tests.rpc.scripted import chunks
 from tests.rpc.test_chat import Metadata, ask
 
+INTERRUPTIBLE = ("env", "--default-signal=INT")
+"""Lets Ctrl-C interrupt a command even if a shell started the tests in the background, which ignores it."""
 BUSY_SECONDS = 9.0  # of which the command takes some to start; releasing a session takes much less where nothing fails
 
 
@@ -77,7 +79,7 @@ def in_terminal(worker: Worker, *options: str) -> Iterator[Screen]:
     """Runs `parley chat` in a terminal, at the latest until the block ends."""
     ours, theirs = os.openpty()
     process = subprocess.Popen(
-        [COMMAND, "chat", "--address", worker.address, *options],
+        [*INTERRUPTIBLE, COMMAND, "chat", "--address", worker.address, *options],
         env=environment(PARLEY_API_KEY=worker.keys["ada"], TERM="dumb"),
         preexec_fn=lambda: os.login_tty(theirs),  # noqa: PLW1509 - it calls into the kernel and no further
     )
@@ -209,7 +211,7 @@ def test_an_interrupt_leaves_no_lock_of_grpc_acquired(worker: Worker) -> None:
     """After Ctrl-C at any point of the command or of gRPC the next question is answered."""
     silent(worker)
     result = subprocess.run(
-        [sys.executable, "-m", "tests.rpc.interrupting", worker.address],
+        [*INTERRUPTIBLE, sys.executable, "-m", "tests.rpc.interrupting", worker.address],
         env=environment(PARLEY_API_KEY=worker.keys["ada"]),
         capture_output=True,
         text=True,
@@ -226,7 +228,7 @@ def test_an_interrupt_ends_a_pipe(worker: Worker) -> None:
     """Ctrl-C ends the command with the usual status and without a traceback."""
     silent(worker)
     process = subprocess.Popen(
-        [COMMAND, "chat", "--address", worker.address, "--model", "stateless"],
+        [*INTERRUPTIBLE, COMMAND, "chat", "--address", worker.address, "--model", "stateless"],
         env=environment(PARLEY_API_KEY=worker.keys["ada"]),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
