@@ -1,4 +1,4 @@
-"""The one use case: answers a conversation, whole or as a stream, as a turn of its session."""
+"""Answers a conversation, complete or as a stream, as a turn of its session."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -27,7 +27,7 @@ _CLOCK_SKEW_SECONDS = 0.1  # allowed between the clocks of caller and service wh
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
-    """What a call sets besides its request.
+    """What a call sets in addition to its request.
 
     Attributes:
         deadline: When the caller gives up, in seconds of the event loop's clock; None without a deadline.
@@ -40,7 +40,7 @@ class CallOptions:
 
 @dataclass(slots=True, eq=False)
 class CallOutcome:
-    """What a call returns besides its answer. Filled in while the call runs, and also when it fails.
+    """What a call returns in addition to its answer. Filled in while the call runs, and also when it fails.
 
     Attributes:
         rate_limits: The caller's limits, set when the call is admitted or rejected, before the first chunk of a
@@ -87,7 +87,7 @@ class Chat:
         Args:
             request: The validated request.
             caller: The authenticated caller.
-            options: What the call sets besides the request.
+            options: What the call sets in addition to the request.
             outcome: Filled in while the call runs.
 
         Raises:
@@ -110,7 +110,7 @@ class Chat:
         Args:
             request: The validated request.
             caller: The authenticated caller.
-            options: What the call sets besides the request.
+            options: What the call sets in addition to the request.
             outcome: Filled in while the call runs.
 
         Raises:
@@ -184,7 +184,7 @@ class Chat:
         call.lease.admission = admission
 
     async def _fail(self, call: "_RunningCall", error: BaseException) -> None:
-        """Records the failure. Waits for the write where the caller is still connected, as it may retry at once."""
+        """Records the failure. Waits for the write while the caller is connected, because it may retry at once."""
         if isinstance(error, UnsupportedParameter) and call.uses_functions:
             functions.use_function_names(error)
         reason = self._reason(error, call.options.deadline)
@@ -213,7 +213,7 @@ class _RunningCall:
         chat: Begins and ends the call.
         request: The request.
         caller: The authenticated caller.
-        options: What the call sets besides the request.
+        options: What the call sets in addition to the request.
         outcome: What the call returns besides the answer.
         model: The model that the request resolves to.
         lease: What the call holds in the store.

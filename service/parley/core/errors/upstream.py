@@ -84,7 +84,7 @@ class AddedParameterRejected(UpstreamMisconfigured):
 class UpstreamUnavailable(UpstreamError):
     """The backend refuses or resets connections, or fails (408, 5xx).
 
-    `retries` counts the attempts that the HTTP client has already repeated.
+    `retries` counts the attempts that the HTTP client has already retried.
     """
 
     reason = reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE
@@ -92,7 +92,7 @@ class UpstreamUnavailable(UpstreamError):
 
 
 class UpstreamUnreadable(UpstreamUnavailable):
-    """The backend's answer was cut, or cannot be read. Not retried: the answer was already generated and billed."""
+    """A response without streaming is truncated or cannot be parsed. Not retried: it was generated and billed."""
 
 
 class UpstreamUnrecognized(UpstreamError):

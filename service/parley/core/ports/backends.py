@@ -37,7 +37,8 @@ class Backend(Protocol):
     second.
 
     Raises:
-        UpstreamError: The upstream failed; both `complete` and `stream` raise this and the following errors.
+        UpstreamError: The upstream failed; both `complete` and `stream` raise this and the following errors. `stream`
+            raises StreamBroken for every failure of the upstream after the first chunk with output.
         DeadlineExceeded: The call's `deadline` passed.
         UnsupportedParameter: This backend does not support a parameter of the request.
         InvalidRequest: An `extra_body` or a schema cannot be sent.

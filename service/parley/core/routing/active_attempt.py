@@ -25,7 +25,7 @@ class RejectedMode(Enum):
     """A way of calling a target that the target rejects, while it may accept the request in another way."""
 
     STREAM = auto()
-    """The target cannot stream; it may return the whole answer."""
+    """The target cannot stream; it may answer without streaming."""
     PREFILL = auto()
     """The target cannot continue a partial answer; it may answer from the beginning."""
 
@@ -34,14 +34,14 @@ class ActiveAttempt:
     """Holds a slot of the target and a permit of its breaker until the attempt ends, and records exactly one result.
 
     The attempt ends at the end of its `async with` block: completed without an exception, else failed, prefix mismatch
-    or cancelled. The block suppresses a failure after which the call may go on; `rejected_mode` and `retry_delay` then
-    say how. A failure that ends the call is raised.
+    or cancelled. It ends earlier if `wait_first_token` fails, or with `cancel`. The block suppresses a failure after
+    which the call may go on; `rejected_mode` and `retry_delay` then say how. A failure that ends the call is raised.
 
     Attributes:
         record: The attempt as the receipt and the next decisions see it.
-        accepts_completion: Whether a whole answer may replace the stream if the target cannot stream.
-        head: The chunks up to the first token.
-        completion: The whole answer, if the attempt requests one in place of a stream. The only chunk then has its
+        accepts_completion: Whether an answer without streaming may replace the stream if the target cannot stream.
+        head: The chunks up to and including the first one with output or a finish reason.
+        completion: The answer, if the attempt requests it without streaming. The only chunk then has its
             finish reasons and its usage.
         error: The failure that the backend raised.
         rejected_mode: The way of calling that the target rejected.

@@ -40,7 +40,7 @@ class Breaker:
 
     Attributes:
         only_late: Whether the breaker is open only because first tokens are late. A call without an alternative may
-            then be made all the same.
+            then be made anyway.
     """
 
     def __init__(self, clock: Clock = time.monotonic, schedule: ProbeSchedule | None = None) -> None:

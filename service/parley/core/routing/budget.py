@@ -13,7 +13,7 @@ class RetryBudget:
     """The retry budget of one model in this worker.
 
     Args:
-        share: The part of a retry that each call deposits. `MIN_RETRIES_PER_SECOND` retries are free.
+        share: Retry tokens that each call adds. `MIN_RETRIES_PER_SECOND` retries are free.
         clock: Returns the time in seconds.
     """
 

@@ -35,7 +35,7 @@ class CallError:
         self._error: ParleyError | None = None
 
     def add(self, error: ParleyError) -> None:
-        """Keeps a failure if it says more: a context that is too long, else the latest failure of a backend.
+        """Keeps the more informative failure: a context that is too long, else the latest failure of a backend.
 
         Of two rate limits, the one that resets first is kept.
         """

@@ -31,10 +31,11 @@ class Execution:
         retry_state: The state of the call's attempts.
         model: The requested model.
         builder: Builds the request to each target.
-        streamable: Whether a stream can carry everything that a whole answer may contain.
+        streamable: Whether a stream can carry everything that an answer without streaming may contain.
 
     Attributes:
-        model_id: The model that answers: the requested one or a fallback. Final once the answer has begun.
+        model_id: The model that answers: the requested one or a fallback. Fixed from the first chunk on for a streaming
+            caller; it follows a restart otherwise.
     """
 
     def __init__(
@@ -45,8 +46,8 @@ class Execution:
         self._model = model
         self._builder = builder
         self._streamable = streamable
-        self._accumulator: CompletionAccumulator | None = None  # of a whole answer that is requested as a stream
-        self._completion: ChatCompletion | None = None  # the whole answer of a target that cannot stream
+        self._accumulator: CompletionAccumulator | None = None  # of a complete answer that is requested as a stream
+        self._completion: ChatCompletion | None = None  # the complete answer of a target that cannot stream
 
     def receipt(self) -> Receipt:
         """Returns the receipt of a call that has ended."""
@@ -135,9 +136,12 @@ class Execution:
         )
 
     async def _continue(self, stitched: StitchedStream) -> ActiveAttempt:
-        """Opens the rest of a broken stream at another target. Raises the first error if no target has it.
+        """Opens the rest of a broken stream at another target.
 
-        A whole answer may also restart, because its caller has received nothing yet.
+        An answer without streaming may also restart, because its caller has received nothing yet.
+
+        Raises:
+            ParleyError: The error that first interrupted the stream, if no target can continue it.
         """
         error = stitched.error
         if error is None:
@@ -229,7 +233,7 @@ class Execution:
     def _prepare_continuation(
         self, stitched: StitchedStream, candidate: Candidate, call: UpstreamCall, *, non_streaming: bool
     ) -> tuple[UpstreamCall, AttemptKind]:
-        """Adds the delivered text as a prefill if the target can continue from it; else requests the whole answer."""
+        """Adds the delivered text as a prefill if the target can continue from it; else restarts the answer."""
         may_continue = self._may_continue(stitched) and candidate.target.backend.can_continue and not non_streaming
         if may_continue and stitched.delivered.can_prefill(call.request):
             prefix.append_prefill(call.request, stitched.delivered)

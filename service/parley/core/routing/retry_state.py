@@ -144,7 +144,7 @@ class RetryState:
             previous: The attempt that this one retries.
 
         Returns:
-            The attempt; None if the breaker issues no permit any more.
+            The attempt; None if the breaker no longer issues permits.
 
         Raises:
             DeadlineExceeded: The deadline has passed.
@@ -208,9 +208,9 @@ class RetryState:
         attempt.candidate.target.suspect_failures.record_success()
 
     def cancelled(self, attempt: Attempt, outcome: AttemptOutcome = AttemptOutcome.CANCELLED) -> None:
-        """Records that an attempt ended through no fault of its target, unless it has ended.
+        """Records that an attempt ended without a verdict on its target, unless it has ended.
 
-        A cancelled target may be tried again.
+        The target of a cancelled attempt is appended to the queue; that of a prefix mismatch is not.
         """
         if attempt.outcome is None:
             self._finish(attempt, outcome)
@@ -230,7 +230,7 @@ class RetryState:
             After how many seconds to retry the same target; None to try the next one.
 
         Raises:
-            ParleyError: `error`, if no other target would answer better.
+            ParleyError: `error`, or what the caller sees in its place, if no other target would answer better.
         """
         was_sent = not isinstance(error, UnsupportedParameter)
         error = added_parameters.as_misconfigured(attempt.call, error)

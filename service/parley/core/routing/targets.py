@@ -73,7 +73,7 @@ class LiveTarget:
 
     @property
     def can_stream(self) -> bool:
-        """Whether a whole answer may be requested as a stream, which the target has not rejected lately."""
+        """Whether a whole answer may be requested as a stream, which the target has not rejected recently."""
         return self._clock() >= self._streams_retried_at
 
     def record_streams_unsupported(self) -> None:

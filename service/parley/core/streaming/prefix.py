@@ -77,7 +77,7 @@ class DeliveredText:
     def can_prefill(self, request: CreateChatCompletionRequest) -> bool:
         """Reports whether a target can continue from a prefill.
 
-        That takes a single choice of free text that has begun: a JSON grammar starts anew with each request.
+        Requires a single choice of free text that has begun: a JSON grammar restarts with each request.
         """
         is_free = request.response_format.type in {"", "text"}
         return self._n == 1 and is_free and bool(self.text(0).strip())
@@ -116,7 +116,7 @@ def prefill_text(request: CreateChatCompletionRequest, delivered: DeliveredText)
     """Returns the delivered text as a prefill, without trailing white space.
 
     A model generates a space and the word after it as one token, and servers reject or remove a trailing space. With
-    `logprobs` the text stays as the tokens spell it.
+    `logprobs` the text stays exactly as tokenized.
     """
     text = delivered.text(0)
     return text if request.logprobs else text.rstrip()
@@ -125,8 +125,8 @@ def prefill_text(request: CreateChatCompletionRequest, delivered: DeliveredText)
 class SkipPrefix:
     """Removes the delivered text from an answer that starts from the beginning.
 
-    Unlike PrefixStripper, which passes on an answer that does not repeat its prefix, it requires the repetition, and
-    removes it piece by piece without buffering.
+    It requires the repetition, and removes it piece by piece without buffering. `backends/parsing/prefix_stripper`
+    passes on an answer that does not repeat its prefix.
     """
 
     def __init__(self, delivered: DeliveredText) -> None:

@@ -15,7 +15,7 @@ class StitchedStream:
 
     Args:
         attempts: All attempts of the call; the retry state appends later ones.
-        request: The caller's request.
+        request: The request of the first attempt; it tells how many choices the answer has.
 
     Attributes:
         delivered: The text that the caller has received.
