@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16parley/v1/models.proto\x12\tparley.v1\x1a\x1cgoogle/api/annotations.proto\"e\n\x05Model\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n\x06object\x18\x02 \x01(\tR\x06object\x12\x18\n\x07\x63reated\x18\x03 \x01(\rR\x07\x63reated\x12\x1a\n\x08owned_by\x18\x04 \x01(\tR\x08owned_by\"\x13\n\x11ListModelsRequest\"R\n\x12ListModelsResponse\x12\x16\n\x06object\x18\x01 \x01(\tR\x06object\x12$\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x10.parley.v1.ModelR\x04\x64\x61ta\"\'\n\x0fGetModelRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model2\xef\x01\n\x06Models\x12o\n\nListModels\x12\x1c.parley.v1.ListModelsRequest\x1a\x1d.parley.v1.ListModelsResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x0e/api/v1/modelsZ\x0c\x12\n/v1/models\x12t\n\x08GetModel\x12\x1a.parley.v1.GetModelRequest\x1a\x10.parley.v1.Model\":\x82\xd3\xe4\x93\x02\x34\x12\x19/api/v1/models/{model=**}Z\x17\x12\x15/v1/models/{model=**}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16parley/v1/models.proto\x12\tparley.v1\x1a\x1cgoogle/api/annotations.proto\"e\n\x05Model\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n\x06object\x18\x02 \x01(\tR\x06object\x12\x18\n\x07\x63reated\x18\x03 \x01(\rR\x07\x63reated\x12\x1a\n\x08owned_by\x18\x04 \x01(\tR\x08owned_by\"\x13\n\x11ListModelsRequest\"R\n\x12ListModelsResponse\x12\x16\n\x06object\x18\x01 \x01(\tR\x06object\x12$\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x10.parley.v1.ModelR\x04\x64\x61ta\"\'\n\x0fGetModelRequest\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model2\xef\x01\n\x06Models\x12o\n\nListModels\x12\x1c.parley.v1.ListModelsRequest\x1a\x1d.parley.v1.ListModelsResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x0e/api/v1/modelsZ\x0c\x12\n/v1/models\x12t\n\x08GetModel\x12\x1a.parley.v1.GetModelRequest\x1a\x10.parley.v1.Model\":\x82\xd3\xe4\x93\x02\x34\x12\x19/api/v1/models/{model=**}Z\x17\x12\x15/v1/models/{model=**}B:\n\tparley.v1B\x0bModelsProtoP\x01Z\x12parley/v1;parleyv1\xaa\x02\tParley.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'parley.v1.models_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\tparley.v1B\013ModelsProtoP\001Z\022parley/v1;parleyv1\252\002\tParley.V1'
   _globals['_MODELS'].methods_by_name['ListModels']._loaded_options = None
   _globals['_MODELS'].methods_by_name['ListModels']._serialized_options = b'\202\323\344\223\002\036\022\016/api/v1/modelsZ\014\022\n/v1/models'
   _globals['_MODELS'].methods_by_name['GetModel']._loaded_options = None
