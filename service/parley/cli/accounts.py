@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from parley.cli import key_store
-from parley.cli.options import ConfigOption, JsonOption, StateDirOption
-from parley.cli.terminal import print_table
+from parley.cli.shared import key_store
+from parley.cli.shared.options import ConfigOption, JsonOption, StateDirOption
+from parley.cli.shared.terminal import print_table
 from parley.config import load
 from parley.supervisor.errors import CommandError
 

@@ -12,8 +12,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from google.protobuf.struct_pb2 import Value
 
-from parley.cli.interrupts import Interrupts
-from parley.cli.terminal import without_control_characters
+from parley.cli.shared.interrupts import Interrupts
+from parley.cli.shared.terminal import without_control_characters
 from parley.rpc.client import CallFailed, Client
 from parley.supervisor.errors import CommandError
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest

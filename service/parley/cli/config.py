@@ -13,7 +13,7 @@ app = App(name="config", help="Check a configuration file.", help_epilogue=_EXAM
 @app.command(help_epilogue=_EXAMPLE)
 def check(file: Annotated[Path, Parameter(help="The YAML file.")], /) -> None:
     """Check a configuration file; list every problem with its line or field."""
-    from parley.cli.checks import check_config
+    from parley.cli.shared.checks import check_config
     from parley.config import load
 
     config = load(file)

@@ -9,10 +9,11 @@ from typing import Annotated, TypeAlias
 
 from cyclopts import App, Parameter
 
-from parley.cli.options import ConfigOption, StateDirOption, state_dir
+from parley.cli.shared.options import ConfigOption, StateDirOption
 from parley.config import Config, PostgresConfig, load
 from parley.core.errors import StoreUnavailable
 from parley.stores.open import store_file, upgrade_store
+from parley.supervisor import folders
 from parley.supervisor.errors import CommandError
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -81,7 +82,7 @@ def _folder(config: Config, chosen: Path | None) -> Path:
     """Returns the state folder; creates it only if the store is a file in it."""
     if store_file(config.store, Path()) is None:
         return Path()
-    return state_dir(chosen)
+    return folders.state_dir(chosen)
 
 
 def _target(to: str | None, config: Path | None) -> str:

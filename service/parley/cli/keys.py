@@ -12,11 +12,12 @@ from cyclopts import App, Parameter
 from pydantic import TypeAdapter, ValidationError
 
 from parley.auth.api_keys import ApiKeys
-from parley.cli import key_store, options
-from parley.cli.options import ConfigOption, JsonOption, StateDirOption
-from parley.cli.terminal import print_table
+from parley.cli.shared import key_store
+from parley.cli.shared.options import ConfigOption, JsonOption, StateDirOption
+from parley.cli.shared.terminal import print_table
 from parley.config import Config, Duration, load
 from parley.core.ports import ApiKey, KeyStore
+from parley.supervisor import folders
 from parley.supervisor.errors import CommandError
 
 app = App(
@@ -82,7 +83,7 @@ def create(  # noqa: PLR0913 - the command's options
     models = _known_models(model or [], checked)
     ends = _ends(expires)
     wanted = NewKey(name, account, plan, models, ends)
-    key, secret = key_store.run(checked, options.state_dir(state_dir), lambda store: _create(store, wanted))
+    key, secret = key_store.run(checked, folders.state_dir(state_dir), lambda store: _create(store, wanted))
     if json:
         _print_json({"id": key.id, "key": secret} | _particulars(key))
     else:

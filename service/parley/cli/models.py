@@ -4,8 +4,8 @@ import json
 import sys
 from typing import Any
 
-from parley.cli.options import ConfigOption, JsonOption
-from parley.cli.terminal import print_table
+from parley.cli.shared.options import ConfigOption, JsonOption
+from parley.cli.shared.terminal import print_table
 from parley.config import Config, load
 
 

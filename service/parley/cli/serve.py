@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from parley.cli import options
-from parley.cli.checks import check_address, check_config
+from parley.cli.shared import options
+from parley.cli.shared.checks import check_address, check_config
 from parley.config import load
 from parley.logs.output import Output
 from parley.supervisor import folders
@@ -29,7 +29,7 @@ def serve(
     checked = load(config)
     check_config(checked, config)
     check_address(listen, "--listen")
-    state = options.state_dir(state_dir)
+    state = folders.state_dir(state_dir)
     with folders.passing_run_dir() as run_dir:
         level = options.log_level(log_level, quiet)
         stack = Stack(checked, Paths(state, run_dir, None, listen, log_level=level), workers=1)

@@ -11,9 +11,9 @@ from typing import Annotated, Any, TypeVar
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from parley.cli import key_store, receipts
-from parley.cli.options import ConfigOption, JsonOption, StateDirOption
-from parley.cli.terminal import message_text, print_table, without_control_characters
+from parley.cli.shared import key_store, receipts
+from parley.cli.shared.options import ConfigOption, JsonOption, StateDirOption
+from parley.cli.shared.terminal import message_text, print_table, without_control_characters
 from parley.config import load
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.proto_json import dumps, from_message

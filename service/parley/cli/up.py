@@ -12,9 +12,9 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from parley.cli import options
-from parley.cli.checks import check_address, check_config, check_ready_file
-from parley.cli.edge_options import CorsOriginOption, DialectHostOption, MaxBodyOption
+from parley.cli.shared import options
+from parley.cli.shared.checks import check_address, check_config, check_ready_file
+from parley.cli.shared.edge_options import CorsOriginOption, DialectHostOption, MaxBodyOption
 from parley.config import Config, load
 from parley.logs.output import Output
 from parley.stores.open import open_store
@@ -55,9 +55,9 @@ def up(  # noqa: PLR0913 - one parameter an option
 
     SIGHUP reads the configuration again and replaces the workers; no request fails.
     """
-    state = options.state_dir(state_dir)
+    state = folders.state_dir(state_dir)
     wait_seconds = options.seconds(wait_for_store, "--wait-for-store")
-    with options.locked(state), folders.run_dir(state) as run_dir:
+    with folders.locked(state), folders.run_dir(state) as run_dir:
         checked = _check(config, http, grpc, ready_file)
         store = StoreStartup(checked.store, state, wait_seconds)
         asyncio.run(store.begin())

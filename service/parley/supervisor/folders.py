@@ -1,4 +1,4 @@
-"""Folders for Unix sockets, accessible to their owner only."""
+"""The state folder, and folders for Unix sockets that only their owner may enter."""
 
 import hashlib
 import os
@@ -7,6 +7,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
 from parley.supervisor.errors import CommandError
@@ -14,6 +15,47 @@ from parley.supervisor.errors import CommandError
 # The path of a Unix socket has at most 104 bytes on macOS (108 on Linux), its closing zero included. The longest name
 # in the run folder is `models-99/llama-<32 characters>.sock`.
 _MAX_RUN_DIR_LENGTH = 49
+
+
+def default_state_dir() -> Path:
+    """Returns the default state folder.
+
+    That is `.parley` in the current folder if it exists (`make run` creates it), else `$XDG_STATE_HOME/parley`, else
+    `~/.local/state/parley`.
+    """
+    here = Path(".parley")
+    if here.is_dir():
+        return here.absolute()
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "parley"
+
+
+def state_dir(chosen: Path | None) -> Path:
+    """Creates the state folder with mode 0700 and returns it. Raises CommandError if it cannot be written."""
+    folder = (chosen or default_state_dir()).expanduser().absolute()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CommandError(f"{folder} cannot be written ({reason}); choose another folder with --state-dir") from error
+
+
+@contextmanager
+def locked(state: Path) -> Iterator[None]:
+    """Locks the state folder for one `parley up`. Raises CommandError if another process holds the lock."""
+    with (state / "parley.lock").open("a+", encoding="ascii") as file:
+        try:
+            flock(file, LOCK_EX | LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            owner = f"process {file.read().strip() or '?'}"
+            message = f"{state} is in use by another `parley up` ({owner}); stop it or choose another --state-dir"
+            raise CommandError(message) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 @contextmanager

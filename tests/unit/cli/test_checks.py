@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from parley.cli.checks import check_address, check_config, check_ready_file
+from parley.cli.shared.checks import check_address, check_config, check_ready_file
 from parley.config import ConfigError, load, parse
 from parley.supervisor.addresses import Address
 from parley.supervisor.errors import CommandError

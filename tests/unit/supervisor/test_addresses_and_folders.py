@@ -1,4 +1,4 @@
-"""Addresses, folders and locks, as the commands take them."""
+"""Addresses, the state folder and its lock, and folders for Unix sockets."""
 
 import os
 import subprocess
@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from parley.cli.options import locked, state_dir
 from parley.supervisor.addresses import Address, parse_address
 from parley.supervisor.errors import CommandError
-from parley.supervisor.folders import private_dir, run_dir
+from parley.supervisor.folders import locked, private_dir, run_dir, state_dir
 
 
 @pytest.mark.parametrize(
@@ -103,7 +102,7 @@ def test_a_link_in_place_of_the_private_folder_is_refused(tmp_path: Path) -> Non
 def test_a_state_folder_is_held_by_one_process(tmp_path: Path) -> None:
     """A second holder is told the first one's process id; when the first is gone the folder is free."""
     hold = (
-        "import sys; from pathlib import Path; from parley.cli.options import locked\n"
+        "import sys; from pathlib import Path; from parley.supervisor.folders import locked\n"
         "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     argv = [sys.executable, "-c", hold, str(tmp_path)]

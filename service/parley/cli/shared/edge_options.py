@@ -28,14 +28,14 @@ def _to_dialect_hosts(_type: object, tokens: Sequence[Token]) -> tuple[str, ...]
     return found
 
 
+_REPEATABLE = Parameter(negative=(), show_default=False)
 CorsOriginOption = Annotated[
     tuple[str, ...],
+    _REPEATABLE,
     Parameter(
         name="--cors-origin",
         env_var="PARLEY_CORS_ORIGIN",
         converter=_to_origins,
-        negative=(),
-        show_default=False,
         help="Origins of web pages that may call REST: https://app.example.com, or * for all. Repeatable. "
         "Default: none.",
     ),
@@ -54,12 +54,11 @@ MaxBodyOption = Annotated[
 ]
 DialectHostOption = Annotated[
     tuple[str, ...],
+    _REPEATABLE,
     Parameter(
         name="--dialect-host",
         env_var="PARLEY_DIALECT_HOST",
         converter=_to_dialect_hosts,
-        negative=(),
-        show_default=False,
         help="Host names that select the dialect of requests and errors on paths that name none: "
         f"upchatty=chat.example.com, openpipe=*.pipes.example.com. Dialects: {', '.join(DIALECTS)}. Repeatable.",
     ),

@@ -5,12 +5,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-from parley.cli.options import default_state_dir
 from parley.config import Config
 from parley.core.errors import ParleyError, SessionNotFound
 from parley.core.ports import Store
 from parley.stores.open import may_exist, open_store
 from parley.supervisor.errors import CommandError
+from parley.supervisor.folders import default_state_dir
 
 T = TypeVar("T")
 

@@ -1,10 +1,6 @@
 """Options that several commands share, each with its `PARLEY_…` environment variable."""
 
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Annotated
 
@@ -20,18 +16,6 @@ from parley.supervisor.errors import CommandError
 def _to_address(_type: object, tokens: object) -> Address:
     """Converts an address for cyclopts."""
     return parse_address(tokens[0].value)  # type: ignore[index]
-
-
-def default_state_dir() -> Path:
-    """Returns the default state folder.
-
-    That is `.parley` in the current folder if it exists (`make run` creates it), else `$XDG_STATE_HOME/parley`, else
-    `~/.local/state/parley`.
-    """
-    here = Path(".parley")
-    if here.is_dir():
-        return here.absolute()
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "parley"
 
 
 def default_workers() -> int:
@@ -108,32 +92,3 @@ def seconds(text: str, option: str) -> float:
 def log_level(chosen: Level, quiet: bool) -> Level:
     """Returns the log level: `--quiet` raises it to `warning` at least."""
     return "warning" if quiet and chosen != "error" else chosen
-
-
-def state_dir(chosen: Path | None) -> Path:
-    """Creates the state folder with mode 0700 and returns it. Raises CommandError if it cannot be written."""
-    folder = (chosen or default_state_dir()).expanduser().absolute()
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise CommandError(f"{folder} cannot be written ({reason}); choose another folder with --state-dir") from error
-
-
-@contextmanager
-def locked(state: Path) -> Iterator[None]:
-    """Locks the state folder for one `parley up`. Raises CommandError if another process holds the lock."""
-    with (state / "parley.lock").open("a+", encoding="ascii") as file:
-        try:
-            flock(file, LOCK_EX | LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            owner = f"process {file.read().strip() or '?'}"
-            message = f"{state} is in use by another `parley up` ({owner}); stop it or choose another --state-dir"
-            raise CommandError(message) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from parley.cli.terminal import without_control_characters
+from parley.cli.shared.terminal import without_control_characters
 from parley.config import target_name
 
 _SECOND = 1000  # milliseconds

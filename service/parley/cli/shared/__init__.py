@@ -1,0 +1,1 @@
+"""What several commands share: options, checks, the store of a command, and output on a terminal."""
