@@ -1,6 +1,6 @@
 -- GENERATED from protos/ by `make gen`: the JSON objects of the bodies that the transcoder parses. A row for each type:
 --   extra    the field for unknown members; without it, the transcoder drops them
---   fields   by name: the kind of the value (see body.lua); `of` is the type of an object, `text` the field for the
+--   fields   by name: the kind of the value (see schema.lua); `of` is the type of an object, `text` the field for the
 --            exact text of the value, `name` the documented name where it differs, `ranges` the lowest and the highest
 --            value in the dialects with a range of their own
 return {

@@ -181,6 +181,19 @@ local function value_end(text, at, character, usual)
   end
 end
 
+-- Moves from the end of an item to the next item or to the closing bracket; returns the position and the byte there.
+function json.next_item(text, last, closing)
+  local at, character = skip_space(text, last + 1)
+  if character ~= COMMA then
+    return at, character == closing and closing or malformed()
+  end
+  at, character = skip_space(text, at + 1)
+  if character == closing then
+    malformed()
+  end
+  return at, character
+end
+
 -- Returns the position of the first escape that is an unpaired surrogate, which is not a character; nil if there is none.
 function json.half_pair(text)
   if not (find(text, "\\ud", 1, true) or find(text, "\\uD", 1, true)) then
