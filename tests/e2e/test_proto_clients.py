@@ -1,10 +1,11 @@
-"""Clients that are made of protos/ alone make real calls: grpcurl, Node, TypeScript, Go."""
+"""Clients that are made of protos/ alone make real calls: grpcurl, Python, Node, TypeScript, Go, Java."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,17 @@ PROGRAMS = Path(__file__).with_name("grpc_clients")
 BIN = Path(sys.executable).parent
 ANSWER = {"whole": "Hello! How can I assist you today?", "streamed": "Hello!", "total": 1163}
 DEBIANS_GO = "/usr/share/gocode"
+DEBIANS_JARS = Path("/usr/share/java")
+JARS = (
+    "geronimo-annotation-1.3-spec",
+    "grpc-*",
+    "guava",
+    "netty-*",
+    "opencensus-*",
+    "perfmark-*",
+    "proto-google-common-protos",
+    "protobuf",
+)
 
 
 @pytest.fixture
@@ -70,6 +82,18 @@ def test_grpcurl_reads_the_folder(stack: Parley, protos: Path) -> None:
 
 
 @pytest.mark.usefixtures("answers")
+def test_python_is_generated(stack: Parley, protos: Path) -> None:
+    """grpc_tools generates the client by buf; without site-packages, nothing else brings a package `parley`."""
+    folder = protos.parent
+    (folder / "gen" / "python").mkdir(parents=True)
+    generate("buf.gen.python.yaml", folder, stack, f"{BIN}:{os.environ['PATH']}")
+    packages = sysconfig.get_path("purelib")
+    path = f"{folder / 'gen' / 'python'}:{packages}"
+    command = [sys.executable, "-S", str(PROGRAMS / "client.py")]
+    assert ANSWER == json.loads(run(command, folder, stack, PYTHONPATH=path))
+
+
+@pytest.mark.usefixtures("answers")
 def test_node_reads_the_folder(stack: Parley, protos: Path, installed: Path) -> None:
     """@grpc/proto-loader needs the folder and nothing else."""
     program = (PROGRAMS / "client.mjs").read_text()
@@ -94,9 +118,7 @@ def test_typescript_is_generated(stack: Parley, protos: Path, installed: Path) -
 @pytest.mark.usefixtures("answers")
 def test_go_is_generated(stack: Parley, protos: Path) -> None:
     """protoc-gen-go and protoc-gen-go-grpc generate the client by buf, with Debian's packages of Go and gRPC."""
-    for program in ("go", "protoc-gen-go", "protoc-gen-go-grpc"):
-        if shutil.which(program) is None:
-            unavailable(f"{program} is not installed (Debian: apt-get install {' '.join(GO_PACKAGES)})")
+    need("go", "protoc-gen-go", "protoc-gen-go-grpc", packages=GO_PACKAGES)
     folder = protos.parent
     generate("buf.gen.go.yaml", folder, stack, os.environ["PATH"])
     (folder / "src" / "example.com").mkdir(parents=True)
@@ -108,6 +130,29 @@ def test_go_is_generated(stack: Parley, protos: Path) -> None:
     assert ANSWER == json.loads(run(["./program"], folder, stack))
 
 
+@pytest.mark.usefixtures("answers")
+def test_java_is_generated(stack: Parley, protos: Path) -> None:
+    """protoc and protoc-gen-grpc-java generate the client by buf, with Debian's packages of Java and gRPC."""
+    need("javac", "protoc", "grpc_java_plugin", packages=JAVA_PACKAGES)
+    folder = protos.parent
+    (folder / "bin").mkdir()
+    plugin = shutil.which("grpc_java_plugin")
+    (folder / "bin" / "protoc-gen-grpc-java").symlink_to(str(plugin))
+    generate("buf.gen.java.yaml", folder, stack, f"{folder / 'bin'}:{os.environ['PATH']}")
+    jars = ":".join(str(jar) for pattern in JARS for jar in sorted(DEBIANS_JARS.glob(f"{pattern}.jar")))
+    sources = [str(file) for file in (folder / "gen" / "java").rglob("*.java")]
+    options = ["-J-XX:TieredStopAtLevel=1", "-proc:none", "-nowarn", "-Xlint:none", "-cp", jars, "-d", "classes"]
+    run(["javac", *options, *sources, str(PROGRAMS / "Client.java")], folder, stack)
+    assert ANSWER == json.loads(run(["java", "-cp", f"classes:{jars}", "Client"], folder, stack))
+
+
+def need(*programs: str, packages: tuple[str, ...]) -> None:
+    """Skips, or fails in CI, where a program is not installed."""
+    for program in programs:
+        if shutil.which(program) is None:
+            unavailable(f"{program} is not installed (Debian: apt-get install {' '.join(packages)})")
+
+
 GO_PACKAGES = (
     "golang-go",
     "golang-google-genproto-dev",
@@ -115,6 +160,16 @@ GO_PACKAGES = (
     "golang-google-protobuf-dev",
     "protoc-gen-go",
     "protoc-gen-go-grpc",
+)
+JAVA_PACKAGES = (
+    "default-jdk-headless",
+    "libgeronimo-annotation-1.3-spec-java",
+    "libgoogle-common-protos-java",
+    "libgrpc-java",
+    "libnetty-java",
+    "libperfmark-java",
+    "protobuf-compiler",
+    "protobuf-compiler-grpc-java-plugin",
 )
 
 

@@ -1,0 +1,35 @@
+// Calls Parley from Java with the code that protoc and protoc-gen-grpc-java generate from protos/. Prints JSON.
+
+import com.google.protobuf.Value;
+import io.grpc.ManagedChannelBuilder;
+import io.grpc.Metadata;
+import io.grpc.stub.MetadataUtils;
+import java.util.concurrent.TimeUnit;
+import parley.v1.ChatCompletion;
+import parley.v1.ChatCompletionChunk;
+import parley.v1.ChatCompletionsGrpc;
+import parley.v1.CreateChatCompletionRequest;
+import parley.v1.Message;
+
+public final class Client {
+  public static void main(String[] arguments) throws InterruptedException {
+    var metadata = new Metadata();
+    var authorization = Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
+    metadata.put(authorization, "Bearer " + System.getenv("KEY"));
+    var channel = ManagedChannelBuilder.forTarget(System.getenv("PARLEY_GRPC")).usePlaintext().build();
+    var chat = MetadataUtils.attachHeaders(ChatCompletionsGrpc.newBlockingStub(channel), metadata)
+        .withDeadlineAfter(1, TimeUnit.MINUTES);
+    var content = Value.newBuilder().setStringValue("Hello");
+    var request = CreateChatCompletionRequest.newBuilder()
+        .setModel("scripted")
+        .addMessages(Message.newBuilder().setRole("user").setContent(content))
+        .build();
+    ChatCompletion answer = chat.createChatCompletion(request);
+    var streamed = new StringBuilder();
+    chat.streamChatCompletion(request).forEachRemaining((ChatCompletionChunk chunk) ->
+        chunk.getChoicesList().forEach(choice -> streamed.append(choice.getDelta().getContent())));
+    System.out.printf("{\"whole\": \"%s\", \"streamed\": \"%s\", \"total\": %d}%n",
+        answer.getChoices(0).getMessage().getContent().getStringValue(), streamed, answer.getUsage().getTotalTokens());
+    channel.shutdownNow().awaitTermination(1, TimeUnit.MINUTES);
+  }
+}
