@@ -11,6 +11,9 @@ JOBS ?= $(shell expr 2 \* $$(nproc))
 # What `buf breaking` compares with: the first of these that exists.
 BASE ?= origin/main main
 
+# Tests start hundreds of processes. Without bytecode files each of them compiles every module that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-unit fuzz faults bench gen lock check fix clean
 .PHONY: check-code check-types check-imports check-protos check-docs
@@ -21,7 +24,7 @@ help: ## Show this list
 install: $(STAMP) ## Make .venv with everything in it, from requirements.lock
 
 # uv installs the same locked and hashed files in a tenth of pip's time; where it cannot (it does not read pip's own
-# configuration), pip does.
+# configuration), pip does. Both compile what they install.
 $(STAMP): requirements.lock pyproject.toml
 	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo "Parley needs Python 3.11 or later$(if $(PYTHON),; $(PYTHON) is not,): name one with make install PYTHON=…" >&2; exit 1; }
@@ -30,7 +33,7 @@ $(STAMP): requirements.lock pyproject.toml
 		|| { echo "$(PYTHON) cannot make virtual environments; install its venv module (Debian: apt install python3-venv)" >&2; exit 1; }
 	@awk '/^uv==/ {p = 1} p {print} p && !/\\$$/ {exit}' requirements.lock > .venv/uv.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r .venv/uv.lock
-	@$(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes -r requirements.lock \
+	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --no-deps --require-hashes -r requirements.lock \
 		|| $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
@@ -43,7 +46,7 @@ test: install ## Run every test, several files at a time (ARGS="tests/unit -k se
 
 # What takes longest is drawn at random; here fewer cases are drawn than in `make test`.
 test-unit: install ## Run the unit tests, with fewer random cases; under 20 s on two cores (ARGS="-k settings")
-	@HYPOTHESIS_EXAMPLES=10 SIMULATED_FAILURES=10000 \
+	@HYPOTHESIS_EXAMPLES=5 SIMULATED_FAILURES=10000 \
 		$(BIN)/python -m pytest -n $$(nproc) --dist loadfile --no-loadscope-reorder tests/unit $(ARGS)
 
 fuzz: install ## Send 10,000 odd bodies to each dialect (BODIES=50000)
