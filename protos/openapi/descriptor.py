@@ -16,6 +16,8 @@ from google.protobuf.descriptor_pb2 import (
     ServiceDescriptorProto,
 )
 
+from parley.core.messages.typed_fields import TYPED_FIELDS
+
 PACKAGE = "parley.v1"
 
 Element = DescriptorProto | EnumDescriptorProto | ServiceDescriptorProto
@@ -56,6 +58,18 @@ def http_rules(method: MethodDescriptorProto) -> Iterator[tuple[str, str]]:
 def local_name(type_name: str) -> str:
     """Returns the type's name without `.parley.v1.`, or without the first dot for types of other packages."""
     return type_name.removeprefix(f".{PACKAGE}.").removeprefix(".")
+
+
+def is_grpc_only(protos: Protos, message: str, field: FieldDescriptorProto) -> bool:
+    """Returns whether the field never appears in the JSON of REST.
+
+    Raises:
+        ValueError: The field's comment and the service's table of typed fields disagree.
+    """
+    is_in_comment = "gRPC only" in protos.comments[f"{message}.{field.name}"]
+    if field.name in TYPED_FIELDS.get(f"{PACKAGE}.{message}", ()) and not is_in_comment:
+        raise ValueError(f"the comment of {message}.{field.name} must contain 'gRPC only', as a typed field")
+    return is_in_comment
 
 
 def map_value(message: DescriptorProto, field: FieldDescriptorProto) -> FieldDescriptorProto | None:

@@ -8,7 +8,7 @@ from google.protobuf.descriptor_pb2 import DescriptorProto
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
 
 from parley.rpc.field_rules import DIALECT_RANGES
-from protos.openapi.descriptor import Protos, local_name, map_value, read
+from protos.openapi.descriptor import Protos, is_grpc_only, local_name, map_value, read
 
 _HEAD = """\
 -- GENERATED from protos/ by `make gen`: the JSON objects of the bodies that the transcoder parses. A row for each type:
@@ -35,7 +35,7 @@ _CARRIERS = ("extra", "extra_json")
 def main(descriptor: Path, output: Path) -> None:
     """Writes the table for a descriptor."""
     protos = read(descriptor)
-    rows = "".join(_row(protos.messages[name]) for name in sorted(_reached(protos)))
+    rows = "".join(_row(protos, name) for name in sorted(_reached(protos)))
     output.write_text(f"{_HEAD}return {{\n{rows}}}\n", encoding="utf-8")
 
 
@@ -46,16 +46,22 @@ def _reached(protos: Protos) -> set[str]:
     while left:
         name = left.pop()
         found.add(name)
-        kinds = {local_name(field.type_name) for field in protos.messages[name].field}
+        kinds = {local_name(field.type_name) for field in _fields(protos, name)}
         left += [kind for kind in kinds if kind in protos.messages and kind not in found]
     return found
 
 
-def _row(message: DescriptorProto) -> str:
-    names = {field.name for field in message.field}
-    extra = _EXTRA.get(message.name, "extra_json")
+def _fields(protos: Protos, name: str) -> list[Field]:
+    """Returns the fields of a message that are part of its JSON; members with the names of others are unknown."""
+    return [field for field in protos.messages[name].field if not is_grpc_only(protos, name, field)]
+
+
+def _row(protos: Protos, name: str) -> str:
+    message, fields = protos.messages[name], _fields(protos, name)
+    names = {field.name for field in fields}
+    extra = _EXTRA.get(name, "extra_json")
     carrier = f'    extra = "{extra}",\n' if extra in names else ""
-    lines = sorted(f"      {line},\n" for field in message.field for line in _lines(message, field))
+    lines = sorted(f"      {line},\n" for field in fields for line in _lines(message, field))
     return f"  {message.name} = {{\n{carrier}    fields = {{\n{''.join(lines)}    }},\n  }},\n"
 
 

@@ -8,7 +8,7 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
 
 from parley.rpc import field_rules
 from protos.openapi import rules
-from protos.openapi.descriptor import Protos, local_name, map_value
+from protos.openapi.descriptor import Protos, is_grpc_only, local_name, map_value
 
 Schema = dict[str, Any]
 
@@ -83,7 +83,7 @@ _MORE: dict[str, Schema] = {
 }
 
 _REQUIRED = re.compile(r"\bRequired(\.|, at least)|\bAlways (set|true|`)")
-_GRPC_ONLY = "gRPC only"
+_OVER_GRPC = re.compile(r" Over gRPC\b[^.]*\.")  # a sentence for gRPC callers
 _NULL = "over REST: null"
 _MAY_BE_NULL = "or null in the `openai` dialect"
 # The fields that contain unknown members; over REST, the members are in the object itself.
@@ -128,7 +128,7 @@ class Schemas:
         """Returns the schema of a message's field, with its comment as the description."""
         comment = self.comment(name, field)
         place = f"{name}.{field.name}"
-        described = {"description": comment + _other_name(field), **_MORE.get(place, {})}
+        described = {"description": _OVER_GRPC.sub("", comment) + _other_name(field), **_MORE.get(place, {})}
         value = map_value(self._protos.messages[name], field)
         if value:
             values = self._plain(place, value) | rules.of_value(place, value, comment)
@@ -151,7 +151,7 @@ class Schemas:
 
     def _is_hidden(self, name: str, field: Field) -> bool:
         """Returns whether the field never appears in the JSON of REST."""
-        return field.name in _CARRIERS or _GRPC_ONLY in self.comment(name, field)
+        return field.name in _CARRIERS or is_grpc_only(self._protos, name, field)
 
     def comment(self, name: str, field: Field) -> str:
         """Returns the comment of a message's field."""
@@ -174,7 +174,8 @@ class Schemas:
         while left:
             name = left.pop()
             found.add(name)
-            kinds = {local_name(field.type_name) for field in self._protos.messages[name].field}
+            fields = self._protos.messages[name].field
+            kinds = {local_name(field.type_name) for field in fields if not self._is_hidden(name, field)}
             left += [kind for kind in kinds if kind in self._protos.messages and kind not in found]
         return found
 

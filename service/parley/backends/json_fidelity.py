@@ -11,9 +11,10 @@ from google.protobuf.struct_pb2 import Value
 from parley.core.errors import InvalidRequest
 from parley.core.messages import extra_fields
 from parley.core.messages.proto_json import from_struct
+from parley.core.messages.typed_fields import json_fields
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
-FIELDS = frozenset(field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields) | {"chatSessionId"}
+FIELDS = frozenset(field.name for field in json_fields(CreateChatCompletionRequest.DESCRIPTOR)) | {"chatSessionId"}
 """The JSON names of all request fields."""
 
 PARLEY_FIELDS = frozenset({"session_id", "store", "metadata", "stream", "stream_options", "continue_final_message"})

@@ -13,6 +13,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 
 from parley.core.errors import InvalidRequest, Violation
 from parley.core.messages import extra_fields
+from parley.core.messages.typed_fields import json_fields
 from parley.rpc.key_order import STRUCTS, keep_key_order
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.sessions_pb2 import ListSessionMessagesResponse
@@ -114,7 +115,7 @@ def _read_text(message: Any, name: str, path: str) -> Iterator[Fault]:
     if members is None:
         yield at, f"`{at}` must be the text of a JSON object"
         return
-    known = {field.name: field for field in message.DESCRIPTOR.fields if field.name not in _CARRIERS}
+    known = {field.name: field for field in json_fields(message.DESCRIPTOR) if field.name not in _CARRIERS}
     known |= {field.json_name: field for field in known.values()}
     repeated = [(key, known[key]) for key in members if key in known]
     exact = extra_fields.loads(text) if repeated else {}

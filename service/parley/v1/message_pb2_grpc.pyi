@@ -17,6 +17,12 @@ Value cannot represent it exactly: numbers that a double does not represent as w
 levels. In an answer it may also contain `annotations` and `cost_details`. Parley then sets the field to the nearest
 value, and sends the text. Where the field is also set, the text is used. Any other field of the message in `extra` or
 `extra_json`, and text that is not a JSON object, are INVALID_ARGUMENT.
+
+Typed forms. A field whose type is Value, because its JSON is of several types, has typed fields beside it: `text` and
+`parts` for `content`, `stop_sequences` for `stop`, `typed_tool_choice` for `tool_choice` and so on. They are gRPC only:
+over REST, a member with the name of one is an unknown field. A request sets one of the forms; more than one is
+INVALID_ARGUMENT, except for a `text` that is equal to `content`, as in an answer that is sent back. Parley stores and
+forwards the Value. Answers have the Value, and `text` where it is a string.
 """
 
 from collections import abc as _abc

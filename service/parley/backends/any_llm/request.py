@@ -15,6 +15,7 @@ from parley.backends.capabilities import unsupported
 from parley.backends.json_fidelity import FIELDS, json_object
 from parley.backends.openai import request as openai_request
 from parley.core.messages.extra_fields import dump_bytes
+from parley.core.messages.typed_fields import json_fields
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
@@ -60,9 +61,9 @@ def _check(request: CreateChatCompletionRequest) -> None:
 def _unknown(message: Any, path: str) -> Iterator[str]:
     """Yields the paths of unknown fields, except those of assistant messages."""
     if getattr(message, "extra_json", ""):
-        typed = message.DESCRIPTOR.fields_by_name.keys()
+        known = {field.name for field in json_fields(message.DESCRIPTOR)}
         extra = json_object(message.extra_json, f"{path}extra_json")
-        yield from (f"{path}{key}" for key in sorted(extra.keys() - typed - _KEPT_FIELDS))
+        yield from (f"{path}{key}" for key in sorted(extra.keys() - known - _KEPT_FIELDS))
     for field, value in message.ListFields():
         if field.message_type is None or not field.message_type.full_name.startswith("parley."):
             continue

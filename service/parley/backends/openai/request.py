@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from parley.backends.json_fidelity import PARLEY_FIELDS, exact_schema, exact_texts, members, merge_extra
 from parley.core.errors import InvalidRequest
 from parley.core.messages.proto_json import from_struct, from_value, number
+from parley.core.messages.typed_fields import json_fields
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest, StreamOptions
 
@@ -46,8 +47,9 @@ def body(call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
 
 def _converter(kind: Descriptor, omit: Iterable[str] = ()) -> _Convert:
     """Creates a function that converts messages of this type to JSON data, without the fields in `omit`."""
-    fields = {field.name: _field(field) for field in kind.fields if field.name not in {*omit, *_EXTRA_FIELDS}}
-    typed = frozenset(field.name for field in kind.fields if not _holds_json(field)) - _EXTRA_FIELDS
+    known = json_fields(kind)
+    fields = {field.name: _field(field) for field in known if field.name not in {*omit, *_EXTRA_FIELDS}}
+    typed = frozenset(field.name for field in known if not _holds_json(field)) - _EXTRA_FIELDS
     unsent = frozenset(omit) - typed
 
     def convert(message: Message) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def _with_schema(kind: str, struct: str, text: str) -> tuple[str, _Convert]:
     """
     descriptor = CreateChatCompletionRequest.DESCRIPTOR.file.pool.FindMessageTypeByName(kind)
     convert_fields = _converter(descriptor, {text})
-    order = [field.name for field in descriptor.fields if field.name not in _EXTRA_FIELDS]
+    order = [field.name for field in json_fields(descriptor) if field.name not in _EXTRA_FIELDS]
 
     def convert(message: Message) -> dict[str, Any]:
         data: dict[str, Any] = convert_fields(message)

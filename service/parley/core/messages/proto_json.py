@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
 from parley.core.messages import extra_fields
+from parley.core.messages.typed_fields import json_fields
 
 _MIN_INTEGER, _END_INTEGER = -(2**63), 2**64  # the integers that orjson writes
 
@@ -79,7 +80,7 @@ def _converter(kind: Descriptor, nulls: bool) -> _Convert:
 
 
 def _make(kind: Descriptor, nulls: bool) -> _Convert:
-    known = [field for field in kind.fields if field.name not in _CARRIERS]
+    known = [field for field in json_fields(kind) if field.name not in _CARRIERS]
     fields = {field.name: (field.json_name, _field(field, nulls)) for field in known}
     inexact = {field.json_name for field in kind.fields if field.message_type in (Value.DESCRIPTOR, Struct.DESCRIPTOR)}
     known_names = {name for name, _ in fields.values()} - inexact

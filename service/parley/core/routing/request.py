@@ -10,13 +10,14 @@ from parley.config import Config, ConfigError, Model
 from parley.core.errors import UnsupportedParameter
 from parley.core.messages import functions
 from parley.core.messages.instructions import with_instructions
+from parley.core.messages.typed_fields import json_fields
 from parley.core.ports import UpstreamCall
 from parley.core.routing.added_parameters import SAME_LIMIT
 from parley.core.routing.targets import Candidate
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 
-_PARAMETERS = frozenset(CreateChatCompletionRequest.DESCRIPTOR.fields_by_name)
+_PARAMETERS = frozenset(field.name for field in json_fields(CreateChatCompletionRequest.DESCRIPTOR))
 _NO_DEFAULT = frozenset({"model", "stream", "session_id", "store", "continue_final_message"})
 
 
