@@ -52,7 +52,7 @@ def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
 def run_here(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Does the same in this process: it saves the second that one of its own takes to start.
 
-    Not for `up` and `serve`, which change the process that they run in.
+    Not for `up` and `serve` where they start: they change the process that they run in.
     """
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     before = dict(os.environ)

@@ -109,7 +109,7 @@ def test_config_check_lists_every_problem(tmp_path: Path) -> None:
     """Each is a line with the file and the path in it; the exit code is 1."""
     file = tmp_path / "parley.yaml"
     file.write_text("backends: {a: {kind: llama_cpp, slots: 0}}\nmodels: [{id: m, targets: []}]\n")
-    done = run("config", "check", str(file))
+    done = run_here("config", "check", str(file))
     assert (1, "") == (done.returncode, done.stdout)
     assert [f"parley: {file}:1: backends.a.slots", f"parley: {file}:2: models[0].targets"] == [
         line.rpartition(": ")[0] for line in done.stderr.splitlines()
@@ -131,7 +131,7 @@ def test_config_check_refuses_what_up_would_refuse(model: str, says: str, tmp_pa
         f"models: [{{id: m, {model}}}]\n"
     )
     up = ("up", *ANY_PORTS, "--config", str(file), "--state-dir", str(tmp_path / "s"))
-    for done in (run_here("config", "check", str(file)), run(*up)):
+    for done in (run_here("config", "check", str(file)), run_here(*up)):
         assert (1, "") == (done.returncode, done.stdout)
         assert 1 == len(done.stderr.splitlines())
         assert done.stderr.startswith(f"parley: {file}:{says}")

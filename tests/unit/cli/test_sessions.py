@@ -1,6 +1,7 @@
 """`parley sessions` as a user runs it: real processes on a real file."""
 
 import asyncio
+import io
 import json
 import os
 import select
@@ -19,7 +20,7 @@ from parley.supervisor.errors import CommandError
 from parley.v1.message_pb2 import FunctionCall, Message, ToolCall, Usage
 from parley.v1.receipt_pb2 import Receipt
 from tests.contract.stores.making import begin, complete, converse, end_incomplete, message
-from tests.processes import COMMAND, PATIENCE, environment, run
+from tests.processes import COMMAND, PATIENCE, environment, run_here
 
 
 class Sessions:
@@ -221,18 +222,32 @@ def test_delete(sessions: Sessions) -> None:
     assert ["s3"] == [row["id"] for row in sessions.read("list", account="default")]
 
 
-def test_delete_without_a_terminal(sessions: Sessions) -> None:
-    """Where nobody can be asked, only `--yes` deletes."""
+def test_delete_without_a_terminal(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a terminal, only `--yes` deletes."""
     sessions.stored(_three)
-    result = run("sessions", "delete", "s3", "--state-dir", str(sessions.state))
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    result = run_here("sessions", "delete", "s3", "--state-dir", str(sessions.state))
     assert (1, "") == (result.returncode, result.stdout)
     assert "parley: nothing was deleted: say --yes" in result.stderr
     assert "s3" in sessions.run("show", "s3", account="default")
 
 
-@pytest.mark.parametrize(("answer", "deleted"), [(b"n\n", False), (b"\n", False), (b"y\n", True)])
-def test_delete_asks_a_person(sessions: Sessions, answer: bytes, deleted: bool) -> None:
-    """On a terminal the question is answered there; only a yes deletes."""
+@pytest.mark.parametrize("answer", [b"n\n", b"\n"])
+def test_no_answer_but_yes_deletes(sessions: Sessions, answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal, `parley sessions delete` prompts; "n" and an empty line delete nothing."""
+    sessions.stored(_three)
+    ours, theirs = os.openpty()
+    os.write(ours, answer)
+    with open(theirs, encoding="utf-8") as terminal:  # noqa: PTH123 - a descriptor has no path
+        monkeypatch.setattr("sys.stdin", terminal)
+        result = run_here("sessions", "delete", "s3", "--state-dir", str(sessions.state))
+    os.close(ours)
+    assert (0, True) == (result.returncode, "[y/N]" in result.stdout)
+    assert ["s3"] == [row["id"] for row in sessions.read("list", account="default")]
+
+
+def test_yes_on_a_terminal_deletes(sessions: Sessions) -> None:
+    """The prompt appears on the terminal of the process, and the answer "y" deletes."""
     sessions.stored(_three)
     ours, theirs = os.openpty()
     process = subprocess.Popen(
@@ -247,10 +262,10 @@ def test_delete_asks_a_person(sessions: Sessions, answer: bytes, deleted: bool) 
     while b"[y/N]" not in screen:
         assert select.select([ours], [], [], PATIENCE)[0]
         screen += os.read(ours, 1000)
-    os.write(ours, answer)
+    os.write(ours, b"y\n")
     assert 0 == process.wait(PATIENCE)
     os.close(ours)
-    assert ([] if deleted else ["s3"]) == [row["id"] for row in sessions.read("list", account="default")]
+    assert [] == sessions.read("list", account="default")
 
 
 def test_a_busy_session_is_not_deleted(sessions: Sessions) -> None:
