@@ -221,13 +221,13 @@ async def test_continued_answer(backend: Parley, far: Worker, stream: bool) -> N
     asked = call(messages=BEGUN, continues=True)
     await (collect(backend, asked) if stream else backend.complete(asked))
     made = far.backend.calls[0]
-    assert made.is_continuation
+    assert made.has_prefill
     assert "Hel" == made.request.messages[-1].content.string_value
 
 
 async def test_backend_that_cannot_continue(backend: Parley, far: Worker) -> None:
     """A backend of the other side without prefill rejects a continuation."""
-    far.backend.can_continue = False
+    far.backend.supports_prefill = False
     assert UpstreamRejected is type(await failure(backend, call(messages=BEGUN, continues=True)))
 
 
@@ -240,7 +240,7 @@ async def test_broken_stream_is_continued_there(far: Worker, near: Worker) -> No
         stream = ChatCompletionsStub(channel).StreamChatCompletion(request(model="guarded"), metadata=metadata)
         chunks = [chunk async for chunk in stream]
     assert ("Hello.", ["stop"]) == (text(chunks), reasons(chunks))
-    assert far.backend.calls[0].is_continuation
+    assert far.backend.calls[0].has_prefill
     assert "Hel" == far.backend.calls[0].request.messages[-1].content.string_value
 
 

@@ -51,7 +51,7 @@ class ScriptedBackend:
     the calls; `closed` is set when the caller ends a stream or call.
     """
 
-    can_continue = True
+    supports_prefill = True
 
     def __init__(self) -> None:
         self.answer: Callable[[UpstreamCall], object] = lambda _: completion("Hello")

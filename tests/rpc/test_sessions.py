@@ -207,7 +207,7 @@ def test_a_continued_message_is_not_a_turn(worker: Worker, chat: ChatCompletions
     started = ask(continue_final_message=True)
     started.messages.add(role="assistant").content.string_value = "Hel"
     answer = chat.CreateChatCompletion(started, metadata=ada)
-    assert (False, True) == (answer.HasField("session_id"), worker.backend.calls[0].is_continuation)
+    assert (False, True) == (answer.HasField("session_id"), worker.backend.calls[0].has_prefill)
     for field, value in (("store", True), ("session_id", "x")):
         kept = CreateChatCompletionRequest(model="kept", **{field: value})  # type: ignore[arg-type]
         kept.MergeFrom(started)

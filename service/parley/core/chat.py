@@ -1,10 +1,9 @@
 """Answers a conversation, complete or as a stream, as a turn of its session."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from types import TracebackType
 
 from parley.config import Model
 from parley.core.errors import DeadlineExceeded, ParleyError, UnsupportedParameter
@@ -31,7 +30,7 @@ class CallOptions:
 
     Attributes:
         deadline: When the caller gives up, in seconds of the event loop's clock; None without a deadline.
-        key: The `Idempotency-Key`; None where the call has none.
+        key: The `Idempotency-Key`; None for a call without one.
     """
 
     deadline: float | None = None
@@ -46,7 +45,7 @@ class CallOutcome:
         rate_limits: The caller's limits, set when the call is admitted or rejected, before the first chunk of a
             stream; None until then. Empty without configured limits.
         replayed: Whether the answer is the stored one of the `Idempotency-Key`. It costs nothing.
-        receipt: The attempts and their cost, set when the call ends; None where it ends before the routing.
+        receipt: The attempts and their cost, set when the call ends; None if it ends before the routing.
         failure_causes: For each attempt of the receipt the cause of its failure. For the log only.
     """
 
@@ -82,7 +81,7 @@ class Chat:
     async def complete(
         self, request: CreateChatCompletionRequest, caller: Caller, options: CallOptions, outcome: CallOutcome
     ) -> ChatCompletion:
-        """Returns the whole answer, after it is on disk where a session or a key stores it.
+        """Returns the answer; if a session or a key stores it, after it is on disk.
 
         Args:
             request: The validated request.
@@ -93,9 +92,9 @@ class Chat:
         Raises:
             ParleyError: Any subclass.
         """
-        call = await self._open(request, caller, options, outcome)
+        call = await self._prepare(request, caller, options, outcome)
         if not outcome.replayed:
-            async with call as execution:
+            async with self._running(call) as execution:
                 call.record_completion(await execution.complete(), execution.model_id)
         return call.completion
 
@@ -104,7 +103,7 @@ class Chat:
     ) -> AsyncGenerator[list[ChatCompletionChunk], None]:
         """Yields the chunks of the answer, in one batch those that arrived together.
 
-        The last batch is one chunk without choices. It is yielded only after the answer is complete and, where it is
+        The last batch is one chunk without choices. It is yielded only after the answer is complete and, if it is
         stored, on disk. Closing the iterator closes the connection to the backend.
 
         Args:
@@ -116,28 +115,26 @@ class Chat:
         Raises:
             ParleyError: Any subclass.
         """
-        call = await self._open(request, caller, options, outcome)
+        call = await self._prepare(request, caller, options, outcome)
         if outcome.replayed:
             for batch in completion_to_chunks(call.completion):
                 yield batch
             return
-        async with call as execution, aclosing(execution.stream()) as chunks:
+        async with self._running(call) as execution, aclosing(execution.stream()) as chunks:
             async for chunk in chunks:
                 yield call.shape(chunk)
         if call.shaper:
             yield [call.shaper.end()]
 
-    async def _open(
+    async def _prepare(
         self, request: CreateChatCompletionRequest, caller: Caller, options: CallOptions, outcome: CallOutcome
-    ) -> "_RunningCall":
-        """Resolves the model and claims the key; `outcome.replayed` where the key already has its answer."""
+    ) -> "_Call":
+        """Resolves the model and claims the key. Sets `outcome.replayed` if the key already has its answer."""
         model = await self._model(request, caller)
         lease, reply = await self._turns.claim(options.key, request, caller)
         outcome.replayed = reply is not None
         uses_functions = functions.uses_functions(request)
-        return _RunningCall(
-            self, request, caller, options, outcome, model, lease, reply or ChatCompletion(), uses_functions
-        )
+        return _Call(request, caller, options, outcome, model, lease, reply or ChatCompletion(), uses_functions)
 
     async def _model(self, request: CreateChatCompletionRequest, caller: Caller) -> Model:
         """Returns the model that the request names; without a name that of its session, or the default model."""
@@ -146,7 +143,18 @@ class Chat:
         session = await self._store.get_session(caller.account, request.session_id)
         return self._router.model(caller, session.model)
 
-    async def begin(self, call: "_RunningCall") -> Execution:
+    @asynccontextmanager
+    async def _running(self, call: "_Call") -> AsyncIterator[Execution]:
+        """Begins the call and ends it, also if beginning fails."""
+        try:
+            call.execution = await self._begin(call)
+            yield call.execution
+        except BaseException as error:
+            await self._end(call, error)
+            raise
+        await self._end(call, None)
+
+    async def _begin(self, call: "_Call") -> Execution:
         """Admits the call, begins its turn and makes its execution."""
         await self._admit(call)
         await self._turns.begin(call.lease, call.request, call.caller, call.model, call.options.deadline)
@@ -162,18 +170,18 @@ class Chat:
             account=call.caller.account,
         )
 
-    async def end(self, call: "_RunningCall", error: BaseException | None) -> None:
+    async def _end(self, call: "_Call", error: BaseException | None) -> None:
         """Commits the answer, or records why there is none; then settles the limits."""
         try:
             call.record_receipt()
             if error is None:
-                await self._turns.commit(call.lease, call.partial() or call.completion, call.outcome.receipt)
+                await self._turns.commit(call.lease, call.accumulated() or call.completion, call.outcome.receipt)
             else:
                 await self._fail(call, error)
         finally:
             call.lease.admission.settle()
 
-    async def _admit(self, call: "_RunningCall") -> None:
+    async def _admit(self, call: "_Call") -> None:
         if not self._limits.enabled:
             call.outcome.rate_limits = ()
             return
@@ -183,13 +191,13 @@ class Chat:
         admission.require_granted()
         call.lease.admission = admission
 
-    async def _fail(self, call: "_RunningCall", error: BaseException) -> None:
+    async def _fail(self, call: "_Call", error: BaseException) -> None:
         """Records the failure. Waits for the write while the caller is connected, because it may retry at once."""
         if isinstance(error, UnsupportedParameter) and call.uses_functions:
             functions.use_function_names(error)
         reason = self._reason(error, call.options.deadline)
         is_connected = isinstance(error, Exception)
-        await self._turns.fail(call.lease, reason, call.partial(), call.outcome.receipt, wait=is_connected)
+        await self._turns.fail(call.lease, reason, call.accumulated(), call.outcome.receipt, wait=is_connected)
 
     def _reason(self, error: BaseException, deadline: float | None) -> str:
         """Returns the reason that an incomplete turn is stored with."""
@@ -204,13 +212,10 @@ class Chat:
 
 
 @dataclass(slots=True, eq=False)
-class _RunningCall:
+class _Call:
     """A call and what is known of its answer so far.
 
-    Its `async with` block begins the call and ends it, also when beginning fails.
-
     Attributes:
-        chat: Begins and ends the call.
         request: The request.
         caller: The authenticated caller.
         options: What the call sets in addition to the request.
@@ -221,10 +226,9 @@ class _RunningCall:
         uses_functions: Whether the request uses `functions` instead of `tools`.
         execution: Runs the attempts; None before the turn has begun.
         shaper: Shapes the chunks of a stream; None before the first chunk.
-        accumulator: Collects the chunks of a stream; None where nothing is stored.
+        accumulator: Collects the chunks of a stream; None if nothing is stored.
     """
 
-    chat: Chat
     request: CreateChatCompletionRequest
     caller: Caller
     options: CallOptions
@@ -237,21 +241,8 @@ class _RunningCall:
     shaper: StreamShaper | None = None
     accumulator: CompletionAccumulator | None = None
 
-    async def __aenter__(self) -> Execution:
-        try:
-            self.execution = await self.chat.begin(self)
-        except BaseException as error:
-            await self.chat.end(self, error)
-            raise
-        return self.execution
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.chat.end(self, error)
-
     def record_completion(self, completion: ChatCompletion, model_id: str) -> None:
-        """Takes the whole answer of a backend as the answer of `model_id`."""
+        """Records the answer of a call without streaming, given by `model_id`."""
         self.lease.admission.record_answer(completion)
         if self.uses_functions:
             functions.to_functions(completion)
@@ -275,8 +266,8 @@ class _RunningCall:
         self.shaper = StreamShaper(self.completion)
         return self.shaper
 
-    def partial(self) -> ChatCompletion | None:
-        """Returns what a stream has yielded so far, where it is stored."""
+    def accumulated(self) -> ChatCompletion | None:
+        """Returns the answer of a stream so far; None if nothing is stored."""
         return self.accumulator.completion() if self.accumulator else None
 
     def record_receipt(self) -> None:

@@ -262,7 +262,7 @@ async def test_continuation(backend: Anthropic, upstream: ScriptedUpstream, stre
         upstream.answer(message(text_block("lo.")))
         assert "lo." == (await backend.complete(asked)).choices[0].message.content.string_value
     assert {"role": "assistant", "content": [words("Hel")]} == upstream.requests[0].json["messages"][-1]
-    assert backend.can_continue
+    assert backend.supports_prefill
 
 
 async def test_rejected_prefill(backend: Anthropic, upstream: ScriptedUpstream) -> None:
@@ -277,7 +277,7 @@ async def test_prefill_off() -> None:
     """`prefill: off` disables continuations for a backend."""
     for prefill in (True, False):
         backend = Anthropic("http://127.0.0.1", None, 1, prefill=prefill)
-        assert prefill is backend.can_continue
+        assert prefill is backend.supports_prefill
         await backend.close()
 
 

@@ -76,7 +76,7 @@ def test_every_status(status: int) -> None:
         failed = error_for(status, body)
         row = policy_for(failed)
         assert EXPECTED.get(status, UNLISTED) == (type(failed), row.retry, row.health_effect), body
-        assert NextTargets.TARGETS is row.next
+        assert NextTargets.ANY is row.next
         assert f"HTTP {status}" in (failed.cause or "")
 
 
@@ -224,7 +224,7 @@ def test_exhausted_quota(status: int, body: Any, code: str) -> None:
     """An exhausted quota is not retried at the same target, and its message is not shown to the caller."""
     failed = error_for(status, body)
     assert isinstance(failed, UpstreamQuotaExhausted)
-    assert (Retry.NO, NextTargets.TARGETS) == (policy_for(failed).retry, policy_for(failed).next)
+    assert (Retry.NO, NextTargets.ANY) == (policy_for(failed).retry, policy_for(failed).next)
     assert failed.retry_after is None
     assert not any(word in failed.message for word in ("billing", "org-", "team", "credit", "http"))
     if code != "?":
@@ -268,7 +268,7 @@ def test_misconfiguration(status: int, words: str) -> None:
     """A misconfiguration is logged, the next target is tried, and one caller alone does not open the breaker."""
     failed = openai_error(status, words)
     assert (UpstreamMisconfigured, NOT_AVAILABLE) == (type(failed), failed.message)
-    assert (NextTargets.TARGETS, HealthEffect.SUSPECT) == (policy_for(failed).next, policy_for(failed).health_effect)
+    assert (NextTargets.ANY, HealthEffect.SUSPECT) == (policy_for(failed).next, policy_for(failed).health_effect)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_unsupported_parameter() -> None:
     """An unsupported parameter is tried at the next target."""
     failed = openai_error(400, "Unsupported parameter: 'max_tokens'", param="max_tokens", code="unsupported_parameter")
     assert isinstance(failed, UpstreamRejected)
-    assert (NextTargets.TARGETS, "max_tokens") == (policy_for(failed).next, failed.param)
+    assert (NextTargets.ANY, "max_tokens") == (policy_for(failed).next, failed.param)
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_oversized_request() -> None:
             status, "Request too large for model `x` on tokens per minute (TPM): Limit 6000, Requested 9000"
         )
         assert isinstance(failed, UpstreamRateLimited)
-        assert (Retry.NO, NextTargets.TARGETS, HealthEffect.NEUTRAL) == (
+        assert (Retry.NO, NextTargets.ANY, HealthEffect.NEUTRAL) == (
             policy_for(failed).retry,
             policy_for(failed).next,
             policy_for(failed).health_effect,

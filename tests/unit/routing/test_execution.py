@@ -186,7 +186,7 @@ async def test_a_broken_stream_continues_at_the_next_target(stack: Stack) -> Non
     assert "The capital is Paris." == text
     call = stack.backends["b"].calls[0]
     assert (True, "assistant", "The capital is") == (
-        call.is_continuation,
+        call.has_prefill,
         call.request.messages[-1].role,
         call.request.messages[-1].content.string_value,
     )
@@ -204,15 +204,15 @@ async def test_a_broken_stream_continues_at_the_next_target(stack: Stack) -> Non
 async def test_a_target_that_cannot_continue_answers_from_the_beginning(stack: Stack) -> None:
     """The prefix is skipped. A target that cannot continue is called once, one that rejects prefill twice."""
     stack.answers(a=_broken("The capital"), b=chunks("The cap", "ital is Paris."))
-    stack.backends["b"].can_continue = False
+    stack.backends["b"].supports_prefill = False
     execution = stack.run()
     assert "The capital is Paris." == (await _text(execution))[0]
     assert ["first", "skip_prefix"] == [one.kind for one in execution.receipt().attempts]
 
     def refuse(call: UpstreamCall) -> object:
-        return UpstreamRejected("no prefill") if call.is_continuation else chunks("The capital is Paris.")
+        return UpstreamRejected("no prefill") if call.has_prefill else chunks("The capital is Paris.")
 
-    stack.backends["b"].can_continue = True
+    stack.backends["b"].supports_prefill = True
     execution = stack.answers(a=_broken("The capital"), b=refuse).run()
     assert "The capital is Paris." == (await _text(execution))[0]
     assert [("b", "continuation", "failed"), ("b", "skip_prefix", "completed")] == [
@@ -237,7 +237,7 @@ async def test_a_continuation_of_a_final_message_may_be_continued(stack: Stack) 
 async def test_an_answer_that_does_not_start_with_the_delivered_text_is_a_prefix_mismatch(stack: Stack) -> None:
     """The next target is tried; if none fits, the caller gets the error with which the stream first broke."""
     for backend in stack.backends.values():
-        backend.can_continue = False
+        backend.supports_prefill = False
     execution = stack.answers(a=_broken("The capital"), b=chunks("A city"), c=chunks("The capital!")).run()
     assert "The capital!" == (await _text(execution))[0]
     assert ("b", "skip_prefix", "prefix_mismatch", "") == _story(execution)[1]
@@ -245,6 +245,35 @@ async def test_an_answer_that_does_not_start_with_the_delivered_text_is_a_prefix
     with pytest.raises(StreamBroken, match="m broke off"):
         await _text(execution)
     assert "prefix_mismatch" == execution.receipt().attempts[2].outcome
+
+
+async def test_a_restarted_answer_that_ends_within_the_delivered_text_is_a_prefix_mismatch(stack: Stack) -> None:
+    """The answer is not complete without the delivered text, also if the target sends no finish reason."""
+    for backend in stack.backends.values():
+        backend.supports_prefill = False
+    stack.answers(a=_broken("The capital"), b=chunks("The")[:-1], c=chunks("The capital."))
+    execution = stack.run()
+    assert "The capital." == (await _text(execution))[0]
+    assert ("b", "skip_prefix", "prefix_mismatch", "") == _story(execution)[1]
+
+
+async def test_only_reasoning_was_delivered_before_a_stream_broke(stack: Stack) -> None:
+    """There is no text to continue from: the next target answers from the beginning, and its reasoning is removed."""
+    thought = ChatCompletionChunk()
+    thought.choices.add(index=0, delta=Delta(reasoning_content="Hm"))
+    stack.answers(a=[thought, StreamBroken("m broke off")], b=[thought, *chunks("Paris.")])
+    execution = stack.run()
+    text, answer = await _text(execution)
+    assert ("Paris.", "Hm") == (text, answer.choices[0].message.reasoning_content)
+    assert ["first", "skip_prefix"] == [one.kind for one in execution.receipt().attempts]
+
+
+async def test_rejected_content_ends_a_continued_stream(stack: Stack) -> None:
+    """A rejection within the stream is final, whichever attempt it ends; no further target is called."""
+    stack.answers(a=_broken("The"), b=[*chunks(" bad")[:-1], ContentPolicy("content rejected")])
+    with pytest.raises(ContentPolicy):
+        await _text(stack.run())
+    assert "ab" == stack.called()
 
 
 async def test_tool_calls_are_not_continued(stack: Stack) -> None:
@@ -309,7 +338,7 @@ async def test_a_stream_that_breaks_before_its_first_token_falls_back(stack: Sta
     role.choices.add(index=0, delta=Delta(role="assistant"))
     execution = stack.answers(a=[role, StreamBroken("m broke off")], b=chunks("Hello")).run()
     assert "Hello" == (await _text(execution))[0]
-    assert not stack.backends["b"].calls[0].is_continuation
+    assert not stack.backends["b"].calls[0].has_prefill
 
 
 async def test_a_rejected_request_does_not_wait_for_the_hedge(stack: Stack) -> None:

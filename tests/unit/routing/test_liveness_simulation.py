@@ -35,7 +35,7 @@ both_ways = pytest.mark.parametrize("is_stream", [True, False], ids=["streamed",
 class Backend:
     """Sends its name after `seconds`, times out past `first_token`, and fails while `is_down`."""
 
-    can_continue = True
+    supports_prefill = True
 
     def __init__(self, name: str, seconds: float = 0.3) -> None:
         self.name = name

@@ -259,6 +259,19 @@ def test_retries_are_a_share_of_the_calls() -> None:
     assert 6 == sum(budget.try_withdraw() for _ in range(100))
 
 
+def test_a_failure_after_the_first_token_is_not_retried() -> None:
+    """The rest of the stream comes from a continuation, so the failure needs nothing from the retry budget."""
+    clock = Clock()
+    (one,) = candidates(clock, "a")
+    budget = RetryBudget(0, clock)
+    retry_state = RetryState("m", [one], Retries(), budget, deadline=None, clock=clock)
+    attempt = retry_state.start_attempt(retry_state.next_candidate(), CALL, AttemptKind.FIRST)
+    assert attempt is not None
+    retry_state.first_token_received(attempt)
+    assert retry_state.failed(attempt, UpstreamUnavailable("m is not available")) is None
+    assert 30 == sum(budget.try_withdraw() for _ in range(100))
+
+
 def test_a_cancelled_attempt_does_not_count_for_the_target() -> None:
     """The receipt shows the attempt as cancelled, and the breaker records no failure."""
     clock = Clock()
@@ -267,7 +280,7 @@ def test_a_cancelled_attempt_does_not_count_for_the_target() -> None:
     attempt = retry_state.start_attempt(retry_state.next_candidate(), CALL, AttemptKind.FIRST)
     assert attempt is not None
     retry_state.cancelled(attempt)
-    retry_state.cancelled(attempt, AttemptOutcome.PREFIX_MISMATCH)
+    retry_state.cancelled(attempt)
     assert (AttemptOutcome.CANCELLED, 0) == (attempt.outcome, one.target.breaker._consecutive_failures)  # noqa: SLF001
 
 

@@ -129,7 +129,7 @@ async def test_a_broken_stream_is_continued(stack: Stack) -> None:
     stack.b.answer = lambda _: chunks(" Paris.")
     execution = stack.run("fallen")
     answer = await execution.complete()
-    assert ("The capital is Paris.", True) == (_text(answer), stack.b.calls[0].is_continuation)
+    assert ("The capital is Paris.", True) == (_text(answer), stack.b.calls[0].has_prefill)
     assert [("a", "first", "failed"), ("b", "continuation", "completed")] == _story(execution)
     assert execution.receipt().usage == answer.usage
     assert answer.usage.total_tokens > USAGE.total_tokens
@@ -159,7 +159,7 @@ async def test_an_answer_that_cannot_be_continued_restarts(
     execution = stack.run(model, **fields)
     answer = await execution.complete()
     assert ("Hello", 0, "spare") == (_text(answer), len(answer.choices[0].message.tool_calls), execution.model_id)
-    assert not stack.b.calls[0].is_continuation
+    assert not stack.b.calls[0].has_prefill
     assert [("a", "first", "failed"), ("b", "fallback", "completed")] == _story(execution)
 
 
@@ -167,7 +167,7 @@ async def test_a_target_that_rejects_prefill_answers_from_the_beginning(stack: S
     """Its answer need not start with the received text."""
 
     def refuse(call: UpstreamCall) -> object:
-        return UpstreamRejected("no prefill") if call.is_continuation else completion("Something else.")
+        return UpstreamRejected("no prefill") if call.has_prefill else completion("Something else.")
 
     stack.a.answer = lambda _: [*chunks("The capital")[:-1], StreamBroken("broke off")]
     stack.b.answer = refuse

@@ -62,6 +62,23 @@ def test_an_answer_shorter_than_the_delivered_text_is_a_prefix_mismatch() -> Non
         _texts(SkipPrefix(_delivered(_chunk("The capital"))), call)
 
 
+def test_an_answer_that_ends_without_a_finish_reason_is_shorter_than_the_delivered_text() -> None:
+    """The end of the stream raises PrefixMismatch for each choice whose delivered text has not been repeated."""
+    skip_prefix = SkipPrefix(_delivered(_chunk("One"), _chunk("Two", 1), n=2))
+    with pytest.raises(PrefixMismatch):
+        _texts(skip_prefix, _chunk("One"), _chunk("Tw", 1))
+    with pytest.raises(PrefixMismatch):
+        _texts(SkipPrefix(_delivered(_chunk("One"), _chunk("Two", 1), n=2)), _chunk("One"))
+    with pytest.raises(PrefixMismatch):
+        _texts(SkipPrefix(_delivered(_chunk("One"))))
+    done = SkipPrefix(_delivered(_chunk("One"), _chunk("Two", 1), _chunk(index=1, finish="stop"), n=2))
+    assert " more" == _texts(done, _chunk("One more"))
+    before = _delivered(_chunk("The capital of France\n\nParis"))
+    continued = Continue(before, "The capital of France")
+    with pytest.raises(PrefixMismatch):
+        _texts(continued, _chunk("The capital of France"))
+
+
 def test_each_choice_skips_its_own_prefix() -> None:
     """Each choice has its own prefix, and a finished choice delivers nothing more."""
     skip_prefix = SkipPrefix(_delivered(_chunk("One"), _chunk("Two", 1), _chunk(index=1, finish="stop"), n=2))
@@ -207,10 +224,10 @@ def test_continuable_answers() -> None:
 def test_answers_that_allow_a_prefill() -> None:
     """A prefill takes one choice of free text that has begun, as a JSON grammar would start again."""
     request = CreateChatCompletionRequest()
-    assert _delivered(_chunk("Hi")).can_prefill(request)
-    assert not _delivered(_chunk(" \n")).can_prefill(request)
-    assert not _delivered(_chunk("Hi"), n=2).can_prefill(request)
+    assert _delivered(_chunk("Hi")).usable_as_prefill(request)
+    assert not _delivered(_chunk(" \n")).usable_as_prefill(request)
+    assert not _delivered(_chunk("Hi"), n=2).usable_as_prefill(request)
     request.response_format.type = "text"
-    assert _delivered(_chunk("Hi")).can_prefill(request)
+    assert _delivered(_chunk("Hi")).usable_as_prefill(request)
     request.response_format.type = "json_object"
-    assert not _delivered(_chunk("Hi")).can_prefill(request)
+    assert not _delivered(_chunk("Hi")).usable_as_prefill(request)

@@ -47,7 +47,7 @@ class Anthropic(AdaptiveBackend):
             headers["x-api-key"] = api_key
         url = base_url.rstrip("/") + "/v1/messages"
         super().__init__(url, headers, api_key, unix_socket, connections=connections)
-        self.can_continue = prefill
+        self.supports_prefill = prefill
         self._max_tokens = max_tokens
 
     def _adapt_to(self, message: str, call: UpstreamCall) -> bool:

@@ -43,7 +43,7 @@ def conversation(call: UpstreamCall) -> tuple[list[Block], list[Block]]:
     writer = _Writer(call.request.model)
     for index, message in enumerate(call.request.messages):
         writer.add(message, f"messages[{index}]")
-    if not call.is_continuation and writer.messages and writer.messages[-1]["role"] == "assistant":
+    if not call.has_prefill and writer.messages and writer.messages[-1]["role"] == "assistant":
         raise _continuation_error(call.request.model, len(call.request.messages) - 1)
     return writer.system, writer.messages
 

@@ -40,7 +40,7 @@ class AnyLLM:
         ConfigError: If the package cannot create the provider, for example without a key.
     """
 
-    can_continue = False  # support for prefill differs between providers
+    supports_prefill = False  # support for prefill differs between providers
 
     def __init__(self, provider: str, api_key: str | None = None, base_url: str | None = None) -> None:
         self._provider = _create(provider, api_key, base_url)

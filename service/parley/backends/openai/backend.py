@@ -67,7 +67,7 @@ class OpenAI(AdaptiveBackend):
         self._reasoning = ReasoningHistory(reasoning or rule_for(base_url), self._learned)
 
     @property
-    def can_continue(self) -> bool:
+    def supports_prefill(self) -> bool:
         """Whether the server continues a prefilled answer; see the port."""
         return self._prefill != "off"
 
@@ -87,7 +87,7 @@ class OpenAI(AdaptiveBackend):
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
         body = self._content(call, stream=stream)
         self._check(body, call.request)
-        if call.is_continuation:
+        if call.has_prefill:
             self._continue(body)
         self._adapt(body)
         return dump_bytes(body)
@@ -135,4 +135,4 @@ def _default_prefill(base_url: str) -> Prefill:
 
 def _delivered_text(call: UpstreamCall) -> str:
     """Returns the part of the answer that the caller already has."""
-    return call.request.messages[-1].content.string_value if call.is_continuation else ""
+    return call.request.messages[-1].content.string_value if call.has_prefill else ""

@@ -80,7 +80,7 @@ def expected(
         on_reasoning: See ExpectedAnswer.
         hidden_fields: See ExpectedAnswer.
     """
-    may_be_empty = call.is_continuation or call.request.HasField("stop")
+    may_be_empty = call.has_prefill or call.request.HasField("stop")
     return ExpectedAnswer(call.request, delivered, may_be_empty, on_reasoning, hidden_fields)
 
 

@@ -81,7 +81,7 @@ class Parley:
         ConfigError: If `ca` cannot be read.
     """
 
-    can_continue = True
+    supports_prefill = True
 
     def __init__(self, target: str, api_key: str | None = None, *, tls: bool = False, ca: Path | None = None) -> None:
         if tls:
@@ -263,7 +263,7 @@ def _request(call: UpstreamCall, *, stream: bool) -> bytes:
         request.ClearField("stream_options")
     request.model = call.model or call.request.model
     request.store = False
-    if call.is_continuation:
+    if call.has_prefill:
         request.continue_final_message = True
     return request.SerializeToString()
 

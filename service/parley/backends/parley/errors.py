@@ -113,7 +113,7 @@ class RpcErrorFactory(ErrorFactory):
 
     def _unsupported(self, failed_status: "_FailedStatus", call: UpstreamCall, cause: str) -> ParleyError:
         message, param = self._message_for_caller(failed_status, call), self._safe_token(failed_status.param)
-        if call.is_continuation and param == "continue_final_message":
+        if call.has_prefill and param == "continue_final_message":
             return UpstreamRejected(
                 message, param=param, cause=cause
             )  # set by Parley, not by the caller: routing sends the original request

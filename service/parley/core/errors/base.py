@@ -30,6 +30,6 @@ class ParleyError(Exception):
 
 
 def cut(text: str, size: int) -> str:
-    """Returns the text, cut to `size` bytes of UTF-8 with an ellipsis at the end where it is longer."""
+    """Returns the text, cut to `size` bytes of UTF-8 with an ellipsis at the end if it is longer."""
     raw = text.encode(errors="replace")
     return text if len(raw) <= size else raw[: size - 3].decode(errors="ignore") + "…"

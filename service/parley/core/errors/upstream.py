@@ -10,7 +10,7 @@ class UpstreamError(ParleyError):
     """A failure of a backend.
 
     `is_suspect` marks a failure that the request may have caused, whatever the status. It counts against the target
-    only where several accounts see it.
+    only if several accounts see it.
     """
 
     is_suspect = False
@@ -109,6 +109,9 @@ class UpstreamTimeout(UpstreamError):
 
 
 class StreamBroken(UpstreamError):
-    """The backend's stream was cut, stalled or could not be parsed after its first token."""
+    """The backend's stream was cut, stalled or could not be parsed after its first token.
+
+    An answer that exceeds the size that Parley accumulates raises this too: the stream ends before its end marker.
+    """
 
     reason = reasons.ERROR_REASON_STREAM_BROKEN

@@ -18,7 +18,7 @@ class UpstreamCall:
         model: The target's name for the model.
         timeouts: The model's timeouts.
         deadline: A time of the event loop's clock in seconds; None sets no limit beyond `timeouts`.
-        is_continuation: The last message is a prefill: the answer continues it and does not repeat it.
+        has_prefill: The last message is a prefill: the answer continues it and does not repeat it.
         defaults: The names of the fields of `request` that the model's defaults set and the caller did not send.
     """
 
@@ -26,7 +26,7 @@ class UpstreamCall:
     model: str
     timeouts: Timeouts
     deadline: float | None = None
-    is_continuation: bool = False
+    has_prefill: bool = False
     defaults: Sequence[str] = ()
 
 
@@ -37,18 +37,19 @@ class Backend(Protocol):
     second.
 
     Raises:
-        UpstreamError: The upstream failed; both `complete` and `stream` raise this and the following errors. `stream`
-            raises StreamBroken for every failure of the upstream after the first chunk with output.
+        UpstreamError: The upstream failed; both `complete` and `stream` raise this and the following errors. After
+            the first chunk with output, `stream` raises StreamBroken for every failure of the upstream except
+            ContentPolicy.
         DeadlineExceeded: The call's `deadline` passed.
         UnsupportedParameter: This backend does not support a parameter of the request.
         InvalidRequest: An `extra_body` or a schema cannot be sent.
     """
 
     @property
-    def can_continue(self) -> bool:
-        """Whether a call may set `is_continuation`.
+    def supports_prefill(self) -> bool:
+        """Whether a call may set `has_prefill`.
 
-        The call raises UpstreamRejected if the upstream rejects the prefill nevertheless.
+        If the upstream rejects the prefill nevertheless, the call raises UpstreamRejected.
         """
         ...
 

@@ -83,7 +83,8 @@ class TurnEnd:
         state: `completed` or `incomplete`.
         reason: Why the turn is incomplete.
         answer: The messages to append to the session.
-        usage: The token usage of the turn.
+        usage: The usage in the answer that the caller received; None if it broke off before its usage. `receipt` has
+            the usage of all attempts, with estimates of those that broke off.
         claim: The idempotency key of the call. A completed turn stores `reply` under it; an incomplete one releases it.
         reply: The serialized ChatCompletion for repeated calls with the key.
         charges: Settle the rate limits.

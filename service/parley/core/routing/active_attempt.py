@@ -16,7 +16,7 @@ from parley.core.streaming.accumulator import reported_usage
 from parley.core.streaming.prefix import PrefixMismatch
 from parley.core.streaming.shaper import has_output
 from parley.core.usage import cost as usage_cost
-from parley.core.usage.attempts import AttemptKind, AttemptOutcome
+from parley.core.usage.attempts import AttemptKind
 from parley.core.usage.tokens import output_size
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 
@@ -180,7 +180,7 @@ class ActiveAttempt:
         if error is None:
             self._retry_state.completed(self.record)
         elif isinstance(error, PrefixMismatch):
-            self._retry_state.cancelled(self.record, AttemptOutcome.PREFIX_MISMATCH)
+            self._retry_state.prefix_mismatched(self.record)
         elif isinstance(error, ParleyError):
             self._record_failure(error)
         else:

@@ -46,8 +46,10 @@ class Execution:
         self._model = model
         self._builder = builder
         self._streamable = streamable
-        self._accumulator: CompletionAccumulator | None = None  # of a complete answer that is requested as a stream
-        self._completion: ChatCompletion | None = None  # the complete answer of a target that cannot stream
+        self._accumulator: CompletionAccumulator | None = (
+            None  # of an answer that is requested as a stream for a non-streaming caller
+        )
+        self._completion: ChatCompletion | None = None  # the answer of a target that cannot stream
 
     def receipt(self) -> Receipt:
         """Returns the receipt of a call that has ended."""
@@ -58,7 +60,7 @@ class Execution:
         return [attempt.error.cause if attempt.error else None for attempt in self._retry_state.attempts]
 
     async def complete(self) -> ChatCompletion:
-        """Returns the whole answer.
+        """Returns the answer.
 
         Raises:
             ParleyError: No target has answered.
@@ -74,12 +76,12 @@ class Execution:
             attempt = await self._next_attempt(attempt)
 
     def _uses_stream(self) -> bool:
-        """Returns whether the whole answer is requested as a stream, so that it can be hedged and continued."""
+        """Returns whether a non-streaming answer is requested as a stream, so that it can be hedged and continued."""
         mode = self._model.whole_answers
         return self._streamable and (self._retry_state.has_alternatives if mode == "auto" else mode == "stream")
 
     async def _accumulate(self) -> ChatCompletion:
-        """Returns the whole answer, accumulated from a stream."""
+        """Returns the answer, accumulated from a stream."""
         self._accumulator = CompletionAccumulator(ChatCompletion(model=self._model.id))
         async with aclosing(self.stream()) as chunks:
             async for chunk in chunks:
@@ -96,7 +98,9 @@ class Execution:
         """Yields the chunks of the answer as one stream, however many attempts it takes.
 
         Raises:
-            ParleyError: No target has answered, or the stream broke and could not be continued.
+            ParleyError: No target has answered, or the stream broke and could not be continued: then the error that
+                broke it first. A failure that ends the call at once (rejected content, the deadline) is raised as it
+                is, also if it ends a continuation.
         """
         attempt = await self._open_stream()
         self.model_id = attempt.record.model_id
@@ -146,7 +150,7 @@ class Execution:
         error = stitched.error
         if error is None:
             raise RuntimeError("only a broken stream can be continued")
-        if self._accumulator is None and not self._may_continue(stitched):
+        if self._accumulator is None and not self._continuation_allowed(stitched):
             raise error
         try:
             attempt = await self._open_stream(stitched)
@@ -162,7 +166,8 @@ class Execution:
             self._accumulator = CompletionAccumulator(ChatCompletion(model=self._model.id))
         return attempt
 
-    def _may_continue(self, stitched: StitchedStream) -> bool:
+    def _continuation_allowed(self, stitched: StitchedStream) -> bool:
+        """Returns whether the model's configuration and the delivered answer allow that another target continues."""
         return self._model.on_stream_failure == "continue" and stitched.delivered.is_continuable
 
     async def _first_token_stream(self, kind: AttemptKind, stitched: StitchedStream | None = None) -> ActiveAttempt:
@@ -187,7 +192,7 @@ class Execution:
     async def _reissue(
         self, candidate: Candidate, rejected: RejectedMode, stitched: StitchedStream | None
     ) -> ActiveAttempt:
-        """Calls a target without what it has rejected: for the whole answer, or from the beginning."""
+        """Calls a target without what it has rejected: without streaming, or without a prefill."""
         non_streaming = rejected is RejectedMode.STREAM
         kind = AttemptKind.RETRY if non_streaming else self._restart_kind
         call = await offload(self._builder.build, candidate)
@@ -233,9 +238,10 @@ class Execution:
     def _prepare_continuation(
         self, stitched: StitchedStream, candidate: Candidate, call: UpstreamCall, *, non_streaming: bool
     ) -> tuple[UpstreamCall, AttemptKind]:
-        """Adds the delivered text as a prefill if the target can continue from it; else restarts the answer."""
-        may_continue = self._may_continue(stitched) and candidate.target.backend.can_continue and not non_streaming
-        if may_continue and stitched.delivered.can_prefill(call.request):
+        """Adds the delivered text as a prefill if possible; otherwise the target answers from the beginning."""
+        accepts_prefill = candidate.target.backend.supports_prefill and not non_streaming
+        has_prefill = self._continuation_allowed(stitched) and stitched.delivered.usable_as_prefill(call.request)
+        if accepts_prefill and has_prefill:
             prefix.append_prefill(call.request, stitched.delivered)
-            return replace(call, is_continuation=True), AttemptKind.CONTINUATION
+            return replace(call, has_prefill=True), AttemptKind.CONTINUATION
         return call, self._restart_kind

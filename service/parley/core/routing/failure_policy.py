@@ -38,9 +38,11 @@ class NextTargets(Enum):
     """Which targets may be tried next."""
 
     NONE = auto()
-    TARGETS = auto()
-    """The next target, then the fallbacks."""
+    """None: the failure ends the call."""
+    ANY = auto()
+    """The model's other targets, then its fallbacks."""
     FALLBACKS = auto()
+    """Only the fallbacks: the model's other targets would fail in the same way."""
 
 
 class HealthEffect(Enum):
@@ -48,7 +50,9 @@ class HealthEffect(Enum):
 
     FAILURE = auto()
     SUCCESS = auto()
+    """The target works: it answered, and the request is at fault."""
     NEUTRAL = auto()
+    """The failure indicates nothing about the health of the target."""
     SUSPECT = auto()
     """A failure that the request may have caused: it counts if several accounts see one (`suspect_failures`)."""
 
@@ -70,29 +74,29 @@ class FailurePolicy:
     hold: bool = False
 
 
-_TRANSIENT = FailurePolicy(Retry.BACKOFF, NextTargets.TARGETS, HealthEffect.FAILURE)
-_OVERLOADED = FailurePolicy(Retry.AFTER_DELAY, NextTargets.TARGETS, HealthEffect.NEUTRAL)
-_SUSPENDED = FailurePolicy(Retry.NO, NextTargets.TARGETS, HealthEffect.NEUTRAL, hold=True)
-_UNUSABLE = FailurePolicy(Retry.NO, NextTargets.TARGETS, HealthEffect.FAILURE)
+_TRANSIENT = FailurePolicy(Retry.BACKOFF, NextTargets.ANY, HealthEffect.FAILURE)
+_OVERLOADED = FailurePolicy(Retry.AFTER_DELAY, NextTargets.ANY, HealthEffect.NEUTRAL)
+_SUSPENDED = FailurePolicy(Retry.NO, NextTargets.ANY, HealthEffect.NEUTRAL, hold=True)
+_FAILING = FailurePolicy(Retry.NO, NextTargets.ANY, HealthEffect.FAILURE)
 _TOO_LONG = FailurePolicy(Retry.NO, NextTargets.FALLBACKS, HealthEffect.SUCCESS)
-_UNSUPPORTED = FailurePolicy(Retry.NO, NextTargets.TARGETS, HealthEffect.NEUTRAL)
+_UNSUITABLE = FailurePolicy(Retry.NO, NextTargets.ANY, HealthEffect.NEUTRAL)
 _REJECTED = FailurePolicy(Retry.NO, NextTargets.NONE, HealthEffect.SUCCESS)
 _FINAL = FailurePolicy(Retry.NO, NextTargets.NONE, HealthEffect.NEUTRAL)
 
 
 _TABLE: tuple[tuple[type[ParleyError], FailurePolicy], ...] = (  # the first matching row
-    (UpstreamUnreadable, _UNUSABLE),
+    (UpstreamUnreadable, _FAILING),
     (UpstreamUnavailable, _TRANSIENT),
-    (UpstreamUnrecognized, _UNUSABLE),
-    (UpstreamTimeout, _UNUSABLE),
-    (StreamBroken, _UNUSABLE),
-    (AddedParameterRejected, _UNSUPPORTED),
-    (UpstreamMisconfigured, _UNUSABLE),
-    (UpstreamQuotaExhausted, _UNUSABLE),
+    (UpstreamUnrecognized, _FAILING),
+    (UpstreamTimeout, _FAILING),
+    (StreamBroken, _FAILING),
+    (AddedParameterRejected, _UNSUITABLE),
+    (UpstreamMisconfigured, _FAILING),
+    (UpstreamQuotaExhausted, _FAILING),
     (UpstreamRateLimited, _TRANSIENT),
     (ContextLengthExceeded, _TOO_LONG),
     (UpstreamRejected, _REJECTED),  # content policy too
-    (UnsupportedParameter, _UNSUPPORTED),
+    (UnsupportedParameter, _UNSUITABLE),
     (ParleyError, _FINAL),
 )
 
@@ -101,12 +105,12 @@ def policy_for(error: ParleyError) -> FailurePolicy:
     """Returns the policy for a failure."""
     wait = error.retry_after
     if isinstance(error, UpstreamRateLimited) and error.is_suspect:
-        return _UNSUPPORTED  # this request alone exceeds the limit
+        return _UNSUITABLE  # this request alone exceeds the limit
     if isinstance(error, UpstreamRateLimited | UpstreamUnavailable) and wait is not None and wait > MAX_INLINE_WAIT:
         return _SUSPENDED
     if isinstance(error, UpstreamRateLimited) and wait is not None:
         return _OVERLOADED
     row = next(row for kind, row in _TABLE if isinstance(error, kind))
     if isinstance(error, UpstreamError) and error.is_suspect:
-        return replace(row, next=_UNUSABLE.next if row is _REJECTED else row.next, health_effect=HealthEffect.SUSPECT)
+        return replace(row, next=_FAILING.next if row is _REJECTED else row.next, health_effect=HealthEffect.SUSPECT)
     return row

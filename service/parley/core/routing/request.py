@@ -58,8 +58,8 @@ class RequestBuilder:
         Raises:
             UnsupportedParameter: The target's backend cannot continue a final message.
         """
-        target, answering, is_continuation = candidate.target, candidate.model, self.request.continue_final_message
-        if is_continuation and not target.backend.can_continue:
+        target, answering, has_prefill = candidate.target, candidate.model, self.request.continue_final_message
+        if has_prefill and not target.backend.supports_prefill:
             message = f'`continue_final_message` is not supported by the model "{self.model.id}"'
             raise UnsupportedParameter(message, param="continue_final_message")
         request = CreateChatCompletionRequest()
@@ -70,9 +70,7 @@ class RequestBuilder:
         self._set_messages(request, answering)
         functions.to_tools(request)
         name = target.model or answering.id
-        return UpstreamCall(
-            request, name, answering.timeouts, self.deadline, is_continuation=is_continuation, defaults=added
-        )
+        return UpstreamCall(request, name, answering.timeouts, self.deadline, has_prefill=has_prefill, defaults=added)
 
     def _set_messages(self, request: CreateChatCompletionRequest, answering: Model) -> None:
         """Sets the conversation, with the instructions of the answering model, or else of the requested one."""

@@ -207,16 +207,23 @@ class RetryState:
         attempt.candidate.target.breaker.record_success(attempt.permit)
         attempt.candidate.target.suspect_failures.record_success()
 
-    def cancelled(self, attempt: Attempt, outcome: AttemptOutcome = AttemptOutcome.CANCELLED) -> None:
-        """Records that an attempt ended without a verdict on its target, unless it has ended.
+    def cancelled(self, attempt: Attempt) -> None:
+        """Records that an attempt was cancelled, unless it has ended. Its target may be tried again, as the last one.
 
-        The target of a cancelled attempt is appended to the queue; that of a prefix mismatch is not.
+        This has no effect on the health of the target.
         """
         if attempt.outcome is None:
-            self._finish(attempt, outcome)
+            self._finish(attempt, AttemptOutcome.CANCELLED)
             attempt.candidate.target.breaker.release(attempt.permit)
-            if outcome is AttemptOutcome.CANCELLED:
-                self._pending.append(attempt.candidate)
+            self._pending.append(attempt.candidate)
+
+    def prefix_mismatched(self, attempt: Attempt) -> None:
+        """Records that the answer of an attempt does not begin with the delivered text. Its target is not tried again.
+
+        This has no effect on the health of the target.
+        """
+        self._finish(attempt, AttemptOutcome.PREFIX_MISMATCH)
+        attempt.candidate.target.breaker.release(attempt.permit)
 
     def mode_rejected(self, attempt: Attempt, error: ParleyError) -> None:
         """Records that a target rejects a prefill or streaming. This counts as a success of the target."""
@@ -266,6 +273,8 @@ class RetryState:
             breaker.release(attempt.permit)
 
     def _retry_delay(self, attempt: Attempt, retry: Retry, error: ParleyError) -> float | None:
+        if attempt.first_token is not None:  # the rest of the stream comes from a continuation
+            return None
         retry_after = error.retry_after or 0.0
         retry_after = retry_after if retry_after <= MAX_INLINE_WAIT else 0.0
         retries_done = attempt.retries + (error.retries if isinstance(error, UpstreamUnavailable) else 0)

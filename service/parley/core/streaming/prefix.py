@@ -1,8 +1,11 @@
 """Continuation of a broken stream: the delivered text, the next request, and the part of its answer that is new.
 
-The next target continues the delivered text as a prefill. If it rejects prefill, it gets the original request, and the
-delivered text is removed from the beginning of its answer. An answer with tool calls, a refusal or audio is never
-continued.
+The next target continues the delivered text as a prefill (`Continue`). If it rejects prefill, it gets the original
+request, and the delivered text is removed from the beginning of its answer (`SkipPrefix`). An answer with tool calls, a
+refusal or audio is never continued.
+
+Reasoning is never continued: the reasoning of later attempts is removed. If only reasoning was delivered, the next
+target answers from the beginning, and there is no prefix to skip.
 """
 
 from collections.abc import Sequence
@@ -71,11 +74,11 @@ class DeliveredText:
 
     @property
     def is_continuable(self) -> bool:
-        """Whether another target may continue the answer."""
+        """Whether another target may continue the answer at all, from a prefill or from the beginning."""
         return self._continuable and self.size <= _MAX_BYTES
 
-    def can_prefill(self, request: CreateChatCompletionRequest) -> bool:
-        """Reports whether a target can continue from a prefill.
+    def usable_as_prefill(self, request: CreateChatCompletionRequest) -> bool:
+        """Reports whether the delivered text can be sent as a prefill of this request.
 
         Requires a single choice of free text that has begun: a JSON grammar restarts with each request.
         """
@@ -89,9 +92,9 @@ class DeliveredText:
             parts[:] = ["".join(parts)]
         return parts[0] if parts else ""
 
-    def texts(self) -> list[str]:
-        """Returns the delivered text of every choice that has any."""
-        return [self.text(index) for index in self._texts]
+    def unfinished(self) -> list[int]:
+        """Returns the indexes of the choices that have text and no finish reason."""
+        return [index for index in self._texts if index not in self._finished]
 
     def is_finished(self, index: int) -> bool:
         """Reports whether a choice has a finish reason."""
@@ -126,7 +129,7 @@ class SkipPrefix:
     """Removes the delivered text from an answer that starts from the beginning.
 
     It requires the repetition, and removes it piece by piece without buffering. `backends/parsing/prefix_stripper`
-    passes on an answer that does not repeat its prefix.
+    returns an answer unchanged if it does not repeat its prefix.
     """
 
     def __init__(self, delivered: DeliveredText) -> None:
@@ -146,7 +149,14 @@ class SkipPrefix:
         return (chunk,)
 
     def flush(self) -> Sequence[ChatCompletionChunk]:
-        """Returns nothing: no text is buffered."""
+        """Ends the answer. Returns nothing, as no text is buffered.
+
+        Raises:
+            PrefixMismatch: The answer ended before it repeated all of the delivered text.
+        """
+        for index in self._delivered.unfinished():
+            if index not in self._matchers or self._matchers[index].remaining:
+                raise PrefixMismatch
         return ()
 
     def _strip(self, choice: ChunkChoice) -> None:
@@ -227,7 +237,9 @@ class Continue:
         return self._without_space([chunk])
 
     def flush(self) -> Sequence[ChatCompletionChunk]:
-        """Returns the buffered text at the end of the answer."""
+        """Returns the buffered text at the end of the answer. Raises PrefixMismatch as `add` does."""
+        if self._skip_prefix is not None:
+            return self._skip_prefix.flush()
         return self._without_space(self._flush_buffer())
 
     def _flush_buffer(self) -> list[ChatCompletionChunk]:

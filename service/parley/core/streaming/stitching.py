@@ -54,7 +54,7 @@ class StitchedStream:
         return self._deliver(self._joining.add(chunk))
 
     def flush(self) -> Sequence[ChatCompletionChunk]:
-        """Returns the chunks that were buffered, at the end of the current attempt."""
+        """Returns the chunks that were buffered, at the end of the current attempt. Raises PrefixMismatch."""
         return self._deliver(self._joining.flush()) if self._joining else ()
 
     def estimate_usage(self, attempt: AttemptRecord) -> None:

@@ -102,9 +102,11 @@ class Admission:
             self._answer_size += charged_size(choice.message if isinstance(answer, ChatCompletion) else choice.delta)  # type: ignore[union-attr]
 
     def used(self) -> int:
-        """Returns the tokens used: as the backend reported, else an estimate; 0 without an answer.
+        """Returns the tokens to charge: as the backend reported, else an estimate; 0 without an answer.
 
-        Some backends report the prompt first, so output since the latest report is estimated and added.
+        Only the answer that the caller received counts, with the usage in it. The receipt has the usage of every
+        attempt, also of a call that failed. Some backends report the prompt first, so output since the latest report
+        is estimated and added.
         """
         if self._answer_size is None:
             return 0
@@ -163,10 +165,10 @@ class RateLimiter:
             request: The request.
             caller: The account and the key to charge.
             instructions: The model's own instructions, which are part of the prompt.
-            max_tokens: The most tokens that the answer can have; 0 where unbounded.
+            max_tokens: The most tokens that the answer can have; 0 for no limit.
 
         Returns:
-            The admission, which is a rejection where the limits are exhausted.
+            The admission, which is a rejection if the limits are exhausted.
 
         Raises:
             InvalidRequest: The request needs more tokens than the limits ever allow.
