@@ -11,6 +11,7 @@ from typing import Any
 
 import google.api
 import pytest
+import yaml
 
 from tests.e2e import vendor
 from tests.e2e.node_packages import installed, unavailable
@@ -23,6 +24,8 @@ PROGRAMS = Path(__file__).with_name("grpc_clients")
 BIN = Path(sys.executable).parent
 ANSWER = {"whole": "Hello! How can I assist you today?", "streamed": "Hello!", "total": 1163}
 DEBIANS_GO = "/usr/share/gocode"
+GATEWAY = Path(sys.prefix) / "grpc-gateway" / "usr" / "share" / "gocode"
+"""The unpacked package of grpc-gateway, which Debian does not install beside the current protoc-gen-go."""
 DEBIANS_JARS = Path("/usr/share/java")
 JARS = (
     "geronimo-annotation-1.3-spec",
@@ -119,15 +122,43 @@ def test_typescript_is_generated(stack: Parley, protos: Path, installed: Path) -
 def test_go_is_generated(stack: Parley, protos: Path) -> None:
     """protoc-gen-go and protoc-gen-go-grpc generate the client by buf, with Debian's packages of Go and gRPC."""
     need("go", "protoc-gen-go", "protoc-gen-go-grpc", packages=GO_PACKAGES)
+    generate("buf.gen.go.yaml", protos.parent, stack, os.environ["PATH"])
+    assert ANSWER == run_go("client", protos.parent, stack)
+
+
+@pytest.mark.usefixtures("answers")
+def test_grpc_gateway_serves_the_annotated_paths(stack: Parley, protos: Path) -> None:
+    """grpc-gateway's plugin reads the HTTP annotations; its server translates a body, a path and a query."""
+    need("go", "protoc-gen-go", "protoc-gen-go-grpc", packages=GO_PACKAGES)
+    if not GATEWAY.exists():
+        unavailable(f"grpc-gateway is not in {GATEWAY}; .ci/run shows how it gets there")
     folder = protos.parent
-    generate("buf.gen.go.yaml", folder, stack, os.environ["PATH"])
-    (folder / "src" / "example.com").mkdir(parents=True)
-    (folder / "gen" / "go" / "example.com" / "parley").rename(folder / "src" / "example.com" / "parley")
-    (folder / "src" / "client").mkdir()
-    shutil.copy(PROGRAMS / "client.go", folder / "src" / "client")
-    paths = {"GO111MODULE": "off", "GOPATH": f"{folder}:{DEBIANS_GO}", "GOCACHE": str(_cache()), "GOFLAGS": ""}
-    run(["go", "build", "-o", "program", "client"], folder, stack, **paths)
-    assert ANSWER == json.loads(run(["./program"], folder, stack))
+    plugin = "github.com/grpc-ecosystem/grpc-gateway/protoc-gen-grpc-gateway"
+    run(["go", "build", "-o", "bin/protoc-gen-grpc-gateway", plugin], folder, stack, **go_paths(folder))
+    template = yaml.safe_load((protos / "buf.gen.go.yaml").read_text())
+    template["plugins"].append({"local": "protoc-gen-grpc-gateway", "out": "gen/go"})
+    (protos / "buf.gen.gateway.yaml").write_text(yaml.safe_dump(template))
+    generate("buf.gen.gateway.yaml", folder, stack, f"{folder / 'bin'}:{os.environ['PATH']}")
+    served = run_go("gateway", folder, stack)
+    assert ANSWER["whole"] == served["answer"]["choices"][0]["message"]["content"]
+    assert "scripted" == served["model"]["id"]
+    assert [served["answer"]["chatSessionId"]] == [session["id"] for session in served["sessions"]["sessions"]]
+
+
+def run_go(program: str, folder: Path, stack: Parley) -> Any:
+    """Compiles a program together with what buf has generated, and runs it; returns the JSON that it prints."""
+    source = folder / "src" / program
+    source.mkdir(parents=True)
+    shutil.copy(PROGRAMS / f"{program}.go", source)
+    (folder / "gen" / "go" / "example.com").rename(folder / "src" / "example.com")
+    run(["go", "build", "-o", f"{program}.run", program], folder, stack, **go_paths(folder))
+    return json.loads(run([f"./{program}.run"], folder, stack))
+
+
+def go_paths(folder: Path) -> dict[str, str]:
+    """Returns the variables with which Go finds Debian's packages, grpc-gateway, and those of a folder."""
+    paths = f"{folder}:{DEBIANS_GO}:{GATEWAY}"
+    return {"GO111MODULE": "off", "GOPATH": paths, "GOCACHE": str(_cache()), "GOFLAGS": ""}
 
 
 @pytest.mark.usefixtures("answers")
@@ -154,6 +185,9 @@ def need(*programs: str, packages: tuple[str, ...]) -> None:
 
 
 GO_PACKAGES = (
+    "golang-github-ghodss-yaml-dev",
+    "golang-github-golang-protobuf-1-5-dev",
+    "golang-glog-dev",
     "golang-go",
     "golang-google-genproto-dev",
     "golang-google-grpc-dev",

@@ -9,17 +9,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 	parley "example.com/parley/parley/v1"
 )
-
-// Debian's gRPC for Go is older than the API of the generated messages; with a newer one this codec is not needed.
-type codec struct{}
-
-func (codec) Name() string                             { return "proto" }
-func (codec) Marshal(v interface{}) ([]byte, error)    { return proto.Marshal(v.(proto.Message)) }
-func (codec) Unmarshal(data []byte, v interface{}) error { return proto.Unmarshal(data, v.(proto.Message)) }
 
 func check(err error) {
 	if err != nil {
@@ -28,7 +20,7 @@ func check(err error) {
 }
 
 func main() {
-	connection, err := grpc.Dial(os.Getenv("PARLEY_GRPC"), grpc.WithInsecure(), grpc.WithDefaultCallOptions(grpc.ForceCodec(codec{})))
+	connection, err := grpc.Dial(os.Getenv("PARLEY_GRPC"), grpc.WithInsecure())
 	check(err)
 	defer connection.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
