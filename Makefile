@@ -15,7 +15,7 @@ BASE ?= origin/main main
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit fuzz faults bench gen lock check fix clean
+.PHONY: help install run test test-unit fuzz faults bench gen client lock check fix clean
 .PHONY: check-code check-types check-imports check-protos check-docs
 
 help: ## Show this list
@@ -25,7 +25,7 @@ install: $(STAMP) ## Make .venv with everything in it, from requirements.lock
 
 # uv installs the same locked and hashed files in a tenth of pip's time; where it cannot (it does not read pip's own
 # configuration), pip does. Both compile what they install.
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml service/client/pyproject.toml
 	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo "Parley needs Python 3.11 or later$(if $(PYTHON),; $(PYTHON) is not,): name one with make install PYTHON=…" >&2; exit 1; }
 	@echo "Installing into .venv with $$($(PYTHON) --version) (a minute or so the first time)"
@@ -35,7 +35,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r .venv/uv.lock
 	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --no-deps --require-hashes -r requirements.lock \
 		|| $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e service/client -e .
 	@touch $@
 
 run: install ## Start Parley here, with its data in .parley (ARGS="--config my.yaml")
@@ -65,6 +65,11 @@ PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos \
 	--include_imports --include_source_info --descriptor_set_out="$(2)" $(PROTOS)
 endef
 
+# $(call generate_client,folder for the client's code)
+define generate_client
+$(BIN)/python service/client/generate.py "$(1)"
+endef
+
 # $(call describe,the descriptor,file for the API document)
 define describe
 $(BIN)/python -m protos.openapi "$(1)" "$(2)"
@@ -88,14 +93,18 @@ endef
 gen: install ## Regenerate code, edge/{parley.binpb,openapi.json,lua/…}, docs/configuration.md
 	@rm -f $(foreach folder,$(GENERATED),$(wildcard $(folder)/*_pb2*.py $(folder)/*_pb2*.pyi $(folder)/*/*_pb2*.py*))
 	@$(call generate,service,edge/parley.binpb)
+	@$(call generate_client,service/client)
 	@$(call describe,edge/parley.binpb,edge/openapi.json)
 	@$(call name,edge/parley.binpb,edge/lua/fields.lua)
 	@$(call catalogue,edge/lua/error_catalogue.lua)
 	@$(call refer,docs/configuration.md)
 
+client: install ## Build the client's distribution into dist/
+	@cd service/client && "$(CURDIR)/$(BIN)/python" -m hatchling build -d "$(CURDIR)/dist"
+
 lock: install ## Bring requirements.lock up to date with pyproject.toml
 	@$(BIN)/uv pip compile -q pyproject.toml --group dev --group model --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-header -o requirements.lock
+		--no-emit-package parley-client --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 
 check: install check-code check-types check-imports check-protos check-docs ## Run every check
 	@echo "All checks passed"
@@ -117,7 +126,7 @@ check-docs: install
 # All of these look at what protos/ make now, in a folder of their own: the checkout is only read.
 check-protos: install
 	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && mkdir "$$new/code" && \
-	{ $(call generate,$$new/code,$$new/parley.binpb); } && { $(call describe,$$new/parley.binpb,$$new/openapi.json); } && \
+	{ $(call generate,$$new/code,$$new/parley.binpb); } && { $(call generate_client,$$new/client); } && { $(call describe,$$new/parley.binpb,$$new/openapi.json); } && \
 	{ $(call name,$$new/parley.binpb,$$new/fields.lua); } && { $(call catalogue,$$new/error_catalogue.lua); } && \
 	{ $(lint); } && { $(breaking); } && { $(fresh); }
 
@@ -137,6 +146,7 @@ endef
 
 define fresh
 echo "generated files: the same as protos/ make" && \
+diff -r -x __pycache__ "$$new/client/parley_client/v1" service/client/parley_client/v1 && \
 find service/parley -name '*_pb2*.py*' -not -path '*/__pycache__/*' | sed 's|^service/||' | LC_ALL=C sort > "$$new/have" && \
 (cd "$$new/code" && find . -type f | sed 's|^\./||' | LC_ALL=C sort) > "$$new/want" && \
 { diff "$$new/have" "$$new/want" && cmp "$$new/parley.binpb" edge/parley.binpb && \

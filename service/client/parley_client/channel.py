@@ -1,0 +1,36 @@
+"""The options and the credentials of a channel."""
+
+from typing import Any, TypeAlias
+
+import grpc
+
+from parley_client.retry import channel_config
+
+VERSION = "0.1.0"
+Tls: TypeAlias = bool | grpc.ChannelCredentials | None
+"""True for TLS with gRPC's list of authorities, False for none, or credentials. None selects TLS, except for a loopback
+address or a Unix socket."""
+
+_LOCAL = ("127.0.0.1:", "localhost:", "[::1]:", "unix:", "unix-abstract:")
+_MAX_MESSAGE = 64 * 1024 * 1024
+_DEFAULTS: dict[str, Any] = {
+    "grpc.primary_user_agent": f"parley-client/{VERSION}",
+    "grpc.max_receive_message_length": _MAX_MESSAGE,  # a page of messages may exceed gRPC's 4 MiB
+    "grpc.max_send_message_length": _MAX_MESSAGE,
+    "grpc.keepalive_time_ms": 30_000,  # a stream may be silent for minutes
+    "grpc.keepalive_timeout_ms": 10_000,
+}
+
+
+def credentials(target: str, tls: Tls) -> grpc.ChannelCredentials | None:
+    """Returns the credentials of a channel; None for a channel without TLS."""
+    if isinstance(tls, grpc.ChannelCredentials):
+        return tls
+    secure = not target.startswith(_LOCAL) if tls is None else tls
+    return grpc.ssl_channel_credentials() if secure else None
+
+
+def options(extra: dict[str, Any] | None) -> list[tuple[str, Any]]:
+    """Returns the options of a channel: the defaults, the service config, and those of the caller over them."""
+    known = _DEFAULTS | {"grpc.service_config": channel_config()} | (extra or {})
+    return list(known.items())
