@@ -39,7 +39,7 @@ class Completion:
     @property
     def text(self) -> str:
         """The text of the first choice; empty where tool calls or a refusal replace it."""
-        return self.message.content.string_value
+        return self.message.text
 
     @property
     def tool_calls(self) -> Sequence[ToolCall]:
@@ -125,7 +125,7 @@ class Joined:
 
 def _set_text(message: Message, name: str, text: str) -> None:
     if text and name == "content":
-        message.content.string_value = text
+        message.content.string_value = message.text = text
     elif text:
         setattr(message, name, text)
 
@@ -135,7 +135,7 @@ def _set_no_content(message: Message) -> None:
     if message.tool_calls or message.refusal or message.HasField("function_call") or message.HasField("audio"):
         message.content.null_value = NULL_VALUE
     else:
-        message.content.string_value = ""
+        message.content.string_value = message.text = ""
 
 
 def _add_other_fields(message: Message, delta: Any) -> None:

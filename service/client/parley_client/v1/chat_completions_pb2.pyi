@@ -107,6 +107,9 @@ class CreateChatCompletionRequest(_message.Message):
     PROMPT_CACHE_OPTIONS_FIELD_NUMBER: _builtins.int
     MODERATION_FIELD_NUMBER: _builtins.int
     CONTINUE_FINAL_MESSAGE_FIELD_NUMBER: _builtins.int
+    STOP_SEQUENCES_FIELD_NUMBER: _builtins.int
+    TYPED_TOOL_CHOICE_FIELD_NUMBER: _builtins.int
+    TYPED_FUNCTION_CALL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The id of a configured model (see `Models`). Required, unless the configuration names a default model.
     Failure: NOT_FOUND, `MODEL_NOT_FOUND`.
@@ -179,7 +182,9 @@ class CreateChatCompletionRequest(_message.Message):
 
     @_builtins.property
     def stop(self) -> _struct_pb2.Value:
-        """The texts at which to stop: a string, or a list of strings; OpenAI accepts up to 4."""
+        """The texts at which to stop: a string, or a list of strings; OpenAI accepts up to 4. Over gRPC, `stop_sequences` is its
+        typed form.
+        """
 
     @_builtins.property
     def logit_bias(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
@@ -192,7 +197,7 @@ class CreateChatCompletionRequest(_message.Message):
     @_builtins.property
     def tool_choice(self) -> _struct_pb2.Value:
         """Which tool to call: `none`, `auto`, `required`, a value of the backend's own, or an object that names a tool. Default
-        `auto` where there are tools.
+        `auto` where there are tools. Over gRPC, `typed_tool_choice` is its typed form.
         """
 
     @_builtins.property
@@ -201,7 +206,9 @@ class CreateChatCompletionRequest(_message.Message):
 
     @_builtins.property
     def function_call(self) -> _struct_pb2.Value:
-        """Which function to call: `none`, `auto`, a value of the backend's own, or an object that names a function."""
+        """Which function to call: `none`, `auto`, a value of the backend's own, or an object that names a function. Over gRPC,
+        `typed_function_call` is its typed form.
+        """
 
     @_builtins.property
     def response_format(self) -> Global___ResponseFormat:
@@ -240,6 +247,18 @@ class CreateChatCompletionRequest(_message.Message):
     @_builtins.property
     def moderation(self) -> Global___ModerationOptions:
         """Has the backend moderate the request and the answer."""
+
+    @_builtins.property
+    def stop_sequences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts at which to stop: the typed form of `stop`. gRPC only."""
+
+    @_builtins.property
+    def typed_tool_choice(self) -> Global___ToolChoice:
+        """Which tool to call: the typed form of `tool_choice`. gRPC only."""
+
+    @_builtins.property
+    def typed_function_call(self) -> Global___FunctionChoice:
+        """Which function to call: the typed form of `function_call`. gRPC only."""
 
     def __init__(
         self,
@@ -285,10 +304,13 @@ class CreateChatCompletionRequest(_message.Message):
         prompt_cache_options: Global___PromptCacheOptions | None = ...,
         moderation: Global___ModerationOptions | None = ...,
         continue_final_message: _builtins.bool | None = ...,
+        stop_sequences: _abc.Iterable[_builtins.str] | None = ...,
+        typed_tool_choice: Global___ToolChoice | None = ...,
+        typed_function_call: Global___FunctionChoice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio", b"_audio", "_continue_final_message", b"_continue_final_message", "_extra_body_json", b"_extra_body_json", "_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_completion_tokens", b"_max_completion_tokens", "_max_tokens", b"_max_tokens", "_model", b"_model", "_moderation", b"_moderation", "_n", b"_n", "_parallel_tool_calls", b"_parallel_tool_calls", "_prediction", b"_prediction", "_presence_penalty", b"_presence_penalty", "_prompt_cache_key", b"_prompt_cache_key", "_prompt_cache_options", b"_prompt_cache_options", "_prompt_cache_retention", b"_prompt_cache_retention", "_reasoning_effort", b"_reasoning_effort", "_response_format", b"_response_format", "_safety_identifier", b"_safety_identifier", "_seed", b"_seed", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_store", b"_store", "_stream", b"_stream", "_stream_options", b"_stream_options", "_temperature", b"_temperature", "_top_logprobs", b"_top_logprobs", "_top_p", b"_top_p", "_user", b"_user", "_verbosity", b"_verbosity", "_web_search_options", b"_web_search_options", "audio", b"audio", "continue_final_message", b"continue_final_message", "extra_body", b"extra_body", "extra_body_json", b"extra_body_json", "frequency_penalty", b"frequency_penalty", "function_call", b"function_call", "logprobs", b"logprobs", "max_completion_tokens", b"max_completion_tokens", "max_tokens", b"max_tokens", "model", b"model", "moderation", b"moderation", "n", b"n", "parallel_tool_calls", b"parallel_tool_calls", "prediction", b"prediction", "presence_penalty", b"presence_penalty", "prompt_cache_key", b"prompt_cache_key", "prompt_cache_options", b"prompt_cache_options", "prompt_cache_retention", b"prompt_cache_retention", "reasoning_effort", b"reasoning_effort", "response_format", b"response_format", "safety_identifier", b"safety_identifier", "seed", b"seed", "service_tier", b"service_tier", "session_id", b"session_id", "stop", b"stop", "store", b"store", "stream", b"stream", "stream_options", b"stream_options", "temperature", b"temperature", "tool_choice", b"tool_choice", "top_logprobs", b"top_logprobs", "top_p", b"top_p", "user", b"user", "verbosity", b"verbosity", "web_search_options", b"web_search_options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio", b"_audio", "_continue_final_message", b"_continue_final_message", "_extra_body_json", b"_extra_body_json", "_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_completion_tokens", b"_max_completion_tokens", "_max_tokens", b"_max_tokens", "_model", b"_model", "_moderation", b"_moderation", "_n", b"_n", "_parallel_tool_calls", b"_parallel_tool_calls", "_prediction", b"_prediction", "_presence_penalty", b"_presence_penalty", "_prompt_cache_key", b"_prompt_cache_key", "_prompt_cache_options", b"_prompt_cache_options", "_prompt_cache_retention", b"_prompt_cache_retention", "_reasoning_effort", b"_reasoning_effort", "_response_format", b"_response_format", "_safety_identifier", b"_safety_identifier", "_seed", b"_seed", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_store", b"_store", "_stream", b"_stream", "_stream_options", b"_stream_options", "_temperature", b"_temperature", "_top_logprobs", b"_top_logprobs", "_top_p", b"_top_p", "_typed_function_call", b"_typed_function_call", "_typed_tool_choice", b"_typed_tool_choice", "_user", b"_user", "_verbosity", b"_verbosity", "_web_search_options", b"_web_search_options", "audio", b"audio", "continue_final_message", b"continue_final_message", "extra_body", b"extra_body", "extra_body_json", b"extra_body_json", "frequency_penalty", b"frequency_penalty", "function_call", b"function_call", "logprobs", b"logprobs", "max_completion_tokens", b"max_completion_tokens", "max_tokens", b"max_tokens", "model", b"model", "moderation", b"moderation", "n", b"n", "parallel_tool_calls", b"parallel_tool_calls", "prediction", b"prediction", "presence_penalty", b"presence_penalty", "prompt_cache_key", b"prompt_cache_key", "prompt_cache_options", b"prompt_cache_options", "prompt_cache_retention", b"prompt_cache_retention", "reasoning_effort", b"reasoning_effort", "response_format", b"response_format", "safety_identifier", b"safety_identifier", "seed", b"seed", "service_tier", b"service_tier", "session_id", b"session_id", "stop", b"stop", "store", b"store", "stream", b"stream", "stream_options", b"stream_options", "temperature", b"temperature", "tool_choice", b"tool_choice", "top_logprobs", b"top_logprobs", "top_p", b"top_p", "typed_function_call", b"typed_function_call", "typed_tool_choice", b"typed_tool_choice", "user", b"user", "verbosity", b"verbosity", "web_search_options", b"web_search_options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio", b"_audio", "_continue_final_message", b"_continue_final_message", "_extra_body_json", b"_extra_body_json", "_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_completion_tokens", b"_max_completion_tokens", "_max_tokens", b"_max_tokens", "_model", b"_model", "_moderation", b"_moderation", "_n", b"_n", "_parallel_tool_calls", b"_parallel_tool_calls", "_prediction", b"_prediction", "_presence_penalty", b"_presence_penalty", "_prompt_cache_key", b"_prompt_cache_key", "_prompt_cache_options", b"_prompt_cache_options", "_prompt_cache_retention", b"_prompt_cache_retention", "_reasoning_effort", b"_reasoning_effort", "_response_format", b"_response_format", "_safety_identifier", b"_safety_identifier", "_seed", b"_seed", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_store", b"_store", "_stream", b"_stream", "_stream_options", b"_stream_options", "_temperature", b"_temperature", "_top_logprobs", b"_top_logprobs", "_top_p", b"_top_p", "_user", b"_user", "_verbosity", b"_verbosity", "_web_search_options", b"_web_search_options", "audio", b"audio", "continue_final_message", b"continue_final_message", "extra_body", b"extra_body", "extra_body_json", b"extra_body_json", "frequency_penalty", b"frequency_penalty", "function_call", b"function_call", "functions", b"functions", "logit_bias", b"logit_bias", "logprobs", b"logprobs", "max_completion_tokens", b"max_completion_tokens", "max_tokens", b"max_tokens", "messages", b"messages", "metadata", b"metadata", "modalities", b"modalities", "model", b"model", "moderation", b"moderation", "n", b"n", "parallel_tool_calls", b"parallel_tool_calls", "prediction", b"prediction", "presence_penalty", b"presence_penalty", "prompt_cache_key", b"prompt_cache_key", "prompt_cache_options", b"prompt_cache_options", "prompt_cache_retention", b"prompt_cache_retention", "reasoning_effort", b"reasoning_effort", "response_format", b"response_format", "safety_identifier", b"safety_identifier", "seed", b"seed", "service_tier", b"service_tier", "session_id", b"session_id", "stop", b"stop", "store", b"store", "stream", b"stream", "stream_options", b"stream_options", "temperature", b"temperature", "tool_choice", b"tool_choice", "tools", b"tools", "top_logprobs", b"top_logprobs", "top_p", b"top_p", "user", b"user", "verbosity", b"verbosity", "web_search_options", b"web_search_options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio", b"_audio", "_continue_final_message", b"_continue_final_message", "_extra_body_json", b"_extra_body_json", "_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_completion_tokens", b"_max_completion_tokens", "_max_tokens", b"_max_tokens", "_model", b"_model", "_moderation", b"_moderation", "_n", b"_n", "_parallel_tool_calls", b"_parallel_tool_calls", "_prediction", b"_prediction", "_presence_penalty", b"_presence_penalty", "_prompt_cache_key", b"_prompt_cache_key", "_prompt_cache_options", b"_prompt_cache_options", "_prompt_cache_retention", b"_prompt_cache_retention", "_reasoning_effort", b"_reasoning_effort", "_response_format", b"_response_format", "_safety_identifier", b"_safety_identifier", "_seed", b"_seed", "_service_tier", b"_service_tier", "_session_id", b"_session_id", "_store", b"_store", "_stream", b"_stream", "_stream_options", b"_stream_options", "_temperature", b"_temperature", "_top_logprobs", b"_top_logprobs", "_top_p", b"_top_p", "_typed_function_call", b"_typed_function_call", "_typed_tool_choice", b"_typed_tool_choice", "_user", b"_user", "_verbosity", b"_verbosity", "_web_search_options", b"_web_search_options", "audio", b"audio", "continue_final_message", b"continue_final_message", "extra_body", b"extra_body", "extra_body_json", b"extra_body_json", "frequency_penalty", b"frequency_penalty", "function_call", b"function_call", "functions", b"functions", "logit_bias", b"logit_bias", "logprobs", b"logprobs", "max_completion_tokens", b"max_completion_tokens", "max_tokens", b"max_tokens", "messages", b"messages", "metadata", b"metadata", "modalities", b"modalities", "model", b"model", "moderation", b"moderation", "n", b"n", "parallel_tool_calls", b"parallel_tool_calls", "prediction", b"prediction", "presence_penalty", b"presence_penalty", "prompt_cache_key", b"prompt_cache_key", "prompt_cache_options", b"prompt_cache_options", "prompt_cache_retention", b"prompt_cache_retention", "reasoning_effort", b"reasoning_effort", "response_format", b"response_format", "safety_identifier", b"safety_identifier", "seed", b"seed", "service_tier", b"service_tier", "session_id", b"session_id", "stop", b"stop", "stop_sequences", b"stop_sequences", "store", b"store", "stream", b"stream", "stream_options", b"stream_options", "temperature", b"temperature", "tool_choice", b"tool_choice", "tools", b"tools", "top_logprobs", b"top_logprobs", "top_p", b"top_p", "typed_function_call", b"typed_function_call", "typed_tool_choice", b"typed_tool_choice", "user", b"user", "verbosity", b"verbosity", "web_search_options", b"web_search_options"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio: _TypeAlias = _typing.Literal["audio"]  # noqa: Y015
     _WhichOneofArgType__audio: _TypeAlias = _typing.Literal["_audio", b"_audio"]  # noqa: Y015
@@ -346,6 +368,10 @@ class CreateChatCompletionRequest(_message.Message):
     _WhichOneofArgType__top_logprobs: _TypeAlias = _typing.Literal["_top_logprobs", b"_top_logprobs"]  # noqa: Y015
     _WhichOneofReturnType__top_p: _TypeAlias = _typing.Literal["top_p"]  # noqa: Y015
     _WhichOneofArgType__top_p: _TypeAlias = _typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
+    _WhichOneofReturnType__typed_function_call: _TypeAlias = _typing.Literal["typed_function_call"]  # noqa: Y015
+    _WhichOneofArgType__typed_function_call: _TypeAlias = _typing.Literal["_typed_function_call", b"_typed_function_call"]  # noqa: Y015
+    _WhichOneofReturnType__typed_tool_choice: _TypeAlias = _typing.Literal["typed_tool_choice"]  # noqa: Y015
+    _WhichOneofArgType__typed_tool_choice: _TypeAlias = _typing.Literal["_typed_tool_choice", b"_typed_tool_choice"]  # noqa: Y015
     _WhichOneofReturnType__user: _TypeAlias = _typing.Literal["user"]  # noqa: Y015
     _WhichOneofArgType__user: _TypeAlias = _typing.Literal["_user", b"_user"]  # noqa: Y015
     _WhichOneofReturnType__verbosity: _TypeAlias = _typing.Literal["verbosity"]  # noqa: Y015
@@ -409,6 +435,10 @@ class CreateChatCompletionRequest(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__top_p) -> _WhichOneofReturnType__top_p | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__typed_function_call) -> _WhichOneofReturnType__typed_function_call | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__typed_tool_choice) -> _WhichOneofReturnType__typed_tool_choice | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__user) -> _WhichOneofReturnType__user | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__verbosity) -> _WhichOneofReturnType__verbosity | None: ...
@@ -416,6 +446,108 @@ class CreateChatCompletionRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__web_search_options) -> _WhichOneofReturnType__web_search_options | None: ...
 
 Global___CreateChatCompletionRequest: _TypeAlias = CreateChatCompletionRequest  # noqa: Y015
+
+@_typing.final
+class ToolChoice(_message.Message):
+    """Which tool the model calls: exactly one of the fields of `choice`, else INVALID_ARGUMENT."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    FUNCTION_NAME_FIELD_NUMBER: _builtins.int
+    CUSTOM_TOOL_NAME_FIELD_NUMBER: _builtins.int
+    ALLOWED_TOOLS_FIELD_NUMBER: _builtins.int
+    mode: _builtins.str
+    """`none`, `auto`, `required`, or a word of the backend's own."""
+    function_name: _builtins.str
+    """The name of the function that the model must call."""
+    custom_tool_name: _builtins.str
+    """The name of the custom tool that the model must call."""
+    @_builtins.property
+    def allowed_tools(self) -> Global___AllowedTools:
+        """The tools among which the model chooses, instead of all `tools`."""
+
+    def __init__(
+        self,
+        *,
+        mode: _builtins.str = ...,
+        function_name: _builtins.str = ...,
+        custom_tool_name: _builtins.str = ...,
+        allowed_tools: Global___AllowedTools | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allowed_tools", b"allowed_tools", "choice", b"choice", "custom_tool_name", b"custom_tool_name", "function_name", b"function_name", "mode", b"mode"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_tools", b"allowed_tools", "choice", b"choice", "custom_tool_name", b"custom_tool_name", "function_name", b"function_name", "mode", b"mode"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_choice: _TypeAlias = _typing.Literal["mode", "function_name", "custom_tool_name", "allowed_tools"]  # noqa: Y015
+    _WhichOneofArgType_choice: _TypeAlias = _typing.Literal["choice", b"choice"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_choice) -> _WhichOneofReturnType_choice | None: ...
+
+Global___ToolChoice: _TypeAlias = ToolChoice  # noqa: Y015
+
+@_typing.final
+class AllowedTools(_message.Message):
+    """The tools among which the model chooses: at least one, else INVALID_ARGUMENT."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    FUNCTION_NAMES_FIELD_NUMBER: _builtins.int
+    CUSTOM_TOOL_NAMES_FIELD_NUMBER: _builtins.int
+    mode: _builtins.str
+    """`auto`: the model may call one of them, or `required`: it must. Default `auto`."""
+    @_builtins.property
+    def function_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names of functions in `tools`."""
+
+    @_builtins.property
+    def custom_tool_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names of custom tools in `tools`."""
+
+    def __init__(
+        self,
+        *,
+        mode: _builtins.str | None = ...,
+        function_names: _abc.Iterable[_builtins.str] | None = ...,
+        custom_tool_names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mode", b"_mode", "mode", b"mode"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mode", b"_mode", "custom_tool_names", b"custom_tool_names", "function_names", b"function_names", "mode", b"mode"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__mode: _TypeAlias = _typing.Literal["mode"]  # noqa: Y015
+    _WhichOneofArgType__mode: _TypeAlias = _typing.Literal["_mode", b"_mode"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mode) -> _WhichOneofReturnType__mode | None: ...
+
+Global___AllowedTools: _TypeAlias = AllowedTools  # noqa: Y015
+
+@_typing.final
+class FunctionChoice(_message.Message):
+    """Which function the model calls: exactly one of the fields of `choice`, else INVALID_ARGUMENT."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    FUNCTION_NAME_FIELD_NUMBER: _builtins.int
+    mode: _builtins.str
+    """`none`, `auto`, or a word of the backend's own."""
+    function_name: _builtins.str
+    """The name of the function that the model must call."""
+    def __init__(
+        self,
+        *,
+        mode: _builtins.str = ...,
+        function_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "function_name", b"function_name", "mode", b"mode"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "function_name", b"function_name", "mode", b"mode"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_choice: _TypeAlias = _typing.Literal["mode", "function_name"]  # noqa: Y015
+    _WhichOneofArgType_choice: _TypeAlias = _typing.Literal["choice", b"choice"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_choice) -> _WhichOneofReturnType_choice | None: ...
+
+Global___FunctionChoice: _TypeAlias = FunctionChoice  # noqa: Y015
 
 @_typing.final
 class StreamOptions(_message.Message):
@@ -467,7 +599,9 @@ class ResponseFormat(_message.Message):
     EXTRA_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """`text`, `json_object` or `json_schema`, or a type of the backend's own. Required."""
+    """`text`, `json_object` or `json_schema`, or a type of the backend's own. Required. Over gRPC it may be empty where
+    `json_schema` is set, and is then `json_schema`.
+    """
     extra_json: _builtins.str
     """The same fields as the text of a JSON object, exactly as received; where it is set, `extra` is ignored."""
     @_builtins.property
@@ -578,17 +712,29 @@ class Prediction(_message.Message):
     CONTENT_FIELD_NUMBER: _builtins.int
     EXTRA_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """`content`, or a type of the backend's own. Required."""
+    """`content`, or a type of the backend's own. Required. Over gRPC it may be empty where `content`, `text` or `parts` is
+    set, and is then `content`.
+    """
     extra_json: _builtins.str
     """The same fields as the text of a JSON object, exactly as received; where it is set, `extra` is ignored."""
+    text: _builtins.str
+    """The text: the typed form of a `content` that is a string. gRPC only."""
     @_builtins.property
     def content(self) -> _struct_pb2.Value:
-        """The text: a string, or a list of content parts. Required where `type` is `content`."""
+        """The text: a string, or a list of content parts. Required where `type` is `content`. Over gRPC, `text` and `parts` are
+        its typed forms.
+        """
 
     @_builtins.property
     def extra(self) -> _struct_pb2.Struct:
         """Unknown fields of this object; see the top of message.proto."""
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.ContentPart]:
+        """The text in parts: the typed form of a `content` that is a list. gRPC only."""
 
     def __init__(
         self,
@@ -597,14 +743,21 @@ class Prediction(_message.Message):
         content: _struct_pb2.Value | None = ...,
         extra: _struct_pb2.Struct | None = ...,
         extra_json: _builtins.str | None = ...,
+        text: _builtins.str | None = ...,
+        parts: _abc.Iterable[_message_pb2.ContentPart] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "content", b"content", "extra", b"extra", "extra_json", b"extra_json"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_text", b"_text", "content", b"content", "extra", b"extra", "extra_json", b"extra_json", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "content", b"content", "extra", b"extra", "extra_json", b"extra_json", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_text", b"_text", "content", b"content", "extra", b"extra", "extra_json", b"extra_json", "parts", b"parts", "text", b"text", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
     _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
+    _WhichOneofReturnType__text: _TypeAlias = _typing.Literal["text"]  # noqa: Y015
+    _WhichOneofArgType__text: _TypeAlias = _typing.Literal["_text", b"_text"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__text) -> _WhichOneofReturnType__text | None: ...
 
 Global___Prediction: _TypeAlias = Prediction  # noqa: Y015
 
@@ -618,13 +771,19 @@ class AudioOutput(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     EXTRA_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
+    VOICE_NAME_FIELD_NUMBER: _builtins.int
+    VOICE_ID_FIELD_NUMBER: _builtins.int
     format: _builtins.str
     """`wav`, `aac`, `mp3`, `flac`, `opus`, `pcm16` or a format of the backend's own. Required."""
     extra_json: _builtins.str
     """The same fields as the text of a JSON object, exactly as received; where it is set, `extra` is ignored."""
+    voice_name: _builtins.str
+    """The name of the voice: the typed form of a `voice` that is a string. gRPC only."""
+    voice_id: _builtins.str
+    """The id of a voice of the caller's own: the typed form of a `voice` that is an object. gRPC only."""
     @_builtins.property
     def voice(self) -> _struct_pb2.Value:
-        """The voice: a name, or an object with an id. Required."""
+        """The voice: a name, or an object with an id. Required. Over gRPC, `voice_name` and `voice_id` are its typed forms."""
 
     @_builtins.property
     def extra(self) -> _struct_pb2.Struct:
@@ -637,14 +796,25 @@ class AudioOutput(_message.Message):
         format: _builtins.str = ...,
         extra: _struct_pb2.Struct | None = ...,
         extra_json: _builtins.str | None = ...,
+        voice_name: _builtins.str | None = ...,
+        voice_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "extra", b"extra", "extra_json", b"extra_json", "voice", b"voice"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_voice_id", b"_voice_id", "_voice_name", b"_voice_name", "extra", b"extra", "extra_json", b"extra_json", "voice", b"voice", "voice_id", b"voice_id", "voice_name", b"voice_name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "extra", b"extra", "extra_json", b"extra_json", "format", b"format", "voice", b"voice"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "_voice_id", b"_voice_id", "_voice_name", b"_voice_name", "extra", b"extra", "extra_json", b"extra_json", "format", b"format", "voice", b"voice", "voice_id", b"voice_id", "voice_name", b"voice_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
     _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
+    _WhichOneofReturnType__voice_id: _TypeAlias = _typing.Literal["voice_id"]  # noqa: Y015
+    _WhichOneofArgType__voice_id: _TypeAlias = _typing.Literal["_voice_id", b"_voice_id"]  # noqa: Y015
+    _WhichOneofReturnType__voice_name: _TypeAlias = _typing.Literal["voice_name"]  # noqa: Y015
+    _WhichOneofArgType__voice_name: _TypeAlias = _typing.Literal["_voice_name", b"_voice_name"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__voice_id) -> _WhichOneofReturnType__voice_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__voice_name) -> _WhichOneofReturnType__voice_name | None: ...
 
 Global___AudioOutput: _TypeAlias = AudioOutput  # noqa: Y015
 

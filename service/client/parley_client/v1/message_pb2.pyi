@@ -17,6 +17,12 @@ Value cannot represent it exactly: numbers that a double does not represent as w
 levels. In an answer it may also contain `annotations` and `cost_details`. Parley then sets the field to the nearest
 value, and sends the text. Where the field is also set, the text is used. Any other field of the message in `extra` or
 `extra_json`, and text that is not a JSON object, are INVALID_ARGUMENT.
+
+Typed forms. A field whose type is Value, because its JSON is of several types, has typed fields beside it: `text` and
+`parts` for `content`, `stop_sequences` for `stop`, `typed_tool_choice` for `tool_choice` and so on. They are gRPC only:
+over REST, a member with the name of one is an unknown field. A request sets one of the forms; more than one is
+INVALID_ARGUMENT, except for a `text` that is equal to `content`, as in an answer that is sent back. Parley stores and
+forwards the Value. Answers have the Value, and `text` where it is a string.
 """
 
 from collections import abc as _abc
@@ -28,10 +34,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -53,6 +59,8 @@ class Message(_message.Message):
     AUDIO_FIELD_NUMBER: _builtins.int
     EXTRA_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     """The role of the author: `system`, `developer`, `user`, `assistant`, `tool` or `function`. Required."""
     name: _builtins.str
@@ -67,10 +75,15 @@ class Message(_message.Message):
     """The model's visible reasoning, where the backend returns it."""
     extra_json: _builtins.str
     """The same fields as the text of a JSON object, exactly as received; where it is set, `extra` is ignored."""
+    text: _builtins.str
+    """The content as text: the typed form of a `content` that is a string. In answers and in messages of sessions it is set
+    beside such a `content`. gRPC only.
+    """
     @_builtins.property
     def content(self) -> _struct_pb2.Value:
         """The text, or a list of content parts (`text`, `image_url`, `input_audio`, `file`), or null where `tool_calls` or
-        `function_call` replace it. In the `openai` dialect an answer always has it.
+        `function_call` replace it. In the `openai` dialect an answer always has it. Over gRPC, `text` and `parts` are its typed
+        forms.
         """
 
     @_builtins.property
@@ -93,6 +106,12 @@ class Message(_message.Message):
     def extra(self) -> _struct_pb2.Struct:
         """Unknown fields of this object; see the top of message.proto."""
 
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentPart]:
+        """The content in parts: the typed form of a `content` that is a list. In requests only; messages of sessions have such
+        content in `content` alone. Errors of backends name a part as `content[0]`. gRPC only.
+        """
+
     def __init__(
         self,
         *,
@@ -108,10 +127,12 @@ class Message(_message.Message):
         audio: Global___Audio | None = ...,
         extra: _struct_pb2.Struct | None = ...,
         extra_json: _builtins.str | None = ...,
+        text: _builtins.str | None = ...,
+        parts: _abc.Iterable[Global___ContentPart] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio", b"_audio", "_extra_json", b"_extra_json", "_function_call", b"_function_call", "_name", b"_name", "_reasoning_content", b"_reasoning_content", "_refusal", b"_refusal", "_tool_call_id", b"_tool_call_id", "audio", b"audio", "content", b"content", "extra", b"extra", "extra_json", b"extra_json", "function_call", b"function_call", "name", b"name", "reasoning_content", b"reasoning_content", "refusal", b"refusal", "tool_call_id", b"tool_call_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio", b"_audio", "_extra_json", b"_extra_json", "_function_call", b"_function_call", "_name", b"_name", "_reasoning_content", b"_reasoning_content", "_refusal", b"_refusal", "_text", b"_text", "_tool_call_id", b"_tool_call_id", "audio", b"audio", "content", b"content", "extra", b"extra", "extra_json", b"extra_json", "function_call", b"function_call", "name", b"name", "reasoning_content", b"reasoning_content", "refusal", b"refusal", "text", b"text", "tool_call_id", b"tool_call_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio", b"_audio", "_extra_json", b"_extra_json", "_function_call", b"_function_call", "_name", b"_name", "_reasoning_content", b"_reasoning_content", "_refusal", b"_refusal", "_tool_call_id", b"_tool_call_id", "annotations", b"annotations", "audio", b"audio", "content", b"content", "extra", b"extra", "extra_json", b"extra_json", "function_call", b"function_call", "name", b"name", "reasoning_content", b"reasoning_content", "refusal", b"refusal", "role", b"role", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio", b"_audio", "_extra_json", b"_extra_json", "_function_call", b"_function_call", "_name", b"_name", "_reasoning_content", b"_reasoning_content", "_refusal", b"_refusal", "_text", b"_text", "_tool_call_id", b"_tool_call_id", "annotations", b"annotations", "audio", b"audio", "content", b"content", "extra", b"extra", "extra_json", b"extra_json", "function_call", b"function_call", "name", b"name", "parts", b"parts", "reasoning_content", b"reasoning_content", "refusal", b"refusal", "role", b"role", "text", b"text", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio: _TypeAlias = _typing.Literal["audio"]  # noqa: Y015
     _WhichOneofArgType__audio: _TypeAlias = _typing.Literal["_audio", b"_audio"]  # noqa: Y015
@@ -125,6 +146,8 @@ class Message(_message.Message):
     _WhichOneofArgType__reasoning_content: _TypeAlias = _typing.Literal["_reasoning_content", b"_reasoning_content"]  # noqa: Y015
     _WhichOneofReturnType__refusal: _TypeAlias = _typing.Literal["refusal"]  # noqa: Y015
     _WhichOneofArgType__refusal: _TypeAlias = _typing.Literal["_refusal", b"_refusal"]  # noqa: Y015
+    _WhichOneofReturnType__text: _TypeAlias = _typing.Literal["text"]  # noqa: Y015
+    _WhichOneofArgType__text: _TypeAlias = _typing.Literal["_text", b"_text"]  # noqa: Y015
     _WhichOneofReturnType__tool_call_id: _TypeAlias = _typing.Literal["tool_call_id"]  # noqa: Y015
     _WhichOneofArgType__tool_call_id: _TypeAlias = _typing.Literal["_tool_call_id", b"_tool_call_id"]  # noqa: Y015
     @_typing.overload
@@ -140,9 +163,208 @@ class Message(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__refusal) -> _WhichOneofReturnType__refusal | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__text) -> _WhichOneofReturnType__text | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tool_call_id) -> _WhichOneofReturnType__tool_call_id | None: ...
 
 Global___Message: _TypeAlias = Message  # noqa: Y015
+
+@_typing.final
+class ContentPart(_message.Message):
+    """A part of the content of a message: exactly one of the fields of `content`, else INVALID_ARGUMENT. Over REST and in
+    sessions it is a JSON object whose `type` follows from that field.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    AUDIO_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    JSON_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    EXTRA_JSON_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Text. Sent to backends as the type `text`."""
+    refusal: _builtins.str
+    """The model's refusal, in an assistant message. Sent to backends as the type `refusal`."""
+    json: _builtins.str
+    """A part of any type as the text of a JSON object with a `type`, sent to backends unchanged. Any other text is
+    INVALID_ARGUMENT.
+    """
+    extra_json: _builtins.str
+    """The same fields as the text of a JSON object, exactly as received; where it is set, `extra` is ignored."""
+    @_builtins.property
+    def image(self) -> Global___ImageContent:
+        """An image. Sent to backends as the type `image_url`."""
+
+    @_builtins.property
+    def audio(self) -> Global___AudioContent:
+        """Sound. Sent to backends as the type `input_audio`."""
+
+    @_builtins.property
+    def file(self) -> Global___FileContent:
+        """A file, for example a PDF document. Sent to backends as the type `file`."""
+
+    @_builtins.property
+    def extra(self) -> _struct_pb2.Struct:
+        """Unknown fields of this object, for example `cache_control`; see the top of message.proto. A name that the part has in
+        JSON is INVALID_ARGUMENT.
+        """
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        image: Global___ImageContent | None = ...,
+        audio: Global___AudioContent | None = ...,
+        file: Global___FileContent | None = ...,
+        refusal: _builtins.str = ...,
+        json: _builtins.str = ...,
+        extra: _struct_pb2.Struct | None = ...,
+        extra_json: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "audio", b"audio", "content", b"content", "extra", b"extra", "extra_json", b"extra_json", "file", b"file", "image", b"image", "json", b"json", "refusal", b"refusal", "text", b"text"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json", "audio", b"audio", "content", b"content", "extra", b"extra", "extra_json", b"extra_json", "file", b"file", "image", b"image", "json", b"json", "refusal", b"refusal", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
+    _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["text", "image", "audio", "file", "refusal", "json"]  # noqa: Y015
+    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
+
+Global___ContentPart: _TypeAlias = ContentPart  # noqa: Y015
+
+@_typing.final
+class ImageContent(_message.Message):
+    """An image: exactly one of `url` and `data`, else INVALID_ARGUMENT."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URL_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    MIME_TYPE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """The URL of the image, which the backend reads; or a `data:` URL."""
+    data: _builtins.bytes
+    """The bytes of the image, not encoded. Sent to backends as a `data:` URL in base64."""
+    mime_type: _builtins.str
+    """The media type of `data`, for example `image/png`. Required beside `data`; INVALID_ARGUMENT beside `url`."""
+    detail: _builtins.str
+    """The resolution in which the model sees the image: `auto`, `low`, `high`, or a word of the backend's own. Default: the
+    backend's own.
+    """
+    def __init__(
+        self,
+        *,
+        url: _builtins.str | None = ...,
+        data: _builtins.bytes | None = ...,
+        mime_type: _builtins.str | None = ...,
+        detail: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_data", b"_data", "_detail", b"_detail", "_mime_type", b"_mime_type", "_url", b"_url", "data", b"data", "detail", b"detail", "mime_type", b"mime_type", "url", b"url"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_data", b"_data", "_detail", b"_detail", "_mime_type", b"_mime_type", "_url", b"_url", "data", b"data", "detail", b"detail", "mime_type", b"mime_type", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__data: _TypeAlias = _typing.Literal["data"]  # noqa: Y015
+    _WhichOneofArgType__data: _TypeAlias = _typing.Literal["_data", b"_data"]  # noqa: Y015
+    _WhichOneofReturnType__detail: _TypeAlias = _typing.Literal["detail"]  # noqa: Y015
+    _WhichOneofArgType__detail: _TypeAlias = _typing.Literal["_detail", b"_detail"]  # noqa: Y015
+    _WhichOneofReturnType__mime_type: _TypeAlias = _typing.Literal["mime_type"]  # noqa: Y015
+    _WhichOneofArgType__mime_type: _TypeAlias = _typing.Literal["_mime_type", b"_mime_type"]  # noqa: Y015
+    _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
+    _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__data) -> _WhichOneofReturnType__data | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__detail) -> _WhichOneofReturnType__detail | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mime_type) -> _WhichOneofReturnType__mime_type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
+
+Global___ImageContent: _TypeAlias = ImageContent  # noqa: Y015
+
+@_typing.final
+class AudioContent(_message.Message):
+    """Sound."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """The bytes of the sound, not encoded. Sent to backends in base64. Required."""
+    format: _builtins.str
+    """The format of `data`: `wav`, `mp3`, or a format of the backend's own. Required."""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+        format: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "format", b"format"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AudioContent: _TypeAlias = AudioContent  # noqa: Y015
+
+@_typing.final
+class FileContent(_message.Message):
+    """A file: exactly one of `file_id` and `data`, else INVALID_ARGUMENT."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_ID_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    MIME_TYPE_FIELD_NUMBER: _builtins.int
+    FILENAME_FIELD_NUMBER: _builtins.int
+    file_id: _builtins.str
+    """The id of a file that was uploaded to the backend."""
+    data: _builtins.bytes
+    """The bytes of the file, not encoded. Sent to backends as a `data:` URL in base64."""
+    mime_type: _builtins.str
+    """The media type of `data`, for example `application/pdf`. Required beside `data`; INVALID_ARGUMENT beside `file_id`."""
+    filename: _builtins.str
+    """The name of the file, for the model. Default: none; OpenAI requires it beside `data`."""
+    def __init__(
+        self,
+        *,
+        file_id: _builtins.str | None = ...,
+        data: _builtins.bytes | None = ...,
+        mime_type: _builtins.str | None = ...,
+        filename: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_data", b"_data", "_file_id", b"_file_id", "_filename", b"_filename", "_mime_type", b"_mime_type", "data", b"data", "file_id", b"file_id", "filename", b"filename", "mime_type", b"mime_type"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_data", b"_data", "_file_id", b"_file_id", "_filename", b"_filename", "_mime_type", b"_mime_type", "data", b"data", "file_id", b"file_id", "filename", b"filename", "mime_type", b"mime_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__data: _TypeAlias = _typing.Literal["data"]  # noqa: Y015
+    _WhichOneofArgType__data: _TypeAlias = _typing.Literal["_data", b"_data"]  # noqa: Y015
+    _WhichOneofReturnType__file_id: _TypeAlias = _typing.Literal["file_id"]  # noqa: Y015
+    _WhichOneofArgType__file_id: _TypeAlias = _typing.Literal["_file_id", b"_file_id"]  # noqa: Y015
+    _WhichOneofReturnType__filename: _TypeAlias = _typing.Literal["filename"]  # noqa: Y015
+    _WhichOneofArgType__filename: _TypeAlias = _typing.Literal["_filename", b"_filename"]  # noqa: Y015
+    _WhichOneofReturnType__mime_type: _TypeAlias = _typing.Literal["mime_type"]  # noqa: Y015
+    _WhichOneofArgType__mime_type: _TypeAlias = _typing.Literal["_mime_type", b"_mime_type"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__data) -> _WhichOneofReturnType__data | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__file_id) -> _WhichOneofReturnType__file_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__filename) -> _WhichOneofReturnType__filename | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mime_type) -> _WhichOneofReturnType__mime_type | None: ...
+
+Global___FileContent: _TypeAlias = FileContent  # noqa: Y015
 
 @_typing.final
 class Audio(_message.Message):
@@ -304,7 +526,7 @@ class ToolCall(_message.Message):
     id: _builtins.str
     """The id of the call, which the `tool` message with the result repeats in `tool_call_id`."""
     type: _builtins.str
-    """`function` or `custom`. Empty means `function`."""
+    """`function` or `custom`. Empty means `function`. Over gRPC it means `custom` where `custom` alone is set."""
     extra_json: _builtins.str
     """The same fields as the text of a JSON object, exactly as received; where it is set, `extra` is ignored."""
     @_builtins.property
@@ -419,6 +641,7 @@ class CustomTool(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     EXTRA_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
+    GRAMMAR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The tool's name. Required."""
     description: _builtins.str
@@ -427,11 +650,15 @@ class CustomTool(_message.Message):
     """The same fields as the text of a JSON object, exactly as received; where it is set, `extra` is ignored."""
     @_builtins.property
     def format(self) -> _struct_pb2.Struct:
-        """The format of the input: `{"type": "text"}` or a grammar. Default: any text."""
+        """The format of the input: `{"type": "text"}` or a grammar. Default: any text. Over gRPC, `grammar` is its typed form."""
 
     @_builtins.property
     def extra(self) -> _struct_pb2.Struct:
         """Unknown fields of this object; see the top of message.proto."""
+
+    @_builtins.property
+    def grammar(self) -> Global___Grammar:
+        """The grammar that the input must follow: the typed form of a `format` of the type `grammar`. gRPC only."""
 
     def __init__(
         self,
@@ -441,21 +668,52 @@ class CustomTool(_message.Message):
         format: _struct_pb2.Struct | None = ...,
         extra: _struct_pb2.Struct | None = ...,
         extra_json: _builtins.str | None = ...,
+        grammar: Global___Grammar | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_extra_json", b"_extra_json", "description", b"description", "extra", b"extra", "extra_json", b"extra_json", "format", b"format"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_extra_json", b"_extra_json", "_grammar", b"_grammar", "description", b"description", "extra", b"extra", "extra_json", b"extra_json", "format", b"format", "grammar", b"grammar"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_extra_json", b"_extra_json", "description", b"description", "extra", b"extra", "extra_json", b"extra_json", "format", b"format", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_extra_json", b"_extra_json", "_grammar", b"_grammar", "description", b"description", "extra", b"extra", "extra_json", b"extra_json", "format", b"format", "grammar", b"grammar", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
     _WhichOneofReturnType__extra_json: _TypeAlias = _typing.Literal["extra_json"]  # noqa: Y015
     _WhichOneofArgType__extra_json: _TypeAlias = _typing.Literal["_extra_json", b"_extra_json"]  # noqa: Y015
+    _WhichOneofReturnType__grammar: _TypeAlias = _typing.Literal["grammar"]  # noqa: Y015
+    _WhichOneofArgType__grammar: _TypeAlias = _typing.Literal["_grammar", b"_grammar"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_json) -> _WhichOneofReturnType__extra_json | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__grammar) -> _WhichOneofReturnType__grammar | None: ...
 
 Global___CustomTool: _TypeAlias = CustomTool  # noqa: Y015
+
+@_typing.final
+class Grammar(_message.Message):
+    """A grammar."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SYNTAX_FIELD_NUMBER: _builtins.int
+    DEFINITION_FIELD_NUMBER: _builtins.int
+    syntax: _builtins.str
+    """The syntax of the definition: `lark`, `regex`, or a syntax of the backend's own. Required."""
+    definition: _builtins.str
+    """The definition. Required."""
+    def __init__(
+        self,
+        *,
+        syntax: _builtins.str = ...,
+        definition: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "syntax", b"syntax"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Grammar: _TypeAlias = Grammar  # noqa: Y015
 
 @_typing.final
 class Tool(_message.Message):
@@ -469,7 +727,9 @@ class Tool(_message.Message):
     EXTRA_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """`function`, `custom`, or a type of the backend's own. Required."""
+    """`function`, `custom`, or a type of the backend's own. Required. Over gRPC it may be empty where `function` or `custom`
+    alone is set, and is then that field's name.
+    """
     extra_json: _builtins.str
     """The same fields as the text of a JSON object, exactly as received; where it is set, `extra` is ignored."""
     @_builtins.property
