@@ -39,7 +39,7 @@ class Completion:
     @property
     def text(self) -> str:
         """The text of the first choice; empty where tool calls or a refusal replace it."""
-        return self.message.text
+        return self.message.text or self.message.content.string_value  # older services set only `content`
 
     @property
     def tool_calls(self) -> Sequence[ToolCall]:

@@ -71,7 +71,7 @@ def fill(to: AnyMessage, data: Mapping[str, Any], path: str = "") -> None:
         else:
             _set(to, field, value, place)
     if unknown and f"{carrier}_json" in fields:
-        setattr(to, f"{carrier}_json", _dumps(unknown, path))
+        setattr(to, f"{carrier}_json", _dumps(unknown, path or carrier))
     elif unknown:
         raise TypeError(f"`{path or to.DESCRIPTOR.name}` has no field `{next(iter(unknown))}`")
 

@@ -1,0 +1,154 @@
+"""parley-client against the real server: unary calls."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.struct_pb2 import Value
+
+import parley_client
+from parley.core.errors import UpstreamRejected, UpstreamUnavailable
+from parley.v1 import message_pb2
+from parley_client import Client, Retry
+from tests.rpc.conftest import Worker
+from tests.rpc.scripted import completion
+
+Events = list[tuple[str, dict[str, Any]]]
+
+
+@pytest.fixture
+def events() -> Events:
+    """The events that the client logs, with their fields."""
+    return []
+
+
+@pytest.fixture
+def client(worker: Worker, events: Events) -> Iterator[Client]:
+    """A client that waits briefly before it repeats a call."""
+    retry = Retry(initial_delay=0.01)
+    with Client(
+        worker.address, key=worker.keys["ada"], retry=retry, log=lambda event, **fields: events.append((event, fields))
+    ) as made:
+        yield made
+
+
+def test_an_answer_has_what_the_service_returns(worker: Worker, client: Client, events: Events) -> None:
+    """A completion has text, usage, finish reason, session and receipt; the call is logged with them."""
+    answer = client.chat.create("Hi", model="kept", temperature=0.5)
+    assert ("Hello", "stop", 5, False) == (
+        answer.text,
+        answer.finish_reason,
+        answer.usage.total_tokens,
+        answer.replayed,
+    )
+    assert answer.receipt is not None
+    assert ["completed"] == [attempt.outcome for attempt in answer.receipt.attempts]
+    [(event, fields)] = events
+    assert "parley call" == event
+    assert ("OK", "kept", answer.session_id, 1) == tuple(
+        fields[name] for name in ("code", "model", "session_id", "attempts")
+    )
+    assert 0.5 == worker.backend.calls[0].request.temperature
+
+
+def test_messages_are_dicts_or_messages_of_any_stubs(worker: Worker, client: Client) -> None:
+    """Dicts, the client's messages and messages of the service's stubs are sent alike; unknown fields are kept."""
+    first = client.chat.create("One", store=False)
+    question = {"role": "user", "content": [{"type": "text", "text": "Two"}], "cache_control": {"type": "ephemeral"}}
+    third = message_pb2.Message(role="user", content=Value(string_value="Three"))
+    client.chat.create(
+        [{"role": "user", "content": "One"}, first.message, question, third], store=False, extra_body={"top_k": 7}
+    )
+    sent = worker.backend.calls[1].request
+    assert ["One", "Hello", "", "Three"] == [one.content.string_value for one in sent.messages]
+    assert '"cache_control":{"type":"ephemeral"}' in sent.messages[2].extra_json
+    assert "Two" == sent.messages[2].content.list_value.values[0].struct_value.fields["text"].string_value
+    assert '{"top_k":7}' == sent.extra_body_json
+
+
+def test_schemas_keep_the_order_of_their_keys(worker: Worker, client: Client) -> None:
+    """The JSON Schema of a tool arrives with its keys in the order of the dict."""
+    schema = {"type": "object", "properties": {name: {"type": "string"} for name in "zyxabc"}}
+    client.chat.create("Hi", tools=[{"type": "function", "function": {"name": "f", "parameters": schema}}])
+    text = worker.backend.calls[0].request.tools[0].function.parameters_json
+    assert list("zyxabc") == list(json.loads(text)["properties"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"messages": [{"role": 3}]}, "`messages[0].role`: "),
+        ({"messages": ["Hi"]}, "`messages[0]` is 'Hi'; it must be a dict or a message"),
+        ({"messages": "Hi", "temperature": "warm"}, "`temperature`: "),
+        ({"messages": "Hi", "extra_body": {"x": {1, 2}}}, "`extra_body` cannot be written as JSON: "),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named(client: Client, fields: dict[str, Any], message: str) -> None:
+    """A value of the wrong type fails before the call; the error names the field."""
+    with pytest.raises(TypeError) as caught:
+        client.chat.create(**fields)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_failed_attempt_is_repeated_under_its_key(worker: Worker, client: Client, events: Events) -> None:
+    """A transient failure is retried; the retry is logged."""
+    answers = [UpstreamUnavailable("down", retry_after=0), completion("Here")]
+    worker.backend.answer = lambda _: answers.pop(0)
+    assert "Here" == client.chat.create("Hi", model="once").text
+    assert ["parley retry", "parley call"] == [event for event, _ in events]
+    assert ("UNAVAILABLE", "UPSTREAM_UNAVAILABLE", 1) == tuple(
+        events[0][1][name] for name in ("code", "reason", "attempt")
+    )
+
+
+def test_the_same_key_returns_the_same_answer(worker: Worker, client: Client) -> None:
+    """A call with the key of an earlier one is replayed; a new key is a new call."""
+    first, again = (client.chat.create("Hi", idempotency_key="client-same") for _ in range(2))
+    assert (first.raw.id, False, True) == (again.raw.id, first.replayed, again.replayed)
+    assert not client.chat.create("Hi").replayed
+    assert 2 == len(worker.backend.calls)
+
+
+def test_errors_are_typed(worker: Worker, client: Client, events: Events) -> None:
+    """An error has its reason, its field and its violations, and is not retried if it is the caller's."""
+    with pytest.raises(parley_client.NotFoundError, match="Unknown model") as unknown:
+        client.chat.create("Hi", model="nope")
+    assert ("MODEL_NOT_FOUND", grpc.StatusCode.NOT_FOUND) == (unknown.value.reason, unknown.value.code)
+    with pytest.raises(parley_client.InvalidRequestError) as invalid:
+        client.chat.create("Hi", temperature=3, top_p=2)
+    assert ["temperature", "top_p"] == sorted(one.field for one in invalid.value.violations)
+    worker.backend.answer = lambda _: UpstreamRejected("no", param="seed")
+    with pytest.raises(parley_client.InvalidRequestError) as rejected:
+        client.chat.create("Hi")
+    assert ("seed", "failed") == (rejected.value.param, (rejected.value.receipt or _none()).attempts[0].outcome)
+    assert ["parley call"] * 3 == [event for event, _ in events]
+
+
+def _none() -> Any:
+    raise AssertionError("there is no receipt")
+
+
+def test_a_wrong_key_does_not_reach_the_error(worker: Worker) -> None:
+    """The error of a wrong key does not contain it, nor does the client's text."""
+    with (
+        Client(worker.address, key="sk-nonsense") as client,
+        pytest.raises(parley_client.AuthenticationError) as caught,
+    ):
+        client.chat.create("Hi")
+    assert "nonsense" not in str(caught.value) + repr(caught.value) + repr(client) + repr(vars(client.chat))
+
+
+def test_a_deadline_bounds_all_attempts(worker: Worker, client: Client) -> None:
+    """A retry that would start after the deadline does not start: the failure itself is raised."""
+    worker.backend.answer = lambda _: UpstreamUnavailable("down", retry_after=5)
+    with pytest.raises(parley_client.UnavailableError):
+        client.chat.create("Hi", model="once", timeout=4)
+    assert 1 == len(worker.backend.calls)
+
+
+def test_models(client: Client) -> None:
+    """Models are listed and read."""
+    assert "kept" in [model.id for model in client.models.list()]
+    assert "scripted" == client.models.get("kept").owned_by
