@@ -12,7 +12,7 @@ from parley.backends.openai import request as openai_request
 from parley.config import Timeouts
 from parley.core.messages import extra_fields
 from parley.core.ports import UpstreamCall
-from parley.rpc import unknown_fields
+from parley.rpc import request_forms
 from parley.rpc.validation import validate
 from tests import lossless
 from tests.edge.worker import Worker
@@ -41,7 +41,7 @@ async def test_unknown_members_of_every_object(client: aiohttp.ClientSession, wo
     note(lossless.write(request))
     await sent(client, worker, lossless.write(request))
     lossless.require_in(request, lossless.of_message(worker.request))
-    unknown_fields.read(worker.request, worker.request.SerializeToString())
+    request_forms.read(worker.request, worker.request.SerializeToString())
     validate(worker.request, is_stream=True)
     call = UpstreamCall(worker.request, model="m", timeouts=Timeouts())
     body = lossless.read(extra_fields.dump_bytes(openai_request.body(call, stream=True)))

@@ -20,7 +20,7 @@ from parley.core.errors import DeadlineExceeded, InvalidRequest, ParleyError, Sh
 from parley.core.offload import offload, record_size
 from parley.core.ports import Authenticator, Caller
 from parley.core.usage.limits import RateLimitStatus
-from parley.rpc import call_log, errors, unknown_fields
+from parley.rpc import call_log, errors, request_forms, typed_forms
 from parley.rpc.call import Call, caller, current, set_current
 from parley.rpc.metadata import rate_limits, receipts
 from parley.v1.chat_completions_pb2 import DESCRIPTOR, CreateChatCompletionRequest
@@ -31,6 +31,7 @@ MethodHandler = Any  # grpc.RpcMethodHandler, whose stubs hide its attributes
 ReadRateLimits = Callable[[Caller], Awaitable[Sequence[RateLimitStatus]]]
 
 _COMPLETIONS = frozenset(DESCRIPTOR.services_by_name["ChatCompletions"].methods_by_name)
+_TYPED = frozenset({"CreateChatCompletion", "StreamChatCompletion"})  # the methods that the edge does not call for REST
 _PRINTABLE_ID = re.compile(r"[ -~]{1,256}")  # printable ASCII: it is copied into metadata and into the log
 # The violations of a body that the edge cannot forward. The edge does not authenticate: it sends the call without the
 # body, so that a missing or invalid key is reported first.
@@ -210,7 +211,9 @@ class DecodeInterceptor(_Interceptor):
         def decode(data: bytes) -> Any:
             request = read(data)
             if isinstance(request, CreateChatCompletionRequest):
-                unknown_fields.read(request, data)
+                request_forms.read(request, data)
+                if name in _TYPED:
+                    typed_forms.infer_types(request)
             return request
 
         async def handle(data: bytes, context: Context) -> Any:

@@ -10,7 +10,7 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parley.rpc import unknown_fields
+from parley.rpc import request_forms
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 _FIELDS = set(CreateChatCompletionRequest.DESCRIPTOR.fields_by_name)
@@ -56,7 +56,7 @@ def _value(value: object) -> bytes:
 
 def _read(data: bytes) -> CreateChatCompletionRequest:
     request = CreateChatCompletionRequest.FromString(data)
-    unknown_fields.read(request, data)
+    request_forms.read(request, data)
     return request
 
 
@@ -116,6 +116,6 @@ def test_the_twin_does_not_change_the_real_struct() -> None:
 def test_a_request_without_schemas_is_decoded_once() -> None:
     """A request without schemas is not decoded by the twin, which would reject these bytes."""
     request = CreateChatCompletionRequest()
-    unknown_fields.read(request, b"\xff")
+    request_forms.read(request, b"\xff")
     with pytest.raises(Exception, match="rror"):
         CreateChatCompletionRequest.FromString(b"\xff")

@@ -6,12 +6,12 @@ import pytest
 from google.protobuf import json_format
 
 from parley.core.errors import InvalidRequest
-from parley.rpc import unknown_fields
+from parley.rpc import request_forms, unknown_fields
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 
 
 def _read(request: CreateChatCompletionRequest) -> CreateChatCompletionRequest:
-    unknown_fields.read(request, request.SerializeToString())
+    request_forms.read(request, request.SerializeToString())
     return request
 
 

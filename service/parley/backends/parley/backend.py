@@ -275,6 +275,8 @@ def _completion(data: bytes) -> ChatCompletion:
         raise DecodeError("the answer has no choices")
     _clear_identity(completion)
     as_text(completion)
+    for choice in completion.choices:
+        choice.message.ClearField("text")  # the typed form of `content`
     return completion
 
 

@@ -1,6 +1,7 @@
 """The fields of requests that are typed forms of other fields, for gRPC callers (see message.proto).
 
-They are not part of the JSON: inside the service they are not set, and an unknown field may have the name of one.
+They are not part of the JSON: inside the service they are not set, and an unknown field may have the name of one. A
+content part is typed as a whole.
 """
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -13,10 +14,13 @@ TYPED_FIELDS: dict[str, frozenset[str]] = {
     "parley.v1.Prediction": frozenset({"text", "parts"}),
 }
 """By the full name of a message type: the names of its typed forms."""
+_PART = "parley.v1.ContentPart"
 
 
 def typed_fields(kind: Descriptor) -> frozenset[str]:
     """Returns the names of a message type's typed forms; most types have none."""
+    if kind.full_name == _PART:
+        return frozenset(field.name for field in kind.oneofs_by_name["content"].fields)
     return TYPED_FIELDS.get(kind.full_name, frozenset())
 
 

@@ -19,6 +19,7 @@ from parley.rpc.call import Call, caller, current
 from parley.rpc.interceptors import Context, record_failure, remaining
 from parley.rpc.metadata import rate_limits
 from parley.rpc.metadata.idempotency import REPLAYED, idempotency_key
+from parley.rpc.typed_forms import set_text
 from parley.rpc.unknown_fields import fill_structs
 from parley.rpc.validation import validate
 from parley.v1 import chat_completions_pb2_grpc as services
@@ -44,6 +45,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
         """Returns the whole answer."""
         completion = await self._complete(request, context)
         fill_structs(completion)
+        set_text(completion)
         return completion
 
     async def CreateChatCompletionJson(self, request: CreateChatCompletionRequest, context: Context) -> HttpBody:

@@ -20,6 +20,7 @@ from parley.rpc.call import caller, current
 from parley.rpc.field_rules import PAGE_SIZE
 from parley.rpc.interceptors import Context, record_failure
 from parley.rpc.metadata.idempotency import REPLAYED, idempotency_key
+from parley.rpc.typed_forms import set_text
 from parley.rpc.unknown_fields import fill_structs
 from parley.v1 import sessions_pb2 as messages
 from parley.v1 import sessions_pb2_grpc as services
@@ -68,6 +69,7 @@ class SessionsServicer(services.SessionsServicer):
         """Lists a session's messages, the oldest first."""
         answer = await self._list_messages(request)
         fill_structs(answer)
+        set_text(answer)
         return answer
 
     async def ListSessionMessagesJson(self, request: messages.ListSessionMessagesRequest, context: Context) -> HttpBody:

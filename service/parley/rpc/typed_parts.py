@@ -1,0 +1,126 @@
+"""Typed content parts as the JSON objects of OpenAI's API (API reference: chat completions, content parts)."""
+
+import re
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from parley.core.messages import extra_fields
+from parley.rpc.message_validation import Fault
+from parley.v1.message_pb2 import AudioContent, ContentPart, FileContent, ImageContent
+
+_MIME_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
+_ONE_OF = "text, image, audio, file, refusal or json"
+
+
+@dataclass(slots=True)
+class JsonParts:
+    """Content parts as JSON.
+
+    Attributes:
+        data: The parts; their numbers are written as they were received.
+        texts: The text of each part.
+        has_unknown: Whether a part has fields that a Value may not represent exactly.
+        faults: What is wrong with the parts; the other attributes are then incomplete.
+    """
+
+    data: list[dict[str, Any]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    has_unknown: bool = False
+    faults: list[Fault] = field(default_factory=list)
+
+
+def read_parts(parts: Iterable[ContentPart], path: str) -> JsonParts:
+    """Returns typed parts as JSON; `path` is that of the field, for example `messages[0].parts`."""
+    read = JsonParts()
+    for index, part in enumerate(parts):
+        at = f"{path}[{index}]"
+        faults = list(_part_faults(part, at))
+        kind = part.WhichOneof("content")
+        if faults or kind is None:
+            read.faults += faults
+            continue
+        data = _DATA[kind](part)
+        unknown = extra_fields.loads(part.extra_json) if part.HasField("extra_json") else {}
+        read.faults += [
+            (f"{at}.extra_json.{key}", f"`{at}.extra_json.{key}` repeats a field of the part")
+            for key in sorted(unknown.keys() & data.keys())
+        ]
+        read.has_unknown |= bool(unknown) or part.HasField("json")
+        read.data.append(data | unknown)
+        is_exact = part.HasField("json") and not unknown
+        read.texts.append(part.json if is_exact else extra_fields.dumps(data | unknown))
+    return read
+
+
+def _part_faults(part: ContentPart, at: str) -> Iterator[Fault]:
+    kind = part.WhichOneof("content")
+    if kind is None:
+        yield at, f"`{at}` must have one of {_ONE_OF}", "missing"
+    elif kind in _FAULTS:
+        yield from _FAULTS[kind](getattr(part, kind), f"{at}.{kind}")
+
+
+def _image_faults(image: ImageContent, at: str) -> Iterator[Fault]:
+    yield from _source_faults(image, "url", image.url, at)
+
+
+def _file_faults(file: FileContent, at: str) -> Iterator[Fault]:
+    yield from _source_faults(file, "file_id", file.file_id, at)
+
+
+def _source_faults(media: ImageContent | FileContent, name: str, reference: str, at: str) -> Iterator[Fault]:
+    """Checks that media have either bytes with their type, or a reference in the field `name`."""
+    if bool(reference) == bool(media.data):
+        yield at, f"`{at}` must have either `{name}` or `data`", "missing"
+    elif media.data and not _MIME_TYPE.fullmatch(media.mime_type):
+        yield f"{at}.mime_type", f"`{at}.mime_type` must be the media type of `data`, for example image/png", "missing"
+    elif reference and media.HasField("mime_type"):
+        yield f"{at}.mime_type", f"`{at}.mime_type` is for `data`; leave it out beside `{name}`"
+
+
+def _audio_faults(audio: AudioContent, at: str) -> Iterator[Fault]:
+    for name, value in (("data", audio.data), ("format", audio.format)):
+        if not value:
+            yield f"{at}.{name}", f"`{at}.{name}` is required", "missing"
+
+
+def _json_faults(text: str, at: str) -> Iterator[Fault]:
+    if not isinstance((extra_fields.read_object(text) or {}).get("type"), str):
+        yield at, f"`{at}` must be the text of a JSON object with a `type`"
+
+
+def _image(image: ImageContent) -> dict[str, Any]:
+    url = image.url or _data_url(image)
+    return {"url": url} | ({"detail": image.detail} if image.HasField("detail") else {})
+
+
+def _audio(audio: AudioContent) -> dict[str, Any]:
+    return {"data": b64encode(audio.data).decode(), "format": audio.format}
+
+
+def _file(file: FileContent) -> dict[str, Any]:
+    name = {"filename": file.filename} if file.HasField("filename") else {}
+    return name | ({"file_id": file.file_id} if file.file_id else {"file_data": _data_url(file)})
+
+
+def _data_url(media: ImageContent | FileContent) -> str:
+    """Returns bytes as a `data:` URL (RFC 2397)."""
+    return f"data:{media.mime_type};base64,{b64encode(media.data).decode()}"
+
+
+_FAULTS: dict[str, Callable[[Any, str], Iterator[Fault]]] = {
+    "image": _image_faults,
+    "audio": _audio_faults,
+    "file": _file_faults,
+    "json": _json_faults,
+}
+_DATA: dict[str, Callable[[ContentPart], dict[str, Any]]] = {
+    "text": lambda part: {"type": "text", "text": part.text},
+    "image": lambda part: {"type": "image_url", "image_url": _image(part.image)},
+    "audio": lambda part: {"type": "input_audio", "input_audio": _audio(part.audio)},
+    "file": lambda part: {"type": "file", "file": _file(part.file)},
+    "refusal": lambda part: {"type": "refusal", "refusal": part.refusal},
+    "json": lambda part: extra_fields.loads(part.json),
+}
