@@ -10,6 +10,7 @@ import pytest
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf import json_format
 
+from parley.core.messages.typed_fields import json_fields
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 from parley.v1.models_pb2 import ListModelsResponse, Model
 from parley.v1.sessions_pb2 import ListSessionsResponse, Session
@@ -33,7 +34,7 @@ def unset(message: Any) -> set[str]:
         return set()
     names = set()
     present = {field.name: value for field, value in message.ListFields()}
-    for field in message.DESCRIPTOR.fields:
+    for field in json_fields(message.DESCRIPTOR):
         value = present.get(field.name)
         if value is None:
             names |= set() if field.name in ("extra", "extra_json") else {field.full_name}

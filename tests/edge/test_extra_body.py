@@ -10,6 +10,7 @@ from google.protobuf import json_format
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from parley.core.messages.typed_fields import json_fields
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from tests.edge.worker import Worker
 
@@ -72,7 +73,9 @@ async def test_unknown_keys_become_extra_body(
     assert ASK == got
 
 
-KNOWN = {name for field in CreateChatCompletionRequest.DESCRIPTOR.fields for name in (field.name, field.json_name)}
+KNOWN = {
+    name for field in json_fields(CreateChatCompletionRequest.DESCRIPTOR) for name in (field.name, field.json_name)
+}
 KEYS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
 LEAVES = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text('"\\{}[],:é\n ', max_size=8)
 VALUES = st.recursive(

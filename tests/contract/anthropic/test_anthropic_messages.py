@@ -6,6 +6,7 @@ import pytest
 
 from parley.backends.anthropic.backend import Anthropic
 from parley.core.errors import InvalidRequest, UnsupportedParameter, UpstreamRejected
+from parley.core.messages.typed_fields import json_fields
 from parley.v1.message_pb2 import Message
 from tests.contract.anthropic.test_anthropic_request import refused, sent, words
 from tests.contract.anthropic_api import block_start, delta, ends, error, message, start, text_block
@@ -241,7 +242,7 @@ async def test_unsupported_messages(
 def test_no_field_of_a_message_is_forgotten() -> None:
     """The tests above cover each field of a message; `annotations` is not a request field."""
     shown = {"role", "content", "name", "tool_calls", "tool_call_id", "function_call", "refusal", "reasoning_content"}
-    assert {field.name for field in Message.DESCRIPTOR.fields} == {
+    assert {field.name for field in json_fields(Message.DESCRIPTOR)} == {
         *shown,
         "audio",
         "annotations",

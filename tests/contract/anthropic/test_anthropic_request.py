@@ -10,6 +10,7 @@ from parley.backends.anthropic.request import SENT
 from parley.backends.json_fidelity import PARLEY_FIELDS
 from parley.config import ConfigError
 from parley.core.errors import InvalidRequest, ParleyError, UnsupportedParameter
+from parley.core.messages.typed_fields import json_fields
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from tests.contract.anthropic_api import begins, delta, ends
 from tests.contract.backends import KEY, call, collect
@@ -322,7 +323,7 @@ async def test_parley_fields_are_not_sent(backend: Anthropic, upstream: Scripted
 
 def test_no_field_is_forgotten() -> None:
     """The tests above cover each request field: sent, specific to Parley, or rejected."""
-    fields = {field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields}
+    fields = {field.name for field in json_fields(CreateChatCompletionRequest.DESCRIPTOR)}
     refused_fields = {param for _, param in UNSUPPORTED if param in fields}
     assert fields == PARLEY_FIELDS | SENT | refused_fields
     shown = {name for fields, _ in PLAIN + TOOLS for name in fields}
