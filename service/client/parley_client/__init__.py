@@ -1,5 +1,9 @@
 """The gRPC client of Parley."""
 
+from parley_client.aio.chat import AsyncChat
+from parley_client.aio.client import AsyncClient
+from parley_client.aio.sessions import AsyncSession, AsyncSessions
+from parley_client.aio.stream import AsyncStream
 from parley_client.calls import Observer
 from parley_client.chat import Chat
 from parley_client.client import Client
@@ -25,6 +29,11 @@ from parley_client.tools import ToolError, TooManyRoundsError
 
 __version__ = "0.1.0"
 __all__ = [
+    "AsyncChat",
+    "AsyncClient",
+    "AsyncSession",
+    "AsyncSessions",
+    "AsyncStream",
     "AuthenticationError",
     "BrokenStreamError",
     "CancelledCallError",

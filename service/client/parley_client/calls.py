@@ -4,13 +4,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import grpc
 from google.api.httpbody_pb2 import HttpBody
 
 from parley_client import errors
-from parley_client.errors import ParleyError
+from parley_client.errors import CancelledCallError, ParleyError
 from parley_client.retry import Retry
 from parley_client.v1 import chat_completions_pb2 as chat
 from parley_client.v1 import models_pb2 as models
@@ -92,7 +92,10 @@ class CallOptions:
 
 
 class Call:
-    """A call: its deadline, its key, and the decision after each failed attempt."""
+    """A call: its deadline, its key, and the decision after each failed attempt.
+
+    A `with` block that is left before the end of the call ends it as cancelled.
+    """
 
     def __init__(self, method: Method, settings: Settings, options: CallOptions) -> None:
         self._settings = settings
@@ -100,6 +103,7 @@ class Call:
         self._started = time.monotonic()
         timeout = settings.timeout if options.timeout is None else options.timeout
         self._deadline = None if timeout is None else self._started + timeout
+        self._has_ended = False
         self.attempt = 1
         observed: Iterable[tuple[str, str]] = ()
         self._observed: Callable[[ParleyError | None], None] | None = None
@@ -107,6 +111,13 @@ class Call:
             observed, self._observed = settings.observer.start(self._name)
         key = (("idempotency-key", options.idempotency_key or uuid.uuid4().hex),) if method.is_keyed else ()
         self.metadata = (("authorization", f"Bearer {settings.key}"), *key, *settings.metadata, *observed)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._has_ended:
+            self.fail(CancelledCallError("the caller has ended the call", grpc.StatusCode.CANCELLED))
 
     def remaining(self) -> float | None:
         """Returns the seconds until the deadline, for the next attempt; None without one."""
@@ -153,6 +164,7 @@ class Call:
         self._end(None, request_id=(metadata or {}).get("x-request-id"), **fields)
 
     def _end(self, error: ParleyError | None, **fields: Any) -> None:
+        self._has_ended = True
         duration = round((time.monotonic() - self._started) * 1000, 1)
         self._log("parley call", attempts=self.attempt, duration_ms=duration, **fields)
         if self._observed is not None:

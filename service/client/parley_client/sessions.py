@@ -63,21 +63,21 @@ class Sessions:
 
     def export(self, session_id: str) -> Iterator[bytes]:
         """Yields the session as JSON Lines, one line for each message. A failure is not retried."""
-        call = Call(calls.EXPORT, self._transport.settings, CallOptions())
-        rpc: Any = self._transport.rpcs[calls.EXPORT.path]
+        rpc = self._transport.rpcs[calls.EXPORT.path]
         request = sessions_pb2.ExportSessionRequest(session_id=session_id)
-        running = rpc(request, timeout=call.remaining(), metadata=call.metadata)
         rest = b""
-        try:
-            for part in running:
-                *lines, rest = (rest + part.data).split(b"\n")
-                yield from lines
-        except grpc.RpcError as error:
-            call.failed(error, retryable=False)
-        else:
-            call.succeeded()
-        finally:
-            running.cancel()
+        with Call(calls.EXPORT, self._transport.settings, CallOptions()) as call:
+            running = rpc(request, timeout=call.remaining(), metadata=call.metadata)
+            try:
+                for part in running:
+                    *lines, rest = (rest + part.data).split(b"\n")
+                    yield from lines
+            except grpc.RpcError as error:
+                call.failed(error, retryable=False)
+            else:
+                call.succeeded()
+            finally:
+                running.cancel()
 
     def fork(
         self, session_id: str, *, through_turn: int | None = None, idempotency_key: str | None = None

@@ -78,17 +78,15 @@ class Stream:
             self._running.cancel()
 
     def _iterate(self) -> Generator[ChatCompletionChunk, None, None]:
-        call = self._start()
-        while True:
-            try:
-                yield from self._attempt(call)
-                self._finish(call)
-            except grpc.RpcError as error:
-                partial = Completion(self._delivery.delivered())
-                self._wait(call.failed(error, partial, retryable=not self._cancelled))
-                self._delivery.restart()
-            else:
-                return
+        with self._start() as call:
+            while self._completion is None:
+                try:
+                    yield from self._attempt(call)
+                    self._finish(call)
+                except grpc.RpcError as error:
+                    partial = Completion(self._delivery.delivered())
+                    self._wait(call.failed(error, partial, retryable=not self._cancelled))
+                    self._delivery.restart()
 
     def _attempt(self, call: Call) -> Generator[ChatCompletionChunk, None, None]:
         self._running = self._rpc(self._request, timeout=call.remaining(), metadata=call.metadata)

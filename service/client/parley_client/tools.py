@@ -14,7 +14,7 @@ from parley_client.requests import MessageInput, MessagesInput, conversation
 from parley_client.v1.message_pb2 import ToolCall
 
 DEFAULT_ROUNDS = 10
-_SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
+_SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null", dict: "object"}
 _ARGUMENT = re.compile(r"^\s{2,}(\w+)(?: \([^)]*\))?: (.+)$", re.MULTILINE)
 
 
@@ -56,10 +56,10 @@ def schema(function: Callable[..., Any]) -> dict[str, Any]:
 def _of(hint: Any, place: str) -> dict[str, Any]:
     """Returns the JSON Schema of a type hint."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint in _SCALARS:
-        return {"type": _SCALARS[hint]}
-    if hint is dict or origin in {dict, Mapping}:
-        return {"type": "object"}
+    if hint is Any:
+        return {}
+    if (kind := dict if origin in {dict, Mapping} else hint) in _SCALARS:
+        return {"type": _SCALARS[kind]}
     if origin in {list, Sequence, typing.Union, types.UnionType}:
         inner = [_of(one, place) for one in arguments]
         return {"type": "array", "items": inner[0]} if origin in {list, Sequence} else {"anyOf": inner}
@@ -108,6 +108,14 @@ class Loop:
             return failure(ToolError(f"there is no tool {call.function.name}"))
         try:
             return function(**_arguments(function, call))
+        except ToolError as error:
+            return failure(error)
+
+    async def call_async(self, call: ToolCall) -> Any:
+        """Does the same for a function that may be a coroutine function."""
+        try:
+            result = self.call(call)
+            return await result if inspect.isawaitable(result) else result
         except ToolError as error:
             return failure(error)
 

@@ -27,17 +27,17 @@ class Transport:
 
     def unary(self, method: Method, request: Any, options: CallOptions) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """Makes a unary call with its retries; returns the response, initial and trailing metadata."""
-        call = Call(method, self.settings, options)
         rpc = self.rpcs[method.path]
-        while True:
-            try:
-                response, done = rpc.with_call(request, timeout=call.remaining(), metadata=call.metadata)
-            except grpc.RpcError as error:
-                time.sleep(call.failed(error))
-            else:
-                trailing = dict(done.trailing_metadata() or ())
-                call.succeeded(response, trailing)
-                return response, dict(done.initial_metadata() or ()), trailing
+        with Call(method, self.settings, options) as call:
+            while True:
+                try:
+                    response, done = rpc.with_call(request, timeout=call.remaining(), metadata=call.metadata)
+                except grpc.RpcError as error:
+                    time.sleep(call.failed(error))
+                else:
+                    trailing = dict(done.trailing_metadata() or ())
+                    call.succeeded(response, trailing)
+                    return response, dict(done.initial_metadata() or ()), trailing
 
 
 class Models:

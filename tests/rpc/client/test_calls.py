@@ -1,7 +1,7 @@
 """parley-client against the real server: unary calls."""
 
 import json
-from collections.abc import Iterator
+import uuid
 from typing import Any
 
 import grpc
@@ -11,30 +11,13 @@ from google.protobuf.struct_pb2 import Value
 import parley_client
 from parley.core.errors import UpstreamRejected, UpstreamUnavailable
 from parley.v1 import message_pb2
-from parley_client import Client, Retry
+from parley_client import Client
+from tests.rpc.client.conftest import Events
 from tests.rpc.conftest import Worker
 from tests.rpc.scripted import completion
 
-Events = list[tuple[str, dict[str, Any]]]
 
-
-@pytest.fixture
-def events() -> Events:
-    """The events that the client logs, with their fields."""
-    return []
-
-
-@pytest.fixture
-def client(worker: Worker, events: Events) -> Iterator[Client]:
-    """A client that waits briefly before it repeats a call."""
-    retry = Retry(initial_delay=0.01)
-    with Client(
-        worker.address, key=worker.keys["ada"], retry=retry, log=lambda event, **fields: events.append((event, fields))
-    ) as made:
-        yield made
-
-
-def test_an_answer_has_what_the_service_returns(worker: Worker, client: Client, events: Events) -> None:
+def test_an_answer_has_what_the_service_returns(worker: Worker, client: Any, events: Events) -> None:
     """A completion has text, usage, finish reason, session and receipt; the call is logged with them."""
     answer = client.chat.create("Hi", model="kept", temperature=0.5)
     assert ("Hello", "stop", 5, False) == (
@@ -53,7 +36,7 @@ def test_an_answer_has_what_the_service_returns(worker: Worker, client: Client, 
     assert 0.5 == worker.backend.calls[0].request.temperature
 
 
-def test_messages_are_dicts_or_messages_of_any_stubs(worker: Worker, client: Client) -> None:
+def test_messages_are_dicts_or_messages_of_any_stubs(worker: Worker, client: Any) -> None:
     """Dicts, the client's messages and messages of the service's stubs are sent alike; unknown fields are kept."""
     first = client.chat.create("One", store=False)
     question = {"role": "user", "content": [{"type": "text", "text": "Two"}], "cache_control": {"type": "ephemeral"}}
@@ -68,7 +51,7 @@ def test_messages_are_dicts_or_messages_of_any_stubs(worker: Worker, client: Cli
     assert '{"top_k":7}' == sent.extra_body_json
 
 
-def test_schemas_keep_the_order_of_their_keys(worker: Worker, client: Client) -> None:
+def test_schemas_keep_the_order_of_their_keys(worker: Worker, client: Any) -> None:
     """The JSON Schema of a tool arrives with its keys in the order of the dict."""
     schema = {"type": "object", "properties": {name: {"type": "string"} for name in "zyxabc"}}
     client.chat.create("Hi", tools=[{"type": "function", "function": {"name": "f", "parameters": schema}}])
@@ -85,14 +68,14 @@ def test_schemas_keep_the_order_of_their_keys(worker: Worker, client: Client) ->
         ({"messages": "Hi", "extra_body": {"x": {1, 2}}}, "`extra_body` cannot be written as JSON: "),
     ],
 )
-def test_a_value_that_does_not_fit_is_named(client: Client, fields: dict[str, Any], message: str) -> None:
+def test_a_value_that_does_not_fit_is_named(client: Any, fields: dict[str, Any], message: str) -> None:
     """A value of the wrong type fails before the call; the error names the field."""
     with pytest.raises(TypeError) as caught:
         client.chat.create(**fields)
     assert str(caught.value).startswith(message)
 
 
-def test_a_failed_attempt_is_repeated_under_its_key(worker: Worker, client: Client, events: Events) -> None:
+def test_a_failed_attempt_is_repeated_under_its_key(worker: Worker, client: Any, events: Events) -> None:
     """A transient failure is retried; the retry is logged."""
     answers = [UpstreamUnavailable("down", retry_after=0), completion("Here")]
     worker.backend.answer = lambda _: answers.pop(0)
@@ -103,15 +86,16 @@ def test_a_failed_attempt_is_repeated_under_its_key(worker: Worker, client: Clie
     )
 
 
-def test_the_same_key_returns_the_same_answer(worker: Worker, client: Client) -> None:
+def test_the_same_key_returns_the_same_answer(worker: Worker, client: Any) -> None:
     """A call with the key of an earlier one is replayed; a new key is a new call."""
-    first, again = (client.chat.create("Hi", idempotency_key="client-same") for _ in range(2))
+    key = uuid.uuid4().hex
+    first, again = (client.chat.create("Hi", idempotency_key=key) for _ in range(2))
     assert (first.raw.id, False, True) == (again.raw.id, first.replayed, again.replayed)
     assert not client.chat.create("Hi").replayed
     assert 2 == len(worker.backend.calls)
 
 
-def test_errors_are_typed(worker: Worker, client: Client, events: Events) -> None:
+def test_errors_are_typed(worker: Worker, client: Any, events: Events) -> None:
     """An error has its reason, its field and its violations, and is not retried if it is the caller's."""
     with pytest.raises(parley_client.NotFoundError, match="Unknown model") as unknown:
         client.chat.create("Hi", model="nope")
@@ -140,7 +124,7 @@ def test_a_wrong_key_does_not_reach_the_error(worker: Worker) -> None:
     assert "nonsense" not in str(caught.value) + repr(caught.value) + repr(client) + repr(vars(client.chat))
 
 
-def test_a_deadline_bounds_all_attempts(worker: Worker, client: Client) -> None:
+def test_a_deadline_bounds_all_attempts(worker: Worker, client: Any) -> None:
     """A retry that would start after the deadline does not start: the failure itself is raised."""
     worker.backend.answer = lambda _: UpstreamUnavailable("down", retry_after=5)
     with pytest.raises(parley_client.UnavailableError):
@@ -148,7 +132,7 @@ def test_a_deadline_bounds_all_attempts(worker: Worker, client: Client) -> None:
     assert 1 == len(worker.backend.calls)
 
 
-def test_models(client: Client) -> None:
+def test_models(client: Any) -> None:
     """Models are listed and read."""
     assert "kept" in [model.id for model in client.models.list()]
     assert "scripted" == client.models.get("kept").owned_by

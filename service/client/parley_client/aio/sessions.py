@@ -1,0 +1,185 @@
+"""Asynchronous sessions."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from typing import Any, Unpack
+
+import grpc
+
+from parley_client import calls
+from parley_client.aio.chat import AsyncChat
+from parley_client.aio.stream import AsyncStream
+from parley_client.aio.transport import AsyncTransport
+from parley_client.calls import Call, CallOptions, Method
+from parley_client.completion import Completion
+from parley_client.parameters import LoopParameters, Parameters
+from parley_client.requests import MessagesInput
+from parley_client.sessions import PAGE_SIZE
+from parley_client.tools import DEFAULT_ROUNDS
+from parley_client.v1 import sessions_pb2
+
+
+class AsyncSessions:
+    """Sessions: conversations that the service keeps."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    def open(self, session_id: str | None = None, **defaults: Unpack[LoopParameters]) -> "AsyncSession":
+        """Returns a session to talk in: an existing one, or one that its first turn creates.
+
+        Args:
+            session_id: The session's id; None for a new one.
+            **defaults: Parameters of all its turns, for example `model`.
+        """
+        return AsyncSession(self._transport, session_id, defaults)
+
+    async def list(
+        self,
+        *,
+        model: str | None = None,
+        updated_after: int | None = None,
+        updated_before: int | None = None,
+    ) -> AsyncIterator[sessions_pb2.Session]:
+        """Yields the account's sessions, the latest turn first; times are Unix times in seconds."""
+        request = sessions_pb2.ListSessionsRequest(
+            page_size=PAGE_SIZE, model=model, updated_after=updated_after, updated_before=updated_before
+        )
+        async for page in self._pages(calls.LIST_SESSIONS, request):
+            for session in page.sessions:
+                yield session
+
+    async def get(self, session_id: str) -> sessions_pb2.Session:
+        """Returns the properties of a session."""
+        found: sessions_pb2.Session = await self._call(
+            calls.GET_SESSION, sessions_pb2.GetSessionRequest(session_id=session_id)
+        )
+        return found
+
+    async def messages(self, session_id: str) -> AsyncIterator[sessions_pb2.SessionMessage]:
+        """Yields the messages of a session, the oldest first."""
+        request = sessions_pb2.ListSessionMessagesRequest(session_id=session_id, page_size=PAGE_SIZE)
+        async for page in self._pages(calls.LIST_MESSAGES, request):
+            for message in page.messages:
+                yield message
+
+    async def export(self, session_id: str) -> AsyncIterator[bytes]:
+        """Yields the session as JSON Lines, one line for each message. A failure is not retried."""
+        rpc = self._transport.rpcs[calls.EXPORT.path]
+        request = sessions_pb2.ExportSessionRequest(session_id=session_id)
+        rest = b""
+        with Call(calls.EXPORT, self._transport.settings, CallOptions()) as call:
+            running = rpc(request, timeout=call.remaining(), metadata=call.metadata)
+            try:
+                async for part in running:
+                    *lines, rest = (rest + part.data).split(b"\n")
+                    for line in lines:
+                        yield line
+            except grpc.RpcError as error:
+                call.failed(error, retryable=False)
+            else:
+                call.succeeded()
+            finally:
+                running.cancel()
+
+    async def fork(
+        self, session_id: str, *, through_turn: int | None = None, idempotency_key: str | None = None
+    ) -> sessions_pb2.Session:
+        """Copies all, or the first, completed turns into a new session; returns that."""
+        request = sessions_pb2.ForkSessionRequest(session_id=session_id, through_turn=through_turn)
+        forked: sessions_pb2.Session = await self._call(calls.FORK, request, idempotency_key)
+        return forked
+
+    async def delete(self, session_id: str, *, idempotency_key: str | None = None) -> None:
+        """Deletes a session and all its messages."""
+        await self._call(calls.DELETE, sessions_pb2.DeleteSessionRequest(session_id=session_id), idempotency_key)
+
+    async def _call(self, method: Method, request: Any, key: str | None = None) -> Any:
+        return (await self._transport.unary(method, request, CallOptions(idempotency_key=key)))[0]
+
+    async def _pages(self, method: Method, request: Any) -> AsyncGenerator[Any, None]:
+        while True:
+            page = await self._call(method, request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+
+class AsyncSession:
+    """A session to talk in.
+
+    Attributes:
+        id: The session's id; None until the first answer.
+        defaults: Parameters of all turns.
+    """
+
+    def __init__(self, transport: AsyncTransport, session_id: str | None, defaults: LoopParameters) -> None:
+        self._chat = AsyncChat(transport)
+        self.id = session_id
+        self.defaults = defaults
+
+    async def create(
+        self,
+        messages: MessagesInput,
+        *,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        **parameters: Unpack[Parameters],
+    ) -> Completion:
+        """Adds a turn; returns the answer. Arguments and errors are those of `Chat.create`."""
+        answer = await self._chat.create(
+            messages,
+            session_id=self.id,
+            idempotency_key=idempotency_key,
+            timeout=timeout,
+            **self._with_defaults(parameters),
+        )
+        self.id = answer.session_id
+        return answer
+
+    def stream(
+        self,
+        messages: MessagesInput,
+        *,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        **parameters: Unpack[Parameters],
+    ) -> AsyncStream:
+        """Adds a turn; returns the answer as a stream. Arguments and errors are those of `Chat.create`."""
+        stream = self._chat.stream(
+            messages,
+            session_id=self.id,
+            idempotency_key=idempotency_key,
+            timeout=timeout,
+            **self._with_defaults(parameters),
+        )
+        stream.on_session = self._set_id
+        return stream
+
+    async def run(
+        self,
+        messages: MessagesInput,
+        tools: Sequence[Callable[..., Any]],
+        *,
+        max_rounds: int = DEFAULT_ROUNDS,
+        timeout: float | None = None,
+        **parameters: Unpack[LoopParameters],
+    ) -> Completion:
+        """Adds turns until the model answers without a tool call. Arguments and errors are those of `Chat.run`."""
+        merged: LoopParameters = {**self.defaults, **parameters}
+        answer = await self._chat.run(
+            messages,
+            tools,
+            session_id=self.id,
+            max_rounds=max_rounds,
+            timeout=timeout,
+            **merged,
+        )
+        self.id = answer.session_id
+        return answer
+
+    def _with_defaults(self, parameters: Parameters) -> Parameters:
+        return {**self.defaults, **parameters}
+
+    def _set_id(self, session_id: str) -> None:
+        self.id = session_id

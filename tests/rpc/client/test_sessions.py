@@ -1,0 +1,66 @@
+"""parley-client against the real server: sessions."""
+
+import json
+from typing import Any
+
+import pytest
+
+from parley_client import NotFoundError
+from tests.rpc.conftest import Worker
+from tests.rpc.scripted import chunks, completion
+
+
+def test_a_session_continues(worker: Worker, client: Any) -> None:
+    """The first turn creates the session; later turns, whole and streamed, send only what is new."""
+    session = client.sessions.open(model="kept", temperature=0.5)
+    session.create("One")
+    first = session.id
+    worker.backend.answer = lambda _: chunks("Hel", "lo")
+    with session.stream("Two") as stream:
+        stream.result()
+    worker.backend.answer = lambda _: completion("Hello")
+    session.run("Three", [])
+    sent = [[one.content.string_value for one in call.request.messages] for call in worker.backend.calls]
+    assert ["One", "Hello", "Two", "Hello", "Three"] == sent[-1]
+    assert [0.5] * 3 == [call.request.temperature for call in worker.backend.calls]
+    assert (first, 3) == (session.id, client.sessions.get(first).turn_count)
+
+
+def test_a_stream_creates_a_session(worker: Worker, client: Any) -> None:
+    """A session whose first turn is a stream has its id as soon as the first chunk has arrived."""
+    worker.backend.answer = lambda _: chunks("Hel", "lo")
+    session = client.sessions.open(model="kept")
+    with session.stream("One") as stream:
+        assert "Hel" == next(iter(stream.text()))
+        assert session.id is not None
+
+
+def test_sessions_are_listed_over_pages(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists of sessions and of messages have all pages."""
+    for module in ("parley_client.sessions", "parley_client.aio.sessions"):
+        monkeypatch.setattr(f"{module}.PAGE_SIZE", 2)
+    made = [client.chat.create(f"Question {number}", model="kept").session_id for number in range(5)]
+    listed = [session.id for session in client.sessions.list(model="kept")]
+    assert list(reversed(made)) == listed[:5]
+    assert [] == list(client.sessions.list(updated_before=1))
+    client.chat.create("More", session_id=made[0])
+    messages = [one.message.content.string_value for one in client.sessions.messages(made[0])]
+    assert ["Question 0", "Hello", "More", "Hello"] == messages
+
+
+def test_a_session_is_exported_forked_and_deleted(client: Any) -> None:
+    """An export has a line for each message; a fork is independent of the deleted original."""
+    session = client.sessions.open(model="kept")
+    for text in ("One", "Two"):
+        session.create(text)
+    lines = [json.loads(line) for line in client.sessions.export(session.id)]
+    assert ["One", "Hello", "Two", "Hello"] == [line["content"] for line in lines]
+    forks = [client.sessions.fork(session.id, through_turn=1, idempotency_key=session.id) for _ in range(2)]
+    assert (forks[0].id, 1, session.id) == (forks[1].id, forks[1].turn_count, forks[1].forked_from)
+    client.sessions.delete(session.id)
+    with pytest.raises(NotFoundError) as caught:
+        client.sessions.get(session.id)
+    assert "SESSION_NOT_FOUND" == caught.value.reason
+    with pytest.raises(NotFoundError):
+        list(client.sessions.export(session.id))
+    assert 1 == client.sessions.get(forks[0].id).turn_count

@@ -1,0 +1,123 @@
+"""parley-client against the real server: streams, whole and broken."""
+
+import asyncio
+import uuid
+from typing import Any
+
+import grpc
+import pytest
+
+import parley_client
+from parley.core.errors import StreamBroken
+from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
+from parley.v1.message_pb2 import Delta
+from tests.processes import until
+from tests.rpc.client.conftest import Events
+from tests.rpc.conftest import Worker
+from tests.rpc.scripted import chunks, completion, taken_apart
+
+
+def broken(*texts: str) -> list[object]:
+    """Returns the chunks of an answer that breaks after these texts."""
+    return [*chunks(*texts)[:-1], StreamBroken("broke off", retry_after=0)]
+
+
+def with_tool_call() -> ChatCompletion:
+    """Returns an answer with text and two tool calls."""
+    answer = completion("Let me see.")
+    answer.choices[0].finish_reason = "tool_calls"
+    for place, city in enumerate(("Paris", "Rome")):
+        call = answer.choices[0].message.tool_calls.add(id=f"call-{place}", type="function")
+        call.function.name, call.function.arguments = "get_weather", f'{{"city":"{city}"}}'
+    return answer
+
+
+def test_a_stream_ends_with_the_joined_answer(worker: Worker, client: Any) -> None:
+    """The text arrives in pieces; the result has the whole text, usage, session and receipt."""
+    worker.backend.answer = lambda _: chunks("Hel", "lo")
+    with client.chat.stream("Hi", model="kept") as stream:
+        assert ["Hel", "lo"] == list(stream.text())
+        answer = stream.result()
+    assert ("Hello", "stop", 5) == (answer.text, answer.finish_reason, answer.usage.total_tokens)
+    assert (answer.session_id is not None, "completed") == (True, answer.receipt.attempts[0].outcome)
+
+
+def test_the_joined_answer_is_the_whole_one(worker: Worker, client: Any) -> None:
+    """What is joined from a stream is equal to the answer of the unary call, tool calls included."""
+    worker.backend.answer = lambda _: with_tool_call()
+    whole = client.chat.create("Hi", store=False).raw
+    worker.backend.answer = lambda _: taken_apart(with_tool_call())
+    with client.chat.stream("Hi", store=False) as stream:
+        joined = stream.result().raw
+    for answer in (whole, joined):
+        answer.ClearField("id")
+        answer.ClearField("created")
+        answer.choices[0].message.ClearField("text")  # the older form is compared
+    assert whole == joined
+    assert ["Paris", "Rome"] == [call.function.arguments[9:-2] for call in joined.choices[0].message.tool_calls]
+
+
+def test_a_broken_stream_continues_behind_what_was_delivered(worker: Worker, client: Any, events: Events) -> None:
+    """The repeated answer begins with the delivered text, which is skipped, also in the middle of a chunk."""
+    answers = [broken("The ca", "pital "), broken("The capital", " of"), chunks("The", " capital of", " France")]
+    worker.backend.answer = lambda _: answers.pop(0)
+    with client.chat.stream("Hi", model="once") as stream:
+        pieces = list(stream.text())
+        answer = stream.result()
+    assert ["The ca", "pital ", "of", " France"] == pieces
+    assert ("The capital of France", "stop") == (answer.text, answer.finish_reason)
+    assert ["parley retry", "parley retry", "parley call"] == [event for event, _ in events]
+    assert 3 == events[-1][1]["attempts"]
+
+
+@pytest.mark.parametrize("second", ["The town", "The"])
+def test_another_answer_is_not_joined_to_what_was_delivered(worker: Worker, client: Any, second: str) -> None:
+    """If the repeated answer differs, or is shorter, the stream fails and has what was delivered."""
+    answers = [broken("The ca"), chunks(second)]
+    worker.backend.answer = lambda _: answers.pop(0)
+    with client.chat.stream("Hi", model="once") as stream:
+        pieces = []
+        with pytest.raises(parley_client.BrokenStreamError) as caught:
+            pieces += stream.text()
+    assert "The ca" == caught.value.partial.text
+
+
+def test_a_repeated_stream_is_replayed(worker: Worker, client: Any) -> None:
+    """With the key of an earlier call the same answer is streamed again, and marked."""
+    worker.backend.answer = lambda _: chunks("Hel", "lo")
+    answers, key = [], uuid.uuid4().hex
+    for _ in range(2):
+        with client.chat.stream("Hi", idempotency_key=key) as stream:
+            answers.append(stream.result())
+    assert [("Hello", False), ("Hello", True)] == [(answer.text, answer.replayed) for answer in answers]
+    assert 1 == len(worker.backend.calls)
+
+
+def test_leaving_the_block_cancels_the_call(worker: Worker, client: Any, events: Events) -> None:
+    """The upstream call ends when the block of an unfinished stream is left."""
+    worker.backend.answer = lambda _: [chunks("Hel")[0], asyncio.Event()]
+    with client.chat.stream("Hi") as stream:
+        assert "Hel" == next(iter(stream.text()))
+    until(worker.backend.closed.is_set, "the end of the upstream call")
+    until(lambda: events, "the event of the call")
+    assert ("parley call", "CANCELLED") == (events[0][0], events[0][1]["code"])
+
+
+def test_choices_and_unknown_fields_are_joined(worker: Worker, client: Any) -> None:
+    """Each of the `n` choices is joined; lists among unknown fields are appended."""
+    first, second = (ChatCompletionChunk() for _ in range(2))
+    for index in (1, 0):
+        first.choices.add(index=index, delta=Delta(content=f"{index}a", extra_json='{"x":[1],"y":1}'))
+        second.choices.add(index=index, delta=Delta(content="b", extra_json='{"x":[2],"y":2}'), finish_reason="stop")
+    worker.backend.answer = lambda _: [first, second]
+    with client.chat.stream("Hi", n=2, store=False) as stream:
+        choices = stream.result().raw.choices
+    assert [(0, "0ab"), (1, "1ab")] == [(choice.index, choice.message.text) for choice in choices]
+    assert '{"x":[1,2],"y":2}' == choices[0].message.extra_json
+
+
+def test_a_failed_stream_raises_its_error(worker: Worker, client: Any) -> None:
+    """A stream that fails before its first chunk raises the typed error."""
+    with client.chat.stream("Hi", model="nope") as stream, pytest.raises(parley_client.NotFoundError) as caught:
+        list(stream.text())
+    assert grpc.StatusCode.NOT_FOUND is caught.value.code
