@@ -11,7 +11,7 @@ JOBS ?= $(shell expr 2 \* $$(nproc))
 # What `buf breaking` compares with: the first of these that exists.
 BASE ?= origin/main main
 
-# Tests start hundreds of processes. Without bytecode files each of them compiles every module that it imports.
+# Tests start hundreds of processes; without bytecode files each of them compiles every module that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -24,7 +24,7 @@ help: ## Show this list
 install: $(STAMP) ## Make .venv with everything in it, from requirements.lock
 
 # uv installs the same locked and hashed files in a tenth of pip's time; where it cannot (it does not read pip's own
-# configuration), pip does. Both compile what they install.
+# configuration), pip does.
 $(STAMP): requirements.lock pyproject.toml service/client/pyproject.toml
 	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo "Parley needs Python 3.11 or later$(if $(PYTHON),; $(PYTHON) is not,): name one with make install PYTHON=…" >&2; exit 1; }
@@ -33,7 +33,7 @@ $(STAMP): requirements.lock pyproject.toml service/client/pyproject.toml
 		|| { echo "$(PYTHON) cannot make virtual environments; install its venv module (Debian: apt install python3-venv)" >&2; exit 1; }
 	@awk '/^uv==/ {p = 1} p {print} p && !/\\$$/ {exit}' requirements.lock > .venv/uv.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r .venv/uv.lock
-	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --no-deps --require-hashes -r requirements.lock \
+	@$(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes -r requirements.lock \
 		|| $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e service/client -e .
 	@touch $@

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import PATIENCE, Server
-from tests.processes import steady_port
+from tests.processes import reserved_port
 
 _CONFIG = """
 [databases]
@@ -38,7 +38,7 @@ class PgBouncer:
     """A pooler, running or stopped, with any settings of `pgbouncer.ini`."""
 
     def __init__(self, server: Server, **settings: object) -> None:
-        self.port = steady_port()
+        self.port = reserved_port()
         self._folder = Path(tempfile.mkdtemp(prefix="parley-pgbouncer-"))
         self._server = server
         self._config = self._folder / "pgbouncer.ini"

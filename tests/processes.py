@@ -9,7 +9,6 @@ assert 0 == parley.code
 import io
 import json
 import os
-import random
 import re
 import select
 import signal
@@ -21,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -35,6 +34,7 @@ PATIENCE = 60.0
 ANY_PORTS = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
 """Options of `parley up` that select free ports."""
 COMMAND = str(Path(sys.executable).with_name("parley"))
+_RESERVATIONS: list[socket.socket] = []
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -72,12 +72,18 @@ def run_here(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(arguments, code, *printed)
 
 
-def steady_port() -> int:
-    """A free port of 127.0.0.1 that stays free while a server is down: below those of outgoing connections."""
-    while True:
-        port = random.SystemRandom().randrange(12_000, 32_000)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
+def reserved_port() -> int:
+    """Returns a free port of 127.0.0.1, which the kernel selects and keeps from all others until this process ends.
+
+    A bound socket that does not listen reserves it. Servers can bind it, because they set SO_REUSEADDR; a server that
+    is down refuses connections.
+    """
+    reservation = socket.socket()
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reservation.bind(("127.0.0.1", 0))
+    _RESERVATIONS.append(reservation)
+    port: int = reservation.getsockname()[1]
+    return port
 
 
 def until(holds: Callable[[], object], what: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.postgres import serving
-from tests.processes import ANY_PORTS, Parley, launch, run, started, steady_port, until, wait_ready
+from tests.processes import ANY_PORTS, Parley, launch, reserved_port, run, started, until, wait_ready
 from tests.upstream import ScriptedUpstream
 
 BODY = {"messages": [{"role": "user", "content": "Hi"}]}
@@ -111,7 +111,7 @@ def test_a_database_that_comes_later(scripted_config: Path, upstream: ScriptedUp
     with serving() as server:
         scripted_config.write_text(f"{scripted_config.read_text()}store: {{kind: postgres, url: '{server.empty()}'}}\n")
         server.kill()
-        http = f"127.0.0.1:{steady_port()}"
+        http = f"127.0.0.1:{reserved_port()}"
         parley = launch("--config", str(scripted_config), "--http", http, folder=tmp_path)
         try:
             parley.http = f"http://{http}"
@@ -128,7 +128,7 @@ def test_a_database_that_comes_later(scripted_config: Path, upstream: ScriptedUp
 
 def test_a_stop_while_it_waits(scripted_config: Path, tmp_path: Path) -> None:
     """SIGTERM ends the wait, and so does its own end; `0` is no wait at all."""
-    nowhere = f"postgresql://parley@127.0.0.1:{steady_port()}/parley"
+    nowhere = f"postgresql://parley@127.0.0.1:{reserved_port()}/parley"
     scripted_config.write_text(f"{scripted_config.read_text()}store: {{kind: postgres, url: '{nowhere}'}}\n")
     parley = launch("--config", str(scripted_config), folder=tmp_path)
     until(lambda: "the store is away" in parley.log and "Starting the workers" in parley.log, "it says so")

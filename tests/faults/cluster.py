@@ -97,7 +97,7 @@ async def cluster(
     running = Cluster(json.loads(made.stdout)["key"])
     scratch = tempfile.TemporaryDirectory(prefix="pf-")  # what killed ones leave behind; a short path, for sockets
     for number in range(workers):
-        address = f"127.0.0.1:{processes.steady_port()}"
+        address = f"127.0.0.1:{processes.reserved_port()}"
         command = [processes.COMMAND, "serve", *common, "--listen", address]
         own = environment[number] if environment else {}
         running.slots.append(Slot(address, command, folder / f"worker-{number}.log", scratch.name, own))
