@@ -172,7 +172,7 @@ class Parley:
 
         Tests of a graceful end call `stop`.
         """
-        heard = "once more to stop at once"
+        heard = "repeat the signal to stop at once"
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             until(lambda: heard in self.log or self.process.poll() is not None, f"the log says: {heard}\n{self.log}")

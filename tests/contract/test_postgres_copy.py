@@ -80,7 +80,7 @@ class TestCopy:
         await fill(file, 5)
         done = copy(file, postgres_url)
         assert 0 == done.returncode, done.stderr
-        for line in ("2 accounts", "2 keys", "6 sessions", "16 turns", "33 messages", "5 kept replies", "1 buckets"):
+        for line in ("2 accounts", "2 keys", "6 sessions", "16 turns", "33 messages", "5 stored replies", "1 buckets"):
             assert f"  {line}\n" in done.stdout
         assert ["0 of 6 sessions", "6 of 6 sessions"] == done.stderr.splitlines()
         source, target = SqliteStore(file), await PostgresStore.open(postgres_url)

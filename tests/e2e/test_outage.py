@@ -115,12 +115,12 @@ def test_a_database_that_comes_later(scripted_config: Path, upstream: ScriptedUp
         parley = launch("--config", str(scripted_config), "--http", http, folder=tmp_path)
         try:
             parley.http = f"http://{http}"
-            until(lambda: "the store is away" in parley.log, "it says so")
+            until(lambda: "parley: the store is unavailable" in parley.log, "it says so")
             until(lambda: 503 == _status(parley), "calls are refused")
             assert not (tmp_path / "ready.json").exists()
             server.start()
             wait_ready(parley)
-            assert "the store is there" in parley.log
+            assert "parley: the store is available" in parley.log
             until(lambda: 200 == _ask(parley, parley.key)[0], "calls are answered")
         finally:
             parley.end()
@@ -131,7 +131,8 @@ def test_a_stop_while_it_waits(scripted_config: Path, tmp_path: Path) -> None:
     nowhere = f"postgresql://parley@127.0.0.1:{reserved_port()}/parley"
     scripted_config.write_text(f"{scripted_config.read_text()}store: {{kind: postgres, url: '{nowhere}'}}\n")
     parley = launch("--config", str(scripted_config), folder=tmp_path)
-    until(lambda: "the store is away" in parley.log and "Starting the workers" in parley.log, "it says so")
+    until(lambda: "parley: the store is unavailable" in parley.log, "it reports the outage")
+    until(lambda: "Starting the workers" in parley.log, "the workers start")
     assert 0 == parley.stop()
     options = ("--config", str(scripted_config), "--state-dir", str(tmp_path / "state"))
     for timeouts in ("1s", "0"):
@@ -149,7 +150,7 @@ def test_a_database_that_refuses(scripted_config: Path, tmp_path: Path) -> None:
         ended = run("up", *ANY_PORTS, "--config", str(scripted_config), "--state-dir", str(tmp_path / "state"))
     assert 1 == ended.returncode
     assert 'database "nowhere" does not exist' in ended.stderr
-    assert "the store is away" not in ended.stderr
+    assert "the store is unavailable" not in ended.stderr
 
 
 def _get(parley: Parley, path: str) -> int:

@@ -50,7 +50,7 @@ def test_a_second_ctrl_c_stops_at_once(scripted_config: Path, upstream: Scripted
         assert any("Hel" in line for line in lines)
         with left_behind(parley.children()):
             parley.process.send_signal(signal.SIGINT)
-            parley.log_says("once more to stop at once")
+            parley.log_says("repeat the signal to stop at once")
             parley.process.send_signal(signal.SIGINT)
             assert 0 == parley.process.wait(60)
 

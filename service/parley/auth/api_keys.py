@@ -68,7 +68,7 @@ class ApiKeys:
         """Stores a new key.
 
         Args:
-            name: What the operator calls the key.
+            name: A label for people.
             account: The account of the key; it is created if it does not exist.
             plan: The plan of a new account, `free` or `pro`; None for `pro`.
             models: The ids of the models that the key may use; empty for all.
@@ -98,7 +98,7 @@ class ApiKeys:
         return await self._store.list_keys()
 
     async def revoke(self, key_id: str) -> ApiKey | None:
-        """Revokes a key and returns it; None where it does not exist. Raises StoreUnavailable."""
+        """Revokes a key and returns it; None if it does not exist. Raises StoreUnavailable."""
         key = await self._store.revoke_key(key_id, int(self._clock()))
         if key is not None:
             self._known.pop(key.digest, None)

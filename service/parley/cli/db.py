@@ -61,7 +61,7 @@ def copy(
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Copy accounts, keys, sessions, kept replies and limits. An interrupted copy continues when started again."""
+    """Copy accounts, keys, sessions, stored replies and limits. An interrupted copy continues when started again."""
     from parley.stores.copy import CopyError
     from parley.stores.copy import copy as run
 
@@ -73,7 +73,7 @@ def copy(
         raise CommandError(str(error)) from error
     except StoreUnavailable as error:
         raise CommandError(error.cause or error.message) from error
-    print("Copied and counted on both sides:")
+    print("Copied; the numbers of rows in both databases are equal:")
     for count in counts:
         print(f"  {count.target} {count.name}")
 
@@ -93,7 +93,9 @@ def _target(to: str | None, config: Path | None) -> str:
         return to
     store = load(config).store
     if not isinstance(store, PostgresConfig):
-        raise CommandError("name the PostgreSQL database with --to, or with --config a file whose store it is")
+        raise CommandError(
+            "name the PostgreSQL database with --to, or a file that configures it as the store with --config"
+        )
     if store.pooling == "transaction":
         raise CommandError("a copy cannot go through a pooler in transaction mode; name the server itself with --to")
     return store.url

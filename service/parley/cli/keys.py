@@ -81,11 +81,11 @@ def create(  # noqa: PLR0913 - the command's options
     _require("--account", account)
     checked = load(config)
     models = _known_models(model or [], checked)
-    ends = _ends(expires)
+    ends = _expiry(expires)
     wanted = NewKey(name, account, plan, models, ends)
     key, secret = key_store.run(checked, folders.state_dir(state_dir), lambda store: _create(store, wanted))
     if json:
-        _print_json({"id": key.id, "key": secret} | _particulars(key))
+        _print_json({"id": key.id, "key": secret} | _public_fields(key))
     else:
         print(secret)
         print(f'This is the only time that the key "{name}" ({key.id}) is shown: keep it now.')
@@ -97,7 +97,7 @@ def list_(*, json: JsonOption = False, state_dir: StateDirOption = None, config:
     checked = load(config)
     keys = key_store.run(checked, key_store.existing(checked, state_dir), lambda store: ApiKeys(store).list())
     if json:
-        rows = [{"id": key.id} | _particulars(key) | {"revoked": key.revoked, "state": _state(key)} for key in keys]
+        rows = [{"id": key.id} | _public_fields(key) | {"revoked": key.revoked, "state": _state(key)} for key in keys]
         _print_json(rows)
     else:
         _show(keys)
@@ -142,8 +142,8 @@ def _known_models(models: list[str], config: Config) -> list[str]:
     return list(dict.fromkeys(models))
 
 
-def _ends(expires: str | None) -> int | None:
-    """Converts a time span such as `30d`, from now, to Unix seconds. Raises CommandError."""
+def _expiry(expires: str | None) -> int | None:
+    """Converts a duration such as `30d`, from now, to Unix seconds. Raises CommandError."""
     if expires is None:
         return None
     try:
@@ -151,7 +151,7 @@ def _ends(expires: str | None) -> int | None:
         ends = int(time.time() + seconds)
         _day(ends)
     except (ValidationError, ValueError, OverflowError) as error:
-        raise CommandError(f'--expires: "{expires}" is not a time span; write for example 12h or 30d') from error
+        raise CommandError(f'--expires: "{expires}" is not a duration; write for example 12h or 30d') from error
     return ends
 
 
@@ -161,7 +161,7 @@ def _state(key: ApiKey) -> str:
     return "expired" if key.expires is not None and key.expires <= time.time() else "active"
 
 
-def _particulars(key: ApiKey) -> dict[str, Any]:
+def _public_fields(key: ApiKey) -> dict[str, Any]:
     """Returns the properties of a key that are not secret."""
     return {
         "name": key.name,

@@ -88,7 +88,7 @@ def show(
 
     async def read(store: Store) -> tuple[Session, list[dict[str, Any]]]:
         session = await store.get_session(account, session_id)
-        return session, [lines.fields(kept) async for kept in lines.messages(store, account, session_id)]
+        return session, [lines.fields(message) async for message in lines.messages(store, account, session_id)]
 
     session, messages = _run(state_dir, config, read)
     if json:
@@ -127,7 +127,7 @@ def delete(
     session_ids: Annotated[list[str], Parameter(name="ID", help="The sessions' ids.", negative=())],
     /,
     *,
-    yes: Annotated[bool, Parameter(name="--yes", negative=(), help="Delete without asking.")] = False,
+    yes: Annotated[bool, Parameter(name="--yes", negative=(), help="Delete without confirmation.")] = False,
     account: AccountOption = "default",
     state_dir: StateDirOption = None,
     config: ConfigOption = None,
@@ -154,9 +154,9 @@ def delete(
 def _confirmed(count: int) -> bool:
     """Asks for confirmation. Raises CommandError if stdin is not a terminal."""
     if not sys.stdin.isatty():
-        raise CommandError("nothing was deleted: say --yes where nobody can be asked")
+        raise CommandError("nothing was deleted: stdin is not a terminal; add --yes to delete without confirmation")
     what = "the session" if count == 1 else f"{count} sessions"
-    return input(f"Delete {what} for good? [y/N] ").strip().lower() in {"y", "yes"}
+    return input(f"Delete {what} permanently? [y/N] ").strip().lower() in {"y", "yes"}
 
 
 def _run(folder: Path | None, config: Path | None, work: Callable[[Store], Awaitable[T]]) -> T:

@@ -18,7 +18,7 @@ def configure(*, level: Level = "info", human: bool | None = None, output: Outpu
 
     Args:
         level: The lowest level that is written.
-        human: Whether to write readable lines instead of JSON; None where stdout is a terminal.
+        human: Whether to write readable lines instead of JSON; None: readable if stdout is a terminal.
         output: Where to write; None for stdout.
     """
     if human is None:

@@ -8,7 +8,7 @@ _LOST = b"(%d log lines were lost: the output could not be written)\n"
 
 
 class Output:
-    """Writes whole lines to a descriptor. Lines that cannot be written at once are dropped and counted.
+    """Writes complete lines to a descriptor. Lines that cannot be written at once are dropped and counted.
 
     A closed pipe, a blocked reader, a stopped terminal and a full disk lose log lines and have no other effect.
     """
@@ -16,20 +16,20 @@ class Output:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = _nonblocking(descriptor)
         self._lost = 0
-        self._torn = False
+        self._partial = False
 
     def write(self, line: bytes) -> None:
         """Writes a line with its line feed, or drops it."""
-        is_whole = self._lost == 0 and not self._torn
-        if not ((is_whole or self._report()) and self._put(line)):
+        is_clean = self._lost == 0 and not self._partial
+        if not ((is_clean or self._report()) and self._put(line)):
             self._lost += 1
 
     def flush(self) -> None:
         """Does nothing: nothing is buffered."""
 
     def _report(self) -> bool:
-        """Writes how many lines are lost. Returns False where that cannot be written either."""
-        if not self._put((b"\n" if self._torn else b"") + (_LOST % self._lost if self._lost else b"")):
+        """Writes how many lines are lost. Returns False if that cannot be written either."""
+        if not self._put((b"\n" if self._partial else b"") + (_LOST % self._lost if self._lost else b"")):
             return False
         self._lost = 0
         return True
@@ -39,15 +39,15 @@ class Output:
         with suppress(OSError):
             while written < len(data):
                 written += os.write(self._descriptor, data[written:])
-        self._torn = 0 < written < len(data)
+        self._partial = 0 < written < len(data)
         return written == len(data)
 
 
 def _nonblocking(descriptor: int) -> int:
     """Opens a pipe or a terminal again without blocking.
 
-    O_NONBLOCK on the descriptor itself would affect all processes that share it. Files never block. Where it cannot be
-    opened again, for example a socket, the descriptor is returned unchanged.
+    O_NONBLOCK on the descriptor itself would affect all processes that share it. Files never block. If it cannot be
+    opened again, for example because it is a socket, the descriptor is returned unchanged.
     """
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):

@@ -68,7 +68,7 @@ _ALL = {
 _BY_KEY = {
     "accounts": ("SELECT name FROM accounts", "SELECT count(*) FROM parley.accounts WHERE name = ANY($1)"),
     "keys": ("SELECT id FROM api_keys", "SELECT count(*) FROM parley.api_keys WHERE id = ANY($1)"),
-    "kept replies": (
+    "stored replies": (
         "SELECT json_array(account, method, key) FROM claims WHERE lease_expires IS NULL",
         """SELECT count(*) FROM parley.claims JOIN unnest($1::json[]) AS place
         ON account = place->>0 AND method = place->>1 AND key = place->>2""",

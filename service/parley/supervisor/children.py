@@ -20,7 +20,7 @@ _SETTLE_SECONDS = 10.0
 
 
 class Worker(Child):
-    """One worker. Each process that is started for it listens on a new socket, so that Envoy never mixes them up.
+    """One worker. Each of its processes listens on a new socket, so that Envoy never confuses two of them.
 
     Args:
         name: The name in notices.
@@ -53,7 +53,7 @@ class Worker(Child):
             self._bound = text
             return
         await process.wait()
-        raise CommandError(text or f"it ended before it served (exit code {process.returncode}); its log says why")
+        raise CommandError(text or f"it ended before it served (exit code {process.returncode}); see its log")
 
     def on_serving(self) -> None:
         """Publishes the address to Envoy."""

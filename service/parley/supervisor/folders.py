@@ -87,7 +87,7 @@ def passing_run_dir() -> Iterator[Path]:
 def _temporary() -> Path:
     """Returns the folder for temporary files; `/tmp` if its path is long."""
     folder = Path(tempfile.gettempdir())
-    return folder if len(os.fsencode(folder)) <= _MAX_RUN_DIR_LENGTH // 2 else Path("/tmp")  # noqa: S108 - ours is private
+    return folder if len(os.fsencode(folder)) <= _MAX_RUN_DIR_LENGTH // 2 else Path("/tmp")  # noqa: S108 - the run folder is private
 
 
 def private_dir(folder: Path) -> None:
@@ -96,6 +96,6 @@ def private_dir(folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.lstat()
     except OSError as error:
-        raise CommandError(f"{folder} cannot be made ({error.strerror}); remove what is in its place") from error
+        raise CommandError(f"{folder} cannot be created ({error.strerror}); remove what is in its place") from error
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
-        raise CommandError(f"{folder} is not a folder of our own that only we may enter; remove it")
+        raise CommandError(f"{folder} must be a folder that only this user owns and may enter; remove it")

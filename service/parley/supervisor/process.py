@@ -150,7 +150,7 @@ class Child(ABC):
         return failure or self._cause(code)
 
     def _failure(self, ready: asyncio.Task[None], ended: asyncio.Task[int]) -> str | None:
-        """Returns why the process does not serve: None if it serves, empty if only its return code tells."""
+        """Returns why the process does not serve: None if it serves, empty if only its return code is known."""
         if ready.done():
             error = ready.exception()
             return None if error is None else str(error) or repr(error)

@@ -44,7 +44,7 @@ async def run(
         if stop.is_set():
             stack.kill()
         else:
-            print_notice("stopping when running calls have finished; once more to stop at once")
+            print_notice("stopping when running calls have finished; repeat the signal to stop at once")
         stop.set()
 
     def hang_up() -> None:

@@ -35,7 +35,9 @@ class StoreStartup:
             cause = error.cause or error.message
             if isinstance(error, StoreMisconfigured) or isinstance(self._config, SqliteConfig) or not self._seconds:
                 raise CommandError(cause) from error
-            print_notice(f"the store is away: {cause}; calls get 503 until it is there (waiting {self._seconds:.0f} s)")
+            print_notice(
+                f"the store is unavailable: {cause}; calls get 503 meanwhile (waiting up to {self._seconds:.0f} s)"
+            )
 
     async def end(self) -> None:
         """Waits until the store is available. Raises CommandError after the time limit, or if it is misconfigured."""
@@ -43,7 +45,7 @@ class StoreStartup:
         while not self._is_available:
             try:
                 await self._open()
-                print_notice("the store is there")
+                print_notice("the store is available")
             except StoreUnavailable as error:
                 is_late = asyncio.get_running_loop().time() > ends
                 if is_late or isinstance(error, StoreMisconfigured):

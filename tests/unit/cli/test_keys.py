@@ -198,7 +198,7 @@ def test_mistakes(keys: Keys, tmp_path: Path) -> None:
     assert '--model: no model has the id "nope"; use one of: smollm2' in keys.fail(
         "create", "--name", "x", "--model", "nope"
     )
-    assert '--expires: "soon" is not a time span' in keys.fail("create", "--name", "x", "--expires", "soon")
+    assert '--expires: "soon" is not a duration' in keys.fail("create", "--name", "x", "--expires", "soon")
     assert "--expires" in keys.fail("create", "--name", "x", "--expires", "99999999999d")
     assert "--name must not be empty" in keys.fail("create", "--name", " ")
     assert 'no key has the id "key_x"; see `parley keys list`' in keys.fail("revoke", "key_x")

@@ -228,7 +228,7 @@ def test_delete_without_a_terminal(sessions: Sessions, monkeypatch: pytest.Monke
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     result = run_here("sessions", "delete", "s3", "--state-dir", str(sessions.state))
     assert (1, "") == (result.returncode, result.stdout)
-    assert "parley: nothing was deleted: say --yes" in result.stderr
+    assert "parley: nothing was deleted: stdin is not a terminal; add --yes" in result.stderr
     assert "s3" in sessions.run("show", "s3", account="default")
 
 

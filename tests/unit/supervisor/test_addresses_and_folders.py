@@ -87,15 +87,15 @@ def test_a_folder_that_others_may_enter_is_refused(tmp_path: Path) -> None:
     """Sockets are never put where someone else could put theirs."""
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o755)
-    with pytest.raises(CommandError, match="is not a folder of our own"):
+    with pytest.raises(CommandError, match="must be a folder that only this user owns"):
         private_dir(tmp_path / "open")
 
 
 def test_a_link_in_place_of_the_private_folder_is_refused(tmp_path: Path) -> None:
-    """A symbolic link to a good folder is not a folder of our own."""
+    """A symbolic link to a private folder is rejected."""
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    with pytest.raises(CommandError, match="is not a folder of our own"):
+    with pytest.raises(CommandError, match="must be a folder that only this user owns"):
         private_dir(tmp_path / "link")
 
 

@@ -28,7 +28,7 @@ def check_config(config: Config, file: Path | None) -> None:
     Raises:
         ConfigError: One line for each problem.
     """
-    problems = [*_wrong_defaults(config), *_missing_weights(config)]
+    problems = [*_wrong_defaults(config), *_missing_model_files(config)]
     if problems:
         raise located_error(file, problems)
 
@@ -50,7 +50,7 @@ def _wrong_defaults(config: Config) -> Iterator[str]:
                 yield f"models[{index}].defaults.{field}: {message.removeprefix(f'`{field}` ')}"
 
 
-def _missing_weights(config: Config) -> Iterator[str]:
+def _missing_model_files(config: Config) -> Iterator[str]:
     from parley.backends.llama_cpp.launch import model_path
 
     for name, backend in model_backends(config).items():
@@ -77,7 +77,7 @@ def _explain(address: Address, option: str, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"{address} is in use; stop what uses it or choose another with {option}"
     if error.errno == errno.EACCES:
-        return f"{address} needs more rights than we have; choose a port above 1023 with {option}"
+        return f"{address} needs privileges that this process lacks; choose a port above 1023 with {option}"
     return f"{address} is not an address of this machine ({error.strerror}); choose another with {option}"
 
 

@@ -82,11 +82,11 @@ ReadyFileOption = Annotated[
 
 
 def seconds(text: str, option: str) -> float:
-    """Parses a time span such as `30s`, or `0`; returns seconds. Raises CommandError."""
+    """Parses a duration such as `30s`, or `0`; returns seconds. Raises CommandError."""
     try:
         return 0.0 if text.strip() == "0" else TypeAdapter(Duration).validate_python(text)
     except ValidationError as error:
-        raise CommandError(f"{option}: {text!r} is no time span; write 0, or a text such as 500ms, 30s, 5m") from error
+        raise CommandError(f"{option}: {text!r} is not a duration; write 0, or for example 500ms, 30s, 5m") from error
 
 
 def log_level(chosen: Level, quiet: bool) -> Level:

@@ -37,7 +37,7 @@ def _end(attempt: dict[str, Any]) -> str:
     """Returns `1.2 s`, or `failed after 40 ms (UPSTREAM_UNAVAILABLE)`."""
     took = attempt["duration_ms"]
     time = f"{took} ms" if took < _SECOND else f"{took / _SECOND:.1f} s"
-    outcome = attempt.get("outcome", "left")
+    outcome = attempt.get("outcome", "cancelled")
     if outcome == "completed":
         return time
     reason = f" ({attempt['reason']})" if "reason" in attempt else ""

@@ -1,6 +1,6 @@
 """Equivalence of messages that a client received, rewrote and sent back. Pure functions.
 
-Clients rewrite histories: they parse tool arguments and serialize them again (LangChain, the AI SDK), join or split
+Clients change histories: they parse tool arguments and serialize them again (LangChain, the AI SDK), join or split
 text parts (the OpenAI Agents SDK), trim text, add `name`, move cache markers, and drop reasoning and unknown fields.
 None of that changes the meaning of a message.
 """

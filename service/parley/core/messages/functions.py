@@ -116,7 +116,7 @@ def _drop_exact_choices(request: CreateChatCompletionRequest) -> None:
 
 
 def _messages_to_tools(messages: Iterable[Message]) -> None:
-    """Replaces function calls with tool calls; each gets an id, which the `function` message after it gets too."""
+    """Replaces function calls with tool calls; each gets an id, and so does the `function` message after it."""
     answered = ""
     for index, message in enumerate(messages):
         if message.HasField("function_call"):

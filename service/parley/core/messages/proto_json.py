@@ -28,7 +28,7 @@ _CARRIERS = frozenset({"extra", "extra_json"})
 
 
 def number(value: float) -> float | int:
-    """Returns a whole double as an integer, as all numbers of JSON in protobuf are doubles.
+    """Returns a double without a fraction as an integer, because all numbers of JSON in protobuf are doubles.
 
     Beyond 2⁵³ the integer is the nearest double.
     """

@@ -1,4 +1,4 @@
-"""An attempt in progress: the one owner of its slot, its permit and its upstream stream, which records its result."""
+"""An attempt in progress: the only owner of its slot, its permit and its upstream stream. It records its result."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -107,7 +107,7 @@ class ActiveAttempt:
         return await self._end(error)
 
     async def complete(self) -> ChatCompletion:
-        """Requests the whole answer. Raises the errors of the backend."""
+        """Requests the answer without streaming. Raises the errors of the backend."""
         completion = await self.record.candidate.target.backend.complete(self.record.call)
         _record_usage(self.record, completion)
         return completion
@@ -217,7 +217,7 @@ class ActiveAttempt:
 
 
 def _record_usage(attempt: Attempt, completion: ChatCompletion) -> None:
-    """Records the usage of a whole answer; estimates what the target does not report."""
+    """Records the usage of a non-streaming answer; estimates what the target does not report."""
     attempt.usage = reported_usage(completion)
     if not usage_cost.is_complete(attempt.usage):
         size = sum(output_size(choice.message) for choice in completion.choices)

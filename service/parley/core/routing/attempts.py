@@ -16,7 +16,7 @@ class Attempt(AttemptRecord):
         permit: The permit of the target's breaker.
         retries: How many retries at this target preceded the attempt.
         honored_retry_after: Whether one of these retries waited for the target's `Retry-After`.
-        non_streaming: Whether a whole answer is requested because the target cannot stream.
+        non_streaming: Whether the answer is requested without streaming because the target cannot stream.
         is_late: Whether the breaker has recorded the first token as late.
     """
 

@@ -10,7 +10,7 @@ closes the breakers of all.
 A call acquires a permit and records its result with it. The breaker ignores results for permits issued before the last
 state change.
 
-Apart from these states, a target may be on hold: it has requested no calls before some time (`Retry-After`).
+Apart from these states, a target may be on hold: with a `Retry-After`, it has requested no calls before some time.
 """
 
 import time

@@ -42,7 +42,7 @@ class RequestBuilder:
         defaults: The defaults of every model, by model id.
         model: The requested model.
         request: The caller's request. It is not modified.
-        messages: The whole conversation, including the messages stored in the session.
+        messages: The conversation, including the messages stored in the session.
         deadline: The caller's deadline as a time of the event loop's clock; None for no deadline.
     """
 
@@ -115,7 +115,7 @@ def _model_defaults(index: int, model: Model) -> ModelDefaults:
 
 
 def _may_default(field: FieldDescriptor) -> bool:
-    """Allows scalars and JSON values: a default replaces a field as a whole and is never merged with the request's."""
+    """Allows scalars and JSON values: a default replaces the complete field and is never merged with the request's."""
     is_value = field.message_type is not None and field.message_type.full_name == "google.protobuf.Value"
     return not field.is_repeated and (field.message_type is None or is_value)
 

@@ -99,7 +99,7 @@ class Router:
         Args:
             model: The requested model.
             request: The caller's request.
-            messages: The whole conversation.
+            messages: The conversation, including the messages stored in the session.
             session_id: The call's session, whose calls prefer the same target; None for none.
             deadline: The caller's deadline as a time of the event loop's clock; None for no deadline.
             account: The caller's account.

@@ -1,4 +1,4 @@
-"""Decides which whole answers may be requested as streams, and recognizes targets that cannot stream."""
+"""Decides which non-streaming answers may be requested as streams, and recognizes targets that cannot stream."""
 
 import re
 
@@ -28,7 +28,7 @@ def may_be_streamed(request: CreateChatCompletionRequest) -> bool:
 
 
 def cannot_stream(error: ParleyError) -> bool:
-    """Returns whether a target rejects streaming and may return the whole answer.
+    """Returns whether a target rejects streaming and may answer without it.
 
     OpenAI rejects accounts that are not verified (`param: "stream"`), Groq some formats, other backends some models or
     endpoints; servers without `stream_options` reject that field. All of these errors contain the word "stream".

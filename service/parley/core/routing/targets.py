@@ -73,7 +73,7 @@ class LiveTarget:
 
     @property
     def can_stream(self) -> bool:
-        """Whether a whole answer may be requested as a stream, which the target has not rejected recently."""
+        """Whether the target has not rejected streaming recently, so that answers may be requested as streams."""
         return self._clock() >= self._streams_retried_at
 
     def record_streams_unsupported(self) -> None:

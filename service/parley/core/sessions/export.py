@@ -26,12 +26,12 @@ async def messages(store: SessionStore, account: str, session_id: str) -> AsyncG
             return
 
 
-def fields(kept: SessionMessage) -> dict[str, Any]:
+def fields(message: SessionMessage) -> dict[str, Any]:
     """Returns a message as JSON data: its fields, then those of its turn."""
-    turn: dict[str, Any] = from_message(kept)
+    turn: dict[str, Any] = from_message(message)
     return {**turn.pop("message", {}), **turn}
 
 
-def line(kept: SessionMessage) -> bytes:
+def line(message: SessionMessage) -> bytes:
     """Returns `{"role", "content", …, "turn", "state", …}` and a line feed."""
-    return dumps(fields(kept)) + b"\n"
+    return dumps(fields(message)) + b"\n"

@@ -37,8 +37,8 @@ def starts_with_tool_result(messages: Sequence[Message]) -> bool:
 
     Such messages require the preceding turn, which contains the call.
     """
-    spoken = next((message for message in messages if not is_system(message)), None)
-    return spoken is not None and spoken.role in _RESULTS
+    first = next((message for message in messages if not is_system(message)), None)
+    return first is not None and first.role in _RESULTS
 
 
 def first_turn(sizes: Iterable[TurnSize], window: Window, *, continued: bool) -> int | None:

@@ -263,7 +263,7 @@ class Turns:
     async def _release(self, lease: CallLease, charges: Sequence[Charge]) -> None:
         """Settles the limits and releases the key of a turn that could not be ended.
 
-        Charges the full use: the store refunds the reservation together with the lost turn. If this fails too, the
+        Charges all used tokens: the store refunds the reservation together with the lost turn. If this fails too, the
         key's lease expires.
         """
         try:

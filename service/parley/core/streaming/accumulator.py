@@ -25,7 +25,7 @@ from parley.v1.message_pb2 import (
     Usage,
 )
 
-MAX_SIZE = 64 * 1024 * 1024  # bytes of chunks; whole answers of backends have the same limit
+MAX_SIZE = 64 * 1024 * 1024  # bytes of chunks; non-streaming answers of backends have the same limit
 _TEXTS = ("content", "refusal", "reasoning_content")
 
 

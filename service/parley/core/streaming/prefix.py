@@ -199,7 +199,7 @@ class SkipPrefix:
 class Continue:
     """Joins an answer that continues `prefill` to the delivered text.
 
-    White space that `prefill` omits may come again, and is not delivered twice. An answer that repeats the whole of
+    White space that `prefill` omits is not delivered twice if the answer repeats it. An answer that repeats all of
     `prefill` is handled by SkipPrefix. Text that may be such a repetition is buffered, at no cost in memory, as it is
     the beginning of `prefill`. All other text is delivered at once.
     """

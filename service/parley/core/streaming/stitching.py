@@ -15,7 +15,7 @@ class StitchedStream:
 
     Args:
         attempts: All attempts of the call; the retry state appends later ones.
-        request: The request of the first attempt; it tells how many choices the answer has.
+        request: The request of the first attempt, which sets the number of choices.
 
     Attributes:
         delivered: The text that the caller has received.
@@ -39,7 +39,7 @@ class StitchedStream:
             self._joining = SkipPrefix(self.delivered)
 
     def restart(self) -> None:
-        """Discards the delivered text, as another attempt generates the whole answer."""
+        """Discards the delivered text, because another attempt answers from the beginning."""
         self._attempt_size, self._joining = 0, None
         self.delivered = DeliveredText(self._n)
 

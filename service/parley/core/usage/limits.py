@@ -30,13 +30,13 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class RateLimitStatus:
-    """The state of a limit: of the key's and the account's, the one with less remaining.
+    """The state of a limit. If both the key and the account are limited, the one with less remaining.
 
     Attributes:
         kind: `requests` or `tokens`.
         limit: The limit per minute.
         remaining: Requests or tokens that are available now.
-        reset: Seconds until the whole limit is available again.
+        reset: Seconds until the full limit is available again.
     """
 
     kind: str
@@ -46,7 +46,7 @@ class RateLimitStatus:
 
 
 class Admission:
-    """The limiter's answer to one call: its caller's limits, and what is reserved for it.
+    """The result of admitting one call: its caller's limits, and what is reserved for it.
 
     Leaving the `with` block settles the reservation with what the call has used.
 
