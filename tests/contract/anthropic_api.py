@@ -22,9 +22,9 @@ def message(*blocks: dict[str, Any], stop_reason: str = "end_turn", **more: Any)
     } | more
 
 
-def text_block(text: str) -> dict[str, Any]:
-    """Creates a text block."""
-    return {"type": "text", "text": text}
+def text_block(text: str, **more: Any) -> dict[str, Any]:
+    """Creates a text block; `more` adds fields."""
+    return {"type": "text", "text": text, **more}
 
 
 def event(kind: str, **fields: Any) -> str:
@@ -69,6 +69,6 @@ def ends() -> list[Step]:
     return [block_stop(), *stopped()]
 
 
-def error(kind: str, words: str) -> dict[str, Any]:
+def error(kind: str, text: str) -> dict[str, Any]:
     """Creates an error body, which is also the data of an `error` event."""
-    return {"type": "error", "error": {"type": kind, "message": words}, "request_id": "req_scripted"}
+    return {"type": "error", "error": {"type": kind, "message": text}, "request_id": "req_scripted"}

@@ -90,11 +90,11 @@ class Vendor(Protocol):
         """Creates the backend for a server at `host:port`, with the key KEY."""
         ...
 
-    def asked_model(self, received: Any) -> str:
+    def requested_model(self, received: Any) -> str:
         """Returns the model that a call requested."""
         ...
 
-    def complete_answer(self, words: str) -> Any:
+    def complete_answer(self, text: str) -> Any:
         """Scripts a complete response with a usage of 9 + 3 tokens."""
         ...
 
@@ -102,7 +102,7 @@ class Vendor(Protocol):
         """Scripts a stream: its start and the pieces. Without Mark.END the answer is incomplete."""
         ...
 
-    def rejection(self, kind: type[UpstreamError], words: str, retry_after: float | None = None) -> Any:
+    def rejection(self, kind: type[UpstreamError], message: str, retry_after: float | None = None) -> Any:
         """Scripts the rejection that maps to the error `kind`; its message contains `words`."""
         ...
 
@@ -128,9 +128,9 @@ def call(
     return UpstreamCall(request(**fields), "target-1", Timeouts(**(timeouts or {})), until, continues)
 
 
-async def collect(backend: Backend, asked: UpstreamCall) -> list[ChatCompletionChunk]:
+async def collect(backend: Backend, upstream_call: UpstreamCall) -> list[ChatCompletionChunk]:
     """Returns all chunks of a stream."""
-    return [chunk async for chunk in backend.stream(asked)]
+    return [chunk async for chunk in backend.stream(upstream_call)]
 
 
 def completion_of(chunks: Iterable[ChatCompletionChunk]) -> ChatCompletion:
@@ -156,20 +156,20 @@ def reasons(chunks: list[ChatCompletionChunk]) -> list[str]:
     return [choice.finish_reason for chunk in chunks for choice in chunk.choices if choice.HasField("finish_reason")]
 
 
-async def failure(backend: Backend, asked: UpstreamCall, *, stream: bool = False) -> ParleyError:
+async def failure(backend: Backend, upstream_call: UpstreamCall, *, stream: bool = False) -> ParleyError:
     """Returns the error with which a call ends."""
     with pytest.raises(ParleyError) as caught:
-        await (collect(backend, asked) if stream else backend.complete(asked))
+        await (collect(backend, upstream_call) if stream else backend.complete(upstream_call))
     return caught.value
 
 
 async def broken_off(
-    backend: Backend, asked: UpstreamCall, gate: Gate | None = None
+    backend: Backend, upstream_call: UpstreamCall, gate: Gate | None = None
 ) -> tuple[list[ChatCompletionChunk], ParleyError | None]:
     """Returns a stream's chunks and its error, if any; opens the gate at the first text."""
     chunks = []
     try:
-        async for chunk in backend.stream(asked):
+        async for chunk in backend.stream(upstream_call):
             chunks.append(chunk)
             if gate is not None and text(chunks):
                 gate.set()

@@ -1,33 +1,33 @@
-"""A plain model of what sessions and claims mean: dictionaries and lists, no database. Stores are compared with it."""
+"""A reference model of sessions and claims in dictionaries and lists. Tests compare stores with it."""
 
 from dataclasses import dataclass, field, replace
 
 from parley.core.errors import InvalidRequest, KeyInUse, KeyReused, ReplyDeleted, SessionBusy, SessionNotFound, TurnLost
 
 LEASE = 10.0
-Said = tuple[str, str]
+PlainMessage = tuple[str, str]
 """A message: role and text."""
 
 
 @dataclass
 class ModelTurn:
-    """A turn. `lease` is when its lease runs out; None once it has been given back or taken away.
+    """A turn. `lease` is the time at which its lease expires; None after the turn has ended or lost it.
 
-    Of its messages the first `asked` are the request's. `receipt` stands for the receipt that it ended with.
+    The first `request_size` messages are those of the request. `receipt` represents the receipt of the turn.
     """
 
     number: int
-    messages: list[Said]
-    asked: int
+    messages: list[PlainMessage]
+    request_size: int
     state: str = "in_progress"
     reason: str | None = None
     lease: float | None = None
     receipt: int | None = None
 
-    def shown(self) -> list[tuple[Said, int | None]]:
-        """Its messages, and the receipt on the answer, or where there is none on the last."""
-        place = min(self.asked, len(self.messages) - 1)
-        return [(said, self.receipt if at == place else None) for at, said in enumerate(self.messages)]
+    def shown(self) -> list[tuple[PlainMessage, int | None]]:
+        """Returns the messages, with the receipt on the answer, or without an answer on the last message."""
+        index = min(self.request_size, len(self.messages) - 1)
+        return [(message, self.receipt if at == index else None) for at, message in enumerate(self.messages)]
 
 
 @dataclass
@@ -35,22 +35,22 @@ class Conversation:
     """A session."""
 
     updated: float
-    talks: list[ModelTurn] = field(default_factory=list)
+    turns: list[ModelTurn] = field(default_factory=list)
     count: int = 0
     forked_from: str | None = None
 
     def completed(self) -> list[ModelTurn]:
-        """The turns that count."""
-        return [talk for talk in self.talks if talk.state == "completed"]
+        """Returns the turns that are part of the history."""
+        return [turn for turn in self.turns if turn.state == "completed"]
 
     def busy(self, now: float) -> bool:
-        """Tells whether a turn is in progress, as far as its lease tells."""
-        return any(talk.lease is not None and talk.lease > now for talk in self.talks)
+        """Returns whether a turn has a lease that has not expired."""
+        return any(turn.lease is not None and turn.lease > now for turn in self.turns)
 
 
 @dataclass
 class ClaimedKey:
-    """A claimed key: `reply` is there once it was answered, until its session `is_gone`."""
+    """A claimed key. `reply` is set when its call has ended; `is_deleted` when the session of the reply is deleted."""
 
     digest: bytes
     fence: int
@@ -58,73 +58,75 @@ class ClaimedKey:
     updated: float
     reply: bytes | None = None
     session: str | None = None
-    is_gone: bool = False
+    is_deleted: bool = False
 
 
 class Model:
-    """All sessions and claims of one account."""
+    """The sessions and claims of one account."""
 
     def __init__(self) -> None:
         self.sessions: dict[str, Conversation] = {}
         self.claims: dict[str, ClaimedKey] = {}
         self._fence = 0
 
-    def begin(self, session: str, sent: list[Said], now: float, *, new: bool) -> tuple[int, list[Said], list[Said]]:
-        """Begins a turn; returns its number, the whole history without system messages first, and what is new."""
+    def begin(
+        self, session: str, sent: list[PlainMessage], now: float, *, new: bool
+    ) -> tuple[int, list[PlainMessage], list[PlainMessage]]:
+        """Begins a turn; returns its number, the full history in its stored order, and the new messages."""
         if new:
             self.sessions[session] = Conversation(now)
-        known = self.session(session)
-        if known.busy(now):
+        found = self.session(session)
+        if found.busy(now):
             raise SessionBusy(session)
-        stored = [said for talk in known.completed() for said in talk.messages]
+        stored = [message for turn in found.completed() for message in turn.messages]
         fresh = _fresh(stored, sent)
-        for talk in known.talks:
-            _crash(talk)
-        known.count += 1
-        known.updated = now
-        known.talks.append(ModelTurn(known.count, list(fresh), len(fresh), lease=now + LEASE))
-        return known.count, stored, fresh
+        for turn in found.turns:
+            _crash(turn)
+        found.count += 1
+        found.updated = now
+        found.turns.append(ModelTurn(found.count, list(fresh), len(fresh), lease=now + LEASE))
+        return found.count, stored, fresh
 
-    def end(self, session: str, number: int, state: str, answer: list[Said], receipt: int | None) -> None:
-        """Ends a turn that nobody has taken the lease of."""
-        talk = self.running(session, number)
-        if talk is None:
+    def end(self, session: str, number: int, state: str, answer: list[PlainMessage], receipt: int | None) -> None:
+        """Ends a turn. Raises TurnLost if it has lost its lease."""
+        turn = self.running(session, number)
+        if turn is None:
             raise TurnLost
-        talk.messages += answer
-        talk.receipt = receipt
-        talk.state, talk.lease = state, None
-        talk.reason = None if state == "completed" else "failed"
+        turn.messages += answer
+        turn.receipt = receipt
+        turn.state, turn.lease = state, None
+        turn.reason = None if state == "completed" else "failed"
 
     def running(self, session: str, number: int) -> ModelTurn | None:
-        """Finds a turn that can still be ended."""
-        talks = self.sessions[session].talks if session in self.sessions else []
-        return next((talk for talk in talks if talk.number == number and talk.lease is not None), None)
+        """Returns a turn that can still end, or None."""
+        turns = self.sessions[session].turns if session in self.sessions else []
+        return next((turn for turn in turns if turn.number == number and turn.lease is not None), None)
 
     def renew(self, session: str, number: int, now: float) -> None:
         """Extends a lease."""
-        if talk := self.running(session, number):
-            talk.lease = now + LEASE
+        if turn := self.running(session, number):
+            turn.lease = now + LEASE
 
     def reap(self, now: float, sessions_before: float, claims_before: float) -> None:
-        """Clears what crashed and what is old."""
-        for known in self.sessions.values():
-            for talk in known.talks:
-                if talk.lease is not None and talk.lease <= now:
-                    _crash(talk)
-        for name, known in list(self.sessions.items()):
-            if known.updated < sessions_before and not known.busy(now):
+        """Marks crashed turns, and deletes old sessions and claims."""
+        for found in self.sessions.values():
+            for turn in found.turns:
+                if turn.lease is not None and turn.lease <= now:
+                    _crash(turn)
+        for name, found in list(self.sessions.items()):
+            if found.updated < sessions_before and not found.busy(now):
                 self._remove(name)
         for key, lease in list(self.claims.items()):
-            if lease.updated < claims_before and (lease.reply is not None or lease.is_gone or lease.lease <= now):
+            if lease.updated < claims_before and (lease.reply is not None or lease.is_deleted or lease.lease <= now):
                 del self.claims[key]
 
     def fork(self, session: str, new: str, through: int | None, now: float) -> None:
         """Copies completed turns."""
-        known = self.session(session)
-        if through is not None and not 1 <= through <= known.count:
+        found = self.session(session)
+        if through is not None and not 1 <= through <= found.count:
             raise InvalidRequest("no such turn", param="through_turn")
-        taken = [talk for talk in known.completed() if through is None or talk.number <= through]
-        copies = [replace(talk, messages=list(talk.messages)) for talk in taken]
+        copied = [turn for turn in found.completed() if through is None or turn.number <= through]
+        copies = [replace(turn, messages=list(turn.messages)) for turn in copied]
         count = copies[-1].number if copies else 0
         self.sessions[new] = Conversation(now, copies, count, forked_from=session)
 
@@ -135,11 +137,11 @@ class Model:
         self._remove(session)
 
     def claim(self, key: str, digest: bytes, now: float) -> int | bytes:
-        """Claims a key: returns the fence, or the reply."""
+        """Claims a key; returns the fence, or the stored reply."""
         lease = self.claims.get(key)
         if lease is not None and lease.digest != digest:
             raise KeyReused
-        if lease is not None and lease.is_gone:
+        if lease is not None and lease.is_deleted:
             raise ReplyDeleted
         if lease is not None and lease.reply is not None:
             return lease.reply
@@ -150,7 +152,7 @@ class Model:
         return self._fence
 
     def end_claim(self, key: str, fence: int, reply: bytes | None, session: str | None, now: float) -> None:
-        """Keeps the reply, for a day from now, or frees the key."""
+        """Stores the reply, or without one releases the key."""
         lease = self.lease(key, fence)
         if lease is None:
             raise TurnLost
@@ -160,13 +162,13 @@ class Model:
             lease.reply, lease.session, lease.updated = reply, session, now
 
     def lease(self, key: str, fence: int) -> ClaimedKey | None:
-        """Finds a claim that is still this one."""
+        """Returns the claim if it has this fence and has not ended, else None."""
         lease = self.claims.get(key)
-        running = lease is not None and lease.fence == fence and lease.reply is None and not lease.is_gone
+        running = lease is not None and lease.fence == fence and lease.reply is None and not lease.is_deleted
         return lease if running else None
 
     def session(self, session: str) -> Conversation:
-        """Finds a session. Raises SessionNotFound."""
+        """Returns a session. Raises SessionNotFound."""
         if session not in self.sessions:
             raise SessionNotFound(session)
         return self.sessions[session]
@@ -175,28 +177,28 @@ class Model:
         del self.sessions[session]
         for lease in self.claims.values():
             if lease.session == session:
-                lease.reply, lease.session, lease.is_gone = None, None, True
+                lease.reply, lease.session, lease.is_deleted = None, None, True
 
 
-def _fresh(stored: list[Said], sent: list[Said]) -> list[Said]:
-    """What of a request is new: a repeated beginning is not, nor a leading system message that is there already."""
-    spoken = [said for said in stored if said[0] != "system"]
-    places = [place for place, said in enumerate(sent) if said[0] != "system"][: len(spoken)]
+def _fresh(stored: list[PlainMessage], sent: list[PlainMessage]) -> list[PlainMessage]:
+    """Returns the new messages of a request: without a repeated history and without known leading system messages."""
+    compared = [message for message in stored if message[0] != "system"]
+    indexes = [index for index, message in enumerate(sent) if message[0] != "system"][: len(compared)]
     if stored and sent[: len(stored)] == stored:
         fresh = sent[len(stored) :]
-    elif spoken and [sent[place] for place in places] == spoken:
-        fresh = [said for said in sent[: places[-1]] if said[0] == "system" and said not in stored]
-        fresh += sent[places[-1] + 1 :]
+    elif compared and [sent[index] for index in indexes] == compared:
+        fresh = [message for message in sent[: indexes[-1]] if message[0] == "system" and message not in stored]
+        fresh += sent[indexes[-1] + 1 :]
     else:
         leading = 0
         while leading < len(sent) and sent[leading][0] == "system":
             leading += 1
-        return [*(said for said in sent[:leading] if said not in stored), *sent[leading:]] or sent
+        return [*(message for message in sent[:leading] if message not in stored), *sent[leading:]] or sent
     if not fresh:
         raise InvalidRequest("nothing new", param="messages")
     return fresh
 
 
-def _crash(talk: ModelTurn) -> None:
-    if talk.lease is not None:
-        talk.state, talk.reason, talk.lease = "incomplete", "crashed", None
+def _crash(turn: ModelTurn) -> None:
+    if turn.lease is not None:
+        turn.state, turn.reason, turn.lease = "incomplete", "crashed", None

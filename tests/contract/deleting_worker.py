@@ -1,8 +1,8 @@
 """A worker process that deletes one session of the account `ada`, for tests that kill it.
 
-    python -m tests.contract.deleting_worker PLACE SESSION
+    python -m tests.contract.deleting_worker DATABASE SESSION
 
-PLACE is an SQLite file, or the URL of a PostgreSQL database.
+DATABASE is an SQLite file, or the URL of a PostgreSQL database.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from parley.stores.postgres import PostgresStore
 from parley.stores.sqlite import SqliteStore
 
 
-async def _main(place: str, session: str) -> None:
-    store: Store = await PostgresStore.open(place) if "://" in place else SqliteStore(Path(place))
+async def _main(database: str, session: str) -> None:
+    store: Store = await PostgresStore.open(database) if "://" in database else SqliteStore(Path(database))
     await store.delete_session("ada", session)
     await store.close()
 

@@ -63,27 +63,27 @@ class HttpVendor:
         """Creates the backend for a server at `host:port`."""
         return self.make(f"http://{address}")
 
-    def asked_model(self, received: Received) -> str:
+    def requested_model(self, received: Received) -> str:
         """Returns the model that a call requested."""
         return str(received.json["model"])
 
-    def complete_answer(self, words: str) -> Json:
+    def complete_answer(self, text: str) -> Json:
         """Scripts a complete response."""
-        return Json(self.answer(words))
+        return Json(self.answer(text))
 
     def stream(self, *pieces: Piece, together: bool = False) -> Events:
         """Scripts a stream; `together` as in Events."""
         return Events([*self.begins(), *(step for piece in pieces for step in self._steps(piece))], together=together)
 
-    def rejection(self, kind: type[UpstreamError], words: str, retry_after: float | None = None) -> Json:
+    def rejection(self, kind: type[UpstreamError], message: str, retry_after: float | None = None) -> Json:
         """Scripts the rejection that maps to the error `kind`."""
-        body = self.faults.get(kind, self.fault)(words)
+        body = self.faults.get(kind, self.fault)(message)
         headers = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
         return Json(body, _STATUS.get(kind, 400), headers)
 
-    def answers(self, status: int, words: str = "no", **headers: str) -> Json:
+    def answers(self, status: int, message: str = "no", **headers: str) -> Json:
         """Scripts an error with any status; `_` in a header's name stands for `-`."""
-        return Json(self.fault(words), status, {name.replace("_", "-"): value for name, value in headers.items()})
+        return Json(self.fault(message), status, {name.replace("_", "-"): value for name, value in headers.items()})
 
     def silence(self) -> Raw:
         """Scripts a server that accepts the call and never responds."""
@@ -107,8 +107,8 @@ class HttpVendor:
                 return [piece]
 
 
-def _openai_fault(words: str, **more: str) -> dict[str, Any]:
-    return {"error": {"message": words, "type": "some_error", "param": None, "code": None} | more}
+def _openai_fault(message: str, **more: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "some_error", "param": None, "code": None} | more}
 
 
 OPENAI = HttpVendor(

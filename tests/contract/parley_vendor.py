@@ -43,7 +43,7 @@ class Refusal:
     """The error status with which a call ends. Without a `reason` it has no details, as from any gRPC server."""
 
     code: grpc.StatusCode
-    words: str
+    message: str
     reason: str | None = None
     retry_after: float | None = None
     facts: dict[str, str] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Refusal:
 
     def trailing(self) -> tuple[tuple[str, str | bytes], ...]:
         """Returns the google.rpc.Status as trailing metadata."""
-        status = status_pb2.Status(code=self.code.value[0], message=self.words)
+        status = status_pb2.Status(code=self.code.value[0], message=self.message)
         if self.reason:
             info = error_details_pb2.ErrorInfo(reason=self.reason, domain=self.domain, metadata=self.facts)
             status.details.add().Pack(info)
@@ -112,7 +112,7 @@ class ScriptedParley:
         self._lock = threading.Lock()
         self._server = grpc.server(ThreadPoolExecutor(16))
         handlers: dict[str, Any] = {
-            "CreateChatCompletion": grpc.unary_unary_rpc_method_handler(self._whole),
+            "CreateChatCompletion": grpc.unary_unary_rpc_method_handler(self._complete),
             "StreamChatCompletion": grpc.unary_stream_rpc_method_handler(self._stream),
         }
         handler = grpc.method_handlers_generic_handler("parley.v1.ChatCompletions", handlers)
@@ -175,7 +175,7 @@ class ScriptedParley:
         for received in self.requests:
             received.closed.set()
 
-    def _whole(self, data: bytes, context: Any) -> bytes:
+    def _complete(self, data: bytes, context: Any) -> bytes:
         return b"".join(self._stream(data, context, "CreateChatCompletion"))
 
     def _stream(self, data: bytes, context: Any, method: str = "StreamChatCompletion") -> Iterator[bytes]:
@@ -185,13 +185,13 @@ class ScriptedParley:
         context.add_callback(received.ended)
         with self._lock:
             self.requests.append(received)
-            place, answer = len(self.requests) - 1, self._answers.popleft()
-        self._arrival(place).set()
+            index, answer = len(self.requests) - 1, self._answers.popleft()
+        self._arrival(index).set()
         yield from self._play(answer, context)
         received.answered = True
         if answer.refusal:
             context.set_trailing_metadata(answer.refusal.trailing())
-            context.abort(answer.refusal.code, answer.refusal.words)
+            context.abort(answer.refusal.code, answer.refusal.message)
 
     def _play(self, answer: Answer, context: Any) -> Iterator[bytes]:
         if answer.head:
@@ -296,12 +296,12 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, then
         return
 
 
-def completion(words: str) -> ChatCompletion:
+def completion(text: str) -> ChatCompletion:
     """Creates a complete response."""
     answer = ChatCompletion(id="chatcmpl-7", object="chat.completion", created=7, model="target-1", usage=USAGE)
     choice = answer.choices.add(index=0, finish_reason="stop")
     choice.message.role = "assistant"
-    choice.message.content.string_value = words
+    choice.message.content.string_value = text
     return answer
 
 
@@ -316,7 +316,7 @@ def chunk(delta: Delta | None = None, finish: str | None = None, **more: Any) ->
 def chunks(*texts: str) -> list[ChatCompletionChunk]:
     """Creates a chunk with the role and one chunk for each text, without an end."""
     deltas = [Delta(role="assistant", content=""), *(Delta(content=text) for text in texts)]
-    return [chunk(delta, sequence=place) for place, delta in enumerate(deltas)]
+    return [chunk(delta, sequence=index) for index, delta in enumerate(deltas)]
 
 
 def ending() -> list[ChatCompletionChunk]:
@@ -350,13 +350,13 @@ class ParleyVendor:
         """Creates the backend for a server at `host:port`."""
         return Parley(address, KEY)
 
-    def asked_model(self, received: Received) -> str:
+    def requested_model(self, received: Received) -> str:
         """Returns the model that a call requested."""
         return received.message.model
 
-    def complete_answer(self, words: str) -> Answer:
+    def complete_answer(self, text: str) -> Answer:
         """Scripts a complete response with a usage of 9 + 3 tokens."""
-        return Answer([completion(words)])
+        return Answer([completion(text)])
 
     def stream(self, *pieces: Piece) -> Answer:
         """Scripts a stream: its start and the pieces."""
@@ -375,10 +375,10 @@ class ParleyVendor:
                     steps.append(piece)
         return Answer(steps)
 
-    def rejection(self, kind: type[UpstreamError], words: str, retry_after: float | None = None) -> Answer:
+    def rejection(self, kind: type[UpstreamError], message: str, retry_after: float | None = None) -> Answer:
         """Scripts the rejection that maps to the error `kind`."""
         code, reason = _REFUSALS[kind]
-        return Answer([], Refusal(code, words, reason, retry_after))
+        return Answer([], Refusal(code, message, reason, retry_after))
 
     def silence(self) -> Answer:
         """Scripts a server that accepts the call and never responds."""

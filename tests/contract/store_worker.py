@@ -25,8 +25,8 @@ async def _session(store: SqliteStore, session: str) -> None:
     number = 0
     while True:
         number += 1
-        asked = [_message("user", f"q {number}")]
-        turn = await store.begin_turn(TurnBegin("ada", "m", session, number == 1, asked), 10)
+        questions = [_message("user", f"q {number}")]
+        turn = await store.begin_turn(TurnBegin("ada", "m", session, number == 1, questions), 10)
         await store.end_turn(turn, TurnEnd("completed", answer=[_message("assistant", f"a {number}")]))
         sys.stdout.write(f"{session} {number}\n")
         sys.stdout.flush()

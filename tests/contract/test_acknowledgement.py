@@ -70,7 +70,7 @@ def worker(upstream: ScriptedUpstream, tmp_path: Path) -> Iterator[Worker]:
         process.wait(processes.PATIENCE)
 
 
-@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("is_stream", [False, True], ids=["unary", "streamed"])
 def test_the_commit_is_synced_before_the_answer_is_acknowledged(
     worker: Worker, upstream: ScriptedUpstream, *, is_stream: bool
 ) -> None:
@@ -88,8 +88,8 @@ def test_the_commit_is_synced_before_the_answer_is_acknowledged(
             stub.CreateChatCompletion(request, metadata=metadata)
     events = _events(worker.trace.read_text(errors="replace"), b"[DONE]".decode() if is_stream else ANSWER)
     assert 3 == events.count("acknowledged"), events
-    for place, event in enumerate(events):
-        assert event != "acknowledged" or "synced" == events[place - 1], events
+    for index, event in enumerate(events):
+        assert event != "acknowledged" or "synced" == events[index - 1], events
 
 
 def _events(trace: str, acknowledgement: str) -> list[str]:

@@ -48,10 +48,10 @@ async def backend(upstream: ScriptedUpstream) -> AsyncIterator[AnyLLM]:
     await made.close()
 
 
-async def failure(backend: AnyLLM, asked: UpstreamCall, *, stream: bool = False) -> ParleyError:
+async def failure(backend: AnyLLM, upstream_call: UpstreamCall, *, stream: bool = False) -> ParleyError:
     """Returns the error with which a call ends."""
     with pytest.raises(ParleyError) as caught:
-        await (collect(backend, asked) if stream else backend.complete(asked))
+        await (collect(backend, upstream_call) if stream else backend.complete(upstream_call))
     return caught.value
 
 
@@ -84,9 +84,9 @@ async def test_extra_body_is_json_and_nothing_else(backend: AnyLLM, upstream: Sc
         "timeout": 0.001,
         "extra_headers": {"authorization": "x"},
     }
-    asked = call()
-    asked.request.extra_body.update(extra)
-    await backend.complete(asked)
+    upstream_call = call()
+    upstream_call.request.extra_body.update(extra)
+    await backend.complete(upstream_call)
     sent = upstream.requests[0]
     assert extra == {name: sent.json[name] for name in extra}
     assert f"Bearer {KEY}" == sent.headers["authorization"]
@@ -94,9 +94,9 @@ async def test_extra_body_is_json_and_nothing_else(backend: AnyLLM, upstream: Sc
 
 async def test_extra_body_that_repeats_a_field(backend: AnyLLM, upstream: ScriptedUpstream) -> None:
     """A key of `extra_body` that is a field of the request is rejected."""
-    asked = call()
-    asked.request.extra_body.update({"seed": 5})
-    assert InvalidRequest is type(await failure(backend, asked))
+    upstream_call = call()
+    upstream_call.request.extra_body.update({"seed": 5})
+    assert InvalidRequest is type(await failure(backend, upstream_call))
     assert not upstream.requests
 
 
@@ -162,11 +162,11 @@ async def test_signed_thinking(upstream: ScriptedUpstream) -> None:
     )
     tools = [{"type": "function", "function": {"name": "f"}}]
     delivered = (await backend.complete(call(tools=tools))).choices[0].message
-    asked = call(
+    upstream_call = call(
         tools=tools, messages=[{"role": "user", "content": "hi"}, {"role": "tool", "tool_call_id": "c", "content": "1"}]
     )
-    asked.request.messages.insert(1, delivered)
-    await backend.complete(asked)
+    upstream_call.request.messages.insert(1, delivered)
+    await backend.complete(upstream_call)
     await backend.close()
     assert [thinking, use] == upstream.requests[1].json["messages"][1]["content"]
 
@@ -291,12 +291,12 @@ async def test_invalid_value(backend: AnyLLM, upstream: ScriptedUpstream) -> Non
 
 
 @pytest.mark.parametrize(
-    ("provider", "words"),
+    ("provider", "message"),
     [("nobody", "not a supported provider"), ("together", r"pip install any-llm-sdk\[together\]")],
 )
-async def test_provider_that_cannot_be_created(provider: str, words: str) -> None:
+async def test_provider_that_cannot_be_created(provider: str, message: str) -> None:
     """An unknown provider, or one whose package is not installed, raises ConfigError."""
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(ConfigError, match=message):
         AnyLLM(provider, KEY)
 
 

@@ -33,13 +33,13 @@ class Names(AbstractResolver):
 
     def __init__(self, *addresses: str) -> None:
         self.addresses = addresses
-        self.asked = 0
+        self.lookups = 0
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """Returns the current addresses."""
-        self.asked += 1
+        self.lookups += 1
         return [
             ResolveResult(hostname=host, host=address, port=port, family=socket.AF_INET, proto=0, flags=0)
             for address in self.addresses
@@ -49,7 +49,7 @@ class Names(AbstractResolver):
         """Does nothing."""
 
 
-async def ask(endpoint: Endpoint) -> bytes:
+async def send_request(endpoint: Endpoint) -> bytes:
     """Sends a request and returns the complete response body."""
     answer = await endpoint.post(b"{}", 5)
     data = b""
@@ -62,38 +62,38 @@ async def ask(endpoint: Endpoint) -> bytes:
 @pytest_asyncio.fixture
 async def two_addresses() -> AsyncIterator[tuple[int, dict[str, int]]]:
     """A port on which two loopback addresses respond with their address, and their connection counts."""
-    had = {"127.0.0.1": 0, "127.0.0.2": 0}
+    counts = {"127.0.0.1": 0, "127.0.0.2": 0}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        place = writer.get_extra_info("sockname")[0]
-        had[place] += 1
+        address = writer.get_extra_info("sockname")[0]
+        counts[address] += 1
         while await reader.readline():
             while await reader.readline() != b"\r\n":
                 pass
             await reader.readexactly(2)
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n" + place.encode())
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n" + address.encode())
         writer.close()
 
     first = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = first.sockets[0].getsockname()[1]
     second = await asyncio.start_server(serve, "127.0.0.2", port)
-    yield port, had
+    yield port, counts
     first.close()
     second.close()
 
 
 async def test_changed_dns_records(two_addresses: tuple[int, dict[str, int]]) -> None:
     """New connections use the current address; an old connection is replaced."""
-    port, had = two_addresses
+    port, counts = two_addresses
     names = Names("127.0.0.1")
     kept, short = (
         Endpoint(URL(f"http://upstream:{port}/"), {}, dns_seconds=0, resolver=names, max_age=oldest)
         for oldest in (300, 0)
     )
-    assert [b"127.0.0.1"] * 4 == [await ask(endpoint) for endpoint in (kept, kept, short, short)]
-    assert {"127.0.0.1": 3, "127.0.0.2": 0} == had
+    assert [b"127.0.0.1"] * 4 == [await send_request(endpoint) for endpoint in (kept, kept, short, short)]
+    assert {"127.0.0.1": 3, "127.0.0.2": 0} == counts
     names.addresses = ("127.0.0.2",)
-    assert [b"127.0.0.1", b"127.0.0.2"] == [await ask(endpoint) for endpoint in (kept, short)]
+    assert [b"127.0.0.1", b"127.0.0.2"] == [await send_request(endpoint) for endpoint in (kept, short)]
     await kept.close()
     await short.close()
 
@@ -104,8 +104,8 @@ async def test_dns_cache(two_addresses: tuple[int, dict[str, int]]) -> None:
     names = Names("127.0.0.1")
     endpoint = Endpoint(URL(f"http://upstream:{port}/"), {}, resolver=names, max_age=0)
     for _ in range(3):
-        await ask(endpoint)
-    assert 1 == names.asked
+        await send_request(endpoint)
+    assert 1 == names.lookups
     await endpoint.close()
 
 
@@ -121,7 +121,7 @@ async def test_several_addresses(two_addresses: tuple[int, dict[str, int]], dead
                 waiting.setblocking(False)
                 waiting.connect_ex(full.getsockname())
         endpoint = Endpoint(URL(f"http://upstream:{port}/"), {}, resolver=Names("127.0.0.3", "127.0.0.2"))
-        assert b"127.0.0.2" == await asyncio.wait_for(ask(endpoint), 10)
+        assert b"127.0.0.2" == await asyncio.wait_for(send_request(endpoint), 10)
         await endpoint.close()
 
 
@@ -149,9 +149,9 @@ async def test_exhausted_pool(stream: bool) -> None:
         upstream.answer(Raw([Stall()]))
         running = asyncio.ensure_future(backend.complete(call()))
         await upstream.arrives()
-        asked = call(timeouts={"connect": 0.05})
+        upstream_call = call(timeouts={"connect": 0.05})
         with pytest.raises(UpstreamRateLimited) as caught:
-            await (collect(backend, asked) if stream else backend.complete(asked))
+            await (collect(backend, upstream_call) if stream else backend.complete(upstream_call))
         assert 1.0 == caught.value.retry_after
         assert "all 1 `connections` to this backend are in use" == caught.value.cause
         running.cancel()
@@ -211,13 +211,13 @@ async def test_stale_connections_cause_no_extra_attempts(warm: int) -> None:
         router = Router(parse(config, "f"), {"a": backend})
         model = router.model(Caller("default", "key_1"), "m")
 
-        async def ask() -> None:
+        async def make_call() -> None:
             await router.new_execution(model, request(), request().messages, session_id=None, deadline=None).complete()
 
-        await asyncio.gather(*(ask() for _ in range(warm)))
+        await asyncio.gather(*(make_call() for _ in range(warm)))
         upstream.default = Raw([Cut(reset=True)])
         with pytest.raises(UpstreamUnavailable):
-            await ask()
+            await make_call()
         await backend.close()
     assert 3 == len(upstream.requests) - warm
 
@@ -248,15 +248,15 @@ async def test_incomplete_response_head(stream: bool, bound: str) -> None:
     with ScriptedUpstream() as upstream:
         backend = OpenAI(upstream.url)
         upstream.answer(Raw(["HTTP/1.1 200 OK\r\nX: x\r\n", Stall()]))
-        asked = call(timeouts={bound: 0.2})
+        upstream_call = call(timeouts={bound: 0.2})
         async with asyncio.timeout(10):
             with pytest.raises(UpstreamTimeout):
-                await (collect(backend, asked) if stream else backend.complete(asked))
+                await (collect(backend, upstream_call) if stream else backend.complete(upstream_call))
         assert await upstream.requests[0].closed.arrives()
         await backend.close()
 
 
-ASK = """
+SCRIPT = """
 import asyncio, sys
 from parley.backends.openai.backend import OpenAI
 from parley.core.errors import ParleyError
@@ -272,10 +272,12 @@ asyncio.run(main())
 """
 
 
-def ask_elsewhere(url: str, **variables: str) -> str:
+def run_client(url: str, **variables: str) -> str:
     """Makes a call in a process with this environment. Returns its output."""
     environment = os.environ | {"PYTHONPATH": ".", "no_proxy": ""} | variables
-    done = subprocess.run([sys.executable, "-c", ASK, url], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, url], env=environment, capture_output=True, text=True, check=True
+    )
     assert not done.stderr
     return done.stdout.strip()
 
@@ -311,8 +313,8 @@ async def test_untrusted_certificate(tls_port: int) -> None:
 async def test_trusted_certificate(tls_port: int, tmp_path: Path) -> None:
     """Authorities in SSL_CERT_FILE are trusted for the names in the certificate."""
     trust = {"SSL_CERT_FILE": str(tmp_path / "server.pem")}
-    good = await asyncio.to_thread(ask_elsewhere, f"https://localhost:{tls_port}/v1", **trust)
-    other = await asyncio.to_thread(ask_elsewhere, f"https://127.0.0.1:{tls_port}/v1", **trust)
+    good = await asyncio.to_thread(run_client, f"https://localhost:{tls_port}/v1", **trust)
+    other = await asyncio.to_thread(run_client, f"https://127.0.0.1:{tls_port}/v1", **trust)
     assert "Hello." == good
     assert other.startswith("UpstreamMisconfigured")
 
@@ -345,7 +347,7 @@ async def test_tunnel(tls_port: int, tmp_path: Path) -> None:
     server = await asyncio.start_server(tunnel, "127.0.0.1", 0)
     proxy = f"http://ada:lovelace@127.0.0.1:{server.sockets[0].getsockname()[1]}"
     trust = {"SSL_CERT_FILE": str(tmp_path / "server.pem")}
-    reported = await asyncio.to_thread(ask_elsewhere, "https://localhost/v1", https_proxy=proxy, **trust)
+    reported = await asyncio.to_thread(run_client, "https://localhost/v1", https_proxy=proxy, **trust)
     server.close()
     assert "Hello." == reported
     first, *rest = seen[0].split("\r\n")
@@ -368,7 +370,7 @@ def test_credentials_of_a_proxy_stay_secret(scheme: str, status: int | None) -> 
     with ScriptedUpstream() as upstream:
         upstream.default = Json({}, status) if status else Raw([])
         proxy = upstream.url.removesuffix("/v1").replace("http://", "http://ada:lovelace@")
-        reported = ask_elsewhere(f"{scheme}://upstream.invalid/v1", **{f"{scheme}_proxy": proxy})
+        reported = run_client(f"{scheme}://upstream.invalid/v1", **{f"{scheme}_proxy": proxy})
     assert reported.startswith("Upstream")
     assert not [
         secret for secret in ("ada", "lovelace", base64.b64encode(b"ada:lovelace").decode()) if secret in reported

@@ -19,7 +19,7 @@ from parley.core.errors import ParleyError, StreamBroken, UpstreamTimeout, Upstr
 from tests.contract.backends import call, collect
 from tests.upstream import Cut, Delay, Events, Gate, Json, Raw, ScriptedUpstream, Stall, chunks, completion, stream
 
-ASK = """
+SCRIPT = """
 import asyncio, sys
 from parley.backends.openai.backend import OpenAI
 from parley.core.errors import ParleyError
@@ -37,12 +37,12 @@ asyncio.run(main())
 """
 
 
-def ask_through_proxy(upstream: ScriptedUpstream, url: str, **more: str) -> str:
+def run_through_proxy(upstream: ScriptedUpstream, url: str, **more: str) -> str:
     """Makes two calls in a process whose proxy is the upstream. Returns its output."""
     proxy = upstream.url.removesuffix("/v1").replace("http://", "http://ada:secret@")
     variables = {"http_proxy": proxy, "https_proxy": proxy, "no_proxy": "", "PYTHONPATH": ".", **more}
     done = subprocess.run(
-        [sys.executable, "-c", ASK, url], env=os.environ | variables, capture_output=True, text=True, check=True
+        [sys.executable, "-c", SCRIPT, url], env=os.environ | variables, capture_output=True, text=True, check=True
     )
     return done.stdout
 
@@ -50,7 +50,7 @@ def ask_through_proxy(upstream: ScriptedUpstream, url: str, **more: str) -> str:
 def test_proxy_of_plain_http() -> None:
     """An http:// request goes to the proxy with the absolute URL and the proxy's credentials."""
     with ScriptedUpstream() as upstream:
-        assert "Hello there.\nHello there.\n" == ask_through_proxy(upstream, "http://upstream.invalid/v1")
+        assert "Hello there.\nHello there.\n" == run_through_proxy(upstream, "http://upstream.invalid/v1")
         first = upstream.requests[0]
     assert "http://upstream.invalid/v1/chat/completions" == first.path
     assert "upstream.invalid" == first.headers["host"]
@@ -61,7 +61,7 @@ def test_proxy_of_https() -> None:
     """An https:// request uses a tunnel; the proxy sees neither the key nor the path."""
     with ScriptedUpstream() as upstream:
         upstream.answer(Json({}, 502))
-        printed = ask_through_proxy(upstream, "https://upstream.invalid/v1")
+        printed = run_through_proxy(upstream, "https://upstream.invalid/v1")
         first = upstream.requests[0]
     assert printed.startswith("UpstreamUnavailable")
     assert ("CONNECT", "upstream.invalid:443") == (first.method, first.path)
@@ -71,7 +71,7 @@ def test_proxy_of_https() -> None:
 def test_no_proxy() -> None:
     """An address in no_proxy is connected directly."""
     with ScriptedUpstream() as upstream:
-        assert "Hello there." in ask_through_proxy(upstream, upstream.url, no_proxy="127.0.0.1")
+        assert "Hello there." in run_through_proxy(upstream, upstream.url, no_proxy="127.0.0.1")
     assert "/v1/chat/completions" == upstream.requests[0].path
 
 
@@ -192,9 +192,9 @@ async def test_silence_after_the_first_token() -> None:
     with ScriptedUpstream() as upstream:
         upstream.answer(Events([*chunks("Hel"), Stall()]))
         backend = OpenAI(upstream.url)
-        asked = call(timeouts={"first_token": 60, "stream_idle": 0.05})
+        upstream_call = call(timeouts={"first_token": 60, "stream_idle": 0.05})
         with pytest.raises(StreamBroken):
-            await asyncio.wait_for(collect(backend, asked), 10)
+            await asyncio.wait_for(collect(backend, upstream_call), 10)
         await backend.close()
 
 

@@ -72,9 +72,9 @@ def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("thinker")
     file = folder / "thinker.gguf"
     weights = llama_cpp_launch.model_path(CONFIG).read_bytes()
-    length, place = template_of(weights)
+    length, offset = template_of(weights)
     file.write_bytes(
-        weights[:place] + THINKS.encode() + b"{#".ljust(length - len(THINKS) - 2) + b"#}" + weights[place + length :]
+        weights[:offset] + THINKS.encode() + b"{#".ljust(length - len(THINKS) - 2) + b"#}" + weights[offset + length :]
     )
     process = start(folder, LlamaCppBackend(kind="llama_cpp", model_path=file, context=1024, slots=1))
     yield llama_cpp_launch.socket_path(folder, "local")
@@ -86,8 +86,8 @@ def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def template_of(weights: bytes) -> tuple[int, int]:
     """Returns length and offset of the chat template in a GGUF file."""
     key = b"tokenizer.chat_template"
-    place = weights.index(key) + len(key) + 4  # follows the type, which is string
-    return int.from_bytes(weights[place : place + 8], "little"), place + 8
+    offset = weights.index(key) + len(key) + 4  # follows the type, which is string
+    return int.from_bytes(weights[offset : offset + 8], "little"), offset + 8
 
 
 @pytest_asyncio.fixture
@@ -120,10 +120,10 @@ async def cut_answer(backend: LlamaCpp, pieces: int) -> tuple[str, str]:
 
 async def continuation_of(backend: LlamaCpp, beginning: str, *, stream: bool) -> str:
     """Returns the continuation of an answer."""
-    asked = continued(beginning)
+    upstream_call = continued(beginning)
     if stream:
-        return text(await collect(backend, asked))
-    return (await backend.complete(asked)).choices[0].message.content.string_value
+        return text(await collect(backend, upstream_call))
+    return (await backend.complete(upstream_call)).choices[0].message.content.string_value
 
 
 async def test_complete_answer(backend: LlamaCpp) -> None:
@@ -190,10 +190,10 @@ async def test_max_completion_tokens(backend: LlamaCpp) -> None:
 
 async def test_logit_bias(backend: LlamaCpp, socket: Path) -> None:
     """A token with a strongly negative bias does not occur."""
-    asked = SHORT | {"max_tokens": 1, "logprobs": True, "top_logprobs": 1}
-    first = (await backend.complete(call(**asked))).choices[0].logprobs.content[0].token
+    upstream_call = SHORT | {"max_tokens": 1, "logprobs": True, "top_logprobs": 1}
+    first = (await backend.complete(call(**upstream_call))).choices[0].logprobs.content[0].token
     ids = await tokens(socket, first)
-    other = await backend.complete(call(**asked, logit_bias={str(ids[0]): -100}))
+    other = await backend.complete(call(**upstream_call, logit_bias={str(ids[0]): -100}))
     assert first != other.choices[0].logprobs.content[0].token
 
 
@@ -307,8 +307,12 @@ async def test_values_without_effect(backend: LlamaCpp) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_tools_that_must_not_be_called(backend: LlamaCpp, fields: dict[str, Any], stream: bool) -> None:
     """With `tool_choice: none`, tools are dropped if the model has none."""
-    asked = call(**SHORT | fields, tool_choice="none", parallel_tool_calls=True)
-    answered = text(await collect(backend, asked)) if stream else (await backend.complete(asked)).choices[0].message
+    upstream_call = call(**SHORT | fields, tool_choice="none", parallel_tool_calls=True)
+    answered = (
+        text(await collect(backend, upstream_call))
+        if stream
+        else (await backend.complete(upstream_call)).choices[0].message
+    )
     assert answered
 
 
@@ -403,11 +407,11 @@ async def test_a_model_that_thinks_continues(thinker: Path, stream: bool) -> Non
 
 
 async def test_continues_within_a_schema(backend: LlamaCpp) -> None:
-    """A continued answer follows its schema as a whole."""
+    """A continued answer and its prefix together follow the schema."""
     schema = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY}}
-    asked = continued('{"city": "Par')
-    asked.request.MergeFrom(request(response_format=schema, max_tokens=30, messages=[]))
-    joined = '{"city": "Par' + text(await collect(backend, asked))
+    upstream_call = continued('{"city": "Par')
+    upstream_call.request.MergeFrom(request(response_format=schema, max_tokens=30, messages=[]))
+    joined = '{"city": "Par' + text(await collect(backend, upstream_call))
     assert orjson.loads(joined)["city"].startswith("Par")
 
 
@@ -518,7 +522,7 @@ def test_context_is_capped(tmp_path: Path, context: int, expected: str) -> None:
     assert expected == argv[argv.index("--context") + 1]
 
 
-def test_the_server_gets_what_is_configured(tmp_path: Path) -> None:
+def test_server_options(tmp_path: Path) -> None:
     """Slots and threads are as configured; the default is at least one thread."""
     argv = llama_cpp_launch.command(tmp_path, "local", LlamaCppBackend(kind="llama_cpp", slots=3, threads=7))
     assert ("3", "7") == (argv[argv.index("--slots") + 1], argv[argv.index("--threads") + 1])

@@ -196,12 +196,12 @@ async def test_streams_request_usage(backend: OpenAI, upstream: ScriptedUpstream
 async def test_key_order(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """JSON Schemas given as text are sent unchanged and take precedence over the Struct."""
     exact = '{"zebra":{"type":"string"},"apple":1,"mango":[1.5,"ü"]}'
-    asked = call(tools=EVERYTHING["tools"], functions=EVERYTHING["functions"])
-    asked.request.tools[0].function.parameters_json = exact
-    asked.request.functions[0].parameters_json = exact
-    asked.request.response_format.type = "json_schema"
-    asked.request.response_format.json_schema.schema_json = exact
-    await backend.complete(asked)
+    upstream_call = call(tools=EVERYTHING["tools"], functions=EVERYTHING["functions"])
+    upstream_call.request.tools[0].function.parameters_json = exact
+    upstream_call.request.functions[0].parameters_json = exact
+    upstream_call.request.response_format.type = "json_schema"
+    upstream_call.request.response_format.json_schema.schema_json = exact
+    await backend.complete(upstream_call)
     sent = upstream.requests[0].json
     found = [
         sent["tools"][0]["function"]["parameters"],
@@ -215,10 +215,10 @@ async def test_key_order(backend: OpenAI, upstream: ScriptedUpstream) -> None:
 @pytest.mark.parametrize("exact", ["[]", "{", "3", "", '{}, "model": "other"', "{}}"])
 async def test_schema_must_be_an_object(backend: OpenAI, upstream: ScriptedUpstream, exact: str) -> None:
     """Text that is not a JSON object is rejected, so it cannot change the enclosing body."""
-    asked = call(tools=[{"type": "function", "function": {"name": "f"}}])
-    asked.request.tools[0].function.parameters_json = exact
+    upstream_call = call(tools=[{"type": "function", "function": {"name": "f"}}])
+    upstream_call.request.tools[0].function.parameters_json = exact
     with pytest.raises(InvalidRequest):
-        await backend.complete(asked)
+        await backend.complete(upstream_call)
     assert [] == upstream.requests
 
 
@@ -232,9 +232,9 @@ async def test_integers(backend: OpenAI, upstream: ScriptedUpstream) -> None:
 async def test_key_order_of_extra_body(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """`extra_body_json` takes precedence over the Struct and keeps key order and integers."""
     exact = '{"zebra":{"b":1,"a":[2.5,9007199254740993]},"apple":null}'
-    asked = call(extra_body={"top_k": 40})
-    asked.request.extra_body_json = exact
-    await backend.complete(asked)
+    upstream_call = call(extra_body={"top_k": 40})
+    upstream_call.request.extra_body_json = exact
+    await backend.complete(upstream_call)
     sent = upstream.requests[0].json
     assert exact == json.dumps(
         {key: sent[key] for key in sent if key not in ("model", "messages")}, separators=(",", ":")
@@ -244,25 +244,25 @@ async def test_key_order_of_extra_body(backend: OpenAI, upstream: ScriptedUpstre
 @pytest.mark.parametrize("exact", ["[]", "{", "3", "", "{}}", '{"model": "other"}', r'{"mod\u0065l": "other"}'])
 async def test_extra_body_json_is_validated(backend: OpenAI, upstream: ScriptedUpstream, exact: str) -> None:
     """Text that is not a JSON object, or repeats a field, is rejected."""
-    asked = call()
-    asked.request.extra_body_json = exact
+    upstream_call = call()
+    upstream_call.request.extra_body_json = exact
     with pytest.raises(InvalidRequest):
-        await backend.complete(asked)
+        await backend.complete(upstream_call)
     assert [] == upstream.requests
 
 
 async def test_tool_choice_with_large_numbers(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """The exact text of a `Value` field replaces the field; other repeated fields are rejected."""
     choice = '{"type":"x","n":18446744073709551617,"d":0.10000000000000000001}'
-    asked = call(tool_choice={"type": "x", "n": 2**64, "d": 0.1})
-    asked.request.extra_body_json = f'{{"tool_choice": {choice}, "top_k": 1}}'
-    await backend.complete(asked)
+    upstream_call = call(tool_choice={"type": "x", "n": 2**64, "d": 0.1})
+    upstream_call.request.extra_body_json = f'{{"tool_choice": {choice}, "top_k": 1}}'
+    await backend.complete(upstream_call)
     raw = upstream.requests[0].raw.decode()
     assert [1, 1] == [raw.count(choice), raw.count("tool_choice")]
     assert 1 == upstream.requests[0].json["top_k"]
-    asked.request.extra_body_json = f'{{"tool_choice": {choice}, "stop": "a"}}'
+    upstream_call.request.extra_body_json = f'{{"tool_choice": {choice}, "stop": "a"}}'
     with pytest.raises(InvalidRequest, match="stop"):
-        await backend.complete(asked)
+        await backend.complete(upstream_call)
 
 
 async def test_extra_body(backend: OpenAI, upstream: ScriptedUpstream) -> None:
@@ -370,8 +370,8 @@ async def test_unrequested_alternatives(backend: OpenAI, upstream: ScriptedUpstr
     upstream.answer(body, body)
     counts = []
     for top in (None, 1):
-        asked: dict[str, Any] = {} if top is None else {"top_logprobs": top}
-        answer = await backend.complete(call(logprobs=True, **asked))
+        upstream_call: dict[str, Any] = {} if top is None else {"top_logprobs": top}
+        answer = await backend.complete(call(logprobs=True, **upstream_call))
         assert answer.choices[0].logprobs.content[0].HasField("logprob")
         counts.append(len(answer.choices[0].logprobs.content[0].top_logprobs))
     assert [0, 1] == counts
@@ -513,8 +513,8 @@ async def test_moderated_with_another_status(backend: OpenAI, upstream: Scripted
 def tool_call_chunk(index: int | None, arguments: str, **first: Any) -> dict[str, Any]:
     """Creates a chunk with a fragment of a tool call."""
     name = {"name": first.pop("name")} if first else {}
-    place = {} if index is None else {"index": index}
-    return chunk({"tool_calls": [{**place, **first, "function": {**name, "arguments": arguments}}]})
+    position = {} if index is None else {"index": index}
+    return chunk({"tool_calls": [{**position, **first, "function": {**name, "arguments": arguments}}]})
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -533,8 +533,8 @@ async def test_tool_calls_in_a_stream(backend: OpenAI, upstream: ScriptedUpstrea
         for item in (item for choice in part.choices for item in choice.delta.tool_calls):
             assert item.HasField("index")
             joined = calls.setdefault(item.index, ["", "", "", ""])
-            for place, piece in enumerate((item.id, item.type, item.function.name, item.function.arguments)):
-                joined[place] += piece
+            for field, piece in enumerate((item.id, item.type, item.function.name, item.function.arguments)):
+                joined[field] += piece
     assert {0: ["c1", "function", "f", '{"a":1}'], 1: ["c2", "function", "g", "{}"]} == calls
 
 
@@ -618,7 +618,7 @@ async def test_usage_of_each_choice(backend: OpenAI, upstream: ScriptedUpstream)
 
 
 async def test_moderation_of_a_stream(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """The moderation result is emitted once, in a chunk of its own."""
+    """The moderation result is emitted once, in a separate chunk."""
     pieces = [*chunks("a"), chunk(choices=[], moderation=MODERATION), *ending()]
     upstream.answer(Events(pieces))
     reported = [found.moderation for found in await collect(backend, call()) if found.HasField("moderation")]
@@ -750,10 +750,10 @@ async def test_text_that_needs_escapes(backend: OpenAI, upstream: ScriptedUpstre
     assert "".join(pieces) == text(await collect(backend, call()))
 
 
-SAID = "The wine-dark sea is"
+DELIVERED = "The wine-dark sea is"
 
 
-def continuation(delivered: str = SAID, **fields: Any) -> UpstreamCall:
+def continuation(delivered: str = DELIVERED, **fields: Any) -> UpstreamCall:
     """Creates a call that continues an answer from its beginning."""
     messages = [*QUESTION["messages"], {"role": "assistant", "content": delivered}]
     return dataclasses.replace(call(messages=messages, **fields), has_prefill=True)
@@ -773,11 +773,11 @@ async def test_prefill_modes(
 ) -> None:
     """A continuation is marked as each server requires; other calls have no mark."""
     backend = OpenAI(upstream.url, prefill=prefill)
-    for asked in (continuation(), call()):
-        await (collect(backend, asked) if stream else backend.complete(asked))
+    for upstream_call in (continuation(), call()):
+        await (collect(backend, upstream_call) if stream else backend.complete(upstream_call))
     await backend.close()
     sent, usual = (request.json for request in upstream.requests)
-    assert {"role": "assistant", "content": SAID, **last} == sent["messages"][-1]
+    assert {"role": "assistant", "content": DELIVERED, **last} == sent["messages"][-1]
     assert more == {name: sent[name] for name in sent.keys() - usual.keys()}
     assert QUESTION["messages"] == usual["messages"]
 
@@ -851,8 +851,8 @@ async def test_logprobs_of_a_repeated_prefix(
     for as_bytes in (True, False):
         steps = [chunk({"content": token}) for token in tokens]
         for step, token in zip(steps, tokens, strict=True):
-            known = {"token": token, "logprob": -0.5, "bytes": list(token.encode()) if as_bytes else None}
-            step["choices"][0]["logprobs"] = {"content": [known]}
+            logprob = {"token": token, "logprob": -0.5, "bytes": list(token.encode()) if as_bytes else None}
+            step["choices"][0]["logprobs"] = {"content": [logprob]}
         upstream.answer(Events([*steps, *ending()]), Events([*steps, *ending()], together=True))
         for _ in range(2):
             chunks = await collect(backend, continuation(logprobs=True))
@@ -873,11 +873,11 @@ async def test_prefix_of_each_choice(backend: OpenAI, upstream: ScriptedUpstream
 
 async def test_rejected_prefill(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """A server without prefill rejects the request."""
-    words = "Assistant response prefill is incompatible with enable_thinking."
-    upstream.answer(Json({"error": {"code": 400, "message": words, "type": "invalid_request_error"}}, 400))
+    message = "Assistant response prefill is incompatible with enable_thinking."
+    upstream.answer(Json({"error": {"code": 400, "message": message, "type": "invalid_request_error"}}, 400))
     with pytest.raises(UpstreamRejected) as caught:
         await collect(backend, continuation())
-    assert (UpstreamRejected, words) == (type(caught.value), caught.value.message)
+    assert (UpstreamRejected, message) == (type(caught.value), caught.value.message)
 
 
 async def test_check(upstream: ScriptedUpstream) -> None:

@@ -68,7 +68,7 @@ async def test_unknown_stream_options(backend: OpenAI, upstream: ScriptedUpstrea
 
 
 async def test_exact_text_of_a_value(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """The exact text of a `Value` field is sent in place of the field."""
+    """The exact text of a `Value` field replaces the field."""
     parts = '[{"type":"x","n":18446744073709551616}]'
     message = {
         "role": "user",
@@ -147,18 +147,18 @@ async def test_resent_answer(
     backend: OpenAI, upstream: ScriptedUpstream, delivered: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     """An assistant message without text gets an empty content, which strict servers require."""
-    asked = [QUESTION["messages"][0], {"role": "assistant", **delivered}, {"role": "user", "content": "go on"}]
-    body = await sent(backend, upstream, messages=asked)
+    messages = [QUESTION["messages"][0], {"role": "assistant", **delivered}, {"role": "user", "content": "go on"}]
+    body = await sent(backend, upstream, messages=messages)
     assert {"role": "assistant", **expected} == body["messages"][1]
 
 
 @pytest.mark.parametrize(
-    "words",
+    "message",
     ["Unrecognized request argument supplied: stream_options", "Extra inputs are not permitted: body.stream_options"],
 )
-async def test_rejected_stream_options(backend: OpenAI, upstream: ScriptedUpstream, words: str) -> None:
+async def test_rejected_stream_options(backend: OpenAI, upstream: ScriptedUpstream, message: str) -> None:
     """A stream is retried without Parley's `stream_options`; later streams omit them from the start."""
-    upstream.answer(Json({"error": {"message": words}}, status=400))
+    upstream.answer(Json({"error": {"message": message}}, status=400))
     for _ in range(2):
         assert text(await collect(backend, call()))
     assert [True, False, False] == ["stream_options" in one.json for one in upstream.requests]

@@ -64,7 +64,7 @@ def lines(steps: list[Step]) -> bytes:
 
 
 def events(encoding: str, *steps: Step | list[Step]) -> Raw:
-    """Creates a compressed stream; each list of events is flushed at once, with gates and other steps between them."""
+    """Creates a compressed stream; each list of events is flushed together, with gates and other steps between them."""
     made, middle, end = compressor(encoding)
     pieces: list[Step] = [
         framed(made.compress(lines(step)) + made.flush(middle)) if isinstance(step, list) else step for step in steps
@@ -85,8 +85,8 @@ async def test_accept_encoding(backend: OpenAI, upstream: ScriptedUpstream) -> N
     await backend.complete(call())
     await collect(backend, call())
     await backend.complete(call())
-    asked = [request.headers["accept-encoding"] for request in upstream.requests]
-    assert ["gzip, deflate, zstd", "identity", "gzip, deflate, zstd"] == asked
+    encodings = [request.headers["accept-encoding"] for request in upstream.requests]
+    assert ["gzip, deflate, zstd", "identity", "gzip, deflate, zstd"] == encodings
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -150,8 +150,8 @@ async def test_unsupported_encoding(backend: OpenAI, upstream: ScriptedUpstream)
     """An unsupported encoding is named in the cause, streaming or not."""
     script = Raw([head("snappy"), framed(b"xyz"), b"0\r\n\r\n"])
     upstream.answer(script, script)
-    for asked in (backend.complete(call()), collect(backend, call())):
-        failed = await failure(asked)
+    for result in (backend.complete(call()), collect(backend, call())):
+        failed = await failure(result)
         assert UpstreamUnreadable is type(failed)
         assert "'snappy'" in (failed.cause or "")
 
@@ -231,10 +231,10 @@ class Turns:
             self._count += 1
 
 
-async def failure(asked: Any) -> ParleyError:
+async def failure(result: Any) -> ParleyError:
     """Returns the error with which a call ends."""
     with pytest.raises(ParleyError) as caught:
-        await asked
+        await result
     return caught.value
 
 
@@ -248,4 +248,4 @@ async def broken_off(backend: OpenAI, gate: Gate | None = None) -> tuple[list[An
                 gate.set()
     except ParleyError as error:
         return delivered, error
-    raise AssertionError("the stream is whole")
+    raise AssertionError("the stream is complete")

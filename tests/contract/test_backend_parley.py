@@ -65,10 +65,10 @@ async def backend(upstream: ScriptedParley) -> AsyncIterator[Parley]:
     await made.close()
 
 
-async def failure(backend: Parley, asked: UpstreamCall, *, stream: bool = False) -> ParleyError:
+async def failure(backend: Parley, upstream_call: UpstreamCall, *, stream: bool = False) -> ParleyError:
     """Returns the error with which a call ends."""
     with pytest.raises(ParleyError) as caught:
-        await (collect(backend, asked) if stream else backend.complete(asked))
+        await (collect(backend, upstream_call) if stream else backend.complete(upstream_call))
     return caught.value
 
 
@@ -76,7 +76,7 @@ async def test_request(backend: Parley, upstream: ScriptedParley) -> None:
     """The request is forwarded with the backend's key and without the fields that store a turn."""
     upstream.answer(HELLO)
     function = {"name": "f", "parameters_json": '{"z": 1, "a": 2}'}
-    asked: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "temperature": 0.5,
         "seed": 7,
         "stop": ["x"],
@@ -90,9 +90,9 @@ async def test_request(backend: Parley, upstream: ScriptedParley) -> None:
         "stream_options": {"include_usage": True},
         "continue_final_message": True,
     }
-    made = call(**asked, **own)
+    made = call(**fields, **own)
     await backend.complete(made)
-    expected = {"model": "target-1", "messages": [{"role": "user", "content": "hi"}], "store": False, **asked}
+    expected = {"model": "target-1", "messages": [{"role": "user", "content": "hi"}], "store": False, **fields}
     assert expected == MessageToDict(upstream.requests[0].message) | {"seed": 7}
     assert f"Bearer {KEY}" == upstream.requests[0].metadata["authorization"]
     assert ("myapp-123", "s") == (made.request.model, made.request.session_id)
@@ -102,8 +102,10 @@ async def test_request(backend: Parley, upstream: ScriptedParley) -> None:
 async def test_continuation(backend: Parley, upstream: ScriptedParley, stream: bool) -> None:
     """A continuation sets `continue_final_message`."""
     upstream.answer(Answer([*chunks("lo."), *ending()]) if stream else HELLO)
-    asked = call(messages=[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}], continues=True)
-    await (collect(backend, asked) if stream else backend.complete(asked))
+    upstream_call = call(
+        messages=[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}], continues=True
+    )
+    await (collect(backend, upstream_call) if stream else backend.complete(upstream_call))
     assert upstream.requests[0].message.continue_final_message
 
 
@@ -125,8 +127,8 @@ async def test_deadline_is_propagated(
 ) -> None:
     """The call's deadline is sent: the rest of the caller's deadline, at most `total`."""
     upstream.answer(Answer([*chunks("Hello."), *ending()]) if stream else HELLO)
-    asked = call(deadline=deadline, timeouts={"total": 30})
-    await (collect(backend, asked) if stream else backend.complete(asked))
+    upstream_call = call(deadline=deadline, timeouts={"total": 30})
+    await (collect(backend, upstream_call) if stream else backend.complete(upstream_call))
     seconds = upstream.requests[0].seconds
     assert seconds is not None
     assert expected - 10 < seconds <= expected + 0.5
@@ -226,8 +228,8 @@ async def test_reason_of_another_domain(backend: Parley, upstream: ScriptedParle
 
 async def test_request_that_is_too_large(backend: Parley, upstream: ScriptedParley) -> None:
     """A request over the other side's size limit is a rejection, not a rate limit."""
-    asked = call(messages=[{"role": "user", "content": "x" * (5 * 1024 * 1024)}])
-    failed = await failure(backend, asked)
+    upstream_call = call(messages=[{"role": "user", "content": "x" * (5 * 1024 * 1024)}])
+    failed = await failure(backend, upstream_call)
     assert UpstreamRejected is type(failed)
     assert not upstream.requests
 
@@ -235,8 +237,8 @@ async def test_request_that_is_too_large(backend: Parley, upstream: ScriptedParl
 async def test_details_of_a_rejection(backend: Parley, upstream: ScriptedParley) -> None:
     """The rejected field and the upstream's code are forwarded; messages contain the caller's model name."""
     facts = {"param": "messages[0].role", "upstream_code": "bad_role"}
-    words = 'The model "target-1" knows no "king"'
-    upstream.answer(Answer([], Refusal(grpc.StatusCode.INVALID_ARGUMENT, words, "UPSTREAM_REJECTED", facts=facts)))
+    message = 'The model "target-1" knows no "king"'
+    upstream.answer(Answer([], Refusal(grpc.StatusCode.INVALID_ARGUMENT, message, "UPSTREAM_REJECTED", facts=facts)))
     failed = await failure(backend, call())
     assert isinstance(failed, UpstreamRejected)
     assert ('The model "myapp-123" knows no "king"', "messages[0].role", "bad_role") == (
@@ -248,8 +250,8 @@ async def test_details_of_a_rejection(backend: Parley, upstream: ScriptedParley)
 
 async def test_unsupported_parameter_is_named(backend: Parley, upstream: ScriptedParley) -> None:
     """An unsupported parameter of the other side maps to UnsupportedParameter, so another target is tried."""
-    words = '`audio` is not supported by the model "target-1"'
-    refusal = Refusal(grpc.StatusCode.INVALID_ARGUMENT, words, "UNSUPPORTED_PARAMETER", facts={"param": "audio"})
+    message = '`audio` is not supported by the model "target-1"'
+    refusal = Refusal(grpc.StatusCode.INVALID_ARGUMENT, message, "UNSUPPORTED_PARAMETER", facts={"param": "audio"})
     upstream.answer(Answer([], refusal))
     failed = await failure(backend, call())
     assert ('`audio` is not supported by the model "myapp-123"', "audio") == (failed.message, failed.param)
@@ -340,7 +342,7 @@ EXTRA = '{"z":18446744073709551616,"a":[1.10]}'
 async def test_unknown_fields_of_a_request(backend: Parley, upstream: ScriptedParley) -> None:
     """Unknown fields of a request are forwarded at every level."""
     function = {"name": "f", "arguments": "{}", "extra_json": EXTRA}
-    asked: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "messages": [
             {"role": "assistant", "tool_calls": [{"id": "c", "function": function, "extra_json": EXTRA}]},
             {"role": "tool", "tool_call_id": "c", "content": "1", "extra_json": EXTRA},
@@ -351,15 +353,15 @@ async def test_unknown_fields_of_a_request(backend: Parley, upstream: ScriptedPa
         "extra_body_json": EXTRA,
     }
     upstream.answer(HELLO, Answer([*chunks("x"), *ending()]))
-    await backend.complete(call(**asked))
-    await collect(backend, call(**asked))
+    await backend.complete(call(**fields))
+    await collect(backend, call(**fields))
     non_streaming, is_stream = [
         MessageToDict(got.message, preserving_proto_field_name=True) for got in upstream.requests
     ]
     for sent in (non_streaming, is_stream):
-        assert asked["messages"][0]["tool_calls"] == sent["messages"][0]["tool_calls"]
-        assert asked["messages"][1:] == sent["messages"][1:]
-        assert {name: asked[name] for name in ("tools", "response_format", "extra_body_json")}.items() <= sent.items()
+        assert fields["messages"][0]["tool_calls"] == sent["messages"][0]["tool_calls"]
+        assert fields["messages"][1:] == sent["messages"][1:]
+        assert {name: fields[name] for name in ("tools", "response_format", "extra_body_json")}.items() <= sent.items()
     assert ("stream_options" in non_streaming, {"extra_json": EXTRA}) == (False, is_stream["stream_options"])
 
 
@@ -386,7 +388,7 @@ async def test_unknown_fields_of_an_answer(backend: Parley, upstream: ScriptedPa
 
 async def test_slow_consumer_loses_nothing(backend: Parley, upstream: ScriptedParley) -> None:
     """Messages received before a connection broke are delivered to a slow consumer."""
-    pieces, gate = [chunk(Delta(content=f"{place} ")) for place in range(50)], Gate()
+    pieces, gate = [chunk(Delta(content=f"{number} ")) for number in range(50)], Gate()
     upstream.answer(Answer([*chunks(), *pieces, gate, Cut()]), *[HELLO] * 100)
     stream = backend.stream(call())
     delivered = [await anext(stream)]
@@ -397,7 +399,7 @@ async def test_slow_consumer_loses_nothing(backend: Parley, upstream: ScriptedPa
     assert await upstream.requests[0].closed.arrives()
     with pytest.raises(StreamBroken):
         await _read_rest(stream, delivered)
-    assert "".join(f"{place} " for place in range(50)) == text(delivered)
+    assert "".join(f"{number} " for number in range(50)) == text(delivered)
 
 
 async def _sent(upstream: ScriptedParley, data: bytes) -> None:
@@ -431,7 +433,10 @@ async def test_connect_timeout() -> None:
         late = await failure(backend, call(timeouts={"connect": 0.1}))
         is_stream = await failure(backend, call(timeouts={"connect": 0.1}), stream=True)
         both = await asyncio.gather(
-            *(failure(backend, asked) for asked in (call(deadline=0.1), call(timeouts={"connect": 0.2})))
+            *(
+                failure(backend, upstream_call)
+                for upstream_call in (call(deadline=0.1), call(timeouts={"connect": 0.2}))
+            )
         )
         await backend.close()
     assert [UpstreamTimeout, UpstreamTimeout] == [type(late), type(is_stream)]
@@ -523,12 +528,12 @@ async def test_authorities_that_cannot_be_read(tmp_path: Path) -> None:
 async def test_abandoned_streams(backend: Parley, upstream: ScriptedParley) -> None:
     """Abandoned streams leave no task behind, and no call at the other side."""
     before = len(asyncio.all_tasks())
-    for place in range(100):
+    for number in range(100):
         upstream.answer(Answer([*chunks("Hel"), Stall()]))
         stream = backend.stream(call())
         await anext(stream)
         await stream.aclose()
-        assert await upstream.requests[place].closed.arrives(1)
+        assert await upstream.requests[number].closed.arrives(1)
     assert before == len(asyncio.all_tasks())
     assert 1 == upstream.connections
 

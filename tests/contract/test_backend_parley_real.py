@@ -70,10 +70,10 @@ async def near(backend: Parley, tmp_path: Path) -> AsyncIterator[Worker]:
         yield worker
 
 
-async def failure(backend: Parley, asked: UpstreamCall, *, stream: bool = False) -> ParleyError:
+async def failure(backend: Parley, upstream_call: UpstreamCall, *, stream: bool = False) -> ParleyError:
     """Returns the error with which a call ends."""
     with pytest.raises(ParleyError) as caught:
-        await (collect(backend, asked) if stream else backend.complete(asked))
+        await (collect(backend, upstream_call) if stream else backend.complete(upstream_call))
     return caught.value
 
 
@@ -109,10 +109,10 @@ async def test_tool_calls(backend: Parley, far: Worker) -> None:
 async def test_deadline_reaches_the_far_backend(backend: Parley, far: Worker, stream: bool) -> None:
     """The caller's deadline limits the call of the other side's backend."""
     far.backend.answer = lambda _: scripted.chunks("Hello") if stream else scripted.completion("Hello")
-    asked = call(deadline=20)
-    await (collect(backend, asked) if stream else backend.complete(asked))
-    assert asked.deadline is not None
-    assert asked.deadline == pytest.approx(far.backend.calls[0].deadline, abs=1)
+    upstream_call = call(deadline=20)
+    await (collect(backend, upstream_call) if stream else backend.complete(upstream_call))
+    assert upstream_call.deadline is not None
+    assert upstream_call.deadline == pytest.approx(far.backend.calls[0].deadline, abs=1)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -218,8 +218,8 @@ async def _to_the_end(stream: AsyncGenerator[ChatCompletionChunk, None]) -> None
 async def test_continued_answer(backend: Parley, far: Worker, stream: bool) -> None:
     """The other side's backend continues the answer from its beginning."""
     far.backend.answer = lambda _: scripted.chunks("lo.") if stream else scripted.completion("lo.")
-    asked = call(messages=BEGUN, continues=True)
-    await (collect(backend, asked) if stream else backend.complete(asked))
+    upstream_call = call(messages=BEGUN, continues=True)
+    await (collect(backend, upstream_call) if stream else backend.complete(upstream_call))
     made = far.backend.calls[0]
     assert made.has_prefill
     assert "Hel" == made.request.messages[-1].content.string_value
@@ -248,14 +248,14 @@ async def test_keys_stay_in_order_through_both(far: Worker, near: Worker) -> Non
     """Schemas and `extra_body` keep their key order through two Parleys."""
     ordered = '{"type":"object","properties":{"zeta":{"type":"string"},"alpha":{"type":"number"},"mid":{}}}'
     function = {"name": "f", "parameters_json": ordered}
-    asked = request(
+    request_ = request(
         tools=[{"type": "function", "function": function}],
         response_format={"type": "json_schema", "json_schema": {"name": "s", "schema_json": ordered}},
         extra_body_json='{"zz": 1, "aa": {"y": 1, "b": 2}}',
     )
     metadata = (("authorization", f"Bearer {near.keys['bob']}"),)
     async with grpc.aio.insecure_channel(near.address) as channel:
-        answer = await ChatCompletionsStub(channel).CreateChatCompletion(asked, metadata=metadata)
+        answer = await ChatCompletionsStub(channel).CreateChatCompletion(request_, metadata=metadata)
     assert "myapp-123" == answer.model
     made = far.backend.calls[0].request
     assert ordered == made.tools[0].function.parameters_json
@@ -277,19 +277,19 @@ async def test_unknown_fields_through_both(far: Worker, near: Worker, stream: bo
     called = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra_json": exact}
     earlier = {"role": "assistant", "tool_calls": [called], "extra_json": exact}
     result = {"role": "tool", "tool_call_id": "c", "content": "1", "extra_json": exact}
-    asked = request(messages=[earlier, result], tools=[{"type": "web_search", "extra_json": exact}])
+    request_ = request(messages=[earlier, result], tools=[{"type": "web_search", "extra_json": exact}])
     metadata = (("authorization", f"Bearer {near.keys['bob']}"),)
     async with grpc.aio.insecure_channel(near.address) as channel:
         stub = ChatCompletionsStub(channel)
         if stream:
-            chunks = [chunk async for chunk in stub.StreamChatCompletion(asked, metadata=metadata)]
+            chunks = [chunk async for chunk in stub.StreamChatCompletion(request_, metadata=metadata)]
             found = [choice.extra_json for chunk in chunks for choice in chunk.choices if choice.extra_json]
             found += [
                 choice.delta.extra_json for chunk in chunks for choice in chunk.choices if choice.delta.extra_json
             ]
             usage = chunks[-1].usage
         else:
-            non_streaming = await stub.CreateChatCompletion(asked, metadata=metadata)
+            non_streaming = await stub.CreateChatCompletion(request_, metadata=metadata)
             found, usage = (
                 [non_streaming.choices[0].extra_json, non_streaming.choices[0].message.extra_json],
                 non_streaming.usage,

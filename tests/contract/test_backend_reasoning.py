@@ -29,9 +29,9 @@ def conversation(**fields: Any) -> dict[str, Any]:
     return {"messages": [USER, answer, {"role": "user", "content": "go on"}]}
 
 
-def rejection(words: str, status: int = 400) -> Json:
+def rejection(message: str, status: int = 400) -> Json:
     """Scripts a rejection with this message."""
-    return Json({"error": {"message": words, "type": "invalid_request_error", "code": "wrong_api_format"}}, status)
+    return Json({"error": {"message": message, "type": "invalid_request_error", "code": "wrong_api_format"}}, status)
 
 
 async def sent_message(backend: OpenAI, upstream: ScriptedUpstream, **fields: Any) -> Any:
@@ -40,7 +40,7 @@ async def sent_message(backend: OpenAI, upstream: ScriptedUpstream, **fields: An
     return upstream.requests[-1].json["messages"][1]
 
 
-SAID = {"reasoning_content": "hm", "extra_json": '{"reasoning_details":[{"n":1}]}'}
+REASONING = {"reasoning_content": "hm", "extra_json": '{"reasoning_details":[{"n":1}]}'}
 DETAILS = {"reasoning_details": [{"n": 1}]}
 
 
@@ -66,7 +66,7 @@ DETAILS = {"reasoning_details": [{"n": 1}]}
 async def test_rules_of_known_hosts(upstream: ScriptedUpstream, rule: Rule, expected: dict[str, Any]) -> None:
     """Each server receives reasoning under its own name, and no unsupported reasoning field."""
     backend = OpenAI(upstream.url, KEY, reasoning=rule)
-    assert {"role": "assistant", "content": "a"} | expected == await sent_message(backend, upstream, **SAID)
+    assert {"role": "assistant", "content": "a"} | expected == await sent_message(backend, upstream, **REASONING)
     await backend.close()
 
 
@@ -90,14 +90,14 @@ async def test_required_reasoning(upstream: ScriptedUpstream) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [GROQ, CEREBRAS, "{}: Extra inputs are not permitted", "Unknown parameter: 'messages[1].{}'"]
+    "message", [GROQ, CEREBRAS, "{}: Extra inputs are not permitted", "Unknown parameter: 'messages[1].{}'"]
 )
 @pytest.mark.parametrize("is_stream", [False, True])
-async def test_rejected_field(backend: OpenAI, upstream: ScriptedUpstream, words: str, is_stream: bool) -> None:
+async def test_rejected_field(backend: OpenAI, upstream: ScriptedUpstream, message: str, is_stream: bool) -> None:
     """A call is retried without the field that the error names; later calls omit it from the start."""
     for _ in range(2):
-        upstream.answer(rejection(words.format("reasoning_content"))) if not upstream.requests else None
-        upstream_call = call(**conversation(**SAID))
+        upstream.answer(rejection(message.format("reasoning_content"))) if not upstream.requests else None
+        upstream_call = call(**conversation(**REASONING))
         assert await collect(backend, upstream_call) if is_stream else await backend.complete(upstream_call)
     expected = {"role": "assistant", "content": "a"} | DETAILS
     first, *others = [received.json["messages"][1] for received in upstream.requests]
@@ -106,10 +106,10 @@ async def test_rejected_field(backend: OpenAI, upstream: ScriptedUpstream, words
 
 async def test_other_rejections(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """Other rejections are returned without a retry; fields that were not sent are not learned."""
-    for words in (GROQ.format("foo"), "temperature is not supported", GROQ.format("reasoning")):
-        upstream.answer(rejection(words))
+    for message in (GROQ.format("foo"), "temperature is not supported", GROQ.format("reasoning")):
+        upstream.answer(rejection(message))
         with pytest.raises(UpstreamRejected):
-            await backend.complete(call(**conversation(**SAID)))
+            await backend.complete(call(**conversation(**REASONING)))
     assert 3 == len(upstream.requests)
 
 
@@ -117,25 +117,25 @@ async def test_second_rejection(backend: OpenAI, upstream: ScriptedUpstream) -> 
     """A call is retried once; the next call starts from what was learned."""
     upstream.answer(rejection(GROQ.format("reasoning_content")), rejection(GROQ.format("reasoning_details")))
     with pytest.raises(UpstreamRejected):
-        await backend.complete(call(**conversation(**SAID)))
+        await backend.complete(call(**conversation(**REASONING)))
     assert {"role": "assistant", "content": "a"} | DETAILS == upstream.requests[1].json["messages"][1]
 
 
-@pytest.mark.parametrize("words", [DEEPSEEK, KIMI])
-async def test_learned_requirement(backend: OpenAI, upstream: ScriptedUpstream, words: str) -> None:
+@pytest.mark.parametrize("message", [DEEPSEEK, KIMI])
+async def test_learned_requirement(backend: OpenAI, upstream: ScriptedUpstream, message: str) -> None:
     """A call is retried with a placeholder in every message without reasoning."""
-    upstream.answer(rejection(words))
+    upstream.answer(rejection(message))
     await backend.complete(call(**conversation(tool_calls=CALLS)))
     assert [None, " "] == [received.json["messages"][1].get("reasoning_content") for received in upstream.requests]
 
 
 @pytest.mark.parametrize(
-    "words",
+    "message",
     [CEREBRAS.format("refusal"), "messages.1.content: Input should be a valid string", "'content' is required"],
 )
-async def test_rejected_refusal_field(backend: OpenAI, upstream: ScriptedUpstream, words: str) -> None:
+async def test_rejected_refusal_field(backend: OpenAI, upstream: ScriptedUpstream, message: str) -> None:
     """A rejected `refusal` is moved to `content`, also if the server requires `content` with it."""
-    upstream.answer(rejection(words))
+    upstream.answer(rejection(message))
     await backend.complete(call(**conversation(content=None, refusal="no")))
     assert {"role": "assistant", "content": "no"} == upstream.requests[1].json["messages"][1]
 
@@ -143,8 +143,8 @@ async def test_rejected_refusal_field(backend: OpenAI, upstream: ScriptedUpstrea
 async def test_rules_per_model(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """Fields are learned for each model, because Groq rejects reasoning for some models only."""
     upstream.answer(rejection(GROQ.format("reasoning_content")))
-    await backend.complete(call(**conversation(**SAID)))
-    other = call(**conversation(**SAID))
+    await backend.complete(call(**conversation(**REASONING)))
+    other = call(**conversation(**REASONING))
     await backend.complete(type(other)(other.request, "target-2", other.timeouts))
     assert "hm" == upstream.requests[2].json["messages"][1]["reasoning_content"]
 
@@ -241,9 +241,9 @@ async def test_workers_share_learned_fields(upstream: ScriptedUpstream, tmp_path
     file = tmp_path / "fields.json"
     first, second = (OpenAI(upstream.url, KEY, learned=LearnedFields(file)) for _ in range(2))
     upstream.answer(rejection(GROQ.format("reasoning_content")))
-    await first.complete(call(**conversation(**SAID)))
-    assert {"role": "assistant", "content": "a"} | DETAILS == await sent_message(second, upstream, **SAID)
+    await first.complete(call(**conversation(**REASONING)))
+    assert {"role": "assistant", "content": "a"} | DETAILS == await sent_message(second, upstream, **REASONING)
     file.write_text("spoilt")
-    await sent_message(second, upstream, **SAID)
+    await sent_message(second, upstream, **REASONING)
     await first.close()
     await second.close()

@@ -116,10 +116,10 @@ LARGE = lossless.read('{"z":-0,"n":1e400,"a":' + "9" * 5000 + ',"m":1.50,"b":' +
 )
 def test_large_numbers_and_deep_objects(path: tuple[str | int, ...]) -> None:
     """Large numbers and deep objects are preserved in every object, also when replayed as a stream."""
-    sent = place = lossless.read(json.dumps(lossless.ANSWER))
+    sent = parent = lossless.read(json.dumps(lossless.ANSWER))
     for step in path:
-        place = place[step]
-    place["x"] = LARGE
+        parent = parent[step]
+    parent["x"] = LARGE
     answer = stamped(completion(lossless.write(sent).encode(), WANTED))
     lossless.require_in(expected(sent), shown(answer, nulls=False))
     chunks = [chunk for together in replay.completion_to_chunks(answer) for chunk in together]

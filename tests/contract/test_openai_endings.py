@@ -50,9 +50,9 @@ def complete_answer(reason: Any, content: str | None = "Hi", **choice: Any) -> d
     return body
 
 
-async def both(backend: OpenAI, **asks: Any) -> list[ChatCompletion]:
+async def both(backend: OpenAI, **fields: Any) -> list[ChatCompletion]:
     """Returns the complete answer, and the accumulated stream."""
-    return [await backend.complete(call(**asks)), completion_of(await collect(backend, call(**asks)))]
+    return [await backend.complete(call(**fields)), completion_of(await collect(backend, call(**fields)))]
 
 
 @pytest.mark.parametrize(("word", "expected"), [(word, reason) for reason, words in GOOD.items() for word in words])
@@ -72,7 +72,7 @@ async def test_unknown_finish_reasons(backend: OpenAI, upstream: ScriptedUpstrea
 
 
 async def test_one_failed_choice(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """One failed choice makes the whole answer a failure."""
+    """One failed choice makes the complete answer a failure."""
     body = complete_answer("stop")
     body["choices"].append(body["choices"][0] | {"index": 1, "finish_reason": "error"})
     ends = [chunk(finish="stop"), chunk(finish="error", index=1)]
@@ -136,7 +136,7 @@ async def test_a_named_error_that_is_no_json(backend: OpenAI, upstream: Scripted
 
 NOTHING: dict[str, list[Step]] = {
     "role, then [DONE]": [chunk({"role": "assistant", "content": ""}), DONE],
-    "stop at once": [chunk({"role": "assistant"}), chunk(finish="stop"), DONE],
+    "stop without output": [chunk({"role": "assistant"}), chunk(finish="stop"), DONE],
     "tool_calls without a call": [chunk(finish="tool_calls"), DONE],
     "empty pieces of everything": [chunk({"content": [], "tool_calls": [], "reasoning": "", "audio": {}}), DONE],
     "usage only": [chunk(choices=[], usage=USAGE), DONE],
@@ -264,7 +264,7 @@ def _in_choice() -> dict[str, Any]:
     ],
     ids=["last chunk", "x_groq", "choice"],
 )
-async def test_usage_in_other_places(backend: OpenAI, upstream: ScriptedUpstream, event: dict[str, Any]) -> None:
+async def test_usage_in_nonstandard_fields(backend: OpenAI, upstream: ScriptedUpstream, event: dict[str, Any]) -> None:
     """Usage in `x_groq` (Groq) or in the last choice (Moonshot) is found."""
     body = complete_answer("stop")
     body.pop("usage")
@@ -348,12 +348,14 @@ EXACT = f'{{"zebra":{BIG},"apple":{{"b":1.50,"a":[null,true,"ü"]}}}}'
 
 async def test_unknown_fields_at_every_level(backend: OpenAI, upstream: ScriptedUpstream) -> None:
     """Unknown fields of each object are kept exactly and in order, streaming or not."""
-    place = UNKNOWN[1:-1]
-    call_ = f'{{"id":"a","type":"function","function":{{"name":"f","arguments":"{{}}",{place}}},{place}}}'
-    usage = f'{{"prompt_tokens":9,"completion_tokens":3,"prompt_tokens_details":{{"cached_tokens":1,{place}}},{place}}}'
-    delivered = f'{{"content":"Hi","tool_calls":[{call_}],{place}}}'
-    form = '{"choices":[{"index":0,"NAME":SAID,"finish_reason":"tool_calls",PLACE}],"usage":USAGE,PLACE}'
-    form = form.replace("SAID", delivered).replace("PLACE", place).replace("USAGE", usage)
+    unknown = UNKNOWN[1:-1]
+    call_ = f'{{"id":"a","type":"function","function":{{"name":"f","arguments":"{{}}",{unknown}}},{unknown}}}'
+    usage = (
+        f'{{"prompt_tokens":9,"completion_tokens":3,"prompt_tokens_details":{{"cached_tokens":1,{unknown}}},{unknown}}}'
+    )
+    delivered = f'{{"content":"Hi","tool_calls":[{call_}],{unknown}}}'
+    form = '{"choices":[{"index":0,"NAME":MESSAGE,"finish_reason":"tool_calls",UNKNOWN_}],"usage":USAGE,UNKNOWN_}'
+    form = form.replace("MESSAGE", delivered).replace("UNKNOWN_", unknown).replace("USAGE", usage)
     body = form.replace("NAME", "message").encode()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     upstream.answer(Raw([head + body]), Events([f"data: {form.replace('NAME', 'delta')}\n\n", DONE]))
@@ -388,7 +390,7 @@ async def test_unknown_fields_of_a_stream_are_merged(backend: OpenAI, upstream: 
 
 
 async def test_repeated_fields_are_emitted_once(backend: OpenAI, upstream: ScriptedUpstream) -> None:
-    """Repeated fields of the whole response, such as OpenRouter's `provider`, are emitted once."""
+    """Repeated fields of the complete response, such as OpenRouter's `provider`, are emitted once."""
     more: dict[str, Any] = {"provider": "Up", "citations": ["u", "v"]}
     upstream.answer(
         Events([*(chunk({"content": piece}, **more) for piece in "abc"), chunk(finish="stop", **more), DONE])

@@ -46,8 +46,8 @@ async def test_session_mode_with_a_small_pool(postgres_server: Server, postgres_
     del postgres_url
     with pooling(postgres_server, pool_mode="session", default_pool_size=4) as pooler:
         stores = [await PostgresStore.open(pooler.url("parley")) for _ in range(2)]
-        for place, number in enumerate((0, 1, 0)):
-            await burst(stores[number], f"s{place}")
+        for number, store in enumerate((stores[0], stores[1], stores[0])):
+            await burst(store, f"s{number}")
         for store in stores:
             await store.close()
 
@@ -64,9 +64,9 @@ async def test_session_mode_under_load(postgres_server: Server, postgres_url: st
                 turns[number] += 1
                 await converse(stores[number], f"{name}-{turns[number]}", "q", "a", new=True)
 
-        first = [asyncio.create_task(talk(0, f"a{place}")) for place in range(20)]
+        first = [asyncio.create_task(talk(0, f"a{number}")) for number in range(20)]
         await asyncio.sleep(0.5)  # until the first worker uses all connections
         async with asyncio.timeout(60):
-            await asyncio.gather(*first, *[talk(1, f"b{place}") for place in range(20)])
+            await asyncio.gather(*first, *[talk(1, f"b{number}") for number in range(20)])
         for store in stores:
             await store.close()

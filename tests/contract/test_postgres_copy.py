@@ -46,8 +46,8 @@ async def fill(file: Path, sessions: int) -> None:
 async def _session(store: Store, session: str) -> None:
     claim = await store.claim("ada", "Create", f"key of {session}", DIGEST, 10)
     assert not isinstance(claim, bytes)
-    asked = (message("system", "be brief"), message("user", "π \0"))
-    turn = await begin(store, session, *asked, new=True, metadata={"label": "\0é"})
+    messages = (message("system", "be brief"), message("user", "π \0"))
+    turn = await begin(store, session, *messages, new=True, metadata={"label": "\0é"})
     usage = Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3)
     answer = [message("assistant", f"a of {session}")]
     await store.end_turn(turn, TurnEnd("completed", None, answer, usage, claim, b"reply", [charge(1)], receipt(1)))

@@ -192,12 +192,12 @@ class TestUnwritable:
     """Tests of a server whose reads work and whose writes hang, because a synchronous standby is gone."""
 
     async def test_writes_fail_at_once_and_reads_succeed(self, server: Server, store: PostgresStore) -> None:
-        """After a write has timed out, later writes fail at once, use no connections, and then recover."""
+        """After a write has timed out, later writes fail immediately, use no connections, and then recover."""
         await converse(store, "s", "q", "a", new=True)
         with _without_its_standby(server):
             with pytest.raises(StoreUnavailable):
                 await begin(store, "t", "q", new=True)
-            await _until_known(store)
+            await _wait_until_known(store)
             loop = asyncio.get_running_loop()
             for _ in range(20):
                 began = loop.time()
@@ -270,7 +270,7 @@ def _without_its_standby(server: Server) -> Iterator[None]:
         server.sql("SELECT pg_reload_conf()")
 
 
-async def _until_known(store: PostgresStore) -> None:
+async def _wait_until_known(store: PostgresStore) -> None:
     """Waits until the store has detected that writes hang and reads do not."""
     async with asyncio.timeout(10):
         while True:

@@ -11,7 +11,7 @@ from parley.stores.postgres import PostgresStore
 from tests.postgres import Server, serving
 from tests.processes import until
 
-WORDS = "synchronous_standby_names"
+SETTING = "synchronous_standby_names"
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ async def test_an_asynchronous_standby(server: Server, tmp_path: Path) -> None:
     url = server.empty()
     with _standby(server, tmp_path):
         (warning,) = await _warnings(url)
-        assert WORDS in warning
+        assert SETTING in warning
         assert [] == await _warnings(url, allow_unavailable=False)
 
 
@@ -66,7 +66,7 @@ async def test_without_privileges(server: Server, tmp_path: Path) -> None:
     )
     with _standby(server, tmp_path):
         (warning,) = await _warnings(url.replace("postgres@", "plain@"))
-        assert WORDS in warning
+        assert SETTING in warning
     server.sql("DROP OWNED BY plain; DROP ROLE plain", "parley")
 
 

@@ -229,9 +229,9 @@ class TestCost:
     async def test_answers_are_in_order(self, postgres_url: str) -> None:
         """Many messages of one turn keep their order."""
         store = await PostgresStore.open(postgres_url)
-        asked, answered = [f"q{number}" for number in range(50)], [f"a{number}" for number in range(50)]
-        turn = await begin(store, "s", *asked, new=True)
-        await complete(store, turn, *answered)
+        questions, answers = [f"q{number}" for number in range(50)], [f"a{number}" for number in range(50)]
+        turn = await begin(store, "s", *questions, new=True)
+        await complete(store, turn, *answers)
         found, _ = await store.list_messages("ada", "s", page_size=1000, page_token=None)
-        assert asked + answered == [one.message.content.string_value for one in found]
+        assert questions + answers == [one.message.content.string_value for one in found]
         await store.close()

@@ -48,52 +48,52 @@ def clock() -> Clock:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     """The path or the URL of the test's database."""
     return tmp_path / "parley.db" if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
 
 
-async def _open(place: Path | str, clock: Clock, purge_seconds: float = PURGE_SECONDS) -> Store:
+async def _open(database: Path | str, clock: Clock, purge_seconds: float = PURGE_SECONDS) -> Store:
     """Opens the store of another worker on the test's database."""
-    if isinstance(place, Path):
-        return SqliteStore(place, clock, purge_seconds=purge_seconds)
-    return await PostgresStore.open(place, clock=clock, purge_seconds=purge_seconds)
+    if isinstance(database, Path):
+        return SqliteStore(database, clock, purge_seconds=purge_seconds)
+    return await PostgresStore.open(database, clock=clock, purge_seconds=purge_seconds)
 
 
 @pytest.fixture
-async def store(place: Path | str, clock: Clock) -> AsyncIterator[Store]:
+async def store(database: Path | str, clock: Clock) -> AsyncIterator[Store]:
     """One worker's store."""
-    new_store = await _open(place, clock)
+    new_store = await _open(database, clock)
     yield new_store
     await new_store.close()
 
 
 @pytest.fixture
-async def second(store: Store, place: Path | str, clock: Clock) -> AsyncIterator[Store]:
+async def second(store: Store, database: Path | str, clock: Clock) -> AsyncIterator[Store]:
     """Another worker's store on the same database."""
     del store  # creates the database
-    new_store = await _open(place, clock)
+    new_store = await _open(database, clock)
     yield new_store
     await new_store.close()
 
 
 @pytest.fixture
-async def marking(store: Store, place: Path | str, clock: Clock) -> AsyncIterator[Store]:
+async def marking(store: Store, database: Path | str, clock: Clock) -> AsyncIterator[Store]:
     """The store of a worker that removes no rows after a deletion, as if it were killed."""
     del store
-    new_store = await _open(place, clock, 0.0)
+    new_store = await _open(database, clock, 0.0)
     yield new_store
     await new_store.close()
 
 
 @pytest.fixture
-def hidden_rows(store: Store, place: Path | str, request: pytest.FixtureRequest) -> Rows:
+def hidden_rows(store: Store, database: Path | str, request: pytest.FixtureRequest) -> Rows:
     """Counts the remaining messages of deleted sessions."""
     del store
 
     def count() -> int:
-        if isinstance(place, Path):
-            return int(apsw.Connection(str(place)).execute(HIDDEN.format("")).get)
+        if isinstance(database, Path):
+            return int(apsw.Connection(str(database)).execute(HIDDEN.format("")).get)
         server: Server = request.getfixturevalue("postgres_server")
         return int(server.sql(HIDDEN.format("parley."), "parley"))
 
@@ -111,12 +111,12 @@ class TestSessions(SessionContract):
 class TestDeletion(DeletionContract):
     """Runs the contract of deletion."""
 
-    async def test_killed_in_the_middle(self, store: Store, place: Path | str, hidden_rows: Rows) -> None:
+    async def test_killed_in_the_middle(self, store: Store, database: Path | str, hidden_rows: Rows) -> None:
         """A session is gone even if the deleting worker is killed; the reaper of another worker removes its rows."""
         for number in range(4):
             await complete(store, await begin(store, "s", *["q"] * MANY, new=number == 0), "a")
-        command = [sys.executable, "-m", "tests.contract.deleting_worker", str(place), "s"]
-        worker = subprocess.Popen(command, cwd=Path(__file__).parents[2])  # noqa: ASYNC220 - it starts at once
+        command = [sys.executable, "-m", "tests.contract.deleting_worker", str(database), "s"]
+        worker = subprocess.Popen(command, cwd=Path(__file__).parents[2])  # noqa: ASYNC220 - it does not block
         processes.until(lambda: hidden_rows() > 0 or worker.poll() is not None, "the session is marked")
         worker.kill()
         worker.wait()

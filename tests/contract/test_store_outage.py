@@ -58,7 +58,7 @@ class TestOutage:
         assert key(1) == await store.find_key(bytes([1]) * 32)
         assert 2 == (await begin(store, "s", "two")).number
 
-    async def test_another_file_in_its_place(self, file: Path, store: SqliteStore, tmp_path: Path) -> None:
+    async def test_replaced_file(self, file: Path, store: SqliteStore, tmp_path: Path) -> None:
         """A file that replaces the old one is opened, and an empty one is rejected."""
         await store.add_key(key(1))
         restored = SqliteStore(tmp_path / "backup" / "parley.db")
@@ -99,15 +99,15 @@ class TestOutage:
         assert "its schema has version 99" in str(rejected.value.cause)
         assert "install the Parley that made it" in str(rejected.value.cause)
 
-    def test_folder_in_its_place(self, file: Path) -> None:
-        """A folder in place of the file is rejected in one line."""
+    def test_folder_instead_of_the_file(self, file: Path) -> None:
+        """A folder instead of the file is rejected in one line."""
         file.mkdir()
         with pytest.raises(StoreUnavailable) as rejected:
             SqliteStore(file)
         assert f"{file}: it cannot be opened" in str(rejected.value.cause)
 
-    def test_file_in_the_folders_place(self, tmp_path: Path) -> None:
-        """A file in place of the folder is rejected in one line."""
+    def test_file_instead_of_the_folder(self, tmp_path: Path) -> None:
+        """A file instead of the folder is rejected in one line."""
         (tmp_path / "state").touch()
         with pytest.raises(StoreUnavailable) as rejected:
             SqliteStore(tmp_path / "state" / "parley.db")
@@ -115,7 +115,7 @@ class TestOutage:
 
     def test_read_only_file(self) -> None:
         """A file without write permission is rejected when the store is opened."""
-        result = _as_nobody("os.chmod(file, 0o444); os.chmod(file.parent, 0o555)", "SqliteStore(file)")
+        result = _as_unprivileged_user("os.chmod(file, 0o444); os.chmod(file.parent, 0o555)", "SqliteStore(file)")
         assert "cannot be written; check the owner and mode" in result
 
     async def test_a_missing_file_is_not_created(self, file: Path, store: SqliteStore) -> None:
@@ -204,13 +204,13 @@ class TestOutage:
 
 
 def _run_script(file: Path, body: str) -> str:
-    """Runs code with a store in a process of its own; returns its output."""
+    """Runs code with a store in a separate process; returns its output."""
     indented = "".join(f"    {line}\n" for line in body.splitlines())
     command = [sys.executable, "-c", _SCRIPT.format(body=indented), str(file)]
     return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def _as_nobody(prepare: str, action: str) -> str:
+def _as_unprivileged_user(prepare: str, action: str) -> str:
     """Creates a store, then runs an action as an unprivileged user; returns the cause of its failure."""
     # Not pytest's folder, which only the user of the tests can access.
     folder = Path(tempfile.mkdtemp(prefix="parley-"))

@@ -49,8 +49,8 @@ class TestDurability:
             if ("sync(" in line and "-wal>" in line) or '"acknowledged"' in line
         ]
         assert 5 == events.count("acknowledged")
-        for place, event in enumerate(events):
-            assert "sync" == event or "sync" == events[place - 1]
+        for index, event in enumerate(events):
+            assert "sync" == event or "sync" == events[index - 1]
 
     async def test_kills_lose_nothing(self, file: Path) -> None:
         """No acknowledged turn of killed writers is lost, repeated or out of order."""
@@ -71,7 +71,7 @@ class TestDurability:
         assert "ok" == apsw.Connection(str(file)).pragma("integrity_check")
 
     async def test_a_crash_leaves_sessions_usable(self, file: Path) -> None:
-        """After a worker is killed during a turn, others write at once, and in its session after the lease expires."""
+        """After a worker is killed, others write immediately, and in its session after the lease expires."""
         code = (
             "import asyncio, os, pathlib, signal, sys\n"
             "from parley.stores.sqlite import SqliteStore\n"

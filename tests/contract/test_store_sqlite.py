@@ -155,7 +155,7 @@ class TestWriterQueue:
             with write_locked(file):
                 first = asyncio.create_task(begin(other, f"first {number}", "hi", new=True))
                 await asyncio.sleep(0)
-                _wait_for_the_place(file)
+                _wait_for_the_next_writer(file)
                 second = asyncio.create_task(begin(store, f"second {number}", "hi", new=True))
                 await asyncio.sleep(0)
             done, _ = await asyncio.wait([first, second], return_when=asyncio.FIRST_COMPLETED)
@@ -165,22 +165,22 @@ class TestWriterQueue:
 
     async def test_suspended_as_the_next_writer(self, store: SqliteStore, file: Path) -> None:
         """A process that is suspended as the next writer does not block other writers."""
-        with Path(f"{file}-queue").open("rb") as place:
-            fcntl.flock(place, fcntl.LOCK_EX)
+        with Path(f"{file}-queue").open("rb") as queue:
+            fcntl.flock(queue, fcntl.LOCK_EX)
             await converse(store, "s", "q", "a", new=True)
 
 
-def _wait_for_the_place(file: Path) -> None:
+def _wait_for_the_next_writer(file: Path) -> None:
     """Returns once a writer holds the lock of the queue."""
-    with Path(f"{file}-queue").open("rb") as place:
+    with Path(f"{file}-queue").open("rb") as queue:
         for _ in range(10_000):
             try:
-                fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(queue, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
-            fcntl.flock(place, fcntl.LOCK_UN)
+            fcntl.flock(queue, fcntl.LOCK_UN)
             time.sleep(0.001)
-    pytest.fail("no writer waits in the place of the next one")
+    pytest.fail("no writer waits at the head of the queue")
 
 
 class TestFile:
@@ -293,7 +293,7 @@ class TestFile:
 
 def _fill(file: Path, session: str, turns: int, state: str = "completed") -> None:
     """Creates a session with the given number of turns, the first with a system message."""
-    system, said = (message(role, "a thousand bytes" * 60) for role in ("system", "user"))
+    system, question = (message(role, "a thousand bytes" * 60) for role in ("system", "user"))
     connection = apsw.Connection(str(file))
     with connection:
         connection.execute(
@@ -301,14 +301,14 @@ def _fill(file: Path, session: str, turns: int, state: str = "completed") -> Non
             " VALUES (?, 'ada', 'm', 1, 1, ?, 1, ?)",
             (session, turns, 2 * turns + 1 if state == "completed" else 0),
         )
-        size = (2, 2 * message_tokens(said))
+        size = (2, 2 * message_tokens(question))
         connection.executemany(
             "INSERT INTO turns (session_id, number, state, created, messages, tokens) VALUES (?, ?, ?, 1, ?, ?)",
             [(session, number, state, *size) for number in range(1, turns + 1)],
         )
         rows = [(session, 1, 2, system.SerializeToString(), 1)]
         rows += [
-            (session, turn, place, said.SerializeToString(), 0) for turn in range(1, turns + 1) for place in (0, 1)
+            (session, turn, seq, question.SerializeToString(), 0) for turn in range(1, turns + 1) for seq in (0, 1)
         ]
         connection.executemany(
             "INSERT INTO messages (session_id, turn, position, message, system) VALUES (?, ?, ?, ?, ?)", rows

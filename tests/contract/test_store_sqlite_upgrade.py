@@ -57,9 +57,9 @@ def _old_file(file: Path, version: int) -> None:
     db.execute("INSERT INTO api_keys (id, digest, name, account, models, created) VALUES (?, ?, ?, ?, ?, ?)", values)
     db.execute("INSERT INTO sessions VALUES ('s', 'ada', 'm', 1000.5, 2000.5, ?, 6, 2010.5)", (len(TURNS),))
     db.execute("INSERT INTO sessions VALUES ('empty', 'bob', 'm', 1.5, 1.5, 0, 0, NULL)")
-    for number, (state, reason, asked, answer) in enumerate(TURNS, 1):
+    for number, (state, reason, questions, answer) in enumerate(TURNS, 1):
         db.execute("INSERT INTO turns VALUES ('s', ?, ?, ?, ?)", (number, state, reason, 1000.5 + number))
-        rows = [("s", number, place, one.SerializeToString()) for place, one in enumerate(asked + answer)]
+        rows = [("s", number, seq, one.SerializeToString()) for seq, one in enumerate(questions + answer)]
         db.executemany("INSERT INTO messages VALUES (?, ?, ?, ?)", rows)
     if version > 1:
         db.execute("INSERT INTO buckets VALUES ('key:1', 'tokens', 60, 1e10)")
@@ -73,8 +73,8 @@ def _old_file(file: Path, version: int) -> None:
 async def _new_file(file: Path) -> None:
     """Creates a file with the same session in the current version."""
     store = SqliteStore(file)
-    for number, (state, reason, asked, answer) in enumerate(TURNS, 1):
-        turn = await begin(store, "s", *asked, new=number == 1)
+    for number, (state, reason, questions, answer) in enumerate(TURNS, 1):
+        turn = await begin(store, "s", *questions, new=number == 1)
         if state != "in_progress":
             await store.end_turn(turn, TurnEnd(state, reason, answer))
     await store.close()
@@ -125,7 +125,7 @@ class TestUpgrade:
         store = SqliteStore(old)
         listed, _ = await store.list_sessions("ada", SessionFilter(), page_size=9, page_token=None)
         assert [("s", 1000, 2000, 6)] == [(one.id, one.created, one.updated, one.turn_count) for one in listed]
-        completed = [one for state, _, asked, answer in TURNS if state == "completed" for one in asked + answer]
+        completed = [one for state, _, questions, answer in TURNS if state == "completed" for one in questions + answer]
         turn = await begin(store, "s", *completed, "q7", window=Window(max_messages=4))
         assert (7, ["q7"]) == (turn.number, texts(turn.messages))
         assert ["be kind", "be short", "", "", "found", "a4"] == texts(turn.history)

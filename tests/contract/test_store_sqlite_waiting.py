@@ -18,7 +18,7 @@ class TestWaiting:
     """Tests of waiting for a session that another process releases."""
 
     async def test_polls_at_increasing_intervals(self) -> None:
-        """A wait polls at once, then at increasing intervals until its timeout."""
+        """A wait polls immediately, then at increasing intervals until its timeout."""
         looks = 0
 
         async def is_free() -> bool:

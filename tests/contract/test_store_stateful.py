@@ -30,11 +30,11 @@ from parley.stores.sqlite import SqliteStore
 from parley.v1.message_pb2 import Message
 from parley.v1.receipt_pb2 import Receipt
 from parley.v1.sessions_pb2 import SessionMessage
-from tests.contract.conversations import LEASE, Model, Said
+from tests.contract.conversations import LEASE, Model, PlainMessage
 from tests.postgres import Server
 
 DAY = 86400.0
-WORDS = st.sampled_from(["a", "b", "c"])
+TEXTS = st.sampled_from(["a", "b", "c"])
 KEYS = st.sampled_from(["k1", "k2", "k3"])
 DIGESTS = st.sampled_from([b"1" * 32, b"2" * 32])
 WORKERS = st.sampled_from([0, 1])
@@ -75,18 +75,20 @@ class Machine(RuleBasedStateMachine):
             self.loop.close()
             self.folder.cleanup()
 
-    @rule(target=turns, worker=WORKERS, asked=WORDS, system=st.booleans())
-    def begin_new(self, worker: int, asked: str, *, system: bool) -> Any:
+    @rule(target=turns, worker=WORKERS, question=TEXTS, system=st.booleans())
+    def begin_new(self, worker: int, question: str, *, system: bool) -> Any:
         """Begins the first turn of a new session."""
-        return self._begin(worker, self._new_id(), [*([("system", "s")] if system else []), ("user", asked)], new=True)
+        return self._begin(
+            worker, self._new_id(), [*([("system", "s")] if system else []), ("user", question)], new=True
+        )
 
-    @rule(target=turns, worker=WORKERS, session=sessions, asked=WORDS, resent=st.booleans(), system=st.booleans())
-    def begin(self, worker: int, session: str, asked: str, *, resent: bool, system: bool) -> Any:
+    @rule(target=turns, worker=WORKERS, session=sessions, question=TEXTS, resent=st.booleans(), system=st.booleans())
+    def begin(self, worker: int, session: str, question: str, *, resent: bool, system: bool) -> Any:
         """Begins a turn of a session, with the new messages or with the complete history."""
-        sent = [*([("system", "s")] if system else []), ("user", asked)]
+        sent = [*([("system", "s")] if system else []), ("user", question)]
         if resent and session in self.model.sessions:
             talks = self.model.sessions[session].completed()
-            sent = [*(said for talk in talks for said in talk.messages), ("user", asked)]
+            sent = [*(message for turn in talks for message in turn.messages), ("user", question)]
         return self._begin(worker, session, sent, new=False)
 
     @rule(target=sessions, turn=turns)
@@ -94,38 +96,38 @@ class Machine(RuleBasedStateMachine):
         """Makes a session known to clients once its turn has begun."""
         return turn.session_id
 
-    @rule(turn=turns, worker=WORKERS, answered=WORDS, receipt=RECEIPTS)
-    def complete(self, turn: Turn, worker: int, answered: str, receipt: int | None) -> None:
+    @rule(turn=turns, worker=WORKERS, answer=TEXTS, receipt=RECEIPTS)
+    def complete(self, turn: Turn, worker: int, answer: str, receipt: int | None) -> None:
         """Ends a turn with an answer, in time or late."""
-        self._end(worker, turn, "completed", [("assistant", answered)], receipt)
+        self._end(worker, turn, "completed", [("assistant", answer)], receipt)
 
-    @rule(turn=turns, worker=WORKERS, answered=st.none() | WORDS, receipt=RECEIPTS)
-    def abandon(self, turn: Turn, worker: int, answered: str | None, receipt: int | None) -> None:
+    @rule(turn=turns, worker=WORKERS, answer=st.none() | TEXTS, receipt=RECEIPTS)
+    def abandon(self, turn: Turn, worker: int, answer: str | None, receipt: int | None) -> None:
         """Ends a turn as incomplete, with a partial answer or none."""
-        self._end(worker, turn, "incomplete", [("assistant", answered)] if answered else [], receipt)
+        self._end(worker, turn, "incomplete", [("assistant", answer)] if answer else [], receipt)
 
-    @rule(turn=turns, claim=claims, worker=WORKERS, answered=WORDS)
-    def complete_claimed(self, turn: Turn, claim: Claim, worker: int, answered: str) -> None:
+    @rule(turn=turns, claim=claims, worker=WORKERS, answer=TEXTS)
+    def complete_claimed(self, turn: Turn, claim: Claim, worker: int, answer: str) -> None:
         """Ends a turn and its claim together."""
         model = self.model
 
         def expected() -> None:
             if model.running(turn.session_id, turn.number) is None or self._held(claim) is None:
                 model.end("nowhere", 0, "", [], None)
-            model.end(turn.session_id, turn.number, "completed", [("assistant", answered)], None)
-            self._end_held(claim, answered.encode(), turn.session_id)
+            model.end(turn.session_id, turn.number, "completed", [("assistant", answer)], None)
+            self._end_held(claim, answer.encode(), turn.session_id)
 
-        end = TurnEnd("completed", answer=[_message(("assistant", answered))], claim=claim, reply=answered.encode())
+        end = TurnEnd("completed", answer=[_message(("assistant", answer))], claim=claim, reply=answer.encode())
         self._both(expected, self.stores[worker].end_turn(turn, end))
 
-    @rule(target=sessions, key=KEYS, worker=WORKERS, asked=WORDS, answered=WORDS)
-    def call(self, key: str, worker: int, asked: str, answered: str) -> Any:
+    @rule(target=sessions, key=KEYS, worker=WORKERS, question=TEXTS, answer=TEXTS)
+    def call(self, key: str, worker: int, question: str, answer: str) -> Any:
         """Runs a complete call with a key in a new session."""
         claim = self._claim(worker, key, b"1" * 32)
         if claim is None:
             return multiple()
-        turn = self._begin(worker, self._new_id(), [("user", asked)], new=True)
-        self.complete_claimed(turn, claim, worker, answered)
+        turn = self._begin(worker, self._new_id(), [("user", question)], new=True)
+        self.complete_claimed(turn, claim, worker, answer)
         return turn.session_id
 
     @rule(turn=turns, worker=WORKERS)
@@ -172,7 +174,7 @@ class Machine(RuleBasedStateMachine):
         """Claims a key."""
         return self._claim(worker, key, digest) or multiple()
 
-    @rule(claim=consumes(claims), worker=WORKERS, reply=st.none() | WORDS)
+    @rule(claim=consumes(claims), worker=WORKERS, reply=st.none() | TEXTS)
     def end_claim(self, claim: Claim, worker: int, reply: str | None) -> None:
         """Ends a claim without a session."""
         reported = reply.encode() if reply is not None else None
@@ -188,33 +190,37 @@ class Machine(RuleBasedStateMachine):
             kept = {session.id: (session.turn_count, session.forked_from or None) for session in found}
             assert {name: (one.count, one.forked_from) for name, one in self.model.sessions.items()} == kept
         for name, one in self.model.sessions.items():
-            expected = [(talk.number, talk.state, talk.reason, *said) for talk in one.talks for said in talk.shown()]
+            expected = [
+                (turn.number, turn.state, turn.reason, *message) for turn in one.turns for message in turn.shown()
+            ]
             assert expected == self._kept(name)
 
-    def _kept(self, session: str) -> list[tuple[int, str, str | None, Said, int | None]]:
+    def _kept(self, session: str) -> list[tuple[int, str, str | None, PlainMessage, int | None]]:
         messages, _ = self._run(self.stores[1].list_messages("ada", session, page_size=1000, page_token=None))
-        return [(one.turn, one.state, one.reason or None, _said(one.message), _receipt(one)) for one in messages]
+        return [(one.turn, one.state, one.reason or None, _plain(one.message), _receipt(one)) for one in messages]
 
-    def _begin(self, worker: int, session: str, sent: list[Said], *, new: bool) -> Any:
-        begin = TurnBegin("ada", "m", session, new, [_message(said) for said in sent])
+    def _begin(self, worker: int, session: str, sent: list[PlainMessage], *, new: bool) -> Any:
+        begin = TurnBegin("ada", "m", session, new, [_message(message) for message in sent])
         failure, (expected, turn) = self._both(
             lambda: self.model.begin(session, sent, self.now, new=new), self.stores[worker].begin_turn(begin, LEASE)
         )
         if failure is not None:
             return multiple()
         number, stored, fresh = expected
-        history = [said for said in stored if said[0] == "system"] + [said for said in stored if said[0] != "system"]
+        history = [message for message in stored if message[0] == "system"] + [
+            message for message in stored if message[0] != "system"
+        ]
         assert (number, history, fresh) == (
             turn.number,
-            [_said(message) for message in turn.history],
-            [_said(message) for message in turn.messages],
+            [_plain(message) for message in turn.history],
+            [_plain(message) for message in turn.messages],
         )
         return turn
 
-    def _end(self, worker: int, turn: Turn, state: str, answer: list[Said], receipt: int | None) -> None:
+    def _end(self, worker: int, turn: Turn, state: str, answer: list[PlainMessage], receipt: int | None) -> None:
         reason = None if state == "completed" else "failed"
         kept = None if receipt is None else Receipt(duration_ms=receipt)
-        end = TurnEnd(state, reason, [_message(said) for said in answer], receipt=kept)
+        end = TurnEnd(state, reason, [_message(message) for message in answer], receipt=kept)
         self._both(
             lambda: self.model.end(turn.session_id, turn.number, state, answer, receipt),
             self.stores[worker].end_turn(turn, end),
@@ -266,9 +272,9 @@ def _outcome(work: Callable[[], Any]) -> tuple[Any, type | None]:
         return None, type(error)
 
 
-def _message(said: Said) -> Message:
-    message = Message(role=said[0])
-    message.content.string_value = said[1]
+def _message(plain: PlainMessage) -> Message:
+    message = Message(role=plain[0])
+    message.content.string_value = plain[1]
     return message
 
 
@@ -276,7 +282,7 @@ def _receipt(message: SessionMessage) -> int | None:
     return message.receipt.duration_ms if message.HasField("receipt") else None
 
 
-def _said(message: Message) -> Said:
+def _plain(message: Message) -> PlainMessage:
     return message.role, message.content.string_value
 
 

@@ -57,7 +57,7 @@ def calls(choice: Choice) -> list[tuple[str, str, str]]:
     ]
 
 
-async def complete_answer(backend: OpenAI, upstream: ScriptedUpstream, shape: Shape, **asks: Any) -> Choice:
+async def complete_answer(backend: OpenAI, upstream: ScriptedUpstream, shape: Shape, **fields: Any) -> Choice:
     """Returns the choice of a complete response with the variant's message."""
     body = completion()
     body["choices"][0] |= {
@@ -65,7 +65,7 @@ async def complete_answer(backend: OpenAI, upstream: ScriptedUpstream, shape: Sh
         "finish_reason": shape.reason,
     }
     upstream.answer(body)
-    return (await backend.complete(call(**asks))).choices[0]
+    return (await backend.complete(call(**fields))).choices[0]
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -73,7 +73,7 @@ async def complete_answer(backend: OpenAI, upstream: ScriptedUpstream, shape: Sh
 async def test_a_stream_of_text(backend: OpenAI, upstream: ScriptedUpstream, shape: Shape, together: bool) -> None:
     """The stream adds up to the message, with one finish reason."""
     upstream.answer(Events(with_end(shape, "stop"), together=together))
-    choice = accumulated(await collect(backend, call(**shape.asks)))
+    choice = accumulated(await collect(backend, call(**shape.fields)))
     assert (shape.message, shape.reason) == (message_json(choice), choice.finish_reason)
 
 
@@ -81,8 +81,8 @@ async def test_a_stream_of_text(backend: OpenAI, upstream: ScriptedUpstream, sha
 async def test_a_stream_of_text_byte_by_byte(backend: OpenAI, upstream: ScriptedUpstream, shape: Shape) -> None:
     """A stream that arrives byte by byte gives the same result."""
     data = b"".join(map(event, with_end(shape, "stop")))
-    upstream.answer(Events([data[place : place + 7] for place in range(0, len(data), 7)]))
-    assert shape.message == message_json(accumulated(await collect(backend, call(**shape.asks))))
+    upstream.answer(Events([data[start : start + 7] for start in range(0, len(data), 7)]))
+    assert shape.message == message_json(accumulated(await collect(backend, call(**shape.fields))))
 
 
 @every_text
@@ -90,7 +90,7 @@ async def test_complete_text(backend: OpenAI, upstream: ScriptedUpstream, shape:
     """The complete response of the vendor gives the same message."""
     if shape.complete_answer is None:
         return
-    choice = await complete_answer(backend, upstream, shape, **shape.asks)
+    choice = await complete_answer(backend, upstream, shape, **shape.fields)
     assert (shape.message, shape.reason) == (message_json(choice), choice.finish_reason)
 
 

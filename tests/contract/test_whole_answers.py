@@ -42,8 +42,8 @@ def _call(number: int) -> dict[str, Any]:
 
 EXTRA: dict[str, Any] = {"citations": ["https://a.example"], "big": 12345678901234567890}
 
-SAID: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
-    # What is asked; the choices.
+ANSWERS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
+    # The fields of the request; the choices of the answer.
     "text": ({}, [{"message": {"content": "Hello there, you."}, "finish_reason": "stop"}]),
     "cut off": ({"max_tokens": 3}, [{"message": {"content": "Hello"}, "finish_reason": "length"}]),
     "two choices": (
@@ -141,14 +141,14 @@ def _events(choices: list[dict[str, Any]], **tags: Any) -> list[Step]:
     return [*steps, openai.chunk(choices=[], usage=USAGE, **tags), openai.DONE]
 
 
-async def _both(backend: Backend, **asked: Any) -> list[dict[str, Any]]:
+async def _both(backend: Backend, **fields: Any) -> list[dict[str, Any]]:
     """Returns the answer to one request, non-streaming and streaming."""
     router = Router(parse(CONFIG, "f"), {"up": backend})
     answers = []
     for model_id in ("whole", "stream"):
         model = router.model(Caller("default", "key_1"), model_id)
-        made = request(**asked)
-        run = router.new_execution(model, made, made.messages, session_id=None, deadline=None)
+        request_ = request(**fields)
+        run = router.new_execution(model, request_, request_.messages, session_id=None, deadline=None)
         answer = await run.complete()
         receipt = run.receipt()
         assert receipt.usage == answer.usage
@@ -157,10 +157,10 @@ async def _both(backend: Backend, **asked: Any) -> list[dict[str, Any]]:
     return answers
 
 
-@pytest.mark.parametrize("case", SAID)
+@pytest.mark.parametrize("case", ANSWERS)
 async def test_openai(case: str) -> None:
     """Texts, choices, logprobs, calls, refusals, annotations, usage, tier and fingerprint are equal."""
-    asked, choices = SAID[case]
+    fields, choices = ANSWERS[case]
     tags = {"system_fingerprint": "fp_1", "service_tier": "flex"}
     listed = [{"index": index, **choice} for index, choice in enumerate(choices)]
     for choice in listed:
@@ -173,7 +173,7 @@ async def test_openai(case: str) -> None:
 
     with ScriptedUpstream() as upstream:
         upstream.default = answer
-        non_streaming, joined = await _both(OpenAI(upstream.url), **asked)
+        non_streaming, joined = await _both(OpenAI(upstream.url), **fields)
         assert [None, True] == [received.json.get("stream") for received in upstream.requests]
     assert non_streaming == joined
     assert {"choices", "usage", "system_fingerprint", "service_tier"} <= joined.keys()

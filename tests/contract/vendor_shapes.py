@@ -28,25 +28,27 @@ class Shape:
     complete_answer: dict[str, Any] | None = None
     calls: Sequence[tuple[str, str, str]] = ()
     reason: str = "stop"
-    asks: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
 
 
 def called(index: int | None, **fields: Any) -> dict[str, Any]:
     """Creates a chunk with a fragment of a tool call, from the given `id`, `name` and `arguments`."""
     function = {name: fields.pop(name) for name in ("name", "arguments") if name in fields}
-    place = {} if index is None else {"index": index}
-    return chunk({"tool_calls": [{**place, **fields, "function": function}]})
+    position = {} if index is None else {"index": index}
+    return chunk({"tool_calls": [{**position, **fields, "function": function}]})
 
 
 def tool(call_id: str | None, name: str = TOOL, arguments: Any = ARGUMENTS) -> dict[str, Any]:
     """Creates a tool call of a complete response."""
-    known = {} if call_id is None else {"id": call_id}
-    return {**known, "type": "function", "function": {"name": name, "arguments": arguments}}
+    identity = {} if call_id is None else {"id": call_id}
+    return {**identity, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def _text(*parts: Any, **asks: Any) -> Shape:
+def _text(*parts: Any, **fields: Any) -> Shape:
     """Creates the content parts of the text "Hi"."""
-    return Shape([*(chunk({"content": part}) for part in parts), chunk(finish="stop")], {"content": "Hi"}, asks=asks)
+    return Shape(
+        [*(chunk({"content": part}) for part in parts), chunk(finish="stop")], {"content": "Hi"}, fields=fields
+    )
 
 
 _THINKS = {"reasoning_content": "hm", "content": "Hi"}
@@ -176,12 +178,12 @@ TEXTS: dict[str, Shape] = {
         _THINKS,
         {"content": "Hi", "reasoning": "hm"},
     ),
-    "both names of reasoning, text and reasoning at once": Shape(
+    "both names of reasoning, text and reasoning together": Shape(
         [chunk({"reasoning": "hm", "reasoning_content": "hm", "content": "Hi"}, "stop")],
         _THINKS,
         {"reasoning": "hm", "reasoning_content": "hm", "content": "Hi"},
     ),
-    "a whole message beside each delta, and a running index (Foundry Local, Perplexity)": Shape(
+    "a complete message beside each delta, and a running index (Foundry Local, Perplexity)": Shape(
         [
             {"choices": [{"index": 1, "delta": {"content": "H"}, "message": {"content": "H"}, "finish_reason": None}]},
             {"choices": [{"index": 2, "delta": {"content": "i"}, "message": {"content": "Hi"}, "finish_reason": None}]},
@@ -189,7 +191,7 @@ TEXTS: dict[str, Shape] = {
         ],
         {"content": "Hi"},
     ),
-    "a message in place of a delta": Shape(
+    "a message instead of a delta": Shape(
         [{"choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}]}],
         {"content": "Hi"},
     ),
@@ -254,7 +256,7 @@ TEXTS: dict[str, Shape] = {
         [chunk({"content": ""}, "content_filter")], {"content": ""}, {"content": ""}, reason="content_filter"
     ),
     "nothing, at a stop sequence": Shape(
-        [chunk({"content": ""}, "stop")], {"content": ""}, {"content": ""}, asks={"stop": ["\n"]}
+        [chunk({"content": ""}, "stop")], {"content": ""}, {"content": ""}, fields={"stop": ["\n"]}
     ),
 }
 
@@ -265,8 +267,8 @@ _MARK = b"\xef\xbb\xbf"
 
 def _raw(*texts: bytes) -> list[Step]:
     """Creates chunks whose contents are these bytes, unescaped."""
-    said: list[Step] = [b'data: {"choices": [{"delta": {"content": "%b"}}]}\n\n' % text for text in texts]
-    return [*said, chunk(finish="stop")]
+    chunks: list[Step] = [b'data: {"choices": [{"delta": {"content": "%b"}}]}\n\n' % text for text in texts]
+    return [*chunks, chunk(finish="stop")]
 
 
 BYTES: dict[str, Shape] = {
@@ -390,7 +392,7 @@ CALLS: dict[str, Shape] = {
         {"tool_calls": [tool("a", "f", '{"x":1}'), tool("a", "g", '{"y":2}')]},
         (("a", "f", '{"x":1}'), (GENERATED, "g", '{"y":2}')),
     ),
-    "the whole call once more at the end": Shape(
+    "the complete call repeated at the end": Shape(
         [called(0, id="a", name=TOOL, arguments=ARGUMENTS), called(0, id="a", name=TOOL, arguments=ARGUMENTS)],
         _CALLED,
         calls=_ONE,
@@ -403,7 +405,7 @@ CALLS: dict[str, Shape] = {
         _CALLED,
         calls=(("a", "get_moon", "{}"),),
     ),
-    "a name as far as it is known": Shape(
+    "a growing prefix of the name": Shape(
         [
             called(0, id="a", name="get_"),
             called(0, id="a", name=TOOL),

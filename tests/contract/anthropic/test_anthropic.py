@@ -157,9 +157,9 @@ async def test_empty_answer(backend: Anthropic, upstream: ScriptedUpstream, reas
     upstream.answer(empty, Events([start(), *ends]), message(stop_reason="end_turn"), Events([start(), *stopped()]))
     assert UpstreamUnreadable is type(await failed(backend))
     assert StreamBroken is type(await failed(backend, stream=True))
-    asked = call(stop=["x"])
-    assert "" == (await backend.complete(asked)).choices[0].message.content.string_value
-    assert ["stop"] == reasons(await collect(backend, asked))
+    upstream_call = call(stop=["x"])
+    assert "" == (await backend.complete(upstream_call)).choices[0].message.content.string_value
+    assert ["stop"] == reasons(await collect(backend, upstream_call))
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,8 @@ async def test_incomplete_tool_calls(backend: Anthropic, upstream: ScriptedUpstr
     non_streaming = {"type": "tool_use", "id": 3, "name": "g", "input": {"n": 2**70}}
     calls: list[dict[str, Any]] = [{"type": "tool_use", "name": "f"}, non_streaming]
     steps = [start()]
-    for place, block in enumerate(calls):
-        steps += [block_start(place, **block), block_stop(place)]
+    for index, block in enumerate(calls):
+        steps += [block_start(index, **block), block_stop(index)]
     upstream.answer(message(*calls, stop_reason="tool_use"), Events([*steps, *stopped("tool_use")]))
     for found in ((await backend.complete(call())).choices[0].message, joined(await collect(backend, call()))):
         assert [("f", "{}"), ("g", '{"n":1180591620717411303424}')] == [
@@ -238,7 +238,7 @@ async def test_refusal_is_explained(backend: Anthropic, upstream: ScriptedUpstre
     assert "Not that." == "".join(choice.delta.refusal for chunk in chunks for choice in chunk.choices)
 
 
-async def test_error_in_place_of_an_answer(backend: Anthropic, upstream: ScriptedUpstream) -> None:
+async def test_error_with_status_200(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """An error with status 200 is classified by its type."""
     upstream.answer(error("rate_limit_error", "slow down"))
     assert UpstreamRateLimited is type(await failed(backend))
@@ -397,8 +397,8 @@ async def test_tool_calls_in_a_stream(backend: Anthropic, upstream: ScriptedUpst
         for item in (item for choice in chunk.choices for item in choice.delta.tool_calls):
             assert item.HasField("index")
             joined = calls.setdefault(item.index, ["", "", "", ""])
-            for place, piece in enumerate((item.id, item.type, item.function.name, item.function.arguments)):
-                joined[place] += piece
+            for field, piece in enumerate((item.id, item.type, item.function.name, item.function.arguments)):
+                joined[field] += piece
     assert {
         0: ["c1", "function", "f", '{"a":1}'],
         1: ["c2", "function", "g", "{}"],

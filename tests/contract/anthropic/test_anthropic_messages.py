@@ -8,7 +8,7 @@ from parley.backends.anthropic.backend import Anthropic
 from parley.core.errors import InvalidRequest, UnsupportedParameter, UpstreamRejected
 from parley.core.messages.typed_fields import json_fields
 from parley.v1.message_pb2 import Message
-from tests.contract.anthropic.test_anthropic_request import refused, sent, words
+from tests.contract.anthropic.test_anthropic_request import refused, sent
 from tests.contract.anthropic_api import block_start, delta, ends, error, message, start, text_block
 from tests.contract.backends import call, collect, text
 from tests.upstream import Events, Json, ScriptedUpstream
@@ -18,7 +18,7 @@ PNG = "data:image/png;base64,iVBORw0KGgo="
 RESULT = {"role": "tool", "tool_call_id": "c", "content": "42"}
 
 
-def asks(call_id: str = "c", arguments: str = '{"b":1,"a":2}', **more: Any) -> dict[str, Any]:
+def tool_call(call_id: str = "c", arguments: str = '{"b":1,"a":2}', **more: Any) -> dict[str, Any]:
     """Creates an assistant message with one tool call."""
     function = {"name": "f", "arguments": arguments}
     return {"role": "assistant", "tool_calls": [{"id": call_id, "type": "function", "function": function}], **more}
@@ -36,7 +36,7 @@ def use(call_id: str = "c", arguments: Any = None) -> dict[str, Any]:
 
 def result(call_id: str = "c", *blocks: dict[str, Any]) -> dict[str, Any]:
     """Creates the expected tool-result block."""
-    return {"type": "tool_result", "tool_use_id": call_id, "content": list(blocks) or [words("42")]}
+    return {"type": "tool_result", "tool_use_id": call_id, "content": list(blocks) or [text_block("42")]}
 
 
 async def messages_sent(backend: Anthropic, upstream: ScriptedUpstream, *messages: dict[str, Any]) -> list[Any]:
@@ -59,8 +59,13 @@ async def test_system(backend: Anthropic, upstream: ScriptedUpstream) -> None:
             {"role": "system", "content": ""},
         ],
     )
-    assert [words("a"), words("b"), words("c"), words("d", cache_control={"type": "ephemeral"})] == body["system"]
-    assert [{"role": "user", "content": [words("hi")]}] == body["messages"]
+    assert [
+        text_block("a"),
+        text_block("b"),
+        text_block("c"),
+        text_block("d", cache_control={"type": "ephemeral"}),
+    ] == body["system"]
+    assert [{"role": "user", "content": [text_block("hi")]}] == body["messages"]
 
 
 async def test_roles_alternate(backend: Anthropic, upstream: ScriptedUpstream) -> None:
@@ -76,16 +81,16 @@ async def test_roles_alternate(backend: Anthropic, upstream: ScriptedUpstream) -
         {"role": "user", "content": "e"},
     )
     assert [
-        {"role": "user", "content": [words("a"), words("b")]},
-        {"role": "assistant", "content": [words("c"), words("d")]},
-        {"role": "user", "content": [words("e")]},
+        {"role": "user", "content": [text_block("a"), text_block("b")]},
+        {"role": "assistant", "content": [text_block("c"), text_block("d")]},
+        {"role": "user", "content": [text_block("e")]},
     ] == found
 
 
 async def test_tool_round(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """Tool calls follow the text of their message; all results of a round precede the user's text in one message."""
-    first = asks("c1", content="Let me see.")
-    first["tool_calls"] += asks("c2", "")["tool_calls"]
+    first = tool_call("c1", content="Let me see.")
+    first["tool_calls"] += tool_call("c2", "")["tool_calls"]
     found = await messages_sent(
         backend,
         upstream,
@@ -97,22 +102,24 @@ async def test_tool_round(backend: Anthropic, upstream: ScriptedUpstream) -> Non
     )
     picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}
     assert [
-        {"role": "user", "content": [words("go")]},
-        {"role": "assistant", "content": [words("Let me see."), use("c1"), use("c2", {})]},
-        {"role": "user", "content": [result("c1"), result("c2", words("x"), picture), words("well?")]},
+        {"role": "user", "content": [text_block("go")]},
+        {"role": "assistant", "content": [text_block("Let me see."), use("c1"), use("c2", {})]},
+        {"role": "user", "content": [result("c1"), result("c2", text_block("x"), picture), text_block("well?")]},
     ] == found
 
 
 async def test_empty_tool_result(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """An empty tool result is sent."""
-    found = await messages_sent(backend, upstream, asks(content=""), RESULT | {"content": ""})
+    found = await messages_sent(backend, upstream, tool_call(content=""), RESULT | {"content": ""})
     assert [use()] == found[0]["content"]
     assert [{"type": "tool_result", "tool_use_id": "c"}] == found[1]["content"]
 
 
 async def test_ids_of_other_vendors(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """Unsupported characters of a tool call id are replaced, equally in call and result."""
-    found = await messages_sent(backend, upstream, asks("functions.f:0"), RESULT | {"tool_call_id": "functions.f:0"})
+    found = await messages_sent(
+        backend, upstream, tool_call("functions.f:0"), RESULT | {"tool_call_id": "functions.f:0"}
+    )
     assert [use("functions_f_0")] == found[0]["content"]
     assert [result("functions_f_0")] == found[1]["content"]
 
@@ -120,7 +127,7 @@ async def test_ids_of_other_vendors(backend: Anthropic, upstream: ScriptedUpstre
 @pytest.mark.parametrize("arguments", ["{", "[]", "3", '{}, "id": "x"', "{}}", "nonsense"])
 async def test_arguments_must_be_an_object(backend: Anthropic, upstream: ScriptedUpstream, arguments: str) -> None:
     """Arguments that are not a JSON object are rejected, so they cannot change the enclosing body."""
-    error = await refused(backend, upstream, messages=[asks(arguments=arguments), RESULT])
+    error = await refused(backend, upstream, messages=[tool_call(arguments=arguments), RESULT])
     assert (InvalidRequest, "messages[0].tool_calls[0].function.arguments") == (type(error), error.param)
 
 
@@ -128,7 +135,7 @@ async def test_reasoning_is_not_sent(backend: Anthropic, upstream: ScriptedUpstr
     """Reasoning without a signature is not sent, because the API rejects it."""
     earlier = {"role": "assistant", "content": "b", "reasoning_content": "hm"}
     found = await messages_sent(backend, upstream, earlier, {"role": "user", "content": "c"})
-    assert {"role": "assistant", "content": [words("b")]} == found[0]
+    assert {"role": "assistant", "content": [text_block("b")]} == found[0]
 
 
 def image(url: str, **more: Any) -> dict[str, Any]:
@@ -149,10 +156,10 @@ def base64(kind: str, media: str, data: str, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("part", "expected"),
     [
-        ({"type": "text", "text": "x"}, words("x")),
+        ({"type": "text", "text": "x"}, text_block("x")),
         (
             {"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}},
-            words("x", cache_control={"type": "ephemeral", "ttl": "1h"}),
+            text_block("x", cache_control={"type": "ephemeral", "ttl": "1h"}),
         ),
         (image("https://x.org/a.png"), {"type": "image", "source": {"type": "url", "url": "https://x.org/a.png"}}),
         (image(PNG, detail="auto"), base64("image", "image/png", "iVBORw0KGgo=")),
@@ -255,15 +262,15 @@ def test_no_field_of_a_message_is_forgotten() -> None:
 async def test_continuation(backend: Anthropic, upstream: ScriptedUpstream, stream: bool) -> None:
     """A continuation ends with the beginning of the answer, and the response continues it."""
     started = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}]
-    asked = call(messages=started, continues=True)
+    upstream_call = call(messages=started, continues=True)
     if stream:
         upstream.answer(Events([start(), block_start(), delta(text="lo."), *ends()]))
-        assert "lo." == text(await collect(backend, asked))
+        assert "lo." == text(await collect(backend, upstream_call))
     else:
         upstream.answer(message(text_block("lo.")))
-        assert "lo." == (await backend.complete(asked)).choices[0].message.content.string_value
-    assert {"role": "assistant", "content": [words("Hel")]} == upstream.requests[0].json["messages"][-1]
-    assert backend.supports_prefill
+        assert "lo." == (await backend.complete(upstream_call)).choices[0].message.content.string_value
+    assert {"role": "assistant", "content": [text_block("Hel")]} == upstream.requests[0].json["messages"][-1]
+    assert backend.can_continue
 
 
 async def test_rejected_prefill(backend: Anthropic, upstream: ScriptedUpstream) -> None:

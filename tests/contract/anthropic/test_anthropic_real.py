@@ -37,12 +37,12 @@ async def backend(server: Path) -> AsyncIterator[Anthropic]:
     await made.close()
 
 
-def asked(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
+def fields(*messages: dict[str, Any], **more: Any) -> dict[str, Any]:
     """Returns the fields of a deterministic call."""
-    return {"temperature": 0, "messages": list(messages), **fields}
+    return {"temperature": 0, "messages": list(messages), **more}
 
 
-FRANCE = asked({"role": "user", "content": "Name the capital of France."})
+FRANCE = fields({"role": "user", "content": "Name the capital of France."})
 
 
 async def test_complete_and_streamed(backend: Anthropic) -> None:
@@ -61,7 +61,7 @@ async def test_complete_and_streamed(backend: Anthropic) -> None:
 async def test_system_prompt(backend: Anthropic) -> None:
     """A system message reaches the model."""
     name = {"role": "system", "content": "Your name is Zorro."}
-    answer = await backend.complete(call(**asked(name, {"role": "user", "content": "What is your name?"})))
+    answer = await backend.complete(call(**fields(name, {"role": "user", "content": "What is your name?"})))
     assert "Zorro" in answer.choices[0].message.content.string_value
 
 
@@ -76,7 +76,9 @@ async def test_limit_and_stop(backend: Anthropic) -> None:
 
 async def test_continuation(backend: Anthropic) -> None:
     """The model continues its answer. Streaming only: otherwise this server repeats the prefix."""
-    counting = asked({"role": "user", "content": "Count from 1 to 8."}, {"role": "assistant", "content": "1, 2, 3, 4,"})
+    counting = fields(
+        {"role": "user", "content": "Count from 1 to 8."}, {"role": "assistant", "content": "1, 2, 3, 4,"}
+    )
     assert text(await collect(backend, call(**counting, continues=True))).startswith(" 5, 6")
 
 
@@ -85,7 +87,7 @@ async def test_tool_result(backend: Anthropic) -> None:
     function = {"name": "get_weather", "arguments": '{"city":"Bern"}'}
     answer = await backend.complete(
         call(
-            **asked(
+            **fields(
                 {"role": "user", "content": "What is the weather in Bern?"},
                 {"role": "assistant", "tool_calls": [{"id": "call:1", "type": "function", "function": function}]},
                 {"role": "tool", "tool_call_id": "call:1", "content": "Sunny, 18 degrees"},
@@ -98,7 +100,7 @@ async def test_tool_result(backend: Anthropic) -> None:
 
 async def test_too_long(backend: Anthropic) -> None:
     """A conversation over the context maps to ContextLengthExceeded, streaming or not."""
-    long = call(**asked({"role": "user", "content": "word " * 5000}))
+    long = call(**fields({"role": "user", "content": "word " * 5000}))
     with pytest.raises(ContextLengthExceeded):
         await backend.complete(long)
     with pytest.raises(ContextLengthExceeded):

@@ -12,7 +12,7 @@ from parley.config import ConfigError
 from parley.core.errors import InvalidRequest, ParleyError, UnsupportedParameter
 from parley.core.messages.typed_fields import json_fields
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
-from tests.contract.anthropic_api import begins, delta, ends
+from tests.contract.anthropic_api import begins, delta, ends, text_block
 from tests.contract.backends import KEY, call, collect
 from tests.upstream import Events, ScriptedUpstream
 
@@ -32,11 +32,6 @@ async def refused(backend: Anthropic, upstream: ScriptedUpstream, **fields: Any)
         await backend.complete(call(**fields))
     assert [] == upstream.requests
     return caught.value
-
-
-def words(value: str, **more: Any) -> dict[str, Any]:
-    """Creates the expected text block."""
-    return {"type": "text", "text": value, **more}
 
 
 async def test_request_line_and_headers(backend: Anthropic, upstream: ScriptedUpstream) -> None:
@@ -66,7 +61,7 @@ def test_invalid_key() -> None:
 
 async def test_minimal_body(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """Only set fields are sent, and the token limit that the API requires."""
-    expected = {"model": "target-1", "max_tokens": 1000, "messages": [{"role": "user", "content": [words("hi")]}]}
+    expected = {"model": "target-1", "max_tokens": 1000, "messages": [{"role": "user", "content": [text_block("hi")]}]}
     assert expected == await sent(backend, upstream)
 
 
@@ -126,7 +121,7 @@ async def test_parameters(
 ) -> None:
     """Each parameter is sent under Anthropic's name, and nothing else."""
     body = await sent(backend, upstream, **fields)
-    base = {"model": "target-1", "max_tokens": 1000, "messages": [{"role": "user", "content": [words("hi")]}]}
+    base = {"model": "target-1", "max_tokens": 1000, "messages": [{"role": "user", "content": [text_block("hi")]}]}
     assert base | expected == body
 
 
@@ -194,11 +189,11 @@ async def test_key_order(backend: Anthropic, upstream: ScriptedUpstream) -> None
     exact = '{"zebra":{"type":"string"},"apple":9007199254740993,"mango":[1.5,"ü"]}'
     function = {"id": "c", "function": {"name": "f", "arguments": exact}}
     answer = {"role": "tool", "tool_call_id": "c", "content": "42"}
-    asked = call(tools=[TOOL], messages=[{"role": "assistant", "tool_calls": [function]}, answer])
-    asked.request.tools[0].function.parameters_json = exact
-    asked.request.response_format.type = "json_schema"
-    asked.request.response_format.json_schema.schema_json = exact
-    await backend.complete(asked)
+    upstream_call = call(tools=[TOOL], messages=[{"role": "assistant", "tool_calls": [function]}, answer])
+    upstream_call.request.tools[0].function.parameters_json = exact
+    upstream_call.request.response_format.type = "json_schema"
+    upstream_call.request.response_format.json_schema.schema_json = exact
+    await backend.complete(upstream_call)
     body = upstream.requests[0].json
     found = [
         body["tools"][0]["input_schema"],

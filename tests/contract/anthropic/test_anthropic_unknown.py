@@ -10,7 +10,7 @@ from parley.core.errors import InvalidRequest, UnsupportedParameter, UpstreamErr
 from parley.core.streaming.accumulator import CompletionAccumulator
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import Message
-from tests.contract.anthropic.test_anthropic_request import SCHEMA, TOOL, refused, sent, words
+from tests.contract.anthropic.test_anthropic_request import SCHEMA, TOOL, refused, sent
 from tests.contract.anthropic_api import (
     begins,
     block_start,
@@ -60,14 +60,17 @@ async def test_cache_control_of_messages(backend: Anthropic, upstream: ScriptedU
             {"role": "user", "content": [own], "extra_json": MARK},
         ],
     )
-    assert [words("s", cache_control=CACHE)] == body["system"]
+    assert [text_block("s", cache_control=CACHE)] == body["system"]
     first, answer, last = [entry["content"] for entry in body["messages"]]
-    assert [words("a"), words("b", cache_control=CACHE)] == first
-    assert [words("d"), {"type": "tool_use", "id": "c", "name": "f", "input": {}, "cache_control": CACHE}] == answer
+    assert [text_block("a"), text_block("b", cache_control=CACHE)] == first
+    assert [
+        text_block("d"),
+        {"type": "tool_use", "id": "c", "name": "f", "input": {}, "cache_control": CACHE},
+    ] == answer
     result = {
         "type": "tool_result",
         "tool_use_id": "c",
-        "content": [words("1")],
+        "content": [text_block("1")],
         "is_error": True,
         "cache_control": CACHE,
     }
@@ -161,8 +164,8 @@ async def test_unknown_fields_that_the_api_does_not_have(
 
 async def test_text_that_is_no_object(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """Text that is not a JSON object is rejected."""
-    for place in ({"messages": [USER | {"extra_json": "[]"}]}, {"tools": [TOOL | {"extra_json": "{"}]}):
-        assert InvalidRequest is type(await refused(backend, upstream, **place))
+    for fields in ({"messages": [USER | {"extra_json": "[]"}]}, {"tools": [TOOL | {"extra_json": "{"}]}):
+        assert InvalidRequest is type(await refused(backend, upstream, **fields))
 
 
 async def test_fields_of_other_vendors_answers(backend: Anthropic, upstream: ScriptedUpstream) -> None:
@@ -180,7 +183,9 @@ async def test_fields_of_other_vendors_answers(backend: Anthropic, upstream: Scr
         "extra_json": '{"reasoning_details":[],"images":[1]}',
     }
     body = await sent(backend, upstream, messages=[USER, other, {"role": "tool", "tool_call_id": "c", "content": "1"}])
-    assert [words("a"), {"type": "tool_use", "id": "c", "name": "f", "input": {}}] == body["messages"][1]["content"]
+    assert [text_block("a"), {"type": "tool_use", "id": "c", "name": "f", "input": {}}] == body["messages"][1][
+        "content"
+    ]
 
 
 def streamed(*blocks: dict[str, Any]) -> Events:
@@ -239,9 +244,9 @@ async def test_blocks_are_sent_back(
 ) -> None:
     """Signed thinking, server tools and citations are sent back unchanged in the next turn."""
     previous_answer = await answered(backend, upstream, *blocks, stream=stream)
-    asked = call(messages=[USER, RESULT])
-    asked.request.messages.insert(1, previous_answer)
-    await backend.complete(asked)
+    upstream_call = call(messages=[USER, RESULT])
+    upstream_call.request.messages.insert(1, previous_answer)
+    await backend.complete(upstream_call)
     assert blocks == upstream.requests[-1].json["messages"][1]["content"]
 
 
@@ -249,10 +254,10 @@ async def test_an_answer_that_the_caller_changed(backend: Anthropic, upstream: S
     """For a modified answer, the caller's text and the thinking blocks are sent."""
     previous_answer = await answered(backend, upstream, THOUGHT, SEARCH, FOUND, CITED, stream=False)
     previous_answer.content.string_value = "shorter"
-    asked = call(messages=[USER, USER])
-    asked.request.messages.insert(1, previous_answer)
-    await backend.complete(asked)
-    assert [THOUGHT, words("shorter")] == upstream.requests[-1].json["messages"][1]["content"]
+    upstream_call = call(messages=[USER, USER])
+    upstream_call.request.messages.insert(1, previous_answer)
+    await backend.complete(upstream_call)
+    assert [THOUGHT, text_block("shorter")] == upstream.requests[-1].json["messages"][1]["content"]
 
 
 @pytest.mark.parametrize(
@@ -269,21 +274,21 @@ async def test_thinking_without_a_signature(backend: Anthropic, upstream: Script
     """Thinking without a signature is dropped, because the API rejects it."""
     earlier = {"role": "assistant", "content": "b", "extra_json": f'{{"thinking_blocks":{found}}}'}
     body = await sent(backend, upstream, messages=[USER, earlier, USER])
-    assert [words("b")] == body["messages"][1]["content"]
+    assert [text_block("b")] == body["messages"][1]["content"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_rejected_signature(backend: Anthropic, upstream: ScriptedUpstream, stream: bool) -> None:
     """Thinking of another model is dropped, and the call is retried."""
     earlier = {"role": "assistant", "content": "b", "extra_json": json.dumps({"thinking_blocks": [THOUGHT]})}
-    asked = call(messages=[USER, earlier, USER])
-    words_ = "messages.1.content.0: Invalid `signature` in `thinking` block"
-    upstream.answer(Json(error("invalid_request_error", words_), 400))
+    upstream_call = call(messages=[USER, earlier, USER])
+    message = "messages.1.content.0: Invalid `signature` in `thinking` block"
+    upstream.answer(Json(error("invalid_request_error", message), 400))
     if stream:
         upstream.answer(Events([*begins(), delta(text="x"), *ends()]))
-    assert await collect(backend, asked) if stream else await backend.complete(asked)
+    assert await collect(backend, upstream_call) if stream else await backend.complete(upstream_call)
     sent_ = [received.json["messages"][1]["content"] for received in upstream.requests]
-    assert [[THOUGHT, words("b")], [words("b")]] == sent_
+    assert [[THOUGHT, text_block("b")], [text_block("b")]] == sent_
 
 
 async def test_other_rejections(backend: Anthropic, upstream: ScriptedUpstream) -> None:

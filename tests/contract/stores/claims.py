@@ -98,10 +98,10 @@ class ClaimContract:
         turn = await begin(store, "s", "q", new=True)
         clock.advance(LEASE)
         lease = await claim(second)
-        said = [message("assistant", "too late")]
+        messages = [message("assistant", "too late")]
         ends = [
-            TurnEnd("completed", answer=said, claim=late, reply=b"late", charges=[charge(9)]),
-            TurnEnd("incomplete", "failed", said, claim=late, charges=[charge(9)]),
+            TurnEnd("completed", answer=messages, claim=late, reply=b"late", charges=[charge(9)]),
+            TurnEnd("incomplete", "failed", messages, claim=late, charges=[charge(9)]),
         ]
         for end in ends:
             with pytest.raises(TurnLost):

@@ -40,9 +40,9 @@ async def purge(store: Store) -> None:
 
 
 class DeletionContract:
-    """A session is gone when its deletion is acknowledged; `marking` leaves all of its rows to `purge`."""
+    """A session is hidden when its deletion is acknowledged; `marking` leaves all of its rows to `purge`."""
 
-    async def test_deleted_at_once(self, store: Store, marking: Store, hidden_rows: Rows) -> None:
+    async def test_deleted_immediately(self, store: Store, marking: Store, hidden_rows: Rows) -> None:
         """No method of any worker finds a deleted session, even while all its rows exist."""
         await fill(store)
         await converse(store, "other", "q", "a", new=True)
@@ -144,7 +144,7 @@ class DeletionContract:
             await purge(store)
 
     async def test_the_purge(self, store: Store, second: Store, marking: Store, hidden_rows: Rows) -> None:
-        """Several workers at once remove all rows of deleted sessions and no others."""
+        """Several concurrent workers remove all rows of deleted sessions and no others."""
         for number in range(4):
             await fill(store, f"s{number}")
         await fill(store, "kept")
@@ -156,7 +156,7 @@ class DeletionContract:
         assert MANY + 3 == await count(second, "kept")
 
     async def test_expired_sessions(self, store: Store, clock: Clock, hidden_rows: Rows) -> None:
-        """Sessions past their retention are hidden at once, and the purge removes their rows."""
+        """Sessions past their retention are hidden immediately, and the purge removes their rows."""
         await fill(store, "old")
         clock.advance(60)
         await fill(store, "new")

@@ -41,12 +41,12 @@ class LongContract:
     @pytest.mark.parametrize("count", [499, 500, 900, 1001])
     async def test_many_messages(self, store: Store, count: int) -> None:
         """Many small messages are written together and read in pieces."""
-        asked = [f"{number}" for number in range(count)]
-        turn = await begin(store, "s", *asked, new=True)
+        questions = [f"{number}" for number in range(count)]
+        turn = await begin(store, "s", *questions, new=True)
         await complete(store, turn, "a")
         await converse(store, "s", "q", "a2")
         turn = await begin(store, "s", "and?", window=Window(load_messages=count + 3))
-        assert [*asked, "a", "q", "a2"] == texts(turn.history)
+        assert [*questions, "a", "q", "a2"] == texts(turn.history)
 
     async def test_system_messages_count(self, store: Store) -> None:
         """Too many system messages are rejected, because they cannot be trimmed."""
@@ -63,7 +63,7 @@ class LongContract:
         """A request that may repeat the session is compared only with as much as may be loaded."""
         for number in range(10):
             await converse(store, "s", "q" * MEGABYTE, "a", new=number == 0)
-        sent: list[str | Message] = [message("assistant", "a") if place % 2 else "q" for place in range(resent)]
+        sent: list[str | Message] = [message("assistant", "a") if index % 2 else "q" for index in range(resent)]
         with pytest.raises(InvalidRequest) as rejected:
             await begin(store, "s", *sent, "and?", window=Window(max_messages=2, load_bytes=MEGABYTE))
         assert "`history`" in rejected.value.message

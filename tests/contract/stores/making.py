@@ -39,7 +39,7 @@ def texts(messages: Sequence[Message]) -> list[str]:
 async def begin(
     store: Store,
     session: str,
-    *asked: str | Message,
+    *messages: str | Message,
     new: bool = False,
     account: str = "ada",
     model: str = "m",
@@ -48,8 +48,8 @@ async def begin(
     reserved: Sequence[Charge] = (),
 ) -> Turn:
     """Begins a turn with messages; a string becomes a user message."""
-    messages = [message("user", one) if isinstance(one, str) else one for one in asked]
-    opening = TurnBegin(account, model, session, new, messages, window, metadata or {}, reserved)
+    items = [message("user", one) if isinstance(one, str) else one for one in messages]
+    opening = TurnBegin(account, model, session, new, items, window, metadata or {}, reserved)
     return await store.begin_turn(opening, LEASE)
 
 
@@ -64,10 +64,10 @@ async def end_incomplete(store: Store, turn: Turn, reason: str, *answered: str) 
     await store.end_turn(turn, TurnEnd("incomplete", reason, answer))
 
 
-async def converse(store: Store, session: str, asked: str, answered: str, *, new: bool = False) -> None:
+async def converse(store: Store, session: str, question: str, answer: str, *, new: bool = False) -> None:
     """Begins and completes a turn."""
-    turn = await begin(store, session, asked, new=new)
-    await complete(store, turn, answered)
+    turn = await begin(store, session, question, new=new)
+    await complete(store, turn, answer)
 
 
 async def all_messages(store: Store, session: str, account: str = "ada") -> list[tuple[str, int, str, str | None]]:

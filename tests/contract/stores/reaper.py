@@ -107,7 +107,7 @@ class ReaperContract:
         assert 2 == len(await all_messages(store, "f"))
 
     async def test_limits(self, store: Store, clock: Clock) -> None:
-        """At most `limit` of each kind are cleared at once."""
+        """At most `limit` of each kind are cleared in one run."""
         for number in range(5):
             await begin(store, f"s{number}", "q", new=True)
             await store.claim("ada", "m", f"k{number}", b"1", LEASE)

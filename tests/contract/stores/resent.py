@@ -54,9 +54,9 @@ class ResentContract:
 
     async def test_equivalent_content(self, store: Store) -> None:
         """A text equals its content part, and null content equals absent content."""
-        asked, called = message("user", "q1"), Message(role="assistant")
+        question, called = message("user", "q1"), Message(role="assistant")
         called.tool_calls.add(id="c", type="function").function.name = "look"
-        turn = await begin(store, "s", asked, new=True)
+        turn = await begin(store, "s", question, new=True)
         await store.end_turn(turn, TurnEnd("completed", answer=[called]))
         called.content.null_value = 0  # type: ignore[assignment]
         found = message("tool", "found")
@@ -67,23 +67,23 @@ class ResentContract:
     @pytest.mark.parametrize("field", ["role", "name", "text", "arguments", "call"])
     async def test_a_different_beginning(self, store: Store, field: str) -> None:
         """A request with a different message contradicts the session, which remains unchanged."""
-        said, called = message("user", "q1"), answered("a1")
-        said.name = "ada"
+        question, called = message("user", "q1"), answered("a1")
+        question.name = "ada"
         called.tool_calls.add(id="c", type="function").function.arguments = "{}"
-        turn = await begin(store, "s", said, new=True)
+        turn = await begin(store, "s", question, new=True)
         await store.end_turn(turn, TurnEnd("completed", answer=[called]))
         if field == "role":
-            said.role = "assistant"
+            question.role = "assistant"
         elif field == "name":
-            said.name = "bob"
+            question.name = "bob"
         elif field == "text":
-            said.content.string_value = "q0"
+            question.content.string_value = "q0"
         elif field == "arguments":
             called.tool_calls[0].function.arguments = "[]"
         else:
             called.tool_calls[0].id = "d"
         with pytest.raises(InvalidRequest) as rejected:
-            await begin(store, "s", said, called, "q2")
+            await begin(store, "s", question, called, "q2")
         assert f"messages[{int(field in {'arguments', 'call'})}]" == rejected.value.param
         assert 2 == len(await all_messages(store, "s"))
         assert 2 == (await begin(store, "s", "q2")).number
@@ -98,10 +98,10 @@ class ResentContract:
             (["q1", first], 1),
             (["x", second, "q"], 0),
         ]
-        for sent, place in resent:
+        for sent, index in resent:
             with pytest.raises(InvalidRequest) as rejected:
                 await begin(store, "s", *sent)
-            assert f"messages[{place}]" == rejected.value.param
+            assert f"messages[{index}]" == rejected.value.param
         assert 4 == (await begin(store, "s", "q1")).number
 
     async def test_the_end_of_the_history(self, store: Store, second: Store) -> None:
@@ -119,10 +119,10 @@ class ResentContract:
         called.tool_calls.add(id="c", type="function").function.arguments = '{"a": 1, "b": 2}'
         turn = await begin(store, "s", " q1\n", new=True)
         await store.end_turn(turn, TurnEnd("completed", answer=[called]))
-        asked, found = message("user", "q1"), message("tool", "found")
-        asked.name, found.tool_call_id = "ada", "c"
+        question, found = message("user", "q1"), message("tool", "found")
+        question.name, found.tool_call_id = "ada", "c"
         called.tool_calls[0].function.arguments = '{"b":2,"a":1}'
-        turn = await begin(store, "s", asked, called, found)
+        turn = await begin(store, "s", question, called, found)
         assert (["found"], 2) == (texts(turn.messages), len(turn.history))
         assert '{"a": 1, "b": 2}' == turn.history[1].tool_calls[0].function.arguments
 

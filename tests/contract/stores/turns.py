@@ -230,8 +230,8 @@ class TurnContract:
 
     async def test_a_turn_object_is_independent_of_the_store(self, store: Store) -> None:
         """Changing the messages of a turn object does not change the session."""
-        asked = message("user", "one")
-        turn = await begin(store, "s", asked, new=True)
+        question = message("user", "one")
+        turn = await begin(store, "s", question, new=True)
         await complete(store, turn, "first")
         following = await begin(store, "s", "two")
         following.history[0].content.string_value = following.messages[0].content.string_value = "changed"

@@ -30,7 +30,7 @@ class WaitContract:
     """Contract of waiting, which ends with the turn of any worker or with the timeout."""
 
     async def test_a_free_session(self, store: Store) -> None:
-        """A wait for a free or unknown session returns at once."""
+        """A wait for a free or unknown session returns immediately."""
         await converse(store, "s", "q", "a", new=True)
         await returned(store.wait_for_release("s", _LONG))
         await returned(store.wait_for_release("nowhere", _LONG))

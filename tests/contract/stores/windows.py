@@ -30,15 +30,15 @@ def result(identifier: str, text: str) -> Message:
     return made
 
 
-async def exchange(store: Store, *asked: str | Message, answer: Message, new: bool = False) -> None:
+async def exchange(store: Store, *messages: str | Message, answer: Message, new: bool = False) -> None:
     """Completes a turn of the session `s`."""
-    turn = await begin(store, "s", *asked, new=new)
+    turn = await begin(store, "s", *messages, new=new)
     await store.end_turn(turn, TurnEnd("completed", answer=[answer]))
 
 
-async def past(store: Store, window: Window, *asked: str | Message) -> list[str]:
+async def past(store: Store, window: Window, *messages: str | Message) -> list[str]:
     """Returns the history of a turn of the session `s`, which is then ended as incomplete."""
-    turn = await begin(store, "s", *asked or ("now",), window=window)
+    turn = await begin(store, "s", *messages or ("now",), window=window)
     await end_incomplete(store, turn, "failed")
     return texts(turn.history)
 

@@ -62,7 +62,7 @@ async def test_target_model_is_requested(vendor: Vendor, backend: Backend, upstr
     """The upstream receives the target's model name, not the caller's."""
     upstream.answer(vendor.complete_answer("Hello."))
     await backend.complete(call())
-    assert "target-1" == vendor.asked_model(upstream.requests[0])
+    assert "target-1" == vendor.requested_model(upstream.requests[0])
 
 
 async def test_stream(vendor: Vendor, backend: Backend, upstream: Upstream) -> None:
