@@ -1,6 +1,6 @@
 """Edge tests: the real Envoy with the real configuration and Lua, on port 0. The worker is a scripted gRPC server.
 
-Golden files hold what clients see. `UPDATE_GOLDEN=1 pytest tests/edge` writes them anew; read the difference.
+Golden files contain what clients receive. `UPDATE_GOLDEN=1 pytest tests/edge` rewrites them; review the difference.
 """
 
 import asyncio
@@ -36,13 +36,13 @@ class Edge:
     admin: Path
     process: asyncio.subprocess.Process
 
-    async def knows(self, healthy: set[Path]) -> None:
+    async def wait_for_workers(self, healthy: set[Path]) -> None:
         """Waits until exactly these workers are healthy in Envoy."""
         await until(lambda: self._is_healthy(healthy))
 
     async def _is_healthy(self, healthy: set[Path]) -> bool:
-        known = await envoy.workers(self.admin)
-        return {path for path, is_healthy in known.items() if is_healthy} == healthy
+        workers = await envoy.workers(self.admin)
+        return {path for path, is_healthy in workers.items() if is_healthy} == healthy
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
@@ -66,7 +66,7 @@ async def started(run_dir: Path, sockets: list[Path], settings: EdgeSettings = D
         ports = await envoy.bound_ports(admin)
         http = f"http://127.0.0.1:{ports['http']}"
         edge = Edge(http, f"127.0.0.1:{ports['grpc']}", ports["http"], endpoints, admin, process)
-        await edge.knows(set(sockets))
+        await edge.wait_for_workers(set(sockets))
         yield edge
     finally:
         process.terminate()
@@ -77,7 +77,7 @@ def _patient(rendered: str) -> str:
     """Sets a long timeout of health checks: the scripted worker answers only while the event loop of the tests runs.
 
     Between two files of edge tests a process may run other tests for minutes. A worker that has stopped or is
-    NOT_SERVING is still detected at once, without a timeout.
+    NOT_SERVING is still detected immediately, without a timeout.
     """
     config = yaml.safe_load(rendered)
     for cluster in config["static_resources"]["clusters"]:

@@ -1,4 +1,4 @@
-"""Responses as REST clients see them: unary, streaming, and their ends."""
+"""Responses to REST clients: unary, streaming, complete and cancelled."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from tests.edge.worker import Context, Worker
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CHAT = "/v1/chat/completions"
-ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+REQUEST = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 
 
 def load(name: str) -> Any:
@@ -62,7 +62,7 @@ async def test_every_field_of_an_answer_reaches_the_client(client: aiohttp.Clien
         return answer
 
     worker.complete = complete
-    async with client.post(CHAT, json=ASK) as response:
+    async with client.post(CHAT, json=REQUEST) as response:
         assert "application/json" == response.headers["content-type"]
         assert expected == await response.json()
     assert set() == unset(answer)
@@ -80,18 +80,18 @@ async def test_a_plain_answer_has_the_documented_form(
         return json_format.Parse(text, ChatCompletion())
 
     worker.complete = complete
-    async with client.post("/api/v1/chat/completions", json=ASK) as response:
+    async with client.post("/api/v1/chat/completions", json=REQUEST) as response:
         golden("answer", await response.json())
 
 
-async def test_a_large_answer_arrives_whole(client: aiohttp.ClientSession, worker: Worker) -> None:
+async def test_a_large_answer_is_complete(client: aiohttp.ClientSession, worker: Worker) -> None:
     """Buffers limit the memory of a slow client, not the length of an answer."""
 
     async def complete(_request: CreateChatCompletionRequest, _context: Context) -> ChatCompletion:
         return ChatCompletion(id="x" * 3_000_000)
 
     worker.complete = complete
-    async with client.post(CHAT, json=ASK) as response:
+    async with client.post(CHAT, json=REQUEST) as response:
         assert "x" * 3_000_000 == (await response.json())["id"]
 
 
@@ -117,7 +117,7 @@ async def test_the_body_or_accept_chooses_the_stream(
 ) -> None:
     """`stream` in the body decides; without it, an `Accept` with event streams and without JSON."""
     headers = {"content-type": "application/json", **headers}
-    async with client.post(path, data=json.dumps(ASK | body), headers=headers) as response:
+    async with client.post(path, data=json.dumps(REQUEST | body), headers=headers) as response:
         await response.read()
         assert 200 == response.status
         assert ("text/event-stream" if streams else "application/json") == response.headers["content-type"]
@@ -134,7 +134,7 @@ async def test_events_leave_one_by_one(client: aiohttp.ClientSession, worker: Wo
         yield HttpBody(data=b"data: 2\n\n")
 
     worker.events = events
-    async with client.post(CHAT, json=ASK | {"stream": True}) as response:
+    async with client.post(CHAT, json=REQUEST | {"stream": True}) as response:
         async with asyncio.timeout(10):
             assert b"data: 1\n\n" == await response.content.readany()
         second.set()
@@ -154,7 +154,7 @@ async def test_a_client_that_leaves_cancels_the_call(client: aiohttp.ClientSessi
             ended.set()
 
     worker.events = events
-    response = await client.post(CHAT, json=ASK | {"stream": True})
+    response = await client.post(CHAT, json=REQUEST | {"stream": True})
     await response.content.readany()
     response.close()
     async with asyncio.timeout(10):
@@ -173,7 +173,7 @@ async def test_a_slow_reader_holds_up_its_worker(edge: Edge, client: aiohttp.Cli
 
     worker.events = events
     reader, writer = await asyncio.open_connection("127.0.0.1", edge.port, limit=1)
-    body = json.dumps(ASK | {"stream": True}).encode()
+    body = json.dumps(REQUEST | {"stream": True}).encode()
     writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n")
     writer.write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
     await reader.readexactly(1)

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 APP = "https://app.example.com"
 CHAT = "/v1/chat/completions"
-ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
-ASKING = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
+REQUEST = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -50,11 +50,11 @@ def listed(response: aiohttp.ClientResponse, name: str) -> set[str]:
 
 @pytest.mark.parametrize("path", [CHAT, "/api/v1/sessions/s", "/fastapi/api/v1/chat/completions"])
 @pytest.mark.parametrize("origin", [APP, "http://localhost:3000"])
-async def test_a_browser_that_asks_first_is_answered(
+async def test_a_preflight_request_is_answered(
     browser: aiohttp.ClientSession, worker: Worker, path: str, origin: str
 ) -> None:
     """The edge answers a preflight request itself, with methods, headers and the maximum age."""
-    async with browser.options(path, headers={"origin": origin, **ASKING}) as response:
+    async with browser.options(path, headers={"origin": origin, **PREFLIGHT}) as response:
         assert 204 == response.status
         assert b"" == await response.read()
     assert origin == response.headers["access-control-allow-origin"]
@@ -67,27 +67,27 @@ async def test_a_browser_that_asks_first_is_answered(
 
 async def test_an_answer_to_a_browser_echoes_no_odd_id(browser: aiohttp.ClientSession) -> None:
     """A preflight response has valid ids, too."""
-    headers = {"origin": APP, **ASKING, "x-request-id": "a\tb", "x-correlation-id": "a\tb"}
+    headers = {"origin": APP, **PREFLIGHT, "x-request-id": "a\tb", "x-correlation-id": "a\tb"}
     async with browser.options(CHAT, headers=headers) as response:
         assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-request-id"])
         assert response.headers["x-request-id"] == response.headers["x-correlation-id"]
 
 
-async def test_scripts_may_send_what_the_api_knows(browser: aiohttp.ClientSession) -> None:
+async def test_scripts_may_send_the_documented_headers(browser: aiohttp.ClientSession) -> None:
     """Of the headers that a browser requests, only the documented ones and OpenAI's own are allowed."""
-    known = {"authorization", "content-type", "x-chat-session-id", "x-correlation-id", "idempotency-key"}
-    known |= {"x-stainless-arch", "x-stainless-retry-count", "x-stainless-some-day"}
-    requested = ", ".join([*sorted(known), "cookie", "x-secret", "parley-form", "X-Stainless"])
-    headers = {"origin": APP, **ASKING, "access-control-request-headers": requested}
+    allowed = {"authorization", "content-type", "x-chat-session-id", "x-correlation-id", "idempotency-key"}
+    allowed |= {"x-stainless-arch", "x-stainless-retry-count", "x-stainless-some-day"}
+    requested = ", ".join([*sorted(allowed), "cookie", "x-secret", "parley-form", "X-Stainless"])
+    headers = {"origin": APP, **PREFLIGHT, "access-control-request-headers": requested}
     async with browser.options(CHAT, headers=headers) as response:
-        assert known == listed(response, "access-control-allow-headers")
+        assert allowed == listed(response, "access-control-allow-headers")
 
 
 @pytest.mark.parametrize(
     ("method", "path", "arguments", "status"),
     [
-        ("POST", CHAT, {"json": ASK}, 200),
-        ("POST", CHAT, {"json": ASK | {"stream": True}}, 200),
+        ("POST", CHAT, {"json": REQUEST}, 200),
+        ("POST", CHAT, {"json": REQUEST | {"stream": True}}, 200),
         ("GET", "/api/v1/models", {}, 200),
         ("POST", CHAT, {"data": b"{", "headers": {"content-type": "application/json"}}, 400),
         ("POST", CHAT, {"data": b"{}", "headers": {"content-type": "text/plain"}}, 415),
@@ -118,10 +118,10 @@ async def test_other_origins_get_no_cors_headers(
 ) -> None:
     """Another origin gets no CORS headers, so that browsers withhold the response; other clients are served."""
     headers = {} if origin is None else {"origin": origin}
-    async with browser.options(CHAT, headers=headers | ASKING) as response:
+    async with browser.options(CHAT, headers=headers | PREFLIGHT) as response:
         assert 405 == response.status
         assert set() == cors(response)
-    async with browser.post(CHAT, json=ASK, headers=headers) as response:
+    async with browser.post(CHAT, json=REQUEST, headers=headers) as response:
         assert 200 == response.status
         assert set() == cors(response)
 
@@ -135,7 +135,7 @@ async def test_every_host_has_the_same_origins(browser: aiohttp.ClientSession, h
 
 async def test_it_is_off_by_default(client: aiohttp.ClientSession) -> None:
     """By default no origin is allowed."""
-    async with client.options(CHAT, headers={"origin": APP, **ASKING}) as response:
+    async with client.options(CHAT, headers={"origin": APP, **PREFLIGHT}) as response:
         assert 405 == response.status
         assert set() == cors(response)
     async with client.get("/v1/models", headers={"origin": APP}) as response:

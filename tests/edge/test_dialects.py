@@ -17,7 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 UPCHATTY = "/upchatty/api/v1/chat/completions"
 FASTAPI = "/fastapi/api/v1/chat/completions"
-ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+REQUEST = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 JSON = {"content-type": "application/json"}
 FORMS = {
     "openai": {"message", "type", "param", "code"},
@@ -89,7 +89,9 @@ async def test_a_dialect_s_host_needs_no_prefix(client: aiohttp.ClientSession, w
     """A dialect on its own host has the paths of its document, streams included."""
     headers = {"host": f"{dialect}.example.com", "accept": "*/*"}
     for stream in (False, True):
-        async with client.post("/api/v1/chat/completions", json=ASK | {"stream": stream}, headers=headers) as response:
+        async with client.post(
+            "/api/v1/chat/completions", json=REQUEST | {"stream": stream}, headers=headers
+        ) as response:
             assert 200 == response.status
     async with client.get("/api/v1/models", headers=headers) as response:
         assert 200 == response.status
@@ -100,9 +102,9 @@ async def test_a_dialect_s_host_needs_no_prefix(client: aiohttp.ClientSession, w
 async def test_a_prefix_leads_to_the_same_methods(client: aiohttp.ClientSession, worker: Worker, prefix: str) -> None:
     """The request arrives with its fields, whatever the query is."""
     path = f"{prefix}/api/v1/chat/completions?api-version=1"
-    async with client.post(path, json=ASK, headers={"accept": "*/*"}) as response:
+    async with client.post(path, json=REQUEST, headers={"accept": "*/*"}) as response:
         assert 200 == response.status
-    async with client.post(path, json=ASK | {"stream": True}, headers={"accept": "*/*"}) as response:
+    async with client.post(path, json=REQUEST | {"stream": True}, headers={"accept": "*/*"}) as response:
         assert "text/event-stream" == response.headers["content-type"]
     assert ["CreateChatCompletionJson", "StreamChatCompletionEvents"] == worker.calls
     assert "Hi" == worker.request.messages[0].content.string_value
@@ -112,11 +114,11 @@ async def test_a_prefix_leads_to_the_same_methods(client: aiohttp.ClientSession,
 
 
 @pytest.mark.parametrize("temperature", ["0", "0.0", "-0.0", "0.7", "1", "1.0", "null"])
-async def test_upchatty_takes_temperatures_of_0_to_1(
+async def test_upchatty_accepts_temperatures_from_0_to_1(
     client: aiohttp.ClientSession, worker: Worker, temperature: str
 ) -> None:
     """Values that the document allows are accepted; null is equivalent to an absent field."""
-    body = json.dumps(ASK)[:-1] + f', "temperature": {temperature}}}'
+    body = json.dumps(REQUEST)[:-1] + f', "temperature": {temperature}}}'
     async with client.post(UPCHATTY, data=body, headers=JSON) as response:
         assert 200 == response.status
     assert (json.loads(temperature) or 0) == worker.request.temperature
@@ -126,11 +128,11 @@ async def test_upchatty_takes_temperatures_of_0_to_1(
     "temperature", ["1.0000001", "2", "-0.0000001", "-1", "1e300", '"0.5"', '"hot"', '"NaN"', "true", "false"]
 )
 @pytest.mark.parametrize("stream", ["true", "false"])
-async def test_upchatty_refuses_other_temperatures(
+async def test_upchatty_rejects_other_temperatures(
     client: aiohttp.ClientSession, worker: Worker, temperature: str, stream: str
 ) -> None:
     """The edge rejects a wrong number or type without a call of the worker."""
-    body = json.dumps(ASK)[:-1] + f', "stream": {stream}, "temperature": {temperature}}}'
+    body = json.dumps(REQUEST)[:-1] + f', "stream": {stream}, "temperature": {temperature}}}'
     async with client.post(UPCHATTY, data=body, headers=JSON) as response:
         assert 400 == response.status
         assert {"error": "`temperature` must be between 0 and 1"} == await response.json()
@@ -138,11 +140,11 @@ async def test_upchatty_refuses_other_temperatures(
 
 
 @pytest.mark.parametrize("temperature", ["[0.5]", "{}", "1e400", '0.5, "temperature": 1'])
-async def test_upchatty_refuses_what_is_no_temperature_at_all(
+async def test_upchatty_rejects_values_that_are_no_temperature(
     client: aiohttp.ClientSession, worker: Worker, temperature: str
 ) -> None:
     """Arrays, objects, huge numbers and a duplicate value are rejected."""
-    body = json.dumps(ASK)[:-1] + f', "temperature": {temperature}}}'
+    body = json.dumps(REQUEST)[:-1] + f', "temperature": {temperature}}}'
     async with client.post(UPCHATTY, data=body, headers=JSON) as response:
         assert 400 == response.status
         assert {"error"} == (await response.json()).keys()
@@ -154,7 +156,7 @@ async def test_other_dialects_leave_the_temperature_to_the_service(
     client: aiohttp.ClientSession, worker: Worker, prefix: str
 ) -> None:
     """A rule of one dialect does not apply to the others."""
-    async with client.post(f"{prefix}/api/v1/chat/completions", json=ASK | {"temperature": 1.5}) as response:
+    async with client.post(f"{prefix}/api/v1/chat/completions", json=REQUEST | {"temperature": 1.5}) as response:
         assert 200 == response.status
     assert 1.5 == worker.request.temperature
 
@@ -191,12 +193,12 @@ async def test_other_dialects_leave_the_temperature_to_the_service(
         (None, True, True),
     ],
 )
-async def test_in_fastapi_accept_decides(
+async def test_accept_decides_in_fastapi(
     client: aiohttp.ClientSession, worker: Worker, accept: str | None, *, stream: bool | None, streams: bool
 ) -> None:
     """`Accept` overrides the body, unless it is absent or accepts any type; the service learns of the override."""
     headers = {} if accept is None else {"accept": accept}
-    body = ASK if stream is None else ASK | {"stream": stream}
+    body = REQUEST if stream is None else REQUEST | {"stream": stream}
     async with client.post(FASTAPI, json=body, headers=headers, skip_auto_headers=["accept"]) as response:
         assert ("text/event-stream" if streams else "application/json") == response.headers["content-type"]
     assert ["StreamChatCompletionEvents" if streams else "CreateChatCompletionJson"] == worker.calls
@@ -207,7 +209,7 @@ async def test_a_client_cannot_choose_the_form(client: aiohttp.ClientSession, wo
     """The edge removes its internal headers from clients' requests."""
     for path in (FASTAPI, UPCHATTY):
         headers = {"parley-form": "whole", "accept": "*/*"}
-        async with client.post(path, json=ASK | {"stream": True}, headers=headers):
+        async with client.post(path, json=REQUEST | {"stream": True}, headers=headers):
             assert "parley-form" not in worker.metadata
 
 
@@ -225,7 +227,7 @@ async def test_fastapi_reports_every_violation(
             ("chatSessionId", "`chatSessionId` cannot be used: leave it out"),
         ]
     )
-    async with client.post(FASTAPI, json=ASK) as response:
+    async with client.post(FASTAPI, json=REQUEST) as response:
         assert 422 == response.status
         golden("violations_fastapi", await response.json())
 
@@ -234,15 +236,15 @@ async def test_only_the_first_violation_shows_elsewhere(client: aiohttp.ClientSe
     """Other dialects show one violation, and no headers contain the list."""
     worker.complete = refusing([("n", "`n` must be between 1 and 128"), ("stop", "no")])
     for path in (UPCHATTY, "/api/v1/chat/completions"):
-        async with client.post(path, json=ASK) as response:
+        async with client.post(path, json=REQUEST) as response:
             assert {"error": "`n` must be between 1 and 128"} == await response.json()
             assert "parley-error-violations" not in response.headers
 
 
-async def test_what_is_no_validation_is_no_422(client: aiohttp.ClientSession, worker: Worker) -> None:
+async def test_other_errors_are_not_422(client: aiohttp.ClientSession, worker: Worker) -> None:
     """A backend's rejection is a 400 with a plain detail."""
     worker.complete = refusing([("tools", "This model does not support tools")], "UPSTREAM_REJECTED")
-    async with client.post(FASTAPI, json=ASK) as response:
+    async with client.post(FASTAPI, json=REQUEST) as response:
         assert 400 == response.status
         assert {"detail": "This model does not support tools"} == await response.json()
 
@@ -280,7 +282,7 @@ async def test_statuses_are_those_of_the_tables(
         raise AssertionError
 
     worker.complete = fail
-    async with client.post(path, json=ASK) as response:
+    async with client.post(path, json=REQUEST) as response:
         assert status == response.status
 
 
@@ -302,6 +304,6 @@ async def test_documents_000_and_001_know_one_server_error(
         yield HttpBody()
 
     worker.complete, worker.events = fail, fail_streamed
-    async with client.post(path, json=ASK | {"stream": stream}) as response:
+    async with client.post(path, json=REQUEST | {"stream": stream}) as response:
         assert (500, {"error": "Internal Server Error"}) == (response.status, await response.json())
         assert "7" == response.headers["retry-after"]

@@ -16,8 +16,8 @@ from tests.edge.worker import Worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
-BODY = json.dumps(ASK).encode()
+REQUEST = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+BODY = json.dumps(REQUEST).encode()
 MIB = 2**20
 
 
@@ -29,7 +29,7 @@ def _headers(coding: str) -> dict[str, str]:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_gzip_is_decoded(client: aiohttp.ClientSession, worker: Worker, coding: str, *, stream: bool) -> None:
     """The worker gets the decoded body, and its `stream` applies."""
-    data = gzip.compress(json.dumps(ASK | {"stream": stream, "unknown": 1}).encode())
+    data = gzip.compress(json.dumps(REQUEST | {"stream": stream, "unknown": 1}).encode())
     async with client.post(PATHS["openai"], data=data, headers=_headers(coding)) as response:
         assert 200 == response.status
         assert ("text/event-stream" if stream else "application/json") == response.headers["content-type"]
@@ -46,7 +46,7 @@ async def test_identity_is_no_coding(client: aiohttp.ClientSession, worker: Work
 async def test_gzip_in_pieces(client: aiohttp.ClientSession, worker: Worker) -> None:
     """A chunked body is decoded as it arrives; the limit applies to the decoded size."""
     content = "x" * (7 * MIB)
-    data = gzip.compress(json.dumps(ASK | {"user": content}).encode())
+    data = gzip.compress(json.dumps(REQUEST | {"user": content}).encode())
 
     async def pieces() -> object:
         for start in range(0, len(data), 1000):
@@ -86,7 +86,7 @@ async def test_a_byte_order_mark_is_ignored(
 ) -> None:
     """A byte order mark is ignored: some Windows clients send one with every body (RFC 8259, 8.1)."""
     headers = {"content-type": "application/json", "content-encoding": "identity" if pack is bytes else "gzip"}
-    for body in (BODY, json.dumps(ASK | {"unknown": 1}).encode()):
+    for body in (BODY, json.dumps(REQUEST | {"unknown": 1}).encode()):
         async with client.post(PATHS["openai"], data=pack(b"\xef\xbb\xbf" + body), headers=headers) as response:
             assert 200 == response.status
         assert "Hi" == worker.request.messages[0].content.string_value
@@ -99,7 +99,7 @@ async def test_other_encodings_of_text_are_refused(
 ) -> None:
     """A body in another encoding than UTF-8 is rejected with a message that names UTF-8."""
     headers = {"content-type": f"application/json; charset={charset}"}
-    async with client.post(PATHS[dialect], data=json.dumps(ASK).encode(charset), headers=headers) as response:
+    async with client.post(PATHS[dialect], data=json.dumps(REQUEST).encode(charset), headers=headers) as response:
         assert (422 if dialect == "fastapi" else 400) == response.status
         assert "The request body must be JSON in UTF-8" == message_of(dialect, await response.json())
     assert [] == worker.calls
@@ -107,8 +107,8 @@ async def test_other_encodings_of_text_are_refused(
 
 @pytest.mark.parametrize("size", [9, 200])
 async def test_a_bomb_is_too_large(edge: Edge, client: aiohttp.ClientSession, worker: Worker, size: int) -> None:
-    """A body that decodes to more than the limit is a 413, and is never buffered as a whole."""
-    data = await asyncio.to_thread(_bomb, size)  # the worker lives on this loop, and must answer health checks
+    """A body that decodes to more than the limit is a 413, and is never buffered completely."""
+    data = await asyncio.to_thread(_bomb, size)  # the worker runs on this loop, and must answer health checks
     before = _peak(edge)
     async with client.post(PATHS["openai"], data=data, headers=_headers("gzip")) as response:
         assert 413 == response.status

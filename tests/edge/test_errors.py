@@ -1,4 +1,4 @@
-"""Errors as REST clients see them, in each dialect: those of the service, and Envoy's own."""
+"""Errors in each dialect: those of the service, and Envoy's own."""
 
 import asyncio
 import json
@@ -25,10 +25,10 @@ PATHS = {
     "openpipe": "/openpipe/api/v1/chat/completions",
 }
 SHOWN = ("content-type", "retry-after", "x-should-retry", "allow", "www-authenticate")
-ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+REQUEST = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 STATUS = grpc.StatusCode
 
-# reason, status, message, param, seconds to wait: as the service sends them. Every reason except UNSPECIFIED.
+# Reason, status, message, param and retry delay in seconds, as the service sends them. All but UNSPECIFIED.
 REASONS: list[tuple[str, grpc.StatusCode, str, str | None, str | None]] = [
     ("INVALID_REQUEST", STATUS.INVALID_ARGUMENT, "`messages[0].role` must be one of: user", "messages[0].role", None),
     ("UNSUPPORTED_PARAMETER", STATUS.INVALID_ARGUMENT, "`audio` is not supported by the model", "audio", None),
@@ -79,7 +79,7 @@ def message_of(dialect: str, body: Any) -> str:
 
 
 async def shown(response: aiohttp.ClientResponse) -> dict[str, Any]:
-    """Returns what a client sees of an error: the status, the relevant headers, the JSON."""
+    """Returns the status, the relevant headers and the JSON of an error."""
     headers = {name: response.headers[name] for name in SHOWN if name in response.headers}
     return {"status": response.status, "headers": headers, "body": await response.json()}
 
@@ -87,7 +87,7 @@ async def shown(response: aiohttp.ClientResponse) -> dict[str, Any]:
 def failing(
     case: tuple[str, grpc.StatusCode, str, str | None, str | None], code: str | None = None
 ) -> Callable[[Any, Context], Any]:
-    """Returns a handler that fails as the service does; `code` is an upstream's own."""
+    """Returns a handler that fails as the service does; `code` is that of an upstream."""
     reason, status, message, param, wait = case
 
     async def fail(_request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
@@ -120,7 +120,7 @@ async def test_every_reason_has_its_status_and_body(
     seen = {}
     for case in REASONS:
         worker.complete = failing(case)
-        async with client.post(PATHS[dialect], json=ASK) as response:
+        async with client.post(PATHS[dialect], json=REQUEST) as response:
             seen[case[0]] = await shown(response)
             assert [response.headers["x-request-id"]] == response.headers.getall("x-request-id")
             assert [response.headers["x-request-id"]] == response.headers.getall("x-correlation-id")
@@ -133,11 +133,11 @@ async def test_every_reason_is_tried_here() -> None:
     assert names - {"UNSPECIFIED"} == {row[0] for row in REASONS}
 
 
-async def test_an_upstream_s_words_of_any_characters(client: aiohttp.ClientSession, worker: Worker) -> None:
+async def test_upstream_messages_of_any_characters(client: aiohttp.ClientSession, worker: Worker) -> None:
     """Values that are encoded in headers are decoded in the error."""
     case = ("CONTENT_POLICY", STATUS.INVALID_ARGUMENT, "no \u00e9", "messages%5B0%5D.%C3%A9%0A%25", None)
     worker.complete = failing(case, code="%C3%A9")
-    async with client.post(PATHS["openai"], json=ASK) as response:
+    async with client.post(PATHS["openai"], json=REQUEST) as response:
         error = (await response.json())["error"]
     assert ("no \u00e9", "messages[0].\u00e9\n%", "\u00e9") == (error["message"], error["param"], error["code"])
 
@@ -146,12 +146,12 @@ async def test_an_upstream_s_words_of_any_characters(client: aiohttp.ClientSessi
 @pytest.mark.parametrize(
     ("wait", "again"), [("0", "true"), ("1", "true"), ("60", "true"), ("61", "false"), ("86400", "false")]
 )
-async def test_a_wait_longer_than_the_sdk_s_own_is_no_reason_to_try_again(
+async def test_a_long_retry_after_disables_retries(
     client: aiohttp.ClientSession, worker: Worker, dialect: str, wait: str, again: str
 ) -> None:
-    """A `retry-after` above a minute disables retries, because OpenAI's package would retry at once."""
+    """A `retry-after` above a minute disables retries, because OpenAI's package would retry immediately."""
     worker.complete = failing(("UPSTREAM_RATE_LIMITED", STATUS.RESOURCE_EXHAUSTED, "slow", None, wait))
-    async with client.post(PATHS[dialect], json=ASK) as response:
+    async with client.post(PATHS[dialect], json=REQUEST) as response:
         assert (429, wait, again) == (
             response.status,
             response.headers["retry-after"],
@@ -164,10 +164,10 @@ async def test_a_wait_longer_than_the_sdk_s_own_is_no_reason_to_try_again(
 async def test_an_upstream_s_own_code_reaches_the_caller(
     client: aiohttp.ClientSession, worker: Worker, dialect: str, code: str
 ) -> None:
-    """An error has the upstream's code where its format has one; no upstream code makes it a validation error."""
+    """An error has the upstream's code if its format has one; no upstream code makes it a validation error."""
     rejected = ("UPSTREAM_REJECTED", STATUS.INVALID_ARGUMENT, "why", "tools[0].type", None)
     worker.complete = failing(rejected, code)
-    async with client.post(PATHS[dialect], json=ASK) as response:
+    async with client.post(PATHS[dialect], json=REQUEST) as response:
         body = await response.json()
     assert 400 == response.status
     assert "why" == (body["detail"] if dialect == "fastapi" else message_of(dialect, body))
@@ -178,26 +178,26 @@ async def test_an_upstream_s_own_code_reaches_the_caller(
 
 
 @pytest.mark.parametrize("dialect", PATHS)
-async def test_the_service_gets_the_format_of_errors_within_a_stream(
+async def test_the_service_receives_the_format_of_stream_errors(
     client: aiohttp.ClientSession, worker: Worker, dialect: str
 ) -> None:
     """The edge sends the service the format of errors within a stream, and ignores the client's header of that name."""
     headers = {"parley-error-form": "whatever", "accept": "*/*"}
-    async with client.post(PATHS[dialect], json=ASK | {"stream": True}, headers=headers) as response:
+    async with client.post(PATHS[dialect], json=REQUEST | {"stream": True}, headers=headers) as response:
         assert 200 == response.status
     form = {"chipp": "text", "upchatty": "text", "fastapi": "detail"}.get(dialect)
     assert form == worker.metadata.get("parley-error-form")
 
 
 @pytest.mark.parametrize("dialect", PATHS)
-async def test_a_stream_that_fails_at_once_has_a_real_status(
+async def test_a_stream_that_fails_before_its_first_event_has_a_real_status(
     client: aiohttp.ClientSession, worker: Worker, dialect: str
 ) -> None:
     """An error before the first event has the same response as without a stream."""
     worker.complete, worker.events = failing(REASONS[8]), never
-    async with client.post(PATHS[dialect], json=ASK) as response:
+    async with client.post(PATHS[dialect], json=REQUEST) as response:
         expected = await shown(response)
-    async with client.post(PATHS[dialect], json=ASK | {"stream": True}) as response:
+    async with client.post(PATHS[dialect], json=REQUEST | {"stream": True}) as response:
         assert expected == await shown(response)
     assert 404 == expected["status"]
 
@@ -217,9 +217,9 @@ async def test_a_stream_that_fails_at_once_has_a_real_status(
 async def test_messages_arrive_as_they_were_written(
     client: aiohttp.ClientSession, worker: Worker, dialect: str, message: str
 ) -> None:
-    """Quotes, control characters, percent signs and every script survive gRPC's encoding and JSON's."""
+    """Quotes, control characters, percent signs and all scripts survive gRPC's encoding and JSON's."""
     worker.complete = failing(("INVALID_REQUEST", STATUS.INVALID_ARGUMENT, message, "p", None))
-    async with client.post(PATHS[dialect], json=ASK) as response:
+    async with client.post(PATHS[dialect], json=REQUEST) as response:
         assert message == message_of(dialect, await response.json())
 
 
@@ -230,7 +230,7 @@ async def test_a_failure_without_a_reason_exposes_nothing(client: aiohttp.Client
         raise KeyError("secret")
 
     worker.complete = fail
-    async with client.post(PATHS["chipp"], json=ASK) as response:
+    async with client.post(PATHS["chipp"], json=REQUEST) as response:
         assert 500 == response.status
         assert {"error": "Internal Server Error"} == await response.json()
 
@@ -341,7 +341,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize("body", GOOD)
-async def test_what_can_be_read_goes_to_the_worker(client: aiohttp.ClientSession, worker: Worker, body: str) -> None:
+async def test_valid_bodies_reach_the_worker(client: aiohttp.ClientSession, worker: Worker, body: str) -> None:
     """Null, arrays for fields of any JSON, and strings that look like JSON are valid."""
     async with client.post(PATHS["openai"], data=body, headers={"content-type": "application/json"}) as response:
         assert 200 == response.status, await response.text()
@@ -350,7 +350,7 @@ async def test_what_can_be_read_goes_to_the_worker(client: aiohttp.ClientSession
 
 def complete_answer(body: str) -> str:
     """Adds the required fields to a body that is an object without them."""
-    members = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in ASK.items() if f'"{key}"' not in body]
+    members = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in REQUEST.items() if f'"{key}"' not in body]
     is_object = body.startswith('{"') and body.endswith("}") and "mod\\u0065l" not in body
     return "{" + ", ".join([*members, body[1:]]) if is_object else body
 
@@ -388,7 +388,7 @@ async def test_a_body_that_is_nested_too_deeply_is_a_400(
 async def test_unknown_fields_are_ignored(client: aiohttp.ClientSession, worker: Worker) -> None:
     """Unknown fields and query parameters of a client are ignored."""
     async with client.post(
-        PATHS["openai"], json=ASK | {"unknown": {"a": [1]}}, params={"api-version": "1"}
+        PATHS["openai"], json=REQUEST | {"unknown": {"a": [1]}}, params={"api-version": "1"}
     ) as response:
         assert 200 == response.status
     assert "m" == worker.request.model
@@ -404,7 +404,7 @@ async def test_envoy_s_own_errors_have_the_format_of_the_dialect(
     large = {"data": b'{"user":"' + b"x" * 9_000_000, "headers": {"content-type": "application/json"}}
     requests: dict[str, tuple[str, str, dict[str, Any]]] = {
         "unknown path": ("GET", f"{base}/nothing", {}),
-        "the stream's own path": ("POST", f"{path}:stream", {"json": ASK}),
+        "the stream's own path": ("POST", f"{path}:stream", {"json": REQUEST}),
         "GET of completions": ("GET", path, {}),
         "OPTIONS of completions": ("OPTIONS", path, {}),
         "POST of models": ("POST", f"{base}/models", {"json": {}}),
@@ -435,7 +435,7 @@ async def test_envoy_s_own_errors_have_the_format_of_the_dialect(
         requests["a page size that is no number"] = ("GET", f"{base}/sessions?page_size=x", {})
     requests["20 KB of headers"] = ("GET", f"{base}/models", {"headers": {"x-large": "x" * 20_000}})
     requests["110 headers"] = ("GET", f"{base}/models", {"headers": {f"x-{n}": "1" for n in range(110)}})
-    requests["responses"] = ("POST", f"{base}/responses", {"json": ASK})
+    requests["responses"] = ("POST", f"{base}/responses", {"json": REQUEST})
     requests["a model with two slashes"] = ("GET", f"{base}/models//?x=y", {})
     if dialect == "chipp":
         requests["no path at all"] = ("GET", "/", {})
@@ -479,7 +479,7 @@ async def test_broken_http_is_a_400(edge: Edge, head: bytes) -> None:
     writer.close()
 
 
-async def test_the_declared_length_alone_does_not_hold_a_large_body_off(client: aiohttp.ClientSession) -> None:
+async def test_the_size_of_a_chunked_body_is_limited(client: aiohttp.ClientSession) -> None:
     """A chunked body without a length is measured as it arrives."""
 
     async def chunks() -> AsyncIterator[bytes]:

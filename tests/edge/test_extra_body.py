@@ -18,7 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CHAT = "/v1/chat/completions"
 JSON = {"content-type": "application/json"}
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+REQUEST: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 
 
 async def sent(client: aiohttp.ClientSession, worker: Worker, body: str | bytes) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def received(worker: Worker) -> dict[str, Any]:
 
 def with_keys(text: str) -> str:
     """Returns a request with more keys, which precede the others unchanged."""
-    return "{" + text + "," + json.dumps(ASK)[1:]
+    return "{" + text + "," + json.dumps(REQUEST)[1:]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ async def test_unknown_keys_become_extra_body(
     got = await sent(client, worker, with_keys(text))
     assert expected == got.pop("extra_body")
     got.pop("stream", None)
-    assert ASK == got
+    assert REQUEST == got
 
 
 KNOWN = {
@@ -99,14 +99,14 @@ async def test_any_json_is_carried(
     seed: int,
 ) -> None:
     """Keys and values of every kind arrive as sent, at every position and in every notation."""
-    items = list((extra | ASK).items())
+    items = list((extra | REQUEST).items())
     random.Random(seed).shuffle(items)
     got = await sent(client, worker, json.dumps(dict(items), ensure_ascii=ascii_only, indent=indent))
     assert extra == got.pop("extra_body")
-    assert ASK == got
+    assert REQUEST == got
 
 
-async def test_known_keys_stay_where_they_are(client: aiohttp.ClientSession, worker: Worker) -> None:
+async def test_known_keys_are_not_moved(client: aiohttp.ClientSession, worker: Worker) -> None:
     """Known keys are recognized under both of their names, and with escapes."""
     known = r'"\u0074emperature": 0.5, "session_id": "s", "mode\u006C": "m", "messages": [{"role": "user"}]'
     got = await sent(client, worker, "{" + known + "}")
@@ -115,9 +115,9 @@ async def test_known_keys_stay_where_they_are(client: aiohttp.ClientSession, wor
     assert {**expected, "extra_body": {"x": 1}} == await sent(client, worker, '{"x": 1,' + known + "}")
 
 
-async def test_the_body_may_come_in_pieces(client: aiohttp.ClientSession, worker: Worker) -> None:
+async def test_chunked_bodies_are_rewritten(client: aiohttp.ClientSession, worker: Worker) -> None:
     """A chunked request without a length is rewritten, and so is one that streams."""
-    body = json.dumps({"top_k": 5, **ASK, "stream": True, "pad": "x" * 300_000}).encode()
+    body = json.dumps({"top_k": 5, **REQUEST, "stream": True, "pad": "x" * 300_000}).encode()
 
     async def pieces() -> Any:
         for at in range(0, len(body), 7919):
@@ -149,7 +149,7 @@ async def test_the_body_may_come_in_pieces(client: aiohttp.ClientSession, worker
         ('{"a": 1, "model": "m", "model": "n"}', "given twice"),
     ],
 )
-async def test_what_was_refused_is_refused(
+async def test_invalid_bodies_are_still_rejected(
     client: aiohttp.ClientSession, worker: Worker, body: str, message: str
 ) -> None:
     """A body that is not JSON or not an object, or has a known key of a wrong type, never reaches the worker."""
@@ -164,4 +164,4 @@ async def test_bodies_with_nothing_in_them(client: aiohttp.ClientSession, worker
     """Odd bodies get a response, from the edge or the worker, and the edge stays available."""
     async with client.post(CHAT, data=body, headers=JSON) as response:
         assert response.status in (200, 400)
-    assert {"extra_body": {"a": 1}, **ASK} == await sent(client, worker, with_keys('"a": 1'))
+    assert {"extra_body": {"a": 1}, **REQUEST} == await sent(client, worker, with_keys('"a": 1'))

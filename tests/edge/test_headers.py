@@ -18,13 +18,13 @@ from tests.edge.worker import Context, Worker
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CHAT = "/v1/chat/completions"
-ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+REQUEST = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-async def test_ids_are_made_where_there_are_none(client: aiohttp.ClientSession, worker: Worker) -> None:
+async def test_missing_ids_are_created(client: aiohttp.ClientSession, worker: Worker) -> None:
     """The response and the worker get one UUID for both ids."""
-    async with client.post(CHAT, json=ASK) as response:
+    async with client.post(CHAT, json=REQUEST) as response:
         request_id = response.headers["x-request-id"]
         assert UUID.fullmatch(request_id)
         assert request_id == response.headers["x-correlation-id"]
@@ -51,7 +51,7 @@ async def test_the_caller_s_ids_are_kept(
 ) -> None:
     """An id of up to 256 bytes of printable ASCII reaches the worker and is returned unchanged, unary and streaming."""
     headers = {"x-request-id": value, "x-correlation-id": value[::-1]}
-    async with client.post(CHAT, json=ASK | {"stream": stream}, headers=headers) as response:
+    async with client.post(CHAT, json=REQUEST | {"stream": stream}, headers=headers) as response:
         assert headers == {name: response.headers[name] for name in headers}
     assert headers == {name: worker.metadata[name] for name in headers}
 
@@ -60,7 +60,7 @@ async def test_the_caller_s_ids_are_kept(
 async def test_ids_that_are_not_plain_are_replaced(client: aiohttp.ClientSession, worker: Worker, value: str) -> None:
     """An id that could break logs or other headers is neither forwarded nor returned."""
     headers = {"x-request-id": value, "x-correlation-id": value}
-    async with client.post(CHAT, json=ASK, headers=headers) as response:
+    async with client.post(CHAT, json=REQUEST, headers=headers) as response:
         assert re.fullmatch(r"[0-9a-f-]{32,36}", response.headers["x-request-id"])
         assert response.headers["x-request-id"] == response.headers["x-correlation-id"]
     assert response.headers["x-request-id"] == worker.metadata["x-request-id"]
@@ -89,7 +89,7 @@ async def test_errors_carry_the_ids_too(
             assert expected == response.headers["x-correlation-id"]
 
 
-async def test_inner_headers_do_not_come_in(client: aiohttp.ClientSession, worker: Worker) -> None:
+async def test_internal_request_headers_are_removed(client: aiohttp.ClientSession, worker: Worker) -> None:
     """Headers that only the edge or gRPC may set are removed, and headers for callers are forwarded."""
     dropped = [
         "parley-error-reason",
@@ -100,7 +100,7 @@ async def test_inner_headers_do_not_come_in(client: aiohttp.ClientSession, worke
         "x-envoy-retry-on",
     ]
     headers = dict.fromkeys(dropped, "1") | {"authorization": "Bearer sk-1", "x-chat-session-id": "s"}
-    async with client.post(CHAT, json=ASK, headers=headers) as response:
+    async with client.post(CHAT, json=REQUEST, headers=headers) as response:
         assert 200 == response.status
     assert set() == set(dropped) & worker.metadata.keys()
     assert "Bearer sk-1" == worker.metadata["authorization"]
@@ -108,7 +108,9 @@ async def test_inner_headers_do_not_come_in(client: aiohttp.ClientSession, worke
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_inner_headers_do_not_go_out(client: aiohttp.ClientSession, worker: Worker, *, stream: bool) -> None:
+async def test_internal_response_headers_are_removed(
+    client: aiohttp.ClientSession, worker: Worker, *, stream: bool
+) -> None:
     """A response has its session and its ids, and no headers of gRPC, Envoy or the workers."""
     metadata = (("x-chat-session-id", "s"), ("parley-error-reason", "x"))
 
@@ -121,7 +123,7 @@ async def test_inner_headers_do_not_go_out(client: aiohttp.ClientSession, worker
         yield HttpBody(content_type="text/event-stream", data=b"data: [DONE]\n\n")
 
     worker.complete, worker.events = complete, events
-    async with client.post(CHAT, json=ASK | {"stream": stream}) as response:
+    async with client.post(CHAT, json=REQUEST | {"stream": stream}) as response:
         names = {name.lower() for name in response.headers}
         assert "s" == response.headers["x-chat-session-id"]
         assert response.headers["parley-processing-ms"].isdigit()
@@ -151,7 +153,7 @@ async def test_no_receipt_over_rest(edge: Edge, worker: Worker, *, version: str,
 
     worker.complete, worker.events = complete, events
     command = ["curl", version, "--silent", "--show-error", "--dump-header", "-", "--header", "te: trailers"]
-    command += ["--json", json.dumps(ASK | {"stream": stream}), edge.http + CHAT]
+    command += ["--json", json.dumps(REQUEST | {"stream": stream}), edge.http + CHAT]
     curl = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     shown = (await curl.communicate())[0].decode().lower()
     assert ("503" if fails else "200") == shown.split()[1]
@@ -210,10 +212,10 @@ async def test_rate_limits_are_in_every_response(
         yield HttpBody()
 
     worker.complete, worker.events = complete, events
-    async with client.post(CHAT, json=ASK | {"stream": stream}) as response:
+    async with client.post(CHAT, json=REQUEST | {"stream": stream}) as response:
         assert (200, dict(LIMITS)) == (response.status, {name: response.headers[name] for name, _ in LIMITS})
     worker.complete, worker.events = refuse, refuse_stream
-    async with client.post(CHAT, json=ASK | {"stream": stream}) as response:
+    async with client.post(CHAT, json=REQUEST | {"stream": stream}) as response:
         assert (429, dict(LIMITS)) == (response.status, {name: response.headers[name] for name, _ in LIMITS})
         assert ("1", "true") == (response.headers["retry-after"], response.headers["x-should-retry"])
 
@@ -226,12 +228,12 @@ async def test_no_answer_names_envoy(client: aiohttp.ClientSession, path: str) -
     assert set() == {name for name in names if name == "server" or name.startswith(("x-envoy-", "grpc-"))}
 
 
-async def test_nothing_on_the_way_keeps_a_stream_back(client: aiohttp.ClientSession, worker: Worker) -> None:
+async def test_proxies_do_not_buffer_a_stream(client: aiohttp.ClientSession, worker: Worker) -> None:
     """Streams have headers against caches and buffering proxies, and unary responses do not."""
-    async with client.post(CHAT, json=ASK | {"stream": True}) as response:
+    async with client.post(CHAT, json=REQUEST | {"stream": True}) as response:
         reported = (response.headers["cache-control"], response.headers["x-accel-buffering"])
     assert ("no-cache", "no") == reported
-    async with client.post(CHAT, json=ASK) as response:
+    async with client.post(CHAT, json=REQUEST) as response:
         assert "cache-control" not in response.headers
 
 
@@ -246,10 +248,10 @@ async def test_native_callers_keep_their_metadata(edge: Edge, worker: Worker) ->
     assert UUID.fullmatch(worker.metadata["x-request-id"])
 
 
-async def test_names_that_grpc_does_not_know_are_dropped(client: aiohttp.ClientSession, worker: Worker) -> None:
+async def test_names_that_grpc_rejects_are_dropped(client: aiohttp.ClientSession, worker: Worker) -> None:
     """A header with a name that HTTP allows and gRPC does not is removed, and the call succeeds."""
     odd = {f"x{character}y": "1" for character in "!#$%&'*+^`|~"}
-    async with client.post(CHAT, json=ASK, headers=odd | {"x.y-z9": "1"}) as response:
+    async with client.post(CHAT, json=REQUEST, headers=odd | {"x.y-z9": "1"}) as response:
         assert 200 == response.status
     assert "1" == worker.metadata["x.y-z9"]
     assert [] == [name for name in worker.metadata if name in odd]

@@ -20,14 +20,16 @@ PADDING = 300_000
 OWN = {"date", "x-request-id", "x-correlation-id", "parley-processing-ms", "content-length", "connection"}
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Größe"}], "unknown": 2**60}
 BODIES = {
-    "whole": BODY,
+    "complete": BODY,
     "streamed": BODY | {"stream": True},
     "refused by the edge": BODY | {"temperature": "warm"},
     "refused by the transcoder": BODY | {"messages": [{"role": "user", "content": "\ud800"}]},
 }
 
 
-async def _asked(client: aiohttp.ClientSession, worker: Worker, body: dict[str, Any], padding: int) -> tuple[Any, ...]:
+async def _observed(
+    client: aiohttp.ClientSession, worker: Worker, body: dict[str, Any], padding: int
+) -> tuple[Any, ...]:
     """Returns what the caller and the worker receive for a body with `padding` spaces."""
     text = json.dumps(body)[:-1] + " " * padding + "}"
     async with client.post(CHAT, data=text, headers={"content-type": "application/json"}) as response:
@@ -40,9 +42,9 @@ async def test_a_large_body_is_answered_like_a_small_one(
     client: aiohttp.ClientSession, worker: Worker, name: str
 ) -> None:
     """Status, headers and body are the same, and so are the request and the names of metadata at the worker."""
-    small = await _asked(client, worker, BODIES[name], 0)
+    small = await _observed(client, worker, BODIES[name], 0)
     worker.reset()
-    assert small == await _asked(client, worker, BODIES[name], PADDING)
+    assert small == await _observed(client, worker, BODIES[name], PADDING)
 
 
 async def test_a_failure_of_a_large_body_is_reported_like_one_of_a_small_body(
@@ -55,9 +57,9 @@ async def test_a_failure_of_a_large_body_is_reported_like_one_of_a_small_body(
         await context.abort(errors.status(error), error.message, errors.trailing_metadata(error))
 
     worker.complete = refuse
-    small = await _asked(client, worker, BODY, 0)
+    small = await _observed(client, worker, BODY, 0)
     assert 429 == small[0]
-    assert small == await _asked(client, worker, BODY, PADDING)
+    assert small == await _observed(client, worker, BODY, PADDING)
 
 
 async def test_a_large_body_has_its_stream_cut_where_the_worker_fails(
@@ -70,9 +72,9 @@ async def test_a_large_body_has_its_stream_cut_where_the_worker_fails(
         await context.abort(errors.status(RateLimited("Too many", 7)), "Too many")
 
     worker.events = events
-    small = await _asked(client, worker, BODIES["streamed"], 0)
+    small = await _observed(client, worker, BODIES["streamed"], 0)
     assert b"data: 1\n\n" == small[2]
-    assert small == await _asked(client, worker, BODIES["streamed"], PADDING)
+    assert small == await _observed(client, worker, BODIES["streamed"], PADDING)
 
 
 async def test_a_fork_with_a_large_body_is_made(client: aiohttp.ClientSession, worker: Worker) -> None:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CHAT = "/v1/chat/completions"
 JSON = {"content-type": "application/json"}
-ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+REQUEST = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 
 
 async def sent(client: aiohttp.ClientSession, worker: Worker, body: str) -> Any:
@@ -34,9 +34,9 @@ async def sent(client: aiohttp.ClientSession, worker: Worker, body: str) -> Any:
 @lossless.examples(150)
 @given(request=lossless.with_members(lossless.REQUEST, lossless.request_is_open))
 async def test_unknown_members_of_every_object(client: aiohttp.ClientSession, worker: Worker, request: Any) -> None:
-    """Names, order, numbers of any size, odd characters, empty objects, null: nothing is lost or rounded.
+    """Names, order, numbers of any size, odd characters, empty objects and null are preserved exactly.
 
-    The service's half is here, too: what a backend of OpenAI's kind is then sent.
+    Also checks the request that a backend with OpenAI's API then receives.
     """
     note(lossless.write(request))
     await sent(client, worker, lossless.write(request))
@@ -45,7 +45,7 @@ async def test_unknown_members_of_every_object(client: aiohttp.ClientSession, wo
     validate(worker.request, is_stream=True)
     call = UpstreamCall(worker.request, model="m", timeouts=Timeouts())
     body = lossless.read(extra_fields.dump_bytes(openai_request.body(call, stream=True)))
-    del request["metadata"], request["messages"][2]["annotations"]  # no backend is sent these
+    del request["metadata"], request["messages"][2]["annotations"]  # not sent to any backend
     lossless.require_in(request, body)
     assert "metadata" not in body
     assert "annotations" not in body["messages"][2]
@@ -92,7 +92,7 @@ async def test_an_object_beside_its_text_stays_one(client: aiohttp.ClientSession
     assert json.loads(body) == json_format.MessageToDict(worker.request)
 
 
-async def test_numbers_that_a_double_holds_stay_where_they_are(client: aiohttp.ClientSession, worker: Worker) -> None:
+async def test_numbers_that_a_double_represents_are_not_moved(client: aiohttp.ClientSession, worker: Worker) -> None:
     """Only inexact values become text; other content stays a value."""
     await sent(client, worker, '{"messages":[{"role":"user","content":[{"type":"t","detail":1234567890.5}]}]}')
     assert not worker.request.messages[0].HasField("extra_json")
@@ -101,7 +101,7 @@ async def test_numbers_that_a_double_holds_stay_where_they_are(client: aiohttp.C
     assert '{"content":[{"type":"t","n":9007199254740993}]}' == worker.request.messages[0].extra_json
 
 
-async def test_no_member_stays_in_the_way_of_commas(client: aiohttp.ClientSession, worker: Worker) -> None:
+async def test_moved_members_leave_valid_json(client: aiohttp.ClientSession, worker: Worker) -> None:
     """An object stays valid JSON when its first, last, only or all members are moved."""
     for inner in ('"x":1', '"x":1,"role":"u"', '"role":"u","x":1', '"x":1,"y":2', '"x":1,"role":"u","y":2,"name":"n"'):
         body = '{"messages":[{' + inner + "}]}"
@@ -132,7 +132,7 @@ async def test_openai_s_nulls_are_openai_s_alone(
 ) -> None:
     """Only the openai dialect has nulls: the documents of the others omit them."""
     headers = {"accept": "text/event-stream" if stream else "application/json", "parley-nulls": "x"}
-    async with client.post(path, json=ASK | {"stream": stream}, headers=headers) as response:
+    async with client.post(path, json=REQUEST | {"stream": stream}, headers=headers) as response:
         assert 200 == response.status, await response.text()
     assert ("openai" if nulls else None) == worker.metadata.get("parley-nulls")
 
@@ -155,7 +155,7 @@ async def test_the_methods_of_the_edge_have_no_path(
     assert [] == worker.calls
 
 
-async def test_a_body_of_eight_megabytes_is_read_in_a_moment(client: aiohttp.ClientSession, worker: Worker) -> None:
+async def test_parsing_time_is_linear(client: aiohttp.ClientSession, worker: Worker) -> None:
     """The time of parsing is linear in the length, for many objects and for one long text."""
     small = ",".join('{"role":"user","content":"x","cache_control":{"type":"ephemeral"}}' for _ in range(60_000))
     large = '{"a":"' + 'x\\"' * 1_000_000 + '"}'
@@ -177,7 +177,7 @@ async def test_a_body_of_eight_megabytes_is_read_in_a_moment(client: aiohttp.Cli
         ('{"type":"t","data":' + "[" * 40 + "]" * 40 + "}", True),
     ],
 )
-async def test_content_is_text_where_a_value_does_not_keep_it(
+async def test_content_that_a_value_cannot_represent_becomes_text(
     client: aiohttp.ClientSession, worker: Worker, part: str, is_text: bool
 ) -> None:
     """Values that a Value cannot represent exactly become text; common content parts do not."""

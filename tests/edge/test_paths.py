@@ -1,4 +1,4 @@
-"""The paths of the REST listener, and attempts to bypass them by paths, headers or protocols."""
+"""Paths of the REST listener, and attempts to bypass them by paths, headers or protocols."""
 
 import asyncio
 import stat
@@ -64,7 +64,7 @@ async def test_the_parts_of_a_path_and_query_reach_the_request(client: aiohttp.C
             assert GetModelRequest(model="org/name:tag") == worker.request
 
 
-async def test_a_query_changes_nothing_that_path_and_body_say(client: aiohttp.ClientSession, worker: Worker) -> None:
+async def test_a_query_does_not_override_path_and_body(client: aiohttp.ClientSession, worker: Worker) -> None:
     """Only lists have query parameters; no others reach the service, unary or streaming."""
     async with client.get("/api/v1/sessions/mine?session_id=other&chatSessionId=other"):
         assert GetSessionRequest(session_id="mine") == worker.request
@@ -142,7 +142,7 @@ async def test_no_path_leads_to_a_method_that_is_not_listed(edge: Edge, worker: 
 @pytest.mark.parametrize(
     "path", ["/v1/chat/completions", "/v1/models", "/api/v1/models/m", "/api/v1/sessions", "/api/v1/sessions/s"]
 )
-async def test_a_listed_path_takes_no_native_grpc(edge: Edge, worker: Worker, method: str, path: str) -> None:
+async def test_listed_paths_reject_native_grpc(edge: Edge, worker: Worker, method: str, path: str) -> None:
     """Native gRPC is rejected before the transcoder, which would forward it unchanged."""
     assert 415 == await _status(edge, method, path, {"content-type": "application/grpc"})
     assert [] == worker.calls

@@ -17,7 +17,7 @@ from tests.edge.worker import Worker
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CHAT = "/v1/chat/completions"
-ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+REQUEST = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 
 
 async def curl(*arguments: str) -> str:
@@ -45,7 +45,7 @@ async def send_request(port: int, request: bytes) -> tuple[int, bytes]:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_http_1_0_is_served(edge: Edge, worker: Worker, host: bytes, *, stream: bool) -> None:
     """HTTP/1.0, the default of nginx's proxy_pass, is served; a stream ends with the connection."""
-    body = json.dumps(ASK | {"stream": stream}).encode()
+    body = json.dumps(REQUEST | {"stream": stream}).encode()
     head = b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
     status, answer = await send_request(
         edge.port, b"POST %s HTTP/1.0\r\n%s%s\r\n%s" % (CHAT.encode(), host, head, body)
@@ -60,7 +60,7 @@ async def test_http_1_0_is_served(edge: Edge, worker: Worker, host: bytes, *, st
 @pytest.mark.parametrize("stream", [False, True])
 async def test_curl_speaks_http_1_0(edge: Edge, worker: Worker, *, stream: bool) -> None:
     """`curl -0` gets a response."""
-    answer = await curl("-0", "--json", json.dumps(ASK | {"stream": stream}), edge.http + CHAT)
+    answer = await curl("-0", "--json", json.dumps(REQUEST | {"stream": stream}), edge.http + CHAT)
     assert ("data: [DONE]" in answer) if stream else ("chatcmpl-1" == json.loads(answer)["id"])
 
 
@@ -83,9 +83,7 @@ async def test_large_headers_are_answered_in_both_versions(edge: Edge, version: 
 
 
 @pytest.mark.parametrize("size", [9_000_000, 30_000_000])
-async def test_a_client_that_writes_first_reads_that_its_body_is_too_large(
-    edge: Edge, worker: Worker, size: int
-) -> None:
+async def test_a_client_that_only_writes_first_receives_the_413(edge: Edge, worker: Worker, size: int) -> None:
     """A client that reads only after it has written its request gets the 413, not a broken connection."""
 
     def post() -> tuple[int, Any]:

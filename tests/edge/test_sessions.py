@@ -56,7 +56,7 @@ async def test_a_fork_s_body_cannot_name_another_session(client: aiohttp.ClientS
     assert [] == worker.calls
 
 
-async def test_a_parameter_that_is_given_twice_is_named(client: aiohttp.ClientSession, worker: Worker) -> None:
+async def test_a_duplicate_parameter_is_rejected(client: aiohttp.ClientSession, worker: Worker) -> None:
     """A duplicate parameter is rejected."""
     async with client.get("/api/v1/sessions?page_size=1&page_size=2") as response:
         assert (400, {"error": "`page_size` is given twice"}) == (response.status, await response.json())

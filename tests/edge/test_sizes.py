@@ -51,7 +51,7 @@ async def test_the_limit_is_as_it_was_set(run_dir: Path, the_worker: tuple[Worke
     assert limit - 1000 < len(worker.request.messages[0].content.string_value)
 
 
-async def test_what_is_too_large_for_a_worker_is_a_413(client: aiohttp.ClientSession, worker: Worker) -> None:
+async def test_a_body_too_large_for_a_worker_is_a_413(client: aiohttp.ClientSession, worker: Worker) -> None:
     """A body that the worker's library rejects is a 413 without retries: short numbers are larger in protobuf."""
     body = '{"model": "m", "stop": [' + "1," * 3_200_000 + "1]}"
     async with client.post(CHAT, data=body, headers=JSON) as response:

@@ -16,7 +16,7 @@ from tests.edge.worker import Worker
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CHAT = "/v1/chat/completions"
-ASK = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+REQUEST = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 
 
 @asynccontextmanager
@@ -38,12 +38,12 @@ async def processes(run_dir: Path, *names: str) -> AsyncIterator[dict[str, async
             await process.wait()
 
 
-async def ask(edge: Edge, times: int = 1) -> list[str]:
+async def make_calls(edge: Edge, times: int = 1) -> list[str]:
     """Makes calls, each of which must succeed; returns the names of the workers."""
     names = []
     async with aiohttp.ClientSession(edge.http) as client:
         for _ in range(times):
-            async with client.post(CHAT, json=ASK) as response:
+            async with client.post(CHAT, json=REQUEST) as response:
                 assert 200 == response.status
                 names.append((await response.json())["model"])
     return names
@@ -55,21 +55,21 @@ async def test_a_dead_worker_costs_no_call(run_dir: Path) -> None:
     async with AsyncExitStack() as stack:
         workers = await stack.enter_async_context(processes(run_dir, "one", "two"))
         edge = await stack.enter_async_context(started(subfolder(run_dir, "dead"), sockets))
-        assert {"one", "two"} == set(await ask(edge, 30))
+        assert {"one", "two"} == set(await make_calls(edge, 30))
         workers["one"].kill()
         await workers["one"].wait()
-        assert {"two"} == set(await ask(edge, 30))
+        assert {"two"} == set(await make_calls(edge, 30))
 
 
-async def test_the_list_of_workers_is_followed(run_dir: Path) -> None:
+async def test_changes_of_the_worker_list_apply(run_dir: Path) -> None:
     """A worker that replaces another in the file gets its calls."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(processes(run_dir, "old", "new"))
         edge = await stack.enter_async_context(started(subfolder(run_dir, "list"), [run_dir / "old.sock"]))
-        assert {"old"} == set(await ask(edge, 5))
+        assert {"old"} == set(await make_calls(edge, 5))
         envoy.write_endpoints(edge.endpoints, [run_dir / "new.sock"])
-        await edge.knows({run_dir / "new.sock"})
-        assert {"new"} == set(await ask(edge, 5))
+        await edge.wait_for_workers({run_dir / "new.sock"})
+        assert {"new"} == set(await make_calls(edge, 5))
 
 
 async def test_a_worker_that_dies_in_mid_stream_leaves_it_truncated(run_dir: Path) -> None:
@@ -78,7 +78,7 @@ async def test_a_worker_that_dies_in_mid_stream_leaves_it_truncated(run_dir: Pat
         workers = await stack.enter_async_context(processes(run_dir, "mid"))
         edge = await stack.enter_async_context(started(subfolder(run_dir, "mid"), [run_dir / "mid.sock"]))
         client = await stack.enter_async_context(aiohttp.ClientSession(edge.http))
-        response = await client.post(CHAT, json=ASK | {"stream": True})
+        response = await client.post(CHAT, json=REQUEST | {"stream": True})
         assert b"data: 1\n\n" == await response.content.readany()
         workers["mid"].kill()
         with pytest.raises(aiohttp.ClientPayloadError):
@@ -88,14 +88,14 @@ async def test_a_worker_that_dies_in_mid_stream_leaves_it_truncated(run_dir: Pat
 async def test_without_a_worker_calls_fail_in_their_dialect(run_dir: Path) -> None:
     """Without a worker, calls are a 503 with a retry, and /healthz is a 503, too."""
     async with started(subfolder(run_dir, "none"), []) as edge, aiohttp.ClientSession(edge.http) as client:
-        async with client.post(CHAT, json=ASK) as response:
+        async with client.post(CHAT, json=REQUEST) as response:
             assert (503, "true", "1") == (
                 response.status,
                 response.headers["x-should-retry"],
                 response.headers["retry-after"],
             )
             assert "service_unavailable" == (await response.json())["error"]["code"]
-        async with client.post("/api" + CHAT, json=ASK) as response:
+        async with client.post("/api" + CHAT, json=REQUEST) as response:
             assert (500, "1") == (response.status, response.headers["retry-after"])
             assert {"error": "Internal Server Error"} == await response.json()
         async with client.get("/healthz") as response:
@@ -109,7 +109,7 @@ async def test_health_follows_the_workers(edge: Edge, worker: Worker, client: ai
         async with client.get("/healthz") as response:
             return response.status
 
-    async def is_gone() -> bool:
+    async def is_removed() -> bool:
         return await healthz() == 503
 
     async def is_back() -> bool:
@@ -118,7 +118,7 @@ async def test_health_follows_the_workers(edge: Edge, worker: Worker, client: ai
     assert 200 == await healthz()
     await worker.set_serving(serving=False)
     try:
-        await until(is_gone)
+        await until(is_removed)
         async with client.get("/v1/models") as response:
             assert 503 == response.status
         assert [] == worker.calls
@@ -146,7 +146,7 @@ async def test_a_second_envoy_cannot_take_the_same_port(edge: Edge, run_dir: Pat
     assert b"Address already in use" in errors
 
 
-async def test_envoy_starts_in_silence(run_dir: Path) -> None:
+async def test_envoy_starts_without_warnings(run_dir: Path) -> None:
     """The configuration causes no warnings and uses nothing deprecated."""
     folder = subfolder(run_dir, "silent")
     config = folder / "envoy.yaml"
@@ -162,7 +162,7 @@ async def test_envoy_starts_in_silence(run_dir: Path) -> None:
     assert 0 == process.returncode
 
 
-async def test_an_envoy_that_is_away_is_not_ready(tmp_path: Path) -> None:
+async def test_a_missing_envoy_is_not_ready(tmp_path: Path) -> None:
     """A request to an admin socket that does not exist returns False or raises OSError."""
     assert not await envoy.ready(tmp_path / "none.sock")
     with pytest.raises(OSError, match="does not answer"):

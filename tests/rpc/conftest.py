@@ -79,12 +79,12 @@ class Worker:
         """Calls a function on the server's loop."""
         self.loop.call_soon_threadsafe(function)
 
-    def waiting(self, session_id: str) -> int:
+    def queue_length(self, session_id: str) -> int:
         """Returns how many calls wait in the queue of a session."""
         return self.turns.queue.length(session_id)
 
-    def asked(self, count: int) -> None:
-        """Waits until the backend has got so many calls."""
+    def wait_for_calls(self, count: int) -> None:
+        """Waits until the backend has received `count` calls."""
         until(lambda: len(self.backend.calls) >= count, f"{count} calls of the backend")
 
 
@@ -122,7 +122,7 @@ async def serving(
 
 @pytest.fixture(scope="session")
 def log_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where this process logs to, one JSON object a line."""
+    """The file to which this process logs, one JSON object per line."""
     path = tmp_path_factory.mktemp("log") / "log.jsonl"
     logs.configure(human=False, output=Output(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)))
     return path

@@ -1,7 +1,7 @@
 """Runs `parley chat` in this process once for each point at which Python may handle a Ctrl-C, and interrupts it there.
 
 `python -m tests.rpc.interrupting ADDRESS` needs PARLEY_API_KEY and a model that answers "one" with "partly" and then
-nothing, "silence" with nothing at all, and everything else with "again". Prints how many points there were. A run that
+nothing, never answers "silence", and answers everything else with "again". Prints the number of points. A run that
 hangs ends the process with a dump of its threads.
 """
 
@@ -71,7 +71,7 @@ def _checked(code: CodeType) -> frozenset[int]:
 
 
 class Keyboard(io.StringIO):
-    """The lines that are typed; starts the interrupter when "silence" is read."""
+    """Standard input; starts the interrupter when "silence" is read."""
 
     def __init__(self, lines: str, interrupter: Interrupter, *, person: bool) -> None:
         super().__init__(lines)
@@ -79,7 +79,7 @@ class Keyboard(io.StringIO):
         self._person = person
 
     def isatty(self) -> bool:
-        """Whether it looks like a terminal."""
+        """Returns whether it is a terminal."""
         return self._person
 
     def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
@@ -91,7 +91,7 @@ class Keyboard(io.StringIO):
 
 
 class Screen(io.StringIO):
-    """What is printed; starts the interrupter at "partly", and stops it when the answer was stopped."""
+    """Standard output; starts the interrupter at "partly", and stops it when the answer is stopped."""
 
     def __init__(self, interrupter: Interrupter) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class Screen(io.StringIO):
 
 
 def _chat(address: str, question: str, interrupter: Interrupter, *, person: bool) -> str:
-    """Chats once; returns what was printed."""
+    """Runs one chat; returns its output."""
     sys.stdin = Keyboard(f"{question}\nmore\n", interrupter, person=person)
     screen = Screen(interrupter)
     faulthandler.dump_traceback_later(SECONDS, exit=True)
@@ -126,14 +126,14 @@ def _interrupt(address: str, question: str, point: int, *, person: bool, again: 
     """Interrupts the answer to a question at a point; returns the last point. Raises AssertionError for a wrong end."""
     interrupter = Interrupter(point, again)
     shown = _chat(address, question, interrupter, person=person)
-    place = f"{question}, point {point}: {shown}"
-    assert shown.endswith("again\n> \n" if person else "(interrupted)"), place
-    assert not person or question == "silence" or shown.count("(stopped)") == 1, place
+    description = f"{question}, point {point}: {shown}"
+    assert shown.endswith("again\n> \n" if person else "(interrupted)"), description
+    assert not person or question == "silence" or shown.count("(stopped)") == 1, description
     return min(interrupter.point, interrupter.points)
 
 
 def _interrupt_everywhere(address: str, question: str, *, person: bool, again: bool) -> int:
-    """Interrupts the answer to a question at each point; returns how many there were."""
+    """Interrupts the answer to a question at each point; returns the number of points."""
     last = _interrupt(address, question, sys.maxsize, person=person, again=again)
     for point in range(1, last):
         _interrupt(address, question, point, person=person, again=again)

@@ -11,7 +11,7 @@ USAGE = Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5)
 
 
 def completion(text: str) -> ChatCompletion:
-    """Returns a whole answer as a backend returns it."""
+    """Returns a complete answer as a backend returns it."""
     answer = ChatCompletion(usage=USAGE)
     choice = answer.choices.add(index=0, finish_reason="stop")
     choice.message.role = "assistant"
@@ -31,14 +31,14 @@ def chunks(*texts: str) -> list[ChatCompletionChunk]:
     return made
 
 
-def taken_apart(answer: ChatCompletion) -> list[ChatCompletionChunk]:
-    """Returns the chunks of a whole answer as a backend yields them."""
+def split_completion(answer: ChatCompletion) -> list[ChatCompletionChunk]:
+    """Returns the chunks of a complete answer as a backend yields them."""
     made = [ChatCompletionChunk() for _ in answer.choices]
     for chunk, choice in zip(made, answer.choices, strict=True):
         message = choice.message
         delta = Delta(content=message.content.string_value or None)
-        for place, call in enumerate(message.tool_calls):
-            piece = delta.tool_calls.add(index=place, id=call.id, type=call.type)
+        for index, call in enumerate(message.tool_calls):
+            piece = delta.tool_calls.add(index=index, id=call.id, type=call.type)
             piece.function.name, piece.function.arguments = call.function.name, call.function.arguments
         chunk.choices.add(index=choice.index, delta=delta, finish_reason=choice.finish_reason)
     return [*made, ChatCompletionChunk(usage=answer.usage if answer.HasField("usage") else None)]
@@ -59,7 +59,7 @@ class ScriptedBackend:
         self.closed = asyncio.Event()
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
-        """Returns the whole answer."""
+        """Returns the complete answer."""
         answer = await self._answer(call)
         assert isinstance(answer, ChatCompletion)
         return answer
@@ -68,7 +68,7 @@ class ScriptedBackend:
         """Yields the chunks."""
         try:
             answer = await self._answer(call)
-            answer = taken_apart(answer) if isinstance(answer, ChatCompletion) else answer
+            answer = split_completion(answer) if isinstance(answer, ChatCompletion) else answer
             assert isinstance(answer, Iterable)
             for item in answer:
                 if isinstance(item, ChatCompletionChunk):
@@ -82,10 +82,10 @@ class ScriptedBackend:
             raise
 
     async def check(self) -> None:
-        """Is always healthy."""
+        """Always succeeds."""
 
     async def close(self) -> None:
-        """Has nothing to close."""
+        """Does nothing."""
 
     async def _answer(self, call: UpstreamCall) -> object:
         self.calls.append(call)

@@ -58,8 +58,8 @@ class Snapshot:
     """
 
     def __init__(self, earlier: Sequence[object]) -> None:
-        known = set(map(id, earlier))
-        self.of_calls = Counter(type(thing).__name__ for thing in _of_calls() if id(thing) not in known)
+        earlier_ids = set(map(id, earlier))
+        self.of_calls = Counter(type(thing).__name__ for thing in _of_calls() if id(thing) not in earlier_ids)
         self.tasks = len(asyncio.all_tasks())
         self.blocks = sys.getallocatedblocks()
         self.bytes = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
@@ -118,11 +118,11 @@ class Abandoner:
 
     async def abandon_all(self, numbers: range) -> "Snapshot":
         """Abandons so many streams, some concurrently; returns the state after it."""
-        waiting = iter(numbers)
+        remaining = iter(numbers)
 
         async def abandon_some() -> None:
             async with grpc.aio.insecure_channel(self.worker.address) as channel:
-                for number in waiting:
+                for number in remaining:
                     await self.abandon(number, channel)
 
         async with asyncio.TaskGroup() as group:

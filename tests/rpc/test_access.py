@@ -17,8 +17,8 @@ from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.models_pb2_grpc import ModelsStub
 from parley.v1.sessions_pb2 import ListSessionsRequest
 from parley.v1.sessions_pb2_grpc import SessionsStub
+from tests.rpc.calling import Log, Metadata, chat_request
 from tests.rpc.conftest import Worker, serving
-from tests.rpc.test_chat import Log, Metadata, ask
 
 PLAN = "This API is only available on a paid plan. Visit your dashboard to upgrade."
 REFUSED = [
@@ -45,9 +45,9 @@ def test_every_method_requires_a_valid_key(
         authorization = f"Bearer {worker.keys[authorization]}"
     metadata = () if authorization is None else (("authorization", authorization),)
     for method, request in (
-        (chat.CreateChatCompletion, ask()),
-        (lambda r, metadata: list(chat.StreamChatCompletion(r, metadata=metadata)), ask()),
-        (lambda r, metadata: list(chat.StreamChatCompletionEvents(r, metadata=metadata)), ask()),
+        (chat.CreateChatCompletion, chat_request()),
+        (lambda r, metadata: list(chat.StreamChatCompletion(r, metadata=metadata)), chat_request()),
+        (lambda r, metadata: list(chat.StreamChatCompletionEvents(r, metadata=metadata)), chat_request()),
         (sessions.ListSessions, ListSessionsRequest()),
         (models.ListModels, messages.ListModelsRequest()),
     ):
@@ -75,7 +75,7 @@ def test_models_are_those_that_the_key_may_use(worker: Worker, models: ModelsStu
 def test_a_key_in_another_header_is_rejected_with_the_right_one(chat: ChatCompletionsStub, name: str) -> None:
     """A key in another vendor's header is rejected with the documented text and the name of the right header."""
     with pytest.raises(grpc.RpcError) as caught:
-        chat.CreateChatCompletion(ask(), metadata=((name, "sk-secret"),))
+        chat.CreateChatCompletion(chat_request(), metadata=((name, "sk-secret"),))
     error: Any = caught.value
     text = f"Missing API key; send it as `Authorization: Bearer <key>`, not in `{name}`"
     assert (grpc.StatusCode.UNAUTHENTICATED, text) == (error.code(), error.details())
@@ -170,13 +170,13 @@ def test_an_operation_has_one_name_in_the_log(chat: ChatCompletionsStub, ada: Me
     calls: dict[str, Any] = {
         "CreateChatCompletion": [chat.CreateChatCompletion, chat.CreateChatCompletionJson],
         "StreamChatCompletion": [
-            lambda *asked, **more: list(chat.StreamChatCompletion(*asked, **more)),
-            lambda *asked, **more: list(chat.StreamChatCompletionEvents(*asked, **more)),
+            lambda *args, **options: list(chat.StreamChatCompletion(*args, **options)),
+            lambda *args, **options: list(chat.StreamChatCompletionEvents(*args, **options)),
         ],
     }
     for name, forms in calls.items():
         for number, make in enumerate(forms):
-            make(ask(), metadata=(*ada, ("x-request-id", f"{name}-{number}")))
+            make(chat_request(), metadata=(*ada, ("x-request-id", f"{name}-{number}")))
     found = [log(f"{name}-{number}", 1)[0] for name in calls for number in range(2)]
     assert [
         ("CreateChatCompletion", None),
@@ -191,9 +191,9 @@ def test_every_call_has_one_line_in_the_log_without_secrets(
 ) -> None:
     """The line of a call has its caller, method and status, and neither keys nor texts."""
     trace = (("x-request-id", "r-77"), ("x-correlation-id", 'order:42/7 "a" =='))
-    chat.CreateChatCompletion(ask("a private matter"), metadata=(*ada, *trace))
+    chat.CreateChatCompletion(chat_request("a private matter"), metadata=(*ada, *trace))
     with pytest.raises(grpc.RpcError):
-        chat.CreateChatCompletion(ask(model="nosuch"), metadata=(*ada, *trace))
+        chat.CreateChatCompletion(chat_request(model="nosuch"), metadata=(*ada, *trace))
     good, bad = lines = log("r-77", 2)
     assert {"method": "CreateChatCompletion", "status": "OK", "model": "kept", "account": "ada"}.items() <= good.items()
     assert {"correlation_id": 'order:42/7 "a" ==', "prompt_tokens": 3, "completion_tokens": 2}.items() <= good.items()

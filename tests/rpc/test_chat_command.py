@@ -17,13 +17,13 @@ import pytest
 from parley.core.errors import UpstreamUnavailable
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests.processes import COMMAND, PATIENCE, environment, until
+from tests.rpc.calling import Metadata, chat_request
 from tests.rpc.conftest import Worker
 from tests.rpc.scripted import chunks
-from tests.rpc.test_chat import Metadata, ask
 
 INTERRUPTIBLE = ("env", "--default-signal=INT")
 """Lets Ctrl-C interrupt a command even if a shell started the tests in the background, which ignores it."""
-BUSY_SECONDS = 9.0  # of which the command takes some to start; releasing a session takes much less where nothing fails
+BUSY_SECONDS = 9.0  # includes the start of the command; the release of a session takes much less
 
 
 @pytest.fixture
@@ -34,12 +34,12 @@ def talkative(worker: Worker) -> Worker:
 
 
 def talk(
-    worker: Worker, said: str, *options: str, key: str | None = None, address: str | None = None
+    worker: Worker, lines: str, *options: str, key: str | None = None, address: str | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """Runs `parley chat` with lines as its input."""
     return subprocess.run(
         [COMMAND, "chat", "--address", address or worker.address, *options],
-        input=said,
+        input=lines,
         env=environment(PARLEY_API_KEY=worker.keys["ada"] if key is None else key),
         capture_output=True,
         text=True,
@@ -49,7 +49,7 @@ def talk(
 
 
 def sent(worker: Worker) -> list[list[str]]:
-    """Returns the texts that the model got, for each call."""
+    """Returns the texts that the model received, for each call."""
     return [[m.content.string_value for m in call.request.messages] for call in worker.backend.calls]
 
 
@@ -101,12 +101,12 @@ def test_a_conversation_through_a_pipe(talkative: Worker, tmp_path: Path) -> Non
     file.write_text(talkative.keys["ada"] + "\n")
     second = talk(talkative, "three", *command[1:], "--key-file", str(file), key="")
     assert (0, "Hello\n") == (second.returncode, second.stdout)
-    asked = ["one", "Hello", "two", "Hello", "three"]
-    assert [asked[:1], asked[:3], asked] == sent(talkative)
+    texts = ["one", "Hello", "two", "Hello", "three"]
+    assert [texts[:1], texts[:3], texts] == sent(talkative)
 
 
 def test_a_model_that_keeps_no_sessions(talkative: Worker) -> None:
-    """Without sessions every call sends the whole conversation, and no session id is printed."""
+    """Without sessions every call sends the complete conversation, and no session id is printed."""
     result = talk(talkative, "one\ntwo\n", "--model", "stateless")
     assert (0, "Hello\nHello\n", "") == (result.returncode, result.stdout, result.stderr)
     assert [["one"], ["one", "Hello", "two"]] == sent(talkative)
@@ -192,7 +192,7 @@ def test_a_busy_session_is_awaited(talkative: Worker, chat: ChatCompletionsStub,
     session = talk(talkative, "one").stderr.split()[-1]
     gate = asyncio.Event()
     talkative.backend.answer = lambda _: [chunks("partly")[0], gate]
-    running = chat.StreamChatCompletion(ask("two", session_id=session), metadata=ada)
+    running = chat.StreamChatCompletion(chat_request("two", session_id=session), metadata=ada)
     assert "partly" == next(chunk for chunk in running if chunk.choices[0].delta.content).choices[0].delta.content
     talkative.backend.answer = lambda _: chunks("again")
     threading.Timer(BUSY_SECONDS, running.cancel).start()
@@ -201,7 +201,7 @@ def test_a_busy_session_is_awaited(talkative: Worker, chat: ChatCompletionsStub,
 
 
 def silent(worker: Worker) -> None:
-    """Lets the model answer "one" with "partly" and then nothing, "silence" with nothing, all else with "again"."""
+    """Scripts the model: "partly" and then nothing for "one", nothing for "silence", else "again"."""
     gate = asyncio.Event()
     answers = {"one": [chunks("partly")[0], gate], "silence": [gate]}
     worker.backend.answer = lambda call: answers.get(call.request.messages[-1].content.string_value, chunks("again"))
@@ -248,12 +248,12 @@ def test_ctrl_c_ends_the_wait_for_a_busy_session(talkative: Worker, chat: ChatCo
     """Ctrl-C ends the wait for a session whose turn still runs."""
     session = talk(talkative, "zero").stderr.split()[-1]
     silent(talkative)
-    running = chat.StreamChatCompletion(ask("one", session_id=session), metadata=ada)
+    running = chat.StreamChatCompletion(chat_request("one", session_id=session), metadata=ada)
     assert "partly" == next(chunk for chunk in running if chunk.choices[0].delta.content).choices[0].delta.content
     with in_terminal(talkative, "--session", session) as screen:
         screen.shows("> ")
         screen.press("two\n")
-        time.sleep(0.5)  # most of which it sleeps; where it does not, a call is cancelled
+        time.sleep(0.5)  # mostly asleep; otherwise a call is cancelled
         screen.press("\x03")
         screen.shows("(stopped)")
         running.cancel()

@@ -15,9 +15,9 @@ from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.sessions_pb2_grpc import SessionsStub
 from tests import sse
 from tests.processes import until
+from tests.rpc.calling import Log, Metadata, chat_request
 from tests.rpc.conftest import Worker
 from tests.rpc.scripted import USAGE, chunks, completion
-from tests.rpc.test_chat import Log, Metadata, ask
 
 TWICE = pytest.mark.parametrize("model", ["kept", "stateless"])
 
@@ -29,11 +29,11 @@ def with_key(metadata: Metadata, key: str) -> Metadata:
 
 def _refused(method: Any, request: Any, metadata: Metadata) -> Any:
     with pytest.raises(grpc.RpcError) as caught:
-        _whole(method(request, metadata=metadata))
+        _consume(method(request, metadata=metadata))
     return caught.value
 
 
-def _whole(answer: Any) -> None:
+def _consume(answer: Any) -> None:
     """Reads a stream to its end."""
     if not isinstance(answer, Message):
         list(answer)
@@ -44,15 +44,15 @@ def _replayed(call: Any) -> bool:
 
 
 @TWICE
-def test_a_whole_answer_is_replayed(
+def test_a_complete_answer_is_replayed(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata, log: Log, model: str
 ) -> None:
     """A replay has the same id, time, session and usage, calls no backend, and is marked in metadata and log."""
-    metadata = with_key(ada, f"whole-{model}")
-    first, call = chat.CreateChatCompletion.with_call(ask(model=model), metadata=metadata)
+    metadata = with_key(ada, f"unary-{model}")
+    first, call = chat.CreateChatCompletion.with_call(chat_request(model=model), metadata=metadata)
     assert not _replayed(call)
     again, call = chat.CreateChatCompletion.with_call(
-        ask(model=model), metadata=(*metadata, ("x-request-id", f"again-{model}"))
+        chat_request(model=model), metadata=(*metadata, ("x-request-id", f"again-{model}"))
     )
     assert first == again
     assert _replayed(call)
@@ -67,8 +67,8 @@ def test_a_stream_is_replayed_in_the_documented_sequence(
     """A replayed stream has role, text, finish reason and usage with the first stamp, perhaps in other pieces."""
     worker.backend.answer = lambda _: chunks("Hel", "lo")
     metadata = with_key(ada, f"stream-{model}")
-    first = list(chat.StreamChatCompletion(ask(model=model), metadata=metadata))
-    call = chat.StreamChatCompletion(ask(model=model), metadata=metadata)
+    first = list(chat.StreamChatCompletion(chat_request(model=model), metadata=metadata))
+    call = chat.StreamChatCompletion(chat_request(model=model), metadata=metadata)
     again = list(call)
     assert _replayed(call)
     assert _stamps(first[:1]) == _stamps(again)
@@ -86,7 +86,7 @@ def _stamps(stream: list[ChatCompletionChunk]) -> set[tuple[str, int, str, str]]
 def test_events_are_replayed_and_end_with_done(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
     """Replayed events end with `[DONE]`, with usage where it is requested."""
     worker.backend.answer = lambda _: chunks("Hel", "lo")
-    request = ask(stream=True, stream_options={"include_usage": True})
+    request = chat_request(stream=True, stream_options={"include_usage": True})
     metadata = with_key(ada, "events")
     texts = []
     for _ in range(2):
@@ -113,8 +113,10 @@ def test_all_choices_logprobs_and_tool_calls_are_replayed(
     ]
     worker.backend.answer = lambda _: [ParseDict(piece, ChatCompletionChunk()) for piece in pieces]
     metadata = with_key(ada, "everything")
-    list(chat.StreamChatCompletion(ask(n=2), metadata=metadata))
-    again = [choice for chunk in chat.StreamChatCompletion(ask(n=2), metadata=metadata) for choice in chunk.choices]
+    list(chat.StreamChatCompletion(chat_request(n=2), metadata=metadata))
+    again = [
+        choice for chunk in chat.StreamChatCompletion(chat_request(n=2), metadata=metadata) for choice in chunk.choices
+    ]
     assert [(0, "stop"), (1, "tool_calls")] == [(c.index, c.finish_reason) for c in again if c.finish_reason]
     assert ["x"] == [token.token for choice in again for token in choice.logprobs.content]
     calls = [piece for choice in again if choice.index == 1 for piece in choice.delta.tool_calls]
@@ -123,9 +125,9 @@ def test_all_choices_logprobs_and_tool_calls_are_replayed(
 
 def test_a_retry_adds_no_turn(worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata) -> None:
     """A retry in a session adds no turn."""
-    session_id = chat.CreateChatCompletion(ask(), metadata=ada).session_id
+    session_id = chat.CreateChatCompletion(chat_request(), metadata=ada).session_id
     for _ in range(2):
-        chat.CreateChatCompletion(ask("two", chatSessionId=session_id), metadata=with_key(ada, "turn"))
+        chat.CreateChatCompletion(chat_request("two", chatSessionId=session_id), metadata=with_key(ada, "turn"))
     session = sessions.GetSession(messages.GetSessionRequest(session_id=session_id), metadata=ada)
     assert 2 == session.turn_count
 
@@ -134,19 +136,19 @@ def test_the_session_in_the_metadata_belongs_to_the_request(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata
 ) -> None:
     """A session in the body equals one in the metadata; another session makes another request."""
-    one, other = (chat.CreateChatCompletion(ask(), metadata=ada).session_id for _ in range(2))
+    one, other = (chat.CreateChatCompletion(chat_request(), metadata=ada).session_id for _ in range(2))
     metadata = with_key(ada, "merged")
-    first = chat.CreateChatCompletion(ask("two", chatSessionId=one), metadata=metadata)
-    assert first == chat.CreateChatCompletion(ask("two"), metadata=(*metadata, ("x-chat-session-id", one)))
-    error = _refused(chat.CreateChatCompletion, ask("two"), (*metadata, ("x-chat-session-id", other)))
+    first = chat.CreateChatCompletion(chat_request("two", chatSessionId=one), metadata=metadata)
+    assert first == chat.CreateChatCompletion(chat_request("two"), metadata=(*metadata, ("x-chat-session-id", one)))
+    error = _refused(chat.CreateChatCompletion, chat_request("two"), (*metadata, ("x-chat-session-id", other)))
     assert grpc.StatusCode.FAILED_PRECONDITION == error.code()
 
 
 def test_another_request_with_the_key_is_rejected(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
     """A key cannot be used for another request."""
     metadata = with_key(ada, "reused")
-    chat.CreateChatCompletion(ask("one"), metadata=metadata)
-    error = _refused(chat.CreateChatCompletion, ask("two"), metadata)
+    chat.CreateChatCompletion(chat_request("one"), metadata=metadata)
+    error = _refused(chat.CreateChatCompletion, chat_request("two"), metadata)
     assert grpc.StatusCode.FAILED_PRECONDITION == error.code()
     assert "IDEMPOTENCY_KEY_REUSED" == dict(error.trailing_metadata())["parley-error-reason"]
 
@@ -156,28 +158,32 @@ def test_while_the_first_call_runs_the_key_is_in_use(worker: Worker, chat: ChatC
     gate = asyncio.Event()
     worker.backend.answer = lambda _: gate
     metadata = with_key(ada, "running")
-    running: Any = chat.CreateChatCompletion.future(ask(), metadata=metadata)
-    worker.asked(1)
-    error = _refused(chat.CreateChatCompletion, ask(), metadata)
+    running: Any = chat.CreateChatCompletion.future(chat_request(), metadata=metadata)
+    worker.wait_for_calls(1)
+    error = _refused(chat.CreateChatCompletion, chat_request(), metadata)
     trailing = dict(error.trailing_metadata())
     assert (grpc.StatusCode.ABORTED, "1") == (error.code(), trailing["retry-after"])
     assert "IDEMPOTENCY_KEY_IN_USE" == trailing["parley-error-reason"]
     worker.call_soon(gate.set)
-    assert running.result() == chat.CreateChatCompletion(ask(), metadata=metadata)
+    assert running.result() == chat.CreateChatCompletion(chat_request(), metadata=metadata)
 
 
 @TWICE
 def test_a_failed_call_releases_the_key(worker: Worker, chat: ChatCompletionsStub, ada: Metadata, model: str) -> None:
-    """After a failed call, whole or streamed, the key may be used again, even for another request."""
+    """After a failed call, unary or streaming, the key may be used again, even for another request."""
     metadata = with_key(ada, f"failed-{model}")
     worker.backend.answer = lambda _: UpstreamUnavailable("not available")
-    assert grpc.StatusCode.UNAVAILABLE == _refused(chat.CreateChatCompletion, ask(model=model), metadata).code()
+    assert (
+        grpc.StatusCode.UNAVAILABLE == _refused(chat.CreateChatCompletion, chat_request(model=model), metadata).code()
+    )
     worker.backend.answer = lambda _: [chunks("par")[0], StreamBroken("broke off")]
-    assert grpc.StatusCode.UNAVAILABLE == _refused(chat.StreamChatCompletion, ask(model=model), metadata).code()
+    assert (
+        grpc.StatusCode.UNAVAILABLE == _refused(chat.StreamChatCompletion, chat_request(model=model), metadata).code()
+    )
     worker.backend.answer = lambda _: completion("fine")
-    until(lambda: _answers(chat, ask("other", model=model), metadata), "the key to be free")
+    until(lambda: _answers(chat, chat_request("other", model=model), metadata), "the key to be free")
     worker.backend.answer = lambda _: chunks("fine")
-    until(lambda: _streams(chat, ask("other", model=model), metadata), "the stream's key to be free")
+    until(lambda: _streams(chat, chat_request("other", model=model), metadata), "the stream's key to be free")
 
 
 def _answers(chat: ChatCompletionsStub, request: Any, metadata: Metadata) -> bool:
@@ -199,64 +205,64 @@ def test_a_call_that_its_session_rejects_releases_the_key(
 ) -> None:
     """A call that fails before its turn begins releases its key."""
     metadata = with_key(ada, "early")
-    request = ask(model="kept", chatSessionId="00000000-0000-7000-8000-000000000000")
+    request = chat_request(model="kept", chatSessionId="00000000-0000-7000-8000-000000000000")
     assert grpc.StatusCode.NOT_FOUND == _refused(chat.CreateChatCompletion, request, metadata).code()
     worker.backend.answer = lambda _: completion("fine")
-    until(lambda: _answers(chat, ask(), metadata), "the key to be free")
+    until(lambda: _answers(chat, chat_request(), metadata), "the key to be free")
 
 
 def test_a_disconnected_caller_releases_the_key(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
-    """After a caller has disconnected, the key is answered anew."""
+    """After a caller has disconnected, a retry with the key calls the model again."""
     metadata = with_key(ada, "left")
     worker.backend.answer = lambda _: asyncio.Event()
-    call: Any = chat.CreateChatCompletion.future(ask(), metadata=metadata)
-    worker.asked(1)
+    call: Any = chat.CreateChatCompletion.future(chat_request(), metadata=metadata)
+    worker.wait_for_calls(1)
     call.cancel()
     worker.run(asyncio.wait_for(worker.backend.closed.wait(), 10))
     worker.backend.answer = lambda _: completion("fine")
-    until(lambda: _answers(chat, ask(), metadata), "the key to be free")
+    until(lambda: _answers(chat, chat_request(), metadata), "the key to be free")
 
 
 def test_keys_of_other_accounts_are_other_keys(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata, bob: Metadata
 ) -> None:
     """The key of another account is another key."""
-    first = chat.CreateChatCompletion(ask(), metadata=with_key(ada, "scope"))
-    assert first.id != chat.CreateChatCompletion(ask(), metadata=with_key(bob, "scope")).id
+    first = chat.CreateChatCompletion(chat_request(), metadata=with_key(ada, "scope"))
+    assert first.id != chat.CreateChatCompletion(chat_request(), metadata=with_key(bob, "scope")).id
 
 
 @TWICE
-@pytest.mark.parametrize("form", ["whole", "typed", "events"])
+@pytest.mark.parametrize("form", ["unary", "typed", "events"])
 def test_every_form_of_the_call_replays_the_answer(
     worker: Worker, chat: ChatCompletionsStub, ada: Metadata, model: str, form: str
 ) -> None:
     """A key covers the endpoint: every form of the call replays the same answer."""
-    worker.backend.answer = lambda _: chunks("Hel", "lo") if form != "whole" else completion("Hello")
+    worker.backend.answer = lambda _: chunks("Hel", "lo") if form != "unary" else completion("Hello")
     metadata = with_key(ada, f"form-{form}-{model}")
-    forms = {"whole": _whole_id, "typed": _typed_id, "events": _events_id}
+    forms = {"unary": _unary_id, "typed": _typed_id, "events": _events_id}
     first = forms[form](chat, model, metadata)
     assert (first[0], "Hello", False) == first
     for other in forms.values():
         assert (first[0], "Hello", True) == other(chat, model, metadata)
     assert 1 == len(worker.backend.calls)
-    error = _refused(chat.StreamChatCompletion, ask("another", model=model), metadata)
+    error = _refused(chat.StreamChatCompletion, chat_request("another", model=model), metadata)
     assert grpc.StatusCode.FAILED_PRECONDITION == error.code()
 
 
-def _whole_id(chat: ChatCompletionsStub, model: str, metadata: Metadata) -> tuple[str, str, bool]:
-    answer, call = chat.CreateChatCompletion.with_call(ask(model=model, stream=False), metadata=metadata)
+def _unary_id(chat: ChatCompletionsStub, model: str, metadata: Metadata) -> tuple[str, str, bool]:
+    answer, call = chat.CreateChatCompletion.with_call(chat_request(model=model, stream=False), metadata=metadata)
     return answer.id, answer.choices[0].message.content.string_value, _replayed(call)
 
 
 def _typed_id(chat: ChatCompletionsStub, model: str, metadata: Metadata) -> tuple[str, str, bool]:
-    call = chat.StreamChatCompletion(ask(model=model), metadata=metadata)
+    call = chat.StreamChatCompletion(chat_request(model=model), metadata=metadata)
     stream = list(call)
     text = "".join(choice.delta.content for chunk in stream for choice in chunk.choices)
     return stream[0].id, text, _replayed(call)
 
 
 def _events_id(chat: ChatCompletionsStub, model: str, metadata: Metadata) -> tuple[str, str, bool]:
-    request = ask(model=model, stream=True, stream_options={"include_usage": True})
+    request = chat_request(model=model, stream=True, stream_options={"include_usage": True})
     call = chat.StreamChatCompletionEvents(request, metadata=metadata)
     parsed = sse.chunks(b"".join(body.data for body in call))
     return parsed[0]["id"], sse.text(parsed), _replayed(call)
@@ -265,7 +271,7 @@ def _events_id(chat: ChatCompletionsStub, model: str, metadata: Metadata) -> tup
 @pytest.mark.parametrize("key", ["", "x" * 256])
 def test_the_format_of_a_key(worker: Worker, chat: ChatCompletionsStub, ada: Metadata, key: str) -> None:
     """A key is 1 to 255 printable ASCII characters; the error names it."""
-    error = _refused(chat.CreateChatCompletion, ask(), with_key(ada, key))
+    error = _refused(chat.CreateChatCompletion, chat_request(), with_key(ada, key))
     assert grpc.StatusCode.INVALID_ARGUMENT == error.code()
     assert "`Idempotency-Key` must be 1 to 255 printable ASCII characters" == error.details()
     assert "Idempotency-Key" == dict(error.trailing_metadata())["parley-error-param"]
@@ -274,8 +280,8 @@ def test_the_format_of_a_key(worker: Worker, chat: ChatCompletionsStub, ada: Met
 def test_the_longest_key_is_valid(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
     """A key of 255 characters with spaces is valid."""
     metadata = with_key(ada, "k" + " ~" * 127)
-    first = chat.CreateChatCompletion(ask(), metadata=metadata)
-    assert first == chat.CreateChatCompletion(ask(), metadata=metadata)
+    first = chat.CreateChatCompletion(chat_request(), metadata=metadata)
+    assert first == chat.CreateChatCompletion(chat_request(), metadata=metadata)
 
 
 def test_deleting_a_session_deletes_its_stored_answers(
@@ -283,24 +289,27 @@ def test_deleting_a_session_deletes_its_stored_answers(
 ) -> None:
     """Answers of a deleted session are neither replayed nor generated again: the key stays known."""
     metadata = with_key(ada, "deleted")
-    first = chat.CreateChatCompletion(ask(), metadata=metadata)
+    first = chat.CreateChatCompletion(chat_request(), metadata=metadata)
     sessions.DeleteSession(messages.DeleteSessionRequest(session_id=first.session_id), metadata=ada)
     for method in (chat.CreateChatCompletion, chat.StreamChatCompletion):
-        error = _refused(method, ask(), metadata)
+        error = _refused(method, chat_request(), metadata)
         assert grpc.StatusCode.NOT_FOUND == error.code()
         assert "has been deleted" in error.details()
         assert "use a new key" in error.details()
-    assert grpc.StatusCode.FAILED_PRECONDITION == _refused(chat.CreateChatCompletion, ask("other"), metadata).code()
+    assert (
+        grpc.StatusCode.FAILED_PRECONDITION
+        == _refused(chat.CreateChatCompletion, chat_request("other"), metadata).code()
+    )
     assert 1 == len(worker.backend.calls)
 
 
 def test_a_fork_is_made_once(worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata) -> None:
     """The same key returns the same fork; another request with it is rejected."""
-    session_id = chat.CreateChatCompletion(ask(), metadata=ada).session_id
+    session_id = chat.CreateChatCompletion(chat_request(), metadata=ada).session_id
     request = messages.ForkSessionRequest(session_id=session_id)
     first, call = sessions.ForkSession.with_call(request, metadata=with_key(ada, "fork"))
     assert not _replayed(call)
-    chat.CreateChatCompletion(ask("on", chatSessionId=first.id), metadata=ada)
+    chat.CreateChatCompletion(chat_request("on", chatSessionId=first.id), metadata=ada)
     again, call = sessions.ForkSession.with_call(request, metadata=with_key(ada, "fork"))
     assert (first, True) == (again, _replayed(call))
     upper = messages.ForkSessionRequest(session_id=session_id.upper())
@@ -315,7 +324,9 @@ def test_a_deletion_is_replayed(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
     """The same key returns the same acknowledgement; without it the session is unknown."""
-    request = messages.DeleteSessionRequest(session_id=chat.CreateChatCompletion(ask(), metadata=ada).session_id)
+    request = messages.DeleteSessionRequest(
+        session_id=chat.CreateChatCompletion(chat_request(), metadata=ada).session_id
+    )
     first, call = sessions.DeleteSession.with_call(request, metadata=with_key(ada, "delete"))
     assert (True, False) == (first.deleted, _replayed(call))
     again, call = sessions.DeleteSession.with_call(request, metadata=with_key(ada, "delete"))
@@ -326,14 +337,14 @@ def test_a_deletion_is_replayed(
 def test_a_failed_write_releases_the_key(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
-    """After a failed write the key may be used for another request at once."""
+    """After a failed write the key may be used for another request immediately."""
     unknown = "00000000-0000-7000-8000-000000000000"
     for method, request in (
         (sessions.ForkSession, messages.ForkSessionRequest(session_id=unknown)),
         (sessions.DeleteSession, messages.DeleteSessionRequest(session_id=unknown)),
     ):
         assert grpc.StatusCode.NOT_FOUND == _refused(method, request, with_key(ada, "unknown")).code()
-    session_id = chat.CreateChatCompletion(ask(), metadata=ada).session_id
+    session_id = chat.CreateChatCompletion(chat_request(), metadata=ada).session_id
     request = messages.ForkSessionRequest(session_id=session_id)
     assert session_id == sessions.ForkSession(request, metadata=with_key(ada, "unknown")).forked_from
     bad = _refused(sessions.ForkSession, request, with_key(ada, "x" * 256))

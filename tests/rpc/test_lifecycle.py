@@ -15,9 +15,9 @@ from parley.core.ports import SessionFilter
 from parley.rpc.sse import KEEP_ALIVE
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests import sse
+from tests.rpc.calling import chat_request
 from tests.rpc.conftest import Worker, serving
 from tests.rpc.scripted import ScriptedBackend, chunks
-from tests.rpc.test_chat import ask
 
 
 class Running:
@@ -46,7 +46,7 @@ async def test_silence_is_filled_with_comments(running: Running) -> None:
     """Comments are sent before the first token and between tokens, so that proxies keep the connection open."""
     gates = [asyncio.Event(), asyncio.Event()]
     running.backend.answer = lambda _: [gates[0], chunks("a")[0], gates[1], *chunks("b")]
-    bodies = aiter(running.chat.StreamChatCompletionEvents(ask(), metadata=running.metadata))
+    bodies = aiter(running.chat.StreamChatCompletionEvents(chat_request(), metadata=running.metadata))
     for gate in gates:
         while True:
             body = await anext(bodies)
@@ -73,7 +73,7 @@ models:
     ):
         worker.backend.answer = lambda _: [chunks("The capital of France ")[0], StreamBroken("broke off")]
         running = Running(worker, channel)
-        bodies = aiter(running.chat.StreamChatCompletionEvents(ask(model="m"), metadata=running.metadata))
+        bodies = aiter(running.chat.StreamChatCompletionEvents(chat_request(model="m"), metadata=running.metadata))
         found = []
         async for body in bodies:
             found.append(body.data)
@@ -87,7 +87,7 @@ async def test_a_stopping_server_is_not_serving_and_lets_streams_finish(running:
     """Health turns NOT_SERVING first; running streams may end within the grace period."""
     gate = asyncio.Event()
     running.backend.answer = lambda _: [chunks("a")[0], gate, *chunks("b")]
-    bodies = aiter(running.chat.StreamChatCompletionEvents(ask(), metadata=running.metadata))
+    bodies = aiter(running.chat.StreamChatCompletionEvents(chat_request(), metadata=running.metadata))
     await anext(bodies)
     health: Any = health_pb2_grpc.HealthStub(running.channel)
     watch = health.Watch(health_pb2.HealthCheckRequest(service="parley.v1.ChatCompletions"))
@@ -102,23 +102,23 @@ async def test_a_stopping_server_is_not_serving_and_lets_streams_finish(running:
 
 
 async def test_calls_beyond_the_grace_period_end_with_an_error(running: Running) -> None:
-    """After the grace period events end with an error event, typed streams and whole answers with the status."""
+    """After the grace period events end with an error event, typed streams and unary calls with the status."""
     running.backend.answer = lambda call: (
         [chunks("a")[0], asyncio.Event()] if call.request.HasField("stream_options") else asyncio.Event()
     )
-    is_stream = ask(stream_options={})
-    events = aiter(running.chat.StreamChatCompletionEvents(is_stream, metadata=running.metadata))
-    typed = aiter(running.chat.StreamChatCompletion(is_stream, metadata=running.metadata))
-    non_streaming = running.chat.CreateChatCompletion(ask(), metadata=running.metadata)
+    streaming = chat_request(stream_options={})
+    events = aiter(running.chat.StreamChatCompletionEvents(streaming, metadata=running.metadata))
+    typed = aiter(running.chat.StreamChatCompletion(streaming, metadata=running.metadata))
+    non_streaming = running.chat.CreateChatCompletion(chat_request(), metadata=running.metadata)
     await anext(events)
     await anext(typed)
-    waiting = asyncio.ensure_future(non_streaming)
+    unary_call = asyncio.ensure_future(non_streaming)
     while len(running.backend.calls) < 3:
         await asyncio.sleep(0.01)
     await running.server.stop(0.1)
     found, is_done = sse.read(b"".join([body.data async for body in events]))
     assert ("shutting_down", False) == (found[-1]["error"]["code"], is_done)
-    for call in (_rest(typed), waiting):
+    for call in (_rest(typed), unary_call):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
         assert (grpc.StatusCode.UNAVAILABLE, "The service is shutting down; try again") == (
@@ -129,9 +129,11 @@ async def test_calls_beyond_the_grace_period_end_with_an_error(running: Running)
 
 async def test_cut_off_turns_are_stored_as_shutdown(running: Running) -> None:
     """Turns that are cut off after the grace period are stored as incomplete with `shutdown`."""
-    first = await running.chat.CreateChatCompletion(ask(), metadata=running.metadata)
+    first = await running.chat.CreateChatCompletion(chat_request(), metadata=running.metadata)
     running.backend.answer = lambda _: [chunks("par")[0], asyncio.Event()]
-    call = running.chat.StreamChatCompletion(ask("two", chatSessionId=first.session_id), metadata=running.metadata)
+    call = running.chat.StreamChatCompletion(
+        chat_request("two", chatSessionId=first.session_id), metadata=running.metadata
+    )
     for _ in range(2):
         await call.read()
     await running.server.stop(0.1)
@@ -149,9 +151,9 @@ async def _rest(call: Any) -> list[Any]:
 async def test_slow_readers_do_not_block_others(running: Running) -> None:
     """An unread stream does not block the worker and ends with its caller."""
     running.backend.answer = lambda call: chunks(*(["x" * 100_000] * 200 if call.request.user else ["quick"]))
-    slow = running.chat.StreamChatCompletion(ask(user="slow"), metadata=running.metadata)
+    slow = running.chat.StreamChatCompletion(chat_request(user="slow"), metadata=running.metadata)
     await slow.read()
-    quick = running.chat.StreamChatCompletion(ask(), metadata=running.metadata)
+    quick = running.chat.StreamChatCompletion(chat_request(), metadata=running.metadata)
     assert "quick" == "".join([c.choices[0].delta.content async for c in quick if c.choices])
     slow.cancel()
     await asyncio.wait_for(running.backend.closed.wait(), 10)
@@ -167,7 +169,7 @@ async def test_an_unread_stream_releases_its_session(tmp_path: Path, log_file: P
         running.backend.answer = lambda _: chunks(*["x" * 100_000] * 200)
         for stream in (running.chat.StreamChatCompletion, running.chat.StreamChatCompletionEvents):
             running.backend.closed.clear()
-            call = stream(ask(), metadata=running.metadata)
+            call = stream(chat_request(), metadata=running.metadata)
             await call.read()
             await asyncio.wait_for(running.backend.closed.wait(), 10)
             await running.turns.close()

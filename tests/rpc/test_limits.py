@@ -19,9 +19,9 @@ from parley.stores.sqlite import SqliteStore
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.models_pb2 import ListModelsRequest
 from parley.v1.models_pb2_grpc import ModelsStub
+from tests.rpc.calling import chat_request
 from tests.rpc.conftest import CONFIG, Worker, serving
 from tests.rpc.scripted import chunks, completion
-from tests.rpc.test_chat import ask
 
 NOW = 1_700_000_000.0
 KEY, ACCOUNT = {"requests": 6, "tokens": 600}, {"requests": 100, "tokens": 500}
@@ -90,14 +90,14 @@ async def limited(tmp_path: Path, log_file: Path) -> AsyncIterator[Limited]:
 
 
 def rate_limit_headers(metadata: Any) -> dict[str, str]:
-    """Returns the headers of the limits by what follows `x-ratelimit-`."""
+    """Returns the rate-limit headers, by name without `x-ratelimit-`."""
     prefix = "x-ratelimit-"
     return {name.removeprefix(prefix): value for name, value in metadata if name.startswith(prefix)}
 
 
-async def test_a_whole_answer_has_the_limits(limited: Limited) -> None:
+async def test_a_complete_answer_has_the_limits(limited: Limited) -> None:
     """The headers have the tighter limit of key and account, with the tokens that the call has reserved."""
-    call = limited.chat.CreateChatCompletion(ask(max_tokens=99), metadata=limited.ada)
+    call = limited.chat.CreateChatCompletion(chat_request(max_tokens=99), metadata=limited.ada)
     await call
     assert {
         "limit-requests": "6",
@@ -115,7 +115,7 @@ async def test_a_whole_answer_has_the_limits(limited: Limited) -> None:
 async def test_a_stream_has_the_limits_before_its_first_chunk(limited: Limited, method: str) -> None:
     """The headers of a stream have the limits and the session."""
     limited.worker.backend.answer = lambda _: chunks("Hel", "lo")
-    call = getattr(limited.chat, method)(ask(), metadata=limited.ada)
+    call = getattr(limited.chat, method)(chat_request(), metadata=limited.ada)
     headers = dict(await call.initial_metadata())
     assert ("5", "499") == (headers["x-ratelimit-remaining-requests"], headers["x-ratelimit-remaining-tokens"])
     assert "x-chat-session-id" in headers
@@ -127,7 +127,7 @@ async def test_a_comment_before_the_answer_sends_the_limits(tmp_path: Path, log_
     gate = asyncio.Event()
     async with serving_limited(tmp_path, keep_alive_seconds=0.01) as limited:
         limited.worker.backend.answer = lambda _: [gate, *chunks("late")]
-        bodies = aiter(call := limited.chat.StreamChatCompletionEvents(ask(), metadata=limited.ada))
+        bodies = aiter(call := limited.chat.StreamChatCompletionEvents(chat_request(), metadata=limited.ada))
         assert KEEP_ALIVE == (await anext(bodies)).data
         assert "5" == rate_limit_headers(await call.initial_metadata())["remaining-requests"]
         gate.set()
@@ -135,12 +135,12 @@ async def test_a_comment_before_the_answer_sends_the_limits(tmp_path: Path, log_
 
 
 async def test_a_limit_of_requests_rejects(limited: Limited) -> None:
-    """A call over the limit reaches no backend; its error has the limit, what is left and the delay."""
+    """A call over the limit reaches no backend; its error has the limit, the remaining amount and the delay."""
     for _ in range(KEY["requests"]):
-        await limited.chat.CreateChatCompletion(ask(), metadata=limited.ada)
+        await limited.chat.CreateChatCompletion(chat_request(), metadata=limited.ada)
     limited.now += 3
     for method in ("CreateChatCompletion", "StreamChatCompletion", "StreamChatCompletionEvents"):
-        error, trailing = await limited.refused(ask(), method)
+        error, trailing = await limited.refused(chat_request(), method)
         assert grpc.StatusCode.RESOURCE_EXHAUSTED == error.code()
         assert "This key may make 6 requests a minute, and 0 are left; try again in 7 s" == error.details()
         assert ("RATE_LIMITED", "7") == (trailing["parley-error-reason"], trailing["retry-after"])
@@ -151,19 +151,19 @@ async def test_a_limit_of_requests_rejects(limited: Limited) -> None:
         assert 7 == retry.retry_delay.seconds
     assert KEY["requests"] == len(limited.worker.backend.calls)
     limited.now += 7
-    await limited.chat.CreateChatCompletion(ask(), metadata=limited.ada)
+    await limited.chat.CreateChatCompletion(chat_request(), metadata=limited.ada)
 
 
 async def test_keys_of_an_account_share_its_limit(limited: Limited) -> None:
     """A second key has its own requests, and shares the account's tokens that the first one has reserved."""
     gate = asyncio.Event()
     limited.worker.backend.answer = lambda _: gate
-    first = limited.chat.CreateChatCompletion(ask(max_tokens=450), metadata=limited.ada)
+    first = limited.chat.CreateChatCompletion(chat_request(max_tokens=450), metadata=limited.ada)
     await asyncio.wait_for(_called(limited.worker), 20)
     _, secret = await ApiKeys(limited.store).create("second", "ada")
     second = (("authorization", f"Bearer {secret}"),)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await limited.chat.CreateChatCompletion(ask(max_tokens=100), metadata=second)
+        await limited.chat.CreateChatCompletion(chat_request(max_tokens=100), metadata=second)
     expected = "This account may use 500 tokens a minute: 49 are left, this request may need 101; try again in 7 s"
     assert expected == caught.value.details()
     assert "6" == rate_limit_headers(caught.value.trailing_metadata())["remaining-requests"]
@@ -178,11 +178,11 @@ async def _called(worker: Worker) -> None:
 
 
 async def test_unused_tokens_are_returned(limited: Limited) -> None:
-    """Whole answers and streams are charged the usage that the backend reports."""
-    await limited.chat.CreateChatCompletion(ask(max_tokens=400), metadata=limited.ada)
+    """Unary calls and streams are charged the usage that the backend reports."""
+    await limited.chat.CreateChatCompletion(chat_request(max_tokens=400), metadata=limited.ada)
     await limited.settles(5)
     limited.worker.backend.answer = lambda _: chunks("Hel", "lo")
-    assert [one async for one in limited.chat.StreamChatCompletion(ask(max_tokens=400), metadata=limited.ada)]
+    assert [one async for one in limited.chat.StreamChatCompletion(chat_request(max_tokens=400), metadata=limited.ada)]
     await limited.settles(10)
     assert 2 == await limited.used("requests")
 
@@ -192,7 +192,7 @@ async def test_without_usage_the_estimate_is_charged(limited: Limited) -> None:
     answer = completion("x" * 40)
     answer.ClearField("usage")
     limited.worker.backend.answer = lambda _: answer
-    answered = await limited.chat.CreateChatCompletion(ask("y" * 80, max_tokens=400), metadata=limited.ada)
+    answered = await limited.chat.CreateChatCompletion(chat_request("y" * 80, max_tokens=400), metadata=limited.ada)
     assert (20 + OF_A_MESSAGE, 10) == (answered.usage.prompt_tokens, answered.usage.completion_tokens)
     await limited.settles(20 + OF_A_MESSAGE + 10)
 
@@ -201,7 +201,7 @@ async def test_a_failure_costs_a_request_and_no_tokens(limited: Limited) -> None
     """A call that is not answered returns all its reserved tokens."""
     limited.worker.backend.answer = lambda _: UpstreamUnavailable("away")
     for method in ("CreateChatCompletion", "StreamChatCompletionEvents"):
-        _, trailing = await limited.refused(ask(max_tokens=400), method)
+        _, trailing = await limited.refused(chat_request(max_tokens=400), method)
         assert "UPSTREAM_UNAVAILABLE" == trailing["parley-error-reason"]
         assert "99" == trailing["x-ratelimit-remaining-tokens"]
         await limited.settles(0)
@@ -211,7 +211,7 @@ async def test_a_failure_costs_a_request_and_no_tokens(limited: Limited) -> None
 async def test_a_cancelled_call_is_charged_the_delivered_text(limited: Limited) -> None:
     """A cancelled call is charged the prompt and the delivered text; the rest of the reservation is returned."""
     limited.worker.backend.answer = lambda _: [chunks("x" * 40)[0], asyncio.Event()]
-    call = limited.chat.StreamChatCompletion(ask(max_tokens=400), metadata=limited.ada)
+    call = limited.chat.StreamChatCompletion(chat_request(max_tokens=400), metadata=limited.ada)
     while (chunk := await call.read()).choices[0].delta.content == "":
         pass
     assert "x" * 40 == chunk.choices[0].delta.content
@@ -223,17 +223,17 @@ async def test_a_cancelled_call_is_charged_the_delivered_text(limited: Limited) 
 async def test_a_partial_answer_is_charged_the_history(limited: Limited) -> None:
     """History that is not reserved at admission is charged at the end, even for a caller that disconnects."""
     limited.worker.backend.answer = lambda _: chunks("y" * 400)
-    first = [one async for one in limited.chat.StreamChatCompletion(ask(), metadata=limited.ada)]
+    first = [one async for one in limited.chat.StreamChatCompletion(chat_request(), metadata=limited.ada)]
     await limited.settles(5)
     limited.worker.backend.answer = lambda _: [chunks("x" * 38)[0], UpstreamUnavailable("gone")]
-    await limited.refused(ask(chatSessionId=first[0].session_id), "StreamChatCompletion")
+    await limited.refused(chat_request(chatSessionId=first[0].session_id), "StreamChatCompletion")
     await limited.settles(5 + HI + 110)  # "Hi" and 400 bytes before, 38 now
 
 
 async def test_a_broken_stream_is_charged_the_delivered_text(limited: Limited) -> None:
     """A stream that fails after its first token is charged as a partial answer."""
     limited.worker.backend.answer = lambda _: [chunks("x" * 40)[0], UpstreamUnavailable("gone")]
-    await limited.refused(ask(max_tokens=400), "StreamChatCompletion")
+    await limited.refused(chat_request(max_tokens=400), "StreamChatCompletion")
     await limited.settles(HI + 10)
 
 
@@ -261,7 +261,7 @@ async def test_a_request_above_the_limit_is_invalid(
     limited: Limited, fields: dict[str, Any], param: str, message: str
 ) -> None:
     """A request above the limit itself is rejected without a retry delay, and charged nothing."""
-    error, trailing = await limited.refused(ask(**fields))
+    error, trailing = await limited.refused(chat_request(**fields))
     assert grpc.StatusCode.INVALID_ARGUMENT == error.code()
     assert message in error.details()
     assert "more than the 500 tokens a minute of this account" in error.details()
@@ -278,10 +278,10 @@ async def test_a_rejection_before_admission_is_not_charged(
     limited: Limited, fields: dict[str, Any], reason: str
 ) -> None:
     """A call that is rejected before admission is charged nothing, and has the headers."""
-    await limited.chat.CreateChatCompletion(ask(), metadata=limited.ada)
+    await limited.chat.CreateChatCompletion(chat_request(), metadata=limited.ada)
     await limited.settles(5)
     for method in ("CreateChatCompletion", "StreamChatCompletionEvents"):
-        _, trailing = await limited.refused(ask(**fields), method)
+        _, trailing = await limited.refused(chat_request(**fields), method)
         assert reason == trailing["parley-error-reason"]
         found = (trailing["x-ratelimit-remaining-requests"], trailing["x-ratelimit-remaining-tokens"])
         assert ("5", "495") == found
@@ -299,7 +299,7 @@ async def test_only_completions_have_limits(limited: Limited) -> None:
 async def test_a_call_without_a_key_has_no_limits(limited: Limited) -> None:
     """A call without a key has no headers."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await limited.chat.CreateChatCompletion(ask())
+        await limited.chat.CreateChatCompletion(chat_request())
     assert {} == rate_limit_headers(caught.value.trailing_metadata())
 
 
@@ -308,7 +308,7 @@ async def test_without_limits_nothing_is_counted(tmp_path: Path, log_file: Path)
     async with serving(tmp_path) as worker, grpc.aio.insecure_channel(worker.address) as channel:
         chat: Any = ChatCompletionsStub(channel)
         call = chat.CreateChatCompletion(
-            ask(max_tokens=400), metadata=(("authorization", f"Bearer {worker.keys['ada']}"),)
+            chat_request(max_tokens=400), metadata=(("authorization", f"Bearer {worker.keys['ada']}"),)
         )
         await call
         assert {} == rate_limit_headers(await call.initial_metadata())

@@ -13,9 +13,9 @@ from parley.core.sessions.store_monitor import StoreMonitor
 from parley.v1 import models_pb2, sessions_pb2
 from parley.v1.models_pb2_grpc import ModelsStub
 from parley.v1.sessions_pb2_grpc import SessionsStub
+from tests.rpc.calling import chat_request
 from tests.rpc.conftest import Worker, serving
 from tests.rpc.scripted import chunks
-from tests.rpc.test_chat import ask
 from tests.rpc.test_lifecycle import Running
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -72,17 +72,17 @@ async def test_health_follows_the_store(watched: Watched) -> None:
     await watched.becomes(SERVING)
 
 
-async def test_calls_fail_at_once_with_the_reason(watched: Watched) -> None:
+async def test_calls_fail_immediately_with_the_reason(watched: Watched) -> None:
     """Every method fails with UNAVAILABLE and its reason, no key is called invalid, and all methods recover."""
-    await watched.chat.CreateChatCompletion(ask(), metadata=watched.metadata)
+    await watched.chat.CreateChatCompletion(chat_request(), metadata=watched.metadata)
     watched.take_away()
     await watched.becomes(NOT_SERVING)
     sessions: Any = SessionsStub(watched.channel)
     models: Any = ModelsStub(watched.channel)
     unknown = (("authorization", "Bearer sk-unknown"),)
     for method, request, metadata in (
-        (watched.chat.CreateChatCompletion, ask(), watched.metadata),
-        (watched.chat.CreateChatCompletion, ask(), unknown),
+        (watched.chat.CreateChatCompletion, chat_request(), watched.metadata),
+        (watched.chat.CreateChatCompletion, chat_request(), unknown),
         (sessions.ListSessions, sessions_pb2.ListSessionsRequest(), watched.metadata),
         (models.ListModels, models_pb2.ListModelsRequest(), unknown),
     ):
@@ -96,9 +96,9 @@ async def test_calls_fail_at_once_with_the_reason(watched: Watched) -> None:
         )
     watched.bring_back()
     await watched.becomes(SERVING)
-    assert (await watched.chat.CreateChatCompletion(ask(), metadata=watched.metadata)).id
+    assert (await watched.chat.CreateChatCompletion(chat_request(), metadata=watched.metadata)).id
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await watched.chat.CreateChatCompletion(ask(), metadata=unknown)
+        await watched.chat.CreateChatCompletion(chat_request(), metadata=unknown)
     assert grpc.StatusCode.UNAUTHENTICATED == caught.value.code()
 
 
@@ -106,7 +106,7 @@ async def test_a_stream_that_cannot_be_stored_fails(watched: Watched) -> None:
     """A stream whose turn cannot be stored delivers its text and fails: it is not acknowledged."""
     gate = asyncio.Event()
     watched.backend.answer = lambda _: [chunks("a")[0], gate, *chunks("b")]
-    bodies = aiter(watched.chat.StreamChatCompletionEvents(ask(), metadata=watched.metadata))
+    bodies = aiter(watched.chat.StreamChatCompletionEvents(chat_request(), metadata=watched.metadata))
     await anext(bodies)
     watched.take_away()
     gate.set()
@@ -120,7 +120,7 @@ async def test_a_stopping_worker_stays_not_serving(watched: Watched) -> None:
     """The recovery of the store does not make a stopping worker SERVING."""
     gate = asyncio.Event()
     watched.backend.answer = lambda _: [chunks("a")[0], gate, *chunks("b")]
-    running = aiter(watched.chat.StreamChatCompletion(ask(), metadata=watched.metadata))
+    running = aiter(watched.chat.StreamChatCompletion(chat_request(), metadata=watched.metadata))
     await anext(running)
     stub: Any = health_pb2_grpc.HealthStub(watched.channel)
     seen = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICES[0]))

@@ -15,9 +15,9 @@ from parley.v1 import sessions_pb2 as messages
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.receipt_pb2 import Receipt
 from parley.v1.sessions_pb2_grpc import SessionsStub
+from tests.rpc.calling import Log, chat_request
 from tests.rpc.conftest import Worker, serving
 from tests.rpc.scripted import chunks, completion
-from tests.rpc.test_chat import Log, ask
 
 MOST = 32
 BACKUPS = [f"backup-{number}-{'x' * 60}" for number in range(MOST)]
@@ -40,7 +40,7 @@ CONFIG = json.dumps(
     }
 )
 COST = (3 * 10 + 2 * 40) / 1e6
-SLOW = UpstreamTimeout("The model is slow", cause="10.0.0.5 said nothing")
+SLOW = UpstreamTimeout("The model is slow", cause="10.0.0.5 sent nothing")
 
 
 class Caller:
@@ -52,9 +52,9 @@ class Caller:
         self._chat: Any = ChatCompletionsStub(channel)
         self._sessions: Any = SessionsStub(channel)
 
-    async def ask(self, method: str, *more: tuple[str, str], model: str = "m") -> tuple[dict[str, Any], str]:
+    async def call(self, method: str, *more: tuple[str, str], model: str = "m") -> tuple[dict[str, Any], str]:
         """Calls a method to its end; returns its trailing metadata and the session id, if any."""
-        call = getattr(self._chat, method)(ask(model=model), metadata=(self._key, *more))
+        call = getattr(self._chat, method)(chat_request(model=model), metadata=(self._key, *more))
         try:
             if method == "CreateChatCompletion":
                 await call
@@ -103,7 +103,7 @@ async def test_the_receipt_of_a_fallback(caller: Caller, log: Log, method: str) 
     """The metadata, the session and the log have the attempts, their cost and their duration."""
     answer = completion("Hi") if method == "CreateChatCompletion" else chunks("Hi")
     caller.backend.answer = lambda call: second_answers(call, answer)
-    trailing, session = await caller.ask(method, ("x-request-id", f"r-{method}"))
+    trailing, session = await caller.call(method, ("x-request-id", f"r-{method}"))
     receipt = read(trailing)
     expected = [("m", "one", "first", "failed"), ("backup", "two", "fallback", "completed")]
     assert expected == [(one.model, one.target_model, one.kind, one.outcome) for one in receipt.attempts]
@@ -115,14 +115,14 @@ async def test_the_receipt_of_a_fallback(caller: Caller, log: Log, method: str) 
     assert receipt.duration_ms == line["upstream_ms"]
     [tried] = line["tried"]
     assert ("scripted/one", "UPSTREAM_TIMEOUT") == (tried["target"], tried["reason"])
-    assert "10.0.0.5 said nothing" == tried["cause"]
+    assert "10.0.0.5 sent nothing" == tried["cause"]
 
 
 @METHODS
 async def test_a_first_attempt_that_answers_has_a_short_line(caller: Caller, log: Log, method: str) -> None:
-    """Where the first attempt answers, the log line has only its target; the ids are in the metadata."""
+    """If the first attempt answers, the log line has only its target; the ids are in the metadata."""
     caller.backend.answer = lambda _: completion("Hi") if method == "CreateChatCompletion" else chunks("Hi")
-    trailing, _ = await caller.ask(method, ("x-request-id", f"p-{method}"))
+    trailing, _ = await caller.call(method, ("x-request-id", f"p-{method}"))
     assert (f"p-{method}", 1) == (trailing["x-request-id"], len(read(trailing).attempts))
     [line] = await asyncio.to_thread(log, f"p-{method}", 1)
     assert "scripted/one" == line["target"]
@@ -133,7 +133,7 @@ async def test_a_first_attempt_that_answers_has_a_short_line(caller: Caller, log
 async def test_the_receipt_of_a_failed_call(caller: Caller, log: Log, method: str) -> None:
     """A failed call has its receipt beside its error, and every attempt in its log line."""
     caller.backend.answer = lambda _: SLOW
-    trailing, _ = await caller.ask(method, ("x-request-id", f"n-{method}"))
+    trailing, _ = await caller.call(method, ("x-request-id", f"n-{method}"))
     assert "UPSTREAM_TIMEOUT" == trailing["parley-error-reason"]
     assert ["UPSTREAM_TIMEOUT"] * 2 == [one.reason for one in read(trailing).attempts]
     [line] = await asyncio.to_thread(log, f"n-{method}", 1)
@@ -143,7 +143,7 @@ async def test_the_receipt_of_a_failed_call(caller: Caller, log: Log, method: st
 async def test_a_stream_that_ends_with_an_error_event(caller: Caller) -> None:
     """A stream that ends with an error event has its receipt."""
     caller.backend.answer = lambda call: [chunks("Hi")[0], StreamBroken("broke off")] if call.model == "one" else SLOW
-    trailing, _ = await caller.ask("StreamChatCompletionEvents")
+    trailing, _ = await caller.call("StreamChatCompletionEvents")
     assert "STREAM_BROKEN" == read(trailing).attempts[0].reason
 
 
@@ -151,14 +151,14 @@ async def test_a_replayed_answer_has_no_receipt(caller: Caller, log: Log) -> Non
     """A replayed answer has no receipt, and no target in the log."""
     for request_id, expected in (("first", True), ("again", False)):
         headers = (("idempotency-key", "k"), ("x-request-id", request_id))
-        trailing, _ = await caller.ask("CreateChatCompletion", *headers)
+        trailing, _ = await caller.call("CreateChatCompletion", *headers)
         assert expected == ("parley-receipt-bin" in trailing)
         assert expected == ("target" in (await asyncio.to_thread(log, request_id, 1))[0])
 
 
 async def test_a_rejected_call_has_no_receipt(caller: Caller) -> None:
     """A call that is rejected before its first attempt has no receipt."""
-    trailing, _ = await caller.ask("CreateChatCompletion", model="unknown")
+    trailing, _ = await caller.call("CreateChatCompletion", model="unknown")
     assert "parley-receipt-bin" not in trailing
 
 
@@ -166,7 +166,7 @@ async def test_a_rejected_call_has_no_receipt(caller: Caller) -> None:
 async def test_the_longest_receipt_fits_into_8_kib(caller: Caller, method: str) -> None:
     """With the most attempts and the longest error all metadata stays under gRPC's 8 KiB."""
     caller.backend.answer = lambda _: ContextLengthExceeded("\u00e9" * 999, param="p" * 999, code="c" * 999)
-    trailing, _ = await caller.ask(method, model="stubborn")
+    trailing, _ = await caller.call(method, model="stubborn")
     receipt = read(trailing)
     assert (MOST, True) == (len(receipt.attempts) + receipt.left_out, receipt.left_out > 0)
     # As on the wire: bytes in base64, messages in percent-encoding, 32 bytes for each entry.

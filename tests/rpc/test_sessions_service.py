@@ -14,9 +14,9 @@ from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.sessions_pb2_grpc import SessionsStub
 from tests.processes import until
+from tests.rpc.calling import Metadata, chat_request
 from tests.rpc.conftest import Worker
 from tests.rpc.scripted import chunks, completion
-from tests.rpc.test_chat import Metadata, ask
 
 UNKNOWN = "00000000-0000-7000-8000-000000000000"
 
@@ -33,11 +33,11 @@ def texts(sessions: SessionsStub, session_id: str, metadata: Metadata) -> list[t
     return [(line["turn"], line["content"]) for line in exported(sessions, session_id, metadata)]
 
 
-def talked(chat: ChatCompletionsStub, metadata: Metadata, *said: str, **more: Any) -> str:
+def create_session(chat: ChatCompletionsStub, metadata: Metadata, *texts_sent: str, **more: Any) -> str:
     """Creates a session with a turn for each text; the model answers `Hello`. Returns its id."""
     session: dict[str, Any] = {}
-    for text in said:
-        answer = chat.CreateChatCompletion(ask(text, **session, **more), metadata=metadata)
+    for text in texts_sent:
+        answer = chat.CreateChatCompletion(chat_request(text, **session, **more), metadata=metadata)
         session = {"chatSessionId": answer.session_id}
     return str(session["chatSessionId"])
 
@@ -61,16 +61,16 @@ def test_an_export_has_every_field_of_every_message(
 ) -> None:
     """An export has parts, tool calls and results, labels, usage, receipts and incomplete turns, in order."""
     call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
-    asked: list[dict[str, Any]] = [
+    conversation: list[dict[str, Any]] = [
         {"role": "user", "content": [{"type": "text", "text": "Is it warm?"}], "name": "ada"},
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "call_1", "content": "21 °C"},
     ]
-    request = ParseDict({"messages": asked, "metadata": {"trip": "7"}}, CreateChatCompletionRequest())
+    request = ParseDict({"messages": conversation, "metadata": {"trip": "7"}}, CreateChatCompletionRequest())
     session_id = chat.CreateChatCompletion(request, metadata=ada).session_id
     worker.backend.answer = lambda _: [chunks("Par")[0], StreamBroken("broke off")]
     with pytest.raises(grpc.RpcError):
-        list(chat.StreamChatCompletion(ask("And now?", chatSessionId=session_id), metadata=ada))
+        list(chat.StreamChatCompletion(chat_request("And now?", chatSessionId=session_id), metadata=ada))
     until(lambda: "in_progress" not in str(exported(sessions, session_id, ada)), "the end of the turn")
     lines = exported(sessions, session_id, ada)
     created = [line.pop("created") for line in lines]
@@ -81,7 +81,7 @@ def test_an_export_has_every_field_of_every_message(
     usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
     broken = {"turn": 2, "state": "incomplete", "reason": "failed"}
     assert [
-        *({**message, **non_streaming} for message in asked),
+        *({**message, **non_streaming} for message in conversation),
         {"role": "assistant", "content": "Hello", **non_streaming, "usage": usage},
         {"role": "user", "content": "And now?", **broken},
         {"role": "assistant", "content": "Par", **broken},
@@ -92,7 +92,7 @@ def test_a_line_may_be_longer_than_a_message_of_grpc(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
     """A message of 5 MB is exported in pieces that a client with gRPC's default limits accepts."""
-    session_id = talked(chat, ada, "x" * 5_000_000)
+    session_id = create_session(chat, ada, "x" * 5_000_000)
     assert [5_000_000, 5] == [len(text) for _, text in texts(sessions, session_id, ada)]
 
 
@@ -100,8 +100,8 @@ def test_an_interrupted_export_ends_with_an_error(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
     """The export of a session that is deleted meanwhile ends with an error line, and the call fails."""
-    said = [{"role": "user", "content": f"{number:04}" * 100_000} for number in range(40)]
-    request = ParseDict({"messages": said}, CreateChatCompletionRequest())
+    conversation = [{"role": "user", "content": f"{number:04}" * 100_000} for number in range(40)]
+    request = ParseDict({"messages": conversation}, CreateChatCompletionRequest())
     session_id = chat.CreateChatCompletion(request, metadata=ada).session_id
     call: Any = sessions.ExportSession(messages.ExportSessionRequest(session_id=session_id), metadata=ada)
     assert ("x-chat-session-id", session_id) in call.initial_metadata()
@@ -113,19 +113,19 @@ def test_an_interrupted_export_ends_with_an_error(
     *lines, last = [json.loads(line) for line in text.splitlines()]
     assert (grpc.StatusCode.NOT_FOUND, f'Unknown session "{session_id}"') == (call.code(), call.details())
     assert {"error": {"message": call.details(), "code": "session_not_found"}} == last
-    assert [message["content"] for message in said[: len(lines)]] == [line["content"] for line in lines]
+    assert [message["content"] for message in conversation[: len(lines)]] == [line["content"] for line in lines]
     assert text.endswith(b"\n")
 
 
 def test_forks_diverge(worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata) -> None:
     """A fork has the turns up to one, with their numbers; later turns belong to one session only."""
-    origin = talked(chat, ada, "one", "two", "three")
+    origin = create_session(chat, ada, "one", "two", "three")
     early, late = fork(sessions, origin, ada, 2), fork(sessions, origin, ada)
     assert (origin, 2, "kept", "7") == (early.forked_from, early.turn_count, early.model, early.id[14])
     assert ("chat.session", 3) == (late.object, late.turn_count)
     assert texts(sessions, origin, ada)[:4] == texts(sessions, early.id, ada)
     for session_id, text in ((origin, "origin"), (early.id, "early")):
-        chat.CreateChatCompletion(ask(text, chatSessionId=session_id), metadata=ada)
+        chat.CreateChatCompletion(chat_request(text, chatSessionId=session_id), metadata=ada)
     sent = [message.content.string_value for message in worker.backend.calls[-1].request.messages]
     assert ["one", "Hello", "two", "Hello", "early"] == sent
     assert [(4, "origin"), (4, "Hello")] == texts(sessions, origin, ada)[6:]
@@ -139,12 +139,12 @@ def test_forks_diverge(worker: Worker, chat: ChatCompletionsStub, sessions: Sess
 def test_a_fork_of_a_busy_session_has_its_completed_turns(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
-    """A fork of a busy session has its completed turns and is free at once; deleting the busy session is rejected."""
-    session_id = talked(chat, ada, "one")
+    """A fork of a busy session has its completed turns and is free; deleting the busy session is rejected."""
+    session_id = create_session(chat, ada, "one")
     gate = asyncio.Event()
     worker.backend.answer = lambda _: gate
-    running: Any = chat.CreateChatCompletion.future(ask("two", chatSessionId=session_id), metadata=ada)
-    worker.asked(2)
+    running: Any = chat.CreateChatCompletion.future(chat_request("two", chatSessionId=session_id), metadata=ada)
+    worker.wait_for_calls(2)
     forked = fork(sessions, session_id, ada)
     assert [(1, "one"), (1, "Hello")] == texts(sessions, forked.id, ada)
     status, _ = refused(
@@ -152,7 +152,9 @@ def test_a_fork_of_a_busy_session_has_its_completed_turns(
     )
     assert grpc.StatusCode.ABORTED == status
     worker.backend.answer = lambda _: completion("Hello")
-    assert forked.id == chat.CreateChatCompletion(ask("three", chatSessionId=forked.id), metadata=ada).session_id
+    assert (
+        forked.id == chat.CreateChatCompletion(chat_request("three", chatSessionId=forked.id), metadata=ada).session_id
+    )
     worker.call_soon(gate.set)
     assert session_id == running.result().session_id
 
@@ -162,7 +164,7 @@ def test_a_fork_at_a_missing_turn_is_rejected(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata, through: int
 ) -> None:
     """The error of a fork at a missing turn names the field."""
-    status, text = refused(lambda: fork(sessions, talked(chat, ada, "one"), ada, through))
+    status, text = refused(lambda: fork(sessions, create_session(chat, ada, "one"), ada, through))
     assert (grpc.StatusCode.INVALID_ARGUMENT, True) == (status, text.startswith("`through_turn`"))
 
 
@@ -170,7 +172,7 @@ def test_another_accounts_sessions_are_not_found(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata, bob: Metadata
 ) -> None:
     """Another account's sessions are not found by forks and exports."""
-    for named in (talked(chat, ada, "one"), UNKNOWN, "no-uuid", ""):
+    for named in (create_session(chat, ada, "one"), UNKNOWN, "no-uuid", ""):
         expected = (grpc.StatusCode.NOT_FOUND, f'Unknown session "{named}"')
         assert expected == refused(lambda named=named: fork(sessions, named, bob))
         assert expected == refused(lambda named=named: exported(sessions, named, bob))
@@ -180,8 +182,8 @@ def test_sessions_are_listed_by_model_and_time(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
     """The filters of a list combine, page by page; the time span includes its start and not its end."""
-    kept = [talked(chat, ada, "one") for _ in range(3)]
-    other = talked(chat, ada, "one", model="on-request", store=True)
+    kept = [create_session(chat, ada, "one") for _ in range(3)]
+    other = create_session(chat, ada, "one", model="on-request", store=True)
     last = sessions.GetSession(messages.GetSessionRequest(session_id=other), metadata=ada).updated
 
     def listed(**filters: Any) -> list[str]:
@@ -198,7 +200,7 @@ def test_sessions_are_listed_by_model_and_time(
     assert [other, *kept[::-1]] == everything[:4]
     assert other in listed(model="on-request")
     assert not {*kept} & {*listed(model="on-request")}
-    assert [] == listed(model="nobody's")
+    assert [] == listed(model="unused")
     assert everything == listed(updated_after=0)
     assert everything == listed(updated_after=0, updated_before=last + 1)
     assert other not in listed(updated_before=last)
