@@ -24,9 +24,8 @@ from parley.core.errors import (
     UpstreamUnreadable,
     UpstreamUnrecognized,
 )
-from parley.core.ports import UpstreamCall
 from tests.contract import anthropic_api
-from tests.contract.backends import KEY, call, collect, reasons, text
+from tests.contract.backends import KEY, call, collect, failure, reasons, text
 from tests.contract.http_vendors import OPENAI
 from tests.upstream import USAGE, Events, Raw, ScriptedUpstream, chunk, completion, ending
 
@@ -46,13 +45,6 @@ async def backend(upstream: ScriptedUpstream) -> AsyncIterator[AnyLLM]:
     made = AnyLLM("openai", KEY, upstream.url)
     yield made
     await made.close()
-
-
-async def failure(backend: AnyLLM, upstream_call: UpstreamCall, *, stream: bool = False) -> ParleyError:
-    """Returns the error with which a call ends."""
-    with pytest.raises(ParleyError) as caught:
-        await (collect(backend, upstream_call) if stream else backend.complete(upstream_call))
-    return caught.value
 
 
 async def test_request(backend: AnyLLM, upstream: ScriptedUpstream) -> None:

@@ -23,12 +23,11 @@ from parley.backends.llama_cpp.backend import LlamaCpp
 from parley.config import ConfigError, HealthCheck, LlamaCppBackend
 from parley.core.errors import (
     ContextLengthExceeded,
-    ParleyError,
     UnsupportedParameter,
     UpstreamUnavailable,
 )
 from parley.core.ports import UpstreamCall
-from tests.contract.backends import call, collect, completion_of, reasons, request, text
+from tests.contract.backends import call, collect, completion_of, failure, reasons, request, text
 from tests.upstream import ScriptedUpstream
 
 CONFIG = LlamaCppBackend(kind="llama_cpp", context=1024, slots=2)
@@ -96,13 +95,6 @@ async def backend(socket: Path) -> AsyncIterator[LlamaCpp]:
     made = LlamaCpp(socket)
     yield made
     await made.close()
-
-
-async def refused(backend: LlamaCpp, **fields: Any) -> ParleyError:
-    """Returns the error of a non-streaming call."""
-    with pytest.raises(ParleyError) as caught:
-        await backend.complete(call(**SHORT | fields))
-    return caught.value
 
 
 def continued(beginning: str) -> UpstreamCall:
@@ -243,7 +235,7 @@ async def test_text_parts(backend: LlamaCpp) -> None:
 
 async def test_too_long(backend: LlamaCpp) -> None:
     """A conversation over the context of a slot maps to ContextLengthExceeded."""
-    failed = await refused(backend, messages=[{"role": "user", "content": "word " * 2000}])
+    failed = await failure(backend, call(**SHORT | {"messages": [{"role": "user", "content": "word " * 2000}]}))
     assert ContextLengthExceeded is type(failed)
     assert "1024 tokens" in failed.message
 
@@ -293,7 +285,7 @@ async def test_ignored_parameters(backend: LlamaCpp, fields: dict[str, Any], par
 async def test_unsupported_parts(backend: LlamaCpp, kind: str) -> None:
     """Unsupported content parts are rejected by path."""
     parts = [{"type": "text", "text": "hi"}, {"type": kind, kind: {}}]
-    failed = await refused(backend, messages=[{"role": "user", "content": parts}])
+    failed = await failure(backend, call(**SHORT | {"messages": [{"role": "user", "content": parts}]}))
     assert (UnsupportedParameter, "messages[0].content[1].type") == (type(failed), failed.param)
 
 
@@ -330,7 +322,7 @@ async def test_only_unsupported_tools_are_dropped(thinker: Path, tmp_path: Path)
 async def test_unsupported_tool_choices(thinker: Path) -> None:
     """Unsupported values of `tool_choice` are rejected by name, also if the model has tools."""
     backend = LlamaCpp(thinker)
-    failed = await refused(backend, tools=[TOOL], tool_choice="any")
+    failed = await failure(backend, call(**SHORT | {"tools": [TOOL], "tool_choice": "any"}))
     await backend.close()
     assert (UnsupportedParameter, "tool_choice") == (type(failed), failed.param)
     assert failed.message.startswith("`tool_choice` `any` is not supported")
@@ -339,7 +331,7 @@ async def test_unsupported_tool_choices(thinker: Path) -> None:
 @pytest.mark.parametrize("kind", ["grammar", "regex"])
 async def test_unsupported_formats(backend: LlamaCpp, kind: str) -> None:
     """Unsupported types of `response_format` are rejected by name."""
-    failed = await refused(backend, response_format={"type": kind})
+    failed = await failure(backend, call(**SHORT | {"response_format": {"type": kind}}))
     assert (UnsupportedParameter, "response_format.type") == (type(failed), failed.param)
 
 
@@ -361,7 +353,7 @@ async def test_tools_of_other_models(thinker: Path) -> None:
     for name in ("f", "files.read:v1"):
         tool = {"type": "function", "function": {"name": name}}
         assert 1 == len((await backend.complete(call(**SHORT, tools=[tool]))).choices)
-    failed = await refused(backend, tools=[TOOL, {"type": "custom", "custom": {"name": "g"}}])
+    failed = await failure(backend, call(**SHORT | {"tools": [TOOL, {"type": "custom", "custom": {"name": "g"}}]}))
     await backend.close()
     assert (UnsupportedParameter, "tools[1].type") == (type(failed), failed.param)
 
@@ -373,7 +365,7 @@ async def test_file_of_the_same_model(tmp_path: Path) -> None:
     process = start(tmp_path, LlamaCppBackend(kind="llama_cpp", model_path=file, context=512, slots=1))
     backend = LlamaCpp(llama_cpp_launch.socket_path(tmp_path, "local"))
     assert (await backend.complete(call(**SHORT))).choices[0].message.content.string_value
-    failed = await refused(backend, tools=[TOOL])
+    failed = await failure(backend, call(**SHORT | {"tools": [TOOL]}))
     await backend.close()
     process.terminate()
     process.wait(10)
@@ -383,7 +375,7 @@ async def test_file_of_the_same_model(tmp_path: Path) -> None:
 async def test_tools_without_a_server(tmp_path: Path) -> None:
     """Without a capabilities file, the call fails like any call without a server."""
     backend = LlamaCpp(tmp_path / "none.sock")
-    assert UpstreamUnavailable is type(await refused(backend, tools=[TOOL]))
+    assert UpstreamUnavailable is type(await failure(backend, call(**SHORT | {"tools": [TOOL]})))
     await backend.close()
 
 

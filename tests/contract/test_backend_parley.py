@@ -29,11 +29,10 @@ from parley.core.errors import (
     UpstreamUnreadable,
     UpstreamUnrecognized,
 )
-from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.error_reason_pb2 import ErrorReason
 from parley.v1.message_pb2 import Delta
-from tests.contract.backends import KEY, call, collect, text
+from tests.contract.backends import KEY, call, collect, failure, text
 from tests.contract.certificates import CERTIFICATE
 from tests.contract.parley_vendor import (
     USAGE,
@@ -63,13 +62,6 @@ async def backend(upstream: ScriptedParley) -> AsyncIterator[Parley]:
     made = Parley(upstream.address, KEY)
     yield made
     await made.close()
-
-
-async def failure(backend: Parley, upstream_call: UpstreamCall, *, stream: bool = False) -> ParleyError:
-    """Returns the error with which a call ends."""
-    with pytest.raises(ParleyError) as caught:
-        await (collect(backend, upstream_call) if stream else backend.complete(upstream_call))
-    return caught.value
 
 
 async def test_request(backend: Parley, upstream: ScriptedParley) -> None:

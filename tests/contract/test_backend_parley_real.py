@@ -27,7 +27,7 @@ from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.message_pb2 import Delta
-from tests.contract.backends import call, collect, reasons, request, text
+from tests.contract.backends import call, collect, failure, reasons, request, text
 from tests.rpc import scripted
 from tests.rpc.conftest import Worker, serving
 
@@ -68,13 +68,6 @@ async def near(backend: Parley, tmp_path: Path) -> AsyncIterator[Worker]:
     folder.mkdir()
     async with serving(folder, NEAR, time.time, {"far": backend}) as worker:
         yield worker
-
-
-async def failure(backend: Parley, upstream_call: UpstreamCall, *, stream: bool = False) -> ParleyError:
-    """Returns the error with which a call ends."""
-    with pytest.raises(ParleyError) as caught:
-        await (collect(backend, upstream_call) if stream else backend.complete(upstream_call))
-    return caught.value
 
 
 async def test_complete_answer(backend: Parley, far: Worker) -> None:

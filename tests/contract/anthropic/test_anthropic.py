@@ -37,18 +37,12 @@ from tests.contract.backends import (
     broken_off,
     call,
     collect,
+    failure,
     joined,
     reasons,
     text,
 )
 from tests.upstream import Events, Gate, Json, Raw, ScriptedUpstream, Stall
-
-
-async def failed(backend: Anthropic, *, stream: bool = False) -> ParleyError:
-    """Returns the error with which a call ends."""
-    with pytest.raises(ParleyError) as caught:
-        await (collect(backend, call()) if stream else backend.complete(call()))
-    return caught.value
 
 
 async def test_full_answer(backend: Anthropic, upstream: ScriptedUpstream) -> None:
@@ -144,7 +138,7 @@ async def test_unknown_stop_reason(backend: Anthropic, upstream: ScriptedUpstrea
     upstream.answer(
         message(text_block("x"), stop_reason=reason), Events([*begins(), delta(text="x"), *stopped(reason)])
     )
-    assert UpstreamUnreadable is type(await failed(backend))
+    assert UpstreamUnreadable is type(await failure(backend, call()))
     chunks, broken = await broken_off(backend, call())
     assert ("x", [], StreamBroken) == (text(chunks), reasons(chunks), type(broken))
 
@@ -155,8 +149,8 @@ async def test_empty_answer(backend: Anthropic, upstream: ScriptedUpstream, reas
     empty = message() | {"stop_reason": reason}
     ends = stopped(reason) if reason else [event("message_stop")]
     upstream.answer(empty, Events([start(), *ends]), message(stop_reason="end_turn"), Events([start(), *stopped()]))
-    assert UpstreamUnreadable is type(await failed(backend))
-    assert StreamBroken is type(await failed(backend, stream=True))
+    assert UpstreamUnreadable is type(await failure(backend, call()))
+    assert StreamBroken is type(await failure(backend, call(), stream=True))
     upstream_call = call(stop=["x"])
     assert "" == (await backend.complete(upstream_call)).choices[0].message.content.string_value
     assert ["stop"] == reasons(await collect(backend, upstream_call))
@@ -241,7 +235,7 @@ async def test_refusal_is_explained(backend: Anthropic, upstream: ScriptedUpstre
 async def test_error_with_status_200(backend: Anthropic, upstream: ScriptedUpstream) -> None:
     """An error with status 200 is classified by its type."""
     upstream.answer(error("rate_limit_error", "slow down"))
-    assert UpstreamRateLimited is type(await failed(backend))
+    assert UpstreamRateLimited is type(await failure(backend, call()))
 
 
 MISSHAPEN = [
@@ -258,7 +252,7 @@ MISSHAPEN = [
 async def test_malformed_answers(backend: Anthropic, upstream: ScriptedUpstream, body: dict[str, Any]) -> None:
     """A malformed response maps to UpstreamUnreadable and raises no other exception."""
     upstream.answer(body)
-    assert UpstreamUnreadable is type(await failed(backend))
+    assert UpstreamUnreadable is type(await failure(backend, call()))
 
 
 # Errors
@@ -312,7 +306,7 @@ async def test_errors(
     """Each error of the API maps to its error, as a response and as the first event of a stream."""
     body = error(kind, message)
     upstream.answer(Events([start(), event("error", error=body["error"])]) if in_stream else Json(body, status))
-    assert expected is type(await failed(backend, stream=in_stream))
+    assert expected is type(await failure(backend, call(), stream=in_stream))
 
 
 # Streams
@@ -543,4 +537,4 @@ async def test_error_page(backend: Anthropic, upstream: ScriptedUpstream) -> Non
     """An HTML error page of a proxy is not shown to the caller."""
     page = "<html>nginx at 10.0.0.7</html>"
     upstream.answer(Raw([f"HTTP/1.1 400 Bad\r\nContent-Length: {len(page)}\r\n\r\n{page}"]))
-    assert 'The model "myapp-123" refused the request' == (await failed(backend)).message
+    assert 'The model "myapp-123" refused the request' == (await failure(backend, call())).message
