@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.upstream import Step
+from tests.upstream import Events, Step
 
 USAGE = {"input_tokens": 9, "output_tokens": 3}
 
@@ -72,3 +72,25 @@ def ends() -> list[Step]:
 def error(kind: str, text: str) -> dict[str, Any]:
     """Creates an error body, which is also the data of an `error` event."""
     return {"type": "error", "error": {"type": kind, "message": text}, "request_id": "req_scripted"}
+
+
+def streamed(*blocks: dict[str, Any]) -> Events:
+    """Creates the stream of an answer with these blocks, split into deltas where possible."""
+    steps: list[Any] = [start()]
+    for index, block in enumerate(blocks):
+        match block["type"]:
+            case "thinking":
+                steps.append(block_start(index, type="thinking", thinking="", signature=""))
+                steps += [delta("thinking_delta", index, thinking=letter) for letter in block["thinking"]]
+                steps.append(delta("signature_delta", index, signature=block["signature"]))
+            case "text":
+                steps += [block_start(index), *(delta("text_delta", index, text=letter) for letter in block["text"])]
+                steps += [delta("citations_delta", index, citation=found) for found in block.get("citations", ())]
+            case "tool_use" | "server_tool_use":
+                steps.append(block_start(index, **block | {"input": {}}))
+                text = json.dumps(block["input"])
+                steps += [delta("input_json_delta", index, partial_json=piece) for piece in (text[:7], text[7:])]
+            case _:
+                steps.append(block_start(index, **block))
+        steps.append(block_stop(index))
+    return Events([*steps, *stopped("tool_use" if blocks[-1]["type"] == "tool_use" else "end_turn")])

@@ -16,6 +16,9 @@ from tests.contract.backends import KEY
 from tests.postgres import Server, serving
 from tests.upstream import ScriptedUpstream
 
+# The suite of stores is no test module, so pytest would not rewrite its assertions.
+pytest.register_assert_rewrite("tests.contract.stores")
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:

@@ -1,11 +1,38 @@
 """A reference model of sessions and claims in dictionaries and lists. Tests compare stores with it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from parley.core.errors import InvalidRequest, KeyInUse, KeyReused, ReplyDeleted, SessionBusy, SessionNotFound, TurnLost
+from parley.core.errors import (
+    InvalidRequest,
+    KeyInUse,
+    KeyReused,
+    ParleyError,
+    ReplyDeleted,
+    SessionBusy,
+    SessionNotFound,
+    TurnLost,
+)
+from parley.v1.message_pb2 import Message
 
 LEASE = 10.0
 PlainMessage = tuple[str, str]
+"""Role and text."""
+
+
+def to_message(plain: PlainMessage) -> Message:
+    """Returns the message of a role and a text."""
+    message = Message(role=plain[0])
+    message.content.string_value = plain[1]
+    return message
+
+
+def to_plain(message: Message) -> PlainMessage:
+    """Returns the role and the text of a message."""
+    return message.role, message.content.string_value
+
+
 """A message: role and text."""
 
 
@@ -202,3 +229,11 @@ def _fresh(stored: list[PlainMessage], sent: list[PlainMessage]) -> list[PlainMe
 def _crash(turn: ModelTurn) -> None:
     if turn.lease is not None:
         turn.state, turn.reason, turn.lease = "incomplete", "crashed", None
+
+
+def outcome(work: Callable[[], Any]) -> tuple[Any, type | None]:
+    """Returns the result of a call of a store or the model, and the type of its error."""
+    try:
+        return work(), None
+    except ParleyError as error:
+        return None, type(error)

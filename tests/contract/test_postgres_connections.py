@@ -2,16 +2,11 @@
 
 import asyncio
 
-import pytest
-
 from parley.stores.postgres import PostgresStore
 from parley.stores.postgres.idle import IDLE_SECONDS
+from tests.contract.stores import begin, complete, converse
 from tests.pgbouncer import pooling
 from tests.postgres import Server
-
-pytest.register_assert_rewrite("tests.contract.stores")
-
-from tests.contract.stores import begin, complete, converse  # noqa: E402 - after the registration of its asserts
 
 _COUNT = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'parley'"
 

@@ -14,11 +14,7 @@ from parley.stores.postgres import PostgresStore
 from parley.stores.sqlite import SqliteStore
 from parley.v1.message_pb2 import Usage
 from tests import processes
-from tests.postgres import Server
-
-pytest.register_assert_rewrite("tests.contract.stores")
-
-from tests.contract.stores import (  # noqa: E402 - after the registration of its asserts
+from tests.contract.stores import (
     begin,
     charge,
     converse,
@@ -27,6 +23,7 @@ from tests.contract.stores import (  # noqa: E402 - after the registration of it
     message,
     receipt,
 )
+from tests.postgres import Server
 
 DIGEST = b"d" * 32
 

@@ -10,12 +10,7 @@ import pytest
 from parley.core.errors import ParleyError, StoreUnavailable
 from parley.core.ports import Store
 from parley.stores.postgres import PostgresStore
-from tests.pgbouncer import PgBouncer, pooling
-from tests.postgres import Server, serving
-
-pytest.register_assert_rewrite("tests.contract.stores")
-
-from tests.contract.stores import (  # noqa: E402 - after the registration of its asserts
+from tests.contract.stores import (
     ClaimContract,
     Clock,
     DeletionContract,
@@ -28,7 +23,9 @@ from tests.contract.stores import (  # noqa: E402 - after the registration of it
     converse,
     key,
 )
-from tests.contract.stores.deletion import HIDDEN  # noqa: E402
+from tests.contract.stores.deletion import HIDDEN
+from tests.pgbouncer import PgBouncer, pooling
+from tests.postgres import Server, serving
 
 # asyncpg's hint about poolers, and PostgreSQL's errors about statements of another session.
 ADVICE = re.compile("pgbouncer|prepared statement|statement_cache", re.IGNORECASE)

@@ -10,11 +10,7 @@ from parley.core.errors import StoreMisconfigured, StoreUnavailable
 from parley.core.ports import TurnEnd, Window
 from parley.stores.postgres import PostgresStore, turns, upgrade
 from parley.stores.postgres import sessions as session_statements
-from tests.postgres import Server
-
-pytest.register_assert_rewrite("tests.contract.stores")
-
-from tests.contract.stores import (  # noqa: E402 - after the registration of its asserts
+from tests.contract.stores import (
     begin,
     charge,
     complete,
@@ -22,6 +18,7 @@ from tests.contract.stores import (  # noqa: E402 - after the registration of it
     key,
     receipt,
 )
+from tests.postgres import Server
 
 VERSION = 5
 

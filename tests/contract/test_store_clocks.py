@@ -11,10 +11,7 @@ from parley.core.errors import SessionBusy
 from parley.core.ports import Claim, Reaped, Store
 from parley.stores.postgres import PostgresStore
 from parley.stores.sqlite import SqliteStore
-
-pytest.register_assert_rewrite("tests.contract.stores")
-
-from tests.contract.stores import LEASE, Clock, all_messages, begin, charge, complete, converse  # noqa: E402 - after the registration of its asserts
+from tests.contract.stores import LEASE, Clock, all_messages, begin, charge, complete, converse
 
 HOUR, DAY = 3600.0, 86_400.0
 STEPS = [31 * DAY, 25 * HOUR, -31 * DAY, -25 * HOUR]

@@ -15,11 +15,7 @@ from parley.stores.postgres import PostgresStore
 from parley.stores.purging import PURGE_SECONDS
 from parley.stores.sqlite import SqliteStore
 from tests import processes
-from tests.postgres import Server
-
-pytest.register_assert_rewrite("tests.contract.stores")
-
-from tests.contract.stores import (  # noqa: E402 - after the registration of its asserts
+from tests.contract.stores import (
     ClaimContract,
     Clock,
     DeletionContract,
@@ -38,7 +34,8 @@ from tests.contract.stores import (  # noqa: E402 - after the registration of it
     begin,
     complete,
 )
-from tests.contract.stores.deletion import HIDDEN, MANY, Rows  # noqa: E402
+from tests.contract.stores.deletion import HIDDEN, MANY, Rows
+from tests.postgres import Server
 
 
 @pytest.fixture

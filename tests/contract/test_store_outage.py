@@ -15,10 +15,7 @@ import pytest
 from parley.core.errors import StoreUnavailable
 from parley.stores.sqlite import SqliteStore
 from parley.stores.sqlite.database import require_safe_library
-
-pytest.register_assert_rewrite("tests.contract.stores")
-
-from tests.contract.stores import begin, converse, key  # noqa: E402 - after the registration of its asserts
+from tests.contract.stores import begin, converse, key
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,10 +14,7 @@ from parley.core.errors import SessionBusy
 from parley.core.ports import SessionFilter
 from parley.stores.sqlite import SqliteStore
 from parley.stores.sqlite.clock import machine_uptime
-
-pytest.register_assert_rewrite("tests.contract.stores")
-
-from tests.contract.stores import LEASE, begin, charge, converse, texts  # noqa: E402 - after the registration of its asserts
+from tests.contract.stores import LEASE, begin, charge, converse, texts
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,13 +1,11 @@
-# ruff: noqa: ASYNC230, ASYNC240 - a test may wait for its files, and keep its loop waiting
-"""Tests of an SQLite store in one process: shared commits, and maintenance of the file."""
+# ruff: noqa: ASYNC230 - a test may keep its loop waiting
+"""The queue of writes of the SQLite store: group commit, order, and the event loop."""
 
 import asyncio
 import fcntl
-import re
 import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,9 @@ import apsw
 import pytest
 
 from parley.core.errors import InvalidRequest, SessionBusy, SessionNotFound, StoreUnavailable
-from parley.core.ports import ApiKey, Turn, Window
-from parley.core.usage.tokens import message_tokens
-from parley.stores.sqlite import SqliteStore, claims, deletion, reaper, sessions, turns
-
-pytest.register_assert_rewrite("tests.contract.stores")
-
-from tests.contract.stores import begin, complete, converse, key, message  # noqa: E402 - after the registration of its asserts
+from parley.core.ports import ApiKey, Turn
+from parley.stores.sqlite import SqliteStore
+from tests.contract.stores import begin, complete, converse, key, message
 
 
 @contextmanager
@@ -181,162 +175,3 @@ def _wait_for_the_next_writer(file: Path) -> None:
             fcntl.flock(queue, fcntl.LOCK_UN)
             time.sleep(0.001)
     pytest.fail("no writer waits at the head of the queue")
-
-
-class TestFile:
-    """Tests of the file."""
-
-    async def test_private(self, file: Path, store: SqliteStore) -> None:
-        """Other users of the machine cannot read the files."""
-        await converse(store, "s", "q", "a", new=True)
-        modes = {name.name: name.stat().st_mode & 0o777 for name in file.parent.iterdir() if name.is_file()}
-        assert {"parley.db", "parley.db-queue", "parley.db-shm", "parley.db-wal"} == set(modes)
-        assert {0o600} == set(modes.values())
-
-    async def test_deleted_text_is_overwritten(self, file: Path) -> None:
-        """The text of a deleted session is not in the file after the store is closed."""
-        store = SqliteStore(file)
-        await converse(store, "s", "a very private thing", "indeed", new=True)
-        await store.close()
-        assert b"a very private thing" in file.read_bytes()
-        store = SqliteStore(file)
-        await store.delete_session("ada", "s")
-        await store.close()
-        assert b"a very private thing" not in b"".join(name.read_bytes() for name in file.parent.iterdir())
-
-    @pytest.mark.parametrize("reaped", [False, True])
-    async def test_deleted_text_leaves_the_log(self, file: Path, reaped: bool) -> None:
-        """Within seconds after a deletion no file of a running store contains the text, even during other writes."""
-        now = 1.7e9
-        store, other = SqliteStore(file, lambda: now), SqliteStore(file, lambda: now)
-        await converse(store, "s", "a very private thing", "indeed", new=True)
-        if reaped:
-            now += 3600
-            await store.reap(session_age=60, claim_age=inf, limit=9)
-            assert not await store.purge()
-        else:
-            await store.delete_session("ada", "s")
-        number = 0
-        async with asyncio.timeout(10):
-            while b"a very private thing" in b"".join(name.read_bytes() for name in file.parent.iterdir()):
-                await converse(other, f"t{number}", "q", "a", new=True)
-                number += 1
-        await store.close()
-        await other.close()
-
-    async def test_the_file_becomes_smaller(self, file: Path, store: SqliteStore) -> None:
-        """The space of deleted sessions is released in steps, between which turns run."""
-        for number in range(20):
-            await converse(store, f"s{number}", "q" * 1_000_000, "a", new=True)
-        await store.check()
-        for number in range(20):
-            await store.delete_session("ada", f"s{number}")
-        number, slowest = 0, 0.0
-        async with asyncio.timeout(20):
-            while file.stat().st_size > 3_000_000:
-                began = time.monotonic()
-                await converse(store, f"t{number}", "q", "a", new=True)
-                slowest = max(slowest, time.monotonic() - began)
-                number += 1
-        assert slowest < 2
-        assert "ok" == apsw.Connection(str(file)).pragma("integrity_check")
-
-    async def test_a_long_log_is_checkpointed(self, file: Path, store: SqliteStore) -> None:
-        """The size of the write-ahead log is bounded."""
-        for number in range(40):
-            await converse(store, f"s{number}", "q" * 200_000, "a", new=True)
-        assert Path(f"{file}-wal").stat().st_size < 7_000_000
-
-    async def test_queries_search(self, store: SqliteStore, file: Path) -> None:
-        """The statements of turns, lists, claims and the reaper use keys: none scans a table or sorts."""
-        await store.check()
-        modules = (sessions, turns, claims, deletion, reaper)
-        found = [value for module in modules for value in vars(module).values() if isinstance(value, str)]
-        # SQLite itself runs the last one when a session is deleted.
-        queries = [value for value in found if "WHERE " in value] + ["DELETE FROM claims WHERE session_id = ?"]
-        connection = apsw.Connection(str(file))
-        assert len(queries) > 20
-        for query in queries:
-            plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", _anything(query)).fetchall()
-            steps = [str(step) for _, _, _, step in plan]
-            assert [] == [step for step in steps if step.startswith(("SCAN", "USE TEMP"))], query
-
-    async def test_large_messages_are_read_only_on_demand(self, store: SqliteStore, file: Path) -> None:
-        """The end of a turn next to messages of a megabyte reads a few pages and no message."""
-        for number in range(8):
-            await converse(store, f"s{number}", "q" * 1_000_000, "a", new=True)
-        await store.close()
-        again = SqliteStore(file)
-        before = _bytes_read()
-        await converse(again, "s4", "q", "a")
-        assert _bytes_read() - before < 2_000_000, "more than the history"
-        await again.close()
-
-    @pytest.mark.parametrize("window", [Window(max_messages=20), Window(max_tokens=20 * 260)])
-    async def test_a_turn_reads_its_window_only(self, file: Path, window: Window) -> None:
-        """A turn after 10,000 others, completed or not, reads no more of the file than one after 100."""
-        await SqliteStore(file).close()
-        sizes = [await _read_by_a_turn(file, f"s{turns}", turns, window) for turns in (100, 10_000)]
-        assert sizes[1] < 1.2 * sizes[0] + 8 * 4096, "a few pages more, where trees are deeper"
-
-    @pytest.mark.parametrize("incomplete", [True, False])
-    async def test_a_resent_history_of_a_long_session(self, file: Path, incomplete: bool) -> None:
-        """Only a request as long as the session can repeat it, and makes a turn read the complete session."""
-        await SqliteStore(file).close()
-        _fill(file, "s", 5000, state="incomplete" if incomplete else "completed")
-        store = SqliteStore(file)
-        before = _bytes_read()
-        await begin(store, "s", *["again"] * 500, window=Window(max_messages=2))
-        assert _bytes_read() - before < 1_000_000
-        await store.close()
-
-
-def _fill(file: Path, session: str, turns: int, state: str = "completed") -> None:
-    """Creates a session with the given number of turns, the first with a system message."""
-    system, question = (message(role, "a thousand bytes" * 60) for role in ("system", "user"))
-    connection = apsw.Connection(str(file))
-    with connection:
-        connection.execute(
-            "INSERT INTO sessions (id, account, model, created, updated, turn_count, lease_fence, completed_messages)"
-            " VALUES (?, 'ada', 'm', 1, 1, ?, 1, ?)",
-            (session, turns, 2 * turns + 1 if state == "completed" else 0),
-        )
-        size = (2, 2 * message_tokens(question))
-        connection.executemany(
-            "INSERT INTO turns (session_id, number, state, created, messages, tokens) VALUES (?, ?, ?, 1, ?, ?)",
-            [(session, number, state, *size) for number in range(1, turns + 1)],
-        )
-        rows = [(session, 1, 2, system.SerializeToString(), 1)]
-        rows += [
-            (session, turn, seq, question.SerializeToString(), 0) for turn in range(1, turns + 1) for seq in (0, 1)
-        ]
-        connection.executemany(
-            "INSERT INTO messages (session_id, turn, position, message, system) VALUES (?, ?, ?, ?, ?)", rows
-        )
-    connection.pragma("wal_checkpoint(TRUNCATE)")
-    connection.close()
-
-
-async def _read_by_a_turn(file: Path, session: str, turns: int, window: Window) -> int:
-    """Runs a turn in a session with the given number of turns; returns the bytes read from the file."""
-    _fill(file, session, turns)
-    store = SqliteStore(file)
-    before = _bytes_read()
-    turn = await begin(store, session, "q", window=window)
-    await complete(store, turn, "a")
-    read = _bytes_read() - before
-    assert 21 == len(turn.history)
-    await store.close()
-    return read
-
-
-def _bytes_read() -> int:
-    """Returns the bytes that this process has read from files, the page cache included."""
-    return int(Path("/proc/self/io").read_text().split()[1])
-
-
-def _anything(query: str) -> Any:
-    """Returns a value for each parameter of a query."""
-    if ":" in query:
-        return dict.fromkeys(re.findall(r":(\w+)", query), 1)
-    return (1,) * query.count("?")

@@ -12,10 +12,7 @@ from parley.stores.migrations import migrations
 from parley.stores.sqlite import SqliteStore
 from parley.stores.sqlite.database import add_functions, upgrade
 from parley.v1.message_pb2 import Message
-
-pytest.register_assert_rewrite("tests.contract.stores")
-
-from tests.contract.stores import begin, key, message, receipt, texts  # noqa: E402 - after the registration of its asserts
+from tests.contract.stores import begin, key, message, receipt, texts
 
 STEPS = migrations("parley.stores.sqlite")
 

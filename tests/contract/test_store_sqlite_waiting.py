@@ -8,10 +8,7 @@ import pytest
 from parley.core.errors import StoreUnavailable
 from parley.stores.sqlite import SqliteStore
 from parley.stores.sqlite.releases import LeaseWaiters
-
-pytest.register_assert_rewrite("tests.contract.stores")
-
-from tests.contract.stores import begin  # noqa: E402 - after the registration of its asserts
+from tests.contract.stores import begin
 
 
 class TestWaiting:

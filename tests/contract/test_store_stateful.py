@@ -23,14 +23,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from parley.core.errors import ParleyError
 from parley.core.ports import Claim, SessionFilter, Store, Turn, TurnBegin, TurnEnd
 from parley.stores.postgres import PostgresStore
 from parley.stores.sqlite import SqliteStore
-from parley.v1.message_pb2 import Message
 from parley.v1.receipt_pb2 import Receipt
 from parley.v1.sessions_pb2 import SessionMessage
-from tests.contract.conversations import LEASE, Model, PlainMessage
+from tests.contract.conversations import LEASE, Model, PlainMessage, outcome, to_message, to_plain
 from tests.postgres import Server
 
 DAY = 86400.0
@@ -117,7 +115,7 @@ class Machine(RuleBasedStateMachine):
             model.end(turn.session_id, turn.number, "completed", [("assistant", answer)], None)
             self._end_held(claim, answer.encode(), turn.session_id)
 
-        end = TurnEnd("completed", answer=[_message(("assistant", answer))], claim=claim, reply=answer.encode())
+        end = TurnEnd("completed", answer=[to_message(("assistant", answer))], claim=claim, reply=answer.encode())
         self._both(expected, self.stores[worker].end_turn(turn, end))
 
     @rule(target=sessions, key=KEYS, worker=WORKERS, question=TEXTS, answer=TEXTS)
@@ -197,10 +195,10 @@ class Machine(RuleBasedStateMachine):
 
     def _kept(self, session: str) -> list[tuple[int, str, str | None, PlainMessage, int | None]]:
         messages, _ = self._run(self.stores[1].list_messages("ada", session, page_size=1000, page_token=None))
-        return [(one.turn, one.state, one.reason or None, _plain(one.message), _receipt(one)) for one in messages]
+        return [(one.turn, one.state, one.reason or None, to_plain(one.message), _receipt(one)) for one in messages]
 
     def _begin(self, worker: int, session: str, sent: list[PlainMessage], *, new: bool) -> Any:
-        begin = TurnBegin("ada", "m", session, new, [_message(message) for message in sent])
+        begin = TurnBegin("ada", "m", session, new, [to_message(message) for message in sent])
         failure, (expected, turn) = self._both(
             lambda: self.model.begin(session, sent, self.now, new=new), self.stores[worker].begin_turn(begin, LEASE)
         )
@@ -212,15 +210,15 @@ class Machine(RuleBasedStateMachine):
         ]
         assert (number, history, fresh) == (
             turn.number,
-            [_plain(message) for message in turn.history],
-            [_plain(message) for message in turn.messages],
+            [to_plain(message) for message in turn.history],
+            [to_plain(message) for message in turn.messages],
         )
         return turn
 
     def _end(self, worker: int, turn: Turn, state: str, answer: list[PlainMessage], receipt: int | None) -> None:
         reason = None if state == "completed" else "failed"
         kept = None if receipt is None else Receipt(duration_ms=receipt)
-        end = TurnEnd(state, reason, [_message(message) for message in answer], receipt=kept)
+        end = TurnEnd(state, reason, [to_message(message) for message in answer], receipt=kept)
         self._both(
             lambda: self.model.end(turn.session_id, turn.number, state, answer, receipt),
             self.stores[worker].end_turn(turn, end),
@@ -252,8 +250,8 @@ class Machine(RuleBasedStateMachine):
 
     def _both(self, expected: Callable[[], Any], actual: Coroutine[Any, Any, Any]) -> tuple[type | None, Any]:
         """Runs an operation on the model and on a store: both must succeed, or raise the same error."""
-        wanted, failure = _outcome(expected)
-        got, refusal = _outcome(lambda: self._run(actual))
+        wanted, failure = outcome(expected)
+        got, refusal = outcome(lambda: self._run(actual))
         assert failure == refusal
         return failure, (wanted, got)
 
@@ -265,25 +263,8 @@ class Machine(RuleBasedStateMachine):
         return f"session-{self.count}"
 
 
-def _outcome(work: Callable[[], Any]) -> tuple[Any, type | None]:
-    try:
-        return work(), None
-    except ParleyError as error:
-        return None, type(error)
-
-
-def _message(plain: PlainMessage) -> Message:
-    message = Message(role=plain[0])
-    message.content.string_value = plain[1]
-    return message
-
-
 def _receipt(message: SessionMessage) -> int | None:
     return message.receipt.duration_ms if message.HasField("receipt") else None
-
-
-def _plain(message: Message) -> PlainMessage:
-    return message.role, message.content.string_value
 
 
 SETTINGS = settings(

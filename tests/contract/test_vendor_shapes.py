@@ -11,7 +11,8 @@ from parley.core.streaming.shaper import StreamShaper
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import Choice
 from tests.contract.backends import call, collect
-from tests.contract.vendor_shapes import BYTES, CALLS, GENERATED, OFFER, TEXTS, Shape, with_end
+from tests.contract.vendor_call_shapes import CALLS
+from tests.contract.vendor_shapes import BYTES, GENERATED, OFFER, TEXTS, Shape, with_end
 from tests.upstream import Events, ScriptedUpstream, completion, event
 
 ALL = {f"text: {name}": shape for name, shape in TEXTS.items()} | {f"bytes: {n}": s for n, s in BYTES.items()}

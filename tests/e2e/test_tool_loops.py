@@ -8,7 +8,7 @@ import pytest
 
 from tests import sse
 from tests.contract import anthropic_api
-from tests.contract.anthropic.test_anthropic_unknown import streamed
+from tests.contract.anthropic_api import streamed
 from tests.processes import Parley, started
 from tests.upstream import Events, Json, ScriptedUpstream, chunk, completion, ending
 

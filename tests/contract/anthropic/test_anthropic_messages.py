@@ -8,7 +8,7 @@ from parley.backends.anthropic.backend import Anthropic
 from parley.core.errors import InvalidRequest, UnsupportedParameter, UpstreamRejected
 from parley.core.messages.typed_fields import json_fields
 from parley.v1.message_pb2 import Message
-from tests.contract.anthropic.test_anthropic_request import refused, sent
+from tests.contract.anthropic.requests import refused, sent
 from tests.contract.anthropic_api import block_start, delta, ends, error, message, start, text_block
 from tests.contract.backends import call, collect, text
 from tests.upstream import Events, Json, ScriptedUpstream

@@ -14,7 +14,7 @@ from parley.backends.anthropic.backend import Anthropic
 from parley.backends.llama_cpp import launch as llama_cpp_launch
 from parley.core.errors import ContextLengthExceeded
 from tests.contract.backends import call, collect, reasons, text
-from tests.contract.test_backend_llama_cpp import start
+from tests.contract.llama_cpp.server import start
 
 TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {}}}}
 

@@ -25,7 +25,8 @@ from tests.contract.backends import (
     text,
 )
 from tests.contract.http_vendors import ANTHROPIC, OPENAI, HttpVendor
-from tests.contract.parley_vendor import Answer, ScriptedParley, chunk, chunks
+from tests.contract.parley_vendor import chunk, chunks
+from tests.contract.scripted_parley import Answer, ScriptedParley
 from tests.upstream import Delay, Events, Gate, Raw, ScriptedUpstream, Stall, Step
 
 COMMENT = b": keep-alive\n\n"

@@ -1,54 +1,15 @@
-"""Tests of failures of PostgreSQL: calls raise StoreUnavailable soon, and recover without a restart."""
+"""PostgreSQL that is unavailable, stopped, full or read-only."""
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
 
 import pytest
 
 from parley.core.errors import SessionBusy, StoreUnavailable, TurnLost
-from parley.core.ports import TurnBegin
-from parley.stores.postgres import PostgresStore, Timeouts
-from tests.postgres import Server, serving
-from tests.processes import until
-
-pytest.register_assert_rewrite("tests.contract.stores")
-
-from tests.contract.stores import all_messages, begin, complete, converse, key, message  # noqa: E402 - after the registration of its asserts
-
-SHORT = Timeouts(connect=1.0, command=1.0, probe=0.05)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """A server that tests may stop; each test leaves it running."""
-    with serving("max_connections=20") as running:
-        yield running
-
-
-@pytest.fixture
-def url(server: Server) -> str:
-    """A database without tables."""
-    return server.empty()
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[PostgresStore]:
-    """A store with short timeouts."""
-    new_store = await PostgresStore.open(url, 8, timeouts=SHORT)
-    yield new_store
-    await new_store.close()
-
-
-async def back(store: PostgresStore) -> None:
-    """Waits until the store has recovered. Every error until then must be StoreUnavailable."""
-    async with asyncio.timeout(60):
-        while True:
-            with suppress(StoreUnavailable):
-                await store.check()
-                return
-            await asyncio.sleep(0.02)
+from parley.stores.postgres import PostgresStore
+from tests.contract.postgres_outage.recovery import SHORT, back
+from tests.contract.stores import all_messages, begin, complete, converse, key
+from tests.postgres import Server
 
 
 async def talk(store: PostgresStore, session: str, acknowledged: dict[str, int], stop: asyncio.Event) -> None:
@@ -186,132 +147,6 @@ class TestUnavailable:
         with pytest.raises(StoreUnavailable):
             await store.check()
         await store.close()
-
-
-class TestUnwritable:
-    """Tests of a server whose reads work and whose writes hang, because a synchronous standby is gone."""
-
-    async def test_writes_fail_at_once_and_reads_succeed(self, server: Server, store: PostgresStore) -> None:
-        """After a write has timed out, later writes fail immediately, use no connections, and then recover."""
-        await converse(store, "s", "q", "a", new=True)
-        with _without_its_standby(server):
-            with pytest.raises(StoreUnavailable):
-                await begin(store, "t", "q", new=True)
-            await _wait_until_known(store)
-            loop = asyncio.get_running_loop()
-            for _ in range(20):
-                began = loop.time()
-                with pytest.raises(StoreUnavailable) as rejected:
-                    await begin(store, "t", "q", new=True)
-                assert loop.time() - began < 0.1
-                assert "synchronous standby" in str(rejected.value.cause)
-                with pytest.raises(StoreUnavailable):
-                    await store.check()
-                assert 1 == (await store.get_session("ada", "s")).turn_count
-                await asyncio.sleep(0.1)
-            count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'parley'"
-            assert int(server.sql(count)) <= 8
-        await back(store)
-        await converse(store, "s", "q2", "a2")
-
-    async def test_an_idle_store_detects_hanging_writes(self, server: Server, store: PostgresStore) -> None:
-        """The check fails if only reads work."""
-        with _without_its_standby(server), pytest.raises(StoreUnavailable):
-            await store.check()
-        await back(store)
-
-    async def test_a_role_without_privileges_may_probe(self, server: Server, url: str) -> None:
-        """The probe needs no privilege beyond those that Parley's tables need."""
-        server.sql("DROP ROLE IF EXISTS plain; CREATE ROLE plain LOGIN; GRANT CREATE ON DATABASE parley TO plain")
-        plain_text = await PostgresStore.open(url.replace("postgres@", "plain@"), timeouts=SHORT)
-        await plain_text.check()
-        await plain_text.close()
-        server.empty()
-        server.sql("REVOKE ALL ON DATABASE parley FROM plain; DROP ROLE plain")
-
-
-class TestSlow:
-    """Tests of single slow calls to a healthy server."""
-
-    async def test_a_slow_call_fails_by_itself(self, server: Server, store: PostgresStore) -> None:
-        """Calls during and after a slow call succeed."""
-        await converse(store, "s", "q", "a", new=True)
-        slow = asyncio.create_task(_sleep(store))
-        for _ in range(60):
-            await store.get_session("ada", "s")
-            await store.check()
-            await asyncio.sleep(0.05)
-        with pytest.raises(StoreUnavailable):
-            await slow
-        await converse(store, "s", "q2", "a2")
-
-    async def test_many_slow_calls(self, server: Server, store: PostgresStore) -> None:
-        """Slow calls on all connections make others wait, and the server stays available."""
-        await converse(store, "s", "q", "a", new=True)
-        slow = [asyncio.create_task(_sleep(store)) for _ in range(8)]
-        assert {StoreUnavailable} == {type(one) for one in await asyncio.gather(*slow, return_exceptions=True)}
-        for number in range(40):
-            await store.get_session("ada", "s")
-            await begin(store, f"t{number}", "q", new=True)
-            await asyncio.sleep(0.05)
-
-
-@contextmanager
-def _without_its_standby(server: Server) -> Iterator[None]:
-    """Makes every commit wait for a missing standby."""
-    server.sql("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
-    server.sql("SELECT pg_reload_conf()")
-    # A new connection with the setting shows that the server has applied it to all others.
-    until(lambda: "gone" == server.sql("SHOW synchronous_standby_names"), "the setting")
-    try:
-        yield
-    finally:
-        server.sql("ALTER SYSTEM RESET synchronous_standby_names")
-        server.sql("SELECT pg_reload_conf()")
-
-
-async def _wait_until_known(store: PostgresStore) -> None:
-    """Waits until the store has detected that writes hang and reads do not."""
-    async with asyncio.timeout(10):
-        while True:
-            with suppress(StoreUnavailable):
-                await store.get_session("ada", "s")
-                if not store._pool.is_writable:  # noqa: SLF001 - read without a call that would wait
-                    return
-            await asyncio.sleep(0.02)
-
-
-async def _sleep(store: PostgresStore) -> None:
-    """Runs a call that exceeds the timeout."""
-    await store._pool.run(lambda db: db.execute("SELECT pg_sleep(30)"))  # noqa: SLF001 - no method of a store is slow enough
-
-
-class TestUnknownOutcome:
-    """Tests of commits with an unknown result."""
-
-    async def test_end_whose_answer_is_lost(self, server: Server, store: PostgresStore, url: str) -> None:
-        """The end of a turn without an answer raises an error, and is afterwards stored completely or not at all."""
-        other = await PostgresStore.open(url, timeouts=SHORT)
-        turn = await begin(store, "s", "q", new=True)
-        server.freeze()
-        with pytest.raises(StoreUnavailable):
-            await complete(store, turn, "a")
-        server.thaw()
-        await back(other)
-        states = {state for _, _, state, _ in await all_messages(other, "s")}
-        assert states in ({"completed"}, {"in_progress"})
-        await other.close()
-
-    async def test_stopped_past_the_lease(self, store: PostgresStore, url: str) -> None:
-        """A worker whose lease was taken over by the database's clock writes nothing."""
-        turn = await store.begin_turn(TurnBegin("ada", "m", "s", new=True, messages=[message("user", "q")]), 0.001)
-        while True:
-            with suppress(SessionBusy):
-                following = await begin(store, "s", "q2")
-                break
-        with pytest.raises(TurnLost):
-            await complete(store, turn, "late")
-        await complete(store, following, "in time")
 
 
 class TestWaiting:

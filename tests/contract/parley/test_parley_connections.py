@@ -1,0 +1,191 @@
+"""Connections of the backend for another Parley: flow control, timeouts, reconnection, health and TLS."""
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from parley.backends.parley.backend import Parley
+from parley.config import ConfigError
+from parley.core.errors import (
+    DeadlineExceeded,
+    StreamBroken,
+    UpstreamMisconfigured,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    UpstreamUnreadable,
+)
+from parley.v1.chat_completions_pb2 import ChatCompletionChunk
+from parley.v1.message_pb2 import Delta
+from tests.contract.backends import KEY, call, failure, text
+from tests.contract.certificates import CERTIFICATE
+from tests.contract.parley_vendor import chunk, chunks, completion, ending
+from tests.contract.scripted_parley import Answer, ScriptedParley
+from tests.upstream import Cut, Gate, Stall
+
+HELLO = Answer([completion("Hello.")])
+
+
+async def test_slow_consumer_loses_nothing(backend: Parley, upstream: ScriptedParley) -> None:
+    """Messages received before a connection broke are delivered to a slow consumer."""
+    pieces, gate = [chunk(Delta(content=f"{number} ")) for number in range(50)], Gate()
+    upstream.answer(Answer([*chunks(), *pieces, gate, Cut()]), *[HELLO] * 100)
+    stream = backend.stream(call())
+    delivered = [await anext(stream)]
+    await asyncio.wait_for(_sent(upstream, b"49 "), 10)
+    for _ in range(100):
+        await backend.complete(call())  # uses the same connection, so that each call also receives part of the stream
+    gate.set()
+    assert await upstream.requests[0].closed.arrives()
+    with pytest.raises(StreamBroken):
+        await _read_rest(stream, delivered)
+    assert "".join(f"{number} " for number in range(50)) == text(delivered)
+
+
+async def _sent(upstream: ScriptedParley, data: bytes) -> None:
+    while data not in upstream.sent:
+        await asyncio.sleep(0.01)
+
+
+async def _read_rest(stream: AsyncGenerator[ChatCompletionChunk, None], delivered: list[ChatCompletionChunk]) -> None:
+    async for piece in stream:
+        delivered.append(piece)  # noqa: PERF401 - a comprehension would lose what came before the failure
+
+
+async def test_backpressure(backend: Parley, upstream: ScriptedParley) -> None:
+    """A slow consumer receives the full stream, and flow control stops the other side meanwhile."""
+    pieces = [chunk(Delta(content="x" * 200_000))] * 150
+    upstream.answer(Answer([*chunks(), *pieces, *ending()]))
+    stream = backend.stream(call())
+    delivered = [await anext(stream)]
+    await asyncio.sleep(0.5)  # without flow control the server would send everything in this time
+    assert not upstream.requests[0].answered
+    delivered += [piece async for piece in stream]
+    assert 30_000_000 == len(text(delivered))
+
+
+async def test_connect_timeout() -> None:
+    """A connection that is not established within `connect` times out."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        backend = Parley(f"127.0.0.1:{silent.getsockname()[1]}")
+        late = await failure(backend, call(timeouts={"connect": 0.1}))
+        is_stream = await failure(backend, call(timeouts={"connect": 0.1}), stream=True)
+        both = await asyncio.gather(
+            *(
+                failure(backend, upstream_call)
+                for upstream_call in (call(deadline=0.1), call(timeouts={"connect": 0.2}))
+            )
+        )
+        await backend.close()
+    assert [UpstreamTimeout, UpstreamTimeout] == [type(late), type(is_stream)]
+    assert [DeadlineExceeded, UpstreamTimeout] == [type(failed) for failed in both]
+    assert "`connect`" in (late.cause or "")
+
+
+async def test_reconnection() -> None:
+    """The backend reconnects soon after a server restarts."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    backend = Parley(f"127.0.0.1:{port}")
+    assert UpstreamUnavailable is type(await failure(backend, call()))
+    with ScriptedParley(port=port) as server:
+        server.answer(HELLO)
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    await backend.complete(call())
+                    break
+                except UpstreamUnavailable:
+                    await asyncio.sleep(0.05)
+        assert 1 == len(server.requests)
+    await backend.close()
+
+
+async def test_something_else_listens() -> None:
+    """A server that does not speak gRPC maps to UpstreamUnavailable."""
+    server = await asyncio.start_server(
+        lambda _, writer: writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "127.0.0.1", 0
+    )
+    backend = Parley(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    assert UpstreamUnavailable is type(await failure(backend, call()))
+    await backend.close()
+    server.close()
+
+
+async def test_health(backend: Parley, upstream: ScriptedParley) -> None:
+    """The health check queries the status of the ChatCompletions service."""
+    await backend.check()
+    upstream.set_health(serving=False)
+    with pytest.raises(UpstreamUnavailable) as caught:
+        await backend.check()
+    assert "NOT_SERVING" in (caught.value.cause or "")
+    upstream.set_health(serving=True)
+    await backend.check()
+
+
+async def test_health_without_a_server() -> None:
+    """The health check fails without a server."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        backend = Parley(f"127.0.0.1:{unused.getsockname()[1]}", KEY)
+        with pytest.raises(UpstreamUnavailable) as caught:
+            await backend.check()
+        await backend.close()
+    assert "refused" in (caught.value.cause or "")
+    assert KEY not in f"{caught.value.cause}"
+
+
+async def test_tls(tmp_path: Path) -> None:
+    """With `tls` the certificate is verified against `ca` and for the server's name."""
+    key, _, rest = CERTIFICATE.partition("-----BEGIN CERTIFICATE-----")
+    certificate = "-----BEGIN CERTIFICATE-----" + rest
+    ca = tmp_path / "ca.pem"
+    ca.write_text(certificate)
+    credentials = grpc.ssl_server_credentials([(key.encode(), certificate.encode())])
+    with ScriptedParley(credentials) as server:
+        port = server.address.rpartition(":")[2]
+        trusted = Parley(f"localhost:{port}", KEY, tls=True, ca=ca)
+        strange, unnamed = Parley(f"localhost:{port}", KEY, tls=True), Parley(f"127.0.0.1:{port}", KEY, tls=True, ca=ca)
+        plain_text = Parley(f"localhost:{port}", KEY)
+        server.answer(HELLO)
+        await trusted.complete(call())
+        assert [UpstreamMisconfigured] * 2 == [type(await failure(other, call())) for other in (strange, unnamed)]
+        assert UpstreamUnavailable is type(await failure(plain_text, call()))
+        assert 1 == len(server.requests)
+        for backend in (trusted, strange, unnamed, plain_text):
+            await backend.close()
+
+
+async def test_authorities_that_cannot_be_read(tmp_path: Path) -> None:
+    """A missing `ca` file raises ConfigError."""
+    with pytest.raises(ConfigError, match=r"ca: .*none\.pem cannot be read"):
+        Parley("localhost:1", tls=True, ca=tmp_path / "none.pem")
+
+
+async def test_abandoned_streams(backend: Parley, upstream: ScriptedParley) -> None:
+    """Abandoned streams leave no task behind, and no call at the other side."""
+    before = len(asyncio.all_tasks())
+    for number in range(100):
+        upstream.answer(Answer([*chunks("Hel"), Stall()]))
+        stream = backend.stream(call())
+        await anext(stream)
+        await stream.aclose()
+        assert await upstream.requests[number].closed.arrives(1)
+    assert before == len(asyncio.all_tasks())
+    assert 1 == upstream.connections
+
+
+async def test_truncated_after_the_head(backend: Parley, upstream: ScriptedParley) -> None:
+    """A complete response that is truncated after its head is not retried."""
+    gate = Gate()
+    upstream.answer(Answer([gate, Cut()], head=(("x-seen", "xxxx"),)))
+    task = asyncio.ensure_future(failure(backend, call()))
+    await asyncio.wait_for(_sent(upstream, b"xxxx"), 10)
+    gate.set()
+    assert UpstreamUnreadable is type(await task)
