@@ -270,7 +270,7 @@ async def test_continuation(backend: Anthropic, upstream: ScriptedUpstream, stre
         upstream.answer(message(text_block("lo.")))
         assert "lo." == (await backend.complete(upstream_call)).choices[0].message.content.string_value
     assert {"role": "assistant", "content": [text_block("Hel")]} == upstream.requests[0].json["messages"][-1]
-    assert backend.can_continue
+    assert backend.supports_prefill
 
 
 async def test_rejected_prefill(backend: Anthropic, upstream: ScriptedUpstream) -> None:

@@ -26,7 +26,7 @@ from tests.upstream import ScriptedUpstream
 def continued(beginning: str) -> UpstreamCall:
     """Creates a call that continues an answer from its beginning."""
     messages = [*SEA["messages"], {"role": "assistant", "content": beginning}]
-    return dataclasses.replace(call(**SEA | {"messages": messages}), is_continuation=True)
+    return dataclasses.replace(call(**SEA | {"messages": messages}), has_prefill=True)
 
 
 async def cut_answer(backend: LlamaCpp, pieces: int) -> tuple[str, str]:

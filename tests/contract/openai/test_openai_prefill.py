@@ -33,7 +33,7 @@ DELIVERED = "The wine-dark sea is"
 def continuation(delivered: str = DELIVERED, **fields: Any) -> UpstreamCall:
     """Creates a call that continues an answer from its beginning."""
     messages = [*QUESTION["messages"], {"role": "assistant", "content": delivered}]
-    return dataclasses.replace(call(messages=messages, **fields), is_continuation=True)
+    return dataclasses.replace(call(messages=messages, **fields), has_prefill=True)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -76,7 +76,7 @@ async def test_prefill_modes(
 )
 def test_default_prefill(url: str, prefill: Prefill | None, expected: bool) -> None:
     """Prefill is off for OpenAI and Azure and on for others, unless configured."""
-    assert expected is OpenAI(url, prefill=prefill).can_continue
+    assert expected is OpenAI(url, prefill=prefill).supports_prefill
 
 
 @pytest.mark.parametrize(
