@@ -6,7 +6,7 @@ import pytest
 
 from parley.core.errors import AddedParameterRejected, ParleyError, UnsupportedParameter
 from parley.core.routing.failure_policy import HealthEffect, NextTargets, Retry, policy_for
-from tests.unit.backends.test_failure_table import error_for, openai_error
+from tests.unit.backends.responses import error_for, openai_error
 
 PAGE = Path(__file__).parents[3] / "docs" / "routing-and-failures.md"
 ROWS = [

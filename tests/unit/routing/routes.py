@@ -19,7 +19,9 @@ from parley.core.errors import (
     UpstreamUnreadable,
     UpstreamUnrecognized,
 )
-from parley.core.ports import UpstreamCall
+from parley.core.ports import Caller, UpstreamCall
+from parley.core.routing.execution import Execution
+from parley.core.routing.router import Router
 from parley.core.routing.targets import Candidate, LiveTarget
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from tests.rpc.scripted import ScriptedBackend
@@ -60,6 +62,7 @@ FAILURES: dict[str, Callable[[], ParleyError]] = {
     "oversized": lambda: _doubtful(UpstreamRateLimited("oversized", retry_after=60.0)),
     "unsupported": lambda: UnsupportedParameter("unsupported", param="audio"),
 }
+ANYONE = Caller("default", "key_1")
 CALL = UpstreamCall(CreateChatCompletionRequest(), "upstream", Timeouts())
 
 
@@ -79,3 +82,13 @@ def candidates(clock: Clock, *names: str, model_id: str = "m") -> list[Candidate
     targets = [Target(backend=name) for name in names]
     model = Model(id=model_id, targets=targets)
     return [Candidate(model, target, LiveTarget(target, ScriptedBackend(), None, clock)) for target in targets]
+
+
+def new_execution(
+    router: Router, model: str, request: CreateChatCompletionRequest | None = None, deadline: float | None = None
+) -> Execution:
+    """Prepares a call of a model without a session; by default the request is empty."""
+    request = request or CreateChatCompletionRequest()
+    return router.new_execution(
+        router.model(ANYONE, model), request, request.messages, session_id=None, deadline=deadline
+    )

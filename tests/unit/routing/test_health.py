@@ -7,11 +7,10 @@ import pytest
 
 from parley.config import HealthCheck, parse
 from parley.core.errors import ParleyError, UpstreamUnavailable
-from parley.core.ports import Caller
 from parley.core.routing.health import HealthChecker
 from parley.core.routing.router import Router
-from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from tests.rpc.scripted import ScriptedBackend
+from tests.unit.routing.routes import new_execution
 
 CONFIG = """
 backends:
@@ -54,10 +53,7 @@ class Watched:
     async def called(self, model: str) -> str:
         """Makes a call; returns the name of the backend that was called."""
         before = len(self.a.calls)
-        found = self.router.model(Caller("default", "key_1"), model)
-        await self.router.new_execution(
-            found, CreateChatCompletionRequest(), [], session_id=None, deadline=None
-        ).complete()
+        await new_execution(self.router, model).complete()
         return "a" if len(self.a.calls) > before else "b"
 
 

@@ -3,111 +3,12 @@
 The backends are scripted at their port; routing, hedging and breakers are real and use the clock of the loop.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable
-
 import pytest
 
-from parley.config import parse
-from parley.core.errors import ParleyError, UpstreamTimeout, UpstreamUnavailable
-from parley.core.ports import Caller, UpstreamCall
-from parley.core.routing.router import Router
-from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
-from tests.rpc.scripted import chunks
 from tests.unit.routing import virtual_time
-
-CONFIG = """
-backends:
-  a: {kind: openai, base_url: "http://127.0.0.1:1/v1"}
-  b: {kind: openai, base_url: "http://127.0.0.1:1/v1"}
-models:
-  - {id: m, targets: [{backend: a}], fallbacks: [spare]}
-  - {id: spare, targets: [{backend: b}]}
-  - {id: alone, targets: [{backend: a}]}
-  - {id: unhedged, targets: [{backend: a}], fallbacks: [spare], hedge: off}
-"""
-ANYONE = Caller("default", "key_1")
-FIRST_TOKEN = 120.0
+from tests.unit.routing.virtual_backends import World
 
 both_ways = pytest.mark.parametrize("is_stream", [True, False], ids=["streamed", "whole"])
-
-
-class Backend:
-    """Sends its name after `seconds`, times out past `first_token`, and fails while `is_down`."""
-
-    supports_prefill = True
-
-    def __init__(self, name: str, seconds: float = 0.3) -> None:
-        self.name = name
-        self.seconds: Callable[[], float] = lambda: seconds
-        self.is_down = False
-        self.called: list[float] = []
-        self.open = 0
-        self.most_open = 0
-
-    async def complete(self, call: UpstreamCall) -> ChatCompletion:
-        """Is never called: all models of the test use streams."""
-        raise AssertionError
-
-    async def stream(self, call: UpstreamCall) -> AsyncGenerator[ChatCompletionChunk, None]:
-        """Answers as scripted."""
-        self.called.append(asyncio.get_running_loop().time())
-        self.open += 1
-        self.most_open = max(self.most_open, self.open)
-        try:
-            if self.is_down:
-                raise UpstreamUnavailable("not available")
-            seconds = self.seconds()
-            await asyncio.sleep(min(seconds, FIRST_TOKEN))
-            if seconds > FIRST_TOKEN:
-                raise UpstreamTimeout("no first token")
-            for chunk in chunks(self.name):
-                yield chunk
-        finally:
-            self.open -= 1
-
-    async def check(self) -> None:
-        """Always succeeds."""
-
-    async def close(self) -> None:
-        """Closes nothing."""
-
-
-class World:
-    """Two backends, and calls of a model."""
-
-    def __init__(self) -> None:
-        self.a, self.b = Backend("a"), Backend("b")
-        self.loop = asyncio.get_running_loop()
-        self.router = Router(parse(CONFIG, "f"), {"a": self.a, "b": self.b}, clock=self.loop.time)
-        self.answers: list[tuple[float, float, str]] = []  # when it was called, how long it took, what came
-
-    async def call(self, model: str = "m", *, is_stream: bool = True) -> tuple[float, str]:
-        """Makes a call; returns how long it took in seconds and which backend answered."""
-        found, request = self.router.model(ANYONE, model), CreateChatCompletionRequest()
-        started = self.loop.time()
-        execution = self.router.new_execution(found, request, request.messages, session_id=None, deadline=None)
-        try:
-            if is_stream:
-                text = "".join([choice.delta.content async for chunk in execution.stream() for choice in chunk.choices])
-            else:
-                text = (await execution.complete()).choices[0].message.content.string_value
-        except ParleyError as error:
-            text = type(error).__name__
-        self.answers.append((started, self.loop.time() - started, text))
-        return self.answers[-1][1:]
-
-    async def calls(self, seconds: float, each: float, model: str = "m", *, is_stream: bool = True) -> None:
-        """Makes a call every `seconds` for a period, whether or not earlier calls have ended; then waits for all."""
-        running = []
-        for _ in range(round(seconds / each)):
-            running.append(asyncio.create_task(self.call(model, is_stream=is_stream)))
-            await asyncio.sleep(each)
-        await asyncio.gather(*running)
-
-    def since(self, started: float) -> list[tuple[float, str]]:
-        """Returns the answers to calls that were made since then."""
-        return [(took, text) for at, took, text in self.answers if at >= started]
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["fresh", "known to be fast"])

@@ -1,7 +1,6 @@
 """Tests of the retry state, row by row of the table of failures."""
 
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import pytest
 
@@ -11,75 +10,13 @@ from parley.core.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,
     ParleyError,
-    UpstreamQuotaExhausted,
-    UpstreamRateLimited,
-    UpstreamRejected,
     UpstreamUnavailable,
 )
-from parley.core.routing.attempts import Attempt
-from parley.core.routing.breaker import Breaker
 from parley.core.routing.budget import RetryBudget
-from parley.core.routing.probe_schedule import InMemoryState, ProbeSchedule
 from parley.core.routing.retry_state import RetryState
-from parley.core.routing.targets import Candidate
 from parley.core.usage.attempts import AttemptKind, AttemptOutcome
 from tests.unit.routing.routes import CALL, FAILURES, Clock, candidates
-
-
-@dataclass
-class Play:
-    """A call in which every target fails as `failures` says, in this order, and then answers unless the last is `…`."""
-
-    failures: dict[str, list[str]]
-    retries: Retries = field(default_factory=Retries)
-    jitter: float = 0.5
-    deadline: float | None = None
-    clock: Clock = field(default_factory=Clock)
-    called: list[str] = field(default_factory=list)
-    pauses: list[float] = field(default_factory=list)
-    error: ParleyError | None = None
-    account: str = ""
-
-    def of(self, waiting: list[Candidate]) -> "Play":
-        """Runs the call to its end."""
-        clock = self.clock
-        retry_state = RetryState(
-            "m",
-            waiting,
-            self.retries,
-            RetryBudget(0.2, clock),
-            deadline=self.deadline,
-            clock=clock,
-            account=self.account,
-            jitter=lambda: self.jitter,
-        )
-        try:
-            self._play(retry_state)
-        except ParleyError as error:
-            self.error = error
-        return self
-
-    def _play(self, retry_state: RetryState) -> None:
-        again: Attempt | None = None
-        while True:
-            candidate = again.candidate if again else retry_state.next_candidate()
-            attempt = retry_state.start_attempt(
-                candidate, CALL, AttemptKind.RETRY if again else AttemptKind.FIRST, again
-            )
-            assert attempt is not None
-            name = candidate.target.name
-            failures = self.failures.get(name, [])
-            number = sum(one == name for one in self.called)
-            self.called.append(name)
-            if not failures or (number >= len(failures) and failures[-1] != "…"):
-                return retry_state.completed(attempt)
-            kind = failures[number] if number < len(failures) - (failures[-1] == "…") else failures[-2]
-            pause = retry_state.failed(attempt, FAILURES[kind]())
-            again = None if pause is None else attempt
-            if pause is not None:
-                self.pauses.append(round(pause, 6))
-                self.clock.now += pause
-
+from tests.unit.routing.scripted_failures import Play
 
 # The failures of the first target; how often it is called, whether the next one is, and whether it counts against it.
 ROWS: dict[str, tuple[list[str], int, bool, bool]] = {
@@ -220,33 +157,6 @@ def test_nothing_starts_past_the_deadline() -> None:
     assert (DeadlineExceeded, []) == (type(played.error), played.called)
 
 
-def test_a_target_with_an_open_breaker_is_skipped() -> None:
-    """If all breakers are open, the call fails at once with the time after which to retry."""
-    clock = Clock()
-    waiting = candidates(clock, "a", "b")
-    for _ in range(2):
-        Play({"a": ["unavailable", "…"]}, clock=clock).of(waiting)
-    assert ["b"] == Play({}, clock=clock).of(waiting).called
-    for _ in range(2):
-        Play({"b": ["unavailable", "…"]}, clock=clock).of(waiting)
-    played = Play({}, clock=clock).of(waiting)
-    assert (UpstreamUnavailable, []) == (type(played.error), played.called)
-    assert played.error is not None
-    assert played.error.retry_after is not None
-    assert 1 <= played.error.retry_after <= 10
-    assert "has failed lately" in (played.error.cause or "")
-
-
-def test_an_unhealthy_target_is_skipped() -> None:
-    """The target is used again when its health check succeeds."""
-    clock = Clock()
-    waiting = candidates(clock, "a", "b")
-    waiting[0].target.healthy = False
-    assert ["b"] == Play({}, clock=clock).of(waiting).called
-    waiting[0].target.healthy = True
-    assert ["a"] == Play({}, clock=clock).of(waiting).called
-
-
 def test_retries_are_a_share_of_the_calls() -> None:
     """The balance is at most thirty; each call deposits a quarter, and three a second are free."""
     clock = Clock()
@@ -282,146 +192,6 @@ def test_a_cancelled_attempt_does_not_count_for_the_target() -> None:
     retry_state.cancelled(attempt)
     retry_state.cancelled(attempt)
     assert (AttemptOutcome.CANCELLED, 0) == (attempt.outcome, one.target.breaker._consecutive_failures)  # noqa: SLF001
-
-
-@pytest.mark.parametrize("kind", ["busy for 60 s", "away for 60 s"])
-def test_a_target_gets_no_calls_before_the_end_of_its_retry_after(kind: str) -> None:
-    """The hold applies to later calls and to other workers; without another target the error has cause and delay."""
-    clock, memory = Clock(), InMemoryState()
-    waiting = candidates(clock, "a", "b")
-    other = candidates(clock, "a")
-    for candidate in (waiting[0], other[0]):
-        candidate.target.breaker = Breaker(clock, ProbeSchedule(memory))
-    assert ["a", "b"] == Play({"a": [kind]}, clock=clock).of(waiting).called
-    clock.now += 20
-    assert ["b"] == Play({}, clock=clock).of(waiting).called
-    expected = type(FAILURES[kind]())
-    for alone in (waiting[:1], other):
-        played = Play({}, clock=clock).of(alone)
-        assert (expected, []) == (type(played.error), played.called)
-        assert played.error is not None
-        assert 40 == played.error.retry_after
-    clock.now += 40
-    assert ["a"] == Play({}, clock=clock).of(other).called
-
-
-def test_a_hold_is_bounded() -> None:
-    """A target that requests a day without calls is tried again after five minutes."""
-    clock = Clock()
-    (one,) = candidates(clock, "a")
-    one.target.breaker.hold(86400, UpstreamRateLimited)
-    clock.now += 299
-    assert not one.target.admits()
-    clock.now += 1
-    assert one.target.admits()
-
-
-@pytest.mark.parametrize(
-    ("kind", "reason"),
-    [("busy", UpstreamRateLimited), ("quota", UpstreamQuotaExhausted), ("timeout", UpstreamUnavailable)],
-)
-def test_the_error_of_an_open_breaker_has_its_cause(kind: str, reason: type[ParleyError]) -> None:
-    """A rate limit or an exhausted quota stays one, with the time until the next probe."""
-    clock = Clock()
-    (one,) = candidates(clock, "a")
-    for _ in range(5):
-        Play({"a": [kind, "…"]}, Retries(attempts=1), clock=clock).of([one])
-    clock.now += 4
-    played = Play({}, clock=clock).of([one])
-    assert (reason, []) == (type(played.error), played.called)
-    assert played.error is not None
-    assert (None if kind == "quota" else 6) == played.error.retry_after
-
-
-def test_the_failure_that_opens_the_breaker_has_its_delay() -> None:
-    """The error of the call that has opened the breaker says when the next probe is due."""
-    clock = Clock()
-    (one,) = candidates(clock, "a")
-    for _ in range(2):
-        played = Play({"a": ["busy", "…"]}, jitter=0, clock=clock).of([one])
-    assert isinstance(played.error, UpstreamRateLimited)
-    assert 10 == played.error.retry_after
-
-
-def test_of_several_rate_limits_the_first_to_reset_is_returned() -> None:
-    """That is the time at which a retry may succeed."""
-    clock = Clock()
-    failures = {"a": ["busy for 10 s"], "b": ["busy for 60 s"]}
-    played = Play(failures, clock=clock).of(candidates(clock, "a", "b"))
-    assert played.error is not None
-    assert 10 == played.error.retry_after
-
-
-DOUBTFUL = ["500", "404", "unrecognized", "rejected perhaps"]
-
-
-@pytest.mark.parametrize("kind", DOUBTFUL[:-1])
-def test_suspect_failures_of_one_account_block_only_that_account(kind: str) -> None:
-    """A request that makes a server fail does not cost other accounts the target."""
-    clock = Clock()
-    (one,) = candidates(clock, "a")
-    for _ in range(5):
-        Play({"a": [kind, "…"]}, Retries(attempts=1), clock=clock, account="mistaken").of([one])
-    played = Play({}, clock=clock, account="mistaken").of([one])
-    assert (UpstreamUnavailable, []) == (type(played.error), played.called)
-    assert played.error is not None
-    assert 10 == played.error.retry_after
-    played = Play({}, clock=clock, account="other").of([one])
-    assert (["a"], None) == (played.called, played.error)
-    assert ["a"] == Play({}, clock=clock, account="mistaken").of([one]).called
-
-
-@pytest.mark.parametrize("kind", DOUBTFUL)
-def test_suspect_failures_of_two_accounts_open_the_breaker(kind: str) -> None:
-    """A target that fails for every account is down."""
-    clock = Clock()
-    (one,) = candidates(clock, "a")
-    for number in range(6):
-        Play({"a": [kind, "…"]}, Retries(attempts=1), clock=clock, account="ab"[number % 2]).of([one])
-    assert [] == Play({}, clock=clock, account="c").of([one]).called
-
-
-def test_a_failing_target_is_probed_by_its_only_account() -> None:
-    """A target that answers 500 to its only account gets one call in ten seconds until it recovers."""
-    clock = Clock()
-    (one,) = candidates(clock, "a")
-    upstream = 0
-    for _ in range(300):
-        upstream += len(Play({"a": ["500", "…"]}, Retries(attempts=1), clock=clock, account="only").of([one]).called)
-        clock.now += 0.1
-    assert 5 + 2 <= upstream <= 5 + 3
-    clock.now += 10
-    for _ in range(3):
-        assert ["a"] == Play({}, clock=clock, account="only").of([one]).called
-
-
-def test_an_unexplained_400_reaches_the_caller_if_no_target_answers() -> None:
-    """The error has the target's message; if another target answers, the call succeeds."""
-    clock = Clock()
-    failures = {"a": ["rejected perhaps"]}
-    assert ["a", "b"] == Play(failures, clock=clock).of(candidates(clock, "a", "b")).called
-    played = Play(failures, clock=clock).of(candidates(clock, "a"))
-    assert (UpstreamRejected, "rejected perhaps") == (type(played.error), str(played.error))
-
-
-def test_rejected_requests_do_not_block_an_account() -> None:
-    """Each invalid request gets its error, and the next valid one is answered."""
-    clock = Clock()
-    (one,) = candidates(clock, "a")
-    for _ in range(10):
-        played = Play({"a": ["rejected perhaps"]}, clock=clock, account="mistaken").of([one])
-        assert isinstance(played.error, UpstreamRejected)
-    assert ["a"] == Play({}, clock=clock, account="mistaken").of([one]).called
-
-
-def test_the_error_of_a_blocked_account_has_its_cause() -> None:
-    """A quota that only one account has seen exhausted is reported as a quota, not as an outage."""
-    clock = Clock()
-    (one,) = candidates(clock, "a")
-    for _ in range(5):
-        Play({"a": ["quota perhaps"]}, clock=clock, account="only").of([one])
-    played = Play({}, clock=clock, account="only").of([one])
-    assert (UpstreamQuotaExhausted, []) == (type(played.error), played.called)
 
 
 def test_a_request_larger_than_a_rate_limit_goes_to_the_next_target() -> None:

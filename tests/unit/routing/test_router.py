@@ -13,8 +13,8 @@ from parley.core.routing.router import Router
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 from tests.rpc.scripted import ScriptedBackend
+from tests.unit.routing.routes import ANYONE
 
-ANYONE = Caller("default", "key_1")
 CONFIG = """
 backends: {a: {kind: openai, base_url: "http://127.0.0.1:1/v1"}}
 models:

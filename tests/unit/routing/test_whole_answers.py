@@ -18,13 +18,13 @@ from parley.core.errors import (
     UpstreamUnavailable,
     UpstreamUnrecognized,
 )
-from parley.core.ports import Caller, UpstreamCall
+from parley.core.ports import UpstreamCall
 from parley.core.routing.execution import Execution
 from parley.core.routing.router import Router
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.message_pb2 import Delta
 from tests.rpc.scripted import USAGE, ScriptedBackend, chunks, completion
-from tests.unit.routing.routes import Clock
+from tests.unit.routing.routes import Clock, new_execution
 
 CONFIG = """
 backends:
@@ -40,7 +40,6 @@ models:
   - {id: strict, targets: [{backend: a}], fallbacks: [spare], on_stream_failure: fail}
   - {id: hedged, targets: [{backend: a}], fallbacks: [spare], hedge: 20ms}
 """
-ANYONE = Caller("default", "key_1")
 
 
 class Recorder(ScriptedBackend):
@@ -75,9 +74,7 @@ class Stack:
 
     def run(self, model: str, **fields: object) -> Execution:
         """Prepares the execution of a call."""
-        upstream = CreateChatCompletionRequest(**fields)  # type: ignore[arg-type]
-        found = self.router.model(ANYONE, model)
-        return self.router.new_execution(found, upstream, upstream.messages, session_id=None, deadline=None)
+        return new_execution(self.router, model, CreateChatCompletionRequest(**fields))  # type: ignore[arg-type]
 
 
 @pytest.fixture

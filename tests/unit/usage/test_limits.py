@@ -1,97 +1,20 @@
-"""Reservation and settlement of rate limits, with a store in memory and a settable clock."""
+"""Reservations of rate limits at the admission of a call, and their headers."""
 
-import asyncio
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from google.protobuf.json_format import ParseDict
 
 from parley.config import RateLimit, parse
 from parley.config import RateLimits as LimitsConfig
 from parley.core.errors import InvalidRequest, RateLimited, StoreUnavailable
-from parley.core.ports import Caller, Charge, Reservation
+from parley.core.ports import Caller
 from parley.core.routing.router import Router
 from parley.core.usage.limits import RateLimiter, RateLimitStatus
 from parley.rpc.metadata.rate_limits import duration, metadata
-from parley.stores import buckets
-from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
-from parley.v1.message_pb2 import Usage
+from parley.v1.chat_completions_pb2 import ChatCompletion
 from tests.rpc.scripted import ScriptedBackend
-
-ADA = Caller("ada", "key_1")
-CONFIG = LimitsConfig(
-    key=RateLimit(requests_per_minute=60, tokens_per_minute=1200),
-    account=RateLimit(requests_per_minute=90, tokens_per_minute=1000),
-)
-
-
-class MemoryStore:
-    """Buckets in memory. While `gate` is not set, calls wait; with `is_unavailable` they fail."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.rows: dict[tuple[str, str], tuple[float, float]] = {}
-        self.is_unavailable = False
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    def used(self, charge: Charge) -> float:
-        used, updated = self.rows.get((charge.subject, charge.kind), (0.0, 0.0))
-        return buckets.used_now(charge, used, updated, self.now)
-
-    async def reserve(self, charges: Sequence[Charge]) -> Reservation:
-        await self._answer()
-        used = [self.used(charge) for charge in charges]
-        reservation = buckets.reserved(charges, used)
-        for charge, before in zip(charges, used, strict=True):
-            if reservation.granted:
-                self.rows[charge.subject, charge.kind] = (before + charge.amount, self.now)
-        return reservation
-
-    async def settle(self, charges: Sequence[Charge]) -> None:
-        await self._answer()
-        for charge in charges:
-            self.rows[charge.subject, charge.kind] = (buckets.settled(charge, self.used(charge)), self.now)
-
-    async def _answer(self) -> None:
-        await self.gate.wait()
-        if self.is_unavailable:
-            raise StoreUnavailable("unavailable")
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    """Buckets without charges."""
-    return MemoryStore()
-
-
-@pytest.fixture
-def limits(store: MemoryStore) -> RateLimiter:
-    """Limits of keys and accounts."""
-    return RateLimiter(CONFIG, store)
-
-
-def request(**fields: Any) -> CreateChatCompletionRequest:
-    """Returns a request whose prompt has about ten tokens."""
-    message = {"role": "user", "content": "x" * 40}
-    return ParseDict({"messages": [message], **fields}, CreateChatCompletionRequest())
-
-
-async def admit(
-    limits: RateLimiter, max_tokens: int = 0, call: CreateChatCompletionRequest | None = None, **more: Any
-) -> Any:
-    """Admits a call; `on_statuses` receives the limits of the caller."""
-    admission = await limits.admit(call or request(), more.get("caller", ADA), more.get("instructions", ""), max_tokens)
-    more.get("on_statuses", lambda _: None)(admission.statuses)
-    admission.require_granted()
-    return admission
-
-
-def tokens(store: MemoryStore, subject: str = "account:ada") -> float:
-    """Returns the tokens that are used."""
-    return store.used(Charge(subject, "tokens", 1000, 0))
+from tests.unit.usage.memory_store import ADA, MemoryStore, admit, request, tokens
 
 
 @pytest.mark.parametrize(
@@ -255,74 +178,6 @@ async def test_without_limits_the_store_is_not_used(store: MemoryStore, config: 
     with await admit(limits, max_tokens=10**9) as admission:
         admission.record_answer(ChatCompletion())
     assert () == await limits.statuses(ADA)
-
-
-async def test_a_reservation_is_settled_with_the_usage(limits: RateLimiter, store: MemoryStore) -> None:
-    """The reported usage replaces the reservation, higher or lower; the last report of a stream counts."""
-    with await admit(limits, max_tokens=500) as admission:
-        for count in (1, 20):
-            admission.record_answer(ChatCompletionChunk(usage=Usage(prompt_tokens=7, completion_tokens=count)))
-    await limits.close()
-    assert 27 == tokens(store) == tokens(store, "key:key_1")
-    with await admit(limits) as admission:
-        admission.record_answer(ChatCompletion(usage=Usage(total_tokens=2000)))
-    await limits.close()
-    assert 2027 == tokens(store)
-
-
-async def test_output_since_the_latest_report_is_estimated(limits: RateLimiter, store: MemoryStore) -> None:
-    """Output after the latest usage of a cancelled stream is estimated and added to it."""
-    chunk = ChatCompletionChunk()
-    chunk.choices.add().delta.content = "x" * 40
-    with await admit(limits, max_tokens=500) as admission:
-        admission.record_answer(ChatCompletionChunk(usage=Usage(prompt_tokens=7, completion_tokens=1)))
-        admission.record_answer(chunk)
-    await limits.close()
-    assert 18 == tokens(store)
-
-
-async def test_refilled_tokens_are_not_refunded_twice(limits: RateLimiter, store: MemoryStore) -> None:
-    """A long call that used few tokens leaves a full bucket, and not more."""
-    with await admit(limits, max_tokens=600):
-        store.now += 59
-    await limits.close()
-    assert 0 == tokens(store)
-
-
-async def test_a_call_does_not_wait_for_settlement(limits: RateLimiter, store: MemoryStore) -> None:
-    """A call ends while the store is slow; closing the limiter waits for the settlement."""
-    with await admit(limits, max_tokens=500):
-        store.gate.clear()
-    assert 510 == tokens(store)
-    closing = asyncio.create_task(limits.close())
-    await asyncio.sleep(0)
-    assert not closing.done()
-    store.gate.set()
-    await closing
-    assert 0 == tokens(store)
-
-
-async def test_an_unavailable_store_does_not_fail_a_finished_call(limits: RateLimiter, store: MemoryStore) -> None:
-    """The end of a call succeeds without the store; the reservation remains until it is refilled."""
-    with await admit(limits, max_tokens=500):
-        store.is_unavailable = True
-    await limits.close()
-    assert 510 == tokens(store)
-
-
-async def test_a_call_cancelled_during_admission_keeps_no_tokens(limits: RateLimiter, store: MemoryStore) -> None:
-    """A call that is cancelled during admission is charged one request and no tokens."""
-    store.gate.clear()
-    task = asyncio.create_task(admit(limits, max_tokens=500))
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    store.gate.set()
-    async with asyncio.timeout(20):
-        while ("key:key_1", "tokens") not in store.rows or tokens(store):
-            await asyncio.sleep(0)
-    assert 1 == store.used(Charge("key:key_1", "requests", 60, 0))
 
 
 @pytest.mark.parametrize(
