@@ -10,6 +10,7 @@ from parley.backends.anthropic.request import SENT
 from parley.backends.json_fidelity import PARLEY_FIELDS
 from parley.config import ConfigError
 from parley.core.errors import InvalidRequest, UnsupportedParameter
+from parley.core.messages.typed_fields import json_fields
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from tests.contract.anthropic.requests import SCHEMA, TOOL, refused, sent
 from tests.contract.anthropic.test_anthropic_tools import TOOLS

@@ -11,6 +11,7 @@ from parley.backends.openai.request import NOT_SENT
 from parley.core.errors import (
     InvalidRequest,
 )
+from parley.core.messages.typed_fields import json_fields
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.message_pb2 import Message
 from tests.contract.backends import (
@@ -100,10 +101,15 @@ async def test_every_field_is_sent(backend: OpenAI, upstream: ScriptedUpstream) 
 
 def test_no_field_is_forgotten() -> None:
     """The test above covers every field of requests and messages that is sent to the upstream."""
-    fields = {field.name for field in CreateChatCompletionRequest.DESCRIPTOR.fields}
+    fields = {field.name for field in json_fields(CreateChatCompletionRequest.DESCRIPTOR)}
     assert fields == {*EVERYTHING, *NOT_SENT, "model"}
     delivered = {name for message in EVERYTHING["messages"] for name in message}
-    assert {field.name for field in Message.DESCRIPTOR.fields} == {*delivered, "annotations", "extra", "extra_json"}
+    assert {field.name for field in json_fields(Message.DESCRIPTOR)} == {
+        *delivered,
+        "annotations",
+        "extra",
+        "extra_json",
+    }
 
 
 async def test_unset_fields_are_not_sent(backend: OpenAI, upstream: ScriptedUpstream) -> None:

@@ -14,7 +14,7 @@ from parley.v1.message_pb2 import Delta
 from tests.processes import until
 from tests.rpc.client.conftest import Events
 from tests.rpc.conftest import Worker
-from tests.rpc.scripted import chunks, completion, taken_apart
+from tests.rpc.scripted import chunks, completion, split_completion
 
 
 def broken(*texts: str) -> list[object]:
@@ -46,7 +46,7 @@ def test_the_joined_answer_is_the_whole_one(worker: Worker, client: Any) -> None
     """What is joined from a stream is equal to the answer of the unary call, tool calls included."""
     worker.backend.answer = lambda _: with_tool_call()
     whole = client.chat.create("Hi", store=False).raw
-    worker.backend.answer = lambda _: taken_apart(with_tool_call())
+    worker.backend.answer = lambda _: split_completion(with_tool_call())
     with client.chat.stream("Hi", store=False) as stream:
         joined = stream.result().raw
     for answer in (whole, joined):
