@@ -240,18 +240,25 @@ def test_sessions_are_listed_read_and_deleted(
     assert grpc.StatusCode.NOT_FOUND == _refused(sessions.GetSession, request, bob)[0]
 
 
-@pytest.mark.parametrize(
-    ("request_", "field"),
-    [
-        (messages.ListSessionsRequest(page_size=0), "`page_size`"),
-        (messages.ListSessionsRequest(page_size=1001), "`page_size`"),
-        (messages.ListSessionsRequest(page_token="nonsense"), "`page_token`"),
-    ],
-)
-def test_invalid_paging_is_rejected(
-    worker: Worker, sessions: SessionsStub, ada: Metadata, request_: messages.ListSessionsRequest, field: str
+def test_page_sizes_have_a_default_and_a_maximum(
+    worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
-    """The error of invalid paging names the field."""
-    status, text = _refused(sessions.ListSessions, request_, ada)
+    """An absent size and 0 are the default; a size above the maximum is the maximum (AIP-158)."""
+    question = {"role": "user", "content": "Hello"}
+    session_id = chat.CreateChatCompletion(ask(messages=[question] * 1100), metadata=ada).session_id
+
+    def length(size: int | None) -> int:
+        request = messages.ListSessionMessagesRequest(session_id=session_id, page_size=size)
+        return len(sessions.ListSessionMessages(request, metadata=ada).messages)
+
+    sizes = (None, 0, 1, 1000, 1001, 2**32 - 1)
+    assert [100, 100, 1, 1000, 1000, 1000] == [length(size) for size in sizes]
+    assert sessions.ListSessions(messages.ListSessionsRequest(page_size=0), metadata=ada).sessions
+
+
+def test_invalid_paging_is_rejected(worker: Worker, sessions: SessionsStub, ada: Metadata) -> None:
+    """The error of an invalid page token names the field."""
+    request = messages.ListSessionsRequest(page_token="nonsense")
+    status, text = _refused(sessions.ListSessions, request, ada)
     assert grpc.StatusCode.INVALID_ARGUMENT == status
-    assert field in text
+    assert "`page_token`" in text

@@ -36,14 +36,10 @@ CHAT_RANGES: dict[str, Range] = {
 """The inclusive ranges of a completion's fields, in the order in which they are checked."""
 LOGIT_BIAS: Range = (-100, 100)
 """The inclusive range of each value of `logit_bias`."""
-PAGE_SIZE: Range = (1, 1000)
-"""The inclusive range of `page_size`, for each list of sessions and messages."""
 _BYTE: Range = (0, 255)
 
 RANGES: dict[str, Range] = {f"{_CHAT}.{name}": bounds for name, bounds in CHAT_RANGES.items()} | {
     f"{_CHAT}.logit_bias": LOGIT_BIAS,
-    "ListSessionsRequest.page_size": PAGE_SIZE,
-    "ListSessionMessagesRequest.page_size": PAGE_SIZE,
     "TokenLogprob.bytes": _BYTE,
     "TopLogprob.bytes": _BYTE,
 }

@@ -8,7 +8,7 @@ import orjson
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.message import Message
 
-from parley.core.errors import InvalidRequest, ParleyError
+from parley.core.errors import ParleyError
 from parley.core.messages.ids import canonical_session_id
 from parley.core.messages.ids import session_id as new_session_id
 from parley.core.messages.proto_json import dumps, from_message
@@ -17,7 +17,6 @@ from parley.core.sessions import export
 from parley.core.sessions.idempotency import KeyedWrites
 from parley.rpc import errors
 from parley.rpc.call import caller, current
-from parley.rpc.field_rules import PAGE_SIZE
 from parley.rpc.interceptors import Context, record_failure
 from parley.rpc.metadata.idempotency import REPLAYED, idempotency_key
 from parley.rpc.typed_forms import set_text
@@ -25,7 +24,7 @@ from parley.rpc.unknown_fields import fill_structs
 from parley.v1 import sessions_pb2 as messages
 from parley.v1 import sessions_pb2_grpc as services
 
-_DEFAULT_PAGE_SIZE = 100
+_DEFAULT_PAGE_SIZE, _MAX_PAGE_SIZE = 100, 1000
 _CHUNK_SIZE = 256 * 1024  # bytes of an export in one message; clients accept 4 MiB by default, and a line may be longer
 _SESSION = "x-chat-session-id"
 
@@ -198,8 +197,5 @@ def _session_filter(request: messages.ListSessionsRequest) -> SessionFilter:
 
 
 def _page_size(request: messages.ListSessionsRequest | messages.ListSessionMessagesRequest) -> int:
-    size = request.page_size if request.HasField("page_size") else _DEFAULT_PAGE_SIZE
-    least, most = PAGE_SIZE
-    if not least <= size <= most:
-        raise InvalidRequest(f"`page_size` must be between {least} and {most}", param="page_size")
-    return size
+    """Returns the size of a page by AIP-158: 0 means the default, and too large a size becomes the maximum."""
+    return min(request.page_size or _DEFAULT_PAGE_SIZE, _MAX_PAGE_SIZE)
