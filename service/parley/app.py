@@ -33,6 +33,7 @@ from parley.core.sessions.reaper import Reaper
 from parley.core.sessions.store_monitor import StoreMonitor
 from parley.core.sessions.turns import Turns
 from parley.core.usage.limits import RateLimiter
+from parley.rpc.admin import admin_server
 from parley.rpc.server import Server
 from parley.stores.open import open_store
 
@@ -92,6 +93,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     state_dir: Path,
     run_dir: Path,
     address: str,
+    admin: Path,
     on_ready: Callable[[str], None],
     stop: asyncio.Event,
     grace: Callable[[], float] = lambda: GRACE_SECONDS,
@@ -103,6 +105,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
         state_dir: Holds the embedded store.
         run_dir: Holds sockets and the state that the workers of a machine share.
         address: Where to listen: `unix:/path` or `HOST:PORT`, port 0 for any.
+        admin: The socket of the admin server.
         on_ready: Called once with the bound address, when the worker serves.
         stop: Stops the worker when set.
         grace: Returns, once `stop` is set, how many seconds running calls may take to finish.
@@ -110,13 +113,13 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     Raises:
         ConfigError: A backend cannot be created from its configuration.
         StoreUnavailable: The store cannot be opened.
-        RuntimeError: The address cannot be bound.
+        RuntimeError: An address cannot be bound.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
     backends = {name: _backend(name, backend, run_dir) for name, backend in config.backends.items()}
     router = Router(config, backends, states=shared_states(run_dir))
     try:
-        async with open_store(config.store, state_dir, allow_unavailable=True) as store:
+        async with open_store(config.store, state_dir, allow_unavailable=True) as store, admin_server(admin):
             turns, limits = Turns(store), RateLimiter(config.limits, store)
             server = Server(Chat(router, turns, limits, store), router, store, ApiKeys(store))
             address = await server.start(address)

@@ -6,7 +6,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
@@ -60,21 +60,30 @@ def locked(state: Path) -> Iterator[None]:
 
 @contextmanager
 def run_dir(state: Path) -> Iterator[Path]:
-    """Creates an empty folder for Unix sockets and removes it afterwards: in the state folder unless its path is long.
+    """Creates an empty folder for Unix sockets and removes it afterwards: `run` in the state folder.
+
+    If that path is too long for a socket, `run` is a link to a folder for temporary files.
 
     Raises CommandError if the folder belongs to another user or is accessible to others.
     """
-    folder = state / "run"
+    link = folder = state / "run"
     if len(os.fsencode(folder)) > _MAX_RUN_DIR_LENGTH:
         name = hashlib.sha256(os.fsencode(state)).hexdigest()[:12]
         folder = _temporary() / f"parley-{os.getuid()}-{name}"
+    if link.is_symlink():
+        link.unlink()
     private_dir(folder)
     shutil.rmtree(folder)  # files of a killed Parley
     private_dir(folder)
+    if link != folder:
+        with suppress(OSError):  # some file systems have no links; only the operator looks here
+            link.symlink_to(folder)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if link.is_symlink():
+            link.unlink()
 
 
 @contextmanager

@@ -138,10 +138,15 @@ class Stack:
 
     def _make_worker(self, name: str, config: Config, models: Models) -> Worker:
         def spec() -> WorkerSpec:
-            address = f"unix:{self._paths.run_dir}/worker-{next(self._numbers)}.sock" if self._envoy else str(self.grpc)
             paths = self._paths
+            socket = f"{paths.run_dir}/worker-{next(self._numbers)}"
             return WorkerSpec(
-                config.model_dump_json(), str(paths.state_dir), str(models.run_dir), address, paths.log_level
+                config.model_dump_json(),
+                str(paths.state_dir),
+                str(models.run_dir),
+                address=f"unix:{socket}.sock" if self._envoy else str(self.grpc),
+                admin=f"{socket}-admin.sock",
+                log_level=paths.log_level,
             )
 
         return Worker(name, spec, self._publish)

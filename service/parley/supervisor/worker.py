@@ -28,6 +28,7 @@ class WorkerSpec:
         state_dir: The folder of the store.
         run_dir: The folder of the model servers' sockets.
         address: The address to listen on: `unix:/path.sock` or `HOST:PORT`.
+        admin: The path of the admin server's socket.
         log_level: The log level.
     """
 
@@ -35,6 +36,7 @@ class WorkerSpec:
     state_dir: str
     run_dir: str
     address: str
+    admin: str
     log_level: Level = "info"
 
     def to_json(self) -> bytes:
@@ -84,6 +86,7 @@ def _run(spec: WorkerSpec, output: TextIO) -> None:
             state_dir=Path(spec.state_dir),
             run_dir=Path(spec.run_dir),
             address=spec.address,
+            admin=Path(spec.admin),
             on_ready=lambda address: _report(output, address),
             stop=stop,
             grace=lambda: DRAIN_SECONDS if drain.is_set() else GRACE_SECONDS,

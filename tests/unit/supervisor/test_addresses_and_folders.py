@@ -72,6 +72,16 @@ def test_sockets_of_a_long_path_lie_in_a_private_temporary_folder(tmp_path: Path
     assert not folder.exists()
 
 
+def test_the_state_folder_links_to_the_sockets_of_a_long_path(tmp_path: Path) -> None:
+    """`run` in the state folder is where an operator finds the sockets, also after a Parley that was killed."""
+    state = tmp_path / ("x" * 80)
+    state.mkdir()
+    (state / "run").symlink_to(tmp_path / "missing")
+    with run_dir(state) as folder:
+        assert folder == (state / "run").readlink()
+    assert not (state / "run").is_symlink()
+
+
 def test_what_a_killed_parley_left_behind_is_removed(tmp_path: Path) -> None:
     """The same state has the same folder each time, and it is empty at first."""
     with run_dir(tmp_path / ("x" * 80)) as folder:
