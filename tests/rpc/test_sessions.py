@@ -245,7 +245,7 @@ def test_page_sizes_have_a_default_and_a_maximum(
 ) -> None:
     """An absent size and 0 are the default; a size above the maximum is the maximum (AIP-158)."""
     question = {"role": "user", "content": "Hello"}
-    session_id = chat.CreateChatCompletion(ask(messages=[question] * 1100), metadata=ada).session_id
+    session_id = chat.CreateChatCompletion(chat_request(messages=[question] * 1100), metadata=ada).session_id
 
     def length(size: int | None) -> int:
         request = messages.ListSessionMessagesRequest(session_id=session_id, page_size=size)
