@@ -5,7 +5,7 @@ from typing import Any
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
 
-from parley.rpc.field_rules import LABEL_FIELDS, LABELS, MAX_NAME_LENGTH, NAME_FIELDS, RANGES, WORDS
+from parley.rpc.field_rules import LABEL_FIELDS, LABELS, MAX_NAME_LENGTH, NAME_FIELDS, RANGES, VALUES
 
 Schema = dict[str, Any]
 
@@ -45,10 +45,10 @@ def of_labels(place: str, comment: str) -> Schema:
 def _of_text(place: str, comment: str) -> Schema:
     if constant := _CONSTANT.search(comment):
         return {"const": constant[1]}
-    if place in WORDS:
-        *words, last = (f"`{word}`" for word in WORDS[place])
+    if place in VALUES:
+        *words, last = (f"`{word}`" for word in VALUES[place])
         _require(place, comment, f"{', '.join(words)} or {last}")
-        return {"enum": [*WORDS[place]]}
+        return {"enum": [*VALUES[place]]}
     if place in NAME_FIELDS:
         _require(place, comment, f"up to {MAX_NAME_LENGTH} characters without spaces")
         return {"pattern": f"^[!-~]{{1,{MAX_NAME_LENGTH}}}$"}

@@ -1,1 +1,1 @@
-"""Parley: a chat-completions service that speaks gRPC, with REST at its edge, sessions, and a model in the package."""
+"""Parley: a chat-completions service over gRPC, with a REST edge, sessions and a built-in model."""

@@ -169,8 +169,8 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
 def refuse(request: Any, metadata: dict[str, Any]) -> None:
     """Raises InvalidRequest for the violations of the edge and of the service, as the service does."""
     if "parley-refusal" in metadata:
-        raise InvalidRequest.of(errors.read_mirror(metadata["parley-refusal"]))
-    found = errors.read_mirror(metadata.get("parley-violations", ""))
+        raise InvalidRequest.of(errors.decode_violations(metadata["parley-refusal"]))
+    found = errors.decode_violations(metadata.get("parley-violations", ""))
     if found or "parley-model" in metadata:
         validate(request, is_stream=True, model_required="parley-model" in metadata, found=found)
 

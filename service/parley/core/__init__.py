@@ -1,1 +1,1 @@
-"""What Parley decides: turns, routing, streams. It knows the messages, never gRPC, HTTP or SQL."""
+"""The core: turns, routing, streams. It works on the generated messages and does not depend on gRPC, HTTP or SQL."""

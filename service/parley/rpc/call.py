@@ -17,7 +17,7 @@ class Call:
     Attributes:
         method: The RPC's name, without package and service.
         request_id: The id of this call.
-        correlation_id: The caller's id for a chain of calls; the request id where there is none.
+        correlation_id: The caller's id for a chain of calls; the request id if there is none.
         metadata: The request's metadata; of a repeated name the last value.
         task: The task that runs the handler.
         caller: The authenticated caller; None before authentication.

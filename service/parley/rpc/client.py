@@ -15,7 +15,7 @@ class CallFailed(Exception):
 
     Args:
         message: The message of the service or of gRPC.
-        reason: The service's ErrorReason without its prefix; None where the service was not reached.
+        reason: The service's ErrorReason without its prefix; None if the service was not reached.
     """
 
     def __init__(self, message: str, reason: str | None) -> None:
@@ -62,6 +62,6 @@ class Client:
 
 
 def _failure(error: Any) -> CallFailed:
-    """Converts an error of gRPC, with the service's message and reason where it has them."""
+    """Converts an error of gRPC, with the service's message and reason if it has them."""
     trailing = dict(error.trailing_metadata() or ())
     return CallFailed(error.details() or error.code().name, trailing.get("parley-error-reason"))

@@ -30,23 +30,23 @@ class ServiceError:
     openai_type: str
     """The `type` in the openai dialects, one of `OPENAI_TYPES`."""
     openai_code: str | None = None
-    """The `code` in the openai dialects where it is not the reason in lower case."""
+    """The `code` in the openai dialects, if it is not the reason in lower case."""
     should_retry: bool = False
     """Whether the same request may succeed later: the `x-should-retry` header."""
     retry_after: int | None = None
-    """Seconds for `retry-after` and `RetryInfo` where the error has no delay of its own; None to omit them."""
+    """Seconds for `retry-after` and `RetryInfo`, if the error has no delay of its own; None to omit them."""
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeError:
-    """How a failure that carries no reason appears: a refusal by Envoy, or a worker's bare status."""
+    """How a failure without a reason appears: a rejection by Envoy, or a worker's status without details."""
 
     message: str
     """The message, unless the edge knows a more specific one."""
     openai_type: str
     """The `type` in the openai dialects, one of `OPENAI_TYPES`."""
     code: str | None = None
-    """The `code`; None where a 400 is not explained further."""
+    """The `code`; None for a 400 without further explanation."""
     should_retry: bool = False
     """Whether the same request may succeed later: the `x-should-retry` header."""
     retry_after: int | None = None
@@ -56,7 +56,7 @@ class EdgeError:
     meaning: str = ""
     """What happened, for the API document."""
     example: str | None = None
-    """The message in the API document where the edge completes `message`."""
+    """The message in the API document, if the edge completes `message`."""
 
 
 def _invalid(status: int = 400, grpc_status: StatusCode = StatusCode.INVALID_ARGUMENT) -> ServiceError:

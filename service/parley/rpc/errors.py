@@ -1,4 +1,4 @@
-"""What a failed call carries: its gRPC status, details and trailing metadata."""
+"""The gRPC status, details and trailing metadata of a failed call."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,9 @@ from google.rpc import error_details_pb2, status_pb2
 from parley.core.errors import InvalidRequest, ParleyError, UpstreamQuotaExhausted, UpstreamRejected, Violation
 from parley.rpc.error_catalogue import SERVICE, reason_name
 
-_MAX_MIRROR = 1400  # bytes of violations: with the rest they fit the 8 KiB of metadata that every client accepts
+_MAX_VIOLATIONS_SIZE = (
+    1400  # bytes of violations: with the rest they fit the 8 KiB of metadata that every client accepts
+)
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _log = structlog.get_logger()
 
@@ -27,7 +29,7 @@ def status(error: ParleyError) -> grpc.StatusCode:
 
 
 def code(error: ParleyError) -> str:
-    """Returns the machine-readable code: the upstream's where it is public, else the reason in lower case."""
+    """Returns the machine-readable code: the upstream's if it is public, else the reason in lower case."""
     own = error.code if isinstance(error, UpstreamRejected | UpstreamQuotaExhausted) else None
     return own or name(error).lower()
 
@@ -46,7 +48,7 @@ def as_parley_error(error: BaseException, request_id: str) -> ParleyError:
 
 
 def details(error: ParleyError) -> bytes:
-    """Returns the `google.rpc.Status` with ErrorInfo, and with BadRequest and RetryInfo where they apply."""
+    """Returns the `google.rpc.Status` with ErrorInfo, and with BadRequest and RetryInfo if they apply."""
     rich = status_pb2.Status(code=status(error).value[0], message=error.message)
     rich.details.add().Pack(error_details_pb2.ErrorInfo(reason=name(error), domain="parley", metadata=_info(error)))
     if isinstance(error, InvalidRequest) and error.violations:
@@ -71,7 +73,7 @@ def trailing_metadata(error: ParleyError) -> tuple[tuple[str, str | bytes], ...]
     if error.param:
         pairs.append(("parley-error-param", _percent_encoded(error.param)))
     if isinstance(error, InvalidRequest) and error.violations:
-        pairs.append(("parley-error-violations", _mirror(error.violations)))
+        pairs.append(("parley-error-violations", _encode_violations(error.violations)))
     seconds = wait(error)
     if seconds is not None:
         pairs.append(("retry-after", str(math.ceil(seconds))))
@@ -84,16 +86,16 @@ def _percent_encoded(text: str) -> str:
     return quote(text, safe=_PRINTABLE)
 
 
-def _mirror(violations: Sequence[Violation]) -> str:
-    """Returns the violations as a URL query, `field=kind:message&…`, cut to `_MAX_MIRROR` bytes."""
+def _encode_violations(violations: Sequence[Violation]) -> str:
+    """Returns the violations as a URL query, `field=kind:message&…`, cut to `_MAX_VIOLATIONS_SIZE` bytes."""
     pairs = [(field, f"{kind}:{text}") for field, text, kind in violations]
-    while len(text := urlencode(pairs, quote_via=quote)) > _MAX_MIRROR:
+    while len(text := urlencode(pairs, quote_via=quote)) > _MAX_VIOLATIONS_SIZE:
         pairs.pop()
     return text
 
 
-def read_mirror(text: str) -> list[Violation]:
-    """Parses violations that the edge has found, in the format of `_mirror`."""
+def decode_violations(text: str) -> list[Violation]:
+    """Parses violations that the edge has found, in the format of `_encode_violations`."""
     pairs = ((field, *violations.partition(":")) for field, violations in parse_qsl(text, keep_blank_values=True))
     return [Violation(field, message, kind) for field, kind, _, message in pairs]
 

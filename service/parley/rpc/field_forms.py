@@ -41,7 +41,7 @@ def parley_type(field: FieldDescriptor) -> Descriptor | None:
 
 
 def _finder(kind: Descriptor) -> _Finder | None:
-    """Returns a function that searches a message; None where the type cannot have any of the forms."""
+    """Returns a function that searches a message; None if the type cannot have any of the forms."""
     flags = {struct: STRUCT for struct, _ in STRUCTS.get(kind.full_name, ())}
     flags |= {field.name: TEXT for field in kind.fields if field.name in TEXTS}
     flags |= dict.fromkeys(typed_fields(kind), TYPED)

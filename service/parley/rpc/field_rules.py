@@ -1,7 +1,7 @@
-"""Ranges, lengths and words of fields: enforced by the service, written into the API document and the edge's Lua.
+"""Ranges, lengths and permitted values of fields: enforced by the service, written into the API document and Lua.
 
-A field is named as in the protos: `Message.field`. `make gen` fails where a comment of the protos shows another range
-or other words.
+A field is named as in the protos: `Message.field`. `make gen` fails if a comment of the protos shows another
+range or other values.
 """
 
 from typing import NamedTuple
@@ -52,8 +52,8 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 TOOL_CHOICES = ("none", "auto", "required")
 FUNCTION_CALLS = ("none", "auto")
 
-WORDS: dict[str, tuple[str, ...]] = {"Message.role": ROLES}
-"""The closed lists of words."""
+VALUES: dict[str, tuple[str, ...]] = {"Message.role": ROLES}
+"""The closed lists of values."""
 
 LABELS = LabelLimits(size=16, key_length=64, value_length=512)
 LABEL_FIELDS = (f"{_CHAT}.metadata",)

@@ -219,7 +219,7 @@ class DecodeInterceptor(_Interceptor):
         async def handle(data: bytes, context: Context) -> Any:
             violations = current().metadata.get(_EDGE_ERROR)
             if violations:
-                raise InvalidRequest.of(errors.read_mirror(violations))
+                raise InvalidRequest.of(errors.decode_violations(violations))
             record_size(size=len(data))
             try:
                 request = await offload(decode, data)
@@ -236,7 +236,7 @@ def record_failure(call: Call, error: BaseException) -> ParleyError | None:
     A cancellation means that the caller has disconnected, unless this worker is stopping.
 
     Returns:
-        The error to return to the caller; None where the caller has disconnected.
+        The error to return to the caller; None if the caller has disconnected.
     """
     if isinstance(error, asyncio.CancelledError) and call.stopping:
         call.task.uncancel()

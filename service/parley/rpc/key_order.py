@@ -1,8 +1,8 @@
 """Keeps the order of keys in JSON Schemas, which matters to models, and in parameters for one backend.
 
 The fields of a Struct are a protobuf map, whose order is lost in Python. On the wire a map is a repeated field of
-entries (protobuf encoding, "Maps"), which keeps it. So a request with such objects is decoded a second time by a twin
-of the protos in which the map of Struct is declared as a repeated field.
+entries (protobuf encoding, "Maps"), which keeps it. So a request with such objects is decoded a second time, with
+a copy of the protos in which the map of Struct is declared as a repeated field.
 """
 
 from collections.abc import Iterator
@@ -40,23 +40,23 @@ def keep_key_order(request: CreateChatCompletionRequest, data: bytes) -> None:
     Raises:
         google.protobuf.message.DecodeError: The bytes cannot be decoded.
     """
-    _copy_order(request, _TWIN.FromString(data))
+    _copy_order(request, _ORDERED_REQUEST.FromString(data))
 
 
-def _copy_order(target: Any, other: Any) -> None:
+def _copy_order(target: Any, source: Any) -> None:
     for struct, text in STRUCTS.get(target.DESCRIPTOR.full_name, ()):
         if target.HasField(struct):
             if not target.HasField(text):
-                setattr(target, text, orjson.dumps(_object(getattr(other, struct))).decode())
+                setattr(target, text, orjson.dumps(_object(getattr(source, struct))).decode())
             target.ClearField(struct)
     for field, value in target.ListFields():
         if field.message_type is None or field.message_type.full_name not in STRUCTS:
             continue
         if field.is_repeated:
-            for one, its_twin in zip(value, getattr(other, field.name), strict=True):
-                _copy_order(one, its_twin)
+            for one, ordered in zip(value, getattr(source, field.name), strict=True):
+                _copy_order(one, ordered)
         else:
-            _copy_order(value, getattr(other, field.name))
+            _copy_order(value, getattr(source, field.name))
 
 
 def _object(struct: Any) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _value(value: Any) -> Any:
     return None if kind in (None, "null_value") else getattr(value, kind)
 
 
-def _twin() -> Any:
+def _ordered_request() -> Any:
     pool = descriptor_pool.DescriptorPool()
     for module in (struct_pb2, message_pb2, chat_completions_pb2):
         file = descriptor_pb2.FileDescriptorProto()
@@ -94,4 +94,4 @@ def _without_maps(file: descriptor_pb2.FileDescriptorProto) -> None:
             message.nested_type[0].ClearField("options")
 
 
-_TWIN = _twin()
+_ORDERED_REQUEST = _ordered_request()

@@ -105,8 +105,8 @@ class Server:
     async def store_changed(self, is_available: bool) -> None:
         """Sets the health of all services to that of the store.
 
-        The worker as a whole (the service named "") stays SERVING: Envoy checks that one, and must keep sending calls,
-        so that callers get the reason at once. After a shutdown has begun this has no effect.
+        The health of the worker itself (the service named "") stays SERVING: Envoy checks that one, and must keep
+        sending calls, so that callers get the reason at once. After a shutdown has begun this has no effect.
         """
         status = health_pb2.HealthCheckResponse
         for service in _SERVICES:

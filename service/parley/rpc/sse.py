@@ -43,7 +43,7 @@ class EventWriter:
         return text + DONE if chunks and not chunks[-1].choices else text
 
     def event(self, chunk: ChatCompletionChunk) -> bytes:
-        """Returns the chunk's event; empty where the caller gets none."""
+        """Returns the chunk's event; empty if the caller gets none."""
         hidden = not self._include_usage
         if hidden and not chunk.choices and not (chunk.HasField("moderation") or chunk.HasField("extra_json")):
             return b""

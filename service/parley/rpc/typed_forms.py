@@ -36,7 +36,7 @@ def read(request: CreateChatCompletionRequest) -> Iterator[Fault]:
 
 
 def infer_types(request: CreateChatCompletionRequest) -> None:
-    """Sets each `type` that is empty where the other fields allow one type only."""
+    """Sets each `type` that is empty if the other fields allow one type only."""
     for tool in request.tools:
         tool.type = tool.type or _only(tool, "function", "custom")
     for message in request.messages:
@@ -70,7 +70,7 @@ def _forms(message: Any, *names: str) -> list[str]:
 
 
 def _rivals(forms: list[str], path: str) -> Iterator[Fault]:
-    """Yields a fault where several forms of a value are set; `path` is that of the message, with a dot at the end."""
+    """Yields a fault if several forms of a value are set; `path` is that of the message, with a dot at the end."""
     if len(forms) > 1:
         named = " and ".join(f"`{path}{name}`" for name in forms)
         yield f"{path}{forms[-1]}", f"{named} are forms of one value; set one of them"
@@ -92,7 +92,7 @@ def _content(message: Message | Prediction, path: str) -> Iterator[Fault]:
 
 
 def _set_parts(message: Message | Prediction, parts: JsonParts) -> None:
-    """Sets the content; where a Value may not represent it exactly, also its text (see message.proto)."""
+    """Sets the content, and also its text if a Value may not represent it exactly (see message.proto)."""
     message.content.CopyFrom(to_value(parts.data))
     if parts.has_unknown:
         known = message.extra_json.strip()[1:-1].strip()

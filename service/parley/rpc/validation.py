@@ -1,8 +1,8 @@
 """Validation of requests. The messages are those of the API documents.
 
-Words that Parley reads are closed lists: the roles, which sessions and translations depend on. Words that only a
-backend reads (`tool_choice`, formats, modes, tiers, types of objects) are open: a backend rejects those that it does
-not support. The fields that belong to a known word are required.
+The values of a field that Parley interprets are a closed list: the roles, which sessions and translations depend on. A
+field that only a backend interprets (`tool_choice`, formats, modes, tiers, types of objects) accepts any value: a
+backend rejects those that it does not support. The fields that belong to a known value are required.
 """
 
 import re
@@ -26,12 +26,12 @@ from parley.rpc.message_validation import CONTENT_TYPES, Fault, message_faults, 
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 
 _FIRST = ("model", "messages")
-# A backend may accept less, and then refuses the name itself.
+# A backend that accepts less rejects the name itself.
 _NAME = re.compile(rf"[^\s\x00-\x1f\x7f]{{1,{MAX_NAME_LENGTH}}}")
 _NAME_RULE = f"letters, digits and signs such as _ - and ., without spaces, at most {MAX_NAME_LENGTH}"
 _AUDIO_FORMATS = "wav, aac, mp3, flac, opus, pcm16"
 _OR_BACKEND_SPECIFIC = "or a word of the backend's own"
-_MOST_VIOLATIONS = 100  # in one error; a body has room for a million
+_MAX_VIOLATIONS = 100  # in one error; a body has room for a million
 MODEL_REQUIRED = Violation("model", "`model` is required and must be a string", "missing")
 
 
@@ -56,7 +56,7 @@ def validate(
     named = {field.name for field, _ in request.ListFields()}
     checks = (check for check, fields in _CHECKS if not (fields and fields.isdisjoint(named)))
     faults = (fault for check in checks for fault in check(request))
-    violations = [Violation(*fault) for fault in islice(faults, _MOST_VIOLATIONS)]
+    violations = [Violation(*fault) for fault in islice(faults, _MAX_VIOLATIONS)]
     if not is_stream:
         violations += [Violation(*fault) for fault in _stream_fields(request)]
     if model_required and not request.HasField("model"):
@@ -108,7 +108,7 @@ def _ranges(request: CreateChatCompletionRequest) -> Iterator[Fault]:
 
 def _stream_fields(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     if request.stream:
-        yield "stream", "`stream` is true, but this method answers whole; call StreamChatCompletion"
+        yield "stream", "`stream` is true, but this method does not stream; call StreamChatCompletion"
     if request.HasField("stream_options"):
         yield "stream_options", "`stream_options` needs `stream` to be true"
 
@@ -239,7 +239,7 @@ def _extra_body(request: CreateChatCompletionRequest) -> Iterator[Fault]:
         yield "extra_body_json", "`extra_body_json` must be the text of a JSON object"
 
 
-# Each check with the fields that it depends on: it is skipped where none of them is set. Without fields it always runs.
+# Each check with the fields that it depends on: it is skipped if none of them is set. Without fields it always runs.
 _CHECKS: tuple[tuple[Callable[[CreateChatCompletionRequest], Iterator[Fault]], frozenset[str]], ...] = (
     (_model, frozenset({"model"})),
     (_messages, frozenset()),

@@ -37,7 +37,7 @@ class Worker(Child):
 
     async def spawn(self) -> Process:
         """Starts the process and writes its specification to its stdin."""
-        process = await spawn(command(), talks=True)
+        process = await spawn(command(), reports=True)
         assert process.stdin  # noqa: S101 - for the type checker
         with suppress(ConnectionError):
             process.stdin.write(self._spec().to_json())
@@ -155,9 +155,9 @@ def model_backends(config: Config) -> dict[str, LlamaCppBackend]:
     return {name: backend for name, backend in found if isinstance(backend, LlamaCppBackend)}
 
 
-async def _poll(ask: Callable[[], Awaitable[bool]]) -> None:
-    """Polls until `ask` returns true."""
-    while not await ask():  # noqa: ASYNC110 - another process has no event to wait for
+async def _poll(check: Callable[[], Awaitable[bool]]) -> None:
+    """Polls until `check` returns true."""
+    while not await check():  # noqa: ASYNC110 - another process has no event to wait for
         await asyncio.sleep(_POLL_SECONDS)
 
 

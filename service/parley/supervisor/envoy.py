@@ -134,7 +134,7 @@ def _is_healthy(status: dict[str, Any]) -> bool:
 
 async def _ask(admin: Path, path: str) -> str:
     """Returns a page of the admin interface. Raises OSError for every failure."""
-    import aiohttp  # imported late, while the workers start: it takes 250 ms
+    import aiohttp  # imported late, while the workers start: the import takes 250 ms
 
     connector, timeout = aiohttp.UnixConnector(path=str(admin)), aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
     try:

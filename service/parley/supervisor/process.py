@@ -198,20 +198,21 @@ async def _readline(stream: asyncio.StreamReader) -> bytes:
         return b"(a line too long to show)\n"
 
 
-async def spawn(argv: list[str], *, cwd: Path | None = None, talks: bool = False) -> Process:
+async def spawn(argv: list[str], *, cwd: Path | None = None, reports: bool = False) -> Process:
     """Starts a process that ends with this one. Its stdout is a pipe.
 
     Args:
         argv: The command line.
         cwd: The working directory; None for the current one.
-        talks: Whether stdin is a pipe and stderr is inherited. Otherwise stdin is empty and stderr goes to stdout.
+        reports: Whether the process reports over its pipes: stdin is a pipe and stderr is inherited. Otherwise stdin is
+            empty and stderr goes to stdout.
     """
     return await asyncio.create_subprocess_exec(
         *argv,
         cwd=cwd,
-        stdin=PIPE if talks else DEVNULL,
+        stdin=PIPE if reports else DEVNULL,
         stdout=PIPE,
-        stderr=None if talks else asyncio.subprocess.STDOUT,
+        stderr=None if reports else asyncio.subprocess.STDOUT,
         start_new_session=True,
         preexec_fn=_die_with_parent(os.getpid()),
     )

@@ -51,7 +51,7 @@ def test_a_failed_call_returns_details_and_plain_metadata() -> None:
         assert any_detail.Unpack(detail)
     assert ("INVALID_REQUEST", "parley") == (info.reason, info.domain)
     assert [("n", "MISSING"), ("stop", "VALUE_ERROR")] == [(one.field, one.reason) for one in bad.field_violations]
-    assert WRONG == errors.read_mirror(str(metadata["parley-error-violations"]))
+    assert WRONG == errors.decode_violations(str(metadata["parley-error-violations"]))
     assert 1200 == retry.retry_delay.ToMilliseconds()
     assert grpc.StatusCode.INVALID_ARGUMENT.value[0] == status.code
 

@@ -32,8 +32,8 @@ def fields(receipt: Receipt, causes: Sequence[str | None]) -> dict[str, Any]:
         causes: For each attempt the cause of its failure, for the operator.
 
     Returns:
-        `target`, which has answered; `cost`; `upstream_ms`; `attempts`, where there is more than one; `tried`, the
-        attempts that did not complete.
+        `target`, which has answered; `cost`; `upstream_ms`; `attempts`, if there are several; `tried`, the attempts
+        that did not complete.
     """
     attempts = receipt.attempts
     done = [attempt for attempt in attempts if attempt.outcome == _DONE]
@@ -53,16 +53,16 @@ def fields(receipt: Receipt, causes: Sequence[str | None]) -> dict[str, Any]:
 def _fitting(receipt: Receipt) -> Receipt:
     """Returns the receipt cut to `_MAX_SIZE`: all sums, the first attempt and the latest ones.
 
-    Unknown fields of a usage are cut first: the answer has them, too.
+    Unknown fields of a usage are removed first, because the answer has them too.
     """
     if receipt.ByteSize() <= _MAX_SIZE:
         return receipt
     cut = Receipt()
     cut.CopyFrom(receipt)
     parts: list[Receipt | Attempt] = [cut, *cut.attempts]
-    for spent in parts:
-        if spent.HasField("usage"):
-            _drop_unknown(spent.usage)
+    for part in parts:
+        if part.HasField("usage"):
+            _drop_unknown(part.usage)
     while cut.attempts and cut.ByteSize() > _MAX_SIZE:
         del cut.attempts[1 if len(cut.attempts) > 2 else 0]  # noqa: PLR2004 - keeps the first and the last longest
         cut.left_out = len(receipt.attempts) - len(cut.attempts)

@@ -27,29 +27,29 @@ from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, 
 
 _SESSION = "x-chat-session-id"
 _NULLABLE: tuple[Literal["stop", "tool_choice", "function_call"], ...] = ("stop", "tool_choice", "function_call")
-_ERROR_FORM = "parley-error-form"  # the format of an error in mid-stream, set by the edge; see sse.py
-_MODEL = "parley-model"  # set by the edge where the dialect requires `model`, even with a default model
-_VIOLATIONS = "parley-violations"  # violations that the edge has found in the JSON; see errors.read_mirror
-_NULLS = "parley-nulls"  # set by the edge where the dialect writes absent fields as null
-_FORM = "parley-form"  # set by the edge where the Accept header overrules `stream`
+_ERROR_FORM = "parley-error-form"  # the format of an error within a stream, set by the edge; see sse.py
+_MODEL = "parley-model"  # set by the edge if the dialect requires `model`, even with a default model
+_VIOLATIONS = "parley-violations"  # violations that the edge has found in the JSON; see errors.decode_violations
+_NULLS = "parley-nulls"  # set by the edge if the dialect writes absent fields as null
+_FORM = "parley-form"  # set by the edge if the Accept header overrules `stream`
 
 
 class ChatCompletionsServicer(services.ChatCompletionsServicer):
-    """Serves completions: whole or as a stream, as messages or as the bytes of REST."""
+    """Serves completions: unary or as a stream, as messages or as the bytes of REST."""
 
     def __init__(self, chat: Chat, keep_alive_seconds: float) -> None:
         self._chat = chat
         self._keep_alive_seconds = keep_alive_seconds
 
     async def CreateChatCompletion(self, request: CreateChatCompletionRequest, context: Context) -> ChatCompletion:
-        """Returns the whole answer."""
+        """Returns the answer."""
         completion = await self._complete(request, context)
         fill_structs(completion)
         set_text(completion)
         return completion
 
     async def CreateChatCompletionJson(self, request: CreateChatCompletionRequest, context: Context) -> HttpBody:
-        """Returns the whole answer as the JSON of REST."""
+        """Returns the answer as the JSON of REST."""
         completion = await self._complete(request, context)
         return HttpBody(content_type="application/json", data=dumps(from_message(completion, nulls=_has_nulls())))
 
@@ -105,7 +105,7 @@ class ChatCompletionsServicer(services.ChatCompletionsServicer):
             if getattr(request, name).HasField("null_value"):
                 request.ClearField(name)
         model_required = _MODEL in call.metadata or not (self._chat.has_default_model or request.session_id)
-        found = errors.read_mirror(call.metadata.get(_VIOLATIONS, ""))
+        found = errors.decode_violations(call.metadata.get(_VIOLATIONS, ""))
         await offload(validate, request, is_stream=is_stream, model_required=model_required, found=found)
         return idempotency_key(COMPLETIONS)
 

@@ -92,12 +92,12 @@ class SessionsServicer(services.SessionsServicer):
         request: messages.ExportSessionRequest,
         context: Context,
     ) -> None:
-        """Writes a whole session as JSON Lines. A failure after the first byte is also the last line."""
+        """Writes a session as JSON Lines. A failure after the first byte is also the last line."""
         session_id = canonical_session_id(request.session_id)
         output = _Output(session_id, context)
         try:
-            async with aclosing(export.messages(self._store, caller().account, session_id)) as kept:
-                async for message in kept:
+            async with aclosing(export.messages(self._store, caller().account, session_id)) as stored:
+                async for message in stored:
                     await output.add(export.line(message))
             await output.flush()
         except BaseException as error:
