@@ -10,6 +10,7 @@ import pytest
 from parley.core.errors import ParleyError, StoreUnavailable
 from parley.core.ports import Store
 from parley.stores.postgres import PostgresStore
+from parley.stores.postgres.database import Timeouts
 from tests.contract.stores import (
     ClaimContract,
     Clock,
@@ -132,7 +133,8 @@ class TestTransactionMode:
         """Many turns of three workers share one or two connections: they wait, and none fails."""
         server.empty()
         with pooling(server, pool_mode="transaction", default_pool_size=size) as pooler:
-            stores = [await PostgresStore.open(pooler.url("parley"), pooled=True) for _ in range(3)]
+            url, times = pooler.url("parley"), Timeouts(connect=60.0, command=60.0)
+            stores = [await PostgresStore.open(url, pooled=True, timeouts=times) for _ in range(3)]
 
             async def talk(number: int) -> None:
                 for turn in range(3):
