@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
 
 from parley.core.messages.proto_json import from_message
+from parley.core.messages.typed_fields import json_fields
 from parley.v1 import chat_completions_pb2, message_pb2
+from parley.v1.message_pb2 import ContentPart
 
 
 class Number(str):
@@ -89,8 +91,9 @@ VALUES = st.recursive(
 )
 _NAMES_OF_VENDORS = ["cache_control", "extra_content", "reasoning_details", "$ref", "[0]"]
 _NAMES_OF_OURS = ["extra", "extra_json", "parameters_json", "schema_json", "Role", "content "]
+_NAMES_OF_TYPED = ["parts", "voice_id", "stop_sequences", "typed_tool_choice"]
 _ODD_NAMES = ["", "_", "x.y", 'a"b\\c', "Größe 📏", "__proto__", "constructor", "\u2028", "\0"]
-NAMES = st.sampled_from([*_NAMES_OF_VENDORS, *_NAMES_OF_OURS, *_ODD_NAMES])
+NAMES = st.sampled_from([*_NAMES_OF_VENDORS, *_NAMES_OF_OURS, *_NAMES_OF_TYPED, *_ODD_NAMES])
 _MEMBER = st.integers(0, 15).flatmap(lambda choice: VALUES if choice else _DEEP)
 MEMBERS = st.dictionaries(NAMES, _MEMBER, min_size=1, max_size=3)
 
@@ -151,23 +154,43 @@ def of_message(message: Message) -> Any:
     return made | texts
 
 
-def to_message(data: dict[str, Any], message: Any) -> Any:
-    """Sets a message of a request as a gRPC caller does who has exact JSON: what a Value would round is text."""
-    fields = {field.json_name: field for field in message.DESCRIPTOR.fields}
+def to_message(data: dict[str, Any], message: Any, *, typed: bool = False) -> Any:
+    """Sets a message of a request as a gRPC caller with exact JSON does: what a Value would round is text.
+
+    With `typed`, text and content parts are set in their typed forms.
+    """
+    fields = {field.json_name: field for field in json_fields(message.DESCRIPTOR)}
     extra: dict[str, Any] = {}
     for name, value in data.items():
         if name not in fields or name in ("extra", "extra_json"):
             extra[name] = value
         elif f"{name}_json" in fields:
             setattr(message, f"{name}_json", write(value))
+        elif typed and name == "content" and value is not None:
+            _set_typed(message, value)
         elif value is not None or fields[name].message_type is Value.DESCRIPTOR:
-            _set(message, fields[name], value, extra)
+            _set(message, fields[name], value, extra, typed=typed)
     if extra:
         setattr(message, "extra_json" if "extra_json" in fields else "extra_body_json", write(extra))
     return message
 
 
-def _set(message: Any, field: Any, value: Any, extra: dict[str, Any]) -> None:
+def _set_typed(message: Any, content: str | list[Any]) -> None:
+    if isinstance(content, str):
+        message.text = content
+    else:
+        message.parts.extend(map(_typed_part, content))
+
+
+def _typed_part(part: dict[str, Any]) -> ContentPart:
+    """Returns a text with its unknown members, or a part as JSON."""
+    if part["type"] != "text":
+        return ContentPart(json=write(part))
+    unknown = {name: value for name, value in part.items() if name not in ("type", "text")}
+    return ContentPart(text=part["text"], extra_json=write(unknown))
+
+
+def _set(message: Any, field: Any, value: Any, extra: dict[str, Any], *, typed: bool) -> None:
     name, kind = field.name, field.message_type
     if kind is None:
         if field.is_repeated:
@@ -186,7 +209,8 @@ def _set(message: Any, field: Any, value: Any, extra: dict[str, Any]) -> None:
             extra[field.json_name] = value
     else:
         for item in value if field.is_repeated else [value]:
-            to_message(item, getattr(message, name).add() if field.is_repeated else getattr(message, name))
+            inner = getattr(message, name).add() if field.is_repeated else getattr(message, name)
+            to_message(item, inner, typed=typed)
 
 
 def _of_field(field: Any, value: Any) -> Any:
@@ -371,7 +395,7 @@ OURS = frozenset({"id", "object", "created", "model", "chatSessionId"})
 
 _TYPES = [*message_pb2.DESCRIPTOR.message_types_by_name.values()]
 _TYPES += chat_completions_pb2.DESCRIPTOR.message_types_by_name.values()
-_FIELDS = frozenset(field.json_name for kind in _TYPES for field in kind.fields)
+_FIELDS = frozenset(field.json_name for kind in _TYPES for field in json_fields(kind))
 KNOWN = frozenset(name for name in _FIELDS if name != "extra" and not name.endswith("_json"))
 """The names that Parley's messages have."""
 

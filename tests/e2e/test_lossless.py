@@ -73,9 +73,9 @@ def call(parley: Parley, body: Any, method: str = "POST", path: str = "/v1/chat/
     return response.text
 
 
-def call_grpc(parley: Parley, body: Any) -> ChatCompletion:
+def call_grpc(parley: Parley, body: Any, *, typed: bool = False) -> ChatCompletion:
     """Calls gRPC."""
-    request = lossless.to_message(body, CreateChatCompletionRequest())
+    request = lossless.to_message(body, CreateChatCompletionRequest(), typed=typed)
     with grpc.insecure_channel(parley.grpc) as channel:
         metadata = (("authorization", f"Bearer {parley.key}"),)
         return ChatCompletionsStub(channel).CreateChatCompletion(request, metadata=metadata)
@@ -96,17 +96,17 @@ def complete_answer(data: Any) -> Raw:
 
 @pytest.mark.parametrize("name", ["near", "far"])
 @lossless.examples(15)
-@given(sent=SENT)
+@given(sent=SENT, typed=st.booleans())
 def test_a_request_reaches_the_upstream(
-    request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str, sent: Any
+    request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str, sent: Any, typed: bool
 ) -> None:
-    """Every object of it, over REST and over gRPC, through one Parley and through two."""
+    """Every object of it, over REST and over gRPC in both forms of content, through one Parley and through two."""
     parley: Parley = request.getfixturevalue(name)
     upstream.reset()
     upstream.answer(complete_answer(lossless.ANSWER), complete_answer(lossless.ANSWER))
     call(parley, sent | {"store": False})
     lossless.require_in(sent, lossless.read(upstream.requests[0].raw))
-    call_grpc(parley, sent | {"store": False})
+    call_grpc(parley, sent | {"store": False}, typed=typed)
     lossless.require_in(sent, lossless.read(upstream.requests[1].raw))
 
 
