@@ -35,6 +35,7 @@ from parley.v1.sessions_pb2 import (
     ListSessionsRequest,
     ListSessionsResponse,
     Session,
+    SessionMessage,
 )
 from parley.v1.sessions_pb2_grpc import SessionsServicer, add_SessionsServicer_to_server
 
@@ -160,6 +161,10 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
         await self._enter("ExportSession", request, context)
         async for body in self.export(request, context):
             yield body
+
+    async def ExportSessionMessages(self, request: ExportSessionRequest, context: Any) -> AsyncIterator[SessionMessage]:
+        await self._enter("ExportSessionMessages", request, context)
+        yield SessionMessage(turn=1)
 
     async def DeleteSession(self, request: DeleteSessionRequest, context: Any) -> DeleteSessionResponse:
         await self._enter("DeleteSession", request, context)

@@ -102,13 +102,17 @@ SYMBOLS = [
     "parley.v1.Sessions.ForkSession",
     "parley.v1.Message",
     "parley.v1.Message.role",
+    "parley.v1.ErrorReason",
+    "parley.v1.ERROR_REASON_SESSION_BUSY",
+    "google.api.http",
+    "google.rpc.ErrorInfo",
     "grpc.health.v1.Health.Check",
     "grpc.reflection.v1.ServerReflection.ServerReflectionInfo",
     "grpc.reflection.v1alpha.ServerReflection",
 ]
 
 
-def _reflected(channel: grpc.Channel, service: str, **request: str) -> reflection_pb2.ServerReflectionResponse:
+def _reflected(channel: grpc.Channel, service: str, **request: Any) -> reflection_pb2.ServerReflectionResponse:
     call: Any = channel.stream_stream(
         f"/{service}/ServerReflectionInfo",
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
@@ -150,6 +154,26 @@ def test_both_versions_of_reflection_list_all_services(grpc_channel: grpc.Channe
     assert {*own, "grpc.health.v1.Health", *REFLECTION} == {each.name for each in listed}
     for unknown in ("parley.v1.Nope", "parley.v1.ChatCompletions.Nope", "Nope"):
         answer = _reflected(grpc_channel, service, file_containing_symbol=unknown)
+        assert grpc.StatusCode.NOT_FOUND.value[0] == answer.error_response.error_code
+
+
+@pytest.mark.parametrize("service", REFLECTION)
+def test_both_versions_of_reflection_find_extensions(grpc_channel: grpc.Channel, service: str) -> None:
+    """Both versions list the extensions of a message and find their file; what is missing is NOT_FOUND."""
+    options, http = "google.protobuf.MethodOptions", 72295728
+    listed = _reflected(grpc_channel, service, all_extension_numbers_of_type=options).all_extension_numbers_response
+    assert (options, True) == (listed.base_type_name, http in listed.extension_number)
+    known = reflection_pb2.ExtensionRequest(containing_type=options, extension_number=http)
+    files = _reflected(grpc_channel, service, file_containing_extension=known).file_descriptor_response
+    found = [FileDescriptorProto.FromString(file) for file in files.file_descriptor_proto]
+    assert "google/api/annotations.proto" in [file.name for file in found]
+    missing: list[dict[str, Any]] = [
+        {"file_containing_extension": reflection_pb2.ExtensionRequest(containing_type=options, extension_number=1)},
+        {"all_extension_numbers_of_type": "parley.v1.Nope"},
+        {"file_by_filename": "parley/v1/nope.proto"},
+    ]
+    for request in missing:
+        answer = _reflected(grpc_channel, service, **request)
         assert grpc.StatusCode.NOT_FOUND.value[0] == answer.error_response.error_code
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.json_format import ParseDict
 
 from parley.core.errors import ContextLengthExceeded, StreamBroken, UpstreamTimeout
 from parley.core.ports import UpstreamCall
@@ -138,6 +139,19 @@ async def test_the_receipt_of_a_failed_call(caller: Caller, log: Log, method: st
     assert ["UPSTREAM_TIMEOUT"] * 2 == [one.reason for one in read(trailing).attempts]
     [line] = await asyncio.to_thread(log, f"n-{method}", 1)
     assert ("target" in line, 2, 2) == (False, line["attempts"], len(line["tried"]))
+
+
+@METHODS
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_receipt_is_readable_on_request(caller: Caller, method: str, fails: bool) -> None:
+    """With `parley-receipt: json` the receipt is JSON in ASCII, in place of the bytes, in answers and in failures."""
+    answer = completion("Hi") if method == "CreateChatCompletion" else chunks("Hi")
+    caller.backend.answer = lambda call: second_answers(call, SLOW if fails else answer)
+    trailing, _ = await caller.call(method, ("parley-receipt", "json"))
+    assert "parley-receipt-bin" not in trailing
+    receipt = ParseDict(json.loads(trailing["parley-receipt"]), Receipt())
+    assert ["failed", "failed" if fails else "completed"] == [one.outcome for one in receipt.attempts]
+    assert [not fails, not fails] == [receipt.HasField("usage"), receipt.HasField("cost")]
 
 
 async def test_a_stream_that_ends_with_an_error_event(caller: Caller) -> None:

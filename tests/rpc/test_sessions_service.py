@@ -88,6 +88,18 @@ def test_an_export_has_every_field_of_every_message(
     ] == lines
 
 
+def test_an_export_as_messages_has_what_the_list_has(
+    worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
+) -> None:
+    """The typed export has every message of every page, with typed content, turn, usage and receipt."""
+    session_id = create_session(chat, ada, *(f"{number}" for number in range(20)))
+    stream = list(sessions.ExportSessionMessages(messages.ExportSessionRequest(session_id=session_id), metadata=ada))
+    request = messages.ListSessionMessagesRequest(session_id=session_id)
+    assert list(sessions.ListSessionMessages(request, metadata=ada).messages) == stream
+    assert (40, "Hello", 20, "completed") == (len(stream), stream[-1].message.text, stream[-1].turn, stream[-1].state)
+    assert 1 == len(stream[-1].receipt.attempts)
+
+
 def test_a_line_may_be_longer_than_a_message_of_grpc(
     worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
 ) -> None:
@@ -176,6 +188,8 @@ def test_another_accounts_sessions_are_not_found(
         expected = (grpc.StatusCode.NOT_FOUND, f'Unknown session "{named}"')
         assert expected == refused(lambda named=named: fork(sessions, named, bob))
         assert expected == refused(lambda named=named: exported(sessions, named, bob))
+        request = messages.ExportSessionRequest(session_id=named)
+        assert expected == refused(lambda request=request: list(sessions.ExportSessionMessages(request, metadata=bob)))
 
 
 def test_sessions_are_listed_by_model_and_time(

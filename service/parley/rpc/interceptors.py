@@ -15,7 +15,6 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from parley.core.chat import CallOutcome
 from parley.core.errors import DeadlineExceeded, InvalidRequest, ParleyError, ShuttingDown, Unauthenticated
 from parley.core.offload import offload, record_size
 from parley.core.ports import Authenticator, Caller
@@ -112,7 +111,7 @@ class ContextInterceptor(_Interceptor):
             self._running.add(call)
             try:
                 answer = await inner(request, context)
-                context.set_trailing_metadata((*_ids(call), *receipts.metadata(call.outcome.receipt)))
+                context.set_trailing_metadata((*_ids(call), *_receipt(call)))
                 return answer
             finally:
                 self._running.discard(call)
@@ -146,7 +145,8 @@ class ErrorInterceptor(_Interceptor):
                 failure = record_failure(call, error)
                 if failure is None:
                     raise
-                trailing = (*_ids(call), *_outcome_metadata(call.outcome), *errors.trailing_metadata(failure))
+                limits = rate_limits.metadata(call.outcome.rate_limits or ())
+                trailing = (*_ids(call), *limits, *_receipt(call), *errors.trailing_metadata(failure))
                 await context.abort(errors.status(failure), failure.message, trailing)
 
         return handle
@@ -281,5 +281,5 @@ def _ids(call: Call) -> tuple[tuple[str, str], ...]:
     return (("x-request-id", call.request_id), ("x-correlation-id", call.correlation_id))
 
 
-def _outcome_metadata(outcome: CallOutcome) -> tuple[tuple[str, str | bytes], ...]:
-    return (*rate_limits.metadata(outcome.rate_limits or ()), *receipts.metadata(outcome.receipt))
+def _receipt(call: Call) -> tuple[tuple[str, str | bytes], ...]:
+    return receipts.metadata(call.outcome.receipt, call.metadata.get(receipts.FORM))

@@ -22,7 +22,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class Receipt(_message.Message):
     """All attempts of one call. For gRPC callers it is in the trailing metadata of a completion, successful or failed, as
-    `parley-receipt-bin`; in a session it is kept with the turn. A replayed call (`Idempotency-Key`) has no receipt, nor has
+    `parley-receipt-bin`, or, if the call's own metadata has `parley-receipt: json`, as the text of a JSON object in
+    `parley-receipt`; in a session it is kept with the turn. A replayed call (`Idempotency-Key`) has no receipt, nor has
     a call that was rejected before its first attempt.
     """
 

@@ -62,6 +62,11 @@ class SessionsStub:
                 request_serializer=parley_dot_v1_dot_sessions__pb2.ExportSessionRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.ExportSessionMessages = channel.unary_stream(
+                '/parley.v1.Sessions/ExportSessionMessages',
+                request_serializer=parley_dot_v1_dot_sessions__pb2.ExportSessionRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_sessions__pb2.SessionMessage.FromString,
+                _registered_method=True)
         self.ForkSession = channel.unary_unary(
                 '/parley.v1.Sessions/ForkSession',
                 request_serializer=parley_dot_v1_dot_sessions__pb2.ForkSessionRequest.SerializeToString,
@@ -116,6 +121,15 @@ class SessionsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportSessionMessages(self, request, context):
+        """Returns all messages of a session, the oldest first: the messages of ExportSession in a form that gRPC clients read without
+        a parser, and that grpcurl prints. A message is as large as the request or answer that it was in. A session that is deleted
+        meanwhile ends the stream with NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ForkSession(self, request, context):
         """Creates a session from all, or the first, completed turns of another session. The two are independent afterwards.
         """
@@ -157,6 +171,11 @@ def add_SessionsServicer_to_server(servicer, server):
                     servicer.ExportSession,
                     request_deserializer=parley_dot_v1_dot_sessions__pb2.ExportSessionRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'ExportSessionMessages': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportSessionMessages,
+                    request_deserializer=parley_dot_v1_dot_sessions__pb2.ExportSessionRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_sessions__pb2.SessionMessage.SerializeToString,
             ),
             'ForkSession': grpc.unary_unary_rpc_method_handler(
                     servicer.ForkSession,
@@ -306,6 +325,33 @@ class Sessions:
             '/parley.v1.Sessions/ExportSession',
             parley_dot_v1_dot_sessions__pb2.ExportSessionRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSessionMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/parley.v1.Sessions/ExportSessionMessages',
+            parley_dot_v1_dot_sessions__pb2.ExportSessionRequest.SerializeToString,
+            parley_dot_v1_dot_sessions__pb2.SessionMessage.FromString,
             options,
             channel_credentials,
             insecure,

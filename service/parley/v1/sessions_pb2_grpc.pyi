@@ -50,6 +50,11 @@ class SessionsStub:
     """Returns all messages of a session as JSON Lines, one message per line: `{"role", "content", "turn", "state", …}`, over
     REST and gRPC. The concatenated parts are the text.
     """
+    ExportSessionMessages: _grpc.UnaryStreamMultiCallable[_sessions_pb2.ExportSessionRequest, _sessions_pb2.SessionMessage]
+    """Returns all messages of a session, the oldest first: the messages of ExportSession in a form that gRPC clients read without
+    a parser, and that grpcurl prints. A message is as large as the request or answer that it was in. A session that is deleted
+    meanwhile ends the stream with NOT_FOUND.
+    """
     ForkSession: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.ForkSessionRequest, _sessions_pb2.Session]
     """Creates a session from all, or the first, completed turns of another session. The two are independent afterwards."""
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.DeleteSessionRequest, _sessions_pb2.DeleteSessionResponse]
@@ -75,6 +80,11 @@ class SessionsAsyncStub(SessionsStub):
     ExportSession: _aio.UnaryStreamMultiCallable[_sessions_pb2.ExportSessionRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Returns all messages of a session as JSON Lines, one message per line: `{"role", "content", "turn", "state", …}`, over
     REST and gRPC. The concatenated parts are the text.
+    """
+    ExportSessionMessages: _aio.UnaryStreamMultiCallable[_sessions_pb2.ExportSessionRequest, _sessions_pb2.SessionMessage]  # type: ignore[assignment]
+    """Returns all messages of a session, the oldest first: the messages of ExportSession in a form that gRPC clients read without
+    a parser, and that grpcurl prints. A message is as large as the request or answer that it was in. A session that is deleted
+    meanwhile ends the stream with NOT_FOUND.
     """
     ForkSession: _aio.UnaryUnaryMultiCallable[_sessions_pb2.ForkSessionRequest, _sessions_pb2.Session]  # type: ignore[assignment]
     """Creates a session from all, or the first, completed turns of another session. The two are independent afterwards."""
@@ -128,6 +138,17 @@ class SessionsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
         """Returns all messages of a session as JSON Lines, one message per line: `{"role", "content", "turn", "state", …}`, over
         REST and gRPC. The concatenated parts are the text.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportSessionMessages(
+        self,
+        request: _sessions_pb2.ExportSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_sessions_pb2.SessionMessage], _abc.AsyncIterator[_sessions_pb2.SessionMessage]]:
+        """Returns all messages of a session, the oldest first: the messages of ExportSession in a form that gRPC clients read without
+        a parser, and that grpcurl prints. A message is as large as the request or answer that it was in. A session that is deleted
+        meanwhile ends the stream with NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

@@ -1,12 +1,14 @@
 """Receipts in trailing metadata and in the log line."""
 
+import json
 from typing import Any
 
 import pytest
+from google.protobuf.json_format import ParseDict
 
 from parley.rpc.metadata import receipts
 from parley.v1.message_pb2 import PromptTokensDetails, Usage
-from parley.v1.receipt_pb2 import Receipt
+from parley.v1.receipt_pb2 import Attempt, Receipt
 
 DONE: dict[str, Any] = {"backend": "b", "target_model": "x", "kind": "first", "outcome": "completed"}
 FAILED: dict[str, Any] = {"kind": "first", "outcome": "failed", "reason": "UPSTREAM_UNAVAILABLE", "duration_ms": 12}
@@ -46,6 +48,17 @@ def test_a_long_receipt_is_cut(name: str, least: int) -> None:
     latest = list(range(100))[100 - len(got.attempts) + 1 :]
     assert ([0, *latest] if least else []) == [attempt.started_ms for attempt in got.attempts]
     assert least <= len(got.attempts)
+
+
+def test_a_readable_receipt_is_cut_like_the_bytes() -> None:
+    """The longest text is short enough for the metadata, and names of any script are escaped."""
+    attempts = [Attempt(model="m\u00e9\U0001f600", backend="b" * 99, kind="retry", outcome="failed")] * 100
+    [(_, text)] = receipts.metadata(Receipt(attempts=attempts), "json")
+    receipt = ParseDict(json.loads(text), Receipt())
+    assert text.isascii()
+    assert len(text) < 2800
+    assert 100 == len(receipt.attempts) + receipt.left_out
+    assert "m\u00e9\U0001f600" == receipt.attempts[0].model
 
 
 def test_unknown_fields_of_a_usage_are_cut_first() -> None:

@@ -176,7 +176,7 @@ class ListSessionsRequest(_message.Message):
     UPDATED_AFTER_FIELD_NUMBER: _builtins.int
     UPDATED_BEFORE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """The maximum number of items, 1 to 1000. Default 100."""
+    """The maximum number of items in the page. Absent or 0: 100. A value above 1000 is treated as 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the previous page. Absent: the first page. Any other value is INVALID_ARGUMENT."""
     model: _builtins.str
@@ -285,7 +285,7 @@ class ListSessionMessagesRequest(_message.Message):
     session_id: _builtins.str
     """The session's id. Required."""
     page_size: _builtins.int
-    """The maximum number of items, 1 to 1000. Default 100."""
+    """The maximum number of items in the page. Absent or 0: 100. A value above 1000 is treated as 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the previous page. Absent: the first page. Any other value is INVALID_ARGUMENT."""
     def __init__(

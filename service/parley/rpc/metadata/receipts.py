@@ -1,16 +1,23 @@
 """The receipt of a call as trailing metadata for the caller and as fields of the log line."""
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any, Literal
 
 from parley.config import target_name
+from parley.core.messages.proto_json import dumps, from_message
 from parley.v1.message_pb2 import Usage
 from parley.v1.receipt_pb2 import Attempt, Receipt
 
 # Every gRPC client accepts 8 KiB of trailing metadata. The receipt is sent as base64, beside the longest error.
 _MAX_SIZE = 2048  # bytes
+_MAX_JSON_SIZE = _MAX_SIZE * 4 // 3  # characters: as many as those bytes have in base64
 _KEY = "parley-receipt-bin"
+FORM = "parley-receipt"
+"""Metadata of a request that chooses the form of the receipt, and of an answer with a receipt in JSON."""
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _DONE = "completed"
 _DETAILS: tuple[Literal["prompt_tokens_details", "completion_tokens_details"], ...] = (
     "prompt_tokens_details",
@@ -19,9 +26,13 @@ _DETAILS: tuple[Literal["prompt_tokens_details", "completion_tokens_details"], .
 _PLACES = 9  # decimals of a cost; further digits of a sum of doubles are rounding errors
 
 
-def metadata(receipt: Receipt | None) -> tuple[tuple[str, str | bytes], ...]:
-    """Returns `parley-receipt-bin`; empty without a receipt."""
-    return () if receipt is None else ((_KEY, _fitting(receipt).SerializeToString()),)
+def metadata(receipt: Receipt | None, form: str | None = None) -> tuple[tuple[str, str | bytes], ...]:
+    """Returns `parley-receipt-bin`, or `parley-receipt` for the form `json`; empty without a receipt."""
+    if receipt is None:
+        return ()
+    if form == "json":
+        return ((FORM, _json(_fitting(receipt, lambda cut: len(_json(cut)), _MAX_JSON_SIZE))),)
+    return ((_KEY, _fitting(receipt, Receipt.ByteSize, _MAX_SIZE).SerializeToString()),)
 
 
 def fields(receipt: Receipt, causes: Sequence[str | None]) -> dict[str, Any]:
@@ -50,12 +61,17 @@ def fields(receipt: Receipt, causes: Sequence[str | None]) -> dict[str, Any]:
     return fields
 
 
-def _fitting(receipt: Receipt) -> Receipt:
-    """Returns the receipt cut to `_MAX_SIZE`: all sums, the first attempt and the latest ones.
+def _json(receipt: Receipt) -> str:
+    """Returns the receipt as a JSON object in ASCII, as metadata requires."""
+    return _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], dumps(from_message(receipt)).decode())
+
+
+def _fitting(receipt: Receipt, size: Callable[[Receipt], int], most: int) -> Receipt:
+    """Returns the receipt cut to the size `most`: all sums, the first attempt and the latest ones.
 
     Unknown fields of a usage are removed first, because the answer has them too.
     """
-    if receipt.ByteSize() <= _MAX_SIZE:
+    if size(receipt) <= most:
         return receipt
     cut = Receipt()
     cut.CopyFrom(receipt)
@@ -63,10 +79,10 @@ def _fitting(receipt: Receipt) -> Receipt:
     for part in parts:
         if part.HasField("usage"):
             _drop_unknown(part.usage)
-    while cut.attempts and cut.ByteSize() > _MAX_SIZE:
+    while cut.attempts and size(cut) > most:
         del cut.attempts[1 if len(cut.attempts) > 2 else 0]  # noqa: PLR2004 - keeps the first and the last longest
         cut.left_out = len(receipt.attempts) - len(cut.attempts)
-    if cut.ByteSize() > _MAX_SIZE:
+    if size(cut) > most:
         cut.usage.ClearField("cost_details")
     return cut
 

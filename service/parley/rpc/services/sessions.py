@@ -107,6 +107,20 @@ class SessionsServicer(services.SessionsServicer):
             await output.write(_error_line(failure))
             raise failure from error
 
+    async def ExportSessionMessages(  # type: ignore[override] # gRPC's reader/writer form
+        self,
+        request: messages.ExportSessionRequest,
+        context: Context,
+    ) -> None:
+        """Writes all messages of a session, the oldest first."""
+        session_id = canonical_session_id(request.session_id)
+        async with aclosing(export.messages(self._store, caller().account, session_id)) as kept:
+            async for message in kept:
+                page = messages.ListSessionMessagesResponse(messages=[message])
+                fill_structs(page)
+                set_text(page)
+                await context.write(page.messages[0])
+
     async def ForkSession(
         self,
         request: messages.ForkSessionRequest,
