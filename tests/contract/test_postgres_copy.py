@@ -167,7 +167,7 @@ class TestCopy:
         assert "s0001 has newer turns in the database" in copy(file, postgres_url).stderr
         await target.delete_session("ada", "s0001")
         await converse(target, "own", "q", "a", new=True)
-        assert "has sessions of its own" in copy(file, postgres_url).stderr
+        assert "has sessions that the file does not have" in copy(file, postgres_url).stderr
         assert 1 == (await target.get_session("ada", "own")).turn_count
         await target.close()
 
@@ -212,7 +212,7 @@ class TestUpgrade:
         assert 0 == processes.run_here("db", "upgrade", "--state-dir", str(tmp_path)).returncode
         apsw.Connection(str(tmp_path / "parley.db")).pragma("user_version", 99)
         rejected = processes.run_here("db", "upgrade", "--state-dir", str(tmp_path))
-        assert (1, True) == (rejected.returncode, "install the Parley that made it" in rejected.stderr)
+        assert (1, True) == (rejected.returncode, "install the version that created it" in rejected.stderr)
 
     def test_keys_in_postgres(self, tmp_path: Path, postgres_url: str) -> None:
         """`parley keys` and `parley sessions` use the configured store."""

@@ -58,7 +58,7 @@ class TestSchema:
     @pytest.mark.parametrize(
         ("change", "hint"),
         [
-            ("INSERT INTO parley.migrations VALUES (99)", "install the Parley that made it"),
+            ("INSERT INTO parley.migrations VALUES (99)", "install the version that created it"),
             (f"DELETE FROM parley.migrations WHERE number = {VERSION}", "run `parley db upgrade`"),
         ],
     )

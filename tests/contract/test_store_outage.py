@@ -66,7 +66,7 @@ class TestOutage:
         file.touch()
         with pytest.raises(StoreUnavailable) as rejected:
             await store.find_key(bytes([2]) * 32)
-        assert "it holds something else than Parley's tables" in str(rejected.value.cause)
+        assert "it has no tables of Parley but other content" in str(rejected.value.cause)
         (tmp_path / "backup" / "parley.db").replace(file)
         assert key(2) == await store.find_key(bytes([2]) * 32)
         await store.add_key(key(3))
@@ -85,7 +85,7 @@ class TestOutage:
         apsw.Connection(str(file)).execute("CREATE TABLE theirs (x)")
         with pytest.raises(StoreUnavailable) as rejected:
             SqliteStore(file)
-        assert f"{file}: it holds something else than Parley's tables" in str(rejected.value.cause)
+        assert f"{file}: it has no tables of Parley but other content" in str(rejected.value.cause)
         assert [("theirs",)] == apsw.Connection(str(file)).execute("SELECT name FROM sqlite_schema").fetchall()
 
     def test_newer_schema(self, file: Path) -> None:
@@ -94,7 +94,7 @@ class TestOutage:
         with pytest.raises(StoreUnavailable) as rejected:
             SqliteStore(file)
         assert "its schema has version 99" in str(rejected.value.cause)
-        assert "install the Parley that made it" in str(rejected.value.cause)
+        assert "install the version that created it" in str(rejected.value.cause)
 
     def test_folder_instead_of_the_file(self, file: Path) -> None:
         """A folder instead of the file is rejected in one line."""

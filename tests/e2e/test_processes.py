@@ -144,7 +144,10 @@ def test_a_second_parley_on_the_same_state_says_so(scripted_config: Path, tmp_pa
     ("version", "hint"),
     [
         (-1, "its schema has version -1, this Parley needs {now}; stop Parley and run `parley db upgrade`"),
-        (99, "its schema has version 99, this Parley knows only {now}; install the Parley that made it"),
+        (
+            99,
+            "its schema has version 99, this Parley supports only {now}; install the version that created it",
+        ),
     ],
 )
 def test_another_schema_is_one_line(tmp_path: Path, version: int, hint: str) -> None:

@@ -58,7 +58,7 @@ INSERT INTO parley.buckets AS known (subject, kind, used, updated, per_minute) V
 ON CONFLICT (subject, kind) DO UPDATE SET used = excluded.used, updated = excluded.updated
 WHERE known.updated < excluded.updated
 """
-# Counted on both sides. The target may have further accounts, keys, replies and buckets, so those are counted by key.
+# Counted in both databases. The target may have further accounts, keys, replies and buckets: those are counted by key.
 _ALL = {
     "sessions": "SELECT count(*) FROM {}sessions",
     "turns": "SELECT count(*) FROM {}turns",
@@ -191,7 +191,7 @@ async def _require_own_sessions(db: apsw.Connection, target: Connection) -> None
             found = db.execute(f"SELECT {_STATE} FROM sessions WHERE id = ?", (row["id"],)).fetchall()
             known: Row = found[0] if found else ()
             if tuple(row)[:3] != known[:3]:
-                raise CopyError("the database has sessions of its own; copy into an empty one")
+                raise CopyError("the database has sessions that the file does not have; copy into an empty database")
             if (row["turn_count"], row["lease_fence"]) > known[3:5]:
                 raise CopyError(f"session {row['id']} has newer turns in the database; a copy would remove them")
 
@@ -237,15 +237,15 @@ async def _copy_rest(db: apsw.Connection, target: Connection) -> None:
 
 
 async def _counted(db: apsw.Connection, target: Connection) -> list[Count]:
-    """Counts both sides. Raises CopyError if they differ."""
+    """Counts the rows in both databases. Raises CopyError if the counts differ."""
     counts = []
     for name, (source_rows, target_rows) in _BY_KEY.items():
         keys = [row[0] for row in db.execute(source_rows)]
         counts.append(Count(name, len(keys), await target.fetchval(target_rows, keys)))
     for name, query in _ALL.items():
         counts.append(Count(name, _one(db, query.format("")), await target.fetchval(query.format("parley."))))
-    if wrong := [count for count in counts if count.source != count.target]:
-        listed = ", ".join(f"{count.target} of {count.source} {count.name}" for count in wrong)
+    if differing := [count for count in counts if count.source != count.target]:
+        listed = ", ".join(f"{count.target} of {count.source} {count.name}" for count in differing)
         raise CopyError(f"the copy is incomplete: the database has {listed}")
     return counts
 

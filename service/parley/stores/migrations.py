@@ -34,7 +34,9 @@ def mismatch(found: int, needed: int) -> str | None:
     if found == needed:
         return None
     if found == 0:
-        return "it holds something else than Parley's tables; move it away or name another place"
+        return "it has no tables of Parley but other content; move it away, or configure another location"
     if found > needed:
-        return f"its schema has version {found}, this Parley knows only {needed}; install the Parley that made it"
+        return (
+            f"its schema has version {found}, this Parley supports only {needed}; install the version that created it"
+        )
     return f"its schema has version {found}, this Parley needs {needed}; stop Parley and run `parley db upgrade`"

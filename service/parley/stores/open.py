@@ -54,8 +54,8 @@ async def upgrade_store(config: StoreConfig, state_dir: Path) -> tuple[int, int]
     if isinstance(config, SqliteConfig):
         file = _file(config, state_dir)
         before, after = upgrade_file(file)
-        if wrong := mismatch(after, len(migrations("parley.stores.sqlite"))):
-            raise StoreUnavailable(f"{file}: {wrong}")
+        if problem := mismatch(after, len(migrations("parley.stores.sqlite"))):
+            raise StoreUnavailable(f"{file}: {problem}")
         return before, after
     from parley.stores.postgres import upgrade
 

@@ -11,7 +11,7 @@ from parley.stores.postgres.database import Connection, Database, outage
 
 T = TypeVar("T")
 
-_MAX_PROBE_SECONDS = 15.0  # a hanging write probe is given up after this time and repeated
+_MAX_PROBE_SECONDS = 15.0  # a hanging write probe is aborted after this time and repeated
 _UNWRITABLE = "it answers reads, and does not complete writes; see whether a synchronous standby is gone"
 # Waits for the disk and for synchronous standbys as the commit of a turn does, and needs no table.
 _WRITE = "SELECT pg_logical_emit_message(true, 'parley', '')"

@@ -120,13 +120,13 @@ class Database:
                 raise StoreMisconfigured(f"{self.name}: {cause}") from error
             raise self.unavailable(cause) from error
 
-    def unavailable(self, why: str) -> StoreUnavailable:
+    def unavailable(self, cause: str) -> StoreUnavailable:
         """Returns the error for a database that cannot be used."""
-        return StoreUnavailable(f"{self.name}: {why}")
+        return StoreUnavailable(f"{self.name}: {cause}")
 
-    def wrong(self, why: str) -> WrongSchema:
+    def wrong_schema(self, cause: str) -> WrongSchema:
         """Returns the error for tables that cannot be used."""
-        return WrongSchema(f"{self.name}: {why}")
+        return WrongSchema(f"{self.name}: {cause}")
 
     @asynccontextmanager
     async def prepared(self, connection: Connection) -> AsyncIterator[None]:
@@ -154,8 +154,8 @@ class Database:
             raise self.unavailable("it is read-only (a standby, or in recovery); configure the primary server")
         if check:
             version = await connection.fetchval(_VERSION) if settings["made"] else 0
-            if wrong := _mismatch(version):
-                raise self.wrong(wrong)
+            if problem := _mismatch(version):
+                raise self.wrong_schema(problem)
 
 
 def outage(error: BaseException) -> str | None:

@@ -9,7 +9,7 @@ from parley.stores.postgres.database import Connection
 from parley.stores.postgres.rows import Now, now
 from parley.stores.purging import BATCH_ROWS, END, PurgeCursor, batch_end
 
-# The new fence prevents writes by a worker that slept past its lease.
+# The new fence prevents writes by a worker that was suspended past its lease.
 _MARK = f"""
 WITH found AS MATERIALIZED (
   SELECT id, coalesce(lease_expires > {now(3)}, false) AS leased

@@ -29,16 +29,16 @@ async def upgrade(database: Database) -> tuple[int, int]:
     Raises StoreUnavailable.
     """
     before, after = await _connect_and_migrate(database, only_new=False)
-    if wrong := mismatch(after, steps()):
-        raise database.wrong(wrong)
+    if problem := mismatch(after, steps()):
+        raise database.wrong_schema(problem)
     return before, after
 
 
 async def ensure(database: Database) -> None:
     """Creates the schema if it does not exist, and checks its version. Raises StoreUnavailable."""
     _, version = await _connect_and_migrate(database, only_new=True)
-    if wrong := mismatch(version, steps()):
-        raise database.wrong(wrong)
+    if problem := mismatch(version, steps()):
+        raise database.wrong_schema(problem)
 
 
 async def _connect_and_migrate(database: Database, *, only_new: bool) -> tuple[int, int]:
@@ -70,11 +70,11 @@ async def _migrate(connection: Connection, database: Database, *, only_new: bool
     assert state is not None  # noqa: S101 - for the type checker
     if not state["made"]:
         if state["named"]:
-            raise database.wrong('it has a schema "parley" that Parley did not create; rename or remove it')
+            raise database.wrong_schema('it has a schema "parley" that Parley did not create; rename or remove it')
         await connection.execute(_BEGIN)
     before = await connection.fetchval(_VERSION)
     if before == 0 and state["made"]:  # the table and its first row are created in one transaction
-        raise database.wrong('the schema "parley" is incomplete; restore it, or remove it')
+        raise database.wrong_schema('the schema "parley" is incomplete; restore it, or remove it')
     if before == 0 or not only_new:
         for step in migrations(__package__)[before:]:
             await connection.execute(step.sql, timeout=None)

@@ -32,10 +32,10 @@ _HINTS: dict[type[apsw.Error], str] = {
     apsw.ReadOnlyError: "it cannot be written; check the owner and mode of the file and its folder",
     apsw.PermissionsError: "it cannot be read; check the owner and mode of the file and its folder",
     apsw.CantOpenError: "it cannot be opened; it must be a file in a folder that Parley may write to",
-    apsw.NotADBError: "it is not an SQLite database; move it away or name another place",
+    apsw.NotADBError: "it is not an SQLite database; move it away, or configure another location",
     apsw.CorruptError: "it is damaged; restore it from a backup",
     apsw.ProtocolError: "its locks do not work; it must be on a local disk",
-    apsw.NoMemError: "memory ran out",
+    apsw.NoMemError: "there is no free memory",
 }
 _LOST = "it existed before and is missing; restore it from a backup, or remove {} to start with an empty store"
 OUTAGES = tuple(_HINTS)
@@ -122,17 +122,17 @@ class Database:
         return self._connection
 
     def _check_version(self, connection: apsw.Connection) -> None:
-        if wrong := mismatch(connection.pragma("user_version"), len(_steps())):
+        if problem := mismatch(connection.pragma("user_version"), len(_steps())):
             self.close()
-            raise self._unavailable(wrong)
+            raise self._unavailable(problem)
 
     def _rollback(self) -> None:
         if self._connection is not None and self._connection.in_transaction:
             with suppress(apsw.Error):
                 self._connection.execute("ROLLBACK")
 
-    def _unavailable(self, why: str) -> StoreUnavailable:
-        return StoreUnavailable(f"{self.path}: {why}")
+    def _unavailable(self, cause: str) -> StoreUnavailable:
+        return StoreUnavailable(f"{self.path}: {cause}")
 
 
 def queue_file(path: Path) -> Path:

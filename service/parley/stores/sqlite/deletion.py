@@ -9,7 +9,7 @@ from parley.stores.sqlite.limits import settle
 from parley.stores.sqlite.rows import column, rows
 from parley.stores.sqlite.sessions import find_session, is_leased
 
-# The new fence prevents writes by a worker that slept past its lease.
+# The new fence prevents writes by a worker that was suspended past its lease.
 _MARK = "UPDATE sessions SET deleted = ?, lease_fence = lease_fence + 1, lease_expires = NULL WHERE id = ?"
 _MARK_OLD = """
 UPDATE sessions SET deleted = ?, lease_fence = lease_fence + 1

@@ -5,7 +5,7 @@ CREATE TABLE accounts (
   plan TEXT NOT NULL CHECK (plan IN ('free', 'pro'))
 ) STRICT, WITHOUT ROWID;
 
--- With a rowid: it keeps the order in which keys were made within one second.
+-- With a rowid: it preserves the order of the keys that were created within one second.
 CREATE TABLE api_keys (
   id      TEXT PRIMARY KEY,
   digest  BLOB NOT NULL UNIQUE,                       -- SHA-256 of the secret
@@ -17,7 +17,7 @@ CREATE TABLE api_keys (
   revoked INTEGER
 ) STRICT;
 
--- The account needs no row in accounts: a key is not the only way to belong to one.
+-- No foreign key to accounts: sessions do not require that the account has API keys.
 CREATE TABLE sessions (
   id            TEXT PRIMARY KEY,
   account       TEXT NOT NULL,
@@ -25,11 +25,11 @@ CREATE TABLE sessions (
   created       REAL NOT NULL,
   updated       REAL NOT NULL,                        -- when the latest turn began
   turn_count    INTEGER NOT NULL,                     -- also the latest turn's number
-  lease_fence   INTEGER NOT NULL,                     -- grows by one with every lease
+  lease_fence   INTEGER NOT NULL,                     -- incremented with every lease
   lease_expires REAL                                  -- NULL: no turn is in progress
 ) STRICT, WITHOUT ROWID;
 
--- Listing walks this and nothing else, until a row is on the page; the model is in it for the filter.
+-- Lists are read from this index alone, except for the rows of the page; it contains the model for the filter.
 CREATE INDEX sessions_by_account ON sessions (account, updated DESC, id DESC, model);
 
 -- Sessions whose turn may have crashed; small, because few have a turn in progress.
@@ -44,8 +44,8 @@ CREATE TABLE turns (
   PRIMARY KEY (session_id, number)
 ) STRICT, WITHOUT ROWID;
 
--- With a rowid, although it has a key: without one SQLite reads a message of megabytes whole whenever it looks for the
--- place of another beside it. The key's index keeps the order of the conversation.
+-- With a rowid, although it has a key: without one, SQLite reads complete messages of several megabytes when it searches
+-- for the position of a neighboring one. The index of the key has the order of the conversation.
 CREATE TABLE messages (
   session_id TEXT NOT NULL,
   turn       INTEGER NOT NULL,

@@ -1,2 +1,2 @@
--- What was asked of whom for a turn's answer: a parley.v1.Receipt. NULL for turns that ended without one.
+-- The attempts of a turn: a parley.v1.Receipt. NULL for turns that ended without one.
 ALTER TABLE turns ADD COLUMN receipt BLOB;
