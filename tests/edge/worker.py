@@ -43,6 +43,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Unary = Callable[[Any, Context], Awaitable[Any]]
 Stream = Callable[[Any, Context], AsyncIterator[Any]]
 
+SILENT = "silent"
+"""The model that a worker process never answers for; it prints the name when it has received a call."""
+
 OPTIONS = (
     ("grpc.max_receive_message_length", 32 * 1024 * 1024),
     ("grpc.max_metadata_size", 20480),
@@ -199,7 +202,10 @@ async def _main(socket: Path) -> None:
     """Serves until killed, and answers with the socket's name as the model."""
     worker = Worker()
 
-    async def complete(_request: CreateChatCompletionRequest, _context: Context) -> ChatCompletion:
+    async def complete(request: CreateChatCompletionRequest, _context: Context) -> ChatCompletion:
+        if request.model == SILENT:
+            print(SILENT, flush=True)  # noqa: T201 - the test waits for it
+            await asyncio.Event().wait()
         return ChatCompletion(id="chatcmpl-1", model=socket.stem)
 
     async def events(_request: CreateChatCompletionRequest, _context: Context) -> AsyncIterator[HttpBody]:

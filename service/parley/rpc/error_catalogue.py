@@ -57,6 +57,12 @@ class EdgeError:
     """What happened, for the API document."""
     example: str | None = None
     """The message in the API document, if the edge completes `message`."""
+    reason: ErrorReason.ValueType | None = None
+    """The reason for gRPC callers; None for a failure that the gRPC listener does not have."""
+    grpc_status: StatusCode = StatusCode.INTERNAL
+    """The status for gRPC callers; meaningful with a `reason`."""
+    grpc_message: str | None = None
+    """The message for gRPC callers where it is not `message`."""
 
 
 def _invalid(status: int = 400, grpc_status: StatusCode = StatusCode.INVALID_ARGUMENT) -> ServiceError:
@@ -119,7 +125,14 @@ EDGE: dict[int, EdgeError] = {
         name="UPGRADE_NOT_ALLOWED",
         meaning="The request upgrades to a WebSocket, or has an absolute https URL.",
     ),
-    404: EdgeError("Unknown request URL", INVALID_REQUEST, "unknown_url"),
+    404: EdgeError(
+        "Unknown request URL",
+        INVALID_REQUEST,
+        "unknown_url",
+        reason=reasons.ERROR_REASON_UNKNOWN_METHOD,
+        grpc_status=StatusCode.UNIMPLEMENTED,
+        grpc_message="Unknown method; server reflection lists the methods of this service",
+    ),
     405: EdgeError("Method not allowed", INVALID_REQUEST, "method_not_allowed"),
     408: EdgeError(
         "The request did not arrive in time; try again",
@@ -128,6 +141,8 @@ EDGE: dict[int, EdgeError] = {
         should_retry=True,
         name="REQUEST_TIMEOUT",
         meaning="The request did not arrive completely within a minute.",
+        reason=reasons.ERROR_REASON_REQUEST_TIMEOUT,
+        grpc_status=StatusCode.DEADLINE_EXCEEDED,
     ),
     409: EdgeError("Bad request", INVALID_REQUEST, should_retry=True),
     413: EdgeError(
@@ -137,6 +152,8 @@ EDGE: dict[int, EdgeError] = {
         name="REQUEST_TOO_LARGE",
         meaning="The body exceeds the configured limit.",
         example="The request body is larger than 8 MiB",
+        reason=reasons.ERROR_REASON_REQUEST_TOO_LARGE,
+        grpc_status=StatusCode.RESOURCE_EXHAUSTED,
     ),
     415: EdgeError(
         "`Content-Type` must be application/json",
@@ -154,6 +171,8 @@ EDGE: dict[int, EdgeError] = {
         "headers_too_large",
         name="HEADERS_TOO_LARGE",
         meaning="The headers are too large, or too many.",
+        reason=reasons.ERROR_REASON_HEADERS_TOO_LARGE,
+        grpc_status=StatusCode.RESOURCE_EXHAUSTED,
     ),
     500: EdgeError("Internal Server Error", SERVER, "internal"),
     501: EdgeError("Not implemented", SERVER, "not_implemented"),
@@ -164,6 +183,8 @@ EDGE: dict[int, EdgeError] = {
         should_retry=True,
         name="BAD_GATEWAY",
         meaning="A worker's response is not valid HTTP. Try again.",
+        reason=reasons.ERROR_REASON_BAD_GATEWAY,
+        grpc_status=StatusCode.UNAVAILABLE,
     ),
     503: EdgeError(
         "The service is not available; try again later",
@@ -173,6 +194,9 @@ EDGE: dict[int, EdgeError] = {
         retry_after=1,
         name="SERVICE_UNAVAILABLE",
         meaning="No worker is available. Try again after `retry-after`.",
+        reason=reasons.ERROR_REASON_SERVICE_UNAVAILABLE,
+        grpc_status=StatusCode.UNAVAILABLE,
+        grpc_message="No worker is available; the call did not begin, try again",
     ),
     504: EdgeError(
         "The service did not answer in time; try again later",
@@ -181,8 +205,21 @@ EDGE: dict[int, EdgeError] = {
         should_retry=True,
         name="SERVICE_TIMEOUT",
         meaning="A worker did not answer in time. Try again.",
+        reason=reasons.ERROR_REASON_SERVICE_TIMEOUT,
+        grpc_status=StatusCode.DEADLINE_EXCEEDED,
     ),
 }
+
+WORKER_LOST = EdgeError(
+    "The worker was lost before it answered; try again, with an `Idempotency-Key` if the call must not run twice",
+    SERVER,
+    "worker_lost",
+    should_retry=True,
+    retry_after=1,
+    reason=reasons.ERROR_REASON_WORKER_LOST,
+    grpc_status=StatusCode.UNAVAILABLE,
+)
+"""A 503 after a worker has received the call."""
 
 
 def reason_name(reason: ErrorReason.ValueType) -> str:

@@ -123,6 +123,40 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The operator's credit or quota at the provider is used up. Retrying soon does not help.
     Example: RESOURCE_EXHAUSTED, 429, "The provider's quota for the model "gpt-5" is used up; use another model".
     """
+    ERROR_REASON_UNKNOWN_METHOD: _ErrorReason.ValueType  # 25
+    """The method does not exist; on the REST listener, an unknown URL.
+    Example: UNIMPLEMENTED, 404, "Unknown method; server reflection lists the methods of this service".
+    """
+    ERROR_REASON_REQUEST_TOO_LARGE: _ErrorReason.ValueType  # 26
+    """The message, or the body of a request, is larger than the configured limit (`--max-body`).
+    Example: RESOURCE_EXHAUSTED, 413, "The request message is larger than 8 MiB".
+    """
+    ERROR_REASON_HEADERS_TOO_LARGE: _ErrorReason.ValueType  # 27
+    """The metadata, or the headers of a request, are too large or too many.
+    Example: RESOURCE_EXHAUSTED, 431, "The request headers are larger than 12 KiB".
+    """
+    ERROR_REASON_REQUEST_TIMEOUT: _ErrorReason.ValueType  # 28
+    """The request did not arrive completely within a minute.
+    Example: DEADLINE_EXCEEDED, 408, "The request did not arrive in time; try again".
+    """
+    ERROR_REASON_SERVICE_UNAVAILABLE: _ErrorReason.ValueType  # 29
+    """No worker is available, and the call has not begun. Try again.
+    Example: UNAVAILABLE, 503, "No worker is available; the call did not begin, try again".
+    """
+    ERROR_REASON_WORKER_LOST: _ErrorReason.ValueType  # 30
+    """The worker ended before it answered; it may have begun the call. Try again, with the same `Idempotency-Key` if the
+    call must not run twice.
+    Example: UNAVAILABLE, 503, "The worker was lost before it answered; try again, with an `Idempotency-Key` if the
+    call must not run twice".
+    """
+    ERROR_REASON_BAD_GATEWAY: _ErrorReason.ValueType  # 31
+    """The worker's response is not valid. Try again.
+    Example: UNAVAILABLE, 502, "The service did not answer properly; try again".
+    """
+    ERROR_REASON_SERVICE_TIMEOUT: _ErrorReason.ValueType  # 32
+    """The worker did not answer in time. Try again.
+    Example: DEADLINE_EXCEEDED, 504, "The service did not answer in time; try again later".
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` (domain `parley`) in every failed call, without the prefix
@@ -231,5 +265,39 @@ request".
 ERROR_REASON_UPSTREAM_QUOTA_EXHAUSTED: ErrorReason.ValueType  # 24
 """The operator's credit or quota at the provider is used up. Retrying soon does not help.
 Example: RESOURCE_EXHAUSTED, 429, "The provider's quota for the model "gpt-5" is used up; use another model".
+"""
+ERROR_REASON_UNKNOWN_METHOD: ErrorReason.ValueType  # 25
+"""The method does not exist; on the REST listener, an unknown URL.
+Example: UNIMPLEMENTED, 404, "Unknown method; server reflection lists the methods of this service".
+"""
+ERROR_REASON_REQUEST_TOO_LARGE: ErrorReason.ValueType  # 26
+"""The message, or the body of a request, is larger than the configured limit (`--max-body`).
+Example: RESOURCE_EXHAUSTED, 413, "The request message is larger than 8 MiB".
+"""
+ERROR_REASON_HEADERS_TOO_LARGE: ErrorReason.ValueType  # 27
+"""The metadata, or the headers of a request, are too large or too many.
+Example: RESOURCE_EXHAUSTED, 431, "The request headers are larger than 12 KiB".
+"""
+ERROR_REASON_REQUEST_TIMEOUT: ErrorReason.ValueType  # 28
+"""The request did not arrive completely within a minute.
+Example: DEADLINE_EXCEEDED, 408, "The request did not arrive in time; try again".
+"""
+ERROR_REASON_SERVICE_UNAVAILABLE: ErrorReason.ValueType  # 29
+"""No worker is available, and the call has not begun. Try again.
+Example: UNAVAILABLE, 503, "No worker is available; the call did not begin, try again".
+"""
+ERROR_REASON_WORKER_LOST: ErrorReason.ValueType  # 30
+"""The worker ended before it answered; it may have begun the call. Try again, with the same `Idempotency-Key` if the
+call must not run twice.
+Example: UNAVAILABLE, 503, "The worker was lost before it answered; try again, with an `Idempotency-Key` if the
+call must not run twice".
+"""
+ERROR_REASON_BAD_GATEWAY: ErrorReason.ValueType  # 31
+"""The worker's response is not valid. Try again.
+Example: UNAVAILABLE, 502, "The service did not answer properly; try again".
+"""
+ERROR_REASON_SERVICE_TIMEOUT: ErrorReason.ValueType  # 32
+"""The worker did not answer in time. Try again.
+Example: DEADLINE_EXCEEDED, 504, "The service did not answer in time; try again later".
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -6,7 +6,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from parley.core import errors as domain
 from parley.rpc import errors
-from parley.rpc.error_catalogue import SERVICE
+from parley.rpc.error_catalogue import EDGE, SERVICE, WORKER_LOST
 from parley.v1.error_reason_pb2 import DESCRIPTOR, ErrorReason
 
 
@@ -14,9 +14,13 @@ def _leaves(kind: type[domain.ParleyError]) -> list[type[domain.ParleyError]]:
     return [kind, *(leaf for child in kind.__subclasses__() for leaf in _leaves(child))]
 
 
+EDGE_REASONS = {row.reason: row for row in (*EDGE.values(), WORKER_LOST) if row.reason}
+
+
 def test_every_reason_but_unspecified_has_a_status() -> None:
-    """Every reason has a row in the catalogue."""
-    assert set(ErrorReason.values()) - {0} == set(SERVICE)
+    """Every reason has a row in the catalogue, either of the service or of the edge."""
+    assert set(ErrorReason.values()) - {0} == set(SERVICE) | set(EDGE_REASONS)
+    assert not set(SERVICE) & set(EDGE_REASONS)
 
 
 def test_every_error_class_has_a_reason_of_the_catalogue() -> None:
@@ -29,7 +33,8 @@ def test_every_reason_is_explained_with_an_example_of_its_status(descriptor_comm
     for value in DESCRIPTOR.enum_types_by_name["ErrorReason"].values:
         if value.number:
             comment = descriptor_comments[value.name]
-            assert f"Example: {SERVICE[value.number].grpc_status.name}, " in comment, value.name  # type: ignore[index]
+            row = SERVICE.get(value.number) or EDGE_REASONS[value.number]  # type: ignore[call-overload,index]
+            assert f"Example: {row.grpc_status.name}, " in comment, value.name
 
 
 WRONG = [domain.Violation("n", "`n` is: = wrong", "missing"), domain.Violation("stop", "also")]
