@@ -35,6 +35,7 @@ from parley.core.sessions.turns import Turns
 from parley.core.usage.limits import RateLimiter
 from parley.rpc.admin import admin_server
 from parley.rpc.server import Server
+from parley.rpc.server_options import ServerLimits
 from parley.stores.open import open_store
 
 GRACE_SECONDS = 10.0
@@ -96,6 +97,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     admin: Path,
     on_ready: Callable[[str], None],
     stop: asyncio.Event,
+    server_limits: ServerLimits | None = None,
     grace: Callable[[], float] = lambda: GRACE_SECONDS,
 ) -> None:
     """Runs one worker until `stop` is set, then drains it.
@@ -108,6 +110,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
         admin: The socket of the admin server.
         on_ready: Called once with the bound address, when the worker serves.
         stop: Stops the worker when set.
+        server_limits: The limits of a worker without an edge; None behind one.
         grace: Returns, once `stop` is set, how many seconds running calls may take to finish.
 
     Raises:
@@ -121,7 +124,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     try:
         async with open_store(config.store, state_dir, allow_unavailable=True) as store, admin_server(admin):
             turns, limits = Turns(store), RateLimiter(config.limits, store)
-            server = Server(Chat(router, turns, limits, store), router, store, ApiKeys(store))
+            server = Server(Chat(router, turns, limits, store), router, store, ApiKeys(store), limits=server_limits)
             address = await server.start(address)
             _tune_garbage_collector()
             async with _store_tasks(store, server, config), _health_checks(config, backends, router):

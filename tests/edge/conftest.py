@@ -36,6 +36,13 @@ class Edge:
     admin: Path
     process: asyncio.subprocess.Process
 
+    async def stat(self, name: str) -> int:
+        """Returns a counter or gauge of Envoy."""
+        connector = aiohttp.UnixConnector(path=str(self.admin))
+        url = f"http://envoy/stats?filter=^{name}$&format=json"
+        async with aiohttp.ClientSession(connector=connector) as session, session.get(url) as response:
+            return int((await response.json(content_type=None))["stats"][0]["value"])
+
     async def wait_for_workers(self, healthy: set[Path]) -> None:
         """Waits until exactly these workers are healthy in Envoy."""
         await until(lambda: self._is_healthy(healthy))
@@ -53,13 +60,22 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
 
 
 @asynccontextmanager
-async def started(run_dir: Path, sockets: list[Path], settings: EdgeSettings = DEFAULT_EDGE) -> AsyncIterator[Edge]:
-    """Starts Envoy in front of the workers on these sockets, and stops it."""
+async def started(
+    run_dir: Path, sockets: list[Path], settings: EdgeSettings = DEFAULT_EDGE, drain: str | None = None
+) -> AsyncIterator[Edge]:
+    """Starts Envoy in front of the workers on these sockets, and stops it.
+
+    Args:
+        run_dir: A folder for Envoy's configuration and sockets.
+        sockets: The sockets of the workers.
+        settings: Settings of the listeners.
+        drain: How long a connection that has reached its maximum age accepts calls, instead of Envoy's 5 seconds.
+    """
     endpoints, admin, config = run_dir / "workers.yaml", run_dir / "admin.sock", run_dir / "envoy.yaml"
     envoy.write_endpoints(endpoints, sockets)
     anywhere = ("127.0.0.1", 0)
     rendered = envoy.render(http=anywhere, grpc=anywhere, endpoints=endpoints, admin=admin, settings=settings)
-    config.write_text(_patient(rendered))
+    config.write_text(_patient(rendered, drain))
     process = await asyncio.create_subprocess_exec(*envoy.command(config), cwd=envoy.edge_dir())
     try:
         await until(lambda: envoy.ready(admin))
@@ -73,9 +89,10 @@ async def started(run_dir: Path, sockets: list[Path], settings: EdgeSettings = D
         await process.wait()
 
 
-def _patient(rendered: str) -> str:
-    """Sets a long timeout of health checks: the scripted worker answers only while the event loop of the tests runs.
+def _patient(rendered: str, drain: str | None) -> str:
+    """Sets the drain time, and a long timeout of health checks.
 
+    The scripted worker answers only while the event loop of the tests runs.
     Between two files of edge tests a process may run other tests for minutes. A worker that has stopped or is
     NOT_SERVING is still detected immediately, without a timeout.
     """
@@ -83,6 +100,9 @@ def _patient(rendered: str) -> str:
     for cluster in config["static_resources"]["clusters"]:
         for check in cluster.get("health_checks", []):
             check["timeout"] = "3600s"
+    for listener in config["static_resources"]["listeners"]:
+        if drain:
+            listener["filter_chains"][0]["filters"][0]["typed_config"]["drain_timeout"] = drain
     return yaml.safe_dump(config, sort_keys=False)
 
 

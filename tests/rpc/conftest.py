@@ -95,7 +95,7 @@ async def serving(
     clock: Callable[[], float] = time.time,
     others: Mapping[str, Backend] = MappingProxyType({}),
     /,
-    **options: float,
+    **options: Any,
 ) -> AsyncIterator[Worker]:
     """Runs the server on this loop.
 

@@ -6,19 +6,24 @@ from contextlib import asynccontextmanager
 
 from parley.cli.shared import options
 from parley.cli.shared.checks import check_address, check_config
+from parley.cli.shared.edge_options import MaxBodyOption, MaxConnectionAgeOption, MaxStreamsOption
 from parley.config import load
 from parley.logs.output import Output
 from parley.supervisor import folders
 from parley.supervisor.addresses import Address
+from parley.supervisor.edge_settings import MAX_BODY, MAX_STREAMS, EdgeSettings
 from parley.supervisor.run import run
 from parley.supervisor.stack import Paths, Stack
 
 
-def serve(
+def serve(  # noqa: PLR0913 - one parameter an option
     *,
     config: options.ConfigOption = None,
     state_dir: options.StateDirOption = None,
     listen: options.ListenOption = Address("127.0.0.1", 50051),  # noqa: B008 - a constant
+    max_body: MaxBodyOption = MAX_BODY,
+    max_streams: MaxStreamsOption = MAX_STREAMS,
+    max_connection_age: MaxConnectionAgeOption = "10m",
     log_level: options.LogLevelOption = "info",
     quiet: options.QuietOption = False,
 ) -> None:
@@ -31,8 +36,10 @@ def serve(
     check_address(listen, "--listen")
     state = folders.state_dir(state_dir)
     with folders.passing_run_dir() as run_dir:
+        age = options.seconds(max_connection_age, "--max-connection-age")
+        limits = EdgeSettings(max_body=max_body, max_streams=max_streams, max_connection_age=age)
         level = options.log_level(log_level, quiet)
-        stack = Stack(checked, Paths(state, run_dir, None, listen, log_level=level), workers=1)
+        stack = Stack(checked, Paths(state, run_dir, None, listen, limits, level), workers=1)
 
         @asynccontextmanager
         async def serving() -> AsyncIterator[None]:

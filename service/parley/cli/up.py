@@ -14,13 +14,19 @@ from cyclopts.validators import Number
 
 from parley.cli.shared import options
 from parley.cli.shared.checks import check_address, check_config, check_ready_file
-from parley.cli.shared.edge_options import CorsOriginOption, DialectHostOption, MaxBodyOption
+from parley.cli.shared.edge_options import (
+    CorsOriginOption,
+    DialectHostOption,
+    MaxBodyOption,
+    MaxConnectionAgeOption,
+    MaxStreamsOption,
+)
 from parley.config import Config, load
 from parley.logs.output import Output
 from parley.stores.open import open_store
 from parley.supervisor import folders
 from parley.supervisor.addresses import Address
-from parley.supervisor.edge_settings import MAX_BODY, EdgeSettings
+from parley.supervisor.edge_settings import MAX_BODY, MAX_STREAMS, EdgeSettings
 from parley.supervisor.errors import CommandError
 from parley.supervisor.run import run
 from parley.supervisor.stack import Paths, Stack
@@ -45,6 +51,8 @@ def up(  # noqa: PLR0913 - one parameter an option
     ] = None,
     cors_origin: CorsOriginOption = (),
     max_body: MaxBodyOption = MAX_BODY,
+    max_streams: MaxStreamsOption = MAX_STREAMS,
+    max_connection_age: MaxConnectionAgeOption = "10m",
     dialect_host: DialectHostOption = (),
     ready_file: options.ReadyFileOption = None,
     log_level: options.LogLevelOption = "info",
@@ -56,12 +64,13 @@ def up(  # noqa: PLR0913 - one parameter an option
     SIGHUP reads the configuration again and replaces the workers; no request fails.
     """
     state = folders.state_dir(state_dir)
+    age = options.seconds(max_connection_age, "--max-connection-age")
     wait_seconds = options.seconds(wait_for_store, "--wait-for-store")
     with folders.locked(state), folders.run_dir(state) as run_dir:
         checked = _check(config, http, grpc, ready_file)
         store = StoreStartup(checked.store, state, wait_seconds)
         asyncio.run(store.begin())
-        edge = EdgeSettings(cors_origin, max_body, dialect_host)
+        edge = EdgeSettings(cors_origin, max_body, dialect_host, max_streams, age)
         paths = Paths(state, run_dir, http, grpc, edge, options.log_level(log_level, quiet))
         stack = Stack(checked, paths, workers or options.default_workers())
 

@@ -12,6 +12,7 @@ from parley.core.routing.router import Router
 from parley.rpc.call import Call
 from parley.rpc.interceptors import interceptors
 from parley.rpc.reflection import add_reflection
+from parley.rpc.server_options import ServerLimits, server_options
 from parley.rpc.services.chat_completions import ChatCompletionsServicer
 from parley.rpc.services.models import ModelsServicer
 from parley.rpc.services.sessions import SessionsServicer
@@ -29,17 +30,6 @@ _SERVICES = tuple(
     )
 )
 
-_OPTIONS = (
-    (
-        "grpc.max_receive_message_length",
-        32 * 1024 * 1024,
-    ),  # above the edge's limit: 413 there, not 429 here
-    ("grpc.max_metadata_size", 20480),  # the edge's 12 KiB in 100 headers and what it adds; between
-    ("grpc.absolute_max_metadata_size", 28672),  # the two limits grpc-core rejects at random
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # Envoy pings every 30 s, the default allows 5 minutes
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.so_reuseport", 0),  # two workers on one port are a mistake, and share it unevenly
-)
 _NOTICE_SECONDS = 1.5  # until every Envoy has seen NOT_SERVING and sends no new calls
 _KEEP_ALIVE_SECONDS = 15.0  # of silence in a stream of events; some proxies close it soon after
 _STALLED_SECONDS = 60.0  # that a piece of a stream may stay unread; the call holds its session meanwhile
@@ -54,6 +44,7 @@ class Server:
         router: Lists the models.
         store: Holds the sessions.
         authenticator: Resolves API keys.
+        limits: The limits of a server without an edge; None behind one.
         keep_alive_seconds: Silence in a stream of events before a keep-alive comment.
         stalled_seconds: How long a piece of a stream may stay unread before its call is cancelled.
     """
@@ -65,12 +56,13 @@ class Server:
         store: Store,
         authenticator: Authenticator,
         *,
+        limits: ServerLimits | None = None,
         keep_alive_seconds: float = _KEEP_ALIVE_SECONDS,
         stalled_seconds: float = _STALLED_SECONDS,
     ) -> None:
         self._running: set[Call] = set()
         chain = interceptors(authenticator, chat.rate_limit_statuses, self._running)
-        self._server = grpc.aio.server(interceptors=chain, options=_OPTIONS)
+        self._server = grpc.aio.server(interceptors=chain, options=server_options(limits))
         self._chat = chat
         self._stalled_seconds = stalled_seconds
         self._stall_check = PeriodicTask("the check for stalled streams", self._cancel_stalled, stalled_seconds / 4)

@@ -1,4 +1,4 @@
-"""Settings of the edge: allowed CORS origins, host names of dialects, the largest request body."""
+"""Settings of the edge: allowed CORS origins, host names of dialects, the limits of bodies and connections."""
 
 import re
 from dataclasses import dataclass
@@ -9,6 +9,8 @@ _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#,]+")
 _HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*(\.\*)?")
 DIALECTS = ("chipp", "upchatty", "fastapi", "openpipe", "openai")
 MAX_BODY = 8 * 2**20
+MAX_STREAMS = 1000
+MAX_CONNECTION_AGE = 600.0
 _MIN_BODY_LIMIT = 2**10
 # A worker's gRPC server accepts messages of 32 MiB, which hold the body and a little more.
 _MAX_BODY_LIMIT = 30 * 2**20
@@ -16,17 +18,22 @@ _MAX_BODY_LIMIT = 30 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class EdgeSettings:
-    """Settings of the REST listener.
+    """Settings of the listeners, and of a worker without Envoy.
 
     Attributes:
-        cors_origins: Origins of web pages that may call, `*` for all.
-        max_body: The largest request body, in bytes.
+        cors_origins: Origins of web pages that may call REST, `*` for all.
+        max_body: The largest request body or gRPC message, in bytes.
         dialect_hosts: `DIALECT=HOST` each: host names that select a dialect, besides those of `edge/envoy.yaml`.
+        max_streams: The most concurrent calls of one HTTP/2 connection; further calls wait in the client.
+        max_connection_age: Seconds after which a client is requested to open another connection; 0 for no limit.
+            Running calls finish on the old connection.
     """
 
     cors_origins: tuple[str, ...] = ()
     max_body: int = MAX_BODY
     dialect_hosts: tuple[str, ...] = ()
+    max_streams: int = MAX_STREAMS
+    max_connection_age: float = MAX_CONNECTION_AGE
 
 
 DEFAULT_EDGE = EdgeSettings()

@@ -31,7 +31,7 @@ def render(
         grpc: Host and port of the gRPC listener.
         endpoints: The file of `write_endpoints`.
         admin: The Unix socket of the admin interface.
-        settings: Settings of the REST listener.
+        settings: Settings of the listeners.
     """
     config = yaml.safe_load((edge_dir() / "envoy.yaml").read_text(encoding="utf-8"))
     config["admin"]["address"]["pipe"]["path"] = str(admin)
@@ -49,22 +49,38 @@ def render(
 
 
 def _apply_settings(listener: dict[str, Any], settings: EdgeSettings) -> None:
-    """Writes the settings into the filters and virtual hosts of a listener."""
+    """Writes the settings into the filters, connections and virtual hosts of a listener."""
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     filters = {entry["name"]: entry["typed_config"] for entry in manager["http_filters"]}
     if "buffer" in filters:
         filters["buffer"]["max_request_bytes"] = settings.max_body
     if "transcoder" in filters:
         filters["transcoder"]["max_request_body_size"] = 2 * settings.max_body
+    if "address" in listener:
+        manager["http2_protocol_options"]["max_concurrent_streams"] = settings.max_streams
+        _apply_age(manager["common_http_protocol_options"], settings.max_connection_age)
     for host in manager["route_config"]["virtual_hosts"]:
-        if "metadata" in host:
-            host["domains"] = _domains(host, settings)
-            scripts = host["metadata"]["filter_metadata"]
-            scripts["arrival"]["cors_origins"] = list(settings.cors_origins)
-            scripts["arrival"]["max_body"] = settings.max_body
-            scripts["lua"]["max_body"] = write_size(settings.max_body)
-        else:
-            host["request_body_buffer_limit"] = settings.max_body
+        _apply_to_host(host, settings)
+
+
+def _apply_age(options: dict[str, Any], seconds: float) -> None:
+    """Writes the maximum age of a connection, or removes the limit."""
+    del options["max_connection_duration"]
+    if seconds:
+        options["max_connection_duration"] = f"{seconds:g}s"
+
+
+def _apply_to_host(host: dict[str, Any], settings: EdgeSettings) -> None:
+    """Writes the settings into a virtual host: what its scripts read, its domains, and the buffer for retries."""
+    scripts = host.get("metadata", {}).get("filter_metadata", {})
+    if "lua" in scripts:
+        scripts["lua"]["max_body"] = write_size(settings.max_body)
+    if "arrival" in scripts:
+        host["domains"] = _domains(host, settings)
+        scripts["arrival"]["cors_origins"] = list(settings.cors_origins)
+        scripts["arrival"]["max_body"] = settings.max_body
+    else:
+        host["request_body_buffer_limit"] = settings.max_body
 
 
 def _domains(host: dict[str, Any], settings: EdgeSettings) -> list[str]:

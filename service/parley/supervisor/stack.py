@@ -9,6 +9,7 @@ from typing import Any
 
 from parley.config import Config
 from parley.logs import Level
+from parley.rpc.server_options import ServerLimits
 from parley.supervisor.addresses import Address, parse_address
 from parley.supervisor.children import Envoy, ModelServer, Worker, model_backends
 from parley.supervisor.edge_settings import DEFAULT_EDGE, EdgeSettings
@@ -30,7 +31,7 @@ class Paths:
         run_dir: The folder of Unix sockets and of Envoy's configuration.
         http: The address of the REST listener. None: one worker listens on `grpc`, without Envoy.
         grpc: The address of the gRPC listener.
-        edge: Settings of the REST listener.
+        edge: Settings of the listeners.
         log_level: The log level of the workers.
     """
 
@@ -147,6 +148,7 @@ class Stack:
                 address=f"unix:{socket}.sock" if self._envoy else str(self.grpc),
                 admin=f"{socket}-admin.sock",
                 log_level=paths.log_level,
+                limits=None if self._envoy else _server_limits(paths.edge),
             )
 
         return Worker(name, spec, self._publish)
@@ -179,6 +181,11 @@ class Stack:
         """Sends Envoy the addresses of the serving workers."""
         if self._envoy is not None:
             self._envoy.set_workers([worker.address for worker in self._all_workers() if worker.address])
+
+
+def _server_limits(settings: EdgeSettings) -> ServerLimits:
+    """Returns the limits of a worker without Envoy."""
+    return ServerLimits(settings.max_body, settings.max_streams, settings.max_connection_age)
 
 
 async def _all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -15,6 +15,7 @@ from typing import TextIO
 
 from parley.config import Config
 from parley.logs import Level
+from parley.rpc.server_options import ServerLimits
 
 DRAIN_SECONDS = 600.0  # how long a replaced worker may finish its running calls
 
@@ -30,6 +31,7 @@ class WorkerSpec:
         address: The address to listen on: `unix:/path.sock` or `HOST:PORT`.
         admin: The path of the admin server's socket.
         log_level: The log level.
+        limits: The limits of a worker without Envoy; None behind one.
     """
 
     config: str
@@ -38,10 +40,18 @@ class WorkerSpec:
     address: str
     admin: str
     log_level: Level = "info"
+    limits: ServerLimits | None = None
 
     def to_json(self) -> bytes:
         """Returns the JSON object that the worker reads."""
         return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def read(cls, source: TextIO) -> "WorkerSpec":
+        """Reads the JSON object of `to_json`."""
+        values = json.load(source)
+        limits = values.pop("limits")
+        return cls(**values, limits=ServerLimits(**limits) if limits else None)
 
 
 def command() -> list[str]:
@@ -51,7 +61,7 @@ def command() -> list[str]:
 
 def main() -> None:
     """Reads the specification and serves until SIGTERM, or SIGUSR1 if replaced. Exits with 1 after an `error`."""
-    spec = WorkerSpec(**json.load(sys.stdin))
+    spec = WorkerSpec.read(sys.stdin)
     output = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
     try:
@@ -89,6 +99,7 @@ def _run(spec: WorkerSpec, output: TextIO) -> None:
             admin=Path(spec.admin),
             on_ready=lambda address: _report(output, address),
             stop=stop,
+            server_limits=spec.limits,
             grace=lambda: DRAIN_SECONDS if drain.is_set() else GRACE_SECONDS,
         )
 

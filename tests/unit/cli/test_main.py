@@ -28,7 +28,8 @@ def test_the_help_shows_addresses_as_they_are_written() -> None:
 
 
 @pytest.mark.parametrize(
-    "variable", ["CONFIG", "STATE_DIR", "HTTP", "GRPC", "WORKERS", "READY_FILE", "CORS_ORIGIN", "MAX_BODY"]
+    "variable",
+    ["CONFIG", "STATE_DIR", "HTTP", "GRPC", "WORKERS", "READY_FILE", "CORS_ORIGIN", "MAX_BODY", "MAX_STREAMS"],
 )
 def test_the_help_of_up_names_each_variable(variable: str) -> None:
     """Every option of `up` can be set in the environment, and the help says how."""

@@ -1,10 +1,11 @@
-"""The options of `parley up` for the edge."""
+"""The options of `parley up` and `parley serve` for listeners."""
 
 from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import Parameter, Token
+from cyclopts.validators import Number
 
 from parley.supervisor.edge_settings import DIALECTS, parse_dialect_host, parse_origin, parse_size, write_size
 
@@ -49,7 +50,25 @@ MaxBodyOption = Annotated[
         show_default=write_size,
         n_tokens=1,
         accepts_keys=False,
-        help="The largest request body, up to 30MiB; a 20 MB image needs 28MiB.",
+        help="The largest request body or gRPC message, up to 30MiB; a 20 MB image needs 28MiB.",
+    ),
+]
+MaxStreamsOption = Annotated[
+    int,
+    Parameter(
+        name="--max-streams",
+        env_var="PARLEY_MAX_STREAMS",
+        validator=Number(gte=1, lte=100_000),
+        help="The most concurrent calls of one HTTP/2 connection. Further calls wait in the client.",
+    ),
+]
+MaxConnectionAgeOption = Annotated[
+    str,
+    Parameter(
+        name="--max-connection-age",
+        env_var="PARLEY_MAX_CONNECTION_AGE",
+        help="After this time a client is requested to open another connection, so that new replicas get calls: 30s, "
+        "1h. Running calls and streams finish on the old one. 0 for no limit.",
     ),
 ]
 DialectHostOption = Annotated[

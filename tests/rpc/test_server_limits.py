@@ -1,0 +1,96 @@
+"""The limits of a server without an edge."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from parley.rpc.server_options import ServerLimits
+from parley.v1.models_pb2 import ListModelsRequest
+from parley.v1.models_pb2_grpc import ModelsStub
+from tests.rpc.calling import chat_request
+from tests.rpc.conftest import serving
+from tests.rpc.scripted import chunks
+from tests.rpc.test_lifecycle import Running
+
+LIMITS = ServerLimits(max_body=2**20, max_streams=1000, max_connection_age=0)
+EXCEEDED = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@asynccontextmanager
+async def limited(folder: Path, limits: ServerLimits) -> AsyncIterator[Running]:
+    """Runs a server with these limits on the loop of the test."""
+    async with serving(folder, limits=limits) as worker, grpc.aio.insecure_channel(worker.address) as channel:
+        yield Running(worker, channel)
+
+
+async def test_a_message_over_the_limit_names_both_sizes(tmp_path: Path, log_file: Path) -> None:
+    """A message over `--max-body` is RESOURCE_EXHAUSTED; grpcio's message has its size and the limit."""
+    async with limited(tmp_path, LIMITS) as running:
+        request = chat_request()
+        request.messages[0].content.string_value = "x" * 2**20
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await running.chat.CreateChatCompletion(request, metadata=running.metadata)
+    assert EXCEEDED == failed.value.code()
+    assert str(2**20) in (failed.value.details() or "")
+
+
+async def test_metadata_over_the_limit_names_the_limit(tmp_path: Path, log_file: Path) -> None:
+    """Metadata is accepted up to what the edge accepts, and always rejected above it: there is no random range."""
+    async with limited(tmp_path, LIMITS) as running:
+        models: Any = ModelsStub(running.channel)
+        key = running.metadata[0]
+        await models.ListModels(ListModelsRequest(), metadata=[key, ("x", "x" * 12_000)])
+        for _ in range(3):
+            with pytest.raises(grpc.aio.AioRpcError) as failed:
+                await models.ListModels(ListModelsRequest(), metadata=[key, ("x", "x" * 21_000)])
+            assert EXCEEDED == failed.value.code()
+            assert "20480" in (failed.value.details() or "")
+
+
+async def test_a_stream_outlives_the_maximum_age_of_its_connection(tmp_path: Path, log_file: Path) -> None:
+    """Calls move to a new connection at the maximum age, without a failure; a stream finishes on the old one."""
+    limits = replace(LIMITS, max_connection_age=0.2)
+    async with (
+        serving(tmp_path, limits=limits) as worker,
+        relay(worker.address) as (address, connections),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        running, gate = Running(worker, channel), asyncio.Event()
+        running.backend.answer = lambda _: [chunks("a")[0], gate, *chunks("b")]
+        stream = aiter(running.chat.StreamChatCompletion(chat_request(), metadata=running.metadata))
+        await anext(stream)
+        models: Any = ModelsStub(channel)
+        async with asyncio.timeout(60):
+            while len(connections) < 3:
+                await models.ListModels(ListModelsRequest(), metadata=running.metadata)
+        gate.set()
+        rest = [chunk async for chunk in stream]
+    assert ["stop"] == [choice.finish_reason for chunk in rest for choice in chunk.choices if choice.finish_reason]
+
+
+@asynccontextmanager
+async def relay(address: str) -> AsyncIterator[tuple[str, list[object]]]:
+    """Forwards connections to an address; yields its own address and the connections so far."""
+    host, _, port = address.rpartition(":")
+    connections: list[object] = []
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        with suppress(ConnectionError, asyncio.CancelledError):
+            await asyncio.gather(forward(reader, far_writer), forward(far_reader, writer))
+
+    server = await asyncio.start_server(connect, "127.0.0.1", 0)
+    yield "{}:{}".format(*server.sockets[0].getsockname()), connections
+    server.close()
