@@ -1,4 +1,4 @@
-# Everything a developer does here. `make` alone lists it.
+# The commands for development. `make` alone lists them.
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -6,9 +6,9 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PROTOS = $(sort $(wildcard protos/parley/*/*.proto protos/parley/*/*/*.proto))
 GENERATED = service/parley/v1 service/parley/admin
-# How many processes run tests. Most tests wait for other processes, so that two fit on a core.
+# The number of test processes. Most tests wait for other processes, so two of them share a core.
 JOBS ?= $(shell expr 2 \* $$(nproc))
-# What `buf breaking` compares with: the first of these that exists.
+# The protos that `buf breaking` compares with are those of the first of these revisions that exists.
 BASE ?= origin/main main
 
 # Tests start hundreds of processes; without bytecode files each of them compiles every module that it imports.
@@ -21,10 +21,10 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(STAMP) ## Make .venv with everything in it, from requirements.lock
+install: $(STAMP) ## Create .venv from requirements.lock
 
-# uv installs the same locked and hashed files in a tenth of pip's time; where it cannot (it does not read pip's own
-# configuration), pip does.
+# uv installs the same locked and hashed files in a tenth of pip's time. If uv fails, because it does not read pip's
+# configuration, pip installs them.
 $(STAMP): requirements.lock pyproject.toml service/client/pyproject.toml
 	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo "Parley needs Python 3.11 or later$(if $(PYTHON),; $(PYTHON) is not,): name one with make install PYTHON=…" >&2; exit 1; }
@@ -44,15 +44,15 @@ run: install ## Start Parley here, with its data in .parley (ARGS="--config my.y
 test: install ## Run every test, several files at a time (ARGS="tests/unit -k settings", JOBS=1)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# What takes longest is drawn at random; here fewer cases are drawn than in `make test`.
+# The slowest unit tests draw random cases: here fewer than in `make test`.
 test-unit: install ## Run the unit tests, with fewer random cases; under 20 s on two cores (ARGS="-k settings")
 	@HYPOTHESIS_EXAMPLES=5 SIMULATED_FAILURES=10000 \
 		$(BIN)/python -m pytest -n $$(nproc) --dist loadfile --no-loadscope-reorder tests/unit $(ARGS)
 
-fuzz: install ## Send 10,000 odd bodies to each dialect (BODIES=50000)
+fuzz: install ## Send 10,000 random bodies to each dialect (BODIES=50000)
 	@FUZZ_BODIES=$(or $(BODIES),10000) $(BIN)/python -m pytest tests/e2e/test_fuzz.py
 
-faults: install ## Kill, stop and starve workers and stores under clients, for about 40 minutes (ARGS="--store sqlite --seed 7")
+faults: install ## Kill, stop and overload workers and stores under load, for about 40 minutes (ARGS="--store sqlite --seed 7")
 	@GRPC_VERBOSITY=ERROR $(BIN)/python -m tests.faults $(ARGS)
 
 bench: install ## Run the load benchmarks of tests/load; one JSON line each
@@ -102,7 +102,7 @@ gen: install ## Regenerate code, edge/{parley.binpb,openapi.json,lua/…}, docs/
 client: install ## Build the client's distribution into dist/
 	@cd service/client && "$(CURDIR)/$(BIN)/python" -m hatchling build -d "$(CURDIR)/dist"
 
-lock: install ## Bring requirements.lock up to date with pyproject.toml
+lock: install ## Update requirements.lock from pyproject.toml
 	@$(BIN)/uv pip compile -q pyproject.toml --group dev --group model --universal --python-version 3.11 \
 		--no-emit-package parley-client --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 
@@ -121,9 +121,9 @@ check-imports: install
 
 check-docs: install
 	@new=$$(mktemp) && trap 'rm -f "$$new"' EXIT && $(call refer,$$new) && cmp "$$new" docs/configuration.md || \
-		{ echo "docs/configuration.md is stale: run 'make gen' and commit what it changes" >&2; exit 1; }
+		{ echo "docs/configuration.md is stale: run 'make gen' and commit the changes" >&2; exit 1; }
 
-# All of these look at what protos/ make now, in a folder of their own: the checkout is only read.
+# Generates into a temporary folder and compares; does not change the checkout.
 check-protos: install
 	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && mkdir "$$new/code" && \
 	{ $(call generate,$$new/code,$$new/parley.binpb); } && { $(call generate_client,$$new/client); } && { $(call describe,$$new/parley.binpb,$$new/openapi.json); } && \
@@ -145,7 +145,7 @@ fi
 endef
 
 define fresh
-echo "generated files: the same as protos/ make" && \
+echo "generated files: compared with new ones from protos/" && \
 diff -r -x __pycache__ "$$new/client/parley_client/v1" service/client/parley_client/v1 && \
 find service/parley -name '*_pb2*.py*' -not -path '*/__pycache__/*' | sed 's|^service/||' | LC_ALL=C sort > "$$new/have" && \
 (cd "$$new/code" && find . -type f | sed 's|^\./||' | LC_ALL=C sort) > "$$new/want" && \
@@ -153,14 +153,14 @@ find service/parley -name '*_pb2*.py*' -not -path '*/__pycache__/*' | sed 's|^se
 	cmp "$$new/openapi.json" edge/openapi.json && cmp "$$new/fields.lua" edge/lua/fields.lua && \
 	cmp "$$new/error_catalogue.lua" edge/lua/error_catalogue.lua && \
 	(while read -r file; do diff -q "$$new/code/$$file" "service/$$file" || exit; done < "$$new/want"); } || \
-{ echo "generated files are stale: run 'make gen' and commit what it changes" >&2; exit 1; }
+{ echo "generated files are stale: run 'make gen' and commit the changes" >&2; exit 1; }
 endef
 
-fix: install ## Mend what can be mended: format, lint, generated files
+fix: install ## Fix formatting, lint errors and generated files
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@$(MAKE) --no-print-directory gen
 
-clean: ## Remove .venv and every cache; leaves .parley alone
+clean: ## Remove .venv and all caches; keeps .parley
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
