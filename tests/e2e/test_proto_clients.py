@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,24 @@ __all__ = ["installed"]
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).with_name("grpc_clients")
 BIN = Path(sys.executable).parent
+CONVERSATION = [
+    {"role": "system", "content": "Be brief."},
+    {
+        "role": "user",
+        "content": [
+            {"type": "text", "text": "Hello"},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw=="}},
+        ],
+    },
+]
+TYPED = {
+    "model": "scripted",
+    "messages": [
+        {"role": "system", "text": "Be brief."},
+        {"role": "user", "parts": [{"text": "Hello"}, {"image": {"data": "iVBORw==", "mime_type": "image/png"}}]},
+    ],
+    "stop_sequences": ["END"],
+}
 ANSWER = {"whole": "Hello! How can I assist you today?", "streamed": "Hello!", "total": 1163}
 DEBIANS_GO = "/usr/share/gocode"
 GATEWAY = Path(sys.prefix) / "grpc-gateway" / "usr" / "share" / "gocode"
@@ -51,6 +70,15 @@ def answers(upstream: ScriptedUpstream) -> None:
     upstream.answer(vendor.complete_answer(), vendor.text("Hel", "lo", "!"))
 
 
+@pytest.fixture
+def typed_requests(answers: None, upstream: ScriptedUpstream) -> Iterator[None]:
+    """Expects that each call is the conversation of the programs, written in typed forms."""
+    yield
+    sent = [(request.json["messages"], request.json["stop"]) for request in upstream.requests]
+    assert sent
+    assert all((CONVERSATION, ["END"]) == one for one in sent), sent
+
+
 def run(command: list[str], folder: Path, stack: Parley, **more: str) -> str:
     """Runs a command to its end; returns what it printed."""
     known = environment(PARLEY_GRPC=stack.grpc, KEY=stack.key, **more)
@@ -73,18 +101,18 @@ def test_what_is_vendored_is_what_google_publishes() -> None:
         assert (Path(published) / file.name).read_bytes() == file.read_bytes()
 
 
-@pytest.mark.usefixtures("answers")
+@pytest.mark.usefixtures("typed_requests")
 def test_grpcurl_reads_the_folder(stack: Parley, protos: Path) -> None:
     """Without reflection; and buf builds the folder as it stands."""
     run([str(BIN / "buf"), "build", str(protos), "-o", "image.binpb"], protos, stack)
-    body: Any = {"model": "scripted", "messages": [{"role": "user", "content": "Hello"}]}
     options = ["-plaintext", "-import-path", str(protos), "-proto", "parley/v1/chat_completions.proto"]
-    options += ["-H", f"authorization: Bearer {stack.key}", "-d", json.dumps(body), stack.grpc]
+    options += ["-H", f"authorization: Bearer {stack.key}", "-d", json.dumps(TYPED), stack.grpc]
     command = [sys.executable, str(BIN / "grpcurl"), *options, "parley.v1.ChatCompletions/CreateChatCompletion"]
-    assert ANSWER["whole"] == json.loads(run(command, protos, stack))["choices"][0]["message"]["content"]
+    message = json.loads(run(command, protos, stack))["choices"][0]["message"]
+    assert (ANSWER["whole"], ANSWER["whole"]) == (message["text"], message["content"])
 
 
-@pytest.mark.usefixtures("answers")
+@pytest.mark.usefixtures("typed_requests")
 def test_python_is_generated(stack: Parley, protos: Path) -> None:
     """grpc_tools generates the client by buf; without site-packages, nothing else brings a package `parley`."""
     folder = protos.parent
@@ -96,7 +124,7 @@ def test_python_is_generated(stack: Parley, protos: Path) -> None:
     assert ANSWER == json.loads(run(command, folder, stack, PYTHONPATH=path))
 
 
-@pytest.mark.usefixtures("answers")
+@pytest.mark.usefixtures("typed_requests")
 def test_node_reads_the_folder(stack: Parley, protos: Path, installed: Path) -> None:
     """@grpc/proto-loader needs the folder and nothing else."""
     program = (PROGRAMS / "client.mjs").read_text()
@@ -104,7 +132,7 @@ def test_node_reads_the_folder(stack: Parley, protos: Path, installed: Path) -> 
     assert ANSWER == json.loads(run(command, installed, stack, PROTOS=str(protos)))
 
 
-@pytest.mark.usefixtures("answers")
+@pytest.mark.usefixtures("typed_requests")
 def test_typescript_is_generated(stack: Parley, protos: Path, installed: Path) -> None:
     """protoc-gen-es generates the client by buf, and it compiles in strict mode."""
     folder = protos.parent
@@ -118,7 +146,7 @@ def test_typescript_is_generated(stack: Parley, protos: Path, installed: Path) -
     assert ANSWER == json.loads(run(["node", "client.js"], folder, stack))
 
 
-@pytest.mark.usefixtures("answers")
+@pytest.mark.usefixtures("typed_requests")
 def test_go_is_generated(stack: Parley, protos: Path) -> None:
     """protoc-gen-go and protoc-gen-go-grpc generate the client by buf, with Debian's packages of Go and gRPC."""
     need("go", "protoc-gen-go", "protoc-gen-go-grpc", packages=GO_PACKAGES)
@@ -161,7 +189,7 @@ def go_paths(folder: Path) -> dict[str, str]:
     return {"GO111MODULE": "off", "GOPATH": paths, "GOCACHE": str(_cache()), "GOFLAGS": ""}
 
 
-@pytest.mark.usefixtures("answers")
+@pytest.mark.usefixtures("typed_requests")
 def test_java_is_generated(stack: Parley, protos: Path) -> None:
     """protoc and protoc-gen-grpc-java generate the client by buf, with Debian's packages of Java and gRPC."""
     need("javac", "protoc", "grpc_java_plugin", packages=JAVA_PACKAGES)

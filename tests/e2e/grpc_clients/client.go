@@ -9,7 +9,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/types/known/structpb"
 	parley "example.com/parley/parley/v1"
 )
 
@@ -27,8 +26,17 @@ func main() {
 	defer cancel()
 	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+os.Getenv("KEY"))
 	model := "scripted"
-	question := &parley.Message{Role: "user", Content: structpb.NewStringValue("Hello")}
-	request := &parley.CreateChatCompletionRequest{Model: &model, Messages: []*parley.Message{question}}
+	instruction, mimeType := "Be brief.", "image/png"
+	image := &parley.ImageContent{Data: []byte("\x89PNG"), MimeType: &mimeType}
+	question := &parley.Message{Role: "user", Parts: []*parley.ContentPart{
+		{Content: &parley.ContentPart_Text{Text: "Hello"}},
+		{Content: &parley.ContentPart_Image{Image: image}},
+	}}
+	request := &parley.CreateChatCompletionRequest{
+		Model:         &model,
+		Messages:      []*parley.Message{{Role: "system", Text: &instruction}, question},
+		StopSequences: []string{"END"},
+	}
 	chat := parley.NewChatCompletionsClient(connection)
 	answer, err := chat.CreateChatCompletion(ctx, request)
 	check(err)
@@ -45,7 +53,7 @@ func main() {
 		}
 	}
 	check(json.NewEncoder(os.Stdout).Encode(map[string]interface{}{
-		"whole":    answer.Choices[0].Message.Content.GetStringValue(),
+		"whole":    answer.Choices[0].Message.GetText(),
 		"streamed": text,
 		"total":    answer.Usage.GetTotalTokens(),
 	}))

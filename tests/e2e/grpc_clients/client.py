@@ -5,19 +5,20 @@ import os
 import sys
 
 import grpc
-from google.protobuf.struct_pb2 import Value
 
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
-from parley.v1.message_pb2 import Message
+from parley.v1.message_pb2 import ContentPart, ImageContent, Message
 
 metadata = (("authorization", f"Bearer {os.environ['KEY']}"),)
-question = Message(role="user", content=Value(string_value="Hello"))
-request = CreateChatCompletionRequest(model="scripted", messages=[question])
+image = ImageContent(data=b"\x89PNG", mime_type="image/png")
+instruction = Message(role="system", text="Be brief.")
+question = Message(role="user", parts=[ContentPart(text="Hello"), ContentPart(image=image)])
+request = CreateChatCompletionRequest(model="scripted", messages=[instruction, question], stop_sequences=["END"])
 with grpc.insecure_channel(os.environ["PARLEY_GRPC"]) as channel:
     chat = ChatCompletionsStub(channel)
     answer = chat.CreateChatCompletion(request, metadata=metadata, timeout=60)
     chunks = chat.StreamChatCompletion(request, metadata=metadata, timeout=60)
     streamed = "".join(choice.delta.content for chunk in chunks for choice in chunk.choices)
-whole = answer.choices[0].message.content.string_value
+whole = answer.choices[0].message.text
 json.dump({"whole": whole, "streamed": streamed, "total": answer.usage.total_tokens}, sys.stdout)

@@ -10,13 +10,22 @@ const chat = createClient(ChatCompletions, createGrpcTransport({ baseUrl: `http:
 const headers = { authorization: `Bearer ${process.env.KEY}` };
 const request = create(CreateChatCompletionRequestSchema, {
   model: "scripted",
-  messages: [{ role: "user", content: { kind: { case: "stringValue", value: "Hello" } } }],
+  messages: [
+    { role: "system", text: "Be brief." },
+    {
+      role: "user",
+      parts: [
+        { content: { case: "text", value: "Hello" } },
+        { content: { case: "image", value: { data: Uint8Array.of(0x89, 0x50, 0x4e, 0x47), mimeType: "image/png" } } },
+      ],
+    },
+  ],
+  stopSequences: ["END"],
 });
 const answer = await chat.createChatCompletion(request, { headers });
-const content = answer.choices[0]?.message?.content?.kind;
 let streamed = "";
 for await (const chunk of chat.streamChatCompletion(request, { headers })) {
   for (const choice of chunk.choices) streamed += choice.delta?.content ?? "";
 }
-const whole = content?.case === "stringValue" ? content.value : null;
+const whole = answer.choices[0]?.message?.text;
 console.log(JSON.stringify({ whole, streamed, total: answer.usage?.totalTokens }));
