@@ -104,7 +104,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
 
     Args:
         config: The validated configuration.
-        state_dir: Holds the embedded store.
+        state_dir: Holds the SQLite file by default.
         run_dir: Holds sockets and the state that the workers of a machine share.
         address: Where to listen: `unix:/path` or `HOST:PORT`, port 0 for any.
         admin: The socket of the admin server.

@@ -1,7 +1,7 @@
 """Contract tests: one suite for all stores and one for all backends.
 
 Stores are real databases on disk. Backends connect to a real HTTP server that follows a script (`tests.upstream`), and
-llama.cpp's backend to the embedded model.
+llama.cpp's backend to the built-in model.
 """
 
 from collections.abc import AsyncIterator, Iterator

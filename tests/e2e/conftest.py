@@ -1,4 +1,4 @@
-"""End to end: the real `parley up` with Envoy, workers, SQLite and the embedded model. Other upstreams are scripted.
+"""End to end: the real `parley up` with Envoy, workers, SQLite and the built-in model. Other upstreams are scripted.
 
 `stack` is one for all tests: models `smollm2` (embedded) and `scripted` (the `upstream` fixture answers, asked once a
 call). Tests that break or change things start their own with `tests.processes.started`.

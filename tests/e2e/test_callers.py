@@ -1,4 +1,4 @@
-"""Real callers: curl, the openai package, the generated stubs and grpcurl, all against the embedded model."""
+"""Real callers: curl, the openai package, the generated stubs and grpcurl, all against the built-in model."""
 
 import json
 import shutil

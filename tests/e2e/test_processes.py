@@ -29,7 +29,7 @@ QUESTION = "What is the capital of France?"
 
 
 def test_the_first_run_prints_a_line_that_works_when_pasted(tmp_path: Path) -> None:
-    """Without any configuration the embedded model answers the printed curl line; the second run makes no key."""
+    """Without any configuration the built-in model answers the printed curl line; the second run makes no key."""
     with started(folder=tmp_path) as parley:
         lines = [line for line in parley.output.splitlines() if line.startswith("curl ")]
         assert 1 == len(lines)
@@ -116,7 +116,7 @@ def test_a_killed_envoy_is_replaced_on_the_same_ports(scripted_config: Path) -> 
 
 
 def test_a_killed_model_server_is_replaced(stack: Parley) -> None:
-    """The embedded model answers again after kill -9 of its process."""
+    """The built-in model answers again after kill -9 of its process."""
     os.kill(_model_servers(stack)[0], signal.SIGKILL)
     stack.log_says('the model server "local" ended (killed by SIGKILL); starting another')
     until(lambda: _status(stack, "smollm2") == 200, "an answer of the model")

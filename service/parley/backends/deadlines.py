@@ -21,7 +21,7 @@ class Deadlines:
     """Deadlines of one call, as times of the event loop's clock.
 
     Attributes:
-        end: Deadline of the whole call: `total`, or the caller's deadline if that is earlier.
+        end: Deadline of the call: `total`, or the caller's deadline if that is earlier.
         first_token: Deadline of the first token.
     """
 

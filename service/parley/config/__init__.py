@@ -1,4 +1,4 @@
-"""The configuration: one YAML file, validated as a whole. Errors name file, line and path."""
+"""The configuration: one YAML file, validated completely. Errors name file, line and path."""
 
 import os
 

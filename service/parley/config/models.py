@@ -34,7 +34,7 @@ class Timeouts(Strict):
 
 
 class History(Strict):
-    """The part of a session's history that is sent: the newest whole turns that fit, and all system messages.
+    """The part of a session's history that is sent: the newest complete turns that fit, and all system messages.
 
     Example:
         models:

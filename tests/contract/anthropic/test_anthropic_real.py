@@ -1,4 +1,4 @@
-"""The Anthropic backend with llama.cpp's implementation of the Messages API and the embedded model.
+"""The Anthropic backend with llama.cpp's implementation of the Messages API and the built-in model.
 
 Nothing is scripted: this checks Parley's reading of Anthropic's reference against an independent implementation.
 """

@@ -1,4 +1,4 @@
-"""Fixtures: real servers of the embedded model, and its backend."""
+"""Fixtures: real servers of the built-in model, and its backend."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -55,7 +55,7 @@ def template_of(weights: bytes) -> tuple[int, int]:
 
 @pytest_asyncio.fixture
 async def backend(socket: Path) -> AsyncIterator[LlamaCpp]:
-    """The backend of the embedded model."""
+    """The backend of the built-in model."""
     made = LlamaCpp(socket)
     yield made
     await made.close()

@@ -1,4 +1,4 @@
-"""Starts servers of the embedded model, and makes short calls."""
+"""Starts servers of the built-in model, and makes short calls."""
 
 import subprocess
 from pathlib import Path

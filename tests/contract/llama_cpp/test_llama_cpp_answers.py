@@ -1,4 +1,4 @@
-"""Answers of the embedded model: parameters, formats and limits, with the real model."""
+"""Answers of the built-in model: parameters, formats and limits, with the real model."""
 
 import asyncio
 from pathlib import Path

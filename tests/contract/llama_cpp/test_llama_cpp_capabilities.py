@@ -1,4 +1,4 @@
-"""Capabilities of the embedded model: supported parameters and tools, and continuations."""
+"""Capabilities of the built-in model: supported parameters and tools, and continuations."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The server process of the embedded model: start, health, signals, and model files."""
+"""The server process of the built-in model: start, health, signals, and model files."""
 
 import os
 import select

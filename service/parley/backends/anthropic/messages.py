@@ -50,7 +50,7 @@ def conversation(call: UpstreamCall) -> tuple[list[Block], list[Block]]:
 
 def _continuation_error(model: str, index: int) -> UnsupportedParameter:
     text = (
-        f'The model "{model}" goes on from an assistant message at the end, and cannot answer it;'
+        f'The model "{model}" continues an assistant message at the end, and cannot answer it;'
         " set `continue_final_message`, or end with a message of the user"
     )
     return UnsupportedParameter(text, param=f"messages[{index}].role")

@@ -1,8 +1,8 @@
 """Converts a call to the arguments of any-llm-sdk, and rejects fields that its packages would silently drop.
 
 Packages for OpenAI's API send messages unchanged. Other packages translate them and drop unknown fields; such fields
-are rejected here. Unknown fields of assistant messages are accepted: `extra_content` holds data that a vendor needs
-back, and fields of other vendors have no meaning for it.
+are rejected here. Unknown fields of assistant messages are accepted: `extra_content` holds data that a vendor expects
+in later requests, and fields of other vendors have no meaning for it.
 """
 
 import json

@@ -75,7 +75,7 @@ STATUSES: dict[int, StatusRow] = {
 }
 """The listed statuses. Every other status from 300 to 599 is UNRECOGNIZED."""
 
-# Error types that stand for a status where none is given: in stream events and in bodies with status 200.
+# Error types that imply a status if none is given: in stream events and in bodies with status 200.
 STATUS_OF_WORD: dict[str, int] = {
     # docs.anthropic.com/en/api/errors
     "invalid_request_error": 400,

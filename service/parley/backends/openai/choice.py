@@ -128,9 +128,9 @@ class ChoiceReader:
         self.deltas.add_text(CONTENT, text)
 
     def has_finished(self, *, done: bool) -> bool:
-        """Returns whether the choice has finished successfully; `done`: the whole answer has ended.
+        """Returns whether the choice has finished successfully; `done`: the answer has ended.
 
-        A finish reason that is followed by output is ignored; the choice then finishes with the whole answer.
+        A finish reason that is followed by output is ignored; the choice then finishes with the answer.
         """
         if self.has_failed:
             return False

@@ -205,7 +205,7 @@ class _Usage:
 
 
 class _Metadata:
-    """Fields that describe the response as a whole; a value is emitted once, and again when it changes."""
+    """Fields of the response outside of its choices; a value is emitted once, and again when it changes."""
 
     def __init__(self, hidden_fields: AbstractSet[str]) -> None:
         self.are_due = False

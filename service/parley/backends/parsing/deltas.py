@@ -16,7 +16,7 @@ class DeltaBuffer:
     """Buffers the deltas of one choice until `drain`.
 
     Adjacent text of one kind becomes one delta, so that what arrives together is sent together. It keeps no delta that
-    was drained: CompletionAccumulator accumulates whole answers.
+    was drained: CompletionAccumulator accumulates answers.
 
     Args:
         index: The index of the choice.

@@ -52,7 +52,7 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
         "content_filtered",  # Bedrock
         "guardrail_intervened",  # Bedrock
         "refusal",  # Anthropic
-        "safety",  # Gemini, with the next seven: its OpenAI endpoint passes on its own enumeration
+        "safety",  # Gemini, with the next seven: its OpenAI endpoint returns its own enumeration
         "recitation",
         "blocklist",
         "prohibited_content",

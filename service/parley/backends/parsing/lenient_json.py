@@ -104,7 +104,7 @@ def repair_text(text: str) -> str:
 
 
 def count(value: Any) -> int | None:
-    """Reads a count; None for what is none, as a negative number or one above 2³²-1."""
+    """Reads a count; None for another value, such as a negative number or one above 2³²-1."""
     if value.__class__ is int:
         return value if 0 <= value <= MAX_COUNT else None
     if isinstance(value, str):

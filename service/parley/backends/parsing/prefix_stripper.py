@@ -1,7 +1,7 @@
 """Removal of the beginning of an answer that a server repeats when it continues a prefill.
 
-llama.cpp repeats it in whole answers, not in streams (measured). Mistral's documentation shows it repeated, those of
-DeepSeek and vLLM do not. So an answer that begins with the whole prefill is taken to repeat it.
+llama.cpp repeats it in non-streaming answers, not in streams (measured). Mistral's documentation shows it repeated,
+those of DeepSeek and vLLM do not. So an answer that begins with the complete prefill is regarded as repeating it.
 """
 
 from collections.abc import Sequence

@@ -215,7 +215,7 @@ class ToolCalls:
         if call.is_empty:
             text = ""  # until the end shows that no other arguments follow
         if text and fragment.id and fragment.name and text == "".join(call.text) and call.is_complete():
-            text = ""  # a repetition of the whole call
+            text = ""  # a repetition of the complete call
         if text:
             text, call.buffered = (
                 repair_surrogates(call.buffered + text) if call.buffered or not text.isascii() else (text, "")
