@@ -20,7 +20,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from parley_client.metadata import RateLimits, rate_limits, receipt
+from parley_client.metadata import RateLimits, by_name, rate_limits, receipt
 from parley_client.v1.receipt_pb2 import Receipt
 
 
@@ -126,7 +126,7 @@ _TYPES: dict[grpc.StatusCode, type[ParleyError]] = {
 
 def from_rpc_error(failed: Any) -> ParleyError:
     """Returns the error of a failed call of `grpc` or `grpc.aio`."""
-    initial, trailing = dict(failed.initial_metadata() or ()), dict(failed.trailing_metadata() or ())
+    initial, trailing = by_name(failed.initial_metadata()), by_name(failed.trailing_metadata())
     error = _TYPES.get(failed.code(), UnavailableError)(failed.details() or failed.code().name, failed.code())
     error.limits = rate_limits(initial | trailing)
     error.receipt = receipt(trailing)

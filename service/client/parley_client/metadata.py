@@ -34,6 +34,11 @@ class RateLimits:
     """Tokens; None where they are not limited."""
 
 
+def by_name(metadata: Any) -> dict[str, Any]:
+    """Returns the metadata of a call by name; of a repeated name the last value."""
+    return {name: value for name, value in metadata or ()}  # noqa: C416 - dict() fails for that of older grpc.aio
+
+
 def rate_limits(metadata: Mapping[str, Any]) -> RateLimits | None:
     """Returns the limits of `x-ratelimit-*`; None without a limit."""
     found = {kind: limit for kind in ("requests", "tokens") if (limit := _rate_limit(metadata, kind))}

@@ -10,6 +10,7 @@ import grpc
 from parley_client.calls import Call
 from parley_client.completion import Completion, completion
 from parley_client.errors import BrokenStreamError, CancelledCallError
+from parley_client.metadata import by_name
 from parley_client.resumption import Delivery, MismatchError
 from parley_client.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
 
@@ -106,9 +107,7 @@ class Stream:
             self._running.cancel()
 
     def _finish(self, call: Call) -> None:
-        initial, trailing = (
-            dict(read() or ()) for read in (self._running.initial_metadata, self._running.trailing_metadata)
-        )
+        initial, trailing = by_name(self._running.initial_metadata()), by_name(self._running.trailing_metadata())
         answer = self._delivery.completion()
         self._completion = completion(answer, initial, trailing)
         call.succeeded(answer, trailing)

@@ -8,6 +8,7 @@ import grpc
 
 from parley_client import calls
 from parley_client.calls import Call, CallOptions, Method, Settings
+from parley_client.metadata import by_name
 from parley_client.v1 import models_pb2
 
 
@@ -35,9 +36,9 @@ class Transport:
                 except grpc.RpcError as error:
                     time.sleep(call.failed(error))
                 else:
-                    trailing = dict(done.trailing_metadata() or ())
+                    initial, trailing = by_name(done.initial_metadata()), by_name(done.trailing_metadata())
                     call.succeeded(response, trailing)
-                    return response, dict(done.initial_metadata() or ()), trailing
+                    return response, initial, trailing
 
 
 class Models:

@@ -11,6 +11,7 @@ import grpc
 from parley_client.calls import Call
 from parley_client.completion import Completion, completion
 from parley_client.errors import BrokenStreamError, CancelledCallError
+from parley_client.metadata import by_name
 from parley_client.resumption import Delivery, MismatchError
 from parley_client.v1.chat_completions_pb2 import ChatCompletionChunk, CreateChatCompletionRequest
 
@@ -86,7 +87,7 @@ class AsyncStream:
             running.cancel()
 
     async def _finish(self, call: Call, running: Any) -> None:
-        initial, trailing = dict(await running.initial_metadata()), dict(await running.trailing_metadata())
+        initial, trailing = by_name(await running.initial_metadata()), by_name(await running.trailing_metadata())
         answer = self._delivery.completion()
         self._completion = completion(answer, initial, trailing)
         call.succeeded(answer, trailing)

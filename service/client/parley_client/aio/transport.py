@@ -8,6 +8,7 @@ import grpc.aio
 
 from parley_client import calls
 from parley_client.calls import Call, CallOptions, Method, Settings
+from parley_client.metadata import by_name
 from parley_client.v1 import models_pb2
 
 
@@ -38,7 +39,8 @@ class AsyncTransport:
                 except grpc.RpcError as error:
                     await asyncio.sleep(call.failed(error))
                 else:
-                    initial, trailing = dict(await running.initial_metadata()), dict(await running.trailing_metadata())
+                    initial = by_name(await running.initial_metadata())
+                    trailing = by_name(await running.trailing_metadata())
                     call.succeeded(response, trailing)
                     return response, initial, trailing
 
