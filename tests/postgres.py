@@ -28,6 +28,15 @@ from tests.processes import reserved_port
 PATIENCE = 60.0
 _USER = "postgres"
 _PR_SET_PDEATHSIG = 1
+_REMOVE_ROWS = """DO $$
+DECLARE
+  tables text := string_agg(format('parley.%I', tablename), ', ')
+    FROM pg_tables WHERE schemaname = 'parley' AND tablename <> 'migrations';
+BEGIN
+  IF tables IS NOT NULL THEN
+    EXECUTE 'TRUNCATE ' || tables || ' RESTART IDENTITY';
+  END IF;
+END $$"""
 
 
 class Server:
@@ -103,6 +112,13 @@ class Server:
         else:
             self.sql(f'CREATE DATABASE "{database}"')
             self._databases.add(database)
+        return self.url(database)
+
+    def without_rows(self, database: str = "parley") -> str:
+        """Removes the rows of Parley's tables, where they exist, which is faster than `empty`; returns the URL."""
+        if database not in self._databases:
+            return self.empty(database)
+        self.sql(_REMOVE_ROWS, database)
         return self.url(database)
 
     def sql(self, statement: str, database: str = "postgres") -> str:

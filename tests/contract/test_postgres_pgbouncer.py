@@ -48,8 +48,8 @@ def transactions(server: Server) -> Iterator[PgBouncer]:
 
 @pytest.fixture
 def pooler(transactions: PgBouncer, server: Server) -> Iterator[PgBouncer]:
-    """A pooler in front of an empty database; afterwards neither its log nor the server's contains an error."""
-    server.empty()
+    """A pooler in front of a database without rows; afterwards neither its log nor the server's contains an error."""
+    server.without_rows()
     before = len(server.log), len(transactions.log)
     yield transactions
     logs = server.log[before[0] :] + transactions.log[before[1] :]

@@ -37,6 +37,9 @@ from tests.contract.stores import (
 from tests.contract.stores.deletion import HIDDEN, MANY, Rows
 from tests.postgres import Server
 
+DATABASE = "contract"
+"""A database of its own: its tables stay, and no test changes them."""
+
 
 @pytest.fixture
 def clock() -> Clock:
@@ -47,7 +50,10 @@ def clock() -> Clock:
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     """The path or the URL of the test's database."""
-    return tmp_path / "parley.db" if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
+    if request.param == "sqlite":
+        return tmp_path / "parley.db"
+    server: Server = request.getfixturevalue("postgres_server")
+    return server.without_rows(DATABASE)
 
 
 async def _open(database: Path | str, clock: Clock, purge_seconds: float = PURGE_SECONDS) -> Store:
@@ -92,7 +98,7 @@ def hidden_rows(store: Store, database: Path | str, request: pytest.FixtureReque
         if isinstance(database, Path):
             return int(apsw.Connection(str(database)).execute(HIDDEN.format("")).get)
         server: Server = request.getfixturevalue("postgres_server")
-        return int(server.sql(HIDDEN.format("parley."), "parley"))
+        return int(server.sql(HIDDEN.format("parley."), DATABASE))
 
     return count
 
