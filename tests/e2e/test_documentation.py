@@ -23,7 +23,7 @@ SECRETS = dict.fromkeys(("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "PARLEY_EU_KEY",
 DATABASE = "postgresql://parley:${PGPASSWORD}@db.internal/parley"
 SESSION = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 OUTPUTS = {
-    "grpcurl -plaintext -H": r"Paris\.",
+    "ChatCompletions/CreateChatCompletion": r"Paris\.",
     "keys create": "^sk-",
     "accounts set": "default",
     "sessions list": SESSION.pattern,
@@ -177,7 +177,7 @@ def _run_page(shell: Shell, page: Path) -> None:
                 _start(shell, "make run")
             output = shell.run(SESSION.sub(session, line) if session else line, STDIN)
             _check_output(line, shown, output)
-            created = re.search(r'"chatSessionId":"([^"]+)"', output)
+            created = re.search(r'"chatSessionId": ?"([^"]+)"', output)
             session = session or (created[1] if created else "")
     if (shell.clone / "parley.yaml").exists():
         shell.stop()
