@@ -168,14 +168,14 @@ class Parley:
         return self.code
 
     def end(self) -> None:
-        """Stops it by a second signal as soon as it has heard the first one; what a graceful end waits for is left out.
+        """Stops Parley by a second signal, as soon as the first one is acknowledged, without a graceful end.
 
         Tests of a graceful end call `stop`.
         """
-        heard = "repeat the signal to stop at once"
+        notice = "repeat the signal to stop at once"
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            until(lambda: heard in self.log or self.process.poll() is not None, f"the log says: {heard}\n{self.log}")
+            until(lambda: notice in self.log or self.process.poll() is not None, f"the log says: {notice}\n{self.log}")
         self.stop()
 
     def log_says(self, text: str) -> None:

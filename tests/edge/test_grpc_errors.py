@@ -64,12 +64,12 @@ async def test_a_worker_lost_before_its_answer_is_unavailable(run_dir: Path) -> 
         edge = await stack.enter_async_context(started(subfolder(run_dir, "grpclost"), [run_dir / "lost.sock"]))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(edge.grpc))
         call = ChatCompletionsStub(channel).CreateChatCompletion(CreateChatCompletionRequest(model=SILENT))
-        asking = asyncio.ensure_future(call)
+        pending = asyncio.ensure_future(call)
         assert worker.stdout
         assert SILENT.encode() + b"\n" == await worker.stdout.readline()
         worker.kill()
         with pytest.raises(grpc.aio.AioRpcError) as failed:
-            await asking
+            await pending
         message = (
             "The worker was lost before it answered; try again, with an `Idempotency-Key` if the call must not run"
         )

@@ -121,7 +121,7 @@ async def test_a_named_error_that_is_no_json(backend: OpenAI, upstream: Scripted
     assert "out of memory" in (error.cause or "")
 
 
-NOTHING: dict[str, list[Step]] = {
+EMPTY_ANSWERS: dict[str, list[Step]] = {
     "role, then [DONE]": [chunk({"role": "assistant", "content": ""}), DONE],
     "stop without output": [chunk({"role": "assistant"}), chunk(finish="stop"), DONE],
     "tool_calls without a call": [chunk(finish="tool_calls"), DONE],
@@ -132,7 +132,7 @@ NOTHING: dict[str, list[Step]] = {
 }
 
 
-@pytest.mark.parametrize("steps", NOTHING.values(), ids=NOTHING)
+@pytest.mark.parametrize("steps", EMPTY_ANSWERS.values(), ids=EMPTY_ANSWERS)
 async def test_empty_stream(backend: OpenAI, upstream: ScriptedUpstream, steps: list[Step]) -> None:
     """A stream without output raises StreamBroken."""
     upstream.answer(Events(steps), Events(steps, together=True))

@@ -30,7 +30,7 @@ def result(identifier: str, text: str) -> Message:
     return made
 
 
-async def exchange(store: Store, *messages: str | Message, answer: Message, new: bool = False) -> None:
+async def add_exchange(store: Store, *messages: str | Message, answer: Message, new: bool = False) -> None:
     """Completes a turn of the session `s`."""
     turn = await begin(store, "s", *messages, new=new)
     await store.end_turn(turn, TurnEnd("completed", answer=[answer]))
@@ -83,9 +83,9 @@ class WindowContract:
     @pytest.mark.parametrize("role", ["system", "developer"])
     async def test_system_messages_are_always_sent(self, store: Store, role: str) -> None:
         """System messages are sent first, however old they are, and do not count."""
-        await exchange(store, message(role, "be kind"), "q1", answer=message("assistant", "a1"), new=True)
-        await exchange(store, message(role, "be short"), "q2", answer=message("assistant", "a2"))
-        await exchange(store, "q3", answer=message("assistant", "a3"))
+        await add_exchange(store, message(role, "be kind"), "q1", answer=message("assistant", "a1"), new=True)
+        await add_exchange(store, message(role, "be short"), "q2", answer=message("assistant", "a2"))
+        await add_exchange(store, "q3", answer=message("assistant", "a3"))
         assert ["be kind", "be short"] == await past(store, Window(max_messages=0))
         assert ["be kind", "be short", "q3", "a3"] == await past(store, Window(max_messages=3))
         assert ["be kind", "be short", "q2", "a2", "q3", "a3"] == await past(store, Window(max_messages=4))
@@ -102,17 +102,17 @@ class WindowContract:
     async def test_tool_exchanges_are_not_split(self, store: Store) -> None:
         """A tool call and its result are sent together or not at all."""
         await converse(store, "s", "q1", "a1", new=True)
-        await exchange(store, "q2", answer=call("c"))
-        await exchange(store, result("c", "found"), answer=message("assistant", "a3"))
+        await add_exchange(store, "q2", answer=call("c"))
+        await add_exchange(store, result("c", "found"), answer=message("assistant", "a3"))
         for most, expected in ((2, []), (3, []), (4, ["q2", "", "found", "a3"]), (5, ["q2", "", "found", "a3"])):
             assert expected == await past(store, Window(max_messages=most))
 
     async def test_a_result_includes_its_call(self, store: Store) -> None:
         """A turn with a tool result gets the call and the preceding calls, regardless of the window."""
         await converse(store, "s", "q1", "a1", new=True)
-        await exchange(store, "q2", answer=call("c"))
+        await add_exchange(store, "q2", answer=call("c"))
         assert ["q2", ""] == await past(store, Window(max_messages=0), result("c", "found"))
-        await exchange(store, result("c", "found"), answer=call("d"))
+        await add_exchange(store, result("c", "found"), answer=call("d"))
         assert ["q2", "", "found", ""] == await past(store, Window(max_tokens=0), result("d", "found too"))
         assert [] == await past(store, Window(max_tokens=0), "something else")
 

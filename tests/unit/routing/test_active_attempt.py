@@ -72,11 +72,11 @@ async def _streamed(narrow: Narrow) -> None:
     assert AttemptOutcome.COMPLETED is attempt.record.outcome
 
 
-Run = Callable[[Narrow], Awaitable[None]]
+RunAttempt = Callable[[Narrow], Awaitable[None]]
 
 
 @pytest.mark.parametrize(("run", "answer"), [(_whole, completion("Hi")), (_streamed, chunks("Hi"))])
-async def test_a_completed_attempt_releases_its_slot(narrow: Narrow, run: Run, answer: object) -> None:
+async def test_a_completed_attempt_releases_its_slot(narrow: Narrow, run: RunAttempt, answer: object) -> None:
     """The slot is released once, at the end of the attempt."""
     narrow.backend.answer = lambda _: answer
     await run(narrow)
@@ -84,7 +84,7 @@ async def test_a_completed_attempt_releases_its_slot(narrow: Narrow, run: Run, a
 
 
 @pytest.mark.parametrize("run", [_whole, _streamed])
-async def test_a_failed_attempt_releases_its_slot(narrow: Narrow, run: Run) -> None:
+async def test_a_failed_attempt_releases_its_slot(narrow: Narrow, run: RunAttempt) -> None:
     """The slot is free before anything else is tried."""
     narrow.backend.answer = lambda _: UpstreamUnavailable("down")
     with pytest.raises(UpstreamUnavailable):
@@ -93,7 +93,7 @@ async def test_a_failed_attempt_releases_its_slot(narrow: Narrow, run: Run) -> N
 
 
 @pytest.mark.parametrize("run", [_whole, _streamed])
-async def test_a_cancelled_attempt_releases_its_slot(narrow: Narrow, run: Run) -> None:
+async def test_a_cancelled_attempt_releases_its_slot(narrow: Narrow, run: RunAttempt) -> None:
     """An attempt that is cancelled before its first token releases its slot."""
     narrow.backend.answer = lambda _: asyncio.Event()
     task = asyncio.ensure_future(run(narrow))

@@ -11,7 +11,7 @@ from parley.backends.openai import request as openai_request
 from parley.backends.openai import response as openai_response
 from parley.backends.openai.choice import ExpectedAnswer, expected
 from parley.backends.openai.learned_fields import LearnedFields
-from parley.backends.openai.reasoning import REFUSES, ReasoningHistory, Rule, rule_for
+from parley.backends.openai.reasoning import REJECTION, ReasoningHistory, Rule, rule_for
 from parley.backends.openai.stream import StreamReader
 from parley.config import HttpHealthCheck
 from parley.core.messages.extra_fields import dump_bytes
@@ -78,10 +78,10 @@ class OpenAI(AdaptiveBackend):
 
     def _learn_options(self, message: str, call: UpstreamCall) -> bool:
         """Records that a server rejects `stream_options`; without that field the usage of streams is estimated."""
-        is_named = _OPTIONS in message and REFUSES.search(message) is not None
-        if not is_named or call.request.stream_options.extra_json or _OPTIONS in self._learned.get(call.model).refused:
+        is_named = _OPTIONS in message and REJECTION.search(message) is not None
+        if not is_named or call.request.stream_options.extra_json or _OPTIONS in self._learned.get(call.model).rejected:
             return False
-        self._learned.update(call.model, lambda known: replace(known, refused=known.refused | {_OPTIONS}))
+        self._learned.update(call.model, lambda known: replace(known, rejected=known.rejected | {_OPTIONS}))
         return True
 
     def _body(self, call: UpstreamCall, *, stream: bool) -> bytes:
@@ -95,7 +95,7 @@ class OpenAI(AdaptiveBackend):
     def _content(self, call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
         body = openai_request.body(call, stream=stream)
         self._reasoning.write(body["messages"], call.model)
-        if stream and _OPTIONS in self._learned.get(call.model).refused and not call.request.stream_options.extra_json:
+        if stream and _OPTIONS in self._learned.get(call.model).rejected and not call.request.stream_options.extra_json:
             del body[_OPTIONS]
         return body
 

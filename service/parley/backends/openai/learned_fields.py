@@ -17,7 +17,7 @@ class Learned:
 
     field: str | None = None
     """Its field name for reasoning; None if unknown."""
-    refused: frozenset[str] = frozenset()
+    rejected: frozenset[str] = frozenset()
     """Request fields that it rejects."""
     required: bool = False
     """Whether it requires the reasoning of earlier turns."""
@@ -66,7 +66,7 @@ class LearnedFields:
 
 
 def _learned(data: Any) -> Learned:
-    return Learned(data["field"], frozenset(data["refused"]), bool(data["required"]))
+    return Learned(data["field"], frozenset(data["rejected"]), bool(data["required"]))
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -30,7 +30,7 @@ _PLACEHOLDER = (
     " "  # DeepSeek and Kimi also reject an empty text (NousResearch/hermes-agent#17341, charmbracelet/crush#2696)
 )
 
-REFUSES = re.compile(
+REJECTION = re.compile(
     r"unsupported|not supported|not permitted|not allowed|not accepted|unknown|unexpected|unrecognized|invalid"
     r"|forbid|additional propert|cannot find field|extra (?:inputs|fields)",
     re.IGNORECASE,
@@ -109,7 +109,7 @@ class ReasoningHistory:
                 if rule.field is None and known.field == DETAILS:
                     _remove(message, _TEXTS)
                 message[DETAILS] = _merge_fragments(message[DETAILS])
-            _remove(message, known.refused)
+            _remove(message, known.rejected)
         if rule.history == "require":
             _add_placeholders(messages[:-1], rule.field or "reasoning_content")  # excludes a prefilled answer
 
@@ -136,15 +136,15 @@ class ReasoningHistory:
             return True
         assistant_messages = [message for message in messages if message.get("role") == "assistant"]
         sent = {name for message in assistant_messages for name in message}
-        refused = named & sent if REFUSES.search(error_text) else set()
+        rejected = named & sent if REJECTION.search(error_text) else set()
         if any(
             message.get("content") is None and message.get("refusal") for message in assistant_messages
         ) and _NULL.search(error_text):
-            refused.add("refusal")
-        refused -= known.refused
-        if refused:
-            self._learned.update(model, lambda old: replace(old, refused=old.refused | refused))
-        return bool(refused)
+            rejected.add("refusal")
+        rejected -= known.rejected
+        if rejected:
+            self._learned.update(model, lambda old: replace(old, rejected=old.rejected | rejected))
+        return bool(rejected)
 
     def _known_rule(self, known: Learned) -> Rule:
         field = self._rule.field or next((name for name in _TEXTS if name == known.field), None)
