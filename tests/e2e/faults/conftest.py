@@ -15,13 +15,17 @@ import yaml
 
 from tests.e2e.faults import calling, misbehaving
 from tests.e2e.faults.calling import GRPC, REST, Outcome
-from tests.e2e.faults.cases import CASES, STREAMED, Case
+from tests.e2e.faults.cases import CASES, SLOW, STREAMED, Case
 from tests.e2e.faults.targets import Targets, running
 from tests.processes import Parley, started
 from tests.upstream import Answer, Received, ScriptedUpstream
 
-# An attempt that fails after more than 1.8 s is not retried, which leaves a busy machine time for the ones that are.
-TIMEOUTS = {"connect": "1800ms", "first_token": "2s", "stream_idle": "2s", "total": "2m"}
+# Rows without a slow target have long timeouts, which a busy machine does not reach; only a stream that stops has to.
+TIMEOUTS = {"connect": "20s", "first_token": "20s", "stream_idle": "2s", "total": "20m"}
+# An attempt that fails after more than 1.8 s is not retried.
+SLOW_TIMEOUTS = {"connect": "1800ms", "first_token": "2s", "stream_idle": "2s", "total": "2m"}
+# No fallback is slow or stops.
+FALLBACK_TIMEOUTS = TIMEOUTS | {"stream_idle": "20s"}
 AT_A_TIME = 12
 
 
@@ -106,13 +110,17 @@ def _config(url: str, deaf: str) -> dict[str, Any]:
         targets = [{"backend": f"b{number}", "model": f"{run.model}/primary", "weight": 1e12}]
         if case.other:
             targets.append({"backend": f"f{number}", "model": f"{run.model}/other", "weight": 1e-12})
-        model = {"id": run.model, "targets": targets, "timeouts": TIMEOUTS, **case.options}
+        model = {"id": run.model, "targets": targets, "timeouts": _timeouts(case), **case.options}
         if case.fallback:
             model["fallbacks"] = [f"{run.model}, fallback"]
             target = {"backend": f"f{number}", "model": f"{run.model}/fallback"}
-            models.append({"id": f"{run.model}, fallback", "targets": [target], "timeouts": TIMEOUTS})
+            models.append({"id": f"{run.model}, fallback", "targets": [target], "timeouts": FALLBACK_TIMEOUTS})
         models.append(model)
     return {"backends": backends, "models": models}
+
+
+def _timeouts(case: Case) -> dict[str, str]:
+    return SLOW_TIMEOUTS if any(SLOW in tried for tried in case.tried) else TIMEOUTS
 
 
 @pytest.fixture(scope="session")
