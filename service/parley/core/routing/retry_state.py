@@ -208,20 +208,14 @@ class RetryState:
         attempt.candidate.target.suspect_failures.record_success()
 
     def cancelled(self, attempt: Attempt) -> None:
-        """Records that an attempt was cancelled, unless it has ended. Its target may be tried again, as the last one.
-
-        This has no effect on the health of the target.
-        """
+        """Records that an attempt was cancelled, unless it has ended. Its target may be tried again, last."""
         if attempt.outcome is None:
             self._finish(attempt, AttemptOutcome.CANCELLED)
             attempt.candidate.target.breaker.release(attempt.permit)
             self._pending.append(attempt.candidate)
 
     def prefix_mismatched(self, attempt: Attempt) -> None:
-        """Records that the answer of an attempt does not begin with the delivered text. Its target is not tried again.
-
-        This has no effect on the health of the target.
-        """
+        """Records an answer that does not begin with the delivered text. Its target is not tried again."""
         self._finish(attempt, AttemptOutcome.PREFIX_MISMATCH)
         attempt.candidate.target.breaker.release(attempt.permit)
 
@@ -259,18 +253,11 @@ class RetryState:
 
     def _record_health(self, attempt: Attempt, effect: HealthEffect, error: ParleyError) -> None:
         target = attempt.candidate.target
-        breaker = target.breaker
         if attempt.is_late and attempt.first_token is None:  # it has already counted as late
             if effect is HealthEffect.SUCCESS:
-                breaker.clear_late(attempt.permit)
+                target.breaker.clear_late(attempt.permit)
             return
-        counts = effect is HealthEffect.SUSPECT and target.suspect_failures.record_failure(self._account, type(error))
-        if counts or effect is HealthEffect.FAILURE:
-            breaker.record_failure(attempt.permit, type(error))
-        elif effect is HealthEffect.SUCCESS:
-            breaker.record_success(attempt.permit)
-        else:
-            breaker.release(attempt.permit)
+        target.record_failed_attempt(effect, attempt.permit, self._account, type(error))
 
     def _retry_delay(self, attempt: Attempt, retry: Retry, error: ParleyError) -> float | None:
         if attempt.first_token is not None:  # the rest of the stream comes from a continuation

@@ -7,6 +7,7 @@ from parley.config import Model, Price, Target
 from parley.core.errors import ParleyError
 from parley.core.ports import Backend
 from parley.core.routing.breaker import Breaker, Clock
+from parley.core.routing.failure_policy import HealthEffect
 from parley.core.routing.first_token_latency import FirstTokenLatency
 from parley.core.routing.probe_schedule import InMemoryState, ProbeSchedule, SharedState
 from parley.core.routing.suspect_failures import SuspectFailures
@@ -84,6 +85,16 @@ class LiveTarget:
     def cause(self, account: str = "") -> type[ParleyError] | None:
         """Returns the type of failure because of which calls of this account are rejected; None if it is unknown."""
         return self.breaker.cause() or self.suspect_failures.cause(account)
+
+    def record_failed_attempt(self, effect: HealthEffect, permit: int, account: str, cause: type[ParleyError]) -> None:
+        """Records what a failed attempt of this account shows about the health of the target."""
+        counts = effect is HealthEffect.SUSPECT and self.suspect_failures.record_failure(account, cause)
+        if counts or effect is HealthEffect.FAILURE:
+            self.breaker.record_failure(permit, cause)
+        elif effect is HealthEffect.SUCCESS:
+            self.breaker.record_success(permit)
+        else:
+            self.breaker.release(permit)
 
     async def acquire_slot(self, seconds: float) -> bool:
         """Acquires a slot, waiting up to `seconds`. Returns False if none was free or the queue is full."""
