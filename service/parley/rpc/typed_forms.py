@@ -21,6 +21,8 @@ from parley.v1.chat_completions_pb2 import (
 from parley.v1.message_pb2 import CustomTool, Message
 from parley.v1.sessions_pb2 import ListSessionMessagesResponse
 
+_MAX_TEXT_LENGTH = 256 * 1024  # characters, of at most 4 bytes each
+
 
 def read(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     """Replaces the typed forms of a request by the fields whose forms they are; yields what is wrong with them."""
@@ -50,11 +52,15 @@ def infer_types(request: CreateChatCompletionRequest) -> None:
 
 
 def set_text(answer: ChatCompletion | ListSessionMessagesResponse) -> None:
-    """Sets the typed form of every content that is a string."""
+    """Sets the typed form of every content that is a string, except for very long ones.
+
+    They would exceed the 4 MiB that gRPC clients accept by default.
+    """
     messages = answer.choices if isinstance(answer, ChatCompletion) else answer.messages
     for item in messages:
-        if item.message.content.HasField("string_value"):
-            item.message.text = item.message.content.string_value
+        content = item.message.content
+        if content.HasField("string_value") and len(content.string_value) <= _MAX_TEXT_LENGTH:
+            item.message.text = content.string_value
 
 
 def _only(message: Any, *names: str) -> str:

@@ -6,8 +6,11 @@ import orjson
 
 from parley.core.errors import InvalidRequest
 
-MAX_PAGE_BYTES = 3 * 1024 * 1024
-"""The maximum bytes of the messages on a page with more than one; gRPC clients accept 4 MiB by default."""
+MAX_PAGE_BYTES = 7 * 1024 * 1024 // 4
+"""The maximum bytes of the messages on a page with more than one.
+
+gRPC clients accept 4 MiB by default, and over gRPC a page may have its texts in two fields (`content` and `text`).
+"""
 _MAX_TOKEN_LENGTH = 512
 _END_INTEGER = 2**63
 

@@ -77,7 +77,7 @@ class Message(_message.Message):
     """The same fields as the text of a JSON object, exactly as received; where it is set, `extra` is ignored."""
     text: _builtins.str
     """The content as text: the typed form of a `content` that is a string. In answers and in messages of sessions it is set
-    beside such a `content`. gRPC only.
+    beside such a `content` of up to 262,144 characters. gRPC only.
     """
     @_builtins.property
     def content(self) -> _struct_pb2.Value:

@@ -262,6 +262,14 @@ def test_an_answer_has_text_beside_content() -> None:
     assert messages == list(again.messages)
 
 
+def test_a_very_long_content_is_not_doubled() -> None:
+    """A very long content has no `text` beside it: clients accept messages of 4 MiB by default."""
+    texts = ["a" * 262_144, "a" * 262_145]
+    answer = ChatCompletion(choices=[Choice(message=Message(content=Value(string_value=text))) for text in texts])
+    typed_forms.set_text(answer)
+    assert [True, False] == [choice.message.HasField("text") for choice in answer.choices]
+
+
 def test_the_constructors_are_pleasant() -> None:
     """A message and a part are one expression each."""
     image = ContentPart(image=ImageContent(data=b"\x89PNG", mime_type="image/png"))
