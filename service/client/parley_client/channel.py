@@ -19,6 +19,7 @@ _DEFAULTS: dict[str, Any] = {
     "grpc.max_send_message_length": _MAX_MESSAGE,
     "grpc.keepalive_time_ms": 30_000,  # a stream may be silent for minutes
     "grpc.keepalive_timeout_ms": 10_000,
+    "grpc.keepalive_permit_without_calls": 1,
 }
 
 
