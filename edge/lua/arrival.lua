@@ -142,6 +142,10 @@ function envoy_on_request(handle)
     found:set("parley", "unserved", headers:get(":method") .. " " .. (headers:get(":path") or ""):match("^[^?]*"))
   end
   found:set("parley", "dialect", choose_dialect(headers, host:get("dialect"), is_served))
+  if handle:metadata():get("rpc") then
+    -- lua/rpc.lua checks the request, and writes errors in its protocol.
+    return found:set("parley", "rpc", headers:get("content-type") or "")
+  end
   local status, message = refusal(headers)
   if status then
     if message then

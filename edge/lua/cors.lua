@@ -6,6 +6,7 @@ local ALLOWED = {}
 for name in ([[
   authorization content-type x-chat-session-id x-correlation-id x-request-id idempotency-key user-agent
   openai-organization openai-project
+  x-grpc-web x-user-agent grpc-timeout connect-protocol-version connect-timeout-ms
 ]]):gmatch("%S+") do
   ALLOWED[name] = true
 end
@@ -47,10 +48,22 @@ function cors.preflight(headers)
   }
 end
 
-function cors.allow(headers, origin)
+-- gRPC's status, which gRPC-Web may send in headers, and the details of an error.
+local RPC_EXPOSED = EXPOSED .. ", grpc-status, grpc-message, grpc-status-details-bin"
+
+local function allow(headers, origin, exposed)
   headers:replace("access-control-allow-origin", origin)
-  headers:replace("access-control-expose-headers", EXPOSED)
+  headers:replace("access-control-expose-headers", exposed)
   headers:add("vary", "Origin")
+end
+
+function cors.allow(headers, origin)
+  allow(headers, origin, EXPOSED)
+end
+
+-- For gRPC-Web and Connect.
+function cors.allow_rpc(headers, origin)
+  allow(headers, origin, RPC_EXPOSED)
 end
 
 return cors

@@ -68,6 +68,7 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
     def reset(self) -> None:
         """Resets the records and the handlers."""
         self.complete: Unary = _complete
+        self.chunks: Unary = _nothing
         self.events: Stream = _events
         self.export: Stream = _export
         self.calls: list[str] = []
@@ -119,6 +120,7 @@ class Worker(ChatCompletionsServicer, SessionsServicer, ModelsServicer):
         self, request: CreateChatCompletionRequest, context: Any
     ) -> AsyncIterator[ChatCompletionChunk]:
         await self._enter("StreamChatCompletion", request, context)
+        await self.chunks(request, context)
         yield ChatCompletionChunk(id="chatcmpl-1")
 
     async def StreamChatCompletionEvents(
@@ -185,6 +187,10 @@ def refuse(request: Any, metadata: dict[str, Any]) -> None:
 
 async def _complete(_request: CreateChatCompletionRequest, _context: Context) -> ChatCompletion:
     return ChatCompletion(id="chatcmpl-1", object="chat.completion", created=7, model="m")
+
+
+async def _nothing(_request: CreateChatCompletionRequest, _context: Context) -> None:
+    """Lets a stream of messages begin; a test raises here."""
 
 
 async def _events(_request: CreateChatCompletionRequest, _context: Context) -> AsyncIterator[HttpBody]:

@@ -17,6 +17,7 @@ from parley.cli.shared.checks import check_address, check_config, check_ready_fi
 from parley.cli.shared.edge_options import (
     CorsOriginOption,
     DialectHostOption,
+    GrpcWebOption,
     MaxBodyOption,
     MaxConnectionAgeOption,
     MaxStreamsOption,
@@ -53,6 +54,7 @@ def up(  # noqa: PLR0913 - one parameter an option
     max_body: MaxBodyOption = MAX_BODY,
     max_streams: MaxStreamsOption = MAX_STREAMS,
     max_connection_age: MaxConnectionAgeOption = "10m",
+    grpc_web: GrpcWebOption = False,
     dialect_host: DialectHostOption = (),
     ready_file: options.ReadyFileOption = None,
     log_level: options.LogLevelOption = "info",
@@ -70,7 +72,7 @@ def up(  # noqa: PLR0913 - one parameter an option
         checked = _check(config, http, grpc, ready_file)
         store = StoreStartup(checked.store, state, wait_seconds)
         asyncio.run(store.begin())
-        edge = EdgeSettings(cors_origin, max_body, dialect_host, max_streams, age)
+        edge = EdgeSettings(cors_origin, max_body, dialect_host, max_streams, age, grpc_web)
         paths = Paths(state, run_dir, http, grpc, edge, options.log_level(log_level, quiet))
         stack = Stack(checked, paths, workers or options.default_workers())
 

@@ -27,6 +27,7 @@ class EdgeSettings:
         max_streams: The most concurrent calls of one HTTP/2 connection; further calls wait in the client.
         max_connection_age: Seconds after which a client is requested to open another connection; 0 for no limit.
             Running calls finish on the old connection.
+        grpc_web: Whether the REST listener serves gRPC-Web and Connect.
     """
 
     cors_origins: tuple[str, ...] = ()
@@ -34,6 +35,7 @@ class EdgeSettings:
     dialect_hosts: tuple[str, ...] = ()
     max_streams: int = MAX_STREAMS
     max_connection_age: float = MAX_CONNECTION_AGE
+    grpc_web: bool = False
 
 
 DEFAULT_EDGE = EdgeSettings()

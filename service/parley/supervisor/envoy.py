@@ -52,8 +52,8 @@ def _apply_settings(listener: dict[str, Any], settings: EdgeSettings) -> None:
     """Writes the settings into the filters, connections and virtual hosts of a listener."""
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     filters = {entry["name"]: entry["typed_config"] for entry in manager["http_filters"]}
-    if "buffer" in filters:
-        filters["buffer"]["max_request_bytes"] = settings.max_body
+    for name in filters.keys() & {"buffer", "rpc_buffer"}:
+        filters[name]["max_request_bytes"] = settings.max_body
     if "transcoder" in filters:
         filters["transcoder"]["max_request_body_size"] = 2 * settings.max_body
     if "address" in listener:
@@ -61,6 +61,8 @@ def _apply_settings(listener: dict[str, Any], settings: EdgeSettings) -> None:
         _apply_age(manager["common_http_protocol_options"], settings.max_connection_age)
     for host in manager["route_config"]["virtual_hosts"]:
         _apply_to_host(host, settings)
+    if "address" in listener:
+        _apply_grpc_web(manager, enabled=settings.grpc_web)
 
 
 def _apply_age(options: dict[str, Any], seconds: float) -> None:
@@ -68,6 +70,18 @@ def _apply_age(options: dict[str, Any], seconds: float) -> None:
     del options["max_connection_duration"]
     if seconds:
         options["max_connection_duration"] = f"{seconds:g}s"
+
+
+def _apply_grpc_web(manager: dict[str, Any], *, enabled: bool) -> None:
+    """Enables the routes of gRPC-Web and Connect, or removes them with their filters."""
+    if not enabled:
+        manager["http_filters"] = [entry for entry in manager["http_filters"] if not entry.get("disabled")]
+    for host in manager["route_config"]["virtual_hosts"]:
+        optional = [route for route in host["routes"] if "runtime_fraction" in route["match"]]
+        for route in optional:
+            route["match"]["runtime_fraction"]["default_value"]["numerator"] = 100
+        if not enabled:
+            host["routes"] = [route for route in host["routes"] if route not in optional]
 
 
 def _apply_to_host(host: dict[str, Any], settings: EdgeSettings) -> None:

@@ -71,6 +71,15 @@ MaxConnectionAgeOption = Annotated[
         "1h. Running calls and streams finish on the old one. 0 for no limit.",
     ),
 ]
+GrpcWebOption = Annotated[
+    bool,
+    Parameter(
+        name="--grpc-web",
+        env_var="PARLEY_GRPC_WEB",
+        negative=(),
+        help="Serve gRPC-Web and Connect on the REST listener; browsers also need --cors-origin.",
+    ),
+]
 DialectHostOption = Annotated[
     tuple[str, ...],
     _REPEATABLE,

@@ -1,0 +1,67 @@
+-- The errors of gRPC that do not come from the service, those of Envoy and of the worker's gRPC library: they get the form of
+-- the service's own.
+
+local catalogue = require("error_catalogue").grpc
+local rich_status = require("rich_status")
+
+local errors = {}
+
+-- The statuses of the worker's gRPC library, which have no reason: a message over its limit, an unknown method.
+local BARE = { ["8"] = catalogue[413], ["12"] = catalogue[404] }
+
+-- Returns the row of a failure.
+local function row_of(own, status)
+  local code, cause = (own or ""):match("^(%d+) (.*)$")
+  if code == nil then
+    return BARE[status]
+  elseif code == "503" and cause:find("^upstream_reset_before_response_started{") and not cause:find("connection_failure", 1, true) then
+    return catalogue.worker_lost
+  end
+  return catalogue[tonumber(code)]
+end
+
+-- Returns a failure (see rich_status.lua), or nil if it has no row in the catalogue.
+--   own       Envoy's HTTP status and the cause, nil for a status from the worker
+--   status    the gRPC status
+--   message   the message that the response has
+--   largest   the limit of a message, for example `8 MiB`
+function errors.find(own, status, message, largest)
+  local row = row_of(own, status)
+  if row == nil then
+    return nil
+  elseif row == catalogue[413] then
+    message = "The request message is larger than " .. largest
+  elseif row ~= catalogue[431] then
+    message = row.message
+  end
+  return { status = row.status, message = message, reason = row.reason, retry_after = row.retry_after }
+end
+
+-- Writes the failure as the service does.
+function errors.write(handle, headers, failure)
+  headers:replace("grpc-status", tostring(failure.status))
+  headers:replace("grpc-message", failure.message)
+  headers:replace("grpc-status-details-bin", handle:base64Escape(rich_status.encode(failure)))
+  headers:replace("parley-error-reason", failure.reason)
+  if failure.retry_after then
+    headers:replace("retry-after", tostring(failure.retry_after))
+  end
+end
+
+-- Completes a response of gRPC if it is a failure that is not the service's.
+function errors.complete(handle)
+  local headers = handle:headers()
+  local status, own = headers:get("grpc-status"), headers:get("parley-error-local")
+  if own then
+    headers:remove("parley-error-local")
+  end
+  if status == nil or status == "0" or headers:get("parley-error-reason") then
+    return
+  end
+  local failure = errors.find(own, status, headers:get("grpc-message"), handle:virtualHost():metadata():get("max_body"))
+  if failure then
+    errors.write(handle, headers, failure)
+  end
+end
+
+return errors

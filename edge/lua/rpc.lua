@@ -1,0 +1,99 @@
+-- The script of gRPC-Web and Connect on the REST listener. It sees requests and responses as gRPC, below the filters that
+-- convert them. Envoy's own errors of these protocols are not gRPC: they are written here.
+
+package.path = "lua/?.lua"
+
+local cors = require("cors")
+local errors = require("grpc_errors")
+local excess = require("headers").excess
+local rich_status = require("rich_status")
+local text = require("text")
+
+function envoy_on_request(handle)
+  local message = excess(handle:headers())
+  if message then
+    handle:respond({ [":status"] = "431" }, message)
+  end
+end
+
+-- Connect's names for the statuses of the catalogue, and their HTTP statuses.
+local CONNECT = {
+  [4] = { "deadline_exceeded", "504" },
+  [8] = { "resource_exhausted", "429" },
+  [12] = { "unimplemented", "501" },
+  [14] = { "unavailable", "503" },
+}
+
+-- Returns the JSON of a Connect error; the base64 of a detail has no padding.
+local function connect_error(handle, failure)
+  local details = {}
+  for place, detail in ipairs(rich_status.details(failure)) do
+    local value = handle:base64Escape(detail[2]):gsub("=", "")
+    details[place] = ('{"type":"%s","value":"%s"}'):format(detail[1], value)
+  end
+  local code, message = CONNECT[failure.status][1], text.quote(failure.message)
+  return ('{"code":"%s","message":%s,"details":[%s]}'):format(code, message, table.concat(details, ","))
+end
+
+-- Returns the last message of a stream: the flag 2, and the length in four bytes before the JSON.
+local function end_of_stream(json)
+  return ("\2\0%s%s%s"):format(string.char(math.floor(#json / 65536)), string.char(math.floor(#json / 256) % 256, #json % 256), json)
+end
+
+-- Writes the status, the type and the body in the protocol of the request's content type.
+local WRITERS = {
+  ["grpc-web"] = function(handle, headers, failure)
+    headers:replace(":status", "200")
+    headers:replace("content-type", "application/grpc")
+    errors.write(handle, headers, failure)
+    return ""
+  end,
+  ["connect+"] = function(handle, headers, failure)
+    headers:replace(":status", "200")
+    headers:replace("content-type", "application/connect+proto")
+    return end_of_stream(('{"error":%s}'):format(connect_error(handle, failure)))
+  end,
+}
+
+local function write_unary(handle, headers, failure)
+  headers:replace(":status", CONNECT[failure.status][2])
+  headers:replace("content-type", "application/json")
+  return connect_error(handle, failure)
+end
+
+-- Writes an error of Envoy, unless the catalogue does not have it. The body invalidates the headers object.
+local function write_own(handle, own, content_type)
+  local buffer = handle:body(true)
+  local message = buffer:getBytes(0, buffer:length())
+  local failure = errors.find(own, nil, message, handle:virtualHost():metadata():get("max_body"))
+  if failure then
+    local write = WRITERS[content_type:match("^application/(grpc%-web)") or content_type:match("^application/(connect%+)")]
+    buffer:setBytes((write or write_unary)(handle, handle:headers(), failure))
+  end
+end
+
+-- Envoy's filter for Connect copies the message of an error as it is, percent-encoded.
+local function decode_message(fields)
+  local message = fields and fields:get("grpc-message")
+  if message and message:find("%", 1, true) then
+    fields:replace("grpc-message", (text.percent_decode(message):gsub("%c", " ")))
+  end
+end
+
+function envoy_on_response(handle)
+  local headers = handle:headers()
+  local request, own = handle:streamInfo():dynamicMetadata():get("parley"), headers:get("parley-error-local")
+  if request.origin then
+    cors.allow_rpc(headers, request.origin)
+  end
+  if own and not headers:get("grpc-status") then
+    return write_own(handle, own, request.rpc)
+  end
+  errors.complete(handle)
+  if not request.rpc:find("^application/grpc") then
+    decode_message(headers)
+    for _ in handle:bodyChunks() do
+    end
+    decode_message(handle:trailers())
+  end
+end
