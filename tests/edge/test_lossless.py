@@ -11,8 +11,10 @@ from hypothesis import given, note
 from parley.backends.openai import request as openai_request
 from parley.config import Timeouts
 from parley.core.messages import extra_fields
+from parley.core.messages.typed_fields import TYPED_FIELDS
 from parley.core.ports import UpstreamCall
 from parley.rpc import request_forms
+from parley.rpc.field_forms import TEXT, forms_in
 from parley.rpc.validation import validate
 from tests import lossless
 from tests.edge.worker import Worker
@@ -59,6 +61,18 @@ async def test_several_members_keep_their_text_and_order(client: aiohttp.ClientS
     assert r'{"z": 1,"a":null}' == worker.request.extra_body_json
     assert r'{"x\/y" : {"b":1.50, "a":[ ]},"q":"\u00e9"}' == worker.request.messages[0].extra_json
     assert ("user", "c") == (worker.request.messages[0].role, worker.request.messages[0].content.string_value)
+
+
+async def test_members_with_the_names_of_typed_forms_are_unknown(client: aiohttp.ClientSession, worker: Worker) -> None:
+    """Over REST the typed forms of gRPC do not exist: members with their names reach the backend as vendors' fields."""
+    names = {name: {"a": 1} for fields in TYPED_FIELDS.values() for name in fields}
+    message = {"role": "user", "content": "Hi", **names}
+    tools = [{"type": "custom", "custom": {"name": "g", **names}}]
+    objects = {"audio": {"format": "wav", **names}, "prediction": {"type": "content", "content": "p", **names}}
+    body = {"model": "m", "messages": [message], "tools": tools, **objects, **names}
+    received = await sent(client, worker, json.dumps(body))
+    assert lossless.read(json.dumps(body)) == received
+    assert forms_in(worker.request) == TEXT
 
 
 async def test_schemas_are_text(client: aiohttp.ClientSession, worker: Worker) -> None:

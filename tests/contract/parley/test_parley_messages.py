@@ -56,6 +56,15 @@ async def test_continuation(backend: Parley, upstream: ScriptedParley, stream: b
     assert upstream.requests[0].message.continue_final_message
 
 
+async def test_the_typed_text_of_the_other_side_is_cleared(backend: Parley, upstream: ScriptedParley) -> None:
+    """The text that the other side sets beside `content` is cleared: the core has one form."""
+    typed = completion("Hello.")
+    typed.choices[0].message.text = "Hello."
+    upstream.answer(Answer([typed]))
+    message = (await backend.complete(call())).choices[0].message
+    assert ("Hello.", False) == (message.content.string_value, message.HasField("text"))
+
+
 async def test_identity_of_the_other_side_is_cleared(backend: Parley, upstream: ScriptedParley) -> None:
     """Id, time, model name and sequence of the other side are cleared, because the core sets them."""
     non_streaming, part = completion("Hello."), chunk(Delta(content="Hel"), sequence=3)
