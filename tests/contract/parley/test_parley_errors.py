@@ -48,6 +48,14 @@ REASONS: dict[str, type[ParleyError]] = {
     "IDEMPOTENCY_KEY_IN_USE": UpstreamUnavailable,
     "IDEMPOTENCY_KEY_REUSED": UpstreamUnrecognized,
     "UPSTREAM_QUOTA_EXHAUSTED": UpstreamQuotaExhausted,
+    "UNKNOWN_METHOD": UpstreamMisconfigured,
+    "REQUEST_TOO_LARGE": UpstreamRejected,
+    "HEADERS_TOO_LARGE": UpstreamRejected,
+    "REQUEST_TIMEOUT": UpstreamUnavailable,
+    "SERVICE_UNAVAILABLE": UpstreamUnavailable,
+    "WORKER_LOST": UpstreamUnavailable,
+    "BAD_GATEWAY": UpstreamUnavailable,
+    "SERVICE_TIMEOUT": UpstreamTimeout,
 }
 
 

@@ -41,6 +41,14 @@ _REASONS: dict[ErrorReason.ValueType, Classification] = {
     reasons.ERROR_REASON_TURN_LOST: Classification(Kind.UNAVAILABLE, is_suspect=True),
     reasons.ERROR_REASON_SESSION_BUSY: Classification(Kind.UNAVAILABLE, is_suspect=True),
     reasons.ERROR_REASON_IDEMPOTENCY_KEY_IN_USE: Classification(Kind.UNAVAILABLE, is_suspect=True),
+    reasons.ERROR_REASON_SERVICE_UNAVAILABLE: Classification(Kind.UNAVAILABLE, is_suspect=False),
+    reasons.ERROR_REASON_WORKER_LOST: Classification(Kind.UNAVAILABLE, is_suspect=True),
+    reasons.ERROR_REASON_BAD_GATEWAY: Classification(Kind.UNAVAILABLE, is_suspect=True),
+    reasons.ERROR_REASON_REQUEST_TIMEOUT: Classification(Kind.UNAVAILABLE, is_suspect=False),
+    reasons.ERROR_REASON_SERVICE_TIMEOUT: Classification(Kind.TIMEOUT, is_suspect=False),
+    reasons.ERROR_REASON_UNKNOWN_METHOD: Classification(Kind.MISCONFIGURED, is_suspect=False),
+    reasons.ERROR_REASON_REQUEST_TOO_LARGE: Classification(Kind.UNCLEAR, is_suspect=True),
+    reasons.ERROR_REASON_HEADERS_TOO_LARGE: Classification(Kind.UNCLEAR, is_suspect=True),
 }
 """Classification of each reason in protos/parley/v1/error_reason.proto."""
 _MAY_TRUNCATE = frozenset({reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE, reasons.ERROR_REASON_INTERNAL})
