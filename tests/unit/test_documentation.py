@@ -11,7 +11,12 @@ from docs import reference
 from parley.config import parse
 from tests.pages import PAGES, ROOT, blocks, configurations, shell_lines
 
-LINKED = [*PAGES, ROOT / "tests" / "load" / "README.md", ROOT / "tests" / "faults" / "README.md"]
+LINKED = [
+    *PAGES,
+    ROOT / "service" / "client" / "README.md",
+    ROOT / "tests" / "load" / "README.md",
+    ROOT / "tests" / "faults" / "README.md",
+]
 LANGUAGES = {"", "sh", "python", "yaml"}
 """The languages that a test checks."""
 

@@ -12,6 +12,8 @@ import parley_client
 from parley.core.errors import UpstreamRejected, UpstreamUnavailable
 from parley.v1 import message_pb2
 from parley_client import Client
+from parley_client.parameters import Parameters
+from parley_client.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from tests.rpc.client.conftest import Events
 from tests.rpc.conftest import Worker
 from tests.rpc.scripted import completion
@@ -136,3 +138,11 @@ def test_models(client: Any) -> None:
     """Models are listed and read."""
     assert "kept" in [model.id for model in client.models.list()]
     assert "scripted" == client.models.get("kept").owned_by
+
+
+def test_type_checkers_know_every_parameter() -> None:
+    """The typed parameters are the fields of the request that have no other argument and no typed form."""
+    own = {"messages", "session_id", "stream", "stream_options", "extra_body_json"}
+    typed_forms = {"stop_sequences", "typed_tool_choice", "typed_function_call"}
+    fields = set(CreateChatCompletionRequest.DESCRIPTOR.fields_by_name)
+    assert fields - own - typed_forms == set(Parameters.__annotations__)
