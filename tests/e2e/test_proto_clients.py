@@ -83,7 +83,7 @@ def run(command: list[str], folder: Path, stack: Parley, **more: str) -> str:
     """Runs a command to its end; returns what it printed."""
     known = environment(PARLEY_GRPC=stack.grpc, KEY=stack.key, **more)
     done = subprocess.run(
-        command, cwd=folder, env=known, capture_output=True, text=True, check=False, timeout=2 * PATIENCE
+        command, cwd=folder, env=known, capture_output=True, text=True, check=False, timeout=5 * PATIENCE
     )
     assert 0 == done.returncode, done.stdout + done.stderr
     return done.stdout
