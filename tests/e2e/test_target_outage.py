@@ -1,7 +1,4 @@
-"""S15 of the benchmark: an outage of a target for a minute, and its return.
-
-It was lived through in the background of the tests before.
-"""
+"""S15 of the benchmark: an outage of a target for a minute, and its return."""
 
 from concurrent.futures import Future
 

@@ -29,13 +29,6 @@ FALLBACK_TIMEOUTS = TIMEOUTS | {"stream_idle": "20s"}
 AT_A_TIME = 12
 
 
-@pytest.fixture(scope="session", autouse=True)
-def in_the_background(request: pytest.FixtureRequest) -> None:
-    """Begins the outage that test_target_outage.py looks at, where it is to run too: it takes more than a minute."""
-    if any(item.path.name == "test_target_outage.py" for item in request.session.items):
-        request.getfixturevalue("outage")
-
-
 class Trial(NamedTuple):
     """One row, asked in one way. `model` is the id that is asked for."""
 
