@@ -2,14 +2,17 @@
 
 import asyncio
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any, Self
 
 import pytest
 
 from parley_client import AsyncClient, Client, Retry
+from tests.rpc.client.failing_server import FailingServer
 from tests.rpc.conftest import Worker
 
+Connect = Callable[[str, str], Any]
 Events = list[tuple[str, dict[str, Any]]]
 
 
@@ -64,21 +67,36 @@ def events() -> Events:
 
 
 @pytest.fixture(params=[Client, AsyncClient])
-def client(request: pytest.FixtureRequest, worker: Worker, events: Events) -> Iterator[Any]:
-    """A client that waits briefly before it repeats a call: the synchronous one, then the one for asyncio."""
+def connect(request: pytest.FixtureRequest, events: Events) -> Iterator[Connect]:
+    """Connects to an address with a key: the synchronous client, then the one for asyncio."""
 
     def log(event: str, **fields: Any) -> None:
         events.append((event, fields))
 
-    options: dict[str, Any] = {"key": worker.keys["ada"], "retry": Retry(initial_delay=0.01), "log": log}
-    if request.param is Client:
-        with Client(worker.address, **options) as made:
-            yield made
-        return
-    with asyncio.Runner() as runner:
+    options: dict[str, Any] = {"retry": Retry(initial_delay=0.01), "log": log}
+    with asyncio.Runner() as runner, ExitStack() as clients:
 
-        async def make() -> AsyncClient:
-            return AsyncClient(worker.address, **options)
+        def make(address: str, key: str) -> Any:
+            if request.param is Client:
+                return clients.enter_context(Client(address, key=key, **options))
 
-        with Blocking(runner.run(make()), runner) as blocking:
-            yield blocking
+            async def make_async() -> AsyncClient:
+                return AsyncClient(address, key=key, **options)
+
+            return clients.enter_context(Blocking(runner.run(make_async()), runner))
+
+        yield make
+
+
+@pytest.fixture
+def client(worker: Worker, connect: Connect) -> Any:
+    """A client of the server that waits briefly before it repeats a call."""
+    return connect(worker.address, worker.keys["ada"])
+
+
+@pytest.fixture
+def server() -> Iterator[FailingServer]:
+    """A server that fails."""
+    made = FailingServer()
+    yield made
+    made.stop()

@@ -16,7 +16,6 @@ from parley_client.parameters import Parameters
 from parley_client.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from tests.rpc.client.conftest import Events
 from tests.rpc.conftest import Worker
-from tests.rpc.scripted import completion
 
 
 def test_an_answer_has_what_the_service_returns(worker: Worker, client: Any, events: Events) -> None:
@@ -75,17 +74,6 @@ def test_a_value_that_does_not_fit_is_named(client: Any, fields: dict[str, Any],
     with pytest.raises(TypeError) as caught:
         client.chat.create(**fields)
     assert str(caught.value).startswith(message)
-
-
-def test_a_failed_attempt_is_repeated_under_its_key(worker: Worker, client: Any, events: Events) -> None:
-    """A transient failure is retried; the retry is logged."""
-    answers = [UpstreamUnavailable("down", retry_after=0), completion("Here")]
-    worker.backend.answer = lambda _: answers.pop(0)
-    assert "Here" == client.chat.create("Hi", model="once").text
-    assert ["parley retry", "parley call"] == [event for event, _ in events]
-    assert ("UNAVAILABLE", "UPSTREAM_UNAVAILABLE", 1) == tuple(
-        events[0][1][name] for name in ("code", "reason", "attempt")
-    )
 
 
 def test_the_same_key_returns_the_same_answer(worker: Worker, client: Any) -> None:

@@ -17,7 +17,7 @@ from parley_client import AsyncClient, Client, Retry, channel
 from parley_client.otel import Tracing
 from tests.contract.certificates import CERTIFICATE
 from tests.processes import PATIENCE
-from tests.rpc.client.test_retries import FailingServer
+from tests.rpc.client.failing_server import FailingServer
 from tests.rpc.conftest import serving
 
 LOCAL = ["127.0.0.1:1", "localhost:1", "[::1]:1", "unix:/run/parley.sock"]

@@ -1,7 +1,5 @@
 """parley-client and a server that fails as the test says: what is retried, and after what delay."""
 
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -10,11 +8,11 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
 import parley_client
-from parley.v1.chat_completions_pb2 import ChatCompletion
-from parley_client import Client, Retry
+from parley_client import Client
 from parley_client.retry import SERVICE_CONFIG
+from tests.rpc.client.conftest import Connect, Events
+from tests.rpc.client.failing_server import FailingServer, Failure
 
-Failure = tuple[grpc.StatusCode, Mapping[str, str | bytes]]
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 ABORTED = grpc.StatusCode.ABORTED
@@ -31,48 +29,10 @@ def details(reason: str, delay: float | None = None) -> dict[str, str | bytes]:
     return {"grpc-status-details-bin": status.SerializeToString()}
 
 
-class FailingServer(grpc.GenericRpcHandler):
-    """Fails calls as `failures` says, one after the other, and then answers. `calls` has the metadata of each call."""
-
-    def __init__(self) -> None:
-        self.failures: list[Failure] = []
-        self.calls: list[dict[str, Any]] = []
-        self._server = grpc.server(ThreadPoolExecutor(2), handlers=[self])
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
-        self._server.start()
-
-    def service(self, handler_call_details: Any) -> Any:
-        """Returns the handler of every method of Parley; there is no health service."""
-        if not handler_call_details.method.startswith("/parley."):
-            return None
-        return grpc.unary_unary_rpc_method_handler(self._answer)
-
-    def stop(self) -> None:
-        """Stops it."""
-        self._server.stop(0)
-
-    def _answer(self, _: bytes, context: grpc.ServicerContext) -> bytes:
-        self.calls.append(dict(context.invocation_metadata()))
-        if self.failures:
-            code, metadata = self.failures.pop(0)
-            context.set_trailing_metadata(tuple(metadata.items()))
-            context.abort(code, "failed")
-        return ChatCompletion(id="answer").SerializeToString()
-
-
 @pytest.fixture
-def server() -> Iterator[FailingServer]:
-    """The server."""
-    made = FailingServer()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def client(server: FailingServer) -> Iterator[Client]:
-    """A client that waits briefly where the server names no delay."""
-    with Client(server.address, key="sk-key", retry=Retry(initial_delay=0.01)) as made:
-        yield made
+def client(server: FailingServer, connect: Connect) -> Any:
+    """A client of the failing server."""
+    return connect(server.address, "sk-key")
 
 
 @pytest.mark.parametrize(
@@ -87,13 +47,15 @@ def client(server: FailingServer) -> Iterator[Client]:
     ],
 )
 def test_a_transient_failure_is_retried_under_the_same_key(
-    server: FailingServer, client: Client, failure: Failure
+    server: FailingServer, client: Any, failure: Failure, events: Events
 ) -> None:
-    """The second attempt has the idempotency key of the first."""
+    """The second attempt has the idempotency key of the first; the retry is logged."""
     server.failures = [failure]
     assert "answer" == client.chat.create("Hi").raw.id
     keys = [call["idempotency-key"] for call in server.calls]
     assert (2, 1) == (len(keys), len(set(keys)))
+    assert ["parley retry", "parley call"] == [event for event, _ in events]
+    assert (failure[0].name, 1, 2) == (events[0][1]["code"], events[0][1]["attempt"], events[1][1]["attempts"])
 
 
 @pytest.mark.parametrize(
@@ -111,7 +73,7 @@ def test_a_transient_failure_is_retried_under_the_same_key(
         (grpc.StatusCode.NOT_FOUND, details("MODEL_NOT_FOUND")),
     ],
 )
-def test_other_failures_are_not_retried(server: FailingServer, client: Client, failure: Failure) -> None:
+def test_other_failures_are_not_retried(server: FailingServer, client: Any, failure: Failure) -> None:
     """A failure that the service forbids to retry, or for which it names too long a delay, is raised at once."""
     server.failures = [failure]
     with pytest.raises(parley_client.ParleyError) as caught:
@@ -119,7 +81,7 @@ def test_other_failures_are_not_retried(server: FailingServer, client: Client, f
     assert (failure[0], 1) == (caught.value.code, len(server.calls))
 
 
-def test_attempts_are_bounded_as_in_the_recommended_service_config(server: FailingServer, client: Client) -> None:
+def test_attempts_are_bounded_as_in_the_recommended_service_config(server: FailingServer, client: Any) -> None:
     """After the most attempts of the shared policy the failure is raised."""
     server.failures = [(UNAVAILABLE, NOW)] * 9
     with pytest.raises(parley_client.UnavailableError):
@@ -127,13 +89,13 @@ def test_attempts_are_bounded_as_in_the_recommended_service_config(server: Faili
     assert SERVICE_CONFIG["methodConfig"][0]["retryPolicy"]["maxAttempts"] == len(server.calls)
 
 
-def test_a_large_request_is_retried(server: FailingServer, client: Client) -> None:
+def test_a_large_request_is_retried(server: FailingServer, client: Any) -> None:
     """A request that gRPC's own retries do not buffer is retried."""
     server.failures = [(UNAVAILABLE, NOW)]
     assert "answer" == client.chat.create("x" * 1_000_000).raw.id
 
 
-def test_malformed_details_do_not_hide_the_failure(server: FailingServer, client: Client) -> None:
+def test_malformed_details_do_not_hide_the_failure(server: FailingServer, client: Any) -> None:
     """Details that cannot be read are ignored."""
     metadata: dict[str, str | bytes] = {
         "grpc-status-details-bin": b"\xff",
@@ -146,7 +108,7 @@ def test_malformed_details_do_not_hide_the_failure(server: FailingServer, client
     assert (None, None, None) == (caught.value.reason, caught.value.receipt, caught.value.limits)
 
 
-def test_limits_are_typed(server: FailingServer, client: Client) -> None:
+def test_limits_are_typed(server: FailingServer, client: Any) -> None:
     """The rate limits of a failed call have numbers, and durations in seconds."""
     metadata: dict[str, str | bytes] = {
         f"x-ratelimit-{what}-{kind}": value

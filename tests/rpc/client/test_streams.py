@@ -8,18 +8,18 @@ import grpc
 import pytest
 
 import parley_client
-from parley.core.errors import StreamBroken
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
 from parley.v1.message_pb2 import Delta
 from tests.processes import until
-from tests.rpc.client.conftest import Events
+from tests.rpc.client.conftest import Connect, Events
+from tests.rpc.client.failing_server import FailingServer, Failure
 from tests.rpc.conftest import Worker
 from tests.rpc.scripted import chunks, completion, split_completion
 
 
-def broken(*texts: str) -> list[object]:
+def broken(*texts: str) -> list[ChatCompletionChunk | Failure]:
     """Returns the chunks of an answer that breaks after these texts."""
-    return [*chunks(*texts)[:-1], StreamBroken("broke off", retry_after=0)]
+    return [*chunks(*texts)[:-1], (grpc.StatusCode.UNAVAILABLE, {})]
 
 
 def with_tool_call() -> ChatCompletion:
@@ -57,25 +57,28 @@ def test_the_joined_answer_is_the_whole_one(worker: Worker, client: Any) -> None
     assert ["Paris", "Rome"] == [call.function.arguments[9:-2] for call in joined.choices[0].message.tool_calls]
 
 
-def test_a_broken_stream_continues_behind_what_was_delivered(worker: Worker, client: Any, events: Events) -> None:
+def test_a_broken_stream_continues_behind_what_was_delivered(
+    server: FailingServer, connect: Connect, events: Events
+) -> None:
     """The repeated answer begins with the delivered text, which is skipped, also in the middle of a chunk."""
-    answers = [broken("The ca", "pital "), broken("The capital", " of"), chunks("The", " capital of", " France")]
-    worker.backend.answer = lambda _: answers.pop(0)
-    with client.chat.stream("Hi", model="once") as stream:
+    server.streams = [broken("The ca", "pital "), broken("The capital", " of"), chunks("The", " capital of", " France")]
+    with connect(server.address, "sk-key").chat.stream("Hi") as stream:
         pieces = list(stream.text())
         answer = stream.result()
     assert ["The ca", "pital ", "of", " France"] == pieces
     assert ("The capital of France", "stop") == (answer.text, answer.finish_reason)
     assert ["parley retry", "parley retry", "parley call"] == [event for event, _ in events]
-    assert 3 == events[-1][1]["attempts"]
+    keys = [call["idempotency-key"] for call in server.calls]
+    assert (3, 3, 1) == (events[-1][1]["attempts"], len(keys), len(set(keys)))
 
 
 @pytest.mark.parametrize("second", ["The town", "The"])
-def test_another_answer_is_not_joined_to_what_was_delivered(worker: Worker, client: Any, second: str) -> None:
+def test_another_answer_is_not_joined_to_what_was_delivered(
+    server: FailingServer, connect: Connect, second: str
+) -> None:
     """If the repeated answer differs, or is shorter, the stream fails and has what was delivered."""
-    answers = [broken("The ca"), chunks(second)]
-    worker.backend.answer = lambda _: answers.pop(0)
-    with client.chat.stream("Hi", model="once") as stream:
+    server.streams = [broken("The ca"), chunks(second)]
+    with connect(server.address, "sk-key").chat.stream("Hi") as stream:
         pieces = []
         with pytest.raises(parley_client.BrokenStreamError) as caught:
             pieces += stream.text()
