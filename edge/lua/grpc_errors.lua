@@ -34,10 +34,10 @@ function errors.find(own, status, message, largest)
   elseif row ~= catalogue[431] then
     message = row.message
   end
-  return { status = row.status, message = message, reason = row.reason, retry_after = row.retry_after }
+  return { status = row.status, message = message, reason = row.reason, retry_after = row.retry_after, should_retry = row.should_retry }
 end
 
--- Writes the failure as the service does.
+-- Writes the failure as the service does. A gRPC library with a `retryPolicy` obeys the pushback: -1 is no retry (gRFC A6).
 function errors.write(handle, headers, failure)
   headers:replace("grpc-status", tostring(failure.status))
   headers:replace("grpc-message", failure.message)
@@ -45,6 +45,9 @@ function errors.write(handle, headers, failure)
   headers:replace("parley-error-reason", failure.reason)
   if failure.retry_after then
     headers:replace("retry-after", tostring(failure.retry_after))
+    headers:replace("grpc-retry-pushback-ms", tostring(1000 * failure.retry_after))
+  elseif not failure.should_retry then
+    headers:replace("grpc-retry-pushback-ms", "-1")
   end
 end
 

@@ -27,6 +27,7 @@ end
 --   message       the message
 --   reason        the reason
 --   retry_after   the seconds until a retry, or nil
+--   should_retry  whether the same call may succeed later
 function rich_status.details(failure)
   local found = { { "google.rpc.ErrorInfo", bytes_field(1, failure.reason) .. bytes_field(2, DOMAIN) } }
   if failure.retry_after then

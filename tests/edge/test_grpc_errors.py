@@ -39,6 +39,7 @@ def read(error: grpc.aio.AioRpcError) -> tuple[grpc.StatusCode, str, str, int | 
     assert "parley-error-local" not in trailers
     seconds = rich.details[1].Unpack(retry) and retry.retry_delay.seconds if len(rich.details) > 1 else None
     assert trailers.get("retry-after") == (str(seconds) if seconds else None)
+    assert trailers["grpc-retry-pushback-ms"] == (f"{seconds}000" if seconds else "-1")
     return error.code(), info.reason, error.details() or "", seconds
 
 
