@@ -6,6 +6,8 @@ from google.protobuf.struct_pb2 import Value
 
 MAX_DEPTH = 30
 """Levels of JSON in a Struct, each of which takes three of the 100 that protobuf allows."""
+MAX_TEXT_DEPTH = 101
+"""Levels of the text of unknown fields: the edge allows 100 for the value of a member."""
 
 
 def to_value(data: Any, levels: int = MAX_DEPTH) -> Value:
@@ -29,11 +31,11 @@ def to_value(data: Any, levels: int = MAX_DEPTH) -> Value:
 
 
 def is_deep(data: Any, levels: int = MAX_DEPTH) -> bool:
-    """Returns whether JSON data has more levels."""
-    if levels < 0:
-        return True
-    values = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
-    return any(is_deep(value, levels - 1) for value in values)
+    """Returns whether JSON data has more levels of objects and arrays."""
+    if not isinstance(data, dict | list):
+        return False
+    values = data.values() if isinstance(data, dict) else data
+    return levels == 0 or any(is_deep(value, levels - 1) for value in values)
 
 
 def _double(number: float) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 from parley.rpc.json_values import to_value
 from parley.rpc.message_validation import Fault
-from parley.rpc.typed_parts import JsonParts, read_parts
+from parley.rpc.typed_parts import JsonParts, read_parts, with_members
 from parley.v1.chat_completions_pb2 import (
     AudioOutput,
     ChatCompletion,
@@ -75,7 +75,7 @@ def _forms(message: Any, *names: str) -> list[str]:
     return [name for name in names if name in found]
 
 
-def _rivals(forms: list[str], path: str) -> Iterator[Fault]:
+def _conflicts(forms: list[str], path: str) -> Iterator[Fault]:
     """Yields a fault if several forms of a value are set; `path` is that of the message, with a dot at the end."""
     if len(forms) > 1:
         named = " and ".join(f"`{path}{name}`" for name in forms)
@@ -85,7 +85,7 @@ def _rivals(forms: list[str], path: str) -> Iterator[Fault]:
 def _content(message: Message | Prediction, path: str) -> Iterator[Fault]:
     forms = _forms(message, "content", "text", "parts")
     is_resent = message.content.HasField("string_value") and message.content.string_value == message.text
-    faults = [] if is_resent and forms == ["content", "text"] else list(_rivals(forms, path))
+    faults = [] if is_resent and forms == ["content", "text"] else list(_conflicts(forms, path))
     if not faults and "text" in forms:
         message.content.string_value = message.text
     elif not faults and "parts" in forms:
@@ -101,14 +101,13 @@ def _set_parts(message: Message | Prediction, parts: JsonParts) -> None:
     """Sets the content, and also its text if a Value may not represent it exactly (see message.proto)."""
     message.content.CopyFrom(to_value(parts.data))
     if parts.has_unknown:
-        known = message.extra_json.strip()[1:-1].strip()
-        member = f'"content":[{",".join(parts.texts)}]'
-        message.extra_json = f"{{{known},{member}}}" if known else f"{{{member}}}"
+        content = f'{{"content":[{",".join(parts.texts)}]}}'
+        message.extra_json = with_members(message.extra_json, content)
 
 
 def _stop(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     forms = _forms(request, "stop", "stop_sequences")
-    yield from _rivals(forms, "")
+    yield from _conflicts(forms, "")
     if forms == ["stop_sequences"]:
         request.stop.CopyFrom(to_value(list(request.stop_sequences)))
     request.ClearField("stop_sequences")
@@ -116,7 +115,7 @@ def _stop(request: CreateChatCompletionRequest) -> Iterator[Fault]:
 
 def _tool_choice(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     forms = _forms(request, "tool_choice", "typed_tool_choice")
-    yield from _rivals(forms, "")
+    yield from _conflicts(forms, "")
     if forms == ["typed_tool_choice"]:
         data = _tool_choice_data(request.typed_tool_choice)
         if data:
@@ -144,7 +143,7 @@ def _named(kind: str, name: str) -> dict[str, Any]:
 
 def _function_call(request: CreateChatCompletionRequest) -> Iterator[Fault]:
     forms = _forms(request, "function_call", "typed_function_call")
-    yield from _rivals(forms, "")
+    yield from _conflicts(forms, "")
     if forms == ["typed_function_call"]:
         choice: FunctionChoice = request.typed_function_call
         data = {"name": choice.function_name} if choice.function_name else choice.mode
@@ -161,7 +160,7 @@ def _without_choice(name: str, fields: str) -> Fault:
 
 def _voice(audio: AudioOutput) -> Iterator[Fault]:
     forms = _forms(audio, "voice", "voice_name", "voice_id")
-    yield from _rivals(forms, "audio.")
+    yield from _conflicts(forms, "audio.")
     if forms == ["voice_name"]:
         audio.voice.string_value = audio.voice_name
     elif forms == ["voice_id"]:
@@ -172,7 +171,7 @@ def _voice(audio: AudioOutput) -> Iterator[Fault]:
 
 def _grammar(tool: CustomTool, path: str) -> Iterator[Fault]:
     forms = _forms(tool, "format", "grammar")
-    yield from _rivals(forms, path)
+    yield from _conflicts(forms, path)
     if forms == ["grammar"]:
         for name, value in (("syntax", tool.grammar.syntax), ("definition", tool.grammar.definition)):
             if not value:

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parley.core.messages import extra_fields
+from parley.rpc.json_values import MAX_TEXT_DEPTH, is_deep
 from parley.rpc.message_validation import Fault
 from parley.v1.message_pb2 import AudioContent, ContentPart, FileContent, ImageContent
 
 _MIME_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
+_MAX_DEPTH = MAX_TEXT_DEPTH - 2  # a part is in an array, which is in the text of the unknown fields of its message
+_TOO_DEEP = f"`{{}}` is nested too deeply; it may have at most {_MAX_DEPTH} levels"
 _ONE_OF = "text, image, audio, file, refusal or json"
 
 
@@ -35,31 +38,37 @@ def read_parts(parts: Iterable[ContentPart], path: str) -> JsonParts:
     """Returns typed parts as JSON; `path` is that of the field, for example `messages[0].parts`."""
     read = JsonParts()
     for index, part in enumerate(parts):
-        at = f"{path}[{index}]"
-        faults = list(_part_faults(part, at))
-        kind = part.WhichOneof("content")
-        if faults or kind is None:
+        at, kind = f"{path}[{index}]", part.WhichOneof("content")
+        if kind is None:
+            read.faults.append((at, f"`{at}` must have one of {_ONE_OF}", "missing"))
+        elif faults := list(_FAULTS[kind](getattr(part, kind), f"{at}.{kind}")) if kind in _FAULTS else []:
             read.faults += faults
-            continue
-        data = _DATA[kind](part)
-        unknown = extra_fields.loads(part.extra_json) if part.HasField("extra_json") else {}
-        read.faults += [
-            (f"{at}.extra_json.{key}", f"`{at}.extra_json.{key}` repeats a field of the part")
-            for key in sorted(unknown.keys() & data.keys())
-        ]
-        read.has_unknown |= bool(unknown) or part.HasField("json")
-        read.data.append(data | unknown)
-        is_exact = part.HasField("json") and not unknown
-        read.texts.append(part.json if is_exact else extra_fields.dumps(data | unknown))
+        else:
+            _add(read, part, _DATA[kind](part), at)
     return read
 
 
-def _part_faults(part: ContentPart, at: str) -> Iterator[Fault]:
-    kind = part.WhichOneof("content")
-    if kind is None:
-        yield at, f"`{at}` must have one of {_ONE_OF}", "missing"
-    elif kind in _FAULTS:
-        yield from _FAULTS[kind](getattr(part, kind), f"{at}.{kind}")
+def _add(read: JsonParts, part: ContentPart, data: dict[str, Any], at: str) -> None:
+    unknown = extra_fields.loads(part.extra_json) if part.HasField("extra_json") else {}
+    read.faults += _unknown_faults(unknown, data, f"{at}.extra_json")
+    read.has_unknown |= bool(unknown) or part.HasField("json")
+    read.data.append(data | unknown)
+    read.texts.append(with_members(part.json or extra_fields.dumps(data), part.extra_json))
+
+
+def with_members(text: str, more: str) -> str:
+    """Returns the text of a JSON object with the members of another one at its end; "" is an object without members."""
+    if not more:
+        return text
+    members = (one.strip()[1:-1].strip() for one in (text, more))
+    return f"{{{','.join(filter(None, members))}}}"
+
+
+def _unknown_faults(unknown: dict[str, Any], data: dict[str, Any], at: str) -> Iterator[Fault]:
+    for key in sorted(unknown.keys() & data.keys()):
+        yield f"{at}.{key}", f"`{at}.{key}` repeats a field of the part"
+    if is_deep(unknown, _MAX_DEPTH):
+        yield at, _TOO_DEEP.format(at)
 
 
 def _image_faults(image: ImageContent, at: str) -> Iterator[Fault]:
@@ -87,8 +96,11 @@ def _audio_faults(audio: AudioContent, at: str) -> Iterator[Fault]:
 
 
 def _json_faults(text: str, at: str) -> Iterator[Fault]:
-    if not isinstance((extra_fields.read_object(text) or {}).get("type"), str):
+    data = extra_fields.read_object(text) or {}
+    if not isinstance(data.get("type"), str):
         yield at, f"`{at}` must be the text of a JSON object with a `type`"
+    elif is_deep(data, _MAX_DEPTH):
+        yield at, _TOO_DEEP.format(at)
 
 
 def _image(image: ImageContent) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 from parley.core.messages import extra_fields
 from parley.core.messages.typed_fields import json_fields
 from parley.rpc.field_forms import TEXTS, forms_in, parley_type
-from parley.rpc.json_values import is_deep, to_value
+from parley.rpc.json_values import MAX_TEXT_DEPTH, is_deep, to_value
 from parley.rpc.message_validation import Fault
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
 from parley.v1.sessions_pb2 import ListSessionMessagesResponse
@@ -58,6 +58,9 @@ def _read_text(message: Any, name: str, path: str) -> Iterator[Fault]:
     members = extra_fields.read_object(text)
     if members is None:
         yield at, f"`{at}` must be the text of a JSON object"
+        return
+    if is_deep(members, MAX_TEXT_DEPTH):
+        yield at, f"`{at}` is nested too deeply; a value may have at most {MAX_TEXT_DEPTH - 1} levels"
         return
     known = {field.name: field for field in json_fields(message.DESCRIPTOR) if field.name not in _CARRIERS}
     known |= {field.json_name: field for field in known.values()}

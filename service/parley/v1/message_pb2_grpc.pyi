@@ -16,7 +16,7 @@ members of the object itself.
 Value cannot represent it exactly: numbers that a double does not represent as written, an order of keys, more than 30
 levels. In an answer it may also contain `annotations` and `cost_details`. Parley then sets the field to the nearest
 value, and sends the text. Where the field is also set, the text is used. Any other field of the message in `extra` or
-`extra_json`, and text that is not a JSON object, are INVALID_ARGUMENT.
+`extra_json`, text that is not a JSON object, and values of more than 100 levels of JSON are INVALID_ARGUMENT.
 
 Typed forms. A field whose type is Value, because its JSON is of several types, has typed fields beside it: `text` and
 `parts` for `content`, `stop_sequences` for `stop`, `typed_tool_choice` for `tool_choice` and so on. They are gRPC only:

@@ -9,7 +9,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Value
 
 from parley.core.errors import InvalidRequest
-from parley.core.messages.proto_json import from_value
+from parley.core.messages.proto_json import dumps, from_message, from_value
 from parley.core.messages.typed_fields import TYPED_FIELDS
 from parley.core.sessions.idempotency import digest
 from parley.rpc import request_forms, typed_forms
@@ -21,6 +21,11 @@ from protos.openapi.descriptor import PACKAGE, is_grpc_only, read
 PDF, PNG = "data:application/pdf;base64,JVBERg==", "data:image/png;base64,iVBORw=="
 F, G = ({"type": kind, kind: {"name": name}} for kind, name in (("function", "f"), ("custom", "g")))
 TOOLS = {"tools": [{"type": "function", "function": {"name": "f"}}]}
+
+
+def deep(levels: int) -> str:
+    """Returns the text of a JSON object with a value of so many levels."""
+    return '{"type":"t","a":' + "[" * levels + "]" * levels + "}"
 
 
 def read_request(**fields: Any) -> CreateChatCompletionRequest:
@@ -140,11 +145,20 @@ def test_a_part_keeps_its_unknown_fields_exactly() -> None:
     extra = {"extra_json": '{"cache_control": {"type": "ephemeral"}, "n": 1e400}'}
     parts = [{"text": "a", **extra}, {"json": json_part}]
     [message] = read_request(messages=[{"role": "user", "extra_json": '{"id": 7}', "parts": parts}]).messages
-    first = '{"type":"text","text":"a","cache_control":{"type":"ephemeral"},"n":1e400}'
+    first = '{"type":"text","text":"a","cache_control": {"type": "ephemeral"}, "n": 1e400}'
     assert f'{{"id": 7,"content":[{first},{json_part}]}}' == message.extra_json
     data = from_value(message.content)
     assert [{"type": "ephemeral"}, 2**64] == [data[0]["cache_control"], int(data[1]["a"])]
     assert json.loads(message.extra_json)["content"][1]["type"] == data[1]["type"]
+
+
+def test_the_deepest_part_is_read_again() -> None:
+    """A part of the most levels is read by another Parley, and written in the JSON of a session."""
+    [message] = read_request(messages=[{"role": "user", "parts": [{"json": deep(98)}]}]).messages
+    again = CreateChatCompletionRequest(messages=[message])
+    request_forms.read(again, again.SerializeToString())
+    assert [message] == list(again.messages)
+    assert deep(98) in dumps(from_message(message)).decode()
 
 
 def test_unknown_fields_may_be_a_struct() -> None:
@@ -227,6 +241,15 @@ def test_forms_that_contradict_each_other_are_rejected(fields: dict[str, Any], f
         ({"audio": {"data": "aaaa"}}, ".audio.format", "is required"),
         ({"file": {"filename": "a"}}, ".file", "must have either `file_id` or `data`"),
         ({"json": "[]"}, ".json", "must be the text of a JSON object with a `type`"),
+        ({"json": deep(99)}, ".json", "is nested too deeply; it may have at most 99 levels"),
+        ({"json": deep(1_000)}, ".json", "is nested too deeply"),
+        ({"json": deep(100_000)}, ".json", "must be the text of a JSON object with a `type`"),
+        (
+            {"refusal": "a", "extra_json": deep(99).replace("type", "b")},
+            ".extra_json",
+            "is nested too deeply; it may have at most 99 levels",
+        ),
+        ({"text": "a", "extra_json": deep(1_000)}, ".extra_json", "is nested too deeply"),
         ({"json": '{"type": 1}'}, ".json", "must be the text of a JSON object with a `type`"),
         ({"text": "a", "extra_json": "{"}, ".extra_json", "must be the text of a JSON object"),
         ({"text": "a", "extra_json": '{"type": "x"}'}, ".extra_json.type", "repeats a field of the part"),

@@ -67,6 +67,12 @@ def test_a_field_of_any_json_type_may_be_sent_as_text() -> None:
         ({"extra_json": "[]"}, "messages[0].extra_json", "`messages[0].extra_json` must be the text of a JSON object"),
         ({"extra_json": '{"a": 1} {}'}, "messages[0].extra_json", "must be the text of a JSON object"),
         (
+            {"extra_json": '{"a":' + "[" * 101 + "]" * 101 + "}"},
+            "messages[0].extra_json",
+            "`messages[0].extra_json` is nested too deeply; a value may have at most 100 levels",
+        ),
+        ({"extra_json": '{"a":' + "[" * 1_000 + "]" * 1_000 + "}"}, "messages[0].extra_json", "nested too deeply"),
+        (
             {"extra_json": '{"role": "user"}'},
             "messages[0].extra_json.role",
             "`messages[0].extra_json.role` repeats a field of its object; set `messages[0].role`",

@@ -16,7 +16,7 @@ members of the object itself.
 Value cannot represent it exactly: numbers that a double does not represent as written, an order of keys, more than 30
 levels. In an answer it may also contain `annotations` and `cost_details`. Parley then sets the field to the nearest
 value, and sends the text. Where the field is also set, the text is used. Any other field of the message in `extra` or
-`extra_json`, and text that is not a JSON object, are INVALID_ARGUMENT.
+`extra_json`, text that is not a JSON object, and values of more than 100 levels of JSON are INVALID_ARGUMENT.
 
 Typed forms. A field whose type is Value, because its JSON is of several types, has typed fields beside it: `text` and
 `parts` for `content`, `stop_sequences` for `stop`, `typed_tool_choice` for `tool_choice` and so on. They are gRPC only:
@@ -201,7 +201,7 @@ class ContentPart(_message.Message):
 
     @_builtins.property
     def audio(self) -> Global___AudioContent:
-        """Sound. Sent to backends as the type `input_audio`."""
+        """Audio. Sent to backends as the type `input_audio`."""
 
     @_builtins.property
     def file(self) -> Global___FileContent:
@@ -293,14 +293,14 @@ Global___ImageContent: _TypeAlias = ImageContent  # noqa: Y015
 
 @_typing.final
 class AudioContent(_message.Message):
-    """Sound."""
+    """Audio input."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DATA_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """The bytes of the sound, not encoded. Sent to backends in base64. Required."""
+    """The bytes of the audio, not encoded. Sent to backends in base64. Required."""
     format: _builtins.str
     """The format of `data`: `wav`, `mp3`, or a format of the backend's own. Required."""
     def __init__(
