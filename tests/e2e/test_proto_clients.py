@@ -49,6 +49,7 @@ DEBIANS_JARS = Path("/usr/share/java")
 JARS = (
     "geronimo-annotation-1.3-spec",
     "grpc-*",
+    "gson",
     "guava",
     "netty-*",
     "opencensus-*",
@@ -180,7 +181,7 @@ def run_go(program: str, folder: Path, stack: Parley) -> Any:
     shutil.copy(PROGRAMS / f"{program}.go", source)
     (folder / "gen" / "go" / "example.com").rename(folder / "src" / "example.com")
     run(["go", "build", "-o", f"{program}.run", program], folder, stack, **go_paths(folder))
-    return json.loads(run([f"./{program}.run"], folder, stack))
+    return json.loads(run([f"./{program}.run"], folder, stack, PROTOS="protos"))
 
 
 def go_paths(folder: Path) -> dict[str, str]:
@@ -202,7 +203,7 @@ def test_java_is_generated(stack: Parley, protos: Path) -> None:
     sources = [str(file) for file in (folder / "gen" / "java").rglob("*.java")]
     options = ["-J-XX:TieredStopAtLevel=1", "-proc:none", "-nowarn", "-Xlint:none", "-cp", jars, "-d", "classes"]
     run(["javac", *options, *sources, str(PROGRAMS / "Client.java")], folder, stack)
-    assert ANSWER == json.loads(run(["java", "-cp", f"classes:{jars}", "Client"], folder, stack))
+    assert ANSWER == json.loads(run(["java", "-cp", f"classes:{jars}", "Client"], folder, stack, PROTOS="protos"))
 
 
 def need(*programs: str, packages: tuple[str, ...]) -> None:
@@ -227,6 +228,7 @@ JAVA_PACKAGES = (
     "default-jdk-headless",
     "libgeronimo-annotation-1.3-spec-java",
     "libgoogle-common-protos-java",
+    "libgoogle-gson-java",
     "libgrpc-java",
     "libnetty-java",
     "libperfmark-java",

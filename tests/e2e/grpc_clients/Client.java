@@ -1,9 +1,14 @@
 // Calls Parley from Java with the code that protoc and protoc-gen-grpc-java generate from protos/. Prints JSON.
 
+import com.google.gson.Gson;
 import com.google.protobuf.ByteString;
 import io.grpc.ManagedChannelBuilder;
 import io.grpc.Metadata;
 import io.grpc.stub.MetadataUtils;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import parley.v1.ChatCompletion;
 import parley.v1.ChatCompletionChunk;
@@ -14,11 +19,18 @@ import parley.v1.ImageContent;
 import parley.v1.Message;
 
 public final class Client {
-  public static void main(String[] arguments) throws InterruptedException {
+  public static void main(String[] arguments) throws InterruptedException, IOException {
     var metadata = new Metadata();
     var authorization = Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
     metadata.put(authorization, "Bearer " + System.getenv("KEY"));
-    var channel = ManagedChannelBuilder.forTarget(System.getenv("PARLEY_GRPC")).usePlaintext().build();
+    var file = Path.of(System.getenv("PROTOS"), "parley", "v1", "parley_grpc_service_config.json");
+    @SuppressWarnings("unchecked")
+    Map<String, ?> config = new Gson().fromJson(Files.readString(file), Map.class);
+    var channel = ManagedChannelBuilder.forTarget(System.getenv("PARLEY_GRPC"))
+        .usePlaintext()
+        .defaultServiceConfig(config)
+        .enableRetry()
+        .build();
     var chat = MetadataUtils.attachHeaders(ChatCompletionsGrpc.newBlockingStub(channel), metadata)
         .withDeadlineAfter(1, TimeUnit.MINUTES);
     var png = ByteString.copyFrom(new byte[] {(byte) 0x89, 'P', 'N', 'G'});

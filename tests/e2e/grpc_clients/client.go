@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	_ "google.golang.org/grpc/health" // for healthCheckConfig
 	"google.golang.org/grpc/metadata"
 	parley "example.com/parley/parley/v1"
 )
@@ -19,7 +20,9 @@ func check(err error) {
 }
 
 func main() {
-	connection, err := grpc.Dial(os.Getenv("PARLEY_GRPC"), grpc.WithInsecure())
+	config, err := os.ReadFile(os.Getenv("PROTOS") + "/parley/v1/parley_grpc_service_config.json")
+	check(err)
+	connection, err := grpc.Dial(os.Getenv("PARLEY_GRPC"), grpc.WithInsecure(), grpc.WithDefaultServiceConfig(string(config)))
 	check(err)
 	defer connection.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
