@@ -1,4 +1,4 @@
-"""Orders the targets of a model for one call: by weight, and stable for a session."""
+"""Sorts the targets of a model for one call: by weight, and stable for a session."""
 
 import hashlib
 import math
@@ -9,7 +9,7 @@ from parley.core.routing.targets import Candidate
 
 
 def order_by_weight(candidates: Sequence[Candidate], session_id: str | None) -> Sequence[Candidate]:
-    """Orders the candidates of one model by weight: randomly, or for a session in an order that stays the same.
+    """Sorts the candidates of one model by weight: randomly, or for a session in an order that stays the same.
 
     Sessions use weighted rendezvous hashing (Schindelhauer and Schomaker, 2005): adding or removing a target moves only
     that target's share of the sessions. Without a session the same formula is a weighted random draw without
