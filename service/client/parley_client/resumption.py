@@ -1,15 +1,16 @@
 """Continuation of a broken stream: the parts of the repeated answer that were delivered are skipped."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from parley_client.completion import TEXTS, Joined
+from parley_client.completion import Joined
 from parley_client.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
-from parley_client.v1.message_pb2 import ChunkChoice
+from parley_client.v1.message_pb2 import Choice, ChunkChoice
 
+_Path = tuple[int, str]  # of a text: the choice's index, and the field or the tool call
+_TEXTS = ("refusal", "reasoning_content")
 _CALL_TEXTS = ("name", "arguments")
 _CUSTOM_TEXTS = ("name", "input")
-_Path = tuple[int, str]  # of a text: the choice's index, and the field or the tool call
 
 
 class MismatchError(Exception):
@@ -20,22 +21,16 @@ class Delivery:
     """What a stream has delivered, over all its attempts."""
 
     def __init__(self) -> None:
-        self._joined = Joined()
-        self._all = Joined()
+        self._attempt = self._delivered = Joined()
         self._skip: dict[_Path, str] = {}
-        self._delivered: dict[_Path, list[str]] = {}
         self._repeats = False
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether anything was delivered."""
-        return bool(self._delivered)
 
     def restart(self) -> None:
         """Prepares for the answer of the next attempt, which begins with what was delivered."""
-        self._joined = Joined()
-        self._skip = {path: text for path, parts in self._delivered.items() if (text := "".join(parts))}
-        self._repeats = self.has_begun
+        choices = self.delivered().choices
+        self._attempt = Joined()
+        self._skip = {path: text for choice in choices for path, text in _delivered_texts(choice) if text}
+        self._repeats = bool(choices)
 
     def add(self, chunk: ChatCompletionChunk) -> ChatCompletionChunk | None:
         """Adds a chunk of the current attempt.
@@ -46,15 +41,14 @@ class Delivery:
         Raises:
             MismatchError: The chunk differs from what was delivered.
         """
-        self._joined.add(chunk)
+        self._attempt.add(chunk)
+        if self._attempt is self._delivered:
+            return chunk
         if self._repeats:
             chunk = self._new_part(chunk)
-        for choice in chunk.choices:
-            for path, part, name in _texts(choice):
-                self._delivered.setdefault(path, []).append(getattr(part, name))
         if not (chunk.choices or chunk.HasField("usage")):
             return None
-        self._all.add(chunk)
+        self._delivered.add(chunk)
         return chunk
 
     def finish(self) -> None:
@@ -64,11 +58,11 @@ class Delivery:
 
     def completion(self) -> ChatCompletion:
         """Returns the joined answer of the last attempt."""
-        return self._joined.completion()
+        return self._attempt.completion()
 
     def delivered(self) -> ChatCompletion:
         """Returns what was delivered, joined."""
-        return self._all.completion()
+        return self._delivered.completion()
 
     def _new_part(self, chunk: ChatCompletionChunk) -> ChatCompletionChunk:
         new = ChatCompletionChunk()
@@ -85,7 +79,7 @@ class Delivery:
     def _trim(self, choice: ChunkChoice) -> bool:
         """Removes from a choice what was delivered; returns whether nothing is left of its delta."""
         is_new = False
-        for path, part, name in list(_texts(choice)):
+        for path, part, name in list(_delta_texts(choice)):
             text, expected = getattr(part, name), self._skip.pop(path, "")
             common = min(len(text), len(expected))
             if text[:common] != expected[:common]:
@@ -99,17 +93,29 @@ class Delivery:
         return not is_new
 
 
-def _texts(choice: ChunkChoice) -> Iterator[tuple[_Path, Any, str]]:
+def _delta_texts(choice: ChunkChoice) -> Iterator[tuple[_Path, Any, str]]:
     """Yields each text of a chunk: its path, the message that has it, and the field."""
     delta = choice.delta
-    parts: list[tuple[str, Any, tuple[str, ...]]] = [
-        ("", delta, TEXTS),
-        ("function_call.", delta.function_call, _CALL_TEXTS),
-    ]
-    for call in delta.tool_calls:
-        parts += [(f"tool_calls[{call.index}].", call.function, _CALL_TEXTS)]
-        parts += [(f"tool_calls[{call.index}].", call.custom, _CUSTOM_TEXTS)]
+    if delta.HasField("content"):
+        yield (choice.index, "content"), delta, "content"
+    yield from _texts(choice.index, delta, ((call.index, call) for call in delta.tool_calls))
+
+
+def _delivered_texts(choice: Choice) -> Iterator[tuple[_Path, str]]:
+    """Yields each text of a joined choice, with its path."""
+    message = choice.message
+    yield (choice.index, "content"), message.text
+    for path, part, name in _texts(choice.index, message, enumerate(message.tool_calls)):
+        yield path, getattr(part, name)
+
+
+def _texts(index: int, message: Any, calls: Iterable[tuple[int, Any]]) -> Iterator[tuple[_Path, Any, str]]:
+    """Yields the texts of a message or of a delta, except `content`, whose types differ."""
+    parts = [("", message, _TEXTS), ("function_call.", message.function_call, _CALL_TEXTS)]
+    for place, call in calls:
+        parts += [(f"tool_calls[{place}].", call.function, _CALL_TEXTS)]
+        parts += [(f"tool_calls[{place}].", call.custom, _CUSTOM_TEXTS)]
     for prefix, part, names in parts:
         for name in names:
-            if part.HasField(name):
-                yield (choice.index, prefix + name), part, name
+            if getattr(part, name):
+                yield (index, prefix + name), part, name

@@ -72,6 +72,20 @@ def test_a_broken_stream_continues_behind_what_was_delivered(
     assert (3, 3, 1) == (events[-1][1]["attempts"], len(keys), len(set(keys)))
 
 
+def test_a_broken_tool_call_continues(server: FailingServer, connect: Connect) -> None:
+    """The arguments of a tool call continue where they stopped, and the joined call is complete."""
+    whole = split_completion(with_tool_call())
+    half = ChatCompletionChunk.FromString(whole[0].SerializeToString())
+    half.choices[0].ClearField("finish_reason")
+    half.choices[0].delta.tool_calls[1].function.arguments = '{"ci'
+    server.streams = [[half, (grpc.StatusCode.UNAVAILABLE, {})], whole]
+    with connect(server.address, "sk-key").chat.stream("Hi") as stream:
+        deltas = [call for chunk in stream for choice in chunk.choices for call in choice.delta.tool_calls]
+        answer = stream.result()
+    assert ['{"ci', 'ty":"Rome"}'] == [call.function.arguments for call in deltas if call.index == 1]
+    assert ['{"city":"Paris"}', '{"city":"Rome"}'] == [call.function.arguments for call in answer.tool_calls]
+
+
 @pytest.mark.parametrize("second", ["The town", "The"])
 def test_another_answer_is_not_joined_to_what_was_delivered(
     server: FailingServer, connect: Connect, second: str
