@@ -19,7 +19,8 @@ from tests.upstream import ScriptedUpstream
 
 PROGRAM = Path(__file__).parent / "grpc_clients" / "installed_client.py"
 UV = str(Path(sys.executable).with_name("uv"))
-OLDEST = ("protobuf==5.26.1", "grpcio==1.60.0", "googleapis-common-protos==1.63.1")
+OLDEST_GRPC = "grpcio==1.60.0" if sys.version_info < (3, 13) else "grpcio==1.66.2"  # which has wheels for this Python
+OLDEST = ("protobuf==5.26.1", OLDEST_GRPC, "googleapis-common-protos==1.63.1")
 BETWEEN = ("protobuf==6.33.1", "grpcio==1.76.0", "googleapis-common-protos==1.72.0")
 NEW_MODULES = 30
 """The most modules of others that the client may import beside those of gRPC and protobuf; it imports some twenty."""

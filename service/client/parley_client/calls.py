@@ -80,6 +80,11 @@ class Settings:
     metadata: tuple[tuple[str, str], ...] = ()
     """Metadata of every call, for example `x-correlation-id`."""
 
+    def __post_init__(self) -> None:
+        _check("key", self.key)
+        for name, value in self.metadata:
+            _check(f"metadata `{name}`", value)
+
 
 @dataclass(slots=True)
 class CallOptions:
@@ -89,6 +94,20 @@ class CallOptions:
     """Seconds for the call with all its attempts; None for the client's."""
     idempotency_key: str | None = None
     """The key under which the answer is stored; None for a new one."""
+
+    def __post_init__(self) -> None:
+        if self.idempotency_key is not None:
+            _check("idempotency_key", self.idempotency_key)
+
+
+def _check(name: str, text: str) -> None:
+    """Checks a value of metadata. gRPC's own error would contain all metadata, with the API key.
+
+    Raises:
+        ValueError: The value is not printable ASCII, for example because it ends in a line break.
+    """
+    if not (text and text.isascii() and text.isprintable()):
+        raise ValueError(f"the {name} must be printable ASCII without line breaks")
 
 
 class Call:

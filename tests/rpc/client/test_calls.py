@@ -114,6 +114,20 @@ def test_a_wrong_key_does_not_reach_the_error(worker: Worker) -> None:
     assert "nonsense" not in str(caught.value) + repr(caught.value) + repr(client) + repr(vars(client.chat))
 
 
+def test_malformed_metadata_is_named_without_the_key(worker: Worker, client: Any) -> None:
+    """A key that was read with its line break, and other malformed metadata, fail without the key in the error."""
+    secret = worker.keys["ada"]
+    with pytest.raises(ValueError, match="the key must be printable") as malformed_key:
+        Client(worker.address, key=f"{secret}\n")
+    with pytest.raises(ValueError, match="the metadata `x-correlation-id` must be") as malformed_metadata:
+        Client(worker.address, key=secret, metadata=[("x-correlation-id", "ä")])
+    with pytest.raises(ValueError, match="the idempotency_key must be") as malformed_idempotency_key:
+        client.chat.create("Hi", idempotency_key="a\nb")
+    assert not [
+        one for one in (malformed_key, malformed_metadata, malformed_idempotency_key) if secret in str(one.value)
+    ]
+
+
 def test_a_deadline_bounds_all_attempts(worker: Worker, client: Any) -> None:
     """A retry that would start after the deadline does not start: the failure itself is raised."""
     worker.backend.answer = lambda _: UpstreamUnavailable("down", retry_after=5)
