@@ -11,7 +11,7 @@ from parley.rpc.json_values import MAX_TEXT_DEPTH, is_deep
 from parley.rpc.message_validation import Fault
 from parley.v1.message_pb2 import AudioContent, ContentPart, FileContent, ImageContent
 
-_MIME_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
+_MIME_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)
 _MAX_DEPTH = MAX_TEXT_DEPTH - 2  # a part is in an array, which is in the text of the unknown fields of its message
 _TOO_DEEP = f"`{{}}` is nested too deeply; it may have at most {_MAX_DEPTH} levels"
 _ONE_OF = "text, image, audio, file, refusal or json"

@@ -235,6 +235,7 @@ def test_forms_that_contradict_each_other_are_rejected(fields: dict[str, Any], f
         ({"image": {}}, ".image", "must have either `url` or `data`"),
         ({"image": {"url": "u", "data": "aa"}}, ".image", "must have either `url` or `data`"),
         ({"image": {"data": "aaaa"}}, ".image.mime_type", "must be the media type of `data`"),
+        ({"image": {"data": "aaaa", "mime_type": "image/ä"}}, ".image.mime_type", "must be the media type of `data`"),
         ({"image": {"data": "aaaa", "mime_type": "png;x,"}}, ".image.mime_type", "must be the media type of `data`"),
         ({"image": {"url": "u", "mime_type": "image/png"}}, ".image.mime_type", "leave it out beside `url`"),
         ({"audio": {"format": "wav"}}, ".audio.data", "is required"),
