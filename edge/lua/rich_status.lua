@@ -45,4 +45,49 @@ function rich_status.encode(failure)
   return rich
 end
 
+-- Returns the number at `at`, and the position after it.
+local function read_varint(bytes, at)
+  local value, factor = 0, 1
+  while true do
+    local byte = bytes:byte(at)
+    at = at + 1
+    value, factor = value + byte % 128 * factor, 128 * factor
+    if byte < 128 then
+      return value, at
+    end
+  end
+end
+
+-- Returns the message with each bytes field replaced by the result of `change`, which gets the number of the field and the
+-- bytes. Other fields must be numbers, as in `Status` and `Any`.
+local function change_fields(message, change)
+  local fields, at = {}, 1
+  while at <= #message do
+    local tag, size, first = nil, nil, at
+    tag, at = read_varint(message, at)
+    size, at = read_varint(message, at)
+    if tag % 8 == 2 then
+      local number = floor(tag / 8)
+      fields[#fields + 1] = bytes_field(number, change(number, message:sub(at, at + size - 1)))
+      at = at + size
+    else
+      fields[#fields + 1] = message:sub(first, at - 1)
+    end
+  end
+  return table.concat(fields)
+end
+
+local function short_type(number, bytes)
+  return number == 1 and bytes:gsub("^" .. TYPE, "") or bytes
+end
+
+local function with_short_type(number, bytes)
+  return number == 3 and change_fields(bytes, short_type) or bytes
+end
+
+-- Returns the bytes of a status whose details have the names of their types instead of URLs, as Connect writes them.
+function rich_status.with_short_types(bytes)
+  return change_fields(bytes, with_short_type)
+end
+
 return rich_status

@@ -72,11 +72,16 @@ local function write_own(handle, own, content_type)
   end
 end
 
--- Envoy's filter for Connect copies the message of an error as it is, percent-encoded.
-local function decode_message(fields)
-  local message = fields and fields:get("grpc-message")
+-- Prepares an error of gRPC for Envoy's filter for Connect, which copies the message percent-encoded, and the type of a detail
+-- with its URL.
+local function prepare(handle, fields)
+  local message, details = fields:get("grpc-message"), fields:get("grpc-status-details-bin")
   if message and message:find("%", 1, true) then
     fields:replace("grpc-message", (text.percent_decode(message):gsub("%c", " ")))
+  end
+  if details then
+    local short = rich_status.with_short_types(text.base64_decode(details))
+    fields:replace("grpc-status-details-bin", handle:base64Escape(short))
   end
 end
 
@@ -91,9 +96,12 @@ function envoy_on_response(handle)
   end
   errors.complete(handle)
   if not request.rpc:find("^application/grpc") then
-    decode_message(headers)
+    prepare(handle, headers)
     for _ in handle:bodyChunks() do
     end
-    decode_message(handle:trailers())
+    local trailers = handle:trailers()
+    if trailers then
+      prepare(handle, trailers)
+    end
   end
 end

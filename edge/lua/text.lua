@@ -1,4 +1,4 @@
--- Conversions of text: percent-encoding of gRPC, forms, and JSON strings.
+-- Conversions of text: percent-encoding of gRPC, forms, base64, and JSON strings.
 
 local text = {}
 
@@ -31,6 +31,28 @@ function text.form_encode(list)
     parts[place] = form_escape(pair[1]) .. "=" .. form_escape(pair[2])
   end
   return table.concat(parts, "&")
+end
+
+local BASE64 = {}
+for place, byte in ipairs({ ("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"):byte(1, -1) }) do
+  BASE64[byte] = place - 1
+end
+
+-- Decodes base64, with or without padding.
+function text.base64_decode(value)
+  local bytes, bits, rest = {}, 0, 0
+  for at = 1, #value do
+    local six = BASE64[value:byte(at)]
+    if six then
+      bits, rest = bits + 6, rest * 64 + six
+      if bits >= 8 then
+        bits = bits - 8
+        bytes[#bytes + 1] = string.char(math.floor(rest / 2 ^ bits))
+        rest = rest % 2 ^ bits
+      end
+    end
+  end
+  return table.concat(bytes)
 end
 
 -- Returns the number of bytes of the UTF-8 character at `at`; nil if the bytes are not UTF-8.
