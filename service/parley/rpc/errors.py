@@ -14,6 +14,7 @@ from parley.rpc.error_catalogue import SERVICE, reason_name
 _MAX_VIOLATIONS_SIZE = (
     1400  # bytes of violations: with the rest they fit the 8 KiB of metadata that every client accepts
 )
+_MAX_PUSHBACK = 60.0  # seconds: the longest delay that OpenAI's SDKs obey, too
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _log = structlog.get_logger()
 
@@ -39,6 +40,26 @@ def wait(error: ParleyError) -> float | None:
     return SERVICE[error.reason].retry_after if error.retry_after is None else error.retry_after
 
 
+def pushback(error: ParleyError, remaining: float | None) -> int | None:
+    """Returns the value of `grpc-retry-pushback-ms` (gRFC A6), which a gRPC library with a `retryPolicy` obeys.
+
+    Args:
+        error: The error.
+        remaining: Seconds until the caller's deadline, or None.
+
+    Returns:
+        The delay before the retry in milliseconds; -1 for no retry; None to leave the delay to the library. A delay
+        beyond a minute or the deadline is no retry: the library would only wait, and then hide the cause.
+    """
+    seconds = wait(error)
+    if error.retries_exhausted or not SERVICE[error.reason].should_retry:
+        return -1
+    if seconds is None:
+        return None
+    limit = _MAX_PUSHBACK if remaining is None else min(_MAX_PUSHBACK, remaining)
+    return math.ceil(seconds * 1000) if seconds <= limit else -1
+
+
 def as_parley_error(error: BaseException, request_id: str) -> ParleyError:
     """Returns the error for the caller. An unexpected exception is logged here, once, and becomes `INTERNAL`."""
     if isinstance(error, ParleyError):
@@ -57,15 +78,20 @@ def details(error: ParleyError) -> bytes:
             bad.field_violations.add(field=field, description=text, reason=kind.upper())
         rich.details.add().Pack(bad)
     seconds = wait(error)
-    if seconds is not None:
+    if seconds is not None and not error.retries_exhausted:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromMilliseconds(int(seconds * 1000))
         rich.details.add().Pack(retry)
     return bytes(rich.SerializeToString())
 
 
-def trailing_metadata(error: ParleyError) -> tuple[tuple[str, str | bytes], ...]:
-    """Returns the error as metadata: the details for gRPC callers, plain entries for the edge."""
+def trailing_metadata(error: ParleyError, remaining: float | None = None) -> tuple[tuple[str, str | bytes], ...]:
+    """Returns the error as metadata: the details for gRPC callers, plain entries for the edge.
+
+    Args:
+        error: The error.
+        remaining: Seconds until the caller's deadline, or None.
+    """
     pairs: list[tuple[str, str | bytes]] = [
         ("parley-error-reason", name(error)),
         ("parley-error-code", _percent_encoded(code(error))),
@@ -77,6 +103,9 @@ def trailing_metadata(error: ParleyError) -> tuple[tuple[str, str | bytes], ...]
     seconds = wait(error)
     if seconds is not None:
         pairs.append(("retry-after", str(math.ceil(seconds))))
+    milliseconds = pushback(error, remaining)
+    if milliseconds is not None:
+        pairs.append(("grpc-retry-pushback-ms", str(milliseconds)))
     pairs.append(("grpc-status-details-bin", details(error)))
     return tuple(pairs)
 

@@ -146,7 +146,8 @@ class ErrorInterceptor(_Interceptor):
                 if failure is None:
                     raise
                 limits = rate_limits.metadata(call.outcome.rate_limits or ())
-                trailing = (*_ids(call), *limits, *_receipt(call), *errors.trailing_metadata(failure))
+                hints = errors.trailing_metadata(failure, context.time_remaining())
+                trailing = (*_ids(call), *limits, *_receipt(call), *hints)
                 await context.abort(errors.status(failure), failure.message, trailing)
 
         return handle

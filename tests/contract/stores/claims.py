@@ -87,8 +87,9 @@ class ClaimContract:
         """The key of a crashed worker can be claimed again by the same request, with a higher fence."""
         first = await claim(store)
         clock.advance(LEASE - 0.01)
-        with pytest.raises(KeyInUse):
+        with pytest.raises(KeyInUse) as rejected:
             await claim(second)
+        assert pytest.approx(0.01) == rejected.value.retry_after
         clock.advance(0.01)
         assert (await claim(second)).fence > first.fence
 

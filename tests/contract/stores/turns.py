@@ -72,6 +72,19 @@ class TurnContract:
         assert [("one", 1, "completed", None), ("done", 1, "completed", None)] == await all_messages(store, "s")
         assert 2 == (await begin(second, "s", "two")).number
 
+    async def test_a_rejected_turn_has_the_remaining_time_of_the_lease(
+        self, store: Store, second: Store, clock: Clock
+    ) -> None:
+        """The delay of a rejected turn ends with the lease, which may be that of a crashed worker."""
+        await begin(store, "s", "one", new=True)
+        clock.advance(LEASE - 2.5)
+        for attempt in (begin(second, "s", "two"), second.delete_session("ada", "s")):
+            with pytest.raises(SessionBusy) as rejected:
+                await attempt
+            assert pytest.approx(2.5) == rejected.value.retry_after
+        clock.advance(2.5)
+        assert 2 == (await begin(second, "s", "two")).number
+
     async def test_racing_turns(self, store: Store, second: Store) -> None:
         """Of many concurrent turns of a session exactly one begins."""
         await converse(store, "s", "hi", "ho", new=True)

@@ -102,6 +102,20 @@ def test_the_failure_that_opens_the_breaker_has_its_delay() -> None:
     assert 10 == played.error.retry_after
 
 
+@pytest.mark.parametrize(
+    ("kind", "calls", "expected"),
+    [("busy for 10 s", 1, False), ("busy for 2 s", 2, True), ("busy", 3, True), ("unavailable", 3, True)],
+)
+def test_a_call_that_ends_while_the_target_admits_others_has_used_its_retries_up(
+    kind: str, calls: int, expected: bool
+) -> None:
+    """A target on hold is protected from retries; any other target would get the same calls again."""
+    (one,) = candidates(Clock(), "a")
+    played = Play({"a": [kind, "…"]}).of([one])
+    assert played.error is not None
+    assert (["a"] * calls, expected) == (played.called, played.error.retries_exhausted)
+
+
 def test_of_several_rate_limits_the_first_to_reset_is_returned() -> None:
     """That is the time at which a retry may succeed."""
     clock = Clock()

@@ -85,6 +85,38 @@ def test_a_retryable_error_has_a_retry_delay(reason: ErrorReason.ValueType) -> N
     assert "8" == dict(errors.trailing_metadata(error))["retry-after"]
 
 
+@pytest.mark.parametrize(
+    ("error", "remaining", "expected"),
+    [
+        (domain.UpstreamRateLimited("busy", retry_after=7), None, 7000),
+        (domain.UpstreamRateLimited("busy", retry_after=7), 8.0, 7000),
+        (domain.UpstreamRateLimited("busy", retry_after=7), 6.0, -1),
+        (domain.UpstreamRateLimited("busy", retry_after=61), None, -1),
+        (domain.SessionBusy("s", 0.0123), None, 13),
+        (domain.UpstreamUnavailable("away"), None, 1000),
+        (domain.UpstreamTimeout("late"), None, None),
+        (domain.UpstreamQuotaExhausted("m"), None, -1),
+        (domain.InvalidApiKey(), None, -1),
+    ],
+)
+def test_grpc_libraries_get_the_delay_as_pushback(
+    error: domain.ParleyError, remaining: float | None, expected: int | None
+) -> None:
+    """The pushback is the delay in milliseconds, or -1 where a retry is useless or too late for the deadline."""
+    metadata = dict(errors.trailing_metadata(error, remaining))
+    assert (None if expected is None else str(expected)) == metadata.get("grpc-retry-pushback-ms")
+
+
+def test_a_call_that_has_used_its_retries_up_is_not_retried_by_a_library() -> None:
+    """The pushback is -1 and RetryInfo is absent; REST clients still get `retry-after`."""
+    error = domain.UpstreamUnavailable("away")
+    error.retries_exhausted = True
+    metadata = dict(errors.trailing_metadata(error))
+    assert ("-1", "1") == (metadata["grpc-retry-pushback-ms"], metadata["retry-after"])
+    details = status_pb2.Status.FromString(metadata["grpc-status-details-bin"]).details
+    assert not any(detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in details)
+
+
 def test_an_unexpected_exception_becomes_internal_server_error() -> None:
     """The text of an unexpected exception is never returned to a caller."""
     failure = errors.as_parley_error(RuntimeError("password=1234"), "request-1")

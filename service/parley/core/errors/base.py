@@ -15,6 +15,8 @@ class ParleyError(Exception):
         param: The request's field at fault, as `messages[0].role`, or None; cut after 96 bytes.
         retry_after: Seconds after which to retry, or None.
         cause: What only the operator may see, for the log, or None.
+        retries_exhausted: Whether the call has made all upstream retries that it may, and the backends would be called
+            again at once: a client library that retries would multiply the upstream calls.
     """
 
     reason: reasons.ErrorReason.ValueType = reasons.ERROR_REASON_INTERNAL
@@ -27,6 +29,7 @@ class ParleyError(Exception):
         self.param = cut(param, MAX_PARAM) if param else None
         self.retry_after = retry_after
         self.cause = cause
+        self.retries_exhausted = False
 
 
 def cut(text: str, size: int) -> str:

@@ -14,13 +14,18 @@ class SessionNotFound(ParleyError):
 
 
 class SessionBusy(ParleyError):
-    """Another turn of the session is running."""
+    """Another turn of the session is running.
+
+    Args:
+        session_id: The id of the session.
+        retry_after: The remaining seconds of the other turn's lease, by the store's clock.
+    """
 
     reason = reasons.ERROR_REASON_SESSION_BUSY
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str, retry_after: float = 1.0) -> None:
         message = f'Session "{session_id}" is answering another request; try again when it has finished'
-        super().__init__(message, param="chatSessionId", retry_after=1)
+        super().__init__(message, param="chatSessionId", retry_after=retry_after)
 
 
 class TurnLost(ParleyError):
@@ -33,13 +38,17 @@ class TurnLost(ParleyError):
 
 
 class KeyInUse(ParleyError):
-    """The call with this Idempotency-Key is still running."""
+    """The call with this Idempotency-Key is still running.
+
+    Args:
+        retry_after: The remaining seconds of that call's lease, by the store's clock.
+    """
 
     reason = reasons.ERROR_REASON_IDEMPOTENCY_KEY_IN_USE
 
-    def __init__(self) -> None:
+    def __init__(self, retry_after: float = 1.0) -> None:
         message = "The request with this `Idempotency-Key` is still running; try again when it has finished"
-        super().__init__(message, retry_after=1)
+        super().__init__(message, retry_after=retry_after)
 
 
 class KeyReused(ParleyError):

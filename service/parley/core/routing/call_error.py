@@ -6,6 +6,7 @@ from parley.core.errors import (
     ContextLengthExceeded,
     ParleyError,
     UnsupportedParameter,
+    UpstreamError,
     UpstreamQuotaExhausted,
     UpstreamRateLimited,
     UpstreamUnavailable,
@@ -48,7 +49,7 @@ class CallError:
         """Returns the error of the call when no candidate is left."""
         may_pass = self.at_capacity or self.skipped_unhealthy
         if self._error is not None and not (may_pass and isinstance(self._error, UnsupportedParameter)):
-            return self._with_retry_after(self._error)
+            return self._with_retry_hints(self._error)
         if self.at_capacity:
             return self._rate_limited(1, "every target has as many calls as it may have")
         return self._unavailable()
@@ -71,8 +72,13 @@ class CallError:
         message = f'The model "{self._model_id}" is receiving too many requests; try again later'
         return UpstreamRateLimited(message, retry_after=wait, cause=cause)
 
-    def _with_retry_after(self, error: ParleyError) -> ParleyError:
-        """Raises the `retry_after` of a temporary failure to the time when a target admits calls again."""
+    def _with_retry_hints(self, error: ParleyError) -> ParleyError:
+        """Raises the `retry_after` of a temporary failure to the time when a target admits calls again.
+
+        If a target still admits calls, the failure policy has ended the retries, and another call would repeat them.
+        """
+        if isinstance(error, UpstreamError):
+            error.retries_exhausted = any(target.admits(self._account) for target in self._targets)
         if isinstance(error, UpstreamRateLimited | UpstreamUnavailable):
             soonest = min(map(self._remaining_delay, self._targets))
             if soonest > (error.retry_after or 0.0):

@@ -55,7 +55,7 @@ class Queue:
         except (TimeoutError, SessionBusy) as error:
             if until == deadline:
                 raise DeadlineExceeded from error
-            raise SessionBusy(session_id) from error
+            raise error if isinstance(error, SessionBusy) else SessionBusy(session_id) from error
 
     async def _begin(self, session_id: str, begin: Callable[[], Awaitable[Turn]], until: float) -> Turn:
         loop = asyncio.get_running_loop()

@@ -15,8 +15,8 @@ SET fence = nextval('parley.claim_fences'), updated = excluded.updated, lease_ex
 WHERE claim.digest = excluded.digest AND claim.lease_expires <= excluded.updated
 RETURNING fence
 """
-_FIND = """
-SELECT digest, lease_expires, CASE WHEN NOT EXISTS (
+_FIND = f"""
+SELECT digest, lease_expires, lease_expires - {now(4)} AS lease_remaining, CASE WHEN NOT EXISTS (
   SELECT FROM parley.sessions WHERE id = claims.session_id AND deleted IS NOT NULL
 ) THEN reply END AS reply
 FROM parley.claims WHERE account = $1 AND method = $2 AND key = $3
@@ -41,18 +41,21 @@ async def claim(  # noqa: PLR0913, PLR0917 - the port's arguments
 ) -> Claim | bytes:
     """Claims the key, or returns its stored reply. Raises KeyInUse, KeyReused, ReplyDeleted."""
     full_key = (account, method, key)
+    remaining = 0.0
     for _ in range(_MAX_TRIES):
         fence = await db.fetchval(_CLAIM, now, *full_key, digest, lease_seconds)
         if fence is not None:
             return Claim(*full_key, fence)
-        if (found := await db.fetchrow(_FIND, *full_key)) is None:
+        if (found := await db.fetchrow(_FIND, *full_key, now)) is None:
             continue  # released between the two statements
         if found["digest"] != digest:
             raise KeyReused
         if found["lease_expires"] is None:
             return _stored(found["reply"])
-        break
-    raise KeyInUse
+        remaining = found["lease_remaining"]
+        if remaining > 0:
+            break
+    raise KeyInUse(remaining)
 
 
 def _stored(reply: bytes | None) -> bytes:

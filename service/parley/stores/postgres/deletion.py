@@ -12,13 +12,13 @@ from parley.stores.purging import BATCH_ROWS, END, PurgeCursor, batch_end
 # The new fence prevents writes by a worker that was suspended past its lease.
 _MARK = f"""
 WITH found AS MATERIALIZED (
-  SELECT id, coalesce(lease_expires > {now(3)}, false) AS leased
+  SELECT id, coalesce(lease_expires - {now(3)}, 0) AS lease_remaining
   FROM parley.sessions WHERE id = $1 AND account = $2 AND deleted IS NULL FOR UPDATE
 ), marked AS (
   UPDATE parley.sessions SET deleted = {now(3)}, lease_fence = lease_fence + 1, lease_expires = NULL
-  FROM found WHERE sessions.id = found.id AND NOT leased
+  FROM found WHERE sessions.id = found.id AND lease_remaining <= 0
 )
-SELECT leased FROM found
+SELECT lease_remaining FROM found
 """
 _MARK_OLD = f"""
 WITH old AS MATERIALIZED (
@@ -64,8 +64,8 @@ async def _mark(db: Connection, account: str, session_id: str, now: Now) -> None
     found = await db.fetchrow(_MARK, session_id, account, now)
     if found is None:
         raise SessionNotFound(session_id)
-    if found["leased"]:
-        raise SessionBusy(session_id)
+    if found["lease_remaining"] > 0:
+        raise SessionBusy(session_id, found["lease_remaining"])
 
 
 async def mark_old(db: Connection, age: float, now: Now, limit: int) -> int:

@@ -78,7 +78,8 @@ SELECT message, turn, position FROM parley.messages JOIN parley.turns USING (ses
 WHERE session_id = $1 AND number = turn AND state = 'completed'
 """
 STATE = f"""
-SELECT model, created, lease_fence, lease_expires, coalesce(lease_expires > {now(3)}, false) AS leased, system_messages,
+SELECT model, created, lease_fence, lease_expires, coalesce(lease_expires - {now(3)}, 0) AS lease_remaining,
+  system_messages,
   -- The messages to compare with a request of $4 messages: all if it may repeat all, otherwise $4 from either end.
   CASE WHEN $4 > 0 AND completed_messages > 0 AND completed_messages - cardinality(system_messages) <= $4
     THEN {_bounded(f"{_COMPLETED} ORDER BY {_OLDEST}", _OLDEST)} END AS stored,

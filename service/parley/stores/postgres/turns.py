@@ -125,8 +125,8 @@ async def _read_state(db: Connection, begin: TurnBegin, now: Now, sizes: int | N
         raise SessionNotFound(begin.session_id)
     if state["model"] != begin.model:
         raise SessionOfOtherModel(begin.session_id, state["model"])
-    if state["leased"]:
-        raise SessionBusy(begin.session_id)
+    if state["lease_remaining"] > 0:
+        raise SessionBusy(begin.session_id, state["lease_remaining"])
     for read in ("system_messages", "stored", "first", "latest"):
         if state[read]:
             history.require_loadable(begin.window, len(state[read]), sum(map(len, state[read])))

@@ -110,7 +110,7 @@ class SqliteStore:
         """Returns at once if this process ends a turn of the session; polls for releases by other processes."""
 
         async def is_free() -> bool:
-            return not await self._read(lambda db: sessions.is_leased(db, session_id, self._clock.lease_time(db)))
+            return not await self._read(lambda db: sessions.lease_remaining(db, session_id, self._clock.lease_time(db)))
 
         await self._lease_waiters.wait(session_id, seconds, is_free)
 

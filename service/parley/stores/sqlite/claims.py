@@ -48,7 +48,7 @@ def claim(db: apsw.Connection, key: tuple[str, str, str], digest: bytes, times: 
         if leased is None:
             return _stored(reply)
         if leased > times.lease:
-            raise KeyInUse
+            raise KeyInUse(leased - times.lease)
         db.execute(_DELETE, key)
     return Claim(*key, rows(db, _CLAIM, (*key, digest, times.wall, times.lease_expires))[0][0])
 

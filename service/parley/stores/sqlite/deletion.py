@@ -7,7 +7,7 @@ from parley.stores import records
 from parley.stores.purging import BATCH_ROWS, END, PurgeCursor, batch_end
 from parley.stores.sqlite.limits import settle
 from parley.stores.sqlite.rows import column, rows
-from parley.stores.sqlite.sessions import find_session, is_leased
+from parley.stores.sqlite.sessions import find_session, lease_remaining
 
 # The new fence prevents writes by a worker that was suspended past its lease.
 _MARK = "UPDATE sessions SET deleted = ?, lease_fence = lease_fence + 1, lease_expires = NULL WHERE id = ?"
@@ -37,8 +37,9 @@ _REMOVE_SESSION = "DELETE FROM sessions WHERE id = ?"
 def mark_deleted(db: apsw.Connection, account: str, session_id: str, now: float) -> None:
     """Hides the session from all readers. Raises SessionNotFound, SessionBusy."""
     find_session(db, account, session_id)
-    if is_leased(db, session_id, now):
-        raise SessionBusy(session_id)
+    remaining = lease_remaining(db, session_id, now)
+    if remaining:
+        raise SessionBusy(session_id, remaining)
     db.execute(_MARK, (now, session_id))
 
 

@@ -34,7 +34,7 @@ WHERE messages.session_id = ? AND (turn, position) > (?, ?)
 AND EXISTS (SELECT 1 FROM sessions WHERE id = ? AND account = ? AND deleted IS NULL)
 ORDER BY turn, position LIMIT ?
 """
-_IS_LEASED = "SELECT 1 FROM sessions WHERE id = ? AND lease_expires > ?"
+_LEASE_EXPIRES = "SELECT lease_expires FROM sessions WHERE id = ? AND lease_expires > ?"
 _FORK_SIZE = """
 SELECT coalesce(sum(messages), 0), coalesce(sum(bytes), 0) FROM turns
 WHERE session_id = ? AND number <= ? AND state = 'completed'
@@ -122,6 +122,6 @@ def fork_session(db: apsw.Connection, source: Session, new_id: str, through_turn
     db.execute(_COUNT_FORKED, (db.changes(), new_id))
 
 
-def is_leased(db: apsw.Connection, session_id: str, now: float) -> bool:
-    """Returns whether a turn holds the lease of the session."""
-    return bool(column(db, _IS_LEASED, (session_id, now)))
+def lease_remaining(db: apsw.Connection, session_id: str, now: float) -> float:
+    """Returns for how many seconds a turn still holds the lease of the session; 0 if it is free."""
+    return max((expires - now for expires in column(db, _LEASE_EXPIRES, (session_id, now))), default=0.0)

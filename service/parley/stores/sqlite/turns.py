@@ -18,7 +18,7 @@ from parley.stores.sqlite.claims import end_claim
 from parley.stores.sqlite.clock import Times
 from parley.stores.sqlite.limits import settle
 from parley.stores.sqlite.rows import column, rows
-from parley.stores.sqlite.sessions import find_session
+from parley.stores.sqlite.sessions import find_session, lease_remaining
 from parley.v1.message_pb2 import Message
 
 _CREATE = """
@@ -186,7 +186,9 @@ def _lease(db: apsw.Connection, begin: TurnBegin, times: Times) -> tuple[int, in
     for number, fence, completed, has_system in rows(db, _CREATE if begin.new else _LEASE, values):
         return number, fence, completed, has_system
     model = find_session(db, begin.account, begin.session_id).model
-    raise SessionBusy(begin.session_id) if model == begin.model else SessionOfOtherModel(begin.session_id, model)
+    if model != begin.model:
+        raise SessionOfOtherModel(begin.session_id, model)
+    raise SessionBusy(begin.session_id, lease_remaining(db, begin.session_id, times.lease))
 
 
 def _history(db: apsw.Connection, turn: Turn, window: Window) -> SerializedHistory:
