@@ -187,8 +187,8 @@ class Parley:
 def started(*options: str, folder: Path | None = None, **more: str) -> Iterator[Parley]:
     """Runs `parley up` on free ports with its state under `folder` (default: a new one), until it serves.
 
-    It has one worker, for a fast start, where nothing else is said. Shows its log when it does not serve, or when the
-    test fails. In the end it is stopped, and nothing of it is left.
+    It has one worker and no delay of its shutdown, to be fast, where nothing else is said. Shows its log when it does
+    not serve, or when the test fails. In the end it is stopped, and nothing of it is left.
     """
     with tempfile.TemporaryDirectory(prefix="parley-test-") as made:
         parley = launch(*options, folder=folder or Path(made), pipe=None, **more)
@@ -209,7 +209,7 @@ def launch(*options: str, folder: Path, pipe: int | None = None, **more: str) ->
     with (folder / "output").open("wb") as output, (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             _up(folder, options),
-            env=environment(**{"PARLEY_WORKERS": "1"} | more),
+            env=environment(**{"PARLEY_WORKERS": "1", "PARLEY_SHUTDOWN_DELAY": "0"} | more),
             stdin=subprocess.DEVNULL,
             stdout=output if pipe is None else pipe,
             stderr=log if pipe is None else pipe,

@@ -1,6 +1,5 @@
 """The composition root: builds and runs one worker."""
 
-import asyncio
 import gc
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -36,9 +35,9 @@ from parley.core.usage.limits import RateLimiter
 from parley.rpc.admin import admin_server
 from parley.rpc.server import Server
 from parley.rpc.server_options import ServerLimits
+from parley.rpc.shutdown import Shutdown
 from parley.stores.open import open_store
 
-GRACE_SECONDS = 10.0
 _SWITCH_SECONDS = 0.0005  # how long the store's thread waits for the loop after a statement; Python's default: 5 ms
 
 
@@ -96,11 +95,10 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
     address: str,
     admin: Path,
     on_ready: Callable[[str], None],
-    stop: asyncio.Event,
     server_limits: ServerLimits | None = None,
-    grace: Callable[[], float] = lambda: GRACE_SECONDS,
+    shutdown: Shutdown,
 ) -> None:
-    """Runs one worker until `stop` is set, then drains it.
+    """Runs one worker until its shutdown is requested and complete.
 
     Args:
         config: The validated configuration.
@@ -109,9 +107,8 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
         address: Where to listen: `unix:/path` or `HOST:PORT`, port 0 for any.
         admin: The socket of the admin server.
         on_ready: Called once with the bound address, when the worker serves.
-        stop: Stops the worker when set.
         server_limits: The limits of a worker without an edge; None behind one.
-        grace: Returns, once `stop` is set, how many seconds running calls may take to finish.
+        shutdown: Ends the worker.
 
     Raises:
         ConfigError: A backend cannot be created from its configuration.
@@ -129,8 +126,7 @@ async def serve(  # noqa: PLR0913 - the parts of a worker
             _tune_garbage_collector()
             async with _store_tasks(store, server, config), _health_checks(config, backends, router):
                 on_ready(address)
-                await stop.wait()
-                await server.stop(grace())
+                await server.run(shutdown)
                 await turns.close()
                 await limits.close()
     finally:

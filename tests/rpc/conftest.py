@@ -29,6 +29,7 @@ from parley.core.sessions.turns import Turns
 from parley.core.usage.limits import RateLimiter
 from parley.logs.output import Output
 from parley.rpc.server import Server
+from parley.rpc.shutdown import Shutdown
 from parley.stores.sqlite import SqliteStore
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.models_pb2_grpc import ModelsStub
@@ -114,7 +115,7 @@ async def serving(
     secrets = {name: (await keys.create(name, name, plan, models))[1] for name, plan, models in ACCOUNTS}
     address = await server.start("127.0.0.1:0")
     yield Worker(address, backend, secrets, asyncio.get_running_loop(), server, turns, store, router)
-    await server.stop(0)
+    await server.stop(Shutdown(grace=0))
     await turns.close()
     await limits.close()
     await store.close()

@@ -12,12 +12,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parley.core.errors import StreamBroken
 from parley.core.ports import SessionFilter
+from parley.rpc.shutdown import Shutdown
 from parley.rpc.sse import KEEP_ALIVE
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests import sse
 from tests.rpc.calling import chat_request
 from tests.rpc.conftest import Worker, serving
-from tests.rpc.scripted import ScriptedBackend, chunks
+from tests.rpc.scripted import ScriptedBackend, chunks, completion
 
 
 class Running:
@@ -92,13 +93,50 @@ async def test_a_stopping_server_is_not_serving_and_lets_streams_finish(running:
     health: Any = health_pb2_grpc.HealthStub(running.channel)
     watch = health.Watch(health_pb2.HealthCheckRequest(service="parley.v1.ChatCompletions"))
     assert health_pb2.HealthCheckResponse.SERVING == (await watch.read()).status
-    stopping = asyncio.create_task(running.server.stop(30))
+    stopping = asyncio.create_task(running.server.stop(Shutdown(grace=30)))
     assert health_pb2.HealthCheckResponse.NOT_SERVING == (await watch.read()).status
     watch.cancel()
     gate.set()
     rest = [body.data async for body in bodies]
     assert b"data: [DONE]\n\n" == rest[-1]
     await stopping
+
+
+async def test_a_replaced_server_ends_streams_of_health(running: Running) -> None:
+    """The streams end without NOT_SERVING, so that clients watch again; they do not keep the server alive."""
+    health: Any = health_pb2_grpc.HealthStub(running.channel)
+    watch = health.Watch(health_pb2.HealthCheckRequest(service="parley.v1.ChatCompletions"))
+    assert health_pb2.HealthCheckResponse.SERVING == (await watch.read()).status
+    await running.server.stop(Shutdown(grace=3600, replaced=True))
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await watch.read()
+    assert grpc.StatusCode.UNAVAILABLE == ended.value.code()
+
+
+async def test_a_leaving_server_serves_on_until_no_call_runs(running: Running) -> None:
+    """Callers get NOT_SERVING, Envoy gets SERVING, calls succeed, and the last one ends before the report."""
+    idle, gate = asyncio.Event(), asyncio.Event()
+    running.backend.answer = lambda _: [chunks("a")[0], gate, *chunks("b")]
+    stream = aiter(running.chat.StreamChatCompletion(chat_request(), metadata=running.metadata))
+    await anext(stream)
+    health: Any = health_pb2_grpc.HealthStub(running.channel)
+    watch = health.Watch(health_pb2.HealthCheckRequest(service="parley.v1.ChatCompletions"))
+    assert health_pb2.HealthCheckResponse.SERVING == (await watch.read()).status
+    shutdown = Shutdown(grace=0, on_idle=idle.set)
+    serving = asyncio.create_task(running.server.run(shutdown))
+    shutdown.leave.set()
+    shutdown.report_idle.set()
+    assert health_pb2.HealthCheckResponse.NOT_SERVING == (await watch.read()).status
+    whole = await health.Check(health_pb2.HealthCheckRequest())
+    assert health_pb2.HealthCheckResponse.SERVING == whole.status
+    running.backend.answer = lambda _: completion("Hello")
+    await running.chat.CreateChatCompletion(chat_request(), metadata=running.metadata)
+    assert not idle.is_set()
+    gate.set()
+    await _rest(stream)
+    await idle.wait()
+    shutdown.stop.set()
+    await serving
 
 
 async def test_calls_beyond_the_grace_period_end_with_an_error(running: Running) -> None:
@@ -115,7 +153,7 @@ async def test_calls_beyond_the_grace_period_end_with_an_error(running: Running)
     unary_call = asyncio.ensure_future(non_streaming)
     while len(running.backend.calls) < 3:
         await asyncio.sleep(0.01)
-    await running.server.stop(0.1)
+    await running.server.stop(Shutdown(grace=0.1))
     found, is_done = sse.read(b"".join([body.data async for body in events]))
     assert ("shutting_down", False) == (found[-1]["error"]["code"], is_done)
     for call in (_rest(typed), unary_call):
@@ -136,7 +174,7 @@ async def test_cut_off_turns_are_stored_as_shutdown(running: Running) -> None:
     )
     for _ in range(2):
         await call.read()
-    await running.server.stop(0.1)
+    await running.server.stop(Shutdown(grace=0.1))
     await running.turns.close()
     kept, _ = await running.store.list_messages("ada", first.session_id, page_size=10, page_token=None)
     assert [("two", "shutdown"), ("par", "shutdown")] == [

@@ -10,6 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parley.core.sessions.store_monitor import StoreMonitor
+from parley.rpc.shutdown import Shutdown
 from parley.v1 import models_pb2, sessions_pb2
 from parley.v1.models_pb2_grpc import ModelsStub
 from parley.v1.sessions_pb2_grpc import SessionsStub
@@ -127,7 +128,7 @@ async def test_a_stopping_worker_stays_not_serving(watched: Watched) -> None:
     assert SERVING == (await seen.read()).status
     watched.take_away()
     assert NOT_SERVING == (await seen.read()).status
-    stopping = asyncio.create_task(watched.server.stop(30))
+    stopping = asyncio.create_task(watched.server.stop(Shutdown(grace=30)))
     await asyncio.sleep(0)
     watched.bring_back()
     while not watched.watch.is_available:

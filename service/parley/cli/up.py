@@ -30,7 +30,7 @@ from parley.supervisor.addresses import Address
 from parley.supervisor.edge_settings import MAX_BODY, MAX_STREAMS, EdgeSettings
 from parley.supervisor.errors import CommandError
 from parley.supervisor.run import run
-from parley.supervisor.stack import Paths, Stack
+from parley.supervisor.stack import Paths, ShutdownTimes, Stack
 from parley.supervisor.store_wait import StoreStartup
 
 _QUESTION = "What is the capital of France?"
@@ -60,6 +60,8 @@ def up(  # noqa: PLR0913 - one parameter an option
     log_level: options.LogLevelOption = "info",
     quiet: options.QuietOption = False,
     wait_for_store: options.WaitForStoreOption = "5m",
+    shutdown_delay: options.ShutdownDelayOption = "5s",
+    shutdown_grace: options.ShutdownGraceOption = "15s",
 ) -> None:
     """Start everything: workers, Envoy, and the built-in model if configured. Ctrl-C stops everything.
 
@@ -73,7 +75,10 @@ def up(  # noqa: PLR0913 - one parameter an option
         store = StoreStartup(checked.store, state, wait_seconds)
         asyncio.run(store.begin())
         edge = EdgeSettings(cors_origin, max_body, dialect_host, max_streams, age, grpc_web)
-        paths = Paths(state, run_dir, http, grpc, edge, options.log_level(log_level, quiet))
+        times = ShutdownTimes(
+            options.seconds(shutdown_delay, "--shutdown-delay"), options.seconds(shutdown_grace, "--shutdown-grace")
+        )
+        paths = Paths(state, run_dir, http, grpc, edge, options.log_level(log_level, quiet), times)
         stack = Stack(checked, paths, workers or options.default_workers())
 
         @asynccontextmanager

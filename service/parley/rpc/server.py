@@ -3,19 +3,21 @@
 import asyncio
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parley.core.background import PeriodicTask
 from parley.core.chat import Chat
 from parley.core.ports import Authenticator, Store
 from parley.core.routing.router import Router
 from parley.rpc.call import Call
+from parley.rpc.health import SERVICE_NAME, Health
 from parley.rpc.interceptors import interceptors
 from parley.rpc.reflection import add_reflection
 from parley.rpc.server_options import ServerLimits, server_options
 from parley.rpc.services.chat_completions import ChatCompletionsServicer
 from parley.rpc.services.models import ModelsServicer
 from parley.rpc.services.sessions import SessionsServicer
+from parley.rpc.shutdown import Shutdown
 from parley.v1 import chat_completions_pb2, models_pb2, sessions_pb2
 from parley.v1.chat_completions_pb2_grpc import add_ChatCompletionsServicer_to_server
 from parley.v1.models_pb2_grpc import add_ModelsServicer_to_server
@@ -34,6 +36,8 @@ _NOTICE_SECONDS = 1.5  # until every Envoy has seen NOT_SERVING and sends no new
 _KEEP_ALIVE_SECONDS = 15.0  # of silence in a stream of events; some proxies close it soon after
 _STALLED_SECONDS = 60.0  # that a piece of a stream may stay unread; the call holds its session meanwhile
 _ERROR_SECONDS = 2.0  # for the error event of a stream that is cut off
+_QUIET_SECONDS = 0.5  # without a call, after which a worker counts as idle: callers may have one call after another
+_POLL_SECONDS = 0.05
 
 
 class Server:
@@ -66,12 +70,12 @@ class Server:
         self._chat = chat
         self._stalled_seconds = stalled_seconds
         self._stall_check = PeriodicTask("the check for stalled streams", self._cancel_stalled, stalled_seconds / 4)
-        self._health = health.aio.HealthServicer()
+        self._health = Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_ChatCompletionsServicer_to_server(ChatCompletionsServicer(chat, keep_alive_seconds), self._server)
         add_SessionsServicer_to_server(SessionsServicer(store), self._server)
         add_ModelsServicer_to_server(ModelsServicer(router), self._server)
-        add_reflection((*_SERVICES, health.SERVICE_NAME), self._server)
+        add_reflection((*_SERVICES, SERVICE_NAME), self._server)
 
     async def start(self, address: str) -> str:
         """Starts the server.
@@ -104,18 +108,42 @@ class Server:
         for service in _SERVICES:
             await self._health.set(service, status.SERVING if is_available else status.NOT_SERVING)
 
-    async def stop(self, grace: float) -> None:
-        """Reports NOT_SERVING, waits `grace` seconds for running calls, then ends the rest with an error."""
-        await self._health.enter_graceful_shutdown()
+    async def run(self, shutdown: Shutdown) -> None:
+        """Serves until the shutdown is complete."""
+        leaving = asyncio.create_task(self._leave(shutdown))
+        await shutdown.stop.wait()
+        leaving.cancel()
+        await self.stop(shutdown)
+
+    async def stop(self, shutdown: Shutdown) -> None:
+        """Reports NOT_SERVING, waits for running calls, then ends the rest with an error."""
+        grace = 0.0 if shutdown.leave.is_set() else shutdown.grace
+        if not shutdown.replaced:
+            await self._health.enter_graceful_shutdown()
         await asyncio.sleep(min(grace, _NOTICE_SECONDS))
+        self._health.end_watches()
         stopping = asyncio.create_task(self._server.stop(grace + _ERROR_SECONDS))
-        await asyncio.wait({stopping}, timeout=grace)
+        cut = asyncio.create_task(shutdown.cut.wait())
+        await asyncio.wait({stopping, cut}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        cut.cancel()
         self._chat.stop()
         for call in list(self._running):
             call.stopping = True
             call.task.cancel()
         await stopping
         await self._stall_check.stop()
+
+    async def _leave(self, shutdown: Shutdown) -> None:
+        """Sends callers away when requested, and reports when they have gone."""
+        await shutdown.leave.wait()
+        await self._health.leave()
+        await shutdown.report_idle.wait()
+        loop = asyncio.get_running_loop()
+        last_busy = loop.time()
+        while loop.time() - last_busy < _QUIET_SECONDS:
+            await asyncio.sleep(_POLL_SECONDS)
+            last_busy = loop.time() if self._running else last_busy
+        shutdown.on_idle()
 
     async def _cancel_stalled(self) -> None:
         """Cancels the calls of callers that have stopped reading without closing the connection."""

@@ -66,10 +66,30 @@ class Worker(Child):
             self.address = None
             self._changed()
 
-    async def drain(self) -> None:
-        """Withdraws the worker from Envoy and stops it after its running calls have finished."""
+    async def drain(self, withdrawn: Callable[[], Awaitable[None]]) -> None:
+        """Withdraws the worker from Envoy and stops it after its running calls have finished.
+
+        Args:
+            withdrawn: Waits until Envoy sends the worker no more calls. Streams of health that the worker then ends
+                begin again at another one.
+        """
+        self.stop_restarts()
         self.on_stopped()
+        await withdrawn()
         await self.stop(DRAIN_SECONDS + 10, signal.SIGUSR1)
+
+    def leave(self) -> None:
+        """Has the worker report NOT_SERVING to callers, and serve on."""
+        self.stop_restarts()
+        self.send(signal.SIGUSR2)
+
+    async def wait_idle(self) -> None:
+        """Waits until no call runs at the worker, after `leave`, or until the process ends."""
+        process = self.process
+        assert process is not None  # noqa: S101 - for the type checker
+        assert process.stdout  # noqa: S101 - for the type checker
+        self.send(signal.SIGUSR2)
+        await process.stdout.readline()
 
 
 class ModelServer(Child):
@@ -97,9 +117,12 @@ class ModelServer(Child):
 class Envoy(Child):
     """Envoy. While it serves, `http` and `grpc` are the bound addresses, which a restart binds again."""
 
-    def __init__(self, run_dir: Path, http: Address, grpc: Address, settings: EdgeSettings) -> None:
+    def __init__(
+        self, run_dir: Path, http: Address, grpc: Address, settings: EdgeSettings, drain_seconds: float
+    ) -> None:
         super().__init__("Envoy")
         self.http, self.grpc = http, grpc
+        self._drain_seconds = drain_seconds
         self._settings = settings
         self._config = run_dir / "envoy.yaml"
         self._endpoints = run_dir / "workers.yaml"
@@ -131,9 +154,23 @@ class Envoy(Child):
             http=self.http, grpc=self.grpc, endpoints=self._endpoints, admin=self._admin, settings=self._settings
         )
         self._config.write_text(text, encoding="utf-8")
-        process = await spawn(envoy.command(self._config), cwd=envoy.edge_dir())
+        process = await spawn(envoy.command(self._config, self._drain_seconds), cwd=envoy.edge_dir())
         self.listen(process, self._forward_log)
         return process
+
+    async def drain(self, *, graceful: bool) -> None:
+        """Sends callers away, then accepts no more connections. Calls on existing connections go on.
+
+        Args:
+            graceful: Whether connections are accepted meanwhile, so that load balancers find out: during the drain
+                time more and more responses end their connection (GOAWAY, or `connection: close`).
+        """
+        self.stop_restarts()
+        with suppress(OSError):
+            if graceful:
+                await envoy.drain_listeners(self._admin)
+                await self.wait_end(self._drain_seconds)
+            await envoy.close_listeners(self._admin)
 
     def _forward_log(self, line: str) -> None:
         """Forwards a log line, except while Envoy stops."""

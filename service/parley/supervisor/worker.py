@@ -2,6 +2,10 @@
 
 A worker reads its specification as one JSON object from stdin, so that no secret is in a file or an argument. It
 reports on stdout with one line, `ready ADDRESS` or `error TEXT`. All other output goes to stderr.
+
+Signals end it: SIGTERM lets running calls finish; SIGUSR1 does so too, and gives them more time, because another worker
+has replaced this one. SIGUSR2 announces to callers that the pod ends, while the worker serves on; a second SIGUSR2
+requests the line `idle` as soon as no call runs. SIGTERM after another signal cuts the running calls off.
 """
 
 import asyncio
@@ -9,6 +13,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
@@ -16,6 +22,7 @@ from typing import TextIO
 from parley.config import Config
 from parley.logs import Level
 from parley.rpc.server_options import ServerLimits
+from parley.rpc.shutdown import Shutdown
 
 DRAIN_SECONDS = 600.0  # how long a replaced worker may finish its running calls
 
@@ -60,7 +67,7 @@ def command() -> list[str]:
 
 
 def main() -> None:
-    """Reads the specification and serves until SIGTERM, or SIGUSR1 if replaced. Exits with 1 after an `error`."""
+    """Reads the specification and serves until a signal ends the worker. Exits with 1 after an `error`."""
     spec = WorkerSpec.read(sys.stdin)
     output = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
@@ -82,39 +89,53 @@ def _run(spec: WorkerSpec, output: TextIO) -> None:
     import uvloop
 
     from parley import logs
-    from parley.app import GRACE_SECONDS, serve
+    from parley.app import serve
 
     logs.configure(level=spec.log_level)
 
     async def run() -> None:
-        stop, drain = asyncio.Event(), asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, stop.set)
-        loop.add_signal_handler(signal.SIGUSR1, _set, drain, stop)
         await serve(
             Config.model_validate_json(spec.config),
             state_dir=Path(spec.state_dir),
             run_dir=Path(spec.run_dir),
             address=spec.address,
             admin=Path(spec.admin),
-            on_ready=lambda address: _report(output, address),
-            stop=stop,
+            on_ready=lambda address: _report(output, f"ready {address}"),
             server_limits=spec.limits,
-            grace=lambda: DRAIN_SECONDS if drain.is_set() else GRACE_SECONDS,
+            shutdown=_shutdown(lambda: _report(output, "idle")),
         )
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
 
 
-def _set(*events: asyncio.Event) -> None:
-    for event in events:
-        event.set()
+def _shutdown(on_idle: Callable[[], None]) -> Shutdown:
+    """Returns a shutdown that the signals of this process request."""
+    shutdown = Shutdown(on_idle=on_idle)
+
+    def terminate() -> None:
+        if shutdown.leave.is_set() or shutdown.stop.is_set():
+            shutdown.cut.set()
+        shutdown.stop.set()
+
+    def drain() -> None:
+        shutdown.grace, shutdown.replaced = DRAIN_SECONDS, True
+        shutdown.stop.set()
+
+    def leave() -> None:
+        (shutdown.report_idle if shutdown.leave.is_set() else shutdown.leave).set()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, terminate)
+    loop.add_signal_handler(signal.SIGUSR1, drain)
+    loop.add_signal_handler(signal.SIGUSR2, leave)
+    return shutdown
 
 
-def _report(output: TextIO, address: str) -> None:
-    """Reports that the worker serves."""
-    output.write(f"ready {address}\n")
+def _report(output: TextIO, line: str) -> None:
+    """Reports to the supervisor, unless it has ended."""
+    with suppress(OSError):
+        output.write(f"{line}\n")
 
 
 if __name__ == "__main__":

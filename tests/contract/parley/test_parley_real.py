@@ -24,6 +24,7 @@ from parley.core.errors import (
     UpstreamUnavailable,
 )
 from parley.core.ports import UpstreamCall
+from parley.rpc.shutdown import Shutdown
 from parley.v1.chat_completions_pb2 import ChatCompletionChunk
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.message_pb2 import Delta
@@ -193,7 +194,7 @@ async def test_other_side_stops(backend: Parley, far: Worker) -> None:
     stream = backend.stream(call())
     await anext(stream)
     await backend.check()
-    stopping = asyncio.ensure_future(far.server.stop(0))
+    stopping = asyncio.ensure_future(far.server.stop(Shutdown(grace=0)))
     with pytest.raises(StreamBroken):
         await _to_the_end(stream)
     await stopping

@@ -70,6 +70,23 @@ WaitForStoreOption = Annotated[
         "0 exits at once.",
     ),
 ]
+ShutdownDelayOption = Annotated[
+    str,
+    Parameter(
+        name="--shutdown-delay",
+        env_var="PARLEY_SHUTDOWN_DELAY",
+        help="How long connections are still accepted after SIGTERM, until load balancers send callers elsewhere; "
+        "0 for no load balancer. Ctrl-C skips it.",
+    ),
+]
+ShutdownGraceOption = Annotated[
+    str,
+    Parameter(
+        name="--shutdown-grace",
+        env_var="PARLEY_SHUTDOWN_GRACE",
+        help="How long running calls may then take to finish. The rest ends with an error.",
+    ),
+]
 JsonOption = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
 ReadyFileOption = Annotated[
     Path | None,

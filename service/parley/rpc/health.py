@@ -1,0 +1,45 @@
+"""The health service of a worker."""
+
+import asyncio
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2
+
+SERVICE_NAME = health.SERVICE_NAME
+_ENDED = "This worker serves no longer; watch again"
+
+
+class Health(health.aio.HealthServicer):  # type: ignore[misc] # it has no types
+    """The health of the services, with `Watch` streams that the server can end.
+
+    Behind Envoy, a stream of health belongs to one worker, while the caller wants the state of the pod. A worker that
+    is replaced ends its streams. The caller then watches again at once (gRFC A17), and Envoy selects another worker.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watches_ended = asyncio.Event()
+
+    async def Watch(  # noqa: N802 - gRPC's name
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
+        """Writes the status of a service and its changes, until the caller or the server ends the stream."""
+        watching = asyncio.ensure_future(super().Watch(request, context))
+        ended = asyncio.ensure_future(self._watches_ended.wait())
+        try:
+            await asyncio.wait({watching, ended}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            watching.cancel()
+            ended.cancel()
+        await context.abort(grpc.StatusCode.UNAVAILABLE, _ENDED)
+
+    async def leave(self) -> None:
+        """Permanently sets all services to NOT_SERVING, except the worker as a whole (""), which Envoy checks."""
+        self._gracefully_shutting_down = True
+        for service in filter(None, self._server_status):
+            await self._set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    def end_watches(self) -> None:
+        """Ends the open `Watch` streams, and each new one, with UNAVAILABLE."""
+        self._watches_ended.set()
