@@ -1,73 +1,137 @@
-"""A gRPC client of Parley under load: reads its plan from stdin, calls until stdin closes, prints one line a call.
+"""Clients of Parley under load: reads a plan from stdin, calls until stdin closes, prints one line a call.
 
-The plan is one line of JSON: `targets`, `settings` (see `settings.py`), `key`, `interval` and `protos`. Every setting
-has a channel to every target, which starts a call each `interval` seconds, unary and streamed by turns. A line is
-`{"target", "setting", "method", "has_key", "started", "ended", "status", "message"}`; times are of CLOCK_MONOTONIC.
+The plan is one line of JSON, see `pods.clients`. Each of its channels starts a call every `interval` seconds, unary
+and streamed by turns. A line is `{"language", "target", "setting", "started", "ended", "status", "message"}`; times are
+of CLOCK_MONOTONIC. A REST client does the same beside them, as behind a load balancer that knows both pods.
 """
 
 import asyncio
 import json
 import sys
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
 
+import aiohttp
 import grpc
 
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.message_pb2 import Message
 
+Metadata = list[tuple[str, str]]
 _DEADLINE = 60.0  # seconds of one call
+_BODY = {"model": "scripted", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+class Truncated(Exception):
+    """A stream has ended without its last message."""
 
 
 async def _run(plan: dict[str, Any]) -> None:
     """Calls over every channel until stdin closes; ends after the last call has ended."""
     stop = asyncio.Event()
     asyncio.get_running_loop().run_in_executor(None, sys.stdin.read).add_done_callback(lambda _: stop.set())
-    channels = [(target, setting) for target in plan["targets"] for setting in plan["settings"]]
-    pause = plan["interval"] / len(channels)
+    pause = plan["interval"] / len(plan["channels"])
     async with asyncio.TaskGroup() as group:
-        for place, (target, setting) in enumerate(channels):
-            group.create_task(_call_steadily(plan, target, setting, place * pause, stop))
+        for place, channel in enumerate(plan["channels"]):
+            group.create_task(_call_steadily(plan, channel, place * pause, stop))
+        group.create_task(_call_rest_steadily(plan, stop))
 
 
-async def _call_steadily(plan: dict[str, Any], target: str, setting: str, delay: float, stop: asyncio.Event) -> None:
-    chosen = plan["settings"][setting]
-    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.service_config", json.dumps(chosen["service_config"]))]
+async def _call_steadily(plan: dict[str, Any], channel: dict[str, Any], delay: float, stop: asyncio.Event) -> None:
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.service_config", json.dumps(channel["service_config"]))]
     await asyncio.sleep(delay)
-    async with grpc.aio.insecure_channel(plan["targets"][target], options) as channel, asyncio.TaskGroup() as group:
-        stub: Any = ChatCompletionsStub(channel)
+    async with grpc.aio.insecure_channel(channel["address"], options) as connected, asyncio.TaskGroup() as group:
+        stub: Any = ChatCompletionsStub(connected)
         for number in count():
             if stop.is_set():
                 return
-            has_key = chosen["idempotency_keys"]
             metadata = [("authorization", f"Bearer {plan['key']}")]
-            if has_key:
-                metadata.append(("idempotency-key", f"python-{target}-{setting}-{number}"))
-            method = ("CreateChatCompletion", "StreamChatCompletion")[number % 2]
-            labels = {"target": target, "setting": setting, "method": method, "has_key": has_key}
-            group.create_task(_call(stub, metadata, labels))
+            if channel["idempotency_keys"]:
+                metadata.append(("idempotency-key", f"python-{channel['target']}-{number}"))
+            call = (_unary, _streamed)[number % 2]
+            group.create_task(_recorded(channel, _repeated(call, stub, metadata, repeat=channel["idempotency_keys"])))
             await asyncio.sleep(plan["interval"])
 
 
-async def _call(stub: Any, metadata: list[tuple[str, str]], labels: dict[str, Any]) -> None:
-    """Makes one call and prints its line. A stream that ends without `finish_reason` is reported as `TRUNCATED`."""
+async def _repeated(
+    call: Callable[[Any, Metadata], Awaitable[None]], stub: Any, metadata: Metadata, *, repeat: bool
+) -> None:
+    """Makes a call; with a key once more where it fails, because a library cannot repeat a stream that has begun."""
+    try:
+        await call(stub, metadata)
+    except (grpc.RpcError, Truncated):
+        if not repeat:
+            raise
+        await call(stub, metadata)
+
+
+def _request() -> CreateChatCompletionRequest:
     message = Message(role="user")
     message.content.string_value = "Hi"
-    request = CreateChatCompletionRequest(model="scripted", messages=[message])
+    return CreateChatCompletionRequest(model="scripted", messages=[message])
+
+
+async def _unary(stub: Any, metadata: Metadata) -> None:
+    await stub.CreateChatCompletion(_request(), metadata=metadata, timeout=_DEADLINE)
+
+
+async def _streamed(stub: Any, metadata: Metadata) -> None:
+    stream = stub.StreamChatCompletion(_request(), metadata=metadata, timeout=_DEADLINE)
+    ends = [choice.finish_reason async for chunk in stream for choice in chunk.choices]
+    if not any(ends):
+        raise Truncated
+
+
+async def _call_rest_steadily(plan: dict[str, Any], stop: asyncio.Event) -> None:
+    """Makes one REST call after another on a connection that is kept alive."""
+    headers = {"authorization": f"Bearer {plan['key']}"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        for number in count():
+            if stop.is_set():
+                return
+            body = _BODY | {"stream": bool(number % 2)}
+            await _recorded({"target": "two", "setting": "REST"}, _rest(session, plan["http"], body))
+            await asyncio.sleep(plan["interval"])
+
+
+async def _rest(session: aiohttp.ClientSession, pods: list[str], body: dict[str, Any]) -> None:
+    """Makes a call at the first pod that accepts the connection."""
+    async with _connected(session, pods, body) as response:
+        text = await response.text()
+        if response.status != 200 or (body["stream"] and not text.endswith("data: [DONE]\n\n")):
+            raise Truncated(f"{response.status} {text}")
+
+
+@asynccontextmanager
+async def _connected(
+    session: aiohttp.ClientSession, pods: list[str], body: dict[str, Any]
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    for pod in pods:
+        try:
+            response = await session.post(f"{pod}/v1/chat/completions", json=body)
+        except aiohttp.ClientConnectorError:
+            continue
+        async with response:
+            yield response
+        return
+    raise Truncated("no pod accepts connections")
+
+
+async def _recorded(channel: dict[str, Any], call: Awaitable[None]) -> None:
+    """Makes a call and prints its line."""
     started, status, text = time.monotonic(), "OK", ""
     try:
-        if labels["method"] == "CreateChatCompletion":
-            await stub.CreateChatCompletion(request, metadata=metadata, timeout=_DEADLINE)
-        else:
-            stream = stub.StreamChatCompletion(request, metadata=metadata, timeout=_DEADLINE)
-            ends = [choice.finish_reason async for chunk in stream for choice in chunk.choices]
-            status = "OK" if any(ends) else "TRUNCATED"
+        await call
     except grpc.RpcError as error:
         status, text = error.code().name, error.details() or ""
-    line = labels | {"started": started, "ended": time.monotonic(), "status": status, "message": text}
-    sys.stdout.write(json.dumps(line) + "\n")
+    except (aiohttp.ClientError, Truncated) as error:
+        status, text = type(error).__name__, str(error)
+    line = {"language": "Python", "target": channel["target"], "setting": channel["setting"], "started": started}
+    sys.stdout.write(json.dumps(line | {"ended": time.monotonic(), "status": status, "message": text}) + "\n")
     sys.stdout.flush()
 
 

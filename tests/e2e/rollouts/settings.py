@@ -16,7 +16,7 @@ def _setting(service_config: dict[str, Any], *, wait_for_ready: bool = False, ke
     return {"service_config": service_config, "wait_for_ready": wait_for_ready, "idempotency_keys": keys}
 
 
-SETTINGS = {
+_SETTINGS = {
     "default": _setting({}),
     "round_robin": _setting(_ROUND_ROBIN),
     "retry": _setting({"methodConfig": RECOMMENDED["methodConfig"]}),
@@ -25,3 +25,18 @@ SETTINGS = {
     "wait_for_ready_round_robin": _setting(_ROUND_ROBIN, wait_for_ready=True),
     "recommended": _setting(RECOMMENDED, keys=True),
 }
+
+
+def channels(addresses: dict[str, str]) -> list[dict[str, Any]]:
+    """Returns every setting for each target, as channels of a plan.
+
+    Args:
+        addresses: The gRPC address of each target. `restarted` is a single pod that is away for a while, which only
+            clients that wait for it survive.
+    """
+    return [
+        {"target": target, "address": address, "setting": name, **setting}
+        for target, address in addresses.items()
+        for name, setting in _SETTINGS.items()
+        if target != "restarted" or setting["wait_for_ready"]
+    ]
