@@ -15,7 +15,7 @@ from typing import Any
 import apsw
 
 from tests.e2e.rollouts.settings import PROTOS, channels
-from tests.processes import PATIENCE, Parley, environment, launch, started, reserved_port, until, wait_ready
+from tests.processes import PATIENCE, Parley, environment, launch, reserved_port, started, until, wait_ready
 from tests.upstream import Answer, Delay, Events, Json, Received, chunks, completion, ending
 
 ROOT = Path(__file__).parents[3]
