@@ -3,7 +3,8 @@ import { createInterface } from "node:readline";
 import grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 
-const DEADLINE = 60_000; // milliseconds of one call
+const DEADLINE = 120_000; // milliseconds of one call
+const BACKOFF = 2_000; // milliseconds until a client connects again, at most
 const lines = createInterface({ input: process.stdin });
 const plan = JSON.parse((await lines[Symbol.asyncIterator]().next()).value);
 let stopped = false;
@@ -52,6 +53,7 @@ async function callSteadily(channel, delay) {
   await sleep(delay);
   const stub = new ChatCompletions(channel.address, grpc.credentials.createInsecure(), {
     "grpc.use_local_subchannel_pool": 1,
+    "grpc.max_reconnect_backoff_ms": BACKOFF,
     "grpc.service_config": JSON.stringify(channel.service_config),
   });
   const running = [];

@@ -22,7 +22,8 @@ from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.message_pb2 import Message
 
 Metadata = list[tuple[str, str]]
-_DEADLINE = 60.0  # seconds of one call
+_DEADLINE = 120.0  # seconds of one call
+_BACKOFF = 2_000  # milliseconds until a client connects again, at most
 _BODY = {"model": "scripted", "messages": [{"role": "user", "content": "Hi"}]}
 
 
@@ -42,7 +43,11 @@ async def _run(plan: dict[str, Any]) -> None:
 
 
 async def _call_steadily(plan: dict[str, Any], channel: dict[str, Any], delay: float, stop: asyncio.Event) -> None:
-    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.service_config", json.dumps(channel["service_config"]))]
+    options = [
+        ("grpc.service_config", json.dumps(channel["service_config"])),
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.max_reconnect_backoff_ms", _BACKOFF),
+    ]
     await asyncio.sleep(delay)
     async with grpc.aio.insecure_channel(channel["address"], options) as connected, asyncio.TaskGroup() as group:
         stub: Any = ChatCompletionsStub(connected)

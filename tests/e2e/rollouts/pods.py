@@ -146,7 +146,7 @@ class Clients:
             assert process.stdin
             process.stdin.close()
         for process in self.processes:
-            assert 0 == process.wait(2 * PATIENCE)
+            assert 0 == process.wait(3 * PATIENCE)
 
     def failures(self, phase: str) -> list[Call]:
         """Returns the calls that failed in a phase."""
