@@ -104,7 +104,13 @@ def test_the_failure_that_opens_the_breaker_has_its_delay() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "calls", "expected"),
-    [("busy for 10 s", 1, False), ("busy for 2 s", 2, True), ("busy", 3, True), ("unavailable", 3, True)],
+    [
+        ("busy for 10 s", 1, False),
+        ("busy for 2 s", 2, True),
+        ("busy", 3, True),
+        ("unavailable", 3, True),
+        ("broken", 1, False),
+    ],
 )
 def test_a_call_that_ends_while_the_target_admits_others_has_used_its_retries_up(
     kind: str, calls: int, expected: bool

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from parley.core.errors import (
     ContextLengthExceeded,
     ParleyError,
+    StreamBroken,
     UnsupportedParameter,
     UpstreamError,
     UpstreamQuotaExhausted,
@@ -75,9 +76,10 @@ class CallError:
     def _with_retry_hints(self, error: ParleyError) -> ParleyError:
         """Raises the `retry_after` of a temporary failure to the time when a target admits calls again.
 
-        If a target still admits calls, the failure policy has ended the retries, and another call would repeat them.
+        If a target still admits calls, the failure policy has ended the retries, and another call would repeat them. A
+        broken stream has had no retries, only continuations.
         """
-        if isinstance(error, UpstreamError):
+        if isinstance(error, UpstreamError) and not isinstance(error, StreamBroken):
             error.retries_exhausted = any(target.admits(self._account) for target in self._targets)
         if isinstance(error, UpstreamRateLimited | UpstreamUnavailable):
             soonest = min(map(self._remaining_delay, self._targets))
