@@ -51,8 +51,9 @@ async def test_a_grpc_stream_outlives_the_maximum_age(run_dir: Path, the_worker:
         chat: Any = ChatCompletionsStub(channel)
         stream = aiter(chat.StreamChatCompletionEvents(ASK))
         await anext(stream)
-        while await edge.stat("http.grpc.downstream_cx_total") < 4:
-            await ModelsStub(channel).ListModels(ListModelsRequest())
+        async with asyncio.timeout(60):
+            while await edge.stat("http.grpc.downstream_cx_total") < 4:
+                await ModelsStub(channel).ListModels(ListModelsRequest())
         gate.set()
         assert [b"data: [DONE]\n\n"] == [body.data async for body in stream]
 
