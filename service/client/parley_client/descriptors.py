@@ -31,6 +31,7 @@ def definitions(file: str) -> dict[str, Any]:
     names: dict[str, Any] = {"DESCRIPTOR": descriptor}
     for name, message in descriptor.message_types_by_name.items():
         names[name] = message_factory.GetMessageClass(message)
+        names[name].__module__ = file.removesuffix(".proto").replace("/", ".") + "_pb2"  # where pickle finds it
     for name, enum in descriptor.enum_types_by_name.items():
         names[name] = enum_type_wrapper.EnumTypeWrapper(enum)
         names |= {value.name: value.number for value in enum.values}

@@ -13,7 +13,7 @@ ParleyError
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import grpc
@@ -56,8 +56,11 @@ class ParleyError(Exception):
     """The rate limits of the key, where the service returns them."""
     receipt: Receipt | None = None
     """The attempts of the call, if there were any."""
-    partial: Any = None
+    partial: Any = field(default=None, repr=False)
     """For a stream: the `Completion` of what was delivered."""
+
+    def __post_init__(self) -> None:
+        super().__init__(self.message)  # so that the error can be pickled
 
     def __str__(self) -> str:
         return f"{self.reason or self.code.name}: {self.message}"

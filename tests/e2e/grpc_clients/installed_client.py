@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import pickle
 from typing import Any
 
 import google.protobuf
@@ -29,7 +30,7 @@ def call() -> dict[str, Any]:
             client.chat.create("Hi", model="nope")
         except parley_client.NotFoundError as error:
             reason = error.reason
-    receipt = joined.receipt.attempts[0].outcome if joined.receipt else None
+    receipt = pickle.loads(pickle.dumps(joined.receipt)).attempts[0].outcome
     return {
         "whole": [whole.text, whole.usage.total_tokens],
         "streamed": [text, joined.text, receipt],

@@ -1,6 +1,7 @@
 """parley-client against the real server: unary calls."""
 
 import json
+import pickle
 import uuid
 from typing import Any
 
@@ -112,6 +113,17 @@ def test_a_wrong_key_does_not_reach_the_error(worker: Worker) -> None:
     ):
         client.chat.create("Hi")
     assert "nonsense" not in str(caught.value) + repr(caught.value) + repr(client) + repr(vars(client.chat))
+
+
+def test_errors_and_answers_can_be_pickled(client: Any) -> None:
+    """Errors and answers pass between processes, for example of a task queue."""
+    answer = client.chat.create("Hi", model="kept")
+    copy = pickle.loads(pickle.dumps(answer))
+    assert ("Hello", answer.receipt) == (copy.text, copy.receipt)
+    with pytest.raises(parley_client.NotFoundError) as caught:
+        client.chat.create("Hi", model="nope")
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert (str(caught.value), "MODEL_NOT_FOUND") == (str(error), error.reason)
 
 
 def test_malformed_metadata_is_named_without_the_key(worker: Worker, client: Any) -> None:
