@@ -1,13 +1,25 @@
 """Setup and order of all tests."""
 
+import os
 from pathlib import Path
 
 import grpc.aio
 import pytest
+from hypothesis import HealthCheck, settings
 
 # gRPC shuts its asyncio engine down with the last object that uses it, and then waits without a limit for operations
 # of abandoned calls. One more user keeps the engine alive until the process ends.
 grpc.aio.init_grpc_aio()
+
+# `make test-unit` sets fewer examples than Hypothesis's default of 100, which `make test` runs. On a busy machine any
+# example can take long.
+settings.register_profile(
+    "tests",
+    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "100")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tests")
 
 _TESTS = Path(__file__).parent
 _LONGEST = [

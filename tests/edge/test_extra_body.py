@@ -89,7 +89,7 @@ VALUES = st.recursive(
     indent=st.none() | st.integers(0, 2),
     seed=st.integers(0, 9),
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 async def test_any_json_is_carried(
     client: aiohttp.ClientSession,
     worker: Worker,

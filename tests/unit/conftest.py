@@ -1,15 +1,9 @@
 """Unit tests: one part of Parley at a time, in this process; fakes stand at the ports only."""
 
-import os
 from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
-from hypothesis import settings
-
-# `make test-unit` sets fewer examples than Hypothesis's default of 100, which `make test` runs.
-settings.register_profile("unit", max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "100")))
-settings.load_profile("unit")
 
 
 @pytest.fixture(scope="session")
