@@ -26,8 +26,9 @@ from parley_client.retry import Retry
 from parley_client.sessions import Session, Sessions
 from parley_client.stream import Stream
 from parley_client.tools import ToolError, TooManyRoundsError
+from parley_client.version import VERSION
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = [
     "AsyncChat",
     "AsyncClient",

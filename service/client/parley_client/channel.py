@@ -5,8 +5,8 @@ from typing import Any, TypeAlias
 import grpc
 
 from parley_client.retry import channel_config
+from parley_client.version import VERSION
 
-VERSION = "0.1.0"
 Tls: TypeAlias = bool | grpc.ChannelCredentials | None
 """True for TLS with gRPC's list of authorities, False for none, or credentials. None selects TLS, except for a loopback
 address or a Unix socket."""
@@ -20,6 +20,7 @@ _DEFAULTS: dict[str, Any] = {
     "grpc.keepalive_time_ms": 30_000,  # a stream may be silent for minutes
     "grpc.keepalive_timeout_ms": 10_000,
     "grpc.keepalive_permit_without_calls": 1,
+    "grpc.max_reconnect_backoff_ms": 5_000,  # gRPC waits up to two minutes, longer than all retries of a call
 }
 
 
