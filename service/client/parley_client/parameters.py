@@ -10,7 +10,7 @@ class LoopParameters(TypedDict, total=False):
     The proto describes each. A backend's own parameters go into `extra_body`.
     """
 
-    model: str
+    model: str | None
     temperature: float
     top_p: float
     n: int

@@ -7,23 +7,21 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
-from google.protobuf.struct_pb2 import Value
 
 from parley.cli.shared.interrupts import Interrupts
 from parley.cli.shared.terminal import without_control_characters
-from parley.rpc.client import CallFailed, Client
 from parley.supervisor.errors import CommandError
-from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
-from parley.v1.message_pb2 import Message
+from parley_client import Client, ParleyError, Retry
 
 _PROMPT = "> "
 # Seconds that a cancelled turn may take to release its session. If the store cannot be written meanwhile, the session
 # is busy until the lease of 10 s expires.
 _BUSY_SECONDS = 15.0
 _PAUSE = 0.2
+_ONCE = Retry(attempts=1)  # a user sees a failure at once, and decides
 
 
 def chat(
@@ -45,7 +43,7 @@ def chat(
 ) -> None:
     """Talk to a model. Ctrl-C stops an answer; Ctrl-D exits and shows the session's id."""
     person = sys.stdin.isatty()
-    with Interrupts() as interrupts, Client(address, _key(key_file)) as client:
+    with Interrupts() as interrupts, Client(address, key=_key(key_file), tls=False, retry=_ONCE) as client:
         conversation = _Conversation(client, interrupts, address, model, session)
         try:
             for text in _lines(interrupts, person):
@@ -77,22 +75,19 @@ class _Conversation:
     address: str
     model: str | None
     session: str | None
-    history: list[Message] = field(default_factory=list)
+    history: list[Any] = field(default_factory=list)
 
     def send(self, text: str) -> Generator[str, None, None]:
-        """Sends a user message and yields the text of the answer as it arrives. Raises CallFailed."""
-        question = Message(role="user", content=Value(string_value=text))
-        request = CreateChatCompletionRequest(model=self.model, session_id=self.session)
-        request.messages.extend([question] if self.session else [*self.history, question])
-        parts = []
-        with closing(self.client.stream(request, self.interrupts.cancel_with)) as chunks:
-            for chunk in chunks:
+        """Sends a user message and yields the text of the answer as it arrives. Raises ParleyError."""
+        question = {"role": "user", "content": text}
+        messages = [question] if self.session else [*self.history, question]
+        with self.client.chat.stream(messages, session_id=self.session, model=self.model) as stream:
+            self.interrupts.cancel_with(stream.cancel)
+            for chunk in stream:
                 self.session = chunk.session_id if chunk.HasField("session_id") else self.session
                 for choice in chunk.choices:
-                    parts.append(choice.delta.content or choice.delta.refusal)
-                    yield parts[-1]
-        answer = Message(role="assistant", content=Value(string_value="".join(parts)))
-        self.history += [question, answer]
+                    yield choice.delta.content or choice.delta.refusal
+            self.history += [question, stream.result().message]
 
 
 def _turn(conversation: _Conversation, text: str, person: bool) -> None:
@@ -102,13 +97,14 @@ def _turn(conversation: _Conversation, text: str, person: bool) -> None:
     except KeyboardInterrupt:
         if not person:
             raise
+        conversation.interrupts.acknowledge()
         print("\n(stopped)", file=sys.stderr)
-    except CallFailed as error:
+    except ParleyError as error:
         _report_failure(conversation, error, person)
 
 
 def _answer(conversation: _Conversation, text: str) -> None:
-    """Prints the answer as it arrives. Waits while the session is busy with a cancelled turn. Raises CallFailed."""
+    """Prints the answer as it arrives. Waits while the session is busy with a cancelled turn. Raises ParleyError."""
     started = time.monotonic()
     while True:
         try:
@@ -116,8 +112,8 @@ def _answer(conversation: _Conversation, text: str) -> None:
                 for text_part in parts:
                     _show(conversation, without_control_characters(text_part))
             _show(conversation, "\n")
-        except CallFailed as error:
-            conversation.interrupts.raise_pending()  # which has cancelled the call
+        except ParleyError as error:
+            conversation.interrupts.raise_pending()
             if error.reason != "SESSION_BUSY" or time.monotonic() - started > _BUSY_SECONDS:
                 raise
             with conversation.interrupts.interruptible():
@@ -132,15 +128,15 @@ def _show(conversation: _Conversation, text: str) -> None:
         print(text, end="", flush=True)
 
 
-def _report_failure(conversation: _Conversation, error: CallFailed, person: bool) -> None:
+def _report_failure(conversation: _Conversation, error: ParleyError, person: bool) -> None:
     """Prints the failure if the user can try again: at a terminal, after an answer. Otherwise raises CommandError."""
     if error.reason is None:
-        why = str(error).rpartition(": ")[2]  # the last of gRPC's list of attempts
+        why = error.message.rpartition(": ")[2]  # the last of gRPC's list of attempts
         message = f"nothing answers at {conversation.address} ({why}); start `parley up`, or name another --address"
         raise CommandError(without_control_characters(message)) from error
     if not (person and conversation.history):
-        raise CommandError(without_control_characters(str(error))) from error
-    print(f"parley: {without_control_characters(str(error))}", file=sys.stderr)
+        raise CommandError(without_control_characters(error.message)) from error
+    print(f"parley: {without_control_characters(error.message)}", file=sys.stderr)
 
 
 def _lines(interrupts: Interrupts, person: bool) -> Iterator[str]:
@@ -162,6 +158,7 @@ def _lines(interrupts: Interrupts, person: bool) -> Iterator[str]:
         except KeyboardInterrupt:
             if not person:
                 raise
+            interrupts.acknowledge()
             print(file=sys.stderr)
             continue
         if text.strip():

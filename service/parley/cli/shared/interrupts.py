@@ -46,19 +46,29 @@ class Interrupts:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Raises KeyboardInterrupt for a pending interrupt, and for one that comes inside the block."""
+        """Raises KeyboardInterrupt for a pending interrupt, and for one that comes inside the block.
+
+        Python ignores what is raised in a finalizer, which may run anywhere. So the interrupt stays pending until
+        `acknowledge`, and is raised again at the end of the block.
+        """
         self._raises = True
         try:
             self.raise_pending()
             yield
+            self._raises = False
+            self.raise_pending()
         finally:
             self._raises = False
 
+    def acknowledge(self) -> None:
+        """Clears the pending interrupt, after its KeyboardInterrupt was caught."""
+        self._pending = False
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        if self._raises:
-            self._raises = self._pending = False  # a second one must not be raised while the first closes the call
-            raise KeyboardInterrupt
         self._pending = True
+        if self._raises:
+            self._raises = False  # a second one must not be raised while the first closes the call
+            raise KeyboardInterrupt
         if self._cancel is not None:
             self._cancel()
