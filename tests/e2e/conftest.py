@@ -1,7 +1,8 @@
-"""End to end: the real `parley up` with Envoy, workers, SQLite and the built-in model. Other upstreams are scripted.
+"""End-to-end tests: the real `parley up` with Envoy, workers, SQLite, the embedded model, and scripted upstreams.
 
-`stack` is one for all tests: models `smollm2` (embedded) and `scripted` (the `upstream` fixture answers, asked once a
-call). Tests that break or change things start their own with `tests.processes.started`.
+The fixture `stack` is shared by all tests of a process. Its models are `smollm2` (embedded) and `scripted` (answered by
+the fixture `upstream`, without retries). Tests that stop or reconfigure processes start their own stack with
+`tests.processes.started`.
 """
 
 import threading
@@ -16,7 +17,7 @@ from tests.processes import Parley, started
 from tests.upstream import ScriptedUpstream
 
 OUTAGE_WORKERS = 2
-# The scripted upstream, under many names: so often as one test or another has it fail, no target's breaker opens.
+# Many targets with the same scripted upstream, so that failures in tests open no breaker.
 NAMES = [f"scripted-{number}" for number in range(40)]
 CONFIG = """\
 backends:
@@ -44,14 +45,14 @@ def the_upstream() -> Iterator[ScriptedUpstream]:
 
 @pytest.fixture
 def upstream(the_upstream: ScriptedUpstream) -> ScriptedUpstream:
-    """The scripted upstream, as if new."""
+    """The scripted upstream, reset."""
     the_upstream.reset()
     return the_upstream
 
 
 @pytest.fixture(scope="session")
 def stack(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
-    """One `parley up` for all tests that leave it as it was: `http`, `grpc`, `key`."""
+    """One `parley up` for all tests that leave it unchanged: `http`, `grpc`, `key`."""
     file = tmp_path_factory.mktemp("stack") / "parley.yaml"
     backends = "\n".join(f'  {name}: {{kind: openai, base_url: "{the_upstream.url}"}}' for name in NAMES)
     targets = ", ".join(f"{{backend: {name}, model: scripted-1}}" for name in NAMES)
@@ -62,7 +63,7 @@ def stack(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def scripted_config(upstream: ScriptedUpstream, tmp_path: Path) -> Path:
-    """A configuration file with one model, `scripted`, for a Parley of one's own that starts fast."""
+    """A configuration file with one model, `scripted`, for a separate Parley that starts fast."""
     file = tmp_path / "parley.yaml"
     backend = f'{{kind: openai, base_url: "{upstream.url}"}}'
     file.write_text(
@@ -74,7 +75,7 @@ def scripted_config(upstream: ScriptedUpstream, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def outage() -> Iterator[Future[Observation]]:
-    """A target's outage of a minute, lived through in the background from the first test that asks for it."""
+    """A target's outage of a minute, which runs in the background from the first test that requires it."""
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(observe, OUTAGE_WORKERS, stop)

@@ -1,4 +1,4 @@
-"""How the suites that walk the API documents speak to the edge."""
+"""Requests of the test suites that follow the API documents."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
 def send(stack: Parley, path: str, body: Any, headers: dict[str, str | None] | None = None) -> tuple[int, bytes, Any]:
-    """POSTs a body with the headers of a good request, some of them changed (None: left out)."""
+    """Sends a body with the headers of a valid request; `headers` overrides some of them (None: omitted)."""
     sent = {name: value for name, value in (stack.headers() | (headers or {})).items() if value is not None}
     with stack.connection() as connection:
         connection.request("POST", path, body if isinstance(body, bytes) else json.dumps(body), sent)
@@ -17,10 +17,10 @@ def send(stack: Parley, path: str, body: Any, headers: dict[str, str | None] | N
         return response.status, response.read(), response.headers
 
 
-def say(
+def send_fields(
     stack: Parley, path: str, fields: dict[str, Any], headers: dict[str, str | None] | None = None
 ) -> tuple[int, Any, Any]:
-    """Sends a good request with some fields changed (None: left out); returns status, JSON and headers."""
+    """Sends a valid request with some fields changed (None: omitted); returns status, JSON and headers."""
     non_streaming = {"model": "scripted", "messages": MESSAGES, **fields}
     body = {name: value for name, value in non_streaming.items() if value is not None}
     status, data, answered = send(stack, path, body, headers)

@@ -1,4 +1,4 @@
-"""The packages for Node that tests use, installed once beside the Python packages; the scripts are in `node`."""
+"""The npm packages of the tests, installed once beside the Python packages; the scripts are in `node`."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).with_name("node")
-OLDEST = 20  # of Node, in years of support: what package.json says
+OLDEST = 20  # the version of Node that package.json requires
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def installed() -> Path:
 
 
 def unavailable(why: str) -> None:
-    """Skips; but where CI runs, nothing may be left out."""
+    """Skips the test; in CI, fails it."""
     if os.environ.get("CI") == "true":
         pytest.fail(why)
     pytest.skip(why)
@@ -46,6 +46,6 @@ def _install(folder: Path) -> None:
         command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
         done = subprocess.run(command, cwd=made, capture_output=True, text=True, check=False)
         assert 0 == done.returncode, done.stderr
-        with suppress(OSError):  # another run has been faster
+        with suppress(OSError):  # another process was faster
             Path(made).rename(folder)
     assert folder.exists()

@@ -12,8 +12,8 @@ from generated.models import CreateChatCompletionRequest, Message
 client = AuthenticatedClient(base_url=os.environ["PARLEY_URL"], token=os.environ["OPENAI_API_KEY"])
 
 
-def ask(model: str, **fields: Any) -> Any:
-    """Asks a question; returns what the client has read of the answer."""
+def complete(model: str, **fields: Any) -> Any:
+    """Sends a question; returns the answer as the client has parsed it."""
     body = CreateChatCompletionRequest.from_dict(
         {"model": model, "messages": [{"role": "user", "content": "Hi"}], **fields}
     )
@@ -22,8 +22,10 @@ def ask(model: str, **fields: Any) -> Any:
 
 
 PARAMETERS = {"type": "object", "properties": {"unit": {"type": "string"}, "city": {"type": "string"}}}
-answer = ask("scripted", tools=[{"type": "function", "function": {"name": "get_weather", "parameters": PARAMETERS}}])
-refused = ask("nobody")
+answer = complete(
+    "scripted", tools=[{"type": "function", "function": {"name": "get_weather", "parameters": PARAMETERS}}]
+)
+refused = complete("nobody")
 listed = chipp_list_sessions.sync(client=client, page_size=1)
 print(
     json.dumps(

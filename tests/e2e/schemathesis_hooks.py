@@ -1,4 +1,4 @@
-"""Loaded by schemathesis itself, which see: tests/e2e/schemathesis.toml."""
+"""Hooks that schemathesis loads; see tests/e2e/schemathesis.toml."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ import schemathesis
 
 @schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]) -> None:
-    """Leaves most calls without a session: random ones are unknown, and every call with them would end there.
+    """Removes most session ids: random ones are unknown, and every call with one would fail.
 
-    Likewise without an `Idempotency-Key`: the same few come with other bodies again and again.
+    Most `Idempotency-Key` headers are removed too, because the same few values are repeated with other bodies.
     """
     if case.headers and len(str(case.body)) % 8:
         case.headers.pop("X-Chat-Session-ID", None)

@@ -1,4 +1,4 @@
-"""OpenAI's own Python package asks, a scripted Anthropic answers: what each side sees through the whole of Parley."""
+"""OpenAI's Python package with a scripted Anthropic upstream, through all of Parley."""
 
 import json
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ def claude(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def client(claude: Parley) -> Iterator[openai.OpenAI]:
-    """The package's client, with nothing changed but the address."""
+    """The package's client with another base URL."""
     with openai.OpenAI(base_url=f"{claude.http}/v1", api_key=claude.key, max_retries=0) as client:
         yield client
 
@@ -69,8 +69,8 @@ class Solution(BaseModel):
     answer: int
 
 
-def test_whole(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """An answer arrives as OpenAI's, and Anthropic is asked as it wants to be."""
+def test_complete_answer(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """An answer of Anthropic has OpenAI's format, and its request has Anthropic's."""
     upstream.answer(message(text_block("Hi.")))
     answer = client.chat.completions.create(**ASK)
     assert ("Hi.", "stop") == (answer.choices[0].message.content, answer.choices[0].finish_reason)
@@ -86,7 +86,7 @@ def test_whole(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
 
 
 def test_tool_round_in_a_session(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """A tool is called in a stream and its result told in the same session; Anthropic sees the whole round."""
+    """After a streamed tool call, a session sends Anthropic the complete tool exchange."""
     upstream.answer(
         Events(
             [
@@ -125,7 +125,7 @@ def test_tool_round_in_a_session(client: openai.OpenAI, upstream: ScriptedUpstre
 
 
 def test_structured_output(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """What OpenAI's package makes of a class reaches Anthropic as the schema of its output, keys in order."""
+    """The schema that OpenAI's package derives from a class reaches Anthropic as output schema, keys in order."""
     upstream.answer(message(text_block('{"steps": ["a"], "answer": 42}')))
     parsed = client.chat.completions.parse(**ASK, response_format=Solution).choices[0].message.parsed
     assert Solution(steps=["a"], answer=42) == parsed
@@ -133,8 +133,8 @@ def test_structured_output(client: openai.OpenAI, upstream: ScriptedUpstream) ->
     assert ("json_schema", ["steps", "answer"]) == (asked["type"], list(asked["schema"]["properties"]))
 
 
-def test_broken_stream_goes_on(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """A stream that breaks is gone on with by prefill; the caller gets one whole answer, and all of what it cost."""
+def test_broken_stream_is_continued(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """A broken stream is continued by prefill; the caller gets the complete answer and the total usage."""
     gate = Gate()
     rest = [start(), block_start(), delta(text=" world."), *ends()]
     upstream.answer(Events([*begins(), delta(text="Hello"), gate, Cut()]), Events(rest))
@@ -153,7 +153,7 @@ def test_broken_stream_goes_on(client: openai.OpenAI, upstream: ScriptedUpstream
 
 
 def test_too_long(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """A conversation that is too long is told in Anthropic's words, with OpenAI's code."""
+    """The error for a conversation over the context has Anthropic's message and OpenAI's code."""
     words = "prompt is too long: 210000 tokens > 200000 maximum"
     upstream.default = lambda _: Json(error("invalid_request_error", words), 400)
     with pytest.raises(openai.BadRequestError, match=words) as caught:
@@ -162,7 +162,7 @@ def test_too_long(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
 
 
 def test_unsupported(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """What Anthropic cannot do is refused before it is asked, and the field is named."""
+    """A parameter that Anthropic does not support is rejected by name before a call."""
     with pytest.raises(openai.BadRequestError, match="`seed` is not supported by the model") as caught:
         client.chat.completions.create(**ASK, seed=1)
     assert "seed" == caught.value.param

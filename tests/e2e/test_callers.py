@@ -1,4 +1,4 @@
-"""Real callers: curl, the openai package, the generated stubs and grpcurl, all against the built-in model."""
+"""Calls of curl, the openai package, the generated stubs and grpcurl to the embedded model."""
 
 import json
 import shutil
@@ -25,12 +25,12 @@ GRPCURL = str(Path(sys.executable).with_name("grpcurl"))
 
 @pytest.fixture(scope="session")
 def client(stack: Parley) -> openai.OpenAI:
-    """OpenAI's own package with nothing changed but the address."""
+    """OpenAI's package with another base URL."""
     return openai.OpenAI(base_url=f"{stack.http}/v1", api_key=stack.key, max_retries=0)
 
 
 def curl(stack: Parley, path: str, body: dict[str, Any], *options: str) -> str:
-    """Runs the real curl with a JSON body."""
+    """Runs curl with a JSON body."""
     curl = shutil.which("curl")
     assert curl, "curl is not installed"
     headers = [f"-H{name}: {value}" for name, value in stack.headers().items()]
@@ -39,15 +39,15 @@ def curl(stack: Parley, path: str, body: dict[str, Any], *options: str) -> str:
 
 
 def grpcurl(stack: Parley, *arguments: str, key: bool = True) -> subprocess.CompletedProcess[str]:
-    """Runs the real grpcurl against the gRPC listener, with reflection."""
+    """Runs grpcurl with reflection on the gRPC listener."""
     header = ["-H", f"authorization: Bearer {stack.key}"] if key else []
     command = [sys.executable, GRPCURL, "-plaintext", *header, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_curl_gets_a_whole_answer(stack: Parley, path: str) -> None:
-    """The real model names Paris, in the documented shape."""
+def test_curl_complete_answer(stack: Parley, path: str) -> None:
+    """The answer of the embedded model names Paris and has the documented format."""
     answer = json.loads(curl(stack, path, BODY))
     expected = "chatSessionId id object created model choices usage system_fingerprint"
     assert expected.split() == list(answer)
@@ -58,8 +58,8 @@ def test_curl_gets_a_whole_answer(stack: Parley, path: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("how", [{"stream": True}, "Accept: text/event-stream"], ids=["body", "accept"])
-def test_curl_gets_a_stream(stack: Parley, path: str, how: Any) -> None:
-    """`stream` in the body or the Accept header asks for events; the last one is [DONE]."""
+def test_curl_stream(stack: Parley, path: str, how: Any) -> None:
+    """`stream` in the body or the Accept header selects a stream, which ends with [DONE]."""
     text = curl(stack, path, BODY, "-H", how) if isinstance(how, str) else curl(stack, path, BODY | how)
     chunks = sse.chunks(text)
     assert "Paris" in sse.text(chunks)
@@ -68,8 +68,8 @@ def test_curl_gets_a_stream(stack: Parley, path: str, how: Any) -> None:
     assert {None} == {chunk["choices"][0]["finish_reason"] for chunk in chunks[:-1]}
 
 
-def test_the_openai_package_gets_whole_answers_and_streams(client: openai.OpenAI) -> None:
-    """OpenAI's own client needs nothing but another address."""
+def test_the_openai_package_reads_answers_and_streams(client: openai.OpenAI) -> None:
+    """OpenAI's client needs only another base URL."""
     non_streaming = client.chat.completions.create(model="smollm2", messages=[{"role": "user", "content": QUESTION}])
     assert "Paris" in (non_streaming.choices[0].message.content or "")
     stream = client.chat.completions.create(
@@ -85,7 +85,7 @@ def test_the_openai_package_gets_whole_answers_and_streams(client: openai.OpenAI
 
 
 def test_the_openai_package_raises_its_own_errors(stack: Parley, client: openai.OpenAI) -> None:
-    """Statuses, codes and parameters are where the package looks for them."""
+    """Errors have the statuses, codes and parameters that the package parses."""
     with pytest.raises(openai.NotFoundError) as missing:
         client.chat.completions.create(model="nosuch", messages=[{"role": "user", "content": "Hi"}])
     assert ("model_not_found", "model") == (missing.value.code, missing.value.param)
@@ -97,13 +97,13 @@ def test_the_openai_package_raises_its_own_errors(stack: Parley, client: openai.
 
 
 def test_the_openai_package_lists_models(client: openai.OpenAI) -> None:
-    """The list and each model are in OpenAI's shape."""
+    """The list and each model have OpenAI's format."""
     assert ["smollm2", "scripted"] == [model.id for model in client.models.list()]
     assert "local" == client.models.retrieve("smollm2").owned_by
 
 
-def test_the_generated_stub_gets_whole_answers_and_streams(stack: Parley) -> None:
-    """A service inside calls gRPC with what `make gen` made."""
+def test_the_generated_stub_reads_answers_and_streams(stack: Parley) -> None:
+    """An internal service can call gRPC with the code that `make gen` generates."""
     request = CreateChatCompletionRequest(model="smollm2", messages=[Message(role="user")])
     request.messages[0].content.string_value = QUESTION
     metadata = (("authorization", f"Bearer {stack.key}"),)
@@ -116,8 +116,8 @@ def test_the_generated_stub_gets_whole_answers_and_streams(stack: Parley) -> Non
     assert chunks[-1].usage.total_tokens > 0
 
 
-def test_grpcurl_finds_its_way_by_reflection(stack: Parley) -> None:
-    """People debug with grpcurl and nothing else: list, describe, call, stream."""
+def test_grpcurl_uses_reflection(stack: Parley) -> None:
+    """grpcurl lists, describes and calls methods by reflection, streams included."""
     listed = grpcurl(stack, stack.grpc, "list", key=False)
     assert {"parley.v1.ChatCompletions", "parley.v1.Sessions", "parley.v1.Models"} <= set(listed.stdout.split())
     method = grpcurl(stack, stack.grpc, "describe", "parley.v1.ChatCompletions.CreateChatCompletion", key=False)
@@ -133,7 +133,7 @@ def test_grpcurl_finds_its_way_by_reflection(stack: Parley) -> None:
 
 
 def test_internal_services_are_not_on_the_rest_listener(stack: Parley) -> None:
-    """Not even native gRPC reaches reflection, health or Parley's own methods there."""
+    """Native gRPC on the REST listener reaches neither reflection, health nor Parley's methods."""
     address = stack.http.removeprefix("http://")
     for what in (("list",), ("-d", "{}", "grpc.health.v1.Health/Check")):
         *options, method = what
@@ -150,8 +150,8 @@ def test_internal_services_are_not_on_the_rest_listener(stack: Parley) -> None:
         assert (404, True) == (status, "error" in body)
 
 
-def test_parameters_reach_the_embedded_model_and_come_back(client: openai.OpenAI) -> None:
-    """`n`, `seed`, `logprobs`, `stop`, limits and a JSON Schema do what they say."""
+def test_parameters_of_the_embedded_model(client: openai.OpenAI) -> None:
+    """`n`, `seed`, `logprobs`, `stop`, limits and a JSON Schema have their documented effect."""
     messages: Any = [{"role": "user", "content": QUESTION}]
     ask = client.chat.completions.create
     two = ask(model="smollm2", messages=messages, n=2, max_tokens=4, logprobs=True, top_logprobs=2)
@@ -173,8 +173,8 @@ def test_parameters_reach_the_embedded_model_and_come_back(client: openai.OpenAI
     assert ["city"] == list(json.loads(shaped or ""))
 
 
-def test_a_parameter_that_the_model_cannot_honour_is_an_error(client: openai.OpenAI) -> None:
-    """Nothing is accepted and ignored."""
+def test_an_unsupported_parameter_is_an_error(client: openai.OpenAI) -> None:
+    """A parameter without support in the model is rejected and not ignored."""
     with pytest.raises(openai.BadRequestError, match="not supported by the model") as rejected:
         client.chat.completions.create(model="smollm2", messages=[{"role": "user", "content": "Hi"}], verbosity="low")
     assert "verbosity" == rejected.value.param

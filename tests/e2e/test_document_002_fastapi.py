@@ -1,11 +1,11 @@
-"""The API document of dialect `fastapi`, row by row: body fields and their nulls, Accept, 422 details, sessions."""
+"""The API document of the dialect `fastapi`, row by row: body fields and their nulls, Accept, 422 details, sessions."""
 
 import json
 from typing import Any
 
 import pytest
 
-from tests.e2e.documents import MESSAGES, say, send
+from tests.e2e.documents import MESSAGES, send, send_fields
 from tests.processes import Parley
 from tests.sse import chunks
 from tests.upstream import DONE, Events, ScriptedUpstream
@@ -28,7 +28,7 @@ VALUES: dict[str, Any] = {
 
 
 def _example() -> dict[str, Any]:
-    """The document's example, with a model, role and tool choice that mean something."""
+    """Returns the document's example with a valid model, role and tool choice."""
     message = {
         "role": "assistant",
         "content": "string",
@@ -47,18 +47,18 @@ def _example() -> dict[str, Any]:
 
 @pytest.mark.parametrize("field", NULLABLE.split())
 def test_null_is_allowed_where_the_document_says_so(stack: Parley, upstream: ScriptedUpstream, field: str) -> None:
-    """`field: … | null`: null is as if it were left out; the default model stands in for a missing one."""
+    """`field: … | null`: null is equivalent to an absent field; a missing model selects the default."""
     body = {"model": "scripted", "messages": MESSAGES, field: None} | ({"max_tokens": 4} if field == "model" else {})
     status, data, _ = send(stack, PATH, body)
     assert 200 == status, data
     if field == "model":
         assert "smollm2" == json.loads(data)["model"]
-    elif field != "stream":  # a whole answer may be asked for as a stream, where there is another target
+    elif field != "stream":  # a complete answer may be requested as a stream if there is another target
         assert field not in upstream.requests[0].json
 
 
 def test_every_field_of_the_example_reaches_the_model(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """The whole example body: each field arrives with its value."""
+    """Each field of the example body reaches the model with its value."""
     status, data, _ = send(stack, PATH, _example())
     assert 200 == status, data
     sent = upstream.requests[0].json
@@ -70,8 +70,8 @@ def test_every_field_of_the_example_reaches_the_model(stack: Parley, upstream: S
 @pytest.mark.parametrize("stop", ["a", ["a", "b"]])
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "string"}}])
 def test_stop_and_tool_choice_in_both_forms(stack: Parley, upstream: ScriptedUpstream, stop: Any, choice: Any) -> None:
-    """`stop`: string or array. `tool_choice`: string or object."""
-    assert 200 == say(stack, PATH, {"stop": stop, "tools": [TOOL], "tool_choice": choice})[0]
+    """`stop` is a string or an array, `tool_choice` a string or an object."""
+    assert 200 == send_fields(stack, PATH, {"stop": stop, "tools": [TOOL], "tool_choice": choice})[0]
     assert (stop, choice) == (upstream.requests[0].json["stop"], upstream.requests[0].json["tool_choice"])
 
 
@@ -80,7 +80,7 @@ def test_stop_and_tool_choice_in_both_forms(stack: Parley, upstream: ScriptedUps
 def test_the_accept_header_decides_the_form(
     stack: Parley, upstream: ScriptedUpstream, accept: str, stream: bool | None
 ) -> None:
-    """Whatever `stream` says, Accept chooses events or a whole answer."""
+    """The Accept header selects events or a complete answer, whatever the value of `stream`."""
     fields = {} if stream is None else {"stream": stream}
     _, data, headers = send(stack, PATH, {"model": "scripted", "messages": MESSAGES, **fields}, {"Accept": accept})
     assert accept == headers["content-type"]
@@ -91,7 +91,7 @@ def test_the_accept_header_decides_the_form(
 
 
 def test_tool_calls_in_streams(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """Tool calling in event-stream form: id and name first, arguments in pieces, at a stable index."""
+    """Streamed tool calls have id and name first, then arguments in pieces, at a constant index."""
     pieces: list[dict[str, Any]] = [
         {"index": 0, "id": "call_1", "type": "function", "function": {"name": "string", "arguments": ""}},
         {"index": 0, "function": {"arguments": '{"a"'}},
@@ -110,8 +110,8 @@ def test_tool_calls_in_streams(stack: Parley, upstream: ScriptedUpstream) -> Non
 
 
 def test_every_violation_is_in_the_422_body(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """`detail`: one item a violation, with `loc`, `msg` and `type`."""
-    status, answer, _ = say(stack, PATH, {"messages": [{"role": "king", "content": "x"}], "n": 0, "top_p": 2})
+    """`detail` has one item per violation, with `loc`, `msg` and `type`."""
+    status, answer, _ = send_fields(stack, PATH, {"messages": [{"role": "king", "content": "x"}], "n": 0, "top_p": 2})
     assert 422 == status
     assert [["body", "messages", 0, "role"], ["body", "top_p"], ["body", "n"]] == [
         item["loc"] for item in answer["detail"]
@@ -129,22 +129,22 @@ def test_every_violation_is_in_the_422_body(stack: Parley, upstream: ScriptedUps
         (b'{"messages": [', ["body"]),
     ],
 )
-def test_what_the_edge_refuses_has_the_same_body(stack: Parley, body: bytes, loc: list[Any]) -> None:
-    """Wrong types and broken JSON are 422 in the document's form too."""
+def test_rejections_of_the_edge_have_the_same_body(stack: Parley, body: bytes, loc: list[Any]) -> None:
+    """The edge rejects wrong types and broken JSON with the document's 422, too."""
     status, data, _ = send(stack, PATH, body)
     assert 422 == status
     assert loc == json.loads(data)["detail"][0]["loc"]
 
 
-def test_other_errors_have_a_detail_in_words(stack: Parley) -> None:
-    """Authorization and unknown models: `{"detail": "message"}`."""
-    assert (401, {"detail": "Missing API key"}) == say(stack, PATH, {}, {"Authorization": None})[:2]
-    assert (401, {"detail": "Invalid API key"}) == say(stack, PATH, {}, {"Authorization": "Bearer sk-no"})[:2]
-    assert (404, {"detail": 'Unknown model "nosuch"'}) == say(stack, PATH, {"model": "nosuch"})[:2]
+def test_other_errors_have_a_text_as_detail(stack: Parley) -> None:
+    """Errors of authorization and of unknown models are `{"detail": "message"}`."""
+    assert (401, {"detail": "Missing API key"}) == send_fields(stack, PATH, {}, {"Authorization": None})[:2]
+    assert (401, {"detail": "Invalid API key"}) == send_fields(stack, PATH, {}, {"Authorization": "Bearer sk-no"})[:2]
+    assert (404, {"detail": 'Unknown model "nosuch"'}) == send_fields(stack, PATH, {"model": "nosuch"})[:2]
 
 
-def test_sessions_are_made_and_continued_by_session_id(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """Automatic session creation where the model enables it; `session_id` continues."""
-    session = say(stack, PATH, {})[1]["chatSessionId"]
-    assert session == say(stack, PATH, {"session_id": session})[1]["chatSessionId"]
+def test_sessions_are_created_and_continued_by_session_id(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """A session is created if the model enables sessions, and continued by `session_id`."""
+    session = send_fields(stack, PATH, {})[1]["chatSessionId"]
+    assert session == send_fields(stack, PATH, {"session_id": session})[1]["chatSessionId"]
     assert 3 == len(upstream.requests[1].json["messages"])

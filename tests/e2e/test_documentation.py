@@ -1,4 +1,4 @@
-"""The examples of the documentation do what it says: run as they are, except for addresses, key and session."""
+"""The examples of the documentation run unchanged, except for addresses, key and session, with the shown results."""
 
 import json
 import os
@@ -37,13 +37,13 @@ STDIN = "What is the capital of France?\n"
 
 
 def _here(stack: Parley, text: str) -> str:
-    """Replaces the documentation's addresses by those of this stack."""
+    """Replaces the addresses of the documentation by those of this stack."""
     return text.replace("http://127.0.0.1:8080", stack.http).replace("127.0.0.1:50051", stack.grpc)
 
 
 @pytest.mark.parametrize("place", range(3))
 def test_python_examples_answer(stack: Parley, place: int) -> None:
-    """The openai package, streaming and not, and the generated stubs name Paris."""
+    """The examples with the openai package, streaming or not, and with the generated stubs name Paris."""
     assert 3 == len(PYTHON)
     command = [sys.executable, "-c", _here(stack, PYTHON[place])]
     done = subprocess.run(
@@ -54,7 +54,7 @@ def test_python_examples_answer(stack: Parley, place: int) -> None:
 
 
 class Shell:
-    """A shell in a fresh clone, into which a reader pastes lines of the documentation."""
+    """A shell in a clean clone, for the lines of the documentation."""
 
     def __init__(self, clone: Path) -> None:
         self.clone = clone
@@ -82,7 +82,7 @@ class Shell:
         self.parley.http, self.parley.grpc = addresses["http"], addresses["grpc"]
 
     def stop(self) -> None:
-        """Stops the server as Ctrl-C does: every process in the foreground gets the signal."""
+        """Stops the server like Ctrl-C: every process in the foreground receives the signal."""
         if self.parley is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self.parley.process.pid, signal.SIGINT)
@@ -113,13 +113,13 @@ class Shell:
 
 @contextmanager
 def fresh_clone(folder: Path) -> Iterator[Shell]:
-    """Yields a shell in a folder with the files of the repository and nothing else."""
+    """A shell in a folder with only the files of the repository."""
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, names.split("\0")):
         if (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    # `make run` would do the same; here it may take as long as the registries do.
+    # `make run` would do the same; here the installation may wait for the registries.
     subprocess.run(["make", "install"], cwd=folder, capture_output=True, check=True)
     shell = Shell(folder)
     try:
@@ -129,7 +129,7 @@ def fresh_clone(folder: Path) -> Iterator[Shell]:
 
 
 def _examples(page: Path) -> Iterator[tuple[str, str]]:
-    """Yields the shell lines of a page, each with the output that the page shows: the lines up to the next `$`."""
+    """Yields the shell lines of a page, each with the shown output: the lines up to the next `$`."""
     text = page.read_text(encoding="utf-8")
     for line in shell_lines(page):
         found, after = text.partition(f"$ {line}\n")[1:]
@@ -137,7 +137,7 @@ def _examples(page: Path) -> Iterator[tuple[str, str]]:
 
 
 def _check_output(line: str, shown: str, output: str) -> None:
-    """Compares what a page shows of an answer with the answer: its texts, and the words of a list."""
+    """Compares the output with the page: the texts of an answer, and the words of a list."""
     for content in re.findall(r'"content":"([^"]*\.)"', shown):
         assert f'"content":"{content}"' in output, line
     if shown and "{" not in shown:
@@ -151,7 +151,7 @@ def _check_output(line: str, shown: str, output: str) -> None:
 
 
 def _start(shell: Shell, line: str) -> None:
-    """Starts Parley instead of the one that runs; with a configuration, it serves the models of that."""
+    """Starts another Parley instead of the running one; a configuration selects its models."""
     shell.stop()
     shell.start(line)
     assert shell.parley
@@ -165,7 +165,7 @@ def _start(shell: Shell, line: str) -> None:
 
 
 def _run_page(shell: Shell, page: Path) -> None:
-    """Runs the lines of a page in their order. Lines that need Parley get that of `make run`, unless one runs."""
+    """Runs the lines of a page in order. Lines that require Parley use that of `make run` unless one is running."""
     session = ""
     if any(line.startswith("make run") for line in shell_lines(page)):
         shell.stop()
@@ -185,14 +185,14 @@ def _run_page(shell: Shell, page: Path) -> None:
 
 
 def _write_configuration(folder: Path, page: Path, database: str) -> None:
-    """Saves the page's example of a whole configuration as it asks to, with a database of this machine."""
+    """Writes the complete example configuration of the page, with a database of this machine."""
     for language, text in blocks(page):
         if language == "yaml" and text.startswith("# parley.yaml"):
             (folder / "parley.yaml").write_text(text.replace(DATABASE, database))
 
 
 def test_every_shell_line_works_in_a_fresh_clone(tmp_path: Path) -> None:
-    """All lines of all pages, in their order, as a newcomer pastes them; each prints what its page shows."""
+    """Each shell line of each page runs in order in a clean clone, and prints the output that its page shows."""
     with fresh_clone(tmp_path) as shell, postgres.serving() as database:
         for page in PAGES:
             _write_configuration(tmp_path, page, database.empty())

@@ -1,4 +1,4 @@
-"""What `parley up` is told of the edge holds for calls that go the whole way."""
+"""Settings of the edge in `parley up`, for calls through the full stack."""
 
 import base64
 import json
@@ -13,8 +13,8 @@ CHAT = "/v1/chat/completions"
 APP = "https://app.example.com"
 
 
-def _ask(parley: Parley, image: bytes) -> HTTPResponse:
-    """Shows the model an image; returns the answer, read to its end."""
+def _send_image(parley: Parley, image: bytes) -> HTTPResponse:
+    """Sends an image to the model; returns the complete answer."""
     url = "data:image/png;base64," + base64.b64encode(image).decode()
     parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
     body = json.dumps({"messages": [{"role": "user", "content": parts}], "store": False})
@@ -28,14 +28,14 @@ def _ask(parley: Parley, image: bytes) -> HTTPResponse:
 def test_a_large_image_reaches_the_upstream_and_a_page_may_read_the_answer(
     upstream: ScriptedUpstream, scripted_config: Path
 ) -> None:
-    """With `--max-body 28MiB` an image of 20 MB arrives byte by byte; `--cors-origin` opens the answer to its page."""
+    """With `--max-body 28MiB` a 20 MB image arrives unchanged; `--cors-origin` lets a page read the answer."""
     image = random.Random(1).randbytes(20_000_000)
     options = ["--config", str(scripted_config), "--workers", "1", "--max-body", "28MiB", "--cors-origin", APP]
     with started(*options, "--dialect-host", "openpipe=pipes.example.com") as parley:
-        response = _ask(parley, image)
+        response = _send_image(parley, image)
         assert 200 == response.status
         assert APP == response.headers["access-control-allow-origin"]
-        assert 413 == _ask(parley, image + bytes(2_500_000)).status
+        assert 413 == _send_image(parley, image + bytes(2_500_000)).status
         with parley.connection() as connection:
             connection.request("GET", "/api/v1/models", headers={"Host": "pipes.example.com"})
             assert {"message", "type", "param", "code"} == json.loads(connection.getresponse().read())["error"].keys()

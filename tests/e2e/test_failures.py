@@ -1,4 +1,4 @@
-"""Bad input and lost connections, through the whole stack: clear answers, and a service as well as before."""
+"""Invalid requests and lost connections through the full stack: errors, and further calls."""
 
 import json
 import socket
@@ -18,7 +18,7 @@ USER = [{"role": "user", "content": "Hi"}]
 MODEL = "`model` is required and must be a string"
 MESSAGES = "`messages` must be a non-empty array"
 
-# What is sent, and the status and message that come back.
+# The request, and the status and message of its error.
 BAD: dict[str, tuple[bytes, int, str]] = {
     "model of the wrong type": (b'{"model": 123, "messages": [{"role": "user", "content": "a"}]}', 400, MODEL),
     "nothing but a model": (b'{"model": "smollm2"}', 400, MESSAGES),
@@ -48,7 +48,7 @@ def _raw(stack: Parley, method: str, path: str, body: bytes | None, headers: dic
 
 
 def _message(path: str, body: Any) -> str:
-    """The error's text, from where the path's dialect has it; nothing else may be in it."""
+    """Returns the text of an error in the format of its dialect, which has no further fields."""
     if path.startswith("/api/"):
         assert ["error"] == list(body)
         return str(body["error"])
@@ -61,7 +61,7 @@ def _message(path: str, body: Any) -> str:
 def test_bad_input_has_its_status_and_its_dialects_body(
     stack: Parley, upstream: ScriptedUpstream, prefix: str, what: str
 ) -> None:
-    """No bad request is a 500, and the next good one is answered."""
+    """An invalid request is never a 500, and the next valid one is answered."""
     body, status, text = BAD[what]
     path = f"{prefix}/chat/completions"
     got, error, headers = _raw(stack, "POST", path, body, stack.headers())
@@ -72,7 +72,7 @@ def test_bad_input_has_its_status_and_its_dialects_body(
 
 @pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
 def test_wrong_paths_methods_and_keys_have_their_status(stack: Parley, prefix: str) -> None:
-    """404, 405 with Allow, 401 for no key and for a wrong one, 415 for another type of content."""
+    """Errors have their status: 404, 405 with Allow, 401 without or with a wrong key, 415 for a wrong content type."""
     path = f"{prefix}/chat/completions"
     good = stack.headers()
     cases: list[tuple[str, str, dict[str, str], int, str]] = [
@@ -91,8 +91,8 @@ def test_wrong_paths_methods_and_keys_have_their_status(stack: Parley, prefix: s
             assert "POST" == answer["allow"]
 
 
-def test_the_upstreams_refusal_reaches_the_caller(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """A 400 of the backend keeps its own words; a 500 and a 401 of it do not."""
+def test_an_upstream_rejection_reaches_the_caller(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """The message of an upstream's 400 reaches the caller; those of its 500 and 401 do not."""
     rejected = {"error": {"message": "No such voice", "type": "invalid_request_error", "param": None, "code": None}}
     for status, expected, reported in ((400, 400, True), (500, 503, False), (401, 503, False), (429, 429, False)):
         upstream.reset()
@@ -102,10 +102,10 @@ def test_the_upstreams_refusal_reaches_the_caller(stack: Parley, upstream: Scrip
 
 
 @pytest.mark.parametrize("tokens_first", [True, False], ids=["in mid-stream", "before the first token"])
-def test_a_caller_who_hangs_up_frees_the_upstream(
+def test_a_disconnected_stream_closes_the_upstream_connection(
     stack: Parley, upstream: ScriptedUpstream, tokens_first: bool
 ) -> None:
-    """Closing the client's socket closes the upstream connection within one second."""
+    """A client that closes its socket during a stream closes the upstream connection within one second."""
     gate = Gate()
     upstream.answer(Events([*chunks("Hel", "lo"), gate] if tokens_first else [gate]))
     connection = _open_stream(stack)
@@ -122,8 +122,8 @@ def test_a_caller_who_hangs_up_frees_the_upstream(
     ]
 
 
-def test_a_caller_who_hangs_up_on_a_whole_answer_frees_the_upstream(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """Unary calls are cancelled as streams are."""
+def test_a_disconnected_unary_call_closes_the_upstream_connection(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """A client that closes its socket during a unary call closes the upstream connection, too."""
     gate = Gate()
     upstream.answer(Events([gate]))
     connection = _open_stream(stack, b"false")
@@ -135,10 +135,10 @@ def test_a_caller_who_hangs_up_on_a_whole_answer_frees_the_upstream(stack: Parle
 
 
 @pytest.mark.parametrize("is_stream", [True, False], ids=["streamed", "whole"])
-def test_a_grpc_caller_who_cancels_frees_the_upstream(
+def test_a_cancelled_grpc_call_closes_the_upstream_connection(
     stack: Parley, upstream: ScriptedUpstream, is_stream: bool
 ) -> None:
-    """Through the edge's gRPC port, too, within a second, and the turn says so."""
+    """A cancelled gRPC call closes the upstream connection within a second, and its turn is stored as cancelled."""
     gate = Gate()
     upstream.answer(Events([gate]))
     request = ParseDict({"model": "scripted", "messages": USER}, CreateChatCompletionRequest())
@@ -155,7 +155,7 @@ def test_a_grpc_caller_who_cancels_frees_the_upstream(
 
 
 def test_a_stream_cut_by_the_upstream_never_looks_finished(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """The caller gets an error event and no [DONE]; the session keeps the part as incomplete."""
+    """A stream that the upstream cuts ends with an error event, without [DONE]; the session keeps its text."""
     upstream.answer(Events([*chunks("Hel", "lo"), Cut()]))
     connection = _open_stream(stack)
     text = b""
@@ -172,7 +172,7 @@ def test_a_stream_cut_by_the_upstream_never_looks_finished(stack: Parley, upstre
 
 
 def _kept(stack: Parley) -> list[dict[str, Any]]:
-    """The messages of the latest session, once its turns have ended."""
+    """Returns the messages of the latest session after its turns have ended."""
     [session] = stack.request("GET", "/api/v1/sessions?page_size=1")[1]["sessions"]
     url = f"/api/v1/sessions/{session['id']}/messages"
     until(lambda: "in_progress" not in str(stack.request("GET", url)), "the turn is settled")

@@ -1,4 +1,4 @@
-"""Thousands of odd bodies a dialect: every answer is JSON or events of its dialect, none a 5xx, memory stays flat.
+"""Thousands of odd bodies per dialect: each response is valid for the dialect and no 5xx, and memory stays constant.
 
 `FUZZ_BODIES=10000 make test ARGS=tests/e2e/test_fuzz.py` is the long run.
 """
@@ -19,8 +19,8 @@ from tests.processes import Parley
 from tests.upstream import ScriptedUpstream
 
 BODIES = int(os.environ.get("FUZZ_BODIES", "400"))
-TOGETHER = 50  # bodies in one of hypothesis's examples, which cost more than the bodies
-MOST_GROWTH = 48 * 1024 * 1024  # bytes of all processes: allocators keep some of what a burst needed
+TOGETHER = 50  # bodies per example of hypothesis, because an example costs more than a body
+MOST_GROWTH = 48 * 1024 * 1024  # bytes of all processes: allocators keep some memory of a burst
 
 PATHS = {
     "openai": "/v1",
@@ -60,7 +60,7 @@ ODD = st.one_of(
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """A good request with some fields changed, left out or doubled; now and then with bytes changed too."""
+    """Generates a valid request with some fields changed, omitted or duplicated, sometimes with changed bytes."""
     body = {name: BASE[name] for name in draw(st.sets(st.sampled_from(sorted(BASE)))) | {"messages", "model"}}
     for name in draw(st.lists(st.sampled_from([*sorted(BASE), "session_id", "nosuch"]), max_size=3)):
         body[name] = draw(ODD)
@@ -94,7 +94,7 @@ ERRORS: dict[str, Callable[[Any], bool]] = {
 
 
 def _check(dialect: str, status: int, kind: str, data: bytes, sent: bytes) -> None:
-    """Holds one answer against its dialect."""
+    """Checks one response against the dialect."""
     assert status < 500, (status, data, sent)
     if kind == "text/event-stream":
         assert (200, True) == (status, data.endswith(b"data: [DONE]\n\n")), (data, sent)
@@ -107,14 +107,14 @@ def _check(dialect: str, status: int, kind: str, data: bytes, sent: bytes) -> No
 
 
 def _memory(stack: Parley) -> int:
-    """The resident memory of the workers and Envoy, in bytes."""
+    """Returns the resident memory of the workers and Envoy, in bytes."""
     pids = [pid for pid, line in stack.children().items() if "llama" not in line]
     return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 for pid in pids)
 
 
 @pytest.mark.parametrize("dialect", PATHS)
 def test_odd_bodies(stack: Parley, upstream: ScriptedUpstream, dialect: str) -> None:
-    """Whatever is sent, the answer is one that the dialect's clients can read."""
+    """Every body gets a response that the dialect's clients can parse."""
     path, headers, known = f"{PATHS[dialect]}/chat/completions", stack.headers(), random.Random(7)
     memory: list[int] = []
     with stack.connection() as connection:
@@ -131,7 +131,7 @@ def test_odd_bodies(stack: Parley, upstream: ScriptedUpstream, dialect: str) -> 
         def send(seeds: list[bytes]) -> None:
             for _ in range(TOGETHER // len(seeds) + 1):
                 for seed in seeds:
-                    _send(connection, path, headers, _twist(known, seed), dialect)
+                    _send(connection, path, headers, _change_bytes(known, seed), dialect)
             memory.append(_memory(stack))
             upstream.reset()
 
@@ -140,8 +140,8 @@ def test_odd_bodies(stack: Parley, upstream: ScriptedUpstream, dialect: str) -> 
     assert memory[-1] - settled < MOST_GROWTH, memory
 
 
-def _twist(known: random.Random, seed: bytes) -> bytes:
-    """Changes a byte or two of a body that hypothesis made."""
+def _change_bytes(known: random.Random, seed: bytes) -> bytes:
+    """Changes one or two bytes of a generated body."""
     data = bytearray(seed)
     for _ in range(known.choice((0, 0, 1, 2))):
         data[known.randrange(len(data))] = known.randrange(256)

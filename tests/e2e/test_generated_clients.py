@@ -1,4 +1,4 @@
-"""Clients that are generated from /openapi.json make real calls: in TypeScript and in Python."""
+"""Calls of TypeScript and Python clients that are generated from /openapi.json."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ UNKNOWN = 'Unknown model "nobody"'
 
 
 def run(command: list[str], folder: Path, **more: str) -> str:
-    """Runs a command to its end; returns what it printed."""
+    """Runs a command to its end; returns its output."""
     done = subprocess.run(
         command, cwd=folder, env=environment(**more), capture_output=True, text=True, check=False, timeout=PATIENCE
     )
@@ -26,7 +26,7 @@ def run(command: list[str], folder: Path, **more: str) -> str:
 
 
 def document(stack: Parley, folder: Path) -> Path:
-    """Writes the served API document into a file."""
+    """The path of a file with the served API document."""
     file = folder / "openapi.json"
     file.write_text(json.dumps(stack.request("GET", "/openapi.json")[1]))
     return file
@@ -38,14 +38,14 @@ def settings(stack: Parley) -> dict[str, str]:
 
 
 def schemas_sent(upstream: ScriptedUpstream) -> list[Any]:
-    """Returns the JSON Schemas of the tools that the upstream has seen, their keys in order."""
+    """Returns the JSON Schemas of the tools that the upstream has received, keys in order."""
     return [json.dumps(tool["function"]["parameters"]) for tool in upstream.requests[0].json["tools"]]
 
 
 def test_a_client_of_openapi_typescript(
     stack: Parley, upstream: ScriptedUpstream, installed: Path, tmp_path: Path
 ) -> None:
-    """Its types allow what the API allows, tool schemas and content parts too, and its calls are answered."""
+    """The generated types allow tool schemas and content parts, and calls succeed."""
     upstream.answer(vendor.complete_answer())
     (tmp_path / "node_modules").symlink_to(installed / "node_modules")
     (tmp_path / "package.json").write_text('{"type": "module"}')
@@ -67,7 +67,7 @@ def test_a_client_of_openapi_typescript(
 
 
 def test_a_client_of_openapi_python_client(stack: Parley, upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """It is generated whole, and its calls are answered."""
+    """The client is generated completely, and its calls succeed."""
     upstream.answer(vendor.complete_answer())
     generator = str(Path(sys.executable).with_name("openapi-python-client"))
     config = tmp_path / "config.json"

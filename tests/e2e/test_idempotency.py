@@ -1,4 +1,4 @@
-"""`Idempotency-Key` over REST: what is asked again is answered again, and the model is not called twice."""
+"""`Idempotency-Key` over REST: a repeated request replays the answer without another call of the model."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -25,8 +25,8 @@ def _say(stack: Parley, key: str, text: str = "Hi", **more: Any) -> tuple[int, d
         return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
 
 
-def test_a_whole_answer_comes_again(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """Byte for byte, with a header that says so and the session's id beside it."""
+def test_a_complete_answer_is_replayed(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """A replay has the same bytes, with headers for the replay and the session id."""
     upstream.answer(completion("Hello"))
     first, again = (_say(stack, "e2e-whole") for _ in range(2))
     assert (200, first[2]) == (again[0], again[2])
@@ -35,8 +35,8 @@ def test_a_whole_answer_comes_again(stack: Parley, upstream: ScriptedUpstream) -
     assert 1 == len(upstream.requests)
 
 
-def test_a_stream_comes_again_to_its_done(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """The same text under the same id, and `[DONE]` at its end."""
+def test_a_stream_is_replayed(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """A replayed stream has the same text and id, and ends with `[DONE]`."""
     upstream.answer(Events([*chunks("Hel", "lo"), "data: [DONE]\n\n"]))
     streams = []
     for _ in range(2):
@@ -50,7 +50,7 @@ def test_a_stream_comes_again_to_its_done(stack: Parley, upstream: ScriptedUpstr
 
 
 def test_another_request_with_the_key_is_unprocessable(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """422, which no client tries again."""
+    """Another request with the key is a 422, which clients do not retry."""
     upstream.answer(completion("Hello"))
     _say(stack, "e2e-reused")
     status, headers, data = _say(stack, "e2e-reused", "Something else")
@@ -58,8 +58,8 @@ def test_another_request_with_the_key_is_unprocessable(stack: Parley, upstream: 
     assert "idempotency_key_reused" == json.loads(data)["error"]["code"]
 
 
-def test_while_the_first_is_running_the_second_waits_outside(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """409 and the time to wait; then the answer of the first."""
+def test_a_key_in_use_is_a_409(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """While the first call runs, the key is a 409 with a delay; then it replays the answer."""
     gate = Gate()
     upstream.answer(Events([gate, *chunks("Hello"), "data: [DONE]\n\n"]))
     with ThreadPoolExecutor(1) as pool:
@@ -76,7 +76,7 @@ def test_while_the_first_is_running_the_second_waits_outside(stack: Parley, upst
 
 @pytest.mark.parametrize("status", [400, 500])
 def test_a_failure_is_not_kept(stack: Parley, upstream: ScriptedUpstream, status: int) -> None:
-    """What has failed may be asked for again."""
+    """A failed call can be repeated with its key."""
     key = f"e2e-failed-{status}"
     upstream.answer(Json({"error": {"message": "no"}}, status=status), completion("Hello"))
     assert _say(stack, key)[0] >= 400
@@ -87,13 +87,13 @@ def test_a_failure_is_not_kept(stack: Parley, upstream: ScriptedUpstream, status
 
 
 def test_a_bad_key_is_named(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """256 characters are one too many."""
+    """A key of 256 characters is rejected."""
     status, _, data = _say(stack, "x" * 256)
     assert (400, "Idempotency-Key") == (status, json.loads(data)["error"]["param"])
 
 
-def test_what_has_failed_can_be_asked_again_at_once(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """Whichever worker is asked: who was told of the failure finds neither the session nor the key in use."""
+def test_a_failed_call_can_be_repeated_immediately(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """After a failure is reported, every worker accepts the session and the key again."""
     session = json.loads(_say(stack, "e2e-failed")[2])["chatSessionId"]
     for number in range(20):
         upstream.answer(Json({"error": {"message": "no"}}, status=400), completion("Now"))
@@ -107,7 +107,7 @@ def _text(choice: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("streamed_first", [False, True])
 def test_the_other_form_of_the_answer(stack: Parley, upstream: ScriptedUpstream, streamed_first: bool) -> None:
-    """A retry that asks for a stream instead of a whole answer, or the other way round, gets the same answer."""
+    """A retry as a stream replays a complete answer, and the reverse."""
     upstream.answer(Events([*chunks("Hel", "lo"), "data: [DONE]\n\n"]) if streamed_first else completion("Hello"))
     key = f"e2e-form-{streamed_first}"
     answers = []
@@ -123,7 +123,7 @@ def test_the_other_form_of_the_answer(stack: Parley, upstream: ScriptedUpstream,
 
 
 def test_after_its_session_was_deleted(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """404 with what to do, and no second turn."""
+    """After the session is deleted, the key is a 404 with a remedy, and makes no second turn."""
     session = json.loads(_say(stack, "e2e-deleted")[2])["chatSessionId"]
     assert 200 == stack.request("DELETE", f"/api/v1/sessions/{session}")[0]
     for is_stream in (False, True):
@@ -134,7 +134,7 @@ def test_after_its_session_was_deleted(stack: Parley, upstream: ScriptedUpstream
 
 
 def test_forks_and_deletions_are_made_once(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """Over REST, too, every call that writes honours keys."""
+    """Over REST, every call that writes supports keys."""
     session = json.loads(_say(stack, "e2e-forked")[2])["chatSessionId"]
     calls = [("POST", f"/api/v1/sessions/{session}/fork", "{}"), ("DELETE", f"/api/v1/sessions/{session}", None)]
     for verb, path, body in calls:
@@ -148,7 +148,7 @@ def test_forks_and_deletions_are_made_once(stack: Parley, upstream: ScriptedUpst
 
 
 def test_the_same_request_over_grpc(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """A key covers both protocols: what was answered over REST is answered again over gRPC, also with tools."""
+    """A key applies to both protocols: an answer over REST is replayed over gRPC, also with tools."""
     parameters = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 99}}}
     tools = [{"type": "function", "function": {"name": "get_weather", "parameters": parameters}}]
     first = json.loads(_say(stack, "e2e-grpc", tools=tools)[2])

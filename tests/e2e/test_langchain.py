@@ -1,4 +1,4 @@
-"""LangChain's `ChatOpenAI`, unmodified but for its base URL: what agents and chains do with it."""
+"""LangChain's `ChatOpenAI` with another base URL, as agents and chains use it."""
 
 import json
 from collections.abc import Iterable
@@ -37,12 +37,12 @@ JOKE: dict[str, Any] = {"setup": "Why?", "punchline": "Because. 😀", "rating":
 
 @pytest.fixture
 def chat(stack: Parley, upstream: ScriptedUpstream) -> ChatOpenAI:
-    """The model, with nothing changed but address, key and name."""
+    """The model, with another address, key and name."""
     return ChatOpenAI(base_url=f"{stack.http}/v1", api_key=SecretStr(stack.key), model="scripted", max_retries=0)
 
 
 def test_invoke_answers(chat: ChatOpenAI, upstream: ScriptedUpstream) -> None:
-    """Text, what it cost and why it ended are where chains look for them."""
+    """Text, usage and finish reason are where chains read them."""
     upstream.answer(vendor.complete_answer())
     answer = chat.invoke(PAIR)
     assert "Hello! How can I assist you today?" == answer.content
@@ -71,7 +71,7 @@ def test_stream_streams(chat: ChatOpenAI, upstream: ScriptedUpstream) -> None:
 
 
 async def test_the_async_side_answers_and_streams(chat: ChatOpenAI, upstream: ScriptedUpstream) -> None:
-    """`ainvoke`, `abatch` and `astream` are as good."""
+    """`ainvoke`, `abatch` and `astream` return the same."""
     upstream.default = vendor.complete_answer()
     answers = [await chat.ainvoke(PAIR), *await chat.abatch([PAIR, PAIR])]
     assert {"Hello! How can I assist you today?"} == {str(answer.content) for answer in answers}
@@ -80,7 +80,7 @@ async def test_the_async_side_answers_and_streams(chat: ChatOpenAI, upstream: Sc
 
 
 def test_bound_tools_are_called_and_answered(chat: ChatOpenAI, upstream: ScriptedUpstream) -> None:
-    """An agent's turn: two calls at once, their results, a last answer."""
+    """An agent's turn has two parallel calls, their results, and a final answer."""
     cities = {"call_1": "Paris", "call_2": "Bogotá"}
     calls = [
         {**vendor.PARALLEL_CALLS[0], "id": call, "function": {"name": "get_weather", "arguments": _arguments(city)}}
@@ -107,7 +107,7 @@ def test_bound_tools_are_called_and_answered(chat: ChatOpenAI, upstream: Scripte
 
 
 def test_bound_tools_are_called_in_a_stream(chat: ChatOpenAI, upstream: ScriptedUpstream) -> None:
-    """Pieces of parallel calls come together by their index."""
+    """The pieces of parallel calls are merged by index."""
     upstream.answer(vendor.calls_in_pieces(vendor.PARALLEL_CALLS))
     non_streaming = _sum(chat.bind_tools([get_weather]).stream(PAIR))
     expected = [
@@ -119,7 +119,7 @@ def test_bound_tools_are_called_in_a_stream(chat: ChatOpenAI, upstream: Scripted
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])
 def test_structured_output_is_an_object(chat: ChatOpenAI, upstream: ScriptedUpstream, method: Any) -> None:
-    """By schema, by a forced tool call and by plain JSON; the order of the fields reaches the upstream."""
+    """Structured output works by schema, by tool call and by JSON mode; field order reaches the upstream."""
     text = json.dumps(JOKE)
     call = {"id": "call_1", "type": "function", "function": {"name": "Joke", "arguments": text}}
     choice = vendor.choice(None, tool_calls=[call]) if method == "function_calling" else vendor.choice(text)
@@ -137,7 +137,7 @@ def test_structured_output_is_an_object(chat: ChatOpenAI, upstream: ScriptedUpst
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # LangChain's own, at the object that it has made
 def test_structured_output_streams(chat: ChatOpenAI, upstream: ScriptedUpstream) -> None:
-    """The object comes at the end of a stream of its JSON."""
+    """The object is at the end of a stream of its JSON."""
     text = json.dumps(JOKE)
     upstream.answer(vendor.text(text[:9], text[9:]))
     *_, last = chat.with_structured_output(Joke).stream(PAIR)
@@ -145,7 +145,7 @@ def test_structured_output_streams(chat: ChatOpenAI, upstream: ScriptedUpstream)
 
 
 def test_parameters_and_failures_are_openais(chat: ChatOpenAI, upstream: ScriptedUpstream) -> None:
-    """What is bound reaches the upstream; what fails raises OpenAI's errors."""
+    """Bound parameters reach the upstream, and failures raise OpenAI's errors."""
     chat.bind(temperature=0, stop=["END"], seed=7, max_tokens=9).invoke(PAIR)
     sent = upstream.requests[0].json
     assert (0, ["END"], 7) == (sent["temperature"], sent["stop"], sent["seed"])
@@ -156,12 +156,12 @@ def test_parameters_and_failures_are_openais(chat: ChatOpenAI, upstream: Scripte
 
 
 def _arguments(city: str) -> str:
-    """Writes arguments as LangChain writes them again."""
+    """Serializes arguments as LangChain does."""
     return json.dumps({"unit": "C", "city": city}, ensure_ascii=False)
 
 
 def _sum(chunks: Iterable[AIMessage]) -> AIMessageChunk:
-    """Adds up chunks, as chains do."""
+    """Adds up chunks as chains do."""
     non_streaming: Any = None
     for chunk in chunks:
         non_streaming = chunk if non_streaming is None else non_streaming + chunk

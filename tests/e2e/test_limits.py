@@ -1,4 +1,4 @@
-"""Limits a minute, as OpenAI's Python package meets them: headers, RateLimitError, and trying again as it is told."""
+"""Rate limits per minute with OpenAI's Python package: headers, RateLimitError, and retries."""
 
 import json
 import time
@@ -23,7 +23,7 @@ REQUESTS = 30
 
 @dataclass
 class Limited:
-    """A Parley, and a key that has used nothing of its limits yet, nor has its account."""
+    """A Parley, and an unused key of an unused account."""
 
     parley: Parley
     key: str
@@ -31,7 +31,7 @@ class Limited:
 
 @pytest.fixture(scope="module")
 def parley(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
-    """A Parley with two workers, whose keys may make one request in two seconds, and 30 at once."""
+    """A Parley with two workers, whose keys may make one request in two seconds, and 30 in a burst."""
     file = tmp_path_factory.mktemp("limits") / "parley.yaml"
     file.write_text(
         f"backends:\n  up: {{kind: openai, base_url: '{the_upstream.url}'}}\n"
@@ -45,7 +45,7 @@ def parley(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def limited(parley: Parley, request: pytest.FixtureRequest) -> Limited:
-    """That Parley, with a new key of a new account."""
+    """The Parley, with a new key of a new account."""
     options = ("--account", request.node.name, "--state-dir", str(parley.folder / "state"))
     made = run_here("keys", "create", "--name", "test", "--json", *options)
     return Limited(parley, json.loads(made.stdout)["key"])
@@ -57,7 +57,7 @@ def client(limited: Limited, **options: Any) -> openai.OpenAI:
 
 
 def exhaust(hasty: openai.OpenAI) -> tuple[int, openai.RateLimitError]:
-    """Asks until it is too much; returns how many were answered, and the refusal."""
+    """Makes calls until one is rejected; returns the number of answers, and the rejection."""
     for answered in range(10 * REQUESTS):
         try:
             hasty.chat.completions.create(**ASK)
@@ -66,8 +66,8 @@ def exhaust(hasty: openai.OpenAI) -> tuple[int, openai.RateLimitError]:
     raise AssertionError("nothing was refused")
 
 
-def test_every_answer_tells_how_the_key_stands(limited: Limited, upstream: ScriptedUpstream) -> None:
-    """`with_raw_response` has the headers of OpenAI's API, whole and streamed, and for a refused request too."""
+def test_every_response_has_the_limits(limited: Limited, upstream: ScriptedUpstream) -> None:
+    """`with_raw_response` has OpenAI's headers for unary, streaming and rejected requests."""
     upstream.answer(vendor.complete_answer(), vendor.text("Hello"))
     raw = client(limited).chat.completions.with_raw_response
     answers = [raw.create(**ASK).headers, raw.create(**ASK, stream=True).headers]
@@ -84,8 +84,8 @@ def test_every_answer_tells_how_the_key_stands(limited: Limited, upstream: Scrip
     assert 2 == len(upstream.requests)
 
 
-def test_grpc_callers_are_told_in_metadata(limited: Limited, upstream: ScriptedUpstream) -> None:
-    """Through the gRPC listener: initial metadata with an answer, trailing metadata with a failure."""
+def test_the_limits_are_in_grpc_metadata(limited: Limited, upstream: ScriptedUpstream) -> None:
+    """The limits are in the initial metadata of an answer and the trailing metadata of a failure."""
     key = (("authorization", f"Bearer {limited.key}"),)
     asked = ParseDict(ASK, CreateChatCompletionRequest())
     with grpc.insecure_channel(limited.parley.grpc) as channel:
@@ -99,7 +99,7 @@ def test_grpc_callers_are_told_in_metadata(limited: Limited, upstream: ScriptedU
 
 
 def test_over_the_limit_is_a_rate_limit_error(limited: Limited, upstream: ScriptedUpstream) -> None:
-    """Two workers let in as many as one count allows; the refusal says which limit it is and when to come back."""
+    """Two workers share one limit; the rejection has the exhausted limit and the retry delay."""
     started = time.monotonic()
     answered, error = exhaust(client(limited, max_retries=0))
     assert REQUESTS <= answered <= REQUESTS + (time.monotonic() - started) * REQUESTS / 60 + 1
@@ -111,8 +111,8 @@ def test_over_the_limit_is_a_rate_limit_error(limited: Limited, upstream: Script
     assert 1 <= int(headers["retry-after"]) <= 2
 
 
-def test_the_package_tries_again_as_it_is_told(limited: Limited, upstream: ScriptedUpstream) -> None:
-    """A client that may try again notices nothing but the time: it waits `retry-after`, and is answered."""
+def test_the_package_retries_after_the_delay(limited: Limited, upstream: ScriptedUpstream) -> None:
+    """A client with retries waits for `retry-after` and then succeeds."""
     seen: list[int] = []
     patient = client(
         limited,

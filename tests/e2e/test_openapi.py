@@ -1,4 +1,4 @@
-"""The API document, as the edge serves it: the live service is what it says."""
+"""The live service agrees with the API document that the edge serves."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arg
 
 @pytest.fixture(scope="module")
 def parley(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
-    """A Parley with the model of the document's examples; a scripted upstream answers for it."""
+    """A Parley with the model of the document's examples, and a scripted upstream."""
     with ScriptedUpstream() as upstream:
         upstream.default = varied
         file = tmp_path_factory.mktemp("openapi") / "parley.yaml"
@@ -42,7 +42,7 @@ def parley(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
 
 
 def varied(request: Received) -> Answer | dict[str, Any]:
-    """Answers whole ones in several ways, by the length of the request: text, tools, probabilities, refusals."""
+    """Returns a different complete answer for each request length: text, tools, probabilities, refusals."""
     plain_text = hello(request)
     if not isinstance(plain_text, Json):
         return plain_text
@@ -58,7 +58,7 @@ def varied(request: Received) -> Answer | dict[str, Any]:
 
 
 def test_the_document_is_served_without_a_key(parley: Parley) -> None:
-    """GET /openapi.json gives the committed file as JSON; other methods are refused."""
+    """GET /openapi.json returns the committed file as JSON; other methods are rejected."""
     with parley.connection() as connection:
         connection.request("GET", "/openapi.json")
         response = connection.getresponse()
@@ -70,8 +70,8 @@ def test_the_document_is_served_without_a_key(parley: Parley) -> None:
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_schemathesis_finds_nothing(parley: Parley, tmp_path: Path, run: str) -> None:
-    """Whatever is sent, answers have documented statuses, types, headers and schemas, and none is a server's error."""
+def test_schemathesis_finds_no_violation(parley: Parley, tmp_path: Path, run: str) -> None:
+    """Responses to generated requests have documented statuses, types, headers and schemas, and no 5xx."""
     command = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(SETTINGS), "run"]
     done = subprocess.run(
         [*command, f"{parley.http}/openapi.json", "--url", parley.http, "--no-color", *RUNS[run]],
@@ -86,8 +86,8 @@ def test_schemathesis_finds_nothing(parley: Parley, tmp_path: Path, run: str) ->
     assert "No issues found" in done.stdout
 
 
-def ask(parley: Parley, method: str, path: str, body: Any = None, **names: str) -> Any:
-    """Makes a documented call, holds it against the document, and returns the answer."""
+def checked_call(parley: Parley, method: str, path: str, body: Any = None, **names: str) -> Any:
+    """Makes a documented call, checks the answer against the document, and returns it."""
     operation = schemathesis.openapi.from_dict(DOCUMENT)[path][method]
     given = {} if body is None else {"body": body, "media_type": "application/json"}
     case = operation.Case(path_parameters=names, **given)
@@ -96,32 +96,33 @@ def ask(parley: Parley, method: str, path: str, body: Any = None, **names: str) 
     return response
 
 
-def test_answers_of_a_whole_life_follow_the_document(parley: Parley) -> None:
-    """Each kind of call succeeds, in an order in which it can, and answers as documented."""
+def test_successful_answers_follow_the_document(parley: Parley) -> None:
+    """Each kind of call succeeds, from the first turn of a session to its deletion, with a documented answer."""
     question = {"model": "myapp-123", "messages": [{"role": "user", "content": "Hi"}]}
-    session = ask(parley, "POST", "/api/v1/chat/completions", question).json()["chatSessionId"]
-    assert "myapp-123" in [model["id"] for model in ask(parley, "GET", "/api/v1/models").json()["data"]]
-    assert "myapp-123" == ask(parley, "GET", "/api/v1/models/{model}", model="myapp-123").json()["id"]
-    assert session in [found["id"] for found in ask(parley, "GET", "/api/v1/sessions").json()["sessions"]]
+    session = checked_call(parley, "POST", "/api/v1/chat/completions", question).json()["chatSessionId"]
+    assert "myapp-123" in [model["id"] for model in checked_call(parley, "GET", "/api/v1/models").json()["data"]]
+    assert "myapp-123" == checked_call(parley, "GET", "/api/v1/models/{model}", model="myapp-123").json()["id"]
+    assert session in [found["id"] for found in checked_call(parley, "GET", "/api/v1/sessions").json()["sessions"]]
     place = "/api/v1/sessions/{session_id}"
-    assert 1 == ask(parley, "GET", place, session_id=session).json()["turn_count"]
-    assert 2 == len(ask(parley, "GET", f"{place}/messages", session_id=session).json()["messages"])
-    export = ask(parley, "GET", f"{place}/export", session_id=session)
+    assert 1 == checked_call(parley, "GET", place, session_id=session).json()["turn_count"]
+    assert 2 == len(checked_call(parley, "GET", f"{place}/messages", session_id=session).json()["messages"])
+    export = checked_call(parley, "GET", f"{place}/export", session_id=session)
     assert ["user", "assistant"] == [json.loads(line)["role"] for line in export.text.splitlines()]
     assert (
-        session == ask(parley, "POST", f"{place}/fork", {"through_turn": 1}, session_id=session).json()["forked_from"]
+        session
+        == checked_call(parley, "POST", f"{place}/fork", {"through_turn": 1}, session_id=session).json()["forked_from"]
     )
-    assert session == ask(parley, "DELETE", place, session_id=session).json()["id"]
+    assert session == checked_call(parley, "DELETE", place, session_id=session).json()["id"]
 
 
 def test_events_of_a_stream_follow_the_document(parley: Parley) -> None:
-    """Each event but the last holds a chunk with the documented schema."""
+    """Each event but the last has a chunk with the documented schema."""
     question = {
         "messages": [{"role": "user", "content": "Hi"}],
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    response = ask(parley, "POST", "/v1/chat/completions", question)
+    response = checked_call(parley, "POST", "/v1/chat/completions", question)
     reference = {"$ref": "#/components/schemas/ChatCompletionChunk", "components": DOCUMENT["components"]}
     chunk = Draft202012Validator(reference)
     found = sse.chunks(response.text)

@@ -1,4 +1,4 @@
-"""What `parley up` prints and logs cannot be written any more: calls and signals work as before."""
+"""Calls and signals while the output and the log of `parley up` cannot be written."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 from tests.processes import Parley, launch, left_behind, run_here, wait_ready
 from tests.upstream import ScriptedUpstream
 
-CALLS = 300  # their log lines, about 500 bytes each, are more than a pipe holds
+CALLS = 300  # their log lines, of about 500 bytes each, exceed the capacity of a pipe
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def logging_to_a_pipe(config: Path, folder: Path) -> Iterator[tuple[Parley, int,
                 parley.process.wait()
 
 
-def asks(parley: Parley, key: str) -> int:
+def call(parley: Parley, key: str) -> int:
     """Makes a call; returns its status."""
     body = {"model": "scripted", "messages": [{"role": "user", "content": "Hello"}], "store": False}
     return parley.request("POST", "/v1/chat/completions", body, key)[0]
@@ -42,19 +42,19 @@ def asks(parley: Parley, key: str) -> int:
 def test_the_reader_of_the_log_ends(
     scripted_config: Path, upstream: ScriptedUpstream, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """As with `parley up 2>&1 | tee log` when `tee` is killed: calls are answered, and a signal stops the service."""
+    """After `tee` in `parley up 2>&1 | tee log` is killed, calls are answered and a signal stops the service."""
     with logging_to_a_pipe(scripted_config, tmp_path) as (parley, reader, key):
-        assert 200 == asks(parley, key)
+        assert 200 == call(parley, key)
         os.close(reader)
-        assert [200] * 5 == [asks(parley, key) for _ in range(5)]
+        assert [200] * 5 == [call(parley, key) for _ in range(5)]
         parley.process.send_signal(signal.SIGHUP)
-        assert [200] * 5 == [asks(parley, key) for _ in range(5)]
+        assert [200] * 5 == [call(parley, key) for _ in range(5)]
         assert 0 == parley.stop(number)
 
 
 def test_the_reader_of_the_log_is_stuck(scripted_config: Path, upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """The pipe is full, as with a pager that is not at its end: calls are answered, and a signal is handled."""
+    """While the pipe is full, calls are answered and a signal is handled."""
     with logging_to_a_pipe(scripted_config, tmp_path) as (parley, reader, key):
-        assert {200} == {asks(parley, key) for _ in range(CALLS)}
+        assert {200} == {call(parley, key) for _ in range(CALLS)}
         assert 0 == parley.stop(signal.SIGTERM)
         os.close(reader)

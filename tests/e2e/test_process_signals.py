@@ -21,7 +21,7 @@ from tests.upstream import Events, Gate, ScriptedUpstream, chunks, ending
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_every_process(scripted_config: Path, number: signal.Signals) -> None:
-    """Ctrl-C and SIGTERM leave nothing behind, and the exit code says that all went well."""
+    """Ctrl-C and SIGTERM stop every process, with exit code 0."""
     with started("--config", str(scripted_config)) as parley:
         family = parley.children()
         assert len(family) >= 2
@@ -30,7 +30,7 @@ def test_a_signal_stops_every_process(scripted_config: Path, number: signal.Sign
 
 
 def test_ctrl_c_in_a_terminal_lets_a_running_stream_finish(scripted_config: Path, upstream: ScriptedUpstream) -> None:
-    """The terminal's Ctrl-C reaches the supervisor alone: the workers drain, and the stream comes to its end."""
+    """Only the supervisor receives the terminal's Ctrl-C: the workers drain, and a running stream completes."""
     gate = Gate()
     upstream.answer(Events([*chunks("Hel"), gate, *chunks("lo"), *ending()]))
     with in_terminal("--config", str(scripted_config)) as terminal, stream(terminal.parley) as lines:
@@ -43,8 +43,8 @@ def test_ctrl_c_in_a_terminal_lets_a_running_stream_finish(scripted_config: Path
             assert 0 == terminal.parley.process.wait(60)
 
 
-def test_a_second_ctrl_c_stops_at_once(scripted_config: Path, upstream: ScriptedUpstream) -> None:
-    """Whoever does not want to wait for a stream that never ends presses Ctrl-C again."""
+def test_a_second_ctrl_c_stops_immediately(scripted_config: Path, upstream: ScriptedUpstream) -> None:
+    """A second Ctrl-C stops without waiting for running streams."""
     upstream.answer(Events([*chunks("Hel"), Gate()]))
     with started("--config", str(scripted_config)) as parley, stream(parley) as lines:
         assert any("Hel" in line for line in lines)
@@ -56,20 +56,20 @@ def test_a_second_ctrl_c_stops_at_once(scripted_config: Path, upstream: Scripted
 
 
 def test_closing_the_terminal_stops_everything(scripted_config: Path) -> None:
-    """The SIGHUP of a terminal that is gone is no wish for a new configuration."""
+    """The SIGHUP of a closed terminal stops the service instead of reloading its configuration."""
     with in_terminal("--config", str(scripted_config)) as terminal, left_behind(terminal.parley.children()):
         terminal.close()
         terminal.parley.process.wait(60)
 
 
-def test_killing_the_supervisor_leaves_nothing_behind(scripted_config: Path) -> None:
-    """kill -9 gives it no time to clean up: the kernel does."""
+def test_killing_the_supervisor_ends_its_processes(scripted_config: Path) -> None:
+    """After kill -9 of the supervisor, the kernel ends its processes."""
     with started("--config", str(scripted_config)) as parley, left_behind(parley.children()):
         parley.stop(signal.SIGKILL)
 
 
 def test_after_kill_9_the_next_start_works(scripted_config: Path, tmp_path: Path) -> None:
-    """A lock, sockets and a ready file that were left behind do not matter."""
+    """A lock, sockets and a ready file left by a killed process do not prevent the next start."""
     with started("--config", str(scripted_config), folder=tmp_path) as parley:
         parley.stop(signal.SIGKILL)
         key = parley.key
@@ -77,10 +77,10 @@ def test_after_kill_9_the_next_start_works(scripted_config: Path, tmp_path: Path
         assert 200 == again.request("GET", "/v1/models", key=key)[0]
 
 
-def test_sighup_brings_a_new_configuration_without_a_failed_request(
+def test_sighup_loads_a_configuration_without_a_failed_request(
     scripted_config: Path, upstream: ScriptedUpstream
 ) -> None:
-    """Calls meanwhile are answered, a stream over it all comes to its end, and the new model is there."""
+    """During a reload calls are answered and a running stream completes; then the new model is available."""
     gate = Gate()
     upstream.answer(Events([*chunks("Hel"), gate, *chunks("lo"), *ending()]))
     with started("--config", str(scripted_config), "--workers", "1") as parley, stream(parley) as lines:
@@ -100,7 +100,7 @@ def test_sighup_brings_a_new_configuration_without_a_failed_request(
 
 
 def test_sighup_with_a_bad_configuration_changes_nothing(scripted_config: Path) -> None:
-    """One line says what is wrong; the old workers go on."""
+    """An invalid configuration is reported in one line, and the old workers continue."""
     with started("--config", str(scripted_config)) as parley:
         workers = parley.workers()
         scripted_config.write_text("backends: {}\n")
@@ -110,8 +110,8 @@ def test_sighup_with_a_bad_configuration_changes_nothing(scripted_config: Path) 
         assert "Hello there." == parley.ask("Hi")
 
 
-def test_sighup_replaces_a_model_server_that_is_configured_anew(tmp_path: Path) -> None:
-    """The new one is loaded before the workers change over, and the old one leaves after them."""
+def test_sighup_replaces_a_reconfigured_model_server(tmp_path: Path) -> None:
+    """The new model server is loaded before the workers are replaced, and the old one stops after them."""
     file = tmp_path / "parley.yaml"
     text = "backends: {local: {kind: llama_cpp, slots: 1}}\nmodels: [{id: m, targets: [{backend: local}]}]\n"
     file.write_text(text)
@@ -126,12 +126,12 @@ def test_sighup_replaces_a_model_server_that_is_configured_anew(tmp_path: Path) 
 
 
 def _model_servers(parley: Parley) -> list[int]:
-    """The process ids of its model servers."""
+    """Returns the process ids of the model servers."""
     return [pid for pid, line in parley.children().items() if "llama_cpp" in line]
 
 
 def _status(parley: Parley, model: str) -> int:
-    """The status of one call; 0 where the connection fails."""
+    """Makes a call; returns its status, 0 if the connection fails."""
     body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
     try:
         return parley.request("POST", "/v1/chat/completions", body)[0]
@@ -141,7 +141,7 @@ def _status(parley: Parley, model: str) -> int:
 
 @contextmanager
 def stream(parley: Parley) -> Iterator[Iterator[str]]:
-    """Starts a stream; gives the lines of it as they come."""
+    """Starts a stream; yields its lines as they arrive."""
     body = {"model": "scripted", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
     with parley.connection() as connection:
         connection.request("POST", "/v1/chat/completions", json.dumps(body), parley.headers())
@@ -152,7 +152,7 @@ def stream(parley: Parley) -> Iterator[Iterator[str]]:
 
 @contextmanager
 def calls(parley: Parley) -> Iterator[list[int]]:
-    """Calls one after another on a thread meanwhile; gives their statuses, 0 for a failed connection."""
+    """Makes one call after another in a thread; yields their statuses, 0 for a failed connection."""
     statuses: list[int] = []
     enough = threading.Event()
 

@@ -29,7 +29,7 @@ QUESTION = "What is the capital of France?"
 
 
 def test_the_first_run_prints_a_line_that_works_when_pasted(tmp_path: Path) -> None:
-    """Without any configuration the built-in model answers the printed curl line; the second run makes no key."""
+    """Without a configuration the embedded model answers the printed curl line; the second run creates no key."""
     with started(folder=tmp_path) as parley:
         lines = [line for line in parley.output.splitlines() if line.startswith("curl ")]
         assert 1 == len(lines)
@@ -46,7 +46,7 @@ def test_the_first_run_prints_a_line_that_works_when_pasted(tmp_path: Path) -> N
 
 
 def test_ready_means_that_a_call_succeeds_however_slowly_the_model_loads(tmp_path: Path) -> None:
-    """The model server is held up for a while; once the ready file is there, each of the first calls is answered."""
+    """Once the ready file exists, each of the first calls is answered, even if the model server loads slowly."""
     parley = launch(folder=tmp_path, pipe=None, PARLEY_WORKERS="2")
     with left_behind(parley.children()):
         try:
@@ -54,7 +54,7 @@ def test_ready_means_that_a_call_succeeds_however_slowly_the_model_loads(tmp_pat
             [server] = [pid for pid, line in parley.children().items() if "llama" in line]
             os.kill(server, signal.SIGSTOP)
             time.sleep(HELD_UP)
-            assert [] == parley.workers()  # their health checks would fail now, and for up to a second afterwards
+            assert [] == parley.workers()  # their health checks would fail until a second after this
             os.kill(server, signal.SIGCONT)
             wait_ready(parley)
             body = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": 1}
@@ -65,7 +65,7 @@ def test_ready_means_that_a_call_succeeds_however_slowly_the_model_loads(tmp_pat
 
 
 def test_the_ready_file_is_there_while_parley_serves(scripted_config: Path) -> None:
-    """It tells both addresses and the process id, and is removed at the end; port 0 picked free ports."""
+    """The ready file has both addresses and the process id, and is removed at the end; port 0 selects free ports."""
     with started("--config", str(scripted_config)) as parley:
         ready = parley.folder / "ready.json"
         content = json.loads(ready.read_text())
@@ -77,7 +77,7 @@ def test_the_ready_file_is_there_while_parley_serves(scripted_config: Path) -> N
 
 
 def test_every_option_is_a_variable_too(scripted_config: Path, tmp_path: Path) -> None:
-    """`PARLEY_…` variables stand for options that are not given."""
+    """A variable `PARLEY_…` sets an option that is not given."""
     variables = {"PARLEY_CONFIG": str(scripted_config), "PARLEY_WORKERS": "2"}
     with started(folder=tmp_path, **variables) as parley:
         assert ["scripted"] == parley.models()
@@ -85,7 +85,7 @@ def test_every_option_is_a_variable_too(scripted_config: Path, tmp_path: Path) -
 
 
 def test_a_killed_worker_is_replaced(scripted_config: Path) -> None:
-    """After kill -9 of every worker others take over, and the next call is answered."""
+    """After kill -9 of every worker, new ones answer the next call."""
     with started("--config", str(scripted_config), "--workers", "2") as parley:
         assert "Hello there." == parley.ask("Hi")
         before = set(parley.workers())
@@ -98,7 +98,7 @@ def test_a_killed_worker_is_replaced(scripted_config: Path) -> None:
 
 
 def test_a_killed_worker_of_two_costs_no_later_call(scripted_config: Path) -> None:
-    """While one worker is being replaced, the other answers what comes."""
+    """While one worker is replaced, the other answers all calls."""
     with started("--config", str(scripted_config), "--workers", "2") as parley:
         os.kill(parley.workers()[0], signal.SIGKILL)
         parley.log_says("starting another")
@@ -107,7 +107,7 @@ def test_a_killed_worker_of_two_costs_no_later_call(scripted_config: Path) -> No
 
 
 def test_a_killed_envoy_is_replaced_on_the_same_ports(scripted_config: Path) -> None:
-    """Clients keep their addresses when Envoy has died, although port 0 was asked for."""
+    """A replacement of Envoy listens on the same ports, even if port 0 selected them."""
     with started("--config", str(scripted_config)) as parley:
         envoy = next(pid for pid, line in parley.children().items() if "envoy" in line)
         os.kill(envoy, signal.SIGKILL)
@@ -122,8 +122,8 @@ def test_a_killed_model_server_is_replaced(stack: Parley) -> None:
     until(lambda: _status(stack, "smollm2") == 200, "an answer of the model")
 
 
-def test_a_worker_that_dies_after_a_bad_edit_comes_back_with_the_old_configuration(scripted_config: Path) -> None:
-    """The file is read at the start and at SIGHUP only."""
+def test_a_replaced_worker_has_the_old_configuration(scripted_config: Path) -> None:
+    """A replaced worker has the loaded configuration: the file is read at the start and at SIGHUP only."""
     with started("--config", str(scripted_config), "--workers", "1") as parley:
         scripted_config.write_text("no configuration")
         os.kill(parley.workers()[0], signal.SIGKILL)
@@ -131,8 +131,8 @@ def test_a_worker_that_dies_after_a_bad_edit_comes_back_with_the_old_configurati
         until(lambda: _answers(parley), "an answer of the new worker")
 
 
-def test_a_second_parley_on_the_same_state_says_so(scripted_config: Path, tmp_path: Path) -> None:
-    """One line names the process that has the folder."""
+def test_a_second_parley_on_the_same_state_is_rejected(scripted_config: Path, tmp_path: Path) -> None:
+    """The error names the process that holds the state folder."""
     with started("--config", str(scripted_config), folder=tmp_path) as parley:
         second = run("up", *ANY_PORTS, "--config", str(scripted_config), "--state-dir", str(tmp_path / "state"))
         holder = f"another `parley up` (process {parley.process.pid})"
@@ -151,7 +151,7 @@ def test_a_second_parley_on_the_same_state_says_so(scripted_config: Path, tmp_pa
     ],
 )
 def test_another_schema_is_one_line(tmp_path: Path, version: int, hint: str) -> None:
-    """An older or a newer file is refused with what to do, before anything is started."""
+    """A file with an older or newer schema is rejected with the remedy, before any process starts."""
     file = tmp_path / "parley.db"
     assert 0 == run("keys", "create", "--name", "x", "--state-dir", str(tmp_path)).returncode
     database = apsw.Connection(str(file))
@@ -164,7 +164,7 @@ def test_another_schema_is_one_line(tmp_path: Path, version: int, hint: str) -> 
 
 @pytest.mark.parametrize("option", ["--http", "--grpc"])
 def test_a_port_in_use_is_one_line(scripted_config: Path, tmp_path: Path, option: str) -> None:
-    """The line names the address and the option to change; nothing is started."""
+    """The error names the address and the option to change; no process starts."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         parley = launch("--config", str(scripted_config), option, address, folder=tmp_path)
@@ -174,7 +174,7 @@ def test_a_port_in_use_is_one_line(scripted_config: Path, tmp_path: Path, option
 
 
 def test_a_bad_configuration_is_a_line_each(tmp_path: Path) -> None:
-    """Every problem is one line with the file and the path; no traceback."""
+    """Each error of a configuration is one line with file and path, without a traceback."""
     file = tmp_path / "parley.yaml"
     file.write_text("backends: {a: {kind: openai, base_url: 'ftp://x'}}\nmodels: [{id: m, targets: []}]\n")
     done = run("up", *ANY_PORTS, "--config", str(file), "--state-dir", str(tmp_path / "state"))
@@ -185,7 +185,7 @@ def test_a_bad_configuration_is_a_line_each(tmp_path: Path) -> None:
 
 
 def test_a_missing_model_file_is_one_line(tmp_path: Path) -> None:
-    """The line names the file and what to change; nothing is started."""
+    """The error names the file and the setting to change; no process starts."""
     file = tmp_path / "parley.yaml"
     backend = "{kind: llama_cpp, model_path: /nowhere/model.gguf}"
     file.write_text(f"backends: {{a: {backend}}}\nmodels: [{{id: m, targets: [{{backend: a}}]}}]\n")
@@ -196,7 +196,7 @@ def test_a_missing_model_file_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_model_is_one_line_more(tmp_path: Path) -> None:
-    """llama.cpp refuses it at every try; then Parley gives up, says why, and leaves nothing behind."""
+    """After llama.cpp rejects the model file at every attempt, Parley exits with the cause and leaves no process."""
     (tmp_path / "model.gguf").write_text("GGUF, and nothing else of a model")
     file = tmp_path / "parley.yaml"
     backend = f"{{kind: llama_cpp, model_path: {tmp_path}/model.gguf}}"
@@ -209,7 +209,7 @@ def test_a_file_that_is_no_model_is_one_line_more(tmp_path: Path) -> None:
 
 
 def test_serve_answers_grpc_without_envoy(scripted_config: Path, tmp_path: Path) -> None:
-    """`parley serve` is one worker on a TCP port; it says where, and ends with its worker."""
+    """`parley serve` is one worker on a TCP port; it prints its address and exits with the worker."""
     argv = [COMMAND, "serve", "--config", str(scripted_config), "--listen", "127.0.0.1:0", "--state-dir", str(tmp_path)]
     with subprocess.Popen(argv, env=environment(), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -220,17 +220,17 @@ def test_serve_answers_grpc_without_envoy(scripted_config: Path, tmp_path: Path)
 
 
 def _model_servers(parley: Parley) -> list[int]:
-    """The process ids of its model servers."""
+    """Returns the process ids of the model servers."""
     return [pid for pid, line in parley.children().items() if "llama_cpp" in line]
 
 
 def _answers(parley: Parley) -> bool:
-    """Tells whether a call is answered with 200; a refused connection is a no."""
+    """Returns whether a call is answered with 200; a refused connection is False."""
     return _status(parley, "scripted") == 200
 
 
 def _status(parley: Parley, model: str) -> int:
-    """The status of one call; 0 where the connection fails."""
+    """Makes a call; returns its status, 0 if the connection fails."""
     body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
     try:
         return parley.request("POST", "/v1/chat/completions", body)[0]

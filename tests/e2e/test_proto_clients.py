@@ -1,4 +1,4 @@
-"""Clients that are made of protos/ alone make real calls: grpcurl, Python, Node, TypeScript, Go, Java."""
+"""Calls of clients that use only protos/: grpcurl, Python, Node, TypeScript, Go, Java."""
 
 import json
 import os
@@ -61,13 +61,13 @@ JARS = (
 
 @pytest.fixture
 def protos(tmp_path: Path) -> Path:
-    """The folder `protos` alone, as a team takes it over; without the programs of this project in it."""
+    """A copy of the folder `protos`, as another team receives it, without this project's programs."""
     return shutil.copytree(ROOT / "protos", tmp_path / "protos", ignore=shutil.ignore_patterns("openapi"))
 
 
 @pytest.fixture
 def answers(upstream: ScriptedUpstream) -> None:
-    """A whole answer, then a stream."""
+    """Scripts a complete answer, then a stream."""
     upstream.answer(vendor.complete_answer(), vendor.text("Hel", "lo", "!"))
 
 
@@ -95,8 +95,8 @@ def generate(template: str, folder: Path, stack: Parley, path: str) -> None:
     run([str(BIN / "buf"), "generate", "--template", f"protos/{template}"], folder, stack, PATH=path)
 
 
-def test_what_is_vendored_is_what_google_publishes() -> None:
-    """The files under protos/google are those of the package googleapis-common-protos."""
+def test_the_vendored_protos_are_those_of_google() -> None:
+    """The files under protos/google equal those of the package googleapis-common-protos."""
     [published] = google.api.__path__
     for file in (ROOT / "protos" / "google" / "api").iterdir():
         assert (Path(published) / file.name).read_bytes() == file.read_bytes()
@@ -104,7 +104,7 @@ def test_what_is_vendored_is_what_google_publishes() -> None:
 
 @pytest.mark.usefixtures("typed_requests")
 def test_grpcurl_reads_the_folder(stack: Parley, protos: Path) -> None:
-    """Without reflection; and buf builds the folder as it stands."""
+    """grpcurl calls the service from the folder without reflection, and buf builds the folder."""
     run([str(BIN / "buf"), "build", str(protos), "-o", "image.binpb"], protos, stack)
     options = ["-plaintext", "-import-path", str(protos), "-proto", "parley/v1/chat_completions.proto"]
     options += ["-H", f"authorization: Bearer {stack.key}", "-d", json.dumps(TYPED), stack.grpc]
@@ -115,7 +115,7 @@ def test_grpcurl_reads_the_folder(stack: Parley, protos: Path) -> None:
 
 @pytest.mark.usefixtures("typed_requests")
 def test_python_is_generated(stack: Parley, protos: Path) -> None:
-    """grpc_tools generates the client by buf; without site-packages, nothing else brings a package `parley`."""
+    """grpc_tools generates the client by buf; the package `parley` comes only from the generated code."""
     folder = protos.parent
     (folder / "gen" / "python").mkdir(parents=True)
     generate("buf.gen.python.yaml", folder, stack, f"{BIN}:{os.environ['PATH']}")
@@ -127,7 +127,7 @@ def test_python_is_generated(stack: Parley, protos: Path) -> None:
 
 @pytest.mark.usefixtures("typed_requests")
 def test_node_reads_the_folder(stack: Parley, protos: Path, installed: Path) -> None:
-    """@grpc/proto-loader needs the folder and nothing else."""
+    """@grpc/proto-loader requires only the folder."""
     program = (PROGRAMS / "client.mjs").read_text()
     command = ["node", "--input-type=module", "--eval", program]
     assert ANSWER == json.loads(run(command, installed, stack, PROTOS=str(protos)))
@@ -175,7 +175,7 @@ def test_grpc_gateway_serves_the_annotated_paths(stack: Parley, protos: Path) ->
 
 
 def run_go(program: str, folder: Path, stack: Parley) -> Any:
-    """Compiles a program together with what buf has generated, and runs it; returns the JSON that it prints."""
+    """Compiles a program with the code that buf has generated, and runs it; returns the JSON that it prints."""
     source = folder / "src" / program
     source.mkdir(parents=True)
     shutil.copy(PROGRAMS / f"{program}.go", source)
@@ -207,7 +207,7 @@ def test_java_is_generated(stack: Parley, protos: Path) -> None:
 
 
 def need(*programs: str, packages: tuple[str, ...]) -> None:
-    """Skips, or fails in CI, where a program is not installed."""
+    """Skips the test if a program is not installed; in CI, fails it."""
     for program in programs:
         if shutil.which(program) is None:
             unavailable(f"{program} is not installed (Debian: apt-get install {' '.join(packages)})")
@@ -238,7 +238,7 @@ JAVA_PACKAGES = (
 
 
 def _cache() -> Path:
-    """A folder for what Go compiles of its packages, kept beside the Python packages."""
+    """A folder for Go's compiled packages, kept beside the Python packages."""
     folder = Path(sys.prefix) / "go-cache"
     folder.mkdir(exist_ok=True)
     return folder

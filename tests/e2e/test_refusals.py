@@ -1,11 +1,11 @@
-"""What is refused first: the key before the body, the model before the messages, and in FastAPI's form all at once."""
+"""The order of rejections: the key before the body, the model before the messages, and all violations in `fastapi`."""
 
 import json
 from typing import Any
 
 import pytest
 
-from tests.e2e.documents import MESSAGES, say, send
+from tests.e2e.documents import MESSAGES, send, send_fields
 from tests.processes import Parley
 from tests.upstream import ScriptedUpstream
 
@@ -31,7 +31,7 @@ BROKEN = [
 
 
 def message_of(answer: Any) -> Any:
-    """Returns the message of an error in any form."""
+    """Returns the message of an error in any dialect."""
     found = answer["detail"] if "detail" in answer else answer["error"]
     return found["message"] if isinstance(found, dict) else found
 
@@ -41,10 +41,10 @@ def message_of(answer: Any) -> Any:
 def test_a_key_comes_before_the_body(
     stack: Parley, upstream: ScriptedUpstream, dialect: str, key: str | None, text: str
 ) -> None:
-    """Whatever is wrong with the body, a caller without a good key is told of the key alone."""
+    """A call without a valid key gets only the error of the key, whatever its body."""
     for body in BROKEN:
         if body == BROKEN[-1] and key:
-            continue  # text that is no UTF-8 is found by Envoy's transcoder, after which nobody asks the service
+            continue  # Envoy's transcoder rejects invalid UTF-8 before the service is called
         status, data, headers = send(stack, PATHS[dialect], body, {"Authorization": key})
         assert (401, text) == (status, message_of(json.loads(data))), body
         assert headers["www-authenticate"].startswith("Bearer")
@@ -54,7 +54,7 @@ def test_a_key_comes_before_the_body(
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_key_comes_before_a_session_s_parameters(stack: Parley, method: str) -> None:
-    """Queries and the bodies of forks are looked at after the key, too."""
+    """The key is checked before queries and the bodies of forks, too."""
     path = "/api/v1/sessions?page_size=x" if method == "GET" else "/api/v1/sessions/x/fork"
     for key in ("none", "sk-wrong") if method == "POST" else ("none",):
         headers = {} if key == "none" else {"Authorization": f"Bearer {key}"}
@@ -65,12 +65,10 @@ def test_a_key_comes_before_a_session_s_parameters(stack: Parley, method: str) -
 
 @pytest.mark.parametrize("dialect", ["chipp", "upchatty", "openpipe"])
 @pytest.mark.parametrize("fields", [{"model": None}, {"model": None, "messages": None}, {"model": ""}])
-def test_documents_that_require_a_model_get_it(
-    stack: Parley, upstream: ScriptedUpstream, dialect: str, fields: dict[str, Any]
-) -> None:
-    """A configured default model does not stand in, and the model's absence is told first."""
+def test_a_required_model(stack: Parley, upstream: ScriptedUpstream, dialect: str, fields: dict[str, Any]) -> None:
+    """In dialects that require a model, the default does not apply, and the missing model is the first error."""
     for stream in (False, True):
-        status, answer, _ = say(stack, PATHS[dialect], fields | {"stream": stream})
+        status, answer, _ = send_fields(stack, PATHS[dialect], fields | {"stream": stream})
         assert (400, "`model` is required and must be a string") == (status, message_of(answer))
     body = {"model": None, "messages": MESSAGES}
     status, data, _ = send(stack, PATHS[dialect], body)
@@ -80,8 +78,8 @@ def test_documents_that_require_a_model_get_it(
 
 @pytest.mark.parametrize("dialect", ["openai", "fastapi"])
 def test_elsewhere_the_default_model_answers(stack: Parley, dialect: str) -> None:
-    """`/v1` and `/fastapi` know a default."""
-    status, answer, _ = say(stack, PATHS[dialect], {"model": None, "max_tokens": 4})
+    """`/v1` and `/fastapi` use the default model."""
+    status, answer, _ = send_fields(stack, PATHS[dialect], {"model": None, "max_tokens": 4})
     assert (200, "smollm2") == (status, answer["model"])
 
 
@@ -119,10 +117,10 @@ VIOLATIONS: list[tuple[str, list[tuple[list[Any], str]]]] = [
 
 
 @pytest.mark.parametrize(("body", "expected"), VIOLATIONS)
-def test_fastapi_tells_every_violation_with_its_type(
+def test_fastapi_returns_every_violation_with_its_type(
     stack: Parley, upstream: ScriptedUpstream, body: str, expected: list[tuple[list[Any], str]]
 ) -> None:
-    """Absent, wrongly typed and out of range ones stand in one 422."""
+    """Absent, wrongly typed and out-of-range fields are in one 422."""
     status, data, _ = send(stack, PATHS["fastapi"], body.encode())
     assert 422 == status
     found = [(item["loc"], item["type"]) for item in json.loads(data)["detail"]]

@@ -1,4 +1,4 @@
-"""Histories that SDKs and frameworks resend to a session, rewritten by each in its way, with the `openai` package."""
+"""Histories that SDKs and frameworks rewrite and resend to a session, with the `openai` package."""
 
 import json
 from collections.abc import Callable
@@ -26,14 +26,14 @@ def _unchanged(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ai_sdk(message: dict[str, Any]) -> dict[str, Any]:
-    """As `@ai-sdk/openai-compatible` does: arguments through JSON.stringify, text trimmed, content never null."""
+    """Rewrites messages like `@ai-sdk/openai-compatible`: JSON.stringify, trimmed text, no null content."""
     calls = [_with_arguments(call, _stringified) for call in message.get("tool_calls") or ()]
     content = (message["content"] or "").strip()
     return {**_kept(message), "content": content, **({"tool_calls": calls} if calls else {})}
 
 
 def _langchain(message: dict[str, Any]) -> dict[str, Any]:
-    """As `ChatOpenAI` does: arguments through json.dumps, and a name."""
+    """Rewrites messages like `ChatOpenAI`: arguments by json.dumps, and a name."""
     calls = [
         _with_arguments(call, lambda text: json.dumps(json.loads(text))) for call in message.get("tool_calls") or ()
     ]
@@ -42,14 +42,14 @@ def _langchain(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _llama_index(message: dict[str, Any]) -> dict[str, Any]:
-    """As LlamaIndex does: the assistant's empty text is null, calls are kept as they came and without a type."""
+    """Rewrites messages like LlamaIndex: null for the assistant's empty text, calls unchanged but without a type."""
     calls = [{"id": call["id"], "function": call["function"]} for call in message.get("tool_calls") or ()]
     typed = [{**call, "type": "function"} for call in calls]
     return {**_kept(message), "content": message["content"] or None, **({"tool_calls": typed} if typed else {})}
 
 
 def _agents_sdk(message: dict[str, Any]) -> dict[str, Any]:
-    """As the OpenAI Agents SDK does: the user's text in a part, no content beside calls, in another order."""
+    """Rewrites messages like the OpenAI Agents SDK: user text in a part, calls without content, other key order."""
     if message["role"] == "user":
         return {**message, "content": [{"type": "text", "text": message["content"]}]}
     calls = list(reversed(message.get("tool_calls") or []))
@@ -67,7 +67,7 @@ def _with_arguments(call: dict[str, Any], rewrite: Callable[[str], str]) -> dict
 
 
 def _stringified(text: str) -> str:
-    """Serializes arguments as JavaScript does: no spaces, no fraction of a whole number, integers as doubles."""
+    """Serializes arguments like JavaScript: no spaces, no fraction of a whole number, integers as doubles."""
     value = json.loads(text)
     value["at"] = {"lat": 48, "id": 18446744073709552000}
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
@@ -75,12 +75,12 @@ def _stringified(text: str) -> str:
 
 @pytest.fixture
 def client(stack: Parley, upstream: ScriptedUpstream) -> openai.OpenAI:
-    """The package, with nothing changed but its address."""
+    """The package with another base URL."""
     return openai.OpenAI(base_url=f"{stack.http}/v1", api_key=stack.key, max_retries=0)
 
 
 def _script(upstream: ScriptedUpstream) -> list[dict[str, Any]]:
-    """Has the upstream call two tools, then say something, then say something else; returns the calls."""
+    """Scripts two tool calls and then two texts; returns the calls."""
     calls = [
         {"id": f"call_{number}", "type": "function", "function": {"name": "get_weather", "arguments": ARGUMENTS}}
         for number in (1, 2)
@@ -94,10 +94,8 @@ def _script(upstream: ScriptedUpstream) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("rewrite", [_unchanged, _ai_sdk, _langchain, _llama_index, _agents_sdk])
-def test_a_rewritten_history_goes_upstream_once(
-    client: openai.OpenAI, upstream: ScriptedUpstream, rewrite: Rewrite
-) -> None:
-    """A question, two tool calls, their results and another question: each is sent to the model once, as it was."""
+def test_a_rewritten_history_is_sent_once(client: openai.OpenAI, upstream: ScriptedUpstream, rewrite: Rewrite) -> None:
+    """A question, two tool calls, their results and another question are each sent to the model once, unchanged."""
     calls = _script(upstream)
     create: Any = client.chat.completions.create
     messages: list[dict[str, Any]] = [{"role": "user", "content": ASKED}]
@@ -118,8 +116,8 @@ def test_a_rewritten_history_goes_upstream_once(
     assert [1, 4, 6] == [len(request.json["messages"]) for request in upstream.requests]
 
 
-def test_langchain_itself(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """LangChain's own model, which parses and writes every message anew."""
+def test_langchain(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """LangChain's model parses and serializes every message again, and its session continues."""
     calls = _script(upstream)
     chat = ChatOpenAI(base_url=f"{stack.http}/v1", api_key=SecretStr(stack.key), model="scripted", max_retries=0)
     first = chat.invoke([HumanMessage(ASKED)])
@@ -146,10 +144,10 @@ def _session(stack: Parley) -> str:
         ([("system", "new"), ("user", "one"), ("assistant", "edited"), ("user", "two")], 2),
     ],
 )
-def test_a_history_that_contradicts_the_session_is_refused(
+def test_a_history_that_contradicts_the_session_is_rejected(
     client: openai.OpenAI, upstream: ScriptedUpstream, resent: list[tuple[str, str]], place: int
 ) -> None:
-    """The error names the message and says what to do; the upstream is not asked, and the session goes on."""
+    """The error names the message and the remedy; the upstream is not called, and the session continues."""
     upstream.default = vendor.complete_answer()
     create: Any = client.chat.completions.create
     session = create(model="scripted", messages=[{"role": "user", "content": "one"}]).chatSessionId

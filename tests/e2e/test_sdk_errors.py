@@ -1,4 +1,4 @@
-"""Failures, as OpenAI's Python package sees them: its classes and fields, and when it tries again."""
+"""Failures in OpenAI's Python package: classes, fields and retries."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ TYPES = {400: "invalid_request_error", 429: "rate_limit_error", 503: "server_err
 
 @pytest.fixture(scope="session")
 def clients(stack: Parley) -> Iterator[Callable[..., openai.OpenAI]]:
-    """Makes clients of the package with options of its own."""
+    """Creates clients of the package with the given options."""
     made: list[openai.OpenAI] = []
 
     def make(**options: Any) -> openai.OpenAI:
@@ -31,7 +31,7 @@ def clients(stack: Parley) -> Iterator[Callable[..., openai.OpenAI]]:
         client.close()
 
 
-# What is sent, and the class, status, type, code and param that come back.
+# The request, and the class, status, type, code and param of its error.
 REFUSED: dict[str, tuple[dict[str, Any], type[openai.APIStatusError], int, str, str | None, str | None]] = {
     "an unknown model": (
         {"model": "gpt-9"},
@@ -86,10 +86,10 @@ REFUSED: dict[str, tuple[dict[str, Any], type[openai.APIStatusError], int, str, 
 
 @pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_refused_request_has_its_class_and_fields(
+def test_a_rejected_request_has_its_class_and_fields(
     clients: Callable[..., openai.OpenAI], upstream: ScriptedUpstream, what: str, is_stream: bool
 ) -> None:
-    """The package's own error, with message, type, code, param and the request's id; it does not try again."""
+    """The error has message, type, code, param and the request id; the package does not retry."""
     sent, kind, status, error_type, code, param = REFUSED[what]
     with pytest.raises(kind) as caught:
         clients(max_retries=5).chat.completions.create(**{**ASK, **sent}, stream=is_stream)
@@ -105,7 +105,7 @@ def test_a_refused_request_has_its_class_and_fields(
 def test_a_missing_or_wrong_key_is_an_authentication_error(
     clients: Callable[..., openai.OpenAI], key: str | None
 ) -> None:
-    """The message says which of the two it is; the package does not try again."""
+    """The message distinguishes a missing from a wrong key; the package does not retry."""
     headers = {"Authorization": f"Bearer {key}" if key else openai.Omit()}
     with pytest.raises(openai.AuthenticationError, match="Invalid API key" if key else "Missing API key") as caught:
         clients(max_retries=5).chat.completions.create(**ASK, extra_headers=headers)
@@ -186,7 +186,7 @@ FAILED: dict[str, tuple[Json, type[openai.APIStatusError], int, str, bool]] = {
 def test_a_failing_upstream_has_its_class(
     clients: Callable[..., openai.OpenAI], upstream: ScriptedUpstream, what: str, is_stream: bool
 ) -> None:
-    """What the upstream does reaches the caller as what OpenAI itself would do; its words about our key do not."""
+    """A failure of the upstream has the class of OpenAI's failures; messages about the operator's key are hidden."""
     answer, kind, status, code, again = FAILED[what]
     upstream.answer(answer)
     with pytest.raises(kind) as caught:
@@ -201,10 +201,10 @@ def test_a_failing_upstream_has_its_class(
 
 
 @pytest.mark.parametrize("what", ["too many requests", "overload", "a refusal", "too many requests for hours"])
-def test_the_package_tries_again_where_the_headers_say_so(
+def test_the_package_retries_by_the_headers(
     clients: Callable[..., openai.OpenAI], upstream: ScriptedUpstream, what: str
 ) -> None:
-    """429 and 503 are tried again after the upstream's own `Retry-After`, unless that is long; a 400 is not."""
+    """429 and 503 are retried after a short `Retry-After` of the upstream; 400 and a long delay are not."""
     answer, kind, _, _, again = FAILED[what]
     upstream.answer(answer, vendor.complete_answer())
     client = clients(max_retries=1)
@@ -216,10 +216,10 @@ def test_the_package_tries_again_where_the_headers_say_so(
     assert 1 + again == len(upstream.requests)
 
 
-def test_a_busy_session_is_a_conflict_that_passes(
+def test_a_busy_session_is_a_retried_conflict(
     clients: Callable[..., openai.OpenAI], upstream: ScriptedUpstream
 ) -> None:
-    """A second turn of a session at once is a 409; the package waits as told, tries again and is answered."""
+    """A concurrent turn is a 409; the package retries after the delay and succeeds."""
     gate, seen = Gate(), []
     first = clients().chat.completions.create(**ASK)
     session: Any = {"extra_headers": {"x-chat-session-id": str((first.model_extra or {})["chatSessionId"])}}
@@ -244,7 +244,7 @@ def test_a_busy_session_is_a_conflict_that_passes(
 def test_a_stream_that_breaks_raises(
     clients: Callable[..., openai.OpenAI], upstream: ScriptedUpstream, event: Any
 ) -> None:
-    """What was said is delivered, then the package raises its error: the stream never looks finished."""
+    """The text before the failure is delivered, then the package raises its error."""
     upstream.answer(Events([*list(vendor.text("Hel", "lo").events)[:3], event]))
     chunks = clients(max_retries=5).chat.completions.create(**ASK, stream=True)
     said: list[str | None] = []

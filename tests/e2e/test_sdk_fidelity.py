@@ -1,4 +1,4 @@
-"""What a caller of OpenAI's Python package sends is what the upstream gets, to the letter."""
+"""The upstream receives exactly what a caller of OpenAI's Python package sends."""
 
 import base64
 import json
@@ -17,12 +17,12 @@ PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(range(256))).decode()
 
 @pytest.fixture(scope="session")
 def client(stack: Parley) -> openai.OpenAI:
-    """The package's client, with nothing changed but the address."""
+    """The package's client with another base URL."""
     return openai.OpenAI(base_url=f"{stack.http}/v1", api_key=stack.key, max_retries=0)
 
 
 def exact(value: Any) -> str:
-    """Returns JSON that is the same only where keys, their order and the kinds of numbers are."""
+    """Serializes JSON so that keys, their order and the kinds of numbers can be compared."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -72,7 +72,7 @@ PARAMETERS: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_every_parameter_reaches_the_upstream(client: openai.OpenAI, upstream: ScriptedUpstream, name: str) -> None:
-    """Each as it was sent, zero and false included."""
+    """Each parameter reaches the upstream unchanged, zero and false included."""
     beside = {"tool_choice": "tools", "parallel_tool_calls": "tools", "top_logprobs": "logprobs"}.get(name)
     sent = {key: PARAMETERS[key] for key in (name, beside) if key}
     client.chat.completions.create(**ASK, **sent)
@@ -83,7 +83,7 @@ def test_every_parameter_reaches_the_upstream(client: openai.OpenAI, upstream: S
 
 
 def test_the_upstreams_own_parameters_reach_it(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """What `extra_body` says stands in the upstream's body, whole numbers whole; it cannot replace what is Parley's."""
+    """Keys of `extra_body` are in the upstream's body with exact integers; keys that Parley sets are rejected."""
     client.chat.completions.create(**ASK, extra_body={"extra_body": EXTRA})
     got = upstream.requests[0].json
     assert exact(EXTRA) == exact({key: got[key] for key in got if key not in ASK})
@@ -97,7 +97,7 @@ def test_the_upstreams_own_parameters_reach_it(client: openai.OpenAI, upstream: 
 def test_the_packages_extra_body_reaches_the_upstream(
     client: openai.OpenAI, upstream: ScriptedUpstream, is_stream: bool
 ) -> None:
-    """The package puts it at the top of the body; there too the order of keys and the kinds of numbers are kept."""
+    """Keys that the package adds to the body keep their order and the kinds of numbers."""
     answer = client.chat.completions.create(**ASK, stream=is_stream, extra_body=EXTRA)
     if is_stream:
         list(answer)
@@ -107,8 +107,8 @@ def test_the_packages_extra_body_reaches_the_upstream(
     assert (vendor.MODEL, ASK["messages"]) == (got["model"], got["messages"])
 
 
-def test_what_the_upstream_does_not_know_is_for_it_to_refuse(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """Its 400 reaches the caller, with its words and the name of the parameter."""
+def test_the_upstream_rejects_unknown_parameters(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """The upstream's 400 for an unknown parameter reaches the caller with its message and the parameter's name."""
     reported = "Unrecognized request argument supplied: best_of_all"
     upstream.answer(Json({"error": {"message": reported, "type": "invalid_request_error", "param": None}}, status=400))
     with pytest.raises(openai.BadRequestError, match=reported):
@@ -116,7 +116,7 @@ def test_what_the_upstream_does_not_know_is_for_it_to_refuse(client: openai.Open
 
 
 def test_moderation_reaches_the_caller(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """Whole and streamed, with the usage and without."""
+    """The result of moderation reaches the caller, unary and streaming, with usage and without."""
     found = {"type": "moderation_results", "model": "omni-moderation-latest", "results": []}
     moderation = {"input": found, "output": {"type": "error", "code": "x", "message": "y"}}
     ends = (
@@ -157,8 +157,8 @@ CONTENTS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("what", CONTENTS)
-def test_content_goes_and_comes_unchanged(client: openai.OpenAI, upstream: ScriptedUpstream, what: str) -> None:
-    """Parts and every kind of text reach the upstream as they are; text comes back so too, whole and streamed."""
+def test_content_is_unchanged_in_both_directions(client: openai.OpenAI, upstream: ScriptedUpstream, what: str) -> None:
+    """Parts and every kind of text reach the upstream unchanged; its text reaches the caller, unary and streaming."""
     content = CONTENTS[what]
     said = content if content and isinstance(content, str) else what
     messages: Any = [{"role": "user", "content": content}]
@@ -171,8 +171,8 @@ def test_content_goes_and_comes_unchanged(client: openai.OpenAI, upstream: Scrip
         assert messages == request.json["messages"]
 
 
-def test_a_whole_conversation_reaches_the_upstream(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """Every role, names, calls and their results, earlier speech, in order."""
+def test_a_conversation_reaches_the_upstream(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """Every role, names, calls and their results, and earlier audio arrive in order."""
     messages: Any = [
         {"role": "system", "content": "Be brief."},
         {"role": "developer", "content": [{"type": "text", "text": "In French."}]},
@@ -191,7 +191,7 @@ def test_a_whole_conversation_reaches_the_upstream(client: openai.OpenAI, upstre
 def test_a_conversation_with_functions_reaches_the_upstream_with_tools(
     client: openai.OpenAI, upstream: ScriptedUpstream
 ) -> None:
-    """Calls in the form before tools get ids, and their results the same ones."""
+    """Function calls get ids, and their results the same ids."""
     call = vendor.PARALLEL_CALLS[0]["function"]
     messages: Any = [
         {"role": "user", "content": "Weather?"},
@@ -212,7 +212,7 @@ def test_a_conversation_with_functions_reaches_the_upstream_with_tools(
 def test_custom_tools_and_a_choice_among_tools_reach_the_upstream(
     client: openai.OpenAI, upstream: ScriptedUpstream
 ) -> None:
-    """Tools whose input is text, with a grammar, and the list of those that may be called."""
+    """Custom tools with a grammar and the list of allowed tools reach the upstream."""
     grammar = {"type": "grammar", "grammar": {"syntax": "lark", "definition": 'start: "a"\n'}}
     tools: Any = [{"type": "custom", "custom": {"name": "sql", "description": "SQL", "format": grammar}}]
     allowed = {"mode": "required", "tools": [{"type": "custom", "custom": {"name": "sql"}}]}
@@ -222,7 +222,7 @@ def test_custom_tools_and_a_choice_among_tools_reach_the_upstream(
 
 
 def test_a_session_is_continued_by_the_package(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """By the id in the body or in a header; `store=False` keeps nothing."""
+    """The id in the body or in a header continues a session; `store=False` stores nothing."""
     upstream.default = vendor.complete_answer()
     ask: Any = {"model": "scripted", "messages": [{"role": "user", "content": "And now?"}]}
     first = client.chat.completions.create(**ASK)
@@ -239,7 +239,7 @@ def test_a_session_is_continued_by_the_package(client: openai.OpenAI, upstream: 
 
 
 def _tool(number: int) -> dict[str, Any]:
-    """Returns a tool whose keys have no order but their own."""
+    """Returns a tool whose keys have an unusual order."""
     names = sorted((f"{hash((number, place)) % 997:03d}_{place}" for place in range(6)), key=lambda name: name[::-1])
     kinds: list[dict[str, Any]] = [
         {"type": "integer", "minimum": 0, "maximum": 2**53, "default": -7},
@@ -264,7 +264,7 @@ def _tool(number: int) -> dict[str, Any]:
 def test_forty_tools_reach_the_upstream_byte_for_byte(
     client: openai.OpenAI, upstream: ScriptedUpstream, is_stream: bool
 ) -> None:
-    """The order of keys, whole numbers, and every character of a large `tools` array are kept."""
+    """The order of keys, integers, and every character of a large `tools` array are kept."""
     tools: Any = [_tool(number) for number in range(40)]
     answer = client.chat.completions.create(**ASK, tools=tools, stream=is_stream)
     if is_stream:
@@ -275,14 +275,14 @@ def test_forty_tools_reach_the_upstream_byte_for_byte(
 def test_a_response_schema_reaches_the_upstream_byte_for_byte(
     client: openai.OpenAI, upstream: ScriptedUpstream
 ) -> None:
-    """The order of the properties is the order in which the model answers."""
+    """The properties of a schema keep their order, which is that of the model's answer."""
     schema = {"name": "answer", "description": "…", "schema": _tool(1)["function"]["parameters"], "strict": True}
     form: Any = {"type": "json_schema", "json_schema": schema}
     client.chat.completions.create(**ASK, response_format=form)
     assert exact(form) == exact(upstream.requests[0].json["response_format"])
 
 
-def test_numbers_stay_as_they_are(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+def test_numbers_are_unchanged(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """Integers beyond 2⁵³ are not rounded, and `1.0` stays `1.0`."""
     schema = {"minimum": 1.0, "maximum": 9007199254740992, "multipleOf": 1.5, "const": 2**63 - 1}
     tools: Any = [{"type": "function", "function": {"name": "f", "parameters": schema}}]

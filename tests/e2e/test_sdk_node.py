@@ -1,4 +1,4 @@
-"""OpenAI's own package for Node, unmodified: tests/e2e/node has the scripts, each prints one line of JSON."""
+"""OpenAI's package for Node, unmodified. tests/e2e/node has the scripts; each prints one line of JSON."""
 
 import json
 import subprocess
@@ -19,11 +19,11 @@ RunScript = Callable[..., Any]
 
 @pytest.fixture(scope="session")
 def process(stack: Parley, installed: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Starts a script. All that it is told of Parley is in the package's own variables."""
+    """Starts a script. Only the package's own variables name Parley."""
     known = environment(OPENAI_BASE_URL=f"{stack.http}/v1", OPENAI_API_KEY=stack.key)
 
     def start(script: str, *arguments: str) -> subprocess.Popen[str]:
-        # As text: a file's imports are looked for beside the file, a text's where it is run.
+        # As text: imports of a file are resolved beside it, those of a text in the working folder.
         command = ["node", "--input-type=module", "--eval", (HERE / script).read_text(), "--", *arguments]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, cwd=installed, env=known, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
@@ -33,7 +33,7 @@ def process(stack: Parley, installed: Path) -> Callable[..., subprocess.Popen[st
 
 @pytest.fixture(scope="session")
 def run(process: Callable[..., subprocess.Popen[str]]) -> RunScript:
-    """Runs a script to its end; returns what it printed."""
+    """Runs a script to its end; returns its output."""
 
     def run(script: str, *arguments: str) -> Any:
         with process(script, *arguments) as running:
@@ -44,8 +44,8 @@ def run(process: Callable[..., subprocess.Popen[str]]) -> RunScript:
     return run
 
 
-def test_a_whole_answer_has_everything(run: RunScript, upstream: ScriptedUpstream) -> None:
-    """Fields, ids, text of every plane; and the list of models."""
+def test_a_complete_answer(run: RunScript, upstream: ScriptedUpstream) -> None:
+    """An answer has fields, ids and text of every Unicode plane; the models are listed."""
     answer = vendor.complete_answer(vendor.choice("Grüße \N{WAVING HAND SIGN}", annotations=[vendor.CITATION]))
     upstream.answer(answer)
     got = run("create.mjs")
@@ -60,7 +60,7 @@ def test_a_whole_answer_has_everything(run: RunScript, upstream: ScriptedUpstrea
 
 
 def test_a_stream_has_openais_sequence(run: RunScript, upstream: ScriptedUpstream) -> None:
-    """Chunks by hand, and the helper's events and final answer."""
+    """The chunks of a stream, and the events and the final answer of the helper, have OpenAI's sequence."""
     upstream.default = vendor.text("Hel", "lo", "!")
     got = run("stream.mjs")
     *chunks, last = got["chunks"]
@@ -76,7 +76,7 @@ def test_a_stream_has_openais_sequence(run: RunScript, upstream: ScriptedUpstrea
 
 @pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
 def test_the_tools_runner_calls_and_is_answered(run: RunScript, upstream: ScriptedUpstream, is_stream: bool) -> None:
-    """Two calls at once, their results by id, a last answer; the upstream sees the whole exchange."""
+    """The tools runner makes two parallel calls; their results are sent by id, and the final answer is returned."""
     if is_stream:
         upstream.answer(vendor.calls_in_pieces(vendor.PARALLEL_CALLS), vendor.text("In ", "Bogotá."))
     else:
@@ -95,7 +95,7 @@ def test_the_tools_runner_calls_and_is_answered(run: RunScript, upstream: Script
 
 @pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
 def test_the_ai_sdk_takes_several_tool_steps(run: RunScript, upstream: ScriptedUpstream, is_stream: bool) -> None:
-    """Two calls at once, one more, the last words: each step's results reach the upstream beside their calls."""
+    """The AI SDK makes two parallel calls, then one more; all results reach the upstream with their calls."""
     third = [{"id": "call_3", "type": "function", "function": {"name": "get_weather", "arguments": '{"city":"Lima"}'}}]
     if is_stream:
         calls = [vendor.calls_in_pieces(vendor.PARALLEL_CALLS), vendor.calls_in_pieces(third)]
@@ -122,8 +122,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str, int, str, str | None]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_refused_request_has_its_class_and_fields(run: RunScript, upstream: ScriptedUpstream, what: str) -> None:
-    """The package's own error, with the request's id; it does not try again."""
+def test_a_rejected_request_has_its_class_and_fields(run: RunScript, upstream: ScriptedUpstream, what: str) -> None:
+    """The package's error has the request id; the package does not retry."""
     sent, name, status, code, param = REFUSED[what]
     got = run("errors.mjs", "5", json.dumps(sent))
     assert got.pop("requestID")
@@ -133,8 +133,8 @@ def test_a_refused_request_has_its_class_and_fields(run: RunScript, upstream: Sc
     assert [] == upstream.requests
 
 
-def test_the_package_tries_again_where_the_headers_say_so(run: RunScript, upstream: ScriptedUpstream) -> None:
-    """429 is tried again as told and then answered; a 400 is not; a failure at last has its class."""
+def test_the_package_retries_by_the_headers(run: RunScript, upstream: ScriptedUpstream) -> None:
+    """429 is retried after its delay, 400 is not, and the last failure has its class."""
     slow_down = Json(vendor.error("Slow down", "requests"), 429, {"Retry-After": "1"})
     upstream.answer(slow_down, vendor.complete_answer(vendor.choice("At last.")))
     assert {"said": "At last."} == run("errors.mjs", "1", "{}")
@@ -148,16 +148,16 @@ def test_the_package_tries_again_where_the_headers_say_so(run: RunScript, upstre
 
 
 def test_a_stream_that_breaks_raises(run: RunScript, upstream: ScriptedUpstream) -> None:
-    """What was said is delivered, then the package raises: the stream never looks finished."""
+    """The text before the failure is delivered, then the package raises its error."""
     upstream.answer(Events([*list(vendor.text("Hel", "lo").events)[:3], Cut()]))
     got = run("errors.mjs", "0", '{"stream": true}')
     assert ("Hello", "APIError", "stream_broken") == (got["said"], got["name"], got["code"])
 
 
-def test_leaving_a_stream_frees_the_upstream(
+def test_leaving_a_stream_closes_the_upstream_connection(
     process: Callable[..., subprocess.Popen[str]], upstream: ScriptedUpstream
 ) -> None:
-    """`break` in the loop closes the upstream's connection, while the caller lives on."""
+    """`break` in the loop closes the upstream's connection while the caller continues."""
     gate = Gate()
     upstream.answer(Events([*list(vendor.text("Hel").events)[:2], gate]))
     with process("leave.mjs") as running:

@@ -1,4 +1,4 @@
-"""OpenAI's own Python package, unmodified but for its base URL. The upstream says what OpenAI's API says."""
+"""OpenAI's Python package with another base URL. The upstream has the formats of OpenAI's API."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ WEATHER: Any = {
         },
     },
 }
-# What an answer has from Parley, and not from the upstream.
+# Fields of an answer that Parley sets.
 OURS = {"id", "created", "model", "chatSessionId"}
 
 
@@ -49,32 +49,32 @@ class Solution(BaseModel):
 
 @pytest.fixture(scope="session")
 def client(stack: Parley) -> Iterator[openai.OpenAI]:
-    """The package's client, with nothing changed but the address."""
+    """The package's client with another base URL."""
     with openai.OpenAI(base_url=f"{stack.http}/v1", api_key=stack.key, max_retries=0) as client:
         yield client
 
 
 @pytest.fixture
 async def aclient(stack: Parley) -> AsyncIterator[openai.AsyncOpenAI]:
-    """The package's client for event loops."""
+    """The package's asynchronous client."""
     async with openai.AsyncOpenAI(base_url=f"{stack.http}/v1", api_key=stack.key, max_retries=0) as client:
         yield client
 
 
 def theirs(answer: BaseModel) -> dict[str, Any]:
-    """Returns what an answer has from the upstream, as it was on the wire: what was not sent is not there."""
+    """Returns the upstream's part of an answer as on the wire: without unset fields."""
     return {name: value for name, value in answer.to_dict().items() if name not in OURS}  # type: ignore[attr-defined]
 
 
 def without_nulls(value: Any) -> Any:
-    """Returns the JSON without nulls and empty arrays: Parley leaves those out."""
+    """Returns JSON without nulls and empty arrays, which Parley omits."""
     if isinstance(value, dict):
         return {key: without_nulls(item) for key, item in value.items() if item not in (None, [])}
     return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def of_upstream(answer: dict[str, Any]) -> Any:
-    """Returns what of an upstream's answer must reach the caller."""
+    """Returns the part of an upstream's answer that must reach the caller."""
     return without_nulls({name: value for name, value in answer.items() if name not in OURS})
 
 
@@ -97,7 +97,7 @@ ANSWERS = {
 def test_everything_that_the_upstream_returns_reaches_the_caller(
     client: openai.OpenAI, upstream: ScriptedUpstream, what: str
 ) -> None:
-    """Each field of OpenAI's answers is where the package looks for it."""
+    """Each field of OpenAI's answers is where the package reads it."""
     answer = vendor.complete_answer(ANSWERS[what])
     upstream.answer(answer)
     got = client.chat.completions.create(**ASK, logprobs=True, top_logprobs=2)
@@ -106,8 +106,8 @@ def test_everything_that_the_upstream_returns_reaches_the_caller(
     assert "scripted" == got.model
 
 
-async def test_the_async_client_gets_the_same(aclient: openai.AsyncOpenAI, upstream: ScriptedUpstream) -> None:
-    """Whole and streamed, on an event loop, several at once."""
+async def test_the_async_client(aclient: openai.AsyncOpenAI, upstream: ScriptedUpstream) -> None:
+    """Concurrent unary and streaming calls of the asynchronous client return the same."""
     upstream.default = vendor.complete_answer()
     answers = await asyncio.gather(*(aclient.chat.completions.create(**ASK) for _ in range(4)))
     assert [of_upstream(vendor.complete_answer())] * 4 == [without_nulls(theirs(answer)) for answer in answers]
@@ -119,7 +119,7 @@ async def test_the_async_client_gets_the_same(aclient: openai.AsyncOpenAI, upstr
 
 
 def test_a_stream_has_openais_sequence(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """Role, deltas, reason, and where it is asked for usage; the same id, time and model in all."""
+    """A stream has role, deltas, finish reason, and usage on request; id, time and model are constant."""
     for usage in (True, False):
         upstream.answer(vendor.text("Hel", "lo", "!"))
         chunks = list(client.chat.completions.create(**ASK, stream=True, stream_options={"include_usage": usage}))
@@ -160,7 +160,7 @@ DELTAS: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
 def test_everything_that_the_upstream_streams_reaches_the_caller(
     client: openai.OpenAI, upstream: ScriptedUpstream, what: str
 ) -> None:
-    """What is no text or tool call arrives in pieces too."""
+    """Deltas other than text and tool calls arrive in pieces, too."""
     deltas, expected = DELTAS[what]
     upstream.answer(vendor.stream(deltas))
     got: dict[str, Any] = {}
@@ -177,7 +177,7 @@ def _joined(had: Any, more: Any) -> Any:
 
 
 def test_a_stream_has_the_probabilities_of_its_tokens(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """Bytes and rivals included, one entry a token, also beside the reason to stop."""
+    """Each token has its logprobs with bytes and alternatives, also beside the finish reason."""
     hello, half = vendor.LOGPROBS["content"]
     said = [vendor.chunk({"content": "Hello"}, logprobs={"content": [hello]})]
     said += [vendor.chunk({}, "stop", logprobs={"content": [half]})]
@@ -188,8 +188,8 @@ def test_a_stream_has_the_probabilities_of_its_tokens(client: openai.OpenAI, ups
     assert without_nulls([hello, half]) == without_nulls(tokens)
 
 
-def test_several_answers_at_once(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """`n` answers come whole, and mixed in a stream, each with its index."""
+def test_several_choices(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """The choices of `n` are complete, and interleaved in a stream, each with its index."""
     answer = vendor.complete_answer(vendor.choice("One"), vendor.choice("Two", 1, finish_reason="length"))
     upstream.answer(answer)
     got = client.chat.completions.create(**ASK, n=2)
@@ -212,7 +212,7 @@ SOLUTION = '{"steps": [{"explanation": "Halve it", "output": "x = 4"}], "final_a
 
 
 def test_parse_reads_an_answer_into_a_pydantic_model(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """The model's JSON Schema reaches the upstream as the package wrote it; the answer comes back as an object."""
+    """The model's JSON Schema reaches the upstream unchanged; the answer is parsed into an object."""
     upstream.answer(vendor.complete_answer(vendor.choice(SOLUTION)))
     got: ParsedChatCompletion[Solution] = client.chat.completions.parse(**ASK, response_format=Solution)
     assert Solution.model_validate_json(SOLUTION) == got.choices[0].message.parsed
@@ -227,8 +227,8 @@ def test_parse_reads_an_answer_into_a_pydantic_model(client: openai.OpenAI, upst
         client.chat.completions.parse(**ASK, response_format=Solution)
 
 
-def test_the_stream_helper_tells_of_what_comes(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """`chat.completions.stream` makes its events and its final answer from our chunks."""
+def test_the_stream_helper(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
+    """`chat.completions.stream` builds its events and its final answer from the chunks."""
     upstream.answer(vendor.text(SOLUTION[:30], SOLUTION[30:]))
     with client.chat.completions.stream(
         **ASK, response_format=Solution, stream_options={"include_usage": True}
@@ -241,7 +241,7 @@ def test_the_stream_helper_tells_of_what_comes(client: openai.OpenAI, upstream: 
 
 
 def test_the_stream_helper_joins_parallel_tool_calls(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """Each call has its index, its id and name first, its arguments in pieces, and ends whole."""
+    """Each call has its index, id and name first, then its arguments in pieces, and is complete at the end."""
     upstream.answer(vendor.calls_in_pieces(vendor.PARALLEL_CALLS))
     with client.chat.completions.stream(**ASK, tools=[WEATHER]) as events:
         done = [event for event in events if event.type == "tool_calls.function.arguments.done"]
@@ -257,10 +257,10 @@ def test_the_stream_helper_joins_parallel_tool_calls(client: openai.OpenAI, upst
 
 
 def test_pieces_of_tool_calls_are_openais(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """The first piece of each call has its index, id, type and name; later ones only index and arguments."""
+    """The first piece of each call has index, id, type and name; later ones only index and arguments."""
     events = list(vendor.calls_in_pieces(vendor.PARALLEL_CALLS, size=20).events)
-    gates = [Gate() for _ in events[:-3]]  # one a piece, so that none leaves together with the next
-    gates[0].set()  # behind the role, which is not passed on before there is something to say: another may yet answer
+    gates = [Gate() for _ in events[:-3]]  # one per piece, so that no two are sent together
+    gates[0].set()  # after the role, which is sent with the first token only, because another target may still answer
     upstream.answer(Events([*chain.from_iterable(zip(events, gates, strict=False)), *events[-3:]]))
     pieces: list[Any] = []
     for place, chunk in enumerate(client.chat.completions.create(**ASK, tools=[WEATHER], stream=True)):
@@ -277,7 +277,7 @@ def test_pieces_of_tool_calls_are_openais(client: openai.OpenAI, upstream: Scrip
 
 
 def test_a_tools_loop_ends_in_an_answer(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """Calls, results and a last answer, as every agent does it; the upstream sees the whole exchange."""
+    """Calls, results and a final answer of an agent's loop; the upstream receives the complete exchange."""
     upstream.answer(
         vendor.complete_answer(vendor.choice(None, tool_calls=vendor.PARALLEL_CALLS)), vendor.complete_answer()
     )
@@ -305,7 +305,7 @@ def test_a_tools_loop_ends_in_an_answer(client: openai.OpenAI, upstream: Scripte
 def test_functions_are_tools_to_the_upstream_and_functions_to_the_caller(
     client: openai.OpenAI, upstream: ScriptedUpstream
 ) -> None:
-    """The form before tools works whole, streamed and in the messages of earlier turns."""
+    """Functions work in complete answers, streams and earlier turns; the upstream receives tools."""
     [call, _] = vendor.PARALLEL_CALLS
     upstream.answer(vendor.complete_answer(vendor.choice(None, tool_calls=[call])), vendor.calls_in_pieces([call]))
     asked: Any = {**ASK, "functions": [WEATHER["function"]], "function_call": {"name": "get_weather"}}
@@ -323,7 +323,7 @@ def test_functions_are_tools_to_the_upstream_and_functions_to_the_caller(
         assert not {"functions", "function_call"} & set(request.json)
 
 
-async def test_cancelling_an_async_call_frees_the_upstream(
+async def test_cancelling_an_async_call_closes_the_upstream_connection(
     aclient: openai.AsyncOpenAI, upstream: ScriptedUpstream
 ) -> None:
     """A cancelled task, and a stream that is closed early, close the upstream's connection."""
@@ -347,7 +347,7 @@ async def test_cancelling_an_async_call_frees_the_upstream(
 
 
 def test_raw_responses_have_their_headers(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
-    """The request's id, the session's and the caller's own are there for who asks for them."""
+    """Raw responses have the ids of the request, the session and the caller."""
     upstream.answer(vendor.complete_answer())
     raw = client.chat.completions.with_raw_response.create(**ASK, extra_headers={"x-correlation-id": "mine-1"})
     answer: ChatCompletion = raw.parse()

@@ -1,4 +1,4 @@
-"""Sessions through the edge: continued, kept over a restart, and sent to the model message by message."""
+"""Sessions through the edge: continued, stored over a restart, and sent to the model message by message."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +31,7 @@ def _say(stack: Parley, body: dict[str, Any], **headers: str) -> tuple[int, dict
 
 @pytest.mark.parametrize("name", ["chatSessionId", "session_id", "X-Chat-Session-ID"])
 def test_a_session_is_continued_by_each_of_its_names(stack: Parley, upstream: ScriptedUpstream, name: str) -> None:
-    """Body or header: the model is sent the first call's messages, its answer, and the new message."""
+    """With the session in body or header, the model gets the first call's messages, its answer, and the new message."""
     upstream.answer(completion("Hello Ada"))
     _, headers, first = _say(stack, _body("My name is Ada."))
     session = first["chatSessionId"]
@@ -45,8 +45,8 @@ def test_a_session_is_continued_by_each_of_its_names(stack: Parley, upstream: Sc
     assert [conversation[:1], conversation] == _sent(upstream)
 
 
-def test_the_embedded_model_remembers(stack: Parley) -> None:
-    """A question that means nothing by itself is answered, because the session has the one before."""
+def test_the_embedded_model_uses_the_history(stack: Parley) -> None:
+    """A question that depends on the previous one is answered, because the session contains it."""
     body = {"model": "smollm2", "messages": [{"role": "user", "content": "What is the capital of France?"}]}
     _, first = stack.request("POST", PATH, body)
     body["messages"] = [{"role": "user", "content": "And of Germany?"}]
@@ -55,7 +55,7 @@ def test_the_embedded_model_remembers(stack: Parley) -> None:
 
 
 def test_sessions_survive_a_restart(scripted_config: Path, upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """What was acknowledged is there after everything was stopped and started again."""
+    """Acknowledged turns are stored after a stop and a start of all processes."""
     upstream.answer(completion("Hello Ada"), completion("Ada"))
     with started("--config", str(scripted_config), folder=tmp_path) as before:
         key = before.key
@@ -72,7 +72,7 @@ def test_sessions_survive_a_restart(scripted_config: Path, upstream: ScriptedUps
 
 
 def test_sessions_are_read_and_deleted_over_rest(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """List, get, messages, delete; then 404 in the words of an unknown one."""
+    """A session is listed, read and deleted over REST; then it is a 404 like an unknown one."""
     session = _say(stack, _body("Hi"))[2]["chatSessionId"]
     status, listed = stack.request("GET", "/api/v1/sessions?page_size=1&model=scripted")
     assert (200, [session]) == (status, [item["id"] for item in listed["sessions"]])
@@ -86,8 +86,8 @@ def test_sessions_are_read_and_deleted_over_rest(stack: Parley, upstream: Script
     assert unknown == stack.request("POST", PATH, _body("Hi", chatSessionId=session))
 
 
-def test_a_fork_and_its_origin_go_on_apart(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """Each is sent its own turns; a fork of the first turn alone does not know the second."""
+def test_a_fork_and_its_origin_are_independent(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """A fork and its origin each send their own turns; a fork of the first turn lacks the second."""
     origin = _say(stack, _body("one"))[2]["chatSessionId"]
     _say(stack, _body("two", chatSessionId=origin))
     status, fork = stack.request("POST", f"/api/v1/sessions/{origin}/fork", {"through_turn": 1})
@@ -99,8 +99,8 @@ def test_a_fork_and_its_origin_go_on_apart(stack: Parley, upstream: ScriptedUpst
     assert (404, {"error": 'Unknown session "nope"'}) == stack.request("POST", "/api/v1/sessions/nope/fork")
 
 
-def test_an_export_is_what_the_messages_are(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """A line for each message, with the fields that the list of messages shows, and in its order."""
+def test_an_export_equals_the_messages(stack: Parley, upstream: ScriptedUpstream) -> None:
+    """An export has a line for each message, with the same fields and order as the list of messages."""
     session = _say(stack, _body("one", metadata={"trip": "7"}))[2]["chatSessionId"]
     for number in range(40):
         _say(stack, _body(f"Nr. {number} “é” 😀\n", chatSessionId=session))
@@ -119,7 +119,7 @@ def test_an_export_is_what_the_messages_are(stack: Parley, upstream: ScriptedUps
 
 
 def test_sessions_are_found_by_model_and_time(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """The filters of the list; one that cannot be read is a 400 that names it."""
+    """The list has filters; an invalid filter is a 400 that names it."""
     session = _say(stack, _body("Hi"))[2]["chatSessionId"]
     updated = stack.request("GET", f"/api/v1/sessions/{session}")[1]["updated"]
 
@@ -137,7 +137,7 @@ def test_sessions_are_found_by_model_and_time(stack: Parley, upstream: ScriptedU
 
 
 def test_a_busy_session_is_forked_and_not_deleted(stack: Parley, upstream: ScriptedUpstream) -> None:
-    """While it answers, a fork has the turns before; deleting is a 409 until it is done."""
+    """A fork of a busy session has the previous turns; a deletion is a 409 until the turn ends."""
     session = _say(stack, _body("one"))[2]["chatSessionId"]
     gate = Gate()
     upstream.answer(Json(completion("two"), wait=gate))

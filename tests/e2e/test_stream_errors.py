@@ -1,4 +1,4 @@
-"""Failures in mid-stream, as each dialect shows them: no document says more than how its errors look."""
+"""Failures within a stream in each dialect, whose documents specify only the format of errors."""
 
 from typing import Any
 
@@ -25,10 +25,10 @@ OPENAI = {"error": {"message": SAID, "type": "server_error", "param": None, "cod
         ("/fastapi/api/v1/chat/completions", {"detail": SAID}),
     ],
 )
-async def test_an_error_in_mid_stream_wears_the_dialect(
+async def test_an_error_event_has_the_format_of_the_dialect(
     stack: Parley, upstream: ScriptedUpstream, path: str, expected: dict[str, Any]
 ) -> None:
-    """The last event is the error as the dialect's own; no `[DONE]` follows it."""
+    """The last event is the error in the format of the dialect, without `[DONE]` after it."""
     upstream.answer(Events([*list(vendor.text("Hel", "lo").events)[:3], vendor.error("Boom", "server_error")]))
     headers = {"Authorization": f"Bearer {stack.key}", "Accept": "*/*"}
     async with aiohttp.ClientSession() as client, client.post(stack.http + path, json=ASK, headers=headers) as response:

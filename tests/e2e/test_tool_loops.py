@@ -1,4 +1,4 @@
-"""Tool loops of two turns: what a vendor wants back with a tool's result reaches it, from sessions and from callers."""
+"""Tool loops of two turns: the vendor's data is sent back with the tool's result, by sessions and by callers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -34,15 +34,15 @@ USE = {"type": "tool_use", "id": "c1", "name": "f", "input": {"city": "Bern"}}
 
 @pytest.fixture(scope="module")
 def parley(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
-    """A `parley up` of two workers."""
+    """A `parley up` with two workers."""
     file = tmp_path_factory.mktemp("loops") / "parley.yaml"
     file.write_text(CONFIG.format(url=the_upstream.url, address=the_upstream.address))
     with started("--config", str(file), "--workers", "2") as parley:
         yield parley
 
 
-def ask(parley: Parley, body: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a call answers, streams as a list of their events."""
+def complete(parley: Parley, body: dict[str, Any]) -> dict[str, Any]:
+    """Returns the answer of a call, or the list of events of a stream."""
     headers = {"Authorization": f"Bearer {parley.key}"}
     answer = httpx.post(f"{parley.http}/v1/chat/completions", json=body, headers=headers, timeout=30)
     assert 200 == answer.status_code, answer.text
@@ -53,21 +53,21 @@ def ask(parley: Parley, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def loop(parley: Parley, model: str, *, stream: bool) -> None:
-    """Asks a question, and tells the tool's result in the session that this began."""
-    first = ask(parley, {"model": model, "messages": [QUESTION], "tools": TOOLS, "stream": stream})
+    """Sends a question, and the tool's result in the session of the first turn."""
+    first = complete(parley, {"model": model, "messages": [QUESTION], "tools": TOOLS, "stream": stream})
     session = first["chatSessionId"]
-    ask(parley, {"model": model, "messages": [RESULT], "tools": TOOLS, "stream": stream, "chatSessionId": session})
+    complete(parley, {"model": model, "messages": [RESULT], "tools": TOOLS, "stream": stream, "chatSessionId": session})
 
 
-def says(message: dict[str, Any], *, stream: bool) -> Json | Events:
-    """Returns an answer of OpenAI's shape, whole or in one delta."""
+def answer_with(message: dict[str, Any], *, stream: bool) -> Json | Events:
+    """Returns an answer in OpenAI's format, complete or in one delta."""
     if not stream:
         return Json(completion(None, **message))
     delta = message | {"tool_calls": [call | {"index": index} for index, call in enumerate(message["tool_calls"])]}
     return Events([chunk({"role": "assistant"}), chunk(delta), *ending("tool_calls")])
 
 
-def ends(*, stream: bool) -> Json | Events:
+def final_answer(*, stream: bool) -> Json | Events:
     """Returns the answer that ends the loop."""
     return Events([chunk({"content": "Sunny."}), *ending()]) if stream else Json(completion("Sunny."))
 
@@ -97,8 +97,8 @@ def ends(*, stream: bool) -> Json | Events:
 def test_session(
     parley: Parley, upstream: ScriptedUpstream, said: dict[str, Any], expected: dict[str, Any], stream: bool
 ) -> None:
-    """The session keeps what the caller never sees, and whichever worker goes on sends it back as it came."""
-    upstream.answer(says(said, stream=stream), ends(stream=stream))
+    """The session stores data that the caller does not see, and any worker sends it back unchanged."""
+    upstream.answer(answer_with(said, stream=stream), final_answer(stream=stream))
     loop(parley, "open", stream=stream)
     system, question, answer, result = upstream.requests[1].json["messages"]
     assert ("system", QUESTION, RESULT) == (system["role"], question, result)
@@ -107,7 +107,7 @@ def test_session(
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_claude(parley: Parley, upstream: ScriptedUpstream, stream: bool) -> None:
-    """Claude's thinking comes back with its signature, before the use of the tool."""
+    """Claude's thinking is sent back with its signature, before the tool use."""
     if stream:
         last = Events([*anthropic_api.begins(), anthropic_api.delta(text="Sunny."), *anthropic_api.ends()])
         upstream.answer(streamed(THOUGHT, USE), last)
@@ -122,18 +122,20 @@ def test_claude(parley: Parley, upstream: ScriptedUpstream, stream: bool) -> Non
 
 @pytest.mark.parametrize("model", ["open", "claude"])
 def test_caller_resends(parley: Parley, upstream: ScriptedUpstream, model: str) -> None:
-    """A caller who keeps the conversation, and sends back what it was answered, has the same."""
+    """A caller that resends the received conversation gets the same requests."""
     signed = CALL | {"extra_content": SIGNED}
     if model == "open":
-        upstream.answer(says({"tool_calls": [signed], "reasoning_content": "hm"}, stream=False), ends(stream=False))
+        upstream.answer(
+            answer_with({"tool_calls": [signed], "reasoning_content": "hm"}, stream=False), final_answer(stream=False)
+        )
     else:
         upstream.answer(
             anthropic_api.message(THOUGHT, USE, stop_reason="tool_use"),
             anthropic_api.message(anthropic_api.text_block("Sunny.")),
         )
     asked: dict[str, Any] = {"model": model, "tools": TOOLS, "store": False}
-    answer = ask(parley, asked | {"messages": [QUESTION]})["choices"][0]["message"]
-    ask(parley, asked | {"messages": [QUESTION, answer, RESULT]})
+    answer = complete(parley, asked | {"messages": [QUESTION]})["choices"][0]["message"]
+    complete(parley, asked | {"messages": [QUESTION, answer, RESULT]})
     again = upstream.requests[1].json["messages"][-2]
     if model == "open":
         assert ([signed], "hm") == (again["tool_calls"], again["reasoning_content"])
@@ -142,7 +144,7 @@ def test_caller_resends(parley: Parley, upstream: ScriptedUpstream, model: str) 
 
 
 def test_caching(parley: Parley, upstream: ScriptedUpstream) -> None:
-    """`cache_control` reaches Claude from messages, parts and tools, and a server of OpenAI's API as it was written."""
+    """`cache_control` of messages, parts and tools reaches Claude, and OpenAI-compatible servers unchanged."""
     cache = {"type": "ephemeral"}
     part = {"type": "text", "text": "Long.", "cache_control": cache}
     system = {"role": "system", "content": [part]}
@@ -150,7 +152,7 @@ def test_caching(parley: Parley, upstream: ScriptedUpstream) -> None:
     asked: dict[str, Any] = {"messages": [system, QUESTION | {"cache_control": cache}], "tools": [tool], "store": False}
     upstream.answer(anthropic_api.message(anthropic_api.text_block("x")), Json(completion("x")))
     for model in ("claude", "open"):
-        ask(parley, asked | {"model": model})
+        complete(parley, asked | {"model": model})
     claude, open_ = (received.json for received in upstream.requests)
     words = {"type": "text", "text": "Weather?", "cache_control": cache}
     assert ([part], [words], cache) == (

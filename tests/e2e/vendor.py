@@ -1,6 +1,6 @@
-"""What OpenAI's API says, in the shapes of its public reference ("Chat completions"), for the scripted upstream to say.
+"""Answers of OpenAI's API in the formats of its reference ("Chat completions"), for the scripted upstream.
 
-Answers are made anew on every call, so that a test may change its own.
+Each call creates a new answer, which a test may change.
 """
 
 from collections.abc import Iterable
@@ -43,7 +43,7 @@ LOGPROBS: dict[str, Any] = {
             ],
         },
         {
-            # Half of a character: only the bytes tell which.
+            # Half of a character: only the bytes identify it.
             "token": "\\xf0\\x9f",
             "logprob": -0.02380986,
             "bytes": [240, 159],
@@ -88,7 +88,7 @@ PARALLEL_CALLS: list[dict[str, Any]] = [
 
 
 def choice(content: str | None = "Hello! How can I assist you today?", index: int = 0, **more: Any) -> dict[str, Any]:
-    """Returns one of the answers; `finish_reason` and `logprobs` are its own, everything else is the message's."""
+    """Returns one choice; `finish_reason` and `logprobs` belong to the choice, other fields to its message."""
     finish = more.pop("finish_reason", "tool_calls" if more.get("tool_calls") else "stop")
     logprobs = more.pop("logprobs", None)
     message = {"role": "assistant", "content": content, "refusal": None, "annotations": [], **more}
@@ -96,7 +96,7 @@ def choice(content: str | None = "Hello! How can I assist you today?", index: in
 
 
 def complete_answer(*choices: dict[str, Any]) -> dict[str, Any]:
-    """Returns a whole answer."""
+    """Returns a complete answer."""
     return {
         "id": ANSWER_ID,
         "object": "chat.completion",
@@ -109,7 +109,7 @@ def complete_answer(*choices: dict[str, Any]) -> dict[str, Any]:
 
 
 def stream(deltas: Iterable[dict[str, Any]], finish: str = "stop", index: int = 0) -> Events:
-    """Returns the stream of one answer: its first chunk has the role, its last ones the reason and the usage."""
+    """Returns the stream of one choice: the role first, the finish reason and the usage last."""
     first = {"role": "assistant", "content": "", "refusal": None}
     said = [chunk(delta, index=index) for delta in (first, *deltas)]
     return Events([*said, chunk({}, finish, index), {**chunk({}), "choices": [], "usage": USAGE}, DONE])
@@ -131,12 +131,12 @@ def chunk(
 
 
 def text(*pieces: str) -> Events:
-    """Returns the stream of an answer in words."""
+    """Returns the stream of a text."""
     return stream([{"content": piece} for piece in pieces])
 
 
 def calls_in_pieces(calls: list[dict[str, Any]], size: int = 7) -> Events:
-    """Returns the stream of an answer that calls tools: each call's id and name first, then its arguments in pieces."""
+    """Returns the stream of tool calls: id and name of each call first, then its arguments in pieces."""
     deltas: list[dict[str, Any]] = []
     for index, call in enumerate(calls):
         name, arguments = call["function"]["name"], call["function"]["arguments"]
@@ -149,5 +149,5 @@ def calls_in_pieces(calls: list[dict[str, Any]], size: int = 7) -> Events:
 
 
 def error(message: str, kind: str = "invalid_request_error", **more: str | None) -> dict[str, Any]:
-    """Returns the body of a failure; `param` and `code` are null where they are not given."""
+    """Returns the body of an error; `param` and `code` may be null."""
     return {"error": {"message": message, "type": kind, "param": None, "code": None, **more}}

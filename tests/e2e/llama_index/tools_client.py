@@ -1,4 +1,4 @@
-"""Streams an answer that calls two tools at once with LlamaIndex's own client. Prints the calls, a line a run."""
+"""Streams an answer with two parallel tool calls with LlamaIndex's client. Prints the calls, one line per run."""
 
 import json
 import os
