@@ -136,7 +136,7 @@ class Parley:
             response = connection.getresponse()
             return response.status, json.loads(response.read())
 
-    def ask(self, question: str, **fields: Any) -> str:
+    def chat(self, question: str, **fields: Any) -> str:
         """Sends a question without streaming; returns the text of the answer."""
         body = {"messages": [{"role": "user", "content": question}], **fields}
         status, answer = self.request("POST", "/v1/chat/completions", body)
@@ -178,7 +178,7 @@ class Parley:
             until(lambda: notice in self.log or self.process.poll() is not None, f"the log says: {notice}\n{self.log}")
         self.stop()
 
-    def log_says(self, text: str) -> None:
+    def wait_for_log(self, text: str) -> None:
         """Waits until the log has this text."""
         until(lambda: text in self.log, f"the log says: {text}\n{self.log}")
 

@@ -36,7 +36,7 @@ models:
     targets: [{{backend: claude, model: claude-scripted-2}}]
 """
 TEXT = [{"type": "text", "text": "Hello!"}]
-ASK: Any = {"model": "claude", "messages": [{"role": "user", "content": "Hello!"}]}
+REQUEST: Any = {"model": "claude", "messages": [{"role": "user", "content": "Hello!"}]}
 WEATHER: Any = {
     "type": "function",
     "function": {
@@ -72,7 +72,7 @@ class Solution(BaseModel):
 def test_complete_answer(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """An answer of Anthropic has OpenAI's format, and its request has Anthropic's."""
     upstream.answer(message(text_block("Hi.")))
-    answer = client.chat.completions.create(**ASK)
+    answer = client.chat.completions.create(**REQUEST)
     assert ("Hi.", "stop") == (answer.choices[0].message.content, answer.choices[0].finish_reason)
     assert answer.usage is not None
     assert (9, 3) == (answer.usage.prompt_tokens, answer.usage.completion_tokens)
@@ -101,7 +101,7 @@ def test_tool_round_in_a_session(client: openai.OpenAI, upstream: ScriptedUpstre
         message(text_block("Sunny.")),
     )
     session = ""
-    with client.chat.completions.stream(**ASK, tools=[WEATHER]) as stream:
+    with client.chat.completions.stream(**REQUEST, tools=[WEATHER]) as stream:
         for event in stream:
             if event.type == "chunk":
                 session = (event.chunk.model_extra or {}).get("chatSessionId", session)
@@ -114,23 +114,23 @@ def test_tool_round_in_a_session(client: openai.OpenAI, upstream: ScriptedUpstre
     assert "Sunny." == answer.choices[0].message.content
     use = {"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {"city": "Bern"}}
     reported = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "18 degrees"}]}
-    asked = upstream.requests[1].json
+    sent = upstream.requests[1].json
     assert [
         {"role": "user", "content": TEXT},
         {"role": "assistant", "content": [use]},
         {"role": "user", "content": [reported]},
-    ] == asked["messages"]
+    ] == sent["messages"]
     expected = {"name": "get_weather", "input_schema": WEATHER["function"]["parameters"]}
-    assert [json.dumps(expected)] == [json.dumps(tool) for tool in asked["tools"]]
+    assert [json.dumps(expected)] == [json.dumps(tool) for tool in sent["tools"]]
 
 
 def test_structured_output(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """The schema that OpenAI's package derives from a class reaches Anthropic as output schema, keys in order."""
     upstream.answer(message(text_block('{"steps": ["a"], "answer": 42}')))
-    parsed = client.chat.completions.parse(**ASK, response_format=Solution).choices[0].message.parsed
+    parsed = client.chat.completions.parse(**REQUEST, response_format=Solution).choices[0].message.parsed
     assert Solution(steps=["a"], answer=42) == parsed
-    asked = upstream.requests[0].json["output_config"]["format"]
-    assert ("json_schema", ["steps", "answer"]) == (asked["type"], list(asked["schema"]["properties"]))
+    sent = upstream.requests[0].json["output_config"]["format"]
+    assert ("json_schema", ["steps", "answer"]) == (sent["type"], list(sent["schema"]["properties"]))
 
 
 def test_broken_stream_is_continued(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
@@ -140,7 +140,7 @@ def test_broken_stream_is_continued(client: openai.OpenAI, upstream: ScriptedUps
     upstream.answer(Events([*begins(), delta(text="Hello"), gate, Cut()]), Events(rest))
     pieces: list[str] = []
     usage = None
-    for chunk in client.chat.completions.create(**ASK, stream=True, stream_options={"include_usage": True}):
+    for chunk in client.chat.completions.create(**REQUEST, stream=True, stream_options={"include_usage": True}):
         pieces += [choice.delta.content or "" for choice in chunk.choices]
         usage = chunk.usage or usage
         if "Hello" in pieces:
@@ -154,16 +154,16 @@ def test_broken_stream_is_continued(client: openai.OpenAI, upstream: ScriptedUps
 
 def test_too_long(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """The error for a conversation over the context has Anthropic's message and OpenAI's code."""
-    words = "prompt is too long: 210000 tokens > 200000 maximum"
-    upstream.default = lambda _: Json(error("invalid_request_error", words), 400)
-    with pytest.raises(openai.BadRequestError, match=words) as caught:
-        client.chat.completions.create(**ASK)
+    message = "prompt is too long: 210000 tokens > 200000 maximum"
+    upstream.default = lambda _: Json(error("invalid_request_error", message), 400)
+    with pytest.raises(openai.BadRequestError, match=message) as caught:
+        client.chat.completions.create(**REQUEST)
     assert "context_length_exceeded" == caught.value.code
 
 
 def test_unsupported(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """A parameter that Anthropic does not support is rejected by name before a call."""
     with pytest.raises(openai.BadRequestError, match="`seed` is not supported by the model") as caught:
-        client.chat.completions.create(**ASK, seed=1)
+        client.chat.completions.create(**REQUEST, seed=1)
     assert "seed" == caught.value.param
     assert [] == upstream.requests

@@ -153,23 +153,23 @@ def test_internal_services_are_not_on_the_rest_listener(stack: Parley) -> None:
 def test_parameters_of_the_embedded_model(client: openai.OpenAI) -> None:
     """`n`, `seed`, `logprobs`, `stop`, limits and a JSON Schema have their documented effect."""
     messages: Any = [{"role": "user", "content": QUESTION}]
-    ask = client.chat.completions.create
-    two = ask(model="smollm2", messages=messages, n=2, max_tokens=4, logprobs=True, top_logprobs=2)
+    create = client.chat.completions.create
+    two = create(model="smollm2", messages=messages, n=2, max_tokens=4, logprobs=True, top_logprobs=2)
     assert [0, 1] == [choice.index for choice in two.choices]
     assert {"length"} == {choice.finish_reason for choice in two.choices}
     token = two.choices[0].logprobs.content[0]  # type: ignore[union-attr, index]
     assert (bytes(token.bytes or []).decode(), 2) == (token.token, len(token.top_logprobs))
     seeded = [
-        ask(model="smollm2", messages=messages, seed=7, temperature=1.5, max_tokens=8).choices[0].message.content
+        create(model="smollm2", messages=messages, seed=7, temperature=1.5, max_tokens=8).choices[0].message.content
         for _ in range(2)
     ]
     assert seeded[0] == seeded[1]
-    stopped = ask(model="smollm2", messages=messages, stop=[" Paris"]).choices[0]
+    stopped = create(model="smollm2", messages=messages, stop=[" Paris"]).choices[0]
     assert "Paris" not in (stopped.message.content or "")
     assert "stop" == stopped.finish_reason
     schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
     form: Any = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
-    shaped = ask(model="smollm2", messages=messages, response_format=form).choices[0].message.content
+    shaped = create(model="smollm2", messages=messages, response_format=form).choices[0].message.content
     assert ["city"] == list(json.loads(shaped or ""))
 
 

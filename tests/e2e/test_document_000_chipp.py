@@ -86,7 +86,7 @@ def test_x_correlation_id_is_echoed_and_logged(stack: Parley, upstream: Scripted
     for name, body in (("trace-1.a_B", {}), ("trace-2", {"model": "nosuch"}), ("order:42/7 b2s=", {})):
         _, _, headers = send_fields(stack, PATH, body, {"X-Correlation-ID": name})
         assert name == headers["x-correlation-id"]
-        stack.log_says(f'"correlation_id":"{name}"')
+        stack.wait_for_log(f'"correlation_id":"{name}"')
     _, _, headers = send_fields(stack, PATH, {}, {"X-Correlation-ID": "a\tb"})
     assert headers["x-request-id"] == headers["x-correlation-id"]
 

@@ -41,16 +41,16 @@ def _here(stack: Parley, text: str) -> str:
     return text.replace("http://127.0.0.1:8080", stack.http).replace("127.0.0.1:50051", stack.grpc)
 
 
-@pytest.mark.parametrize("place", range(3))
-def test_python_examples_answer(stack: Parley, place: int) -> None:
+@pytest.mark.parametrize("example", range(3))
+def test_python_examples_answer(stack: Parley, example: int) -> None:
     """The examples with the openai package, streaming or not, and with the generated stubs name Paris."""
     assert 3 == len(PYTHON)
-    command = [sys.executable, "-c", _here(stack, PYTHON[place])]
+    command = [sys.executable, "-c", _here(stack, PYTHON[example])]
     done = subprocess.run(
         command, env=os.environ | {"KEY": stack.key}, capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     assert "Paris" in done.stdout
-    assert ("[('local', 'completed', '" in done.stdout) == ("grpc" in PYTHON[place])
+    assert ("[('local', 'completed', '" in done.stdout) == ("grpc" in PYTHON[example])
 
 
 class Shell:
@@ -91,16 +91,16 @@ class Shell:
 
     def run(self, line: str, typed: str = "") -> str:
         """Runs a line with `parley` on the PATH, and returns its output."""
-        known = dict(self._environment)
+        variables = dict(self._environment)
         if self.parley is not None:
             line = _here(self.parley, line)
-            known |= {"PARLEY_ADDRESS": self.parley.grpc}
+            variables |= {"PARLEY_ADDRESS": self.parley.grpc}
         if (self.clone / "key").exists():
-            known |= {"KEY": (self.clone / "key").read_text()}
+            variables |= {"KEY": (self.clone / "key").read_text()}
         done = subprocess.run(
             ["bash", "-c", f". .venv/bin/activate && {line}"],
             cwd=self.clone,
-            env=known,
+            env=variables,
             input=typed,
             capture_output=True,
             text=True,

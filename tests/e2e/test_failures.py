@@ -67,7 +67,7 @@ def test_bad_input_has_its_status_and_its_dialects_body(
     got, error, headers = _raw(stack, "POST", path, body, stack.headers())
     assert (status, "application/json") == (got, headers["content-type"])
     assert text in _message(path, error)
-    assert "Hello there." == stack.ask("Hi", model="scripted")
+    assert "Hello there." == stack.chat("Hi", model="scripted")
 
 
 @pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
@@ -181,8 +181,8 @@ def _kept(stack: Parley) -> list[dict[str, Any]]:
 
 def _open_stream(stack: Parley, stream: bytes = b"true") -> socket.socket:
     """Sends a request as bytes, so that the socket can be closed at any moment."""
-    place = urlsplit(stack.http)
-    connection = socket.create_connection((place.hostname, place.port))
+    address = urlsplit(stack.http)
+    connection = socket.create_connection((address.hostname, address.port))
     body = b'{"model": "scripted", "stream": %b, "messages": [{"role": "user", "content": "Hi"}]}' % stream
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
     headers = "".join(f"{name}: {value}\r\n" for name, value in stack.headers().items())

@@ -66,8 +66,8 @@ def bodies(draw: st.DrawFn) -> bytes:
         body[name] = draw(ODD)
     data = json.dumps(body, ensure_ascii=draw(st.booleans())).encode("utf-8", "surrogatepass")
     if draw(st.integers(0, 5)) == 0:
-        place = draw(st.integers(0, len(data)))
-        data = data[:place] + draw(st.binary(max_size=3)) + data[place + draw(st.integers(0, 3)) :]
+        start = draw(st.integers(0, len(data)))
+        data = data[:start] + draw(st.binary(max_size=3)) + data[start + draw(st.integers(0, 3)) :]
     return data
 
 
@@ -75,7 +75,7 @@ def _openai(body: Any) -> bool:
     return ["message", "type", "param", "code"] == list(body["error"])
 
 
-def _words(body: Any) -> bool:
+def _is_text_error(body: Any) -> bool:
     return ["error"] == list(body) and isinstance(body["error"], str)
 
 
@@ -87,8 +87,8 @@ def _detail(body: Any) -> bool:
 ERRORS: dict[str, Callable[[Any], bool]] = {
     "openai": _openai,
     "openpipe": _openai,
-    "chipp": _words,
-    "upchatty": _words,
+    "chipp": _is_text_error,
+    "upchatty": _is_text_error,
     "fastapi": _detail,
 }
 
@@ -115,7 +115,7 @@ def _memory(stack: Parley) -> int:
 @pytest.mark.parametrize("dialect", PATHS)
 def test_odd_bodies(stack: Parley, upstream: ScriptedUpstream, dialect: str) -> None:
     """Every body gets a response that the dialect's clients can parse."""
-    path, headers, known = f"{PATHS[dialect]}/chat/completions", stack.headers(), random.Random(7)
+    path, headers, rng = f"{PATHS[dialect]}/chat/completions", stack.headers(), random.Random(7)
     memory: list[int] = []
     with stack.connection() as connection:
 
@@ -131,7 +131,7 @@ def test_odd_bodies(stack: Parley, upstream: ScriptedUpstream, dialect: str) -> 
         def send(seeds: list[bytes]) -> None:
             for _ in range(TOGETHER // len(seeds) + 1):
                 for seed in seeds:
-                    _send(connection, path, headers, _change_bytes(known, seed), dialect)
+                    _send(connection, path, headers, _change_bytes(rng, seed), dialect)
             memory.append(_memory(stack))
             upstream.reset()
 
@@ -140,11 +140,11 @@ def test_odd_bodies(stack: Parley, upstream: ScriptedUpstream, dialect: str) -> 
     assert memory[-1] - settled < MOST_GROWTH, memory
 
 
-def _change_bytes(known: random.Random, seed: bytes) -> bytes:
+def _change_bytes(rng: random.Random, seed: bytes) -> bytes:
     """Changes one or two bytes of a generated body."""
     data = bytearray(seed)
-    for _ in range(known.choice((0, 0, 1, 2))):
-        data[known.randrange(len(data))] = known.randrange(256)
+    for _ in range(rng.choice((0, 0, 1, 2))):
+        data[rng.randrange(len(data))] = rng.randrange(256)
     return bytes(data)
 
 

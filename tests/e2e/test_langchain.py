@@ -54,8 +54,8 @@ def test_invoke_answers(chat: ChatOpenAI, upstream: ScriptedUpstream) -> None:
     )
     assert 1024 == answer.usage_metadata["input_token_details"]["cache_read"]
     assert 32 == answer.usage_metadata["output_token_details"]["reasoning"]
-    said = [(message["role"], message["content"]) for message in upstream.requests[0].json["messages"]]
-    assert [("system", "Be brief."), ("user", "Hello!")] == said
+    sent = [(message["role"], message["content"]) for message in upstream.requests[0].json["messages"]]
+    assert [("system", "Be brief."), ("user", "Hello!")] == sent
 
 
 def test_stream_streams(chat: ChatOpenAI, upstream: ScriptedUpstream) -> None:

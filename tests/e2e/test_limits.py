@@ -17,7 +17,7 @@ from tests.e2e import vendor
 from tests.processes import Parley, run_here, started
 from tests.upstream import ScriptedUpstream
 
-ASK: Any = {"model": "scripted", "messages": [{"role": "user", "content": "Hello!"}]}
+REQUEST: Any = {"model": "scripted", "messages": [{"role": "user", "content": "Hello!"}]}
 REQUESTS = 30
 
 
@@ -60,7 +60,7 @@ def exhaust(hasty: openai.OpenAI) -> tuple[int, openai.RateLimitError]:
     """Makes calls until one is rejected; returns the number of answers, and the rejection."""
     for answered in range(10 * REQUESTS):
         try:
-            hasty.chat.completions.create(**ASK)
+            hasty.chat.completions.create(**REQUEST)
         except openai.RateLimitError as error:
             return answered, error
     raise AssertionError("nothing was refused")
@@ -70,11 +70,11 @@ def test_every_response_has_the_limits(limited: Limited, upstream: ScriptedUpstr
     """`with_raw_response` has OpenAI's headers for unary, streaming and rejected requests."""
     upstream.answer(vendor.complete_answer(), vendor.text("Hello"))
     raw = client(limited).chat.completions.with_raw_response
-    answers = [raw.create(**ASK).headers, raw.create(**ASK, stream=True).headers]
+    answers = [raw.create(**REQUEST).headers, raw.create(**REQUEST, stream=True).headers]
     with pytest.raises(openai.BadRequestError) as rejected:
-        raw.create(**ASK, temperature=3)
+        raw.create(**REQUEST, temperature=3)
     with pytest.raises(openai.BadRequestError, match="`max_tokens` is too large") as never:
-        raw.create(**ASK, max_tokens=900_000)
+        raw.create(**REQUEST, max_tokens=900_000)
     for headers in (*answers, rejected.value.response.headers, never.value.response.headers):
         assert ("30", "900000") == (headers["x-ratelimit-limit-requests"], headers["x-ratelimit-limit-tokens"])
         assert 28 <= int(headers["x-ratelimit-remaining-requests"]) <= 29
@@ -87,10 +87,10 @@ def test_every_response_has_the_limits(limited: Limited, upstream: ScriptedUpstr
 def test_the_limits_are_in_grpc_metadata(limited: Limited, upstream: ScriptedUpstream) -> None:
     """The limits are in the initial metadata of an answer and the trailing metadata of a failure."""
     key = (("authorization", f"Bearer {limited.key}"),)
-    asked = ParseDict(ASK, CreateChatCompletionRequest())
+    request = ParseDict(REQUEST, CreateChatCompletionRequest())
     with grpc.insecure_channel(limited.parley.grpc) as channel:
         chat = ChatCompletionsStub(channel)
-        _, call = chat.CreateChatCompletion.with_call(asked, metadata=key)
+        _, call = chat.CreateChatCompletion.with_call(request, metadata=key)
         assert "29" == dict(call.initial_metadata())["x-ratelimit-remaining-requests"]
         with pytest.raises(grpc.RpcError) as rejected:
             chat.CreateChatCompletion(CreateChatCompletionRequest(), metadata=key)
@@ -123,5 +123,5 @@ def test_the_package_retries_after_the_delay(limited: Limited, upstream: Scripte
     )
     exhaust(client(limited, max_retries=0))
     while 429 not in seen:
-        assert "Hello there." == patient.chat.completions.create(**ASK).choices[0].message.content
+        assert "Hello there." == patient.chat.completions.create(**REQUEST).choices[0].message.content
     assert [429, 200] == seen[-2:]

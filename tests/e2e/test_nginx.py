@@ -67,7 +67,7 @@ def nginx(request: pytest.FixtureRequest, stack: Parley) -> Iterator[_Connection
             process.wait()
 
 
-def _ask(nginx: _Connection, stack: Parley, **fields: Any) -> HTTPResponse:
+def _post(nginx: _Connection, stack: Parley, **fields: Any) -> HTTPResponse:
     body = {"model": "scripted", "messages": MESSAGES, **fields}
     nginx.request("POST", "/v1/chat/completions", json.dumps(body), stack.headers())
     return nginx.getresponse()
@@ -75,12 +75,12 @@ def _ask(nginx: _Connection, stack: Parley, **fields: Any) -> HTTPResponse:
 
 def test_answers_and_errors_pass(nginx: _Connection, stack: Parley, upstream: ScriptedUpstream) -> None:
     """Answers and errors through nginx equal those without it."""
-    response = _ask(nginx, stack)
+    response = _post(nginx, stack)
     assert (200, "Hello there.") == (
         response.status,
         json.loads(response.read())["choices"][0]["message"]["content"],
     )
-    response = _ask(nginx, stack, model="nosuch")
+    response = _post(nginx, stack, model="nosuch")
     assert (404, "model_not_found") == (response.status, json.loads(response.read())["error"]["code"])
 
 
@@ -88,7 +88,7 @@ def test_streams_pass_event_by_event(nginx: _Connection, stack: Parley, upstream
     """The first token arrives before the last one is generated, and the end of the stream is forwarded."""
     gate = Signal()
     upstream.answer(Events([chunk({"role": "assistant", "content": "Hel"}), gate, chunk({"content": "lo"}), *ending()]))
-    response = _ask(nginx, stack, stream=True)
+    response = _post(nginx, stack, stream=True)
     assert "text/event-stream" == response.headers["content-type"]
     seen, started = b"", time.monotonic()
     while b'"Hel"' not in seen:

@@ -40,8 +40,10 @@ def parley(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFact
 
 def post(parley: Parley, path: str = "/v1/chat/completions", **body: Any) -> httpx.Response:
     """Sends a JSON body."""
-    asked = {"model": "open", "messages": [HI]} | body
-    return httpx.post(parley.http + path, json=asked, headers={"Authorization": f"Bearer {parley.key}"}, timeout=60)
+    complete_body = {"model": "open", "messages": [HI]} | body
+    return httpx.post(
+        parley.http + path, json=complete_body, headers={"Authorization": f"Bearer {parley.key}"}, timeout=60
+    )
 
 
 OPEN: list[dict[str, Any]] = [
@@ -114,10 +116,10 @@ def test_a_function_that_is_a_tool(parley: Parley, upstream: ScriptedUpstream) -
 def test_one_system_message_in_a_session(parley: Parley, upstream: ScriptedUpstream) -> None:
     """A session sends one system message, even if the caller's changes, with a resent history or without."""
     first = post(parley, messages=[{"role": "system", "content": "Monday."}, HI]).json()
-    said = first["choices"][0]["message"]
+    message = first["choices"][0]["message"]
     session = first["chatSessionId"]
     new = {"role": "user", "content": "and now?"}
-    post(parley, messages=[{"role": "developer", "content": "Tuesday."}, HI, said, new], chatSessionId=session)
+    post(parley, messages=[{"role": "developer", "content": "Tuesday."}, HI, message, new], chatSessionId=session)
     post(parley, messages=[{"role": "user", "content": "last"}], chatSessionId=session)
     sent = [received.json["messages"] for received in upstream.requests]
     assert [["system"]] * 3 == [
@@ -130,7 +132,7 @@ def test_one_system_message_in_a_session(parley: Parley, upstream: ScriptedUpstr
 
 
 @pytest.mark.parametrize(
-    "said",
+    "fields",
     [
         {"content": None, "reasoning_content": "hm"},
         {"content": None, "refusal": "I must not."},
@@ -139,9 +141,9 @@ def test_one_system_message_in_a_session(parley: Parley, upstream: ScriptedUpstr
     ],
     ids=["reasoning alone", "a refusal", "nothing", "null"],
 )
-def test_a_resent_answer_without_text(parley: Parley, upstream: ScriptedUpstream, said: dict[str, Any]) -> None:
+def test_a_resent_answer_without_text(parley: Parley, upstream: ScriptedUpstream, fields: dict[str, Any]) -> None:
     """A resent answer without text is accepted; strict servers get an empty text, and Claude its other content."""
-    earlier = {"role": "assistant", **said}
+    earlier = {"role": "assistant", **fields}
     for model in ("open", "claude"):
         upstream.answer(
             Json(completion("x")) if model == "open" else Json(anthropic_api.message(anthropic_api.text_block("x")))
@@ -149,7 +151,7 @@ def test_a_resent_answer_without_text(parley: Parley, upstream: ScriptedUpstream
         answer = post(parley, model=model, messages=[HI, earlier, HI], store=False)
         assert 200 == answer.status_code, answer.text
     sent = upstream.requests[0].json["messages"][2]
-    assert ("assistant", None if "refusal" in said else "") == (sent["role"], sent["content"])
+    assert ("assistant", None if "refusal" in fields else "") == (sent["role"], sent["content"])
     assert all(message["content"] for message in upstream.requests[1].json["messages"])
 
 

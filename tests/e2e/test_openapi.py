@@ -89,8 +89,8 @@ def test_schemathesis_finds_no_violation(parley: Parley, tmp_path: Path, run: st
 def checked_call(parley: Parley, method: str, path: str, body: Any = None, **names: str) -> Any:
     """Makes a documented call, checks the answer against the document, and returns it."""
     operation = schemathesis.openapi.from_dict(DOCUMENT)[path][method]
-    given = {} if body is None else {"body": body, "media_type": "application/json"}
-    case = operation.Case(path_parameters=names, **given)
+    body_arguments = {} if body is None else {"body": body, "media_type": "application/json"}
+    case = operation.Case(path_parameters=names, **body_arguments)
     response = case.call_and_validate(base_url=parley.http, headers={"Authorization": f"Bearer {parley.key}"})
     assert 200 == response.status_code
     return response
@@ -103,16 +103,16 @@ def test_successful_answers_follow_the_document(parley: Parley) -> None:
     assert "myapp-123" in [model["id"] for model in checked_call(parley, "GET", "/api/v1/models").json()["data"]]
     assert "myapp-123" == checked_call(parley, "GET", "/api/v1/models/{model}", model="myapp-123").json()["id"]
     assert session in [found["id"] for found in checked_call(parley, "GET", "/api/v1/sessions").json()["sessions"]]
-    place = "/api/v1/sessions/{session_id}"
-    assert 1 == checked_call(parley, "GET", place, session_id=session).json()["turn_count"]
-    assert 2 == len(checked_call(parley, "GET", f"{place}/messages", session_id=session).json()["messages"])
-    export = checked_call(parley, "GET", f"{place}/export", session_id=session)
+    path = "/api/v1/sessions/{session_id}"
+    assert 1 == checked_call(parley, "GET", path, session_id=session).json()["turn_count"]
+    assert 2 == len(checked_call(parley, "GET", f"{path}/messages", session_id=session).json()["messages"])
+    export = checked_call(parley, "GET", f"{path}/export", session_id=session)
     assert ["user", "assistant"] == [json.loads(line)["role"] for line in export.text.splitlines()]
     assert (
         session
-        == checked_call(parley, "POST", f"{place}/fork", {"through_turn": 1}, session_id=session).json()["forked_from"]
+        == checked_call(parley, "POST", f"{path}/fork", {"through_turn": 1}, session_id=session).json()["forked_from"]
     )
-    assert session == checked_call(parley, "DELETE", place, session_id=session).json()["id"]
+    assert session == checked_call(parley, "DELETE", path, session_id=session).json()["id"]
 
 
 def test_events_of_a_stream_follow_the_document(parley: Parley) -> None:

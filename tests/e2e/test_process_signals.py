@@ -37,7 +37,7 @@ def test_ctrl_c_in_a_terminal_lets_a_running_stream_finish(scripted_config: Path
         assert any("Hel" in line for line in lines)
         with left_behind(terminal.parley.children()):
             terminal.press(b"\x03")
-            terminal.parley.log_says("stopping when running calls have finished")
+            terminal.parley.wait_for_log("stopping when running calls have finished")
             gate.set()
             assert "data: [DONE]" == [line for line in lines if line][-1]
             assert 0 == terminal.parley.process.wait(60)
@@ -50,7 +50,7 @@ def test_a_second_ctrl_c_stops_immediately(scripted_config: Path, upstream: Scri
         assert any("Hel" in line for line in lines)
         with left_behind(parley.children()):
             parley.process.send_signal(signal.SIGINT)
-            parley.log_says("repeat the signal to stop at once")
+            parley.wait_for_log("repeat the signal to stop at once")
             parley.process.send_signal(signal.SIGINT)
             assert 0 == parley.process.wait(60)
 
@@ -89,7 +89,7 @@ def test_sighup_loads_a_configuration_without_a_failed_request(
         with calls(parley) as answers:
             old = parley.workers()
             parley.process.send_signal(signal.SIGHUP)
-            parley.log_says("the new configuration is in use")
+            parley.wait_for_log("the new configuration is in use")
             assert ["scripted", "new"] == parley.models()
         assert len(answers) > 10
         assert {200} == set(answers)
@@ -105,9 +105,9 @@ def test_sighup_with_a_bad_configuration_changes_nothing(scripted_config: Path) 
         workers = parley.workers()
         scripted_config.write_text("backends: {}\n")
         parley.process.send_signal(signal.SIGHUP)
-        parley.log_says("the old configuration stays in use: ")
+        parley.wait_for_log("the old configuration stays in use: ")
         assert workers == parley.workers()
-        assert "Hello there." == parley.ask("Hi")
+        assert "Hello there." == parley.chat("Hi")
 
 
 def test_sighup_replaces_a_reconfigured_model_server(tmp_path: Path) -> None:
@@ -120,8 +120,8 @@ def test_sighup_replaces_a_reconfigured_model_server(tmp_path: Path) -> None:
         file.write_text(text.replace("slots: 1", "slots: 2"))
         with left_behind(old):
             parley.process.send_signal(signal.SIGHUP)
-            parley.log_says("the new configuration is in use")
-            assert parley.ask("Hi", model="m", max_tokens=4)
+            parley.wait_for_log("the new configuration is in use")
+            assert parley.chat("Hi", model="m", max_tokens=4)
         assert 1 == len(_model_servers(parley))
 
 

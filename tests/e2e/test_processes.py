@@ -87,13 +87,13 @@ def test_every_option_is_a_variable_too(scripted_config: Path, tmp_path: Path) -
 def test_a_killed_worker_is_replaced(scripted_config: Path) -> None:
     """After kill -9 of every worker, new ones answer the next call."""
     with started("--config", str(scripted_config), "--workers", "2") as parley:
-        assert "Hello there." == parley.ask("Hi")
+        assert "Hello there." == parley.chat("Hi")
         before = set(parley.workers())
         for worker in before:
             os.kill(worker, signal.SIGKILL)
         until(lambda: len(set(parley.workers()) - before) == 2, "two new workers")
         until(lambda: parley.request("GET", "/v1/models")[0] == 200, "an answer")
-        assert "Hello there." == parley.ask("Hi")
+        assert "Hello there." == parley.chat("Hi")
         assert 2 == parley.log.count("ended (killed by SIGKILL); starting another")
 
 
@@ -101,9 +101,9 @@ def test_a_killed_worker_of_two_costs_no_later_call(scripted_config: Path) -> No
     """While one worker is replaced, the other answers all calls."""
     with started("--config", str(scripted_config), "--workers", "2") as parley:
         os.kill(parley.workers()[0], signal.SIGKILL)
-        parley.log_says("starting another")
+        parley.wait_for_log("starting another")
         for _ in range(20):
-            assert "Hello there." == parley.ask("Hi")
+            assert "Hello there." == parley.chat("Hi")
 
 
 def test_a_killed_envoy_is_replaced_on_the_same_ports(scripted_config: Path) -> None:
@@ -111,14 +111,14 @@ def test_a_killed_envoy_is_replaced_on_the_same_ports(scripted_config: Path) -> 
     with started("--config", str(scripted_config)) as parley:
         envoy = next(pid for pid, line in parley.children().items() if "envoy" in line)
         os.kill(envoy, signal.SIGKILL)
-        parley.log_says("Envoy ended (killed by SIGKILL); starting another")
+        parley.wait_for_log("Envoy ended (killed by SIGKILL); starting another")
         until(lambda: _answers(parley), "an answer on the same port")
 
 
 def test_a_killed_model_server_is_replaced(stack: Parley) -> None:
     """The built-in model answers again after kill -9 of its process."""
     os.kill(_model_servers(stack)[0], signal.SIGKILL)
-    stack.log_says('the model server "local" ended (killed by SIGKILL); starting another')
+    stack.wait_for_log('the model server "local" ended (killed by SIGKILL); starting another')
     until(lambda: _status(stack, "smollm2") == 200, "an answer of the model")
 
 
@@ -127,7 +127,7 @@ def test_a_replaced_worker_has_the_old_configuration(scripted_config: Path) -> N
     with started("--config", str(scripted_config), "--workers", "1") as parley:
         scripted_config.write_text("no configuration")
         os.kill(parley.workers()[0], signal.SIGKILL)
-        parley.log_says("starting another")
+        parley.wait_for_log("starting another")
         until(lambda: _answers(parley), "an answer of the new worker")
 
 

@@ -82,9 +82,9 @@ def typed_requests(answers: None, upstream: ScriptedUpstream) -> Iterator[None]:
 
 def run(command: list[str], folder: Path, stack: Parley, **more: str) -> str:
     """Runs a command to its end; returns what it printed."""
-    known = environment(PARLEY_GRPC=stack.grpc, KEY=stack.key, **more)
+    variables = environment(PARLEY_GRPC=stack.grpc, KEY=stack.key, **more)
     done = subprocess.run(
-        command, cwd=folder, env=known, capture_output=True, text=True, check=False, timeout=5 * PATIENCE
+        command, cwd=folder, env=variables, capture_output=True, text=True, check=False, timeout=5 * PATIENCE
     )
     assert 0 == done.returncode, done.stdout + done.stderr
     return done.stdout

@@ -14,10 +14,10 @@ from tests.e2e import vendor
 from tests.processes import Parley
 from tests.upstream import ScriptedUpstream
 
-ASKED = "Is it warm in Paris?"
+QUESTION = "Is it warm in Paris?"
 ARGUMENTS = '{"city": "Paris", "at": {"lat": 48.0, "id": 18446744073709551615}, "unit": "C"}'
 FOUND = '{"degrees": 20, "sky": "clear"}'
-SAID = "  It is 20 degrees in Paris.\n"
+ANSWER = "  It is 20 degrees in Paris.\n"
 Rewrite = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -87,7 +87,7 @@ def _script(upstream: ScriptedUpstream) -> list[dict[str, Any]]:
     ]
     upstream.answer(
         vendor.complete_answer(vendor.choice(None, tool_calls=calls)),
-        vendor.complete_answer(vendor.choice(SAID)),
+        vendor.complete_answer(vendor.choice(ANSWER)),
         vendor.complete_answer(),
     )
     return calls
@@ -98,7 +98,7 @@ def test_a_rewritten_history_is_sent_once(client: openai.OpenAI, upstream: Scrip
     """A question, two tool calls, their results and another question are each sent to the model once, unchanged."""
     calls = _script(upstream)
     create: Any = client.chat.completions.create
-    messages: list[dict[str, Any]] = [{"role": "user", "content": ASKED}]
+    messages: list[dict[str, Any]] = [{"role": "user", "content": QUESTION}]
     session: dict[str, str] = {}
     for number in range(3):
         answer = create(model="scripted", messages=list(map(rewrite, messages)), extra_headers=session)
@@ -112,7 +112,7 @@ def test_a_rewritten_history_is_sent_once(client: openai.OpenAI, upstream: Scrip
     sent = upstream.requests[2].json["messages"]
     assert ["user", "assistant", "tool", "tool", "assistant", "user"] == [message["role"] for message in sent]
     assert [ARGUMENTS] * 2 == [call["function"]["arguments"] for call in sent[1]["tool_calls"]]
-    assert SAID == sent[4]["content"]
+    assert ANSWER == sent[4]["content"]
     assert [1, 4, 6] == [len(request.json["messages"]) for request in upstream.requests]
 
 
@@ -120,11 +120,11 @@ def test_langchain(stack: Parley, upstream: ScriptedUpstream) -> None:
     """LangChain's model parses and serializes every message again, and its session continues."""
     calls = _script(upstream)
     chat = ChatOpenAI(base_url=f"{stack.http}/v1", api_key=SecretStr(stack.key), model="scripted", max_retries=0)
-    first = chat.invoke([HumanMessage(ASKED)])
+    first = chat.invoke([HumanMessage(QUESTION)])
     session = _session(stack)
     in_session = chat.bind(extra_headers={"x-chat-session-id": session})
     assert isinstance(first, AIMessage)
-    history: list[Any] = [HumanMessage(ASKED, name="ada"), first]
+    history: list[Any] = [HumanMessage(QUESTION, name="ada"), first]
     history += [ToolMessage(FOUND, tool_call_id=call["id"], name="get_weather") for call in calls]
     history += [in_session.invoke(history), HumanMessage("And in Rome?")]
     in_session.invoke(history)
@@ -137,7 +137,7 @@ def _session(stack: Parley) -> str:
 
 
 @pytest.mark.parametrize(
-    ("resent", "place"),
+    ("resent", "index"),
     [
         ([("user", "edited"), ("assistant", "Hello! How can I assist you today?"), ("user", "two")], 0),
         ([("user", "one"), ("assistant", "edited"), ("user", "two")], 1),
@@ -145,7 +145,7 @@ def _session(stack: Parley) -> str:
     ],
 )
 def test_a_history_that_contradicts_the_session_is_rejected(
-    client: openai.OpenAI, upstream: ScriptedUpstream, resent: list[tuple[str, str]], place: int
+    client: openai.OpenAI, upstream: ScriptedUpstream, resent: list[tuple[str, str]], index: int
 ) -> None:
     """The error names the message and the remedy; the upstream is not called, and the session continues."""
     upstream.default = vendor.complete_answer()
@@ -155,9 +155,9 @@ def test_a_history_that_contradicts_the_session_is_rejected(
     messages = [{"role": role, "content": text} for role, text in resent]
     with pytest.raises(openai.BadRequestError) as rejected:
         create(model="scripted", messages=messages, extra_headers=named)
-    assert f"messages[{place}]" == rejected.value.param
-    for words in (f"`messages[{place}]`", "send only what is new", "fork"):
-        assert words in rejected.value.message
+    assert f"messages[{index}]" == rejected.value.param
+    for hint in (f"`messages[{index}]`", "send only what is new", "fork"):
+        assert hint in rejected.value.message
     assert 1 == len(upstream.requests)
     for _ in range(2):
         create(model="scripted", messages=[{"role": "user", "content": "yes"}], extra_headers=named)

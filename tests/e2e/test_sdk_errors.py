@@ -11,7 +11,7 @@ from tests.e2e import vendor
 from tests.processes import Parley
 from tests.upstream import Cut, Events, Gate, Json, ScriptedUpstream
 
-ASK: Any = {"model": "scripted", "messages": [{"role": "user", "content": "Hello!"}]}
+REQUEST: Any = {"model": "scripted", "messages": [{"role": "user", "content": "Hello!"}]}
 TYPES = {400: "invalid_request_error", 429: "rate_limit_error", 503: "server_error"}
 
 
@@ -92,7 +92,7 @@ def test_a_rejected_request_has_its_class_and_fields(
     """The error has message, type, code, param and the request id; the package does not retry."""
     sent, kind, status, error_type, code, param = REFUSED[what]
     with pytest.raises(kind) as caught:
-        clients(max_retries=5).chat.completions.create(**{**ASK, **sent}, stream=is_stream)
+        clients(max_retries=5).chat.completions.create(**{**REQUEST, **sent}, stream=is_stream)
     error = caught.value
     assert (status, error_type, code, param) == (error.status_code, error.type, error.code, error.param)
     assert error.response.headers["x-request-id"] == error.request_id
@@ -108,7 +108,7 @@ def test_a_missing_or_wrong_key_is_an_authentication_error(
     """The message distinguishes a missing from a wrong key; the package does not retry."""
     headers = {"Authorization": f"Bearer {key}" if key else openai.Omit()}
     with pytest.raises(openai.AuthenticationError, match="Invalid API key" if key else "Missing API key") as caught:
-        clients(max_retries=5).chat.completions.create(**ASK, extra_headers=headers)
+        clients(max_retries=5).chat.completions.create(**REQUEST, extra_headers=headers)
     assert ("invalid_request_error", "invalid_api_key") == (caught.value.type, caught.value.code)
     assert "false" == caught.value.response.headers["x-should-retry"]
 
@@ -190,7 +190,7 @@ def test_a_failing_upstream_has_its_class(
     answer, kind, status, code, again = FAILED[what]
     upstream.answer(answer)
     with pytest.raises(kind) as caught:
-        clients().chat.completions.create(**ASK, stream=is_stream)
+        clients().chat.completions.create(**REQUEST, stream=is_stream)
     error, headers = caught.value, caught.value.response.headers
     assert (status, code, TYPES[status]) == (error.status_code, error.code, error.type)
     assert str(again).lower() == headers["x-should-retry"]
@@ -209,10 +209,10 @@ def test_the_package_retries_by_the_headers(
     upstream.answer(answer, vendor.complete_answer())
     client = clients(max_retries=1)
     if again:
-        assert client.chat.completions.create(**ASK).choices[0].message.content
+        assert client.chat.completions.create(**REQUEST).choices[0].message.content
     else:
         with pytest.raises(kind):
-            client.chat.completions.create(**ASK)
+            client.chat.completions.create(**REQUEST)
     assert 1 + again == len(upstream.requests)
 
 
@@ -221,7 +221,7 @@ def test_a_busy_session_is_a_retried_conflict(
 ) -> None:
     """A concurrent turn is a 409; the package retries after the delay and succeeds."""
     gate, seen = Gate(), []
-    first = clients().chat.completions.create(**ASK)
+    first = clients().chat.completions.create(**REQUEST)
     session: Any = {"extra_headers": {"x-chat-session-id": str((first.model_extra or {})["chatSessionId"])}}
 
     def note(response: Any) -> None:
@@ -229,11 +229,11 @@ def test_a_busy_session_is_a_retried_conflict(
         gate.set()
 
     upstream.answer(Events([gate, *vendor.text("Slow").events]))
-    slow = threading.Thread(target=lambda: list(clients().chat.completions.create(**ASK, **session, stream=True)))
+    slow = threading.Thread(target=lambda: list(clients().chat.completions.create(**REQUEST, **session, stream=True)))
     slow.start()
     upstream.received(1)
     hasty = clients(max_retries=5, http_client=openai.DefaultHttpxClient(event_hooks={"response": [note]}))
-    assert "Hello there." == hasty.chat.completions.create(**ASK, **session).choices[0].message.content
+    assert "Hello there." == hasty.chat.completions.create(**REQUEST, **session).choices[0].message.content
     slow.join()
     assert (409, "true", "1") == seen[0]
     assert 200 == seen[-1][0]
@@ -246,11 +246,11 @@ def test_a_stream_that_breaks_raises(
 ) -> None:
     """The text before the failure is delivered, then the package raises its error."""
     upstream.answer(Events([*list(vendor.text("Hel", "lo").events)[:3], event]))
-    chunks = clients(max_retries=5).chat.completions.create(**ASK, stream=True)
-    said: list[str | None] = []
+    chunks = clients(max_retries=5).chat.completions.create(**REQUEST, stream=True)
+    texts: list[str | None] = []
     with pytest.raises(openai.APIError) as caught:
-        said.extend(chunk.choices[0].delta.content for chunk in chunks)
-    assert "Hello" == "".join(text or "" for text in said)
+        texts.extend(chunk.choices[0].delta.content for chunk in chunks)
+    assert "Hello" == "".join(text or "" for text in texts)
     assert ("server_error", "stream_broken") == (caught.value.type, caught.value.code)
     assert "broke off" in caught.value.message
     assert 1 == len(upstream.requests)

@@ -11,7 +11,7 @@ from tests.e2e import vendor
 from tests.processes import Parley
 from tests.upstream import DONE, Events, Json, ScriptedUpstream
 
-ASK: Any = {"model": "scripted", "messages": [{"role": "user", "content": "Hello!"}]}
+REQUEST: Any = {"model": "scripted", "messages": [{"role": "user", "content": "Hello!"}]}
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(range(256))).decode()
 
 
@@ -75,20 +75,20 @@ def test_every_parameter_reaches_the_upstream(client: openai.OpenAI, upstream: S
     """Each parameter reaches the upstream unchanged, zero and false included."""
     beside = {"tool_choice": "tools", "parallel_tool_calls": "tools", "top_logprobs": "logprobs"}.get(name)
     sent = {key: PARAMETERS[key] for key in (name, beside) if key}
-    client.chat.completions.create(**ASK, **sent)
+    client.chat.completions.create(**REQUEST, **sent)
     got = upstream.requests[0].json
     assert sent == {key: got[key] for key in sent}
     assert {"model", "messages"} | sent.keys() == got.keys()
-    assert (vendor.MODEL, ASK["messages"]) == (got["model"], got["messages"])
+    assert (vendor.MODEL, REQUEST["messages"]) == (got["model"], got["messages"])
 
 
 def test_the_upstreams_own_parameters_reach_it(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """Keys of `extra_body` are in the upstream's body with exact integers; keys that Parley sets are rejected."""
-    client.chat.completions.create(**ASK, extra_body={"extra_body": EXTRA})
+    client.chat.completions.create(**REQUEST, extra_body={"extra_body": EXTRA})
     got = upstream.requests[0].json
-    assert exact(EXTRA) == exact({key: got[key] for key in got if key not in ASK})
+    assert exact(EXTRA) == exact({key: got[key] for key in got if key not in REQUEST})
     with pytest.raises(openai.BadRequestError, match=r"`extra_body.model` repeats a field") as rejected:
-        client.chat.completions.create(**ASK, extra_body={"extra_body": {"model": "other"}})
+        client.chat.completions.create(**REQUEST, extra_body={"extra_body": {"model": "other"}})
     assert "extra_body.model" == rejected.value.param
     assert 1 == len(upstream.requests)
 
@@ -98,13 +98,13 @@ def test_the_packages_extra_body_reaches_the_upstream(
     client: openai.OpenAI, upstream: ScriptedUpstream, is_stream: bool
 ) -> None:
     """Keys that the package adds to the body keep their order and the kinds of numbers."""
-    answer = client.chat.completions.create(**ASK, stream=is_stream, extra_body=EXTRA)
+    answer = client.chat.completions.create(**REQUEST, stream=is_stream, extra_body=EXTRA)
     if is_stream:
         list(answer)
     got = upstream.requests[0].json
-    ours = (*ASK, "stream", "stream_options")
+    ours = (*REQUEST, "stream", "stream_options")
     assert exact(EXTRA) == exact({key: got[key] for key in got if key not in ours})
-    assert (vendor.MODEL, ASK["messages"]) == (got["model"], got["messages"])
+    assert (vendor.MODEL, REQUEST["messages"]) == (got["model"], got["messages"])
 
 
 def test_the_upstream_rejects_unknown_parameters(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
@@ -112,7 +112,7 @@ def test_the_upstream_rejects_unknown_parameters(client: openai.OpenAI, upstream
     reported = "Unrecognized request argument supplied: best_of_all"
     upstream.answer(Json({"error": {"message": reported, "type": "invalid_request_error", "param": None}}, status=400))
     with pytest.raises(openai.BadRequestError, match=reported):
-        client.chat.completions.create(**ASK, extra_body={"best_of_all": 1})
+        client.chat.completions.create(**REQUEST, extra_body={"best_of_all": 1})
 
 
 def test_moderation_reaches_the_caller(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
@@ -125,10 +125,10 @@ def test_moderation_reaches_the_caller(client: openai.OpenAI, upstream: Scripted
     )
     is_stream = Events([vendor.chunk({"content": "Hi"}, "stop"), *ends, DONE])
     upstream.answer(vendor.complete_answer() | {"moderation": moderation}, is_stream, is_stream)
-    non_streaming = client.chat.completions.create(**ASK)
+    non_streaming = client.chat.completions.create(**REQUEST)
     assert moderation == (non_streaming.moderation and non_streaming.moderation.to_dict())
     for usage in (False, True):
-        *_, last = client.chat.completions.create(**ASK, stream=True, stream_options={"include_usage": usage})
+        *_, last = client.chat.completions.create(**REQUEST, stream=True, stream_options={"include_usage": usage})
         assert ([], moderation) == (last.choices, last.moderation and last.moderation.to_dict())
         assert usage == (last.usage is not None)
 
@@ -160,13 +160,13 @@ CONTENTS: dict[str, Any] = {
 def test_content_is_unchanged_in_both_directions(client: openai.OpenAI, upstream: ScriptedUpstream, what: str) -> None:
     """Parts and every kind of text reach the upstream unchanged; its text reaches the caller, unary and streaming."""
     content = CONTENTS[what]
-    said = content if content and isinstance(content, str) else what
+    delivered = content if content and isinstance(content, str) else what
     messages: Any = [{"role": "user", "content": content}]
-    upstream.answer(vendor.complete_answer(vendor.choice(said)), vendor.text(*said))
+    upstream.answer(vendor.complete_answer(vendor.choice(delivered)), vendor.text(*delivered))
     non_streaming = client.chat.completions.create(model="scripted", messages=messages)
     stream = client.chat.completions.create(model="scripted", messages=messages, stream=True)
-    assert said == non_streaming.choices[0].message.content
-    assert said == "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+    assert delivered == non_streaming.choices[0].message.content
+    assert delivered == "".join(chunk.choices[0].delta.content or "" for chunk in stream)
     for request in upstream.requests:
         assert messages == request.json["messages"]
 
@@ -217,30 +217,32 @@ def test_custom_tools_and_a_choice_among_tools_reach_the_upstream(
     tools: Any = [{"type": "custom", "custom": {"name": "sql", "description": "SQL", "format": grammar}}]
     allowed = {"mode": "required", "tools": [{"type": "custom", "custom": {"name": "sql"}}]}
     choice: Any = {"type": "allowed_tools", "allowed_tools": allowed}
-    client.chat.completions.create(**ASK, tools=tools, tool_choice=choice)
+    client.chat.completions.create(**REQUEST, tools=tools, tool_choice=choice)
     assert (tools, choice) == (upstream.requests[0].json["tools"], upstream.requests[0].json["tool_choice"])
 
 
 def test_a_session_is_continued_by_the_package(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """The id in the body or in a header continues a session; `store=False` stores nothing."""
     upstream.default = vendor.complete_answer()
-    ask: Any = {"model": "scripted", "messages": [{"role": "user", "content": "And now?"}]}
-    first = client.chat.completions.create(**ASK)
+    follow_up: Any = {"model": "scripted", "messages": [{"role": "user", "content": "And now?"}]}
+    first = client.chat.completions.create(**REQUEST)
     session = str((first.model_extra or {})["chatSessionId"])
-    second = client.chat.completions.create(**ask, extra_body={"session_id": session})
-    client.chat.completions.create(**ask, extra_headers={"X-Chat-Session-ID": session})
+    second = client.chat.completions.create(**follow_up, extra_body={"session_id": session})
+    client.chat.completions.create(**follow_up, extra_headers={"X-Chat-Session-ID": session})
     assert session == (second.model_extra or {})["chatSessionId"]
     answer = {"role": "assistant", "content": first.choices[0].message.content}
-    said = [*ASK["messages"], answer, *ask["messages"]]
-    assert said == upstream.requests[1].json["messages"]
-    assert [*said, answer, *ask["messages"]] == upstream.requests[2].json["messages"]
-    stateless = client.chat.completions.create(**ASK, store=False)
+    history = [*REQUEST["messages"], answer, *follow_up["messages"]]
+    assert history == upstream.requests[1].json["messages"]
+    assert [*history, answer, *follow_up["messages"]] == upstream.requests[2].json["messages"]
+    stateless = client.chat.completions.create(**REQUEST, store=False)
     assert "chatSessionId" not in (stateless.model_extra or {})
 
 
 def _tool(number: int) -> dict[str, Any]:
     """Returns a tool whose keys have an unusual order."""
-    names = sorted((f"{hash((number, place)) % 997:03d}_{place}" for place in range(6)), key=lambda name: name[::-1])
+    names = sorted(
+        (f"{hash((number, position)) % 997:03d}_{position}" for position in range(6)), key=lambda name: name[::-1]
+    )
     kinds: list[dict[str, Any]] = [
         {"type": "integer", "minimum": 0, "maximum": 2**53, "default": -7},
         {"type": "number", "multipleOf": 0.1, "exclusiveMaximum": 1e300, "examples": [1, 2.5, -0.001]},
@@ -266,7 +268,7 @@ def test_forty_tools_reach_the_upstream_byte_for_byte(
 ) -> None:
     """The order of keys, integers, and every character of a large `tools` array are kept."""
     tools: Any = [_tool(number) for number in range(40)]
-    answer = client.chat.completions.create(**ASK, tools=tools, stream=is_stream)
+    answer = client.chat.completions.create(**REQUEST, tools=tools, stream=is_stream)
     if is_stream:
         list(answer)
     assert exact(tools) == exact(upstream.requests[0].json["tools"])
@@ -278,7 +280,7 @@ def test_a_response_schema_reaches_the_upstream_byte_for_byte(
     """The properties of a schema keep their order, which is that of the model's answer."""
     schema = {"name": "answer", "description": "…", "schema": _tool(1)["function"]["parameters"], "strict": True}
     form: Any = {"type": "json_schema", "json_schema": schema}
-    client.chat.completions.create(**ASK, response_format=form)
+    client.chat.completions.create(**REQUEST, response_format=form)
     assert exact(form) == exact(upstream.requests[0].json["response_format"])
 
 
@@ -286,6 +288,6 @@ def test_numbers_are_unchanged(client: openai.OpenAI, upstream: ScriptedUpstream
     """Integers beyond 2⁵³ are not rounded, and `1.0` stays `1.0`."""
     schema = {"minimum": 1.0, "maximum": 9007199254740992, "multipleOf": 1.5, "const": 2**63 - 1}
     tools: Any = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
-    client.chat.completions.create(**ASK, tools=tools)
+    client.chat.completions.create(**REQUEST, tools=tools)
     got = upstream.requests[0].json["tools"][0]["function"]["parameters"]
     assert '{"minimum":1.0,"maximum":9007199254740992,"multipleOf":1.5,"const":9223372036854775807}' == exact(got)

@@ -20,13 +20,13 @@ RunScript = Callable[..., Any]
 @pytest.fixture(scope="session")
 def process(stack: Parley, installed: Path) -> Callable[..., subprocess.Popen[str]]:
     """Starts a script. Only the package's own variables name Parley."""
-    known = environment(OPENAI_BASE_URL=f"{stack.http}/v1", OPENAI_API_KEY=stack.key)
+    variables = environment(OPENAI_BASE_URL=f"{stack.http}/v1", OPENAI_API_KEY=stack.key)
 
     def start(script: str, *arguments: str) -> subprocess.Popen[str]:
         # As text: imports of a file are resolved beside it, those of a text in the working folder.
         command = ["node", "--input-type=module", "--eval", (HERE / script).read_text(), "--", *arguments]
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=installed, env=known, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        return subprocess.Popen(command, cwd=installed, env=variables, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
     return start
 
@@ -49,9 +49,9 @@ def test_a_complete_answer(run: RunScript, upstream: ScriptedUpstream) -> None:
     answer = vendor.complete_answer(vendor.choice("Grüße \N{WAVING HAND SIGN}", annotations=[vendor.CITATION]))
     upstream.answer(answer)
     got = run("create.mjs")
-    said = got["answer"]["choices"][0]
-    assert ("Grüße \N{WAVING HAND SIGN}", "stop") == (said["message"]["content"], said["finish_reason"])
-    assert [vendor.CITATION] == said["message"]["annotations"]
+    choice = got["answer"]["choices"][0]
+    assert ("Grüße \N{WAVING HAND SIGN}", "stop") == (choice["message"]["content"], choice["finish_reason"])
+    assert [vendor.CITATION] == choice["message"]["annotations"]
     assert (vendor.USAGE, vendor.TAGS) == (got["answer"]["usage"], {name: got["answer"][name] for name in vendor.TAGS})
     assert got["session"] == got["answer"]["chatSessionId"]
     assert got["request_id"]

@@ -16,7 +16,7 @@ from tests.e2e import vendor
 from tests.processes import Parley
 from tests.upstream import Events, Gate, ScriptedUpstream
 
-ASK: Any = {"model": "scripted", "messages": [{"role": "user", "content": "Hello!"}]}
+REQUEST: Any = {"model": "scripted", "messages": [{"role": "user", "content": "Hello!"}]}
 WEATHER: Any = {
     "type": "function",
     "function": {
@@ -100,7 +100,7 @@ def test_everything_that_the_upstream_returns_reaches_the_caller(
     """Each field of OpenAI's answers is where the package reads it."""
     answer = vendor.complete_answer(ANSWERS[what])
     upstream.answer(answer)
-    got = client.chat.completions.create(**ASK, logprobs=True, top_logprobs=2)
+    got = client.chat.completions.create(**REQUEST, logprobs=True, top_logprobs=2)
     assert of_upstream(answer) == without_nulls(theirs(got))
     assert got.id.startswith("chatcmpl-")
     assert "scripted" == got.model
@@ -109,11 +109,11 @@ def test_everything_that_the_upstream_returns_reaches_the_caller(
 async def test_the_async_client(aclient: openai.AsyncOpenAI, upstream: ScriptedUpstream) -> None:
     """Concurrent unary and streaming calls of the asynchronous client return the same."""
     upstream.default = vendor.complete_answer()
-    answers = await asyncio.gather(*(aclient.chat.completions.create(**ASK) for _ in range(4)))
+    answers = await asyncio.gather(*(aclient.chat.completions.create(**REQUEST) for _ in range(4)))
     assert [of_upstream(vendor.complete_answer())] * 4 == [without_nulls(theirs(answer)) for answer in answers]
     assert 4 == len({answer.id for answer in answers})
     upstream.default = vendor.text("Hel", "lo!")
-    streams = await asyncio.gather(*(aclient.chat.completions.create(**ASK, stream=True) for _ in range(3)))
+    streams = await asyncio.gather(*(aclient.chat.completions.create(**REQUEST, stream=True) for _ in range(3)))
     for stream in streams:
         assert "Hello!" == "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
 
@@ -122,7 +122,7 @@ def test_a_stream_has_openais_sequence(client: openai.OpenAI, upstream: Scripted
     """A stream has role, deltas, finish reason, and usage on request; id, time and model are constant."""
     for usage in (True, False):
         upstream.answer(vendor.text("Hel", "lo", "!"))
-        chunks = list(client.chat.completions.create(**ASK, stream=True, stream_options={"include_usage": usage}))
+        chunks = list(client.chat.completions.create(**REQUEST, stream=True, stream_options={"include_usage": usage}))
         last = chunks.pop() if usage else None
         assert 1 == len({(chunk.id, chunk.created, chunk.model, chunk.object) for chunk in chunks})
         assert {vendor.TAGS["system_fingerprint"]} == {chunk.system_fingerprint for chunk in chunks}
@@ -164,25 +164,25 @@ def test_everything_that_the_upstream_streams_reaches_the_caller(
     deltas, expected = DELTAS[what]
     upstream.answer(vendor.stream(deltas))
     got: dict[str, Any] = {}
-    for chunk in client.chat.completions.create(**ASK, stream=True):
+    for chunk in client.chat.completions.create(**REQUEST, stream=True):
         for name, value in chunk.choices[0].delta.to_dict().items():
             got[name] = _joined(got.get(name), value)
     assert expected == {name: value for name, value in got.items() if value and name != "role"}
 
 
-def _joined(had: Any, more: Any) -> Any:
+def _joined(earlier: Any, more: Any) -> Any:
     if isinstance(more, dict):
-        return {**(had or {}), **{name: _joined((had or {}).get(name), value) for name, value in more.items()}}
-    return more if had is None or isinstance(more, int) else had + more
+        return {**(earlier or {}), **{name: _joined((earlier or {}).get(name), value) for name, value in more.items()}}
+    return more if earlier is None or isinstance(more, int) else earlier + more
 
 
 def test_a_stream_has_the_probabilities_of_its_tokens(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """Each token has its logprobs with bytes and alternatives, also beside the finish reason."""
     hello, half = vendor.LOGPROBS["content"]
-    said = [vendor.chunk({"content": "Hello"}, logprobs={"content": [hello]})]
-    said += [vendor.chunk({}, "stop", logprobs={"content": [half]})]
-    upstream.answer(Events([*said, "data: [DONE]\n\n"]))
-    chunks = client.chat.completions.create(**ASK, stream=True, logprobs=True, top_logprobs=2)
+    steps = [vendor.chunk({"content": "Hello"}, logprobs={"content": [hello]})]
+    steps += [vendor.chunk({}, "stop", logprobs={"content": [half]})]
+    upstream.answer(Events([*steps, "data: [DONE]\n\n"]))
+    chunks = client.chat.completions.create(**REQUEST, stream=True, logprobs=True, top_logprobs=2)
     got = [chunk.choices[0].logprobs for chunk in chunks]
     tokens = [token.to_dict() for part in got if part for token in part.content or []]
     assert without_nulls([hello, half]) == without_nulls(tokens)
@@ -192,15 +192,15 @@ def test_several_choices(client: openai.OpenAI, upstream: ScriptedUpstream) -> N
     """The choices of `n` are complete, and interleaved in a stream, each with its index."""
     answer = vendor.complete_answer(vendor.choice("One"), vendor.choice("Two", 1, finish_reason="length"))
     upstream.answer(answer)
-    got = client.chat.completions.create(**ASK, n=2)
+    got = client.chat.completions.create(**REQUEST, n=2)
     assert of_upstream(answer) == without_nulls(theirs(got))
-    said = [vendor.chunk({"role": "assistant", "content": ""}, index=index) for index in (0, 1)]
+    steps = [vendor.chunk({"role": "assistant", "content": ""}, index=index) for index in (0, 1)]
     for first, second in zip("One", "Two", strict=True):
-        said += [vendor.chunk({"content": first}), vendor.chunk({"content": second}, index=1)]
-    said += [vendor.chunk({}, "length", 1), vendor.chunk({}, "stop")]
-    upstream.answer(Events([*said, "data: [DONE]\n\n"]))
+        steps += [vendor.chunk({"content": first}), vendor.chunk({"content": second}, index=1)]
+    steps += [vendor.chunk({}, "length", 1), vendor.chunk({}, "stop")]
+    upstream.answer(Events([*steps, "data: [DONE]\n\n"]))
     texts, reasons = ["", ""], ["", ""]
-    for chunk in client.chat.completions.create(**ASK, n=2, stream=True):
+    for chunk in client.chat.completions.create(**REQUEST, n=2, stream=True):
         for choice in chunk.choices:
             texts[choice.index] += choice.delta.content or ""
             reasons[choice.index] += choice.finish_reason or ""
@@ -214,24 +214,24 @@ SOLUTION = '{"steps": [{"explanation": "Halve it", "output": "x = 4"}], "final_a
 def test_parse_reads_an_answer_into_a_pydantic_model(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """The model's JSON Schema reaches the upstream unchanged; the answer is parsed into an object."""
     upstream.answer(vendor.complete_answer(vendor.choice(SOLUTION)))
-    got: ParsedChatCompletion[Solution] = client.chat.completions.parse(**ASK, response_format=Solution)
+    got: ParsedChatCompletion[Solution] = client.chat.completions.parse(**REQUEST, response_format=Solution)
     assert Solution.model_validate_json(SOLUTION) == got.choices[0].message.parsed
     form = upstream.requests[0].json["response_format"]["json_schema"]
     assert ("Solution", True) == (form["name"], form["strict"])
     assert json.dumps(to_strict_json_schema(Solution)) == json.dumps(form["schema"])
     upstream.answer(vendor.complete_answer(vendor.choice(None, refusal="I'd rather not.")))
-    rejected = client.chat.completions.parse(**ASK, response_format=Solution).choices[0].message
+    rejected = client.chat.completions.parse(**REQUEST, response_format=Solution).choices[0].message
     assert (None, "I'd rather not.") == (rejected.parsed, rejected.refusal)
     upstream.answer(vendor.complete_answer(vendor.choice('{"steps": [', finish_reason="length")))
     with pytest.raises(openai.LengthFinishReasonError):
-        client.chat.completions.parse(**ASK, response_format=Solution)
+        client.chat.completions.parse(**REQUEST, response_format=Solution)
 
 
 def test_the_stream_helper(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """`chat.completions.stream` builds its events and its final answer from the chunks."""
     upstream.answer(vendor.text(SOLUTION[:30], SOLUTION[30:]))
     with client.chat.completions.stream(
-        **ASK, response_format=Solution, stream_options={"include_usage": True}
+        **REQUEST, response_format=Solution, stream_options={"include_usage": True}
     ) as events:
         kinds = [event.type for event in events]
         final = events.get_final_completion()
@@ -243,7 +243,7 @@ def test_the_stream_helper(client: openai.OpenAI, upstream: ScriptedUpstream) ->
 def test_the_stream_helper_joins_parallel_tool_calls(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """Each call has its index, id and name first, then its arguments in pieces, and is complete at the end."""
     upstream.answer(vendor.calls_in_pieces(vendor.PARALLEL_CALLS))
-    with client.chat.completions.stream(**ASK, tools=[WEATHER]) as events:
+    with client.chat.completions.stream(**REQUEST, tools=[WEATHER]) as events:
         done = [event for event in events if event.type == "tool_calls.function.arguments.done"]
         message = events.get_final_completion().choices[0]
     expected = [(index, call["function"]) for index, call in enumerate(vendor.PARALLEL_CALLS)]
@@ -263,9 +263,9 @@ def test_pieces_of_tool_calls_are_openais(client: openai.OpenAI, upstream: Scrip
     gates[0].set()  # after the role, which is sent with the first token only, because another target may still answer
     upstream.answer(Events([*chain.from_iterable(zip(events, gates, strict=False)), *events[-3:]]))
     pieces: list[Any] = []
-    for place, chunk in enumerate(client.chat.completions.create(**ASK, tools=[WEATHER], stream=True)):
+    for index, chunk in enumerate(client.chat.completions.create(**REQUEST, tools=[WEATHER], stream=True)):
         pieces += [piece.to_dict() for piece in chunk.choices[0].delta.tool_calls or []]
-        for gate in gates[place : place + 1]:
+        for gate in gates[index : index + 1]:
             gate.set()
     shapes = [(piece["index"], set(piece), set(piece["function"])) for piece in pieces]
     for index in (0, 1):
@@ -308,11 +308,11 @@ def test_functions_are_tools_to_the_upstream_and_functions_to_the_caller(
     """Functions work in complete answers, streams and earlier turns; the upstream receives tools."""
     [call, _] = vendor.PARALLEL_CALLS
     upstream.answer(vendor.complete_answer(vendor.choice(None, tool_calls=[call])), vendor.calls_in_pieces([call]))
-    asked: Any = {**ASK, "functions": [WEATHER["function"]], "function_call": {"name": "get_weather"}}
-    choice = client.chat.completions.create(**asked).choices[0]
+    fields: Any = {**REQUEST, "functions": [WEATHER["function"]], "function_call": {"name": "get_weather"}}
+    choice = client.chat.completions.create(**fields).choices[0]
     assert ("function_call", None) == (choice.finish_reason, choice.message.tool_calls)
     assert call["function"] == (choice.message.function_call and choice.message.function_call.to_dict())
-    chunks = list(client.chat.completions.create(**asked, stream=True))
+    chunks = list(client.chat.completions.create(**fields, stream=True))
     pieces = [piece for chunk in chunks if (piece := chunk.choices[0].delta.function_call)]
     assert call["function"]["name"] == pieces[0].name
     assert call["function"]["arguments"] == "".join(piece.arguments or "" for piece in pieces)
@@ -329,13 +329,13 @@ async def test_cancelling_an_async_call_closes_the_upstream_connection(
     """A cancelled task, and a stream that is closed early, close the upstream's connection."""
     gate = Gate()
     upstream.answer(Events([gate]), Events([*list(vendor.text("Hel").events)[:2], gate]))
-    waiting = asyncio.create_task(aclient.chat.completions.create(**ASK))
+    waiting = asyncio.create_task(aclient.chat.completions.create(**REQUEST))
     request = await upstream.arrives(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert await request.closed.arrives()
-    stream = await aclient.chat.completions.create(**ASK, stream=True)
+    stream = await aclient.chat.completions.create(**REQUEST, stream=True)
     async for chunk in stream:
         if chunk.choices[0].delta.content:
             break
@@ -349,14 +349,14 @@ async def test_cancelling_an_async_call_closes_the_upstream_connection(
 def test_raw_responses_have_their_headers(client: openai.OpenAI, upstream: ScriptedUpstream) -> None:
     """Raw responses have the ids of the request, the session and the caller."""
     upstream.answer(vendor.complete_answer())
-    raw = client.chat.completions.with_raw_response.create(**ASK, extra_headers={"x-correlation-id": "mine-1"})
+    raw = client.chat.completions.with_raw_response.create(**REQUEST, extra_headers={"x-correlation-id": "mine-1"})
     answer: ChatCompletion = raw.parse()
     assert raw.headers["x-request-id"] == raw.request_id == answer._request_id  # noqa: SLF001 - so it is documented
     assert answer.to_dict()["chatSessionId"] == raw.headers["x-chat-session-id"]
     assert "mine-1" == raw.headers["x-correlation-id"]
     assert int(raw.headers["parley-processing-ms"]) >= 0
     upstream.answer(vendor.text("Hello"))
-    with client.chat.completions.with_streaming_response.create(**ASK, stream=True) as response:
+    with client.chat.completions.with_streaming_response.create(**REQUEST, stream=True) as response:
         assert "text/event-stream" == response.headers["content-type"]
         assert response.headers["x-chat-session-id"]
         lines = list(response.iter_lines())

@@ -21,7 +21,7 @@ def _sent(upstream: ScriptedUpstream) -> list[list[tuple[str, str]]]:
     return [[(m["role"], m["content"]) for m in request.json["messages"]] for request in upstream.requests]
 
 
-def _say(stack: Parley, body: dict[str, Any], **headers: str) -> tuple[int, dict[str, str], Any]:
+def _post(stack: Parley, body: dict[str, Any], **headers: str) -> tuple[int, dict[str, str], Any]:
     with stack.connection() as connection:
         connection.request("POST", PATH, json.dumps(body), stack.headers() | headers)
         response = connection.getresponse()
@@ -33,13 +33,13 @@ def _say(stack: Parley, body: dict[str, Any], **headers: str) -> tuple[int, dict
 def test_a_session_is_continued_by_each_of_its_names(stack: Parley, upstream: ScriptedUpstream, name: str) -> None:
     """With the session in body or header, the model gets the first call's messages, its answer, and the new message."""
     upstream.answer(completion("Hello Ada"))
-    _, headers, first = _say(stack, _body("My name is Ada."))
+    _, headers, first = _post(stack, _body("My name is Ada."))
     session = first["chatSessionId"]
     assert session == headers["x-chat-session-id"]
     if name.startswith("X-"):
-        _, _, second = _say(stack, _body("What is my name?"), **{name: session})
+        _, _, second = _post(stack, _body("What is my name?"), **{name: session})
     else:
-        _, _, second = _say(stack, _body("What is my name?", **{name: session}))
+        _, _, second = _post(stack, _body("What is my name?", **{name: session}))
     assert session == second["chatSessionId"]
     conversation = [("user", "My name is Ada."), ("assistant", "Hello Ada"), ("user", "What is my name?")]
     assert [conversation[:1], conversation] == _sent(upstream)
@@ -73,7 +73,7 @@ def test_sessions_survive_a_restart(scripted_config: Path, upstream: ScriptedUps
 
 def test_sessions_are_read_and_deleted_over_rest(stack: Parley, upstream: ScriptedUpstream) -> None:
     """A session is listed, read and deleted over REST; then it is a 404 like an unknown one."""
-    session = _say(stack, _body("Hi"))[2]["chatSessionId"]
+    session = _post(stack, _body("Hi"))[2]["chatSessionId"]
     status, listed = stack.request("GET", "/api/v1/sessions?page_size=1&model=scripted")
     assert (200, [session]) == (status, [item["id"] for item in listed["sessions"]])
     assert "next_page_token" in listed or len(listed["sessions"]) < 2
@@ -88,22 +88,22 @@ def test_sessions_are_read_and_deleted_over_rest(stack: Parley, upstream: Script
 
 def test_a_fork_and_its_origin_are_independent(stack: Parley, upstream: ScriptedUpstream) -> None:
     """A fork and its origin each send their own turns; a fork of the first turn lacks the second."""
-    origin = _say(stack, _body("one"))[2]["chatSessionId"]
-    _say(stack, _body("two", chatSessionId=origin))
+    origin = _post(stack, _body("one"))[2]["chatSessionId"]
+    _post(stack, _body("two", chatSessionId=origin))
     status, fork = stack.request("POST", f"/api/v1/sessions/{origin}/fork", {"through_turn": 1})
     assert (200, origin, 1) == (status, fork["forked_from"], fork["turn_count"])
-    _say(stack, _body("elsewhere", chatSessionId=fork["id"]))
-    _say(stack, _body("three", chatSessionId=origin))
-    asked = [[text for role, text in sent if role == "user"] for sent in _sent(upstream)]
-    assert [["one", "elsewhere"], ["one", "two", "three"]] == asked[2:]
+    _post(stack, _body("elsewhere", chatSessionId=fork["id"]))
+    _post(stack, _body("three", chatSessionId=origin))
+    questions = [[text for role, text in sent if role == "user"] for sent in _sent(upstream)]
+    assert [["one", "elsewhere"], ["one", "two", "three"]] == questions[2:]
     assert (404, {"error": 'Unknown session "nope"'}) == stack.request("POST", "/api/v1/sessions/nope/fork")
 
 
 def test_an_export_equals_the_messages(stack: Parley, upstream: ScriptedUpstream) -> None:
     """An export has a line for each message, with the same fields and order as the list of messages."""
-    session = _say(stack, _body("one", metadata={"trip": "7"}))[2]["chatSessionId"]
+    session = _post(stack, _body("one", metadata={"trip": "7"}))[2]["chatSessionId"]
     for number in range(40):
-        _say(stack, _body(f"Nr. {number} “é” 😀\n", chatSessionId=session))
+        _post(stack, _body(f"Nr. {number} “é” 😀\n", chatSessionId=session))
     path, listed, token = f"/api/v1/sessions/{session}", [], ""
     while token is not None:
         page = stack.request("GET", f"{path}/messages?page_size=30&page_token={token}")[1]
@@ -120,7 +120,7 @@ def test_an_export_equals_the_messages(stack: Parley, upstream: ScriptedUpstream
 
 def test_sessions_are_found_by_model_and_time(stack: Parley, upstream: ScriptedUpstream) -> None:
     """The list has filters; an invalid filter is a 400 that names it."""
-    session = _say(stack, _body("Hi"))[2]["chatSessionId"]
+    session = _post(stack, _body("Hi"))[2]["chatSessionId"]
     updated = stack.request("GET", f"/api/v1/sessions/{session}")[1]["updated"]
 
     def listed(query: str) -> list[str]:
@@ -138,11 +138,11 @@ def test_sessions_are_found_by_model_and_time(stack: Parley, upstream: ScriptedU
 
 def test_a_busy_session_is_forked_and_not_deleted(stack: Parley, upstream: ScriptedUpstream) -> None:
     """A fork of a busy session has the previous turns; a deletion is a 409 until the turn ends."""
-    session = _say(stack, _body("one"))[2]["chatSessionId"]
+    session = _post(stack, _body("one"))[2]["chatSessionId"]
     gate = Gate()
     upstream.answer(Json(completion("two"), wait=gate))
     with ThreadPoolExecutor() as threads:
-        running = threads.submit(_say, stack, _body("two", chatSessionId=session))
+        running = threads.submit(_post, stack, _body("two", chatSessionId=session))
         upstream.received(1)
         status, rejected = stack.request("DELETE", f"/api/v1/sessions/{session}")
         _, fork = stack.request("POST", f"/api/v1/sessions/{session}/fork", {})

@@ -10,9 +10,9 @@ from tests.e2e import vendor
 from tests.processes import Parley
 from tests.upstream import Events, ScriptedUpstream
 
-ASK = {"model": "scripted", "messages": [{"role": "user", "content": "Hello!"}], "stream": True}
-SAID = 'The model "scripted" broke off before its answer was whole; try again'
-OPENAI = {"error": {"message": SAID, "type": "server_error", "param": None, "code": "stream_broken"}}
+REQUEST = {"model": "scripted", "messages": [{"role": "user", "content": "Hello!"}], "stream": True}
+MESSAGE = 'The model "scripted" broke off before its answer was whole; try again'
+OPENAI = {"error": {"message": MESSAGE, "type": "server_error", "param": None, "code": "stream_broken"}}
 
 
 @pytest.mark.parametrize(
@@ -20,9 +20,9 @@ OPENAI = {"error": {"message": SAID, "type": "server_error", "param": None, "cod
     [
         ("/v1/chat/completions", OPENAI),
         ("/openpipe/api/v1/chat/completions", OPENAI),
-        ("/api/v1/chat/completions", {"error": SAID}),
-        ("/upchatty/api/v1/chat/completions", {"error": SAID}),
-        ("/fastapi/api/v1/chat/completions", {"detail": SAID}),
+        ("/api/v1/chat/completions", {"error": MESSAGE}),
+        ("/upchatty/api/v1/chat/completions", {"error": MESSAGE}),
+        ("/fastapi/api/v1/chat/completions", {"detail": MESSAGE}),
     ],
 )
 async def test_an_error_event_has_the_format_of_the_dialect(
@@ -31,7 +31,10 @@ async def test_an_error_event_has_the_format_of_the_dialect(
     """The last event is the error in the format of the dialect, without `[DONE]` after it."""
     upstream.answer(Events([*list(vendor.text("Hel", "lo").events)[:3], vendor.error("Boom", "server_error")]))
     headers = {"Authorization": f"Bearer {stack.key}", "Accept": "*/*"}
-    async with aiohttp.ClientSession() as client, client.post(stack.http + path, json=ASK, headers=headers) as response:
+    async with (
+        aiohttp.ClientSession() as client,
+        client.post(stack.http + path, json=REQUEST, headers=headers) as response,
+    ):
         assert 200 == response.status
         *events, last = sse.read(await response.text())[0]
     assert ("Hello", expected) == (sse.text(events), last)

@@ -74,7 +74,7 @@ def final_answer(*, stream: bool) -> Json | Events:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("message", "expected"),
     [
         ({"tool_calls": [CALL | {"extra_content": SIGNED}]}, {"tool_calls": [CALL | {"extra_content": SIGNED}]}),
         ({"tool_calls": [CALL], "reasoning_content": "hm"}, {"tool_calls": [CALL], "reasoning_content": "hm"}),
@@ -95,10 +95,10 @@ def final_answer(*, stream: bool) -> Json | Events:
     ids=["Gemini", "DeepSeek", "Groq", "OpenRouter"],
 )
 def test_session(
-    parley: Parley, upstream: ScriptedUpstream, said: dict[str, Any], expected: dict[str, Any], stream: bool
+    parley: Parley, upstream: ScriptedUpstream, message: dict[str, Any], expected: dict[str, Any], stream: bool
 ) -> None:
     """The session stores data that the caller does not see, and any worker sends it back unchanged."""
-    upstream.answer(answer_with(said, stream=stream), final_answer(stream=stream))
+    upstream.answer(answer_with(message, stream=stream), final_answer(stream=stream))
     loop(parley, "open", stream=stream)
     system, question, answer, result = upstream.requests[1].json["messages"]
     assert ("system", QUESTION, RESULT) == (system["role"], question, result)
@@ -133,9 +133,9 @@ def test_caller_resends(parley: Parley, upstream: ScriptedUpstream, model: str) 
             anthropic_api.message(THOUGHT, USE, stop_reason="tool_use"),
             anthropic_api.message(anthropic_api.text_block("Sunny.")),
         )
-    asked: dict[str, Any] = {"model": model, "tools": TOOLS, "store": False}
-    answer = complete(parley, asked | {"messages": [QUESTION]})["choices"][0]["message"]
-    complete(parley, asked | {"messages": [QUESTION, answer, RESULT]})
+    fields: dict[str, Any] = {"model": model, "tools": TOOLS, "store": False}
+    answer = complete(parley, fields | {"messages": [QUESTION]})["choices"][0]["message"]
+    complete(parley, fields | {"messages": [QUESTION, answer, RESULT]})
     again = upstream.requests[1].json["messages"][-2]
     if model == "open":
         assert ([signed], "hm") == (again["tool_calls"], again["reasoning_content"])
@@ -149,17 +149,21 @@ def test_caching(parley: Parley, upstream: ScriptedUpstream) -> None:
     part = {"type": "text", "text": "Long.", "cache_control": cache}
     system = {"role": "system", "content": [part]}
     tool = TOOLS[0] | {"cache_control": cache}
-    asked: dict[str, Any] = {"messages": [system, QUESTION | {"cache_control": cache}], "tools": [tool], "store": False}
+    fields: dict[str, Any] = {
+        "messages": [system, QUESTION | {"cache_control": cache}],
+        "tools": [tool],
+        "store": False,
+    }
     upstream.answer(anthropic_api.message(anthropic_api.text_block("x")), Json(completion("x")))
     for model in ("claude", "open"):
-        complete(parley, asked | {"model": model})
+        complete(parley, fields | {"model": model})
     claude, open_ = (received.json for received in upstream.requests)
-    words = {"type": "text", "text": "Weather?", "cache_control": cache}
-    assert ([part], [words], cache) == (
+    text_part = {"type": "text", "text": "Weather?", "cache_control": cache}
+    assert ([part], [text_part], cache) == (
         claude["system"],
         claude["messages"][0]["content"],
         claude["tools"][0]["cache_control"],
     )
     brief = {"type": "text", "text": "Be brief."}
-    assert [{"role": "system", "content": [brief, part]}, asked["messages"][1]] == open_["messages"]
+    assert [{"role": "system", "content": [brief, part]}, fields["messages"][1]] == open_["messages"]
     assert [tool] == open_["tools"]

@@ -111,8 +111,8 @@ def complete_answer(*choices: dict[str, Any]) -> dict[str, Any]:
 def stream(deltas: Iterable[dict[str, Any]], finish: str = "stop", index: int = 0) -> Events:
     """Returns the stream of one choice: the role first, the finish reason and the usage last."""
     first = {"role": "assistant", "content": "", "refusal": None}
-    said = [chunk(delta, index=index) for delta in (first, *deltas)]
-    return Events([*said, chunk({}, finish, index), {**chunk({}), "choices": [], "usage": USAGE}, DONE])
+    steps = [chunk(delta, index=index) for delta in (first, *deltas)]
+    return Events([*steps, chunk({}, finish, index), {**chunk({}), "choices": [], "usage": USAGE}, DONE])
 
 
 def chunk(

@@ -36,14 +36,14 @@ class Observation:
     """What was seen: the calls, when the primary was gone and back, and when it turned connections away meanwhile."""
 
     calls: list[Call] = field(default_factory=list)
-    gone: float = 0.0
-    back: float = 0.0
-    turned_away: list[float] = field(default_factory=list)
+    interrupted_at: float = 0.0
+    restored_at: float = 0.0
+    refused_at: list[float] = field(default_factory=list)
 
     def used_again(self) -> float | None:
         """Returns when a call that the primary answered was begun after its return; None where there was none."""
         return next(
-            (call.started for call in self.calls if call.started >= self.back and call.model == "primary"), None
+            (call.started for call in self.calls if call.started >= self.restored_at and call.model == "primary"), None
         )
 
 
@@ -68,18 +68,18 @@ def observe(workers: int, stop: threading.Event) -> Observation:
                 over.set()
                 for caller in callers:
                     caller.join()
-        seen.turned_away = primary.turned_away
+        seen.refused_at = primary.turned_away
     return seen
 
 
 def _live_through(seen: Observation, primary: ScriptedUpstream, stop: threading.Event) -> None:
     primary.received()
-    seen.gone = time.monotonic()
+    seen.interrupted_at = time.monotonic()
     primary.go_down()
     stop.wait(OUTAGE)
     primary.come_back()
-    seen.back = time.monotonic()
-    while seen.used_again() is None and time.monotonic() < seen.back + MAY_TAKE and not stop.wait(0.1):
+    seen.restored_at = time.monotonic()
+    while seen.used_again() is None and time.monotonic() < seen.restored_at + MAY_TAKE and not stop.wait(0.1):
         pass
 
 

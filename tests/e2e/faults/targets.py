@@ -84,7 +84,9 @@ class Targets:
         self._seen[name].append(request)
         return self._scripts.get(name, says())(request)
 
-    def ask(self, model: str, by: str, *, is_stream: bool = True, deadline: float = 60, **asks: Any) -> calling.Outcome:
+    def call(
+        self, model: str, by: str, *, is_stream: bool = True, deadline: float = 60, **asks: Any
+    ) -> calling.Outcome:
         """Makes a call to its end."""
         return calling.call(self.parley, by, calling.body(model, is_stream=is_stream, **asks), deadline)
 

@@ -29,7 +29,7 @@ def test_a_deadline_ends_a_call_that_hangs(targets: Targets, is_stream: bool) ->
     """At about its time; the socket to the upstream is closed, and nobody else is asked."""
     targets.does("patient/one", SILENT)
     started = time.monotonic()
-    outcome = targets.ask("patient", GRPC, is_stream=is_stream, deadline=1.0)
+    outcome = targets.call("patient", GRPC, is_stream=is_stream, deadline=1.0)
     assert CODES.DEADLINE_EXCEEDED == outcome.status
     assert time.monotonic() - started >= 0.95
     assert targets.seen("patient/one")[0].closed.wait(WITHIN)
@@ -42,7 +42,7 @@ def test_a_deadline_leaves_the_next_target_what_is_left_of_it(targets: Targets, 
     """The first target has its own bound, the next one far more time: it is the caller's that ends it."""
     targets.does("hasty/one", SILENT)
     targets.does("calmer/one", SILENT)
-    outcome = targets.ask("hasty", GRPC, is_stream=is_stream, deadline=1.5)
+    outcome = targets.call("hasty", GRPC, is_stream=is_stream, deadline=1.5)
     assert CODES.DEADLINE_EXCEEDED == outcome.status
     assert [True, True] == [targets.seen(f"{name}/one", 1)[0].closed.wait(WITHIN) for name in ("hasty", "calmer")]
     turn = targets.latest_turn("hasty")
@@ -56,7 +56,7 @@ def test_a_deadline_leaves_the_next_target_what_is_left_of_it(targets: Targets, 
 def test_a_deadline_that_is_long_enough_lets_the_next_target_answer(targets: Targets, is_stream: bool) -> None:
     """The first target's time is bounded by the model's own timeouts."""
     targets.does("hasty/one", SILENT)
-    assert TEXT == targets.ask("hasty", GRPC, is_stream=is_stream, deadline=30).texts[0]
+    assert TEXT == targets.call("hasty", GRPC, is_stream=is_stream, deadline=30).texts[0]
 
 
 @both_ways
@@ -128,14 +128,14 @@ def test_a_caller_who_leaves_gives_its_place_back(targets: Targets, is_stream: b
     first = targets.open("queued", is_stream=is_stream)
     targets.seen("queued/one", 1)
     second = targets.open("queued", is_stream=is_stream)
-    until(lambda: "UPSTREAM_RATE_LIMITED" == targets.ask("queued", GRPC, deadline=1.0).reason, "the second waits")
+    until(lambda: "UPSTREAM_RATE_LIMITED" == targets.call("queued", GRPC, deadline=1.0).reason, "the second waits")
     second.close()
     first.close()
     gate.set()
     for _ in range(2):
-        until(lambda: TEXT == targets.ask("queued", GRPC, is_stream=is_stream).texts.get(0), "a place is free")
+        until(lambda: TEXT == targets.call("queued", GRPC, is_stream=is_stream).texts.get(0), "a place is free")
     with ThreadPoolExecutor(2) as pool:  # one has the place, the other one waits: both places are there again
-        calls = [pool.submit(targets.ask, "queued", GRPC, is_stream=is_stream) for _ in range(2)]
+        calls = [pool.submit(targets.call, "queued", GRPC, is_stream=is_stream) for _ in range(2)]
         assert [TEXT, TEXT] == [call.result().texts[0] for call in calls]
 
 

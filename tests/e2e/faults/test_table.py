@@ -124,7 +124,7 @@ def test_a_refused_key_is_logged_as_a_misconfiguration(faults: Faults) -> None:
     """Whoever looks after Parley finds the target and what it said; no key is in it."""
     run = next(run for run in RUNS if run.name == "401, alone")
     faults.outcome(run)
-    faults.parley.log_says(f"{run.model}/primary")
+    faults.parley.wait_for_log(f"{run.model}/primary")
     [line] = [line for line in faults.parley.log.splitlines() if "misconfigured" in line and run.model in line]
     assert "HTTP 401" in line
     assert "sk-secret" not in line

@@ -71,7 +71,7 @@ def _joined(outcome: Outcome) -> list[dict[str, str]]:
 def test_streamed_tool_calls_are_kept_and_sent_once(targets: Targets, by: str, pieces: list[dict[str, Any]]) -> None:
     """Each call has one id, one name and its arguments, for the caller and in the next turn of its session."""
     targets.does(f"{MODEL}/one", lambda request: _calls_tools(request, pieces))
-    outcome = targets.ask(MODEL, by, tools=TOOLS)
+    outcome = targets.call(MODEL, by, tools=TOOLS)
     assert (None, ["tool_calls"]) == (outcome.reason, outcome.finishes)
     joined = _joined(outcome)
     assert [FIND, SHOW] == [{name: call[name] for name in ("name", "arguments")} for call in joined]
