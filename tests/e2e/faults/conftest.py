@@ -1,6 +1,6 @@
-"""Faults: one `parley up` with a model and targets, whose breakers are their own, for each row and way to ask.
+"""Fixtures of the fault tests: one `parley up` with a model and targets with separate breakers for each row and mode.
 
-All rows are run at once, in the background, when the first test asks for one: nearly all that they do is wait.
+All rows run concurrently in the background from the first test that requires one, because they mostly wait.
 """
 
 import socket
@@ -13,9 +13,12 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from tests.e2e.faults import calling, misbehaving
+from tests.e2e.faults import calling
 from tests.e2e.faults.calling import GRPC, REST, Outcome
-from tests.e2e.faults.cases import CASES, SLOW, STREAMED, Case
+from tests.e2e.faults.cases import SLOW, STREAMED, Case
+from tests.e2e.faults.error_cases import ERRORS
+from tests.e2e.faults.response_cases import RESPONSES
+from tests.e2e.faults.scripts import script_at
 from tests.e2e.faults.targets import Targets, running
 from tests.processes import Parley, started
 from tests.upstream import Answer, Received, ScriptedUpstream
@@ -27,13 +30,14 @@ SLOW_TIMEOUTS = {"connect": "1800ms", "first_token": "2s", "stream_idle": "2s", 
 # No fallback is slow or stops.
 FALLBACK_TIMEOUTS = TIMEOUTS | {"stream_idle": "20s"}
 AT_A_TIME = 12
+CASES = ERRORS | RESPONSES
 
 
 class Trial(NamedTuple):
-    """One row, asked in one way. `model` is the id that is asked for."""
+    """One row in one mode. `model` is the requested model."""
 
     name: str
-    way: str
+    mode: str
     transport: str
 
     @property
@@ -43,62 +47,62 @@ class Trial(NamedTuple):
 
     @property
     def model(self) -> str:
-        """A model of the run's own."""
-        return f"{self.name}, {self.way}, {self.transport}"
+        """The id of a model that only this run uses."""
+        return f"{self.name}, {self.mode}, {self.transport}"
 
 
-RUNS = [Trial(name, way, by) for (name, case), by in product(CASES.items(), (REST, GRPC)) for way in case.ways]
+RUNS = [Trial(name, mode, by) for (name, case), by in product(CASES.items(), (REST, GRPC)) for mode in case.modes]
 
 
 class Faults:
-    """The running stack: what a row's callers got, and what its targets saw, in order."""
+    """The running stack: the results of each row, and the requests at its targets, in order."""
 
     def __init__(self, parley: Parley, seen: dict[str, list[Received]], pool: ThreadPoolExecutor) -> None:
         self.parley = parley
         self._seen = seen
-        self._outcomes = {run: pool.submit(self._ask, run) for run in RUNS}
+        self._outcomes = {run: pool.submit(self._call, run) for run in RUNS}
 
     def outcome(self, run: Trial) -> Outcome:
-        """Waits for what the caller got."""
+        """Waits for the result of a run."""
         return self._outcomes[run].result()
 
     def seen(self, run: Trial) -> list[Received]:
-        """Returns the requests that the run's targets got."""
+        """Returns the requests that the targets of a run have received."""
         return self._seen[run.model]
 
-    def _ask(self, run: Trial) -> Outcome:
-        asked = calling.body(run.model, is_stream=run.way == STREAMED, **run.case.asks)
-        return calling.call(self.parley, run.transport, asked)
+    def _call(self, run: Trial) -> Outcome:
+        body = calling.body(run.model, is_stream=run.mode == STREAMED, **run.case.fields)
+        return calling.call(self.parley, run.transport, body)
 
 
 @pytest.fixture(scope="session")
 def faults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faults]:
-    """The stack, with everything running."""
+    """The stack, with all runs started."""
     seen: dict[str, list[Received]] = defaultdict(list)
     file = tmp_path_factory.mktemp("faults") / "parley.yaml"
-    with ScriptedUpstream() as upstream, socket.socket() as deaf, ThreadPoolExecutor(AT_A_TIME) as pool:
-        deaf.bind(("127.0.0.1", 0))  # and does not listen
+    with ScriptedUpstream() as upstream, socket.socket() as closed, ThreadPoolExecutor(AT_A_TIME) as pool:
+        closed.bind(("127.0.0.1", 0))  # without listening
         upstream.default = lambda request: _answer(request, seen)
-        file.write_text(yaml.safe_dump(_config(upstream.url, f"http://127.0.0.1:{deaf.getsockname()[1]}/v1")))
+        file.write_text(yaml.safe_dump(_config(upstream.url, f"http://127.0.0.1:{closed.getsockname()[1]}/v1")))
         with started("--config", str(file), "--workers", "1") as parley:
             yield Faults(parley, seen, pool)
 
 
 def _answer(request: Received, seen: dict[str, list[Received]]) -> Answer:
-    """Does what the row says of the target that is asked."""
+    """Answers with the script of the row for the requested target."""
     model, _, target = request.json["model"].rpartition("/")
-    place = sum(earlier.json["model"] == request.json["model"] for earlier in seen[model])
+    index = sum(earlier.json["model"] == request.json["model"] for earlier in seen[model])
     seen[model].append(request)
     scripts = getattr(CASES[model.rsplit(", ", 2)[0]], target)
-    return misbehaving.in_order(scripts, request, place)
+    return script_at(scripts, request, index)
 
 
-def _config(url: str, deaf: str) -> dict[str, Any]:
+def _config(url: str, closed: str) -> dict[str, Any]:
     backends, models = {}, []
     for number, run in enumerate(RUNS):
         case = run.case
-        address = url if case.is_listening else deaf
-        backends[f"b{number}"] = {"kind": "openai", "base_url": address}  # a pool of connections of its own
+        address = url if case.is_listening else closed
+        backends[f"b{number}"] = {"kind": "openai", "base_url": address}  # a separate pool of connections
         backends[f"f{number}"] = {"kind": "openai", "base_url": url}
         targets = [{"backend": f"b{number}", "model": f"{run.model}/primary", "weight": 1e12}]
         if case.other:
@@ -118,13 +122,13 @@ def _timeouts(case: Case) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def the_targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Targets]:
-    """One stack for all tests that tell its targets what to do."""
+    """One stack for all tests that script their targets."""
     with running(tmp_path_factory.mktemp("targets")) as targets:
         yield targets
 
 
 @pytest.fixture
 def targets(the_targets: Targets) -> Targets:
-    """The stack, as if new."""
+    """The stack, reset."""
     the_targets.reset()
     return the_targets

@@ -1,4 +1,4 @@
-"""A primary that is gone for a minute and comes back, under steady traffic, in real time."""
+"""A primary with an outage of a minute under constant traffic, in real time."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ PAUSE = 0.4
 
 @dataclass(frozen=True)
 class Call:
-    """One answer: when it was asked for, who gave it, what it says; `failure` where it is none."""
+    """One call: its start, the model that answered, and the text; `failure` if it failed."""
 
     started: float
     model: str
@@ -33,7 +33,7 @@ class Call:
 
 @dataclass
 class Observation:
-    """What was seen: the calls, when the primary was gone and back, and when it turned connections away meanwhile."""
+    """The calls of an outage, its start and end, and the times at which the primary refused connections."""
 
     calls: list[Call] = field(default_factory=list)
     interrupted_at: float = 0.0
@@ -41,14 +41,14 @@ class Observation:
     refused_at: list[float] = field(default_factory=list)
 
     def used_again(self) -> float | None:
-        """Returns when a call that the primary answered was begun after its return; None where there was none."""
+        """Returns the start of the first call that the primary answered after its return; None without one."""
         return next(
             (call.started for call in self.calls if call.started >= self.restored_at and call.model == "primary"), None
         )
 
 
 def observe(workers: int, stop: threading.Event) -> Observation:
-    """Lives through the outage, which takes a minute and a half at the most; `stop` ends it before its time."""
+    """Runs the outage, which takes up to a minute and a half; `stop` ends it earlier."""
     seen = Observation()
     over = threading.Event()
     with (
@@ -84,12 +84,12 @@ def _live_through(seen: Observation, primary: ScriptedUpstream, stop: threading.
 
 
 def _keep_calling(parley: Parley, transport: str, calls: list[Call], over: threading.Event) -> None:
-    """Asks again and again; streams and whole answers by turns."""
+    """Makes one call after another, alternately streaming and unary."""
     is_stream = False
     while not over.wait(PAUSE):
         started, is_stream = time.monotonic(), not is_stream
         outcome = calling.call(parley, transport, calling.body("primary", is_stream=is_stream))
-        failure = f"{outcome.reason}: {outcome.words}" if outcome.reason else ""
+        failure = f"{outcome.reason}: {outcome.message}" if outcome.reason else ""
         calls.append(Call(started, outcome.model, outcome.texts.get(0, ""), failure))
 
 

@@ -1,4 +1,4 @@
-"""Targets that each test tells what to do, behind one `parley up`."""
+"""Targets that each test scripts, behind one `parley up`."""
 
 import json
 import socket
@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 import yaml
 
 from tests.e2e.faults import calling
-from tests.e2e.faults.misbehaving import Script, says
+from tests.e2e.faults.scripts import Script, answer_text
 from tests.processes import Parley, started, until
 from tests.upstream import Answer, Received, ScriptedUpstream
 
 FIRST, SECOND = 1e12, 1e-12
-"""Weights with which one is asked before the other."""
+"""Weights of the preferred and the other target."""
 
 
 def _targets(model: str, *weights: float, **options: Any) -> list[dict[str, Any]]:
@@ -28,7 +28,7 @@ def _targets(model: str, *weights: float, **options: Any) -> list[dict[str, Any]
     ]
 
 
-# A target's failures are remembered from one test to the next: those of different tests need different models.
+# Breakers keep failures from one test to the next, so that each test needs its own models.
 MODELS: list[dict[str, Any]] = [
     {"id": "hedged", "targets": _targets("hedged", FIRST, SECOND), "hedge": "100ms"},
     {"id": "calm", "targets": _targets("calm", FIRST, SECOND), "hedge": "20s"},
@@ -57,7 +57,7 @@ MODELS: list[dict[str, Any]] = [
 
 
 class Targets:
-    """The running stack. What a target is not told, it says TEXT."""
+    """The running stack. A target without a script answers with TEXT."""
 
     def __init__(self, parley: Parley) -> None:
         self.parley = parley
@@ -65,35 +65,35 @@ class Targets:
         self._seen: dict[str, list[Received]] = defaultdict(list)
 
     def reset(self) -> None:
-        """Forgets what the targets were told, and saw."""
+        """Removes all scripts and recorded requests."""
         self._scripts.clear()
         self._seen.clear()
 
-    def does(self, target: str, script: Script) -> None:
-        """Tells a target (`model/name`) what to do from now on."""
+    def set_script(self, target: str, script: Script) -> None:
+        """Sets the script of a target (`model/name`)."""
         self._scripts[target] = script
 
     def seen(self, target: str, count: int = 0) -> list[Received]:
-        """Returns the requests that a target got, at least `count`."""
+        """Waits for `count` requests at a target; returns all requests."""
         until(lambda: len(self._seen[target]) >= count, f"{count} requests at {target}")
         return self._seen[target]
 
     def answer(self, request: Received) -> Answer:
-        """Answers as the request's target."""
+        """Answers as the requested target."""
         name = request.json["model"]
         self._seen[name].append(request)
-        return self._scripts.get(name, says())(request)
+        return self._scripts.get(name, answer_text())(request)
 
     def call(
-        self, model: str, by: str, *, is_stream: bool = True, deadline: float = 60, **asks: Any
+        self, model: str, by: str, *, is_stream: bool = True, deadline: float = 60, **fields: Any
     ) -> calling.Outcome:
-        """Makes a call to its end."""
-        return calling.call(self.parley, by, calling.body(model, is_stream=is_stream, **asks), deadline)
+        """Makes a call; returns its result."""
+        return calling.call(self.parley, by, calling.body(model, is_stream=is_stream, **fields), deadline)
 
     def open(self, model: str, *, is_stream: bool = True) -> socket.socket:
-        """Makes a call over REST by hand, whose socket can be closed at any moment."""
-        place = urlsplit(self.parley.http)
-        connection = socket.create_connection((place.hostname, place.port))
+        """Starts a REST call on a socket that can be closed at any moment."""
+        address = urlsplit(self.parley.http)
+        connection = socket.create_connection((address.hostname, address.port))
         sent = json.dumps(calling.body(model, is_stream=is_stream)).encode()
         headers = {"Host": "x", "Content-Length": str(len(sent)), **self.parley.headers()}
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
@@ -101,7 +101,7 @@ class Targets:
         return connection
 
     def latest_turn(self, model: str) -> dict[str, Any]:
-        """Returns the last message of the latest turn of a model, once that has ended."""
+        """Returns the last message of a model's latest turn, after that has ended."""
         [session] = self.parley.request("GET", f"/api/v1/sessions?page_size=1&model={model}")[1]["sessions"]
         url = f"/api/v1/sessions/{session['id']}/messages"
         until(lambda: "in_progress" not in str(self.parley.request("GET", url)), "the turn is settled")

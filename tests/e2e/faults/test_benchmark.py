@@ -1,6 +1,6 @@
-"""The sixteen faults by name, at default settings: what the caller gets, and what each upstream sees.
+"""The faults of the benchmark at default settings: the caller's result, and the requests at each upstream.
 
-S15 is in tests/e2e/test_target_outage.py. All calls are made at once, in the background: nearly all they do is wait.
+S15 is in tests/e2e/test_target_outage.py. All calls run concurrently in the background, because they mostly wait.
 """
 
 import time
@@ -13,15 +13,16 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from tests.e2e.faults import calling, misbehaving
-from tests.e2e.faults.benchmark import FAULTS, WITHIN, Fault, Refused
+from tests.e2e.faults import calling
+from tests.e2e.faults.benchmark import FAULTS, WITHIN, ExpectedError, Fault
 from tests.e2e.faults.calling import GRPC, REST, Outcome
+from tests.e2e.faults.scripts import prefill_text, script_at
 from tests.processes import started
 from tests.upstream import Answer, Received, ScriptedUpstream
 
 
 class Trial(NamedTuple):
-    """A fault, asked for in one way."""
+    """A fault in one mode."""
 
     name: str
     streamed: bool
@@ -35,17 +36,17 @@ class Trial(NamedTuple):
 
     @property
     def model(self) -> str:
-        """A model of the run's own."""
-        way = "streamed" if self.streamed else "whole"
+        """The id of a model that only this run uses."""
+        mode = "streamed" if self.streamed else "unary"
         return (
-            f"{self.name} {self.fault.title}, {way}, {self.transport}, {'alone' if self.alone else 'with a fallback'}"
+            f"{self.name} {self.fault.title}, {mode}, {self.transport}, {'alone' if self.alone else 'with a fallback'}"
         )
 
-    def script(self, target: str, place: int, request: Received) -> Answer:
+    def script(self, target: str, index: int, request: Received) -> Answer:
         """Answers as a target of the run."""
         fault = self.fault
         scripts = fault.slow_alone if self.alone and fault.slow_alone else fault.primary
-        return misbehaving.in_order(scripts if target == "primary" else [fault.fallback], request, place)
+        return script_at(scripts if target == "primary" else [fault.fallback], request, index)
 
 
 RUNS = {
@@ -55,32 +56,32 @@ RUNS = {
 }
 
 
-class Took(NamedTuple):
-    """What a call gave, and after how many seconds."""
+class TimedCall(NamedTuple):
+    """The result of a call, and its duration in seconds."""
 
     outcome: Outcome
     seconds: float
 
 
 class Benchmark:
-    """The running stack: what the callers got, and what the upstreams saw and when."""
+    """The running stack: the results of the calls, and the requests at each upstream with their times."""
 
-    def __init__(self, calls: dict[str, Future[Took]], seen: dict[str, list[tuple[float, Received]]]) -> None:
+    def __init__(self, calls: dict[str, Future[TimedCall]], seen: dict[str, list[tuple[float, Received]]]) -> None:
         self._calls = calls
         self._seen = seen
 
-    def of(self, run: Trial) -> Took:
-        """Waits for a run's end."""
+    def result(self, run: Trial) -> TimedCall:
+        """Waits for the result of a run."""
         return self._calls[run.model].result()
 
     def seen(self, run: Trial, target: str) -> list[tuple[float, Received]]:
-        """Returns the requests that a target got."""
+        """Returns the requests that a target has received."""
         return self._seen[f"{run.model}/{target}"]
 
 
 @pytest.fixture(scope="module")
 def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Benchmark]:
-    """The stack, with every fault under way."""
+    """The stack, with every fault started."""
     seen: dict[str, list[tuple[float, Received]]] = defaultdict(list)
 
     def answer(request: Received) -> Answer:
@@ -95,10 +96,10 @@ def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Benchmark]:
         file.write_text(yaml.safe_dump(_config(upstream.url)))
         with started("--config", str(file), "--workers", "1") as parley:
 
-            def call(run: Trial) -> Took:
+            def call(run: Trial) -> TimedCall:
                 started = time.monotonic()
                 outcome = calling.call(parley, run.transport, calling.body(run.model, is_stream=run.streamed))
-                return Took(outcome, time.monotonic() - started)
+                return TimedCall(outcome, time.monotonic() - started)
 
             yield Benchmark({run.model: pool.submit(call, run) for run in RUNS.values()}, seen)
 
@@ -123,17 +124,17 @@ every_run = pytest.mark.parametrize("run", RUNS.values(), ids=lambda run: run.mo
 
 
 @every_run
-def test_the_caller_gets_the_whole_answer_or_an_error(benchmark: Benchmark, run: Trial) -> None:
-    """Never a part that looks whole, and never later than `WITHIN`, or so."""
-    outcome, seconds = benchmark.of(run)
+def test_the_result_is_complete_or_an_error(benchmark: Benchmark, run: Trial) -> None:
+    """The result is a complete answer or an error within `WITHIN`, never a partial answer without an error."""
+    outcome, seconds = benchmark.result(run)
     fault = run.fault
-    gets = fault.alone[run.streamed] if run.alone and fault.alone else fault.gets
+    expected = fault.alone[run.streamed] if run.alone and fault.alone else fault.expected
     text = outcome.texts.get(0, "")
-    if isinstance(gets, Refused):
-        assert gets.reason in {(outcome.reason or "").upper(), _REASONS.get(outcome.reason or "")}
-        assert (gets.said if run.streamed else "", False) == (text, outcome.is_ended)
+    if isinstance(expected, ExpectedError):
+        assert expected.reason in {(outcome.reason or "").upper(), _REASONS.get(outcome.reason or "")}
+        assert (expected.delivered if run.streamed else "", False) == (text, outcome.is_ended)
     else:
-        assert (None, gets, ["stop"]) == (outcome.reason, text, outcome.finishes)
+        assert (None, expected, ["stop"]) == (outcome.reason, text, outcome.finishes)
         assert outcome.total_tokens > 0, "S11: usage is reported"
     assert seconds < WITHIN
 
@@ -142,14 +143,14 @@ _REASONS = {"rate_limit_exceeded": "UPSTREAM_RATE_LIMITED", "content_policy_viol
 
 
 @every_run
-def test_each_upstream_is_asked_as_often_as_it_may_be(benchmark: Benchmark, run: Trial) -> None:
-    """No silent or refusing target again, and each of the others after a pause."""
-    benchmark.of(run)
+def test_the_number_of_requests_at_each_upstream(benchmark: Benchmark, run: Trial) -> None:
+    """A silent or rejecting target is not retried, and others are retried after a delay."""
+    benchmark.result(run)
     fault = run.fault
     primary, fallback = benchmark.seen(run, "primary"), benchmark.seen(run, "fallback")
-    expected = (fault.alone[2], 0) if run.alone and fault.alone else fault.asked
+    expected = (fault.alone[2], 0) if run.alone and fault.alone else fault.requests
     if run.name == "S14" and not run.alone:
-        assert [True, False] == [bool(misbehaving.prefill_text(request)) for _, request in fallback]
+        assert [True, False] == [bool(prefill_text(request)) for _, request in fallback]
     assert expected == (len(primary), len(fallback))
     if len(primary) > 1:
         assert primary[1][0] - primary[0][0] >= fault.gap
@@ -157,8 +158,8 @@ def test_each_upstream_is_asked_as_often_as_it_may_be(benchmark: Benchmark, run:
 
 @pytest.mark.parametrize("run", [run for run in RUNS.values() if run.name == "S16"], ids=lambda run: run.model)
 def test_s16_the_answer_names_the_model_that_gave_it(benchmark: Benchmark, run: Trial) -> None:
-    """With its usage, and a receipt of all that was tried."""
-    outcome = benchmark.of(run).outcome
+    """The answer has its model, its usage, and a receipt of all attempts."""
+    outcome = benchmark.result(run).outcome
     assert f"{run.model}, fallback" == outcome.model
     assert 12 == outcome.total_tokens
     assert outcome.receipt is not None

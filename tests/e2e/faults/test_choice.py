@@ -1,4 +1,4 @@
-"""Who is asked: hedging, places at a target, sessions that stay with theirs."""
+"""The choice of a target: hedging, slots, and session affinity."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -9,11 +9,11 @@ import pytest
 
 from parley.v1.receipt_pb2 import Receipt
 from tests.e2e.faults.calling import GRPC, REST
-from tests.e2e.faults.misbehaving import SILENT, TEXT, Script, late, refusal, says
+from tests.e2e.faults.scripts import SILENT, TEXT, Script, answer_text, late, reject
 from tests.e2e.faults.targets import Targets
 from tests.upstream import Answer, Gate, Received
 
-both_ways = pytest.mark.parametrize("is_stream", [True, False], ids=["streamed", "whole"])
+both_ways = pytest.mark.parametrize("is_stream", [True, False], ids=["streamed", "unary"])
 by_both = pytest.mark.parametrize("by", [REST, GRPC])
 
 
@@ -23,9 +23,9 @@ def _tried(receipt: Receipt | None) -> list[tuple[str, str, str]]:
 
 
 @by_both
-def test_a_second_target_is_asked_when_the_first_token_is_late(targets: Targets, by: str) -> None:
-    """The faster one answers, and the connection to the other is closed within a second."""
-    targets.does("hedged/one", late(Gate()))
+def test_a_late_first_token_is_hedged(targets: Targets, by: str) -> None:
+    """The faster target answers, and the connection to the other one is closed within a second."""
+    targets.set_script("hedged/one", late(Gate()))
     outcome = targets.call("hedged", by)
     assert TEXT == outcome.texts[0]
     assert targets.seen("hedged/one")[0].closed.wait(1.0)
@@ -33,11 +33,11 @@ def test_a_second_target_is_asked_when_the_first_token_is_late(targets: Targets,
 
 
 @by_both
-def test_a_hedge_that_fails_leaves_the_first_target_to_answer(targets: Targets, by: str) -> None:
-    """Its failure is no failure of the call."""
+def test_a_failed_hedge_leaves_the_first_target_to_answer(targets: Targets, by: str) -> None:
+    """A failure of the hedge is not a failure of the call."""
     gate = Gate()
-    targets.does("hedged/one", late(gate))
-    targets.does("hedged/two", _then(gate.set, refusal(401)))
+    targets.set_script("hedged/one", late(gate))
+    targets.set_script("hedged/two", _then(gate.set, reject(401)))
     outcome = targets.call("hedged", by)
     assert TEXT == outcome.texts[0]
     assert [("one", "first", "completed"), ("two", "hedge", "failed")] == _tried(outcome.receipt)
@@ -51,11 +51,11 @@ def _then(action: Callable[[], None], script: Script) -> Script:
     return scripted
 
 
-def test_calls_that_wait_are_evidence(targets: Targets) -> None:
-    """A target that falls silent is left alone as soon as five calls are late, long before any of them has ended."""
+def test_late_calls_open_the_breaker(targets: Targets) -> None:
+    """A silent target is skipped after five late calls, before any of them has ended."""
     for number in range(6):
         targets.call("watched", REST, is_stream=number % 2 == 0)
-    targets.does("watched/one", SILENT)
+    targets.set_script("watched/one", SILENT)
     with ThreadPoolExecutor(8) as pool:
         calls = [pool.submit(targets.call, "watched", GRPC, is_stream=number % 2 == 0) for number in range(8)]
         assert {TEXT} == {call.result().texts[0] for call in calls}
@@ -64,7 +64,7 @@ def test_calls_that_wait_are_evidence(targets: Targets) -> None:
 
 
 def test_a_target_that_is_in_time_is_not_hedged(targets: Targets) -> None:
-    """The second one is never asked."""
+    """If the first token is in time, the second target is not called."""
     outcome = targets.call("calm", GRPC)
     assert [("one", "first", "completed")] == _tried(outcome.receipt)
     assert [] == targets.seen("calm/two")
@@ -72,10 +72,10 @@ def test_a_target_that_is_in_time_is_not_hedged(targets: Targets) -> None:
 
 @both_ways
 @by_both
-def test_a_full_target_passes_calls_on(targets: Targets, by: str, is_stream: bool) -> None:
-    """With one place, the second call goes to the next target, and a later one to the first again."""
+def test_a_call_without_a_slot_uses_the_next_target(targets: Targets, by: str, is_stream: bool) -> None:
+    """With one slot, the second call goes to the next target, and a later one to the first again."""
     gate = Gate()
-    targets.does("narrow/one", late(gate))
+    targets.set_script("narrow/one", late(gate))
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(targets.call, "narrow", by, is_stream=is_stream)
         targets.seen("narrow/one", 1)
@@ -88,10 +88,10 @@ def test_a_full_target_passes_calls_on(targets: Targets, by: str, is_stream: boo
 
 
 @both_ways
-def test_a_full_target_alone_is_busy(targets: Targets, is_stream: bool) -> None:
-    """429 with the time to wait, and no request more for the target."""
+def test_a_full_target_alone_is_rate_limited(targets: Targets, is_stream: bool) -> None:
+    """Without a free slot or another target, a call is a 429 with a delay, and makes no request."""
     gate = Gate()
-    targets.does("alone/one", late(gate))
+    targets.set_script("alone/one", late(gate))
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(targets.call, "alone", GRPC, is_stream=is_stream)
         targets.seen("alone/one", 1)
@@ -104,10 +104,10 @@ def test_a_full_target_alone_is_busy(targets: Targets, is_stream: bool) -> None:
 
 
 @both_ways
-def test_a_queue_lets_calls_wait_for_a_place(targets: Targets, is_stream: bool) -> None:
-    """The second call waits for the first, the third finds no room; none is lost."""
+def test_calls_wait_for_a_slot(targets: Targets, is_stream: bool) -> None:
+    """The second call waits for the slot, and the third one is rejected, because the queue is full."""
     gate = Gate()
-    targets.does("queued/one", late(gate))
+    targets.set_script("queued/one", late(gate))
     with ThreadPoolExecutor(3) as pool:
         calls = [pool.submit(targets.call, "queued", GRPC, is_stream=is_stream) for _ in range(3)]
         targets.seen("queued/one", 1)
@@ -118,22 +118,22 @@ def test_a_queue_lets_calls_wait_for_a_place(targets: Targets, is_stream: bool) 
 
 
 def test_a_session_stays_with_its_target(targets: Targets) -> None:
-    """All of its turns go there while it is well, elsewhere when it fails, and there again."""
-    asked = set()
+    """All turns of a session use its target while it is healthy, another while it fails, and then the first again."""
+    homes = set()
     for _ in range(8):
         session, home = _turn(targets, None)
         assert [home, home] == [_turn(targets, session)[1] for _ in range(2)]
-        asked.add(home)
-    assert len(asked) > 1
-    targets.does(f"spread/{home}", refusal(503))
+        homes.add(home)
+    assert len(homes) > 1
+    targets.set_script(f"spread/{home}", reject(503))
     assert home != _turn(targets, session)[1]
-    targets.does(f"spread/{home}", says())
+    targets.set_script(f"spread/{home}", answer_text())
     assert home == _turn(targets, session)[1]
 
 
 def _turn(targets: Targets, session: str | None) -> tuple[str, str]:
     """Makes a turn; returns the session, and the name of the target that answered."""
-    asks: dict[str, Any] = {"session_id": session} if session else {}
-    outcome = targets.call("spread", GRPC, is_stream=False, **asks)
+    fields: dict[str, Any] = {"session_id": session} if session else {}
+    outcome = targets.call("spread", GRPC, is_stream=False, **fields)
     assert outcome.session
     return outcome.session, _tried(outcome.receipt)[-1][0]

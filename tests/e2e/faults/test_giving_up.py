@@ -1,4 +1,4 @@
-"""Callers that leave and deadlines that pass: no connection stays open, and nobody else is asked."""
+"""Cancelled calls and deadlines: no connection stays open, and no further target is called."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,22 +12,22 @@ from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from tests.e2e.faults import calling
 from tests.e2e.faults.calling import GRPC
-from tests.e2e.faults.misbehaving import HALF, SILENT, TEXT, breaks, late, refusal
+from tests.e2e.faults.scripts import HALF, SILENT, TEXT, break_off, late, reject
 from tests.e2e.faults.targets import Targets
 from tests.processes import until
 from tests.upstream import Cut, Gate, Stall
 
 WITHIN = 1.0
-"""Seconds within which a caller's leaving reaches the upstream."""
+"""The maximum time in seconds until a disconnection reaches the upstream."""
 
-both_ways = pytest.mark.parametrize("is_stream", [True, False], ids=["streamed", "whole"])
+both_ways = pytest.mark.parametrize("is_stream", [True, False], ids=["streamed", "unary"])
 CODES = grpc.StatusCode
 
 
 @both_ways
 def test_a_deadline_ends_a_call_that_hangs(targets: Targets, is_stream: bool) -> None:
-    """At about its time; the socket to the upstream is closed, and nobody else is asked."""
-    targets.does("patient/one", SILENT)
+    """At the deadline the upstream connection is closed, and no other target is called."""
+    targets.set_script("patient/one", SILENT)
     started = time.monotonic()
     outcome = targets.call("patient", GRPC, is_stream=is_stream, deadline=1.0)
     assert CODES.DEADLINE_EXCEEDED == outcome.status
@@ -38,10 +38,10 @@ def test_a_deadline_ends_a_call_that_hangs(targets: Targets, is_stream: bool) ->
 
 
 @both_ways
-def test_a_deadline_leaves_the_next_target_what_is_left_of_it(targets: Targets, is_stream: bool) -> None:
-    """The first target has its own bound, the next one far more time: it is the caller's that ends it."""
-    targets.does("hasty/one", SILENT)
-    targets.does("calmer/one", SILENT)
+def test_a_deadline_includes_all_targets(targets: Targets, is_stream: bool) -> None:
+    """The first target times out, and the caller's deadline ends the attempt at the next one."""
+    targets.set_script("hasty/one", SILENT)
+    targets.set_script("calmer/one", SILENT)
     outcome = targets.call("hasty", GRPC, is_stream=is_stream, deadline=1.5)
     assert CODES.DEADLINE_EXCEEDED == outcome.status
     assert [True, True] == [targets.seen(f"{name}/one", 1)[0].closed.wait(WITHIN) for name in ("hasty", "calmer")]
@@ -53,16 +53,16 @@ def test_a_deadline_leaves_the_next_target_what_is_left_of_it(targets: Targets, 
 
 
 @both_ways
-def test_a_deadline_that_is_long_enough_lets_the_next_target_answer(targets: Targets, is_stream: bool) -> None:
-    """The first target's time is bounded by the model's own timeouts."""
-    targets.does("hasty/one", SILENT)
+def test_a_long_deadline_lets_the_next_target_answer(targets: Targets, is_stream: bool) -> None:
+    """The model's timeouts limit the first target, and the next one answers before the deadline."""
+    targets.set_script("hasty/one", SILENT)
     assert TEXT == targets.call("hasty", GRPC, is_stream=is_stream, deadline=30).texts[0]
 
 
 @both_ways
-def test_nobody_is_asked_for_a_caller_who_has_left(targets: Targets, is_stream: bool) -> None:
-    """Who hangs up in a pause between two attempts ends the call."""
-    targets.does("patient/one", refusal(429, Retry_After="2"))
+def test_a_disconnected_call_is_not_retried(targets: Targets, is_stream: bool) -> None:
+    """A client that disconnects during the delay before a retry ends the call."""
+    targets.set_script("patient/one", reject(429, Retry_After="2"))
     connection = targets.open("patient", is_stream=is_stream)
     targets.seen("patient/one", 1)
     connection.close()
@@ -72,10 +72,10 @@ def test_nobody_is_asked_for_a_caller_who_has_left(targets: Targets, is_stream: 
 
 
 @both_ways
-def test_a_caller_who_leaves_frees_the_upstream_over_rest(targets: Targets, is_stream: bool) -> None:
-    """The socket to the target that is being asked, after another has failed, is closed within a second."""
-    targets.does("misled/one", refusal(401))
-    targets.does("misled/two", SILENT)
+def test_a_disconnected_rest_call_closes_the_upstream_connection(targets: Targets, is_stream: bool) -> None:
+    """The connection to the second target, after the first has failed, is closed within a second."""
+    targets.set_script("misled/one", reject(401))
+    targets.set_script("misled/two", SILENT)
     connection = targets.open("misled", is_stream=is_stream)
     [request] = targets.seen("misled/two", 1)
     connection.close()
@@ -84,10 +84,10 @@ def test_a_caller_who_leaves_frees_the_upstream_over_rest(targets: Targets, is_s
 
 
 @both_ways
-def test_a_caller_who_cancels_frees_the_upstream_over_grpc(targets: Targets, is_stream: bool) -> None:
-    """In the same way."""
-    targets.does("misled/one", refusal(401))
-    targets.does("misled/two", SILENT)
+def test_a_cancelled_grpc_call_closes_the_upstream_connection(targets: Targets, is_stream: bool) -> None:
+    """The connection to the second target is closed within a second."""
+    targets.set_script("misled/one", reject(401))
+    targets.set_script("misled/two", SILENT)
     with grpc.insecure_channel(targets.parley.grpc) as channel:
         call = _begin(targets, channel, "misled", is_stream=is_stream)
         [request] = targets.seen("misled/two", 1)
@@ -95,24 +95,24 @@ def test_a_caller_who_cancels_frees_the_upstream_over_grpc(targets: Targets, is_
         assert request.closed.wait(WITHIN)
 
 
-def test_a_caller_who_leaves_a_hedged_call_frees_both(targets: Targets) -> None:
-    """Two are asked, and both sockets are closed."""
-    targets.does("hedged/one", SILENT)
-    targets.does("hedged/two", SILENT)
+def test_a_disconnected_hedged_call_closes_both_connections(targets: Targets) -> None:
+    """The connections to both targets of a hedged call are closed."""
+    targets.set_script("hedged/one", SILENT)
+    targets.set_script("hedged/two", SILENT)
     connection = targets.open("hedged")
-    asked = [targets.seen(f"hedged/{name}", 1)[0] for name in ("one", "two")]
+    requests = [targets.seen(f"hedged/{name}", 1)[0] for name in ("one", "two")]
     connection.close()
-    assert [True, True] == [request.closed.wait(WITHIN) for request in asked]
+    assert [True, True] == [request.closed.wait(WITHIN) for request in requests]
 
 
-def test_a_caller_who_leaves_a_continued_stream_frees_who_continues(targets: Targets) -> None:
-    """And what was delivered stays as it was."""
-    targets.does("patient/one", breaks(Cut()))
-    targets.does("patient/two", breaks(Stall(), text=" t41 t42"))
+def test_a_disconnected_continued_stream_closes_its_connection(targets: Targets) -> None:
+    """The connection of a continuation is closed, and the delivered text is stored."""
+    targets.set_script("patient/one", break_off(Cut()))
+    targets.set_script("patient/two", break_off(Stall(), text=" t41 t42"))
     connection = targets.open("patient")
-    said = b""
-    while b"t42" not in said:
-        said += connection.recv(65536)
+    received = b""
+    while b"t42" not in received:
+        received += connection.recv(65536)
     [request] = targets.seen("patient/two", 1)
     connection.close()
     assert request.closed.wait(WITHIN)
@@ -121,39 +121,39 @@ def test_a_caller_who_leaves_a_continued_stream_frees_who_continues(targets: Tar
 
 
 @both_ways
-def test_a_caller_who_leaves_gives_its_place_back(targets: Targets, is_stream: bool) -> None:
-    """Whether it has the place, or waits for one: the next caller is answered."""
+def test_a_disconnected_call_releases_its_slot(targets: Targets, is_stream: bool) -> None:
+    """A disconnected call releases its slot or its place in the queue, and the next calls are answered."""
     gate = Gate()
-    targets.does("queued/one", late(gate))
+    targets.set_script("queued/one", late(gate))
     first = targets.open("queued", is_stream=is_stream)
     targets.seen("queued/one", 1)
     second = targets.open("queued", is_stream=is_stream)
-    until(lambda: "UPSTREAM_RATE_LIMITED" == targets.call("queued", GRPC, deadline=1.0).reason, "the second waits")
+    until(lambda: "UPSTREAM_RATE_LIMITED" == targets.call("queued", GRPC, deadline=1.0).reason, "the second call waits")
     second.close()
     first.close()
     gate.set()
     for _ in range(2):
-        until(lambda: TEXT == targets.call("queued", GRPC, is_stream=is_stream).texts.get(0), "a place is free")
-    with ThreadPoolExecutor(2) as pool:  # one has the place, the other one waits: both places are there again
+        until(lambda: TEXT == targets.call("queued", GRPC, is_stream=is_stream).texts.get(0), "a slot is free")
+    with ThreadPoolExecutor(2) as pool:  # one call has the slot and the other one waits: both are available again
         calls = [pool.submit(targets.call, "queued", GRPC, is_stream=is_stream) for _ in range(2)]
         assert [TEXT, TEXT] == [call.result().texts[0] for call in calls]
 
 
-def test_a_hundred_streams_that_are_left_leave_no_connection(targets: Targets) -> None:
-    """Through the edge, each upstream socket is closed within a second, before the first token and after it."""
-    for place in range(100):
-        targets.does("left/one", breaks(Stall()) if place % 2 else SILENT)
+def test_a_hundred_abandoned_streams_leave_no_connection(targets: Targets) -> None:
+    """Each upstream connection is closed within a second, before the first token and after it."""
+    for number in range(100):
+        targets.set_script("left/one", break_off(Stall()) if number % 2 else SILENT)
         connection = targets.open("left")
-        request = targets.seen("left/one", place + 1)[place]
-        while place % 2 and b"t40" not in connection.recv(65536):
+        request = targets.seen("left/one", number + 1)[number]
+        while number % 2 and b"t40" not in connection.recv(65536):
             pass
         connection.close()
-        assert request.closed.wait(WITHIN), place
+        assert request.closed.wait(WITHIN), number
 
 
 def _begin(targets: Targets, channel: grpc.Channel, model: str, *, is_stream: bool) -> Any:
-    asked = calling.body(model, is_stream=False)
+    body = calling.body(model, is_stream=False)
     stub: Any = ChatCompletionsStub(channel)
     method = stub.StreamChatCompletion if is_stream else stub.CreateChatCompletion.future
     metadata = (("authorization", f"Bearer {targets.parley.key}"),)
-    return method(ParseDict(asked, CreateChatCompletionRequest()), metadata=metadata)
+    return method(ParseDict(body, CreateChatCompletionRequest()), metadata=metadata)

@@ -1,4 +1,4 @@
-"""When a backend fails: every row, seen from both sides."""
+"""Every row of the table of failures, from the caller's and the upstreams' side."""
 
 from collections import Counter
 from typing import Any
@@ -7,9 +7,21 @@ import grpc
 import pytest
 
 from parley.v1.receipt_pb2 import Attempt, Receipt
-from tests.e2e.faults import cases, misbehaving
+from tests.e2e.faults import cases, scripts
 from tests.e2e.faults.calling import REST, Outcome
-from tests.e2e.faults.cases import BROKEN, BUSY, CONTEXT, DOWN, POLICY, QUOTA, REJECTED, SLOW, STREAMED, Got, Refused
+from tests.e2e.faults.cases import (
+    BROKEN,
+    BUSY,
+    CONTEXT,
+    DOWN,
+    POLICY,
+    QUOTA,
+    REJECTED,
+    SLOW,
+    STREAMED,
+    ExpectedAnswer,
+    ExpectedError,
+)
 from tests.e2e.faults.conftest import RUNS, Faults, Trial
 
 CODES = grpc.StatusCode
@@ -24,54 +36,54 @@ STATUS = {
     QUOTA: (429, CODES.RESOURCE_EXHAUSTED),
 }
 CODE = {BUSY: "rate_limit_exceeded", POLICY: "content_filter", QUOTA: "insufficient_quota"}
-"""What OpenAI calls it, where that is not our own word."""
+"""OpenAI's code, if it differs from Parley's."""
 
 every_run = pytest.mark.parametrize("run", RUNS, ids=lambda run: run.model)
 
 
 @every_run
-def test_the_caller_gets_the_whole_answer_or_the_honest_error(faults: Faults, run: Trial) -> None:
-    """The complete answer wherever one can be had, in the shape of one; else the error that says what is wrong."""
-    outcome, gets = faults.outcome(run), run.case.gets
-    if isinstance(gets, Refused):
-        _check_error(run, outcome, gets)
+def test_the_result_is_a_complete_answer_or_the_expected_error(faults: Faults, run: Trial) -> None:
+    """The result of each row is the expected complete answer, or the expected error."""
+    outcome, expected = faults.outcome(run), run.case.expected
+    if isinstance(expected, ExpectedError):
+        _check_error(run, outcome, expected)
     else:
-        _check_answer(run, outcome, gets)
-    if run.way == STREAMED and outcome.chunks:
-        _check_shape(outcome, non_streaming=isinstance(gets, Got))
+        _check_answer(run, outcome, expected)
+    if run.mode == STREAMED and outcome.chunks:
+        _check_shape(outcome, non_streaming=isinstance(expected, ExpectedAnswer))
 
 
-def _check_answer(run: Trial, outcome: Outcome, gets: Got) -> None:
-    assert (None, "") == (outcome.reason, outcome.words)
-    assert list(gets.texts) == [outcome.texts[index] for index in sorted(outcome.texts)]
-    assert [gets.finish] * len(gets.texts) == outcome.finishes
+def _check_answer(run: Trial, outcome: Outcome, expected: ExpectedAnswer) -> None:
+    assert (None, "") == (outcome.reason, outcome.message)
+    assert list(expected.texts) == [outcome.texts[index] for index in sorted(outcome.texts)]
+    assert [expected.finish] * len(expected.texts) == outcome.finishes
     assert (200 if run.transport == REST else CODES.OK) == outcome.status
-    assert outcome.is_ended == (run.way == STREAMED)
-    if run.case.asks.get("logprobs"):
-        assert list(gets.texts) == [outcome.tokens[index] for index in sorted(outcome.tokens)]
+    assert outcome.is_ended == (run.mode == STREAMED)
+    if run.case.fields.get("logprobs"):
+        assert list(expected.texts) == [outcome.tokens[index] for index in sorted(outcome.tokens)]
 
 
-def _check_error(run: Trial, outcome: Outcome, gets: Refused) -> None:
-    status, code = STATUS[gets.reason]
+def _check_error(run: Trial, outcome: Outcome, expected: ExpectedError) -> None:
+    status, code = STATUS[expected.reason]
     started = bool(outcome.chunks)
-    assert list(gets.said if run.way == STREAMED else ()) == [text for text in outcome.texts.values() if text]
+    assert list(expected.delivered if run.mode == STREAMED else ()) == [text for text in outcome.texts.values() if text]
     assert [] == outcome.finishes
     assert not outcome.is_ended
-    assert gets.words in outcome.words
-    assert "sk-secret" not in outcome.words
+    assert expected.message in outcome.message
+    assert "sk-secret" not in outcome.message
     if run.transport == REST:
-        assert (CODE.get(gets.reason, gets.reason.lower()), 200 if started else status) == (
+        assert (CODE.get(expected.reason, expected.reason.lower()), 200 if started else status) == (
             outcome.reason,
             outcome.status,
         )
     else:
-        assert (gets.reason, code) == (outcome.reason, outcome.status)
-    if gets.retry_after and not started:
-        assert gets.retry_after == outcome.retry_after
+        assert (expected.reason, code) == (outcome.reason, outcome.status)
+    if expected.retry_after and not started:
+        assert expected.retry_after == outcome.retry_after
 
 
 def _check_shape(outcome: Outcome, *, non_streaming: bool) -> None:
-    """One stream, whoever said it: one id, each choice begins once and ends once, usage at the end."""
+    """Checks that a stream has one id, that each choice begins and ends once, and that usage is last."""
     chunks = outcome.chunks
     assert 1 == len({(chunk["id"], chunk["created"], chunk["model"]) for chunk in chunks})
     choices = [choice for chunk in chunks for choice in chunk.get("choices", ())]
@@ -87,8 +99,8 @@ def _check_shape(outcome: Outcome, *, non_streaming: bool) -> None:
 
 
 @every_run
-def test_the_targets_see_no_more_than_the_table_allows(faults: Faults, run: Trial) -> None:
-    """Each is asked as often as it may be, in order, with the conversation, and with what was delivered or without."""
+def test_the_requests_at_the_targets(faults: Faults, run: Trial) -> None:
+    """Each target receives the expected requests in order, with the conversation, and the prefill if continued."""
     faults.outcome(run)
     tried = [line.split() for line in run.case.tried]
     expected = [name for name, _, _ in tried if run.case.is_listening or name != "primary"]
@@ -99,19 +111,19 @@ def test_the_targets_see_no_more_than_the_table_allows(faults: Faults, run: Tria
         delivered = kind == "continuation" or (kind == "retry" and delivered and "stream" in request.json)
         assert "Count to sixty." == request.json["messages"][0]["content"]
         assert (2 if delivered else 1) == len(request.json["messages"])
-        started = misbehaving.prefill_text(request)
+        started = scripts.prefill_text(request)
         assert delivered == bool(started)
-        assert misbehaving.TEXT.startswith(started)
-        assert not delivered or len(started) >= len(misbehaving.HALF)
-        assert run.case.asks.items() <= request.json.items()
+        assert scripts.TEXT.startswith(started)
+        assert not delivered or len(started) >= len(scripts.HALF)
+        assert run.case.fields.items() <= request.json.items()
 
 
 @every_run
-def test_the_receipt_tells_what_was_tried(faults: Faults, run: Trial) -> None:
-    """Every attempt with its kind and outcome; the sums of tokens are those that the caller is told."""
+def test_the_receipt_has_the_attempts(faults: Faults, run: Trial) -> None:
+    """The receipt has each attempt with kind and outcome, and the total usage that the caller gets."""
     outcome = faults.outcome(run)
     if run.transport == REST and outcome.reason is not None:
-        return  # it is with the turn, whose id no error tells
+        return  # an error has no id of the turn that stores it
     assert outcome.receipt is not None
     assert list(run.case.tried) == [_line(attempt) for attempt in outcome.receipt.attempts]
     if outcome.reason is None:
@@ -120,8 +132,8 @@ def test_the_receipt_tells_what_was_tried(faults: Faults, run: Trial) -> None:
     _check_times(outcome.receipt, run.case)
 
 
-def test_a_refused_key_is_logged_as_a_misconfiguration(faults: Faults) -> None:
-    """Whoever looks after Parley finds the target and what it said; no key is in it."""
+def test_a_rejected_key_is_logged_as_a_misconfiguration(faults: Faults) -> None:
+    """The log line has the target and its response, and no key."""
     run = next(run for run in RUNS if run.name == "401, alone")
     faults.outcome(run)
     faults.parley.wait_for_log(f"{run.model}/primary")
@@ -144,13 +156,13 @@ def _line(attempt: Attempt) -> str:
 
 
 def _check_times(receipt: Receipt, case: cases.Case) -> None:
-    """Attempts follow one another; one that repeats another has waited as it should, unless it asks in another way."""
+    """Checks that attempts are consecutive, and that a retry of the same request has its delay."""
     ended, reason = 0, ""
-    asks_otherwise = misbehaving.streams_not in (*case.primary, *(case.fallback or ()))
+    changes_request = scripts.reject_streaming in (*case.primary, *(case.fallback or ()))
     for attempt in receipt.attempts:
         pause = attempt.started_ms - ended
-        if attempt.kind == "retry" and reason != REJECTED and not asks_otherwise:
-            assert pause >= 1000 * (case.waits or 0.2) - 2
+        if attempt.kind == "retry" and reason != REJECTED and not changes_request:
+            assert pause >= 1000 * (case.delay or 0.2) - 2
         else:
             assert pause >= -2  # each time is rounded
         ended, reason = attempt.started_ms + attempt.duration_ms, attempt.reason

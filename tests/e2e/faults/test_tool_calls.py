@@ -1,4 +1,4 @@
-"""Tool calls as servers stream them: what the caller joins, what the session keeps, and what goes up again."""
+"""Streamed tool calls: the caller's merged calls, the stored calls, and the next request."""
 
 import json
 from typing import Any
@@ -18,8 +18,8 @@ MODEL = "patient"
 
 def _piece(index: int | None, arguments: Any, **fields: Any) -> dict[str, Any]:
     name = {"name": fields.pop("name")} if "name" in fields else {}
-    place = {} if index is None else {"index": index}
-    return chunk({"tool_calls": [{**place, **fields, "function": {**name, "arguments": arguments}}]})
+    position = {} if index is None else {"index": index}
+    return chunk({"tool_calls": [{**position, **fields, "function": {**name, "arguments": arguments}}]})
 
 
 HALVES = ('{"pla', 'ce":"Bern"}')
@@ -40,7 +40,7 @@ STREAMS: dict[str, list[dict[str, Any]]] = {
 
 
 def _calls_tools(request: Received, pieces: list[dict[str, Any]]) -> Answer:
-    """Calls the tools as the row says, whole or streamed; answers the next turn in words."""
+    """Answers with the row's tool calls, unary or streaming, and the next turn with a text."""
     if len(request.json["messages"]) > 1:
         return (
             Json(completion("Done.")) if not request.json.get("stream") else Events([chunk({"content": "Done."}), DONE])
@@ -52,7 +52,7 @@ def _calls_tools(request: Received, pieces: list[dict[str, Any]]) -> Answer:
 
 
 def _joined(outcome: Outcome) -> list[dict[str, str]]:
-    """Joins tool calls as clients do: text is appended, by index."""
+    """Merges tool calls as clients do: text is appended by index."""
     calls: dict[int, dict[str, str]] = {}
     for part in outcome.chunks:
         for choice in part.get("choices", ()):
@@ -70,7 +70,7 @@ def _joined(outcome: Outcome) -> list[dict[str, str]]:
 @pytest.mark.parametrize("pieces", STREAMS.values(), ids=STREAMS)
 def test_streamed_tool_calls_are_kept_and_sent_once(targets: Targets, by: str, pieces: list[dict[str, Any]]) -> None:
     """Each call has one id, one name and its arguments, for the caller and in the next turn of its session."""
-    targets.does(f"{MODEL}/one", lambda request: _calls_tools(request, pieces))
+    targets.set_script(f"{MODEL}/one", lambda request: _calls_tools(request, pieces))
     outcome = targets.call(MODEL, by, tools=TOOLS)
     assert (None, ["tool_calls"]) == (outcome.reason, outcome.finishes)
     joined = _joined(outcome)
@@ -78,9 +78,9 @@ def test_streamed_tool_calls_are_kept_and_sent_once(targets: Targets, by: str, p
     _check_next_turn(targets, outcome, [call["id"] for call in joined])
 
 
-def test_whole_tool_calls_get_ids(targets: Targets) -> None:
-    """A server that gives none is still answered."""
-    targets.does("alone/one", lambda request: _calls_tools(request, []))
+def test_tool_calls_of_a_unary_answer_get_ids(targets: Targets) -> None:
+    """A tool call without an id gets one."""
+    targets.set_script("alone/one", lambda request: _calls_tools(request, []))
     status, answer = targets.parley.request(
         "POST", "/v1/chat/completions", {"model": "alone", "messages": [USER], "tools": TOOLS}
     )
@@ -91,10 +91,10 @@ def test_whole_tool_calls_get_ids(targets: Targets) -> None:
 
 
 def _check_next_turn(targets: Targets, outcome: Outcome, ids: list[str]) -> None:
-    """Answers the calls, and checks what the target is sent of them."""
+    """Sends the results of the calls, and checks the request at the target."""
     results = [{"role": "tool", "tool_call_id": call_id, "content": "42"} for call_id in ids]
-    asks = {"chatSessionId": outcome.session, "messages": results, "tools": TOOLS}
-    status, _ = targets.parley.request("POST", "/v1/chat/completions", {"model": MODEL, **asks})
+    fields = {"chatSessionId": outcome.session, "messages": results, "tools": TOOLS}
+    status, _ = targets.parley.request("POST", "/v1/chat/completions", {"model": MODEL, **fields})
     assert 200 == status
     sent = targets.seen(f"{MODEL}/one", 2)[1].json["messages"]
     kept = sent[1]["tool_calls"]
