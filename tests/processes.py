@@ -1,7 +1,7 @@
 """The real `parley` command as a process: started as a user would, watched, and stopped for certain.
 
 with started(folder, "--config", str(file)) as parley:
-    answer = parley.ask("Hello", model="scripted")
+    answer = parley.chat("Hello", model="scripted")
     os.kill(parley.workers()[0], signal.SIGKILL)
 assert 0 == parley.code
 """

@@ -1,4 +1,4 @@
-"""Fields that nobody knows go all the way: to the upstream, to the caller, into sessions and out of them."""
+"""Unknown fields are preserved on the full path: to the upstream, to the caller, and in sessions."""
 
 import json
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ FAR = """\
 backends: {{near: {{kind: parley, target: "{target}", api_key: "{key}"}}}}
 models: [{{id: open, targets: [{{backend: near}}]}}]
 """
-# What a backend of OpenAI's kind is sent as it is. `metadata` and `functions` are not, nor what answers alone have.
+# Sent unchanged to a backend with OpenAI's API. `metadata`, `functions` and fields of answers alone are not.
 REQUEST = {
     name: value for name, value in lossless.REQUEST.items() if name not in ("metadata", "functions", "stream_options")
 }
@@ -37,13 +37,13 @@ REQUEST["messages"] = [
     for message in lossless.REQUEST["messages"][:5]
 ]
 SENT = lossless.with_members(REQUEST, lossless.request_is_open)
-ASK: dict[str, Any] = {
+SHORT_REQUEST: dict[str, Any] = {
     "model": "open",
     "messages": [{"role": "user", "content": "Hi"}],
     "logprobs": True,
     "top_logprobs": lossless.Number(2),
 }
-STREAMED = ASK | {"stream": True, "stream_options": {"include_usage": True}}
+STREAMED = SHORT_REQUEST | {"stream": True, "stream_options": {"include_usage": True}}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def near(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def far(near: Parley, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parley]:
-    """A Parley in front of that one."""
+    """A Parley in front of the other one."""
     file = tmp_path_factory.mktemp("far") / "parley.yaml"
     file.write_text(FAR.format(target=near.grpc, key=near.key))
     with started("--config", str(file), "--workers", "1") as parley:
@@ -65,7 +65,7 @@ def far(near: Parley, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parl
 
 
 def call(parley: Parley, body: Any, method: str = "POST", path: str = "/v1/chat/completions", **headers: str) -> str:
-    """Calls REST, and returns the body of the answer."""
+    """Makes a REST call; returns the body of the answer."""
     headers |= {"authorization": f"Bearer {parley.key}", "content-type": "application/json"}
     content = None if body is None else lossless.write(body).encode()
     response = httpx.request(method, parley.http + path, content=content, headers=headers, timeout=60)
@@ -74,7 +74,7 @@ def call(parley: Parley, body: Any, method: str = "POST", path: str = "/v1/chat/
 
 
 def call_grpc(parley: Parley, body: Any, *, typed: bool = False) -> ChatCompletion:
-    """Calls gRPC."""
+    """Makes a gRPC call."""
     request = lossless.to_message(body, CreateChatCompletionRequest(), typed=typed)
     with grpc.insecure_channel(parley.grpc) as channel:
         metadata = (("authorization", f"Bearer {parley.key}"),)
@@ -82,12 +82,12 @@ def call_grpc(parley: Parley, body: Any, *, typed: bool = False) -> ChatCompleti
 
 
 def rest_of(answer: ChatCompletion) -> Any:
-    """Returns what an answer over gRPC is in JSON."""
+    """Returns an answer over gRPC as the JSON of REST."""
     return lossless.read(dumps(from_message(answer)))
 
 
 def complete_answer(data: Any) -> Raw:
-    """An upstream's whole answer, byte by byte."""
+    """Scripts the exact bytes of a complete answer."""
     body = lossless.write(data).encode()
     return Raw(
         [b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)]
@@ -100,7 +100,7 @@ def complete_answer(data: Any) -> Raw:
 def test_a_request_reaches_the_upstream(
     request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str, sent: Any, typed: bool
 ) -> None:
-    """Every object of it, over REST and over gRPC in both forms of content, through one Parley and through two."""
+    """Every object is preserved over REST and over gRPC with both forms of content, through one Parley and two."""
     parley: Parley = request.getfixturevalue(name)
     upstream.reset()
     upstream.answer(complete_answer(lossless.ANSWER), complete_answer(lossless.ANSWER))
@@ -114,7 +114,7 @@ def test_a_request_reaches_the_upstream(
 def test_a_choice_with_large_numbers_reaches_the_upstream(
     request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str
 ) -> None:
-    """The edge moves such a field among the unknown ones; a caller who puts a field there is refused."""
+    """The edge moves an inexact field among the unknown ones; a caller that sends a known field there is rejected."""
     parley: Parley = request.getfixturevalue(name)
     upstream.answer(complete_answer(lossless.ANSWER))
     choice = '{"type":"function","function":{"name":"f"},"n":18446744073709551617,"d":0.10000000000000000001}'
@@ -133,46 +133,46 @@ def test_a_choice_with_large_numbers_reaches_the_upstream(
 
 @pytest.mark.parametrize("name", ["near", "far"])
 @lossless.examples(10)
-@given(answered=lossless.with_members(lossless.ANSWER), asked=lossless.with_members(ASK), streams=st.booleans())
+@given(answer=lossless.with_members(lossless.ANSWER), body=lossless.with_members(SHORT_REQUEST), streams=st.booleans())
 def test_an_answer_reaches_the_caller(
-    request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str, answered: Any, asked: Any, streams: bool
+    request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str, answer: Any, body: Any, streams: bool
 ) -> None:
-    """Over REST and gRPC, to the same key again, in the session's messages, its fork, its export and its next turn."""
+    """An answer is preserved over REST and gRPC, in a replay, and in the session: messages, fork, export, next turn."""
     parley: Parley = request.getfixturevalue(name)
     upstream.reset()
-    upstream.answer(*[complete_answer(answered)] * 3)
-    expected = {name: value for name, value in answered.items() if name not in lossless.OURS}
-    lossless.require_in(expected, rest_of(call_grpc(parley, asked | {"store": False})))
+    upstream.answer(*[complete_answer(answer)] * 3)
+    expected = {name: value for name, value in answer.items() if name not in lossless.OURS}
+    lossless.require_in(expected, rest_of(call_grpc(parley, body | {"store": False})))
     key = {"idempotency-key": str(uuid4())}
-    text = call(parley, asked, **key)
+    text = call(parley, body, **key)
     lossless.require_in(expected, lossless.read(text))
-    again = call(parley, asked, **key)
+    again = call(parley, body, **key)
     assert text == again
-    require_kept(parley, lossless.read(text)["chatSessionId"], asked["messages"][0], expected["choices"][0]["message"])
-    require_sent_back(parley, upstream, lossless.read(text)["chatSessionId"], asked, expected)
+    require_kept(parley, lossless.read(text)["chatSessionId"], body["messages"][0], expected["choices"][0]["message"])
+    require_sent_back(parley, upstream, lossless.read(text)["chatSessionId"], body, expected)
 
 
-def require_kept(parley: Parley, session: str, asked: Any, answered: Any) -> None:
-    """Raises AssertionError unless a session, its fork and its export have both messages as they were."""
+def require_kept(parley: Parley, session: str, body: Any, answer: Any) -> None:
+    """Raises AssertionError unless a session, its fork and its export have both messages unchanged."""
     fork = json.loads(call(parley, {}, path=f"/api/v1/sessions/{session}/fork"))["id"]
     for kept in (session, fork):
         listed = lossless.read(call(parley, None, "GET", f"/api/v1/sessions/{kept}/messages"))["messages"]
-        lossless.require_in([asked, answered], [one["message"] for one in listed])
+        lossless.require_in([body, answer], [one["message"] for one in listed])
         exported = call(parley, None, "GET", f"/api/v1/sessions/{kept}/export").rstrip("\n").split("\n")
-        lossless.require_in([asked, answered], list(map(lossless.read, exported)))
+        lossless.require_in([body, answer], list(map(lossless.read, exported)))
 
 
-def require_sent_back(parley: Parley, upstream: ScriptedUpstream, session: str, asked: Any, answered: Any) -> None:
-    """Raises AssertionError unless the session's next turn sends the upstream both messages as they were."""
+def require_sent_back(parley: Parley, upstream: ScriptedUpstream, session: str, body: Any, answer: Any) -> None:
+    """Raises AssertionError unless the next turn of the session sends both messages unchanged."""
     results = [{"role": "tool", "tool_call_id": one, "content": "1"} for one in ("c1", "c2")]
     call(parley, {"model": "open", "chatSessionId": session, "messages": results})
     sent = lossless.read(upstream.requests[-1].raw)["messages"]
-    said = answered["choices"][0]["message"]
-    # A request has no annotations, and of earlier audio the id alone.
-    said = {name: value for name, value in said.items() if name != "annotations"}
-    gone = ("expires_at", "data", "transcript")
-    said["audio"] = {name: value for name, value in said["audio"].items() if name not in gone}
-    lossless.require_in([asked["messages"][0], said], sent[:2])
+    message = answer["choices"][0]["message"]
+    # A request has no annotations, and only the id of earlier audio.
+    message = {name: value for name, value in message.items() if name != "annotations"}
+    dropped = ("expires_at", "data", "transcript")
+    message["audio"] = {name: value for name, value in message["audio"].items() if name not in dropped}
+    lossless.require_in([body["messages"][0], message], sent[:2])
     assert "annotations" not in sent[1]
 
 
@@ -182,7 +182,7 @@ def require_sent_back(parley: Parley, upstream: ScriptedUpstream, session: str, 
 def test_a_stream_reaches_the_caller(
     request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str, chunks: list[Any], together: bool
 ) -> None:
-    """As events, to the same key again, and in the session's messages."""
+    """A stream is preserved as events, in a replay, and in the session's messages."""
     parley: Parley = request.getfixturevalue(name)
     upstream.reset()
     upstream.answer(Events([*(f"data: {lossless.write(chunk)}\n\n" for chunk in chunks), DONE], together=together))
@@ -200,7 +200,7 @@ def test_a_stream_reaches_the_caller(
 
 
 def events_of(text: str) -> list[Any]:
-    """Returns the events of a stream that is whole."""
+    """Returns the events of a complete stream."""
     *events, done, nothing = text.split("\n\n")
     assert ["data: [DONE]", ""] == [done, nothing]
     return [lossless.read(event.removeprefix("data: ")) for event in events]
@@ -210,7 +210,7 @@ def events_of(text: str) -> list[Any]:
 def test_a_streamed_answer_reaches_the_caller(
     request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str
 ) -> None:
-    """Members of chunks, deltas and pieces of tool calls stand in the events as they came."""
+    """Unknown members of chunks, deltas and pieces of tool calls are in the events unchanged."""
     parley: Parley = request.getfixturevalue(name)
     first = '{"role":"assistant","content":"Hi","images":[{"n":18446744073709551617}]}'
     function = '{"name":"f","arguments":"{}","x":null}'
@@ -220,17 +220,16 @@ def test_a_streamed_answer_reaches_the_caller(
     events = [chunk.replace("DELTA", delta).replace("REASON", "null") for delta in (first, second)]
     events.append(chunk.replace("DELTA", "{}").replace("REASON", '"tool_calls"'))
     upstream.answer(Events([*(f"data: {event}\n\n" for event in events), DONE]))
-    ask = {"model": "open", "messages": [{"role": "user", "content": "Hi"}], "stream": True, "store": False}
-    reported = call(parley, ask)
+    body = {"model": "open", "messages": [{"role": "user", "content": "Hi"}], "stream": True, "store": False}
+    reported = call(parley, body)
     assert '"images":[{"n":18446744073709551617}]' in reported
     assert extra in reported
     assert '"x":null' in reported
 
 
-def test_a_grpc_caller_sends_and_gets_structs(near: Parley, upstream: ScriptedUpstream) -> None:
-    """`extra` of a message is sent in its object, and filled in from the answer's."""
-    said = lossless.ANSWER | {"citations": ["u"]}
-    upstream.answer(complete_answer(said))
+def test_structs_of_a_grpc_caller(near: Parley, upstream: ScriptedUpstream) -> None:
+    """`extra` of a message is sent in its object, and `extra` of the answer has its unknown fields."""
+    upstream.answer(complete_answer(lossless.ANSWER | {"citations": ["u"]}))
     message = {"role": "user", "content": "Hi", "extra": {"cache_control": {"type": "ephemeral"}}}
     request = ParseDict({"model": "open", "messages": [message], "store": False}, CreateChatCompletionRequest())
     with grpc.insecure_channel(near.grpc) as channel:
@@ -243,11 +242,11 @@ def test_a_grpc_caller_sends_and_gets_structs(near: Parley, upstream: ScriptedUp
 
 
 def test_openai_s_nulls(near: Parley, upstream: ScriptedUpstream) -> None:
-    """What OpenAI's API always has is there, in its dialect."""
-    ask = {"model": "open", "messages": [{"role": "user", "content": "Hi"}], "store": False}
+    """Required fields of OpenAI's API are present in its dialect, null if unset."""
+    body = {"model": "open", "messages": [{"role": "user", "content": "Hi"}], "store": False}
     choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
     upstream.answer(*[complete_answer(lossless.ANSWER | {"choices": [choice]})] * 2)
-    choice = json.loads(call(near, ask))["choices"][0]
+    choice = json.loads(call(near, body))["choices"][0]
     assert ["index", "message", "logprobs", "finish_reason"] == list(choice)
     assert (None, None) == (choice["logprobs"], choice["message"]["refusal"])
-    assert "logprobs" not in json.loads(call(near, ask, path="/api/v1/chat/completions"))["choices"][0]
+    assert "logprobs" not in json.loads(call(near, body, path="/api/v1/chat/completions"))["choices"][0]

@@ -1,4 +1,4 @@
-"""The store away, seen from outside: what callers and health are told through the edge, and that all comes back."""
+"""An unavailable store as seen through the edge: errors, health and recovery."""
 
 import json
 import statistics
@@ -19,12 +19,12 @@ BODY = {"messages": [{"role": "user", "content": "Hi"}]}
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-class Away(NamedTuple):
-    """A running Parley, and how its store is taken away and brought back."""
+class Outage(NamedTuple):
+    """A running Parley whose store can be made unavailable and available again."""
 
     parley: Parley
-    take: Callable[[], object]
-    bring: Callable[[], object]
+    interrupt: Callable[[], object]
+    restore: Callable[[], object]
 
 
 @pytest.fixture(scope="module")
@@ -34,25 +34,25 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def _on_sqlite(config: Path, folder: Path, _: pytest.FixtureRequest) -> Iterator[Away]:
-    """Its file is moved away."""
+def _on_sqlite(config: Path, folder: Path, _: pytest.FixtureRequest) -> Iterator[Outage]:
+    """Makes the store unavailable by moving its file."""
     with started("--config", str(config), "--workers", "2", folder=folder) as parley:
         file = folder / "state" / "parley.db"
-        away = file.with_name("away.db")
-        yield Away(parley, lambda: file.rename(away), lambda: away.rename(file))
+        moved = file.with_name("outage.db")
+        yield Outage(parley, lambda: file.rename(moved), lambda: moved.rename(file))
 
 
-def _on_postgres(config: Path, folder: Path, request: pytest.FixtureRequest) -> Iterator[Away]:
-    """Its server is killed."""
+def _on_postgres(config: Path, folder: Path, request: pytest.FixtureRequest) -> Iterator[Outage]:
+    """Makes the store unavailable by killing its server."""
     server: Server = request.getfixturevalue("server")
     config.write_text(f"{config.read_text()}store: {{kind: postgres, url: '{server.empty()}'}}\n")
     with started("--config", str(config), "--workers", "2", folder=folder) as parley:
-        yield Away(parley, server.kill, server.start)
+        yield Outage(parley, server.kill, server.start)
 
 
 @pytest.fixture(params=[_on_sqlite, _on_postgres], ids=["sqlite", "postgres"])
-def away(request: pytest.FixtureRequest, scripted_config: Path, tmp_path: Path) -> Iterator[Away]:
-    """A Parley of the test's own, whose store can be taken away."""
+def store_outage(request: pytest.FixtureRequest, scripted_config: Path, tmp_path: Path) -> Iterator[Outage]:
+    """A Parley for one test, whose store can be made unavailable."""
     yield from request.param(scripted_config, tmp_path, request)
 
 
@@ -62,7 +62,7 @@ def _health(parley: Parley, service: str) -> int:
         return stub.Check(health_pb2.HealthCheckRequest(service=service)).status  # type: ignore[no-any-return]
 
 
-def _ask(parley: Parley, key: str) -> tuple[int, dict[str, str], Any, float]:
+def _post(parley: Parley, key: str) -> tuple[int, dict[str, str], Any, float]:
     started = time.monotonic()
     with parley.connection() as connection:
         connection.request("POST", "/v1/chat/completions", json.dumps(BODY), parley.headers(key))
@@ -71,32 +71,32 @@ def _ask(parley: Parley, key: str) -> tuple[int, dict[str, str], Any, float]:
     return response.status, {n.lower(): v for n, v in response.getheaders()}, body, time.monotonic() - started
 
 
-def test_callers_and_health_are_told_while_the_store_is_away(away: Away, upstream: ScriptedUpstream) -> None:
-    """503 with its reason at once, for good keys and wrong ones; NOT_SERVING; and then everything as before."""
-    parley = away.parley
-    assert "Hello there." == parley.ask("Hi")
-    away.take()
+def test_calls_and_health_report_an_outage(store_outage: Outage, upstream: ScriptedUpstream) -> None:
+    """Calls fail immediately with 503 and its reason for any key, health is NOT_SERVING, and all recover."""
+    parley = store_outage.parley
+    assert "Hello there." == parley.chat("Hi")
+    store_outage.interrupt()
     until(lambda: NOT_SERVING == _health(parley, "parley.v1.ChatCompletions"), "health says so")
     for key in (parley.key, "sk-wrong"):
-        status, headers, body, seconds = _ask(parley, key)
+        status, headers, body, seconds = _post(parley, key)
         assert (503, "store_unavailable") == (status, body["error"]["code"]), body
         assert ("1", "true") == (headers["retry-after"], headers["x-should-retry"])
         assert seconds < 5
     assert SERVING == _health(parley, "")
     until(lambda: 503 == _get(parley, "/readyz"), "the edge says that turns cannot be stored")
     assert [200, 200] == [_get(parley, "/livez"), _get(parley, "/healthz")]
-    away.bring()
+    store_outage.restore()
     until(lambda: SERVING == _health(parley, "parley.v1.ChatCompletions"), "health says that it is back")
     until(lambda: 200 == _get(parley, "/readyz"), "the edge says that turns can be stored again")
-    assert "Hello there." == parley.ask("Hi")
-    assert 401 == _ask(parley, "sk-wrong")[0]
-    parley.log_says("the store is available again")
+    assert "Hello there." == parley.chat("Hi")
+    assert 401 == _post(parley, "sk-wrong")[0]
+    parley.wait_for_log("the store is available again")
 
 
-def test_stateless_calls_go_on_where_turns_cannot_be_stored(
+def test_stateless_calls_continue_without_writes(
     scripted_config: Path, upstream: ScriptedUpstream, server: Server, tmp_path: Path
 ) -> None:
-    """Reads work, writes hang: turns get 503 at once and readiness says so; calls that need no store are answered."""
+    """While writes hang, turns get 503 immediately and readiness fails; calls without a store are answered."""
     scripted_config.write_text(f"{scripted_config.read_text()}store: {{kind: postgres, url: '{server.empty()}'}}\n")
     with started("--config", str(scripted_config), "--workers", "2", folder=tmp_path) as parley:
         server.sql("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
@@ -104,22 +104,22 @@ def test_stateless_calls_go_on_where_turns_cannot_be_stored(
         until(lambda: 503 == _get(parley, "/readyz"), "the edge says that turns cannot be stored")
         times = []
         for _ in range(8):
-            assert "Hello there." == parley.ask("Hi", store=False)
-            status, _, body, seconds = _ask(parley, parley.key)
+            assert "Hello there." == parley.chat("Hi", store=False)
+            status, _, body, seconds = _post(parley, parley.key)
             assert (503, "store_unavailable") == (status, body["error"]["code"])
             times.append(seconds)
         assert statistics.median(times) < 1
-        assert max(times) < 5  # as long as a call that waits for the database
+        assert max(times) < 5  # the maximum wait of a call for the database
         server.sql("ALTER SYSTEM RESET synchronous_standby_names")
         server.sql("SELECT pg_reload_conf()")
         until(lambda: 200 == _get(parley, "/readyz"), "the edge says that turns can be stored again")
-        assert "Hello there." == parley.ask("Hi")
+        assert "Hello there." == parley.chat("Hi")
 
 
-def test_a_database_that_comes_later(
+def test_a_database_that_starts_later(
     scripted_config: Path, upstream: ScriptedUpstream, server: Server, tmp_path: Path
 ) -> None:
-    """`parley up` says that it waits; calls get 503 meanwhile; it is ready, with its tables made, once it is there."""
+    """`parley up` reports that it waits, and calls get 503; after the database starts, it serves."""
     scripted_config.write_text(f"{scripted_config.read_text()}store: {{kind: postgres, url: '{server.empty()}'}}\n")
     server.kill()
     http = f"127.0.0.1:{reserved_port()}"
@@ -132,13 +132,13 @@ def test_a_database_that_comes_later(
         server.start()
         wait_ready(parley)
         assert "parley: the store is available" in parley.log
-        until(lambda: 200 == _ask(parley, parley.key)[0], "calls are answered")
+        until(lambda: 200 == _post(parley, parley.key)[0], "calls are answered")
     finally:
         parley.end()
 
 
 def test_a_stop_while_it_waits(scripted_config: Path, tmp_path: Path) -> None:
-    """SIGTERM ends the wait, and so does its own end; `0` is no wait at all."""
+    """SIGTERM ends the wait, and so does its timeout; `0` does not wait."""
     nowhere = f"postgresql://parley@127.0.0.1:{reserved_port()}/parley"
     scripted_config.write_text(f"{scripted_config.read_text()}store: {{kind: postgres, url: '{nowhere}'}}\n")
     parley = launch("--config", str(scripted_config), folder=tmp_path)
@@ -152,8 +152,8 @@ def test_a_stop_while_it_waits(scripted_config: Path, tmp_path: Path) -> None:
         assert "PostgreSQL at 127.0.0.1" in ended.stderr
 
 
-def test_a_database_that_refuses(scripted_config: Path, server: Server, tmp_path: Path) -> None:
-    """A missing database or a wrong password is an error at once: it does not pass by waiting."""
+def test_a_database_that_rejects_the_connection(scripted_config: Path, server: Server, tmp_path: Path) -> None:
+    """A missing database or a wrong password is an error without a wait, because waiting does not help."""
     scripted_config.write_text(
         f"{scripted_config.read_text()}store: {{kind: postgres, url: '{server.url('nowhere')}'}}\n"
     )
@@ -172,8 +172,8 @@ def _get(parley: Parley, path: str) -> int:
 
 
 def _status(parley: Parley) -> int:
-    """Asks with any key; 0 while nothing listens yet."""
+    """Makes a call with any key; returns its status, 0 without a connection."""
     try:
-        return _ask(parley, "sk-any")[0]
+        return _post(parley, "sk-any")[0]
     except OSError:
         return 0
