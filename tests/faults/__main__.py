@@ -19,21 +19,21 @@ SCENARIOS = ("recorder", "kills", "race", "stopped", "replicas", "neighbour")
 
 
 def main() -> int:
-    """Runs the scenarios; returns the exit status, 1 where a promise was broken."""
+    """Runs the scenarios; returns the exit status, 1 after a violation."""
     options = _parser().parse_args()
     say(f"seed {options.seed}: repeat this run with --seed {options.seed}")
     broken = 0
     for store in options.store or STORES:
         for scenario in options.only or SCENARIOS:
             if scenario == "neighbour" and store != "sqlite":
-                continue  # a whole `parley up` of its own, on SQLite
+                continue  # starts its own `parley up` on SQLite
             broken += not asyncio.run(_run(store, scenario, options))
-    say("no promise was broken" if not broken else f"{broken} scenarios failed")
+    say("no guarantee was violated" if not broken else f"{broken} scenarios failed")
     return 1 if broken else 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    """Describes the command line."""
+    """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--store", action="append", choices=STORES, help="this store only")
     parser.add_argument("--only", action="append", choices=SCENARIOS, help="this scenario only; may be repeated")
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _run(store: str, scenario: str, options: argparse.Namespace) -> bool:
-    """Runs one scenario and prints its line; False where a promise was broken."""
+    """Runs one scenario and prints its line; returns whether no guarantee was violated."""
     say(f"{scenario} on {store}")
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="parley-faults-") as name, database(store) as running:

@@ -1,4 +1,4 @@
-"""Clients that write turns and send each one again until it is acknowledged, always under its own Idempotency-Key."""
+"""Clients that write turns and repeat each one until it is acknowledged, with its own Idempotency-Key."""
 
 import asyncio
 import random
@@ -30,7 +30,7 @@ _RETRIED = frozenset(
         grpc.StatusCode.ABORTED,
         grpc.StatusCode.DEADLINE_EXCEEDED,
         grpc.StatusCode.CANCELLED,
-        grpc.StatusCode.UNKNOWN,  # gRPC's own word for a connection that broke in mid-call
+        grpc.StatusCode.UNKNOWN,  # gRPC's message for a connection that broke during a call
     }
 )
 _OPTIONS = [
@@ -42,12 +42,12 @@ _OPTIONS = [
 
 
 class WrongError(Exception):
-    """A promise was broken; the text says which."""
+    """A guarantee was violated; the text names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """What a caller was told: the answer's id, its session and its text."""
+    """The response to a caller: the answer's id, its session and its text."""
 
     id: str
     session: str
@@ -56,7 +56,7 @@ class Acknowledged:
 
 @dataclass(slots=True)
 class Tally:
-    """What the clients of a run have done. `slowest` is the longest that a turn took until it was acknowledged."""
+    """The results of a run's clients. `slowest` is the longest time until a turn was acknowledged, in seconds."""
 
     turns: int = 0
     retries: int = 0
@@ -68,7 +68,7 @@ class Wire:
     """The stubs of every worker."""
 
     def __init__(self, cluster: Cluster, seconds: float = CALL_SECONDS) -> None:
-        """Connects to every worker; a call takes at most so many seconds."""
+        """Connects to every worker; `seconds` is the timeout of a call."""
         self._seconds = seconds
         self._metadata = (("authorization", f"Bearer {cluster.key}"),)
         self._channels = [grpc.aio.insecure_channel(slot.address, options=_OPTIONS) for slot in cluster.slots]
@@ -80,7 +80,7 @@ class Wire:
         for channel in self._channels:
             await channel.close()
 
-    async def ask(
+    async def send_turn(
         self, slot: int, text: str, session: str | None, key: str | None, *, is_stream: bool = False
     ) -> Acknowledged:
         """Makes one turn at one worker. Raises grpc.aio.AioRpcError."""
@@ -94,8 +94,8 @@ class Wire:
         )
         return Acknowledged(answer.id, answer.session_id, answer.choices[0].message.content.string_value)
 
-    async def leave(self, slot: int, text: str, session: str | None) -> None:
-        """Begins a stream, and leaves it after the first piece."""
+    async def abandon(self, slot: int, text: str, session: str | None) -> None:
+        """Begins a stream, and cancels it after the first chunk."""
         request = CreateChatCompletionRequest(model="echo", session_id=session)
         request.messages.add(role="user").content.string_value = text
         call = self._chats[slot].StreamChatCompletion(request, metadata=self._metadata, timeout=self._seconds)
@@ -104,7 +104,7 @@ class Wire:
         call.cancel()
 
     async def fork(self, slot: int, session: str, key: str | None) -> str:
-        """Forks a session with all its completed turns; returns the new one's id."""
+        """Forks a session with all its completed turns; returns the id of the fork."""
         request = ForkSessionRequest(session_id=session)
         made = await self._sessions[slot].ForkSession(request, metadata=self._with_key(key), timeout=self._seconds)
         return str(made.id)
@@ -131,7 +131,7 @@ class Wire:
         return self._metadata if key is None else (*self._metadata, ("idempotency-key", key))
 
     async def messages(self, slot: int, session: str) -> list[SessionMessage]:
-        """Reads a whole session at one worker."""
+        """Reads all messages of a session at one worker."""
         found: list[SessionMessage] = []
         request = ListSessionMessagesRequest(session_id=session, page_size=1000)
         while True:
@@ -174,7 +174,7 @@ class Wire:
 
 
 class Writer:
-    """One client: a session after the other, a turn after the other, each until it is acknowledged."""
+    """One client, which repeats each turn until it is acknowledged, in one session after the other."""
 
     def __init__(self, wire: Wire, name: str, slots: int, tally: Tally, seed: int, turns_a_session: int = 100) -> None:
         self.acknowledged: dict[str, list[tuple[str, Acknowledged]]] = {}
@@ -188,7 +188,7 @@ class Writer:
         self._count = 0
 
     async def write(self, stop: asyncio.Event) -> None:
-        """Writes turns until it is told to stop; the last one is acknowledged, too."""
+        """Writes turns until it is stopped, when the last turn is acknowledged."""
         while not stop.is_set():
             await self.turn()
 
@@ -200,24 +200,24 @@ class Writer:
         text, key = f"{self._name} says {self._count}", f"{self._name}-{self._count}"
         is_stream = self._random.random() < 0.5
         started = time.monotonic()
-        answer = await self._insist(text, self._session, key, is_stream=is_stream)
+        answer = await self._repeat(text, self._session, key, is_stream=is_stream)
         self._tally.slowest = max(self._tally.slowest, time.monotonic() - started)
         if answer.text != f"echo of {text}":
             raise WrongError(f"asked {text!r}, answered {answer.text!r}")
         for _ in range(self._random.randrange(3)):
             self._tally.retries += 1
-            again = await self._insist(text, self._session, key, is_stream=is_stream)
+            again = await self._repeat(text, self._session, key, is_stream=is_stream)
             if again != answer:
                 raise WrongError(f"the same key {key} got {answer} and then {again}")
         self.acknowledged.setdefault(answer.session, []).append((text, answer))
         self._session = answer.session
         self._tally.turns += 1
 
-    async def _insist(self, text: str, session: str | None, key: str, *, is_stream: bool) -> Acknowledged:
-        """Sends the same call until it is answered."""
+    async def _repeat(self, text: str, session: str | None, key: str, *, is_stream: bool) -> Acknowledged:
+        """Repeats a call until it is answered."""
         while True:
             try:
-                return await self._wire.ask(
+                return await self._wire.send_turn(
                     self._random.randrange(self._slots), text, session, key, is_stream=is_stream
                 )
             except grpc.aio.AioRpcError as error:
@@ -232,13 +232,15 @@ class Writer:
         refusals[error.code().name] = refusals.get(error.code().name, 0) + 1
 
 
-def check_session(session: str, reported: Sequence[tuple[str, Acknowledged]], kept: Sequence[SessionMessage]) -> None:
-    """Raises WrongError unless the session has exactly the turns that were acknowledged, in their order."""
-    if running := [message.turn for message in kept if message.state == "in_progress"]:
+def check_session(
+    session: str, reported: Sequence[tuple[str, Acknowledged]], messages: Sequence[SessionMessage]
+) -> None:
+    """Raises WrongError unless the session has exactly the acknowledged turns in order."""
+    if running := [message.turn for message in messages if message.state == "in_progress"]:
         raise WrongError(f"session {session}: turns {running} are still in progress")
-    completed = [message for message in kept if message.state == "completed"]
+    completed = [message for message in messages if message.state == "completed"]
     texts = [message.message.content.string_value for message in completed]
-    expected = [text for asked, answer in reported for text in (asked, answer.text)]
+    expected = [text for question, answer in reported for text in (question, answer.text)]
     if texts != expected:
         lost, extra = set(expected) - set(texts), set(texts) - set(expected)
         raise WrongError(f"session {session}: lost {lost}, not acknowledged {extra}, or out of order or twice: {texts}")

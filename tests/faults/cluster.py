@@ -1,4 +1,4 @@
-"""Workers as processes of their own (`parley serve`), each on its own port, to be killed and started again."""
+"""Workers as separate processes (`parley serve`), each on its own port, which can be killed and started again."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ PATIENCE = 60.0
 
 @dataclass
 class Slot:
-    """A place for one worker: its address stays, its process changes. `serves` tells whether there is one."""
+    """One worker with a constant address across processes. `serves` is true while it is running."""
 
     address: str
     command: list[str]
@@ -47,7 +47,7 @@ class Slot:
         self.serves = True
 
     async def kill(self) -> None:
-        """Kills the worker and then its parent, which would start another one: nothing of it gets to say a word."""
+        """Kills the parent, which would start another worker, and the worker, without a graceful stop."""
         assert self.process is not None
         self.serves = False
         for pid in self.worker_pids():
@@ -57,12 +57,12 @@ class Slot:
         await self.process.wait()
 
     def worker_pids(self) -> list[int]:
-        """The processes that serve."""
+        """Returns the ids of the serving processes."""
         assert self.process is not None
         return list(processes.children(self.process.pid))
 
     async def stop(self) -> None:
-        """Stops the worker in good order."""
+        """Stops the worker gracefully."""
         if self.process is not None and self.process.returncode is None:
             self.process.terminate()
             await asyncio.wait_for(self.process.wait(), PATIENCE)
@@ -70,7 +70,7 @@ class Slot:
 
 @dataclass
 class Cluster:
-    """A number of workers on one store, and a key for them."""
+    """Workers on one store, and an API key."""
 
     key: str
     slots: list[Slot] = field(default_factory=list)
@@ -88,14 +88,14 @@ async def cluster(
 ) -> AsyncIterator[Cluster]:
     """Runs the workers on one state folder, or on the PostgreSQL at the URL `store`, until they are stopped.
 
-    `window` is the number of messages of a session's past that go upstream; `environment` is that of each worker.
+    `window` is the number of messages of the history that are sent upstream; `environment` is that of each worker.
     """
     config = folder / "parley.yaml"
     config.write_text(_configuration(upstream, store, window))
     common = ["--config", str(config), "--state-dir", str(folder / "state")]
     made = processes.run("keys", "create", "--name", "faults", "--json", *common)
     running = Cluster(json.loads(made.stdout)["key"])
-    scratch = tempfile.TemporaryDirectory(prefix="pf-")  # what killed ones leave behind; a short path, for sockets
+    scratch = tempfile.TemporaryDirectory(prefix="pf-")  # for files of killed workers; a short path, for sockets
     for number in range(workers):
         address = f"127.0.0.1:{processes.reserved_port()}"
         command = [processes.COMMAND, "serve", *common, "--listen", address]
@@ -119,9 +119,7 @@ def _configuration(upstream: str, store: str | None, window: int) -> str:
         "id": "echo",
         "targets": [{"backend": "echo"}],
         "history": {"max_messages": window},
-        "timeouts": {
-            "stream_idle": "120s"
-        },  # a worker that is stopped for a while must not take that for its backend's
+        "timeouts": {"stream_idle": "120s"},  # a suspended worker must not attribute the pause to its backend
     }
     backends = {"echo": {"kind": "openai", "base_url": upstream}}
     chosen = {"store": {"kind": "postgres", "url": store}} if store else {}

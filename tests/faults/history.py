@@ -1,22 +1,26 @@
-"""What a run of the recorder has seen: every operation of its clients, and every request at the upstream."""
+"""The record of a run: every operation of its clients, and every request at the upstream."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import groupby
+from operator import attrgetter
+from typing import NamedTuple
 
 
 class Outcome(Enum):
-    """How an operation ended for its client."""
+    """The end of an operation for its client."""
 
     OK = "ok"
-    REFUSED = "refused"  # the service said that nothing was done
+    REFUSED = "refused"  # the service reports that nothing was changed
     NOT_FOUND = "not found"  # the session does not exist, or is deleted
-    UNKNOWN = "unknown"  # a broken connection, a time-out, an outage: it may have been done
+    UNKNOWN = "unknown"  # after a broken connection, a timeout or an outage, the operation may have taken effect
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a turn returned."""
+    """The result of a turn."""
 
     id: str
     session: str
@@ -24,8 +28,8 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A message as a read shows it."""
+class StoredMessage:
+    """A message as shown by a read."""
 
     turn: int
     state: str
@@ -35,7 +39,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One call of one client. Times are of one monotonic clock."""
+    """One call of one client. Times are on one monotonic clock."""
 
     started: float
     ended: float
@@ -44,21 +48,21 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn(Operation):
-    """A completion. `text` is unique to the intention: only a retry with the same `key` sends it again."""
+    """A completion. `text` is unique per intention: only a retry with the same `key` repeats it."""
 
     text: str
-    session: str | None  # None: a new one
+    session: str | None  # None for a new session
     key: str | None = None
-    answer: Answer | None = None  # where the outcome is OK
+    answer: Answer | None = None  # if the outcome is OK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fork(Operation):
-    """A fork of all completed turns. One that was found in the end, and whose call did not tell, has ended never."""
+    """A fork of all completed turns. A fork that was only found in the final reads has no end."""
 
     session: str
     key: str | None = None
-    made: str | None = None  # where the outcome is OK
+    made: str | None = None  # if the outcome is OK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +75,11 @@ class Delete(Operation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read(Operation):
-    """A read of a whole session at one replica."""
+    """A read of all messages of a session at one replica."""
 
     session: str
     replica: int
-    kept: Sequence[Kept] = ()  # where the outcome is OK
+    messages: Sequence[StoredMessage] = ()  # if the outcome is OK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,18 +91,55 @@ class Listing(Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A request at the upstream: the texts before the question, the question, and what was answered."""
+class UpstreamRequest:
+    """A request at the upstream: the texts before the question, the question, and the answer."""
 
     context: Sequence[str]
-    asked: str
-    answered: str
+    question: str
+    answer: str
 
 
 @dataclass(slots=True)
 class History:
-    """All of it. `final` are reads after the end, when no turn is in progress, of every session at every replica."""
+    """The complete record. `final` are reads of every session at every replica, after all turns have ended."""
 
     operations: list[Operation] = field(default_factory=list)
-    seen: list[Seen] = field(default_factory=list)
+    requests: list[UpstreamRequest] = field(default_factory=list)
     final: list[Read] = field(default_factory=list)
+
+
+class Pair(NamedTuple):
+    """A completed turn: question and answer."""
+
+    number: int
+    question: str
+    answer: str
+
+
+def touched(operation: Operation) -> list[str]:
+    """Returns the sessions that an operation has found."""
+    match operation:
+        case Turn(answer=answer) if answer is not None:
+            return [answer.session]
+        case Fork(outcome=Outcome.OK, session=session, key=None) | Read(outcome=Outcome.OK, session=session):
+            return [session]
+        case Delete(outcome=Outcome.OK, session=session, key=None):
+            return [session]
+        case Listing(outcome=Outcome.OK, sessions=sessions):
+            return list(sessions)
+    return []
+
+
+def pairs_of(messages: Sequence[StoredMessage]) -> list[Pair]:
+    """Returns the completed turns with question and answer; several of either are joined by a bar."""
+    completed = [one for one in messages if one.state == "completed"]
+    found = []
+    for number, group in groupby(completed, attrgetter("turn")):
+        texts = {role: [one.text for one in items] for role, items in _by_role(list(group)).items()}
+        found.append(Pair(number, "|".join(texts.get("user", ())), "|".join(texts.get("assistant", ()))))
+    return found
+
+
+def _by_role(messages: Sequence[StoredMessage]) -> dict[str, list[StoredMessage]]:
+    roles = Counter(one.role for one in messages)
+    return {role: [one for one in messages if one.role == role] for role in roles}

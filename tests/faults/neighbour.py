@@ -1,7 +1,7 @@
-"""One caller who makes work, and what the others notice of it.
+"""One caller with a high load, and its effect on the latency of others.
 
-`python -m tests.faults.neighbour KIND HOST:PORT KEY` is that caller, in a process of its own: it prints a line once it
-is ready, works after a line `work` on stdin, and rests after a line `rest`, which it answers once its calls have ended.
+`python -m tests.faults.neighbour KIND HOST:PORT KEY` is that caller, in a separate process: it prints a line when it is
+ready, starts after a line `work` on stdin, and stops after a line `rest`, which it answers after its calls have ended.
 """
 
 import asyncio
@@ -43,32 +43,32 @@ _ROOT = Path(__file__).parents[2]
 
 
 async def neighbour(kind: str, rounds: int = 5, seconds: float = 3.0) -> dict[str, Any]:
-    """Measures others' latencies without and with the neighbour, in turns; both from the same run.
+    """Measures the latencies of others without and with the neighbour, alternately in the same run.
 
-    Ends after a round in which their p99 is at most `MOST` times as long, or after so many `rounds`. Raises an error
-    where a call of the others fails.
+    Ends after a round in which their p99 is at most `MOST` times as long, or after `rounds` rounds. Raises an error if
+    a call of the others fails.
     """
     quiet: list[list[float]] = []
     noisy: list[list[float]] = []
-    with upstream() as target, parley(target.address) as stack:
-        place = Target(stack.rest, "/v1/chat/completions", _MODEL, "unary", stack.key, session=True)
-        await _measure(place, 1.0)  # connections, caches
+    with upstream() as model, parley(model.address) as stack:
+        target = Target(stack.rest, "/v1/chat/completions", _MODEL, "unary", stack.key, session=True)
+        await _measure(target, 1.0)  # connections, caches
         with _noise(kind, stack.rest, stack.key) as turn:
             while len(noisy) < rounds and not (noisy and _ratio(noisy[-1], quiet[-1]) <= MOST):
-                one, other = await _round(place, seconds, turn)
+                one, other = await _round(target, seconds, turn)
                 quiet.append(one)
                 noisy.append(other)
     return _figures(quiet, noisy)
 
 
-async def _round(place: Target, seconds: float, turn: Callable[[bool], None]) -> tuple[list[float], list[float]]:
-    """Measures in short turns without and with the neighbour, so that the machine's other work is in both."""
+async def _round(target: Target, seconds: float, turn: Callable[[bool], None]) -> tuple[list[float], list[float]]:
+    """Measures in short periods without and with the neighbour, so that both include the machine's other load."""
     quiet: list[float] = []
     noisy: list[float] = []
     for _ in range(_TURNS):
-        quiet += await _measure(place, seconds / _TURNS)
+        quiet += await _measure(target, seconds / _TURNS)
         turn(True)
-        noisy += await _measure(place, seconds / _TURNS)
+        noisy += await _measure(target, seconds / _TURNS)
         turn(False)
     return quiet, noisy
 
@@ -91,13 +91,13 @@ def _figures(quiet: Sequence[Sequence[float]], noisy: Sequence[Sequence[float]])
     }
 
 
-async def _measure(place: Target, seconds: float) -> list[float]:
-    """Returns how long each call of a few clients took, who pause between calls."""
+async def _measure(target: Target, seconds: float) -> list[float]:
+    """Returns the latency of each call of a few clients, which pause between calls."""
     end = asyncio.get_running_loop().time() + seconds
     times: list[float] = []
 
     async def client() -> None:
-        caller = RestCaller(place)
+        caller = RestCaller(target)
         try:
             while asyncio.get_running_loop().time() < end:
                 times.append((await caller.call()).total)
@@ -111,7 +111,7 @@ async def _measure(place: Target, seconds: float) -> list[float]:
 
 @contextmanager
 def _noise(kind: str, address: str, key: str) -> Iterator[Callable[[bool], None]]:
-    """Has the neighbour ready; lends what sets it to work, or to rest."""
+    """Starts the neighbour; yields a function that starts or stops its load."""
     command = [sys.executable, "-m", "tests.faults.neighbour", kind, address, key]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=_ROOT, stdin=pipe, stdout=pipe, text=True, bufsize=1) as process:
@@ -134,7 +134,7 @@ def _noise(kind: str, address: str, key: str) -> Iterator[Callable[[bool], None]
 
 
 def _main(kind: str, address: str, key: str) -> None:
-    """Makes work while it is wanted, until it is killed."""
+    """Makes calls while requested, until it is killed."""
     works = threading.Event()
     calls = [threading.Lock() for _ in range(_FLOOD if kind == "flood" else 1)]
     ready = threading.Barrier(len(calls) + 1)
@@ -156,9 +156,9 @@ def _main(kind: str, address: str, key: str) -> None:
 
 
 def _work(
-    kind: str, place: tuple[str, str], works: threading.Event, call: threading.Lock, ready: threading.Barrier
+    kind: str, access: tuple[str, str], works: threading.Event, call: threading.Lock, ready: threading.Barrier
 ) -> None:
-    address, key = place
+    address, key = access
     connection = http.client.HTTPConnection(address, timeout=60)
     session: dict[str, str] = {}
     if kind == "giant":

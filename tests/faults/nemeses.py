@@ -15,7 +15,12 @@ from tests.faults.cluster import PATIENCE, Cluster, Slot
 from tests.faults.scenarios import Database
 
 _LEASE_SECONDS = 11.0  # longer than a lease
-_STEPS = (-3600.0, 5.0, 25 * 3600.0, 31 * 86400.0)  # backwards; a little; past a key's life; past a session's
+_STEPS = (
+    -3600.0,
+    5.0,
+    25 * 3600.0,
+    31 * 86400.0,
+)  # backwards; a little; past the retention of keys; past that of sessions
 _FULL_SECONDS = 3.0
 
 
@@ -42,16 +47,16 @@ class Clocks:
             "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # else waits on conditions take several times as long
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # otherwise waits on conditions take several times as long
             "NO_FAKE_STAT": "1",
         }
 
     def step(self, worker: int, seconds: float) -> None:
         """Sets how far a worker's wall clock is ahead."""
-        place = self._file(worker)
-        new = place.with_suffix(".new")
+        file = self._file(worker)
+        new = file.with_suffix(".new")
         new.write_text(f"{seconds:+.0f}\n")
-        new.replace(place)
+        new.replace(file)
 
     def _file(self, worker: int) -> Path:
         return self._folder / f"clock-{worker}"

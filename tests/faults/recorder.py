@@ -1,4 +1,4 @@
-"""Random operations over several replicas under nemeses, recorded; and what the checker finds in the record."""
+"""Random operations over several replicas under nemeses: the recorder, and the violations in its record."""
 
 import asyncio
 import itertools
@@ -17,44 +17,56 @@ import grpc
 from tests.faults.checker import violations
 from tests.faults.clients import Wire, WrongError
 from tests.faults.cluster import cluster
-from tests.faults.history import Answer, Delete, Fork, History, Kept, Listing, Operation, Outcome, Read, Seen, Turn
+from tests.faults.history import (
+    Answer,
+    Delete,
+    Fork,
+    History,
+    Listing,
+    Operation,
+    Outcome,
+    Read,
+    StoredMessage,
+    Turn,
+    UpstreamRequest,
+)
 from tests.faults.nemeses import Clocks, Nemeses
 from tests.faults.scenarios import Database, say
 from tests.upstream import Answer as Scripted
 from tests.upstream import Delay, Events, Json, Received, ScriptedUpstream, chunks, completion, ending
 
 _REPLICAS = 2
-_CALL_SECONDS = 4.0  # less than a stopped worker needs to come back
+_CALL_SECONDS = 4.0  # less than the suspension of a worker
 _MOST_SESSIONS = 500
 _PAUSE_SECONDS = 0.05  # after a failure
-_QUIET_SECONDS = 1.0  # calls whose clients gave up may still begin a turn
+_QUIET_SECONDS = 1.0  # calls with cancelled clients may still begin a turn
 _SETTLED_SECONDS = 40.0
 _WEIGHTS = {"turn": 60, "retry": 14, "leave": 6, "read": 12, "list": 4, "fork": 3, "delete": 1}
 _REFUSED = frozenset({"SESSION_BUSY", "IDEMPOTENCY_KEY_IN_USE", "IDEMPOTENCY_KEY_REUSED"})
 
 
 class Witness:
-    """An upstream that answers each request with a text of its own, within 30 ms, and records what it was sent."""
+    """An upstream that answers each request with a unique text within 30 ms, and records the request."""
 
     def __init__(self, seed: int) -> None:
-        self.seen: list[Seen] = []
+        self.requests: list[UpstreamRequest] = []
         self._chance = random.Random(seed)
         self._count = itertools.count(1)
 
     def __call__(self, request: Received) -> Scripted:
-        *context, asked = [message["content"] for message in request.json["messages"]]
-        answered = f"answer {next(self._count)} to {asked}"
-        self.seen.append(Seen(context, asked, answered))
+        *context, question = [message["content"] for message in request.json["messages"]]
+        answer = f"answer {next(self._count)} to {question}"
+        self.requests.append(UpstreamRequest(context, question, answer))
         wait = Delay(self._chance.random() * 0.03)
         if request.json.get("stream"):
-            role, *said = chunks(answered[:9], answered[9:])
-            return Events([role, wait, *said, *ending()])
-        return Json(completion(answered), wait=wait)
+            role, *pieces = chunks(answer[:9], answer[9:])
+            return Events([role, wait, *pieces, *ending()])
+        return Json(completion(answer), wait=wait)
 
 
 @dataclass(frozen=True, slots=True)
 class Intention:
-    """A turn with a key, to be sent again."""
+    """A turn with a key, to be repeated."""
 
     text: str
     session: str | None
@@ -63,7 +75,7 @@ class Intention:
 
 @dataclass
 class Recorder:
-    """Clients of a run. They share what they know: sessions, and keys that were used."""
+    """Clients of a run, which share the known sessions and the used keys."""
 
     wire: Wire
     history: History
@@ -75,12 +87,12 @@ class Recorder:
     _texts: Any = field(default_factory=lambda: itertools.count(1))
 
     async def run(self, until: float) -> None:
-        """Makes one random operation after the other until that time."""
+        """Makes one random operation after the other until this time."""
         names, weights = list(_WEIGHTS), list(_WEIGHTS.values())
         operations: dict[str, Callable[[], Awaitable[None]]] = {
             "turn": self._turn,
             "retry": self._retry,
-            "leave": self._leave,
+            "leave": self._abandon,
             "read": self._read_one,
             "list": self._list,
             "fork": self._fork,
@@ -91,15 +103,15 @@ class Recorder:
             await asyncio.sleep(self.chance.random() * 0.02)
 
     async def final(self) -> None:
-        """Reads every session at every replica once no turn is in progress. Raises WrongError where one stays so."""
+        """Reads every session at every replica after all turns have ended. Raises WrongError if one does not end."""
         found = await self._all_sessions()
-        known = {fork.made for fork in self.history.operations if isinstance(fork, Fork)}
+        forked = {fork.made for fork in self.history.operations if isinstance(fork, Fork)}
         for session, origin in found.items():
-            if origin is not None and session not in known:
+            if origin is not None and session not in forked:
                 made = Fork(started=0, ended=inf, outcome=Outcome.UNKNOWN, session=origin, made=session)
                 self.history.operations.append(made)
-        places = itertools.product(range(_REPLICAS), sorted({*found, *self.sessions}))
-        self.history.final += await asyncio.gather(*(self._settled_read(*place) for place in places))
+        reads = itertools.product(range(_REPLICAS), sorted({*found, *self.sessions}))
+        self.history.final += await asyncio.gather(*(self._settled_read(*read_arguments) for read_arguments in reads))
 
     async def _all_sessions(self) -> dict[str, str | None]:
         ends = time.monotonic() + _SETTLED_SECONDS
@@ -111,11 +123,11 @@ class Recorder:
             await asyncio.sleep(0.2)
 
     async def _settled_read(self, replica: int, session: str) -> Read:
-        """Reads until the session has no turn in progress, or for so long that it never will."""
+        """Reads until the session has no turn in progress, or until a timeout."""
         ends = time.monotonic() + _SETTLED_SECONDS
         while True:
             read = await self._read(replica, session)
-            running = any(one.state == "in_progress" for one in read.kept)
+            running = any(one.state == "in_progress" for one in read.messages)
             if (read.outcome is not Outcome.UNKNOWN and not running) or time.monotonic() > ends:
                 return read
             await asyncio.sleep(0.3)
@@ -130,23 +142,23 @@ class Recorder:
         await self._ask(text, session, key)
 
     async def _retry(self) -> None:
-        """Sends a turn with a key again, at any replica and in any form."""
+        """Repeats a turn with its key, at any replica and in any form."""
         if self.intentions:
             intention = self.chance.choice(self.intentions[-40:])
             await self._ask(intention.text, intention.session, intention.key)
 
-    async def _leave(self) -> None:
-        """Begins a stream and leaves it after its first piece."""
+    async def _abandon(self) -> None:
+        """Begins a stream and cancels it after its first chunk."""
         text, session = f"q{next(self._texts)}", self.chance.choice(self.sessions) if self.sessions else None
         started = time.monotonic()
-        outcome, _ = await self._call(self.wire.leave(self._slot(), text, session))
+        outcome, _ = await self._call(self.wire.abandon(self._slot(), text, session))
         outcome = Outcome.UNKNOWN if outcome is Outcome.OK else outcome
         self._note(Turn(started=started, ended=time.monotonic(), outcome=outcome, text=text, session=session))
 
     async def _ask(self, text: str, session: str | None, key: str | None) -> None:
         is_stream = self.chance.random() < 0.5
         started = time.monotonic()
-        outcome, reported = await self._call(self.wire.ask(self._slot(), text, session, key, is_stream=is_stream))
+        outcome, reported = await self._call(self.wire.send_turn(self._slot(), text, session, key, is_stream=is_stream))
         answer = Answer(reported.id, reported.session, reported.text) if reported else None
         ended = time.monotonic()
         self._note(
@@ -162,9 +174,16 @@ class Recorder:
     async def _read(self, replica: int, session: str) -> Read:
         started = time.monotonic()
         outcome, messages = await self._call(self.wire.messages(replica, session))
-        kept = [Kept(m.turn, m.state, m.message.role, m.message.content.string_value) for m in messages or ()]
+        stored = [
+            StoredMessage(m.turn, m.state, m.message.role, m.message.content.string_value) for m in messages or ()
+        ]
         return Read(
-            started=started, ended=time.monotonic(), outcome=outcome, session=session, replica=replica, kept=tuple(kept)
+            started=started,
+            ended=time.monotonic(),
+            outcome=outcome,
+            session=session,
+            replica=replica,
+            messages=tuple(stored),
         )
 
     async def _list(self) -> None:
@@ -174,7 +193,7 @@ class Recorder:
         self._note(Listing(started=started, ended=ended, outcome=outcome, replica=replica, sessions=found or {}))
 
     async def _fork(self) -> None:
-        """Forks a session; half of the time with a key, then perhaps one that was used already."""
+        """Forks a session; half of the time with a key, which may have been used already."""
         if not self.sessions or len(self.sessions) >= _MOST_SESSIONS:
             return
         session, key = self.chance.choice(self.sessions), None
@@ -199,7 +218,7 @@ class Recorder:
             self._note(Delete(started=started, ended=time.monotonic(), outcome=outcome, session=session, key=key))
 
     async def _call(self, call: Awaitable[Any]) -> tuple[Outcome, Any]:
-        """Makes a call, and says how it ended."""
+        """Makes a call; returns its outcome."""
         try:
             return Outcome.OK, await call
         except grpc.aio.AioRpcError as error:
@@ -230,20 +249,20 @@ async def record(
     clients: int = 6,
     nemeses: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Runs clients under nemeses: those named, in order, then random ones. Raises WrongError with the violations."""
+    """Runs clients under nemeses: the given ones in order, then random ones. Raises WrongError with the violations."""
     chance, witness, clocks = random.Random(seed), Witness(seed), Clocks(folder)
     environment = [clocks.environment(worker) for worker in range(_REPLICAS)]
     with ScriptedUpstream() as upstream:
         upstream.default = witness
         url = database.url if database else None
         async with cluster(folder, upstream.url, url, _REPLICAS, window=10_000, environment=environment) as running:
-            wire, history = Wire(running, _CALL_SECONDS), History(seen=witness.seen)
+            wire, history = Wire(running, _CALL_SECONDS), History(requests=witness.requests)
             recorder = Recorder(wire, history, random.Random(chance.random()))
             try:
                 until = time.monotonic() + seconds
                 tasks = [asyncio.create_task(recorder.run(until)) for _ in range(clients)]
                 faults = Nemeses(running, clocks, database, random.Random(chance.random())).all()
-                done = await _torment(faults, list(nemeses), random.Random(chance.random()), until)
+                done = await _run_nemeses(faults, list(nemeses), random.Random(chance.random()), until)
                 await asyncio.gather(*tasks)
                 await asyncio.sleep(_QUIET_SECONDS)
                 await recorder.final()
@@ -255,10 +274,10 @@ async def record(
     return _figures(history) | {"errors": dict(recorder.errors), "nemeses": dict(done)}
 
 
-async def _torment(
+async def _run_nemeses(
     faults: dict[str, Callable[[], Awaitable[None]]], first: list[str], chance: random.Random, until: float
 ) -> Counter[str]:
-    """Has one nemesis after the other until that time, and each of `first` in any case."""
+    """Runs one nemesis after the other until this time, and each of `first` in any case."""
     done: Counter[str] = Counter()
     while first or time.monotonic() < until:
         name = first.pop(0) if first else chance.choice(sorted(faults))
@@ -271,12 +290,12 @@ async def _torment(
 
 
 def _figures(history: History) -> dict[str, Any]:
-    """Counts what was recorded."""
+    """Counts the recorded operations."""
     turns = [operation for operation in history.operations if isinstance(operation, Turn)]
     return {
         "operations": len(history.operations),
         "acknowledged": len({turn.text for turn in turns if turn.answer}),
         "unknown": sum(turn.outcome is Outcome.UNKNOWN for turn in turns),
         "sessions": len({read.session for read in history.final}),
-        "upstream": len(history.seen),
+        "upstream": len(history.requests),
     }

@@ -45,19 +45,19 @@ def say(text: str) -> None:
 
 
 class EchoUpstream:
-    """An upstream that answers `echo of …` within 30 ms, whole or streamed; a question in `gates` waits for that."""
+    """An upstream that answers `echo of …` within 30 ms, unary or streaming; a question in `gates` waits for that."""
 
     def __init__(self, seed: int) -> None:
         self.gates: dict[str, Gate] = {}
         self._chance = random.Random(seed)
 
     def __call__(self, request: Received) -> Answer:
-        asked = request.json["messages"][-1]["content"]
-        wait = self.gates.get(asked) or Delay(self._chance.random() * 0.03)
+        question = request.json["messages"][-1]["content"]
+        wait = self.gates.get(question) or Delay(self._chance.random() * 0.03)
         if request.json.get("stream"):
-            role, *said = chunks("echo of ", asked)
-            return Events([role, wait, *said, *ending()])
-        return Json(completion(f"echo of {asked}"), wait=wait)
+            role, *pieces = chunks("echo of ", question)
+            return Events([role, wait, *pieces, *ending()])
+        return Json(completion(f"echo of {question}"), wait=wait)
 
 
 class Stage(NamedTuple):
@@ -110,9 +110,9 @@ async def _killing(
     databases: int,
     clients: list[asyncio.Task[None]],
 ) -> None:
-    """Kills in a random order at random moments; ends early where a client has found a promise broken.
+    """Kills in a random order at random moments; ends early if a client has found a violation.
 
-    A killed worker starts again while the next victims fall; one is always left.
+    A killed worker starts again while the next ones are killed; one is always running.
     """
     order = ["worker"] * workers + ["database"] * databases
     chance.shuffle(order)
@@ -153,8 +153,8 @@ async def _settled(wire: Wire) -> None:
     """Waits until no turn is in progress. Raises WrongError if one remains after 30 seconds."""
     end = asyncio.get_running_loop().time() + _SETTLED_SECONDS
     while True:
-        kept = [message for session in await wire.sessions(0) for message in await wire.messages(0, session)]
-        stuck = {message.turn for message in kept if message.state == "in_progress"}
+        messages = [message for session in await wire.sessions(0) for message in await wire.messages(0, session)]
+        stuck = {message.turn for message in messages if message.state == "in_progress"}
         if not stuck:
             return
         if asyncio.get_running_loop().time() > end:
@@ -165,16 +165,16 @@ async def _settled(wire: Wire) -> None:
 async def race(folder: Path, seed: int, store: Database | None, clients: int = 50) -> dict[str, Any]:
     """Runs clients that compete for one session; each retries until its turn is acknowledged."""
     async with stage(folder, store, seed) as (running, wire, _):
-        first = await wire.ask(0, "client 0 says 0", None, "race-0")
+        first = await wire.send_turn(0, "client 0 says 0", None, "race-0")
         answers = await asyncio.gather(
-            *(_insist(wire, n % len(running.slots), f"racer {n}", first.session, f"race {n}") for n in range(clients))
+            *(_repeat(wire, n % len(running.slots), f"racer {n}", first.session, f"race {n}") for n in range(clients))
         )
-        kept = await wire.messages(0, first.session)
-        completed = [message for message in kept if message.state == "completed"]
+        messages = await wire.messages(0, first.session)
+        completed = [message for message in messages if message.state == "completed"]
         numbers = [message.turn for message in completed if message.message.role == "user"]
         texts = {message.message.content.string_value for message in completed if message.message.role == "assistant"}
         _must(len(numbers) == len(set(numbers)) == clients + 1, f"turns {numbers}")
-        _must({answer.text for answer in answers} <= texts, "an acknowledged answer is not kept")
+        _must({answer.text for answer in answers} <= texts, "an acknowledged answer is not stored")
     return {"clients": clients, "turns": len(numbers)}
 
 
@@ -185,15 +185,15 @@ async def stopped(folder: Path, seed: int, store: Database | None) -> dict[str, 
         pids = running.slots[0].worker_pids()
         _signal(pids, signal.SIGSTOP)
         for lease in started:
-            await _insist(wire, 1, "another", lease.session, f"another-{lease.text}")
+            await _repeat(wire, 1, "another", lease.session, f"another-{lease.text}")
         _signal(pids, signal.SIGCONT)
         for lease in started:
             gates[lease.text].set()
             await _must_fail(lease.call)
-            again = await _insist(wire, 0, lease.text, lease.session, lease.text, is_stream=lease.streamed)
-            _must(again.text == f"echo of {lease.text}", f"asked again, got {again.text!r}")
-            kept = await wire.messages(1, lease.session)
-            completed = [message.turn for message in kept if message.state == "completed"]
+            again = await _repeat(wire, 0, lease.text, lease.session, lease.text, is_stream=lease.streamed)
+            _must(again.text == f"echo of {lease.text}", f"retried, received {again.text!r}")
+            messages = await wire.messages(1, lease.session)
+            completed = [message.turn for message in messages if message.state == "completed"]
             _must(all(completed.count(turn) == 2 for turn in completed), f"commits {completed}")
             _must(len(set(completed)) == 3, f"turns {completed}: the first, the other's, and the held one again")
     return {"sessions": len(started)}
@@ -210,10 +210,10 @@ class _Held(NamedTuple):
 
 async def _hold(wire: Wire, gates: dict[str, Gate], *, is_stream: bool) -> _Held:
     """Begins a turn at the first worker, in a session that has one already, and stops in the middle of it."""
-    first = await wire.ask(0, "hello", None, f"hello-{is_stream}")
+    first = await wire.send_turn(0, "hello", None, f"hello-{is_stream}")
     text = "held, streamed" if is_stream else "held, whole"
     gates[text] = Gate()
-    late = asyncio.create_task(wire.ask(0, text, first.session, text, is_stream=is_stream))
+    late = asyncio.create_task(wire.send_turn(0, text, first.session, text, is_stream=is_stream))
     await _until(lambda: _in_progress(wire, first.session))
     return _Held(late, text, first.session, is_stream)
 
@@ -228,20 +228,20 @@ async def replicas(folder: Path, seed: int, store: Database | None, times: int) 
                 one = count % 2
                 turn = count // 8 % 50
                 session = sessions.get(number) if turn else None
-                answer = await wire.ask(one, f"turn {count}", session, f"replica-{count}")
+                answer = await wire.send_turn(one, f"turn {count}", session, f"replica-{count}")
                 sessions[number] = answer.session
-                kept = await wire.messages(1 - one, answer.session)
-                last = kept[-1].message.content.string_value if kept else None
-                _must(last == answer.text and kept[-1].state == "completed", f"{answer} is not read: {last}")
+                messages = await wire.messages(1 - one, answer.session)
+                last = messages[-1].message.content.string_value if messages else None
+                _must(last == answer.text and messages[-1].state == "completed", f"{answer} is not read: {last}")
 
         await asyncio.gather(*(lane(number) for number in range(8)))
     return {"times": times}
 
 
-async def _insist(wire: Wire, slot: int, text: str, session: str, key: str, *, is_stream: bool = False) -> Acknowledged:
+async def _repeat(wire: Wire, slot: int, text: str, session: str, key: str, *, is_stream: bool = False) -> Acknowledged:
     while True:
         try:
-            return await wire.ask(slot, text, session, key, is_stream=is_stream)
+            return await wire.send_turn(slot, text, session, key, is_stream=is_stream)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.ABORTED:
                 raise WrongError(f"{text!r} was refused: {error.code().name} {error.details()}") from error
@@ -252,7 +252,9 @@ async def _must_fail(call: asyncio.Task[Acknowledged]) -> None:
     try:
         answer = await call
     except grpc.aio.AioRpcError as error:
-        _must(error.code() is grpc.StatusCode.ABORTED, f"the late worker said {error.code().name} {error.details()}")
+        _must(
+            error.code() is grpc.StatusCode.ABORTED, f"the late worker returned {error.code().name} {error.details()}"
+        )
         return
     raise WrongError(f"a worker that slept past its lease acknowledged {answer}")
 

@@ -1,4 +1,4 @@
-"""The checker itself: a good history passes, and every kind of broken promise is found."""
+"""The checker accepts a valid history, and finds every kind of violation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -7,14 +7,28 @@ from math import inf
 import pytest
 
 from tests.faults.checker import violations
-from tests.faults.history import Answer, Delete, Fork, History, Kept, Listing, Outcome, Read, Seen, Turn
+from tests.faults.history import (
+    Answer,
+    Delete,
+    Fork,
+    History,
+    Listing,
+    Outcome,
+    Read,
+    StoredMessage,
+    Turn,
+    UpstreamRequest,
+)
 
 OK, UNKNOWN, NOT_FOUND = Outcome.OK, Outcome.UNKNOWN, Outcome.NOT_FOUND
 END = 1000.0
 
 
-def _kept(turn: int, asked: str, state: str = "completed", answered: str | None = None) -> list[Kept]:
-    return [Kept(turn, state, "user", asked), Kept(turn, state, "assistant", answered or f"to {asked}")]
+def _stored(turn: int, question: str, state: str = "completed", answer: str | None = None) -> list[StoredMessage]:
+    return [
+        StoredMessage(turn, state, "user", question),
+        StoredMessage(turn, state, "assistant", answer or f"to {question}"),
+    ]
 
 
 def _turn(at: float, text: str, session: str | None, made: str | None = None, key: str | None = None) -> Turn:
@@ -22,34 +36,34 @@ def _turn(at: float, text: str, session: str | None, made: str | None = None, ke
     return Turn(started=at, ended=at + 1, outcome=OK, text=text, session=session, key=key, answer=answer)
 
 
-def _read(at: float, replica: int, session: str, *kept: list[Kept], outcome: Outcome = OK) -> Read:
-    messages = [one for turn in kept for one in turn]
-    return Read(started=at, ended=at + 1, outcome=outcome, session=session, replica=replica, kept=messages)
+def _read(at: float, replica: int, session: str, *messages: list[StoredMessage], outcome: Outcome = OK) -> Read:
+    joined = [one for turn in messages for one in turn]
+    return Read(started=at, ended=at + 1, outcome=outcome, session=session, replica=replica, messages=joined)
 
 
-def _seen(asked: str, *before: str) -> Seen:
-    return Seen([text for one in before for text in (one, f"to {one}")], asked, f"to {asked}")
+def _request(question: str, *before: str) -> UpstreamRequest:
+    return UpstreamRequest([text for one in before for text in (one, f"to {one}")], question, f"to {question}")
 
 
-def _final(session: str, *kept: list[Kept], outcome: Outcome = OK) -> list[Read]:
-    return [_read(END, replica, session, *kept, outcome=outcome) for replica in (0, 1)]
+def _final(session: str, *messages: list[StoredMessage], outcome: Outcome = OK) -> list[Read]:
+    return [_read(END, replica, session, *messages, outcome=outcome) for replica in (0, 1)]
 
 
 def good() -> History:
-    """A run of two sessions, a fork and a deletion, with a retry, a crash and a stream that was left."""
+    """A run of two sessions, a fork and a deletion, with a retry, a crash and an abandoned stream."""
     lost = Turn(started=30, ended=31, outcome=UNKNOWN, text="crashed", session="s")
-    left = Turn(started=40, ended=41, outcome=UNKNOWN, text="left", session="s")
+    abandoned = Turn(started=40, ended=41, outcome=UNKNOWN, text="left", session="s")
     return History(
         operations=[
             _turn(10, "one", None, "s", key="k"),
             _turn(12, "one", None, "s", key="k"),
-            _read(14, 1, "s", _kept(1, "one")),
+            _read(14, 1, "s", _stored(1, "one")),
             lost,
-            left,
+            abandoned,
             Fork(started=42, ended=43, outcome=OK, session="s", made="f", key="fork"),
             Fork(started=44, ended=45, outcome=OK, session="s", made="f", key="fork"),
             _turn(50, "two", "s"),
-            _read(52, 0, "s", _kept(1, "one"), _kept(3, "left"), _kept(4, "two")),
+            _read(52, 0, "s", _stored(1, "one"), _stored(3, "left"), _stored(4, "two")),
             _turn(54, "on", "f"),
             Listing(started=56, ended=57, outcome=OK, replica=1, sessions={"s": 4, "f": 4}),
             _turn(60, "other", None, "d"),
@@ -57,33 +71,33 @@ def good() -> History:
             Delete(started=64, ended=65, outcome=OK, session="d", key="delete"),
             _read(66, 1, "d", outcome=NOT_FOUND),
         ],
-        seen=[
-            _seen("one"),
-            _seen("crashed", "one"),
-            _seen("left", "one"),
-            _seen("two", "one", "left"),
-            _seen("on", "one", "left"),
-            _seen("other"),
+        requests=[
+            _request("one"),
+            _request("crashed", "one"),
+            _request("left", "one"),
+            _request("two", "one", "left"),
+            _request("on", "one", "left"),
+            _request("other"),
         ],
         final=[
-            *_final("s", _kept(1, "one"), _kept(2, "crashed", "incomplete"), _kept(3, "left"), _kept(4, "two")),
-            *_final("f", _kept(1, "one"), _kept(3, "left"), _kept(4, "on")),
+            *_final("s", _stored(1, "one"), _stored(2, "crashed", "incomplete"), _stored(3, "left"), _stored(4, "two")),
+            *_final("f", _stored(1, "one"), _stored(3, "left"), _stored(4, "on")),
             *_final("d", outcome=NOT_FOUND),
         ],
     )
 
 
-def test_a_good_history() -> None:
-    """Whatever crashes, retries and races may do is no violation."""
+def test_a_valid_history() -> None:
+    """Crashes, retries and races are no violations."""
     assert [] == violations(good())
 
 
-def _with_final(session: str, *kept: list[Kept], outcome: Outcome = OK) -> Callable[[History], None]:
-    """Replaces what is kept of a session in the end, at both replicas."""
+def _with_final(session: str, *messages: list[StoredMessage], outcome: Outcome = OK) -> Callable[[History], None]:
+    """Replaces the final read of a session at both replicas."""
 
     def change(history: History) -> None:
         history.final = [read for read in history.final if read.session != session]
-        history.final += _final(session, *kept, outcome=outcome)
+        history.final += _final(session, *messages, outcome=outcome)
 
     return change
 
@@ -95,15 +109,18 @@ def _with(*operations: object) -> Callable[[History], None]:
     return change
 
 
-def _with_seen(asked: str, context: Sequence[str]) -> Callable[[History], None]:
+def _with_request(question: str, context: Sequence[str]) -> Callable[[History], None]:
     def change(history: History) -> None:
-        history.seen = [replace(seen, context=context) if seen.asked == asked else seen for seen in history.seen]
+        history.requests = [
+            replace(request, context=context) if request.question == question else request
+            for request in history.requests
+        ]
 
     return change
 
 
 def _with_one_replica(history: History) -> None:
-    history.final[1] = replace(history.final[1], kept=history.final[1].kept[:-2])
+    history.final[1] = replace(history.final[1], messages=history.final[1].messages[:-2])
 
 
 def _with_another_fork(history: History) -> None:
@@ -111,65 +128,84 @@ def _with_another_fork(history: History) -> None:
     _with_final("g", ONE)(history)
 
 
-ONE, CRASHED, LEFT, TWO = _kept(1, "one"), _kept(2, "crashed", "incomplete"), _kept(3, "left"), _kept(4, "two")
+ONE, CRASHED, ABANDONED, TWO = (
+    _stored(1, "one"),
+    _stored(2, "crashed", "incomplete"),
+    _stored(3, "left"),
+    _stored(4, "two"),
+)
 
 BROKEN: dict[str, tuple[Callable[[History], None], str]] = {
     "an acknowledged turn is lost": (
-        _with_final("s", ONE, CRASHED, LEFT),
-        "was acknowledged with 'to two', kept as",
+        _with_final("s", ONE, CRASHED, ABANDONED),
+        "was acknowledged with 'to two', stored as",
     ),
     "an acknowledged turn is incomplete": (
-        _with_final("s", ONE, CRASHED, LEFT, _kept(4, "two", "incomplete")),
-        "kept as []",
+        _with_final("s", ONE, CRASHED, ABANDONED, _stored(4, "two", "incomplete")),
+        "stored as []",
     ),
-    "a turn is kept twice": (_with_final("s", ONE, CRASHED, LEFT, TWO, _kept(5, "two")), "'two' is kept 2 times"),
+    "a turn is stored twice": (
+        _with_final("s", ONE, CRASHED, ABANDONED, TWO, _stored(5, "two")),
+        "'two' is stored 2 times",
+    ),
     "a retried turn is in two sessions": (
         _with_final("t", ONE),
-        "'one' is kept 2 times, in ['s', 't']",
+        "'one' is stored 2 times, in ['s', 't']",
     ),
-    "another answer is kept": (_with_final("s", _kept(1, "one", answered="x"), CRASHED, LEFT, TWO), "kept as"),
+    "another answer is stored": (_with_final("s", _stored(1, "one", answer="x"), CRASHED, ABANDONED, TWO), "stored as"),
     "a session is lost": (_with_final("s", outcome=NOT_FOUND), "session s is lost"),
-    "a number is left out": (_with_final("s", ONE, CRASHED, LEFT, _kept(5, "two")), "not contiguous: [1, 2, 3, 5]"),
-    "numbers are out of order": (_with_final("s", ONE, LEFT, CRASHED, TWO), "out of order"),
+    "a number is left out": (
+        _with_final("s", ONE, CRASHED, ABANDONED, _stored(5, "two")),
+        "not contiguous: [1, 2, 3, 5]",
+    ),
+    "numbers are out of order": (_with_final("s", ONE, ABANDONED, CRASHED, TWO), "out of order"),
     "turns are out of order": (
-        _with_final("s", _kept(1, "two"), CRASHED, LEFT, _kept(4, "one")),
+        _with_final("s", _stored(1, "two"), CRASHED, ABANDONED, _stored(4, "one")),
         "'one' was acknowledged before 'two'",
     ),
     "a turn never ends": (
-        _with_final("s", ONE, CRASHED, LEFT, TWO, _kept(5, "x", "in_progress")),
+        _with_final("s", ONE, CRASHED, ABANDONED, TWO, _stored(5, "x", "in_progress")),
         "in progress for ever",
     ),
     "the replicas differ": (_with_one_replica, "session s: the replicas show different"),
-    "a turn that nobody sent": (_with_final("s", ONE, CRASHED, LEFT, TWO, _kept(5, "x")), "nobody sent 'x'"),
-    "a turn of another session": (_with_final("s", ONE, CRASHED, LEFT, TWO, _kept(5, "other")), "nobody sent 'other'"),
-    "an answer of nobody": (
-        _with_final("s", ONE, CRASHED, _kept(3, "left", answered="x"), TWO),
+    "a turn that no client sent": (
+        _with_final("s", ONE, CRASHED, ABANDONED, TWO, _stored(5, "x")),
+        "no client sent 'x'",
+    ),
+    "a turn of another session": (
+        _with_final("s", ONE, CRASHED, ABANDONED, TWO, _stored(5, "other")),
+        "no client sent 'other'",
+    ),
+    "an answer that the upstream did not send": (
+        _with_final("s", ONE, CRASHED, _stored(3, "left", answer="x"), TWO),
         "turn 3 is not what the upstream answered",
     ),
     "a turn is missing upstream": (
-        _with_seen("two", ["one", "to one"]),
-        "was asked 'two' after ['one', 'to one'], not",
+        _with_request("two", ["one", "to one"]),
+        "the upstream received 'two' after ['one', 'to one'], not",
     ),
     "an incomplete turn is sent upstream": (
-        _with_seen("two", ["one", "to one", "crashed", "to crashed", "left", "to left"]),
-        "was asked 'two' after",
+        _with_request("two", ["one", "to one", "crashed", "to crashed", "left", "to left"]),
+        "the upstream received 'two' after",
     ),
     "a turn is sent upstream twice": (
-        _with_seen("other", ["one", "to one", "one", "to one"]),
-        "which are not whole turns, each once",
+        _with_request("other", ["one", "to one", "one", "to one"]),
+        "which are not complete turns, each once",
     ),
-    "half a turn is sent upstream": (_with_seen("other", ["one"]), "not whole turns"),
-    "an own write is not read": (_with(_read(70, 1, "s", ONE, LEFT)), "replica 1: a read of s misses 'two'"),
+    "half a turn is sent upstream": (_with_request("other", ["one"]), "not complete turns"),
+    "an own write is not read": (_with(_read(70, 1, "s", ONE, ABANDONED)), "replica 1: a read of s misses 'two'"),
     "a read goes back in time": (
-        _with(_read(46, 0, "s", ONE, LEFT), _read(48, 1, "s", ONE)),
-        "replica 1: a read of s misses {_Pair(number=3, asked='left'",
+        _with(_read(46, 0, "s", ONE, ABANDONED), _read(48, 1, "s", ONE)),
+        "replica 1: a read of s misses {Pair(number=3, question='left'",
     ),
     "a read shows half a turn": (
-        _with(_read(70, 1, "s", ONE, CRASHED, LEFT, TWO, _kept(5, "x")[1:])),
+        _with(_read(70, 1, "s", ONE, CRASHED, ABANDONED, TWO, _stored(5, "x")[1:])),
         "replica 1: a read of s shows half of turn 5",
     ),
     "a read shows a turn in two states": (
-        _with(_read(70, 1, "s", ONE, LEFT, TWO, [Kept(5, "in_progress", "user", "x"), *_kept(5, "x")[1:]])),
+        _with(
+            _read(70, 1, "s", ONE, ABANDONED, TWO, [StoredMessage(5, "in_progress", "user", "x"), *_stored(5, "x")[1:]])
+        ),
         "shows half of turn 5",
     ),
     "a session vanishes for a while": (_with(_read(70, 0, "s", outcome=NOT_FOUND)), "a read of s misses 'one'"),
@@ -181,8 +217,8 @@ BROKEN: dict[str, tuple[Callable[[History], None], str]] = {
         _with(Listing(started=70, ended=71, outcome=OK, replica=0, sessions={"s": 1, "f": 4})),
         "a list misses turns of session s",
     ),
-    "a deleted session is read": (_with(_read(70, 0, "d", _kept(1, "other"))), "was deleted, and read finds it"),
-    "a deleted session is kept": (_with_final("d", _kept(1, "other")), "was deleted, and read finds it"),
+    "a deleted session is read": (_with(_read(70, 0, "d", _stored(1, "other"))), "was deleted, and read finds it"),
+    "a deleted session is stored": (_with_final("d", _stored(1, "other")), "was deleted, and read finds it"),
     "a deleted session is listed": (
         _with(Listing(started=70, ended=71, outcome=OK, replica=0, sessions={"s": 4, "f": 4, "d": 1})),
         "was deleted, and listing finds it",
@@ -196,10 +232,10 @@ BROKEN: dict[str, tuple[Callable[[History], None], str]] = {
         _with(Delete(started=70, ended=71, outcome=OK, session="d")),
         "was deleted, and delete finds it",
     ),
-    "a fork misses a turn": (_with_final("f", LEFT, _kept(4, "on")), "fork f misses 'one'"),
-    "a fork has a gap": (_with_final("f", _kept(3, "left"), _kept(4, "on")), "fork f has"),
+    "a fork misses a turn": (_with_final("f", ABANDONED, _stored(4, "on")), "fork f misses 'one'"),
+    "a fork has a gap": (_with_final("f", _stored(3, "left"), _stored(4, "on")), "fork f has"),
     "a fork has an incomplete turn": (
-        _with_final("f", ONE, _kept(2, "crashed"), LEFT, _kept(4, "on")),
+        _with_final("f", ONE, _stored(2, "crashed"), ABANDONED, _stored(4, "on")),
         "fork f has",
     ),
     "a fork is lost": (_with_final("f", outcome=NOT_FOUND), "fork f is lost"),
@@ -213,14 +249,14 @@ BROKEN: dict[str, tuple[Callable[[History], None], str]] = {
     ),
     "a key makes two forks": (
         _with_another_fork,
-        "session s has 2 forks, and 1 were asked for",
+        "session s has 2 forks, and 1 were requested",
     ),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_promise_is_found(name: str) -> None:
-    """Each change to the good history breaks one promise, and the checker says which."""
+def test_a_violation_is_found(name: str) -> None:
+    """Each change to the valid history violates one guarantee, which the checker names."""
     change, words = BROKEN[name]
     history = good()
     change(history)
@@ -228,10 +264,10 @@ def test_a_broken_promise_is_found(name: str) -> None:
     assert [sentence for sentence in found if words in sentence], found
 
 
-def test_what_may_have_been_deleted_may_be_gone() -> None:
-    """A deletion whose end nobody knows excuses that a session is not there, or is."""
-    for kept in ((ONE, CRASHED, LEFT, TWO), ()):
+def test_an_unknown_deletion_may_have_taken_effect() -> None:
+    """After a deletion with an unknown outcome, the session may exist or not."""
+    for messages in ((ONE, CRASHED, ABANDONED, TWO), ()):
         history = good()
         history.operations.append(Delete(started=70, ended=71, outcome=UNKNOWN, session="s"))
-        _with_final("s", *kept, outcome=OK if kept else NOT_FOUND)(history)
+        _with_final("s", *messages, outcome=OK if messages else NOT_FOUND)(history)
         assert [] == violations(history)

@@ -1,4 +1,4 @@
-"""A short run of the recorder on each store; `make faults` makes the long one."""
+"""A short run of the recorder on each store; `make faults` runs it longer."""
 
 from pathlib import Path
 
@@ -15,8 +15,8 @@ NEMESES = {
 
 
 @pytest.mark.parametrize("store", NEMESES)
-async def test_random_operations_break_no_promise(store: str, tmp_path: Path) -> None:
-    """Two replicas on one store, under its nemeses: the checker finds nothing wrong in what six clients have seen."""
+async def test_random_operations_violate_no_guarantee(store: str, tmp_path: Path) -> None:
+    """The record of six clients at two replicas on one store, under its nemeses, has no violation."""
     with database(store) as running:
         found = await record(tmp_path, SEED, running, seconds=5, nemeses=NEMESES[store])
     assert set(NEMESES[store]) == set(found["nemeses"])

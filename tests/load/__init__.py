@@ -1,1 +1,1 @@
-"""The load benchmarks: `python -m tests.load`. See README.md here."""
+"""The load benchmarks: `python -m tests.load`. See README.md in this folder."""

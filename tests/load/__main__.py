@@ -1,4 +1,4 @@
-"""`python -m tests.load`: the benchmarks. Figures as JSON lines on stdout, progress and a table on stderr."""
+"""`python -m tests.load`: the benchmarks. Results are JSON lines on stdout; progress and a table are on stderr."""
 
 import argparse
 import json
@@ -26,7 +26,7 @@ _SLOWLY = (
 
 
 def main() -> int:
-    """Runs the benchmarks; returns the exit status, 1 where a call failed, or the stack did not start or stay."""
+    """Runs the benchmarks; returns the exit status, 1 if a call failed, or the stack did not start or ended."""
     options = _parser().parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -34,17 +34,17 @@ def main() -> int:
         uvloop.run(_stores(options))
         _slow_disk(options)
     except (StackError, VanishedError) as error:
-        _say(str(error))
+        _report(str(error))
         return 1
     except KeyboardInterrupt:
         return 130
     if results:
-        _say("\n" + report.table(results))
+        _report("\n" + report.table(results))
     return 1 if any(result.errors for result in results) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    """Describes the command line."""
+    """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less of everything, under 40 s")
     parser.add_argument(
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _calls(options: argparse.Namespace) -> list[Result]:
-    """Measures calls through a whole Parley, which starts only if some are asked for."""
+    """Measures calls through Parley, which starts only if calls are selected."""
     kinds = [kind for kind in options.only or KINDS if kind in KINDS]
     if not kinds:
         return []
@@ -69,21 +69,21 @@ def _calls(options: argparse.Namespace) -> list[Result]:
 
 
 async def _stores(options: argparse.Namespace) -> None:
-    """Measures the stores by themselves, and prints a line for each."""
+    """Measures the stores alone, and prints a line for each."""
     for kind in turns.KINDS:
         for store in _only(options.store, turns.STORES) if kind in (options.only or turns.KINDS) else ():
             start = time.monotonic()
             result = await turns.measure(kind, store, quick=options.quick)
             _print(result)
-            _say(f"{kind} {store}: {result} ({time.monotonic() - start:.1f} s)")
+            _report(f"{kind} {store}: {result} ({time.monotonic() - start:.1f} s)")
 
 
 def _slow_disk(options: argparse.Namespace) -> None:
-    """Measures group commit once more, with 5 ms added to every sync: as a disk takes that has no cache of its own."""
+    """Measures group commit with 5 ms added to every sync, like a disk without a cache."""
     if options.store or "durable" not in (options.only or turns.KINDS):
         return
     if shutil.which("strace") is None:
-        _say("strace is not installed: durable is not measured on a slow disk")
+        _report("strace is not installed: durable is not measured on a slow disk")
         return
     command = [*_SLOWLY, sys.executable, "-m", "tests.load", "--only", "durable", "--store", "sqlite"]
     subprocess.run([*command, *(["--quick"] if options.quick else [])], check=True)
@@ -94,7 +94,7 @@ def _only(chosen: str | None, all_of_them: Sequence[str]) -> Sequence[str]:
 
 
 async def _run(stack: Stack, source: Upstream, kinds: Sequence[str], options: argparse.Namespace) -> list[Result]:
-    """Measures what the options ask for and prints a line for each."""
+    """Runs the selected measurements and prints a line for each."""
     results = []
     for scenario in scenarios(kinds, options.protocol or PROTOCOLS, options.sessions or SESSIONS):
         plan = PLANS[scenario.kind]
@@ -103,9 +103,9 @@ async def _run(stack: Stack, source: Upstream, kinds: Sequence[str], options: ar
         results.append(result)
         _print(result)
         if options.profile:
-            _say(await profile(stack, scenario, plan, options.profile, options.profile_dir))
+            _report(await profile(stack, scenario, plan, options.profile, options.profile_dir))
         name = f"{scenario.kind} {scenario.protocol} sessions={scenario.sessions}"
-        _say(f"{name}: {result.cpu_us} µs/{result.per}, {result.errors} errors ({time.monotonic() - start:.1f} s)")
+        _report(f"{name}: {result.cpu_us} µs/{result.per}, {result.errors} errors ({time.monotonic() - start:.1f} s)")
     return results
 
 
@@ -115,7 +115,7 @@ def _print(result: Result | turns.Durable | turns.Depth) -> None:
     sys.stdout.flush()
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     """Prints progress to stderr."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()

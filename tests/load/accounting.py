@@ -1,7 +1,7 @@
 """CPU time of a tree of processes, from the kernel's scheduler, in nanoseconds.
 
-The clock of a whole process is read (clock_getcpuclockid(3)): the same count as /proc/PID/task/*/schedstat added up,
-and the time of threads that have ended is still in it.
+The clock of a process (clock_getcpuclockid(3)) equals the sum of /proc/PID/task/*/schedstat, and includes threads that
+have ended.
 """
 
 import os
@@ -18,19 +18,19 @@ _SYNCS = 40
 
 
 class VanishedError(Exception):
-    """A process that was being measured has ended, and its time with it."""
+    """A measured process has ended, and its CPU time is lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One process at one moment: its role and the CPU nanoseconds it has used so far."""
+    """One process at one moment: its role and its CPU time in nanoseconds."""
 
     role: str
     cpu_ns: int
 
 
 def cpu_ns(pid: int) -> int:
-    """Reads the CPU nanoseconds of a process, all its threads, ended ones too. Raises VanishedError."""
+    """Returns the CPU nanoseconds of a process, including ended threads. Raises VanishedError."""
     try:
         return time.clock_gettime_ns((~pid << 3) | _PROCESS_CLOCK)
     except OSError as error:
@@ -38,7 +38,7 @@ def cpu_ns(pid: int) -> int:
 
 
 def tree(root: int) -> list[int]:
-    """Lists the process and everything it started, directly or not."""
+    """Returns the process ids of a process and all its descendants."""
     children = defaultdict(list)
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and (parent := _parent(entry)):
@@ -50,7 +50,7 @@ def tree(root: int) -> list[int]:
 
 
 def _parent(entry: Path) -> int | None:
-    """Reads the parent's id; None when the process has just ended."""
+    """Returns the parent's process id; None if the process has ended."""
     try:
         return int((entry / "stat").read_text().rpartition(")")[2].split()[1])
     except (OSError, IndexError):
@@ -58,7 +58,7 @@ def _parent(entry: Path) -> int | None:
 
 
 def role(pid: int, root: int) -> str:
-    """Names what a process of the stack does: supervisor, envoy, or worker."""
+    """Returns the role of a process of the stack: supervisor, envoy, or worker."""
     name = Path(f"/proc/{pid}/comm").read_text().strip()
     words = Path(f"/proc/{pid}/cmdline").read_bytes()
     if pid == root or b"resource_tracker" in words:
@@ -67,7 +67,7 @@ def role(pid: int, root: int) -> str:
 
 
 def snapshot(root: int) -> dict[int, Sample]:
-    """Reads every process of the tree, by its id. Raises VanishedError when one ends meanwhile."""
+    """Returns a sample of every process of the tree, by process id. Raises VanishedError if one ends meanwhile."""
     try:
         return {pid: Sample(role(pid, root), cpu_ns(pid)) for pid in tree(root)}
     except OSError as error:
@@ -75,7 +75,7 @@ def snapshot(root: int) -> dict[int, Sample]:
 
 
 def spent(before: dict[int, Sample], after: dict[int, Sample]) -> dict[str, int]:
-    """Returns the CPU nanoseconds between two snapshots by role. Raises VanishedError when a process is missing."""
+    """Returns the CPU nanoseconds between two snapshots by role. Raises VanishedError if a process is missing."""
     if missing := before.keys() - after.keys():
         raise VanishedError(f"ended during the measurement: {[(pid, before[pid].role) for pid in missing]}")
     total: dict[str, int] = defaultdict(int)
@@ -85,9 +85,9 @@ def spent(before: dict[int, Sample], after: dict[int, Sample]) -> dict[str, int]
 
 
 def yardstick() -> float:
-    """Times a fixed piece of work: its CPU microseconds tell how fast the machine is just now.
+    """Returns the CPU microseconds of a fixed piece of work, a measure of the machine's current speed.
 
-    A neighbour on the other thread of a core makes the same work take up to twice the CPU time.
+    Work on the other thread of the same core increases it up to twofold.
     """
     start = time.thread_time_ns()
     places: dict[int, str] = {}
@@ -97,7 +97,7 @@ def yardstick() -> float:
 
 
 def disk_yardstick() -> float:
-    """Times an fdatasync of 8 KiB in the folder for temporary files: the median of 40, in microseconds."""
+    """Returns the time of an fdatasync of 8 KiB in the temporary folder: the median of 40, in microseconds."""
     took = []
     with tempfile.TemporaryFile(prefix="parley-bench-") as file:
         for _ in range(_SYNCS):

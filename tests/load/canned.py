@@ -1,4 +1,4 @@
-"""What the upstream answers, and how the load clients know that it arrived whole."""
+"""The upstream's answers, and their check by the load clients."""
 
 import json
 from itertools import pairwise
@@ -16,39 +16,39 @@ _USAGE = {"prompt_tokens": 17, "completion_tokens": EVENTS, "total_tokens": 17 +
 
 
 class WrongAnswerError(Exception):
-    """An answer was not the one that the upstream gave; the text says how."""
+    """An answer differs from that of the upstream; the text describes the difference."""
 
 
 def completion() -> bytes:
-    """Makes the body of the unary answer: JSON with the whole TEXT."""
+    """Returns the body of the unary answer: JSON with the complete TEXT."""
     message = {"role": "assistant", "content": TEXT}
     choices = [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}]
     return _json({**_ENVELOPE, "object": "chat.completion", "choices": choices, "usage": _USAGE})
 
 
 def role() -> bytes:
-    """Makes the first event of a stream."""
+    """Returns the first event of a stream."""
     return _event([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
 
 
 def delta(text: str) -> bytes:
-    """Makes an event with a piece of the answer."""
+    """Returns an event with a part of the answer."""
     return _event([{"index": 0, "delta": {"content": text}, "finish_reason": None}])
 
 
 def ending() -> list[bytes]:
-    """Makes the events after the last piece: finish reason, usage, [DONE]."""
+    """Returns the events after the last delta: finish reason, usage, [DONE]."""
     finish = _event([{"index": 0, "delta": {}, "finish_reason": "stop"}])
     return [finish, _event([], usage=_USAGE), b"data: [DONE]\n\n"]
 
 
 def stamp(now_ns: int) -> str:
-    """Makes the text of a paced event: when it was sent, on the machine's monotonic clock."""
+    """Returns the text of a paced event: its send time on the machine's monotonic clock."""
     return f"@{now_ns:0{STAMP_DIGITS}d}"
 
 
 def check_text(kind: str, text: str, finish_reason: str | None) -> None:
-    """Raises WrongAnswerError unless this is the whole answer of a unary, burst or paced call."""
+    """Raises WrongAnswerError unless this is the complete text of a unary, burst or paced call."""
     if finish_reason != "stop":
         raise WrongAnswerError(f"finish_reason is {finish_reason!r}")
     if kind == "paced":
@@ -58,7 +58,7 @@ def check_text(kind: str, text: str, finish_reason: str | None) -> None:
 
 
 def _check_stamps(text: str) -> None:
-    """Raises WrongAnswerError unless the text is one stamp for every event, each later than the one before."""
+    """Raises WrongAnswerError unless the text has one timestamp per event, in increasing order."""
     stamps = text.split("@")[1:]
     non_streaming = all(len(item) == STAMP_DIGITS for item in stamps)
     if len(stamps) != EVENTS or not non_streaming or not all(a < b for a, b in pairwise(stamps)):
@@ -66,10 +66,10 @@ def _check_stamps(text: str) -> None:
 
 
 def _event(choices: list[dict[str, Any]], **more: Any) -> bytes:
-    """Makes one server-sent event of a chunk."""
+    """Returns a server-sent event with a chunk."""
     return b"data: %b\n\n" % _json({**_ENVELOPE, "object": "chat.completion.chunk", "choices": choices, **more})
 
 
 def _json(value: Any) -> bytes:
-    """Writes JSON without blanks, as upstreams do."""
+    """Serializes JSON without spaces, as upstreams do."""
     return json.dumps(value, separators=(",", ":")).encode()

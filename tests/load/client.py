@@ -1,4 +1,4 @@
-"""The REST load client: raw HTTP/1.1 on a kept-alive connection, and every answer checked to its last byte."""
+"""The REST load client: raw HTTP/1.1 on a persistent connection; every answer is checked completely."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ _STAMP = re.compile(rb"@(\d{%d})" % canned.STAMP_DIGITS)
 
 @dataclass(slots=True)
 class Timing:
-    """How long a call took, in seconds: to its first byte, to its end; for paced events, each from sent to here."""
+    """The duration of a call in seconds: to its first byte, to its end, and for paced events from send to receipt."""
 
     first: float
     total: float
@@ -28,7 +28,7 @@ class Timing:
 
 
 class Caller(Protocol):
-    """One client: makes one call after another."""
+    """One client, which makes one call after another."""
 
     async def call(self) -> Timing:
         """Makes a call and checks the answer. Raises WrongAnswerError, OSError, TimeoutError, and gRPC's errors."""
@@ -41,7 +41,7 @@ class Caller(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to send calls and what they should bring: `model` for Parley, `kind` one of unary, burst, paced."""
+    """The address of calls and the expected answers: `model` for Parley; `kind` is unary, burst or paced."""
 
     address: str
     path: str
@@ -52,7 +52,7 @@ class Target:
 
 
 class _Exchange(asyncio.Protocol):
-    """A connection that collects one answer at a time, in the pieces in which it comes."""
+    """A connection that collects one answer at a time, in the received pieces."""
 
     def __init__(self) -> None:
         self.pieces: list[tuple[int, bytes]] = []
@@ -66,7 +66,7 @@ class _Exchange(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
 
     async def send(self, request: bytes) -> bytes:
-        """Sends a request and returns the whole answer, head included. Raises WrongAnswerError, TimeoutError."""
+        """Sends a request and returns the complete answer with its head. Raises WrongAnswerError, TimeoutError."""
         if self._lost:
             raise WrongAnswerError("the server closed the connection between two calls")
         self.pieces.clear()
@@ -86,13 +86,13 @@ class _Exchange(asyncio.Protocol):
             self._done.set_result(bytes(self._data))
 
     def _read_head(self) -> None:
-        """Learns how the answer will end: after `content-length` bytes, or with an empty chunk."""
+        """Determines the end of the answer: after `content-length` bytes, or with an empty chunk."""
         self._head_end = self._data.find(b"\r\n\r\n")
         if self._head_end >= 0 and (length := _LENGTH.search(self._data, 0, self._head_end)):
             self._body_end = self._head_end + 4 + int(length[1])
 
     def _complete(self) -> bool:
-        """Reports whether the answer is complete."""
+        """Returns whether the answer is complete."""
         if self._head_end < 0:
             return False
         if self._body_end is not None:
@@ -114,7 +114,7 @@ class RestCaller:
         self._exchange: _Exchange | None = None
 
     async def call(self) -> Timing:
-        """Makes a call on the kept-alive connection. Raises WrongAnswerError, OSError, TimeoutError."""
+        """Makes a call on the persistent connection. Raises WrongAnswerError, OSError, TimeoutError."""
         connection = self._exchange or await self._connect()
         start = time.monotonic_ns()
         try:
@@ -140,7 +140,7 @@ class RestCaller:
 
 
 def _request(target: Target) -> bytes:
-    """Writes the request, head and body."""
+    """Returns the request, head and body."""
     content: dict[str, Any] = {"model": target.model, "messages": [{"role": "user", "content": canned.QUESTION}]}
     if target.kind != "unary":
         content["stream"] = True
@@ -153,12 +153,12 @@ def _request(target: Target) -> bytes:
 
 
 def _lags(pieces: list[tuple[int, bytes]]) -> list[float]:
-    """Returns how long paced events were under way, in seconds; one that is cut between two pieces is left out."""
+    """Returns the latency of paced events in seconds; events that are split between two pieces are omitted."""
     return [(arrived - int(sent)) / 1e9 for arrived, piece in pieces for sent in _STAMP.findall(piece)]
 
 
 def check(target: Target, answer: bytes) -> None:
-    """Raises WrongAnswerError unless the answer is a 200 with the whole content, and a session where one is kept."""
+    """Raises WrongAnswerError unless the answer is a 200 with the complete content, and a session if expected."""
     head, _, body = answer.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 200 "):
         raise WrongAnswerError(f"{head.splitlines()[0].decode()}: {body[:200].decode(errors='replace')}")
@@ -173,7 +173,7 @@ def check(target: Target, answer: bytes) -> None:
 
 
 def unchunk(body: bytes) -> bytes:
-    """Takes the data out of a chunked body, the last empty chunk included."""
+    """Returns the data of a chunked body, which ends with the empty chunk."""
     parts: list[bytes] = []
     place = 0
     while True:
@@ -186,7 +186,7 @@ def unchunk(body: bytes) -> bytes:
 
 
 def _check_events(kind: str, body: bytes) -> str | None:
-    """Raises WrongAnswerError unless the events are a whole stream; returns its session."""
+    """Raises WrongAnswerError unless the events are a complete stream; returns its session."""
     try:
         chunks, is_done = sse.read(body)
     except AssertionError as error:

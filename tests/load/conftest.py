@@ -1,4 +1,4 @@
-"""The tests here are of the benchmark's own tools: the kernel's accounting and the upstream process run for real.
+"""Tests of the benchmark's tools, with the real accounting of the kernel and a real upstream process.
 
-The benchmark itself is no test: `make bench` runs it.
+`make bench` runs the benchmark itself.
 """

@@ -1,4 +1,4 @@
-"""The gRPC load client: the generated stubs on grpc.aio, every answer checked."""
+"""The gRPC load client: the generated stubs on grpc.aio; every answer is checked."""
 
 import re
 import time
@@ -22,7 +22,7 @@ _OPTIONS = [("grpc.use_local_subchannel_pool", 1)]
 
 
 class GrpcCaller:
-    """One client of Parley's gRPC listener. Clients share connections as the threads of a service do."""
+    """One client of Parley's gRPC listener. Clients share connections, like the threads of a service."""
 
     def __init__(self, target: Target, channel: grpc.aio.Channel) -> None:
         self._target = target
@@ -37,7 +37,7 @@ class GrpcCaller:
         return await (self._unary() if self._target.kind == "unary" else self._stream())
 
     async def close(self) -> None:
-        """Closes the channel, whoever else uses it: for the end of a run."""
+        """Closes the channel, which other clients may share: for the end of a run."""
         await self._channel.close()
 
     async def _unary(self) -> Timing:
@@ -68,14 +68,14 @@ class GrpcCaller:
         return Timing((first - start) / 1e9, (time.monotonic_ns() - start) / 1e9, lags)
 
     def _check(self, text: str, finish_reason: str, session: str) -> None:
-        """Raises WrongAnswerError unless the answer is whole and in a session where one is kept."""
+        """Raises WrongAnswerError unless the answer is complete, and has a session if expected."""
         canned.check_text(self._target.kind, text, finish_reason)
         if self._target.session != bool(session):
             raise WrongAnswerError(f"the session is {session!r}")
 
 
 def grpc_callers(target: Target, count: int) -> Sequence[GrpcCaller]:
-    """Makes clients, CLIENTS_PER_CHANNEL to a connection."""
+    """Creates clients, CLIENTS_PER_CHANNEL per connection."""
     channels = [
         grpc.aio.insecure_channel(target.address, options=_OPTIONS) for _ in range(-(-count // CLIENTS_PER_CHANNEL))
     ]

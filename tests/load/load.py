@@ -1,4 +1,4 @@
-"""Runs load clients and collects what they saw; a call that fails is counted, never dropped."""
+"""Runs load clients and collects their results; each failed call is counted."""
 
 import asyncio
 import math
@@ -14,14 +14,14 @@ MOST_FAILURES = 20
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run of calls brought: a Timing for each that was right, a line for each that was not."""
+    """The results of a run: a Timing for each successful call, and a line for each failed one."""
 
     timings: list[Timing] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
-    async def take(self, call: Awaitable[Timing]) -> None:
-        """Waits for a call and files it."""
+    async def record(self, call: Awaitable[Timing]) -> None:
+        """Awaits a call and records its result."""
         try:
             self.timings.append(await call)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the call failed
@@ -29,14 +29,14 @@ class Outcome:
 
     @property
     def hopeless(self) -> bool:
-        """Tells whether it is time to give up."""
+        """Returns whether so many calls have failed that the run should end."""
         return len(self.failures) >= MOST_FAILURES
 
 
 async def drive(callers: Sequence[Caller], calls: int, seconds: float, stagger: float = 0.0) -> Outcome:
-    """Keeps every client busy until `calls` have been made together, or no new one after `seconds`.
+    """Keeps every client busy until `calls` have been made in total, or `seconds` have passed.
 
-    The clients start spread over `stagger` seconds, so that paced streams do not tick together.
+    The start of the clients is spread over `stagger` seconds, so that paced streams are not in phase.
     """
     outcome, taken = Outcome(), numbers()
     start = time.monotonic()
@@ -45,7 +45,7 @@ async def drive(callers: Sequence[Caller], calls: int, seconds: float, stagger: 
         if delay:
             await asyncio.sleep(delay)
         while next(taken) < calls and time.monotonic() - start < seconds and not outcome.hopeless:
-            await outcome.take(caller.call())
+            await outcome.record(caller.call())
 
     await asyncio.gather(*(client(caller, stagger * place / len(callers)) for place, caller in enumerate(callers)))
     outcome.seconds = time.monotonic() - start
@@ -55,7 +55,7 @@ async def drive(callers: Sequence[Caller], calls: int, seconds: float, stagger: 
 async def compare(
     through: Caller, direct: Caller, pairs: int, seconds: float, *, at_once: bool
 ) -> tuple[Outcome, Outcome]:
-    """Makes the same call through Parley and directly, in turns (which is first alternates) or both at once."""
+    """Makes the same call through Parley and directly, alternately (each first in turn) or concurrently."""
     outcomes = Outcome(), Outcome()
     start = time.monotonic()
     for number in range(pairs):
@@ -63,13 +63,13 @@ async def compare(
             break
         both = [(outcomes[0], through), (outcomes[1], direct)][:: -1 if number % 2 else 1]
         if at_once:
-            await asyncio.gather(*(outcome.take(caller.call()) for outcome, caller in both))
+            await asyncio.gather(*(outcome.record(caller.call()) for outcome, caller in both))
         else:
             for outcome, caller in both:
-                await outcome.take(caller.call())
+                await outcome.record(caller.call())
     return outcomes
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Returns the smallest value that `share` (0 to 1) of the values do not exceed; there must be one."""
+    """Returns the smallest value that `share` (0 to 1) of the values do not exceed; the values must not be empty."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]

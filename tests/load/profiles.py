@@ -1,6 +1,6 @@
-"""Where a worker's time goes: py-spy watches it from outside while the load runs; nothing of the service changes.
+"""Profiles of a worker under load, which py-spy samples from outside.
 
-py-spy is no dependency of the project: install it into any environment and name it with `--profile`.
+py-spy is no dependency of the project: install it in any environment, and name it with `--profile`.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _FRAME = re.compile(r"(?P<function>.+?) \((?P<place>[^()]*)\)$")
 
 
 async def profile(stack: Stack, scenario: Scenario, plan: Plan, py_spy: str, folder: Path) -> str:
-    """Watches one worker under a scenario's load; keeps the stacks in the folder and returns their summary."""
+    """Samples one worker under a scenario's load; writes the stacks to the folder and returns their summary."""
     pid = next(pid for pid, sample in accounting.snapshot(stack.pid).items() if sample.role == "worker")
     output = folder / f"{scenario.kind}-{scenario.protocol}-{scenario.sessions}.txt"
     callers = callers_of(scenario.protocol, target(stack, scenario), plan.clients)
@@ -36,7 +36,7 @@ async def profile(stack: Stack, scenario: Scenario, plan: Plan, py_spy: str, fol
 
 
 async def record(py_spy: str, pid: int, seconds: int, output: Path) -> None:
-    """Samples a process for so long; writes one line a stack: `frame;frame count`. Raises OSError, RuntimeError."""
+    """Samples a process for a time; writes a line per stack: `frame;frame count`. Raises OSError, RuntimeError."""
     options = ["--rate", str(RATE), "--duration", str(seconds), "--format", "raw", "--gil"]
     process = await asyncio.create_subprocess_exec(
         py_spy,
@@ -55,7 +55,7 @@ async def record(py_spy: str, pid: int, seconds: int, output: Path) -> None:
 
 
 def summary(raw: str, most: int = 30) -> str:
-    """Makes a table of the functions with the most samples: on top of the stack, and anywhere in it, in percent."""
+    """Returns a table of the functions with the most samples: top of the stack, and anywhere in it, in percent."""
     own: Counter[str] = Counter()
     within: Counter[str] = Counter()
     for line in raw.splitlines():
@@ -66,7 +66,7 @@ def summary(raw: str, most: int = 30) -> str:
             within[frame] += int(count)
     total = max(1, own.total())
     for frame in [frame for frame, count in within.items() if count == total]:
-        del within[frame]  # the way in, the same for all
+        del within[frame]  # the entry point, the same for all
     parts = [f"{total} samples"]
     for title, counts in (("on top", own), ("anywhere", within)):
         parts.append(f"{title}:")

@@ -1,4 +1,4 @@
-"""The table at the end: this run beside what others cost, measured in the same way, and beside what we aim at."""
+"""The table of results, beside those of other gateways measured in the same way, and the goals."""
 
 from collections.abc import Sequence
 
@@ -36,7 +36,7 @@ _WIDTHS = {
 
 
 def table(results: Sequence[Result]) -> str:
-    """Makes the table: a line each of this run's results, then the others'."""
+    """Returns the table: a line for each result of this run, then those of others."""
     lines = [_line(tuple(_WIDTHS)), *(_line(_cells(result)) for result in results), ""]
     for name, figures in OTHERS.items():
         lines.append(
@@ -46,7 +46,7 @@ def table(results: Sequence[Result]) -> str:
 
 
 def _cells(result: Result) -> tuple[object, ...]:
-    """Returns a result's cells."""
+    """Returns the cells of a result."""
     aim = AIMS[result.scenario, result.protocol] if result.sessions == "off" else ""
     roles = ", ".join(f"{role} {value}" for role, value in result.cpu_us_by_role.items())
     added = [result.added_ms_p50, result.added_ms_p99]
@@ -56,5 +56,5 @@ def _cells(result: Result) -> tuple[object, ...]:
 
 
 def _line(cells: Sequence[object]) -> str:
-    """Puts cells into a line."""
+    """Formats cells as a line."""
     return " ".join(f"{cell!s:<{width}}" for cell, width in zip(cells, _WIDTHS.values(), strict=True)).rstrip()

@@ -1,4 +1,4 @@
-"""The scenarios and how each is measured: a warm-up, one client against the direct way, then rounds under load."""
+"""The scenarios and their measurement: a warm-up, one client compared with direct calls, then rounds under load."""
 
 import time
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ UNITS = {"unary": 1, "burst": canned.EVENTS, "paced": canned.EVENTS}
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What is measured: unary, burst or paced; rest or grpc; sessions off or auto."""
+    """A scenario: unary, burst or paced; rest or grpc; sessions off or auto."""
 
     kind: str
     protocol: str
@@ -27,7 +27,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much: clients at once, calls in each of the rounds, pairs at one client; no phase goes on past `seconds`."""
+    """The size of a measurement: concurrent clients, calls per round, pairs at one client, and seconds per phase."""
 
     clients: int
     calls: int
@@ -45,19 +45,19 @@ PLANS = {
 
 
 def quick(plan: Plan) -> Plan:
-    """Makes a smaller plan of a plan: for a look, not for a figure to quote."""
+    """Returns a smaller plan, for a quick result that should not be quoted."""
     calls, pairs = max(plan.clients, plan.calls // 4), max(1, plan.pairs // 6)
     return replace(plan, rounds=1, seconds=1.0, calls=calls, pairs=pairs, warm_up=plan.warm_up // 5)
 
 
 def scenarios(kinds: Sequence[str], protocols: Sequence[str], sessions: Sequence[str]) -> list[Scenario]:
-    """Lists every combination."""
+    """Returns every combination."""
     return [Scenario(*combination) for combination in product(kinds, protocols, sessions)]
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The figures of a scenario; README.md tells what each means. `cpu_us` counts per request, or per event."""
+    """The figures of a scenario, as described in README.md. `cpu_us` is per request, or per event."""
 
     scenario: str
     protocol: str
@@ -81,7 +81,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One measured run: what the calls brought and the CPU microseconds of each role for one request or event."""
+    """One measured run: the results of the calls, and the CPU microseconds of each role per request or event."""
 
     outcome: Outcome
     by_role: dict[str, float]
@@ -91,7 +91,7 @@ class Round:
 
     @property
     def cpu_us(self) -> float:
-        """The CPU microseconds of all roles for one request or event."""
+        """The CPU microseconds of all roles per request or event."""
         return sum(self.by_role.values())
 
 
@@ -111,7 +111,7 @@ async def measure(stack: Stack, source: Upstream, scenario: Scenario, plan: Plan
 
 
 def target(stack: Stack, scenario: Scenario) -> Target:
-    """Tells where a scenario's calls go and what they should bring."""
+    """Returns the address and the expected answers of a scenario."""
     return Target(
         address=stack.rest if scenario.protocol == "rest" else stack.grpc,
         path="/v1/chat/completions",
@@ -123,7 +123,7 @@ def target(stack: Stack, scenario: Scenario) -> Target:
 
 
 def callers_of(protocol: str, target: Target, clients: int) -> Sequence[Caller]:
-    """Makes the load clients."""
+    """Creates the load clients."""
     if protocol == "rest":
         return [RestCaller(target) for _ in range(clients)]
     return grpc_callers(target, clients)
@@ -132,7 +132,7 @@ def callers_of(protocol: str, target: Target, clients: int) -> Sequence[Caller]:
 async def _one_client(
     pid: int, kind: str, through: Caller, direct: Caller, plan: Plan
 ) -> tuple[float, tuple[Outcome, Outcome]]:
-    """Returns the CPU microseconds for a unit at one client, and what the calls through Parley and directly took."""
+    """Returns the CPU microseconds per unit at one client, and the timings through Parley and direct."""
     before = accounting.snapshot(pid)
     pairs = await compare(through, direct, plan.pairs, 2 * plan.seconds, at_once=kind == "paced")
     used = accounting.spent(before, accounting.snapshot(pid))
@@ -140,7 +140,7 @@ async def _one_client(
 
 
 async def _round(pids: tuple[int, int], kind: str, callers: Sequence[Caller], plan: Plan) -> Round:
-    """Runs the load once and divides the CPU time of the stack by the requests or events that it served.
+    """Runs the load once; returns the CPU time of the stack per request or event.
 
     `pids` are those of the supervisor and of the upstream.
     """
@@ -158,7 +158,7 @@ async def _round(pids: tuple[int, int], kind: str, callers: Sequence[Caller], pl
 def _result(
     scenario: Scenario, plan: Plan, others: tuple[Outcome, Outcome, Outcome], alone: float, rounds: list[Round]
 ) -> Result:
-    """Puts the figures together; `others` are the warm-up, the calls through Parley at one client, the direct ones."""
+    """Combines the figures; `others` are the warm-up, the calls through Parley at one client, and the direct ones."""
     middle = sorted(rounds, key=lambda item: item.cpu_us)[(len(rounds) - 1) // 2]
     through, direct = _milliseconds(scenario.kind, others[1]), _milliseconds(scenario.kind, others[2])
     failures = [text for outcome in (*others, *(item.outcome for item in rounds)) for text in outcome.failures]
@@ -185,14 +185,14 @@ def _result(
 
 
 def _milliseconds(kind: str, outcome: Outcome) -> list[float]:
-    """Returns how long each call took, or for paced streams how long each event was under way."""
+    """Returns the duration of each call, or for paced streams the latency of each event."""
     if kind == "paced":
         return [lag * 1e3 for timing in outcome.timings for lag in timing.lags]
     return [timing.total * 1e3 for timing in outcome.timings]
 
 
 def _added(through: list[float], direct: list[float], share: float) -> float | None:
-    """Returns what the percentile grew by on the way through Parley; None where nothing arrived."""
+    """Returns the increase of the percentile through Parley; None without any result."""
     if not through or not direct:
         return None
     return round(percentile(through, share) - percentile(direct, share), 3)

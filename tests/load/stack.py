@@ -1,4 +1,4 @@
-"""Starts and stops what is measured: the upstream, and a whole Parley with a configuration of the benchmark's own."""
+"""Starts and stops the upstream, and a Parley with a configuration for the benchmark."""
 
 import json
 import os
@@ -25,7 +25,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 class StackError(Exception):
-    """Something of the stack did not start, or ended too early; the text is its own last words."""
+    """A process of the stack did not start, or ended too early; the text is its last output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,12 @@ class Stack:
 
 
 def model_id(kind: str, sessions: str) -> str:
-    """Names the model that is answered in this way and keeps sessions or not."""
+    """Returns the id of the model with this kind of answer, with or without sessions."""
     return f"{kind}-{sessions}"
 
 
 def configuration(address: str) -> str:
-    """Makes the YAML configuration for an upstream at this address."""
+    """Returns the YAML configuration for an upstream at this address."""
     models = [
         {"id": model_id(kind, sessions), "targets": [{"backend": "bench", "model": kind}], "sessions": sessions}
         for kind in KINDS
@@ -79,7 +79,7 @@ def upstream() -> Iterator[Upstream]:
 
 @contextmanager
 def parley(upstream_address: str, workers: int | None = None) -> Iterator[Stack]:
-    """Runs `parley up` on free ports, with a new database; gives its addresses and a key. Raises StackError."""
+    """Runs `parley up` on free ports, with a new database; yields its addresses and a key. Raises StackError."""
     with tempfile.TemporaryDirectory(prefix="parley-bench-") as name:
         folder = Path(name)
         (folder / "parley.yaml").write_text(configuration(upstream_address))
@@ -99,17 +99,17 @@ def parley(upstream_address: str, workers: int | None = None) -> Iterator[Stack]
 
 
 def _command() -> str:
-    """Finds the `parley` command beside the Python that runs this."""
+    """Returns the path of the `parley` command beside the running Python."""
     return str(Path(sys.executable).with_name("parley"))
 
 
 def _environment() -> dict[str, str]:
-    """Leaves out the variables that would change the stack."""
+    """Returns the environment without variables that would change the stack."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PARLEY_")}
 
 
 def _create_key(common: list[str]) -> str:
-    """Makes an API key. Raises StackError."""
+    """Creates an API key. Raises StackError."""
     command = [_command(), "keys", "create", "--name", "bench", "--plan", "pro", "--json", *common]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
     if done.returncode:
@@ -118,7 +118,7 @@ def _create_key(common: list[str]) -> str:
 
 
 def _wait(process: subprocess.Popen[bytes], ready: Path, log: Path) -> dict[str, Any]:
-    """Waits for the ready file and reads it. Raises StackError."""
+    """Waits for the ready file and returns its content. Raises StackError."""
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
         if ready.exists() and (text := ready.read_text()):
@@ -128,7 +128,7 @@ def _wait(process: subprocess.Popen[bytes], ready: Path, log: Path) -> dict[str,
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Stops the supervisor as a user would; what has not ended with it by then is killed, by its own id."""
+    """Stops the supervisor with a signal, and kills processes that remain."""
     family = accounting.tree(process.pid)
     process.terminate()
     try:
@@ -140,7 +140,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _kill(pid: int) -> None:
-    """Kills a process, if it is still there."""
+    """Kills a process, if it exists."""
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""The gRPC load client refuses answers that are not whole; a real grpc.aio server gives them."""
+"""The gRPC load client rejects incomplete answers of a real grpc.aio server."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,7 +15,7 @@ from tests.load.grpc_client import grpc_callers
 
 
 class _Server(services.ChatCompletionsServicer):
-    """Answers with everything, or for the model `short` without the last word."""
+    """Answers completely, or for the model `short` without the last word."""
 
     async def CreateChatCompletion(  # noqa: N802 - gRPC's name
         self, request: CreateChatCompletionRequest, context: Any
@@ -43,7 +43,7 @@ def _tokens(model: str) -> list[str]:
 
 @pytest.fixture
 async def address() -> AsyncIterator[str]:
-    """Runs the server; gives its address."""
+    """The address of the running server."""
     server = grpc.aio.server()
     services.add_ChatCompletionsServicer_to_server(_Server(), server)  # type: ignore[abstract] # the edge's way is not called
     port = server.add_insecure_port("127.0.0.1:0")
@@ -53,8 +53,8 @@ async def address() -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("kind", ["unary", "burst"])
-async def test_a_whole_answer_is_accepted_and_a_short_one_is_not(kind: str, address: str) -> None:
-    """The text must be all of it, whole and as a stream; an answer in no session must not be taken for one in one."""
+async def test_incomplete_answers_are_rejected(kind: str, address: str) -> None:
+    """Only complete texts are accepted, unary and streaming, and only with the expected session."""
     good, short, stateless = (
         grpc_callers(Target(address, "", model, kind, session=session), 1)[0]
         for model, session in (("good", False), ("short", False), ("good", True))

@@ -1,4 +1,4 @@
-"""The benchmark's tools notice what they must: CPU time, answers that are not whole, calls that fail."""
+"""The benchmark's tools count CPU time, and detect incomplete answers and failed calls."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ _PIECES = [canned.role(), *map(canned.delta, canned.TOKENS), *canned.ending()]
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """Runs the upstream process; gives its address."""
+    """The address of the upstream process."""
     with upstream() as running:
         yield running.address
 
@@ -37,8 +37,8 @@ def _stream(pieces: list[bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_whole_answer_of_the_upstream_is_accepted(kind: str, address: str) -> None:
-    """Every kind of answer passes the checks, twice on one connection; paced events all have their time."""
+async def test_complete_answers_are_accepted(kind: str, address: str) -> None:
+    """Every kind of answer is accepted twice on one connection, with the latencies of all paced events."""
     caller = RestCaller(_target(kind, address))
     timings = [await caller.call() for _ in range(2 if kind != "paced" else 1)]
     await caller.close()
@@ -47,8 +47,8 @@ async def test_a_whole_answer_of_the_upstream_is_accepted(kind: str, address: st
 
 
 @pytest.mark.parametrize("missing", [1, 50, 100, -3, -1])
-def test_a_stream_without_one_of_its_events_is_refused(missing: int) -> None:
-    """A stream that lacks a delta, its finish reason or [DONE] is an error, and one that lacks none is not."""
+def test_incomplete_streams_are_rejected(missing: int) -> None:
+    """A stream without a delta, its finish reason or [DONE] is rejected, and a complete one is accepted."""
     check(_target("burst"), _stream(_PIECES))
     short = list(_PIECES)
     del short[missing]
@@ -56,8 +56,8 @@ def test_a_stream_without_one_of_its_events_is_refused(missing: int) -> None:
         check(_target("burst"), _stream(short))
 
 
-def test_paced_events_must_all_be_there_in_order() -> None:
-    """Stamps that are missing or out of order are an error."""
+def test_paced_events_must_be_complete_and_in_order() -> None:
+    """Missing timestamps, or timestamps out of order, are rejected."""
     stamps = [canned.stamp(number) for number in range(canned.EVENTS)]
     canned.check_text("paced", "".join(stamps), "stop")
     for wrong in (stamps[1:], [*stamps[:50], *stamps[49:]], stamps[::-1]):
@@ -65,14 +65,14 @@ def test_paced_events_must_all_be_there_in_order() -> None:
             canned.check_text("paced", "".join(wrong), "stop")
 
 
-def test_an_answer_with_another_status_is_refused() -> None:
-    """A 503 with a body is an error that shows the body."""
+def test_another_status_is_rejected() -> None:
+    """The error for a 503 shows its body."""
     with pytest.raises(WrongAnswerError, match=r"503 .*no workers"):
         check(_target("unary"), b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 10\r\n\r\nno workers")
 
 
-def test_an_answer_without_the_session_that_should_be_kept_is_refused() -> None:
-    """Where the model keeps sessions, an answer without one is an error."""
+def test_a_missing_session_is_rejected() -> None:
+    """An answer without a session is rejected if the model keeps sessions."""
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n" + canned.completion()
     check(_target("unary"), answer)
     with pytest.raises(WrongAnswerError, match="session"):
@@ -80,7 +80,7 @@ def test_an_answer_without_the_session_that_should_be_kept_is_refused() -> None:
 
 
 async def test_calls_that_fail_are_counted(address: str) -> None:
-    """The upstream answers 404 to a model that it does not know: every call of the run is a failure."""
+    """Every call of an unknown model, which the upstream answers with 404, is a failure of the run."""
     callers = [RestCaller(_target("unknown", address)) for _ in range(2)]
     outcome = await drive(callers, calls=6, seconds=10)
     await asyncio.gather(*(caller.close() for caller in callers))
@@ -88,8 +88,8 @@ async def test_calls_that_fail_are_counted(address: str) -> None:
     assert "404" in outcome.failures[0]
 
 
-def test_a_chunked_body_is_put_together() -> None:
-    """The data of all chunks, without their frames."""
+def test_a_chunked_body_is_joined() -> None:
+    """The data of all chunks are joined without their frames."""
     assert b"onetwo" == unchunk(chunk(b"one") + chunk(b"two") + b"0\r\n\r\n")
 
 
@@ -100,7 +100,7 @@ def test_percentiles_are_values_that_occurred() -> None:
 
 
 def test_cpu_time_of_a_thread_that_ended_is_counted() -> None:
-    """What a thread has used stays in the account of its process."""
+    """The CPU time of an ended thread remains in that of its process."""
     before = accounting.cpu_ns(os.getpid())
     used = []
     thread = threading.Thread(target=lambda: used.append(_burn_ns()))
@@ -110,14 +110,14 @@ def test_cpu_time_of_a_thread_that_ended_is_counted() -> None:
 
 
 def _burn_ns() -> int:
-    """Uses some CPU in this thread; returns how much."""
+    """Uses CPU in this thread; returns the nanoseconds."""
     start = time.thread_time_ns()
     sum(range(300_000))
     return time.thread_time_ns() - start
 
 
-def test_a_process_that_ends_during_a_measurement_is_noticed() -> None:
-    """A child is found in the tree; once it has ended, its time cannot be told and the measurement fails."""
+def test_a_process_that_ends_fails_the_measurement() -> None:
+    """A child process is part of the tree; after its end, the measurement fails."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         before = accounting.snapshot(os.getpid())
         assert "worker" == before[child.pid].role
@@ -127,7 +127,7 @@ def test_a_process_that_ends_during_a_measurement_is_noticed() -> None:
 
 
 def test_time_is_added_up_by_role() -> None:
-    """New processes count from zero, the others from where they were."""
+    """New processes count from zero, others from their previous value."""
     before = {1: accounting.Sample("worker", 10), 2: accounting.Sample("envoy", 5)}
     after = {1: accounting.Sample("worker", 30), 2: accounting.Sample("envoy", 6), 3: accounting.Sample("worker", 4)}
     assert {"worker": 24, "envoy": 1} == accounting.spent(before, after)

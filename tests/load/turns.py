@@ -1,7 +1,7 @@
-"""Durable turns a second, and what a turn costs in a session that has many: each store by itself, in this process.
+"""Durable turns per second, and the cost of a turn by the length of its session: each store alone, in this process.
 
-Group commit: 64 clients write turns at once, against the same 64 with one write at a time, each its own commit.
-Depth: a turn of a session with 10, 1,000 and 10,000 stored turns, with the same window, one after another in turns.
+Group commit: 64 clients write turns concurrently, compared with the same 64 with a commit for each write.
+Depth: a turn of sessions with 10, 1,000 and 10,000 stored turns, with the same window, alternately.
 """
 
 import asyncio
@@ -37,10 +37,10 @@ _TURNS_A_ROUND = 60
 
 @dataclass(frozen=True, slots=True)
 class Durable:
-    """Turns a second of 64 clients, grouped and one write at a time: the best round of each; their ratio.
+    """Turns per second of 64 clients, grouped and with single commits: the best round of each; their ratio.
 
-    CPU µs a turn, of the store's server too, are those of the same rounds.
-    `sync_us` is what the disk takes to sync 8 KiB.
+    The CPU microseconds per turn, including the store's server, are those of the same rounds. `sync_us` is the time of
+    a sync of 8 KiB.
     """
 
     scenario: str
@@ -56,7 +56,7 @@ class Durable:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """A turn's CPU µs (its server's too) and ms by stored turns, the best round of each; the last's to the first's."""
+    """CPU microseconds and milliseconds of a turn by stored turns, the best of each; the ratio of last to first."""
 
     scenario: str
     store: str
@@ -77,7 +77,7 @@ async def measure(kind: str, store: str, *, quick: bool) -> Durable | Depth:
 
 
 async def durable(kind: str, seconds: float, rounds: int = 2) -> Durable:
-    """Measures group commit, both ways in turns."""
+    """Measures group commit and single commits alternately."""
     yard, sync = accounting.yardstick(), accounting.disk_yardstick()
     async with _store(kind) as (store, server):
         await _write(store, nullcontext(), seconds / 4, server)
@@ -99,7 +99,7 @@ async def depth(kind: str, depths: Sequence[int] = DEPTHS) -> Depth:
             await _fill(store, turns)
         samples: dict[int, list[tuple[float, float]]] = {turns: [] for turns in depths}
         for number in range(_ROUNDS):
-            # Each depth is measured first as often as last: what comes before it may not weigh on one of them alone.
+            # Each depth is measured first as often as last, so that earlier measurements affect all equally.
             place = number % len(depths)
             for turns in (*depths[place:], *depths[:place]):
                 samples[turns].append(await _cost(store, f"depth-{turns}", server))
@@ -113,7 +113,7 @@ async def depth(kind: str, depths: Sequence[int] = DEPTHS) -> Depth:
 async def _write(
     store: Store, one_at_a_time: AbstractAsyncContextManager[Any], seconds: float, server: int | None
 ) -> tuple[float, float]:
-    """Lets the clients write for a while; returns the turns a second and the CPU µs of each."""
+    """Lets the clients write for some seconds; returns turns per second and CPU microseconds per turn."""
     cpu, started = _cpu_ns(server), time.monotonic()
     end = started + seconds
 
@@ -134,14 +134,14 @@ async def _write(
 
 
 async def _fill(store: Store, turns: int) -> None:
-    """Makes a session with so many turns."""
+    """Creates a session with this number of turns."""
     for number in range(turns):
         turn = await store.begin_turn(_begin(f"depth-{turns}", new=number == 0), _LEASE_SECONDS)
         await store.end_turn(turn, _END)
 
 
 async def _cost(store: Store, session: str, server: int | None) -> tuple[float, float]:
-    """Returns the CPU microseconds of a turn, and the milliseconds of the one in the middle."""
+    """Returns the CPU microseconds per turn, and the median of the milliseconds."""
     cpu, took = _cpu_ns(server), []
     for _ in range(_TURNS_A_ROUND):
         started = time.perf_counter()
@@ -153,7 +153,7 @@ async def _cost(store: Store, session: str, server: int | None) -> tuple[float, 
 
 
 def _cpu_ns(server: int | None) -> int:
-    """The CPU time of this process, its threads, and the store's server."""
+    """Returns the CPU time of this process, its threads, and the store's server."""
     own = time.process_time_ns()
     return own if server is None else own + sum(accounting.cpu_ns(pid) for pid in accounting.tree(server))
 
@@ -174,7 +174,7 @@ _END = TurnEnd("completed", answer=[_message("assistant", "Paris; " * 30)])
 
 @asynccontextmanager
 async def _store(kind: str) -> AsyncIterator[tuple[Store, int | None]]:
-    """Opens a new store; gives it, and its server's process id where it has one."""
+    """Opens a new store; yields it, and the process id of its server, if any."""
     with _place(kind) as (place, server):
         store: Store = SqliteStore(Path(place)) if server is None else await PostgresStore.open(place)
         try:

@@ -1,7 +1,7 @@
-"""The upstream: an HTTP/1.1 server with canned answers, in a process of its own, that costs next to nothing.
+"""The upstream: an HTTP/1.1 server process with canned answers, at minimal cost.
 
-`python -m tests.load.upstream` prints its port and serves until it is told to stop. What it does is chosen by the
-request's `model`: `unary` answers whole, `burst` sends every event in one write, `paced` one each GAP_SECONDS.
+`python -m tests.load.upstream` prints its port and serves until it is stopped. The request's `model` selects the
+answer: `unary`, `burst` with every event in one write, `paced` with an event each GAP_SECONDS.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
 
 
 def chunk(data: bytes) -> bytes:
-    """Frames data as one HTTP chunk: servers send every event as its own."""
+    """Returns data as one HTTP chunk: servers send each event as a separate chunk."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
@@ -34,17 +34,17 @@ _PIECE_BEFORE, _PIECE_AFTER = chunk(canned.delta(canned.stamp(0))).split(canned.
 
 
 class Upstream(asyncio.Protocol):
-    """One connection, kept alive: one request after another."""
+    """One persistent connection with one request after another."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remembers where to write."""
+        """Stores the transport."""
         self._transport = cast("asyncio.Transport", transport)
         self._buffer = b""
         self._pieces: list[bytes] = []
         self._missing = 0
 
     def data_received(self, data: bytes) -> None:
-        """Answers every request that is whole. The pieces of a large one are joined once."""
+        """Answers every complete request. The pieces of a large request are joined once."""
         self._pieces.append(data)
         self._missing -= len(data)
         if self._missing > 0:
@@ -61,7 +61,7 @@ class Upstream(asyncio.Protocol):
             self._answer(request, end)
 
     def _answer(self, request: bytes, head_end: int) -> None:
-        """Answers as the request's model says."""
+        """Sends the answer for the request's model."""
         model = _MODEL.search(request, head_end)
         match model[1] if model else None:
             case b"unary":
@@ -74,7 +74,7 @@ class Upstream(asyncio.Protocol):
                 self._transport.write(_NOT_FOUND)
 
     def _pace(self, number: int, start: float) -> None:
-        """Sends one event of a paced stream and plans the next, by the clock, so that a delay does not add up."""
+        """Sends one event of a paced stream and schedules the next, without an accumulating delay."""
         if self._transport.is_closing():
             return
         piece = b"".join((_PIECE_BEFORE, canned.stamp(time.monotonic_ns()).encode(), _PIECE_AFTER))
@@ -89,7 +89,7 @@ class Upstream(asyncio.Protocol):
 
 
 async def serve() -> None:
-    """Serves on a free port of the loopback until the task is cancelled; prints the port."""
+    """Serves on a free loopback port until the task is cancelled; prints the port."""
     server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", 0)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
