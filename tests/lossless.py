@@ -1,6 +1,6 @@
-"""JSON with members that nobody knows, put into every object of a request and of an answer, and read back exactly.
+"""JSON with unknown members in every object of a request and of an answer, with exact comparison.
 
-Numbers are their text: what `read` makes of two texts is equal only where every digit is.
+Numbers are their text: two results of `read` are equal only if every digit is equal.
 """
 
 import json
@@ -20,13 +20,13 @@ from parley.v1.message_pb2 import ContentPart
 
 
 class Number(str):
-    """A number as it is written."""
+    """A number with its exact text."""
 
     __slots__ = ()
 
 
 def examples(most: int, *, shrinks: bool = False) -> settings:
-    """Returns the settings of a property. Where it calls servers a failing example is not shrunk, which is slow."""
+    """Returns the settings of a property. If it calls servers, failing examples are not shrunk, which is slow."""
     phases = [Phase.explicit, Phase.reuse, Phase.generate, *([Phase.shrink] if shrinks else [])]
     return settings(
         max_examples=most,
@@ -38,12 +38,12 @@ def examples(most: int, *, shrinks: bool = False) -> settings:
 
 
 def read(text: str | bytes) -> Any:
-    """Reads JSON, numbers as their text."""
+    """Parses JSON, numbers as their text."""
     return json.loads(text, parse_int=Number, parse_float=Number)
 
 
 def write(data: Any) -> str:
-    """Writes JSON, numbers as their text; what is ASCII otherwise is escaped in one of several ways."""
+    """Serializes JSON, numbers as their text; non-ASCII characters are escaped in one of several ways."""
     if isinstance(data, Number):
         return str(data)
     if isinstance(data, dict):
@@ -102,10 +102,10 @@ _IsOpen = Callable[[tuple[str, ...]], bool]
 
 @st.composite
 def with_members(draw: st.DrawFn, template: Any, is_open: _IsOpen = lambda _: True) -> Any:
-    """Draws the template with members that nobody knows in each of its open objects, in any order.
+    """Generates the template with unknown members in each of its open objects, in any order.
 
-    `is_open` tells by the names on the way to an object whether it may have them. The members are drawn as a pool, from
-    which each object takes some.
+    `is_open` decides by the names on the path to an object whether it may have them. Members are generated as a pool,
+    from which each object takes some.
     """
     pool = draw(st.lists(MEMBERS, min_size=1, max_size=12))
     return _with_members(draw(st.randoms(use_true_random=True)), pool, template, is_open, ())
@@ -128,17 +128,17 @@ def _with_members(random: Random, pool: list[Any], data: Any, is_open: _IsOpen, 
 
 
 def _is_known(name: str, members: Iterable[str]) -> bool:
-    """Tells whether an object has a field of this name already, or one whose exact text has this name."""
+    """Returns whether an object has a field with this name, or one whose exact text has this name."""
     return name in members or name.removesuffix("_json") in members
 
 
 def _has_nul(data: Any) -> bool:
-    """Tells whether JSON has the character U+0000, which is refused in the content of a message."""
+    """Returns whether JSON contains the character U+0000, which is rejected in the content of a message."""
     return "\\u0000" in json.dumps(data)
 
 
 def of_message(message: Message) -> Any:
-    """Returns what a message of the service's inside stands for, with what its fields of exact text say."""
+    """Returns the JSON of a message, with the values of its fields of exact text."""
     if isinstance(message, Struct | Value | ListValue):
         return read(json.dumps(from_message(message)))
     made: dict[str, Any] = {}
@@ -155,7 +155,7 @@ def of_message(message: Message) -> Any:
 
 
 def to_message(data: dict[str, Any], message: Any, *, typed: bool = False) -> Any:
-    """Sets a message of a request as a gRPC caller with exact JSON does: what a Value would round is text.
+    """Sets a message of a request like a gRPC caller with exact JSON: values that a Value would round are text.
 
     With `typed`, text and content parts are set in their typed forms.
     """
@@ -266,7 +266,7 @@ REQUEST: dict[str, Any] = {
 
 
 def request_is_open(path: tuple[str, ...]) -> bool:
-    """Tells whether an object of a request may have members that nobody knows: all but maps of plain values."""
+    """Returns whether an object of a request may have unknown members: all but maps of plain values."""
     return path not in (("logit_bias",), ("metadata",))
 
 
@@ -343,23 +343,23 @@ STREAM: list[Any] = [
 
 
 def streams() -> st.SearchStrategy[list[Any]]:
-    """Draws streams with members that nobody knows in each object. No two chunks have members of the same names."""
-    return with_members(STREAM).map(lambda chunks: [_named(chunk, place) for place, chunk in enumerate(chunks)])
+    """Generates streams with unknown members in each object. No two chunks have members with the same names."""
+    return with_members(STREAM).map(lambda chunks: [_named(chunk, index) for index, chunk in enumerate(chunks)])
 
 
-def _named(data: Any, place: int) -> Any:
+def _named(data: Any, index: int) -> Any:
     if isinstance(data, list):
-        return [_named(item, place) for item in data]
+        return [_named(item, index) for item in data]
     if not isinstance(data, dict):
         return data
-    return {name if name in KNOWN else f"{place} {name}": _named(value, place) for name, value in data.items()}
+    return {name if name in KNOWN else f"{index} {name}": _named(value, index) for name, value in data.items()}
 
 
 _IN_PIECES = frozenset({"content", "reasoning_content", "refusal", "data", "transcript", "arguments", "input"})
 
 
 def joined(chunks: Iterable[Any]) -> Any:
-    """Joins the chunks of a stream into the whole answer that they make, as a caller does."""
+    """Merges the chunks of a stream into the complete answer, as a caller does."""
     non_streaming: dict[str, Any] = {}
     choices: dict[str, Any] = {}
     for chunk in chunks:
@@ -404,7 +404,7 @@ UNORDERED = KNOWN | {"text", "image_url", "url", "cache_control"}
 
 
 def require_in(part: Any, non_streaming: Any) -> None:
-    """Raises AssertionError unless all that the part has is in the whole, which may have more members in its objects.
+    """Raises AssertionError unless the whole contains the part; its objects may have more members.
 
     Members that Parley does not know are in the same order.
     """
@@ -415,7 +415,7 @@ def require_in(part: Any, non_streaming: Any) -> None:
 
 
 def difference(part: Any, non_streaming: Any, path: str = "") -> str | None:  # noqa: PLR0911 - one return for each difference
-    """Returns where the part is not in the whole; None where it is. See `require_in`."""
+    """Returns the path at which the whole lacks the part; None if it contains it. See `require_in`."""
     if isinstance(part, dict) and isinstance(non_streaming, dict):
         for name, value in part.items():
             if name not in non_streaming:
@@ -425,15 +425,15 @@ def difference(part: Any, non_streaming: Any, path: str = "") -> str | None:  # 
         order = [name for name in part if name not in UNORDERED]
         kept = [name for name in non_streaming if name not in UNORDERED and name in part]
         if order != kept:
-            return f"{path} has {kept} in place of {order}"
+            return f"{path} has {kept} instead of {order}"
         return None
     if isinstance(part, list) and isinstance(non_streaming, list):
         if len(part) != len(non_streaming):
-            return f"{path} has {len(non_streaming)} items in place of {len(part)}: {non_streaming!r:.300}"
+            return f"{path} has {len(non_streaming)} items instead of {len(part)}: {non_streaming!r:.300}"
         pairs = enumerate(zip(part, non_streaming, strict=True))
-        return next((found for place, (a, b) in pairs if (found := difference(a, b, f"{path}[{place}]"))), None)
+        return next((found for index, (a, b) in pairs if (found := difference(a, b, f"{path}[{index}]"))), None)
     return (
         None
         if type(part) is type(non_streaming) and part == non_streaming
-        else f"{path} is {non_streaming!r:.300} in place of {part!r:.300}"
+        else f"{path} is {non_streaming!r:.300} instead of {part!r:.300}"
     )

@@ -1,4 +1,4 @@
-"""The real `parley` command as a process: started as a user would, watched, and stopped for certain.
+"""The real `parley` command as a process: started as a user would, observed, and always stopped.
 
 with started(folder, "--config", str(file)) as parley:
     answer = parley.chat("Hello", model="scripted")
@@ -50,9 +50,9 @@ def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
 
 
 def run_here(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Does the same in this process: it saves the second that one of its own takes to start.
+    """Runs `parley` in this process, which saves the second that a new process takes to start.
 
-    Not for `up` and `serve` where they start: they change the process that they run in.
+    Not for `up` and `serve` if they start, because they change their process.
     """
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     before = dict(os.environ)
@@ -60,7 +60,7 @@ def run_here(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     try:
         os.environ.clear()
         os.environ.update(environment(**more))
-        # In a thread: commands have an event loop of their own, and so may the test.
+        # In a thread, because both the command and the test may have an event loop.
         with redirect_stdout(out), redirect_stderr(err), ThreadPoolExecutor(1) as thread:
             thread.submit(main, arguments).result(PATIENCE)
     except SystemExit as ended:
@@ -96,7 +96,7 @@ def until(holds: Callable[[], object], what: str) -> None:
 
 @dataclass
 class Parley:
-    """A running `parley up`. `code` is its exit code once it has ended; `output` is stdout, `log` is stderr."""
+    """A running `parley up`. `code` is its exit code after its end; `output` is stdout, `log` is stderr."""
 
     process: subprocess.Popen[bytes]
     folder: Path
@@ -122,7 +122,7 @@ class Parley:
         return match[0]
 
     def children(self) -> dict[int, str]:
-        """The processes that it has started: process id to command line."""
+        """Returns its child processes: process id to command line."""
         return children(self.process.pid)
 
     def workers(self) -> list[int]:
@@ -168,27 +168,27 @@ class Parley:
         return self.code
 
     def end(self) -> None:
-        """Stops Parley by a second signal, as soon as the first one is acknowledged, without a graceful end.
+        """Stops it by a second signal after it has received the first, without a graceful end.
 
         Tests of a graceful end call `stop`.
         """
         notice = "repeat the signal to stop at once"
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            until(lambda: notice in self.log or self.process.poll() is not None, f"the log says: {notice}\n{self.log}")
+            until(lambda: notice in self.log or self.process.poll() is not None, f"the log has: {notice}\n{self.log}")
         self.stop()
 
     def wait_for_log(self, text: str) -> None:
         """Waits until the log has this text."""
-        until(lambda: text in self.log, f"the log says: {text}\n{self.log}")
+        until(lambda: text in self.log, f"the log has: {text}\n{self.log}")
 
 
 @contextmanager
 def started(*options: str, folder: Path | None = None, **more: str) -> Iterator[Parley]:
     """Runs `parley up` on free ports with its state under `folder` (default: a new one), until it serves.
 
-    It has one worker and no delay of its shutdown, to be fast, where nothing else is said. Shows its log when it does
-    not serve, or when the test fails. In the end it is stopped, and nothing of it is left.
+    By default it has one worker and no shutdown delay, to be fast. If it does not serve, or the test fails, its log is
+    printed. At the end all of its processes are stopped.
     """
     with tempfile.TemporaryDirectory(prefix="parley-test-") as made:
         parley = launch(*options, folder=folder or Path(made), pipe=None, **more)
@@ -204,8 +204,8 @@ def started(*options: str, folder: Path | None = None, **more: str) -> Iterator[
 
 
 def launch(*options: str, folder: Path, pipe: int | None = None, **more: str) -> Parley:
-    """Starts `parley up` and does not wait. What it prints and logs goes to `pipe`, where one is given."""
-    (folder / "ready.json").unlink(missing_ok=True)  # a killed Parley may have left one
+    """Starts `parley up` without waiting. Its output and log go to `pipe`, if given."""
+    (folder / "ready.json").unlink(missing_ok=True)  # a killed Parley may leave one
     with (folder / "output").open("wb") as output, (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             _up(folder, options),
@@ -219,11 +219,11 @@ def launch(*options: str, folder: Path, pipe: int | None = None, **more: str) ->
 
 
 class Terminal:
-    """A terminal with `parley up` in it: `parley` runs there as if a person had started it. Its screen is the log."""
+    """A terminal that runs `parley up`, which is `parley`. Its screen is the log."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self._ours, theirs = os.openpty()
-        self._gone = threading.Event()
+        self._closed = threading.Event()
         self._screen = folder / "log"
         self._screen.touch()
         (folder / "output").symlink_to(self._screen)
@@ -244,14 +244,14 @@ class Terminal:
 
     def close(self) -> None:
         """Closes the terminal."""
-        if not self._gone.is_set():
-            self._gone.set()
+        if not self._closed.is_set():
+            self._closed.set()
             self._reader.join()
             os.close(self._ours)
 
     def _read(self) -> None:
         with self._screen.open("wb", buffering=0) as screen:
-            while not self._gone.is_set():
+            while not self._closed.is_set():
                 if select.select([self._ours], [], [], 0.02)[0]:
                     try:
                         screen.write(os.read(self._ours, 65536))
@@ -261,7 +261,7 @@ class Terminal:
 
 @contextmanager
 def in_terminal(*options: str) -> Iterator[Terminal]:
-    """Runs `parley up` in a terminal, until it serves; in the end it is stopped."""
+    """Runs `parley up` in a terminal until it serves, and stops it at the end."""
     with tempfile.TemporaryDirectory(prefix="parley-test-") as folder:
         terminal = Terminal(Path(folder), *options)
         try:
@@ -273,15 +273,15 @@ def in_terminal(*options: str) -> Iterator[Terminal]:
 
 
 def _up(folder: Path, options: Sequence[str]) -> list[str]:
-    """The command line: free ports and places in the folder, but for the options that are given."""
-    given = dict(zip(options[::2], options[1::2], strict=True))
+    """Returns the command line, with free ports and paths in the folder unless options set them."""
+    chosen = dict(zip(options[::2], options[1::2], strict=True))
     defaults = {
         "--state-dir": str(folder / "state"),
         "--ready-file": str(folder / "ready.json"),
         "--http": "127.0.0.1:0",
         "--grpc": "127.0.0.1:0",
     }
-    return [COMMAND, "up", *(word for pair in (defaults | given).items() for word in pair)]
+    return [COMMAND, "up", *(word for pair in (defaults | chosen).items() for word in pair)]
 
 
 def wait_ready(parley: Parley) -> None:
@@ -296,7 +296,7 @@ def wait_ready(parley: Parley) -> None:
 
 @contextmanager
 def left_behind(processes: Iterable[int]) -> Iterator[None]:
-    """Watches processes; at the end none of them may be left. Kills those that are, then raises AssertionError."""
+    """Observes processes, none of which may remain at the end. Kills those that do, then raises AssertionError."""
     watched = {pid: descriptor for pid in processes if (descriptor := _watch(pid)) is not None}
     try:
         yield
@@ -310,7 +310,7 @@ def left_behind(processes: Iterable[int]) -> Iterator[None]:
 
 
 def _watch(pid: int) -> int | None:
-    """A descriptor that becomes readable when the process ends; None where it has ended."""
+    """Returns a descriptor that becomes readable when the process ends; None if it has ended."""
     try:
         return os.pidfd_open(pid)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Server-sent events as a client reads them (WHATWG HTML, 9.2.6); a stream that breaks off in an event is an error."""
+"""Server-sent events as a client parses them (WHATWG HTML, 9.2.6); a stream that ends within an event is an error."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ DONE = "[DONE]"
 
 
 def events(stream: bytes | str) -> list[str]:
-    """Returns the data of each event of a whole stream. Raises AssertionError for what Parley never sends."""
+    """Returns the data of each event of a complete stream. Raises AssertionError for events that Parley never sends."""
     text = stream.decode() if isinstance(stream, bytes) else stream
     found: list[str] = []
     data: list[str] = []

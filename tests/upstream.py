@@ -1,4 +1,4 @@
-"""A scripted upstream: a real HTTP server on a thread of its own, for tests of everything that calls one.
+"""A scripted upstream: a real HTTP server in a thread, for tests of its clients.
 
     with ScriptedUpstream() as upstream:
         upstream.answer(completion("Hello"))                              # a JSON answer
@@ -9,10 +9,9 @@
         assert "hi" == upstream.requests[0].json["messages"][0]["content"]
         assert upstream.requests[0].closed.wait()                         # the client has closed the socket
 
-Answers are given in order; without one, `upstream.default(request)` answers: by default "Hello there." as the request
-asks, whole or streamed. Any answer may be a function of the request. Everything may be called from any thread; in
-async tests await `signal.arrives()` instead of `signal.wait()`, and `upstream.arrives(n)` instead of
-`upstream.received(n)`.
+Answers are sent in order; without one, `upstream.default(request)` answers: by default "Hello there.", unary or
+streaming as requested. Any answer may be a function of the request. All methods may be called from any thread; async
+tests await `signal.arrives()` instead of `signal.wait()`, and `upstream.arrives(n)` instead of `upstream.received(n)`.
 """
 
 import asyncio
@@ -33,7 +32,7 @@ PATIENCE = 10.0
 
 
 class Signal:
-    """An event that one side sets and the other waits for, from threads and event loops alike."""
+    """An event that one side sets and the other waits for, in threads and event loops."""
 
     def __init__(self) -> None:
         self._future: Future[None] = Future()
@@ -46,17 +45,17 @@ class Signal:
                 self._future.set_result(None)
 
     def is_set(self) -> bool:
-        """Reports whether the event is set."""
+        """Returns whether the event is set."""
         return self._future.done()
 
     def wait(self, timeout: float = PATIENCE) -> bool:
-        """Waits in a thread; False after `timeout` seconds."""
+        """Waits in a thread; returns False after `timeout` seconds."""
         with suppress(FutureTimeoutError):
             self._future.result(timeout)
         return self._future.done()
 
     async def arrives(self, timeout: float = PATIENCE) -> bool:  # noqa: ASYNC109 - a bool reads better in an assert
-        """Waits on an event loop; False after `timeout` seconds."""
+        """Waits on an event loop; returns False after `timeout` seconds."""
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._future)), timeout)
         return self._future.done()
@@ -75,7 +74,7 @@ class Delay:
 
 @dataclass(frozen=True)
 class Cut:
-    """In a script: the upstream cuts the connection here, in mid-answer; with a TCP reset where `reset` is set."""
+    """Script step: the upstream closes the connection, with a TCP reset if `reset` is set."""
 
     reset: bool = False
 
@@ -90,7 +89,7 @@ Step = bytes | str | dict[str, Any] | Signal | Delay | Cut | Stall
 
 @dataclass(frozen=True)
 class Json:
-    """An answer with a JSON body, after a pause or a gate where there is one."""
+    """An answer with a JSON body, after a delay or a gate if given."""
 
     body: Any
     status: int = 200
@@ -105,9 +104,9 @@ class Json:
 
 @dataclass(frozen=True)
 class Events:
-    """A stream of server-sent events. A dict becomes `data: {…}`, a string or bytes go out as they are.
+    """A stream of server-sent events. A dict becomes `data: {…}`; strings and bytes are sent unchanged.
 
-    With `together` the events up to the next gate, pause, cut or stall leave in one write, as a burst does.
+    With `together` the events up to the next gate, delay, cut or stall are sent in one write, as a burst.
     """
 
     events: Iterable[Step]
@@ -116,10 +115,10 @@ class Events:
     together: bool = False
 
     def steps(self) -> list[Step]:
-        """Returns the bytes and the pauses between them, in HTTP chunks."""
+        """Returns the bytes in HTTP chunks, and the delays between them."""
         steps: list[Step] = [_head(self.status, {"Content-Type": "text/event-stream", **self.headers}, None)]
-        for said in self.events:
-            step = _chunk(event(said)) if isinstance(said, bytes | str | dict) else said
+        for item in self.events:
+            step = _chunk(event(item)) if isinstance(item, bytes | str | dict) else item
             if self.together and isinstance(step, bytes) and isinstance(steps[-1], bytes):
                 steps[-1] += step
             else:
@@ -129,7 +128,7 @@ class Events:
 
 @dataclass(frozen=True)
 class Raw:
-    """Bytes as they go onto the socket, status line included, and pauses between them. The connection closes after."""
+    """Bytes on the socket, including the status line, with delays between them. Then the connection is closed."""
 
     pieces: Sequence[Step]
 
@@ -140,7 +139,7 @@ class Raw:
 
 @dataclass
 class Received:
-    """A request as it came. `json` keeps the order of keys; `closed` is set when the client has closed the socket."""
+    """A received request. `json` keeps the order of keys; `closed` is set when the client closes the socket."""
 
     method: str
     path: str
@@ -160,7 +159,7 @@ Script = Answer | dict[str, Any] | Callable[[Received], Answer | dict[str, Any]]
 
 
 class ScriptedUpstream:
-    """The server. A context manager; `url` is a `base_url` for the backend (it ends in `/v1`)."""
+    """The server, as a context manager; `url` is a `base_url` for the backend, which ends in `/v1`."""
 
     def __init__(self, unix_socket: Path | None = None) -> None:
         self.requests: list[Received] = []
@@ -179,7 +178,7 @@ class ScriptedUpstream:
 
     @property
     def address(self) -> str:
-        """Where the server listens: `host:port`, or the path of its Unix socket."""
+        """The address of the server: `host:port`, or the path of its Unix socket."""
         if self._unix_socket is not None:
             return str(self._unix_socket)
         return self.url.removeprefix("http://").removesuffix("/v1")
@@ -212,7 +211,7 @@ class ScriptedUpstream:
         return self.requests[index]
 
     def go_down(self) -> None:
-        """Ends every connection, and resets each new one; `turned_away` has when, by `time.monotonic()`."""
+        """Closes every connection, and resets each new one; `turned_away` has the times of `time.monotonic()`."""
         self._is_down = True
         self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in self._tasks])
 
@@ -221,7 +220,7 @@ class ScriptedUpstream:
         self._is_down = False
 
     def reset(self) -> None:
-        """Forgets requests and answers: for one server that serves many tests."""
+        """Removes requests and answers: for one server that is shared by many tests."""
         with self._lock:
             self.requests.clear()
             self._arrivals.clear()
@@ -270,13 +269,13 @@ class ScriptedUpstream:
     async def _serve(
         self, ahead: bytes, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bytes:
-        """Answers one request whose first byte is `ahead`; returns the next one's, or b"" where the client closed."""
+        """Answers a request whose first byte is `ahead`; returns that of the next one, or b"" if the client closed."""
         request = await _read_request(ahead, number, reader)
         script = self._answers.popleft() if self._answers else self.default
         with self._lock:
             self.requests.append(request)
-            place = len(self.requests) - 1
-        self._arrival(place).set()
+            index = len(self.requests) - 1
+        self._arrival(index).set()
         answer = script(request) if callable(script) else script
         steps = (Json(answer) if isinstance(answer, dict) else answer).steps()
         following = asyncio.ensure_future(reader.read(1))
@@ -345,7 +344,7 @@ def _chunk(data: bytes) -> bytes:
 
 
 def event(step: Step) -> bytes:
-    """Returns the bytes of one step of a stream that is said."""
+    """Returns the bytes of one step of a stream."""
     if isinstance(step, dict):
         return b"data: " + json.dumps(step).encode() + b"\n\n"
     assert isinstance(step, bytes | str)
@@ -357,15 +356,15 @@ USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
 
 
 def completion(content: str | None = "Hello there.", **message: Any) -> dict[str, Any]:
-    """Returns a whole answer as OpenAI gives it; `message` adds to the assistant's message (`tool_calls=[…]`)."""
+    """Returns a complete answer in OpenAI's format; `message` adds fields to the message (`tool_calls=[…]`)."""
     reason = "tool_calls" if "tool_calls" in message else "stop"
-    said = {"role": "assistant", "content": content, "refusal": None, **message}
+    completed = {"role": "assistant", "content": content, "refusal": None, **message}
     return {
         "id": "chatcmpl-scripted",
         "object": "chat.completion",
         "created": 1700000000,
         "model": "scripted-1",
-        "choices": [{"index": 0, "message": said, "logprobs": None, "finish_reason": reason}],
+        "choices": [{"index": 0, "message": completed, "logprobs": None, "finish_reason": reason}],
         "usage": USAGE,
         "system_fingerprint": "fp_scripted",
     }
@@ -374,7 +373,7 @@ def completion(content: str | None = "Hello there.", **message: Any) -> dict[str
 def chunk(
     delta: dict[str, Any] | None = None, finish: str | None = None, index: int = 0, **more: Any
 ) -> dict[str, Any]:
-    """Returns one chunk with one choice; `more` adds to the chunk (`usage=…`, `choices=[]`)."""
+    """Returns one chunk with one choice; `more` adds fields to the chunk (`usage=…`, `choices=[]`)."""
     choice = {"index": index, "delta": delta or {}, "logprobs": None, "finish_reason": finish}
     return {
         "id": "chatcmpl-scripted",
@@ -387,22 +386,22 @@ def chunk(
 
 
 def chunks(*pieces: str) -> list[Step]:
-    """Returns the role chunk and one chunk a piece, without an end."""
+    """Returns the role chunk and one chunk per text, without an end."""
     return [chunk({"role": "assistant", "content": ""}), *(chunk({"content": piece}) for piece in pieces)]
 
 
 def ending(finish: str = "stop") -> list[Step]:
-    """Returns the end of a whole stream: `finish_reason`, usage, `[DONE]`."""
+    """Returns the end of a complete stream: `finish_reason`, usage, `[DONE]`."""
     return [chunk(finish=finish), chunk(choices=[], usage=USAGE), DONE]
 
 
 def stream(*pieces: str) -> Events:
-    """Returns a whole stream that says the pieces."""
+    """Returns a complete stream of the texts."""
     return Events([*chunks(*pieces), *ending()])
 
 
 def hello(request: Received) -> Answer:
-    """Answers "Hello there.", whole or streamed, as the request asks."""
+    """Answers "Hello there.", unary or streaming as requested."""
     if b'"stream":true' in request.raw.replace(b" ", b""):
         return stream("Hello", " there.")
     return Json(completion())

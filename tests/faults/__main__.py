@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.faults import neighbour, recorder, scenarios
 from tests.faults.clients import WrongError
-from tests.faults.scenarios import Database, say
+from tests.faults.scenarios import Database, report
 from tests.faults.stores import STORES, database
 
 SCENARIOS = ("recorder", "kills", "race", "stopped", "replicas", "neighbour")
@@ -21,14 +21,14 @@ SCENARIOS = ("recorder", "kills", "race", "stopped", "replicas", "neighbour")
 def main() -> int:
     """Runs the scenarios; returns the exit status, 1 after a violation."""
     options = _parser().parse_args()
-    say(f"seed {options.seed}: repeat this run with --seed {options.seed}")
+    report(f"seed {options.seed}: repeat this run with --seed {options.seed}")
     broken = 0
     for store in options.store or STORES:
         for scenario in options.only or SCENARIOS:
             if scenario == "neighbour" and store != "sqlite":
                 continue  # starts its own `parley up` on SQLite
             broken += not asyncio.run(_run(store, scenario, options))
-    say("no guarantee was violated" if not broken else f"{broken} scenarios failed")
+    report("no guarantee was violated" if not broken else f"{broken} scenarios failed")
     return 1 if broken else 0
 
 
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _run(store: str, scenario: str, options: argparse.Namespace) -> bool:
     """Runs one scenario and prints its line; returns whether no guarantee was violated."""
-    say(f"{scenario} on {store}")
+    report(f"{scenario} on {store}")
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="parley-faults-") as name, database(store) as running:
         try:

@@ -31,7 +31,7 @@ from tests.faults.history import (
     UpstreamRequest,
 )
 from tests.faults.nemeses import Clocks, Nemeses
-from tests.faults.scenarios import Database, say
+from tests.faults.scenarios import Database, report
 from tests.upstream import Answer as Scripted
 from tests.upstream import Delay, Events, Json, Received, ScriptedUpstream, chunks, completion, ending
 
@@ -139,13 +139,13 @@ class Recorder:
         key = f"key of {text}" if self.chance.random() < 0.6 else None
         if key is not None:
             self.intentions.append(Intention(text, session, key))
-        await self._ask(text, session, key)
+        await self._send_turn(text, session, key)
 
     async def _retry(self) -> None:
         """Repeats a turn with its key, at any replica and in any form."""
         if self.intentions:
             intention = self.chance.choice(self.intentions[-40:])
-            await self._ask(intention.text, intention.session, intention.key)
+            await self._send_turn(intention.text, intention.session, intention.key)
 
     async def _abandon(self) -> None:
         """Begins a stream and cancels it after its first chunk."""
@@ -155,7 +155,7 @@ class Recorder:
         outcome = Outcome.UNKNOWN if outcome is Outcome.OK else outcome
         self._note(Turn(started=started, ended=time.monotonic(), outcome=outcome, text=text, session=session))
 
-    async def _ask(self, text: str, session: str | None, key: str | None) -> None:
+    async def _send_turn(self, text: str, session: str | None, key: str | None) -> None:
         is_stream = self.chance.random() < 0.5
         started = time.monotonic()
         outcome, reported = await self._call(self.wire.send_turn(self._slot(), text, session, key, is_stream=is_stream))
@@ -282,7 +282,7 @@ async def _run_nemeses(
     while first or time.monotonic() < until:
         name = first.pop(0) if first else chance.choice(sorted(faults))
         if name in faults:
-            say(f"  {name}")
+            report(f"  {name}")
             await faults[name]()
             done[name] += 1
         await asyncio.sleep(0.2 + chance.random())

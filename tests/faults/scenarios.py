@@ -38,7 +38,7 @@ class Database(Protocol):
         ...
 
 
-def say(text: str) -> None:
+def report(text: str) -> None:
     """Shows progress on stderr."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
@@ -130,7 +130,7 @@ async def _killing(
             await slot.kill()
             starting.add(asyncio.create_task(slot.start()))
         if number % 10 == 0:
-            say(f"  {number} of {len(order)} kills")
+            report(f"  {number} of {len(order)} kills")
     await asyncio.gather(*starting)
 
 

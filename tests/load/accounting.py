@@ -60,8 +60,8 @@ def _parent(entry: Path) -> int | None:
 def role(pid: int, root: int) -> str:
     """Returns the role of a process of the stack: supervisor, envoy, or worker."""
     name = Path(f"/proc/{pid}/comm").read_text().strip()
-    words = Path(f"/proc/{pid}/cmdline").read_bytes()
-    if pid == root or b"resource_tracker" in words:
+    command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    if pid == root or b"resource_tracker" in command:
         return "supervisor"
     return "envoy" if name.startswith("envoy") else "worker"
 
@@ -90,9 +90,9 @@ def yardstick() -> float:
     Work on the other thread of the same core increases it up to twofold.
     """
     start = time.thread_time_ns()
-    places: dict[int, str] = {}
+    table: dict[int, str] = {}
     for number in range(_YARD):
-        places[number % 1000] = str(number)
+        table[number % 1000] = str(number)
     return (time.thread_time_ns() - start) / 1e3
 
 

@@ -175,14 +175,14 @@ def check(target: Target, answer: bytes) -> None:
 def unchunk(body: bytes) -> bytes:
     """Returns the data of a chunked body, which ends with the empty chunk."""
     parts: list[bytes] = []
-    place = 0
+    start = 0
     while True:
-        line_end = body.index(b"\r\n", place)
-        length = int(body[place:line_end], 16)
+        line_end = body.index(b"\r\n", start)
+        length = int(body[start:line_end], 16)
         if length == 0:
             return b"".join(parts)
         parts.append(body[line_end + 2 : line_end + 2 + length])
-        place = line_end + 2 + length + 2
+        start = line_end + 2 + length + 2
 
 
 def _check_events(kind: str, body: bytes) -> str | None:

@@ -38,16 +38,16 @@ async def drive(callers: Sequence[Caller], calls: int, seconds: float, stagger: 
 
     The start of the clients is spread over `stagger` seconds, so that paced streams are not in phase.
     """
-    outcome, taken = Outcome(), numbers()
+    outcome, count = Outcome(), numbers()
     start = time.monotonic()
 
     async def client(caller: Caller, delay: float) -> None:
         if delay:
             await asyncio.sleep(delay)
-        while next(taken) < calls and time.monotonic() - start < seconds and not outcome.hopeless:
+        while next(count) < calls and time.monotonic() - start < seconds and not outcome.hopeless:
             await outcome.record(caller.call())
 
-    await asyncio.gather(*(client(caller, stagger * place / len(callers)) for place, caller in enumerate(callers)))
+    await asyncio.gather(*(client(caller, stagger * index / len(callers)) for index, caller in enumerate(callers)))
     outcome.seconds = time.monotonic() - start
     return outcome
 

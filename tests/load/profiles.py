@@ -16,7 +16,7 @@ from tests.load.stack import Stack
 
 SECONDS = 8
 RATE = 500
-_FRAME = re.compile(r"(?P<function>.+?) \((?P<place>[^()]*)\)$")
+_FRAME = re.compile(r"(?P<function>.+?) \((?P<location>[^()]*)\)$")
 
 
 async def profile(stack: Stack, scenario: Scenario, plan: Plan, py_spy: str, folder: Path) -> str:
@@ -49,9 +49,9 @@ async def record(py_spy: str, pid: int, seconds: int, output: Path) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await process.communicate()
+    printed, _ = await process.communicate()
     if process.returncode:
-        raise RuntimeError(f"py-spy failed: {said.decode(errors='replace')[-500:]}")
+        raise RuntimeError(f"py-spy failed: {printed.decode(errors='replace')[-500:]}")
 
 
 def summary(raw: str, most: int = 30) -> str:
@@ -79,5 +79,5 @@ def _name(frame: str) -> str:
     match = _FRAME.match(frame)
     if match is None:
         return frame
-    place = match["place"].rpartition(":")[0] or match["place"]
-    return f"{match['function']} ({'/'.join(place.split('/')[-2:])})"
+    location = match["location"].rpartition(":")[0] or match["location"]
+    return f"{match['function']} ({'/'.join(location.split('/')[-2:])})"

@@ -100,8 +100,8 @@ async def depth(kind: str, depths: Sequence[int] = DEPTHS) -> Depth:
         samples: dict[int, list[tuple[float, float]]] = {turns: [] for turns in depths}
         for number in range(_ROUNDS):
             # Each depth is measured first as often as last, so that earlier measurements affect all equally.
-            place = number % len(depths)
-            for turns in (*depths[place:], *depths[:place]):
+            start = number % len(depths)
+            for turns in (*depths[start:], *depths[:start]):
                 samples[turns].append(await _cost(store, f"depth-{turns}", server))
             yard = min(yard, accounting.yardstick())
     cpu = {turns: round(min(cost for cost, _ in found), 1) for turns, found in samples.items()}
@@ -175,8 +175,8 @@ _END = TurnEnd("completed", answer=[_message("assistant", "Paris; " * 30)])
 @asynccontextmanager
 async def _store(kind: str) -> AsyncIterator[tuple[Store, int | None]]:
     """Opens a new store; yields it, and the process id of its server, if any."""
-    with _place(kind) as (place, server):
-        store: Store = SqliteStore(Path(place)) if server is None else await PostgresStore.open(place)
+    with _database(kind) as (database, server):
+        store: Store = SqliteStore(Path(database)) if server is None else await PostgresStore.open(database)
         try:
             yield store, server
         finally:
@@ -184,7 +184,7 @@ async def _store(kind: str) -> AsyncIterator[tuple[Store, int | None]]:
 
 
 @contextmanager
-def _place(kind: str) -> Iterator[tuple[str, int | None]]:
+def _database(kind: str) -> Iterator[tuple[str, int | None]]:
     if kind == "sqlite":
         with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
             yield str(Path(folder) / "parley.db"), None

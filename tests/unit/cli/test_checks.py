@@ -1,4 +1,4 @@
-"""What is checked before anything starts."""
+"""Checks before any process starts."""
 
 import socket
 from pathlib import Path
@@ -20,7 +20,7 @@ models:
 
 
 def checked(text: str, folder: Path) -> list[str]:
-    """Returns the problems of a configuration file, a line each, without the folder."""
+    """Returns the problems of a configuration file, one per line, without the folder."""
     file = folder / "f"
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:
@@ -28,8 +28,8 @@ def checked(text: str, folder: Path) -> list[str]:
     return str(caught.value).replace(f"{folder}/", "").splitlines()
 
 
-def test_everything_that_only_using_it_tells_has_its_line(tmp_path: Path) -> None:
-    """Defaults out of range and weights that are not there: each names the file, the line and the path in it."""
+def test_each_problem_has_a_line(tmp_path: Path) -> None:
+    """Defaults out of range and missing weights are reported with file, line and path."""
     assert [
         "f:4: models[1].defaults.temperature: must be between 0 and 2",
         "f:4: models[1].defaults.top_p: must be between 0 and 1",
@@ -38,20 +38,20 @@ def test_everything_that_only_using_it_tells_has_its_line(tmp_path: Path) -> Non
     ] == checked(CONFIG, tmp_path)
 
 
-def test_what_is_no_default_names_the_file(tmp_path: Path) -> None:
-    """A misspelt parameter is found before anything is started."""
+def test_an_unknown_default_names_the_file(tmp_path: Path) -> None:
+    """A misspelt parameter is found before any process starts."""
     problems = checked(CONFIG.replace("temperature: 9", "temprature: 9"), tmp_path)
     assert problems[0].startswith("f:4: models[1].defaults.temprature: no request parameter")
 
 
-def test_a_good_configuration_passes() -> None:
-    """Defaults that a request could have are no problem, and the built-in configuration is good."""
+def test_a_valid_configuration_passes() -> None:
+    """Valid defaults and the built-in configuration have no problems."""
     good = CONFIG.replace("{temperature: 9, top_p: -1, stop: 7}", "{temperature: 2, top_p: 0}")
     check_config(parse(good.replace("backend: local", "backend: b"), "f"), Path("f"))
 
 
 def test_a_free_port_passes() -> None:
-    """A port that nobody has, and port 0, are fine."""
+    """A free port and port 0 are accepted."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -61,7 +61,7 @@ def test_a_free_port_passes() -> None:
 
 @pytest.mark.parametrize("reuse", [False, True])
 def test_a_port_in_use_is_named_with_the_option_to_change(reuse: bool) -> None:
-    """A port that another process listens on is refused, even where that process would share it."""
+    """A port in use is rejected, even if its process would share it."""
     with socket.socket() as other:
         if reuse:
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -73,20 +73,20 @@ def test_a_port_in_use_is_named_with_the_option_to_change(reuse: bool) -> None:
     assert f"{address} is in use; stop what uses it or choose another with --http" == str(caught.value)
 
 
-def test_an_address_of_another_machine_is_refused() -> None:
-    """192.0.2.1 belongs to no machine."""
+def test_an_address_of_another_machine_is_rejected() -> None:
+    """192.0.2.1, which belongs to no machine, is rejected."""
     with pytest.raises(CommandError, match=r"192\.0\.2\.1:80 is not an address of this machine .* --grpc"):
         check_address(Address("192.0.2.1", 80), "--grpc")
 
 
-def test_a_ready_file_of_before_is_removed(tmp_path: Path) -> None:
-    """A file that a killed Parley left behind must not look as if a new one were ready."""
+def test_an_old_ready_file_is_removed(tmp_path: Path) -> None:
+    """The ready file of a killed Parley is removed, because it would report readiness."""
     (tmp_path / "ready").write_text("{}")
     check_ready_file(tmp_path / "ready")
     assert not (tmp_path / "ready").exists()
 
 
-def test_a_ready_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    """A folder that is not there is one line that names the option."""
+def test_a_ready_file_that_cannot_be_written_is_rejected(tmp_path: Path) -> None:
+    """The error for a missing folder is one line that names the option."""
     with pytest.raises(CommandError, match=r"/none/ready cannot be written \(.*\); choose another .* --ready-file"):
         check_ready_file(tmp_path / "none" / "ready")

@@ -1,4 +1,4 @@
-"""`parley keys` on a real file: in this process, and as one of its own beside a service."""
+"""`parley keys` on a real file, in this process and as a separate one beside a service."""
 
 import hashlib
 import json
@@ -47,12 +47,12 @@ class Keys:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Keys:
-    """The command, on a state folder that is not there yet."""
+    """The command, on a state folder that does not exist yet."""
     return Keys(tmp_path / "state")
 
 
 def test_create_for_people(keys: Keys) -> None:
-    """The secret stands alone on the first line, and a second one says that it is the only time."""
+    """The secret is alone on the first line, and the second line says that it is not shown again."""
     result = keys.run("create", "--name", "ada")
     secret, notice = result.stdout.splitlines()
     assert (0, "sk-", 46) == (result.returncode, secret[:3], len(secret))
@@ -63,7 +63,7 @@ def test_create_for_people(keys: Keys) -> None:
 
 
 def test_create_for_programs(keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """JSON has the key and everything about it; options and their order are free."""
+    """JSON has the key and all its fields; the order of options does not matter."""
     config = tmp_path / "parley.yaml"
     config.write_text(
         "backends: {b: {kind: openai, base_url: 'http://127.0.0.1:9'}}\n"
@@ -80,13 +80,13 @@ def test_create_for_programs(keys: Keys, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_defaults(keys: Keys) -> None:
-    """Without options a key is of the account `default` on the plan `pro`, for all models, for ever."""
+    """Without options a key belongs to the account `default` on the plan `pro`, for all models, without expiry."""
     made = keys.read("create", "--name", "ada")
     assert ("default", "pro", [], None) == (made["account"], made["plan"], made["models"], made["expires"])
 
 
 def test_the_plan_of_an_account_stays(keys: Keys) -> None:
-    """Another key never changes the account's plan: another `--plan` is refused, with the command that changes it."""
+    """Another key does not change the account's plan; another `--plan` is rejected with the command that changes it."""
     keys.run("create", "--name", "one", "--account", "acme", "--plan", "free")
     assert "free" == keys.read("create", "--name", "two", "--account", "acme")["plan"]
     assert "free" == keys.read("create", "--name", "three", "--account", "acme", "--plan", "free")["plan"]
@@ -97,7 +97,7 @@ def test_the_plan_of_an_account_stays(keys: Keys) -> None:
     assert ["free", "free", "free"] == [key["plan"] for key in keys.read("list")]
 
 
-def test_the_plan_of_an_account_is_changed_by_a_command_of_its_own(keys: Keys) -> None:
+def test_accounts_changes_the_plan(keys: Keys) -> None:
     """`parley accounts` lists the accounts and changes the plan of one; an unknown one is named."""
     state = {"PARLEY_STATE_DIR": str(keys.state)}
     keys.run("create", "--name", "one", "--account", "acme")
@@ -112,7 +112,7 @@ def test_the_plan_of_an_account_is_changed_by_a_command_of_its_own(keys: Keys) -
 
 
 def test_the_folder_of_make_run_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where `.parley` is here, commands use it without any option; without it, the user's own folder."""
+    """Commands without options use `.parley` in the working folder, else the user's folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".parley").mkdir(mode=0o700)
     done = run_here("keys", "create", "--name", "ada", HOME=str(tmp_path / "home"), XDG_STATE_HOME="")
@@ -121,8 +121,8 @@ def test_the_folder_of_make_run_is_found(tmp_path: Path, monkeypatch: pytest.Mon
     assert not (tmp_path / "home").exists()
 
 
-def test_a_reader_that_has_read_enough_ends_the_command_quietly(keys: Keys) -> None:
-    """`parley keys create | head -1` prints the key and nothing on stderr."""
+def test_a_closed_pipe_ends_the_command_quietly(keys: Keys) -> None:
+    """`parley keys create | head -1` prints the key, and nothing on stderr."""
     for arguments in ("keys create --name ada | head -1", "keys list | true"):
         done = subprocess.run(
             ["sh", "-c", f"{shlex.quote(COMMAND)} {arguments}"],
@@ -136,7 +136,7 @@ def test_a_reader_that_has_read_enough_ends_the_command_quietly(keys: Keys) -> N
 
 
 async def test_works_beside_a_service(tmp_path: Path) -> None:
-    """While a service has the store open, a made key gets in there, and a revoked one does not."""
+    """While a service has the store open, a new key is valid there, and a revoked one is not."""
     keys = Keys(tmp_path / "state", run)
     store = SqliteStore(keys.state / "parley.db")
     now = [1_900_000_000.0]
@@ -152,7 +152,7 @@ async def test_works_beside_a_service(tmp_path: Path) -> None:
 
 
 def test_list(keys: Keys) -> None:
-    """The list shows every key, the oldest first, whole ids and states, and no secret or digest of one."""
+    """The list has every key, oldest first, with complete ids and states, and without secrets or digests."""
     first = keys.read("create", "--name", "[bold]ada", "--expires", "1h")
     second = keys.read("create", "--name", "bob")
     keys.run("revoke", second["id"])
@@ -169,7 +169,7 @@ def test_list(keys: Keys) -> None:
 
 
 def test_dates_in_a_terminal_of_80_columns(keys: Keys) -> None:
-    """Ids and dates are whole; long names go over several lines."""
+    """Ids and dates are complete; long names are wrapped."""
     made = keys.read("create", "--name", "a name that is rather long for a table", "--expires", "30d")
     created, expires = (datetime.fromtimestamp(made[one], UTC).strftime("%Y-%m-%d") for one in ("created", "expires"))
     lines = keys.run("list", COLUMNS="80").stdout.splitlines()
@@ -178,13 +178,13 @@ def test_dates_in_a_terminal_of_80_columns(keys: Keys) -> None:
 
 
 def test_wide_ids_in_a_narrow_terminal(keys: Keys) -> None:
-    """An id is shown whole however narrow the terminal is, so that it can be pasted."""
+    """An id is complete in a terminal of any width, so that it can be pasted."""
     made = keys.read("create", "--name", "a name that is rather long for a table")
     assert made["id"] in keys.run("list", COLUMNS="40").stdout
 
 
-def test_nothing_there_yet(keys: Keys) -> None:
-    """Listing or revoking in a folder without keys says which folder, and makes nothing there."""
+def test_a_folder_without_keys(keys: Keys) -> None:
+    """Listing or revoking in a folder without keys names the folder and creates nothing."""
     for arguments in (("list",), ("revoke", "key_1")):
         text = keys.fail(*arguments)
         assert f"parley: {keys.state} has no keys; " in text
@@ -193,7 +193,7 @@ def test_nothing_there_yet(keys: Keys) -> None:
 
 
 def test_mistakes(keys: Keys, tmp_path: Path) -> None:
-    """Every mistake is one line that names what to change."""
+    """Each mistake is one line with the value to change."""
     keys.read("create", "--name", "ada")
     assert '--model: no model has the id "nope"; use one of: smollm2' in keys.fail(
         "create", "--name", "x", "--model", "nope"
@@ -207,7 +207,7 @@ def test_mistakes(keys: Keys, tmp_path: Path) -> None:
 
 
 def test_broken_store(keys: Keys) -> None:
-    """A store that cannot be used is named, with what to do."""
+    """The error for an unusable store names it and the remedy."""
     keys.state.mkdir()
     (keys.state / "parley.db").write_bytes(b"no database " * 1000)
     assert "it is not an SQLite database" in keys.fail("list")
@@ -215,7 +215,7 @@ def test_broken_store(keys: Keys) -> None:
 
 
 def test_state_dir_option_wins(keys: Keys, tmp_path: Path) -> None:
-    """`--state-dir` comes before the variable; `~` and folders that are not there yet are fine."""
+    """`--state-dir` precedes the variable; `~` and missing folders are accepted."""
     other = tmp_path / "home" / "deep"
     keys.read("create", "--name", "ada", "--state-dir", str(other))
     result = keys.run("list", "--state-dir", "~/deep", HOME=str(tmp_path / "home"))
@@ -224,7 +224,7 @@ def test_state_dir_option_wins(keys: Keys, tmp_path: Path) -> None:
 
 
 def test_help(keys: Keys) -> None:
-    """Help shows examples for every command."""
+    """Help has examples for every command."""
     for arguments in ((), ("create",), ("list",), ("revoke",)):
         result = keys.run(*arguments, "--help")
         assert (0, "") == (result.returncode, result.stderr)

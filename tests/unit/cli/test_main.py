@@ -1,4 +1,4 @@
-"""The command line as a whole: help, errors, exit codes; where it makes a difference, as a process of its own."""
+"""The command line: help, errors, exit codes; as a separate process if that makes a difference."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ COMMANDS = ["", "up", "serve", "keys", "keys create", "keys list", "keys revoke"
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_help_has_an_example(command: str) -> None:
-    """`--help` of every command shows a line that can be typed."""
+    """`--help` of every command has an example line."""
     done = run_here(*command.split(), "--help")
     assert (0, "") == (done.returncode, done.stderr)
     _, found, example = done.stdout.partition("Example")
@@ -23,7 +23,7 @@ def test_every_help_has_an_example(command: str) -> None:
 
 
 def test_the_help_shows_addresses_as_they_are_written() -> None:
-    """A default is shown as the option would be typed."""
+    """A default is shown in the format of the option."""
     assert "[default: 127.0.0.1:8080]" in run_here("up", "--help").stdout
 
 
@@ -32,12 +32,12 @@ def test_the_help_shows_addresses_as_they_are_written() -> None:
     ["CONFIG", "STATE_DIR", "HTTP", "GRPC", "WORKERS", "READY_FILE", "CORS_ORIGIN", "MAX_BODY", "MAX_STREAMS"],
 )
 def test_the_help_of_up_names_each_variable(variable: str) -> None:
-    """Every option of `up` can be set in the environment, and the help says how."""
+    """Every option of `up` can be set in the environment, and the help names the variable."""
     assert f"PARLEY_{variable}" in run_here("up", "--help").stdout.replace("\n", " ")
 
 
 def test_help_does_not_load_what_it_does_not_need() -> None:
-    """`parley --help` stays fast: no gRPC, no HTTP client, no database, no configuration."""
+    """`parley --help` loads no gRPC, HTTP client, database or configuration, and so is fast."""
     program = (
         "import sys\n"
         "from parley.cli.main import main\n"
@@ -52,21 +52,21 @@ def test_help_does_not_load_what_it_does_not_need() -> None:
 
 
 def test_up_does_not_load_grpc() -> None:
-    """gRPC is for workers: the supervisor, which forks, must not have it."""
+    """The supervisor does not load gRPC, because it forks."""
     program = "import sys, parley.cli.up, parley.stores.sqlite, parley.auth.api_keys; print('grpc' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "False\n" == done.stdout
 
 
-def test_the_version_is_told() -> None:
-    """`parley --version` is one line."""
+def test_the_version_is_printed() -> None:
+    """`parley --version` prints one line."""
     done = run("--version")
     assert 0 == done.returncode
     assert done.stdout.startswith("parley 0.")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["upp"], '"upp"'),
         (["up", "--htpp", "x"], "--htpp"),
@@ -77,26 +77,26 @@ def test_the_version_is_told() -> None:
         (["up", "stray"], "stray"),
     ],
 )
-def test_wrong_usage_is_one_line(arguments: list[str], says: str) -> None:
-    """A wrong word or value is named in one line on stderr, with the way to the help; the exit code is 2."""
+def test_wrong_usage_is_one_line(arguments: list[str], message: str) -> None:
+    """A wrong word or value is named in one line on stderr, with a hint to the help; the exit code is 2."""
     done = run_here(*arguments)
     assert (2, "") == (done.returncode, done.stdout)
     assert 1 == len(done.stderr.splitlines())
     assert done.stderr.startswith("parley: ")
-    assert says in done.stderr
+    assert message in done.stderr
     assert done.stderr.endswith("See `parley --help`.\n")
 
 
 def test_a_wrong_variable_is_one_line_too() -> None:
-    """A bad value in the environment is named like a bad option."""
+    """An invalid value in the environment is reported like an invalid option."""
     done = run_here("up", PARLEY_HTTP="nonsense")
     assert 2 == done.returncode
     assert "nonsense" in done.stderr
     assert 1 == len(done.stderr.splitlines())
 
 
-def test_config_check_tells_that_a_file_is_fine(tmp_path: Path) -> None:
-    """It counts what it has found."""
+def test_config_check_of_a_valid_file(tmp_path: Path) -> None:
+    """The check of a valid file prints the number of its parts."""
     file = tmp_path / "parley.yaml"
     file.write_text(
         "backends: {a: {kind: llama_cpp}, b: {kind: openai, base_url: 'http://b/v1'}}\n"
@@ -107,7 +107,7 @@ def test_config_check_tells_that_a_file_is_fine(tmp_path: Path) -> None:
 
 
 def test_config_check_lists_every_problem(tmp_path: Path) -> None:
-    """Each is a line with the file and the path in it; the exit code is 1."""
+    """Each problem is a line with file and path; the exit code is 1."""
     file = tmp_path / "parley.yaml"
     file.write_text("backends: {a: {kind: llama_cpp, slots: 0}}\nmodels: [{id: m, targets: []}]\n")
     done = run_here("config", "check", str(file))
@@ -118,14 +118,14 @@ def test_config_check_lists_every_problem(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "says"),
+    ("model", "message"),
     [
         ("defaults: {temprature: 1}, targets: [{backend: b}]", "2: models[0].defaults.temprature: "),
         ("targets: [{backend: a}]", "1: backends.a.model_path: there is no file /none.gguf; "),
     ],
 )
-def test_config_check_refuses_what_up_would_refuse(model: str, says: str, tmp_path: Path) -> None:
-    """A file that is fine is one that `parley up` starts with: parameters have their names, models are there."""
+def test_config_check_rejects_what_up_rejects(model: str, message: str, tmp_path: Path) -> None:
+    """The check includes names of parameters and model files, like the start of `parley up`."""
     file = tmp_path / "parley.yaml"
     file.write_text(
         "backends: {a: {kind: llama_cpp, model_path: /none.gguf}, b: {kind: openai, base_url: 'http://b/v1'}}\n"
@@ -135,11 +135,11 @@ def test_config_check_refuses_what_up_would_refuse(model: str, says: str, tmp_pa
     for done in (run_here("config", "check", str(file)), run_here(*up)):
         assert (1, "") == (done.returncode, done.stdout)
         assert 1 == len(done.stderr.splitlines())
-        assert done.stderr.startswith(f"parley: {file}:{says}")
+        assert done.stderr.startswith(f"parley: {file}:{message}")
 
 
-def test_models_shows_what_can_be_asked_for(tmp_path: Path) -> None:
-    """The table and the JSON have every model, its backends, its sessions; never a key."""
+def test_models_lists_models(tmp_path: Path) -> None:
+    """The table and the JSON have every model, its backends and its sessions, and no key."""
     file = tmp_path / "parley.yaml"
     file.write_text(
         "backends: {a: {kind: llama_cpp}, b: {kind: openai, base_url: 'http://b/v1', api_key: secret-word}}\n"

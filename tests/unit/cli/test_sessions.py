@@ -24,14 +24,14 @@ from tests.processes import COMMAND, PATIENCE, environment, run_here
 
 
 class Sessions:
-    """The command, on one state folder, in this process: one of its own takes a second to start."""
+    """The command on one state folder, in this process, because a separate one takes a second to start."""
 
     def __init__(self, state: Path, printed: pytest.CaptureFixture[str]) -> None:
         self.state = state
         self._printed = printed
 
     def stored(self, work: Callable[[Store], Awaitable[object]]) -> None:
-        """Does something to the store, as a service would."""
+        """Changes the store as a service would."""
 
         async def do() -> None:
             store = SqliteStore(self.state / "parley.db")
@@ -63,19 +63,19 @@ class Sessions:
 
 @pytest.fixture
 def sessions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Sessions:
-    """The command, on a state folder that is not there yet."""
+    """The command, on a state folder that does not exist yet."""
     return Sessions(tmp_path / "state", capsys)
 
 
 async def _three(store: Store) -> None:
-    """Makes two sessions of the account `ada` and one of `default`."""
+    """Creates two sessions of the account `ada` and one of `default`."""
     await converse(store, "s1", "Hi", "Hello", new=True)
     await complete(store, await begin(store, "s2", "Hi", new=True, model="[b]other"), "Hello")
     await complete(store, await begin(store, "s3", "Hi", new=True, account="default"), "Hello")
 
 
-async def _story(store: Store) -> None:
-    """Makes a session with everything that a person may see of one."""
+async def _create_session(store: Store) -> None:
+    """Creates a session with all kinds of content that the command shows."""
     await converse(store, "s1", "[red]Hi", "Hello\x1b[2J", new=True)
     call = ToolCall(id="c", type="function", function=FunctionCall(name="weather", arguments='{"city": "Paris"}'))
     usage = Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5)
@@ -85,7 +85,7 @@ async def _story(store: Store) -> None:
 
 
 def test_list(sessions: Sessions) -> None:
-    """The account's sessions stand in a table, the latest first, with whole ids; a model narrows it down."""
+    """The account's sessions are in a table, latest first, with complete ids; they can be filtered by model."""
     sessions.stored(_three)
     rows = [line.split() for line in sessions.run("list").splitlines()]
     assert [["s2", "[b]other", "1"], ["s1", "m", "1"]] == [row[:3] for row in rows[1:]]
@@ -96,7 +96,7 @@ def test_list(sessions: Sessions) -> None:
 
 
 def test_a_long_list(sessions: Sessions) -> None:
-    """A table ends after fifty, or the limit, and says that there are more; JSON has all of them."""
+    """The table has up to fifty sessions, or the limit, and reports further ones; JSON has all of them."""
 
     async def many(store: Store) -> None:
         for number in range(130):
@@ -111,8 +111,8 @@ def test_a_long_list(sessions: Sessions) -> None:
 
 
 def test_show_for_people(sessions: Sessions) -> None:
-    """The conversation reads from top to bottom, calls of tools and broken turns too; no text moves the cursor."""
-    sessions.stored(_story)
+    """The conversation is shown in order, with tool calls and broken turns; no text moves the cursor."""
+    sessions.stored(_create_session)
     shown = sessions.run("show", "s1")
     expected = ["[red]Hi", "Hello[2J", "Is it warm?", '→ weather({"city": "Paris"})', "And?", "Per"]
     lines = [line.strip() for line in shown.splitlines()]
@@ -123,7 +123,7 @@ def test_show_for_people(sessions: Sessions) -> None:
 
 
 async def _costly(store: Store) -> None:
-    """Makes a session of which one turn was answered by a fallback, and one by nobody."""
+    """Creates a session with a turn answered by a fallback, and one without an answer."""
     receipt = Receipt(cost=0.00021, duration_ms=1240)
     slow = {"model": "m", "backend": "vllm", "kind": "first", "outcome": "failed", "reason": "UPSTREAM_TIMEOUT"}
     receipt.attempts.add(**slow, duration_ms=30_000)
@@ -140,8 +140,8 @@ async def _costly(store: Store) -> None:
     await converse(store, "s1", "Still there?", "Yes")
 
 
-def test_show_who_was_asked(sessions: Sessions) -> None:
-    """Below an answer stands who gave it, how long that took and what it cost; above that, who did not."""
+def test_show_has_the_attempts(sessions: Sessions) -> None:
+    """Each answer is followed by its model, duration and cost, and preceded by failed attempts."""
     sessions.stored(_costly)
     shown = [line.strip() for line in sessions.run("show", "s1").splitlines() if line]
     assert [
@@ -162,7 +162,7 @@ def test_show_who_was_asked(sessions: Sessions) -> None:
 
 
 def test_export_has_receipts(sessions: Sessions) -> None:
-    """The receipt is exported as it is, on its answer or where there is none on the turn's last message."""
+    """The receipt is exported unchanged, on the answer or without one on the turn's last message."""
     sessions.stored(_costly)
     lines = [json.loads(line) for line in sessions.run("export", "s1").splitlines()]
     assert [False, True, True, False, False] == ["receipt" in line for line in lines]
@@ -172,15 +172,15 @@ def test_export_has_receipts(sessions: Sessions) -> None:
 
 def test_show_for_programs(sessions: Sessions) -> None:
     """JSON has the session and its messages."""
-    sessions.stored(_story)
+    sessions.stored(_create_session)
     shown = sessions.read("show", "s1")
     assert ("s1", 3) == (shown["id"], shown["turn_count"])
     assert ["user", "assistant", "user", "assistant", "user", "assistant"] == [m["role"] for m in shown["messages"]]
 
 
 def test_export(sessions: Sessions) -> None:
-    """Each message is a line of JSON: its fields, and those of its turn."""
-    sessions.stored(_story)
+    """Each message is a line of JSON with its fields and those of its turn."""
+    sessions.stored(_create_session)
     lines: list[dict[str, Any]] = [json.loads(line) for line in sessions.run("export", "s1").splitlines()]
     created = [line.pop("created") for line in lines]
     assert all(seconds > 1_700_000_000 for seconds in created)
@@ -198,8 +198,8 @@ def test_export(sessions: Sessions) -> None:
     ] == lines
 
 
-def test_an_export_whose_reader_leaves(sessions: Sessions) -> None:
-    """`| head -1` gets its line, and no traceback."""
+def test_an_export_to_a_closed_pipe(sessions: Sessions) -> None:
+    """`| head -1` prints one line, without a traceback."""
     sessions.stored(lambda store: converse(store, "s1", "x" * 3_000_000, "Hello", new=True))
     command = f"{COMMAND} sessions export s1 --account ada --state-dir {sessions.state} | head -c 20"
     result = subprocess.run(
@@ -214,7 +214,7 @@ def test_an_export_whose_reader_leaves(sessions: Sessions) -> None:
 
 
 def test_delete(sessions: Sessions) -> None:
-    """Several are deleted at once, or none where one is unknown."""
+    """Several sessions are deleted together, or none if one is unknown."""
     sessions.stored(_three)
     assert 'Unknown session "nope"' in sessions.fail("delete", "s1", "nope", "--yes")
     assert "Deleted s1.\nDeleted s2.\n" == sessions.run("delete", "s1", "s2", "s1", "--yes")
@@ -269,13 +269,13 @@ def test_yes_on_a_terminal_deletes(sessions: Sessions) -> None:
 
 
 def test_a_busy_session_is_not_deleted(sessions: Sessions) -> None:
-    """A turn in progress keeps its session."""
+    """A session with a turn in progress is not deleted."""
     sessions.stored(lambda store: begin(store, "s1", "Hi", new=True))
     assert "is answering another request" in sessions.fail("delete", "s1", "--yes")
 
 
 def test_mistakes(sessions: Sessions) -> None:
-    """Every mistake is one line that names what to change; nothing is made where nothing was."""
+    """Each mistake is one line with the value to change, and creates nothing."""
     for arguments in (("list",), ("show", "s1"), ("export", "s1"), ("delete", "s1", "--yes")):
         text = sessions.fail(*arguments)
         assert f"{sessions.state} has no sessions; " in text
@@ -288,14 +288,14 @@ def test_mistakes(sessions: Sessions) -> None:
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """Help shows an example for every command."""
+    """Help has an example for every command."""
     for arguments in ((), ("list",), ("show",), ("export",), ("delete",)):
         app(["sessions", *arguments, "--help"], result_action="return_value")
         assert "\n  parley sessions " in capsys.readouterr().out
 
 
 def test_parts_of_a_message() -> None:
-    """Text parts are shown as text, others by their type; a refusal and older calls of functions are shown, too."""
+    """Text parts are shown as text, others by type; refusals and deprecated function calls are shown, too."""
     parts = [{"type": "text", "text": "What is\tthis?\n"}, {"type": "image_url", "image_url": {"url": "data:…"}}]
     assert "What is\tthis?\n\n[image_url]" == message_text({"role": "user", "content": parts})
     assert "No.\n→ f({})" == message_text({"refusal": "No.", "function_call": {"name": "f", "arguments": "{}"}})

@@ -23,14 +23,14 @@ from parley.supervisor.folders import locked, private_dir, run_dir, state_dir
     ],
 )
 def test_an_address_reads_and_writes_the_same(text: str, host: str, port: int) -> None:
-    """HOST:PORT, with brackets around IPv6, is read, and written as it was."""
+    """HOST:PORT, with brackets around IPv6, is parsed and printed unchanged."""
     assert (host, port) == parse_address(text)
     assert text == str(parse_address(text))
 
 
 @pytest.mark.parametrize("text", ["8080", ":8080", "host:", "host:port", "::1:80", "host:65536", "a b:1", ""])
-def test_what_is_no_address_is_refused_with_an_example(text: str) -> None:
-    """Anything but HOST:PORT is refused, and the error shows how one is written."""
+def test_an_invalid_address_is_rejected_with_an_example(text: str) -> None:
+    """Text other than HOST:PORT is rejected with an example."""
     with pytest.raises(ValueError, match=r"write HOST:PORT, for example 127\.0\.0\.1:8080"):
         parse_address(text)
 
@@ -39,32 +39,32 @@ def test_what_is_no_address_is_refused_with_an_example(text: str) -> None:
     ("listens", "called"), [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("10.0.0.1:1", "10.0.0.1:1")]
 )
 def test_a_wildcard_is_called_by_the_loopback(listens: str, called: str) -> None:
-    """A client on this machine is given an address that it can connect to."""
+    """A client on this machine gets an address to which it can connect."""
     assert called == str(parse_address(listens).to_call())
 
 
-def test_the_state_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
-    """The folder with sessions and keys, and those above it, are made; nobody else may enter."""
+def test_the_state_folder_is_private(tmp_path: Path) -> None:
+    """The state folder and its parents are created; only the owner can access it."""
     folder = state_dir(tmp_path / "a" / "b")
     assert tmp_path / "a" / "b" == folder
     assert 0o700 == folder.stat().st_mode & 0o777
 
 
-def test_a_state_folder_that_cannot_be_made_says_so(tmp_path: Path) -> None:
-    """A file in the folder's place is one line that names the option to change."""
+def test_a_state_folder_that_cannot_be_created(tmp_path: Path) -> None:
+    """A file instead of the folder is an error of one line that names the option."""
     (tmp_path / "file").touch()
     with pytest.raises(CommandError, match=r"/file/state cannot be written \(.*\); choose another .* --state-dir"):
         state_dir(tmp_path / "file" / "state")
 
 
-def test_sockets_lie_in_the_state_folder_where_its_path_is_short() -> None:
-    """A short path leaves room for a socket's name in the bytes that the kernel allows."""
+def test_sockets_are_in_a_state_folder_with_a_short_path() -> None:
+    """A short path leaves room for a socket's name within the kernel's limit."""
     with tempfile.TemporaryDirectory(prefix="p", dir="/tmp") as short, run_dir(Path(short)) as folder:
         assert Path(short) / "run" == folder
 
 
-def test_sockets_of_a_long_path_lie_in_a_private_temporary_folder(tmp_path: Path) -> None:
-    """A long path gets a short folder of its own, which only its owner may enter, and which is gone afterwards."""
+def test_sockets_of_a_long_path_are_in_a_private_temporary_folder(tmp_path: Path) -> None:
+    """A long path gets a short folder that only its owner can access, and that is removed afterwards."""
     with run_dir(tmp_path / ("x" * 80)) as folder, run_dir(tmp_path / ("y" * 80)) as other:
         assert len(str(folder)) < 50
         assert 0o700 == folder.stat().st_mode & 0o777
@@ -82,7 +82,7 @@ def test_the_state_folder_links_to_the_sockets_of_a_long_path(tmp_path: Path) ->
     assert not (state / "run").is_symlink()
 
 
-def test_what_a_killed_parley_left_behind_is_removed(tmp_path: Path) -> None:
+def test_files_of_a_killed_parley_are_removed(tmp_path: Path) -> None:
     """The same state has the same folder each time, and it is empty at first."""
     with run_dir(tmp_path / ("x" * 80)) as folder:
         killed = folder
@@ -93,15 +93,15 @@ def test_what_a_killed_parley_left_behind_is_removed(tmp_path: Path) -> None:
         assert [] == list(folder.iterdir())
 
 
-def test_a_folder_that_others_may_enter_is_refused(tmp_path: Path) -> None:
-    """Sockets are never put where someone else could put theirs."""
+def test_a_folder_that_others_can_access_is_rejected(tmp_path: Path) -> None:
+    """Sockets are never in a folder in which other users could create theirs."""
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o755)
     with pytest.raises(CommandError, match="must be a folder that only this user owns"):
         private_dir(tmp_path / "open")
 
 
-def test_a_link_in_place_of_the_private_folder_is_refused(tmp_path: Path) -> None:
+def test_a_link_instead_of_the_private_folder_is_rejected(tmp_path: Path) -> None:
     """A symbolic link to a private folder is rejected."""
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -110,7 +110,7 @@ def test_a_link_in_place_of_the_private_folder_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_state_folder_is_held_by_one_process(tmp_path: Path) -> None:
-    """A second holder is told the first one's process id; when the first is gone the folder is free."""
+    """A second process gets the id of the first one; after the end of the first the folder is free."""
     hold = (
         "import sys; from pathlib import Path; from parley.supervisor.folders import locked\n"
         "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
@@ -128,5 +128,5 @@ def test_a_state_folder_is_held_by_one_process(tmp_path: Path) -> None:
 
 
 def test_an_address_is_made_of_host_and_port() -> None:
-    """An address made in code is written as one that was read."""
+    """An address from host and port is printed like a parsed one."""
     assert "[::1]:9" == str(Address("::1", 9))

@@ -1,4 +1,4 @@
-"""The settings of the edge, as `parley up` takes them and as Envoy is told."""
+"""The settings of the edge, as options of `parley up` and in Envoy's configuration."""
 
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ ANYWHERE = ("127.0.0.1", 0)
 
 
 def rendered(settings: EdgeSettings) -> Any:
-    """Envoy's configuration with these settings."""
-    places: dict[str, Any] = {"endpoints": Path("/run/workers.yaml"), "admin": Path("/run/admin.sock")}
-    return yaml.safe_load(envoy.render(http=ANYWHERE, grpc=ANYWHERE, **places, settings=settings))
+    """Returns Envoy's configuration with these settings."""
+    paths: dict[str, Any] = {"endpoints": Path("/run/workers.yaml"), "admin": Path("/run/admin.sock")}
+    return yaml.safe_load(envoy.render(http=ANYWHERE, grpc=ANYWHERE, **paths, settings=settings))
 
 
 @pytest.mark.parametrize(
@@ -38,29 +38,29 @@ def rendered(settings: EdgeSettings) -> Any:
     ],
 )
 def test_a_size_is_read_and_written(text: str, size: int, written: str) -> None:
-    """Units of 1024 and of 1000, however they are spelt; a person is told the largest that fits."""
+    """Units of 1024 and of 1000 are parsed in any spelling; a size is printed in the largest exact unit."""
     assert size == parse_size(text)
     assert written == write_size(size)
 
 
 @pytest.mark.parametrize("text", ["", "x", "MiB", "-1MiB", "1.5MiB", "1GiB", "1 2", "1023", "31MiB", "30721KiB"])
-def test_what_is_no_size_is_refused(text: str) -> None:
-    """No number, no unit that we know, too small to ask anything, or more than a worker takes."""
+def test_an_invalid_size_is_rejected(text: str) -> None:
+    """Text without a number, unknown units, and sizes out of range are rejected."""
     with pytest.raises(ValueError, match=r"write for example 20MiB|choose a size from 1KiB to 30MiB"):
         parse_size(text)
 
 
 @pytest.mark.parametrize("text", ["https://app.example.com", "http://localhost:3000", "app://-", "http://[::1]:1", "*"])
-def test_an_origin_is_taken_as_browsers_send_it(text: str) -> None:
-    """Scheme, host, and a port where it is not the usual one; a star stands for all."""
+def test_valid_origins(text: str) -> None:
+    """An origin has a scheme, a host, and a port unless it is the default; an asterisk means all."""
     assert text == parse_origin(text)
 
 
 @pytest.mark.parametrize(
     "text", ["", "app.example.com", "https://app.example.com/", "https://a b", "https://*/x", "null", "https://a,b"]
 )
-def test_what_no_browser_sends_is_refused(text: str) -> None:
-    """It would never match, and its operator would wonder why."""
+def test_an_invalid_origin_is_rejected(text: str) -> None:
+    """An origin that no browser sends is rejected, because it would never match."""
     with pytest.raises(
         ValueError, match=r"is not an origin for --cors-origin; write for example https://app\.example\.com"
     ):
@@ -68,7 +68,7 @@ def test_what_no_browser_sends_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "says"),
+    ("option", "message"),
     [
         (["--cors-origin", "https://a.example", "--cors-origin", "b"], '"b" is not an origin for --cors-origin; write'),
         (
@@ -83,16 +83,16 @@ def test_what_no_browser_sends_is_refused(text: str) -> None:
         (["--max-body", "40MiB"], '--max-body: "40MiB" is out of bounds; choose a size from 1KiB to 30MiB'),
     ],
 )
-def test_up_refuses_a_wrong_setting_in_one_line(option: list[str], says: str) -> None:
-    """The option, what is wrong with it, and what to write."""
+def test_up_rejects_an_invalid_setting_in_one_line(option: list[str], message: str) -> None:
+    """The error has the option, the problem and a valid example."""
     done = run_here("up", *option)
     assert 2 == done.returncode
-    assert says in done.stderr
+    assert message in done.stderr
     assert 1 == done.stderr.count("\n")
 
 
-def test_the_settings_stand_in_the_file_as_they_are_by_default() -> None:
-    """An Envoy that is started with the file itself is as one that Parley starts without what is off."""
+def test_the_file_has_the_default_settings() -> None:
+    """Without its disabled parts, the file equals the configuration that Parley renders with default settings."""
     original = yaml.safe_load((envoy.edge_dir() / "envoy.yaml").read_text(encoding="utf-8"))
     for at, listener in enumerate(rendered(DEFAULT_EDGE)["static_resources"]["listeners"]):
         chains = original["static_resources"]["listeners"][at]["filter_chains"]
@@ -104,8 +104,8 @@ def test_the_settings_stand_in_the_file_as_they_are_by_default() -> None:
         assert chains == listener["filter_chains"]
 
 
-def test_each_host_is_told_the_settings() -> None:
-    """The origins and the limit hold whatever the host's name is, the limit for native callers too."""
+def test_each_host_has_the_settings() -> None:
+    """Origins and the limit apply to every host, and the limit to native gRPC, too."""
     rest, native, _ = rendered(EdgeSettings(("https://a.example",), 2**20))["static_resources"]["listeners"]
     hosts = rest["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
     reported = [host["metadata"]["filter_metadata"] for host in hosts]
@@ -117,7 +117,7 @@ def test_each_host_is_told_the_settings() -> None:
 
 
 def test_a_dialect_s_hosts_are_added_to_those_of_the_file() -> None:
-    """A name goes to the dialect that the setting says, and away from another that the file says."""
+    """A host is added to the configured dialect, and removed from another one in the file."""
     settings = EdgeSettings(dialect_hosts=("upchatty=chat.example.com", "openai=www.upchatty.com"))
     listener = rendered(settings)["static_resources"]["listeners"][0]
     hosts = listener["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
@@ -136,15 +136,15 @@ def test_a_dialect_s_hosts_are_added_to_those_of_the_file() -> None:
         ("chipp=localhost", "chipp=localhost"),
     ],
 )
-def test_a_dialect_host_is_read(text: str, parsed: str) -> None:
-    """Names ignore case, and may leave one end open."""
+def test_valid_dialect_hosts(text: str, parsed: str) -> None:
+    """Host names are case-insensitive, and may have a wildcard at one end."""
     assert parsed == parse_dialect_host(text)
 
 
 @pytest.mark.parametrize(
     "text", ["", "upchatty", "upchatty=", "upchatty=*", "x=a", "openai=a:80", "chipp=a/b", "chipp=*.a.*"]
 )
-def test_what_is_no_dialect_host_is_refused(text: str) -> None:
-    """It would stop Envoy, or never match."""
+def test_an_invalid_dialect_host_is_rejected(text: str) -> None:
+    """A host that would stop Envoy, or never match, is rejected."""
     with pytest.raises(ValueError, match="write for example"):
         parse_dialect_host(text)

@@ -1,4 +1,4 @@
-"""Kept processes, with real ones: small shell scripts."""
+"""Supervised processes, with small shell scripts as real processes."""
 
 import asyncio
 import os
@@ -28,30 +28,30 @@ class Script(Child):
         """Runs the script."""
         self._ready.clear()
         process = await spawn(["/bin/sh", "-c", self._text])
-        self.listen(process, self._told)
+        self.listen(process, self._on_line)
         return process
 
     async def serving(self, _process: Process) -> None:
-        """Waits for the word."""
+        """Waits for `ready`."""
         await self._ready.wait()
 
     def on_serving(self) -> None:
-        """Notes it."""
+        """Records the call."""
         assert self.process
         self.events.append("up")
         self.ups.put_nowait(self.process.pid)
 
     def on_stopped(self) -> None:
-        """Notes it."""
+        """Records the call."""
         self.events.append("down")
 
-    def _told(self, line: str) -> None:
+    def _on_line(self, line: str) -> None:
         if line == "ready":
             self._ready.set()
 
 
 def _runs(pid: int) -> bool:
-    """Tells whether a process is there and no zombie."""
+    """Returns whether a process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -59,7 +59,7 @@ def _runs(pid: int) -> bool:
 
 
 async def test_a_child_that_dies_is_started_again() -> None:
-    """After kill -9 another process takes over, and what depends on it hears of both."""
+    """After kill -9 another process is started, and both changes are reported."""
     child = Script("echo ready; exec sleep 1000")
     await child.start()
     first = await child.ups.get()
@@ -72,7 +72,7 @@ async def test_a_child_that_dies_is_started_again() -> None:
 
 
 async def test_a_child_is_stopped_by_sigterm() -> None:
-    """SIGTERM lets the process do what it wants to do last; it is not started again."""
+    """SIGTERM lets the process end gracefully, and it is not started again."""
     child = Script("trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.01; done")
     await child.start()
     await child.stop(10)
@@ -80,8 +80,8 @@ async def test_a_child_is_stopped_by_sigterm() -> None:
     assert ["up", "down"] == child.events
 
 
-async def test_a_child_that_will_not_end_is_killed() -> None:
-    """Whoever ignores SIGTERM is gone after the grace period."""
+async def test_a_child_that_ignores_sigterm_is_killed() -> None:
+    """A process that ignores SIGTERM is killed after the grace period."""
     child = Script("trap '' TERM; echo ready; while :; do sleep 0.01; done")
     await child.start()
     pid = await child.ups.get()
@@ -89,8 +89,8 @@ async def test_a_child_that_will_not_end_is_killed() -> None:
     assert not _runs(pid)
 
 
-async def test_a_child_that_never_serves_is_given_up_with_its_error() -> None:
-    """After a few tries the cause is one line: how it ended, and what it said of an error."""
+async def test_a_child_that_never_serves_fails_with_its_error() -> None:
+    """After a few attempts the cause is one line with the exit and the last error."""
     child = Script("echo loading; echo 'error: no such model'; echo bye; exit 3")
     with pytest.raises(CommandError) as caught:
         await child.start()
@@ -98,8 +98,8 @@ async def test_a_child_that_never_serves_is_given_up_with_its_error() -> None:
     assert [] == child.events
 
 
-async def test_a_program_that_is_not_there_is_given_up() -> None:
-    """A missing program is a cause as any other."""
+async def test_a_missing_program_fails() -> None:
+    """A missing program is reported like any other cause."""
 
     class Missing(Script):
         async def spawn(self) -> Process:
@@ -110,7 +110,7 @@ async def test_a_program_that_is_not_there_is_given_up() -> None:
 
 
 async def test_a_child_can_be_stopped_before_it_serves() -> None:
-    """A stop in the middle of the start leaves nothing behind."""
+    """A stop during the start leaves no process."""
     child = Script("echo $$; exec sleep 1000")
     starting = asyncio.create_task(child.start())
     while not child.last_lines:
@@ -120,8 +120,8 @@ async def test_a_child_can_be_stopped_before_it_serves() -> None:
     assert not _runs(int(child.last_lines[0]))
 
 
-async def test_a_child_has_a_session_of_its_own() -> None:
-    """A terminal's Ctrl-C, which goes to a process group, does not reach it."""
+async def test_a_child_has_its_own_session() -> None:
+    """A child does not receive a terminal's Ctrl-C, which goes to a process group."""
     child = Script("echo ready; exec sleep 1000")
     await child.start()
     pid = await child.ups.get()
@@ -130,7 +130,7 @@ async def test_a_child_has_a_session_of_its_own() -> None:
 
 
 def test_children_die_with_their_parent(tmp_path: Path) -> None:
-    """Even kill -9 of the parent leaves no child behind."""
+    """After kill -9 of the parent no child remains."""
     program = (
         "import asyncio\n"
         "from parley.supervisor.process import spawn\n"
@@ -153,12 +153,12 @@ def test_children_die_with_their_parent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("failures", "seconds"), [(0, 0), (1, 0), (2, 0.5), (3, 1), (6, 8), (7, 10), (100, 10)])
-def test_restarts_are_at_once_first_and_then_slower(failures: int, seconds: float) -> None:
-    """The first restart does not wait; those after it wait twice as long each, at most 10 s."""
+def test_restart_delays(failures: int, seconds: float) -> None:
+    """The first restart is immediate; further delays double up to 10 s."""
     assert seconds == backoff(failures)
 
 
 @pytest.mark.parametrize(("code", "text"), [(0, "exit code 0"), (2, "exit code 2"), (-9, "killed by SIGKILL")])
-def test_an_end_is_told_in_words(code: int, text: str) -> None:
-    """A signal is named."""
+def test_the_description_of_an_end(code: int, text: str) -> None:
+    """The description of a killed process names the signal."""
     assert text == describe_end(code)
