@@ -1,6 +1,6 @@
-"""End-to-end tests: the real `parley up` with Envoy, workers, SQLite, the embedded model, and scripted upstreams.
+"""End-to-end tests: the real `parley up` with Envoy, workers, SQLite, the built-in model, and scripted upstreams.
 
-The fixture `stack` is shared by all tests of a process. Its models are `smollm2` (embedded) and `scripted` (answered by
+The fixture `stack` is shared by all tests of a process. Its models are `smollm2` (built-in) and `scripted` (answered by
 the fixture `upstream`, without retries). Tests that stop or reconfigure processes start their own stack with
 `tests.processes.started`.
 """

@@ -1,4 +1,4 @@
-"""Calls of curl, the openai package, the generated stubs and grpcurl to the embedded model."""
+"""Calls of curl, the openai package, the generated stubs and grpcurl to the built-in model."""
 
 import json
 import shutil
@@ -47,7 +47,7 @@ def grpcurl(stack: Parley, *arguments: str, key: bool = True) -> subprocess.Comp
 
 @pytest.mark.parametrize("path", PATHS)
 def test_curl_complete_answer(stack: Parley, path: str) -> None:
-    """The answer of the embedded model names Paris and has the documented format."""
+    """The answer of the built-in model names Paris and has the documented format."""
     answer = json.loads(curl(stack, path, BODY))
     expected = "chatSessionId id object created model choices usage system_fingerprint"
     assert expected.split() == list(answer)

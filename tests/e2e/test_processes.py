@@ -29,7 +29,7 @@ QUESTION = "What is the capital of France?"
 
 
 def test_the_first_run_prints_a_line_that_works_when_pasted(tmp_path: Path) -> None:
-    """Without a configuration the embedded model answers the printed curl line; the second run creates no key."""
+    """Without a configuration the built-in model answers the printed curl line; the second run creates no key."""
     with started(folder=tmp_path) as parley:
         lines = [line for line in parley.output.splitlines() if line.startswith("curl ")]
         assert 1 == len(lines)
