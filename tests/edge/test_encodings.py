@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from tests.edge.conftest import Edge
-from tests.edge.test_errors import PATHS, message_of
+from tests.edge.errors import PATHS, message_of
 from tests.edge.worker import Worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

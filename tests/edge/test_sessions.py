@@ -9,7 +9,7 @@ import pytest
 from google.api.httpbody_pb2 import HttpBody
 
 from parley.v1.sessions_pb2 import ExportSessionRequest, ForkSessionRequest, ListSessionsRequest
-from tests.edge.test_errors import message_of
+from tests.edge.errors import message_of
 from tests.edge.worker import Context, Worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

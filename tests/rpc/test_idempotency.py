@@ -6,7 +6,6 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.json_format import ParseDict
-from google.protobuf.message import Message
 
 from parley.core.errors import StreamBroken, UpstreamUnavailable
 from parley.v1 import sessions_pb2 as messages
@@ -15,32 +14,11 @@ from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.sessions_pb2_grpc import SessionsStub
 from tests import sse
 from tests.processes import until
-from tests.rpc.calling import Log, Metadata, chat_request
+from tests.rpc.calling import Log, Metadata, chat_request, failure, is_replayed, with_key
 from tests.rpc.conftest import Worker
 from tests.rpc.scripted import USAGE, chunks, completion
 
 TWICE = pytest.mark.parametrize("model", ["kept", "stateless"])
-
-
-def with_key(metadata: Metadata, key: str) -> Metadata:
-    """Returns the metadata of a call with an `Idempotency-Key`."""
-    return (*metadata, ("idempotency-key", key))
-
-
-def _refused(method: Any, request: Any, metadata: Metadata) -> Any:
-    with pytest.raises(grpc.RpcError) as caught:
-        _consume(method(request, metadata=metadata))
-    return caught.value
-
-
-def _consume(answer: Any) -> None:
-    """Reads a stream to its end."""
-    if not isinstance(answer, Message):
-        list(answer)
-
-
-def _replayed(call: Any) -> bool:
-    return "true" == dict(call.initial_metadata()).get("idempotent-replayed")
 
 
 @TWICE
@@ -50,12 +28,12 @@ def test_a_complete_answer_is_replayed(
     """A replay has the same id, time, session and usage, calls no backend, and is marked in metadata and log."""
     metadata = with_key(ada, f"unary-{model}")
     first, call = chat.CreateChatCompletion.with_call(chat_request(model=model), metadata=metadata)
-    assert not _replayed(call)
+    assert not is_replayed(call)
     again, call = chat.CreateChatCompletion.with_call(
         chat_request(model=model), metadata=(*metadata, ("x-request-id", f"again-{model}"))
     )
     assert first == again
-    assert _replayed(call)
+    assert is_replayed(call)
     assert 1 == len(worker.backend.calls)
     assert log(f"again-{model}", 1)[0]["replayed"]
 
@@ -70,7 +48,7 @@ def test_a_stream_is_replayed_in_the_documented_sequence(
     first = list(chat.StreamChatCompletion(chat_request(model=model), metadata=metadata))
     call = chat.StreamChatCompletion(chat_request(model=model), metadata=metadata)
     again = list(call)
-    assert _replayed(call)
+    assert is_replayed(call)
     assert _stamps(first[:1]) == _stamps(again)
     assert [0, 1, 2, 3] == [chunk.sequence for chunk in again]
     assert ["", "Hello", ""] == [chunk.choices[0].delta.content for chunk in again[:3]]
@@ -140,7 +118,7 @@ def test_the_session_in_the_metadata_belongs_to_the_request(
     metadata = with_key(ada, "merged")
     first = chat.CreateChatCompletion(chat_request("two", chatSessionId=one), metadata=metadata)
     assert first == chat.CreateChatCompletion(chat_request("two"), metadata=(*metadata, ("x-chat-session-id", one)))
-    error = _refused(chat.CreateChatCompletion, chat_request("two"), (*metadata, ("x-chat-session-id", other)))
+    error = failure(chat.CreateChatCompletion, chat_request("two"), (*metadata, ("x-chat-session-id", other)))
     assert grpc.StatusCode.FAILED_PRECONDITION == error.code()
 
 
@@ -148,7 +126,7 @@ def test_another_request_with_the_key_is_rejected(worker: Worker, chat: ChatComp
     """A key cannot be used for another request."""
     metadata = with_key(ada, "reused")
     chat.CreateChatCompletion(chat_request("one"), metadata=metadata)
-    error = _refused(chat.CreateChatCompletion, chat_request("two"), metadata)
+    error = failure(chat.CreateChatCompletion, chat_request("two"), metadata)
     assert grpc.StatusCode.FAILED_PRECONDITION == error.code()
     assert "IDEMPOTENCY_KEY_REUSED" == dict(error.trailing_metadata())["parley-error-reason"]
 
@@ -160,7 +138,7 @@ def test_while_the_first_call_runs_the_key_is_in_use(worker: Worker, chat: ChatC
     metadata = with_key(ada, "running")
     running: Any = chat.CreateChatCompletion.future(chat_request(), metadata=metadata)
     worker.wait_for_calls(1)
-    error = _refused(chat.CreateChatCompletion, chat_request(), metadata)
+    error = failure(chat.CreateChatCompletion, chat_request(), metadata)
     trailing = dict(error.trailing_metadata())
     assert grpc.StatusCode.ABORTED == error.code()
     assert 1 <= int(trailing["retry-after"]) <= 10  # the rest of the first call's lease
@@ -174,13 +152,9 @@ def test_a_failed_call_releases_the_key(worker: Worker, chat: ChatCompletionsStu
     """After a failed call, unary or streaming, the key may be used again, even for another request."""
     metadata = with_key(ada, f"failed-{model}")
     worker.backend.answer = lambda _: UpstreamUnavailable("not available")
-    assert (
-        grpc.StatusCode.UNAVAILABLE == _refused(chat.CreateChatCompletion, chat_request(model=model), metadata).code()
-    )
+    assert grpc.StatusCode.UNAVAILABLE == failure(chat.CreateChatCompletion, chat_request(model=model), metadata).code()
     worker.backend.answer = lambda _: [chunks("par")[0], StreamBroken("broke off")]
-    assert (
-        grpc.StatusCode.UNAVAILABLE == _refused(chat.StreamChatCompletion, chat_request(model=model), metadata).code()
-    )
+    assert grpc.StatusCode.UNAVAILABLE == failure(chat.StreamChatCompletion, chat_request(model=model), metadata).code()
     worker.backend.answer = lambda _: completion("fine")
     until(lambda: _answers(chat, chat_request("other", model=model), metadata), "the key to be free")
     worker.backend.answer = lambda _: chunks("fine")
@@ -207,7 +181,7 @@ def test_a_call_that_its_session_rejects_releases_the_key(
     """A call that fails before its turn begins releases its key."""
     metadata = with_key(ada, "early")
     request = chat_request(model="kept", chatSessionId="00000000-0000-7000-8000-000000000000")
-    assert grpc.StatusCode.NOT_FOUND == _refused(chat.CreateChatCompletion, request, metadata).code()
+    assert grpc.StatusCode.NOT_FOUND == failure(chat.CreateChatCompletion, request, metadata).code()
     worker.backend.answer = lambda _: completion("fine")
     until(lambda: _answers(chat, chat_request(), metadata), "the key to be free")
 
@@ -246,33 +220,33 @@ def test_every_form_of_the_call_replays_the_answer(
     for other in forms.values():
         assert (first[0], "Hello", True) == other(chat, model, metadata)
     assert 1 == len(worker.backend.calls)
-    error = _refused(chat.StreamChatCompletion, chat_request("another", model=model), metadata)
+    error = failure(chat.StreamChatCompletion, chat_request("another", model=model), metadata)
     assert grpc.StatusCode.FAILED_PRECONDITION == error.code()
 
 
 def _unary_id(chat: ChatCompletionsStub, model: str, metadata: Metadata) -> tuple[str, str, bool]:
     answer, call = chat.CreateChatCompletion.with_call(chat_request(model=model, stream=False), metadata=metadata)
-    return answer.id, answer.choices[0].message.content.string_value, _replayed(call)
+    return answer.id, answer.choices[0].message.content.string_value, is_replayed(call)
 
 
 def _typed_id(chat: ChatCompletionsStub, model: str, metadata: Metadata) -> tuple[str, str, bool]:
     call = chat.StreamChatCompletion(chat_request(model=model), metadata=metadata)
     stream = list(call)
     text = "".join(choice.delta.content for chunk in stream for choice in chunk.choices)
-    return stream[0].id, text, _replayed(call)
+    return stream[0].id, text, is_replayed(call)
 
 
 def _events_id(chat: ChatCompletionsStub, model: str, metadata: Metadata) -> tuple[str, str, bool]:
     request = chat_request(model=model, stream=True, stream_options={"include_usage": True})
     call = chat.StreamChatCompletionEvents(request, metadata=metadata)
     parsed = sse.chunks(b"".join(body.data for body in call))
-    return parsed[0]["id"], sse.text(parsed), _replayed(call)
+    return parsed[0]["id"], sse.text(parsed), is_replayed(call)
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
 def test_the_format_of_a_key(worker: Worker, chat: ChatCompletionsStub, ada: Metadata, key: str) -> None:
     """A key is 1 to 255 printable ASCII characters; the error names it."""
-    error = _refused(chat.CreateChatCompletion, chat_request(), with_key(ada, key))
+    error = failure(chat.CreateChatCompletion, chat_request(), with_key(ada, key))
     assert grpc.StatusCode.INVALID_ARGUMENT == error.code()
     assert "`Idempotency-Key` must be 1 to 255 printable ASCII characters" == error.details()
     assert "Idempotency-Key" == dict(error.trailing_metadata())["parley-error-param"]
@@ -283,70 +257,3 @@ def test_the_longest_key_is_valid(worker: Worker, chat: ChatCompletionsStub, ada
     metadata = with_key(ada, "k" + " ~" * 127)
     first = chat.CreateChatCompletion(chat_request(), metadata=metadata)
     assert first == chat.CreateChatCompletion(chat_request(), metadata=metadata)
-
-
-def test_deleting_a_session_deletes_its_stored_answers(
-    worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
-) -> None:
-    """Answers of a deleted session are neither replayed nor generated again: the key stays known."""
-    metadata = with_key(ada, "deleted")
-    first = chat.CreateChatCompletion(chat_request(), metadata=metadata)
-    sessions.DeleteSession(messages.DeleteSessionRequest(session_id=first.session_id), metadata=ada)
-    for method in (chat.CreateChatCompletion, chat.StreamChatCompletion):
-        error = _refused(method, chat_request(), metadata)
-        assert grpc.StatusCode.NOT_FOUND == error.code()
-        assert "has been deleted" in error.details()
-        assert "use a new key" in error.details()
-    assert (
-        grpc.StatusCode.FAILED_PRECONDITION
-        == _refused(chat.CreateChatCompletion, chat_request("other"), metadata).code()
-    )
-    assert 1 == len(worker.backend.calls)
-
-
-def test_a_fork_is_made_once(worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata) -> None:
-    """The same key returns the same fork; another request with it is rejected."""
-    session_id = chat.CreateChatCompletion(chat_request(), metadata=ada).session_id
-    request = messages.ForkSessionRequest(session_id=session_id)
-    first, call = sessions.ForkSession.with_call(request, metadata=with_key(ada, "fork"))
-    assert not _replayed(call)
-    chat.CreateChatCompletion(chat_request("on", chatSessionId=first.id), metadata=ada)
-    again, call = sessions.ForkSession.with_call(request, metadata=with_key(ada, "fork"))
-    assert (first, True) == (again, _replayed(call))
-    upper = messages.ForkSessionRequest(session_id=session_id.upper())
-    assert first == sessions.ForkSession(upper, metadata=with_key(ada, "fork"))
-    other = messages.ForkSessionRequest(session_id=session_id, through_turn=1)
-    assert grpc.StatusCode.FAILED_PRECONDITION == _refused(sessions.ForkSession, other, with_key(ada, "fork")).code()
-    assert first.id != sessions.ForkSession(request, metadata=with_key(ada, "another")).id
-    assert first.id != sessions.ForkSession(request, metadata=ada).id
-
-
-def test_a_deletion_is_replayed(
-    worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
-) -> None:
-    """The same key returns the same acknowledgement; without it the session is unknown."""
-    request = messages.DeleteSessionRequest(
-        session_id=chat.CreateChatCompletion(chat_request(), metadata=ada).session_id
-    )
-    first, call = sessions.DeleteSession.with_call(request, metadata=with_key(ada, "delete"))
-    assert (True, False) == (first.deleted, _replayed(call))
-    again, call = sessions.DeleteSession.with_call(request, metadata=with_key(ada, "delete"))
-    assert (first, True) == (again, _replayed(call))
-    assert grpc.StatusCode.NOT_FOUND == _refused(sessions.DeleteSession, request, ada).code()
-
-
-def test_a_failed_write_releases_the_key(
-    worker: Worker, chat: ChatCompletionsStub, sessions: SessionsStub, ada: Metadata
-) -> None:
-    """After a failed write the key may be used for another request immediately."""
-    unknown = "00000000-0000-7000-8000-000000000000"
-    for method, request in (
-        (sessions.ForkSession, messages.ForkSessionRequest(session_id=unknown)),
-        (sessions.DeleteSession, messages.DeleteSessionRequest(session_id=unknown)),
-    ):
-        assert grpc.StatusCode.NOT_FOUND == _refused(method, request, with_key(ada, "unknown")).code()
-    session_id = chat.CreateChatCompletion(chat_request(), metadata=ada).session_id
-    request = messages.ForkSessionRequest(session_id=session_id)
-    assert session_id == sessions.ForkSession(request, metadata=with_key(ada, "unknown")).forked_from
-    bad = _refused(sessions.ForkSession, request, with_key(ada, "x" * 256))
-    assert "Idempotency-Key" == dict(bad.trailing_metadata())["parley-error-param"]
