@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -208,7 +207,7 @@ def launch(*options: str, folder: Path, pipe: int | None = None, **more: str) ->
     (folder / "ready.json").unlink(missing_ok=True)  # a killed Parley may leave one
     with (folder / "output").open("wb") as output, (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            _up(folder, options),
+            up_command(folder, options),
             env=environment(**{"PARLEY_WORKERS": "1", "PARLEY_SHUTDOWN_DELAY": "0"} | more),
             stdin=subprocess.DEVNULL,
             stdout=output if pipe is None else pipe,
@@ -218,61 +217,7 @@ def launch(*options: str, folder: Path, pipe: int | None = None, **more: str) ->
     return Parley(process, folder)
 
 
-class Terminal:
-    """A terminal that runs `parley up`, which is `parley`. Its screen is the log."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        self._ours, theirs = os.openpty()
-        self._closed = threading.Event()
-        self._screen = folder / "log"
-        self._screen.touch()
-        (folder / "output").symlink_to(self._screen)
-        process = subprocess.Popen(
-            _up(folder, options),
-            env=environment(TERM="xterm", PARLEY_WORKERS="1"),
-            preexec_fn=lambda: os.login_tty(theirs),  # noqa: PLW1509 - it calls into the kernel and no further
-            cwd=folder,
-        )
-        os.close(theirs)
-        self.parley = Parley(process, folder)
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def press(self, keys: bytes) -> None:
-        """Writes to the terminal; Ctrl-C is the byte 3."""
-        os.write(self._ours, keys)
-
-    def close(self) -> None:
-        """Closes the terminal."""
-        if not self._closed.is_set():
-            self._closed.set()
-            self._reader.join()
-            os.close(self._ours)
-
-    def _read(self) -> None:
-        with self._screen.open("wb", buffering=0) as screen:
-            while not self._closed.is_set():
-                if select.select([self._ours], [], [], 0.02)[0]:
-                    try:
-                        screen.write(os.read(self._ours, 65536))
-                    except OSError:  # the other end is closed
-                        return
-
-
-@contextmanager
-def in_terminal(*options: str) -> Iterator[Terminal]:
-    """Runs `parley up` in a terminal until it serves, and stops it at the end."""
-    with tempfile.TemporaryDirectory(prefix="parley-test-") as folder:
-        terminal = Terminal(Path(folder), *options)
-        try:
-            wait_ready(terminal.parley)
-            yield terminal
-        finally:
-            terminal.parley.stop()
-            terminal.close()
-
-
-def _up(folder: Path, options: Sequence[str]) -> list[str]:
+def up_command(folder: Path, options: Sequence[str]) -> list[str]:
     """Returns the command line, with free ports and paths in the folder unless options set them."""
     chosen = dict(zip(options[::2], options[1::2], strict=True))
     defaults = {

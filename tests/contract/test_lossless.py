@@ -18,7 +18,7 @@ from parley.core.streaming.accumulator import CompletionAccumulator
 from parley.core.streaming.shaper import StreamShaper, stamp
 from parley.rpc.sse import EventWriter
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk, CreateChatCompletionRequest
-from tests import lossless
+from tests import lossless, lossless_data
 
 WANTED = ExpectedAnswer(CreateChatCompletionRequest(top_logprobs=2))
 
@@ -51,7 +51,7 @@ def expected(sent: Any) -> Any:
 
 
 @lossless.examples(200, shrinks=True)
-@given(sent=lossless.with_members(lossless.ANSWER), nulls=st.booleans())
+@given(sent=lossless.with_members(lossless_data.ANSWER), nulls=st.booleans())
 def test_complete_answer(sent: Any, nulls: bool) -> None:
     """A complete answer is preserved when stored, and when replayed as a stream for its `Idempotency-Key`."""
     answer = stamped(completion(lossless.write(sent).encode(), WANTED))
@@ -62,7 +62,7 @@ def test_complete_answer(sent: Any, nulls: bool) -> None:
 
 
 @lossless.examples(200, shrinks=True)
-@given(sent=lossless.streams(), cuts=st.randoms(use_true_random=True), nulls=st.booleans(), together=st.booleans())
+@given(sent=lossless_data.streams(), cuts=st.randoms(use_true_random=True), nulls=st.booleans(), together=st.booleans())
 def test_streamed_answer(sent: list[Any], cuts: Random, nulls: bool, together: bool) -> None:
     """A stream is preserved as events and when accumulated, for any split of its bytes."""
     answer = stamped(ChatCompletion())
@@ -116,7 +116,7 @@ LARGE = lossless.read('{"z":-0,"n":1e400,"a":' + "9" * 5000 + ',"m":1.50,"b":' +
 )
 def test_large_numbers_and_deep_objects(path: tuple[str | int, ...]) -> None:
     """Large numbers and deep objects are preserved in every object, also when replayed as a stream."""
-    sent = parent = lossless.read(json.dumps(lossless.ANSWER))
+    sent = parent = lossless.read(json.dumps(lossless_data.ANSWER))
     for step in path:
         parent = parent[step]
     parent["x"] = LARGE

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import openai
 import pytest
 
 from tests.e2e.faults.outage import Observation, observe
@@ -59,6 +60,13 @@ def stack(the_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFacto
     file.write_text(CONFIG.format(backends=backends, targets=targets))
     with started("--config", str(file), "--workers", "2") as parley:
         yield parley
+
+
+@pytest.fixture(scope="session")
+def client(stack: Parley) -> Iterator[openai.OpenAI]:
+    """OpenAI's Python package with another base URL, without retries."""
+    with openai.OpenAI(base_url=f"{stack.http}/v1", api_key=stack.key, max_retries=0) as client:
+        yield client
 
 
 @pytest.fixture

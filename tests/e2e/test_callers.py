@@ -23,12 +23,6 @@ PATHS = ("/v1/chat/completions", "/api/v1/chat/completions")
 GRPCURL = str(Path(sys.executable).with_name("grpcurl"))
 
 
-@pytest.fixture(scope="session")
-def client(stack: Parley) -> openai.OpenAI:
-    """OpenAI's package with another base URL."""
-    return openai.OpenAI(base_url=f"{stack.http}/v1", api_key=stack.key, max_retries=0)
-
-
 def curl(stack: Parley, path: str, body: dict[str, Any], *options: str) -> str:
     """Runs curl with a JSON body."""
     curl = shutil.which("curl")

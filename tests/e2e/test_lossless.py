@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from parley.core.messages.proto_json import dumps, from_message
 from parley.v1.chat_completions_pb2 import ChatCompletion, CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
-from tests import lossless
+from tests import lossless, lossless_data
 from tests.processes import Parley, started
 from tests.upstream import DONE, Events, Raw, ScriptedUpstream
 
@@ -29,14 +29,16 @@ models: [{{id: open, targets: [{{backend: near}}]}}]
 """
 # Sent unchanged to a backend with OpenAI's API. `metadata`, `functions` and fields of answers alone are not.
 REQUEST = {
-    name: value for name, value in lossless.REQUEST.items() if name not in ("metadata", "functions", "stream_options")
+    name: value
+    for name, value in lossless_data.REQUEST.items()
+    if name not in ("metadata", "functions", "stream_options")
 }
 REQUEST["model"] = "open"
 REQUEST["messages"] = [
     {name: value for name, value in message.items() if name not in ("annotations", "reasoning_content")}
-    for message in lossless.REQUEST["messages"][:5]
+    for message in lossless_data.REQUEST["messages"][:5]
 ]
-SENT = lossless.with_members(REQUEST, lossless.request_is_open)
+SENT = lossless.with_members(REQUEST, lossless_data.request_is_open)
 SHORT_REQUEST: dict[str, Any] = {
     "model": "open",
     "messages": [{"role": "user", "content": "Hi"}],
@@ -103,7 +105,7 @@ def test_a_request_reaches_the_upstream(
     """Every object is preserved over REST and over gRPC with both forms of content, through one Parley and two."""
     parley: Parley = request.getfixturevalue(name)
     upstream.reset()
-    upstream.answer(complete_answer(lossless.ANSWER), complete_answer(lossless.ANSWER))
+    upstream.answer(complete_answer(lossless_data.ANSWER), complete_answer(lossless_data.ANSWER))
     call(parley, sent | {"store": False})
     lossless.require_in(sent, lossless.read(upstream.requests[0].raw))
     call_grpc(parley, sent | {"store": False}, typed=typed)
@@ -116,7 +118,7 @@ def test_a_choice_with_large_numbers_reaches_the_upstream(
 ) -> None:
     """The edge moves an inexact field among the unknown ones; a caller that sends a known field there is rejected."""
     parley: Parley = request.getfixturevalue(name)
-    upstream.answer(complete_answer(lossless.ANSWER))
+    upstream.answer(complete_answer(lossless_data.ANSWER))
     choice = '{"type":"function","function":{"name":"f"},"n":18446744073709551617,"d":0.10000000000000000001}'
     sent = lossless.read(lossless.write(REQUEST | {"store": False}))
     sent["tool_choice"] = lossless.read(choice)
@@ -133,7 +135,9 @@ def test_a_choice_with_large_numbers_reaches_the_upstream(
 
 @pytest.mark.parametrize("name", ["near", "far"])
 @lossless.examples(10)
-@given(answer=lossless.with_members(lossless.ANSWER), body=lossless.with_members(SHORT_REQUEST), streams=st.booleans())
+@given(
+    answer=lossless.with_members(lossless_data.ANSWER), body=lossless.with_members(SHORT_REQUEST), streams=st.booleans()
+)
 def test_an_answer_reaches_the_caller(
     request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str, answer: Any, body: Any, streams: bool
 ) -> None:
@@ -178,7 +182,7 @@ def require_sent_back(parley: Parley, upstream: ScriptedUpstream, session: str, 
 
 @pytest.mark.parametrize("name", ["near", "far"])
 @lossless.examples(10)
-@given(chunks=lossless.streams(), together=st.booleans())
+@given(chunks=lossless_data.streams(), together=st.booleans())
 def test_a_stream_reaches_the_caller(
     request: pytest.FixtureRequest, upstream: ScriptedUpstream, name: str, chunks: list[Any], together: bool
 ) -> None:
@@ -229,7 +233,7 @@ def test_a_streamed_answer_reaches_the_caller(
 
 def test_structs_of_a_grpc_caller(near: Parley, upstream: ScriptedUpstream) -> None:
     """`extra` of a message is sent in its object, and `extra` of the answer has its unknown fields."""
-    upstream.answer(complete_answer(lossless.ANSWER | {"citations": ["u"]}))
+    upstream.answer(complete_answer(lossless_data.ANSWER | {"citations": ["u"]}))
     message = {"role": "user", "content": "Hi", "extra": {"cache_control": {"type": "ephemeral"}}}
     request = ParseDict({"model": "open", "messages": [message], "store": False}, CreateChatCompletionRequest())
     with grpc.insecure_channel(near.grpc) as channel:
@@ -245,7 +249,7 @@ def test_openai_s_nulls(near: Parley, upstream: ScriptedUpstream) -> None:
     """Required fields of OpenAI's API are present in its dialect, null if unset."""
     body = {"model": "open", "messages": [{"role": "user", "content": "Hi"}], "store": False}
     choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
-    upstream.answer(*[complete_answer(lossless.ANSWER | {"choices": [choice]})] * 2)
+    upstream.answer(*[complete_answer(lossless_data.ANSWER | {"choices": [choice]})] * 2)
     choice = json.loads(call(near, body))["choices"][0]
     assert ["index", "message", "logprobs", "finish_reason"] == list(choice)
     assert (None, None) == (choice["logprobs"], choice["message"]["refusal"])

@@ -11,11 +11,11 @@ import pytest
 
 from tests.processes import (
     Parley,
-    in_terminal,
     left_behind,
     started,
     until,
 )
+from tests.terminal import in_terminal
 from tests.upstream import Events, Gate, ScriptedUpstream, chunks, ending
 
 

@@ -73,12 +73,6 @@ def _stringified(text: str) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-@pytest.fixture
-def client(stack: Parley, upstream: ScriptedUpstream) -> openai.OpenAI:
-    """The package with another base URL."""
-    return openai.OpenAI(base_url=f"{stack.http}/v1", api_key=stack.key, max_retries=0)
-
-
 def _script(upstream: ScriptedUpstream) -> list[dict[str, Any]]:
     """Scripts two tool calls and then two texts; returns the calls."""
     calls = [

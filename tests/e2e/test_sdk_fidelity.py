@@ -8,17 +8,10 @@ import openai
 import pytest
 
 from tests.e2e import vendor
-from tests.processes import Parley
 from tests.upstream import DONE, Events, Json, ScriptedUpstream
 
 REQUEST: Any = {"model": "scripted", "messages": [{"role": "user", "content": "Hello!"}]}
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(range(256))).decode()
-
-
-@pytest.fixture(scope="session")
-def client(stack: Parley) -> openai.OpenAI:
-    """The package's client with another base URL."""
-    return openai.OpenAI(base_url=f"{stack.http}/v1", api_key=stack.key, max_retries=0)
 
 
 def exact(value: Any) -> str:

@@ -16,7 +16,7 @@ from parley.core.ports import UpstreamCall
 from parley.rpc import request_forms
 from parley.rpc.field_forms import TEXT, forms_in
 from parley.rpc.validation import validate
-from tests import lossless
+from tests import lossless, lossless_data
 from tests.edge.worker import Worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -34,7 +34,7 @@ async def sent(client: aiohttp.ClientSession, worker: Worker, body: str) -> Any:
 
 
 @lossless.examples(150)
-@given(request=lossless.with_members(lossless.REQUEST, lossless.request_is_open))
+@given(request=lossless.with_members(lossless_data.REQUEST, lossless_data.request_is_open))
 async def test_unknown_members_of_every_object(client: aiohttp.ClientSession, worker: Worker, request: Any) -> None:
     """Names, order, numbers of any size, odd characters, empty objects and null are preserved exactly.
 
