@@ -80,7 +80,7 @@ class Pod:
     def kill_worker(self) -> None:
         """Kills a worker, and waits until another one has been started."""
         os.kill(self.parley.workers()[0], signal.SIGKILL)
-        self.parley.log_says("ended (killed by SIGKILL); starting another")
+        self.parley.wait_for_log("ended (killed by SIGKILL); starting another")
 
 
 @contextmanager
