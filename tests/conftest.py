@@ -38,6 +38,8 @@ _LONGEST = [
     "e2e/test_generated_clients.py",
     "e2e/test_proto_clients.py",
     "e2e/test_sdk_node.py",
+    "e2e/test_llama_index.py",
+    "unit/routing/test_retry_state_simulation.py",
 ]
 """The files with the longest durations, the longest first."""
 

@@ -51,7 +51,7 @@ class TestFile:
         else:
             await store.delete_session("ada", "s")
         number = 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while b"a very private thing" in b"".join(name.read_bytes() for name in file.parent.iterdir()):
                 await converse(other, f"t{number}", "q", "a", new=True)
                 number += 1
@@ -66,7 +66,7 @@ class TestFile:
         for number in range(20):
             await store.delete_session("ada", f"s{number}")
         number, slowest = 0, 0.0
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while file.stat().st_size > 3_000_000:
                 began = time.monotonic()
                 await converse(store, f"t{number}", "q", "a", new=True)

@@ -19,7 +19,7 @@ UNKNOWN = 'Unknown model "nobody"'
 def run(command: list[str], folder: Path, **more: str) -> str:
     """Runs a command to its end; returns its output."""
     done = subprocess.run(
-        command, cwd=folder, env=environment(**more), capture_output=True, text=True, check=False, timeout=PATIENCE
+        command, cwd=folder, env=environment(**more), capture_output=True, text=True, check=False, timeout=5 * PATIENCE
     )
     assert 0 == done.returncode, done.stdout + done.stderr
     return done.stdout

@@ -29,7 +29,7 @@ def generate(folder: Path) -> None:
     files = [str(path) for package in ("parley", "google") for path in (protos / package).rglob("*.proto")]
     options = [f"-I{protos}", f"--plugin=protoc-gen-es={plugin}", f"--es_out={out}"]
     command = [sys.executable, "-m", "grpc_tools.protoc", *options, "--es_opt=target=js,import_extension=js", *files]
-    subprocess.run(command, check=True, timeout=PATIENCE)
+    subprocess.run(command, check=True, timeout=5 * PATIENCE)
 
 
 def test_connect_es_calls_in_both_protocols(
@@ -46,7 +46,7 @@ def test_connect_es_calls_in_both_protocols(
         known = environment(PARLEY_HTTP=parley.http, KEY=parley.key)
         command = ["node", "grpc_web.mjs"]
         done = subprocess.run(
-            command, cwd=tmp_path, env=known, capture_output=True, text=True, check=False, timeout=PATIENCE
+            command, cwd=tmp_path, env=known, capture_output=True, text=True, check=False, timeout=5 * PATIENCE
         )
     assert 0 == done.returncode, done.stderr
     assert {"web": EXPECTED, "connect": EXPECTED} == json.loads(done.stdout)

@@ -53,8 +53,8 @@ class Edge:
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Polls another process until the condition holds, for at most 20 seconds."""
-    async with asyncio.timeout(20):
+    """Polls another process until the condition holds, for at most a minute."""
+    async with asyncio.timeout(60):
         while not await holds():
             await asyncio.sleep(0.02)
 

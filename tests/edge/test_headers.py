@@ -242,7 +242,7 @@ async def test_native_callers_keep_their_metadata(edge: Edge, worker: Worker) ->
     async with grpc.aio.insecure_channel(edge.grpc) as channel:
         metadata = (("x-data-bin", b"\0\1"), ("authorization", "Bearer sk-1"), ("x-correlation-id", "mine"))
         await ChatCompletionsStub(channel).CreateChatCompletion(
-            CreateChatCompletionRequest(), metadata=metadata, timeout=20
+            CreateChatCompletionRequest(), metadata=metadata, timeout=60
         )
     assert dict(metadata) == {name: worker.metadata[name] for name, _ in metadata}
     assert UUID.fullmatch(worker.metadata["x-request-id"])

@@ -174,7 +174,7 @@ async def test_parsing_time_is_linear(client: aiohttp.ClientSession, worker: Wor
     small = ",".join('{"role":"user","content":"x","cache_control":{"type":"ephemeral"}}' for _ in range(60_000))
     large = '{"a":"' + 'x\\"' * 1_000_000 + '"}'
     for body in ('{"messages":[' + small + "]}", large):
-        async with client.post(CHAT, data=body.encode(), headers=JSON, timeout=aiohttp.ClientTimeout(20)) as response:
+        async with client.post(CHAT, data=body.encode(), headers=JSON, timeout=aiohttp.ClientTimeout(60)) as response:
             assert 200 == response.status, (await response.text())[:200]
     assert json.loads(large) == json.loads(worker.request.extra_body_json)
 

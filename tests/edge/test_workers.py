@@ -138,7 +138,7 @@ async def test_a_second_envoy_cannot_take_the_same_port(edge: Edge, run_dir: Pat
         *envoy.command(config), cwd=envoy.edge_dir(), stderr=asyncio.subprocess.PIPE
     )
     try:
-        _, errors = await asyncio.wait_for(process.communicate(), 20)
+        _, errors = await asyncio.wait_for(process.communicate(), 60)
     finally:
         if process.returncode is None:
             process.kill()

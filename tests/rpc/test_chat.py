@@ -157,7 +157,7 @@ def test_cancelling_reaches_the_backend(worker: Worker, chat: ChatCompletionsStu
             call = chat.CreateChatCompletion.future(chat_request(), metadata=ada)
             worker.wait_for_calls(1)
         call.cancel()
-        assert worker.run(asyncio.wait_for(worker.backend.closed.wait(), 10))
+        assert worker.run(asyncio.wait_for(worker.backend.closed.wait(), 60))
 
 
 def test_the_deadline_is_passed_to_the_backend(worker: Worker, chat: ChatCompletionsStub, ada: Metadata) -> None:
@@ -167,7 +167,7 @@ def test_the_deadline_is_passed_to_the_backend(worker: Worker, chat: ChatComplet
     with pytest.raises(grpc.RpcError) as caught:
         chat.CreateChatCompletion(chat_request(), metadata=ada, timeout=0.3)
     assert grpc.StatusCode.DEADLINE_EXCEEDED == _code(caught)
-    assert worker.run(asyncio.wait_for(worker.backend.closed.wait(), 10))
+    assert worker.run(asyncio.wait_for(worker.backend.closed.wait(), 60))
     assert worker.backend.calls[0].deadline is not None
 
 

@@ -193,7 +193,7 @@ def test_a_disconnected_caller_releases_the_key(worker: Worker, chat: ChatComple
     call: Any = chat.CreateChatCompletion.future(chat_request(), metadata=metadata)
     worker.wait_for_calls(1)
     call.cancel()
-    worker.run(asyncio.wait_for(worker.backend.closed.wait(), 10))
+    worker.run(asyncio.wait_for(worker.backend.closed.wait(), 60))
     worker.backend.answer = lambda _: completion("fine")
     until(lambda: _answers(chat, chat_request(), metadata), "the key to be free")
 

@@ -194,7 +194,7 @@ async def test_slow_readers_do_not_block_others(running: Running) -> None:
     quick = running.chat.StreamChatCompletion(chat_request(), metadata=running.metadata)
     assert "quick" == "".join([c.choices[0].delta.content async for c in quick if c.choices])
     slow.cancel()
-    await asyncio.wait_for(running.backend.closed.wait(), 10)
+    await asyncio.wait_for(running.backend.closed.wait(), 60)
 
 
 async def test_an_unread_stream_releases_its_session(tmp_path: Path, log_file: Path) -> None:
@@ -209,7 +209,7 @@ async def test_an_unread_stream_releases_its_session(tmp_path: Path, log_file: P
             running.backend.closed.clear()
             call = stream(chat_request(), metadata=running.metadata)
             await call.read()
-            await asyncio.wait_for(running.backend.closed.wait(), 10)
+            await asyncio.wait_for(running.backend.closed.wait(), 60)
             await running.turns.close()
             [newest, *_], _ = await running.store.list_sessions("ada", SessionFilter(), page_size=10, page_token=None)
             kept: list[Any] = []

@@ -94,7 +94,7 @@ async def test_keys_of_an_account_share_its_limit(limited: Limited) -> None:
     gate = asyncio.Event()
     limited.worker.backend.answer = lambda _: gate
     first = limited.chat.CreateChatCompletion(chat_request(max_tokens=450), metadata=limited.ada)
-    await asyncio.wait_for(_called(limited.worker), 20)
+    await asyncio.wait_for(_called(limited.worker), 60)
     _, secret = await ApiKeys(limited.store).create("second", "ada")
     second = (("authorization", f"Bearer {secret}"),)
     with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -164,7 +164,7 @@ def test_a_cancelled_turn_is_stored(
     session_id = next(call).session_id
     next(call)
     call.cancel()
-    worker.run(asyncio.wait_for(worker.backend.closed.wait(), 10))
+    worker.run(asyncio.wait_for(worker.backend.closed.wait(), 60))
     until(lambda: "in_progress" not in str(_kept(sessions, session_id, ada)), "the end of the turn")
     listed = sessions.ListSessionMessages(
         messages.ListSessionMessagesRequest(session_id=session_id), metadata=ada

@@ -217,7 +217,7 @@ class TestPartial:
         call: Any = chat.CreateChatCompletion.future(chat_request("two", chatSessionId=session_id), metadata=ada)
         worker.wait_for_calls(2)
         call.cancel()
-        worker.run(asyncio.wait_for(worker.backend.closed.wait(), 10))
+        worker.run(asyncio.wait_for(worker.backend.closed.wait(), 60))
         kept = _ended(sessions, session_id, ada)[2:]
         assert [("two", "incomplete", "cancelled")] == [
             (m.message.content.string_value, m.state, m.reason) for m in kept

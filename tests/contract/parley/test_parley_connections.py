@@ -24,6 +24,7 @@ from tests.contract.backends import KEY, call, failure, text
 from tests.contract.certificates import CERTIFICATE
 from tests.contract.parley_vendor import chunk, chunks, completion, ending
 from tests.contract.scripted_parley import Answer, ScriptedParley
+from tests.processes import reserved_port
 from tests.upstream import Cut, Gate, Stall
 
 HELLO = Answer([completion("Hello.")])
@@ -35,7 +36,7 @@ async def test_slow_consumer_loses_nothing(backend: Parley, upstream: ScriptedPa
     upstream.answer(Answer([*chunks(), *pieces, gate, Cut()]), *[HELLO] * 100)
     stream = backend.stream(call())
     delivered = [await anext(stream)]
-    await asyncio.wait_for(_sent(upstream, b"49 "), 10)
+    await asyncio.wait_for(_sent(upstream, b"49 "), 60)
     for _ in range(100):
         await backend.complete(call())  # uses the same connection, so that each call also receives part of the stream
     gate.set()
@@ -89,9 +90,7 @@ async def test_connect_timeout() -> None:
 
 async def test_reconnection() -> None:
     """The backend reconnects soon after a server restarts."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
+    port = reserved_port()
     backend = Parley(f"127.0.0.1:{port}")
     assert UpstreamUnavailable is type(await failure(backend, call()))
     with ScriptedParley(port=port) as server:
@@ -177,7 +176,7 @@ async def test_abandoned_streams(backend: Parley, upstream: ScriptedParley) -> N
         await anext(stream)
         await stream.aclose()
         assert await upstream.requests[number].closed.arrives(1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while before != len(asyncio.all_tasks()):  # gRPC's own tasks end soon after their calls
             await asyncio.sleep(0.01)
     assert 1 == upstream.connections
@@ -188,6 +187,6 @@ async def test_truncated_after_the_head(backend: Parley, upstream: ScriptedParle
     gate = Gate()
     upstream.answer(Answer([gate, Cut()], head=(("x-seen", "xxxx"),)))
     task = asyncio.ensure_future(failure(backend, call()))
-    await asyncio.wait_for(_sent(upstream, b"xxxx"), 10)
+    await asyncio.wait_for(_sent(upstream, b"xxxx"), 60)
     gate.set()
     assert UpstreamUnreadable is type(await task)

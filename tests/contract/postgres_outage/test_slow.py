@@ -103,7 +103,7 @@ def _without_its_standby(server: Server) -> Iterator[None]:
 
 async def _wait_until_known(store: PostgresStore) -> None:
     """Waits until the store has detected that writes hang and reads do not."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             with suppress(StoreUnavailable):
                 await store.get_session("ada", "s")

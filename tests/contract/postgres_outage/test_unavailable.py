@@ -1,7 +1,6 @@
 """PostgreSQL that is unavailable, stopped, full or read-only."""
 
 import asyncio
-import socket
 
 import pytest
 
@@ -10,6 +9,7 @@ from parley.stores.postgres import PostgresStore
 from tests.contract.postgres_outage.recovery import SHORT, back
 from tests.contract.stores import all_messages, begin, complete, converse, key
 from tests.postgres import Server
+from tests.processes import reserved_port
 
 
 async def talk(store: PostgresStore, session: str, acknowledged: dict[str, int], stop: asyncio.Event) -> None:
@@ -136,9 +136,7 @@ class TestUnavailable:
 
     async def test_nothing_listens(self) -> None:
         """Without a server the store does not open and names the address; a worker can start nevertheless."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = reserved_port()
         nowhere = f"postgresql://parley:very-secret@127.0.0.1:{port}/parley"
         with pytest.raises(StoreUnavailable) as rejected:
             await PostgresStore.open(nowhere, timeouts=SHORT)

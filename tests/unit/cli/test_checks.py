@@ -9,6 +9,7 @@ from parley.cli.shared.checks import check_address, check_config, check_ready_fi
 from parley.config import ConfigError, load, parse
 from parley.supervisor.addresses import Address
 from parley.supervisor.errors import CommandError
+from tests.processes import reserved_port
 
 CONFIG = """\
 backends: {local: {kind: llama_cpp, model_path: /none.gguf}, b: {kind: openai, base_url: "http://b/v1"}}
@@ -52,10 +53,7 @@ def test_a_valid_configuration_passes() -> None:
 
 def test_a_free_port_passes() -> None:
     """A free port and port 0 are accepted."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    check_address(Address("127.0.0.1", port), "--http")
+    check_address(Address("127.0.0.1", reserved_port()), "--http")
     check_address(Address("127.0.0.1", 0), "--http")
 
 

@@ -68,7 +68,7 @@ async def watched() -> AsyncIterator[Watched]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Waits until the checks have made a condition true."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.002)
 

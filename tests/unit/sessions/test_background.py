@@ -38,7 +38,7 @@ async def _run(work: Work) -> Sequence[Any]:
         repeating.start()
         repeating.start()
         for _ in range(2):
-            await asyncio.wait_for(work.over.wait(), 10)
+            await asyncio.wait_for(work.over.wait(), 60)
             work.over.clear()
         await repeating.stop()
     return logs
@@ -74,7 +74,7 @@ class TestPeriodicTask:
         repeating = PeriodicTask("the work", work, 0.0)
         await repeating.stop()
         repeating.start()
-        await asyncio.wait_for(started.wait(), 10)
+        await asyncio.wait_for(started.wait(), 60)
         await repeating.stop()
         assert [True] == ended
 
@@ -149,7 +149,7 @@ class TestReaper:
         with capture_logs() as logs:
             reaper.start()
             for _ in range(4):
-                await asyncio.wait_for(store.was_asked.wait(), 10)
+                await asyncio.wait_for(store.was_asked.wait(), 60)
                 store.was_asked.clear()
             await reaper.stop()
         assert ["failing", "working again"] == [line["event"] for line in logs]

@@ -28,10 +28,10 @@ async def test_leases_are_renewed_while_calls_run(store: RecordingStore) -> None
     await begin_turn(turns, "b")
     store.log.clear()
     store.renewed.clear()
-    await asyncio.wait_for(store.renewed.wait(), 10)
+    await asyncio.wait_for(store.renewed.wait(), 60)
     await turns.commit(lease, ChatCompletion())
     store.renewed.clear()
-    await asyncio.wait_for(store.renewed.wait(), 10)
+    await asyncio.wait_for(store.renewed.wait(), 60)
     await turns.close()
     assert ("renew", ["a", "b"], ["k"]) == store.log[0]
     assert ("renew", ["b"], []) == store.log[-1]
@@ -41,7 +41,7 @@ async def test_a_claim_is_renewed_before_its_turn_begins(store: RecordingStore) 
     """The claim of a call that waits for its session is renewed."""
     turns = new_turns(store, renew_seconds=0.01)
     await claim_key(turns)
-    await asyncio.wait_for(store.renewed.wait(), 10)
+    await asyncio.wait_for(store.renewed.wait(), 60)
     assert ("renew", [], ["k"]) == store.log[-1]
     await turns.close()
 

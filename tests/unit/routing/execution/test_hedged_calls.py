@@ -24,7 +24,7 @@ async def test_a_rejected_request_does_not_wait_for_the_hedge(stack: Stack) -> N
 
     stack.answers(a=lambda _: [upstream, UpstreamRejected("no such thing")], b=rival)
     with pytest.raises(UpstreamRejected):
-        await asyncio.wait_for(read_text(stack.run("hedged")), 10)
+        await asyncio.wait_for(read_text(stack.run("hedged")), 60)
     assert stack.backends["b"].closed.is_set()
     gate = asyncio.Event()
     asyncio.get_running_loop().call_later(0.1, gate.set)
@@ -48,7 +48,7 @@ async def test_a_late_continuation_is_hedged(stack: Stack) -> None:
     """A silent target does not delay the rest of the answer."""
     stack.answers(a=broken_stream("The capital"), b=lambda _: [asyncio.Event()], c=chunks(" is Paris."))
     execution = stack.run("hasty")
-    assert "The capital is Paris." == (await asyncio.wait_for(read_text(execution), 10))[0]
+    assert "The capital is Paris." == (await asyncio.wait_for(read_text(execution), 60))[0]
     assert [("b", "continuation", "cancelled"), ("c", "continuation", "completed")] == [
         one[:3] for one in attempts(execution)[1:]
     ]
