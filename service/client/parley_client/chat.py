@@ -9,7 +9,7 @@ from parley_client.completion import Completion, completion
 from parley_client.parameters import LoopParameters, Parameters
 from parley_client.requests import MessagesInput, completion_request
 from parley_client.stream import Stream
-from parley_client.tools import DEFAULT_ROUNDS, Loop
+from parley_client.tools import DEFAULT_ROUNDS, Loop, check_synchronous
 from parley_client.transport import Transport
 
 
@@ -76,7 +76,7 @@ class Chat:
             messages: As in `create`.
             tools: Functions with type hints. The docstring describes a function and its arguments to the model.
             session_id: The session to continue.
-            max_rounds: The most calls of the model.
+            max_rounds: The most rounds of tool calls, after each of which the model is called again.
             timeout: Seconds for each call of the model. Default: the client's.
             **parameters: Other fields of the request.
 
@@ -85,10 +85,12 @@ class Chat:
             TooManyRoundsError: The model still calls tools after the most rounds.
             TypeError: A function or a value is unsuitable.
         """
+        check_synchronous(tools)
         loop = Loop(messages, tools, session_id, max_rounds)
         with_tools: Parameters = {**parameters, "tools": loop.schemas}
         while True:
             answer = self.create(loop.messages, session_id=loop.session_id, timeout=timeout, **with_tools)
-            if not answer.tool_calls:
+            tool_calls = loop.start_round(answer)
+            if not tool_calls:
                 return answer
-            loop.add(answer, [loop.call(tool_call) for tool_call in answer.tool_calls])
+            loop.add(answer, [loop.call(tool_call) for tool_call in tool_calls])

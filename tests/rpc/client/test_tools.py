@@ -9,8 +9,9 @@ import pytest
 
 from parley.core.ports import UpstreamCall
 from parley.v1.chat_completions_pb2 import ChatCompletion
-from parley_client import ToolError, TooManyRoundsError
-from parley_client.tools import schema
+from parley_client import Client, ToolError, TooManyRoundsError
+from parley_client.tools import Loop, schema
+from parley_client.v1.message_pb2 import FunctionCall, ToolCall
 from tests.rpc.conftest import Worker
 from tests.rpc.scripted import completion
 
@@ -20,6 +21,12 @@ class Unit(enum.Enum):
 
     CELSIUS = "C"
     KELVIN = "K"
+
+
+class Measure(TypedDict):
+    """A measure."""
+
+    unit: Unit
 
 
 class Place(TypedDict):
@@ -83,6 +90,7 @@ def test_functions_are_called_until_the_model_answers(worker: Worker, client: An
         ("get_weather", '{"city":"Atlantis"}', "there is no such city"),
         ("get_weather", '{"town":"Paris"}', "the arguments are invalid: missing a required argument: 'city'"),
         ("get_weather", '{"city":', "the arguments are invalid: Expecting value"),
+        ("get_weather", "[" * 100_000, "the arguments are invalid: maximum recursion depth"),
         ("get_weather", '{"city":"Paris","unit":"F"}', "'F' is not a valid Unit"),
         ("get_time", "{}", "there is no tool get_time"),
     ],
@@ -96,11 +104,16 @@ def test_the_model_is_sent_its_mistakes(worker: Worker, client: Any, name: str, 
 
 
 def test_rounds_are_bounded(worker: Worker, client: Any) -> None:
-    """A model that calls tools without end is stopped after the most rounds."""
+    """A model that calls tools without end is stopped after the most rounds; its last calls have no effects."""
+    cities = []
+
+    def get_weather(city: str) -> None:
+        cities.append(city)
+
     worker.backend.answer = lambda _: calling(("get_weather", '{"city":"Paris"}'))
     with pytest.raises(TooManyRoundsError, match="get_weather"):
         client.chat.run("How warm?", [get_weather], model="stateless", max_rounds=2)
-    assert 3 == len(worker.backend.calls)
+    assert (3, ["Paris", "Paris"]) == (len(worker.backend.calls), cities)
 
 
 def test_errors_of_the_program_propagate(worker: Worker, client: Any) -> None:
@@ -162,7 +175,45 @@ def test_a_parameter_without_a_schema_is_named() -> None:
 
     def strange(value: object) -> None: ...
 
+    def unnamed(**value: int) -> None: ...
+
     with pytest.raises(TypeError, match="`value` of untyped"):
         schema(untyped)
     with pytest.raises(TypeError, match=r"strange\(value\)"):
         schema(strange)
+    with pytest.raises(TypeError, match="`value` of unnamed cannot be passed by name"):
+        schema(unnamed)
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "expected"),
+    [
+        (Unit | None, "K", Unit.KELVIN),
+        (Unit | None, None, None),
+        (Unit | str, "F", "F"),
+        (list[Unit] | None, ["K", "C"], [Unit.KELVIN, Unit.CELSIUS]),
+        (Measure, {"unit": "K"}, {"unit": Unit.KELVIN}),
+        (Unit | None, "F", {"error": "'F' is not a valid Unit"}),
+    ],
+)
+def test_enums_are_converted_wherever_the_type_hint_has_them(hint: Any, value: Any, expected: Any) -> None:
+    """A value of an enum is its member, also in unions, lists and objects; another value is an error for the model."""
+
+    def tool(value: Any) -> Any:
+        return value
+
+    tool.__annotations__["value"] = hint
+    call = ToolCall(function=FunctionCall(name="tool", arguments=json.dumps({"value": value})))
+    assert expected == Loop("Hi", [tool], None, 1).call(call)
+
+
+def test_unsuitable_functions_are_rejected_before_the_call() -> None:
+    """A coroutine function, which nothing would await, and two functions of one name are errors."""
+
+    async def tool() -> None: ...
+
+    with Client("127.0.0.1:1", key="sk-key") as client:
+        with pytest.raises(TypeError, match="tool is a coroutine function"):
+            client.chat.run("Hi", [tool])
+        with pytest.raises(TypeError, match="two tools have the same name"):
+            client.chat.run("Hi", [get_weather, get_weather])

@@ -65,6 +65,7 @@ class AsyncChat:
         with_tools: Parameters = {**parameters, "tools": loop.schemas}
         while True:
             answer = await self.create(loop.messages, session_id=loop.session_id, timeout=timeout, **with_tools)
-            if not answer.tool_calls:
+            tool_calls = loop.start_round(answer)
+            if not tool_calls:
                 return answer
-            loop.add(answer, [await loop.call_async(tool_call) for tool_call in answer.tool_calls])
+            loop.add(answer, [await loop.call_async(tool_call) for tool_call in tool_calls])
