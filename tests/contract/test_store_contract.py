@@ -115,7 +115,7 @@ class TestDeletion(DeletionContract):
     """Runs the contract of deletion."""
 
     async def test_killed_in_the_middle(self, store: Store, database: Path | str, hidden_rows: Rows) -> None:
-        """A session is gone even if the deleting worker is killed; the reaper of another worker removes its rows."""
+        """A session is hidden even if the deleting worker is killed; another worker's reaper removes its rows."""
         for number in range(4):
             await complete(store, await begin(store, "s", *["q"] * MANY, new=number == 0), "a")
         command = [sys.executable, "-m", "tests.contract.deleting_worker", str(database), "s"]

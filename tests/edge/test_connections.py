@@ -22,7 +22,7 @@ from tests.edge.worker import Worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-ASK = CreateChatCompletionRequest(model="m")
+REQUEST = CreateChatCompletionRequest(model="m")
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
 
 
@@ -49,7 +49,7 @@ async def test_a_grpc_stream_outlives_the_maximum_age(run_dir: Path, the_worker:
         grpc.aio.insecure_channel(edge.grpc) as channel,
     ):
         chat: Any = ChatCompletionsStub(channel)
-        stream = aiter(chat.StreamChatCompletionEvents(ASK))
+        stream = aiter(chat.StreamChatCompletionEvents(REQUEST))
         await anext(stream)
         async with asyncio.timeout(60):
             while await edge.stat("http.grpc.downstream_cx_total") < 4:
@@ -86,7 +86,7 @@ async def test_calls_beyond_the_limit_of_a_connection_wait(run_dir: Path, the_wo
         grpc.aio.insecure_channel(edge.grpc) as channel,
     ):
         chat: Any = ChatCompletionsStub(channel)
-        stream = aiter(chat.StreamChatCompletionEvents(ASK))
+        stream = aiter(chat.StreamChatCompletionEvents(REQUEST))
         await anext(stream)
         waiting = asyncio.ensure_future(ModelsStub(channel).ListModels(ListModelsRequest()))
         await asyncio.sleep(0)

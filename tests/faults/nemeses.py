@@ -33,7 +33,7 @@ class Clocks:
 
     @property
     def can_step(self) -> bool:
-        """Reports whether the library is there and works on this machine."""
+        """Returns whether the library is installed and works on this machine."""
         return self._library is not None
 
     def environment(self, worker: int) -> dict[str, str]:

@@ -144,7 +144,7 @@ async def test_the_receipt_of_a_failed_call(caller: Caller, log: Log, method: st
 @METHODS
 @pytest.mark.parametrize("fails", [False, True])
 async def test_a_receipt_is_readable_on_request(caller: Caller, method: str, fails: bool) -> None:
-    """With `parley-receipt: json` the receipt is JSON in ASCII, in place of the bytes, in answers and in failures."""
+    """With `parley-receipt: json` the receipt is JSON in ASCII instead of bytes, in answers and in failures."""
     answer = completion("Hi") if method == "CreateChatCompletion" else chunks("Hi")
     caller.backend.answer = lambda call: second_answers(call, SLOW if fails else answer)
     trailing, _ = await caller.call(method, ("parley-receipt", "json"))

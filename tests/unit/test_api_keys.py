@@ -45,10 +45,10 @@ class FakeKeyStore:
 
     async def revoke_key(self, key_id: str, now: int) -> ApiKey | None:
         """Revokes a key."""
-        for place, key in enumerate(self.keys):
+        for index, key in enumerate(self.keys):
             if key.id == key_id:
-                self.keys[place] = replace(key, revoked=key.revoked or now)
-                return self.keys[place]
+                self.keys[index] = replace(key, revoked=key.revoked or now)
+                return self.keys[index]
         return None
 
 
@@ -172,7 +172,7 @@ async def test_an_expired_key_of_a_free_account(keys: ApiKeys) -> None:
 
 
 async def test_a_revocation_in_this_worker(keys: ApiKeys) -> None:
-    """A revocation takes effect at once in the worker that makes it."""
+    """A revocation takes effect immediately in the worker that makes it."""
     key, secret = await keys.create("n", "acme", "pro")
     await keys.authenticate(f"Bearer {secret}")
     revoked = await keys.revoke(key.id)
@@ -217,7 +217,7 @@ async def test_keys_are_cached(keys: ApiKeys, store: FakeKeyStore, clock: Clock)
 
 
 async def test_unknown_keys_are_not_cached(keys: ApiKeys, store: FakeKeyStore) -> None:
-    """Unknown keys are not cached: a key that is created later is valid at once, and guesses evict no key."""
+    """Unknown keys are not cached: a key that is created later is valid immediately, and guesses evict no key."""
     _, secret = await keys.create("n", "acme", "pro")
     await keys.authenticate(f"Bearer {secret}")
     hidden, store.keys = store.keys, []

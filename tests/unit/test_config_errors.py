@@ -111,7 +111,7 @@ def test_an_error_names_its_path(old: str, new: str, line: str) -> None:
 
 
 def test_every_error_has_its_line() -> None:
-    """Two errors are reported at once, each on its own line."""
+    """Two errors are reported together, each on its own line."""
     with pytest.raises(ConfigError) as caught:
         parse(GOOD.replace("weight: 3", "weight: 0").replace("slots: 2", "slots: 0"), "f")
     assert ["f:2: backends.local.slots", "f:6: models[0].targets[0].weight"] == [

@@ -1,4 +1,4 @@
-"""What `make` refuses before it changes anything."""
+"""Checks of `make` before it changes anything."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_an_old_python_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_an_old_python_is_rejected_in_one_line(tmp_path: Path) -> None:
     """A Python older than 3.11 is named, and nothing is installed with it."""
     old = tmp_path / "python3.10"
     old.write_text("#!/bin/sh\nexit 1\n")  # to the question for its version, a Python before 3.11 says no

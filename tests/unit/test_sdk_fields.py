@@ -1,4 +1,4 @@
-"""Every field that OpenAI's package knows of chat completions is a field of the protos, or left out for a reason."""
+"""Every field of chat completions in OpenAI's package is a field of the protos, or omitted for a reason."""
 
 from collections.abc import Iterator
 from typing import Any, get_args, get_origin
@@ -18,7 +18,7 @@ from parley.v1 import chat_completions_pb2 as protos
 FREE = {"google.protobuf.Value", "google.protobuf.Struct"}
 """What is carried as it is, whatever fields it has."""
 
-LEFT_OUT = {
+OMITTED = {
     "request.stream_options.include_obfuscation": "streams are not padded, which is what false asks for",
     "completion.metadata": "labels are kept with the turn; the package has them for completions that are fetched again",
     "chunk.obfuscation": "padding of the upstream's own chunks, which are joined and cut anew",
@@ -26,7 +26,7 @@ LEFT_OUT = {
 
 
 def fields(kind: Any) -> dict[str, Any]:
-    """Returns the names and types of a package's type; nothing where it has none."""
+    """Returns the names and types of the fields of a package's type; none for other types."""
     if is_typeddict(kind):
         return get_type_hints(kind)
     if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel):
@@ -34,14 +34,14 @@ def fields(kind: Any) -> dict[str, Any]:
     return {}
 
 
-def missing(kind: Any, message: Descriptor | None, place: str) -> Iterator[str]:
-    """Yields the places of fields that the message has not; it is None for a field that is no message."""
+def missing(kind: Any, message: Descriptor | None, path: str) -> Iterator[str]:
+    """Yields the paths of fields that the message lacks; `message` is None for a field that is no message."""
     if get_origin(kind) is not None:
         for part in get_args(kind):
-            yield from missing(part, message, place)
+            yield from missing(part, message, path)
     for name, inner in fields(kind).items():
         field = message.fields_by_name.get(name) if message else None
-        at = f"{place}.{name}"
+        at = f"{path}.{name}"
         if field is None:
             yield at
         elif field.message_type is None or field.message_type.full_name not in FREE:
@@ -49,7 +49,7 @@ def missing(kind: Any, message: Descriptor | None, place: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "message", "place"),
+    ("kind", "message", "path"),
     [
         (CompletionCreateParamsNonStreaming, protos.CreateChatCompletionRequest, "request"),
         (CompletionCreateParamsStreaming, protos.CreateChatCompletionRequest, "request"),
@@ -57,7 +57,7 @@ def missing(kind: Any, message: Descriptor | None, place: str) -> Iterator[str]:
         (ChatCompletionChunk, protos.ChatCompletionChunk, "chunk"),
     ],
 )
-def test_no_field_of_the_package_is_missing(kind: Any, message: Any, place: str) -> None:
+def test_no_field_of_the_package_is_missing(kind: Any, message: Any, path: str) -> None:
     """Requests, answers and chunks, to the last level, as the installed version of the package has them."""
-    expected = {at for at in LEFT_OUT if at.startswith(f"{place}.")}
-    assert expected == set(missing(kind, message.DESCRIPTOR, place))
+    expected = {at for at in OMITTED if at.startswith(f"{path}.")}
+    assert expected == set(missing(kind, message.DESCRIPTOR, path))

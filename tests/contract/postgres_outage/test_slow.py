@@ -17,7 +17,7 @@ from tests.processes import until
 
 
 class TestUnwritable:
-    """Tests of a server whose reads work and whose writes hang, because a synchronous standby is gone."""
+    """Tests of a server whose reads work and whose writes hang, because a synchronous standby is missing."""
 
     async def test_writes_fail_at_once_and_reads_succeed(self, server: Server, store: PostgresStore) -> None:
         """After a write has timed out, later writes fail immediately, use no connections, and then recover."""

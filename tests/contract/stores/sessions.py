@@ -176,7 +176,7 @@ class SessionContract:
             await store.list_sessions("ada", SessionFilter(), page_size=1, page_token=of_messages)
 
     async def test_delete(self, store: Store, second: Store) -> None:
-        """A deleted session and its messages are gone for all workers, and its id can be used again."""
+        """A deleted session and its messages are removed for all workers, and its id can be used again."""
         await converse(store, "s", "one", "first", new=True)
         await converse(store, "t", "other", "kept", new=True)
         await store.delete_session("ada", "s")

@@ -56,11 +56,11 @@ TOO_LONG = [
 ]
 
 
-@pytest.mark.parametrize("words", TOO_LONG)
+@pytest.mark.parametrize("message", TOO_LONG)
 @pytest.mark.parametrize("status", [400, 413, 422, 500])
-def test_context_length_messages(words: str, status: int) -> None:
+def test_context_length_messages(message: str, status: int) -> None:
     """Only fallbacks are tried after an exceeded context, whatever the status, and the caller sees the message."""
-    failed = openai_error(status, words)
+    failed = openai_error(status, message)
     assert isinstance(failed, ContextLengthExceeded)
     assert (NextTargets.FALLBACKS, HealthEffect.SUCCESS) == (policy_for(failed).next, policy_for(failed).health_effect)
     assert "messages" == (failed.param or "").split("[")[0]
@@ -155,10 +155,10 @@ OPERATOR: list[tuple[int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("status", "words"), OPERATOR)
-def test_misconfiguration(status: int, words: str) -> None:
+@pytest.mark.parametrize(("status", "message"), OPERATOR)
+def test_misconfiguration(status: int, message: str) -> None:
     """A misconfiguration is logged, the next target is tried, and one caller alone does not open the breaker."""
-    failed = openai_error(status, words)
+    failed = openai_error(status, message)
     assert (UpstreamMisconfigured, NOT_AVAILABLE) == (type(failed), failed.message)
     assert (NextTargets.ANY, HealthEffect.SUSPECT) == (policy_for(failed).next, policy_for(failed).health_effect)
 
@@ -224,7 +224,7 @@ def test_unsupported_parameter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "param"),
+    ("message", "param"),
     [
         ("Field 'n': Value must be between 1 <= value <= 4", "n"),
         ("max_tokens: 300000 > 8192, which is the maximum allowed number of output tokens", "max_tokens"),
@@ -237,9 +237,9 @@ def test_unsupported_parameter() -> None:
         ("role must be 'user'", None),
     ],
 )
-def test_field_named_in_the_message(words: str, param: str | None) -> None:
+def test_field_named_in_the_message(message: str, param: str | None) -> None:
     """A field that is named only in the message is found."""
-    failed = openai_error(400, words)
+    failed = openai_error(400, message)
     assert isinstance(failed, UpstreamRejected)
     assert param == failed.param
 

@@ -58,7 +58,7 @@ def test_named_secrets(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "place",
+    "address",
     [
         "http://10.0.0.5:8000/v1",
         "https://me.openai.azure.com/openai/deployments/x",
@@ -72,9 +72,9 @@ def test_named_secrets(text: str) -> None:
         "C:\\models\\x.gguf",
     ],
 )
-def test_addresses_and_paths_are_not_for_the_caller(place: str) -> None:
+def test_addresses_and_paths_are_not_for_the_caller(address: str) -> None:
     """Addresses and paths are removed from messages for callers."""
-    assert "cannot read … now" == redaction.for_caller(f"cannot read {place} now", None)
+    assert "cannot read … now" == redaction.for_caller(f"cannot read {address} now", None)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from parley.backends.errors.classifier import ErrorFactory
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("message", "expected"),
     [
         ("Rate limit reached. Please try again in 20s.", 20.0),
         ("Please try again in 1m12.5s", 72.5),
@@ -32,9 +32,9 @@ from parley.backends.errors.classifier import ErrorFactory
         ("Limit 6000, Used 5900, Requested 200", None),
     ],
 )
-def test_text(words: str, expected: float | None) -> None:
+def test_text(message: str, expected: float | None) -> None:
     """A delay in a sentence is parsed."""
-    assert expected == retry_delay.from_text(words)
+    assert expected == retry_delay.from_text(message)
 
 
 @pytest.mark.parametrize(

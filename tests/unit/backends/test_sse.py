@@ -57,7 +57,7 @@ def test_any_split(lines: list[tuple[bytes, bytes]], cuts: list[int], begins_wit
     places = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
     pieces = [stream[start:end] for start, end in pairwise(places)]
     assert read(stream) == read(*pieces)
-    assert read(stream) == read(*(stream[place : place + 1] for place in range(len(stream))))
+    assert read(stream) == read(*(stream[start : start + 1] for start in range(len(stream))))
 
 
 @pytest.mark.parametrize("step", [1000, MAX_EVENT + 1])

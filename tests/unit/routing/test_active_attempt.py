@@ -51,7 +51,7 @@ def narrow() -> Narrow:
     return Narrow()
 
 
-async def _whole(narrow: Narrow) -> None:
+async def _complete(narrow: Narrow) -> None:
     attempt = await narrow.begin()
     async with attempt:
         await attempt.complete()
@@ -75,7 +75,7 @@ async def _streamed(narrow: Narrow) -> None:
 RunAttempt = Callable[[Narrow], Awaitable[None]]
 
 
-@pytest.mark.parametrize(("run", "answer"), [(_whole, completion("Hi")), (_streamed, chunks("Hi"))])
+@pytest.mark.parametrize(("run", "answer"), [(_complete, completion("Hi")), (_streamed, chunks("Hi"))])
 async def test_a_completed_attempt_releases_its_slot(narrow: Narrow, run: RunAttempt, answer: object) -> None:
     """The slot is released once, at the end of the attempt."""
     narrow.backend.answer = lambda _: answer
@@ -83,7 +83,7 @@ async def test_a_completed_attempt_releases_its_slot(narrow: Narrow, run: RunAtt
     assert [True, False] == [await narrow.is_free(), await narrow.is_free()]
 
 
-@pytest.mark.parametrize("run", [_whole, _streamed])
+@pytest.mark.parametrize("run", [_complete, _streamed])
 async def test_a_failed_attempt_releases_its_slot(narrow: Narrow, run: RunAttempt) -> None:
     """The slot is free before anything else is tried."""
     narrow.backend.answer = lambda _: UpstreamUnavailable("down")
@@ -92,7 +92,7 @@ async def test_a_failed_attempt_releases_its_slot(narrow: Narrow, run: RunAttemp
     assert [True, False] == [await narrow.is_free(), await narrow.is_free()]
 
 
-@pytest.mark.parametrize("run", [_whole, _streamed])
+@pytest.mark.parametrize("run", [_complete, _streamed])
 async def test_a_cancelled_attempt_releases_its_slot(narrow: Narrow, run: RunAttempt) -> None:
     """An attempt that is cancelled before its first token releases its slot."""
     narrow.backend.answer = lambda _: asyncio.Event()

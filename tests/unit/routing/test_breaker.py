@@ -24,7 +24,7 @@ def breaker(clock: Clock) -> Breaker:
 
 
 def _call(breaker: Breaker, *, fails: bool) -> bool:
-    """Makes a call that ends at once; returns whether it was admitted."""
+    """Makes a call that ends immediately; returns whether it was admitted."""
     permit = breaker.try_acquire_permit()
     if permit is None:
         return False
@@ -138,7 +138,7 @@ def test_results_of_permits_from_an_earlier_state_are_ignored(breaker: Breaker, 
 
 
 def test_a_health_check_may_end_the_interval(breaker: Breaker) -> None:
-    """One probe is admitted at once, and its result decides."""
+    """After a successful health check one probe is admitted, and its result decides."""
     _opened(breaker)
     breaker.probe_now()
     assert _call(breaker, fails=True)
@@ -232,7 +232,7 @@ def test_a_first_token_removes_the_late_failure(breaker: Breaker) -> None:
 
 
 def test_a_first_token_of_a_late_call_makes_the_probe_due(breaker: Breaker) -> None:
-    """The probe is due at once if the breaker was open only because of late calls."""
+    """The probe is due immediately if the breaker was open only because of late calls."""
     permits = [breaker.try_acquire_permit() or 0 for _ in range(5)]
     for permit in permits:
         breaker.record_late(permit)

@@ -74,7 +74,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_targets_of_an_unhealthy_backend_are_skipped_until_its_check_succeeds(watched: Watched) -> None:
-    """All targets of the backend are skipped and no others; a call without another target fails at once."""
+    """Only targets of the unhealthy backend are skipped; a call without another target fails immediately."""
     assert "a" == await watched.called("m")
     watched.a.cause = "loading"
     await until(lambda: not watched.targets["a/one"].healthy)

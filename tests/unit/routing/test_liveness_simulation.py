@@ -171,7 +171,7 @@ def test_a_call_without_an_alternative_may_use_a_slow_target() -> None:
 
 
 def test_late_calls_open_the_breaker_without_hedging() -> None:
-    """With `hedge: off` only `first_token` bounds each call, but the breaker records a late call at once."""
+    """With `hedge: off` only `first_token` bounds each call, but the breaker records late calls immediately."""
 
     async def main() -> None:
         world = World()

@@ -148,7 +148,7 @@ def test_hedges_use_the_retry_budget() -> None:
 
 
 def test_nothing_starts_past_the_deadline() -> None:
-    """A retry whose delay would end past the deadline is skipped, and the next target is tried at once."""
+    """A retry whose delay would end past the deadline is skipped, and the next target is tried immediately."""
     clock = Clock()
     played = Play({"a": ["unavailable", "…"]}, deadline=clock.now + 0.3, clock=clock).of(candidates(clock, "a", "b"))
     assert (["a", "b"], []) == (played.called, played.pauses)
@@ -195,7 +195,7 @@ def test_a_cancelled_attempt_does_not_count_for_the_target() -> None:
 
 
 def test_a_request_larger_than_a_rate_limit_goes_to_the_next_target() -> None:
-    """The next target is tried at once; there is no hold, and the failure does not count."""
+    """The next target is tried immediately; there is no hold, and the failure does not count."""
     clock = Clock()
     waiting = candidates(clock, "a", "b")
     for _ in range(10):

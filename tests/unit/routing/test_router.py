@@ -117,7 +117,7 @@ def test_defaults_set_the_parameters_that_the_request_omits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("defaults", "place"),
+    ("defaults", "path"),
     [
         ("{nosuch: 1}", "nosuch"),
         ("{temperature: hot}", "temperature"),
@@ -125,10 +125,10 @@ def test_defaults_set_the_parameters_that_the_request_omits() -> None:
         ("{continue_final_message: true}", "continue_final_message"),
     ],
 )
-def test_defaults_that_are_not_request_parameters_fail_at_startup(defaults: str, place: str) -> None:
+def test_defaults_that_are_not_request_parameters_fail_at_startup(defaults: str, path: str) -> None:
     """A wrong default is a configuration error that names the path of the default."""
     config = _config(CONFIG.replace('{temperature: 0, max_tokens: 10, stop: ["END"]}', defaults))
-    with pytest.raises(ConfigError, match=rf"^models\[1\]\.defaults.*{place}"):
+    with pytest.raises(ConfigError, match=rf"^models\[1\]\.defaults.*{path}"):
         _router(config)
 
 
@@ -136,7 +136,7 @@ def test_defaults_that_are_not_request_parameters_fail_at_startup(defaults: str,
     ("mode", "expected"), [("join", ["Be brief.\n\nBe kind.", "hi"]), ("separate", ["Be brief.", "Be kind.", "hi"])]
 )
 def test_instructions_and_the_system_message_of_the_caller(mode: str, expected: list[str]) -> None:
-    """They become one message, or two if the model is configured so."""
+    """Instructions and system message are sent as one message, or as two if the model is configured so."""
     system = Message(role="system", content=Value(string_value="Be kind."))
     own = 'instructions: "Be brief."'
     config = _config(CONFIG.replace(own, f"{own}\n    instructions_mode: {mode}"))

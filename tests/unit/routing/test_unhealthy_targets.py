@@ -17,7 +17,7 @@ from tests.unit.routing.scripted_failures import Play
 
 
 def test_a_target_with_an_open_breaker_is_skipped() -> None:
-    """If all breakers are open, the call fails at once with the time after which to retry."""
+    """If all breakers are open, the call fails immediately with the time after which to retry."""
     clock = Clock()
     waiting = candidates(clock, "a", "b")
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Tests of whole answers that are requested as streams, with scripted backends."""
+"""Tests of non-streaming answers that are requested as streams, with scripted backends."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -43,7 +43,7 @@ models:
 
 
 class Recorder(ScriptedBackend):
-    """Records in `ways` whether each call requests a stream or a whole answer."""
+    """Records in `ways` whether each call requests a stream or a complete answer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Recorder(ScriptedBackend):
         self.refuses: ParleyError | None = None
 
     async def complete(self, call: UpstreamCall) -> ChatCompletion:
-        """Returns the whole answer."""
+        """Returns the complete answer."""
         self.ways.append("whole")
         return await super().complete(call)
 
@@ -101,10 +101,10 @@ def _text(answer: ChatCompletion) -> str:
         ("whole", "whole"),
     ],
 )
-async def test_a_whole_answer_is_requested_as_a_stream_if_there_is_an_alternative(
+async def test_an_answer_is_requested_as_a_stream_if_there_is_an_alternative(
     stack: Stack, model: str, way: str
 ) -> None:
-    """The configuration of the model may override this; answer and receipt equal those of a call without streaming."""
+    """The model's configuration may override this; answer and receipt equal those of a call without streaming."""
     execution = stack.run(model)
     answer = await execution.complete()
     assert ([way], "Hello", "stop") == (stack.a.ways, _text(answer), answer.choices[0].finish_reason)
@@ -151,7 +151,7 @@ def _tool_call() -> list[object]:
 async def test_an_answer_that_cannot_be_continued_restarts(
     stack: Stack, model: str, broken: list[object], fields: dict[str, object]
 ) -> None:
-    """The caller has received nothing yet: the answer has no part of the broken one, and `model` is the new one."""
+    """The restarted answer has no part of the broken one, and `model` is the new one."""
     stack.a.answer = lambda _: broken
     execution = stack.run(model, **fields)
     answer = await execution.complete()
@@ -161,7 +161,7 @@ async def test_an_answer_that_cannot_be_continued_restarts(
 
 
 async def test_a_target_that_rejects_prefill_answers_from_the_beginning(stack: Stack) -> None:
-    """Its answer need not start with the received text."""
+    """The restarted answer need not start with the received text."""
 
     def refuse(call: UpstreamCall) -> object:
         return UpstreamRejected("no prefill") if call.has_prefill else completion("Something else.")
@@ -174,7 +174,7 @@ async def test_a_target_that_rejects_prefill_answers_from_the_beginning(stack: S
 
 
 async def test_without_another_answer_the_caller_gets_the_error_of_the_broken_stream(stack: Stack) -> None:
-    """A part of an answer is never returned as the whole."""
+    """A partial answer is never returned as a complete one."""
     stack.a.answer = lambda _: [*chunks("The capital")[:-1], StreamBroken("broke off")]
     stack.b.answer = lambda _: UpstreamTimeout("slow")
     with pytest.raises(StreamBroken, match="broke off"):
@@ -182,7 +182,7 @@ async def test_without_another_answer_the_caller_gets_the_error_of_the_broken_st
 
 
 async def test_a_late_first_token_is_hedged(stack: Stack) -> None:
-    """A whole answer is hedged like a stream."""
+    """A non-streaming answer is hedged like a stream."""
     stack.a.answer = lambda _: [asyncio.Event()]
     execution = stack.run("hedged")
     answer = asyncio.ensure_future(execution.complete())
@@ -206,8 +206,8 @@ NO_STREAMS = {
 
 
 @pytest.mark.parametrize("refusal", NO_STREAMS)
-async def test_a_target_that_cannot_stream_returns_the_whole_answer(stack: Stack, refusal: str) -> None:
-    """It is called again without streaming; for some minutes later calls do not try streaming."""
+async def test_a_target_that_cannot_stream_is_called_without_streaming(stack: Stack, refusal: str) -> None:
+    """A target that rejects streaming is called without it; later calls do not try streaming for some minutes."""
     stack.a.refuses = NO_STREAMS[refusal]
     execution = stack.run("fallen")
     answer = await execution.complete()
@@ -233,7 +233,7 @@ async def test_a_target_that_cannot_stream_returns_the_whole_answer(stack: Stack
     ids=str,
 )
 async def test_other_rejections_do_not_disable_streaming(stack: Stack, error: ParleyError) -> None:
-    """No whole answer is requested in place of the stream."""
+    """Other rejections cause no call without streaming."""
     stack.a.refuses = error
     with suppress(ParleyError):
         await stack.run("fallen").complete()
@@ -241,7 +241,7 @@ async def test_other_rejections_do_not_disable_streaming(stack: Stack, error: Pa
 
 
 async def test_a_target_that_cannot_stream_does_not_continue(stack: Stack) -> None:
-    """It returns the whole answer, from the beginning, in place of the broken one."""
+    """A target that cannot stream returns a complete answer from the beginning, which replaces the broken one."""
     stack.b.refuses = UpstreamRejected("cannot stream")
     stack.a.answer = lambda _: [*chunks("The capital")[:-1], StreamBroken("broke off")]
     execution = stack.run("fallen")

@@ -40,7 +40,7 @@ def test_a_short_receipt_is_sent_unchanged() -> None:
 @pytest.mark.parametrize(("name", "least"), [("m", 30), ("m" * 200, 5), ("m" * 3000, 0)])
 def test_a_long_receipt_is_cut(name: str, least: int) -> None:
     """A long receipt is cut after its first attempt and counts the attempts left out; its sums are unchanged."""
-    receipt = made(*[FAILED | {"model": name, "started_ms": place} for place in range(100)], cost=0.5)
+    receipt = made(*[FAILED | {"model": name, "started_ms": started_ms} for started_ms in range(100)], cost=0.5)
     got = sent(receipt)
     assert got.ByteSize() <= 2048
     assert (0.5, 34) == (got.cost, got.duration_ms)

@@ -77,16 +77,16 @@ def test_the_stamp_comes_first_and_in_the_order_of_the_proto(nulls: bool) -> Non
     assert ["index", "delta", *(["logprobs"] if nulls else []), "finish_reason"] == list(body["choices"][0])
 
 
-@pytest.mark.parametrize("asked", [True, False])
-def test_moderation_is_always_written(asked: bool) -> None:
+@pytest.mark.parametrize("is_requested", [True, False])
+def test_moderation_is_always_written(is_requested: bool) -> None:
     """The last chunk has the moderation, beside the usage or alone where no usage is requested."""
     chunk = _chunk()
     chunk.usage.prompt_tokens = 0
     chunk.moderation.update({"input": {"flagged": False}})
-    reported = EventWriter(include_usage=asked).events([chunk])
+    reported = EventWriter(include_usage=is_requested).events([chunk])
     assert reported.endswith(DONE)
     body = json.loads(reported.removesuffix(DONE)[6:])
-    assert ([], {"input": {"flagged": False}}, asked) == (body["choices"], body["moderation"], "usage" in body)
+    assert ([], {"input": {"flagged": False}}, is_requested) == (body["choices"], body["moderation"], "usage" in body)
 
 
 def test_unknown_fields_are_written_at_their_level() -> None:

@@ -209,8 +209,8 @@ def test_every_violation_is_returned_and_the_first_is_the_message() -> None:
 
 
 @pytest.mark.parametrize("body", [{"stream": True}, {"stream_options": {"include_usage": True}}])
-def test_streaming_parameters_are_rejected_for_a_whole_answer(body: dict[str, Any]) -> None:
-    """A streaming parameter of a whole answer is rejected instead of ignored."""
+def test_streaming_parameters_are_rejected_without_streaming(body: dict[str, Any]) -> None:
+    """A streaming parameter of a non-streaming request is rejected instead of ignored."""
     assert ["stream" if "stream" in body else "stream_options"] == [
         field for field, _ in _violations({"messages": [USER], **body}, is_stream=False)
     ]
@@ -262,14 +262,14 @@ def test_the_checks_stop_after_a_hundred_violations(monkeypatch: pytest.MonkeyPa
     """The checks stop after a hundred violations: a body has room for a million, and the caller sees eight."""
     looked: list[str] = []
 
-    def check(_message: Any, place: str) -> Iterator[tuple[str, str]]:
-        looked.append(place)
-        yield place, "is wrong"
+    def check(_message: Any, path: str) -> Iterator[tuple[str, str]]:
+        looked.append(path)
+        yield path, "is wrong"
 
     monkeypatch.setattr(validation, "message_faults", check)
-    asked = CreateChatCompletionRequest()
+    request_ = CreateChatCompletionRequest()
     for _ in range(300):
-        asked.messages.add()
+        request_.messages.add()
     with pytest.raises(InvalidRequest):
-        validate(asked, is_stream=True)
+        validate(request_, is_stream=True)
     assert 100 == len(looked)

@@ -84,13 +84,13 @@ class ReapingStore:
 
     def __init__(self, *reaped: Reaped | Exception) -> None:
         self.reaped = list(reaped)
-        self.asked: list[tuple[float | None, float]] = []
+        self.calls: list[tuple[float | None, float]] = []
         self.most = 0
         self.purges: list[bool] = []
         self.was_asked = asyncio.Event()
 
     async def reap(self, *, session_age: float | None, claim_age: float, limit: int) -> Reaped:
-        self.asked.append((session_age, claim_age))
+        self.calls.append((session_age, claim_age))
         self.most = limit
         self.was_asked.set()
         step = self.reaped.pop(0) if self.reaped else Reaped()
@@ -114,7 +114,7 @@ class TestReaper:
         """The reaper passes the retention of sessions, None to keep all, and one day for stored replies."""
         store = ReapingStore()
         await _reaper(store, ttl).reap()
-        assert [(ttl, DAY)] == store.asked
+        assert [(ttl, DAY)] == store.calls
 
     async def test_only_cleared_items_are_logged(self) -> None:
         """The counts are logged only if something was cleared."""
@@ -128,17 +128,17 @@ class TestReaper:
         """After a full batch the next one starts without a pause."""
         store = ReapingStore()
         await _reaper(store).reap()
-        store.asked.clear()
+        store.calls.clear()
         store.reaped = [Reaped(sessions=store.most), Reaped(claims=store.most), Reaped(crashed=1)]
         await _reaper(store).reap()
-        assert 3 == len(store.asked)
+        assert 3 == len(store.calls)
 
     async def test_deleted_rows_are_removed_without_a_pause(self) -> None:
         """The purge is repeated while rows remain, and crashed turns are cleared between two purges."""
         store = ReapingStore()
         store.purges = [True, True, False]
         await _reaper(store).reap()
-        assert 3 == len(store.asked)
+        assert 3 == len(store.calls)
         assert [] == store.purges
 
     async def test_the_reaper_runs_until_it_is_stopped(self) -> None:
@@ -153,9 +153,9 @@ class TestReaper:
                 store.was_asked.clear()
             await reaper.stop()
         assert ["failing", "working again"] == [line["event"] for line in logs]
-        count = len(store.asked)
+        count = len(store.calls)
         await asyncio.sleep(0)
-        assert count == len(store.asked)
+        assert count == len(store.calls)
 
 
 class CheckedStore:

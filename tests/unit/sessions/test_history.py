@@ -77,8 +77,8 @@ def _turns(draw: st.DrawFn) -> list[TurnSize]:
     count = draw(st.integers(0, 12))
     numbers = sorted(draw(st.sets(st.integers(1, 100), min_size=count, max_size=count)))
     sizes = [
-        TurnSize(number, draw(st.integers(1, 5)), draw(st.integers(1, 50)), place > 0 and draw(st.booleans()))
-        for place, number in enumerate(numbers)
+        TurnSize(number, draw(st.integers(1, 5)), draw(st.integers(1, 50)), index > 0 and draw(st.booleans()))
+        for index, number in enumerate(numbers)
     ]
     return sizes[::-1]
 

@@ -112,7 +112,7 @@ class TestContradictions:
     """Tests of histories that contradict the session."""
 
     @pytest.mark.parametrize(
-        ("stored", "sent", "place"),
+        ("stored", "sent", "index"),
         [
             ((Q1, A1), [EDITED, A1, Q2], 0),
             ((Q1, A1), [Q1, OTHER, Q2], 1),
@@ -130,12 +130,12 @@ class TestContradictions:
             ((SYSTEM, USER, ANSWER), [USER, SYSTEM, USER, ANSWER, USER], 2),
         ],
     )
-    def test_rejected(self, stored: Sequence[Message], sent: list[Message], place: int) -> None:
+    def test_rejected(self, stored: Sequence[Message], sent: list[Message], index: int) -> None:
         """The error names the first differing message and the remedy."""
         with pytest.raises(InvalidRequest, match=r"send only what is new, resend .* or fork") as rejected:
             _new(stored, sent)
-        assert f"messages[{place}]" == rejected.value.param
-        assert f"`messages[{place}]`" in rejected.value.message
+        assert f"messages[{index}]" == rejected.value.param
+        assert f"`messages[{index}]`" in rejected.value.message
 
     @pytest.mark.parametrize(
         ("stored", "sent"),

@@ -84,7 +84,7 @@ async def test_a_lost_turn_releases_its_key(store: RecordingStore) -> None:
 
 @pytest.mark.parametrize("is_awaited", [True, False])
 async def test_a_failed_call_waits_for_the_release(store: RecordingStore, is_awaited: bool) -> None:
-    """With `wait`, `fail` returns after the session and the key are released; without it, it returns at once."""
+    """With `wait`, `fail` returns after the session and the key are released; otherwise it returns immediately."""
     turns = new_turns(store)
     lease = await begin_turn(turns, "a", await claim_key(turns))
     store.gate.clear()

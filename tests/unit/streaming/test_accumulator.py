@@ -173,7 +173,7 @@ def _choices(draw: st.DrawFn, index: int) -> Choice:
         message.content.null_value = NULL_VALUE
     choice = Choice(index=index, message=message, finish_reason=draw(st.sampled_from(["stop", "length"])))
     if count := draw(st.sampled_from([0, 1, 64, 130])):
-        choice.logprobs.content.extend(TokenLogprob(token=str(place)) for place in range(count))
+        choice.logprobs.content.extend(TokenLogprob(token=str(number)) for number in range(count))
     return choice
 
 

@@ -144,7 +144,7 @@ def test_a_partial_repetition_is_delivered() -> None:
 
 
 def test_only_text_is_buffered() -> None:
-    """Usage is delivered at once while text is buffered, and reasoning is removed."""
+    """Usage is delivered immediately while text is buffered, and reasoning is removed."""
     before = _delivered(_chunk("The capital of France "))
     continued = Continue(before, "The capital of France")
     for _ in range(3):

@@ -23,7 +23,7 @@ _ABOUT_DEFAULTS = [
 
 @pytest.mark.parametrize("error", _ABOUT_DEFAULTS, ids=lambda error: f"{type(error).__name__} {error.param}")
 async def test_a_rejected_default_is_a_misconfiguration(stack: Stack, error: ParleyError) -> None:
-    """The next target is tried; without one the caller gets a server error, and the log has the rejected default."""
+    """After a rejected default the next target is tried; the final error is a server error, and the log has it."""
     execution = stack.answers(a=error).run("preset")
     await execution.complete()
     assert "ab" == stack.called()
@@ -66,7 +66,7 @@ async def test_an_error_about_the_conversation_stays_whatever_it_names(stack: St
     ],
 )
 async def test_a_default_in_extra_body_json_is_an_added_parameter(stack: Stack, error: ParleyError) -> None:
-    """Each key of the default counts, unless the request has an `extra_body_json` of its own."""
+    """Each key of the default counts, unless the request has its own `extra_body_json`."""
     with pytest.raises(UpstreamMisconfigured):
         await stack.answers(a=error).run("extra").complete()
     with pytest.raises(type(error)):

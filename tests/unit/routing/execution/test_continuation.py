@@ -38,7 +38,7 @@ async def test_a_broken_stream_continues_at_the_next_target(stack: Stack) -> Non
 
 
 async def test_a_target_that_cannot_continue_answers_from_the_beginning(stack: Stack) -> None:
-    """The prefix is skipped. A target that cannot continue is called once, one that rejects prefill twice."""
+    """A target that cannot continue is called once, one that rejects prefill twice; the delivered prefix is skipped."""
     stack.answers(a=broken_stream("The capital"), b=chunks("The cap", "ital is Paris."))
     stack.backends["b"].supports_prefill = False
     execution = stack.run()
@@ -121,8 +121,8 @@ async def test_tool_calls_are_not_continued(stack: Stack) -> None:
     assert "a" == stack.called()
 
 
-async def test_a_restarted_whole_answer_may_be_continued(stack: Stack) -> None:
-    """It continues from its new beginning, without the output of the first target."""
+async def test_a_restarted_non_streaming_answer_may_be_continued(stack: Stack) -> None:
+    """A restarted answer is continued from its new beginning, without the output of the first target."""
     call = ChatCompletionChunk()
     call.choices.add(index=0, delta=Delta()).delta.tool_calls.add(index=0, id="call_1")
     stack.answers(a=[call, StreamBroken("m broke off")], b=broken_stream("The capital"), c=chunks(" is Paris."))
@@ -151,7 +151,7 @@ async def test_implausible_token_counts_break_nothing(stack: Stack) -> None:
 
 
 async def test_a_stream_that_breaks_after_its_last_choice_is_complete(stack: Stack) -> None:
-    """All choices have finished; only the usage is missing, and is estimated."""
+    """A stream is complete if all choices have finished; missing usage is estimated."""
     last = chunks("Hello")[-1]
     last.ClearField("usage")
     execution = stack.answers(a=[*chunks("Hello")[:-1], last, StreamBroken("m broke off")]).run()
@@ -169,7 +169,7 @@ async def test_a_continuation_may_break_too(stack: Stack) -> None:
 
 
 async def test_a_stream_that_breaks_before_its_first_token_falls_back(stack: Stack) -> None:
-    """The role alone is not a token: it is not delivered, and the next attempt is not a continuation."""
+    """The role alone is not a token: it is not delivered, and the next attempt is no continuation."""
     role = ChatCompletionChunk()
     role.choices.add(index=0, delta=Delta(role="assistant"))
     execution = stack.answers(a=[role, StreamBroken("m broke off")], b=chunks("Hello")).run()

@@ -47,7 +47,7 @@ async def test_a_fallback_is_called_with_its_own_name_and_defaults(stack: Stack)
 
 
 async def test_a_temporary_failure_is_retried(stack: Stack) -> None:
-    """The same target is retried after a delay."""
+    """After a temporary failure the same target is retried with a delay."""
     answers = [UpstreamUnavailable("down", cause="reset"), completion("back")]
     execution = stack.answers(a=lambda _: answers.pop(0)).run("alone")
     assert "back" == (await execution.complete()).choices[0].message.content.string_value
@@ -57,7 +57,7 @@ async def test_a_temporary_failure_is_retried(stack: Stack) -> None:
 
 
 async def test_credentials_that_every_target_rejects_are_a_misconfiguration(stack: Stack) -> None:
-    """Each target is tried once."""
+    """Each target that rejects the credentials is tried once."""
     rejected = UpstreamMisconfigured("not available")
     with pytest.raises(UpstreamMisconfigured):
         await stack.answers(a=rejected, b=rejected, c=rejected).run().complete()

@@ -56,7 +56,7 @@ async def test_a_late_continuation_is_hedged(stack: Stack) -> None:
 
 
 async def test_a_failed_hedge_leaves_the_first_target_to_answer(stack: Stack) -> None:
-    """If both fail, the caller gets the error of one of them."""
+    """The first target answers after the hedge fails; if both fail, the caller gets one of the errors."""
     gate = asyncio.Event()
     asyncio.get_running_loop().call_later(0.1, gate.set)
     execution = stack.answers(a=lambda _: [gate, *chunks("late")], b=UpstreamTimeout("b")).run("hedged")
@@ -84,7 +84,7 @@ async def test_the_loser_of_a_race_may_continue_a_broken_stream(stack: Stack) ->
 
 
 async def test_a_cancelled_call_closes_every_stream(stack: Stack) -> None:
-    """The streams of hedges are closed too; the delivered output is estimated, and no attempt has failed."""
+    """The streams of hedges are closed too; the delivered output is estimated, and no attempt is recorded as failed."""
     never = asyncio.Event()
     stack.answers(a=lambda _: [never], b=lambda _: [never])
     execution = stack.run("hedged")
