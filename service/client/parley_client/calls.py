@@ -1,5 +1,6 @@
 """One call with its attempts, without I/O: the synchronous and the asynchronous client share it."""
 
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +17,7 @@ from parley_client.v1 import chat_completions_pb2 as chat
 from parley_client.v1 import models_pb2 as models
 from parley_client.v1 import sessions_pb2 as sessions
 
+_NAME = re.compile(r"[0-9a-z_.-]+")  # gRPC's rule
 DEFAULT_TIMEOUT = 600.0
 """Seconds, as in OpenAI's SDKs: models that reason may be silent for minutes."""
 
@@ -84,6 +86,8 @@ class Settings:
         _check("key", self.key)
         for name, value in self.metadata:
             _check(f"metadata `{name}`", value)
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"the name of the metadata `{name}` may have lower-case letters, digits, `-_.` only")
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ ParleyError
     └── BrokenStreamError   a stream broke, and its continuation does not match what was delivered
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -149,6 +150,8 @@ def _seconds(text: str | None, divisor: int, invalid: float | None = None) -> fl
         return None if text is None else int(text) / divisor
     except ValueError:
         return invalid
+    except OverflowError:
+        return math.inf
 
 
 def _details(data: bytes) -> list[Any]:

@@ -36,4 +36,5 @@ class Tracing:
                 span.set_status(Status(StatusCode.ERROR))
             span.end()
 
-        return metadata.items(), end
+        # Names are in lower case in gRPC; a propagator may have another one, for example X-Amzn-Trace-Id.
+        return [(name.lower(), value) for name, value in metadata.items()], end

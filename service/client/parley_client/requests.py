@@ -66,14 +66,18 @@ def fill(to: AnyMessage, data: Mapping[str, Any], path: str = "") -> None:
             unknown |= value
         elif field is None:
             unknown[name] = value
-        elif field.message_type is not None and field.message_type.full_name in (_STRUCT, _VALUE):
-            _set_json(to, field, value, unknown)
         else:
-            _set(to, field, value, place)
+            _set(to, field, value, place, unknown)
     if unknown and f"{carrier}_json" in fields:
-        setattr(to, f"{carrier}_json", _dumps(unknown, path or carrier))
+        _add_members(to, f"{carrier}_json", _dumps(unknown, path or carrier))
     elif unknown:
         raise TypeError(f"`{path or to.DESCRIPTOR.name}` has no field `{next(iter(unknown))}`")
+
+
+def _add_members(to: AnyMessage, name: str, text: str) -> None:
+    """Adds the members of a JSON object to those that the caller has set as text."""
+    known = getattr(to, name).strip()[1:-1].strip()
+    setattr(to, name, f"{{{known},{text[1:]}" if known else text)
 
 
 def _set_json(to: Any, field: Any, value: Any, unknown: dict[str, Any]) -> None:
@@ -100,10 +104,12 @@ def _set_value(to: Any, value: Any) -> None:
         raise TypeError(f"{value!r} is neither text, a list nor an object")
 
 
-def _set(to: Any, field: Any, value: Any, path: str) -> None:
+def _set(to: Any, field: Any, value: Any, path: str, unknown: dict[str, Any]) -> None:
     kind = field.message_type
     try:
-        if kind is None and not isinstance(value, list | tuple):
+        if kind is not None and kind.full_name in (_STRUCT, _VALUE):
+            _set_json(to, field, value, unknown)
+        elif kind is None and not isinstance(value, list | tuple):
             setattr(to, field.name, value)
         elif kind is None:
             getattr(to, field.name).extend(value)
@@ -141,6 +147,6 @@ def _copy(to: AnyMessage, value: AnyMessage) -> None:
 
 def _dumps(value: Any, path: str) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:
         raise TypeError(f"`{path}` cannot be written as JSON: {error}") from error

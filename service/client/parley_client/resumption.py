@@ -11,6 +11,7 @@ _Path = tuple[int, str]  # of a text: the choice's index, and the field or the t
 _TEXTS = ("refusal", "reasoning_content")
 _CALL_TEXTS = ("name", "arguments")
 _CUSTOM_TEXTS = ("name", "input")
+_AUDIO_TEXTS = ("data", "transcript")
 
 
 class MismatchError(Exception):
@@ -23,13 +24,18 @@ class Delivery:
     def __init__(self) -> None:
         self._attempt = self._delivered = Joined()
         self._skip: dict[_Path, str] = {}
+        self._finished: set[int] = set()  # the choices whose end was delivered
+        self._has_usage = False  # whether the usage was
         self._repeats = False
 
     def restart(self) -> None:
         """Prepares for the answer of the next attempt, which begins with what was delivered."""
-        choices = self.delivered().choices
+        delivered = self.delivered()
+        choices = delivered.choices
         self._attempt = Joined()
         self._skip = {path: text for choice in choices for path, text in _delivered_texts(choice) if text}
+        self._finished = {choice.index for choice in choices if choice.finish_reason}
+        self._has_usage = delivered.HasField("usage")
         self._repeats = bool(choices)
 
     def add(self, chunk: ChatCompletionChunk) -> ChatCompletionChunk | None:
@@ -71,9 +77,15 @@ class Delivery:
         for choice in chunk.choices:
             added = new.choices.add()
             added.CopyFrom(choice)
+            if choice.HasField("finish_reason") and choice.index in self._finished:
+                self._finished.remove(choice.index)
+                added.ClearField("finish_reason")
             if self._trim(added) and not added.HasField("finish_reason"):
                 del new.choices[-1]
-        self._repeats = bool(self._skip)
+        if chunk.HasField("usage") and self._has_usage:
+            self._has_usage = False
+            new.ClearField("usage")
+        self._repeats = bool(self._skip or self._finished or self._has_usage)
         return new
 
     def _trim(self, choice: ChunkChoice) -> bool:
@@ -111,7 +123,8 @@ def _delivered_texts(choice: Choice) -> Iterator[tuple[_Path, str]]:
 
 def _texts(index: int, message: Any, calls: Iterable[tuple[int, Any]]) -> Iterator[tuple[_Path, Any, str]]:
     """Yields the texts of a message or of a delta, except `content`, whose types differ."""
-    parts = [("", message, _TEXTS), ("function_call.", message.function_call, _CALL_TEXTS)]
+    parts = [("", message, _TEXTS), ("audio.", message.audio, _AUDIO_TEXTS)]
+    parts += [("function_call.", message.function_call, _CALL_TEXTS)]
     for place, call in calls:
         parts += [(f"tool_calls[{place}].", call.function, _CALL_TEXTS)]
         parts += [(f"tool_calls[{place}].", call.custom, _CUSTOM_TEXTS)]

@@ -53,6 +53,15 @@ def test_messages_are_dicts_or_messages_of_any_stubs(worker: Worker, client: Any
     assert '{"top_k":7}' == sent.extra_body_json
 
 
+def test_unknown_fields_are_added_to_those_given_as_text(worker: Worker, client: Any) -> None:
+    """Unknown fields, and content that is sent among them, stand behind the caller's own text of unknown fields."""
+    message = {"role": "user", "content": [{"type": "text", "text": "Hi"}], "extra_json": ' {"a": 1.0} '}
+    client.chat.create([message], store=False, extra_body_json="{}", top_k=7)
+    sent = worker.backend.calls[0].request
+    assert '{"a": 1.0,"content":[{"type":"text","text":"Hi"}]}' == sent.messages[0].extra_json
+    assert '{"top_k":7}' == sent.extra_body_json
+
+
 def test_schemas_keep_the_order_of_their_keys(worker: Worker, client: Any) -> None:
     """The JSON Schema of a tool arrives with its keys in the order of the dict."""
     schema = {"type": "object", "properties": {name: {"type": "string"} for name in "zyxabc"}}
@@ -68,6 +77,9 @@ def test_schemas_keep_the_order_of_their_keys(worker: Worker, client: Any) -> No
         ({"messages": ["Hi"]}, "`messages[0]` is 'Hi'; it must be a dict or a message"),
         ({"messages": "Hi", "temperature": "warm"}, "`temperature`: "),
         ({"messages": "Hi", "extra_body": {"x": {1, 2}}}, "`extra_body` cannot be written as JSON: "),
+        ({"messages": "Hi", "extra_body": {"x": float("nan")}}, "`extra_body` cannot be written as JSON: "),
+        ({"messages": "Hi", "stop": 5}, "`stop`: 5 is neither text, a list nor an object"),
+        ({"messages": "Hi", "tool_choice": {"x": {1, 2}}}, "`tool_choice`: "),
     ],
 )
 def test_a_value_that_does_not_fit_is_named(client: Any, fields: dict[str, Any], message: str) -> None:
@@ -133,6 +145,8 @@ def test_malformed_metadata_is_named_without_the_key(worker: Worker, client: Any
         Client(worker.address, key=f"{secret}\n")
     with pytest.raises(ValueError, match="the metadata `x-correlation-id` must be") as malformed_metadata:
         Client(worker.address, key=secret, metadata=[("x-correlation-id", "ä")])
+    with pytest.raises(ValueError, match="the name of the metadata `X-Id` may have lower-case"):
+        Client(worker.address, key=secret, metadata=[("X-Id", "a")])
     with pytest.raises(ValueError, match="the idempotency_key must be") as malformed_idempotency_key:
         client.chat.create("Hi", idempotency_key="a\nb")
     assert not [

@@ -66,6 +66,7 @@ def test_a_transient_failure_is_retried_under_the_same_key(
         (UNAVAILABLE, {"grpc-retry-pushback-ms": "60000"}),
         (UNAVAILABLE, details("UPSTREAM_UNAVAILABLE", 0.01) | {"grpc-retry-pushback-ms": "-1"}),
         (UNAVAILABLE, {"retry-after": "60"}),
+        (UNAVAILABLE, {"retry-after": "9" * 400}),
         (EXHAUSTED, {}),  # a message above a limit of gRPC
         (EXHAUSTED, details("UPSTREAM_QUOTA_EXHAUSTED", 0.01)),
         (INTERNAL, details("INTERNAL")),

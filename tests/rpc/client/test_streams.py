@@ -9,12 +9,12 @@ import pytest
 
 import parley_client
 from parley.v1.chat_completions_pb2 import ChatCompletion, ChatCompletionChunk
-from parley.v1.message_pb2 import Delta
+from parley.v1.message_pb2 import Audio, Delta
 from tests.processes import until
 from tests.rpc.client.conftest import Connect, Events
 from tests.rpc.client.failing_server import FailingServer, Failure
 from tests.rpc.conftest import Worker
-from tests.rpc.scripted import chunks, completion, split_completion
+from tests.rpc.scripted import USAGE, chunks, completion, split_completion
 
 
 def broken(*texts: str) -> list[ChatCompletionChunk | Failure]:
@@ -84,6 +84,34 @@ def test_a_broken_tool_call_continues(server: FailingServer, connect: Connect) -
         answer = stream.result()
     assert ['{"ci', 'ty":"Rome"}'] == [call.function.arguments for call in deltas if call.index == 1]
     assert ['{"city":"Paris"}', '{"city":"Rome"}'] == [call.function.arguments for call in answer.tool_calls]
+
+
+def test_a_stream_that_breaks_at_its_end_repeats_nothing(server: FailingServer, connect: Connect) -> None:
+    """Finish reason and usage are delivered once, also if the stream breaks behind them."""
+    whole = chunks("The capital")
+    ending = [*chunks("The capital")[:-1], ChatCompletionChunk(), ChatCompletionChunk(usage=USAGE)]
+    ending[1].choices.add(index=0, finish_reason="stop")
+    unavailable: Failure = (grpc.StatusCode.UNAVAILABLE, {})
+    server.streams = [[*ending[:2], unavailable], [*ending, unavailable], whole]
+    with connect(server.address, "sk-key").chat.stream("Hi") as stream:
+        received = list(stream)
+        answer = stream.result()
+    assert ["stop"] == [one.finish_reason for chunk in received for one in chunk.choices if one.finish_reason]
+    assert [5] == [chunk.usage.total_tokens for chunk in received if chunk.HasField("usage")]
+    assert ("stop", 5) == (answer.finish_reason, answer.usage.total_tokens)
+
+
+def test_broken_audio_continues(server: FailingServer, connect: Connect) -> None:
+    """Audio and its transcript continue where they stopped."""
+    pieces = [ChatCompletionChunk() for _ in range(3)]
+    for piece, data in zip(pieces, ("AAAA", "BBBB", "CCCC"), strict=True):
+        piece.choices.add(index=0, delta=Delta(audio=Audio(data=data, transcript=data.lower())))
+    server.streams = [[*pieces[:2], (grpc.StatusCode.UNAVAILABLE, {})], pieces]
+    with connect(server.address, "sk-key").chat.stream("Hi") as stream:
+        received = [one.delta.audio for chunk in stream for one in chunk.choices]
+        audio = stream.result().message.audio
+    assert "AAAABBBBCCCC" == "".join(one.data for one in received) == audio.data
+    assert "aaaabbbbcccc" == "".join(one.transcript for one in received) == audio.transcript
 
 
 @pytest.mark.parametrize("second", ["The town", "The"])
