@@ -2,7 +2,8 @@
 
 The plan is one line of JSON, see `pods.clients`. Each of its channels starts a call every `interval` seconds, unary
 and streamed by turns. A line is `{"language", "target", "setting", "started", "ended", "status", "message"}`; times are
-of CLOCK_MONOTONIC. A REST client does the same beside them, as behind a load balancer that knows both pods.
+of CLOCK_MONOTONIC. Beside them, a REST client does the same, as behind a load balancer that knows both pods, and so
+does parley-client.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -20,6 +22,7 @@ import grpc
 from parley.v1.chat_completions_pb2 import CreateChatCompletionRequest
 from parley.v1.chat_completions_pb2_grpc import ChatCompletionsStub
 from parley.v1.message_pb2 import Message
+from parley_client import AsyncClient, ParleyError
 
 Metadata = list[tuple[str, str]]
 _DEADLINE = 120.0  # seconds of one call
@@ -40,6 +43,7 @@ async def _run(plan: dict[str, Any]) -> None:
         for place, channel in enumerate(plan["channels"]):
             group.create_task(_call_steadily(plan, channel, place * pause, stop))
         group.create_task(_call_rest_steadily(plan, stop))
+        group.create_task(_call_client_steadily(plan, stop))
 
 
 async def _call_steadily(plan: dict[str, Any], channel: dict[str, Any], delay: float, stop: asyncio.Event) -> None:
@@ -126,13 +130,34 @@ async def _connected(
     raise Truncated("no pod accepts connections")
 
 
-async def _recorded(channel: dict[str, Any], call: Awaitable[None]) -> None:
+async def _call_client_steadily(plan: dict[str, Any], stop: asyncio.Event) -> None:
+    """Makes one call after another with parley-client as it is, unary and streamed by turns."""
+    address = next(one["address"] for one in plan["channels"] if one["target"] == "two")
+    async with AsyncClient(address, key=plan["key"], tls=False) as client:
+        for number in count():
+            if stop.is_set():
+                return
+            call = (client.chat.create, partial(_client_stream, client))[number % 2]
+            await _recorded({"target": "two", "setting": "parley-client"}, call("Hi", model="scripted"))
+            await asyncio.sleep(plan["interval"])
+
+
+async def _client_stream(client: AsyncClient, text: str, *, model: str) -> None:
+    async with client.chat.stream(text, model=model) as stream:
+        answer = await stream.result()
+    if (answer.text, answer.finish_reason) != ("Hello", "stop"):
+        raise Truncated(answer.text)
+
+
+async def _recorded(channel: dict[str, Any], call: Awaitable[object]) -> None:
     """Makes a call and prints its line."""
     started, status, text = time.monotonic(), "OK", ""
     try:
         await call
     except grpc.RpcError as error:
         status, text = error.code().name, error.details() or ""
+    except ParleyError as error:
+        status, text = error.code.name, error.message
     except (aiohttp.ClientError, Truncated) as error:
         status, text = type(error).__name__, str(error)
     line = {"language": "Python", "target": channel["target"], "setting": channel["setting"], "started": started}

@@ -188,7 +188,7 @@ def clients(first: Pod, second: Pod, folder: Path, node: Path) -> Iterator[Clien
         process.stdin.flush()
         processes.append(process)
     try:
-        yield Clients(output, processes, names | {("Python", "two", "REST")})
+        yield Clients(output, processes, names | {("Python", "two", "REST"), ("Python", "two", "parley-client")})
     finally:
         for process in processes:
             process.kill()

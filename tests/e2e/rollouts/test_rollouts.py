@@ -55,6 +55,6 @@ def test_a_killed_worker_fails_only_calls_that_had_begun(observed: Clients) -> N
 
 
 def test_calls_with_a_key_and_the_recommended_policy_survive_the_kill_of_a_worker(observed: Clients) -> None:
-    """The library repeats a call once its key is free; the client repeats a stream that has begun."""
+    """The library repeats a call once its key is free; the client, as parley-client does, a stream that has begun."""
     failed = [call for phase in ("kill of a worker", "after the kill") for call in observed.failures(phase)]
-    assert [] == [call for call in failed if call.setting == "recommended"]
+    assert [] == [call for call in failed if call.setting in {"recommended", "parley-client"}]
