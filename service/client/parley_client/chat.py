@@ -88,9 +88,14 @@ class Chat:
         check_synchronous(tools)
         loop = Loop(messages, tools, session_id, max_rounds)
         with_tools: Parameters = {**parameters, "tools": loop.schemas}
-        while True:
-            answer = self.create(loop.messages, session_id=loop.session_id, timeout=timeout, **with_tools)
-            tool_calls = loop.start_round(answer)
-            if not tool_calls:
-                return answer
-            loop.add(answer, [loop.call(tool_call) for tool_call in tool_calls])
+        return run(loop, lambda: self.create(loop.messages, session_id=loop.session_id, timeout=timeout, **with_tools))
+
+
+def run(loop: Loop, create: Callable[[], Completion]) -> Completion:
+    """Calls the model, and the functions that it asks for, until it answers; returns that answer."""
+    while True:
+        answer = create()
+        tool_calls = loop.start_round(answer)
+        if not tool_calls:
+            return answer
+        loop.add(answer, [loop.call(tool_call) for tool_call in tool_calls])

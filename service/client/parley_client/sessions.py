@@ -7,12 +7,12 @@ import grpc
 
 from parley_client import calls
 from parley_client.calls import Call, CallOptions, Method
-from parley_client.chat import Chat
+from parley_client.chat import Chat, run
 from parley_client.completion import Completion
 from parley_client.parameters import LoopParameters, Parameters
 from parley_client.requests import MessagesInput
 from parley_client.stream import Stream
-from parley_client.tools import DEFAULT_ROUNDS
+from parley_client.tools import DEFAULT_ROUNDS, Loop, check_synchronous
 from parley_client.transport import Transport
 from parley_client.v1 import sessions_pb2
 
@@ -164,17 +164,10 @@ class Session:
         **parameters: Unpack[LoopParameters],
     ) -> Completion:
         """Adds turns until the model answers without a tool call. Arguments and errors are those of `Chat.run`."""
-        merged: LoopParameters = {**self.defaults, **parameters}
-        answer = self._chat.run(
-            messages,
-            tools,
-            session_id=self.id,
-            max_rounds=max_rounds,
-            timeout=timeout,
-            **merged,
-        )
-        self.id = answer.session_id
-        return answer
+        check_synchronous(tools)
+        loop = Loop(messages, tools, self.id, max_rounds)
+        with_tools: Parameters = {**parameters, "tools": loop.schemas}
+        return run(loop, lambda: self.create(loop.messages, timeout=timeout, **with_tools))
 
     def _with_defaults(self, parameters: Parameters) -> Parameters:
         return {**self.defaults, **parameters}

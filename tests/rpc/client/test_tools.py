@@ -117,7 +117,7 @@ def test_rounds_are_bounded(worker: Worker, client: Any) -> None:
 
 
 def test_errors_of_the_program_propagate(worker: Worker, client: Any) -> None:
-    """Any other exception of a function is raised to the caller of the loop."""
+    """Any other exception of a function is raised to the caller of the loop; a session has its id then."""
 
     def get_weather(city: str) -> str:
         raise LookupError(city)
@@ -125,6 +125,10 @@ def test_errors_of_the_program_propagate(worker: Worker, client: Any) -> None:
     worker.backend.answer = lambda _: calling(("get_weather", '{"city":"Paris"}'))
     with pytest.raises(LookupError, match="Paris"):
         client.chat.run("How warm?", [get_weather], model="stateless")
+    session = client.sessions.open(model="kept")
+    with pytest.raises(LookupError, match="Paris"):
+        session.run("How warm?", [get_weather])
+    assert 1 == client.sessions.get(session.id).turn_count
 
 
 def test_a_schema_is_that_of_the_type_hints() -> None:

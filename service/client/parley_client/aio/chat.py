@@ -1,6 +1,6 @@
 """Asynchronous completions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Unpack
 
 from parley_client import calls
@@ -63,9 +63,16 @@ class AsyncChat:
         """
         loop = Loop(messages, tools, session_id, max_rounds)
         with_tools: Parameters = {**parameters, "tools": loop.schemas}
-        while True:
-            answer = await self.create(loop.messages, session_id=loop.session_id, timeout=timeout, **with_tools)
-            tool_calls = loop.start_round(answer)
-            if not tool_calls:
-                return answer
-            loop.add(answer, [await loop.call_async(tool_call) for tool_call in tool_calls])
+        return await run(
+            loop, lambda: self.create(loop.messages, session_id=loop.session_id, timeout=timeout, **with_tools)
+        )
+
+
+async def run(loop: Loop, create: Callable[[], Awaitable[Completion]]) -> Completion:
+    """Calls the model, and the functions that it asks for, until it answers; returns that answer."""
+    while True:
+        answer = await create()
+        tool_calls = loop.start_round(answer)
+        if not tool_calls:
+            return answer
+        loop.add(answer, [await loop.call_async(tool_call) for tool_call in tool_calls])

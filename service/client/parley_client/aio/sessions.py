@@ -6,7 +6,7 @@ from typing import Any, Unpack
 import grpc
 
 from parley_client import calls
-from parley_client.aio.chat import AsyncChat
+from parley_client.aio.chat import AsyncChat, run
 from parley_client.aio.stream import AsyncStream
 from parley_client.aio.transport import AsyncTransport
 from parley_client.calls import Call, CallOptions, Method
@@ -14,7 +14,7 @@ from parley_client.completion import Completion
 from parley_client.parameters import LoopParameters, Parameters
 from parley_client.requests import MessagesInput
 from parley_client.sessions import PAGE_SIZE
-from parley_client.tools import DEFAULT_ROUNDS
+from parley_client.tools import DEFAULT_ROUNDS, Loop
 from parley_client.v1 import sessions_pb2
 
 
@@ -166,17 +166,9 @@ class AsyncSession:
         **parameters: Unpack[LoopParameters],
     ) -> Completion:
         """Adds turns until the model answers without a tool call. Arguments and errors are those of `Chat.run`."""
-        merged: LoopParameters = {**self.defaults, **parameters}
-        answer = await self._chat.run(
-            messages,
-            tools,
-            session_id=self.id,
-            max_rounds=max_rounds,
-            timeout=timeout,
-            **merged,
-        )
-        self.id = answer.session_id
-        return answer
+        loop = Loop(messages, tools, self.id, max_rounds)
+        with_tools: Parameters = {**parameters, "tools": loop.schemas}
+        return await run(loop, lambda: self.create(loop.messages, timeout=timeout, **with_tools))
 
     def _with_defaults(self, parameters: Parameters) -> Parameters:
         return {**self.defaults, **parameters}
