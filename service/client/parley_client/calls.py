@@ -1,5 +1,6 @@
 """One call with its attempts, without I/O: the synchronous and the asynchronous client share it."""
 
+import math
 import re
 import time
 import uuid
@@ -125,7 +126,7 @@ class Call:
         self._name = method.path.removeprefix("/")
         self._started = time.monotonic()
         timeout = settings.timeout if options.timeout is None else options.timeout
-        self._deadline = None if timeout is None else self._started + timeout
+        self._deadline = None if timeout in (None, math.inf) else self._started + timeout
         self._has_ended = False
         self.attempt = 1
         observed: Iterable[tuple[str, str]] = ()

@@ -1,6 +1,7 @@
 """parley-client against the real server: unary calls."""
 
 import json
+import math
 import pickle
 import uuid
 from typing import Any
@@ -160,6 +161,11 @@ def test_a_deadline_bounds_all_attempts(worker: Worker, client: Any) -> None:
     with pytest.raises(parley_client.UnavailableError):
         client.chat.create("Hi", model="once", timeout=4)
     assert 1 == len(worker.backend.calls)
+
+
+def test_an_infinite_timeout_is_none(client: Any) -> None:
+    """A timeout of infinity, which gRPC would take for one that has passed, is no limit."""
+    assert "Hello" == client.chat.create("Hi", timeout=math.inf).text
 
 
 def test_models(client: Any) -> None:
