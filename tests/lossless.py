@@ -255,47 +255,44 @@ def _join(into: dict[str, Any], more: dict[str, Any]) -> None:
 
 
 OURS = frozenset({"id", "object", "created", "model", "chatSessionId"})
-"""What Parley sets in an answer by itself."""
+"""Fields that Parley sets in an answer."""
 _TYPES = [*message_pb2.DESCRIPTOR.message_types_by_name.values()]
 _TYPES += chat_completions_pb2.DESCRIPTOR.message_types_by_name.values()
 _FIELDS = frozenset(field.json_name for kind in _TYPES for field in json_fields(kind))
 KNOWN = frozenset(name for name in _FIELDS if name != "extra" and not name.endswith("_json"))
-"""The names that Parley's messages have."""
+"""The names of the fields of Parley's messages."""
 UNORDERED = KNOWN | {"text", "image_url", "url", "cache_control"}
-"""The names of members that Parley may write in an order of its own: those of its messages, and usual ones of parts."""
+"""Members that Parley may reorder: the fields of its messages, and common ones of content parts."""
 
 
-def require_in(part: Any, non_streaming: Any) -> None:
-    """Raises AssertionError unless the whole contains the part; its objects may have more members.
+def require_in(expected: Any, actual: Any) -> None:
+    """Raises AssertionError unless the actual value contains the expected one; its objects may have more members.
 
     Members that Parley does not know are in the same order.
     """
-    found = difference(part, non_streaming)
+    found = difference(expected, actual)
     if found:
-        note(f"sent: {write(part):.100000}")
+        note(f"sent: {write(expected):.100000}")
     assert found is None, found
 
 
-def difference(part: Any, non_streaming: Any, path: str = "") -> str | None:  # noqa: PLR0911 - one return for each difference
-    """Returns the path at which the whole lacks the part; None if it contains it. See `require_in`."""
-    if isinstance(part, dict) and isinstance(non_streaming, dict):
-        for name, value in part.items():
-            if name not in non_streaming:
+def difference(expected: Any, actual: Any, path: str = "") -> str | None:  # noqa: PLR0911 - one return for each difference
+    """Returns the first difference with its path, or None. See `require_in`."""
+    if isinstance(expected, dict) and isinstance(actual, dict):
+        for name, value in expected.items():
+            if name not in actual:
                 return f"{path}.{name} is missing"
-            if found := difference(value, non_streaming[name], f"{path}.{name}"):
+            if found := difference(value, actual[name], f"{path}.{name}"):
                 return found
-        order = [name for name in part if name not in UNORDERED]
-        kept = [name for name in non_streaming if name not in UNORDERED and name in part]
-        if order != kept:
-            return f"{path} has {kept} instead of {order}"
+        order = [name for name in expected if name not in UNORDERED]
+        found_order = [name for name in actual if name not in UNORDERED and name in expected]
+        if order != found_order:
+            return f"{path} has {found_order} instead of {order}"
         return None
-    if isinstance(part, list) and isinstance(non_streaming, list):
-        if len(part) != len(non_streaming):
-            return f"{path} has {len(non_streaming)} items instead of {len(part)}: {non_streaming!r:.300}"
-        pairs = enumerate(zip(part, non_streaming, strict=True))
+    if isinstance(expected, list) and isinstance(actual, list):
+        if len(expected) != len(actual):
+            return f"{path} has {len(actual)} items instead of {len(expected)}: {actual!r:.300}"
+        pairs = enumerate(zip(expected, actual, strict=True))
         return next((found for index, (a, b) in pairs if (found := difference(a, b, f"{path}[{index}]"))), None)
-    return (
-        None
-        if type(part) is type(non_streaming) and part == non_streaming
-        else f"{path} is {non_streaming!r:.300} instead of {part!r:.300}"
-    )
+    is_equal = type(expected) is type(actual) and expected == actual
+    return None if is_equal else f"{path} is {actual!r:.300} instead of {expected!r:.300}"

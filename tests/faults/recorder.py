@@ -28,12 +28,11 @@ from tests.faults.history import (
     Read,
     StoredMessage,
     Turn,
-    UpstreamRequest,
 )
 from tests.faults.nemeses import Clocks, Nemeses
 from tests.faults.scenarios import Database, report
-from tests.upstream import Answer as Scripted
-from tests.upstream import Delay, Events, Json, Received, ScriptedUpstream, chunks, completion, ending
+from tests.faults.witness import Witness
+from tests.upstream import ScriptedUpstream
 
 _REPLICAS = 2
 _CALL_SECONDS = 4.0  # less than the suspension of a worker
@@ -43,25 +42,6 @@ _QUIET_SECONDS = 1.0  # calls with cancelled clients may still begin a turn
 _SETTLED_SECONDS = 40.0
 _WEIGHTS = {"turn": 60, "retry": 14, "leave": 6, "read": 12, "list": 4, "fork": 3, "delete": 1}
 _REFUSED = frozenset({"SESSION_BUSY", "IDEMPOTENCY_KEY_IN_USE", "IDEMPOTENCY_KEY_REUSED"})
-
-
-class Witness:
-    """An upstream that answers each request with a unique text within 30 ms, and records the request."""
-
-    def __init__(self, seed: int) -> None:
-        self.requests: list[UpstreamRequest] = []
-        self._chance = random.Random(seed)
-        self._count = itertools.count(1)
-
-    def __call__(self, request: Received) -> Scripted:
-        *context, question = [message["content"] for message in request.json["messages"]]
-        answer = f"answer {next(self._count)} to {question}"
-        self.requests.append(UpstreamRequest(context, question, answer))
-        wait = Delay(self._chance.random() * 0.03)
-        if request.json.get("stream"):
-            role, *pieces = chunks(answer[:9], answer[9:])
-            return Events([role, wait, *pieces, *ending()])
-        return Json(completion(answer), wait=wait)
 
 
 @dataclass(frozen=True, slots=True)
