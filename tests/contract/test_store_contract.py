@@ -38,7 +38,7 @@ from tests.contract.stores.deletion import HIDDEN, MANY, Rows
 from tests.postgres import Server
 
 DATABASE = "contract"
-"""A database of its own: its tables stay, and no test changes them."""
+"""A separate database, whose tables no test changes."""
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ CALLS: dict[str, Shape] = {
     "a name bit by bit": Shape(
         [called(0, id="a", name="get_"), called(0, name="weather"), called(0, arguments=ARGUMENTS)], _CALLED, calls=_ONE
     ),
-    "a name bit by bit, of a tool that nobody offered": Shape(
+    "a name in pieces, of a tool that was not offered": Shape(
         [called(0, id="a", name="get_"), called(0, name="moon"), called(0, arguments="{}")],
         _CALLED,
         calls=(("a", "get_moon", "{}"),),

@@ -73,7 +73,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[openai.APIStatusError], int, str, 
         "invalid_request",
         "messages[1].role",
     ),
-    "a character that nobody can store": (
+    "a character that cannot be stored": (
         {"messages": [{"role": "user", "content": "a\0b"}]},
         openai.BadRequestError,
         400,

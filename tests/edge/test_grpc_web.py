@@ -194,13 +194,13 @@ async def test_other_formats_are_rejected_with_a_hint(web: aiohttp.ClientSession
 
 async def test_a_browser_may_call(web: aiohttp.ClientSession) -> None:
     """The preflight request allows the headers of both protocols."""
-    asked = ["authorization", "content-type", "x-grpc-web", "x-user-agent", "grpc-timeout"]
-    asked += ["connect-protocol-version", "connect-timeout-ms", "idempotency-key"]
+    requested = ["authorization", "content-type", "x-grpc-web", "x-user-agent", "grpc-timeout"]
+    requested += ["connect-protocol-version", "connect-timeout-ms", "idempotency-key"]
     headers = {"origin": APP, "access-control-request-method": "POST"}
-    headers["access-control-request-headers"] = ", ".join([*asked, "x-other"])
+    headers["access-control-request-headers"] = ", ".join([*requested, "x-other"])
     async with web.options("/parley.v1.ChatCompletions/CreateChatCompletion", headers=headers) as response:
         assert 204 == response.status
-        assert ", ".join(asked) == response.headers["access-control-allow-headers"]
+        assert ", ".join(requested) == response.headers["access-control-allow-headers"]
 
 
 @pytest.mark.parametrize(("kind", "method"), CALLS)

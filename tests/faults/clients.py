@@ -203,7 +203,7 @@ class Writer:
         answer = await self._repeat(text, self._session, key, is_stream=is_stream)
         self._tally.slowest = max(self._tally.slowest, time.monotonic() - started)
         if answer.text != f"echo of {text}":
-            raise WrongError(f"asked {text!r}, answered {answer.text!r}")
+            raise WrongError(f"sent {text!r}, received {answer.text!r}")
         for _ in range(self._random.randrange(3)):
             self._tally.retries += 1
             again = await self._repeat(text, self._session, key, is_stream=is_stream)

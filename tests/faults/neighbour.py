@@ -22,7 +22,7 @@ from tests.load.load import percentile
 from tests.load.stack import model_id, parley, upstream
 
 ASSERTED = ("giant", "huge", "flood")
-"""A session of 8,000 messages that goes on; bodies of 4 MB; sixteen calls at a time."""
+"""A continued session of 8,000 messages; bodies of 4 MB; sixteen concurrent calls."""
 
 KINDS = (*ASSERTED, "many")
 """Those, and bodies of 5,000 messages, each of which begins a session: measured only, see the README."""

@@ -223,7 +223,7 @@ BROKEN: dict[str, tuple[Callable[[History], None], str]] = {
         _with(Listing(started=70, ended=71, outcome=OK, replica=0, sessions={"s": 4, "f": 4, "d": 1})),
         "was deleted, and listing finds it",
     ),
-    "a deleted session goes on": (_with(_turn(70, "again", "d")), "was deleted, and turn finds it"),
+    "a deleted session is continued": (_with(_turn(70, "again", "d")), "was deleted, and turn finds it"),
     "a deleted session is forked": (
         _with(Fork(started=70, ended=71, outcome=OK, session="d", made="g")),
         "was deleted, and fork finds it",

@@ -19,9 +19,9 @@ FREE = {"google.protobuf.Value", "google.protobuf.Struct"}
 """What is carried as it is, whatever fields it has."""
 
 OMITTED = {
-    "request.stream_options.include_obfuscation": "streams are not padded, which is what false asks for",
+    "request.stream_options.include_obfuscation": "streams are not padded, as with false",
     "completion.metadata": "labels are kept with the turn; the package has them for completions that are fetched again",
-    "chunk.obfuscation": "padding of the upstream's own chunks, which are joined and cut anew",
+    "chunk.obfuscation": "padding of the upstream's own chunks, which are joined and split again",
 }
 
 
