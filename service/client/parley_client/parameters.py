@@ -19,7 +19,7 @@ class LoopParameters(TypedDict, total=False):
     max_completion_tokens: int
     presence_penalty: float
     frequency_penalty: float
-    logit_bias: Mapping[str, float]
+    logit_bias: Mapping[str, float] | Mapping[int, float]
     logprobs: bool
     top_logprobs: int
     seed: int

@@ -114,7 +114,7 @@ def _set(to: Any, field: Any, value: Any, path: str, unknown: dict[str, Any]) ->
         elif kind is None:
             getattr(to, field.name).extend(value)
         elif kind.GetOptions().map_entry:
-            getattr(to, field.name).update(value)
+            getattr(to, field.name).update({str(key): item for key, item in value.items()})  # ids of tokens may be int
         elif isinstance(value, list | tuple):
             for index, item in enumerate(value):
                 _set_message(getattr(to, field.name).add(), item, f"{path}[{index}]")

@@ -63,6 +63,12 @@ def test_unknown_fields_are_added_to_those_given_as_text(worker: Worker, client:
     assert '{"top_k":7}' == sent.extra_body_json
 
 
+def test_ids_of_tokens_are_numbers_or_texts(worker: Worker, client: Any) -> None:
+    """The keys of `logit_bias`, which JSON writes as text, may be numbers."""
+    client.chat.create("Hi", logit_bias={5: -1, "7": 0})
+    assert {"5": -1.0, "7": 0.0} == dict(worker.backend.calls[0].request.logit_bias)
+
+
 def test_schemas_keep_the_order_of_their_keys(worker: Worker, client: Any) -> None:
     """The JSON Schema of a tool arrives with its keys in the order of the dict."""
     schema = {"type": "object", "properties": {name: {"type": "string"} for name in "zyxabc"}}

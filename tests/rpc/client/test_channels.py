@@ -7,6 +7,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from opentelemetry import propagate
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -86,3 +87,11 @@ def test_a_call_is_a_span() -> None:
     )
     assert good.context is not None
     assert f"{good.context.trace_id:032x}-{good.context.span_id:016x}" in failing.calls[0]["traceparent"]
+
+
+def test_trace_contexts_with_names_in_upper_case(server: FailingServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A propagator for HTTP may have names in upper case, which gRPC does not allow."""
+    monkeypatch.setattr(propagate, "inject", lambda carrier, _: carrier.update({"X-Amzn-Trace-Id": "Root=1"}))
+    with Client(server.address, key="sk-key", observer=Tracing(TracerProvider())) as client:
+        client.chat.create("Hi")
+    assert "Root=1" == server.calls[0]["x-amzn-trace-id"]
