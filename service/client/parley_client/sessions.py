@@ -9,6 +9,7 @@ from parley_client import calls
 from parley_client.calls import Call, CallOptions, Method
 from parley_client.chat import Chat, run
 from parley_client.completion import Completion
+from parley_client.errors import RateLimitError
 from parley_client.parameters import LoopParameters, Parameters
 from parley_client.requests import MessagesInput
 from parley_client.stream import Stream
@@ -17,6 +18,13 @@ from parley_client.transport import Transport
 from parley_client.v1 import sessions_pb2
 
 PAGE_SIZE = 100
+
+
+def halve_page(request: Any, error: RateLimitError) -> None:
+    """Halves a page that is above gRPC's longest message; raises any other error."""
+    if request.page_size <= 1 or error.reason is not None or error.retry_delay is not None:
+        raise error
+    request.page_size //= 2
 
 
 class Sessions:
@@ -96,7 +104,11 @@ class Sessions:
 
     def _pages(self, method: Method, request: Any) -> Generator[Any, None, None]:
         while True:
-            page = self._call(method, request)
+            try:
+                page = self._call(method, request)
+            except RateLimitError as error:
+                halve_page(request, error)
+                continue
             yield page
             if not page.next_page_token:
                 return

@@ -1,11 +1,12 @@
 """parley-client against the real server: sessions."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
-from parley_client import NotFoundError
+from parley_client import AsyncClient, Client, NotFoundError, RateLimitError
 from tests.rpc.conftest import Worker
 from tests.rpc.scripted import chunks, completion
 
@@ -46,6 +47,29 @@ def test_sessions_are_listed_over_pages(client: Any, monkeypatch: pytest.MonkeyP
     client.chat.create("More", session_id=made[0])
     messages = [one.message.content.string_value for one in client.sessions.messages(made[0])]
     assert ["Question 0", "Hello", "More", "Hello"] == messages
+
+
+def test_a_page_above_the_longest_message_is_read_in_smaller_ones(worker: Worker) -> None:
+    """Messages with large content, for example images, are listed whatever the size of a page is in bytes."""
+    target, key, options = worker.address, worker.keys["ada"], {"grpc.max_receive_message_length": 10_000}
+
+    async def read(session_id: str) -> list[str]:
+        async with AsyncClient(target, key=key, options=options) as client:
+            return [one.message.text[:5] async for one in client.sessions.messages(session_id)]
+
+    with Client(target, key=key, options=options) as client:
+        session = client.sessions.open(model="kept")
+        for number in range(2):
+            session.create(f"{number}" * 3000)
+        assert session.id is not None
+        assert ["00000", "Hello", "11111", "Hello"] == [
+            one.message.text[:5] for one in client.sessions.messages(session.id)
+        ]
+        assert ["00000", "Hello", "11111", "Hello"] == asyncio.run(read(session.id))
+        too_large = client.sessions.open(model="kept")
+        too_large.create("0" * 10_000)
+        with pytest.raises(RateLimitError, match="larger than max"):
+            list(client.sessions.messages(too_large.id or ""))
 
 
 def test_a_session_is_exported_forked_and_deleted(client: Any) -> None:

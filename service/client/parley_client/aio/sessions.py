@@ -11,9 +11,10 @@ from parley_client.aio.stream import AsyncStream
 from parley_client.aio.transport import AsyncTransport
 from parley_client.calls import Call, CallOptions, Method
 from parley_client.completion import Completion
+from parley_client.errors import RateLimitError
 from parley_client.parameters import LoopParameters, Parameters
 from parley_client.requests import MessagesInput
-from parley_client.sessions import PAGE_SIZE
+from parley_client.sessions import PAGE_SIZE, halve_page
 from parley_client.tools import DEFAULT_ROUNDS, Loop
 from parley_client.v1 import sessions_pb2
 
@@ -98,7 +99,11 @@ class AsyncSessions:
 
     async def _pages(self, method: Method, request: Any) -> AsyncGenerator[Any, None]:
         while True:
-            page = await self._call(method, request)
+            try:
+                page = await self._call(method, request)
+            except RateLimitError as error:
+                halve_page(request, error)
+                continue
             yield page
             if not page.next_page_token:
                 return
