@@ -72,7 +72,12 @@ def client(stack: Parley) -> Iterator[openai.OpenAI]:
 @pytest.fixture
 def scripted_config(upstream: ScriptedUpstream, tmp_path: Path) -> Path:
     """A configuration file with one model, `scripted`, for a separate Parley that starts fast."""
-    file = tmp_path / "parley.yaml"
+    return write_config(tmp_path, upstream)
+
+
+def write_config(folder: Path, upstream: ScriptedUpstream) -> Path:
+    """Writes a configuration file with one model, `scripted`; returns its path."""
+    file = folder / "parley.yaml"
     backend = f'{{kind: openai, base_url: "{upstream.url}"}}'
     file.write_text(
         f"backends:\n  up: {backend}\ndefault_model: scripted\n"

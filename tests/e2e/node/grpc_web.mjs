@@ -1,14 +1,13 @@
-// Calls Parley with Connect-ES as in a browser: gRPC-Web, and Connect. The messages are generated from protos/. Prints JSON.
+// Calls Parley with Connect-ES by gRPC-Web and by Connect, in Node or a browser. The messages are generated from protos/.
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
 import { ChatCompletions } from "./gen/parley/v1/chat_completions_pb.js";
 
-const options = { baseUrl: process.env.PARLEY_HTTP, useBinaryFormat: true };
 const request = { model: "scripted", messages: [{ role: "user", content: { kind: { case: "stringValue", value: "Hello" } } }] };
 
-async function ask(transport) {
+async function ask(transport, key) {
   const chat = createClient(ChatCompletions, transport);
-  const headers = { authorization: `Bearer ${process.env.KEY}` };
+  const headers = { authorization: `Bearer ${key}` };
   const answer = await chat.createChatCompletion(request, { headers });
   let streamed = "";
   for await (const chunk of chat.streamChatCompletion(request, { headers })) {
@@ -19,6 +18,10 @@ async function ask(transport) {
   return { whole: answer.choices[0].message.content.kind.value, streamed, total: answer.usage.totalTokens, error };
 }
 
-const web = await ask(createGrpcWebTransport(options));
-const connect = await ask(createConnectTransport(options));
-console.log(JSON.stringify({ web, connect }));
+// Returns the results of each protocol, or the error that ended it.
+export async function askInBoth(baseUrl, key) {
+  const options = { baseUrl, useBinaryFormat: true };
+  const web = await ask(createGrpcWebTransport(options), key).catch(String);
+  const connect = await ask(createConnectTransport(options), key).catch(String);
+  return { web, connect };
+}
