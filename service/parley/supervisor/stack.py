@@ -144,9 +144,9 @@ class Stack:
         await _all(models.stop() for models in self._all_models())
 
     async def _drain(self, envoy: Envoy) -> None:
-        """Sends callers away and waits for running calls, first those that Envoy may still accept.
+        """Sends callers away and waits for running calls.
 
-        If all finish in time, Envoy ends before the workers, which therefore answer every call that it accepts.
+        If all finish in time, Envoy ends before the workers, so that these answer every call that it accepts.
         """
         workers = [worker for worker in self._workers if worker.address]
         for worker in workers:

@@ -78,9 +78,12 @@ class Pod:
         until(lambda: not old & set(self.parley.workers()), "the old workers end")
 
     def kill_worker(self) -> None:
-        """Kills a worker, and waits until another one has been started."""
+        """Kills a worker, and waits until the supervisor and Envoy have noticed."""
         os.kill(self.parley.workers()[0], signal.SIGKILL)
         self.parley.wait_for_log("ended (killed by SIGKILL); starting another")
+        with self.parley.connection() as connection:  # Envoy answers after it has read the ends of its connections
+            connection.request("GET", "/livez")
+            connection.getresponse().read()
 
 
 @contextmanager
