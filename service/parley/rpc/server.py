@@ -134,16 +134,18 @@ class Server:
         await self._stall_check.stop()
 
     async def _leave(self, shutdown: Shutdown) -> None:
-        """Sends callers away when requested, and reports when they have gone."""
+        """Sends callers away when requested, and reports at each request when no call runs."""
         await shutdown.leave.wait()
         await self._health.leave()
-        await shutdown.report_idle.wait()
         loop = asyncio.get_running_loop()
-        last_busy = loop.time()
-        while loop.time() - last_busy < _QUIET_SECONDS:
-            await asyncio.sleep(_POLL_SECONDS)
-            last_busy = loop.time() if self._running else last_busy
-        shutdown.on_idle()
+        while True:
+            await shutdown.report_idle.wait()
+            shutdown.report_idle.clear()
+            last_busy = loop.time()
+            while loop.time() - last_busy < _QUIET_SECONDS:
+                await asyncio.sleep(_POLL_SECONDS)
+                last_busy = loop.time() if self._running else last_busy
+            shutdown.on_idle()
 
     async def _cancel_stalled(self) -> None:
         """Cancels the calls of callers that have stopped reading without closing the connection."""

@@ -13,7 +13,7 @@ class Shutdown:
 
     Attributes:
         leave: Report NOT_SERVING to callers, and serve on: the pod is about to end.
-        report_idle: Call `on_idle` as soon as no call runs: Envoy accepts no more connections.
+        report_idle: Call `on_idle` as soon as no call runs; may be set again after each report.
         stop: End when running calls have finished.
         cut: End running calls with an error; set after `leave` or `stop`.
         grace: How many seconds running calls may take to finish after `stop`; none after `leave`.

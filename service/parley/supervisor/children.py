@@ -172,6 +172,12 @@ class Envoy(Child):
                 await self.wait_end(self._drain_seconds)
             await envoy.close_listeners(self._admin)
 
+    async def traffic(self) -> tuple[int, int]:
+        """Returns the open connections of callers, and the number of their requests so far; zeros without Envoy."""
+        with suppress(OSError):
+            return await envoy.traffic(self._admin)
+        return 0, 0
+
     def _forward_log(self, line: str) -> None:
         """Forwards a log line, except while Envoy stops."""
         if not self.stopping:

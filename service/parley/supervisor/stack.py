@@ -1,7 +1,7 @@
 """All processes of one Parley: model servers, workers, and Envoy in front of them."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -20,6 +20,8 @@ from parley.supervisor.worker import WorkerSpec
 
 _WORKER_GRACE_SECONDS = 20.0  # a worker without Envoy drains for half of it after SIGTERM
 _GRACE_SECONDS = 5.0
+_POLL_SECONDS = 0.1
+_QUIET_SECONDS = 3.0  # without a request, after which a connection counts as unused: its next response would end it
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +154,23 @@ class Stack:
         for worker in workers:
             worker.leave()
         await envoy.drain(graceful=self._has_delay)
-        running = {*(asyncio.create_task(worker.wait_idle()) for worker in workers), *self._tasks}
-        if running:
-            _, unfinished = await asyncio.wait(running, timeout=self._paths.shutdown.grace)
-            if unfinished:
+        quiet = asyncio.create_task(self._wait_quiet(envoy, workers))
+        _, unfinished = await asyncio.wait({quiet, *self._tasks}, timeout=self._paths.shutdown.grace)
+        quiet.cancel()
+        if not unfinished:
+            await envoy.stop(_GRACE_SECONDS)
+
+    async def _wait_quiet(self, envoy: Envoy, workers: Sequence[Worker]) -> None:
+        """Waits until no call runs, and callers have left or sent nothing for a while."""
+        loop = asyncio.get_running_loop()
+        last_requests, changed = -1, loop.time()
+        while True:
+            await _all([asyncio.sleep(_POLL_SECONDS), *(worker.wait_idle() for worker in workers)])
+            connections, requests = await envoy.traffic()
+            if requests != last_requests:
+                last_requests, changed = requests, loop.time()
+            if not connections or loop.time() - changed >= _QUIET_SECONDS:
                 return
-        await envoy.stop(_GRACE_SECONDS)
 
     async def _wait_applied(self) -> None:
         """Waits until Envoy, if there is one, uses exactly the current workers."""

@@ -4,8 +4,8 @@ A worker reads its specification as one JSON object from stdin, so that no secre
 reports on stdout with one line, `ready ADDRESS` or `error TEXT`. All other output goes to stderr.
 
 Signals end it: SIGTERM lets running calls finish; SIGUSR1 does so too, and gives them more time, because another worker
-has replaced this one. SIGUSR2 announces to callers that the pod ends, while the worker serves on; a second SIGUSR2
-requests the line `idle` as soon as no call runs. SIGTERM after another signal cuts the running calls off.
+has replaced this one. SIGUSR2 announces to callers that the pod ends, while the worker serves on; each further
+SIGUSR2 requests the line `idle` as soon as no call runs. SIGTERM after another signal cuts the running calls off.
 """
 
 import asyncio
