@@ -127,6 +127,16 @@ async def test_health_follows_the_workers(edge: Edge, worker: Worker, client: ai
         await until(is_back)
 
 
+async def test_traffic_counts_open_connections_and_requests(edge: Edge, client: aiohttp.ClientSession) -> None:
+    """A connection that is kept alive counts between its requests; each request counts."""
+    _, before = await envoy.traffic(edge.admin)
+    for number in (1, 2):
+        async with client.get("/livez") as response:
+            await response.read()
+        connections, requests = await envoy.traffic(edge.admin)
+        assert (True, before + number) == (connections >= 1, requests)
+
+
 async def test_a_second_envoy_cannot_take_the_same_port(edge: Edge, run_dir: Path) -> None:
     """A second Envoy on the same port fails with a message."""
     config = run_dir / "second.yaml"
