@@ -20,6 +20,9 @@ from tests.rpc.calling import chat_request
 from tests.rpc.conftest import Worker, serving
 from tests.rpc.scripted import ScriptedBackend, chunks, completion
 
+LONG_STREAM = chunks("x" * 100_000)[:1] * 2_000
+"""200 MB: more than the buffers between the backend and a slow reader hold."""
+
 
 class Running:
     """A server of the test on the test's loop, with a channel to it."""
@@ -188,7 +191,7 @@ async def _rest(call: Any) -> list[Any]:
 
 async def test_slow_readers_do_not_block_others(running: Running) -> None:
     """An unread stream does not block the worker and ends with its caller."""
-    running.backend.answer = lambda call: chunks(*(["x" * 100_000] * 200 if call.request.user else ["quick"]))
+    running.backend.answer = lambda call: LONG_STREAM if call.request.user else chunks("quick")
     slow = running.chat.StreamChatCompletion(chat_request(user="slow"), metadata=running.metadata)
     await slow.read()
     quick = running.chat.StreamChatCompletion(chat_request(), metadata=running.metadata)
@@ -204,7 +207,7 @@ async def test_an_unread_stream_releases_its_session(tmp_path: Path, log_file: P
         grpc.aio.insecure_channel(worker.address) as channel,
     ):
         running = Running(worker, channel)
-        running.backend.answer = lambda _: chunks(*["x" * 100_000] * 200)
+        running.backend.answer = lambda _: LONG_STREAM
         for stream in (running.chat.StreamChatCompletion, running.chat.StreamChatCompletionEvents):
             running.backend.closed.clear()
             call = stream(chat_request(), metadata=running.metadata)
