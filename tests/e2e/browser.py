@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +15,7 @@ from threading import Thread
 from typing import Any
 
 from tests.e2e.node_packages import unavailable
-from tests.processes import PATIENCE, until
+from tests.processes import PATIENCE, environment, until
 
 # Without a sandbox, because CI runs as root, and without calls to Google in the background.
 OPTIONS = [
@@ -87,25 +88,22 @@ class Chromium:
 
 
 @contextmanager
-def opened(folder: Path, url: str) -> Iterator[Chromium]:
-    """Opens a page in a Chromium with its files in `folder`. Shows its log when the test fails; skips without it."""
+def opened(url: str) -> Iterator[Chromium]:
+    """Opens a page in a Chromium with files of its own. Shows its log when the test fails; skips without it."""
     command = shutil.which("chromium") or ""
     if not command:
         unavailable("chromium is not installed; gRPC-Web is tested in it")
-    file = folder / "chromium.log"
-    with (
-        file.open("wb") as log,
-        subprocess.Popen(
-            [command, *OPTIONS, f"--user-data-dir={folder / 'profile'}", url], stdout=log, stderr=log
-        ) as process,
-    ):
-        try:
-            yield Chromium(process, file)
-        except BaseException:
-            sys.stderr.write(f"--- log of Chromium\n{file.read_text(errors='replace')}")
-            raise
-        finally:
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(PATIENCE)
-            process.kill()
+    with tempfile.TemporaryDirectory(prefix="parley-test-", ignore_cleanup_errors=True) as folder:
+        file, known = Path(folder, "log"), environment(TMPDIR=folder)
+        line = [command, *OPTIONS, f"--user-data-dir={folder}/profile", url]
+        with file.open("wb") as log, subprocess.Popen(line, env=known, stdout=log, stderr=log) as process:
+            try:
+                yield Chromium(process, file)
+            except BaseException:
+                sys.stderr.write(f"--- log of Chromium\n{file.read_text(errors='replace')}")
+                raise
+            finally:
+                process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(PATIENCE)
+                process.kill()

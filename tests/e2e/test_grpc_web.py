@@ -87,14 +87,14 @@ def test_node_calls_in_both_protocols(files: Path, parley: Parley) -> None:
 
 @pytest.mark.usefixtures("answers")
 def test_a_browser_calls_in_both_protocols_from_an_allowed_origin(
-    upstream: ScriptedUpstream, files: Path, allowed: Site, parley: Parley, tmp_path: Path
+    upstream: ScriptedUpstream, files: Path, allowed: Site, parley: Parley
 ) -> None:
     """Chromium makes the same calls from a page of an allowed origin; a page of another origin cannot."""
     known = {"parley": parley.http, "key": parley.key}
     with site(files) as other:
         last = f"{other.origin}/grpc_web.html#{urlencode(known)}"
         first = f"{allowed.origin}/grpc_web.html#{urlencode(known | {'next': last})}"
-        with opened(tmp_path, first) as chromium:
+        with opened(first) as chromium:
             assert {"web": EXPECTED, "connect": EXPECTED} == chromium.results(allowed)
             assert {"web": BLOCKED, "connect": BLOCKED} == chromium.results(other)
             chromium.log_says(f"from origin '{other.origin}' has been blocked by CORS policy")
